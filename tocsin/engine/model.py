@@ -1,0 +1,174 @@
+"""The nouns of the engine: frozen structs and enums, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from enum import IntEnum, StrEnum
+from typing import Any
+from uuid import UUID
+
+from msgspec import Struct, field
+
+
+class Channel(StrEnum):
+    """A way to reach a person."""
+
+    IN_APP = "in_app"
+    EMAIL = "email"
+    PUSH = "push"
+
+
+class Priority(IntEnum):
+    """How urgent an event type is; `HIGH` mails always go alone and first."""
+
+    LOW = 0
+    NORMAL = 1
+    HIGH = 2
+
+
+class DeliveryState(StrEnum):
+    """Where a delivery stands.
+
+    queued → sending → sent | failed | skipped | cancelled | expired
+    sending → deferred → sending …   (a transient refusal; due again later)
+    sending → queued                 (claimed but never tried: shutdown, crash)
+    queued | deferred → cancelled | expired
+    """
+
+    QUEUED = "queued"
+    SENDING = "sending"
+    DEFERRED = "deferred"
+    SENT = "sent"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+class Sent(Struct, frozen=True):
+    """The provider accepted it."""
+
+    provider_id: str | None = None
+
+
+class Deferred(Struct, frozen=True):
+    """A transient refusal: try again, not before `retry_after` seconds where the provider said so."""
+
+    reason: str
+    retry_after: float | None = None
+
+
+class Rejected(Struct, frozen=True):
+    """A permanent refusal; `address_dead` when the address itself must not be used again."""
+
+    reason: str
+    address_dead: bool = False
+
+
+class Unknown(Struct, frozen=True):
+    """The provider may or may not have it: repeat under the same id."""
+
+    reason: str
+
+
+class Withheld(Struct, frozen=True):
+    """The last look said no: it was not sent, and ends in `state`. `state` None: the claim is no longer ours."""
+
+    state: DeliveryState | None
+    reason: str
+
+
+class Unsent(Struct, frozen=True):
+    """Never tried (shutdown, open breaker, actor restarted): due again after `retry_after` seconds, no attempt spent."""
+
+    reason: str
+    retry_after: float = 0.0
+
+
+Outcome = Sent | Deferred | Rejected | Unknown | Withheld | Unsent
+
+
+class Mail(Struct, frozen=True):
+    """One rendered email, without its address: that is taken at the last look."""
+
+    message_id: str  # with its angle brackets; the same for each attempt
+    subject: str
+    text: str
+    html: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Message(Struct, frozen=True):
+    """One claimed delivery as its actor gets it."""
+
+    delivery_id: int
+    claim: UUID
+    channel: Channel
+    priority: Priority
+    content: Mail
+
+
+class Verdict(Struct, frozen=True):
+    """The last look at one delivery, just before its first byte leaves."""
+
+    delivery_id: int
+    address: str  # of this moment; empty when withheld
+    checked_at: datetime  # the database's clock, UTC
+    withheld: Withheld | None = None
+
+
+Look = Callable[[Sequence[Message]], Awaitable[dict[int, Verdict]]]
+"""Looks at several deliveries in one batched query; a delivery that is missing from the answer is no longer ours."""
+
+
+class Settlement(Struct, frozen=True):
+    """An outcome with what the ledger keeps beside it."""
+
+    outcome: Outcome
+    verdict: Verdict | None = None  # None: it never came to a last look
+
+
+class Claimed(Struct, frozen=True):
+    """A delivery taken up by this worker, with all that rendering needs."""
+
+    delivery_id: int
+    claim: UUID
+    notification_id: int
+    event_id: int
+    recipient_id: str
+    channel: Channel
+    priority: Priority
+    attempt: int  # 1 for the first
+    max_attempts: int
+    expires_at: datetime
+    mandatory: bool
+    event_type: str
+    label: str  # of the event type
+    category: str
+    title: str
+    body: str
+    body_html: str | None
+    action_url: str | None
+    initiator: str | None
+    name: str | None  # of the recipient
+    locale: str | None
+    timezone: str | None
+    created_at: datetime
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+class NotFound(Exception):
+    """It is not there, or not yours."""
+
+
+class Conflict(Exception):
+    """It is in progress elsewhere; try again shortly."""
+
+
+class Invalid(Exception):
+    """Well-formed but wrong: `fields` pairs each field at fault with what to do about it."""
+
+    def __init__(self, message: str, *fields: tuple[str, str]) -> None:
+        super().__init__(message)
+        self.fields = fields
