@@ -1,0 +1,130 @@
+"""Brings a database to this version's schema: migrations forward, functions anew, Procrastinate's beside them.
+
+All of it is one transaction under an advisory lock: a crash leaves the old schema whole, and several processes may
+start at once. docs/adr/0006-migrations.md says why no migration tool does it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import LiteralString, cast
+
+import psycopg
+from procrastinate.schema import SchemaManager
+from psycopg.rows import TupleRow
+from psycopg.types.json import Jsonb
+
+import msgspec
+from tocsin.event_types import default_catalogue
+from tocsin.sql import load
+
+_SQL = files("tocsin.sql")
+_QUERIES = load("migration")
+_QUEUE = "procrastinate "  # the prefix of its versions in tocsin.migration
+_OLDEST = 15
+
+_Connection = psycopg.Connection[TupleRow]
+_Report = Callable[[str], None]
+
+
+class MigrationError(Exception):
+    """The database can't be brought to this version: says why, and what to do."""
+
+
+def migrate(dsn: str, report: _Report = lambda line: None) -> None:
+    """Migrates the database at `dsn`, its owner's; does nothing where it is up to date. Raises MigrationError."""
+    try:
+        with psycopg.connect(dsn, autocommit=True, connect_timeout=10) as connection:
+            _check_version(connection)
+            with connection.transaction():
+                _migrate(connection, report)
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise MigrationError(
+            f"{error.diag.message_primary}: migrate as the database's owner, with CREATEROLE for the role tocsin_app."
+        ) from error
+
+
+def _check_version(connection: _Connection) -> None:
+    major = connection.info.server_version // 10000
+    if major < _OLDEST:
+        raise MigrationError(f"PostgreSQL {major} is too old: Tocsin needs {_OLDEST} or newer.")
+
+
+def _migrate(connection: _Connection, report: _Report) -> None:
+    connection.execute(_QUERIES["lock_migration"])
+    connection.execute("set local client_min_messages = warning")
+    # functions call functions of files that come later
+    connection.execute("set local check_function_bodies = off")
+    connection.execute("create schema if not exists tocsin")
+    connection.execute("create schema if not exists tocsin_queue")
+    connection.execute(_QUERIES["create_migration"])
+    applied = dict(connection.execute(_QUERIES["applied_migrations"]).fetchall())
+    _apply_queue(connection, applied, report)
+    _apply_migrations(connection, applied, report)
+    for path in sorted(_sql_files("functions"), key=lambda path: (path.name == "grants.sql", path)):
+        _run(connection, path)
+    connection.execute(_QUERIES["reset_foreign_xids"])
+    catalogue = Jsonb(msgspec.to_builtins(default_catalogue()))
+    connection.execute(_QUERIES["apply_default_catalogue"], {"catalogue": catalogue})
+
+
+def _apply_migrations(
+    connection: _Connection, applied: dict[str, str], report: _Report
+) -> None:
+    paths = _sql_files("migrations")
+    names = {path.name for path in paths}
+    if newer := [name for name in applied if not name.startswith(_QUEUE) and name not in names]:
+        raise MigrationError(
+            f"The database is newer than this Tocsin (it has {max(newer)}): install the newer version."
+        )
+    for path in paths:
+        checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+        if path.name not in applied:
+            report(f"Migrating: {path.stem}")
+            _run(connection, path)
+            _record(connection, path.name, checksum)
+        elif applied[path.name] != checksum:
+            raise MigrationError(
+                f"{path.name} was edited after it was applied: put it back and write a new migration."
+            )
+
+
+def _apply_queue(connection: _Connection, applied: dict[str, str], report: _Report) -> None:
+    """Procrastinate's own schema, or its migrations since the version that was applied last."""
+    installed = version("procrastinate")
+    earlier = [name.removeprefix(_QUEUE) for name in applied if name.startswith(_QUEUE)]
+    if installed in earlier:
+        return
+    report(f"Migrating: procrastinate {installed}")
+    connection.execute("set local search_path = tocsin_queue")
+    if earlier:
+        last = max(map(_numbers, earlier))
+        for path in sorted(Path(SchemaManager.get_migrations_path()).glob("*.sql")):
+            if last < _numbers(path.name.split("_")[0]) <= _numbers(installed):
+                _run(connection, path)
+    else:
+        connection.execute(SchemaManager.get_schema())
+    for (statement,) in connection.execute(_QUERIES["pin_queue_functions"]).fetchall():
+        connection.execute(statement)
+    connection.execute("set local search_path to default")
+    _record(connection, _QUEUE + installed, "")
+
+
+def _record(connection: _Connection, name: str, checksum: str) -> None:
+    connection.execute(_QUERIES["record_migration"], {"name": name, "checksum": checksum})
+
+
+def _run(connection: _Connection, path: Path) -> None:
+    connection.execute(cast(LiteralString, path.read_text(encoding="utf-8")))
+
+
+def _sql_files(folder: str) -> list[Path]:
+    return sorted(Path(str(_SQL / folder)).glob("*.sql"))
+
+
+def _numbers(version_text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version_text.split(".")[:3])

@@ -1,0 +1,47 @@
+-- Takes an event back: what no provider has yet is stopped, and it leaves inbox and badge. Answers how many deliveries stopped.
+create or replace function tocsin.cancel(event_id bigint) returns integer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    _event_id alias for $1;
+    _stopped integer;
+begin
+    update tocsin.event e
+    set cancelled_at = clock_timestamp(), recipients = null
+    where e.event_id = _event_id
+        and e.cancelled_at is null;
+    if not found then
+        if not exists (select from tocsin.event e where e.event_id = _event_id) then
+            perform tocsin.refuse('event_id', format('there is no event %s', coalesce(_event_id::text, 'null')), 'Pass the id that notify() returned.');
+        end if;
+        return 0;
+    end if;
+    update tocsin.delivery d
+    set state = 'cancelled', reason = 'cancelled', due_at = null, settled_at = clock_timestamp()
+    where d.event_id = _event_id
+        and d.state in ('queued', 'deferred');
+    get diagnostics _stopped = row_count;
+    with withdrawn as (
+        update tocsin.notification n
+        set in_inbox = false
+        where n.event_id = _event_id
+            and n.in_inbox
+        returning n.notification_id, n.recipient_id, n.read_at, n.archived_at
+    ),
+    unread as (
+        insert into tocsin.unread_delta (recipient_id, n)
+        select w.recipient_id, -1
+        from withdrawn w
+        where w.read_at is null
+            and w.archived_at is null
+    )
+    insert into tocsin.inbox_change (recipient_id, change, notification_ids)
+    select w.recipient_id, 'archived', array[w.notification_id]
+    from withdrawn w
+    where w.archived_at is null;
+    perform tocsin.ring();
+    return _stopped;
+end
+$$;

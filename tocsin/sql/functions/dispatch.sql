@@ -1,0 +1,181 @@
+-- Dispatch: deliveries that are due become Procrastinate jobs of up to 500.
+--
+-- A job is only a hint: the ledger stays the truth. A dispatched delivery carries the time at which it is looked for
+-- again (due_at), so a vanished job, a dead worker's claim, a retry and a scheduled send are all one case: due again.
+
+-- One Procrastinate job per 500 deliveries; the only place that writes to its tables.
+create or replace function tocsin.defer_jobs(_channel text, _priority smallint, _delivery_ids bigint[]) returns integer
+language sql
+as $$
+    select cardinality(tocsin_queue.procrastinate_defer_jobs_v1(array_agg(
+        row(
+            _channel, c.task, _priority, null, null,
+            jsonb_build_object('delivery_ids', _delivery_ids[i:i + 499]), null
+        )::tocsin_queue.procrastinate_job_to_defer_v1
+    )))
+    from generate_series(1, cardinality(_delivery_ids), 500) i
+    cross join tocsin.channel c
+    where c.channel = _channel
+    having count(*) > 0
+$$;
+
+-- Jobs of a channel that wait, or that a live worker has. Those of a dead worker don't count, lest they block the channel.
+create or replace function tocsin.jobs_at_work(_channel text, _alive_within interval) returns integer
+language sql stable
+as $$
+    select (
+        (
+            select count(*)
+            from tocsin_queue.procrastinate_jobs j
+            where j.status = 'todo'
+                and j.queue_name = _channel
+        ) + (
+            select count(*)
+            from tocsin_queue.procrastinate_jobs j
+            join tocsin_queue.procrastinate_workers w on w.id = j.worker_id
+            where j.status = 'doing'
+                and j.queue_name = _channel
+                and w.last_heartbeat > clock_timestamp() - _alive_within
+        )
+    )::integer
+$$;
+
+-- The next turn of each lane: up to _each deliveries of every event, after the last one taken. `last` is null when the
+-- lane is empty (its row is deleted). A lane whose event an open cancel() holds is not in the answer: its turn comes later.
+-- Lanes of one channel and priority a call.
+create or replace function tocsin.dispatch_lanes(
+    _channel text,
+    _priority smallint,
+    _event_ids bigint[],
+    _after bigint[],
+    _each integer,
+    _lease interval
+) returns table (event_id bigint, last bigint, taken integer)
+language plpgsql
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+    _free bigint[];
+    _ids bigint[];
+    _events bigint[];
+begin
+    _free := array(
+        select e.event_id
+        from tocsin.event e
+        where e.event_id = any (_event_ids)
+        for share skip locked
+    );
+    -- turn by turn, so that a job of several events has the first ones of each in front
+    select array_agg(d.delivery_id order by d.turn, d.event_id), array_agg(d.event_id order by d.turn, d.event_id)
+    into _ids, _events
+    from unnest(_event_ids, _after) l (event_id, after)
+    cross join lateral (
+        select d.delivery_id, d.event_id, row_number() over (order by d.delivery_id) as turn
+        from tocsin.delivery d
+        where d.event_id = l.event_id
+            and d.channel = _channel
+            and d.delivery_id > l.after
+            and d.state = 'queued'
+            and d.due_at is null
+        order by d.delivery_id
+        limit _each
+    ) d
+    where l.event_id = any (_free);
+    update tocsin.delivery d
+    set due_at = clock_timestamp() + _lease
+    where d.delivery_id = any (_ids);
+    perform tocsin.defer_jobs(_channel, _priority, _ids);
+    return query
+        with turn as (
+            select u.event_id, max(u.delivery_id) as last, count(*)::integer as taken
+            from unnest(_ids, _events) u (delivery_id, event_id)
+            group by u.event_id
+        ),
+        emptied as (
+            delete from tocsin.lane l
+            using unnest(_free) w (event_id)
+            left join turn t using (event_id)
+            where l.event_id = w.event_id
+                and l.channel = _channel
+                and coalesce(t.taken, 0) < _each
+        )
+        select w.event_id, case when t.taken = _each then t.last end, coalesce(t.taken, 0)
+        from unnest(_free) w (event_id)
+        left join turn t using (event_id);
+end
+$$;
+
+-- What is due again: retries, vanished jobs, claims whose lease ran out. Settles what can't be tried any more and
+-- dispatches the rest, by priority. Answers how many it took up.
+create or replace function tocsin.dispatch_due(_channel text, _room integer, _lease interval) returns integer
+language plpgsql
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+    _now timestamptz := clock_timestamp();
+    _taken integer;
+begin
+    with due as (
+        select d.delivery_id
+        from tocsin.delivery d
+        where d.channel = _channel
+            and d.due_at <= _now
+        order by d.due_at
+        limit _room
+        for update skip locked
+    ),
+    judged as materialized (
+        select
+            d.delivery_id,
+            d.attempts,
+            d.state = 'sending' as abandoned,
+            t.priority,
+            case
+                when e.cancelled_at is not null then 'cancelled'
+                when e.expires_at <= _now then 'expired'
+                when d.attempts >= t.max_attempts then 'failed'
+                else 'queued'
+            end::tocsin.delivery_state as state
+        from due
+        join tocsin.delivery d using (delivery_id)
+        join tocsin.event e using (event_id)
+        join tocsin.event_type t using (event_type)
+    ),
+    abandoned as (
+        insert into tocsin.attempt (delivery_id, attempt, at, outcome, reason)
+        select j.delivery_id, j.attempts, _now, 'unknown', 'worker_lost'
+        from judged j
+        where j.abandoned
+        on conflict do nothing
+    ),
+    moved as (
+        update tocsin.delivery d
+        set state = j.state,
+            claim = null,
+            due_at = case when j.state = 'queued' then _now + _lease end,
+            settled_at = case when j.state <> 'queued' then _now end,
+            reason = case j.state
+                when 'cancelled' then 'cancelled'
+                when 'expired' then 'expired'
+                when 'failed' then 'attempts_exhausted'
+                else case when j.abandoned then 'worker_lost' else d.reason end
+            end
+        from judged j
+        where d.delivery_id = j.delivery_id
+        returning d.delivery_id, d.state, j.priority
+    ),
+    deferred as (
+        select tocsin.defer_jobs(_channel, m.priority, array_agg(m.delivery_id)) as jobs
+        from moved m
+        where m.state = 'queued'
+        group by m.priority
+    )
+    select (select count(*) from moved) + 0 * coalesce((select sum(f.jobs) from deferred f), 0)
+    into _taken;
+    return _taken;
+end
+$$;

@@ -1,0 +1,18 @@
+-- An app's role may call these functions and do nothing else in the schema: it sees no table.
+do $$
+begin
+    create role tocsin_app nologin;
+exception when duplicate_object or unique_violation then
+    null;
+end
+$$;
+
+revoke all on schema tocsin, tocsin_queue from public;
+revoke all on all functions in schema tocsin from public;
+grant usage on schema tocsin to tocsin_app;
+grant execute on function
+    tocsin.notify(text, text[], text, text, text, jsonb, text, text, text, timestamptz),
+    tocsin.cancel(bigint),
+    tocsin.upsert_recipient(text, text, text, text, text),
+    tocsin.unread_count(text)
+to tocsin_app;

@@ -1,0 +1,97 @@
+-- What a person does in their inbox; each change moves the badge and is told to their other open streams.
+
+-- Marks one notification read or unread; nothing happens where it is so already.
+create or replace function tocsin.mark_read(_recipient_id text, _notification_id bigint, _read boolean) returns boolean
+language plpgsql
+as $$
+declare
+    _in_inbox boolean;
+begin
+    update tocsin.notification n
+    set read_at = case when _read then clock_timestamp() end
+    where n.notification_id = _notification_id
+        and n.recipient_id = _recipient_id
+        and (n.read_at is null) = _read
+    returning n.in_inbox and n.archived_at is null into _in_inbox;
+    if not found then
+        return false;
+    end if;
+    if _in_inbox then
+        insert into tocsin.unread_delta (recipient_id, n)
+        values (_recipient_id, case when _read then -1 else 1 end);
+        insert into tocsin.inbox_change (recipient_id, change, notification_ids)
+        values (_recipient_id, case when _read then 'read' else 'unread' end, array[_notification_id]);
+        perform tocsin.ring();
+    end if;
+    return true;
+end
+$$;
+
+-- Marks all that a list could show: unread, of this category or event type where given, and in the list's snapshot.
+create or replace function tocsin.mark_all_read(
+    _recipient_id text,
+    _category text,
+    _event_type text,
+    _as_of pg_snapshot
+) returns integer
+language plpgsql
+as $$
+declare
+    _ids bigint[];
+begin
+    -- in one order, and past rows that someone else is just changing: it neither waits nor deadlocks
+    _ids := array(
+        select n.notification_id
+        from tocsin.notification n
+        where n.recipient_id = _recipient_id
+            and n.in_inbox
+            and n.archived_at is null
+            and n.read_at is null
+            and (_category is null or split_part(n.event_type, '.', 1) = _category)
+            and (_event_type is null or n.event_type = _event_type)
+            and (_as_of is null or pg_visible_in_snapshot(n.xid, _as_of))
+        order by n.notification_id
+        for update skip locked
+    );
+    if cardinality(_ids) = 0 then
+        return 0;
+    end if;
+    update tocsin.notification n
+    set read_at = clock_timestamp()
+    where n.notification_id = any (_ids);
+    insert into tocsin.unread_delta (recipient_id, n)
+    values (_recipient_id, -cardinality(_ids));
+    insert into tocsin.inbox_change (recipient_id, change, notification_ids)
+    values (_recipient_id, 'read', case when coalesce(_category, _event_type) is not null or _as_of is not null then _ids end);
+    perform tocsin.ring();
+    return cardinality(_ids);
+end
+$$;
+
+-- Takes one notification out of list and badge; false where there is none.
+create or replace function tocsin.archive(_recipient_id text, _notification_id bigint) returns boolean
+language plpgsql
+as $$
+declare
+    _was_unread boolean;
+begin
+    update tocsin.notification n
+    set archived_at = clock_timestamp()
+    where n.notification_id = _notification_id
+        and n.recipient_id = _recipient_id
+        and n.archived_at is null
+        and n.in_inbox
+    returning n.read_at is null into _was_unread;
+    if not found then
+        return false;
+    end if;
+    if _was_unread then
+        insert into tocsin.unread_delta (recipient_id, n)
+        values (_recipient_id, -1);
+    end if;
+    insert into tocsin.inbox_change (recipient_id, change, notification_ids)
+    values (_recipient_id, 'archived', array[_notification_id]);
+    perform tocsin.ring();
+    return true;
+end
+$$;

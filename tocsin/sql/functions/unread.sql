@@ -1,0 +1,84 @@
+-- The badge: a counter that nobody's transaction updates.
+--
+-- A row that each notify() updates would be locked for as long as an app's transaction is open. So a change is appended
+-- (unread_delta), and the elected listener folds what is committed into unread_counter a few times a second. In any one
+-- snapshot the counter and the changes that are still there add up to count(*). `low` keeps the read off the dead
+-- rows that folding leaves behind: no change below it is missing from the counter.
+
+create or replace function tocsin.unread_count(recipient text) returns integer
+language sql stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select c.n from tocsin.unread_counts(array[$1]) c
+$$;
+
+create or replace function tocsin.unread_counts(_recipients text[])
+returns table (recipient_id text, n integer)
+language sql stable
+as $$
+    select
+        u.recipient_id,
+        coalesce(c.n, 0) + coalesce(
+            (
+                select sum(d.n)::integer
+                from tocsin.unread_delta d
+                where d.recipient_id = u.recipient_id
+                    and d.xid >= coalesce(c.low, '0')
+            ),
+            0
+        )
+    from unnest(_recipients) u (recipient_id)
+    left join tocsin.unread_counter c using (recipient_id)
+$$;
+
+-- Folds the changes that the given snapshot saw: those were announced to the streams. Answers how many.
+create or replace function tocsin.fold_unread(_announced pg_snapshot) returns integer
+language sql
+as $$
+    with gone as (
+        delete from tocsin.unread_delta d
+        where d.xid < pg_snapshot_xmax(_announced)
+            and pg_visible_in_snapshot(d.xid, _announced)
+        returning d.recipient_id, d.n
+    ),
+    summed as (
+        select g.recipient_id, sum(g.n)::integer as n, count(*)::integer as changes
+        from gone g
+        group by g.recipient_id
+        -- one order for all, so that an old and a new listener can't deadlock
+        order by g.recipient_id
+    ),
+    folded as (
+        insert into tocsin.unread_counter as c (recipient_id, n, low)
+        select s.recipient_id, s.n, pg_snapshot_xmin(_announced)
+        from summed s
+        on conflict (recipient_id) do update
+        set n = c.n + excluded.n, low = greatest(c.low, excluded.low)
+    )
+    select coalesce(sum(s.changes), 0)::integer
+    from summed s
+$$;
+
+-- Transaction ids of another cluster mean nothing here (after a dump and restore): start them anew.
+create or replace function tocsin.reset_foreign_xids() returns boolean
+language plpgsql
+as $$
+declare
+    _next xid8 := pg_snapshot_xmax(pg_current_snapshot());
+begin
+    if not exists (select from tocsin.unread_counter c where c.low > _next)
+        and not exists (select from tocsin.unread_delta d where d.xid > _next)
+        and not exists (select from tocsin.inbox_change c where c.xid > _next)
+        and not exists (select from tocsin.lane l where l.xid > _next)
+        and coalesce((select n.xid <= _next from tocsin.notification n order by n.notification_id desc limit 1), true) then
+        return false;
+    end if;
+    update tocsin.unread_counter set low = '0';
+    update tocsin.unread_delta set xid = '3';
+    update tocsin.inbox_change set xid = '3';
+    update tocsin.lane set xid = '3';
+    update tocsin.notification set xid = '3' where xid > _next;
+    return true;
+end
+$$;

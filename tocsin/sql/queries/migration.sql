@@ -1,0 +1,43 @@
+-- name: lock_migration
+-- One migration at a time; the lock goes with the transaction, so a crash leaves none behind.
+select pg_advisory_xact_lock(1953457011, 3);
+
+-- name: create_migration#
+-- What was applied, with the checksum of each file.
+create table if not exists tocsin.migration (
+    name text primary key,
+    checksum text not null,
+    applied_at timestamptz not null default now()
+);
+
+-- name: applied_migrations
+-- All that was applied, by name.
+select
+    name,
+    checksum
+from tocsin.migration;
+
+-- name: record_migration!
+-- Notes one as applied.
+insert into tocsin.migration (name, checksum)
+values (:name, :checksum);
+
+-- name: pin_queue_functions
+-- Procrastinate's functions use unqualified names: pin their schema, so that they run from any session.
+select format('alter function %s set search_path = tocsin_queue, pg_temp', p.oid::regprocedure)
+from pg_proc p
+join pg_namespace n on n.oid = p.pronamespace
+where n.nspname = 'tocsin_queue';
+
+-- name: reset_foreign_xids
+-- After a restore into another cluster.
+select tocsin.reset_foreign_xids();
+
+-- name: apply_catalogue
+-- Event types from a catalogue; answers how many there are.
+select tocsin.apply_catalogue(:catalogue);
+
+-- name: apply_default_catalogue
+-- Only into a new database: a host app's own catalogue stays.
+select tocsin.apply_catalogue(:catalogue)
+where not exists (select from tocsin.event_type);
