@@ -172,3 +172,7 @@ class Invalid(Exception):
     def __init__(self, message: str, *fields: tuple[str, str]) -> None:
         super().__init__(message)
         self.fields = fields
+
+
+class Unavailable(Exception):
+    """The database can't be reached just now; try again shortly."""

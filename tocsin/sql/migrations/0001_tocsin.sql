@@ -241,3 +241,14 @@ create table tocsin.secret (
 
 insert into tocsin.secret (name, value)
 values ('link_key', decode(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 'hex'));
+
+-- lets an EventSource, which can't send headers, open one stream at a time
+create table tocsin.stream_ticket (
+    hash bytea primary key,
+    recipient_id text not null,
+    -- the token's own end
+    expires_at timestamptz not null,
+    usable_until timestamptz not null,
+    -- renewed by the open stream; null when none is open
+    in_use_until timestamptz
+);

@@ -1,0 +1,1 @@
+"""The delivery actors: one per provider, each knowing neither the database nor another actor."""

@@ -1,0 +1,271 @@
+"""The actor: a bounded mailbox, a few senders, and one provider; it knows no database and no other actor.
+
+A message goes: room → mailbox → a sender takes it → pace → connection → last look → first byte → outcome.
+All that can wait comes before the last look, so that no message leaves on an old one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
+from typing import Generic, TypeVar
+
+from msgspec import Struct
+
+from tocsin.engine.actors.breaker import Breaker, BreakerState, Clock
+from tocsin.engine.actors.intake import Intake, Room
+from tocsin.engine.actors.lookout import FRESH, Lookout
+from tocsin.engine.actors.mailbox import Envelope
+from tocsin.engine.actors.pace import Pace
+from tocsin.engine.actors.supervisor import Well, supervise
+from tocsin.engine.model import (
+    Deferred,
+    Look,
+    Message,
+    Outcome,
+    Priority,
+    Settlement,
+    Unknown,
+    Unsent,
+)
+
+STALE_LOOKS = 5
+"""So many looks in a row too old at the first byte: the look itself is too slow."""
+
+Connection = TypeVar("Connection")
+
+
+class Answer(Struct, frozen=True):
+    """What became of one message, and what that says of the provider and the connection."""
+
+    outcome: Outcome
+    provider_failed: bool = (
+        False  # the provider as a whole, not this message: counts for the breaker
+    )
+    keep: bool = True  # the connection may be used again
+
+
+class Again(Struct, frozen=True):
+    """Nothing of the message left, so it is prepared and looked at once more."""
+
+    keep: bool  # false: with another connection
+
+
+class Stats(Struct, frozen=True):
+    """An actor at one moment, for operators."""
+
+    name: str
+    waiting: int
+    in_flight: int
+    breaker: BreakerState
+    breaker_reason: str | None
+    breaker_since: float  # seconds in this state
+
+
+class Hand(Generic[Connection]):
+    """What one sender holds: its connection, while it has one."""
+
+    def __init__(self) -> None:
+        self.connection: Connection | None = None
+
+
+class Actor(ABC, Generic[Connection]):
+    """One provider's actor; a subclass says how to connect and how to transmit.
+
+    `size` bounds the mailbox, `reserve` is further room for high priority alone, `rate` is the most
+    messages a second, `deadline` the most seconds that a sender spends on one message, and `idle` the
+    seconds after which a connection that isn't used is closed.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        look: Look,
+        senders: int = 4,
+        size: int = 256,
+        reserve: int = 32,
+        look_ahead: int = 32,
+        rate: float | None = None,
+        deadline: float = 60.0,
+        idle: float = 10.0,
+        breaker: Breaker | None = None,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self.name = name
+        self.breaker = breaker or Breaker(clock=clock)
+        self._senders = senders
+        self._deadline = deadline
+        self._idle = idle
+        most = look_ahead if rate is None else min(look_ahead, max(1, int(rate * FRESH)))
+        self._lookout = Lookout(look, least=min(senders, most), most=most, clock=clock)
+        self._pace = Pace(rate, clock)
+        self._intake = Intake(name, self.breaker, size=size, reserve=reserve, clock=clock)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._resting = 0
+
+    # What the engine calls.
+
+    async def start(self) -> None:
+        """Starts the senders; they connect when there is something to send."""
+        for number in range(self._senders):
+            work = supervise(
+                self._run, name=self.name, resting=self._on_resting, rested=self._on_rested
+            )
+            self._tasks.append(asyncio.create_task(work, name=f"{self.name}-{number}"))
+
+    async def stop(self, grace: float = 5.0) -> None:
+        """Takes nothing more, gives back what waits, lets what is being sent finish for `grace` seconds."""
+        self._intake.close()
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=grace)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        self._tasks.clear()
+
+    def room(
+        self, wanted: int, priority: Priority = Priority.NORMAL
+    ) -> AbstractAsyncContextManager[Room]:
+        """Waits for room in the mailbox and holds up to `wanted` seats of it; what isn't used is freed.
+
+        Waits while the breaker is open; a room of size 0 says that the actor is stopping.
+        """
+        return self._intake.room(wanted, priority)
+
+    async def send(self, message: Message) -> Settlement:
+        """Sends one message, waiting for room first; an open breaker answers at once."""
+        return await self._intake.send(message)
+
+    def stats(self) -> Stats:
+        """How it stands at this moment."""
+        return Stats(
+            name=self.name,
+            waiting=len(self._intake.mailbox),
+            in_flight=len(self._intake.in_hand),
+            breaker=self.breaker.state,
+            breaker_reason=self.breaker.reason,
+            breaker_since=self.breaker.since,
+        )
+
+    # What a subclass says.
+
+    @abstractmethod
+    async def prepare(self, connection: Connection | None) -> Connection | Deferred:
+        """Makes the connection ready for a first byte: opens, renews or resets it.
+
+        It owns what it is given: one that it doesn't return, it has closed. `Deferred` says that the
+        provider can't be had at all.
+        """
+
+    @abstractmethod
+    async def transmit(self, connection: Connection, envelope: Envelope) -> Answer | Again:
+        """Sends one message to the address of its verdict.
+
+        Right before the first byte it calls `envelope.begin()`, and answers `Again` where that says
+        no; right before the byte from which on the provider may accept it, `envelope.commit()`.
+        """
+
+    @abstractmethod
+    async def discard(self, connection: Connection) -> None:
+        """Closes a connection; at any time, and without raising."""
+
+    # A sender's life.
+
+    async def _run(self, well: Well) -> None:
+        hand: Hand[Connection] = Hand()
+        try:
+            while (envelope := await self._next(hand)) is not None:
+                await self._carry(envelope, hand)
+                well()
+        finally:
+            await self._drop(hand)
+
+    async def _next(self, hand: Hand[Connection]) -> Envelope | None:
+        """Waits for a message, and gives up its connection if that takes long; None: the actor stops."""
+        while not self._intake.closed:
+            if envelope := self._intake.take():
+                return envelope
+            try:
+                async with asyncio.timeout(self._idle if hand.connection is not None else None):
+                    await self._intake.wait()
+            except TimeoutError:
+                await self._drop(hand)
+        return None
+
+    async def _carry(self, envelope: Envelope, hand: Hand[Connection]) -> None:
+        """Brings one message to its outcome, whatever happens."""
+        try:
+            await self._pace.wait()
+            if not await self._in_time(envelope, hand):
+                await self._drop(hand)
+                envelope.give_up("timeout")
+                self._intake.failed("timeout")
+        except asyncio.CancelledError:
+            envelope.settle(Unknown("shutdown") if envelope.committed else Unsent("shutdown"))
+            raise
+        except Exception:
+            envelope.give_up("actor_crashed")
+            raise
+        finally:
+            self._intake.let_go(envelope)
+
+    async def _in_time(self, envelope: Envelope, hand: Hand[Connection]) -> bool:
+        """Tries it within the deadline; a TimeoutError of the subclass's own is a bug like any other."""
+        try:
+            async with asyncio.timeout(self._deadline) as deadline:
+                await self._try(envelope, hand)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            return False
+        return True
+
+    async def _try(self, envelope: Envelope, hand: Hand[Connection]) -> None:
+        for _ in range(STALE_LOOKS):
+            connection, hand.connection = hand.connection, None
+            ready = await self.prepare(connection)
+            if isinstance(ready, Deferred):
+                envelope.settle(ready)
+                self._intake.failed(ready.reason)
+                return
+            hand.connection = ready
+            if not await self._lookout.see(envelope, self._others):
+                return
+            answer = await self.transmit(ready, envelope)
+            if not answer.keep:
+                await self._drop(hand)
+            if isinstance(answer, Answer):
+                envelope.settle(answer.outcome, envelope.verdict)
+                self._note(answer)
+                return
+            envelope.begun = False
+        envelope.settle(Unsent("look_too_slow", 1.0), envelope.verdict)
+
+    def _others(self) -> Iterator[Envelope]:
+        """Who else could do with a look: those that have a sender, then those next in line."""
+        return itertools.chain(self._intake.in_hand, self._intake.mailbox)
+
+    def _note(self, answer: Answer) -> None:
+        if answer.provider_failed:
+            self._intake.failed(getattr(answer.outcome, "reason", "unknown"))
+        else:
+            self.breaker.success()
+
+    async def _drop(self, hand: Hand[Connection]) -> None:
+        connection, hand.connection = hand.connection, None
+        if connection is not None:
+            await self.discard(connection)
+
+    def _on_resting(self, seconds: float) -> None:
+        """Gives back what waits where no sender is left to take it."""
+        self._resting += 1
+        if self._resting == self._senders:
+            self._intake.return_waiting(Unsent("actor_crashed", seconds))
+
+    def _on_rested(self) -> None:
+        self._resting -= 1

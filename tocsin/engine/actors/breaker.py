@@ -1,0 +1,105 @@
+"""The circuit breaker: stops asking a provider that keeps failing, and probes it now and then.
+
+closed    --(threshold failures in a row)--> open
+open      --(its back-off has passed)------> half_open
+half_open --(success)----------------------> closed
+half_open --(failure)----------------------> open, for about twice as long
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from enum import StrEnum
+
+Clock = Callable[[], float]
+Chance = Callable[[], float]
+
+
+class BreakerState(StrEnum):
+    """Whether a provider may be asked; see the module's transitions."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+def back_off(failures: int, *, first: float, most: float, chance: Chance = random.random) -> float:
+    """Seconds to wait after so many failures in a row: doubling, capped, the last half by chance.
+
+    The jitter keeps several workers from asking a provider that recovers at the same moment.
+    """
+    whole = min(most, first * 2.0 ** min(failures - 1, 30))
+    return whole * (0.5 + 0.5 * chance())
+
+
+class Breaker:
+    """Counts failures of a provider as a whole; a refusal of one message is a success of the provider.
+
+    What comes in while it is open is left over from before, and changes nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        threshold: int = 5,
+        first: float = 1.0,
+        most: float = 60.0,
+        clock: Clock = time.monotonic,
+        chance: Chance = random.random,
+    ) -> None:
+        self._threshold = threshold
+        self._first = first
+        self._most = most
+        self._clock = clock
+        self._chance = chance
+        self._failures = 0
+        self._openings = 0
+        self._retry_at = 0.0
+        self._changed_at = clock()
+        self.reason: str | None = None
+
+    @property
+    def state(self) -> BreakerState:
+        """The state as of now; that an open breaker becomes half-open is a matter of time alone."""
+        if not self._openings:
+            return BreakerState.CLOSED
+        return BreakerState.OPEN if self.retry_after > 0 else BreakerState.HALF_OPEN
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds until the next probe; 0 unless open."""
+        return max(0.0, self._retry_at - self._clock()) if self._openings else 0.0
+
+    @property
+    def since(self) -> float:
+        """Seconds that it has been in this state."""
+        entered = self._changed_at
+        if self.state is BreakerState.HALF_OPEN:
+            entered = self._retry_at
+        return self._clock() - entered
+
+    def success(self) -> None:
+        """The provider answered as a working one does."""
+        if self.state is BreakerState.OPEN:
+            return
+        if self._openings:
+            self._changed_at = self._clock()
+        self._failures = self._openings = 0
+        self.reason = None
+
+    def failure(self, reason: str) -> bool:
+        """The provider as a whole failed; true if that has just opened the breaker."""
+        state = self.state
+        if state is BreakerState.OPEN:
+            return False
+        self.reason = reason
+        self._failures += 1
+        if state is BreakerState.CLOSED and self._failures < self._threshold:
+            return False
+        self._openings += 1
+        self._changed_at = self._clock()
+        delay = back_off(self._openings, first=self._first, most=self._most, chance=self._chance)
+        self._retry_at = self._changed_at + delay
+        return True

@@ -1,0 +1,156 @@
+"""The intake of an actor: room, mailbox, and what the breaker lets through to the senders."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from tocsin.engine.actors.breaker import Breaker, BreakerState, Clock
+from tocsin.engine.actors.mailbox import Envelope, Mailbox
+from tocsin.engine.actors.seats import Seats
+from tocsin.engine.model import Message, Priority, Settlement, Unsent
+
+log = structlog.get_logger(__name__)
+
+
+class Room:
+    """Seats that are held for messages about to be claimed; `size` 0 says that the actor is stopping."""
+
+    def __init__(self, intake: Intake, size: int) -> None:
+        self._intake = intake
+        self.size = size
+        self.left = size
+
+    async def send(self, message: Message) -> Settlement:
+        """Sends one message on a seat of this room; beyond its size, it waits for another seat."""
+        if not self.left:
+            return await self._intake.send(message)
+        self.left -= 1
+        return await self._intake.post(message)
+
+
+class Intake:
+    """Takes messages in as far as there are seats, and gives them out as far as the breaker allows."""
+
+    def __init__(
+        self, name: str, breaker: Breaker, *, size: int, reserve: int, clock: Clock
+    ) -> None:
+        self._name = name
+        self._breaker = breaker
+        self._clock = clock
+        self._seats = Seats(size, reserve, self._gate)
+        self._work = asyncio.Event()
+        self.mailbox = Mailbox()
+        self.in_hand: set[Envelope] = set()
+        self.closed = False
+
+    # Towards the engine.
+
+    @asynccontextmanager
+    async def room(self, wanted: int, priority: Priority) -> AsyncIterator[Room]:
+        """Waits for room and holds up to `wanted` seats of it."""
+        room = Room(self, await self._seats.take(wanted, priority))
+        try:
+            yield room
+        finally:
+            self._seats.give_back(room.left)
+
+    async def send(self, message: Message) -> Settlement:
+        """Waits for a seat and posts the message; an open breaker answers at once."""
+        if self._breaker.state is BreakerState.OPEN:
+            return Settlement(self._refusal())
+        async with self.room(1, message.priority) as room:
+            if not room.size:
+                return Settlement(Unsent("shutdown"))
+            return await room.send(message)
+
+    async def post(self, message: Message) -> Settlement:
+        """Puts a message that has a seat into the mailbox; the seat is free once it leaves."""
+        if self.closed or self._breaker.state is BreakerState.OPEN:
+            self._seats.give_back(1)
+            return Settlement(Unsent("shutdown") if self.closed else self._refusal())
+        envelope = Envelope(message, self._clock)
+        self.mailbox.put(envelope)
+        self._work.set()
+        try:
+            return await envelope.result
+        finally:
+            if envelope.waiting:
+                self.mailbox.remove(envelope)
+                self._seats.give_back(1)
+
+    def close(self) -> None:
+        """Takes nothing more and gives back what waits."""
+        self.closed = True
+        self._seats.close()
+        self.return_waiting(Unsent("shutdown"))
+        self._work.set()
+
+    # Towards the senders.
+
+    def take(self) -> Envelope | None:
+        """The next message, if there is one that may be sent now; while half-open a single one, the probe."""
+        state = self._breaker.state
+        if state is BreakerState.OPEN or (state is BreakerState.HALF_OPEN and self.in_hand):
+            return None
+        envelope = self.mailbox.pop()
+        if envelope is not None:
+            self.in_hand.add(envelope)
+            self._seats.give_back(1)
+        return envelope
+
+    async def wait(self) -> None:
+        """Waits until there may be something to take."""
+        self._work.clear()
+        await self._work.wait()
+
+    def let_go(self, envelope: Envelope) -> None:
+        """Its sender is done with it."""
+        self.in_hand.discard(envelope)
+        if self._breaker.state is not BreakerState.OPEN:
+            self._reconsider()
+
+    def failed(self, reason: str) -> None:
+        """The provider as a whole failed: if that opens the breaker, gives back what waits."""
+        if self._breaker.failure(reason):
+            log.warning(
+                "breaker opened",
+                actor=self._name,
+                reason=reason,
+                seconds=round(self._breaker.retry_after, 1),
+            )
+            self.return_waiting(self._refusal())
+            self._await_probe()
+
+    def return_waiting(self, outcome: Unsent) -> None:
+        """Gives back all that no sender has taken."""
+        for envelope in self.mailbox:
+            envelope.settle(outcome)
+
+    def _await_probe(self) -> None:
+        """Wakes the senders as the breaker becomes half-open, which it does by time alone."""
+        if self._breaker.state is BreakerState.OPEN:
+            delay = max(0.001, self._breaker.retry_after)  # a timer may be early by its resolution
+            asyncio.get_running_loop().call_later(delay, self._await_probe)
+        else:
+            self._reconsider()
+
+    def _reconsider(self) -> None:
+        """There may be room, or work, that there was not before."""
+        self._seats.offer()
+        if len(self.mailbox):
+            self._work.set()
+
+    def _gate(self) -> int:
+        """How many seats may be taken now."""
+        state = self._breaker.state
+        if state is BreakerState.HALF_OPEN:
+            return 0 if self.in_hand or self._seats.taken else 1
+        return sys.maxsize if state is BreakerState.CLOSED else 0
+
+    def _refusal(self) -> Unsent:
+        return Unsent("circuit_open", self._breaker.retry_after)

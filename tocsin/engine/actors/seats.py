@@ -1,0 +1,90 @@
+"""The seats that bound a mailbox: who is about to claim takes them first, so back-pressure reaches the claim."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from tocsin.engine.model import Priority
+
+
+class _Waiter(Struct, eq=False):
+    """Somebody who waits for seats."""
+
+    wanted: int
+    least: int  # fewer aren't worth a claim
+    priority: Priority
+    granted: asyncio.Future[int]
+
+
+class Seats:
+    """Bounds a mailbox: who is about to claim takes seats first, and waits where there are none.
+
+    `reserve` more are for high priority alone, so that it never waits behind a full mailbox.
+    `gate` says how many may be taken at this moment, whatever is free: an open breaker gives none.
+    """
+
+    def __init__(self, size: int, reserve: int, gate: Callable[[], int]) -> None:
+        self._size = size
+        self._reserve = reserve
+        self._gate = gate
+        self._waiters: list[_Waiter] = []
+        self._closed = False
+        self.taken = 0
+
+    async def take(self, wanted: int, priority: Priority) -> int:
+        """Waits for seats, takes between 1 and `wanted` of them; 0 once closed.
+
+        A normal claim waits for a quarter of the mailbox, so that a busy one isn't filled one by one.
+        """
+        if self._closed:
+            return 0
+        most = self._size + self._reserve if priority is Priority.HIGH else self._size
+        wanted = min(wanted, most)
+        least = 1 if priority is Priority.HIGH else min(wanted, max(1, self._size // 4))
+        waiter = _Waiter(wanted, least, priority, asyncio.get_running_loop().create_future())
+        self._waiters.append(waiter)
+        self._waiters.sort(key=lambda other: -other.priority)
+        self.offer()
+        try:
+            return await waiter.granted
+        except asyncio.CancelledError:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            elif not waiter.granted.cancelled():
+                self.give_back(waiter.granted.result())
+            raise
+
+    def give_back(self, seats: int) -> None:
+        """Frees seats for those who wait."""
+        self.taken -= seats
+        self.offer()
+
+    def offer(self) -> None:
+        """Serves who waits, in order, as far as there is room."""
+        while self._waiters:
+            first = self._waiters[0]
+            seats = self._grant(first)
+            if not seats:
+                return
+            self._waiters.pop(0)
+            if not first.granted.done():
+                self.taken += seats
+                first.granted.set_result(seats)
+
+    def _grant(self, waiter: _Waiter) -> int:
+        """How many seats this one may have now; 0 if too few."""
+        gate = self._gate()
+        most = self._size + self._reserve if waiter.priority is Priority.HIGH else self._size
+        free = min(most - self.taken, gate, waiter.wanted)
+        return free if free >= max(1, min(waiter.least, gate)) else 0
+
+    def close(self) -> None:
+        """Sends everybody home with no seat."""
+        self._closed = True
+        for waiter in self._waiters:
+            if not waiter.granted.done():
+                waiter.granted.set_result(0)
+        self._waiters.clear()

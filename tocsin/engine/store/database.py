@@ -1,0 +1,145 @@
+"""One process's pool, and how a statement becomes rows or an expected failure."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, LiteralString, TypeVar
+
+import psycopg
+from psycopg.rows import class_row
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
+
+from tocsin.engine.model import Conflict, Invalid, Unavailable
+
+T = TypeVar("T")
+
+# A session that vanished (a frozen machine, a cut cable) is noticed within half a minute, on either side.
+KEEPALIVES: dict[str, Any] = {
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "connect_timeout": 5,
+}
+# An app's open transaction may hold a row (its own upsert of a person, a cancel): say so instead of hanging.
+_LOCK_TIMEOUT = "set lock_timeout = '3s'"
+
+
+class Session:
+    """Statements on one connection."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        self.connection = connection
+
+    async def rows(self, kind: type[T], statement: LiteralString, **arguments: object) -> list[T]:
+        """All rows, each as a `kind` (a struct with a field per column)."""
+        with expected_failures():
+            async with self.connection.cursor(row_factory=class_row(kind)) as cursor:
+                await cursor.execute(statement, arguments)
+                return await cursor.fetchall()
+
+    async def row(self, kind: type[T], statement: LiteralString, **arguments: object) -> T | None:
+        """The first row, or None."""
+        rows = await self.rows(kind, statement, **arguments)
+        return rows[0] if rows else None
+
+    async def value(self, statement: LiteralString, **arguments: object) -> Any:
+        """The first column of the first row, or None."""
+        with expected_failures():
+            row = await (await self.connection.execute(statement, arguments)).fetchone()
+        return row[0] if row else None
+
+    async def run(self, statement: LiteralString, **arguments: object) -> int:
+        """Runs a statement without rows; answers how many rows it changed."""
+        with expected_failures():
+            return (await self.connection.execute(statement, arguments)).rowcount
+
+
+class Database:
+    """The pool of one process; each call of its own is one autocommitted statement."""
+
+    def __init__(self, dsn: str, *, max_size: int = 10) -> None:
+        self.dsn = dsn
+        self._pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]] = AsyncConnectionPool(
+            dsn,
+            min_size=1,
+            max_size=max_size,
+            timeout=5.0,
+            kwargs={"autocommit": True, **KEEPALIVES},
+            configure=_configure,
+            check=AsyncConnectionPool.check_connection,
+            open=False,
+            name="tocsin",
+        )
+
+    async def open(self) -> None:
+        """Opens the pool; raises Unavailable when there is no connection within 10 s."""
+        with expected_failures():
+            await self._pool.open(wait=True, timeout=10.0)
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Session]:
+        """A connection for several statements, each committed by itself."""
+        with expected_failures():
+            async with self._pool.connection() as connection:
+                yield Session(connection)
+
+    @asynccontextmanager
+    async def transaction(self, *, snapshot: bool = False) -> AsyncIterator[Session]:
+        """A transaction; with `snapshot` all its statements read one and the same (and it may not write)."""
+        async with self.session() as session, session.connection.transaction():
+            if snapshot:
+                await session.run("set transaction isolation level repeatable read read only")
+            yield session
+
+    async def rows(self, kind: type[T], statement: LiteralString, **arguments: object) -> list[T]:
+        async with self.session() as session:
+            return await session.rows(kind, statement, **arguments)
+
+    async def row(self, kind: type[T], statement: LiteralString, **arguments: object) -> T | None:
+        async with self.session() as session:
+            return await session.row(kind, statement, **arguments)
+
+    async def value(self, statement: LiteralString, **arguments: object) -> Any:
+        async with self.session() as session:
+            return await session.value(statement, **arguments)
+
+    async def run(self, statement: LiteralString, **arguments: object) -> int:
+        async with self.session() as session:
+            return await session.run(statement, **arguments)
+
+
+async def connect_directly(dsn: str) -> psycopg.AsyncConnection[Any]:
+    """A connection beside the pool, for LISTEN: autocommit, and with keepalives on both ends."""
+    with expected_failures():
+        connection = await psycopg.AsyncConnection.connect(dsn, autocommit=True, **KEEPALIVES)
+        await connection.execute("set tcp_keepalives_idle = 10")
+        await connection.execute("set tcp_keepalives_interval = 5")
+        await connection.execute("set tcp_keepalives_count = 3")
+    return connection
+
+
+async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
+    await connection.execute(_LOCK_TIMEOUT)
+
+
+@contextmanager
+def expected_failures() -> Iterator[None]:
+    """Turns what the database refuses into Invalid, Conflict or Unavailable."""
+    try:
+        yield
+    except psycopg.Error as error:
+        diagnosis = error.diag
+        if (error.sqlstate or "").startswith("TC"):
+            message = diagnosis.message_primary or ""
+            cure = f"{message}. {diagnosis.message_hint or ''}".strip()
+            raise Invalid(message, (diagnosis.column_name or "", cure)) from error
+        if isinstance(error, psycopg.errors.LockNotAvailable):
+            raise Conflict("An open transaction of an app holds it.") from error
+        if isinstance(error, psycopg.OperationalError | PoolTimeout | PoolClosed):
+            raise Unavailable(type(error).__name__) from error
+        raise
