@@ -54,7 +54,7 @@ class EntryDefinition(Struct, frozen=True, forbid_unknown_fields=True):
     mandatory: list[ChannelName] = []
     priority: Literal["low", "normal", "high"] = "normal"
     time_to_live: Duration = "3d"
-    max_attempts: Annotated[int, Meta(ge=1, le=50)] = 8
+    max_attempts: Annotated[int, Meta(ge=1, le=50)] = 10
     digest: bool = True
 
 

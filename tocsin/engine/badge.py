@@ -1,66 +1,180 @@
-"""The badge hub of one HTTP process: one LISTEN, many waiting streams (interface; the body follows)."""
+"""The badge hub of one HTTP process: one LISTEN, many waiting streams.
+
+The listener names whose inbox moved; the hub reads those that have a stream open here in one batched query and puts
+what is new into each stream's mailbox. A slow reader loses intermediate counts, never the last one.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
-from msgspec import Struct
+import msgspec
+import psycopg
+import structlog
 
-from tocsin.engine.store.database import Database
+from tocsin.engine.model import Unavailable
+from tocsin.engine.store.badge import Since, listen_badge, read_news
+from tocsin.engine.store.bell import EVERYONE
+from tocsin.engine.store.database import Database, Session, connect_directly
+from tocsin.engine.stream_position import read_position
+from tocsin.engine.subscription import Subscription
+from tocsin.engine.unread import UnreadCounts
 
+# A LISTEN connection that doesn't answer for this long is opened anew.
+_PULSE = 3.0
+_RECONNECT = 0.5
+# Readers in one batched query, and notifications that one of them can get in a row before it is told to resync.
+_BATCH = 500
+_REPLAY = 100
+_STREAMS_PER_PERSON = 20
 
-class StreamEvent(Struct, frozen=True):
-    """One server-sent event; `data` is JSON text."""
-
-    event: str  # badge, notification, read, archived, resync
-    id: str
-    data: bytes
+log = structlog.get_logger("tocsin.badge")
 
 
 class TooManyStreams(Exception):
     """This person has as many streams open as one may have: close one, or share one among the tabs."""
 
 
-class Subscription:
-    """One open stream's latest-value mailbox."""
-
-    async def next(self, timeout: float) -> list[StreamEvent] | None:
-        """What happened since the last call, in order; [] after `timeout` seconds without any; None at the end."""
-        raise NotImplementedError
-
-
 class BadgeHub:
-    """Moves the streams of this process."""
+    """Moves the streams of this process, and counts for it."""
 
-    def __init__(self, database: Database) -> None:
-        raise NotImplementedError
+    def __init__(self, database: Database, *, streams_per_person: int = _STREAMS_PER_PERSON) -> None:
+        self._database = database
+        self._most = streams_per_person
+        self._counts = UnreadCounts(database)
+        self._streams: defaultdict[str, set[Subscription]] = defaultdict(set)
+        self._moved: set[str] = set()
+        self._work = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._closed = False
 
     async def start(self) -> None:
         """Starts to listen."""
-        raise NotImplementedError
+        self._tasks = [
+            asyncio.create_task(self._listen(), name="badge-listen"),
+            asyncio.create_task(self._read(), name="badge-read"),
+        ]
 
     def close_streams(self) -> None:
-        """Ends every stream now (called from the signal handler, before the server waits for them)."""
-        raise NotImplementedError
+        """Ends every stream now, and opens no more: the server waits for them when it stops."""
+        self._closed = True
+        for streams in self._streams.values():
+            for stream in streams:
+                stream.close()
 
     async def stop(self) -> None:
         """Ends every stream, and the LISTEN connection."""
-        raise NotImplementedError
+        self.close_streams()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def count(self, recipient_id: str) -> int:
         """The exact number of unread notifications, from a snapshot taken after this call began."""
-        raise NotImplementedError
+        return await self._counts.read(recipient_id)
+
+    @property
+    def open_streams(self) -> int:
+        """How many streams are open in this process."""
+        return sum(map(len, self._streams.values()))
 
     @asynccontextmanager
     async def subscribe(
         self, recipient_id: str, last_event_id: str | None
     ) -> AsyncIterator[Subscription]:
-        """A stream for a person; its first events are the badge, and what came since `last_event_id`."""
-        raise NotImplementedError
-        yield
+        """A stream for a person: first the badge and what came since `last_event_id`, then what comes.
 
-    @property
-    def open_streams(self) -> int:
-        """How many streams are open in this process."""
-        raise NotImplementedError
+        Raises TooManyStreams.
+        """
+        streams = self._streams[recipient_id]
+        if len(streams) >= self._most:
+            raise TooManyStreams
+        position = read_position(last_event_id) if last_event_id else None
+        stream = Subscription(position, lost=last_event_id is not None and position is None)
+        if self._closed:
+            stream.close()
+        streams.add(stream)
+        self._mark({recipient_id})
+        try:
+            yield stream
+        finally:
+            streams.discard(stream)
+            if not streams and self._streams.get(recipient_id) is streams:
+                del self._streams[recipient_id]
+
+    def _mark(self, recipient_ids: set[str]) -> None:
+        self._moved |= recipient_ids
+        self._work.set()
+
+    async def _listen(self) -> None:
+        """Hears whose inbox moved; whatever was missed while the connection was away is read anew."""
+        while True:
+            try:
+                connection = await connect_directly(self._database.dsn)
+                async with connection:
+                    await listen_badge(Session(connection))
+                    self._mark(set(self._streams))
+                    while True:
+                        async for notice in connection.notifies(timeout=_PULSE):
+                            self._hear(notice.payload)
+                        async with asyncio.timeout(_PULSE):
+                            await connection.execute("select")
+            except (Unavailable, psycopg.Error, TimeoutError) as error:
+                log.warning("badge listener lost its connection", error=type(error).__name__)
+                await asyncio.sleep(_RECONNECT)
+
+    def _hear(self, payload: str) -> None:
+        if payload == EVERYONE:
+            self._mark(set(self._streams))
+            return
+        with suppress(msgspec.DecodeError):  # any database user may send one
+            moved = msgspec.json.decode(payload, type=set[str])
+            if here := moved & self._streams.keys():
+                self._mark(here)
+
+    async def _read(self) -> None:
+        while True:
+            await self._work.wait()
+            batch = [self._moved.pop() for _ in range(min(_BATCH, len(self._moved)))]
+            if not self._moved:
+                self._work.clear()
+            try:
+                await self._read_batch(batch)
+            except Unavailable:
+                self._mark(set(batch))
+                await asyncio.sleep(_RECONNECT)
+            except Exception:
+                log.exception("streams not read")
+                self._mark(set(batch))
+                await asyncio.sleep(_RECONNECT)
+
+    async def _read_batch(self, recipient_ids: list[str]) -> None:
+        """One query for the streams of these people; streams of one person mostly stand at the same position."""
+        streams = [(id_, stream) for id_ in recipient_ids for stream in self._streams.get(id_, ())]
+        readers: dict[Since, int] = {}
+        for recipient_id, stream in streams:
+            if stream.position is not None:
+                readers.setdefault(_since(recipient_id, stream), len(readers) + 1)
+        people = list({recipient_id for recipient_id, _ in streams})
+        if not people:
+            return
+        news = await read_news(self._database, people, list(readers), limit=_REPLAY + 1)
+        arrived, changes = defaultdict(list), defaultdict(list)
+        for notification in news.arrived:
+            arrived[notification.position].append(notification)
+        for change in news.changes:
+            changes[change.position].append(change)
+        for recipient_id, stream in streams:
+            place = readers[_since(recipient_id, stream)] if stream.position else 0
+            stream.put(
+                news.snapshot, news.counts[recipient_id], arrived[place], changes[place], _REPLAY
+            )
+
+
+def _since(recipient_id: str, stream: Subscription) -> Since:
+    position = stream.position
+    assert position is not None
+    return Since(recipient_id, position.snapshot, position.upto, position.seen)

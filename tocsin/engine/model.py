@@ -141,7 +141,6 @@ class Claimed(Struct, frozen=True):
     priority: Priority
     attempt: int  # 1 for the first
     max_attempts: int
-    expires_at: datetime
     mandatory: bool
     event_type: str
     label: str  # of the event type
@@ -156,6 +155,24 @@ class Claimed(Struct, frozen=True):
     timezone: str | None
     created_at: datetime
     metadata: dict[str, Any] = field(default_factory=dict)
+
+
+class Notification(Struct, frozen=True):
+    """One notification as a person's client gets it, by REST and by the stream."""
+
+    id: int
+    event_id: int
+    event_type: str
+    category: str
+    title: str
+    body: str
+    body_html: str | None  # sanitised
+    action_url: str | None
+    metadata: dict[str, Any]
+    initiator: str | None
+    read: bool
+    read_at: datetime | None
+    created_at: datetime
 
 
 class NotFound(Exception):

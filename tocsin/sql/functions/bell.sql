@@ -50,5 +50,7 @@ as $$
         and l.objsubid = 2
         and l.granted
         and l.database = (select oid from pg_database where datname = current_database())
+        -- a long statement is work, not silence
+        and a.state = 'idle'
         and a.state_change < clock_timestamp() - _silent_for
 $$;

@@ -159,6 +159,7 @@ begin
         select u.id
         from unnest(_people) u (id)
         where not exists (select from tocsin.recipient r where r.recipient_id = u.id)
+        order by u.id
         limit 6
     );
     if cardinality(_unknown) > 0 then

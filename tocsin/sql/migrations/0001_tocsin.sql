@@ -35,7 +35,7 @@ create table tocsin.event_type (
     mandatory_channels text[] not null default '{}',
     priority smallint not null default 1 check (priority between 0 and 2),
     time_to_live interval not null default '3 days' check (time_to_live > '0'),
-    max_attempts smallint not null default 8 check (max_attempts between 1 and 50),
+    max_attempts smallint not null default 10 check (max_attempts between 1 and 50),
     allows_digest boolean not null default true,
     -- no longer in the catalogue: kept for the rows that name it
     retired_at timestamptz

@@ -1,0 +1,382 @@
+"""notify(): what one SQL call does, and what it refuses."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+
+Db = psycopg.Connection[Any]
+
+
+@pytest.fixture(autouse=True)
+def people(db: Db) -> None:
+    for name in ("alice", "bob", "carol"):
+        db.execute("select tocsin.upsert_recipient(%s, %s, %s)", (name, f"{name}@example.com", name.title()))
+
+
+@pytest.fixture
+def other(dsn: str) -> Iterator[Db]:
+    """A second app's connection, in a transaction of its own."""
+    with psycopg.connect(dsn) as connection:
+        yield connection
+
+
+def notify(db: Db, recipients: list[str], event_type: str = "forum.new_reply", **named: Any) -> int:
+    arguments = {"title": "New reply", **named}
+    listed = ", ".join(f"{name} => %({name})s" for name in arguments)
+    row = db.execute(
+        f"select tocsin.notify(%(event_type)s, %(recipients)s, {listed})",
+        {"event_type": event_type, "recipients": recipients, **arguments},
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def value(db: Db, statement: str, *arguments: Any) -> Any:
+    row = db.execute(statement, arguments).fetchone()
+    return row[0] if row else None
+
+
+def unread(db: Db, recipient: str) -> int:
+    return int(value(db, "select tocsin.unread_count(%s)", recipient))
+
+
+def decisions(db: Db, recipient: str) -> dict[str, list[str]]:
+    return dict(
+        value(
+            db,
+            "select decisions from tocsin.notification where recipient_id = %s order by notification_id desc",
+            recipient,
+        )
+    )
+
+
+def count(db: Db, table: str) -> int:
+    return int(value(db, f"select count(*) from tocsin.{table}"))
+
+
+def test_each_recipient_gets_one_notification_and_the_initiator_none(db: Db) -> None:
+    event_id = notify(db, ["alice", "bob", "alice", "carol"], initiator="bob")
+    told = db.execute("select recipient_id from tocsin.notification order by 1").fetchall()
+    assert told == [("alice",), ("carol",)]
+    assert unread(db, "alice") == 1
+    assert unread(db, "bob") == 0
+    assert value(db, "select initiator_skipped from tocsin.event where event_id = %s", event_id)
+
+
+def test_rollback_leaves_nothing(db: Db, other: Db) -> None:
+    notify(other, ["alice"], idempotency_key="k")
+    assert unread(other, "alice") == 1
+    assert unread(db, "alice") == 0
+    other.rollback()
+    for table in ("event", "notification", "delivery", "lane", "unread_delta", "idempotency"):
+        assert count(db, table) == 0
+
+
+def test_unknown_event_type_names_the_nearest(db: Db) -> None:
+    with pytest.raises(psycopg.Error) as caught:
+        notify(db, ["alice"], "forum.new_repyl")
+    assert caught.value.sqlstate == "TC001"
+    assert "forum.new_reply" in (caught.value.diag.message_hint or "")
+    assert count(db, "event") == 0
+
+
+def test_unknown_recipients_are_named_and_nothing_is_stored(db: Db) -> None:
+    with pytest.raises(psycopg.Error) as caught:
+        notify(db, ["alice", "mallory", "trent"])
+    assert caught.value.sqlstate == "TC002"
+    assert "'mallory', 'trent'" in (caught.value.diag.message_primary or "")
+    assert "upsert_recipient" in (caught.value.diag.message_hint or "")
+    assert count(db, "notification") == 0
+
+
+@pytest.mark.parametrize(
+    ("field", "named"),
+    [
+        ("title", {"title": ""}),
+        ("title", {"title": "   "}),
+        ("title", {"title": "a\nb"}),
+        ("title", {"title": "x" * 501}),
+        ("body", {"body": "bell\x07"}),
+        ("action_url", {"action_url": "javascript:alert(1)"}),
+        ("action_url", {"action_url": "//evil.example"}),
+        ("action_url", {"action_url": "/\\evil.example"}),
+        ("action_url", {"action_url": "https://user@evil.example/"}),
+        ("action_url", {"action_url": "/a\nb"}),
+        ("metadata", {"metadata": Jsonb([1])}),
+        ("metadata", {"metadata": None}),
+        ("idempotency_key", {"idempotency_key": ""}),
+        ("initiator", {"initiator": ""}),
+    ],
+)
+def test_bad_input_is_refused_with_its_field_and_cure(db: Db, field: str, named: dict[str, Any]) -> None:
+    with pytest.raises(psycopg.Error) as caught:
+        notify(db, ["alice"], **named)
+    assert caught.value.sqlstate == "TC004"
+    assert caught.value.diag.column_name == field
+    assert caught.value.diag.message_hint
+    assert count(db, "event") == 0
+
+
+def test_an_array_with_a_null_is_refused(db: Db) -> None:
+    with pytest.raises(psycopg.Error, match="null"):
+        db.execute("select tocsin.notify('forum.new_reply', array['alice', null], 't')")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], ["on", "default"]),
+        ([("*", False)], ["off", "preference", "*"]),
+        ([("*", False), ("forum.*", True)], ["on", "preference", "forum.*"]),
+        ([("forum.*", True), ("forum.new_reply", False)], ["off", "preference", "forum.new_reply"]),
+        ([("billing.*", False)], ["on", "default"]),
+    ],
+)
+def test_the_nearest_preference_decides(
+    db: Db, overrides: list[tuple[str, bool]], expected: list[str]
+) -> None:
+    for scope, enabled in overrides:
+        db.execute("insert into tocsin.preference values ('alice', %s, 'email', %s)", (scope, enabled))
+    notify(db, ["alice", "bob"])
+    assert decisions(db, "alice")["email"] == expected
+    assert decisions(db, "bob")["email"] == ["on", "default"]
+    assert count(db, "delivery") == (2 if expected[0] == "on" else 1)
+
+
+def test_mandatory_channels_stay_on(db: Db) -> None:
+    db.execute("insert into tocsin.preference values ('alice', '*', 'email', false)")
+    notify(db, ["alice"], "compliance.overdue")
+    assert decisions(db, "alice")["email"] == ["on", "mandatory"]
+
+
+def test_in_app_off_keeps_it_out_of_the_badge(db: Db) -> None:
+    db.execute("insert into tocsin.preference values ('alice', 'forum.*', 'in_app', false)")
+    notify(db, ["alice"])
+    assert unread(db, "alice") == 0
+    assert count(db, "notification") == 1
+
+
+def test_each_negative_decision_has_its_reason(db: Db) -> None:
+    db.execute("select tocsin.upsert_recipient('dave')")
+    db.execute("select tocsin.upsert_recipient('erin', 'Erin@Example.com')")
+    db.execute("insert into tocsin.suppression (address, reason) values ('erin@example.com', 'smtp_550')")
+    notify(db, ["alice", "dave", "erin"])
+    assert decisions(db, "dave")["email"] == ["off", "no_address"]
+    assert decisions(db, "erin")["email"] == ["off", "suppressed"]
+    assert decisions(db, "alice")["push"] == ["off", "no_provider"]
+    notify(db, ["alice"], "forum.new_thread")
+    assert decisions(db, "alice")["email"] == ["off", "default"]
+
+
+def test_same_key_and_content_is_the_first_event(db: Db) -> None:
+    first = notify(db, ["alice", "bob"], idempotency_key="k", metadata=Jsonb({"a": 1, "b": 2}))
+    again = notify(db, ["bob", "alice", "bob"], idempotency_key="k", metadata=Jsonb({"b": 2, "a": 1}))
+    assert again == first
+    assert unread(db, "alice") == 1
+
+
+def test_same_key_with_other_content_is_an_error(db: Db) -> None:
+    notify(db, ["alice"], idempotency_key="k")
+    with pytest.raises(psycopg.Error) as caught:
+        notify(db, ["bob"], idempotency_key="k")
+    assert caught.value.sqlstate == "TC003"
+    assert unread(db, "bob") == 0
+
+
+def test_a_key_is_free_again_after_a_day(db: Db) -> None:
+    first = notify(db, ["alice"], idempotency_key="k")
+    db.execute("update tocsin.idempotency set created_at = now() - interval '25 hours'")
+    assert notify(db, ["bob"], idempotency_key="k") != first
+
+
+def test_concurrent_calls_with_one_key_are_one_event(db: Db, other: Db, dsn: str) -> None:
+    first = notify(other, ["alice"], idempotency_key="k")
+    answers: list[int] = []
+
+    def second() -> None:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            answers.append(notify(connection, ["alice"], idempotency_key="k"))
+
+    waiting = threading.Thread(target=second)
+    waiting.start()
+    wait_for_lock(db)
+    other.commit()
+    waiting.join(5)
+    assert answers == [first]
+    assert unread(db, "alice") == 1
+
+
+def test_a_key_whose_call_rolled_back_is_free(db: Db, other: Db, dsn: str) -> None:
+    notify(other, ["alice"], idempotency_key="k")
+    other.rollback()
+    notify(db, ["bob"], idempotency_key="k")
+    assert unread(db, "bob") == 1
+
+
+def test_open_transactions_to_one_person_never_wait(db: Db, other: Db, dsn: str) -> None:
+    notify(db, ["alice"])
+    notify(other, ["alice", "bob"])
+    with psycopg.connect(dsn) as third:
+        third.execute("set statement_timeout = '2s'")
+        notify(third, ["bob", "alice"])
+        assert value(third, "select tocsin.mark_all_read('alice', null, null, null)") == 2
+        assert value(third, "select tocsin.mark_read('bob', 0, true)") is False
+        third.commit()
+    other.commit()
+    assert unread(db, "alice") == 1
+    assert unread(db, "bob") == 2
+
+
+def test_overlapping_fan_outs_do_not_deadlock(db: Db, dsn: str) -> None:
+    people = [f"p{i}" for i in range(200)]
+    db.execute("insert into tocsin.recipient (recipient_id) select unnest(%s::text[])", (people,))
+    failures: list[BaseException] = []
+
+    def fan_out(order: int) -> None:
+        try:
+            with psycopg.connect(dsn) as connection:
+                for _ in range(10):
+                    notify(connection, people[::order])
+                    notify(connection, people[::-order])
+                    connection.commit()
+        except psycopg.Error as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=fan_out, args=(order,)) for order in (1, -1, 1, -1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert failures == []
+    assert unread(db, "p7") == 80
+
+
+def test_a_hundred_thousand_recipients_are_one_call(db: Db) -> None:
+    db.execute(
+        "insert into tocsin.recipient (recipient_id, email)"
+        " select 'n' || i, 'n' || i || '@example.com' from generate_series(1, 100000) i"
+    )
+    db.execute("insert into tocsin.preference values ('n7', '*', 'email', false)")
+    people = [f"n{i}" for i in range(1, 100_001)]
+    notify(db, people, "bulletin.new_org")
+    assert count(db, "notification") == 100_000
+    assert count(db, "delivery") == 99_999
+    assert count(db, "lane") == 1
+    assert count(db, "event") == 1
+    assert unread(db, "n100000") == 1
+
+
+def test_a_scheduled_event_is_nobodys_until_its_time(db: Db) -> None:
+    event_id = value(
+        db,
+        "select tocsin.notify('forum.new_reply', array['alice'], 'Later', send_at => now() + interval '1 hour')",
+    )
+    assert unread(db, "alice") == 0
+    assert value(db, "select tocsin.tell_due_events(10)") == 0
+    db.execute("update tocsin.event set send_at = now() where event_id = %s", (event_id,))
+    db.execute("insert into tocsin.preference values ('alice', '*', 'email', false)")
+    assert value(db, "select tocsin.tell_due_events(10)") == 1
+    assert unread(db, "alice") == 1
+    assert decisions(db, "alice")["email"] == ["off", "preference", "*"]
+
+
+def test_a_scheduled_event_that_is_cancelled_never_was(db: Db) -> None:
+    event_id = value(
+        db,
+        "select tocsin.notify('forum.new_reply', array['alice'], 'Later', send_at => now() + interval '1 hour')",
+    )
+    assert value(db, "select tocsin.cancel(%s)", event_id) == 0
+    db.execute("update tocsin.event set send_at = now()")
+    assert value(db, "select tocsin.tell_due_events(10)") == 0
+    assert count(db, "notification") == 0
+
+
+def test_cancel_stops_deliveries_and_empties_inbox_and_badge(db: Db) -> None:
+    notify(db, ["alice"])
+    event_id = notify(db, ["alice", "bob"])
+    assert value(db, "select tocsin.cancel(%s)", event_id) == 2
+    assert unread(db, "alice") == 1
+    assert unread(db, "bob") == 0
+    assert value(db, "select tocsin.cancel(%s)", event_id) == 0
+
+
+def test_cancelling_what_is_not_there_is_an_error(db: Db) -> None:
+    with pytest.raises(psycopg.Error, match="no event 42"):
+        db.execute("select tocsin.cancel(42)")
+
+
+def test_the_app_role_can_call_and_nothing_else(db: Db, dsn: str) -> None:
+    db.execute("drop role if exists shop")
+    db.execute("create role shop login password 'shop'")
+    db.execute("grant tocsin_app to shop")
+    try:
+        with psycopg.connect(dsn, user="shop", password="shop", autocommit=True) as shop:
+            shop.execute("select tocsin.upsert_recipient('zoe', 'zoe@example.com')")
+            event_id = notify(shop, ["zoe"], idempotency_key="k")
+            assert unread(shop, "zoe") == 1
+            assert value(shop, "select tocsin.cancel(%s)", event_id) == 1
+            for statement in (
+                "select * from tocsin.notification",
+                "select * from tocsin.secret",
+                "insert into tocsin.preference values ('zoe', '*', 'email', false)",
+                "select tocsin.emit('role:other', 'forum.new_reply', array['zoe'], 't', '', null, '{}', null, null, null, null)",
+                "select tocsin.mark_read('zoe', 1, true)",
+                "select tocsin.erase_recipient('zoe')",
+                "select * from tocsin_queue.procrastinate_jobs",
+                "create table tocsin.mine (a int)",
+            ):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    shop.execute(statement)
+            assert value(db, "select caller from tocsin.event") == "role:shop"
+            # a hostile search_path of the caller's own changes nothing
+            shop.execute("create temp table pg_class (a int)")
+            shop.execute("set search_path = pg_temp")
+            assert notify(shop, ["zoe"])
+            shop.execute("drop table pg_temp.pg_class")
+    finally:
+
+        db.execute("drop role shop")
+
+
+def test_upsert_leaves_what_is_null(db: Db) -> None:
+    db.execute("select tocsin.upsert_recipient('alice', timezone => 'Europe/Rome')")
+    db.execute("select tocsin.upsert_recipient('alice', name => 'Alice L.')")
+    row = db.execute(
+        "select email, name, timezone from tocsin.recipient where recipient_id = 'alice'"
+    ).fetchone()
+    assert row == ("alice@example.com", "Alice L.", "Europe/Rome")
+
+
+@pytest.mark.parametrize(
+    ("field", "named"),
+    [
+        ("email", "email => 'nobody'"),
+        ("email", "email => 'a@b, c@d'"),
+        ("email", "email => E'a@b\\r\\nBcc: x@y'"),
+        ("timezone", "timezone => 'Mars/Olympus'"),
+        ("timezone", "timezone => 'FOO+3'"),
+        ("locale", "locale => 'english please'"),
+        ("name", "name => E'a\\nb'"),
+    ],
+)
+def test_a_recipient_that_cannot_be_is_refused(db: Db, field: str, named: str) -> None:
+    with pytest.raises(psycopg.Error) as caught:
+        db.execute(f"select tocsin.upsert_recipient('frank', {named})")
+    assert caught.value.sqlstate == "TC004"
+    assert caught.value.diag.column_name == field
+
+
+def wait_for_lock(db: Db) -> None:
+    """Until some session of this database waits for another."""
+    for _ in range(5000):
+        waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+        if value(db, waiting):
+            return
+        db.execute("select pg_sleep(0.001)")
+    raise AssertionError("nobody waits")

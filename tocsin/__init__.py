@@ -1,0 +1,1 @@
+"""Tocsin: the notification engine for Python apps with a PostgreSQL."""

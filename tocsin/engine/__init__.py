@@ -1,0 +1,1 @@
+"""Deciding, queueing, delivering, counting, streaming."""

@@ -1,0 +1,242 @@
+"""From a job to the ledger: room → claim → render → actor → settle."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from functools import partial
+from random import Random
+from typing import Any
+from uuid import UUID, uuid4
+
+import structlog
+
+from tocsin.engine.actors.base import Actor
+from tocsin.engine.ledger import Ledger
+from tocsin.engine.model import (
+    Channel,
+    Claimed,
+    Deferred,
+    DeliveryState,
+    Message,
+    Priority,
+    Rejected,
+    Sent,
+    Settlement,
+    Unavailable,
+    Unknown,
+    Unsent,
+    Withheld,
+)
+from tocsin.engine.retry import retry_delay
+from tocsin.engine.store import delivery as store
+from tocsin.engine.store.database import Database
+from tocsin.engine.store.delivery import Settled
+
+# A dead worker's claims are taken up again after this long.
+LEASE = timedelta(seconds=30)
+# As many as are claimed at once: what waits beyond stays free for other workers.
+_CHUNK = 50
+
+Render = Callable[[Claimed], Message]
+Sending = Coroutine[Any, Any, Settlement]
+
+log = structlog.get_logger("tocsin.deliver")
+
+
+class Deliverer:
+    """Carries the jobs of one worker process; `actors` has the channels that have a provider."""
+
+    def __init__(
+        self,
+        database: Database,
+        actors: Mapping[Channel, Actor[Any]],
+        render: Render,
+        random: Random | None = None,
+    ) -> None:
+        self._database = database
+        self._actors = actors
+        self._render = render
+        self._random = random or Random()
+        self._ledger = Ledger(database)
+        self._stopping = asyncio.Event()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Actors and ledger at work; at the end what was sent is settled and the rest handed back."""
+        async with self._ledger.running():
+            for actor in self._actors.values():
+                await actor.start()
+            try:
+                yield
+            finally:
+                await self.stop()
+
+    async def stop(self, grace: float = 2.5) -> None:
+        """Stops claiming; what is being sent may finish for `grace` seconds."""
+        self._stopping.set()
+        await asyncio.gather(*(actor.stop(grace) for actor in self._actors.values()))
+
+    async def deliver(
+        self, channel: Channel, delivery_ids: Sequence[int], priority: Priority
+    ) -> None:
+        """Delivers what of these is still to do; returns once each is settled or handed back."""
+        claim = uuid4()
+        waiting = deque(delivery_ids)
+        sending: dict[int, asyncio.Task[None]] = {}
+        async with self._leases_kept(sending, claim):
+            try:
+                while waiting and not self._stopping.is_set():
+                    await self._next_chunk(channel, waiting, claim, priority, sending)
+            finally:
+                await asyncio.gather(*sending.values())
+                if waiting:
+                    await store.release(self._database, list(waiting))
+
+    async def _next_chunk(
+        self,
+        channel: Channel,
+        waiting: deque[int],
+        claim: UUID,
+        priority: Priority,
+        sending: dict[int, asyncio.Task[None]],
+    ) -> None:
+        """Claims as many as the actor has room for, and gives them to it."""
+        actor = self._actors.get(channel)
+        if actor is None:
+            for claimed in await self._claim(channel, waiting, len(waiting), claim):
+                self._ledger.write(_withhold(claimed, "no_provider"))
+            return
+        async with actor.room(min(_CHUNK, len(waiting)), priority) as room:
+            for claimed in await self._claim(channel, waiting, room.size, claim):
+                message = self._rendered(claimed)
+                if message is None:
+                    continue
+                task = asyncio.create_task(self._send(claimed, room.send(message)))
+                sending[claimed.delivery_id] = task
+                task.add_done_callback(partial(_forget, sending, claimed.delivery_id))
+                # lets it take its seat, and others their turn between two renderings
+                await asyncio.sleep(0)
+
+    async def _claim(
+        self, channel: Channel, waiting: deque[int], size: int, claim: UUID
+    ) -> list[Claimed]:
+        """Claims the next ones; waits while the database is away, since the job would fail for nothing."""
+        ids = [waiting.popleft() for _ in range(min(size, len(waiting)))]
+        while ids and not self._stopping.is_set():
+            try:
+                return await store.claim(self._database, channel, ids, claim=claim, lease=LEASE)
+            except Unavailable:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), 1.0)
+        waiting.extend(ids)
+        return []
+
+    def _rendered(self, claimed: Claimed) -> Message | None:
+        """The message, or None where its template failed: that costs this one, visibly."""
+        try:
+            return self._render(claimed)
+        except Exception:
+            log.exception(
+                "render failed", delivery_id=claimed.delivery_id, event_type=claimed.event_type
+            )
+            self._ledger.write(
+                Settled(
+                    claimed.delivery_id,
+                    claimed.claim,
+                    DeliveryState.FAILED,
+                    "render_failed",
+                    outcome="rejected",
+                    attempt_reason="render_failed",
+                )
+            )
+            return None
+
+    async def _send(self, claimed: Claimed, sending: Sending) -> None:
+        started = time.monotonic()
+        settlement = await sending
+        settled = settle(claimed, settlement, self._random)
+        log.info(
+            "attempt",
+            delivery_id=claimed.delivery_id,
+            channel=claimed.channel.value,
+            attempt=claimed.attempt,
+            outcome=type(settlement.outcome).__name__.lower(),
+            reason=getattr(settlement.outcome, "reason", None),
+            ms=round((time.monotonic() - started) * 1000, 1),
+        )
+        if settled is not None:
+            await self._ledger.written(settled)
+
+    @asynccontextmanager
+    async def _leases_kept(
+        self, sending: Mapping[int, object], claim: UUID
+    ) -> AsyncIterator[None]:
+        keeper = asyncio.create_task(self._keep_leases(sending, claim))
+        try:
+            yield
+        finally:
+            keeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await keeper
+
+    async def _keep_leases(self, sending: Mapping[int, object], claim: UUID) -> None:
+        while True:
+            await asyncio.sleep(LEASE.total_seconds() / 3)
+            if sending:
+                with suppress(Unavailable):  # the last look asks whether the claim still stands
+                    await store.renew(self._database, list(sending), claim=claim, lease=LEASE)
+
+
+def settle(claimed: Claimed, settlement: Settlement, random: Random) -> Settled | None:
+    """What the ledger makes of an outcome; None where the claim was lost, and someone else has it."""
+    result, verdict = settlement.outcome, settlement.verdict
+
+    def settled(
+        state: DeliveryState, reason: str | None, outcome: str | None, delay: float = 0.0
+    ) -> Settled:
+        last = outcome is not None and state is DeliveryState.DEFERRED
+        exhausted = last and claimed.attempt >= claimed.max_attempts
+        return Settled(
+            claimed.delivery_id,
+            claimed.claim,
+            DeliveryState.FAILED if exhausted else state,
+            "attempts_exhausted" if exhausted else reason,
+            delay=delay,
+            outcome=outcome,
+            attempt_reason=reason,
+            address=verdict.address or None if verdict else None,
+            checked_at=verdict.checked_at if verdict else None,
+            provider_id=result.provider_id if isinstance(result, Sent) else None,
+            address_dead=isinstance(result, Rejected) and result.address_dead,
+        )
+
+    match result:
+        case Sent():
+            return settled(DeliveryState.SENT, None, "sent")
+        case Rejected(reason):
+            return settled(DeliveryState.FAILED, reason, "rejected")
+        case Deferred(reason, retry_after):
+            delay = retry_delay(claimed.attempt, retry_after, random)
+            return settled(DeliveryState.DEFERRED, reason, "deferred", delay)
+        case Unknown(reason):
+            delay = retry_delay(claimed.attempt, None, random)
+            return settled(DeliveryState.DEFERRED, reason, "unknown", delay)
+        case Unsent(reason, retry_after):
+            return settled(DeliveryState.DEFERRED, reason, None, retry_after)
+        case Withheld(state, reason):
+            return settled(state, reason, None) if state else None
+
+
+def _withhold(claimed: Claimed, reason: str) -> Settled:
+    return Settled(claimed.delivery_id, claimed.claim, DeliveryState.SKIPPED, reason)
+
+
+def _forget(
+    sending: dict[int, asyncio.Task[None]], delivery_id: int, _: asyncio.Task[None]
+) -> None:
+    sending.pop(delivery_id, None)

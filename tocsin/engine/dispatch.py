@@ -1,0 +1,201 @@
+"""The elected listener: hears commits, moves badges, and makes jobs of what is due.
+
+Every worker and HTTP process runs one; an advisory lock elects the one that works. It is AWAKE while there is
+something to do, scanning every few milliseconds, and ASLEEP until it is rung or something falls due
+(sql/functions/bell.sql, docs/adr/0004-bell.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from datetime import timedelta
+
+import psycopg
+import structlog
+
+from tocsin.engine.lanes import Lanes
+from tocsin.engine.model import Unavailable
+from tocsin.engine.store.bell import Bell
+
+# AWAKE: seconds between scans, and later on while nothing comes
+_SCAN = 0.01
+_SLOW_SCAN = 0.02
+_SLOW_AFTER = 1.0
+# Nothing for this long: fall asleep.
+_DROWSY = 0.05
+# ASLEEP: the longest sleep, and how often the connection proves itself alive meanwhile
+_SLEEP = 30.0
+_PULSE = 5.0
+# A leader silent for three pulses hangs.
+_SILENT = timedelta(seconds=15)
+_ELECTION = 0.3
+
+_FOLD = 0.25
+_VACUUM = 2.0
+_TIDY = 60.0
+_LOOK_DUE = 0.1
+
+# Jobs of one channel at work at a time: enough to keep every actor busy, few enough that a newcomer is soon served.
+_JOBS = 8
+_JOBS_WITH_NEWCOMERS = 32
+_BATCH = 500
+# Deliveries in one turn: a badge waits for no longer than that takes.
+_TURN = 1000
+# A dispatched delivery whose job vanished is looked for again after this long.
+_DISPATCH_LEASE = timedelta(seconds=120)
+# Jobs of a worker that didn't beat for longer don't count any more.
+_ALIVE = timedelta(seconds=15)
+
+log = structlog.get_logger("tocsin.dispatch")
+
+
+class Dispatcher:
+    """Stands for election, and leads while elected."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self.leading = False
+
+    async def run(self) -> None:
+        """Runs until cancelled; a lost connection is opened anew."""
+        while True:
+            try:
+                bell = await Bell.connect(self._dsn)
+                try:
+                    await self._elected(bell)
+                    await Leader(bell).lead()
+                finally:
+                    self.leading = False
+                    with suppress(psycopg.Error):
+                        await bell.close()
+            except Unavailable as error:
+                log.warning("dispatcher lost its connection", error=str(error))
+                await asyncio.sleep(1.0)
+            except psycopg.Error:
+                # a bug or a schema in the middle of an upgrade: say so, and go on
+                log.exception("dispatcher failed")
+                await asyncio.sleep(1.0)
+
+    async def _elected(self, bell: Bell) -> None:
+        checked = time.monotonic()
+        while not await bell.try_lead():
+            await asyncio.sleep(_ELECTION)
+            if time.monotonic() - checked > _PULSE:
+                checked = time.monotonic()
+                if await bell.depose_silent_leader(_SILENT):
+                    log.warning("a silent leader was deposed")
+        self.leading = True
+        log.info("leading")
+
+
+class Leader:
+    """One term of office, on one connection."""
+
+    def __init__(self, bell: Bell) -> None:
+        self._bell = bell
+        self._lanes = Lanes()
+        self._snapshot: str | None = None
+        self._unfolded = False
+        self._folded_at = self._vacuumed_at = self._tidied_at = time.monotonic()
+        self._vacuum_needed = True
+        self._due_at = 0.0  # when to ask what is due (monotonic)
+        self._next_due = 0.0  # seconds until something is, as last asked
+
+    async def lead(self) -> None:
+        """Works until the connection is lost or it is cancelled."""
+        if await self._bell.reset_foreign_xids():
+            log.warning("transaction ids of another cluster were reset")
+        await self._bell.listen()
+        await self._round()
+        # whoever led before may have died between a scan and its announcement
+        await self._bell.announce_everyone()
+        worked_at = time.monotonic()
+        while True:
+            if await self._round():
+                worked_at = time.monotonic()
+            elif time.monotonic() - worked_at > _DROWSY and await self._bell.arm():
+                if not await self._round(resting=True):
+                    await self._sleep()
+                await self._bell.disarm()
+                worked_at = time.monotonic()
+                continue
+            awake = time.monotonic() - worked_at
+            await asyncio.sleep(_SCAN if awake < _SLOW_AFTER else _SLOW_SCAN)
+
+    async def _round(self, *, resting: bool = False) -> bool:
+        """Scans, announces, dispatches, folds; true if there was anything new."""
+        scan = await self._bell.scan(self._snapshot)
+        first, self._snapshot = self._snapshot is None, scan.snapshot
+        if scan.recipients:
+            self._unfolded = True
+            if not first:
+                await self._bell.announce(scan.recipients)
+        for event_id, channel, priority in zip(
+            scan.event_ids, scan.channels, scan.priorities, strict=True
+        ):
+            self._lanes.add(event_id, channel, priority)
+        dispatched = await self._dispatch()
+        await self._keep_house(resting=resting)
+        return bool(scan.recipients or scan.event_ids or dispatched)
+
+    async def _dispatch(self) -> int:
+        """Makes jobs of what is due; answers of how many deliveries and events."""
+        count = 0
+        for channel in self._lanes.channels:
+            jobs = await self._bell.jobs_at_work(channel, _ALIVE)
+            room = min(_TURN, (_JOBS - jobs) * _BATCH)
+            ask = self._lanes.ask(channel, room, (_JOBS_WITH_NEWCOMERS - jobs) * _BATCH)
+            if ask is not None:
+                turns = await self._bell.dispatch_lanes(
+                    channel, ask.priority, ask.lanes, each=ask.each, lease=_DISPATCH_LEASE
+                )
+                count += self._lanes.took(ask, turns)
+        if time.monotonic() >= self._due_at:
+            count += await self._dispatch_due()
+        return count
+
+    async def _dispatch_due(self) -> int:
+        count = 0
+        due = await self._bell.next_due()
+        if due.get("", 1.0) <= 0:
+            count += await self._bell.tell_due_events(5)
+        for channel, seconds in due.items():
+            if channel and seconds <= 0:
+                room = (_JOBS - await self._bell.jobs_at_work(channel, _ALIVE)) * _BATCH
+                if room > 0:
+                    count += await self._bell.dispatch_due(channel, room, _DISPATCH_LEASE)
+        soonest = min((seconds for seconds in due.values() if seconds > 0), default=_SLEEP)
+        late = any(seconds <= 0 for seconds in due.values())
+        self._due_at = time.monotonic() + (_LOOK_DUE if late else min(soonest, _LOOK_DUE))
+        self._next_due = min(soonest, _LOOK_DUE) if late else soonest
+        return count
+
+
+
+    async def _keep_house(self, *, resting: bool) -> None:
+        now = time.monotonic()
+        if self._unfolded and (resting or now - self._folded_at > _FOLD):
+            assert self._snapshot is not None
+            if await self._bell.fold_unread(self._snapshot):
+                self._vacuum_needed = True
+            self._unfolded, self._folded_at = False, now
+        if self._vacuum_needed and now - self._vacuumed_at > _VACUUM:
+            await self._bell.vacuum()
+            self._vacuum_needed, self._vacuumed_at = False, now
+        if now - self._tidied_at > _TIDY:
+            await self._bell.forget_inbox_changes()
+            self._tidied_at = now
+
+    async def _sleep(self) -> None:
+        """Until a ring, or until something falls due."""
+        await self._dispatch_due()
+        # lanes that wait for room are tried again soon
+        remaining = _LOOK_DUE if self._lanes else max(0.0, self._next_due)
+        until = time.monotonic() + min(_SLEEP, remaining)
+        while (left := until - time.monotonic()) > 0:
+            if await self._bell.rung(min(_PULSE, left)):
+                break
+            await self._bell.pulse()
+        self._due_at = 0.0

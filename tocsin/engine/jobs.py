@@ -1,0 +1,167 @@
+"""The Procrastinate app and its tasks; the only file that imports Procrastinate.
+
+`procrastinate --app=tocsin.engine.jobs.app worker` and `tocsin worker` run the same: a Procrastinate worker with the
+dispatcher, the actors and the ledger around it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Unpack
+
+import procrastinate
+import psycopg
+import psycopg_pool
+import structlog
+from procrastinate.app import WorkerOptions
+from procrastinate.worker import Worker
+
+from tocsin.engine.model import Channel, Priority
+from tocsin.engine.store.database import KEEPALIVES
+from tocsin.engine.worker import Engine, running_engine
+from tocsin.settings import read_settings
+
+# A worker that died is known by its heartbeat; its jobs are tried so many times in all.
+_HEARTBEAT = 5.0
+_STALLED = 15.0
+_RESCUES = 3
+_RESTART = 1.0
+
+_WORKER: WorkerOptions = {
+    # Jobs wait for room in a mailbox, so there are many: one channel that hangs must not take all places.
+    "concurrency": 64,
+    "fetch_job_polling_interval": 0.5,
+    "abort_job_polling_interval": 5.0,
+    "shutdown_graceful_timeout": 12.0,
+    "update_heartbeat_interval": _HEARTBEAT,
+    "stalled_worker_timeout": _STALLED,
+    "delete_jobs": "successful",
+}
+
+log = structlog.get_logger("tocsin.jobs")
+
+
+class Connector(procrastinate.PsycopgConnector):
+    """Reads the settings when it is opened, not when this file is imported."""
+
+    async def open_async(
+        self, pool: psycopg_pool.AsyncConnectionPool[Any] | None = None
+    ) -> None:
+        self._pool_args = {
+            "conninfo": read_settings().require_database_url(),
+            "kwargs": KEEPALIVES,
+            "configure": _use_queue_schema,
+            "min_size": 1,
+            "max_size": 10,
+            "timeout": 10.0,
+        }
+        await super().open_async(pool)
+
+
+class App(procrastinate.App):
+    """Procrastinate's app, with the engine around its worker."""
+
+    engine: Engine | None = None
+
+    async def run_worker_async(self, **options: Unpack[WorkerOptions]) -> None:
+        """Runs until SIGINT or SIGTERM; a worker that stopped by itself (the database was away) is started anew."""
+        self.perform_import_paths()
+        options["install_signal_handlers"] = False
+        stopping = asyncio.Event()
+        async with running_engine(read_settings()) as engine, self._engaged(engine):
+            with _on_signals(stopping.set):
+                while not stopping.is_set():
+                    await self._run_one(self._worker(**options), stopping, engine)
+                    if not options.get("wait", True):
+                        break
+                    if not stopping.is_set():
+                        await asyncio.sleep(_RESTART)
+
+    async def _run_one(self, worker: Worker, stopping: asyncio.Event, engine: Engine) -> None:
+        running = asyncio.create_task(worker.run())
+        stop = asyncio.create_task(stopping.wait())
+        try:
+            await asyncio.wait({running, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if stopping.is_set():
+                worker.stop()
+                # its jobs end as the actors give back what they hold
+                await engine.stop()
+            await running
+        except (procrastinate.exceptions.ProcrastinateException, psycopg.Error) as error:
+            log.warning("worker stopped by itself", error=str(error))
+        finally:
+            stop.cancel()
+
+    @asynccontextmanager
+    async def _engaged(self, engine: Engine) -> AsyncIterator[None]:
+        self.engine = engine
+        try:
+            yield
+        finally:
+            self.engine = None
+
+    async def deliver(
+        self, channel: Channel, delivery_ids: list[int], priority: int
+    ) -> None:
+        """Hands a job's deliveries to the running engine."""
+        if self.engine is None:
+            raise RuntimeError("Deliveries need the worker of `tocsin worker`: it starts the actors.")
+        urgency = Priority(min(max(priority, Priority.LOW), Priority.HIGH))
+        await self.engine.deliver(channel, delivery_ids, urgency)
+
+
+app = App(connector=Connector(), worker_defaults=_WORKER)
+
+
+@app.task(name="send_notification_emails", queue="email", pass_context=True)
+async def send_notification_emails(
+    context: procrastinate.JobContext, delivery_ids: list[int]
+) -> None:
+    """Sends a batch of email deliveries."""
+    await app.deliver(Channel.EMAIL, delivery_ids, context.job.priority)
+
+
+@app.task(name="send_notification_pushes", queue="push", pass_context=True)
+async def send_notification_pushes(
+    context: procrastinate.JobContext, delivery_ids: list[int]
+) -> None:
+    """Sends a batch of push deliveries."""
+    await app.deliver(Channel.PUSH, delivery_ids, context.job.priority)
+
+
+@app.periodic(cron="* * * * * */30")
+@app.task(name="rescue_stalled_jobs", queue="upkeep")
+async def rescue_stalled_jobs(timestamp: int) -> None:
+    """Takes up what a dead worker left, a bounded number of times."""
+    for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=_STALLED):
+        try:
+            if job.attempts < _RESCUES:
+                await app.job_manager.retry_job(job)
+            else:
+                # its deliveries are due again by the ledger, whatever becomes of the job
+                await app.job_manager.finish_job(
+                    job, status=procrastinate.jobs.Status.FAILED, delete_job=False
+                )
+        except procrastinate.exceptions.ProcrastinateException as error:
+            log.warning("job not rescued", job_id=job.id, error=str(error))
+
+
+async def _use_queue_schema(connection: psycopg.AsyncConnection[Any]) -> None:
+    await connection.execute("set search_path = tocsin_queue")
+    await connection.commit()
+
+
+@contextmanager
+def _on_signals(stop: Callable[[], None]):  # type: ignore[no-untyped-def]
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,75 @@
+"""The ledger's pen: outcomes of many messages, written in as few statements as the database needs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from tocsin.engine.model import Unavailable
+from tocsin.engine.store import delivery as store
+from tocsin.engine.store.database import Database
+from tocsin.engine.store.delivery import Settled
+
+_BATCH = 500
+_RETRY = 0.5  # seconds, while the database is away
+
+log = structlog.get_logger("tocsin.ledger")
+
+
+class Ledger:
+    """Writes each outcome as soon as it can: alone when idle, with all that came meanwhile under load.
+
+    An outcome that isn't written is a mail sent twice, so it is kept until the database is back.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._queue: asyncio.Queue[tuple[Settled, asyncio.Future[None]]] = asyncio.Queue()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """At work; at the end, waits a moment for what is not yet written."""
+        writer = asyncio.create_task(self._run(), name="ledger")
+        try:
+            yield
+        finally:
+            try:
+                await asyncio.wait_for(self._queue.join(), 2.0)
+            except TimeoutError:
+                log.error("outcomes not written", count=self._queue.qsize())
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+
+    def write(self, settled: Settled) -> asyncio.Future[None]:
+        """Has an outcome written; the future ends when it is."""
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait((settled, written))
+        return written
+
+    async def written(self, settled: Settled) -> None:
+        """Writes an outcome and waits until it is."""
+        await self.write(settled)
+
+    async def _run(self) -> None:
+        while True:
+            batch = [await self._queue.get()]
+            while len(batch) < _BATCH and not self._queue.empty():
+                batch.append(self._queue.get_nowait())
+            ours = await self._settle([settled for settled, _ in batch])
+            for settled, written in batch:
+                if settled.delivery_id not in ours:
+                    # another worker took it over: its own outcome is the one that counts
+                    log.warning("claim lost", delivery_id=settled.delivery_id, state=settled.state)
+                if not written.done():
+                    written.set_result(None)
+                self._queue.task_done()
+
+    async def _settle(self, settled: list[Settled]) -> set[int]:
+        while True:
+            try:
+                return await store.settle(self._database, settled)
+            except Unavailable:
+                await asyncio.sleep(_RETRY)

@@ -1,0 +1,89 @@
+"""What the badge hub reads: counts, and what is new since a snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from tocsin.engine.model import Notification
+from tocsin.engine.store.database import Database, Session
+from tocsin.sql import load
+
+_SQL = load("badge")
+
+
+class Since(Struct, frozen=True):
+    """Where a reader of an inbox stands: it has what `snapshot` saw, and of what `upto` saw the ids up to `seen`."""
+
+    recipient_id: str
+    snapshot: str
+    upto: str | None = None
+    seen: int = 0
+
+
+class Arrived(Notification, frozen=True, kw_only=True):
+    """A notification that came; `position` (from 1) says for which reader."""
+
+    position: int
+
+
+class InboxChange(Struct, frozen=True):
+    """What a person did in their inbox; `notification_ids` None: to all of it."""
+
+    position: int
+    change: str
+    notification_ids: list[int] | None
+
+
+class News(Struct, frozen=True):
+    """One snapshot's answer for several readers."""
+
+    snapshot: str
+    counts: dict[str, int]
+    arrived: list[Arrived]
+    changes: list[InboxChange]
+
+
+class _Count(Struct):
+    recipient_id: str
+    n: int
+
+
+async def listen_badge(session: Session) -> None:
+    """Hears whose inbox moved."""
+    await session.run(_SQL["listen_badge"])
+
+
+async def unread_counts(
+    database: Database | Session, recipient_ids: Sequence[str]
+) -> dict[str, int]:
+    """Exact counts of several people in one read."""
+    rows = await database.rows(_Count, _SQL["unread_counts"], recipient_ids=list(recipient_ids))
+    return {row.recipient_id: row.n for row in rows}
+
+
+async def read_news(
+    database: Database, recipient_ids: Sequence[str], readers: Sequence[Since], *, limit: int
+) -> News:
+    """Counts of these people, and what is new for these readers (at most `limit` each), all in one snapshot."""
+    people = [reader.recipient_id for reader in readers]
+    snapshots = [reader.snapshot for reader in readers]
+    async with database.transaction(snapshot=True) as session:
+        snapshot = await session.value(_SQL["current_snapshot"])
+        counts = await unread_counts(session, recipient_ids)
+        if not readers:
+            return News(snapshot, counts, [], [])
+        arrived = await session.rows(
+            Arrived,
+            _SQL["new_notifications"],
+            recipient_ids=people,
+            snapshots=snapshots,
+            uptos=[reader.upto for reader in readers],
+            seens=[reader.seen for reader in readers],
+            limit=limit,
+        )
+        changes = await session.rows(
+            InboxChange, _SQL["inbox_changes"], recipient_ids=people, snapshots=snapshots
+        )
+    return News(snapshot, counts, arrived, changes)

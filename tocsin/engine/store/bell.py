@@ -1,0 +1,168 @@
+"""What the elected listener asks: who moved, which lanes came, what is due, and jobs for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import msgspec
+from msgspec import Struct
+
+from tocsin.engine.store.database import Session, connect_directly, expected_failures
+from tocsin.sql import load
+
+_SQL = load("bell")
+# A NOTIFY payload must be shorter than 8,000 bytes.
+_PAYLOAD = 7900
+# Beyond this many people it is cheaper that each process reads all its own streams anew.
+_EVERYONE = 5000
+EVERYONE = "*"
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Scan(Struct, frozen=True):
+    """What was committed since the scan before: lanes as three arrays of equal length."""
+
+    snapshot: str
+    recipients: list[str]
+    event_ids: list[int]
+    channels: list[str]
+    priorities: list[int]
+
+
+class Turn(Struct, frozen=True):
+    """A lane after its turn; `last` None: it is empty."""
+
+    event_id: int
+    last: int | None
+    taken: int
+
+
+class _Due(Struct):
+    channel: str
+    seconds: float
+
+
+class Bell(Session):
+    """The listener's own connection, direct and autocommitted."""
+
+    @classmethod
+    async def connect(cls, dsn: str) -> Bell:
+        """Opens it; raises Unavailable."""
+        bell = cls(await connect_directly(dsn))
+        await bell.value(_SQL["settle_planner"])
+        return bell
+
+    async def close(self) -> None:
+        await self.connection.close()
+
+    async def try_lead(self) -> bool:
+        """True when this connection is the elected one; until it closes."""
+        return bool(await self.value(_SQL["try_lead"]))
+
+    async def depose_silent_leader(self, silent_for: timedelta) -> bool:
+        """Disconnects a leader that hangs."""
+        return bool(await self.value(_SQL["depose_silent_leader"], silent_for=silent_for))
+
+    async def listen(self) -> None:
+        await self.run(_SQL["listen"])
+
+    async def rung(self, timeout: float) -> bool:
+        """Waits for a ring, `timeout` seconds at most."""
+        with expected_failures():
+            async for _ in self.connection.notifies(timeout=timeout, stop_after=1):
+                return True
+        return False
+
+    async def pulse(self) -> None:
+        """Proves the connection alive, to itself and to those who would depose it."""
+        await self.value(_SQL["pulse"])
+
+    async def arm(self) -> bool:
+        """Asks to be rung; false while an open transaction did not promise to."""
+        return bool(await self.value(_SQL["arm_bell"]))
+
+    async def disarm(self) -> None:
+        await self.value(_SQL["disarm_bell"])
+
+    async def scan(self, since: str | None) -> Scan:
+        """What was committed since the snapshot `since`."""
+        found = await self.row(Scan, _SQL["scan"], since=since)
+        assert found is not None
+        return found
+
+    async def announce(self, recipients: Sequence[str]) -> None:
+        """Tells every HTTP process whose inbox moved."""
+        if recipients:
+            await self.value(_SQL["announce"], payloads=payloads(recipients))
+
+    async def announce_everyone(self) -> None:
+        """Has every HTTP process read all its streams anew."""
+        await self.value(_SQL["announce"], payloads=[EVERYONE])
+
+    async def fold_unread(self, announced: str) -> int:
+        """Folds what the snapshot saw into the counters; answers how many changes."""
+        return int(await self.value(_SQL["fold_unread"], announced=announced))
+
+    async def vacuum(self) -> None:
+        """Clears the two small tables of what was folded and dispatched."""
+        await self.run(_SQL["vacuum_unread"])
+        await self.run(_SQL["vacuum_lanes"])
+
+    async def forget_inbox_changes(self) -> int:
+        return await self.run(_SQL["forget_inbox_changes"])
+
+    async def jobs_at_work(self, channel: str, alive_within: timedelta) -> int:
+        """Jobs of a channel that wait or that live workers have."""
+        return int(await self.value(_SQL["jobs_at_work"], channel=channel, alive_within=alive_within))
+
+    async def dispatch_lanes(
+        self, channel: str, priority: int, lanes: dict[int, int], *, each: int, lease: timedelta
+    ) -> list[Turn]:
+        """Gives lanes ({event id: last delivery taken}) their next turn; one that is locked is not in the answer."""
+        return await self.rows(
+            Turn,
+            _SQL["dispatch_lanes"],
+            channel=channel,
+            priority=priority,
+            event_ids=list(lanes),
+            after=list(lanes.values()),
+            each=each,
+            lease=lease,
+        )
+
+    async def dispatch_due(self, channel: str, room: int, lease: timedelta) -> int:
+        """Dispatches what is due again; answers how many deliveries it took up."""
+        return int(await self.value(_SQL["dispatch_due"], channel=channel, room=room, lease=lease))
+
+    async def tell_due_events(self, limit: int) -> int:
+        """Tells scheduled events whose time has come; answers how many."""
+        return int(await self.value(_SQL["tell_due_events"], limit=limit))
+
+    async def next_due(self) -> dict[str, float]:
+        """Seconds until something falls due, by channel; '' for scheduled events."""
+        return {row.channel: row.seconds for row in await self.rows(_Due, _SQL["next_due"])}
+
+    async def reset_foreign_xids(self) -> bool:
+        """Starts transaction ids anew where the database was restored into another cluster."""
+        return bool(await self.value(_SQL["reset_foreign_xids"]))
+
+
+def payloads(recipients: Sequence[str]) -> list[str]:
+    """Recipient ids as JSON arrays, each short enough for a NOTIFY; `*` for very many."""
+    if len(recipients) > _EVERYONE:
+        return [EVERYONE]
+    chunks: list[str] = []
+    chunk: list[str] = []
+    size = 0
+    for recipient in recipients:
+        length = len(_encode(recipient)) + 1
+        if size + length > _PAYLOAD - 2:
+            chunks.append(_encode(chunk).decode())
+            chunk, size = [], 0
+        chunk.append(recipient)
+        size += length
+    if chunk:
+        chunks.append(_encode(chunk).decode())
+    return chunks

@@ -1,0 +1,128 @@
+"""The ledger: claim, last look, settle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from msgspec import Struct, structs
+
+from tocsin.engine.model import Channel, Claimed, DeliveryState, Message, Priority, Verdict, Withheld
+from tocsin.engine.store.database import Database
+from tocsin.sql import load
+
+_SQL = load("delivery")
+# How a withheld delivery ends; all other reasons skip it.
+_ENDS = {"cancelled": DeliveryState.CANCELLED, "expired": DeliveryState.EXPIRED}
+
+
+class _Looked(Struct):
+    delivery_id: int
+    address: str
+    checked_at: datetime
+    withheld: str | None
+
+
+class Settled(Struct, frozen=True):
+    """One delivery's new state, as `settle` writes it.
+
+    `outcome` None: it was never tried, which costs no attempt. `delay` (seconds) only for DEFERRED.
+    """
+
+    delivery_id: int
+    claim: UUID
+    state: DeliveryState
+    reason: str | None = None
+    delay: float = 0.0
+    outcome: str | None = None
+    attempt_reason: str | None = None
+    address: str | None = None
+    checked_at: datetime | None = None
+    provider_id: str | None = None
+    address_dead: bool = False
+
+
+async def claim(
+    database: Database,
+    channel: Channel,
+    delivery_ids: Sequence[int],
+    *,
+    claim: UUID,
+    lease: timedelta,
+) -> list[Claimed]:
+    """Takes up what is still to do, the urgent ones first; what someone else has is left out."""
+    rows = await database.rows(
+        Claimed,
+        _SQL["claim"],
+        delivery_ids=list(delivery_ids),
+        channel=channel,
+        claim=claim,
+        lease=lease,
+    )
+    return [_typed(row) for row in rows]
+
+
+def _typed(row: Claimed) -> Claimed:
+    # the cursor hands text and numbers over as they are
+    return structs.replace(row, channel=Channel(row.channel), priority=Priority(row.priority))
+
+
+async def look(database: Database, messages: Sequence[Message]) -> dict[int, Verdict]:
+    """The last look at several messages in one statement; a lost claim is not in the answer."""
+    rows = await database.rows(
+        _Looked,
+        _SQL["look"],
+        delivery_ids=[message.delivery_id for message in messages],
+        claims=[message.claim for message in messages],
+    )
+    return {row.delivery_id: _verdict(row) for row in rows}
+
+
+def _verdict(row: _Looked) -> Verdict:
+    withheld = None
+    if row.withheld is not None:
+        withheld = Withheld(_ENDS.get(row.withheld, DeliveryState.SKIPPED), row.withheld)
+    return Verdict(row.delivery_id, row.address, row.checked_at, withheld)
+
+
+async def settle(database: Database, settled: Sequence[Settled]) -> set[int]:
+    """Writes outcomes in one statement; answers the deliveries whose claim was still ours."""
+    rows = await database.rows(
+        _Id,
+        _SQL["settle"],
+        delivery_ids=[one.delivery_id for one in settled],
+        claims=[one.claim for one in settled],
+        states=[one.state.value for one in settled],
+        reasons=[one.reason for one in settled],
+        delays=[timedelta(seconds=one.delay) for one in settled],
+        outcomes=[one.outcome for one in settled],
+        attempt_reasons=[one.attempt_reason for one in settled],
+        addresses=[one.address for one in settled],
+        checked_ats=[one.checked_at for one in settled],
+        provider_ids=[one.provider_id for one in settled],
+        dead=[one.address_dead for one in settled],
+    )
+    return {row.delivery_id for row in rows}
+
+
+class _Id(Struct):
+    delivery_id: int
+    rung: str | None
+
+
+async def renew(
+    database: Database, delivery_ids: Sequence[int], *, claim: UUID, lease: timedelta
+) -> None:
+    """Keeps claims alive while their messages wait."""
+    await database.run(_SQL["renew"], delivery_ids=list(delivery_ids), claim=claim, lease=lease)
+
+
+async def release(database: Database, delivery_ids: Sequence[int]) -> None:
+    """Hands dispatched deliveries that were not claimed back at once."""
+    await database.run(_SQL["release"], delivery_ids=list(delivery_ids))
+
+
+async def offer_channels(database: Database, channels: Sequence[Channel]) -> None:
+    """Says which channels have a provider, for the decisions of notify()."""
+    await database.run(_SQL["offer_channels"], channels=[channel.value for channel in channels])

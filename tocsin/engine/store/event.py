@@ -1,0 +1,167 @@
+"""Events, as apps tell them and administrators look them up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+from psycopg.types.json import Jsonb
+
+from tocsin.engine.model import NotFound
+from tocsin.engine.store.database import Database, Session
+from tocsin.engine.store.page import Cursor, Page, page
+from tocsin.sql import load
+
+_SQL = load("event")
+
+
+class NewEvent(Struct, frozen=True, kw_only=True):
+    """What an app says happened; see tocsin.notify."""
+
+    event_type: str
+    recipients: list[str]
+    title: str
+    body: str = ""
+    action_url: str | None = None
+    metadata: dict[str, Any] = {}
+    initiator: str | None = None
+    body_html: str | None = None
+    send_at: datetime | None = None
+
+
+class Person(Struct, frozen=True, kw_only=True):
+    """A person to create where nobody is known by that id; `at` is the place in the caller's list, for errors."""
+
+    at: int
+    id: str
+    email: str | None = None
+    name: str | None = None
+    locale: str | None = None
+    timezone: str | None = None
+
+
+class Emitted(Struct, frozen=True):
+    """What telling it came to."""
+
+    event_id: int
+    notifications: int
+    replayed: bool
+
+
+class Decided(Struct, frozen=True):
+    """What was decided for one person: {channel: [decision, reason] or [decision, reason, scope]}."""
+
+    recipient_id: str
+    decisions: dict[str, list[str]]
+
+
+class Event(Struct, frozen=True):
+    """One event and what became of it."""
+
+    id: int
+    event_type: str
+    title: str
+    initiator: str | None
+    initiator_skipped: bool  # was among the recipients, and left out
+    caller: str  # role:… or key:…
+    created_at: datetime
+    send_at: datetime | None
+    told_at: datetime | None
+    cancelled_at: datetime | None
+    notifications: int
+    deliveries: dict[str, dict[str, int]]  # {channel: {state: n}}
+
+
+class EventSummary(Struct, frozen=True):
+    """One event of a list; `notification_id` is the asked-for recipient's."""
+
+    id: int
+    event_type: str
+    title: str
+    initiator: str | None
+    caller: str
+    created_at: datetime
+    send_at: datetime | None
+    cancelled_at: datetime | None
+    notifications: int
+    notification_id: int | None
+
+
+class EventFilter(Struct, frozen=True):
+    """Which events; None is all."""
+
+    recipient_id: str | None = None
+    event_type: str | None = None
+    since: datetime | None = None
+
+
+async def emit(
+    session: Session, caller: str, event: NewEvent, *, idempotency_key: str | None
+) -> Emitted:
+    """Tells an event, once per caller and key; raises Invalid, or Conflict while another call has the key."""
+    emitted = await session.row(
+        Emitted,
+        _SQL["emit"],
+        caller=caller,
+        event_type=event.event_type,
+        recipients=event.recipients,
+        title=event.title,
+        body=event.body,
+        action_url=event.action_url,
+        metadata=Jsonb(event.metadata),
+        initiator=event.initiator,
+        idempotency_key=idempotency_key,
+        body_html=event.body_html,
+        send_at=event.send_at,
+    )
+    if emitted is None:
+        raise AssertionError("tocsin.emit answers one row")
+    return emitted
+
+
+async def create_missing_recipients(session: Session, people: Sequence[Person]) -> int:
+    """Creates those that are not known yet and leaves the others as they are; answers how many. Raises Invalid."""
+    rows = [{name: getattr(person, name) for name in person.__struct_fields__} for person in people]
+    created: int = await session.value(_SQL["create_missing_recipients"], people=Jsonb(rows))
+    return created
+
+
+async def decisions(session: Session, event_id: int) -> list[Decided]:
+    """What was decided for each person of an event."""
+    return await session.rows(Decided, _SQL["decisions"], event_id=event_id)
+
+
+async def get_event(database: Database, event_id: int) -> Event:
+    """One event with its counts; raises NotFound."""
+    found = await database.row(Event, _SQL["get_event"], event_id=event_id)
+    if found is None:
+        raise NotFound("There is no such event.")
+    return found
+
+
+async def list_events(
+    database: Database, wanted: EventFilter, *, cursor: Cursor | None, limit: int
+) -> Page[EventSummary]:
+    """A page of events, newest first."""
+    name = "list_newer_events" if cursor and cursor.newer else "list_older_events"
+    rows = await database.rows(
+        EventSummary,
+        _SQL[name],
+        recipient_id=wanted.recipient_id,
+        event_type=wanted.event_type,
+        since=wanted.since,
+        at=cursor and cursor.at,
+        id=cursor and cursor.id,
+        limit=limit + 1,
+    )
+    return page(rows, cursor, limit)
+
+
+async def cancel_event(database: Database, event_id: int) -> int:
+    """Takes an event back; answers how many deliveries stopped. Raises NotFound."""
+    stopped: int | None = await database.value(_SQL["cancel_event"], event_id=event_id)
+    if stopped is None:
+        raise NotFound("There is no such event.")
+    return stopped

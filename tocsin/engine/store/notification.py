@@ -1,0 +1,199 @@
+"""People's notifications: every query is bound to the recipient's id."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from datetime import datetime
+from itertools import pairwise
+from typing import Any
+
+from msgspec import Struct
+
+from tocsin.engine.model import Invalid, NotFound
+from tocsin.engine.store.database import Database, Session
+from tocsin.engine.store.page import Cursor, Page, page
+from tocsin.sql import load
+
+_SQL = load("notification")
+_SNAPSHOT = re.compile(r"(\d{1,19}):(\d{1,19}):((?:\d{1,19}(?:,\d{1,19})*)?)")
+_LAST_XID = 2**63 - 1  # pg_snapshot's own limit
+
+
+class Notification(Struct, frozen=True):
+    """One event for one person, as they read it."""
+
+    id: int
+    event_id: int
+    event_type: str
+    category: str
+    title: str
+    body: str
+    body_html: str | None
+    action_url: str | None
+    metadata: dict[str, Any]
+    initiator: str | None
+    read: bool
+    read_at: datetime | None
+    created_at: datetime
+
+
+class Filter(Struct, frozen=True):
+    """Which part of an inbox; None is all."""
+
+    read: bool | None = None
+    event_type: str | None = None
+    category: str | None = None
+
+
+class Inbox(Struct, frozen=True):
+    """A page of an inbox, and the snapshot it shows."""
+
+    page: Page[Notification]
+    as_of: str  # opaque
+
+
+class AttemptRecord(Struct, frozen=True):
+    """One try."""
+
+    at: datetime
+    outcome: str
+    reason: str | None
+
+
+class DeliveryRecord(Struct, frozen=True):
+    """What became of a delivery; `address` in clear."""
+
+    channel: str
+    state: str
+    reason: str | None
+    address: str | None
+    attempts: list[AttemptRecord]
+
+
+class Decisions(Struct, frozen=True):
+    """All that is recorded about why one notification went where it did."""
+
+    notification_id: int
+    recipient_id: str
+    event_type: str
+    event_type_label: str
+    category_label: str
+    archived: bool
+    cancelled: bool
+    channels: list[str]  # those decided, in their order
+    decisions: dict[str, list[str]]  # channel: [decision, reason] or [decision, reason, scope]
+    deliveries: list[dict[str, Any]]
+
+
+class _InboxRow:
+    """A row of a page; without a notification when there is none, since the snapshot comes with the first row."""
+
+    def __init__(self, as_of: str, id: int | None, **columns: Any) -> None:  # noqa: A002
+        self.as_of = as_of
+        self.notification = None if id is None else Notification(id=id, **columns)
+
+
+async def list_notifications(
+    database: Database, recipient_id: str, wanted: Filter, *, cursor: Cursor | None, limit: int
+) -> Inbox:
+    """A page of a person's inbox."""
+    name = "list_newer_notifications" if cursor and cursor.newer else "list_older_notifications"
+    rows = await database.rows(
+        _InboxRow,
+        _SQL[name],
+        recipient_id=recipient_id,
+        at=cursor and cursor.at,
+        id=cursor and cursor.id,
+        read=wanted.read,
+        event_type=wanted.event_type,
+        category=wanted.category,
+        limit=limit + 1,
+    )
+    found = [row.notification for row in rows if row.notification is not None]
+    return Inbox(page(found, cursor, limit), _opaque(rows[0].as_of))
+
+
+async def get_notification(
+    session: Database | Session, recipient_id: str, notification_id: int
+) -> Notification:
+    """One of a person's own, in the inbox or not; raises NotFound."""
+    found = await session.row(
+        Notification,
+        _SQL["get_notification"],
+        recipient_id=recipient_id,
+        notification_id=notification_id,
+    )
+    if found is None:
+        raise NotFound("There is no such notification of yours.")
+    return found
+
+
+async def mark_read(
+    database: Database, recipient_id: str, notification_id: int, *, read: bool
+) -> Notification:
+    """Marks one read or unread and answers what it is then; raises NotFound."""
+    async with database.session() as session:
+        await session.run(
+            _SQL["mark_read"],
+            recipient_id=recipient_id,
+            notification_id=notification_id,
+            read=read,
+        )
+        return await get_notification(session, recipient_id, notification_id)
+
+
+async def archive(database: Database, recipient_id: str, notification_id: int) -> None:
+    """Takes one out of list and badge, once; raises NotFound."""
+    async with database.session() as session:
+        arguments = {"recipient_id": recipient_id, "notification_id": notification_id}
+        if not await session.value(_SQL["archive"], **arguments):
+            await get_notification(session, recipient_id, notification_id)
+
+
+async def mark_all_read(
+    database: Database, recipient_id: str, wanted: Filter, *, as_of: str | None
+) -> int:
+    """Marks what a list could show (with `as_of`: what that list could); answers how many."""
+    marked: int = await database.value(
+        _SQL["mark_all_read"],
+        recipient_id=recipient_id,
+        category=wanted.category,
+        event_type=wanted.event_type,
+        as_of=None if as_of is None else _snapshot(as_of),
+    )
+    return marked
+
+
+async def why(
+    database: Database, notification_id: int, *, recipient_id: str | None = None
+) -> Decisions:
+    """What was decided and what came of it; bound to a person unless an operator asks. Raises NotFound."""
+    found = await database.row(
+        Decisions, _SQL["why"], notification_id=notification_id, recipient_id=recipient_id
+    )
+    if found is None:
+        raise NotFound("There is no such notification of yours.")
+    return found
+
+
+def _opaque(snapshot: str) -> str:
+    return base64.urlsafe_b64encode(snapshot.encode()).rstrip(b"=").decode()
+
+
+def _snapshot(as_of: str) -> str:
+    """The snapshot in an `as_of`; raises Invalid where PostgreSQL would not read it."""
+    try:
+        text = base64.urlsafe_b64decode(as_of + "=" * (-len(as_of) % 4)).decode("ascii")
+    except (ValueError, binascii.Error):
+        text = ""
+    if match := _SNAPSHOT.fullmatch(text):
+        running = [int(xid) for xid in match[3].split(",") if xid]
+        xmin, xmax = int(match[1]), int(match[2])
+        places = [xmin, *running, xmax]
+        if 0 < xmin <= xmax <= _LAST_XID and all(low <= high for low, high in pairwise(places)):
+            return text
+    raise Invalid(
+        "as_of is not one of a list's", ("as_of", "Pass the as_of of a list as it is, or leave it out for all.")
+    )

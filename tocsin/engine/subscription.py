@@ -1,0 +1,108 @@
+"""One open stream's mailbox: the latest count, and what arrived and changed since the reader last came."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Struct, structs
+
+from tocsin.engine.model import Notification
+from tocsin.engine.store.badge import Arrived, InboxChange
+from tocsin.engine.stream_position import Position, is_ahead
+
+# What a reader that doesn't read may leave waiting; beyond it, it is told to resync.
+_WAITING = 200
+
+_encode = msgspec.json.Encoder().encode
+
+
+class StreamEvent(Struct, frozen=True):
+    """One server-sent event; `data` is JSON."""
+
+    event: str  # badge, notification, read, archived, resync
+    id: str
+    data: bytes
+
+
+class Subscription:
+    """What one stream has yet to send; filled by the hub, emptied by `next`."""
+
+    def __init__(self, position: Position | None, *, lost: bool) -> None:
+        self.position = position
+        self._lost = lost  # it came with a position that is not ours
+        self._count: int | None = None
+        self._count_sent: int | None = None
+        self._events: list[StreamEvent] = []
+        self._changed = asyncio.Event()
+        self._closed = False
+
+    def close(self) -> None:
+        """Ends the stream once what waits is sent."""
+        self._closed = True
+        self._changed.set()
+
+    def put(
+        self,
+        snapshot: str,
+        count: int,
+        arrived: Sequence[Arrived],
+        changes: Sequence[InboxChange],
+        most: int,
+    ) -> None:
+        """Takes in what the hub read: all that is new since `position`, in the snapshot."""
+        before, self.position = self.position, Position(snapshot)
+        lost = self._lost or (before is not None and is_ahead(before, snapshot))
+        if lost or len(arrived) > most or len(self._events) > _WAITING:
+            self._events = [StreamEvent("resync", self.position.token(), b"{}")]
+        elif before is not None:
+            self._events += _events(before, snapshot, arrived, changes)
+        self._lost = False
+        self._count = count
+        if self._events or count != self._count_sent:
+            self._changed.set()
+
+    async def next(self, timeout: float) -> list[StreamEvent] | None:
+        """What happened since the last call, in order; [] after `timeout` seconds without any; None at the end."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._changed.wait()
+        except TimeoutError:
+            return []
+        if self._closed:
+            return None
+        self._changed.clear()
+        events, self._events = self._events, []
+        if self._count is not None and self._count != self._count_sent:
+            assert self.position is not None
+            self._count_sent = self._count
+            events.append(StreamEvent("badge", self.position.token(), _encode({"count": self._count})))
+        return events
+
+
+def _events(
+    before: Position, snapshot: str, arrived: Sequence[Arrived], changes: Sequence[InboxChange]
+) -> list[StreamEvent]:
+    """Each with the position that a reader has who got it and nothing after it."""
+    events: list[StreamEvent] = []
+    for notification in arrived:
+        seen = Position(before.snapshot, snapshot, notification.id)
+        events.append(StreamEvent("notification", seen.token(), _encode(_public(notification))))
+    after = Position(snapshot).token()
+    if arrived:
+        events[-1] = structs.replace(events[-1], id=after if not changes else events[-1].id)
+    for change in changes:
+        ids = "all" if change.notification_ids is None else change.notification_ids
+        if change.change == "archived":
+            data, name = _encode({"ids": ids}), "archived"
+        else:
+            data, name = _encode({"ids": ids, "read": change.change == "read"}), "read"
+        events.append(StreamEvent(name, after, data))
+    return events
+
+
+def _public(notification: Arrived) -> Notification:
+    fields = structs.asdict(notification)
+    del fields["position"]
+    return Notification(**fields)

@@ -1,0 +1,93 @@
+"""The engine of one worker process: its actors, its ledger, and a dispatcher that stands for election."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+
+from tocsin.engine.actors.base import Actor
+from tocsin.engine.actors.email import EmailActor
+from tocsin.engine.deliver import Deliverer, Render
+from tocsin.engine.dispatch import Dispatcher
+from tocsin.engine.links import Links
+from tocsin.engine.model import Channel, Priority
+from tocsin.engine.render import mail_renderer
+from tocsin.engine.store.database import Database
+from tocsin.engine.store.delivery import look, offer_channels
+from tocsin.engine.store.secret import link_key
+from tocsin.settings import Settings
+
+log = structlog.get_logger("tocsin.worker")
+
+
+class Engine:
+    """What a job calls."""
+
+    def __init__(self, deliverer: Deliverer) -> None:
+        self._deliverer = deliverer
+
+    async def deliver(
+        self, channel: Channel, delivery_ids: Sequence[int], priority: Priority
+    ) -> None:
+        """Delivers what of these is still to do."""
+        await self._deliverer.deliver(channel, delivery_ids, priority)
+
+    async def stop(self) -> None:
+        """Stops sending; what was claimed and not sent is handed back."""
+        await self._deliverer.stop()
+
+
+@asynccontextmanager
+async def running_engine(settings: Settings) -> AsyncIterator[Engine]:
+    """Everything that a worker needs, started; stopped in reverse."""
+    database = Database(settings.require_database_url(), max_size=16)
+    await database.open()
+    try:
+        actors = _actors(settings, database)
+        await _offer(database, actors)
+        deliverer = Deliverer(database, actors, await _renderer(settings, database))
+        dispatcher = asyncio.create_task(Dispatcher(database.dsn).run(), name="dispatcher")
+        try:
+            async with deliverer.running():
+                yield Engine(deliverer)
+        finally:
+            dispatcher.cancel()
+            await asyncio.gather(dispatcher, return_exceptions=True)
+    finally:
+        await database.close()
+
+
+def _actors(settings: Settings, database: Database) -> dict[Channel, Actor[Any]]:
+    """One actor for each channel that has a provider."""
+    actors: dict[Channel, Actor[Any]] = {}
+    if server := settings.smtp:
+        actors[Channel.EMAIL] = EmailActor(
+            look=lambda messages: look(database, messages),
+            sender=settings.email_from,
+            host=server.host,
+            port=server.port,
+            username=server.username,
+            password=server.password,
+            tls=server.tls,
+            starttls=server.starttls,
+            ca_file=settings.ca_file,
+        )
+    return actors
+
+
+async def _offer(database: Database, actors: dict[Channel, Actor[Any]]) -> None:
+    """Has notify() decide by the providers that there are, and says once what is missing."""
+    await offer_channels(database, list(actors))
+    if Channel.EMAIL not in actors:
+        log.warning(
+            "no provider for email: its deliveries are skipped with no_provider; set TOCSIN_SMTP_URL"
+        )
+
+
+async def _renderer(settings: Settings, database: Database) -> Render:
+    links = Links(public_url=settings.public_url or "", key=await link_key(database))
+    return mail_renderer(links, settings.email_from)

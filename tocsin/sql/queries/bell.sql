@@ -1,0 +1,127 @@
+-- name: try_lead
+-- True for the one that listens and dispatches for all.
+select tocsin.try_lead();
+
+-- name: depose_silent_leader
+-- Disconnects a leader that has not queried for a while.
+select tocsin.depose_silent_leader(:silent_for);
+
+-- name: listen#
+-- Hears the bell.
+listen tocsin_bell;
+
+-- name: pulse
+-- Proves the connection alive.
+select 1;
+
+-- name: arm_bell
+-- Asks to be rung from now on; false while a transaction that did not ring is still open.
+select tocsin.arm_bell();
+
+-- name: disarm_bell
+-- Awake: nobody needs to ring.
+select tocsin.disarm_bell();
+
+-- name: settle_planner
+-- Few rows among many dead ones are what is looked for: an index, always. One transaction setting each session.
+select
+    set_config('enable_seqscan', 'off', false),
+    set_config('enable_bitmapscan', 'off', false),
+    set_config('jit', 'off', false);
+
+-- name: scan
+-- What was committed since an earlier snapshot (null: all that is there): whose inbox moved, and which lanes came.
+with before as (
+    select
+        coalesce(pg_snapshot_xmax(:since::pg_snapshot), '0'::xid8) as next,
+        array(select pg_snapshot_xip(:since::pg_snapshot)) as open
+),
+moved as (
+    select d.recipient_id from tocsin.unread_delta d, before b where d.xid >= b.next
+    union
+    select d.recipient_id from tocsin.unread_delta d, before b where d.xid = any (b.open)
+    union
+    select c.recipient_id from tocsin.inbox_change c, before b where c.xid >= b.next
+    union
+    select c.recipient_id from tocsin.inbox_change c, before b where c.xid = any (b.open)
+),
+came as (
+    select l.event_id, l.channel, l.priority from tocsin.lane l, before b where l.xid >= b.next
+    union
+    select l.event_id, l.channel, l.priority from tocsin.lane l, before b where l.xid = any (b.open)
+)
+select
+    pg_current_snapshot()::text as snapshot,
+    array(select m.recipient_id from moved m) as recipients,
+    coalesce((select array_agg(c.event_id order by c.event_id) from came c), '{}') as event_ids,
+    coalesce((select array_agg(c.channel order by c.event_id) from came c), '{}') as channels,
+    coalesce((select array_agg(c.priority order by c.event_id) from came c), '{}') as priorities;
+
+-- name: announce
+-- Tells the HTTP processes whose streams to read anew: ids only, since any session may listen.
+select pg_notify('tocsin_badge', p.payload)
+from unnest(:payloads::text[]) p (payload);
+
+-- name: fold_unread
+-- Folds the announced changes into the counters.
+select tocsin.fold_unread(:announced::pg_snapshot);
+
+-- name: vacuum_unread#
+-- The small tables turn over every second; autovacuum's minute is too slow for them.
+vacuum (index_cleanup on, truncate off) tocsin.unread_delta;
+
+-- name: vacuum_lanes#
+-- The same for the lanes.
+vacuum (index_cleanup on, truncate off) tocsin.lane;
+
+-- name: forget_inbox_changes!
+-- A stream that was away for longer reads its list anew.
+delete from tocsin.inbox_change c
+where c.at < clock_timestamp() - interval '1 hour';
+
+-- name: jobs_at_work
+-- Jobs of a channel that wait or that live workers have.
+select tocsin.jobs_at_work(:channel, :alive_within);
+
+-- name: dispatch_lanes
+-- The next turn of some lanes of one channel and priority.
+select t.event_id, t.last, t.taken
+from tocsin.dispatch_lanes(:channel, :priority, :event_ids, :after, :each, :lease) t;
+
+-- name: dispatch_due
+-- What is due again on a channel.
+select tocsin.dispatch_due(:channel, :room, :lease);
+
+-- name: tell_due_events
+-- Scheduled events whose time has come.
+select tocsin.tell_due_events(:limit);
+
+-- name: next_due
+-- Seconds until something falls due, per channel ('' for scheduled events); less than 0 for what is late.
+select
+    c.channel,
+    extract(epoch from n.due_at - clock_timestamp())::float8 as seconds
+from tocsin.channel c
+cross join lateral (
+    select min(d.due_at) as due_at
+    from tocsin.delivery d
+    where d.channel = c.channel
+        and d.due_at is not null
+) n
+where c.task is not null
+    and n.due_at is not null
+union all
+select
+    '',
+    extract(epoch from n.send_at - clock_timestamp())::float8
+from (
+    select min(e.send_at) as send_at
+    from tocsin.event e
+    where e.told_at is null
+        and e.cancelled_at is null
+) n
+where n.send_at is not null;
+
+-- name: reset_foreign_xids
+-- A database that was restored into another cluster.
+select tocsin.reset_foreign_xids();

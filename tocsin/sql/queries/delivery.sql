@@ -1,0 +1,177 @@
+-- name: claim
+-- Takes up deliveries for one worker: what is still to do, under a token and a lease, one attempt more.
+with mine as (
+    select d.delivery_id
+    from tocsin.delivery d
+    where d.delivery_id = any (:delivery_ids)
+        and d.channel = :channel
+        and (d.state = 'queued' or d.state = 'deferred' and d.due_at <= clock_timestamp())
+    for update skip locked
+),
+claimed as (
+    update tocsin.delivery d
+    set state = 'sending',
+        claim = :claim,
+        attempts = d.attempts + 1,
+        due_at = clock_timestamp() + :lease
+    from mine
+    where d.delivery_id = mine.delivery_id
+    returning d.delivery_id, d.notification_id, d.event_id, d.recipient_id, d.channel, d.attempts
+)
+select
+    c.delivery_id,
+    :claim::uuid as claim,
+    c.notification_id,
+    c.event_id,
+    c.recipient_id,
+    c.channel,
+    t.priority,
+    c.attempts as attempt,
+    t.max_attempts,
+    c.channel = any (t.mandatory_channels) as mandatory,
+    t.event_type,
+    t.label,
+    t.category,
+    e.title,
+    e.body,
+    e.body_html,
+    e.action_url,
+    e.metadata,
+    e.initiator,
+    e.created_at,
+    r.name,
+    r.locale,
+    r.timezone
+from claimed c
+join tocsin.event e using (event_id)
+join tocsin.event_type t using (event_type)
+left join tocsin.recipient r using (recipient_id)
+order by t.priority desc, c.delivery_id;
+
+-- name: look
+-- The last look before sending: still ours, still wanted, and to which address. A claim that was lost is not in the answer.
+select
+    d.delivery_id,
+    coalesce(r.email, '') as address,
+    clock_timestamp() as checked_at,
+    case
+        when e.cancelled_at is not null then 'cancelled'
+        when e.expires_at <= clock_timestamp() then 'expired'
+        when r.recipient_id is null then 'erased'
+        when p.enabled is false and d.channel <> all (t.mandatory_channels) then 'opted_out_since'
+        when r.email is null then 'no_address'
+        when s.address is not null then 'suppressed'
+    end as withheld
+from unnest(:delivery_ids::bigint[], :claims::uuid[]) m (delivery_id, claim)
+join tocsin.delivery d using (delivery_id, claim)
+join tocsin.event e using (event_id)
+join tocsin.event_type t using (event_type)
+left join tocsin.recipient r using (recipient_id)
+left join tocsin.suppression s on s.address = lower(r.email)
+left join lateral (
+    select p.enabled
+    from tocsin.preference p
+    where p.recipient_id = d.recipient_id
+        and p.channel = d.channel
+        and p.scope in (t.event_type, t.category || '.*', '*')
+    order by p.scope = t.event_type desc, p.scope <> '*' desc
+    limit 1
+) p on true
+where d.state = 'sending'
+    and d.due_at > clock_timestamp();
+
+-- name: settle
+-- Writes outcomes down, each only while its claim is still the delivery's own; answers those that were.
+with outcome as (
+    select
+        o.delivery_id,
+        o.claim,
+        o.state,
+        o.reason,
+        o.delay,
+        o.outcome,
+        o.attempt_reason,
+        o.address,
+        o.checked_at,
+        o.provider_id,
+        o.dead
+    from unnest(
+        :delivery_ids::bigint[],
+        :claims::uuid[],
+        :states::tocsin.delivery_state[],
+        :reasons::text[],
+        :delays::interval[],
+        :outcomes::text[],
+        :attempt_reasons::text[],
+        :addresses::text[],
+        :checked_ats::timestamptz[],
+        :provider_ids::text[],
+        :dead::boolean[]
+    ) o (
+        delivery_id, claim, state, reason, delay, outcome, attempt_reason, address, checked_at, provider_id, dead
+    )
+),
+settled as (
+    update tocsin.delivery d
+    set state = case when o.state = 'deferred' and clock_timestamp() + o.delay >= e.expires_at then 'expired' else o.state end,
+        reason = case when o.state = 'deferred' and clock_timestamp() + o.delay >= e.expires_at then 'expired' else o.reason end,
+        claim = null,
+        due_at = case
+            when o.state = 'deferred' and clock_timestamp() + o.delay < e.expires_at then clock_timestamp() + o.delay
+        end,
+        -- without an outcome it was never tried: that costs no attempt
+        attempts = d.attempts - case when o.outcome is null then 1 else 0 end,
+        address = coalesce(o.address, d.address),
+        checked_at = coalesce(o.checked_at, d.checked_at),
+        provider_id = o.provider_id,
+        settled_at = case
+            when o.state <> 'deferred' or clock_timestamp() + o.delay >= e.expires_at then clock_timestamp()
+        end
+    from outcome o, tocsin.event e
+    where d.delivery_id = o.delivery_id
+        and d.claim = o.claim
+        and e.event_id = d.event_id
+    returning d.delivery_id, d.attempts, d.state, o.outcome, o.attempt_reason, o.address, o.dead
+),
+tried as (
+    insert into tocsin.attempt (delivery_id, attempt, at, outcome, reason)
+    select s.delivery_id, s.attempts, clock_timestamp(), s.outcome, s.attempt_reason
+    from settled s
+    where s.outcome is not null
+    on conflict do nothing
+),
+suppressed as (
+    insert into tocsin.suppression (address, reason)
+    select distinct on (lower(s.address)) lower(s.address), s.attempt_reason
+    from settled s
+    where s.dead
+    on conflict do nothing
+)
+select
+    s.delivery_id,
+    -- the listener may sleep past the retry
+    case when s.state = 'deferred' then tocsin.ring() end as rung
+from settled s;
+
+-- name: renew!
+-- Keeps claims alive while their messages wait.
+update tocsin.delivery d
+set due_at = clock_timestamp() + :lease
+where d.delivery_id = any (:delivery_ids)
+    and d.claim = :claim
+    and d.state = 'sending';
+
+-- name: release!
+-- Hands dispatched deliveries that were not claimed back at once: this worker stops.
+update tocsin.delivery d
+set due_at = clock_timestamp()
+where d.delivery_id = any (:delivery_ids)
+    and d.state = 'queued'
+    and d.due_at is not null;
+
+-- name: offer_channels!
+-- Says which channels have a provider in this installation.
+update tocsin.channel c
+set available = c.channel = any (:channels)
+where c.task is not null
+    and c.available <> (c.channel = any (:channels));

@@ -1,0 +1,154 @@
+-- name: emit
+-- Tells an event, for the HTTP API.
+select
+    e.event_id,
+    e.notifications,
+    e.replayed
+from tocsin.emit(
+    :caller,
+    :event_type,
+    :recipients::text[],
+    :title,
+    :body,
+    :action_url,
+    :metadata::jsonb,
+    :initiator,
+    :idempotency_key,
+    :body_html,
+    :send_at::timestamptz
+) e;
+
+-- name: create_missing_recipients
+-- Creates those of [{"at", "id", "email", "name", "locale", "timezone"}] who are not known yet; how many.
+select tocsin.create_missing_recipients(:people::jsonb);
+
+-- name: decisions
+-- What was decided for each person of an event.
+select
+    n.recipient_id,
+    n.decisions
+from tocsin.notification n
+where n.event_id = :event_id
+order by n.recipient_id;
+
+-- name: get_event
+-- One event with what became of it.
+select
+    e.event_id as id,
+    e.event_type,
+    e.title,
+    e.initiator,
+    e.initiator_skipped,
+    e.caller,
+    e.created_at,
+    e.send_at,
+    e.told_at,
+    e.cancelled_at,
+    (
+        select count(*)
+        from tocsin.notification n
+        where n.event_id = e.event_id
+    ) as notifications,
+    coalesce(
+        (
+            select jsonb_object_agg(c.channel, c.states)
+            from (
+                select
+                    s.channel,
+                    jsonb_object_agg(s.state, s.n) as states
+                from (
+                    select
+                        d.channel,
+                        d.state,
+                        count(*) as n
+                    from tocsin.delivery d
+                    where d.event_id = e.event_id
+                    group by d.channel, d.state
+                ) s
+                group by s.channel
+            ) c
+        ),
+        '{}'
+    ) as deliveries
+from tocsin.event e
+where e.event_id = :event_id;
+
+-- name: list_older_events
+-- Events, newest first, from before a place in the list; with a recipient, those that this person was told.
+select
+    e.event_id as id,
+    e.event_type,
+    e.title,
+    e.initiator,
+    e.caller,
+    e.created_at,
+    e.send_at,
+    e.cancelled_at,
+    (
+        select count(*)
+        from tocsin.notification n
+        where n.event_id = e.event_id
+    ) as notifications,
+    (
+        select n.notification_id
+        from tocsin.notification n
+        where n.event_id = e.event_id
+            and n.recipient_id = :recipient_id::text
+    ) as notification_id
+from tocsin.event e
+where (e.created_at, e.event_id) < (coalesce(:at, 'infinity'::timestamptz), coalesce(:id, 9223372036854775807))
+    and (:event_type::text is null or e.event_type = :event_type)
+    and (:since::timestamptz is null or e.created_at >= :since)
+    and (
+        :recipient_id::text is null
+        or e.event_id in (
+            select n.event_id
+            from tocsin.notification n
+            where n.recipient_id = :recipient_id
+        )
+    )
+order by e.created_at desc, e.event_id desc
+limit :limit;
+
+-- name: list_newer_events
+-- The events just after a place in the list, oldest first.
+select
+    e.event_id as id,
+    e.event_type,
+    e.title,
+    e.initiator,
+    e.caller,
+    e.created_at,
+    e.send_at,
+    e.cancelled_at,
+    (
+        select count(*)
+        from tocsin.notification n
+        where n.event_id = e.event_id
+    ) as notifications,
+    (
+        select n.notification_id
+        from tocsin.notification n
+        where n.event_id = e.event_id
+            and n.recipient_id = :recipient_id::text
+    ) as notification_id
+from tocsin.event e
+where (e.created_at, e.event_id) > (:at, :id)
+    and (:event_type::text is null or e.event_type = :event_type)
+    and (:since::timestamptz is null or e.created_at >= :since)
+    and (
+        :recipient_id::text is null
+        or e.event_id in (
+            select n.event_id
+            from tocsin.notification n
+            where n.recipient_id = :recipient_id
+        )
+    )
+order by e.created_at, e.event_id
+limit :limit;
+
+-- name: cancel_event
+-- Takes an event back; null where there is none, else how many deliveries stopped.
+select tocsin.cancel(e.event_id)
+from tocsin.event e
+where e.event_id = :event_id;

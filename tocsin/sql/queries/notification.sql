@@ -1,0 +1,144 @@
+-- name: list_older_notifications
+-- A page of the inbox, newest first, from before a place in it; always one row at least, for the snapshot.
+select
+    s.as_of,
+    n.id,
+    n.event_id,
+    n.event_type,
+    n.category,
+    n.title,
+    n.body,
+    n.body_html,
+    n.action_url,
+    n.metadata,
+    n.initiator,
+    n.read,
+    n.read_at,
+    n.created_at
+from (select pg_current_snapshot()::text as as_of) s
+left join lateral (
+    select i.*
+    from tocsin.notification_item i
+    where i.recipient_id = :recipient_id
+        and i.listed
+        and (i.created_at, i.id) < (coalesce(:at, 'infinity'::timestamptz), coalesce(:id, 9223372036854775807))
+        and (:read::boolean is null or i.read = :read)
+        and (:event_type::text is null or i.event_type = :event_type)
+        and (:category::text is null or i.category = :category)
+    order by i.created_at desc, i.id desc
+    limit :limit
+) n on true
+order by n.created_at desc, n.id desc;
+
+-- name: list_newer_notifications
+-- The page of the inbox just after a place in it, oldest first; always one row at least, for the snapshot.
+select
+    s.as_of,
+    n.id,
+    n.event_id,
+    n.event_type,
+    n.category,
+    n.title,
+    n.body,
+    n.body_html,
+    n.action_url,
+    n.metadata,
+    n.initiator,
+    n.read,
+    n.read_at,
+    n.created_at
+from (select pg_current_snapshot()::text as as_of) s
+left join lateral (
+    select i.*
+    from tocsin.notification_item i
+    where i.recipient_id = :recipient_id
+        and i.listed
+        and (i.created_at, i.id) > (:at, :id)
+        and (:read::boolean is null or i.read = :read)
+        and (:event_type::text is null or i.event_type = :event_type)
+        and (:category::text is null or i.category = :category)
+    order by i.created_at, i.id
+    limit :limit
+) n on true
+order by n.created_at, n.id;
+
+-- name: get_notification
+-- One of a person's own, in the inbox or not.
+select
+    i.id,
+    i.event_id,
+    i.event_type,
+    i.category,
+    i.title,
+    i.body,
+    i.body_html,
+    i.action_url,
+    i.metadata,
+    i.initiator,
+    i.read,
+    i.read_at,
+    i.created_at
+from tocsin.notification_item i
+where i.id = :notification_id
+    and i.recipient_id = :recipient_id;
+
+-- name: mark_read
+-- Read or unread; true where that changed something.
+select tocsin.mark_read(:recipient_id, :notification_id, :read);
+
+-- name: archive
+-- Out of list and badge; true where it was there.
+select tocsin.archive(:recipient_id, :notification_id);
+
+-- name: mark_all_read
+-- All that a list with these filters could show; how many there were.
+select tocsin.mark_all_read(:recipient_id, :category, :event_type, :as_of::pg_snapshot);
+
+-- name: why
+-- What was decided for each channel, and what became of its deliveries.
+select
+    n.notification_id,
+    n.recipient_id,
+    n.event_type,
+    t.label as event_type_label,
+    c.label as category_label,
+    n.archived_at is not null as archived,
+    e.cancelled_at is not null as cancelled,
+    n.decisions,
+    array(
+        select k.channel
+        from tocsin.channel k
+        where n.decisions ? k.channel
+        order by k.position
+    ) as channels,
+    coalesce(d.deliveries, '[]') as deliveries
+from tocsin.notification n
+join tocsin.event e using (event_id)
+join tocsin.event_type t on t.event_type = n.event_type
+join tocsin.category c on c.category = t.category
+cross join lateral (
+    select jsonb_agg(
+        jsonb_build_object(
+            'channel', d.channel,
+            'state', d.state,
+            'reason', d.reason,
+            'address', d.address,
+            'attempts', (
+                select coalesce(
+                    jsonb_agg(
+                        jsonb_build_object('at', a.at, 'outcome', a.outcome, 'reason', a.reason)
+                        order by a.attempt
+                    ),
+                    '[]'
+                )
+                from tocsin.attempt a
+                where a.delivery_id = d.delivery_id
+            )
+        )
+        order by d.delivery_id
+    ) as deliveries
+    from tocsin.delivery d
+    where d.notification_id = n.notification_id
+) d
+where n.notification_id = :notification_id
+    and (:recipient_id::text is null or n.recipient_id = :recipient_id);
