@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,12 +18,18 @@ from tocsin.migrate import migrate
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.Postgres]:
+def server_folder() -> Iterator[Path]:
+    """Not below pytest's own folders, which are closed to PostgreSQL's user and swept by other runs."""
+    with TemporaryDirectory(prefix="tocsin-test-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def server(server_folder: Path) -> Iterator[postgres.Postgres]:
     """The embedded PostgreSQL, for this run only."""
-    base = tmp_path_factory.mktemp("server")
-    for folder in (base, *base.parents[:2]):
-        folder.chmod(folder.stat().st_mode | 0o011)  # pytest closes them to PostgreSQL's user
-    running = postgres.start(base / "data", durable=False)
+    running = postgres.start(server_folder / "data", durable=False)
     with psycopg.connect(running.superuser_dsn, autocommit=True) as connection:
         # tests are the owner, never a superuser, so that a missing grant shows
         connection.execute("alter role tocsin_owner createdb")

@@ -13,13 +13,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import LiteralString, cast
 
+import msgspec
 import psycopg
 from procrastinate.schema import SchemaManager
 from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 
-import msgspec
-from tocsin.event_types import default_catalogue
+from tocsin.event_types import Catalogue, default_catalogue
 from tocsin.sql import load
 
 _SQL = files("tocsin.sql")
@@ -46,6 +46,14 @@ def migrate(dsn: str, report: _Report = lambda line: None) -> None:
         raise MigrationError(
             f"{error.diag.message_primary}: migrate as the database's owner, with CREATEROLE for the role tocsin_app."
         ) from error
+
+
+def apply_catalogue(dsn: str, catalogue: Catalogue) -> int:
+    """Adds to or changes the event types, all or nothing; answers how many there are."""
+    with psycopg.connect(dsn) as connection:
+        arguments = {"catalogue": Jsonb(msgspec.to_builtins(catalogue))}
+        row = connection.execute(_QUERIES["apply_catalogue"], arguments).fetchone()
+    return int(row[0]) if row else 0
 
 
 def _check_version(connection: _Connection) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Unpack
 
@@ -22,7 +22,8 @@ from procrastinate.worker import Worker
 from tocsin.engine.model import Channel, Priority
 from tocsin.engine.store.database import KEEPALIVES
 from tocsin.engine.worker import Engine, running_engine
-from tocsin.settings import read_settings
+from tocsin.beside import beside
+from tocsin.settings import Settings, SettingsError, read_settings
 
 # A worker that died is known by its heartbeat; its jobs are tried so many times in all.
 _HEARTBEAT = 5.0
@@ -51,7 +52,7 @@ class Connector(procrastinate.PsycopgConnector):
         self, pool: psycopg_pool.AsyncConnectionPool[Any] | None = None
     ) -> None:
         self._pool_args = {
-            "conninfo": read_settings().require_database_url(),
+            "conninfo": _settings().database_url,
             "kwargs": KEEPALIVES,
             "configure": _use_queue_schema,
             "min_size": 1,
@@ -71,7 +72,7 @@ class App(procrastinate.App):
         self.perform_import_paths()
         options["install_signal_handlers"] = False
         stopping = asyncio.Event()
-        async with running_engine(read_settings()) as engine, self._engaged(engine):
+        async with running_engine(_settings()) as engine, self._engaged(engine):
             with _on_signals(stopping.set):
                 while not stopping.is_set():
                     await self._run_one(self._worker(**options), stopping, engine)
@@ -149,13 +150,26 @@ async def rescue_stalled_jobs(timestamp: int) -> None:
             log.warning("job not rescued", job_id=job.id, error=str(error))
 
 
+async def run_worker() -> None:
+    """Runs the worker of `tocsin worker`, as the Procrastinate CLI does."""
+    async with app.open_async():
+        await app.run_worker_async()
+
+
+def _settings() -> Settings:
+    settings = beside(read_settings())
+    if settings.database_url is None:
+        raise SettingsError("TOCSIN_DATABASE_URL is not set, and no `tocsin up` runs here.")
+    return settings
+
+
 async def _use_queue_schema(connection: psycopg.AsyncConnection[Any]) -> None:
     await connection.execute("set search_path = tocsin_queue")
     await connection.commit()
 
 
 @contextmanager
-def _on_signals(stop: Callable[[], None]):  # type: ignore[no-untyped-def]
+def _on_signals(stop: Callable[[], None]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGINT, signal.SIGTERM)
     for number in numbers:

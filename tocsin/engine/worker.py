@@ -18,8 +18,8 @@ from tocsin.engine.model import Channel, Priority
 from tocsin.engine.render import mail_renderer
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.delivery import look, offer_channels
-from tocsin.engine.store.secret import link_key
-from tocsin.settings import Settings
+from tocsin.engine.store.secret import get_secret
+from tocsin.settings import Settings, SettingsError
 
 log = structlog.get_logger("tocsin.worker")
 
@@ -44,7 +44,12 @@ class Engine:
 @asynccontextmanager
 async def running_engine(settings: Settings) -> AsyncIterator[Engine]:
     """Everything that a worker needs, started; stopped in reverse."""
-    database = Database(settings.require_database_url(), max_size=16)
+    assert settings.database_url is not None
+    if settings.smtp and not settings.public_url:
+        raise SettingsError(
+            "TOCSIN_PUBLIC_URL is not set: links in mails lead there, such as https://notify.example.com."
+        )
+    database = Database(settings.database_url, max_size=16)
     await database.open()
     try:
         actors = _actors(settings, database)
@@ -89,5 +94,5 @@ async def _offer(database: Database, actors: dict[Channel, Actor[Any]]) -> None:
 
 
 async def _renderer(settings: Settings, database: Database) -> Render:
-    links = Links(public_url=settings.public_url or "", key=await link_key(database))
+    links = Links(public_url=settings.public_url or "http://localhost", key=await get_secret(database, "link_key"))
     return mail_renderer(links, settings.email_from)

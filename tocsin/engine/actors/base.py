@@ -1,6 +1,6 @@
 """The actor: a bounded mailbox, a few senders, and one provider; it knows no database and no other actor.
 
-A message goes: room → mailbox → a sender takes it → pace → connection → last look → first byte → outcome.
+A message goes: room → mailbox → a sender takes it → pace → draft → connection → last look → first byte → outcome.
 All that can wait comes before the last look, so that no message leaves on an old one.
 """
 
@@ -14,9 +14,8 @@ from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Generic, TypeVar
 
-from msgspec import Struct
-
-from tocsin.engine.actors.breaker import Breaker, BreakerState, Clock
+from tocsin.engine.actors.answer import Again, Answer, Stats
+from tocsin.engine.actors.breaker import Breaker, Clock
 from tocsin.engine.actors.intake import Intake, Room
 from tocsin.engine.actors.lookout import FRESH, Lookout
 from tocsin.engine.actors.mailbox import Envelope
@@ -26,8 +25,8 @@ from tocsin.engine.model import (
     Deferred,
     Look,
     Message,
-    Outcome,
     Priority,
+    Rejected,
     Settlement,
     Unknown,
     Unsent,
@@ -37,33 +36,6 @@ STALE_LOOKS = 5
 """So many looks in a row too old at the first byte: the look itself is too slow."""
 
 Connection = TypeVar("Connection")
-
-
-class Answer(Struct, frozen=True):
-    """What became of one message, and what that says of the provider and the connection."""
-
-    outcome: Outcome
-    provider_failed: bool = (
-        False  # the provider as a whole, not this message: counts for the breaker
-    )
-    keep: bool = True  # the connection may be used again
-
-
-class Again(Struct, frozen=True):
-    """Nothing of the message left, so it is prepared and looked at once more."""
-
-    keep: bool  # false: with another connection
-
-
-class Stats(Struct, frozen=True):
-    """An actor at one moment, for operators."""
-
-    name: str
-    waiting: int
-    in_flight: int
-    breaker: BreakerState
-    breaker_reason: str | None
-    breaker_since: float  # seconds in this state
 
 
 class Hand(Generic[Connection]):
@@ -154,6 +126,10 @@ class Actor(ABC, Generic[Connection]):
 
     # What a subclass says.
 
+    def draft(self, message: Message) -> bytes | Rejected:  # noqa: ARG002 - for subclasses
+        """What can be written of a message before its address is known; kept as `envelope.draft`."""
+        return b""
+
     @abstractmethod
     async def prepare(self, connection: Connection | None) -> Connection | Deferred:
         """Makes the connection ready for a first byte: opens, renews or resets it.
@@ -216,8 +192,9 @@ class Actor(ABC, Generic[Connection]):
 
     async def _in_time(self, envelope: Envelope, hand: Hand[Connection]) -> bool:
         """Tries it within the deadline; a TimeoutError of the subclass's own is a bug like any other."""
+        deadline = asyncio.timeout(self._deadline)
         try:
-            async with asyncio.timeout(self._deadline) as deadline:
+            async with deadline:
                 await self._try(envelope, hand)
         except TimeoutError:
             if not deadline.expired():
@@ -226,6 +203,11 @@ class Actor(ABC, Generic[Connection]):
         return True
 
     async def _try(self, envelope: Envelope, hand: Hand[Connection]) -> None:
+        draft = self.draft(envelope.message)
+        if isinstance(draft, Rejected):
+            envelope.settle(draft)
+            return
+        envelope.draft = draft
         for _ in range(STALE_LOOKS):
             connection, hand.connection = hand.connection, None
             ready = await self.prepare(connection)

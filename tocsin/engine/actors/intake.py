@@ -57,7 +57,8 @@ class Intake:
         try:
             yield room
         finally:
-            self._seats.give_back(room.left)
+            unused, room.left = room.left, 0
+            self._seats.give_back(unused)
 
     async def send(self, message: Message) -> Settlement:
         """Waits for a seat and posts the message; an open breaker answers at once."""

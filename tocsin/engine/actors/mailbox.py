@@ -26,6 +26,7 @@ class Envelope:
         "_clock",
         "begun",
         "committed",
+        "draft",
         "fresh_until",
         "message",
         "result",
@@ -37,6 +38,7 @@ class Envelope:
         self._clock = clock
         self.message = message
         self.result: asyncio.Future[Settlement] = asyncio.get_running_loop().create_future()
+        self.draft = b""  # what could be written before the look
         self.verdict: Verdict | None = None
         self.fresh_until = float("-inf")
         self.waiting = True  # in the mailbox, holding a seat
@@ -54,8 +56,8 @@ class Envelope:
         return self.verdict is not None and self._clock() < self.fresh_until
 
     def begin(self) -> bool:
-        """Called right before its first byte: false if the last look is too old for it to leave."""
-        self.begun = self.fresh
+        """Called right before its first byte: false if the last look is too old, or nobody waits for it."""
+        self.begun = self.fresh and not self.done
         return self.begun
 
     def commit(self) -> None:

@@ -27,7 +27,8 @@ async def supervise(
 ) -> None:
     """Keeps `run` running until it returns; `run` says by its argument that it got some work done.
 
-    `resting(seconds)` is called before each pause after a crash, `rested()` when it is over.
+    The first crash is followed by a start at once: one poison message stops nothing. After that
+    `resting(seconds)` is called before each pause, `rested()` when it is over.
     """
     crashes = 0
 
@@ -40,10 +41,12 @@ async def supervise(
             await run(well)
         except Exception as error:  # noqa: BLE001 - a supervisor meets every bug
             crashes += 1
-            delay = back_off(crashes, first=first, most=most)
             log.error("actor crashed", actor=name, crashes=crashes, **describe(error))
         else:
             return
+        if crashes == 1:
+            continue
+        delay = back_off(crashes - 1, first=first, most=most)
         resting(delay)
         await asyncio.sleep(delay)
         rested()

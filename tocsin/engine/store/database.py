@@ -24,6 +24,7 @@ KEEPALIVES: dict[str, Any] = {
 }
 # An app's open transaction may hold a row (its own upsert of a person, a cancel): say so instead of hanging.
 _LOCK_TIMEOUT = "set lock_timeout = '3s'"
+_UTC = "set timezone = 'UTC'"
 
 
 class Session:
@@ -125,6 +126,7 @@ async def connect_directly(dsn: str) -> psycopg.AsyncConnection[Any]:
 
 async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
     await connection.execute(_LOCK_TIMEOUT)
+    await connection.execute(_UTC)
 
 
 @contextmanager

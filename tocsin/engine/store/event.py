@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from msgspec import Struct
+import psycopg
+from msgspec import Struct, structs
 from psycopg.types.json import Jsonb
 
 from tocsin.engine.model import NotFound
@@ -97,40 +98,55 @@ class EventFilter(Struct, frozen=True):
     since: datetime | None = None
 
 
-async def emit(
-    session: Session, caller: str, event: NewEvent, *, idempotency_key: str | None
+async def tell(
+    database: Database,
+    caller: str,
+    event: NewEvent,
+    *,
+    people: Sequence[Person] = (),
+    idempotency_key: str | None = None,
 ) -> Emitted:
-    """Tells an event, once per caller and key; raises Invalid, or Conflict while another call has the key."""
+    """Creates the missing ones of `people` and tells an event, once per caller and key.
+
+    Raises Invalid, or Conflict while another call has the key or an app's transaction one of the new people.
+    """
+    async with database.transaction() as session:
+        emitted = await _emit(session, caller, event, people, idempotency_key)
+        if emitted.replayed:
+            raise psycopg.Rollback  # nor is anybody created again who was erased since
+    return emitted
+
+
+async def preview(
+    database: Database, caller: str, event: NewEvent, *, people: Sequence[Person] = ()
+) -> list[Decided]:
+    """What would be decided if it were told now; stores nothing. Raises Invalid."""
+    now = structs.replace(event, send_at=None)
+    async with database.session() as session, session.connection.transaction(force_rollback=True):
+        emitted = await _emit(session, caller, now, people, None)
+        return await session.rows(Decided, _SQL["decisions"], event_id=emitted.event_id)
+
+
+async def _emit(
+    session: Session,
+    caller: str,
+    event: NewEvent,
+    people: Sequence[Person],
+    idempotency_key: str | None,
+) -> Emitted:
+    if people:
+        rows = [structs.asdict(person) for person in people]
+        await session.run(_SQL["create_missing_recipients"], people=Jsonb(rows))
     emitted = await session.row(
         Emitted,
         _SQL["emit"],
         caller=caller,
-        event_type=event.event_type,
-        recipients=event.recipients,
-        title=event.title,
-        body=event.body,
-        action_url=event.action_url,
-        metadata=Jsonb(event.metadata),
-        initiator=event.initiator,
         idempotency_key=idempotency_key,
-        body_html=event.body_html,
-        send_at=event.send_at,
+        **(structs.asdict(event) | {"metadata": Jsonb(event.metadata)}),
     )
     if emitted is None:
         raise AssertionError("tocsin.emit answers one row")
     return emitted
-
-
-async def create_missing_recipients(session: Session, people: Sequence[Person]) -> int:
-    """Creates those that are not known yet and leaves the others as they are; answers how many. Raises Invalid."""
-    rows = [{name: getattr(person, name) for name in person.__struct_fields__} for person in people]
-    created: int = await session.value(_SQL["create_missing_recipients"], people=Jsonb(rows))
-    return created
-
-
-async def decisions(session: Session, event_id: int) -> list[Decided]:
-    """What was decided for each person of an event."""
-    return await session.rows(Decided, _SQL["decisions"], event_id=event_id)
 
 
 async def get_event(database: Database, event_id: int) -> Event:

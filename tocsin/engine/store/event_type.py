@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from tocsin.engine.model import Invalid
+from tocsin.engine.model import Invalid, NotFound
 from tocsin.engine.store.database import Database
 from tocsin.sql import load
 
@@ -27,6 +27,14 @@ class EventType(Struct, frozen=True):
 async def list_event_types(database: Database) -> list[EventType]:
     """All that are not retired, in the catalogue's order."""
     return await database.rows(EventType, _SQL["list_event_types"])
+
+
+async def get_event_type(database: Database, event_type: str) -> EventType:
+    """One, retired or not; raises NotFound."""
+    found = await database.row(EventType, _SQL["get_event_type"], event_type=event_type)
+    if found is None:
+        raise NotFound("There is no such event type.")
+    return found
 
 
 async def check_filter(database: Database, event_type: str | None, category: str | None) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from tocsin.engine.model import Invalid, NotFound
+from tocsin.engine.model import Invalid, NotFound, Notification
+from tocsin.engine.safe_html import safe_html
 from tocsin.engine.store.database import Database, Session
 from tocsin.engine.store.page import Cursor, Page, page
 from tocsin.sql import load
@@ -19,24 +21,6 @@ from tocsin.sql import load
 _SQL = load("notification")
 _SNAPSHOT = re.compile(r"(\d{1,19}):(\d{1,19}):((?:\d{1,19}(?:,\d{1,19})*)?)")
 _LAST_XID = 2**63 - 1  # pg_snapshot's own limit
-
-
-class Notification(Struct, frozen=True):
-    """One event for one person, as they read it."""
-
-    id: int
-    event_id: int
-    event_type: str
-    category: str
-    title: str
-    body: str
-    body_html: str | None
-    action_url: str | None
-    metadata: dict[str, Any]
-    initiator: str | None
-    read: bool
-    read_at: datetime | None
-    created_at: datetime
 
 
 class Filter(Struct, frozen=True):
@@ -92,7 +76,7 @@ class _InboxRow:
 
     def __init__(self, as_of: str, id: int | None, **columns: Any) -> None:  # noqa: A002
         self.as_of = as_of
-        self.notification = None if id is None else Notification(id=id, **columns)
+        self.notification = None if id is None else _safe(Notification(id=id, **columns))
 
 
 async def list_notifications(
@@ -127,7 +111,7 @@ async def get_notification(
     )
     if found is None:
         raise NotFound("There is no such notification of yours.")
-    return found
+    return _safe(found)
 
 
 async def mark_read(
@@ -167,15 +151,19 @@ async def mark_all_read(
 
 
 async def why(
-    database: Database, notification_id: int, *, recipient_id: str | None = None
-) -> Decisions:
-    """What was decided and what came of it; bound to a person unless an operator asks. Raises NotFound."""
-    found = await database.row(
-        Decisions, _SQL["why"], notification_id=notification_id, recipient_id=recipient_id
+    database: Database, notification_ids: Sequence[int], *, recipient_id: str | None = None
+) -> dict[int, Decisions]:
+    """What was decided and what came of it, by notification; a person's own only, unless an operator asks."""
+    rows = await database.rows(
+        Decisions, _SQL["why"], notification_ids=list(notification_ids), recipient_id=recipient_id
     )
-    if found is None:
-        raise NotFound("There is no such notification of yours.")
-    return found
+    return {row.notification_id: row for row in rows}
+
+
+def _safe(notification: Notification) -> Notification:
+    if notification.body_html is None:
+        return notification
+    return structs.replace(notification, body_html=safe_html(notification.body_html))
 
 
 def _opaque(snapshot: str) -> str:

@@ -23,9 +23,12 @@ class Listed(Protocol):
     """A row that has a place in such a list."""
 
     @property
-    def id(self) -> int: ...
+    def id(self) -> int:
+        """Unique among rows of one time."""
+
     @property
-    def created_at(self) -> datetime: ...
+    def created_at(self) -> datetime:
+        """What the list is ordered by first."""
 
 
 T = TypeVar("T")

@@ -76,7 +76,7 @@ class Export(Struct, frozen=True):
     suppression: str | None  # why mail to their address is held back
 
 
-async def upsert_recipient(  # noqa: PLR0913
+async def upsert_recipient(
     database: Database,
     recipient_id: str,
     *,

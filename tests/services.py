@@ -1,0 +1,103 @@
+"""The real processes under test: `tocsin serve` and `tocsin worker`, and a mailbox that takes their mail."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from tocsin.mailbox import Mailbox, read_mails
+
+SECRET = "a secret of at least thirty-two bytes, for tests"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def until(condition: Callable[[], Any], seconds: float = 15.0) -> Any:
+    """The condition's first true answer; fails when there is none in time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = condition()
+        if isinstance(answer, Awaitable):
+            answer = await answer
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s: {condition}")
+        await asyncio.sleep(0.005)
+
+
+class Service:
+    """One process of Tocsin, and what it said."""
+
+    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+        self.process = process
+        self._log = log
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    async def says(self, words: str, seconds: float = 15.0) -> None:
+        await until(lambda: words in self.log or self.process.returncode is not None, seconds)
+        assert words in self.log, self.log
+
+    async def stop(self) -> float:
+        """Seconds from SIGTERM to its end."""
+        started = time.monotonic()
+        if self.process.returncode is None:
+            self.process.terminate()
+            await asyncio.wait_for(self.process.wait(), 10)
+        return time.monotonic() - started
+
+    async def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        await self.process.wait()
+
+
+@asynccontextmanager
+async def running(
+    *command: str, log: Path, program: tuple[str, ...] = (sys.executable, "-m", "tocsin"), **settings: str
+) -> AsyncIterator[Service]:
+    """A process with these settings and no others of ours."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
+    environ |= {f"TOCSIN_{name.upper()}": value for name, value in settings.items()}
+    with log.open("ab") as output:
+        process = await asyncio.create_subprocess_exec(
+            *program, *command, env=environ, stdout=output, stderr=output, stdin=asyncio.subprocess.DEVNULL
+        )
+    service = Service(process, log)
+    try:
+        yield service
+    finally:
+        await service.stop()
+
+
+@asynccontextmanager
+async def mail_catcher(folder: Path) -> AsyncIterator[Mailbox]:
+    """A real SMTP server; its mails lie in `folder`."""
+    mailbox = Mailbox(folder)
+    await mailbox.start()
+    try:
+        yield mailbox
+    finally:
+        await mailbox.stop()
+
+
+def mails(folder: Path) -> list[dict[str, Any]]:
+    return read_mails(folder, 1_000_000)
+
+
+def mail_count(folder: Path) -> int:
+    return sum(1 for _ in folder.glob("*.eml"))

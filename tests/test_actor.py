@@ -1,0 +1,532 @@
+"""The actor, with a provider made of futures: order, room, last look, breaker, crashes, stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tocsin.engine.actors.answer import Again, Answer
+from tocsin.engine.actors.base import Actor
+from tocsin.engine.actors.breaker import Breaker, BreakerState
+from tocsin.engine.actors.mailbox import Envelope
+from tocsin.engine.model import (
+    Channel,
+    Deferred,
+    DeliveryState,
+    Mail,
+    Message,
+    Priority,
+    Rejected,
+    Sent,
+    Settlement,
+    Unknown,
+    Unsent,
+    Verdict,
+    Withheld,
+)
+
+pytestmark = pytest.mark.asyncio
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+def message(delivery_id: int, priority: Priority = Priority.NORMAL) -> Message:
+    mail = Mail(f"<{delivery_id}@example.test>", "Subject", "text", "<p>html</p>")
+    return Message(delivery_id, UUID(int=delivery_id), Channel.EMAIL, priority, mail)
+
+
+class Desk:
+    """The last look: says yes to all but those named, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[int]] = []
+        self.withheld: dict[int, Withheld] = {}
+        self.gone: set[int] = set()
+        self.error: Exception | None = None
+
+    async def look(self, messages: Sequence[Message]) -> dict[int, Verdict]:
+        self.asked.append([each.delivery_id for each in messages])
+        await asyncio.sleep(0)
+        if self.error:
+            raise self.error
+        return {
+            each.delivery_id: Verdict(
+                each.delivery_id,
+                f"{each.delivery_id}@example.test",
+                NOW,
+                self.withheld.get(each.delivery_id),
+            )
+            for each in messages
+            if each.delivery_id not in self.gone
+        }
+
+
+class Connection:
+    open = True
+
+
+Script = Callable[[Envelope], Any]
+
+
+class ScriptedActor(Actor[Connection]):
+    """Answers what its script says; an awaitable is waited for after the first byte."""
+
+    def __init__(self, desk: Desk, script: Script = lambda _: Sent(), **options: Any) -> None:
+        super().__init__(name="scripted", look=desk.look, **options)
+        self.script = script
+        self.refuse: Deferred | None = None
+        self.order: list[int] = []
+        self.opened = self.closed = 0
+        self.gate: asyncio.Event | None = None  # holds up the connection
+
+    async def prepare(self, connection: Connection | None) -> Connection | Deferred:
+        if self.gate:
+            await self.gate.wait()
+        if self.refuse:
+            return self.refuse
+        if connection is None:
+            self.opened += 1
+        return connection or Connection()
+
+    async def transmit(self, connection: Connection, envelope: Envelope) -> Answer | Again:
+        if not envelope.begin():
+            return Again(keep=True)
+        self.order.append(envelope.message.delivery_id)
+        answer = self.script(envelope)
+        if asyncio.iscoroutine(answer) or asyncio.isfuture(answer):
+            answer = await answer
+        if isinstance(answer, Exception):
+            raise answer
+        return answer if isinstance(answer, Answer | Again) else Answer(answer)
+
+    async def discard(self, connection: Connection) -> None:
+        self.closed += 1
+
+
+@asynccontextmanager
+async def running(actor: ScriptedActor) -> AsyncIterator[ScriptedActor]:
+    await actor.start()
+    try:
+        yield actor
+    finally:
+        await actor.stop(grace=0)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def post(actor: ScriptedActor, *messages: Message) -> list[asyncio.Task[Settlement]]:
+    return [asyncio.create_task(actor.send(each)) for each in messages]
+
+
+async def test_a_message_comes_back_with_its_outcome_and_verdict() -> None:
+    async with running(ScriptedActor(Desk(), lambda _: Sent("queue-1"))) as actor:
+        settlement = await actor.send(message(1))
+    assert settlement.outcome == Sent("queue-1")
+    assert settlement.verdict is not None
+    assert settlement.verdict.address == "1@example.test"
+
+
+# Order and room.
+
+
+async def test_higher_priority_leaves_first_and_equals_in_order() -> None:
+    actor = ScriptedActor(Desk(), senders=1)
+    low, high = Priority.LOW, Priority.HIGH
+    tasks = post(actor, message(1), message(2, low), message(3, high), message(4), message(5, high))
+    await until(lambda: actor.stats().waiting == 5)
+    async with running(actor):
+        await asyncio.gather(*tasks)
+    assert actor.order == [3, 5, 1, 4, 2]
+
+
+async def test_room_is_given_only_as_far_as_the_mailbox_has_it() -> None:
+    actor = ScriptedActor(Desk(), size=8, reserve=2)
+    async with actor.room(100) as room:
+        assert room.size == 8
+        second = asyncio.create_task(actor.room(100).__aenter__())
+        await asyncio.sleep(0)
+        assert not second.done()
+    assert (await second).size == 8
+
+
+async def test_a_normal_claim_waits_until_room_is_worth_it() -> None:
+    actor = ScriptedActor(Desk(), size=8, reserve=0, senders=1)
+    tasks = post(actor, *map(message, range(8)))
+    await until(lambda: actor.stats().waiting == 8)
+    claim = asyncio.create_task(actor.room(100).__aenter__())
+    async with running(actor):
+        room = await claim
+    assert room.size >= 2
+    await asyncio.gather(*tasks)
+
+
+async def test_high_priority_has_room_behind_a_full_mailbox() -> None:
+    actor = ScriptedActor(Desk(), size=2, reserve=1)
+    post(actor, message(1), message(2))
+    await until(lambda: actor.stats().waiting == 2)
+    async with asyncio.timeout(1), actor.room(5, Priority.HIGH) as room:
+        assert room.size == 1
+
+
+async def test_seats_not_used_are_free_again() -> None:
+    actor = ScriptedActor(Desk(), size=4)
+    async with running(actor):
+        async with actor.room(4) as room:
+            await room.send(message(1))
+        async with asyncio.timeout(1), actor.room(4) as room:
+            assert room.size == 4
+
+
+async def test_a_cancelled_claim_keeps_no_seat() -> None:
+    actor = ScriptedActor(Desk(), size=4, reserve=0)
+    async with actor.room(4):
+        waiting = asyncio.create_task(actor.room(4).__aenter__())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    async with asyncio.timeout(1), actor.room(4) as room:
+        assert room.size == 4
+
+
+async def test_a_cancelled_send_is_not_sent() -> None:
+    actor = ScriptedActor(Desk(), senders=1, size=1)
+    (task,) = post(actor, message(1))
+    await until(lambda: actor.stats().waiting == 1)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    async with running(actor):
+        await actor.send(message(2))
+    assert actor.order == [2]
+
+
+# The last look.
+
+
+async def test_senders_share_one_look() -> None:
+    desk = Desk()
+    actor = ScriptedActor(desk, senders=4)
+    tasks = post(actor, *map(message, range(4)))
+    await until(lambda: actor.stats().waiting == 4)
+    async with running(actor):
+        await asyncio.gather(*tasks)
+    assert [sorted(batch) for batch in desk.asked] == [[0, 1, 2, 3]]
+
+
+async def test_a_look_covers_those_next_in_line() -> None:
+    desk = Desk()
+    actor = ScriptedActor(desk, senders=2, look_ahead=16)
+    tasks = post(actor, *map(message, range(32)))
+    await until(lambda: actor.stats().waiting == 32)
+    async with running(actor):
+        await asyncio.gather(*tasks)
+    assert [len(batch) for batch in desk.asked] == [16, 16]
+
+
+async def test_a_look_that_grew_old_is_repeated() -> None:
+    now = 0.0
+    desk = Desk()
+
+    def script(envelope: Envelope) -> Sent:
+        nonlocal now
+        now += 0.15
+        return Sent()
+
+    actor = ScriptedActor(desk, script, senders=1, clock=lambda: now)
+    tasks = post(actor, *map(message, range(3)))
+    await until(lambda: actor.stats().waiting == 3)
+    async with running(actor):
+        await asyncio.gather(*tasks)
+    assert desk.asked == [[0, 1, 2], [2]]
+
+
+async def test_a_pause_between_look_and_first_byte_means_another_look() -> None:
+    now = 0.0
+    desk = Desk()
+
+    class Paused(ScriptedActor):
+        async def transmit(self, connection: Connection, envelope: Envelope) -> Answer | Again:
+            nonlocal now
+            now += 0.3 if len(desk.asked) == 1 else 0.0  # SIGSTOP, right before the first byte
+            return await super().transmit(connection, envelope)
+
+    async with running(Paused(desk, clock=lambda: now)) as actor:
+        settlement = await actor.send(message(1))
+    assert settlement.outcome == Sent()
+    assert desk.asked == [[1], [1]]
+
+
+async def test_looks_that_are_too_slow_send_nothing() -> None:
+    now = 0.0
+    desk = Desk()
+
+    class Slow(Desk):
+        async def look(self, messages: Sequence[Message]) -> dict[int, Verdict]:
+            nonlocal now
+            now += 0.3
+            return await desk.look(messages)
+
+    async with running(ScriptedActor(Slow(), clock=lambda: now)) as actor:
+        settlement = await actor.send(message(1))
+    assert settlement.outcome == Unsent("look_too_slow", 1.0)
+    assert actor.order == []
+
+
+async def test_withheld_and_lost_claims_are_not_sent() -> None:
+    desk = Desk()
+    withheld = desk.withheld[1] = Withheld(DeliveryState.SKIPPED, "opted_out_since")
+    desk.gone.add(2)
+    async with running(ScriptedActor(desk)) as actor:
+        settlements = await asyncio.gather(*post(actor, message(1), message(2), message(3)))
+    assert [each.outcome for each in settlements] == [
+        withheld,
+        Withheld(None, "claim_lost"),
+        Sent(),
+    ]
+    assert actor.order == [3]
+
+
+async def test_a_look_that_fails_costs_no_attempt() -> None:
+    desk = Desk()
+    desk.error = ConnectionError("server closed the connection")
+    async with running(ScriptedActor(desk)) as actor:
+        settlement = await actor.send(message(1))
+        desk.error = None
+        assert settlement.outcome == Unsent("look_failed", 1.0)
+        assert (await actor.send(message(2))).outcome == Sent()
+
+
+async def test_connecting_comes_before_the_look() -> None:
+    desk = Desk()
+    actor = ScriptedActor(desk)
+    actor.gate = asyncio.Event()
+    async with running(actor):
+        (task,) = post(actor, message(1))
+        await until(lambda: actor.stats().in_flight == 1)
+        assert desk.asked == []
+        actor.gate.set()
+        await task
+    assert desk.asked == [[1]]
+
+
+async def test_pacing_spaces_messages() -> None:
+    actor = ScriptedActor(Desk(), rate=50.0)
+    started = asyncio.get_running_loop().time()
+    async with running(actor):
+        await asyncio.gather(*post(actor, *map(message, range(6))))
+    assert asyncio.get_running_loop().time() - started >= 5 / 50
+
+
+# Connections.
+
+
+async def test_a_connection_is_used_again_and_given_up_when_idle() -> None:
+    actor = ScriptedActor(Desk(), senders=1, idle=0.02)
+    async with running(actor):
+        for number in range(3):
+            await actor.send(message(number))
+        assert (actor.opened, actor.closed) == (1, 0)
+        await until(lambda: actor.closed == 1)
+
+
+async def test_again_without_keeping_takes_a_new_connection() -> None:
+    answers = iter([Again(keep=False), Sent()])
+    async with running(ScriptedActor(Desk(), lambda _: next(answers), senders=1)) as actor:
+        settlement = await actor.send(message(1))
+    assert settlement.outcome == Sent()
+    assert (actor.opened, actor.closed) == (2, 2)
+
+
+# The deadline.
+
+
+async def hang(envelope: Envelope, *, committed: bool) -> Sent:
+    if committed:
+        envelope.commit()
+    await asyncio.Event().wait()
+    return Sent()
+
+
+@pytest.mark.parametrize(
+    ("committed", "outcome"), [(False, Deferred("timeout")), (True, Unknown("timeout"))]
+)
+async def test_the_deadline_ends_a_send_by_how_far_it_came(
+    committed: bool, outcome: Deferred | Unknown
+) -> None:
+    actor = ScriptedActor(Desk(), lambda each: hang(each, committed=committed), deadline=0.02)
+    async with running(actor):
+        assert (await actor.send(message(1))).outcome == outcome
+        assert (actor.opened, actor.closed) == (1, 1)
+
+
+# The breaker.
+
+
+def broken(actor: ScriptedActor) -> bool:
+    return actor.breaker.state is BreakerState.OPEN
+
+
+async def test_five_failures_of_the_provider_open_the_breaker_and_return_what_waits() -> None:
+    actor = ScriptedActor(Desk(), senders=1, breaker=Breaker(first=30, most=30))
+    actor.refuse = Deferred("connect_refused")
+    tasks = post(actor, *map(message, range(8)))
+    await until(lambda: actor.stats().waiting == 8)
+    async with running(actor):
+        settlements = await asyncio.gather(*tasks)
+    outcomes = [each.outcome for each in settlements]
+    assert outcomes[:5] == [Deferred("connect_refused")] * 5
+    for outcome in outcomes[5:]:
+        assert isinstance(outcome, Unsent)
+        assert outcome.reason == "circuit_open"
+        assert 10 < outcome.retry_after <= 30
+    assert actor.stats().breaker_reason == "connect_refused"
+
+
+async def test_refusals_of_single_messages_leave_the_breaker_closed() -> None:
+    async with running(ScriptedActor(Desk(), lambda _: Rejected("no_such_user"))) as actor:
+        await asyncio.gather(*post(actor, *map(message, range(20))))
+        assert actor.stats().breaker is BreakerState.CLOSED
+
+
+async def test_an_open_breaker_gives_no_room_and_refuses_at_once() -> None:
+    actor = ScriptedActor(Desk(), senders=1, breaker=Breaker(threshold=1, first=30, most=30))
+    actor.refuse = Deferred("down")
+    async with running(actor):
+        await actor.send(message(1))
+        claim = asyncio.create_task(actor.room(10).__aenter__())
+        await asyncio.sleep(0)
+        assert not claim.done()
+        assert isinstance((await actor.send(message(2))).outcome, Unsent)
+    assert (await claim).size == 0
+
+
+async def test_half_open_lets_one_probe_through_and_a_success_closes_it() -> None:
+    probe: asyncio.Future[Sent] = asyncio.get_running_loop().create_future()
+    actor = ScriptedActor(Desk(), lambda _: probe, breaker=Breaker(threshold=1, first=0.02))
+    actor.refuse = Deferred("down")
+    async with running(actor):
+        async with actor.room(10) as room:  # held from before it opened
+            await room.send(message(1))
+            actor.refuse = None
+            await until(lambda: not broken(actor))
+            tasks = [asyncio.create_task(room.send(message(number))) for number in range(2, 6)]
+            await until(lambda: actor.order)
+            assert (actor.stats().in_flight, actor.stats().waiting) == (1, 3)
+            assert actor.stats().breaker is BreakerState.HALF_OPEN
+            probe.set_result(Sent())
+            await asyncio.gather(*tasks)
+        assert actor.stats().breaker is BreakerState.CLOSED
+
+
+async def test_half_open_gives_room_for_one() -> None:
+    actor = ScriptedActor(Desk(), breaker=Breaker(threshold=1, first=0.02))
+    actor.refuse = Deferred("down")
+    async with running(actor):
+        await actor.send(message(1))
+        async with asyncio.timeout(1), actor.room(10) as room:
+            assert room.size == 1
+
+
+async def test_a_failed_probe_opens_it_for_longer() -> None:
+    now = 0.0
+    breaker = Breaker(clock=lambda: now, chance=lambda: 1.0)
+    for _ in range(5):
+        breaker.failure("refused")
+    assert (breaker.state, breaker.retry_after) == (BreakerState.OPEN, 1.0)
+    for expected in (2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0):
+        now += breaker.retry_after
+        assert breaker.state is BreakerState.HALF_OPEN
+        assert breaker.failure("refused")
+        assert breaker.retry_after == expected
+    now += 70
+    assert breaker.since == 10
+    breaker.success()
+    assert (breaker.state, breaker.reason, breaker.since) == (BreakerState.CLOSED, None, 0)
+
+
+async def test_what_began_before_it_opened_changes_nothing() -> None:
+    breaker = Breaker(threshold=1)
+    breaker.failure("refused")
+    breaker.success()
+    assert not breaker.failure("other")
+    assert (breaker.state, breaker.reason) == (BreakerState.OPEN, "refused")
+
+
+# Crashes.
+
+
+async def test_a_poison_message_takes_no_other_down() -> None:
+    def script(envelope: Envelope) -> Sent | Exception:
+        return ValueError("poison") if envelope.message.delivery_id % 5 == 0 else Sent()
+
+    async with running(ScriptedActor(Desk(), script, senders=2)) as actor:
+        settlements = await asyncio.gather(*post(actor, *map(message, range(1, 21))))
+    reasons = [getattr(each.outcome, "reason", "sent") for each in settlements]
+    assert [number for number, reason in enumerate(reasons, 1) if reason == "actor_crashed"] == [
+        5,
+        10,
+        15,
+        20,
+    ]
+    assert reasons.count("sent") == 16
+
+
+async def test_a_crash_after_the_body_leaves_the_outcome_unknown() -> None:
+    def script(envelope: Envelope) -> Exception:
+        envelope.commit()
+        return ValueError("bug")
+
+    async with running(ScriptedActor(Desk(), script)) as actor:
+        assert (await actor.send(message(1))).outcome == Unknown("actor_crashed")
+
+
+async def test_what_waits_comes_back_when_all_senders_rest() -> None:
+    actor = ScriptedActor(Desk(), lambda _: ValueError("bug"), senders=1)
+    tasks = post(actor, *map(message, range(3)))
+    await until(lambda: actor.stats().waiting == 3)
+    async with running(actor):
+        settlements = await asyncio.gather(*tasks)
+    assert [each.outcome for each in settlements[:2]] == [Deferred("actor_crashed")] * 2
+    assert isinstance(settlements[2].outcome, Unsent)
+
+
+# Stopping.
+
+
+async def test_stop_finishes_what_is_being_sent_and_returns_what_waits() -> None:
+    answer: asyncio.Future[Sent] = asyncio.get_running_loop().create_future()
+    actor = ScriptedActor(Desk(), lambda _: answer, senders=1)
+    await actor.start()
+    tasks = post(actor, message(1), message(2))
+    await until(lambda: actor.order == [1])
+    stopping = asyncio.create_task(actor.stop(grace=5))
+    assert (await tasks[1]).outcome == Unsent("shutdown")
+    answer.set_result(Sent())
+    await stopping
+    assert (await tasks[0]).outcome == Sent()
+    assert (await actor.send(message(3))).outcome == Unsent("shutdown")
+    assert actor.opened == actor.closed
+
+
+@pytest.mark.parametrize(
+    ("committed", "outcome"), [(False, Unsent("shutdown")), (True, Unknown("shutdown"))]
+)
+async def test_what_outlasts_the_grace_is_cut_off(
+    committed: bool, outcome: Unsent | Unknown
+) -> None:
+    actor = ScriptedActor(Desk(), lambda each: hang(each, committed=committed))
+    await actor.start()
+    (task,) = post(actor, message(1))
+    await until(lambda: actor.order)
+    await actor.stop(grace=0.01)
+    assert (await task).outcome == outcome
+    assert actor.opened == actor.closed

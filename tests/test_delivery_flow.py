@@ -1,0 +1,246 @@
+"""One notification from SQL to an SMTP server's hands, through crashes and restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from services import Service, mail_catcher, mail_count, mails, running, until
+from tocsin import postgres
+from tocsin.mailbox import Mailbox
+from tocsin.migrate import migrate
+
+Db = psycopg.Connection[Any]
+
+
+@pytest.fixture
+def mail_folder(tmp_path: Path) -> Path:
+    return tmp_path / "mails"
+
+
+@pytest.fixture
+async def mailbox(mail_folder: Path) -> AsyncIterator[Mailbox]:
+    async with mail_catcher(mail_folder) as catcher:
+        yield catcher
+
+
+def worker(dsn: str, smtp_url: str, folder: Path) -> AbstractAsyncContextManager[Service]:
+    return running(
+        "worker",
+        log=folder / "worker.log",
+        database_url=dsn,
+        smtp_url=smtp_url,
+        public_url="https://notify.example",
+        data_dir=str(folder),
+    )
+
+
+def people(db: Db, count: int = 1) -> list[str]:
+    names = ["alice", *(f"person{i}" for i in range(1, count))]
+    db.execute(
+        "select tocsin.upsert_recipient(n, n || '@example.com', initcap(n)) from unnest(%s::text[]) n",
+        (names,),
+    )
+    return names
+
+
+def states(db: Db) -> dict[str, int]:
+    return dict(
+        db.execute("select state::text, count(*) from tocsin.delivery group by 1").fetchall()
+    )
+
+
+async def settled(db: Db, count: int, seconds: float = 30.0) -> None:
+    await until(lambda: states(db).get("sent") == count, seconds)
+
+
+async def test_a_committed_event_reaches_the_smtp_server_and_the_ledger(
+    db: Db, dsn: str, mailbox: Mailbox, mail_folder: Path, tmp_path: Path
+) -> None:
+    people(db)
+    async with worker(dsn, mailbox.url, tmp_path) as process:
+        await process.says("leading")
+        db.execute(
+            "select tocsin.notify('forum.new_reply', array['alice'], 'Bob <b>replied</b>', 'Two\n\nparagraphs.',"
+            " '/forums/7', '{\"post_id\": 12}')"
+        )
+        await settled(db, 1)
+        (mail,) = mails(mail_folder)
+        assert mail["to"] == ["alice@example.com"]
+        assert mail["subject"] == "Bob <b>replied</b>"
+        assert "Bob &lt;b&gt;replied" in mail["html"]
+        assert "Two\n\nparagraphs." in mail["text"]
+        assert "https://notify.example/c/" in mail["text"]
+        assert mail["headers"]["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+        row = db.execute(
+            "select d.attempts, d.address, d.checked_at <= d.settled_at, a.outcome"
+            " from tocsin.delivery d join tocsin.attempt a using (delivery_id)"
+        ).fetchone()
+        assert row == (1, "alice@example.com", True, "sent")
+        assert await process.stop() < 5
+        assert process.process.returncode == 0
+
+
+async def test_a_rolled_back_event_never_happened(
+    db: Db, dsn: str, mailbox: Mailbox, mail_folder: Path, tmp_path: Path
+) -> None:
+    people(db)
+    async with worker(dsn, mailbox.url, tmp_path) as process:
+        await process.says("leading")
+        with psycopg.connect(dsn) as other:
+            other.execute("select tocsin.notify('forum.new_reply', array['alice'], 'Never')")
+            other.rollback()
+        db.execute("select tocsin.notify('forum.new_reply', array['alice'], 'Really')")
+        await settled(db, 1)
+        assert [mail["subject"] for mail in mails(mail_folder)] == ["Really"]
+
+
+async def test_what_a_killed_worker_held_is_taken_up_by_another(
+    db: Db, dsn: str, mail_folder: Path, mailbox: Mailbox, tmp_path: Path
+) -> None:
+    names = people(db, 300)
+    async with worker(dsn, mailbox.url, tmp_path) as first:
+        await first.says("leading")
+        db.execute("select tocsin.notify('forum.new_reply', %s, 'All of it')", (names,))
+        await until(lambda: mail_count(mail_folder) > 20)
+        await first.kill()
+    held = states(db)
+    assert held.get("sent", 0) < 300
+    # the lease would run out by itself within 30 s: tests are in a hurry
+    db.execute("update tocsin.delivery set due_at = now() where due_at is not null")
+    async with worker(dsn, mailbox.url, tmp_path):
+        await settled(db, 300)
+    copies: dict[str, int] = {}
+    for mail in mails(mail_folder):
+        copies[mail["to"][0]] = copies.get(mail["to"][0], 0) + 1
+    assert len(copies) == 300
+    # at most what was accepted and not yet recorded when it was killed came twice
+    assert sum(copies.values()) - 300 <= held.get("sending", 0)
+    lost = db.execute("select count(*) from tocsin.attempt where reason = 'worker_lost'").fetchone()
+    assert lost == (held.get("sending", 0),)
+
+
+async def test_a_stopped_worker_hands_back_what_it_did_not_send(
+    db: Db, dsn: str, mail_folder: Path, mailbox: Mailbox, tmp_path: Path
+) -> None:
+    names = people(db, 400)
+    async with worker(dsn, mailbox.url, tmp_path) as first:
+        await first.says("leading")
+        db.execute("select tocsin.notify('forum.new_reply', %s, 'All of it')", (names,))
+        await until(lambda: mail_count(mail_folder) > 20)
+        assert await first.stop() < 5
+    assert "sending" not in states(db)
+    async with worker(dsn, mailbox.url, tmp_path):
+        await settled(db, 400)
+    assert mail_count(mail_folder) == 400
+    most = db.execute("select max(attempts) from tocsin.delivery").fetchone()
+    assert most == (1,)
+
+
+async def test_postgres_restarted_in_the_middle_loses_nothing(
+    mail_folder: Path, mailbox: Mailbox, tmp_path: Path, server_folder: Path
+) -> None:
+    data = server_folder / "restarted"
+    own = await asyncio.to_thread(postgres.start, data, print)
+    try:
+        migrate(own.dsn)
+        with psycopg.connect(own.dsn, autocommit=True) as db:
+            names = people(db, 300)
+        async with worker(own.dsn, mailbox.url, tmp_path) as process:
+            await process.says("leading")
+            with psycopg.connect(own.dsn, autocommit=True) as db:
+                db.execute("select tocsin.notify('forum.new_reply', %s, 'All of it')", (names,))
+            await until(lambda: mail_count(mail_folder) > 20)
+            postgres.stop(own, immediate=True)
+            own = await asyncio.to_thread(postgres.start, data, print)
+            with psycopg.connect(own.dsn, autocommit=True) as db:
+                await until(lambda: len(states(db)) and "sending" not in states(db), 20)
+                # jobs that were lost with the connection are looked for again after their lease
+                db.execute("update tocsin.delivery set due_at = now() where due_at is not null")
+                await settled(db, 300)
+                assert process.process.returncode is None
+        assert len({mail["to"][0] for mail in mails(mail_folder)}) == 300
+    finally:
+        postgres.stop(own)
+
+
+async def test_procrastinate_cli_runs_the_same_worker(
+    db: Db, dsn: str, mail_folder: Path, mailbox: Mailbox, tmp_path: Path
+) -> None:
+    people(db)
+    program = (str(Path(sys.executable).with_name("procrastinate")), "--app=tocsin.engine.jobs.app")
+    settings = {
+        "database_url": dsn,
+        "smtp_url": mailbox.url,
+        "public_url": "https://notify.example",
+        "data_dir": str(tmp_path),
+    }
+    async with running("healthchecks", program=program, log=tmp_path / "health.log", **settings) as health:
+        assert await health.process.wait() == 0, health.log
+    async with running("worker", program=program, log=tmp_path / "p.log", **settings) as process:
+        db.execute("select tocsin.notify('forum.new_reply', array['alice'], 'By the CLI')")
+        await settled(db, 1)
+        assert await process.stop() < 5
+    assert mail_count(mail_folder) == 1
+
+
+async def test_without_a_provider_nothing_fails_and_each_decision_says_so(
+    db: Db, dsn: str, tmp_path: Path
+) -> None:
+    people(db)
+    db.execute("select tocsin.notify('forum.new_reply', array['alice'], 'Before the worker')")
+    async with running("worker", log=tmp_path / "worker.log", database_url=dsn, data_dir=str(tmp_path)) as process:
+        await process.says("no provider for email")
+        await until(lambda: states(db) == {"skipped": 1})
+        db.execute("select tocsin.notify('forum.new_reply', array['alice'], 'After it')")
+    decisions = db.execute(
+        "select decisions -> 'email' from tocsin.notification order by notification_id"
+    ).fetchall()
+    assert decisions == [(["on", "default"],), (["off", "no_provider"],)]
+    assert db.execute("select reason, attempts from tocsin.delivery").fetchall() == [("no_provider", 0)]
+
+
+async def test_what_was_opted_out_of_or_cancelled_before_the_send_is_withheld(
+    db: Db, dsn: str, mail_folder: Path, mailbox: Mailbox, tmp_path: Path
+) -> None:
+    people(db, 5)
+    db.execute("select tocsin.notify('forum.new_reply', %s, 'x')", (["alice", "person1", "person2", "person3"],))
+    cancelled = db.execute("select tocsin.notify('forum.new_reply', array['person4'], 'y')").fetchone()
+    db.execute("insert into tocsin.preference values ('alice', 'forum.*', 'email', false)")
+    db.execute("update tocsin.recipient set email = null where recipient_id = 'person1'")
+    db.execute("insert into tocsin.suppression values ('person2@example.com', 'complaint')")
+    db.execute("update tocsin.recipient set email = 'moved@example.com' where recipient_id = 'person3'")
+    # as if it had been claimed already: only the last look can stop it now
+    db.execute("update tocsin.event set cancelled_at = now() where event_id = %s", cancelled)
+    async with worker(dsn, mailbox.url, tmp_path):
+        await until(lambda: "queued" not in states(db) and "sending" not in states(db))
+    found = dict(db.execute("select recipient_id, state || ' ' || coalesce(reason, '') from tocsin.delivery").fetchall())
+    assert found == {
+        "alice": "skipped opted_out_since",
+        "person1": "skipped no_address",
+        "person2": "skipped suppressed",
+        "person3": "sent ",
+        "person4": "cancelled cancelled",
+    }
+    assert [mail["to"] for mail in mails(mail_folder)] == [["moved@example.com"]]
+
+
+async def test_a_scheduled_event_is_told_when_its_time_comes(
+    db: Db, dsn: str, mail_folder: Path, mailbox: Mailbox, tmp_path: Path
+) -> None:
+    people(db)
+    async with worker(dsn, mailbox.url, tmp_path) as process:
+        await process.says("leading")
+        db.execute(
+            "select tocsin.notify('forum.new_reply', array['alice'], 'Soon', send_at => now() + interval '0.5 s')"
+        )
+        await settled(db, 1, 5)
+    late = db.execute("select told_at - send_at < interval '300 ms' from tocsin.event").fetchone()
+    assert late == (True,)

@@ -1,0 +1,138 @@
+"""Signed links: what is made can be read, and nothing else can."""
+
+from __future__ import annotations
+
+import base64
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tocsin.engine.links import LinkKind, Links, Open, Unsubscribe, sign
+from tocsin.engine.model import NotFound
+
+NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
+LINKS = Links("https://app.example.test/", bytes(range(32)))
+
+
+def token_of(url: str) -> str:
+    return url.rstrip("/").rsplit("/", 1)[1]
+
+
+TOKEN = token_of(LINKS.unsubscribe("alice", "forum.new_reply", NOW))
+
+
+@given(st.text(), st.text(), st.integers(min_value=0, max_value=2**63 - 1))
+def test_what_is_signed_is_read_back(recipient_id: str, event_type: str, number: int) -> None:
+    url = LINKS.unsubscribe(recipient_id, event_type, NOW)
+    assert LINKS.read_unsubscribe(token_of(url), NOW) == Unsubscribe(recipient_id, event_type)
+    url = LINKS.open(number, recipient_id, NOW)
+    assert LINKS.read_open(token_of(url), NOW) == Open(number, recipient_id)
+
+
+def test_links_are_short_safe_and_absolute() -> None:
+    url = LINKS.unsubscribe("alice/../b?c#d %", "forum.new_reply", NOW)
+    assert re.fullmatch(r"https://app\.example\.test/unsubscribe/[A-Za-z0-9_-]{1,100}/", url)
+    assert re.fullmatch(
+        r"https://app\.example\.test/c/[A-Za-z0-9_-]{1,60}/", LINKS.open(42, "alice", NOW)
+    )
+
+
+def test_a_token_of_one_kind_is_none_of_the_other() -> None:
+    with pytest.raises(NotFound):
+        LINKS.read_open(TOKEN, NOW)
+    with pytest.raises(NotFound):
+        LINKS.read_unsubscribe(token_of(LINKS.open(1, "alice", NOW)), NOW)
+
+
+def test_a_token_of_another_key_is_refused() -> None:
+    with pytest.raises(NotFound):
+        Links("https://app.example.test", bytes(32)).read_unsubscribe(TOKEN, NOW)
+
+
+def test_links_hold_for_a_year() -> None:
+    LINKS.read_unsubscribe(TOKEN, NOW + timedelta(days=365, seconds=-1))
+    with pytest.raises(NotFound, match="expired"):
+        LINKS.read_unsubscribe(TOKEN, NOW + timedelta(days=365))
+
+
+def test_an_expiry_may_be_chosen() -> None:
+    token = sign(LINKS.key, LinkKind.OPEN, Open(1, "alice"), NOW + timedelta(seconds=10))
+    assert LINKS.read_open(token, NOW).notification_id == 1
+    with pytest.raises(NotFound):
+        LINKS.read_open(token, NOW + timedelta(seconds=10))
+
+
+@pytest.mark.parametrize("position", range(len(TOKEN)))
+def test_no_character_can_be_changed(position: int) -> None:
+    for other in "ABab01-_":
+        if other != TOKEN[position]:
+            forged = TOKEN[:position] + other + TOKEN[position + 1 :]
+            with pytest.raises(NotFound):
+                LINKS.read_unsubscribe(forged, NOW)
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        "A",
+        "AAAA",
+        "=",
+        TOKEN + "=",
+        TOKEN + "==",
+        TOKEN[:-1],
+        TOKEN[1:],
+        TOKEN + "A",
+        " " + TOKEN,
+        TOKEN + "\n",
+        "ü" * 20,
+        "A" * 5000,
+        TOKEN.replace(TOKEN[3], "!", 1),
+        "\x00",
+        "..",
+        "%2e",
+    ],
+)
+def test_what_is_no_token_is_not_found(token: str) -> None:
+    with pytest.raises(NotFound):
+        LINKS.read_unsubscribe(token, NOW)
+
+
+@given(st.binary(max_size=80))
+def test_random_bytes_are_not_found(raw: bytes) -> None:
+    with pytest.raises(NotFound):
+        LINKS.read_open(base64.urlsafe_b64encode(raw).rstrip(b"=").decode(), NOW)
+
+
+def test_a_key_has_32_bytes() -> None:
+    with pytest.raises(ValueError, match="32 bytes"):
+        Links("https://app.example.test", b"short")
+
+
+@pytest.mark.parametrize(
+    ("action_url", "absolute"),
+    [
+        ("/forum/42?a=b#c", "https://app.example.test/forum/42?a=b#c"),
+        ("/", "https://app.example.test/"),
+        ("https://other.test/x", "https://other.test/x"),
+        ("http://other.test", "http://other.test"),
+        ("HTTPS://other.test/x", "HTTPS://other.test/x"),
+        ("//evil.test/x", None),
+        ("/\\evil.test", None),
+        ("javascript:alert(1)", None),
+        ("JaVaScRiPt:alert(1)", None),
+        ("java\tscript:alert(1)", None),
+        ("data:text/html,<script>", None),
+        ("https:///x", None),
+        ("https://[bad", None),
+        ("/a\r\nb", None),
+        ("forum/42", None),
+        ("mailto:a@b.test", None),
+        ("", None),
+    ],
+)
+def test_action_urls_are_absolute_and_http(action_url: str, absolute: str | None) -> None:
+    assert LINKS.absolute(action_url) == absolute

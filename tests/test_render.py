@@ -1,0 +1,352 @@
+"""Rendered mails: what they say, what they escape, what their headers tell; and the sanitiser."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jinja2 import Environment
+
+from tocsin.engine.inline_css import inline_css
+from tocsin.engine.links import Links
+from tocsin.engine.model import Channel, Claimed, Mail, Priority
+from tocsin.engine.render import TEMPLATES, render_mail, to_sender
+from tocsin.engine.sanitise import sanitise, to_text
+
+NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
+LINKS = Links("https://app.example.test", bytes(range(32)))
+SENDER = to_sender("Acme <hello@acme.test>")
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def claimed(**changes: Any) -> Claimed:
+    content: dict[str, Any] = {
+        "delivery_id": 7,
+        "claim": UUID(int=7),
+        "notification_id": 42,
+        "event_id": 3,
+        "recipient_id": "alice",
+        "channel": Channel.EMAIL,
+        "priority": Priority.NORMAL,
+        "attempt": 1,
+        "max_attempts": 8,
+        "mandatory": False,
+        "event_type": "forum.new_reply",
+        "label": "New reply",
+        "category": "forum",
+        "title": "Bob replied to “Garden plans”",
+        "body": "The roses came.\nBoth boxes.\n\nShall we plant on Saturday?",
+        "body_html": None,
+        "action_url": "/forum/threads/42#reply-7",
+        "initiator": "bob",
+        "name": "Alice",
+        "locale": "en",
+        "timezone": "Europe/Berlin",
+        "created_at": NOW,
+    }
+    return Claimed(**(content | changes))
+
+
+def render(**changes: Any) -> Mail:
+    return render_mail(claimed(**changes), links=LINKS, sender=SENDER, now=NOW).content
+
+
+def headers(mail: Mail) -> dict[str, str]:
+    return dict(mail.headers)
+
+
+# Golden files.
+
+
+@pytest.mark.parametrize("kind", ["html", "txt"])
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("email", {}),
+        (
+            "email_mandatory",
+            {
+                "event_type": "compliance.overdue",
+                "category": "compliance",
+                "label": "Requirement overdue",
+                "title": "Fire safety training is overdue",
+                "body": "",
+                "body_html": "<p>It was due on <b>1 October</b>.</p><ul><li>Book a date</li></ul>",
+                "mandatory": True,
+                "locale": "ar_EG",
+            },
+        ),
+    ],
+)
+def test_mails_are_as_reviewed(name: str, changes: dict[str, Any], kind: str) -> None:
+    mail = render(**changes)
+    rendered = mail.html if kind == "html" else mail.text
+    path = GOLDEN / f"{name}.{kind}"
+    if os.environ.get("GOLDEN") == "rewrite":
+        path.write_text(rendered, "utf-8")
+    assert rendered == path.read_text("utf-8")
+
+
+# What a mail says.
+
+
+def test_the_text_part_reads_from_title_to_way_out() -> None:
+    lines = render().text.split("\n")
+    assert lines[0] == "Bob replied to “Garden plans”"
+    assert lines[2:6] == ["The roses came.", "Both boxes.", "", "Shall we plant on Saturday?"]
+    assert lines[7].startswith("Open in Acme: https://app.example.test/c/")
+    assert lines[9] == "-- "
+    assert lines[11].startswith("Turn these emails off: https://app.example.test/unsubscribe/")
+
+
+def test_paragraphs_and_lines_are_kept() -> None:
+    html = render(body="one\ntwo\r\n\r\nthree\n \nfour").html
+    assert re.findall(r'<p class="paragraph"[^>]*>(.*?)</p>', html) == [
+        "one<br>two",
+        "three",
+        "four",
+    ]
+
+
+def test_links_lead_to_this_delivery() -> None:
+    html = render().html
+    token = re.search(r"/c/([\w-]+)/", html)
+    assert token is not None
+    assert LINKS.read_open(token[1], NOW).notification_id == 42
+    token = re.search(r"/unsubscribe/([\w-]+)/", html)
+    assert token is not None
+    assert LINKS.read_unsubscribe(token[1], NOW).event_type == "forum.new_reply"
+
+
+@pytest.mark.parametrize("action_url", [None, "", "javascript:alert(1)", "//evil.test"])
+def test_no_button_without_somewhere_to_go(action_url: str | None) -> None:
+    mail = render(action_url=action_url)
+    assert 'class="button"' not in mail.html
+    assert "/c/" not in mail.text + mail.html
+
+
+def test_mandatory_mail_says_why_and_has_no_way_out() -> None:
+    mail = render(mandatory=True)
+    assert "unsubscribe" not in (mail.html + mail.text).lower()
+    assert "can’t be turned off" in mail.html
+    assert "can’t be turned off" in mail.text
+    assert "List-Unsubscribe" not in headers(mail)
+    assert "List-Unsubscribe-Post" not in headers(mail)
+
+
+@pytest.mark.parametrize(
+    ("locale", "lang", "direction"),
+    [
+        ("de", "de", "ltr"),
+        ("de_DE.UTF-8", "de-DE", "ltr"),
+        ("ar-EG", "ar-EG", "rtl"),
+        ("he", "he", "rtl"),
+        (None, "en", "ltr"),
+        ('"><script>', "en", "ltr"),
+    ],
+)
+def test_language_and_direction_follow_the_locale(
+    locale: str | None, lang: str, direction: str
+) -> None:
+    html = render(locale=locale).html
+    assert f'<html lang="{lang}" dir="{direction}">' in html
+    assert 'class="footer" dir="ltr" lang="en"' in html
+
+
+def test_a_body_in_html_has_a_text_too() -> None:
+    mail = render(body="", body_html='<p>See <a href="/x">this</a></p><ul><li>one</li></ul>')
+    assert "See this (https://app.example.test/x)\n\n- one" in mail.text
+    assert (
+        'See <a href="https://app.example.test/x" rel="noopener noreferrer">this</a>' in mail.html
+    )
+
+
+def test_the_frame_is_for_light_and_dark_and_outlook() -> None:
+    html = render().html
+    assert '<meta name="color-scheme" content="light dark">' in html
+    assert "prefers-color-scheme: dark" in html
+    assert '<!--[if mso]><table role="presentation"' in html
+    assert "max-width: 600px" in html
+    assert "{{" not in html
+    assert "jinja" not in html
+
+
+def test_an_event_type_may_have_its_own_template(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tocsin.engine import render as module
+
+    folder = tmp_path / "templates"
+    for source in TEMPLATES.rglob("*.*"):
+        target = folder / source.relative_to(TEMPLATES)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(source.read_bytes())
+    (folder / "notifications/forum").mkdir()
+    own = (
+        '{% extends "notifications/layout.html" %}{% block content %}Own {{ title }}{% endblock %}'
+    )
+    (folder / "notifications/forum/new_reply.html").write_text(own)
+    monkeypatch.setattr(module, "TEMPLATES", folder)
+    module._environment.cache_clear()
+    module._template.cache_clear()
+    try:
+        assert "Own Bob replied" in render().html
+        assert "Own" not in render(event_type="forum.mention").html
+    finally:
+        module._environment.cache_clear()
+        module._template.cache_clear()
+
+
+# Escaping and injection.
+
+NASTY = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7*7 }}{% raw %}"
+
+
+@pytest.mark.parametrize("field", ["title", "body", "label", "name"])
+def test_markup_in_any_field_is_text(field: str) -> None:
+    mail = render(**{field: NASTY})
+    assert "<script" not in mail.html
+    assert "<img" not in mail.html
+    if field != "name":
+        assert "{{ 7*7 }}" in mail.html
+        assert NASTY in mail.text
+
+
+@given(title=st.text(max_size=400), label=st.text(max_size=50), recipient=st.text(max_size=50))
+def test_no_header_can_be_injected(title: str, label: str, recipient: str) -> None:
+    mail = render(title=title, label=label, recipient_id=recipient)
+    for value in (mail.subject.replace("\u2028", ""), mail.message_id, *headers(mail).values()):
+        assert not re.search(r"[\x00-\x1f\x7f-\x9f]", value)
+    assert len(mail.subject) <= 200
+
+
+def test_the_subject_is_the_title_in_one_line() -> None:
+    assert render(title="a\r\nBcc: eve@evil.test\n\tb").subject == "a Bcc: eve@evil.test b"
+    assert render(title="x" * 300).subject == "x" * 199 + "…"
+    assert render(title="").subject == "New reply"
+    assert render(title=" \n ").subject == "Acme"
+
+
+# Headers.
+
+
+def test_headers_tell_what_it_is() -> None:
+    mail = render()
+    found = headers(mail)
+    assert found["Auto-Submitted"] == "auto-generated"
+    assert found["List-Id"] == "forum <forum.acme.test>"
+    assert found["Feedback-ID"] == "forum.new_reply:forum:notification:tocsin"
+    assert found["X-Tocsin-Event"] == "forum.new_reply"
+    assert found["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    assert re.fullmatch(
+        r"<https://app\.example\.test/unsubscribe/[\w-]+/>", found["List-Unsubscribe"]
+    )
+
+
+def test_the_message_id_is_the_deliverys_own_and_stays() -> None:
+    first = render().message_id
+    assert re.fullmatch(r"<delivery-7\.[0-9a-f]{12}@acme\.test>", first)
+    assert render(attempt=2, title="other").message_id == first
+    assert render(delivery_id=8).message_id != first
+
+
+# CSS.
+
+
+def test_css_is_inlined_around_jinja() -> None:
+    css = ".a { color: red } td { padding: 0 }"
+    source = (
+        '<!doctype html><html lang="{{ lang }}"><head><title>{{ t }}</title></head><body>'
+        '{# note #}<!--[if mso]>{{ mso }}<![endif]--><table>{% for x in xs %}<tr><td class="a">'
+        '<a href="{{ x["url"] }}" title="{{ x.t|upper }} & {{ "a" > "b" }}">{{ x.t }}</a></td></tr>{% endfor %}'
+        "</table></body></html>"
+    )
+    inlined = inline_css(source, css)
+    for tag in re.findall(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", source):
+        assert tag in inlined
+    xs = [{"url": "/1", "t": "one"}, {"url": "/2", "t": "two"}]
+    html = (
+        Environment(autoescape=True).from_string(inlined).render(lang="en", t="T", mso="M", xs=xs)
+    )
+    assert html.count('<td class="a" style="padding: 0;color: red;">') == 2
+    assert html.index("one") < html.index("two") < html.index("</table>")
+    assert "<!--[if mso]>M<![endif]-->" in html
+
+
+def test_a_jinja_tag_where_it_cannot_be_kept_is_an_error_at_load() -> None:
+    with pytest.raises(ValueError, match="Jinja"):
+        inline_css('<a href="{{ a }}" href="{{ b }}">x</a>', "a { color: red }")
+
+
+# The sanitiser.
+
+XSS = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "<svg onload=alert(1)>",
+    "<svg><script>alert(1)</script></svg>",
+    '<a href="javascript:alert(1)">x</a>',
+    '<a href=" javascript:alert(1)">x</a>',
+    '<a href="java&#10;script:alert(1)">x</a>',
+    '<a href="JaVaScRiPt:alert(1)">x</a>',
+    '<a href="data:text/html,<script>alert(1)</script>">x</a>',
+    '<a href="vbscript:alert(1)">x</a>',
+    '<p onclick="alert(1)">x</p>',
+    '<p style="background:url(javascript:alert(1))">x</p>',
+    "<style>*{background:url(//evil)}</style>",
+    "<iframe src=javascript:alert(1)></iframe>",
+    "<math><mtext><table><mglyph><style><!--</style><img title='--&gt;&lt;img src=1 onerror=alert(1)&gt;'>",
+    "<noscript><p title='</noscript><img src=x onerror=alert(1)>'>",
+    "<form action=//evil><input name=password><button>Log in</button></form>",
+    "<base href=//evil>",
+    "<meta http-equiv=refresh content=0;url=//evil>",
+    "<link rel=stylesheet href=//evil>",
+    "<object data=//evil></object><embed src=//evil>",
+    "<!--><img src=x onerror=alert(1)>-->",
+    "<p><a href='https://ok.test' onmouseover=alert(1) target=_top>x</a>",
+    "<template><script>alert(1)</script></template>",
+    "<x:script xmlns:x='http://www.w3.org/1999/xhtml'>alert(1)</x:script>",
+]
+SAFE_TAG = re.compile(
+    r"</?(?:p|br|strong|em|b|i|ul|ol|li|blockquote|code|pre|h[1-4]|a)>"
+    r'|<a(?: href="(?:https?://|mailto:)[^"<>]*")? rel="noopener noreferrer">'
+)
+
+
+@pytest.mark.parametrize("html", XSS)
+def test_nothing_of_an_attack_stays(html: str) -> None:
+    rest = SAFE_TAG.sub("", sanitise(html))
+    assert "<" not in rest
+
+
+@given(st.text(alphabet=st.sampled_from("<>/\"'= \nabipscriptonx:&;#!-"), max_size=80))
+def test_whatever_comes_only_safe_tags_stay(html: str) -> None:
+    assert "<" not in SAFE_TAG.sub("", sanitise(html))
+
+
+def test_structure_and_links_stay() -> None:
+    html = (
+        "<h2>T</h2><p>a<br><strong>b</strong> <em>c</em> <b>d</b> <i>e</i></p><ul><li>f</li></ul>"
+        "<ol><li>g</li></ol><blockquote>h</blockquote><pre><code>i</code></pre>"
+    )
+    assert sanitise(html) == html
+    assert sanitise('<a href="mailto:a@b.test">m</a>').startswith('<a href="mailto:a@b.test"')
+
+
+def test_relative_links_become_absolute_or_lead_nowhere() -> None:
+    assert 'href="https://app.test/x"' in sanitise(
+        '<a href="/x">x</a>', base_url="https://app.test"
+    )
+    assert "href" not in sanitise('<a href="/x">x</a>')
+
+
+def test_html_reads_as_text() -> None:
+    html = '<h1>T</h1><p>a &amp; b<br>c</p><ul><li>one</li><li>two</li></ul><a href="https://x.test">x</a>'
+    assert to_text(html) == "T\n\na & b\nc\n\n- one\n- two\n\nx (https://x.test)"

@@ -1,0 +1,277 @@
+"""The commands of `tocsin`; the only place that wires things together."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+import psycopg
+
+from tocsin.beside import beside
+from tocsin.lifeline import parent_fd, stop_with_parent
+from tocsin.settings import Settings, SettingsError, read_settings
+
+T = TypeVar("T")
+
+_NO_DATABASE = (
+    "TOCSIN_DATABASE_URL is not set, and no `tocsin up` runs here: start `make up`, or set it."
+)
+
+
+class _Commands(click.Group):
+    """Says what went wrong in one line, and what to do about it."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from tocsin.engine.model import Conflict, Invalid, NotFound, Unavailable
+        from tocsin.event_types import CatalogueError
+        from tocsin.migrate import MigrationError
+        from tocsin.postgres import PostgresError
+
+        try:
+            return super().invoke(ctx)
+        except (SettingsError, CatalogueError, MigrationError, PostgresError, NotFound, Conflict) as error:
+            _fail(str(error))
+        except Invalid as error:
+            _fail("; ".join(cure for _, cure in error.fields) or str(error))
+        except (Unavailable, psycopg.OperationalError) as error:
+            _fail(f"The database can't be reached: {' '.join(str(error).split())}")
+        except psycopg.Error as error:
+            _fail(f"{error.diag.message_primary or error}. {error.diag.message_hint or ''}".rstrip())
+
+
+def _fail(line: str) -> NoReturn:
+    click.echo(f"tocsin: {line}", err=True)
+    sys.exit(1)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tocsin")
+def main() -> None:
+    """Tocsin delivers what your app notifies: in-app inbox, email and push, from your own PostgreSQL.
+
+    Settings come from the environment (TOCSIN_…, see docs/settings.md). Beside a running `make up` of the same
+    directory, every command finds its database by itself.
+    """
+
+
+@main.command()
+def up() -> None:
+    """Run it all: PostgreSQL, HTTP, a worker, and a mailbox that catches mail."""
+    from tocsin.up import UpError
+    from tocsin.up import up as run_up
+
+    try:
+        sys.exit(asyncio.run(run_up(read_settings())))
+    except UpError as error:
+        _fail(str(error))
+
+
+@main.command()
+@click.option("--dev", is_flag=True, hidden=True, help="Serve /dev/ too (`tocsin up`).")
+def serve(dev: bool) -> None:
+    """Serve HTTP: REST, the badge stream, the pages."""
+    from tocsin.http.server import serve as run_server
+
+    settings = _started()
+    if settings.public_url is None:
+        raise SettingsError(
+            "TOCSIN_PUBLIC_URL is not set: the address under which people reach this service, such as https://notify.example.com."
+        )
+    if not settings.jwt_algorithms:
+        raise SettingsError(
+            "No JWT key is set: TOCSIN_JWT_SECRET, TOCSIN_JWT_PUBLIC_KEY or TOCSIN_JWKS_URL of the host app."
+        )
+    asyncio.run(run_server(settings, dev=dev))
+
+
+@main.command()
+def worker() -> None:
+    """Deliver: run jobs with the channels' actors."""
+    from tocsin.engine.jobs import run_worker
+
+    _started()
+    asyncio.run(run_worker())
+
+
+def _started() -> Settings:
+    """The settings of a long-running command, with its logs set up."""
+    from tocsin.logs import configure_logs
+
+    stop_with_parent(parent_fd())
+    settings = _settings()
+    configure_logs(settings)
+    for name in settings.unknown:
+        click.echo(f"tocsin: {name} is no setting; see docs/settings.md", err=True)
+    return settings
+
+
+@main.command()
+def migrate() -> None:
+    """Bring the database to this version's schema."""
+    from tocsin.migrate import migrate as run_migrations
+
+    run_migrations(_dsn(), click.echo)
+    click.echo("The database is up to date.")
+
+
+@main.command()
+def seed() -> None:
+    """Add demo people and notifications."""
+    from tocsin.seed import seed as run_seed
+
+    click.echo(run_seed(_dsn(), again=True))
+
+
+@main.command(name="notify")
+@click.argument("event_type")
+@click.argument("recipients", nargs=-1, required=True)
+@click.option("--title", required=True, help="What happened, in one line.")
+@click.option("--body", default="", help="More of it, as plain text.")
+@click.option("--action-url", help="Where it leads: a path or an http(s) address.")
+@click.option("--metadata", default="{}", help="A JSON object, for clients.")
+@click.option("--initiator", help="Who caused it; never notified of it.")
+@click.option("--idempotency-key", help="The same key and content within a day is the same event.")
+def notify_command(event_type: str, recipients: tuple[str, ...], metadata: str, **named: Any) -> None:
+    """Tell RECIPIENTS of an event of EVENT_TYPE; prints the event's id."""
+    from tocsin.client import notify
+
+    try:
+        parsed = json.loads(metadata)
+    except ValueError as error:
+        raise click.BadParameter(f"not JSON: {error}", param_hint="--metadata") from error
+    with psycopg.connect(_dsn()) as connection:
+        click.echo(notify(connection, recipient=recipients, event_type=event_type, metadata=parsed, **named))
+
+
+@main.command()
+@click.argument("notification_id", type=int)
+def why(notification_id: int) -> None:
+    """Say why a notification did (not) reach its person, channel by channel."""
+    from tocsin.engine.explain import explanation
+
+    for line in _with_database(lambda database: explanation(database, notification_id)):
+        click.echo(line)
+
+
+@main.command()
+@click.argument("recipient")
+def token(recipient: str) -> None:
+    """Print a JWT for RECIPIENT, good for a day; to try things out."""
+    import jwt
+
+    settings = _settings()
+    if settings.jwt_secret is None:
+        raise SettingsError("TOCSIN_JWT_SECRET is not set: only your host app can sign tokens here.")
+    now = datetime.now(UTC)
+    claims: dict[str, Any] = {"sub": recipient, "iat": now, "exp": now + timedelta(days=1)}
+    claims |= {"aud": settings.jwt_audience} if settings.jwt_audience else {}
+    claims |= {"iss": settings.jwt_issuer} if settings.jwt_issuer else {}
+    click.echo(jwt.encode(claims, settings.jwt_secret, settings.jwt_algorithms[0]))
+
+
+@main.group(name="api-key")
+def api_key() -> None:
+    """Keys for apps that notify over HTTP."""
+
+
+@api_key.command(name="create")
+@click.argument("name")
+@click.option("--scope", "scopes", multiple=True, default=("app",), type=click.Choice(["app", "ops"]))
+def api_key_create(name: str, scopes: tuple[str, ...]) -> None:
+    """Make a key called NAME; it is shown this once."""
+    from tocsin.engine.store.api_key import create_api_key
+
+    _, key = _with_database(lambda database: create_api_key(database, name, scopes=scopes))
+    click.echo("Keep it now: only its hash is stored.", err=True)
+    click.echo(key)
+
+
+@api_key.command(name="list")
+def api_key_list() -> None:
+    """List all keys."""
+    from tocsin.engine.store.api_key import list_api_keys
+
+    for key in _with_database(list_api_keys):
+        used = f"last used {key.last_used_at:%Y-%m-%d}" if key.last_used_at else "never used"
+        state = f"revoked {key.revoked_at:%Y-%m-%d}" if key.revoked_at else used
+        click.echo(f"{key.id:>4}  {key.name:<30} {','.join(key.scopes):<8} {state}")
+
+
+@api_key.command(name="revoke")
+@click.argument("api_key_id", type=int)
+def api_key_revoke(api_key_id: int) -> None:
+    """End the key with this id at once."""
+    from tocsin.engine.store.api_key import revoke_api_key
+
+    _with_database(lambda database: revoke_api_key(database, api_key_id))
+    click.echo("Revoked.")
+
+
+@main.group(name="event-types")
+def event_types() -> None:
+    """The catalogue of what can happen."""
+
+
+@event_types.command(name="list")
+def event_types_list() -> None:
+    """List the event types with their channels."""
+    from tocsin.engine.store.event_type import list_event_types
+
+    for entry in _with_database(list_event_types):
+        channels = [
+            f"{channel} (mandatory)" if channel in entry.mandatory_channels else channel
+            for channel in entry.default_channels
+        ]
+        click.echo(f"{entry.event_type:<30} {entry.label:<26} {', '.join(channels)}")
+
+
+@event_types.command(name="apply")
+@click.argument("file", type=click.Path(path_type=Path))
+def event_types_apply(file: Path) -> None:
+    """Add to or change the catalogue by a TOML FILE, all or nothing."""
+    from tocsin.event_types import read_catalogue
+    from tocsin.migrate import apply_catalogue
+
+    count = apply_catalogue(_dsn(), read_catalogue(file))
+    click.echo(f"The catalogue has {count} event types now.")
+
+
+@main.command()
+@click.option("--role", type=click.Choice(["owner", "app"]), default="owner", help="Whose.")
+def dsn(role: str) -> None:
+    """Print a DSN for psql: the owner's, or one of a login role that is granted tocsin_app."""
+    from tocsin.app_role import app_dsn
+
+    settings = _settings()
+    click.echo(_dsn() if role == "owner" else app_dsn(_dsn(), settings.data_dir))
+
+
+def _settings() -> Settings:
+    return beside(read_settings())
+
+
+def _dsn() -> str:
+    url = _settings().database_url
+    if url is None:
+        raise SettingsError(_NO_DATABASE)
+    return url
+
+
+def _with_database(ask: Callable[[Any], Awaitable[T]]) -> T:
+    from tocsin.engine.store.database import Database
+
+    async def run() -> T:
+        database = Database(_dsn(), max_size=1)
+        await database.open()
+        try:
+            return await ask(database)
+        finally:
+            await database.close()
+
+    return asyncio.run(run())

@@ -1,0 +1,35 @@
+"""What an actor's provider side answers, and what an actor shows to operators."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from tocsin.engine.actors.breaker import BreakerState
+from tocsin.engine.model import Outcome
+
+
+class Answer(Struct, frozen=True):
+    """What became of one message, and what that says of the provider and the connection."""
+
+    outcome: Outcome
+    provider_failed: bool = (
+        False  # the provider as a whole, not this message: counts for the breaker
+    )
+    keep: bool = True  # the connection may be used again
+
+
+class Again(Struct, frozen=True):
+    """Nothing of the message left, so it is prepared and looked at once more."""
+
+    keep: bool  # false: with another connection
+
+
+class Stats(Struct, frozen=True):
+    """An actor at one moment, for operators."""
+
+    name: str
+    waiting: int
+    in_flight: int
+    breaker: BreakerState
+    breaker_reason: str | None
+    breaker_since: float  # seconds in this state

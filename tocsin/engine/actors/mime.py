@@ -1,0 +1,133 @@
+"""One mail as bytes: a text and an HTML part, quoted-printable, every line short and every header one line.
+
+Written out here since the standard library takes 0.3 to 1 ms for what takes 0.05, and had header
+injections (CVE-2024-6923, CVE-2026-1299): a control character in any header is refused.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from datetime import datetime
+from email.header import Header
+from email.utils import format_datetime, formataddr, parseaddr
+from functools import lru_cache
+from hashlib import sha256
+
+import idna
+from msgspec import Struct
+
+from tocsin.engine.model import Mail
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,76}")
+_LOCAL_PART = re.compile(r"[^\s<>()\[\],;:\\\"@]{1,64}|\"(?:[^\"\\]|\\.){1,62}\"")
+_OWN_HEADERS = frozenset(
+    {"from", "to", "subject", "date", "message-id", "mime-version", "content-type"}
+    | {"content-transfer-encoding", "bcc", "cc", "sender", "return-path"}
+)
+
+
+class UnsendableError(Exception):
+    """What can't be written as a mail; the first argument is the reason, a stable word."""
+
+
+class Mailbox(Struct, frozen=True):
+    """An address as it goes over the wire: an ASCII domain, and a local part that may need SMTPUTF8."""
+
+    address: str
+
+    @property
+    def utf8(self) -> bool:
+        """Whether the server must know SMTPUTF8 (RFC 6531) to take it."""
+        return not self.address.isascii()
+
+
+def to_mailbox(address: str) -> Mailbox:
+    """Checks an address and encodes its domain (IDNA 2008); raises UnsendableError."""
+    local, at, domain = address.rpartition("@")
+    if not at or _CONTROL.search(address) or not _LOCAL_PART.fullmatch(local):
+        raise UnsendableError("invalid_address")
+    return Mailbox(f"{local}@{_to_ascii(domain)}")
+
+
+@lru_cache(maxsize=1024)
+def _to_ascii(domain: str) -> str:
+    try:
+        encoded = idna.encode(domain, uts46=True).decode("ascii")
+    except (idna.IDNAError, UnicodeError):
+        raise UnsendableError("invalid_address") from None
+    if len(encoded) > 253:
+        raise UnsendableError("invalid_address")
+    return encoded
+
+
+def to_sender(sender: str) -> tuple[Mailbox, str]:
+    """The envelope's sender and the From header of `Name <name@example.org>`; raises UnsendableError."""
+    if _CONTROL.search(sender):
+        raise UnsendableError("invalid_sender")
+    name, address = parseaddr(sender)
+    mailbox = to_mailbox(address)
+    if not name:
+        return mailbox, mailbox.address
+    encoded = name if name.isascii() else Header(name, "utf-8", maxlinelen=70).encode()
+    if encoded is name:
+        return mailbox, formataddr((name, mailbox.address))
+    return mailbox, f"{encoded} <{mailbox.address}>".replace("\n", "\r\n")
+
+
+def draft(mail: Mail, *, sender: str) -> bytes:
+    """All of a message but its address and date, dot-stuffed; `sender` is a From header of `to_sender`."""
+    boundary = f"=_{sha256(mail.message_id.encode()).hexdigest()[:24]}"  # no part can hold it: "=_"
+    headers = [
+        f"From: {sender}",
+        _header("Subject", mail.subject),
+        _header("Message-ID", mail.message_id),
+        *(_own_header(name, value) for name, value in mail.headers),
+        "MIME-Version: 1.0",
+        f'Content-Type: multipart/alternative; boundary="{boundary}"',
+    ]
+    message = b"".join(
+        (
+            "\r\n".join(headers).encode(),
+            b"\r\n",
+            _part(boundary, "plain", mail.text),
+            _part(boundary, "html", mail.html),
+            f"\r\n--{boundary}--\r\n".encode(),
+        )
+    )
+    return message.replace(b"\r\n.", b"\r\n..")
+
+
+def address(draft: bytes, *, to: Mailbox, now: datetime) -> bytes:
+    """The whole message but for the final dot."""
+    return f"To: {to.address}\r\nDate: {format_datetime(now)}\r\n".encode() + draft
+
+
+def _part(boundary: str, subtype: str, text: str) -> bytes:
+    """One part; quoted-printable keeps lines at 76 octets, "=" as =3D, and never holds a boundary."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n") + "\n"
+    crlf = lines.replace(
+        "\n", "\r\n"
+    )  # the first line's ending is the one b2a_qp breaks lines with
+    head = (
+        f"\r\n--{boundary}\r\nContent-Type: text/{subtype}; charset=utf-8\r\n"
+        "Content-Transfer-Encoding: quoted-printable\r\n\r\n"
+    )
+    return head.encode() + binascii.b2a_qp(crlf.encode("utf-8", "replace"))
+
+
+def _own_header(name: str, value: str) -> str:
+    if not _HEADER_NAME.fullmatch(name) or name.lower() in _OWN_HEADERS:
+        raise UnsendableError("invalid_header")
+    return _header(name, value)
+
+
+def _header(name: str, value: str) -> str:
+    """One header, folded; words beyond ASCII encoded (RFC 2047)."""
+    if _CONTROL.search(value):
+        raise UnsendableError("invalid_header")
+    if value.isascii() and len(name) + len(value) < 900 and "=?" not in value:
+        return f"{name}: {value}"
+    encoded = Header(value, "utf-8", header_name=name, maxlinelen=76).encode(linesep="\r\n")
+    return f"{name}: {encoded}"

@@ -1,0 +1,166 @@
+"""From a claimed delivery to the message that its actor sends: Jinja templates, a text and an HTML part."""
+
+from __future__ import annotations
+
+import hmac
+import re
+import tomllib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parseaddr
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import idna
+from jinja2 import StrictUndefined, Template
+from jinja2.sandbox import SandboxedEnvironment
+from markupsafe import Markup
+from msgspec import Struct
+
+from tocsin.engine.inline_css import InliningLoader
+from tocsin.engine.links import Links
+from tocsin.engine.model import Claimed, Mail, Message
+from tocsin.engine.sanitise import sanitise, to_text
+
+TEMPLATES = Path(__file__).parent / "templates"
+SUBJECT_CHARACTERS = 200
+PREHEADER_CHARACTERS = 140
+
+_RIGHT_TO_LEFT = frozenset(
+    {"ar", "arc", "ckb", "dv", "fa", "he", "ks", "ps", "sd", "ug", "ur", "yi"}
+)
+_LANGUAGE_TAG = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_NOT_IN_A_TOKEN = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+class Sender(Struct, frozen=True):
+    """Who the mails are from: the service's name and its mail domain."""
+
+    name: str
+    domain: str
+
+
+def to_sender(email_from: str) -> Sender:
+    """The sender in `Name <name@example.org>`; without a name, the domain stands for it."""
+    name, address = parseaddr(email_from)
+    domain = address.rpartition("@")[2] or "localhost"
+    return Sender(name or domain, idna.encode(domain, uts46=True).decode("ascii"))
+
+
+def mail_renderer(links: Links, email_from: str) -> Callable[[Claimed], Message]:
+    """`render_mail` for one service, at the present time."""
+    sender = to_sender(email_from)
+    return lambda claimed: render_mail(claimed, links=links, sender=sender, now=datetime.now(UTC))
+
+
+def render_mail(claimed: Claimed, *, links: Links, sender: Sender, now: datetime) -> Message:
+    """The mail of one delivery; the same delivery gets the same Message-ID at each attempt."""
+    unsubscribe_url = links.unsubscribe(claimed.recipient_id, claimed.event_type, now)
+    context = _context(claimed, links, sender, now) | {"unsubscribe_url": unsubscribe_url}
+    mail = Mail(
+        message_id=_message_id(claimed, links, sender),
+        subject=_one_line(claimed.title or claimed.label, SUBJECT_CHARACTERS) or sender.name,
+        text=_template(claimed.event_type, "txt").render(context).strip() + "\n",
+        html=_template(claimed.event_type, "html").render(context),
+        headers=_headers(claimed, sender, unsubscribe_url),
+    )
+    return Message(claimed.delivery_id, claimed.claim, claimed.channel, claimed.priority, mail)
+
+
+def _context(claimed: Claimed, links: Links, sender: Sender, now: datetime) -> dict[str, Any]:
+    """What a template may use; the names are the contract of overriding templates."""
+    html = sanitise(claimed.body_html, base_url=links.public_url) if claimed.body_html else ""
+    body = _CONTROL.sub("", claimed.body.replace("\r\n", "\n").replace("\r", "\n")).strip()
+    text = body or to_text(html)
+    leads_somewhere = claimed.action_url and links.absolute(claimed.action_url)
+    open_url = links.open(claimed.notification_id, claimed.recipient_id, now)
+    language = _language(claimed.locale)
+    return {
+        "title": _one_line(claimed.title),
+        "text": text,
+        "paragraphs": [
+            part.strip().split("\n") for part in re.split(r"\n[ \t]*\n", body) if part.strip()
+        ],
+        "body_html": Markup(html),  # noqa: S704 - sanitised above
+        "preheader": _one_line(text, PREHEADER_CHARACTERS),
+        "open_url": open_url if leads_somewhere else None,
+        "label": _one_line(claimed.label),
+        "event_type": claimed.event_type,
+        "category": claimed.category,
+        "mandatory": claimed.mandatory,
+        "metadata": claimed.metadata,
+        "name": claimed.name,
+        "initiator": claimed.initiator,
+        "created_at": claimed.created_at,
+        "service": sender.name,
+        "lang": language,
+        "dir": "rtl" if language.partition("-")[0].lower() in _RIGHT_TO_LEFT else "ltr",
+        "words": _words(),
+    }
+
+
+def _headers(claimed: Claimed, sender: Sender, unsubscribe_url: str) -> tuple[tuple[str, str], ...]:
+    """What tells mail systems what this is, and how its reader can have less of it."""
+    category = _NOT_IN_A_TOKEN.sub("-", claimed.category)
+    event_type = _NOT_IN_A_TOKEN.sub("-", claimed.event_type)
+    headers = [
+        ("Auto-Submitted", "auto-generated"),  # RFC 3834
+        ("List-Id", f"{category} <{category}.{sender.domain}>"),  # RFC 2919
+        ("Feedback-ID", f"{event_type}:{category}:notification:tocsin"),  # Gmail: four, sender last
+        ("X-Tocsin-Event", claimed.event_type),
+    ]
+    if not claimed.mandatory:
+        headers += [
+            ("List-Unsubscribe", f"<{unsubscribe_url}>"),  # RFC 2369
+            ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"),  # RFC 8058
+        ]
+    return tuple(headers)
+
+
+def _message_id(claimed: Claimed, links: Links, sender: Sender) -> str:
+    """The same for each attempt, and nothing that others could guess for a delivery."""
+    identity = f"message-id {claimed.delivery_id}".encode()
+    proof = hmac.digest(links.key, identity, "sha256").hex()[:12]
+    return f"<delivery-{claimed.delivery_id}.{proof}@{sender.domain}>"
+
+
+def _one_line(text: str, most: int | None = None) -> str:
+    """Without line breaks and control characters, cut at a number of characters."""
+    line = " ".join(_CONTROL.sub(" ", text).split())
+    return line if most is None or len(line) <= most else line[: most - 1].rstrip() + "…"
+
+
+def _language(locale: str | None) -> str:
+    """The language tag (BCP 47) of a locale such as `de_DE.UTF-8`; English where there is none."""
+    tag = (locale or "").partition(".")[0].partition("@")[0].replace("_", "-")
+    return tag if _LANGUAGE_TAG.fullmatch(tag) else "en"
+
+
+@cache
+def _words() -> dict[str, str]:
+    return {
+        key: str(word)
+        for key, word in tomllib.loads((TEMPLATES / "en.toml").read_text("utf-8")).items()
+    }
+
+
+@cache
+def _environment() -> SandboxedEnvironment:
+    return SandboxedEnvironment(
+        loader=InliningLoader(TEMPLATES, "notifications/email.css"),
+        autoescape=lambda name: name is None or not name.endswith(".txt"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+
+
+@cache
+def _template(event_type: str, kind: str) -> Template:
+    """The template of this event type, or the one for all (`notifications/<category>/<name>.html`)."""
+    category, _, name = event_type.partition(".")
+    own = f"notifications/{category}/{name}.{kind}"
+    return _environment().select_template([own, f"notifications/email.{kind}"])
