@@ -51,7 +51,11 @@ class Bell(Session):
     async def connect(cls, dsn: str) -> Bell:
         """Opens it; raises Unavailable."""
         bell = cls(await connect_directly(dsn))
-        await bell.value(_SQL["settle_planner"])
+        try:
+            await bell.value(_SQL["settle_planner"])
+        except BaseException:
+            await bell.close()
+            raise
         return bell
 
     async def close(self) -> None:

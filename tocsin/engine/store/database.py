@@ -8,6 +8,7 @@ from typing import Any, LiteralString, TypeVar
 
 import psycopg
 from psycopg.rows import class_row
+from psycopg.sql import SQL
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from tocsin.engine.model import Conflict, Invalid, Unavailable
@@ -118,9 +119,12 @@ async def connect_directly(dsn: str) -> psycopg.AsyncConnection[Any]:
     """A connection beside the pool, for LISTEN: autocommit, and with keepalives on both ends."""
     with expected_failures():
         connection = await psycopg.AsyncConnection.connect(dsn, autocommit=True, **KEEPALIVES)
-        await connection.execute("set tcp_keepalives_idle = 10")
-        await connection.execute("set tcp_keepalives_interval = 5")
-        await connection.execute("set tcp_keepalives_count = 3")
+        try:
+            for setting in ("idle = 10", "interval = 5", "count = 3"):
+                await connection.execute(SQL("set tcp_keepalives_{}").format(SQL(setting)))
+        except BaseException:
+            await connection.close()
+            raise
     return connection
 
 

@@ -1,0 +1,351 @@
+"""The badge: exact, on commit, whatever dies meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import psycopg
+import pytest
+
+from services import until
+from tocsin.engine.badge import BadgeHub, TooManyStreams
+from tocsin.engine.dispatch import Dispatcher
+from tocsin.engine.store.database import Database
+from tocsin.engine.subscription import StreamEvent, Subscription
+
+Db = psycopg.Connection[Any]
+
+
+@pytest.fixture(autouse=True)
+def people(db: Db) -> None:
+    for name in ("alice", "bob"):
+        db.execute("select tocsin.upsert_recipient(%s)", (name,))
+
+
+@pytest.fixture
+def other(dsn: str) -> Iterator[Db]:
+    with psycopg.connect(dsn) as connection:
+        yield connection
+
+
+@pytest.fixture
+async def database(dsn: str) -> AsyncIterator[Database]:
+    database = Database(dsn)
+    await database.open()
+    yield database
+    await database.close()
+
+
+@asynccontextmanager
+async def dispatcher(dsn: str) -> AsyncIterator[Dispatcher]:
+    standing = Dispatcher(dsn)
+    task = asyncio.create_task(standing.run())
+    try:
+        yield standing
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+async def hub(dsn: str, database: Database) -> AsyncIterator[BadgeHub]:
+    hub = BadgeHub(database, streams_per_person=3)
+    async with dispatcher(dsn) as leader:
+        await hub.start()
+        await until(lambda: leader.leading)
+        yield hub
+        await hub.stop()
+
+
+def notify(db: Db, recipient: str = "alice", title: str = "x") -> None:
+    db.execute("select tocsin.notify('forum.new_thread', array[%s], %s)", (recipient, title))
+
+
+def data(event: StreamEvent) -> Any:
+    return msgspec.json.decode(event.data)
+
+
+async def collect(stream: Subscription, names: set[str], count: int, seconds: float = 5.0) -> list[StreamEvent]:
+    """The next `count` events with these names."""
+    found: list[StreamEvent] = []
+    deadline = time.monotonic() + seconds
+    while len(found) < count:
+        assert time.monotonic() < deadline, found
+        found += [event for event in await stream.next(0.2) or [] if event.event in names]
+    return found
+
+
+async def badge(stream: Subscription, count: int, seconds: float = 5.0) -> None:
+    """Until the stream says this count."""
+    deadline = time.monotonic() + seconds
+    while True:
+        assert time.monotonic() < deadline, f"no badge of {count}"
+        for event in await stream.next(0.2) or []:
+            if event.event == "badge" and data(event) == {"count": count}:
+                return
+
+
+async def test_the_badge_moves_on_commit_and_not_before(hub: BadgeHub, db: Db, other: Db) -> None:
+    async with hub.subscribe("alice", None) as stream:
+        await badge(stream, 0)
+        notify(other)
+        assert await stream.next(0.3) == []
+        other.commit()
+        await badge(stream, 1, 1.0)
+        notify(other)
+        other.rollback()
+        assert await stream.next(0.3) == []
+    assert hub.open_streams == 0
+
+
+async def test_a_sleeping_listener_is_rung_within_milliseconds(hub: BadgeHub, db: Db) -> None:
+    async with hub.subscribe("alice", None) as stream:
+        await badge(stream, 0)
+        delays = []
+        for count in range(1, 6):
+            # asleep, once it holds the bell's lock exclusively
+            await until(lambda: bell_is_armed(db))
+            notify(db)
+            started = time.monotonic()
+            await badge(stream, count)
+            delays.append(time.monotonic() - started)
+    assert sorted(delays)[2] < 0.25  # far below a poll; benchmarks measure it
+
+
+def bell_is_armed(db: Db) -> bool:
+    row = db.execute(
+        "select exists (select from pg_locks where locktype = 'advisory' and objid = 1 and granted"
+        " and classid = 1953457011 and mode = 'ExclusiveLock'"
+        " and database = (select oid from pg_database where datname = current_database()))"
+    ).fetchone()
+    return row == (True,)
+
+
+async def test_streams_get_the_notification_and_every_change(hub: BadgeHub, db: Db) -> None:
+    async with hub.subscribe("alice", None) as stream, hub.subscribe("alice", None) as second:
+        await badge(stream, 0)
+        notify(db, title="Hello")
+        (came,) = await collect(stream, {"notification"}, 1)
+        assert data(came)["title"] == "Hello"
+        assert data(came)["category"] == "forum"
+        assert data(came)["read"] is False
+        id_ = data(came)["id"]
+        db.execute("select tocsin.mark_read('alice', %s, true)", (id_,))
+        (read,) = await collect(second, {"read"}, 1)
+        assert data(read) == {"ids": [id_], "read": True}
+        db.execute("select tocsin.mark_read('alice', %s, false)", (id_,))
+        (unread,) = await collect(second, {"read"}, 1)
+        assert data(unread) == {"ids": [id_], "read": False}
+        db.execute("select tocsin.mark_all_read('alice', null, null, null)")
+        (everything,) = await collect(second, {"read"}, 1)
+        assert data(everything) == {"ids": "all", "read": True}
+        db.execute("select tocsin.archive('alice', %s)", (id_,))
+        (archived,) = await collect(second, {"archived"}, 1)
+        assert data(archived) == {"ids": [id_]}
+
+
+async def test_nobody_sees_anothers_events(hub: BadgeHub, db: Db) -> None:
+    async with hub.subscribe("bob", None) as stream:
+        await badge(stream, 0)
+        notify(db, "alice")
+        assert await stream.next(0.3) == []
+
+
+async def test_a_reconnect_replays_what_was_committed_since_each_once(
+    hub: BadgeHub, db: Db, other: Db
+) -> None:
+    notify(other, title="begun first, committed last")
+    async with hub.subscribe("alice", None) as stream:
+        await badge(stream, 0)
+        notify(db, title="seen")
+        (seen,) = await collect(stream, {"notification"}, 1)
+    notify(db, title="missed 1")
+    notify(db, title="missed 2")
+    other.commit()
+    async with hub.subscribe("alice", seen.id) as stream:
+        events = await collect(stream, {"notification"}, 3)
+        titles = {data(event)["title"] for event in events}
+        assert titles == {"missed 1", "missed 2", "begun first, committed last"}
+    # cut off within the replay: the rest comes, and nothing twice
+    async with hub.subscribe("alice", events[0].id) as stream:
+        rest = await collect(stream, {"notification"}, 2)
+    assert [data(event)["id"] for event in rest] == [data(event)["id"] for event in events[1:]]
+    async with hub.subscribe("alice", events[2].id) as stream:
+        first = await stream.next(2.0)
+        assert [event.event for event in first or []] == ["badge"]
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "nonsense",
+        "AAAA",
+        "MTo1OjE~",  # not base64 of three parts
+        "OTk5OTk5OTk5OTk5OTo5OTk5OTk5OTk5OTk5On5-MA",  # a snapshot of another cluster's future
+        "NTo0On5-MA",  # xmin after xmax: PostgreSQL would refuse the query
+        "x" * 10_000,
+    ],
+)
+async def test_a_position_that_is_not_ours_means_resync(hub: BadgeHub, db: Db, token: str) -> None:
+    notify(db)
+    async with hub.subscribe("alice", token) as stream, hub.subscribe("bob", None) as bystander:
+        (resync,) = await collect(stream, {"resync"}, 1)
+        await badge(bystander, 0)
+    async with hub.subscribe("alice", resync.id) as stream:
+        first = await stream.next(2.0)
+        assert [event.event for event in first or []] == ["badge"]
+
+
+async def test_too_much_to_replay_means_resync(hub: BadgeHub, db: Db) -> None:
+    async with hub.subscribe("alice", None) as stream:
+        await badge(stream, 0)
+        notify(db)
+        (seen,) = await collect(stream, {"notification"}, 1)
+    db.execute("select tocsin.notify('forum.new_thread', array['alice'], 'x') from generate_series(1, 120)")
+    async with hub.subscribe("alice", seen.id) as stream:
+        await collect(stream, {"resync"}, 1)
+
+
+async def test_a_slow_reader_gets_the_last_count(hub: BadgeHub, db: Db) -> None:
+    async with hub.subscribe("alice", None) as stream:
+        await badge(stream, 0)
+        for _ in range(30):
+            notify(db)
+        await until(lambda: stream._count == 30)
+        badges = [event for event in await stream.next(1.0) or [] if event.event == "badge"]
+        assert [data(event) for event in badges] == [{"count": 30}]
+
+
+async def test_a_person_has_a_cap_of_streams(hub: BadgeHub) -> None:
+    async with hub.subscribe("alice", None), hub.subscribe("alice", None), hub.subscribe("alice", None):
+        with pytest.raises(TooManyStreams):
+            async with hub.subscribe("alice", None):
+                pass
+        async with hub.subscribe("bob", None):
+            pass
+    async with hub.subscribe("alice", None):
+        pass
+
+
+async def test_streams_end_at_once_when_the_server_stops(hub: BadgeHub) -> None:
+    async with hub.subscribe("alice", None) as stream:
+        await badge(stream, 0)
+        hub.close_streams()
+        assert await stream.next(5.0) is None
+    async with hub.subscribe("alice", None) as late:
+        assert await late.next(5.0) is None
+
+
+async def test_a_killed_listen_connection_is_noticed(hub: BadgeHub, db: Db) -> None:
+    async with hub.subscribe("alice", None) as stream:
+        await badge(stream, 0)
+        for count in range(1, 4):
+            kill_others(db)
+            notify(db)
+            await badge(stream, count, 6.0)
+
+
+def kill_others(db: Db) -> None:
+    db.execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity"
+        " where datname = current_database() and pid <> pg_backend_pid() and usename = current_user"
+    )
+
+
+async def test_another_process_takes_over_from_a_leader_that_dies(
+    dsn: str, database: Database, db: Db
+) -> None:
+    hub = BadgeHub(database)
+    await hub.start()
+    async with dispatcher(dsn) as second_choice:
+        await until(lambda: second_choice.leading)
+        async with dispatcher(dsn) as waiting, hub.subscribe("alice", None) as stream:
+            await badge(stream, 0)
+            assert not waiting.leading
+            db.execute(
+                "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and objid = 2"
+                " and classid = 1953457011 and granted"
+                " and database = (select oid from pg_database where datname = current_database())"
+            )
+            notify(db)
+            await badge(stream, 1, 6.0)
+            await until(lambda: waiting.leading)
+    await hub.stop()
+
+
+async def test_counts_asked_at_once_share_a_read_and_are_fresh(hub: BadgeHub, db: Db) -> None:
+    for count in range(1, 4):
+        notify(db)
+        answers = await asyncio.gather(*(hub.count("alice") for _ in range(20)), hub.count("bob"))
+        assert answers == [count] * 20 + [0]
+
+
+async def test_the_badge_is_count_star_in_every_snapshot_under_stress(
+    hub: BadgeHub, dsn: str, db: Db
+) -> None:
+    """Writers hold transactions open at random and roll some back; folding goes on all the while."""
+    stop = asyncio.Event()
+    dice = random.Random(7)
+
+    async def writer() -> None:
+        async with await psycopg.AsyncConnection.connect(dsn) as connection:
+            while not stop.is_set():
+                for _ in range(dice.randint(1, 3)):
+                    who = dice.choice(["alice", "bob"])
+                    await connection.execute(
+                        "select tocsin.notify('forum.new_thread', array[%s], 'x')", (who,)
+                    )
+                if dice.random() < 0.3:
+                    await connection.execute(
+                        "select tocsin.mark_read('alice', (select min(notification_id) from tocsin.notification"
+                        " where recipient_id = 'alice' and read_at is null), true)"
+                    )
+                if dice.random() < 0.2:
+                    await asyncio.sleep(dice.random() * 0.3)
+                await (connection.rollback() if dice.random() < 0.15 else connection.commit())
+
+    async def check() -> int:
+        checks = 0
+        async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+            while not stop.is_set():
+                cursor = await connection.execute(
+                    "select c.recipient_id, c.n, (select count(*) from tocsin.notification n"
+                    " where n.recipient_id = c.recipient_id and n.in_inbox and n.read_at is null)"
+                    " from tocsin.unread_counts(array['alice', 'bob']) c"
+                )
+                for name, counted, exact in await cursor.fetchall():
+                    assert counted == exact, name
+                    checks += 1
+        return checks
+
+    async with hub.subscribe("alice", None) as stream:
+        checking = asyncio.create_task(check())
+        writing = [asyncio.create_task(writer()) for _ in range(6)]
+        await asyncio.sleep(4)
+        stop.set()
+        await asyncio.gather(*writing)
+        assert await checking > 200
+        final = db.execute("select tocsin.unread_count('alice')").fetchone()
+        assert final is not None
+        await until(lambda: stream._count == final[0], 2.0)
+    folded = "select n from tocsin.unread_counter where recipient_id = 'alice'"
+    await until(lambda: db.execute(folded).fetchone() == final, 2.0)
+
+
+async def test_counts_survive_a_restore_into_another_cluster(
+    dsn: str, database: Database, db: Db
+) -> None:
+    """There, stored transaction ids lie in the future."""
+    notify(db)
+    db.execute("insert into tocsin.unread_counter values ('alice', 4, '999999999999')")
+    db.execute("update tocsin.notification set xid = '999999999990'")
+    assert db.execute("select tocsin.unread_count('alice')").fetchone() == (4,)
+    async with dispatcher(dsn) as leader:
+        await until(lambda: leader.leading)
+        await until(lambda: db.execute("select tocsin.unread_count('alice')").fetchone() == (5,))
