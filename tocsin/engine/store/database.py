@@ -8,12 +8,14 @@ from typing import Any, LiteralString, TypeVar
 
 import psycopg
 from psycopg.rows import class_row
-from psycopg.sql import SQL
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from tocsin.engine.model import Conflict, Invalid, Unavailable
+from tocsin.sql import load
 
 T = TypeVar("T")
+
+_SQL = load("session")
 
 # A session that vanished (a frozen machine, a cut cable) is noticed within half a minute, on either side.
 KEEPALIVES: dict[str, Any] = {
@@ -23,9 +25,6 @@ KEEPALIVES: dict[str, Any] = {
     "keepalives_count": 3,
     "connect_timeout": 5,
 }
-# An app's open transaction may hold a row (its own upsert of a person, a cancel): say so instead of hanging.
-_LOCK_TIMEOUT = "set lock_timeout = '3s'"
-_UTC = "set timezone = 'UTC'"
 
 
 class Session:
@@ -120,8 +119,7 @@ async def connect_directly(dsn: str) -> psycopg.AsyncConnection[Any]:
     with expected_failures():
         connection = await psycopg.AsyncConnection.connect(dsn, autocommit=True, **KEEPALIVES)
         try:
-            for setting in ("idle = 10", "interval = 5", "count = 3"):
-                await connection.execute(SQL("set tcp_keepalives_{}").format(SQL(setting)))
+            await connection.execute(_SQL["settle_direct"])
         except BaseException:
             await connection.close()
             raise
@@ -129,8 +127,7 @@ async def connect_directly(dsn: str) -> psycopg.AsyncConnection[Any]:
 
 
 async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
-    await connection.execute(_LOCK_TIMEOUT)
-    await connection.execute(_UTC)
+    await connection.execute(_SQL["settle_pooled"])
 
 
 @contextmanager

@@ -95,7 +95,7 @@ select tocsin.archive(:recipient_id, :notification_id);
 select tocsin.mark_all_read(:recipient_id, :category, :event_type, :as_of::pg_snapshot);
 
 -- name: why
--- What was decided for each channel, and what became of its deliveries.
+-- What was decided for each channel of some notifications, and what became of the deliveries.
 select
     n.notification_id,
     n.recipient_id,
@@ -140,5 +140,5 @@ cross join lateral (
     from tocsin.delivery d
     where d.notification_id = n.notification_id
 ) d
-where n.notification_id = :notification_id
+where n.notification_id = any (:notification_ids::bigint[])
     and (:recipient_id::text is null or n.recipient_id = :recipient_id);

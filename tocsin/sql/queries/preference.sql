@@ -69,7 +69,6 @@ select
         union all
         select t.event_type
         from tocsin.event_type t
-        where t.retired_at is null
     ) as scopes,
     array(
         select c.channel

@@ -1,0 +1,27 @@
+"""The pages of `make up`: a demo of the bell, and the mailbox. Under `tocsin up` only."""
+
+from __future__ import annotations
+
+from litestar import Router
+from litestar.types import ControllerRouterHandler
+
+from tocsin.http.dev import demo, mail
+
+
+def dev_routes() -> list[ControllerRouterHandler]:
+    """All of /dev/."""
+    return [
+        Router(
+            "/dev",
+            route_handlers=[
+                demo.demo_page,
+                demo.asset,
+                demo.emit,
+                mail.mailbox,
+                mail.clear_mailbox,
+                mail.read,
+                mail.mail_html,
+                mail.mail_source,
+            ],
+        )
+    ]

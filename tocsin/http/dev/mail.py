@@ -1,0 +1,77 @@
+"""/dev/mail/: what the mailbox of `make up` caught, as a page or as JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from litestar import Response, delete, get
+
+from tocsin import mailbox as box
+from tocsin.engine.model import NotFound
+from tocsin.http.dev.page import html
+from tocsin.http.errors import AnyRequest
+from tocsin.http.parse import no_content, reply
+from tocsin.http.services import Services
+
+_SHOWN = 200
+# The mail's own HTML: no script, no form, nothing loaded from anywhere.
+_INERT = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox allow-popups allow-popups-to-escape-sandbox",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+@get("/mail", sync_to_thread=False)
+def mailbox(request: AnyRequest, services: Services) -> Response[Any]:
+    """The newest mails first."""
+    mails = box.read_mails(_folder(services), _SHOWN)
+    if "application/json" in request.headers.get("accept", ""):
+        return reply(mails)
+    return html("mailbox.html", mails=mails)
+
+
+@delete("/mail", status_code=204, sync_to_thread=False)
+def clear_mailbox(services: Services) -> Response[None]:
+    """Forgets them all."""
+    box.clear(_folder(services))
+    return no_content()
+
+
+@get("/mail/{mail_id:str}", sync_to_thread=False)
+def read(mail_id: str, request: AnyRequest, services: Services) -> Response[Any]:
+    """One mail: its HTML, its text, its headers."""
+    mail = _mail(services, mail_id)
+    if "application/json" in request.headers.get("accept", ""):
+        return reply(mail)
+    return html("mail.html", mail=mail)
+
+
+@get("/mail/{mail_id:str}/html", sync_to_thread=False)
+def mail_html(mail_id: str, services: Services) -> Response[str]:
+    """Its HTML part alone, inert."""
+    mail = _mail(services, mail_id)
+    return Response(mail["html"], media_type="text/html; charset=utf-8", headers=_INERT)
+
+
+@get("/mail/{mail_id:str}/source", sync_to_thread=False)
+def mail_source(mail_id: str, services: Services) -> Response[bytes]:
+    """The mail as it came over the wire."""
+    _mail(services, mail_id)
+    content = (_folder(services) / f"{mail_id}.eml").read_bytes()
+    return Response(content, media_type="text/plain; charset=utf-8", headers=_INERT)
+
+
+def _mail(services: Services, mail_id: str) -> dict[str, Any]:
+    mail = box.read_mail(_folder(services), mail_id)
+    if mail is None:
+        raise NotFound("There is no such mail.")
+    return mail
+
+
+def _folder(services: Services) -> Path:
+    return services.settings.data_dir / "mailbox"
+
+

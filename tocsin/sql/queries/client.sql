@@ -1,0 +1,32 @@
+-- name: notify
+-- Tells an event in the caller's transaction; answers its id.
+select tocsin.notify(
+    event_type => :event_type,
+    recipients => :recipients::text[],
+    title => :title,
+    body => :body,
+    action_url => :action_url,
+    metadata => :metadata::jsonb,
+    initiator => :initiator,
+    idempotency_key => :idempotency_key,
+    body_html => :body_html,
+    send_at => :send_at::timestamptz
+);
+
+-- name: cancel
+-- Takes an event back; answers how many deliveries stopped.
+select tocsin.cancel(:event_id::bigint);
+
+-- name: upsert_recipient
+-- Creates a person or changes what is not null.
+select tocsin.upsert_recipient(
+    id => :id,
+    email => :email,
+    name => :name,
+    locale => :locale,
+    timezone => :timezone
+);
+
+-- name: unread_count
+-- A person's badge.
+select tocsin.unread_count(:recipient);

@@ -1,0 +1,12 @@
+-- name: settle_pooled
+-- An app's open transaction may hold a row (its upsert of a person, its cancel): say so instead of hanging. Times in UTC.
+select
+    set_config('lock_timeout', '3s', false),
+    set_config('timezone', 'UTC', false);
+
+-- name: settle_direct
+-- The server drops a session whose client vanished within half a minute, and with it the locks that it held.
+select
+    set_config('tcp_keepalives_idle', '10', false),
+    set_config('tcp_keepalives_interval', '5', false),
+    set_config('tcp_keepalives_count', '3', false);
