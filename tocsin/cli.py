@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -87,7 +87,13 @@ def serve(dev: bool) -> None:
         raise SettingsError(
             "No JWT key is set: TOCSIN_JWT_SECRET, TOCSIN_JWT_PUBLIC_KEY or TOCSIN_JWKS_URL of the host app."
         )
-    asyncio.run(run_server(settings, dev=dev))
+    asyncio.run(run_server(settings, extra_routes=_dev_routes() if dev else ()))
+
+
+def _dev_routes() -> Sequence[Any]:
+    from tocsin.http.dev import dev_routes
+
+    return dev_routes()
 
 
 @main.command()

@@ -3,10 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
+from email.utils import parseaddr
+from ipaddress import ip_address
 from pathlib import Path
+from typing import Literal, TypeVar, cast
+from urllib.parse import urlsplit
 
 from msgspec import Struct
+from msgspec.structs import fields
+
+from tocsin.jwt_keys import read_jwt_keys
+from tocsin.smtp_url import SmtpServer, StartTls, parse_smtp_url
+
+__all__ = ["Settings", "SettingsError", "SmtpServer", "StartTls", "read_settings"]
+
+LogFormat = Literal["json", "console"]
+
+PREFIX = "TOCSIN_"
+TRUE, FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+INTERNAL = frozenset({"TOCSIN_MAKE_PID", "TOCSIN_PARENT_FD"})  # see tocsin/lifeline.py
+DERIVED = frozenset({"smtp", "unknown"})  # fields that no setting of their own fills
+SECRET = frozenset({"database_url", "smtp_url", "jwt_secret"})
+
+T = TypeVar("T")
 
 
 class SettingsError(Exception):
@@ -20,11 +42,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     data_dir: Path = Path(".tocsin")
     host: str = "127.0.0.1"
     port: int = 8000
-    public_url: str | None = None
+    public_url: str | None = None  # absolute, without a slash at its end
     smtp_url: str | None = None
-    email_from: str | None = None
+    smtp: SmtpServer | None = None  # smtp_url, parsed
+    email_from: str = "notifications@localhost"
     jwt_secret: str | None = None
-    jwt_public_key: str | None = None
+    jwt_public_key: str | None = None  # PEM
     jwks_url: str | None = None
     jwt_algorithms: tuple[str, ...] = ()
     jwt_audience: str | None = None
@@ -33,8 +56,160 @@ class Settings(Struct, frozen=True, kw_only=True):
     retention_days: int = 90
     metrics_public: bool = False
     log_level: str = "INFO"
+    log_format: LogFormat = "json"
+    unknown: tuple[str, ...] = ()  # TOCSIN_… variables that mean nothing here, to warn of
+
+    def __repr__(self) -> str:
+        """Without the secrets, as it ends in logs and tracebacks."""
+        shown = (
+            f"{name}={'***' if name in SECRET and value else repr(value)}"
+            for name in self.__struct_fields__
+            if (value := getattr(self, name))
+        )
+        return f"Settings({', '.join(shown)})"
 
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Reads TOCSIN_… and validates it; raises SettingsError with one line."""
-    raise NotImplementedError
+    """Reads TOCSIN_… and validates it; raises SettingsError with one line. An empty value is no value."""
+    read = _Reader(environ)
+    smtp_url = read("SMTP_URL", str, None)
+    public_url = read("PUBLIC_URL", _public_url, None)
+    try:
+        jwt = read_jwt_keys(read.value)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+    return Settings(
+        database_url=read("DATABASE_URL", _database_url, None),
+        data_dir=read("DATA_DIR", _folder, Path(".tocsin")),
+        host=read("HOST", _host, "127.0.0.1"),
+        port=read("PORT", lambda text: _whole(text, 1, 65535), 8000),
+        public_url=public_url,
+        smtp_url=smtp_url,
+        smtp=read("SMTP_URL", parse_smtp_url, None),
+        email_from=read("EMAIL_FROM", _email_from, _default_sender(public_url)),
+        jwt_secret=jwt.secret,
+        jwt_public_key=jwt.public_key,
+        jwks_url=jwt.jwks_url,
+        jwt_algorithms=jwt.algorithms,
+        jwt_audience=read("JWT_AUDIENCE", str, None),
+        jwt_issuer=read("JWT_ISSUER", str, None),
+        ca_file=read("CA_FILE", _ca_file, None),
+        retention_days=read("RETENTION_DAYS", lambda text: _whole(text, 1, 36500), 90),
+        metrics_public=read("METRICS_PUBLIC", _switch, False),
+        log_level=read("LOG_LEVEL", _log_level, "INFO"),
+        log_format=read("LOG_FORMAT", _log_format, "console" if sys.stderr.isatty() else "json"),
+        unknown=tuple(sorted(name for name in environ if _is_unknown(name))),
+    )
+
+
+class _Reader:
+    """Reads one setting after another and puts its name before what is wrong with it."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def value(self, name: str) -> str | None:
+        return self._environ.get(PREFIX + name, "").strip() or None
+
+    def __call__(self, name: str, parse: Callable[[str], T], default: T) -> T:
+        text = self.value(name)
+        if text is None:
+            return default
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise SettingsError(f"{PREFIX}{name} {error}") from None
+
+
+def _is_unknown(name: str) -> bool:
+    known = {PREFIX + field.name.upper() for field in fields(Settings) if field.name not in DERIVED}
+    return name.startswith(PREFIX) and name not in known | INTERNAL
+
+
+def _whole(text: str, low: int, high: int) -> int:
+    if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+        raise ValueError(f"must be a whole number from {low} to {high}")
+    return int(text)
+
+
+def _switch(text: str) -> bool:
+    if text.lower() not in TRUE | FALSE:
+        raise ValueError("must be true or false")
+    return text.lower() in TRUE
+
+
+def _log_level(text: str) -> str:
+    if text.upper() not in LOG_LEVELS:
+        raise ValueError(f"must be one of {', '.join(LOG_LEVELS)}")
+    return text.upper()
+
+
+def _log_format(text: str) -> LogFormat:
+    if text not in ("json", "console"):
+        raise ValueError("must be json or console")
+    return cast("LogFormat", text)
+
+
+def _host(text: str) -> str:
+    if not all(char.isalnum() or char in ".:-_%" for char in text):
+        raise ValueError("must be an address or a host name alone, such as 127.0.0.1 or 0.0.0.0")
+    return text
+
+
+def _folder(text: str) -> Path:
+    folder = Path(text).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise ValueError("is a file: name a folder, which is made if it is not there")
+    return folder
+
+
+def _ca_file(text: str) -> Path:
+    file = Path(text).expanduser()
+    try:
+        holds_one = b"-----BEGIN CERTIFICATE-----" in file.read_bytes()
+    except OSError as error:
+        raise ValueError(f"can't be read ({error.strerror}): name a PEM file") from None
+    if not holds_one:
+        raise ValueError("holds no PEM certificate")
+    return file
+
+
+def _database_url(text: str) -> str:
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict
+
+    cure = "write postgresql://user:password@host:5432/database"
+    if "://" in text and not text.startswith(("postgresql://", "postgres://")):
+        raise ValueError(f"is no PostgreSQL URL: {cure}")
+    try:
+        conninfo_to_dict(text)
+    except ProgrammingError:  # its message may quote the password
+        raise ValueError(f"can't be read: {cure}, special characters percent-encoded") from None
+    return text
+
+
+def _public_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be absolute, such as https://notify.example.com")
+    if parts.query or parts.fragment or parts.username is not None or not text.isprintable():
+        raise ValueError("may have a host, a port and a path, and nothing else")
+    _ = parts.port  # raises ValueError when it is no port
+    return text.rstrip("/")
+
+
+def _email_from(text: str) -> str:
+    address = parseaddr(text)[1]
+    local, at, domain = address.rpartition("@")
+    if not (local and at and domain) or not text.isprintable() or " " in address:
+        raise ValueError('must be an address, such as "Example <notifications@example.com>"')
+    return text
+
+
+def _default_sender(public_url: str | None) -> str:
+    host = urlsplit(public_url or "").hostname or "localhost"
+    try:
+        ip_address(host)
+    except ValueError:
+        return f"notifications@{host}"
+    return "notifications@localhost"  # mail servers refuse a bare number after the @

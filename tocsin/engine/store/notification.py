@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import Struct, structs
 
 from tocsin.engine.model import Invalid, NotFound, Notification
-from tocsin.engine.safe_html import safe_html
+from tocsin.engine.sanitise import sanitise
 from tocsin.engine.store.database import Database, Session
 from tocsin.engine.store.page import Cursor, Page, page
 from tocsin.sql import load
@@ -163,7 +163,7 @@ async def why(
 def _safe(notification: Notification) -> Notification:
     if notification.body_html is None:
         return notification
-    return structs.replace(notification, body_html=safe_html(notification.body_html))
+    return structs.replace(notification, body_html=sanitise(notification.body_html))
 
 
 def _opaque(snapshot: str) -> str:

@@ -11,9 +11,9 @@ from litestar.datastructures import Cookie
 from msgspec import Meta, Struct
 
 from tocsin.engine.model import Invalid, NotFound
-from tocsin.engine.store.event import NewEvent, emit_event
+from tocsin.engine.store.demo import list_people
+from tocsin.engine.store.event import NewEvent, tell
 from tocsin.engine.store.event_type import list_event_types
-from tocsin.engine.store.recipient import list_recipients
 from tocsin.http.dev.page import ASSETS, html
 from tocsin.http.errors import AnyRequest
 from tocsin.http.parse import read_body, reply
@@ -39,7 +39,7 @@ async def demo_page(services: Services, person: Annotated[str, Meta(max_length=2
     response = html(
         "demo.html",
         person=person,
-        people=await list_recipients(services.database, _PEOPLE),
+        people=await list_people(services.database, _PEOPLE),
         event_types=await list_event_types(services.database),
         mailbox=services.settings.smtp is not None,
         signs=services.settings.jwt_secret is not None,
@@ -71,11 +71,12 @@ async def emit(request: AnyRequest, services: Services) -> Response[Any]:
     sent = await read_body(request, DemoEvent)
     event = NewEvent(
         event_type=sent.event_type,
+        recipients=sent.recipients,
         title=sent.title,
         body=sent.body,
         action_url=sent.action_url or None,
     )
-    emitted = await emit_event(services.database, "demo", event, sent.recipients)
+    emitted = await tell(services.database, "demo", event)
     return reply({"event_id": emitted.event_id, "notifications": emitted.notifications}, 202)
 
 

@@ -4,34 +4,39 @@
 -- "no_address": true, "suppressed": true}. People in one situation get one decision, so a fan-out decides a few times,
 -- not once a person. Answers {channel: [decision, reason] or [decision, reason, scope]}.
 create or replace function tocsin.decide(_type tocsin.event_type, _situation jsonb) returns jsonb
-language sql stable
+language plpgsql stable
 as $$
-    select jsonb_object_agg(
-        w.channel,
-        case
-            when not w.wanted then w.off
-            when not w.available then '["off", "no_provider"]'::jsonb
-            when w.channel = 'email' and _situation ? 'no_address' then '["off", "no_address"]'::jsonb
-            when w.channel = 'email' and _situation ? 'suppressed' then '["off", "suppressed"]'::jsonb
-            when w.channel = any (_type.mandatory_channels) then '["on", "mandatory"]'::jsonb
-            when w.override is null then '["on", "default"]'::jsonb
-            else jsonb_build_array('on', 'preference', w.override -> 1)
-        end
-    )
-    from (
-        select
-            c.channel,
-            c.available,
-            o.override,
-            c.channel = any (_type.mandatory_channels)
-                or coalesce((o.override -> 0)::boolean, c.channel = any (_type.default_channels)) as wanted,
+begin
+    -- plpgsql keeps the plan, where an SQL function would make it anew at each call
+    return (
+        select jsonb_object_agg(
+            w.channel,
             case
-                when o.override is null then '["off", "default"]'::jsonb
-                else jsonb_build_array('off', 'preference', o.override -> 1)
-            end as off
-        from tocsin.channel c
-        cross join lateral (select _situation -> 'overrides' -> c.channel as override) o
-    ) w
+                when not w.wanted then w.off
+                when not w.available then '["off", "no_provider"]'::jsonb
+                when w.channel = 'email' and _situation ? 'no_address' then '["off", "no_address"]'::jsonb
+                when w.channel = 'email' and _situation ? 'suppressed' then '["off", "suppressed"]'::jsonb
+                when w.channel = any (_type.mandatory_channels) then '["on", "mandatory"]'::jsonb
+                when w.override is null then '["on", "default"]'::jsonb
+                else jsonb_build_array('on', 'preference', w.override -> 1)
+            end
+        )
+        from (
+            select
+                c.channel,
+                c.available,
+                o.override,
+                c.channel = any (_type.mandatory_channels)
+                    or coalesce((o.override -> 0)::boolean, c.channel = any (_type.default_channels)) as wanted,
+                case
+                    when o.override is null then '["off", "default"]'::jsonb
+                    else jsonb_build_array('off', 'preference', o.override -> 1)
+                end as off
+            from tocsin.channel c
+            cross join lateral (select _situation -> 'overrides' -> c.channel as override) o
+        ) w
+    );
+end
 $$;
 
 -- The situation of each of several people for one event type; unknown people are left out.

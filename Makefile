@@ -1,0 +1,102 @@
+# `make` lists what there is. Needs Python 3.11 or newer and make, nothing else.
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --quiet --disable-pip-version-check --no-input
+COMPILE := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --no-header pyproject.toml
+RUNTIME_LOCK := --extra up --group build
+DEV_LOCK := --all-extras --group dev --constraint requirements.lock
+
+# An environment whose making was cut off has no pip yet.
+ENSURE_PIP = @$(PY) -m pip --version > /dev/null 2>&1 || $(PY) -m ensurepip --default-pip > /dev/null
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help up dev seed reset test lint types contract lock-check check format lock schema clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
+
+up: $(VENV)/.runtime ## run it all on http://127.0.0.1:8000, with its own PostgreSQL and mailbox
+	@exec env TOCSIN_MAKE_PID=$$PPID $(PY) -m tocsin up
+
+dev: up ## the same as `make up`
+
+seed: $(VENV)/.runtime ## add demo people and notifications to the running `make up`
+	@exec $(PY) -m tocsin seed
+
+reset: $(VENV)/.runtime ## forget what `make up` stored: database, mails, secrets
+	@exec $(PY) -m tocsin.reset
+
+test: $(VENV)/.dev ## the whole suite; ARGS="-k badge" picks some
+	@exec $(PY) -m pytest $(ARGS)
+
+lint: $(VENV)/.dev ## style
+	@$(PY) -m ruff check
+	@$(PY) -m ruff format --check
+
+types: $(VENV)/.dev ## strict types
+	@exec $(PY) -m mypy
+
+contract: $(VENV)/.dev ## each file imports only downward
+	@exec $(VENV)/bin/lint-imports --no-logo
+
+lock-check: $(VENV)/.dev ## the lock files hold what pyproject.toml asks for
+	@mkdir -p build
+	@cp requirements.lock build/runtime.lock && cp requirements-dev.lock build/dev.lock
+	@$(COMPILE) $(RUNTIME_LOCK) --output-file build/runtime.lock
+	@$(COMPILE) $(DEV_LOCK) --output-file build/dev.lock
+	@diff requirements.lock build/runtime.lock && diff requirements-dev.lock build/dev.lock \
+		|| { echo "The lock files are behind pyproject.toml: make lock, and commit them." >&2; exit 1; }
+
+check: lint types contract lock-check test ## all that CI runs
+
+format: $(VENV)/.dev ## rewrite the code in its style
+	@$(PY) -m ruff check --fix
+	@$(PY) -m ruff format
+
+lock: $(VENV)/.dev ## write the lock files anew; UPGRADE=--upgrade takes newer versions
+	@$(COMPILE) $(RUNTIME_LOCK) $(UPGRADE) --output-file requirements.lock
+	@$(COMPILE) $(DEV_LOCK) $(UPGRADE) --output-file requirements-dev.lock
+
+schema: $(VENV)/.dev ## write tocsin/sql/schema.sql anew from the migrations
+	@exec $(PY) -m tests.schema
+
+clean: ## remove the environment and all caches; the data of `make up` stays
+	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp file for each lock, so that a second run installs nothing. The development lock holds the
+# runtime one too, in the same versions (--constraint above), so it counts for both.
+
+$(VENV)/.runtime: requirements.lock pyproject.toml | $(PY)
+	@echo "Installing into $(VENV), about 30 s ..."
+	$(ENSURE_PIP)
+	@$(PIP) install --require-hashes --no-deps -r requirements.lock
+	@$(PIP) install --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock requirements.lock pyproject.toml | $(PY)
+	@echo "Installing into $(VENV), with the development tools, about 45 s ..."
+	$(ENSURE_PIP)
+	@$(PIP) install --require-hashes --no-deps -r requirements-dev.lock
+	@$(PIP) install --no-build-isolation --no-deps --editable .
+	@touch $(VENV)/.runtime $@
+
+# python3 comes first: it is what this machine calls Python, if it is new enough.
+$(PY):
+	@found=; bare=; \
+	for name in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
+		$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null || continue; \
+		$$name -c 'import ensurepip, venv' 2> /dev/null || { bare=$$name; continue; }; \
+		found=$$name; break; \
+	done; \
+	if [ -n "$$found" ]; then \
+		rm -rf $(VENV) && $$found -m venv $(VENV); \
+	elif [ -n "$$bare" ]; then \
+		echo "$$bare can't make a virtual environment: install its venv package (Debian, Ubuntu: apt install python3-venv)." >&2; exit 1; \
+	else \
+		echo "Tocsin needs Python 3.11 or newer: install one, or name it with make PYTHON=/path/to/python3." >&2; exit 1; \
+	fi

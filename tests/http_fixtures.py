@@ -1,0 +1,122 @@
+"""The HTTP app over a real, empty database: `from http_fixtures import *`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import jwt
+import psycopg
+import pytest
+import pytest_asyncio
+from litestar import Litestar
+
+from tocsin.client import notify
+from tocsin.engine.badge import BadgeHub
+from tocsin.engine.links import Links
+from tocsin.engine.store.api_key import create_api_key
+from tocsin.engine.store.database import Database
+from tocsin.http.app import create_app
+from tocsin.settings import Settings
+
+SECRET = "the secret of these tests, 32 bytes and more"
+URL = "https://notify.test"
+KEY = b"k" * 32
+LINKS = Links(URL, KEY)
+
+Db = psycopg.Connection[Any]
+Tell = Callable[..., int]
+
+
+def token(sub: str = "alice", *, ttl: float = 600, key: str = SECRET, **claims: Any) -> str:
+    """A JWT as the host app makes it."""
+    payload = {"sub": sub, "exp": int(time.time() + ttl), **claims}
+    algorithm = payload.pop("algorithm", "HS256")
+    return jwt.encode(payload, key, algorithm=algorithm)
+
+
+def bearer(credentials: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {credentials}"}
+
+
+@pytest.fixture
+def settings() -> Settings:
+    """What the app under test is told."""
+    return Settings(jwt_secret=SECRET, jwt_algorithms=("HS256",), public_url=URL)
+
+
+@pytest_asyncio.fixture
+async def database(dsn: str) -> AsyncIterator[Database]:
+    """The app's pool."""
+    pool = Database(dsn, max_size=6)
+    await pool.open()
+    yield pool
+    await pool.close()
+
+
+@pytest_asyncio.fixture
+async def app(settings: Settings, database: Database) -> AsyncIterator[Litestar]:
+    """The app, with its hub at work."""
+    hub = BadgeHub(database)
+    await hub.start()
+    yield create_app(settings, database, hub, link_key=KEY)
+    await hub.stop()
+
+
+@pytest_asyncio.fixture
+async def anyone(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
+    """Somebody without credentials."""
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=URL) as client:
+        yield client
+
+
+@pytest_asyncio.fixture
+async def alice(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
+    """A person, signed in."""
+    transport = httpx.ASGITransport(app)
+    headers = bearer(token("alice"))
+    async with httpx.AsyncClient(transport=transport, base_url=URL, headers=headers) as client:
+        yield client
+
+
+@pytest_asyncio.fixture
+async def bob(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
+    """Another one."""
+    transport = httpx.ASGITransport(app)
+    headers = bearer(token("bob"))
+    async with httpx.AsyncClient(transport=transport, base_url=URL, headers=headers) as client:
+        yield client
+
+
+@pytest_asyncio.fixture
+async def machine(app: Litestar, database: Database) -> AsyncIterator[httpx.AsyncClient]:
+    """An app with a key."""
+    _, key = await create_api_key(database, "tests")
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url=URL, headers=bearer(key)) as client:
+        yield client
+
+
+@pytest.fixture
+def people(db: Db) -> None:
+    """Alice, Bob and Carol."""
+    for name in ("alice", "bob", "carol"):
+        db.execute("select tocsin.upsert_recipient(%s, %s)", (name, f"{name}@example.com"))
+
+
+@pytest.fixture
+def tell(db: Db, people: None) -> Tell:
+    """Tells Alice (or `recipient`) something; answers the notification's id."""
+
+    def _tell(recipient: str = "alice", **named: Any) -> int:
+        arguments = {"event_type": "forum.new_reply", "title": "New reply", **named}
+        event_id = notify(db, recipient=recipient, **arguments)
+        row = db.execute(
+            "select notification_id from tocsin.notification where event_id = %s", (event_id,)
+        ).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    return _tell

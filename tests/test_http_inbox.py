@@ -1,0 +1,297 @@
+"""A person's inbox over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from http_fixtures import *  # noqa: F403 - fixtures
+from http_fixtures import Db, Tell
+
+from tocsin.client import notify
+
+INBOX = "/api/notifications/"
+
+
+async def ids(client: httpx.AsyncClient, **query: Any) -> list[int]:
+    answer = await client.get(INBOX, params=query)
+    assert answer.status_code == 200, answer.text
+    return [each["id"] for each in answer.json()["results"]]
+
+
+async def count(client: httpx.AsyncClient) -> int:
+    answer = await client.get(f"{INBOX}unread-count/")
+    assert answer.status_code == 200
+    return int(answer.json()["count"])
+
+
+async def test_a_valid_token_of_nobody_yet_reads_an_empty_inbox(alice: httpx.AsyncClient) -> None:
+    listed = (await alice.get(INBOX)).json()
+    assert listed["results"] == []
+    assert (listed["next"], listed["previous"]) == (None, None)
+    assert await count(alice) == 0
+    assert (await alice.post(f"{INBOX}mark-all-read/", json={"as_of": listed["as_of"]})).json() == {"marked": 0}
+
+
+async def test_a_notification_reads_as_it_was_told(alice: httpx.AsyncClient, tell: Tell) -> None:
+    id_ = tell(
+        body="Monday.", action_url="/forums/7", metadata={"thread_id": 7}, initiator="bob", body_html="<b>Monday.</b>"
+    )
+    found = (await alice.get(f"{INBOX}{id_}/")).json()
+    assert list(found) == [
+        "id", "event_id", "event_type", "category", "title", "body", "body_html", "action_url", "metadata",
+        "initiator", "read", "read_at", "created_at",
+    ]  # fmt: skip
+    assert found["category"] == "forum"
+    assert found["metadata"] == {"thread_id": 7}
+    assert (found["read"], found["read_at"]) == (False, None)
+    assert found["created_at"].endswith("Z")
+    assert (await alice.get(INBOX)).json()["results"] == [found]
+
+
+async def test_body_html_comes_sanitised(alice: httpx.AsyncClient, tell: Tell) -> None:
+    id_ = tell(body_html='<b onclick="x()">hi</b><script>x()</script><a href="javascript:x()">y</a><img src=x>')
+    for found in ((await alice.get(f"{INBOX}{id_}/")).json(), (await alice.get(INBOX)).json()["results"][0]):
+        assert found["body_html"] == '<b>hi</b><a rel="noopener noreferrer">y</a>'
+
+
+async def test_pages_lead_through_all_and_back(alice: httpx.AsyncClient, tell: Tell) -> None:
+    told = [tell() for _ in range(7)]
+    seen, pages = [], []
+    url: str | None = f"{INBOX}?limit=3"
+    while url:
+        page = (await alice.get(url)).json()
+        pages.append([each["id"] for each in page["results"]])
+        seen += pages[-1]
+        previous, url = page["previous"], page["next"]
+    assert seen == told[::-1]
+    assert [len(each) for each in pages] == [3, 3, 1]
+    back = (await alice.get(previous)).json()
+    assert [each["id"] for each in back["results"]] == pages[1]
+    first = (await alice.get(back["previous"])).json()
+    assert [each["id"] for each in first["results"]] == pages[0]
+    assert first["previous"] is None
+    assert [each["id"] for each in (await alice.get(first["next"])).json()["results"]] == pages[1]
+
+
+async def test_ties_in_time_neither_repeat_nor_vanish(alice: httpx.AsyncClient, tell: Tell, db: Db) -> None:
+    told = [tell() for _ in range(9)]
+    db.execute("update tocsin.notification set created_at = '2026-01-01 12:00:00.5+02'")
+    seen = []
+    url: str | None = f"{INBOX}?limit=2"
+    while url:
+        page = (await alice.get(url)).json()
+        seen += [each["id"] for each in page["results"]]
+        url = page["next"]
+    assert seen == told[::-1]
+    assert page["results"][0]["created_at"] == "2026-01-01T10:00:00.500000Z"
+
+
+async def test_pages_stay_put_while_new_ones_arrive(alice: httpx.AsyncClient, tell: Tell) -> None:
+    told = [tell() for _ in range(4)]
+    first = (await alice.get(f"{INBOX}?limit=2")).json()
+    newer = [tell() for _ in range(3)]
+    assert [e["id"] for e in (await alice.get(first["next"])).json()["results"]] == told[1::-1]
+    refreshed = (await alice.get((await alice.get(first["next"])).json()["previous"])).json()
+    assert [e["id"] for e in refreshed["results"]] == told[:1:-1]
+    assert [e["id"] for e in (await alice.get(refreshed["previous"])).json()["results"]] == newer[1::-1]
+
+
+async def test_filters_and_their_links(alice: httpx.AsyncClient, tell: Tell) -> None:
+    replies = [tell() for _ in range(3)]
+    mention = tell(event_type="forum.mention")
+    billing = tell(event_type="billing.invoice_issued")
+    await alice.patch(f"{INBOX}{replies[0]}/read/")
+    assert await ids(alice, read="true") == [replies[0]]
+    assert await ids(alice, read="false", category="forum") == [mention, *replies[:0:-1]]
+    assert await ids(alice, event_type="billing.invoice_issued") == [billing]
+    page = (await alice.get(INBOX, params={"read": "false", "category": "forum", "limit": 1})).json()
+    assert [e["id"] for e in (await alice.get(page["next"])).json()["results"]] == [replies[2]]
+    assert page["next"].startswith("https://notify.test/api/notifications/?limit=1&read=false&category=forum&cursor=")
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("limit=0", "limit"),
+        ("limit=101", "limit"),
+        ("limit=many", "limit"),
+        ("cursor=zzz", "cursor"),
+        ("cursor=bzk5OTk5OTk5OTk5OTk5OTk5LjE", "cursor"),
+        ("cursor=%F0", "query"),
+        ("read=maybe", "read"),
+        ("event_type=forum.new_repyl", "event_type"),
+        ("category=foru", "category"),
+        ("category=%00", "category"),
+        ("unread=true", "unread"),
+        ("limit=1&limit=2", "limit"),
+    ],
+)
+async def test_a_wrong_query_names_its_field_and_the_cure(
+    alice: httpx.AsyncClient, query: str, field: str
+) -> None:
+    answer = await alice.get(f"{INBOX}?{query}")
+    assert answer.status_code == 422, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["errors"][0]["field"] == field
+    assert answer.json()["errors"][0]["message"]
+
+
+async def test_reading_and_unreading_move_the_badge(alice: httpx.AsyncClient, tell: Tell) -> None:
+    id_ = tell()
+    assert await count(alice) == 1
+    read = (await alice.patch(f"{INBOX}{id_}/read/")).json()
+    assert read["read"] is True
+    assert read["read_at"].endswith("Z")
+    assert await count(alice) == 0
+    again = (await alice.patch(f"{INBOX}{id_}/read", json={"read": True})).json()
+    assert again["read_at"] == read["read_at"]
+    unread = (await alice.patch(f"{INBOX}{id_}/read/", json={"read": False})).json()
+    assert (unread["read"], unread["read_at"]) == (False, None)
+    assert await count(alice) == 1
+
+
+async def test_an_archived_one_leaves_list_and_badge(alice: httpx.AsyncClient, tell: Tell) -> None:
+    id_ = tell()
+    for _ in range(2):
+        answer = await alice.delete(f"{INBOX}{id_}/")
+        assert (answer.status_code, answer.content) == (204, b"")
+    assert await ids(alice) == []
+    assert await count(alice) == 0
+    assert (await alice.get(f"{INBOX}{id_}/")).status_code == 200
+
+
+async def test_mark_all_marks_what_the_list_could_show(alice: httpx.AsyncClient, tell: Tell) -> None:
+    tell()
+    tell(event_type="billing.invoice_issued")
+    as_of = (await alice.get(INBOX)).json()["as_of"]
+    late = tell()
+    assert (await alice.post(f"{INBOX}mark-all-read/", json={"category": "billing"})).json() == {"marked": 1}
+    assert (await alice.post(f"{INBOX}mark-all-read/", json={"as_of": as_of})).json() == {"marked": 1}
+    assert await ids(alice, read="false") == [late]
+    assert (await alice.post(f"{INBOX}mark-all-read/")).json() == {"marked": 1}
+    assert await count(alice) == 0
+
+
+async def test_mark_all_leaves_what_commits_after_the_list(
+    alice: httpx.AsyncClient, dsn: str, people: None
+) -> None:
+    with psycopg.connect(dsn) as other:
+        notify(other, recipient="alice", event_type="forum.new_reply", title="late")
+        as_of = (await alice.get(INBOX)).json()["as_of"]
+        other.commit()
+    assert (await alice.post(f"{INBOX}mark-all-read/", json={"as_of": as_of})).json() == {"marked": 0}
+    assert await count(alice) == 1
+
+
+@pytest.mark.parametrize("as_of", ["zzz", "MTox", "OToxOg", "MTo5OjU6", "MTo5OjgsMw", "x" * 30_000])
+async def test_a_wrong_as_of_is_refused(alice: httpx.AsyncClient, as_of: str) -> None:
+    answer = await alice.post(f"{INBOX}mark-all-read/", json={"as_of": as_of})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == "as_of"
+
+
+async def test_one_with_the_inbox_off_is_found_by_id_only(alice: httpx.AsyncClient, tell: Tell) -> None:
+    await alice.patch("/api/notification-preferences/", json={"overrides": {"*": {"in_app": False}}})
+    id_ = tell(action_url="/x")
+    assert await ids(alice) == []
+    assert await count(alice) == 0
+    assert (await alice.get(f"{INBOX}{id_}/")).status_code == 200
+    assert (await alice.get(f"{INBOX}{id_}/open/")).status_code == 303
+    why = (await alice.get(f"{INBOX}{id_}/why/")).json()["channels"]
+    assert why[0]["sentence"] == "You turned the inbox off for everything."
+
+
+async def test_open_marks_read_and_leads_there(alice: httpx.AsyncClient, tell: Tell) -> None:
+    path, absolute = tell(action_url="/forums/7?a=1#ü"), tell(action_url="https://example.com/x%20y")
+    answer = await alice.get(f"{INBOX}{path}/open/")
+    assert (answer.status_code, answer.headers["location"]) == (
+        303,
+        "https://notify.test/forums/7?a=1#%C3%BC",
+    )
+    answer = await alice.get(f"{INBOX}{absolute}/open")
+    assert answer.headers["location"] == "https://example.com/x%20y"
+    assert (await alice.get(f"{INBOX}{tell()}/open/")).status_code == 204
+    assert await count(alice) == 0
+
+
+PERSONAL = [
+    ("GET", ""),
+    ("PATCH", "read/"),
+    ("DELETE", ""),
+    ("GET", "open/"),
+    ("GET", "why/"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), PERSONAL)
+async def test_another_persons_is_not_found(
+    bob: httpx.AsyncClient, alice: httpx.AsyncClient, tell: Tell, db: Db, method: str, path: str
+) -> None:
+    id_ = tell(action_url="/secret")
+    theirs = await bob.request(method, f"{INBOX}{id_}/{path}")
+    nobodys = await bob.request(method, f"{INBOX}{id_ + 1}/{path}")
+    assert theirs.status_code == nobodys.status_code == 404
+    assert theirs.content == nobodys.content
+    assert await count(alice) == 1
+    assert await ids(alice) == [id_]
+
+
+@pytest.mark.parametrize("id_", ["0", "-1", "9223372036854775808", "99999999999999999999999", "abc", "1.5", "%00"])
+@pytest.mark.parametrize(("method", "path"), PERSONAL)
+async def test_an_impossible_id_is_not_found(
+    alice: httpx.AsyncClient, id_: str, method: str, path: str
+) -> None:
+    assert (await alice.request(method, f"{INBOX}{id_}/{path}")).status_code == 404
+
+
+async def test_lists_counts_and_mark_all_are_ones_own(
+    alice: httpx.AsyncClient, bob: httpx.AsyncClient, tell: Tell
+) -> None:
+    tell()
+    assert await ids(bob) == []
+    assert await count(bob) == 0
+    assert (await bob.post(f"{INBOX}mark-all-read/")).json() == {"marked": 0}
+    assert await count(alice) == 1
+
+
+async def test_a_cancelled_one_leaves_list_and_badge(
+    alice: httpx.AsyncClient, machine: httpx.AsyncClient, tell: Tell
+) -> None:
+    found = (await alice.get(f"{INBOX}{tell()}/")).json()
+    answer = await machine.post(f"/api/events/{found['event_id']}/cancel/")
+    assert answer.json() == {"cancelled": 1}
+    assert await ids(alice) == []
+    assert await count(alice) == 0
+
+
+async def test_a_row_held_by_an_app_is_a_conflict_to_try_again(
+    alice: httpx.AsyncClient, tell: Tell, dsn: str
+) -> None:
+    id_ = tell()
+    with psycopg.connect(dsn) as other:
+        other.execute("select from tocsin.notification for update")
+        answer = await alice.patch(f"{INBOX}{id_}/read/")
+        assert answer.status_code == 409
+        assert answer.headers["retry-after"] == "1"
+    assert (await alice.patch(f"{INBOX}{id_}/read/")).status_code == 200
+
+
+async def test_counts_agree_under_concurrent_reads(alice: httpx.AsyncClient, tell: Tell, dsn: str) -> None:
+    told = [tell() for _ in range(10)]
+
+    def more() -> None:
+        with psycopg.connect(dsn, autocommit=True) as other:
+            for _ in range(20):
+                notify(other, recipient="alice", event_type="forum.new_reply", title="more")
+
+    writer = threading.Thread(target=more)
+    writer.start()
+    await asyncio.gather(*(alice.patch(f"{INBOX}{id_}/read/") for id_ in told + told))
+    await asyncio.to_thread(writer.join)
+    assert await count(alice) == 20
+    assert len(await ids(alice, read="false", limit=100)) == 20

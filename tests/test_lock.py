@@ -1,0 +1,54 @@
+"""The lock files pin everything by hash, and say nothing of where it came from."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+RUNTIME, DEVELOPMENT = ROOT / "requirements.lock", ROOT / "requirements-dev.lock"
+LOCKS = [RUNTIME, DEVELOPMENT]
+
+
+def pins(lock: Path) -> dict[str, str]:
+    return dict(re.findall(r"^([a-z0-9._-]+)==(\S+)", lock.read_text(), re.MULTILINE))
+
+
+def named(requirements: list[str | dict[str, str]]) -> set[str]:
+    texts = (requirement for requirement in requirements if isinstance(requirement, str))
+    return {re.split(r"[\[<>=;]", text)[0].strip() for text in texts}
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
+def test_no_lock_holds_an_address(lock: Path) -> None:
+    text = lock.read_text()
+
+    assert not re.search(r"://|--(extra-)?index-url|--find-links|@ *file|\bgit\+", text)
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
+def test_every_pin_has_its_hashes(lock: Path) -> None:
+    entries = re.split(r"^(?=[a-z0-9])", lock.read_text(), flags=re.MULTILINE)[1:]
+
+    assert len(entries) == len(pins(lock)) > 10
+    assert [entry for entry in entries if "--hash=sha256:" not in entry] == []
+
+
+def test_both_locks_pin_the_same_versions() -> None:
+    development = pins(DEVELOPMENT)
+
+    assert {name: development.get(name) for name in pins(RUNTIME)} == pins(RUNTIME)
+
+
+def test_the_locks_hold_what_the_project_asks_for() -> None:
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project, groups = pyproject["project"], pyproject["dependency-groups"]
+    runtime = named(
+        project["dependencies"] + project["optional-dependencies"]["up"] + groups["build"]
+    )
+
+    assert runtime <= pins(RUNTIME).keys()
+    assert runtime | named(groups["dev"]) <= pins(DEVELOPMENT).keys()

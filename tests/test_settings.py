@@ -1,0 +1,223 @@
+"""TOCSIN_… settings: read once, and a wrong one stops the start with one line that names it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from tocsin.settings import Settings, SettingsError, SmtpServer, read_settings
+
+SECRET = "0123456789abcdef0123456789abcdef"
+KEY = generate_private_key(SECP256R1())
+PEM = KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+PRIVATE_PEM = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def read(**values: str) -> Settings:
+    return read_settings({f"TOCSIN_{name}": value for name, value in values.items()})
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    settings = read()
+
+    assert (settings.host, settings.port, settings.data_dir) == ("127.0.0.1", 8000, Path(".tocsin"))
+    assert settings.email_from == "notifications@localhost"
+    assert settings.jwt_algorithms == ()
+    assert settings.unknown == ()
+
+
+def test_an_empty_value_is_no_value() -> None:
+    assert read(PORT="", PUBLIC_URL=" ", JWT_SECRET="") == read()
+
+
+WRONG = [
+    ("PORT", "0"),
+    ("PORT", "65536"),
+    ("PORT", "http"),
+    ("PORT", "-1"),
+    ("PORT", "١"),
+    ("HOST", "http://localhost"),
+    ("DATA_DIR", __file__),
+    ("DATABASE_URL", "mysql://root@localhost/app"),
+    ("DATABASE_URL", "postgresql://u:p%@h/d"),
+    ("DATABASE_URL", "host=localhost nonsense"),
+    ("PUBLIC_URL", "notify.example.com"),
+    ("PUBLIC_URL", "/notify"),
+    ("PUBLIC_URL", "ftp://example.com"),
+    ("PUBLIC_URL", "https://example.com/?a=1"),
+    ("PUBLIC_URL", "https://user@example.com"),
+    ("PUBLIC_URL", "https://example.com:99999"),
+    ("EMAIL_FROM", "nobody"),
+    ("EMAIL_FROM", "a@b\nBcc: c@d"),
+    ("SMTP_URL", "mail.example.com"),
+    ("SMTP_URL", "smtp://"),
+    ("SMTP_URL", "smtp://host:0"),
+    ("SMTP_URL", "smtp://host:x"),
+    ("SMTP_URL", "smtp://[host"),
+    ("SMTP_URL", "smtp://a/b@host"),
+    ("SMTP_URL", "smtp://host?starttls=maybe"),
+    ("SMTP_URL", "smtp://host?startls=always"),
+    ("SMTP_URL", "smtps://host?starttls=always"),
+    ("SMTP_URL", "smtp://u:a%0d%0ab@host"),
+    ("RETENTION_DAYS", "0"),
+    ("RETENTION_DAYS", "ninety"),
+    ("METRICS_PUBLIC", "perhaps"),
+    ("LOG_LEVEL", "LOUD"),
+    ("LOG_FORMAT", "xml"),
+    ("CA_FILE", "/nowhere/ca.pem"),
+    ("CA_FILE", __file__),
+    ("JWT_SECRET", "short"),
+    ("JWT_SECRET", "/run/secrets/a-file-that-is-not-there"),
+    ("JWT_PUBLIC_KEY", "/nowhere/key.pem"),
+    ("JWT_PUBLIC_KEY", "-----BEGIN PUBLIC KEY-----\nbm8=\n-----END PUBLIC KEY-----"),
+    ("JWT_PUBLIC_KEY", PRIVATE_PEM),
+    ("JWKS_URL", "login.example.com"),
+    ("JWT_ALGORITHMS", "none"),
+    ("JWT_ALGORITHMS", "HS256,None"),
+    ("JWT_ALGORITHMS", "HS256 RS256"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_a_wrong_setting_is_named_in_one_line(name: str, value: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read(**{name: value})
+
+    line = str(caught.value)
+    assert line.startswith(f"TOCSIN_{name}")
+    assert "\n" not in line
+    assert len(line) < 200
+
+
+@pytest.mark.parametrize(
+    ("url", "server"),
+    [
+        ("smtp://localhost", SmtpServer(host="localhost", port=25)),
+        ("smtp://mail.example.com:587/", SmtpServer(host="mail.example.com", port=587)),
+        (
+            "smtps://bob%40example.com:p%3A%2F%20@mail.example.com",
+            SmtpServer(
+                host="mail.example.com",
+                port=465,
+                username="bob@example.com",
+                password="p:/ ",
+                tls=True,
+                starttls="never",
+            ),
+        ),
+        ("smtp://[::1]:2525?starttls=always", SmtpServer(host="::1", port=2525, starttls="always")),
+        ("smtp://h?starttls=never", SmtpServer(host="h", port=25, starttls="never")),
+    ],
+)
+def test_an_smtp_url_is_parsed(url: str, server: SmtpServer) -> None:
+    assert read(SMTP_URL=url).smtp == server
+
+
+@pytest.mark.parametrize(
+    ("url", "kept", "sender"),
+    [
+        (
+            "https://notify.example.com/",
+            "https://notify.example.com",
+            "notifications@notify.example.com",
+        ),
+        ("http://example.com:8080/n/", "http://example.com:8080/n", "notifications@example.com"),
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000", "notifications@localhost"),
+        ("http://[::1]:8000", "http://[::1]:8000", "notifications@localhost"),
+    ],
+)
+def test_the_public_url_loses_its_last_slash_and_names_the_sender(
+    url: str, kept: str, sender: str
+) -> None:
+    settings = read(PUBLIC_URL=url)
+
+    assert (settings.public_url, settings.email_from) == (kept, sender)
+
+
+@pytest.mark.parametrize(
+    "sender", ["a@example.com", "Example <a@example.com>", '"A, B" <a@example.com>']
+)
+def test_a_sender_may_have_a_name(sender: str) -> None:
+    assert read(EMAIL_FROM=sender).email_from == sender
+
+
+@pytest.mark.parametrize(
+    ("key", "algorithms"),
+    [
+        ({"JWT_SECRET": SECRET}, ("HS256",)),
+        ({"JWT_PUBLIC_KEY": PEM}, ("RS256", "ES256")),
+        ({"JWKS_URL": "https://login.example.com/jwks.json"}, ("RS256", "ES256")),
+        ({"JWT_SECRET": SECRET, "JWT_ALGORITHMS": "HS512, HS256"}, ("HS512", "HS256")),
+        ({"JWT_PUBLIC_KEY": PEM, "JWT_ALGORITHMS": "ES384"}, ("ES384",)),
+    ],
+)
+def test_the_algorithms_follow_from_the_key(
+    key: dict[str, str], algorithms: tuple[str, ...]
+) -> None:
+    assert read(**key).jwt_algorithms == algorithms
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        {"JWT_PUBLIC_KEY": PEM, "JWT_ALGORITHMS": "HS256"},
+        {"JWKS_URL": "https://login.example.com/jwks.json", "JWT_ALGORITHMS": "ES256,HS256"},
+        {"JWT_SECRET": SECRET, "JWT_ALGORITHMS": "RS256"},
+    ],
+)
+def test_a_key_is_never_used_with_another_kinds_algorithm(key: dict[str, str]) -> None:
+    with pytest.raises(SettingsError, match="TOCSIN_JWT_ALGORITHMS"):
+        read(**key)
+
+
+def test_two_kinds_of_key_are_refused() -> None:
+    with pytest.raises(SettingsError, match="TOCSIN_JWKS_URL and TOCSIN_JWT_SECRET"):
+        read(JWT_SECRET=SECRET, JWKS_URL="https://login.example.com/jwks.json")
+
+
+def test_a_key_is_a_path_or_the_content_itself(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(SECRET + "\n")
+    (tmp_path / "key.pem").write_text(PEM)
+
+    assert read(JWT_SECRET=str(tmp_path / "secret")).jwt_secret == SECRET
+    assert read(JWT_SECRET=SECRET).jwt_secret == SECRET
+    by_path, by_content = read(JWT_PUBLIC_KEY=str(tmp_path / "key.pem")), read(JWT_PUBLIC_KEY=PEM)
+    assert by_path.jwt_public_key == by_content.jwt_public_key == PEM.strip()
+    assert read(JWT_PUBLIC_KEY=PEM.strip().replace("\n", "\\n")) == by_content
+
+
+def test_an_unknown_variable_is_returned_to_be_warned_of() -> None:
+    assert read(PROT="8000", PARENT_FD="3", DERIVED="", SMTP="x").unknown == (
+        "TOCSIN_DERIVED",
+        "TOCSIN_PROT",
+        "TOCSIN_SMTP",
+    )
+
+
+def test_no_secret_is_shown() -> None:
+    shown = repr(
+        read(
+            JWT_SECRET=SECRET,
+            SMTP_URL="smtp://bob:hunter2@mail.example.com",
+            DATABASE_URL="postgresql://bob:hunter2@localhost/app",
+        )
+    )
+
+    assert SECRET not in shown
+    assert "hunter2" not in shown
+    assert "mail.example.com" in shown
+
+
+def test_a_wrong_database_url_does_not_show_its_password() -> None:
+    with pytest.raises(SettingsError) as caught:
+        read(DATABASE_URL="postgresql://bob:hunter2%@localhost/app")
+
+    assert "hunter2" not in str(caught.value)

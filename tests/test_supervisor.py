@@ -1,0 +1,518 @@
+"""`tocsin up`: everything starts, dies, comes back and stops together, in one process tree."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import pytest_asyncio
+
+from tocsin.beside import AlreadyUp, beside, only_one, who_is_up
+from tocsin.lifeline import parent_gone
+from tocsin.mailbox import read_mails
+from tocsin.postgres_cluster import remove_cluster
+from tocsin.postgres_process import gone
+from tocsin.reset import reset
+from tocsin.settings import Settings, read_settings
+from tocsin.supervisor import Child, Command, Lifeline
+
+WAIT_SECONDS = 15.0
+
+OBEDIENT = """
+import os, signal, sys, time
+from tocsin.lifeline import parent_fd, stop_with_parent
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+stop_with_parent(parent_fd())
+print("working", os.getpid(), flush=True)
+time.sleep(60)
+"""
+STUBBORN = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("deaf", os.getpid(), flush=True)
+time.sleep(60)
+"""
+HTTP = """
+import http.server, os, signal, sys
+from tocsin.lifeline import parent_fd, stop_with_parent
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+stop_with_parent(parent_fd())
+class Ready(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers()
+    def log_message(self, *_): pass
+server = http.server.HTTPServer((os.environ["TOCSIN_HOST"], int(os.environ["TOCSIN_PORT"])), Ready)
+print("serving", os.getpid(), flush=True)
+server.serve_forever()
+"""
+UP = """
+import asyncio, sys
+from tocsin.settings import read_settings
+from tocsin.supervisor import Command
+from tocsin.up import UpError, up
+http, worker = ([sys.executable, "-c", program] for program in sys.argv[1:])
+commands = [Command("http", http), Command("worker", worker)]
+steps = {"migrate": lambda dsn: print("migrated", dsn, flush=True), "seed": lambda dsn: print("seeded", flush=True)}
+try:
+    sys.exit(asyncio.run(up(read_settings(), commands=commands, **steps)))
+except UpError as error:
+    sys.exit(str(error))
+"""
+
+
+def python(name: str, program: str) -> Command:
+    return Command(name, [sys.executable, "-c", program])
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+class Family:
+    """Supervised children whose lines are kept."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.lifeline = Lifeline()
+        self.children: list[Child] = []
+        self.tasks: list[asyncio.Task[None]] = []
+
+    def start(self, command: Command, **environ: str) -> Child:
+        child = Child(command, os.environ | environ, self.lifeline, self.lines.append)
+        self.children.append(child)
+        self.tasks.append(asyncio.create_task(child.keep_running()))
+        return child
+
+    async def said(self, words: str) -> str:
+        await until(lambda: any(words in line for line in self.lines))
+        return next(line for line in self.lines if words in line)
+
+
+@pytest_asyncio.fixture
+async def family() -> AsyncIterator[Family]:
+    kept = Family()
+    yield kept
+    for child in kept.children:
+        child.kill()
+    await asyncio.gather(*kept.tasks)
+    kept.lifeline.close()
+
+
+async def test_a_child_is_heard_and_stops_when_told(family: Family) -> None:
+    child = family.start(python("worker", OBEDIENT))
+    await family.said("working")
+
+    await child.stop(2)
+
+    assert child.pid is None
+    assert len(family.lines) == 1
+
+
+async def test_a_child_that_dies_comes_back_and_says_why(family: Family) -> None:
+    child = family.start(python("worker", OBEDIENT))
+    first = int((await family.said("working")).split()[1])
+    family.lines.clear()
+
+    os.kill(first, signal.SIGKILL)
+
+    assert await family.said("was ended by SIGKILL; starting it again in 0.5 s")
+    await family.said("working")
+    assert child.pid not in (None, first)
+
+
+async def test_a_child_that_ends_at_once_is_started_ever_more_slowly(family: Family) -> None:
+    child = family.start(python("worker", "raise SystemExit(3)"))
+
+    await family.said("ended with exit code 3; starting it again in 1.0 s")
+    assert child.quick_ends == 2
+    async with asyncio.timeout(1):  # the pause before the next start does not delay the stop
+        await child.stop(2)
+        await family.tasks[0]
+
+
+async def test_a_program_that_is_not_there_is_an_ending_like_others(family: Family) -> None:
+    family.start(Command("worker", ["/nowhere/tocsin"]))
+
+    await family.said("can't be started (No such file or directory); starting it again")
+
+
+async def test_a_child_that_does_not_hear_is_killed(family: Family) -> None:
+    child = family.start(python("worker", STUBBORN))
+    pid = int((await family.said("deaf")).split()[1])
+
+    await child.stop(0.2)
+
+    assert gone(pid)
+    assert "did not stop within 0.2 s: killed" in family.lines
+
+
+async def test_what_a_child_leaves_behind_ends_with_it(family: Family) -> None:
+    program = "import subprocess, sys; print('left', subprocess.Popen([sys.executable, '-c', 'import time; "
+    program += "time.sleep(60)']).pid, flush=True)"
+    family.start(python("worker", program))
+
+    pid = int((await family.said("left")).split()[1])
+
+    await until(lambda: gone(pid))
+
+
+async def test_lines_come_out_whole_whatever_their_length(family: Family) -> None:
+    family.start(
+        python("worker", "import sys; sys.stdout.write('x' * 200_000 + chr(10) + 'no newline')")
+    )
+
+    await family.said("no newline")
+    assert sum(line.count("x") for line in family.lines if set(line) == {"x"}) == 200_000
+
+
+@pytest.fixture(scope="module")
+def up_data(server_folder: Path) -> Iterator[Path]:
+    base = server_folder / "up"
+    base.mkdir()
+    yield base / "data"
+    remove_cluster(base / "data")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class RunningUp:
+    """`tocsin up` as a process, with stubs for its children."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        worker: str = OBEDIENT,
+        http: str = HTTP,
+        argv: Sequence[str] = (),
+        **more: str,
+    ) -> None:
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("TOCSIN_", "MAKE", "MFLAGS"))
+        }
+        self.environ = (
+            kept | {"TOCSIN_DATA_DIR": str(data_dir), "TOCSIN_PORT": str(free_port())} | more
+        )
+        self.out = data_dir.with_suffix(".out")
+        with self.out.open("wb") as out:
+            self.process = subprocess.Popen(
+                argv or [sys.executable, "-c", UP, http, worker],
+                env=self.environ,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+                # A shell's background job, as this test may be, ignores Ctrl-C, and so would make.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+            )
+
+    @property
+    def text(self) -> str:
+        return self.out.read_text()
+
+    @property
+    def settings(self) -> Settings:
+        return read_settings(self.environ)
+
+    def pids(self, word: str) -> list[int]:
+        return [
+            int(line.rsplit(" ", 1)[1]) for line in self.text.splitlines() if f"| {word}" in line
+        ]
+
+    async def ready(self) -> None:
+        def both_are_heard() -> bool:
+            return (
+                "Tocsin is up" in self.text
+                and "http   | " in self.text
+                and "worker | " in self.text
+            )
+
+        await until(lambda: both_are_heard() or self.process.poll() is not None)
+        assert self.process.poll() is None, self.text
+
+    async def ended(self) -> int:
+        await until(lambda: self.process.poll() is not None)
+        return int(self.process.returncode)
+
+
+@pytest_asyncio.fixture
+async def run_up(up_data: Path) -> AsyncIterator[Callable[..., RunningUp]]:
+    runs: list[RunningUp] = []
+
+    def start(**options: Any) -> RunningUp:
+        runs.append(RunningUp(up_data, **options))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.process.kill()
+        run.process.wait()
+
+
+async def test_up_starts_everything_and_stops_it_all(
+    run_up: Callable[..., RunningUp], up_data: Path
+) -> None:
+    up = run_up()
+    await up.ready()
+    settings = beside(up.settings)
+
+    assert "seeded" in up.text
+    assert f"http://127.0.0.1:{settings.port}/schema" in up.text
+    assert settings.database_url is not None
+    with psycopg.connect(settings.database_url) as connection:
+        assert connection.execute("select 1").fetchone() == (1,)
+    assert settings.smtp is not None
+    await send_mail(settings.smtp.port)
+    assert len(read_mails(up_data / "mailbox")) == 1
+    assert (settings.jwt_algorithms, len(settings.jwt_secret or "")) == (("HS256",), 48)
+    assert stat.S_IMODE((up_data / "secrets.json").stat().st_mode) == 0o600
+    told = who_is_up(up_data)
+    assert told is not None
+    assert told.pid == up.process.pid
+
+    children = up.pids("working") + up.pids("serving")
+    began = time.monotonic()
+    up.process.send_signal(signal.SIGINT)
+    code = await up.ended()
+
+    assert code == 0, up.text
+    assert time.monotonic() - began < 2
+    assert up.text.endswith("Stopped.\n")
+    assert all(gone(pid) for pid in children)
+    after = beside(up.settings)
+    assert (after.database_url, after.smtp_url, after.jwt_secret) == (
+        None,
+        None,
+        settings.jwt_secret,
+    )
+
+
+async def send_mail(port: int) -> None:
+    import aiosmtplib
+
+    await aiosmtplib.send(
+        b"Subject: Hello\r\n\r\nHello\r\n",
+        sender="a@example.com",
+        recipients=["b@example.com"],
+        hostname="127.0.0.1",
+        port=port,
+    )
+
+
+async def test_a_second_up_says_where_the_first_one_is(
+    run_up: Callable[..., RunningUp], up_data: Path
+) -> None:
+    first = run_up()
+    await first.ready()
+    second = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", UP, HTTP, OBEDIENT, env=first.environ, stderr=asyncio.subprocess.PIPE
+    )
+
+    _, complaint = await second.communicate()
+
+    url = f"http://127.0.0.1:{first.settings.port}"
+    assert second.returncode == 1
+    assert complaint.decode().strip().count("\n") == 0
+    assert f"pid {first.process.pid}) at {url}" in complaint.decode()
+    with pytest.raises(AlreadyUp):
+        reset(up_data)
+
+
+async def test_a_port_in_use_is_named_before_anything_starts(tmp_path: Path) -> None:
+    with socket.socket() as squatter:
+        squatter.bind(("127.0.0.1", 0))
+        squatter.listen()
+        up = RunningUp(tmp_path / "data", TOCSIN_PORT=str(squatter.getsockname()[1]))
+
+        assert await up.ended() == 1
+
+    assert "TOCSIN_PORT" in up.text
+    assert up.text.strip().count("\n") == 0
+    assert not (tmp_path / "data" / "postgres").exists()
+
+
+async def test_kill_9_of_up_takes_everything_along_and_the_next_one_starts(
+    run_up: Callable[..., RunningUp], up_data: Path
+) -> None:
+    first = run_up()
+    await first.ready()
+    children = first.pids("working") + first.pids("serving")
+    postmaster = int((up_data / "postgres/data/postmaster.pid").read_text().splitlines()[0])
+
+    first.process.kill()
+    first.process.wait()
+    second = run_up()  # at once, as a person would
+    await second.ready()
+
+    await until(lambda: all(gone(pid) for pid in [*children, postmaster]))
+    assert len(children) == 2
+
+
+async def test_children_and_postgresql_that_die_come_back(
+    run_up: Callable[..., RunningUp], up_data: Path
+) -> None:
+    up = run_up()
+    await up.ready()
+    pid_file = up_data / "postgres/data/postmaster.pid"
+    dsn = beside(up.settings).database_url
+    assert dsn is not None
+
+    os.kill(up.pids("working")[0], signal.SIGKILL)
+    os.kill(int(pid_file.read_text().splitlines()[0]), signal.SIGQUIT)
+
+    await until(lambda: len(up.pids("working")) == 2)
+    await until(lambda: beside(up.settings).database_url == dsn)
+    up.process.send_signal(signal.SIGTERM)
+    assert await up.ended() == 0
+
+
+async def test_a_deaf_child_does_not_delay_the_stop_beyond_5_seconds(
+    run_up: Callable[..., RunningUp],
+) -> None:
+    up = run_up(worker=STUBBORN)
+    await up.ready()
+    began = time.monotonic()
+    up.process.send_signal(signal.SIGTERM)
+
+    assert await up.ended() == 0
+    assert time.monotonic() - began < 5
+    assert all(gone(pid) for pid in up.pids("deaf"))
+
+
+async def test_a_second_ctrl_c_does_not_wait(run_up: Callable[..., RunningUp]) -> None:
+    up = run_up(worker=STUBBORN)
+    await up.ready()
+    began = time.monotonic()
+    up.process.send_signal(signal.SIGINT)
+    while time.monotonic() - began < 1.5 and up.process.poll() is None:
+        await asyncio.sleep(0.4)
+        up.process.send_signal(signal.SIGINT)
+
+    assert await up.ended() == 0
+    assert time.monotonic() - began < 1.5
+    assert all(gone(pid) for pid in up.pids("deaf"))
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="make's state shows on Linux only"
+)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+async def test_a_signal_to_make_alone_reaches_up(
+    run_up: Callable[..., RunningUp], up_data: Path, number: signal.Signals
+) -> None:
+    makefile = up_data.with_name("Makefile")
+    makefile.write_text(
+        'up:\n\t@exec env TOCSIN_MAKE_PID=$$PPID "$$INTERPRETER" -c "$$UP" "$$HTTP" "$$WORKER"\n'
+    )
+    up = run_up(
+        argv=["make", "-f", str(makefile)],
+        INTERPRETER=sys.executable,
+        UP=UP,
+        HTTP=HTTP,
+        WORKER=OBEDIENT,
+    )
+    await up.ready()
+    children = up.pids("working") + up.pids("serving")
+
+    up.process.send_signal(number)
+
+    await up.ended()
+    await until(lambda: "Stopped." in up.text)
+    assert all(gone(pid) for pid in children)
+
+
+async def test_a_child_that_never_starts_ends_up_with_a_line(
+    run_up: Callable[..., RunningUp],
+) -> None:
+    up = run_up(http="import sys; sys.exit('TOCSIN_FOO is wrong')")
+
+    assert await up.ended() == 1
+    assert "http   | TOCSIN_FOO is wrong" in up.text
+    assert up.text.splitlines()[-1].startswith("http does not start")
+
+
+async def test_a_signal_during_the_start_stops_it_too(
+    run_up: Callable[..., RunningUp], up_data: Path
+) -> None:
+    up = run_up()
+    await until((up_data / "postgres/data/postmaster.pid").exists)
+    up.process.send_signal(signal.SIGTERM)
+
+    assert await up.ended() == 0
+    assert not (up_data / "postgres/data/postmaster.pid").exists()
+
+
+async def test_a_database_and_a_mail_server_of_ones_own_are_honoured(tmp_path: Path) -> None:
+    up = RunningUp(
+        tmp_path / "data",
+        worker="import os; print(os.environ['TOCSIN_SMTP_URL'], flush=True)\n" + OBEDIENT,
+        TOCSIN_DATABASE_URL="postgresql://app@db.example.com/app",
+        TOCSIN_SMTP_URL="smtp://mail.example.com",
+        TOCSIN_PUBLIC_URL="https://notify.example.com",
+    )
+    await up.ready()
+    up.process.send_signal(signal.SIGINT)
+    await up.ended()
+
+    assert "migrated postgresql://app@db.example.com/app" in up.text
+    assert "worker | smtp://mail.example.com" in up.text
+    assert "https://notify.example.com/schema" in up.text
+    assert "seeded" not in up.text
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {"secrets.json", "up.lock"}
+
+
+async def test_parent_gone_waits_for_the_parent() -> None:
+    line = Lifeline()
+    waiting = asyncio.create_task(parent_gone(os.dup(line.reading)))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+
+    line.close()
+
+    async with asyncio.timeout(1):
+        await waiting
+
+
+async def test_reset_forgets_what_was_stored_and_nothing_else(
+    run_up: Callable[..., RunningUp], up_data: Path
+) -> None:
+    up = run_up()
+    await up.ready()
+    (up_data / "mine.txt").write_text("keep")
+    up.process.send_signal(signal.SIGINT)
+    await up.ended()
+
+    reset(up_data)
+
+    assert {path.name for path in up_data.iterdir()} == {"mine.txt", "up.lock"}
+
+
+def test_the_lock_ends_with_its_holder_and_says_nothing_then(tmp_path: Path) -> None:
+    with only_one(tmp_path) as lock:
+        lock.write(json.dumps({"pid": 1, "url": "http://x"}).encode())
+        assert who_is_up(tmp_path) is not None
+        with pytest.raises(AlreadyUp, match="pid 1"), only_one(tmp_path):
+            pass
+
+    assert who_is_up(tmp_path) is None
+    with only_one(tmp_path):
+        pass

@@ -1,0 +1,216 @@
+"""Tocsin for Python apps: its SQL functions on the app's own psycopg connection, in the app's own transaction.
+
+Nothing here commits. With a `psycopg.Connection` a call answers; with an `AsyncConnection` it answers an awaitable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, overload
+
+import psycopg
+from psycopg.rows import tuple_row
+from psycopg.types.json import Jsonb
+
+Connection = psycopg.Connection[Any]
+AsyncConnection = psycopg.AsyncConnection[Any]
+Metadata = Mapping[str, Any]
+
+
+class NotifyError(Exception):
+    """Tocsin refused a call; the transaction it was made in can only be rolled back, to a savepoint or as a whole."""
+
+    def __init__(self, message: str, hint: str = "", argument: str | None = None) -> None:
+        super().__init__(f"{message}. {hint}" if hint else message)
+        self.message = message
+        self.hint = hint  # what to do about it
+        self.argument = argument  # which one is at fault
+
+
+class UnknownEventType(NotifyError):
+    """The catalogue has no such event type; the hint names the nearest ones."""
+
+
+class UnknownRecipient(NotifyError):
+    """Nobody is known by that id: `upsert_recipient` first."""
+
+
+class IdempotencyConflict(NotifyError):
+    """The key stands for other content already."""
+
+
+class InvalidArgument(NotifyError):
+    """An argument is wrong; the hint says what would be right."""
+
+
+_ERRORS = {
+    "TC001": UnknownEventType,
+    "TC002": UnknownRecipient,
+    "TC003": IdempotencyConflict,
+    "TC004": InvalidArgument,
+}
+
+
+@overload
+def notify(
+    conn: Connection,
+    *,
+    recipient: str | Iterable[str],
+    event_type: str,
+    title: str,
+    body: str = "",
+    action_url: str | None = None,
+    metadata: Metadata | None = None,
+    initiator: str | None = None,
+    idempotency_key: str | None = None,
+    body_html: str | None = None,
+    send_at: datetime | None = None,
+) -> int: ...
+@overload
+def notify(
+    conn: AsyncConnection,
+    *,
+    recipient: str | Iterable[str],
+    event_type: str,
+    title: str,
+    body: str = "",
+    action_url: str | None = None,
+    metadata: Metadata | None = None,
+    initiator: str | None = None,
+    idempotency_key: str | None = None,
+    body_html: str | None = None,
+    send_at: datetime | None = None,
+) -> Awaitable[int]: ...
+def notify(
+    conn: Connection | AsyncConnection,
+    *,
+    recipient: str | Iterable[str],
+    event_type: str,
+    title: str,
+    body: str = "",
+    action_url: str | None = None,
+    metadata: Metadata | None = None,
+    initiator: str | None = None,
+    idempotency_key: str | None = None,
+    body_html: str | None = None,
+    send_at: datetime | None = None,
+) -> int | Awaitable[int]:
+    """Tells an event to one person or several, if and when the transaction commits; answers the event's id.
+
+    `recipient` is one id or several, `send_at` has a time zone. Raises UnknownEventType, UnknownRecipient,
+    IdempotencyConflict or InvalidArgument.
+    """
+    if send_at is not None and send_at.tzinfo is None:
+        raise InvalidArgument(
+            "send_at has no time zone", "Pass an aware datetime such as datetime.now(UTC).", "send_at"
+        )
+    arguments = {
+        "recipients": [recipient] if isinstance(recipient, str) else list(recipient),
+        "event_type": event_type,
+        "title": title,
+        "body": body,
+        "action_url": action_url,
+        "metadata": Jsonb(dict(metadata or {})),
+        "initiator": initiator,
+        "idempotency_key": idempotency_key,
+        "body_html": body_html,
+        "send_at": send_at,
+    }
+    event_id: int | Awaitable[int] = _call(conn, "notify", arguments)
+    return event_id
+
+
+@overload
+def cancel(conn: Connection, event_id: int) -> int: ...
+@overload
+def cancel(conn: AsyncConnection, event_id: int) -> Awaitable[int]: ...
+def cancel(conn: Connection | AsyncConnection, event_id: int) -> int | Awaitable[int]:
+    """Takes an event back; answers how many deliveries stopped. Raises InvalidArgument where there is none."""
+    stopped: int | Awaitable[int] = _call(conn, "cancel", {"event_id": event_id})
+    return stopped
+
+
+@overload
+def upsert_recipient(
+    conn: Connection,
+    id: str,
+    *,
+    email: str | None = None,
+    name: str | None = None,
+    locale: str | None = None,
+    timezone: str | None = None,
+) -> None: ...
+@overload
+def upsert_recipient(
+    conn: AsyncConnection,
+    id: str,
+    *,
+    email: str | None = None,
+    name: str | None = None,
+    locale: str | None = None,
+    timezone: str | None = None,
+) -> Awaitable[None]: ...
+def upsert_recipient(
+    conn: Connection | AsyncConnection,
+    id: str,  # noqa: A002
+    *,
+    email: str | None = None,
+    name: str | None = None,
+    locale: str | None = None,
+    timezone: str | None = None,
+) -> Awaitable[None] | None:
+    """Creates a person or changes what is not None. Raises InvalidArgument."""
+    person = {"id": id, "email": email, "name": name, "locale": locale, "timezone": timezone}
+    answer: Awaitable[None] | None = _call(conn, "upsert_recipient", person)
+    return answer if isinstance(conn, psycopg.AsyncConnection) else None
+
+
+@overload
+def unread_count(conn: Connection, recipient: str) -> int: ...
+@overload
+def unread_count(conn: AsyncConnection, recipient: str) -> Awaitable[int]: ...
+def unread_count(conn: Connection | AsyncConnection, recipient: str) -> int | Awaitable[int]:
+    """A person's badge, with what this transaction did; 0 for somebody who is not known."""
+    count: int | Awaitable[int] = _call(conn, "unread_count", {"recipient": recipient})
+    return count
+
+
+def _call(conn: Connection | AsyncConnection, name: str, arguments: dict[str, Any]) -> Any:
+    # not at the top: an app that imports us pays for the SQL's reader only when it first calls
+    from tocsin.sql import load
+
+    statement = load("client")[name]
+    if isinstance(conn, psycopg.AsyncConnection):
+        return _call_async(conn, statement, arguments)
+    # a row factory of our own: the connection's may be any
+    with _typed_errors(), conn.cursor(row_factory=tuple_row) as cursor:
+        return _first(cursor.execute(statement, arguments).fetchone())
+
+
+async def _call_async(conn: AsyncConnection, statement: Any, arguments: dict[str, Any]) -> Any:
+    with _typed_errors():
+        async with conn.cursor(row_factory=tuple_row) as cursor:
+            await cursor.execute(statement, arguments)
+            return _first(await cursor.fetchone())
+
+
+def _first(row: tuple[Any, ...] | None) -> Any:
+    # void comes as an empty text
+    return None if row is None or row[0] == "" else row[0]
+
+
+@contextmanager
+def _typed_errors() -> Iterator[None]:
+    """Turns an SQLSTATE of class TC into its exception, chained to psycopg's."""
+    try:
+        yield
+    except psycopg.Error as error:
+        kind = _ERRORS.get(error.sqlstate or "")
+        if kind is None:
+            raise
+        diagnosis = error.diag
+        raise kind(
+            diagnosis.message_primary or "", diagnosis.message_hint or "", diagnosis.column_name
+        ) from error

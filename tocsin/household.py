@@ -1,0 +1,239 @@
+"""All that `tocsin up` keeps running: PostgreSQL, mailbox, children; and how they start and stop together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from inspect import isawaitable
+from io import FileIO
+from threading import Thread
+from typing import ParamSpec, TypeVar
+
+from msgspec import Struct
+
+from tocsin import postgres
+from tocsin.banner import banner
+from tocsin.beside import JWT_SECRET, Up, tell
+from tocsin.mailbox import Mailbox
+from tocsin.postgres import Postgres, PostgresError
+from tocsin.secret_file import keep_secrets
+from tocsin.settings import Settings, read_settings
+from tocsin.supervisor import Child, Command, Lifeline, Say
+
+READY_SECONDS = 90.0
+QUICK_ENDS = 2  # in a row before anything was ready: it will not get better
+CHILD_SECONDS = 2.5  # and PostgreSQL 1.5: together below the 5 s that a stop may take
+WATCH_SECONDS = 0.5
+AGAIN_SECONDS = 3.0
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class UpError(Exception):
+    """One line that says why `tocsin up` can't start or go on."""
+
+
+class Steps(Struct, frozen=True):
+    """What is done to the database before anybody uses it; each gets its owner's DSN."""
+
+    migrate: Callable[[str], object]
+    seed: Callable[[str], object]
+
+
+class Household:
+    """Lives until it is cancelled, then leaves; `leave` undoes whatever `live` came to."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        commands: Sequence[Command],
+        steps: Steps,
+        say: Say,
+    ) -> None:
+        self._settings = settings
+        self._environ = dict(environ)
+        self._commands = commands
+        self._steps = steps
+        self._say = say
+        self._data_dir = settings.data_dir.resolve()
+        self._starting: asyncio.Future[Postgres] | None = None
+        self._server: Postgres | None = None
+        self._mailbox: Mailbox | None = None
+        self._lifeline = Lifeline()
+        self._children: list[Child] = []
+        self._keeping: list[asyncio.Task[None]] = []
+
+    async def live(self, lock: FileIO) -> None:
+        """Starts everything, says where to look, and keeps it running."""
+        settings = self._settings
+        url = settings.public_url or _url(settings)
+        dsn = settings.database_url or await self._start_postgres()
+        await _finish(in_thread(self._steps.migrate, dsn))
+        if settings.database_url is None:
+            await _finish(in_thread(self._steps.seed, dsn))
+        smtp_url = settings.smtp_url or await self._start_mailbox()
+        tell(lock, Up(os.getpid(), url, smtp_url))
+        environ = self._child_environ(dsn, url, smtp_url)
+        read_settings(environ)  # a wrong one shows here, in one line
+        self._start_children(environ)
+        await self._wait_ready()
+        self._say(banner(url, mailbox=self._mailbox is not None))
+        await self._watch_postgres()
+
+    async def leave(self) -> None:
+        """Stops all, those first that use the others. Never more than 5 s."""
+        await asyncio.gather(*(child.stop(CHILD_SECONDS) for child in self._children))
+        for task in self._keeping:
+            task.cancel()
+        if self._mailbox is not None:
+            await self._mailbox.stop()
+        if self._server is None and self._starting is not None:
+            # It can't be interrupted half-way; what is not up by then ends with our process.
+            with suppress(PostgresError, TimeoutError, asyncio.CancelledError):
+                self._server = await asyncio.wait_for(asyncio.shield(self._starting), 2)
+        if self._server is not None:
+            await in_thread(postgres.stop, self._server)
+        self._lifeline.close()
+
+    def force(self) -> None:
+        """At once: the children are killed, PostgreSQL recovers at its next start."""
+        for child in self._children:
+            child.kill()
+        if self._server is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self._server.pid, signal.SIGQUIT)
+
+    async def _start_postgres(self) -> str:
+        loop = asyncio.get_running_loop()
+
+        def report(line: str) -> None:
+            loop.call_soon_threadsafe(self._say, line)
+
+        self._starting = in_thread(postgres.start, self._data_dir, report)
+        self._server = await asyncio.shield(self._starting)
+        return self._server.dsn
+
+    async def _start_mailbox(self) -> str:
+        self._mailbox = Mailbox(self._data_dir / "mailbox")
+        await self._mailbox.start()
+        return self._mailbox.url
+
+    def _child_environ(self, dsn: str, url: str, smtp_url: str) -> dict[str, str]:
+        settings = self._settings
+        environ = self._environ | {
+            "TOCSIN_DATABASE_URL": dsn,
+            "TOCSIN_SMTP_URL": smtp_url,
+            "TOCSIN_PUBLIC_URL": url,
+            "TOCSIN_DATA_DIR": str(self._data_dir),
+            "TOCSIN_HOST": settings.host,
+            "TOCSIN_PORT": str(settings.port),
+            "PYTHONUNBUFFERED": "1",
+        }
+        environ.setdefault("TOCSIN_LOG_FORMAT", "console")  # a person reads it, through our pipe
+        if not (settings.jwt_secret or settings.jwt_public_key or settings.jwks_url):
+            environ["TOCSIN_JWT_SECRET"] = keep_secrets(self._data_dir, JWT_SECRET)[JWT_SECRET]
+        return environ
+
+    def _start_children(self, environ: dict[str, str]) -> None:
+        width = max(len(command.name) for command in self._commands)
+        for command in self._commands:
+            say = _prefixed(self._say, command.name.ljust(width))
+            child = Child(command, environ, self._lifeline, say)
+            self._children.append(child)
+            self._keeping.append(asyncio.create_task(child.keep_running()))
+
+    async def _wait_ready(self) -> None:
+        deadline = asyncio.get_running_loop().time() + READY_SECONDS
+        while not await _answers(self._settings):
+            for child in self._children:
+                if child.quick_ends >= QUICK_ENDS:
+                    raise UpError(f"{child.command.name} does not start: its lines above say why")
+            if asyncio.get_running_loop().time() > deadline:
+                raise UpError(f"Not ready after {READY_SECONDS:.0f} s: see the lines above")
+            await asyncio.sleep(0.05)
+
+    async def _watch_postgres(self) -> None:
+        """Starts the embedded one again when it dies; the children reconnect by themselves."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            if self._server is None or postgres.alive(self._server):
+                continue
+            before, self._server = self._server, None
+            postgres.let_go(before)
+            self._say("PostgreSQL ended; starting it again")
+            dsn = await self._start_postgres_at_last()
+            for child in self._children if dsn != before.dsn else ():
+                child.environ["TOCSIN_DATABASE_URL"] = dsn  # its port was taken meanwhile
+                child.start_again()
+
+    async def _start_postgres_at_last(self) -> str:
+        while True:
+            try:
+                return await self._start_postgres()
+            except PostgresError as error:
+                self._say(str(error))
+                await asyncio.sleep(AGAIN_SECONDS)
+
+
+def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+    """Like asyncio.to_thread, but a call that hangs does not keep the process from ending."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(set_it: Callable[[], None]) -> None:
+        if not future.done():
+            set_it()
+
+    def run() -> None:
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:  # noqa: BLE001 - raised where the future is awaited
+            failure = error
+            outcome = lambda: future.set_exception(failure)  # noqa: E731
+        else:
+            outcome = lambda: future.set_result(result)  # noqa: E731
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, outcome)
+
+    Thread(target=run, daemon=True).start()
+    return future
+
+
+async def _finish(call: Awaitable[object]) -> None:
+    result = await call
+    if isawaitable(result):
+        await result
+
+
+async def _answers(settings: Settings) -> bool:
+    """Whether GET /readyz says 200."""
+    try:
+        async with asyncio.timeout(3):
+            reader, writer = await asyncio.open_connection(_reachable(settings), settings.port)
+            try:
+                writer.write(
+                    b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+                )
+                return b" 200 " in await reader.readline()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return False
+
+
+def _reachable(settings: Settings) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
+
+
+def _url(settings: Settings) -> str:
+    host = _reachable(settings)
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+
+
+def _prefixed(say: Say, name: str) -> Say:
+    return lambda line: say(f"{name} | {line}")

@@ -1,0 +1,1 @@
+"""The HTTP API: parse, store, reply; one file per resource."""

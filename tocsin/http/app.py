@@ -1,0 +1,135 @@
+"""The HTTP app: which route is whose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from litestar import Litestar, Router
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.types import ControllerRouterHandler
+
+from tocsin.engine.badge import BadgeHub
+from tocsin.engine.links import Links
+from tocsin.engine.store.database import Database
+from tocsin.http import (
+    event_types,
+    events,
+    health,
+    links,
+    notifications,
+    openapi,
+    preferences,
+    recipients,
+    stream,
+    tickets,
+    unread_count,
+    unsubscribe,
+)
+from tocsin.http.access_log import AccessLog
+from tocsin.http.auth import Authenticator, anyone_known, apps_only, people_only
+from tocsin.http.errors import HANDLERS
+from tocsin.http.metrics import Metrics
+from tocsin.http.paths import PathReader
+from tocsin.http.services import Services
+from tocsin.settings import Settings
+
+_LARGEST_BODY = 64_000  # bytes; a route that takes more says so itself
+
+
+def create_app(
+    settings: Settings,
+    database: Database,
+    hub: BadgeHub,
+    *,
+    link_key: bytes,
+    extra_routes: Sequence[ControllerRouterHandler] = (),
+    metrics: Metrics | None = None,
+) -> Litestar:
+    """The app over an open database and a started hub, which stay their maker's to stop."""
+    services = Services(settings, database, hub, Links(settings.public_url or "", link_key))
+    authenticator = Authenticator(settings, database)
+    metrics = metrics or Metrics()
+    app = Litestar(
+        [*_routers(), *extra_routes],
+        dependencies={
+            "services": _always(services),
+            "authenticator": _always(authenticator),
+            "metrics": _always(metrics),
+        },
+        exception_handlers=HANDLERS,
+        state=State(
+            {"services": services, "authenticator": authenticator}, deep_copy=False
+        ),
+        request_max_body_size=_LARGEST_BODY,
+        openapi_config=None,
+        logging_config=None,
+        debug=False,
+    )
+    app.state.openapi = openapi.describe(app, settings.public_url)
+    app.asgi_handler = AccessLog(app.asgi_handler, metrics, PathReader(settings.public_url))
+    return app
+
+
+def _routers() -> list[Router]:
+    return [
+        _router(
+            "person",
+            [people_only],
+            [
+                notifications.list_notifications,
+                notifications.get_notification,
+                notifications.mark_read,
+                notifications.archive,
+                notifications.mark_all_read,
+                notifications.why,
+                unread_count.unread_count,
+                links.open_notification,
+                preferences.get_preferences,
+                preferences.change_preferences,
+                tickets.stream_ticket,
+            ],
+        ),
+        _router("reader", [stream.readers_only], [stream.stream]),
+        _router(
+            "app",
+            [apps_only],
+            [
+                events.post_event,
+                events.list_events,
+                events.get_event,
+                events.cancel_event,
+                recipients.put_recipient,
+                recipients.get_recipient,
+                recipients.erase_recipient,
+                recipients.export_recipient,
+            ],
+        ),
+        _router("known", [anyone_known], [event_types.event_types]),
+        _router(
+            "everyone",
+            [],
+            [
+                unsubscribe.unsubscribe_page,
+                unsubscribe.unsubscribe,
+                links.click_through,
+                health.healthz,
+                health.readyz,
+                health.metrics,
+                openapi.schema_page,
+                openapi.schema_json,
+            ],
+        ),
+    ]
+
+
+def _router(access: str, guards: list[Any], handlers: list[ControllerRouterHandler]) -> Router:
+    return Router("/", guards=guards, route_handlers=handlers, opt={openapi.ACCESS: access})
+
+
+def _always(value: object) -> Provide:
+    async def provide() -> Any:
+        return value
+
+    return Provide(provide)

@@ -1,0 +1,146 @@
+"""Who calls: people by the host app's JWT, apps by an API key."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+from msgspec import Struct
+
+from tocsin.engine.store.api_key import PREFIX, find_api_key
+from tocsin.engine.store.database import Database
+from tocsin.http.errors import Forbidden, Unauthorized
+from tocsin.http.tokens import Token, TokenVerifier
+from tocsin.settings import Settings
+
+COOKIE = "tocsin_token"
+APP = "app"
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_PEOPLE = "Send the app's JWT as Authorization: Bearer <token>"
+_APPS = "Send an API key as Authorization: Bearer tocsin_…; `tocsin api-key create NAME` makes one"
+
+Connection = ASGIConnection[Any, Any, Any, Any]
+
+
+class Person(Struct, frozen=True):
+    """Somebody signed in."""
+
+    recipient_id: str
+    expires_at: float
+    by_cookie: bool = False
+
+
+class App(Struct, frozen=True):
+    """A program with a key."""
+
+    api_key_id: int
+
+    @property
+    def caller(self) -> str:
+        """As events keep it."""
+        return f"key:{self.api_key_id}"
+
+
+async def people_only(connection: Connection, _handler: BaseRouteHandler) -> None:
+    """Guard: a person with a token, left as the connection's `auth`."""
+    who = await _authenticator(connection).identify(connection, _PEOPLE)
+    if isinstance(who, App):
+        raise Forbidden("This call is for people: an API key has no inbox. " + _PEOPLE + ".")
+    connection.scope["auth"] = who
+
+
+async def apps_only(connection: Connection, _handler: BaseRouteHandler) -> None:
+    """Guard: an app with a key of the scope `app`."""
+    who = await _authenticator(connection).identify(connection, _APPS)
+    if isinstance(who, Person):
+        raise Forbidden("This call is for apps. " + _APPS + ".")
+    connection.scope["auth"] = who
+
+
+async def anyone_known(connection: Connection, _handler: BaseRouteHandler) -> None:
+    """Guard: a person or an app."""
+    connection.scope["auth"] = await _authenticator(connection).identify(connection, _PEOPLE)
+
+
+class Authenticator:
+    """Knows who calls; one per app, as `state.authenticator`."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._database = database
+        self._tokens = TokenVerifier(settings)
+        self._origin = _origin(settings.public_url)
+
+    async def identify(self, connection: Connection, cure: str) -> Person | App:
+        """Whoever the credentials name; raises Unauthorized with the cure, or Forbidden."""
+        credentials = _bearer(connection)
+        if credentials is None:
+            return await self._by_cookie(connection, cure)
+        if credentials.startswith(PREFIX):
+            return await self._by_key(credentials)
+        return _person(await self._tokens.verify(credentials))
+
+    async def _by_key(self, key: str) -> App:
+        found = await find_api_key(self._database, key)
+        if found is None or found.revoked_at is not None:
+            raise Unauthorized("The API key is not known, or was revoked.", error="invalid_token")
+        if APP not in found.scopes:
+            raise Forbidden(f"The key's scopes do not hold {APP!r}.")
+        return App(found.id)
+
+    async def _by_cookie(self, connection: Connection, cure: str) -> Person:
+        cookie = connection.cookies.get(COOKIE)
+        if not cookie:
+            raise Unauthorized(f"There are no credentials. {cure}.")
+        person = _person(await self._tokens.verify(cookie), by_cookie=True)
+        if connection.scope.get("method") not in _SAFE and not self.is_own_origin(connection):
+            raise Forbidden(
+                "With the cookie, a call that changes something must come from this service's own pages. "
+                + _PEOPLE
+                + "."
+            )
+        return person
+
+    def is_own_origin(self, connection: Connection) -> bool:
+        """Whether a page of this service made the call; no word of the browser's about it is a no."""
+        site = connection.headers.get("sec-fetch-site")
+        if site is not None:  # a page can't set it
+            return site == "same-origin"
+        origin = connection.headers.get("origin")
+        if origin is None:
+            return False
+        if self._origin is not None:
+            return origin == self._origin
+        return urlsplit(origin).netloc == connection.headers.get("host")
+
+
+def _authenticator(connection: Connection) -> Authenticator:
+    # guards are plain functions: Litestar copies routers deeply, and a bound method's object with them
+    found: Authenticator = connection.scope["litestar_app"].state.authenticator
+    return found
+
+
+def _bearer(connection: Connection) -> str | None:
+    header = connection.headers.get("authorization")
+    if header is None:
+        return None
+    scheme, _, credentials = header.partition(" ")
+    if scheme.lower() != "bearer" or not credentials.strip():
+        raise Unauthorized("The Authorization header is not Bearer <token>.", error="invalid_request")
+    return credentials.strip()
+
+
+def _person(token: Token, *, by_cookie: bool = False) -> Person:
+    return Person(token.recipient_id, token.expires_at, by_cookie)
+
+
+def _origin(url: str | None) -> str | None:
+    """The Origin header (RFC 6454) of pages at this address."""
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    default = {"http": 80, "https": 443}.get(parts.scheme)
+    port = f":{parts.port}" if parts.port not in (None, default) else ""
+    host = parts.hostname or ""
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}"

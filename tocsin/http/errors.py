@@ -1,0 +1,159 @@
+"""Every failure as RFC 9457 problem+json; the only file that knows which failure has which status."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+from msgspec import Struct
+
+from tocsin.engine.badge import TooManyStreams
+from tocsin.engine.model import Conflict, Invalid, NotFound, Unavailable
+
+PROBLEM = "application/problem+json"
+_RETRY_AFTER = {409: "1", 429: "5", 503: "5"}  # seconds
+_CURES = {
+    400: "The request can't be read: check that its body is JSON in UTF-8.",
+    404: "There is nothing here. /schema lists what there is.",
+    405: "This path does not take that method; the header Allow names those that it takes.",
+    413: "The body is larger than this call takes.",
+    500: "Something went wrong here; it was noted in the service's log.",
+}
+
+log = structlog.get_logger("tocsin.http")
+
+AnyRequest = Request[Any, Any, Any]
+
+
+class FieldError(Struct, frozen=True):
+    """One field at fault, and what to do about it."""
+
+    field: str
+    message: str
+
+
+class Problem(Struct, frozen=True, omit_defaults=True):
+    """RFC 9457; `errors` only where fields are at fault."""
+
+    title: str
+    status: int
+    detail: str
+    type: str = "about:blank"
+    errors: list[FieldError] = []
+
+
+class Unreadable(Exception):
+    """The body is not JSON in UTF-8."""
+
+
+class Unauthorized(Exception):
+    """No or bad credentials; the message says which, and how to send good ones."""
+
+    def __init__(self, detail: str, *, error: str | None = None) -> None:
+        super().__init__(detail)
+        self.error = error  # RFC 6750, section 3.1; None where there were no credentials at all
+
+
+class Forbidden(Exception):
+    """Good credentials for something else."""
+
+
+def problem(
+    status: int,
+    detail: str,
+    *,
+    errors: list[FieldError] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response[bytes]:
+    """A problem+json answer."""
+    body = Problem(HTTPStatus(status).phrase, status, detail, errors=errors or [])
+    own = {"Retry-After": _RETRY_AFTER[status]} if status in _RETRY_AFTER else {}
+    return Response(
+        msgspec.json.encode(body),
+        status_code=status,
+        media_type=PROBLEM,
+        headers={"Cache-Control": "no-store", **own, **(headers or {})},
+    )
+
+
+def _not_found(_request: AnyRequest, error: NotFound) -> Response[bytes]:
+    return problem(404, _detail(error))
+
+
+def _conflict(_request: AnyRequest, error: Conflict) -> Response[bytes]:
+    return problem(409, f"{_detail(error)} Try again in a moment.")
+
+
+def _invalid(_request: AnyRequest, error: Invalid) -> Response[bytes]:
+    errors = [FieldError(field or "body", message) for field, message in error.fields]
+    return problem(422, _sentence(str(error)), errors=errors)
+
+
+def _unavailable(_request: AnyRequest, _error: Unavailable) -> Response[bytes]:
+    return problem(503, "The service can't do this just now. Try again in a few seconds.")
+
+
+def _unreadable(_request: AnyRequest, error: Unreadable) -> Response[bytes]:
+    return problem(400, _detail(error))
+
+
+def _unauthorized(_request: AnyRequest, error: Unauthorized) -> Response[bytes]:
+    challenge = 'Bearer realm="tocsin"' + (f', error="{error.error}"' if error.error else "")
+    return problem(401, str(error), headers={"WWW-Authenticate": challenge})
+
+
+def _forbidden(_request: AnyRequest, error: Forbidden) -> Response[bytes]:
+    return problem(403, str(error))
+
+
+def _too_many_streams(_request: AnyRequest, error: TooManyStreams) -> Response[bytes]:
+    return problem(429, _detail(error))
+
+
+def _http(_request: AnyRequest, error: HTTPException) -> Response[bytes]:
+    """Litestar's own: its detail may quote the request, so ours stands for it."""
+    status = 404 if error.status_code < 400 else error.status_code
+    if status >= 500:
+        return _unexpected(_request, error)
+    allow = {k: v for k, v in (error.headers or {}).items() if k.lower() == "allow"}
+    return problem(status, _CURES.get(status, HTTPStatus(status).description), headers=allow)
+
+
+def _unexpected(request: AnyRequest, error: Exception) -> Response[bytes]:
+    # Neither the message nor the values: they may hold what people wrote.
+    log.error(
+        "unexpected failure",
+        route=request.scope.get("path_template", ""),
+        error=type(error).__qualname__,
+        sqlstate=getattr(error, "sqlstate", None),
+        traceback="".join(traceback.format_tb(error.__traceback__)),
+    )
+    return problem(500, _CURES[500])
+
+
+def _detail(error: Exception) -> str:
+    return _sentence(str(error) or type(error).__doc__ or "")
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
+
+
+HANDLERS: dict[int | type[Exception], Callable[[AnyRequest, Any], Response[Any]]] = {
+    NotFound: _not_found,
+    Conflict: _conflict,
+    Invalid: _invalid,
+    Unavailable: _unavailable,
+    Unreadable: _unreadable,
+    Unauthorized: _unauthorized,
+    Forbidden: _forbidden,
+    TooManyStreams: _too_many_streams,
+    HTTPException: _http,
+    Exception: _unexpected,
+}

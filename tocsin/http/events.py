@@ -1,0 +1,306 @@
+"""Events: what apps tell, and what administrators look up."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from litestar import Request, Response, get, post
+from litestar.datastructures import State
+from litestar.di import NamedDependency
+from litestar.params import FromPath
+from msgspec import Meta, Struct
+
+from tocsin.engine.model import Invalid
+from tocsin.engine.store import event as store
+from tocsin.engine.store import notification as notifications
+from tocsin.engine.store.event import Decided, Event, EventFilter, EventSummary, NewEvent, Person
+from tocsin.engine.store.event_type import check_filter
+from tocsin.http import examples
+from tocsin.http.auth import App
+from tocsin.http.explanation import ExplainedChannel, explain
+from tocsin.http.operation import Answer, Operation, documented
+from tocsin.http.paging import CursorText, Limit, Listing, beside, plain, read_cursor
+from tocsin.http.parse import read_body, read_query, reply, row_id
+from tocsin.http.services import Services
+
+PATH = "/api/events/"
+TAG = "Events"
+LARGEST_BODY = 16_000_000
+_KEY = "Idempotency-Key"
+
+AppRequest = Request[Any, App, State]
+Moment = Annotated[datetime, Meta(tz=True)]
+
+
+class NewRecipient(Struct, frozen=True, forbid_unknown_fields=True):
+    """Somebody to create where nobody is known by that id; a known one stays as it is."""
+
+    id: str
+    email: str | None = None
+    name: str | None = None
+    locale: str | None = None
+    timezone: str | None = None
+
+
+class PostedEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What happened."""
+
+    event_type: str
+    recipients: list[str | NewRecipient]
+    title: str
+    body: str = ""
+    body_html: str | None = None
+    action_url: str | None = None
+    metadata: dict[str, Any] = {}
+    initiator: str | None = None
+    send_at: Moment | None = None
+    dry_run: bool = False
+
+
+class Accepted(Struct, frozen=True):
+    """The event, and how many people it was told."""
+
+    event_id: int
+    notifications: int
+
+
+class Decision(Struct, frozen=True):
+    """What is decided for one channel; `scope` is the preference's."""
+
+    decision: str
+    reason: str
+    scope: str | None = None
+
+
+class Preview(Struct, frozen=True):
+    """What would be decided, by recipient and channel."""
+
+    event_id: None
+    notifications: int
+    decisions: dict[str, dict[str, Decision]]
+
+
+class Told(Struct, frozen=True):
+    """What the asked-for recipient got of an event, and why."""
+
+    id: int
+    recipient: str
+    channels: list[ExplainedChannel]
+
+
+class ListedEvent(Struct, frozen=True):
+    """One event of a list; `notification` only where a recipient was asked for."""
+
+    id: int
+    event_type: str
+    title: str
+    initiator: str | None
+    caller: str
+    created_at: datetime
+    send_at: datetime | None
+    cancelled_at: datetime | None
+    notifications: int
+    notification: Told | None = None
+
+
+class Cancelled(Struct, frozen=True):
+    """How many deliveries stopped."""
+
+    cancelled: int
+
+
+class EventQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which events."""
+
+    recipient: Annotated[str, Meta(description="Only those told to this person.")] | None = None
+    event_type: str | None = None
+    since: Moment | None = None
+    limit: Limit = 20
+    cursor: CursorText | None = None
+
+
+@post(
+    PATH,
+    opt=documented(
+        Operation(
+            summary="Tell an event",
+            description=(
+                "All or nothing. An object among the recipients creates a missing one and never overwrites. Calls with "
+                "one Idempotency-Key tell it once in 24 hours; `dry_run` stores nothing and answers what would be "
+                "decided now."
+            ),
+            tag=TAG,
+            body=PostedEvent,
+            body_example=examples.EVENT,
+            headers={_KEY: "1 to 255 characters; the same for each try of one call."},
+            answers={
+                202: Answer(
+                    "Told.",
+                    Accepted,
+                    {"event_id": 311, "notifications": 2},
+                    headers={"Idempotent-Replayed": "`true` where the key's first call had told it."},
+                ),
+                200: Answer("dry_run: the decisions.", Preview, examples.DRY_RUN),
+            },
+            fails=(409, 413),
+        )
+    ),
+    request_max_body_size=LARGEST_BODY,
+    status_code=202,
+)
+async def post_event(request: AppRequest, services: NamedDependency[Services]) -> Response[bytes]:
+    """Tells an event."""
+    posted = await read_body(request, PostedEvent)
+    event, people = _event(posted), _people(posted)
+    caller = request.auth.caller
+    if posted.dry_run:
+        decided = await store.preview(services.database, caller, event, people=people)
+        return reply(_preview(posted, event, decided))
+    try:
+        told = await store.tell(
+            services.database,
+            caller,
+            event,
+            people=people,
+            idempotency_key=request.headers.get(_KEY),
+        )
+    except Invalid as error:
+        raise _in_http_terms(error) from error
+    headers = {"Idempotent-Replayed": "true"} if told.replayed else {}
+    return reply(Accepted(told.event_id, told.notifications), 202, headers)
+
+
+@get(
+    PATH,
+    opt=documented(
+        Operation(
+            summary="List events",
+            description="Newest first; with `recipient`, what that person was told and why.",
+            tag=TAG,
+            query=EventQuery,
+            answers={200: Answer("A page.", Listing[ListedEvent], examples.TOLD_LISTING)},
+        )
+    ),
+)
+async def list_events(request: AppRequest, services: NamedDependency[Services]) -> Response[bytes]:
+    """A page of events."""
+    query = read_query(request, EventQuery)
+    cursor = read_cursor(query.cursor)
+    await check_filter(services.database, query.event_type, None)
+    wanted = EventFilter(query.recipient, query.event_type, query.since)
+    page = await store.list_events(services.database, wanted, cursor=cursor, limit=query.limit)
+    kept = plain(
+        limit=query.limit,
+        recipient=query.recipient,
+        event_type=query.event_type,
+        since=query.since and query.since.astimezone(UTC).isoformat(),
+    )
+    older, newer = beside(services, PATH, page, kept)
+    return reply(Listing(await _explained(services, page.results), older, newer))
+
+
+@get(
+    PATH + "{event_id:int}/",
+    opt=documented(
+        Operation(
+            summary="Read an event",
+            description="With the number of its deliveries by channel and state.",
+            tag=TAG,
+            answers={200: Answer("The event.", Event, examples.TOLD)},
+        )
+    ),
+)
+async def get_event(services: NamedDependency[Services], event_id: FromPath[int]) -> Response[bytes]:
+    """One event."""
+    return reply(await store.get_event(services.database, row_id(event_id)))
+
+
+@post(
+    PATH + "{event_id:int}/cancel/",
+    opt=documented(
+        Operation(
+            summary="Take an event back",
+            description="What no provider has yet is stopped, and it leaves inboxes and badges. Again, it answers 0.",
+            tag=TAG,
+            answers={200: Answer("How many deliveries stopped.", Cancelled, {"cancelled": 2})},
+            fails=(409,),
+        )
+    ),
+    status_code=200,
+)
+async def cancel_event(services: NamedDependency[Services], event_id: FromPath[int]) -> Response[bytes]:
+    """Takes an event back."""
+    return reply(Cancelled(await store.cancel_event(services.database, row_id(event_id))))
+
+
+def _event(posted: PostedEvent) -> NewEvent:
+    return NewEvent(
+        event_type=posted.event_type,
+        recipients=[each if isinstance(each, str) else each.id for each in posted.recipients],
+        title=posted.title,
+        body=posted.body,
+        action_url=posted.action_url,
+        metadata=posted.metadata,
+        initiator=posted.initiator,
+        body_html=posted.body_html,
+        send_at=posted.send_at,
+    )
+
+
+def _people(posted: PostedEvent) -> list[Person]:
+    return [
+        Person(
+            at=at,
+            id=each.id,
+            email=each.email,
+            name=each.name,
+            locale=each.locale,
+            timezone=each.timezone,
+        )
+        for at, each in enumerate(posted.recipients)
+        if isinstance(each, NewRecipient)
+    ]
+
+
+def _preview(posted: PostedEvent, event: NewEvent, decided: list[Decided]) -> Preview:
+    decisions = {
+        person.recipient_id: {
+            channel: Decision(*parts) for channel, parts in person.decisions.items()
+        }
+        for person in decided
+    }
+    if posted.initiator in event.recipients:
+        channels = next(iter(decisions.values()), {"in_app": None})
+        initiator = dict.fromkeys(channels, Decision("off", "initiator"))
+        decisions[str(posted.initiator)] = initiator
+    return Preview(None, len(decided), decisions)
+
+
+async def _explained(services: Services, events: list[EventSummary]) -> list[ListedEvent]:
+    ids = [event.notification_id for event in events if event.notification_id is not None]
+    decided = await notifications.why(services.database, ids) if ids else {}
+    told = {
+        id_: Told(id_, each.recipient_id, explain(each).channels) for id_, each in decided.items()
+    }
+    return [
+        ListedEvent(
+            event.id,
+            event.event_type,
+            event.title,
+            event.initiator,
+            event.caller,
+            event.created_at,
+            event.send_at,
+            event.cancelled_at,
+            event.notifications,
+            told.get(event.notification_id or 0),
+        )
+        for event in events
+    ]
+
+
+def _in_http_terms(error: Invalid) -> Invalid:
+    """The key is an argument in SQL and a header here."""
+    fields = [(_KEY if name == "idempotency_key" else name, text) for name, text in error.fields]
+    return Invalid(str(error), *fields)

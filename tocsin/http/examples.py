@@ -1,0 +1,151 @@
+"""True examples for the API's description."""
+
+from __future__ import annotations
+
+from typing import Any
+
+EVENT: dict[str, Any] = {
+    "event_type": "forum.new_reply",
+    "recipients": ["alice", {"id": "bob", "email": "bob@example.com", "name": "Bob"}],
+    "title": "Carol replied to “Bell ringing”",
+    "body": "The new ropes arrive on Monday.",
+    "action_url": "/forums/7#reply-42",
+    "metadata": {"thread_id": 7, "reply_id": 42},
+    "initiator": "carol",
+}
+NOTIFICATION: dict[str, Any] = {
+    "id": 1042,
+    "event_id": 311,
+    "event_type": "forum.new_reply",
+    "category": "forum",
+    "title": "Carol replied to “Bell ringing”",
+    "body": "The new ropes arrive on Monday.",
+    "body_html": None,
+    "action_url": "/forums/7#reply-42",
+    "metadata": {"thread_id": 7, "reply_id": 42},
+    "initiator": "carol",
+    "read": False,
+    "read_at": None,
+    "created_at": "2026-11-21T08:15:30.123456Z",
+}
+LISTING: dict[str, Any] = {
+    "results": [NOTIFICATION],
+    "next": "https://notify.example.com/api/notifications/?cursor=bzE3OTUyNDg5MzAxMjM0NTYuMTA0Mg",
+    "previous": None,
+    "as_of": "NzUxOjc1MTo",
+}
+WHY: dict[str, Any] = {
+    "channels": [
+        {
+            "channel": "in_app",
+            "decision": "on",
+            "reason": "default",
+            "sentence": "The inbox is on for New reply by default. It is in your inbox.",
+            "deliveries": [],
+        },
+        {
+            "channel": "email",
+            "decision": "on",
+            "reason": "default",
+            "sentence": "Email is on for New reply by default. It was sent.",
+            "deliveries": [
+                {
+                    "state": "sent",
+                    "reason": None,
+                    "address": "a***e@example.com",
+                    "attempts": [
+                        {"at": "2026-11-21T08:15:30.201500Z", "outcome": "sent", "reason": None}
+                    ],
+                }
+            ],
+        },
+        {
+            "channel": "push",
+            "decision": "off",
+            "reason": "preference",
+            "sentence": "You turned push off for everything in Forum.",
+            "deliveries": [],
+        },
+    ]
+}
+PREFERENCES: dict[str, Any] = {
+    "event_types": {"forum.new_reply": {"in_app": True, "email": False, "push": True}},
+    "sources": {"forum.new_reply": {"in_app": "default", "email": "forum.*", "push": "default"}},
+    "overrides": {"forum.*": {"email": False}},
+    "mandatory": {"compliance.overdue": ["email"]},
+}
+EVENT_TYPES: dict[str, Any] = {
+    "results": [
+        {
+            "category": "forum",
+            "label": "Forum",
+            "event_types": [
+                {
+                    "event_type": "forum.new_reply",
+                    "label": "New reply",
+                    "default_channels": ["in_app", "email", "push"],
+                    "mandatory_channels": [],
+                    "priority": "normal",
+                    "digest": True,
+                }
+            ],
+        }
+    ]
+}
+TICKET: dict[str, Any] = {
+    "ticket": "q1Zb0rG2k6hO5Yt0u5cB3vX7n9m1a4s8d2f6g0h3j5k",
+    "expires_at": "2026-11-22T08:00:00Z",
+    "usable_until": "2026-11-21T08:16:30.123456Z",
+}
+RECIPIENT: dict[str, Any] = {
+    "id": "bob",
+    "email": "bob@example.com",
+    "name": "Bob",
+    "locale": "en",
+    "timezone": "Europe/Rome",
+    "created_at": "2026-11-20T17:00:00Z",
+    "updated_at": "2026-11-20T17:00:00Z",
+}
+TOLD: dict[str, Any] = {
+    "id": 311,
+    "event_type": "forum.new_reply",
+    "title": "Carol replied to “Bell ringing”",
+    "initiator": "carol",
+    "initiator_skipped": False,
+    "caller": "key:1",
+    "created_at": "2026-11-21T08:15:30.123456Z",
+    "send_at": None,
+    "told_at": "2026-11-21T08:15:30.123456Z",
+    "cancelled_at": None,
+    "notifications": 2,
+    "deliveries": {"email": {"sent": 1, "queued": 1}},
+}
+TOLD_LISTING: dict[str, Any] = {
+    "results": [
+        {
+            **{k: v for k, v in TOLD.items() if k not in {"deliveries", "initiator_skipped", "told_at"}},
+            "notification": {
+                "id": 1042,
+                "recipient": "alice",
+                "channels": WHY["channels"][:1],
+            },
+        }
+    ],
+    "next": None,
+    "previous": None,
+}
+DRY_RUN: dict[str, Any] = {
+    "event_id": None,
+    "notifications": 1,
+    "decisions": {
+        "alice": {
+            "in_app": {"decision": "on", "reason": "default", "scope": None},
+            "email": {"decision": "off", "reason": "preference", "scope": "forum.*"},
+        }
+    },
+}
+STREAM = (
+    "retry: 4210\n\n"
+    'id: NzUxOjc1MTp-fjA\nevent: badge\ndata: {"count":3}\n\n'
+    ": heartbeat\n\n"
+)

@@ -1,0 +1,111 @@
+"""Click-throughs: from a signed-in client, and from a mail by a signed link."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from litestar import HttpMethod, Request, Response, get, route
+from litestar.datastructures import State
+from litestar.di import NamedDependency
+from litestar.params import FromPath
+
+from tocsin.engine.model import NotFound
+from tocsin.engine.store import notification as store
+from tocsin.http import notifications
+from tocsin.http.auth import Authenticator
+from tocsin.http.errors import AnyRequest
+from tocsin.http.notifications import PATH, PersonRequest
+from tocsin.http.operation import Answer, Operation, documented
+from tocsin.http.page import PAGE_HEADERS, html
+from tocsin.http.parse import no_content, row_id
+from tocsin.http.services import Services
+
+_REDIRECT = {303: Answer("To the action URL.", headers={"Location": "The action URL."})}
+
+
+@get(
+    PATH + "{notification_id:int}/open/",
+    opt=documented(
+        Operation(
+            summary="Click through",
+            description=(
+                "Marks it read and redirects. With the cookie and from another site's page it only redirects, so that "
+                "no foreign page can mark anything."
+            ),
+            tag=notifications.TAG,
+            answers=_REDIRECT | {204: Answer("It leads nowhere.")},
+        )
+    ),
+)
+async def open_notification(
+    request: PersonRequest, services: NamedDependency[Services], authenticator: NamedDependency[Authenticator], notification_id: FromPath[int]
+) -> Response[None]:
+    """Marks one read and goes where it leads."""
+    person, id_ = request.auth, row_id(notification_id)
+    if person.by_cookie and _is_foreign(request, authenticator):
+        found = await store.get_notification(services.database, person.recipient_id, id_)
+    else:
+        found = await store.mark_read(services.database, person.recipient_id, id_, read=True)
+    target = found.action_url and services.links.absolute(found.action_url)
+    return _redirect(target) if target else no_content()
+
+
+@route(
+    "/c/{token:str}/",
+    http_method=[HttpMethod.GET, HttpMethod.HEAD],
+    opt=documented(
+        Operation(
+            summary="Click through from a mail",
+            description=(
+                "The token is signed and names one notification. It is marked read only when a person follows the link "
+                "(`Sec-Fetch-User: ?1`): scanners of mail follow links too."
+            ),
+            tag="Links in mails",
+            answers=_REDIRECT | {200: Answer("It leads nowhere: a page with it.", media_type="text/html")},
+            fails=(404,),
+        )
+    ),
+)
+async def click_through(
+    request: Request[None, None, State], services: NamedDependency[Services], token: FromPath[str]
+) -> Response[str] | Response[None]:
+    """Goes where a notification leads, for the reader of a mail."""
+    try:
+        link = services.links.read_open(token, datetime.now(UTC))
+        found = await store.get_notification(
+            services.database, link.recipient_id, link.notification_id
+        )
+    except NotFound:
+        return html("gone.html", 404)
+    if _is_a_person(request):
+        await store.mark_read(services.database, link.recipient_id, found.id, read=True)
+    target = found.action_url and services.links.absolute(found.action_url)
+    return _redirect(target) if target else html("notification.html", notification=found)
+
+
+def _redirect(target: str) -> Response[None]:
+    # Response, not Redirect: that one would quote a URL that is a valid one already
+    return Response(None, status_code=303, headers={**PAGE_HEADERS, "Location": _ascii(target)})
+
+
+def _ascii(url: str) -> str:
+    """The address as a header can hold it (RFC 3986): what is not ASCII percent-encoded, all else as it was."""
+    return "".join(
+        char if char.isascii() else "".join(f"%{byte:02X}" for byte in char.encode()) for char in url
+    )
+
+
+def _is_a_person(request: AnyRequest) -> bool:
+    """Whether a browser says that somebody clicked (W3C Fetch Metadata)."""
+    headers = request.headers
+    return (
+        request.method == "GET"
+        and headers.get("sec-fetch-mode") == "navigate"
+        and headers.get("sec-fetch-user") == "?1"
+    )
+
+
+def _is_foreign(request: AnyRequest, authenticator: Authenticator) -> bool:
+    """Whether the browser names another site as the caller; a browser that names none is believed."""
+    says = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    return says[0] != "none" and any(says) and not authenticator.is_own_origin(request)

@@ -1,0 +1,44 @@
+"""What this process counts of its requests."""
+
+from __future__ import annotations
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Metrics:
+    """Requests by route and status, and the open streams; beside what else the process registered."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self._registry = CollectorRegistry()
+        self._beside = REGISTRY if registry is None else registry
+        self._requests = Counter(
+            "tocsin_http_requests", "Requests.", ("method", "route", "status"), registry=self._registry
+        )
+        self._seconds = Histogram(
+            "tocsin_http_request_seconds",
+            "Seconds until the answer began.",
+            ("route",),
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._streams = Gauge("tocsin_http_open_streams", "Open streams.", registry=self._registry)
+
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        """One answered request; `route` is the template, so that the number of series is bounded."""
+        self._requests.labels(method, route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def render(self, *, open_streams: int) -> tuple[bytes, str]:
+        """Prometheus' text and its media type."""
+        self._streams.set(open_streams)
+        return generate_latest(self._registry) + generate_latest(self._beside), CONTENT_TYPE_LATEST

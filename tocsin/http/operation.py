@@ -1,0 +1,42 @@
+"""What a route says of itself for the API's description; it stands beside the handler, in its `opt`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+KEY = "operation"
+
+
+class Answer(Struct, frozen=True):
+    """One good answer; `kind` None: without a body."""
+
+    description: str
+    kind: Any = None
+    example: Any = None
+    media_type: str = "application/json"
+    headers: Mapping[str, str] = {}
+
+
+class Operation(Struct, frozen=True, kw_only=True):
+    """One call; failures are added by who may call and what it takes."""
+
+    summary: str
+    tag: str
+    answers: Mapping[int, Answer]
+    description: str = ""
+    query: type[Struct] | None = None
+    body: Any = None
+    body_example: Any = None
+    body_required: bool = True
+    body_type: str = "application/json"
+    headers: Mapping[str, str] = {}
+    fails: tuple[int, ...] = ()
+    methods: tuple[str, ...] = ("GET",)  # of raw ASGI routes, which say nothing themselves
+
+
+def documented(operation: Operation) -> dict[str, Any]:
+    """For a handler's `opt`."""
+    return {KEY: operation}

@@ -1,0 +1,162 @@
+"""Requests into structs: what is wrong is named by its field, with the cure; and structs into answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+from litestar import Response
+from litestar.connection import ASGIConnection
+from msgspec import inspect
+
+from tocsin.engine.model import Invalid, NotFound
+from tocsin.http.errors import AnyRequest, Unreadable
+
+T = TypeVar("T")
+
+_PLACE = re.compile(r"^(.*?)(?: - at `(?:key` in `)?\$\.?([^`]*)`)?$", re.DOTALL)
+_NAMED = re.compile(r"Object (missing required|contains unknown) field `([^`]*)`")
+_LAST_ID = 2**63 - 1
+_NUL = "has a NUL character, which can't be stored"
+
+
+def reply(
+    value: object, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response[bytes]:
+    """A JSON answer; never kept by a cache, since it is somebody's own."""
+    return Response(
+        msgspec.json.encode(value),
+        status_code=status,
+        media_type="application/json",
+        headers={"Cache-Control": "no-store", **(headers or {})},
+    )
+
+
+def no_content() -> Response[None]:
+    """204."""
+    return Response(None, status_code=204, headers={"Cache-Control": "no-store"})
+
+
+def row_id(value: int) -> int:
+    """An id from a path; what no row can have is not found."""
+    if not 0 < value <= _LAST_ID:
+        raise NotFound
+    return value
+
+
+async def read_body(request: AnyRequest, kind: type[T], *, optional: bool = False) -> T:
+    """The JSON body as a `kind`; with `optional`, none is an empty object. Raises Unreadable or Invalid."""
+    raw = await request.body()
+    if optional and not raw.strip():
+        raw = b"{}"
+    try:
+        value = msgspec.json.decode(raw, type=kind)
+    except msgspec.ValidationError as error:
+        raise _invalid(error, kind, _plain(raw)) from None
+    except (ValueError, RecursionError):
+        raise Unreadable("The body is not JSON in UTF-8.") from None
+    # An escape is the only way to bring one in; a backslash may stand before it, so look closely only then.
+    if b"\\u0000" in raw and (place := _nul_place(msgspec.to_builtins(value), "")) is not None:
+        raise Invalid(_NUL, (place, f"{place} {_NUL}."))
+    return value
+
+
+def read_query(connection: ASGIConnection[Any, Any, Any, Any], kind: type[T]) -> T:
+    """The query string as a `kind`, each parameter once at most; raises Invalid."""
+    text = connection.scope["query_string"].decode("latin-1")
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict")
+    except ValueError:
+        raise Invalid("the query is not UTF-8", ("query", "Percent-encode it in UTF-8.")) from None
+    values = dict(pairs)
+    for name, value in pairs:
+        if "\0" in value:
+            raise Invalid(_NUL, (name, f"{name} {_NUL}."))
+        if values[name] != value:
+            raise Invalid(f"{name} is there twice", (name, "Give it once."))
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise _invalid(error, kind, values) from None
+
+
+def _plain(raw: bytes) -> object:
+    """The body as it is; what fails its struct early may not even be JSON further on."""
+    try:
+        return msgspec.json.decode(raw)
+    except msgspec.ValidationError:
+        return None
+    except (ValueError, RecursionError):
+        raise Unreadable("The body is not JSON in UTF-8.") from None
+
+
+def _invalid(error: msgspec.ValidationError, kind: type[object], value: object) -> Invalid:
+    """All unknown and missing fields of the object itself, or else the one that msgspec found."""
+    wrong: list[tuple[str, str]] = []
+    fields = _fields(inspect.type_info(kind))
+    if isinstance(value, dict) and fields:
+        wrong += [(name[:100], _unknown(name, fields)) for name in value if name not in fields]
+        wrong += [
+            (name, f"{name} is required.")
+            for name, required in fields.items()
+            if required and name not in value
+        ]
+    if not wrong:
+        wrong.append(_found(str(error), kind))
+    names = ", ".join(field for field, _ in wrong[:5])
+    return Invalid(f"{names} can't be taken as it is", *wrong[:20])
+
+
+def _found(text: str, kind: type[object]) -> tuple[str, str]:
+    match = _PLACE.match(text)
+    message, place = (match[1], match[2] or "") if match else (text, "")
+    if named := _NAMED.match(message):
+        field = f"{place}.{named[2]}" if place else named[2]
+        if named[1] == "missing required":
+            return field, f"{field} is required."
+        return field[:200], _unknown(named[2], _fields(_walk(inspect.type_info(kind), place)))
+    return place or "body", f"{message.replace('`', '')}."
+
+
+def _unknown(name: str, fields: Mapping[str, bool]) -> str:
+    near = get_close_matches(name[:100], fields, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"There is no such field; {hint}There are: {', '.join(fields)}."
+
+
+def _fields(info: inspect.Type) -> dict[str, bool]:
+    """The names of a struct's fields, and whether each is required."""
+    if isinstance(info, inspect.UnionType):
+        return next(filter(None, map(_fields, info.types)), {})
+    if not isinstance(info, inspect.StructType):
+        return {}
+    return {field.encode_name: field.required for field in info.fields}
+
+
+def _walk(info: inspect.Type, place: str) -> inspect.Type:
+    """The type at a place such as `recipients[3]`."""
+    for name in place.split("."):
+        if isinstance(info, inspect.StructType):
+            known = {field.encode_name: field.type for field in info.fields}
+            info = known.get(name.split("[")[0], info)
+        if "[" in name and isinstance(info, inspect.ListType):
+            info = info.item_type
+    return info
+
+
+def _nul_place(value: Any, place: str) -> str | None:
+    """Where a text with a NUL is, or None."""
+    if isinstance(value, str):
+        return (place or "body") if "\0" in value else None
+    items: list[tuple[str, Any]] = []
+    if isinstance(value, dict):
+        if any("\0" in key for key in value):
+            return place or "body"
+        items = [(f"{place}.{key}" if place else key, inner) for key, inner in value.items()]
+    elif isinstance(value, list):
+        items = [(f"{place}[{index}]", inner) for index, inner in enumerate(value)]
+    return next(filter(None, (_nul_place(inner, at) for at, inner in items)), None)

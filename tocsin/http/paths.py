@@ -1,0 +1,33 @@
+"""Paths as they come in: behind a prefix, and with a slash inside an id."""
+
+from __future__ import annotations
+
+from urllib.parse import unquote, urlsplit
+
+from litestar.types import Scope
+
+# Stands for %2F inside a segment while the path is routed; no id may have a control character.
+_SLASH = "\x1f"
+
+
+class PathReader:
+    """Makes the path that is routed of the one that came."""
+
+    def __init__(self, public_url: str | None) -> None:
+        self._prefix = urlsplit(public_url or "").path.rstrip("/")
+
+    def __call__(self, scope: Scope) -> str:
+        """The path without the public URL's prefix (where the proxy left it), its %2F kept apart from /."""
+        path = scope["path"]
+        raw = scope.get("raw_path") or b""
+        if b"%2f" in raw.lower():
+            text = raw.split(b"?")[0].decode("latin-1")
+            path = unquote(text.replace("%2F", _SLASH).replace("%2f", _SLASH), errors="replace")
+        if self._prefix and path.startswith(self._prefix + "/"):
+            path = path[len(self._prefix) :]
+        return path
+
+
+def decoded(segment: str) -> str:
+    """An id of a path, its slashes put back."""
+    return segment.replace(_SLASH, "/")

@@ -1,0 +1,128 @@
+"""People, as apps make, read, export and erase them."""
+
+from __future__ import annotations
+
+from litestar import Response, delete, get, put
+from litestar.di import NamedDependency
+from litestar.params import FromPath
+from msgspec import Struct
+
+from tocsin.engine.store import recipient as store
+from tocsin.engine.store.recipient import Export, Recipient
+from tocsin.http import examples
+from tocsin.http.errors import AnyRequest
+from tocsin.http.operation import Answer, Operation, documented
+from tocsin.http.parse import no_content, read_body, reply
+from tocsin.http.paths import decoded
+from tocsin.http.services import Services
+
+PATH = "/api/recipients/{recipient_id:str}/"
+TAG = "Recipients"
+
+
+class PutRecipient(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is known of a person; null or absent leaves it as it is."""
+
+    email: str | None = None
+    name: str | None = None
+    locale: str | None = None
+    timezone: str | None = None
+
+
+@put(
+    PATH,
+    opt=documented(
+        Operation(
+            summary="Create or change a person",
+            description="What is null or absent stays as it is.",
+            tag=TAG,
+            body=PutRecipient,
+            body_example={"email": "bob@example.com", "name": "Bob", "timezone": "Europe/Rome"},
+            answers={
+                200: Answer("As it is now.", Recipient, examples.RECIPIENT),
+                201: Answer("Created.", Recipient, examples.RECIPIENT),
+            },
+            fails=(409,),
+        )
+    ),
+)
+async def put_recipient(
+    request: AnyRequest, services: NamedDependency[Services], recipient_id: FromPath[str]
+) -> Response[bytes]:
+    """Creates or changes a person."""
+    posted = await read_body(request, PutRecipient, optional=True)
+    id_ = decoded(recipient_id)
+    created = await store.upsert_recipient(
+        services.database,
+        id_,
+        email=posted.email,
+        name=posted.name,
+        locale=posted.locale,
+        timezone=posted.timezone,
+    )
+    return reply(await store.get_recipient(services.database, id_), 201 if created else 200)
+
+
+@get(
+    PATH,
+    opt=documented(
+        Operation(
+            summary="Read a person",
+            tag=TAG,
+            answers={200: Answer("The person.", Recipient, examples.RECIPIENT)},
+        )
+    ),
+)
+async def get_recipient(services: NamedDependency[Services], recipient_id: FromPath[str]) -> Response[bytes]:
+    """One person."""
+    return reply(await store.get_recipient(services.database, decoded(recipient_id)))
+
+
+@delete(
+    PATH,
+    opt=documented(
+        Operation(
+            summary="Erase a person",
+            description="With all that is held of them. Events told to others stay, without the person.",
+            tag=TAG,
+            answers={204: Answer("Erased.")},
+            fails=(409,),
+        )
+    ),
+    status_code=204,
+)
+async def erase_recipient(services: NamedDependency[Services], recipient_id: FromPath[str]) -> Response[None]:
+    """Erases a person."""
+    await store.erase_recipient(services.database, decoded(recipient_id))
+    return no_content()
+
+
+@get(
+    PATH + "export/",
+    opt=documented(
+        Operation(
+            summary="Export a person",
+            description="All that is held of them.",
+            tag=TAG,
+            answers={
+                200: Answer(
+                    "Everything.",
+                    Export,
+                    {
+                        "recipient": examples.RECIPIENT,
+                        "preferences": [],
+                        "notifications": [],
+                        "initiated_events": [],
+                        "suppression": None,
+                    },
+                )
+            },
+        )
+    ),
+)
+async def export_recipient(services: NamedDependency[Services], recipient_id: FromPath[str]) -> Response[bytes]:
+    """All that is held of a person."""
+    exported = await store.export_recipient(services.database, decoded(recipient_id))
+    return reply(
+        exported, headers={"Content-Disposition": 'attachment; filename="recipient.json"'}
+    )

@@ -1,0 +1,93 @@
+"""Runs the HTTP app until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from types import FrameType
+
+import uvicorn
+from litestar.types import ControllerRouterHandler
+
+from tocsin.engine.badge import BadgeHub
+from tocsin.engine.store.database import Database
+from tocsin.engine.store.secret import get_secret
+from tocsin.http.app import create_app
+from tocsin.settings import Settings
+
+_GRACE = 3  # seconds for requests under way
+LINK_KEY = "link_key"
+
+
+class Server(uvicorn.Server):
+    """uvicorn, but the streams end before it waits for them: it would wait for as long as they are read."""
+
+    def __init__(self, config: uvicorn.Config, hub: BadgeHub) -> None:
+        super().__init__(config)
+        self._hub = hub
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal came."""
+        self._hub.close_streams()
+        super().handle_exit(sig, frame)
+
+    def stop(self) -> None:
+        """As by a signal."""
+        self._hub.close_streams()
+        self.should_exit = True
+
+
+async def serve(
+    settings: Settings,
+    *,
+    extra_routes: Sequence[ControllerRouterHandler] = (),
+    started: asyncio.Event | None = None,
+) -> None:
+    """Serves until SIGINT or SIGTERM; raises Unavailable without a database, SystemExit without the port."""
+    # so that badges move while no worker runs
+    from tocsin.engine.dispatch import Dispatcher
+
+    if settings.database_url is None:
+        raise ValueError("there is no TOCSIN_DATABASE_URL")
+    database = Database(settings.database_url)
+    await database.open()
+    hub = BadgeHub(database)
+    await hub.start()
+    dispatcher = asyncio.create_task(Dispatcher(settings.database_url).run(), name="dispatcher")
+    try:
+        key = await get_secret(database, LINK_KEY)
+        app = create_app(settings, database, hub, link_key=key, extra_routes=extra_routes)
+        server = Server(_config(settings, app), hub)
+        if started is not None:
+            asyncio.get_running_loop().create_task(_announce(server, started))
+        await server.serve()
+    finally:
+        dispatcher.cancel()
+        with suppress(asyncio.CancelledError, Exception):
+            await dispatcher
+        await hub.stop()
+        await database.close()
+
+
+def _config(settings: Settings, app: object) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        host=settings.host,
+        port=settings.port,
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        proxy_headers=False,
+        timeout_graceful_shutdown=_GRACE,
+        timeout_keep_alive=75,
+        h11_max_incomplete_event_size=65_536,
+    )
+
+
+async def _announce(server: uvicorn.Server, started: asyncio.Event) -> None:
+    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+        await asyncio.sleep(0.01)
+    started.set()

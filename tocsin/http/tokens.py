@@ -1,0 +1,109 @@
+"""People's tokens: the host app's JWTs (RFC 7519, by the advice of RFC 8725)."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+import jwt
+from jwt import PyJWK
+from jwt.exceptions import InvalidSubjectError, InvalidTokenError
+from msgspec import Struct
+
+from tocsin.http.errors import Unauthorized
+from tocsin.http.jwks import KeySet
+from tocsin.settings import Settings
+
+_LONGEST = 8192  # characters; servers refuse longer headers anyway
+_REMEMBERED = 20_000  # tokens
+_TRUSTED_FOR = 300.0  # seconds; then a key that its provider withdrew no longer counts
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_FOREVER = 253402300799.0  # the end of the year 9999
+
+
+class Token(Struct, frozen=True):
+    """What a verified token says: who, and until when (a POSIX time)."""
+
+    recipient_id: str
+    expires_at: float
+
+
+class TokenVerifier:
+    """Verifies tokens, and remembers those it verified: a signature costs twenty times a look-up."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._fixed = settings.jwt_secret or settings.jwt_public_key
+        self._key_set = (
+            KeySet(settings.jwks_url, ca_file=settings.ca_file) if settings.jwks_url else None
+        )
+        self._verified: dict[str, tuple[Token, float]] = {}
+
+    async def verify(self, text: str) -> Token:
+        """What the token says; raises Unauthorized, or Unavailable when its key can't be had."""
+        now = time.time()
+        known = self._verified.get(text)
+        if known is not None and now < known[1]:
+            return known[0]
+        if len(text) > _LONGEST:
+            raise Unauthorized("The token is too long.", error="invalid_token")
+        try:
+            token = _read(await self._decode(text))
+        except InvalidTokenError as error:
+            raise Unauthorized(_reason(error), error="invalid_token") from None
+        self._remember(text, token, now)
+        return token
+
+    async def _decode(self, text: str) -> dict[str, Any]:
+        settings = self._settings
+        header = jwt.get_unverified_header(text)
+        algorithm = header.get("alg")
+        if algorithm not in settings.jwt_algorithms:
+            raise jwt.InvalidAlgorithmError
+        key: str | PyJWK | None = self._fixed
+        if self._key_set is not None:
+            key = await self._key_set.key(header.get("kid"))
+        if key is None:
+            raise jwt.InvalidKeyError
+        return jwt.decode(
+            text,
+            key,
+            algorithms=list(settings.jwt_algorithms),
+            audience=settings.jwt_audience,
+            issuer=settings.jwt_issuer,
+            options={
+                "require": ["exp", "sub"],
+                "verify_aud": settings.jwt_audience is not None,
+                # when it was made is nobody's business here, and clocks differ
+                "verify_iat": False,
+            },
+        )
+
+    def _remember(self, text: str, token: Token, now: float) -> None:
+        if len(self._verified) >= _REMEMBERED:
+            self._verified.clear()
+        self._verified[text] = token, min(token.expires_at, now + _TRUSTED_FOR)
+
+
+def _read(claims: dict[str, Any]) -> Token:
+    subject = claims["sub"]
+    if not 1 <= len(subject) <= 200 or _CONTROL.search(subject):
+        raise InvalidSubjectError
+    return Token(subject, min(float(claims["exp"]), _FOREVER))
+
+
+def _reason(error: InvalidTokenError) -> str:
+    """What is wrong, without a word from the token itself."""
+    for kind, reason in (
+        (jwt.ExpiredSignatureError, "The token has expired: sign in again."),
+        (jwt.ImmatureSignatureError, "The token is not valid yet."),
+        (jwt.InvalidAudienceError, "The token is for another audience."),
+        (jwt.InvalidIssuerError, "The token is from another issuer."),
+        (jwt.MissingRequiredClaimError, "The token needs the claims sub and exp (and aud, iss where they are set)."),
+        (InvalidSubjectError, "The token's sub is not a person's id of 1 to 200 characters."),
+        (jwt.InvalidAlgorithmError, "The token's algorithm is not one that is allowed here."),
+    ):
+        if isinstance(error, kind):
+            return reason
+    return "The token is not one of ours: its signature or form is wrong."

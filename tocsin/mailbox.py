@@ -1,0 +1,234 @@
+"""The mailbox of `tocsin up` and of the tests: takes mail by SMTP, keeps each as a file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from email.utils import parseaddr
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from aiosmtpd.smtp import SMTP, Envelope, Session
+from msgspec import Struct
+
+HOST = "127.0.0.1"
+MAX_BYTES = 10_000_000  # a mail; more is refused with 552
+KEPT = 5_000  # mails, so that a benchmark does not fill the disk
+PRUNE_EVERY = 500
+
+
+class MailEnvelope(Struct, frozen=True):
+    """What SMTP said, which the mail's own headers need not repeat."""
+
+    sender: str
+    recipients: list[str]
+
+
+class Mailbox:
+    """An SMTP server in the running event loop; a mail is on disk before the sender hears 250."""
+
+    def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES, kept: int = KEPT) -> None:
+        self.folder = folder
+        self._max_bytes = max_bytes
+        self._kept = kept
+        self._stored = 0
+        self._server: asyncio.Server | None = None
+        self._sessions: set[_Session] = set()
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        if self._server is None:
+            raise RuntimeError("The mailbox is not started")
+        return int(self._server.sockets[0].getsockname()[1])
+
+    @property
+    def url(self) -> str:
+        """What TOCSIN_SMTP_URL is to be."""
+        return f"smtp://{HOST}:{self.port}?starttls=never"
+
+    async def start(self, port: int = 0) -> None:
+        """Listens on a port of 127.0.0.1; 0 takes a free one."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for draft in self.folder.glob("*.tmp"):
+            draft.unlink(missing_ok=True)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._session, HOST, port)
+
+    async def stop(self) -> None:
+        """Closes it with its open sessions; what was answered with 250 is kept."""
+        if self._server is None:
+            return
+        self._server.close()
+        for session in list(self._sessions):
+            session.hang_up()
+        await asyncio.sleep(0.01)  # each sees its end in a turn of the loop
+        self._server = None
+
+    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
+        """What aiosmtpd calls with each mail."""
+        content = envelope.content or b""
+        body = content if isinstance(content, bytes) else content.encode()
+        try:
+            self._store(body, MailEnvelope(envelope.mail_from or "", list(envelope.rcpt_tos)))
+        except OSError as error:
+            return f"452 4.3.1 The mailbox can't store it: {error.strerror}"
+        return "250 2.0.0 Kept"
+
+    async def handle_exception(self, _error: Exception) -> str:
+        """A sender that hung up in the middle, or a bug: the others go on."""
+        return "451 4.3.0 The mailbox stumbled; try again"
+
+    def _session(self) -> _Session:
+        return _Session(
+            self,
+            self._sessions,
+            hostname="localhost",
+            ident="Tocsin's mailbox",
+            data_size_limit=self._max_bytes,
+            enable_SMTPUTF8=True,
+            loop=asyncio.get_running_loop(),
+        )
+
+    def _store(self, content: bytes, envelope: MailEnvelope) -> None:
+        # Sorted by name is sorted by time; the random part keeps two in one tick apart.
+        mail_id = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
+        _write(self.folder / f"{mail_id}.json", msgspec.json.encode(envelope))
+        _write(self.folder / f"{mail_id}.eml", content)
+        self._stored += 1
+        if self._stored % PRUNE_EVERY == 0:
+            for old in _ids(self.folder)[self._kept :]:
+                _remove(self.folder, old)
+
+
+class _Session(SMTP):
+    """One connection, counted among the open ones for as long as it lasts."""
+
+    def __init__(self, mailbox: Mailbox, sessions: set[_Session], **options: Any) -> None:
+        super().__init__(mailbox, **options)
+        self._open = sessions
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._open.add(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        self._open.discard(self)
+
+    def hang_up(self) -> None:
+        if self.transport is not None:
+            self.transport.close()
+
+
+def read_mails(folder: Path, limit: int = 200) -> list[dict[str, Any]]:
+    """The newest mails first, each as `read_mail` gives it."""
+    mails = (read_mail(folder, mail_id) for mail_id in _ids(folder)[:limit])
+    return [mail for mail in mails if mail is not None]
+
+
+def read_mail(folder: Path, mail_id: str) -> dict[str, Any] | None:
+    """`{"id", "from", "to", "subject", "headers", "text", "html", …}`, or None when it is not there.
+
+    `from` and `to` are plain addresses, `to` those of the envelope; `headers` has each decoded.
+    """
+    if not all(char.isalnum() or char == "-" for char in mail_id):
+        return None
+    try:
+        content = (folder / f"{mail_id}.eml").read_bytes()
+    except FileNotFoundError:
+        return None
+    envelope = _envelope(folder / f"{mail_id}.json")
+    mail = message_from_bytes(content, policy=policy.default)
+    headers = _headers(mail)
+    named = {name.lower(): value for name, value in headers.items()}
+    return {
+        "id": mail_id,
+        "from": parseaddr(named.get("from", ""))[1] or envelope.sender,
+        "to": envelope.recipients,
+        "subject": named.get("subject", ""),
+        "headers": headers,
+        "text": _part(mail, "plain"),
+        "html": _part(mail, "html"),
+        "envelope_from": envelope.sender,
+        "received_at": _received_at(mail_id),
+    }
+
+
+def clear(folder: Path) -> int:
+    """Forgets all mails; returns how many there were."""
+    mail_ids = _ids(folder)
+    for mail_id in mail_ids:
+        _remove(folder, mail_id)
+    return len(mail_ids)
+
+
+def _ids(folder: Path) -> list[str]:
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    return sorted((name[:-4] for name in names if name.endswith(".eml")), reverse=True)
+
+
+def _remove(folder: Path, mail_id: str) -> None:
+    for suffix in (".eml", ".json"):
+        (folder / f"{mail_id}{suffix}").unlink(missing_ok=True)
+
+
+def _write(file: Path, content: bytes) -> None:
+    """Under another name first: a reader finds all of it or nothing."""
+    draft = file.with_suffix(f"{file.suffix}.tmp")
+    draft.write_bytes(content)
+    draft.replace(file)
+
+
+def _envelope(file: Path) -> MailEnvelope:
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=MailEnvelope)
+    except (OSError, msgspec.DecodeError):
+        return MailEnvelope("", [])
+
+
+def _headers(mail: EmailMessage) -> dict[str, str]:
+    """Repeated ones (Received) a line each; one that can't be parsed as it was written."""
+    headers: dict[str, str] = {}
+    for name, raw in mail.raw_items():
+        try:
+            value = str(policy.default.header_fetch_parse(name, raw))
+        except Exception:  # noqa: BLE001 - the parser raises many things on broken headers
+            value = " ".join(str(raw).split())
+        value = value.encode(errors="surrogateescape").decode(errors="replace")
+        headers[name] = f"{headers[name]}\n{value}" if name in headers else value
+    return headers
+
+
+def _part(mail: EmailMessage, subtype: str) -> str:
+    """The mail's body of that kind, decoded as well as it goes; empty where there is none."""
+    with suppress(Exception):  # broken MIME: better no part than no mailbox
+        for part in mail.walk():
+            if part.get_content_type() == f"text/{subtype}" and not part.is_attachment():
+                return _decoded(part)
+    return ""
+
+
+def _decoded(part: EmailMessage) -> str:
+    content = part.get_payload(decode=True)
+    body = content if isinstance(content, bytes) else b""
+    try:
+        text = body.decode(part.get_content_charset("utf-8"), errors="replace")
+    except LookupError:  # a charset that nobody knows
+        text = body.decode(errors="replace")
+    return text.replace("\r\n", "\n")
+
+
+def _received_at(mail_id: str) -> str:
+    stamp = datetime.fromtimestamp(int(mail_id.partition("-")[0]) / 1e9, UTC)
+    return stamp.isoformat(timespec="milliseconds").replace("+00:00", "Z")
