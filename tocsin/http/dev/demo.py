@@ -46,7 +46,7 @@ async def demo_page(services: Services, person: Annotated[str, Meta(max_length=2
     )
     if services.settings.jwt_secret is not None:
         response.cookies.append(
-            Cookie("tocsin_token", _token(services, person), path="/", httponly=True, samesite="strict")
+            Cookie(key="tocsin_token", value=_token(services, person), path="/", httponly=True, samesite="strict")
         )
     return response
 
