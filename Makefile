@@ -28,7 +28,7 @@ seed: $(VENV)/.runtime ## add demo people and notifications to the running `make
 	@exec $(PY) -m tocsin seed
 
 reset: $(VENV)/.runtime ## forget what `make up` stored: database, mails, secrets
-	@exec $(PY) -m tocsin.reset
+	@exec $(PY) -m tocsin.up.reset
 
 test: $(VENV)/.dev ## the whole suite; ARGS="-k badge" picks some
 	@exec $(PY) -m pytest $(ARGS)

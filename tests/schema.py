@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tocsin import postgres
 from tocsin.migrate import migrate
-from tocsin.postgres_cluster import find_cluster, remove_cluster
+from tocsin.postgres.cluster import find_cluster, remove_cluster
 
 FILE = Path(__file__).parent.parent / "tocsin" / "sql" / "schema.sql"
 HEADER = "-- Made by `make schema` from the migrations; do not edit.\n\n"

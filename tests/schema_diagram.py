@@ -15,7 +15,7 @@ from psycopg.rows import class_row
 
 from tocsin import postgres
 from tocsin.migrate import migrate
-from tocsin.postgres_cluster import remove_cluster
+from tocsin.postgres.cluster import remove_cluster
 
 FILE = Path(__file__).parent.parent / "docs" / "schema.md"
 HEADER = """\

@@ -68,14 +68,22 @@ class Service:
 
 @asynccontextmanager
 async def running(
-    *command: str, log: Path, program: tuple[str, ...] = (sys.executable, "-m", "tocsin"), **settings: str
+    *command: str,
+    log: Path,
+    program: tuple[str, ...] = (sys.executable, "-m", "tocsin"),
+    **settings: str,
 ) -> AsyncIterator[Service]:
     """A process with these settings and no others of ours."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
     environ |= {f"TOCSIN_{name.upper()}": value for name, value in settings.items()}
     with log.open("ab") as output:
         process = await asyncio.create_subprocess_exec(
-            *program, *command, env=environ, stdout=output, stderr=output, stdin=asyncio.subprocess.DEVNULL
+            *program,
+            *command,
+            env=environ,
+            stdout=output,
+            stderr=output,
+            stdin=asyncio.subprocess.DEVNULL,
         )
     service = Service(process, log)
     try:

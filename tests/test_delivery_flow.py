@@ -11,8 +11,8 @@ from typing import Any
 
 import psycopg
 import pytest
-
 from services import Service, mail_catcher, mail_count, mails, running, until
+
 from tocsin import postgres
 from tocsin.mailbox import Mailbox
 from tocsin.migrate import migrate
@@ -182,7 +182,9 @@ async def test_procrastinate_cli_runs_the_same_worker(
         "public_url": "https://notify.example",
         "data_dir": str(tmp_path),
     }
-    async with running("healthchecks", program=program, log=tmp_path / "health.log", **settings) as health:
+    async with running(
+        "healthchecks", program=program, log=tmp_path / "health.log", **settings
+    ) as health:
         assert await health.process.wait() == 0, health.log
     async with running("worker", program=program, log=tmp_path / "p.log", **settings) as process:
         db.execute("select tocsin.notify('forum.new_reply', array['alice'], 'By the CLI')")
@@ -196,7 +198,9 @@ async def test_without_a_provider_nothing_fails_and_each_decision_says_so(
 ) -> None:
     people(db)
     db.execute("select tocsin.notify('forum.new_reply', array['alice'], 'Before the worker')")
-    async with running("worker", log=tmp_path / "worker.log", database_url=dsn, data_dir=str(tmp_path)) as process:
+    async with running(
+        "worker", log=tmp_path / "worker.log", database_url=dsn, data_dir=str(tmp_path)
+    ) as process:
         await process.says("no provider for email")
         await until(lambda: states(db) == {"skipped": 1})
         db.execute("select tocsin.notify('forum.new_reply', array['alice'], 'After it')")
@@ -204,24 +208,37 @@ async def test_without_a_provider_nothing_fails_and_each_decision_says_so(
         "select decisions -> 'email' from tocsin.notification order by notification_id"
     ).fetchall()
     assert decisions == [(["on", "default"],), (["off", "no_provider"],)]
-    assert db.execute("select reason, attempts from tocsin.delivery").fetchall() == [("no_provider", 0)]
+    assert db.execute("select reason, attempts from tocsin.delivery").fetchall() == [
+        ("no_provider", 0)
+    ]
 
 
 async def test_what_was_opted_out_of_or_cancelled_before_the_send_is_withheld(
     db: Db, dsn: str, mail_folder: Path, mailbox: Mailbox, tmp_path: Path
 ) -> None:
     people(db, 5)
-    db.execute("select tocsin.notify('forum.new_reply', %s, 'x')", (["alice", "person1", "person2", "person3"],))
-    cancelled = db.execute("select tocsin.notify('forum.new_reply', array['person4'], 'y')").fetchone()
+    db.execute(
+        "select tocsin.notify('forum.new_reply', %s, 'x')",
+        (["alice", "person1", "person2", "person3"],),
+    )
+    cancelled = db.execute(
+        "select tocsin.notify('forum.new_reply', array['person4'], 'y')"
+    ).fetchone()
     db.execute("insert into tocsin.preference values ('alice', 'forum.*', 'email', false)")
     db.execute("update tocsin.recipient set email = null where recipient_id = 'person1'")
     db.execute("insert into tocsin.suppression values ('person2@example.com', 'complaint')")
-    db.execute("update tocsin.recipient set email = 'moved@example.com' where recipient_id = 'person3'")
+    db.execute(
+        "update tocsin.recipient set email = 'moved@example.com' where recipient_id = 'person3'"
+    )
     # as if it had been claimed already: only the last look can stop it now
     db.execute("update tocsin.event set cancelled_at = now() where event_id = %s", cancelled)
     async with worker(dsn, mailbox.url, tmp_path):
         await until(lambda: "queued" not in states(db) and "sending" not in states(db))
-    found = dict(db.execute("select recipient_id, state || ' ' || coalesce(reason, '') from tocsin.delivery").fetchall())
+    found = dict(
+        db.execute(
+            "select recipient_id, state || ' ' || coalesce(reason, '') from tocsin.delivery"
+        ).fetchall()
+    )
     assert found == {
         "alice": "skipped opted_out_since",
         "person1": "skipped no_address",

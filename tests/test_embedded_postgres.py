@@ -16,10 +16,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tocsin import postgres, postgres_binaries, postgres_cluster
+from tocsin import postgres
 from tocsin.postgres import Postgres, PostgresError
-from tocsin.postgres_cluster import find_cluster, remove_cluster
-from tocsin.postgres_process import wait_gone
+from tocsin.postgres import binaries as postgres_binaries
+from tocsin.postgres import cluster as postgres_cluster
+from tocsin.postgres.cluster import find_cluster, remove_cluster
+from tocsin.postgres.process import wait_gone
 
 AS_ROOT = os.geteuid() == 0
 WAIT_SECONDS = 10.0

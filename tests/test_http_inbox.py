@@ -34,12 +34,18 @@ async def test_a_valid_token_of_nobody_yet_reads_an_empty_inbox(alice: httpx.Asy
     assert listed["results"] == []
     assert (listed["next"], listed["previous"]) == (None, None)
     assert await count(alice) == 0
-    assert (await alice.post(f"{INBOX}mark-all-read/", json={"as_of": listed["as_of"]})).json() == {"marked": 0}
+    assert (await alice.post(f"{INBOX}mark-all-read/", json={"as_of": listed["as_of"]})).json() == {
+        "marked": 0
+    }
 
 
 async def test_a_notification_reads_as_it_was_told(alice: httpx.AsyncClient, tell: Tell) -> None:
     id_ = tell(
-        body="Monday.", action_url="/forums/7", metadata={"thread_id": 7}, initiator="bob", body_html="<b>Monday.</b>"
+        body="Monday.",
+        action_url="/forums/7",
+        metadata={"thread_id": 7},
+        initiator="bob",
+        body_html="<b>Monday.</b>",
     )
     found = (await alice.get(f"{INBOX}{id_}/")).json()
     assert list(found) == [
@@ -54,8 +60,13 @@ async def test_a_notification_reads_as_it_was_told(alice: httpx.AsyncClient, tel
 
 
 async def test_body_html_comes_sanitised(alice: httpx.AsyncClient, tell: Tell) -> None:
-    id_ = tell(body_html='<b onclick="x()">hi</b><script>x()</script><a href="javascript:x()">y</a><img src=x>')
-    for found in ((await alice.get(f"{INBOX}{id_}/")).json(), (await alice.get(INBOX)).json()["results"][0]):
+    id_ = tell(
+        body_html='<b onclick="x()">hi</b><script>x()</script><a href="javascript:x()">y</a><img src=x>'
+    )
+    for found in (
+        (await alice.get(f"{INBOX}{id_}/")).json(),
+        (await alice.get(INBOX)).json()["results"][0],
+    ):
         assert found["body_html"] == '<b>hi</b><a rel="noopener noreferrer">y</a>'
 
 
@@ -78,7 +89,9 @@ async def test_pages_lead_through_all_and_back(alice: httpx.AsyncClient, tell: T
     assert [each["id"] for each in (await alice.get(first["next"])).json()["results"]] == pages[1]
 
 
-async def test_ties_in_time_neither_repeat_nor_vanish(alice: httpx.AsyncClient, tell: Tell, db: Db) -> None:
+async def test_ties_in_time_neither_repeat_nor_vanish(
+    alice: httpx.AsyncClient, tell: Tell, db: Db
+) -> None:
     told = [tell() for _ in range(9)]
     db.execute("update tocsin.notification set created_at = '2026-01-01 12:00:00.5+02'")
     seen = []
@@ -98,7 +111,9 @@ async def test_pages_stay_put_while_new_ones_arrive(alice: httpx.AsyncClient, te
     assert [e["id"] for e in (await alice.get(first["next"])).json()["results"]] == told[1::-1]
     refreshed = (await alice.get((await alice.get(first["next"])).json()["previous"])).json()
     assert [e["id"] for e in refreshed["results"]] == told[:1:-1]
-    assert [e["id"] for e in (await alice.get(refreshed["previous"])).json()["results"]] == newer[1::-1]
+    assert [e["id"] for e in (await alice.get(refreshed["previous"])).json()["results"]] == newer[
+        1::-1
+    ]
 
 
 async def test_filters_and_their_links(alice: httpx.AsyncClient, tell: Tell) -> None:
@@ -109,9 +124,13 @@ async def test_filters_and_their_links(alice: httpx.AsyncClient, tell: Tell) -> 
     assert await ids(alice, read="true") == [replies[0]]
     assert await ids(alice, read="false", category="forum") == [mention, *replies[:0:-1]]
     assert await ids(alice, event_type="billing.invoice_issued") == [billing]
-    page = (await alice.get(INBOX, params={"read": "false", "category": "forum", "limit": 1})).json()
+    page = (
+        await alice.get(INBOX, params={"read": "false", "category": "forum", "limit": 1})
+    ).json()
     assert [e["id"] for e in (await alice.get(page["next"])).json()["results"]] == [replies[2]]
-    assert page["next"].startswith("https://notify.test/api/notifications/?limit=1&read=false&category=forum&cursor=")
+    assert page["next"].startswith(
+        "https://notify.test/api/notifications/?limit=1&read=false&category=forum&cursor="
+    )
 
 
 @pytest.mark.parametrize(
@@ -165,13 +184,19 @@ async def test_an_archived_one_leaves_list_and_badge(alice: httpx.AsyncClient, t
     assert (await alice.get(f"{INBOX}{id_}/")).status_code == 200
 
 
-async def test_mark_all_marks_what_the_list_could_show(alice: httpx.AsyncClient, tell: Tell) -> None:
+async def test_mark_all_marks_what_the_list_could_show(
+    alice: httpx.AsyncClient, tell: Tell
+) -> None:
     tell()
     tell(event_type="billing.invoice_issued")
     as_of = (await alice.get(INBOX)).json()["as_of"]
     late = tell()
-    assert (await alice.post(f"{INBOX}mark-all-read/", json={"category": "billing"})).json() == {"marked": 1}
-    assert (await alice.post(f"{INBOX}mark-all-read/", json={"as_of": as_of})).json() == {"marked": 1}
+    assert (await alice.post(f"{INBOX}mark-all-read/", json={"category": "billing"})).json() == {
+        "marked": 1
+    }
+    assert (await alice.post(f"{INBOX}mark-all-read/", json={"as_of": as_of})).json() == {
+        "marked": 1
+    }
     assert await ids(alice, read="false") == [late]
     assert (await alice.post(f"{INBOX}mark-all-read/")).json() == {"marked": 1}
     assert await count(alice) == 0
@@ -184,7 +209,9 @@ async def test_mark_all_leaves_what_commits_after_the_list(
         notify(other, recipient="alice", event_type="forum.new_reply", title="late")
         as_of = (await alice.get(INBOX)).json()["as_of"]
         other.commit()
-    assert (await alice.post(f"{INBOX}mark-all-read/", json={"as_of": as_of})).json() == {"marked": 0}
+    assert (await alice.post(f"{INBOX}mark-all-read/", json={"as_of": as_of})).json() == {
+        "marked": 0
+    }
     assert await count(alice) == 1
 
 
@@ -195,8 +222,12 @@ async def test_a_wrong_as_of_is_refused(alice: httpx.AsyncClient, as_of: str) ->
     assert answer.json()["errors"][0]["field"] == "as_of"
 
 
-async def test_one_with_the_inbox_off_is_found_by_id_only(alice: httpx.AsyncClient, tell: Tell) -> None:
-    await alice.patch("/api/notification-preferences/", json={"overrides": {"*": {"in_app": False}}})
+async def test_one_with_the_inbox_off_is_found_by_id_only(
+    alice: httpx.AsyncClient, tell: Tell
+) -> None:
+    await alice.patch(
+        "/api/notification-preferences/", json={"overrides": {"*": {"in_app": False}}}
+    )
     id_ = tell(action_url="/x")
     assert await ids(alice) == []
     assert await count(alice) == 0
@@ -207,7 +238,10 @@ async def test_one_with_the_inbox_off_is_found_by_id_only(alice: httpx.AsyncClie
 
 
 async def test_open_marks_read_and_leads_there(alice: httpx.AsyncClient, tell: Tell) -> None:
-    path, absolute = tell(action_url="/forums/7?a=1#ü"), tell(action_url="https://example.com/x%20y")
+    path, absolute = (
+        tell(action_url="/forums/7?a=1#ü"),
+        tell(action_url="https://example.com/x%20y"),
+    )
     answer = await alice.get(f"{INBOX}{path}/open/")
     assert (answer.status_code, answer.headers["location"]) == (
         303,
@@ -241,7 +275,9 @@ async def test_another_persons_is_not_found(
     assert await ids(alice) == [id_]
 
 
-@pytest.mark.parametrize("id_", ["0", "-1", "9223372036854775808", "99999999999999999999999", "abc", "1.5", "%00"])
+@pytest.mark.parametrize(
+    "id_", ["0", "-1", "9223372036854775808", "99999999999999999999999", "abc", "1.5", "%00"]
+)
 @pytest.mark.parametrize(("method", "path"), PERSONAL)
 async def test_an_impossible_id_is_not_found(
     alice: httpx.AsyncClient, id_: str, method: str, path: str
@@ -281,7 +317,9 @@ async def test_a_row_held_by_an_app_is_a_conflict_to_try_again(
     assert (await alice.patch(f"{INBOX}{id_}/read/")).status_code == 200
 
 
-async def test_counts_agree_under_concurrent_reads(alice: httpx.AsyncClient, tell: Tell, dsn: str) -> None:
+async def test_counts_agree_under_concurrent_reads(
+    alice: httpx.AsyncClient, tell: Tell, dsn: str
+) -> None:
     told = [tell() for _ in range(10)]
 
     def more() -> None:

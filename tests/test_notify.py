@@ -16,7 +16,10 @@ Db = psycopg.Connection[Any]
 @pytest.fixture(autouse=True)
 def people(db: Db) -> None:
     for name in ("alice", "bob", "carol"):
-        db.execute("select tocsin.upsert_recipient(%s, %s, %s)", (name, f"{name}@example.com", name.title()))
+        db.execute(
+            "select tocsin.upsert_recipient(%s, %s, %s)",
+            (name, f"{name}@example.com", name.title()),
+        )
 
 
 @pytest.fixture
@@ -114,7 +117,9 @@ def test_unknown_recipients_are_named_and_nothing_is_stored(db: Db) -> None:
         ("initiator", {"initiator": ""}),
     ],
 )
-def test_bad_input_is_refused_with_its_field_and_cure(db: Db, field: str, named: dict[str, Any]) -> None:
+def test_bad_input_is_refused_with_its_field_and_cure(
+    db: Db, field: str, named: dict[str, Any]
+) -> None:
     with pytest.raises(psycopg.Error) as caught:
         notify(db, ["alice"], **named)
     assert caught.value.sqlstate == "TC004"
@@ -142,7 +147,9 @@ def test_the_nearest_preference_decides(
     db: Db, overrides: list[tuple[str, bool]], expected: list[str]
 ) -> None:
     for scope, enabled in overrides:
-        db.execute("insert into tocsin.preference values ('alice', %s, 'email', %s)", (scope, enabled))
+        db.execute(
+            "insert into tocsin.preference values ('alice', %s, 'email', %s)", (scope, enabled)
+        )
     notify(db, ["alice", "bob"])
     assert decisions(db, "alice")["email"] == expected
     assert decisions(db, "bob")["email"] == ["on", "default"]
@@ -165,7 +172,9 @@ def test_in_app_off_keeps_it_out_of_the_badge(db: Db) -> None:
 def test_each_negative_decision_has_its_reason(db: Db) -> None:
     db.execute("select tocsin.upsert_recipient('dave')")
     db.execute("select tocsin.upsert_recipient('erin', 'Erin@Example.com')")
-    db.execute("insert into tocsin.suppression (address, reason) values ('erin@example.com', 'smtp_550')")
+    db.execute(
+        "insert into tocsin.suppression (address, reason) values ('erin@example.com', 'smtp_550')"
+    )
     notify(db, ["alice", "dave", "erin"])
     assert decisions(db, "dave")["email"] == ["off", "no_address"]
     assert decisions(db, "erin")["email"] == ["off", "suppressed"]
@@ -176,7 +185,9 @@ def test_each_negative_decision_has_its_reason(db: Db) -> None:
 
 def test_same_key_and_content_is_the_first_event(db: Db) -> None:
     first = notify(db, ["alice", "bob"], idempotency_key="k", metadata=Jsonb({"a": 1, "b": 2}))
-    again = notify(db, ["bob", "alice", "bob"], idempotency_key="k", metadata=Jsonb({"b": 2, "a": 1}))
+    again = notify(
+        db, ["bob", "alice", "bob"], idempotency_key="k", metadata=Jsonb({"b": 2, "a": 1})
+    )
     assert again == first
     assert unread(db, "alice") == 1
 
@@ -325,7 +336,8 @@ def test_the_app_role_can_call_and_nothing_else(db: Db, dsn: str) -> None:
                 "select * from tocsin.notification",
                 "select * from tocsin.secret",
                 "insert into tocsin.preference values ('zoe', '*', 'email', false)",
-                "select tocsin.emit('role:other', 'forum.new_reply', array['zoe'], 't', '', null, '{}', null, null, null, null)",
+                "select tocsin.emit('role:other', 'forum.new_reply', array['zoe'], 't', '', null, '{}',"
+                " null, null, null, null)",
                 "select tocsin.mark_read('zoe', 1, true)",
                 "select tocsin.erase_recipient('zoe')",
                 "select * from tocsin_queue.procrastinate_jobs",
@@ -340,7 +352,6 @@ def test_the_app_role_can_call_and_nothing_else(db: Db, dsn: str) -> None:
             assert notify(shop, ["zoe"])
             shop.execute("drop table pg_temp.pg_class")
     finally:
-
         db.execute("drop role shop")
 
 
@@ -375,7 +386,10 @@ def test_a_recipient_that_cannot_be_is_refused(db: Db, field: str, named: str) -
 def wait_for_lock(db: Db) -> None:
     """Until some session of this database waits for another."""
     for _ in range(5000):
-        waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+        waiting = (
+            "select count(*) from pg_stat_activity"
+            " where datname = current_database() and wait_event_type = 'Lock'"
+        )
         if value(db, waiting):
             return
         db.execute("select pg_sleep(0.001)")

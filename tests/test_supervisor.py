@@ -22,11 +22,11 @@ import pytest_asyncio
 from tocsin.beside import AlreadyUp, beside, only_one, who_is_up
 from tocsin.lifeline import parent_gone
 from tocsin.mailbox import read_mails
-from tocsin.postgres_cluster import remove_cluster
-from tocsin.postgres_process import gone
-from tocsin.reset import reset
+from tocsin.postgres.cluster import remove_cluster
+from tocsin.postgres.process import gone
 from tocsin.settings import Settings, read_settings
-from tocsin.supervisor import Child, Command, Lifeline
+from tocsin.up.reset import reset
+from tocsin.up.supervisor import Child, Command, Lifeline
 
 WAIT_SECONDS = 15.0
 
@@ -60,7 +60,7 @@ server.serve_forever()
 UP = """
 import asyncio, sys
 from tocsin.settings import read_settings
-from tocsin.supervisor import Command
+from tocsin.up.supervisor import Command
 from tocsin.up import UpError, up
 http, worker = ([sys.executable, "-c", program] for program in sys.argv[1:])
 commands = [Command("http", http), Command("worker", worker)]

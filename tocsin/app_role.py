@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
-from urllib.parse import quote
 
 from tocsin.secret_file import keep_secrets
 

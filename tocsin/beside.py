@@ -14,7 +14,7 @@ from msgspec import Struct, structs
 from tocsin import postgres
 from tocsin.secret_file import SecretFileError, read_secrets
 from tocsin.settings import Settings, SettingsError
-from tocsin.smtp_url import parse_smtp_url
+from tocsin.settings.smtp_url import parse_smtp_url
 
 LOCK = "up.lock"
 JWT_SECRET = "jwt_secret"

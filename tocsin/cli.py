@@ -35,14 +35,23 @@ class _Commands(click.Group):
 
         try:
             return super().invoke(ctx)
-        except (SettingsError, CatalogueError, MigrationError, PostgresError, NotFound, Conflict) as error:
+        except (
+            SettingsError,
+            CatalogueError,
+            MigrationError,
+            PostgresError,
+            NotFound,
+            Conflict,
+        ) as error:
             _fail(str(error))
         except Invalid as error:
             _fail("; ".join(cure for _, cure in error.fields) or str(error))
         except (Unavailable, psycopg.OperationalError) as error:
             _fail(f"The database can't be reached: {' '.join(str(error).split())}")
         except psycopg.Error as error:
-            _fail(f"{error.diag.message_primary or error}. {error.diag.message_hint or ''}".rstrip())
+            _fail(
+                f"{error.diag.message_primary or error}. {error.diag.message_hint or ''}".rstrip()
+            )
 
 
 def _fail(line: str) -> NoReturn:
@@ -143,7 +152,9 @@ def seed() -> None:
 @click.option("--metadata", default="{}", help="A JSON object, for clients.")
 @click.option("--initiator", help="Who caused it; never notified of it.")
 @click.option("--idempotency-key", help="The same key and content within a day is the same event.")
-def notify_command(event_type: str, recipients: tuple[str, ...], metadata: str, **named: Any) -> None:
+def notify_command(
+    event_type: str, recipients: tuple[str, ...], metadata: str, **named: Any
+) -> None:
     """Tell RECIPIENTS of an event of EVENT_TYPE; prints the event's id."""
     from tocsin.client import notify
 
@@ -152,7 +163,11 @@ def notify_command(event_type: str, recipients: tuple[str, ...], metadata: str, 
     except ValueError as error:
         raise click.BadParameter(f"not JSON: {error}", param_hint="--metadata") from error
     with psycopg.connect(_dsn()) as connection:
-        click.echo(notify(connection, recipient=recipients, event_type=event_type, metadata=parsed, **named))
+        click.echo(
+            notify(
+                connection, recipient=recipients, event_type=event_type, metadata=parsed, **named
+            )
+        )
 
 
 @main.command()
@@ -173,7 +188,9 @@ def token(recipient: str) -> None:
 
     settings = _settings()
     if settings.jwt_secret is None:
-        raise SettingsError("TOCSIN_JWT_SECRET is not set: only your host app can sign tokens here.")
+        raise SettingsError(
+            "TOCSIN_JWT_SECRET is not set: only your host app can sign tokens here."
+        )
     now = datetime.now(UTC)
     claims: dict[str, Any] = {"sub": recipient, "iat": now, "exp": now + timedelta(days=1)}
     claims |= {"aud": settings.jwt_audience} if settings.jwt_audience else {}
@@ -188,7 +205,9 @@ def api_key() -> None:
 
 @api_key.command(name="create")
 @click.argument("name")
-@click.option("--scope", "scopes", multiple=True, default=("app",), type=click.Choice(["app", "ops"]))
+@click.option(
+    "--scope", "scopes", multiple=True, default=("app",), type=click.Choice(["app", "ops"])
+)
 def api_key_create(name: str, scopes: tuple[str, ...]) -> None:
     """Make a key called NAME; it is shown this once."""
     from tocsin.engine.store.api_key import create_api_key

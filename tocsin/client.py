@@ -104,7 +104,9 @@ def notify(
     """
     if send_at is not None and send_at.tzinfo is None:
         raise InvalidArgument(
-            "send_at has no time zone", "Pass an aware datetime such as datetime.now(UTC).", "send_at"
+            "send_at has no time zone",
+            "Pass an aware datetime such as datetime.now(UTC).",
+            "send_at",
         )
     arguments = {
         "recipients": [recipient] if isinstance(recipient, str) else list(recipient),

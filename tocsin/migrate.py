@@ -35,17 +35,20 @@ class MigrationError(Exception):
     """The database can't be brought to this version: says why, and what to do."""
 
 
-def migrate(dsn: str, report: _Report = lambda line: None) -> None:
+def migrate(dsn: str, report: _Report | None = None) -> None:
     """Migrates the database at `dsn`, its owner's; does nothing where it is up to date. Raises MigrationError."""
     try:
         with psycopg.connect(dsn, autocommit=True, connect_timeout=10) as connection:
             _check_version(connection)
             with connection.transaction():
-                _migrate(connection, report)
+                _migrate(connection, report or _say_nothing)
     except psycopg.errors.InsufficientPrivilege as error:
         raise MigrationError(
             f"{error.diag.message_primary}: migrate as the database's owner, with CREATEROLE for the role tocsin_app."
         ) from error
+
+
+def _say_nothing(line: str) -> None: ...
 
 
 def apply_catalogue(dsn: str, catalogue: Catalogue) -> int:
@@ -80,9 +83,7 @@ def _migrate(connection: _Connection, report: _Report) -> None:
     connection.execute(_QUERIES["apply_default_catalogue"], {"catalogue": catalogue})
 
 
-def _apply_migrations(
-    connection: _Connection, applied: dict[str, str], report: _Report
-) -> None:
+def _apply_migrations(connection: _Connection, applied: dict[str, str], report: _Report) -> None:
     paths = _sql_files("migrations")
     names = {path.name for path in paths}
     if newer := [name for name in applied if not name.startswith(_QUEUE) and name not in names]:
@@ -127,7 +128,7 @@ def _record(connection: _Connection, name: str, checksum: str) -> None:
 
 
 def _run(connection: _Connection, path: Path) -> None:
-    connection.execute(cast(LiteralString, path.read_text(encoding="utf-8")))
+    connection.execute(cast("LiteralString", path.read_text(encoding="utf-8")))
 
 
 def _sql_files(folder: str) -> list[Path]:

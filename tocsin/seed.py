@@ -14,13 +14,55 @@ PEOPLE = (
 )
 
 _STORY = (
-    ("bulletin.new_chapter", ["alice", "bob", "carol"], "The autumn bulletin is out", "Dates, people, and a call for helpers.", "/bulletins/41", "carol"),
-    ("forum.new_thread", ["alice", "bob", "carol", "dave"], "New thread: Spring Formal Planning", "Where shall it be this year?", "/forums/7", "bob"),
-    ("forum.mention", ["alice"], "Carol mentioned you in 'Spring Formal Planning'", "What does @alice think of the old mill?", "/forums/7/posts/9", "carol"),
-    ("election.opened", ["alice", "bob", "carol"], "The election of the board is open", "Vote until Sunday evening.", "/elections/3", None),
-    ("recognition.received", ["bob"], "Alice thanked you", "For staying to fold all those chairs.", "/recognition/18", "alice"),
-    ("approval.requested", ["carol"], "Bob asks for your approval", "Reimbursement of 84.50 for paint.", "/approvals/12", "bob"),
-)  # fmt: skip
+    (
+        "bulletin.new_chapter",
+        ["alice", "bob", "carol"],
+        "The autumn bulletin is out",
+        "Dates, people, and a call for helpers.",
+        "/bulletins/41",
+        "carol",
+    ),
+    (
+        "forum.new_thread",
+        ["alice", "bob", "carol", "dave"],
+        "New thread: Spring Formal Planning",
+        "Where shall it be this year?",
+        "/forums/7",
+        "bob",
+    ),
+    (
+        "forum.mention",
+        ["alice"],
+        "Carol mentioned you in 'Spring Formal Planning'",
+        "What does @alice think of the old mill?",
+        "/forums/7/posts/9",
+        "carol",
+    ),
+    (
+        "election.opened",
+        ["alice", "bob", "carol"],
+        "The election of the board is open",
+        "Vote until Sunday evening.",
+        "/elections/3",
+        None,
+    ),
+    (
+        "recognition.received",
+        ["bob"],
+        "Alice thanked you",
+        "For staying to fold all those chairs.",
+        "/recognition/18",
+        "alice",
+    ),
+    (
+        "approval.requested",
+        ["carol"],
+        "Bob asks for your approval",
+        "Reimbursement of 84.50 for paint.",
+        "/approvals/12",
+        "bob",
+    ),
+)
 
 
 def seed(dsn: str, *, again: bool = False) -> str:
@@ -30,7 +72,9 @@ def seed(dsn: str, *, again: bool = False) -> str:
         if known == (True,) and not again:
             return "Demo people are there already."
         for id_, email, name, locale, timezone in PEOPLE:
-            upsert_recipient(connection, id_, email=email, name=name, locale=locale, timezone=timezone)
+            upsert_recipient(
+                connection, id_, email=email, name=name, locale=locale, timezone=timezone
+            )
         for event_type, recipients, title, body, action_url, initiator in _STORY:
             notify(
                 connection,

@@ -41,7 +41,9 @@ class TooManyStreams(Exception):
 class BadgeHub:
     """Moves the streams of this process, and counts for it."""
 
-    def __init__(self, database: Database, *, streams_per_person: int = _STREAMS_PER_PERSON) -> None:
+    def __init__(
+        self, database: Database, *, streams_per_person: int = _STREAMS_PER_PERSON
+    ) -> None:
         self._database = database
         self._most = streams_per_person
         self._counts = UnreadCounts(database)

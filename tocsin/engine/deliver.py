@@ -173,9 +173,7 @@ class Deliverer:
             await self._ledger.written(settled)
 
     @asynccontextmanager
-    async def _leases_kept(
-        self, sending: Mapping[int, object], claim: UUID
-    ) -> AsyncIterator[None]:
+    async def _leases_kept(self, sending: Mapping[int, object], claim: UUID) -> AsyncIterator[None]:
         keeper = asyncio.create_task(self._keep_leases(sending, claim))
         try:
             yield

@@ -172,8 +172,6 @@ class Leader:
         self._next_due = min(soonest, _LOOK_DUE) if late else soonest
         return count
 
-
-
     async def _keep_house(self, *, resting: bool) -> None:
         now = time.monotonic()
         if self._unfolded and (resting or now - self._folded_at > _FOLD):

@@ -19,10 +19,10 @@ import structlog
 from procrastinate.app import WorkerOptions
 from procrastinate.worker import Worker
 
+from tocsin.beside import beside
 from tocsin.engine.model import Channel, Priority
 from tocsin.engine.store.database import KEEPALIVES
 from tocsin.engine.worker import Engine, running_engine
-from tocsin.beside import beside
 from tocsin.settings import Settings, SettingsError, read_settings
 
 # A worker that died is known by its heartbeat; its jobs are tried so many times in all.
@@ -48,9 +48,7 @@ log = structlog.get_logger("tocsin.jobs")
 class Connector(procrastinate.PsycopgConnector):
     """Reads the settings when it is opened, not when this file is imported."""
 
-    async def open_async(
-        self, pool: psycopg_pool.AsyncConnectionPool[Any] | None = None
-    ) -> None:
+    async def open_async(self, pool: psycopg_pool.AsyncConnectionPool[Any] | None = None) -> None:
         self._pool_args = {
             "conninfo": _settings().database_url,
             "kwargs": KEEPALIVES,
@@ -82,12 +80,12 @@ class App(procrastinate.App):
                         await asyncio.sleep(_RESTART)
 
     async def _run_one(self, worker: Worker, stopping: asyncio.Event, engine: Engine) -> None:
-        running = asyncio.create_task(worker.run())
+        running = asyncio.create_task(worker.run())  # type: ignore[no-untyped-call]
         stop = asyncio.create_task(stopping.wait())
         try:
             await asyncio.wait({running, stop}, return_when=asyncio.FIRST_COMPLETED)
             if stopping.is_set():
-                worker.stop()
+                worker.stop()  # type: ignore[no-untyped-call]
                 # its jobs end as the actors give back what they hold
                 await engine.stop()
             await running
@@ -104,12 +102,12 @@ class App(procrastinate.App):
         finally:
             self.engine = None
 
-    async def deliver(
-        self, channel: Channel, delivery_ids: list[int], priority: int
-    ) -> None:
+    async def deliver(self, channel: Channel, delivery_ids: list[int], priority: int) -> None:
         """Hands a job's deliveries to the running engine."""
         if self.engine is None:
-            raise RuntimeError("Deliveries need the worker of `tocsin worker`: it starts the actors.")
+            raise RuntimeError(
+                "Deliveries need the worker of `tocsin worker`: it starts the actors."
+            )
         urgency = Priority(min(max(priority, Priority.LOW), Priority.HIGH))
         await self.engine.deliver(channel, delivery_ids, urgency)
 
@@ -135,7 +133,7 @@ async def send_notification_pushes(
 
 @app.periodic(cron="* * * * * */30")
 @app.task(name="rescue_stalled_jobs", queue="upkeep")
-async def rescue_stalled_jobs(timestamp: int) -> None:
+async def rescue_stalled_jobs(timestamp: int) -> None:  # noqa: ARG001 - Procrastinate's own argument
     """Takes up what a dead worker left, a bounded number of times."""
     for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=_STALLED):
         try:

@@ -80,7 +80,7 @@ class Withheld(Struct, frozen=True):
 
 
 class Unsent(Struct, frozen=True):
-    """Never tried (shutdown, open breaker, actor restarted): due again after `retry_after` seconds, no attempt spent."""
+    """Never tried (shutdown, open breaker, restart): due again after `retry_after` seconds; no attempt is spent."""
 
     reason: str
     retry_after: float = 0.0

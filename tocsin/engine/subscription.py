@@ -77,7 +77,9 @@ class Subscription:
         if self._count is not None and self._count != self._count_sent:
             assert self.position is not None
             self._count_sent = self._count
-            events.append(StreamEvent("badge", self.position.token(), _encode({"count": self._count})))
+            events.append(
+                StreamEvent("badge", self.position.token(), _encode({"count": self._count}))
+            )
         return events
 
 

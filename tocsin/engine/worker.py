@@ -94,5 +94,8 @@ async def _offer(database: Database, actors: dict[Channel, Actor[Any]]) -> None:
 
 
 async def _renderer(settings: Settings, database: Database) -> Render:
-    links = Links(public_url=settings.public_url or "http://localhost", key=await get_secret(database, "link_key"))
+    links = Links(
+        public_url=settings.public_url or "http://localhost",
+        key=await get_secret(database, "link_key"),
+    )
     return mail_renderer(links, settings.email_from)

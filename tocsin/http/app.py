@@ -59,9 +59,7 @@ def create_app(
             "metrics": _always(metrics),
         },
         exception_handlers=HANDLERS,
-        state=State(
-            {"services": services, "authenticator": authenticator}, deep_copy=False
-        ),
+        state=State({"services": services, "authenticator": authenticator}, deep_copy=False),
         request_max_body_size=_LARGEST_BODY,
         openapi_config=None,
         logging_config=None,

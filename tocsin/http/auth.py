@@ -127,7 +127,9 @@ def _bearer(connection: Connection) -> str | None:
         return None
     scheme, _, credentials = header.partition(" ")
     if scheme.lower() != "bearer" or not credentials.strip():
-        raise Unauthorized("The Authorization header is not Bearer <token>.", error="invalid_request")
+        raise Unauthorized(
+            "The Authorization header is not Bearer <token>.", error="invalid_request"
+        )
     return credentials.strip()
 
 

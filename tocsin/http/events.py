@@ -139,7 +139,9 @@ class EventQuery(Struct, frozen=True, forbid_unknown_fields=True):
                     "Told.",
                     Accepted,
                     {"event_id": 311, "notifications": 2},
-                    headers={"Idempotent-Replayed": "`true` where the key's first call had told it."},
+                    headers={
+                        "Idempotent-Replayed": "`true` where the key's first call had told it."
+                    },
                 ),
                 200: Answer("dry_run: the decisions.", Preview, examples.DRY_RUN),
             },
@@ -211,7 +213,9 @@ async def list_events(request: AppRequest, services: NamedDependency[Services]) 
         )
     ),
 )
-async def get_event(services: NamedDependency[Services], event_id: FromPath[int]) -> Response[bytes]:
+async def get_event(
+    services: NamedDependency[Services], event_id: FromPath[int]
+) -> Response[bytes]:
     """One event."""
     return reply(await store.get_event(services.database, row_id(event_id)))
 
@@ -229,7 +233,9 @@ async def get_event(services: NamedDependency[Services], event_id: FromPath[int]
     ),
     status_code=200,
 )
-async def cancel_event(services: NamedDependency[Services], event_id: FromPath[int]) -> Response[bytes]:
+async def cancel_event(
+    services: NamedDependency[Services], event_id: FromPath[int]
+) -> Response[bytes]:
     """Takes an event back."""
     return reply(Cancelled(await store.cancel_event(services.database, row_id(event_id))))
 

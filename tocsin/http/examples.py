@@ -123,7 +123,11 @@ TOLD: dict[str, Any] = {
 TOLD_LISTING: dict[str, Any] = {
     "results": [
         {
-            **{k: v for k, v in TOLD.items() if k not in {"deliveries", "initiator_skipped", "told_at"}},
+            **{
+                k: v
+                for k, v in TOLD.items()
+                if k not in {"deliveries", "initiator_skipped", "told_at"}
+            },
             "notification": {
                 "id": 1042,
                 "recipient": "alice",
@@ -144,8 +148,4 @@ DRY_RUN: dict[str, Any] = {
         }
     },
 }
-STREAM = (
-    "retry: 4210\n\n"
-    'id: NzUxOjc1MTp-fjA\nevent: badge\ndata: {"count":3}\n\n'
-    ": heartbeat\n\n"
-)
+STREAM = 'retry: 4210\n\nid: NzUxOjc1MTp-fjA\nevent: badge\ndata: {"count":3}\n\n: heartbeat\n\n'

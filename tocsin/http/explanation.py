@@ -85,9 +85,7 @@ def mask(address: str) -> str:
     return f"{local[:1]}***{local[-1] if len(local) > 2 else ''}@{domain}"
 
 
-def _channel(
-    decided: Decisions, channel: str, records: list[DeliveryRecord]
-) -> ExplainedChannel:
+def _channel(decided: Decisions, channel: str, records: list[DeliveryRecord]) -> ExplainedChannel:
     decision, reason, *scope = decided.decisions[channel]
     sentences = [_decision(decided, channel, scope[0] if scope else None)]
     if channel == "in_app" and decision == "on":
@@ -116,7 +114,9 @@ def _decision(decided: Decisions, channel: str, scope: str | None) -> str:
     if reason == "preference":
         return f"You turned {name} {decision} for {_scope(decided, scope)}."
     if reason == "mandatory":
-        return f"{_start(name)} is always on for {decided.event_type_label}: nobody can turn it off."
+        return (
+            f"{_start(name)} is always on for {decided.event_type_label}: nobody can turn it off."
+        )
     if reason == "default":
         return f"{_start(name)} is {decision} for {decided.event_type_label} by default."
     known = _OFF.get(reason, "{Channel} is off: " + reason.replace("_", " ") + ".")

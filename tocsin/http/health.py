@@ -85,7 +85,9 @@ async def readyz(services: NamedDependency[Services]) -> Response[bytes]:
     ),
 )
 async def metrics(
-    request: Request[Any, Any, State], services: NamedDependency[Services], metrics: NamedDependency[Metrics]
+    request: Request[Any, Any, State],
+    services: NamedDependency[Services],
+    metrics: NamedDependency[Metrics],
 ) -> Response[bytes]:
     """This process's numbers."""
     if not (services.settings.metrics_public or _is_local(request)):

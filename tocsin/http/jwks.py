@@ -60,7 +60,9 @@ class KeySet:
                 self._answered = True
             except (PyJWTError, ValueError, OSError) as error:
                 self._answered = False
-                log.warning("the JWKS can't be read", error=type(error).__name__, kept=len(self._keys))
+                log.warning(
+                    "the JWKS can't be read", error=type(error).__name__, kept=len(self._keys)
+                )
             self._tried_at = time.monotonic()
 
     def _read(self) -> dict[str | None, PyJWK]:

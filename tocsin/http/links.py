@@ -38,7 +38,10 @@ _REDIRECT = {303: Answer("To the action URL.", headers={"Location": "The action 
     ),
 )
 async def open_notification(
-    request: PersonRequest, services: NamedDependency[Services], authenticator: NamedDependency[Authenticator], notification_id: FromPath[int]
+    request: PersonRequest,
+    services: NamedDependency[Services],
+    authenticator: NamedDependency[Authenticator],
+    notification_id: FromPath[int],
 ) -> Response[None]:
     """Marks one read and goes where it leads."""
     person, id_ = request.auth, row_id(notification_id)
@@ -61,7 +64,8 @@ async def open_notification(
                 "(`Sec-Fetch-User: ?1`): scanners of mail follow links too."
             ),
             tag="Links in mails",
-            answers=_REDIRECT | {200: Answer("It leads nowhere: a page with it.", media_type="text/html")},
+            answers=_REDIRECT
+            | {200: Answer("It leads nowhere: a page with it.", media_type="text/html")},
             fails=(404,),
         )
     ),
@@ -91,7 +95,8 @@ def _redirect(target: str) -> Response[None]:
 def _ascii(url: str) -> str:
     """The address as a header can hold it (RFC 3986): what is not ASCII percent-encoded, all else as it was."""
     return "".join(
-        char if char.isascii() else "".join(f"%{byte:02X}" for byte in char.encode()) for char in url
+        char if char.isascii() else "".join(f"%{byte:02X}" for byte in char.encode())
+        for char in url
     )
 
 

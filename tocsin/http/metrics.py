@@ -22,7 +22,10 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._beside = REGISTRY if registry is None else registry
         self._requests = Counter(
-            "tocsin_http_requests", "Requests.", ("method", "route", "status"), registry=self._registry
+            "tocsin_http_requests",
+            "Requests.",
+            ("method", "route", "status"),
+            registry=self._registry,
         )
         self._seconds = Histogram(
             "tocsin_http_request_seconds",

@@ -35,7 +35,9 @@ class ListQuery(Struct, frozen=True, forbid_unknown_fields=True):
 
     limit: Limit = 20
     cursor: CursorText | None = None
-    read: Annotated[bool, Meta(description="Only read ones (true) or unread ones (false).")] | None = None
+    read: (
+        Annotated[bool, Meta(description="Only read ones (true) or unread ones (false).")] | None
+    ) = None
     event_type: EventTypeName | None = None
     category: CategoryName | None = None
 
@@ -81,7 +83,9 @@ class Marked(Struct, frozen=True):
         )
     ),
 )
-async def list_notifications(request: PersonRequest, services: NamedDependency[Services]) -> Response[bytes]:
+async def list_notifications(
+    request: PersonRequest, services: NamedDependency[Services]
+) -> Response[bytes]:
     """A page of the inbox."""
     query = read_query(request, ListQuery)
     cursor = read_cursor(query.cursor)
@@ -194,7 +198,9 @@ async def archive(
     ),
     status_code=200,
 )
-async def mark_all_read(request: PersonRequest, services: NamedDependency[Services]) -> Response[bytes]:
+async def mark_all_read(
+    request: PersonRequest, services: NamedDependency[Services]
+) -> Response[bytes]:
     """Marks what a list could show."""
     wanted = await read_body(request, MarkAll, optional=True)
     await check_filter(services.database, wanted.event_type, wanted.category)
@@ -213,7 +219,9 @@ async def mark_all_read(request: PersonRequest, services: NamedDependency[Servic
         Operation(
             summary="Why did (not) this reach me?",
             tag=TAG,
-            answers={200: Answer("Each channel's decision and deliveries.", Explanation, examples.WHY)},
+            answers={
+                200: Answer("Each channel's decision and deliveries.", Explanation, examples.WHY)
+            },
         )
     ),
 )

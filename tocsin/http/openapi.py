@@ -220,7 +220,9 @@ def _responses(operation: Operation, schemas: Json, access: str, has_path: bool)
 def _answer(answer: Answer, schemas: Json) -> Json:
     found: Json = {"description": answer.description}
     if answer.kind is not None or answer.media_type != "application/json":
-        content: Json = {"schema": schemas[repr(answer.kind)] if answer.kind else {"type": "string"}}
+        content: Json = {
+            "schema": schemas[repr(answer.kind)] if answer.kind else {"type": "string"}
+        }
         if answer.example is not None:
             content["example"] = answer.example
         found["content"] = {answer.media_type: content}
@@ -236,5 +238,7 @@ def _calls(doc: Json) -> Iterator[Json]:
     """Each call for the page, with an anchor."""
     for path, methods in doc["paths"].items():
         for method, call in methods.items():
-            anchor = f"{method}-{path.strip('/').replace('/', '-').replace('{', '').replace('}', '')}"
+            anchor = (
+                f"{method}-{path.strip('/').replace('/', '-').replace('{', '').replace('}', '')}"
+            )
             yield {"path": path, "method": method.upper(), "anchor": anchor, **call}

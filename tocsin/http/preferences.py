@@ -21,7 +21,9 @@ TAG = "Preferences"
 
 Overrides = Annotated[
     dict[str, dict[str, bool | None]],
-    Meta(description="By `*`, `category.*` or event type: each channel on, off, or null to inherit again."),
+    Meta(
+        description="By `*`, `category.*` or event type: each channel on, off, or null to inherit again."
+    ),
 ]
 
 
@@ -42,7 +44,9 @@ class ChangedPreferences(Struct, frozen=True, forbid_unknown_fields=True):
         )
     ),
 )
-async def get_preferences(request: PersonRequest, services: NamedDependency[Services]) -> Response[bytes]:
+async def get_preferences(
+    request: PersonRequest, services: NamedDependency[Services]
+) -> Response[bytes]:
     """All preferences."""
     return reply(await store.get_preferences(services.database, request.auth.recipient_id))
 
@@ -59,15 +63,17 @@ async def get_preferences(request: PersonRequest, services: NamedDependency[Serv
             tag=TAG,
             body=ChangedPreferences,
             body_example={"overrides": {"forum.*": {"email": False}}},
-            answers={200: Answer("All of them, as they are now.", Preferences, examples.PREFERENCES)},
+            answers={
+                200: Answer("All of them, as they are now.", Preferences, examples.PREFERENCES)
+            },
         )
     ),
 )
-async def change_preferences(request: PersonRequest, services: NamedDependency[Services]) -> Response[bytes]:
+async def change_preferences(
+    request: PersonRequest, services: NamedDependency[Services]
+) -> Response[bytes]:
     """Merges overrides."""
     changed = await read_body(request, ChangedPreferences)
     return reply(
-        await store.set_overrides(
-            services.database, request.auth.recipient_id, changed.overrides
-        )
+        await store.set_overrides(services.database, request.auth.recipient_id, changed.overrides)
     )

@@ -73,7 +73,9 @@ async def put_recipient(
         )
     ),
 )
-async def get_recipient(services: NamedDependency[Services], recipient_id: FromPath[str]) -> Response[bytes]:
+async def get_recipient(
+    services: NamedDependency[Services], recipient_id: FromPath[str]
+) -> Response[bytes]:
     """One person."""
     return reply(await store.get_recipient(services.database, decoded(recipient_id)))
 
@@ -91,7 +93,9 @@ async def get_recipient(services: NamedDependency[Services], recipient_id: FromP
     ),
     status_code=204,
 )
-async def erase_recipient(services: NamedDependency[Services], recipient_id: FromPath[str]) -> Response[None]:
+async def erase_recipient(
+    services: NamedDependency[Services], recipient_id: FromPath[str]
+) -> Response[None]:
     """Erases a person."""
     await store.erase_recipient(services.database, decoded(recipient_id))
     return no_content()
@@ -120,9 +124,9 @@ async def erase_recipient(services: NamedDependency[Services], recipient_id: Fro
         )
     ),
 )
-async def export_recipient(services: NamedDependency[Services], recipient_id: FromPath[str]) -> Response[bytes]:
+async def export_recipient(
+    services: NamedDependency[Services], recipient_id: FromPath[str]
+) -> Response[bytes]:
     """All that is held of a person."""
     exported = await store.export_recipient(services.database, decoded(recipient_id))
-    return reply(
-        exported, headers={"Content-Disposition": 'attachment; filename="recipient.json"'}
-    )
+    return reply(exported, headers={"Content-Disposition": 'attachment; filename="recipient.json"'})

@@ -32,7 +32,10 @@ from tocsin.http.services import Services
 
 HEARTBEAT = 15.0  # seconds
 _SEND_WITHIN = 30.0  # a reader that takes nothing for this long is gone
-_RETRY = (2000, 6000)  # milliseconds; spread, so that a restart does not bring everybody back at once
+_RETRY = (
+    2000,
+    6000,
+)  # milliseconds; spread, so that a restart does not bring everybody back at once
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
@@ -43,10 +46,12 @@ _HEADERS = [
 class StreamQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """What EventSource can't say in headers."""
 
-    ticket: Annotated[str, Meta(max_length=200, description="From POST /api/stream-ticket/.")] | None = None
-    last_event_id: Annotated[
-        str, Meta(max_length=8192, description="As the header Last-Event-ID.")
-    ] | None = None
+    ticket: (
+        Annotated[str, Meta(max_length=200, description="From POST /api/stream-ticket/.")] | None
+    ) = None
+    last_event_id: (
+        Annotated[str, Meta(max_length=8192, description="As the header Last-Event-ID.")] | None
+    ) = None
 
 
 async def readers_only(connection: Connection, handler: BaseRouteHandler) -> None:
@@ -127,7 +132,12 @@ async def _reader(services: Services, scope: Scope, ticket: str | None) -> Async
 
 
 async def _pump(
-    services: Services, subscription: Subscription, send: Send, *, person: Person, ticket: str | None
+    services: Services,
+    subscription: Subscription,
+    send: Send,
+    *,
+    person: Person,
+    ticket: str | None,
 ) -> None:
     async def write(data: bytes, *, more: bool = True) -> None:
         async with asyncio.timeout(_SEND_WITHIN):

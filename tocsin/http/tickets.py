@@ -30,7 +30,9 @@ from tocsin.http.services import Services
     ),
     status_code=201,
 )
-async def stream_ticket(request: PersonRequest, services: NamedDependency[Services]) -> Response[bytes]:
+async def stream_ticket(
+    request: PersonRequest, services: NamedDependency[Services]
+) -> Response[bytes]:
     """Makes a ticket."""
     person = request.auth
     expires_at = datetime.fromtimestamp(person.expires_at, UTC)

@@ -100,7 +100,10 @@ def _reason(error: InvalidTokenError) -> str:
         (jwt.ImmatureSignatureError, "The token is not valid yet."),
         (jwt.InvalidAudienceError, "The token is for another audience."),
         (jwt.InvalidIssuerError, "The token is from another issuer."),
-        (jwt.MissingRequiredClaimError, "The token needs the claims sub and exp (and aud, iss where they are set)."),
+        (
+            jwt.MissingRequiredClaimError,
+            "The token needs the claims sub and exp (and aud, iss where they are set).",
+        ),
         (InvalidSubjectError, "The token's sub is not a person's id of 1 to 200 characters."),
         (jwt.InvalidAlgorithmError, "The token's algorithm is not one that is allowed here."),
     ):

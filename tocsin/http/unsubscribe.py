@@ -50,7 +50,9 @@ class UnsubscribeForm(Struct, frozen=True):
         )
     ),
 )
-async def unsubscribe_page(services: NamedDependency[Services], token: FromPath[str]) -> Response[str]:
+async def unsubscribe_page(
+    services: NamedDependency[Services], token: FromPath[str]
+) -> Response[str]:
     """Asks."""
     try:
         _, event_type = await _read(services, token)
@@ -76,7 +78,9 @@ async def unsubscribe_page(services: NamedDependency[Services], token: FromPath[
     ),
     status_code=200,
 )
-async def unsubscribe(request: AnyRequest, services: NamedDependency[Services], token: FromPath[str]) -> Response[str]:
+async def unsubscribe(
+    request: AnyRequest, services: NamedDependency[Services], token: FromPath[str]
+) -> Response[str]:
     """Does it."""
     try:
         link, event_type = await _read(services, token)
@@ -126,7 +130,9 @@ def _choice(
         for name, channels in overrides.items()
         if scope != "type" and name.startswith(inside) and channels.get(Channel.EMAIL)
     ]
-    inherited: dict[str, dict[str, bool | None]] = {name: {Channel.EMAIL: None} for name in stronger}
+    inherited: dict[str, dict[str, bool | None]] = {
+        name: {Channel.EMAIL: None} for name in stronger
+    }
     return inherited | {key: {Channel.EMAIL: False}}
 
 

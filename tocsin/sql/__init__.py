@@ -15,4 +15,8 @@ def load(noun: str) -> Mapping[str, LiteralString]:
     """The statements of `queries/<noun>.sql` by their names, with psycopg's placeholders."""
     with as_file(files(__name__) / "queries" / f"{noun}.sql") as path:
         queries = aiosql.from_path(path, "psycopg", mandatory_parameters=False)
-    return {name: getattr(queries, name).sql for name in queries.available_queries if "_cursor" not in name}
+    return {
+        name: getattr(queries, name).sql
+        for name in queries.available_queries
+        if "_cursor" not in name
+    }

@@ -119,7 +119,9 @@ class Bell(Session):
 
     async def jobs_at_work(self, channel: str, alive_within: timedelta) -> int:
         """Jobs of a channel that wait or that live workers have."""
-        return int(await self.value(_SQL["jobs_at_work"], channel=channel, alive_within=alive_within))
+        return int(
+            await self.value(_SQL["jobs_at_work"], channel=channel, alive_within=alive_within)
+        )
 
     async def dispatch_lanes(
         self, channel: str, priority: int, lanes: dict[int, int], *, each: int, lease: timedelta

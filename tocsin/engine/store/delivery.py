@@ -8,7 +8,15 @@ from uuid import UUID
 
 from msgspec import Struct, structs
 
-from tocsin.engine.model import Channel, Claimed, DeliveryState, Message, Priority, Verdict, Withheld
+from tocsin.engine.model import (
+    Channel,
+    Claimed,
+    DeliveryState,
+    Message,
+    Priority,
+    Verdict,
+    Withheld,
+)
 from tocsin.engine.store.database import Database
 from tocsin.sql import load
 

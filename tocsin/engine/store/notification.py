@@ -183,5 +183,6 @@ def _snapshot(as_of: str) -> str:
         if 0 < xmin <= xmax <= _LAST_XID and all(low <= high for low, high in pairwise(places)):
             return text
     raise Invalid(
-        "as_of is not one of a list's", ("as_of", "Pass the as_of of a list as it is, or leave it out for all.")
+        "as_of is not one of a list's",
+        ("as_of", "Pass the as_of of a list as it is, or leave it out for all."),
     )

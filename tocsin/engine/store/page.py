@@ -66,7 +66,10 @@ def parse_cursor(text: str) -> Cursor:
     if (match := _CURSOR.fullmatch(plain)) is None or int(match[3]) > _LAST_ID:
         raise Invalid(
             "cursor is not one of this list",
-            ("cursor", "Use a page's next or previous link as it is, or leave cursor out for the first page."),
+            (
+                "cursor",
+                "Use a page's next or previous link as it is, or leave cursor out for the first page.",
+            ),
         )
     at = _EPOCH + timedelta(microseconds=int(match[2]))
     return Cursor(at, int(match[3]), newer=match[1] == "n")

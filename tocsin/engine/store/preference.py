@@ -40,9 +40,7 @@ async def get_preferences(session: Database | Session, recipient_id: str) -> Pre
     return found
 
 
-async def set_overrides(
-    database: Database, recipient_id: str, overrides: Overrides
-) -> Preferences:
+async def set_overrides(database: Database, recipient_id: str, overrides: Overrides) -> Preferences:
     """Merges overrides, all or nothing, and creates the person where it is a first write; raises Invalid."""
     async with database.transaction() as session:
         await _check(session, overrides)

@@ -34,7 +34,9 @@ class DemoEvent(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @get("/")
-async def demo_page(services: Services, person: Annotated[str, Meta(max_length=200)] = "alice") -> Response[str]:
+async def demo_page(
+    services: Services, person: Annotated[str, Meta(max_length=200)] = "alice"
+) -> Response[str]:
     """The page, signed in as a demo person."""
     response = html(
         "demo.html",
@@ -46,7 +48,13 @@ async def demo_page(services: Services, person: Annotated[str, Meta(max_length=2
     )
     if services.settings.jwt_secret is not None:
         response.cookies.append(
-            Cookie(key="tocsin_token", value=_token(services, person), path="/", httponly=True, samesite="strict")
+            Cookie(
+                key="tocsin_token",
+                value=_token(services, person),
+                path="/",
+                httponly=True,
+                samesite="strict",
+            )
         )
     return response
 

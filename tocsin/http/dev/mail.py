@@ -18,7 +18,10 @@ _SHOWN = 200
 # The mail's own HTML: no script, no form, nothing loaded from anywhere.
 _INERT = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox allow-popups allow-popups-to-escape-sandbox",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; "
+        "sandbox allow-popups allow-popups-to-escape-sandbox"
+    ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
@@ -73,5 +76,3 @@ def _mail(services: Services, mail_id: str) -> dict[str, Any]:
 
 def _folder(services: Services) -> Path:
     return services.settings.data_dir / "mailbox"
-
-

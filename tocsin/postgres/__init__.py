@@ -17,9 +17,9 @@ from msgspec import Struct
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from tocsin.postgres_binaries import PostgresError, Report, announced, explain
-from tocsin.postgres_cluster import SUPERUSER, Cluster, find_cluster, make_cluster
-from tocsin.postgres_process import (
+from tocsin.postgres.binaries import PostgresError, Report, announced, explain
+from tocsin.postgres.cluster import SUPERUSER, Cluster, find_cluster, make_cluster
+from tocsin.postgres.process import (
     HOST,
     READY_SECONDS,
     TRIES,

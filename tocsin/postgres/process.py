@@ -13,8 +13,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from tocsin.postgres_binaries import PostgresError, Report, announced, environment, explain
-from tocsin.postgres_cluster import Cluster
+from tocsin.postgres.binaries import PostgresError, Report, announced, environment, explain
+from tocsin.postgres.cluster import Cluster
 
 HOST = "127.0.0.1"
 PORTS = range(15432, 32000)  # below what systems hand out for outgoing connections

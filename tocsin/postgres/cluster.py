@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from tocsin.postgres_binaries import (
+from tocsin.postgres.binaries import (
     PostgresError,
     Report,
     RunAs,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tocsin import postgres
 from tocsin.beside import AlreadyUp, only_one
-from tocsin.postgres_binaries import PostgresError
-from tocsin.postgres_cluster import remove_cluster
+from tocsin.postgres.binaries import PostgresError
+from tocsin.postgres.cluster import remove_cluster
 from tocsin.settings import SettingsError, read_settings
 
 STORED = ("mailbox", "secrets.json", "postgres.port", "postgres.lock", "postgres.log")

@@ -15,13 +15,13 @@ from typing import ParamSpec, TypeVar
 from msgspec import Struct
 
 from tocsin import postgres
-from tocsin.banner import banner
 from tocsin.beside import JWT_SECRET, Up, tell
 from tocsin.mailbox import Mailbox
 from tocsin.postgres import Postgres, PostgresError
 from tocsin.secret_file import keep_secrets
 from tocsin.settings import Settings, read_settings
-from tocsin.supervisor import Child, Command, Lifeline, Say
+from tocsin.up.banner import banner
+from tocsin.up.supervisor import Child, Command, Lifeline, Say
 
 READY_SECONDS = 90.0
 QUICK_ENDS = 2  # in a row before anything was ready: it will not get better
@@ -135,6 +135,7 @@ class Household:
             "PYTHONUNBUFFERED": "1",
         }
         environ.setdefault("TOCSIN_LOG_FORMAT", "console")  # a person reads it, through our pipe
+        environ.setdefault("TOCSIN_EMAIL_FROM", "Tocsin <notifications@localhost>")
         if not (settings.jwt_secret or settings.jwt_public_key or settings.jwks_url):
             environ["TOCSIN_JWT_SECRET"] = keep_secrets(self._data_dir, JWT_SECRET)[JWT_SECRET]
         return environ

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 from msgspec.structs import fields
 
-from tocsin.jwt_keys import read_jwt_keys
-from tocsin.smtp_url import SmtpServer, StartTls, parse_smtp_url
+from tocsin.settings.jwt_keys import read_jwt_keys
+from tocsin.settings.smtp_url import SmtpServer, StartTls, parse_smtp_url
 
 __all__ = ["Settings", "SettingsError", "SmtpServer", "StartTls", "read_settings"]
 

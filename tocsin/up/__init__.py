@@ -16,12 +16,12 @@ from pathlib import Path
 import psycopg
 
 from tocsin.beside import AlreadyUp, only_one
-from tocsin.household import Household, Steps, UpError
 from tocsin.lifeline import make_gone
 from tocsin.postgres import PostgresError
 from tocsin.secret_file import SecretFileError
 from tocsin.settings import Settings
-from tocsin.supervisor import Command, Say
+from tocsin.up.household import Household, Steps, UpError
+from tocsin.up.supervisor import Command, Say
 
 __all__ = ["COMMANDS", "UpError", "up"]
 
