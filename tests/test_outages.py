@@ -1,0 +1,272 @@
+"""What an operator meets: refusals, retries, frozen and dying workers, and one event that is huge."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from services import Service, free_port, running, until
+
+Db = psycopg.Connection[Any]
+Answer = Callable[[str], str | None]
+
+
+class Far:
+    """A mail server of our own that answers as told; `answer` gets the address, None accepts."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.answer: Answer = lambda address: None
+        self.slow = 0.0
+        self.mails: list[tuple[str, str]] = []  # (address, Message-ID)
+
+    async def handle_RCPT(  # noqa: N802
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        refusal = self.answer(address)
+        if refusal is None:
+            envelope.rcpt_tos.append(address)
+        return refusal or "250 OK"
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        await asyncio.sleep(self.slow)
+        text = bytes(envelope.content or b"").decode()
+        message_id = text.split("Message-ID: ", 1)[1].split()[0]
+        self.mails.append((envelope.rcpt_tos[0], message_id))
+        return "250 OK"
+
+    @property
+    def url(self) -> str:
+        return f"smtp://127.0.0.1:{self.port}"
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: SMTP(self), "127.0.0.1", self.port)
+        try:
+            yield
+        finally:
+            server.close()
+
+
+@pytest.fixture
+async def far() -> AsyncIterator[Far]:
+    server = Far()
+    async with server.listening():
+        yield server
+
+
+def worker(
+    dsn: str, far: Far, folder: Path, name: str = "worker"
+) -> AbstractAsyncContextManager[Service]:
+    return running(
+        "worker",
+        log=folder / f"{name}.log",
+        database_url=dsn,
+        smtp_url=far.url,
+        public_url="https://notify.example",
+        data_dir=str(folder),
+    )
+
+
+def tell(db: Db, count: int, event_type: str = "forum.new_reply", prefix: str = "p") -> int:
+    names = [f"{prefix}{i}" for i in range(count)]
+    db.execute(
+        "select tocsin.upsert_recipient(n, n || '@example.com') from unnest(%s::text[]) n", (names,)
+    )
+    row = db.execute("select tocsin.notify(%s, %s, 'x')", (event_type, names)).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def states(db: Db) -> dict[str, int]:
+    return dict(
+        db.execute("select state::text, count(*) from tocsin.delivery group by 1").fetchall()
+    )
+
+
+def make_due(db: Db) -> None:
+    """As if the wait for the next attempt were over; it takes a while."""
+    db.execute("update tocsin.delivery set due_at = now() where state = 'deferred'")
+
+
+def end_leases(db: Db) -> None:
+    """As if the claims' leases had run out, which takes 30 s."""
+    db.execute("update tocsin.delivery set due_at = now() where due_at is not null")
+
+
+async def test_a_transient_refusal_is_tried_again_under_the_same_message_id(
+    db: Db, dsn: str, far: Far, tmp_path: Path
+) -> None:
+    refused: list[str] = []
+
+    def once(address: str) -> str | None:
+        refused.append(address)
+        return "451 4.7.1 Greylisted" if len(refused) == 1 else None
+
+    far.answer = once
+    async with worker(dsn, far, tmp_path):
+        tell(db, 1)
+        await until(lambda: states(db) == {"deferred": 1})
+        waits = db.execute("select due_at > settled_at is null, reason from tocsin.delivery")
+        assert waits.fetchone() == (True, "smtp_451_4.7.1")
+        await until(lambda: states(db) == {"sent": 1}, 20)  # by the retry's own time
+    attempts = db.execute("select outcome, reason from tocsin.attempt order by attempt").fetchall()
+    assert attempts == [("deferred", "smtp_451_4.7.1"), ("sent", None)]
+    assert len(far.mails) == 1
+
+
+async def test_a_permanent_refusal_is_tried_once_and_a_dead_address_suppressed(
+    db: Db, dsn: str, far: Far, tmp_path: Path
+) -> None:
+    far.answer = lambda address: (
+        "550 5.1.1 No such user" if address.startswith("p0@") else "550 5.7.1 Blocked"
+    )
+    async with worker(dsn, far, tmp_path):
+        tell(db, 2)
+        await until(lambda: states(db) == {"failed": 2})
+        assert db.execute("select max(attempts) from tocsin.delivery").fetchone() == (1,)
+        # policy says nothing of the address
+        suppressed = db.execute("select address, reason from tocsin.suppression").fetchall()
+        assert suppressed == [("p0@example.com", "smtp_550_5.1.1")]
+        tell(db, 2)
+        await until(lambda: states(db) == {"failed": 3})
+    decision = db.execute(
+        "select decisions -> 'email' from tocsin.notification where recipient_id = 'p0'"
+        " order by notification_id desc limit 1"
+    ).fetchone()
+    assert decision == (["off", "suppressed"],)
+
+
+async def test_attempts_end_and_so_does_time(db: Db, dsn: str, far: Far, tmp_path: Path) -> None:
+    far.answer = lambda address: "450 4.2.1 Not now"
+    db.execute("update tocsin.event_type set max_attempts = 2 where event_type = 'forum.new_reply'")
+    db.execute(
+        "update tocsin.event_type set time_to_live = '1 s' where event_type = 'forum.mention'"
+    )
+    async with worker(dsn, far, tmp_path):
+        tell(db, 1)
+        tell(db, 1, "forum.mention", "m")
+
+        def hurry() -> bool:
+            make_due(db)
+            return states(db) == {"failed": 1, "expired": 1}
+
+        await until(hurry, 20)
+    reasons = db.execute("select reason from tocsin.delivery order by delivery_id").fetchall()
+    assert reasons == [("attempts_exhausted",), ("expired",)]
+    first = "select attempts from tocsin.delivery order by delivery_id limit 1"
+    assert db.execute(first).fetchone() == (2,)
+
+
+async def test_mail_server_away_for_a_while_costs_few_attempts_and_no_mail(
+    db: Db, dsn: str, tmp_path: Path
+) -> None:
+    far = Far()
+    async with worker(dsn, far, tmp_path) as process:
+        tell(db, 100)
+        await process.says("breaker opened", 20)
+        assert states(db).get("sent", 0) == 0
+        async with far.listening():
+
+            def hurry() -> bool:
+                make_due(db)
+                return states(db) == {"sent": 100}
+
+            await until(hurry, 40)
+    assert len(far.mails) == 100
+    tries = db.execute("select count(*) from tocsin.attempt").fetchone()
+    assert tries is not None
+    assert tries[0] < 100 + 30  # the breaker spared the others
+
+
+async def test_a_frozen_worker_sends_nothing_that_another_has_taken_over(
+    db: Db, dsn: str, far: Far, tmp_path: Path
+) -> None:
+    far.slow = 0.02
+    async with worker(dsn, far, tmp_path, "frozen") as frozen:
+        tell(db, 200)
+        await until(lambda: len(far.mails) > 20)
+        frozen.process.send_signal(signal.SIGSTOP)
+        # its leader's connection is silent as well: the other one must not wait for it
+        db.execute(
+            "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and objid = 2"
+            " and classid = 1953457011 and granted"
+            " and database = (select oid from pg_database where datname = current_database())"
+        )
+        end_leases(db)
+        async with worker(dsn, far, tmp_path, "other"):
+            await until(lambda: states(db) == {"sent": 200}, 40)
+            frozen.process.send_signal(signal.SIGCONT)
+            await frozen.says("claim_lost", 20)
+        await frozen.stop()
+    copies = Counter(address for address, _ in far.mails)
+    assert len(copies) == 200
+    # twice came at most what its four connections had in hand when it froze, or had just got rid of and not yet
+    # written down; and with the same Message-ID
+    twice = {address for address, count in copies.items() if count > 1}
+    assert len(twice) <= 8
+    assert all(
+        len({message_id for to, message_id in far.mails if to == address}) == 1 for address in twice
+    )
+
+
+async def test_jobs_of_a_dead_worker_are_rescued(
+    db: Db, dsn: str, far: Far, tmp_path: Path
+) -> None:
+    """The job of a worker whose heartbeat stopped; what it held is due by the ledger, whatever becomes of the job."""
+    tell(db, 1)
+    async with worker(dsn, far, tmp_path) as first:
+        await until(lambda: states(db) == {"sent": 1})
+        await first.kill()
+    dead = db.execute(
+        "insert into tocsin_queue.procrastinate_workers (last_heartbeat) values (now() - interval '1 hour')"
+        " returning id"
+    ).fetchone()
+    assert dead is not None
+    for attempts in (0, 3):
+        db.execute(
+            "insert into tocsin_queue.procrastinate_jobs"
+            " (queue_name, task_name, args, status, worker_id, attempts)"
+            " values ('email', 'send_notification_emails', '{\"delivery_ids\": [1]}', 'doing', %s, %s)",
+            (dead[0], attempts),
+        )
+    async with worker(dsn, far, tmp_path) as second:
+        await second.says("leading")
+        db.execute(
+            "select tocsin_queue.procrastinate_defer_jobs_v1(array[row('upkeep', 'rescue_stalled_jobs', 0, null,"
+            " null, '{\"timestamp\": 0}', null)::tocsin_queue.procrastinate_job_to_defer_v1])"
+        )
+        left = "select status::text from tocsin_queue.procrastinate_jobs where status <> 'todo'"
+        # the first was done again and found nothing to do; the other had its tries
+        await until(lambda: db.execute(left).fetchall() == [("failed",)], 20)
+    assert len(far.mails) == 1
+
+
+async def test_one_huge_event_does_not_delay_anothers_mail_nor_an_urgent_one(
+    db: Db, dsn: str, far: Far, tmp_path: Path
+) -> None:
+    far.slow = 0.005
+    async with worker(dsn, far, tmp_path) as process:
+        await process.says("leading")
+        tell(db, 4000, "bulletin.new_org", "crowd")
+        await until(lambda: len(far.mails) > 50)
+        tell(db, 1, "forum.new_reply", "single")
+        await until(lambda: any(to.startswith("single") for to, _ in far.mails), 20)
+        before_single = len(far.mails)
+        tell(db, 1, "compliance.overdue", "urgent")
+        await until(lambda: any(to.startswith("urgent") for to, _ in far.mails), 20)
+        assert before_single < 2000
+        assert len(far.mails) - before_single < 1000
+        order = [to for to, _ in far.mails]
+        assert next(i for i, to in enumerate(order) if to.startswith("urgent")) < 3900
+        db.execute("select tocsin.cancel(1)")
