@@ -227,6 +227,8 @@ async def test_jobs_of_a_dead_worker_are_rescued(
     tell(db, 1)
     async with worker(dsn, far, tmp_path) as first:
         await until(lambda: states(db) == {"sent": 1})
+        at_work = "select from tocsin_queue.procrastinate_jobs where queue_name = 'email'"
+        await until(lambda: db.execute(at_work).fetchone() is None)
         await first.kill()
     dead = db.execute(
         "insert into tocsin_queue.procrastinate_workers (last_heartbeat) values (now() - interval '1 hour')"

@@ -1,0 +1,300 @@
+"""Who gets in, and who does not."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from typing import Any
+
+import httpx
+import jwt
+import psycopg
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from http_fixtures import *  # noqa: F403 - fixtures
+from http_fixtures import SECRET, URL, Tell, bearer, token
+from litestar import Litestar
+
+from tocsin.engine.model import Unavailable
+from tocsin.engine.store.api_key import create_api_key, list_api_keys, revoke_api_key
+from tocsin.engine.store.database import Database
+from tocsin.http.errors import Unauthorized
+from tocsin.http.jwks import KeySet
+from tocsin.http.tokens import TokenVerifier
+from tocsin.settings import Settings
+
+COUNT = "/api/notifications/unread-count/"
+PEOPLE = [
+    ("GET", "/api/notifications/"),
+    ("GET", "/api/notifications/1/"),
+    ("PATCH", "/api/notifications/1/read/"),
+    ("DELETE", "/api/notifications/1/"),
+    ("POST", "/api/notifications/mark-all-read/"),
+    ("GET", COUNT),
+    ("GET", "/api/notifications/stream/"),
+    ("GET", "/api/notifications/1/open/"),
+    ("GET", "/api/notifications/1/why/"),
+    ("GET", "/api/notification-preferences/"),
+    ("PATCH", "/api/notification-preferences/"),
+    ("GET", "/api/event-types/"),
+    ("POST", "/api/stream-ticket/"),
+]
+APPS = [
+    ("POST", "/api/events/"),
+    ("GET", "/api/events/"),
+    ("GET", "/api/events/1/"),
+    ("POST", "/api/events/1/cancel/"),
+    ("PUT", "/api/recipients/alice/"),
+    ("GET", "/api/recipients/alice/"),
+    ("DELETE", "/api/recipients/alice/"),
+    ("GET", "/api/recipients/alice/export/"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), PEOPLE + APPS)
+async def test_no_credentials_get_a_challenge(
+    anyone: httpx.AsyncClient, method: str, path: str
+) -> None:
+    answer = await anyone.request(method, path)
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(("method", "path"), PEOPLE + APPS)
+async def test_a_forged_token_or_key_gets_no_further(
+    anyone: httpx.AsyncClient, method: str, path: str
+) -> None:
+    for bad in (token(key="another secret of at least 32 bytes"), "tocsin_nonsense"):
+        answer = await anyone.request(method, path, headers=bearer(bad))
+        assert answer.status_code == 401
+        assert 'error="invalid_token"' in answer.headers["www-authenticate"]
+
+
+@pytest.mark.parametrize(("method", "path"), APPS)
+async def test_a_person_is_not_an_app(alice: httpx.AsyncClient, method: str, path: str) -> None:
+    assert (await alice.request(method, path)).status_code == 403
+
+
+@pytest.mark.parametrize(("method", "path"), [each for each in PEOPLE if "event-types" not in each[1]])
+async def test_an_app_is_not_a_person(machine: httpx.AsyncClient, method: str, path: str) -> None:
+    assert (await machine.request(method, path)).status_code == 403
+
+
+def unsigned(payload: dict[str, Any], header: dict[str, Any]) -> str:
+    parts = [json.dumps(each).encode() for each in (header, payload)]
+    return ".".join(base64.urlsafe_b64encode(each).rstrip(b"=").decode() for each in parts) + "."
+
+
+async def test_each_kind_of_bad_token_is_refused(anyone: httpx.AsyncClient) -> None:
+    now = int(time.time())
+    good = {"sub": "alice", "exp": now + 60}
+    bad = [
+        unsigned(good, {"alg": "none", "typ": "JWT"}),
+        unsigned(good, {"alg": "None"}),
+        unsigned(good, {"alg": "HS256"}),
+        token(algorithm="HS512", key=SECRET * 2),
+        token(ttl=-1),
+        token(nbf=now + 60),
+        token(sub=""),
+        token(sub="a\x00b"),
+        token(sub="x" * 201),
+        token(sub=7),  # type: ignore[arg-type]
+        token(padding="x" * 9000),
+        jwt.encode({"sub": "alice"}, SECRET),
+        jwt.encode({"exp": now + 60}, SECRET),
+        jwt.encode({"sub": "alice", "exp": "soon"}, SECRET),
+        token()[:-2],
+        "a.b.c",
+        "nonsense",
+    ]
+    for each in bad:
+        answer = await anyone.get(COUNT, headers=bearer(each))
+        assert answer.status_code == 401, each
+        assert each not in answer.text
+    for header in ("Basic YWxpY2U6eA==", "Bearer", "Bearer ", token()):
+        answer = await anyone.get(COUNT, headers={"Authorization": header})
+        assert answer.status_code == 401
+
+
+async def test_a_remembered_token_still_expires(anyone: httpx.AsyncClient) -> None:
+    short = token(ttl=1)
+    assert (await anyone.get(COUNT, headers=bearer(short))).status_code == 200
+    deadline = jwt.decode(short, options={"verify_signature": False})["exp"]
+    while time.time() < deadline:
+        time.sleep(0.02)  # the clock itself is the condition
+    assert (await anyone.get(COUNT, headers=bearer(short))).status_code == 401
+
+
+async def test_audience_and_issuer_must_be_ours(settings: Settings) -> None:
+    strict = TokenVerifier(
+        Settings(
+            jwt_secret=SECRET, jwt_algorithms=("HS256",), jwt_audience="tocsin", jwt_issuer="us"
+        )
+    )
+    assert (await strict.verify(token(aud="tocsin", iss="us"))).recipient_id == "alice"
+    assert (await strict.verify(token(aud=["tocsin", "x"], iss="us"))).recipient_id == "alice"
+    for claims in ({}, {"aud": "tocsin"}, {"aud": "other", "iss": "us"}, {"aud": "tocsin", "iss": "them"}):
+        with pytest.raises(Unauthorized):
+            await strict.verify(token(**claims))
+    assert (await TokenVerifier(settings).verify(token(aud="any"))).recipient_id == "alice"
+
+
+async def test_public_keys_verify_and_can_not_be_used_as_a_secret() -> None:
+    for private, algorithm in (
+        (rsa.generate_private_key(65537, 2048), "RS256"),
+        (ec.generate_private_key(ec.SECP256R1()), "ES256"),
+    ):
+        pem = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+        verifier = TokenVerifier(Settings(jwt_public_key=pem, jwt_algorithms=("RS256", "ES256")))
+        good = jwt.encode({"sub": "alice", "exp": time.time() + 60}, private, algorithm=algorithm)
+        assert (await verifier.verify(good)).recipient_id == "alice"
+        forged = unsigned({"sub": "alice", "exp": time.time() + 60}, {"alg": "HS256"})
+        with pytest.raises(Unauthorized):
+            await verifier.verify(forged)
+
+
+class Provider:
+    """An identity provider whose keys can change, and which can be down."""
+
+    def __init__(self, key_set: KeySet) -> None:
+        self.keys: dict[str, rsa.RSAPrivateKey] = {}
+        self.down = False
+        self.reads = 0
+        key_set._client.fetch_data = self.fetch  # type: ignore[method-assign]
+        self._set = key_set
+
+    def fetch(self) -> Any:
+        self.reads += 1
+        if self.down:
+            raise jwt.PyJWKClientConnectionError("down")
+        return {
+            "keys": [
+                jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
+                | {"kid": kid, "use": "sig", "alg": "RS256"}
+                for kid, key in self.keys.items()
+            ]
+        }
+
+    def rotate(self, kid: str) -> None:
+        self.keys = {kid: rsa.generate_private_key(65537, 2048)}
+
+    def forget_when(self) -> None:
+        """As if the last read were long ago."""
+        self._set._tried_at = -1e9
+
+    def token(self, kid: str) -> str:
+        payload = {"sub": "alice", "exp": time.time() + 60, "jti": str(time.time_ns())}
+        return jwt.encode(payload, self.keys[kid], algorithm="RS256", headers={"kid": kid})
+
+
+async def test_a_key_set_is_followed_when_it_rotates_and_outlives_its_provider() -> None:
+    verifier = TokenVerifier(
+        Settings(jwks_url="https://login.test/jwks", jwt_algorithms=("RS256",))
+    )
+    assert verifier._key_set is not None
+    provider = Provider(verifier._key_set)
+    provider.rotate("one")
+    provider.down = True
+    with pytest.raises(Unavailable):
+        await verifier.verify(provider.token("one"))
+    provider.down = False
+    provider.forget_when()
+    assert (await verifier.verify(provider.token("one"))).recipient_id == "alice"
+    first = provider.token("one")
+    provider.rotate("two")
+    provider.forget_when()
+    assert (await verifier.verify(provider.token("two"))).recipient_id == "alice"
+    with pytest.raises(Unauthorized):
+        await verifier.verify(first)
+    provider.down = True
+    provider.forget_when()
+    assert (await verifier.verify(provider.token("two"))).recipient_id == "alice"
+
+
+async def test_invented_key_ids_do_not_hammer_the_provider() -> None:
+    verifier = TokenVerifier(
+        Settings(jwks_url="https://login.test/jwks", jwt_algorithms=("RS256",))
+    )
+    assert verifier._key_set is not None
+    provider = Provider(verifier._key_set)
+    provider.rotate("one")
+    stranger = rsa.generate_private_key(65537, 2048)
+    for number in range(20):
+        forged = jwt.encode({"sub": "a", "exp": time.time() + 60}, stranger, "RS256", {"kid": str(number)})
+        with pytest.raises(Unauthorized):
+            await verifier.verify(forged)
+    assert provider.reads == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Origin": URL}, 200),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({}, 403),
+        ({"Origin": "https://evil.test"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": f"{URL}.evil.test"}, 403),
+        ({"Origin": URL, "Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Origin": "http://notify.test", "X-Forwarded-Host": "evil.test"}, 403),
+    ],
+)
+async def test_a_cookie_changes_things_from_our_own_pages_only(
+    anyone: httpx.AsyncClient, headers: dict[str, str], status: int
+) -> None:
+    cookie = {"Cookie": f"tocsin_token={token()}"}
+    assert (await anyone.get(COUNT, headers=cookie)).status_code == 200
+    answer = await anyone.post("/api/notifications/mark-all-read/", headers=cookie | headers)
+    assert answer.status_code == status
+
+
+async def test_a_foreign_page_marks_nothing_through_open(
+    anyone: httpx.AsyncClient, alice: httpx.AsyncClient, tell: Tell
+) -> None:
+    path = f"/api/notifications/{tell(action_url='/x')}/"
+    cookie = {"Cookie": f"tocsin_token={token()}"}
+    for foreign in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.test"}):
+        assert (await anyone.get(f"{path}open/", headers=cookie | foreign)).status_code == 303
+    assert (await alice.get(path)).json()["read"] is False
+    await anyone.get(f"{path}open/", headers=cookie | {"Sec-Fetch-Site": "same-origin"})
+    assert (await alice.get(path)).json()["read"] is True
+
+
+async def test_a_revoked_key_ends_at_once(anyone: httpx.AsyncClient, database: Database) -> None:
+    id_, key = await create_api_key(database, "billing")
+    assert (await anyone.get("/api/events/", headers=bearer(key))).status_code == 200
+    (listed,) = await list_api_keys(database)
+    assert listed.last_used_at is not None
+    await revoke_api_key(database, id_)
+    assert (await anyone.get("/api/events/", headers=bearer(key))).status_code == 401
+
+
+async def test_a_key_of_another_scope_is_refused(
+    anyone: httpx.AsyncClient, database: Database
+) -> None:
+    _, key = await create_api_key(database, "reports", scopes=["metrics"])
+    assert (await anyone.get("/api/events/", headers=bearer(key))).status_code == 403
+
+
+async def test_the_database_holds_no_key(database: Database, dsn: str) -> None:
+    _, key = await create_api_key(database, "secret")
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute("select to_jsonb(k)::text from tocsin.api_key k").fetchone()
+    assert row is not None
+    assert key.removeprefix("tocsin_") not in row[0]
+
+
+async def test_no_database_is_unavailable_and_says_when_to_come_back(
+    app: Litestar, alice: httpx.AsyncClient, database: Database
+) -> None:
+    await database.close()
+    for path in ("/api/notifications/", "/readyz/"):
+        answer = await alice.get(path)
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"]
+        assert "psycopg" not in answer.text
+    assert (await alice.get("/healthz/")).status_code == 200

@@ -1,0 +1,249 @@
+"""The service from outside: three doors in, a stream and a mailbox out, and a graceful stop."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+import tocsin
+from services import SECRET, Service, free_port, mail_catcher, mail_count, running, until
+from tocsin import postgres
+from tocsin.migrate import migrate
+
+Db = psycopg.Connection[Any]
+TOCSIN = Path(sys.executable).with_name("tocsin")
+
+
+class House:
+    """A running service, and how to talk to it."""
+
+    def __init__(self, settings: dict[str, str], http: Service) -> None:
+        self.settings = settings
+        self.http = http
+        self.url = settings["public_url"]
+
+    def cli(self, *arguments: str) -> str:
+        """The last line that a command prints."""
+        done = subprocess.run(
+            [str(TOCSIN), *arguments],
+            env={f"TOCSIN_{name.upper()}": value for name, value in self.settings.items()},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip().splitlines()[-1]
+
+    def person(self, name: str) -> httpx.AsyncClient:
+        token = self.cli("token", name)
+        return httpx.AsyncClient(base_url=self.url, headers={"Authorization": f"Bearer {token}"})
+
+    def app(self) -> httpx.AsyncClient:
+        key = self.cli("api-key", "create", "tests")
+        return httpx.AsyncClient(base_url=self.url, headers={"Authorization": f"Bearer {key}"})
+
+
+class Stream:
+    """The events of an open SSE response, read as they come."""
+
+    def __init__(self) -> None:
+        self._events: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+
+    async def read(self, response: httpx.Response) -> None:
+        name = ""
+        with suppress(httpx.TransportError):
+            async for line in response.aiter_lines():
+                if line.startswith("event: "):
+                    name = line.removeprefix("event: ")
+                elif line.startswith("data: "):
+                    self._events.put_nowait((name, line.removeprefix("data: ")))
+
+    async def event(self, name: str, seconds: float = 5.0) -> str:
+        """The data of the next event with this name."""
+        async with asyncio.timeout(seconds):
+            while True:
+                came, data = await self._events.get()
+                if came == name:
+                    return data
+
+
+@asynccontextmanager
+async def following(client: httpx.AsyncClient) -> AsyncIterator[Stream]:
+    async with client.stream("GET", "/api/notifications/stream/", timeout=None) as response:
+        assert response.status_code == 200
+        assert response.headers["content-type"].startswith("text/event-stream")
+        stream = Stream()
+        reading = asyncio.create_task(stream.read(response))
+        try:
+            yield stream
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+
+@asynccontextmanager
+async def house(dsn: str, folder: Path, **more: str) -> AsyncIterator[House]:
+    port = free_port()
+    settings = {
+        "database_url": dsn,
+        "data_dir": str(folder),
+        "port": str(port),
+        "public_url": f"http://127.0.0.1:{port}",
+        "jwt_secret": SECRET,
+        **more,
+    }
+    async with running("serve", log=folder / "http.log", **settings) as http:
+        await until(lambda: answers(settings["public_url"]))
+        yield House(settings, http)
+
+
+async def answers(url: str) -> bool:
+    async with httpx.AsyncClient() as client:
+        try:
+            return (await client.get(f"{url}/readyz")).status_code == 200
+        except httpx.TransportError:
+            return False
+
+
+@pytest.fixture(autouse=True)
+def people(db: Db) -> None:
+    db.execute("select tocsin.upsert_recipient('alice', 'alice@example.com', 'Alice')")
+
+
+async def test_all_three_doors_move_the_badge_and_fill_the_mailbox(
+    db: Db, dsn: str, tmp_path: Path
+) -> None:
+    mails = tmp_path / "mails"
+    async with mail_catcher(mails) as mailbox, house(dsn, tmp_path, smtp_url=mailbox.url) as home:
+        async with (
+            running("worker", log=tmp_path / "worker.log", **home.settings),
+            home.person("alice") as alice,
+            home.app() as app,
+            following(alice) as stream,
+        ):
+            assert await stream.event("badge") == '{"count":0}'
+            role = home.cli("dsn", "--role", "app")
+            with psycopg.connect(role) as host_app:
+                host_app.execute(
+                    "select tocsin.notify('forum.new_reply', array['alice'], 'By SQL', action_url => '/a')"
+                )
+                with pytest.raises(TimeoutError):
+                    await stream.event("badge", 0.4)
+                host_app.commit()
+                assert await stream.event("badge", 2) == '{"count":1}'
+                tocsin.notify(
+                    host_app,
+                    recipient="alice",
+                    event_type="forum.new_reply",
+                    title="By Python",
+                    metadata={"post_id": 12},
+                )
+                host_app.commit()
+                assert await stream.event("badge", 2) == '{"count":2}'
+            answer = await app.post(
+                "/api/events/",
+                json={"event_type": "forum.new_reply", "recipients": ["alice"], "title": "By HTTP"},
+            )
+            assert answer.status_code == 202
+            assert await stream.event("badge", 2) == '{"count":3}'
+            home.cli("notify", "forum.new_reply", "alice", "--title", "By hand")
+            assert await stream.event("badge", 2) == '{"count":4}'
+            await until(lambda: mail_count(mails) == 4)
+            listed = (await alice.get("/api/notifications/")).json()["results"]
+            assert [one["title"] for one in listed] == ["By hand", "By HTTP", "By Python", "By SQL"]
+            marked = await alice.post("/api/notifications/mark-all-read/")
+            assert marked.json() == {"marked": 4}
+            assert await stream.event("read") == '{"ids":"all","read":true}'
+            assert await stream.event("badge") == '{"count":0}'
+            why = home.cli("why", str(listed[0]["id"]))
+            assert "sent" in why
+
+
+async def test_badges_move_while_no_worker_runs(db: Db, dsn: str, tmp_path: Path) -> None:
+    async with (
+        house(dsn, tmp_path) as home,
+        home.person("alice") as alice,
+        following(alice) as stream,
+    ):
+        assert await stream.event("badge") == '{"count":0}'
+        db.execute("select tocsin.notify('forum.new_thread', array['alice'], 'x')")
+        assert await stream.event("badge") == '{"count":1}'
+
+
+async def test_sigterm_with_open_streams_ends_cleanly(db: Db, dsn: str, tmp_path: Path) -> None:
+    async with house(dsn, tmp_path) as home, home.person("alice") as alice:
+        async with following(alice) as one, following(alice) as two:
+            assert await one.event("badge") == await two.event("badge")
+            assert await home.http.stop() < 4
+        assert home.http.process.returncode == 0
+        assert "Traceback" not in home.http.log
+
+
+async def test_streams_survive_a_restart_of_postgres(tmp_path: Path, server_folder: Path) -> None:
+    data = server_folder / "streams"
+    own = await asyncio.to_thread(postgres.start, data, print)
+    try:
+        migrate(own.dsn)
+        with psycopg.connect(own.dsn, autocommit=True) as db:
+            db.execute("select tocsin.upsert_recipient('alice')")
+        async with (
+            house(own.dsn, tmp_path) as home,
+            home.person("alice") as alice,
+            following(alice) as stream,
+        ):
+            assert await stream.event("badge") == '{"count":0}'
+            postgres.stop(own, immediate=True)
+            away = await alice.get("/api/notifications/unread-count/", timeout=20)
+            assert away.status_code == 503
+            assert "retry-after" in away.headers
+            own = await asyncio.to_thread(postgres.start, data, print)
+            with psycopg.connect(own.dsn, autocommit=True) as db:
+                db.execute("select tocsin.notify('forum.new_thread', array['alice'], 'x')")
+            assert await stream.event("badge", 15) == '{"count":1}'
+            back = await alice.get("/api/notifications/unread-count/", timeout=20)
+            assert back.json() == {"count": 1}
+    finally:
+        postgres.stop(own)
+
+
+async def test_demo_pages_are_not_served(db: Db, dsn: str, tmp_path: Path) -> None:
+    async with house(dsn, tmp_path) as home, httpx.AsyncClient(base_url=home.url) as anyone:
+        assert (await anyone.get("/dev/")).status_code == 404
+        assert (await anyone.get("/dev/mail/")).status_code == 404
+
+
+@pytest.mark.parametrize("missing", ["public_url", "jwt_secret"])
+async def test_serve_refuses_to_start_without(
+    dsn: str, tmp_path: Path, missing: str
+) -> None:
+    settings = {"database_url": dsn, "public_url": "https://x.example", "jwt_secret": SECRET}
+    del settings[missing]
+    log = tmp_path / "http.log"
+    async with running("serve", log=log, data_dir=str(tmp_path), **settings) as http:
+        assert await asyncio.wait_for(http.process.wait(), 10) == 1
+    lines = http.log.strip().splitlines()
+    assert len(lines) == 1
+    assert "TOCSIN_PUBLIC_URL" in lines[0] or "TOCSIN_JWT_SECRET" in lines[0]
+
+
+async def test_a_burst_of_commits_reaches_every_stream(db: Db, dsn: str, tmp_path: Path) -> None:
+    async with house(dsn, tmp_path) as home, home.person("alice") as alice:
+        async with following(alice) as one, following(alice) as two:
+            await one.event("badge")
+            await two.event("badge")
+            for _ in range(50):
+                db.execute("select tocsin.notify('forum.new_thread', array['alice'], 'x')")
+            committed = time.monotonic()
+            for stream in (one, two):
+                while await stream.event("badge") != '{"count":50}':
+                    pass
+            assert time.monotonic() - committed < 5
