@@ -14,7 +14,7 @@ ENSURE_PIP = @$(PY) -m pip --version > /dev/null 2>&1 || $(PY) -m ensurepip --de
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help up dev seed reset test lint types contract lock-check check format lock schema clean
+.PHONY: help up dev seed reset test lint types contract lock-check check format lock bench-latency schema clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
@@ -60,6 +60,9 @@ format: $(VENV)/.dev ## rewrite the code in its style
 lock: $(VENV)/.dev ## write the lock files anew; UPGRADE=--upgrade takes newer versions
 	@$(COMPILE) $(RUNTIME_LOCK) $(UPGRADE) --output-file requirements.lock
 	@$(COMPILE) $(DEV_LOCK) $(UPGRADE) --output-file requirements-dev.lock
+
+bench-latency: $(VENV)/.dev ## how long after COMMIT a mail and a badge arrive, on this machine
+	@exec $(PY) benchmarks/commit_latency.py $(ARGS)
 
 schema: $(VENV)/.dev ## write tocsin/sql/schema.sql anew from the migrations
 	@exec $(PY) -m tests.schema

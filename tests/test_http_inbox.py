@@ -73,6 +73,7 @@ async def test_body_html_comes_sanitised(alice: httpx.AsyncClient, tell: Tell) -
 async def test_pages_lead_through_all_and_back(alice: httpx.AsyncClient, tell: Tell) -> None:
     told = [tell() for _ in range(7)]
     seen, pages = [], []
+    previous = ""
     url: str | None = f"{INBOX}?limit=3"
     while url:
         page = (await alice.get(url)).json()
@@ -94,7 +95,8 @@ async def test_ties_in_time_neither_repeat_nor_vanish(
 ) -> None:
     told = [tell() for _ in range(9)]
     db.execute("update tocsin.notification set created_at = '2026-01-01 12:00:00.5+02'")
-    seen = []
+    seen: list[int] = []
+    page: dict[str, Any] = {}
     url: str | None = f"{INBOX}?limit=2"
     while url:
         page = (await alice.get(url)).json()

@@ -34,12 +34,19 @@ class Metrics:
             buckets=_SECONDS,
             registry=self._registry,
         )
+        # labels() costs as much as the rest of the request's log line
+        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._streams = Gauge("tocsin_http_open_streams", "Open streams.", registry=self._registry)
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """One answered request; `route` is the template, so that the number of series is bounded."""
-        self._requests.labels(method, route, str(status)).inc()
-        self._seconds.labels(route).observe(seconds)
+        key = method, route, status
+        series = self._series.get(key)
+        if series is None:
+            series = self._requests.labels(method, route, str(status)), self._seconds.labels(route)
+            self._series[key] = series
+        series[0].inc()
+        series[1].observe(seconds)
 
     def render(self, *, open_streams: int) -> tuple[bytes, str]:
         """Prometheus' text and its media type."""

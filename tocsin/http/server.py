@@ -28,7 +28,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._hub = hub
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """A signal came; a second Ctrl-C doesn't wait. uvicorn's own would raise it again after a clean stop."""
         self._hub.close_streams()
         self.force_exit = self.should_exit and sig == signal.SIGINT

@@ -1,0 +1,145 @@
+"""How long after COMMIT a mail is in an SMTP server's hands, and a badge is in a stream's bytes; on an idle service.
+
+Starts the whole of `tocsin up` in a folder of its own, with an SMTP server of this process as the provider. Each round
+is one `tocsin.notify` in a transaction; the clock starts when its COMMIT returns. There is no peer and no goal in this
+one: it says what a person waits for. Milliseconds; `make bench-latency`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import socket
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+from aiosmtpd.smtp import SMTP, Envelope
+
+RESULTS = Path(__file__).parent / "results"
+TOCSIN = [sys.executable, "-m", "tocsin"]
+
+
+class Sink:
+    """Accepts every mail and notes when."""
+
+    def __init__(self) -> None:
+        self.accepted: asyncio.Queue[float] = asyncio.Queue()
+
+    async def handle_DATA(self, server: SMTP, session: object, envelope: Envelope) -> str:  # noqa: N802, ARG002
+        self.accepted.put_nowait(time.perf_counter())
+        return "250 OK"
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=100)
+    rounds = parser.parse_args().rounds
+    with tempfile.TemporaryDirectory(prefix="tocsin-bench-") as folder:
+        Path(folder).chmod(0o755)
+        sink = Sink()
+        smtp = await asyncio.get_running_loop().create_server(lambda: SMTP(sink), "127.0.0.1", 0)
+        environ = os.environ | {
+            "TOCSIN_DATA_DIR": folder,
+            "TOCSIN_PORT": str(free_port()),
+            "TOCSIN_SMTP_URL": f"smtp://127.0.0.1:{smtp.sockets[0].getsockname()[1]}",
+        }
+        up = await asyncio.create_subprocess_exec(
+            *TOCSIN, "up", env=environ, stdout=asyncio.subprocess.DEVNULL
+        )
+        try:
+            report(await measure(environ, sink, rounds))
+        finally:
+            up.terminate()
+            await up.wait()
+            smtp.close()
+
+
+async def measure(environ: dict[str, str], sink: Sink, rounds: int) -> dict[str, list[float]]:
+    url = f"http://127.0.0.1:{environ['TOCSIN_PORT']}"
+    await until_ready(url)
+    token, dsn = await cli(environ, "token", "alice"), await cli(environ, "dsn", "--role", "app")
+    badges: asyncio.Queue[float] = asyncio.Queue()
+    following = asyncio.create_task(follow(url, token, badges))
+    taken: dict[str, list[float]] = {"commit to SMTP accepted": [], "commit to stream bytes": []}
+    async with await psycopg.AsyncConnection.connect(dsn) as app:
+        await asyncio.sleep(2)  # the seeded mails go out first
+        empty(sink.accepted)
+        empty(badges)
+        for _ in range(rounds):
+            await app.execute(
+                "select tocsin.notify('forum.new_reply', array['alice'], 'New reply', 'Bob replied.')"
+            )
+            await app.commit()
+            committed = time.perf_counter()
+            taken["commit to stream bytes"].append(await badges.get() - committed)
+            taken["commit to SMTP accepted"].append(await sink.accepted.get() - committed)
+            await asyncio.sleep(0.25)  # idle again: the listener falls asleep
+    following.cancel()
+    return taken
+
+
+async def follow(url: str, token: str, badges: asyncio.Queue[float]) -> None:
+    headers = {"Authorization": f"Bearer {token}"}
+    async with (
+        httpx.AsyncClient(base_url=url, headers=headers, timeout=None) as client,
+        client.stream("GET", "/api/notifications/stream/") as response,
+    ):
+        async for line in response.aiter_lines():
+            if line == "event: badge":
+                badges.put_nowait(time.perf_counter())
+
+
+async def until_ready(url: str) -> None:
+    async with httpx.AsyncClient() as client:
+        for _ in range(600):
+            try:
+                if (await client.get(f"{url}/readyz")).status_code == 200:
+                    return
+            except httpx.TransportError:
+                await asyncio.sleep(0.1)
+    raise SystemExit("tocsin up is not ready after a minute")
+
+
+async def cli(environ: dict[str, str], *arguments: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *TOCSIN, *arguments, env=environ, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    return output.decode().strip().splitlines()[-1]
+
+
+def report(taken: dict[str, list[float]]) -> None:
+    """Prints one table and keeps it as JSON."""
+    results: dict[str, Any] = {"machine": f"{os.cpu_count()} cores, Python {platform.python_version()}"}
+    print(f"{'milliseconds':<26}{'p50':>8}{'p90':>8}{'p99':>8}{'max':>8}")
+    for name, seconds in taken.items():
+        cuts = statistics.quantiles(seconds, n=100)
+        row = [1000 * value for value in (cuts[49], cuts[89], cuts[98], max(seconds))]
+        results[name] = dict(zip(("p50", "p90", "p99", "max"), row, strict=True))
+        print(f"{name:<26}" + "".join(f"{value:>8.1f}" for value in row))
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "commit_latency.json").write_text(json.dumps(results, indent=2) + "\n")
+
+
+def empty(queue: asyncio.Queue[float]) -> None:
+    while not queue.empty():
+        queue.get_nowait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

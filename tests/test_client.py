@@ -1,0 +1,95 @@
+"""The Python helper on the app's own connection."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import datetime
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
+import tocsin
+from tocsin import notify
+
+
+@pytest.fixture
+def conn(dsn: str) -> psycopg.Connection[dict[str, object]]:
+    """An app's connection, with a row factory of its own and a transaction open."""
+    connection = psycopg.connect(dsn, row_factory=dict_row)
+    tocsin.upsert_recipient(connection, "alice", email="alice@example.com")
+    tocsin.upsert_recipient(connection, "bob")
+    connection.commit()
+    return connection
+
+
+def test_it_happens_if_and_only_if_the_caller_commits(
+    conn: psycopg.Connection[dict[str, object]],
+) -> None:
+    with conn:
+        event_id = notify(
+            conn,
+            recipient=(name for name in ("alice", "bob")),
+            event_type="forum.new_reply",
+            title="Hello",
+            metadata={"a": 1},
+        )
+        assert isinstance(event_id, int)
+        assert tocsin.unread_count(conn, "alice") == 1
+        conn.rollback()
+        assert tocsin.unread_count(conn, "alice") == 0
+        again = notify(conn, recipient="alice", event_type="forum.new_reply", title="Hello")
+        conn.commit()
+        assert tocsin.unread_count(conn, "alice") == 1
+        assert tocsin.cancel(conn, again) == 1
+        assert tocsin.unread_count(conn, "alice") == 0
+
+
+async def test_an_async_connection_is_awaited(
+    conn: psycopg.Connection[dict[str, object]], dsn: str
+) -> None:
+    conn.close()
+    async with await psycopg.AsyncConnection.connect(dsn) as other:
+        await tocsin.upsert_recipient(other, "carol", email="carol@example.com")
+        event_id = await notify(other, recipient="carol", event_type="forum.new_reply", title="Hi")
+        assert await tocsin.unread_count(other, "carol") == 1
+        assert await tocsin.cancel(other, event_id) == 1
+        with pytest.raises(tocsin.UnknownRecipient):
+            await notify(other, recipient="nobody", event_type="forum.new_reply", title="Hi")
+        await other.rollback()
+
+
+def test_refusals_are_typed_and_say_the_cure(conn: psycopg.Connection[dict[str, object]]) -> None:
+    with conn, pytest.raises(tocsin.UnknownEventType) as unknown, conn.transaction():
+        notify(conn, recipient="alice", event_type="forum.new_repyl", title="x")
+    assert "forum.new_reply" in unknown.value.hint
+    assert unknown.value.argument == "event_type"
+    assert isinstance(unknown.value.__cause__, psycopg.Error)
+
+
+def test_each_refusal_has_its_own_type(conn: psycopg.Connection[dict[str, object]]) -> None:
+    def call(title: str = "x", recipient: str = "alice") -> None:
+        with conn.transaction():
+            notify(conn, recipient=recipient, event_type="forum.mention", title=title, idempotency_key="k")
+
+    with conn:
+        with pytest.raises(tocsin.UnknownRecipient):
+            call(recipient="nobody")
+        call()
+        with pytest.raises(tocsin.IdempotencyConflict):
+            call("other")
+        with pytest.raises(tocsin.InvalidArgument):
+            call("")
+        with pytest.raises(tocsin.InvalidArgument), conn.transaction():
+            tocsin.upsert_recipient(conn, "x", timezone="Mars/Base")
+        naive = datetime(2030, 1, 1)  # noqa: DTZ001
+        with pytest.raises(tocsin.InvalidArgument):
+            notify(conn, recipient="alice", event_type="forum.mention", title="x", send_at=naive)
+
+
+def test_importing_it_is_light() -> None:
+    heavy = {"litestar", "procrastinate", "aiosql", "msgspec"}
+    code = f"import tocsin, sys; print([name for name in sys.modules if name in {heavy}])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

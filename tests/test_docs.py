@@ -1,0 +1,212 @@
+"""The docs say what is there: settings, commands, routes, functions, links; and their snippets run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import httpx
+import pytest
+from http_fixtures import *  # noqa: F403 - fixtures
+from http_fixtures import Db
+from msgspec.structs import fields
+from schema_diagram import FILE as DIAGRAM
+from schema_diagram import diagram
+
+from tocsin.cli import main
+from tocsin.engine.badge import BadgeHub
+from tocsin.engine.model import DeliveryState
+from tocsin.engine.store.database import Database
+from tocsin.http.app import create_app
+from tocsin.settings import DERIVED, INTERNAL, PREFIX, Settings, SettingsError, read_settings
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted(DOCS.rglob("*.md")),
+]
+SETTINGS = {PREFIX + field.name.upper() for field in fields(Settings) if field.name not in DERIVED}
+
+COMMAND = re.compile(r"(?:^|(?<!from)[\s(]|bin/)tocsin ([a-z][a-z-]*)(?: ([a-z-]+))?", re.MULTILINE)
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The fenced blocks of a page in one language."""
+    text = page.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def code(page: Path) -> Iterator[str]:
+    """All that a page sets as code."""
+    text = page.read_text(encoding="utf-8")
+    yield from re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    yield from re.findall(
+        r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    )
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings as GitHub makes anchors of them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+def rows(page: Path) -> Iterator[list[str]]:
+    """The cells of each table's row."""
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if line.startswith("| "):
+            yield [cell.strip() for cell in line.strip("|").split(" | ")]
+
+
+def commands(group: click.Group = main, prefix: str = "") -> Iterator[str]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{prefix}{name} ")
+        else:
+            yield prefix + name
+
+
+def test_every_setting_is_in_the_docs() -> None:
+    documented = {cells[0].strip("`") for cells in rows(DOCS / "settings.md")}
+    assert documented - {"setting", "---"} == SETTINGS
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_page_names_a_setting_that_is_not_there(page: Path) -> None:
+    named = set(re.findall(rf"{PREFIX}[A-Z_]*[A-Z]", page.read_text(encoding="utf-8")))
+    assert named <= SETTINGS | INTERNAL
+
+
+def test_the_defaults_of_settings_are_as_documented() -> None:
+    documented = {cells[0].strip("`"): cells[1].strip("`") for cells in rows(DOCS / "settings.md")}
+    defaults = read_settings({})
+    for field in fields(Settings):
+        value = getattr(defaults, field.name)
+        if isinstance(value, bool | int | Path) and field.name not in DERIVED:
+            assert documented[PREFIX + field.name.upper()] == str(value).lower(), field.name
+
+
+def test_a_wrong_setting_says_what_the_docs_say() -> None:
+    pairs = [
+        pair
+        for block in blocks(DOCS / "settings.md", "text")
+        for pair in re.findall(r"^(\w+)=(.*)\n    (.*)$", block, re.MULTILINE)
+    ]
+    assert len(pairs) > 10
+    for name, value, message in pairs:
+        with pytest.raises(SettingsError) as refused:
+            read_settings({name: value})
+        assert str(refused.value) == message
+
+
+def test_every_command_is_in_the_docs() -> None:
+    named = " ".join(code(DOCS / "operations.md"))
+    assert [each for each in commands() if f"tocsin {each}" not in named] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_page_names_a_command_that_is_not_there(page: Path) -> None:
+    known = set(commands())
+    groups = {each.split()[0] for each in known if " " in each}
+    for text in code(page):
+        for word, following in COMMAND.findall(text):
+            name = f"{word} {following}" if word in groups else word
+            assert name in known, f"tocsin {name}"
+
+
+async def test_every_route_is_in_the_docs_and_no_other(dsn: str) -> None:
+    database = Database(dsn)  # not opened: nothing is asked
+    app = create_app(Settings(), database, BadgeHub(database), link_key=b"k" * 32)
+    paths = app.state.openapi["paths"]
+    there = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+    there = {re.sub(r"\{(notification|event|recipient)_id\}", "{id}", each) for each in there}
+    documented = {
+        match[1]
+        for cells in rows(DOCS / "http.md")
+        if (match := re.match(r"`([A-Z]+ /\S+)`", cells[0]))
+    }
+    assert documented == there
+
+
+def test_every_sql_function_of_apps_is_in_the_docs_and_no_other(db: Db) -> None:
+    found = db.execute(
+        """
+        select p.proname || ' ' || pg_get_function_result(p.oid), p.proargnames
+        from pg_proc p
+        where p.pronamespace = 'tocsin'::regnamespace
+            and has_function_privilege('tocsin_app', p.oid, 'execute')
+        """
+    ).fetchall()
+    there = {(result.replace("integer", "int"), tuple(names)) for result, names in found}
+    documented = set()
+    for block in blocks(DOCS / "sql.md", "text"):
+        for name, arguments, result in re.findall(
+            r"tocsin\.(\w+)\((.*?)\) returns (\w+)", block, re.DOTALL
+        ):
+            names = tuple(part.split()[0] for part in arguments.split(","))
+            documented.add((f"{name} {result}", names))
+    assert documented == there
+
+
+def test_every_state_of_a_delivery_is_in_the_docs() -> None:
+    named = {cells[0].strip("`") for cells in rows(DOCS / "delivery.md")}
+    assert {state.value for state in DeliveryState} <= named
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(
+        r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith(("http://", "https://")):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+def test_files_that_code_points_to_are_there() -> None:
+    for source in (ROOT / "tocsin").rglob("*.*"):
+        if source.suffix in {".py", ".sql", ".toml"}:
+            for name in re.findall(r"docs/[\w/-]+\.md", source.read_text(encoding="utf-8")):
+                assert (ROOT / name).exists(), f"{source.name}: {name}"
+
+
+def test_the_first_sql_of_the_readme_tells_alice(db: Db, people: None) -> None:
+    first = blocks(ROOT / "README.md", "sql")[0]
+    db.execute(first.encode())
+    assert db.execute("select tocsin.unread_count('alice')").fetchone() == (1,)
+
+
+@pytest.mark.parametrize(
+    "page", [each for each in PAGES if blocks(each, "sql")], ids=lambda page: page.name
+)
+def test_sql_snippets_run(db: Db, people: None, page: Path) -> None:
+    for block in blocks(page, "sql"):
+        db.execute(block.encode())
+
+
+@pytest.mark.parametrize(
+    "page", [each for each in PAGES if blocks(each, "python")], ids=lambda page: page.name
+)
+def test_python_snippets_run(dsn: str, people: None, page: Path) -> None:
+    for block in blocks(page, "python"):
+        exec(compile(block, page.name, "exec"), {"dsn": dsn})  # our own docs
+
+
+async def test_the_event_of_the_readme_is_taken(machine: httpx.AsyncClient, people: None) -> None:
+    body = re.findall(r"-d '(\{.*\})'", (ROOT / "README.md").read_text(encoding="utf-8"))[0]
+    answer = await machine.post("/api/events/", content=body)
+    assert answer.status_code == 202, answer.text
+
+
+def test_the_diagram_is_that_of_the_tables(db: Db) -> None:
+    text = DIAGRAM.read_text(encoding="utf-8")
+    assert text == diagram(db), "docs/schema.md is stale: python -m tests.schema_diagram"

@@ -1,0 +1,222 @@
+"""What apps tell, look up and take back; people as apps keep them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from http_fixtures import *  # noqa: F403 - fixtures
+from http_fixtures import Db, Tell
+
+EVENTS = "/api/events/"
+
+
+def event(**named: Any) -> dict[str, Any]:
+    return {
+        "event_type": "forum.new_reply",
+        "recipients": ["alice"],
+        "title": "New reply",
+        **named,
+    }
+
+
+def rows(db: Db, table: str) -> int:
+    row = db.execute(f"select count(*) from tocsin.{table}").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def test_an_event_is_told_and_can_be_looked_up(
+    machine: httpx.AsyncClient, alice: httpx.AsyncClient, people: None
+) -> None:
+    answer = await machine.post(EVENTS, json=event(recipients=["alice", "bob", "alice"], initiator="bob"))
+    assert answer.status_code == 202, answer.text
+    told = answer.json()
+    assert told["notifications"] == 1
+    assert "idempotent-replayed" not in answer.headers
+    found = (await machine.get(f"{EVENTS}{told['event_id']}/")).json()
+    assert (found["notifications"], found["title"]) == (1, "New reply")
+    assert found["initiator_skipped"] is True
+    assert found["caller"].startswith("key:")
+    assert found["deliveries"] == {"email": {"queued": 1}}
+    assert (await alice.get("/api/notifications/unread-count/")).json() == {"count": 1}
+    assert (await machine.get(f"{EVENTS}999999/")).status_code == 404
+    assert (await machine.post(f"{EVENTS}999999/cancel/")).status_code == 404
+
+
+async def test_an_object_creates_a_missing_person_and_never_overwrites(
+    machine: httpx.AsyncClient, people: None
+) -> None:
+    both = [{"id": "alice", "email": "other@example.com"}, {"id": "dave", "email": "dave@example.com", "name": "Dave"}]
+    assert (await machine.post(EVENTS, json=event(recipients=both))).json()["notifications"] == 2
+    assert (await machine.get("/api/recipients/alice/")).json()["email"] == "alice@example.com"
+    assert (await machine.get("/api/recipients/dave/")).json()["name"] == "Dave"
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"event_type": "forum.new_repyl"}, "event_type"),
+        ({"recipients": ["alice", "nobody"]}, "recipients"),
+        ({"recipients": "alice"}, "recipients"),
+        ({"recipients": ["alice", 7]}, "recipients[1]"),
+        ({"recipients": ["alice", {"id": "x", "email": "not one"}]}, "recipients[1].email"),
+        ({"recipients": [{"id": "x", "mail": "x@example.com"}]}, "recipients[0].mail"),
+        ({"recipients": [{"email": "x@example.com"}]}, "recipients[0].id"),
+        ({"title": ""}, "title"),
+        ({"title": "a\nb"}, "title"),
+        ({"title": "nul \x00"}, "title"),
+        ({"action_url": "javascript:alert(1)"}, "action_url"),
+        ({"metadata": []}, "metadata"),
+        ({"metadata": {"a": ["\x00"]}}, "metadata.a[0]"),
+        ({"send_at": "2030-01-01T00:00:00"}, "send_at"),
+        ({"topic": "forum.thread:1"}, "topic"),
+        ({"titel": "x"}, "titel"),
+    ],
+)
+async def test_a_wrong_event_is_refused_whole_and_by_field(
+    machine: httpx.AsyncClient, people: None, db: Db, changes: dict[str, Any], field: str
+) -> None:
+    answer = await machine.post(EVENTS, json=event(**changes))
+    assert answer.status_code == 422, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["errors"][0]["field"] == field
+    assert (rows(db, "event"), rows(db, "recipient")) == (0, 3)
+
+
+async def test_all_unknown_and_missing_fields_are_named_at_once(machine: httpx.AsyncClient) -> None:
+    answer = await machine.post(EVENTS, json={"topic": "x", "titel": "y"})
+    fields = {each["field"]: each["message"] for each in answer.json()["errors"]}
+    assert set(fields) == {"topic", "titel", "event_type", "recipients", "title"}
+    assert "did you mean title" in fields["titel"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"\xff", b'{"title": "\\ud800"}', b"[" * 20_000, b'{"recipients":' + b"[" * 20_000, b"{'a': 1}"],
+)
+async def test_what_is_not_json_is_unreadable(machine: httpx.AsyncClient, body: bytes) -> None:
+    answer = await machine.post(EVENTS, content=body)
+    assert answer.status_code in (400, 422)
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_bodies_have_limits(machine: httpx.AsyncClient, alice: httpx.AsyncClient) -> None:
+    answer = await machine.post(EVENTS, content=b" " * 16_000_001)
+    assert answer.status_code == 413
+    answer = await alice.post("/api/notifications/mark-all-read/", content=b" " * 64_001)
+    assert answer.status_code == 413
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_key_tells_once_and_says_so(machine: httpx.AsyncClient, people: None, db: Db) -> None:
+    key = {"Idempotency-Key": "order-7"}
+    first = await machine.post(EVENTS, json=event(recipients=["alice", "bob"]), headers=key)
+    again = await machine.post(EVENTS, json=event(recipients=["bob", "alice"]), headers=key)
+    assert (again.status_code, again.json()) == (202, first.json())
+    assert again.headers["idempotent-replayed"] == "true"
+    other = await machine.post(EVENTS, json=event(title="Other"), headers=key)
+    assert other.status_code == 422
+    assert other.json()["errors"][0]["field"] == "Idempotency-Key"
+    assert rows(db, "event") == 1
+    long = await machine.post(EVENTS, json=event(), headers={"Idempotency-Key": "x" * 256})
+    assert long.status_code == 422
+
+
+async def test_concurrent_calls_with_one_key_tell_once(
+    machine: httpx.AsyncClient, people: None, db: Db
+) -> None:
+    key = {"Idempotency-Key": "same"}
+    answers = await asyncio.gather(*(machine.post(EVENTS, json=event(), headers=key) for _ in range(8)))
+    assert {each.status_code for each in answers} == {202}
+    assert len({each.json()["event_id"] for each in answers}) == 1
+    assert rows(db, "event") == 1
+
+
+async def test_a_key_in_progress_is_a_conflict(
+    machine: httpx.AsyncClient, people: None, dsn: str, db: Db
+) -> None:
+    await machine.post(EVENTS, json=event())
+    with psycopg.connect(dsn) as other:
+        other.execute(
+            "select tocsin.earlier_event((select caller from tocsin.event), 'busy', 1, '[]')"
+        )
+        answer = await machine.post(EVENTS, json=event(), headers={"Idempotency-Key": "busy"})
+    assert answer.status_code == 409
+    assert answer.headers["retry-after"]
+
+
+async def test_a_dry_run_decides_and_stores_nothing(
+    machine: httpx.AsyncClient, alice: httpx.AsyncClient, people: None, db: Db
+) -> None:
+    await alice.patch("/api/notification-preferences/", json={"overrides": {"forum.*": {"email": False}}})
+    posted = event(recipients=["alice", "bob", {"id": "eve"}], initiator="bob", dry_run=True)
+    answer = await machine.post(EVENTS, json=posted, headers={"Idempotency-Key": "dry"})
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    assert found["notifications"] == 2
+    assert found["decisions"]["alice"]["email"] == {"decision": "off", "reason": "preference", "scope": "forum.*"}
+    assert found["decisions"]["eve"]["email"]["reason"] == "no_address"
+    assert found["decisions"]["bob"]["in_app"]["reason"] == "initiator"
+    tables = ("event", "notification", "delivery", "lane", "idempotency", "unread_delta")
+    assert [rows(db, table) for table in tables] == [0] * 6
+    assert rows(db, "recipient") == 3
+
+
+async def test_100_000_recipients_go_in_one_call(machine: httpx.AsyncClient, db: Db) -> None:
+    crowd = [{"id": f"person-{n}", "email": f"person-{n}@example.com"} for n in range(100_000)]
+    answer = await machine.post(EVENTS, json=event(recipients=crowd), timeout=60)
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["notifications"] == 100_000
+    assert rows(db, "delivery") == 100_000
+
+
+async def test_administrators_find_who_was_told_what_and_why(
+    machine: httpx.AsyncClient, tell: Tell
+) -> None:
+    told = [tell(title=f"To Alice {n}") for n in range(3)]
+    tell("bob", title="To Bob")
+    first = (await machine.get(EVENTS, params={"recipient": "alice", "limit": 2})).json()
+    assert [each["title"] for each in first["results"]] == ["To Alice 2", "To Alice 1"]
+    got = first["results"][0]["notification"]
+    assert (got["id"], got["recipient"]) == (told[2], "alice")
+    assert got["channels"][1]["sentence"].startswith("Email is on for")
+    second = (await machine.get(first["next"])).json()
+    assert [each["title"] for each in second["results"]] == ["To Alice 0"]
+    assert [e["id"] for e in (await machine.get(second["previous"])).json()["results"]] == [
+        each["id"] for each in first["results"]
+    ]
+    everything = (await machine.get(EVENTS)).json()["results"]
+    assert len(everything) == 4
+    assert everything[0]["notification"] is None
+    since = everything[1]["created_at"]
+    assert len((await machine.get(EVENTS, params={"since": since})).json()["results"]) == 2
+    assert (await machine.get(EVENTS, params={"since": "yesterday"})).status_code == 422
+
+
+async def test_a_person_is_put_read_exported_and_erased(
+    machine: httpx.AsyncClient, tell: Tell, alice: httpx.AsyncClient
+) -> None:
+    path = "/api/recipients/org%2Fdave/"
+    assert (await machine.get(path)).status_code == 404
+    made = await machine.put(path, json={"email": "dave@example.com"})
+    assert (made.status_code, made.json()["id"]) == (201, "org/dave")
+    changed = await machine.put(path, json={"name": "Dave", "email": None})
+    assert (changed.status_code, changed.json()["email"]) == (200, "dave@example.com")
+    for wrong, field in (({"timezone": "Mars/Base"}, "timezone"), ({"emial": "x"}, "emial")):
+        answer = await machine.put(path, json=wrong)
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field)
+    tell()
+    await alice.patch("/api/notification-preferences/", json={"overrides": {"*": {"push": False}}})
+    await alice.post("/api/stream-ticket/")
+    held = (await machine.get("/api/recipients/alice/export/")).json()
+    assert held["recipient"]["email"] == "alice@example.com"
+    assert held["preferences"][0]["scope"] == "*"
+    assert held["notifications"][0]["deliveries"][0]["channel"] == "email"
+    assert (await machine.delete("/api/recipients/alice/")).status_code == 204
+    for method, where in (("GET", ""), ("DELETE", ""), ("GET", "export/")):
+        assert (await machine.request(method, f"/api/recipients/alice/{where}")).status_code == 404
+    assert (await alice.get("/api/notifications/")).json()["results"] == []

@@ -1,0 +1,200 @@
+"""What mails link to, and the pages: they change nothing by being looked at, and no text in them comes to life."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from http_fixtures import *  # noqa: F403 - fixtures
+from http_fixtures import KEY, LINKS, URL, Tell
+from litestar import Litestar
+from litestar.routes import ASGIRoute, HTTPRoute
+
+from tocsin.engine.links import Links
+from tocsin.http.operation import KEY as OPERATION
+from tocsin.http.operation import Operation
+
+NOW = datetime.now(UTC)
+PREFERENCES = "/api/notification-preferences/"
+XSS = "<script>alert(1)</script><img src=x onerror=alert(1)>"
+CLICK = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-User": "?1"}
+
+
+async def overrides(client: httpx.AsyncClient) -> dict[str, Any]:
+    found: dict[str, Any] = (await client.get(PREFERENCES)).json()["overrides"]
+    return found
+
+
+async def test_looking_at_unsubscribe_changes_nothing_and_one_click_does(
+    anyone: httpx.AsyncClient, alice: httpx.AsyncClient, people: None
+) -> None:
+    link = LINKS.unsubscribe("alice", "forum.new_reply", NOW)
+    for method in ("GET", "HEAD"):
+        answer = await anyone.request(method, link)
+        assert (answer.status_code, await overrides(alice)) == (200, {})
+    for _ in range(2):
+        answer = await anyone.post(link, data={"List-Unsubscribe": "One-Click"})
+        assert answer.status_code == 200
+        assert await overrides(alice) == {"forum.new_reply": {"email": False}}
+    await anyone.post(link, data={"undo": "1"})
+    assert await overrides(alice) == {}
+    assert (await anyone.post(link)).status_code == 200
+    assert await overrides(alice) == {"forum.new_reply": {"email": False}}
+
+
+async def test_a_multipart_one_click_works_too(
+    anyone: httpx.AsyncClient, alice: httpx.AsyncClient, people: None
+) -> None:
+    link = LINKS.unsubscribe("alice", "forum.new_reply", NOW)
+    answer = await anyone.post(link, files={"List-Unsubscribe": (None, "One-Click")})
+    assert answer.status_code == 200
+    assert await overrides(alice) == {"forum.new_reply": {"email": False}}
+
+
+async def test_a_wider_opt_out_ends_what_was_turned_on_inside_it(
+    anyone: httpx.AsyncClient, alice: httpx.AsyncClient, people: None
+) -> None:
+    chosen = {"forum.mention": {"email": True, "push": True}, "billing.*": {"email": True}}
+    await alice.patch(PREFERENCES, json={"overrides": chosen})
+    link = LINKS.unsubscribe("alice", "forum.new_reply", NOW)
+    await anyone.post(link, data={"scope": "category"})
+    assert await overrides(alice) == {
+        "forum.*": {"email": False},
+        "forum.mention": {"push": True},
+        "billing.*": {"email": True},
+    }
+    await anyone.post(link, data={"scope": "all"})
+    found = (await alice.get(PREFERENCES)).json()
+    on = [name for name, channels in found["event_types"].items() if channels["email"]]
+    assert on == ["compliance.overdue"]
+    assert (await anyone.post(link, data={"scope": "some"})).status_code == 422
+
+
+async def test_a_mandatory_type_is_explained(anyone: httpx.AsyncClient, people: None) -> None:
+    link = LINKS.unsubscribe("alice", "compliance.overdue", NOW)
+    assert "required" in (await anyone.get(link)).text
+    assert "still come" in (await anyone.post(link)).text
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_bad_link_is_a_calm_page(
+    anyone: httpx.AsyncClient, people: None, method: str
+) -> None:
+    old = Links(URL, KEY).unsubscribe("alice", "forum.new_reply", NOW - timedelta(days=366))
+    forged = Links(URL, b"x" * 32).unsubscribe("alice", "forum.new_reply", NOW)
+    erased = LINKS.unsubscribe("nobody", "forum.new_reply", NOW)
+    other = LINKS.open(1, "alice", NOW).replace("/c/", "/unsubscribe/")
+    for link in (old, forged, erased, other, f"{URL}/unsubscribe/nonsense/"):
+        answer = await anyone.request(method, link)
+        assert answer.status_code == 404
+        assert "does not work any more" in answer.text
+
+
+async def test_only_a_person_following_a_mails_link_marks_it_read(
+    anyone: httpx.AsyncClient, alice: httpx.AsyncClient, tell: Tell
+) -> None:
+    id_ = tell(action_url="/forums/7")
+    link = LINKS.open(id_, "alice", NOW)
+    for method, headers in (("GET", {}), ("HEAD", CLICK), ("GET", {"Sec-Fetch-Mode": "navigate"})):
+        answer = await anyone.request(method, link, headers=headers)
+        assert (answer.status_code, answer.headers["location"]) == (303, f"{URL}/forums/7")
+        assert (await alice.get("/api/notifications/unread-count/")).json() == {"count": 1}
+    await anyone.get(link, headers=CLICK)
+    assert (await alice.get("/api/notifications/unread-count/")).json() == {"count": 0}
+    assert (await anyone.get(f"{URL}/c/nonsense/")).status_code == 404
+    assert (await anyone.get(LINKS.open(id_, "bob", NOW))).status_code == 404
+
+
+async def test_pages_are_inert_and_ask_nobody_else(
+    anyone: httpx.AsyncClient, tell: Tell
+) -> None:
+    link = LINKS.open(tell(title=XSS, body=f"one\n{XSS}"), "alice", NOW)
+    for url in (link, LINKS.unsubscribe("alice", "forum.new_reply", NOW), f"{URL}/schema/"):
+        answer = await anyone.get(url)
+        assert answer.status_code == 200
+        assert "<script" not in answer.text
+        assert "<img" not in answer.text
+        assert 'src="' not in answer.text
+        policy = answer.headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'; style-src 'sha256-")
+        assert "unsafe" not in policy
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["x-frame-options"] == "DENY"
+
+
+async def test_the_description_names_every_route(anyone: httpx.AsyncClient, app: Litestar) -> None:
+    answer = await anyone.get("/schema/openapi.json")
+    doc = answer.json()
+    assert doc["openapi"] == "3.1.0"
+    described = {(path, method) for path, each in doc["paths"].items() for method in each}
+    for route in app.routes:
+        path = f"{route.path_format}/"
+        if isinstance(route, HTTPRoute):
+            for method in route.methods - {"OPTIONS", "HEAD"}:
+                assert (path, method.lower()) in described
+        elif isinstance(route, ASGIRoute):
+            assert (path, "get") in described
+    page = (await anyone.get("/schema")).text
+    assert all(f"<code>{path}</code>" in page for path in doc["paths"])
+
+
+async def test_the_descriptions_references_and_examples_hold(
+    anyone: httpx.AsyncClient, app: Litestar
+) -> None:
+    text = (await anyone.get("/schema/openapi.json")).text
+    names = set(msgspec.json.decode(text)["components"]["schemas"])
+    for part in text.split('"#/components/schemas/')[1:]:
+        assert part.split('"')[0] in names
+    handlers = [
+        handler
+        for route in app.routes
+        for handler in (
+            route.route_handlers if isinstance(route, HTTPRoute) else [route.route_handler]
+        )
+    ]
+    operations = [handler.opt[OPERATION] for handler in handlers if OPERATION in handler.opt]
+    for operation in operations:
+        assert isinstance(operation, Operation)
+        for answer in operation.answers.values():
+            if answer.example is not None:
+                msgspec.convert(answer.example, answer.kind)
+        if operation.body_example is not None:
+            msgspec.convert(operation.body_example, operation.body)
+
+
+@pytest.mark.parametrize("path", ["/api/notifications", "/api/event-types", "/schema", "/healthz"])
+async def test_paths_work_with_and_without_their_last_slash(
+    alice: httpx.AsyncClient, path: str
+) -> None:
+    for each in (path, f"{path}/"):
+        assert (await alice.get(each)).status_code == 200
+
+
+async def test_unknown_paths_and_methods_are_problems(alice: httpx.AsyncClient) -> None:
+    for method, path, status in (
+        ("GET", "/nowhere", 404),
+        ("PUT", "/api/notifications/", 405),
+        ("POST", "/api/notifications/unread-count/", 405),
+        ("POST", "/api/notifications/stream/", 405),
+    ):
+        answer = await alice.request(method, path)
+        assert answer.status_code == status
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert set(answer.json()) == {"title", "status", "detail"}
+        assert status == 404 or answer.headers["allow"]
+
+
+async def test_metrics_are_for_this_machine(app: Litestar) -> None:
+    for peer, headers, status in (
+        ("127.0.0.1", {}, 200),
+        ("10.1.2.3", {}, 404),
+        ("10.1.2.3", {"X-Forwarded-For": "127.0.0.1"}, 404),
+        ("127.0.0.1", {"X-Forwarded-For": "10.1.2.3"}, 404),
+    ):
+        transport = httpx.ASGITransport(app, client=(peer, 1234))  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=transport, base_url=URL) as client:
+            assert (await client.get("/metrics/", headers=headers)).status_code == status

@@ -1,0 +1,169 @@
+"""The stream, over a real server and a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest_asyncio
+from http_fixtures import *  # noqa: F403 - fixtures
+from http_fixtures import Db, Tell, bearer, token
+from msgspec import structs
+
+from tocsin.engine.store.database import Database
+from tocsin.http.server import serve
+from tocsin.settings import Settings
+
+STREAM = "/api/notifications/stream/"
+
+
+class Reader:
+    """Reads a stream event by event."""
+
+    def __init__(self, answer: httpx.Response) -> None:
+        self.answer = answer
+        self._lines = answer.aiter_lines()
+
+    async def block(self) -> dict[str, str]:
+        """The next block's fields; a comment is the field ''."""
+        fields: dict[str, str] = {}
+        async with asyncio.timeout(10):
+            async for line in self._lines:
+                if not line:
+                    return fields
+                name, _, text = line.partition(":")
+                fields[name] = text.strip()
+        return fields
+
+    async def until(self, event: str) -> dict[str, str]:
+        """The next event of that name; AssertionError where the stream ends before."""
+        while block := await self.block():
+            if block.get("event") == event:
+                return block
+        raise AssertionError(f"no {event}")
+
+    async def badge(self, count: int) -> dict[str, str]:
+        """The badge with that count; others may come before."""
+        while True:
+            block = await self.until("badge")
+            if json.loads(block["data"]) == {"count": count}:
+                return block
+
+
+@pytest_asyncio.fixture
+async def url(settings: Settings, dsn: str, database: Database) -> AsyncIterator[str]:
+    """A server of this test's own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = asyncio.Event()
+    own = structs.replace(settings, database_url=dsn, port=port)
+    task = asyncio.create_task(serve(own, started=started))
+    async with asyncio.timeout(15):
+        await started.wait()
+    # once the listeners are there, they can be stopped cleanly
+    async with httpx.AsyncClient() as client, client.stream(
+        "GET", f"http://127.0.0.1:{port}{STREAM}", headers=bearer(token())
+    ) as answer:
+        await Reader(answer).badge(0)
+    yield f"http://127.0.0.1:{port}"
+    if not task.done():
+        os.kill(os.getpid(), signal.SIGTERM)
+    async with asyncio.timeout(10):
+        await task
+
+
+@asynccontextmanager
+async def reading(url: str, *, query: str = "", **headers: str) -> AsyncIterator[Reader]:
+    async with httpx.AsyncClient(timeout=20) as client:
+        async with client.stream("GET", f"{url}{STREAM}{query}", headers=headers) as answer:
+            yield Reader(answer)
+
+
+async def test_a_stream_opens_at_once_and_moves_with_the_inbox(url: str, tell: Tell) -> None:
+    async with reading(url, **bearer(token())) as stream, httpx.AsyncClient() as client:
+        assert stream.answer.status_code == 200
+        assert stream.answer.headers["content-type"].startswith("text/event-stream")
+        assert stream.answer.headers["cache-control"] == "no-store"
+        assert stream.answer.headers["x-accel-buffering"] == "no"
+        assert 2000 <= int((await stream.block())["retry"]) <= 6000
+        await stream.badge(0)
+        id_ = await asyncio.to_thread(tell)
+        assert json.loads((await stream.until("notification"))["data"])["id"] == id_
+        await stream.badge(1)
+        path = f"{url}/api/notifications/{id_}/read/"
+        await client.patch(path, headers=bearer(token()))
+        read = json.loads((await stream.until("read"))["data"])
+        assert read == {"ids": [id_], "read": True}
+        await stream.badge(0)
+
+
+async def test_a_reconnect_replays_what_was_missed(url: str, tell: Tell) -> None:
+    async with reading(url, **bearer(token())) as stream:
+        last = (await stream.badge(0))["id"]
+    id_ = await asyncio.to_thread(tell)
+    for query, headers in (("", {"Last-Event-ID": last}), (f"?last_event_id={last}", {})):
+        async with reading(url, query=query, **bearer(token()), **headers) as stream:
+            assert json.loads((await stream.until("notification"))["data"])["id"] == id_
+    async with reading(url, query="?last_event_id=nonsense", **bearer(token())) as stream:
+        await stream.until("resync")
+
+
+async def test_a_stream_ends_with_its_token(url: str) -> None:
+    async with reading(url, **bearer(token(ttl=2))) as stream:
+        await stream.until("expired")
+        assert await stream.block() == {}
+
+
+async def test_a_ticket_opens_one_stream_at_a_time(url: str, people: None, db: Db) -> None:
+    async with httpx.AsyncClient() as client:
+        answer = await client.post(f"{url}/api/stream-ticket/", headers=bearer(token()))
+        assert answer.status_code == 201
+        query = f"?ticket={answer.json()['ticket']}"
+        async with reading(url, query=query) as stream:
+            await stream.badge(0)
+            second = await client.get(f"{url}{STREAM}{query}")
+            assert second.status_code == 409
+            assert second.headers["retry-after"]
+        deadline = time.monotonic() + 5
+        while (await client.get(f"{url}/healthz/")).status_code == 200:
+            row = db.execute("select in_use_until is null from tocsin.stream_ticket").fetchone()
+            if row is not None and row[0]:
+                break
+            assert time.monotonic() < deadline
+        async with reading(url, query=query) as stream:
+            await stream.badge(0)
+        db.execute("update tocsin.stream_ticket set in_use_until = null, usable_until = now()")
+        late = await client.get(f"{url}{STREAM}{query}")
+        assert late.status_code == 401
+        assert (await client.get(f"{url}{STREAM}?ticket=nonsense")).status_code == 401
+
+
+async def test_too_many_streams_are_refused_with_the_cure(url: str) -> None:
+    open_ones = [reading(url, **bearer(token())) for _ in range(20)]
+    streams = [await each.__aenter__() for each in open_ones]
+    for stream in streams:
+        await stream.block()
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(f"{url}{STREAM}", headers=bearer(token()))
+        assert answer.status_code == 429
+        assert answer.headers["retry-after"]
+        assert "close one" in answer.json()["detail"]
+    for each in open_ones:
+        await each.__aexit__(None, None, None)
+
+
+async def test_a_stop_ends_open_streams_within_three_seconds(url: str) -> None:
+    async with reading(url, **bearer(token())) as stream:
+        await stream.badge(0)
+        began = time.monotonic()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert await stream.block() == {}
+        assert time.monotonic() - began < 3
