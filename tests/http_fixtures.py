@@ -41,6 +41,11 @@ def bearer(credentials: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {credentials}"}
 
 
+def transport_to(app: Litestar, peer: str = "127.0.0.1") -> httpx.ASGITransport:
+    """Calls the app without a socket, as if from `peer`."""
+    return httpx.ASGITransport(app, client=(peer, 1234))  # type: ignore[arg-type]
+
+
 @pytest.fixture
 def settings() -> Settings:
     """What the app under test is told."""
@@ -67,14 +72,14 @@ async def app(settings: Settings, database: Database) -> AsyncIterator[Litestar]
 @pytest_asyncio.fixture
 async def anyone(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
     """Somebody without credentials."""
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=URL) as client:
+    async with httpx.AsyncClient(transport=transport_to(app), base_url=URL) as client:
         yield client
 
 
 @pytest_asyncio.fixture
 async def alice(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
     """A person, signed in."""
-    transport = httpx.ASGITransport(app)
+    transport = transport_to(app)
     headers = bearer(token("alice"))
     async with httpx.AsyncClient(transport=transport, base_url=URL, headers=headers) as client:
         yield client
@@ -83,7 +88,7 @@ async def alice(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
 @pytest_asyncio.fixture
 async def bob(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
     """Another one."""
-    transport = httpx.ASGITransport(app)
+    transport = transport_to(app)
     headers = bearer(token("bob"))
     async with httpx.AsyncClient(transport=transport, base_url=URL, headers=headers) as client:
         yield client
@@ -93,7 +98,7 @@ async def bob(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
 async def machine(app: Litestar, database: Database) -> AsyncIterator[httpx.AsyncClient]:
     """An app with a key."""
     _, key = await create_api_key(database, "tests")
-    transport = httpx.ASGITransport(app)
+    transport = transport_to(app)
     async with httpx.AsyncClient(transport=transport, base_url=URL, headers=bearer(key)) as client:
         yield client
 

@@ -9,7 +9,7 @@ import httpx
 import msgspec
 import pytest
 from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import KEY, LINKS, URL, Tell
+from http_fixtures import KEY, LINKS, URL, Tell, transport_to
 from litestar import Litestar
 from litestar.routes import ASGIRoute, HTTPRoute
 
@@ -195,6 +195,6 @@ async def test_metrics_are_for_this_machine(app: Litestar) -> None:
         ("10.1.2.3", {"X-Forwarded-For": "127.0.0.1"}, 404),
         ("127.0.0.1", {"X-Forwarded-For": "10.1.2.3"}, 404),
     ):
-        transport = httpx.ASGITransport(app, client=(peer, 1234))  # type: ignore[arg-type]
+        transport = transport_to(app, peer)
         async with httpx.AsyncClient(transport=transport, base_url=URL) as client:
             assert (await client.get("/metrics/", headers=headers)).status_code == status

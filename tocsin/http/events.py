@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from datetime import UTC
+from typing import Any
 
 from litestar import Request, Response, get, post
 from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.params import FromPath
-from msgspec import Meta, Struct
 
+from tocsin.engine.explain import explain
 from tocsin.engine.model import Invalid
 from tocsin.engine.store import event as store
 from tocsin.engine.store import notification as notifications
@@ -18,9 +18,19 @@ from tocsin.engine.store.event import Decided, Event, EventFilter, EventSummary,
 from tocsin.engine.store.event_type import check_filter
 from tocsin.http import examples
 from tocsin.http.auth import App
-from tocsin.http.explanation import ExplainedChannel, explain
+from tocsin.http.event_shapes import (
+    Accepted,
+    Cancelled,
+    Decision,
+    EventQuery,
+    ListedEvent,
+    NewRecipient,
+    PostedEvent,
+    Preview,
+    Told,
+)
 from tocsin.http.operation import Answer, Operation, documented
-from tocsin.http.paging import CursorText, Limit, Listing, beside, plain, read_cursor
+from tocsin.http.paging import Listing, beside, plain, read_cursor
 from tocsin.http.parse import read_body, read_query, reply, row_id
 from tocsin.http.services import Services
 
@@ -30,94 +40,6 @@ LARGEST_BODY = 16_000_000
 _KEY = "Idempotency-Key"
 
 AppRequest = Request[Any, App, State]
-Moment = Annotated[datetime, Meta(tz=True)]
-
-
-class NewRecipient(Struct, frozen=True, forbid_unknown_fields=True):
-    """Somebody to create where nobody is known by that id; a known one stays as it is."""
-
-    id: str
-    email: str | None = None
-    name: str | None = None
-    locale: str | None = None
-    timezone: str | None = None
-
-
-class PostedEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What happened."""
-
-    event_type: str
-    recipients: list[str | NewRecipient]
-    title: str
-    body: str = ""
-    body_html: str | None = None
-    action_url: str | None = None
-    metadata: dict[str, Any] = {}
-    initiator: str | None = None
-    send_at: Moment | None = None
-    dry_run: bool = False
-
-
-class Accepted(Struct, frozen=True):
-    """The event, and how many people it was told."""
-
-    event_id: int
-    notifications: int
-
-
-class Decision(Struct, frozen=True):
-    """What is decided for one channel; `scope` is the preference's."""
-
-    decision: str
-    reason: str
-    scope: str | None = None
-
-
-class Preview(Struct, frozen=True):
-    """What would be decided, by recipient and channel."""
-
-    event_id: None
-    notifications: int
-    decisions: dict[str, dict[str, Decision]]
-
-
-class Told(Struct, frozen=True):
-    """What the asked-for recipient got of an event, and why."""
-
-    id: int
-    recipient: str
-    channels: list[ExplainedChannel]
-
-
-class ListedEvent(Struct, frozen=True):
-    """One event of a list; `notification` only where a recipient was asked for."""
-
-    id: int
-    event_type: str
-    title: str
-    initiator: str | None
-    caller: str
-    created_at: datetime
-    send_at: datetime | None
-    cancelled_at: datetime | None
-    notifications: int
-    notification: Told | None = None
-
-
-class Cancelled(Struct, frozen=True):
-    """How many deliveries stopped."""
-
-    cancelled: int
-
-
-class EventQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which events."""
-
-    recipient: Annotated[str, Meta(description="Only those told to this person.")] | None = None
-    event_type: str | None = None
-    since: Moment | None = None
-    limit: Limit = 20
-    cursor: CursorText | None = None
 
 
 @post(

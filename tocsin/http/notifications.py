@@ -10,13 +10,13 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 from msgspec import Meta, Struct
 
+from tocsin.engine.explain import Explanation, explain
 from tocsin.engine.model import NotFound, Notification
 from tocsin.engine.store import notification as store
 from tocsin.engine.store.event_type import check_filter
 from tocsin.engine.store.notification import Filter
 from tocsin.http import examples
 from tocsin.http.auth import Person
-from tocsin.http.explanation import Explanation, explain
 from tocsin.http.operation import Answer, Operation, documented
 from tocsin.http.paging import CursorText, Limit, beside, plain, read_cursor
 from tocsin.http.parse import no_content, read_body, read_query, reply, row_id

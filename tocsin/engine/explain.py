@@ -1,4 +1,4 @@
-"""Why somebody did (not) get something, in plain English; pure."""
+"""Why somebody did (not) get something, in plain English."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from datetime import datetime
 import msgspec
 from msgspec import Struct
 
-from tocsin.engine.store.notification import Decisions, DeliveryRecord
+from tocsin.engine.model import NotFound
+from tocsin.engine.store.database import Database
+from tocsin.engine.store.notification import Decisions, DeliveryRecord, why
 
 _CHANNELS = {"in_app": "the inbox", "email": "email", "push": "push"}
 _OFF = {
@@ -64,6 +66,14 @@ class Explanation(Struct, frozen=True):
     """The whole answer."""
 
     channels: list[ExplainedChannel]
+
+
+async def explanation(database: Database, notification_id: int) -> list[str]:
+    """A line per channel, for an operator; raises NotFound."""
+    decided = await why(database, [notification_id])
+    if notification_id not in decided:
+        raise NotFound("There is no such notification.")
+    return [f"{each.channel}: {each.sentence}" for each in explain(decided[notification_id]).channels]
 
 
 def explain(decided: Decisions) -> Explanation:
@@ -138,22 +148,22 @@ def _inbox(decided: Decisions) -> str:
 
 
 def _delivery(record: DeliveryRecord) -> str:
-    why = _UNSENT.get(record.reason or "", (record.reason or "").replace("_", " "))
+    cause = _UNSENT.get(record.reason or "", (record.reason or "").replace("_", " "))
     match record.state:
         case "sent":
             return "It was sent."
         case "queued" | "sending":
             return "It is on its way."
         case "deferred":
-            return f"It could not be sent yet ({why or 'no answer'}) and is tried again."
+            return f"It could not be sent yet ({cause or 'no answer'}) and is tried again."
         case "failed":
-            return f"It could not be sent: {why or 'no reason was given'}."
+            return f"It could not be sent: {cause or 'no reason was given'}."
         case "cancelled":
             return "It was taken back before it was sent."
         case "expired":
             return "It was not sent: its time was over."
         case _:
-            return f"It was not sent: {why or 'no reason was given'}."
+            return f"It was not sent: {cause or 'no reason was given'}."
 
 
 def _start(name: str) -> str:
