@@ -44,7 +44,7 @@ async def main() -> None:
     parser.add_argument("--rounds", type=int, default=100)
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory(prefix="tocsin-bench-") as folder:
-        Path(folder).chmod(0o755)
+        os.chmod(folder, 0o755)
         sink = Sink()
         smtp = await asyncio.get_running_loop().create_server(lambda: SMTP(sink), "127.0.0.1", 0)
         environ = os.environ | {
@@ -119,7 +119,9 @@ async def cli(environ: dict[str, str], *arguments: str) -> str:
 
 def report(taken: dict[str, list[float]]) -> None:
     """Prints one table and keeps it as JSON."""
-    results: dict[str, Any] = {"machine": f"{os.cpu_count()} cores, Python {platform.python_version()}"}
+    results: dict[str, Any] = {
+        "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}"
+    }
     print(f"{'milliseconds':<26}{'p50':>8}{'p90':>8}{'p99':>8}{'max':>8}")
     for name, seconds in taken.items():
         cuts = statistics.quantiles(seconds, n=100)

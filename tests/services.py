@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ async def running(
     *command: str,
     log: Path,
     program: tuple[str, ...] = (sys.executable, "-m", "tocsin"),
-    **settings: str,
+    settings: Mapping[str, str],
 ) -> AsyncIterator[Service]:
     """A process with these settings and no others of ours."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}

@@ -71,7 +71,13 @@ def test_refusals_are_typed_and_say_the_cure(conn: psycopg.Connection[dict[str, 
 def test_each_refusal_has_its_own_type(conn: psycopg.Connection[dict[str, object]]) -> None:
     def call(title: str = "x", recipient: str = "alice") -> None:
         with conn.transaction():
-            notify(conn, recipient=recipient, event_type="forum.mention", title=title, idempotency_key="k")
+            notify(
+                conn,
+                recipient=recipient,
+                event_type="forum.mention",
+                title=title,
+                idempotency_key="k",
+            )
 
     with conn:
         with pytest.raises(tocsin.UnknownRecipient):

@@ -35,10 +35,12 @@ def worker(dsn: str, smtp_url: str, folder: Path) -> AbstractAsyncContextManager
     return running(
         "worker",
         log=folder / "worker.log",
-        database_url=dsn,
-        smtp_url=smtp_url,
-        public_url="https://notify.example",
-        data_dir=str(folder),
+        settings={
+            "database_url": dsn,
+            "smtp_url": smtp_url,
+            "public_url": "https://notify.example",
+            "data_dir": str(folder),
+        },
     )
 
 
@@ -183,10 +185,12 @@ async def test_procrastinate_cli_runs_the_same_worker(
         "data_dir": str(tmp_path),
     }
     async with running(
-        "healthchecks", program=program, log=tmp_path / "health.log", **settings
+        "healthchecks", program=program, log=tmp_path / "health.log", settings=settings
     ) as health:
         assert await health.process.wait() == 0, health.log
-    async with running("worker", program=program, log=tmp_path / "p.log", **settings) as process:
+    async with running(
+        "worker", program=program, log=tmp_path / "p.log", settings=settings
+    ) as process:
         db.execute("select tocsin.notify('forum.new_reply', array['alice'], 'By the CLI')")
         await settled(db, 1)
         assert await process.stop() < 5
@@ -199,7 +203,9 @@ async def test_without_a_provider_nothing_fails_and_each_decision_says_so(
     people(db)
     db.execute("select tocsin.notify('forum.new_reply', array['alice'], 'Before the worker')")
     async with running(
-        "worker", log=tmp_path / "worker.log", database_url=dsn, data_dir=str(tmp_path)
+        "worker",
+        log=tmp_path / "worker.log",
+        settings={"database_url": dsn, "data_dir": str(tmp_path)},
     ) as process:
         await process.says("no provider for email")
         await until(lambda: states(db) == {"skipped": 1})

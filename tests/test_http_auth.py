@@ -79,7 +79,9 @@ async def test_a_person_is_not_an_app(alice: httpx.AsyncClient, method: str, pat
     assert (await alice.request(method, path)).status_code == 403
 
 
-@pytest.mark.parametrize(("method", "path"), [each for each in PEOPLE if "event-types" not in each[1]])
+@pytest.mark.parametrize(
+    ("method", "path"), [each for each in PEOPLE if "event-types" not in each[1]]
+)
 async def test_an_app_is_not_a_person(machine: httpx.AsyncClient, method: str, path: str) -> None:
     assert (await machine.request(method, path)).status_code == 403
 
@@ -139,7 +141,12 @@ async def test_audience_and_issuer_must_be_ours(settings: Settings) -> None:
     )
     assert (await strict.verify(token(aud="tocsin", iss="us"))).recipient_id == "alice"
     assert (await strict.verify(token(aud=["tocsin", "x"], iss="us"))).recipient_id == "alice"
-    for claims in ({}, {"aud": "tocsin"}, {"aud": "other", "iss": "us"}, {"aud": "tocsin", "iss": "them"}):
+    for claims in (
+        {},
+        {"aud": "tocsin"},
+        {"aud": "other", "iss": "us"},
+        {"aud": "tocsin", "iss": "them"},
+    ):
         with pytest.raises(Unauthorized):
             await strict.verify(token(**claims))  # type: ignore[arg-type]
     assert (await TokenVerifier(settings).verify(token(aud="any"))).recipient_id == "alice"
@@ -150,7 +157,11 @@ async def test_public_keys_verify_and_can_not_be_used_as_a_secret() -> None:
         (rsa.generate_private_key(65537, 2048), "RS256"),
         (ec.generate_private_key(ec.SECP256R1()), "ES256"),
     ):
-        pem = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+        pem = (
+            private.public_key()
+            .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+            .decode()
+        )
         verifier = TokenVerifier(Settings(jwt_public_key=pem, jwt_algorithms=("RS256", "ES256")))
         good = jwt.encode({"sub": "alice", "exp": time.time() + 60}, private, algorithm=algorithm)
         assert (await verifier.verify(good)).recipient_id == "alice"
@@ -226,7 +237,9 @@ async def test_invented_key_ids_do_not_hammer_the_provider() -> None:
     provider.rotate("one")
     stranger = rsa.generate_private_key(65537, 2048)
     for number in range(20):
-        forged = jwt.encode({"sub": "a", "exp": time.time() + 60}, stranger, "RS256", {"kid": str(number)})
+        forged = jwt.encode(
+            {"sub": "a", "exp": time.time() + 60}, stranger, "RS256", {"kid": str(number)}
+        )
         with pytest.raises(Unauthorized):
             await verifier.verify(forged)
     assert provider.reads == 1

@@ -32,7 +32,9 @@ def rows(db: Db, table: str) -> int:
 async def test_an_event_is_told_and_can_be_looked_up(
     machine: httpx.AsyncClient, alice: httpx.AsyncClient, people: None
 ) -> None:
-    answer = await machine.post(EVENTS, json=event(recipients=["alice", "bob", "alice"], initiator="bob"))
+    answer = await machine.post(
+        EVENTS, json=event(recipients=["alice", "bob", "alice"], initiator="bob")
+    )
     assert answer.status_code == 202, answer.text
     told = answer.json()
     assert told["notifications"] == 1
@@ -50,7 +52,10 @@ async def test_an_event_is_told_and_can_be_looked_up(
 async def test_an_object_creates_a_missing_person_and_never_overwrites(
     machine: httpx.AsyncClient, people: None
 ) -> None:
-    both = [{"id": "alice", "email": "other@example.com"}, {"id": "dave", "email": "dave@example.com", "name": "Dave"}]
+    both = [
+        {"id": "alice", "email": "other@example.com"},
+        {"id": "dave", "email": "dave@example.com", "name": "Dave"},
+    ]
     assert (await machine.post(EVENTS, json=event(recipients=both))).json()["notifications"] == 2
     assert (await machine.get("/api/recipients/alice/")).json()["email"] == "alice@example.com"
     assert (await machine.get("/api/recipients/dave/")).json()["name"] == "Dave"
@@ -96,7 +101,15 @@ async def test_all_unknown_and_missing_fields_are_named_at_once(machine: httpx.A
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"\xff", b'{"title": "\\ud800"}', b"[" * 20_000, b'{"recipients":' + b"[" * 20_000, b"{'a': 1}"],
+    [
+        b"",
+        b"{",
+        b"\xff",
+        b'{"title": "\\ud800"}',
+        b"[" * 20_000,
+        b'{"recipients":' + b"[" * 20_000,
+        b"{'a': 1}",
+    ],
 )
 async def test_what_is_not_json_is_unreadable(machine: httpx.AsyncClient, body: bytes) -> None:
     answer = await machine.post(EVENTS, content=body)
@@ -112,7 +125,9 @@ async def test_bodies_have_limits(machine: httpx.AsyncClient, alice: httpx.Async
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-async def test_a_key_tells_once_and_says_so(machine: httpx.AsyncClient, people: None, db: Db) -> None:
+async def test_a_key_tells_once_and_says_so(
+    machine: httpx.AsyncClient, people: None, db: Db
+) -> None:
     key = {"Idempotency-Key": "order-7"}
     first = await machine.post(EVENTS, json=event(recipients=["alice", "bob"]), headers=key)
     again = await machine.post(EVENTS, json=event(recipients=["bob", "alice"]), headers=key)
@@ -130,7 +145,9 @@ async def test_concurrent_calls_with_one_key_tell_once(
     machine: httpx.AsyncClient, people: None, db: Db
 ) -> None:
     key = {"Idempotency-Key": "same"}
-    answers = await asyncio.gather(*(machine.post(EVENTS, json=event(), headers=key) for _ in range(8)))
+    answers = await asyncio.gather(
+        *(machine.post(EVENTS, json=event(), headers=key) for _ in range(8))
+    )
     assert {each.status_code for each in answers} == {202}
     assert len({each.json()["event_id"] for each in answers}) == 1
     assert rows(db, "event") == 1
@@ -152,13 +169,19 @@ async def test_a_key_in_progress_is_a_conflict(
 async def test_a_dry_run_decides_and_stores_nothing(
     machine: httpx.AsyncClient, alice: httpx.AsyncClient, people: None, db: Db
 ) -> None:
-    await alice.patch("/api/notification-preferences/", json={"overrides": {"forum.*": {"email": False}}})
+    await alice.patch(
+        "/api/notification-preferences/", json={"overrides": {"forum.*": {"email": False}}}
+    )
     posted = event(recipients=["alice", "bob", {"id": "eve"}], initiator="bob", dry_run=True)
     answer = await machine.post(EVENTS, json=posted, headers={"Idempotency-Key": "dry"})
     assert answer.status_code == 200, answer.text
     found = answer.json()
     assert found["notifications"] == 2
-    assert found["decisions"]["alice"]["email"] == {"decision": "off", "reason": "preference", "scope": "forum.*"}
+    assert found["decisions"]["alice"]["email"] == {
+        "decision": "off",
+        "reason": "preference",
+        "scope": "forum.*",
+    }
     assert found["decisions"]["eve"]["email"]["reason"] == "no_address"
     assert found["decisions"]["bob"]["in_app"]["reason"] == "initiator"
     tables = ("event", "notification", "delivery", "lane", "idempotency", "unread_delta")

@@ -108,9 +108,7 @@ async def test_only_a_person_following_a_mails_link_marks_it_read(
     assert (await anyone.get(LINKS.open(id_, "bob", NOW))).status_code == 404
 
 
-async def test_pages_are_inert_and_ask_nobody_else(
-    anyone: httpx.AsyncClient, tell: Tell
-) -> None:
+async def test_pages_are_inert_and_ask_nobody_else(anyone: httpx.AsyncClient, tell: Tell) -> None:
     link = LINKS.open(tell(title=XSS, body=f"one\n{XSS}"), "alice", NOW)
     for url in (link, LINKS.unsubscribe("alice", "forum.new_reply", NOW), f"{URL}/schema/"):
         answer = await anyone.get(url)

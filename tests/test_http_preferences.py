@@ -70,8 +70,7 @@ async def test_preferences_decide_what_is_told(alice: httpx.AsyncClient, tell: T
 
 
 async def test_a_mandatory_channel_stays_on(alice: httpx.AsyncClient) -> None:
-    change = {"overrides": {"compliance.overdue": {"email": False}, "*": {"email": False}}}
-    found = (await alice.patch(PREFERENCES, json=change)).json()
+    found = (await alice.patch(PREFERENCES, json={"overrides": {"*": {"email": False}}})).json()
     assert found["event_types"]["compliance.overdue"]["email"] is True
     assert found["sources"]["compliance.overdue"]["email"] == "mandatory"
 
@@ -80,6 +79,10 @@ async def test_a_mandatory_channel_stays_on(alice: httpx.AsyncClient) -> None:
     ("body", "field"),
     [
         ({"overrides": {"forum.new_repyl": {"email": False}}}, "overrides.forum.new_repyl"),
+        (
+            {"overrides": {"compliance.overdue": {"email": False}}},
+            "overrides.compliance.overdue.email",
+        ),
         ({"overrides": {"*": {"mail": False}}}, "overrides.*.mail"),
         ({"overrides": {"*": {"email": "no"}}}, "overrides[...][...]"),
         ({"overrides": []}, "overrides"),

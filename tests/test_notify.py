@@ -336,8 +336,10 @@ def test_the_app_role_can_call_and_nothing_else(db: Db, dsn: str) -> None:
                 "select * from tocsin.notification",
                 "select * from tocsin.secret",
                 "insert into tocsin.preference values ('zoe', '*', 'email', false)",
-                ("select tocsin.emit('role:other', 'forum.new_reply', array['zoe'], 't', '', null, '{}',"
-                " null, null, null, null)"),
+                (
+                    "select tocsin.emit('role:other', 'forum.new_reply', array['zoe'], 't', '', null, '{}',"
+                    " null, null, null, null)"
+                ),
                 "select tocsin.mark_read('zoe', 1, true)",
                 "select tocsin.erase_recipient('zoe')",
                 "select * from tocsin_queue.procrastinate_jobs",

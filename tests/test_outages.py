@@ -13,7 +13,6 @@ from typing import Any
 import psycopg
 import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
-
 from services import Service, free_port, running, until
 
 Db = psycopg.Connection[Any]
@@ -39,7 +38,7 @@ class Far:
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
         await asyncio.sleep(self.slow)
-        text = bytes(envelope.content or b"").decode()
+        text = bytes(envelope.original_content or b"").decode()
         message_id = text.split("Message-ID: ", 1)[1].split()[0]
         self.mails.append((envelope.rcpt_tos[0], message_id))
         return "250 OK"
@@ -71,10 +70,12 @@ def worker(
     return running(
         "worker",
         log=folder / f"{name}.log",
-        database_url=dsn,
-        smtp_url=far.url,
-        public_url="https://notify.example",
-        data_dir=str(folder),
+        settings={
+            "database_url": dsn,
+            "smtp_url": far.url,
+            "public_url": "https://notify.example",
+            "data_dir": str(folder),
+        },
     )
 
 

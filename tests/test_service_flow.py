@@ -14,9 +14,9 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+from services import SECRET, Service, free_port, mail_catcher, mail_count, running, until
 
 import tocsin
-from services import SECRET, Service, free_port, mail_catcher, mail_count, running, until
 from tocsin import postgres
 from tocsin.migrate import migrate
 
@@ -34,6 +34,9 @@ class House:
 
     def cli(self, *arguments: str) -> str:
         """The last line that a command prints."""
+        return self.print(*arguments).splitlines()[-1]
+
+    def print(self, *arguments: str) -> str:
         done = subprocess.run(
             [str(TOCSIN), *arguments],
             env={f"TOCSIN_{name.upper()}": value for name, value in self.settings.items()},
@@ -41,7 +44,7 @@ class House:
             text=True,
         )
         assert done.returncode == 0, done.stderr
-        return done.stdout.strip().splitlines()[-1]
+        return done.stdout.strip()
 
     def person(self, name: str) -> httpx.AsyncClient:
         token = self.cli("token", name)
@@ -101,7 +104,7 @@ async def house(dsn: str, folder: Path, **more: str) -> AsyncIterator[House]:
         "jwt_secret": SECRET,
         **more,
     }
-    async with running("serve", log=folder / "http.log", **settings) as http:
+    async with running("serve", log=folder / "http.log", settings=settings) as http:
         await until(lambda: answers(settings["public_url"]))
         yield House(settings, http)
 
@@ -125,7 +128,7 @@ async def test_all_three_doors_move_the_badge_and_fill_the_mailbox(
     mails = tmp_path / "mails"
     async with mail_catcher(mails) as mailbox, house(dsn, tmp_path, smtp_url=mailbox.url) as home:
         async with (
-            running("worker", log=tmp_path / "worker.log", **home.settings),
+            running("worker", log=tmp_path / "worker.log", settings=home.settings),
             home.person("alice") as alice,
             home.app() as app,
             following(alice) as stream,
@@ -164,8 +167,9 @@ async def test_all_three_doors_move_the_badge_and_fill_the_mailbox(
             assert marked.json() == {"marked": 4}
             assert await stream.event("read") == '{"ids":"all","read":true}'
             assert await stream.event("badge") == '{"count":0}'
-            why = home.cli("why", str(listed[0]["id"]))
-            assert "sent" in why
+            why = home.print("why", str(listed[0]["id"]))
+            assert "It was sent." in why
+            assert "Push is not set up on this service." in why
 
 
 async def test_badges_move_while_no_worker_runs(db: Db, dsn: str, tmp_path: Path) -> None:
@@ -222,13 +226,16 @@ async def test_demo_pages_are_not_served(db: Db, dsn: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("missing", ["public_url", "jwt_secret"])
-async def test_serve_refuses_to_start_without(
-    dsn: str, tmp_path: Path, missing: str
-) -> None:
-    settings = {"database_url": dsn, "public_url": "https://x.example", "jwt_secret": SECRET}
+async def test_serve_refuses_to_start_without(dsn: str, tmp_path: Path, missing: str) -> None:
+    settings = {
+        "database_url": dsn,
+        "public_url": "https://x.example",
+        "jwt_secret": SECRET,
+        "data_dir": str(tmp_path),
+    }
     del settings[missing]
     log = tmp_path / "http.log"
-    async with running("serve", log=log, data_dir=str(tmp_path), **settings) as http:
+    async with running("serve", log=log, settings=settings) as http:
         assert await asyncio.wait_for(http.process.wait(), 10) == 1
     lines = http.log.strip().splitlines()
     assert len(lines) == 1

@@ -69,9 +69,10 @@ async def url(settings: Settings, dsn: str, database: Database) -> AsyncIterator
     async with asyncio.timeout(15):
         await started.wait()
     # once the listeners are there, they can be stopped cleanly
-    async with httpx.AsyncClient() as client, client.stream(
-        "GET", f"http://127.0.0.1:{port}{STREAM}", headers=bearer(token())
-    ) as answer:
+    async with (
+        httpx.AsyncClient() as client,
+        client.stream("GET", f"http://127.0.0.1:{port}{STREAM}", headers=bearer(token())) as answer,
+    ):
         await Reader(answer).badge(0)
     yield f"http://127.0.0.1:{port}"
     if not task.done():

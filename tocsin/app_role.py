@@ -27,6 +27,13 @@ def app_dsn(owner_dsn: str, data_dir: Path) -> str:
             )
         )
         connection.execute(sql.SQL("grant tocsin_app to {}").format(sql.Identifier(_ROLE)))
-        parts = connection.info
-        address = f"{parts.host}:{parts.port}/{quote(parts.dbname)}"
-    return f"postgresql://{_ROLE}:{quote(password)}@{address}"
+        host, port, database = (
+            connection.info.host,
+            connection.info.port,
+            quote(connection.info.dbname),
+        )
+    if host.startswith("/"):  # a Unix socket
+        where = f"/{database}?host={quote(host, safe='')}&port={port}"
+    else:
+        where = f"{f'[{host}]' if ':' in host else host}:{port}/{database}"
+    return f"postgresql://{_ROLE}:{quote(password)}@{where}"

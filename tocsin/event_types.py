@@ -70,6 +70,19 @@ class Catalogue(Struct, frozen=True, forbid_unknown_fields=True):
         """`{"FORUM_NEW_REPLY": "forum.new_reply", …}`, as this module has them for the default catalogue."""
         return {re.sub(r"\W", "_", name).upper(): name for name in self.event_types}
 
+    def in_order(self) -> dict[str, object]:
+        """For the database: its objects would lose the order of the file."""
+        return {
+            "categories": [
+                {"category": name, "label": label} for name, label in self.categories.items()
+            ],
+            "event_types": [
+                {"event_type": name, **msgspec.to_builtins(entry)}
+                for name, entry in self.event_types.items()
+            ],
+            "replace": self.replace,
+        }
+
 
 def default_catalogue() -> Catalogue:
     """The catalogue that a new database starts with."""

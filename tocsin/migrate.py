@@ -11,9 +11,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import LiteralString, cast
 
-import msgspec
 import psycopg
 from procrastinate.schema import SchemaManager
 from psycopg.rows import TupleRow
@@ -54,7 +52,7 @@ def _say_nothing(line: str) -> None: ...
 def apply_catalogue(dsn: str, catalogue: Catalogue) -> int:
     """Adds to or changes the event types, all or nothing; answers how many there are."""
     with psycopg.connect(dsn) as connection:
-        arguments = {"catalogue": Jsonb(msgspec.to_builtins(catalogue))}
+        arguments = {"catalogue": Jsonb(catalogue.in_order())}
         row = connection.execute(_QUERIES["apply_catalogue"], arguments).fetchone()
     return int(row[0]) if row else 0
 
@@ -73,13 +71,13 @@ def _migrate(connection: _Connection, report: _Report) -> None:
     connection.execute("create schema if not exists tocsin")
     connection.execute("create schema if not exists tocsin_queue")
     connection.execute(_QUERIES["create_migration"])
-    applied = dict(connection.execute(_QUERIES["applied_migrations"]).fetchall())
+    applied: dict[str, str] = dict(connection.execute(_QUERIES["applied_migrations"]).fetchall())
     _apply_queue(connection, applied, report)
     _apply_migrations(connection, applied, report)
     for path in sorted(_sql_files("functions"), key=lambda path: (path.name == "grants.sql", path)):
         _run(connection, path)
     connection.execute(_QUERIES["reset_foreign_xids"])
-    catalogue = Jsonb(msgspec.to_builtins(default_catalogue()))
+    catalogue = Jsonb(default_catalogue().in_order())
     connection.execute(_QUERIES["apply_default_catalogue"], {"catalogue": catalogue})
 
 
@@ -128,7 +126,7 @@ def _record(connection: _Connection, name: str, checksum: str) -> None:
 
 
 def _run(connection: _Connection, path: Path) -> None:
-    connection.execute(cast("LiteralString", path.read_text(encoding="utf-8")))
+    connection.execute(path.read_text(encoding="utf-8"))
 
 
 def _sql_files(folder: str) -> list[Path]:

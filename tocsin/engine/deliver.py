@@ -20,6 +20,7 @@ from tocsin.engine.ledger import Ledger
 from tocsin.engine.model import (
     Channel,
     Claimed,
+    Conflict,
     Deferred,
     DeliveryState,
     Message,
@@ -95,7 +96,8 @@ class Deliverer:
             finally:
                 await asyncio.gather(*sending.values())
                 if waiting:
-                    await store.release(self._database, list(waiting))
+                    with suppress(Unavailable, Conflict):  # else their dispatch lease runs out
+                        await store.release(self._database, list(waiting))
 
     async def _next_chunk(
         self,
@@ -130,7 +132,7 @@ class Deliverer:
         while ids and not self._stopping.is_set():
             try:
                 return await store.claim(self._database, channel, ids, claim=claim, lease=LEASE)
-            except Unavailable:
+            except (Unavailable, Conflict):
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), 1.0)
         waiting.extend(ids)
@@ -186,7 +188,8 @@ class Deliverer:
         while True:
             await asyncio.sleep(LEASE.total_seconds() / 3)
             if sending:
-                with suppress(Unavailable):  # the last look asks whether the claim still stands
+                # where it fails, the last look asks whether the claim still stands
+                with suppress(Unavailable, Conflict):
                     await store.renew(self._database, list(sending), claim=claim, lease=LEASE)
 
 

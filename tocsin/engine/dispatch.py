@@ -73,8 +73,8 @@ class Dispatcher:
             except Unavailable as error:
                 log.warning("dispatcher lost its connection", error=str(error))
                 await asyncio.sleep(1.0)
-            except psycopg.Error:
-                # a bug or a schema in the middle of an upgrade: say so, and go on
+            except Exception:
+                # a bug, or a schema in the middle of an upgrade: badges and mails hang on this task, so it goes on
                 log.exception("dispatcher failed")
                 await asyncio.sleep(1.0)
 

@@ -27,6 +27,7 @@ _UNSENT = {
     "suppressed": "your address must not be mailed any more",
     "no_address": "there was no address of yours by then",
     "device_moved": "the device is somebody else's now",
+    "erased": "you were erased here in the meantime",
     "cancelled": "it was taken back",
     "expired": "its time was over",
     "attempts_exhausted": "it could not be delivered in all the tries that it has",
@@ -73,7 +74,9 @@ async def explanation(database: Database, notification_id: int) -> list[str]:
     decided = await why(database, [notification_id])
     if notification_id not in decided:
         raise NotFound("There is no such notification.")
-    return [f"{each.channel}: {each.sentence}" for each in explain(decided[notification_id]).channels]
+    return [
+        f"{each.channel}: {each.sentence}" for each in explain(decided[notification_id]).channels
+    ]
 
 
 def explain(decided: Decisions) -> Explanation:

@@ -67,7 +67,7 @@ class App(procrastinate.App):
 
     async def run_worker_async(self, **options: Unpack[WorkerOptions]) -> None:
         """Runs until SIGINT or SIGTERM; a worker that stopped by itself (the database was away) is started anew."""
-        self.perform_import_paths()
+        self.perform_import_paths()  # type: ignore[no-untyped-call]
         options["install_signal_handlers"] = False
         stopping = asyncio.Event()
         async with running_engine(_settings()) as engine, self._engaged(engine):

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from tocsin.engine.model import Unavailable
+from tocsin.engine.model import Conflict, Unavailable
 from tocsin.engine.store import delivery as store
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.delivery import Settled
@@ -71,5 +71,13 @@ class Ledger:
         while True:
             try:
                 return await store.settle(self._database, settled)
-            except Unavailable:
+            except (Unavailable, Conflict):
                 await asyncio.sleep(_RETRY)
+            except Exception:
+                if len(settled) == 1:
+                    # its lease ends, and it is taken up again, as often as attempts are allowed
+                    log.exception("outcome not written", delivery_id=settled[0].delivery_id)
+                    return {settled[0].delivery_id}
+                # one that can't be written must not take the others along
+                written = [await self._settle([one]) for one in settled]
+                return set().union(*written)

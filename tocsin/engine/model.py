@@ -31,8 +31,8 @@ class DeliveryState(StrEnum):
     """Where a delivery stands.
 
     queued → sending → sent | failed | skipped | cancelled | expired
-    sending → deferred → sending …   (a transient refusal; due again later)
-    sending → queued                 (claimed but never tried: shutdown, crash)
+    sending → deferred → queued …    (a transient refusal, or never tried: due again later)
+    sending → queued                 (the worker that had it is lost)
     queued | deferred → cancelled | expired
     """
 

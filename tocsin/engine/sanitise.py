@@ -17,7 +17,8 @@ _BLOCKS = _TAGS - {"a", "strong", "em", "b", "i", "code", "br"}
 def sanitise(html: str, *, base_url: str | None = None) -> str:
     """Text structure and links to http, https and mailto; all else goes, scripts and styles with their content.
 
-    Relative links lead nowhere in a mail: they are made absolute with `base_url`, or lose their target.
+    Relative links lead nowhere in a mail: there they are made absolute with `base_url`. In an inbox they stay as they
+    are, since it is part of the host app's own pages.
     """
     return _cleaner(base_url).clean(html)
 
@@ -41,7 +42,7 @@ def _cleaner(base_url: str | None) -> nh3.Cleaner:
         attributes={"a": {"href"}},
         url_schemes={"http", "https", "mailto"},
         link_rel="noopener noreferrer",
-        url_relative=("rewrite_with_base", base_url) if base_url else "deny",
+        url_relative=("rewrite_with_base", base_url) if base_url else "pass_through",
     )
 
 

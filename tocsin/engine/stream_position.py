@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import re
+import time
 
 from msgspec import Struct
 
-_SNAPSHOT = re.compile(r"(\d{1,19}):(\d{1,19}):((?:\d{1,19}(?:,\d{1,19})*)?)")
-_LONGEST = 8000
+from tocsin.engine.snapshot import from_opaque, is_snapshot, next_xid, to_opaque
+
+# What was done in an inbox is kept for an hour (forget_inbox_changes): who was away for longer has to read it anew.
+_GOOD_FOR = 3300.0  # seconds
 
 
 class Position(Struct, frozen=True):
@@ -19,43 +20,25 @@ class Position(Struct, frozen=True):
     seen: int = 0
 
     def token(self) -> str:
-        """As an event id."""
-        parts = (self.snapshot, self.upto or "", str(self.seen))
-        return base64.urlsafe_b64encode("~".join(parts).encode()).decode().rstrip("=")
+        """As an event id, with the time of day."""
+        parts = (self.snapshot, self.upto or "", str(self.seen), str(int(time.time())))
+        return to_opaque("~".join(parts))
 
 
 def read_position(token: str) -> Position | None:
-    """The position behind an event id; None for one that is not ours."""
-    if len(token) > _LONGEST:
+    """The position behind an event id; None for one that is not ours, or too old."""
+    parts = from_opaque(token).split("~")
+    if len(parts) != 4:
         return None
-    try:
-        text = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode("ascii")
-        snapshot, upto, seen = text.split("~")
-    except ValueError:
+    snapshot, upto, *numbers = parts
+    if not (is_snapshot(snapshot) and (not upto or is_snapshot(upto))):
         return None
-    if not (_is_snapshot(snapshot) and (not upto or _is_snapshot(upto)) and seen.isdigit()):
+    if not all(number.isdigit() and len(number) < 19 for number in numbers):
         return None
-    if len(seen) > 18:
-        return None
-    return Position(snapshot, upto or None, int(seen))
+    seen, at = map(int, numbers)
+    return None if time.time() - at > _GOOD_FOR else Position(snapshot, upto or None, seen)
 
 
 def is_ahead(position: Position, current: str) -> bool:
     """True for a position of another cluster: it names transactions that this one has yet to begin."""
-    return _numbers(position.snapshot)[1] > _numbers(current)[1]
-
-
-def _is_snapshot(text: str) -> bool:
-    """PostgreSQL's own rules for pg_snapshot: it refuses any other, and with it the whole batch."""
-    if not _SNAPSHOT.fullmatch(text):
-        return False
-    xmin, xmax, *open_ = _numbers(text)
-    return (
-        0 < xmin <= xmax < 2**63
-        and all(xmin <= xid < xmax for xid in open_)
-        and open_ == sorted(set(open_))
-    )
-
-
-def _numbers(snapshot: str) -> list[int]:
-    return [int(part) for part in re.split("[:,]", snapshot) if part]
+    return next_xid(position.snapshot) > next_xid(current)

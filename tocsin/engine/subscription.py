@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from tocsin.engine.model import Notification
+from tocsin.engine.sanitise import sanitise
 from tocsin.engine.store.badge import Arrived, InboxChange
 from tocsin.engine.stream_position import Position, is_ahead
 
@@ -37,6 +38,11 @@ class Subscription:
         self._events: list[StreamEvent] = []
         self._changed = asyncio.Event()
         self._closed = False
+
+    @property
+    def token(self) -> str:
+        """The id for an event of the stream itself; empty before the first read."""
+        return self.position.token() if self.position else ""
 
     def close(self) -> None:
         """Ends the stream once what waits is sent."""
@@ -107,4 +113,5 @@ def _events(
 def _public(notification: Arrived) -> Notification:
     fields = structs.asdict(notification)
     del fields["position"]
-    return Notification(**fields)
+    html = notification.body_html
+    return Notification(**fields | {"body_html": html and sanitise(html)})

@@ -125,6 +125,8 @@ def _choice(
     key = {"type": event_type.event_type, "category": f"{inside}*", "all": "*"}[scope]
     if undo:
         return {key: {Channel.EMAIL: None}}
+    if scope == "type" and Channel.EMAIL in event_type.mandatory_channels:
+        return {}  # the page says that it still comes, and why
     stronger = [
         name
         for name, channels in overrides.items()

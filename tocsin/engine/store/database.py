@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, LiteralString, TypeVar
 
 import psycopg
@@ -16,6 +17,12 @@ from tocsin.sql import load
 T = TypeVar("T")
 
 _SQL = load("session")
+# Two transactions in each other's way: the next try finds the way free.
+_PASSING = (
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.SerializationFailure,
+)
 
 # A session that vanished (a frozen machine, a cut cable) is noticed within half a minute, on either side.
 KEEPALIVES: dict[str, Any] = {
@@ -117,13 +124,26 @@ class Database:
 async def connect_directly(dsn: str) -> psycopg.AsyncConnection[Any]:
     """A connection beside the pool, for LISTEN: autocommit, and with keepalives on both ends."""
     with expected_failures():
-        connection = await psycopg.AsyncConnection.connect(dsn, autocommit=True, **KEEPALIVES)
+        connection = await _connect(dsn)
         try:
             await connection.execute(_SQL["settle_direct"])
         except BaseException:
             await connection.close()
             raise
     return connection
+
+
+async def _connect(dsn: str) -> psycopg.AsyncConnection[Any]:
+    """Cancelled half-way, it would leave a session behind that waits for a password until the server gives up."""
+    opening = asyncio.ensure_future(
+        psycopg.AsyncConnection.connect(dsn, autocommit=True, **KEEPALIVES)
+    )
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        with suppress(psycopg.Error, TimeoutError):
+            await (await asyncio.wait_for(opening, 2.0)).close()
+        raise
 
 
 async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
@@ -141,7 +161,7 @@ def expected_failures() -> Iterator[None]:
             message = diagnosis.message_primary or ""
             cure = f"{message}. {diagnosis.message_hint or ''}".strip()
             raise Invalid(message, (diagnosis.column_name or "", cure)) from error
-        if isinstance(error, psycopg.errors.LockNotAvailable):
+        if isinstance(error, _PASSING):
             raise Conflict("An open transaction of an app holds it.") from error
         if isinstance(error, psycopg.OperationalError | PoolTimeout | PoolClosed):
             raise Unavailable(type(error).__name__) from error

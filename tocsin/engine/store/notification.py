@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import pairwise
 from typing import Any
 
 from msgspec import Struct, structs
 
 from tocsin.engine.model import Invalid, NotFound, Notification
 from tocsin.engine.sanitise import sanitise
+from tocsin.engine.snapshot import from_opaque, is_snapshot, to_opaque
 from tocsin.engine.store.database import Database, Session
 from tocsin.engine.store.page import Cursor, Page, page
 from tocsin.sql import load
 
 _SQL = load("notification")
-_SNAPSHOT = re.compile(r"(\d{1,19}):(\d{1,19}):((?:\d{1,19}(?:,\d{1,19})*)?)")
-_LAST_XID = 2**63 - 1  # pg_snapshot's own limit
 
 
 class Filter(Struct, frozen=True):
@@ -96,7 +91,7 @@ async def list_notifications(
         limit=limit + 1,
     )
     found = [row.notification for row in rows if row.notification is not None]
-    return Inbox(page(found, cursor, limit), _opaque(rows[0].as_of))
+    return Inbox(page(found, cursor, limit), to_opaque(rows[0].as_of))
 
 
 async def get_notification(
@@ -166,22 +161,11 @@ def _safe(notification: Notification) -> Notification:
     return structs.replace(notification, body_html=sanitise(notification.body_html))
 
 
-def _opaque(snapshot: str) -> str:
-    return base64.urlsafe_b64encode(snapshot.encode()).rstrip(b"=").decode()
-
-
 def _snapshot(as_of: str) -> str:
     """The snapshot in an `as_of`; raises Invalid where PostgreSQL would not read it."""
-    try:
-        text = base64.urlsafe_b64decode(as_of + "=" * (-len(as_of) % 4)).decode("ascii")
-    except (ValueError, binascii.Error):
-        text = ""
-    if match := _SNAPSHOT.fullmatch(text):
-        running = [int(xid) for xid in match[3].split(",") if xid]
-        xmin, xmax = int(match[1]), int(match[2])
-        places = [xmin, *running, xmax]
-        if 0 < xmin <= xmax <= _LAST_XID and all(low <= high for low, high in pairwise(places)):
-            return text
+    snapshot = from_opaque(as_of)
+    if is_snapshot(snapshot):
+        return snapshot
     raise Invalid(
         "as_of is not one of a list's",
         ("as_of", "Pass the as_of of a list as it is, or leave it out for all."),

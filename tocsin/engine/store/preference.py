@@ -30,6 +30,7 @@ class Preferences(Struct, frozen=True):
 class _Keys(Struct):
     scopes: list[str]
     channels: list[str]
+    mandatory: dict[str, list[str]]
 
 
 async def get_preferences(session: Database | Session, recipient_id: str) -> Preferences:
@@ -66,6 +67,11 @@ async def _check(session: Session, overrides: Overrides) -> None:
             (f"{field}.{channel[:100]}", f"No such channel. There are: {', '.join(keys.channels)}.")
             for channel in channels
             if channel not in keys.channels
+        ]
+        wrong += [
+            (f"{field}.{channel}", f"{channel} is mandatory for {scope}: nobody can turn it off.")
+            for channel, enabled in channels.items()
+            if enabled is False and channel in keys.mandatory.get(scope, ())
         ]
     if wrong:
         raise Invalid("overrides names what is not there", *wrong[:20])

@@ -18,10 +18,18 @@ begin
         end if;
         return 0;
     end if;
+    -- One that is just being claimed is skipped: the last look stops it. To wait for it would keep its row locked until
+    -- the app commits, and the ledger could not write its outcome.
     update tocsin.delivery d
     set state = 'cancelled', reason = 'cancelled', due_at = null, settled_at = clock_timestamp()
-    where d.event_id = _event_id
-        and d.state in ('queued', 'deferred');
+    from (
+        select w.delivery_id
+        from tocsin.delivery w
+        where w.event_id = _event_id
+            and w.state in ('queued', 'deferred')
+        for update skip locked
+    ) waiting
+    where d.delivery_id = waiting.delivery_id;
     get diagnostics _stopped = row_count;
     with withdrawn as (
         update tocsin.notification n

@@ -68,6 +68,12 @@ begin
         where e.event_id = any (_event_ids)
         for share skip locked
     );
+    -- an event that was erased has nothing left to dispatch
+    _free := _free || array(
+        select w.event_id
+        from unnest(_event_ids) w (event_id)
+        where not exists (select from tocsin.event e where e.event_id = w.event_id)
+    );
     -- turn by turn, so that a job of several events has the first ones of each in front
     select array_agg(d.delivery_id order by d.turn, d.event_id), array_agg(d.event_id order by d.turn, d.event_id)
     into _ids, _events
@@ -109,7 +115,7 @@ end
 $$;
 
 -- What is due again: retries, vanished jobs, claims whose lease ran out. Settles what can't be tried any more and
--- dispatches the rest, by priority. Answers how many it took up.
+-- dispatches the rest, a job for each priority. Answers how many it took up.
 create or replace function tocsin.dispatch_due(_channel text, _room integer, _lease interval) returns integer
 language plpgsql
 set enable_seqscan = off

@@ -1,7 +1,10 @@
 -- An app's role may call these functions and do nothing else in the schema: it sees no table.
 do $$
 begin
-    create role tocsin_app nologin;
+    -- asked first: an owner that may not create roles can still migrate where somebody did it for them
+    if not exists (select from pg_roles where rolname = 'tocsin_app') then
+        create role tocsin_app nologin;
+    end if;
 exception when duplicate_object or unique_violation then
     null;
 end

@@ -49,16 +49,22 @@ begin
     where n.recipient_id = _id
         and d.notification_id = n.notification_id;
     -- an event that only this person was told speaks of them
-    delete from tocsin.event e
-    using tocsin.notification n
-    where n.recipient_id = _id
-        and e.event_id = n.event_id
-        and not exists (
-            select
-            from tocsin.notification o
-            where o.event_id = e.event_id
-                and o.recipient_id <> _id
-        );
+    with theirs as (
+        delete from tocsin.event e
+        using tocsin.notification n
+        where n.recipient_id = _id
+            and e.event_id = n.event_id
+            and not exists (
+                select
+                from tocsin.notification o
+                where o.event_id = e.event_id
+                    and o.recipient_id <> _id
+            )
+        returning e.event_id
+    )
+    delete from tocsin.lane l
+    using theirs t
+    where l.event_id = t.event_id;
     delete from tocsin.notification n where n.recipient_id = _id;
     delete from tocsin.unread_delta d where d.recipient_id = _id;
     delete from tocsin.unread_counter c where c.recipient_id = _id;

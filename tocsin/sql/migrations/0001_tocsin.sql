@@ -92,6 +92,8 @@ create table tocsin.event (
 
 -- tell_due_events
 create index event_send_at on tocsin.event (send_at) where told_at is null and cancelled_at is null;
+-- erase_recipient, and who caused what
+create index event_initiator on tocsin.event (initiator) where initiator is not null;
 -- list_events
 create index event_created_at on tocsin.event (created_at desc, event_id desc);
 

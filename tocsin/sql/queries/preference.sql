@@ -74,7 +74,15 @@ select
         select c.channel
         from tocsin.channel c
         order by c.position
-    ) as channels;
+    ) as channels,
+    coalesce(
+        (
+            select jsonb_object_agg(t.event_type, t.mandatory_channels)
+            from tocsin.event_type t
+            where t.mandatory_channels <> '{}'
+        ),
+        '{}'
+    ) as mandatory;
 
 -- name: set_overrides!
 -- Merges overrides {scope: {channel: true, false or null}}; null inherits again. Creates the person where it is a first write.

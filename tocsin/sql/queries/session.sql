@@ -5,8 +5,12 @@ select
     set_config('timezone', 'UTC', false);
 
 -- name: settle_direct
--- The server drops a session whose client vanished within half a minute, and with it the locks that it held.
+-- The server drops a session whose client vanished within half a minute, and with it the locks that it held. Timeouts
+-- that the role has for its requests are not meant for one that listens.
 select
+    set_config('lock_timeout', '0', false),
+    set_config('statement_timeout', '0', false),
+    set_config('idle_session_timeout', '0', false),
     set_config('tcp_keepalives_idle', '10', false),
     set_config('tcp_keepalives_interval', '5', false),
     set_config('tcp_keepalives_count', '3', false);
