@@ -15,15 +15,19 @@ from tocsin.postgres.cluster import find_cluster, remove_cluster
 FILE = Path(__file__).parent.parent / "tocsin" / "sql" / "schema.sql"
 HEADER = "-- Made by `make schema` from the migrations; do not edit.\n\n"
 NOISE = re.compile(
-    r"^(--.*|SET .*|SELECT pg_catalog\.set_config.*|\\(un)?restrict .*)\n", re.MULTILINE
+    r"^(--.*|SET .*|SELECT pg_catalog\.set_config.*|\\(un)?restrict .*|.* OWNER TO .*)\n",
+    re.MULTILINE,
 )
+# their source is sql/functions already
+FUNCTIONS = re.compile(r"^CREATE FUNCTION .*?\n\s*AS (\$\w*\$).*?\1;\n", re.MULTILINE | re.DOTALL)
 
 
 def dump_schema(dsn: str, pg_dump: str = "pg_dump") -> str:
-    """Tocsin's own schema in `dsn`, without what changes from version to version of PostgreSQL."""
+    """Tocsin's own tables in `dsn`, without what changes from version to version of PostgreSQL."""
     command = [pg_dump, "--schema-only", "--schema=tocsin", f"--dbname={dsn}"]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return HEADER + re.sub(r"\n{3,}", "\n\n", NOISE.sub("", text)).strip() + "\n"
+    text = FUNCTIONS.sub("", NOISE.sub("", text))
+    return HEADER + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def main() -> int:

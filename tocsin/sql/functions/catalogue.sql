@@ -10,7 +10,7 @@ declare
 begin
     select c into _stray
     from jsonb_array_elements(_catalogue -> 'event_types') t (entry),
-        jsonb_array_elements_text(t.entry -> 'channels' || t.entry -> 'mandatory') c
+        jsonb_array_elements_text((t.entry -> 'channels') || (t.entry -> 'mandatory')) c
     where not exists (select from tocsin.channel k where k.channel = c)
     limit 1;
     if found then

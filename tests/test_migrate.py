@@ -1,0 +1,136 @@
+"""The schema: repeatable, concurrent, tamper-evident, and as the repository says."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from schema import FILE, dump_schema
+
+from tocsin import migrate as module
+from tocsin.migrate import MigrationError, apply_catalogue, migrate
+from tocsin.postgres.cluster import find_cluster
+
+Db = psycopg.Connection[Any]
+
+
+def test_the_dumped_schema_is_that_of_the_migrations(dsn: str, server_folder: Path) -> None:
+    cluster = find_cluster(server_folder / "data")
+    assert cluster is not None
+    dumped = dump_schema(dsn, str(cluster.binaries / "bin" / "pg_dump"))
+    assert dumped == FILE.read_text(), "the schema moved: make schema, and look at the diff"
+
+
+def test_migrating_again_changes_nothing(db: Db, dsn: str) -> None:
+    db.execute("select tocsin.upsert_recipient('alice')")
+    said: list[str] = []
+    migrate(dsn, said.append)
+    assert said == []
+    assert db.execute("select count(*) from tocsin.recipient").fetchone() == (1,)
+
+
+def test_several_processes_may_migrate_at_once(db: Db, dsn: str) -> None:
+    db.execute("drop schema tocsin cascade")
+    db.execute("drop schema tocsin_queue cascade")
+    said: list[str] = []
+    threads = [threading.Thread(target=migrate, args=(dsn, said.append)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(said) == 2  # Procrastinate's schema and ours, once
+    assert db.execute("select count(*) from tocsin.event_type").fetchone() == (24,)
+
+
+def test_an_edited_migration_is_refused(db: Db, dsn: str) -> None:
+    db.execute("update tocsin.migration set checksum = 'another' where name = '0001_tocsin.sql'")
+    with pytest.raises(MigrationError, match=r"0001_tocsin\.sql was edited"):
+        migrate(dsn)
+
+
+def test_a_newer_database_is_refused(db: Db, dsn: str) -> None:
+    db.execute("insert into tocsin.migration (name, checksum) values ('9999_later.sql', '')")
+    with pytest.raises(MigrationError, match=r"9999_later\.sql"):
+        migrate(dsn)
+
+
+def test_a_failing_migration_leaves_the_old_schema_whole(
+    db: Db, dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "0002_broken.sql"
+    broken.write_text("create table tocsin.half_made (); select 1 / 0;")
+    files = module._sql_files
+
+    def with_broken(folder: str) -> list[Path]:
+        return [*files(folder), *([broken] if folder == "migrations" else [])]
+
+    monkeypatch.setattr(module, "_sql_files", with_broken)
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        migrate(dsn)
+    assert db.execute("select to_regclass('tocsin.half_made')").fetchone() == (None,)
+
+
+def test_procrastinates_schema_keeps_out_of_the_apps_way(db: Db) -> None:
+    """An app may have a Procrastinate of its own, in public."""
+    found = db.execute(
+        "select distinct schemaname from pg_tables where tablename like 'procrastinate%'"
+    ).fetchall()
+    assert found == [("tocsin_queue",)]
+
+
+def test_a_catalogue_is_applied_whole_or_not_at_all(db: Db, dsn: str) -> None:
+    from tocsin.event_types import CatalogueError, parse_catalogue
+
+    added = parse_catalogue(
+        '[categories]\nshop = "Shop"\n'
+        '[event_types]\n"shop.order_sent" = { label = "Order sent", channels = ["email"] }',
+        "shop.toml",
+    )
+    assert apply_catalogue(dsn, added) == 25
+    assert added.constants == {"SHOP_ORDER_SENT": "shop.order_sent"}
+    wrong = parse_catalogue(
+        '[event_types]\n"shop.a" = { label = "A", channels = ["email"] }\n'
+        '"shop.b" = { label = "B", channels = ["fax"] }',
+        "shop.toml",
+    )
+    with pytest.raises(psycopg.Error, match="unknown channel 'fax'"):
+        apply_catalogue(dsn, wrong)
+    assert db.execute("select count(*) from tocsin.event_type").fetchone() == (25,)
+    with pytest.raises(CatalogueError, match=r"shop\.toml.*label"):
+        parse_catalogue('[event_types]\n"shop.a" = { channels = ["email"] }', "shop.toml")
+    with pytest.raises(CatalogueError, match="mandatory"):
+        parse_catalogue(
+            '[event_types]\n"shop.a" = { label = "A", channels = [], mandatory = ["email"] }', "x"
+        )
+
+
+def test_a_catalogue_that_replaces_retires_the_rest(db: Db, dsn: str) -> None:
+    from tocsin.event_types import parse_catalogue
+
+    only = parse_catalogue(
+        'replace = true\n[event_types]\n"shop.order_sent" = { label = "Order sent", channels = ["email"] }',
+        "shop.toml",
+    )
+    assert apply_catalogue(dsn, only) == 1
+    db.execute("select tocsin.upsert_recipient('alice')")
+    with pytest.raises(psycopg.Error, match="unknown event type"):
+        db.execute("select tocsin.notify('forum.new_reply', array['alice'], 'x')")
+
+
+def test_the_catalogue_keeps_its_order_and_its_constants(db: Db) -> None:
+    from tocsin import event_types
+
+    listed = [
+        name
+        for (name,) in db.execute(
+            "select event_type from tocsin.event_type order by position"
+        ).fetchall()
+    ]
+    assert listed == list(event_types.default_catalogue().event_types)
+    for constant, name in event_types.default_catalogue().constants.items():
+        assert getattr(event_types, constant) == name
+    categories = db.execute("select category from tocsin.category order by position").fetchall()
+    assert [name for (name,) in categories] == list(event_types.default_catalogue().categories)
