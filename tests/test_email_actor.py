@@ -7,7 +7,7 @@ import email
 import email.policy
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from pathlib import Path
@@ -100,7 +100,8 @@ class Server(smtp.SMTP):
 
     async def hang_up(self) -> None:
         if isinstance(self.transport, asyncio.WriteTransport):
-            self.transport.abort()
+            with suppress(AttributeError):  # early 3.11: a TLS transport that is closed already
+                self.transport.abort()
         if self._handler_coroutine is not None:
             await asyncio.wait([self._handler_coroutine])
 
