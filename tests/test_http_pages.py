@@ -9,7 +9,7 @@ import httpx
 import msgspec
 import pytest
 from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import KEY, LINKS, URL, Tell, transport_to
+from http_fixtures import KEY, LINKS, URL, Db, Tell, transport_to
 from litestar import Litestar
 from litestar.routes import ASGIRoute, HTTPRoute
 
@@ -184,6 +184,20 @@ async def test_unknown_paths_and_methods_are_problems(alice: httpx.AsyncClient) 
         assert answer.headers["content-type"] == "application/problem+json"
         assert set(answer.json()) == {"title", "status", "detail"}
         assert status == 404 or answer.headers["allow"]
+
+
+async def test_metrics_say_what_waits(anyone: httpx.AsyncClient, people: None, db: Db) -> None:
+    db.execute("select tocsin.notify('forum.new_reply', array['alice'], 'x')")
+    db.execute("select tocsin.notify('forum.new_reply', array['alice'], 'y')")
+    db.execute(
+        "update tocsin.delivery set state = 'deferred', due_at = now() - interval '1 min'"
+        " where delivery_id = (select min(delivery_id) from tocsin.delivery)"
+    )
+    text = (await anyone.get("/metrics/")).text
+    assert 'tocsin_deliveries{channel="email",state="deferred"} 1.0' in text
+    assert 'tocsin_deliveries{channel="email",state="queued"} 1.0' in text
+    (late,) = [line for line in text.splitlines() if line.startswith("tocsin_delivery_late")]
+    assert float(late.split()[-1]) >= 60
 
 
 async def test_metrics_are_for_this_machine(app: Litestar) -> None:

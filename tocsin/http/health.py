@@ -12,7 +12,7 @@ from litestar.di import NamedDependency
 from msgspec import Struct
 
 from tocsin.engine.model import NotFound, Unavailable
-from tocsin.engine.store.health import is_migrated
+from tocsin.engine.store.health import is_migrated, standing
 from tocsin.http.errors import AnyRequest
 from tocsin.http.metrics import Metrics
 from tocsin.http.operation import Answer, Operation, documented
@@ -92,7 +92,11 @@ async def metrics(
     """This process's numbers."""
     if not (services.settings.metrics_public or _is_local(request)):
         raise NotFound("There is nothing here.")
-    text, kind = metrics.render(open_streams=services.hub.open_streams)
+    try:
+        ledger = await standing(services.database)
+    except Unavailable:
+        ledger = []  # its absence is a signal too, and the rest is worth having
+    text, kind = metrics.render(open_streams=services.hub.open_streams, standing=ledger)
     return Response(text, media_type=kind, headers={"Cache-Control": "no-store"})
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     REGISTRY,
@@ -11,6 +13,8 @@ from prometheus_client import (
     Histogram,
     generate_latest,
 )
+
+from tocsin.engine.store.health import Standing
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -37,6 +41,18 @@ class Metrics:
         # labels() costs as much as the rest of the request's log line
         self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._streams = Gauge("tocsin_http_open_streams", "Open streams.", registry=self._registry)
+        self._deliveries = Gauge(
+            "tocsin_deliveries",
+            "Deliveries that are not at their end, in the whole installation.",
+            ("channel", "state"),
+            registry=self._registry,
+        )
+        self._late = Gauge(
+            "tocsin_delivery_late_seconds",
+            "By how much the latest due delivery is late, in the whole installation.",
+            ("channel",),
+            registry=self._registry,
+        )
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """One answered request; `route` is the template, so that the number of series is bounded."""
@@ -48,7 +64,13 @@ class Metrics:
         series[0].inc()
         series[1].observe(seconds)
 
-    def render(self, *, open_streams: int) -> tuple[bytes, str]:
+    def render(self, *, open_streams: int, standing: Sequence[Standing]) -> tuple[bytes, str]:
         """Prometheus' text and its media type."""
         self._streams.set(open_streams)
+        self._deliveries.clear()
+        self._late.clear()
+        for each in standing:
+            self._deliveries.labels(each.channel, each.state).set(each.n)
+            late = max(each.late, *(s.late for s in standing if s.channel == each.channel))
+            self._late.labels(each.channel).set(late)
         return generate_latest(self._registry) + generate_latest(self._beside), CONTENT_TYPE_LATEST

@@ -4,3 +4,30 @@ select exists (
     select
     from tocsin.migration
 );
+
+-- name: standing
+-- Deliveries that are not at their end, by channel and state, and by how many seconds the latest one is late.
+select
+    s.channel,
+    s.state::text as state,
+    count(*) as n,
+    coalesce(max(extract(epoch from clock_timestamp() - s.due_at)), 0)::float8 as late
+from (
+    select
+        d.channel,
+        d.state,
+        -- what lies ahead, of a lease or of a retry, is not late
+        case when d.due_at < clock_timestamp() then d.due_at end as due_at
+    from tocsin.delivery d
+    where d.due_at is not null
+    union all
+    select
+        d.channel,
+        d.state,
+        d.created_at
+    from tocsin.lane l
+    join tocsin.delivery d using (event_id, channel)
+    where d.state = 'queued'
+        and d.due_at is null
+) s
+group by s.channel, s.state;
