@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,22 +28,35 @@ def server_folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def server(server_folder: Path) -> Iterator[postgres.Postgres]:
-    """The embedded PostgreSQL, for this run only."""
+def server_dsn(server_folder: Path) -> Iterator[str]:
+    """The owner's DSN of a PostgreSQL for this run: the embedded one, or one of an older version that is named."""
+    if named := os.environ.get("TEST_SUPERUSER_DSN"):
+        yield _prepare(named, make_conninfo(named, user="tocsin_owner", password="tocsin"))
+        return
     running = postgres.start(server_folder / "data", durable=False)
-    with psycopg.connect(running.superuser_dsn, autocommit=True) as connection:
-        # tests are the owner, never a superuser, so that a missing grant shows
-        connection.execute("alter role tocsin_owner createdb")
-        # a database is dropped after its test, whoever is just vacuuming it
-        connection.execute("grant pg_signal_autovacuum_worker to tocsin_owner")
-    yield running
+    yield _prepare(running.superuser_dsn, running.dsn)
     postgres.stop(running)
 
 
+def _prepare(superuser_dsn: str, owner_dsn: str) -> str:
+    """Tests are the owner, never a superuser, so that a missing grant shows."""
+    with psycopg.connect(superuser_dsn, dbname="postgres", autocommit=True) as connection:
+        if (
+            connection.execute("select from pg_roles where rolname = 'tocsin_owner'").fetchone()
+            is None
+        ):
+            connection.execute("create role tocsin_owner login createrole password 'tocsin'")
+        connection.execute("alter role tocsin_owner createdb")
+        if connection.info.server_version >= 180000:
+            # a database is dropped after its test, whoever is just vacuuming it
+            connection.execute("grant pg_signal_autovacuum_worker to tocsin_owner")
+    return owner_dsn
+
+
 @pytest.fixture(scope="session")
-def server_address(server: postgres.Postgres) -> SimpleNamespace:
+def server_address(server_dsn: str) -> SimpleNamespace:
     """The server in pytest-postgresql's terms."""
-    parts = conninfo_to_dict(server.dsn)
+    parts = conninfo_to_dict(server_dsn)
     return SimpleNamespace(
         host=parts["host"],
         port=int(str(parts["port"])),

@@ -12,15 +12,13 @@ from schema import FILE, dump_schema
 
 from tocsin import migrate as module
 from tocsin.migrate import MigrationError, apply_catalogue, migrate
-from tocsin.postgres.cluster import find_cluster
+from tocsin.postgres.binaries import wheel
 
 Db = psycopg.Connection[Any]
 
 
-def test_the_dumped_schema_is_that_of_the_migrations(dsn: str, server_folder: Path) -> None:
-    cluster = find_cluster(server_folder / "data")
-    assert cluster is not None
-    dumped = dump_schema(dsn, str(cluster.binaries / "bin" / "pg_dump"))
+def test_the_dumped_schema_is_that_of_the_migrations(dsn: str) -> None:
+    dumped = dump_schema(dsn, str(wheel() / "bin" / "pg_dump"))
     assert dumped == FILE.read_text(), "the schema moved: make schema, and look at the diff"
 
 
