@@ -39,7 +39,8 @@ def test_several_processes_may_migrate_at_once(db: Db, dsn: str) -> None:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert len(said) == 2  # Procrastinate's schema and ours, once
+    assert sorted(said) == sorted(set(said))  # each migration once
+    assert len(said) > 1
     assert db.execute("select count(*) from tocsin.event_type").fetchone() == (24,)
 
 

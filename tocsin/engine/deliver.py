@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import structlog
@@ -46,16 +46,18 @@ _CHUNK = 50
 Render = Callable[[Claimed], Message]
 Sending = Coroutine[Any, Any, Settlement]
 
+T = TypeVar("T")
+
 log = structlog.get_logger("tocsin.deliver")
 
 
 class Deliverer:
-    """Carries the jobs of one worker process; `actors` has the channels that have a provider."""
+    """Carries the jobs of one worker process; `actors` has one for each provider that is configured."""
 
     def __init__(
         self,
         database: Database,
-        actors: Mapping[Channel, Actor[Any]],
+        actors: Mapping[str, Actor[Any]],
         render: Render,
         random: Random | None = None,
     ) -> None:
@@ -86,13 +88,31 @@ class Deliverer:
         self, channel: Channel, delivery_ids: Sequence[int], priority: Priority
     ) -> None:
         """Delivers what of these is still to do; returns once each is settled or handed back."""
+        routes = await self._routes(channel, delivery_ids)
+        await asyncio.gather(
+            *(self._deliver(channel, name, ids, priority) for name, ids in routes.items())
+        )
+
+    async def _routes(self, channel: Channel, delivery_ids: Sequence[int]) -> dict[str, list[int]]:
+        """Which provider gets which: apart, so that a sick one never slows another."""
+        if channel is not Channel.PUSH:
+            return {channel.value: list(delivery_ids)}
+        providers = await self._patiently(lambda: store.providers(self._database, delivery_ids))
+        routes: defaultdict[str, list[int]] = defaultdict(list)
+        for delivery_id in delivery_ids:
+            routes[(providers or {}).get(delivery_id, "")].append(delivery_id)
+        return routes
+
+    async def _deliver(
+        self, channel: Channel, provider: str, delivery_ids: Sequence[int], priority: Priority
+    ) -> None:
         claim = uuid4()
         waiting = deque(delivery_ids)
         sending: dict[int, asyncio.Task[None]] = {}
         async with self._leases_kept(sending, claim):
             try:
                 while waiting and not self._stopping.is_set():
-                    await self._next_chunk(channel, waiting, claim, priority, sending)
+                    await self._next_chunk(channel, provider, waiting, claim, priority, sending)
             finally:
                 await asyncio.gather(*sending.values())
                 if waiting:
@@ -102,16 +122,18 @@ class Deliverer:
     async def _next_chunk(
         self,
         channel: Channel,
+        provider: str,
         waiting: deque[int],
         claim: UUID,
         priority: Priority,
         sending: dict[int, asyncio.Task[None]],
     ) -> None:
         """Claims as many as the actor has room for, and gives them to it."""
-        actor = self._actors.get(channel)
+        actor = self._actors.get(provider)
         if actor is None:
+            reason = "no_provider" if provider else "no_device"
             for claimed in await self._claim(channel, waiting, len(waiting), claim):
-                self._ledger.write(_withhold(claimed, "no_provider"))
+                self._ledger.write(_withhold(claimed, reason))
             return
         async with actor.room(min(_CHUNK, len(waiting)), priority) as room:
             for claimed in await self._claim(channel, waiting, room.size, claim):
@@ -127,16 +149,26 @@ class Deliverer:
     async def _claim(
         self, channel: Channel, waiting: deque[int], size: int, claim: UUID
     ) -> list[Claimed]:
-        """Claims the next ones; waits while the database is away, since the job would fail for nothing."""
+        """Claims the next ones."""
         ids = [waiting.popleft() for _ in range(min(size, len(waiting)))]
-        while ids and not self._stopping.is_set():
+        if not ids:
+            return []
+        claimed = await self._patiently(
+            lambda: store.claim(self._database, channel, ids, claim=claim, lease=LEASE)
+        )
+        if claimed is None:
+            waiting.extend(ids)
+        return claimed or []
+
+    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T | None:
+        """Waits while the database is away, since the job would fail for nothing; None when it is time to stop."""
+        while not self._stopping.is_set():
             try:
-                return await store.claim(self._database, channel, ids, claim=claim, lease=LEASE)
+                return await ask()
             except (Unavailable, Conflict):
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), 1.0)
-        waiting.extend(ids)
-        return []
+        return None
 
     def _rendered(self, claimed: Claimed) -> Message | None:
         """The message, or None where its template failed: that costs this one, visibly."""
@@ -213,7 +245,9 @@ def settle(claimed: Claimed, settlement: Settlement, random: Random) -> Settled 
             address=verdict.address or None if verdict else None,
             checked_at=verdict.checked_at if verdict else None,
             provider_id=result.provider_id if isinstance(result, Sent) else None,
-            address_dead=isinstance(result, Rejected) and result.address_dead,
+            address_dead=isinstance(result, Rejected)
+            and (result.address_dead or result.quarantine),
+            dead_since=result.dead_since if isinstance(result, Rejected) else None,
         )
 
     match result:

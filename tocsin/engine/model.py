@@ -60,10 +60,16 @@ class Deferred(Struct, frozen=True):
 
 
 class Rejected(Struct, frozen=True):
-    """A permanent refusal; `address_dead` when the address itself must not be used again."""
+    """A permanent refusal; `address_dead` when the address itself must not be used again.
+
+    `quarantine`: the address is good, but not in this context (another environment, another app).
+    `dead_since`: what was registered after this is another matter.
+    """
 
     reason: str
     address_dead: bool = False
+    quarantine: bool = False
+    dead_since: datetime | None = None
 
 
 class Unknown(Struct, frozen=True):
@@ -113,9 +119,11 @@ class Verdict(Struct, frozen=True):
     """The last look at one delivery, just before its first byte leaves."""
 
     delivery_id: int
-    address: str  # of this moment; empty when withheld
+    address: str  # of this moment: an email address, a device token; empty when withheld
     checked_at: datetime  # the database's clock, UTC
     withheld: Withheld | None = None
+    badge: int | None = None  # unread notifications at this moment, for push
+    sandbox: bool = False  # the device token is one of the provider's test environment
 
 
 Look = Callable[[Sequence[Message]], Awaitable[dict[int, Verdict]]]

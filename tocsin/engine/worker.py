@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,6 +20,8 @@ from tocsin.engine.store.database import Database
 from tocsin.engine.store.delivery import look, offer_channels
 from tocsin.engine.store.secret import get_secret
 from tocsin.settings import Settings, SettingsError
+
+_PROVIDERS = {Channel.EMAIL: ("email",), Channel.PUSH: ("apns", "fcm")}
 
 log = structlog.get_logger("tocsin.worker")
 
@@ -66,11 +68,11 @@ async def running_engine(settings: Settings) -> AsyncIterator[Engine]:
         await database.close()
 
 
-def _actors(settings: Settings, database: Database) -> dict[Channel, Actor[Any]]:
-    """One actor for each channel that has a provider."""
-    actors: dict[Channel, Actor[Any]] = {}
+def _actors(settings: Settings, database: Database) -> dict[str, Actor[Any]]:
+    """One actor for each provider that is configured."""
+    actors: dict[str, Actor[Any]] = {}
     if server := settings.smtp:
-        actors[Channel.EMAIL] = EmailActor(
+        actors["email"] = EmailActor(
             look=lambda messages: look(database, messages),
             sender=settings.email_from,
             host=server.host,
@@ -84,10 +86,13 @@ def _actors(settings: Settings, database: Database) -> dict[Channel, Actor[Any]]
     return actors
 
 
-async def _offer(database: Database, actors: dict[Channel, Actor[Any]]) -> None:
+async def _offer(database: Database, actors: Collection[str]) -> None:
     """Has notify() decide by the providers that there are, and says once what is missing."""
-    await offer_channels(database, list(actors))
-    if Channel.EMAIL not in actors:
+    offered = {
+        channel: [name for name in names if name in actors] for channel, names in _PROVIDERS.items()
+    }
+    await offer_channels(database, {channel: names for channel, names in offered.items() if names})
+    if "email" not in actors:
         log.warning(
             "no provider for email: its deliveries are skipped with no_provider; set TOCSIN_SMTP_URL"
         )

@@ -92,6 +92,17 @@ EVENT_TYPES: dict[str, Any] = {
         }
     ]
 }
+DEVICE: dict[str, Any] = {
+    "id": 5,
+    "token": "f6a7b8",
+    "platform": "ios",
+    "provider": "apns",
+    "environment": "production",
+    "created_at": "2026-11-21T09:30:00Z",
+    "disabled_at": None,
+    "disabled_reason": None,
+}
+
 TICKET: dict[str, Any] = {
     "ticket": "q1Zb0rG2k6hO5Yt0u5cB3vX7n9m1a4s8d2f6g0h3j5k",
     "expires_at": "2026-11-22T08:00:00Z",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from litestar import Response, delete, get, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from tocsin.engine.store import recipient as store
 from tocsin.engine.store.recipient import Export, Recipient
@@ -14,6 +16,7 @@ from tocsin.http.errors import AnyRequest
 from tocsin.http.operation import Answer, Operation, documented
 from tocsin.http.parse import no_content, read_body, reply
 from tocsin.http.paths import decoded
+from tocsin.http.push_tokens import PushToken, register
 from tocsin.http.services import Services
 
 PATH = "/api/recipients/{recipient_id:str}/"
@@ -27,6 +30,7 @@ class PutRecipient(Struct, frozen=True, forbid_unknown_fields=True):
     name: str | None = None
     locale: str | None = None
     timezone: str | None = None
+    push_tokens: Annotated[list[PushToken], Meta(max_length=50)] | None = None
 
 
 @put(
@@ -34,7 +38,7 @@ class PutRecipient(Struct, frozen=True, forbid_unknown_fields=True):
     opt=documented(
         Operation(
             summary="Create or change a person",
-            description="What is null or absent stays as it is.",
+            description="What is null or absent stays as it is; `push_tokens` are added to the person's devices.",
             tag=TAG,
             body=PutRecipient,
             body_example={"email": "bob@example.com", "name": "Bob", "timezone": "Europe/Rome"},
@@ -52,14 +56,17 @@ async def put_recipient(
     """Creates or changes a person."""
     posted = await read_body(request, PutRecipient, optional=True)
     id_ = decoded(recipient_id)
-    created = await store.upsert_recipient(
-        services.database,
-        id_,
-        email=posted.email,
-        name=posted.name,
-        locale=posted.locale,
-        timezone=posted.timezone,
-    )
+    async with services.database.transaction() as session:
+        created = await store.upsert_recipient(
+            session,
+            id_,
+            email=posted.email,
+            name=posted.name,
+            locale=posted.locale,
+            timezone=posted.timezone,
+        )
+        for push_token in posted.push_tokens or ():
+            await register(session, id_, push_token)
     return reply(await store.get_recipient(services.database, id_), 201 if created else 200)
 
 
@@ -117,6 +124,7 @@ async def erase_recipient(
                         "preferences": [],
                         "notifications": [],
                         "initiated_events": [],
+                        "devices": [examples.DEVICE],
                         "suppression": None,
                     },
                 )

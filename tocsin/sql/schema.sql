@@ -71,6 +71,7 @@ CREATE TABLE tocsin.channel (
     "position" smallint NOT NULL,
     available boolean NOT NULL,
     task text,
+    providers text[] DEFAULT '{}'::text[] NOT NULL,
     CONSTRAINT channel_channel_check CHECK ((channel ~ '^[a-z][a-z0-9_]*$'::text))
 );
 
@@ -89,12 +90,39 @@ CREATE TABLE tocsin.delivery (
     checked_at timestamp with time zone,
     provider_id text,
     created_at timestamp with time zone NOT NULL,
-    settled_at timestamp with time zone
+    settled_at timestamp with time zone,
+    device_id bigint
 )
 WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0.02');
 
 ALTER TABLE tocsin.delivery ALTER COLUMN delivery_id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME tocsin.delivery_delivery_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE tocsin.device (
+    device_id bigint NOT NULL,
+    token text NOT NULL,
+    recipient_id text NOT NULL,
+    platform text NOT NULL,
+    provider text NOT NULL,
+    environment text DEFAULT 'production'::text NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    registered_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    disabled_at timestamp with time zone,
+    disabled_reason text,
+    CONSTRAINT device_environment_check CHECK ((environment = ANY (ARRAY['production'::text, 'sandbox'::text]))),
+    CONSTRAINT device_platform_check CHECK ((platform = ANY (ARRAY['ios'::text, 'android'::text]))),
+    CONSTRAINT device_provider_check CHECK ((provider = ANY (ARRAY['apns'::text, 'fcm'::text]))),
+    CONSTRAINT device_token_check CHECK (((length(token) >= 1) AND (length(token) <= 4096)))
+);
+
+ALTER TABLE tocsin.device ALTER COLUMN device_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME tocsin.device_device_id_seq
     START WITH 1
     INCREMENT BY 1
     NO MINVALUE
@@ -274,6 +302,12 @@ ALTER TABLE ONLY tocsin.channel
 ALTER TABLE ONLY tocsin.delivery
     ADD CONSTRAINT delivery_pkey PRIMARY KEY (delivery_id);
 
+ALTER TABLE ONLY tocsin.device
+    ADD CONSTRAINT device_pkey PRIMARY KEY (device_id);
+
+ALTER TABLE ONLY tocsin.device
+    ADD CONSTRAINT device_token_key UNIQUE (token);
+
 ALTER TABLE ONLY tocsin.event
     ADD CONSTRAINT event_pkey PRIMARY KEY (event_id);
 
@@ -313,6 +347,8 @@ CREATE INDEX delivery_event ON tocsin.delivery USING btree (event_id, channel, d
 
 CREATE INDEX delivery_notification ON tocsin.delivery USING btree (notification_id);
 
+CREATE INDEX device_recipient ON tocsin.device USING btree (recipient_id);
+
 CREATE INDEX event_created_at ON tocsin.event USING btree (created_at DESC, event_id DESC);
 
 CREATE INDEX event_initiator ON tocsin.event USING btree (initiator) WHERE (initiator IS NOT NULL);
@@ -338,6 +374,9 @@ CREATE INDEX notification_xid ON tocsin.notification USING btree (recipient_id, 
 CREATE INDEX unread_delta_recipient ON tocsin.unread_delta USING btree (recipient_id, xid) INCLUDE (n);
 
 CREATE INDEX unread_delta_xid ON tocsin.unread_delta USING btree (xid) INCLUDE (recipient_id);
+
+ALTER TABLE ONLY tocsin.device
+    ADD CONSTRAINT device_recipient_id_fkey FOREIGN KEY (recipient_id) REFERENCES tocsin.recipient(recipient_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY tocsin.event
     ADD CONSTRAINT event_event_type_fkey FOREIGN KEY (event_type) REFERENCES tocsin.event_type(event_type);

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from msgspec import Struct, structs
+from psycopg.types.json import Jsonb
 
 from tocsin.engine.model import (
     Channel,
@@ -29,6 +30,8 @@ class _Looked(Struct):
     delivery_id: int
     address: str
     checked_at: datetime
+    sandbox: bool | None
+    badge: int | None
     withheld: str | None
 
 
@@ -49,6 +52,7 @@ class Settled(Struct, frozen=True):
     checked_at: datetime | None = None
     provider_id: str | None = None
     address_dead: bool = False
+    dead_since: datetime | None = None
 
 
 async def claim(
@@ -91,7 +95,14 @@ def _verdict(row: _Looked) -> Verdict:
     withheld = None
     if row.withheld is not None:
         withheld = Withheld(_ENDS.get(row.withheld, DeliveryState.SKIPPED), row.withheld)
-    return Verdict(row.delivery_id, row.address, row.checked_at, withheld)
+    return Verdict(
+        row.delivery_id,
+        row.address,
+        row.checked_at,
+        withheld,
+        badge=row.badge,
+        sandbox=row.sandbox is True,
+    )
 
 
 async def settle(database: Database, settled: Sequence[Settled]) -> set[int]:
@@ -110,6 +121,7 @@ async def settle(database: Database, settled: Sequence[Settled]) -> set[int]:
         checked_ats=[one.checked_at for one in settled],
         provider_ids=[one.provider_id for one in settled],
         dead=[one.address_dead for one in settled],
+        dead_sinces=[one.dead_since for one in settled],
     )
     return {row.delivery_id for row in rows}
 
@@ -131,6 +143,20 @@ async def release(database: Database, delivery_ids: Sequence[int]) -> None:
     await database.run(_SQL["release"], delivery_ids=list(delivery_ids))
 
 
-async def offer_channels(database: Database, channels: Sequence[Channel]) -> None:
-    """Says which channels have a provider, for the decisions of notify()."""
-    await database.run(_SQL["offer_channels"], channels=[channel.value for channel in channels])
+async def providers(database: Database, delivery_ids: Sequence[int]) -> dict[int, str]:
+    """Which provider each push delivery goes to; one whose device is gone is not in the answer."""
+    rows = await database.rows(_Route, _SQL["providers"], delivery_ids=list(delivery_ids))
+    return {row.delivery_id: row.provider for row in rows}
+
+
+class _Route(Struct):
+    delivery_id: int
+    provider: str
+
+
+async def offer_channels(database: Database, offered: Mapping[Channel, Sequence[str]]) -> None:
+    """Says which channels have which providers, for the decisions of notify()."""
+    await database.run(
+        _SQL["offer_channels"],
+        offered=Jsonb({channel.value: list(names) for channel, names in offered.items()}),
+    )

@@ -8,7 +8,8 @@ from typing import Any
 from msgspec import Struct
 
 from tocsin.engine.model import NotFound
-from tocsin.engine.store.database import Database
+from tocsin.engine.store.database import Database, Session
+from tocsin.engine.store.device import Device, list_devices
 from tocsin.engine.store.stream_ticket import delete_tickets
 from tocsin.sql import load
 
@@ -73,11 +74,12 @@ class Export(Struct, frozen=True):
     preferences: list[ExportedPreference]
     notifications: list[ExportedNotification]
     initiated_events: list[ExportedEvent]
+    devices: list[Device]
     suppression: str | None  # why mail to their address is held back
 
 
 async def upsert_recipient(
-    database: Database,
+    database: Database | Session,
     recipient_id: str,
     *,
     email: str | None = None,
@@ -125,5 +127,6 @@ async def export_recipient(database: Database, recipient_id: str) -> Export:
             await session.rows(ExportedPreference, _SQL["export_preferences"], **who),
             await session.rows(ExportedNotification, _SQL["export_notifications"], **who),
             await session.rows(ExportedEvent, _SQL["export_initiated"], **who),
+            await list_devices(session, recipient_id),
             await session.value(_SQL["export_suppression"], **who),
         )

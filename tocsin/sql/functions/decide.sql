@@ -1,7 +1,7 @@
 -- Which channels reach a person for an event type, and why (not).
 --
 -- The situation holds only what differs from person to person: {"overrides": {channel: [enabled, scope]},
--- "no_address": true, "suppressed": true}. People in one situation get one decision, so a fan-out decides a few times,
+-- "no_address": true, "suppressed": true, "no_device": true}. People in one situation get one decision, so a fan-out decides a few times,
 -- not once a person. Answers {channel: [decision, reason] or [decision, reason, scope]}.
 create or replace function tocsin.decide(_type tocsin.event_type, _situation jsonb) returns jsonb
 language plpgsql stable
@@ -16,6 +16,7 @@ begin
                 when not w.available then '["off", "no_provider"]'::jsonb
                 when w.channel = 'email' and _situation ? 'no_address' then '["off", "no_address"]'::jsonb
                 when w.channel = 'email' and _situation ? 'suppressed' then '["off", "suppressed"]'::jsonb
+                when w.channel = 'push' and _situation ? 'no_device' then '["off", "no_device"]'::jsonb
                 when w.channel = any (_type.mandatory_channels) then '["on", "mandatory"]'::jsonb
                 when w.override is null then '["on", "default"]'::jsonb
                 else jsonb_build_array('on', 'preference', w.override -> 1)
@@ -64,15 +65,24 @@ as $$
     select
         r.recipient_id,
         case
-            when o.overrides is null and r.email is not null and s.address is null then '{}'::jsonb
+            when o.overrides is null and r.email is not null and s.address is null and v.has_device then '{}'::jsonb
             else jsonb_strip_nulls(jsonb_build_object(
                 'overrides', o.overrides,
                 'no_address', case when r.email is null then true end,
-                'suppressed', case when s.address is not null then true end
+                'suppressed', case when s.address is not null then true end,
+                'no_device', case when not v.has_device then true end
             ))
         end
     from unnest(_recipients) u (recipient_id)
     join tocsin.recipient r using (recipient_id)
     left join override o using (recipient_id)
     left join tocsin.suppression s on s.address = lower(r.email)
+    cross join lateral (
+        select exists (
+            select
+            from tocsin.device d
+            where d.recipient_id = r.recipient_id
+                and d.disabled_at is null
+        ) as has_device
+    ) v
 $$;

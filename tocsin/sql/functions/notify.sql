@@ -133,10 +133,16 @@ begin
         where t.in_inbox
     ),
     queued as (
-        insert into tocsin.delivery (notification_id, event_id, recipient_id, channel, created_at)
-        select t.notification_id, _event_id, t.recipient_id, 'email', _now
+        insert into tocsin.delivery (notification_id, event_id, recipient_id, channel, device_id, created_at)
+        select t.notification_id, _event_id, t.recipient_id, 'email', null, _now
         from told t
         where t.decisions -> 'email' ->> 0 = 'on'
+        union all
+        select t.notification_id, _event_id, t.recipient_id, 'push', d.device_id, _now
+        from told t
+        join tocsin.device d using (recipient_id)
+        where t.decisions -> 'push' ->> 0 = 'on'
+            and d.disabled_at is null
         returning channel
     ),
     lane as (

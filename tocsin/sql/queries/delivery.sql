@@ -52,15 +52,20 @@ order by t.priority desc, c.delivery_id;
 -- The last look before sending: still ours, still wanted, and to which address. A claim that was lost is not in the answer.
 select
     d.delivery_id,
-    coalesce(r.email, '') as address,
+    coalesce(case d.channel when 'push' then v.token else r.email end, '') as address,
     clock_timestamp() as checked_at,
+    v.environment = 'sandbox' as sandbox,
+    -- the exact count of this moment, for the icon
+    case when d.channel = 'push' then tocsin.unread_count(d.recipient_id) end as badge,
     case
         when e.cancelled_at is not null then 'cancelled'
         when e.expires_at <= clock_timestamp() then 'expired'
         when r.recipient_id is null then 'erased'
         when p.enabled is false and d.channel <> all (t.mandatory_channels) then 'opted_out_since'
-        when r.email is null then 'no_address'
-        when s.address is not null then 'suppressed'
+        when d.channel = 'push' and v.recipient_id is distinct from d.recipient_id then 'device_moved'
+        when d.channel = 'push' and v.disabled_at is not null then 'no_device'
+        when d.channel = 'email' and r.email is null then 'no_address'
+        when d.channel = 'email' and s.address is not null then 'suppressed'
     end as withheld
 from unnest(:delivery_ids::bigint[], :claims::uuid[]) m (delivery_id, claim)
 join tocsin.delivery d using (delivery_id, claim)
@@ -68,6 +73,7 @@ join tocsin.event e using (event_id)
 join tocsin.event_type t using (event_type)
 left join tocsin.recipient r using (recipient_id)
 left join tocsin.suppression s on s.address = lower(r.email)
+left join tocsin.device v on v.device_id = d.device_id
 left join lateral (
     select p.enabled
     from tocsin.preference p
@@ -94,7 +100,8 @@ with outcome as (
         o.address,
         o.checked_at,
         o.provider_id,
-        o.dead
+        o.dead,
+        o.dead_since
     from unnest(
         :delivery_ids::bigint[],
         :claims::uuid[],
@@ -106,9 +113,11 @@ with outcome as (
         :addresses::text[],
         :checked_ats::timestamptz[],
         :provider_ids::text[],
-        :dead::boolean[]
+        :dead::boolean[],
+        :dead_sinces::timestamptz[]
     ) o (
-        delivery_id, claim, state, reason, delay, outcome, attempt_reason, address, checked_at, provider_id, dead
+        delivery_id, claim, state, reason, delay, outcome, attempt_reason, address, checked_at, provider_id, dead,
+        dead_since
     )
 ),
 settled as (
@@ -131,7 +140,7 @@ settled as (
     where d.delivery_id = o.delivery_id
         and d.claim = o.claim
         and e.event_id = d.event_id
-    returning d.delivery_id, d.attempts, d.state, o.outcome, o.attempt_reason, o.address, o.dead
+    returning d.delivery_id, d.device_id, d.attempts, d.state, o.outcome, o.attempt_reason, o.address, o.dead, o.dead_since
 ),
 tried as (
     insert into tocsin.attempt (delivery_id, attempt, at, outcome, reason)
@@ -145,7 +154,18 @@ suppressed as (
     select distinct on (lower(s.address)) lower(s.address), s.attempt_reason
     from settled s
     where s.dead
+        and s.device_id is null
     on conflict do nothing
+),
+disabled as (
+    update tocsin.device v
+    set disabled_at = clock_timestamp(), disabled_reason = s.attempt_reason
+    from settled s
+    where s.dead
+        and v.device_id = s.device_id
+        and v.token = s.address
+        -- it may have been registered anew since the provider last knew of it
+        and v.registered_at <= coalesce(s.dead_since, clock_timestamp())
 )
 select
     s.delivery_id,
@@ -169,9 +189,18 @@ where d.delivery_id = any (:delivery_ids)
     and d.state = 'queued'
     and d.due_at is not null;
 
+-- name: providers
+-- Which provider each of some push deliveries goes to.
+select
+    d.delivery_id,
+    v.provider
+from tocsin.delivery d
+join tocsin.device v using (device_id)
+where d.delivery_id = any (:delivery_ids);
+
 -- name: offer_channels!
--- Says which channels have a provider in this installation.
+-- Says which channels have a provider in this installation: {channel: [provider]}.
 update tocsin.channel c
-set available = c.channel = any (:channels)
-where c.task is not null
-    and c.available <> (c.channel = any (:channels));
+set available = :offered ? c.channel,
+    providers = array(select jsonb_array_elements_text(coalesce(:offered -> c.channel, '[]')))
+where c.task is not null;

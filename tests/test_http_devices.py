@@ -1,0 +1,131 @@
+"""Devices: registered, moved, listed, forgotten; and what notify() makes of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+from http_fixtures import *  # noqa: F403 - fixtures
+from http_fixtures import Db
+
+TOKENS = "/api/push-tokens/"
+IPHONE = {"token": "a" * 58 + "123456", "platform": "ios"}
+PIXEL = {"token": "fcm-token-of-a-pixel", "platform": "android"}
+
+
+@pytest.fixture(autouse=True)
+def everybody(people: None) -> None:
+    """Alice and Bob are there."""
+
+
+async def register(person: httpx.AsyncClient, device: dict[str, Any]) -> dict[str, Any]:
+    answer = await person.post(TOKENS, json=device)
+    assert answer.status_code in (200, 201), answer.text
+    return dict(answer.json())
+
+
+async def listed(person: httpx.AsyncClient) -> list[dict[str, Any]]:
+    return list((await person.get(TOKENS)).json()["results"])
+
+
+async def test_a_device_is_registered_once_and_shows_six_characters(
+    alice: httpx.AsyncClient,
+) -> None:
+    first = await alice.post(TOKENS, json=IPHONE)
+    again = await alice.post(TOKENS, json=IPHONE)
+    assert (first.status_code, again.status_code) == (201, 200)
+    device = first.json()
+    assert device["id"] == again.json()["id"]
+    assert device["token"] == "123456"
+    assert (device["platform"], device["provider"], device["environment"]) == (
+        "ios",
+        "apns",
+        "production",
+    )
+    assert await listed(alice) == [device]
+
+
+async def test_the_provider_and_environment_may_be_said(alice: httpx.AsyncClient) -> None:
+    device = await register(alice, {**IPHONE, "provider": "fcm", "environment": "sandbox"})
+    assert (device["provider"], device["environment"]) == ("fcm", "sandbox")
+
+
+async def test_a_token_moves_to_whoever_registered_it_last(
+    alice: httpx.AsyncClient, bob: httpx.AsyncClient
+) -> None:
+    await register(alice, IPHONE)
+    assert (await bob.post(TOKENS, json=IPHONE)).status_code == 201
+    assert await listed(alice) == []
+    assert len(await listed(bob)) == 1
+
+
+async def test_a_device_is_forgotten_by_id_or_token_but_only_ones_own(
+    alice: httpx.AsyncClient, bob: httpx.AsyncClient
+) -> None:
+    iphone = await register(alice, IPHONE)
+    await register(alice, PIXEL)
+    path = f"{TOKENS}{iphone['id']}/"
+    by_token = {"token": PIXEL["token"]}
+    assert (await bob.delete(path)).status_code == 404
+    assert (await bob.post(f"{TOKENS}unregister/", json=by_token)).status_code == 404
+    assert (await alice.delete(path)).status_code == 204
+    assert (await alice.post(f"{TOKENS}unregister/", json=by_token)).status_code == 204
+    assert (await alice.delete(path)).status_code == 404
+    assert await listed(alice) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"token": ""}, "token"),
+        ({"token": "two words"}, "token"),
+        ({"token": "x" * 5000}, "token"),
+        ({"platform": "windows"}, "platform"),
+        ({"provider": "pigeon"}, "provider"),
+        ({"environment": "staging"}, "environment"),
+        ({"tokn": "x"}, "tokn"),
+    ],
+)
+async def test_a_wrong_device_is_refused(
+    alice: httpx.AsyncClient, change: dict[str, str], field: str
+) -> None:
+    answer = await alice.post(TOKENS, json=IPHONE | change)
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == field
+
+
+async def test_an_app_registers_devices_with_the_person(
+    machine: httpx.AsyncClient, alice: httpx.AsyncClient
+) -> None:
+    answer = await machine.put("/api/recipients/alice/", json={"push_tokens": [IPHONE, PIXEL]})
+    assert answer.status_code == 200
+    assert len(await listed(alice)) == 2
+    held = (await machine.get("/api/recipients/alice/export/")).json()
+    assert [device["platform"] for device in held["devices"]] == ["android", "ios"]
+
+
+async def test_push_is_decided_by_providers_and_devices(db: Db, alice: httpx.AsyncClient) -> None:
+    def decision(recipient: str) -> Any:
+        row = db.execute(
+            "select decisions -> 'push' from tocsin.notification where recipient_id = %s"
+            " order by notification_id desc limit 1",
+            (recipient,),
+        ).fetchone()
+        assert row is not None
+        return row[0]
+
+    await register(alice, IPHONE)
+    await register(alice, PIXEL)
+    tell = "select tocsin.notify('messages.new_dm', array['alice', 'bob'], 'x')"
+    db.execute(tell)
+    assert decision("alice") == decision("bob") == ["off", "no_provider"]
+    db.execute("update tocsin.channel set available = true where channel = 'push'")
+    db.execute(tell)
+    assert decision("alice") == ["on", "default"]
+    assert decision("bob") == ["off", "no_device"]
+    deliveries = "select count(*) from tocsin.delivery where channel = 'push'"
+    assert db.execute(deliveries).fetchone() == (2,)
+    db.execute("update tocsin.device set disabled_at = now() where platform = 'ios'")
+    db.execute(tell)
+    assert db.execute(deliveries).fetchone() == (3,)

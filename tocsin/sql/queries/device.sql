@@ -1,0 +1,60 @@
+-- name: list_devices
+-- A person's devices, the newest registration first.
+select
+    d.device_id as id,
+    right(d.token, 6) as token,
+    d.platform,
+    d.provider,
+    d.environment,
+    d.created_at,
+    d.disabled_at,
+    d.disabled_reason
+from tocsin.device d
+where d.recipient_id = :recipient_id
+order by d.registered_at desc, d.device_id desc;
+
+-- name: register_device
+-- Registers a token for a person, and enables it again; the person is created where it is a first write.
+with person as (
+    insert into tocsin.recipient (recipient_id)
+    values (:recipient_id)
+    on conflict do nothing
+),
+known as (
+    select d.device_id
+    from tocsin.device d
+    where d.token = :token
+        and d.recipient_id = :recipient_id
+)
+insert into tocsin.device as d (token, recipient_id, platform, provider, environment)
+values (:token, :recipient_id, :platform, :provider, :environment)
+on conflict (token) do update
+set recipient_id = excluded.recipient_id,
+    platform = excluded.platform,
+    provider = excluded.provider,
+    environment = excluded.environment,
+    registered_at = clock_timestamp(),
+    disabled_at = null,
+    disabled_reason = null
+returning
+    d.device_id as id,
+    right(d.token, 6) as token,
+    d.platform,
+    d.provider,
+    d.environment,
+    d.created_at,
+    d.disabled_at,
+    d.disabled_reason,
+    (select count(*) from known) = 1 as known;
+
+-- name: remove_device!
+-- One of a person's own.
+delete from tocsin.device d
+where d.device_id = :device_id
+    and d.recipient_id = :recipient_id;
+
+-- name: unregister_device!
+-- By its token, for a client that kept only that.
+delete from tocsin.device d
+where d.token = :token
+    and d.recipient_id = :recipient_id;
