@@ -268,6 +268,29 @@ def event_types_apply(file: Path) -> None:
 
 
 @main.command()
+@click.option("--now", help="As if it were this time: 2026-11-21T09:30:00Z.")
+@click.option("--dry-run", is_flag=True, help="Say what would go, and keep it.")
+def cleanup(now: str | None, dry_run: bool) -> None:
+    """Remove notifications that were read longer ago than TOCSIN_RETENTION_DAYS; workers do it daily."""
+    from tocsin.engine.store.clean_up import clean_up, count_over
+
+    act, word = (count_over, "would go") if dry_run else (clean_up, "removed")
+    moment, retention = _moment(now), timedelta(days=_settings().retention_days)
+    count = _with_database(lambda database: act(database, now=moment, retention=retention))
+    click.echo(f"{count} notification{'s' * (count != 1)} {word}.")
+
+
+def _moment(text: str | None) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text) if text else datetime.now(UTC)
+    except ValueError as error:
+        raise click.BadParameter(
+            "not a time such as 2026-11-21T09:30:00Z", param_hint="--now"
+        ) from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+@main.command()
 @click.option("--role", type=click.Choice(["owner", "app"]), default="owner", help="Whose.")
 def dsn(role: str) -> None:
     """Print a DSN for psql: the owner's, or one of a login role that is granted tocsin_app."""

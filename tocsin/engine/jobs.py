@@ -10,6 +10,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 from typing import Any, Unpack
 
 import procrastinate
@@ -104,12 +105,17 @@ class App(procrastinate.App):
 
     async def deliver(self, channel: Channel, delivery_ids: list[int], priority: int) -> None:
         """Hands a job's deliveries to the running engine."""
+        urgency = Priority(min(max(priority, Priority.LOW), Priority.HIGH))
+        await self.running_engine.deliver(channel, delivery_ids, urgency)
+
+    @property
+    def running_engine(self) -> Engine:
+        """The engine of this process; there is none but around its worker."""
         if self.engine is None:
             raise RuntimeError(
-                "Deliveries need the worker of `tocsin worker`: it starts the actors."
+                "This needs `tocsin worker`, or `procrastinate worker` with this app."
             )
-        urgency = Priority(min(max(priority, Priority.LOW), Priority.HIGH))
-        await self.engine.deliver(channel, delivery_ids, urgency)
+        return self.engine
 
 
 app = App(connector=Connector(), worker_defaults=_WORKER)
@@ -146,6 +152,17 @@ async def rescue_stalled_jobs(timestamp: int) -> None:  # noqa: ARG001 - Procras
                 )
         except procrastinate.exceptions.ProcrastinateException as error:
             log.warning("job not rescued", job_id=job.id, error=str(error))
+
+
+@app.periodic(cron="17 3 * * *")
+@app.task(name="cleanup_old_notifications", queue="upkeep")
+async def cleanup_old_notifications(timestamp: int) -> None:
+    """Removes what is over, and jobs that failed that long ago."""
+    engine = app.running_engine
+    removed = await engine.clean_up(datetime.fromtimestamp(timestamp, UTC))
+    hours = 24 * engine.retention.days
+    await app.job_manager.delete_old_jobs(nb_hours=hours, include_failed=True)
+    log.info("cleaned up", notifications=removed)
 
 
 async def run_worker() -> None:

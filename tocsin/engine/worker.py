@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -16,6 +17,7 @@ from tocsin.engine.dispatch import Dispatcher
 from tocsin.engine.links import Links
 from tocsin.engine.model import Channel, Priority
 from tocsin.engine.render import mail_renderer
+from tocsin.engine.store.clean_up import clean_up
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.delivery import look, offer_channels
 from tocsin.engine.store.secret import get_secret
@@ -29,14 +31,20 @@ log = structlog.get_logger("tocsin.worker")
 class Engine:
     """What a job calls."""
 
-    def __init__(self, deliverer: Deliverer) -> None:
+    def __init__(self, deliverer: Deliverer, database: Database, retention: timedelta) -> None:
         self._deliverer = deliverer
+        self._database = database
+        self.retention = retention
 
     async def deliver(
         self, channel: Channel, delivery_ids: Sequence[int], priority: Priority
     ) -> None:
         """Delivers what of these is still to do."""
         await self._deliverer.deliver(channel, delivery_ids, priority)
+
+    async def clean_up(self, now: datetime) -> int:
+        """Removes what is over; how many notifications."""
+        return await clean_up(self._database, now=now, retention=self.retention)
 
     async def stop(self) -> None:
         """Stops sending; what was claimed and not sent is handed back."""
@@ -60,7 +68,8 @@ async def running_engine(settings: Settings) -> AsyncIterator[Engine]:
         dispatcher = asyncio.create_task(Dispatcher(database.dsn).run(), name="dispatcher")
         try:
             async with deliverer.running():
-                yield Engine(deliverer)
+                retention = timedelta(days=settings.retention_days)
+                yield Engine(deliverer, database, retention)
         finally:
             dispatcher.cancel()
             await asyncio.gather(dispatcher, return_exceptions=True)

@@ -367,6 +367,12 @@ CREATE UNIQUE INDEX notification_event ON tocsin.notification USING btree (event
 
 CREATE INDEX notification_inbox ON tocsin.notification USING btree (recipient_id, created_at DESC, notification_id DESC) WHERE (in_inbox AND (archived_at IS NULL));
 
+CREATE INDEX notification_over ON tocsin.notification USING btree (COALESCE(read_at, archived_at,
+CASE
+    WHEN (NOT in_inbox) THEN created_at
+    ELSE NULL::timestamp with time zone
+END)) WHERE ((read_at IS NOT NULL) OR (archived_at IS NOT NULL) OR (NOT in_inbox));
+
 CREATE INDEX notification_unread ON tocsin.notification USING btree (recipient_id, created_at DESC, notification_id DESC) WHERE (in_inbox AND (archived_at IS NULL) AND (read_at IS NULL));
 
 CREATE INDEX notification_xid ON tocsin.notification USING btree (recipient_id, xid);
@@ -406,6 +412,10 @@ REVOKE ALL ON FUNCTION tocsin.check_content(_title text, _body text, _body_html 
 REVOKE ALL ON FUNCTION tocsin.check_known(_people text[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.check_recipient(_id text, _email text, _name text, _locale text, _timezone text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.clean_up_keys(_now timestamp with time zone, _limit integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.clean_up_notifications(_before timestamp with time zone, _limit integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.create_missing_recipients(_people jsonb) FROM PUBLIC;
 

@@ -1,0 +1,111 @@
+"""Clean-up: what is over goes, with what hangs on it, and no badge moves."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from tocsin.engine.store.clean_up import clean_up, count_over
+from tocsin.engine.store.database import Database
+
+Db = psycopg.Connection[Any]
+NOW = datetime(2026, 11, 21, 3, 17, tzinfo=UTC)
+RETENTION = timedelta(days=90)
+TABLES = ("event", "notification", "delivery", "attempt")
+
+
+@pytest.fixture
+async def database(dsn: str) -> AsyncIterator[Database]:
+    database = Database(dsn)
+    await database.open()
+    yield database
+    await database.close()
+
+
+def counts(db: Db) -> dict[str, int]:
+    return {table: number(db, f"select count(*) from tocsin.{table}") for table in TABLES}
+
+
+def number(db: Db, statement: str) -> int:
+    row = db.execute(statement).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def tell(db: Db, *recipients: str, days_ago: int, **columns: str) -> None:
+    """Notifications that were read, archived or made that long ago."""
+    for name in recipients:
+        db.execute("select tocsin.upsert_recipient(%s, %s)", (name, f"{name}@example.com"))
+    event_id = number(db, f"select tocsin.notify('forum.new_reply', array{list(recipients)}, 'x')")
+    at = NOW - timedelta(days=days_ago)
+    for column, value in {"created_at": "%(at)s", **columns}.items():
+        db.execute(
+            f"update tocsin.notification set {column} = {value} where event_id = %(event_id)s",
+            {"at": at, "event_id": event_id},
+        )
+    db.execute(
+        "insert into tocsin.attempt select delivery_id, 1, now(), 'sent', null from tocsin.delivery"
+        " where event_id = %s",
+        (event_id,),
+    )
+
+
+async def test_what_was_read_long_ago_goes_with_all_that_hangs_on_it(
+    db: Db, database: Database
+) -> None:
+    tell(db, "alice", days_ago=91, read_at="%(at)s")
+    tell(db, "alice", days_ago=89, read_at="%(at)s")
+    tell(db, "alice", days_ago=400)
+    before = number(db, "select tocsin.unread_count('alice')")
+    assert await count_over(database, now=NOW, retention=RETENTION) == 1
+    assert counts(db)["notification"] == 3
+    assert await clean_up(database, now=NOW, retention=RETENTION) == 1
+    assert counts(db) == dict.fromkeys(TABLES, 2)
+    assert number(db, "select tocsin.unread_count('alice')") == before
+    assert await clean_up(database, now=NOW, retention=RETENTION) == 0
+
+
+async def test_what_was_archived_or_never_in_an_inbox_goes_too(db: Db, database: Database) -> None:
+    tell(db, "alice", days_ago=91, archived_at="%(at)s")
+    tell(db, "alice", days_ago=91, in_inbox="false")
+    assert await clean_up(database, now=NOW, retention=RETENTION) == 2
+    assert counts(db) == dict.fromkeys(TABLES, 0)
+
+
+async def test_an_event_stays_while_somebody_has_not_read_it(db: Db, database: Database) -> None:
+    tell(db, "alice", "bob", days_ago=100)
+    db.execute("update tocsin.notification set read_at = created_at where recipient_id = 'bob'")
+    assert await clean_up(database, now=NOW, retention=RETENTION) == 1
+    assert counts(db)["event"] == 1
+
+
+async def test_one_that_is_just_being_marked_is_not_waited_for(
+    db: Db, database: Database, dsn: str
+) -> None:
+    tell(db, "alice", days_ago=100, read_at="%(at)s")
+    with psycopg.connect(dsn) as other:
+        other.execute("select from tocsin.notification for update")
+        assert await clean_up(database, now=NOW, retention=RETENTION) == 0
+    assert await clean_up(database, now=NOW, retention=RETENTION) == 1
+
+
+async def test_many_batches_go_in_one_run(db: Db, database: Database) -> None:
+    tell(db, *(f"p{i}" for i in range(2500)), days_ago=100, read_at="%(at)s")
+    assert await clean_up(database, now=NOW, retention=RETENTION) == 2500
+    assert counts(db)["event"] == 0
+
+
+async def test_keys_and_tickets_of_yesterday_go(db: Db, database: Database) -> None:
+    db.execute("insert into tocsin.idempotency values ('c', 'old', '', 1, now() - interval '25 h')")
+    db.execute("insert into tocsin.idempotency values ('c', 'new', '', 2, now())")
+    db.execute(
+        "insert into tocsin.stream_ticket values ('a', 'alice', now() - interval '1 min', now(), null),"
+        " ('b', 'alice', now() + interval '1 min', now(), null)"
+    )
+    await clean_up(database, now=datetime.now(UTC), retention=RETENTION)
+    assert db.execute("select key from tocsin.idempotency").fetchall() == [("new",)]
+    assert db.execute("select count(*) from tocsin.stream_ticket").fetchone() == (1,)

@@ -1,0 +1,73 @@
+-- Clean-up: one bounded batch of what is over, with what hangs on it. None of it is in a badge, so no badge moves.
+
+-- Notifications that were read or archived before _before, or made before it and never in an inbox (or taken back).
+-- Answers how many; fewer than _limit: that was all.
+create or replace function tocsin.clean_up_notifications(_before timestamptz, _limit integer) returns integer
+language plpgsql
+set jit = off
+as $$
+declare
+    _ids bigint[];
+    _events bigint[];
+    _count integer;
+begin
+    with gone as (
+        delete from tocsin.notification n
+        where n.notification_id in (
+            select o.notification_id
+            from tocsin.notification o
+            where (o.read_at is not null or o.archived_at is not null or not o.in_inbox)
+                and coalesce(o.read_at, o.archived_at, case when not o.in_inbox then o.created_at end) < _before
+            order by coalesce(o.read_at, o.archived_at, case when not o.in_inbox then o.created_at end)
+            limit _limit
+            -- one that its person is just marking is left for the next time
+            for update skip locked
+        )
+        returning n.notification_id, n.event_id
+    )
+    select array_agg(g.notification_id), array_agg(distinct g.event_id), count(*)
+    into _ids, _events, _count
+    from gone g;
+    with gone as (
+        delete from tocsin.delivery d
+        where d.notification_id = any (_ids)
+        returning d.delivery_id
+    )
+    delete from tocsin.attempt a
+    using gone g
+    where a.delivery_id = g.delivery_id;
+    delete from tocsin.event e
+    where e.event_id = any (_events)
+        and not exists (select from tocsin.notification n where n.event_id = e.event_id);
+    return _count;
+end
+$$;
+
+-- Idempotency keys of yesterday, and tickets whose token is over. Answers how many.
+create or replace function tocsin.clean_up_keys(_now timestamptz, _limit integer) returns integer
+language sql
+as $$
+    with keys as (
+        delete from tocsin.idempotency i
+        where (i.caller, i.key) in (
+            select o.caller, o.key
+            from tocsin.idempotency o
+            where o.created_at < _now - interval '24 hours'
+            limit _limit
+            for update skip locked
+        )
+        returning 1
+    ),
+    tickets as (
+        delete from tocsin.stream_ticket t
+        where t.hash in (
+            select o.hash
+            from tocsin.stream_ticket o
+            where o.expires_at < _now
+            limit _limit
+            for update skip locked
+        )
+        returning 1
+    )
+    select greatest((select count(*) from keys), (select count(*) from tickets))::integer
+$$;

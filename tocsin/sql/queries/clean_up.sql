@@ -1,0 +1,14 @@
+-- name: clean_up_notifications
+-- One batch of notifications that are over.
+select tocsin.clean_up_notifications(:before, :limit);
+
+-- name: clean_up_keys
+-- One batch of keys and tickets that are over.
+select tocsin.clean_up_keys(:now, :limit);
+
+-- name: count_over
+-- How many notifications a clean-up would remove.
+select count(*)
+from tocsin.notification n
+where (n.read_at is not null or n.archived_at is not null or not n.in_inbox)
+    and coalesce(n.read_at, n.archived_at, case when not n.in_inbox then n.created_at end) < :before;
