@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -96,7 +96,7 @@ def serve(dev: bool) -> None:
         raise SettingsError(
             "No JWT key is set: TOCSIN_JWT_SECRET, TOCSIN_JWT_PUBLIC_KEY or TOCSIN_JWKS_URL of the host app."
         )
-    asyncio.run(run_server(settings, extra_routes=_dev_routes() if dev else ()))
+    _run(run_server(settings, extra_routes=_dev_routes() if dev else ()))
 
 
 def _dev_routes() -> Sequence[Any]:
@@ -111,7 +111,17 @@ def worker() -> None:
     from tocsin.engine.jobs import run_worker
 
     _started()
-    asyncio.run(run_worker())
+    _run(run_worker())
+
+
+def _run(service: Coroutine[Any, Any, None]) -> None:
+    """On uvloop where there is one: it carries about half as much again as asyncio's own loop."""
+    try:
+        from uvloop import run
+    except ImportError:
+        asyncio.run(service)
+    else:
+        run(service)
 
 
 def _started() -> Settings:
