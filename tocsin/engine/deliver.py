@@ -21,19 +21,13 @@ from tocsin.engine.model import (
     Channel,
     Claimed,
     Conflict,
-    Deferred,
     DeliveryState,
     Message,
     Priority,
-    Rejected,
-    Sent,
     Settlement,
     Unavailable,
-    Unknown,
-    Unsent,
-    Withheld,
 )
-from tocsin.engine.retry import retry_delay
+from tocsin.engine.settlement import settle, withhold
 from tocsin.engine.store import delivery as store
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.delivery import Settled
@@ -133,7 +127,7 @@ class Deliverer:
         if actor is None:
             reason = "no_provider" if provider else "no_device"
             for claimed in await self._claim(channel, waiting, len(waiting), claim):
-                self._ledger.write(_withhold(claimed, reason))
+                self._ledger.write(withhold(claimed, reason))
             return
         async with actor.room(min(_CHUNK, len(waiting)), priority) as room:
             for claimed in await self._claim(channel, waiting, room.size, claim):
@@ -223,52 +217,6 @@ class Deliverer:
                 # where it fails, the last look asks whether the claim still stands
                 with suppress(Unavailable, Conflict):
                     await store.renew(self._database, list(sending), claim=claim, lease=LEASE)
-
-
-def settle(claimed: Claimed, settlement: Settlement, random: Random) -> Settled | None:
-    """What the ledger makes of an outcome; None where the claim was lost, and someone else has it."""
-    result, verdict = settlement.outcome, settlement.verdict
-
-    def settled(
-        state: DeliveryState, reason: str | None, outcome: str | None, delay: float = 0.0
-    ) -> Settled:
-        last = outcome is not None and state is DeliveryState.DEFERRED
-        exhausted = last and claimed.attempt >= claimed.max_attempts
-        return Settled(
-            claimed.delivery_id,
-            claimed.claim,
-            DeliveryState.FAILED if exhausted else state,
-            "attempts_exhausted" if exhausted else reason,
-            delay=delay,
-            outcome=outcome,
-            attempt_reason=reason,
-            address=verdict.address or None if verdict else None,
-            checked_at=verdict.checked_at if verdict else None,
-            provider_id=result.provider_id if isinstance(result, Sent) else None,
-            address_dead=isinstance(result, Rejected)
-            and (result.address_dead or result.quarantine),
-            dead_since=result.dead_since if isinstance(result, Rejected) else None,
-        )
-
-    match result:
-        case Sent():
-            return settled(DeliveryState.SENT, None, "sent")
-        case Rejected(reason):
-            return settled(DeliveryState.FAILED, reason, "rejected")
-        case Deferred(reason, retry_after):
-            delay = retry_delay(claimed.attempt, retry_after, random)
-            return settled(DeliveryState.DEFERRED, reason, "deferred", delay)
-        case Unknown(reason):
-            delay = retry_delay(claimed.attempt, None, random)
-            return settled(DeliveryState.DEFERRED, reason, "unknown", delay)
-        case Unsent(reason, retry_after):
-            return settled(DeliveryState.DEFERRED, reason, None, retry_after)
-        case Withheld(state, reason):
-            return settled(state, reason, None) if state else None
-
-
-def _withhold(claimed: Claimed, reason: str) -> Settled:
-    return Settled(claimed.delivery_id, claimed.claim, DeliveryState.SKIPPED, reason)
 
 
 def _forget(
