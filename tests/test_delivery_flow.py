@@ -219,6 +219,50 @@ async def test_without_a_provider_nothing_fails_and_each_decision_says_so(
     ]
 
 
+async def test_a_worker_without_a_provider_leaves_mails_to_one_that_has_it(
+    db: Db, dsn: str, mail_folder: Path, mailbox: Mailbox, tmp_path: Path
+) -> None:
+    people(db)
+    poor = {"database_url": dsn, "data_dir": str(tmp_path)}
+    async with worker(dsn, mailbox.url, tmp_path) as rich:
+        await rich.says("leading")
+        async with running("worker", log=tmp_path / "poor.log", settings=poor) as process:
+            await process.says("no provider for email")
+            for _ in range(5):
+                db.execute("select tocsin.notify('forum.new_reply', array['alice'], 'x')")
+            await settled(db, 5)
+    assert mail_count(mail_folder) == 5
+
+
+async def test_no_secret_gets_into_the_logs(
+    db: Db, dsn: str, mailbox: Mailbox, mail_folder: Path, tmp_path: Path
+) -> None:
+    """Tracebacks with locals would hold the DSN: connections are cut until libraries complain."""
+    people(db)
+    password = psycopg.conninfo.conninfo_to_dict(dsn)["password"]
+    for form in ("json", "console"):
+        settings = {
+            "database_url": dsn,
+            "smtp_url": mailbox.url,
+            "public_url": "https://notify.example",
+            "data_dir": str(tmp_path),
+            "log_format": form,
+        }
+        log = tmp_path / f"{form}.log"
+        async with running("worker", log=log, settings=settings) as process:
+            await process.says("leading")
+            for _ in range(3):
+                db.execute(
+                    "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()"
+                    " and pid <> pg_backend_pid() and usename = current_user"
+                )
+            db.execute("select tocsin.notify('forum.new_reply', array['alice'], 'Secret title')")
+            await until(lambda: "queued" not in states(db) and "sending" not in states(db), 20)
+        assert str(password) not in process.log
+        assert "alice@example.com" not in process.log
+        assert "Secret title" not in process.log
+
+
 async def test_what_was_opted_out_of_or_cancelled_before_the_send_is_withheld(
     db: Db, dsn: str, mail_folder: Path, mailbox: Mailbox, tmp_path: Path
 ) -> None:

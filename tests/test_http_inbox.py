@@ -246,7 +246,7 @@ async def test_open_marks_read_and_leads_there(alice: httpx.AsyncClient, tell: T
     answer = await alice.get(f"{INBOX}{path}/open/")
     assert (answer.status_code, answer.headers["location"]) == (
         303,
-        "https://notify.test/forums/7?a=1#%C3%BC",
+        "/forums/7?a=1#%C3%BC",
     )
     answer = await alice.get(f"{INBOX}{absolute}/open")
     assert answer.headers["location"] == "https://example.com/x%20y"

@@ -186,6 +186,11 @@ async def test_unknown_paths_and_methods_are_problems(alice: httpx.AsyncClient) 
         assert status == 404 or answer.headers["allow"]
 
 
+async def test_a_content_type_has_its_charset_once(anyone: httpx.AsyncClient) -> None:
+    for path in ("/schema", "/metrics/", "/unsubscribe/x/"):
+        assert (await anyone.get(path)).headers["content-type"].count("charset") == 1
+
+
 async def test_metrics_say_what_waits(anyone: httpx.AsyncClient, people: None, db: Db) -> None:
     db.execute("select tocsin.notify('forum.new_reply', array['alice'], 'x')")
     db.execute("select tocsin.notify('forum.new_reply', array['alice'], 'y')")

@@ -115,6 +115,9 @@ def test_unknown_recipients_are_named_and_nothing_is_stored(db: Db) -> None:
         ("metadata", {"metadata": None}),
         ("idempotency_key", {"idempotency_key": ""}),
         ("initiator", {"initiator": ""}),
+        ("send_at", {"send_at": "infinity"}),
+        ("send_at", {"send_at": "4000-01-01 BC"}),
+        ("send_at", {"send_at": "20000-01-01"}),
     ],
 )
 def test_bad_input_is_refused_with_its_field_and_cure(
@@ -131,6 +134,40 @@ def test_bad_input_is_refused_with_its_field_and_cure(
 def test_an_array_with_a_null_is_refused(db: Db) -> None:
     with pytest.raises(psycopg.Error, match="null"):
         db.execute("select tocsin.notify('forum.new_reply', array['alice', null], 't')")
+
+
+def test_an_array_of_arrays_is_refused(db: Db) -> None:
+    with pytest.raises(psycopg.Error, match="more than one dimension") as caught:
+        db.execute("select tocsin.notify('forum.new_reply', array[['alice'], ['bob']], 't')")
+    assert caught.value.sqlstate == "TC004"
+
+
+def test_a_callers_own_settings_change_nothing(db: Db) -> None:
+    db.execute("set standard_conforming_strings = off")
+    assert notify(db, ["alice"], action_url="/a")
+    with pytest.raises(psycopg.Error, match="not an address"):
+        db.execute("select tocsin.upsert_recipient('x', 'no address')")
+
+
+def test_what_commits_after_its_person_was_erased_is_swept(db: Db, other: Db) -> None:
+    notify(other, ["alice", "bob"])
+    db.execute("select tocsin.erase_recipient('alice')")
+    other.commit()
+    assert unread(db, "alice") == 1
+    assert value(db, "select tocsin.sweep_erased()") == 1
+    assert unread(db, "alice") == 0
+    assert value(db, "select count(*) from tocsin.notification") == 1
+
+
+def test_somebody_new_by_an_erased_persons_id_finds_nothing_of_theirs(db: Db, other: Db) -> None:
+    notify(other, ["alice"])
+    db.execute("select tocsin.erase_recipient('alice')")
+    other.commit()
+    db.execute("select tocsin.upsert_recipient('alice', 'new@example.com')")
+    assert unread(db, "alice") == 0
+    assert count(db, "notification") == 0
+    notify(db, ["alice"])
+    assert unread(db, "alice") == 1
 
 
 @pytest.mark.parametrize(

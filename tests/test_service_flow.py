@@ -242,6 +242,49 @@ async def test_serve_refuses_to_start_without(dsn: str, tmp_path: Path, missing:
     assert "TOCSIN_PUBLIC_URL" in lines[0] or "TOCSIN_JWT_SECRET" in lines[0]
 
 
+@pytest.mark.parametrize("command", ["serve", "worker"])
+async def test_a_database_that_is_away_or_not_migrated_stops_the_start_with_one_line(
+    dsn: str, db: Db, tmp_path: Path, command: str
+) -> None:
+    settings = {
+        "database_url": "postgresql://nobody@127.0.0.1:1/nowhere",
+        "public_url": "https://x.example",
+        "jwt_secret": SECRET,
+        "data_dir": str(tmp_path),
+    }
+    async with running(command, log=tmp_path / "away.log", settings=settings) as away:
+        assert await asyncio.wait_for(away.process.wait(), 15) == 1
+    assert len(away.log.strip().splitlines()) == 1
+    assert "TOCSIN_DATABASE_URL can't be reached" in away.log
+    db.execute("drop schema tocsin cascade")
+    bare = settings | {"database_url": dsn}
+    async with running(command, log=tmp_path / "bare.log", settings=bare) as unmigrated:
+        assert await asyncio.wait_for(unmigrated.process.wait(), 15) == 1
+    assert (
+        unmigrated.log.strip()
+        == "tocsin: The database is not migrated: run `tocsin migrate` first."
+    )
+
+
+def test_commands_answer_errors_in_one_line(db: Db, dsn: str, tmp_path: Path) -> None:
+    environ = {"TOCSIN_DATABASE_URL": dsn, "TOCSIN_DATA_DIR": str(tmp_path)}
+    for arguments, words in (
+        (("notify", "forum.new_repl", "alice", "--title", "x"), "forum.new_reply"),
+        (("notify", "forum.new_reply", "mallory", "--title", "x"), "unknown recipient 'mallory'"),
+        (("notify", "forum.new_reply", "alice", "--title", ""), "title is empty"),
+        (("api-key", "create", ""), "1 to 100 characters"),
+        (("api-key", "revoke", "7"), "no such key"),
+        (("why", "7"), "no such notification"),
+        (("event-types", "apply", "nowhere.toml"), "nowhere.toml"),
+    ):
+        done = subprocess.run(
+            [str(TOCSIN), *arguments], env=environ, capture_output=True, text=True
+        )
+        assert done.returncode == 1, done
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+        assert words in done.stderr
+
+
 async def test_a_burst_of_commits_reaches_every_stream(db: Db, dsn: str, tmp_path: Path) -> None:
     async with house(dsn, tmp_path) as home, home.person("alice") as alice:
         async with following(alice) as one, following(alice) as two:

@@ -28,7 +28,9 @@ class _Commands(click.Group):
     """Says what went wrong in one line, and what to do about it."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        from tocsin.client import NotifyError
         from tocsin.engine.model import Conflict, Invalid, NotFound, Unavailable
+        from tocsin.engine.store.health import NotReady
         from tocsin.event_types import CatalogueError
         from tocsin.migrate import MigrationError
         from tocsin.postgres import PostgresError
@@ -41,13 +43,16 @@ class _Commands(click.Group):
             MigrationError,
             PostgresError,
             NotFound,
+            NotReady,
             Conflict,
         ) as error:
             _fail(str(error))
         except Invalid as error:
             _fail("; ".join(cure for _, cure in error.fields) or str(error))
+        except NotifyError as error:
+            _fail(str(error))
         except (Unavailable, psycopg.OperationalError) as error:
-            _fail(f"The database can't be reached: {' '.join(str(error).split())}")
+            _fail(f"TOCSIN_DATABASE_URL can't be reached: {' '.join(str(error).split())}")
         except psycopg.Error as error:
             _fail(
                 f"{error.diag.message_primary or error}. {error.diag.message_hint or ''}".rstrip()
@@ -85,6 +90,7 @@ def up() -> None:
 @click.option("--dev", is_flag=True, hidden=True, help="Serve /dev/ too (`tocsin up`).")
 def serve(dev: bool) -> None:
     """Serve HTTP: REST, the badge stream, the pages."""
+    from tocsin.engine.store.health import check_start
     from tocsin.http.server import serve as run_server
 
     settings = _started()
@@ -96,6 +102,9 @@ def serve(dev: bool) -> None:
         raise SettingsError(
             "No JWT key is set: TOCSIN_JWT_SECRET, TOCSIN_JWT_PUBLIC_KEY or TOCSIN_JWKS_URL of the host app."
         )
+    if settings.database_url is None:
+        raise SettingsError(_NO_DATABASE)
+    asyncio.run(check_start(settings.database_url))
     _run(run_server(settings, extra_routes=_dev_routes() if dev else ()))
 
 
@@ -196,6 +205,8 @@ def token(recipient: str) -> None:
     """Print a JWT for RECIPIENT, good for a day; to try things out."""
     import jwt
 
+    if not 1 <= len(recipient) <= 200:
+        raise click.BadParameter("an id has 1 to 200 characters", param_hint="RECIPIENT")
     settings = _settings()
     if settings.jwt_secret is None:
         raise SettingsError(

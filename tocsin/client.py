@@ -19,8 +19,11 @@ AsyncConnection = psycopg.AsyncConnection[Any]
 Metadata = Mapping[str, Any]
 
 
-class NotifyError(Exception):
-    """Tocsin refused a call; the transaction it was made in can only be rolled back, to a savepoint or as a whole."""
+class NotifyError(psycopg.DatabaseError):
+    """Tocsin refused a call; the transaction it was made in can only be rolled back, to a savepoint or as a whole.
+
+    An error of psycopg's, with the SQLSTATE of its class, so that a handler written for those meets it too.
+    """
 
     def __init__(self, message: str, hint: str = "", argument: str | None = None) -> None:
         super().__init__(f"{message}. {hint}" if hint else message)
@@ -32,24 +35,30 @@ class NotifyError(Exception):
 class UnknownEventType(NotifyError):
     """The catalogue has no such event type; the hint names the nearest ones."""
 
+    sqlstate = "TC001"
+
 
 class UnknownRecipient(NotifyError):
     """Nobody is known by that id: `upsert_recipient` first."""
+
+    sqlstate = "TC002"
 
 
 class IdempotencyConflict(NotifyError):
     """The key stands for other content already."""
 
+    sqlstate = "TC003"
+
 
 class InvalidArgument(NotifyError):
     """An argument is wrong; the hint says what would be right."""
 
+    sqlstate = "TC004"
+
 
 _ERRORS = {
-    "TC001": UnknownEventType,
-    "TC002": UnknownRecipient,
-    "TC003": IdempotencyConflict,
-    "TC004": InvalidArgument,
+    kind.sqlstate: kind
+    for kind in (UnknownEventType, UnknownRecipient, IdempotencyConflict, InvalidArgument)
 }
 
 

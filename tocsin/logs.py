@@ -9,6 +9,10 @@ import structlog
 
 from tocsin.settings import Settings
 
+# Locals hold what no log may have: a DSN with its password, an address, a body.
+_WITHOUT_LOCALS = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+_PLAIN = structlog.dev.plain_traceback
+
 
 def configure_logs(settings: Settings) -> None:
     """Sends structlog's lines, and those of libraries, to standard error."""
@@ -19,12 +23,14 @@ def configure_logs(settings: Settings) -> None:
     ]
     console = settings.log_format == "console"
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), pad_event_to=0, exception_formatter=_PLAIN
+        )
         if console
         else structlog.processors.JSONRenderer()
     )
     errors: list[structlog.typing.Processor] = (
-        [] if console else [structlog.processors.dict_tracebacks]
+        [] if console else [structlog.processors.ExceptionRenderer(_WITHOUT_LOCALS)]
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

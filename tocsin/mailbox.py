@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from email.utils import parseaddr
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +129,8 @@ class _Session(SMTP):
             self.transport.close()
 
 
-def read_mails(folder: Path, limit: int = 200) -> list[dict[str, Any]]:
-    """The newest mails first, each as `read_mail` gives it."""
+def read_mails(folder: Path, limit: int | None = None) -> list[dict[str, Any]]:
+    """The newest mails first, each as `read_mail` gives it; all of them, or the newest `limit`."""
     mails = (read_mail(folder, mail_id) for mail_id in _ids(folder)[:limit])
     return [mail for mail in mails if mail is not None]
 
@@ -141,10 +142,17 @@ def read_mail(folder: Path, mail_id: str) -> dict[str, Any] | None:
     """
     if not all(char.isalnum() or char == "-" for char in mail_id):
         return None
+    file = folder / f"{mail_id}.eml"
     try:
-        content = (folder / f"{mail_id}.eml").read_bytes()
+        return _parsed(file) if file.exists() else None
     except FileNotFoundError:
-        return None
+        return None  # cleared just now
+
+
+@lru_cache(maxsize=KEPT)
+def _parsed(file: Path) -> dict[str, Any]:
+    """A mail never changes, and is asked for with each look at the list."""
+    content, mail_id, folder = file.read_bytes(), file.stem, file.parent
     envelope = _envelope(folder / f"{mail_id}.json")
     mail = message_from_bytes(content, policy=policy.default)
     headers = _headers(mail)

@@ -34,6 +34,8 @@ from tocsin.engine.store.delivery import Settled
 
 # A dead worker's claims are taken up again after this long.
 LEASE = timedelta(seconds=30)
+# A worker without the provider leaves a delivery alone for so long.
+_ELSEWHERE = timedelta(seconds=1)
 # As many as are claimed at once: what waits beyond stays free for other workers.
 _CHUNK = 50
 
@@ -125,9 +127,7 @@ class Deliverer:
         """Claims as many as the actor has room for, and gives them to it."""
         actor = self._actors.get(provider)
         if actor is None:
-            reason = "no_provider" if provider else "no_device"
-            for claimed in await self._claim(channel, waiting, len(waiting), claim):
-                self._ledger.write(withhold(claimed, reason))
+            await self._without_actor(channel, provider, waiting, claim)
             return
         async with actor.room(min(_CHUNK, len(waiting)), priority) as room:
             for claimed in await self._claim(channel, waiting, room.size, claim):
@@ -139,6 +139,19 @@ class Deliverer:
                 task.add_done_callback(partial(_forget, sending, claimed.delivery_id))
                 # lets it take its seat, and others their turn between two renderings
                 await asyncio.sleep(0)
+
+    async def _without_actor(
+        self, channel: Channel, provider: str, waiting: deque[int], claim: UUID
+    ) -> None:
+        """Leaves them to a worker that has the provider; where there is none, they end here."""
+        offered = await self._patiently(lambda: store.is_offered(self._database, channel))
+        if provider and offered:
+            ids = [waiting.popleft() for _ in range(len(waiting))]
+            await store.release(self._database, ids, delay=_ELSEWHERE)
+            return
+        reason = "no_provider" if provider else "no_device"
+        for claimed in await self._claim(channel, waiting, len(waiting), claim):
+            self._ledger.write(withhold(claimed, reason))
 
     async def _claim(
         self, channel: Channel, waiting: deque[int], size: int, claim: UUID

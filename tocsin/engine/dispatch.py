@@ -183,7 +183,7 @@ class Leader:
             await self._bell.vacuum()
             self._vacuum_needed, self._vacuumed_at = False, now
         if now - self._tidied_at > _TIDY:
-            await self._bell.forget_inbox_changes()
+            await self._bell.tidy()
             self._tidied_at = now
 
     async def _sleep(self) -> None:

@@ -23,6 +23,7 @@ from procrastinate.worker import Worker
 from tocsin.beside import beside
 from tocsin.engine.model import Channel, Priority
 from tocsin.engine.store.database import KEEPALIVES
+from tocsin.engine.store.health import check_start
 from tocsin.engine.worker import Engine, running_engine
 from tocsin.settings import Settings, SettingsError, read_settings
 
@@ -50,8 +51,11 @@ class Connector(procrastinate.PsycopgConnector):
     """Reads the settings when it is opened, not when this file is imported."""
 
     async def open_async(self, pool: psycopg_pool.AsyncConnectionPool[Any] | None = None) -> None:
+        dsn = _settings().database_url
+        assert dsn is not None
+        await check_start(dsn)
         self._pool_args = {
-            "conninfo": _settings().database_url,
+            "conninfo": dsn,
             "kwargs": KEEPALIVES,
             "configure": _use_queue_schema,
             "min_size": 1,

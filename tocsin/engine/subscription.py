@@ -22,9 +22,9 @@ _encode = msgspec.json.Encoder().encode
 class StreamEvent(Struct, frozen=True):
     """One server-sent event; `data` is JSON."""
 
-    event: str  # badge, notification, read, archived, resync
-    id: str
+    event: str  # badge, notification, read, archived, resync, expired
     data: bytes
+    id: str
 
 
 class Subscription:
@@ -61,7 +61,7 @@ class Subscription:
         before, self.position = self.position, Position(snapshot)
         lost = self._lost or (before is not None and is_ahead(before, snapshot))
         if lost or len(arrived) > most or len(self._events) > _WAITING:
-            self._events = [StreamEvent("resync", self.position.token(), b"{}")]
+            self._events = [StreamEvent("resync", b"{}", self.position.token())]
         elif before is not None:
             self._events += _events(before, snapshot, arrived, changes)
         self._lost = False
@@ -84,7 +84,7 @@ class Subscription:
             assert self.position is not None
             self._count_sent = self._count
             events.append(
-                StreamEvent("badge", self.position.token(), _encode({"count": self._count}))
+                StreamEvent("badge", _encode({"count": self._count}), self.position.token())
             )
         return events
 
@@ -92,22 +92,26 @@ class Subscription:
 def _events(
     before: Position, snapshot: str, arrived: Sequence[Arrived], changes: Sequence[InboxChange]
 ) -> list[StreamEvent]:
-    """Each with the position that a reader has who got it and nothing after it."""
-    events: list[StreamEvent] = []
+    """Each with the position that a reader has who got it and nothing after it.
+
+    Changes come first: a notification brings its own read state, as it is in this snapshot, and an "all" of before it
+    came must not take it along.
+    """
+    events = [StreamEvent(*_change(change), before.token()) for change in changes]
     for notification in arrived:
         seen = Position(before.snapshot, snapshot, notification.id)
-        events.append(StreamEvent("notification", seen.token(), _encode(_public(notification))))
-    after = Position(snapshot).token()
-    if arrived:
-        events[-1] = structs.replace(events[-1], id=after if not changes else events[-1].id)
-    for change in changes:
-        ids = "all" if change.notification_ids is None else change.notification_ids
-        if change.change == "archived":
-            data, name = _encode({"ids": ids}), "archived"
-        else:
-            data, name = _encode({"ids": ids, "read": change.change == "read"}), "read"
-        events.append(StreamEvent(name, after, data))
+        events.append(StreamEvent("notification", _encode(_public(notification)), seen.token()))
+    if events:
+        events[-1] = structs.replace(events[-1], id=Position(snapshot).token())
     return events
+
+
+def _change(change: InboxChange) -> tuple[str, bytes]:
+    """The event's name and data."""
+    ids = "all" if change.notification_ids is None else change.notification_ids
+    if change.change == "archived":
+        return "archived", _encode({"ids": ids})
+    return "read", _encode({"ids": ids, "read": change.change == "read"})
 
 
 def _public(notification: Arrived) -> Notification:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,11 +15,11 @@ from tocsin.engine.actors.email import EmailActor
 from tocsin.engine.deliver import Deliverer, Render
 from tocsin.engine.dispatch import Dispatcher
 from tocsin.engine.links import Links
-from tocsin.engine.model import Channel, Priority
+from tocsin.engine.model import Channel, Conflict, Priority, Unavailable
 from tocsin.engine.render import mail_renderer
 from tocsin.engine.store.clean_up import clean_up
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.delivery import look, offer_channels
+from tocsin.engine.store.delivery import OFFER_AGAIN, look, offer_channels
 from tocsin.engine.store.secret import get_secret
 from tocsin.settings import Settings, SettingsError
 
@@ -64,15 +64,20 @@ async def running_engine(settings: Settings) -> AsyncIterator[Engine]:
     try:
         actors = _actors(settings, database)
         await _offer(database, actors)
+        _say_what_is_missing(actors)
         deliverer = Deliverer(database, actors, await _renderer(settings, database))
-        dispatcher = asyncio.create_task(Dispatcher(database.dsn).run(), name="dispatcher")
+        beside = [
+            asyncio.create_task(Dispatcher(database.dsn).run(), name="dispatcher"),
+            asyncio.create_task(_keep_offering(database, actors), name="offer"),
+        ]
         try:
             async with deliverer.running():
                 retention = timedelta(days=settings.retention_days)
                 yield Engine(deliverer, database, retention)
         finally:
-            dispatcher.cancel()
-            await asyncio.gather(dispatcher, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
     finally:
         await database.close()
 
@@ -96,11 +101,21 @@ def _actors(settings: Settings, database: Database) -> dict[str, Actor[Any]]:
 
 
 async def _offer(database: Database, actors: Collection[str]) -> None:
-    """Has notify() decide by the providers that there are, and says once what is missing."""
+    """Has notify() decide by the providers that there are."""
     offered = {
         channel: [name for name in names if name in actors] for channel, names in _PROVIDERS.items()
     }
     await offer_channels(database, {channel: names for channel, names in offered.items() if names})
+
+
+async def _keep_offering(database: Database, actors: Collection[str]) -> None:
+    while True:
+        await asyncio.sleep(OFFER_AGAIN.total_seconds())
+        with suppress(Unavailable, Conflict):
+            await _offer(database, actors)
+
+
+def _say_what_is_missing(actors: Collection[str]) -> None:
     if "email" not in actors:
         log.warning(
             "no provider for email: its deliveries are skipped with no_provider; set TOCSIN_SMTP_URL"

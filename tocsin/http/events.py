@@ -112,6 +112,8 @@ async def list_events(request: AppRequest, services: NamedDependency[Services]) 
     query = read_query(request, EventQuery)
     cursor = read_cursor(query.cursor)
     await check_filter(services.database, query.event_type, None)
+    if query.since is not None and not 1970 <= query.since.year < 3000:
+        raise Invalid("since is out of range", ("since", "Give a time from 1970 to 2999."))
     wanted = EventFilter(query.recipient, query.event_type, query.since)
     page = await store.list_events(services.database, wanted, cursor=cursor, limit=query.limit)
     kept = plain(

@@ -42,15 +42,14 @@ async def open_notification(
     services: NamedDependency[Services],
     authenticator: NamedDependency[Authenticator],
     notification_id: FromPath[int],
-) -> Response[None]:
+) -> Response[bytes] | Response[None]:
     """Marks one read and goes where it leads."""
     person, id_ = request.auth, row_id(notification_id)
     if person.by_cookie and _is_foreign(request, authenticator):
         found = await store.get_notification(services.database, person.recipient_id, id_)
     else:
         found = await store.mark_read(services.database, person.recipient_id, id_, read=True)
-    target = found.action_url and services.links.absolute(found.action_url)
-    return _redirect(target) if target else no_content()
+    return _redirect(found.action_url) if found.action_url else no_content()
 
 
 @route(
@@ -72,7 +71,7 @@ async def open_notification(
 )
 async def click_through(
     request: Request[None, None, State], services: NamedDependency[Services], token: FromPath[str]
-) -> Response[str] | Response[None]:
+) -> Response[str] | Response[bytes]:
     """Goes where a notification leads, for the reader of a mail."""
     try:
         link = services.links.read_open(token, datetime.now(UTC))
@@ -87,9 +86,10 @@ async def click_through(
     return _redirect(target) if target else html("notification.html", notification=found)
 
 
-def _redirect(target: str) -> Response[None]:
+def _redirect(target: str) -> Response[bytes]:
     # Response, not Redirect: that one would quote a URL that is a valid one already
-    return Response(None, status_code=303, headers={**PAGE_HEADERS, "Location": _ascii(target)})
+    headers = {**PAGE_HEADERS, "Location": _ascii(target)}
+    return Response(b"", status_code=303, media_type="text/plain", headers=headers)
 
 
 def _ascii(url: str) -> str:

@@ -73,4 +73,6 @@ class Metrics:
             self._deliveries.labels(each.channel, each.state).set(each.n)
             late = max(each.late, *(s.late for s in standing if s.channel == each.channel))
             self._late.labels(each.channel).set(late)
-        return generate_latest(self._registry) + generate_latest(self._beside), CONTENT_TYPE_LATEST
+        # the charset is Litestar's to say
+        kind = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")
+        return generate_latest(self._registry) + generate_latest(self._beside), kind

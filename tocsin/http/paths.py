@@ -6,6 +6,8 @@ from urllib.parse import unquote, urlsplit
 
 from litestar.types import Scope
 
+from tocsin.engine.model import NotFound
+
 # Stands for %2F inside a segment while the path is routed; no id may have a control character.
 _SLASH = "\x1f"
 
@@ -29,5 +31,7 @@ class PathReader:
 
 
 def decoded(segment: str) -> str:
-    """An id of a path, its slashes put back."""
+    """An id of a path, its slashes put back; what no id can have is not found."""
+    if "\0" in segment:
+        raise NotFound("There is nothing by that id.")
     return segment.replace(_SLASH, "/")

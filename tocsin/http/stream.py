@@ -153,7 +153,7 @@ async def _pump(
         if not events and ticket is not None and not await _renew(services, ticket):
             break
         await write(encode(events) or b": heartbeat\n\n")
-    await write(encode([StreamEvent("expired", subscription.token, b"{}")]), more=False)
+    await write(encode([StreamEvent("expired", b"{}", subscription.token)]), more=False)
 
 
 async def _renew(services: Services, ticket: str) -> bool:

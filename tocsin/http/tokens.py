@@ -87,9 +87,14 @@ class TokenVerifier:
         self._verified[text] = token, min(token.expires_at, now + _TRUSTED_FOR)
 
 
+def _is_text(subject: str) -> bool:
+    """False for half a surrogate pair, which JSON can hold and no database."""
+    return subject.isascii() or subject.encode("utf-8", "replace").decode() == subject
+
+
 def _read(claims: dict[str, Any]) -> Token:
     subject = claims["sub"]
-    if not 1 <= len(subject) <= 200 or _CONTROL.search(subject):
+    if not 1 <= len(subject) <= 200 or _CONTROL.search(subject) or not _is_text(subject):
         raise InvalidSubjectError
     return Token(subject, min(float(claims["exp"]), _FOREVER))
 

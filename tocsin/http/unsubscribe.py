@@ -15,7 +15,7 @@ from msgspec import Struct
 from tocsin.engine.links import Unsubscribe
 from tocsin.engine.model import Channel, Invalid, NotFound
 from tocsin.engine.store.event_type import EventType, get_event_type
-from tocsin.engine.store.preference import get_preferences, set_overrides
+from tocsin.engine.store.preference import Preferences, get_preferences, set_overrides
 from tocsin.engine.store.recipient import get_recipient
 from tocsin.http.errors import AnyRequest
 from tocsin.http.operation import Answer, Operation, documented
@@ -90,9 +90,17 @@ async def unsubscribe(
     before = await get_preferences(services.database, link.recipient_id)
     choice = _choice(event_type, scope, before.overrides, undo=undo)
     after = await set_overrides(services.database, link.recipient_id, choice)
-    still_on = after.event_types.get(event_type.event_type, {}).get(Channel.EMAIL, False)
+    if undo and scope == "type" and not _is_on(after, event_type):
+        # it was on by a choice of its own, which inheriting again does not bring back
+        on: dict[str, dict[str, bool | None]] = {event_type.event_type: {Channel.EMAIL: True}}
+        after = await set_overrides(services.database, link.recipient_id, on)
+    still_on = _is_on(after, event_type)
     done = "undone" if undo else "off"
     return html("unsubscribe.html", done=done, still_on=still_on, **_values(event_type, scope))
+
+
+def _is_on(preferences: Preferences, event_type: EventType) -> bool:
+    return preferences.event_types.get(event_type.event_type, {}).get(Channel.EMAIL, False)
 
 
 async def _read(services: Services, token: str) -> tuple[Unsubscribe, EventType]:

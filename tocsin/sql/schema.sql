@@ -72,6 +72,7 @@ CREATE TABLE tocsin.channel (
     available boolean NOT NULL,
     task text,
     providers text[] DEFAULT '{}'::text[] NOT NULL,
+    offered_at timestamp with time zone,
     CONSTRAINT channel_channel_check CHECK ((channel ~ '^[a-z][a-z0-9_]*$'::text))
 );
 
@@ -128,6 +129,11 @@ ALTER TABLE tocsin.device ALTER COLUMN device_id ADD GENERATED ALWAYS AS IDENTIT
     NO MINVALUE
     NO MAXVALUE
     CACHE 1
+);
+
+CREATE TABLE tocsin.erasure (
+    recipient_id text NOT NULL,
+    erased_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 );
 
 CREATE TABLE tocsin.event (
@@ -308,6 +314,9 @@ ALTER TABLE ONLY tocsin.device
 ALTER TABLE ONLY tocsin.device
     ADD CONSTRAINT device_token_key UNIQUE (token);
 
+ALTER TABLE ONLY tocsin.erasure
+    ADD CONSTRAINT erasure_pkey PRIMARY KEY (recipient_id);
+
 ALTER TABLE ONLY tocsin.event
     ADD CONSTRAINT event_pkey PRIMARY KEY (event_id);
 
@@ -381,6 +390,8 @@ CREATE INDEX unread_delta_recipient ON tocsin.unread_delta USING btree (recipien
 
 CREATE INDEX unread_delta_xid ON tocsin.unread_delta USING btree (xid) INCLUDE (recipient_id);
 
+CREATE TRIGGER forget_erased AFTER INSERT ON tocsin.recipient REFERENCING NEW TABLE AS made FOR EACH STATEMENT EXECUTE FUNCTION tocsin.forget_erased();
+
 ALTER TABLE ONLY tocsin.device
     ADD CONSTRAINT device_recipient_id_fkey FOREIGN KEY (recipient_id) REFERENCES tocsin.recipient(recipient_id) ON DELETE CASCADE;
 
@@ -437,7 +448,11 @@ REVOKE ALL ON FUNCTION tocsin.emit(_caller text, _event_type text, _recipients t
 
 REVOKE ALL ON FUNCTION tocsin.erase_recipient(_id text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tocsin.erase_traces(_id text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.fold_unread(_announced pg_snapshot) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.forget_erased() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.jobs_at_work(_channel text, _alive_within interval) FROM PUBLIC;
 
@@ -459,6 +474,8 @@ REVOKE ALL ON FUNCTION tocsin.reset_foreign_xids() FROM PUBLIC;
 REVOKE ALL ON FUNCTION tocsin.ring() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.situations(_type tocsin.event_type, _recipients text[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.sweep_erased() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.tell(_event_id bigint, _type tocsin.event_type, _people text[], _now timestamp with time zone) FROM PUBLIC;
 

@@ -9,10 +9,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 
-def banner(url: str, *, mailbox: bool) -> str:
+def banner(url: str, *, mailbox: bool, demo_people: bool) -> str:
     """A few lines for a terminal, to be copied from."""
     tocsin = _short(Path(sys.executable).with_name("tocsin"))
     psql = "psql" if shutil.which("psql") else _bundled_psql()
+    alice = "" if demo_people else "select tocsin.upsert_recipient('alice', 'alice@example.com');"
     inbox = f"    mailbox   {url}/dev/mail/\n" if mailbox else ""
     return (
         "\n"
@@ -25,7 +26,7 @@ def banner(url: str, *, mailbox: bool) -> str:
         "  To try, in another terminal:\n"
         "\n"
         f'    {psql} "$({tocsin} dsn --role app)" -c '
-        "\"select tocsin.notify('forum.new_reply', array['alice'], 'Bob replied')\"\n"
+        f"\"{alice}select tocsin.notify('forum.new_reply', array['alice'], 'Bob replied')\"\n"
         f'    curl -H "Authorization: Bearer $({tocsin} token alice)" '
         f"{url}/api/notifications/unread-count/\n"
     )

@@ -82,7 +82,13 @@ class Household:
         read_settings(environ)  # a wrong one shows here, in one line
         self._start_children(environ)
         await self._wait_ready()
-        self._say(banner(url, mailbox=self._mailbox is not None))
+        self._say(
+            banner(
+                url,
+                mailbox=self._mailbox is not None,
+                demo_people=self._settings.database_url is None,
+            )
+        )
         await self._watch_postgres()
 
     async def leave(self) -> None:

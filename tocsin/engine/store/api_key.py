@@ -9,13 +9,14 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from tocsin.engine.model import NotFound
+from tocsin.engine.model import Invalid, NotFound
 from tocsin.engine.store.database import Database
 from tocsin.sql import load
 
 _SQL = load("api_key")
 PREFIX = "tocsin_"  # lets secret scanners know one
 _SECRET_BYTES = 32
+_LONGEST_NAME = 100
 
 
 class ApiKey(Struct, frozen=True):
@@ -33,6 +34,8 @@ async def create_api_key(
     database: Database, name: str, *, scopes: Sequence[str] = ("app",)
 ) -> tuple[int, str]:
     """Makes a key; answers its id and the key itself, which is nowhere kept."""
+    if not 1 <= len(name) <= _LONGEST_NAME:
+        raise Invalid("name is wrong", ("name", "Give the key a name of 1 to 100 characters."))
     key = PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
     api_key_id: int = await database.value(
         _SQL["create_api_key"], name=name, scopes=list(scopes), hash=_hash(key)

@@ -114,8 +114,10 @@ class Bell(Session):
         await self.run(_SQL["vacuum_unread"])
         await self.run(_SQL["vacuum_lanes"])
 
-    async def forget_inbox_changes(self) -> int:
-        return await self.run(_SQL["forget_inbox_changes"])
+    async def tidy(self) -> None:
+        """Forgets what streams had an hour to take, and what came back of people who were erased."""
+        await self.run(_SQL["forget_inbox_changes"])
+        await self.value(_SQL["sweep_erased"])
 
     async def jobs_at_work(self, channel: str, alive_within: timedelta) -> int:
         """Jobs of a channel that wait or that live workers have."""

@@ -22,6 +22,8 @@ from tocsin.engine.store.database import Database
 from tocsin.sql import load
 
 _SQL = load("delivery")
+# A worker says anew what it has; its word lapses when it was silent three times.
+OFFER_AGAIN = timedelta(seconds=30)
 # How a withheld delivery ends; all other reasons skip it.
 _ENDS = {"cancelled": DeliveryState.CANCELLED, "expired": DeliveryState.EXPIRED}
 
@@ -138,9 +140,11 @@ async def renew(
     await database.run(_SQL["renew"], delivery_ids=list(delivery_ids), claim=claim, lease=lease)
 
 
-async def release(database: Database, delivery_ids: Sequence[int]) -> None:
-    """Hands dispatched deliveries that were not claimed back at once."""
-    await database.run(_SQL["release"], delivery_ids=list(delivery_ids))
+async def release(
+    database: Database, delivery_ids: Sequence[int], *, delay: timedelta = timedelta(0)
+) -> None:
+    """Hands dispatched deliveries that were not claimed back, to be due again after `delay`."""
+    await database.run(_SQL["release"], delivery_ids=list(delivery_ids), delay=delay)
 
 
 async def providers(database: Database, delivery_ids: Sequence[int]) -> dict[int, str]:
@@ -159,4 +163,10 @@ async def offer_channels(database: Database, offered: Mapping[Channel, Sequence[
     await database.run(
         _SQL["offer_channels"],
         offered=Jsonb({channel.value: list(names) for channel, names in offered.items()}),
+        good_for=3 * OFFER_AGAIN,
     )
+
+
+async def is_offered(database: Database, channel: Channel) -> bool:
+    """Whether some worker has a provider for the channel."""
+    return bool(await database.value(_SQL["is_offered"], channel=channel.value))

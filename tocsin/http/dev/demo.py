@@ -19,7 +19,7 @@ from tocsin.http.errors import AnyRequest
 from tocsin.http.parse import read_body, reply
 from tocsin.http.services import Services
 
-_KINDS = {"page.js": "text/javascript; charset=utf-8", "page.css": "text/css; charset=utf-8"}
+_KINDS = {"page.js": "text/javascript", "page.css": "text/css"}
 _PEOPLE = 20
 
 

@@ -27,13 +27,12 @@ _INERT = {
 }
 
 
-@get("/mail", sync_to_thread=False)
+@get("/mail", sync_to_thread=True)
 def mailbox(request: AnyRequest, services: Services) -> Response[Any]:
-    """The newest mails first."""
-    mails = box.read_mails(_folder(services), _SHOWN)
+    """The newest mails first: all of them as JSON, the newest 200 as a page."""
     if "application/json" in request.headers.get("accept", ""):
-        return reply(mails)
-    return html("mailbox.html", mails=mails)
+        return reply(box.read_mails(_folder(services)))
+    return html("mailbox.html", mails=box.read_mails(_folder(services), _SHOWN))
 
 
 @delete("/mail", status_code=204, sync_to_thread=False)
@@ -56,7 +55,7 @@ def read(mail_id: str, request: AnyRequest, services: Services) -> Response[Any]
 def mail_html(mail_id: str, services: Services) -> Response[str]:
     """Its HTML part alone, inert."""
     mail = _mail(services, mail_id)
-    return Response(mail["html"], media_type="text/html; charset=utf-8", headers=_INERT)
+    return Response(mail["html"], media_type="text/html", headers=_INERT)
 
 
 @get("/mail/{mail_id:str}/source", sync_to_thread=False)
@@ -64,7 +63,7 @@ def mail_source(mail_id: str, services: Services) -> Response[bytes]:
     """The mail as it came over the wire."""
     _mail(services, mail_id)
     content = (_folder(services) / f"{mail_id}.eml").read_bytes()
-    return Response(content, media_type="text/plain; charset=utf-8", headers=_INERT)
+    return Response(content, media_type="text/plain", headers=_INERT)
 
 
 def _mail(services: Services, mail_id: str) -> dict[str, Any]:

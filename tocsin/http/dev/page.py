@@ -33,6 +33,6 @@ def html(template: str, status: int = 200, **values: Any) -> Response[str]:
     return Response(
         _TEMPLATES.get_template(template).render(values),
         status_code=status,
-        media_type="text/html; charset=utf-8",
+        media_type="text/html",
         headers=_HEADERS,
     )

@@ -3,6 +3,8 @@
 -- Marks one notification read or unread; nothing happens where it is so already.
 create or replace function tocsin.mark_read(_recipient_id text, _notification_id bigint, _read boolean) returns boolean
 language plpgsql
+-- an app's open cancel() may hold it: that is said at once, and the person tries again
+set lock_timeout = '250ms'
 as $$
 declare
     _in_inbox boolean;
@@ -71,6 +73,7 @@ $$;
 -- Takes one notification out of list and badge; false where there is none.
 create or replace function tocsin.archive(_recipient_id text, _notification_id bigint) returns boolean
 language plpgsql
+set lock_timeout = '250ms'
 as $$
 declare
     _was_unread boolean;

@@ -18,6 +18,8 @@ create or replace function tocsin.notify(
 language sql
 security definer
 set search_path = pg_catalog, pg_temp
+-- a caller's own setting would have the backslashes of our patterns read in another way
+set standard_conforming_strings = on
 as $$
     -- session_user: inside a SECURITY DEFINER function current_user is its owner. It is of type name, whose collation
     -- would spread to every comparison in there, and keep them all from using an index.
@@ -50,6 +52,12 @@ declare
 begin
     _type := tocsin.known_event_type(_event_type);
     perform tocsin.check_content(_title, _body, _body_html, _action_url, _metadata, _initiator, _idempotency_key);
+    if array_ndims(_recipients) > 1 then
+        perform tocsin.refuse('recipients', 'recipients has more than one dimension', 'Pass a flat array of ids such as array[''alice''].');
+    end if;
+    if _send_at not between _now - interval '100 years' and _now + interval '10 years' then
+        perform tocsin.refuse('send_at', 'send_at is not within the next ten years', 'Pass a time with its zone, or null to tell it now.');
+    end if;
     if _recipients is null or array_position(_recipients, null) is not null then
         perform tocsin.refuse('recipients', 'recipients is null or has a null in it', 'Pass an array of ids such as array[''alice''].');
     end if;

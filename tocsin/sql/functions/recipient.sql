@@ -9,6 +9,7 @@ create or replace function tocsin.upsert_recipient(
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 begin
     perform tocsin.check_recipient($1, $2, $3, $4, $5);
@@ -39,6 +40,20 @@ declare
 begin
     delete from tocsin.recipient r where r.recipient_id = _id;
     _known := found;
+    insert into tocsin.erasure as e (recipient_id)
+    values (_id)
+    on conflict (recipient_id) do update
+    set erased_at = excluded.erased_at;
+    perform tocsin.erase_traces(_id);
+    return _known;
+end
+$$;
+
+-- All that hangs on a person's id.
+create or replace function tocsin.erase_traces(_id text) returns void
+language plpgsql
+as $$
+begin
     delete from tocsin.attempt a
     using tocsin.delivery d, tocsin.notification n
     where n.recipient_id = _id
@@ -76,6 +91,50 @@ begin
     update tocsin.event e
     set initiator = null
     where e.initiator = _id;
-    return _known;
 end
 $$;
+
+-- What an app's transaction, open while its person was erased, brought back. Answers how many people had something.
+create or replace function tocsin.sweep_erased() returns integer
+language plpgsql
+as $$
+declare
+    _id text;
+    _count integer := 0;
+begin
+    for _id in
+        select e.recipient_id
+        from tocsin.erasure e
+        where not exists (select from tocsin.recipient r where r.recipient_id = e.recipient_id)
+            and exists (select from tocsin.notification n where n.recipient_id = e.recipient_id)
+    loop
+        perform tocsin.erase_traces(_id);
+        _count := _count + 1;
+    end loop;
+    delete from tocsin.erasure e
+    where e.erased_at < clock_timestamp() - interval '7 days';
+    return _count;
+end
+$$;
+
+-- Somebody new by the id of an erased person finds nothing of theirs.
+create or replace function tocsin.forget_erased() returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform tocsin.erase_traces(e.recipient_id)
+    from tocsin.erasure e
+    join made m using (recipient_id);
+    delete from tocsin.erasure e
+    using made m
+    where e.recipient_id = m.recipient_id;
+    return null;
+end
+$$;
+
+create or replace trigger forget_erased
+after insert on tocsin.recipient
+referencing new table as made
+for each statement execute function tocsin.forget_erased();

@@ -79,6 +79,10 @@ vacuum (index_cleanup on, truncate off) tocsin.lane;
 delete from tocsin.inbox_change c
 where c.at < clock_timestamp() - interval '1 hour';
 
+-- name: sweep_erased
+-- What came back of people who were erased.
+select tocsin.sweep_erased();
+
 -- name: jobs_at_work
 -- Jobs of a channel that wait or that live workers have.
 select tocsin.jobs_at_work(:channel, :alive_within);

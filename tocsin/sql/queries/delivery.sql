@@ -184,7 +184,7 @@ where d.delivery_id = any (:delivery_ids)
 -- name: release!
 -- Hands dispatched deliveries that were not claimed back at once: this worker stops.
 update tocsin.delivery d
-set due_at = clock_timestamp()
+set due_at = clock_timestamp() + :delay
 where d.delivery_id = any (:delivery_ids)
     and d.state = 'queued'
     and d.due_at is not null;
@@ -199,8 +199,17 @@ join tocsin.device v using (device_id)
 where d.delivery_id = any (:delivery_ids);
 
 -- name: offer_channels!
--- Says which channels have a provider in this installation: {channel: [provider]}.
+-- Says which channels this worker has which providers for: {channel: [provider]}. That one has none counts only where no
+-- other worker said otherwise within :good_for.
 update tocsin.channel c
 set available = :offered ? c.channel,
-    providers = array(select jsonb_array_elements_text(coalesce(:offered -> c.channel, '[]')))
-where c.task is not null;
+    providers = array(select jsonb_array_elements_text(coalesce(:offered -> c.channel, '[]'))),
+    offered_at = case when :offered ? c.channel then clock_timestamp() else c.offered_at end
+where c.task is not null
+    and (:offered ? c.channel or c.offered_at is null or c.offered_at < clock_timestamp() - :good_for);
+
+-- name: is_offered
+-- Whether some worker has a provider for a channel.
+select c.available
+from tocsin.channel c
+where c.channel = :channel;
