@@ -60,10 +60,16 @@ class Deferred(Struct, frozen=True):
 
 
 class Rejected(Struct, frozen=True):
-    """A permanent refusal; `address_dead` when the address itself must not be used again."""
+    """A permanent refusal; `address_dead` when the address itself must not be used again.
+
+    `dead_since` bounds that: an address registered anew after it is another one, and lives.
+    `wrong_context`: the address may be good, but not here (another app, the other environment).
+    """
 
     reason: str
     address_dead: bool = False
+    dead_since: datetime | None = None
+    wrong_context: bool = False
 
 
 class Unknown(Struct, frozen=True):
@@ -99,6 +105,27 @@ class Mail(Struct, frozen=True):
     headers: tuple[tuple[str, str], ...] = ()
 
 
+class PushKind(StrEnum):
+    """What a push is for; people see only the first."""
+
+    ALERT = "alert"
+    BADGE = "badge"  # corrects the number on the icon, without a sound
+    BACKGROUND = "background"  # wakes the app, shows nothing
+
+
+class Push(Struct, frozen=True):
+    """One push notification, without its device and its badge: those are taken at the last look."""
+
+    title: str = ""
+    body: str = ""
+    data: dict[str, Any] = field(default_factory=dict)  # for the app; "aps" is the provider's
+    kind: PushKind = PushKind.ALERT
+    sound: str | None = "default"
+    thread_id: str | None = None  # shown together on the device
+    collapse_id: str | None = None  # a later one with the same id takes its place
+    expires_at: datetime | None = None  # no use to the device after that
+
+
 class Message(Struct, frozen=True):
     """One claimed delivery as its actor gets it."""
 
@@ -106,7 +133,7 @@ class Message(Struct, frozen=True):
     claim: UUID
     channel: Channel
     priority: Priority
-    content: Mail
+    content: Mail | Push
 
 
 class Verdict(Struct, frozen=True):
@@ -116,6 +143,7 @@ class Verdict(Struct, frozen=True):
     address: str  # of this moment; empty when withheld
     checked_at: datetime  # the database's clock, UTC
     withheld: Withheld | None = None
+    badge: int | None = None  # the person's unread notifications, for a push
 
 
 Look = Callable[[Sequence[Message]], Awaitable[dict[int, Verdict]]]
