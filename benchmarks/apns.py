@@ -1,7 +1,10 @@
 """Pushes a second to APNs' far end: ours by its connection, ours by the whole actor, and aioapns as it comes.
 
 The far end runs in a process of its own and is the same for all; runs are interleaved, each with 64 pushes under way
-over one connection. What the far end can take bounds all three, since it is Python too: read the ratios.
+over one connection. With `--first-streams 1` a connection begins as with Apple, with one stream until it has seen a
+valid provider token; aioapns then never gets beyond one (its semaphore counts wrong), so that the default is to allow
+many at once, where it does its best. What the far end can take bounds
+all three, since it is Python too: read the ratios, and the CPU time of this process for one push.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from uuid import UUID, uuid4
 import structlog
 from aioapns import APNs, NotificationRequest, PushType
 from aioapns.connection import APNsTLSClientProtocol
+from msgspec import Struct
 
 from tocsin.engine.actors.apns import ApnsActor
 from tocsin.engine.actors.apns_connection import Request
@@ -38,15 +42,21 @@ TOPIC = "org.example.app"
 DEVICE = "aabbccdd" * 8
 UNDER_WAY = 64
 
+
+class Run(Struct):
+    rate: float  # pushes a second
+    cpu: float  # microseconds of this process for one
+
+
 Send = Callable[[int], Awaitable[None]]
 
 
-async def serve(folder: Path) -> None:
+async def serve(folder: Path, first_streams: int) -> None:
     """The far end's process."""
     authority, key = Authority(), Key.new()
     authority.write(folder / "ca.pem")
     (folder / "key.p8").write_text(key.private)
-    async with ApnsServer(authority, key, topics={TOPIC}) as server:
+    async with ApnsServer(authority, key, topics={TOPIC}, first_streams=first_streams) as server:
         print(server.url, flush=True)
         await asyncio.Event().wait()
 
@@ -55,14 +65,16 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--pushes", type=int, default=3000)
+    parser.add_argument("--first-streams", type=int, default=1000)
     parser.add_argument("--serve", type=Path)
     arguments = parser.parse_args()
     if arguments.serve:
-        await serve(arguments.serve)
+        await serve(arguments.serve, arguments.first_streams)
         return
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     with tempfile.TemporaryDirectory(prefix="tocsin-bench-") as folder:
-        command = (sys.executable, __file__, "--serve", folder)
+        first = str(arguments.first_streams)
+        command = (sys.executable, __file__, "--serve", folder, "--first-streams", first)
         far_end = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
         assert far_end.stdout
         try:
@@ -73,7 +85,7 @@ async def main() -> None:
             await far_end.wait()
 
 
-async def measure(url: str, folder: Path, rounds: int, pushes: int) -> dict[str, list[float]]:
+async def measure(url: str, folder: Path, rounds: int, pushes: int) -> dict[str, list[Run]]:
     key = Key((folder / "key.p8").read_text())
     ca_file = folder / "ca.pem"
     signing = ProviderKey(pem=key.private, key_id=key.key_id, team_id=key.team_id)
@@ -89,29 +101,30 @@ async def measure(url: str, folder: Path, rounds: int, pushes: int) -> dict[str,
         "tocsin actor": by_actor(actor),
         "aioapns": by_aioapns(url, key, ca_file),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    runs: dict[str, list[Run]] = {name: [] for name in ways}
     for send in ways.values():
         await run(send, 200)
     for _ in range(rounds):
         for name, send in ways.items():
             await send(0)  # a connection that is closed meanwhile is opened again
-            seconds[name].append(await run(send, pushes))
+            runs[name].append(await run(send, pushes))
     await actor.stop()
     await pool.close()
-    return {name: [pushes / each for each in taken] for name, taken in seconds.items()}
+    return runs
 
 
-async def run(send: Send, pushes: int) -> float:
+async def run(send: Send, pushes: int) -> Run:
     numbers = iter(range(pushes))
 
     async def work() -> None:
         for number in numbers:
             await send(number)
 
-    began = time.perf_counter()
     await send(0)
+    began, busy = time.perf_counter(), time.process_time()
     await asyncio.gather(*(work() for _ in range(UNDER_WAY)))
-    return time.perf_counter() - began
+    seconds, busy = time.perf_counter() - began, time.process_time() - busy
+    return Run(pushes / seconds, busy / pushes * 1e6)
 
 
 def by_connection(pool: ApnsPool, tokens: ProviderToken) -> Send:
@@ -175,23 +188,31 @@ def context(ca_file: Path) -> ssl.SSLContext:
     return made
 
 
-def report(rates: dict[str, list[float]]) -> None:
-    peer = rates["aioapns"]
+def report(runs: dict[str, list[Run]]) -> None:
+    peer = runs["aioapns"]
     ratios = {
-        name: round(statistics.median(a / b for a, b in zip(each, peer, strict=True)), 2)
-        for name, each in rates.items()
+        name: round(statistics.median(a.rate / b.rate for a, b in zip(each, peer, strict=True)), 2)
+        for name, each in runs.items()
     }
     result = {
         "benchmark": "apns",
-        "pushes_per_second": {name: round(statistics.median(each)) for name, each in rates.items()},
+        "pushes_per_second": median(runs, "rate"),
         "ratio_to_aioapns": ratios,
-        "runs": {name: [round(rate) for rate in each] for name, each in rates.items()},
+        "cpu_us_per_push": median(runs, "cpu"),
+        "runs": {name: [round(run.rate) for run in each] for name, each in runs.items()},
         "machine": {"cpus": os.cpu_count(), "python": platform.python_version()},
         "versions": {name: version(name) for name in ("aioapns", "h2", "hpack")},
     }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "apns.json").write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
+
+
+def median(runs: dict[str, list[Run]], what: str) -> dict[str, int]:
+    return {
+        name: round(statistics.median(getattr(run, what) for run in each))
+        for name, each in runs.items()
+    }
 
 
 if __name__ == "__main__":

@@ -104,8 +104,8 @@ class ApnsServer:
     """Answers 200 to what is right, and otherwise what APNs would, unless a plan says something else.
 
     It keeps the last `keep` requests in `received` and counts all answers by status in `answers`.
-    `streams` is how many a connection may have open; as with Apple it is one until the first valid
-    provider token. `greets` false: connections are accepted, but hear nothing.
+    `streams` is how many a connection may have open, `first_streams` how many before the first valid
+    provider token (with Apple one). `greets` false: connections are accepted, but hear nothing.
     """
 
     def __init__(
@@ -117,6 +117,7 @@ class ApnsServer:
         host: str = "127.0.0.1",
         port: int = 0,
         streams: int = 1000,
+        first_streams: int = 1,
         keep: int = 1000,
         rules: Rules | None = None,
     ) -> None:
@@ -127,6 +128,7 @@ class ApnsServer:
         self.greets = True
         self.connected = 0  # connections ever
         self.streams = streams
+        self.first_streams = first_streams
         self.wires: set[Wire] = set()
         self._plans: dict[str, deque[Act]] = {}
         self._held: list[Callable[[], None]] = []

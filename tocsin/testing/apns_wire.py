@@ -44,6 +44,7 @@ class Server(Protocol):
 
     greets: bool
     streams: int
+    first_streams: int
     connected: int
     wires: set[Wire]
 
@@ -137,7 +138,7 @@ class Wire(asyncio.Protocol):
         self._h2.local_settings = Settings(
             client=False,
             initial_values={
-                SettingCodes.MAX_CONCURRENT_STREAMS: 1,
+                SettingCodes.MAX_CONCURRENT_STREAMS: self._server.first_streams,
                 SettingCodes.INITIAL_WINDOW_SIZE: _WINDOW,
             },
         )
