@@ -55,7 +55,9 @@ def claimed(**changes: Any) -> Claimed:
 
 
 def render(**changes: Any) -> Mail:
-    return render_mail(claimed(**changes), links=LINKS, sender=SENDER, now=NOW).content
+    content = render_mail(claimed(**changes), links=LINKS, sender=SENDER, now=NOW).content
+    assert isinstance(content, Mail)
+    return content
 
 
 def headers(mail: Mail) -> dict[str, str]:

@@ -105,6 +105,27 @@ class Mail(Struct, frozen=True):
     headers: tuple[tuple[str, str], ...] = ()
 
 
+class PushKind(StrEnum):
+    """What a push is for; people see only the first."""
+
+    ALERT = "alert"
+    BADGE = "badge"  # corrects the number on the icon, without a sound
+    BACKGROUND = "background"  # wakes the app, shows nothing
+
+
+class Push(Struct, frozen=True):
+    """One push notification, without its device and its badge: those are taken at the last look."""
+
+    title: str = ""
+    body: str = ""
+    data: dict[str, Any] = field(default_factory=dict)  # for the app; "aps" is the provider's
+    kind: PushKind = PushKind.ALERT
+    sound: str | None = "default"
+    thread_id: str | None = None  # shown together on the device
+    collapse_id: str | None = None  # a later one with the same id takes its place
+    expires_at: datetime | None = None  # no use to the device after that
+
+
 class Message(Struct, frozen=True):
     """One claimed delivery as its actor gets it."""
 
@@ -112,7 +133,7 @@ class Message(Struct, frozen=True):
     claim: UUID
     channel: Channel
     priority: Priority
-    content: Mail
+    content: Mail | Push
 
 
 class Verdict(Struct, frozen=True):

@@ -225,7 +225,7 @@ class Actor(ABC, Generic[Connection]):
                 envelope.settle(answer.outcome, envelope.verdict)
                 self._note(answer)
                 return
-            envelope.begun = False
+            envelope.begun = envelope.committed = False
         envelope.settle(Unsent("look_too_slow", 1.0), envelope.verdict)
 
     def _others(self) -> Iterator[Envelope]:

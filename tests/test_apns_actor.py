@@ -1,0 +1,462 @@
+"""The APNs actor against a far end with real HTTP/2 and TLS, which refuses and misbehaves as told."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import tracemalloc
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+from apns_far_end import *  # noqa: F403 - fixtures
+from apns_far_end import DEVICE, TOPIC, tokens_of, until
+from structlog.testing import capture_logs
+
+from tocsin.engine.actors.apns import ApnsActor
+from tocsin.engine.actors.breaker import Breaker, BreakerState
+from tocsin.engine.actors.provider_token import TokenUnavailable
+from tocsin.engine.model import (
+    Channel,
+    Deferred,
+    DeliveryState,
+    Message,
+    Outcome,
+    Priority,
+    Push,
+    PushKind,
+    Rejected,
+    Sent,
+    Unknown,
+    Unsent,
+    Verdict,
+    Withheld,
+)
+from tocsin.testing.apns import (
+    Act,
+    Answer,
+    ApnsServer,
+    Authority,
+    Babble,
+    Dribble,
+    Drop,
+    Freeze,
+    GoAway,
+    Hang,
+    Held,
+    Key,
+    Reset,
+    Rules,
+)
+
+pytestmark = pytest.mark.asyncio
+
+NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
+PUSH = Push("New reply", "Alice: hello", {"notification_id": 7})
+
+
+def message(
+    delivery_id: int = 1, push: Push = PUSH, priority: Priority = Priority.NORMAL
+) -> Message:
+    return Message(delivery_id, UUID(int=delivery_id), Channel.PUSH, priority, push)
+
+
+class Book:
+    """Says yes to all; each delivery has the device that its book says."""
+
+    def __init__(self, badge: int | None = 3) -> None:
+        self.devices: dict[int, str] = {}
+        self.badge = badge
+        self.withheld: set[int] = set()
+        self.looks = 0
+
+    async def look(self, messages: Sequence[Message]) -> dict[int, Verdict]:
+        self.looks += 1
+        no = Withheld(DeliveryState.SKIPPED, "device_moved")
+        return {
+            each.delivery_id: Verdict(
+                each.delivery_id,
+                self.devices.get(each.delivery_id, DEVICE),
+                NOW,
+                no if each.delivery_id in self.withheld else None,
+                badge=self.badge,
+            )
+            for each in messages
+        }
+
+
+class Far:
+    """A far end with actors for it."""
+
+    def __init__(self, server: ApnsServer, key: Key, ca_file: Path) -> None:
+        self.server = server
+        self.key = key
+        self.ca_file = ca_file
+        self.book = Book()
+
+    @asynccontextmanager
+    async def actor(self, **options: Any) -> AsyncIterator[ApnsActor]:
+        settings: dict[str, Any] = {
+            "look": self.book.look,
+            "tokens": tokens_of(self.key),
+            "topic": TOPIC,
+            "installation": "test",
+            "url": self.server.url,
+            "ca_file": self.ca_file,
+            "timeout": 2.0,
+            "senders": 8,
+            "idle": 0.5,
+        }
+        actor = ApnsActor(**(settings | options))
+        await actor.start()
+        try:
+            yield actor
+        finally:
+            await actor.stop(grace=1)
+
+    async def push(self, push: Push = PUSH, **options: Any) -> Outcome:
+        priority = options.pop("priority", Priority.NORMAL)
+        async with self.actor(**options) as actor:
+            return (await actor.send(message(1, push, priority))).outcome
+
+
+@pytest.fixture
+def far(server: ApnsServer, key: Key, ca_file: Path) -> Far:
+    return Far(server, key, ca_file)
+
+
+# What arrives.
+
+
+async def test_a_push_arrives_whole(far: Far) -> None:
+    expires_at = NOW + timedelta(hours=1)
+    push = msgspec.structs.replace(
+        PUSH, expires_at=expires_at, collapse_id="thread-42", thread_id="forum.thread:42"
+    )
+    outcome = await far.push(push)
+    (received,) = far.server.received
+    headers = {name: value for name, value in received.headers.items() if name.startswith("apns-")}
+    assert outcome == Sent(headers.pop("apns-id"))
+    assert headers == {
+        "apns-topic": TOPIC,
+        "apns-push-type": "alert",
+        "apns-priority": "10",
+        "apns-expiration": str(int(expires_at.timestamp())),
+        "apns-collapse-id": "thread-42",
+    }
+    assert received.device == DEVICE
+    assert received.payload == {
+        "aps": {
+            "badge": 3,
+            "alert": {"title": "New reply", "body": "Alice: hello"},
+            "sound": "default",
+            "thread-id": "forum.thread:42",
+        },
+        "notification_id": 7,
+    }
+
+
+async def test_the_apns_id_stays_with_the_delivery(far: Far) -> None:
+    far.server.plan(DEVICE, Drop())
+    async with far.actor() as actor:
+        assert isinstance((await actor.send(message(1))).outcome, Unknown)
+        await actor.send(message(1))
+        await actor.send(message(2))
+    async with far.actor(installation="another") as actor:
+        await actor.send(message(1))
+    ids = [each.headers["apns-id"] for each in far.server.received]
+    assert ids[0] == ids[1]
+    assert len(set(ids)) == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "priority", "sent"),
+    [
+        (PushKind.ALERT, Priority.HIGH, ("alert", "10")),
+        (PushKind.ALERT, Priority.NORMAL, ("alert", "10")),
+        (PushKind.ALERT, Priority.LOW, ("alert", "5")),
+        (PushKind.BADGE, Priority.NORMAL, ("alert", "5")),
+        (PushKind.BACKGROUND, Priority.HIGH, ("background", "5")),
+    ],
+)
+async def test_push_type_and_priority(
+    far: Far, kind: PushKind, priority: Priority, sent: tuple[str, str]
+) -> None:
+    assert isinstance(await far.push(Push("T", kind=kind), priority=priority), Sent)
+    headers = far.server.received[0].headers
+    assert (headers["apns-push-type"], headers["apns-priority"]) == sent
+
+
+async def test_a_silent_badge(far: Far) -> None:
+    far.book.badge = 0
+    assert isinstance(await far.push(Push(kind=PushKind.BADGE)), Sent)
+    assert far.server.received[0].payload == {"aps": {"badge": 0}}
+
+
+async def test_a_silent_badge_without_a_number_is_nothing_to_send(far: Far) -> None:
+    far.book.badge = None
+    assert await far.push(Push(kind=PushKind.BADGE)) == Rejected("apns_no_badge")
+    assert not far.server.received
+
+
+async def test_what_can_not_be_sent_at_all(far: Far) -> None:
+    assert await far.push(Push("t", data={"x": "y" * 5000})) == Rejected("payload_too_large")
+    assert await far.push(Push("t", data={"x": object()})) == Rejected("payload_not_json")
+    assert await far.push(Push("t", data={"x": "\ud83d"})) == Rejected("payload_not_json")
+    for device in ("", "not-hex!", "../3", "aabb\r\nx: y", "ab" * 101):
+        far.book.devices[1] = device
+        assert await far.push() == Rejected("apns_invalid_token", quarantine=True)
+    assert not far.server.received
+
+
+async def test_a_body_of_emoji_is_cut_to_what_apple_takes(far: Far) -> None:
+    assert isinstance(await far.push(Push("Title", "👨‍👩‍👧‍👦" * 2000)), Sent)
+    assert far.server.received[0].payload["aps"]["alert"]["body"].endswith("👨‍👩‍👧‍👦…")
+
+
+async def test_what_is_withheld_is_not_sent(far: Far) -> None:
+    far.book.withheld.add(1)
+    assert await far.push() == Withheld(DeliveryState.SKIPPED, "device_moved")
+    assert not far.server.received
+
+
+# What is answered.
+
+
+@pytest.mark.parametrize(
+    ("act", "outcome"),
+    [
+        (
+            Answer(410, "Unregistered", 1_793_534_400_000),
+            Rejected("apns_Unregistered", address_dead=True, dead_since=NOW),
+        ),
+        (Answer(410, "ExpiredToken"), Rejected("apns_ExpiredToken", True, NOW)),
+        (Answer(400, "BadDeviceToken"), Rejected("apns_BadDeviceToken", quarantine=True)),
+        (Answer(413, "PayloadTooLarge"), Rejected("apns_PayloadTooLarge")),
+        (Answer(429, "TooManyRequests"), Deferred("apns_TooManyRequests", 60.0)),
+        (
+            Answer(429, "TooManyRequests", headers=(("retry-after", "90"),)),
+            Deferred("apns_TooManyRequests", 90.0),
+        ),
+        (Answer(500, "InternalServerError"), Deferred("apns_InternalServerError", 900.0)),
+        (Answer(503, "Shutdown"), Deferred("apns_Shutdown", 900.0)),
+        (Answer(403, "InvalidProviderToken"), Deferred("apns_InvalidProviderToken")),
+        (Answer(503, body=b"<html>"), Deferred("apns_503", 900.0)),
+        (Answer(410), Deferred("apns_410")),
+        (Hang(), Unknown("apns_timeout")),
+        (Reset(), Unknown("apns_reset")),
+        (Reset(7), Deferred("apns_reset")),
+        (GoAway(processed=False), Deferred("apns_goaway")),
+        (Dribble(410), Deferred("apns_410")),
+        (Drop(), Unknown("apns_disconnected")),
+        (Freeze(), Unknown("apns_timeout")),
+        (Babble(), Unknown("apns_timeout")),
+        (Babble(b"\0" * 64), Unknown("apns_protocol_error")),
+    ],
+)
+async def test_outcomes(far: Far, act: Act, outcome: Outcome) -> None:
+    far.server.plan(DEVICE, act)
+    assert await far.push(timeout=0.2) == outcome
+
+
+async def test_the_deadline_of_the_whole_message(far: Far) -> None:
+    far.server.plan(DEVICE, Hang())
+    assert await far.push(deadline=0.2) == Unknown("timeout")
+
+
+async def test_a_server_that_does_not_greet(far: Far) -> None:
+    far.server.greets = False
+    assert await far.push(connect=0.1) == Deferred("apns_timeout_connect")
+
+
+async def test_nobody_listens(far: Far) -> None:
+    await far.server.stop()
+    assert await far.push() == Deferred("apns_connect_refused")
+
+
+async def test_a_certificate_of_another(far: Far, tmp_path_factory: pytest.TempPathFactory) -> None:
+    other = Authority().write(tmp_path_factory.mktemp("other") / "ca.pem")
+    assert await far.push(ca_file=other) == Deferred("apns_tls_failed")
+
+
+# Credentials.
+
+
+@pytest.mark.parametrize(
+    ("act", "word", "line"),
+    [
+        (Answer(403, "InvalidProviderToken"), Deferred, "apns refuses our key"),
+        (Answer(429, "TooManyProviderTokenUpdates"), Deferred, "apns refuses our key"),
+        (Answer(400, "TopicDisallowed"), Rejected, "apns refuses our topic"),
+    ],
+)
+async def test_a_refusal_of_all_that_is_ours_pauses_the_channel_and_touches_no_token(
+    far: Far, act: Act, word: type, line: str
+) -> None:
+    far.server.default = act
+    with capture_logs() as logs:
+        async with far.actor(senders=1, breaker=Breaker(first=30, most=30)) as actor:
+            outcomes = [(await actor.send(message(number))).outcome for number in range(8)]
+            assert actor.stats().breaker is BreakerState.OPEN
+    assert {type(each) for each in outcomes[:5]} == {word}
+    assert {type(each) for each in outcomes[5:]} == {Unsent}
+    assert not any(each.address_dead for each in outcomes if isinstance(each, Rejected))
+    assert len(far.server.received) == 5
+    loud = [each["event"] for each in logs if each["log_level"] == "error"]
+    assert len(loud) == 5
+    assert loud[0].startswith(line)
+    assert DEVICE not in str(logs)
+
+
+async def test_a_token_that_apple_calls_expired_is_signed_anew_once(far: Far) -> None:
+    far.server.plan(DEVICE, Answer(403, "ExpiredProviderToken"))
+    async with far.actor() as actor:
+        assert isinstance((await actor.send(message(1))).outcome, Sent)
+        assert len(far.server.rules.tokens) == 2
+        far.server.plan(DEVICE, Answer(403, "ExpiredProviderToken"))
+        assert (await actor.send(message(2))).outcome == Deferred("apns_ExpiredProviderToken")
+    assert len(far.server.rules.tokens) == 2
+
+
+async def test_hundreds_that_meet_an_expired_token_sign_one_for_all(
+    authority: Authority, key: Key, ca_file: Path
+) -> None:
+    ahead = 0.0
+    rules = Rules(
+        key, topics=frozenset({TOPIC}), min_refresh=1200, clock=lambda: 1_800_000_000 + ahead
+    )
+    tokens = tokens_of(key, clock=lambda: 1_800_000_000 + ahead / 2)  # a clock that is late
+    async with ApnsServer(authority, key, topics={TOPIC}, rules=rules) as server:
+        async with Far(server, key, ca_file).actor(tokens=tokens, senders=32) as actor:
+            await actor.send(message(0))
+            ahead = 3700.0
+            settlements = await asyncio.gather(*(actor.send(message(n)) for n in range(1, 200)))
+        assert {type(each.outcome) for each in settlements} == {Sent}
+        assert len(server.rules.tokens) == 2
+        assert server.answers[429] == 0
+
+
+async def test_a_store_of_tokens_that_is_down_sends_nothing(far: Far) -> None:
+    class Down:
+        async def token(self) -> str:
+            raise TokenUnavailable
+
+        async def renew(self, stale: str) -> bool:
+            raise TokenUnavailable
+
+    assert await far.push(tokens=Down()) == Deferred("apns_token_unavailable")
+    assert not far.server.received
+
+
+# Connections.
+
+
+async def test_one_that_is_slow_holds_up_no_other(far: Far) -> None:
+    far.book.devices[1] = "11" * 32
+    far.server.plan("11" * 32, Held())
+    async with far.actor() as actor:
+        await actor.send(message(0))
+        slow = asyncio.create_task(actor.send(message(1)))
+        for number in range(2, 50):
+            assert isinstance((await actor.send(message(number))).outcome, Sent)
+        assert not slow.done()
+        far.server.release()
+        assert isinstance((await slow).outcome, Sent)
+    assert far.server.connected <= 2
+
+
+async def test_goaway_moves_to_a_new_connection_and_costs_no_attempt(far: Far) -> None:
+    async with far.actor() as actor:
+        await actor.send(message(0))
+        far.server.plan(DEVICE, GoAway(processed=False, reason="Shutdown"))
+        settlements = await asyncio.gather(*(actor.send(message(n)) for n in range(1, 40)))
+        assert {type(each.outcome) for each in settlements} == {Sent}
+        assert actor.stats().breaker_reason is None
+    sent = [each.headers["apns-id"] for each in far.server.received if each.status == 200]
+    assert len(sent) == len(set(sent)) == 40
+    assert far.server.connected >= 2
+
+
+async def test_a_connection_that_the_server_dropped_while_idle_is_replaced(far: Far) -> None:
+    async with far.actor() as actor:
+        await actor.send(message(1))
+        for wire in list(far.server.wires):
+            wire.drop()
+        await until(lambda: not far.server.wires)
+        assert isinstance((await actor.send(message(2))).outcome, Sent)
+
+
+async def test_a_server_that_takes_fewer_streams_is_obeyed(far: Far) -> None:
+    far.server.streams = 1
+    async with far.actor(connections=1) as actor:
+        settlements = await asyncio.gather(*(actor.send(message(n)) for n in range(40)))
+    assert {type(each.outcome) for each in settlements} == {Sent}
+    assert far.server.connected == 1
+
+
+async def test_a_limit_that_falls_while_sending(far: Far) -> None:
+    async with far.actor(connections=1) as actor:
+        await actor.send(message(0))
+        (wire,) = far.server.wires
+        tasks = [asyncio.create_task(actor.send(message(n))) for n in range(1, 60)]
+        await until(lambda: len(far.server.received) > 10)
+        wire.limit(2)
+        settlements = await asyncio.gather(*tasks)
+    assert {type(each.outcome) for each in settlements} <= {Sent}
+
+
+async def test_an_outage_and_its_end(far: Far) -> None:
+    far.server.default = Answer(503, "ServiceUnavailable")
+    async with far.actor(senders=1, breaker=Breaker(first=0.02, most=0.02)) as actor:
+        for number in range(5):
+            await actor.send(message(number))
+        assert actor.stats().breaker is BreakerState.OPEN
+        far.server.default = None
+        async with actor.room(1) as room:
+            assert isinstance((await room.send(message(9))).outcome, Sent)
+        assert actor.stats().breaker is BreakerState.CLOSED
+
+
+async def test_stopping_leaves_nothing_open(far: Far) -> None:
+    before = asyncio.all_tasks()
+    async with far.actor() as actor:
+        await asyncio.gather(*(actor.send(message(n)) for n in range(20)))
+    await until(lambda: not far.server.wires)
+    assert asyncio.all_tasks() <= before
+
+
+async def test_memory_and_connections_stay_as_they_were(far: Far) -> None:
+    """Through thousands of pushes, one in twenty refused, reset or cut off with its connection."""
+
+    def misbehave(start: int) -> None:
+        for number in range(start, start + 800, 40):
+            device = far.book.devices[number] = f"{number:064x}"
+            acts: list[Act] = [Answer(429, "TooManyRequests"), Reset(), GoAway(), Answer(410)]
+            far.server.plan(device, acts[number // 40 % 4])
+
+    async def round_of(start: int) -> int:
+        misbehave(start)
+        settlements = await asyncio.gather(
+            *(actor.send(message(number)) for number in range(start, start + 800))
+        )
+        far.book.devices.clear()
+        far.server.received.clear()
+        del settlements
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    async with far.actor(senders=32) as actor:
+        await actor.send(message(0))
+        tracemalloc.start()
+        try:
+            sizes = [await round_of(start) for start in (1, 801, 1601)]
+        finally:
+            tracemalloc.stop()
+        assert sizes[2] - sizes[1] < 200_000
+        assert len(far.server.wires) <= 2
+    assert far.server.connected < 40

@@ -1,0 +1,473 @@
+"""The faults of aioapns 4.0, each shown to be there without the mend, and gone with it."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from uuid import uuid4
+
+import pytest
+from aioapns.common import NotificationRequest, PushType
+from aioapns.connection import (
+    APNsKeyConnectionPool,
+    APNsTLSClientProtocol,
+    JWTAuthorizationHeaderProvider,
+)
+from aioapns.exceptions import ConnectionClosed
+from apns_far_end import *  # noqa: F403 - fixtures
+from apns_far_end import DEVICE, TOPIC, outlasting, tokens_of, until
+
+from tocsin.engine.actors.apns_connection import ApnsConnection, Request
+from tocsin.engine.actors.apns_pool import ApnsPool, ConnectError, Endpoint, connect
+from tocsin.engine.actors.apns_reply import Lost, Reply
+from tocsin.testing.apns import (
+    Act,
+    Answer,
+    ApnsServer,
+    Authority,
+    Babble,
+    Dribble,
+    Drop,
+    Freeze,
+    GoAway,
+    Hang,
+    Held,
+    Key,
+    Reset,
+    trusting,
+)
+
+pytestmark = pytest.mark.asyncio
+
+OTHER = "11223344" * 8
+
+
+class Mended:
+    """One of our connections."""
+
+    def __init__(self, connection: ApnsConnection, token: str) -> None:
+        self.connection = connection
+        self.token = token
+
+    async def send(self, device: str = DEVICE, *, timeout: float = 5.0) -> Reply | Lost:
+        headers = (
+            ("apns-topic", TOPIC),
+            ("apns-push-type", "alert"),
+            ("apns-id", str(uuid4())),
+        )
+        request = Request(device, headers, b'{"aps":{"alert":"hello"}}')
+        return await self.connection.send(request, self.token, timeout=timeout)
+
+
+class Unmended:
+    """One of aioapns' connections."""
+
+    def __init__(self, protocol: APNsTLSClientProtocol) -> None:
+        self.protocol = protocol
+
+    async def send(self, device: str = DEVICE) -> Reply:
+        request = NotificationRequest(device, {"aps": {"alert": "hello"}}, push_type=PushType.ALERT)
+        result = await self.protocol.send_notification(request)
+        return Reply(int(result.status), result.description or "")
+
+
+@asynccontextmanager
+async def mended(
+    server: ApnsServer, authority: Authority, key: Key, *, quiet: float = 15.0
+) -> AsyncIterator[Mended]:
+    endpoint = Endpoint(url=server.url, tls=h2_context(authority), quiet=quiet)
+    connection = await connect(endpoint, lambda: None)
+    try:
+        yield Mended(connection, await tokens_of(key).token())
+    finally:
+        connection.close()
+        await connection.gone
+
+
+@asynccontextmanager
+async def unmended(server: ApnsServer, authority: Authority, key: Key) -> AsyncIterator[Unmended]:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda *_: None)  # its faults are expected
+    provider = JWTAuthorizationHeaderProvider(key.private, key.key_id, key.team_id)
+    factory = partial(APNsTLSClientProtocol, TOPIC, loop, None, provider)
+    host, port = address(server)
+    _, protocol = await loop.create_connection(factory, host, port, ssl=h2_context(authority))
+    try:
+        yield Unmended(protocol)
+    finally:
+        protocol.close()
+        protocol.transport.abort()  # type: ignore[union-attr]
+        await until(lambda: not server.wires)
+
+
+def address(server: ApnsServer) -> tuple[str, int]:
+    host, _, port = server.url.removeprefix("https://").partition(":")
+    return host, int(port)
+
+
+def h2_context(authority: Authority) -> ssl.SSLContext:
+    context = trusting(authority)
+    context.set_alpn_protocols(["h2"])
+    return context
+
+
+# 1. Deadlines, and an answer to whatever ends a stream.
+
+
+@pytest.mark.parametrize("act", [Hang(), Reset(), Answer(400), Answer(400, body=b"{}")])
+async def test_without_the_mend_a_send_hangs(
+    server: ApnsServer, authority: Authority, key: Key, act: Act
+) -> None:
+    async with unmended(server, authority, key) as connection:
+        server.plan(DEVICE, act)
+        async with outlasting(0.2):
+            await connection.send()
+
+
+@pytest.mark.parametrize(
+    ("act", "answer"),
+    [
+        (Hang(), Lost("timeout")),
+        (Reset(), Lost("reset")),
+        (Reset(7), Lost("reset", untouched=True)),
+        (Answer(400), Reply(400)),
+        (Answer(400, body=b"{}"), Reply(400)),
+        (Dribble(410), Reply(410)),
+        (Drop(), Lost("disconnected")),
+    ],
+)
+async def test_each_send_has_an_answer(
+    server: ApnsServer, authority: Authority, key: Key, act: Act, answer: Reply | Lost
+) -> None:
+    async with mended(server, authority, key) as connection:
+        server.plan(DEVICE, act)
+        assert await connection.send(timeout=0.2) == answer
+        assert connection.connection.waiting == 0
+
+
+# 2. Flow control.
+
+LONG = Answer(
+    400, "BadTopic", headers=(("x", "y"),), body=b'{"reason":"BadTopic"' + b" " * 980 + b"}"
+)
+
+
+async def test_without_the_mend_a_connection_stands_still_after_many_bodies(
+    server: ApnsServer, authority: Authority, key: Key
+) -> None:
+    async with unmended(server, authority, key) as connection:
+        server.default = LONG
+        most = 65_535 // len(LONG.content)
+        for _ in range(most):
+            await connection.send()
+        async with outlasting(0.3):
+            await connection.send()
+
+
+async def test_ten_thousand_error_answers_come_over_one_connection(
+    server: ApnsServer, authority: Authority, key: Key
+) -> None:
+    async with mended(server, authority, key) as connection:
+        await connection.send()
+        server.default = Answer(400, "BadTopic")
+        for _ in range(100):
+            replies = await asyncio.gather(*(connection.send() for _ in range(100)))
+            assert set(replies) == {Reply(400, "BadTopic")}
+    assert server.answers[400] == 10_000
+    assert server.connected == 1
+
+
+async def test_long_bodies_are_acknowledged_too(
+    server: ApnsServer, authority: Authority, key: Key
+) -> None:
+    async with mended(server, authority, key) as connection:
+        server.default = LONG
+        for _ in range(300):
+            assert await connection.send() == Reply(400, "BadTopic")
+
+
+# 3. Cancellation.
+
+
+async def test_without_the_mend_a_cancelled_send_takes_the_others_with_it(
+    server: ApnsServer, authority: Authority, key: Key
+) -> None:
+    async with unmended(server, authority, key) as connection:
+        await connection.send()
+        server.plan(DEVICE, Held())
+        server.plan(OTHER, Held())
+        victim, other = (asyncio.create_task(connection.send(each)) for each in (DEVICE, OTHER))
+        await until(lambda: len(server.received) == 3)
+        victim.cancel()
+        await asyncio.wait([victim])
+        server.release()
+        with pytest.raises(ConnectionClosed):
+            await other
+
+
+async def test_a_cancelled_send_harms_no_other(
+    server: ApnsServer, authority: Authority, key: Key
+) -> None:
+    async with mended(server, authority, key) as connection:
+        await connection.send()
+        server.plan(DEVICE, Held())
+        server.plan(OTHER, Held())
+        victim, other = (asyncio.create_task(connection.send(each)) for each in (DEVICE, OTHER))
+        await until(lambda: len(server.received) == 3)
+        victim.cancel()
+        await asyncio.wait([victim])
+        server.release()
+        assert await other == Reply(200)
+        assert await connection.send() == Reply(200)
+    assert server.connected == 1
+
+
+# 4. One token.
+
+
+async def test_without_the_mend_each_connection_signs_a_token(
+    server: ApnsServer, authority: Authority, key: Key
+) -> None:
+    host, port = address(server)
+    pool = APNsKeyConnectionPool(
+        key.private, key.key_id, key.team_id, TOPIC, ssl_context=h2_context(authority)
+    )
+    there = {"APNS_SERVER": host, "APNS_PORT": port}
+    pool.protocol_class = type("Local", (APNsTLSClientProtocol,), there)
+    for _ in range(3):
+        connection = await pool.create_connection()
+        await Unmended(connection).send()  # type: ignore[arg-type]
+        connection.close()
+    assert len(server.rules.tokens) == 3
+    await until(lambda: not server.wires)
+
+
+async def test_all_connections_share_one_token(
+    server: ApnsServer, authority: Authority, key: Key
+) -> None:
+    endpoint = Endpoint(url=server.url, tls=h2_context(authority))
+    tokens = tokens_of(key)
+    pool = ApnsPool(endpoint, most=3)
+    server.streams = 1
+    leases = [await pool.lease() for _ in range(3)]
+    for lease in leases:
+        await Mended(lease.connection, await tokens.token()).send()
+    await pool.close()
+    assert server.connected == 3
+    assert len(server.rules.tokens) == 1
+
+
+# 5. Bodies.
+
+ODD = [
+    Answer(503, body=b"<html>Bad Gateway</html>"),
+    Answer(503, body=b"\xff\xfe"),
+    Answer(503, body=b'{"reason": 5}'),
+    Answer(503, body=b"[]"),
+    Answer(503, body=b"x" * 20_000, pieces=3),
+]
+
+
+@pytest.mark.parametrize("act", [*ODD[:2], ODD[3], Answer(400, "BadTopic", pieces=3)])
+async def test_without_the_mend_an_odd_body_kills_the_connection(
+    server: ApnsServer, authority: Authority, key: Key, act: Act
+) -> None:
+    async with unmended(server, authority, key) as connection:
+        server.plan(DEVICE, act)
+        with pytest.raises(ConnectionClosed):
+            await connection.send()
+
+
+@pytest.mark.parametrize("act", ODD)
+async def test_an_odd_body_leaves_the_status(
+    server: ApnsServer, authority: Authority, key: Key, act: Act
+) -> None:
+    async with mended(server, authority, key) as connection:
+        server.plan(DEVICE, act)
+        assert await connection.send() == Reply(503)
+        assert await connection.send() == Reply(200)
+
+
+async def test_a_body_in_pieces_is_put_together(
+    server: ApnsServer, authority: Authority, key: Key
+) -> None:
+    async with mended(server, authority, key) as connection:
+        server.plan(DEVICE, Answer(400, "BadTopic", pieces=21))
+        assert await connection.send() == Reply(400, "BadTopic")
+
+
+# What else was found.
+
+
+async def test_without_the_mend_goaway_loses_what_the_server_answers(
+    server: ApnsServer, authority: Authority, key: Key
+) -> None:
+    async with unmended(server, authority, key) as connection:
+        server.plan(DEVICE, GoAway(processed=True))
+        with pytest.raises(ConnectionClosed):
+            await connection.send()
+
+
+@pytest.mark.parametrize(
+    ("processed", "answer"), [(True, Reply(200)), (False, Lost("goaway", untouched=True))]
+)
+async def test_goaway_says_what_was_taken(
+    server: ApnsServer, authority: Authority, key: Key, processed: bool, answer: Reply | Lost
+) -> None:
+    async with mended(server, authority, key) as connection:
+        await connection.send()
+        server.plan(OTHER, Held())
+        earlier = asyncio.create_task(connection.send(OTHER))
+        await until(lambda: len(server.received) == 2)
+        server.plan(DEVICE, GoAway(processed, reason="Shutdown"))
+        assert await connection.send() == answer
+        assert not connection.connection.usable
+        server.release()
+        assert await earlier == Reply(200)
+        await connection.connection.gone
+
+
+async def test_without_the_mend_streams_are_remembered_for_ever(
+    server: ApnsServer, authority: Authority, key: Key
+) -> None:
+    async with unmended(server, authority, key) as connection:
+        for _ in range(10):
+            await connection.send()
+        assert len(connection.protocol.request_streams) == 10
+
+
+async def test_a_connection_that_is_half_open_is_noticed(
+    server: ApnsServer, authority: Authority, key: Key
+) -> None:
+    async with mended(server, authority, key, quiet=0.05) as connection:
+        server.plan(DEVICE, Freeze())
+        assert await connection.send() == Lost("disconnected")
+        await connection.connection.gone
+
+
+async def test_a_pulse_keeps_a_quiet_connection(
+    server: ApnsServer, authority: Authority, key: Key
+) -> None:
+    async with mended(server, authority, key, quiet=0.02) as connection:
+        heard = connection.connection.heard_at
+        await until(lambda: connection.connection.heard_at > heard + 0.1)
+        assert await connection.send() == Reply(200)
+
+
+async def test_a_connection_that_nobody_uses_is_closed(
+    server: ApnsServer, authority: Authority, key: Key
+) -> None:
+    async with mended(server, authority, key, quiet=0.02) as connection:
+        connection.connection.INACTIVITY_TIME = 0
+        await connection.connection.gone
+
+
+@pytest.mark.parametrize(
+    ("act", "how"),
+    [
+        (Babble(), "timeout"),  # the head of a frame that never ends
+        (Babble(b"\0" * 64), "protocol_error"),
+    ],
+)
+async def test_what_is_not_http2_ends_the_connection(
+    server: ApnsServer, authority: Authority, key: Key, act: Act, how: str
+) -> None:
+    async with mended(server, authority, key) as connection:
+        await connection.send()
+        server.plan(DEVICE, act)
+        assert await connection.send(timeout=0.1) == Lost(how)
+        assert await connection.send() == Lost("closed", untouched=True)
+
+
+async def test_a_deadline_in_silence_retires_the_connection(
+    server: ApnsServer, authority: Authority, key: Key
+) -> None:
+    async with mended(server, authority, key) as connection:
+        await connection.send()
+        server.plan(DEVICE, Freeze())
+        assert await connection.send(timeout=0.05) == Lost("timeout")
+        assert not connection.connection.usable
+
+
+# The pool.
+
+
+async def test_a_connection_starts_with_one_stream_and_takes_more_once_it_is_trusted(
+    server: ApnsServer, authority: Authority, key: Key
+) -> None:
+    pool = ApnsPool(Endpoint(url=server.url, tls=h2_context(authority)), most=1)
+    first = await pool.lease()
+    others = [asyncio.create_task(pool.lease()) for _ in range(20)]
+    await asyncio.sleep(0)
+    assert not any(each.done() for each in others)
+    await Mended(first.connection, await tokens_of(key).token()).send()
+    assert all(lease.good for lease in await asyncio.gather(*others))
+    await pool.close()
+    assert server.connected == 1
+
+
+async def test_streams_that_are_given_back_go_to_who_waits(
+    server: ApnsServer, authority: Authority
+) -> None:
+    pool = ApnsPool(Endpoint(url=server.url, tls=h2_context(authority)), most=1)
+    first = await pool.lease()
+    given_up, waiting = (asyncio.create_task(pool.lease()) for _ in range(2))
+    await asyncio.sleep(0)
+    first.release()
+    given_up.cancel()  # its turn came, and it is gone
+    assert (await waiting).good
+    await pool.close()
+
+
+async def test_who_gives_up_while_it_connects_harms_no_other(
+    server: ApnsServer, authority: Authority
+) -> None:
+    pool = ApnsPool(Endpoint(url=server.url, tls=h2_context(authority)))
+    first, second = (asyncio.create_task(pool.lease()) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert (await second).good
+    await pool.close()
+    assert server.connected == 1
+
+
+async def test_a_refused_connection_is_told_to_all_who_wait(authority: Authority, key: Key) -> None:
+    async with ApnsServer(authority, key, topics={TOPIC}) as gone:
+        url = gone.url
+    pool = ApnsPool(Endpoint(url=url, tls=h2_context(authority)))
+    results = await asyncio.gather(*(pool.lease() for _ in range(5)), return_exceptions=True)
+    assert [str(each) for each in results] == ["apns_connect_refused"] * 5
+    assert {type(each) for each in results} == {ConnectError}
+
+
+async def test_a_server_that_does_not_greet(server: ApnsServer, authority: Authority) -> None:
+    server.greets = False
+    pool = ApnsPool(Endpoint(url=server.url, tls=h2_context(authority), connect=0.2))
+    with pytest.raises(ConnectError, match="apns_timeout_connect"):
+        await pool.lease()
+    await until(lambda: not server.wires)
+
+
+async def test_a_certificate_of_nobody_we_know(server: ApnsServer) -> None:
+    pool = ApnsPool(Endpoint(url=server.url, tls=h2_context(Authority())))
+    with pytest.raises(ConnectError, match="apns_tls_failed"):
+        await pool.lease()
+
+
+async def test_a_server_without_http2(authority: Authority) -> None:
+    context = authority.server_context("127.0.0.1")
+    plain = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=context)
+    url = f"https://127.0.0.1:{plain.sockets[0].getsockname()[1]}"
+    async with plain:
+        pool = ApnsPool(Endpoint(url=url, tls=h2_context(authority)))
+        with pytest.raises(ConnectError, match="apns_no_http2"):
+            await pool.lease()
+
+
+async def test_a_host_that_is_not_there(authority: Authority) -> None:
+    pool = ApnsPool(Endpoint(url="https://nowhere.invalid", tls=h2_context(authority)))
+    with pytest.raises(ConnectError, match="apns_host_unknown"):
+        await pool.lease()

@@ -1,0 +1,186 @@
+"""What each of APNs' answers means, as a table."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from tocsin.engine.actors.answer import Answer
+from tocsin.engine.actors.apns_reply import (
+    DEVICE_PAUSE,
+    FAULTS,
+    SERVER_PAUSE,
+    Reply,
+    classify,
+    lost,
+    read,
+)
+from tocsin.engine.model import Deferred, Rejected, Sent, Unknown
+
+WHEN = datetime(2026, 11, 1, 12, tzinfo=UTC)
+
+SENT = Answer(Sent("the-id"))
+DEAD = {
+    reason: Answer(Rejected(f"apns_{reason}", address_dead=True, dead_since=WHEN))
+    for reason in ("Unregistered", "ExpiredToken")
+}
+CONTEXT = {
+    reason: Answer(Rejected(f"apns_{reason}", quarantine=True))
+    for reason in ("BadDeviceToken", "DeviceTokenNotForTopic")
+}
+REQUEST = {
+    reason: Answer(Rejected(f"apns_{reason}"))
+    for reason in [
+        "BadCollapseId",
+        "BadExpirationDate",
+        "BadMessageId",
+        "BadPath",
+        "BadPriority",
+        "DuplicateHeaders",
+        "Forbidden",
+        "InvalidPushType",
+        "MethodNotAllowed",
+        "MissingDeviceToken",
+        "PayloadEmpty",
+        "PayloadTooLarge",
+    ]
+}
+SETTING = {
+    reason: Answer(Rejected(f"apns_{reason}"), provider_failed=True)
+    for reason in ("BadTopic", "MissingTopic", "TopicDisallowed")
+}
+CREDENTIALS = {
+    reason: Answer(Deferred(f"apns_{reason}"), provider_failed=True, keep=False)
+    for reason in [
+        "BadCertificate",
+        "BadCertificateEnvironment",
+        "BadEnvironmentKeyIdInToken",
+        "ExpiredProviderToken",
+        "InvalidProviderToken",
+        "MissingProviderToken",
+        "TooManyProviderTokenUpdates",
+        "UnrelatedKeyIdInToken",
+    ]
+}
+SLOW_DOWN = {"TooManyRequests": Answer(Deferred("apns_TooManyRequests", DEVICE_PAUSE))}
+CONNECTION = {"IdleTimeout": Answer(Deferred("apns_IdleTimeout"), keep=False)}
+SERVER = {
+    reason: Answer(Deferred(f"apns_{reason}", SERVER_PAUSE), provider_failed=True)
+    for reason in ("InternalServerError", "ServiceUnavailable", "Shutdown")
+}
+REASONS = DEAD | CONTEXT | REQUEST | SETTING | CREDENTIALS | SLOW_DOWN | CONNECTION | SERVER
+STATUSES = {
+    "Unregistered": 410,
+    "ExpiredToken": 410,
+    "TooManyRequests": 429,
+    "TooManyProviderTokenUpdates": 429,
+    "PayloadTooLarge": 413,
+    "MethodNotAllowed": 405,
+    "BadPath": 404,
+    "InternalServerError": 500,
+    "ServiceUnavailable": 503,
+    "Shutdown": 503,
+} | dict.fromkeys(("Forbidden", *CREDENTIALS), 403)
+
+
+def test_the_table_is_complete() -> None:
+    assert REASONS.keys() == FAULTS.keys()
+
+
+@pytest.mark.parametrize("reason", sorted(REASONS))
+def test_each_reason_has_its_meaning(reason: str) -> None:
+    assert classify(STATUSES.get(reason, 400), reason, WHEN) == REASONS[reason]
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"),
+    [
+        (200, SENT),
+        (400, Answer(Rejected("apns_400"))),
+        (403, Answer(Deferred("apns_403"), provider_failed=True, keep=False)),
+        (404, Answer(Rejected("apns_404"))),
+        (405, Answer(Rejected("apns_405"))),
+        (410, Answer(Deferred("apns_410"), provider_failed=True, keep=False)),
+        (413, Answer(Rejected("apns_413"))),
+        (429, Answer(Deferred("apns_429", DEVICE_PAUSE))),
+        (500, Answer(Deferred("apns_500", SERVER_PAUSE), provider_failed=True)),
+        (502, Answer(Deferred("apns_502", SERVER_PAUSE), provider_failed=True)),
+        (599, Answer(Deferred("apns_599", SERVER_PAUSE), provider_failed=True)),
+        (0, Answer(Deferred("apns_0"), provider_failed=True, keep=False)),
+        (302, Answer(Deferred("apns_302"), provider_failed=True, keep=False)),
+        (407, Answer(Deferred("apns_407"), provider_failed=True, keep=False)),
+    ],
+)
+def test_a_status_alone(status: int, answer: Answer) -> None:
+    assert classify(status, "", apns_id="the-id") == answer
+
+
+def test_a_reason_that_is_new_counts_by_its_status() -> None:
+    assert classify(403, "BadMood").outcome == Deferred("apns_BadMood")
+    assert classify(400, "BadMood").outcome == Rejected("apns_BadMood")
+    assert classify(410, "BadMood").outcome == Deferred("apns_BadMood")
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "given", "pause"),
+    [
+        (429, "TooManyRequests", 600.0, 600.0),
+        (429, "TooManyRequests", 5.0, DEVICE_PAUSE),
+        (503, "Shutdown", 5.0, SERVER_PAUSE),
+        (503, "Shutdown", 3600.0, 3600.0),
+        (403, "InvalidProviderToken", 30.0, 30.0),
+    ],
+)
+def test_retry_after_lengthens_a_pause_and_never_shortens_it(
+    status: int, reason: str, given: float, pause: float
+) -> None:
+    outcome = classify(status, reason, retry_after=given).outcome
+    assert outcome == Deferred(f"apns_{reason}", pause)
+
+
+def test_no_token_is_touched_without_the_word_of_apple() -> None:
+    touching = {
+        reason
+        for reason, answer in REASONS.items()
+        if isinstance(answer.outcome, Rejected)
+        and (answer.outcome.address_dead or answer.outcome.quarantine)
+    }
+    assert touching == {*DEAD, *CONTEXT}
+
+
+def test_an_answer_that_is_lost_is_unknown_unless_the_request_was_never_taken() -> None:
+    assert lost("timeout", untouched=False).outcome == Unknown("apns_timeout")
+    assert lost("goaway", untouched=True).outcome == Deferred("apns_goaway")
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "reply"),
+    [
+        ({b":status": b"200"}, b"", Reply(200)),
+        (
+            {b":status": b"410"},
+            b'{"reason":"Unregistered","timestamp":1793534400000}',
+            Reply(410, "Unregistered", WHEN),
+        ),
+        (
+            {b":status": b"410"},
+            b'{"reason":"Unregistered","timestamp":"soon"}',
+            Reply(410, "Unregistered"),
+        ),
+        (
+            {b":status": b"410"},
+            b'{"reason":"Unregistered","timestamp":1e300}',
+            Reply(410, "Unregistered"),
+        ),
+        ({b":status": b"503", b"retry-after": b"30"}, b"", Reply(503, retry_after=30.0)),
+        ({b":status": b"503", b"retry-after": b"Sun, 01 Nov"}, b"", Reply(503)),
+        ({b":status": b"503", b"retry-after": b"9" * 30}, b"", Reply(503, retry_after=86_400.0)),
+        ({b":status": b"400"}, b'{"reason":"no words\\n"}', Reply(400)),
+        ({b":status": b"xyz"}, b"", Reply(0)),
+        ({b":status": b"400"}, b"\xff", Reply(400)),
+        ({b":status": b"400"}, b'"BadTopic"', Reply(400)),
+    ],
+)
+def test_answers_are_read(headers: dict[bytes, bytes], body: bytes, reply: Reply) -> None:
+    assert read(headers, body) == reply

@@ -1,0 +1,243 @@
+"""APNs' far end: HTTP/2 over TLS on loopback, which checks as Apple does and misbehaves as it is told.
+
+authority, key = Authority(), Key.new()
+async with ApnsServer(authority, key, topics={"org.example.app"}) as server:
+    server.plan("aabbccdd", Answer(410, "Unregistered", 1770000000000), Hang())
+    ...  # send to server.url with the CA of authority.write(path)
+    assert server.received[0].payload["aps"]["badge"] == 3
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from tocsin.testing.apns_rules import Answer, Key, Rules
+from tocsin.testing.apns_wire import Wire
+from tocsin.testing.certificate import Authority
+
+__all__ = [
+    "Act",
+    "Answer",
+    "ApnsServer",
+    "Authority",
+    "Babble",
+    "Dribble",
+    "Drop",
+    "Freeze",
+    "GoAway",
+    "Hang",
+    "Held",
+    "Key",
+    "Received",
+    "Reset",
+    "Rules",
+    "trusting",
+]
+
+
+class Hang(Struct, frozen=True):
+    """Never answers this request."""
+
+
+class Held(Struct, frozen=True):
+    """Waits for `ApnsServer.release`, and is then answered."""
+
+    answer: Answer = Answer()
+
+
+class Babble(Struct, frozen=True):
+    """Sends bytes that aren't HTTP/2."""
+
+    data: bytes = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+
+
+class Reset(Struct, frozen=True):
+    """Ends the stream by RST_STREAM; 2 is INTERNAL_ERROR, 7 REFUSED_STREAM: it wasn't processed."""
+
+    code: int = 2
+
+
+class GoAway(Struct, frozen=True):
+    """Ends the connection politely: answers what it took, this request too if `processed`."""
+
+    processed: bool = True
+    reason: str = ""
+    code: int = 0
+
+
+class Dribble(Struct, frozen=True):
+    """Sends the status, then one byte of the body now and then, without an end."""
+
+    status: int = 400
+
+
+class Drop(Struct, frozen=True):
+    """Cuts the connection."""
+
+
+class Freeze(Struct, frozen=True):
+    """Keeps the connection open, but reads and writes nothing on it any more, no PING either."""
+
+
+Act = Answer | Held | Hang | Babble | Reset | GoAway | Dribble | Drop | Freeze
+
+
+class Received(Struct):
+    """One request; `status` is what it was answered, 0 for none (yet)."""
+
+    device: str
+    headers: dict[str, str]
+    payload: Any  # None if it isn't JSON
+    connection: int
+    status: int = 0
+
+
+class ApnsServer:
+    """Answers 200 to what is right, and otherwise what APNs would, unless a plan says something else.
+
+    It keeps the last `keep` requests in `received` and counts all answers by status in `answers`.
+    `streams` is how many a connection may have open, `first_streams` how many before the first valid
+    provider token (with Apple one). `greets` false: connections are accepted, but hear nothing.
+    """
+
+    def __init__(
+        self,
+        authority: Authority,
+        key: Key,
+        *,
+        topics: Iterable[str],
+        host: str = "127.0.0.1",
+        port: int = 0,
+        streams: int = 1000,
+        first_streams: int = 1,
+        keep: int = 1000,
+        rules: Rules | None = None,
+    ) -> None:
+        self.rules = rules or Rules(key, topics=frozenset(topics))
+        self.received: deque[Received] = deque(maxlen=keep)
+        self.answers: Counter[int] = Counter()
+        self.default: Act | None = None  # in place of what the rules say, where no plan does
+        self.greets = True
+        self.connected = 0  # connections ever
+        self.streams = streams
+        self.first_streams = first_streams
+        self.wires: set[Wire] = set()
+        self._plans: dict[str, deque[Act]] = {}
+        self._held: list[Callable[[], None]] = []
+        self._address = (host, port)
+        self._tls = authority.server_context(host, "localhost")
+        self._tls.set_alpn_protocols(["h2"])
+        self._server: asyncio.Server | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"https://{self._address[0]}:{self._address[1]}"
+
+    def plan(self, device: str, *acts: Act) -> None:
+        """Says what the next requests for a device get, one act each; afterwards it is as usual."""
+        self._plans.setdefault(device, deque()).extend(acts)
+
+    def release(self) -> None:
+        """Answers all that is held."""
+        held, self._held = self._held, []
+        for answer in held:
+            answer()
+
+    async def start(self) -> None:
+        """Listens; with port 0 on one that is free."""
+        loop = asyncio.get_running_loop()
+        host, port = self._address
+        self._server = await loop.create_server(lambda: Wire(self), host, port, ssl=self._tls)
+        self._address = (host, self._server.sockets[0].getsockname()[1])
+
+    async def stop(self) -> None:
+        """Cuts all connections and listens no more."""
+        if self._server is not None:
+            self._server.close()
+            for wire in list(self.wires):
+                wire.drop()
+            await self._server.wait_closed()
+            while self.wires:  # noqa: ASYNC110 - closed by the loop's next rounds
+                await asyncio.sleep(0)
+            self._server = None
+
+    async def __aenter__(self) -> ApnsServer:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    # Towards its connections.
+
+    def take(self, wire: Wire, stream: int, headers: dict[str, str], body: bytes) -> None:
+        """Meets one whole request."""
+        device = headers.get(":path", "").rpartition("/")[2]
+        record = Received(device, headers, _decoded(body), wire.number)
+        self.received.append(record)
+        judged = self.rules.judge(headers, body)
+        wire.trusted(judged.status != 403)
+        plan = self._plans.get(device)
+        act = plan.popleft() if plan else (self.default or judged)
+        if plan is not None and not plan:
+            del self._plans[device]
+        self._perform(act, wire, stream, record)
+
+    def _perform(self, act: Act, wire: Wire, stream: int, record: Received) -> None:
+        match act:
+            case Answer():
+                self._answer(act, wire, stream, record)
+            case Held(answer):
+                self._held.append(lambda: self._answer(answer, wire, stream, record))
+            case GoAway(processed, reason, code):
+                wire.go_away(stream if processed else max(0, stream - 2), code, reason)
+                if processed:
+                    self._answer(Answer(), wire, stream, record)
+            case _:
+                _misbehave(act, wire, stream)
+
+    def _answer(self, answer: Answer, wire: Wire, stream: int, record: Received) -> None:
+        record.status = answer.status
+        self.answers[answer.status] += 1
+        headers = (("apns-id", record.headers.get("apns-id", "")), *answer.headers)
+        wire.answer(stream, answer.status, headers, answer.content, answer.pieces)
+
+
+def _misbehave(act: Act, wire: Wire, stream: int) -> None:
+    match act:
+        case Reset(code):
+            wire.reset(stream, code)
+        case Dribble(status):
+            wire.dribble(stream, status)
+        case Babble(data):
+            wire.babble(data)
+        case Drop():
+            wire.drop()
+        case Freeze():
+            wire.frozen = True
+
+
+def trusting(authority: Authority) -> ssl.SSLContext:
+    """A client's TLS context that trusts this authority alone."""
+    return ssl.create_default_context(cadata=authority.pem.decode())
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return None

@@ -1,0 +1,197 @@
+"""What APNs checks of a request, in its order, and how it answers what is wrong.
+
+Apple: "Sending notification requests to APNs", "Handling notification responses from APNs" and
+"Establishing a token-based connection to APNs".
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+from uuid import UUID
+
+import jwt
+import msgspec
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from msgspec import Struct
+
+from tocsin.testing.certificate import private_pem
+
+MAX_PAYLOAD = 4096
+MAX_COLLAPSE_ID = 64
+TOKEN_LIFE = 3600
+_CLOCKS_DIFFER = 300
+
+_PATH = re.compile(r"/3/device/([^/]*)")
+_DEVICE = re.compile(r"[0-9a-fA-F]{8,200}")
+_PUSH_TYPES = frozenset(
+    [
+        "alert",
+        "background",
+        "voip",
+        "complication",
+        "fileprovider",
+        "mdm",
+        "liveactivity",
+        "location",
+        "pushtotalk",
+    ]
+)
+
+
+class Answer(Struct, frozen=True):
+    """One answer: `body` in place of the JSON that `reason` and `timestamp` (milliseconds) make.
+
+    `pieces` is in how many DATA frames the body goes.
+    """
+
+    status: int = 200
+    reason: str = ""
+    timestamp: int | None = None
+    body: bytes | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    pieces: int = 1
+
+    @property
+    def content(self) -> bytes:
+        """The body as it goes over the wire."""
+        if self.body is not None:
+            return self.body
+        if not self.reason:
+            return b""
+        body: dict[str, Any] = {"reason": self.reason}
+        if self.timestamp is not None:
+            body["timestamp"] = self.timestamp
+        return msgspec.json.encode(body)
+
+
+class Key(Struct, frozen=True):
+    """A team's key for provider tokens; `private` is what Apple hands out as a .p8 file."""
+
+    private: str
+    key_id: str = "KEY1234567"
+    team_id: str = "TEAM123456"
+
+    @staticmethod
+    def new() -> Key:
+        """Makes one."""
+        return Key(private_pem(ec.generate_private_key(ec.SECP256R1())).decode())
+
+
+class Rules:
+    """Judges requests; `min_refresh` is how many seconds a team must keep a token (Apple: 1200)."""
+
+    def __init__(
+        self,
+        key: Key,
+        *,
+        topics: frozenset[str],
+        min_refresh: float | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        private = serialization.load_pem_private_key(key.private.encode(), None)
+        assert isinstance(private, ec.EllipticCurvePrivateKey)
+        self._key = key
+        self._public = private.public_key()
+        self._topics = topics
+        self._min_refresh = min_refresh
+        self._clock = clock
+        self._issued_at: dict[str, int] = {}
+        self._refreshed_at = float("-inf")
+
+    @property
+    def tokens(self) -> list[str]:
+        """The provider tokens that were accepted, in the order of their coming."""
+        return list(self._issued_at)
+
+    def judge(self, headers: Mapping[str, str], body: bytes) -> Answer:
+        """The first thing that is wrong, or 200."""
+        if headers.get(":method") != "POST":
+            return Answer(405, "MethodNotAllowed")
+        path = _PATH.fullmatch(headers.get(":path", ""))
+        if not path:
+            return Answer(404, "BadPath")
+        if refusal := self._of_token(headers) or self._of_headers(headers) or _of_payload(body):
+            return refusal
+        if not path[1]:
+            return Answer(400, "MissingDeviceToken")
+        return Answer() if _DEVICE.fullmatch(path[1]) else Answer(400, "BadDeviceToken")
+
+    def _of_token(self, headers: Mapping[str, str]) -> Answer | None:
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            return Answer(403, "MissingProviderToken")
+        known = token in self._issued_at
+        issued_at = self._issued_at[token] if known else self._verified(token)
+        if issued_at is None or issued_at > self._clock() + _CLOCKS_DIFFER:
+            return Answer(403, "InvalidProviderToken")
+        if issued_at < self._clock() - TOKEN_LIFE:
+            return Answer(403, "ExpiredProviderToken")
+        if known:
+            return None
+        if self._min_refresh and self._clock() < self._refreshed_at + self._min_refresh:
+            return Answer(429, "TooManyProviderTokenUpdates")
+        self._issued_at[token] = issued_at
+        self._refreshed_at = self._clock()
+        return None
+
+    def _verified(self, token: str) -> int | None:
+        """When it was issued; None if it isn't one of this team's."""
+        try:
+            if jwt.get_unverified_header(token).get("kid") != self._key.key_id:
+                return None
+            claims = jwt.decode(
+                token,
+                self._public,
+                algorithms=["ES256"],
+                issuer=self._key.team_id,
+                options={"require": ["iss", "iat"], "verify_iat": False},
+            )
+            return int(claims["iat"])
+        except (jwt.PyJWTError, ValueError, TypeError):
+            return None
+
+    def _of_headers(self, headers: Mapping[str, str]) -> Answer | None:
+        topic = headers.get("apns-topic")
+        if not topic:
+            return Answer(400, "MissingTopic")
+        if topic not in self._topics:
+            return Answer(400, "TopicDisallowed")
+        if headers.get("apns-push-type") not in _PUSH_TYPES:
+            return Answer(400, "InvalidPushType")
+        if not _is_uuid(headers.get("apns-id")):
+            return Answer(400, "BadMessageId")
+        expiration = headers.get("apns-expiration", "0")
+        if not (expiration.isascii() and expiration.isdigit()):
+            return Answer(400, "BadExpirationDate")
+        priorities = {"5", "1"} if headers["apns-push-type"] == "background" else {"10", "5", "1"}
+        if headers.get("apns-priority", "10") not in priorities:
+            return Answer(400, "BadPriority")
+        if len(headers.get("apns-collapse-id", "").encode()) > MAX_COLLAPSE_ID:
+            return Answer(400, "BadCollapseId")
+        return None
+
+
+def _is_uuid(text: str | None) -> bool:
+    """A missing apns-id is fine: APNs makes one; a given one is canonical."""
+    if text is None:
+        return True
+    try:
+        return str(UUID(text)) == text.lower()
+    except ValueError:
+        return False
+
+
+def _of_payload(body: bytes) -> Answer | None:
+    if not body:
+        return Answer(400, "PayloadEmpty")
+    if len(body) > MAX_PAYLOAD:
+        return Answer(413, "PayloadTooLarge")
+    try:
+        payload = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return Answer(400, "PayloadEmpty")
+    return None if isinstance(payload, dict) and payload else Answer(400, "PayloadEmpty")
