@@ -64,6 +64,8 @@ class Rejected(Struct, frozen=True):
 
     reason: str
     address_dead: bool = False
+    quarantine: bool = False  # a good address perhaps, but of another app or environment
+    dead_since: datetime | None = None  # dead only if it was registered at or before this
 
 
 class Unknown(Struct, frozen=True):
@@ -99,6 +101,20 @@ class Mail(Struct, frozen=True):
     headers: tuple[tuple[str, str], ...] = ()
 
 
+class Push(Struct, frozen=True):
+    """One rendered push, without its device token: that is taken at the last look."""
+
+    title: str
+    body: str
+    badge: int | None = None
+    data: dict[str, str] = {}
+    collapse_id: str | None = None
+    thread_id: str | None = None
+    expires_at: datetime | None = None
+    high: bool = False
+    silent: bool = False
+
+
 class Message(Struct, frozen=True):
     """One claimed delivery as its actor gets it."""
 
@@ -106,7 +122,7 @@ class Message(Struct, frozen=True):
     claim: UUID
     channel: Channel
     priority: Priority
-    content: Mail
+    content: Mail | Push
 
 
 class Verdict(Struct, frozen=True):

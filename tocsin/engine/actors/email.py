@@ -19,7 +19,7 @@ from tocsin.engine.actors.mailbox import Envelope
 from tocsin.engine.actors.mime import UnsendableError
 from tocsin.engine.actors.smtp_reply import Step, classify
 from tocsin.engine.actors.smtp_session import SmtpSession, Starttls, why
-from tocsin.engine.model import Deferred, Look, Message, Rejected
+from tocsin.engine.model import Deferred, Look, Mail, Message, Rejected
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _HOST_NAME = re.compile(r"[A-Za-z0-9.-]{1,253}")
@@ -69,6 +69,8 @@ class EmailActor(Actor[SmtpSession]):
 
     def draft(self, message: Message) -> bytes | Rejected:
         """The MIME message, but for its address."""
+        if not isinstance(message.content, Mail):
+            return Rejected("not_a_mail")
         try:
             return mime.draft(message.content, sender=self._from)
         except UnsendableError as error:
