@@ -1,0 +1,1 @@
+"""The providers' far ends, to test against without their accounts: real wire, scripted answers."""
