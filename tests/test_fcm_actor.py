@@ -15,6 +15,7 @@ from uuid import UUID
 import pytest
 import regex
 import trustme
+from aiohttp import TCPConnector
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -452,10 +453,19 @@ async def test_connections_are_used_again(fcm: FcmServer) -> None:
 
 
 async def test_connecting_longer_than_a_look_holds_costs_another_look_and_no_connection(
-    fcm: FcmServer,
+    fcm: FcmServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
     book = Book()
+    opened = 0
+    create = TCPConnector._create_connection
+
+    async def counted(*given: Any) -> Any:
+        nonlocal opened
+        opened += 1
+        return await create(*given)
+
+    monkeypatch.setattr(TCPConnector, "_create_connection", counted)
 
     async def look(messages: Sequence[Message]) -> dict[int, Verdict]:
         nonlocal now
@@ -473,6 +483,7 @@ async def test_connecting_longer_than_a_look_holds_costs_another_look_and_no_con
         assert isinstance((await actor.send(message(1))).outcome, Sent)
     assert book.looks == 2
     assert fcm.requests == 1
+    assert opened == 2  # one for the access token, one for the push
 
 
 async def test_a_cancelled_send_harms_no_other(fcm: FcmServer) -> None:

@@ -24,6 +24,8 @@ from tocsin.engine.actors.mailbox import Envelope
 from tocsin.engine.model import Deferred, Look, Message, Push, Rejected, Verdict
 
 GOOGLE = "https://fcm.googleapis.com"
+_DEFAULTS: dict[str, Any] = {"senders": 32, "size": 512, "look_ahead": 128}
+_OURS = ("fcm_401", "fcm_403", "fcm_404")
 
 log = structlog.get_logger(__name__)
 
@@ -136,11 +138,8 @@ class FcmActor(Actor[HttpConnection]):
         outcome, at_fault = answer.outcome, fcm_reply.fields(details)
         if isinstance(outcome, Rejected) and not (outcome.address_dead or outcome.quarantine):
             log.error("fcm refused the request", reason=outcome.reason, fields=at_fault)
-        elif isinstance(outcome, Deferred) and outcome.reason.startswith(("fcm_401", "fcm_403")):
-            log.error("fcm refused our credentials", reason=outcome.reason)
-
-
-_DEFAULTS: dict[str, Any] = {"senders": 32, "size": 512, "look_ahead": 128}
+        elif isinstance(outcome, Deferred) and outcome.reason.startswith(_OURS):
+            log.error("fcm refused our credentials or project", reason=outcome.reason)
 
 
 def _project(service_account: Mapping[str, Any]) -> str:

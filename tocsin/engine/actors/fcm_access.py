@@ -10,6 +10,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import Any
 
@@ -99,10 +100,12 @@ class Access:
 
     async def _renew(self) -> Deferred | None:
         loop = asyncio.get_running_loop()
+        posts: list[Future[_Response]] = []
 
         def request(url: str, **given: Any) -> _Response:
             posting = self._post(url, given.get("body") or b"", given.get("headers") or {})
-            return asyncio.run_coroutine_threadsafe(posting, loop).result()
+            posts.append(asyncio.run_coroutine_threadsafe(posting, loop))
+            return posts[-1].result()
 
         try:
             await asyncio.to_thread(self._credentials.refresh, request)
@@ -113,6 +116,9 @@ class Access:
             return self._failed("refused")
         except (GoogleAuthError, *_UNREADABLE):
             return self._failed("unreadable")
+        finally:
+            for post in posts:
+                post.cancel()  # else a thread that nobody waits for would go on waiting
         return None
 
     async def _post(self, url: str, body: bytes, headers: Mapping[str, str]) -> _Response:
