@@ -453,6 +453,22 @@ async def test_a_failed_probe_opens_it_for_longer() -> None:
     assert (breaker.state, breaker.reason, breaker.since) == (BreakerState.CLOSED, None, 0)
 
 
+async def test_a_provider_that_asks_for_a_pause_gets_it_whole() -> None:
+    now = 0.0
+    breaker = Breaker(clock=lambda: now, chance=lambda: 0.0)
+    assert breaker.pause("quota", 30)
+    assert (breaker.state, breaker.reason, breaker.retry_after) == (BreakerState.OPEN, "quota", 30)
+    now = 20.0
+    assert not breaker.pause("quota", 5)
+    assert breaker.retry_after == 10
+    assert not breaker.pause("quota", 90)
+    assert breaker.retry_after == 90
+    now = 110.0
+    assert (breaker.state, breaker.retry_after) == (BreakerState.HALF_OPEN, 0)
+    breaker.success()
+    assert (breaker.state, breaker.reason) == (BreakerState.CLOSED, None)
+
+
 async def test_what_began_before_it_opened_changes_nothing() -> None:
     breaker = Breaker(threshold=1)
     breaker.failure("refused")

@@ -235,7 +235,10 @@ async def test_what_is_withheld_is_not_sent(far: Far) -> None:
             Answer(410, "Unregistered", 1_793_534_400_000),
             Rejected("apns_Unregistered", address_dead=True, dead_since=NOW),
         ),
-        (Answer(410, "ExpiredToken"), Rejected("apns_ExpiredToken", True, NOW)),
+        (
+            Answer(410, "ExpiredToken"),
+            Rejected("apns_ExpiredToken", address_dead=True, dead_since=NOW),
+        ),
         (Answer(400, "BadDeviceToken"), Rejected("apns_BadDeviceToken", quarantine=True)),
         (Answer(413, "PayloadTooLarge"), Rejected("apns_PayloadTooLarge")),
         (Answer(429, "TooManyRequests"), Deferred("apns_TooManyRequests", 60.0)),

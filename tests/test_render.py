@@ -55,9 +55,9 @@ def claimed(**changes: Any) -> Claimed:
 
 
 def render(**changes: Any) -> Mail:
-    content = render_mail(claimed(**changes), links=LINKS, sender=SENDER, now=NOW).content
-    assert isinstance(content, Mail)
-    return content
+    mail = render_mail(claimed(**changes), links=LINKS, sender=SENDER, now=NOW).content
+    assert isinstance(mail, Mail)
+    return mail
 
 
 def headers(mail: Mail) -> dict[str, str]:

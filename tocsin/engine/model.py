@@ -118,7 +118,9 @@ class Push(Struct, frozen=True):
 
     title: str = ""
     body: str = ""
-    data: dict[str, Any] = field(default_factory=dict)  # for the app; "aps" is the provider's
+    data: dict[str, Any] = field(
+        default_factory=dict
+    )  # for the app, texts alone; "aps" is the provider's
     kind: PushKind = PushKind.ALERT
     sound: str | None = "default"
     thread_id: str | None = None  # shown together on the device

@@ -16,6 +16,7 @@ class Answer(Struct, frozen=True):
         False  # the provider as a whole, not this message: counts for the breaker
     )
     keep: bool = True  # the connection may be used again
+    pause: float | None = None  # seconds in which the provider wants nothing at all of us
 
 
 class Again(Struct, frozen=True):

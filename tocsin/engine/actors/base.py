@@ -233,8 +233,8 @@ class Actor(ABC, Generic[Connection]):
         return itertools.chain(self._intake.in_hand, self._intake.mailbox)
 
     def _note(self, answer: Answer) -> None:
-        if answer.provider_failed:
-            self._intake.failed(getattr(answer.outcome, "reason", "unknown"))
+        if answer.provider_failed or answer.pause is not None:
+            self._intake.failed(getattr(answer.outcome, "reason", "unknown"), answer.pause)
         else:
             self.breaker.success()
 

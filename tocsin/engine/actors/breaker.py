@@ -1,6 +1,7 @@
 """The circuit breaker: stops asking a provider that keeps failing, and probes it now and then.
 
 closed    --(threshold failures in a row)--> open
+closed    --(the provider asks for a pause)> open, for as long as it said
 open      --(its back-off has passed)------> half_open
 half_open --(success)----------------------> closed
 half_open --(failure)----------------------> open, for about twice as long
@@ -98,8 +99,24 @@ class Breaker:
         self._failures += 1
         if state is BreakerState.CLOSED and self._failures < self._threshold:
             return False
+        self._open()
+        return True
+
+    def pause(self, reason: str, seconds: float) -> bool:
+        """The provider asked for so many seconds of silence: open for no less; true if that has just opened it.
+
+        Up to a tenth longer, so that not all workers come back at once.
+        """
+        opens = self.state is not BreakerState.OPEN
+        if opens:
+            self.reason = reason
+            self._open()
+        until = self._clock() + seconds * (1.0 + 0.1 * self._chance())
+        self._retry_at = max(self._retry_at, until)
+        return opens
+
+    def _open(self) -> None:
         self._openings += 1
         self._changed_at = self._clock()
         delay = back_off(self._openings, first=self._first, most=self._most, chance=self._chance)
         self._retry_at = self._changed_at + delay
-        return True

@@ -69,7 +69,8 @@ class EmailActor(Actor[SmtpSession]):
 
     def draft(self, message: Message) -> bytes | Rejected:
         """The MIME message, but for its address."""
-        assert isinstance(message.content, Mail)
+        if not isinstance(message.content, Mail):
+            return Rejected("not_a_mail")
         try:
             return mime.draft(message.content, sender=self._from)
         except UnsendableError as error:

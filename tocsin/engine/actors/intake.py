@@ -115,9 +115,10 @@ class Intake:
         if self._breaker.state is not BreakerState.OPEN:
             self._reconsider()
 
-    def failed(self, reason: str) -> None:
-        """The provider as a whole failed: if that opens the breaker, gives back what waits."""
-        if self._breaker.failure(reason):
+    def failed(self, reason: str, pause: float | None = None) -> None:
+        """The provider as a whole failed, or asked for a pause: if that opens the breaker, gives back what waits."""
+        breaker = self._breaker
+        if breaker.failure(reason) if pause is None else breaker.pause(reason, pause):
             log.warning(
                 "breaker opened",
                 actor=self._name,

@@ -1,0 +1,205 @@
+"""The channels under contract: each with a real far end that plays every case, one class a channel.
+
+A new channel is one more class here, and its name in FAR_ENDS; see docs/channels.md.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from enum import Enum
+from typing import Any, ClassVar, Self
+
+from test_email_actor import Scripted, raw
+from test_webhook_actor import SECRET, Endpoint
+
+from tocsin.engine.actors.base import Actor
+from tocsin.engine.actors.email import EmailActor
+from tocsin.engine.actors.fcm import FcmActor
+from tocsin.engine.actors.webhook import WebhookActor
+from tocsin.engine.model import Look, Mail, Push
+from tocsin.testing import fcm_errors
+from tocsin.testing.faults import Fault, Reply, Script, Turn
+from tocsin.testing.fcm import FcmServer
+
+SAID = 30
+"""Seconds that LATER_SAID asks for."""
+
+
+class Case(Enum):
+    """What a far end does with all that comes, until told otherwise."""
+
+    ACCEPT = "accept"
+    DEAD = "the address is dead"
+    ELSEWHERE = "the address is another app's"
+    BAD = "this message is refused for good"
+    LATER = "slow down"
+    LATER_SAID = "slow down, and for how long"
+    DOWN = "the provider fails"
+    CREDENTIALS = "our credentials are revoked"
+    HANG = "takes it and never answers"
+    RESET = "takes it and cuts the connection"
+    DRIBBLE = "takes it and answers a byte at a time"
+    GARBAGE = "takes it and answers nonsense"
+
+
+class FarEnd(ABC):
+    """One channel: how its actor is made, and how its provider plays each case."""
+
+    content: ClassVar[Mail | Push]
+    lacks: ClassVar[Mapping[Case, str]] = {}  # cases that this provider can't have, with the reason
+    shared: ClassVar[bool] = True  # one provider behind all messages: its failures open the breaker
+
+    async def __aenter__(self) -> Self:
+        self._stack = AsyncExitStack()
+        await self.listen(self._stack)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    @property
+    @abstractmethod
+    def address(self) -> str:
+        """Where messages go."""
+
+    @property
+    @abstractmethod
+    def received(self) -> int:
+        """How many messages have arrived whole."""
+
+    @abstractmethod
+    async def listen(self, stack: AsyncExitStack) -> None:
+        """Starts the far end."""
+
+    @abstractmethod
+    def plays(self, case: Case) -> None:
+        """From now on."""
+
+    @abstractmethod
+    def actor(self, *, look: Look, **options: Any) -> Actor[Any]:
+        """The actor that sends to it, with short deadlines."""
+
+
+class Email(FarEnd):
+    """SMTP, spoken by a server that says at each step what it is told to."""
+
+    content = Mail("<1@example.test>", "Subject", "text", "<p>html</p>")
+    address = "alice@example.test"
+    lacks: ClassVar = {
+        Case.ELSEWHERE: "an address is nobody else's",
+        Case.LATER_SAID: "SMTP has no Retry-After",
+    }
+    _ODD: ClassVar[dict[Case, dict[str, str | None]]] = {
+        Case.ACCEPT: {},
+        Case.DEAD: {"RCPT": "550 5.1.1 no such user"},
+        Case.BAD: {"BODY": "554 5.6.0 content"},
+        Case.LATER: {"RCPT": "450 4.2.1 later"},
+        Case.DOWN: {"CONNECT": "421 4.3.2 down", "MAIL": "421 4.3.2 down"},
+        Case.CREDENTIALS: {"MAIL": "530 5.7.0 authentication required"},
+        Case.HANG: {"BODY": "hang"},
+        Case.RESET: {"BODY": None},
+        Case.DRIBBLE: {"BODY": "dribble"},
+        Case.GARBAGE: {"BODY": "HTTP/1.1 400 Bad Request"},
+    }
+
+    async def listen(self, stack: AsyncExitStack) -> None:
+        self._script = Scripted()
+        self._port = await stack.enter_async_context(raw(self._script))
+
+    @property
+    def received(self) -> int:
+        return self._script.commands.count("BODY")
+
+    def plays(self, case: Case) -> None:
+        self._script.odd = self._ODD[case]
+
+    def actor(self, *, look: Look, **options: Any) -> EmailActor:
+        settings: dict[str, Any] = {"timeout": 0.3, "deadline": 0.6, "local_hostname": "here.test"}
+        return EmailActor(
+            look=look,
+            sender="a@example.test",
+            host="127.0.0.1",
+            port=self._port,
+            **(settings | options),
+        )
+
+
+_FAULTS = {
+    Case.HANG: Fault.HANG,
+    Case.RESET: Fault.RESET,
+    Case.DRIBBLE: Fault.DRIBBLE,
+    Case.GARBAGE: Fault.GARBAGE,
+}
+
+
+class Fcm(FarEnd):
+    """FCM's HTTP v1 API with its OAuth."""
+
+    content = Push("Title", "body", data={"notification_id": "1"})
+    address = "device"
+    _TURNS: ClassVar[dict[Case, Turn | None]] = {
+        Case.ACCEPT: None,
+        Case.DEAD: fcm_errors.UNREGISTERED,
+        Case.ELSEWHERE: fcm_errors.SENDER_ID_MISMATCH,
+        Case.BAD: fcm_errors.INVALID_PAYLOAD,
+        Case.LATER: fcm_errors.quota_exceeded(),
+        Case.LATER_SAID: fcm_errors.quota_exceeded(str(SAID)),
+        Case.DOWN: fcm_errors.INTERNAL,
+        Case.CREDENTIALS: fcm_errors.PERMISSION_DENIED,
+        **_FAULTS,
+    }
+
+    async def listen(self, stack: AsyncExitStack) -> None:
+        self._server = await stack.enter_async_context(FcmServer())
+
+    @property
+    def received(self) -> int:
+        return self._server.requests
+
+    def plays(self, case: Case) -> None:
+        self._server.script.always(self._server.script.EVERY, self._TURNS[case])
+
+    def actor(self, *, look: Look, **options: Any) -> FcmActor:
+        account, url = self._server.service_account, self._server.url
+        return FcmActor(look=look, service_account=account, url=url, **({"timeout": 0.3} | options))
+
+
+class Webhook(FarEnd):
+    """Somebody's endpoint."""
+
+    content = Push("Title", "body", data={"notification_id": "1"})
+    shared = False
+    lacks: ClassVar = {Case.ELSEWHERE: "an endpoint is nobody else's"}
+    _TURNS: ClassVar[dict[Case, Turn | None]] = {
+        Case.ACCEPT: None,
+        Case.DEAD: Reply(410),
+        Case.BAD: Reply(302),
+        Case.LATER: Reply(429),
+        Case.LATER_SAID: Reply(429, "", (("Retry-After", str(SAID)),)),
+        Case.DOWN: Reply(500),
+        Case.CREDENTIALS: Reply(401),
+        **_FAULTS,
+    }
+
+    async def listen(self, stack: AsyncExitStack) -> None:
+        self._endpoint = await stack.enter_async_context(Endpoint(SECRET))
+
+    @property
+    def address(self) -> str:
+        return self._endpoint.url
+
+    @property
+    def received(self) -> int:
+        return self._endpoint.requests
+
+    def plays(self, case: Case) -> None:
+        self._endpoint.script.always(Script.EVERY, self._TURNS[case])
+
+    def actor(self, *, look: Look, **options: Any) -> WebhookActor:
+        settings = {"timeout": 0.3, "allow_private": True} | options
+        return WebhookActor(look=look, secrets=[SECRET], **settings)
+
+
+FAR_ENDS: list[type[FarEnd]] = [Email, Fcm, Webhook]

@@ -1,0 +1,320 @@
+"""What every channel's actor does, whatever its provider: one suite, a row for each channel (tests/far_ends.py)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+from far_ends import FAR_ENDS, SAID, Case, FarEnd
+
+from tocsin.engine.actors.answer import Again, Answer
+from tocsin.engine.actors.base import Actor
+from tocsin.engine.actors.breaker import Breaker, BreakerState
+from tocsin.engine.actors.mailbox import Envelope
+from tocsin.engine.model import (
+    Channel,
+    Deferred,
+    DeliveryState,
+    Message,
+    Outcome,
+    Priority,
+    Rejected,
+    Sent,
+    Settlement,
+    Unknown,
+    Unsent,
+    Verdict,
+    Withheld,
+)
+
+NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
+LOST = [Case.HANG, Case.RESET, Case.DRIBBLE, Case.GARBAGE]
+PERMANENT = [Case.DEAD, Case.ELSEWHERE, Case.BAD]
+TRANSIENT = [Case.LATER, Case.LATER_SAID, Case.DOWN, Case.CREDENTIALS]
+
+
+@pytest.fixture(params=FAR_ENDS, ids=lambda each: each.__name__.lower())
+async def far(request: pytest.FixtureRequest) -> AsyncIterator[FarEnd]:
+    kind: type[FarEnd] = request.param
+    async with kind() as far:
+        yield far
+
+
+def cases(*cases: Case) -> pytest.MarkDecorator:
+    """Each channel with each of these cases that its provider can have."""
+    pairs = [
+        pytest.param(kind, case, id=f"{kind.__name__.lower()}-{case.name.lower()}")
+        for kind in FAR_ENDS
+        for case in cases
+        if case not in kind.lacks
+    ]
+    return pytest.mark.parametrize(("far", "case"), pairs, indirect=["far"])
+
+
+class Desk:
+    """The last look: to the far end's address, unless withheld; `gate` holds it up."""
+
+    def __init__(self, far: FarEnd) -> None:
+        self._far = far
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.withheld: Withheld | None = None
+
+    async def look(self, messages: Sequence[Message]) -> dict[int, Verdict]:
+        await self.gate.wait()
+        return {
+            each.delivery_id: Verdict(each.delivery_id, self._far.address, NOW, self.withheld)
+            for each in messages
+        }
+
+
+@asynccontextmanager
+async def actor_of(
+    far: FarEnd, desk: Desk | None = None, **options: Any
+) -> AsyncIterator[Actor[Any]]:
+    actor = far.actor(look=(desk or Desk(far)).look, **({"senders": 1} | options))
+    await actor.start()
+    try:
+        yield actor
+    finally:
+        await actor.stop(grace=0.05)
+
+
+def message(far: FarEnd, number: int = 1) -> Message:
+    return Message(number, UUID(int=number), Channel.PUSH, Priority.NORMAL, far.content)
+
+
+def post(actor: Actor[Any], far: FarEnd, numbers: range) -> list[asyncio.Task[Settlement]]:
+    return [asyncio.create_task(actor.send(message(far, number))) for number in numbers]
+
+
+async def play(far: FarEnd, case: Case, **options: Any) -> Outcome:
+    far.plays(case)
+    async with asyncio.timeout(5), actor_of(far, **options) as actor:
+        return (await actor.send(message(far))).outcome
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def patient() -> Breaker:
+    return Breaker(first=60, most=60)
+
+
+def hasty() -> Breaker:
+    return Breaker(first=0.01, most=0.02)
+
+
+# Accepted.
+
+
+async def test_a_message_that_is_accepted_is_sent_to_the_address_of_its_look(far: FarEnd) -> None:
+    far.plays(Case.ACCEPT)
+    async with actor_of(far) as actor:
+        settlement = await actor.send(message(far))
+    assert isinstance(settlement.outcome, Sent)
+    assert settlement.verdict is not None
+    assert settlement.verdict.address == far.address
+    assert far.received == 1
+
+
+async def test_many_are_sent_each_once(far: FarEnd) -> None:
+    far.plays(Case.ACCEPT)
+    async with actor_of(far, senders=4) as actor:
+        settlements = await asyncio.gather(*post(actor, far, range(50)))
+    assert {type(each.outcome) for each in settlements} == {Sent}
+    assert far.received == 50
+
+
+async def test_what_the_look_withholds_does_not_leave(far: FarEnd) -> None:
+    desk = Desk(far)
+    desk.withheld = Withheld(DeliveryState.SKIPPED, "opted_out_since")
+    async with actor_of(far, desk) as actor:
+        assert (await actor.send(message(far))).outcome == desk.withheld
+    assert far.received == 0
+
+
+# Refused.
+
+
+@cases(*PERMANENT)
+async def test_a_permanent_refusal_is_of_one_message_and_says_what_becomes_of_its_address(
+    far: FarEnd, case: Case
+) -> None:
+    far.plays(case)
+    async with actor_of(far) as actor:
+        outcomes = [(await actor.send(message(far, number))).outcome for number in range(6)]
+        assert actor.stats().breaker is BreakerState.CLOSED
+        far.plays(Case.ACCEPT)
+        assert isinstance((await actor.send(message(far))).outcome, Sent)
+    for outcome in outcomes:
+        assert isinstance(outcome, Rejected)
+        assert outcome.address_dead == (case is Case.DEAD)
+        assert outcome.quarantine == (case is Case.ELSEWHERE)
+
+
+@cases(*TRANSIENT)
+async def test_a_transient_refusal_is_tried_again(far: FarEnd, case: Case) -> None:
+    outcome = await play(far, case)
+    assert isinstance(outcome, Deferred)
+    if case is Case.LATER_SAID:
+        assert outcome.retry_after is not None
+        assert outcome.retry_after >= SAID
+
+
+@cases(*PERMANENT, *TRANSIENT, *LOST)
+async def test_reasons_are_words_without_an_address(far: FarEnd, case: Case) -> None:
+    outcome = await play(far, case)
+    reason = getattr(outcome, "reason", "")
+    assert reason
+    assert reason.isascii()
+    assert not set(reason) & set(" @/:\n")
+    assert far.address not in reason
+
+
+@cases(Case.DOWN, Case.CREDENTIALS)
+async def test_a_provider_that_fails_is_left_in_peace_and_no_address_is_touched(
+    far: FarEnd, case: Case
+) -> None:
+    far.plays(case)
+    async with actor_of(far, breaker=patient()) as actor:
+        outcomes = [(await actor.send(message(far, number))).outcome for number in range(8)]
+        state = actor.stats().breaker
+    assert all(isinstance(each, Deferred | Unsent) for each in outcomes)
+    if far.shared:
+        assert state is BreakerState.OPEN
+        assert all(isinstance(each, Unsent) for each in outcomes[5:])
+    else:
+        assert state is BreakerState.CLOSED
+
+
+# Lost.
+
+
+@cases(*LOST)
+async def test_an_answer_that_is_lost_leaves_the_outcome_unknown(far: FarEnd, case: Case) -> None:
+    assert isinstance(await play(far, case), Unknown)
+
+
+@cases(Case.DOWN, Case.CREDENTIALS, *LOST)
+async def test_after_an_outage_the_channel_works_by_itself(far: FarEnd, case: Case) -> None:
+    far.plays(case)
+    async with asyncio.timeout(8), actor_of(far, breaker=hasty()) as actor:
+        for number in range(6 if case not in {Case.HANG, Case.DRIBBLE} else 1):
+            await actor.send(message(far, number))
+        far.plays(Case.ACCEPT)
+        async with actor.room(1) as room:
+            assert isinstance((await room.send(message(far, 9))).outcome, Sent)
+        assert actor.stats().breaker is BreakerState.CLOSED
+
+
+async def test_one_that_hangs_does_not_hold_up_the_others(far: FarEnd) -> None:
+    far.plays(Case.HANG)
+    async with actor_of(far, senders=2) as actor:
+        (hanging,) = post(actor, far, range(1))
+        await until(lambda: far.received == 1)
+        far.plays(Case.ACCEPT)
+        settlements = await asyncio.gather(*post(actor, far, range(1, 20)))
+        assert not hanging.done()
+        assert {type(each.outcome) for each in settlements} == {Sent}
+        assert isinstance((await hanging).outcome, Unknown)
+
+
+# Overload.
+
+
+async def test_a_full_mailbox_makes_the_claim_wait_and_loses_nothing(far: FarEnd) -> None:
+    far.plays(Case.ACCEPT)
+    desk = Desk(far)
+    desk.gate.clear()
+    async with actor_of(far, desk, size=8, reserve=0, senders=2) as actor:
+        tasks = post(actor, far, range(10))
+        await until(lambda: actor.stats().in_flight == 2 and actor.stats().waiting == 8)
+        claim = asyncio.create_task(actor.room(8).__aenter__())
+        beyond = post(actor, far, range(10, 20))
+        await asyncio.sleep(0)
+        assert not claim.done()
+        assert actor.stats().waiting == 8
+        desk.gate.set()
+        room = await asyncio.wait_for(claim, 5)
+        assert room.size >= 2
+        kept = [asyncio.create_task(room.send(message(far, 99))) for _ in range(room.size)]
+        settlements = await asyncio.gather(*tasks, *beyond, *kept)
+    assert {type(each.outcome) for each in settlements} == {Sent}
+    assert far.received == len(settlements)
+
+
+# Crashes.
+
+
+async def test_a_message_that_crashes_its_sender_takes_no_other_down(
+    far: FarEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far.plays(Case.ACCEPT)
+    async with actor_of(far, senders=2) as actor:
+        transmit = actor.transmit
+
+        async def poisoned(connection: Any, envelope: Envelope) -> Answer | Again:
+            if envelope.message.delivery_id == 3:
+                raise ValueError("poison")
+            return await transmit(connection, envelope)
+
+        monkeypatch.setattr(actor, "transmit", poisoned)
+        settlements = await asyncio.gather(*post(actor, far, range(10)))
+    outcomes = [each.outcome for each in settlements]
+    assert outcomes.pop(3) == Deferred("actor_crashed")
+    assert {type(each) for each in outcomes} == {Sent}
+
+
+async def test_an_actor_that_keeps_crashing_gives_back_its_messages_and_is_started_again(
+    far: FarEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far.plays(Case.ACCEPT)
+    async with actor_of(far) as actor:
+        with monkeypatch.context() as broken:
+            broken.setattr(actor, "prepare", None)
+            settlements = await asyncio.gather(*post(actor, far, range(6)))
+        outcomes = [each.outcome for each in settlements]
+        assert outcomes[:2] == [Deferred("actor_crashed")] * 2
+        assert all(isinstance(each, Unsent) for each in outcomes[2:])
+        async with asyncio.timeout(5):
+            assert isinstance((await actor.send(message(far))).outcome, Sent)
+    assert far.received == 1
+
+
+# Stopping.
+
+
+async def test_stopping_says_of_each_message_how_far_it_came(far: FarEnd) -> None:
+    far.plays(Case.HANG)
+    actor = far.actor(look=Desk(far).look, senders=1)
+    await actor.start()
+    sent, *waiting = post(actor, far, range(4))
+    await until(lambda: far.received == 1)
+    async with asyncio.timeout(2):
+        await actor.stop(grace=0.05)
+    assert (await sent).outcome == Unknown("shutdown")
+    assert [(await each).outcome for each in waiting] == [Unsent("shutdown")] * 3
+    assert (await actor.send(message(far, 9))).outcome == Unsent("shutdown")
+
+
+async def test_stopping_lets_finish_what_is_being_sent(far: FarEnd) -> None:
+    far.plays(Case.ACCEPT)
+    desk = Desk(far)
+    desk.gate.clear()
+    actor = far.actor(look=desk.look, senders=1)
+    await actor.start()
+    (sending,) = post(actor, far, range(1))
+    await until(lambda: actor.stats().in_flight == 1)
+    stopping = asyncio.create_task(actor.stop(grace=5))
+    desk.gate.set()
+    await stopping
+    assert isinstance((await sending).outcome, Sent)

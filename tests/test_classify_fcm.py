@@ -1,0 +1,169 @@
+"""What FCM's answers mean, as a table; and how they are read."""
+
+from __future__ import annotations
+
+import pytest
+
+from tocsin.engine.actors.answer import Answer
+from tocsin.engine.actors.fcm_reply import classify, fields, read
+from tocsin.engine.model import Deferred, Rejected, Sent
+from tocsin.testing import fcm_errors
+from tocsin.testing.faults import Reply
+
+
+def later(reason: str, wait: float, *, pause: float | None = None) -> Answer:
+    return Answer(Deferred(reason, wait), pause=pause)
+
+
+def down(reason: str, wait: float = 10.0, *, pause: float | None = None) -> Answer:
+    return Answer(Deferred(reason, wait), provider_failed=True, pause=pause)
+
+
+def rejected(reason: str, *, dead: bool = False, quarantine: bool = False) -> Answer:
+    return Answer(Rejected(reason, address_dead=dead, quarantine=quarantine))
+
+
+BAD = "INVALID_ARGUMENT"
+OTHER_APP = rejected("fcm_400_invalid_argument_token", quarantine=True)
+OUR_REQUEST = rejected("fcm_400_invalid_argument")
+NOT_VALID = "The registration token is not a valid FCM registration token"
+
+TABLE = [
+    (200, None, ("projects/p/messages/0:1%a",), None, Answer(Sent("projects/p/messages/0:1%a"))),
+    (200, None, ("something else",), None, Answer(Sent(None))),
+    # A token dies by UNREGISTERED alone.
+    (404, "UNREGISTERED", (), None, rejected("fcm_404_unregistered", dead=True)),
+    (404, "NOT_FOUND", ("Requested entity was not found.",), None, down("fcm_404_not_found")),
+    (404, None, (), None, down("fcm_404")),
+    # Another sender's.
+    (403, "SENDER_ID_MISMATCH", (), None, rejected("fcm_403_sender_id_mismatch", quarantine=True)),
+    # Our request: the token's fault, or the payload's.
+    (400, BAD, (NOT_VALID,), None, OTHER_APP),
+    (400, BAD, ("message.token", "Invalid value"), None, OTHER_APP),
+    (400, BAD, ("BadDeviceToken", "APNs refused it."), None, OTHER_APP),
+    (400, BAD, ("DeviceTokenNotForTopic",), None, OTHER_APP),
+    (400, BAD, ("message.android.ttl",), None, OUR_REQUEST),
+    (400, BAD, ("message.android.ttl", "message.token"), None, OUR_REQUEST),
+    (400, BAD, ("message.data[0].value", NOT_VALID), None, OUR_REQUEST),
+    (400, BAD, ("Message too big",), None, OUR_REQUEST),
+    (400, BAD, (), None, OUR_REQUEST),
+    (400, None, (), None, rejected("fcm_400")),
+    (413, None, (), None, rejected("fcm_413")),
+    # Our credentials and configuration: no token is touched.
+    (401, "UNAUTHENTICATED", (), None, down("fcm_401_unauthenticated")),
+    (401, "THIRD_PARTY_AUTH_ERROR", (), None, down("fcm_401_third_party_auth_error")),
+    (403, "PERMISSION_DENIED", (), None, down("fcm_403_permission_denied")),
+    (403, None, (), None, down("fcm_403")),
+    (302, None, (), None, down("fcm_302")),
+    (405, None, (), None, down("fcm_405")),
+    # Slow down: all of us, or one device.
+    (429, "QUOTA_EXCEEDED", (), None, later("fcm_429_quota_exceeded", 60, pause=60)),
+    (429, "QUOTA_EXCEEDED", (), 120, later("fcm_429_quota_exceeded", 120, pause=120)),
+    (429, "QUOTA_EXCEEDED", (), 0, later("fcm_429_quota_exceeded", 10, pause=10)),
+    (429, "RESOURCE_EXHAUSTED", (), 3, later("fcm_429_resource_exhausted", 10, pause=10)),
+    (429, None, (), None, later("fcm_429", 60, pause=60)),
+    (
+        429,
+        "QUOTA_EXCEEDED",
+        ("Device message rate exceeded",),
+        None,
+        later("fcm_429_quota_exceeded_device", 60),
+    ),
+    # Failures of theirs.
+    (500, "INTERNAL", (), None, down("fcm_500_internal")),
+    (502, None, (), None, down("fcm_502")),
+    (503, "UNAVAILABLE", (), None, down("fcm_503_unavailable")),
+    (503, "UNAVAILABLE", (), 30, down("fcm_503_unavailable", 30, pause=30)),
+    (503, "UNAVAILABLE", (), 1, down("fcm_503_unavailable", 10, pause=10)),
+]
+
+
+@pytest.mark.parametrize(("status", "code", "details", "retry_after", "answer"), TABLE)
+def test_answers_are_classified(
+    status: int,
+    code: str | None,
+    details: tuple[str, ...],
+    retry_after: float | None,
+    answer: Answer,
+) -> None:
+    assert classify(status, code, details, retry_after) == answer
+
+
+@pytest.mark.parametrize("status", range(300, 600))
+def test_no_status_is_without_a_meaning_and_none_alone_touches_a_token(status: int) -> None:
+    outcome = classify(status, None, (), None).outcome
+    assert isinstance(outcome, Deferred | Rejected)
+    assert outcome.reason == f"fcm_{status}"
+    assert not getattr(outcome, "address_dead", False)
+    assert not getattr(outcome, "quarantine", False)
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (fcm_errors.INVALID_TOKEN, "fcm_400_invalid_argument_token"),
+        (fcm_errors.INVALID_TOKEN_FIELD, "fcm_400_invalid_argument_token"),
+        (fcm_errors.INVALID_PAYLOAD, "fcm_400_invalid_argument"),
+        (fcm_errors.TOO_BIG, "fcm_400_invalid_argument"),
+        (fcm_errors.THIRD_PARTY_AUTH_ERROR, "fcm_401_third_party_auth_error"),
+        (fcm_errors.UNAUTHENTICATED, "fcm_401_unauthenticated"),
+        (fcm_errors.PERMISSION_DENIED, "fcm_403_permission_denied"),
+        (fcm_errors.SENDER_ID_MISMATCH, "fcm_403_sender_id_mismatch"),
+        (fcm_errors.UNREGISTERED, "fcm_404_unregistered"),
+        (fcm_errors.quota_exceeded(), "fcm_429_quota_exceeded"),
+        (fcm_errors.DEVICE_QUOTA_EXCEEDED, "fcm_429_quota_exceeded_device"),
+        (fcm_errors.INTERNAL, "fcm_500_internal"),
+        (fcm_errors.unavailable(), "fcm_503_unavailable"),
+        (
+            fcm_errors.apns_error(400, "BadDeviceToken", code=BAD, name=BAD),
+            "fcm_400_invalid_argument_token",
+        ),
+    ],
+)
+def test_errors_as_fcm_sends_them(reply: Reply, reason: str) -> None:
+    found = read(reply.body.encode())
+    assert found is not None
+    outcome = classify(reply.status, *found, None).outcome
+    assert isinstance(outcome, Deferred | Rejected)
+    assert outcome.reason == reason
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b"{}",
+        b'{"error": "x"}',
+        b'{"error": []}',
+        b'{"name": 1}',
+        b"[" * 10_000,
+    ],
+)
+def test_what_is_not_fcms_is_not_read(body: bytes) -> None:
+    assert read(body) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b'{"error": {}}', None),
+        (b'{"error": {"status": "lower case"}}', None),
+        (b'{"error": {"status": "NOT_FOUND", "details": 7}}', "NOT_FOUND"),
+        (b'{"error": {"status": "A_B", "details": ["x", {"errorCode": 7}]}}', "A_B"),
+        (b'{"error": {"details": [{"fieldViolations": [7, {"field": 7}]}]}}', None),
+        (b'{"error": {"status": "' + b"A" * 100 + b'"}}', None),
+    ],
+)
+def test_odd_errors_are_read_as_far_as_they_go(body: bytes, code: str | None) -> None:
+    found = read(body)
+    assert found is not None
+    assert found[0] == code
+
+
+def test_only_names_of_fields_are_fit_for_a_log() -> None:
+    told = ("message.token", "Invalid token: abc", "message.data[0].value", "message token abc")
+    assert fields(told) == ["message.token", "message.data[0].value"]

@@ -1,0 +1,519 @@
+"""The FCM actor against a far end of its own: payload, access token, deadlines, pauses."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+import regex
+import trustme
+from aiohttp import TCPConnector
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tocsin.engine.actors.breaker import Breaker, BreakerState
+from tocsin.engine.actors.fcm import FcmActor
+from tocsin.engine.actors.fcm_payload import MOST_BYTES, shorten
+from tocsin.engine.model import (
+    Channel,
+    Deferred,
+    Mail,
+    Message,
+    Outcome,
+    Priority,
+    Push,
+    PushKind,
+    Rejected,
+    Sent,
+    Unknown,
+    Unsent,
+    Verdict,
+)
+from tocsin.testing import fcm_errors
+from tocsin.testing.faults import Fault, Reply
+from tocsin.testing.fcm import FcmServer, fault
+
+NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
+PUSH = Push(
+    "Grüße",
+    "A new reply",
+    data={"notification_id": "7", "action_url": "https://app.test/threads/1"},
+)
+
+
+def message(delivery_id: int = 1, push: Push | Mail = PUSH) -> Message:
+    return Message(delivery_id, UUID(int=delivery_id), Channel.PUSH, Priority.NORMAL, push)
+
+
+class Book:
+    """Says yes to all, each with a device token of its own."""
+
+    def __init__(self, badge: int | None = None) -> None:
+        self.looks = 0
+        self._badge = badge
+
+    async def look(self, messages: Sequence[Message]) -> dict[int, Verdict]:
+        self.looks += 1
+        return {
+            each.delivery_id: Verdict(
+                each.delivery_id, f"device-{each.delivery_id}", NOW, badge=self._badge
+            )
+            for each in messages
+        }
+
+
+@asynccontextmanager
+async def actor_for(fcm: FcmServer, **options: Any) -> AsyncIterator[FcmActor]:
+    settings: dict[str, Any] = {
+        "look": Book().look,
+        "service_account": fcm.service_account,
+        "url": fcm.url,
+        "senders": 1,
+        "timeout": 5.0,
+        "now": lambda: NOW,
+    }
+    actor = FcmActor(**(settings | options))
+    await actor.start()
+    try:
+        yield actor
+    finally:
+        await actor.stop(grace=1)
+
+
+@pytest.fixture
+async def fcm() -> AsyncIterator[FcmServer]:
+    async with FcmServer() as server:
+        yield server
+
+
+async def send(fcm: FcmServer, push: Push | Mail = PUSH, **options: Any) -> Outcome:
+    async with actor_for(fcm, **options) as actor:
+        return (await actor.send(message(1, push))).outcome
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+# What arrives.
+
+
+async def test_a_push_arrives_with_a_block_for_each_platform(fcm: FcmServer) -> None:
+    push = Push(
+        "Grüße",
+        "A new reply",
+        data={"notification_id": "7", "action_url": "https://app.test/threads/1"},
+        collapse_id="thread-1",
+        thread_id="forum",
+        expires_at=NOW + timedelta(hours=1),
+    )
+    outcome = await send(fcm, push, channel_id="replies", look=Book(badge=3).look)
+    assert outcome == Sent("projects/tocsin-test/messages/0:1%tocsin")
+    assert fcm.arrived[0].message == {
+        "token": "device-1",
+        "notification": {"title": "Grüße", "body": "A new reply"},
+        "data": {"notification_id": "7", "action_url": "https://app.test/threads/1"},
+        "android": {
+            "priority": "HIGH",
+            "ttl": "3600s",
+            "collapse_key": "thread-1",
+            "notification": {
+                "channel_id": "replies",
+                "tag": "thread-1",
+                "default_sound": True,
+                "notification_count": 3,
+            },
+        },
+        "apns": {
+            "headers": {
+                "apns-priority": "10",
+                "apns-push-type": "alert",
+                "apns-collapse-id": "thread-1",
+                "apns-expiration": str(int((NOW + timedelta(hours=1)).timestamp())),
+            },
+            "payload": {"aps": {"sound": "default", "badge": 3, "thread-id": "forum"}},
+        },
+        "webpush": {
+            "headers": {"Urgency": "high", "TTL": "3600", "Topic": "thread-1"},
+            "notification": {"tag": "thread-1"},
+            "fcm_options": {"link": "https://app.test/threads/1"},
+        },
+    }
+
+
+async def test_a_repeat_replaces_what_the_device_shows(fcm: FcmServer) -> None:
+    async with actor_for(fcm) as actor:
+        await actor.send(message(9))
+        await actor.send(message(9))
+    tags = [each.message["android"]["notification"]["tag"] for each in fcm.arrived]
+    assert tags == ["tocsin-9", "tocsin-9"]
+
+
+async def test_a_silent_push_shows_nothing_and_sets_the_badge(fcm: FcmServer) -> None:
+    push = Push(kind=PushKind.BADGE)
+    assert isinstance(await send(fcm, push, look=Book(badge=0).look), Sent)
+    sent = fcm.arrived[0].message
+    assert "notification" not in sent
+    assert "notification" not in sent["android"]
+    assert sent["apns"]["payload"] == {"aps": {"content-available": 1, "badge": 0}}
+    assert sent["apns"]["headers"]["apns-push-type"] == "background"
+    assert sent["apns"]["headers"]["apns-priority"] == "5"
+
+
+@pytest.mark.parametrize(
+    ("life", "ttl"),
+    [
+        (timedelta(days=90), "2419200s"),
+        (timedelta(seconds=-5), "0s"),
+        (timedelta(minutes=1), "60s"),
+    ],
+)
+async def test_the_life_is_within_what_fcm_allows(
+    fcm: FcmServer, life: timedelta, ttl: str
+) -> None:
+    assert isinstance(await send(fcm, Push("t", "b", expires_at=NOW + life)), Sent)
+    assert fcm.arrived[0].message["android"]["ttl"] == ttl
+
+
+async def test_an_address_that_is_no_plain_text_stays_one_token(fcm: FcmServer) -> None:
+    async def look(messages: Sequence[Message]) -> dict[int, Verdict]:
+        return {1: Verdict(1, '","topic":"all\n', NOW)}
+
+    await send(fcm, look=look)
+    assert fcm.arrived[0].message["token"] == '","topic":"all\n'
+    assert "topic" not in fcm.arrived[0].message
+
+
+async def test_a_mail_is_no_push(fcm: FcmServer) -> None:
+    assert await send(fcm, Mail("<1@a.test>", "s", "t", "h")) == Rejected("not_a_push")
+    assert fcm.requests == 0
+
+
+# 4096 bytes.
+
+
+def body_of(draft: bytes) -> str:
+    return str(json.loads(draft)["message"]["notification"].get("body", ""))
+
+
+@pytest.fixture(scope="module")
+def writer() -> FcmActor:
+    """Writes drafts; never started."""
+    server = FcmServer()
+    server.issuer.uri = "http://127.0.0.1:9/token"
+    return FcmActor(look=Book().look, service_account=server.service_account, now=lambda: NOW)
+
+
+FAMILY = "👨‍👩‍👧‍👦"
+PIECES = st.sampled_from(
+    [FAMILY, "🇩🇪", "e\u0301", "שלום", "\u202bمرحبا\u202c", '"', "\\", "x", "한국어", "\x01"]
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(pieces=st.lists(PIECES, min_size=50, max_size=100), repeat=st.integers(1, 40))
+def test_a_long_body_is_cut_between_graphemes_and_fills_the_room(
+    writer: FcmActor, pieces: list[str], repeat: int
+) -> None:
+    body = "".join(pieces) * repeat
+    draft = writer.draft(message(1, Push("Title", body)))
+    assert isinstance(draft, bytes)
+    assert len(draft) <= MOST_BYTES
+    kept = body_of(draft)
+    if kept == body:
+        return
+    ends = {found.end() for found in regex.finditer(r"\X", body)}
+    assert body.startswith(kept[:-1])
+    assert kept.endswith("…")
+    assert len(kept) - 1 in ends
+    assert len(draft) > MOST_BYTES - 40
+
+
+@settings(deadline=None)
+@given(text=st.text(max_size=200), most=st.integers(0, 300))
+def test_shorten_never_exceeds_and_never_adds(text: str, most: int) -> None:
+    short = shorten(text, most)
+    assert len(short.encode()) <= most or short == ""
+    assert short == text or text.startswith(short.removesuffix("…"))
+
+
+async def test_what_was_cut_is_taken_by_the_far_end(fcm: FcmServer) -> None:
+    assert isinstance(await send(fcm, Push("Title", FAMILY * 1000), look=Book(badge=1).look), Sent)
+    assert fault(fcm.arrived[0].message) is None
+
+
+def test_a_title_is_cut_only_where_the_body_is_gone(writer: FcmActor) -> None:
+    draft = writer.draft(message(1, Push("t" * 5000, "body")))
+    assert isinstance(draft, bytes)
+    shown = json.loads(draft)["message"]["notification"]
+    assert set(shown) == {"title"}
+    assert shown["title"].endswith("t…")
+    assert MOST_BYTES - 4 <= len(draft) <= MOST_BYTES
+
+
+def test_data_that_leaves_no_room_is_refused(writer: FcmActor) -> None:
+    push = Push("title", "body", data={"blob": "x" * 4096})
+    assert writer.draft(message(1, push)) == Rejected("payload_too_large")
+
+
+def test_half_a_character_is_refused(writer: FcmActor) -> None:
+    assert writer.draft(message(1, Push("title", "\ud83d"))) == Rejected("invalid_text")
+
+
+# Refusals.
+
+
+async def test_a_dead_token_is_dead_as_of_the_last_look(fcm: FcmServer) -> None:
+    fcm.script.then("device-1", [fcm_errors.UNREGISTERED])
+    dead = Rejected("fcm_404_unregistered", address_dead=True, dead_since=NOW)
+    assert await send(fcm) == dead
+
+
+async def test_a_used_up_quota_pauses_the_channel_and_returns_what_waits(fcm: FcmServer) -> None:
+    fcm.script.then("device-1", [fcm_errors.quota_exceeded("120")])
+    async with actor_for(fcm) as actor:
+        posted = [asyncio.create_task(actor.send(message(number))) for number in range(1, 5)]
+        first, *others = [(await each).outcome for each in posted]
+        assert first == Deferred("fcm_429_quota_exceeded", 120)
+        for outcome in others:
+            assert isinstance(outcome, Unsent)
+            assert 110 < outcome.retry_after <= 132
+        assert actor.stats().breaker_reason == "fcm_429_quota_exceeded"
+        assert actor.breaker.retry_after > 110
+    assert fcm.requests == 1
+
+
+async def test_a_quota_of_one_device_leaves_the_others_alone(fcm: FcmServer) -> None:
+    fcm.script.then("device-1", [fcm_errors.DEVICE_QUOTA_EXCEEDED])
+    async with actor_for(fcm) as actor:
+        first = (await actor.send(message(1))).outcome
+        assert first == Deferred("fcm_429_quota_exceeded_device", 60)
+        assert isinstance((await actor.send(message(2))).outcome, Sent)
+
+
+async def test_a_retry_after_may_be_a_date(fcm: FcmServer) -> None:
+    fcm.script.then("device-1", [fcm_errors.unavailable("Sun, 01 Nov 2026 12:01:30 GMT")])
+    assert await send(fcm) == Deferred("fcm_503_unavailable", 90)
+
+
+async def test_a_page_of_some_proxy_is_no_success(fcm: FcmServer) -> None:
+    fcm.script.then("device-1", [Reply(200, "<html>Log in to the Wi-Fi</html>")])
+    assert await send(fcm) == Unknown("fcm_200_unreadable")
+
+
+async def test_a_redirect_is_not_followed(fcm: FcmServer) -> None:
+    there = (("Location", f"{fcm.url}/elsewhere"),)
+    fcm.script.then("device-1", [Reply(307, "", there)])
+    assert await send(fcm) == Deferred("fcm_307", 10)
+
+
+async def test_an_endless_answer_is_not_read_to_its_end(fcm: FcmServer) -> None:
+    fcm.script.then("device-1", [Reply(200, "x" * 10_000_000)])
+    assert await send(fcm) == Unknown("fcm_200_unreadable")
+
+
+# The access token.
+
+
+async def test_one_access_token_serves_all_senders(fcm: FcmServer) -> None:
+    async with actor_for(fcm, senders=8) as actor:
+        await asyncio.gather(*(actor.send(message(number)) for number in range(40)))
+    assert len(fcm.issuer.issued) == 1
+    assert fcm.requests == 40
+
+
+async def test_an_access_token_is_renewed_in_the_background_before_it_ends(fcm: FcmServer) -> None:
+    fcm.issuer.lifetime = 400.0  # of which the last 100 s are for renewing
+    now = 0.0
+    async with actor_for(fcm, senders=2) as actor:
+        actor._access._clock = lambda: now
+        await actor.send(message(1))
+        now = 200.0
+        await actor.send(message(2))
+        assert len(fcm.issuer.issued) == 1
+        now = 330.0
+        assert isinstance((await actor.send(message(3))).outcome, Sent)
+        await until(lambda: len(fcm.issuer.issued) == 2)
+        await until(lambda: actor._access.current == fcm.issuer.issued[1])
+        await actor.send(message(4))
+    bearers = [each.authorization for each in fcm.arrived]
+    assert len(set(bearers[:3])) == 1
+    assert bearers[3] == f"Bearer {fcm.issuer.issued[1]}"
+
+
+async def test_a_background_renewal_that_fails_stops_nothing(fcm: FcmServer) -> None:
+    fcm.issuer.lifetime = 400.0
+    now = 0.0
+    async with actor_for(fcm) as actor:
+        actor._access._clock = lambda: now
+        await actor.send(message(1))
+        fcm.issuer.status = 503
+        now = 330.0
+        assert isinstance((await actor.send(message(2))).outcome, Sent)
+        await until(lambda: actor._access._renewal is not None and actor._access._renewal.done())
+        assert isinstance((await actor.send(message(3))).outcome, Sent)
+
+
+async def test_a_token_that_ended_early_is_replaced_without_an_attempt(fcm: FcmServer) -> None:
+    async with actor_for(fcm, senders=4) as actor:
+        await actor.send(message(1))
+        fcm.issuer.revoke_tokens()
+        sent = await asyncio.gather(*(actor.send(message(number)) for number in range(2, 10)))
+        assert {type(each.outcome) for each in sent} == {Sent}
+        assert actor.stats().breaker_reason is None
+    assert len(fcm.issuer.issued) == 2
+
+
+async def test_tokens_that_are_never_good_are_not_asked_for_without_end(fcm: FcmServer) -> None:
+    fcm.script.always(fcm.script.EVERY, fcm_errors.UNAUTHENTICATED)
+    async with actor_for(fcm, breaker=Breaker(first=30, most=30)) as actor:
+        outcomes = [(await actor.send(message(number))).outcome for number in range(8)]
+        assert outcomes[:5] == [Deferred("fcm_401_unauthenticated", 10)] * 5
+        assert all(isinstance(each, Unsent) for each in outcomes[5:])
+    assert len(fcm.issuer.issued) == 5
+
+
+async def test_a_revoked_key_pauses_the_channel_and_touches_no_token(fcm: FcmServer) -> None:
+    fcm.issuer.revoked = True
+    async with actor_for(fcm, breaker=Breaker(first=30, most=30)) as actor:
+        outcomes = [(await actor.send(message(number))).outcome for number in range(6)]
+        assert outcomes[:5] == [Deferred("fcm_token_refused")] * 5
+        assert actor.stats().breaker is BreakerState.OPEN
+    assert fcm.requests == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason"),
+    [
+        (503, None, "fcm_token_503"),
+        (429, None, "fcm_token_429"),
+        (302, None, "fcm_token_refused"),
+        (200, "<html>", "fcm_token_unreadable"),
+        (200, "[]", "fcm_token_unreadable"),
+        (200, "{}", "fcm_token_refused"),
+        (400, "nonsense", "fcm_token_refused"),
+    ],
+)
+async def test_a_token_endpoint_that_misbehaves(
+    fcm: FcmServer, status: int, body: str | None, reason: str
+) -> None:
+    fcm.issuer.status, fcm.issuer.body = status, body
+    async with asyncio.timeout(2):
+        assert await send(fcm) == Deferred(reason)
+
+
+@asynccontextmanager
+async def silence(fcm: FcmServer) -> AsyncIterator[dict[str, str]]:
+    """An account whose token endpoint never answers."""
+    writers: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: writers.append(writer), "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        yield fcm.service_account | {"token_uri": f"http://127.0.0.1:{port}/token"}
+        for writer in writers:
+            writer.close()
+            await writer.wait_closed()
+
+
+async def test_a_token_endpoint_that_hangs_meets_its_deadline(fcm: FcmServer) -> None:
+    async with silence(fcm) as account, actor_for(fcm, service_account=account) as actor:
+        actor._access._timeout = 0.1
+        assert (await actor.send(message(1))).outcome == Deferred("fcm_token_timeout")
+
+
+async def test_stopping_gives_up_a_renewal(fcm: FcmServer) -> None:
+    async with asyncio.timeout(3), silence(fcm) as account:
+        actor = FcmActor(look=Book().look, service_account=account, url=fcm.url)
+        await actor.start()
+        sending = asyncio.create_task(actor.send(message(1)))
+        await until(lambda: actor._access._renewal)
+        await actor.stop(grace=0.01)
+        assert (await sending).outcome == Unsent("shutdown")
+
+
+# The connection.
+
+
+async def test_connections_are_used_again(fcm: FcmServer) -> None:
+    looks = Book()
+    async with actor_for(fcm, look=looks.look) as actor:
+        for number in range(5):
+            await actor.send(message(number))
+        assert actor.stats().in_flight == 0
+    assert fcm.requests == 5
+    assert looks.looks <= 5
+
+
+async def test_connecting_longer_than_a_look_holds_costs_another_look_and_no_connection(
+    fcm: FcmServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    book = Book()
+    opened = 0
+    create = TCPConnector._create_connection
+
+    async def counted(*given: Any) -> Any:
+        nonlocal opened
+        opened += 1
+        return await create(*given)
+
+    monkeypatch.setattr(TCPConnector, "_create_connection", counted)
+
+    async def look(messages: Sequence[Message]) -> dict[int, Verdict]:
+        nonlocal now
+        found = await book.look(messages)
+        if book.looks == 1:
+            # whatever comes next, connecting, takes 300 ms
+            asyncio.get_running_loop().call_soon(later)
+        return found
+
+    def later() -> None:
+        nonlocal now
+        now += 0.3
+
+    async with actor_for(fcm, look=look, clock=lambda: now) as actor:
+        assert isinstance((await actor.send(message(1))).outcome, Sent)
+    assert book.looks == 2
+    assert fcm.requests == 1
+    assert opened == 2  # one for the access token, one for the push
+
+
+async def test_a_cancelled_send_harms_no_other(fcm: FcmServer) -> None:
+    fcm.script.then("device-1", [Fault.HANG])
+    async with actor_for(fcm, senders=2) as actor:
+        hanging = asyncio.create_task(actor.send(message(1)))
+        await until(lambda: fcm.requests == 1)
+        hanging.cancel()
+        assert isinstance((await actor.send(message(2))).outcome, Sent)
+
+
+async def test_nobody_listens(fcm: FcmServer) -> None:
+    assert await send(fcm, url="http://127.0.0.1:9") == Deferred("fcm_connect_refused")
+
+
+async def test_tls_with_a_private_certificate(tmp_path: Path) -> None:
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("127.0.0.1").configure_cert(context)
+    async with FcmServer(tls=context) as fcm:
+        assert isinstance(await send(fcm, ca_file=tmp_path / "ca.pem"), Sent)
+        assert await send(fcm) == Deferred("fcm_token_unreachable")
+
+
+@pytest.mark.parametrize("missing", ["project_id", "private_key", "client_email", "token_uri"])
+def test_an_incomplete_service_account_is_refused_at_the_start(missing: str) -> None:
+    account = FcmServer().service_account
+    del account[missing]
+    with pytest.raises(ValueError, match=missing):
+        FcmActor(look=Book().look, service_account=account)

@@ -1,0 +1,347 @@
+"""The webhook actor against real endpoints: Standard Webhooks' signatures, rotation, 410, and no private addresses."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+from aiohttp import web
+
+from tocsin.engine.actors import webhook
+from tocsin.engine.actors.answer import Answer
+from tocsin.engine.actors.http_connection import ForbiddenAddressError
+from tocsin.engine.actors.webhook import (
+    PublicResolver,
+    WebhookActor,
+    classify,
+    is_public,
+    sign,
+    to_key,
+    url_fault,
+)
+from tocsin.engine.model import (
+    Channel,
+    Deferred,
+    Mail,
+    Message,
+    Outcome,
+    Priority,
+    Push,
+    Rejected,
+    Sent,
+    Verdict,
+)
+from tocsin.testing.faults import Reply, Script, play
+
+NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
+SECRET = "whsec_" + base64.b64encode(b"s" * 24).decode()
+NEXT = "whsec_" + base64.b64encode(b"n" * 32).decode()
+PUSH = Push("Grüße", "A new reply", data={"event_type": "forum.new_reply", "notification_id": "7"})
+
+
+def message(delivery_id: int = 1, content: Push | Mail = PUSH) -> Message:
+    return Message(delivery_id, UUID(int=delivery_id), Channel.PUSH, Priority.NORMAL, content)
+
+
+class Endpoint:
+    """A receiver that checks what it is sent, as Standard Webhooks has it, and answers as scripted."""
+
+    def __init__(self, *secrets: str) -> None:
+        self.secrets = secrets
+        self.script = Script()
+        self.received: list[tuple[dict[str, str], bytes]] = []
+        self.requests = 0
+        self.port = 0
+        app = web.Application()
+        app.router.add_post("/{path:.*}", self._receive)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.0)
+
+    async def __aenter__(self) -> Endpoint:
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.port = self._runner.addresses[0][1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/hook"
+
+    async def _receive(self, request: web.Request) -> web.StreamResponse:
+        self.requests += 1
+        body = await request.read()
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        self.received.append((headers, body))
+        if turn := self.script.next(request.path):
+            return await play(turn, request)
+        return web.Response(status=204 if self.verified(headers, body) else 401)
+
+    def verified(self, headers: dict[str, str], body: bytes) -> bool:
+        """Written after the standard, not after our code."""
+        signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+        signatures = [each.split(",", 1) for each in headers["webhook-signature"].split(" ")]
+        for secret in self.secrets:
+            key = base64.b64decode(secret.split("_", 1)[1])
+            digest = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+            if ["v1", digest] in signatures:
+                return True
+        return False
+
+
+@asynccontextmanager
+async def actor_for(url: str, **options: Any) -> AsyncIterator[WebhookActor]:
+    async def look(messages: Sequence[Message]) -> dict[int, Verdict]:
+        return {each.delivery_id: Verdict(each.delivery_id, url, NOW) for each in messages}
+
+    settings: dict[str, Any] = {
+        "look": look,
+        "secrets": [SECRET],
+        "allow_private": True,
+        "senders": 1,
+        "timeout": 5.0,
+        "now": lambda: NOW,
+    }
+    actor = WebhookActor(**(settings | options))
+    await actor.start()
+    try:
+        yield actor
+    finally:
+        await actor.stop(grace=1)
+
+
+async def send(url: str, content: Push | Mail = PUSH, **options: Any) -> Outcome:
+    async with actor_for(url, **options) as actor:
+        return (await actor.send(message(1, content))).outcome
+
+
+@pytest.fixture
+async def endpoint() -> AsyncIterator[Endpoint]:
+    async with Endpoint(SECRET) as each:
+        yield each
+
+
+# Signatures.
+
+
+def test_the_signature_is_that_of_the_standard() -> None:
+    """The standard's own example: https://github.com/standard-webhooks/standard-webhooks."""
+    key = to_key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    signature = sign([key], "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", b'{"test": 2432232314}')
+    assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+async def test_a_receiver_can_verify_what_it_gets(endpoint: Endpoint) -> None:
+    assert await send(endpoint.url) == Sent()
+    ((headers, body),) = endpoint.received
+    assert headers["webhook-id"] == "msg_1"
+    assert headers["webhook-timestamp"] == str(int(NOW.timestamp()))
+    assert headers["content-type"] == "application/json"
+    assert json.loads(body) == {
+        "type": "forum.new_reply",
+        "data": {
+            "title": "Grüße",
+            "body": "A new reply",
+            "event_type": "forum.new_reply",
+            "notification_id": "7",
+        },
+    }
+
+
+async def test_a_repeat_bears_the_same_id_and_body(endpoint: Endpoint) -> None:
+    async with actor_for(endpoint.url) as actor:
+        await actor.send(message(3))
+        await actor.send(message(3))
+    (first, second) = endpoint.received
+    assert first[0]["webhook-id"] == second[0]["webhook-id"] == "msg_3"
+    assert first[1] == second[1]
+
+
+@pytest.mark.parametrize("known", [SECRET, NEXT])
+async def test_while_a_secret_is_rotated_both_verify(known: str) -> None:
+    async with Endpoint(known) as endpoint:
+        assert await send(endpoint.url, secrets=[NEXT, SECRET]) == Sent()
+        assert endpoint.received[0][0]["webhook-signature"].count("v1,") == 2
+
+
+async def test_another_secret_does_not_verify() -> None:
+    async with Endpoint(NEXT) as endpoint:
+        assert await send(endpoint.url) == Deferred("webhook_401")
+
+
+@pytest.mark.parametrize(
+    "secret",
+    ["", "secret", "whsec_", "whsec_c2hvcnQ=", "whsec_%%", SECRET[6:], "whsec_" + "A" * 96],
+)
+def test_a_secret_that_is_none_is_refused_at_the_start(secret: str) -> None:
+    with pytest.raises(ValueError, match="secret"):
+        WebhookActor(look=lambda _: asyncio.sleep(0, {}), secrets=[secret])
+
+
+def test_a_webhook_needs_a_secret() -> None:
+    with pytest.raises(ValueError, match="secret"):
+        WebhookActor(look=lambda _: asyncio.sleep(0, {}), secrets=[])
+
+
+# Answers.
+
+
+TABLE = [
+    (200, None, Answer(Sent())),
+    (204, None, Answer(Sent())),
+    (410, None, Answer(Rejected("webhook_410", address_dead=True))),
+    (301, None, Answer(Rejected("webhook_301"))),
+    (307, None, Answer(Rejected("webhook_307"))),
+    (400, None, Answer(Deferred("webhook_400"))),
+    (401, None, Answer(Deferred("webhook_401"))),
+    (404, None, Answer(Deferred("webhook_404"))),
+    (429, None, Answer(Deferred("webhook_429"))),
+    (429, 120.0, Answer(Deferred("webhook_429", 120.0))),
+    (500, None, Answer(Deferred("webhook_500"))),
+    (503, 7.0, Answer(Deferred("webhook_503", 7.0))),
+]
+
+
+@pytest.mark.parametrize(("status", "wait", "answer"), TABLE)
+def test_answers_are_classified(status: int, wait: float | None, answer: Answer) -> None:
+    assert classify(status, wait) == answer
+
+
+async def test_410_ends_an_endpoint_as_of_the_last_look(endpoint: Endpoint) -> None:
+    endpoint.script.then("/hook", [Reply(410)])
+    gone = Rejected("webhook_410", address_dead=True, dead_since=NOW)
+    assert await send(endpoint.url) == gone
+
+
+async def test_a_redirect_is_not_followed(endpoint: Endpoint) -> None:
+    there = (("Location", f"http://127.0.0.1:{endpoint.port}/elsewhere"),)
+    endpoint.script.then("/hook", [Reply(302, "", there)])
+    assert await send(endpoint.url) == Rejected("webhook_302")
+    assert endpoint.requests == 1
+
+
+async def test_a_mail_is_no_webhook(endpoint: Endpoint) -> None:
+    mail = Mail("<1@a.test>", "s", "t", "h")
+    assert await send(endpoint.url, mail) == Rejected("not_a_push")
+
+
+# Private addresses.
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("https://hooks.example.com/a?b=c", None),
+        ("https://hooks.example.com:8443/", None),
+        ("https://1.1.1.1/", None),
+        ("https://[2606:4700::1111]/", None),
+        ("http://hooks.example.com/", "webhook_url_not_https"),
+        ("ftp://hooks.example.com/", "webhook_url_invalid"),
+        ("file:///etc/passwd", "webhook_url_invalid"),
+        ("hooks.example.com", "webhook_url_invalid"),
+        ("https://", "webhook_url_invalid"),
+        ("https://h:99999/", "webhook_url_invalid"),
+        ("https://[::1", "webhook_url_invalid"),
+        ("https://user:pass@hooks.example.com/", "webhook_url_invalid"),
+        ("https://:pass@hooks.example.com/", "webhook_url_invalid"),
+        ("https://127.0.0.1/", "webhook_address_forbidden"),
+        ("https://10.1.2.3/", "webhook_address_forbidden"),
+        ("https://169.254.169.254/latest/meta-data", "webhook_address_forbidden"),
+        ("https://[::1]/", "webhook_address_forbidden"),
+        ("https://[::ffff:10.0.0.1]/", "webhook_address_forbidden"),
+    ],
+)
+def test_urls_that_are_posted_to(url: str, fault: str | None) -> None:
+    assert url_fault(url, allow_private=False) == fault
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "0.0.0.0",
+        "127.8.8.8",
+        "10.0.0.1",
+        "172.16.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "224.0.0.1",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "fe80::1%eth0",
+        "fc00::1",
+        "ff02::1",
+        "::ffff:127.0.0.1",
+        "64:ff9b::7f00:1",
+        "2002:7f00:1::",
+    ],
+)
+def test_addresses_that_are_nobody_elses(address: str) -> None:
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize("address", ["1.1.1.1", "2606:4700::1111", "64:ff9b::101:101"])
+def test_addresses_of_the_internet(address: str) -> None:
+    assert is_public(address)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.1", "0x7f000001", "2130706433", "0"])
+async def test_a_name_for_a_private_address_is_not_connected_to(
+    endpoint: Endpoint, host: str
+) -> None:
+    url = f"https://{host}:{endpoint.port}/hook"
+    outcome = await send(url, allow_private=False)
+    assert isinstance(outcome, Rejected)
+    assert outcome.reason == "webhook_address_forbidden"
+    assert endpoint.requests == 0
+
+
+async def test_what_was_checked_is_what_is_connected_to(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name whose second answer would be private (DNS rebinding) is never asked about twice."""
+    asked: list[str] = []
+
+    async def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
+        asked.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(webhook, "is_public", lambda address: len(asked) == 1)
+    monkeypatch.setattr(webhook, "url_fault", lambda url, **_: None)
+    url = f"http://rebind.example.com:{endpoint.port}/hook"
+    async with actor_for(url, allow_private=False) as actor:
+        assert (await actor.send(message(1))).outcome == Sent()
+    assert asked == ["rebind.example.com"]
+
+
+async def test_one_private_address_among_public_ones_spoils_a_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
+        return [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))
+            for address in ("1.1.1.1", "10.0.0.1")
+        ]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    with pytest.raises(ForbiddenAddressError):
+        await PublicResolver().resolve("both.example.com", 443)
+
+
+async def test_a_name_that_is_none_is_tried_again_later() -> None:
+    outcome = await send("https://nowhere.invalid/", allow_private=False)
+    assert outcome == Deferred("webhook_host_unknown")

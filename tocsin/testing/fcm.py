@@ -1,0 +1,176 @@
+"""FCM's HTTP v1 API on this machine, with its own OAuth: give its service account and address to whoever sends.
+
+async with FcmServer() as fcm:
+    fcm.script.then("a-device-token", [UNREGISTERED])
+    ...  # TOCSIN_FCM_URL=fcm.url, TOCSIN_FCM_SERVICE_ACCOUNT=fcm.service_account_json
+    fcm.arrived[-1].message["notification"]
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import ssl
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+
+from aiohttp import web
+from msgspec import Struct
+
+from tocsin.testing.faults import Reply, Script, play
+from tocsin.testing.fcm_errors import (
+    PERMISSION_DENIED,
+    TOO_BIG,
+    UNAUTHENTICATED,
+    error,
+    invalid_argument,
+)
+from tocsin.testing.oauth import TokenIssuer, as_json
+
+MOST_BYTES = 4096
+_LONGEST_LIFE = 28 * 24 * 3600
+_KNOWN = frozenset(
+    {"token", "topic", "condition", "notification", "data", "android", "apns", "webpush"}
+    | {"fcm_options"}
+)
+_DURATION = re.compile(r"(\d{1,12})(?:\.\d{1,9})?s", re.ASCII)
+_RESERVED = re.compile(r"from|message_type|(?:google|gcm)[._].*|google|gcm")
+
+
+class Arrived(Struct, frozen=True):
+    """One message that came through, or was answered as scripted."""
+
+    at: datetime
+    token: str
+    message: dict[str, Any]
+    authorization: str
+    answered: int | str  # the status, or the name of the fault
+
+
+class FcmServer:
+    """The far end: `arrived` has what came, `script` what to do instead of taking it, `issuer` the OAuth side.
+
+    `keep` bounds how many messages are kept; `on_arrival` hears of each.
+    """
+
+    def __init__(
+        self,
+        *,
+        project_id: str = "tocsin-test",
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+        keep: int = 10_000,
+        on_arrival: Callable[[Arrived], None] | None = None,
+    ) -> None:
+        self.issuer = TokenIssuer(project_id)
+        self.script = Script()
+        self.arrived: list[Arrived] = []
+        self.requests = 0
+        self.url = ""
+        self._host = host
+        self._port = port
+        self._tls = tls
+        self._keep = keep
+        self._on_arrival = on_arrival
+        app = web.Application()
+        app.router.add_post("/token", self.issuer.answer)
+        app.router.add_post("/v1/projects/{project}/messages:send", self._send)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.0)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Listens; from then on `url` and `service_account` are known."""
+        await self._runner.setup()
+        await web.TCPSite(self._runner, self._host, self._port, ssl_context=self._tls).start()
+        port = self._runner.addresses[0][1]
+        self.url = f"{'https' if self._tls else 'http'}://{self._host}:{port}"
+        self.issuer.uri = f"{self.url}/token"
+
+    async def stop(self) -> None:
+        """Hangs up on everybody."""
+        await self._runner.cleanup()
+
+    @property
+    def service_account(self) -> dict[str, str]:
+        """The throw-away account of this server."""
+        return self.issuer.service_account
+
+    @property
+    def service_account_json(self) -> str:
+        """The same as TOCSIN_FCM_SERVICE_ACCOUNT takes it."""
+        return as_json(self.service_account)
+
+    async def _send(self, request: web.Request) -> web.StreamResponse:
+        self.requests += 1
+        try:
+            envelope = json.loads(await request.read())
+        except ValueError:
+            envelope = None
+        message = envelope.get("message") if isinstance(envelope, dict) else None
+        message = message if isinstance(message, dict) else {}
+        token = str(message.get("token", ""))
+        turn = self._refusal(request, message) or self.script.next(token)
+        answered = turn.status if isinstance(turn, Reply) else turn.value if turn else 200
+        self._note(request, token, message, answered)
+        if turn is not None:
+            return await play(turn, request)
+        name = f"projects/{self.issuer.project_id}/messages/0:{self.requests}%tocsin"
+        return web.json_response({"name": name})
+
+    def _refusal(self, request: web.Request, message: dict[str, Any]) -> Reply | None:
+        """What FCM itself would refuse."""
+        if not self.issuer.knows(request.headers.get("Authorization", "")):
+            return UNAUTHENTICATED
+        if request.match_info["project"] != self.issuer.project_id:
+            return PERMISSION_DENIED
+        if request.content_type != "application/json":
+            return error(400, "INVALID_ARGUMENT", "Content-Type must be application/json")
+        return fault(message)
+
+    def _note(
+        self, request: web.Request, token: str, message: dict[str, Any], answered: int | str
+    ) -> None:
+        bearer = request.headers.get("Authorization", "")
+        arrived = Arrived(datetime.now(UTC), token, message, bearer, answered)
+        self.arrived.append(arrived)
+        del self.arrived[: -self._keep]
+        if self._on_arrival:
+            self._on_arrival(arrived)
+
+
+def fault(message: dict[str, Any]) -> Reply | None:
+    """What is wrong with a message, as FCM says it: its target, its data, its life, its size."""
+    if unknown := sorted(message.keys() - _KNOWN):
+        return invalid_argument(f"message.{unknown[0]}", message="Invalid JSON payload received.")
+    targets = [key for key in ("token", "topic", "condition") if message.get(key)]
+    if len(targets) != 1:
+        return invalid_argument("message", message="Recipient of the message is not set.")
+    data = message.get("data", {})
+    if not isinstance(data, dict) or not all(isinstance(each, str) for each in data.values()):
+        return invalid_argument("message.data[0].value")
+    if any(_RESERVED.fullmatch(key) for key in data):
+        return invalid_argument("message.data[0].key", message="Invalid data payload key")
+    android = message.get("android", {})
+    if "ttl" in android:
+        found = _DURATION.fullmatch(str(android["ttl"]))
+        if not found or int(found[1]) > _LONGEST_LIFE:
+            return invalid_argument("message.android.ttl")
+    if android.get("priority", "NORMAL") not in {"NORMAL", "HIGH"}:
+        return invalid_argument("message.android.priority")
+    rest = {key: each for key, each in message.items() if key != targets[0]}
+    size = len(json.dumps(rest, ensure_ascii=False, separators=(",", ":")).encode())
+    return TOO_BIG if size > MOST_BYTES else None
