@@ -18,9 +18,9 @@ from tocsin.engine.actors.provider_token import (
     MemoryStore,
     ProviderKey,
     ProviderToken,
-    SignedToken,
     TokenUnavailable,
 )
+from tocsin.engine.model import SignedToken
 from tocsin.testing.apns import Key
 
 pytestmark = pytest.mark.asyncio

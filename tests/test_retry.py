@@ -65,6 +65,7 @@ def claimed(attempt: int = 1) -> Claimed:
         priority=Priority.NORMAL,
         attempt=attempt,
         max_attempts=3,
+        expires_at=now,
         mandatory=False,
         event_type="forum.new_reply",
         label="New reply",

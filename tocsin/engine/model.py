@@ -172,6 +172,7 @@ class Claimed(Struct, frozen=True):
     priority: Priority
     attempt: int  # 1 for the first
     max_attempts: int
+    expires_at: datetime  # no use to anybody after that
     mandatory: bool
     event_type: str
     label: str  # of the event type
@@ -204,6 +205,15 @@ class Notification(Struct, frozen=True):
     read: bool
     read_at: datetime | None
     created_at: datetime
+
+
+class SignedToken(Struct, frozen=True):
+    """A token as all workers share it."""
+
+    key: str  # which key signed it
+    token: str
+    issued_at: int  # Unix seconds
+    early: bool = False  # in place of one that Apple called expired before its time
 
 
 class NotFound(Exception):

@@ -15,15 +15,26 @@ from tocsin.engine.actors.email import EmailActor
 from tocsin.engine.deliver import Deliverer, Render
 from tocsin.engine.dispatch import Dispatcher
 from tocsin.engine.links import Links
-from tocsin.engine.model import Channel, Conflict, Priority, Unavailable
+from tocsin.engine.model import (
+    Channel,
+    Claimed,
+    Conflict,
+    Look,
+    Message,
+    Priority,
+    Unavailable,
+    Verdict,
+)
 from tocsin.engine.render import mail_renderer
+from tocsin.engine.render_push import render_push
 from tocsin.engine.store.clean_up import clean_up
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.delivery import OFFER_AGAIN, look, offer_channels
+from tocsin.engine.store.provider_token import SharedTokens
 from tocsin.engine.store.secret import get_secret
 from tocsin.settings import Settings, SettingsError
 
-_PROVIDERS = {Channel.EMAIL: ("email",), Channel.PUSH: ("apns", "fcm")}
+_PROVIDERS = {Channel.EMAIL: ("email",), Channel.PUSH: ("apns", "apns_sandbox", "fcm")}
 
 log = structlog.get_logger("tocsin.worker")
 
@@ -62,10 +73,11 @@ async def running_engine(settings: Settings) -> AsyncIterator[Engine]:
     database = Database(settings.database_url, max_size=16)
     await database.open()
     try:
-        actors = _actors(settings, database)
+        link_key = await get_secret(database, "link_key")
+        actors = _actors(settings, database, link_key)
         await _offer(database, actors)
         _say_what_is_missing(actors)
-        deliverer = Deliverer(database, actors, await _renderer(settings, database))
+        deliverer = Deliverer(database, actors, _renderer(settings, link_key))
         beside = [
             asyncio.create_task(Dispatcher(database.dsn).run(), name="dispatcher"),
             asyncio.create_task(_keep_offering(database, actors), name="offer"),
@@ -82,12 +94,16 @@ async def running_engine(settings: Settings) -> AsyncIterator[Engine]:
         await database.close()
 
 
-def _actors(settings: Settings, database: Database) -> dict[str, Actor[Any]]:
+def _actors(settings: Settings, database: Database, link_key: bytes) -> dict[str, Actor[Any]]:
     """One actor for each provider that is configured."""
+
+    async def last_look(messages: Sequence[Message]) -> dict[int, Verdict]:
+        return await look(database, messages)
+
     actors: dict[str, Actor[Any]] = {}
     if server := settings.smtp:
         actors["email"] = EmailActor(
-            look=lambda messages: look(database, messages),
+            look=last_look,
             sender=settings.email_from,
             host=server.host,
             port=server.port,
@@ -97,7 +113,44 @@ def _actors(settings: Settings, database: Database) -> dict[str, Actor[Any]]:
             starttls=server.starttls,
             ca_file=settings.ca_file,
         )
+    if settings.apns:
+        actors |= _apns_actors(settings, database, last_look, link_key)
+    if settings.fcm_service_account:
+        from tocsin.engine.actors.fcm import FcmActor  # a fifth of a second to import
+
+        actors["fcm"] = FcmActor(
+            look=last_look,
+            service_account=settings.fcm_service_account,
+            url=settings.fcm_url,
+            ca_file=settings.ca_file,
+        )
     return actors
+
+
+def _apns_actors(
+    settings: Settings, database: Database, last_look: Look, link_key: bytes
+) -> dict[str, Actor[Any]]:
+    """One for each of Apple's environments, with one token for both."""
+    from tocsin.engine.actors.apns import PRODUCTION_URL, SANDBOX_URL, ApnsActor
+    from tocsin.engine.actors.provider_token import ProviderKey, ProviderToken
+
+    apns = settings.apns
+    assert apns is not None
+    key = ProviderKey(pem=apns.pem, key_id=apns.key_id, team_id=apns.team_id)
+    tokens = ProviderToken(key, SharedTokens(database))
+    return {
+        name: ApnsActor(
+            name=name,
+            look=last_look,
+            tokens=tokens,
+            topic=apns.topic,
+            # fixes the apns-id of a delivery over its attempts, and apart from other installations'
+            installation=link_key.hex(),
+            url=settings.apns_url or url,
+            ca_file=settings.ca_file,
+        )
+        for name, url in (("apns", PRODUCTION_URL), ("apns_sandbox", SANDBOX_URL))
+    }
 
 
 async def _offer(database: Database, actors: Collection[str]) -> None:
@@ -122,9 +175,11 @@ def _say_what_is_missing(actors: Collection[str]) -> None:
         )
 
 
-async def _renderer(settings: Settings, database: Database) -> Render:
-    links = Links(
-        public_url=settings.public_url or "http://localhost",
-        key=await get_secret(database, "link_key"),
-    )
-    return mail_renderer(links, settings.email_from)
+def _renderer(settings: Settings, link_key: bytes) -> Render:
+    links = Links(public_url=settings.public_url or "http://localhost", key=link_key)
+    render_mail = mail_renderer(links, settings.email_from)
+
+    def render(claimed: Claimed) -> Message:
+        return render_push(claimed) if claimed.channel is Channel.PUSH else render_mail(claimed)
+
+    return render

@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping
 from email.utils import parseaddr
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
 from msgspec import Struct
 from msgspec.structs import fields
 
+from tocsin.settings.apns_key import ApnsKey, read_apns_key
 from tocsin.settings.jwt_keys import read_jwt_keys
 from tocsin.settings.smtp_url import SmtpServer, StartTls, parse_smtp_url
 
@@ -24,9 +25,12 @@ LogFormat = Literal["json", "console"]
 PREFIX = "TOCSIN_"
 TRUE, FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+APNS = frozenset(
+    {"TOCSIN_APNS_KEY", "TOCSIN_APNS_KEY_ID", "TOCSIN_APNS_TEAM_ID", "TOCSIN_APNS_TOPIC"}
+)
 INTERNAL = frozenset({"TOCSIN_MAKE_PID", "TOCSIN_PARENT_FD"})  # see tocsin/lifeline.py
-DERIVED = frozenset({"smtp", "unknown"})  # fields that no setting of their own fills
-SECRET = frozenset({"database_url", "smtp_url", "jwt_secret"})
+DERIVED = frozenset({"smtp", "apns", "unknown"})  # fields that no setting of their own fills
+SECRET = frozenset({"fcm_service_account", "database_url", "smtp_url", "jwt_secret"})
 
 T = TypeVar("T")
 
@@ -52,6 +56,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     jwt_algorithms: tuple[str, ...] = ()
     jwt_audience: str | None = None
     jwt_issuer: str | None = None
+    apns: ApnsKey | None = None  # the four settings of it
+    apns_url: str | None = None  # in place of both of Apple's
+    fcm_service_account: dict[str, Any] | None = None
+    fcm_url: str = "https://fcm.googleapis.com"
     ca_file: Path | None = None
     retention_days: int = 90
     metrics_public: bool = False
@@ -76,6 +84,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     public_url = read("PUBLIC_URL", _public_url, None)
     try:
         jwt = read_jwt_keys(read.value)
+        apns = read_apns_key(read.value)
     except ValueError as error:
         raise SettingsError(str(error)) from None
     return Settings(
@@ -93,6 +102,10 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         jwt_algorithms=jwt.algorithms,
         jwt_audience=read("JWT_AUDIENCE", str, None),
         jwt_issuer=read("JWT_ISSUER", str, None),
+        apns=apns,
+        apns_url=read("APNS_URL", _public_url, None),
+        fcm_service_account=read("FCM_SERVICE_ACCOUNT", _service_account, None),
+        fcm_url=read("FCM_URL", _public_url, "https://fcm.googleapis.com"),
         ca_file=read("CA_FILE", _ca_file, None),
         retention_days=read("RETENTION_DAYS", lambda text: _whole(text, 1, 36500), 90),
         metrics_public=read("METRICS_PUBLIC", _switch, False),
@@ -123,7 +136,7 @@ class _Reader:
 
 def _is_unknown(name: str) -> bool:
     known = {PREFIX + field.name.upper() for field in fields(Settings) if field.name not in DERIVED}
-    return name.startswith(PREFIX) and name not in known | INTERNAL
+    return name.startswith(PREFIX) and name not in known | APNS | INTERNAL
 
 
 def _whole(text: str, low: int, high: int) -> int:
@@ -161,6 +174,12 @@ def _folder(text: str) -> Path:
     if folder.exists() and not folder.is_dir():
         raise ValueError("is a file: name a folder, which is made if it is not there")
     return folder
+
+
+def _service_account(text: str) -> dict[str, Any]:
+    from tocsin.settings.service_account import parse_service_account
+
+    return parse_service_account(text)
 
 
 def _ca_file(text: str) -> Path:

@@ -247,6 +247,13 @@ CREATE TABLE tocsin.preference (
     updated_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
+CREATE TABLE tocsin.provider_token (
+    key text NOT NULL,
+    token text NOT NULL,
+    issued_at bigint NOT NULL,
+    early boolean NOT NULL
+);
+
 CREATE TABLE tocsin.recipient (
     recipient_id text NOT NULL,
     email text,
@@ -334,6 +341,9 @@ ALTER TABLE ONLY tocsin.notification
 
 ALTER TABLE ONLY tocsin.preference
     ADD CONSTRAINT preference_pkey PRIMARY KEY (recipient_id, scope, channel);
+
+ALTER TABLE ONLY tocsin.provider_token
+    ADD CONSTRAINT provider_token_pkey PRIMARY KEY (key);
 
 ALTER TABLE ONLY tocsin.recipient
     ADD CONSTRAINT recipient_pkey PRIMARY KEY (recipient_id);

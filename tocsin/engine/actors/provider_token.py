@@ -18,7 +18,8 @@ import structlog
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from msgspec import Struct
+
+from tocsin.engine.model import SignedToken
 
 REFRESH = 40 * 60
 """Seconds after which a token is signed anew."""
@@ -29,20 +30,12 @@ LEAST = 20 * 60
 USABLE = 55 * 60
 """Seconds that a token may be used while no new one can be stored."""
 
+
 log = structlog.get_logger(__name__)
 
 
 class TokenUnavailable(Exception):
     """The store that all workers share can't be reached, and there is no token that is still good."""
-
-
-class SignedToken(Struct, frozen=True):
-    """A token as all workers share it."""
-
-    key: str  # which key signed it, see ProviderKey.name
-    token: str
-    issued_at: int  # Unix seconds
-    early: bool = False  # in place of one that Apple called expired before its time
 
 
 class TokenStore(Protocol):

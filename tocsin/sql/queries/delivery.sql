@@ -28,6 +28,7 @@ select
     t.priority,
     c.attempts as attempt,
     t.max_attempts,
+    e.expires_at,
     c.channel = any (t.mandatory_channels) as mandatory,
     t.event_type,
     t.label,
@@ -193,7 +194,8 @@ where d.delivery_id = any (:delivery_ids)
 -- Which provider each of some push deliveries goes to.
 select
     d.delivery_id,
-    v.provider
+    -- Apple has an address of its own for the tokens of apps in development
+    case when v.provider = 'apns' and v.environment = 'sandbox' then 'apns_sandbox' else v.provider end as provider
 from tocsin.delivery d
 join tocsin.device v using (device_id)
 where d.delivery_id = any (:delivery_ids);

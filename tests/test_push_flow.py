@@ -1,0 +1,173 @@
+"""One notification from SQL to a phone: both far ends, and what the ledger and the devices keep."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from services import Service, running, until
+
+from tocsin.testing.apns import Answer, ApnsServer, Authority, Key
+from tocsin.testing.fcm import FcmServer
+from tocsin.testing.fcm_errors import UNREGISTERED
+
+Db = psycopg.Connection[Any]
+IPHONE = "a1" * 32
+
+
+@dataclass
+class Phones:
+    """Apple's and Google's far ends, and a worker that knows both."""
+
+    apns: ApnsServer
+    fcm: FcmServer
+    worker: Service
+
+
+@pytest.fixture
+async def phones(dsn: str, db: Db, tmp_path: Path) -> AsyncIterator[Phones]:
+    db.execute("select tocsin.upsert_recipient('alice', 'alice@example.com', 'Alice')")
+    async with far_ends(tmp_path) as (apns, fcm, settings):
+        settings |= {"database_url": dsn, "data_dir": str(tmp_path)}
+        async with running("worker", log=tmp_path / "worker.log", settings=settings) as worker:
+            await worker.says("leading")
+            yield Phones(apns, fcm, worker)
+
+
+@asynccontextmanager
+async def far_ends(folder: Path) -> AsyncIterator[tuple[ApnsServer, FcmServer, dict[str, str]]]:
+    authority, key = Authority(), Key.new()
+    ca_file = folder / "ca.pem"
+    authority.write(ca_file)
+    async with ApnsServer(authority, key, topics={"com.example.app"}) as apns, FcmServer() as fcm:
+        yield (
+            apns,
+            fcm,
+            {
+                "apns_key": key.private,
+                "apns_key_id": key.key_id,
+                "apns_team_id": key.team_id,
+                "apns_topic": "com.example.app",
+                "apns_url": apns.url,
+                "fcm_service_account": fcm.service_account_json,
+                "fcm_url": fcm.url,
+                "ca_file": str(ca_file),
+            },
+        )
+
+
+def device(db: Db, token: str, platform: str, recipient: str = "alice") -> None:
+    provider = "apns" if platform == "ios" else "fcm"
+    db.execute(
+        "insert into tocsin.device (token, recipient_id, platform, provider) values (%s, %s, %s, %s)",
+        (token, recipient, platform, provider),
+    )
+
+
+def tell(db: Db) -> None:
+    db.execute(
+        "select tocsin.notify('messages.new_dm', array['alice'], 'Bob: hello', 'How are you?', '/messages/7')"
+    )
+
+
+def ledger(db: Db) -> list[tuple[str, str | None]]:
+    return db.execute(
+        "select state::text, reason from tocsin.delivery where channel = 'push' order by delivery_id"
+    ).fetchall()
+
+
+def settled(db: Db, count: int) -> bool:
+    states = [state for state, _ in ledger(db)]
+    return len(states) == count and not {"queued", "sending"} & set(states)
+
+
+async def test_a_notification_reaches_both_phones_with_the_exact_badge(
+    db: Db, phones: Phones
+) -> None:
+    device(db, IPHONE, "ios")
+    device(db, "pixel", "android")
+    db.execute("select tocsin.notify('forum.new_thread', array['alice'], 'Earlier, inbox only')")
+    tell(db)
+    await until(lambda: settled(db, 2))
+    assert ledger(db) == [("sent", None), ("sent", None)]
+    (iphone,) = phones.apns.received
+    assert iphone.payload["aps"]["alert"] == {"title": "Bob: hello", "body": "How are you?"}
+    assert iphone.payload["aps"]["badge"] == 2
+    assert iphone.payload["action_url"] == "/messages/7"
+    assert iphone.headers["apns-topic"] == "com.example.app"
+    (pixel,) = phones.fcm.arrived
+    assert pixel.message["token"] == "pixel"
+    assert pixel.message["data"]["action_url"] == "/messages/7"
+    assert pixel.message["android"]["notification"]["notification_count"] == 2
+
+
+async def test_a_dead_token_is_disabled_and_says_why(db: Db, phones: Phones) -> None:
+    device(db, IPHONE, "ios")
+    device(db, "pixel", "android")
+    phones.apns.plan(IPHONE, Answer(410, "Unregistered", 4_000_000_000_000))
+    phones.fcm.script.then("pixel", [UNREGISTERED])
+    tell(db)
+    await until(lambda: settled(db, 2))
+    assert {state for state, _ in ledger(db)} == {"failed"}
+    disabled = db.execute(
+        "select provider, disabled_reason from tocsin.device where disabled_at is not null order by 1"
+    ).fetchall()
+    assert [provider for provider, _ in disabled] == ["apns", "fcm"]
+    assert all(
+        "nregistered" in reason.lower() or "UNREGISTERED" in reason for _, reason in disabled
+    )
+    tell(db)
+    decision = db.execute(
+        "select decisions -> 'push' from tocsin.notification order by notification_id desc limit 1"
+    ).fetchone()
+    assert decision == (["off", "no_device"],)
+
+
+async def test_a_token_registered_anew_since_lives(db: Db, phones: Phones) -> None:
+    device(db, IPHONE, "ios")
+    phones.apns.plan(IPHONE, Answer(410, "Unregistered", 1_500_000_000_000))
+    tell(db)
+    await until(lambda: settled(db, 1))
+    assert db.execute("select disabled_at from tocsin.device").fetchall() == [(None,)]
+
+
+async def test_a_device_that_moved_gets_nothing_of_its_former_owner(
+    db: Db, dsn: str, tmp_path: Path
+) -> None:
+    for name in ("alice", "bob"):
+        db.execute("select tocsin.upsert_recipient(%s)", (name,))
+    device(db, IPHONE, "ios")
+    db.execute("update tocsin.channel set available = true where channel = 'push'")
+    tell(db)
+    db.execute("update tocsin.device set recipient_id = 'bob'")
+    async with far_ends(tmp_path) as (apns, _, settings):
+        settings |= {"database_url": dsn, "data_dir": str(tmp_path)}
+        async with running("worker", log=tmp_path / "worker.log", settings=settings):
+            await until(lambda: settled(db, 1))
+        assert not apns.received
+    assert ledger(db) == [("skipped", "device_moved")]
+
+
+async def test_workers_share_one_provider_token(
+    db: Db, dsn: str, phones: Phones, tmp_path: Path
+) -> None:
+    device(db, IPHONE, "ios")
+    tell(db)
+    await until(lambda: settled(db, 1))
+    first = db.execute("select token from tocsin.provider_token").fetchall()
+    assert len(first) == 1
+    assert phones.apns.received[0].headers["authorization"] == f"bearer {first[0][0]}"
+
+
+async def test_a_sick_provider_does_not_slow_the_other(db: Db, phones: Phones) -> None:
+    device(db, IPHONE, "ios")
+    device(db, "pixel", "android")
+    phones.apns.plan(IPHONE, *[Answer(503, "ServiceUnavailable")] * 5)
+    tell(db)
+    await until(lambda: sorted(state for state, _ in ledger(db)) == ["deferred", "sent"])
+    assert len(phones.fcm.arrived) == 1
