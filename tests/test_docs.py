@@ -20,7 +20,7 @@ from tocsin.engine.badge import BadgeHub
 from tocsin.engine.model import DeliveryState
 from tocsin.engine.store.database import Database
 from tocsin.http.app import create_app
-from tocsin.settings import DERIVED, INTERNAL, PREFIX, Settings, SettingsError, read_settings
+from tocsin.settings import DERIVED, INTERNAL, PREFIX, Settings, SettingsError, names, read_settings
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -30,7 +30,7 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     *sorted(DOCS.rglob("*.md")),
 ]
-SETTINGS = {PREFIX + field.name.upper() for field in fields(Settings) if field.name not in DERIVED}
+SETTINGS = names()
 
 COMMAND = re.compile(r"(?:^|(?<!from)[\s(]|bin/)tocsin ([a-z][a-z-]*)(?: ([a-z-]+))?", re.MULTILINE)
 

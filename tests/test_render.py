@@ -37,6 +37,7 @@ def claimed(**changes: Any) -> Claimed:
         "priority": Priority.NORMAL,
         "attempt": 1,
         "max_attempts": 8,
+        "expires_at": NOW,
         "mandatory": False,
         "event_type": "forum.new_reply",
         "label": "New reply",

@@ -134,9 +134,14 @@ class _Reader:
             raise SettingsError(f"{PREFIX}{name} {error}") from None
 
 
+def names() -> frozenset[str]:
+    """All settings, as the environment has them."""
+    own = {PREFIX + field.name.upper() for field in fields(Settings) if field.name not in DERIVED}
+    return frozenset(own | APNS)
+
+
 def _is_unknown(name: str) -> bool:
-    known = {PREFIX + field.name.upper() for field in fields(Settings) if field.name not in DERIVED}
-    return name.startswith(PREFIX) and name not in known | APNS | INTERNAL
+    return name.startswith(PREFIX) and name not in names() | INTERNAL
 
 
 def _whole(text: str, low: int, high: int) -> int:
