@@ -221,3 +221,54 @@ def test_a_wrong_database_url_does_not_show_its_password() -> None:
         read(DATABASE_URL="postgresql://bob:hunter2%@localhost/app")
 
     assert "hunter2" not in str(caught.value)
+
+
+APNS = {
+    "APNS_KEY": PRIVATE_PEM,
+    "APNS_KEY_ID": "ABC123DEFG",
+    "APNS_TEAM_ID": "DEF123GHIJ",
+    "APNS_TOPIC": "com.example.app",
+}
+
+
+def test_apns_takes_its_four_settings_and_the_key_as_path_or_content(tmp_path: Path) -> None:
+    file = tmp_path / "AuthKey.p8"
+    file.write_text(PRIVATE_PEM)
+    by_content, by_path = read(**APNS).apns, read(**APNS | {"APNS_KEY": str(file)}).apns
+    assert by_content == by_path
+    assert by_content is not None
+    assert by_content.topic == "com.example.app"
+    assert "PRIVATE" not in repr(read(**APNS))
+    assert read().apns is None
+
+
+@pytest.mark.parametrize("missing", list(APNS))
+def test_apns_without_one_of_the_four_names_it(missing: str) -> None:
+    with pytest.raises(SettingsError, match=f"TOCSIN_{missing} is not set"):
+        read(**{name: value for name, value in APNS.items() if name != missing})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        ({"APNS_KEY": "/nowhere.p8"}, "TOCSIN_APNS_KEY is neither a .p8 key nor a file"),
+        ({"APNS_KEY": PEM}, "TOCSIN_APNS_KEY is not a private key"),
+        ({"APNS_URL": "push.apple.com"}, "TOCSIN_APNS_URL"),
+    ],
+)
+def test_a_wrong_apns_setting_is_named(wrong: dict[str, str], line: str) -> None:
+    with pytest.raises(SettingsError, match=line):
+        read(**APNS | wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("/nowhere.json", "neither a service account's JSON nor a file"),
+        ("{}", "has no project_id"),
+        ("{", "TOCSIN_FCM_SERVICE_ACCOUNT"),
+    ],
+)
+def test_a_wrong_service_account_is_named(text: str, line: str) -> None:
+    with pytest.raises(SettingsError, match=line):
+        read(FCM_SERVICE_ACCOUNT=text)

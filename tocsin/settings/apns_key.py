@@ -53,4 +53,4 @@ def _content(text: str) -> str:
         ProviderKey(pem=pem, key_id="check", team_id="check")
     except ValueError as error:
         raise ValueError(f"TOCSIN_APNS_KEY is {error}") from None
-    return pem
+    return pem.strip()
