@@ -14,7 +14,7 @@ ENSURE_PIP = @$(PY) -m pip --version > /dev/null 2>&1 || $(PY) -m ensurepip --de
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help up dev seed reset test lint types contract lock-check check format lock bench-latency schema clean
+.PHONY: help up dev seed reset test lint types contract lock-check check format lock bench-latency bench-apns bench-fcm schema clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
@@ -63,6 +63,12 @@ lock: $(VENV)/.dev ## write the lock files anew; UPGRADE=--upgrade takes newer v
 
 bench-latency: $(VENV)/.dev ## how long after COMMIT a mail and a badge arrive, on this machine
 	@exec $(PY) benchmarks/commit_latency.py $(ARGS)
+
+bench-apns: $(VENV)/.dev ## pushes a second, against aioapns as it comes
+	@exec $(PY) benchmarks/apns.py $(ARGS)
+
+bench-fcm: $(VENV)/.dev ## pushes a second, against pyfcm as it comes
+	@exec $(PY) benchmarks/fcm_push.py $(ARGS)
 
 schema: $(VENV)/.dev ## write tocsin/sql/schema.sql anew from the migrations
 	@exec $(PY) -m tests.schema

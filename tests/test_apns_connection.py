@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from uuid import uuid4
 
@@ -99,7 +99,8 @@ async def unmended(server: ApnsServer, authority: Authority, key: Key) -> AsyncI
         yield Unmended(protocol)
     finally:
         protocol.close()
-        protocol.transport.abort()  # type: ignore[union-attr]
+        with suppress(AttributeError):  # early 3.11: a TLS transport that is closed already
+            protocol.transport.abort()  # type: ignore[union-attr]
         await until(lambda: not server.wires)
 
 

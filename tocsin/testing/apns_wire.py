@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Protocol, cast
 
 import msgspec
@@ -115,7 +116,8 @@ class Wire(asyncio.Protocol):
     def drop(self) -> None:
         """Cuts the connection."""
         if self._transport is not None:
-            self._transport.abort()
+            with suppress(AttributeError):  # early 3.11: a TLS transport that is closed already
+                self._transport.abort()
 
     def trusted(self, yes: bool) -> None:
         """Allows more streams at the first valid provider token, as Apple does."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
 import structlog
@@ -106,7 +107,8 @@ class ApnsWire(APNsTLSClientProtocol):
         self.closing = True
         self._stop_pulse()
         if self.transport is not None:
-            self.transport.abort()
+            with suppress(AttributeError):  # early 3.11: a TLS transport that is closed already
+                self.transport.abort()
         self.changed()
 
     # asyncio's side.
