@@ -9,17 +9,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from enum import Enum
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Self
 
 from test_email_actor import Scripted, raw
 from test_webhook_actor import SECRET, Endpoint
 
+from tocsin.engine.actors.apns import ApnsActor
 from tocsin.engine.actors.base import Actor
 from tocsin.engine.actors.email import EmailActor
 from tocsin.engine.actors.fcm import FcmActor
+from tocsin.engine.actors.provider_token import MemoryStore, ProviderKey, ProviderToken
 from tocsin.engine.actors.webhook import WebhookActor
 from tocsin.engine.model import Look, Mail, Push
 from tocsin.testing import fcm_errors
+from tocsin.testing.apns import Act, Answer, ApnsServer, Authority, Babble, Drop, Hang, Key
 from tocsin.testing.faults import Fault, Reply, Script, Turn
 from tocsin.testing.fcm import FcmServer
 
@@ -166,6 +171,59 @@ class Fcm(FarEnd):
         return FcmActor(look=look, service_account=account, url=url, **({"timeout": 0.3} | options))
 
 
+class Apns(FarEnd):
+    """Apple's HTTP/2 over TLS, with its provider token."""
+
+    content = Push("Title", "body", data={"notification_id": "1"})
+    address = "a1" * 32
+    lacks: ClassVar = {Case.DRIBBLE: "in HTTP/2 a status comes whole, and it decides"}
+    _ACTS: ClassVar[dict[Case, Act | None]] = {
+        Case.ACCEPT: None,
+        Case.DEAD: Answer(410, "Unregistered", 1_793_534_400_000),
+        Case.ELSEWHERE: Answer(400, "BadDeviceToken"),
+        Case.BAD: Answer(413, "PayloadTooLarge"),
+        Case.LATER: Answer(429, "TooManyRequests"),
+        Case.LATER_SAID: Answer(429, "TooManyRequests", headers=(("retry-after", str(SAID)),)),
+        Case.DOWN: Answer(503, "ServiceUnavailable"),
+        Case.CREDENTIALS: Answer(403, "InvalidProviderToken"),
+        Case.HANG: Hang(),
+        Case.RESET: Drop(),
+        Case.GARBAGE: Babble(),
+    }
+
+    async def listen(self, stack: AsyncExitStack) -> None:
+        authority, key = Authority(), Key.new()
+        folder = stack.enter_context(TemporaryDirectory())
+        self._ca_file = Path(folder) / "ca.pem"
+        authority.write(self._ca_file)
+        self._key = ProviderKey(pem=key.private, key_id=key.key_id, team_id=key.team_id)
+        self._server = await stack.enter_async_context(
+            ApnsServer(authority, key, topics={"com.example.app"})
+        )
+
+    @property
+    def received(self) -> int:
+        return len(self._server.received)
+
+    def plays(self, case: Case) -> None:
+        self._server.default = self._ACTS[case]
+
+    def actor(self, *, look: Look, **options: Any) -> ApnsActor:
+        settings: dict[str, Any] = {
+            "timeout": 0.3,
+            "quiet": 0.1,
+            "ca_file": self._ca_file,
+        } | options
+        return ApnsActor(
+            look=look,
+            tokens=ProviderToken(self._key, MemoryStore()),
+            topic="com.example.app",
+            installation="tests",
+            url=self._server.url,
+            **settings,
+        )
+
+
 class Webhook(FarEnd):
     """Somebody's endpoint."""
 
@@ -202,4 +260,4 @@ class Webhook(FarEnd):
         return WebhookActor(look=look, secrets=[SECRET], **settings)
 
 
-FAR_ENDS: list[type[FarEnd]] = [Email, Fcm, Webhook]
+FAR_ENDS: list[type[FarEnd]] = [Apns, Email, Fcm, Webhook]
