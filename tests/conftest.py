@@ -31,7 +31,7 @@ def server_folder() -> Iterator[Path]:
 def server_dsn(server_folder: Path) -> Iterator[str]:
     """The owner's DSN of a PostgreSQL for this run: the embedded one, or one of an older version that is named."""
     if named := os.environ.get("TEST_SUPERUSER_DSN"):
-        yield _prepare(named, make_conninfo(named, user="tocsin_owner", password="tocsin"))
+        yield _prepare(named, make_conninfo(named, user="tocsin_owner", password="owner-of-tests"))
         return
     running = postgres.start(server_folder / "data", durable=False)
     yield _prepare(running.superuser_dsn, running.dsn)
@@ -45,7 +45,9 @@ def _prepare(superuser_dsn: str, owner_dsn: str) -> str:
             connection.execute("select from pg_roles where rolname = 'tocsin_owner'").fetchone()
             is None
         ):
-            connection.execute("create role tocsin_owner login createrole password 'tocsin'")
+            connection.execute(
+                "create role tocsin_owner login createrole password 'owner-of-tests'"
+            )
         connection.execute("alter role tocsin_owner createdb")
         if connection.info.server_version >= 180000:
             # a database is dropped after its test, whoever is just vacuuming it
