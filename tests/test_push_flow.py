@@ -153,6 +153,23 @@ async def test_a_device_that_moved_gets_nothing_of_its_former_owner(
     assert ledger(db) == [("skipped", "device_moved")]
 
 
+async def test_a_device_whose_provider_nobody_has_is_skipped_not_retried(
+    db: Db, dsn: str, tmp_path: Path
+) -> None:
+    db.execute("select tocsin.upsert_recipient('alice')")
+    device(db, IPHONE, "ios")
+    device(db, "pixel", "android")
+    async with far_ends(tmp_path) as (_, fcm, settings):
+        only_fcm = {name: value for name, value in settings.items() if not name.startswith("apns")}
+        only_fcm |= {"database_url": dsn, "data_dir": str(tmp_path)}
+        async with running("worker", log=tmp_path / "worker.log", settings=only_fcm) as worker:
+            await worker.says("leading")
+            tell(db)
+            await until(lambda: settled(db, 2))
+        assert len(fcm.arrived) == 1
+    assert sorted(ledger(db)) == [("sent", None), ("skipped", "no_provider")]
+
+
 async def test_workers_share_one_provider_token(
     db: Db, dsn: str, phones: Phones, tmp_path: Path
 ) -> None:

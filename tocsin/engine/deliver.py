@@ -144,7 +144,7 @@ class Deliverer:
         self, channel: Channel, provider: str, waiting: deque[int], claim: UUID
     ) -> None:
         """Leaves them to a worker that has the provider; where there is none, they end here."""
-        offered = await self._patiently(lambda: store.is_offered(self._database, channel))
+        offered = await self._patiently(lambda: store.is_offered(self._database, channel, provider))
         if provider and offered:
             ids = [waiting.popleft() for _ in range(len(waiting))]
             await store.release(self._database, ids, delay=_ELSEWHERE)

@@ -167,6 +167,7 @@ async def offer_channels(database: Database, offered: Mapping[Channel, Sequence[
     )
 
 
-async def is_offered(database: Database, channel: Channel) -> bool:
-    """Whether some worker has a provider for the channel."""
-    return bool(await database.value(_SQL["is_offered"], channel=channel.value))
+async def is_offered(database: Database, channel: Channel, provider: str) -> bool:
+    """Whether some worker has this provider of the channel."""
+    offered = await database.value(_SQL["is_offered"], channel=channel.value, provider=provider)
+    return bool(offered)

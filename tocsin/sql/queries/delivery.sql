@@ -211,7 +211,7 @@ where c.task is not null
     and (:offered ? c.channel or c.offered_at is null or c.offered_at < clock_timestamp() - :good_for);
 
 -- name: is_offered
--- Whether some worker has a provider for a channel.
-select c.available
+-- Whether some worker has this provider of a channel.
+select c.available and :provider = any (c.providers)
 from tocsin.channel c
 where c.channel = :channel;
