@@ -222,14 +222,14 @@ async def test_without_a_provider_nothing_fails_and_each_decision_says_so(
 async def test_a_worker_without_a_provider_leaves_mails_to_one_that_has_it(
     db: Db, dsn: str, mail_folder: Path, mailbox: Mailbox, tmp_path: Path
 ) -> None:
-    people(db)
+    names = people(db, 5)
     poor = {"database_url": dsn, "data_dir": str(tmp_path)}
     async with worker(dsn, mailbox.url, tmp_path) as rich:
         await rich.says("leading")
         async with running("worker", log=tmp_path / "poor.log", settings=poor) as process:
             await process.says("no provider for email")
-            for _ in range(5):
-                db.execute("select tocsin.notify('forum.new_reply', array['alice'], 'x')")
+            for name in names:
+                db.execute("select tocsin.notify('forum.new_reply', array[%s], 'x')", (name,))
             await settled(db, 5)
     assert mail_count(mail_folder) == 5
 

@@ -374,7 +374,7 @@ def test_the_app_role_can_call_and_nothing_else(db: Db, dsn: str) -> None:
                 "select * from tocsin.secret",
                 "insert into tocsin.preference values ('zoe', '*', 'email', false)",
                 (
-                    "select tocsin.emit('role:other', 'forum.new_reply', array['zoe'], 't', '', null, '{}',"
+                    "select tocsin.emit('role:other', 'forum.new_reply', array['zoe'], null, null, 't', '', null, '{}',"
                     " null, null, null, null)"
                 ),
                 "select tocsin.mark_read('zoe', 1, true)",

@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 import structlog
 
 from tocsin.engine.actors.base import Actor
+from tocsin.engine.burst import bursts
 from tocsin.engine.ledger import Ledger
 from tocsin.engine.model import (
     Channel,
@@ -27,7 +28,7 @@ from tocsin.engine.model import (
     Settlement,
     Unavailable,
 )
-from tocsin.engine.settlement import settle, withhold
+from tocsin.engine.settlement import settle_all, withhold
 from tocsin.engine.store import delivery as store
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.delivery import Settled
@@ -39,7 +40,7 @@ _ELSEWHERE = timedelta(seconds=1)
 # As many as are claimed at once: what waits beyond stays free for other workers.
 _CHUNK = 50
 
-Render = Callable[[Claimed], Message]
+Render = Callable[[Sequence[Claimed]], Message]
 Sending = Coroutine[Any, Any, Settlement]
 
 T = TypeVar("T")
@@ -130,13 +131,14 @@ class Deliverer:
             await self._without_actor(channel, provider, waiting, claim)
             return
         async with actor.room(min(_CHUNK, len(waiting)), priority) as room:
-            for claimed in await self._claim(channel, waiting, room.size, claim):
-                message = self._rendered(claimed)
+            for together in bursts(await self._claim(channel, waiting, room.size, claim)):
+                message = self._rendered(together)
                 if message is None:
                     continue
-                task = asyncio.create_task(self._send(claimed, room.send(message)))
-                sending[claimed.delivery_id] = task
-                task.add_done_callback(partial(_forget, sending, claimed.delivery_id))
+                task = asyncio.create_task(self._send(together, room.send(message)))
+                for claimed in together:
+                    sending[claimed.delivery_id] = task
+                    task.add_done_callback(partial(_forget, sending, claimed.delivery_id))
                 # lets it take its seat, and others their turn between two renderings
                 await asyncio.sleep(0)
 
@@ -156,16 +158,24 @@ class Deliverer:
     async def _claim(
         self, channel: Channel, waiting: deque[int], size: int, claim: UUID
     ) -> list[Claimed]:
-        """Claims the next ones."""
+        """Claims the next ones, and with them what goes to the same people."""
         ids = [waiting.popleft() for _ in range(min(size, len(waiting)))]
         if not ids:
             return []
+        others = list(waiting) if channel is Channel.EMAIL else []
         claimed = await self._patiently(
-            lambda: store.claim(self._database, channel, ids, claim=claim, lease=LEASE)
+            lambda: store.claim(
+                self._database, channel, ids, others=others, claim=claim, lease=LEASE
+            )
         )
         if claimed is None:
             waiting.extend(ids)
-        return claimed or []
+            return []
+        if others:
+            taken = {one.delivery_id for one in claimed}
+            waiting.clear()
+            waiting.extend(one for one in others if one not in taken)
+        return claimed
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T | None:
         """Waits while the database is away, since the job would fail for nothing; None when it is time to stop."""
@@ -177,41 +187,42 @@ class Deliverer:
                     await asyncio.wait_for(self._stopping.wait(), 1.0)
         return None
 
-    def _rendered(self, claimed: Claimed) -> Message | None:
-        """The message, or None where its template failed: that costs this one, visibly."""
+    def _rendered(self, together: Sequence[Claimed]) -> Message | None:
+        """The message, or None where its template failed: that costs these, visibly."""
         try:
-            return self._render(claimed)
+            return self._render(together)
         except Exception:
-            log.exception(
-                "render failed", delivery_id=claimed.delivery_id, event_type=claimed.event_type
-            )
-            self._ledger.write(
-                Settled(
-                    claimed.delivery_id,
-                    claimed.claim,
-                    DeliveryState.FAILED,
-                    "render_failed",
-                    outcome="rejected",
-                    attempt_reason="render_failed",
+            for claimed in together:
+                log.exception(
+                    "render failed", delivery_id=claimed.delivery_id, event_type=claimed.event_type
                 )
-            )
+                self._ledger.write(
+                    Settled(
+                        claimed.delivery_id,
+                        claimed.claim,
+                        DeliveryState.FAILED,
+                        "render_failed",
+                        outcome="rejected",
+                        attempt_reason="render_failed",
+                    )
+                )
             return None
 
-    async def _send(self, claimed: Claimed, sending: Sending) -> None:
+    async def _send(self, together: Sequence[Claimed], sending: Sending) -> None:
         started = time.monotonic()
         settlement = await sending
-        settled = settle(claimed, settlement, self._random)
-        log.info(
-            "attempt",
-            delivery_id=claimed.delivery_id,
-            channel=claimed.channel.value,
-            attempt=claimed.attempt,
-            outcome=type(settlement.outcome).__name__.lower(),
-            reason=getattr(settlement.outcome, "reason", None),
-            ms=round((time.monotonic() - started) * 1000, 1),
-        )
-        if settled is not None:
-            await self._ledger.written(settled)
+        for claimed in together:
+            log.info(
+                "attempt",
+                delivery_id=claimed.delivery_id,
+                channel=claimed.channel.value,
+                attempt=claimed.attempt,
+                outcome=type(settlement.outcome).__name__.lower(),
+                reason=getattr(settlement.outcome, "reason", None),
+                ms=round((time.monotonic() - started) * 1000, 1),
+            )
+        settled = settle_all(together, settlement, self._random)
+        await asyncio.gather(*(self._ledger.write(one) for one in settled))
 
     @asynccontextmanager
     async def _leases_kept(self, sending: Mapping[int, object], claim: UUID) -> AsyncIterator[None]:

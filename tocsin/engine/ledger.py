@@ -49,10 +49,6 @@ class Ledger:
         self._queue.put_nowait((settled, written))
         return written
 
-    async def written(self, settled: Settled) -> None:
-        """Writes an outcome and waits until it is."""
-        await self.write(settled)
-
     async def _run(self) -> None:
         while True:
             batch = [await self._queue.get()]

@@ -79,10 +79,14 @@ class Unknown(Struct, frozen=True):
 
 
 class Withheld(Struct, frozen=True):
-    """The last look said no: it was not sent, and ends in `state`. `state` None: the claim is no longer ours."""
+    """The last look said no: it was not sent, and ends in `state`, or is DEFERRED for `retry_after` seconds.
+
+    `state` None: the claim is no longer ours.
+    """
 
     state: DeliveryState | None
     reason: str
+    retry_after: float = 0.0
 
 
 class Unsent(Struct, frozen=True):
@@ -136,6 +140,7 @@ class Message(Struct, frozen=True):
     channel: Channel
     priority: Priority
     content: Mail | Push
+    others: tuple[int, ...] = ()  # deliveries that go with it, under the same claim
 
 
 class Verdict(Struct, frozen=True):
@@ -147,6 +152,7 @@ class Verdict(Struct, frozen=True):
     withheld: Withheld | None = None
     badge: int | None = None  # unread notifications at this moment, for push
     sandbox: bool = False  # the device token is one of the provider's test environment
+    others: tuple[Verdict, ...] = ()  # on those that go with it
 
 
 Look = Callable[[Sequence[Message]], Awaitable[dict[int, Verdict]]]
@@ -165,14 +171,14 @@ class Claimed(Struct, frozen=True):
 
     delivery_id: int
     claim: UUID
-    notification_id: int
-    event_id: int
-    recipient_id: str
+    notification_id: int | None  # None for a digest, and for the push that corrects a badge
+    event_id: int | None
+    recipient_id: str | None  # None for somebody known by an address alone
     channel: Channel
     priority: Priority
     attempt: int  # 1 for the first
     max_attempts: int
-    expires_at: datetime  # no use to anybody after that
+    expires_at: datetime | None  # no use to anybody after that
     mandatory: bool
     event_type: str
     label: str  # of the event type
@@ -187,6 +193,10 @@ class Claimed(Struct, frozen=True):
     timezone: str | None
     created_at: datetime
     metadata: dict[str, Any] = field(default_factory=dict)
+    burst_id: int | None = None  # those with the same one go as one mail
+    digest_id: int | None = None
+    topic: str | None = None
+    invited: str | None = None  # the address of somebody without an account
 
 
 class Notification(Struct, frozen=True):

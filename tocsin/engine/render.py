@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from email.utils import parseaddr
 from functools import cache
@@ -49,15 +49,61 @@ def to_sender(email_from: str) -> Sender:
     return Sender(name or domain, idna.encode(domain, uts46=True).decode("ascii"))
 
 
-def mail_renderer(links: Links, email_from: str) -> Callable[[Claimed], Message]:
-    """`render_mail` for one service, at the present time."""
+def mail_renderer(links: Links, email_from: str) -> Callable[[Sequence[Claimed]], Message]:
+    """The mail of one delivery or of several that go together, for one service, at the present time."""
     sender = to_sender(email_from)
-    return lambda claimed: render_mail(claimed, links=links, sender=sender, now=datetime.now(UTC))
+
+    def render(together: Sequence[Claimed]) -> Message:
+        first, *others = together
+        now = datetime.now(UTC)
+        if others:
+            return render_burst(together, links=links, sender=sender, now=now)
+        return render_mail(first, links=links, sender=sender, now=now)
+
+    return render
+
+
+def render_burst(
+    together: Sequence[Claimed], *, links: Links, sender: Sender, now: datetime
+) -> Message:
+    """One mail for several deliveries to one person; the same ones get the same Message-ID at each attempt."""
+    first = min(together, key=lambda one: one.delivery_id)
+    newest_first = sorted(together, key=lambda one: one.delivery_id, reverse=True)
+    items = [_context(one, links, sender, now) for one in newest_first]
+    unsubscribe_url = _unsubscribe_url(first, links, now)
+    words = _words()
+    subject = words["burst_subject"].format(
+        title=_one_line(items[0]["title"], SUBJECT_CHARACTERS - 40), count=len(items) - 1
+    )
+    context = {
+        **items[0],
+        "title": words["burst_title"].format(count=len(items), service=sender.name),
+        "preheader": _one_line(
+            " · ".join(item["title"] for item in items[1:]), PREHEADER_CHARACTERS
+        ),
+        "items": items,
+        "unsubscribe_url": unsubscribe_url,
+    }
+    mail = Mail(
+        message_id=_message_id(first, links, sender),
+        subject=subject,
+        text=_shared_template("burst_email.txt").render(context).strip() + "\n",
+        html=_shared_template("burst_email.html").render(context),
+        headers=_headers(first, sender, unsubscribe_url),
+    )
+    return Message(
+        first.delivery_id,
+        first.claim,
+        first.channel,
+        first.priority,
+        mail,
+        others=tuple(one.delivery_id for one in together if one is not first),
+    )
 
 
 def render_mail(claimed: Claimed, *, links: Links, sender: Sender, now: datetime) -> Message:
     """The mail of one delivery; the same delivery gets the same Message-ID at each attempt."""
-    unsubscribe_url = links.unsubscribe(claimed.recipient_id, claimed.event_type, now)
+    unsubscribe_url = _unsubscribe_url(claimed, links, now)
     context = _context(claimed, links, sender, now) | {"unsubscribe_url": unsubscribe_url}
     mail = Mail(
         message_id=_message_id(claimed, links, sender),
@@ -69,13 +115,17 @@ def render_mail(claimed: Claimed, *, links: Links, sender: Sender, now: datetime
     return Message(claimed.delivery_id, claimed.claim, claimed.channel, claimed.priority, mail)
 
 
+def _unsubscribe_url(claimed: Claimed, links: Links, now: datetime) -> str:
+    return links.unsubscribe(claimed.recipient_id or "", claimed.event_type, now)
+
+
 def _context(claimed: Claimed, links: Links, sender: Sender, now: datetime) -> dict[str, Any]:
     """What a template may use; the names are the contract of overriding templates."""
     html = sanitise(claimed.body_html, base_url=links.public_url) if claimed.body_html else ""
     body = _CONTROL.sub("", claimed.body.replace("\r\n", "\n").replace("\r", "\n")).strip()
     text = body or to_text(html)
     leads_somewhere = claimed.action_url and links.absolute(claimed.action_url)
-    open_url = links.open(claimed.notification_id, claimed.recipient_id, now)
+    open_url = links.open(claimed.notification_id or 0, claimed.recipient_id or "", now)
     language = _language(claimed.locale)
     return {
         "title": _one_line(claimed.title),
@@ -164,3 +214,8 @@ def _template(event_type: str, kind: str) -> Template:
     category, _, name = event_type.partition(".")
     own = f"notifications/{category}/{name}.{kind}"
     return _environment().select_template([own, f"notifications/email.{kind}"])
+
+
+@cache
+def _shared_template(name: str) -> Template:
+    return _environment().get_template(f"notifications/{name}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
 from tocsin.engine.model import (
@@ -17,6 +18,28 @@ from tocsin.engine.model import (
 )
 from tocsin.engine.retry import retry_delay
 from tocsin.engine.store.delivery import Settled
+
+
+def settle_all(
+    together: Sequence[Claimed], settlement: Settlement, random: Random
+) -> list[Settled]:
+    """What the ledger makes of the outcome of deliveries that went as one message: each for itself.
+
+    Where the last look would not have all of them, those that may go are due again at once, without the others.
+    """
+    verdict, seed = settlement.verdict, random.random()
+    apart = {one.delivery_id: one for one in verdict.others} if verdict and verdict.withheld else {}
+    settled = []
+    for claimed in together:
+        own = settlement
+        if apart:
+            looked = apart.get(claimed.delivery_id)
+            withheld = looked.withheld if looked else Withheld(None, "lost")
+            own = Settlement(withheld or Unsent("changed"), looked)
+        # one seed: due again at one time
+        if written := settle(claimed, own, Random(seed)):
+            settled.append(written)
+    return settled
 
 
 def settle(claimed: Claimed, settlement: Settlement, random: Random) -> Settled | None:
@@ -57,8 +80,8 @@ def settle(claimed: Claimed, settlement: Settlement, random: Random) -> Settled 
             return settled(DeliveryState.DEFERRED, reason, "unknown", delay)
         case Unsent(reason, retry_after):
             return settled(DeliveryState.DEFERRED, reason, None, retry_after)
-        case Withheld(state, reason):
-            return settled(state, reason, None) if state else None
+        case Withheld(state, reason, retry_after):
+            return settled(state, reason, None, retry_after) if state else None
 
 
 def withhold(claimed: Claimed, reason: str) -> Settled:

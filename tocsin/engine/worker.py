@@ -179,7 +179,8 @@ def _renderer(settings: Settings, link_key: bytes) -> Render:
     links = Links(public_url=settings.public_url or "http://localhost", key=link_key)
     render_mail = mail_renderer(links, settings.email_from)
 
-    def render(claimed: Claimed) -> Message:
-        return render_push(claimed) if claimed.channel is Channel.PUSH else render_mail(claimed)
+    def render(together: Sequence[Claimed]) -> Message:
+        first, *_ = together
+        return render_push(first) if first.channel is Channel.PUSH else render_mail(together)
 
     return render

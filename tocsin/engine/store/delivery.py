@@ -25,7 +25,11 @@ _SQL = load("delivery")
 # A worker says anew what it has; its word lapses when it was silent three times.
 OFFER_AGAIN = timedelta(seconds=30)
 # How a withheld delivery ends; all other reasons skip it.
-_ENDS = {"cancelled": DeliveryState.CANCELLED, "expired": DeliveryState.EXPIRED}
+_ENDS = {
+    "cancelled": DeliveryState.CANCELLED,
+    "expired": DeliveryState.EXPIRED,
+    "quiet_hours": DeliveryState.DEFERRED,
+}
 
 
 class _Looked(Struct):
@@ -35,6 +39,7 @@ class _Looked(Struct):
     sandbox: bool | None
     badge: int | None
     withheld: str | None
+    wait: float
 
 
 class Settled(Struct, frozen=True):
@@ -62,14 +67,19 @@ async def claim(
     channel: Channel,
     delivery_ids: Sequence[int],
     *,
+    others: Sequence[int] = (),
     claim: UUID,
     lease: timedelta,
 ) -> list[Claimed]:
-    """Takes up what is still to do, the urgent ones first; what someone else has is left out."""
+    """Takes up what is still to do, the urgent ones first; what someone else has is left out.
+
+    Single mails among `others` to the same people come along, to go as one.
+    """
     rows = await database.rows(
         Claimed,
         _SQL["claim"],
         delivery_ids=list(delivery_ids),
+        others=list(others),
         channel=channel,
         claim=claim,
         lease=lease,
@@ -84,19 +94,41 @@ def _typed(row: Claimed) -> Claimed:
 
 async def look(database: Database, messages: Sequence[Message]) -> dict[int, Verdict]:
     """The last look at several messages in one statement; a lost claim is not in the answer."""
+    looked_at = [
+        (delivery_id, message.claim)
+        for message in messages
+        for delivery_id in (message.delivery_id, *message.others)
+    ]
     rows = await database.rows(
         _Looked,
         _SQL["look"],
-        delivery_ids=[message.delivery_id for message in messages],
-        claims=[message.claim for message in messages],
+        delivery_ids=[delivery_id for delivery_id, _ in looked_at],
+        claims=[claim for _, claim in looked_at],
     )
-    return {row.delivery_id: _verdict(row) for row in rows}
+    verdicts = {row.delivery_id: _verdict(row) for row in rows}
+    for message in messages:
+        if message.others and (verdict := _on_all(message, verdicts)):
+            verdicts[message.delivery_id] = verdict
+    return verdicts
+
+
+def _on_all(message: Message, verdicts: dict[int, Verdict]) -> Verdict | None:
+    """One verdict on deliveries that go together: where any of them may not go, it is rendered anew without."""
+    wanted = (message.delivery_id, *message.others)
+    each = tuple(verdicts[one] for one in wanted if one in verdicts)
+    if not each:
+        return None
+    if len(each) == len(wanted) and all(verdict.withheld is None for verdict in each):
+        return structs.replace(each[0], others=each[1:])
+    changed = Withheld(DeliveryState.DEFERRED, "changed")
+    return Verdict(message.delivery_id, "", each[0].checked_at, changed, others=each)
 
 
 def _verdict(row: _Looked) -> Verdict:
     withheld = None
     if row.withheld is not None:
-        withheld = Withheld(_ENDS.get(row.withheld, DeliveryState.SKIPPED), row.withheld)
+        state = _ENDS.get(row.withheld, DeliveryState.SKIPPED)
+        withheld = Withheld(state, row.withheld, row.wait)
     return Verdict(
         row.delivery_id,
         row.address,

@@ -22,7 +22,9 @@ class NewEvent(Struct, frozen=True, kw_only=True):
     """What an app says happened; see tocsin.notify."""
 
     event_type: str
-    recipients: list[str]
+    recipients: list[str] = []
+    topic: str | None = None  # in place of recipients: its followers
+    email: str | None = None  # in place of recipients: whoever has this address
     title: str
     body: str = ""
     action_url: str | None = None

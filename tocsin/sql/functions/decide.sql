@@ -1,8 +1,9 @@
 -- Which channels reach a person for an event type, and why (not).
 --
 -- The situation holds only what differs from person to person: {"overrides": {channel: [enabled, scope]},
--- "no_address": true, "suppressed": true, "no_device": true}. People in one situation get one decision, so a fan-out decides a few times,
--- not once a person. Answers {channel: [decision, reason] or [decision, reason, scope]}.
+-- "no_address": true, "suppressed": true, "no_device": true, "digest": true, "muted": reason}. People in one situation
+-- get one decision, so a fan-out decides a few times, not once a person.
+-- Answers {channel: [decision, reason] or [decision, reason, scope]}.
 create or replace function tocsin.decide(_type tocsin.event_type, _situation jsonb) returns jsonb
 language plpgsql stable
 as $$
@@ -12,12 +13,14 @@ begin
         select jsonb_object_agg(
             w.channel,
             case
-                when not w.wanted then w.off
+                when _situation ? 'muted' and not w.mandatory then jsonb_build_array('off', _situation ->> 'muted')
+                when not w.wanted and not w.digest then w.off
                 when not w.available then '["off", "no_provider"]'::jsonb
                 when w.channel = 'email' and _situation ? 'no_address' then '["off", "no_address"]'::jsonb
                 when w.channel = 'email' and _situation ? 'suppressed' then '["off", "suppressed"]'::jsonb
                 when w.channel = 'push' and _situation ? 'no_device' then '["off", "no_device"]'::jsonb
-                when w.channel = any (_type.mandatory_channels) then '["on", "mandatory"]'::jsonb
+                when w.mandatory then '["on", "mandatory"]'::jsonb
+                when w.digest then '["off", "digest"]'::jsonb
                 when w.override is null then '["on", "default"]'::jsonb
                 else jsonb_build_array('on', 'preference', w.override -> 1)
             end
@@ -27,6 +30,12 @@ begin
                 c.channel,
                 c.available,
                 o.override,
+                c.channel = any (_type.mandatory_channels) as mandatory,
+                -- a digest holds what it covers, unless an override of theirs turns email off for it
+                c.channel = 'email'
+                    and _situation ? 'digest'
+                    and c.channel <> all (_type.mandatory_channels)
+                    and coalesce((o.override -> 0)::boolean, true) as digest,
                 c.channel = any (_type.mandatory_channels)
                     or coalesce((o.override -> 0)::boolean, c.channel = any (_type.default_channels)) as wanted,
                 case
@@ -40,9 +49,10 @@ begin
 end
 $$;
 
--- The situation of each of several people for one event type; unknown people are left out.
-create or replace function tocsin.situations(_type tocsin.event_type, _recipients text[])
-returns table (recipient_id text, situation jsonb)
+-- The situation of each of several people for one event type; unknown people are left out. `_because` goes with
+-- `_people`: why each is among them, where that is a topic's doing.
+create or replace function tocsin.situations(_type tocsin.event_type, _people text[], _because text[])
+returns table (recipient_id text, because text, situation jsonb)
 language sql stable
 as $$
     with strongest as (
@@ -51,7 +61,7 @@ as $$
             p.channel,
             p.enabled,
             p.scope
-        from unnest(_recipients) u (recipient_id)
+        from unnest(_people) u (recipient_id)
         join tocsin.preference p using (recipient_id)
         where p.scope in (_type.event_type, _type.category || '.*', '*')
         -- a type's own override is stronger than its category's, that than the one for all
@@ -64,19 +74,28 @@ as $$
     )
     select
         r.recipient_id,
+        u.because,
         case
-            when o.overrides is null and r.email is not null and s.address is null and v.has_device then '{}'::jsonb
+            when o.overrides is null and r.email is not null and s.address is null and v.has_device
+                and g.recipient_id is null and u.because is null then '{}'::jsonb
             else jsonb_strip_nulls(jsonb_build_object(
                 'overrides', o.overrides,
                 'no_address', case when r.email is null then true end,
                 'suppressed', case when s.address is not null then true end,
-                'no_device', case when not v.has_device then true end
+                'no_device', case when not v.has_device then true end,
+                'digest', case when g.recipient_id is not null then true end,
+                'muted', case when u.because in ('muted', 'not_mentioned') then u.because end
             ))
         end
-    from unnest(_recipients) u (recipient_id)
+    from unnest(_people, _because) u (recipient_id, because)
     join tocsin.recipient r using (recipient_id)
     left join override o using (recipient_id)
     left join tocsin.suppression s on s.address = lower(r.email)
+    left join tocsin.digest_preference g
+        on g.recipient_id = r.recipient_id
+        and g.frequency <> 'off'
+        and _type.allows_digest
+        and _type.category = any (coalesce(g.categories, array[_type.category]))
     cross join lateral (
         select exists (
             select

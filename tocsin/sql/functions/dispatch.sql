@@ -139,17 +139,18 @@ begin
             d.delivery_id,
             d.attempts,
             d.state = 'sending' as abandoned,
-            t.priority,
+            -- a digest or a badge waits for mails and pushes
+            coalesce(t.priority, 0::smallint) as priority,
             case
                 when e.cancelled_at is not null then 'cancelled'
-                when e.expires_at <= _now then 'expired'
-                when d.attempts >= t.max_attempts then 'failed'
+                when coalesce(e.expires_at, d.expires_at) <= _now then 'expired'
+                when d.attempts >= coalesce(t.max_attempts, 10) then 'failed'
                 else 'queued'
             end::tocsin.delivery_state as state
         from due
         join tocsin.delivery d using (delivery_id)
-        join tocsin.event e using (event_id)
-        join tocsin.event_type t using (event_type)
+        left join tocsin.event e using (event_id)
+        left join tocsin.event_type t using (event_type)
     ),
     abandoned as (
         insert into tocsin.attempt (delivery_id, attempt, at, outcome, reason)

@@ -1,22 +1,71 @@
 -- name: claim
 -- Takes up deliveries for one worker: what is still to do, under a token and a lease, one attempt more.
-with mine as (
-    select d.delivery_id
+--
+-- Single mails to one person that are due together go as one: those of the same job (:others) join it here. A burst that
+-- was tried once stays together, since its Message-ID stands for all of it.
+with first as (
+    select d.delivery_id, d.recipient_id, d.event_id, d.burst_id, d.attempts
     from tocsin.delivery d
     where d.delivery_id = any (:delivery_ids)
         and d.channel = :channel
         and (d.state = 'queued' or d.state = 'deferred' and d.due_at <= clock_timestamp())
     for update skip locked
 ),
+same_person as (
+    select d.delivery_id, d.recipient_id, d.event_id, d.burst_id, d.attempts
+    from tocsin.delivery d
+    where d.delivery_id = any (:others)
+        and d.channel = 'email'
+        and d.state = 'queued'
+        and d.attempts = 0
+        and d.recipient_id in (select f.recipient_id from first f where f.attempts = 0)
+    limit 50
+    for update skip locked
+),
+same_burst as (
+    select d.delivery_id, d.recipient_id, d.event_id, d.burst_id, d.attempts
+    from tocsin.delivery d
+    where d.burst_id in (select f.burst_id from first f)
+        and d.delivery_id <> all (:delivery_ids)
+        and d.state in ('queued', 'deferred')
+    for update skip locked
+),
+mine as (
+    select f.delivery_id, f.recipient_id, f.event_id, f.burst_id, f.attempts from first f
+    union all
+    select p.delivery_id, p.recipient_id, p.event_id, p.burst_id, p.attempts from same_person p
+    union all
+    select b.delivery_id, b.recipient_id, b.event_id, b.burst_id, b.attempts from same_burst b
+),
+sociable as (
+    select
+        m.delivery_id,
+        min(m.delivery_id) over (partition by m.recipient_id) as first_id,
+        count(*) over (partition by m.recipient_id) as together
+    from mine m
+    join tocsin.event e using (event_id)
+    join tocsin.event_type t using (event_type)
+    where :channel = 'email'
+        and m.attempts = 0
+        and m.burst_id is null
+        and m.recipient_id is not null
+        and t.priority < 2
+        and not t.alone
+        and 'email' <> all (t.mandatory_channels)
+),
 claimed as (
     update tocsin.delivery d
     set state = 'sending',
         claim = :claim,
         attempts = d.attempts + 1,
-        due_at = clock_timestamp() + :lease
-    from mine
-    where d.delivery_id = mine.delivery_id
-    returning d.delivery_id, d.notification_id, d.event_id, d.recipient_id, d.channel, d.attempts
+        due_at = clock_timestamp() + :lease,
+        burst_id = coalesce(d.burst_id, case when s.together > 1 then s.first_id end)
+    from mine m
+    left join sociable s using (delivery_id)
+    where d.delivery_id = m.delivery_id
+    returning
+        d.delivery_id, d.notification_id, d.event_id, d.recipient_id, d.channel, d.attempts, d.burst_id, d.digest_id,
+        d.created_at, d.expires_at
 )
 select
     c.delivery_id,
@@ -25,29 +74,33 @@ select
     c.event_id,
     c.recipient_id,
     c.channel,
-    t.priority,
+    coalesce(t.priority, 0) as priority,
     c.attempts as attempt,
-    t.max_attempts,
-    e.expires_at,
-    c.channel = any (t.mandatory_channels) as mandatory,
-    t.event_type,
-    t.label,
-    t.category,
-    e.title,
-    e.body,
+    coalesce(t.max_attempts, 10) as max_attempts,
+    coalesce(e.expires_at, c.expires_at) as expires_at,
+    coalesce(c.channel = any (t.mandatory_channels), false) as mandatory,
+    coalesce(t.event_type, '') as event_type,
+    coalesce(t.label, '') as label,
+    coalesce(t.category, '') as category,
+    coalesce(e.title, '') as title,
+    coalesce(e.body, '') as body,
     e.body_html,
     e.action_url,
-    e.metadata,
+    coalesce(e.metadata, '{}') as metadata,
     e.initiator,
-    e.created_at,
+    coalesce(e.created_at, c.created_at) as created_at,
     r.name,
     r.locale,
-    r.timezone
+    r.timezone,
+    c.burst_id,
+    c.digest_id,
+    e.topic,
+    e.email as invited
 from claimed c
-join tocsin.event e using (event_id)
-join tocsin.event_type t using (event_type)
+left join tocsin.event e using (event_id)
+left join tocsin.event_type t using (event_type)
 left join tocsin.recipient r using (recipient_id)
-order by t.priority desc, c.delivery_id;
+order by t.priority desc nulls last, c.delivery_id;
 
 -- name: look
 -- The last look before sending: still ours, still wanted, and to which address. A claim that was lost is not in the answer.
@@ -60,28 +113,39 @@ select
     case when d.channel = 'push' then tocsin.unread_count(d.recipient_id) end as badge,
     case
         when e.cancelled_at is not null then 'cancelled'
-        when e.expires_at <= clock_timestamp() then 'expired'
+        when coalesce(e.expires_at, d.expires_at) <= clock_timestamp() then 'expired'
         when r.recipient_id is null then 'erased'
-        when p.enabled is false and d.channel <> all (t.mandatory_channels) then 'opted_out_since'
+        when p.enabled is false and d.digest_id is null and coalesce(d.channel <> all (t.mandatory_channels), true)
+            then 'opted_out_since'
+        when d.channel = any (t.skip_if_read) and (n.read_at is not null or n.archived_at is not null)
+            then 'already_read'
         when d.channel = 'push' and v.recipient_id is distinct from d.recipient_id then 'device_moved'
         when d.channel = 'push' and v.disabled_at is not null then 'no_device'
         when d.channel = 'email' and r.email is null then 'no_address'
         when d.channel = 'email' and s.address is not null then 'suppressed'
-    end as withheld
+        when h.until is not null then 'quiet_hours'
+    end as withheld,
+    coalesce(extract(epoch from h.until - clock_timestamp()), 0)::float8 as wait
 from unnest(:delivery_ids::bigint[], :claims::uuid[]) m (delivery_id, claim)
 join tocsin.delivery d using (delivery_id, claim)
-join tocsin.event e using (event_id)
-join tocsin.event_type t using (event_type)
+left join tocsin.event e using (event_id)
+left join tocsin.event_type t using (event_type)
 left join tocsin.recipient r using (recipient_id)
 left join tocsin.suppression s on s.address = lower(r.email)
 left join tocsin.device v on v.device_id = d.device_id
+left join tocsin.notification n on n.notification_id = d.notification_id and t.skip_if_read <> '{}'
+left join tocsin.quiet_hours q on q.recipient_id = d.recipient_id and t.priority < 2
+left join lateral (
+    select tocsin.quiet_until(q, clock_timestamp()) as until
+    where q.recipient_id is not null
+) h on true
 left join lateral (
     select p.enabled
     from tocsin.preference p
     where p.recipient_id = d.recipient_id
         and p.channel = d.channel
         and p.scope in (t.event_type, t.category || '.*', '*')
-    order by p.scope = t.event_type desc, p.scope <> '*' desc
+    order by p.scope = t.event_type desc nulls last, p.scope <> '*' desc
     limit 1
 ) p on true
 where d.state = 'sending'
@@ -121,26 +185,32 @@ with outcome as (
         dead_since
     )
 ),
+timed as (
+    select
+        o.delivery_id,
+        o.state = 'deferred' as again,
+        clock_timestamp() + o.delay as due_at,
+        o.state = 'deferred' and clock_timestamp() + o.delay >= coalesce(e.expires_at, d.expires_at, 'infinity') as over
+    from outcome o
+    join tocsin.delivery d using (delivery_id, claim)
+    left join tocsin.event e using (event_id)
+),
 settled as (
     update tocsin.delivery d
-    set state = case when o.state = 'deferred' and clock_timestamp() + o.delay >= e.expires_at then 'expired' else o.state end,
-        reason = case when o.state = 'deferred' and clock_timestamp() + o.delay >= e.expires_at then 'expired' else o.reason end,
+    set state = case when t.over then 'expired' else o.state end,
+        reason = case when t.over then 'expired' else o.reason end,
         claim = null,
-        due_at = case
-            when o.state = 'deferred' and clock_timestamp() + o.delay < e.expires_at then clock_timestamp() + o.delay
-        end,
+        due_at = case when t.again and not t.over then t.due_at end,
         -- without an outcome it was never tried: that costs no attempt
         attempts = d.attempts - case when o.outcome is null then 1 else 0 end,
         address = coalesce(o.address, d.address),
         checked_at = coalesce(o.checked_at, d.checked_at),
         provider_id = o.provider_id,
-        settled_at = case
-            when o.state <> 'deferred' or clock_timestamp() + o.delay >= e.expires_at then clock_timestamp()
-        end
-    from outcome o, tocsin.event e
+        settled_at = case when t.over or not t.again then clock_timestamp() end
+    from outcome o
+    join timed t using (delivery_id)
     where d.delivery_id = o.delivery_id
         and d.claim = o.claim
-        and e.event_id = d.event_id
     returning d.delivery_id, d.device_id, d.attempts, d.state, o.outcome, o.attempt_reason, o.address, o.dead, o.dead_since
 ),
 tried as (

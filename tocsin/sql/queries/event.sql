@@ -8,6 +8,8 @@ from tocsin.emit(
     :caller,
     :event_type,
     :recipients::text[],
+    :topic,
+    :email,
     :title,
     :body,
     :action_url,
