@@ -46,8 +46,7 @@ async def delivered(db: Db, dsn: str, mailbox: Mailbox, folder: Path, count: int
     async with running("worker", log=folder / "worker.log", settings=settings):
         await until(
             lambda: (
-                sum(n for state, n in states(db).items() if state in ("sent", "cancelled"))
-                == count
+                sum(n for state, n in states(db).items() if state in ("sent", "cancelled")) == count
             ),
             30,
         )
@@ -57,7 +56,9 @@ async def delivered(db: Db, dsn: str, mailbox: Mailbox, folder: Path, count: int
 async def test_what_is_due_together_comes_as_one_mail_and_what_must_go_alone_does(
     db: Db, dsn: str, mailbox: Mailbox, tmp_path: Path
 ) -> None:
-    db.execute("select tocsin.upsert_recipient(n, n || '@example.com') from unnest('{alice,bob}'::text[]) n")
+    db.execute(
+        "select tocsin.upsert_recipient(n, n || '@example.com') from unnest('{alice,bob}'::text[]) n"
+    )
     tell(db, "bulletin.new_chapter", "First", "Second", "Third")
     tell(db, "bulletin.new_chapter", "For Bob", recipients="bob")
     tell(db, "compliance.overdue", "Mandatory")
@@ -72,7 +73,9 @@ async def test_what_is_due_together_comes_as_one_mail_and_what_must_go_alone_doe
         (["alice@example.com"], "Urgent"),
     ]
     together = arrived[2]
-    assert all(title in together["text"] and title in together["html"] for title in ("First", "Second"))
+    assert all(
+        title in together["text"] and title in together["html"] for title in ("First", "Second")
+    )
     assert together["text"].count("https://notify.example/c/") == 3
     assert db.execute(
         "select count(distinct delivery_id), count(*) from tocsin.attempt where outcome = 'sent'"
