@@ -288,6 +288,45 @@ def event_types_apply(file: Path) -> None:
     click.echo(f"The catalogue has {count} event types now.")
 
 
+@main.group()
+def digest() -> None:
+    """One mail in place of many, daily or weekly."""
+
+
+@digest.command(name="run")
+@click.option("--now", help="As if it were this time: 2026-11-21T06:00:00Z.")
+def digest_run(now: str | None) -> None:
+    """Make the digests that are due, now or at another time; workers do it every minute, and send them."""
+    from tocsin.engine.digest import make_digests
+
+    def report(so_far: Any) -> None:
+        if sys.stderr.isatty():
+            click.echo(f"\r{so_far.people} people", nl=False, err=True)
+
+    moment = _moment(now)
+    made = _with_database(
+        lambda database: make_digests(database, moment, at_once=True, report=report)
+    )
+    if sys.stderr.isatty():
+        click.echo("\r", nl=False, err=True)
+    click.echo(
+        f"{made.people} due: {made.digests} digest{'s' * (made.digests != 1)} made, "
+        f"{made.unsent} with nothing unread, {made.people - made.digests - made.unsent} with nothing at all."
+    )
+
+
+@digest.command(name="preview")
+@click.argument("recipient")
+def digest_preview(recipient: str) -> None:
+    """Show what RECIPIENT's digest would say if it were made now; nothing is sent or changed."""
+    from tocsin.engine.digest import preview
+
+    settings = _settings()
+    click.echo(
+        _with_database(lambda database: preview(database, recipient, settings.email_from)).rstrip()
+    )
+
+
 @main.command()
 @click.option("--now", help="As if it were this time: 2026-11-21T09:30:00Z.")
 @click.option("--dry-run", is_flag=True, help="Say what would go, and keep it.")

@@ -23,6 +23,7 @@ from tocsin.engine.model import (
     Claimed,
     Conflict,
     DeliveryState,
+    Entry,
     Message,
     Priority,
     Settlement,
@@ -32,6 +33,7 @@ from tocsin.engine.settlement import settle_all, withhold
 from tocsin.engine.store import delivery as store
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.delivery import Settled
+from tocsin.engine.store.digest import digest_entries
 
 # A dead worker's claims are taken up again after this long.
 LEASE = timedelta(seconds=30)
@@ -40,7 +42,8 @@ _ELSEWHERE = timedelta(seconds=1)
 # As many as are claimed at once: what waits beyond stays free for other workers.
 _CHUNK = 50
 
-Render = Callable[[Sequence[Claimed]], Message]
+# deliveries that go together, and of a digest what it says
+Render = Callable[[Sequence[Claimed], Sequence[Entry]], Message]
 Sending = Coroutine[Any, Any, Settlement]
 
 T = TypeVar("T")
@@ -131,14 +134,16 @@ class Deliverer:
             await self._without_actor(channel, provider, waiting, claim)
             return
         async with actor.room(min(_CHUNK, len(waiting)), priority) as room:
-            for together in bursts(await self._claim(channel, waiting, room.size, claim)):
-                message = self._rendered(together)
+            claimed = await self._claim(channel, waiting, room.size, claim)
+            entries = await self._entries(claimed)
+            for together in bursts(claimed):
+                message = self._message(together, entries)
                 if message is None:
                     continue
                 task = asyncio.create_task(self._send(together, room.send(message)))
-                for claimed in together:
-                    sending[claimed.delivery_id] = task
-                    task.add_done_callback(partial(_forget, sending, claimed.delivery_id))
+                for one in together:
+                    sending[one.delivery_id] = task
+                    task.add_done_callback(partial(_forget, sending, one.delivery_id))
                 # lets it take its seat, and others their turn between two renderings
                 await asyncio.sleep(0)
 
@@ -187,10 +192,32 @@ class Deliverer:
                     await asyncio.wait_for(self._stopping.wait(), 1.0)
         return None
 
-    def _rendered(self, together: Sequence[Claimed]) -> Message | None:
+    async def _entries(self, claimed: Sequence[Claimed]) -> dict[int, list[Entry]]:
+        """What those digests say that are among these."""
+        ids = [one.digest_id for one in claimed if one.digest_id is not None]
+        if not ids:
+            return {}
+        return await self._patiently(lambda: digest_entries(self._database, ids)) or {}
+
+    def _message(
+        self, together: Sequence[Claimed], entries: Mapping[int, Sequence[Entry]]
+    ) -> Message | None:
+        """The message; None where there is none to send, which is then settled."""
+        first = together[0]
+        if first.digest_id is None:
+            return self._rendered(together, ())
+        if first.digest_id not in entries:
+            return None  # it is time to stop: the lease runs out
+        said = entries[first.digest_id]
+        if said and not all(entry.read for entry in said):
+            return self._rendered(together, said)
+        self._ledger.write(withhold(first, "already_read" if said else "opted_out_since"))
+        return None
+
+    def _rendered(self, together: Sequence[Claimed], said: Sequence[Entry]) -> Message | None:
         """The message, or None where its template failed: that costs these, visibly."""
         try:
-            return self._render(together)
+            return self._render(together, said)
         except Exception:
             for claimed in together:
                 log.exception(

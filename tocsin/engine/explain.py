@@ -34,6 +34,10 @@ _UNSENT = {
     "throttled": "there were too many just then",
     "worker_lost": "the process that was sending it went away",
 }
+_WAITS = {
+    "quiet_hours": "It waits for your quiet hours to end,",
+    "delayed": "It waits for you to read it first,",
+}
 
 
 class ExplainedAttempt(Struct, frozen=True):
@@ -154,7 +158,9 @@ def _delivery(record: DeliveryRecord) -> str:
     cause = _UNSENT.get(record.reason or "", (record.reason or "").replace("_", " "))
     match record.state:
         case "sent":
-            return "It was sent."
+            return "The digest was sent." if record.digest else "It was sent."
+        case "deferred" if record.reason in _WAITS and record.due_at is not None:
+            return f"{_WAITS[record.reason]} until {record.due_at:%Y-%m-%d %H:%M} UTC."
         case "queued" | "sending":
             return "It is on its way."
         case "deferred":

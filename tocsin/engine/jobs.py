@@ -158,6 +158,16 @@ async def rescue_stalled_jobs(timestamp: int) -> None:  # noqa: ARG001 - Procras
             log.warning("job not rescued", job_id=job.id, error=str(error))
 
 
+@app.periodic(cron="* * * * *")
+@app.task(name="generate_digest_emails", queue="upkeep")
+async def generate_digest_emails(timestamp: int) -> None:
+    """Makes the digests that are due; once an hour also for those who have no next one any more."""
+    now = datetime.fromtimestamp(timestamp, UTC)
+    made = await app.running_engine.make_digests(now, leftovers=now.minute == 0)
+    if made.people:
+        log.info("digests made", people=made.people, digests=made.digests, unsent=made.unsent)
+
+
 @app.periodic(cron="17 3 * * *")
 @app.task(name="cleanup_old_notifications", queue="upkeep")
 async def cleanup_old_notifications(timestamp: int) -> None:

@@ -21,6 +21,8 @@ from tocsin.engine.model import NotFound
 VALID_FOR = timedelta(days=365)
 KEY_BYTES = 32
 
+DIGEST = "digest"  # in place of an event type, none of which is without a dot
+
 _VERSION = 1
 _TAG_BYTES = 16
 _HEAD_BYTES = 7  # version, kind, and 5 of the expiry in seconds: good for 34,000 years
@@ -63,6 +65,10 @@ class Links(Struct, frozen=True):
         payload = Unsubscribe(recipient_id, event_type)
         token = sign(self.key, LinkKind.UNSUBSCRIBE, payload, now + VALID_FOR)
         return f"{self._base}/unsubscribe/{token}/"
+
+    def unsubscribe_digest(self, recipient_id: str, now: datetime) -> str:
+        """The link that turns somebody's digest off."""
+        return self.unsubscribe(recipient_id, DIGEST, now)
 
     def open(self, notification_id: int, recipient_id: str, now: datetime) -> str:
         """The click-through of one notification."""

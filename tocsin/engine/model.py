@@ -141,6 +141,7 @@ class Message(Struct, frozen=True):
     priority: Priority
     content: Mail | Push
     others: tuple[int, ...] = ()  # deliveries that go with it, under the same claim
+    contents: tuple[int, ...] = ()  # of a digest: its notifications, in order of their ids
 
 
 class Verdict(Struct, frozen=True):
@@ -197,6 +198,24 @@ class Claimed(Struct, frozen=True):
     digest_id: int | None = None
     topic: str | None = None
     invited: str | None = None  # the address of somebody without an account
+
+
+class Entry(Struct, frozen=True):
+    """One notification in a digest."""
+
+    digest_id: int | None  # None while it waits for one
+    recipient_id: str
+    notification_id: int
+    event_type: str
+    created_at: datetime
+    read: bool  # or archived
+    title: str
+    body: str
+    body_html: str | None
+    action_url: str | None
+    label: str  # of the event type
+    category: str
+    category_label: str
 
 
 class Notification(Struct, frozen=True):

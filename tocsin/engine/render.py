@@ -5,8 +5,7 @@ from __future__ import annotations
 import hmac
 import re
 import tomllib
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from email.utils import parseaddr
 from functools import cache
 from pathlib import Path
@@ -49,101 +48,37 @@ def to_sender(email_from: str) -> Sender:
     return Sender(name or domain, idna.encode(domain, uts46=True).decode("ascii"))
 
 
-def mail_renderer(links: Links, email_from: str) -> Callable[[Sequence[Claimed]], Message]:
-    """The mail of one delivery or of several that go together, for one service, at the present time."""
-    sender = to_sender(email_from)
-
-    def render(together: Sequence[Claimed]) -> Message:
-        first, *others = together
-        now = datetime.now(UTC)
-        if others:
-            return render_burst(together, links=links, sender=sender, now=now)
-        return render_mail(first, links=links, sender=sender, now=now)
-
-    return render
-
-
-def render_burst(
-    together: Sequence[Claimed], *, links: Links, sender: Sender, now: datetime
-) -> Message:
-    """One mail for several deliveries to one person; the same ones get the same Message-ID at each attempt."""
-    first = min(together, key=lambda one: one.delivery_id)
-    newest_first = sorted(together, key=lambda one: one.delivery_id, reverse=True)
-    items = [_context(one, links, sender, now) for one in newest_first]
-    unsubscribe_url = _unsubscribe_url(first, links, now)
-    words = _words()
-    subject = words["burst_subject"].format(
-        title=_one_line(items[0]["title"], SUBJECT_CHARACTERS - 40), count=len(items) - 1
-    )
-    context = {
-        **items[0],
-        "title": words["burst_title"].format(count=len(items), service=sender.name),
-        "preheader": _one_line(
-            " · ".join(item["title"] for item in items[1:]), PREHEADER_CHARACTERS
-        ),
-        "items": items,
-        "unsubscribe_url": unsubscribe_url,
-    }
-    mail = Mail(
-        message_id=_message_id(first, links, sender),
-        subject=subject,
-        text=_shared_template("burst_email.txt").render(context).strip() + "\n",
-        html=_shared_template("burst_email.html").render(context),
-        headers=_headers(first, sender, unsubscribe_url),
-    )
-    return Message(
-        first.delivery_id,
-        first.claim,
-        first.channel,
-        first.priority,
-        mail,
-        others=tuple(one.delivery_id for one in together if one is not first),
-    )
-
-
 def render_mail(claimed: Claimed, *, links: Links, sender: Sender, now: datetime) -> Message:
     """The mail of one delivery; the same delivery gets the same Message-ID at each attempt."""
-    unsubscribe_url = _unsubscribe_url(claimed, links, now)
-    context = _context(claimed, links, sender, now) | {"unsubscribe_url": unsubscribe_url}
+    unsubscribe_url = unsubscribe_url_of(claimed, links, now)
+    context = context_of(claimed, links, sender, now) | {"unsubscribe_url": unsubscribe_url}
     mail = Mail(
-        message_id=_message_id(claimed, links, sender),
-        subject=_one_line(claimed.title or claimed.label, SUBJECT_CHARACTERS) or sender.name,
+        message_id=message_id(claimed, links, sender),
+        subject=one_line(claimed.title or claimed.label, SUBJECT_CHARACTERS) or sender.name,
         text=_template(claimed.event_type, "txt").render(context).strip() + "\n",
         html=_template(claimed.event_type, "html").render(context),
-        headers=_headers(claimed, sender, unsubscribe_url),
+        headers=headers(
+            claimed.event_type,
+            claimed.category,
+            sender,
+            None if claimed.mandatory else unsubscribe_url,
+        ),
     )
     return Message(claimed.delivery_id, claimed.claim, claimed.channel, claimed.priority, mail)
 
 
-def _unsubscribe_url(claimed: Claimed, links: Links, now: datetime) -> str:
+def unsubscribe_url_of(claimed: Claimed, links: Links, now: datetime) -> str:
+    """The way to have less of it."""
     return links.unsubscribe(claimed.recipient_id or "", claimed.event_type, now)
 
 
-def _context(claimed: Claimed, links: Links, sender: Sender, now: datetime) -> dict[str, Any]:
-    """What a template may use; the names are the contract of overriding templates."""
-    html = sanitise(claimed.body_html, base_url=links.public_url) if claimed.body_html else ""
-    body = _CONTROL.sub("", claimed.body.replace("\r\n", "\n").replace("\r", "\n")).strip()
-    text = body or to_text(html)
-    leads_somewhere = claimed.action_url and links.absolute(claimed.action_url)
-    open_url = links.open(claimed.notification_id or 0, claimed.recipient_id or "", now)
+def frame(claimed: Claimed, sender: Sender) -> dict[str, Any]:
+    """What the layout needs around any content."""
     language = _language(claimed.locale)
     return {
-        "title": _one_line(claimed.title),
-        "text": text,
-        "paragraphs": [
-            part.strip().split("\n") for part in re.split(r"\n[ \t]*\n", body) if part.strip()
-        ],
-        "body_html": Markup(html),  # noqa: S704 - sanitised above
-        "preheader": _one_line(text, PREHEADER_CHARACTERS),
-        "open_url": open_url if leads_somewhere else None,
-        "label": _one_line(claimed.label),
-        "event_type": claimed.event_type,
-        "category": claimed.category,
         "mandatory": claimed.mandatory,
-        "metadata": claimed.metadata,
+        "label": one_line(claimed.label),
         "name": claimed.name,
-        "initiator": claimed.initiator,
-        "created_at": claimed.created_at,
         "service": sender.name,
         "lang": language,
         "dir": "rtl" if language.partition("-")[0].lower() in _RIGHT_TO_LEFT else "ltr",
@@ -151,32 +86,58 @@ def _context(claimed: Claimed, links: Links, sender: Sender, now: datetime) -> d
     }
 
 
-def _headers(claimed: Claimed, sender: Sender, unsubscribe_url: str) -> tuple[tuple[str, str], ...]:
-    """What tells mail systems what this is, and how its reader can have less of it."""
-    category = _NOT_IN_A_TOKEN.sub("-", claimed.category)
-    event_type = _NOT_IN_A_TOKEN.sub("-", claimed.event_type)
-    headers = [
+def context_of(claimed: Claimed, links: Links, sender: Sender, now: datetime) -> dict[str, Any]:
+    """What a template may use; the names are the contract of overriding templates."""
+    html = sanitise(claimed.body_html, base_url=links.public_url) if claimed.body_html else ""
+    body = _CONTROL.sub("", claimed.body.replace("\r\n", "\n").replace("\r", "\n")).strip()
+    text = body or to_text(html)
+    leads_somewhere = claimed.action_url and links.absolute(claimed.action_url)
+    open_url = links.open(claimed.notification_id or 0, claimed.recipient_id or "", now)
+    return frame(claimed, sender) | {
+        "title": one_line(claimed.title),
+        "text": text,
+        "paragraphs": [
+            part.strip().split("\n") for part in re.split(r"\n[ \t]*\n", body) if part.strip()
+        ],
+        "body_html": Markup(html),  # noqa: S704 - sanitised above
+        "preheader": one_line(text, PREHEADER_CHARACTERS),
+        "open_url": open_url if leads_somewhere else None,
+        "event_type": claimed.event_type,
+        "category": claimed.category,
+        "metadata": claimed.metadata,
+        "initiator": claimed.initiator,
+        "created_at": claimed.created_at,
+    }
+
+
+def headers(
+    event_type: str, category: str, sender: Sender, unsubscribe_url: str | None
+) -> tuple[tuple[str, str], ...]:
+    """What tells mail systems what this is, and how its reader can have less of it, where that is theirs to choose."""
+    category = _NOT_IN_A_TOKEN.sub("-", category)
+    token = _NOT_IN_A_TOKEN.sub("-", event_type)
+    found = [
         ("Auto-Submitted", "auto-generated"),  # RFC 3834
         ("List-Id", f"{category} <{category}.{sender.domain}>"),  # RFC 2919
-        ("Feedback-ID", f"{event_type}:{category}:notification:tocsin"),  # Gmail: four, sender last
-        ("X-Tocsin-Event", claimed.event_type),
+        ("Feedback-ID", f"{token}:{category}:notification:tocsin"),  # Gmail: four, sender last
+        ("X-Tocsin-Event", event_type),
     ]
-    if not claimed.mandatory:
-        headers += [
+    if unsubscribe_url is not None:
+        found += [
             ("List-Unsubscribe", f"<{unsubscribe_url}>"),  # RFC 2369
             ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"),  # RFC 8058
         ]
-    return tuple(headers)
+    return tuple(found)
 
 
-def _message_id(claimed: Claimed, links: Links, sender: Sender) -> str:
+def message_id(claimed: Claimed, links: Links, sender: Sender) -> str:
     """The same for each attempt, and nothing that others could guess for a delivery."""
     identity = f"message-id {claimed.delivery_id}".encode()
     proof = hmac.digest(links.key, identity, "sha256").hex()[:12]
     return f"<delivery-{claimed.delivery_id}.{proof}@{sender.domain}>"
 
 
-def _one_line(text: str, most: int | None = None) -> str:
+def one_line(text: str, most: int | None = None) -> str:
     """Without line breaks and control characters, cut at a number of characters."""
     line = " ".join(_CONTROL.sub(" ", text).split())
     return line if most is None or len(line) <= most else line[: most - 1].rstrip() + "…"
@@ -217,5 +178,6 @@ def _template(event_type: str, kind: str) -> Template:
 
 
 @cache
-def _shared_template(name: str) -> Template:
+def shared_template(name: str) -> Template:
+    """One that no event type has of its own."""
     return _environment().get_template(f"notifications/{name}")

@@ -13,23 +13,26 @@ import structlog
 from tocsin.engine.actors.base import Actor
 from tocsin.engine.actors.email import EmailActor
 from tocsin.engine.deliver import Deliverer, Render
+from tocsin.engine.digest import make_digests
 from tocsin.engine.dispatch import Dispatcher
 from tocsin.engine.links import Links
+from tocsin.engine.mailer import mail_renderer
 from tocsin.engine.model import (
     Channel,
     Claimed,
     Conflict,
+    Entry,
     Look,
     Message,
     Priority,
     Unavailable,
     Verdict,
 )
-from tocsin.engine.render import mail_renderer
 from tocsin.engine.render_push import render_push
 from tocsin.engine.store.clean_up import clean_up
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.delivery import OFFER_AGAIN, look, offer_channels
+from tocsin.engine.store.digest import Assembled
 from tocsin.engine.store.provider_token import SharedTokens
 from tocsin.engine.store.secret import get_secret
 from tocsin.settings import Settings, SettingsError
@@ -56,6 +59,10 @@ class Engine:
     async def clean_up(self, now: datetime) -> int:
         """Removes what is over; how many notifications."""
         return await clean_up(self._database, now=now, retention=self.retention)
+
+    async def make_digests(self, now: datetime, *, leftovers: bool) -> Assembled:
+        """Makes the digests that are due."""
+        return await make_digests(self._database, now, leftovers=leftovers)
 
     async def stop(self) -> None:
         """Stops sending; what was claimed and not sent is handed back."""
@@ -179,8 +186,8 @@ def _renderer(settings: Settings, link_key: bytes) -> Render:
     links = Links(public_url=settings.public_url or "http://localhost", key=link_key)
     render_mail = mail_renderer(links, settings.email_from)
 
-    def render(together: Sequence[Claimed]) -> Message:
+    def render(together: Sequence[Claimed], said: Sequence[Entry]) -> Message:
         first, *_ = together
-        return render_push(first) if first.channel is Channel.PUSH else render_mail(together)
+        return render_push(first) if first.channel is Channel.PUSH else render_mail(together, said)
 
     return render

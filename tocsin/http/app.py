@@ -14,6 +14,7 @@ from tocsin.engine.badge import BadgeHub
 from tocsin.engine.links import Links
 from tocsin.engine.store.database import Database
 from tocsin.http import (
+    digest_preferences,
     event_types,
     events,
     health,
@@ -22,6 +23,7 @@ from tocsin.http import (
     openapi,
     preferences,
     push_tokens,
+    quiet_hours,
     recipients,
     stream,
     tickets,
@@ -87,6 +89,10 @@ def _routers() -> list[Router]:
                 links.open_notification,
                 preferences.get_preferences,
                 preferences.change_preferences,
+                digest_preferences.get_digest_preferences,
+                digest_preferences.change_digest_preferences,
+                quiet_hours.get_quiet_hours,
+                quiet_hours.set_quiet_hours,
                 tickets.stream_ticket,
                 push_tokens.list_push_tokens,
                 push_tokens.register_push_token,

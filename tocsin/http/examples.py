@@ -160,3 +160,12 @@ DRY_RUN: dict[str, Any] = {
     },
 }
 STREAM = 'retry: 4210\n\nid: NzUxOjc1MTp-fjA\nevent: badge\ndata: {"count":3}\n\n: heartbeat\n\n'
+DIGEST_PREFERENCES: dict[str, Any] = {
+    "frequency": "weekly",
+    "categories": ["forum", "bulletin"],
+    "send_at": "06:00",
+    "timezone": "Europe/Rome",
+    "weekday": "friday",
+    "next_at": "2026-11-27T05:00:00Z",
+}
+QUIET_HOURS: dict[str, Any] = {"starts": "22:00", "ends": "07:00", "timezone": "Europe/Rome"}

@@ -34,6 +34,20 @@ CREATE TABLE tocsin.event_type (
     CONSTRAINT event_type_time_to_live_check CHECK ((time_to_live > '00:00:00'::interval))
 );
 
+CREATE TABLE tocsin.digest_preference (
+    recipient_id text NOT NULL,
+    frequency text NOT NULL,
+    categories text[],
+    send_at time without time zone DEFAULT '06:00:00'::time without time zone NOT NULL,
+    timezone text,
+    weekday smallint DEFAULT 1 NOT NULL,
+    next_at timestamp with time zone,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    unsubscribed boolean DEFAULT false NOT NULL,
+    CONSTRAINT digest_preference_frequency_check CHECK ((frequency = ANY (ARRAY['off'::text, 'daily'::text, 'weekly'::text]))),
+    CONSTRAINT digest_preference_weekday_check CHECK (((weekday >= 1) AND (weekday <= 7)))
+);
+
 CREATE TABLE tocsin.quiet_hours (
     recipient_id text NOT NULL,
     starts time without time zone NOT NULL,
@@ -191,18 +205,58 @@ CREATE TABLE tocsin.digest_item (
 )
 WITH (autovacuum_vacuum_scale_factor='0.02');
 
-CREATE TABLE tocsin.digest_preference (
+CREATE TABLE tocsin.notification (
+    notification_id bigint NOT NULL,
+    event_id bigint NOT NULL,
     recipient_id text NOT NULL,
-    frequency text NOT NULL,
-    categories text[],
-    send_at time without time zone DEFAULT '06:00:00'::time without time zone NOT NULL,
-    timezone text,
-    weekday smallint DEFAULT 1 NOT NULL,
-    next_at timestamp with time zone,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT digest_preference_frequency_check CHECK ((frequency = ANY (ARRAY['off'::text, 'daily'::text, 'weekly'::text]))),
-    CONSTRAINT digest_preference_weekday_check CHECK (((weekday >= 1) AND (weekday <= 7)))
+    event_type text NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    in_inbox boolean NOT NULL,
+    read_at timestamp with time zone,
+    archived_at timestamp with time zone,
+    decisions jsonb NOT NULL,
+    xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    because text
 );
+
+CREATE TABLE tocsin.preference (
+    recipient_id text NOT NULL,
+    scope text NOT NULL,
+    channel text NOT NULL,
+    enabled boolean NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE VIEW tocsin.digest_entry AS
+ SELECT i.digest_id,
+    i.recipient_id,
+    n.notification_id,
+    n.event_id,
+    n.event_type,
+    n.created_at,
+    ((n.read_at IS NOT NULL) OR (n.archived_at IS NOT NULL)) AS read,
+    e.title,
+    e.body,
+    e.body_html,
+    e.action_url,
+    e.metadata,
+    e.initiator,
+    t.label,
+    c.category,
+    c.label AS category_label,
+    c."position" AS category_position
+   FROM ((((tocsin.digest_item i
+     JOIN tocsin.notification n USING (notification_id))
+     JOIN tocsin.event e USING (event_id))
+     JOIN tocsin.event_type t ON ((t.event_type = n.event_type)))
+     JOIN tocsin.category c USING (category))
+  WHERE ((e.cancelled_at IS NULL) AND (NOT (EXISTS ( SELECT
+           FROM ( SELECT p_1.enabled
+                   FROM tocsin.preference p_1
+                  WHERE ((p_1.recipient_id = i.recipient_id) AND (p_1.channel = 'email'::text) AND (p_1.scope = ANY (ARRAY[t.event_type, (t.category || '.*'::text), '*'::text])))
+                  ORDER BY (p_1.scope = t.event_type) DESC, (p_1.scope <> '*'::text) DESC
+                 LIMIT 1) p
+          WHERE (NOT p.enabled)))));
 
 CREATE TABLE tocsin.erasure (
     recipient_id text NOT NULL,
@@ -250,20 +304,6 @@ CREATE TABLE tocsin.migration (
     applied_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
-CREATE TABLE tocsin.notification (
-    notification_id bigint NOT NULL,
-    event_id bigint NOT NULL,
-    recipient_id text NOT NULL,
-    event_type text NOT NULL,
-    created_at timestamp with time zone NOT NULL,
-    in_inbox boolean NOT NULL,
-    read_at timestamp with time zone,
-    archived_at timestamp with time zone,
-    decisions jsonb NOT NULL,
-    xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
-    because text
-);
-
 CREATE VIEW tocsin.notification_item AS
  SELECT n.notification_id AS id,
     n.recipient_id,
@@ -292,14 +332,6 @@ ALTER TABLE tocsin.notification ALTER COLUMN notification_id ADD GENERATED ALWAY
     NO MINVALUE
     NO MAXVALUE
     CACHE 1
-);
-
-CREATE TABLE tocsin.preference (
-    recipient_id text NOT NULL,
-    scope text NOT NULL,
-    channel text NOT NULL,
-    enabled boolean NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
 CREATE TABLE tocsin.provider_token (
@@ -434,6 +466,8 @@ CREATE INDEX delivery_burst ON tocsin.delivery USING btree (burst_id) WHERE (bur
 
 CREATE INDEX delivery_digest ON tocsin.delivery USING btree (digest_id) WHERE (digest_id IS NOT NULL);
 
+CREATE INDEX delivery_digest_due ON tocsin.delivery USING btree (digest_id) WHERE ((digest_id IS NOT NULL) AND (due_at IS NOT NULL));
+
 CREATE INDEX delivery_due ON tocsin.delivery USING btree (channel, due_at) WHERE (due_at IS NOT NULL);
 
 CREATE INDEX delivery_event ON tocsin.delivery USING btree (event_id, channel, delivery_id);
@@ -441,6 +475,8 @@ CREATE INDEX delivery_event ON tocsin.delivery USING btree (event_id, channel, d
 CREATE INDEX delivery_notification ON tocsin.delivery USING btree (notification_id);
 
 CREATE INDEX device_recipient ON tocsin.device USING btree (recipient_id);
+
+CREATE INDEX digest_created_at ON tocsin.digest USING btree (created_at);
 
 CREATE INDEX digest_item_digest ON tocsin.digest_item USING btree (digest_id) WHERE (digest_id IS NOT NULL);
 
@@ -511,6 +547,10 @@ REVOKE ALL ON FUNCTION tocsin.archive(_recipient_id text, _notification_id bigin
 
 REVOKE ALL ON FUNCTION tocsin.arm_bell() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tocsin.assemble_digests(_now timestamp with time zone, _limit integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.call_waiting(_now timestamp with time zone) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.cancel(event_id bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION tocsin.cancel(event_id bigint) TO tocsin_app;
 
@@ -519,6 +559,10 @@ REVOKE ALL ON FUNCTION tocsin.check_content(_title text, _body text, _body_html 
 REVOKE ALL ON FUNCTION tocsin.check_known(_people text[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.check_recipient(_id text, _email text, _name text, _locale text, _timezone text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.clean_up_digests(_before timestamp with time zone, _limit integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.clean_up_events(_before timestamp with time zone, _limit integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.clean_up_keys(_now timestamp with time zone, _limit integer) FROM PUBLIC;
 
@@ -531,6 +575,8 @@ REVOKE ALL ON FUNCTION tocsin.decide(_type tocsin.event_type, _situation jsonb) 
 REVOKE ALL ON FUNCTION tocsin.defer_jobs(_channel text, _priority smallint, _delivery_ids bigint[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.depose_silent_leader(_silent_for interval) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.digest_contents(_digest_id bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.disarm_bell() FROM PUBLIC;
 
@@ -560,6 +606,8 @@ REVOKE ALL ON FUNCTION tocsin.mark_read(_recipient_id text, _notification_id big
 
 REVOKE ALL ON FUNCTION tocsin.nearest_event_types(_event_type text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tocsin.next_digest_at(_preference tocsin.digest_preference, _after timestamp with time zone) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.notify(event_type text, recipients text[], title text, body text, action_url text, metadata jsonb, initiator text, idempotency_key text, body_html text, send_at timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION tocsin.notify(event_type text, recipients text[], title text, body text, action_url text, metadata jsonb, initiator text, idempotency_key text, body_html text, send_at timestamp with time zone) TO tocsin_app;
 
@@ -573,6 +621,8 @@ REVOKE ALL ON FUNCTION tocsin.reset_foreign_xids() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.ring() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tocsin.set_digest_preference(_recipient_id text, _frequency text, _categories text[], _send_at time without time zone, _timezone text, _weekday smallint) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.situations(_type tocsin.event_type, _people text[], _because text[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.sweep_erased() FROM PUBLIC;
@@ -584,6 +634,8 @@ REVOKE ALL ON FUNCTION tocsin.tell_due_events(_limit integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION tocsin.told(_event_id bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.try_lead() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.turn_digest_off(_recipient_id text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.unread_count(recipient text) FROM PUBLIC;
 GRANT ALL ON FUNCTION tocsin.unread_count(recipient text) TO tocsin_app;

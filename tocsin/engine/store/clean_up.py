@@ -13,18 +13,21 @@ _BATCH = 1000
 
 async def clean_up(database: Database, *, now: datetime, retention: timedelta) -> int:
     """Removes notifications that were over `retention` before `now`, and yesterday's keys; how many notifications."""
+    before = now - retention
+    removed = await _in_batches(database, "clean_up_notifications", before=before)
+    await _in_batches(database, "clean_up_digests", before=before)
+    await _in_batches(database, "clean_up_events", before=before)
+    await _in_batches(database, "clean_up_keys", now=now)
+    return removed
+
+
+async def _in_batches(database: Database, statement: str, **until: datetime) -> int:
     removed = 0
     while True:
-        before = now - retention
-        count = int(
-            await database.value(_SQL["clean_up_notifications"], before=before, limit=_BATCH)
-        )
+        count = int(await database.value(_SQL[statement], limit=_BATCH, **until))
         removed += count
         if count < _BATCH:
-            break
-    while await database.value(_SQL["clean_up_keys"], now=now, limit=_BATCH) == _BATCH:
-        pass
-    return removed
+            return removed
 
 
 async def count_over(database: Database, *, now: datetime, retention: timedelta) -> int:

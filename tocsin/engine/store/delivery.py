@@ -29,6 +29,7 @@ _ENDS = {
     "cancelled": DeliveryState.CANCELLED,
     "expired": DeliveryState.EXPIRED,
     "quiet_hours": DeliveryState.DEFERRED,
+    "changed": DeliveryState.DEFERRED,
 }
 
 
@@ -95,15 +96,16 @@ def _typed(row: Claimed) -> Claimed:
 async def look(database: Database, messages: Sequence[Message]) -> dict[int, Verdict]:
     """The last look at several messages in one statement; a lost claim is not in the answer."""
     looked_at = [
-        (delivery_id, message.claim)
+        (delivery_id, message.claim, message.contents)
         for message in messages
         for delivery_id in (message.delivery_id, *message.others)
     ]
     rows = await database.rows(
         _Looked,
         _SQL["look"],
-        delivery_ids=[delivery_id for delivery_id, _ in looked_at],
-        claims=[claim for _, claim in looked_at],
+        delivery_ids=[delivery_id for delivery_id, *_ in looked_at],
+        claims=[claim for _, claim, _ in looked_at],
+        contents=[",".join(map(str, contents)) for *_, contents in looked_at],
     )
     verdicts = {row.delivery_id: _verdict(row) for row in rows}
     for message in messages:

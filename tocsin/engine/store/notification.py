@@ -49,6 +49,8 @@ class DeliveryRecord(Struct, frozen=True):
     reason: str | None
     address: str | None
     attempts: list[AttemptRecord]
+    due_at: datetime | None = None  # while it waits
+    digest: bool = False  # the digest that it was in
 
 
 class Decisions(Struct, frozen=True):

@@ -36,11 +36,66 @@ begin
     delete from tocsin.attempt a
     using gone g
     where a.delivery_id = g.delivery_id;
+    delete from tocsin.digest_item i
+    where i.notification_id = any (_ids);
     delete from tocsin.event e
     where e.event_id = any (_events)
         and not exists (select from tocsin.notification n where n.event_id = e.event_id);
     return _count;
 end
+$$;
+
+-- Digests made before _before, with their deliveries. Answers how many.
+create or replace function tocsin.clean_up_digests(_before timestamptz, _limit integer) returns integer
+language sql
+as $$
+    with gone as (
+        delete from tocsin.digest g
+        where g.digest_id in (
+            select o.digest_id
+            from tocsin.digest o
+            where o.created_at < _before
+            order by o.created_at
+            limit _limit
+            for update skip locked
+        )
+        returning g.digest_id
+    ),
+    deliveries as (
+        delete from tocsin.delivery d
+        using gone g
+        where d.digest_id = g.digest_id
+        returning d.delivery_id
+    ),
+    attempts as (
+        delete from tocsin.attempt a
+        using deliveries d
+        where a.delivery_id = d.delivery_id
+    )
+    select count(*)::integer
+    from gone
+$$;
+
+-- Events of before _before that were told to nobody, or whose notifications are gone. Answers how many.
+create or replace function tocsin.clean_up_events(_before timestamptz, _limit integer) returns integer
+language sql
+as $$
+    with gone as (
+        delete from tocsin.event e
+        where e.event_id in (
+            select o.event_id
+            from tocsin.event o
+            where o.created_at < _before
+                and (o.told_at is not null or o.cancelled_at is not null)
+                and not exists (select from tocsin.notification n where n.event_id = o.event_id)
+            order by o.created_at
+            limit _limit
+            for update skip locked
+        )
+        returning 1
+    )
+    select count(*)::integer
+    from gone
 $$;
 
 -- Idempotency keys of yesterday, and tickets whose token is over. Answers how many.

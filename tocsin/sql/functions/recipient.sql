@@ -80,6 +80,20 @@ begin
     delete from tocsin.lane l
     using theirs t
     where l.event_id = t.event_id;
+    delete from tocsin.attempt a
+    using tocsin.delivery d, tocsin.digest g
+    where g.recipient_id = _id
+        and d.digest_id = g.digest_id
+        and a.delivery_id = d.delivery_id;
+    delete from tocsin.delivery d
+    using tocsin.digest g
+    where g.recipient_id = _id
+        and d.digest_id = g.digest_id;
+    delete from tocsin.digest g where g.recipient_id = _id;
+    delete from tocsin.digest_item i
+    using tocsin.notification n
+    where n.recipient_id = _id
+        and i.notification_id = n.notification_id;
     delete from tocsin.notification n where n.recipient_id = _id;
     delete from tocsin.unread_delta d where d.recipient_id = _id;
     delete from tocsin.unread_counter c where c.recipient_id = _id;

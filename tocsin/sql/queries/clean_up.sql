@@ -2,6 +2,14 @@
 -- One batch of notifications that are over.
 select tocsin.clean_up_notifications(:before, :limit);
 
+-- name: clean_up_digests
+-- One batch of digests that are over.
+select tocsin.clean_up_digests(:before, :limit);
+
+-- name: clean_up_events
+-- One batch of events that nobody has any more.
+select tocsin.clean_up_events(:before, :limit);
+
 -- name: clean_up_keys
 -- One batch of keys and tickets that are over.
 select tocsin.clean_up_keys(:now, :limit);

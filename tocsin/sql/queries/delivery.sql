@@ -124,9 +124,12 @@ select
         when d.channel = 'email' and r.email is null then 'no_address'
         when d.channel = 'email' and s.address is not null then 'suppressed'
         when h.until is not null then 'quiet_hours'
+        when d.digest_id is not null and tocsin.digest_contents(d.digest_id) <> string_to_array(m.contents, ',')::bigint[]
+            then 'changed'
     end as withheld,
     coalesce(extract(epoch from h.until - clock_timestamp()), 0)::float8 as wait
-from unnest(:delivery_ids::bigint[], :claims::uuid[]) m (delivery_id, claim)
+-- contents: of a digest, the notifications that were rendered
+from unnest(:delivery_ids::bigint[], :claims::uuid[], :contents::text[]) m (delivery_id, claim, contents)
 join tocsin.delivery d using (delivery_id, claim)
 left join tocsin.event e using (event_id)
 left join tocsin.event_type t using (event_type)

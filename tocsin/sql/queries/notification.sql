@@ -123,6 +123,8 @@ cross join lateral (
             'state', d.state,
             'reason', d.reason,
             'address', d.address,
+            'due_at', d.due_at,
+            'digest', d.digest,
             'attempts', (
                 select coalesce(
                     jsonb_agg(
@@ -137,8 +139,17 @@ cross join lateral (
         )
         order by d.delivery_id
     ) as deliveries
-    from tocsin.delivery d
-    where d.notification_id = n.notification_id
+    from (
+        select w.delivery_id, w.channel, w.state, w.reason, w.address, w.due_at, false as digest
+        from tocsin.delivery w
+        where w.notification_id = n.notification_id
+        union all
+        -- the digest that it was in
+        select w.delivery_id, w.channel, w.state, w.reason, w.address, w.due_at, true
+        from tocsin.digest_item i
+        join tocsin.delivery w using (digest_id)
+        where i.notification_id = n.notification_id
+    ) d
 ) d
 where n.notification_id = any (:notification_ids::bigint[])
     and (:recipient_id::text is null or n.recipient_id = :recipient_id);

@@ -1,0 +1,166 @@
+"""Digests: when somebody gets one, what is in it, and how they are made."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime, time
+from difflib import get_close_matches
+from enum import StrEnum
+
+from msgspec import Struct
+
+from tocsin.engine.model import Entry, Invalid
+from tocsin.engine.store.database import Database, Session
+from tocsin.sql import load
+
+_SQL = load("digest")
+
+
+class Frequency(StrEnum):
+    """How often somebody gets a digest."""
+
+    OFF = "off"
+    DAILY = "daily"
+    WEEKLY = "weekly"
+
+
+class Weekday(StrEnum):
+    """The day of a weekly one."""
+
+    MONDAY = "monday"
+    TUESDAY = "tuesday"
+    WEDNESDAY = "wednesday"
+    THURSDAY = "thursday"
+    FRIDAY = "friday"
+    SATURDAY = "saturday"
+    SUNDAY = "sunday"
+
+
+class DigestPreferences(Struct, frozen=True):
+    """When and for what somebody gets a digest."""
+
+    frequency: Frequency
+    categories: list[str]
+    send_at: str  # HH:MM, by the clock of `timezone`
+    timezone: str  # an IANA name
+    weekday: Weekday  # of a weekly one
+    next_at: datetime | None
+
+
+class DigestChange(Struct, frozen=True):
+    """What is None stays as it is."""
+
+    frequency: Frequency | None = None
+    categories: Sequence[str] | None = None
+    send_at: time | None = None
+    timezone: str | None = None
+    weekday: Weekday | None = None
+
+
+class Assembled(Struct, frozen=True):
+    """What one batch came to."""
+
+    people: int  # whose digest was due
+    digests: int  # to be sent
+    unsent: int  # with nothing in them that is still unread
+
+
+class _Row(Struct):
+    frequency: str
+    categories: list[str] | None
+    send_at: time
+    timezone: str
+    weekday: int
+    next_at: datetime | None
+
+
+async def get_digest_preferences(
+    session: Database | Session, recipient_id: str
+) -> DigestPreferences:
+    """A person's; for one who never chose, off, and what turning it on would bring."""
+    row = await session.row(_Row, _SQL["get_digest_preference"], recipient_id=recipient_id)
+    row = row or _Row("off", None, time(6), "UTC", 1, None)
+    categories = row.categories
+    if categories is None:
+        categories = await session.value(_SQL["digest_categories"])
+    return DigestPreferences(
+        Frequency(row.frequency),
+        categories,
+        f"{row.send_at:%H:%M}",
+        row.timezone,
+        list(Weekday)[row.weekday - 1],
+        row.next_at,
+    )
+
+
+async def set_digest_preferences(
+    database: Database, recipient_id: str, change: DigestChange
+) -> DigestPreferences:
+    """Changes what is not None, and creates the person where it is a first write; raises Invalid."""
+    async with database.transaction() as session:
+        await _check(session, change)
+        await session.run(
+            _SQL["set_digest_preference"],
+            recipient_id=recipient_id,
+            frequency=change.frequency,
+            categories=None
+            if change.categories is None
+            else list(dict.fromkeys(change.categories)),
+            send_at=change.send_at,
+            timezone=change.timezone,
+            weekday=change.weekday and list(Weekday).index(change.weekday) + 1,
+        )
+        return await get_digest_preferences(session, recipient_id)
+
+
+async def _check(session: Session, change: DigestChange) -> None:
+    known = await session.value(_SQL["digest_categories"])
+    for category in change.categories or ():
+        if category not in known:
+            near = get_close_matches(category, known, n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(known)}."
+            raise Invalid(
+                "unknown category",
+                ("categories", f"{category!r} is no category of digests. {hint}"),
+            )
+    if change.timezone is not None:
+        await check_timezone(session, change.timezone)
+
+
+async def check_timezone(session: Session, timezone: str) -> None:
+    """Raises Invalid unless the database knows a zone by this name."""
+    if not await session.value(_SQL["is_timezone"], timezone=timezone):
+        cure = f"{timezone[:60]!r} is not known. Use an IANA name such as Europe/Rome."
+        raise Invalid("unknown timezone", ("timezone", cure))
+
+
+async def assemble_digests(database: Database, now: datetime, limit: int) -> Assembled:
+    """Makes the digests of one batch of people."""
+    batch = await database.row(Assembled, _SQL["assemble_digests"], now=now, limit=limit)
+    if batch is None:
+        raise AssertionError("tocsin.assemble_digests answers one row")
+    return batch
+
+
+async def call_waiting(database: Database, now: datetime) -> int:
+    """Has what waits without a next digest be due now; answers of how many people."""
+    return int(await database.value(_SQL["call_waiting"], now=now))
+
+
+async def digests_at_work(database: Database, limit: int) -> int:
+    """How many are made and not sent yet; counts up to `limit`."""
+    return int(await database.value(_SQL["digests_at_work"], limit=limit))
+
+
+async def digest_entries(database: Database, digest_ids: Sequence[int]) -> dict[int, list[Entry]]:
+    """What some digests say; one that has nothing to say any more is an empty list."""
+    entries: defaultdict[int, list[Entry]] = defaultdict(list)
+    for entry in await database.rows(Entry, _SQL["digest_entries"], digest_ids=list(digest_ids)):
+        entries[entry.digest_id or 0].append(entry)
+    return {digest_id: entries[digest_id] for digest_id in digest_ids}
+
+
+async def waiting_entries(database: Database, recipient_id: str) -> list[Entry]:
+    """What would be in somebody's digest now."""
+    return await database.rows(Entry, _SQL["waiting_entries"], recipient_id=recipient_id)

@@ -1,0 +1,268 @@
+-- Digests: what waits, when the next one comes, and how it becomes a delivery that is due.
+
+-- The first digest after a moment; null where none is to come. Local time is that of the zone's clock on that day: a time
+-- that the clock skips comes as much later as the clock was moved, one that comes twice is used once.
+create or replace function tocsin.next_digest_at(_preference tocsin.digest_preference, _after timestamptz)
+returns timestamptz
+language plpgsql stable
+as $$
+declare
+    _zone text := coalesce(_preference.timezone, 'UTC');
+    _day date := (_after at time zone _zone)::date;
+    _at timestamptz;
+begin
+    if _preference.frequency = 'off' or _preference.categories = '{}' then
+        return null;
+    end if;
+    if _preference.frequency = 'weekly' then
+        _day := _day + (7 + _preference.weekday - extract(isodow from _day)::integer) % 7;
+    end if;
+    loop
+        _at := (_day + _preference.send_at) at time zone _zone;
+        exit when _at > _after;
+        _day := _day + case _preference.frequency when 'weekly' then 7 else 1 end;
+    end loop;
+    return _at;
+end
+$$;
+
+-- Merges what is not null. Turned off, or with no category left, a digest that was to come still comes where something waits.
+create or replace function tocsin.set_digest_preference(
+    _recipient_id text,
+    _frequency text,
+    _categories text[],
+    _send_at time,
+    _timezone text,
+    _weekday smallint
+) returns void
+language plpgsql
+as $$
+declare
+    _preference tocsin.digest_preference;
+    _zone text;
+    _last timestamp;
+    _after timestamptz := clock_timestamp();
+begin
+    insert into tocsin.recipient (recipient_id)
+    values (_recipient_id)
+    on conflict do nothing;
+    insert into tocsin.digest_preference (recipient_id, frequency)
+    values (_recipient_id, 'off')
+    on conflict do nothing;
+    update tocsin.digest_preference p
+    set frequency = coalesce(_frequency, p.frequency),
+        categories = coalesce(_categories, p.categories),
+        send_at = coalesce(_send_at, p.send_at),
+        timezone = coalesce(_timezone, p.timezone),
+        weekday = coalesce(_weekday, p.weekday),
+        unsubscribed = p.unsubscribed and coalesce(_frequency, p.frequency) = 'off',
+        updated_at = clock_timestamp()
+    where p.recipient_id = _recipient_id
+    returning p.* into _preference;
+    -- one a day, or one an ISO week: a new hour or weekday counts from the next one on where this one's was made
+    _zone := coalesce(_preference.timezone, 'UTC');
+    select date_trunc(case g.frequency when 'weekly' then 'week' else 'day' end, g.due_at at time zone _zone)
+    into _last
+    from tocsin.digest g
+    where g.recipient_id = _recipient_id
+        and g.frequency = _preference.frequency
+    order by g.due_at desc
+    limit 1;
+    if found then
+        _after := greatest(
+            _after,
+            (_last + case _preference.frequency when 'weekly' then interval '7 days' else interval '1 day' end)
+                at time zone _zone - interval '1 microsecond'
+        );
+    end if;
+    update tocsin.digest_preference p
+    set next_at = coalesce(
+        tocsin.next_digest_at(_preference, _after),
+        case
+            when exists (
+                select
+                from tocsin.digest_item i
+                where i.recipient_id = _recipient_id
+                    and i.digest_id is null
+            ) then p.next_at
+        end
+    )
+    where p.recipient_id = _recipient_id;
+end
+$$;
+
+-- An unsubscribe link: no digest any more, not even a last one; true where that changed something.
+create or replace function tocsin.turn_digest_off(_recipient_id text) returns boolean
+language sql
+as $$
+    with changed as (
+        update tocsin.digest_preference p
+        set frequency = 'off', unsubscribed = true, updated_at = clock_timestamp()
+        where p.recipient_id = _recipient_id
+            and p.frequency <> 'off'
+        returning 1
+    )
+    select exists (select from changed)
+$$;
+
+-- What a digest says: its notifications less those taken back, and those whose email its person turned off since.
+create or replace view tocsin.digest_entry as
+select
+    i.digest_id,
+    i.recipient_id,
+    n.notification_id,
+    n.event_id,
+    n.event_type,
+    n.created_at,
+    n.read_at is not null or n.archived_at is not null as read,
+    e.title,
+    e.body,
+    e.body_html,
+    e.action_url,
+    e.metadata,
+    e.initiator,
+    t.label,
+    c.category,
+    c.label as category_label,
+    c.position as category_position
+from tocsin.digest_item i
+join tocsin.notification n using (notification_id)
+join tocsin.event e using (event_id)
+join tocsin.event_type t on t.event_type = n.event_type
+join tocsin.category c using (category)
+where e.cancelled_at is null
+    and not exists (
+        select
+        from (
+            select p.enabled
+            from tocsin.preference p
+            where p.recipient_id = i.recipient_id
+                and p.channel = 'email'
+                and p.scope in (t.event_type, t.category || '.*', '*')
+            order by p.scope = t.event_type desc, p.scope <> '*' desc
+            limit 1
+        ) p
+        where not p.enabled
+    );
+
+-- Which notifications a digest says at this moment: compared at the last look with what was rendered.
+create or replace function tocsin.digest_contents(_digest_id bigint) returns bigint[]
+language sql stable
+as $$
+    select coalesce(array_agg(e.notification_id order by e.notification_id), '{}')
+    from tocsin.digest_entry e
+    where e.digest_id = _digest_id
+$$;
+
+-- One batch of people whose digest is due: ties what waits to it, makes its delivery, and moves the next one on. A digest
+-- with nothing unread is settled right here. Any number of these may run at once. Person by person: each statement then
+-- has its one cheap plan, whatever waits.
+create or replace function tocsin.assemble_digests(_now timestamptz, _limit integer)
+returns table (people integer, digests integer, unsent integer)
+language plpgsql
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+declare
+    _due tocsin.digest_preference;
+    _digest_id bigint;
+    _unsent text;
+begin
+    people := 0;
+    digests := 0;
+    unsent := 0;
+    for _due in
+        select p.*
+        from tocsin.digest_preference p
+        where p.next_at <= _now
+        order by p.next_at
+        limit _limit
+        for update skip locked
+    loop
+        people := people + 1;
+        update tocsin.digest_preference p
+        set next_at = tocsin.next_digest_at(_due, _now)
+        where p.recipient_id = _due.recipient_id;
+
+        -- a period's digest that was made already: what waits now waits for the next one
+        insert into tocsin.digest (recipient_id, frequency, due_at)
+        select _due.recipient_id, _due.frequency, _due.next_at
+        where exists (
+            select
+            from tocsin.digest_item i
+            where i.recipient_id = _due.recipient_id
+                and i.digest_id is null
+        )
+        on conflict do nothing
+        returning digest_id into _digest_id;
+        continue when not found;
+
+        update tocsin.digest_item i
+        set digest_id = _digest_id
+        where i.recipient_id = _due.recipient_id
+            and i.digest_id is null;
+        select
+            case
+                when _due.unsubscribed then 'opted_out_since'
+                when not coalesce(bool_or(e.cancelled_at is null), false) then 'cancelled'
+                when not bool_or(e.cancelled_at is null and n.read_at is null and n.archived_at is null) then 'already_read'
+            end
+        into _unsent
+        from tocsin.digest_item i
+        join tocsin.notification n using (notification_id)
+        join tocsin.event e using (event_id)
+        where i.digest_id = _digest_id;
+        insert into tocsin.delivery (
+            recipient_id, channel, digest_id, state, reason, due_at, created_at, expires_at, settled_at
+        )
+        values (
+            _due.recipient_id,
+            'email',
+            _digest_id,
+            case when _unsent is null then 'queued' else 'skipped' end::tocsin.delivery_state,
+            _unsent,
+            case when _unsent is null then clock_timestamp() end,
+            clock_timestamp(),
+            clock_timestamp() + interval '1 day',
+            case when _unsent is not null then clock_timestamp() end
+        );
+        digests := digests + case when _unsent is null then 1 else 0 end;
+        unsent := unsent + case when _unsent is null then 0 else 1 end;
+    end loop;
+    perform tocsin.ring();
+    return next;
+end
+$$;
+
+-- What waits for somebody who has no next digest (turned off, no category left, committed late) is due now: nothing waits
+-- for ever. Answers how many people.
+create or replace function tocsin.call_waiting(_now timestamptz) returns integer
+language sql
+as $$
+    with left_over as (
+        select distinct i.recipient_id
+        from tocsin.digest_item i
+        join tocsin.recipient r using (recipient_id)
+        where i.digest_id is null
+            and not exists (
+                select
+                from tocsin.digest_preference p
+                where p.recipient_id = i.recipient_id
+                    and p.next_at is not null
+            )
+    ),
+    called as (
+        insert into tocsin.digest_preference as p (recipient_id, frequency, next_at)
+        select l.recipient_id, 'off', _now
+        from left_over l
+        order by l.recipient_id
+        on conflict (recipient_id) do update
+        set next_at = excluded.next_at
+        where p.next_at is null
+        returning 1
+    )
+    select count(*)::integer
+    from called
+$$;

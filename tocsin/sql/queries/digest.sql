@@ -1,0 +1,104 @@
+-- name: get_digest_preference
+-- When and for what somebody gets a digest; no row for who never chose.
+select
+    p.frequency,
+    p.categories,
+    p.send_at,
+    coalesce(p.timezone, 'UTC') as timezone,
+    p.weekday,
+    case when p.frequency <> 'off' then p.next_at end as next_at
+from tocsin.digest_preference p
+where p.recipient_id = :recipient_id;
+
+-- name: digest_categories
+-- Categories with something that a digest may hold.
+select array(
+    select c.category
+    from tocsin.category c
+    where exists (
+        select
+        from tocsin.event_type t
+        where t.category = c.category
+            and t.allows_digest
+            and t.retired_at is null
+    )
+    order by c.position
+);
+
+-- name: is_timezone
+-- Whether the database knows a zone by this name.
+select exists (
+    select
+    from pg_timezone_names z
+    where z.name = :timezone
+);
+
+-- name: set_digest_preference
+-- Merges what is not null; creates the person where it is a first write.
+select tocsin.set_digest_preference(
+    :recipient_id, :frequency, :categories::text[], :send_at::time, :timezone, :weekday::smallint
+);
+
+-- name: assemble_digests
+-- One batch of people whose digest is due.
+select
+    a.people,
+    a.digests,
+    a.unsent
+from tocsin.assemble_digests(:now, :limit) a;
+
+-- name: call_waiting
+-- What waits without a next digest is due now.
+select tocsin.call_waiting(:now);
+
+-- name: digests_at_work
+-- Digests that are made and not sent yet, counted up to a limit.
+select count(*)
+from (
+    select
+    from tocsin.delivery d
+    where d.digest_id is not null
+        and d.due_at is not null
+    limit :limit
+) w;
+
+-- name: digest_entries
+-- What some digests say, newest first within each category.
+select
+    e.digest_id,
+    e.recipient_id,
+    e.notification_id,
+    e.event_type,
+    e.created_at,
+    e.read,
+    e.title,
+    e.body,
+    e.body_html,
+    e.action_url,
+    e.label,
+    e.category,
+    e.category_label
+from tocsin.digest_entry e
+where e.digest_id = any (:digest_ids)
+order by e.digest_id, e.category_position, e.created_at desc, e.notification_id desc;
+
+-- name: waiting_entries
+-- What would be in somebody's digest if it were made now.
+select
+    e.digest_id,
+    e.recipient_id,
+    e.notification_id,
+    e.event_type,
+    e.created_at,
+    e.read,
+    e.title,
+    e.body,
+    e.body_html,
+    e.action_url,
+    e.label,
+    e.category,
+    e.category_label
+from tocsin.digest_entry e
+where e.recipient_id = :recipient_id
+    and e.digest_id is null
+order by e.category_position, e.created_at desc, e.notification_id desc;
