@@ -56,6 +56,9 @@ class EntryDefinition(Struct, frozen=True, forbid_unknown_fields=True):
     time_to_live: Duration = "3d"
     max_attempts: Annotated[int, Meta(ge=1, le=50)] = 10
     digest: bool = True
+    delay: dict[ChannelName, Duration] = {}
+    skip_if_read: list[ChannelName] = []
+    alone: bool = False
 
 
 class Catalogue(Struct, frozen=True, forbid_unknown_fields=True):
@@ -108,5 +111,9 @@ def parse_catalogue(text: str, place: str) -> Catalogue:
         if stray := [channel for channel in entry.mandatory if channel not in entry.channels]:
             raise CatalogueError(
                 f"{place}: {name}: {stray[0]} is mandatory but not among its channels; add it to channels."
+            )
+        if "in_app" in (*entry.delay, *entry.skip_if_read):
+            raise CatalogueError(
+                f"{place}: {name}: in_app is the inbox itself, and comes at once; delay another channel."
             )
     return catalogue

@@ -84,6 +84,8 @@ def _routers() -> list[Router]:
                 notifications.mark_read,
                 notifications.archive,
                 notifications.mark_all_read,
+                notifications.undo_mark_all_read,
+                notifications.unread_by_category,
                 notifications.why,
                 unread_count.unread_count,
                 links.open_notification,

@@ -22,6 +22,7 @@ from tocsin.http.paging import CursorText, Limit, beside, plain, read_cursor
 from tocsin.http.parse import no_content, read_body, read_query, reply, row_id
 from tocsin.http.services import Services
 
+_UNDO = "Tocsin-Undo"
 TAG = "Inbox"
 PATH = "/api/notifications/"
 
@@ -63,6 +64,25 @@ class MarkAll(Struct, frozen=True, forbid_unknown_fields=True):
     category: str | None = None
     event_type: str | None = None
     as_of: Annotated[str, Meta(max_length=20_000)] | None = None
+
+
+class Undo(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which mark-all to take back."""
+
+    undo: Annotated[str, Meta(max_length=200)]
+
+
+class Unmarked(Struct, frozen=True):
+    """How many are unread again."""
+
+    unmarked: int
+
+
+class CountByCategory(Struct, frozen=True):
+    """The badge, and each category's share."""
+
+    count: int
+    categories: dict[str, int]
 
 
 class Marked(Struct, frozen=True):
@@ -193,7 +213,14 @@ async def archive(
             body=MarkAll,
             body_example={"category": "forum", "as_of": "NzUxOjc1MTo"},
             body_required=False,
-            answers={200: Answer("How many were unread.", Marked, {"marked": 3})},
+            answers={
+                200: Answer(
+                    "How many were unread.",
+                    Marked,
+                    {"marked": 3},
+                    headers={_UNDO: "What takes it back; for the call to undo it."},
+                )
+            },
         )
     ),
     status_code=200,
@@ -210,7 +237,60 @@ async def mark_all_read(
         Filter(event_type=wanted.event_type, category=wanted.category),
         as_of=wanted.as_of,
     )
-    return reply(Marked(marked))
+    return reply(Marked(marked.marked), headers={_UNDO: marked.undo})
+
+
+@post(
+    PATH + "mark-all-read/undo/",
+    opt=documented(
+        Operation(
+            summary="Undo a mark-all",
+            description=f"`undo` is the header `{_UNDO}` of its answer. What was touched since stays as it is.",
+            tag=TAG,
+            body=Undo,
+            body_example={"undo": "MjAyNi0xMS0yMVQwODoyMDowMCswMDowMA"},
+            answers={200: Answer("How many are unread again.", Unmarked, {"unmarked": 3})},
+        )
+    ),
+    status_code=200,
+)
+async def undo_mark_all_read(
+    request: PersonRequest, services: NamedDependency[Services]
+) -> Response[bytes]:
+    """Takes a mark-all back."""
+    wanted = await read_body(request, Undo)
+    return reply(
+        Unmarked(
+            await store.undo_mark_all_read(
+                services.database, request.auth.recipient_id, wanted.undo
+            )
+        )
+    )
+
+
+@get(
+    PATH + "unread-count/by-category/",
+    opt=documented(
+        Operation(
+            summary="Count the unread ones by category",
+            description="Exact; categories without any are left out.",
+            tag=TAG,
+            answers={
+                200: Answer(
+                    "All of them together, and each.",
+                    CountByCategory,
+                    {"count": 5, "categories": {"election": 1, "forum": 4}},
+                )
+            },
+        )
+    ),
+)
+async def unread_by_category(
+    request: PersonRequest, services: NamedDependency[Services]
+) -> Response[bytes]:
+    """The exact counts."""
+    counts = await store.unread_by_category(services.database, request.auth.recipient_id)
+    return reply(CountByCategory(sum(counts.values()), counts))
 
 
 @get(

@@ -637,6 +637,8 @@ REVOKE ALL ON FUNCTION tocsin.try_lead() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.turn_digest_off(_recipient_id text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tocsin.undo_mark_all_read(_recipient_id text, _read_at timestamp with time zone) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.unread_count(recipient text) FROM PUBLIC;
 GRANT ALL ON FUNCTION tocsin.unread_count(recipient text) TO tocsin_app;
 

@@ -68,6 +68,23 @@ class Decisions(Struct, frozen=True):
     deliveries: list[dict[str, Any]]
 
 
+class MarkedAll(Struct, frozen=True):
+    """How many were marked, and what takes it back."""
+
+    marked: int
+    undo: str
+
+
+class _MarkedAll(Struct):
+    marked: int
+    read_at: datetime
+
+
+class _CategoryCount(Struct):
+    category: str
+    count: int
+
+
 class _InboxRow:
     """A row of a page; without a notification when there is none, since the snapshot comes with the first row."""
 
@@ -135,16 +152,43 @@ async def archive(database: Database, recipient_id: str, notification_id: int) -
 
 async def mark_all_read(
     database: Database, recipient_id: str, wanted: Filter, *, as_of: str | None
-) -> int:
-    """Marks what a list could show (with `as_of`: what that list could); answers how many."""
-    marked: int = await database.value(
+) -> MarkedAll:
+    """Marks what a list could show (with `as_of`: what that list could)."""
+    marked = await database.row(
+        _MarkedAll,
         _SQL["mark_all_read"],
         recipient_id=recipient_id,
         category=wanted.category,
         event_type=wanted.event_type,
         as_of=None if as_of is None else _snapshot(as_of),
     )
-    return marked
+    assert marked is not None
+    return MarkedAll(marked.marked, to_opaque(marked.read_at.isoformat()))
+
+
+async def undo_mark_all_read(database: Database, recipient_id: str, undo: str) -> int:
+    """Takes a mark-all back, but for what was touched since; answers how many. Raises Invalid."""
+    try:
+        read_at = datetime.fromisoformat(from_opaque(undo))
+    except ValueError:
+        read_at = None
+    if read_at is None or read_at.tzinfo is None:
+        raise Invalid(
+            "undo is not one of a mark-all's",
+            ("undo", "Pass the header Tocsin-Undo of the answer to mark-all-read."),
+        )
+    undone: int = await database.value(
+        _SQL["undo_mark_all_read"], recipient_id=recipient_id, read_at=read_at
+    )
+    return undone
+
+
+async def unread_by_category(database: Database, recipient_id: str) -> dict[str, int]:
+    """How many unread ones a person has in each category that has some."""
+    rows = await database.rows(
+        _CategoryCount, _SQL["unread_by_category"], recipient_id=recipient_id
+    )
+    return {row.category: row.count for row in rows}
 
 
 async def why(

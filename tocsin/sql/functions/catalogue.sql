@@ -10,7 +10,10 @@ declare
 begin
     select c into _stray
     from jsonb_array_elements(_catalogue -> 'event_types') t (entry),
-        jsonb_array_elements_text((t.entry -> 'channels') || (t.entry -> 'mandatory')) c
+        jsonb_array_elements_text(
+            (t.entry -> 'channels') || (t.entry -> 'mandatory') || (t.entry -> 'skip_if_read')
+            || to_jsonb(array(select jsonb_object_keys(t.entry -> 'delay')))
+        ) c
     where not exists (select from tocsin.channel k where k.channel = c)
     limit 1;
     if found then
@@ -43,7 +46,7 @@ begin
 
     insert into tocsin.event_type as t (
         event_type, category, label, position, default_channels, mandatory_channels, priority, time_to_live,
-        max_attempts, allows_digest
+        max_attempts, allows_digest, delays, skip_if_read, alone
     )
     select
         e.entry ->> 'event_type',
@@ -55,7 +58,21 @@ begin
         array_position(array['low', 'normal', 'high'], e.entry ->> 'priority') - 1,
         replace(e.entry ->> 'time_to_live', 'm', 'min')::interval,
         (e.entry ->> 'max_attempts')::smallint,
-        (e.entry ->> 'digest')::boolean
+        (e.entry ->> 'digest')::boolean,
+        coalesce(
+            (
+                select jsonb_object_agg(d.channel, replace(d.delay, 'm', 'min'))
+                from jsonb_each_text(e.entry -> 'delay') d (channel, delay)
+            ),
+            '{}'
+        ),
+        -- what waits to be read first is not sent once it was
+        array(
+            select jsonb_array_elements_text(e.entry -> 'skip_if_read')
+            union
+            select jsonb_object_keys(e.entry -> 'delay')
+        ),
+        (e.entry ->> 'alone')::boolean
     from jsonb_array_elements(_catalogue -> 'event_types') with ordinality e (entry, position)
     on conflict (event_type) do update
     set label = excluded.label,
@@ -65,6 +82,9 @@ begin
         time_to_live = excluded.time_to_live,
         max_attempts = excluded.max_attempts,
         allows_digest = excluded.allows_digest,
+        delays = excluded.delays,
+        skip_if_read = excluded.skip_if_read,
+        alone = excluded.alone,
         retired_at = null;
 
     if (_catalogue -> 'replace')::boolean then

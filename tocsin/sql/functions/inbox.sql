@@ -29,17 +29,20 @@ begin
 end
 $$;
 
--- Marks all that a list could show: unread, of this category or event type where given, and in the list's snapshot.
+-- Marks all that a list could show: unread, of this category or event type where given, and in the list's snapshot. They
+-- have one read_at, by which it can be undone.
 create or replace function tocsin.mark_all_read(
     _recipient_id text,
     _category text,
     _event_type text,
     _as_of pg_snapshot
-) returns integer
+) returns table (marked integer, read_at timestamptz)
 language plpgsql
 as $$
+#variable_conflict use_column
 declare
     _ids bigint[];
+    _now timestamptz := clock_timestamp();
 begin
     -- in one order, and past rows that someone else is just changing: it neither waits nor deadlocks
     _ids := array(
@@ -56,15 +59,48 @@ begin
         for update skip locked
     );
     if cardinality(_ids) = 0 then
-        return 0;
+        return query select 0, _now;
+        return;
     end if;
     update tocsin.notification n
-    set read_at = clock_timestamp()
+    set read_at = _now
     where n.notification_id = any (_ids);
     insert into tocsin.unread_delta (recipient_id, n)
     values (_recipient_id, -cardinality(_ids));
     insert into tocsin.inbox_change (recipient_id, change, notification_ids)
     values (_recipient_id, 'read', case when coalesce(_category, _event_type) is not null or _as_of is not null then _ids end);
+    perform tocsin.ring();
+    return query select cardinality(_ids), _now;
+end
+$$;
+
+-- Takes a mark-all back: those that were read by it and nothing else since are unread again. Answers how many.
+create or replace function tocsin.undo_mark_all_read(_recipient_id text, _read_at timestamptz) returns integer
+language plpgsql
+as $$
+declare
+    _ids bigint[];
+begin
+    _ids := array(
+        select n.notification_id
+        from tocsin.notification n
+        where n.recipient_id = _recipient_id
+            and n.in_inbox
+            and n.archived_at is null
+            and n.read_at = _read_at
+        order by n.notification_id
+        for update skip locked
+    );
+    if cardinality(_ids) = 0 then
+        return 0;
+    end if;
+    update tocsin.notification n
+    set read_at = null
+    where n.notification_id = any (_ids);
+    insert into tocsin.unread_delta (recipient_id, n)
+    values (_recipient_id, cardinality(_ids));
+    insert into tocsin.inbox_change (recipient_id, change, notification_ids)
+    values (_recipient_id, 'unread', _ids);
     perform tocsin.ring();
     return cardinality(_ids);
 end

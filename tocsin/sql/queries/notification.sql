@@ -91,8 +91,28 @@ select tocsin.mark_read(:recipient_id, :notification_id, :read);
 select tocsin.archive(:recipient_id, :notification_id);
 
 -- name: mark_all_read
--- All that a list with these filters could show; how many there were.
-select tocsin.mark_all_read(:recipient_id, :category, :event_type, :as_of::pg_snapshot);
+-- All that a list with these filters could show; how many there were, and the moment that undoes it.
+select
+    m.marked,
+    m.read_at
+from tocsin.mark_all_read(:recipient_id, :category, :event_type, :as_of::pg_snapshot) m;
+
+-- name: undo_mark_all_read
+-- Those that were read at exactly this moment are unread again; how many.
+select tocsin.undo_mark_all_read(:recipient_id, :read_at);
+
+-- name: unread_by_category
+-- How many unread ones there are in each category that has some.
+select
+    split_part(n.event_type, '.', 1) as category,
+    count(*)::integer as count
+from tocsin.notification n
+where n.recipient_id = :recipient_id
+    and n.in_inbox
+    and n.archived_at is null
+    and n.read_at is null
+group by split_part(n.event_type, '.', 1)
+order by split_part(n.event_type, '.', 1);
 
 -- name: why
 -- What was decided for each channel of some notifications, and what became of the deliveries.
