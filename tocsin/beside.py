@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from tocsin import postgres
+from tocsin.push_access import ApnsAccess, FcmAccess
 from tocsin.secret_file import SecretFileError, read_secrets
 from tocsin.settings import Settings, SettingsError
 from tocsin.settings.smtp_url import parse_smtp_url
@@ -26,6 +27,8 @@ class Up(Struct, frozen=True):
     pid: int
     url: str
     smtp_url: str | None = None
+    apns: ApnsAccess | None = None
+    fcm: FcmAccess | None = None
 
 
 class AlreadyUp(Exception):
@@ -70,7 +73,7 @@ def who_is_up(data_dir: Path) -> Up | None:
 def beside(settings: Settings) -> Settings:
     """The settings with what is not set taken from the `tocsin up` of the same data directory.
 
-    Database, public URL and mail server while it runs; the JWT secret also afterwards.
+    Database, public URL, mail server, APNs and FCM while it runs; the JWT secret also afterwards.
     """
     taken: dict[str, object] = {}
     try:
@@ -87,7 +90,20 @@ def beside(settings: Settings) -> Settings:
             taken["public_url"] = up.url
         if settings.smtp_url is None and up.smtp_url:
             taken |= {"smtp_url": up.smtp_url, "smtp": parse_smtp_url(up.smtp_url)}
+        taken |= _push(settings, up)
     return structs.replace(settings, **taken)
+
+
+def _push(settings: Settings, up: Up) -> dict[str, object]:
+    taken: dict[str, object] = {}
+    try:
+        if settings.apns is None and up.apns:
+            taken |= up.apns.settings()
+        if settings.fcm_service_account is None and up.fcm:
+            taken |= up.fcm.settings()
+    except OSError as error:
+        raise SettingsError(f"{error.filename} can't be read: {error.strerror}") from None
+    return taken
 
 
 def _read(lock: FileIO) -> Up | None:

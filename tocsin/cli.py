@@ -76,7 +76,7 @@ def main() -> None:
 
 @main.command()
 def up() -> None:
-    """Run it all: PostgreSQL, HTTP, a worker, and a mailbox that catches mail."""
+    """Run it all: PostgreSQL, HTTP, a worker, a mailbox that catches mail, phones that catch pushes."""
     from tocsin.up import UpError
     from tocsin.up import up as run_up
 
@@ -156,10 +156,11 @@ def migrate() -> None:
 
 @main.command()
 def seed() -> None:
-    """Add demo people and notifications."""
+    """Add demo people, their phones and notifications."""
     from tocsin.seed import seed as run_seed
 
-    click.echo(run_seed(_dsn(), again=True))
+    embedded = read_settings().database_url is None  # a real provider would meet demo tokens else
+    click.echo(run_seed(_dsn(), again=True, phones=embedded))
 
 
 @main.command(name="notify")

@@ -39,16 +39,16 @@ def keep_secrets(data_dir: Path, *names: str) -> dict[str, str]:
     made = {name: secrets.token_urlsafe(RANDOM_BYTES) for name in names if not kept.get(name)}
     if made:
         kept |= made
-        _write(data_dir / NAME, msgspec.json.format(msgspec.json.encode(kept)))
+        write_secret(data_dir / NAME, msgspec.json.format(msgspec.json.encode(kept)) + b"\n")
     return kept
 
 
-def _write(file: Path, content: bytes) -> None:
+def write_secret(file: Path, content: bytes) -> None:
     """All or nothing, and never readable by others: a crash in between leaves the old file."""
     draft = file.with_name(f"{file.name}.{os.getpid()}.tmp")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as out:
-        out.write(content + b"\n")
+        out.write(content)
         out.flush()
         os.fsync(out.fileno())
     draft.replace(file)

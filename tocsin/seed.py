@@ -1,16 +1,26 @@
-"""Demo people and a few days of their notifications; for `make up`, tests and benchmarks."""
+"""Demo people, their phones and a few days of their notifications; for `make up`, tests and benchmarks."""
 
 from __future__ import annotations
+
+from hashlib import sha256
 
 import psycopg
 
 from tocsin.client import notify, upsert_recipient
+from tocsin.sql import load
 
 PEOPLE = (
     ("alice", "alice@example.com", "Alice Moreau", "en", "Europe/Paris"),
     ("bob", "bob@example.com", "Bob Okafor", "en", "America/New_York"),
     ("carol", "carol@example.com", "Carol Lindqvist", "en", "Europe/Stockholm"),
     ("dave", None, "Dave Tran", "en", "Asia/Ho_Chi_Minh"),
+)
+
+PHONES = (
+    ("alice", "ios", "apns"),
+    ("bob", "android", "fcm"),
+    ("carol", "ios", "apns"),
+    ("carol", "android", "fcm"),
 )
 
 _STORY = (
@@ -65,8 +75,11 @@ _STORY = (
 )
 
 
-def seed(dsn: str, *, again: bool = False) -> str:
-    """Adds them where the database is empty, or `again`; answers what it did."""
+def seed(dsn: str, *, again: bool = False, phones: bool = True) -> str:
+    """Adds them where the database is empty, or `again`; answers what it did.
+
+    `phones`: with device tokens that only the far ends of `tocsin up` take for real ones.
+    """
     with psycopg.connect(dsn) as connection:
         known = connection.execute("select exists (select from tocsin.recipient)").fetchone()
         if known == (True,) and not again:
@@ -75,6 +88,8 @@ def seed(dsn: str, *, again: bool = False) -> str:
             upsert_recipient(
                 connection, id_, email=email, name=name, locale=locale, timezone=timezone
             )
+        if phones:
+            _register_phones(connection)
         for event_type, recipients, title, body, action_url, initiator in _STORY:
             notify(
                 connection,
@@ -86,3 +101,12 @@ def seed(dsn: str, *, again: bool = False) -> str:
                 initiator=initiator,
             )
     return f"{len(PEOPLE)} people and {len(_STORY)} events."
+
+
+def _register_phones(connection: psycopg.Connection) -> None:
+    """Before the story, so that it reaches them."""
+    register = load("device")["register_device"]
+    for recipient_id, platform, provider in PHONES:
+        owned = {"recipient_id": recipient_id, "platform": platform, "provider": provider}
+        token = sha256(f"{recipient_id}'s {platform} phone".encode()).hexdigest()
+        connection.execute(register, owned | {"token": token, "environment": "production"})

@@ -19,6 +19,10 @@ class Channel(StrEnum):
     PUSH = "push"
 
 
+PROVIDERS = {Channel.EMAIL: ("email",), Channel.PUSH: ("apns", "apns_sandbox", "fcm")}
+"""Who may be behind a channel, by the name of the actor."""
+
+
 class Priority(IntEnum):
     """How urgent an event type is; `HIGH` mails always go alone and first."""
 

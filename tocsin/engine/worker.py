@@ -18,6 +18,7 @@ from tocsin.engine.dispatch import Dispatcher
 from tocsin.engine.links import Links
 from tocsin.engine.mailer import mail_renderer
 from tocsin.engine.model import (
+    PROVIDERS,
     Channel,
     Claimed,
     Conflict,
@@ -36,8 +37,6 @@ from tocsin.engine.store.digest import Assembled
 from tocsin.engine.store.provider_token import SharedTokens
 from tocsin.engine.store.secret import get_secret
 from tocsin.settings import Settings, SettingsError
-
-_PROVIDERS = {Channel.EMAIL: ("email",), Channel.PUSH: ("apns", "apns_sandbox", "fcm")}
 
 log = structlog.get_logger("tocsin.worker")
 
@@ -154,7 +153,7 @@ def _apns_actors(
             # fixes the apns-id of a delivery over its attempts, and apart from other installations'
             installation=link_key.hex(),
             url=settings.apns_url or url,
-            ca_file=settings.ca_file,
+            ca_file=settings.apns_ca_file or settings.ca_file,
         )
         for name, url in (("apns", PRODUCTION_URL), ("apns_sandbox", SANDBOX_URL))
     }
@@ -163,7 +162,7 @@ def _apns_actors(
 async def _offer(database: Database, actors: Collection[str]) -> None:
     """Has notify() decide by the providers that there are."""
     offered = {
-        channel: [name for name in names if name in actors] for channel, names in _PROVIDERS.items()
+        channel: [name for name in names if name in actors] for channel, names in PROVIDERS.items()
     }
     await offer_channels(database, {channel: names for channel, names in offered.items() if names})
 

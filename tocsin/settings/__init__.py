@@ -58,6 +58,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     jwt_issuer: str | None = None
     apns: ApnsKey | None = None  # the four settings of it
     apns_url: str | None = None  # in place of both of Apple's
+    apns_ca_file: Path | None = None  # for APNs alone, in place of ca_file
     fcm_service_account: dict[str, Any] | None = None
     fcm_url: str = "https://fcm.googleapis.com"
     ca_file: Path | None = None
@@ -104,6 +105,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         jwt_issuer=read("JWT_ISSUER", str, None),
         apns=apns,
         apns_url=read("APNS_URL", _public_url, None),
+        apns_ca_file=read("APNS_CA_FILE", _ca_file, None),
         fcm_service_account=read("FCM_SERVICE_ACCOUNT", _service_account, None),
         fcm_url=read("FCM_URL", _public_url, "https://fcm.googleapis.com"),
         ca_file=read("CA_FILE", _ca_file, None),

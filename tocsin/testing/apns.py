@@ -103,7 +103,8 @@ class Received(Struct):
 class ApnsServer:
     """Answers 200 to what is right, and otherwise what APNs would, unless a plan says something else.
 
-    It keeps the last `keep` requests in `received` and counts all answers by status in `answers`.
+    It keeps the last `keep` requests in `received` and counts all answers by status in `answers`; `on_arrival` hears of
+    each request that is answered, right before its answer leaves.
     `streams` is how many a connection may have open, `first_streams` how many before the first valid
     provider token (with Apple one). `greets` false: connections are accepted, but hear nothing.
     """
@@ -120,6 +121,7 @@ class ApnsServer:
         first_streams: int = 1,
         keep: int = 1000,
         rules: Rules | None = None,
+        on_arrival: Callable[[Received], None] | None = None,
     ) -> None:
         self.rules = rules or Rules(key, topics=frozenset(topics))
         self.received: deque[Received] = deque(maxlen=keep)
@@ -133,6 +135,7 @@ class ApnsServer:
         self._plans: dict[str, deque[Act]] = {}
         self._held: list[Callable[[], None]] = []
         self._address = (host, port)
+        self._on_arrival = on_arrival
         self._tls = authority.server_context(host, "localhost")
         self._tls.set_alpn_protocols(["h2"])
         self._server: asyncio.Server | None = None
@@ -213,6 +216,8 @@ class ApnsServer:
     def _answer(self, answer: Answer, wire: Wire, stream: int, record: Received) -> None:
         record.status = answer.status
         self.answers[answer.status] += 1
+        if self._on_arrival:
+            self._on_arrival(record)
         headers = (("apns-id", record.headers.get("apns-id", "")), *answer.headers)
         wire.answer(stream, answer.status, headers, answer.content, answer.pieces)
 

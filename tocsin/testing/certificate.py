@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-_LIFE = timedelta(days=30)
+_LIFE = timedelta(days=365)  # longer than any run
 _SLACK = timedelta(hours=1)  # clocks differ
 
 _NO_KEY_USAGE = {

@@ -52,20 +52,22 @@ class Arrived(Struct, frozen=True):
 class FcmServer:
     """The far end: `arrived` has what came, `script` what to do instead of taking it, `issuer` the OAuth side.
 
-    `keep` bounds how many messages are kept; `on_arrival` hears of each.
+    `private_key` (PEM) is the service account's, to be kept over restarts; without, one is made. `keep` bounds how many
+    messages are kept; `on_arrival` hears of each before it is answered.
     """
 
     def __init__(
         self,
         *,
         project_id: str = "tocsin-test",
+        private_key: str | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
         tls: ssl.SSLContext | None = None,
         keep: int = 10_000,
         on_arrival: Callable[[Arrived], None] | None = None,
     ) -> None:
-        self.issuer = TokenIssuer(project_id)
+        self.issuer = TokenIssuer(project_id, private_key)
         self.script = Script()
         self.arrived: list[Arrived] = []
         self.requests = 0

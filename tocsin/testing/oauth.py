@@ -11,7 +11,12 @@ from typing import Any
 import jwt
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -24,10 +29,11 @@ _LONGEST_ASSERTION = 3600  # seconds, as Google has it
 class TokenIssuer:
     """One throw-away service account with its own key, and the access tokens that it was given.
 
-    `lifetime` is that of the next token in seconds. `status` other than 200 is answered as it is, with `body`.
+    `private_key` (PEM) is a key to keep over restarts; without, one is made. `lifetime` is that of the next token in
+    seconds. `status` other than 200 is answered as it is, with `body`. Raises ValueError for a key that is none.
     """
 
-    def __init__(self, project_id: str) -> None:
+    def __init__(self, project_id: str, private_key: str | None = None) -> None:
         self.project_id = project_id
         self.email = f"tocsin@{project_id}.iam.gserviceaccount.com"
         self.uri = ""  # known once the server listens
@@ -36,7 +42,7 @@ class TokenIssuer:
         self.body: str | None = None
         self.issued: list[str] = []
         self.revoked = False  # the account's key: no assertion of it is taken any more
-        self._key = _throw_away_key()
+        self._key = _loaded(private_key) if private_key else _throw_away_key()
         self._ends_at: dict[str, float] = {}
 
     @property
@@ -104,6 +110,18 @@ class TokenIssuer:
 def as_json(service_account: dict[str, str]) -> str:
     """The account as TOCSIN_FCM_SERVICE_ACCOUNT takes it, in one line."""
     return json.dumps(service_account)
+
+
+def new_private_key() -> str:
+    """A service account's key as PEM, to be kept."""
+    return _pem(_throw_away_key())
+
+
+def _loaded(pem: str) -> RSAPrivateKey:
+    key = load_pem_private_key(pem.encode(), None)
+    if not isinstance(key, RSAPrivateKey):
+        raise ValueError("The key of a service account is an RSA key")
+    return key
 
 
 @cache

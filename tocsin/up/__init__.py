@@ -16,6 +16,7 @@ from pathlib import Path
 import psycopg
 
 from tocsin.beside import AlreadyUp, only_one
+from tocsin.engine.model import PROVIDERS, Conflict, Unavailable
 from tocsin.lifeline import make_gone
 from tocsin.postgres import PostgresError
 from tocsin.secret_file import SecretFileError
@@ -154,8 +155,23 @@ def _migrate(dsn: str) -> None:
 
     try:
         migrate(dsn)
+        asyncio.run(_offer(dsn))
     except (MigrationError, psycopg.Error) as error:
         raise UpError(f"The database can't be migrated: {' '.join(str(error).split())}") from error
+
+
+async def _offer(dsn: str) -> None:
+    """Here every channel has its providers, and what is told before the worker says so is not to miss them."""
+    from tocsin.engine.store.database import Database
+    from tocsin.engine.store.delivery import offer_channels
+
+    database = Database(dsn, max_size=1)
+    try:
+        with suppress(Conflict, Unavailable):  # then it is left to the worker
+            await database.open()
+            await offer_channels(database, PROVIDERS)
+    finally:
+        await database.close()
 
 
 def _seed(dsn: str) -> object:

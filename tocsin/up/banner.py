@@ -9,18 +9,20 @@ from importlib.util import find_spec
 from pathlib import Path
 
 
-def banner(url: str, *, mailbox: bool, demo_people: bool) -> str:
+def banner(url: str, *, mailbox: bool, phones: bool, demo_people: bool) -> str:
     """A few lines for a terminal, to be copied from."""
     tocsin = _short(Path(sys.executable).with_name("tocsin"))
     psql = "psql" if shutil.which("psql") else _bundled_psql()
     alice = "" if demo_people else "select tocsin.upsert_recipient('alice', 'alice@example.com');"
     inbox = f"    mailbox   {url}/dev/mail/\n" if mailbox else ""
+    pushes = f"    phones    {url}/dev/phones/\n" if phones else ""
     return (
         "\n"
         "  Tocsin is up. Ctrl-C stops it.\n"
         "\n"
         f"    page      {url}/dev/\n"
         f"{inbox}"
+        f"{pushes}"
         f"    API docs  {url}/schema\n"
         "\n"
         "  To try, in another terminal:\n"

@@ -1,4 +1,4 @@
-"""All that `tocsin up` keeps running: PostgreSQL, mailbox, children; and how they start and stop together."""
+"""All that `tocsin up` keeps running: PostgreSQL, mailbox, far ends, children; how they start and stop together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import suppress
 from inspect import isawaitable
 from io import FileIO
 from threading import Thread
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from msgspec import Struct
 
@@ -23,9 +23,12 @@ from tocsin.settings import Settings, read_settings
 from tocsin.up.banner import banner
 from tocsin.up.supervisor import Child, Command, Lifeline, Say
 
+if TYPE_CHECKING:
+    from tocsin.up.far_ends import FarEnds
+
 READY_SECONDS = 90.0
 QUICK_ENDS = 2  # in a row before anything was ready: it will not get better
-CHILD_SECONDS = 2.5  # and PostgreSQL 1.5: together below the 5 s that a stop may take
+CHILD_SECONDS = 2.5  # far ends 0.5, PostgreSQL 1.5: together below the 5 s that a stop may take
 WATCH_SECONDS = 0.5
 AGAIN_SECONDS = 3.0
 
@@ -64,6 +67,7 @@ class Household:
         self._starting: asyncio.Future[Postgres] | None = None
         self._server: Postgres | None = None
         self._mailbox: Mailbox | None = None
+        self._far_ends: FarEnds | None = None
         self._lifeline = Lifeline()
         self._children: list[Child] = []
         self._keeping: list[asyncio.Task[None]] = []
@@ -72,13 +76,16 @@ class Household:
         """Starts everything, says where to look, and keeps it running."""
         settings = self._settings
         url = settings.public_url or _url(settings)
+        making = self._make_far_ends()  # while PostgreSQL starts
         dsn = settings.database_url or await self._start_postgres()
         await _finish(in_thread(self._steps.migrate, dsn))
         if settings.database_url is None:
             await _finish(in_thread(self._steps.seed, dsn))
         smtp_url = settings.smtp_url or await self._start_mailbox()
-        tell(lock, Up(os.getpid(), url, smtp_url))
-        environ = self._child_environ(dsn, url, smtp_url)
+        self._far_ends = await making
+        up = Up(os.getpid(), url, smtp_url, *await self._far_ends.start())
+        tell(lock, up)
+        environ = self._child_environ(dsn, up)
         read_settings(environ)  # a wrong one shows here, in one line
         self._start_children(environ)
         await self._wait_ready()
@@ -86,6 +93,7 @@ class Household:
             banner(
                 url,
                 mailbox=self._mailbox is not None,
+                phones=bool(up.apns or up.fcm),
                 demo_people=self._settings.database_url is None,
             )
         )
@@ -98,6 +106,8 @@ class Household:
             task.cancel()
         if self._mailbox is not None:
             await self._mailbox.stop()
+        if self._far_ends is not None:
+            await self._far_ends.stop()
         if self._server is None and self._starting is not None:
             # It can't be interrupted half-way; what is not up by then ends with our process.
             with suppress(PostgresError, TimeoutError, asyncio.CancelledError):
@@ -129,17 +139,35 @@ class Household:
         await self._mailbox.start()
         return self._mailbox.url
 
-    def _child_environ(self, dsn: str, url: str, smtp_url: str) -> dict[str, str]:
+    def _make_far_ends(self) -> asyncio.Future[FarEnds]:
+        """Of the providers that the user has no account of."""
+        settings = self._settings
+
+        def make() -> FarEnds:
+            from tocsin.up.far_ends import FarEnds  # a third of a second
+
+            return FarEnds(
+                self._data_dir,
+                apns=settings.apns is None,
+                fcm=settings.fcm_service_account is None,
+                say=self._say,
+            )
+
+        return in_thread(make)
+
+    def _child_environ(self, dsn: str, up: Up) -> dict[str, str]:
         settings = self._settings
         environ = self._environ | {
             "TOCSIN_DATABASE_URL": dsn,
-            "TOCSIN_SMTP_URL": smtp_url,
-            "TOCSIN_PUBLIC_URL": url,
+            "TOCSIN_SMTP_URL": up.smtp_url or "",
+            "TOCSIN_PUBLIC_URL": up.url,
             "TOCSIN_DATA_DIR": str(self._data_dir),
             "TOCSIN_HOST": settings.host,
             "TOCSIN_PORT": str(settings.port),
             "PYTHONUNBUFFERED": "1",
         }
+        environ |= up.apns.environ if up.apns else {}
+        environ |= up.fcm.environ if up.fcm else {}
         environ.setdefault("TOCSIN_LOG_FORMAT", "console")  # a person reads it, through our pipe
         environ.setdefault("TOCSIN_EMAIL_FROM", "Tocsin <notifications@localhost>")
         if not (settings.jwt_secret or settings.jwt_public_key or settings.jwks_url):

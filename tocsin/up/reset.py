@@ -12,11 +12,19 @@ from tocsin.postgres.binaries import PostgresError
 from tocsin.postgres.cluster import remove_cluster
 from tocsin.settings import SettingsError, read_settings
 
-STORED = ("mailbox", "secrets.json", "postgres.port", "postgres.lock", "postgres.log")
+STORED = (
+    "mailbox",
+    "phones.jsonl",
+    "far-ends",
+    "secrets.json",
+    "postgres.port",
+    "postgres.lock",
+    "postgres.log",
+)
 
 
 def reset(data_dir: Path) -> None:
-    """Removes database, mails and secrets; raises AlreadyUp while `tocsin up` runs on them."""
+    """Removes database, mails, pushes and secrets; raises AlreadyUp while `tocsin up` runs on them."""
     if not data_dir.is_dir():
         return
     with only_one(data_dir):
