@@ -1,8 +1,12 @@
-"""One line a request: method, route, status, milliseconds; never a path, a query or a header, which hold tokens."""
+"""One line a request: method, route, status, milliseconds; never a path, a query or a header, which hold tokens.
+
+A page of ours that asks each second is told of at DEBUG only.
+"""
 
 from __future__ import annotations
 
 import time
+from typing import Any, cast
 
 import structlog
 from litestar.enums import ScopeType
@@ -14,6 +18,9 @@ from tocsin.http.paths import PathReader
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 log = structlog.get_logger("tocsin.http")
+
+QUIET = "quiet"
+"""In a handler's `opt`: asked again and again, so worth no line while it goes well."""
 
 
 class AccessLog:
@@ -43,4 +50,10 @@ class AccessLog:
         asked = str(scope.get("method"))
         method = asked if asked in _METHODS else "-"
         self._metrics.observe(method, route, status, seconds)
-        log.info("request", method=method, route=route, status=status, ms=round(seconds * 1000, 2))
+        say = log.debug if status < 300 and _is_quiet(scope) else log.info
+        say("request", method=method, route=route, status=status, ms=round(seconds * 1000, 2))
+
+
+def _is_quiet(scope: Scope) -> bool:
+    handler = cast("dict[str, Any]", scope).get("route_handler")  # none where no route was found
+    return handler is not None and bool(handler.opt.get(QUIET))

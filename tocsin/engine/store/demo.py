@@ -1,6 +1,8 @@
-"""Whom the demo page shows."""
+"""Whom the demo page shows, and their phones."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from msgspec import Struct
 
@@ -21,3 +23,24 @@ class DemoPerson(Struct, frozen=True):
 async def list_people(database: Database, limit: int) -> list[DemoPerson]:
     """The first people who were made."""
     return await database.rows(DemoPerson, _SQL["list_people"], limit=limit)
+
+
+class DemoPhone(Struct, frozen=True):
+    """A device with its whole token."""
+
+    token: str
+    platform: str
+    provider: str
+    recipient_id: str
+
+
+async def list_phones(database: Database, recipient_id: str, limit: int) -> list[DemoPhone]:
+    """A person's live devices, the first registered first."""
+    return await database.rows(
+        DemoPhone, _SQL["list_phones"], recipient_id=recipient_id, limit=limit
+    )
+
+
+async def whose_phones(database: Database, tokens: Sequence[str]) -> list[DemoPhone]:
+    """The devices of these tokens."""
+    return await database.rows(DemoPhone, _SQL["whose_phones"], tokens=list(tokens))

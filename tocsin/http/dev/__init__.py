@@ -1,11 +1,11 @@
-"""The pages of `make up`: a demo of the bell, and the mailbox. Under `tocsin up` only."""
+"""The pages of `make up`: a demo of the bell, the mailbox and the phones. Under `tocsin up` only."""
 
 from __future__ import annotations
 
 from litestar import Router
 from litestar.types import ControllerRouterHandler
 
-from tocsin.http.dev import demo, mail
+from tocsin.http.dev import demo, mail, phones
 
 
 def dev_routes() -> list[ControllerRouterHandler]:
@@ -22,6 +22,8 @@ def dev_routes() -> list[ControllerRouterHandler]:
                 mail.read,
                 mail.mail_html,
                 mail.mail_source,
+                phones.list_arrivals,
+                phones.clear_phones,
             ],
         )
     ]

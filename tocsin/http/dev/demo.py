@@ -1,4 +1,4 @@
-"""/dev/: the bell with its live badge, the list, and a form that sends an event."""
+"""/dev/: the bell with its live badge, the list, a form that sends an event, and the person's phones."""
 
 from __future__ import annotations
 
@@ -15,11 +15,17 @@ from tocsin.engine.store.demo import list_people
 from tocsin.engine.store.event import NewEvent, tell
 from tocsin.engine.store.event_type import list_event_types
 from tocsin.http.dev.page import ASSETS, html
+from tocsin.http.dev.phones import phones_of
 from tocsin.http.errors import AnyRequest
 from tocsin.http.parse import read_body, reply
 from tocsin.http.services import Services
 
-_KINDS = {"page.js": "text/javascript", "page.css": "text/css"}
+_KINDS = {
+    "page.js": "text/javascript",
+    "page.css": "text/css",
+    "phones.js": "text/javascript",
+    "phones.css": "text/css",
+}
 _PEOPLE = 20
 
 
@@ -44,6 +50,7 @@ async def demo_page(
         people=await list_people(services.database, _PEOPLE),
         event_types=await list_event_types(services.database),
         mailbox=services.settings.smtp is not None,
+        phones=await phones_of(services, person),
         signs=services.settings.jwt_secret is not None,
     )
     if services.settings.jwt_secret is not None:
@@ -61,7 +68,7 @@ async def demo_page(
 
 @get("/assets/{name:str}", sync_to_thread=False)
 def asset(name: str) -> Response[bytes]:
-    """The page's script and style sheet."""
+    """The page's scripts and style sheets."""
     if name not in _KINDS:
         raise NotFound("There is no such file.")
     return Response(

@@ -7,3 +7,26 @@ select
 from tocsin.recipient r
 order by r.created_at, r.recipient_id
 limit :limit;
+
+-- name: list_phones
+-- A person's live devices, for the demo page to draw; their whole tokens, since by these it knows what arrived.
+select
+    d.token,
+    d.platform,
+    d.provider,
+    d.recipient_id
+from tocsin.device d
+where d.recipient_id = :recipient_id
+    and d.disabled_at is null
+order by d.device_id
+limit :limit;
+
+-- name: whose_phones
+-- The devices of these tokens, disabled ones too.
+select
+    d.token,
+    d.platform,
+    d.provider,
+    d.recipient_id
+from tocsin.device d
+where d.token = any (:tokens);
