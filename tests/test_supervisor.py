@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -25,6 +26,8 @@ from tocsin.mailbox import read_mails
 from tocsin.postgres.cluster import remove_cluster
 from tocsin.postgres.process import gone
 from tocsin.settings import Settings, read_settings
+from tocsin.testing.apns import Authority, Key
+from tocsin.testing.fcm import FcmServer
 from tocsin.up.reset import reset
 from tocsin.up.supervisor import Child, Command, Lifeline
 
@@ -285,6 +288,10 @@ async def test_up_starts_everything_and_stops_it_all(
     assert len(read_mails(up_data / "mailbox")) == 1
     assert (settings.jwt_algorithms, len(settings.jwt_secret or "")) == (("HS256",), 48)
     assert stat.S_IMODE((up_data / "secrets.json").stat().st_mode) == 0o600
+    assert settings.apns is not None
+    assert settings.fcm_service_account is not None
+    for url in (settings.apns_url, settings.fcm_url):
+        assert urlsplit(url).hostname == "127.0.0.1"
     told = who_is_up(up_data)
     assert told is not None
     assert told.pid == up.process.pid
@@ -461,10 +468,24 @@ async def test_a_signal_during_the_start_stops_it_too(
     assert not (up_data / "postgres/data/postmaster.pid").exists()
 
 
-async def test_a_database_and_a_mail_server_of_ones_own_are_honoured(tmp_path: Path) -> None:
+ENVIRON = """
+import os
+for name in ("SMTP_URL", "APNS_KEY_ID", "APNS_URL", "CA_FILE", "FCM_SERVICE_ACCOUNT", "FCM_URL"):
+    print(name, os.environ.get("TOCSIN_" + name), flush=True)
+"""
+
+
+async def test_a_database_and_providers_of_ones_own_are_honoured(tmp_path: Path) -> None:
+    account = tmp_path / "account.json"
+    account.write_text(FcmServer().service_account_json.replace('""', '"https://oauth.example"'))
     up = RunningUp(
         tmp_path / "data",
-        worker="import os; print(os.environ['TOCSIN_SMTP_URL'], flush=True)\n" + OBEDIENT,
+        worker=ENVIRON + OBEDIENT,
+        TOCSIN_APNS_KEY=Key.new().private,
+        TOCSIN_APNS_KEY_ID="MINE",
+        TOCSIN_APNS_TEAM_ID="TEAM",
+        TOCSIN_APNS_TOPIC="com.example.app",
+        TOCSIN_FCM_SERVICE_ACCOUNT=str(account),
         TOCSIN_DATABASE_URL="postgresql://app@db.example.com/app",
         TOCSIN_SMTP_URL="smtp://mail.example.com",
         TOCSIN_PUBLIC_URL="https://notify.example.com",
@@ -474,10 +495,46 @@ async def test_a_database_and_a_mail_server_of_ones_own_are_honoured(tmp_path: P
     await up.ended()
 
     assert "migrated postgresql://app@db.example.com/app" in up.text
-    assert "worker | smtp://mail.example.com" in up.text
+    assert "worker | SMTP_URL smtp://mail.example.com" in up.text
+    assert "worker | APNS_KEY_ID MINE" in up.text
+    assert "worker | APNS_URL None" in up.text
+    assert f"worker | FCM_SERVICE_ACCOUNT {account}" in up.text
+    assert "worker | FCM_URL None" in up.text
+    assert "/dev/phones/" not in up.text
     assert "https://notify.example.com/schema" in up.text
     assert "seeded" not in up.text
     assert {path.name for path in (tmp_path / "data").iterdir()} == {"secrets.json", "up.lock"}
+
+
+async def test_each_provider_counts_for_itself_and_a_ca_file_stays_ones_own(
+    tmp_path: Path,
+) -> None:
+    ca_file = tmp_path / "mail-ca.pem"
+    Authority().write(ca_file)
+    up = RunningUp(
+        tmp_path / "data",
+        worker=ENVIRON + OBEDIENT,
+        TOCSIN_APNS_KEY=Key.new().private,
+        TOCSIN_APNS_KEY_ID="MINE",
+        TOCSIN_APNS_TEAM_ID="TEAM",
+        TOCSIN_APNS_TOPIC="com.example.app",
+        TOCSIN_CA_FILE=str(ca_file),
+        TOCSIN_DATABASE_URL="postgresql://app@db.example.com/app",
+    )
+    await up.ready()
+    await until(lambda: "working" in up.text)
+    taken = beside(up.settings)
+    up.process.send_signal(signal.SIGINT)
+    await up.ended()
+
+    assert "worker | APNS_KEY_ID MINE" in up.text
+    assert "worker | APNS_URL None" in up.text
+    assert f"worker | CA_FILE {ca_file}" in up.text
+    assert "worker | FCM_URL http://127.0.0.1:" in up.text
+    assert taken.apns is not None
+    assert (taken.apns.key_id, taken.apns_url, taken.apns_ca_file) == ("MINE", None, None)
+    assert taken.fcm_service_account is not None
+    assert taken.ca_file == ca_file
 
 
 async def test_parent_gone_waits_for_the_parent() -> None:

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import jwt
 from litestar import Response, get, post
 from litestar.datastructures import Cookie
+from litestar.di import NamedDependency
+from litestar.params import FromPath, QueryParameter
 from msgspec import Meta, Struct
 
 from tocsin.engine.model import Invalid, NotFound
@@ -41,7 +43,8 @@ class DemoEvent(Struct, frozen=True, forbid_unknown_fields=True):
 
 @get("/")
 async def demo_page(
-    services: Services, person: Annotated[str, Meta(max_length=200)] = "alice"
+    services: NamedDependency[Services],
+    person: Annotated[str, QueryParameter(max_length=200, pattern="^[^\\0]*$")] = "alice",
 ) -> Response[str]:
     """The page, signed in as a demo person."""
     response = html(
@@ -67,7 +70,7 @@ async def demo_page(
 
 
 @get("/assets/{name:str}", sync_to_thread=False)
-def asset(name: str) -> Response[bytes]:
+def asset(name: FromPath[str]) -> Response[bytes]:
     """The page's scripts and style sheets."""
     if name not in _KINDS:
         raise NotFound("There is no such file.")
@@ -79,7 +82,7 @@ def asset(name: str) -> Response[bytes]:
 
 
 @post("/events")
-async def emit(request: AnyRequest, services: Services) -> Response[Any]:
+async def emit(request: AnyRequest, services: NamedDependency[Services]) -> Response[Any]:
     """Sends the form's event, as an app would."""
     if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
         raise Invalid("This form is for the page of this service only.")

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from litestar import Response, delete, get
+from litestar.di import NamedDependency
+from litestar.params import FromPath
 
 from tocsin import mailbox as box
 from tocsin.engine.model import NotFound
@@ -28,7 +30,7 @@ _INERT = {
 
 
 @get("/mail", sync_to_thread=True)
-def mailbox(request: AnyRequest, services: Services) -> Response[Any]:
+def mailbox(request: AnyRequest, services: NamedDependency[Services]) -> Response[Any]:
     """The newest mails first: all of them as JSON, the newest 200 as a page."""
     if "application/json" in request.headers.get("accept", ""):
         return reply(box.read_mails(_folder(services)))
@@ -36,14 +38,16 @@ def mailbox(request: AnyRequest, services: Services) -> Response[Any]:
 
 
 @delete("/mail", status_code=204, sync_to_thread=False)
-def clear_mailbox(services: Services) -> Response[None]:
+def clear_mailbox(services: NamedDependency[Services]) -> Response[None]:
     """Forgets them all."""
     box.clear(_folder(services))
     return no_content()
 
 
 @get("/mail/{mail_id:str}", sync_to_thread=False)
-def read(mail_id: str, request: AnyRequest, services: Services) -> Response[Any]:
+def read(
+    mail_id: FromPath[str], request: AnyRequest, services: NamedDependency[Services]
+) -> Response[Any]:
     """One mail: its HTML, its text, its headers."""
     mail = _mail(services, mail_id)
     if "application/json" in request.headers.get("accept", ""):
@@ -52,14 +56,14 @@ def read(mail_id: str, request: AnyRequest, services: Services) -> Response[Any]
 
 
 @get("/mail/{mail_id:str}/html", sync_to_thread=False)
-def mail_html(mail_id: str, services: Services) -> Response[str]:
+def mail_html(mail_id: FromPath[str], services: NamedDependency[Services]) -> Response[str]:
     """Its HTML part alone, inert."""
     mail = _mail(services, mail_id)
     return Response(mail["html"], media_type="text/html", headers=_INERT)
 
 
 @get("/mail/{mail_id:str}/source", sync_to_thread=False)
-def mail_source(mail_id: str, services: Services) -> Response[bytes]:
+def mail_source(mail_id: FromPath[str], services: NamedDependency[Services]) -> Response[bytes]:
     """The mail as it came over the wire."""
     _mail(services, mail_id)
     content = (_folder(services) / f"{mail_id}.eml").read_bytes()

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from litestar import Response, delete, get
-from msgspec import Meta, Struct, structs
+from litestar.di import NamedDependency
+from litestar.params import QueryParameter
+from msgspec import Struct, structs
 
 from tocsin.beside import who_is_up
 from tocsin.engine.store.demo import list_phones, whose_phones
@@ -37,8 +39,8 @@ class Phone(Struct, frozen=True):
 @get("/phones", opt={QUIET: True})
 async def list_arrivals(
     request: AnyRequest,
-    services: Services,
-    person: Annotated[str, Meta(max_length=200)] | None = None,
+    services: NamedDependency[Services],
+    person: Annotated[str | None, QueryParameter(max_length=200)] = None,
 ) -> Response[Any]:
     """The newest pushes first, of everybody or of one person."""
     arrivals = await asyncio.to_thread(read_arrivals, _file(services))
@@ -53,7 +55,7 @@ async def list_arrivals(
 
 
 @delete("/phones", status_code=204, sync_to_thread=True)
-def clear_phones(services: Services) -> Response[None]:
+def clear_phones(services: NamedDependency[Services]) -> Response[None]:
     """Forgets them all."""
     clear(_file(services))
     return no_content()

@@ -1,0 +1,238 @@
+"""What arrives on the phones of `make up`: how it is read, kept and shown."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+from http_fixtures import *  # noqa: F403 - fixtures
+from http_fixtures import KEY, SECRET, URL, Db, transport_to
+
+from tocsin import beside
+from tocsin.engine.badge import BadgeHub
+from tocsin.engine.store.database import Database
+from tocsin.http.app import create_app
+from tocsin.http.dev import dev_routes
+from tocsin.phones import FILE, Arrival, Phones, clear, read_arrivals
+from tocsin.push_access import FcmAccess
+from tocsin.secret_file import SecretFileError
+from tocsin.seed import PHONES, seed
+from tocsin.settings import Settings
+from tocsin.testing.apns import Received
+from tocsin.testing.fcm import Arrived
+from tocsin.up.arrivals import of_apns, of_fcm
+from tocsin.up.far_ends import FarEnds
+
+NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
+JSON = {"Accept": "application/json"}
+XSS = "<script>alert(1)</script>"
+
+
+def arrival(number: int = 0, *, token: str = "a1" * 32, **more: Any) -> Arrival:
+    at = NOW + timedelta(seconds=number)
+    named: dict[str, Any] = {"provider": "apns", "kind": "alert", "title": f"{number}"} | more
+    return Arrival(at=at, token=token, **named)
+
+
+def received(payload: dict[str, Any]) -> Received:
+    return Received("a1" * 32, {"apns-collapse-id": "c"}, payload, 1, 200)
+
+
+def arrived(message: dict[str, Any]) -> Arrived:
+    return Arrived(NOW, "pixel", message, "", 200)
+
+
+def test_an_alert_of_apns_is_read_whole() -> None:
+    alert = {"title": "Bob: hello", "body": "How are you?"}
+    aps = {"alert": alert, "badge": 3, "sound": "default"}
+    shown = of_apns(received({"aps": aps, "action_url": "/messages/7"}), NOW)
+    assert shown == Arrival(
+        at=NOW,
+        provider="apns",
+        token="a1" * 32,
+        kind="alert",
+        title="Bob: hello",
+        body="How are you?",
+        badge=3,
+        sound="default",
+        data={"action_url": "/messages/7"},
+        collapse_id="c",
+    )
+
+
+def test_an_alert_of_fcm_is_read_whole() -> None:
+    message = {
+        "notification": {"title": "Bob: hello", "body": "How are you?"},
+        "data": {"action_url": "/messages/7"},
+        "android": {
+            "notification": {"tag": "t", "default_sound": True, "notification_count": 3},
+        },
+        "apns": {"payload": {"aps": {"badge": 3}}},
+    }
+    shown = of_fcm(arrived(message))
+    assert (shown.kind, shown.title, shown.body) == ("alert", "Bob: hello", "How are you?")
+    assert (shown.badge, shown.sound, shown.collapse_id) == (3, "default", "t")
+    assert shown.data == {"action_url": "/messages/7"}
+
+
+@pytest.mark.parametrize(
+    ("aps", "kind", "badge"),
+    [
+        ({"badge": 0}, "badge", 0),
+        ({"badge": 2, "content-available": 1}, "badge", 2),
+        ({"content-available": 1}, "background", None),
+        ({}, "background", None),
+        ({"alert": "as a text"}, "alert", None),
+    ],
+)
+def test_a_push_that_shows_nothing_is_told_apart(
+    aps: dict[str, Any], kind: str, badge: int | None
+) -> None:
+    shown = of_apns(received({"aps": aps}), NOW)
+    assert (shown.kind, shown.badge) == (kind, badge)
+    if "alert" not in aps:
+        behind = of_fcm(arrived({"data": {"silent": "1"}, "apns": {"payload": {"aps": aps}}}))
+        assert (behind.kind, behind.badge) == (kind, badge)
+
+
+def test_what_a_stranger_sent_breaks_nothing() -> None:
+    odd = of_apns(received({"aps": {"alert": {"title": 1}, "badge": "x", "sound": {}}}), NOW)
+    assert (odd.title, odd.badge, odd.sound) == ("", None, None)
+    assert of_fcm(arrived({"notification": 1, "android": [], "data": None})).data == {}
+
+
+def test_the_newest_are_kept_and_closed_to_others(tmp_path: Path) -> None:
+    file = tmp_path / FILE
+    phones = Phones(file, kept=5)
+    for number in range(23):
+        phones.keep(arrival(number))
+        assert len(file.read_bytes().splitlines()) < 10
+    assert [each.title for each in read_arrivals(file, 5)] == ["22", "21", "20", "19", "18"]
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_they_outlive_a_restart_and_a_crash_in_the_middle_of_a_line(tmp_path: Path) -> None:
+    file = tmp_path / FILE
+    Phones(file).keep(arrival(1))
+    file.write_bytes(file.read_bytes() + b'{"at":"2026')
+    Phones(file).keep(arrival(2))
+    assert [each.title for each in read_arrivals(file)] == ["2", "1"]
+    clear(file)
+    assert read_arrivals(file) == []
+    Phones(file).keep(arrival(3))
+    assert [each.title for each in read_arrivals(file)] == ["3"]
+
+
+def test_the_keys_of_the_far_ends_are_made_once_and_closed_to_others(tmp_path: Path) -> None:
+    folder = tmp_path / "far-ends"
+    names = ("apns-key.p8", "fcm-key.pem")
+    FarEnds(tmp_path, apns=True, fcm=True, say=print)
+    made = [(folder / name).read_text() for name in names]
+    FarEnds(tmp_path, apns=True, fcm=True, say=print)
+    assert [(folder / name).read_text() for name in names] == made
+    assert {stat.S_IMODE((folder / name).stat().st_mode) for name in names} == {0o600}
+    (folder / "fcm-key.pem").write_text("cut off")
+    with pytest.raises(SecretFileError, match=r"fcm-key\.pem holds no key: begin anew"):
+        FarEnds(tmp_path, apns=True, fcm=True, say=print)
+
+
+def test_a_full_disk_is_told_and_refuses_no_push(tmp_path: Path) -> None:
+    lines: list[str] = []
+    ends = FarEnds(tmp_path, apns=True, fcm=False, say=lines.append)
+    (tmp_path / FILE).mkdir()  # as good as a full disk: nothing can be written there
+    ends._on_apns(received({"aps": {"alert": "x"}}))
+    assert lines == ["phones.jsonl can't be written: Is a directory"]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / FILE
+
+
+@pytest_asyncio.fixture
+async def page(database: Database, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """The service as `tocsin up` starts it, with a far end of FCM beside it and none of APNs."""
+    settings = Settings(
+        jwt_secret=SECRET, jwt_algorithms=("HS256",), public_url=URL, data_dir=tmp_path
+    )
+    app = create_app(
+        settings, database, BadgeHub(database), link_key=KEY, extra_routes=dev_routes()
+    )
+    up = beside.Up(1, URL, fcm=FcmAccess(url="http://127.0.0.1:1", service_account=""))
+    with beside.only_one(tmp_path) as lock:
+        beside.tell(lock, up)
+        async with httpx.AsyncClient(transport=transport_to(app), base_url=URL) as client:
+            yield client
+
+
+async def test_each_push_is_shown_with_its_person_and_without_its_token(
+    page: httpx.AsyncClient, db: Db, dsn: str, file: Path
+) -> None:
+    seed(dsn)
+    tokens = dict(
+        db.execute("select recipient_id, token from tocsin.device where provider = 'apns'")
+    )
+    assert all(len(bytes.fromhex(token)) == 32 for token in tokens.values())
+    Phones(file).keep(arrival(1, token=tokens["alice"], badge=2, data={"action_url": "/a"}))
+    Phones(file).keep(arrival(2, token=tokens["carol"], kind="badge", title="", badge=0))
+    Phones(file).keep(arrival(3, token="nobody's"))
+    answer = await page.get("/dev/phones", headers=JSON)
+    everybody = answer.json()
+    assert [each["recipient"] for each in everybody] == [None, "carol", "alice"]
+    assert everybody[2] == {
+        "at": "2026-11-22T09:30:01Z",
+        "provider": "apns",
+        "recipient": "alice",
+        "token": tokens["alice"][-6:],
+        "kind": "alert",
+        "title": "1",
+        "body": "",
+        "badge": 2,
+        "sound": None,
+        "data": {"action_url": "/a"},
+        "collapse_id": None,
+    }
+    assert tokens["alice"] not in answer.text
+    (hers,) = (await page.get("/dev/phones/?person=carol", headers=JSON)).json()
+    assert (hers["kind"], hers["badge"]) == ("badge", 0)
+    assert (await page.get("/dev/phones?person=dave", headers=JSON)).json() == []
+    assert (await page.delete("/dev/phones/")).status_code == 204
+    assert (await page.get("/dev/phones", headers=JSON)).json() == []
+
+
+async def test_the_page_draws_each_live_device_of_the_person(
+    page: httpx.AsyncClient, db: Db, dsn: str
+) -> None:
+    seed(dsn)
+    assert db.execute("select count(*) from tocsin.device").fetchone() == (len(PHONES),)
+    carol = (await page.get("/dev/?person=carol")).text
+    assert carol.count('class="phone"') == 2
+    assert "Nothing arrived yet: send <code>approval.requested</code>" in carol
+    assert "Its pushes go to Apple: <code>TOCSIN_APNS_KEY</code> is set." in carol
+    db.execute("update tocsin.device set disabled_at = now() where provider = 'apns'")
+    assert (await page.get("/dev/?person=carol")).text.count('class="phone"') == 1
+    assert "None yet" in (await page.get("/dev/?person=dave")).text
+    assert (await page.get("/dev/?person=%00")).status_code in {400, 422}
+
+
+async def test_no_text_of_a_push_comes_to_life(
+    page: httpx.AsyncClient, people: None, file: Path
+) -> None:
+    Phones(file).keep(arrival(title=XSS, body=XSS, data={"action_url": XSS}))
+    answer = await page.get("/dev/phones/")
+    assert XSS not in answer.text
+    assert answer.text.count("&lt;script&gt;") == 3
+    assert "unsafe" not in answer.headers["content-security-policy"]
+    script = (await page.get("/dev/assets/phones.js")).text
+    assert "innerHTML" not in script
+
+
+def test_people_without_phones_can_be_seeded_too(db: Db, dsn: str) -> None:
+    seed(dsn, phones=False)
+    assert db.execute("select count(*) from tocsin.device").fetchone() == (0,)

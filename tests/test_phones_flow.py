@@ -1,0 +1,86 @@
+"""`tocsin up` as a person starts it, with no account at Apple or Google: a push arrives on the page's phones."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+from services import until
+from test_supervisor import RunningUp
+
+from tocsin.beside import beside, who_is_up
+from tocsin.postgres.process import gone
+from tocsin.seed import seed
+
+Db = psycopg.Connection[Any]
+JSON = {"Accept": "application/json"}
+
+
+async def test_pushes_arrive_without_any_account_and_nothing_stays_behind(
+    db: Db, dsn: str, tmp_path: Path
+) -> None:
+    seed(dsn)
+    argv = [sys.executable, "-m", "tocsin", "up"]
+    up = RunningUp(tmp_path / "data", argv=argv, TOCSIN_DATABASE_URL=dsn)
+    try:
+        await up.ready()
+        # at once: what is told before the worker has said what it has counts too
+        db.execute(
+            "select tocsin.notify('approval.requested', array['alice', 'bob'],"
+            " 'Bob asks', 'For paint.', '/approvals/1')"
+        )
+        url = f"http://127.0.0.1:{up.settings.port}"
+        assert f"{url}/dev/phones/" in up.text
+        async with httpx.AsyncClient(base_url=url, headers=JSON) as page:
+
+            async def both() -> Any:
+                shown = (await page.get("/dev/phones")).json()
+                return shown if len(shown) == 2 else None
+
+            shown = {each["recipient"]: each for each in await until(both)}
+            assert {who: each["provider"] for who, each in shown.items()} == {
+                "alice": "apns",
+                "bob": "fcm",
+            }
+            for who, push in shown.items():
+                unread = db.execute("select tocsin.unread_count(%s)", (who,)).fetchone()
+                assert (push["badge"],) == unread
+                assert (push["title"], push["body"]) == ("Bob asks", "For paint.")
+                assert push["data"]["action_url"] == "/approvals/1"
+        assert "route=/dev/phones" not in up.text
+
+        taken = beside(up.settings)
+        assert taken.apns is not None
+        assert taken.apns_url is not None
+        assert taken.apns_url.startswith("https://127.0.0.1:")
+        assert taken.fcm_url.startswith("http://127.0.0.1:")
+        assert taken.fcm_service_account is not None
+        assert taken.fcm_service_account["token_uri"] == f"{taken.fcm_url}/token"
+        assert "PRIVATE KEY" not in (tmp_path / "data/up.lock").read_text()
+
+        children = [int(child) for child in children_of(up.process.pid)]
+        assert len(children) >= 2
+        began = time.monotonic()
+        up.process.send_signal(signal.SIGINT)
+        assert await up.ended() == 0, up.text
+        assert time.monotonic() - began < 5
+        assert all(gone(pid) for pid in children)
+        assert "Traceback" not in up.text
+        after = beside(up.settings)
+        assert (after.apns, after.fcm_service_account, who_is_up(tmp_path / "data")) == (
+            None,
+            None,
+            None,
+        )
+    finally:
+        up.process.kill()
+        up.process.wait()
+
+
+def children_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
