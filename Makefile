@@ -19,15 +19,15 @@ ENSURE_PIP = @$(PY) -m pip --version > /dev/null 2>&1 || $(PY) -m ensurepip --de
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
 
-up: $(VENV)/.runtime ## run it all on http://127.0.0.1:8000, with its own PostgreSQL and mailbox
+up: $(VENV)/.runtime ## run it all on http://127.0.0.1:8000, with its own PostgreSQL, mailbox and phones
 	@exec env TOCSIN_MAKE_PID=$$PPID $(PY) -m tocsin up
 
 dev: up ## the same as `make up`
 
-seed: $(VENV)/.runtime ## add demo people and notifications to the running `make up`
+seed: $(VENV)/.runtime ## add demo people, phones and notifications to the running `make up`
 	@exec $(PY) -m tocsin seed
 
-reset: $(VENV)/.runtime ## forget what `make up` stored: database, mails, secrets
+reset: $(VENV)/.runtime ## forget what `make up` stored: database, mails, pushes, secrets
 	@exec $(PY) -m tocsin.up.reset
 
 test: $(VENV)/.dev ## the whole suite; ARGS="-k badge" picks some

@@ -82,12 +82,17 @@ class Household:
         if settings.database_url is None:
             await _finish(in_thread(self._steps.seed, dsn))
         smtp_url = settings.smtp_url or await self._start_mailbox()
-        self._far_ends = await making
+        environ = self._child_environ(dsn, url, smtp_url)
+        read_settings(environ)  # a wrong one shows here, in one line
+        http, *senders = self._commands
+        self._start_child(http, environ)
+        self._far_ends = await making  # only senders need them
         up = Up(os.getpid(), url, smtp_url, *await self._far_ends.start())
         tell(lock, up)
-        environ = self._child_environ(dsn, up)
-        read_settings(environ)  # a wrong one shows here, in one line
-        self._start_children(environ)
+        for access in (up.apns, up.fcm):
+            environ |= access.environ if access else {}
+        for command in senders:
+            self._start_child(command, environ)
         await self._wait_ready()
         self._say(
             banner(
@@ -155,32 +160,29 @@ class Household:
 
         return in_thread(make)
 
-    def _child_environ(self, dsn: str, up: Up) -> dict[str, str]:
+    def _child_environ(self, dsn: str, url: str, smtp_url: str) -> dict[str, str]:
         settings = self._settings
         environ = self._environ | {
             "TOCSIN_DATABASE_URL": dsn,
-            "TOCSIN_SMTP_URL": up.smtp_url or "",
-            "TOCSIN_PUBLIC_URL": up.url,
+            "TOCSIN_SMTP_URL": smtp_url,
+            "TOCSIN_PUBLIC_URL": url,
             "TOCSIN_DATA_DIR": str(self._data_dir),
             "TOCSIN_HOST": settings.host,
             "TOCSIN_PORT": str(settings.port),
             "PYTHONUNBUFFERED": "1",
         }
-        environ |= up.apns.environ if up.apns else {}
-        environ |= up.fcm.environ if up.fcm else {}
         environ.setdefault("TOCSIN_LOG_FORMAT", "console")  # a person reads it, through our pipe
         environ.setdefault("TOCSIN_EMAIL_FROM", "Tocsin <notifications@localhost>")
         if not (settings.jwt_secret or settings.jwt_public_key or settings.jwks_url):
             environ["TOCSIN_JWT_SECRET"] = keep_secrets(self._data_dir, JWT_SECRET)[JWT_SECRET]
         return environ
 
-    def _start_children(self, environ: dict[str, str]) -> None:
+    def _start_child(self, command: Command, environ: dict[str, str]) -> None:
         width = max(len(command.name) for command in self._commands)
-        for command in self._commands:
-            say = _prefixed(self._say, command.name.ljust(width))
-            child = Child(command, environ, self._lifeline, say)
-            self._children.append(child)
-            self._keeping.append(asyncio.create_task(child.keep_running()))
+        say = _prefixed(self._say, command.name.ljust(width))
+        child = Child(command, environ, self._lifeline, say)
+        self._children.append(child)
+        self._keeping.append(asyncio.create_task(child.keep_running()))
 
     async def _wait_ready(self) -> None:
         deadline = asyncio.get_running_loop().time() + READY_SECONDS
