@@ -555,6 +555,7 @@ async def test_reset_forgets_what_was_stored_and_nothing_else(
     up = run_up()
     await up.ready()
     (up_data / "mine.txt").write_text("keep")
+    (up_data / "phones.jsonl").write_text("{}\n")
     up.process.send_signal(signal.SIGINT)
     await up.ended()
 
