@@ -491,6 +491,7 @@ async def test_a_database_and_providers_of_ones_own_are_honoured(tmp_path: Path)
         TOCSIN_PUBLIC_URL="https://notify.example.com",
     )
     await up.ready()
+    await until(lambda: "working" in up.text)
     up.process.send_signal(signal.SIGINT)
     await up.ended()
 
