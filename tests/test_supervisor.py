@@ -61,13 +61,18 @@ print("serving", os.getpid(), flush=True)
 server.serve_forever()
 """
 UP = """
-import asyncio, sys
+import asyncio, os, sys
 from tocsin.settings import read_settings
 from tocsin.up.supervisor import Command
 from tocsin.up import UpError, up
 http, worker = ([sys.executable, "-c", program] for program in sys.argv[1:])
 commands = [Command("http", http), Command("worker", worker)]
 steps = {"migrate": lambda dsn: print("migrated", dsn, flush=True), "seed": lambda dsn: print("seeded", flush=True)}
+class Nobody:
+    async def start(self): return None, None
+    async def stop(self): pass
+if "FAR_ENDS" not in os.environ:  # half a second each time
+    steps["make_far_ends"] = lambda *_, **__: Nobody()
 try:
     sys.exit(asyncio.run(up(read_settings(), commands=commands, **steps)))
 except UpError as error:
@@ -274,7 +279,7 @@ async def run_up(up_data: Path) -> AsyncIterator[Callable[..., RunningUp]]:
 async def test_up_starts_everything_and_stops_it_all(
     run_up: Callable[..., RunningUp], up_data: Path
 ) -> None:
-    up = run_up()
+    up = run_up(FAR_ENDS="1")
     await up.ready()
     settings = beside(up.settings)
 
@@ -481,6 +486,7 @@ async def test_a_database_and_providers_of_ones_own_are_honoured(tmp_path: Path)
     up = RunningUp(
         tmp_path / "data",
         worker=ENVIRON + OBEDIENT,
+        FAR_ENDS="1",
         TOCSIN_APNS_KEY=Key.new().private,
         TOCSIN_APNS_KEY_ID="MINE",
         TOCSIN_APNS_TEAM_ID="TEAM",
@@ -515,6 +521,7 @@ async def test_each_provider_counts_for_itself_and_a_ca_file_stays_ones_own(
     up = RunningUp(
         tmp_path / "data",
         worker=ENVIRON + OBEDIENT,
+        FAR_ENDS="1",
         TOCSIN_APNS_KEY=Key.new().private,
         TOCSIN_APNS_KEY_ID="MINE",
         TOCSIN_APNS_TEAM_ID="TEAM",
@@ -557,6 +564,7 @@ async def test_reset_forgets_what_was_stored_and_nothing_else(
     await up.ready()
     (up_data / "mine.txt").write_text("keep")
     (up_data / "phones.jsonl").write_text("{}\n")
+    (up_data / "far-ends").mkdir(exist_ok=True)
     up.process.send_signal(signal.SIGINT)
     await up.ended()
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 
@@ -23,6 +24,9 @@ from tocsin.secret_file import SecretFileError
 from tocsin.settings import Settings
 from tocsin.up.household import Household, Steps, UpError
 from tocsin.up.supervisor import Command, Say
+
+if TYPE_CHECKING:
+    from tocsin.up.far_ends import FarEnds
 
 __all__ = ["COMMANDS", "UpError", "up"]
 
@@ -41,14 +45,16 @@ async def up(
     commands: Sequence[Command] = COMMANDS,
     migrate: Callable[[str], object] | None = None,
     seed: Callable[[str], object] | None = None,
+    make_far_ends: Callable[..., FarEnds] | None = None,
     say: Say | None = None,
 ) -> int:
     """Runs until SIGINT or SIGTERM, and returns the exit code; raises UpError and SettingsError.
 
-    `migrate` and `seed` get the DSN of the database's owner, `say` each line for the terminal.
+    `migrate` and `seed` get the DSN of the database's owner, `make_far_ends` the arguments of FarEnds, `say` each line
+    for the terminal.
     """
     say = say or print_line
-    steps = Steps(migrate or _migrate, seed or _seed)
+    steps = Steps(migrate or _migrate, seed or _seed, make_far_ends or _make_far_ends)
     household = Household(settings, environ, commands, steps, say)
     data_dir = _make(settings.data_dir)
     try:
@@ -172,6 +178,12 @@ async def _offer(dsn: str) -> None:
             await offer_channels(database, PROVIDERS)
     finally:
         await database.close()
+
+
+def _make_far_ends(data_dir: Path, *, apns: bool, fcm: bool, say: Say) -> FarEnds:
+    from tocsin.up.far_ends import FarEnds  # half a second
+
+    return FarEnds(data_dir, apns=apns, fcm=fcm, say=say)
 
 
 def _seed(dsn: str) -> object:

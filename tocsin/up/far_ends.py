@@ -1,6 +1,6 @@
 """APNs and FCM of `tocsin up`, in its own process: what arrives is kept for the page's phones.
 
-Importing this imports all of `tocsin.testing`, which takes a third of a second.
+Importing this imports all of `tocsin.testing`, which takes half a second.
 """
 
 from __future__ import annotations

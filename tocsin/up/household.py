@@ -41,10 +41,11 @@ class UpError(Exception):
 
 
 class Steps(Struct, frozen=True):
-    """What is done to the database before anybody uses it; each gets its owner's DSN."""
+    """What comes before the children, each in a thread; the first two get the DSN of the database's owner."""
 
     migrate: Callable[[str], object]
     seed: Callable[[str], object]
+    make_far_ends: Callable[..., FarEnds]
 
 
 class Household:
@@ -147,18 +148,13 @@ class Household:
     def _make_far_ends(self) -> asyncio.Future[FarEnds]:
         """Of the providers that the user has no account of."""
         settings = self._settings
-
-        def make() -> FarEnds:
-            from tocsin.up.far_ends import FarEnds  # a third of a second
-
-            return FarEnds(
-                self._data_dir,
-                apns=settings.apns is None,
-                fcm=settings.fcm_service_account is None,
-                say=self._say,
-            )
-
-        return in_thread(make)
+        return in_thread(
+            self._steps.make_far_ends,
+            self._data_dir,
+            apns=settings.apns is None,
+            fcm=settings.fcm_service_account is None,
+            say=self._say,
+        )
 
     def _child_environ(self, dsn: str, url: str, smtp_url: str) -> dict[str, str]:
         settings = self._settings
