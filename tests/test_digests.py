@@ -24,6 +24,7 @@ from services import mail_catcher, mails, running, until
 
 from tocsin.cli import main
 from tocsin.engine.digest import make_digests
+from tocsin.engine.store.clean_up import clean_up
 from tocsin.engine.store.database import Database
 from tocsin.mailbox import Mailbox
 
@@ -337,6 +338,31 @@ def test_a_preview_says_why_there_would_be_none(db: Db, dsn: str, people: None) 
     assert "Nothing waits for alice's digest" in shown.output
     unknown = CliRunner().invoke(main, ["digest", "preview", "nobody"], env=environ)
     assert unknown.exit_code == 1
+
+
+async def test_it_is_exported_erased_and_cleaned_up_with_its_person(
+    alice: httpx.AsyncClient,
+    machine: httpx.AsyncClient,
+    tell: Tell,
+    db: Db,
+    database: Database,
+) -> None:
+    await alice.patch(PREFERENCES, json={"frequency": "daily"})
+    await alice.patch(f"/api/notifications/{tell()}/read/")
+    await make_digests(database, tomorrow())
+    tell()
+    held = (await machine.get("/api/recipients/alice/export/")).json()
+    assert held["digest"]["frequency"] == "daily"
+    later = datetime.now(UTC) + timedelta(days=91)
+    assert await clean_up(database, now=later, retention=timedelta(days=90)) == 1
+    assert digests(db) == []
+    assert waiting(db) == 1
+    await machine.delete("/api/recipients/alice/")
+    left = db.execute(
+        "select (select count(*) from tocsin.digest_item), (select count(*) from tocsin.digest_preference),"
+        " (select count(*) from tocsin.delivery)"
+    ).fetchone()
+    assert left == (0, 0, 0)
 
 
 # When it is due, against a naive model: of years that no new version of the zones' rules changes.

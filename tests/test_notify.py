@@ -273,7 +273,9 @@ def test_open_transactions_to_one_person_never_wait(db: Db, other: Db, dsn: str)
     with psycopg.connect(dsn) as third:
         third.execute("set statement_timeout = '2s'")
         notify(third, ["bob", "alice"])
-        assert value(third, "select marked from tocsin.mark_all_read('alice', null, null, null)") == 2
+        assert (
+            value(third, "select marked from tocsin.mark_all_read('alice', null, null, null)") == 2
+        )
         assert value(third, "select tocsin.mark_read('bob', 0, true)") is False
         third.commit()
     other.commit()

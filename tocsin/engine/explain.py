@@ -74,12 +74,15 @@ class Explanation(Struct, frozen=True):
 
 
 async def explanation(database: Database, notification_id: int) -> list[str]:
-    """A line per channel, for an operator; raises NotFound."""
+    """Who was told what and when, and a line per channel; for an operator. Raises NotFound."""
     decided = await why(database, [notification_id])
     if notification_id not in decided:
         raise NotFound("There is no such notification.")
+    told = decided[notification_id]
+    what = f"{told.title!r} ({told.event_type}, event {told.event_id})"
     return [
-        f"{each.channel}: {each.sentence}" for each in explain(decided[notification_id]).channels
+        f"{told.recipient_id}, {told.created_at:%Y-%m-%d %H:%M:%S} UTC: {what}",
+        *(f"{each.channel}: {each.sentence}" for each in explain(told).channels),
     ]
 
 

@@ -122,6 +122,8 @@ async def erase_recipient(
                     {
                         "recipient": examples.RECIPIENT,
                         "preferences": [],
+                        "digest": examples.DIGEST_PREFERENCES,
+                        "quiet_hours": examples.QUIET_HOURS,
                         "notifications": [],
                         "initiated_events": [],
                         "devices": [examples.DEVICE],

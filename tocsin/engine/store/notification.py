@@ -57,6 +57,9 @@ class Decisions(Struct, frozen=True):
     """All that is recorded about why one notification went where it did."""
 
     notification_id: int
+    event_id: int
+    title: str
+    created_at: datetime
     recipient_id: str
     event_type: str
     event_type_label: str

@@ -10,6 +10,8 @@ from msgspec import Struct
 from tocsin.engine.model import NotFound
 from tocsin.engine.store.database import Database, Session
 from tocsin.engine.store.device import Device, list_devices
+from tocsin.engine.store.digest import DigestPreferences, get_digest_preferences
+from tocsin.engine.store.quiet_hours import QuietHours, get_quiet_hours
 from tocsin.engine.store.stream_ticket import delete_tickets
 from tocsin.sql import load
 
@@ -72,6 +74,8 @@ class Export(Struct, frozen=True):
 
     recipient: Recipient
     preferences: list[ExportedPreference]
+    digest: DigestPreferences
+    quiet_hours: QuietHours
     notifications: list[ExportedNotification]
     initiated_events: list[ExportedEvent]
     devices: list[Device]
@@ -125,6 +129,8 @@ async def export_recipient(database: Database, recipient_id: str) -> Export:
         return Export(
             recipient,
             await session.rows(ExportedPreference, _SQL["export_preferences"], **who),
+            await get_digest_preferences(session, recipient_id),
+            await get_quiet_hours(session, recipient_id),
             await session.rows(ExportedNotification, _SQL["export_notifications"], **who),
             await session.rows(ExportedEvent, _SQL["export_initiated"], **who),
             await list_devices(session, recipient_id),

@@ -118,6 +118,9 @@ order by split_part(n.event_type, '.', 1);
 -- What was decided for each channel of some notifications, and what became of the deliveries.
 select
     n.notification_id,
+    n.event_id,
+    e.title,
+    n.created_at,
     n.recipient_id,
     n.event_type,
     t.label as event_type_label,
