@@ -8,7 +8,10 @@ from tocsin.client import (
     UnknownRecipient,
     cancel,
     notify,
+    notify_topic,
+    subscribe,
     unread_count,
+    unsubscribe,
     upsert_recipient,
 )
 
@@ -20,6 +23,9 @@ __all__ = [
     "UnknownRecipient",
     "cancel",
     "notify",
+    "notify_topic",
+    "subscribe",
     "unread_count",
+    "unsubscribe",
     "upsert_recipient",
 ]

@@ -111,12 +111,6 @@ def notify(
     `recipient` is one id or several, `send_at` has a time zone. Raises UnknownEventType, UnknownRecipient,
     IdempotencyConflict or InvalidArgument.
     """
-    if send_at is not None and send_at.tzinfo is None:
-        raise InvalidArgument(
-            "send_at has no time zone",
-            "Pass an aware datetime such as datetime.now(UTC).",
-            "send_at",
-        )
     arguments = {
         "recipients": [recipient] if isinstance(recipient, str) else list(recipient),
         "event_type": event_type,
@@ -127,10 +121,109 @@ def notify(
         "initiator": initiator,
         "idempotency_key": idempotency_key,
         "body_html": body_html,
-        "send_at": send_at,
+        "send_at": _zoned(send_at),
     }
     event_id: int | Awaitable[int] = _call(conn, "notify", arguments)
     return event_id
+
+
+@overload
+def notify_topic(
+    conn: Connection,
+    *,
+    topic: str,
+    event_type: str,
+    title: str,
+    body: str = "",
+    action_url: str | None = None,
+    metadata: Metadata | None = None,
+    initiator: str | None = None,
+    idempotency_key: str | None = None,
+    body_html: str | None = None,
+    send_at: datetime | None = None,
+    subscribe_initiator: bool = False,
+) -> int: ...
+@overload
+def notify_topic(
+    conn: AsyncConnection,
+    *,
+    topic: str,
+    event_type: str,
+    title: str,
+    body: str = "",
+    action_url: str | None = None,
+    metadata: Metadata | None = None,
+    initiator: str | None = None,
+    idempotency_key: str | None = None,
+    body_html: str | None = None,
+    send_at: datetime | None = None,
+    subscribe_initiator: bool = False,
+) -> Awaitable[int]: ...
+def notify_topic(
+    conn: Connection | AsyncConnection,
+    *,
+    topic: str,
+    event_type: str,
+    title: str,
+    body: str = "",
+    action_url: str | None = None,
+    metadata: Metadata | None = None,
+    initiator: str | None = None,
+    idempotency_key: str | None = None,
+    body_html: str | None = None,
+    send_at: datetime | None = None,
+    subscribe_initiator: bool = False,
+) -> int | Awaitable[int]:
+    """Tells an event to the followers of a topic, as `notify` does to people; answers the event's id.
+
+    With `subscribe_initiator` the initiator follows the topic from then on, unless they have muted it.
+    """
+    arguments = {
+        "topic": topic,
+        "event_type": event_type,
+        "title": title,
+        "body": body,
+        "action_url": action_url,
+        "metadata": Jsonb(dict(metadata or {})),
+        "initiator": initiator,
+        "idempotency_key": idempotency_key,
+        "body_html": body_html,
+        "send_at": _zoned(send_at),
+        "subscribe_initiator": subscribe_initiator,
+    }
+    event_id: int | Awaitable[int] = _call(conn, "notify_topic", arguments)
+    return event_id
+
+
+@overload
+def subscribe(conn: Connection, recipient: str, topic: str, level: str = "all") -> bool: ...
+@overload
+def subscribe(
+    conn: AsyncConnection, recipient: str, topic: str, level: str = "all"
+) -> Awaitable[bool]: ...
+def subscribe(
+    conn: Connection | AsyncConnection, recipient: str, topic: str, level: str = "all"
+) -> bool | Awaitable[bool]:
+    """Has a person follow a topic (`all`, `mentions` only, or `muted`); answers whether that changed something.
+
+    Raises UnknownRecipient or InvalidArgument.
+    """
+    arguments = {"recipient": recipient, "topic": topic, "level": level}
+    changed: bool | Awaitable[bool] = _call(conn, "subscribe", arguments)
+    return changed
+
+
+@overload
+def unsubscribe(conn: Connection, recipient: str, topic: str) -> bool: ...
+@overload
+def unsubscribe(conn: AsyncConnection, recipient: str, topic: str) -> Awaitable[bool]: ...
+def unsubscribe(
+    conn: Connection | AsyncConnection, recipient: str, topic: str
+) -> bool | Awaitable[bool]:
+    """Has a person follow a topic no more; answers whether that changed something."""
+    arguments = {"recipient": recipient, "topic": topic}
+    changed: bool | Awaitable[bool] = _call(conn, "unsubscribe", arguments)
+    return changed
 
 
 @overload
@@ -186,6 +279,16 @@ def unread_count(conn: Connection | AsyncConnection, recipient: str) -> int | Aw
     """A person's badge, with what this transaction did; 0 for somebody who is not known."""
     count: int | Awaitable[int] = _call(conn, "unread_count", {"recipient": recipient})
     return count
+
+
+def _zoned(send_at: datetime | None) -> datetime | None:
+    if send_at is not None and send_at.tzinfo is None:
+        raise InvalidArgument(
+            "send_at has no time zone",
+            "Pass an aware datetime such as datetime.now(UTC).",
+            "send_at",
+        )
+    return send_at
 
 
 def _call(conn: Connection | AsyncConnection, name: str, arguments: dict[str, Any]) -> Any:

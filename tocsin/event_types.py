@@ -59,6 +59,7 @@ class EntryDefinition(Struct, frozen=True, forbid_unknown_fields=True):
     delay: dict[ChannelName, Duration] = {}
     skip_if_read: list[ChannelName] = []
     alone: bool = False
+    mention: bool = False  # of a topic: reaches those too who follow it for mentions only
 
 
 class Catalogue(Struct, frozen=True, forbid_unknown_fields=True):

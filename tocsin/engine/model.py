@@ -201,6 +201,7 @@ class Claimed(Struct, frozen=True):
     burst_id: int | None = None  # those with the same one go as one mail
     digest_id: int | None = None
     topic: str | None = None
+    because: str | None = None  # of a topic: followed, replied or mentioned
     invited: str | None = None  # the address of somebody without an account
 
 

@@ -13,6 +13,28 @@ CREATE TYPE tocsin.delivery_state AS ENUM (
     'expired'
 );
 
+CREATE TABLE tocsin.event (
+    event_id bigint NOT NULL,
+    event_type text NOT NULL,
+    title text NOT NULL,
+    body text NOT NULL,
+    body_html text,
+    action_url text,
+    metadata jsonb NOT NULL,
+    initiator text,
+    initiator_skipped boolean DEFAULT false NOT NULL,
+    caller text NOT NULL,
+    send_at timestamp with time zone,
+    recipients text[],
+    created_at timestamp with time zone NOT NULL,
+    told_at timestamp with time zone,
+    expires_at timestamp with time zone,
+    cancelled_at timestamp with time zone,
+    topic text,
+    email text,
+    subscribe_initiator boolean DEFAULT false NOT NULL
+);
+
 CREATE TABLE tocsin.event_type (
     event_type text NOT NULL,
     category text NOT NULL,
@@ -28,6 +50,7 @@ CREATE TABLE tocsin.event_type (
     delays jsonb DEFAULT '{}'::jsonb NOT NULL,
     skip_if_read text[] DEFAULT '{}'::text[] NOT NULL,
     alone boolean DEFAULT false NOT NULL,
+    mention boolean DEFAULT false NOT NULL,
     CONSTRAINT event_type_event_type_check CHECK ((event_type ~ '^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$'::text)),
     CONSTRAINT event_type_max_attempts_check CHECK (((max_attempts >= 1) AND (max_attempts <= 50))),
     CONSTRAINT event_type_priority_check CHECK (((priority >= 0) AND (priority <= 2))),
@@ -55,27 +78,6 @@ CREATE TABLE tocsin.quiet_hours (
     timezone text,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT quiet_hours_check CHECK ((ends <> starts))
-);
-
-CREATE TABLE tocsin.event (
-    event_id bigint NOT NULL,
-    event_type text NOT NULL,
-    title text NOT NULL,
-    body text NOT NULL,
-    body_html text,
-    action_url text,
-    metadata jsonb NOT NULL,
-    initiator text,
-    initiator_skipped boolean DEFAULT false NOT NULL,
-    caller text NOT NULL,
-    send_at timestamp with time zone,
-    recipients text[],
-    created_at timestamp with time zone NOT NULL,
-    told_at timestamp with time zone,
-    expires_at timestamp with time zone,
-    cancelled_at timestamp with time zone,
-    topic text,
-    email text
 );
 
 CREATE TABLE tocsin.api_key (
@@ -365,6 +367,29 @@ CREATE TABLE tocsin.stream_ticket (
     in_use_until timestamp with time zone
 );
 
+CREATE TABLE tocsin.subscription (
+    topic text NOT NULL,
+    recipient_id text NOT NULL,
+    event_id bigint DEFAULT 0 NOT NULL,
+    subscription_id bigint NOT NULL,
+    level text NOT NULL,
+    because text NOT NULL,
+    level_before text,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    updated_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT subscription_because_check CHECK ((because = ANY (ARRAY['followed'::text, 'replied'::text]))),
+    CONSTRAINT subscription_level_check CHECK ((level = ANY (ARRAY['all'::text, 'mentions'::text, 'muted'::text])))
+);
+
+ALTER TABLE tocsin.subscription ALTER COLUMN subscription_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME tocsin.subscription_subscription_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE tocsin.suppression (
     address text NOT NULL,
     reason text NOT NULL,
@@ -456,6 +481,9 @@ ALTER TABLE ONLY tocsin.secret
 ALTER TABLE ONLY tocsin.stream_ticket
     ADD CONSTRAINT stream_ticket_pkey PRIMARY KEY (hash);
 
+ALTER TABLE ONLY tocsin.subscription
+    ADD CONSTRAINT subscription_pkey PRIMARY KEY (topic, recipient_id, event_id);
+
 ALTER TABLE ONLY tocsin.suppression
     ADD CONSTRAINT suppression_pkey PRIMARY KEY (address);
 
@@ -512,6 +540,8 @@ CREATE INDEX notification_unread ON tocsin.notification USING btree (recipient_i
 
 CREATE INDEX notification_xid ON tocsin.notification USING btree (recipient_id, xid);
 
+CREATE INDEX subscription_recipient ON tocsin.subscription USING btree (recipient_id, created_at DESC, subscription_id DESC);
+
 CREATE INDEX unread_delta_recipient ON tocsin.unread_delta USING btree (recipient_id, xid) INCLUDE (n);
 
 CREATE INDEX unread_delta_xid ON tocsin.unread_delta USING btree (xid) INCLUDE (recipient_id);
@@ -549,6 +579,8 @@ REVOKE ALL ON FUNCTION tocsin.arm_bell() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.assemble_digests(_now timestamp with time zone, _limit integer) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tocsin.audience(_event tocsin.event) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.call_waiting(_now timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.cancel(event_id bigint) FROM PUBLIC;
@@ -556,9 +588,13 @@ GRANT ALL ON FUNCTION tocsin.cancel(event_id bigint) TO tocsin_app;
 
 REVOKE ALL ON FUNCTION tocsin.check_content(_title text, _body text, _body_html text, _action_url text, _metadata jsonb, _initiator text, _idempotency_key text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tocsin.check_follower(_id text, _field text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.check_known(_people text[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.check_recipient(_id text, _email text, _name text, _locale text, _timezone text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.check_topic(_topic text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.clean_up_digests(_before timestamp with time zone, _limit integer) FROM PUBLIC;
 
@@ -586,13 +622,17 @@ REVOKE ALL ON FUNCTION tocsin.dispatch_lanes(_channel text, _priority smallint, 
 
 REVOKE ALL ON FUNCTION tocsin.earlier_event(_caller text, _key text, _event_id bigint, _content jsonb) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION tocsin.emit(_caller text, _event_type text, _recipients text[], _topic text, _email text, _title text, _body text, _action_url text, _metadata jsonb, _initiator text, _idempotency_key text, _body_html text, _send_at timestamp with time zone) FROM PUBLIC;
+REVOKE ALL ON FUNCTION tocsin.emit(_caller text, _event_type text, _recipients text[], _topic text, _email text, _title text, _body text, _action_url text, _metadata jsonb, _initiator text, _idempotency_key text, _body_html text, _send_at timestamp with time zone, _subscribe_initiator boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.erase_recipient(_id text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.erase_traces(_id text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.fold_unread(_announced pg_snapshot) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.follow_by_reply(_event tocsin.event) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.followers(_event tocsin.event) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.forget_erased() FROM PUBLIC;
 
@@ -611,6 +651,9 @@ REVOKE ALL ON FUNCTION tocsin.next_digest_at(_preference tocsin.digest_preferenc
 REVOKE ALL ON FUNCTION tocsin.notify(event_type text, recipients text[], title text, body text, action_url text, metadata jsonb, initiator text, idempotency_key text, body_html text, send_at timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION tocsin.notify(event_type text, recipients text[], title text, body text, action_url text, metadata jsonb, initiator text, idempotency_key text, body_html text, send_at timestamp with time zone) TO tocsin_app;
 
+REVOKE ALL ON FUNCTION tocsin.notify_topic(topic text, event_type text, title text, body text, action_url text, metadata jsonb, initiator text, idempotency_key text, body_html text, send_at timestamp with time zone, subscribe_initiator boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION tocsin.notify_topic(topic text, event_type text, title text, body text, action_url text, metadata jsonb, initiator text, idempotency_key text, body_html text, send_at timestamp with time zone, subscribe_initiator boolean) TO tocsin_app;
+
 REVOKE ALL ON FUNCTION tocsin.quiet_until(_quiet tocsin.quiet_hours, _at timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.reach(_event tocsin.event, _type tocsin.event_type, _people text[], _now timestamp with time zone) FROM PUBLIC;
@@ -624,6 +667,11 @@ REVOKE ALL ON FUNCTION tocsin.ring() FROM PUBLIC;
 REVOKE ALL ON FUNCTION tocsin.set_digest_preference(_recipient_id text, _frequency text, _categories text[], _send_at time without time zone, _timezone text, _weekday smallint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.situations(_type tocsin.event_type, _people text[], _because text[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.skips_initiator(_event tocsin.event) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.subscribe(recipient text, topic text, level text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tocsin.subscribe(recipient text, topic text, level text) TO tocsin_app;
 
 REVOKE ALL ON FUNCTION tocsin.sweep_erased() FROM PUBLIC;
 
@@ -639,10 +687,15 @@ REVOKE ALL ON FUNCTION tocsin.turn_digest_off(_recipient_id text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.undo_mark_all_read(_recipient_id text, _read_at timestamp with time zone) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tocsin.unmute(_recipient_id text, _topic text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.unread_count(recipient text) FROM PUBLIC;
 GRANT ALL ON FUNCTION tocsin.unread_count(recipient text) TO tocsin_app;
 
 REVOKE ALL ON FUNCTION tocsin.unread_counts(_recipients text[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.unsubscribe(recipient text, topic text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tocsin.unsubscribe(recipient text, topic text) TO tocsin_app;
 
 REVOKE ALL ON FUNCTION tocsin.upsert_recipient(id text, email text, name text, locale text, timezone text) FROM PUBLIC;
 GRANT ALL ON FUNCTION tocsin.upsert_recipient(id text, email text, name text, locale text, timezone text) TO tocsin_app;

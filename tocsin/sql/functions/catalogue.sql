@@ -46,7 +46,7 @@ begin
 
     insert into tocsin.event_type as t (
         event_type, category, label, position, default_channels, mandatory_channels, priority, time_to_live,
-        max_attempts, allows_digest, delays, skip_if_read, alone
+        max_attempts, allows_digest, delays, skip_if_read, alone, mention
     )
     select
         e.entry ->> 'event_type',
@@ -72,7 +72,8 @@ begin
             union
             select jsonb_object_keys(e.entry -> 'delay')
         ),
-        (e.entry ->> 'alone')::boolean
+        (e.entry ->> 'alone')::boolean,
+        coalesce((e.entry ->> 'mention')::boolean, false)
     from jsonb_array_elements(_catalogue -> 'event_types') with ordinality e (entry, position)
     on conflict (event_type) do update
     set label = excluded.label,
@@ -85,6 +86,7 @@ begin
         delays = excluded.delays,
         skip_if_read = excluded.skip_if_read,
         alone = excluded.alone,
+        mention = excluded.mention,
         retired_at = null;
 
     if (_catalogue -> 'replace')::boolean then

@@ -15,6 +15,9 @@ revoke all on all functions in schema tocsin from public;
 grant usage on schema tocsin to tocsin_app;
 grant execute on function
     tocsin.notify(text, text[], text, text, text, jsonb, text, text, text, timestamptz),
+    tocsin.notify_topic(text, text, text, text, text, jsonb, text, text, text, timestamptz, boolean),
+    tocsin.subscribe(text, text, text),
+    tocsin.unsubscribe(text, text),
     tocsin.cancel(bigint),
     tocsin.upsert_recipient(text, text, text, text, text),
     tocsin.unread_count(text)

@@ -42,7 +42,8 @@ create or replace function tocsin.emit(
     _initiator text,
     _idempotency_key text,
     _body_html text,
-    _send_at timestamptz
+    _send_at timestamptz,
+    _subscribe_initiator boolean default false
 ) returns table (event_id bigint, notifications integer, replayed boolean)
 language plpgsql
 as $$
@@ -73,13 +74,20 @@ begin
             order by u.id
         );
     end if;
+    if _topic is not null then
+        perform tocsin.check_topic(_topic);
+    end if;
+    if _subscribe_initiator and _initiator is null then
+        perform tocsin.refuse('subscribe_initiator', 'subscribe_initiator is true without an initiator', 'Pass the id of the person who replied as initiator.');
+    end if;
 
     event_id := nextval('tocsin.event_event_id_seq');
     if _idempotency_key is not null then
         _earlier := tocsin.earlier_event(_caller, _idempotency_key, event_id, jsonb_build_array(
             _event_type, array(select distinct u.id from unnest(_recipients) u (id) order by u.id), _title, _body,
             _action_url, _metadata, _initiator, _body_html, extract(epoch from _send_at)
-        ) || case when _topic is null and _email is null then '[]' else jsonb_build_array(_topic, _email) end);
+        ) || case when _topic is null and _email is null then '[]' else jsonb_build_array(_topic, _email) end
+            || case when _subscribe_initiator then '["subscribe_initiator"]' else '[]' end::jsonb);
         if _earlier is not null then
             return query select _earlier, tocsin.told(_earlier), true;
             return;
@@ -99,7 +107,11 @@ begin
     _event.send_at := _send_at;
     _event.topic := _topic;
     _event.email := _email;
+    _event.subscribe_initiator := coalesce(_subscribe_initiator, false);
     _event.created_at := _now;
+    if _event.subscribe_initiator then
+        perform tocsin.check_follower(_initiator, 'initiator');
+    end if;
     if _send_at > _now then
         perform tocsin.check_known(_people);
         _event.recipients := _people;
@@ -111,6 +123,9 @@ begin
         end;
         if notifications < cardinality(_people) then
             perform tocsin.check_known(_people);
+        end if;
+        if _topic is not null then
+            _event.initiator_skipped := tocsin.skips_initiator(_event);
         end if;
         _event.told_at := _now;
         _event.expires_at := _now + _type.time_to_live;
@@ -138,6 +153,9 @@ begin
         select array_agg(f.recipient_id), array_agg(f.because)
         into _people, _because
         from tocsin.followers(_event) f;
+        if _event.subscribe_initiator then
+            perform tocsin.follow_by_reply(_event);
+        end if;
     end if;
     return tocsin.tell(_event.event_id, _type, _people, _because, _now);
 end
@@ -332,6 +350,7 @@ begin
         update tocsin.event e
         set told_at = _now,
             recipients = null,
+            initiator_skipped = e.initiator_skipped or tocsin.skips_initiator(e),
             expires_at = _now + (select t.time_to_live from tocsin.event_type t where t.event_type = e.event_type)
         where e.event_id = _event.event_id;
         _count := _count + 1;

@@ -98,6 +98,7 @@ begin
     delete from tocsin.unread_delta d where d.recipient_id = _id;
     delete from tocsin.unread_counter c where c.recipient_id = _id;
     delete from tocsin.inbox_change c where c.recipient_id = _id;
+    delete from tocsin.subscription s where s.recipient_id = _id;
     update tocsin.event e
     set recipients = array_remove(e.recipients, _id)
     where e.told_at is null
@@ -120,7 +121,10 @@ begin
         select e.recipient_id
         from tocsin.erasure e
         where not exists (select from tocsin.recipient r where r.recipient_id = e.recipient_id)
-            and exists (select from tocsin.notification n where n.recipient_id = e.recipient_id)
+            and (
+                exists (select from tocsin.notification n where n.recipient_id = e.recipient_id)
+                or exists (select from tocsin.subscription s where s.recipient_id = e.recipient_id)
+            )
     loop
         perform tocsin.erase_traces(_id);
         _count := _count + 1;

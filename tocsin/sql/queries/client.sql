@@ -13,6 +13,30 @@ select tocsin.notify(
     send_at => :send_at::timestamptz
 );
 
+-- name: notify_topic
+-- Tells an event to the followers of a topic in the caller's transaction; answers its id.
+select tocsin.notify_topic(
+    topic => :topic,
+    event_type => :event_type,
+    title => :title,
+    body => :body,
+    action_url => :action_url,
+    metadata => :metadata::jsonb,
+    initiator => :initiator,
+    idempotency_key => :idempotency_key,
+    body_html => :body_html,
+    send_at => :send_at::timestamptz,
+    subscribe_initiator => :subscribe_initiator
+);
+
+-- name: subscribe
+-- Has a person follow a topic; true where that changed something.
+select tocsin.subscribe(:recipient, :topic, :level);
+
+-- name: unsubscribe
+-- Has a person follow a topic no more; true where that changed something.
+select tocsin.unsubscribe(:recipient, :topic);
+
 -- name: cancel
 -- Takes an event back; answers how many deliveries stopped.
 select tocsin.cancel(:event_id::bigint);

@@ -95,6 +95,14 @@ select
     c.burst_id,
     c.digest_id,
     e.topic,
+    -- asked of events of a topic only
+    case
+        when e.topic is not null then (
+            select n.because
+            from tocsin.notification n
+            where n.notification_id = c.notification_id
+        )
+    end as because,
     e.email as invited
 from claimed c
 left join tocsin.event e using (event_id)
@@ -116,6 +124,20 @@ select
         when coalesce(e.expires_at, d.expires_at) <= clock_timestamp() then 'expired'
         when r.recipient_id is null then 'erased'
         when p.enabled is false and d.digest_id is null and coalesce(d.channel <> all (t.mandatory_channels), true)
+            then 'opted_out_since'
+        -- of the topic, since it was told
+        when e.topic is not null and d.channel <> all (t.mandatory_channels) and f.level = 'muted' then 'muted'
+        when e.topic is not null and d.channel <> all (t.mandatory_channels)
+            and case f.level
+                when 'all' then false
+                when 'mentions' then not exists (
+                    select
+                    from tocsin.notification m
+                    where m.notification_id = d.notification_id
+                        and m.because = 'mentioned'
+                )
+                else true
+            end
             then 'opted_out_since'
         when d.channel = any (t.skip_if_read) and (n.read_at is not null or n.archived_at is not null)
             then 'already_read'
@@ -151,6 +173,14 @@ left join lateral (
     order by p.scope = t.event_type desc nulls last, p.scope <> '*' desc
     limit 1
 ) p on true
+left join lateral (
+    select s.level
+    from tocsin.subscription s
+    where s.topic = e.topic
+        and s.recipient_id = d.recipient_id
+    order by s.event_id
+    limit 1
+) f on true
 where d.state = 'sending'
     and d.due_at > clock_timestamp();
 
