@@ -78,7 +78,15 @@ async def test_an_object_creates_a_missing_person_and_never_overwrites(
         ({"metadata": []}, "metadata"),
         ({"metadata": {"a": ["\x00"]}}, "metadata.a[0]"),
         ({"send_at": "2030-01-01T00:00:00"}, "send_at"),
-        ({"topic": "forum.thread:1"}, "topic"),
+        ({"topic": "forum.thread:1"}, "recipients"),
+        ({"recipients": None}, "recipients"),
+        ({"recipients": None, "topic": "two words"}, "topic"),
+        ({"recipients": None, "topic": "x", "subscribe_initiator": True}, "subscribe_initiator"),
+        (
+            {"recipients": None, "topic": "x", "initiator": "y", "subscribe_initiator": True},
+            "initiator",
+        ),
+        ({"initiator": "alice", "subscribe_initiator": True}, "subscribe_initiator"),
         ({"titel": "x"}, "titel"),
     ],
 )
@@ -93,9 +101,9 @@ async def test_a_wrong_event_is_refused_whole_and_by_field(
 
 
 async def test_all_unknown_and_missing_fields_are_named_at_once(machine: httpx.AsyncClient) -> None:
-    answer = await machine.post(EVENTS, json={"topic": "x", "titel": "y"})
+    answer = await machine.post(EVENTS, json={"topik": "x", "titel": "y"})
     fields = {each["field"]: each["message"] for each in answer.json()["errors"]}
-    assert set(fields) == {"topic", "titel", "event_type", "recipients", "title"}
+    assert set(fields) == {"topik", "titel", "event_type", "title"}
     assert "did you mean title" in fields["titel"]
 
 

@@ -10,6 +10,7 @@ from msgspec import Struct
 from tocsin.engine.model import NotFound
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.notification import Decisions, DeliveryRecord, why
+from tocsin.engine.topic import why_not_told, why_told
 
 _CHANNELS = {"in_app": "the inbox", "email": "email", "push": "push"}
 _OFF = {
@@ -32,6 +33,7 @@ _UNSENT = {
     "expired": "its time was over",
     "attempts_exhausted": "it could not be delivered in all the tries that it has",
     "throttled": "there were too many just then",
+    "muted": "you had muted the topic by then",
     "worker_lost": "the process that was sending it went away",
 }
 _WAITS = {
@@ -108,6 +110,9 @@ def mask(address: str) -> str:
 def _channel(decided: Decisions, channel: str, records: list[DeliveryRecord]) -> ExplainedChannel:
     decision, reason, *scope = decided.decisions[channel]
     sentences = [_decision(decided, channel, scope[0] if scope else None)]
+    cause = why_told(decided.because, decided.topic)
+    if cause is not None and decision == "on":
+        sentences.insert(0, f"You get this because {cause}.")
     if channel == "in_app" and decision == "on":
         sentences.append(_inbox(decided))
     sentences += [_delivery(record) for record in records]
@@ -139,6 +144,8 @@ def _decision(decided: Decisions, channel: str, scope: str | None) -> str:
         )
     if reason == "default":
         return f"{_start(name)} is {decision} for {decided.event_type_label} by default."
+    if (sentence := why_not_told(reason, decided.topic)) is not None:
+        return sentence
     known = _OFF.get(reason, "{Channel} is off: " + reason.replace("_", " ") + ".")
     return known.format(Channel=_start(name))
 

@@ -13,6 +13,10 @@ from tocsin.http.paging import CursorText, Limit
 Moment = Annotated[datetime, Meta(tz=True)]
 
 
+# whom an event may be told: exactly one of these
+AUDIENCES = ("recipients", "topic", "email")
+
+
 class NewRecipient(Struct, frozen=True, forbid_unknown_fields=True):
     """Somebody to create where nobody is known by that id; a known one stays as it is."""
 
@@ -27,7 +31,8 @@ class PostedEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """What happened."""
 
     event_type: str
-    recipients: list[str | NewRecipient]
+    recipients: list[str | NewRecipient] | None = None
+    topic: Annotated[str, Meta(description="Its followers, in place of recipients.")] | None = None
     title: str
     body: str = ""
     body_html: str | None = None
@@ -35,6 +40,9 @@ class PostedEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     metadata: dict[str, Any] = {}
     initiator: str | None = None
     send_at: Moment | None = None
+    subscribe_initiator: Annotated[
+        bool, Meta(description="The initiator follows the topic from then on.")
+    ] = False
     dry_run: bool = False
 
 

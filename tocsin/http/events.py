@@ -14,11 +14,12 @@ from tocsin.engine.explain import explain
 from tocsin.engine.model import Invalid
 from tocsin.engine.store import event as store
 from tocsin.engine.store import notification as notifications
-from tocsin.engine.store.event import Decided, Event, EventFilter, EventSummary, NewEvent, Person
+from tocsin.engine.store.event import Event, EventFilter, EventSummary, NewEvent, Person, Previewed
 from tocsin.engine.store.event_type import check_filter
 from tocsin.http import examples
 from tocsin.http.auth import App
 from tocsin.http.event_shapes import (
+    AUDIENCES,
     Accepted,
     Cancelled,
     Decision,
@@ -48,9 +49,9 @@ AppRequest = Request[Any, App, State]
         Operation(
             summary="Tell an event",
             description=(
-                "All or nothing. An object among the recipients creates a missing one and never overwrites. Calls with "
-                "one Idempotency-Key tell it once in 24 hours; `dry_run` stores nothing and answers what would be "
-                "decided now."
+                "For `recipients` or for those who follow a `topic`, all or nothing. An object among the recipients "
+                "creates a missing one and never overwrites. Calls with one Idempotency-Key tell it once in 24 hours; "
+                "`dry_run` stores nothing and answers what would be decided now."
             ),
             tag=TAG,
             body=PostedEvent,
@@ -76,11 +77,13 @@ AppRequest = Request[Any, App, State]
 async def post_event(request: AppRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Tells an event."""
     posted = await read_body(request, PostedEvent)
+    _check_audience(posted)
     event, people = _event(posted), _people(posted)
     caller = request.auth.caller
     if posted.dry_run:
-        decided = await store.preview(services.database, caller, event, people=people)
-        return reply(_preview(posted, event, decided))
+        return reply(
+            _preview(posted, await store.preview(services.database, caller, event, people=people))
+        )
     try:
         told = await store.tell(
             services.database,
@@ -164,10 +167,27 @@ async def cancel_event(
     return reply(Cancelled(await store.cancel_event(services.database, row_id(event_id))))
 
 
+def _check_audience(posted: PostedEvent) -> None:
+    """Raises Invalid unless it is for exactly one of recipients, a topic and an address."""
+    given = [name for name in AUDIENCES if getattr(posted, name, None) is not None]
+    if len(given) != 1:
+        cure = "Give exactly one of recipients, topic and email."
+        raise Invalid(
+            f"it is for {' and '.join(given) or 'nobody'}",
+            *((name, cure) for name in given or AUDIENCES[:1]),
+        )
+    if posted.subscribe_initiator and posted.topic is None:
+        raise Invalid(
+            "there is no topic to subscribe to",
+            ("subscribe_initiator", "It goes with a topic: give one, or leave it out."),
+        )
+
+
 def _event(posted: PostedEvent) -> NewEvent:
     return NewEvent(
         event_type=posted.event_type,
-        recipients=[each if isinstance(each, str) else each.id for each in posted.recipients],
+        recipients=[each if isinstance(each, str) else each.id for each in posted.recipients or ()],
+        topic=posted.topic,
         title=posted.title,
         body=posted.body,
         action_url=posted.action_url,
@@ -175,6 +195,7 @@ def _event(posted: PostedEvent) -> NewEvent:
         initiator=posted.initiator,
         body_html=posted.body_html,
         send_at=posted.send_at,
+        subscribe_initiator=posted.subscribe_initiator,
     )
 
 
@@ -188,23 +209,23 @@ def _people(posted: PostedEvent) -> list[Person]:
             locale=each.locale,
             timezone=each.timezone,
         )
-        for at, each in enumerate(posted.recipients)
+        for at, each in enumerate(posted.recipients or ())
         if isinstance(each, NewRecipient)
     ]
 
 
-def _preview(posted: PostedEvent, event: NewEvent, decided: list[Decided]) -> Preview:
+def _preview(posted: PostedEvent, previewed: Previewed) -> Preview:
     decisions = {
         person.recipient_id: {
             channel: Decision(*parts) for channel, parts in person.decisions.items()
         }
-        for person in decided
+        for person in previewed.decided
     }
-    if posted.initiator in event.recipients:
+    if previewed.initiator_skipped:
         channels = next(iter(decisions.values()), {"in_app": None})
         initiator = dict.fromkeys(channels, Decision("off", "initiator"))
         decisions[str(posted.initiator)] = initiator
-    return Preview(None, len(decided), decisions)
+    return Preview(None, previewed.notifications, decisions)
 
 
 async def _explained(services: Services, events: list[EventSummary]) -> list[ListedEvent]:

@@ -103,6 +103,12 @@ DEVICE: dict[str, Any] = {
     "disabled_reason": None,
 }
 
+SUBSCRIPTION: dict[str, Any] = {
+    "topic": "forum.thread:42",
+    "level": "all",
+    "because": "replied",
+    "created_at": "2026-11-21T08:15:30.123456Z",
+}
 TICKET: dict[str, Any] = {
     "ticket": "q1Zb0rG2k6hO5Yt0u5cB3vX7n9m1a4s8d2f6g0h3j5k",
     "expires_at": "2026-11-22T08:00:00Z",
@@ -121,6 +127,7 @@ TOLD: dict[str, Any] = {
     "id": 311,
     "event_type": "forum.new_reply",
     "title": "Carol replied to “Bell ringing”",
+    "topic": None,
     "initiator": "carol",
     "initiator_skipped": False,
     "caller": "key:1",
@@ -137,7 +144,7 @@ TOLD_LISTING: dict[str, Any] = {
             **{
                 k: v
                 for k, v in TOLD.items()
-                if k not in {"deliveries", "initiator_skipped", "told_at"}
+                if k not in {"deliveries", "initiator_skipped", "told_at", "topic"}
             },
             "notification": {
                 "id": 1042,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from litestar.types import Scope
 
@@ -28,6 +28,15 @@ class PathReader:
         if self._prefix and path.startswith(self._prefix + "/"):
             path = path[len(self._prefix) :]
         return path
+
+
+def rest(scope: Scope, route: str) -> str:
+    """What follows `route` in the path, but for the last slash.
+
+    As it came, since the router would lose a doubled slash. An id in it may be percent-encoded or not.
+    """
+    raw = (scope.get("raw_path") or quote(scope["path"]).encode()).split(b"?")[0].decode("latin-1")
+    return decoded(unquote(raw.partition(route)[2].removesuffix("/"), errors="replace"))
 
 
 def decoded(segment: str) -> str:

@@ -127,6 +127,7 @@ async def erase_recipient(
                         "notifications": [],
                         "initiated_events": [],
                         "devices": [examples.DEVICE],
+                        "subscriptions": [],
                         "suppression": None,
                     },
                 )

@@ -32,6 +32,7 @@ class NewEvent(Struct, frozen=True, kw_only=True):
     initiator: str | None = None
     body_html: str | None = None
     send_at: datetime | None = None
+    subscribe_initiator: bool = False  # to the topic
 
 
 class Person(Struct, frozen=True, kw_only=True):
@@ -60,14 +61,23 @@ class Decided(Struct, frozen=True):
     decisions: dict[str, list[str]]
 
 
+class Previewed(Struct, frozen=True):
+    """What telling an event would come to."""
+
+    notifications: int
+    initiator_skipped: bool
+    decided: list[Decided]
+
+
 class Event(Struct, frozen=True):
     """One event and what became of it."""
 
     id: int
     event_type: str
     title: str
+    topic: str | None  # whose followers it was for
     initiator: str | None
-    initiator_skipped: bool  # was among the recipients, and left out
+    initiator_skipped: bool  # was among those it was for, and left out
     caller: str  # role:… or key:…
     created_at: datetime
     send_at: datetime | None
@@ -121,12 +131,17 @@ async def tell(
 
 async def preview(
     database: Database, caller: str, event: NewEvent, *, people: Sequence[Person] = ()
-) -> list[Decided]:
+) -> Previewed:
     """What would be decided if it were told now; stores nothing. Raises Invalid."""
     now = structs.replace(event, send_at=None)
     async with database.session() as session, session.connection.transaction(force_rollback=True):
         emitted = await _emit(session, caller, now, people, None)
-        return await session.rows(Decided, _SQL["decisions"], event_id=emitted.event_id)
+        event_id = emitted.event_id
+        return Previewed(
+            emitted.notifications,
+            await session.value(_SQL["initiator_skipped"], event_id=event_id),
+            await session.rows(Decided, _SQL["decisions"], event_id=event_id),
+        )
 
 
 async def _emit(

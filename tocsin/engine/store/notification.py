@@ -69,6 +69,8 @@ class Decisions(Struct, frozen=True):
     channels: list[str]  # those decided, in their order
     decisions: dict[str, list[str]]  # channel: [decision, reason] or [decision, reason, scope]
     deliveries: list[dict[str, Any]]
+    because: str | None = None  # of a topic: followed, replied, mentioned, muted or not_mentioned
+    topic: str | None = None
 
 
 class MarkedAll(Struct, frozen=True):

@@ -60,6 +60,16 @@ class ExportedPreference(Struct, frozen=True):
     updated_at: datetime
 
 
+class ExportedSubscription(Struct, frozen=True):
+    """A topic that the person follows, or has muted."""
+
+    topic: str
+    level: str
+    because: str
+    created_at: datetime
+    updated_at: datetime
+
+
 class ExportedEvent(Struct, frozen=True):
     """An event that names the person as the one who caused it."""
 
@@ -79,6 +89,7 @@ class Export(Struct, frozen=True):
     notifications: list[ExportedNotification]
     initiated_events: list[ExportedEvent]
     devices: list[Device]
+    subscriptions: list[ExportedSubscription]
     suppression: str | None  # why mail to their address is held back
 
 
@@ -134,5 +145,6 @@ async def export_recipient(database: Database, recipient_id: str) -> Export:
             await session.rows(ExportedNotification, _SQL["export_notifications"], **who),
             await session.rows(ExportedEvent, _SQL["export_initiated"], **who),
             await list_devices(session, recipient_id),
+            await session.rows(ExportedSubscription, _SQL["export_subscriptions"], **who),
             await session.value(_SQL["export_suppression"], **who),
         )

@@ -17,7 +17,8 @@ from tocsin.emit(
     :initiator,
     :idempotency_key,
     :body_html,
-    :send_at::timestamptz
+    :send_at::timestamptz,
+    :subscribe_initiator
 ) e;
 
 -- name: create_missing_recipients
@@ -33,12 +34,19 @@ from tocsin.notification n
 where n.event_id = :event_id
 order by n.recipient_id;
 
+-- name: initiator_skipped
+-- Whether an event's initiator was among those it was for, and was left out.
+select e.initiator_skipped
+from tocsin.event e
+where e.event_id = :event_id;
+
 -- name: get_event
 -- One event with what became of it.
 select
     e.event_id as id,
     e.event_type,
     e.title,
+    e.topic,
     e.initiator,
     e.initiator_skipped,
     e.caller,
@@ -46,11 +54,7 @@ select
     e.send_at,
     e.told_at,
     e.cancelled_at,
-    (
-        select count(*)
-        from tocsin.notification n
-        where n.event_id = e.event_id
-    ) as notifications,
+    tocsin.told(e.event_id) as notifications,
     coalesce(
         (
             select jsonb_object_agg(c.channel, c.states)
@@ -86,11 +90,7 @@ select
     e.created_at,
     e.send_at,
     e.cancelled_at,
-    (
-        select count(*)
-        from tocsin.notification n
-        where n.event_id = e.event_id
-    ) as notifications,
+    tocsin.told(e.event_id) as notifications,
     (
         select n.notification_id
         from tocsin.notification n
@@ -123,11 +123,7 @@ select
     e.created_at,
     e.send_at,
     e.cancelled_at,
-    (
-        select count(*)
-        from tocsin.notification n
-        where n.event_id = e.event_id
-    ) as notifications,
+    tocsin.told(e.event_id) as notifications,
     (
         select n.notification_id
         from tocsin.notification n

@@ -134,7 +134,9 @@ select
         where n.decisions ? k.channel
         order by k.position
     ) as channels,
-    coalesce(d.deliveries, '[]') as deliveries
+    coalesce(d.deliveries, '[]') as deliveries,
+    n.because,
+    e.topic
 from tocsin.notification n
 join tocsin.event e using (event_id)
 join tocsin.event_type t on t.event_type = n.event_type

@@ -101,6 +101,18 @@ from tocsin.event e
 where e.initiator = :recipient_id
 order by e.event_id;
 
+-- name: export_subscriptions
+-- All topics that a person follows or has muted.
+select
+    s.topic,
+    s.level,
+    s.because,
+    s.created_at,
+    s.updated_at
+from tocsin.subscription s
+where s.recipient_id = :recipient_id
+order by s.topic, s.event_id;
+
 -- name: export_suppression
 -- Why mail to a person's address is held back, if it is.
 select s.reason
