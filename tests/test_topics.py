@@ -476,6 +476,22 @@ async def test_the_last_look_obeys_what_was_chosen_since(
     assert (verdict.withheld and verdict.withheld.reason) == withheld
 
 
+@pytest.mark.parametrize("choice", ["muted", "mentions", "none"])
+def test_a_digest_leaves_out_what_was_muted_or_left_since(db: Db, choice: str) -> None:
+    db.execute(
+        "insert into tocsin.digest_preference (recipient_id, frequency) values ('alice', 'daily')"
+    )
+    subscribe(db, "alice", THREAD)
+    reply(db)
+    entries = "select count(*) from tocsin.digest_entry"
+    assert value(db, entries) == 1
+    if choice == "none":
+        unsubscribe(db, "alice", THREAD)
+    else:
+        subscribe(db, "alice", THREAD, choice)
+    assert value(db, entries) == 0
+
+
 async def test_nothing_leaves_after_a_muting_has_committed(
     db: Db, dsn: str, tmp_path: Path
 ) -> None:

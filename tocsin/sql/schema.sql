@@ -229,6 +229,20 @@ CREATE TABLE tocsin.preference (
     updated_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
+CREATE TABLE tocsin.subscription (
+    topic text NOT NULL,
+    recipient_id text NOT NULL,
+    event_id bigint DEFAULT 0 NOT NULL,
+    subscription_id bigint NOT NULL,
+    level text NOT NULL,
+    because text NOT NULL,
+    level_before text,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    updated_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT subscription_because_check CHECK ((because = ANY (ARRAY['followed'::text, 'replied'::text]))),
+    CONSTRAINT subscription_level_check CHECK ((level = ANY (ARRAY['all'::text, 'mentions'::text, 'muted'::text])))
+);
+
 CREATE VIEW tocsin.digest_entry AS
  SELECT i.digest_id,
     i.recipient_id,
@@ -258,7 +272,13 @@ CREATE VIEW tocsin.digest_entry AS
                   WHERE ((p_1.recipient_id = i.recipient_id) AND (p_1.channel = 'email'::text) AND (p_1.scope = ANY (ARRAY[t.event_type, (t.category || '.*'::text), '*'::text])))
                   ORDER BY (p_1.scope = t.event_type) DESC, (p_1.scope <> '*'::text) DESC
                  LIMIT 1) p
-          WHERE (NOT p.enabled)))));
+          WHERE (NOT p.enabled)))) AND ((e.topic IS NULL) OR (EXISTS ( SELECT
+           FROM ( SELECT s_1.level
+                   FROM tocsin.subscription s_1
+                  WHERE ((s_1.topic = e.topic) AND (s_1.recipient_id = i.recipient_id))
+                  ORDER BY s_1.event_id
+                 LIMIT 1) s
+          WHERE ((s.level = 'all'::text) OR ((s.level = 'mentions'::text) AND (n.because = 'mentioned'::text)))))));
 
 CREATE TABLE tocsin.erasure (
     recipient_id text NOT NULL,
@@ -365,20 +385,6 @@ CREATE TABLE tocsin.stream_ticket (
     expires_at timestamp with time zone NOT NULL,
     usable_until timestamp with time zone NOT NULL,
     in_use_until timestamp with time zone
-);
-
-CREATE TABLE tocsin.subscription (
-    topic text NOT NULL,
-    recipient_id text NOT NULL,
-    event_id bigint DEFAULT 0 NOT NULL,
-    subscription_id bigint NOT NULL,
-    level text NOT NULL,
-    because text NOT NULL,
-    level_before text,
-    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    updated_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    CONSTRAINT subscription_because_check CHECK ((because = ANY (ARRAY['followed'::text, 'replied'::text]))),
-    CONSTRAINT subscription_level_check CHECK ((level = ANY (ARRAY['all'::text, 'mentions'::text, 'muted'::text])))
 );
 
 ALTER TABLE tocsin.subscription ALTER COLUMN subscription_id ADD GENERATED ALWAYS AS IDENTITY (

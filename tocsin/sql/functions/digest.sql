@@ -105,7 +105,8 @@ as $$
     select exists (select from changed)
 $$;
 
--- What a digest says: its notifications less those taken back, and those whose email its person turned off since.
+-- What a digest says: its notifications less those taken back, and those whose email its person turned off since, or
+-- whose topic they muted or left.
 create or replace view tocsin.digest_entry as
 select
     i.digest_id,
@@ -143,6 +144,22 @@ where e.cancelled_at is null
             limit 1
         ) p
         where not p.enabled
+    )
+    and (
+        e.topic is null
+        or exists (
+            select
+            from (
+                select s.level
+                from tocsin.subscription s
+                where s.topic = e.topic
+                    and s.recipient_id = i.recipient_id
+                order by s.event_id
+                limit 1
+            ) s
+            where s.level = 'all'
+                or s.level = 'mentions' and n.because = 'mentioned'
+        )
     );
 
 -- Which notifications a digest says at this moment: compared at the last look with what was rendered.

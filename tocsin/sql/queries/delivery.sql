@@ -132,9 +132,9 @@ select
                 when 'all' then false
                 when 'mentions' then not exists (
                     select
-                    from tocsin.notification m
-                    where m.notification_id = d.notification_id
-                        and m.because = 'mentioned'
+                    from tocsin.notification o
+                    where o.notification_id = d.notification_id
+                        and o.because = 'mentioned'
                 )
                 else true
             end
