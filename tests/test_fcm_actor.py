@@ -165,8 +165,10 @@ async def test_a_silent_push_shows_nothing_and_sets_the_badge(fcm: FcmServer) ->
     sent = fcm.arrived[0].message
     assert "notification" not in sent
     assert "notification" not in sent["android"]
-    assert sent["apns"]["payload"] == {"aps": {"content-available": 1, "badge": 0}}
-    assert sent["apns"]["headers"]["apns-push-type"] == "background"
+    assert sent["data"] == {"silent": "1", "badge": "0"}
+    # Apple: a background push has no badge
+    assert sent["apns"]["payload"] == {"aps": {"badge": 0}}
+    assert sent["apns"]["headers"]["apns-push-type"] == "alert"
     assert sent["apns"]["headers"]["apns-priority"] == "5"
 
 

@@ -84,11 +84,16 @@ def silent(push: Push) -> bool:
 
 
 def address(draft: bytes, token: str, badge: int | None) -> bytes:
-    """The draft with its token and the number for the icon, which only the last look knows."""
+    """The draft with its token and the number for the icon, which only the last look knows.
+
+    Android has no number of its own for a push that shows nothing: the app finds it in `data`.
+    """
     message = json.loads(draft)["message"]
     if badge is not None:
         message["apns"]["payload"]["aps"]["badge"] = badge
-        if badge and "notification" in message["android"]:
+        if "notification" not in message["android"]:
+            message["data"]["badge"] = str(badge)
+        elif badge:
             message["android"]["notification"]["notification_count"] = badge
     whole = {"message": {"token": token, **message}}
     return json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
@@ -126,14 +131,17 @@ def _longest(text: str, fits: Callable[[str], bool]) -> str | None:
 
 def _apns(push: Push, tag: str, *, high: bool) -> dict[str, Any]:
     """For an iPhone behind FCM; the texts are those of the notification."""
+    background = push.kind is PushKind.BACKGROUND  # to Apple, one that changes the badge is none
     headers = {
         "apns-priority": "10" if high else "5",
-        "apns-push-type": "background" if silent(push) else "alert",
+        "apns-push-type": "background" if background else "alert",
         "apns-collapse-id": shorten(push.collapse_id or tag, _COLLAPSE_BYTES),
     }
     if push.expires_at is not None:
         headers["apns-expiration"] = str(int(push.expires_at.timestamp()))
-    aps: dict[str, Any] = {"content-available": 1} if silent(push) else {"sound": "default"}
+    aps: dict[str, Any] = {"content-available": 1} if background else {}
+    if not silent(push):
+        aps["sound"] = "default"
     if push.thread_id is not None:
         aps["thread-id"] = push.thread_id
     return {"headers": headers, "payload": {"aps": aps}}
