@@ -70,6 +70,7 @@ WRONG = [
     ("RETENTION_DAYS", "0"),
     ("RETENTION_DAYS", "ninety"),
     ("METRICS_PUBLIC", "perhaps"),
+    ("BADGE_PUSHES", "sometimes"),
     ("LOG_LEVEL", "LOUD"),
     ("LOG_FORMAT", "xml"),
     ("CA_FILE", "/nowhere/ca.pem"),

@@ -15,6 +15,7 @@ from datetime import timedelta
 import psycopg
 import structlog
 
+from tocsin.engine.badge_push import BadgePushes
 from tocsin.engine.lanes import Lanes
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.bell import Bell
@@ -52,10 +53,11 @@ log = structlog.get_logger("tocsin.dispatch")
 
 
 class Dispatcher:
-    """Stands for election, and leads while elected."""
+    """Stands for election, and leads while elected; `badge_pushes` as the setting says."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, *, badge_pushes: bool = True) -> None:
         self._dsn = dsn
+        self._badge_pushes = badge_pushes
         self.leading = False
 
     async def run(self) -> None:
@@ -65,7 +67,7 @@ class Dispatcher:
                 bell = await Bell.connect(self._dsn)
                 try:
                     await self._elected(bell)
-                    await Leader(bell).lead()
+                    await Leader(bell, badge_pushes=self._badge_pushes).lead()
                 finally:
                     self.leading = False
                     with suppress(psycopg.Error):
@@ -93,9 +95,10 @@ class Dispatcher:
 class Leader:
     """One term of office, on one connection."""
 
-    def __init__(self, bell: Bell) -> None:
+    def __init__(self, bell: Bell, *, badge_pushes: bool) -> None:
         self._bell = bell
         self._lanes = Lanes()
+        self._badge_pushes = BadgePushes(bell, wanted=badge_pushes)
         self._snapshot: str | None = None
         self._unfolded = False
         self._folded_at = self._vacuumed_at = self._tidied_at = time.monotonic()
@@ -111,6 +114,7 @@ class Leader:
         await self._round()
         # whoever led before may have died between a scan and its announcement
         await self._bell.announce_everyone()
+        await self._badge_pushes.resume()
         worked_at = time.monotonic()
         while True:
             if await self._round():
@@ -132,13 +136,15 @@ class Leader:
             self._unfolded = True
             if not first:
                 await self._bell.announce(scan.recipients)
+                self._badge_pushes.note(scan.changed)
         for event_id, channel, priority in zip(
             scan.event_ids, scan.channels, scan.priorities, strict=True
         ):
             self._lanes.add(event_id, channel, priority)
         dispatched = await self._dispatch()
         await self._keep_house(resting=resting)
-        return bool(scan.recipients or scan.event_ids or dispatched)
+        unasked = resting and self._badge_pushes.left
+        return bool(scan.recipients or scan.event_ids or dispatched or unasked)
 
     async def _dispatch(self) -> int:
         """Makes jobs of what is due; answers of how many deliveries and events."""
@@ -174,8 +180,9 @@ class Leader:
 
     async def _keep_house(self, *, resting: bool) -> None:
         now = time.monotonic()
+        assert self._snapshot is not None
+        await self._badge_pushes.ask(self._snapshot, resting=resting)
         if self._unfolded and (resting or now - self._folded_at > _FOLD):
-            assert self._snapshot is not None
             if await self._bell.fold_unread(self._snapshot):
                 self._vacuum_needed = True
             self._unfolded, self._folded_at = False, now

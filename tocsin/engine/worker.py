@@ -84,8 +84,9 @@ async def running_engine(settings: Settings) -> AsyncIterator[Engine]:
         await _offer(database, actors)
         _say_what_is_missing(actors)
         deliverer = Deliverer(database, actors, _renderer(settings, link_key))
+        dispatcher = Dispatcher(database.dsn, badge_pushes=settings.badge_pushes)
         beside = [
-            asyncio.create_task(Dispatcher(database.dsn).run(), name="dispatcher"),
+            asyncio.create_task(dispatcher.run(), name="dispatcher"),
             asyncio.create_task(_keep_offering(database, actors), name="offer"),
         ]
         try:

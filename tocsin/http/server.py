@@ -56,7 +56,8 @@ async def serve(
     await database.open()
     hub = BadgeHub(database)
     await hub.start()
-    dispatcher = asyncio.create_task(Dispatcher(settings.database_url).run(), name="dispatcher")
+    standing = Dispatcher(settings.database_url, badge_pushes=settings.badge_pushes)
+    dispatcher = asyncio.create_task(standing.run(), name="dispatcher")
     try:
         key = await get_secret(database, LINK_KEY)
         app = create_app(settings, database, hub, link_key=key, extra_routes=extra_routes)

@@ -61,6 +61,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     apns_ca_file: Path | None = None  # for APNs alone, in place of ca_file
     fcm_service_account: dict[str, Any] | None = None
     fcm_url: str = "https://fcm.googleapis.com"
+    badge_pushes: bool = True  # silent ones, to devices whose person read elsewhere
     ca_file: Path | None = None
     retention_days: int = 90
     metrics_public: bool = False
@@ -108,6 +109,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         apns_ca_file=read("APNS_CA_FILE", _ca_file, None),
         fcm_service_account=read("FCM_SERVICE_ACCOUNT", _service_account, None),
         fcm_url=read("FCM_URL", _public_url, "https://fcm.googleapis.com"),
+        badge_pushes=read("BADGE_PUSHES", _switch, True),
         ca_file=read("CA_FILE", _ca_file, None),
         retention_days=read("RETENTION_DAYS", lambda text: _whole(text, 1, 36500), 90),
         metrics_public=read("METRICS_PUBLIC", _switch, False),

@@ -108,6 +108,12 @@ CREATE TABLE tocsin.attempt (
     reason text
 );
 
+CREATE TABLE tocsin.badge_mark (
+    one boolean DEFAULT true NOT NULL,
+    snapshot pg_snapshot NOT NULL,
+    CONSTRAINT badge_mark_one_check CHECK (one)
+);
+
 CREATE TABLE tocsin.category (
     category text NOT NULL,
     label text NOT NULL,
@@ -424,6 +430,9 @@ ALTER TABLE ONLY tocsin.api_key
 ALTER TABLE ONLY tocsin.attempt
     ADD CONSTRAINT attempt_pkey PRIMARY KEY (delivery_id, attempt);
 
+ALTER TABLE ONLY tocsin.badge_mark
+    ADD CONSTRAINT badge_mark_pkey PRIMARY KEY (one);
+
 ALTER TABLE ONLY tocsin.category
     ADD CONSTRAINT category_pkey PRIMARY KEY (category);
 
@@ -495,6 +504,10 @@ ALTER TABLE ONLY tocsin.suppression
 
 ALTER TABLE ONLY tocsin.unread_counter
     ADD CONSTRAINT unread_counter_pkey PRIMARY KEY (recipient_id);
+
+CREATE INDEX delivery_badge_push ON tocsin.delivery USING btree (recipient_id, device_id, state) WHERE (COALESCE(event_id, digest_id) IS NULL);
+
+CREATE INDEX delivery_badge_push_over ON tocsin.delivery USING btree (settled_at) WHERE ((COALESCE(event_id, digest_id) IS NULL) AND (settled_at IS NOT NULL));
 
 CREATE INDEX delivery_burst ON tocsin.delivery USING btree (burst_id) WHERE (burst_id IS NOT NULL);
 
@@ -602,6 +615,8 @@ REVOKE ALL ON FUNCTION tocsin.check_recipient(_id text, _email text, _name text,
 
 REVOKE ALL ON FUNCTION tocsin.check_topic(_topic text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tocsin.clean_up_badge_pushes(_now timestamp with time zone, _limit integer) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.clean_up_digests(_before timestamp with time zone, _limit integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.clean_up_events(_before timestamp with time zone, _limit integer) FROM PUBLIC;
@@ -609,6 +624,8 @@ REVOKE ALL ON FUNCTION tocsin.clean_up_events(_before timestamp with time zone, 
 REVOKE ALL ON FUNCTION tocsin.clean_up_keys(_now timestamp with time zone, _limit integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.clean_up_notifications(_before timestamp with time zone, _limit integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.correct_badges(_recipients text[], _window interval, _life interval, _seen pg_snapshot) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.create_missing_recipients(_people jsonb) FROM PUBLIC;
 
@@ -705,3 +722,5 @@ GRANT ALL ON FUNCTION tocsin.unsubscribe(recipient text, topic text) TO tocsin_a
 
 REVOKE ALL ON FUNCTION tocsin.upsert_recipient(id text, email text, name text, locale text, timezone text) FROM PUBLIC;
 GRANT ALL ON FUNCTION tocsin.upsert_recipient(id text, email text, name text, locale text, timezone text) TO tocsin_app;
+
+REVOKE ALL ON FUNCTION tocsin.wants_badge_pushes(_recipient_id text) FROM PUBLIC;

@@ -22,10 +22,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Scan(Struct, frozen=True):
-    """What was committed since the scan before: lanes as three arrays of equal length."""
+    """What was committed since the scan before: lanes as three arrays of equal length.
+
+    `changed` are those of the recipients whose inbox changed otherwise than by something new.
+    """
 
     snapshot: str
     recipients: list[str]
+    changed: list[str]
     event_ids: list[int]
     channels: list[str]
     priorities: list[int]
@@ -108,6 +112,20 @@ class Bell(Session):
     async def fold_unread(self, announced: str) -> int:
         """Folds what the snapshot saw into the counters; answers how many changes."""
         return int(await self.value(_SQL["fold_unread"], announced=announced))
+
+    async def changed_since_mark(self) -> list[str]:
+        """Who changed their inbox since a leader last asked for pushes that correct badges."""
+        return list(await self.value(_SQL["changed_since_mark"]))
+
+    async def correct_badges(
+        self, recipients: Sequence[str], *, window: timedelta, life: timedelta, seen: str | None
+    ) -> int:
+        """Asks for silent pushes to all devices of these people, due after `window`; answers how many.
+
+        `seen` is a snapshot all of whose changes have been asked for with these.
+        """
+        arguments = {"recipients": list(recipients), "window": window, "life": life, "seen": seen}
+        return int(await self.value(_SQL["correct_badges"], **arguments))
 
     async def vacuum(self) -> None:
         """Clears the two small tables of what was folded and dispatched."""

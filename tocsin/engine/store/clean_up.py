@@ -12,12 +12,16 @@ _BATCH = 1000
 
 
 async def clean_up(database: Database, *, now: datetime, retention: timedelta) -> int:
-    """Removes notifications that were over `retention` before `now`, and yesterday's keys; how many notifications."""
+    """Removes notifications that were over `retention` before `now`; how many.
+
+    With them go their digests and events, yesterday's keys, and the pushes that corrected badges.
+    """
     before = now - retention
     removed = await _in_batches(database, "clean_up_notifications", before=before)
     await _in_batches(database, "clean_up_digests", before=before)
     await _in_batches(database, "clean_up_events", before=before)
     await _in_batches(database, "clean_up_keys", now=now)
+    await _in_batches(database, "clean_up_badge_pushes", now=now)
     return removed
 
 

@@ -126,3 +126,29 @@ as $$
     )
     select greatest((select count(*) from keys), (select count(*) from tickets))::integer
 $$;
+
+-- Pushes that corrected a badge, two days after they ended: each does within one. Answers how many.
+create or replace function tocsin.clean_up_badge_pushes(_now timestamptz, _limit integer) returns integer
+language sql
+as $$
+    with gone as (
+        delete from tocsin.delivery d
+        where d.delivery_id in (
+            select o.delivery_id
+            from tocsin.delivery o
+            where coalesce(o.event_id, o.digest_id) is null
+                and o.settled_at < _now - interval '2 days'
+            order by o.settled_at
+            limit _limit
+            for update skip locked
+        )
+        returning d.delivery_id
+    ),
+    attempts as (
+        delete from tocsin.attempt a
+        using gone g
+        where a.delivery_id = g.delivery_id
+    )
+    select count(*)::integer
+    from gone
+$$;

@@ -63,6 +63,16 @@ begin
     using tocsin.notification n
     where n.recipient_id = _id
         and d.notification_id = n.notification_id;
+    -- pushes that corrected a badge
+    with gone as (
+        delete from tocsin.delivery d
+        where d.recipient_id = _id
+            and coalesce(d.event_id, d.digest_id) is null
+        returning d.delivery_id
+    )
+    delete from tocsin.attempt a
+    using gone g
+    where a.delivery_id = g.delivery_id;
     -- an event that only this person was told speaks of them
     with theirs as (
         delete from tocsin.event e
@@ -124,6 +134,12 @@ begin
             and (
                 exists (select from tocsin.notification n where n.recipient_id = e.recipient_id)
                 or exists (select from tocsin.subscription s where s.recipient_id = e.recipient_id)
+                or exists (
+                    select
+                    from tocsin.delivery d
+                    where d.recipient_id = e.recipient_id
+                        and coalesce(d.event_id, d.digest_id) is null
+                )
             )
     loop
         perform tocsin.erase_traces(_id);

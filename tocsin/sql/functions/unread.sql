@@ -71,6 +71,7 @@ begin
         and not exists (select from tocsin.unread_delta d where d.xid > _next)
         and not exists (select from tocsin.inbox_change c where c.xid > _next)
         and not exists (select from tocsin.lane l where l.xid > _next)
+        and not exists (select from tocsin.badge_mark m where pg_snapshot_xmax(m.snapshot) > _next)
         and coalesce((select n.xid <= _next from tocsin.notification n order by n.notification_id desc limit 1), true) then
         return false;
     end if;
@@ -78,6 +79,7 @@ begin
     update tocsin.unread_delta set xid = '3';
     update tocsin.inbox_change set xid = '3';
     update tocsin.lane set xid = '3';
+    update tocsin.badge_mark set snapshot = pg_current_snapshot();
     update tocsin.notification set xid = '3' where xid > _next;
     return true;
 end

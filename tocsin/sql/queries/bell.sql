@@ -30,20 +30,24 @@ select
     set_config('jit', 'off', false);
 
 -- name: scan
--- What was committed since an earlier snapshot (null: all that is there): whose inbox moved, and which lanes came.
+-- What was committed since an earlier snapshot (null: all that is there): whose inbox moved, who moved it themselves
+-- (or an app's cancel did), and which lanes came.
 with before as (
     select
         coalesce(pg_snapshot_xmax(:since::pg_snapshot), '0'::xid8) as next,
         array(select pg_snapshot_xip(:since::pg_snapshot)) as open
+),
+changed as (
+    select c.recipient_id from tocsin.inbox_change c, before b where c.xid >= b.next
+    union all
+    select c.recipient_id from tocsin.inbox_change c, before b where c.xid = any (b.open)
 ),
 moved as (
     select d.recipient_id from tocsin.unread_delta d, before b where d.xid >= b.next
     union
     select d.recipient_id from tocsin.unread_delta d, before b where d.xid = any (b.open)
     union
-    select c.recipient_id from tocsin.inbox_change c, before b where c.xid >= b.next
-    union
-    select c.recipient_id from tocsin.inbox_change c, before b where c.xid = any (b.open)
+    select c.recipient_id from changed c
 ),
 came as (
     select l.event_id, l.channel, l.priority from tocsin.lane l, before b where l.xid >= b.next
@@ -53,6 +57,7 @@ came as (
 select
     pg_current_snapshot()::text as snapshot,
     array(select m.recipient_id from moved m) as recipients,
+    array(select c.recipient_id from changed c) as changed,
     coalesce((select array_agg(c.event_id order by c.event_id) from came c), '{}') as event_ids,
     coalesce((select array_agg(c.channel order by c.event_id) from came c), '{}') as channels,
     coalesce((select array_agg(c.priority order by c.event_id) from came c), '{}') as priorities;
@@ -65,6 +70,24 @@ from unnest(:payloads::text[]) p (payload);
 -- name: fold_unread
 -- Folds the announced changes into the counters.
 select tocsin.fold_unread(:announced::pg_snapshot);
+
+-- name: changed_since_mark
+-- Who changed their inbox since a leader last asked for pushes that correct badges.
+with before as (
+    select
+        pg_snapshot_xmax(m.snapshot) as next,
+        array(select pg_snapshot_xip(m.snapshot)) as open
+    from tocsin.badge_mark m
+)
+select array(
+    select c.recipient_id from tocsin.inbox_change c, before b where c.xid >= b.next
+    union
+    select c.recipient_id from tocsin.inbox_change c, before b where c.xid = any (b.open)
+);
+
+-- name: correct_badges
+-- Asks for the silent pushes that correct the badges of these people, and marks how far all have been asked for.
+select tocsin.correct_badges(:recipients, :window, :life, :seen::pg_snapshot);
 
 -- name: vacuum_unread#
 -- The small tables turn over every second; autovacuum's minute is too slow for them.

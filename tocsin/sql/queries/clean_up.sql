@@ -14,6 +14,10 @@ select tocsin.clean_up_events(:before, :limit);
 -- One batch of keys and tickets that are over.
 select tocsin.clean_up_keys(:now, :limit);
 
+-- name: clean_up_badge_pushes
+-- One batch of pushes that corrected a badge, and are over.
+select tocsin.clean_up_badge_pushes(:now, :limit);
+
 -- name: count_over
 -- How many notifications a clean-up would remove.
 select count(*)

@@ -169,7 +169,8 @@ left join lateral (
     from tocsin.preference p
     where p.recipient_id = d.recipient_id
         and p.channel = d.channel
-        and p.scope in (t.event_type, t.category || '.*', '*')
+        -- a badge is corrected for who has any push on
+        and (p.scope in (t.event_type, t.category || '.*', '*') or d.event_id is null and p.enabled)
     order by p.scope = t.event_type desc nulls last, p.scope <> '*' desc
     limit 1
 ) p on true
