@@ -11,6 +11,7 @@ import pytest
 
 from tocsin.engine.store.clean_up import clean_up, count_over
 from tocsin.engine.store.database import Database
+from tocsin.engine.store.device import list_devices, register_device
 
 Db = psycopg.Connection[Any]
 NOW = datetime(2026, 11, 21, 3, 17, tzinfo=UTC)
@@ -109,3 +110,43 @@ async def test_keys_and_tickets_of_yesterday_go(db: Db, database: Database) -> N
     await clean_up(database, now=datetime.now(UTC), retention=RETENTION)
     assert db.execute("select key from tocsin.idempotency").fetchall() == [("new",)]
     assert db.execute("select count(*) from tocsin.stream_ticket").fetchone() == (1,)
+
+
+async def test_a_device_that_was_not_registered_anew_for_270_days_is_stale(
+    db: Db, database: Database
+) -> None:
+    db.execute("select tocsin.upsert_recipient('alice')")
+    for token in ("old", "older"):
+        await register_device(
+            database,
+            "alice",
+            token=token,
+            platform="ios",
+            provider="apns",
+            environment="production",
+        )
+    today = datetime.now(UTC)
+    await clean_up(database, now=today + timedelta(days=269), retention=RETENTION)
+    assert await reasons(database) == {"old": None, "older": None}
+    db.execute(
+        "update tocsin.device set registered_at = now() - interval '2 d' where token = 'older'"
+    )
+    await clean_up(database, now=today + timedelta(days=269), retention=RETENTION)
+    assert await reasons(database) == {"old": None, "older": "stale"}
+    # one that was disabled already keeps its reason; and registering it anew revives it
+    await clean_up(database, now=today + timedelta(days=600), retention=RETENTION)
+    assert await reasons(database) == {"old": "stale", "older": "stale"}
+    await register_device(
+        database, "alice", token="older", platform="ios", provider="apns", environment="production"
+    )
+    await clean_up(database, now=today + timedelta(days=269), retention=RETENTION)
+    assert await reasons(database) == {"old": "stale", "older": None}
+    db.execute(
+        "update tocsin.channel set available = true, providers = '{apns}' where channel = 'push'"
+    )
+    db.execute("select tocsin.notify('messages.new_dm', array['alice'], 'x')")
+    assert number(db, "select count(*) from tocsin.delivery where channel = 'push'") == 1
+
+
+async def reasons(database: Database) -> dict[str, str | None]:
+    return {each.token: each.disabled_reason for each in await list_devices(database, "alice")}

@@ -637,6 +637,8 @@ REVOKE ALL ON FUNCTION tocsin.depose_silent_leader(_silent_for interval) FROM PU
 
 REVOKE ALL ON FUNCTION tocsin.digest_contents(_digest_id bigint) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tocsin.disable_stale_devices(_now timestamp with time zone, _limit integer) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.disarm_bell() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.dispatch_due(_channel text, _room integer, _lease interval) FROM PUBLIC;

@@ -14,7 +14,8 @@ _BATCH = 1000
 async def clean_up(database: Database, *, now: datetime, retention: timedelta) -> int:
     """Removes notifications that were over `retention` before `now`; how many.
 
-    With them go their digests and events, yesterday's keys, and the pushes that corrected badges.
+    With them go their digests and events, yesterday's keys, and the pushes that corrected badges; devices that are stale
+    are disabled.
     """
     before = now - retention
     removed = await _in_batches(database, "clean_up_notifications", before=before)
@@ -22,6 +23,7 @@ async def clean_up(database: Database, *, now: datetime, retention: timedelta) -
     await _in_batches(database, "clean_up_events", before=before)
     await _in_batches(database, "clean_up_keys", now=now)
     await _in_batches(database, "clean_up_badge_pushes", now=now)
+    await _in_batches(database, "disable_stale_devices", now=now)
     return removed
 
 

@@ -152,3 +152,26 @@ as $$
     select count(*)::integer
     from gone
 $$;
+
+-- Devices that no app has registered anew for 270 days: Google's tokens expire by then, and Apple's app would have done
+-- so at each start. They are kept, with the reason; registering one anew revives it. Answers how many.
+create or replace function tocsin.disable_stale_devices(_now timestamptz, _limit integer) returns integer
+language sql
+as $$
+    with stale as (
+        update tocsin.device v
+        set disabled_at = _now, disabled_reason = 'stale'
+        where v.device_id in (
+            select o.device_id
+            from tocsin.device o
+            where o.disabled_at is null
+                and o.registered_at < _now - interval '270 days'
+            limit _limit
+            -- one that is just being registered is none
+            for update skip locked
+        )
+        returning 1
+    )
+    select count(*)::integer
+    from stale
+$$;

@@ -18,6 +18,10 @@ select tocsin.clean_up_keys(:now, :limit);
 -- One batch of pushes that corrected a badge, and are over.
 select tocsin.clean_up_badge_pushes(:now, :limit);
 
+-- name: disable_stale_devices
+-- One batch of devices that were not registered anew for too long.
+select tocsin.disable_stale_devices(:now, :limit);
+
 -- name: count_over
 -- How many notifications a clean-up would remove.
 select count(*)
