@@ -118,6 +118,7 @@ async def test_a_dead_token_is_disabled_and_says_why(db: Db, phones: Phones) -> 
         "select provider, disabled_reason from tocsin.device where disabled_at is not null order by 1"
     ).fetchall()
     assert [provider for provider, _ in disabled] == ["apns", "fcm"]
+    assert [reason for _, reason in disabled] == [reason for _, reason in ledger(db)]
     assert all(
         "nregistered" in reason.lower() or "UNREGISTERED" in reason for _, reason in disabled
     )

@@ -7,9 +7,10 @@ from datetime import datetime
 import msgspec
 from msgspec import Struct
 
+from tocsin.engine.explain_push import none_left, unreached
 from tocsin.engine.model import NotFound
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.notification import Decisions, DeliveryRecord, why
+from tocsin.engine.store.notification import Decisions, DeliveryRecord, DeviceRecord, why
 from tocsin.engine.topic import why_not_told, why_told
 
 _CHANNELS = {"in_app": "the inbox", "email": "email", "push": "push"}
@@ -27,7 +28,8 @@ _UNSENT = {
     "already_read": "you had read it by then",
     "suppressed": "your address must not be mailed any more",
     "no_address": "there was no address of yours by then",
-    "device_moved": "the device is somebody else's now",
+    "no_device": "the device was disabled in the meantime",
+    "device_moved": "the device is somebody else's now, or was forgotten",
     "erased": "you were erased here in the meantime",
     "cancelled": "it was taken back",
     "expired": "its time was over",
@@ -115,7 +117,7 @@ def _channel(decided: Decisions, channel: str, records: list[DeliveryRecord]) ->
         sentences.insert(0, f"You get this because {cause}.")
     if channel == "in_app" and decision == "on":
         sentences.append(_inbox(decided))
-    sentences += [_delivery(record) for record in records]
+    sentences += [unreached(record) or _delivery(record) for record in records]
     return ExplainedChannel(
         channel,
         decision,
@@ -144,10 +146,17 @@ def _decision(decided: Decisions, channel: str, scope: str | None) -> str:
         )
     if reason == "default":
         return f"{_start(name)} is {decision} for {decided.event_type_label} by default."
-    if (sentence := why_not_told(reason, decided.topic)) is not None:
+    if (sentence := _special(decided, reason)) is not None:
         return sentence
     known = _OFF.get(reason, "{Channel} is off: " + reason.replace("_", " ") + ".")
     return known.format(Channel=_start(name))
+
+
+def _special(decided: Decisions, reason: str) -> str | None:
+    """Where there is more to say than the reason: of the topic, of the devices that were disabled."""
+    if reason == "no_device" and decided.disabled_devices:
+        return none_left(msgspec.convert(decided.disabled_devices, list[DeviceRecord]))
+    return why_not_told(reason, decided.topic)
 
 
 def _scope(decided: Decisions, scope: str | None) -> str:

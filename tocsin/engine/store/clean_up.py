@@ -14,8 +14,8 @@ _BATCH = 1000
 async def clean_up(database: Database, *, now: datetime, retention: timedelta) -> int:
     """Removes notifications that were over `retention` before `now`; how many.
 
-    With them go their digests and events, yesterday's keys, and the pushes that corrected badges; devices that are stale
-    are disabled.
+    With them go their digests and events, yesterday's keys, and the pushes that corrected badges; stale devices are
+    disabled.
     """
     before = now - retention
     removed = await _in_batches(database, "clean_up_notifications", before=before)

@@ -41,6 +41,14 @@ class AttemptRecord(Struct, frozen=True):
     reason: str | None
 
 
+class DeviceRecord(Struct, frozen=True):
+    """A person's device; `token` are its last six characters, None of one too short to show any."""
+
+    platform: str
+    token: str | None
+    disabled_reason: str | None
+
+
 class DeliveryRecord(Struct, frozen=True):
     """What became of a delivery; `address` in clear."""
 
@@ -51,6 +59,7 @@ class DeliveryRecord(Struct, frozen=True):
     attempts: list[AttemptRecord]
     due_at: datetime | None = None  # while it waits
     digest: bool = False  # the digest that it was in
+    device: DeviceRecord | None = None  # for push, while it is the person's
 
 
 class Decisions(Struct, frozen=True):
@@ -69,6 +78,7 @@ class Decisions(Struct, frozen=True):
     channels: list[str]  # those decided, in their order
     decisions: dict[str, list[str]]  # channel: [decision, reason] or [decision, reason, scope]
     deliveries: list[dict[str, Any]]
+    disabled_devices: list[dict[str, Any]]  # where push had none to go to
     because: str | None = None  # of a topic: followed, replied, mentioned, muted or not_mentioned
     topic: str | None = None
 

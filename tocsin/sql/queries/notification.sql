@@ -136,7 +136,8 @@ select
     ) as channels,
     coalesce(d.deliveries, '[]') as deliveries,
     n.because,
-    e.topic
+    e.topic,
+    coalesce(v.devices, '[]') as disabled_devices
 from tocsin.notification n
 join tocsin.event e using (event_id)
 join tocsin.event_type t on t.event_type = n.event_type
@@ -150,6 +151,17 @@ cross join lateral (
             'address', d.address,
             'due_at', d.due_at,
             'digest', d.digest,
+            -- not one that moved since: it is somebody else's
+            'device', (
+                select jsonb_build_object(
+                    'platform', v.platform,
+                    'token', case when length(v.token) > 12 then right(v.token, 6) end,
+                    'disabled_reason', v.disabled_reason
+                )
+                from tocsin.device v
+                where v.device_id = d.device_id
+                    and v.recipient_id = n.recipient_id
+            ),
             'attempts', (
                 select coalesce(
                     jsonb_agg(
@@ -165,16 +177,31 @@ cross join lateral (
         order by d.delivery_id
     ) as deliveries
     from (
-        select w.delivery_id, w.channel, w.state, w.reason, w.address, w.due_at, false as digest
+        select w.delivery_id, w.channel, w.state, w.reason, w.address, w.due_at, w.device_id, false as digest
         from tocsin.delivery w
         where w.notification_id = n.notification_id
         union all
         -- the digest that it was in
-        select w.delivery_id, w.channel, w.state, w.reason, w.address, w.due_at, true
+        select w.delivery_id, w.channel, w.state, w.reason, w.address, w.due_at, w.device_id, true
         from tocsin.digest_item i
         join tocsin.delivery w using (digest_id)
         where i.notification_id = n.notification_id
     ) d
 ) d
+cross join lateral (
+    select jsonb_agg(
+        jsonb_build_object(
+            'platform', v.platform,
+            'token', case when length(v.token) > 12 then right(v.token, 6) end,
+            'disabled_reason', v.disabled_reason
+        )
+        order by v.device_id
+    ) as devices
+    from tocsin.device v
+    where n.decisions -> 'push' ->> 1 = 'no_device'
+        and v.recipient_id = n.recipient_id
+        and v.created_at <= n.created_at
+        and v.disabled_at is not null
+) v
 where n.notification_id = any (:notification_ids::bigint[])
     and (:recipient_id::text is null or n.recipient_id = :recipient_id);
