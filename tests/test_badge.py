@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -377,3 +378,28 @@ async def test_counts_survive_a_restore_into_another_cluster(
     async with dispatcher(dsn) as leader:
         await until(lambda: leader.leading)
         await until(lambda: db.execute("select tocsin.unread_count('alice')").fetchone() == (5,))
+
+
+def test_what_is_committed_meanwhile_is_not_taken_for_another_clusters(dsn: str, db: Db) -> None:
+    """A leader asks this at its start, while apps and people go on."""
+    done = threading.Event()
+
+    def write() -> None:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            while not done.is_set():
+                connection.execute(
+                    "insert into tocsin.unread_delta (recipient_id, n) values ('a', 0)"
+                )
+
+    writers = [threading.Thread(target=write) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    try:
+        found = db.execute(
+            "select bool_or(tocsin.reset_foreign_xids()) from generate_series(1, 2000)"
+        ).fetchone()
+    finally:
+        done.set()
+        for writer in writers:
+            writer.join()
+    assert found == (False,)

@@ -65,14 +65,19 @@ create or replace function tocsin.reset_foreign_xids() returns boolean
 language plpgsql
 as $$
 declare
-    _next xid8 := pg_snapshot_xmax(pg_current_snapshot());
+    _foreign boolean;
 begin
-    if not exists (select from tocsin.unread_counter c where c.low > _next)
-        and not exists (select from tocsin.unread_delta d where d.xid > _next)
-        and not exists (select from tocsin.inbox_change c where c.xid > _next)
-        and not exists (select from tocsin.lane l where l.xid > _next)
-        and not exists (select from tocsin.badge_mark m where pg_snapshot_xmax(m.snapshot) > _next)
-        and coalesce((select n.xid <= _next from tocsin.notification n order by n.notification_id desc limit 1), true) then
+    -- Snapshot and search in one statement: a later one sees what was committed since, beyond that snapshot's end.
+    select
+        exists (select from tocsin.unread_counter c where c.low > s.next)
+        or exists (select from tocsin.unread_delta d where d.xid > s.next)
+        or exists (select from tocsin.inbox_change c where c.xid > s.next)
+        or exists (select from tocsin.lane l where l.xid > s.next)
+        or exists (select from tocsin.badge_mark m where pg_snapshot_xmax(m.snapshot) > s.next)
+        or coalesce((select n.xid > s.next from tocsin.notification n order by n.notification_id desc limit 1), false)
+    into _foreign
+    from (select pg_snapshot_xmax(pg_current_snapshot()) as next) s;
+    if not _foreign then
         return false;
     end if;
     update tocsin.unread_counter set low = '0';
@@ -80,7 +85,7 @@ begin
     update tocsin.inbox_change set xid = '3';
     update tocsin.lane set xid = '3';
     update tocsin.badge_mark set snapshot = pg_current_snapshot();
-    update tocsin.notification set xid = '3' where xid > _next;
+    update tocsin.notification set xid = '3' where xid > pg_snapshot_xmax(pg_current_snapshot());
     return true;
 end
 $$;
