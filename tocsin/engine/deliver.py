@@ -34,6 +34,7 @@ from tocsin.engine.store import delivery as store
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.delivery import Settled
 from tocsin.engine.store.digest import digest_entries
+from tocsin.engine.store.provider import is_offered
 
 # A dead worker's claims are taken up again after this long.
 LEASE = timedelta(seconds=30)
@@ -151,7 +152,7 @@ class Deliverer:
         self, channel: Channel, provider: str, waiting: deque[int], claim: UUID
     ) -> None:
         """Leaves them to a worker that has the provider; where there is none, they end here."""
-        offered = await self._patiently(lambda: store.is_offered(self._database, channel, provider))
+        offered = await self._patiently(lambda: is_offered(self._database, channel, provider))
         if provider and offered:
             ids = [waiting.popleft() for _ in range(len(waiting))]
             await store.release(self._database, ids, delay=_ELSEWHERE)

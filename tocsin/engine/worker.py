@@ -32,8 +32,9 @@ from tocsin.engine.model import (
 from tocsin.engine.render_push import render_push
 from tocsin.engine.store.clean_up import clean_up
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.delivery import OFFER_AGAIN, look, offer_channels
+from tocsin.engine.store.delivery import look
 from tocsin.engine.store.digest import Assembled
+from tocsin.engine.store.provider import OFFER_AGAIN, offer_providers
 from tocsin.engine.store.provider_token import SharedTokens
 from tocsin.engine.store.secret import get_secret
 from tocsin.settings import Settings, SettingsError
@@ -165,7 +166,7 @@ async def _offer(database: Database, actors: Collection[str]) -> None:
     offered = {
         channel: [name for name in names if name in actors] for channel, names in PROVIDERS.items()
     }
-    await offer_channels(database, {channel: names for channel, names in offered.items() if names})
+    await offer_providers(database, offered)
 
 
 async def _keep_offering(database: Database, actors: Collection[str]) -> None:

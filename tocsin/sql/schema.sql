@@ -126,8 +126,6 @@ CREATE TABLE tocsin.channel (
     "position" smallint NOT NULL,
     available boolean NOT NULL,
     task text,
-    providers text[] DEFAULT '{}'::text[] NOT NULL,
-    offered_at timestamp with time zone,
     CONSTRAINT channel_channel_check CHECK ((channel ~ '^[a-z][a-z0-9_]*$'::text))
 );
 
@@ -362,6 +360,12 @@ ALTER TABLE tocsin.notification ALTER COLUMN notification_id ADD GENERATED ALWAY
     CACHE 1
 );
 
+CREATE TABLE tocsin.provider (
+    channel text NOT NULL,
+    provider text NOT NULL,
+    offered_at timestamp with time zone NOT NULL
+);
+
 CREATE TABLE tocsin.provider_token (
     key text NOT NULL,
     token text NOT NULL,
@@ -481,6 +485,9 @@ ALTER TABLE ONLY tocsin.notification
 ALTER TABLE ONLY tocsin.preference
     ADD CONSTRAINT preference_pkey PRIMARY KEY (recipient_id, scope, channel);
 
+ALTER TABLE ONLY tocsin.provider
+    ADD CONSTRAINT provider_pkey PRIMARY KEY (channel, provider);
+
 ALTER TABLE ONLY tocsin.provider_token
     ADD CONSTRAINT provider_token_pkey PRIMARY KEY (key);
 
@@ -584,6 +591,9 @@ ALTER TABLE ONLY tocsin.preference
 
 ALTER TABLE ONLY tocsin.preference
     ADD CONSTRAINT preference_recipient_id_fkey FOREIGN KEY (recipient_id) REFERENCES tocsin.recipient(recipient_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY tocsin.provider
+    ADD CONSTRAINT provider_channel_fkey FOREIGN KEY (channel) REFERENCES tocsin.channel(channel);
 
 ALTER TABLE ONLY tocsin.quiet_hours
     ADD CONSTRAINT quiet_hours_recipient_id_fkey FOREIGN KEY (recipient_id) REFERENCES tocsin.recipient(recipient_id) ON DELETE CASCADE;

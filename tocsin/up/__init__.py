@@ -169,13 +169,13 @@ def _migrate(dsn: str) -> None:
 async def _offer(dsn: str) -> None:
     """Here every channel has its providers, and what is told before the worker says so is not to miss them."""
     from tocsin.engine.store.database import Database
-    from tocsin.engine.store.delivery import offer_channels
+    from tocsin.engine.store.provider import offer_providers
 
     database = Database(dsn, max_size=1)
     try:
         with suppress(Conflict, Unavailable):  # then it is left to the worker
             await database.open()
-            await offer_channels(database, PROVIDERS)
+            await offer_providers(database, PROVIDERS)
     finally:
         await database.close()
 

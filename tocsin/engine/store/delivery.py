@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from msgspec import Struct, structs
-from psycopg.types.json import Jsonb
 
 from tocsin.engine.model import (
     Channel,
@@ -22,8 +21,6 @@ from tocsin.engine.store.database import Database
 from tocsin.sql import load
 
 _SQL = load("delivery")
-# A worker says anew what it has; its word lapses when it was silent three times.
-OFFER_AGAIN = timedelta(seconds=30)
 # How a withheld delivery ends; all other reasons skip it.
 _ENDS = {
     "cancelled": DeliveryState.CANCELLED,
@@ -190,18 +187,3 @@ async def providers(database: Database, delivery_ids: Sequence[int]) -> dict[int
 class _Route(Struct):
     delivery_id: int
     provider: str
-
-
-async def offer_channels(database: Database, offered: Mapping[Channel, Sequence[str]]) -> None:
-    """Says which channels have which providers, for the decisions of notify()."""
-    await database.run(
-        _SQL["offer_channels"],
-        offered=Jsonb({channel.value: list(names) for channel, names in offered.items()}),
-        good_for=3 * OFFER_AGAIN,
-    )
-
-
-async def is_offered(database: Database, channel: Channel, provider: str) -> bool:
-    """Whether some worker has this provider of the channel."""
-    offered = await database.value(_SQL["is_offered"], channel=channel.value, provider=provider)
-    return bool(offered)

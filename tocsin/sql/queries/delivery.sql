@@ -303,19 +303,3 @@ select
 from tocsin.delivery d
 join tocsin.device v using (device_id)
 where d.delivery_id = any (:delivery_ids);
-
--- name: offer_channels!
--- Says which channels this worker has which providers for: {channel: [provider]}. That one has none counts only where no
--- other worker said otherwise within :good_for.
-update tocsin.channel c
-set available = :offered ? c.channel,
-    providers = array(select jsonb_array_elements_text(coalesce(:offered -> c.channel, '[]'))),
-    offered_at = case when :offered ? c.channel then clock_timestamp() else c.offered_at end
-where c.task is not null
-    and (:offered ? c.channel or c.offered_at is null or c.offered_at < clock_timestamp() - :good_for);
-
--- name: is_offered
--- Whether some worker has this provider of a channel.
-select c.available and :provider = any (c.providers)
-from tocsin.channel c
-where c.channel = :channel;
