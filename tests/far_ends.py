@@ -168,7 +168,8 @@ class Fcm(FarEnd):
 
     def actor(self, *, look: Look, **options: Any) -> FcmActor:
         account, url = self._server.service_account, self._server.url
-        return FcmActor(look=look, service_account=account, url=url, **({"timeout": 0.3} | options))
+        settings: dict[str, Any] = {"timeout": 0.3, "hold": 0.01} | options
+        return FcmActor(look=look, service_account=account, url=url, **settings)
 
 
 class Apns(FarEnd):
@@ -212,6 +213,7 @@ class Apns(FarEnd):
         settings: dict[str, Any] = {
             "timeout": 0.3,
             "quiet": 0.1,
+            "hold": 0.01,
             "ca_file": self._ca_file,
         } | options
         return ApnsActor(

@@ -111,6 +111,7 @@ class Far:
             "timeout": 2.0,
             "senders": 8,
             "idle": 0.5,
+            "hold": 0.01,
         }
         actor = ApnsActor(**(settings | options))
         await actor.start()
@@ -239,7 +240,10 @@ async def test_what_is_withheld_is_not_sent(far: Far) -> None:
             Answer(410, "ExpiredToken"),
             Rejected("apns_ExpiredToken", address_dead=True, dead_since=NOW),
         ),
-        (Answer(400, "BadDeviceToken"), Rejected("apns_BadDeviceToken", quarantine=True)),
+        (
+            Answer(400, "BadDeviceToken"),
+            Rejected("apns_BadDeviceToken", quarantine=True, dead_since=NOW),
+        ),
         (Answer(413, "PayloadTooLarge"), Rejected("apns_PayloadTooLarge")),
         (Answer(429, "TooManyRequests"), Deferred("apns_TooManyRequests", 60.0)),
         (
@@ -420,6 +424,7 @@ async def test_an_outage_and_its_end(far: Far) -> None:
             await actor.send(message(number))
         assert actor.stats().breaker is BreakerState.OPEN
         far.server.default = None
+        await until(lambda: actor.stats().breaker is BreakerState.HALF_OPEN)
         async with actor.room(1) as room:
             assert isinstance((await room.send(message(9))).outcome, Sent)
         assert actor.stats().breaker is BreakerState.CLOSED

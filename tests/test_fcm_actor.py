@@ -79,6 +79,7 @@ async def actor_for(fcm: FcmServer, **options: Any) -> AsyncIterator[FcmActor]:
         "senders": 1,
         "timeout": 5.0,
         "now": lambda: NOW,
+        "hold": 0.01,
     }
     actor = FcmActor(**(settings | options))
     await actor.start()

@@ -34,3 +34,4 @@ class Stats(Struct, frozen=True):
     breaker: BreakerState
     breaker_reason: str | None
     breaker_since: float  # seconds in this state
+    advice: str | None = None  # what to check, while all addresses are refused

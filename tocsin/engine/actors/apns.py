@@ -35,6 +35,10 @@ from tocsin.engine.model import (
 PRODUCTION_URL = "https://api.push.apple.com"
 SANDBOX_URL = "https://api.sandbox.push.apple.com"
 
+_STORM = (
+    "apns refuses every device, so none is believed to be bad: see TOCSIN_APNS_TOPIC, TOCSIN_APNS_URL,"
+    " and the environment that the app registers its tokens with"
+)
 _DEVICE = re.compile(r"[0-9A-Fa-f]{8,200}")
 _ADVICE = {
     Fault.CREDENTIALS: "apns refuses our key: see TOCSIN_APNS_KEY, _KEY_ID and _TEAM_ID, and the clock",
@@ -72,7 +76,7 @@ class ApnsActor(Actor[Lease]):
         quiet: float = 15.0,
         **options: Any,
     ) -> None:
-        super().__init__(name=name, look=look, senders=senders, **options)
+        super().__init__(name=name, look=look, senders=senders, advice=_STORM, **options)
         tls = ssl.create_default_context(cafile=ca_file)
         tls.set_alpn_protocols(["h2"])
         endpoint = Endpoint(url=url, tls=tls, connect=connect, quiet=quiet)

@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 
 from tocsin.engine.actors.answer import Again, Answer, Stats
 from tocsin.engine.actors.breaker import Breaker, Clock
+from tocsin.engine.actors.guard import HOLD, Guard
 from tocsin.engine.actors.intake import Intake, Room
 from tocsin.engine.actors.lookout import FRESH, Lookout
 from tocsin.engine.actors.mailbox import Envelope
@@ -50,7 +51,8 @@ class Actor(ABC, Generic[Connection]):
 
     `size` bounds the mailbox, `reserve` is further room for high priority alone, `rate` is the most
     messages a second, `deadline` the most seconds that a sender spends on one message, and `idle` the
-    seconds after which a connection that isn't used is closed.
+    seconds after which a connection that isn't used is closed. With `advice`, refusals that would cost an
+    address are guarded (guard.py) and held back for `hold` seconds; it says what to check in a storm.
     """
 
     def __init__(
@@ -65,6 +67,8 @@ class Actor(ABC, Generic[Connection]):
         rate: float | None = None,
         deadline: float = 60.0,
         idle: float = 10.0,
+        advice: str | None = None,
+        hold: float = HOLD,
         breaker: Breaker | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
@@ -77,6 +81,7 @@ class Actor(ABC, Generic[Connection]):
         self._lookout = Lookout(look, least=min(senders, most), most=most, clock=clock)
         self._pace = Pace(rate, clock)
         self._intake = Intake(name, self.breaker, size=size, reserve=reserve, clock=clock)
+        self._guard = Guard(name, advice=advice, rest=self._rest, hold=hold) if advice else None
         self._tasks: list[asyncio.Task[None]] = []
         self._resting = 0
 
@@ -99,18 +104,21 @@ class Actor(ABC, Generic[Connection]):
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
         self._tasks.clear()
+        if self._guard:
+            self._guard.close()
 
     def room(
         self, wanted: int, priority: Priority = Priority.NORMAL
     ) -> AbstractAsyncContextManager[Room]:
         """Waits for room in the mailbox and holds up to `wanted` seats of it; what isn't used is freed.
 
-        Waits while the breaker is open; a room of size 0 says that the actor is stopping.
+        A room of size 0 says that the actor is stopping, or that the provider rests or stands still:
+        then `rest` is the seconds after which to ask again.
         """
         return self._intake.room(wanted, priority)
 
     async def send(self, message: Message) -> Settlement:
-        """Sends one message, waiting for room first; an open breaker answers at once."""
+        """Sends one message, waiting for room first; a provider that rests answers at once."""
         return await self._intake.send(message)
 
     def stats(self) -> Stats:
@@ -122,6 +130,7 @@ class Actor(ABC, Generic[Connection]):
             breaker=self.breaker.state,
             breaker_reason=self.breaker.reason,
             breaker_since=self.breaker.since,
+            advice=self._guard.advice if self._guard else None,
         )
 
     # What a subclass says.
@@ -222,7 +231,8 @@ class Actor(ABC, Generic[Connection]):
             if not answer.keep:
                 await self._drop(hand)
             if isinstance(answer, Answer):
-                envelope.settle(answer.outcome, envelope.verdict)
+                if not (self._guard and self._guard.takes(envelope, answer)):
+                    envelope.settle(answer.outcome, envelope.verdict)
                 self._note(answer)
                 return
             envelope.begun = envelope.committed = False
@@ -235,8 +245,13 @@ class Actor(ABC, Generic[Connection]):
     def _note(self, answer: Answer) -> None:
         if answer.provider_failed or answer.pause is not None:
             self._intake.failed(getattr(answer.outcome, "reason", "unknown"), answer.pause)
-        else:
-            self.breaker.success()
+        elif not (self._guard and self._guard.raging):
+            self.breaker.success()  # in a storm, what is refused for another reason says nothing
+
+    def _rest(self, reason: str) -> float:
+        """Opens the breaker, where it isn't; the seconds until it probes."""
+        self._intake.failed(reason, 0.0)
+        return self.breaker.retry_after
 
     async def _drop(self, hand: Hand[Connection]) -> None:
         connection, hand.connection = hand.connection, None

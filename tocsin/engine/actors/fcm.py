@@ -25,6 +25,10 @@ from tocsin.engine.model import Deferred, Look, Message, Priority, Push, Rejecte
 
 GOOGLE = "https://fcm.googleapis.com"
 _DEFAULTS: dict[str, Any] = {"senders": 32, "size": 512, "look_ahead": 128}
+_STORM = (
+    "fcm refuses every device, so none is believed to be bad: is TOCSIN_FCM_SERVICE_ACCOUNT of the Firebase project"
+    " that the app registers with?"
+)
 _OURS = ("fcm_401", "fcm_403", "fcm_404")
 
 log = structlog.get_logger(__name__)
@@ -54,7 +58,7 @@ class FcmActor(Actor[HttpConnection]):
         now: Callable[[], datetime] = _utc_now,
         **options: Any,
     ) -> None:
-        super().__init__(name="fcm", look=look, **(_DEFAULTS | options))
+        super().__init__(name="fcm", look=look, advice=_STORM, **(_DEFAULTS | options))
         credentials = Credentials.from_service_account_info(service_account, scopes=[SCOPE])
         project = quote(_project(service_account), safe="")
         self._url = f"{url.rstrip('/')}/v1/projects/{project}/messages:send"

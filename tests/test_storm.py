@@ -1,0 +1,241 @@
+"""The storm guard: what a provider refuses in a row, and no success between, costs no device."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+from far_ends import Apns, Case, FarEnd, Fcm
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from tocsin.engine.actors.base import Actor
+from tocsin.engine.actors.breaker import Breaker, BreakerState
+from tocsin.engine.actors.storm import Storm
+from tocsin.engine.model import (
+    Channel,
+    Message,
+    Outcome,
+    Priority,
+    Rejected,
+    Sent,
+    Settlement,
+    Unsent,
+    Verdict,
+)
+
+NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
+
+
+# The rule: `+` is a success, a letter the refusal of that device, and `!` after it says that it isn't believed.
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "story"),
+    [
+        (3, 5, "a"),  # one person with one dead token
+        (3, 5, "aaaaaaaa"),  # however often it is refused
+        (3, 5, "ab"),
+        (3, 5, "abc!"),
+        (3, 5, "abc!d!e!a!"),
+        (3, 5, "ab+abcd"),  # what was accepted shows that the settings are right
+        (3, 5, "ab+abcde!"),  # and then it is the provider that errs
+        (3, 5, "abc!+abcd+abcd+"),
+        (3, 5, "abc!d!+d"),  # over with a success, and then a dead token is dead
+        (1, 1, "a!+b!"),
+    ],
+)
+def test_stories(first: int, later: int, story: str) -> None:
+    storm = Storm(first=first, later=later)
+    told = ""
+    for event in story.replace("!", ""):
+        told += event
+        if event == "+":
+            storm.accepted()
+        elif storm.refused(event):
+            told += "!"
+    assert told == story
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(0, 30))), st.integers(1, 8), st.integers(1, 20))
+def test_fewer_than_the_limit_are_believed_between_two_successes(
+    events: list[int | None], first: int, later: int
+) -> None:
+    storm = Storm(first=first, later=later)
+    believed: set[int] = set()
+    refused: set[int] = set()
+    limit = first
+    for device in events:
+        if device is None:
+            storm.accepted()
+            believed, refused, limit = set(), set(), later
+            assert not storm.raging
+            continue
+        refused.add(device)
+        if not storm.refused(str(device)):
+            believed.add(device)
+        assert len(believed) < limit
+        assert storm.raging == (len(refused) >= limit)
+        assert storm.devices <= limit
+
+
+# The actors, against their far ends.
+
+
+@pytest.fixture(params=[Apns, Fcm], ids=["apns", "fcm"])
+async def far(request: pytest.FixtureRequest) -> AsyncIterator[FarEnd]:
+    kind: type[FarEnd] = request.param
+    async with kind() as far:
+        yield far
+
+
+async def look(messages: Sequence[Message]) -> dict[int, Verdict]:
+    """Each message has a device of its own."""
+    return {
+        each.delivery_id: Verdict(each.delivery_id, f"{each.delivery_id:064x}", NOW)
+        for each in messages
+    }
+
+
+@asynccontextmanager
+async def actor_of(far: FarEnd, **options: Any) -> AsyncIterator[Actor[Any]]:
+    settings: dict[str, Any] = {"breaker": Breaker(first=30, most=30), "hold": 60.0, "timeout": 5.0}
+    actor = far.actor(look=look, **(settings | options))
+    await actor.start()
+    try:
+        yield actor
+    finally:
+        await actor.stop(grace=0.05)
+
+
+def message(far: FarEnd, number: int) -> Message:
+    return Message(number, UUID(int=number), Channel.PUSH, Priority.NORMAL, far.content)
+
+
+def post(actor: Actor[Any], far: FarEnd, numbers: range) -> list[asyncio.Task[Settlement]]:
+    return [asyncio.create_task(actor.send(message(far, number))) for number in numbers]
+
+
+async def outcomes(*tasks: asyncio.Task[Settlement]) -> list[Outcome]:
+    async with asyncio.timeout(5):
+        return [settlement.outcome for settlement in await asyncio.gather(*tasks)]
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def until_probing(actor: Actor[Any]) -> None:
+    await until(lambda: actor.stats().breaker is not BreakerState.OPEN)
+
+
+async def answered(actor: Actor[Any], far: FarEnd, count: int) -> None:
+    """So many have arrived, and no sender has any in hand."""
+    await until(lambda: far.received == count and not actor.stats().in_flight)
+
+
+@pytest.mark.parametrize("case", [Case.DEAD, Case.ELSEWHERE])
+async def test_a_storm_costs_no_device_and_tells_what_to_check(far: FarEnd, case: Case) -> None:
+    far.plays(case)
+    with capture_logs() as logs:
+        async with actor_of(far) as actor:
+            found = await outcomes(*post(actor, far, range(60)))
+            stats = actor.stats()
+    assert all(isinstance(each, Unsent) for each in found)
+    kept = [each for each in found if isinstance(each, Unsent) and each.reason.endswith("_storm")]
+    assert len(kept) >= 10
+    assert all(each.retry_after > 1 for each in kept)
+    assert stats.breaker is BreakerState.OPEN
+    assert stats.breaker_reason == kept[0].reason
+    assert stats.advice is not None
+    (told,) = [each for each in logs if each["log_level"] == "error"]
+    assert told["event"] == stats.advice
+    assert "TOCSIN_" in stats.advice
+    assert told["devices"] == 10
+
+
+async def test_a_storm_that_comes_slowly_costs_few_devices(far: FarEnd) -> None:
+    far.plays(Case.ELSEWHERE)
+    async with actor_of(far, hold=0.001) as actor:
+        found = [(await outcomes(*post(actor, far, range(n, n + 1))))[0] for n in range(12)]
+    assert [type(each) for each in found] == [Rejected] * 9 + [Unsent] * 3
+
+
+async def test_one_dead_token_and_nothing_else_is_no_storm(far: FarEnd) -> None:
+    far.plays(Case.DEAD)
+    async with actor_of(far, hold=0.01) as actor:
+        (found,) = await outcomes(*post(actor, far, range(1)))
+        assert actor.stats().breaker is BreakerState.CLOSED
+    assert isinstance(found, Rejected)
+    assert found.address_dead
+
+
+async def test_a_success_bears_out_what_was_refused_before(far: FarEnd) -> None:
+    far.plays(Case.ELSEWHERE)
+    async with actor_of(far) as actor:
+        refused = post(actor, far, range(5))
+        await answered(actor, far, 5)
+        assert not any(task.done() for task in refused)
+        far.plays(Case.ACCEPT)
+        (sent,) = await outcomes(*post(actor, far, range(5, 6)))
+        found = await outcomes(*refused)
+    assert isinstance(sent, Sent)
+    assert all(isinstance(each, Rejected) and each.dead_since is not None for each in found)
+
+
+async def test_an_old_list_with_every_second_token_dead_is_no_storm(far: FarEnd) -> None:
+    async with actor_of(far, senders=1) as actor:
+        found = []
+        for number in range(60):
+            far.plays(Case.DEAD if number % 2 else Case.ACCEPT)
+            found += post(actor, far, range(number, number + 1))
+            await answered(actor, far, number + 1)
+        far.plays(Case.ACCEPT)
+        await outcomes(*post(actor, far, range(60, 61)))
+        assert [type(each) for each in await outcomes(*found)] == [Sent, Rejected] * 30
+
+
+async def test_probes_find_out_when_a_storm_is_over(far: FarEnd) -> None:
+    far.plays(Case.ELSEWHERE)
+    async with actor_of(far, breaker=Breaker(first=0.02, most=0.1)) as actor:
+        await outcomes(*post(actor, far, range(20)))
+        for number in range(20, 23):
+            await until_probing(actor)
+            arrived = far.received
+            (probe,) = await outcomes(*post(actor, far, range(number, number + 1)))
+            assert isinstance(probe, Unsent)
+            assert probe.reason.endswith("_storm")
+            assert far.received == arrived + 1
+            assert actor.stats().breaker is BreakerState.OPEN
+        await until_probing(actor)
+        far.plays(Case.BAD)  # another refusal says nothing of the devices
+        (bad,) = await outcomes(*post(actor, far, range(30, 31)))
+        assert isinstance(bad, Rejected)
+        assert actor.stats().breaker is BreakerState.HALF_OPEN
+        far.plays(Case.ACCEPT)
+        (probe,) = await outcomes(*post(actor, far, range(40, 41)))
+        assert isinstance(probe, Sent)
+        assert (actor.stats().breaker, actor.stats().advice) == (BreakerState.CLOSED, None)
+        far.plays(Case.DEAD)
+        arrived = far.received
+        dead = post(actor, far, range(60, 61))
+        await answered(actor, far, arrived + 1)
+        far.plays(Case.ACCEPT)
+        await outcomes(*post(actor, far, range(61, 62)))
+        assert isinstance((await outcomes(*dead))[0], Rejected)
+
+
+async def test_stopping_hands_back_what_is_held(far: FarEnd) -> None:
+    far.plays(Case.ELSEWHERE)
+    async with actor_of(far) as actor:
+        held = post(actor, far, range(3))
+        await answered(actor, far, 3)
+    assert await outcomes(*held) == [Unsent("shutdown")] * 3
