@@ -402,11 +402,40 @@ async def test_an_open_breaker_gives_no_room_and_refuses_at_once() -> None:
     actor.refuse = Deferred("down")
     async with running(actor):
         await actor.send(message(1))
-        claim = asyncio.create_task(actor.room(10).__aenter__())
+        async with actor.room(10) as room:
+            assert room.size == 0
+            assert 10 < room.rest <= 30
+        assert isinstance((await actor.send(message(2))).outcome, Unsent)
+
+
+async def test_who_waits_for_room_goes_home_as_the_breaker_opens() -> None:
+    breaker = Breaker(threshold=1, first=30, most=30)
+    actor = ScriptedActor(Desk(), size=1, reserve=0, breaker=breaker)
+    async with actor.room(1):
+        claim = asyncio.create_task(actor.room(1).__aenter__())
         await asyncio.sleep(0)
         assert not claim.done()
-        assert isinstance((await actor.send(message(2))).outcome, Unsent)
-    assert (await claim).size == 0
+        actor._intake.failed("down")
+        room = await claim
+    assert (room.size, room.rest > 10) == (0, True)
+
+
+async def test_who_waits_for_a_provider_that_stands_still_goes_home() -> None:
+    now = 0.0
+    actor = ScriptedActor(
+        Desk(),
+        lambda each: hang(each, committed=True),
+        size=1,
+        reserve=0,
+        senders=1,
+        clock=lambda: now,
+    )
+    async with running(actor):
+        post(actor, message(1), message(2))
+        await until(lambda: (actor.stats().in_flight, actor.stats().waiting) == (1, 1))
+        now = 3.0
+        async with asyncio.timeout(1), actor.room(1) as room:
+            assert (room.size, room.rest) == (0, 1.0)
 
 
 async def test_half_open_lets_one_probe_through_and_a_success_closes_it() -> None:
@@ -432,8 +461,10 @@ async def test_half_open_gives_room_for_one() -> None:
     actor.refuse = Deferred("down")
     async with running(actor):
         await actor.send(message(1))
-        async with asyncio.timeout(1), actor.room(10) as room:
-            assert room.size == 1
+        await until(lambda: not broken(actor))
+        async with actor.room(10) as room, actor.room(10) as other:
+            assert (room.size, other.size) == (1, 0)
+            assert other.rest > 0
 
 
 async def test_a_failed_probe_opens_it_for_longer() -> None:

@@ -211,6 +211,7 @@ async def test_after_an_outage_the_channel_works_by_itself(far: FarEnd, case: Ca
         for number in range(6 if case not in {Case.HANG, Case.DRIBBLE} else 1):
             await actor.send(message(far, number))
         far.plays(Case.ACCEPT)
+        await until(lambda: actor.stats().breaker is not BreakerState.OPEN)
         async with actor.room(1) as room:
             assert isinstance((await room.send(message(far, 9))).outcome, Sent)
         assert actor.stats().breaker is BreakerState.CLOSED

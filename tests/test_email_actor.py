@@ -635,6 +635,7 @@ async def test_an_outage_and_its_end() -> None:
             assert (await actor.send(message(number))).outcome == Deferred("smtp_421")
         assert actor.stats().breaker is BreakerState.OPEN
         script.odd = {}
+        await until(lambda: actor.stats().breaker is BreakerState.HALF_OPEN)
         async with actor.room(1) as room:
             assert (await room.send(message(9))).outcome == Sent("Q1234")
         assert actor.stats().breaker is BreakerState.CLOSED

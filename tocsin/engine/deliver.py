@@ -42,6 +42,10 @@ LEASE = timedelta(seconds=30)
 _ELSEWHERE = timedelta(seconds=1)
 # As many as are claimed at once: what waits beyond stays free for other workers.
 _CHUNK = 50
+# A job waits no longer for what it has handed over: one provider that hangs would keep the others' jobs from starting.
+_PATIENCE = 2.0
+# What was sent at the end is settled within this long, unless the database is away.
+_LAST_WORDS = 2.0
 
 # deliveries that go together, and of a digest what it says
 Render = Callable[[Sequence[Claimed], Sequence[Entry]], Message]
@@ -68,6 +72,7 @@ class Deliverer:
         self._random = random or Random()
         self._ledger = Ledger(database)
         self._stopping = asyncio.Event()
+        self._late: set[asyncio.Task[None]] = set()  # what jobs no longer wait for
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -79,16 +84,20 @@ class Deliverer:
                 yield
             finally:
                 await self.stop()
+                for task in self._late:
+                    task.cancel()
 
     async def stop(self, grace: float = 2.5) -> None:
         """Stops claiming; what is being sent may finish for `grace` seconds."""
         self._stopping.set()
         await asyncio.gather(*(actor.stop(grace) for actor in self._actors.values()))
+        if self._late:
+            await asyncio.wait(self._late, timeout=_LAST_WORDS)
 
     async def deliver(
         self, channel: Channel, delivery_ids: Sequence[int], priority: Priority
     ) -> None:
-        """Delivers what of these is still to do; returns once each is settled or handed back."""
+        """Delivers what of these is still to do; returns once each is settled, handed back, or too long under way."""
         routes = await self._routes(channel, delivery_ids)
         await asyncio.gather(
             *(self._deliver(channel, name, ids, priority) for name, ids in routes.items())
@@ -110,15 +119,16 @@ class Deliverer:
         claim = uuid4()
         waiting = deque(delivery_ids)
         sending: dict[int, asyncio.Task[None]] = {}
-        async with self._leases_kept(sending, claim):
-            try:
-                while waiting and not self._stopping.is_set():
-                    await self._next_chunk(channel, provider, waiting, claim, priority, sending)
-            finally:
-                await asyncio.gather(*sending.values())
-                if waiting:
-                    with suppress(Unavailable, Conflict):  # else their dispatch lease runs out
-                        await store.release(self._database, list(waiting))
+        keeper = asyncio.create_task(self._keep_leases(sending, claim))
+        try:
+            while waiting and not self._stopping.is_set():
+                await self._next_chunk(channel, provider, waiting, claim, priority, sending)
+        finally:
+            finishing = asyncio.create_task(_finish(sending, keeper))
+            self._late.add(finishing)
+            finishing.add_done_callback(self._late.discard)
+            await self._hand_back(waiting)
+            await asyncio.wait({finishing}, timeout=_PATIENCE)
 
     async def _next_chunk(
         self,
@@ -135,6 +145,8 @@ class Deliverer:
             await self._without_actor(channel, provider, waiting, claim)
             return
         async with actor.room(min(_CHUNK, len(waiting)), priority) as room:
+            if room.rest:
+                await self._hand_back(waiting, timedelta(seconds=room.rest))
             claimed = await self._claim(channel, waiting, room.size, claim)
             entries = await self._entries(claimed)
             for together in bursts(claimed):
@@ -148,14 +160,20 @@ class Deliverer:
                 # lets it take its seat, and others their turn between two renderings
                 await asyncio.sleep(0)
 
+    async def _hand_back(self, waiting: deque[int], delay: timedelta = timedelta(0)) -> None:
+        """Leaves what wasn't claimed to whoever takes it up after `delay`."""
+        ids = [waiting.popleft() for _ in range(len(waiting))]
+        if ids:
+            with suppress(Unavailable, Conflict):  # else their dispatch lease runs out
+                await store.release(self._database, ids, delay=delay)
+
     async def _without_actor(
         self, channel: Channel, provider: str, waiting: deque[int], claim: UUID
     ) -> None:
         """Leaves them to a worker that has the provider; where there is none, they end here."""
         offered = await self._patiently(lambda: is_offered(self._database, channel, provider))
         if provider and offered:
-            ids = [waiting.popleft() for _ in range(len(waiting))]
-            await store.release(self._database, ids, delay=_ELSEWHERE)
+            await self._hand_back(waiting, _ELSEWHERE)
             return
         reason = "no_provider" if provider else "no_device"
         for claimed in await self._claim(channel, waiting, len(waiting), claim):
@@ -252,16 +270,6 @@ class Deliverer:
         settled = settle_all(together, settlement, self._random)
         await asyncio.gather(*(self._ledger.write(one) for one in settled))
 
-    @asynccontextmanager
-    async def _leases_kept(self, sending: Mapping[int, object], claim: UUID) -> AsyncIterator[None]:
-        keeper = asyncio.create_task(self._keep_leases(sending, claim))
-        try:
-            yield
-        finally:
-            keeper.cancel()
-            with suppress(asyncio.CancelledError):
-                await keeper
-
     async def _keep_leases(self, sending: Mapping[int, object], claim: UUID) -> None:
         while True:
             await asyncio.sleep(LEASE.total_seconds() / 3)
@@ -269,6 +277,14 @@ class Deliverer:
                 # where it fails, the last look asks whether the claim still stands
                 with suppress(Unavailable, Conflict):
                     await store.renew(self._database, list(sending), claim=claim, lease=LEASE)
+
+
+async def _finish(sending: Mapping[int, asyncio.Task[None]], keeper: asyncio.Task[None]) -> None:
+    """Until each is settled, their leases are kept."""
+    try:
+        await asyncio.gather(*sending.values())
+    finally:
+        keeper.cancel()
 
 
 def _forget(

@@ -14,16 +14,25 @@ from tocsin.engine.actors.mailbox import Envelope, Mailbox
 from tocsin.engine.actors.seats import Seats
 from tocsin.engine.model import Message, Priority, Settlement, Unsent
 
+PATIENCE = 2.0
+"""Seconds that a claim waits while nothing at all gets done: any longer, and one provider holds up the others' jobs."""
+
+_SOON = 1.0  # seconds: when to ask again, where the breaker has no time to name
+
 log = structlog.get_logger(__name__)
 
 
 class Room:
-    """Seats that are held for messages about to be claimed; `size` 0 says that the actor is stopping."""
+    """Seats that are held for messages about to be claimed.
 
-    def __init__(self, intake: Intake, size: int) -> None:
+    `size` 0 says that the actor is stopping, or that the provider rests: ask again in `rest` seconds.
+    """
+
+    def __init__(self, intake: Intake, size: int, rest: float = 0.0) -> None:
         self._intake = intake
         self.size = size
         self.left = size
+        self.rest = rest
 
     async def send(self, message: Message) -> Settlement:
         """Sends one message on a seat of this room; beyond its size, it waits for another seat."""
@@ -44,6 +53,7 @@ class Intake:
         self._clock = clock
         self._seats = Seats(size, reserve, self._gate)
         self._work = asyncio.Event()
+        self._moved_at = clock()
         self.mailbox = Mailbox()
         self.in_hand: set[Envelope] = set()
         self.closed = False
@@ -52,22 +62,33 @@ class Intake:
 
     @asynccontextmanager
     async def room(self, wanted: int, priority: Priority) -> AsyncIterator[Room]:
-        """Waits for room and holds up to `wanted` seats of it."""
-        room = Room(self, await self._seats.take(wanted, priority))
+        """Waits for room and holds up to `wanted` seats of it; none where the provider rests, or stands still."""
+        size = await self._take_seats(wanted, priority)
+        room = Room(self, size, 0.0 if size or self.closed else self._breaker.retry_after or _SOON)
         try:
             yield room
         finally:
             unused, room.left = room.left, 0
             self._seats.give_back(unused)
 
+    async def _take_seats(self, wanted: int, priority: Priority) -> int:
+        while True:
+            patience = max(0.05, self._moved_at + PATIENCE - self._clock())
+            try:
+                async with asyncio.timeout(patience):
+                    return await self._seats.take(wanted, priority)
+            except TimeoutError:
+                if self.in_hand and self._clock() - self._moved_at >= PATIENCE:
+                    return 0
+
     async def send(self, message: Message) -> Settlement:
         """Waits for a seat and posts the message; an open breaker answers at once."""
         if self._breaker.state is BreakerState.OPEN:
             return Settlement(self._refusal())
         async with self.room(1, message.priority) as room:
-            if not room.size:
-                return Settlement(Unsent("shutdown"))
-            return await room.send(message)
+            if room.size:
+                return await room.send(message)
+        return Settlement(Unsent("circuit_open", room.rest) if room.rest else Unsent("shutdown"))
 
     async def post(self, message: Message) -> Settlement:
         """Puts a message that has a seat into the mailbox; the seat is free once it leaves."""
@@ -100,6 +121,7 @@ class Intake:
             return None
         envelope = self.mailbox.pop()
         if envelope is not None:
+            self._moved_at = self._clock()
             self.in_hand.add(envelope)
             self._seats.give_back(1)
         return envelope
@@ -111,6 +133,7 @@ class Intake:
 
     def let_go(self, envelope: Envelope) -> None:
         """Its sender is done with it."""
+        self._moved_at = self._clock()
         self.in_hand.discard(envelope)
         if self._breaker.state is not BreakerState.OPEN:
             self._reconsider()
@@ -126,6 +149,7 @@ class Intake:
                 seconds=round(self._breaker.retry_after, 1),
             )
             self.return_waiting(self._refusal())
+            self._seats.offer()
             self._await_probe()
 
     def return_waiting(self, outcome: Unsent) -> None:

@@ -23,7 +23,8 @@ class Seats:
     """Bounds a mailbox: who is about to claim takes seats first, and waits where there are none.
 
     `reserve` more are for high priority alone, so that it never waits behind a full mailbox.
-    `gate` says how many may be taken at this moment, whatever is free: an open breaker gives none.
+    `gate` says how many may be taken at this moment, whatever is free: an open breaker gives none, and then nobody
+    waits here.
     """
 
     def __init__(self, size: int, reserve: int, gate: Callable[[], int]) -> None:
@@ -35,7 +36,7 @@ class Seats:
         self.taken = 0
 
     async def take(self, wanted: int, priority: Priority) -> int:
-        """Waits for seats, takes between 1 and `wanted` of them; 0 once closed.
+        """Waits for seats, takes between 1 and `wanted` of them; 0 once closed, or where the gate is.
 
         A normal claim waits for a quarter of the mailbox, so that a busy one isn't filled one by one.
         """
@@ -63,8 +64,11 @@ class Seats:
         self.offer()
 
     def offer(self) -> None:
-        """Serves who waits, in order, as far as there is room."""
+        """Serves who waits, in order, as far as there is room; sends them home where the gate is closed."""
         while self._waiters:
+            if not self._gate():
+                self._send_home()
+                return
             first = self._waiters[0]
             seats = self._grant(first)
             if not seats:
@@ -82,8 +86,11 @@ class Seats:
         return free if free >= max(1, min(waiter.least, gate)) else 0
 
     def close(self) -> None:
-        """Sends everybody home with no seat."""
+        """Sends everybody home with no seat, from now on."""
         self._closed = True
+        self._send_home()
+
+    def _send_home(self) -> None:
         for waiter in self._waiters:
             if not waiter.granted.done():
                 waiter.granted.set_result(0)
