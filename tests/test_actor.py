@@ -472,8 +472,8 @@ async def test_a_failed_probe_opens_it_for_longer() -> None:
     breaker = Breaker(clock=lambda: now, chance=lambda: 1.0)
     for _ in range(5):
         breaker.failure("refused")
-    assert (breaker.state, breaker.retry_after) == (BreakerState.OPEN, 1.0)
-    for expected in (2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0):
+    assert (breaker.state, breaker.retry_after) == (BreakerState.OPEN, 2.0)
+    for expected in (4.0, 8.0, 16.0, 32.0, 60.0, 60.0):
         now += breaker.retry_after
         assert breaker.state is BreakerState.HALF_OPEN
         assert breaker.failure("refused")

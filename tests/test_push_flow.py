@@ -189,3 +189,27 @@ async def test_a_sick_provider_does_not_slow_the_other(db: Db, phones: Phones) -
     tell(db)
     await until(lambda: sorted(state for state, _ in ledger(db)) == ["deferred", "sent"])
     assert len(phones.fcm.arrived) == 1
+
+
+async def test_a_wrong_topic_costs_no_device_and_no_push(db: Db, phones: Phones) -> None:
+    db.execute("select tocsin.upsert_recipient('p' || i) from generate_series(1, 15) i")
+    for number in range(1, 16):
+        device(db, f"{number:064x}", "ios", f"p{number}")
+    phones.apns.default = Answer(400, "DeviceTokenNotForTopic")
+    db.execute(
+        "select tocsin.notify('messages.new_dm', array(select 'p' || i from generate_series(1, 15) i), 'Hello')"
+    )
+    await phones.worker.says("see TOCSIN_APNS_TOPIC, TOCSIN_APNS_URL, and the environment")
+    storm = "select 1 from tocsin.delivery where reason = 'apns_DeviceTokenNotForTopic_storm'"
+    await until(lambda: db.execute(storm).fetchone())
+    assert db.execute("select count(*) from tocsin.attempt").fetchone() == (0,)
+    phones.apns.default = None  # the operator has mended it
+
+    def arrived() -> bool:
+        db.execute(
+            "update tocsin.delivery set due_at = now() where state in ('queued', 'deferred')"
+        )
+        return ledger(db) == [("sent", None)] * 15
+
+    await until(arrived)
+    assert db.execute("select count(disabled_at) from tocsin.device").fetchone() == (0,)

@@ -43,7 +43,7 @@ _ELSEWHERE = timedelta(seconds=1)
 # As many as are claimed at once: what waits beyond stays free for other workers.
 _CHUNK = 50
 # A job waits no longer for what it has handed over: one provider that hangs would keep the others' jobs from starting.
-_PATIENCE = 2.0
+_PATIENCE = 1.0
 # What was sent at the end is settled within this long, unless the database is away.
 _LAST_WORDS = 2.0
 

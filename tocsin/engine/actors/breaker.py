@@ -45,7 +45,7 @@ class Breaker:
         self,
         *,
         threshold: int = 5,
-        first: float = 1.0,
+        first: float = 2.0,
         most: float = 60.0,
         clock: Clock = time.monotonic,
         chance: Chance = random.random,

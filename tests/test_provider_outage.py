@@ -1,0 +1,301 @@
+"""A provider-wide outage: the breaker's probes are all that reaches it, and nobody else notices.
+
+Counts, not durations: the breaker's clock is the test's own, and goes from one probe to the next.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from services import mail_catcher, mail_count, running, until
+from test_push_flow import far_ends
+
+from tocsin.engine.actors.apns import ApnsActor
+from tocsin.engine.actors.base import Actor
+from tocsin.engine.actors.breaker import Breaker, BreakerState
+from tocsin.engine.actors.email import EmailActor
+from tocsin.engine.actors.fcm import FcmActor
+from tocsin.engine.actors.provider_token import MemoryStore, ProviderKey, ProviderToken
+from tocsin.engine.deliver import Deliverer
+from tocsin.engine.links import Links
+from tocsin.engine.model import Channel, Claimed, Message, Priority, Verdict
+from tocsin.engine.render import mail_renderer
+from tocsin.engine.render_push import render_push
+from tocsin.engine.store import delivery as store
+from tocsin.engine.store.database import Database
+from tocsin.testing.apns import Act, Answer, ApnsServer, Hang
+from tocsin.testing.fcm import FcmServer
+from tocsin.testing.fcm_errors import unavailable
+
+Db = psycopg.Connection[Any]
+
+PEOPLE = 6
+RATE = 10.0
+"""Pushes a second to each provider in normal operation."""
+
+SPAN = 600.0
+"""Seconds of outage."""
+
+
+# The breaker by itself.
+
+
+def probes(span: float, chance: Callable[[], float]) -> int:
+    """What a provider sees of one worker while it fails for so many seconds, and there is always something to send."""
+    now = 0.0
+    breaker = Breaker(clock=lambda: now, chance=chance)
+    for count in itertools.count():
+        if breaker.state is BreakerState.OPEN:
+            now += breaker.retry_after
+        if now >= span:
+            return count
+        breaker.failure("down")
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("rate", "span"), [(100, 20), (50, 30), (10, 300), (10, 3600), (5, 1800), (4, 36_000)]
+)
+def test_an_outage_is_probed_at_less_than_one_percent_of_normal_traffic(
+    rate: float, span: float
+) -> None:
+    hastiest = probes(span, lambda: 0.0)
+    assert hastiest <= 0.01 * rate * span
+
+
+# The whole way: SQL, the ledger, the actors, and real far ends.
+
+
+class Stage:
+    """Three actors with their far ends, and one job at a time; the breakers' clock stands still by itself."""
+
+    def __init__(self, db: Db, apns: ApnsServer, fcm: FcmServer, mails: Path) -> None:
+        self.db = db
+        self.apns = apns
+        self.fcm = fcm
+        self.mails = mails
+        self.now = 0.0
+        self.actors: dict[str, Actor[Any]] = {}
+        self.deliverer: Deliverer
+
+    def breaker(self) -> Breaker:
+        return Breaker(clock=lambda: self.now)
+
+    def tell(self) -> None:
+        names = [f"p{number}" for number in range(PEOPLE)]
+        self.db.execute("select tocsin.notify('forum.new_reply', %s, 'x')", (names,))
+
+    async def deliver(self) -> None:
+        """Takes up all that isn't at its end, as if its wait were over."""
+        rows = self.db.execute(
+            "update tocsin.delivery set state = 'queued', due_at = now()"
+            " where state in ('queued', 'deferred') returning attempts, channel, delivery_id"
+        ).fetchall()
+        due = defaultdict(list)
+        for _, channel, delivery_id in sorted(rows):  # one that was tried waits longer
+            due[Channel(channel)].append(delivery_id)
+        for channel, ids in due.items():
+            await self.deliverer.deliver(channel, ids, Priority.NORMAL)
+
+    def sent(self) -> dict[str, int]:
+        """How many deliveries to each provider are sent."""
+        rows = self.db.execute(
+            "select coalesce(v.provider, 'email'), count(*) from tocsin.delivery d"
+            " left join tocsin.device v using (device_id) where d.state = 'sent' group by 1"
+        ).fetchall()
+        return dict(rows)
+
+    def tried(self, provider: str) -> int:
+        """How many attempts there were."""
+        row = self.db.execute(
+            "select count(*) from tocsin.attempt join tocsin.delivery using (delivery_id)"
+            " join tocsin.device v using (device_id) where v.provider = %s",
+            (provider,),
+        ).fetchone()
+        assert row is not None
+        return int(row[0])
+
+
+@pytest.fixture
+async def stage(db: Db, dsn: str, tmp_path: Path) -> AsyncIterator[Stage]:
+    people(db, PEOPLE)
+    db.execute("update tocsin.channel set available = true")
+    async with AsyncExitStack() as stack:
+        apns, fcm, settings = await stack.enter_async_context(far_ends(tmp_path))
+        mailbox = await stack.enter_async_context(mail_catcher(tmp_path / "mail"))
+        database = Database(dsn)
+        await database.open()
+        stack.push_async_callback(database.close)
+
+        async def look(messages: Sequence[Message]) -> dict[int, Verdict]:
+            return await store.look(database, messages)
+
+        stage = Stage(db, apns, fcm, tmp_path / "mail")
+        key = ProviderKey(
+            pem=settings["apns_key"],
+            key_id=settings["apns_key_id"],
+            team_id=settings["apns_team_id"],
+        )
+        stage.actors = {
+            "apns": ApnsActor(
+                look=look,
+                tokens=ProviderToken(key, MemoryStore()),
+                topic=settings["apns_topic"],
+                installation="test",
+                url=apns.url,
+                ca_file=settings["ca_file"],
+                timeout=0.1,
+                breaker=stage.breaker(),
+            ),
+            "fcm": FcmActor(
+                look=look,
+                service_account=fcm.service_account,
+                url=fcm.url,
+                breaker=stage.breaker(),
+            ),
+            "email": EmailActor(
+                look=look,
+                sender="a@example.test",
+                host="127.0.0.1",
+                port=mailbox.port,
+                breaker=stage.breaker(),
+            ),
+        }
+        render_mail = mail_renderer(Links(public_url="https://n.example", key=b"k" * 32), "a@b.cc")
+
+        def render(claimed: Claimed) -> Message:
+            return render_push(claimed) if claimed.channel is Channel.PUSH else render_mail(claimed)
+
+        stage.deliverer = Deliverer(database, stage.actors, render)
+        await stack.enter_async_context(stage.deliverer.running())
+        yield stage
+
+
+def people(db: Db, count: int) -> None:
+    """Each with an address, an iPhone and an Android phone."""
+    db.execute(
+        "select tocsin.upsert_recipient('p' || i, 'p' || i || '@example.com') from generate_series(0, %s) i",
+        (count - 1,),
+    )
+    db.execute(
+        "insert into tocsin.device (token, recipient_id, platform, provider)"
+        " select case p when 'apns' then lpad(to_hex(i), 64, '0') else 'pixel-' || i end, 'p' || i,"
+        " case p when 'apns' then 'ios' else 'android' end, p"
+        " from generate_series(0, %s) i, unnest(array['apns', 'fcm']) p",
+        (count - 1,),
+    )
+
+
+@dataclass(frozen=True)
+class Outage:
+    """How a provider is down, and how many messages it has met so far."""
+
+    provider: str
+    begin: Callable[[Stage], Any]
+    end: Callable[[Stage], Any]
+    met: Callable[[Stage], int]
+
+
+def apple(act: Act | None) -> Callable[[Stage], Any]:
+    return lambda stage: setattr(stage.apns, "default", act)
+
+
+def google(stage: Stage, *, down: bool) -> None:
+    script = stage.fcm.script
+    script.always(script.EVERY, unavailable() if down else None)
+
+
+OUTAGES = {
+    "apns-503": Outage(
+        "apns",
+        apple(Answer(503, "ServiceUnavailable")),
+        apple(None),
+        lambda stage: len(stage.apns.received),
+    ),
+    "apns-hangs": Outage(
+        "apns", apple(Hang()), apple(None), lambda stage: len(stage.apns.received)
+    ),
+    "apns-refuses-connections": Outage(
+        "apns",
+        lambda stage: stage.apns.stop(),
+        lambda stage: stage.apns.start(),
+        lambda stage: stage.tried("apns"),
+    ),
+    "fcm-503": Outage(
+        "fcm",
+        lambda stage: google(stage, down=True),
+        lambda stage: google(stage, down=False),
+        lambda stage: stage.fcm.requests,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OUTAGES)
+async def test_an_outage_is_probed_and_no_other_channel_notices(stage: Stage, name: str) -> None:
+    outage = OUTAGES[name]
+    breaker = stage.actors[outage.provider].breaker
+    told = 0
+    for _ in range(3):
+        stage.tell()
+        await stage.deliver()
+        told += PEOPLE
+        stage.now += PEOPLE / RATE
+    everybody = dict.fromkeys(stage.actors, told)
+    assert stage.sent() == everybody
+    before = outage.met(stage)
+    assert before == told
+
+    if waiting := outage.begin(stage):
+        await waiting
+    begun_at = stage.now
+    while stage.now < begun_at + SPAN:
+        stage.tell()
+        await stage.deliver()
+        told += PEOPLE
+        everybody = dict.fromkeys(stage.actors, told)
+        assert stage.sent() == everybody | {outage.provider: before}
+        stage.now += breaker.retry_after or 1.0
+    assert 5 < outage.met(stage) - before <= 0.01 * RATE * SPAN
+
+    if waiting := outage.end(stage):
+        await waiting
+    while stage.sent() != everybody:
+        stage.now += breaker.retry_after
+        await stage.deliver()
+    assert mail_count(stage.mails) == told
+
+
+# With a worker's own jobs.
+
+
+async def test_a_provider_that_hangs_holds_up_neither_the_other_nor_the_mail(
+    db: Db, dsn: str, tmp_path: Path
+) -> None:
+    """More events than there are jobs at a time, one after the other, each to both phones and by mail."""
+    people(db, 40)
+    async with far_ends(tmp_path) as (apns, fcm, settings), mail_catcher(tmp_path / "m") as mailbox:
+        apns.default = Hang()
+        settings |= {
+            "database_url": dsn,
+            "data_dir": str(tmp_path),
+            "smtp_url": mailbox.url,
+            "public_url": "https://notify.example",
+        }
+        async with running("worker", log=tmp_path / "worker.log", settings=settings) as worker:
+            await worker.says("leading")
+            for number in range(40):
+                person = f"p{number}"
+                db.execute("select tocsin.notify('forum.new_reply', array[%s], 'x')", (person,))
+                # each event a job of its own
+                await until(lambda: not db.execute("select 1 from tocsin.lane").fetchone())
+            await until(lambda: len(fcm.arrived) == mail_count(tmp_path / "m") == 40)
+            assert "breaker opened" not in worker.log
+        assert not apns.answers
