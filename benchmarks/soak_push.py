@@ -92,6 +92,7 @@ class Soak:
         self.events = max(1, pushes // (2 * AT_ONCE))
         self.pushes = self.events * 2 * AT_ONCE
         self.accepted = 0
+        self.moved_at = time.monotonic()
         self.warm_rss = self.last_rss = 0
         self.seconds = self.cpu_seconds = 0.0
 
@@ -124,7 +125,10 @@ class Soak:
     async def tell(self, app: psycopg.AsyncConnection[Any]) -> None:
         """Each event to the next people, as long as not too many pushes are under way."""
         for number in range(self.events):
-            while number * 2 * AT_ONCE - self.accepted >= WINDOW:  # noqa: ASYNC110 - told by listen()
+            while number * 2 * AT_ONCE - self.accepted >= WINDOW:
+                if time.monotonic() - self.moved_at > STUCK:
+                    print(f"stuck with {self.accepted} accepted", file=sys.stderr)
+                    return
                 await asyncio.sleep(0.02)
             await app.execute(
                 "select tocsin.notify('messages.new_dm', %s, 'Bob: hello', 'How are you?')",
@@ -152,7 +156,8 @@ class Soak:
     async def listen(self, far: asyncio.subprocess.Process) -> None:
         assert far.stdout is not None
         async for line in far.stdout:
-            self.accepted = int(line)
+            if int(line) != self.accepted:
+                self.accepted, self.moved_at = int(line), time.monotonic()
 
     async def watch(self, pid: int) -> None:
         """The worker's memory, and a line for who watches."""

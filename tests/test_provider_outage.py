@@ -25,13 +25,12 @@ from tocsin.engine.actors.email import EmailActor
 from tocsin.engine.actors.fcm import FcmActor
 from tocsin.engine.actors.provider_token import MemoryStore, ProviderKey, ProviderToken
 from tocsin.engine.deliver import Deliverer
-from tocsin.engine.links import Links
-from tocsin.engine.model import Channel, Claimed, Message, Priority, Verdict
-from tocsin.engine.render import mail_renderer
-from tocsin.engine.render_push import render_push
+from tocsin.engine.model import Channel, Message, Priority, Verdict
 from tocsin.engine.store import delivery as store
 from tocsin.engine.store.database import Database
-from tocsin.testing.apns import Act, Answer, ApnsServer, Hang
+from tocsin.engine.worker import _renderer
+from tocsin.settings import Settings
+from tocsin.testing.apns import Act, Answer, ApnsServer, Hang, Held
 from tocsin.testing.fcm import FcmServer
 from tocsin.testing.fcm_errors import unavailable
 
@@ -152,7 +151,7 @@ async def stage(db: Db, dsn: str, tmp_path: Path) -> AsyncIterator[Stage]:
                 installation="test",
                 url=apns.url,
                 ca_file=settings["ca_file"],
-                timeout=0.1,
+                timeout=0.04,
                 breaker=stage.breaker(),
             ),
             "fcm": FcmActor(
@@ -169,12 +168,9 @@ async def stage(db: Db, dsn: str, tmp_path: Path) -> AsyncIterator[Stage]:
                 breaker=stage.breaker(),
             ),
         }
-        render_mail = mail_renderer(Links(public_url="https://n.example", key=b"k" * 32), "a@b.cc")
-
-        def render(claimed: Claimed) -> Message:
-            return render_push(claimed) if claimed.channel is Channel.PUSH else render_mail(claimed)
-
-        stage.deliverer = Deliverer(database, stage.actors, render)
+        stage.deliverer = Deliverer(
+            database, stage.actors, _renderer(Settings(public_url="https://n.example"), b"k" * 32)
+        )
         await stack.enter_async_context(stage.deliverer.running())
         yield stage
 
@@ -282,7 +278,7 @@ async def test_a_provider_that_hangs_holds_up_neither_the_other_nor_the_mail(
     """More events than there are jobs at a time, one after the other, each to both phones and by mail."""
     people(db, 40)
     async with far_ends(tmp_path) as (apns, fcm, settings), mail_catcher(tmp_path / "m") as mailbox:
-        apns.default = Hang()
+        apns.default = Held()
         settings |= {
             "database_url": dsn,
             "data_dir": str(tmp_path),
@@ -298,4 +294,6 @@ async def test_a_provider_that_hangs_holds_up_neither_the_other_nor_the_mail(
                 await until(lambda: not db.execute("select 1 from tocsin.lane").fetchone())
             await until(lambda: len(fcm.arrived) == mail_count(tmp_path / "m") == 40)
             assert "breaker opened" not in worker.log
-        assert not apns.answers
+            assert not apns.answers
+            apns.default = None
+            apns.release()  # else its end would wait for them

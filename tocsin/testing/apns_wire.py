@@ -115,9 +115,10 @@ class Wire(asyncio.Protocol):
 
     def drop(self) -> None:
         """Cuts the connection."""
-        if self._transport is not None:
+        transport, self._transport = self._transport, None  # nothing more is written
+        if transport is not None:
             with suppress(AttributeError):  # early 3.11: a TLS transport that is closed already
-                self._transport.abort()
+                transport.abort()
 
     def trusted(self, yes: bool) -> None:
         """Allows more streams at the first valid provider token, as Apple does."""
