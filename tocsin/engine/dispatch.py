@@ -42,6 +42,8 @@ _LOOK_DUE = 0.1
 _JOBS = 8
 _JOBS_WITH_NEWCOMERS = 32
 _BATCH = 500
+# Retries don't wait for the end of a huge fan-out, which takes all the room that there is.
+_DUE_AT_LEAST = 50
 # Deliveries in one turn: a badge waits for no longer than that takes.
 _TURN = 1000
 # A dispatched delivery whose job vanished is looked for again after this long.
@@ -169,7 +171,10 @@ class Leader:
             count += await self._bell.tell_due_events(5)
         for channel, seconds in due.items():
             if channel and seconds <= 0:
-                room = (_JOBS - await self._bell.jobs_at_work(channel, _ALIVE)) * _BATCH
+                jobs = await self._bell.jobs_at_work(channel, _ALIVE)
+                room = (_JOBS - jobs) * _BATCH
+                if room <= 0 and jobs < _JOBS_WITH_NEWCOMERS:
+                    room = _DUE_AT_LEAST
                 if room > 0:
                     count += await self._bell.dispatch_due(channel, room, _DISPATCH_LEASE)
         soonest = min((seconds for seconds in due.values() if seconds > 0), default=_SLEEP)
