@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 from schema import FILE, dump_schema
 
 from tocsin import migrate as module
@@ -133,3 +134,12 @@ def test_the_catalogue_keeps_its_order_and_its_constants(db: Db) -> None:
         assert getattr(event_types, constant) == name
     categories = db.execute("select category from tocsin.category order by position").fetchall()
     assert [name for (name,) in categories] == list(event_types.default_catalogue().categories)
+
+
+def test_a_database_that_cannot_hold_all_scripts_is_refused(db: Db, dsn: str) -> None:
+    db.execute("create database latin encoding 'LATIN1' locale 'C' template template0")
+    try:
+        with pytest.raises(MigrationError, match="encoding is LATIN1: Tocsin needs UTF8"):
+            migrate(make_conninfo(dsn, dbname="latin"))
+    finally:
+        db.execute("drop database latin")

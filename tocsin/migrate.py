@@ -61,6 +61,9 @@ def _check_version(connection: _Connection) -> None:
     major = connection.info.server_version // 10000
     if major < _OLDEST:
         raise MigrationError(f"PostgreSQL {major} is too old: Tocsin needs {_OLDEST} or newer.")
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":  # people's names, and their addresses, are in all scripts
+        raise MigrationError(f"The database's encoding is {encoding}: Tocsin needs UTF8.")
 
 
 def _migrate(connection: _Connection, report: _Report) -> None:
@@ -76,6 +79,7 @@ def _migrate(connection: _Connection, report: _Report) -> None:
     _apply_migrations(connection, applied, report)
     for path in sorted(_sql_files("functions"), key=lambda path: (path.name == "grants.sql", path)):
         _run(connection, path)
+    connection.execute(_QUERIES["write_addresses"])
     connection.execute(_QUERIES["reset_foreign_xids"])
     catalogue = Jsonb(default_catalogue().in_order())
     connection.execute(_QUERIES["apply_default_catalogue"], {"catalogue": catalogue})

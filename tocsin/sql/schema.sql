@@ -129,11 +129,18 @@ CREATE TABLE tocsin.channel (
     CONSTRAINT channel_channel_check CHECK ((channel ~ '^[a-z][a-z0-9_]*$'::text))
 );
 
+CREATE TABLE tocsin.claim (
+    address text NOT NULL,
+    recipient_id text NOT NULL,
+    claimed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    xid xid8 DEFAULT pg_current_xact_id() NOT NULL
+);
+
 CREATE TABLE tocsin.delivery (
     delivery_id bigint NOT NULL,
     notification_id bigint,
     event_id bigint,
-    recipient_id text NOT NULL,
+    recipient_id text,
     channel text NOT NULL,
     state tocsin.delivery_state DEFAULT 'queued'::tocsin.delivery_state NOT NULL,
     reason text,
@@ -214,7 +221,7 @@ WITH (autovacuum_vacuum_scale_factor='0.02');
 CREATE TABLE tocsin.notification (
     notification_id bigint NOT NULL,
     event_id bigint NOT NULL,
-    recipient_id text NOT NULL,
+    recipient_id text,
     event_type text NOT NULL,
     created_at timestamp with time zone NOT NULL,
     in_inbox boolean NOT NULL,
@@ -222,7 +229,9 @@ CREATE TABLE tocsin.notification (
     archived_at timestamp with time zone,
     decisions jsonb NOT NULL,
     xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
-    because text
+    because text,
+    address text,
+    CONSTRAINT notification_somebodys CHECK (((recipient_id IS NOT NULL) OR (address IS NOT NULL)))
 );
 
 CREATE TABLE tocsin.preference (
@@ -381,6 +390,7 @@ CREATE TABLE tocsin.recipient (
     timezone text,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    address text,
     CONSTRAINT recipient_recipient_id_check CHECK (((length(recipient_id) >= 1) AND (length(recipient_id) <= 200)))
 );
 
@@ -442,6 +452,9 @@ ALTER TABLE ONLY tocsin.category
 
 ALTER TABLE ONLY tocsin.channel
     ADD CONSTRAINT channel_pkey PRIMARY KEY (channel);
+
+ALTER TABLE ONLY tocsin.claim
+    ADD CONSTRAINT claim_pkey PRIMARY KEY (address);
 
 ALTER TABLE ONLY tocsin.delivery
     ADD CONSTRAINT delivery_pkey PRIMARY KEY (delivery_id);
@@ -512,6 +525,10 @@ ALTER TABLE ONLY tocsin.suppression
 ALTER TABLE ONLY tocsin.unread_counter
     ADD CONSTRAINT unread_counter_pkey PRIMARY KEY (recipient_id);
 
+CREATE INDEX claim_recipient ON tocsin.claim USING btree (recipient_id);
+
+CREATE INDEX claim_xid ON tocsin.claim USING btree (xid);
+
 CREATE INDEX delivery_badge_push ON tocsin.delivery USING btree (recipient_id, device_id, state) WHERE (COALESCE(event_id, digest_id) IS NULL);
 
 CREATE INDEX delivery_badge_push_over ON tocsin.delivery USING btree (settled_at) WHERE ((COALESCE(event_id, digest_id) IS NULL) AND (settled_at IS NOT NULL));
@@ -552,6 +569,8 @@ CREATE INDEX lane_event ON tocsin.lane USING btree (event_id, channel);
 
 CREATE INDEX lane_xid ON tocsin.lane USING btree (xid);
 
+CREATE INDEX notification_address ON tocsin.notification USING btree (address) WHERE (recipient_id IS NULL);
+
 CREATE UNIQUE INDEX notification_event ON tocsin.notification USING btree (event_id, recipient_id);
 
 CREATE INDEX notification_inbox ON tocsin.notification USING btree (recipient_id, created_at DESC, notification_id DESC) WHERE (in_inbox AND (archived_at IS NULL));
@@ -562,9 +581,13 @@ CASE
     ELSE NULL::timestamp with time zone
 END)) WHERE ((read_at IS NOT NULL) OR (archived_at IS NOT NULL) OR (NOT in_inbox));
 
+CREATE INDEX notification_pending ON tocsin.notification USING btree (xid) INCLUDE (address) WHERE (recipient_id IS NULL);
+
 CREATE INDEX notification_unread ON tocsin.notification USING btree (recipient_id, created_at DESC, notification_id DESC) WHERE (in_inbox AND (archived_at IS NULL) AND (read_at IS NULL));
 
 CREATE INDEX notification_xid ON tocsin.notification USING btree (recipient_id, xid);
+
+CREATE INDEX recipient_address ON tocsin.recipient USING btree (address, created_at, recipient_id) WHERE (address IS NOT NULL);
 
 CREATE INDEX subscription_recipient ON tocsin.subscription USING btree (recipient_id, created_at DESC, subscription_id DESC);
 
@@ -573,6 +596,11 @@ CREATE INDEX unread_delta_recipient ON tocsin.unread_delta USING btree (recipien
 CREATE INDEX unread_delta_xid ON tocsin.unread_delta USING btree (xid) INCLUDE (recipient_id);
 
 CREATE TRIGGER forget_erased AFTER INSERT ON tocsin.recipient REFERENCING NEW TABLE AS made FOR EACH STATEMENT EXECUTE FUNCTION tocsin.forget_erased();
+
+CREATE TRIGGER keep_address BEFORE INSERT OR UPDATE OF email ON tocsin.recipient FOR EACH ROW EXECUTE FUNCTION tocsin.keep_address();
+
+ALTER TABLE ONLY tocsin.claim
+    ADD CONSTRAINT claim_recipient_id_fkey FOREIGN KEY (recipient_id) REFERENCES tocsin.recipient(recipient_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY tocsin.device
     ADD CONSTRAINT device_recipient_id_fkey FOREIGN KEY (recipient_id) REFERENCES tocsin.recipient(recipient_id) ON DELETE CASCADE;
@@ -600,6 +628,8 @@ ALTER TABLE ONLY tocsin.quiet_hours
 
 GRANT USAGE ON SCHEMA tocsin TO tocsin_app;
 
+REVOKE ALL ON FUNCTION tocsin.address_owner(_address text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.apply_catalogue(_catalogue jsonb) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.archive(_recipient_id text, _notification_id bigint) FROM PUBLIC;
@@ -615,6 +645,8 @@ REVOKE ALL ON FUNCTION tocsin.call_waiting(_now timestamp with time zone) FROM P
 REVOKE ALL ON FUNCTION tocsin.cancel(event_id bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION tocsin.cancel(event_id bigint) TO tocsin_app;
 
+REVOKE ALL ON FUNCTION tocsin.check_address(_email text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.check_content(_title text, _body text, _body_html text, _action_url text, _metadata jsonb, _initiator text, _idempotency_key text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.check_follower(_id text, _field text) FROM PUBLIC;
@@ -624,6 +656,11 @@ REVOKE ALL ON FUNCTION tocsin.check_known(_people text[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION tocsin.check_recipient(_id text, _email text, _name text, _locale text, _timezone text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.check_topic(_topic text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.claim_email(email text, recipient text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tocsin.claim_email(email text, recipient text) TO tocsin_app;
+
+REVOKE ALL ON FUNCTION tocsin.claimed_since(_since pg_snapshot) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.clean_up_badge_pushes(_now timestamp with time zone, _limit integer) FROM PUBLIC;
 
@@ -635,11 +672,17 @@ REVOKE ALL ON FUNCTION tocsin.clean_up_keys(_now timestamp with time zone, _limi
 
 REVOKE ALL ON FUNCTION tocsin.clean_up_notifications(_before timestamp with time zone, _limit integer) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tocsin.compared_address(_address text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.compared_domain(_domain text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.correct_badges(_recipients text[], _window interval, _life interval, _seen pg_snapshot) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.create_missing_recipients(_people jsonb) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.decide(_type tocsin.event_type, _situation jsonb) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.decide_invitation(_address text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.defer_jobs(_channel text, _priority smallint, _delivery_ids bigint[]) FROM PUBLIC;
 
@@ -659,6 +702,8 @@ REVOKE ALL ON FUNCTION tocsin.earlier_event(_caller text, _key text, _event_id b
 
 REVOKE ALL ON FUNCTION tocsin.emit(_caller text, _event_type text, _recipients text[], _topic text, _email text, _title text, _body text, _action_url text, _metadata jsonb, _initiator text, _idempotency_key text, _body_html text, _send_at timestamp with time zone, _subscribe_initiator boolean) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tocsin.erase_invitations(_addresses text[]) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.erase_recipient(_id text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.erase_traces(_id text) FROM PUBLIC;
@@ -671,9 +716,17 @@ REVOKE ALL ON FUNCTION tocsin.followers(_event tocsin.event) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.forget_erased() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tocsin.hand_over(_addresses text[], OUT handed integer, OUT busy text[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.invite(_event tocsin.event, _type tocsin.event_type, _now timestamp with time zone) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.jobs_at_work(_channel text, _alive_within interval) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tocsin.keep_address() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.known_event_type(_event_type text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.lower_case(_text text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.mark_all_read(_recipient_id text, _category text, _event_type text, _as_of pg_snapshot) FROM PUBLIC;
 
@@ -686,8 +739,13 @@ REVOKE ALL ON FUNCTION tocsin.next_digest_at(_preference tocsin.digest_preferenc
 REVOKE ALL ON FUNCTION tocsin.notify(event_type text, recipients text[], title text, body text, action_url text, metadata jsonb, initiator text, idempotency_key text, body_html text, send_at timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION tocsin.notify(event_type text, recipients text[], title text, body text, action_url text, metadata jsonb, initiator text, idempotency_key text, body_html text, send_at timestamp with time zone) TO tocsin_app;
 
+REVOKE ALL ON FUNCTION tocsin.notify_email(email text, event_type text, title text, body text, action_url text, metadata jsonb, initiator text, idempotency_key text, body_html text, send_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION tocsin.notify_email(email text, event_type text, title text, body text, action_url text, metadata jsonb, initiator text, idempotency_key text, body_html text, send_at timestamp with time zone) TO tocsin_app;
+
 REVOKE ALL ON FUNCTION tocsin.notify_topic(topic text, event_type text, title text, body text, action_url text, metadata jsonb, initiator text, idempotency_key text, body_html text, send_at timestamp with time zone, subscribe_initiator boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION tocsin.notify_topic(topic text, event_type text, title text, body text, action_url text, metadata jsonb, initiator text, idempotency_key text, body_html text, send_at timestamp with time zone, subscribe_initiator boolean) TO tocsin_app;
+
+REVOKE ALL ON FUNCTION tocsin.punycode(_label text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.quiet_until(_quiet tocsin.quiet_hours, _at timestamp with time zone) FROM PUBLIC;
 
@@ -709,6 +767,8 @@ REVOKE ALL ON FUNCTION tocsin.subscribe(recipient text, topic text, level text) 
 GRANT ALL ON FUNCTION tocsin.subscribe(recipient text, topic text, level text) TO tocsin_app;
 
 REVOKE ALL ON FUNCTION tocsin.sweep_erased() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.take_over_opt_out(_address text, _recipient_id text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.tell(_event_id bigint, _type tocsin.event_type, _people text[], _because text[], _now timestamp with time zone) FROM PUBLIC;
 

@@ -35,7 +35,8 @@ begin
         update tocsin.notification n
         set in_inbox = false
         where n.event_id = _event_id
-            and n.in_inbox
+            -- one that is being claimed just now, too
+            and (n.in_inbox or n.recipient_id is null)
         returning n.notification_id, n.recipient_id, n.read_at, n.archived_at
     ),
     unread as (
@@ -44,11 +45,13 @@ begin
         from withdrawn w
         where w.read_at is null
             and w.archived_at is null
+            and w.recipient_id is not null
     )
     insert into tocsin.inbox_change (recipient_id, change, notification_ids)
     select w.recipient_id, 'archived', array[w.notification_id]
     from withdrawn w
-    where w.archived_at is null;
+    where w.archived_at is null
+        and w.recipient_id is not null;
     perform tocsin.ring();
     return _stopped;
 end

@@ -57,6 +57,16 @@ begin
 end
 $$;
 
+create or replace function tocsin.check_address(_email text) returns void
+language plpgsql
+as $$
+begin
+    if length(_email) > 254 or _email !~ '^[^@\s[:cntrl:]<>(),;:\\"\[\]]+@[^@\s[:cntrl:]<>(),;:\\"\[\]]+$' then
+        perform tocsin.refuse('email', 'email is not an address', 'Pass one address such as alice@example.com, without a name or brackets.');
+    end if;
+end
+$$;
+
 create or replace function tocsin.check_recipient(_id text, _email text, _name text, _locale text, _timezone text) returns void
 language plpgsql
 as $$
@@ -64,9 +74,7 @@ begin
     if _id is null or length(_id) not between 1 and 200 or _id ~ '[[:cntrl:]]' then
         perform tocsin.refuse('id', 'id is not 1 to 200 characters of text', 'Pass the id by which your app knows the person.');
     end if;
-    if length(_email) > 254 or _email !~ '^[^@\s[:cntrl:]<>(),;:\\"\[\]]+@[^@\s[:cntrl:]<>(),;:\\"\[\]]+$' then
-        perform tocsin.refuse('email', 'email is not an address', 'Pass one address such as alice@example.com, without a name or brackets.');
-    end if;
+    perform tocsin.check_address(_email);
     if length(_name) > 200 or _name ~ '[[:cntrl:]]' then
         perform tocsin.refuse('name', 'name is longer than 200 characters or has a control character', 'A name is one line of plain text.');
     end if;

@@ -90,7 +90,7 @@ as $$
     from unnest(_people, _because) u (recipient_id, because)
     join tocsin.recipient r using (recipient_id)
     left join override o using (recipient_id)
-    left join tocsin.suppression s on s.address = lower(r.email)
+    left join tocsin.suppression s on s.address = r.address
     left join tocsin.digest_preference g
         on g.recipient_id = r.recipient_id
         and g.frequency <> 'off'

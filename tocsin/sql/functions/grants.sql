@@ -18,6 +18,8 @@ grant execute on function
     tocsin.notify_topic(text, text, text, text, text, jsonb, text, text, text, timestamptz, boolean),
     tocsin.subscribe(text, text, text),
     tocsin.unsubscribe(text, text),
+    tocsin.notify_email(text, text, text, text, text, jsonb, text, text, text, timestamptz),
+    tocsin.claim_email(text, text),
     tocsin.cancel(bigint),
     tocsin.upsert_recipient(text, text, text, text, text),
     tocsin.unread_count(text)

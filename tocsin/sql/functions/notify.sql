@@ -60,6 +60,7 @@ begin
     if _send_at not between _now - interval '100 years' and _now + interval '10 years' then
         perform tocsin.refuse('send_at', 'send_at is not within the next ten years', 'Pass a time with its zone, or null to tell it now.');
     end if;
+    perform tocsin.check_address(_email);
     if _topic is null and _email is null then
         if array_ndims(_recipients) > 1 then
             perform tocsin.refuse('recipients', 'recipients has more than one dimension', 'Pass a flat array of ids such as array[''alice''].');
@@ -86,7 +87,7 @@ begin
         _earlier := tocsin.earlier_event(_caller, _idempotency_key, event_id, jsonb_build_array(
             _event_type, array(select distinct u.id from unnest(_recipients) u (id) order by u.id), _title, _body,
             _action_url, _metadata, _initiator, _body_html, extract(epoch from _send_at)
-        ) || case when _topic is null and _email is null then '[]' else jsonb_build_array(_topic, _email) end
+        ) || case when _topic is null and _email is null then '[]' else jsonb_build_array(_topic, tocsin.compared_address(_email)) end
             || case when _subscribe_initiator then '["subscribe_initiator"]' else '[]' end::jsonb);
         if _earlier is not null then
             return query select _earlier, tocsin.told(_earlier), true;
@@ -126,6 +127,9 @@ begin
         end if;
         if _topic is not null then
             _event.initiator_skipped := tocsin.skips_initiator(_event);
+        elsif _email is not null then
+            -- an address tells whose it is only now
+            _event.initiator_skipped := notifications = 0;
         end if;
         _event.told_at := _now;
         _event.expires_at := _now + _type.time_to_live;
@@ -332,6 +336,7 @@ declare
     _event tocsin.event;
     _now timestamptz;
     _count integer := 0;
+    _told integer;
 begin
     for _event in
         select e.*
@@ -344,13 +349,14 @@ begin
         for update skip locked
     loop
         _now := clock_timestamp();
-        perform tocsin.reach(_event, t, _event.recipients, _now)
+        select tocsin.reach(_event, t, _event.recipients, _now)
+        into _told
         from tocsin.event_type t
         where t.event_type = _event.event_type;
         update tocsin.event e
         set told_at = _now,
             recipients = null,
-            initiator_skipped = e.initiator_skipped or tocsin.skips_initiator(e),
+            initiator_skipped = e.initiator_skipped or tocsin.skips_initiator(e) or (e.email is not null and _told = 0),
             expires_at = _now + (select t.time_to_live from tocsin.event_type t where t.event_type = e.event_type)
         where e.event_id = _event.event_id;
         _count := _count + 1;

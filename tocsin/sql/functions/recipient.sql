@@ -37,15 +37,57 @@ language plpgsql
 as $$
 declare
     _known boolean;
+    _addresses text[] := array(
+        select r.address
+        from tocsin.recipient r
+        where r.recipient_id = _id
+            and r.address is not null
+        union
+        select c.address
+        from tocsin.claim c
+        where c.recipient_id = _id
+    );
 begin
     delete from tocsin.recipient r where r.recipient_id = _id;
     _known := found;
+    perform tocsin.erase_invitations(_addresses);
     insert into tocsin.erasure as e (recipient_id)
     values (_id)
     on conflict (recipient_id) do update
     set erased_at = excluded.erased_at;
     perform tocsin.erase_traces(_id);
     return _known;
+end
+$$;
+
+-- What an address was invited to before it was anybody's, or is to be; nothing where it is somebody else's too.
+create or replace function tocsin.erase_invitations(_addresses text[]) returns void
+language plpgsql
+as $$
+declare
+    _free text[] := array(select a from unnest(_addresses) a where tocsin.address_owner(a) is null);
+    _events bigint[] := array(
+        select n.event_id
+        from tocsin.notification n
+        where n.address = any (_free)
+            and n.recipient_id is null
+        union
+        select e.event_id
+        from tocsin.event e
+        where e.told_at is null
+            and e.cancelled_at is null
+            and e.email is not null
+            and tocsin.compared_address(e.email) = any (_free)
+    );
+begin
+    delete from tocsin.attempt a
+    using tocsin.delivery d
+    where d.event_id = any (_events)
+        and a.delivery_id = d.delivery_id;
+    delete from tocsin.delivery d where d.event_id = any (_events);
+    delete from tocsin.lane l where l.event_id = any (_events);
+    delete from tocsin.notification n where n.event_id = any (_events);
+    delete from tocsin.event e where e.event_id = any (_events);
 end
 $$;
 

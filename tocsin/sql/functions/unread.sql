@@ -73,6 +73,7 @@ begin
         or exists (select from tocsin.unread_delta d where d.xid > s.next)
         or exists (select from tocsin.inbox_change c where c.xid > s.next)
         or exists (select from tocsin.lane l where l.xid > s.next)
+        or exists (select from tocsin.claim c where c.xid > s.next)
         or exists (select from tocsin.badge_mark m where pg_snapshot_xmax(m.snapshot) > s.next)
         or coalesce((select n.xid > s.next from tocsin.notification n order by n.notification_id desc limit 1), false)
     into _foreign
@@ -84,6 +85,7 @@ begin
     update tocsin.unread_delta set xid = '3';
     update tocsin.inbox_change set xid = '3';
     update tocsin.lane set xid = '3';
+    update tocsin.claim set xid = '3';
     update tocsin.badge_mark set snapshot = pg_current_snapshot();
     update tocsin.notification set xid = '3' where xid > pg_snapshot_xmax(pg_current_snapshot());
     return true;

@@ -62,6 +62,19 @@ select
     coalesce((select array_agg(c.channel order by c.event_id) from came c), '{}') as channels,
     coalesce((select array_agg(c.priority order by c.event_id) from came c), '{}') as priorities;
 
+-- name: claimed_since
+-- Addresses with something for their claimant that was committed since an earlier snapshot (null: ever).
+select
+    pg_current_snapshot()::text as snapshot,
+    tocsin.claimed_since(:since::pg_snapshot) as addresses;
+
+-- name: hand_over
+-- Gives what waits for these addresses to their claimants.
+select
+    h.handed,
+    h.busy
+from tocsin.hand_over(:addresses::text[]) h;
+
 -- name: announce
 -- Tells the HTTP processes whose streams to read anew: ids only, since any session may listen.
 select pg_notify('tocsin_badge', p.payload)

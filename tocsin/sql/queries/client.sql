@@ -37,6 +37,25 @@ select tocsin.subscribe(:recipient, :topic, :level);
 -- Has a person follow a topic no more; true where that changed something.
 select tocsin.unsubscribe(:recipient, :topic);
 
+-- name: notify_email
+-- Tells an event to somebody by an address; answers its id.
+select tocsin.notify_email(
+    email => :email,
+    event_type => :event_type,
+    title => :title,
+    body => :body,
+    action_url => :action_url,
+    metadata => :metadata::jsonb,
+    initiator => :initiator,
+    idempotency_key => :idempotency_key,
+    body_html => :body_html,
+    send_at => :send_at::timestamptz
+);
+
+-- name: claim_email
+-- Says whose an address is; answers how many notifications became theirs.
+select tocsin.claim_email(email => :email, recipient => :recipient);
+
 -- name: cancel
 -- Takes an event back; answers how many deliveries stopped.
 select tocsin.cancel(:event_id::bigint);

@@ -114,7 +114,14 @@ order by t.priority desc nulls last, c.delivery_id;
 -- The last look before sending: still ours, still wanted, and to which address. A claim that was lost is not in the answer.
 select
     d.delivery_id,
-    coalesce(case d.channel when 'push' then v.token else r.email end, '') as address,
+    coalesce(
+        case
+            when d.channel = 'push' then v.token
+            when d.recipient_id is null then e.email
+            else r.email
+        end,
+        ''
+    ) as address,
     clock_timestamp() as checked_at,
     v.environment = 'sandbox' as sandbox,
     -- the exact count of this moment, for the icon
@@ -122,8 +129,17 @@ select
     case
         when e.cancelled_at is not null then 'cancelled'
         when coalesce(e.expires_at, d.expires_at) <= clock_timestamp() then 'expired'
-        when r.recipient_id is null then 'erased'
+        when r.recipient_id is null and (d.recipient_id is not null or e.email is null) then 'erased'
+        -- an invitation whose address has an account by now: it is in its inbox
+        when d.recipient_id is null and (n.recipient_id is not null or c.address is not null) then 'claimed'
         when p.enabled is false and d.digest_id is null and coalesce(d.channel <> all (t.mandatory_channels), true)
+            then 'opted_out_since'
+        when d.digest_id is not null and exists (
+            select
+            from tocsin.digest_preference g
+            where g.recipient_id = d.recipient_id
+                and g.unsubscribed
+        )
             then 'opted_out_since'
         -- of the topic, since it was told
         when e.topic is not null and d.channel <> all (t.mandatory_channels) and f.level = 'muted' then 'muted'
@@ -143,7 +159,7 @@ select
             then 'already_read'
         when d.channel = 'push' and v.recipient_id is distinct from d.recipient_id then 'device_moved'
         when d.channel = 'push' and v.disabled_at is not null then 'no_device'
-        when d.channel = 'email' and r.email is null then 'no_address'
+        when d.channel = 'email' and d.recipient_id is not null and r.email is null then 'no_address'
         when d.channel = 'email' and s.address is not null then 'suppressed'
         when h.until is not null then 'quiet_hours'
         when d.digest_id is not null and tocsin.digest_contents(d.digest_id) <> string_to_array(m.contents, ',')::bigint[]
@@ -156,9 +172,12 @@ join tocsin.delivery d using (delivery_id, claim)
 left join tocsin.event e using (event_id)
 left join tocsin.event_type t using (event_type)
 left join tocsin.recipient r using (recipient_id)
-left join tocsin.suppression s on s.address = lower(r.email)
+left join tocsin.notification n
+    on n.notification_id = d.notification_id
+    and (t.skip_if_read <> '{}' or d.recipient_id is null)
+left join tocsin.claim c on c.address = n.address and d.recipient_id is null
+left join tocsin.suppression s on s.address = coalesce(r.address, n.address)
 left join tocsin.device v on v.device_id = d.device_id
-left join tocsin.notification n on n.notification_id = d.notification_id and t.skip_if_read <> '{}'
 left join tocsin.quiet_hours q on q.recipient_id = d.recipient_id and t.priority < 2
 left join lateral (
     select tocsin.quiet_until(q, clock_timestamp()) as until
@@ -256,10 +275,13 @@ tried as (
 ),
 suppressed as (
     insert into tocsin.suppression (address, reason)
-    select distinct on (lower(s.address)) lower(s.address), s.attempt_reason
+    select distinct on (a.address) a.address, s.attempt_reason
     from settled s
+    cross join lateral (select tocsin.compared_address(s.address) as address) a
     where s.dead
         and s.device_id is null
+        -- asked first: an open claim may be taking it away, and the ledger would wait for it
+        and not exists (select from tocsin.suppression k where k.address = a.address)
     on conflict do nothing
 ),
 disabled as (

@@ -26,11 +26,12 @@ from tocsin.emit(
 select tocsin.create_missing_recipients(:people::jsonb);
 
 -- name: decisions
--- What was decided for each person of an event.
+-- What was decided for each person of an event, or for the address of somebody without an account.
 select
-    n.recipient_id,
+    coalesce(n.recipient_id, e.email) as recipient_id,
     n.decisions
 from tocsin.notification n
+join tocsin.event e using (event_id)
 where n.event_id = :event_id
 order by n.recipient_id;
 

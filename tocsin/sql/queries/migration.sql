@@ -33,6 +33,31 @@ where n.nspname = 'tocsin_queue';
 -- After a restore into another cluster.
 select tocsin.reset_foreign_xids();
 
+-- name: write_addresses!
+-- The compared form where a migration, which has no functions yet, could not tell it.
+with recipients as (
+    update tocsin.recipient r
+    set address = tocsin.compared_address(r.email)
+    where r.email is not null
+        and r.address is null
+),
+suppressed as (
+    select s.address, tocsin.compared_address(s.address) as compared, s.reason, s.created_at
+    from tocsin.suppression s
+    where octet_length(s.address) <> length(s.address)
+),
+old as (
+    delete from tocsin.suppression s
+    using suppressed o
+    where s.address = o.address
+        and o.compared <> o.address
+)
+insert into tocsin.suppression (address, reason, created_at)
+select o.compared, o.reason, o.created_at
+from suppressed o
+where o.compared <> o.address
+on conflict do nothing;
+
 -- name: apply_catalogue
 -- Event types from a catalogue; answers how many there are.
 select tocsin.apply_catalogue(:catalogue);

@@ -113,9 +113,22 @@ from tocsin.subscription s
 where s.recipient_id = :recipient_id
 order by s.topic, s.event_id;
 
+-- name: export_claims
+-- The addresses that an app said are theirs.
+select
+    c.address,
+    c.claimed_at
+from tocsin.claim c
+where c.recipient_id = :recipient_id
+order by c.claimed_at, c.address;
+
+-- name: claim_email
+-- Says whose an address is; answers how many notifications became theirs.
+select tocsin.claim_email(:email, :recipient_id);
+
 -- name: export_suppression
 -- Why mail to a person's address is held back, if it is.
 select s.reason
 from tocsin.suppression s
-join tocsin.recipient r on lower(r.email) = s.address
+join tocsin.recipient r using (address)
 where r.recipient_id = :recipient_id;

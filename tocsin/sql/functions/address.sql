@@ -1,0 +1,150 @@
+-- The one form of an address in which two spellings of it are compared: case, Unicode's and DNS's two ways to write a
+-- domain (RFC 5321, RFC 6531, IDNA 2008). Nothing is trimmed, and dots and tags of the local part stay: what they
+-- mean is its server's own affair.
+--
+-- It is stored, so it must not depend on the database's locale, nor on the libraries of the machine: the lower-case
+-- letters are a table of ours, and lower() is asked for ASCII only.
+
+create or replace function tocsin.compared_address(_address text) returns text
+language plpgsql immutable strict parallel safe
+as $$
+declare
+    _local text;
+begin
+    if octet_length(_address) = length(_address) then
+        return lower(_address collate "C");
+    end if;
+    _local := coalesce(substring(_address from '^(.*)@'), '');
+    return normalize(tocsin.lower_case(normalize(_local, nfc)), nfc) || '@'
+        || tocsin.compared_domain(substring(_address from length(_local) + 2));
+end
+$$;
+
+-- A domain as DNS has it: each label that is not ASCII in punycode, after the mapping of UTS 46 as far as PostgreSQL
+-- has it: compatibility forms, case, the three other full stops, and what no reader sees.
+create or replace function tocsin.compared_domain(_domain text) returns text
+language sql immutable strict parallel safe
+as $$
+    select string_agg(
+        case when octet_length(l.label) = length(l.label) then l.label else 'xn--' || tocsin.punycode(l.label) end,
+        '.'
+        order by l.position
+    )
+    from string_to_array(
+        normalize(
+            tocsin.lower_case(
+                -- what follows the full stop is dropped: soft hyphen, joiner, zero-width space, variation selectors
+                translate(
+                    normalize(_domain, nfkc),
+                    E'\u3002\u00ad\u034f\u200b\u2060\ufeff'
+                    '\ufe00\ufe01\ufe02\ufe03\ufe04\ufe05\ufe06\ufe07\ufe08\ufe09\ufe0a\ufe0b\ufe0c\ufe0d\ufe0e\ufe0f',
+                    '.'
+                )
+            ),
+            nfc
+        ),
+        '.'
+    ) d (labels),
+        unnest(d.labels) with ordinality l (label, position)
+$$;
+
+-- One label in punycode (RFC 3492, section 6.3), without its prefix.
+create or replace function tocsin.punycode(_label text) returns text
+language plpgsql immutable strict parallel safe
+as $$
+declare
+    _digits constant text := 'abcdefghijklmnopqrstuvwxyz0123456789';
+    -- the code point of each character
+    _points integer[] := array(
+        select ascii(c.char)
+        from unnest(string_to_array(_label, null)) with ordinality c (char, position)
+        order by c.position
+    );
+    _encoded text := array_to_string(array(select chr(p) from unnest(_points) p where p < 128), '');
+    _basic integer := length(_encoded);
+    _done integer := _basic;
+    _n bigint := 128;
+    _delta bigint := 0;
+    _bias integer := 72;
+    _next bigint;
+    _point integer;
+    _q bigint;
+    _k integer;
+    _t integer;
+begin
+    if _basic > 0 then
+        _encoded := _encoded || '-';
+    end if;
+    while _done < cardinality(_points) loop
+        select min(p) into _next from unnest(_points) p where p >= _n;
+        _delta := _delta + (_next - _n) * (_done + 1);
+        _n := _next;
+        foreach _point in array _points loop
+            if _point < _n then
+                _delta := _delta + 1;
+            elsif _point = _n then
+                _q := _delta;
+                _k := 36;
+                loop
+                    _t := least(greatest(_k - _bias, 1), 26);
+                    exit when _q < _t;
+                    _encoded := _encoded || substr(_digits, _t + ((_q - _t) % (36 - _t))::integer + 1, 1);
+                    _q := (_q - _t) / (36 - _t);
+                    _k := _k + 36;
+                end loop;
+                _encoded := _encoded || substr(_digits, _q::integer + 1, 1);
+                -- adapt the bias (section 6.1)
+                _delta := _delta / case when _done = _basic then 700 else 2 end;
+                _delta := _delta + _delta / (_done + 1);
+                _k := 0;
+                while _delta > 455 loop
+                    _delta := _delta / 35;
+                    _k := _k + 36;
+                end loop;
+                _bias := _k + (36 * _delta / (_delta + 38))::integer;
+                _delta := 0;
+                _done := _done + 1;
+            end if;
+        end loop;
+        _delta := _delta + 1;
+        _n := _n + 1;
+    end loop;
+    return _encoded;
+end
+$$;
+
+-- A person's address, whichever way their row is written.
+create or replace function tocsin.keep_address() returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    new.address := tocsin.compared_address(new.email);
+    return new;
+end
+$$;
+
+create or replace trigger keep_address
+before insert or update of email on tocsin.recipient
+for each row execute function tocsin.keep_address();
+
+-- Whose an address is: who claimed it, or else the first person who has it; null where it is nobody's.
+create or replace function tocsin.address_owner(_address text) returns text
+language sql stable
+as $$
+    select coalesce(
+        (
+            select c.recipient_id
+            from tocsin.claim c
+            where c.address = _address
+        ),
+        (
+            select r.recipient_id
+            from tocsin.recipient r
+            where r.address = _address
+            order by r.created_at, r.recipient_id
+            limit 1
+        )
+    )
+$$;

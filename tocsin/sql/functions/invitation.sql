@@ -1,0 +1,251 @@
+-- Invitations: events for somebody known by an address alone, and the claim that makes them somebody's.
+--
+-- Until its address is claimed, a notification is pending: nobody's, in no inbox, with one mail. An open transaction sees
+-- no other's rows, so a claim may miss an invitation that commits after it, and the other way round. Whichever commits
+-- later is found by the listener, which hands over what then belongs to the claimant; nobody waits for that.
+
+create or replace function tocsin.notify_email(
+    email text,
+    event_type text,
+    title text,
+    body text default '',
+    action_url text default null,
+    metadata jsonb default '{}',
+    initiator text default null,
+    idempotency_key text default null,
+    body_html text default null,
+    send_at timestamptz default null
+) returns bigint
+language sql
+security definer
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+    -- as tocsin.notify; a null address is refused like an empty one
+    select e.event_id
+    from tocsin.emit(
+        ('role:' || session_user) collate "default", $2, null, null, coalesce($1, ''), $3, $4, $5, $6, $7, $8, $9, $10
+    ) e
+$$;
+
+-- Says whose an address is: what waits for it, and what comes for it from now on, is theirs. The caller vouches for it.
+-- Answers how many notifications came into their inbox at once.
+create or replace function tocsin.claim_email(email text, recipient text) returns integer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+    _address text;
+begin
+    perform tocsin.check_address(coalesce($1, ''));
+    if not exists (select from tocsin.recipient r where r.recipient_id = $2) then
+        raise exception using
+            errcode = 'TC002',
+            column = 'recipient',
+            message = format('unknown recipient %s', quote_nullable(left($2, 60))),
+            hint = 'Create them first with tocsin.upsert_recipient(id, email, name) or PUT /api/recipients/{id}/. Nothing was stored.';
+    end if;
+    _address := tocsin.compared_address($1);
+    -- asked first: an app may claim at each sign-in, and on conflict locks the row in any case
+    if not exists (select from tocsin.claim c where c.address = _address and c.recipient_id = $2) then
+        insert into tocsin.claim as c (address, recipient_id)
+        values (_address, $2)
+        on conflict (address) do update
+        set recipient_id = excluded.recipient_id, claimed_at = excluded.claimed_at, xid = excluded.xid;
+    end if;
+    perform tocsin.take_over_opt_out(_address, $2);
+    perform tocsin.ring();
+    return (select h.handed from tocsin.hand_over(array[_address]) h);
+end
+$$;
+
+-- Tells an event to whoever has its address, or to the address where nobody has: a mail, unless it is suppressed.
+-- Answers 1, or 0 where it is the initiator's own.
+create or replace function tocsin.invite(_event tocsin.event, _type tocsin.event_type, _now timestamptz) returns integer
+language plpgsql
+as $$
+declare
+    _address text := tocsin.compared_address(_event.email);
+    _owner text := tocsin.address_owner(_address);
+begin
+    if _owner = _event.initiator then
+        return 0;
+    elsif _owner is not null then
+        return tocsin.tell(_event.event_id, _type, array[_owner], null, _now);
+    end if;
+    with pending as (
+        insert into tocsin.notification (event_id, address, event_type, created_at, in_inbox, decisions)
+        values (_event.event_id, _address, _type.event_type, _now, false, tocsin.decide_invitation(_address))
+        returning notification_id, decisions
+    ),
+    queued as (
+        insert into tocsin.delivery (notification_id, event_id, channel, created_at)
+        select p.notification_id, _event.event_id, 'email', _now
+        from pending p
+        where p.decisions -> 'email' ->> 0 = 'on'
+        returning channel
+    )
+    insert into tocsin.lane (event_id, channel, priority)
+    select _event.event_id, q.channel, _type.priority
+    from queued q;
+    return 1;
+end
+$$;
+
+-- Which channels reach an address without an account: a mail is what the caller asked for, whatever the type's default.
+create or replace function tocsin.decide_invitation(_address text) returns jsonb
+language sql stable
+as $$
+    select jsonb_object_agg(
+        c.channel,
+        case
+            when c.channel <> 'email' then '["off", "no_account"]'::jsonb
+            when not c.available then '["off", "no_provider"]'::jsonb
+            when exists (select from tocsin.suppression s where s.address = _address) then '["off", "suppressed"]'::jsonb
+            else '["on", "invited"]'::jsonb
+        end
+    )
+    from tocsin.channel c
+$$;
+
+-- Gives what is pending for some addresses to those who claimed them: into their inbox, unread, with its own time,
+-- unless they turned the inbox off for it themselves. What was taken back stays out, and so does what the claimant
+-- caused. `busy`: addresses of which somebody else holds something just now.
+create or replace function tocsin.hand_over(_addresses text[], out handed integer, out busy text[])
+language plpgsql
+as $$
+declare
+    _ids bigint[];
+begin
+    -- Locked first, and looked at in the next statement: a cancel that committed before is seen there, and one that
+    -- comes later waits, and then finds it in the inbox.
+    _ids := array(
+        select n.notification_id
+        from tocsin.notification n
+        join tocsin.claim c using (address)
+        where n.address = any (_addresses)
+            and n.recipient_id is null
+        order by n.notification_id
+        for update of n skip locked
+    );
+    with theirs as (
+        select
+            n.notification_id,
+            c.recipient_id,
+            coalesce(p.enabled, true) or 'in_app' = any (t.mandatory_channels) as wanted,
+            p.scope
+        from tocsin.notification n
+        join tocsin.claim c using (address)
+        join tocsin.event e using (event_id)
+        join tocsin.event_type t on t.event_type = n.event_type
+        left join lateral (
+            select p.enabled, p.scope
+            from tocsin.preference p
+            where p.recipient_id = c.recipient_id
+                and p.channel = 'in_app'
+                and p.scope in (t.event_type, t.category || '.*', '*')
+            order by p.scope = t.event_type desc, p.scope <> '*' desc
+            limit 1
+        ) p on true
+        where n.notification_id = any (_ids)
+            and n.recipient_id is null
+            and e.cancelled_at is null
+            and e.initiator is distinct from c.recipient_id
+    ),
+    given as (
+        update tocsin.notification n
+        set recipient_id = t.recipient_id,
+            in_inbox = t.wanted,
+            decisions = n.decisions || jsonb_build_object(
+                'in_app',
+                case when t.wanted then '["on", "claimed"]' else jsonb_build_array('off', 'preference', t.scope) end
+            ),
+            -- new to their open streams
+            xid = pg_current_xact_id()
+        from theirs t
+        where n.notification_id = t.notification_id
+        returning n.recipient_id, n.in_inbox
+    ),
+    unread as (
+        insert into tocsin.unread_delta (recipient_id, n)
+        select g.recipient_id, count(*)
+        from given g
+        where g.in_inbox
+        group by g.recipient_id
+    )
+    select count(*)
+    into handed
+    from given;
+    busy := array(
+        select distinct n.address
+        from tocsin.notification n
+        join tocsin.claim c using (address)
+        where n.address = any (_addresses)
+            and n.recipient_id is null
+            and n.notification_id <> all (_ids)
+    );
+end
+$$;
+
+-- Addresses with something to hand over that was committed since a snapshot (null: ever): the claim, or what it is for.
+-- From what is new to the other side, one by one: the planner would rather join all of both.
+create or replace function tocsin.claimed_since(_since pg_snapshot) returns text[]
+language plpgsql stable
+as $$
+begin
+    -- plpgsql keeps the plan
+    return (
+        with before as (
+            select
+                coalesce(pg_snapshot_xmax(_since), '0'::xid8) as next,
+                array(select pg_snapshot_xip(_since)) as open
+        ),
+        claimed as (
+            select c.address from tocsin.claim c, before b where c.xid >= b.next
+            union all
+            select c.address from tocsin.claim c, before b where c.xid = any (b.open)
+        ),
+        pending as (
+            select n.address from tocsin.notification n, before b where n.recipient_id is null and n.xid >= b.next
+            union all
+            select n.address from tocsin.notification n, before b where n.recipient_id is null and n.xid = any (b.open)
+        )
+        select array(
+            select c.address
+            from claimed c
+            cross join lateral (
+                select from tocsin.notification n where n.address = c.address and n.recipient_id is null limit 1
+            ) n
+            -- an address may come twice: to sort that out costs more than the look
+            union all
+            select p.address
+            from pending p
+            cross join lateral (
+                select from tocsin.claim c where c.address = p.address limit 1
+            ) c
+        )
+    );
+end
+$$;
+
+-- Who unsubscribed an address before they had an account keeps that choice, as an override that is theirs to change.
+create or replace function tocsin.take_over_opt_out(_address text, _recipient_id text) returns void
+language sql
+as $$
+    with lifted as (
+        delete from tocsin.suppression s
+        where s.address = _address
+            and s.reason = 'unsubscribed'
+        returning s.created_at
+    )
+    insert into tocsin.preference as p (recipient_id, scope, channel, enabled)
+    select _recipient_id, '*', 'email', false
+    from lifted l
+    on conflict (recipient_id, scope, channel) do update
+    set enabled = false, updated_at = excluded.updated_at
+    -- a choice that they made since is the later word
+    where p.enabled
+        and p.updated_at < (select l.created_at from lifted l)
+$$;
