@@ -60,6 +60,33 @@ async def test_an_async_connection_is_awaited(
         await other.rollback()
 
 
+def test_an_address_is_notified_and_claimed(conn: psycopg.Connection[dict[str, object]]) -> None:
+    with conn:
+        invited = tocsin.notify_email(
+            conn,
+            email="Zoe@example.com",
+            event_type="event.invited",
+            title="Join us",
+            initiator="bob",
+        )
+        assert isinstance(invited, int)
+        assert tocsin.claim_email(conn, "zoe@example.com", "alice") == 1
+        assert tocsin.unread_count(conn, "alice") == 1
+        with pytest.raises(tocsin.UnknownRecipient) as unknown:
+            tocsin.claim_email(conn, "zoe@example.com", "nobody")
+        assert unknown.value.argument == "recipient"
+
+
+async def test_an_address_is_notified_and_claimed_on_an_async_connection(dsn: str) -> None:
+    async with await psycopg.AsyncConnection.connect(dsn) as other:
+        await tocsin.upsert_recipient(other, "carol")
+        await tocsin.notify_email(
+            other, email="carol@example.com", event_type="event.invited", title="Join us"
+        )
+        assert await tocsin.claim_email(other, "carol@example.com", "carol") == 1
+        assert await tocsin.unread_count(other, "carol") == 1
+
+
 def test_refusals_are_typed_and_say_the_cure(conn: psycopg.Connection[dict[str, object]]) -> None:
     with conn, pytest.raises(tocsin.UnknownEventType) as unknown, conn.transaction():
         notify(conn, recipient="alice", event_type="forum.new_repyl", title="x")

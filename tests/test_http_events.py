@@ -11,6 +11,9 @@ import pytest
 from http_fixtures import *  # noqa: F403 - fixtures
 from http_fixtures import Db, Tell
 
+from tocsin.engine.explain import explanation
+from tocsin.engine.store.database import Database
+
 EVENTS = "/api/events/"
 
 
@@ -67,6 +70,8 @@ async def test_an_object_creates_a_missing_person_and_never_overwrites(
         ({"event_type": "forum.new_repyl"}, "event_type"),
         ({"recipients": ["alice", "nobody"]}, "recipients"),
         ({"recipients": "alice"}, "recipients"),
+        ({"email": "zoe@example.com"}, "recipients"),
+        ({"recipients": None, "email": "zoe"}, "email"),
         ({"recipients": ["alice", 7]}, "recipients[1]"),
         ({"recipients": ["alice", {"id": "x", "email": "not one"}]}, "recipients[1].email"),
         ({"recipients": [{"id": "x", "mail": "x@example.com"}]}, "recipients[0].mail"),
@@ -251,3 +256,45 @@ async def test_a_person_is_put_read_exported_and_erased(
     for method, where in (("GET", ""), ("DELETE", ""), ("GET", "export/")):
         assert (await machine.request(method, f"/api/recipients/alice/{where}")).status_code == 404
     assert (await alice.get("/api/notifications/")).json()["results"] == []
+
+
+async def test_an_address_is_told_looked_up_and_claimed(
+    machine: httpx.AsyncClient, people: None, db: Db
+) -> None:
+    posted = {"event_type": "event.invited", "email": "Zoe@example.com", "title": "Join us"}
+    dry = (await machine.post(EVENTS, json=posted | {"dry_run": True})).json()
+    assert dry["notifications"] == 1
+    decided = dry["decisions"]["Zoe@example.com"]
+    assert [decided[each]["reason"] for each in ("in_app", "email")] == ["no_account", "invited"]
+    assert (rows(db, "event"), rows(db, "notification")) == (0, 0)
+
+    key = {"Idempotency-Key": "k"}
+    told = (await machine.post(EVENTS, json=posted, headers=key)).json()
+    again = await machine.post(EVENTS, json=posted, headers=key)
+    assert (again.json(), again.headers["idempotent-replayed"]) == (told, "true")
+    found = (await machine.get(f"{EVENTS}{told['event_id']}/")).json()
+    assert (found["notifications"], found["deliveries"]) == (1, {"email": {"queued": 1}})
+    (listed,) = (await machine.get(EVENTS)).json()["results"]
+    assert (listed["notifications"], listed["notification"]) == (1, None)
+
+    claims = "/api/recipients/alice/claims/"
+    wrong = await machine.post(claims, json={"email": "zoe"})
+    assert (wrong.status_code, wrong.json()["errors"][0]["field"]) == (422, "email")
+    assert (await machine.post(claims, json={"email": "zoe@EXAMPLE.com"})).json() == {"claimed": 1}
+    assert (await machine.post(claims, json={"email": "zoe@EXAMPLE.com"})).json() == {"claimed": 0}
+    (theirs,) = (await machine.get(EVENTS, params={"recipient": "alice"})).json()["results"]
+    assert theirs["notification"]["channels"][0]["reason"] == "claimed"
+
+
+async def test_only_an_app_claims_addresses(alice: httpx.AsyncClient, people: None) -> None:
+    answer = await alice.post("/api/recipients/alice/claims/", json={"email": "bob@example.com"})
+    assert answer.status_code == 403
+
+
+async def test_an_operator_is_told_why_of_what_is_nobodys(database: Database, db: Db) -> None:
+    db.execute("select tocsin.notify_email('zoe@example.com', 'event.invited', 'x')")
+    row = db.execute("select notification_id from tocsin.notification").fetchone()
+    assert row is not None
+    lines = await explanation(database, row[0])
+    assert lines[0] == "in_app: The inbox needs an account, and the address had none."
+    assert lines[1].startswith("email: The address had no account, so it gets a mail.")

@@ -227,6 +227,86 @@ def unsubscribe(
 
 
 @overload
+def notify_email(
+    conn: Connection,
+    *,
+    email: str,
+    event_type: str,
+    title: str,
+    body: str = "",
+    action_url: str | None = None,
+    metadata: Metadata | None = None,
+    initiator: str | None = None,
+    idempotency_key: str | None = None,
+    body_html: str | None = None,
+    send_at: datetime | None = None,
+) -> int: ...
+@overload
+def notify_email(
+    conn: AsyncConnection,
+    *,
+    email: str,
+    event_type: str,
+    title: str,
+    body: str = "",
+    action_url: str | None = None,
+    metadata: Metadata | None = None,
+    initiator: str | None = None,
+    idempotency_key: str | None = None,
+    body_html: str | None = None,
+    send_at: datetime | None = None,
+) -> Awaitable[int]: ...
+def notify_email(
+    conn: Connection | AsyncConnection,
+    *,
+    email: str,
+    event_type: str,
+    title: str,
+    body: str = "",
+    action_url: str | None = None,
+    metadata: Metadata | None = None,
+    initiator: str | None = None,
+    idempotency_key: str | None = None,
+    body_html: str | None = None,
+    send_at: datetime | None = None,
+) -> int | Awaitable[int]:
+    """Tells an event to somebody known by an address, as `notify` does to people; answers the event's id.
+
+    Who has no account gets a mail, and finds it in the inbox once `claim_email` was called for them.
+    """
+    arguments = {
+        "email": email,
+        "event_type": event_type,
+        "title": title,
+        "body": body,
+        "action_url": action_url,
+        "metadata": Jsonb(dict(metadata or {})),
+        "initiator": initiator,
+        "idempotency_key": idempotency_key,
+        "body_html": body_html,
+        "send_at": _zoned(send_at),
+    }
+    event_id: int | Awaitable[int] = _call(conn, "notify_email", arguments)
+    return event_id
+
+
+@overload
+def claim_email(conn: Connection, email: str, recipient: str) -> int: ...
+@overload
+def claim_email(conn: AsyncConnection, email: str, recipient: str) -> Awaitable[int]: ...
+def claim_email(
+    conn: Connection | AsyncConnection, email: str, recipient: str
+) -> int | Awaitable[int]:
+    """Says, after sign-up, whose an address is; answers how many notifications came into their inbox.
+
+    The caller vouches for it. Raises UnknownRecipient or InvalidArgument.
+    """
+    arguments = {"email": email, "recipient": recipient}
+    claimed: int | Awaitable[int] = _call(conn, "claim_email", arguments)
+    return claimed
+
+
+@overload
 def cancel(conn: Connection, event_id: int) -> int: ...
 @overload
 def cancel(conn: AsyncConnection, event_id: int) -> Awaitable[int]: ...

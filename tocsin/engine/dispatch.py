@@ -16,6 +16,7 @@ import psycopg
 import structlog
 
 from tocsin.engine.badge_push import BadgePushes
+from tocsin.engine.claims import Claims
 from tocsin.engine.lanes import Lanes
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.bell import Bell
@@ -101,6 +102,7 @@ class Leader:
         self._bell = bell
         self._lanes = Lanes()
         self._badge_pushes = BadgePushes(bell, wanted=badge_pushes)
+        self._claims = Claims(bell)
         self._snapshot: str | None = None
         self._unfolded = False
         self._folded_at = self._vacuumed_at = self._tidied_at = time.monotonic()
@@ -143,10 +145,11 @@ class Leader:
             scan.event_ids, scan.channels, scan.priorities, strict=True
         ):
             self._lanes.add(event_id, channel, priority)
+        handed = await self._claims.hand_over(resting=resting)
         dispatched = await self._dispatch()
         await self._keep_house(resting=resting)
         unasked = resting and self._badge_pushes.left
-        return bool(scan.recipients or scan.event_ids or dispatched or unasked)
+        return bool(scan.recipients or scan.event_ids or dispatched or handed or unasked)
 
     async def _dispatch(self) -> int:
         """Makes jobs of what is due; answers of how many deliveries and events."""
@@ -201,8 +204,9 @@ class Leader:
     async def _sleep(self) -> None:
         """Until a ring, or until something falls due."""
         await self._dispatch_due()
-        # lanes that wait for room are tried again soon
-        remaining = _LOOK_DUE if self._lanes else max(0.0, self._next_due)
+        # lanes that wait for room, and claims for an open transaction, are tried again soon
+        waiting = self._lanes or self._claims.waiting
+        remaining = _LOOK_DUE if waiting else max(0.0, self._next_due)
         until = time.monotonic() + min(_SLEEP, remaining)
         while (left := until - time.monotonic()) > 0:
             if await self._bell.rung(min(_PULSE, left)):

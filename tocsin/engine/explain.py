@@ -18,10 +18,15 @@ _OFF = {
     "no_provider": "{Channel} is not set up on this service.",
     "no_address": "Email is on, but there is no email address of yours.",
     "no_device": "Push is on, but no device of yours is registered.",
-    "suppressed": "Email is on, but your address must not be mailed any more: mail to it came back, or was reported.",
+    "suppressed": "Email is on, but your address must not be mailed any more: mail to it came back, or was declined.",
     "digest": "It waits for your digest and does not come as a mail of its own.",
     "initiator": "You caused it yourself.",
     "muted": "You muted it.",
+    "no_account": "{Channel} needs an account, and the address had none.",
+}
+_ON = {
+    "invited": "The address had no account, so it gets a mail.",
+    "claimed": "It came to an address of yours before you had this account.",
 }
 _UNSENT = {
     "opted_out_since": "you turned it off in the meantime",
@@ -30,6 +35,7 @@ _UNSENT = {
     "no_address": "there was no address of yours by then",
     "no_device": "the device was disabled in the meantime",
     "device_moved": "the device is somebody else's now, or was forgotten",
+    "claimed": "it was in your inbox by then",
     "erased": "you were erased here in the meantime",
     "cancelled": "it was taken back",
     "expired": "its time was over",
@@ -148,6 +154,8 @@ def _decision(decided: Decisions, channel: str, scope: str | None) -> str:
         return f"{_start(name)} is {decision} for {decided.event_type_label} by default."
     if (sentence := _special(decided, reason)) is not None:
         return sentence
+    if reason in _ON:
+        return _ON[reason]
     known = _OFF.get(reason, "{Channel} is off: " + reason.replace("_", " ") + ".")
     return known.format(Channel=_start(name))
 

@@ -14,6 +14,7 @@ from tocsin.engine.badge import BadgeHub
 from tocsin.engine.links import Links
 from tocsin.engine.store.database import Database
 from tocsin.http import (
+    claims,
     digest_preferences,
     event_types,
     events,
@@ -119,6 +120,7 @@ def _routers() -> list[Router]:
                 recipients.get_recipient,
                 recipients.erase_recipient,
                 recipients.export_recipient,
+                claims.claim_email,
             ],
         ),
         _router("known", [anyone_known], [event_types.event_types]),

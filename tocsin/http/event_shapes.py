@@ -33,6 +33,7 @@ class PostedEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     event_type: str
     recipients: list[str | NewRecipient] | None = None
     topic: Annotated[str, Meta(description="Its followers, in place of recipients.")] | None = None
+    email: Annotated[str, Meta(description="An address, in place of recipients.")] | None = None
     title: str
     body: str = ""
     body_html: str | None = None
@@ -73,7 +74,7 @@ class Told(Struct, frozen=True):
     """What the asked-for recipient got of an event, and why."""
 
     id: int
-    recipient: str
+    recipient: str | None
     channels: list[ExplainedChannel]
 
 

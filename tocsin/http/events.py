@@ -49,9 +49,10 @@ AppRequest = Request[Any, App, State]
         Operation(
             summary="Tell an event",
             description=(
-                "For `recipients` or for those who follow a `topic`, all or nothing. An object among the recipients "
-                "creates a missing one and never overwrites. Calls with one Idempotency-Key tell it once in 24 hours; "
-                "`dry_run` stores nothing and answers what would be decided now."
+                "For `recipients`, for those who follow a `topic`, or for whoever has an `email`, with an account or "
+                "without; all or nothing. An object among the recipients creates a missing one and never overwrites. "
+                "Calls with one Idempotency-Key tell it once in 24 hours; `dry_run` stores nothing and answers what "
+                "would be decided now."
             ),
             tag=TAG,
             body=PostedEvent,
@@ -188,6 +189,7 @@ def _event(posted: PostedEvent) -> NewEvent:
         event_type=posted.event_type,
         recipients=[each if isinstance(each, str) else each.id for each in posted.recipients or ()],
         topic=posted.topic,
+        email=posted.email,
         title=posted.title,
         body=posted.body,
         action_url=posted.action_url,

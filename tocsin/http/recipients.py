@@ -128,6 +128,7 @@ async def erase_recipient(
                         "initiated_events": [],
                         "devices": [examples.DEVICE],
                         "subscriptions": [],
+                        "claims": [],
                         "suppression": None,
                     },
                 )

@@ -35,6 +35,20 @@ class Scan(Struct, frozen=True):
     priorities: list[int]
 
 
+class NewClaims(Struct, frozen=True):
+    """Addresses with something for their claimant that was committed since the look before."""
+
+    snapshot: str
+    addresses: list[str]
+
+
+class HandedOver(Struct, frozen=True):
+    """How many notifications became their claimants', and the addresses that somebody else holds just now."""
+
+    handed: int
+    busy: list[str]
+
+
 class Turn(Struct, frozen=True):
     """A lane after its turn; `last` None: it is empty."""
 
@@ -99,6 +113,18 @@ class Bell(Session):
         found = await self.row(Scan, _SQL["scan"], since=since)
         assert found is not None
         return found
+
+    async def claimed_since(self, since: str | None) -> NewClaims:
+        """Which claims met an invitation since the snapshot `since`."""
+        found = await self.row(NewClaims, _SQL["claimed_since"], since=since)
+        assert found is not None
+        return found
+
+    async def hand_over(self, addresses: Sequence[str]) -> HandedOver:
+        """Gives what waits for these addresses to their claimants."""
+        done = await self.row(HandedOver, _SQL["hand_over"], addresses=list(addresses))
+        assert done is not None
+        return done
 
     async def announce(self, recipients: Sequence[str]) -> None:
         """Tells every HTTP process whose inbox moved."""

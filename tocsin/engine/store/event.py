@@ -55,7 +55,10 @@ class Emitted(Struct, frozen=True):
 
 
 class Decided(Struct, frozen=True):
-    """What was decided for one person: {channel: [decision, reason] or [decision, reason, scope]}."""
+    """What was decided for one person: {channel: [decision, reason] or [decision, reason, scope]}.
+
+    `recipient_id` is the address of somebody without an account.
+    """
 
     recipient_id: str
     decisions: dict[str, list[str]]

@@ -69,7 +69,7 @@ class Decisions(Struct, frozen=True):
     event_id: int
     title: str
     created_at: datetime
-    recipient_id: str
+    recipient_id: str | None  # None for an address that nobody has claimed
     event_type: str
     event_type_label: str
     category_label: str

@@ -70,6 +70,13 @@ class ExportedSubscription(Struct, frozen=True):
     updated_at: datetime
 
 
+class ExportedClaim(Struct, frozen=True):
+    """An address that an app said is the person's."""
+
+    address: str
+    claimed_at: datetime
+
+
 class ExportedEvent(Struct, frozen=True):
     """An event that names the person as the one who caused it."""
 
@@ -90,6 +97,7 @@ class Export(Struct, frozen=True):
     initiated_events: list[ExportedEvent]
     devices: list[Device]
     subscriptions: list[ExportedSubscription]
+    claims: list[ExportedClaim]
     suppression: str | None  # why mail to their address is held back
 
 
@@ -122,6 +130,13 @@ async def get_recipient(database: Database, recipient_id: str) -> Recipient:
     return found
 
 
+async def claim_email(database: Database, recipient_id: str, email: str) -> int:
+    """Says whose an address is; answers how many notifications became theirs. Raises NotFound or Invalid."""
+    await get_recipient(database, recipient_id)
+    claimed: int = await database.value(_SQL["claim_email"], email=email, recipient_id=recipient_id)
+    return claimed
+
+
 async def erase_recipient(database: Database, recipient_id: str) -> None:
     """Erases a person and all that is held of them; raises NotFound where nobody was known by that id."""
     async with database.transaction() as session:
@@ -146,5 +161,6 @@ async def export_recipient(database: Database, recipient_id: str) -> Export:
             await session.rows(ExportedEvent, _SQL["export_initiated"], **who),
             await list_devices(session, recipient_id),
             await session.rows(ExportedSubscription, _SQL["export_subscriptions"], **who),
+            await session.rows(ExportedClaim, _SQL["export_claims"], **who),
             await session.value(_SQL["export_suppression"], **who),
         )
