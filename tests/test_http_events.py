@@ -296,5 +296,6 @@ async def test_an_operator_is_told_why_of_what_is_nobodys(database: Database, db
     row = db.execute("select notification_id from tocsin.notification").fetchone()
     assert row is not None
     lines = await explanation(database, row[0])
-    assert lines[0] == "in_app: The inbox needs an account, and the address had none."
-    assert lines[1].startswith("email: The address had no account, so it gets a mail.")
+    assert lines[0].startswith("zoe@example.com, ")
+    assert lines[1] == "in_app: The inbox needs an account, and the address had none."
+    assert lines[2].startswith("email: The address had no account, so it gets a mail.")

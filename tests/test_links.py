@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.engine.links import LinkKind, Links, Open, Unsubscribe, sign
+from tocsin.engine.links import (
+    LinkKind,
+    Links,
+    Open,
+    Unsubscribe,
+    UnsubscribeAddress,
+    UnsubscribeDigest,
+    sign,
+)
 from tocsin.engine.model import NotFound
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -56,6 +64,70 @@ def test_links_hold_for_a_year() -> None:
     LINKS.read_unsubscribe(TOKEN, NOW + timedelta(days=365, seconds=-1))
     with pytest.raises(NotFound, match="expired"):
         LINKS.read_unsubscribe(TOKEN, NOW + timedelta(days=365))
+
+
+def test_a_link_of_a_mail_that_was_sent_before_there_was_more_to_say_still_holds() -> None:
+    old = "AQEAbMhdQJKlYWxpY2WvZm9ydW0ubmV3X3JlcGx53h6r0dr5NAk2Bcic-Po9Ng"
+    assert LINKS.read_unsubscribe(old, NOW) == Unsubscribe("alice", "forum.new_reply")
+
+
+@given(st.text(), st.lists(st.text(max_size=20), max_size=4), st.none() | st.text(min_size=1))
+def test_all_that_a_mail_held_is_read_back(
+    recipient_id: str, types: list[str], topic: str | None
+) -> None:
+    url = LINKS.unsubscribe(recipient_id, "a.b", NOW, others=types, topic=topic)
+    link = LINKS.read_unsubscribe(token_of(url), NOW)
+    assert isinstance(link, Unsubscribe)
+    assert (link.recipient_id, link.topic) == (recipient_id, topic)
+    assert link.event_types == ("a.b", *types)
+
+
+@given(st.text())
+def test_addresses_and_digests_are_read_back(text: str) -> None:
+    url = LINKS.unsubscribe_address(text, "a.b", NOW)
+    assert LINKS.read_unsubscribe(token_of(url), NOW) == UnsubscribeAddress(text, "a.b")
+    url = LINKS.unsubscribe_digest(text, NOW)
+    assert LINKS.read_unsubscribe(token_of(url), NOW) == UnsubscribeDigest(text)
+
+
+def test_a_link_fits_into_a_header_whatever_a_mail_holds() -> None:
+    types = [f"a_long_category.and_an_event_type_{n}" for n in range(50)]
+    url = LINKS.unsubscribe("x" * 200, types[0], NOW, others=types[1:], topic="t" * 200)
+    assert len(f"List-Unsubscribe: <{url}>") < 998
+    link = LINKS.read_unsubscribe(token_of(url), NOW)
+    assert isinstance(link, Unsubscribe)
+    assert link.event_types == tuple(types[: len(link.event_types)])
+
+
+tokens = st.sampled_from(
+    [
+        token_of(LINKS.unsubscribe("alice", "forum.new_reply", NOW)),
+        token_of(LINKS.unsubscribe("bob", "forum.new_reply", NOW)),
+        token_of(LINKS.unsubscribe("alice", "forum.mention", NOW, others=["a.b"], topic="t:1")),
+        token_of(LINKS.unsubscribe_address("zoe@example.com", "event.invited", NOW)),
+        token_of(LINKS.unsubscribe_digest("alice", NOW)),
+        token_of(LINKS.open(1, "alice", NOW)),
+    ]
+)
+
+
+@given(tokens, tokens, st.integers(0, 200), st.integers(0, 200))
+def test_no_two_tokens_make_a_third(one: str, other: str, upto: int, since: int) -> None:
+    """Head of one, tail of another: one person's, one type's or one kind's turned to another."""
+    first, second = (base64.urlsafe_b64decode(each + "==") for each in (one, other))
+    spliced = first[: upto % len(first)] + second[since % len(second) :]
+    token = base64.urlsafe_b64encode(spliced).rstrip(b"=").decode()
+    if token not in (one, other):
+        with pytest.raises(NotFound):
+            LINKS.read_unsubscribe(token, NOW)
+
+
+@given(tokens, st.integers(0, 10_000))
+def test_no_bit_of_a_token_can_be_turned(token: str, bit: int) -> None:
+    raw = bytearray(base64.urlsafe_b64decode(token + "=="))
+    raw[bit // 8 % len(raw)] ^= 1 << bit % 8
+    with pytest.raises(NotFound):
+        LINKS.read_unsubscribe(base64.urlsafe_b64encode(raw).rstrip(b"=").decode(), NOW)
 
 
 def test_an_expiry_may_be_chosen() -> None:

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from jinja2 import Environment
 
 from tocsin.engine.inline_css import inline_css
-from tocsin.engine.links import Links
+from tocsin.engine.links import Links, OptOutLink, Unsubscribe, UnsubscribeAddress
 from tocsin.engine.model import Channel, Claimed, Mail, Priority
 from tocsin.engine.render import TEMPLATES, render_mail, to_sender
+from tocsin.engine.render_burst import render_burst
 from tocsin.engine.sanitise import sanitise, to_text
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -125,7 +126,7 @@ def test_links_lead_to_this_delivery() -> None:
     assert LINKS.read_open(token[1], NOW).notification_id == 42
     token = re.search(r"/unsubscribe/([\w-]+)/", html)
     assert token is not None
-    assert LINKS.read_unsubscribe(token[1], NOW).event_type == "forum.new_reply"
+    assert LINKS.read_unsubscribe(token[1], NOW) == Unsubscribe("alice", "forum.new_reply")
 
 
 @pytest.mark.parametrize("action_url", [None, "", "javascript:alert(1)", "//evil.test"])
@@ -235,6 +236,50 @@ def test_the_subject_is_the_title_in_one_line() -> None:
     assert render(title="x" * 300).subject == "x" * 199 + "…"
     assert render(title="").subject == "New reply"
     assert render(title=" \n ").subject == "Acme"
+
+
+# Ways out.
+
+
+def unsubscribe_link(mail: Mail) -> OptOutLink:
+    token = headers(mail)["List-Unsubscribe"].strip("<>").rstrip("/").rsplit("/", 1)[1]
+    assert token in mail.html
+    assert token in mail.text
+    return LINKS.read_unsubscribe(token, NOW)
+
+
+def test_one_mail_of_several_types_names_and_ends_all_of_them() -> None:
+    together = [
+        claimed(topic="t:1"),
+        claimed(delivery_id=8, event_type="forum.mention", label="Mention", topic="t:2"),
+        claimed(delivery_id=9, topic="t:1"),
+    ]
+    mail = render_burst(together, links=LINKS, sender=SENDER, now=NOW).content
+    assert isinstance(mail, Mail)
+    link = unsubscribe_link(mail)
+    assert link == Unsubscribe("alice", "forum.new_reply", ("forum.mention",))
+    assert "emails for “New reply”, “Mention” are on for you" in mail.text
+    assert "Mute" not in mail.text + mail.html
+
+
+def test_a_mail_about_a_topic_can_mute_it() -> None:
+    mail = render(topic="forum.thread:42")
+    link = unsubscribe_link(mail)
+    assert link == Unsubscribe("alice", "forum.new_reply", topic="forum.thread:42")
+    assert re.search(r"Mute this thread: https://\S+/unsubscribe/[\w-]+/\?scope=topic", mail.text)
+    assert mail.html.count("?scope=topic") == 1
+
+
+def test_an_invitation_leads_straight_to_where_it_leads() -> None:
+    mail = render(recipient_id=None, invited="zoe@example.com", name=None, locale=None)
+    target = "https://app.example.test/forum/threads/42#reply-7"
+    assert f"Open in Acme: {target}\n" in mail.text
+    assert mail.html.count(f'href="{target}"') == 1
+    assert "/c/" not in mail.html + mail.text
+    assert unsubscribe_link(mail) == UnsubscribeAddress("zoe@example.com", "forum.new_reply")
+    assert "which has no account there" in mail.text
+    assert "No more emails to this address: https://" in mail.text
+    assert "zoe" not in mail.html
 
 
 # Headers.

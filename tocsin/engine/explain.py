@@ -91,7 +91,7 @@ async def explanation(database: Database, notification_id: int) -> list[str]:
     told = decided[notification_id]
     what = f"{told.title!r} ({told.event_type}, event {told.event_id})"
     return [
-        f"{told.recipient_id}, {told.created_at:%Y-%m-%d %H:%M:%S} UTC: {what}",
+        f"{told.recipient_id or told.email}, {told.created_at:%Y-%m-%d %H:%M:%S} UTC: {what}",
         *(f"{each.channel}: {each.sentence}" for each in explain(told).channels),
     ]
 

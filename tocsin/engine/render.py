@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import re
 import tomllib
+from collections.abc import Sequence
 from datetime import datetime
 from email.utils import parseaddr
 from functools import cache
@@ -50,8 +51,11 @@ def to_sender(email_from: str) -> Sender:
 
 def render_mail(claimed: Claimed, *, links: Links, sender: Sender, now: datetime) -> Message:
     """The mail of one delivery; the same delivery gets the same Message-ID at each attempt."""
-    unsubscribe_url = unsubscribe_url_of(claimed, links, now)
-    context = context_of(claimed, links, sender, now) | {"unsubscribe_url": unsubscribe_url}
+    unsubscribe_url = unsubscribe_url_of([claimed], links, now)
+    context = context_of(claimed, links, sender, now) | {
+        "unsubscribe_url": unsubscribe_url,
+        "mute_url": mute_url_of([claimed], unsubscribe_url),
+    }
     mail = Mail(
         message_id=message_id(claimed, links, sender),
         subject=one_line(claimed.title or claimed.label, SUBJECT_CHARACTERS) or sender.name,
@@ -67,9 +71,25 @@ def render_mail(claimed: Claimed, *, links: Links, sender: Sender, now: datetime
     return Message(claimed.delivery_id, claimed.claim, claimed.channel, claimed.priority, mail)
 
 
-def unsubscribe_url_of(claimed: Claimed, links: Links, now: datetime) -> str:
-    """The way to have less of it."""
-    return links.unsubscribe(claimed.recipient_id or "", claimed.event_type, now)
+def unsubscribe_url_of(together: Sequence[Claimed], links: Links, now: datetime) -> str:
+    """The way to have less of all that one mail holds."""
+    first = together[0]
+    if first.recipient_id is None:
+        return links.unsubscribe_address(first.invited or "", first.event_type, now)
+    event_type, *others = dict.fromkeys(one.event_type for one in together)
+    return links.unsubscribe(
+        first.recipient_id, event_type, now, others=others, topic=_topic(together)
+    )
+
+
+def mute_url_of(together: Sequence[Claimed], unsubscribe_url: str) -> str | None:
+    """The same page with the thread chosen, where the mail is about one."""
+    return f"{unsubscribe_url}?scope=topic" if _topic(together) else None
+
+
+def _topic(together: Sequence[Claimed]) -> str | None:
+    topics = {one.topic for one in together}
+    return topics.pop() if len(topics) == 1 else None
 
 
 def frame(claimed: Claimed, sender: Sender) -> dict[str, Any]:
@@ -77,6 +97,8 @@ def frame(claimed: Claimed, sender: Sender) -> dict[str, Any]:
     language = _language(claimed.locale)
     return {
         "mandatory": claimed.mandatory,
+        "invited": claimed.recipient_id is None,
+        "mute_url": None,
         "label": one_line(claimed.label),
         "name": claimed.name,
         "service": sender.name,
@@ -91,8 +113,6 @@ def context_of(claimed: Claimed, links: Links, sender: Sender, now: datetime) ->
     html = sanitise(claimed.body_html, base_url=links.public_url) if claimed.body_html else ""
     body = _CONTROL.sub("", claimed.body.replace("\r\n", "\n").replace("\r", "\n")).strip()
     text = body or to_text(html)
-    leads_somewhere = claimed.action_url and links.absolute(claimed.action_url)
-    open_url = links.open(claimed.notification_id or 0, claimed.recipient_id or "", now)
     return frame(claimed, sender) | {
         "title": one_line(claimed.title),
         "text": text,
@@ -101,13 +121,21 @@ def context_of(claimed: Claimed, links: Links, sender: Sender, now: datetime) ->
         ],
         "body_html": Markup(html),  # noqa: S704 - sanitised above
         "preheader": one_line(text, PREHEADER_CHARACTERS),
-        "open_url": open_url if leads_somewhere else None,
+        "open_url": _open_url(claimed, links, now),
         "event_type": claimed.event_type,
         "category": claimed.category,
         "metadata": claimed.metadata,
         "initiator": claimed.initiator,
         "created_at": claimed.created_at,
     }
+
+
+def _open_url(claimed: Claimed, links: Links, now: datetime) -> str | None:
+    """The click-through; without an account there is nothing to mark read, and it leads where it leads."""
+    target = links.absolute(claimed.action_url) if claimed.action_url else None
+    if target is None or claimed.recipient_id is None:
+        return target
+    return links.open(claimed.notification_id or 0, claimed.recipient_id, now)
 
 
 def headers(

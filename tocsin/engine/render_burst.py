@@ -14,6 +14,7 @@ from tocsin.engine.render import (
     context_of,
     headers,
     message_id,
+    mute_url_of,
     one_line,
     shared_template,
     unsubscribe_url_of,
@@ -27,7 +28,7 @@ def render_burst(
     first = min(together, key=lambda one: one.delivery_id)
     newest_first = sorted(together, key=lambda one: one.delivery_id, reverse=True)
     items = [context_of(one, links, sender, now) for one in newest_first]
-    unsubscribe_url = unsubscribe_url_of(first, links, now)
+    unsubscribe_url = unsubscribe_url_of(newest_first, links, now)
     words = items[0]["words"]
     context = {
         **items[0],
@@ -36,7 +37,9 @@ def render_burst(
             " · ".join(item["title"] for item in items[1:]), PREHEADER_CHARACTERS
         ),
         "items": items,
+        "label": "”, “".join(dict.fromkeys(item["label"] for item in items)),
         "unsubscribe_url": unsubscribe_url,
+        "mute_url": mute_url_of(newest_first, unsubscribe_url),
     }
     mail = Mail(
         message_id=message_id(first, links, sender),

@@ -81,6 +81,7 @@ class Decisions(Struct, frozen=True):
     disabled_devices: list[dict[str, Any]]  # where push had none to go to
     because: str | None = None  # of a topic: followed, replied, mentioned, muted or not_mentioned
     topic: str | None = None
+    email: str | None = None  # whom the event was for, in place of recipients
 
 
 class MarkedAll(Struct, frozen=True):

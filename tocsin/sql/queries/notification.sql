@@ -137,7 +137,8 @@ select
     coalesce(d.deliveries, '[]') as deliveries,
     n.because,
     e.topic,
-    coalesce(v.devices, '[]') as disabled_devices
+    coalesce(v.devices, '[]') as disabled_devices,
+    e.email
 from tocsin.notification n
 join tocsin.event e using (event_id)
 join tocsin.event_type t on t.event_type = n.event_type
