@@ -115,7 +115,7 @@ class _OfTypes(OptOut):
             Choice("all", "anything", but or "No emails at all."),
         ]
         if self._topic is not None:
-            hint = "Nothing more about it, in your inbox neither. All else stays as it is."
+            hint = "Nothing more about it, nor in your inbox. All else stays as it is."
             choices.append(Choice("topic", "this thread", hint))
         return choices
 
