@@ -21,7 +21,7 @@ from tocsin.engine.store.clean_up import clean_up
 from tocsin.engine.store.database import Database
 
 INBOX = "/api/notifications/"
-ONLY_APNS = "update tocsin.channel set providers = '{apns}' where channel = 'push'"
+ONLY_APNS = "delete from tocsin.provider where channel = 'push' and provider <> 'apns'"
 NO_PUSH = "insert into tocsin.preference values ('alice', '*', 'push', false)"
 
 
@@ -173,8 +173,9 @@ async def test_the_setting_holds_in_whichever_process_leads(
 
 def reachable(db: Db, *providers: str) -> None:
     """As a worker would say."""
+    db.execute("update tocsin.channel set available = true where channel = 'push'")
     db.execute(
-        "update tocsin.channel set available = true, providers = %s where channel = 'push'",
+        "insert into tocsin.provider select 'push', p, now() from unnest(%s::text[]) p",
         (list(providers or ("apns", "apns_sandbox", "fcm")),),
     )
 
@@ -210,7 +211,7 @@ async def test_a_hundred_reads_are_one_push_for_each_device(db: Db, dsn: str) ->
         ("update tocsin.device set disabled_at = now()", 0),
         ("update tocsin.device set recipient_id = 'bob'", 0),
         ("update tocsin.channel set available = false where channel = 'push'", 0),
-        ("update tocsin.channel set providers = '{fcm}' where channel = 'push'", 0),
+        ("delete from tocsin.provider where provider <> 'fcm'", 0),
         (ONLY_APNS, 1),
         ("update tocsin.device set environment = 'sandbox'", 1),
         ("update tocsin.device set environment = 'sandbox'; " + ONLY_APNS, 0),

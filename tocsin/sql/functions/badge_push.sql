@@ -24,8 +24,13 @@ as $$
         join tocsin.channel c on c.channel = 'push'
         where v.disabled_at is null
             and c.available
-            and case when v.provider = 'apns' and v.environment = 'sandbox' then 'apns_sandbox' else v.provider end
-                = any (c.providers)
+            and exists (
+                select
+                from tocsin.provider p
+                where p.channel = c.channel
+                    and p.provider
+                        = case when v.provider = 'apns' and v.environment = 'sandbox' then 'apns_sandbox' else v.provider end
+            )
             and tocsin.wants_badge_pushes(v.recipient_id)
             and not exists (
                 select
