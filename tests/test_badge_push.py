@@ -175,7 +175,7 @@ def reachable(db: Db, *providers: str) -> None:
     """As a worker would say."""
     db.execute("update tocsin.channel set available = true where channel = 'push'")
     db.execute(
-        "insert into tocsin.provider select 'push', p, now() from unnest(%s::text[]) p",
+        "insert into tocsin.provider select 'push', p, now() from unnest(%s::text[]) p on conflict do nothing",
         (list(providers or ("apns", "apns_sandbox", "fcm")),),
     )
 
