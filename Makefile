@@ -70,7 +70,7 @@ bench-apns: $(VENV)/.dev ## pushes a second, against aioapns as it comes
 bench-fcm: $(VENV)/.dev ## pushes a second, against pyfcm as it comes
 	@exec $(PY) benchmarks/fcm_push.py $(ARGS)
 
-soak-push: $(VENV)/.dev ## 100,000 pushes through the whole engine, one request in twenty failing; about 3 minutes
+soak-push: $(VENV)/.dev ## 100,000 pushes through the whole engine, one request in twenty failing; minutes
 	@exec $(PY) benchmarks/soak_push.py $(ARGS)
 
 schema: $(VENV)/.dev ## write tocsin/sql/schema.sql anew from the migrations

@@ -36,7 +36,7 @@ from tocsin.testing.fcm_errors import unavailable
 
 Db = psycopg.Connection[Any]
 
-PEOPLE = 6
+PEOPLE = 3
 RATE = 10.0
 """Pushes a second to each provider in normal operation."""
 
