@@ -141,9 +141,7 @@ async def test_a_device_that_was_not_registered_anew_for_270_days_is_stale(
     )
     await clean_up(database, now=today + timedelta(days=269), retention=RETENTION)
     assert await reasons(database) == {"old": "stale", "older": None}
-    db.execute(
-        "update tocsin.channel set available = true, providers = '{apns}' where channel = 'push'"
-    )
+    db.execute("update tocsin.channel set available = true where channel = 'push'")
     db.execute("select tocsin.notify('messages.new_dm', array['alice'], 'x')")
     assert number(db, "select count(*) from tocsin.delivery where channel = 'push'") == 1
 
