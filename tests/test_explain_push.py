@@ -64,6 +64,10 @@ WORDS = [
     ("apns_410", "Apple did not take it (410)"),
     ("apns_timeout", "Apple did not take it (timeout)"),
     ("apns_SomethingNew", "Apple did not take it (something new)"),
+    (
+        "apns_BadDeviceToken_storm",
+        "every device was refused just then, so that none is believed to be bad (bad device token storm)",
+    ),
     ("fcm_404_unregistered", "Google says that the app was removed from it (unregistered)"),
     (
         "fcm_403_sender_id_mismatch",

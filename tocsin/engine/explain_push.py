@@ -71,7 +71,9 @@ def none_left(devices: Sequence[DeviceRecord]) -> str:
 def in_words(reason: str) -> str | None:
     """What a reason means, with its own words in brackets; None for what is no provider's."""
     kind, _, said = reason.partition("_")
-    if kind == "apns":
+    if said.endswith("_storm"):
+        clause = "every device was refused just then, so that none is believed to be bad"
+    elif kind == "apns":
         clause = _APPLE.get(said) or _apple(said)
     elif kind == "fcm":
         clause = next((text for form, text in _GOOGLE if re.fullmatch(form, said)), None) or (
