@@ -14,7 +14,7 @@ ENSURE_PIP = @$(PY) -m pip --version > /dev/null 2>&1 || $(PY) -m ensurepip --de
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help up dev seed reset test lint types contract lock-check check format lock bench-latency bench-apns bench-fcm soak-push schema clean
+.PHONY: help up dev seed reset test lint types contract lock-check check format lock bench-latency bench-apns bench-fcm bench-dkim soak-push schema clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
@@ -72,6 +72,9 @@ bench-fcm: $(VENV)/.dev ## pushes a second, against pyfcm as it comes
 
 soak-push: $(VENV)/.dev ## 100,000 pushes through the whole engine, one request in twenty failing; minutes
 	@exec $(PY) benchmarks/soak_push.py $(ARGS)
+
+bench-dkim: $(VENV)/.dev ## milliseconds that a signature takes, against dkimpy
+	@exec $(PY) benchmarks/dkim_signature.py $(ARGS)
 
 schema: $(VENV)/.dev ## write tocsin/sql/schema.sql anew from the migrations
 	@exec $(PY) -m tests.schema

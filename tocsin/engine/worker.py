@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -38,6 +38,9 @@ from tocsin.engine.store.provider import OFFER_AGAIN, offer_providers
 from tocsin.engine.store.provider_token import SharedTokens
 from tocsin.engine.store.secret import get_secret
 from tocsin.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from tocsin.engine.actors.dkim import Signer
 
 log = structlog.get_logger("tocsin.worker")
 
@@ -120,6 +123,7 @@ def _actors(settings: Settings, database: Database, link_key: bytes) -> dict[str
             tls=server.tls,
             starttls=server.starttls,
             ca_file=settings.ca_file,
+            signer=_signer(settings),
         )
     if settings.apns:
         actors |= _apns_actors(settings, database, last_look, link_key)
@@ -133,6 +137,16 @@ def _actors(settings: Settings, database: Database, link_key: bytes) -> dict[str
             ca_file=settings.ca_file,
         )
     return actors
+
+
+def _signer(settings: Settings) -> Signer | None:
+    """What signs mails, where there is a key."""
+    key = settings.dkim
+    if key is None:
+        return None
+    from tocsin.engine.actors.dkim import Signer
+
+    return Signer(pem=key.pem, selector=key.selector, domain=key.domain)
 
 
 def _apns_actors(

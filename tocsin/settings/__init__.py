@@ -15,6 +15,7 @@ from msgspec import Struct
 from msgspec.structs import fields
 
 from tocsin.settings.apns_key import ApnsKey, read_apns_key
+from tocsin.settings.dkim_key import DkimKey, read_dkim_key
 from tocsin.settings.jwt_keys import read_jwt_keys
 from tocsin.settings.smtp_url import SmtpServer, StartTls, parse_smtp_url
 
@@ -28,8 +29,11 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 APNS = frozenset(
     {"TOCSIN_APNS_KEY", "TOCSIN_APNS_KEY_ID", "TOCSIN_APNS_TEAM_ID", "TOCSIN_APNS_TOPIC"}
 )
+DKIM = frozenset({"TOCSIN_DKIM_KEY", "TOCSIN_DKIM_SELECTOR", "TOCSIN_DKIM_DOMAIN"})
 INTERNAL = frozenset({"TOCSIN_MAKE_PID", "TOCSIN_PARENT_FD"})  # see tocsin/lifeline.py
-DERIVED = frozenset({"smtp", "apns", "unknown"})  # fields that no setting of their own fills
+DERIVED = frozenset(
+    {"smtp", "dkim", "apns", "unknown"}
+)  # fields that no setting of their own fills
 SECRET = frozenset({"fcm_service_account", "database_url", "smtp_url", "jwt_secret"})
 
 T = TypeVar("T")
@@ -50,6 +54,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     smtp_url: str | None = None
     smtp: SmtpServer | None = None  # smtp_url, parsed
     email_from: str = "notifications@localhost"
+    dkim: DkimKey | None = None  # the three settings of it
     jwt_secret: str | None = None
     jwt_public_key: str | None = None  # PEM
     jwks_url: str | None = None
@@ -84,9 +89,11 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     read = _Reader(environ)
     smtp_url = read("SMTP_URL", str, None)
     public_url = read("PUBLIC_URL", _public_url, None)
+    email_from = read("EMAIL_FROM", _email_from, _default_sender(public_url))
     try:
         jwt = read_jwt_keys(read.value)
         apns = read_apns_key(read.value)
+        dkim = read_dkim_key(read.value, email_from=email_from)
     except ValueError as error:
         raise SettingsError(str(error)) from None
     return Settings(
@@ -97,7 +104,8 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         public_url=public_url,
         smtp_url=smtp_url,
         smtp=read("SMTP_URL", parse_smtp_url, None),
-        email_from=read("EMAIL_FROM", _email_from, _default_sender(public_url)),
+        email_from=email_from,
+        dkim=dkim,
         jwt_secret=jwt.secret,
         jwt_public_key=jwt.public_key,
         jwks_url=jwt.jwks_url,
@@ -141,7 +149,7 @@ class _Reader:
 def names() -> frozenset[str]:
     """All settings, as the environment has them."""
     own = {PREFIX + field.name.upper() for field in fields(Settings) if field.name not in DERIVED}
-    return frozenset(own | APNS)
+    return frozenset(own | APNS | DKIM)
 
 
 def _is_unknown(name: str) -> bool:

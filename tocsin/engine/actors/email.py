@@ -7,7 +7,7 @@ import re
 import socket
 import ssl
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiosmtplib import SMTP, SMTPException, SMTPResponseException
@@ -21,6 +21,9 @@ from tocsin.engine.actors.smtp_reply import Step, classify
 from tocsin.engine.actors.smtp_session import SmtpSession, Starttls, why
 from tocsin.engine.model import Deferred, Look, Mail, Message, Rejected
 
+if TYPE_CHECKING:
+    from tocsin.engine.actors.dkim import Signer  # 0.1 s to import
+
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _HOST_NAME = re.compile(r"[A-Za-z0-9.-]{1,253}")
 
@@ -33,7 +36,8 @@ class EmailActor(Actor[SmtpSession]):
     `sender` is `Name <name@example.org>`; `tls` is TLS from the first byte, `starttls` "auto" takes
     it where it is offered. `timeout` bounds each answer in seconds, but not that to the final dot:
     there only the deadline of the whole message counts. A connection is renewed after
-    `recycle_after` messages. Further options are those of `Actor`. Raises UnsendableError for a sender
+    `recycle_after` messages. `signer` signs each mail by DKIM. Further options are those of
+    `Actor`. Raises UnsendableError for a sender
     that no mail can have.
     """
 
@@ -49,6 +53,7 @@ class EmailActor(Actor[SmtpSession]):
         tls: bool = False,
         starttls: Starttls = "auto",
         ca_file: Path | str | None = None,
+        signer: Signer | None = None,
         local_hostname: str | None = None,
         timeout: float = 20.0,
         recycle_after: int = 100,
@@ -63,6 +68,7 @@ class EmailActor(Actor[SmtpSession]):
         self._tls = tls
         self._starttls = starttls
         self._context = ssl.create_default_context(cafile=ca_file)
+        self._signer = signer
         self._local_hostname = local_hostname
         self._timeout = timeout
         self._recycle_after = recycle_after
@@ -101,7 +107,10 @@ class EmailActor(Actor[SmtpSession]):
         utf8 = to.utf8 or self._sender.utf8
         if utf8 and not connection.smtp.supports_extension("smtputf8"):
             return Answer(Rejected("smtputf8_unsupported"))
-        content = mime.address(envelope.draft, to=to, now=verdict.checked_at)
+        mail = mime.address(envelope.draft, to=to, now=verdict.checked_at)
+        if self._signer is not None:  # of what is final: the address and the date are known now
+            mail = self._signer.sign(mail, now=verdict.checked_at) + mail
+        content = mime.stuff_dots(mail)
         size = len(content) + len(".\r\n")
         commands = (
             (Step.MAIL, self._mail_command(connection.smtp, size, utf8=utf8)),

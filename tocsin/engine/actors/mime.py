@@ -77,7 +77,7 @@ def to_sender(sender: str) -> tuple[Mailbox, str]:
 
 
 def draft(mail: Mail, *, sender: str) -> bytes:
-    """All of a message but its address and date, dot-stuffed; `sender` is a From header of `to_sender`."""
+    """All of a message but its address and date; `sender` is a From header of `to_sender`."""
     boundary = f"=_{sha256(mail.message_id.encode()).hexdigest()[:24]}"  # no part can hold it: "=_"
     headers = [
         f"From: {sender}",
@@ -87,7 +87,7 @@ def draft(mail: Mail, *, sender: str) -> bytes:
         "MIME-Version: 1.0",
         f'Content-Type: multipart/alternative; boundary="{boundary}"',
     ]
-    message = b"".join(
+    return b"".join(
         (
             "\r\n".join(headers).encode(),
             b"\r\n",
@@ -96,12 +96,16 @@ def draft(mail: Mail, *, sender: str) -> bytes:
             f"\r\n--{boundary}--\r\n".encode(),
         )
     )
-    return message.replace(b"\r\n.", b"\r\n..")
 
 
 def address(draft: bytes, *, to: Mailbox, now: datetime) -> bytes:
-    """The whole message but for the final dot."""
+    """The whole message."""
     return f"To: {to.address}\r\nDate: {format_datetime(now)}\r\n".encode() + draft
+
+
+def stuff_dots(message: bytes) -> bytes:
+    """The message as SMTP has it before the final dot (RFC 5321 section 4.5.2)."""
+    return message.replace(b"\r\n.", b"\r\n..")
 
 
 def _part(boundary: str, subtype: str, text: str) -> bytes:
