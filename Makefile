@@ -14,7 +14,7 @@ ENSURE_PIP = @$(PY) -m pip --version > /dev/null 2>&1 || $(PY) -m ensurepip --de
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help up dev seed reset test lint types contract lock-check check format lock bench-latency bench-apns bench-fcm bench-dkim soak-push schema clean
+.PHONY: help up dev seed reset test lint types contract lock-check check-mails check format lock bench-latency bench-apns bench-fcm bench-dkim soak-push schema clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
@@ -51,7 +51,11 @@ lock-check: $(VENV)/.dev ## the lock files hold what pyproject.toml asks for
 	@diff requirements.lock build/runtime.lock && diff requirements-dev.lock build/dev.lock \
 		|| { echo "The lock files are behind pyproject.toml: make lock, and commit them." >&2; exit 1; }
 
-check: lint types contract lock-check test ## all that CI runs
+check-mails: $(VENV)/.dev ## every kind of mail by others' tools (SpamAssassin, DKIM, clients), installed where missing
+	@checks/mails/tools.sh
+	@exec $(PY) -m pytest checks/mails $(ARGS)
+
+check: lint types contract lock-check test check-mails ## all that CI runs
 
 format: $(VENV)/.dev ## rewrite the code in its style
 	@$(PY) -m ruff check --fix
@@ -80,7 +84,7 @@ schema: $(VENV)/.dev ## write tocsin/sql/schema.sql anew from the migrations
 	@exec $(PY) -m tests.schema
 
 clean: ## remove the environment and all caches; the data of `make up` stays
-	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) build dist checks/mails/node_modules .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp file for each lock, so that a second run installs nothing. The development lock holds the

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 RUNTIME, DEVELOPMENT = ROOT / "requirements.lock", ROOT / "requirements-dev.lock"
 LOCKS = [RUNTIME, DEVELOPMENT]
+NPM = ROOT / "checks" / "mails" / "package-lock.json"
 
 
 def pins(lock: Path) -> dict[str, str]:
@@ -22,7 +24,7 @@ def named(requirements: list[str | dict[str, str]]) -> set[str]:
     return {re.split(r"[\[<>=;]", text)[0].strip() for text in texts}
 
 
-@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
+@pytest.mark.parametrize("lock", [*LOCKS, NPM], ids=lambda lock: lock.name)
 def test_no_lock_holds_an_address(lock: Path) -> None:
     text = lock.read_text()
 
@@ -35,6 +37,17 @@ def test_every_pin_has_its_hashes(lock: Path) -> None:
 
     assert len(entries) == len(pins(lock)) > 10
     assert [entry for entry in entries if "--hash=sha256:" not in entry] == []
+
+
+def test_every_package_of_npm_has_its_hash_and_no_script() -> None:
+    packages = json.loads(NPM.read_text())["packages"]
+
+    ours, *others = packages
+    assert ours == ""
+    assert len(others) > 10
+    for name in others:
+        assert packages[name]["integrity"].startswith("sha512-"), name
+        assert "hasInstallScript" not in packages[name], name
 
 
 def test_both_locks_pin_the_same_versions() -> None:

@@ -1,0 +1,97 @@
+"""What mail programs lack of what our mails use (caniemail.com's tables): only what can be done without.
+
+Asked are the programs that most people read mail with. Features that they support in part are not told of here.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatch
+from pathlib import Path
+
+import msgspec
+import pytest
+from arrived import *  # noqa: F403 - a fixture
+from arrived import HERE, MAILS, answers
+from msgspec import Struct
+
+CLIENTS = (
+    "gmail.*",
+    "outlook.windows",  # the one that draws with Word
+    "outlook.macos",
+    "outlook.ios",
+    "outlook.android",
+    "apple-mail.*",
+    "yahoo.*",
+)
+
+ONLY_REFINES = (
+    "the sheet only adds dark colours, narrow screens and body_html's margins; the rest is inlined"
+)
+PREHEADER = "hides the preheader, which has other guards; at worst its line is seen"
+
+DONE_WITHOUT = {
+    ("<style> element", "gmail.mobile-webmail"): ONLY_REFINES,
+    ("Class selector", "gmail.mobile-webmail"): ONLY_REFINES,
+    ("Descendant combinator", "gmail.mobile-webmail"): ONLY_REFINES,
+    ("Type selector", "gmail.mobile-webmail"): ONLY_REFINES,
+    ("@media", "gmail.mobile-webmail"): ONLY_REFINES,
+    ("@media", "outlook.windows"): ONLY_REFINES,
+    ("<body> element", "outlook.macos"): "a table has the same background",
+    ("<body> element", "yahoo.*"): "a table has the same background",
+    ("display:none", "gmail.mobile-webmail"): PREHEADER,
+    ("opacity", "gmail.mobile-webmail"): PREHEADER,
+    ("opacity", "outlook.windows"): PREHEADER,
+    ("overflow", "outlook.windows"): PREHEADER,
+    ("border-radius", "outlook.windows"): "square corners",
+    ("white-space", "outlook.windows"): "a long line of code in body_html widens the mail",
+    ("word-break", "yahoo.*"): "a long word widens the mail",
+    ("height property", "yahoo.*"): "taken for line-height and max-height, which work",
+    ("transform", "*"): "taken for text-transform, which works",
+}
+"""A feature and who lacks it; and why that is no harm."""
+
+
+class Lack(Struct, frozen=True):
+    """What the linter says."""
+
+    file: str
+    client: str
+    feature: str
+    notes: list[str]
+
+
+def lint(files: dict[str, Path]) -> list[Lack]:
+    [line] = answers(["node", HERE / "lint.mjs", ",".join(CLIENTS), *files.values()])
+    return msgspec.json.decode(line, type=list[Lack])
+
+
+@pytest.fixture(scope="module")
+def lacks(tmp_path_factory: pytest.TempPathFactory) -> list[Lack]:
+    folder = tmp_path_factory.mktemp("html")
+    files = {kind: folder / f"{number}.html" for number, kind in enumerate(MAILS)}
+    for kind, file in files.items():
+        file.write_text(MAILS[kind].html, "utf-8")
+    return lint(files)
+
+
+def excuses(lack: Lack) -> list[tuple[str, str]]:
+    return [
+        (feature, client)
+        for feature, client in DONE_WITHOUT
+        if feature == lack.feature and fnmatch(lack.client, client)
+    ]
+
+
+def test_mails_use_nothing_that_matters_and_is_lacking(lacks: list[Lack]) -> None:
+    assert {(lack.feature, lack.client) for lack in lacks if not excuses(lack)} == set()
+
+
+def test_every_excuse_is_needed(lacks: list[Lack]) -> None:
+    needed = {excuse for lack in lacks for excuse in excuses(lack)}
+    assert set(DONE_WITHOUT) - needed == set()
+
+
+def test_the_linter_knows_what_is_lacking(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.html"
+    bad.write_text('<video src="x"></video><p style="display: grid; position: absolute">x</p>')
+    assert {"outlook.windows", "gmail.ios"} <= {lack.client for lack in lint({"bad": bad})}
