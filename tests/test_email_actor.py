@@ -186,6 +186,17 @@ async def test_lines_are_short_and_ascii() -> None:
     assert handler.mail()["X-Long"] == "ä" * 300
 
 
+async def test_a_long_address_stays_in_one_line() -> None:
+    handler = Handler()
+    url = "<https://example.test/" + "x" * 957 + ">"  # the whole line has 998 octets
+    mail = Mail("<1@example.test>", "s", "t", "h", (("List-Unsubscribe", url),))
+    async with real(handler) as port, actor_for(port) as actor:
+        await actor.send(message(1, mail))
+    content = handler.received[0].original_content or b""
+    assert f"\r\nList-Unsubscribe: {url}\r\n".encode() in content
+    assert max(map(len, content.split(b"\r\n"))) == 998
+
+
 async def test_connections_are_used_again() -> None:
     handler = Handler()
     async with real(handler) as port, actor_for(port, senders=4) as actor:

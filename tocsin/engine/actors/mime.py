@@ -22,6 +22,9 @@ from tocsin.engine.model import Mail
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,76}")
 _LOCAL_PART = re.compile(r"[^\s<>()\[\],;:\\\"@]{1,64}|\"(?:[^\"\\]|\\.){1,62}\"")
+_LONGEST_LINE = (
+    998  # RFC 5322 section 2.1.1; an address in List-Unsubscribe can't be folded or encoded
+)
 _OWN_HEADERS = frozenset(
     {"from", "to", "subject", "date", "message-id", "mime-version", "content-type"}
     | {"content-transfer-encoding", "bcc", "cc", "sender", "return-path"}
@@ -131,7 +134,8 @@ def _header(name: str, value: str) -> str:
     """One header, folded; words beyond ASCII encoded (RFC 2047)."""
     if _CONTROL.search(value):
         raise UnsendableError("invalid_header")
-    if value.isascii() and len(name) + len(value) < 900 and "=?" not in value:
-        return f"{name}: {value}"
+    line = f"{name}: {value}"
+    if line.isascii() and len(line) <= _LONGEST_LINE and "=?" not in value:
+        return line
     encoded = Header(value, "utf-8", header_name=name, maxlinelen=76).encode(linesep="\r\n")
     return f"{name}: {encoded}"
