@@ -92,6 +92,8 @@ OF_ALL_SORTS: dict[str, dict[str, Any]] = {
         ),
     },
     "no action URL": {"action_url": None},
+    "topic": {"topic": "thread:42", "because": "replied"},
+    "invitation": {"recipient_id": None, "invited": "new@example.org", "name": None},
     "no body": {"body": "", "name": None, "locale": None},
     "markup in text": {"title": "<b>5 < 6</b> & “more”", "body": "<script>alert(1)</script>\nFrom here on"},
 }  # fmt: skip
@@ -155,7 +157,11 @@ def sample_messages() -> dict[str, Message]:
         name: render([claimed(delivery_id=number, **changes)], [])
         for number, (name, changes) in enumerate(_singles(), start=100)
     }
-    return singles | {"burst": _burst(render), "digest": _digest(render)}
+    return singles | {
+        "burst": _burst(render),
+        "burst of all": _burst_of_all(render),
+        "digest": _digest(render),
+    }
 
 
 def _singles() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -179,6 +185,18 @@ def _singles() -> Iterator[tuple[str, dict[str, Any]]]:
 def _burst(render: RenderMail) -> Message:
     return render(
         [claimed(delivery_id=number, notification_id=number) for number in range(200, 205)], []
+    )
+
+
+def _burst_of_all(render: RenderMail) -> Message:
+    """One of each event type, to somebody with a long id: the longest way out that there is."""
+    return render(
+        [
+            claimed(delivery_id=number, notification_id=number, recipient_id="a" * 200, **changes)
+            for number, (_, changes) in enumerate(_singles(), start=250)
+            if not changes.get("mandatory") and changes.get("recipient_id", "alice")
+        ],
+        [],
     )
 
 
