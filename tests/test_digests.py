@@ -89,6 +89,7 @@ async def test_changes_merge_and_move_the_next_one(alice: httpx.AsyncClient) -> 
         ({"frequency": "hourly"}, "frequency", "'hourly'"),
         ({"categories": ["forun"]}, "categories", "Did you mean forum?"),
         ({"send_at": "25:00"}, "send_at", ""),
+        ({"send_at": "06:00\n"}, "send_at", ""),
         ({"timezone": "Mars/Olympus"}, "timezone", "Europe/Rome"),
         ({"weekday": "caturday"}, "weekday", ""),
         ({"hour": 6}, "hour", ""),
@@ -175,6 +176,42 @@ async def test_a_new_hour_brings_no_second_one_on_the_same_day(
     assert made.digests == 1
     changed = (await alice.patch(PREFERENCES, json={"send_at": f"{later:%H:%M}"})).json()
     assert datetime.fromisoformat(changed["next_at"]).date() > soon.date()
+
+
+async def test_one_that_is_due_comes_whatever_is_chosen_before_it_is_made(
+    alice: httpx.AsyncClient, tell: Tell, db: Db, database: Database
+) -> None:
+    await alice.patch(PREFERENCES, json={"frequency": "daily"})
+    tell()
+    db.execute("update tocsin.digest_preference set next_at = now() - interval '2 minutes'")
+    await alice.patch(PREFERENCES, json={"categories": ["bulletin", "forum"], "send_at": "07:00"})
+    assert (await make_digests(database, datetime.now(UTC))).digests == 1
+    next_at = datetime.fromisoformat((await alice.get(PREFERENCES)).json()["next_at"])
+    assert (next_at > datetime.now(UTC), next_at.hour) == (True, 7)
+
+
+async def test_off_and_on_again_is_one_a_day_too(
+    alice: httpx.AsyncClient, tell: Tell, db: Db, database: Database
+) -> None:
+    await alice.patch(PREFERENCES, json={"frequency": "daily"})
+    tell()
+    await alice.patch(PREFERENCES, json={"frequency": "off"})
+    db.execute("update tocsin.digest_preference set next_at = now()")
+    assert (await make_digests(database, datetime.now(UTC))).digests == 1
+    again = {"frequency": "daily", "send_at": "23:59"}
+    changed = (await alice.patch(PREFERENCES, json=again)).json()
+    assert datetime.fromisoformat(changed["next_at"]).date() > datetime.now(UTC).date()
+
+
+async def test_a_zone_is_one_that_every_part_knows(
+    alice: httpx.AsyncClient, machine: httpx.AsyncClient
+) -> None:
+    for zone in ("europe/rome", "PST", "Z", "Factory", "posix/Europe/Rome"):
+        put = await machine.put("/api/recipients/alice/", json={"timezone": zone})
+        chosen = await alice.patch(PREFERENCES, json={"timezone": zone})
+        assert (put.status_code, chosen.status_code) == (422, 422), zone
+    assert (await machine.put("/api/recipients/alice/", json={"timezone": "EST5EDT"})).is_success
+    assert (await alice.patch(PREFERENCES, json={"timezone": "EST5EDT"})).is_success
 
 
 async def test_nothing_unread_is_no_mail_and_says_so(

@@ -299,3 +299,25 @@ async def test_an_operator_is_told_why_of_what_is_nobodys(database: Database, db
     assert lines[0].startswith("zoe@example.com, ")
     assert lines[1] == "in_app: The inbox needs an account, and the address had none."
     assert lines[2].startswith("email: The address had no account, so it gets a mail.")
+
+
+async def test_who_caused_an_event_finds_it_with_the_reason(
+    machine: httpx.AsyncClient, people: None
+) -> None:
+    event = {
+        "event_type": "forum.new_reply",
+        "title": "x",
+        "recipients": ["alice", "bob"],
+        "initiator": "bob",
+    }
+    told = (await machine.post("/api/events/", json=event)).json()
+    assert told["notifications"] == 1
+    (listed,) = (await machine.get("/api/events/?recipient=bob")).json()["results"]
+    assert (listed["id"], listed["notification"], listed["reason"]) == (
+        told["event_id"],
+        None,
+        "initiator",
+    )
+    (listed,) = (await machine.get("/api/events/?recipient=alice")).json()["results"]
+    assert listed["reason"] is None
+    assert listed["notification"]["recipient"] == "alice"

@@ -200,19 +200,71 @@ async def test_a_digest_is_turned_off_with_one_click_and_on_again_as_it_was(
         " next_at between now() and now() + interval '7 days 2 hours' from tocsin.digest_preference"
     ).fetchone()
     assert local == (3, "06:00:00", True)
-    answer = await anyone.post(link, data={"undo": "1", "frequency": "hourly"})
-    assert answer.status_code == 422
+    again = await anyone.post(link, data={"undo": "1"})
+    assert "This link has turned nothing off" in again.text
 
 
 async def test_a_digests_link_can_end_all_email(
     anyone: httpx.AsyncClient, alice: httpx.AsyncClient, people: None, db: Db
 ) -> None:
     db.execute("insert into tocsin.digest_preference values ('alice', 'daily')")
+    chosen = {"forum.*": {"email": True}, "billing.*": {"email": False, "push": True}}
+    await alice.patch(PREFERENCES, json={"overrides": chosen})
     link = LINKS.unsubscribe_digest("alice", NOW)
     done = await anyone.post(link, data={"scope": "all"})
-    assert (digest(db), await overrides(alice)) == (("off", False), {"*": {"email": False}})
+    assert (digest(db), await overrides(alice)) == (
+        ("off", False),
+        {"*": {"email": False}, "billing.*": {"email": False, "push": True}},
+    )
     await undo(anyone, link, done.text)
-    assert (digest(db), await overrides(alice)) == (("daily", True), {})
+    assert (digest(db), await overrides(alice)) == (("daily", True), chosen)
+
+
+@pytest.mark.parametrize("scope", ["type", "category", "all"])
+async def test_undo_brings_back_what_was_chosen_before(
+    anyone: httpx.AsyncClient, alice: httpx.AsyncClient, people: None, scope: str
+) -> None:
+    chosen = {
+        "*": {"email": False},
+        "forum.new_reply": {"email": True},
+        "forum.mention": {"email": True, "push": False},
+    }
+    await alice.patch(PREFERENCES, json={"overrides": chosen})
+    link = LINKS.unsubscribe("alice", "forum.new_reply", NOW)
+    await anyone.post(link, data={"scope": scope})
+    done = await anyone.post(link, data={"scope": scope})  # twice does no harm
+    assert await overrides(alice) != chosen
+    assert "are on now" in (await undo(anyone, link, done.text)).text
+    assert await overrides(alice) == chosen
+
+
+async def test_undo_leaves_alone_what_the_link_did_not_do(
+    anyone: httpx.AsyncClient, alice: httpx.AsyncClient, people: None
+) -> None:
+    link = LINKS.unsubscribe("alice", "forum.new_reply", NOW)
+    own = {"forum.new_reply": {"email": False}}
+    await alice.patch(PREFERENCES, json={"overrides": own})
+    assert "has turned nothing off" in (await anyone.post(link, data={"undo": "1"})).text
+    assert await overrides(alice) == own
+    await alice.patch(PREFERENCES, json={"overrides": {"forum.new_reply": {"email": None}}})
+    await anyone.post(link)
+    await alice.patch(PREFERENCES, json={"overrides": {"forum.new_reply": {"email": True}}})
+    await anyone.post(link, data={"undo": "1"})
+    assert await overrides(alice) == {"forum.new_reply": {"email": True}}
+
+
+async def test_only_one_undoes(anyone: httpx.AsyncClient, people: None) -> None:
+    link = LINKS.unsubscribe("alice", "forum.new_reply", NOW)
+    assert (await anyone.post(link, data={"undo": "true"})).status_code == 422
+
+
+async def test_each_scope_of_the_contract_is_one_of_any_link(
+    anyone: httpx.AsyncClient, people: None, db: Db
+) -> None:
+    assert (await anyone.post(ADDRESS, data={"scope": "all"})).status_code == 200
+    assert suppressions(db) == [("zoe@xn--bcher-kva.example", "unsubscribed")]
+    digest_link = LINKS.unsubscribe_digest("alice", NOW)
+    assert (await anyone.post(digest_link, data={"scope": "category"})).status_code == 200
     assert (await anyone.post(LINKS.unsubscribe_digest("nobody", NOW))).status_code == 404
 
 

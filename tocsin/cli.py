@@ -348,6 +348,8 @@ def _moment(text: str | None) -> datetime:
         raise click.BadParameter(
             "not a time such as 2026-11-21T09:30:00Z", param_hint="--now"
         ) from error
+    if not 2000 <= moment.year < 3000:
+        raise click.BadParameter("not between the years 2000 and 3000", param_hint="--now")
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 

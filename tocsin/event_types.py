@@ -35,11 +35,11 @@ RECOGNITION_RECEIVED: Final = "recognition.received"
 MESSAGES_NEW_DM: Final = "messages.new_dm"
 MESSAGES_GROUP_MENTION: Final = "messages.group_mention"
 
-ChannelName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$")]
-CategoryName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$")]
-EventTypeName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$")]
-Label = Annotated[str, Meta(min_length=1, max_length=100)]
-Duration = Annotated[str, Meta(pattern="^[1-9][0-9]{0,4}[smhd]$")]
+ChannelName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$(?!\n)")]
+CategoryName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$(?!\n)")]
+EventTypeName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$(?!\n)")]
+Label = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$(?!\n)")]
+Duration = Annotated[str, Meta(pattern="^[1-9][0-9]{0,4}[smhd]$(?!\n)")]
 
 
 class CatalogueError(Exception):

@@ -22,7 +22,9 @@ TAG = "Preferences"
 
 TimeOfDay = Annotated[
     str,
-    Meta(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$", description="`HH:MM`, from 00:00 to 23:59."),
+    Meta(
+        pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$(?!\n)", description="`HH:MM`, from 00:00 to 23:59."
+    ),
 ]
 
 

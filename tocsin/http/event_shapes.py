@@ -91,6 +91,7 @@ class ListedEvent(Struct, frozen=True):
     cancelled_at: datetime | None
     notifications: int
     notification: Told | None = None
+    reason: str | None = None  # `initiator`: the recipient caused it, and was left out
 
 
 class Cancelled(Struct, frozen=True):

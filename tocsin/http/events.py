@@ -127,7 +127,7 @@ async def list_events(request: AppRequest, services: NamedDependency[Services]) 
         since=query.since and query.since.astimezone(UTC).isoformat(),
     )
     older, newer = beside(services, PATH, page, kept)
-    return reply(Listing(await _explained(services, page.results), older, newer))
+    return reply(Listing(await _explained(services, page.results, query.recipient), older, newer))
 
 
 @get(
@@ -230,7 +230,9 @@ def _preview(posted: PostedEvent, previewed: Previewed) -> Preview:
     return Preview(None, previewed.notifications, decisions)
 
 
-async def _explained(services: Services, events: list[EventSummary]) -> list[ListedEvent]:
+async def _explained(
+    services: Services, events: list[EventSummary], recipient: str | None
+) -> list[ListedEvent]:
     ids = [event.notification_id for event in events if event.notification_id is not None]
     decided = await notifications.why(services.database, ids) if ids else {}
     told = {
@@ -248,6 +250,7 @@ async def _explained(services: Services, events: list[EventSummary]) -> list[Lis
             event.cancelled_at,
             event.notifications,
             told.get(event.notification_id or 0),
+            "initiator" if recipient and event.notification_id is None else None,
         )
         for event in events
     ]

@@ -9,7 +9,7 @@ from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from tocsin.engine.model import NotFound
+from tocsin.engine.model import Conflict, NotFound, Notification
 from tocsin.engine.store import notification as store
 from tocsin.http import notifications
 from tocsin.http.auth import Authenticator
@@ -48,7 +48,7 @@ async def open_notification(
     if person.by_cookie and _is_foreign(request, authenticator):
         found = await store.get_notification(services.database, person.recipient_id, id_)
     else:
-        found = await store.mark_read(services.database, person.recipient_id, id_, read=True)
+        found = await _read(services, person.recipient_id, id_)
     return _redirect(found.action_url) if found.action_url else no_content()
 
 
@@ -81,9 +81,17 @@ async def click_through(
     except NotFound:
         return html("gone.html", 404)
     if _is_a_person(request):
-        await store.mark_read(services.database, link.recipient_id, found.id, read=True)
+        await _read(services, link.recipient_id, found.id)
     target = found.action_url and services.links.absolute(found.action_url)
     return _redirect(target) if target else html("notification.html", notification=found)
+
+
+async def _read(services: Services, recipient_id: str, notification_id: int) -> Notification:
+    """Marks it read, unless an app is just taking it back: whoever follows a link gets there in any case."""
+    try:
+        return await store.mark_read(services.database, recipient_id, notification_id, read=True)
+    except Conflict:
+        return await store.get_notification(services.database, recipient_id, notification_id)
 
 
 def _redirect(target: str) -> Response[bytes]:

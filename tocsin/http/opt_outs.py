@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
 
 from msgspec import Struct
 
 from tocsin.engine.explain import mask
 from tocsin.engine.links import OptOutLink, Unsubscribe, UnsubscribeAddress, UnsubscribeDigest
-from tocsin.engine.model import Channel, Invalid, NotFound
+from tocsin.engine.model import Channel, NotFound
 from tocsin.engine.store import opt_out as store
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.event_type import EventType, get_event_type, list_event_types
 from tocsin.engine.store.preference import Preferences, get_preferences, set_overrides
 from tocsin.engine.store.recipient import get_recipient
 
-FREQUENCIES = ("daily", "weekly")
 _REQUIRED = "They are required: the service has to be able to reach you about this."
 
 Overrides = dict[str, dict[str, bool | None]]
@@ -31,12 +31,14 @@ class Choice(Struct, frozen=True):
 
 
 class Done(Struct, frozen=True):
-    """What was done, in words; `kept` goes with the way back."""
+    """What was done, in words."""
 
     sentence: str
     note: str | None = None
-    kept: Mapping[str, str] = {}
     can_undo: bool = True
+
+
+_NOTHING = Done("Nothing changed", "This link has turned nothing off.", can_undo=False)
 
 
 class OptOut(ABC):
@@ -44,14 +46,17 @@ class OptOut(ABC):
 
     note: str | None = None
     choices: Sequence[Choice]
+    same: ClassVar[
+        Mapping[str, str]
+    ] = {}  # further scopes that a client may name: what each is here
 
     @abstractmethod
     async def turn_off(self, scope: str) -> Done:
         """Turns that off; twice does no harm."""
 
     @abstractmethod
-    async def undo(self, scope: str, kept: Mapping[str, str]) -> Done:
-        """Takes it back; `kept` is what `turn_off` had kept for it."""
+    async def undo(self, scope: str) -> Done:
+        """Takes it back, as far as nobody chose otherwise since."""
 
 
 async def opt_out(database: Database, link: OptOutLink) -> OptOut:
@@ -123,8 +128,9 @@ class _OfTypes(OptOut):
         if scope == "topic" and self._topic is not None:
             await store.mute_topic(self._database, self._person, self._topic)
             return Done("You hear no more about this thread")
-        before = await get_preferences(self._database, self._person)
-        await set_overrides(self._database, self._person, self._off(scope, before))
+        await _turn_off(
+            self._database, self._person, self._key(scope), lambda before: self._off(scope, before)
+        )
         required = [each.label for each in self._types if _is_required(each)]
         if scope == "type" and len(required) == len(self._types):
             return Done(f"Emails about {self._subject} still come", _REQUIRED, can_undo=False)
@@ -133,24 +139,31 @@ class _OfTypes(OptOut):
         note = f"Emails about {_listed(stay)} still come. {_REQUIRED}" if stay else None
         return Done(f"You get no more emails about {label}", note)
 
-    async def undo(self, scope: str, _kept: Mapping[str, str]) -> Done:
+    async def undo(self, scope: str) -> Done:
         if scope == "topic" and self._topic is not None:
             await store.unmute_topic(self._database, self._person, self._topic)
             return Done("Undone", "You hear of this thread as before.")
-        keys = self._keys(scope)
-        after = await set_overrides(
-            self._database, self._person, {key: {Channel.EMAIL: None} for key in keys}
-        )
-        if scope == "type" and (off := [key for key in keys if not _is_on(after, key)]):
-            # it was on by a choice of its own, which inheriting again does not bring back
-            on: Overrides = {key: {Channel.EMAIL: True} for key in off}
-            after = await set_overrides(self._database, self._person, on)
+        kept = await _undo(self._database, self._person, self._key(scope))
+        if kept is None and self._address is None:
+            return _NOTHING
         if self._address is not None:
-            await store.lift_suppression(self._database, self._address)
+            await self._mail_again(self._address)
+        after = await get_preferences(self._database, self._person)
         still_on = all(_is_on(after, each.event_type) for each in self._types)
         return Done(
             "Undone", f"Emails about {self._subject} are {'on' if still_on else 'off'} now."
         )
+
+    async def _mail_again(self, address: str) -> None:
+        """What the address had said before it had an account."""
+        await store.lift_suppression(self._database, address)
+        before = await get_preferences(self._database, self._person)
+        if off := [key for key in self._keys("type") if not _is_on(before, key)]:
+            on: Overrides = {key: {Channel.EMAIL: True} for key in off}
+            await set_overrides(self._database, self._person, on)
+
+    def _key(self, scope: str) -> str:
+        return f"{scope}: {' '.join(self._keys(scope))}"
 
     def _off(self, scope: str, before: Preferences) -> Overrides:
         """The overrides of that scope; off also ends what was turned on inside it, which would be stronger."""
@@ -158,13 +171,7 @@ class _OfTypes(OptOut):
         if scope == "type":
             required = {each.event_type for each in self._types if _is_required(each)}
             return {key: {Channel.EMAIL: False} for key in keys if key not in required}
-        inside = tuple(key.removesuffix("*") for key in keys)
-        stronger: Overrides = {
-            name: {Channel.EMAIL: None}
-            for name, channels in before.overrides.items()
-            if name.startswith(inside) and channels.get(Channel.EMAIL)
-        }
-        return stronger | {key: {Channel.EMAIL: False} for key in keys}
+        return _all_off(keys, before)
 
     def _keys(self, scope: str) -> list[str]:
         if scope == "type":
@@ -177,6 +184,8 @@ class _OfTypes(OptOut):
 class _OfAddress(OptOut):
     """All mail to the address of somebody without an account."""
 
+    same: ClassVar = {"category": "type", "all": "type"}
+
     def __init__(self, database: Database, address: str) -> None:
         self._database = database
         self._address = address
@@ -187,7 +196,7 @@ class _OfAddress(OptOut):
         await store.suppress_address(self._database, self._address)
         return Done(f"You get no more emails at {mask(self._address)}")
 
-    async def undo(self, _scope: str, _kept: Mapping[str, str]) -> Done:
+    async def undo(self, _scope: str) -> Done:
         if await store.lift_suppression(self._database, self._address):
             return Done("Undone", f"Emails to {mask(self._address)} are on now.")
         note = "Mail to this address came back or was reported, so none is sent there."
@@ -201,40 +210,83 @@ class _OfDigest(OptOut):
         Choice(
             "type",
             "what is new, as a summary",
-            "What it held then comes by itself, where that is on.",
+            "What it held stays in your inbox; what is new comes by itself, where that is on.",
         ),
         Choice(
             "all", "anything", "No summary and no single emails, but for those that are required."
         ),
     )
+    same: ClassVar = {"category": "type"}
 
     def __init__(self, database: Database, recipient_id: str) -> None:
         self._database = database
         self._person = recipient_id
 
     async def turn_off(self, scope: str) -> Done:
-        kept = {}
-        if scope == "all":
-            off: Overrides = {"*": {Channel.EMAIL: False}}
-            await set_overrides(self._database, self._person, off)
-        if frequency := await store.turn_digest_off(self._database, self._person):
-            kept["frequency"] = frequency
-        what = "emails about anything" if scope == "all" else "summaries"
-        return Done(f"You get no more {what}", kept=kept)
+        frequency = await store.turn_digest_off(self._database, self._person)
+        await _turn_off(
+            self._database,
+            self._person,
+            f"digest {scope}",
+            lambda before: _all_off(["*"], before) if scope == "all" else {},
+            frequency,
+        )
+        return Done(f"You get no more {'emails about anything' if scope == 'all' else 'summaries'}")
 
-    async def undo(self, scope: str, kept: Mapping[str, str]) -> Done:
-        if scope == "all":
-            inherit: Overrides = {"*": {Channel.EMAIL: None}}
-            await set_overrides(self._database, self._person, inherit)
-        frequency = kept.get("frequency")
-        if frequency is None:
-            return Done("Undone", can_undo=False)
-        if frequency not in FREQUENCIES:
-            raise Invalid(
-                "frequency is not known", ("frequency", f"Use one of {', '.join(FREQUENCIES)}.")
-            )
-        await store.turn_digest_on(self._database, self._person, frequency)
-        return Done("Undone", f"Your {frequency} summary is on again.")
+    async def undo(self, scope: str) -> Done:
+        kept = await _undo(self._database, self._person, f"digest {scope}")
+        if kept is None:
+            return _NOTHING
+        if kept.frequency is None:
+            return Done("Undone")
+        await store.turn_digest_on(self._database, self._person, kept.frequency)
+        return Done("Undone", f"Your {kept.frequency} summary is on again.")
+
+
+async def _turn_off(
+    database: Database,
+    person: str,
+    key: str,
+    off_from: Callable[[Preferences], Overrides],
+    frequency: str | None = None,
+) -> None:
+    """Sets the overrides, and keeps what they were for an undo, where anything changes."""
+    before = await get_preferences(database, person)
+    off = off_from(before)
+    changes = {
+        name: (before.overrides.get(name, {}).get(Channel.EMAIL), channels[Channel.EMAIL])
+        for name, channels in off.items()
+    }
+    changes = {name: (was, since) for name, (was, since) in changes.items() if was != since}
+    if changes or frequency:
+        await store.keep_for_undo(database, person, key, store.Kept(changes, frequency))
+    await set_overrides(database, person, off)
+
+
+async def _undo(database: Database, person: str, key: str) -> store.Kept | None:
+    """Sets them as they were, but for what was chosen otherwise since; None where there is nothing to undo."""
+    kept = await store.take_kept(database, person, key)
+    if kept is None:
+        return None
+    now = (await get_preferences(database, person)).overrides
+    back: Overrides = {
+        name: {Channel.EMAIL: was}
+        for name, (was, since) in kept.overrides.items()
+        if now.get(name, {}).get(Channel.EMAIL) == since
+    }
+    await set_overrides(database, person, back)
+    return kept
+
+
+def _all_off(keys: Sequence[str], before: Preferences) -> Overrides:
+    """Off for whole categories or for all: that ends what was turned on inside, which would be stronger."""
+    inside = tuple(key.removesuffix("*") for key in keys)
+    stronger: Overrides = {
+        name: {Channel.EMAIL: None}
+        for name, channels in before.overrides.items()
+        if name.startswith(inside) and channels.get(Channel.EMAIL)
+    }
+    return stronger | {key: {Channel.EMAIL: False} for key in keys}
 
 
 def _is_required(event_type: EventType) -> bool:

@@ -25,7 +25,7 @@ Platform = Literal["ios", "android"]
 Provider = Literal["apns", "fcm"]
 Environment = Literal["production", "sandbox"]
 # opaque to us: no space or control character, which could never be one
-Token = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[!-~]+$")]
+Token = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[!-~]+$(?!\n)")]
 
 
 class PushToken(Struct, frozen=True, forbid_unknown_fields=True):

@@ -29,7 +29,6 @@ class UnsubscribeForm(Struct, frozen=True):
 
     scope: Literal["type", "category", "all", "topic"] = "type"
     undo: Literal["1"] | None = None
-    frequency: Literal["daily", "weekly"] | None = None  # of a digest, to undo its end
 
 
 @route(
@@ -88,9 +87,8 @@ async def unsubscribe(
     except NotFound:
         return html("gone.html", 404)
     fields = await _form(request)
-    scope = _scope(found, fields)
-    undone = fields.get("undo") == "1"
-    done = await (found.undo(scope, fields) if undone else found.turn_off(scope))
+    scope, undone = _scope(found, fields), _undone(fields)
+    done = await (found.undo(scope) if undone else found.turn_off(scope))
     return html("unsubscribe.html", asked=found, scope=scope, done=done, undone=undone)
 
 
@@ -112,6 +110,13 @@ async def _form(request: AnyRequest) -> dict[str, str]:
 def _scope(found: OptOut, fields: Mapping[str, str]) -> str:
     scopes = [each.scope for each in found.choices]
     scope = fields.get("scope", scopes[0])
+    scope = found.same.get(scope, scope)
     if scope not in scopes:
         raise Invalid("scope is not known", ("scope", f"Use one of {', '.join(scopes)}."))
     return scope
+
+
+def _undone(fields: Mapping[str, str]) -> bool:
+    if (undo := fields.get("undo", "")) not in ("", "1"):
+        raise Invalid("undo is not known", ("undo", "Pass 1, or leave it out."))
+    return undo == "1"

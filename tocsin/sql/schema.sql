@@ -369,6 +369,13 @@ ALTER TABLE tocsin.notification ALTER COLUMN notification_id ADD GENERATED ALWAY
     CACHE 1
 );
 
+CREATE TABLE tocsin.opt_out (
+    recipient_id text NOT NULL,
+    key text NOT NULL,
+    kept jsonb NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
 CREATE TABLE tocsin.provider (
     channel text NOT NULL,
     provider text NOT NULL,
@@ -420,6 +427,10 @@ CREATE TABLE tocsin.suppression (
     address text NOT NULL,
     reason text NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE tocsin.timezone (
+    name text NOT NULL
 );
 
 CREATE TABLE tocsin.unread_counter (
@@ -495,6 +506,9 @@ ALTER TABLE ONLY tocsin.migration
 ALTER TABLE ONLY tocsin.notification
     ADD CONSTRAINT notification_pkey PRIMARY KEY (notification_id);
 
+ALTER TABLE ONLY tocsin.opt_out
+    ADD CONSTRAINT opt_out_pkey PRIMARY KEY (recipient_id, key);
+
 ALTER TABLE ONLY tocsin.preference
     ADD CONSTRAINT preference_pkey PRIMARY KEY (recipient_id, scope, channel);
 
@@ -521,6 +535,9 @@ ALTER TABLE ONLY tocsin.subscription
 
 ALTER TABLE ONLY tocsin.suppression
     ADD CONSTRAINT suppression_pkey PRIMARY KEY (address);
+
+ALTER TABLE ONLY tocsin.timezone
+    ADD CONSTRAINT timezone_pkey PRIMARY KEY (name);
 
 ALTER TABLE ONLY tocsin.unread_counter
     ADD CONSTRAINT unread_counter_pkey PRIMARY KEY (recipient_id);
@@ -613,6 +630,9 @@ ALTER TABLE ONLY tocsin.event
 
 ALTER TABLE ONLY tocsin.event_type
     ADD CONSTRAINT event_type_category_fkey FOREIGN KEY (category) REFERENCES tocsin.category(category);
+
+ALTER TABLE ONLY tocsin.opt_out
+    ADD CONSTRAINT opt_out_recipient_id_fkey FOREIGN KEY (recipient_id) REFERENCES tocsin.recipient(recipient_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY tocsin.preference
     ADD CONSTRAINT preference_channel_fkey FOREIGN KEY (channel) REFERENCES tocsin.channel(channel);

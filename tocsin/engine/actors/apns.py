@@ -197,8 +197,9 @@ class ApnsActor(Actor[Lease]):
         ]
         if push.expires_at is not None:
             headers.append(("apns-expiration", str(max(1, int(push.expires_at.timestamp())))))
-        if push.collapse_id:
-            headers.append(("apns-collapse-id", payload.collapse_id(push.collapse_id)))
+        # shown once, also where Apple takes it a second time: it knows no other way to tell that it is the same
+        collapse_id = push.collapse_id or str(apns_id)
+        headers.append(("apns-collapse-id", payload.collapse_id(collapse_id)))
         return tuple(headers)
 
 

@@ -2,10 +2,37 @@
 
 from __future__ import annotations
 
+import msgspec
+from msgspec import Struct
+from psycopg.types.json import Jsonb
+
 from tocsin.engine.store.database import Database
 from tocsin.sql import load
 
 _SQL = load("opt_out")
+
+
+class Kept(Struct, frozen=True):
+    """What an opt-out changed: overrides of email by scope, as they were and as it made them; a digest that was on."""
+
+    overrides: dict[str, tuple[bool | None, bool | None]] = {}
+    frequency: str | None = None
+
+
+async def keep_for_undo(database: Database, recipient_id: str, key: str, kept: Kept) -> None:
+    """Keeps it by the link's and scope's `key`; what is kept there already stays."""
+    await database.run(
+        _SQL["keep_for_undo"],
+        recipient_id=recipient_id,
+        key=key,
+        kept=Jsonb(msgspec.to_builtins(kept)),
+    )
+
+
+async def take_kept(database: Database, recipient_id: str, key: str) -> Kept | None:
+    """What was kept, once; None where that link turned nothing off."""
+    kept = await database.value(_SQL["take_kept"], recipient_id=recipient_id, key=key)
+    return None if kept is None else msgspec.convert(kept, Kept)
 
 
 async def address_owner(database: Database, address: str) -> str | None:

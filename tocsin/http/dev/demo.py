@@ -44,7 +44,7 @@ class DemoEvent(Struct, frozen=True, forbid_unknown_fields=True):
 @get("/")
 async def demo_page(
     services: NamedDependency[Services],
-    person: Annotated[str, QueryParameter(max_length=200, pattern="^[^\\0]*$")] = "alice",
+    person: Annotated[str, QueryParameter(max_length=200, pattern="^[^\\0]*$(?!\n)")] = "alice",
 ) -> Response[str]:
     """The page, signed in as a demo person."""
     response = html(

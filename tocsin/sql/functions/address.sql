@@ -15,7 +15,8 @@ begin
         return lower(_address collate "C");
     end if;
     _local := coalesce(substring(_address from '^(.*)@'), '');
-    return normalize(tocsin.lower_case(normalize(_local, nfc)), nfc) || '@'
+    -- a sigma at a word's end is a sigma
+    return replace(normalize(tocsin.lower_case(normalize(_local, nfc)), nfc), 'ς', 'σ') || '@'
         || tocsin.compared_domain(substring(_address from length(_local) + 2));
 end
 $$;

@@ -38,6 +38,7 @@ create or replace function tocsin.set_digest_preference(
 language plpgsql
 as $$
 declare
+    _before tocsin.digest_preference;
     _preference tocsin.digest_preference;
     _zone text;
     _last timestamp;
@@ -49,6 +50,10 @@ begin
     insert into tocsin.digest_preference (recipient_id, frequency)
     values (_recipient_id, 'off')
     on conflict do nothing;
+    select p.* into _before
+    from tocsin.digest_preference p
+    where p.recipient_id = _recipient_id
+    for update;
     update tocsin.digest_preference p
     set frequency = coalesce(_frequency, p.frequency),
         categories = coalesce(_categories, p.categories),
@@ -59,13 +64,18 @@ begin
         updated_at = clock_timestamp()
     where p.recipient_id = _recipient_id
     returning p.* into _preference;
+    -- one that is due and not made yet is still to come
+    if _before.next_at <= _after and not _before.unsubscribed then
+        return;
+    end if;
     -- one a day, or one an ISO week: a new hour or weekday counts from the next one on where this one's was made
     _zone := coalesce(_preference.timezone, 'UTC');
-    select date_trunc(case g.frequency when 'weekly' then 'week' else 'day' end, g.due_at at time zone _zone)
+    select date_trunc(case _preference.frequency when 'weekly' then 'week' else 'day' end, g.due_at at time zone _zone)
     into _last
     from tocsin.digest g
     where g.recipient_id = _recipient_id
-        and g.frequency = _preference.frequency
+        -- the last one before it was turned off counts too
+        and g.frequency in (_preference.frequency, 'off')
     order by g.due_at desc
     limit 1;
     if found then

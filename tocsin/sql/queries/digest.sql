@@ -26,10 +26,10 @@ select array(
 );
 
 -- name: is_timezone
--- Whether the database knows a zone by this name.
+-- Whether a zone is known by this name.
 select exists (
     select
-    from pg_timezone_names z
+    from tocsin.timezone z
     where z.name = :timezone
 );
 

@@ -109,6 +109,8 @@ where (e.created_at, e.event_id) < (coalesce(:at, 'infinity'::timestamptz), coal
             from tocsin.notification n
             where n.recipient_id = :recipient_id
         )
+        -- and those that this person was left out of, as the one who caused them
+        or e.initiator = :recipient_id and e.initiator_skipped
     )
 order by e.created_at desc, e.event_id desc
 limit :limit;
@@ -142,6 +144,8 @@ where (e.created_at, e.event_id) > (:at, :id)
             from tocsin.notification n
             where n.recipient_id = :recipient_id
         )
+        -- and those that this person was left out of, as the one who caused them
+        or e.initiator = :recipient_id and e.initiator_skipped
     )
 order by e.created_at, e.event_id
 limit :limit;

@@ -44,3 +44,16 @@ select tocsin.subscribe(:recipient_id, :topic, 'muted');
 -- name: unmute_topic
 -- As before it was muted.
 select tocsin.unmute(:recipient_id, :topic);
+
+-- name: keep_for_undo!
+-- What a link turned off; what it kept before stays, so that clicking twice does no harm.
+insert into tocsin.opt_out (recipient_id, key, kept)
+values (:recipient_id, :key, :kept)
+on conflict do nothing;
+
+-- name: take_kept
+-- What it kept, once.
+delete from tocsin.opt_out o
+where o.recipient_id = :recipient_id
+    and o.key = :key
+returning o.kept;
