@@ -14,7 +14,7 @@ ENSURE_PIP = @$(PY) -m pip --version > /dev/null 2>&1 || $(PY) -m ensurepip --de
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help up dev seed reset test lint types contract lock-check check-mails check format lock bench-latency bench-apns bench-fcm bench-dkim soak-push schema clean
+.PHONY: help up dev seed reset test lint types contract lock-check check-mails check format lock bench-latency bench-apns bench-fcm bench-dkim soak-push schema golden words mail-screenshots clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
@@ -82,6 +82,16 @@ bench-dkim: $(VENV)/.dev ## milliseconds that a signature takes, against dkimpy
 
 schema: $(VENV)/.dev ## write tocsin/sql/schema.sql anew from the migrations
 	@exec $(PY) -m tests.schema
+
+golden: $(VENV)/.dev ## write tests/golden anew: the mails as reviewed; the difference is the review
+	@rm -f tests/golden/*
+	@exec env GOLDEN=rewrite $(PY) -m pytest --quiet tests/test_mail_templates.py
+
+words: $(VENV)/.dev ## collect the mails' words into the catalogues of tocsin/engine/words
+	@exec $(PY) tests/mail_words.py
+
+mail-screenshots: $(VENV)/.dev ## each mail in Chromium (installed by apt where it may be): build/mail; ARGS="forum" picks some
+	@exec $(PY) tests/mail_screenshots.py $(ARGS)
 
 clean: ## remove the environment and all caches; the data of `make up` stays
 	@rm -rf $(VENV) build dist checks/mails/node_modules .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -35,6 +35,7 @@ DONE_WITHOUT = {
     ("Descendant combinator", "gmail.mobile-webmail"): ONLY_REFINES,
     ("Type selector", "gmail.mobile-webmail"): ONLY_REFINES,
     ("@media", "gmail.mobile-webmail"): ONLY_REFINES,
+    (":last-child", "*"): "a gap more under a body's last paragraph",
     ("@media", "outlook.windows"): ONLY_REFINES,
     ("<body> element", "outlook.macos"): "a table has the same background",
     ("<body> element", "yahoo.*"): "a table has the same background",
@@ -46,7 +47,6 @@ DONE_WITHOUT = {
     ("white-space", "outlook.windows"): "a long line of code in body_html widens the mail",
     ("word-break", "yahoo.*"): "a long word widens the mail",
     ("height property", "yahoo.*"): "taken for line-height and max-height, which work",
-    ("transform", "*"): "taken for text-transform, which works",
 }
 """A feature and who lacks it; and why that is no harm."""
 

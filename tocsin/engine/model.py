@@ -195,13 +195,14 @@ class Claimed(Struct, frozen=True):
     initiator: str | None
     name: str | None  # of the recipient
     locale: str | None
-    timezone: str | None
+    timezone: str | None  # of the digest where it is one and has its own
     created_at: datetime
     metadata: dict[str, Any] = field(default_factory=dict)
     burst_id: int | None = None  # those with the same one go as one mail
     digest_id: int | None = None
     topic: str | None = None
     because: str | None = None  # of a topic: followed, replied or mentioned
+    reason: str | None = None  # of an email's decision: default, preference or mandatory
     invited: str | None = None  # the address of somebody without an account
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import re
-import tomllib
 from collections.abc import Sequence
 from datetime import datetime
 from email.utils import parseaddr
@@ -13,25 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import idna
-from jinja2 import StrictUndefined, Template
-from jinja2.sandbox import SandboxedEnvironment
-from markupsafe import Markup
+from jinja2 import Template
 from msgspec import Struct
 
 from tocsin.engine.inline_css import InliningLoader
 from tocsin.engine.links import Links
+from tocsin.engine.mail_context import context_of, shortened, words_of
 from tocsin.engine.model import Claimed, Mail, Message
-from tocsin.engine.sanitise import sanitise, to_text
+from tocsin.engine.one_line import one_line
+from tocsin.engine.sandbox import Sandbox, rendered
 
 TEMPLATES = Path(__file__).parent / "templates"
 SUBJECT_CHARACTERS = 200
-PREHEADER_CHARACTERS = 140
+# Gmail shows no more of a mail than its first 102 kB; this is bytes.
+LARGEST = 100_000
 
-_RIGHT_TO_LEFT = frozenset(
-    {"ar", "arc", "ckb", "dv", "fa", "he", "ks", "ps", "sd", "ug", "ur", "yi"}
-)
-_LANGUAGE_TAG = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Texts are cut to so many characters, each in turn, until the mail is small enough.
+_CUTS = (30_000, 8_000, 2_000, 500)
 _NOT_IN_A_TOKEN = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -52,15 +49,15 @@ def to_sender(email_from: str) -> Sender:
 def render_mail(claimed: Claimed, *, links: Links, sender: Sender, now: datetime) -> Message:
     """The mail of one delivery; the same delivery gets the same Message-ID at each attempt."""
     unsubscribe_url = unsubscribe_url_of([claimed], links, now)
-    context = context_of(claimed, links, sender, now) | {
-        "unsubscribe_url": unsubscribe_url,
-        "mute_url": mute_url_of([claimed], unsubscribe_url),
-    }
+    context = context_of(claimed, links, sender.name, now)
+    context["unsubscribe_url"] = unsubscribe_url
+    context["mute_url"] = mute_url_of([claimed], unsubscribe_url)
+    context |= words_of(template_of(claimed.event_type, "words.txt"), context)
     mail = Mail(
         message_id=message_id(claimed, links, sender),
-        subject=one_line(claimed.title or claimed.label, SUBJECT_CHARACTERS) or sender.name,
-        text=_template(claimed.event_type, "txt").render(context).strip() + "\n",
-        html=_template(claimed.event_type, "html").render(context),
+        subject=one_line(context["subject"], SUBJECT_CHARACTERS) or sender.name,
+        text=rendered(template_of(claimed.event_type, "txt"), context).strip() + "\n",
+        html=_html(template_of(claimed.event_type, "html"), context),
         headers=headers(
             claimed.event_type,
             claimed.category,
@@ -69,6 +66,21 @@ def render_mail(claimed: Claimed, *, links: Links, sender: Sender, now: datetime
         ),
     )
     return Message(claimed.delivery_id, claimed.claim, claimed.channel, claimed.priority, mail)
+
+
+def _html(template: Template, context: dict[str, Any]) -> str:
+    """The HTML part, its text cut where mail clients would clip it."""
+    html = rendered(template, context)
+    for most in _CUTS:
+        if fits(html):
+            break
+        html = rendered(template, context | shortened(context["text"], most))
+    return html
+
+
+def fits(html: str) -> bool:
+    """Whether mail clients show all of it."""
+    return len(html) <= LARGEST and len(html.encode()) <= LARGEST
 
 
 def unsubscribe_url_of(together: Sequence[Claimed], links: Links, now: datetime) -> str:
@@ -90,52 +102,6 @@ def mute_url_of(together: Sequence[Claimed], unsubscribe_url: str) -> str | None
 def _topic(together: Sequence[Claimed]) -> str | None:
     topics = {one.topic for one in together}
     return topics.pop() if len(topics) == 1 else None
-
-
-def frame(claimed: Claimed, sender: Sender) -> dict[str, Any]:
-    """What the layout needs around any content."""
-    language = _language(claimed.locale)
-    return {
-        "mandatory": claimed.mandatory,
-        "invited": claimed.recipient_id is None,
-        "mute_url": None,
-        "label": one_line(claimed.label),
-        "name": claimed.name,
-        "service": sender.name,
-        "lang": language,
-        "dir": "rtl" if language.partition("-")[0].lower() in _RIGHT_TO_LEFT else "ltr",
-        "words": _words(),
-    }
-
-
-def context_of(claimed: Claimed, links: Links, sender: Sender, now: datetime) -> dict[str, Any]:
-    """What a template may use; the names are the contract of overriding templates."""
-    html = sanitise(claimed.body_html, base_url=links.public_url) if claimed.body_html else ""
-    body = _CONTROL.sub("", claimed.body.replace("\r\n", "\n").replace("\r", "\n")).strip()
-    text = body or to_text(html)
-    return frame(claimed, sender) | {
-        "title": one_line(claimed.title),
-        "text": text,
-        "paragraphs": [
-            part.strip().split("\n") for part in re.split(r"\n[ \t]*\n", body) if part.strip()
-        ],
-        "body_html": Markup(html),  # noqa: S704 - sanitised above
-        "preheader": one_line(text, PREHEADER_CHARACTERS),
-        "open_url": _open_url(claimed, links, now),
-        "event_type": claimed.event_type,
-        "category": claimed.category,
-        "metadata": claimed.metadata,
-        "initiator": claimed.initiator,
-        "created_at": claimed.created_at,
-    }
-
-
-def _open_url(claimed: Claimed, links: Links, now: datetime) -> str | None:
-    """The click-through; without an account there is nothing to mark read, and it leads where it leads."""
-    target = links.absolute(claimed.action_url) if claimed.action_url else None
-    if target is None or claimed.recipient_id is None:
-        return target
-    return links.open(claimed.notification_id or 0, claimed.recipient_id, now)
 
 
 def headers(
@@ -165,44 +131,21 @@ def message_id(claimed: Claimed, links: Links, sender: Sender) -> str:
     return f"<delivery-{claimed.delivery_id}.{proof}@{sender.domain}>"
 
 
-def one_line(text: str, most: int | None = None) -> str:
-    """Without line breaks and control characters, cut at a number of characters."""
-    line = " ".join(_CONTROL.sub(" ", text).split())
-    return line if most is None or len(line) <= most else line[: most - 1].rstrip() + "…"
-
-
-def _language(locale: str | None) -> str:
-    """The language tag (BCP 47) of a locale such as `de_DE.UTF-8`; English where there is none."""
-    tag = (locale or "").partition(".")[0].partition("@")[0].replace("_", "-")
-    return tag if _LANGUAGE_TAG.fullmatch(tag) else "en"
-
-
 @cache
-def _words() -> dict[str, str]:
-    return {
-        key: str(word)
-        for key, word in tomllib.loads((TEMPLATES / "en.toml").read_text("utf-8")).items()
-    }
-
-
-@cache
-def _environment() -> SandboxedEnvironment:
-    return SandboxedEnvironment(
+def _environment() -> Sandbox:
+    return Sandbox(
         loader=InliningLoader(TEMPLATES, "notifications/email.css"),
-        autoescape=lambda name: name is None or not name.endswith(".txt"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
         auto_reload=False,
     )
 
 
 @cache
-def _template(event_type: str, kind: str) -> Template:
-    """The template of this event type, or the one for all (`notifications/<category>/<name>.html`)."""
+def template_of(event_type: str, kind: str) -> Template:
+    """The template of this event type, its category's, or the one for all; `kind` is html, txt or words.txt."""
     category, _, name = event_type.partition(".")
     own = f"notifications/{category}/{name}.{kind}"
-    return _environment().select_template([own, f"notifications/email.{kind}"])
+    shared = f"notifications/{category}/email.{kind}"
+    return _environment().select_template([own, shared, f"notifications/email.{kind}"])
 
 
 @cache

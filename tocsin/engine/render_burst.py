@@ -4,21 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from tocsin.engine.links import Links
-from tocsin.engine.model import Claimed, Mail, Message
-from tocsin.engine.render import (
+from tocsin.engine.mail_context import (
     PREHEADER_CHARACTERS,
+    context_of,
+    frame,
+    reason_of,
+    shortened,
+    words_of,
+)
+from tocsin.engine.model import Claimed, Mail, Message
+from tocsin.engine.one_line import one_line
+from tocsin.engine.render import (
     SUBJECT_CHARACTERS,
     Sender,
-    context_of,
+    fits,
     headers,
     message_id,
     mute_url_of,
-    one_line,
     shared_template,
+    template_of,
     unsubscribe_url_of,
 )
+from tocsin.engine.sandbox import rendered
+
+# Of one among many.
+_MOST_CHARACTERS = 4_000
+# Each one's text and title are cut to so many characters, each in turn, until the mail is small enough.
+_CUTS = ((1_000, 200), (250, 100), (0, 60))
 
 
 def render_burst(
@@ -27,27 +42,25 @@ def render_burst(
     """The newest first; the same deliveries get the same Message-ID at each attempt."""
     first = min(together, key=lambda one: one.delivery_id)
     newest_first = sorted(together, key=lambda one: one.delivery_id, reverse=True)
-    items = [context_of(one, links, sender, now) for one in newest_first]
+    items = [_item(one, links, sender, now) for one in newest_first]
     unsubscribe_url = unsubscribe_url_of(newest_first, links, now)
-    words = items[0]["words"]
-    context = {
-        **items[0],
-        "title": words["burst_title"].format(count=len(items), service=sender.name),
-        "preheader": one_line(
-            " · ".join(item["title"] for item in items[1:]), PREHEADER_CHARACTERS
-        ),
+    titles = [one_line(item["title"] or item["label"], SUBJECT_CHARACTERS - 40) for item in items]
+    context = frame(newest_first[0], sender.name)
+    context |= {
+        **_reason(newest_first, items, sender),
+        "title": "",
+        "newest": titles[0],
         "items": items,
-        "label": "”, “".join(dict.fromkeys(item["label"] for item in items)),
+        "text": " · ".join(titles[1:]),
         "unsubscribe_url": unsubscribe_url,
         "mute_url": mute_url_of(newest_first, unsubscribe_url),
     }
+    context |= words_of(shared_template("burst_email.words.txt"), context)
     mail = Mail(
         message_id=message_id(first, links, sender),
-        subject=words["burst_subject"].format(
-            title=one_line(items[0]["title"], SUBJECT_CHARACTERS - 40), count=len(items) - 1
-        ),
-        text=shared_template("burst_email.txt").render(context).strip() + "\n",
-        html=shared_template("burst_email.html").render(context),
+        subject=one_line(context["subject"], SUBJECT_CHARACTERS + PREHEADER_CHARACTERS),
+        text=rendered(shared_template("burst_email.txt"), context).strip() + "\n",
+        html=_html(context),
         headers=headers(first.event_type, first.category, sender, unsubscribe_url),
     )
     return Message(
@@ -58,3 +71,33 @@ def render_burst(
         mail,
         others=tuple(one.delivery_id for one in together if one is not first),
     )
+
+
+def _item(one: Claimed, links: Links, sender: Sender, now: datetime) -> dict[str, Any]:
+    context = context_of(one, links, sender.name, now)
+    if max(len(context["text"]), len(context["body_html"]) // 2) > _MOST_CHARACTERS:
+        context |= shortened(context["text"], _MOST_CHARACTERS)
+    return context | words_of(template_of(one.event_type, "words.txt"), context)
+
+
+def _reason(
+    together: Sequence[Claimed], items: Sequence[dict[str, Any]], sender: Sender
+) -> dict[str, str]:
+    """The one that all of them have; of several, that mails of these types are on."""
+    causes = {(item["why"], one.topic) for one, item in zip(together, items, strict=True)}
+    why = items[0]["why"] if len(causes) == 1 else "on"
+    return reason_of(why, [item["label"] for item in items], together[0], sender.name)
+
+
+def _html(context: dict[str, Any]) -> str:
+    template = shared_template("burst_email.html")
+    html = rendered(template, context)
+    for text, title in _CUTS:
+        if fits(html):
+            break
+        cut = [
+            item | shortened(item["text"], text) | {"title": one_line(item["title"], title)}
+            for item in context["items"]
+        ]
+        html = rendered(template, context | {"items": cut})
+    return html

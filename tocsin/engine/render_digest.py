@@ -6,23 +6,26 @@ from collections.abc import Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import Any
-from zoneinfo import ZoneInfo
 
+from tocsin.engine.language import language_of
 from tocsin.engine.links import Links
+from tocsin.engine.mail_context import frame, reason_of, words_of
 from tocsin.engine.model import Claimed, Entry, Mail, Message
+from tocsin.engine.one_line import one_line
 from tocsin.engine.render import (
-    PREHEADER_CHARACTERS,
+    SUBJECT_CHARACTERS,
     Sender,
-    frame,
+    fits,
     headers,
     message_id,
-    one_line,
     shared_template,
 )
+from tocsin.engine.sandbox import rendered
 from tocsin.engine.sanitise import sanitise, to_text
 
-# More of one category than this are counted, not shown: mail clients clip long mails.
+# More of one category than this are counted, not shown; fewer of all, each in turn, until clients don't clip the mail.
 SHOWN = 15
+_SHOWN_OF_ALL = (80, 40, 20, 10)
 EXCERPT_CHARACTERS = 200
 
 
@@ -32,30 +35,24 @@ def render_digest(
     """The mail of one digest; the same at each attempt, unless something in it was taken back since."""
     unsubscribe_url = links.unsubscribe_digest(claimed.recipient_id or "", now)
     unread = [entry for entry in entries if not entry.read]
-    context = frame(claimed, sender)
-    words = context["words"]
-    groups = [
-        _group(list(group), claimed, links, now)
-        for _, group in groupby(entries, key=lambda entry: entry.category)
-    ]
     newest = max(unread or entries, key=lambda entry: (entry.created_at, entry.notification_id))
-    subject = words["digest_subject_one" if len(unread) == 1 else "digest_subject"]
+    context = frame(claimed, sender.name)
     context |= {
-        "title": words["digest_title"].format(service=sender.name),
-        "preheader": one_line(
-            " · ".join(
-                f"{group['label']}: {group['unread']}" for group in groups if group["unread"]
-            ),
-            PREHEADER_CHARACTERS,
-        ),
-        "groups": groups,
+        **reason_of("digest", [], claimed, sender.name),
+        "title": "",
+        "text": "",
+        "newest": one_line(newest.title or newest.label, 120),
+        "unread": len(unread),
         "unsubscribe_url": unsubscribe_url,
     }
+    context["text"] = " · ".join(_counts(entries, claimed))
+    context |= words_of(shared_template("digest_email.words.txt"), context)
+    html, text = _parts(entries, claimed, context, links, now)
     mail = Mail(
         message_id=message_id(claimed, links, sender),
-        subject=subject.format(title=one_line(newest.title, 120), count=len(unread) - 1),
-        text=shared_template("digest_email.txt").render(context).strip() + "\n",
-        html=shared_template("digest_email.html").render(context),
+        subject=one_line(context["subject"], SUBJECT_CHARACTERS),
+        text=text.strip() + "\n",
+        html=html,
         headers=headers("digest", "digest", sender, unsubscribe_url),
     )
     return Message(
@@ -68,12 +65,54 @@ def render_digest(
     )
 
 
-def _group(entries: list[Entry], claimed: Claimed, links: Links, now: datetime) -> dict[str, Any]:
+def _counts(entries: Sequence[Entry], claimed: Claimed) -> list[str]:
+    """How many are unread in each category that has some."""
+    label = language_of(claimed.locale).label
+    counts: dict[str, int] = {}
+    for entry in entries:
+        counts[entry.category_label] = counts.get(entry.category_label, 0) + (not entry.read)
+    return [f"{label(category)}: {count}" for category, count in counts.items() if count]
+
+
+def _parts(
+    entries: Sequence[Entry],
+    claimed: Claimed,
+    context: dict[str, Any],
+    links: Links,
+    now: datetime,
+) -> tuple[str, str]:
+    """HTML and text, of as many entries as a mail client shows."""
+    html = groups = None
+    for most in _SHOWN_OF_ALL:
+        groups = _groups(entries, claimed, most, links, now)
+        html = rendered(shared_template("digest_email.html"), context | {"groups": groups})
+        if fits(html):
+            break
+    assert html is not None
+    text = rendered(shared_template("digest_email.txt"), context | {"groups": groups})
+    return html, text
+
+
+def _groups(
+    entries: Sequence[Entry], claimed: Claimed, most: int, links: Links, now: datetime
+) -> list[dict[str, Any]]:
+    """By category; where there are too many in all, each shows its share."""
+    groups = [list(group) for _, group in groupby(entries, key=lambda entry: entry.category)]
+    share = min(SHOWN, max(1, most // len(groups)))
+    shown = [_group(group, claimed, share, links, now) for group in groups[:most]]
+    for group in groups[most:]:
+        shown[-1]["more"] += len(group)
+    return shown
+
+
+def _group(
+    entries: list[Entry], claimed: Claimed, most: int, links: Links, now: datetime
+) -> dict[str, Any]:
     """One category: those unread first to be shown, newest first."""
-    shown = sorted(entries, key=lambda entry: entry.read)[:SHOWN]
+    shown = sorted(entries, key=lambda entry: entry.read)[:most]
     return {
         "category": entries[0].category,
-        "label": entries[0].category_label,
+        "label": language_of(claimed.locale).label(entries[0].category_label),
         "unread": sum(not entry.read for entry in entries),
         "more": len(entries) - len(shown),
         "entries": [
@@ -86,13 +125,12 @@ def _group(entries: list[Entry], claimed: Claimed, links: Links, now: datetime) 
 def _entry(entry: Entry, claimed: Claimed, links: Links, now: datetime) -> dict[str, Any]:
     text = entry.body or to_text(sanitise(entry.body_html or "", base_url=links.public_url))
     leads_somewhere = entry.action_url and links.absolute(entry.action_url)
-    at = entry.created_at.astimezone(ZoneInfo(claimed.timezone or "UTC"))
     return {
-        "title": one_line(entry.title),
-        "excerpt": one_line(text, EXCERPT_CHARACTERS),
-        "label": entry.label,
+        "title": one_line(entry.title or entry.label, SUBJECT_CHARACTERS),
+        "excerpt": one_line(text[: 4 * EXCERPT_CHARACTERS], EXCERPT_CHARACTERS),
+        "label": language_of(claimed.locale).label(entry.label),
         "read": entry.read,
-        "at": at,
+        "at": entry.created_at,
         "open_url": links.open(entry.notification_id, entry.recipient_id, now)
         if leads_somewhere
         else None,

@@ -76,5 +76,5 @@ class _TextReader(HTMLParser):
             self.pieces.append("\n\n")
 
     def handle_data(self, data: str) -> None:
-        """Keeps text as it is, line breaks too."""
-        self.pieces.append(data)
+        """Keeps text as it is, line breaks too, but not those between two blocks."""
+        self.pieces.append(" " if data.isspace() else data)

@@ -1,0 +1,111 @@
+"""`make words`: what the mails say in words of ours, collected into the catalogues of tocsin/engine/words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+
+from babel.messages import Catalog
+from babel.messages.extract import extract
+from babel.messages.pofile import read_po, write_po
+from jinja2.ext import babel_extract
+
+from tocsin.engine.language import CATALOGUES, LABELS
+from tocsin.event_types import default_catalogue
+
+ENGINE = CATALOGUES.parent
+SOURCES = ("because.py", "mail_context.py")
+KEYWORDS = {
+    "_": None,
+    "gettext": None,
+    "ngettext": (1, 2),
+    "pgettext": ((1, "c"), 2),
+    "npgettext": ((1, "c"), 2, 3),
+}
+# A date of its own would change with each run.
+_SINCE = datetime(2026, 11, 1, tzinfo=UTC)
+_NOBODY = re.compile(
+    r'^"(Project-Id-Version|Report-Msgid-Bugs-To|Last-Translator|Language-Team|P\w+-\w+-Date|Generated-By):.*\n',
+    re.MULTILINE,
+)
+
+Words = tuple[str | tuple[str, ...], str | None, str]
+
+
+def collected() -> Catalog:
+    """All that is to be translated."""
+    catalogue = Catalog(project="tocsin", charset="utf-8", creation_date=_SINCE)
+    for message, context, place in _found():
+        catalogue.add(message, context=context, locations=[(place, 0)])
+    return catalogue
+
+
+def updated(path: Path) -> Catalog:
+    """A catalogue with what is new in it untranslated, and without what is gone."""
+    with path.open("rb") as file:
+        catalogue = read_po(file, locale=path.stem)
+    catalogue.update(collected(), no_fuzzy_matching=True)
+    catalogue.obsolete.clear()
+    return catalogue
+
+
+def written(catalogue: Catalog) -> str:
+    """As its file has it: without what Babel says of nobody in particular."""
+    file = BytesIO()
+    write_po(file, catalogue, width=120, sort_output=True, include_lineno=False)
+    return _NOBODY.sub("", file.getvalue().decode())
+
+
+def _found() -> Iterator[Words]:
+    for name in SOURCES:
+        with (ENGINE / name).open("rb") as file:
+            for found in extract("python", file, keywords=KEYWORDS):
+                yield _parted(found[1], found[3], f"tocsin/engine/{name}")
+    folder = ENGINE / "templates"
+    for path in sorted(folder.rglob("*.*")):
+        if path.suffix not in {".html", ".txt"}:
+            continue
+        with path.open("rb") as file:
+            for _, function, message, _ in babel_extract(file, list(KEYWORDS), [], {}):
+                yield _template_words(
+                    function, message, str(path.relative_to(ENGINE.parent.parent))
+                )
+    catalogue = default_catalogue()
+    for label in (
+        *catalogue.categories.values(),
+        *(t.label for t in catalogue.event_types.values()),
+    ):
+        yield label, LABELS, "tocsin/event_types.toml"
+
+
+def _parted(message: object, context: str | None, place: str) -> Words:
+    assert isinstance(message, str | tuple)
+    return message, context, place
+
+
+def _template_words(function: str, message: object, place: str) -> Words:
+    """Jinja gives the arguments as they stand."""
+    words = [each for each in ([message] if isinstance(message, str) else message or []) if each]  # type: ignore[attr-defined]
+    context = words.pop(0) if function in {"pgettext", "npgettext"} else None
+    return (words[0] if len(words) == 1 else tuple(words[:2])), context, place
+
+
+def main() -> None:
+    """Writes the catalogues anew."""
+    for path in sorted(CATALOGUES.glob("*.po")):
+        catalogue = updated(path)
+        path.write_text(written(catalogue), "utf-8")
+        left = sum(not translated(message.string) for message in catalogue if message.id)
+        print(f"{path.name}: {len(catalogue)} messages, {left} not translated")
+
+
+def translated(string: object) -> bool:
+    """In all its forms."""
+    return all(string) if isinstance(string, tuple) else bool(string)
+
+
+if __name__ == "__main__":
+    main()

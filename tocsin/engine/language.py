@@ -1,0 +1,174 @@
+"""A recipient's language: the words of the mails' frame, and how dates and sums of money are written.
+
+A catalogue is `words/<language>.po`; English is in the templates themselves. `de-AT` is served by `de`, what has no
+catalogue by English. They are read once and kept as Python's gettext wants them.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from functools import cache, lru_cache
+from gettext import GNUTranslations, NullTranslations
+from io import BytesIO
+from pathlib import Path
+from unicodedata import bidirectional
+from zoneinfo import ZoneInfo
+
+from babel import Locale, UnknownLocaleError
+from babel.dates import format_date, format_datetime
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+from babel.numbers import format_currency, format_decimal
+from msgspec import Struct
+
+from tocsin.engine.one_line import one_line
+
+CATALOGUES = Path(__file__).parent / "words"
+LABELS = "event type"  # gettext's context of labels, so that they are no sentence's words
+VALUE_CHARACTERS = 120
+
+# Where only "en" is known: the order of day and month that nobody reads wrongly, and 24 hours.
+_ENGLISH = Locale.parse("en_GB")
+_RIGHT_TO_LEFT = frozenset(
+    {"ar", "arc", "ckb", "dv", "fa", "he", "ks", "ps", "sd", "ug", "ur", "yi"}
+)
+_TAG = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_CURRENCY = re.compile(r"[A-Z]{3}")
+_MOST_MONEY = 10**15
+
+
+class Language(Struct, frozen=True, dict=True):
+    """One person's."""
+
+    tag: str  # theirs, as BCP 47 writes it: that of the app's own texts
+    direction: str
+    words_tag: str  # that of the frame's words, English where theirs has no catalogue
+    words_direction: str
+    locale: Locale  # for dates and numbers, in the language of the words
+    catalogue: NullTranslations
+
+    def label(self, label: str) -> str:
+        """A label of the default catalogue in this language; an app's own as it is."""
+        return self.catalogue.pgettext(LABELS, label)
+
+    def isolated(self, text: str) -> str:
+        """Text to stand in a sentence of ours: kept apart (Unicode's FSI … PDI) where the two run in opposite ways."""
+        if self.words_direction == "ltr" or "L" not in map(bidirectional, text):
+            return text
+        return f"\u2068{text}\u2069"
+
+    def day(self, value: object, zone: ZoneInfo | None) -> str:
+        """A date or time as people write it, in their zone; other text as it is, and what is no text is nothing."""
+        try:
+            found = _parsed(value)
+        except ValueError:
+            return one_line(value, VALUE_CHARACTERS) if isinstance(value, str) else ""
+        if not isinstance(found, datetime):
+            return format_date(found, "long", locale=self.locale)
+        try:
+            local = found.astimezone(zone or UTC) if found.tzinfo else found
+        except OverflowError:  # of the years 1 and 9999
+            local = found
+        written = format_datetime(local, self._long, locale=self.locale)
+        return f"{written} UTC" if local.tzinfo is not None and zone is None else written
+
+    def date(self, at: datetime, zone: ZoneInfo | None) -> str:
+        """The day of a moment, in their zone."""
+        return format_date(at.astimezone(zone or UTC).date(), "long", locale=self.locale)
+
+    def moment(self, at: datetime, zone: ZoneInfo | None) -> str:
+        """Day and time of something recent: `22 Nov, 14:05`."""
+        return format_datetime(at.astimezone(zone or UTC), self._short, locale=self.locale)
+
+    def money(self, amount: object, currency: object = None) -> str:
+        """`84.5, "EUR"` as `€84.50`; an amount that is text as it is."""
+        if isinstance(amount, bool) or not isinstance(amount, int | float):
+            return one_line(amount, VALUE_CHARACTERS) if isinstance(amount, str) else ""
+        if not abs(amount) < _MOST_MONEY:  # nor NaN
+            return ""
+        number = Decimal(str(amount))
+        if isinstance(currency, str) and _CURRENCY.fullmatch(currency):
+            return format_currency(number, currency, locale=self.locale)
+        return format_decimal(number, locale=self.locale)
+
+    @property
+    def _long(self) -> str:
+        return _joined(self.locale, str(self.locale.date_formats["long"]), "long")
+
+    @property
+    def _short(self) -> str:
+        return _joined(self.locale, str(self.locale.datetime_skeletons["MMMd"]), "medium")
+
+
+@lru_cache(maxsize=1024)
+def language_of(locale: str | None) -> Language:
+    """That of a locale such as `de-AT` or `de_DE.UTF-8`; English where there is none."""
+    tag = (locale or "").partition(".")[0].partition("@")[0].replace("_", "-")
+    tag = tag if _TAG.fullmatch(tag) else "en"
+    spoken = tag.partition("-")[0].lower()
+    words = spoken if spoken in catalogues() else "en"
+    return Language(
+        tag,
+        _direction(spoken),
+        words,
+        _direction(words),
+        _formats(tag, words),
+        catalogues()[words],
+    )
+
+
+@cache
+def catalogues() -> dict[str, NullTranslations]:
+    """By language, English among them, whose words are the templates' own."""
+    found: dict[str, NullTranslations] = {"en": NullTranslations()}
+    for path in sorted(CATALOGUES.glob("*.po")):
+        compiled = BytesIO()
+        with path.open("rb") as file:
+            write_mo(compiled, read_po(file, locale=path.stem))
+        compiled.seek(0)
+        found[path.stem] = GNUTranslations(compiled)
+    return found
+
+
+@lru_cache(maxsize=1024)
+def zone_of(name: str | None) -> ZoneInfo | None:
+    """The zone of that name; None where the system has none, and times are UTC then."""
+    try:
+        return ZoneInfo(name) if name else None
+    except (KeyError, ValueError, OSError):
+        return None
+
+
+def _direction(spoken: str) -> str:
+    return "rtl" if spoken in _RIGHT_TO_LEFT else "ltr"
+
+
+def _formats(tag: str, words: str) -> Locale:
+    if tag.lower() == "en" or tag.partition("-")[0].lower() != words:
+        return _ENGLISH if words == "en" else Locale.parse(words)
+    try:
+        return Locale.parse(tag, sep="-")
+    except (UnknownLocaleError, ValueError):
+        return _ENGLISH if words == "en" else Locale.parse(words)
+
+
+def _parsed(value: object) -> date | datetime:
+    """What RFC 3339 and ISO 8601 mean by a text; raises ValueError."""
+    if isinstance(value, date):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("neither date nor time")
+    return date.fromisoformat(value) if _DATE.fullmatch(value) else datetime.fromisoformat(value)
+
+
+@lru_cache(maxsize=256)
+def _joined(locale: Locale, day: str, length: str) -> str:
+    """One pattern of day and time, in the order of the locale."""
+    return (
+        str(locale.datetime_formats[length])
+        .replace("{1}", day)
+        .replace("{0}", str(locale.time_formats["short"]))
+    )

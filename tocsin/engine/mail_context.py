@@ -1,0 +1,123 @@
+"""What a mail's templates may use. The names are the contract of overriding templates: docs/mail.md lists them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from jinja2 import Template
+from markupsafe import Markup
+
+from tocsin.engine.because import because, why
+from tocsin.engine.language import VALUE_CHARACTERS, Language, language_of
+from tocsin.engine.links import Links
+from tocsin.engine.model import Claimed
+from tocsin.engine.one_line import CONTROL, one_line
+from tocsin.engine.sandbox import said
+from tocsin.engine.sanitise import sanitise, to_text
+from tocsin.engine.voice import voice
+
+PREHEADER_CHARACTERS = 140
+_EMPTY_LINE = re.compile(r"\n[ \t]*\n")
+
+
+def context_of(claimed: Claimed, links: Links, service: str, now: datetime) -> dict[str, Any]:
+    """All but the words that a template sets itself."""
+    html = sanitise(claimed.body_html, base_url=links.public_url) if claimed.body_html else ""
+    body = CONTROL.sub("", claimed.body.replace("\r\n", "\n").replace("\r", "\n")).strip()
+    text = body or to_text(html)
+    return frame(claimed, service) | {
+        "title": one_line(claimed.title),
+        "text": text,
+        "paragraphs": _paragraphs(body),
+        "body_html": Markup(html),  # noqa: S704 - sanitised above
+        "open_url": _open_url(claimed, links, now),
+        "event_type": claimed.event_type,
+        "category": claimed.category,
+        "metadata": claimed.metadata,
+        "initiator": claimed.initiator,
+        "created_at": claimed.created_at,
+    }
+
+
+def frame(claimed: Claimed, service: str) -> dict[str, Any]:
+    """What the layout needs around any content."""
+    language = language_of(claimed.locale)
+    label = language.label(one_line(claimed.label)) if claimed.label else ""
+    return {
+        **voice(claimed.locale, claimed.timezone),
+        **reason_of(why(claimed), [label], claimed, service),
+        "mandatory": claimed.mandatory,
+        "invited": claimed.recipient_id is None,
+        "mute_url": None,
+        "label": label,
+        "name": claimed.name,
+        "service": language.isolated(service),
+    }
+
+
+def reason_of(why: str, labels: Iterable[str], claimed: Claimed, service: str) -> dict[str, str]:
+    """Why it came, as a word and as a sentence."""
+    language = language_of(claimed.locale)
+    topic = claimed.metadata.get("topic_title")
+    named = one_line(topic, VALUE_CHARACTERS) if isinstance(topic, str) else ""
+    sentence = because(
+        why,
+        language,
+        labels=quoted(labels, language),
+        service=language.isolated(service),
+        topic=quoted([named], language) if named else None,
+    )
+    return {"why": why, "because": sentence}
+
+
+def quoted(names: Iterable[str], language: Language) -> str:
+    """Names as a sentence has them."""
+    quote = language.catalogue.gettext("“%(name)s”")
+    separator = language.catalogue.pgettext("between names", ", ")
+    return separator.join(
+        quote % {"name": language.isolated(name)} for name in dict.fromkeys(names)
+    )
+
+
+def words_of(template: Template, context: Mapping[str, Any]) -> dict[str, Any]:
+    """What a `words.txt` sets; of what it does not set, that which does for any mail."""
+    words: dict[str, Any] = {
+        "subject": context["title"] or context["label"],
+        "preheader": "",
+        "button": "",
+        "highlight": "",
+        "facts": [],
+    }
+    words |= said(template, context)
+    words["facts"] = [(name, value) for name, value in words["facts"] if value]
+    preheader = words["preheader"] or _preheader(words, context)
+    words["preheader"] = one_line(preheader, PREHEADER_CHARACTERS)
+    return words
+
+
+def shortened(text: str, most: int) -> dict[str, Any]:
+    """In place of a body that is too long: the beginning of its text."""
+    cut = text if len(text) <= most else text[:most].rstrip() + "…"
+    return {"text": cut, "paragraphs": _paragraphs(cut), "body_html": Markup("")}
+
+
+def _preheader(words: Mapping[str, Any], context: Mapping[str, Any]) -> str:
+    """What the list view shows after the subject: what matters most, then how the text begins."""
+    facts = [f"{name}: {value}" for name, value in words["facts"]]
+    parts = [words["highlight"], *facts, context["text"][: 4 * PREHEADER_CHARACTERS]]
+    return " · ".join(part for part in parts if part) or context["label"]
+
+
+def _paragraphs(body: str) -> list[list[str]]:
+    return [part.strip().split("\n") for part in _EMPTY_LINE.split(body) if part.strip()]
+
+
+def _open_url(claimed: Claimed, links: Links, now: datetime) -> str | None:
+    """The click-through; without an account there is nothing to mark read, and it leads where it leads."""
+    target = links.absolute(claimed.action_url) if claimed.action_url else None
+    if target is None or claimed.recipient_id is None:
+        return target
+    return links.open(claimed.notification_id or 0, claimed.recipient_id, now)

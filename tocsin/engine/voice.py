@@ -1,0 +1,96 @@
+"""What a template speaks with: gettext in its recipient's language, dates in their zone, sums of money."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from jinja2 import pass_eval_context
+from jinja2.nodes import EvalContext
+from markupsafe import Markup
+
+from tocsin.engine.language import VALUE_CHARACTERS, Language, language_of, zone_of
+from tocsin.engine.one_line import one_line
+
+Gettext = Callable[..., str]
+
+
+@lru_cache(maxsize=1024)
+def voice(locale: str | None, timezone: str | None) -> Mapping[str, Any]:
+    """Of one language and zone; the names are part of the contract of templates."""
+    language = language_of(locale)
+    return MappingProxyType(
+        {
+            "lang": language.tag,
+            "dir": language.direction,
+            "words_lang": language.words_tag,
+            "words_dir": language.words_direction,
+            **_gettext(language),
+            **_values(language, zone_of(timezone)),
+        }
+    )
+
+
+def _gettext(language: Language) -> dict[str, Gettext]:
+    """Jinja's names of gettext in its new style: `_("Open in %(service)s", service=service)`."""
+    words = language.catalogue
+
+    @pass_eval_context
+    def gettext(place: EvalContext, message: str, **values: Any) -> str:
+        return _filled(place, words.gettext(message), values)
+
+    @pass_eval_context
+    def ngettext(place: EvalContext, one: str, more: str, num: int, **values: Any) -> str:
+        return _filled(place, words.ngettext(one, more, num), {"num": num} | values)
+
+    @pass_eval_context
+    def pgettext(place: EvalContext, context: str, message: str, **values: Any) -> str:
+        return _filled(place, words.pgettext(context, message), values)
+
+    @pass_eval_context
+    def npgettext(
+        place: EvalContext, context: str, one: str, more: str, num: int, **values: Any
+    ) -> str:
+        return _filled(place, words.npgettext(context, one, more, num), {"num": num} | values)
+
+    return {
+        "_": gettext,
+        "gettext": gettext,
+        "ngettext": ngettext,
+        "pgettext": pgettext,
+        "npgettext": npgettext,
+    }
+
+
+def _filled(place: EvalContext, words: str, values: Mapping[str, Any]) -> str:
+    """Words with their values; those are escaped where the template is HTML."""
+    return (Markup(words) if place.autoescape else words) % values  # noqa: S704 - of our catalogues
+
+
+def _values(language: Language, zone: ZoneInfo | None) -> dict[str, Callable[..., str]]:
+    def day(value: object) -> str:
+        return language.day(value, zone)
+
+    def date(at: datetime) -> str:
+        return language.date(at, zone)
+
+    def moment(at: datetime) -> str:
+        return language.moment(at, zone)
+
+    def plain(value: object) -> str:
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            return ""
+        return one_line(str(value), VALUE_CHARACTERS)
+
+    return {
+        "day": day,
+        "date": date,
+        "moment": moment,
+        "money": language.money,
+        "plain": plain,
+        "isolated": language.isolated,
+    }
