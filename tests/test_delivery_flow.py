@@ -90,6 +90,28 @@ async def test_a_committed_event_reaches_the_smtp_server_and_the_ledger(
         assert process.process.returncode == 0
 
 
+async def test_each_mail_says_why_it_came_in_its_readers_language(
+    db: Db, dsn: str, mailbox: Mailbox, mail_folder: Path, tmp_path: Path
+) -> None:
+    db.execute(
+        "select tocsin.upsert_recipient(n, n || '@example.com', locale => l)"
+        " from (values ('ada', 'en'), ('bert', 'de-AT'), ('caro', 'ar'), ('dan', 'fr')) v (n, l)"
+    )
+    db.execute("insert into tocsin.preference values ('bert', 'forum.*', 'email', true)")
+    db.execute("select tocsin.subscribe('caro', 'forum.thread:7')")
+    db.execute(
+        "select tocsin.notify('forum.new_reply', array['ada', 'bert', 'dan'], 'Hi', '', '/7')"
+    )
+    db.execute("select tocsin.notify_topic('forum.thread:7', 'forum.new_reply', 'Hi', '', '/7')")
+    async with worker(dsn, mailbox.url, tmp_path):
+        await settled(db, 4)
+    texts = {mail["to"][0].partition("@")[0]: mail["text"] for mail in mails(mail_folder)}
+    assert "emails for “New reply” are on by default." in texts["ada"]
+    assert "weil Sie E-Mails zu „Neue Antwort“ angestellt haben." in texts["bert"]
+    assert "لأنّك تتابع هذا الموضوع." in texts["caro"]
+    assert "Read the reply: https://notify.example/c/" in texts["dan"]
+
+
 async def test_a_rolled_back_event_never_happened(
     db: Db, dsn: str, mailbox: Mailbox, mail_folder: Path, tmp_path: Path
 ) -> None:

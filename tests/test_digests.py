@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from datetime import time as clock
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -24,8 +25,10 @@ from services import mail_catcher, mails, running, until
 
 from tocsin.cli import main
 from tocsin.engine.digest import make_digests
+from tocsin.engine.model import Channel
 from tocsin.engine.store.clean_up import clean_up
 from tocsin.engine.store.database import Database
+from tocsin.engine.store.delivery import claim
 from tocsin.mailbox import Mailbox
 
 PREFERENCES = "/api/digest-preferences/"
@@ -367,6 +370,36 @@ async def test_the_mail_groups_what_is_new_and_leaves_out_what_was_taken_back(
     assert "taken back" in str(why) or "cancelled" in str(why)
     email = channel((await alice.get(f"/api/notifications/{gone - 1}/why/")).json(), "email")
     assert email["deliveries"][0]["state"] == "sent"
+
+
+async def test_it_tells_times_by_its_own_clock_else_by_its_persons(
+    alice: httpx.AsyncClient, tell: Tell, db: Db, dsn: str, database: Database
+) -> None:
+    async def zone() -> str | None:
+        tell(title="It is noon")
+        db.execute("update tocsin.digest_preference set next_at = now()")
+        await make_digests(database, tomorrow(), at_once=True)
+        row = db.execute("select max(delivery_id) from tocsin.delivery where digest_id > 0")
+        ids = [int(id_) for (id_,) in row.fetchall()]
+        (claimed,) = await claim(
+            database, Channel.EMAIL, ids, claim=uuid4(), lease=timedelta(seconds=30)
+        )
+        return claimed.timezone
+
+    await alice.patch(PREFERENCES, json={"frequency": "daily"})
+    db.execute("update tocsin.recipient set timezone = null")
+    assert await zone() is None
+    db.execute("update tocsin.recipient set timezone = 'Asia/Tokyo'")
+    assert await zone() == "Asia/Tokyo"
+    await alice.patch(PREFERENCES, json={"timezone": "America/New_York"})
+    assert await zone() == "America/New_York"
+
+    tell(title="It is noon")
+    db.execute("update tocsin.notification set created_at = '2026-07-01 12:00+00'")
+    environ = {"TOCSIN_DATABASE_URL": dsn}
+    command = ["digest", "preview", "alice"]
+    shown = await asyncio.to_thread(CliRunner().invoke, main, command, env=environ)
+    assert "1 Jul, 08:00" in shown.output
 
 
 def test_a_preview_says_why_there_would_be_none(db: Db, dsn: str, people: None) -> None:

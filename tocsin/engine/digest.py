@@ -60,6 +60,7 @@ async def preview(database: Database, recipient_id: str, email_from: str) -> str
     person = await get_recipient(database, recipient_id)
     preferences = await store.get_digest_preferences(database, recipient_id)
     entries = await store.waiting_entries(database, recipient_id)
+    timezone = await store.digest_timezone(database, recipient_id)
     now = datetime.now(UTC)
     when = f"due {preferences.next_at:%Y-%m-%d %H:%M} UTC" if preferences.next_at else "none is due"
     if not entries:
@@ -69,7 +70,7 @@ async def preview(database: Database, recipient_id: str, email_from: str) -> str
     if all(entry.read for entry in entries):
         return f"All that waits for {recipient_id}'s digest was read ({when}): no mail."
     message = render_digest(
-        _unclaimed(person, now),
+        _unclaimed(person, timezone, now),
         entries,
         links=Links("https://preview.invalid", bytes(KEY_BYTES)),
         sender=to_sender(email_from),
@@ -79,7 +80,7 @@ async def preview(database: Database, recipient_id: str, email_from: str) -> str
     return f"To: {person.email or 'no address'} ({when})\nSubject: {message.content.subject}\n\n{message.content.text}"
 
 
-def _unclaimed(person: Recipient, now: datetime) -> Claimed:
+def _unclaimed(person: Recipient, timezone: str | None, now: datetime) -> Claimed:
     """Stands for the delivery that there is not yet."""
     return Claimed(
         delivery_id=0,
@@ -103,7 +104,7 @@ def _unclaimed(person: Recipient, now: datetime) -> Claimed:
         initiator=None,
         name=person.name,
         locale=person.locale,
-        timezone=person.timezone,
+        timezone=timezone,
         created_at=now,
         digest_id=0,
     )

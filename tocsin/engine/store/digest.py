@@ -94,6 +94,12 @@ async def get_digest_preferences(
     )
 
 
+async def digest_timezone(database: Database, recipient_id: str) -> str | None:
+    """The zone whose clock a person's digest tells; None where neither it nor they have one."""
+    timezone: str | None = await database.value(_SQL["digest_timezone"], recipient_id=recipient_id)
+    return timezone
+
+
 async def set_digest_preferences(
     database: Database, recipient_id: str, change: DigestChange
 ) -> DigestPreferences:

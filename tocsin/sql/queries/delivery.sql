@@ -91,7 +91,16 @@ select
     coalesce(e.created_at, c.created_at) as created_at,
     r.name,
     r.locale,
-    r.timezone,
+    coalesce(
+        case
+            when c.digest_id is not null then (
+                select g.timezone
+                from tocsin.digest_preference g
+                where g.recipient_id = c.recipient_id
+            )
+        end,
+        r.timezone
+    ) as timezone,
     c.burst_id,
     c.digest_id,
     e.topic,
@@ -103,6 +112,14 @@ select
             where n.notification_id = c.notification_id
         )
     end as because,
+    -- a mail says why it came
+    case
+        when c.channel = 'email' and c.event_id is not null then (
+            select n.decisions #>> '{email,1}'
+            from tocsin.notification n
+            where n.notification_id = c.notification_id
+        )
+    end as reason,
     e.email as invited
 from claimed c
 left join tocsin.event e using (event_id)

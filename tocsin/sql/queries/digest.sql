@@ -10,6 +10,13 @@ select
 from tocsin.digest_preference p
 where p.recipient_id = :recipient_id;
 
+-- name: digest_timezone
+-- The zone whose clock a person's digest tells: its own, else theirs.
+select coalesce(p.timezone, r.timezone)
+from tocsin.recipient r
+left join tocsin.digest_preference p using (recipient_id)
+where r.recipient_id = :recipient_id;
+
 -- name: digest_categories
 -- Categories with something that a digest may hold.
 select array(
