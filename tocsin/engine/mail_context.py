@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from jinja2 import Template
@@ -44,8 +45,7 @@ def context_of(claimed: Claimed, links: Links, service: str, now: datetime) -> d
 
 def frame(claimed: Claimed, service: str) -> dict[str, Any]:
     """What the layout needs around any content."""
-    language = language_of(claimed.locale)
-    label = language.label(one_line(claimed.label)) if claimed.label else ""
+    label = _label(claimed.label, claimed.locale) if claimed.label else ""
     return {
         **voice(claimed.locale, claimed.timezone),
         **reason_of(why(claimed), [label], claimed, service),
@@ -54,32 +54,47 @@ def frame(claimed: Claimed, service: str) -> dict[str, Any]:
         "mute_url": None,
         "label": label,
         "name": claimed.name,
-        "service": language.isolated(service),
+        "service": _isolated(service, claimed.locale),
     }
 
 
 def reason_of(why: str, labels: Iterable[str], claimed: Claimed, service: str) -> dict[str, str]:
     """Why it came, as a word and as a sentence."""
-    language = language_of(claimed.locale)
     topic = claimed.metadata.get("topic_title")
     named = one_line(topic, VALUE_CHARACTERS) if isinstance(topic, str) else ""
-    sentence = because(
+    names = tuple(dict.fromkeys(labels))
+    return {"why": why, "because": _because(why, names, named, service, claimed.locale)}
+
+
+@lru_cache(maxsize=4096)
+def _because(
+    why: str, labels: tuple[str, ...], topic: str, service: str, locale: str | None
+) -> str:
+    language = language_of(locale)
+    return because(
         why,
         language,
-        labels=quoted(labels, language),
+        labels=_quoted(labels, language),
         service=language.isolated(service),
-        topic=quoted([named], language) if named else None,
+        topic=_quoted([topic], language) if topic else None,
     )
-    return {"why": why, "because": sentence}
 
 
-def quoted(names: Iterable[str], language: Language) -> str:
+@lru_cache(maxsize=1024)
+def _isolated(service: str, locale: str | None) -> str:
+    return language_of(locale).isolated(service)
+
+
+@lru_cache(maxsize=1024)
+def _label(label: str, locale: str | None) -> str:
+    return language_of(locale).label(one_line(label))
+
+
+def _quoted(names: Iterable[str], language: Language) -> str:
     """Names as a sentence has them."""
     quote = language.catalogue.gettext("“%(name)s”")
     separator = language.catalogue.pgettext("between names", ", ")
-    return separator.join(
-        quote % {"name": language.isolated(name)} for name in dict.fromkeys(names)
-    )
+    return separator.join(quote % {"name": language.isolated(name)} for name in names)
 
 
 def words_of(template: Template, context: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,18 +6,23 @@ Whatever a template does wrong is an exception, and costs the one mail that it w
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import islice
 from typing import Any, TypeVar
 
 from jinja2 import StrictUndefined, Template, nodes
+from jinja2.runtime import Context
 from jinja2.sandbox import SandboxedEnvironment
 
 MOST_SECONDS = 2.0  # of the processor's: a worker that is paused meanwhile costs no mail
 MOST_TURNS = 1_000_000  # of all loops of one template together
 MOST_CHARACTERS = 10_000_000
 _MOST_REPEATED = 10_000
+# Looked at together: each may be as long as a body.
+_PIECES = 100
 
 T = TypeVar("T")
 
@@ -87,19 +92,32 @@ def rendered(template: Template, context: Mapping[str, Any]) -> str:
     pieces: list[str] = []
     size = 0
     with _metering():
-        for piece in template.generate(context):
-            pieces.append(piece)
-            size += len(piece)
-            if size > MOST_CHARACTERS:
-                raise TemplateTooMuch(f"more than {MOST_CHARACTERS} characters")
+        try:
+            writing = template.root_render_func(_context(template, context))
+            while some := list(islice(writing, _PIECES)):
+                pieces += some
+                size += sum(map(len, some))
+                if size > MOST_CHARACTERS:
+                    raise TemplateTooMuch(f"more than {MOST_CHARACTERS} characters")
+        except Exception:  # noqa: BLE001 - raised again
+            template.environment.handle_exception()  # with the template's lines in its traceback
     return "".join(pieces)
 
 
 def said(template: Template, context: Mapping[str, Any]) -> dict[str, Any]:
     """What the template sets (`{% set subject = … %}`)."""
+    own = _context(template, context)
     with _metering():
-        module = template.make_module(dict(context))
-    return {name: value for name, value in vars(module).items() if not name.startswith("_")}
+        try:
+            deque(template.root_render_func(own), maxlen=0)
+        except Exception:  # noqa: BLE001 - raised again
+            template.environment.handle_exception()
+    return {name: value for name, value in own.get_exported().items() if name[0] != "_"}
+
+
+def _context(template: Template, context: Mapping[str, Any]) -> Context:
+    """With Jinja's own names, put there by hand: `new_context` takes longer for it than many a template runs."""
+    return template.new_context({**template.environment.globals, **context}, shared=True)
 
 
 @contextmanager

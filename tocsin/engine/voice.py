@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -68,29 +68,60 @@ def _gettext(language: Language) -> dict[str, Gettext]:
 
 def _filled(place: EvalContext, words: str, values: Mapping[str, Any]) -> str:
     """Words with their values; those are escaped where the template is HTML."""
+    if not values and "%" not in words:
+        return _marked(words) if place.autoescape else words
     return (Markup(words) if place.autoescape else words) % values  # noqa: S704 - of our catalogues
 
 
+@lru_cache(maxsize=1024)
+def _marked(words: str) -> Markup:
+    return Markup(words)  # noqa: S704 - of our catalogues
+
+
 def _values(language: Language, zone: ZoneInfo | None) -> dict[str, Callable[..., str]]:
-    def day(value: object) -> str:
-        return language.day(value, zone)
+    """What many mails say alike is written once: those of one event have its dates in common."""
 
-    def date(at: datetime) -> str:
-        return language.date(at, zone)
-
-    def moment(at: datetime) -> str:
+    @lru_cache(maxsize=64)
+    def written(at: dt.datetime) -> str:
         return language.moment(at, zone)
 
-    def plain(value: object) -> str:
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            return ""
-        return one_line(str(value), VALUE_CHARACTERS)
+    @lru_cache(maxsize=32)
+    def read(value: str | dt.date) -> str:
+        return language.day(value, zone)
+
+    def day(value: object) -> str:
+        return read(value) if isinstance(value, str | dt.date) else ""
+
+    def moment(at: dt.datetime) -> str:
+        return written(at.replace(second=0, microsecond=0))
+
+    def date(at: dt.datetime) -> str:
+        return language.date(at, zone)
 
     return {
         "day": day,
         "date": date,
         "moment": moment,
-        "money": language.money,
-        "plain": plain,
+        "money": _money(language),
+        "plain": _plain,
         "isolated": language.isolated,
     }
+
+
+def _money(language: Language) -> Callable[..., str]:
+    @lru_cache(maxsize=32, typed=True)
+    def written(amount: float | str, currency: str | None) -> str:
+        return language.money(amount, currency)
+
+    def money(amount: object, currency: object = None) -> str:
+        if not isinstance(amount, int | float | str):
+            return ""
+        return written(amount, currency if isinstance(currency, str) else None)
+
+    return money
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return ""
+    return one_line(str(value), VALUE_CHARACTERS)
