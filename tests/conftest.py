@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +12,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pytest_postgresql import factories
+from run_folder import run_folder
 
 from tocsin import postgres
 from tocsin.migrate import migrate
@@ -21,9 +21,7 @@ from tocsin.migrate import migrate
 @pytest.fixture(scope="session")
 def server_folder() -> Iterator[Path]:
     """Not below pytest's own folders, which are closed to PostgreSQL's user and swept by other runs."""
-    with TemporaryDirectory(prefix="tocsin-test-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
+    with run_folder() as folder:
         yield folder
 
 
