@@ -16,6 +16,18 @@ from run_folder import run_folder
 
 from tocsin import postgres
 from tocsin.migrate import migrate
+from tocsin.testing.certificate import Authority
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_public_authorities(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test meets the world's certificates, and each TLS context would take 30 ms to read them."""
+    folder = tmp_path_factory.mktemp("authorities")
+    file = Authority().write(folder / "ca.pem")
+    with pytest.MonkeyPatch.context() as environ:
+        environ.setenv("SSL_CERT_FILE", str(file))
+        environ.setenv("SSL_CERT_DIR", str(folder))
+        yield
 
 
 @pytest.fixture(scope="session")
