@@ -13,7 +13,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from tocsin.lifeline import VARIABLE
 from tocsin.mailbox import Mailbox, read_mails
+from tocsin.up.supervisor import Lifeline
 
 SECRET = "a secret of at least thirty-two bytes, for tests"
 
@@ -73,9 +75,11 @@ async def running(
     program: tuple[str, ...] = (sys.executable, "-m", "tocsin"),
     settings: Mapping[str, str],
 ) -> AsyncIterator[Service]:
-    """A process with these settings and no others of ours."""
+    """A process with these settings and no others of ours; it ends with this one, also where that is killed."""
+    lifeline = Lifeline()
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
     environ |= {f"TOCSIN_{name.upper()}": value for name, value in settings.items()}
+    environ[VARIABLE] = str(lifeline.reading)
     with log.open("ab") as output:
         process = await asyncio.create_subprocess_exec(
             *program,
@@ -84,12 +88,14 @@ async def running(
             stdout=output,
             stderr=output,
             stdin=asyncio.subprocess.DEVNULL,
+            pass_fds=[lifeline.reading],
         )
     service = Service(process, log)
     try:
         yield service
     finally:
         await service.stop()
+        lifeline.close()
 
 
 @asynccontextmanager

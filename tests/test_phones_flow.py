@@ -78,8 +78,7 @@ async def test_pushes_arrive_without_any_account_and_nothing_stays_behind(
             None,
         )
     finally:
-        up.process.kill()
-        up.process.wait()
+        up.kill()
 
 
 def children_of(pid: int) -> list[str]:

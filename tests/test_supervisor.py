@@ -79,6 +79,8 @@ except UpError as error:
     sys.exit(str(error))
 """
 
+GUARD = 'read -r _; kill -s TERM -- "-$1" 2> /dev/null'  # once our end of the pipe is closed, by our death too
+
 
 def python(name: str, program: str) -> Command:
     return Command(name, [sys.executable, "-c", program])
@@ -232,6 +234,11 @@ class RunningUp:
                 # A shell's background job, as this test may be, ignores Ctrl-C, and so would make.
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
             )
+        self._guard = subprocess.Popen(
+            ["/bin/sh", "-c", GUARD, "up-guard", str(self.process.pid)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
 
     @property
     def text(self) -> str:
@@ -261,19 +268,24 @@ class RunningUp:
         await until(lambda: self.process.poll() is not None)
         return int(self.process.returncode)
 
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        with self._guard:
+            self._guard.kill()
+
 
 @pytest_asyncio.fixture
 async def run_up(up_data: Path) -> AsyncIterator[Callable[..., RunningUp]]:
     runs: list[RunningUp] = []
 
-    def start(**options: Any) -> RunningUp:
-        runs.append(RunningUp(up_data, **options))
+    def start(data_dir: Path = up_data, **options: Any) -> RunningUp:
+        runs.append(RunningUp(data_dir, **options))
         return runs[-1]
 
     yield start
     for run in runs:
-        run.process.kill()
-        run.process.wait()
+        run.kill()
 
 
 async def test_up_starts_everything_and_stops_it_all(
@@ -349,11 +361,13 @@ async def test_a_second_up_says_where_the_first_one_is(
         reset(up_data)
 
 
-async def test_a_port_in_use_is_named_before_anything_starts(tmp_path: Path) -> None:
+async def test_a_port_in_use_is_named_before_anything_starts(
+    run_up: Callable[..., RunningUp], tmp_path: Path
+) -> None:
     with socket.socket() as squatter:
         squatter.bind(("127.0.0.1", 0))
         squatter.listen()
-        up = RunningUp(tmp_path / "data", TOCSIN_PORT=str(squatter.getsockname()[1]))
+        up = run_up(tmp_path / "data", TOCSIN_PORT=str(squatter.getsockname()[1]))
 
         assert await up.ended() == 1
 
@@ -480,10 +494,12 @@ for name in ("SMTP_URL", "APNS_KEY_ID", "APNS_URL", "CA_FILE", "FCM_SERVICE_ACCO
 """
 
 
-async def test_a_database_and_providers_of_ones_own_are_honoured(tmp_path: Path) -> None:
+async def test_a_database_and_providers_of_ones_own_are_honoured(
+    run_up: Callable[..., RunningUp], tmp_path: Path
+) -> None:
     account = tmp_path / "account.json"
     account.write_text(FcmServer().service_account_json.replace('""', '"https://oauth.example"'))
-    up = RunningUp(
+    up = run_up(
         tmp_path / "data",
         worker=ENVIRON + OBEDIENT,
         FAR_ENDS="1",
@@ -514,11 +530,11 @@ async def test_a_database_and_providers_of_ones_own_are_honoured(tmp_path: Path)
 
 
 async def test_each_provider_counts_for_itself_and_a_ca_file_stays_ones_own(
-    tmp_path: Path,
+    run_up: Callable[..., RunningUp], tmp_path: Path
 ) -> None:
     ca_file = tmp_path / "mail-ca.pem"
     Authority().write(ca_file)
-    up = RunningUp(
+    up = run_up(
         tmp_path / "data",
         worker=ENVIRON + OBEDIENT,
         FAR_ENDS="1",
