@@ -456,15 +456,16 @@ async def test_memory_and_connections_stay_as_they_were(far: Far) -> None:
         far.server.received.clear()
         del settlements
         gc.collect()
-        return tracemalloc.get_traced_memory()[0]
+        return tracemalloc.get_traced_memory()[0]  # 0 while nothing is traced
 
     async with far.actor(senders=32) as actor:
         await actor.send(message(0))
-        tracemalloc.start()
+        await round_of(1)
+        tracemalloc.start()  # after the round that fills the caches: tracing takes four times as long
         try:
-            sizes = [await round_of(start) for start in (1, 801, 1601)]
+            sizes = [await round_of(start) for start in (801, 1601)]
         finally:
             tracemalloc.stop()
-        assert sizes[2] - sizes[1] < 200_000
+        assert sizes[1] - sizes[0] < 200_000
         assert len(far.server.wires) <= 2
     assert far.server.connected < 40

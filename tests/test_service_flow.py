@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import jwt
 import psycopg
 import pytest
 from services import SECRET, Service, free_port, mail_catcher, mail_count, running, until
@@ -46,8 +47,8 @@ class House:
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
-    def person(self, name: str) -> httpx.AsyncClient:
-        token = self.cli("token", name)
+    def person(self, name: str, token: str = "") -> httpx.AsyncClient:
+        token = token or jwt.encode({"sub": name, "exp": int(time.time() + 600)}, SECRET, "HS256")
         return httpx.AsyncClient(base_url=self.url, headers={"Authorization": f"Bearer {token}"})
 
     def app(self) -> httpx.AsyncClient:
@@ -129,7 +130,7 @@ async def test_all_three_doors_move_the_badge_and_fill_the_mailbox(
     async with mail_catcher(mails) as mailbox, house(dsn, tmp_path, smtp_url=mailbox.url) as home:
         async with (
             running("worker", log=tmp_path / "worker.log", settings=home.settings),
-            home.person("alice") as alice,
+            home.person("alice", home.cli("token", "alice")) as alice,
             home.app() as app,
             following(alice) as stream,
         ):
