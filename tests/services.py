@@ -17,6 +17,7 @@ from tocsin.lifeline import VARIABLE
 from tocsin.mailbox import Mailbox, read_mails
 from tocsin.up.supervisor import Lifeline
 
+LONGEST = 60.0  # seconds; a hang, never slowness: tests may share their machine with others
 SECRET = "a secret of at least thirty-two bytes, for tests"
 
 
@@ -26,7 +27,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def until(condition: Callable[[], Any], seconds: float = 15.0) -> Any:
+async def until(condition: Callable[[], Any], seconds: float = LONGEST) -> Any:
     """The condition's first true answer; fails when there is none in time."""
     deadline = time.monotonic() + seconds
     while True:
@@ -51,8 +52,8 @@ class Service:
     def log(self) -> str:
         return self._log.read_text(errors="replace")
 
-    async def says(self, words: str, seconds: float = 15.0) -> None:
-        await until(lambda: words in self.log or self.process.returncode is not None, seconds)
+    async def says(self, words: str) -> None:
+        await until(lambda: words in self.log or self.process.returncode is not None)
         assert words in self.log, self.log
 
     async def stop(self) -> float:
@@ -60,7 +61,7 @@ class Service:
         started = time.monotonic()
         if self.process.returncode is None:
             self.process.terminate()
-            await asyncio.wait_for(self.process.wait(), 10)
+            await asyncio.wait_for(self.process.wait(), LONGEST)
         return time.monotonic() - started
 
     async def kill(self) -> None:
@@ -93,6 +94,9 @@ async def running(
     service = Service(process, log)
     try:
         yield service
+    except BaseException:
+        print(f"{command[0]} said:\n{service.log[-10_000:]}")  # pytest shows it where a test fails
+        raise
     finally:
         await service.stop()
         lifeline.close()

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import psycopg
 import pytest
-from services import until
+from services import LONGEST, until
 
 from tocsin.engine.badge import BadgeHub, TooManyStreams
 from tocsin.engine.dispatch import Dispatcher
@@ -72,21 +72,19 @@ def data(event: StreamEvent) -> Any:
     return msgspec.json.decode(event.data)
 
 
-async def collect(
-    stream: Subscription, names: set[str], count: int, seconds: float = 5.0
-) -> list[StreamEvent]:
+async def collect(stream: Subscription, names: set[str], count: int) -> list[StreamEvent]:
     """The next `count` events with these names."""
     found: list[StreamEvent] = []
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + LONGEST
     while len(found) < count:
         assert time.monotonic() < deadline, found
         found += [event for event in await stream.next(0.2) or [] if event.event in names]
     return found
 
 
-async def badge(stream: Subscription, count: int, seconds: float = 5.0) -> None:
+async def badge(stream: Subscription, count: int) -> None:
     """Until the stream says this count."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + LONGEST
     while True:
         assert time.monotonic() < deadline, f"no badge of {count}"
         for event in await stream.next(0.2) or []:
@@ -100,7 +98,7 @@ async def test_the_badge_moves_on_commit_and_not_before(hub: BadgeHub, db: Db, o
         notify(other)
         assert await stream.next(0.3) == []
         other.commit()
-        await badge(stream, 1, 1.0)
+        await badge(stream, 1)
         notify(other)
         other.rollback()
         assert await stream.next(0.3) == []
@@ -272,7 +270,7 @@ async def test_a_killed_listen_connection_is_noticed(hub: BadgeHub, db: Db) -> N
         for count in range(1, 4):
             kill_others(db)
             notify(db)
-            await badge(stream, count, 6.0)
+            await badge(stream, count)
 
 
 def kill_others(db: Db) -> None:
@@ -298,7 +296,7 @@ async def test_another_process_takes_over_from_a_leader_that_dies(
                 " and database = (select oid from pg_database where datname = current_database())"
             )
             notify(db)
-            await badge(stream, 1, 6.0)
+            await badge(stream, 1)
             await until(lambda: waiting.leading)
     await hub.stop()
 
@@ -356,15 +354,15 @@ async def test_the_badge_is_count_star_in_every_snapshot_under_stress(
         checking = asyncio.create_task(compare_with_count_star(dsn, stop))
         writing = [asyncio.create_task(write_at_random(dsn, dice, stop)) for _ in range(6)]
         written = "select count(*) > 1500 from tocsin.notification"
-        await until(lambda: db.execute(written).fetchone() == (True,), 60)
+        await until(lambda: db.execute(written).fetchone() == (True,))
         stop.set()
         await asyncio.gather(*writing)
         assert await checking > 100
         final = db.execute("select tocsin.unread_count('alice')").fetchone()
         assert final is not None
-        await until(lambda: stream._count == final[0], 5.0)
+        await until(lambda: stream._count == final[0])
     folded = "select n from tocsin.unread_counter where recipient_id = 'alice'"
-    await until(lambda: db.execute(folded).fetchone() == final, 5.0)
+    await until(lambda: db.execute(folded).fetchone() == final)
 
 
 async def test_counts_survive_a_restore_into_another_cluster(

@@ -59,8 +59,8 @@ def states(db: Db) -> dict[str, int]:
     )
 
 
-async def settled(db: Db, count: int, seconds: float = 30.0) -> None:
-    await until(lambda: states(db).get("sent") == count, seconds)
+async def settled(db: Db, count: int) -> None:
+    await until(lambda: states(db).get("sent") == count)
 
 
 async def test_a_committed_event_reaches_the_smtp_server_and_the_ledger(
@@ -185,7 +185,7 @@ async def test_postgres_restarted_in_the_middle_loses_nothing(
             postgres.stop(own, immediate=True)
             own = await asyncio.to_thread(postgres.start, data, print)
             with psycopg.connect(own.dsn, autocommit=True) as db:
-                await until(lambda: len(states(db)) and "sending" not in states(db), 20)
+                await until(lambda: len(states(db)) and "sending" not in states(db))
                 # jobs that were lost with the connection are looked for again after their lease
                 db.execute("update tocsin.delivery set due_at = now() where due_at is not null")
                 await settled(db, 300)
@@ -279,7 +279,7 @@ async def test_no_secret_gets_into_the_logs(
                     " and pid <> pg_backend_pid() and usename = current_user"
                 )
             db.execute("select tocsin.notify('forum.new_reply', array['alice'], 'Secret title')")
-            await until(lambda: "queued" not in states(db) and "sending" not in states(db), 20)
+            await until(lambda: "queued" not in states(db) and "sending" not in states(db))
         assert str(password) not in process.log
         assert "alice@example.com" not in process.log
         assert "Secret title" not in process.log
@@ -330,6 +330,6 @@ async def test_a_scheduled_event_is_told_when_its_time_comes(
         db.execute(
             "select tocsin.notify('forum.new_reply', array['alice'], 'Soon', send_at => now() + interval '0.5 s')"
         )
-        await settled(db, 1, 5)
+        await settled(db, 1)
     late = db.execute("select told_at - send_at < interval '300 ms' from tocsin.event").fetchone()
     assert late == (True,)

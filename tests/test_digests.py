@@ -354,7 +354,7 @@ async def test_the_mail_groups_what_is_new_and_leaves_out_what_was_taken_back(
         "data_dir": str(tmp_path),
     }
     async with running("worker", log=tmp_path / "worker.log", settings=settings):
-        await until(lambda: digests(db)[0][1] == "sent", 30)
+        await until(lambda: digests(db)[0][1] == "sent")
 
     (mail,) = mails(tmp_path / "mails")
     assert mail["subject"] == "A chapter and 2 more"

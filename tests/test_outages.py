@@ -120,7 +120,7 @@ async def test_a_transient_refusal_is_tried_again_under_the_same_message_id(
         await until(lambda: states(db) == {"deferred": 1})
         waits = db.execute("select due_at > settled_at is null, reason from tocsin.delivery")
         assert waits.fetchone() == (True, "smtp_451_4.7.1")
-        await until(lambda: states(db) == {"sent": 1}, 20)  # by the retry's own time
+        await until(lambda: states(db) == {"sent": 1})  # by the retry's own time
     attempts = db.execute("select outcome, reason from tocsin.attempt order by attempt").fetchall()
     assert attempts == [("deferred", "smtp_451_4.7.1"), ("sent", None)]
     assert len(far.mails) == 1
@@ -162,7 +162,7 @@ async def test_attempts_end_and_so_does_time(db: Db, dsn: str, far: Far, tmp_pat
             make_due(db)
             return states(db) == {"failed": 1, "expired": 1}
 
-        await until(hurry, 20)
+        await until(hurry)
     reasons = db.execute("select reason from tocsin.delivery order by delivery_id").fetchall()
     assert reasons == [("attempts_exhausted",), ("expired",)]
     first = "select attempts from tocsin.delivery order by delivery_id limit 1"
@@ -175,7 +175,7 @@ async def test_mail_server_away_for_a_while_costs_few_attempts_and_no_mail(
     far = Far()
     async with worker(dsn, far, tmp_path) as process:
         tell(db, 100)
-        await process.says("breaker opened", 20)
+        await process.says("breaker opened")
         assert states(db).get("sent", 0) == 0
         async with far.listening():
 
@@ -183,7 +183,7 @@ async def test_mail_server_away_for_a_while_costs_few_attempts_and_no_mail(
                 make_due(db)
                 return states(db) == {"sent": 100}
 
-            await until(hurry, 40)
+            await until(hurry)
     assert len(far.mails) == 100
     tries = db.execute("select count(*) from tocsin.attempt").fetchone()
     assert tries is not None
@@ -206,9 +206,9 @@ async def test_a_frozen_worker_sends_nothing_that_another_has_taken_over(
         )
         end_leases(db)
         async with worker(dsn, far, tmp_path, "other"):
-            await until(lambda: states(db) == {"sent": 200}, 40)
+            await until(lambda: states(db) == {"sent": 200})
             frozen.process.send_signal(signal.SIGCONT)
-            await frozen.says("claim_lost", 20)
+            await frozen.says("claim_lost")
         await frozen.stop()
     copies = Counter(address for address, _ in far.mails)
     assert len(copies) == 200
@@ -251,7 +251,7 @@ async def test_jobs_of_a_dead_worker_are_rescued(
         )
         left = "select status::text from tocsin_queue.procrastinate_jobs where status <> 'todo'"
         # the first was done again and found nothing to do; the other had its tries
-        await until(lambda: db.execute(left).fetchall() == [("failed",)], 20)
+        await until(lambda: db.execute(left).fetchall() == [("failed",)])
     assert len(far.mails) == 1
 
 
@@ -274,14 +274,14 @@ async def test_one_huge_event_does_not_delay_anothers_mail_nor_an_urgent_one(
         far.answer = once
         tell(db, 1, "forum.new_reply", "again")
         tell(db, 1, "forum.new_reply", "single")
-        await until(lambda: any(to.startswith("single") for to, _ in far.mails), 20)
+        await until(lambda: any(to.startswith("single") for to, _ in far.mails))
         before_single = len(far.mails)
-        await until(lambda: "deferred" in states(db), 20)
+        await until(lambda: "deferred" in states(db))
         make_due(db)
-        await until(lambda: any(to.startswith("again") for to, _ in far.mails), 20)
+        await until(lambda: any(to.startswith("again") for to, _ in far.mails))
         before_urgent = len(far.mails)
         tell(db, 1, "compliance.overdue", "urgent")
-        await until(lambda: any(to.startswith("urgent") for to, _ in far.mails), 20)
+        await until(lambda: any(to.startswith("urgent") for to, _ in far.mails))
         assert before_single < 2000
         assert before_urgent - before_single < 1500  # a retry waits no longer than a newcomer
         assert len(far.mails) - before_urgent < 1000

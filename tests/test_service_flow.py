@@ -15,7 +15,7 @@ import httpx
 import jwt
 import psycopg
 import pytest
-from services import SECRET, Service, free_port, mail_catcher, mail_count, running, until
+from services import LONGEST, SECRET, Service, free_port, mail_catcher, mail_count, running, until
 
 import tocsin
 from tocsin import postgres
@@ -71,7 +71,7 @@ class Stream:
                 elif line.startswith("data: "):
                     self._events.put_nowait((name, line.removeprefix("data: ")))
 
-    async def event(self, name: str, seconds: float = 5.0) -> str:
+    async def event(self, name: str, seconds: float = LONGEST) -> str:
         """The data of the next event with this name."""
         async with asyncio.timeout(seconds):
             while True:
@@ -143,7 +143,7 @@ async def test_all_three_doors_move_the_badge_and_fill_the_mailbox(
                 with pytest.raises(TimeoutError):
                     await stream.event("badge", 0.4)
                 host_app.commit()
-                assert await stream.event("badge", 2) == '{"count":1}'
+                assert await stream.event("badge") == '{"count":1}'
                 tocsin.notify(
                     host_app,
                     recipient="alice",
@@ -152,15 +152,15 @@ async def test_all_three_doors_move_the_badge_and_fill_the_mailbox(
                     metadata={"post_id": 12},
                 )
                 host_app.commit()
-                assert await stream.event("badge", 2) == '{"count":2}'
+                assert await stream.event("badge") == '{"count":2}'
             answer = await app.post(
                 "/api/events/",
                 json={"event_type": "forum.new_reply", "recipients": ["alice"], "title": "By HTTP"},
             )
             assert answer.status_code == 202
-            assert await stream.event("badge", 2) == '{"count":3}'
+            assert await stream.event("badge") == '{"count":3}'
             home.cli("notify", "forum.new_reply", "alice", "--title", "By hand")
-            assert await stream.event("badge", 2) == '{"count":4}'
+            assert await stream.event("badge") == '{"count":4}'
             await until(lambda: mail_count(mails) == 4)
             listed = (await alice.get("/api/notifications/")).json()["results"]
             assert [one["title"] for one in listed] == ["By hand", "By HTTP", "By Python", "By SQL"]
@@ -213,7 +213,7 @@ async def test_streams_survive_a_restart_of_postgres(tmp_path: Path, server_fold
             own = await asyncio.to_thread(postgres.start, data, print)
             with psycopg.connect(own.dsn, autocommit=True) as db:
                 db.execute("select tocsin.notify('forum.new_thread', array['alice'], 'x')")
-            assert await stream.event("badge", 15) == '{"count":1}'
+            assert await stream.event("badge") == '{"count":1}'
             back = await alice.get("/api/notifications/unread-count/", timeout=20)
             assert back.json() == {"count": 1}
     finally:
@@ -237,7 +237,7 @@ async def test_serve_refuses_to_start_without(dsn: str, tmp_path: Path, missing:
     del settings[missing]
     log = tmp_path / "http.log"
     async with running("serve", log=log, settings=settings) as http:
-        assert await asyncio.wait_for(http.process.wait(), 10) == 1
+        assert await asyncio.wait_for(http.process.wait(), LONGEST) == 1
     lines = http.log.strip().splitlines()
     assert len(lines) == 1
     assert "TOCSIN_PUBLIC_URL" in lines[0] or "TOCSIN_JWT_SECRET" in lines[0]
@@ -254,13 +254,13 @@ async def test_a_database_that_is_away_or_not_migrated_stops_the_start_with_one_
         "data_dir": str(tmp_path),
     }
     async with running(command, log=tmp_path / "away.log", settings=settings) as away:
-        assert await asyncio.wait_for(away.process.wait(), 15) == 1
+        assert await asyncio.wait_for(away.process.wait(), LONGEST) == 1
     assert len(away.log.strip().splitlines()) == 1
     assert "TOCSIN_DATABASE_URL can't be reached" in away.log
     db.execute("drop schema tocsin cascade")
     bare = settings | {"database_url": dsn}
     async with running(command, log=tmp_path / "bare.log", settings=bare) as unmigrated:
-        assert await asyncio.wait_for(unmigrated.process.wait(), 15) == 1
+        assert await asyncio.wait_for(unmigrated.process.wait(), LONGEST) == 1
     assert (
         unmigrated.log.strip()
         == "tocsin: The database is not migrated: run `tocsin migrate` first."

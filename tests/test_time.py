@@ -115,9 +115,9 @@ async def test_quiet_hours_hold_back_what_is_not_urgent(
 
     async with worker(dsn, mailbox, tmp_path):
         # what was on its way before is held back at the last look
-        await until(lambda: deliveries(db)["before"] == ("deferred", "quiet_hours"), 30)
-        await until(lambda: deliveries(db)["urgent"] == ("sent", None), 30)
-        await until(lambda: deliveries(db)["to another"] == ("sent", None), 30)
+        await until(lambda: deliveries(db)["before"] == ("deferred", "quiet_hours"))
+        await until(lambda: deliveries(db)["urgent"] == ("sent", None))
+        await until(lambda: deliveries(db)["to another"] == ("sent", None))
         row = db.execute(
             "select min(due_at), max(due_at) from tocsin.delivery where reason = 'quiet_hours'"
         ).fetchone()
@@ -181,7 +181,7 @@ async def test_what_must_go_alone_does(
     for title in ("one", "two"):
         tell(event_type="shop.letter", title=title)
     async with worker(dsn, mailbox, tmp_path):
-        await until(lambda: {state for state, _ in deliveries(db).values()} == {"sent"}, 30)
+        await until(lambda: {state for state, _ in deliveries(db).values()} == {"sent"})
     assert sorted(mail["subject"] for mail in mails(tmp_path / "mails")) == ["one", "two"]
 
 

@@ -513,7 +513,7 @@ async def test_nothing_leaves_after_a_muting_has_committed(
             )
             committed = value(db, "select clock_timestamp()")
             ends = "select count(*) from tocsin.delivery where settled_at is not null"
-            await until(lambda: value(db, ends) == 400, 30)
+            await until(lambda: value(db, ends) == 400)
     muted = value(
         db, "select count(*) from tocsin.delivery where (state, reason) = ('skipped', 'muted')"
     )
