@@ -47,6 +47,7 @@ async def undo(client: httpx.AsyncClient, link: str, page: str) -> httpx.Respons
         ADDRESS,
         LINKS.unsubscribe_digest("alice", NOW),
     ],
+    ids=["types", "address", "digest"],
 )
 async def test_looking_changes_nothing(
     anyone: httpx.AsyncClient, people: None, db: Db, link: str
