@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,15 @@ from run_folder import run_folder
 from tocsin import postgres
 from tocsin.migrate import migrate
 from tocsin.testing.certificate import Authority
+
+MOST_PROCESSES = 4  # the slowest tests start services of their own, and wait for them by the clock
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One for each CPU that is ours: what `make test` runs on."""
+    ours = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(ours, MOST_PROCESSES)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -39,7 +49,7 @@ def server_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def server_dsn(server_folder: Path) -> Iterator[str]:
-    """The owner's DSN of a PostgreSQL for this run: the embedded one, or one of an older version that is named."""
+    """The owner's DSN of a PostgreSQL for this process: the embedded one, or one of an older version that is named."""
     if named := os.environ.get("TEST_SUPERUSER_DSN"):
         yield _prepare(named, make_conninfo(named, user="tocsin_owner", password="owner-of-tests"))
         return
@@ -50,7 +60,7 @@ def server_dsn(server_folder: Path) -> Iterator[str]:
 
 def _prepare(superuser_dsn: str, owner_dsn: str) -> str:
     """Tests are the owner, never a superuser, so that a missing grant shows."""
-    with psycopg.connect(superuser_dsn, dbname="postgres", autocommit=True) as connection:
+    with _alone(superuser_dsn) as connection:
         if (
             connection.execute("select from pg_roles where rolname = 'tocsin_owner'").fetchone()
             is None
@@ -63,6 +73,14 @@ def _prepare(superuser_dsn: str, owner_dsn: str) -> str:
             # a database is dropped after its test, whoever is just vacuuming it
             connection.execute("grant pg_signal_autovacuum_worker to tocsin_owner")
     return owner_dsn
+
+
+@contextmanager
+def _alone(dsn: str) -> Iterator[psycopg.Connection[Any]]:
+    """One process of a run at a time: they share a server that is named, and so its roles."""
+    with psycopg.connect(dsn, dbname="postgres", autocommit=True) as connection:
+        connection.execute("select pg_advisory_lock(1953457011)")
+        yield connection
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +99,9 @@ def server_address(server_dsn: str) -> SimpleNamespace:
 
 
 def _load_schema(*, host: str, port: int, user: str, dbname: str, password: str, **_: Any) -> None:
-    migrate(make_conninfo(host=host, port=port, user=user, dbname=dbname, password=password))
+    dsn = make_conninfo(host=host, port=port, user=user, dbname=dbname, password=password)
+    with _alone(dsn):
+        migrate(dsn)
 
 
 postgresql_server = factories.postgresql_noproc(
