@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import mkdtemp
 
 import psycopg
 import pytest
@@ -30,8 +31,9 @@ WAIT_SECONDS = 10.0
 @pytest.fixture(scope="module")
 def made(server_folder: Path) -> Iterator[Path]:
     """A data directory whose cluster was made once, and stopped."""
-    base = server_folder / "embedded"
-    base.mkdir()
+    # a name of its own: a process may come back to this module
+    base = Path(mkdtemp(prefix="embedded-", dir=server_folder))
+    base.chmod(0o755)
     data_dir = base / "data"
     postgres.stop(postgres.start(data_dir, durable=False))
     yield data_dir

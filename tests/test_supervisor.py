@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -191,8 +192,9 @@ async def test_lines_come_out_whole_whatever_their_length(family: Family) -> Non
 
 @pytest.fixture(scope="module")
 def up_data(server_folder: Path) -> Iterator[Path]:
-    base = server_folder / "up"
-    base.mkdir()
+    # a name of its own: a process may come back to this module
+    base = Path(mkdtemp(prefix="up-", dir=server_folder))
+    base.chmod(0o755)
     yield base / "data"
     remove_cluster(base / "data")
 
