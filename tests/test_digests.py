@@ -86,6 +86,17 @@ async def test_changes_merge_and_move_the_next_one(alice: httpx.AsyncClient) -> 
     assert (await alice.patch(PREFERENCES, json={"frequency": "off"})).json()["next_at"] is None
 
 
+async def test_its_categories_can_be_all_again(alice: httpx.AsyncClient) -> None:
+    everything = (await alice.get(PREFERENCES)).json()["categories"]
+    await alice.patch(PREFERENCES, json={"frequency": "daily", "categories": ["forum"]})
+    assert (await alice.patch(PREFERENCES, json={"categories": None})).json()[
+        "categories"
+    ] == everything
+    none = (await alice.patch(PREFERENCES, json={"categories": []})).json()
+    assert (none["categories"], none["next_at"]) == ([], None)
+    assert (await alice.patch(PREFERENCES, json={"categories": ["*"]})).status_code == 422
+
+
 @pytest.mark.parametrize(
     ("body", "field", "cure"),
     [

@@ -185,6 +185,12 @@ async def test_what_must_go_alone_does(
     assert sorted(mail["subject"] for mail in mails(tmp_path / "mails")) == ["one", "two"]
 
 
+def test_a_delay_is_shorter_than_the_time_to_live() -> None:
+    late = CATALOGUE.replace('email = "10m"', 'email = "3d"')
+    with pytest.raises(CatalogueError, match="time_to_live of 3d; make that longer"):
+        parse_catalogue(late, "shop.toml")
+
+
 def test_the_inbox_itself_does_not_wait() -> None:
     with pytest.raises(CatalogueError, match="in_app is the inbox itself"):
         parse_catalogue(

@@ -88,6 +88,10 @@ class Catalogue(Struct, frozen=True, forbid_unknown_fields=True):
         }
 
 
+def _seconds(duration: str) -> int:
+    return int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[duration[-1]]
+
+
 def default_catalogue() -> Catalogue:
     """The catalogue that a new database starts with."""
     text = (files("tocsin") / "event_types.toml").read_text(encoding="utf-8")
@@ -113,6 +117,12 @@ def parse_catalogue(text: str, place: str) -> Catalogue:
             raise CatalogueError(
                 f"{place}: {name}: {stray[0]} is mandatory but not among its channels; add it to channels."
             )
+        for channel, delay in entry.delay.items():
+            if _seconds(delay) >= _seconds(entry.time_to_live):
+                raise CatalogueError(
+                    f"{place}: {name}: {channel} is delayed by {delay}, but nothing is sent after its "
+                    f"time_to_live of {entry.time_to_live}; make that longer."
+                )
         if "in_app" in (*entry.delay, *entry.skip_if_read):
             raise CatalogueError(
                 f"{place}: {name}: in_app is the inbox itself, and comes at once; delay another channel."

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import time
 from typing import Annotated
 
 from litestar import Response, get, patch
 from litestar.di import NamedDependency
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from tocsin.engine.store import digest as store
-from tocsin.engine.store.digest import DigestChange, DigestPreferences, Frequency, Weekday
+from tocsin.engine.store.digest import ALL, DigestChange, DigestPreferences, Frequency, Weekday
 from tocsin.http import examples
 from tocsin.http.notifications import PersonRequest
 from tocsin.http.operation import Answer, Operation, documented
@@ -29,10 +30,10 @@ TimeOfDay = Annotated[
 
 
 class ChangedDigestPreferences(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is left out stays as it is."""
+    """What is left out stays as it is; `categories` null are all, later ones too."""
 
     frequency: Frequency | None = None
-    categories: Annotated[list[str], Meta(max_length=1000)] | None = None
+    categories: Annotated[list[str], Meta(max_length=1000)] | UnsetType | None = UNSET
     send_at: TimeOfDay | None = None
     timezone: Annotated[str, Meta(description="An IANA name such as `Europe/Rome`.")] | None = None
     weekday: Weekday | None = None
@@ -85,10 +86,16 @@ async def change_digest_preferences(
             request.auth.recipient_id,
             DigestChange(
                 changed.frequency,
-                changed.categories,
+                _categories(changed.categories),
                 time.fromisoformat(changed.send_at) if changed.send_at else None,
                 changed.timezone,
                 changed.weekday,
             ),
         )
     )
+
+
+def _categories(chosen: list[str] | UnsetType | None) -> Sequence[str] | None:
+    if chosen is UNSET:
+        return None
+    return ALL if chosen is None else chosen

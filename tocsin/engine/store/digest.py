@@ -48,11 +48,14 @@ class DigestPreferences(Struct, frozen=True):
     next_at: datetime | None
 
 
+ALL = ("*",)
+
+
 class DigestChange(Struct, frozen=True):
     """What is None stays as it is."""
 
     frequency: Frequency | None = None
-    categories: Sequence[str] | None = None
+    categories: Sequence[str] | None = None  # ALL for all, later ones too
     send_at: time | None = None
     timezone: str | None = None
     weekday: Weekday | None = None
@@ -123,7 +126,7 @@ async def set_digest_preferences(
 async def _check(session: Session, change: DigestChange) -> None:
     known = await session.value(_SQL["digest_categories"])
     for category in change.categories or ():
-        if category not in known:
+        if category not in known and change.categories != ALL:
             near = get_close_matches(category, known, n=1)
             hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(known)}."
             raise Invalid(

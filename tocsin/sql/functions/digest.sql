@@ -26,7 +26,7 @@ begin
 end
 $$;
 
--- Merges what is not null. Turned off, or with no category left, a digest that was to come still comes where something waits.
+-- Merges what is not null; categories {*} are all, later ones too. Turned off, or with no category left, a digest that was to come still comes where something waits.
 create or replace function tocsin.set_digest_preference(
     _recipient_id text,
     _frequency text,
@@ -56,7 +56,7 @@ begin
     for update;
     update tocsin.digest_preference p
     set frequency = coalesce(_frequency, p.frequency),
-        categories = coalesce(_categories, p.categories),
+        categories = case when _categories = '{*}' then null else coalesce(_categories, p.categories) end,
         send_at = coalesce(_send_at, p.send_at),
         timezone = coalesce(_timezone, p.timezone),
         weekday = coalesce(_weekday, p.weekday),
