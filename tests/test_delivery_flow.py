@@ -59,6 +59,15 @@ def states(db: Db) -> dict[str, int]:
     )
 
 
+def sessions(db: Db) -> set[int]:
+    """Of this database; a killed worker's end a little later."""
+    found = db.execute(
+        "select pid from pg_stat_activity"
+        " where datname = current_database() and backend_type = 'client backend'"
+    )
+    return {pid for (pid,) in found.fetchall()}
+
+
 async def settled(db: Db, count: int) -> None:
     await until(lambda: states(db).get("sent") == count)
 
@@ -129,12 +138,13 @@ async def test_a_rolled_back_event_never_happened(
 async def test_what_a_killed_worker_held_is_taken_up_by_another(
     db: Db, dsn: str, mail_folder: Path, mailbox: Mailbox, tmp_path: Path
 ) -> None:
-    names = people(db, 300)
+    names, ours = people(db, 300), sessions(db)
     async with worker(dsn, mailbox.url, tmp_path) as first:
         await first.says("leading")
         db.execute("select tocsin.notify('forum.new_reply', %s, 'All of it')", (names,))
         await until(lambda: mail_count(mail_folder) > 20)
         await first.kill()
+    await until(lambda: sessions(db) <= ours)  # what it had asked for last is done
     held = states(db)
     assert held.get("sent", 0) < 300
     # the lease would run out by itself within 30 s: tests are in a hurry
