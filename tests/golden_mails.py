@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from tocsin.engine.links import Links
+from tocsin.engine.mail_templates import DEFAULT, Templates
 from tocsin.engine.model import Channel, Claimed, Entry, Mail, Message, Priority
 from tocsin.engine.render import render_mail, to_sender
 from tocsin.engine.render_burst import render_burst
@@ -70,8 +71,8 @@ def content(message: Message) -> Mail:
     return message.content
 
 
-def one(message: Claimed) -> Mail:
-    return content(render_mail(message, links=LINKS, sender=SENDER, now=NOW))
+def one(message: Claimed, templates: Templates = DEFAULT) -> Mail:
+    return content(render_mail(message, links=LINKS, sender=SENDER, now=NOW, templates=templates))
 
 
 def burst(*together: Claimed) -> Mail:

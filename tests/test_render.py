@@ -14,8 +14,8 @@ from jinja2 import Environment
 
 from tocsin.engine.inline_css import inline_css
 from tocsin.engine.links import OptOutLink, Unsubscribe, UnsubscribeAddress
+from tocsin.engine.mail_templates import Templates
 from tocsin.engine.model import Mail
-from tocsin.engine.render import TEMPLATES
 from tocsin.engine.render_burst import render_burst
 from tocsin.engine.sanitise import sanitise, to_text
 
@@ -114,29 +114,15 @@ def test_the_frame_is_for_light_and_dark_and_outlook() -> None:
     assert "jinja" not in html
 
 
-def test_an_event_type_may_have_its_own_template(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from tocsin.engine import render as module
-
-    folder = tmp_path / "templates"
-    for source in TEMPLATES.rglob("*.*"):
-        target = folder / source.relative_to(TEMPLATES)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(source.read_bytes())
+def test_an_event_type_may_have_its_own_template(tmp_path: Path) -> None:
     own = (
         '{% extends "notifications/layout.html" %}{% block content %}Own {{ title }}{% endblock %}'
     )
-    (folder / "notifications/forum/new_reply.html").write_text(own)
-    monkeypatch.setattr(module, "TEMPLATES", folder)
-    module._environment.cache_clear()
-    module.template_of.cache_clear()
-    try:
-        assert "Own Bob replied" in render().html
-        assert "Own" not in render(event_type="forum.mention").html
-    finally:
-        module._environment.cache_clear()
-        module.template_of.cache_clear()
+    (tmp_path / "notifications/forum").mkdir(parents=True)
+    (tmp_path / "notifications/forum/new_reply.html").write_text(own)
+    templates = Templates(tmp_path)
+    assert "Own Bob replied" in one(claimed(), templates).html
+    assert "Own" not in one(claimed(event_type="forum.mention"), templates).html
 
 
 # Escaping and injection.

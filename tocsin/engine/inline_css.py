@@ -1,4 +1,4 @@
-"""Loads mail templates with their CSS inlined, once per template and not once per mail.
+"""Inlines CSS into a mail template, once per template and not once per mail.
 
 An HTML parser would tear Jinja's tags apart, so each stands in for itself as a placeholder while the
 CSS is inlined: a comment where text may stand (also between table rows, where a parser would move
@@ -8,11 +8,8 @@ text elsewhere), a plain word inside a tag, a comment, <style> or <title>.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from pathlib import Path
 
 import css_inline
-from jinja2 import BaseLoader, Environment, FileSystemLoader
 
 _JINJA = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
 _MARKUP = re.compile(
@@ -20,27 +17,6 @@ _MARKUP = re.compile(
 )
 _WORD = re.compile(r"jinja(\d+)tag")
 _PLACEHOLDER = re.compile(r"<!--jinja(\d+)tag-->|jinja(\d+)tag")
-
-Loaded = tuple[str, str | None, Callable[[], bool] | None]
-
-
-class InliningLoader(BaseLoader):
-    """Files from a folder, the HTML ones with `stylesheet` inlined."""
-
-    def __init__(self, folder: Path, stylesheet: str) -> None:
-        self._files = FileSystemLoader(folder)
-        self._css = (folder / stylesheet).read_text("utf-8")
-
-    def get_source(self, environment: Environment, template: str) -> Loaded:
-        """What Jinja asks of a loader."""
-        source, path, unchanged = self._files.get_source(environment, template)
-        if template.endswith(".html"):
-            source = inline_css(source, self._css)
-        return source, path, unchanged
-
-    def list_templates(self) -> list[str]:
-        """All that can be loaded."""
-        return self._files.list_templates()
 
 
 def inline_css(source: str, css: str) -> str:

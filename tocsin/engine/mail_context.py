@@ -8,7 +8,6 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import Template
 from markupsafe import Markup
 
 from tocsin.engine.because import because, why
@@ -16,7 +15,6 @@ from tocsin.engine.language import VALUE_CHARACTERS, Language, language_of
 from tocsin.engine.links import Links
 from tocsin.engine.model import Claimed
 from tocsin.engine.one_line import CONTROL, one_line
-from tocsin.engine.sandbox import said
 from tocsin.engine.sanitise import sanitise, to_text
 from tocsin.engine.voice import voice
 
@@ -97,8 +95,8 @@ def _quoted(names: Iterable[str], language: Language) -> str:
     return separator.join(quote % {"name": language.isolated(name)} for name in names)
 
 
-def words_of(template: Template, context: Mapping[str, Any]) -> dict[str, Any]:
-    """What a `words.txt` sets; of what it does not set, that which does for any mail."""
+def words_of(said: Mapping[str, Any], context: Mapping[str, Any]) -> dict[str, Any]:
+    """What a `words.txt` says; of what it does not say, that which does for any mail."""
     words: dict[str, Any] = {
         "subject": context["title"] or context["label"],
         "preheader": "",
@@ -106,7 +104,7 @@ def words_of(template: Template, context: Mapping[str, Any]) -> dict[str, Any]:
         "highlight": "",
         "facts": [],
     }
-    words |= said(template, context)
+    words |= said
     words["facts"] = [(name, value) for name, value in words["facts"] if value]
     preheader = words["preheader"] or _preheader(words, context)
     words["preheader"] = one_line(preheader, PREHEADER_CHARACTERS)

@@ -7,22 +7,17 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 from email.utils import parseaddr
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import idna
-from jinja2 import Template
 from msgspec import Struct
 
-from tocsin.engine.inline_css import InliningLoader
 from tocsin.engine.links import Links
 from tocsin.engine.mail_context import context_of, shortened, words_of
+from tocsin.engine.mail_templates import DEFAULT, Templates, names_of
 from tocsin.engine.model import Claimed, Mail, Message
 from tocsin.engine.one_line import one_line
-from tocsin.engine.sandbox import Sandbox, rendered
 
-TEMPLATES = Path(__file__).parent / "templates"
 SUBJECT_CHARACTERS = 200
 # Gmail shows no more of a mail than its first 102 kB; this is bytes.
 LARGEST = 100_000
@@ -46,18 +41,25 @@ def to_sender(email_from: str) -> Sender:
     return Sender(name or domain, idna.encode(domain, uts46=True).decode("ascii"))
 
 
-def render_mail(claimed: Claimed, *, links: Links, sender: Sender, now: datetime) -> Message:
+def render_mail(
+    claimed: Claimed,
+    *,
+    links: Links,
+    sender: Sender,
+    now: datetime,
+    templates: Templates = DEFAULT,
+) -> Message:
     """The mail of one delivery; the same delivery gets the same Message-ID at each attempt."""
     unsubscribe_url = unsubscribe_url_of([claimed], links, now)
     context = context_of(claimed, links, sender.name, now)
     context["unsubscribe_url"] = unsubscribe_url
     context["mute_url"] = mute_url_of([claimed], unsubscribe_url)
-    context |= words_of(template_of(claimed.event_type, "words.txt"), context)
+    context |= words_of(templates.said(names_of(claimed.event_type, "words.txt"), context), context)
     mail = Mail(
         message_id=message_id(claimed, links, sender),
         subject=one_line(context["subject"], SUBJECT_CHARACTERS) or sender.name,
-        text=rendered(template_of(claimed.event_type, "txt"), context).strip() + "\n",
-        html=_html(template_of(claimed.event_type, "html"), context),
+        text=templates.render(names_of(claimed.event_type, "txt"), context).strip() + "\n",
+        html=_html(templates, claimed.event_type, context),
         headers=headers(
             claimed.event_type,
             claimed.category,
@@ -68,13 +70,14 @@ def render_mail(claimed: Claimed, *, links: Links, sender: Sender, now: datetime
     return Message(claimed.delivery_id, claimed.claim, claimed.channel, claimed.priority, mail)
 
 
-def _html(template: Template, context: dict[str, Any]) -> str:
+def _html(templates: Templates, event_type: str, context: dict[str, Any]) -> str:
     """The HTML part, its text cut where mail clients would clip it."""
-    html = rendered(template, context)
+    names = names_of(event_type, "html")
+    html = templates.render(names, context)
     for most in _CUTS:
         if fits(html):
             break
-        html = rendered(template, context | shortened(context["text"], most))
+        html = templates.render(names, context | shortened(context["text"], most))
     return html
 
 
@@ -129,26 +132,3 @@ def message_id(claimed: Claimed, links: Links, sender: Sender) -> str:
     identity = f"message-id {claimed.delivery_id}".encode()
     proof = hmac.digest(links.key, identity, "sha256").hex()[:12]
     return f"<delivery-{claimed.delivery_id}.{proof}@{sender.domain}>"
-
-
-@cache
-def _environment() -> Sandbox:
-    return Sandbox(
-        loader=InliningLoader(TEMPLATES, "notifications/email.css"),
-        auto_reload=False,
-    )
-
-
-@cache
-def template_of(event_type: str, kind: str) -> Template:
-    """The template of this event type, its category's, or the one for all; `kind` is html, txt or words.txt."""
-    category, _, name = event_type.partition(".")
-    own = f"notifications/{category}/{name}.{kind}"
-    shared = f"notifications/{category}/email.{kind}"
-    return _environment().select_template([own, shared, f"notifications/email.{kind}"])
-
-
-@cache
-def shared_template(name: str) -> Template:
-    """One that no event type has of its own."""
-    return _environment().get_template(f"notifications/{name}")

@@ -15,6 +15,7 @@ from tocsin.engine.mail_context import (
     shortened,
     words_of,
 )
+from tocsin.engine.mail_templates import DEFAULT, Templates, names_of
 from tocsin.engine.model import Claimed, Mail, Message
 from tocsin.engine.one_line import one_line
 from tocsin.engine.render import (
@@ -24,12 +25,10 @@ from tocsin.engine.render import (
     headers,
     message_id,
     mute_url_of,
-    shared_template,
-    template_of,
     unsubscribe_url_of,
 )
-from tocsin.engine.sandbox import rendered
 
+_NAME = "notifications/burst_email"
 # Of one among many.
 _MOST_CHARACTERS = 4_000
 # Each one's text and title are cut to so many characters, each in turn, until the mail is small enough.
@@ -37,12 +36,17 @@ _CUTS = ((1_000, 200), (250, 100), (0, 60))
 
 
 def render_burst(
-    together: Sequence[Claimed], *, links: Links, sender: Sender, now: datetime
+    together: Sequence[Claimed],
+    *,
+    links: Links,
+    sender: Sender,
+    now: datetime,
+    templates: Templates = DEFAULT,
 ) -> Message:
     """The newest first; the same deliveries get the same Message-ID at each attempt."""
     first = min(together, key=lambda one: one.delivery_id)
     newest_first = sorted(together, key=lambda one: one.delivery_id, reverse=True)
-    items = [_item(one, links, sender, now) for one in newest_first]
+    items = [_item(one, links, sender, now, templates) for one in newest_first]
     unsubscribe_url = unsubscribe_url_of(newest_first, links, now)
     titles = [one_line(item["title"] or item["label"], SUBJECT_CHARACTERS - 40) for item in items]
     context = frame(newest_first[0], sender.name)
@@ -55,12 +59,12 @@ def render_burst(
         "unsubscribe_url": unsubscribe_url,
         "mute_url": mute_url_of(newest_first, unsubscribe_url),
     }
-    context |= words_of(shared_template("burst_email.words.txt"), context)
+    context |= words_of(templates.said([f"{_NAME}.words.txt"], context), context)
     mail = Mail(
         message_id=message_id(first, links, sender),
         subject=one_line(context["subject"], SUBJECT_CHARACTERS + PREHEADER_CHARACTERS),
-        text=rendered(shared_template("burst_email.txt"), context).strip() + "\n",
-        html=_html(context),
+        text=templates.render([f"{_NAME}.txt"], context).strip() + "\n",
+        html=_html(templates, context),
         headers=headers(first.event_type, first.category, sender, unsubscribe_url),
     )
     return Message(
@@ -73,11 +77,15 @@ def render_burst(
     )
 
 
-def _item(one: Claimed, links: Links, sender: Sender, now: datetime) -> dict[str, Any]:
+def _item(
+    one: Claimed, links: Links, sender: Sender, now: datetime, templates: Templates
+) -> dict[str, Any]:
     context = context_of(one, links, sender.name, now)
     if max(len(context["text"]), len(context["body_html"]) // 2) > _MOST_CHARACTERS:
         context |= shortened(context["text"], _MOST_CHARACTERS)
-    return context | words_of(template_of(one.event_type, "words.txt"), context)
+    return context | words_of(
+        templates.said(names_of(one.event_type, "words.txt"), context), context
+    )
 
 
 def _reason(
@@ -89,9 +97,9 @@ def _reason(
     return reason_of(why, [item["label"] for item in items], together[0], sender.name)
 
 
-def _html(context: dict[str, Any]) -> str:
-    template = shared_template("burst_email.html")
-    html = rendered(template, context)
+def _html(templates: Templates, context: dict[str, Any]) -> str:
+    names = [f"{_NAME}.html"]
+    html = templates.render(names, context)
     for text, title in _CUTS:
         if fits(html):
             break
@@ -99,5 +107,5 @@ def _html(context: dict[str, Any]) -> str:
             item | shortened(item["text"], text) | {"title": one_line(item["title"], title)}
             for item in context["items"]
         ]
-        html = rendered(template, context | {"items": cut})
+        html = templates.render(names, context | {"items": cut})
     return html

@@ -10,6 +10,7 @@ from typing import Any
 from tocsin.engine.language import language_of
 from tocsin.engine.links import Links
 from tocsin.engine.mail_context import frame, reason_of, words_of
+from tocsin.engine.mail_templates import DEFAULT, Templates
 from tocsin.engine.model import Claimed, Entry, Mail, Message
 from tocsin.engine.one_line import one_line
 from tocsin.engine.render import (
@@ -18,11 +19,10 @@ from tocsin.engine.render import (
     fits,
     headers,
     message_id,
-    shared_template,
 )
-from tocsin.engine.sandbox import rendered
 from tocsin.engine.sanitise import sanitise, to_text
 
+_NAME = "notifications/digest_email"
 # More of one category than this are counted, not shown; fewer of all, each in turn, until clients don't clip the mail.
 SHOWN = 15
 _SHOWN_OF_ALL = (80, 40, 20, 10)
@@ -30,7 +30,13 @@ EXCERPT_CHARACTERS = 200
 
 
 def render_digest(
-    claimed: Claimed, entries: Sequence[Entry], *, links: Links, sender: Sender, now: datetime
+    claimed: Claimed,
+    entries: Sequence[Entry],
+    *,
+    links: Links,
+    sender: Sender,
+    now: datetime,
+    templates: Templates = DEFAULT,
 ) -> Message:
     """The mail of one digest; the same at each attempt, unless something in it was taken back since."""
     unsubscribe_url = links.unsubscribe_digest(claimed.recipient_id or "", now)
@@ -46,8 +52,9 @@ def render_digest(
         "unsubscribe_url": unsubscribe_url,
     }
     context["text"] = " · ".join(_counts(entries, claimed))
-    context |= words_of(shared_template("digest_email.words.txt"), context)
-    html, text = _parts(entries, claimed, context, links, now)
+    context |= words_of(templates.said([f"{_NAME}.words.txt"], context), context)
+    html, groups = _html(entries, claimed, context, links, now, templates)
+    text = templates.render([f"{_NAME}.txt"], context | {"groups": groups})
     mail = Mail(
         message_id=message_id(claimed, links, sender),
         subject=one_line(context["subject"], SUBJECT_CHARACTERS),
@@ -74,23 +81,22 @@ def _counts(entries: Sequence[Entry], claimed: Claimed) -> list[str]:
     return [f"{label(category)}: {count}" for category, count in counts.items() if count]
 
 
-def _parts(
+def _html(
     entries: Sequence[Entry],
     claimed: Claimed,
     context: dict[str, Any],
     links: Links,
     now: datetime,
-) -> tuple[str, str]:
-    """HTML and text, of as many entries as a mail client shows."""
-    html = groups = None
+    templates: Templates,
+) -> tuple[str, list[dict[str, Any]]]:
+    """The HTML part, and what it shows: as many entries as a mail client does."""
+    html, groups = "", list[dict[str, Any]]()
     for most in _SHOWN_OF_ALL:
         groups = _groups(entries, claimed, most, links, now)
-        html = rendered(shared_template("digest_email.html"), context | {"groups": groups})
+        html = templates.render([f"{_NAME}.html"], context | {"groups": groups})
         if fits(html):
             break
-    assert html is not None
-    text = rendered(shared_template("digest_email.txt"), context | {"groups": groups})
-    return html, text
+    return html, groups
 
 
 def _groups(

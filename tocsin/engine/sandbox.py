@@ -1,59 +1,60 @@
 """Jinja for templates that are not ours alone: no way out of the sandbox, no endless loop, no endless mail.
 
-Whatever a template does wrong is an exception, and costs the one mail that it was for.
+Whatever a template does wrong is an exception, and costs the one mail that it was for. The metering is put in as a
+template is compiled. It guards against accidents: templates are as trusted as the settings.
 """
 
 from __future__ import annotations
 
-import time
+import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
-from itertools import islice
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import wraps
+from typing import Any, cast
 
-from jinja2 import StrictUndefined, Template, nodes
-from jinja2.runtime import Context
-from jinja2.sandbox import SandboxedEnvironment
+from jinja2 import StrictUndefined, Template, nodes, pass_context
+from jinja2.runtime import Context, LoopContext
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.visitor import NodeTransformer
 
-MOST_SECONDS = 2.0  # of the processor's: a worker that is paused meanwhile costs no mail
-MOST_TURNS = 1_000_000  # of all loops of one template together
-MOST_CHARACTERS = 10_000_000
-_MOST_REPEATED = 10_000
-# Looked at together: each may be as long as a body.
-_PIECES = 100
+from tocsin.engine.meter import (
+    SIZE,
+    TemplateTooMuch,
+    check,
+    counted,
+    metering,
+    sized,
+    spend,
+    weight,
+    written,
+)
 
-T = TypeVar("T")
+__all__ = ["Sandbox", "TemplateTooMuch", "rendered", "said"]
+
+_BITS = 4096  # of one number
+_WIDTH = 10_000  # of padding
+_INCLUDED = 20_000  # characters, for which each include counts
+_WRAPPED = 10**9  # the square of a text, by the width of its lines
+
+# Names that no template can write.
+_EACH, _TEXT, _SIZED = " each", " text", " sized"
+_PADDING = frozenset({"batch", "center", "indent", "slice"})
+_STR = frozenset(
+    {"capitalize", "casefold", "count", "endswith", "find", "format", "format_map", "index"}
+    | {"isalnum", "isalpha", "isdecimal", "isdigit", "islower", "isnumeric", "isspace", "istitle"}
+    | {"isupper", "join", "lower", "lstrip", "partition", "removeprefix", "removesuffix"}
+    | {"replace", "rfind", "rindex", "rpartition", "rsplit", "rstrip", "split", "splitlines"}
+    | {"startswith", "strip", "swapcase", "title", "upper", "escape", "striptags", "unescape"}
+)
+# A width of five digits, or one that comes from the arguments.
+_WIDE_PERCENT = re.compile(r"%(?:\([^)]*\))?[^a-zA-Z%(]*?(?:\d{5,}|\*)")
+_WIDE_BRACES = re.compile(r"\{[^{}]*:[^{}]*?(?:\d{5,}|\{)")
 
 
-class TemplateTooMuch(Exception):
-    """A template ran too long, or wrote too much."""
+class Sandbox(ImmutableSandboxedEnvironment):
+    """Autoescape but for text, undefined names are errors, gettext in its new style, all is metered."""
 
-
-class _Meter:
-    """What one rendering has used."""
-
-    def __init__(self) -> None:
-        self.until = time.thread_time() + MOST_SECONDS
-        self.turns = 0
-
-    def turn(self) -> None:
-        self.turns += 1
-        if self.turns > MOST_TURNS:
-            raise TemplateTooMuch(f"more than {MOST_TURNS} turns of loops")
-        # asking for the time at each turn would cost more than most turns
-        if self.turns % 256 == 0 and time.thread_time() > self.until:
-            raise TemplateTooMuch(f"more than {MOST_SECONDS} s of work")
-
-
-_meter: ContextVar[_Meter] = ContextVar("meter")
-
-
-class Sandbox(SandboxedEnvironment):
-    """Autoescape but for text, undefined names are errors, gettext in its new style, loops are metered."""
-
-    intercepted_binops = frozenset({"*", "**"})
+    intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def __init__(self, **options: Any) -> None:
         super().__init__(
@@ -62,52 +63,68 @@ class Sandbox(SandboxedEnvironment):
             extensions=["jinja2.ext.i18n"],
             trim_blocks=True,
             lstrip_blocks=True,
+            optimized=False,  # else constants are computed as it is compiled, when nobody counts
+            finalize=_finalized,
             **options,
         )
         # {% trans %} then asks the gettext of each mail's own context
         self.newstyle_gettext = True
-        self.filters["metered"] = _metered
+        del self.globals["lipsum"]
+        self.filters = {name: _guarded(name, each) for name, each in self.filters.items()}
+        self.filters |= {_EACH: _each, _TEXT: _text, _SIZED: _sized}
 
-    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        tree = super()._parse(source, name, filename)
-        for loop in tree.find_all(nodes.For):
-            loop.iter = nodes.Filter(
-                loop.iter, "metered", [], [], None, None, lineno=loop.lineno
-            ).set_environment(self)
-        return tree
+    def _generate(self, source: nodes.Template, *more: Any, **options: Any) -> str:
+        _Metering().visit(source)
+        source.set_environment(self)
+        return super()._generate(source, *more, **options)
 
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """Multiplies numbers; repeats texts and lists a little."""
-        if operator == "**" and not (abs(left) < 2**32 and abs(right) < 64):
-            raise TemplateTooMuch("a power too large")
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Of texts, the methods whose result has a known size."""
+        if isinstance(obj, str) and attr not in _STR:
+            return False
+        return super().is_safe_attribute(obj, attr, value)
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        """`"…".format`, without enormous widths."""
+        wrapped = super().wrap_str_format(value)
+        if wrapped is not None and _WIDE_BRACES.search(value.__self__):
+            raise TemplateTooMuch("a text is padded too widely")
+        return wrapped
+
+    def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """A call is some steps, and its result has a size."""
+        spend()
+        if isinstance(obj, LoopContext):  # of a recursive loop
+            args = tuple(counted(each) for each in args)
+        owner, name = getattr(obj, "__self__", None), getattr(obj, "__name__", "")
+        if isinstance(owner, str):
+            args = _bounded(name, owner, args)
+        return sized(super().call(context, obj, *args, **kwargs))
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """Refuses what would be too large."""
+        if operator == "%" and isinstance(left, str) and _WIDE_PERCENT.search(left):
+            raise TemplateTooMuch("a text is padded too widely")
+        if operator == "**" and isinstance(left, int) and isinstance(right, int):
+            check(left.bit_length() * abs(right), _BITS)
         if operator == "*":
-            for one, times in ((left, right), (right, left)):
-                if hasattr(one, "__len__") and times > _MOST_REPEATED:
-                    raise TemplateTooMuch("too many repetitions")
-        return super().call_binop(context, operator, left, right)
+            _check_product(left, right)
+        return sized(super().call_binop(context, operator, left, right))
 
 
 def rendered(template: Template, context: Mapping[str, Any]) -> str:
     """What the template writes; raises TemplateTooMuch, and whatever else it does wrong."""
-    pieces: list[str] = []
-    size = 0
-    with _metering():
+    with metering():
         try:
-            writing = template.root_render_func(_context(template, context))
-            while some := list(islice(writing, _PIECES)):
-                pieces += some
-                size += sum(map(len, some))
-                if size > MOST_CHARACTERS:
-                    raise TemplateTooMuch(f"more than {MOST_CHARACTERS} characters")
+            return "".join(template.root_render_func(_context(template, context)))
         except Exception:  # noqa: BLE001 - raised again
             template.environment.handle_exception()  # with the template's lines in its traceback
-    return "".join(pieces)
 
 
 def said(template: Template, context: Mapping[str, Any]) -> dict[str, Any]:
     """What the template sets (`{% set subject = … %}`)."""
     own = _context(template, context)
-    with _metering():
+    with metering():
         try:
             deque(template.root_render_func(own), maxlen=0)
         except Exception:  # noqa: BLE001 - raised again
@@ -120,17 +137,106 @@ def _context(template: Template, context: Mapping[str, Any]) -> Context:
     return template.new_context({**template.environment.globals, **context}, shared=True)
 
 
-@contextmanager
-def _metering() -> Iterator[None]:
-    token = _meter.set(_Meter())
-    try:
-        yield
-    finally:
-        _meter.reset(token)
+class _Metering(NodeTransformer):
+    """Puts the meter into a template."""
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802 - Jinja's name
+        self.generic_visit(node)
+        texts = (len(each.data) for each in node.find_all(nodes.TemplateData))
+        if size := sum(texts):
+            told = _filter(nodes.Const(size, lineno=node.lineno), _TEXT)
+            node.body.insert(0, nodes.ExprStmt(told, lineno=node.lineno))
+        node.iter = _filter(node.iter, _EACH)
+        return node
+
+    def visit_Include(self, node: nodes.Include) -> list[nodes.Node]:  # noqa: N802
+        self.generic_visit(node)
+        told = _filter(nodes.Const(_INCLUDED, lineno=node.lineno), _TEXT)
+        return [nodes.ExprStmt(told, lineno=node.lineno), node]
+
+    def visit_List(self, node: nodes.List) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        return _filter(node, _SIZED)
+
+    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        return _filter(node, _SIZED)
+
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        return node if node.ctx == "store" else _filter(node, _SIZED)
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        return _filter(node, _SIZED)
 
 
-def _metered(items: Iterable[T]) -> Iterator[T]:
-    meter = _meter.get(None) or _Meter()
-    for item in items:
-        meter.turn()
-        yield item
+def _filter(node: nodes.Node, name: str) -> nodes.Filter:
+    return nodes.Filter(cast("nodes.Expr", node), name, [], [], None, None, lineno=node.lineno)
+
+
+@pass_context
+def _each(_context: Context, items: Iterable[Any]) -> Iterator[Any]:
+    return counted(items)
+
+
+@pass_context
+def _text(_context: Context, size: int) -> None:
+    written(size)
+
+
+@pass_context
+def _sized(_context: Context, value: Any) -> Any:
+    return sized(value)
+
+
+@pass_context
+def _finalized(_context: Context, value: Any) -> str:
+    text = value if isinstance(value, str) else str(value)
+    written(len(text))
+    return text
+
+
+def _guarded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter that takes steps, gets no enormous width, and whose result has a size."""
+    skipped = 1 if hasattr(function, "jinja_pass_arg") else 0
+
+    @wraps(function)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        value, *others = args[skipped:]
+        spend(weight(value))
+        if name in _PADDING:
+            for each in (*others, *kwargs.values()):
+                check(each if isinstance(each, int) else 0, _WIDTH)
+        elif name == "format" and _WIDE_PERCENT.search(str(value)):
+            raise TemplateTooMuch("a text is padded too widely")
+        elif name == "wordwrap":  # a long word costs its square
+            width = kwargs.get("width", others[0] if others else 79)
+            check(len(str(value)) ** 2 // max(1, int(width)), _WRAPPED)
+        elif name == "replace":
+            others, kwargs = list(_bounded(name, str(value), (*others, *kwargs.values()))), {}
+        elif name == "join":
+            value = list(value)
+            separator = others[0] if others else kwargs.get("d", "")
+            check(len(value) * len(str(separator)), SIZE)
+        return sized(function(*args[:skipped], value, *others, **kwargs))
+
+    return guarded
+
+
+def _bounded(name: str, text: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments of a text's method, if what it makes stays small."""
+    if name == "replace" and len(args) > 1:
+        check(text.count(str(args[0])) * len(str(args[1])), SIZE)
+    elif name == "join" and args:
+        args = (list(args[0]), *args[1:])
+        check(len(args[0]) * len(text), SIZE)
+    return args
+
+
+def _check_product(left: Any, right: Any) -> None:
+    if isinstance(left, int) and isinstance(right, int):
+        check(left.bit_length() + right.bit_length(), _BITS)
+    for sequence, times in ((left, right), (right, left)):
+        if isinstance(sequence, str | list | tuple) and isinstance(times, int):
+            check(len(sequence) * times, SIZE)

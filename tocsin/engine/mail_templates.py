@@ -1,0 +1,176 @@
+"""The templates of mails: ours, and over them those of the host app's own folder.
+
+A name such as `notifications/layout.html` is looked for in the host's folder, then among ours;
+`tocsin/notifications/layout.html` is always ours, so that an override can extend what it overrides.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from traceback import walk_tb
+from types import TracebackType
+from typing import Any
+
+from jinja2 import (
+    BaseLoader,
+    ChoiceLoader,
+    Environment,
+    FileSystemLoader,
+    PrefixLoader,
+    Template,
+    TemplateError,
+    TemplateNotFound,
+    TemplateSyntaxError,
+)
+
+from tocsin.engine.inline_css import inline_css
+from tocsin.engine.sandbox import Sandbox, TemplateTooMuch, rendered, said
+
+SHIPPED = Path(__file__).parent / "templates"
+OURS = "tocsin"  # the prefix of what is always ours
+STYLESHEET = "notifications/email.css"
+MOST_BYTES = 200_000  # of one file
+
+_IMPORT = re.compile(rf'@import "{OURS}/{STYLESHEET}";')
+
+Loaded = tuple[str, str | None, Callable[[], bool] | None]
+
+
+class TemplateFailed(Exception):
+    """A mail's template failed: its file, the line where it is known, and what is wrong."""
+
+    def __init__(self, name: str, line: int | None, why: str) -> None:
+        super().__init__(f"{name}{f':{line}' if line else ''}: {why}")
+        self.name = name
+        self.line = line
+        self.why = why
+
+
+class Templates:
+    """The templates of one service; `folder` is the host's own."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+        self._environment: Sandbox | None = None
+        self._chosen: dict[tuple[str, ...], Template] = {}
+
+    def render(self, names: Sequence[str], context: Mapping[str, Any]) -> str:
+        """What the first of these templates that is there writes; raises TemplateFailed."""
+        try:
+            return rendered(self._choose(tuple(names)), context)
+        except Exception as error:
+            raise self.failure(error, names[-1]) from error
+
+    def said(self, names: Sequence[str], context: Mapping[str, Any]) -> dict[str, Any]:
+        """What the first of these templates that is there sets; raises TemplateFailed."""
+        try:
+            return said(self._choose(tuple(names)), context)
+        except Exception as error:
+            raise self.failure(error, names[-1]) from error
+
+    @property
+    def environment(self) -> Sandbox:
+        """Jinja's, made when it is first asked for."""
+        if self._environment is None:
+            self._environment = Sandbox(loader=_Loader(self.folder), auto_reload=False)
+        return self._environment
+
+    def file(self, name: str) -> Path | None:
+        """Where a template is, by its name."""
+        if name.startswith(f"{OURS}/"):
+            places = [SHIPPED / name.removeprefix(f"{OURS}/")]
+        else:
+            places = [root / name for root in (self.folder, SHIPPED) if root]
+        return next((place for place in places if place.is_file()), None)
+
+    def failure(self, error: Exception, name: str) -> TemplateFailed:
+        """An error as one line; `name` is what was to be rendered."""
+        if isinstance(error, TemplateFailed):
+            return error
+        if isinstance(error, TemplateSyntaxError):
+            return TemplateFailed(self._name(error.filename) or name, error.lineno, _why(error))
+        place = self._place(error.__traceback__) or (name, None)
+        return TemplateFailed(*place, _why(error))
+
+    def _choose(self, names: tuple[str, ...]) -> Template:
+        if names not in self._chosen:
+            self._chosen[names] = self.environment.select_template(list(names))
+        return self._chosen[names]
+
+    def _place(self, traceback: TracebackType | None) -> tuple[str, int | None] | None:
+        """The innermost line of a template, which Jinja puts into tracebacks."""
+        found = None
+        for frame, line in walk_tb(traceback):
+            if name := self._name(frame.f_code.co_filename):
+                found = name, line
+        return found
+
+    def _name(self, filename: str | None) -> str | None:
+        if filename and not filename.endswith(".py"):
+            file = Path(filename)
+            if self.folder and file.is_relative_to(self.folder):
+                return file.relative_to(self.folder).as_posix()
+            if file.is_relative_to(SHIPPED):
+                return f"{OURS}/{file.relative_to(SHIPPED).as_posix()}"
+        return None
+
+
+def names_of(event_type: str, kind: str) -> tuple[str, ...]:
+    """Of an event type's own template, its category's, and the one for all; `kind` is html, txt or words.txt."""
+    category, _, name = event_type.partition(".")
+    return (
+        f"notifications/{category}/{name}.{kind}",
+        f"notifications/{category}/email.{kind}",
+        f"notifications/email.{kind}",
+    )
+
+
+class _Loader(BaseLoader):
+    """Files of both folders, the HTML ones with the style sheet inlined."""
+
+    def __init__(self, folder: Path | None) -> None:
+        ours = FileSystemLoader(SHIPPED)
+        theirs = [FileSystemLoader(folder)] if folder else []
+        self._files = ChoiceLoader([PrefixLoader({OURS: ours}), *theirs, ours])
+        self._css = _stylesheet(folder)
+
+    def get_source(self, environment: Environment, template: str) -> Loaded:
+        """What Jinja asks of a loader."""
+        source, path, unchanged = self._files.get_source(environment, template)
+        if len(source.encode()) > MOST_BYTES:
+            raise TemplateSyntaxError(f"it has more than {MOST_BYTES:,} bytes", 1, template, path)
+        if template.endswith(".html"):
+            try:
+                source = inline_css(source, self._css)
+            except ValueError as error:
+                raise TemplateSyntaxError(str(error), 1, template, path) from error
+        return source, path, unchanged
+
+    def list_templates(self) -> list[str]:
+        """All that can be loaded."""
+        return self._files.list_templates()
+
+
+def _stylesheet(folder: Path | None) -> str:
+    """The host's, or ours; the host's may import ours."""
+    ours = (SHIPPED / STYLESHEET).read_text("utf-8")
+    if folder is None or not (folder / STYLESHEET).is_file():
+        return ours
+    return _IMPORT.sub(lambda _: ours, (folder / STYLESHEET).read_text("utf-8"), count=1)
+
+
+def _why(error: Exception) -> str:
+    """What is wrong, in one line, without what the mail says."""
+    if isinstance(error, RecursionError):
+        return f"it includes or extends itself: write {OURS}/ before the name to reach the one that it overrides"
+    if isinstance(error, TemplateNotFound):
+        return f"there is no template {error.name!r}"
+    if isinstance(error, TemplateError | TemplateTooMuch):
+        return " ".join(str(error.args[0] if error.args else error).split()).rstrip(".")
+    return f"{type(error).__name__} in an expression"
+
+
+DEFAULT = Templates()
+"""Ours alone."""
