@@ -6,8 +6,10 @@ A name such as `notifications/layout.html` is looked for in the host's folder, t
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from traceback import walk_tb
 from types import TracebackType
@@ -25,6 +27,8 @@ from jinja2 import (
     TemplateSyntaxError,
 )
 
+from tocsin.engine.brand import FILE as BRAND
+from tocsin.engine.brand import Brand, BrandError, read_brand
 from tocsin.engine.inline_css import inline_css
 from tocsin.engine.sandbox import Sandbox, TemplateTooMuch, rendered, said
 
@@ -49,15 +53,19 @@ class TemplateFailed(Exception):
 
 
 class Templates:
-    """The templates of one service; `folder` is the host's own."""
+    """The templates of one service; `folder` is the host's own. With `reload`, a file that changed is read anew."""
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, *, reload: bool = False) -> None:
         self.folder = folder
+        self._reload = reload
+        self._version = ""
+        self._brand: Brand | None = None
         self._environment: Sandbox | None = None
         self._chosen: dict[tuple[str, ...], Template] = {}
 
     def render(self, names: Sequence[str], context: Mapping[str, Any]) -> str:
         """What the first of these templates that is there writes; raises TemplateFailed."""
+        self._look_again()
         try:
             return rendered(self._choose(tuple(names)), context)
         except Exception as error:
@@ -65,6 +73,7 @@ class Templates:
 
     def said(self, names: Sequence[str], context: Mapping[str, Any]) -> dict[str, Any]:
         """What the first of these templates that is there sets; raises TemplateFailed."""
+        self._look_again()
         try:
             return said(self._choose(tuple(names)), context)
         except Exception as error:
@@ -74,8 +83,31 @@ class Templates:
     def environment(self) -> Sandbox:
         """Jinja's, made when it is first asked for."""
         if self._environment is None:
-            self._environment = Sandbox(loader=_Loader(self.folder), auto_reload=False)
+            brand = self.brand
+            loader = _Loader(self.folder, brand.css)
+            self._environment = Sandbox(loader=loader, auto_reload=False)
+            self._environment.globals["brand"] = brand
         return self._environment
+
+    @property
+    def brand(self) -> Brand:
+        """What `brand.toml` says; raises TemplateFailed."""
+        if self._brand is None:
+            try:
+                self._brand = read_brand(self.folder) if self.folder else Brand()
+            except BrandError as error:
+                raise TemplateFailed(BRAND, error.line, error.why) from None
+        return self._brand
+
+    def version(self) -> str:
+        """Another one as soon as any file changed."""
+        told = hashlib.sha256()
+        for root in filter(None, (self.folder, SHIPPED)):
+            for file in sorted(root.rglob("*")):
+                with suppress(OSError):
+                    found = file.stat()
+                    told.update(f"{file}\0{found.st_mtime_ns}\0{found.st_size}\0".encode())
+        return told.hexdigest()[:16]
 
     def file(self, name: str) -> Path | None:
         """Where a template is, by its name."""
@@ -93,6 +125,12 @@ class Templates:
             return TemplateFailed(self._name(error.filename) or name, error.lineno, _why(error))
         place = self._place(error.__traceback__) or (name, None)
         return TemplateFailed(*place, _why(error))
+
+    def _look_again(self) -> None:
+        if self._reload and (version := self.version()) != self._version:
+            self._version = version
+            self._brand = self._environment = None
+            self._chosen.clear()
 
     def _choose(self, names: tuple[str, ...]) -> Template:
         if names not in self._chosen:
@@ -130,11 +168,11 @@ def names_of(event_type: str, kind: str) -> tuple[str, ...]:
 class _Loader(BaseLoader):
     """Files of both folders, the HTML ones with the style sheet inlined."""
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, more_css: str) -> None:
         ours = FileSystemLoader(SHIPPED)
         theirs = [FileSystemLoader(folder)] if folder else []
         self._files = ChoiceLoader([PrefixLoader({OURS: ours}), *theirs, ours])
-        self._css = _stylesheet(folder)
+        self._css = _stylesheet(folder) + more_css
 
     def get_source(self, environment: Environment, template: str) -> Loaded:
         """What Jinja asks of a loader."""

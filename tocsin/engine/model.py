@@ -103,6 +103,14 @@ class Unsent(Struct, frozen=True):
 Outcome = Sent | Deferred | Rejected | Unknown | Withheld | Unsent
 
 
+class InlineImage(Struct, frozen=True):
+    """A picture that travels with a mail; its HTML shows it as `cid:` and the id."""
+
+    content_id: str
+    kind: str  # png, jpeg or gif
+    content: bytes
+
+
 class Mail(Struct, frozen=True):
     """One rendered email, without its address: that is taken at the last look."""
 
@@ -111,6 +119,7 @@ class Mail(Struct, frozen=True):
     text: str
     html: str
     headers: tuple[tuple[str, str], ...] = ()
+    images: tuple[InlineImage, ...] = ()
 
 
 class PushKind(StrEnum):

@@ -1,4 +1,4 @@
-"""One mail as bytes: a text and an HTML part, quoted-printable, every line short and every header one line.
+"""One mail as bytes: a text and an HTML part, every line short and every header one line.
 
 Written out here since the standard library takes 0.3 to 1 ms for what takes 0.05, and had header
 injections (CVE-2024-6923, CVE-2026-1299): a control character in any header is refused.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import binascii
 import re
+from base64 import encodebytes
 from datetime import datetime
 from email.header import Header
 from email.utils import format_datetime, formataddr, parseaddr
@@ -17,7 +18,7 @@ from hashlib import sha256
 import idna
 from msgspec import Struct
 
-from tocsin.engine.model import Mail
+from tocsin.engine.model import InlineImage, Mail
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,76}")
@@ -95,7 +96,7 @@ def draft(mail: Mail, *, sender: str) -> bytes:
             "\r\n".join(headers).encode(),
             b"\r\n",
             _part(boundary, "plain", mail.text),
-            _part(boundary, "html", mail.html),
+            _html(boundary, mail),
             f"\r\n--{boundary}--\r\n".encode(),
         )
     )
@@ -109,6 +110,33 @@ def address(draft: bytes, *, to: Mailbox, now: datetime) -> bytes:
 def stuff_dots(message: bytes) -> bytes:
     """The message as SMTP has it before the final dot (RFC 5321 section 4.5.2)."""
     return message.replace(b"\r\n.", b"\r\n..")
+
+
+def _html(boundary: str, mail: Mail) -> bytes:
+    """The HTML part; together with its pictures, where it has any (RFC 2387)."""
+    if not mail.images:
+        return _part(boundary, "html", mail.html)
+    inner = f"{boundary}_r"
+    head = (
+        f"\r\n--{boundary}\r\n"
+        f'Content-Type: multipart/related; boundary="{inner}"; type="text/html"\r\n'
+    )
+    return b"".join(
+        (
+            head.encode(),
+            _part(inner, "html", mail.html),
+            *(_image(inner, image) for image in mail.images),
+            f"\r\n--{inner}--\r\n".encode(),
+        )
+    )
+
+
+def _image(boundary: str, image: InlineImage) -> bytes:
+    head = (
+        f"\r\n--{boundary}\r\nContent-Type: image/{image.kind}\r\nContent-ID: <{image.content_id}>\r\n"
+        "Content-Disposition: inline\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+    )
+    return head.encode() + encodebytes(image.content).replace(b"\n", b"\r\n")
 
 
 def _part(boundary: str, subtype: str, text: str) -> bytes:
