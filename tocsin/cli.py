@@ -14,6 +14,7 @@ import click
 import psycopg
 
 from tocsin.beside import beside
+from tocsin.cli_templates import templates
 from tocsin.lifeline import parent_fd, stop_with_parent
 from tocsin.settings import Settings, SettingsError, read_settings
 
@@ -31,6 +32,7 @@ class _Commands(click.Group):
         from tocsin.client import NotifyError
         from tocsin.engine.model import Conflict, Invalid, NotFound, Unavailable
         from tocsin.engine.store.health import NotReady
+        from tocsin.engine.template_problem import TemplateFailed, TemplatesError
         from tocsin.event_types import CatalogueError
         from tocsin.migrate import MigrationError
         from tocsin.postgres import PostgresError
@@ -47,6 +49,8 @@ class _Commands(click.Group):
             Conflict,
         ) as error:
             _fail(str(error))
+        except (TemplateFailed, TemplatesError) as error:
+            _fail(str(error), prefix="")
         except Invalid as error:
             _fail("; ".join(cure for _, cure in error.fields) or str(error))
         except NotifyError as error:
@@ -59,8 +63,8 @@ class _Commands(click.Group):
             )
 
 
-def _fail(line: str) -> NoReturn:
-    click.echo(f"tocsin: {line}", err=True)
+def _fail(line: str, *, prefix: str = "tocsin: ") -> NoReturn:
+    click.echo(f"{prefix}{line}", err=True)
     sys.exit(1)
 
 
@@ -72,6 +76,9 @@ def main() -> None:
     Settings come from the environment (TOCSIN_…, see docs/settings.md). Beside a running `make up` of the same
     directory, every command finds its database by itself.
     """
+
+
+main.add_command(templates)
 
 
 @main.command()
@@ -321,11 +328,14 @@ def digest_run(now: str | None) -> None:
 def digest_preview(recipient: str) -> None:
     """Show what RECIPIENT's digest would say if it were made now; nothing is sent or changed."""
     from tocsin.engine.digest import preview
+    from tocsin.engine.mail_templates import Templates
 
     settings = _settings()
-    click.echo(
-        _with_database(lambda database: preview(database, recipient, settings.email_from)).rstrip()
+    templates = Templates(settings.templates_dir)
+    text = _with_database(
+        lambda database: preview(database, recipient, settings.email_from, templates)
     )
+    click.echo(text.rstrip())
 
 
 @main.command()

@@ -35,6 +35,7 @@ from tocsin.engine.store.database import Database
 from tocsin.engine.store.delivery import Settled
 from tocsin.engine.store.digest import digest_entries
 from tocsin.engine.store.provider import is_offered
+from tocsin.engine.template_problem import TemplateFailed
 
 # A dead worker's claims are taken up again after this long.
 LEASE = timedelta(seconds=30)
@@ -237,10 +238,15 @@ class Deliverer:
         """The message, or None where its template failed: that costs these, visibly."""
         try:
             return self._render(together, said)
-        except Exception:
+        except Exception as error:
+            template = isinstance(error, TemplateFailed)  # whose line says all, and no body
             for claimed in together:
-                log.exception(
-                    "render failed", delivery_id=claimed.delivery_id, event_type=claimed.event_type
+                log.error(
+                    "render failed",
+                    delivery_id=claimed.delivery_id,
+                    event_type=claimed.event_type,
+                    error=str(error) if template else type(error).__name__,
+                    exc_info=not template,
                 )
                 self._ledger.write(
                     Settled(

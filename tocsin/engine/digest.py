@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from tocsin.engine.links import KEY_BYTES, Links
+from tocsin.engine.mail_templates import DEFAULT, Templates
+from tocsin.engine.mailer import mail_renderer
 from tocsin.engine.model import Channel, Claimed, Mail, Priority
-from tocsin.engine.render import to_sender
-from tocsin.engine.render_digest import render_digest
 from tocsin.engine.store import digest as store
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.digest import Assembled
@@ -55,7 +55,9 @@ async def make_digests(
             return total
 
 
-async def preview(database: Database, recipient_id: str, email_from: str) -> str:
+async def preview(
+    database: Database, recipient_id: str, email_from: str, templates: Templates = DEFAULT
+) -> str:
     """The text of somebody's digest if it were made now, with links that lead nowhere; raises NotFound."""
     person = await get_recipient(database, recipient_id)
     preferences = await store.get_digest_preferences(database, recipient_id)
@@ -69,13 +71,9 @@ async def preview(database: Database, recipient_id: str, email_from: str) -> str
         )
     if all(entry.read for entry in entries):
         return f"All that waits for {recipient_id}'s digest was read ({when}): no mail."
-    message = render_digest(
-        _unclaimed(person, timezone, now),
-        entries,
-        links=Links("https://preview.invalid", bytes(KEY_BYTES)),
-        sender=to_sender(email_from),
-        now=now,
-    )
+    links = Links("https://preview.invalid", bytes(KEY_BYTES))
+    render = mail_renderer(links, email_from, templates)
+    message = render([_unclaimed(person, timezone, now)], entries)
     assert isinstance(message.content, Mail)
     return f"To: {person.email or 'no address'} ({when})\nSubject: {message.content.subject}\n\n{message.content.text}"
 

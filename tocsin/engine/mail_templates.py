@@ -31,6 +31,7 @@ from tocsin.engine.brand import FILE as BRAND
 from tocsin.engine.brand import Brand, BrandError, read_brand
 from tocsin.engine.inline_css import inline_css
 from tocsin.engine.sandbox import Sandbox, TemplateTooMuch, rendered, said
+from tocsin.engine.template_problem import TemplateFailed
 
 SHIPPED = Path(__file__).parent / "templates"
 OURS = "tocsin"  # the prefix of what is always ours
@@ -42,21 +43,14 @@ _IMPORT = re.compile(rf'@import "{OURS}/{STYLESHEET}";')
 Loaded = tuple[str, str | None, Callable[[], bool] | None]
 
 
-class TemplateFailed(Exception):
-    """A mail's template failed: its file, the line where it is known, and what is wrong."""
-
-    def __init__(self, name: str, line: int | None, why: str) -> None:
-        super().__init__(f"{name}{f':{line}' if line else ''}: {why}")
-        self.name = name
-        self.line = line
-        self.why = why
-
-
 class Templates:
     """The templates of one service; `folder` is the host's own. With `reload`, a file that changed is read anew."""
 
-    def __init__(self, folder: Path | None = None, *, reload: bool = False) -> None:
+    def __init__(
+        self, folder: Path | None = None, *, reload: bool = False, inline: bool = True
+    ) -> None:
         self.folder = folder
+        self._inline = inline
         self._reload = reload
         self._version = ""
         self._brand: Brand | None = None
@@ -84,7 +78,7 @@ class Templates:
         """Jinja's, made when it is first asked for."""
         if self._environment is None:
             brand = self.brand
-            loader = _Loader(self.folder, brand.css)
+            loader = _Loader(self.folder, brand.css, inline=self._inline)
             self._environment = Sandbox(loader=loader, auto_reload=False)
             self._environment.globals["brand"] = brand
         return self._environment
@@ -168,18 +162,19 @@ def names_of(event_type: str, kind: str) -> tuple[str, ...]:
 class _Loader(BaseLoader):
     """Files of both folders, the HTML ones with the style sheet inlined."""
 
-    def __init__(self, folder: Path | None, more_css: str) -> None:
+    def __init__(self, folder: Path | None, more_css: str, *, inline: bool) -> None:
         ours = FileSystemLoader(SHIPPED)
         theirs = [FileSystemLoader(folder)] if folder else []
         self._files = ChoiceLoader([PrefixLoader({OURS: ours}), *theirs, ours])
         self._css = _stylesheet(folder) + more_css
+        self._inline = inline
 
     def get_source(self, environment: Environment, template: str) -> Loaded:
         """What Jinja asks of a loader."""
         source, path, unchanged = self._files.get_source(environment, template)
         if len(source.encode()) > MOST_BYTES:
             raise TemplateSyntaxError(f"it has more than {MOST_BYTES:,} bytes", 1, template, path)
-        if template.endswith(".html"):
+        if self._inline and template.endswith(".html"):
             try:
                 source = inline_css(source, self._css)
             except ValueError as error:
@@ -196,13 +191,18 @@ def _stylesheet(folder: Path | None) -> str:
     ours = (SHIPPED / STYLESHEET).read_text("utf-8")
     if folder is None or not (folder / STYLESHEET).is_file():
         return ours
-    return _IMPORT.sub(lambda _: ours, (folder / STYLESHEET).read_text("utf-8"), count=1)
+    try:
+        return _IMPORT.sub(lambda _: ours, (folder / STYLESHEET).read_text("utf-8"), count=1)
+    except (OSError, UnicodeDecodeError) as error:
+        raise TemplateFailed(STYLESHEET, None, _why(error)) from None
 
 
 def _why(error: Exception) -> str:
     """What is wrong, in one line, without what the mail says."""
     if isinstance(error, RecursionError):
         return f"it includes or extends itself: write {OURS}/ before the name to reach the one that it overrides"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not in UTF-8"
     if isinstance(error, TemplateNotFound):
         return f"there is no template {error.name!r}"
     if isinstance(error, TemplateError | TemplateTooMuch):

@@ -16,6 +16,7 @@ from tocsin.engine.deliver import Deliverer, Render
 from tocsin.engine.digest import make_digests
 from tocsin.engine.dispatch import Dispatcher
 from tocsin.engine.links import Links
+from tocsin.engine.mail_templates import Templates
 from tocsin.engine.mailer import mail_renderer
 from tocsin.engine.model import (
     PROVIDERS,
@@ -30,13 +31,17 @@ from tocsin.engine.model import (
     Verdict,
 )
 from tocsin.engine.render_push import render_push
+from tocsin.engine.sample_mails import SampleType
 from tocsin.engine.store.clean_up import clean_up
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.delivery import look
 from tocsin.engine.store.digest import Assembled
+from tocsin.engine.store.event_type import list_event_types
 from tocsin.engine.store.provider import OFFER_AGAIN, offer_providers
 from tocsin.engine.store.provider_token import SharedTokens
 from tocsin.engine.store.secret import get_secret
+from tocsin.engine.template_check import check
+from tocsin.engine.template_problem import TemplatesError
 from tocsin.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -83,6 +88,7 @@ async def running_engine(settings: Settings) -> AsyncIterator[Engine]:
     database = Database(settings.database_url, max_size=16)
     await database.open()
     try:
+        await _check_templates(settings, database)
         link_key = await get_secret(database, "link_key")
         actors = _actors(settings, database, link_key)
         await _offer(database, actors)
@@ -197,9 +203,32 @@ def _say_what_is_missing(actors: Collection[str]) -> None:
         )
 
 
+async def _check_templates(settings: Settings, database: Database) -> None:
+    """Refuses a host's templates that would fail, before anybody is mailed; with reload, it only says so."""
+    if settings.templates_dir is None:
+        return
+    types = [
+        SampleType(
+            each.event_type,
+            each.label,
+            each.category,
+            each.category_label,
+            Channel.EMAIL in each.mandatory_channels,
+        )
+        for each in await list_event_types(database)
+    ]
+    problems = await asyncio.to_thread(check, settings.templates_dir, types)
+    broken = [each for each in problems if not each.stray]
+    if broken and not settings.templates_reload:
+        raise TemplatesError(broken)
+    for problem in problems:
+        log.warning("template", problem=str(problem))
+
+
 def _renderer(settings: Settings, link_key: bytes) -> Render:
     links = Links(public_url=settings.public_url or "http://localhost", key=link_key)
-    render_mail = mail_renderer(links, settings.email_from)
+    templates = Templates(settings.templates_dir, reload=settings.templates_reload)
+    render_mail = mail_renderer(links, settings.email_from, templates)
 
     def render(together: Sequence[Claimed], said: Sequence[Entry]) -> Message:
         first, *_ = together

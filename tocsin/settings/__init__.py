@@ -55,6 +55,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     smtp: SmtpServer | None = None  # smtp_url, parsed
     email_from: str = "notifications@localhost"
     dkim: DkimKey | None = None  # the three settings of it
+    templates_dir: Path | None = None  # the host's own mail templates
+    templates_reload: bool = False  # a file that changed is read anew
     jwt_secret: str | None = None
     jwt_public_key: str | None = None  # PEM
     jwks_url: str | None = None
@@ -106,6 +108,8 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         smtp=read("SMTP_URL", parse_smtp_url, None),
         email_from=email_from,
         dkim=dkim,
+        templates_dir=read("TEMPLATES_DIR", _templates_dir, None),
+        templates_reload=read("TEMPLATES_RELOAD", _switch, False),
         jwt_secret=jwt.secret,
         jwt_public_key=jwt.public_key,
         jwks_url=jwt.jwks_url,
@@ -191,6 +195,13 @@ def _folder(text: str) -> Path:
     if folder.exists() and not folder.is_dir():
         raise ValueError("is a file: name a folder, which is made if it is not there")
     return folder
+
+
+def _templates_dir(text: str) -> Path:
+    folder = Path(text).expanduser()
+    if not folder.is_dir() or not os.access(folder, os.R_OK | os.X_OK):
+        raise ValueError("is no folder that can be read: name the one with your mail templates")
+    return folder.resolve()
 
 
 def _service_account(text: str) -> dict[str, Any]:

@@ -168,6 +168,7 @@ class Household:
             "PYTHONUNBUFFERED": "1",
         }
         environ.setdefault("TOCSIN_LOG_FORMAT", "console")  # a person reads it, through our pipe
+        environ.setdefault("TOCSIN_TEMPLATES_RELOAD", "true")
         environ.setdefault("TOCSIN_EMAIL_FROM", "Tocsin <notifications@localhost>")
         if not (settings.jwt_secret or settings.jwt_public_key or settings.jwks_url):
             environ["TOCSIN_JWT_SECRET"] = keep_secrets(self._data_dir, JWT_SECRET)[JWT_SECRET]

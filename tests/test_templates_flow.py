@@ -1,0 +1,130 @@
+"""A worker with a host's templates: it refuses broken ones, mails by good ones, and outlives a bomb."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from services import Service, mail_catcher, mail_count, mails, running, until
+
+from tocsin.mailbox import Mailbox
+
+Db = psycopg.Connection[Any]
+REPLY = "notifications/forum/new_reply"
+BOMB = "{% if metadata.bomb %}{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}{% endif %}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "templates"
+    (made / "notifications/forum").mkdir(parents=True)
+    return made
+
+
+@pytest.fixture
+async def mailbox(tmp_path: Path) -> AsyncIterator[Mailbox]:
+    async with mail_catcher(tmp_path / "mails") as catcher:
+        yield catcher
+
+
+def worker(
+    dsn: str, mailbox: Mailbox, folder: Path, tmp_path: Path, **more: str
+) -> AbstractAsyncContextManager[Service]:
+    settings = {
+        "database_url": dsn,
+        "smtp_url": mailbox.url,
+        "public_url": "https://notify.example",
+        "templates_dir": str(folder),
+    }
+    return running("worker", log=tmp_path / "worker.log", settings=settings | more)
+
+
+def tell(db: Db, title: str, *, recipients: list[str], metadata: str = "{}") -> None:
+    db.execute(
+        "select tocsin.upsert_recipient(n, n || '@example.com') from unnest(%s::text[]) n",
+        (recipients,),
+    )
+    db.execute(
+        "select tocsin.notify('forum.new_reply', %s, %s, metadata => %s::jsonb)",
+        (recipients, title, metadata),
+    )
+
+
+async def test_a_worker_refuses_templates_that_would_fail(
+    dsn: str, mailbox: Mailbox, folder: Path, tmp_path: Path
+) -> None:
+    (folder / f"{REPLY}.html").write_text("<p>\n{{ tilte }}</p>")
+    (folder / f"{REPLY}.txt").write_text("{% if %}")
+    async with worker(dsn, mailbox, folder, tmp_path) as process:
+        assert await asyncio.wait_for(process.process.wait(), 30) == 1
+        (line,) = process.log.splitlines()
+        assert line == f"{REPLY}.txt:1: Expected an expression, got 'end of statement block'"
+    (folder / f"{REPLY}.txt").unlink()
+    async with worker(dsn, mailbox, folder, tmp_path) as process:
+        assert await asyncio.wait_for(process.process.wait(), 30) == 1
+        last = process.log.splitlines()[-1]
+        assert last == f"{REPLY}.html:2: unknown variable 'tilte' (did you mean 'title'?)"
+
+
+async def test_an_override_is_what_arrives(
+    db: Db, dsn: str, mailbox: Mailbox, folder: Path, tmp_path: Path
+) -> None:
+    (folder / "brand.toml").write_text(
+        'name = "Acme"\naccent = "#8a3b12"\nfooter = "1 High Street"'
+    )
+    (folder / f"{REPLY}.txt").write_text(
+        '{% extends "tocsin/notifications/email.txt" %}{% block content %}Dear reader,\n\n{{ super() }}{% endblock %}'
+    )
+    async with worker(dsn, mailbox, folder, tmp_path) as process:
+        await process.says("leading")
+        tell(db, "Roses", recipients=["alice"])
+        await until(lambda: mail_count(mailbox.folder) == 1)
+    (mail,) = mails(mailbox.folder)
+    assert mail["text"].startswith("Dear reader,")
+    assert mail["text"].rstrip().endswith("1 High Street")
+    assert "1 High Street" in mail["html"]
+
+
+async def test_a_bomb_costs_its_own_mail_and_no_other(
+    db: Db, dsn: str, mailbox: Mailbox, folder: Path, tmp_path: Path
+) -> None:
+    (folder / f"{REPLY}.html").write_text(BOMB + "<p>{{ title }}</p>")
+    (folder / "samples.toml").write_text('["forum.new_reply"]\nmetadata = { bomb = false }')
+    async with worker(dsn, mailbox, folder, tmp_path) as process:
+        await process.says("leading")
+        bombed = [f"bombed{number}" for number in range(20)]
+        tell(db, "Boom", recipients=bombed, metadata='{"bomb": true}')
+        tell(db, "Roses", recipients=["alice"], metadata='{"bomb": false}')
+        await until(lambda: mail_count(mailbox.folder) == 1, 5)
+        await until(lambda: failed(db) == 20, 60)
+        assert f"{REPLY}.html:1: it takes too long" in process.log
+        assert "Traceback" not in process.log
+        tell(db, "Still here", recipients=["alice"], metadata='{"bomb": false}')
+        await until(lambda: mail_count(mailbox.folder) == 2, 5)
+    assert {mail["subject"] for mail in mails(mailbox.folder)} == {"Roses", "Still here"}
+
+
+async def test_while_templates_are_developed_a_broken_one_is_a_warning(
+    db: Db, dsn: str, mailbox: Mailbox, folder: Path, tmp_path: Path
+) -> None:
+    template = folder / f"{REPLY}.txt"
+    template.write_text("{{ tilte }}")
+    async with worker(dsn, mailbox, folder, tmp_path, templates_reload="true") as process:
+        await process.says("unknown variable 'tilte'")
+        await process.says("leading")
+        template.write_text("Corrected: {{ title }}")
+        tell(db, "Roses", recipients=["alice"])
+        await until(lambda: mail_count(mailbox.folder) == 1)
+    assert mails(mailbox.folder)[0]["text"].strip() == "Corrected: Roses"
+
+
+def failed(db: Db) -> int:
+    row = db.execute(
+        "select count(*) from tocsin.delivery where state = 'failed' and reason = 'render_failed'"
+    ).fetchone()
+    return int(row[0]) if row else 0

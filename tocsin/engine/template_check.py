@@ -1,0 +1,242 @@
+"""Checks a host's templates before anybody is mailed: each problem one line with its file and place.
+
+Every template is compiled, asked for variables that no mail has, and rendered with sample data of every event type that
+it can serve. That runs in a process of its own, which the kernel ends if a template holds it for too long.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from jinja2 import TemplateError
+from msgspec import Struct
+
+from tocsin.engine.mail_templates import OURS, SHIPPED, Templates, names_of
+from tocsin.engine.sample_mails import FILE as SAMPLES
+from tocsin.engine.sample_mails import OTHERS, VARIANTS, SampleMails, SampleType
+from tocsin.engine.template_names import did_you_mean, references, unknown_names
+from tocsin.engine.template_problem import Problem, TemplateFailed
+
+SECONDS = 2.0  # of CPU, for one mail; the sandbox ends most of what is too long before
+MOST_BYTES = 2 << 30
+_PATIENCE = 120.0
+_WORDS = "facts are pairs of a name and a value; subject, preheader, button and highlight are texts"
+_ENOUGH = 10  # failures of one template; it fails everywhere then
+
+_OWN = re.compile(r"notifications/([a-z][a-z0-9_]*)/([a-z][a-z0-9_]*)\.(?:html|txt|words\.txt)")
+
+T = TypeVar("T")
+
+
+class _Task(Struct, frozen=True):
+    folder: str | None
+    types: list[SampleType]
+    seconds: float
+
+
+def check(
+    folder: Path | None, types: Sequence[SampleType], *, seconds: float = SECONDS
+) -> list[Problem]:
+    """All problems of a folder's templates; blocks for about a second. `seconds` of CPU are for each mail."""
+    where = str(folder.resolve()) if folder else None
+    task = msgspec.json.encode(_Task(where, list(types), seconds))
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", __name__],
+            input=task,
+            capture_output=True,
+            timeout=_PATIENCE,
+        )
+        output, ended = done.stdout, done.returncode < 0  # by the kernel's clock
+        if done.returncode > 0:
+            raise RuntimeError(done.stderr.decode(errors="replace"))
+    except subprocess.TimeoutExpired as error:
+        output, ended = error.stdout or b"", True
+    at, problems = "templates", []
+    for line in output.decode().splitlines():
+        found = json.loads(line)
+        if isinstance(found, str):
+            at = found
+        else:
+            problems.append(msgspec.convert(found, Problem))
+    if ended:
+        problems.append(Problem(at, None, f"it takes longer than {seconds:g} s"))
+    return problems
+
+
+class _Recorder(Templates):
+    """Renders what can be rendered, and remembers which context each template got, and what failed."""
+
+    def __init__(self, folder: Path | None, seconds: float) -> None:
+        super().__init__(folder, inline=False)  # so that lines are those of the files
+        self.seconds = seconds
+        self.contexts: dict[str, dict[str, Any]] = {}
+        self.failures: list[TemplateFailed] = []
+        self.said_by = ""  # the last words.txt
+        self._failed: Counter[str] = Counter()
+
+    def render(self, names: Sequence[str], context: Mapping[str, Any]) -> str:
+        return self._tried(names, context, super().render) or ""
+
+    def said(self, names: Sequence[str], context: Mapping[str, Any]) -> dict[str, Any]:
+        self.said_by = next(name for name in names if self.file(name))
+        return self._tried(names, context, super().said) or {}
+
+    def _tried(
+        self,
+        names: Sequence[str],
+        context: Mapping[str, Any],
+        act: Callable[[Sequence[str], Mapping[str, Any]], T],
+    ) -> T | None:
+        root = next(name for name in names if self.file(name))
+        if self._failed[root] >= _ENOUGH:
+            return None
+        # what a template can count on is what all its mails have
+        known = self.contexts.setdefault(root, dict(context))
+        self.contexts[root] = {name: known[name] for name in known if name in context}
+        self.say(root)
+        try:
+            return act(names, context)
+        except TemplateFailed as error:
+            self._failed[root] += 1
+            self.failures.append(error)
+            return None
+
+    def say(self, name: str) -> None:
+        """Where it is; and the kernel's clock for that, which no template can hold up."""
+        signal.setitimer(signal.ITIMER_PROF, self.seconds)
+        print(json.dumps(name), flush=True)
+
+
+def _run() -> None:
+    """The process: a task on standard input, progress and problems as lines of JSON on standard output."""
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+    task = msgspec.json.decode(sys.stdin.buffer.read(), type=_Task)
+    folder = Path(task.folder) if task.folder else None
+    seen: set[Problem] = set()
+    for problem in _problems(_Recorder(folder, task.seconds), task.types):
+        if problem not in seen:
+            seen.add(problem)
+            print(json.dumps(msgspec.to_builtins(problem)), flush=True)
+
+
+def _problems(recorder: _Recorder, types: Sequence[SampleType]) -> Iterator[Problem]:
+    try:
+        names = sorted(_names(recorder))
+        mails = SampleMails(recorder, types, "Sample <sample@example.com>")
+    except TemplateFailed as error:
+        yield error.problem
+        return
+    broken = list(_compiled(recorder, Templates(recorder.folder), names))
+    yield from broken
+    if broken:
+        return  # what follows would say the same again, less clearly
+    failures = _rendered(recorder, mails)
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    unknown = [Problem(*each) for each in unknown_names(recorder, recorder.contexts)]
+    yield from unknown
+    places = {(each.name, each.line) for each in unknown}
+    yield from (
+        each for each in map(_Why(recorder), failures) if (each.name, each.line) not in places
+    )
+    yield from _strays(recorder, names, types)
+
+
+def _names(templates: Templates) -> set[str]:
+    """The host's templates, and ours that they don't override; with `tocsin/…` for ours that they do."""
+    _ = templates.brand
+    theirs = _below(templates.folder) if templates.folder else set()
+    ours = _below(SHIPPED)
+    return theirs | (ours - theirs) | {f"{OURS}/{name}" for name in ours & theirs}
+
+
+def _below(folder: Path) -> set[str]:
+    return {
+        file.relative_to(folder).as_posix()
+        for file in folder.rglob("*")
+        if file.suffix in {".html", ".txt"} and file.is_file()
+    }
+
+
+def _compiled(raw: _Recorder, inlined: Templates, names: Sequence[str]) -> Iterator[Problem]:
+    for name in names:
+        raw.say(name)
+        for templates in (raw, inlined):
+            try:
+                templates.environment.get_template(name)
+            except (TemplateError, TemplateFailed, OSError, UnicodeDecodeError) as error:
+                yield templates.failure(error, name).problem
+                break
+
+
+def _rendered(recorder: _Recorder, mails: SampleMails) -> list[tuple[TemplateFailed, str]]:
+    """What failed, each with the kind of mail."""
+    found = []
+    for kind in mails.kinds:
+        for variant in VARIANTS if kind not in OTHERS else ("in full", "with a title alone"):
+            try:
+                mails.mail(kind, variant)
+            except (TypeError, ValueError, AttributeError):
+                recorder.failures.append(TemplateFailed(recorder.said_by, None, _WORDS))
+            found += [(error, kind) for error in recorder.failures]
+            recorder.failures.clear()
+    return found
+
+
+class _Why:
+    """A failure of rendering, as a problem that says what to do."""
+
+    def __init__(self, templates: Templates) -> None:
+        self._templates = templates
+
+    def __call__(self, failure: tuple[TemplateFailed, str]) -> Problem:
+        error, kind = failure
+        missing = re.search(r"has no (?:attribute|element) '?(\w+)'?", error.problem.why)
+        if missing is None:
+            return error.problem
+        name, file = missing[1], self._templates.file(error.problem.name)
+        line = file.read_text("utf-8").splitlines()[(error.problem.line or 1) - 1] if file else ""
+        if re.search(rf"metadata(?:\.|\[['\"]){name}\b", line):
+            why = f"the sample of {kind} has no metadata {name!r}: add it to {SAMPLES}, or ask with metadata.get()"
+            return Problem(error.problem.name, error.problem.line, why)
+        return Problem(error.problem.name, error.problem.line, f"unknown attribute {name!r}")
+
+
+def _strays(
+    templates: Templates, names: Sequence[str], types: Sequence[SampleType]
+) -> Iterator[Problem]:
+    """Templates that no mail will ever use."""
+    used = {
+        name
+        for each in types
+        for kind in ("html", "txt", "words.txt")
+        for name in names_of(each.event_type, kind)
+    }
+    used |= {each for name in names for each in references(templates, name)}
+    known = [each.event_type for each in types]
+    for name in names:
+        match = _OWN.fullmatch(name)
+        if match and name not in used:
+            event_type = f"{match[1]}.{match[2]}"
+            if match[2] == "email":
+                categories = {each.category for each in types}
+                why = f"there is no category {match[1]!r}{did_you_mean(match[1], categories)}"
+            else:
+                why = f"there is no event type {event_type!r}{did_you_mean(event_type, known)}"
+            yield Problem(name, None, why, stray=True)
+
+
+if __name__ == "__main__":
+    _run()
