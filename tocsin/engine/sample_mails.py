@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import msgspec
@@ -21,6 +21,9 @@ from tocsin.engine.mailer import mail_renderer
 from tocsin.engine.model import Channel, Claimed, Entry, Mail, Priority
 from tocsin.engine.template_problem import TemplateFailed
 from tocsin.event_types import Catalogue, default_catalogue
+
+if TYPE_CHECKING:
+    from tocsin.engine.store.event_type import EventType
 
 FILE = "samples.toml"
 PUBLIC_URL = "https://preview.invalid"
@@ -186,6 +189,20 @@ def sample_types(catalogue: Catalogue | None = None) -> list[SampleType]:
             "email" in entry.mandatory,
         )
         for name, entry in entries.items()
+    ]
+
+
+def to_sample_types(entries: Iterable[EventType]) -> list[SampleType]:
+    """The catalogue as the database has it."""
+    return [
+        SampleType(
+            each.event_type,
+            each.label,
+            each.category,
+            each.category_label,
+            Channel.EMAIL in each.mandatory_channels,
+        )
+        for each in entries
     ]
 
 

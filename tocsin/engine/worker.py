@@ -31,7 +31,7 @@ from tocsin.engine.model import (
     Verdict,
 )
 from tocsin.engine.render_push import render_push
-from tocsin.engine.sample_mails import SampleType
+from tocsin.engine.sample_mails import to_sample_types
 from tocsin.engine.store.clean_up import clean_up
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.delivery import look
@@ -207,16 +207,7 @@ async def _check_templates(settings: Settings, database: Database) -> None:
     """Refuses a host's templates that would fail, before anybody is mailed; with reload, it only says so."""
     if settings.templates_dir is None:
         return
-    types = [
-        SampleType(
-            each.event_type,
-            each.label,
-            each.category,
-            each.category_label,
-            Channel.EMAIL in each.mandatory_channels,
-        )
-        for each in await list_event_types(database)
-    ]
+    types = to_sample_types(await list_event_types(database))
     problems = await asyncio.to_thread(check, settings.templates_dir, types)
     broken = [each for each in problems if not each.stray]
     if broken and not settings.templates_reload:

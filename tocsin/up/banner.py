@@ -23,6 +23,7 @@ def banner(url: str, *, mailbox: bool, phones: bool, demo_people: bool) -> str:
         f"    page      {url}/dev/\n"
         f"{inbox}"
         f"{pushes}"
+        f"    mails     {url}/dev/templates/\n"
         f"    API docs  {url}/schema\n"
         "\n"
         "  To try, in another terminal:\n"

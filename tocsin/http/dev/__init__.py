@@ -1,11 +1,11 @@
-"""The pages of `make up`: a demo of the bell, the mailbox and the phones. Under `tocsin up` only."""
+"""The pages of `make up`: the bell, the mailbox, the phones, the mail templates. Under `tocsin up` only."""
 
 from __future__ import annotations
 
 from litestar import Router
 from litestar.types import ControllerRouterHandler
 
-from tocsin.http.dev import demo, mail, phones
+from tocsin.http.dev import demo, mail, phones, preview
 
 
 def dev_routes() -> list[ControllerRouterHandler]:
@@ -24,6 +24,11 @@ def dev_routes() -> list[ControllerRouterHandler]:
                 mail.mail_source,
                 phones.list_arrivals,
                 phones.clear_phones,
+                preview.list_mails,
+                preview.problems,
+                preview.version,
+                preview.show,
+                preview.show_html,
             ],
         )
     ]

@@ -27,6 +27,8 @@ _KINDS = {
     "page.css": "text/css",
     "phones.js": "text/javascript",
     "phones.css": "text/css",
+    "preview.js": "text/javascript",
+    "preview.css": "text/css",
 }
 _PEOPLE = 20
 

@@ -11,22 +11,12 @@ from litestar.params import FromPath
 
 from tocsin import mailbox as box
 from tocsin.engine.model import NotFound
-from tocsin.http.dev.page import html
+from tocsin.http.dev.page import INERT, html
 from tocsin.http.errors import AnyRequest
 from tocsin.http.parse import no_content, reply
 from tocsin.http.services import Services
 
 _SHOWN = 200
-# The mail's own HTML: no script, no form, nothing loaded from anywhere.
-_INERT = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; "
-        "sandbox allow-popups allow-popups-to-escape-sandbox"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
 
 
 @get("/mail", sync_to_thread=True)
@@ -59,7 +49,7 @@ def read(
 def mail_html(mail_id: FromPath[str], services: NamedDependency[Services]) -> Response[str]:
     """Its HTML part alone, inert."""
     mail = _mail(services, mail_id)
-    return Response(mail["html"], media_type="text/html", headers=_INERT)
+    return Response(mail["html"], media_type="text/html", headers=INERT)
 
 
 @get("/mail/{mail_id:str}/source", sync_to_thread=False)
@@ -67,7 +57,7 @@ def mail_source(mail_id: FromPath[str], services: NamedDependency[Services]) -> 
     """The mail as it came over the wire."""
     _mail(services, mail_id)
     content = (_folder(services) / f"{mail_id}.eml").read_bytes()
-    return Response(content, media_type="text/plain", headers=_INERT)
+    return Response(content, media_type="text/plain", headers=INERT)
 
 
 def _mail(services: Services, mail_id: str) -> dict[str, Any]:

@@ -10,6 +10,17 @@ from litestar import Response
 
 ASSETS = files("tocsin.http.dev") / "assets"
 
+# HTML of others, such as a mail's: no script, no form, nothing loaded from anywhere.
+INERT = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+        "sandbox allow-popups allow-popups-to-escape-sandbox"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
 _TEMPLATES = Environment(
     loader=PackageLoader("tocsin.http.dev"),
     autoescape=True,
