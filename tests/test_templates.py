@@ -339,3 +339,51 @@ def contexts_of(kind: str) -> set[str]:
 
     SampleMails(Watching(), sample_types(), "a@b.test").mail(kind)
     return seen
+
+
+# Words.
+
+PO = 'msgid ""\nmsgstr "Content-Type: text/plain; charset=UTF-8\\n"\n\nmsgid "%s"\nmsgstr "%s"\n'
+
+
+def test_words_of_ones_own_go_before_ours(folder: Path) -> None:
+    put(folder, "words/en.po", PO % ("Turn these emails off", "Stop these emails"))
+    put(folder, "words/de.po", PO % ("Turn these emails off", "Schluss damit"))
+    assert problems(folder) == []
+    assert "Stop these emails" in html(folder)
+    german = html(folder, locale="de-AT")
+    assert "Schluss damit" in german
+    assert "Zur Antwort" in german or "Antwort" in german  # ours, where there is none of theirs
+    assert "Turn these emails off" in one(claimed()).html
+
+
+def test_another_language_is_a_file_more(folder: Path) -> None:
+    put(folder, "words/fr.po", PO % ("Turn these emails off", "Ne plus recevoir ces mails"))
+    found = html(folder, locale="fr-CA")
+    assert "Ne plus recevoir ces mails" in found
+    assert 'lang="fr"' in found
+    (block,) = re.findall(r"^```po\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+    put(folder, "words/fr.po", block)
+    assert "Stop these emails" in one(claimed(locale="fr"), Templates(folder, reload=True)).html
+
+
+def test_words_that_change_are_read_anew(folder: Path) -> None:
+    templates = Templates(folder, reload=True)
+    for words in ("Stop these emails", "No more of them"):
+        put(folder, "words/en.po", PO % ("Turn these emails off", words))
+        assert words in one(claimed(), templates).html
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("en.po", PO % ("Open in %(service)s", "To %(servise)s"), "en.po:4: unknown value 'servise'; these words"),
+        ("en.po", PO % ("Turn these emails off", "100 % off"), "en.po:4: unknown value '% '; these words have none"),
+        ("xx.po", "", "xx.po: it is named after no language"),
+        ("en.po", 'msgid "x"\nnonsense "y"', "en.po:2: "),
+    ],
+)  # fmt: skip
+def test_wrong_words_are_found(folder: Path, name: str, text: str, line: str) -> None:
+    put(folder, f"words/{name}", text)
+    (found,) = problems(folder)
+    assert found.startswith(f"words/{line}")

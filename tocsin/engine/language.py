@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from functools import cache, lru_cache
+from functools import lru_cache
 from gettext import GNUTranslations, NullTranslations
 from io import BytesIO
 from pathlib import Path
@@ -38,6 +38,13 @@ _TAG = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _MOST_MONEY = 10**15
+
+
+class Words(Struct, frozen=True):
+    """A host's own catalogues, whose words go before ours."""
+
+    folder: Path
+    version: str = ""  # another one as soon as a file changed
 
 
 class Language(Struct, frozen=True, dict=True):
@@ -104,33 +111,42 @@ class Language(Struct, frozen=True, dict=True):
 
 
 @lru_cache(maxsize=1024)
-def language_of(locale: str | None) -> Language:
+def language_of(locale: str | None, words: Words | None = None) -> Language:
     """That of a locale such as `de-AT` or `de_DE.UTF-8`; English where there is none."""
+    known = catalogues(words)
     tag = (locale or "").partition(".")[0].partition("@")[0].replace("_", "-")
     tag = tag if _TAG.fullmatch(tag) else "en"
     spoken = tag.partition("-")[0].lower()
-    words = spoken if spoken in catalogues() else "en"
+    speaks = spoken if spoken in known else "en"
     return Language(
         tag,
         _direction(spoken),
-        words,
-        _direction(words),
-        _formats(tag, words),
-        catalogues()[words],
+        speaks,
+        _direction(speaks),
+        _formats(tag, speaks),
+        known[speaks],
     )
 
 
-@cache
-def catalogues() -> dict[str, NullTranslations]:
-    """By language, English among them, whose words are the templates' own."""
+@lru_cache(maxsize=4)
+def catalogues(words: Words | None = None) -> dict[str, NullTranslations]:
+    """By language, English among them, whose words are the templates' own; the host's before ours."""
     found: dict[str, NullTranslations] = {"en": NullTranslations()}
-    for path in sorted(CATALOGUES.glob("*.po")):
-        compiled = BytesIO()
-        with path.open("rb") as file:
-            write_mo(compiled, read_po(file, locale=path.stem))
-        compiled.seek(0)
-        found[path.stem] = GNUTranslations(compiled)
+    for folder in (CATALOGUES, words.folder if words else None):
+        for path in sorted(folder.glob("*.po")) if folder else ():
+            catalogue = _read(path)
+            if path.stem in found:
+                catalogue.add_fallback(found[path.stem])
+            found[path.stem] = catalogue
     return found
+
+
+def _read(path: Path) -> GNUTranslations:
+    compiled = BytesIO()
+    with path.open("rb") as file:
+        write_mo(compiled, read_po(file, locale=path.stem, abort_invalid=True))
+    compiled.seek(0)
+    return GNUTranslations(compiled)
 
 
 @lru_cache(maxsize=1024)

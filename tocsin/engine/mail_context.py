@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from tocsin.engine.because import because, why
-from tocsin.engine.language import VALUE_CHARACTERS, Language, language_of
+from tocsin.engine.language import VALUE_CHARACTERS, Language, Words, language_of
 from tocsin.engine.links import Links
 from tocsin.engine.model import Claimed
 from tocsin.engine.one_line import CONTROL, one_line
@@ -22,12 +22,14 @@ PREHEADER_CHARACTERS = 140
 _EMPTY_LINE = re.compile(r"\n[ \t]*\n")
 
 
-def context_of(claimed: Claimed, links: Links, service: str, now: datetime) -> dict[str, Any]:
+def context_of(
+    claimed: Claimed, links: Links, service: str, now: datetime, words: Words | None = None
+) -> dict[str, Any]:
     """All but the words that a template sets itself."""
     html = sanitise(claimed.body_html, base_url=links.public_url) if claimed.body_html else ""
     body = CONTROL.sub("", claimed.body.replace("\r\n", "\n").replace("\r", "\n")).strip()
     text = body or to_text(html)
-    return frame(claimed, service) | {
+    return frame(claimed, service, words) | {
         "title": one_line(claimed.title),
         "text": text,
         "paragraphs": _paragraphs(body),
@@ -41,34 +43,46 @@ def context_of(claimed: Claimed, links: Links, service: str, now: datetime) -> d
     }
 
 
-def frame(claimed: Claimed, service: str) -> dict[str, Any]:
+def frame(claimed: Claimed, service: str, words: Words | None = None) -> dict[str, Any]:
     """What the layout needs around any content."""
-    label = _label(claimed.label, claimed.locale) if claimed.label else ""
+    label = _label(claimed.label, claimed.locale, words) if claimed.label else ""
     return {
-        **voice(claimed.locale, claimed.timezone),
-        **reason_of(why(claimed), [label], claimed, service),
+        **voice(claimed.locale, claimed.timezone, words),
+        **reason_of(why(claimed), [label], claimed, service, words),
         "mandatory": claimed.mandatory,
         "invited": claimed.recipient_id is None,
         "mute_url": None,
         "label": label,
         "name": claimed.name,
-        "service": _isolated(service, claimed.locale),
+        "service": _isolated(service, claimed.locale, words),
     }
 
 
-def reason_of(why: str, labels: Iterable[str], claimed: Claimed, service: str) -> dict[str, str]:
+def reason_of(
+    why: str,
+    labels: Iterable[str],
+    claimed: Claimed,
+    service: str,
+    words: Words | None = None,
+) -> dict[str, str]:
     """Why it came, as a word and as a sentence."""
     topic = claimed.metadata.get("topic_title")
     named = one_line(topic, VALUE_CHARACTERS) if isinstance(topic, str) else ""
     names = tuple(dict.fromkeys(labels))
-    return {"why": why, "because": _because(why, names, named, service, claimed.locale)}
+    sentence = _because(why, names, named, service, claimed.locale, words)
+    return {"why": why, "because": sentence}
 
 
 @lru_cache(maxsize=4096)
 def _because(
-    why: str, labels: tuple[str, ...], topic: str, service: str, locale: str | None
+    why: str,
+    labels: tuple[str, ...],
+    topic: str,
+    service: str,
+    locale: str | None,
+    words: Words | None,
 ) -> str:
-    language = language_of(locale)
+    language = language_of(locale, words)
     return because(
         why,
         language,
@@ -79,13 +93,13 @@ def _because(
 
 
 @lru_cache(maxsize=1024)
-def _isolated(service: str, locale: str | None) -> str:
-    return language_of(locale).isolated(service)
+def _isolated(service: str, locale: str | None, words: Words | None) -> str:
+    return language_of(locale, words).isolated(service)
 
 
 @lru_cache(maxsize=1024)
-def _label(label: str, locale: str | None) -> str:
-    return language_of(locale).label(one_line(label))
+def _label(label: str, locale: str | None, words: Words | None) -> str:
+    return language_of(locale, words).label(one_line(label))
 
 
 def _quoted(names: Iterable[str], language: Language) -> str:

@@ -30,10 +30,12 @@ from jinja2 import (
 from tocsin.engine.brand import FILE as BRAND
 from tocsin.engine.brand import Brand, BrandError, read_brand
 from tocsin.engine.inline_css import inline_css
+from tocsin.engine.language import Words
 from tocsin.engine.sandbox import Sandbox, TemplateTooMuch, rendered, said
 from tocsin.engine.template_problem import TemplateFailed
 
 SHIPPED = Path(__file__).parent / "templates"
+WORDS = "words"
 OURS = "tocsin"  # the prefix of what is always ours
 STYLESHEET = "notifications/email.css"
 MOST_BYTES = 200_000  # of one file
@@ -92,6 +94,14 @@ class Templates:
             except BrandError as error:
                 raise TemplateFailed(BRAND, error.line, error.why) from None
         return self._brand
+
+    @property
+    def words(self) -> Words | None:
+        """The host's own catalogues, if there are any."""
+        if self.folder is None or not (self.folder / WORDS).is_dir():
+            return None
+        self._look_again()
+        return Words(self.folder / WORDS, self._version)
 
     def version(self) -> str:
         """Another one as soon as any file changed."""

@@ -51,7 +51,7 @@ def render_mail(
 ) -> Message:
     """The mail of one delivery; the same delivery gets the same Message-ID at each attempt."""
     unsubscribe_url = unsubscribe_url_of([claimed], links, now)
-    context = context_of(claimed, links, sender.name, now)
+    context = context_of(claimed, links, sender.name, now, templates.words)
     context["unsubscribe_url"] = unsubscribe_url
     context["mute_url"] = mute_url_of([claimed], unsubscribe_url)
     context |= words_of(templates.said(names_of(claimed.event_type, "words.txt"), context), context)

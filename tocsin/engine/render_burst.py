@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from tocsin.engine.language import Words
 from tocsin.engine.links import Links
 from tocsin.engine.mail_context import (
     PREHEADER_CHARACTERS,
@@ -49,9 +50,9 @@ def render_burst(
     items = [_item(one, links, sender, now, templates) for one in newest_first]
     unsubscribe_url = unsubscribe_url_of(newest_first, links, now)
     titles = [one_line(item["title"] or item["label"], SUBJECT_CHARACTERS - 40) for item in items]
-    context = frame(newest_first[0], sender.name)
+    context = frame(newest_first[0], sender.name, templates.words)
     context |= {
-        **_reason(newest_first, items, sender),
+        **_reason(newest_first, items, sender, templates.words),
         "title": "",
         "newest": titles[0],
         "items": items,
@@ -80,7 +81,7 @@ def render_burst(
 def _item(
     one: Claimed, links: Links, sender: Sender, now: datetime, templates: Templates
 ) -> dict[str, Any]:
-    context = context_of(one, links, sender.name, now)
+    context = context_of(one, links, sender.name, now, templates.words)
     if max(len(context["text"]), len(context["body_html"]) // 2) > _MOST_CHARACTERS:
         context |= shortened(context["text"], _MOST_CHARACTERS)
     return context | words_of(
@@ -89,12 +90,16 @@ def _item(
 
 
 def _reason(
-    together: Sequence[Claimed], items: Sequence[dict[str, Any]], sender: Sender
+    together: Sequence[Claimed],
+    items: Sequence[dict[str, Any]],
+    sender: Sender,
+    words: Words | None,
 ) -> dict[str, str]:
     """The one that all of them have; of several, that mails of these types are on."""
     causes = {(item["why"], one.topic) for one, item in zip(together, items, strict=True)}
     why = items[0]["why"] if len(causes) == 1 else "on"
-    return reason_of(why, [item["label"] for item in items], together[0], sender.name)
+    labels = [item["label"] for item in items]
+    return reason_of(why, labels, together[0], sender.name, words)
 
 
 def _html(templates: Templates, context: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from tocsin.engine.language import language_of
+from tocsin.engine.language import Language, language_of
 from tocsin.engine.links import Links
 from tocsin.engine.mail_context import frame, reason_of, words_of
 from tocsin.engine.mail_templates import DEFAULT, Templates
@@ -42,18 +42,19 @@ def render_digest(
     unsubscribe_url = links.unsubscribe_digest(claimed.recipient_id or "", now)
     unread = [entry for entry in entries if not entry.read]
     newest = max(unread or entries, key=lambda entry: (entry.created_at, entry.notification_id))
-    context = frame(claimed, sender.name)
+    language = language_of(claimed.locale, templates.words)
+    context = frame(claimed, sender.name, templates.words)
     context |= {
-        **reason_of("digest", [], claimed, sender.name),
+        **reason_of("digest", [], claimed, sender.name, templates.words),
         "title": "",
         "text": "",
         "newest": one_line(newest.title or newest.label, 120),
         "unread": len(unread),
         "unsubscribe_url": unsubscribe_url,
     }
-    context["text"] = " · ".join(_counts(entries, claimed))
+    context["text"] = " · ".join(_counts(entries, language))
     context |= words_of(templates.said([f"{_NAME}.words.txt"], context), context)
-    html, groups = _html(entries, claimed, context, links, now, templates)
+    html, groups = _html(entries, language, context, links, now, templates)
     text = templates.render([f"{_NAME}.txt"], context | {"groups": groups})
     mail = Mail(
         message_id=message_id(claimed, links, sender),
@@ -72,18 +73,17 @@ def render_digest(
     )
 
 
-def _counts(entries: Sequence[Entry], claimed: Claimed) -> list[str]:
+def _counts(entries: Sequence[Entry], language: Language) -> list[str]:
     """How many are unread in each category that has some."""
-    label = language_of(claimed.locale).label
     counts: dict[str, int] = {}
     for entry in entries:
         counts[entry.category_label] = counts.get(entry.category_label, 0) + (not entry.read)
-    return [f"{label(category)}: {count}" for category, count in counts.items() if count]
+    return [f"{language.label(category)}: {count}" for category, count in counts.items() if count]
 
 
 def _html(
     entries: Sequence[Entry],
-    claimed: Claimed,
+    language: Language,
     context: dict[str, Any],
     links: Links,
     now: datetime,
@@ -92,7 +92,7 @@ def _html(
     """The HTML part, and what it shows: as many entries as a mail client does."""
     html, groups = "", list[dict[str, Any]]()
     for most in _SHOWN_OF_ALL:
-        groups = _groups(entries, claimed, most, links, now)
+        groups = _groups(entries, language, most, links, now)
         html = templates.render([f"{_NAME}.html"], context | {"groups": groups})
         if fits(html):
             break
@@ -100,41 +100,41 @@ def _html(
 
 
 def _groups(
-    entries: Sequence[Entry], claimed: Claimed, most: int, links: Links, now: datetime
+    entries: Sequence[Entry], language: Language, most: int, links: Links, now: datetime
 ) -> list[dict[str, Any]]:
     """By category; where there are too many in all, each shows its share."""
     groups = [list(group) for _, group in groupby(entries, key=lambda entry: entry.category)]
     share = min(SHOWN, max(1, most // len(groups)))
-    shown = [_group(group, claimed, share, links, now) for group in groups[:most]]
+    shown = [_group(group, language, share, links, now) for group in groups[:most]]
     for group in groups[most:]:
         shown[-1]["more"] += len(group)
     return shown
 
 
 def _group(
-    entries: list[Entry], claimed: Claimed, most: int, links: Links, now: datetime
+    entries: list[Entry], language: Language, most: int, links: Links, now: datetime
 ) -> dict[str, Any]:
     """One category: those unread first to be shown, newest first."""
     shown = sorted(entries, key=lambda entry: entry.read)[:most]
     return {
         "category": entries[0].category,
-        "label": language_of(claimed.locale).label(entries[0].category_label),
+        "label": language.label(entries[0].category_label),
         "unread": sum(not entry.read for entry in entries),
         "more": len(entries) - len(shown),
         "entries": [
-            _entry(entry, claimed, links, now)
+            _entry(entry, language, links, now)
             for entry in sorted(shown, key=lambda entry: entry.created_at, reverse=True)
         ],
     }
 
 
-def _entry(entry: Entry, claimed: Claimed, links: Links, now: datetime) -> dict[str, Any]:
+def _entry(entry: Entry, language: Language, links: Links, now: datetime) -> dict[str, Any]:
     text = entry.body or to_text(sanitise(entry.body_html or "", base_url=links.public_url))
     leads_somewhere = entry.action_url and links.absolute(entry.action_url)
     return {
         "title": one_line(entry.title or entry.label, SUBJECT_CHARACTERS),
         "excerpt": one_line(text[: 4 * EXCERPT_CHARACTERS], EXCERPT_CHARACTERS),
-        "label": language_of(claimed.locale).label(entry.label),
+        "label": language.label(entry.label),
         "read": entry.read,
         "at": entry.created_at,
         "open_url": links.open(entry.notification_id, entry.recipient_id, now)

@@ -22,7 +22,8 @@ import msgspec
 from jinja2 import TemplateError
 from msgspec import Struct
 
-from tocsin.engine.mail_templates import OURS, SHIPPED, Templates, names_of
+from tocsin.engine.catalogue_check import catalogue_problems
+from tocsin.engine.mail_templates import OURS, SHIPPED, WORDS, Templates, names_of
 from tocsin.engine.sample_mails import FILE as SAMPLES
 from tocsin.engine.sample_mails import OTHERS, VARIANTS, SampleMails, SampleType
 from tocsin.engine.template_names import did_you_mean, references, unknown_names
@@ -139,7 +140,8 @@ def _problems(recorder: _Recorder, types: Sequence[SampleType]) -> Iterator[Prob
     except TemplateFailed as error:
         yield error.problem
         return
-    broken = list(_compiled(recorder, Templates(recorder.folder), names))
+    broken = list(catalogue_problems(recorder.folder / WORDS)) if recorder.folder else []
+    broken += list(_compiled(recorder, Templates(recorder.folder), names))
     yield from broken
     if broken:
         return  # what follows would say the same again, less clearly

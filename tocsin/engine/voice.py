@@ -13,16 +13,18 @@ from jinja2 import pass_eval_context
 from jinja2.nodes import EvalContext
 from markupsafe import Markup
 
-from tocsin.engine.language import VALUE_CHARACTERS, Language, language_of, zone_of
+from tocsin.engine.language import VALUE_CHARACTERS, Language, Words, language_of, zone_of
 from tocsin.engine.one_line import one_line
 
 Gettext = Callable[..., str]
 
 
 @lru_cache(maxsize=1024)
-def voice(locale: str | None, timezone: str | None) -> Mapping[str, Any]:
+def voice(
+    locale: str | None, timezone: str | None, words: Words | None = None
+) -> Mapping[str, Any]:
     """Of one language and zone; the names are part of the contract of templates."""
-    language = language_of(locale)
+    language = language_of(locale, words)
     return MappingProxyType(
         {
             "lang": language.tag,

@@ -11,6 +11,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
 
+from tocsin.engine.language import catalogues
 from tocsin.engine.mail_templates import Templates
 from tocsin.engine.model import Mail, NotFound
 from tocsin.engine.preview import Scheme, headers, page, source
@@ -23,8 +24,6 @@ from tocsin.http.dev.page import INERT, html
 from tocsin.http.errors import AnyRequest
 from tocsin.http.parse import reply
 from tocsin.http.services import Services
-
-LOCALES = ("en", "de", "es", "fr", "ja", "ar", "he")
 
 Locale = Annotated[str, QueryParameter(max_length=35, pattern="^[A-Za-z0-9_-]*$")]
 
@@ -75,7 +74,7 @@ async def show(
     shown = await _shown(services, kind, locale)
     if "application/json" in request.headers.get("accept", ""):
         return reply(shown)
-    return html("preview.html", kind=kind, shown=shown, locale=locale, locales=LOCALES)
+    return html("preview.html", kind=kind, shown=shown, locale=locale, locales=_locales(services))
 
 
 @get("/templates/{kind:str}/html")
@@ -91,6 +90,12 @@ async def show_html(
     except TemplateFailed:
         found = ""  # the page around it says what is wrong
     return Response(found, media_type="text/html", headers=INERT)
+
+
+def _locales(services: Services) -> list[str]:
+    """Those with words; and Hebrew, whose texts then run the other way than ours."""
+    words = Templates(services.settings.templates_dir, reload=True).words
+    return sorted({*catalogues(words), "he"})
 
 
 async def _shown(services: Services, kind: str, locale: str) -> Shown:
@@ -111,7 +116,8 @@ async def _mail(services: Services, kind: str, locale: str) -> Mail:
 
 def _rendered(services: Services, types: list[SampleType], kind: str, locale: str) -> Mail:
     settings = services.settings
-    mails = SampleMails(Templates(settings.templates_dir), types, settings.email_from)
+    templates = Templates(settings.templates_dir, reload=True)
+    mails = SampleMails(templates, types, settings.email_from)
     return mails.mail(kind, locale=locale or None)
 
 
