@@ -14,7 +14,7 @@ ENSURE_PIP = @$(PY) -m pip --version > /dev/null 2>&1 || $(PY) -m ensurepip --de
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help up dev seed reset test lint types contract lock-check check-mails check format lock bench-latency bench-apns bench-fcm bench-dkim soak-push schema golden words mail-screenshots clean
+.PHONY: help up dev seed reset test lint types contract lock-check check-mails check format lock bench-latency bench-apns bench-fcm bench-dkim bench-mails soak-push schema golden words mail-screenshots clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
@@ -82,6 +82,11 @@ soak-push: $(VENV)/.dev ## 100,000 pushes through the whole engine, one request 
 bench-dkim: $(VENV)/.dev ## milliseconds that a signature takes, against dkimpy
 	@exec $(PY) benchmarks/dkim_signature.py $(ARGS)
 
+bench-mails: $(VENV)/.dev build/peers/.installed ## mails a second, against Django's send_mail
+	@test -x /usr/sbin/smtp-sink || { echo "Installing Debian's postfix, for its smtp-sink ..."; \
+		DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends postfix > /dev/null; }
+	@exec $(PY) benchmarks/mails.py $(ARGS)
+
 schema: $(VENV)/.dev ## write tocsin/sql/schema.sql anew from the migrations
 	@exec $(PY) -m tests.schema
 
@@ -115,6 +120,12 @@ $(VENV)/.dev: requirements-dev.lock requirements.lock pyproject.toml | $(PY)
 	@$(PIP) install --require-hashes --no-deps -r requirements-dev.lock
 	@$(PIP) install --no-build-isolation --no-deps --editable .
 	@touch $(VENV)/.runtime $@
+
+# What benchmarks compare with, in an environment of its own.
+build/peers/.installed: benchmarks/peers/requirements.lock | $(PY)
+	@$(PY) -m venv build/peers
+	@build/peers/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes --no-deps -r $<
+	@touch $@
 
 # python3 comes first: it is what this machine calls Python, if it is new enough.
 $(PY):
