@@ -460,7 +460,9 @@ async def test_a_certificate_of_nobody_we_know(server: ApnsServer) -> None:
 
 async def test_a_server_without_http2(authority: Authority) -> None:
     context = authority.server_context("127.0.0.1")
-    plain = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=context)
+    plain = await asyncio.start_server(
+        lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context
+    )
     url = f"https://127.0.0.1:{plain.sockets[0].getsockname()[1]}"
     async with plain:
         pool = ApnsPool(Endpoint(url=url, tls=h2_context(authority)))
