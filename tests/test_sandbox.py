@@ -91,14 +91,14 @@ def test_a_bomb_ends_soon_and_small(bomb: str) -> None:
     started = time.thread_time()
     with pytest.raises((TemplateTooMuch, RecursionError)):
         write(bomb)
-    assert time.thread_time() - started < 2
+    assert time.thread_time() - started < 2 * meter.MOST_SECONDS
 
 
 def test_a_template_that_includes_itself_ends_soon() -> None:
     started = time.thread_time()
     with pytest.raises((TemplateTooMuch, RecursionError)):
         write('{% include "again.html" %}')
-    assert time.thread_time() - started < 2
+    assert time.thread_time() - started < 2 * meter.MOST_SECONDS
 
 
 def test_slow_turns_end_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,15 +97,15 @@ async def test_a_bomb_costs_its_own_mail_and_no_other(
     (folder / "samples.toml").write_text('["forum.new_reply"]\nmetadata = { bomb = false }')
     async with worker(dsn, mailbox, folder, tmp_path) as process:
         await process.says("leading")
-        bombed = [f"bombed{number}" for number in range(20)]
+        bombed = [f"bombed{number}" for number in range(5)]
         tell(db, "Boom", recipients=bombed, metadata='{"bomb": true}')
         tell(db, "Roses", recipients=["alice"], metadata='{"bomb": false}')
-        await until(lambda: mail_count(mailbox.folder) == 1, 60)
-        await until(lambda: failed(db) == 20, 60)
+        await until(lambda: mail_count(mailbox.folder) == 1)
+        await until(lambda: failed(db) == 5)
         assert f"{REPLY}.html:1: it takes too long" in process.log
         assert "Traceback" not in process.log
         tell(db, "Still here", recipients=["alice"], metadata='{"bomb": false}')
-        await until(lambda: mail_count(mailbox.folder) == 2, 60)
+        await until(lambda: mail_count(mailbox.folder) == 2)
     assert {mail["subject"] for mail in mails(mailbox.folder)} == {"Roses", "Still here"}
 
 

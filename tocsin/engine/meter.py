@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-MOST_SECONDS = 0.5  # of the processor's: a worker that is paused meanwhile costs no mail
+MOST_SECONDS = 2.0  # of the processor's: a worker that is paused meanwhile costs no mail
 MOST_STEPS = 1_000_000  # of all loops of one template together
 MOST_CHARACTERS = 10_000_000
 SIZE = 2_000_000  # characters of one text

@@ -29,7 +29,7 @@ from tocsin.engine.sample_mails import OTHERS, VARIANTS, SampleMails, SampleType
 from tocsin.engine.template_names import did_you_mean, references, unknown_names
 from tocsin.engine.template_problem import Problem, TemplateFailed
 
-SECONDS = 2.0  # of CPU, for one mail; the sandbox ends most of what is too long before
+SECONDS = 5.0  # of CPU, for one template; the sandbox ends most of what is too long before
 MOST_BYTES = 2 << 30
 _PATIENCE = 120.0
 _WORDS = "facts are pairs of a name and a value; subject, preheader, button and highlight are texts"
@@ -49,7 +49,7 @@ class _Task(Struct, frozen=True):
 def check(
     folder: Path | None, types: Sequence[SampleType], *, seconds: float = SECONDS
 ) -> list[Problem]:
-    """All problems of a folder's templates; blocks for about a second. `seconds` of CPU are for each mail."""
+    """All problems of a folder's templates; blocks for about a second. `seconds` of CPU are for each template."""
     where = str(folder.resolve()) if folder else None
     task = msgspec.json.encode(_Task(where, list(types), seconds))
     try:
