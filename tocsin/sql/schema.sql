@@ -669,9 +669,7 @@ REVOKE ALL ON FUNCTION tocsin.check_address(_email text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.check_content(_title text, _body text, _body_html text, _action_url text, _metadata jsonb, _initiator text, _idempotency_key text) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION tocsin.check_follower(_id text, _field text) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION tocsin.check_known(_people text[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION tocsin.check_known(_people text[], _field text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.check_recipient(_id text, _email text, _name text, _locale text, _timezone text) FROM PUBLIC;
 

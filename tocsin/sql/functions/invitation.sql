@@ -40,13 +40,7 @@ declare
     _address text;
 begin
     perform tocsin.check_address(coalesce($1, ''));
-    if not exists (select from tocsin.recipient r where r.recipient_id = $2) then
-        raise exception using
-            errcode = 'TC002',
-            column = 'recipient',
-            message = format('unknown recipient %s', quote_nullable(left($2, 60))),
-            hint = 'Create them first with tocsin.upsert_recipient(id, email, name) or PUT /api/recipients/{id}/. Nothing was stored.';
-    end if;
+    perform tocsin.check_known(array[$2], 'recipient');
     _address := tocsin.compared_address($1);
     -- asked first: an app may claim at each sign-in, and on conflict locks the row in any case
     if not exists (select from tocsin.claim c where c.address = _address and c.recipient_id = $2) then

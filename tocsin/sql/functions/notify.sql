@@ -111,7 +111,7 @@ begin
     _event.subscribe_initiator := coalesce(_subscribe_initiator, false);
     _event.created_at := _now;
     if _event.subscribe_initiator then
-        perform tocsin.check_follower(_initiator, 'initiator');
+        perform tocsin.check_known(array[_initiator], 'initiator');
     end if;
     if _send_at > _now then
         perform tocsin.check_known(_people);
@@ -268,8 +268,8 @@ begin
 end
 $$;
 
--- Names the first unknown ones.
-create or replace function tocsin.check_known(_people text[]) returns void
+-- Names the first unknown ones; _field is the argument that has them.
+create or replace function tocsin.check_known(_people text[], _field text default 'recipients') returns void
 language plpgsql stable
 as $$
 declare
@@ -285,11 +285,11 @@ begin
     if cardinality(_unknown) > 0 then
         raise exception using
             errcode = 'TC002',
-            column = 'recipients',
+            column = _field,
             message = format(
                 'unknown recipient%s %s%s',
                 case when cardinality(_unknown) > 1 then 's' end,
-                array_to_string(array(select quote_literal(left(u, 60)) from unnest(_unknown[:5]) u), ', '),
+                array_to_string(array(select quote_nullable(left(u, 60)) from unnest(_unknown[:5]) u), ', '),
                 case when cardinality(_unknown) > 5 then ' and more' end
             ),
             hint = 'Create them first with tocsin.upsert_recipient(id, email, name) or PUT /api/recipients/{id}/. Nothing was stored.';

@@ -43,7 +43,7 @@ begin
     if $3 is null or $3 not in ('all', 'mentions', 'muted') then
         perform tocsin.refuse('level', format('level %s is not known', quote_nullable(left($3, 60))), 'Use one of all, mentions, muted.');
     end if;
-    perform tocsin.check_follower($1, 'recipient');
+    perform tocsin.check_known(array[$1], 'recipient');
     select s.* into _before
     from tocsin.subscription s
     where s.topic = $2
@@ -182,21 +182,6 @@ as $$
 begin
     if _topic is null or _topic !~ '^[A-Za-z0-9._:/-]{1,200}$' then
         perform tocsin.refuse('topic', 'topic is not 1 to 200 characters of A-Z a-z 0-9 . _ : / -', 'Name the thing that is followed, such as forum.thread:42.');
-    end if;
-end
-$$;
-
--- Somebody who is to follow a topic has to be known; _field is the argument that names them.
-create or replace function tocsin.check_follower(_id text, _field text) returns void
-language plpgsql stable
-as $$
-begin
-    if not exists (select from tocsin.recipient r where r.recipient_id = _id) then
-        raise exception using
-            errcode = 'TC002',
-            column = _field,
-            message = format('unknown recipient %s', quote_nullable(left(_id, 60))),
-            hint = 'Create them first with tocsin.upsert_recipient(id, email, name) or PUT /api/recipients/{id}/. Nothing was stored.';
     end if;
 end
 $$;

@@ -13,3 +13,6 @@ create table tocsin.opt_out (
 create table tocsin.timezone (
     name text primary key
 );
+
+-- its arguments changed
+drop function if exists tocsin.check_known(text[]);
