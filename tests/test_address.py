@@ -123,6 +123,7 @@ def test_local_parts_ignore_case_and_the_way_to_write_an_accent(db: Db, local: s
     for same in (unicodedata.normalize("NFD", local), unicodedata.normalize("NFC", local)):
         assert compared(db, f"{same}@EXAMPLE.com") == form
     lowered = "".join(char.lower() for char in unicodedata.normalize("NFC", local))
+    lowered = lowered.replace("ς", "σ")  # the same letter at a word's end
     assert form == f"{unicodedata.normalize('NFC', lowered)}@example.com"
 
 
