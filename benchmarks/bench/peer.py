@@ -1,0 +1,50 @@
+"""A peer in a process and an environment of its own (build/peers), told by lines of JSON what to do."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+PEERS = Path(__file__).parent.parent / "peers"
+PYTHON = PEERS.parent.parent / "build" / "peers" / "bin" / "python"
+
+
+class Peer:
+    """One that answers each line with a line; the first one it says is its versions."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self.versions: dict[str, str] = self._read()
+
+    def ask(self, **asked: Any) -> Any:
+        """What it answers; ends the benchmark where it died."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.flush()
+        return self._read()
+
+    def _read(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"the peer ended: {self._process.args}")
+        return json.loads(line)
+
+
+@contextmanager
+def peer(script: str, *arguments: str) -> Iterator[Peer]:
+    """`peers/<script>` as a process that ends with the block."""
+    with subprocess.Popen(
+        [PYTHON, PEERS / script, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield Peer(process)
+        finally:
+            process.kill()

@@ -1,0 +1,85 @@
+"""Contenders measured in turn, A B C A B C …, so that a noisy machine is noisy for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+Measure = Callable[[], float] | Callable[[], Awaitable[float]]
+Measured = dict[str, list[float]]
+
+
+def in_turns(contenders: Mapping[str, Callable[[], float]], rounds: int) -> Measured:
+    """One value a round of each contender; the order turns, so that none is always first."""
+    measured: Measured = {name: [] for name in contenders}
+    for number in range(rounds):
+        for name in _order(list(contenders), number):
+            measured[name].append(contenders[name]())
+            _tell(number, rounds, name, measured[name][-1])
+    return measured
+
+
+async def in_turns_async(
+    contenders: Mapping[str, Callable[[], Awaitable[float]]], rounds: int
+) -> Measured:
+    """The same for coroutines."""
+    measured: Measured = {name: [] for name in contenders}
+    for number in range(rounds):
+        for name in _order(list(contenders), number):
+            measured[name].append(await contenders[name]())
+            _tell(number, rounds, name, measured[name][-1])
+    return measured
+
+
+def rate(work: Callable[[], int]) -> Callable[[], float]:
+    """How many a second `work` did, which answers how many it did."""
+
+    def measure() -> float:
+        started = time.perf_counter()
+        done = work()
+        return done / (time.perf_counter() - started)
+
+    return measure
+
+
+def rate_async(work: Callable[[], Awaitable[int]]) -> Callable[[], Awaitable[float]]:
+    """The same for a coroutine."""
+
+    async def measure() -> float:
+        started = time.perf_counter()
+        done = await work()
+        return done / (time.perf_counter() - started)
+
+    return measure
+
+
+def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Returns once it is true; ends the benchmark where it isn't in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"not within {seconds:.0f} s: {condition}")
+        time.sleep(0.005)
+
+
+async def until_async(condition: Callable[[], Awaitable[bool]], seconds: float = 60.0) -> None:
+    """The same for a coroutine."""
+    deadline = time.monotonic() + seconds
+    while not await condition():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"not within {seconds:.0f} s: {condition}")
+        await asyncio.sleep(0.005)
+
+
+def _order(names: list[str], number: int) -> list[str]:
+    turn = number % len(names)
+    return names[turn:] + names[:turn]
+
+
+def _tell(number: int, rounds: int, name: str, value: float) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[Kround {number + 1}/{rounds}  {name}: {value:,.4g}", end="", file=sys.stderr)
+        if number + 1 == rounds:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)

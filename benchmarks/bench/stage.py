@@ -1,0 +1,166 @@
+"""A PostgreSQL for benchmarks, durable as in production, and databases of it that are stocked with realistic data.
+
+The cluster and the stock stay in build/bench between runs: stocking a million notifications takes a minute, a copy of
+it a few seconds. `make clean` forgets them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+import tocsin.sql
+from tocsin import postgres
+from tocsin.migrate import migrate
+
+HOME = Path(__file__).parent.parent.parent / "build" / "bench"
+STOCK = Path(__file__).parent / "stock.sql"
+SQL = Path(tocsin.sql.__file__).parent
+ROWS = 1_000_000  # notifications in the stock, unless told otherwise
+SETTINGS = {
+    "shared_buffers": "1GB",
+    "max_connections": "200",
+    "max_wal_size": "4GB",
+}
+
+
+@contextmanager
+def server() -> Iterator[postgres.Postgres]:
+    """The benchmarks' own PostgreSQL: fsync and synchronous_commit on. One benchmark at a time has it."""
+    HOME.mkdir(parents=True, exist_ok=True)
+    with (HOME / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        running = postgres.start(HOME)
+        if _configure(running):
+            postgres.stop(running, seconds=30)
+            running = postgres.start(HOME)
+        try:
+            yield running
+        finally:
+            postgres.stop(running, seconds=30)
+
+
+@contextmanager
+def database(running: postgres.Postgres, name: str, *, rows: int | None = ROWS) -> Iterator[str]:
+    """The owner's DSN of a database with so many notifications (None: an empty one); dropped at the end."""
+    with psycopg.connect(running.superuser_dsn, autocommit=True, dbname="postgres") as admin:
+        template = "template1" if rows is None else _stocked(running, admin, rows)
+        admin.execute(f'drop database if exists "{name}" with (force)')
+        admin.execute(
+            f'create database "{name}" template "{template}" strategy file_copy owner {postgres.OWNER}'
+        )
+        try:
+            dsn = make_conninfo(running.dsn, dbname=name)
+            migrate(dsn)  # the stock may be of older functions
+            admin.execute("checkpoint")
+            yield dsn
+        finally:
+            admin.execute(f'drop database if exists "{name}" with (force)')
+
+
+@contextmanager
+def program(
+    *command: str | Path,
+    settings: Mapping[str, str] | None = None,
+    environ: Mapping[str, str] | None = None,
+    log: Path | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that ends with the block; `settings` are Tocsin's, without their TOCSIN_."""
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")
+    }
+    named = {f"TOCSIN_{name.upper()}": value for name, value in (settings or {}).items()}
+    output = (log or HOME / "processes.log").open("ab")
+    process = subprocess.Popen(
+        [str(part) for part in command],
+        env=inherited | named | dict(environ or {}),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+    )
+    output.close()
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+
+
+def ours(*arguments: str) -> list[str]:
+    """The command line of one of our own processes."""
+    return [sys.executable, "-m", "tocsin", *arguments]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def rss(pid: int) -> int:
+    """Bytes of memory that a process has."""
+    with suppress(FileNotFoundError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def _configure(running: postgres.Postgres) -> bool:
+    """Whether it has to start anew."""
+    with psycopg.connect(running.superuser_dsn, autocommit=True) as admin:
+        before = {name: _setting(admin, name) for name in SETTINGS}
+        for name, value in SETTINGS.items():
+            admin.execute(f"alter system set {name} = '{value}'")
+        return any(before[name] != SETTINGS[name] for name in SETTINGS)
+
+
+def _setting(admin: psycopg.Connection, name: str) -> str:
+    row = admin.execute("select current_setting(%s)", (name,)).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def _stocked(running: postgres.Postgres, admin: psycopg.Connection, rows: int) -> str:
+    """The template with so many notifications, made where it isn't there yet."""
+    name = f"stock_{rows}_{_hash()}"
+    if admin.execute("select 1 from pg_database where datname = %s", (name,)).fetchone():
+        return name
+    for (old,) in admin.execute(
+        "select datname from pg_database where datname like %s", (f"stock\\_{rows}\\_%",)
+    ).fetchall():
+        admin.execute(f'drop database "{old}" with (force)')
+    print(f"Stocking {rows:,} notifications, once ...", file=sys.stderr)
+    admin.execute('drop database if exists "stocking" with (force)')
+    admin.execute(f'create database "stocking" owner {postgres.OWNER}')
+    dsn = make_conninfo(running.dsn, dbname="stocking")
+    migrate(dsn)
+    with psycopg.connect(dsn, autocommit=True) as owner:
+        owner.execute(f"set bench.rows = '{rows}'")
+        for statement in STOCK.read_text(encoding="utf-8").split(";\n\n"):
+            owner.execute(statement)
+    admin.execute(f'alter database "stocking" rename to "{name}"')
+    return name
+
+
+def _hash() -> str:
+    """Of what a stock is made of; functions come anew with each migrate."""
+    digest = hashlib.sha256(STOCK.read_bytes())
+    for path in sorted((SQL / "migrations").iterdir()):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:10]
