@@ -1,7 +1,7 @@
 """The home-made `notifications` app of a Django shop: one table, a partial index, a flag that says read.
 
-`setup()` makes Django ready; `create_table()` makes the table, and `copy_stock()` fills it from Tocsin's own rows in the
-same database, so that both sides read the same. Models can only be imported after `setup()`.
+`setup()` makes Django ready; `create_table()` makes the table, and `copy_stock()` fills it with Tocsin's own rows of
+the same database, so that both sides read the same. Models can only be imported after `setup()`.
 """
 
 from __future__ import annotations
