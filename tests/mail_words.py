@@ -1,4 +1,4 @@
-"""`make words`: what the mails say in words of ours, collected into the catalogues of tocsin/engine/words."""
+"""`make words`: the words of the mails and of their pages, collected into the catalogues of tocsin/engine/words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from tocsin.engine.language import CATALOGUES, LABELS
 from tocsin.event_types import default_catalogue
 
 ENGINE = CATALOGUES.parent
-SOURCES = ("because.py", "mail_context.py")
+HTTP = ENGINE.parent / "http"
+ROOT = ENGINE.parent.parent
+SOURCES = (ENGINE / "because.py", ENGINE / "mail_context.py", HTTP / "opt_outs.py")
 KEYWORDS = {
     "_": None,
     "gettext": None,
@@ -60,19 +62,18 @@ def written(catalogue: Catalog) -> str:
 
 
 def _found() -> Iterator[Words]:
-    for name in SOURCES:
-        with (ENGINE / name).open("rb") as file:
+    for source in SOURCES:
+        with source.open("rb") as file:
             for found in extract("python", file, keywords=KEYWORDS):
-                yield _parted(found[1], found[3], f"tocsin/engine/{name}")
-    folder = ENGINE / "templates"
-    for path in sorted(folder.rglob("*.*")):
+                yield _parted(found[1], found[3], str(source.relative_to(ROOT)))
+    for path in sorted(
+        [*(ENGINE / "templates").rglob("*.*"), *(HTTP / "templates").glob("*.html")]
+    ):
         if path.suffix not in {".html", ".txt"}:
             continue
         with path.open("rb") as file:
             for _, function, message, _ in babel_extract(file, list(KEYWORDS), [], {}):
-                yield _template_words(
-                    function, message, str(path.relative_to(ENGINE.parent.parent))
-                )
+                yield _template_words(function, message, str(path.relative_to(ROOT)))
     catalogue = default_catalogue()
     for label in (
         *catalogue.categories.values(),

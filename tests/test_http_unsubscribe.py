@@ -280,3 +280,36 @@ async def test_a_thread_is_muted_from_its_mail_and_followed_again(
     await undo(anyone, link, done.text)
     assert db.execute(level).fetchone() == ("mentions",)
     assert await overrides(alice) == {}
+
+
+async def test_the_page_speaks_its_readers_language(
+    anyone: httpx.AsyncClient, alice: httpx.AsyncClient, people: None, db: Db
+) -> None:
+    db.execute("update tocsin.recipient set locale = 'de-AT' where recipient_id = 'alice'")
+    link = LINKS.unsubscribe("alice", "forum.new_reply", NOW)
+    page = (await anyone.get(link, headers={"Accept-Language": "ar"})).text
+    assert '<html lang="de" dir="ltr">' in page
+    assert "Alle außer den notwendigen" in page
+    done = (await anyone.post(link)).text
+    assert "Sie erhalten keine E-Mails mehr zu Neue Antwort" in done
+    assert "kommen jetzt wieder" in (await undo(anyone, link, done)).text
+
+
+@pytest.mark.parametrize(
+    ("asked", "tag", "says"),
+    [
+        ("ar-EG,en;q=0.5", '<html lang="ar" dir="rtl">', "إيقاف الرسائل إلى هذا العنوان"),
+        ("fr, de;q=0.8, en;q=0.7", '<html lang="de" dir="ltr">', "Weniger E-Mails?"),
+        ("de;q=0, en", '<html lang="en" dir="ltr">', "Fewer emails?"),
+        ("; ,,q=de;q=much", '<html lang="en" dir="ltr">', "Fewer emails?"),
+    ],
+)
+async def test_somebody_unknown_is_spoken_to_as_their_browser_asks(
+    anyone: httpx.AsyncClient, asked: str, tag: str, says: str
+) -> None:
+    page = (await anyone.get(ADDRESS, headers={"Accept-Language": asked})).text
+    assert tag in page
+    assert says in page
+    gone = await anyone.get("/unsubscribe/nonsense/", headers={"Accept-Language": asked})
+    assert gone.status_code == 404
+    assert tag in gone.text

@@ -18,6 +18,7 @@ from tocsin.http.notifications import PATH, PersonRequest
 from tocsin.http.operation import Answer, Operation, documented
 from tocsin.http.page import PAGE_HEADERS, html
 from tocsin.http.parse import no_content, row_id
+from tocsin.http.reader import reader
 from tocsin.http.services import Services
 
 _REDIRECT = {303: Answer("To the action URL.", headers={"Location": "The action URL."})}
@@ -79,7 +80,7 @@ async def click_through(
             services.database, link.recipient_id, link.notification_id
         )
     except NotFound:
-        return html("gone.html", 404)
+        return html("gone.html", 404, reader(services, request))
     if _is_a_person(request):
         await _read(services, link.recipient_id, found.id)
     target = found.action_url and services.links.absolute(found.action_url)

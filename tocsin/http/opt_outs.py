@@ -1,4 +1,4 @@
-"""What the reader of a mail may turn off, by whose mail it was, and what the page says of it."""
+"""What the reader of a mail may turn off, by whose mail it was, and what the page says of it in their language."""
 
 from __future__ import annotations
 
@@ -16,18 +16,23 @@ from tocsin.engine.store.database import Database
 from tocsin.engine.store.event_type import EventType, get_event_type, list_event_types
 from tocsin.engine.store.preference import Preferences, get_preferences, set_overrides
 from tocsin.engine.store.recipient import get_recipient
+from tocsin.http.email_overrides import Overrides, all_off, is_on, turn_off, undo
+from tocsin.http.reader import Reader, _
 
-_REQUIRED = "They are required: the service has to be able to reach you about this."
+ReaderOf = Callable[[str | None], Reader]
 
-Overrides = dict[str, dict[str, bool | None]]
+_REQUIRED = _("They are required: the service has to be able to reach you about this.")
+_STILL = _("Emails about %(labels)s still come")
+_UNDONE = _("Undone")
 
 
 class Choice(Struct, frozen=True):
-    """One thing to turn off, and in words what that does."""
+    """One thing to turn off, and in words what that does; `done` is said once it is off."""
 
     scope: str
     label: str
     hint: str
+    done: str
 
 
 class Done(Struct, frozen=True):
@@ -36,9 +41,6 @@ class Done(Struct, frozen=True):
     sentence: str
     note: str | None = None
     can_undo: bool = True
-
-
-_NOTHING = Done("Nothing changed", "This link has turned nothing off.", can_undo=False)
 
 
 class OptOut(ABC):
@@ -50,6 +52,11 @@ class OptOut(ABC):
         Mapping[str, str]
     ] = {}  # further scopes that a client may name: what each is here
 
+    def __init__(self, database: Database, reader: Reader) -> None:
+        self._database = database
+        self.reader = reader
+        self._say = reader.say
+
     @abstractmethod
     async def turn_off(self, scope: str) -> Done:
         """Turns that off; twice does no harm."""
@@ -58,22 +65,33 @@ class OptOut(ABC):
     async def undo(self, scope: str) -> Done:
         """Takes it back, as far as nobody chose otherwise since."""
 
+    def _undone(self, note: str | None = None) -> Done:
+        return Done(self._say(_UNDONE), note)
 
-async def opt_out(database: Database, link: OptOutLink) -> OptOut:
+    def _nothing(self) -> Done:
+        return Done(
+            self._say(_("Nothing changed")),
+            self._say(_("This link has turned nothing off.")),
+            can_undo=False,
+        )
+
+    def _done(self, scope: str) -> str:
+        return next(each.done for each in self.choices if each.scope == scope)
+
+
+async def opt_out(database: Database, link: OptOutLink, reader_of: ReaderOf) -> OptOut:
     """What a link may do by now; NotFound for somebody who was erased: a click must not make them again."""
     if isinstance(link, UnsubscribeAddress):
         owner = await store.address_owner(database, link.address)
         if owner is None:
-            return _OfAddress(database, link.address)
+            return _OfAddress(database, reader_of(None), link.address)
         # with an account by now, and terms of their own
-        return await _of_types(database, Unsubscribe(owner, link.event_type), address=link.address)
-    await get_recipient(database, link.recipient_id)
+        address, link = link.address, Unsubscribe(owner, link.event_type)
+    else:
+        address = None
+    reader = reader_of((await get_recipient(database, link.recipient_id)).locale)
     if isinstance(link, UnsubscribeDigest):
-        return _OfDigest(database, link.recipient_id)
-    return await _of_types(database, link)
-
-
-async def _of_types(database: Database, link: Unsubscribe, *, address: str | None = None) -> OptOut:
+        return _OfDigest(database, reader, link.recipient_id)
     found = [await get_event_type(database, link.event_type)]
     for name in link.others:
         try:
@@ -81,7 +99,7 @@ async def _of_types(database: Database, link: Unsubscribe, *, address: str | Non
         except NotFound:
             continue  # a link holds what was sent, and the catalogue moves on
     required = [each.label for each in await list_event_types(database) if _is_required(each)]
-    return _OfTypes(database, link, found, required, address)
+    return _OfTypes(database, reader, link, found, required=required, address=address)
 
 
 class _OfTypes(OptOut):
@@ -90,75 +108,105 @@ class _OfTypes(OptOut):
     def __init__(
         self,
         database: Database,
+        reader: Reader,
         link: Unsubscribe,
         types: Sequence[EventType],
+        *,
         required: Sequence[str],
         address: str | None,
     ) -> None:
-        self._database = database
+        super().__init__(database, reader)
         self._person = link.recipient_id
         self._topic = link.topic
         self._types = types
         self._required = required
         self._address = address
-        self._subject = _listed([each.label for each in types])
-        if stays := _listed([each.label for each in types if _is_required(each)]):
-            self.note = f"Emails about {stays} can't be turned off. {_REQUIRED}"
+        self._subject = reader.labels([each.label for each in types])
+        if stays := [each.label for each in types if _is_required(each)]:
+            stay = self._say(
+                _("Emails about %(labels)s can’t be turned off."),  # noqa: RUF001
+                labels=reader.labels(stays),
+            )
+            self.note = f"{stay} {self._say(_REQUIRED)}"
         self.choices = self._choices()
 
     def _choices(self) -> list[Choice]:
-        several = len(self._types) > 1
-        categories = _listed([each.category_label for each in self._types])
-        but = (
-            f"All but those that are required: {_listed(self._required)}." if self._required else ""
+        say, several = self._say, len(self._types) > 1
+        categories = self.reader.labels([each.category_label for each in self._types])
+        but = self._say(
+            _("All but those that are required: %(labels)s."),
+            labels=self.reader.labels(self._required),
         )
         choices = [
-            Choice("type", self._subject, f"Only {'these kinds' if several else 'this kind'}."),
             Choice(
-                "category", f"everything in {categories}", "Every kind there, whichever you had on."
+                "type",
+                self._subject,
+                say(_("Only these kinds.")) if several else say(_("Only this kind.")),
+                say(_("You get no more emails about %(labels)s"), labels=self._subject),
             ),
-            Choice("all", "anything", but or "No emails at all."),
+            Choice(
+                "category",
+                say(_("everything in %(categories)s"), categories=categories),
+                say(_("Every kind there, whichever you had on.")),
+                say(
+                    _("You get no more emails about everything in %(categories)s"),
+                    categories=categories,
+                ),
+            ),
+            Choice(
+                "all",
+                say(_("anything")),
+                but if self._required else say(_("No emails at all.")),
+                say(_("You get no more emails about anything")),
+            ),
         ]
         if self._topic is not None:
-            hint = "Nothing more about it, nor in your inbox. All else stays as it is."
-            choices.append(Choice("topic", "this thread", hint))
+            hint = say(_("Nothing more about it, nor in your inbox. All else stays as it is."))
+            done = say(_("You hear no more about this thread"))
+            choices.append(Choice("topic", say(_("this thread")), hint, done))
         return choices
 
     async def turn_off(self, scope: str) -> Done:
         if scope == "topic" and self._topic is not None:
             await store.mute_topic(self._database, self._person, self._topic)
-            return Done("You hear no more about this thread")
-        await _turn_off(
+            return Done(self._done(scope))
+        await turn_off(
             self._database, self._person, self._key(scope), lambda before: self._off(scope, before)
         )
         required = [each.label for each in self._types if _is_required(each)]
         if scope == "type" and len(required) == len(self._types):
-            return Done(f"Emails about {self._subject} still come", _REQUIRED, can_undo=False)
-        label = next(each.label for each in self.choices if each.scope == scope)
+            return Done(
+                self._say(_STILL, labels=self._subject), self._say(_REQUIRED), can_undo=False
+            )
         stay = self._required if scope == "all" else required
-        note = f"Emails about {_listed(stay)} still come. {_REQUIRED}" if stay else None
-        return Done(f"You get no more emails about {label}", note)
+        if not stay:
+            return Done(self._done(scope))
+        still = self._say(_STILL, labels=self.reader.labels(stay))
+        return Done(self._done(scope), f"{still}. {self._say(_REQUIRED)}")
 
     async def undo(self, scope: str) -> Done:
         if scope == "topic" and self._topic is not None:
             await store.unmute_topic(self._database, self._person, self._topic)
-            return Done("Undone", "You hear of this thread as before.")
-        kept = await _undo(self._database, self._person, self._key(scope))
+            return self._undone(self._say(_("You hear of this thread as before.")))
+        kept = await undo(self._database, self._person, self._key(scope))
         if kept is None and self._address is None:
-            return _NOTHING
+            return self._nothing()
         if self._address is not None:
             await self._mail_again(self._address)
         after = await get_preferences(self._database, self._person)
-        still_on = all(_is_on(after, each.event_type) for each in self._types)
-        return Done(
-            "Undone", f"Emails about {self._subject} are {'on' if still_on else 'off'} now."
+        if all(is_on(after, each.event_type) for each in self._types):
+            return self._undone(
+                self._say(_("Emails about %(labels)s are on now."), labels=self._subject)
+            )
+        return self._undone(
+            self._say(_("Emails about %(labels)s are off now."), labels=self._subject)
         )
 
     async def _mail_again(self, address: str) -> None:
         """What the address had said before it had an account."""
         await store.lift_suppression(self._database, address)
         before = await get_preferences(self._database, self._person)
-        if off := [key for key in self._keys("type") if not _is_on(before, key)]:
+        if off := [key for key in self._keys("type") if not is_on(before, key)]:
             on: Overrides = {key: {Channel.EMAIL: True} for key in off}
             await set_overrides(self._database, self._person, on)
 
@@ -171,7 +219,7 @@ class _OfTypes(OptOut):
         if scope == "type":
             required = {each.event_type for each in self._types if _is_required(each)}
             return {key: {Channel.EMAIL: False} for key in keys if key not in required}
-        return _all_off(keys, before)
+        return all_off(keys, before)
 
     def _keys(self, scope: str) -> list[str]:
         if scope == "type":
@@ -186,118 +234,93 @@ class _OfAddress(OptOut):
 
     same: ClassVar = {"category": "type", "all": "type"}
 
-    def __init__(self, database: Database, address: str) -> None:
-        self._database = database
+    def __init__(self, database: Database, reader: Reader, address: str) -> None:
+        super().__init__(database, reader)
         self._address = address
-        hint = "There is no account with this address, so this is for all mail from this service."
-        self.choices = [Choice("type", f"anything to {mask(address)}", hint)]
+        self._masked = mask(address)
+        say = self._say
+        self.choices = [
+            Choice(
+                "type",
+                self._masked,
+                say(
+                    _(
+                        "There is no account with %(address)s, so this is for all mail from this service."
+                    ),
+                    address=self._masked,
+                ),
+                say(_("You get no more emails at %(address)s"), address=self._masked),
+            )
+        ]
 
-    async def turn_off(self, _scope: str) -> Done:
+    async def turn_off(self, scope: str) -> Done:
         await store.suppress_address(self._database, self._address)
-        return Done(f"You get no more emails at {mask(self._address)}")
+        return Done(self._done(scope))
 
     async def undo(self, _scope: str) -> Done:
         if await store.lift_suppression(self._database, self._address):
-            return Done("Undone", f"Emails to {mask(self._address)} are on now.")
-        note = "Mail to this address came back or was reported, so none is sent there."
-        return Done("Undone", note, can_undo=False)
+            return self._undone(
+                self._say(_("Emails to %(address)s are on now."), address=self._masked)
+            )
+        note = self._say(
+            _("Mail to this address came back or was reported, so none is sent there.")
+        )
+        return Done(self._say(_UNDONE), note, can_undo=False)
 
 
 class _OfDigest(OptOut):
     """A person's summary; or all their emails, of which it is one."""
 
-    choices = (
-        Choice(
-            "type",
-            "what is new, as a summary",
-            "What it held stays in your inbox; what is new comes by itself, where that is on.",
-        ),
-        Choice(
-            "all", "anything", "No summary and no single emails, but for those that are required."
-        ),
-    )
     same: ClassVar = {"category": "type"}
 
-    def __init__(self, database: Database, recipient_id: str) -> None:
-        self._database = database
+    def __init__(self, database: Database, reader: Reader, recipient_id: str) -> None:
+        super().__init__(database, reader)
         self._person = recipient_id
+        say = self._say
+        self.choices = [
+            Choice(
+                "type",
+                say(_("what is new, as a summary")),
+                say(
+                    _(
+                        "What it held stays in your inbox; what is new comes by itself, where that is on."
+                    )
+                ),
+                say(_("You get no more summaries")),
+            ),
+            Choice(
+                "all",
+                say(_("anything")),
+                say(_("No summary and no single emails, but for those that are required.")),
+                say(_("You get no more emails about anything")),
+            ),
+        ]
 
     async def turn_off(self, scope: str) -> Done:
         frequency = await store.turn_digest_off(self._database, self._person)
-        await _turn_off(
+        await turn_off(
             self._database,
             self._person,
             f"digest {scope}",
-            lambda before: _all_off(["*"], before) if scope == "all" else {},
+            lambda before: all_off(["*"], before) if scope == "all" else {},
             frequency,
         )
-        return Done(f"You get no more {'emails about anything' if scope == 'all' else 'summaries'}")
+        return Done(self._done(scope))
 
     async def undo(self, scope: str) -> Done:
-        kept = await _undo(self._database, self._person, f"digest {scope}")
+        kept = await undo(self._database, self._person, f"digest {scope}")
         if kept is None:
-            return _NOTHING
+            return self._nothing()
         if kept.frequency is None:
-            return Done("Undone")
+            return self._undone()
         await store.turn_digest_on(self._database, self._person, kept.frequency)
-        return Done("Undone", f"Your {kept.frequency} summary is on again.")
-
-
-async def _turn_off(
-    database: Database,
-    person: str,
-    key: str,
-    off_from: Callable[[Preferences], Overrides],
-    frequency: str | None = None,
-) -> None:
-    """Sets the overrides, and keeps what they were for an undo, where anything changes."""
-    before = await get_preferences(database, person)
-    off = off_from(before)
-    changes = {
-        name: (before.overrides.get(name, {}).get(Channel.EMAIL), channels[Channel.EMAIL])
-        for name, channels in off.items()
-    }
-    changes = {name: (was, since) for name, (was, since) in changes.items() if was != since}
-    if changes or frequency:
-        await store.keep_for_undo(database, person, key, store.Kept(changes, frequency))
-    await set_overrides(database, person, off)
-
-
-async def _undo(database: Database, person: str, key: str) -> store.Kept | None:
-    """Sets them as they were, but for what was chosen otherwise since; None where there is nothing to undo."""
-    kept = await store.take_kept(database, person, key)
-    if kept is None:
-        return None
-    now = (await get_preferences(database, person)).overrides
-    back: Overrides = {
-        name: {Channel.EMAIL: was}
-        for name, (was, since) in kept.overrides.items()
-        if now.get(name, {}).get(Channel.EMAIL) == since
-    }
-    await set_overrides(database, person, back)
-    return kept
-
-
-def _all_off(keys: Sequence[str], before: Preferences) -> Overrides:
-    """Off for whole categories or for all: that ends what was turned on inside, which would be stronger."""
-    inside = tuple(key.removesuffix("*") for key in keys)
-    stronger: Overrides = {
-        name: {Channel.EMAIL: None}
-        for name, channels in before.overrides.items()
-        if name.startswith(inside) and channels.get(Channel.EMAIL)
-    }
-    return stronger | {key: {Channel.EMAIL: False} for key in keys}
+        daily = kept.frequency == "daily"
+        return self._undone(
+            self._say(_("Your daily summary is on again."))
+            if daily
+            else self._say(_("Your weekly summary is on again."))
+        )
 
 
 def _is_required(event_type: EventType) -> bool:
     return Channel.EMAIL in event_type.mandatory_channels
-
-
-def _is_on(preferences: Preferences, event_type: str) -> bool:
-    return preferences.event_types.get(event_type, {}).get(Channel.EMAIL, False)
-
-
-def _listed(labels: Sequence[str]) -> str:
-    """Each once: `A`, `A and B`, `A, B and C`."""
-    *most, last = dict.fromkeys(labels) or [""]
-    return f"{', '.join(most)} and {last}" if most else last

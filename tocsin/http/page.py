@@ -11,6 +11,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from litestar import Response
 
+from tocsin.engine.language import language_of
+from tocsin.http.reader import Reader
+
 _STYLE = (files("tocsin.http") / "templates" / "page.css").read_text(encoding="utf-8")
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 
@@ -40,10 +43,18 @@ _TEMPLATES.globals["style"] = _STYLE
 _TEMPLATES.filters["pretty"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def html(template: str, status: int = 200, **values: Any) -> Response[str]:
-    """A page from `templates/`."""
+def html(
+    template: str, status: int = 200, reader: Reader | None = None, **values: Any
+) -> Response[str]:
+    """A page from `templates/`; in English where nobody says who reads it."""
+    language = reader.language if reader else language_of(None)
+    said = {
+        "_": language.catalogue.gettext,
+        "lang": language.words_tag,
+        "dir": language.words_direction,
+    }
     return Response(
-        _TEMPLATES.get_template(template).render(values),
+        _TEMPLATES.get_template(template).render(said | values),
         status_code=status,
         media_type="text/html",
         headers=PAGE_HEADERS,

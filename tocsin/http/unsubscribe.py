@@ -17,6 +17,7 @@ from tocsin.http.errors import AnyRequest
 from tocsin.http.operation import Answer, Operation, documented
 from tocsin.http.opt_outs import OptOut, opt_out
 from tocsin.http.page import html
+from tocsin.http.reader import reader
 from tocsin.http.services import Services
 
 PATH = "/unsubscribe/{token:str}/"
@@ -49,13 +50,13 @@ async def unsubscribe_page(
 ) -> Response[str]:
     """Asks."""
     try:
-        found = await _read(services, token)
+        found = await _read(services, request, token)
     except NotFound:
-        return html("gone.html", 404)
+        return html("gone.html", 404, reader(services, request))
     scopes = [each.scope for each in found.choices]
     asked = request.query_params.get("scope")
     chosen = asked if asked in scopes else scopes[0]
-    return html("unsubscribe.html", asked=found, chosen=chosen, done=None)
+    return html("unsubscribe.html", 200, found.reader, asked=found, chosen=chosen, done=None)
 
 
 @post(
@@ -83,18 +84,20 @@ async def unsubscribe(
 ) -> Response[str]:
     """Does it."""
     try:
-        found = await _read(services, token)
+        found = await _read(services, request, token)
     except NotFound:
-        return html("gone.html", 404)
+        return html("gone.html", 404, reader(services, request))
     fields = await _form(request)
     scope, undone = _scope(found, fields), _undone(fields)
     done = await (found.undo(scope) if undone else found.turn_off(scope))
-    return html("unsubscribe.html", asked=found, scope=scope, done=done, undone=undone)
+    return html(
+        "unsubscribe.html", 200, found.reader, asked=found, scope=scope, done=done, undone=undone
+    )
 
 
-async def _read(services: Services, token: str) -> OptOut:
+async def _read(services: Services, request: AnyRequest, token: str) -> OptOut:
     link = services.links.read_unsubscribe(token, datetime.now(UTC))
-    return await opt_out(services.database, link)
+    return await opt_out(services.database, link, lambda locale: reader(services, request, locale))
 
 
 async def _form(request: AnyRequest) -> dict[str, str]:
