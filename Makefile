@@ -14,7 +14,7 @@ ENSURE_PIP = @$(PY) -m pip --version > /dev/null 2>&1 || $(PY) -m ensurepip --de
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help up dev seed reset test lint types contract lock-check check-mails check format lock bench-latency bench-apns bench-fcm bench-dkim bench-mails soak-push schema golden words mail-screenshots clean
+.PHONY: help up dev seed reset test lint types contract lock-check check-mails check format lock performance bench bench-latency bench-apns bench-fcm bench-dkim bench-mails soak-push schema golden words mail-screenshots clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
@@ -66,6 +66,12 @@ format: $(VENV)/.dev ## rewrite the code in its style
 lock: $(VENV)/.dev ## write the lock files anew; UPGRADE=--upgrade takes newer versions
 	@$(COMPILE) $(RUNTIME_LOCK) $(UPGRADE) --output-file requirements.lock
 	@$(COMPILE) $(DEV_LOCK) $(UPGRADE) --output-file requirements-dev.lock
+
+bench: $(VENV)/.dev ## all of the following in turn, and docs/performance.md; at most 30 minutes
+	@$(PY) benchmarks/all_of_them.py; broke=$$?; $(PY) benchmarks/page.py && exit $$broke
+
+performance: $(VENV)/.dev ## write docs/performance.md anew from docs/performance/ and benchmarks/results/
+	@exec $(PY) benchmarks/page.py
 
 bench-latency: $(VENV)/.dev ## how long after COMMIT a mail and a badge arrive, on this machine
 	@exec $(PY) benchmarks/commit_latency.py $(ARGS)

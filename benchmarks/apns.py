@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import os
-import platform
 import ssl
 import statistics
 import sys
@@ -28,6 +25,7 @@ from uuid import UUID, uuid4
 import structlog
 from aioapns import APNs, NotificationRequest, PushType
 from aioapns.connection import APNsTLSClientProtocol
+from bench.record import Goal, Record, keep
 from msgspec import Struct
 
 from tocsin.engine.actors.apns import ApnsActor
@@ -37,7 +35,6 @@ from tocsin.engine.actors.provider_token import MemoryStore, ProviderKey, Provid
 from tocsin.engine.model import Channel, Message, Priority, Push, Sent, Verdict
 from tocsin.testing.apns import ApnsServer, Authority, Key
 
-RESULTS = Path(__file__).parent / "results"
 TOPIC = "org.example.app"
 DEVICE = "aabbccdd" * 8
 UNDER_WAY = 64
@@ -189,30 +186,18 @@ def context(ca_file: Path) -> ssl.SSLContext:
 
 
 def report(runs: dict[str, list[Run]]) -> None:
-    peer = runs["aioapns"]
-    ratios = {
-        name: round(statistics.median(a.rate / b.rate for a, b in zip(each, peer, strict=True)), 2)
-        for name, each in runs.items()
-    }
-    result = {
-        "benchmark": "apns",
-        "pushes_per_second": median(runs, "rate"),
-        "ratio_to_aioapns": ratios,
-        "cpu_us_per_push": median(runs, "cpu"),
-        "runs": {name: [round(run.rate) for run in each] for name, each in runs.items()},
-        "machine": {"cpus": os.cpu_count(), "python": platform.python_version()},
-        "versions": {name: version(name) for name in ("aioapns", "h2", "hpack")},
-    }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "apns.json").write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
-
-
-def median(runs: dict[str, list[Run]], what: str) -> dict[str, int]:
-    return {
-        name: round(statistics.median(getattr(run, what) for run in each))
-        for name, each in runs.items()
-    }
+    cpu = {name: statistics.median(run.cpu for run in each) for name, each in runs.items()}
+    keep(
+        Record(
+            name="apns",
+            title="Pushes to APNs",
+            unit="pushes/s",
+            measured={name: [run.rate for run in each] for name, each in runs.items()},
+            goals=[Goal("tocsin actor", "aioapns", at_least=1.0)],
+            facts={f"CPU of a push, {name} (µs)": round(value) for name, value in cpu.items()},
+            versions={name: version(name) for name in ("aioapns", "h2", "hpack")},
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -9,22 +9,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
-import platform
 import socket
 import statistics
 import sys
 import tempfile
 import time
-from pathlib import Path
-from typing import Any
 
 import httpx
 import psycopg
 from aiosmtpd.smtp import SMTP, Envelope
+from bench.record import Record, keep
 
-RESULTS = Path(__file__).parent / "results"
 TOCSIN = [sys.executable, "-m", "tocsin"]
 
 
@@ -118,18 +114,21 @@ async def cli(environ: dict[str, str], *arguments: str) -> str:
 
 
 def report(taken: dict[str, list[float]]) -> None:
-    """Prints one table and keeps it as JSON."""
-    results: dict[str, Any] = {
-        "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}"
-    }
-    print(f"{'milliseconds':<26}{'p50':>8}{'p90':>8}{'p99':>8}{'max':>8}")
+    """Percentiles, since each value is one commit."""
+    percentiles: dict[str, list[float]] = {}
     for name, seconds in taken.items():
         cuts = statistics.quantiles(seconds, n=100)
-        row = [1000 * value for value in (cuts[49], cuts[89], cuts[98], max(seconds))]
-        results[name] = dict(zip(("p50", "p90", "p99", "max"), row, strict=True))
-        print(f"{name:<26}" + "".join(f"{value:>8.1f}" for value in row))
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "commit_latency.json").write_text(json.dumps(results, indent=2) + "\n")
+        for label, value in (("p50", cuts[49]), ("p90", cuts[89]), ("p99", cuts[98])):
+            percentiles[f"tocsin, {name}, {label}"] = [1000 * value]
+    keep(
+        Record(
+            name="latency",
+            title="From COMMIT to a person, on an idle service",
+            unit="ms",
+            measured=percentiles,
+            facts={"commits": len(next(iter(taken.values())))},
+        )
+    )
 
 
 def empty(queue: asyncio.Queue[float]) -> None:

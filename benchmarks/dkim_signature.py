@@ -7,10 +7,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import json
-import os
-import platform
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -20,12 +16,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import dkim
+from bench.record import Goal, Record, keep
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tocsin.engine.actors.dkim import SEALED, SIGNED, Signer
 
-RESULTS = Path(__file__).parent / "results"
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 ROUNDS, MAILS = 15, 20
 
@@ -87,19 +83,21 @@ def main() -> None:
     for _ in range(rounds):
         for (way, kind), times in spent.items():
             times.append(milliseconds(ways[way], mails[kind]))
-    results: dict[str, object] = {
-        "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
-        "dkimpy": version("dkimpy"),
-        "unit": "ms a mail",
-        "bytes": {kind: len(mail) for kind, mail in mails.items()},
-    }
-    print(f"{'ms a mail':<28}{'median':>8}{'least':>8}{'most':>8}")
-    for (way, kind), times in spent.items():
-        row = {"median": statistics.median(times), "least": min(times), "most": max(times)}
-        results[f"{way}, {kind}"] = {name: round(value, 2) for name, value in row.items()}
-        print(f"{way + ', ' + kind:<28}" + "".join(f"{value:8.2f}" for value in row.values()))
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "dkim_signature.json").write_text(json.dumps(results, indent=2) + "\n")
+    keep(
+        Record(
+            name="dkim",
+            title="A DKIM signature",
+            unit="ms a mail",
+            measured={f"{way}, {kind}": times for (way, kind), times in spent.items()},
+            goals=[
+                Goal(f"tocsin, {key}, {kind}", f"dkimpy, {key}, {kind}", at_most=1.0)
+                for key in ("RSA-2048", "Ed25519")
+                for kind in mails
+            ],
+            facts={f"size of the {kind} (bytes)": len(mail) for kind, mail in mails.items()},
+            versions={"dkimpy": version("dkimpy")},
+        )
+    )
 
 
 if __name__ == "__main__":

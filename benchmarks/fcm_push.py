@@ -11,18 +11,16 @@ import argparse
 import asyncio
 import itertools
 import json
-import os
-import platform
-import statistics
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
+from importlib.metadata import version
 from typing import Any
 from uuid import UUID
 
 import aiohttp
+from bench.record import Goal, Record, keep
 from google.oauth2.service_account import Credentials
 from pyfcm import FCMNotification
 
@@ -31,7 +29,6 @@ from tocsin.engine.actors.fcm_access import SCOPE
 from tocsin.engine.model import Channel, Message, Priority, Push, Sent, Verdict
 from tocsin.testing.fcm import FcmServer
 
-RESULTS = Path(__file__).parent / "results"
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 TITLE, BODY = "New reply", "Bob replied to your thread about the roses on Saturday. " * 3
 DATA = {"notification_id": "7", "action_url": "https://app.example.com/forum/threads/42#reply-7"}
@@ -178,18 +175,16 @@ CONTESTANTS: dict[str, Contestant] = {
 
 
 def report(rates: dict[str, list[float]]) -> None:
-    """Prints one table and keeps it as JSON."""
-    results: dict[str, Any] = {
-        "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
-        "unit": "pushes a second",
-    }
-    print(f"{'pushes a second':<20}{'median':>8}{'least':>8}{'most':>8}")
-    for name, values in rates.items():
-        row = {"median": statistics.median(values), "least": min(values), "most": max(values)}
-        results[name] = {key: round(value) for key, value in row.items()}
-        print(f"{name:<20}" + "".join(f"{value:>8.0f}" for value in row.values()))
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "fcm_push.json").write_text(json.dumps(results, indent=2) + "\n")
+    keep(
+        Record(
+            name="fcm",
+            title="Pushes to FCM",
+            unit="pushes/s",
+            measured=rates,
+            goals=[Goal("tocsin", "pyfcm, async", at_least=1.0)],
+            versions={name: version(name) for name in ("pyfcm", "aiohttp")},
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -210,3 +211,11 @@ async def test_the_event_of_the_readme_is_taken(machine: httpx.AsyncClient, peop
 def test_the_diagram_is_that_of_the_tables(db: Db) -> None:
     text = DIAGRAM.read_text(encoding="utf-8")
     assert text == diagram(db), "docs/schema.md is stale: python -m tests.schema_diagram"
+
+
+def test_the_page_of_benchmarks_is_what_their_results_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    page = runpy.run_path(str(ROOT / "benchmarks" / "page.py"))
+    for path, text in page["files"]().items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name} is stale: make performance"
+    assert page["stale_plots"]() == set()

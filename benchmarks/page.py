@@ -1,0 +1,200 @@
+"""Writes docs/performance.md: the texts of docs/performance/ with tables and plots of what results/ holds.
+
+A text `NAME.md` gets the records `NAME.json` and `NAME-….json`. The page depends on nothing else, so that a test can
+say whether it is what the results give. `make performance`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.plot import bars
+from bench.record import RESULTS, number
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE = "performance.md"
+TEXTS = DOCS / "performance"
+INTRODUCTION = "introduction"
+# As one would read it: what people wait for, then what the machine is busy with. Others follow by name.
+ORDER = (
+    *("count-http", "count-sql", "list", "stream", "latency"),
+    *("notify", "fan-out", "engine", "mails", "apns", "fcm", "dkim"),
+    *("beside-fan-out", "size", "soak", "soak-push"),
+)
+# Of all the versions in a record, these say what the service itself ran on.
+_OURS = ("litestar", "psycopg", "procrastinate", "uvicorn", "uvloop", "msgspec", "aiosmtplib")
+_VERDICTS = {"met": "met", "tie": "tie", "missed": "**missed**"}
+
+Result = Mapping[str, Any]
+
+
+def main() -> None:
+    for path, text in files().items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    for stale in stale_plots():
+        stale.unlink()
+    print(f"{DOCS.name}/{PAGE}: {len(records())} records")
+
+
+def files() -> dict[Path, str]:
+    """All that it writes, by path: the page, and a plot for each record."""
+    plots = {
+        TEXTS / f"{result['name']}.svg": bars(
+            result["title"], result["unit"], result["measured"], ours(result)
+        )
+        for result in records()
+    }
+    return {DOCS / PAGE: page(), **plots}
+
+
+def stale_plots() -> set[Path]:
+    """Plots whose record is gone."""
+    return set(TEXTS.glob("*.svg")) - files().keys()
+
+
+def page() -> str:
+    """The page."""
+    parts = [
+        "<!-- Made by `make performance` from docs/performance/ and benchmarks/results/; do not edit. -->"
+    ]
+    parts += [text_of(INTRODUCTION), "## Goals", *overview()]
+    for name, found in sections():
+        parts.append(text_of(name) or f"## {found[0]['title']}")
+        parts += [block for result in found for block in measured(result, len(found) > 1)]
+        if not found:
+            parts.append(f"No result is kept of `make bench-{name}` yet.")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def sections() -> Iterator[tuple[str, list[Result]]]:
+    """Each text, or record without one, with its records; in the order of the page."""
+    texts = {path.stem for path in TEXTS.glob("*.md")} - {INTRODUCTION}
+    found: dict[str, list[Result]] = {name: [] for name in texts}
+    for result in records():
+        name = str(result["name"]).replace("_", "-")
+        homes = [text for text in texts if name == text or name.startswith(f"{text}-")]
+        found.setdefault(max(homes, key=len, default=name), []).append(result)
+    yield from sorted(found.items(), key=lambda item: place(item[0]))
+
+
+def place(name: str) -> tuple[int, str]:
+    """Where a section stands."""
+    return (ORDER.index(name) if name in ORDER else len(ORDER), name)
+
+
+def records() -> list[Result]:
+    """What is kept in results/, by name."""
+    kept = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))]
+    return [each for each in kept if "measured" in each]
+
+
+def text_of(name: str) -> str:
+    """A hand-written text, as a part of the page above its folder."""
+    path = TEXTS / f"{name}.md"
+    if not path.exists():
+        return ""
+    text = path.read_text(encoding="utf-8").strip()
+    if name != INTRODUCTION:
+        text = re.sub(r"^(?=#+ )", "#", text, flags=re.MULTILINE)
+    return re.sub(r"\]\((?!https?:|#)([^)]+)\)", lambda match: f"]({lifted(match[1])})", text)
+
+
+def lifted(target: str) -> str:
+    """A link as it reads from one folder up."""
+    return target.removeprefix("../") if target.startswith("../") else f"{TEXTS.name}/{target}"
+
+
+def overview() -> list[str]:
+    """All goals on one look."""
+    rows = [
+        (result["name"], said(goal), ratio(goal), bound(goal), _VERDICTS[goal["verdict"]])
+        for _, found in sections()
+        for result in found
+        for goal in result["goals"]
+    ]
+    return [grid(("", "goal", "ratio (spread)", "asked", "verdict"), rows, words=2)] if rows else []
+
+
+def measured(result: Result, several: bool) -> Iterator[str]:
+    """One record: plot, table, goals, facts, promises, and where it was measured."""
+    if several:
+        yield f"### {result['title']}"
+    if result["measured"]:
+        yield f"![{result['title']}]({TEXTS.name}/{result['name']}.svg)"
+        yield grid(
+            (result["unit"], "median", "least", "most"),
+            [
+                (name, *map(number, (statistics.median(values), min(values), max(values))))
+                for name, values in result["measured"].items()
+            ],
+        )
+    if result["goals"]:
+        goals = [(said(g), ratio(g), bound(g), _VERDICTS[g["verdict"]]) for g in result["goals"]]
+        yield grid(("goal", "ratio (spread)", "asked", "verdict"), goals)
+    if result["facts"]:
+        yield grid(
+            ("also", ""), [(name, plainly(value)) for name, value in result["facts"].items()]
+        )
+    if result["kept"]:
+        yield "\n".join(
+            f"- {'Kept' if kept else '**Broken**'}: {promise}"
+            for promise, kept in result["kept"].items()
+        )
+    yield where(result)
+
+
+def said(goal: Mapping[str, Any]) -> str:
+    return str(goal["says"] or f"{goal['ours']} / {goal['theirs']}")
+
+
+def ratio(goal: Mapping[str, Any]) -> str:
+    low, high = goal["spread"]
+    return f"{goal['ratio']:g} ({low:g} to {high:g})"
+
+
+def bound(goal: Mapping[str, Any]) -> str:
+    if goal["at_least"] is not None:
+        return f"≥ {goal['at_least']:g}"
+    return f"≤ {goal['at_most']:g}"
+
+
+def ours(result: Result) -> set[str]:
+    """Contenders that are Tocsin."""
+    named = {goal["ours"] for goal in result["goals"]}
+    return named | {name for name in result["measured"] if name.startswith("tocsin")}
+
+
+def plainly(value: object) -> str:
+    return number(value) if isinstance(value, float) else str(value)
+
+
+def where(result: Result) -> str:
+    """Machine, date and versions, in small print."""
+    machine, versions = result["machine"], result["versions"]
+    peers = [f"{name} {each}" for name, each in versions.items() if name not in _OURS]
+    own = [f"{name} {versions[name]}" for name in _OURS if name in versions]
+    rounds = max((len(values) for values in result["measured"].values()), default=0)
+    return (
+        f"<sub>{result['at'][:10]}, {rounds} rounds; {machine['cpus']} CPUs ({machine['cpu']}), "
+        f"{machine['memory_gib']} GiB, {machine['system']}; Python {machine['python']}, "
+        f"{', '.join([*own, *peers])}.</sub>"
+    )
+
+
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> str:
+    """A table; all but the first columns, which are words, stand to the right."""
+    lines = [head, [*["---"] * words, *["---:"] * (len(head) - words)], *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
