@@ -14,6 +14,7 @@ from tocsin.engine.badge import BadgeHub
 from tocsin.engine.links import Links
 from tocsin.engine.store.database import Database
 from tocsin.http import (
+    assets,
     claims,
     digest_preferences,
     event_types,
@@ -134,6 +135,9 @@ def _routers() -> list[Router]:
                 health.healthz,
                 health.readyz,
                 health.metrics,
+                assets.list_assets,
+                assets.asset,
+                assets.versioned_asset,
                 openapi.schema_page,
                 openapi.schema_json,
             ],
