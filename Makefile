@@ -14,7 +14,7 @@ ENSURE_PIP = @$(PY) -m pip --version > /dev/null 2>&1 || $(PY) -m ensurepip --de
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help up dev seed reset test lint types contract lock-check check-mails check format lock performance bench bench-latency bench-apns bench-fcm bench-dkim bench-mails soak-push schema golden words mail-screenshots clean
+.PHONY: $(shell sed -n 's/^\([a-z][a-z-]*\):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
@@ -57,7 +57,15 @@ check-mails: $(VENV)/.dev ## every kind of mail by others' tools (SpamAssassin, 
 	@checks/mails/tools.sh
 	@exec $(PY) -m pytest checks/mails $(ARGS)
 
-check: lint types contract lock-check test check-mails ## all that CI runs
+web: ## build the pages' modules from web/ into tocsin/http/web; installs Node, npm and their packages where missing
+	@web/tools.sh build
+	@node web/build.mjs tocsin/http/web
+
+check-pages: $(VENV)/.dev ## the modules' types and size, and the pages in Chromium; installs what is missing
+	@web/tools.sh
+	@exec $(PY) -m pytest checks/pages $(ARGS)
+
+check: lint types contract lock-check test check-mails check-pages ## all that CI runs
 
 format: $(VENV)/.dev ## rewrite the code in its style
 	@$(PY) -m ruff check --fix
@@ -107,7 +115,7 @@ mail-screenshots: $(VENV)/.dev ## each mail in Chromium (installed by apt where 
 	@exec $(PY) tests/mail_screenshots.py $(ARGS)
 
 clean: ## remove the environment and all caches; the data of `make up` stays
-	@rm -rf $(VENV) build dist checks/mails/node_modules .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) build dist checks/mails/node_modules web/node_modules web/dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp file for each lock, so that a second run installs nothing. The development lock holds the

@@ -38,6 +38,14 @@ def test_an_empty_value_is_no_value() -> None:
     assert read(PORT="", PUBLIC_URL=" ", JWT_SECRET="") == read()
 
 
+def test_origins_are_as_browsers_write_them() -> None:
+    origins = read(
+        ALLOWED_ORIGINS="https://App.example.com:443, http://localhost:3000"
+    ).allowed_origins
+
+    assert origins == ("https://app.example.com", "http://localhost:3000")
+
+
 WRONG = [
     ("PORT", "0"),
     ("PORT", "65536"),
@@ -55,6 +63,14 @@ WRONG = [
     ("PUBLIC_URL", "https://example.com/?a=1"),
     ("PUBLIC_URL", "https://user@example.com"),
     ("PUBLIC_URL", "https://example.com:99999"),
+    ("ALLOWED_ORIGINS", "*"),
+    ("ALLOWED_ORIGINS", "null"),
+    ("ALLOWED_ORIGINS", "app.example.com"),
+    ("ALLOWED_ORIGINS", "https://*.example.com"),
+    ("ALLOWED_ORIGINS", "https://app.example.com/"),
+    ("ALLOWED_ORIGINS", "https://me@app.example.com"),
+    ("ALLOWED_ORIGINS", "https://app.example.com:x"),
+    ("ALLOWED_ORIGINS", "https://a.example, ftp://b.example"),
     ("EMAIL_FROM", "nobody"),
     ("EMAIL_FROM", "a@b\nBcc: c@d"),
     ("SMTP_URL", "mail.example.com"),

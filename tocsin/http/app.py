@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.routes import HTTPRoute
 from litestar.types import ControllerRouterHandler
 
 from tocsin.engine.badge import BadgeHub
 from tocsin.engine.links import Links
 from tocsin.engine.store.database import Database
 from tocsin.http import (
+    assets,
     claims,
     digest_preferences,
     event_types,
     events,
     health,
     links,
+    me,
     notifications,
     openapi,
     preferences,
@@ -34,12 +37,14 @@ from tocsin.http import (
 )
 from tocsin.http.access_log import AccessLog
 from tocsin.http.auth import Authenticator, anyone_known, apps_only, people_only
+from tocsin.http.cross_origin import CrossOrigin
 from tocsin.http.errors import HANDLERS
 from tocsin.http.metrics import Metrics
 from tocsin.http.paths import PathReader
 from tocsin.http.services import Services
 from tocsin.settings import Settings
 
+_PEOPLE = frozenset({"person", "reader", "known"})
 _LARGEST_BODY = 64_000  # bytes; a route that takes more says so itself
 
 
@@ -71,6 +76,10 @@ def create_app(
         debug=False,
     )
     app.state.openapi = openapi.describe(app, settings.public_url)
+    if settings.allowed_origins:
+        app.asgi_handler = CrossOrigin(
+            app.asgi_handler, settings.allowed_origins, _paths_of_people(app)
+        )
     app.asgi_handler = AccessLog(app.asgi_handler, metrics, PathReader(settings.public_url))
     return app
 
@@ -89,6 +98,7 @@ def _routers() -> list[Router]:
                 notifications.undo_mark_all_read,
                 notifications.unread_by_category,
                 notifications.why,
+                me.me,
                 unread_count.unread_count,
                 links.open_notification,
                 preferences.get_preferences,
@@ -134,11 +144,22 @@ def _routers() -> list[Router]:
                 health.healthz,
                 health.readyz,
                 health.metrics,
+                assets.list_assets,
+                assets.asset,
+                assets.versioned_asset,
                 openapi.schema_page,
                 openapi.schema_json,
             ],
         ),
     ]
+
+
+def _paths_of_people(app: Litestar) -> Iterator[str]:
+    """The paths of every route that is for people: of no app's, and of no page."""
+    for route in app.routes:
+        handlers = route.route_handlers if isinstance(route, HTTPRoute) else (route.route_handler,)
+        if any(each.opt.get(openapi.ACCESS) in _PEOPLE for each in handlers):
+            yield route.path
 
 
 def _router(access: str, guards: list[Any], handlers: list[ControllerRouterHandler]) -> Router:

@@ -17,6 +17,7 @@ from msgspec.structs import fields
 from tocsin.settings.apns_key import ApnsKey, read_apns_key
 from tocsin.settings.dkim_key import DkimKey, read_dkim_key
 from tocsin.settings.jwt_keys import read_jwt_keys
+from tocsin.settings.origins import parse_origins
 from tocsin.settings.smtp_url import SmtpServer, StartTls, parse_smtp_url
 
 __all__ = ["Settings", "SettingsError", "SmtpServer", "StartTls", "read_settings"]
@@ -51,6 +52,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 8000
     public_url: str | None = None  # absolute, without a slash at its end
+    allowed_origins: tuple[str, ...] = ()  # of pages elsewhere that people's calls may come from
     smtp_url: str | None = None
     smtp: SmtpServer | None = None  # smtp_url, parsed
     email_from: str = "notifications@localhost"
@@ -104,6 +106,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         host=read("HOST", _host, "127.0.0.1"),
         port=read("PORT", lambda text: _whole(text, 1, 65535), 8000),
         public_url=public_url,
+        allowed_origins=read("ALLOWED_ORIGINS", parse_origins, ()),
         smtp_url=smtp_url,
         smtp=read("SMTP_URL", parse_smtp_url, None),
         email_from=email_from,

@@ -1,0 +1,128 @@
+"""A host app's own site: its pages, and Tocsin below `/notify` behind it, as a reverse proxy has it.
+
+It has two origins, so that a page can be Tocsin's neighbour or a stranger to it. Browsers report here what a page's
+Content-Security-Policy stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from typing import Any
+
+from aiohttp import ClientSession, ClientTimeout, web
+from msgspec import Struct
+
+PREFIX = "/notify"
+_HOP = frozenset({"connection", "transfer-encoding", "keep-alive", "content-encoding", "host"})
+
+# As strict as a host can be: no inline script or style, nothing made of text.
+POLICY = (
+    "default-src 'none'; script-src {sources}; style-src 'self'; connect-src {sources}; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; "
+    "trusted-types 'none'; report-uri /csp-reports"
+)
+
+
+class HostPage(Struct, frozen=True):
+    """What a host app serves: its HTML, its own script, its style sheet."""
+
+    html: str
+    script: str = ""
+    style: str = ""
+    policy: str = POLICY
+
+
+class Front:
+    """Runs in a thread of its own. `port` is the host's own, `other_port` another origin with the same pages."""
+
+    def __init__(self, backend: int) -> None:
+        self.backend = backend
+        self.port = self.other_port = 0
+        self.pages: dict[str, HostPage] = {}
+        self.reports: list[dict[str, Any]] = []
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+
+    @property
+    def origin(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def other_origin(self) -> str:
+        return f"http://localhost:{self.other_port}"
+
+    def start(self, port: int) -> None:
+        self.port = port
+        self._thread.start()
+        assert self._ready.wait(20)
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(20)
+
+    def show(self, name: str, page: HostPage) -> str:
+        """The path of a page, on both origins."""
+        self.pages[name] = page
+        return f"/{name}.html"
+
+    async def _run(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        app = web.Application(client_max_size=1 << 20)
+        app.router.add_post("/csp-reports", self._report)
+        app.router.add_route("*", PREFIX + "/{path:.*}", self._pass_on)
+        app.router.add_get("/{name}.{kind:html|js|css}", self._page)
+        app.router.add_get("/{path:.*}", self._landed)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        async with ClientSession(
+            auto_decompress=False, timeout=ClientTimeout(total=None, sock_connect=10)
+        ) as self._client:
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", self.port).start()
+            other = web.TCPSite(runner, "127.0.0.1", 0)
+            await other.start()
+            server: Any = other._server
+            self.other_port = server.sockets[0].getsockname()[1]
+            self._ready.set()
+            await self._stop.wait()
+            await runner.cleanup()
+
+    async def _report(self, request: web.Request) -> web.Response:
+        self.reports.append(json.loads(await request.text()))
+        return web.Response(status=204)
+
+    async def _landed(self, request: web.Request) -> web.Response:
+        """Where action URLs lead."""
+        return web.Response(text="<!doctype html><title>Landed</title>", content_type="text/html")
+
+    async def _page(self, request: web.Request) -> web.Response:
+        page = self.pages.get(request.match_info["name"])
+        if page is None:
+            raise web.HTTPNotFound
+        kind = request.match_info["kind"]
+        if kind == "js":
+            return web.Response(text=page.script, content_type="text/javascript")
+        if kind == "css":
+            return web.Response(text=page.style, content_type="text/css")
+        sources = f"'self' {self.origin}" if f":{self.port}" not in request.host else "'self'"
+        headers = {"Content-Security-Policy": page.policy.format(sources=sources)}
+        return web.Response(text=page.html, content_type="text/html", headers=headers)
+
+    async def _pass_on(self, request: web.Request) -> web.StreamResponse:
+        """To Tocsin, the prefix left in the path, piece by piece so that streams flow."""
+        url = f"http://127.0.0.1:{self.backend}{request.raw_path}"
+        headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP}
+        body = await request.read()
+        async with self._client.request(
+            request.method, url, headers=headers, data=body, allow_redirects=False
+        ) as answer:
+            passed = web.StreamResponse(status=answer.status)
+            for name, value in answer.headers.items():
+                if name.lower() not in _HOP - {"content-encoding"}:
+                    passed.headers.add(name, value)
+            await passed.prepare(request)
+            async for chunk in answer.content.iter_any():
+                await passed.write(chunk)
+            await passed.write_eof()
+            return passed

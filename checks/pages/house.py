@@ -1,0 +1,211 @@
+"""The running service behind a host app's site, and a browser: `from house import *`."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import jwt
+import psycopg
+import pytest
+from front import PREFIX, Front, HostPage
+from mail_screenshots import chromium
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from run_folder import run_folder
+from services import LONGEST, SECRET, free_port
+
+from tocsin import postgres
+from tocsin.client import notify
+from tocsin.lifeline import VARIABLE
+from tocsin.migrate import migrate
+from tocsin.up.supervisor import Lifeline
+
+ROOT = Path(__file__).parent.parent.parent
+PICTURES = ROOT / "build" / "pages"
+AXE = ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js"
+DESKTOP, PHONE = (1280, 800), (390, 844)
+# Says nothing to anybody, and needs neither a GPU nor a sandbox of the kernel's.
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+)
+_numbers = itertools.count(1)
+
+
+class House:
+    """The service, its database, and the site around it."""
+
+    def __init__(self, dsn: str, direct: str, front: Front) -> None:
+        self.dsn = dsn
+        self.direct = direct  # the service itself, past the site
+        self.front = front
+        self.url = front.origin + PREFIX
+
+    def person(self) -> str:
+        """Somebody new, so that no test sees another's notifications."""
+        name = f"person-{next(_numbers)}"
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            connection.execute(
+                "select tocsin.upsert_recipient(%s, %s)", (name, f"{name}@example.com")
+            )
+        return name
+
+    def token(self, recipient: str, ttl: float = 3600) -> str:
+        """As the host app makes it."""
+        return jwt.encode({"sub": recipient, "exp": time.time() + ttl}, SECRET, "HS256")
+
+    def tell(self, recipient: str, title: str = "New reply", **named: Any) -> int:
+        """An app's commit, in a process and connection of its own to the service; answers the notification's id."""
+        with psycopg.connect(self.dsn) as connection:
+            event_id = notify(
+                connection,
+                recipient=recipient,
+                title=title,
+                **{"event_type": "forum.new_reply", **named},
+            )
+            row = connection.execute(
+                "select notification_id from tocsin.notification where event_id = %s", (event_id,)
+            ).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def ask(self, recipient: str, method: str, path: str, body: object = None) -> Any:
+        """The API, as this person on another device."""
+        headers = {"Authorization": f"Bearer {self.token(recipient)}"}
+        data = None if body is None else json.dumps(body).encode()
+        request = Request(f"{self.direct}/api/{path}", data, headers, method=method)
+        with urlopen(request, timeout=20) as answer:
+            text = answer.read()
+        return json.loads(text) if text else None
+
+    def open_streams(self) -> int:
+        with urlopen(f"{self.direct}/metrics/", timeout=20) as answer:
+            found = re.search(
+                r"^tocsin_http_open_streams (\S+)$", answer.read().decode(), re.MULTILINE
+            )
+        assert found is not None
+        return int(float(found[1]))
+
+    def sign_in(self, context: BrowserContext, recipient: str) -> None:
+        """By the cookie of the site's own origin."""
+        context.add_cookies(
+            [
+                {
+                    "name": "tocsin_token",
+                    "value": self.token(recipient),
+                    "url": self.front.origin,
+                    "httpOnly": True,
+                    "sameSite": "Strict",
+                }
+            ]
+        )
+
+
+@pytest.fixture(scope="session")
+def house() -> Iterator[House]:
+    """Started once for all checks."""
+    with run_folder() as folder, ExitStack() as stack:
+        database = postgres.start(folder / "data", report=lambda _: None, durable=False)
+        stack.callback(postgres.stop, database)
+        migrate(database.dsn)
+        front = Front(free_port())
+        front.start(free_port())
+        stack.callback(front.stop)
+        lifeline = Lifeline()
+        stack.callback(lifeline.close)
+        process = _serve(database.dsn, front, folder, lifeline)
+        stack.callback(process.wait, 20)
+        stack.callback(process.terminate)
+        direct = f"http://127.0.0.1:{front.backend}"
+        _until_ready(direct, process, folder / "http.log")
+        yield House(database.dsn, direct, front)
+
+
+def _serve(dsn: str, front: Front, folder: Path, lifeline: Lifeline) -> subprocess.Popen[bytes]:
+    settings = {
+        "DATABASE_URL": dsn,
+        "DATA_DIR": str(folder / "tocsin"),
+        "PORT": str(front.backend),
+        "PUBLIC_URL": front.origin + PREFIX,
+        "JWT_SECRET": SECRET,
+    }
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
+    environ |= {f"TOCSIN_{name}": value for name, value in settings.items()}
+    environ[VARIABLE] = str(lifeline.reading)
+    with (folder / "http.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tocsin", "serve"],
+            env=environ,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            pass_fds=[lifeline.reading],
+        )
+
+
+def _until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + LONGEST
+    while True:
+        try:
+            with urlopen(f"{url}/readyz/", timeout=5):
+                return
+        except (URLError, OSError):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium, without a window."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=list(QUIET))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def context(browser: Browser, house: House) -> Iterator[BrowserContext]:
+    """A browser's profile of this test's own, on a desktop. What the page's policy stopped fails the test."""
+    house.front.reports.clear()
+    context = browser.new_context(viewport={"width": DESKTOP[0], "height": DESKTOP[1]})
+    context.set_default_timeout(15_000)
+    yield context
+    context.close()
+    assert house.front.reports == []
+
+
+def violations(page: Page) -> list[str]:
+    """What axe-core has against a page, up to WCAG 2.2 AA and its best practices, open shadow roots included."""
+    if not page.evaluate("'axe' in window"):
+        # by the debugger, which no policy of the page stops
+        page.evaluate(AXE.read_text())
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{each['id']}: {node['target']} {node['failureSummary']}"
+        for each in found["violations"]
+        for node in each["nodes"]
+    ]
+
+
+def take_picture(page: Page, name: str) -> None:
+    """`build/pages/<name>.png`, for people to look at."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=PICTURES / f"{name}.png")
+
+
+__all__ = ["HostPage", "House", "browser", "context", "house"]

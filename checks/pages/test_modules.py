@@ -1,0 +1,45 @@
+"""The modules are what the sources give, well typed, and small."""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+BUILT = ROOT / "tocsin" / "http" / "web"
+LIMITS = {"tocsin-bell.js": 15_000}  # bytes, gzipped
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["node", *command], cwd=ROOT / "web", capture_output=True, text=True, timeout=120
+    )
+
+
+def files(folder: Path) -> dict[str, str]:
+    return {file.name: file.read_text("utf-8") for file in folder.iterdir() if file.is_file()}
+
+
+def test_the_committed_modules_are_what_the_sources_give(tmp_path: Path) -> None:
+    built = run("build.mjs", str(tmp_path))
+    assert built.returncode == 0, built.stderr
+    assert files(tmp_path) == files(BUILT), "make web, and commit tocsin/http/web"
+
+
+def test_the_sources_are_well_typed() -> None:
+    checked = run("node_modules/typescript/bin/tsc", "--project", ".")
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_the_modules_are_small() -> None:
+    sizes = {name: len(gzip.compress((BUILT / name).read_bytes(), 9)) for name in LIMITS}
+    print(sizes)
+    assert {name: size for name, size in sizes.items() if size > LIMITS[name]} == {}
+
+
+def test_the_modules_need_nothing_else() -> None:
+    for module in BUILT.glob("*.js"):
+        text = module.read_text("utf-8")
+        assert "import(" not in text
+        assert not any(line.startswith("import") for line in text.splitlines())

@@ -1,0 +1,89 @@
+"""Pages of other origins: those that are named make people's calls, by token; nobody else, and no app."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest_asyncio
+from http_fixtures import *  # noqa: F403 - fixtures
+from http_fixtures import KEY, URL, Tell, bearer, token, transport_to
+from msgspec.structs import replace
+
+from tocsin.engine.badge import BadgeHub
+from tocsin.engine.store.api_key import create_api_key
+from tocsin.engine.store.database import Database
+from tocsin.http.app import create_app
+from tocsin.settings import Settings
+
+HOME, STRANGER = "https://app.example.com", "https://evil.example"
+ALLOW = "access-control-allow-origin"
+INBOX = "/api/notifications/"
+
+
+ALICE = bearer(token("alice"))
+
+
+@pytest_asyncio.fixture
+async def client(settings: Settings, database: Database) -> AsyncIterator[httpx.AsyncClient]:
+    """Of a service that allows one origin."""
+    own = replace(settings, allowed_origins=(HOME,))
+    app = create_app(own, database, BadgeHub(database), link_key=KEY)
+    async with httpx.AsyncClient(transport=transport_to(app), base_url=URL) as client:
+        yield client
+
+
+def preflight(origin: str, method: str = "PATCH") -> dict[str, str]:
+    return {
+        "Origin": origin,
+        "Access-Control-Request-Method": method,
+        "Access-Control-Request-Headers": "authorization,content-type",
+    }
+
+
+async def test_a_preflight_is_answered_without_a_token(client: httpx.AsyncClient) -> None:
+    for path in (f"{INBOX}1/read/", f"{INBOX}stream/", "/api/quiet-hours", "/api/event-types/"):
+        answer = await client.options(path, headers=preflight(HOME))
+        assert (answer.status_code, answer.headers[ALLOW]) == (204, HOME)
+        assert "Authorization" in answer.headers["access-control-allow-headers"]
+        assert "PATCH" in answer.headers["access-control-allow-methods"]
+        assert answer.headers["access-control-max-age"] == "7200"
+        assert "access-control-allow-credentials" not in answer.headers
+
+
+async def test_answers_can_be_read_there_and_errors_too(
+    client: httpx.AsyncClient, tell: Tell
+) -> None:
+    tell()
+    from_home = {"Origin": HOME}
+    for path in (INBOX, f"{INBOX}unread-count/", f"{INBOX}9/"):
+        assert (await client.get(path, headers=from_home | ALICE)).headers[ALLOW] == HOME
+    refused = await client.get(INBOX, headers=from_home)
+    assert (refused.status_code, refused.headers[ALLOW]) == (401, HOME)
+    marked = await client.post(f"{INBOX}mark-all-read/", headers=from_home | ALICE)
+    assert "Tocsin-Undo" in marked.headers["access-control-expose-headers"]
+    assert marked.headers["vary"] == "Origin"
+
+
+async def test_no_other_origin_and_no_other_call(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    for origin in (STRANGER, "null", f"{HOME}.evil.example", HOME.replace("https", "http")):
+        assert ALLOW not in (await client.get(INBOX, headers=ALICE | {"Origin": origin})).headers
+        assert ALLOW not in (await client.options(INBOX, headers=preflight(origin))).headers
+    key = bearer((await create_api_key(database, "tests"))[1])
+    for path in ("/api/events/", "/api/recipients/alice/", "/metrics/", "/schema/"):
+        assert ALLOW not in (await client.get(path, headers=key | {"Origin": HOME})).headers
+        assert ALLOW not in (await client.options(path, headers=preflight(HOME))).headers
+
+
+async def test_a_cookie_from_there_changes_nothing(client: httpx.AsyncClient, people: None) -> None:
+    headers = {"Origin": HOME, "Cookie": f"tocsin_token={token()}", "Sec-Fetch-Site": "cross-site"}
+    assert (await client.post(f"{INBOX}mark-all-read/", headers=headers)).status_code == 403
+
+
+async def test_me_is_whom_the_token_names(alice: httpx.AsyncClient, bob: httpx.AsyncClient) -> None:
+    assert (await alice.get("/api/me/")).json()["recipient"] == "alice"
+    found = (await bob.get("/api/me/")).json()
+    assert found["recipient"] == "bob"
+    assert found["expires_at"].endswith("Z")

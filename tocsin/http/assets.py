@@ -1,0 +1,177 @@
+"""What pages load: modules and their types, as `make web` built them into `tocsin/http/web`.
+
+A host's page has one stable address, `/assets/tocsin-bell.js`, which is asked for anew each time and answers 304. Pages
+that can be told of each release take the one with the content's hash in it, which is kept for a year.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+from functools import cache
+from importlib.resources import files
+
+from litestar import HttpMethod, Response, route
+from litestar.di import NamedDependency
+from litestar.params import FromPath
+from msgspec import Struct
+
+from tocsin.engine.model import NotFound
+from tocsin.http.errors import AnyRequest
+from tocsin.http.operation import Answer, Operation, documented
+from tocsin.http.parse import reply
+from tocsin.http.services import Services
+
+PATH = "/assets/"
+TAG = "Pages"
+_GET = [HttpMethod.GET, HttpMethod.HEAD]
+_FOLDER = files("tocsin.http") / "web"
+_KINDS = {".js": "text/javascript", ".d.ts": "text/plain"}
+_YEAR = "public, max-age=31536000, immutable"
+_HASH = 16  # characters of it in an address
+
+# Any page may load and read them: they are the same for everybody and hold nothing of anybody.
+_OPEN = {
+    "Access-Control-Allow-Origin": "*",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Vary": "Accept-Encoding",
+}
+
+
+class Asset(Struct, frozen=True):
+    """One file, ready to be sent."""
+
+    kind: str
+    version: str
+    integrity: str  # for `integrity=` (W3C Subresource Integrity)
+    plain: bytes
+    zipped: bytes
+
+
+class AssetAddress(Struct, frozen=True):
+    """Where one file is for good, and its hash for `integrity=`."""
+
+    url: str
+    integrity: str
+
+
+def asset_path(name: str) -> str:
+    """The path of a file that may be kept for ever, without the public URL before it."""
+    return f"{PATH}{_assets()[name].version}/{name}"
+
+
+@route(
+    PATH,
+    http_method=_GET,
+    opt=documented(
+        Operation(
+            summary="List the modules",
+            description="The address of each by its content, and the hash that a page can pin it with.",
+            tag=TAG,
+            answers={
+                200: Answer(
+                    "By their names.",
+                    dict[str, AssetAddress],
+                    {
+                        "tocsin-bell.js": {
+                            "url": "https://notify.example.com/assets/3f0c8d21a64be975/tocsin-bell.js",
+                            "integrity": "sha256-…",
+                        }
+                    },
+                )
+            },
+        )
+    ),
+)
+async def list_assets(services: NamedDependency[Services]) -> Response[bytes]:
+    """All of them."""
+    found = {
+        name: AssetAddress(services.url(asset_path(name)), asset.integrity)
+        for name, asset in _assets().items()
+    }
+    return reply(found, headers={"Cache-Control": "no-cache", "Access-Control-Allow-Origin": "*"})
+
+
+@route(
+    PATH + "{name:str}/",
+    http_method=_GET,
+    opt=documented(
+        Operation(
+            summary="Load a module",
+            description="`tocsin-bell.js`, or its types `tocsin-bell.d.ts`; with an ETag, asked for anew each time.",
+            tag=TAG,
+            answers={200: Answer("The file.", media_type="text/javascript")},
+            fails=(404,),
+        )
+    ),
+)
+async def asset(name: FromPath[str], request: AnyRequest) -> Response[bytes]:
+    """As it is now."""
+    return _answer(request, _found(name), "no-cache")
+
+
+@route(
+    PATH + "{version:str}/{name:str}/",
+    http_method=_GET,
+    opt=documented(
+        Operation(
+            summary="Load a module for good",
+            description="By its content's hash, kept for a year. Another hash gets what there is, kept by nobody.",
+            tag=TAG,
+            answers={200: Answer("The file.", media_type="text/javascript")},
+            fails=(404,),
+        )
+    ),
+)
+async def versioned_asset(
+    version: FromPath[str], name: FromPath[str], request: AnyRequest
+) -> Response[bytes]:
+    """By its hash. While two releases run side by side, one is asked for what the other has."""
+    found = _found(name)
+    return _answer(request, found, _YEAR if version == found.version else "no-cache")
+
+
+def _found(name: str) -> Asset:
+    found = _assets().get(name)
+    if found is None:
+        raise NotFound("There is no such file.")
+    return found
+
+
+def _answer(request: AnyRequest, asset: Asset, caching: str) -> Response[bytes]:
+    etag = f'"{asset.version}"'
+    headers = {**_OPEN, "Cache-Control": caching, "ETag": etag}
+    if etag in request.headers.get("if-none-match", ""):
+        return Response(b"", status_code=304, headers=headers)
+    zipped = "gzip" in request.headers.get("accept-encoding", "")
+    headers |= {"Content-Encoding": "gzip"} if zipped else {}
+    return Response(
+        asset.zipped if zipped else asset.plain,
+        status_code=200,
+        media_type=asset.kind,
+        headers=headers,
+    )
+
+
+@cache
+def _assets() -> dict[str, Asset]:
+    """By name; read once."""
+    found = {}
+    for file in sorted(_FOLDER.iterdir(), key=lambda file: file.name):
+        kind = next((kind for end, kind in _KINDS.items() if file.name.endswith(end)), None)
+        if kind is not None:
+            found[file.name] = _asset(kind, file.read_bytes())
+    return found
+
+
+def _asset(kind: str, plain: bytes) -> Asset:
+    digest = hashlib.sha256(plain)
+    return Asset(
+        kind,
+        digest.hexdigest()[:_HASH],
+        f"sha256-{base64.b64encode(digest.digest()).decode()}",
+        plain,
+        gzip.compress(plain, 9, mtime=0),
+    )

@@ -1,0 +1,10 @@
+/** The element `<tocsin-bell>`. */
+export interface TocsinBellElement extends HTMLElement {
+    /** Tocsin's address; where the module was loaded from unless it is set. */
+    api: string;
+}
+declare global {
+    interface HTMLElementTagNameMap {
+        'tocsin-bell': TocsinBellElement;
+    }
+}

@@ -1,0 +1,1 @@
+function s(e){return e.replace(/\/assets\/.*$/,"/")}var t=class extends HTMLElement{get api(){return this.getAttribute("api")??s(import.meta.url)}set api(n){this.setAttribute("api",n)}};customElements.get("tocsin-bell")||customElements.define("tocsin-bell",t);export{t as TocsinBell};

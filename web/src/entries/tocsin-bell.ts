@@ -1,0 +1,7 @@
+// <tocsin-bell>, defined as soon as the module is loaded.
+
+import { TocsinBell } from '../bell/element.js';
+
+if (!customElements.get('tocsin-bell')) customElements.define('tocsin-bell', TocsinBell);
+
+export { TocsinBell };

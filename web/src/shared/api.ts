@@ -1,0 +1,71 @@
+// Calls of Tocsin's API.
+
+import type { Credentials } from './credentials.js';
+
+/** An answer that is not a good one (RFC 9457), or none at all: then `status` is 0. */
+export class Problem extends Error {
+  constructor(
+    readonly status: number,
+    message: string,
+    /** Milliseconds, where the service said when to come again. */
+    readonly retryAfter: number | null = null,
+    readonly fields: readonly { field: string; message: string }[] = [],
+  ) {
+    super(message);
+  }
+}
+
+/** Where the module came from: `https://host/prefix/assets/…/x.js` was served by `https://host/prefix/`. */
+export function baseOf(module: string): string {
+  return module.replace(/\/assets\/.*$/, '/');
+}
+
+export class Api {
+  /** `base` is Tocsin's address, with a slash at its end. */
+  constructor(
+    readonly base: string,
+    readonly credentials: Credentials,
+  ) {}
+
+  /** The answer's JSON; undefined where it has none. */
+  async json<T>(method: string, path: string, body?: unknown): Promise<T> {
+    const answer = await this.call(method, path, body);
+    return (answer.status === 204 ? undefined : await answer.json()) as T;
+  }
+
+  /** A good answer; throws Problem. `path` is below `/api/`. A token that is refused is renewed once. */
+  async call(method: string, path: string, body?: unknown, options: RequestInit = {}): Promise<Response> {
+    for (let tries = 0; ; tries++) {
+      const token = await this.credentials.token();
+      const answer = await this.#fetch(method, path, body, token, options);
+      if (answer.ok) return answer;
+      if (answer.status !== 401 || tries > 0 || !this.credentials.refused(token)) throw await problem(answer);
+    }
+  }
+
+  async #fetch(method: string, path: string, body: unknown, token: string | null, options: RequestInit) {
+    const headers = new Headers(options.headers);
+    if (token !== null) headers.set('Authorization', `Bearer ${token}`);
+    if (body !== undefined) headers.set('Content-Type', 'application/json');
+    try {
+      return await fetch(new URL(`api/${path}`, this.base), {
+        ...options,
+        method,
+        headers,
+        body: body === undefined ? null : JSON.stringify(body),
+        credentials: token === null ? 'same-origin' : 'omit',
+        cache: 'no-store',
+      });
+    } catch (error) {
+      if (options.signal?.aborted) throw error;
+      throw new Problem(0, String(error));
+    }
+  }
+}
+
+async function problem(answer: Response): Promise<Problem> {
+  const told = await answer.json().catch(() => ({}));
+  const seconds = Number(answer.headers.get('Retry-After') ?? NaN);
+  const after = Number.isFinite(seconds) ? seconds * 1000 : null;
+  return new Problem(answer.status, told.detail ?? told.title ?? answer.statusText, after, told.errors ?? []);
+}
