@@ -81,6 +81,9 @@ bench: $(VENV)/.dev ## all of the following in turn, and docs/performance.md; at
 performance: $(VENV)/.dev ## write docs/performance.md anew from docs/performance/ and benchmarks/results/
 	@exec $(PY) benchmarks/page.py
 
+bench-list: $(VENV)/.dev build/peers/.installed ## a page of the inbox, first and thousandth, against Django REST framework
+	@exec $(PY) benchmarks/listing.py $(ARGS)
+
 bench-latency: $(VENV)/.dev ## how long after COMMIT a mail and a badge arrive, on this machine
 	@exec $(PY) benchmarks/commit_latency.py $(ARGS)
 

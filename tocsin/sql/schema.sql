@@ -600,7 +600,9 @@ END)) WHERE ((read_at IS NOT NULL) OR (archived_at IS NOT NULL) OR (NOT in_inbox
 
 CREATE INDEX notification_pending ON tocsin.notification USING btree (xid) INCLUDE (address) WHERE (recipient_id IS NULL);
 
-CREATE INDEX notification_unread ON tocsin.notification USING btree (recipient_id, created_at DESC, notification_id DESC) WHERE (in_inbox AND (archived_at IS NULL) AND (read_at IS NULL));
+CREATE INDEX notification_read ON tocsin.notification USING btree (recipient_id, event_type, created_at DESC, notification_id DESC) WHERE (in_inbox AND (archived_at IS NULL) AND (read_at IS NOT NULL));
+
+CREATE INDEX notification_unread ON tocsin.notification USING btree (recipient_id, event_type, created_at DESC, notification_id DESC) WHERE (in_inbox AND (archived_at IS NULL) AND (read_at IS NULL));
 
 CREATE INDEX notification_xid ON tocsin.notification USING btree (recipient_id, xid);
 

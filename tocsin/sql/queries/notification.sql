@@ -1,66 +1,162 @@
 -- name: list_older_notifications
 -- A page of the inbox, newest first, from before a place in it; always one row at least, for the snapshot.
+--
+-- Without a filter it is one walk along notification_inbox. With one it is a short walk for each type that it names,
+-- along notification_unread and notification_read, however rare that type is. Branches that the filter excludes are
+-- not run: their condition holds no column.
+with filtered as (
+    select t.event_type
+    from tocsin.event_type t
+    where coalesce(:read::boolean::text, :event_type, :category) is not null
+        and (:event_type::text is null or t.event_type = :event_type)
+        and (:category::text is null or t.category = :category)
+)
 select
     s.as_of,
-    n.id,
+    n.notification_id as id,
     n.event_id,
     n.event_type,
-    n.category,
-    n.title,
-    n.body,
-    n.body_html,
-    n.action_url,
-    n.metadata,
-    n.initiator,
-    n.read,
+    split_part(n.event_type, '.', 1) as category,
+    e.title,
+    e.body,
+    e.body_html,
+    e.action_url,
+    e.metadata,
+    e.initiator,
+    n.read_at is not null as read,
     n.read_at,
     n.created_at
 from (select pg_current_snapshot()::text as as_of) s
 left join lateral (
-    select i.*
-    from tocsin.notification_item i
-    where i.recipient_id = :recipient_id
-        and i.listed
-        and (i.created_at, i.id) < (coalesce(:at, 'infinity'::timestamptz), coalesce(:id, 9223372036854775807))
-        and (:read::boolean is null or i.read = :read)
-        and (:event_type::text is null or i.event_type = :event_type)
-        and (:category::text is null or i.category = :category)
-    order by i.created_at desc, i.id desc
+    select f.notification_id, f.event_id, f.event_type, f.read_at, f.created_at
+    from (
+        (
+            select n.notification_id, n.event_id, n.event_type, n.read_at, n.created_at
+            from tocsin.notification n
+            where n.recipient_id = :recipient_id
+                and n.in_inbox
+                and n.archived_at is null
+                and coalesce(:read::boolean::text, :event_type, :category) is null
+                and (n.created_at, n.notification_id) < (coalesce(:at, 'infinity'::timestamptz), coalesce(:id, 9223372036854775807))
+            order by n.created_at desc, n.notification_id desc
+            limit :limit
+        )
+        union all
+        select r.notification_id, r.event_id, r.event_type, r.read_at, r.created_at
+        from filtered t
+        cross join lateral (
+            select n.notification_id, n.event_id, n.event_type, n.read_at, n.created_at
+            from tocsin.notification n
+            where n.recipient_id = :recipient_id
+                and n.in_inbox
+                and n.archived_at is null
+                and n.event_type = t.event_type
+                and n.read_at is null
+                and (n.created_at, n.notification_id) < (coalesce(:at, 'infinity'::timestamptz), coalesce(:id, 9223372036854775807))
+            order by n.created_at desc, n.notification_id desc
+            limit :limit
+        ) r
+        where :read::boolean is distinct from true
+        union all
+        select r.notification_id, r.event_id, r.event_type, r.read_at, r.created_at
+        from filtered t
+        cross join lateral (
+            select n.notification_id, n.event_id, n.event_type, n.read_at, n.created_at
+            from tocsin.notification n
+            where n.recipient_id = :recipient_id
+                and n.in_inbox
+                and n.archived_at is null
+                and n.event_type = t.event_type
+                and n.read_at is not null
+                and (n.created_at, n.notification_id) < (coalesce(:at, 'infinity'::timestamptz), coalesce(:id, 9223372036854775807))
+            order by n.created_at desc, n.notification_id desc
+            limit :limit
+        ) r
+        where :read::boolean is distinct from false
+    ) f
+    order by f.created_at desc, f.notification_id desc
     limit :limit
 ) n on true
-order by n.created_at desc, n.id desc;
+left join tocsin.event e using (event_id)
+order by n.created_at desc, n.notification_id desc;
 
 -- name: list_newer_notifications
 -- The page of the inbox just after a place in it, oldest first; always one row at least, for the snapshot.
+with filtered as (
+    select t.event_type
+    from tocsin.event_type t
+    where coalesce(:read::boolean::text, :event_type, :category) is not null
+        and (:event_type::text is null or t.event_type = :event_type)
+        and (:category::text is null or t.category = :category)
+)
 select
     s.as_of,
-    n.id,
+    n.notification_id as id,
     n.event_id,
     n.event_type,
-    n.category,
-    n.title,
-    n.body,
-    n.body_html,
-    n.action_url,
-    n.metadata,
-    n.initiator,
-    n.read,
+    split_part(n.event_type, '.', 1) as category,
+    e.title,
+    e.body,
+    e.body_html,
+    e.action_url,
+    e.metadata,
+    e.initiator,
+    n.read_at is not null as read,
     n.read_at,
     n.created_at
 from (select pg_current_snapshot()::text as as_of) s
 left join lateral (
-    select i.*
-    from tocsin.notification_item i
-    where i.recipient_id = :recipient_id
-        and i.listed
-        and (i.created_at, i.id) > (:at, :id)
-        and (:read::boolean is null or i.read = :read)
-        and (:event_type::text is null or i.event_type = :event_type)
-        and (:category::text is null or i.category = :category)
-    order by i.created_at, i.id
+    select f.notification_id, f.event_id, f.event_type, f.read_at, f.created_at
+    from (
+        (
+            select n.notification_id, n.event_id, n.event_type, n.read_at, n.created_at
+            from tocsin.notification n
+            where n.recipient_id = :recipient_id
+                and n.in_inbox
+                and n.archived_at is null
+                and coalesce(:read::boolean::text, :event_type, :category) is null
+                and (n.created_at, n.notification_id) > (:at, :id)
+            order by n.created_at, n.notification_id
+            limit :limit
+        )
+        union all
+        select r.notification_id, r.event_id, r.event_type, r.read_at, r.created_at
+        from filtered t
+        cross join lateral (
+            select n.notification_id, n.event_id, n.event_type, n.read_at, n.created_at
+            from tocsin.notification n
+            where n.recipient_id = :recipient_id
+                and n.in_inbox
+                and n.archived_at is null
+                and n.event_type = t.event_type
+                and n.read_at is null
+                and (n.created_at, n.notification_id) > (:at, :id)
+            order by n.created_at, n.notification_id
+            limit :limit
+        ) r
+        where :read::boolean is distinct from true
+        union all
+        select r.notification_id, r.event_id, r.event_type, r.read_at, r.created_at
+        from filtered t
+        cross join lateral (
+            select n.notification_id, n.event_id, n.event_type, n.read_at, n.created_at
+            from tocsin.notification n
+            where n.recipient_id = :recipient_id
+                and n.in_inbox
+                and n.archived_at is null
+                and n.event_type = t.event_type
+                and n.read_at is not null
+                and (n.created_at, n.notification_id) > (:at, :id)
+            order by n.created_at, n.notification_id
+            limit :limit
+        ) r
+        where :read::boolean is distinct from false
+    ) f
+    order by f.created_at, f.notification_id
     limit :limit
 ) n on true
-order by n.created_at, n.id;
+left join tocsin.event e using (event_id)
+order by n.created_at, n.notification_id;
 
 -- name: get_notification
 -- One of a person's own, in the inbox or not.

@@ -1,0 +1,158 @@
+"""Milliseconds for a page of the inbox, the first and the thousandth, of a person with 50,000. `make bench-list`.
+
+One `tocsin serve`, asked over one connection that stays open, with a verified JWT; pages of 20 by keyset cursors. Peer:
+Django REST framework with page-number pagination (a count and an offset) on the same rows, under gunicorn. Floor: the
+bare keyset query, prepared, on a psycopg connection.
+
+Filters are measured too: what a person asks for may be rare, or none of it there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from http.client import HTTPConnection
+from urllib.parse import urlencode
+
+import psycopg
+from bench import stage
+from bench.peer import PEERS, PYTHON, peer
+from bench.record import Goal, Record, keep
+from bench.rounds import in_turns
+from bench.service import answering, bearer, serve
+
+from tocsin.engine.store.page import Cursor
+
+PERSON = "p1"  # has 50,000, all unread
+READER = "p10"  # has a few thousand, most of them read
+PAGE = 20
+DEEP = 1000
+BARE = """
+select n.notification_id, n.event_id, n.event_type, e.title, e.body, e.body_html, e.action_url, e.metadata, e.initiator,
+    n.read_at, n.created_at
+from tocsin.notification n
+join tocsin.event e using (event_id)
+where n.recipient_id = %s
+    and n.in_inbox
+    and n.archived_at is null
+    and (n.created_at, n.notification_id) < (%s, %s)
+order by n.created_at desc, n.notification_id desc
+limit 21
+"""
+Ask = Callable[[], object]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--requests", type=int, default=100, help="of each measurement")
+    options = parser.parse_args()
+    with ExitStack() as stack:
+        running = stack.enter_context(stage.server())
+        dsn = stack.enter_context(stage.database(running, "list"))
+        with peer("django_table.py", dsn) as made:
+            versions = made.versions
+        ours = stack.enter_context(serve(dsn))
+        theirs = stack.enter_context(django(dsn))
+        app = stack.enter_context(psycopg.connect(dsn, autocommit=True))
+        deep = place(app, PERSON, PAGE * (DEEP - 1))
+        pages: dict[str, Ask] = {
+            "tocsin, page 1": asked(ours.port, PERSON),
+            "tocsin, page 1,000": asked(ours.port, PERSON, cursor=deep),
+            "Django REST framework, page 1": asked(theirs, PERSON, "/list/", page=1),
+            "Django REST framework, page 1,000": asked(theirs, PERSON, "/list/", page=DEEP),
+            "floor: bare query, page 1": bare(app, Cursor(deep.at.max, 2**62)),
+            "floor: bare query, page 1,000": bare(app, deep),
+            "tocsin, unread only": asked(ours.port, READER, read="false"),
+            "tocsin, read only": asked(ours.port, PERSON, read="true"),
+            "tocsin, a common category": asked(ours.port, PERSON, category="forum"),
+            "tocsin, a category without any": asked(ours.port, PERSON, category="billing"),
+            "tocsin, a type without any": asked(ours.port, PERSON, event_type="forum.mention"),
+        }
+        measured = in_turns(
+            {name: spent(ask, options.requests) for name, ask in pages.items()}, options.rounds
+        )
+    keep(
+        Record(
+            "list",
+            "A page of an inbox of 50,000",
+            "ms",
+            measured,
+            goals=[
+                Goal("tocsin, page 1,000", "tocsin, page 1", at_most=1.2),
+                Goal("Django REST framework, page 1", "tocsin, page 1", at_least=3),
+                Goal("Django REST framework, page 1,000", "tocsin, page 1,000", at_least=3),
+                *(Goal(name, "tocsin, page 1", at_most=1.5) for name in list(pages)[6:]),
+            ],
+            versions=versions,
+        )
+    )
+
+
+def spent(ask: Ask, requests: int) -> Callable[[], float]:
+    """Milliseconds for one, the median of many."""
+
+    def measure() -> float:
+        times = []
+        for _ in range(requests):
+            started = time.perf_counter()
+            ask()
+            times.append(time.perf_counter() - started)
+        return 1000 * sorted(times)[requests // 2]
+
+    return measure
+
+
+def asked(port: int, person: str, path: str = "/api/notifications/", **query: object) -> Ask:
+    connection = HTTPConnection("127.0.0.1", port)
+    headers = bearer(person)
+    url = f"{path}?{urlencode({name: str(value) for name, value in query.items()})}"
+
+    def ask() -> bytes:
+        connection.request("GET", url, headers=headers)
+        answer = connection.getresponse()
+        body = answer.read()
+        if answer.status != 200:
+            raise SystemExit(f"{url}: {answer.status} {body!r}")
+        return body
+
+    return ask
+
+
+def bare(app: psycopg.Connection, before: Cursor) -> Ask:
+    def ask() -> object:
+        return app.execute(BARE, (PERSON, before.at, before.id), prepare=True).fetchall()
+
+    return ask
+
+
+def place(app: psycopg.Connection, person: str, skipped: int) -> Cursor:
+    """Where a page begins that has so many rows before it."""
+    row = app.execute(
+        "select n.created_at, n.notification_id from tocsin.notification n"
+        " where n.recipient_id = %s and n.in_inbox and n.archived_at is null"
+        " order by n.created_at desc, n.notification_id desc offset %s limit 1",
+        (person, skipped - 1),
+    ).fetchone()
+    assert row is not None
+    return Cursor(*row)
+
+
+@contextmanager
+def django(dsn: str) -> Iterator[int]:
+    """One worker of gunicorn's; threads, since its plain worker closes each connection."""
+    port = stage.free_port()
+    command = [
+        *(PYTHON.parent / "gunicorn", "--workers", "1", "--worker-class", "gthread"),
+        *("--threads", "8", "--keep-alive", "75", "--bind", f"127.0.0.1:{port}"),
+        *("--chdir", PEERS, "django_list:application"),
+    ]
+    with stage.program(*command, environ={"PEER_DSN": dsn}):
+        answering(f"http://127.0.0.1:{port}/list/")
+        yield port
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""The list's plans: a page costs the same however deep it is, and however rare what its filter asks for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from http_fixtures import *  # noqa: F403 - fixtures
+
+from tocsin.sql import load
+
+Db = psycopg.Connection[Any]
+OLDER = load("notification")["list_older_notifications"]
+TYPES = {
+    "recipient_id": "text",
+    "at": "timestamptz",
+    "id": "bigint",
+    "read": "boolean",
+    "event_type": "text",
+    "category": "text",
+    "limit": "integer",
+}
+# 6,000 rows of Alice's: one is read, three are of a rare category
+STOCK = """
+insert into tocsin.recipient (recipient_id) select 'p' || i from generate_series(1, 300) i;
+insert into tocsin.event (event_id, event_type, title, body, metadata, caller, created_at, told_at)
+select i, 'forum.new_reply', 'x', '', '{}', 'role:app', now() - interval '1 minute' * (6000 - i), now()
+from generate_series(1, 6000) i;
+insert into tocsin.notification (event_id, recipient_id, event_type, created_at, in_inbox, decisions, read_at)
+select
+    e.event_id,
+    'alice',
+    case when e.event_id <= 3 then 'billing.invoice_issued' else 'forum.new_reply' end,
+    e.created_at,
+    true,
+    '{}',
+    case when e.event_id = 5 then now() end
+from tocsin.event e;
+insert into tocsin.notification (event_id, recipient_id, event_type, created_at, in_inbox, decisions)
+select e.event_id, 'p' || 1 + e.event_id % 300, 'forum.new_reply', e.created_at, true, '{}'
+from tocsin.event e;
+analyze tocsin.notification, tocsin.event, tocsin.event_type
+"""
+
+
+@pytest.fixture
+def stocked(db: Db, people: None) -> Iterator[Db]:
+    for statement in STOCK.split(";\n"):
+        db.execute(statement.encode())
+    db.execute("set plan_cache_mode = force_generic_plan")
+    names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", OLDER)))
+    numbered = re.sub(r"%\((\w+)\)s", lambda match: f"${names.index(match[1]) + 1}", OLDER)
+    types = ", ".join(TYPES[name] for name in names)
+    db.execute(f"prepare page ({types}) as {numbered}".encode())
+    db.execute("create temp table asked as select %s::text[] as names", (names,))
+    yield db
+    db.execute("deallocate page")
+
+
+def plan(db: Db, **wanted: Any) -> dict[str, Any]:
+    """What a page of Alice's did, by a plan that knows no values."""
+    row = db.execute("select names from asked").fetchone()
+    assert row is not None
+    arguments = {"recipient_id": "alice", "limit": 21} | wanted
+    values = [arguments.get(name) for name in row[0]]
+    literals = ", ".join(psycopg.sql.Literal(value).as_string(db) for value in values)
+    found = db.execute(
+        f"explain (analyze, buffers, format json) execute page ({literals})".encode()
+    ).fetchone()
+    assert found is not None
+    return dict(found[0][0]["Plan"])
+
+
+def nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """All that were run."""
+    if node.get("Actual Loops"):
+        yield node
+        for inner in node.get("Plans", ()):
+            yield from nodes(inner)
+
+
+def buffers(node: dict[str, Any]) -> int:
+    return int(node["Shared Hit Blocks"]) + int(node["Shared Read Blocks"])
+
+
+def indexes(node: dict[str, Any]) -> set[str]:
+    """Those of notifications that it walked along; fails where it went through a whole table of theirs."""
+    assert not [
+        each
+        for each in nodes(node)
+        if each["Node Type"] in {"Seq Scan", "Bitmap Heap Scan"}
+        and each.get("Relation Name") in {"notification", "event"}
+    ]
+    names = {each["Index Name"] for each in nodes(node) if "Index Name" in each}
+    return {name for name in names if name.startswith("notification_")}
+
+
+def test_a_page_without_filter_walks_along_the_inbox(stocked: Db) -> None:
+    assert indexes(plan(stocked)) == {"notification_inbox"}
+
+
+def test_a_deep_page_reads_no_more_than_the_first(stocked: Db) -> None:
+    row = stocked.execute(
+        "select created_at, notification_id from tocsin.notification where event_id = 100 and recipient_id = 'alice'"
+    ).fetchone()
+    assert row is not None
+    first, deep = plan(stocked), plan(stocked, at=row[0], id=row[1])
+    assert deep["Actual Rows"] == first["Actual Rows"] == 21
+    assert buffers(deep) <= buffers(first) + 5
+
+
+@pytest.mark.parametrize(
+    ("wanted", "walked", "found"),
+    [
+        ({"read": False}, {"notification_unread"}, 21),
+        ({"read": True}, {"notification_read"}, 1),
+        ({"category": "billing"}, {"notification_unread", "notification_read"}, 3),
+        ({"event_type": "forum.mention"}, {"notification_unread", "notification_read"}, 0),
+        ({"category": "forum", "read": True}, {"notification_read"}, 1),
+    ],
+    ids=["unread", "read", "rare category", "type without any", "category and read"],
+)
+def test_what_a_filter_asks_for_is_found_without_a_search(
+    stocked: Db, wanted: dict[str, Any], walked: set[str], found: int
+) -> None:
+    done = plan(stocked, **wanted)
+    assert indexes(done) == walked
+    assert buffers(done) < 300  # of some 400 that Alice's rows take, by their index more
+    assert done["Actual Rows"] == max(found, 1)  # one row at least, for the snapshot
