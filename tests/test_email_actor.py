@@ -413,6 +413,13 @@ REPLIES = {
 }
 
 
+# What a server says to EHLO: that it takes one command after the other, or several in one flight.
+ONE_BY_ONE, IN_ONE_FLIGHT = REPLIES["EHLO"], "250-server.test\r\n250-PIPELINING\r\n250 SIZE 1000000"
+both_ways = pytest.mark.parametrize(
+    "ehlo", [ONE_BY_ONE, IN_ONE_FLIGHT], ids=["one by one", "in one flight"]
+)
+
+
 class Scripted:
     """Plays SMTP, but at some steps does something else: an answer, or None to hang up, or "hang"."""
 
@@ -460,6 +467,7 @@ async def play(script: Scripted, **options: Any) -> Outcome:
             script.release.set()
 
 
+@both_ways
 @pytest.mark.parametrize(
     ("step", "reply", "outcome"),
     [
@@ -482,10 +490,11 @@ async def play(script: Scripted, **options: Any) -> Outcome:
         ("BODY", "421 closing", Deferred("smtp_421")),
     ],
 )
-async def test_refusals_at_each_step(step: str, reply: str, outcome: Outcome) -> None:
-    assert await play(Scripted(**{step: reply})) == outcome
+async def test_refusals_at_each_step(step: str, reply: str, outcome: Outcome, ehlo: str) -> None:
+    assert await play(Scripted(**{"EHLO": ehlo, step: reply})) == outcome
 
 
+@both_ways
 @pytest.mark.parametrize(
     ("step", "outcome"),
     [
@@ -497,10 +506,11 @@ async def test_refusals_at_each_step(step: str, reply: str, outcome: Outcome) ->
         ("BODY", Unknown("smtp_disconnected_body")),
     ],
 )
-async def test_a_disconnect_at_each_step(step: str, outcome: Outcome) -> None:
-    assert await play(Scripted(**{step: None})) == outcome
+async def test_a_disconnect_at_each_step(step: str, outcome: Outcome, ehlo: str) -> None:
+    assert await play(Scripted(**{"EHLO": ehlo, step: None})) == outcome
 
 
+@both_ways
 @pytest.mark.parametrize("way", ["hang", "dribble"])
 @pytest.mark.parametrize(
     ("step", "outcome"),
@@ -514,11 +524,12 @@ async def test_a_disconnect_at_each_step(step: str, outcome: Outcome) -> None:
     ],
 )
 async def test_a_server_that_hangs_or_dribbles_at_each_step(
-    step: str, outcome: Outcome, way: str
+    step: str, outcome: Outcome, way: str, ehlo: str
 ) -> None:
-    assert await play(Scripted(**{step: way}), deadline=0.5) == outcome
+    assert await play(Scripted(**{"EHLO": ehlo, step: way}), deadline=0.5) == outcome
 
 
+@both_ways
 @pytest.mark.parametrize(
     ("step", "outcome"),
     [
@@ -528,8 +539,8 @@ async def test_a_server_that_hangs_or_dribbles_at_each_step(
     ],
 )
 @pytest.mark.parametrize("garbage", ["HTTP/1.1 400 Bad Request", "\x00\x01\x02\x03", "x" * 40_000])
-async def test_garbage(step: str, outcome: Outcome, garbage: str) -> None:
-    assert await play(Scripted(**{step: garbage})) == outcome
+async def test_garbage(step: str, outcome: Outcome, garbage: str, ehlo: str) -> None:
+    assert await play(Scripted(**{"EHLO": ehlo, step: garbage})) == outcome
 
 
 async def test_a_server_that_closes_during_a_long_body() -> None:
@@ -588,11 +599,12 @@ async def test_a_connection_closed_while_idle_is_replaced() -> None:
     assert script.connections == 2
 
 
+@both_ways
 @pytest.mark.parametrize("reply", [None, "421 4.4.2 timeout exceeded"])
 async def test_a_reused_connection_that_ends_at_the_first_command_costs_no_attempt(
-    reply: str | None,
+    reply: str | None, ehlo: str
 ) -> None:
-    script = Scripted()
+    script = Scripted(EHLO=ehlo)
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if script.connections == 1:
@@ -636,6 +648,87 @@ async def test_a_refused_recipient_is_followed_by_rset() -> None:
         await actor.send(message(2))
     assert script.commands[:6] == ["EHLO", "MAIL", "RCPT", "RSET", "MAIL", "RCPT"]
     assert script.connections == 1
+
+
+class Flights:
+    """Takes commands in one flight, and keeps how many came in each; answers them all at once."""
+
+    def __init__(self, *replies: str) -> None:
+        self.replies = list(replies)
+        self.flights: list[bytes] = []
+        self.connections = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        writer.write(b"220 server.test\r\n")
+        while flight := await reader.read(65536):
+            self.flights.append(flight)
+            if flight.startswith(b"EHLO"):
+                writer.write(f"{IN_ONE_FLIGHT}\r\n".encode())
+            else:
+                writer.write(self.replies.pop(0).encode())
+
+
+GO_AHEAD = "250 OK\r\n250 OK\r\n354 go ahead\r\n"
+
+
+async def test_the_commands_of_a_mail_go_in_one_flight_where_that_is_offered() -> None:
+    server = Flights(
+        GO_AHEAD, "250 queued as Q1111\r\n", GO_AHEAD, "250 queued as Q2222\r\n", "221 bye\r\n"
+    )
+    async with raw(server) as port, actor_for(port) as actor:
+        assert (await actor.send(message(1))).outcome == Sent("Q1111")
+        assert (await actor.send(message(2))).outcome == Sent("Q2222")
+    _, commands, body, *_ = server.flights
+    assert commands.count(b"\r\n") == 3
+    assert commands.endswith(b"\r\nDATA\r\n")
+    assert body.endswith(b"\r\n.\r\n")
+    assert server.connections == 1
+
+
+async def test_a_refused_recipient_in_a_flight_leaves_the_connection_usable() -> None:
+    refused = "250 OK\r\n550 5.1.1 no such user\r\n503 5.5.1 no recipients\r\n"
+    server = Flights(refused, "250 OK\r\n", GO_AHEAD, "250 queued as Q1111\r\n", "221 bye\r\n")
+    async with raw(server) as port, actor_for(port) as actor:
+        first = (await actor.send(message(1))).outcome
+        second = (await actor.send(message(2))).outcome
+    assert first == Rejected("smtp_550_5.1.1", address_dead=True)
+    assert second == Sent("Q1111")
+    assert server.flights[2] == b"RSET\r\n"
+    assert server.connections == 1
+
+
+async def test_a_server_that_wants_the_body_for_nobody_is_left() -> None:
+    wants = "250 OK\r\n550 5.1.1 no such user\r\n354 go ahead\r\n"
+    server = Flights(wants, GO_AHEAD, "250 queued as Q1111\r\n", "221 bye\r\n")
+    async with raw(server) as port, actor_for(port) as actor:
+        first = (await actor.send(message(1))).outcome
+        second = (await actor.send(message(2))).outcome
+    assert first == Rejected("smtp_550_5.1.1", address_dead=True)
+    assert second == Sent("Q1111")
+    assert server.connections == 2
+    assert not any(flight.startswith(b"To:") for flight in server.flights[:3])
+
+
+async def test_replies_that_come_in_pieces_are_put_together() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def dribble(text: str) -> None:
+            for char in text:
+                writer.write(char.encode())
+                await writer.drain()
+                await asyncio.sleep(0)
+
+        writer.write(b"220 server.test\r\n")
+        for reply in (
+            f"{IN_ONE_FLIGHT}\r\n",
+            f"250-first\r\n{GO_AHEAD}",
+            "250 queued as Q1111\r\n",
+        ):
+            await reader.read(65536)
+            await dribble(reply)
+
+    async with raw(talk) as port:
+        assert await send_one(port) == Sent("Q1111")
 
 
 async def test_an_outage_and_its_end() -> None:

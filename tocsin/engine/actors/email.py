@@ -91,7 +91,7 @@ class EmailActor(Actor[SmtpSession]):
                     return connection
                 await connection.close()
             finally:
-                if not connection.smtp.is_connected:
+                if not connection.connected:
                     connection.smtp.close()
         return await self._connect()
 
@@ -105,7 +105,7 @@ class EmailActor(Actor[SmtpSession]):
         except UnsendableError as error:
             return Answer(Rejected(str(error)))
         utf8 = to.utf8 or self._sender.utf8
-        if utf8 and not connection.smtp.supports_extension("smtputf8"):
+        if utf8 and not connection.knows_utf8:
             return Answer(Rejected("smtputf8_unsupported"))
         mail = mime.address(envelope.draft, to=to, now=verdict.checked_at)
         if self._signer is not None:  # of what is final: the address and the date are known now
@@ -113,7 +113,7 @@ class EmailActor(Actor[SmtpSession]):
         content = mime.stuff_dots(mail)
         size = len(content) + len(".\r\n")
         commands = (
-            (Step.MAIL, self._mail_command(connection.smtp, size, utf8=utf8)),
+            (Step.MAIL, self._mail_command(connection, size, utf8=utf8)),
             (Step.RCPT, f"RCPT TO:<{to.address}>".encode()),
             (Step.DATA, b"DATA"),
         )
@@ -123,9 +123,9 @@ class EmailActor(Actor[SmtpSession]):
         """Closes it politely."""
         await connection.close()
 
-    def _mail_command(self, smtp: SMTP, size: int, *, utf8: bool) -> bytes:
+    def _mail_command(self, session: SmtpSession, size: int, *, utf8: bool) -> bytes:
         command = f"MAIL FROM:<{self._sender.address}>"
-        if smtp.supports_extension("size"):  # RFC 1870: too large is then known before the body
+        if session.knows_size:  # RFC 1870: too large is then known before the body
             command += f" SIZE={size}"
         if utf8:
             command += " SMTPUTF8 BODY=8BITMIME"
@@ -149,6 +149,7 @@ class EmailActor(Actor[SmtpSession]):
             await session.open(self._starttls)
             if self._username is not None:
                 await self._log_in(session, self._username)
+            session.begin()
             opened = True
         except (SMTPException, OSError) as error:
             return self._refused(session.step, error)

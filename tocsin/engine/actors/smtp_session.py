@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Literal
 
 from aiosmtplib import (
     SMTP,
@@ -16,13 +16,17 @@ from aiosmtplib import (
     SMTPServerDisconnected,
     SMTPTimeoutError,
 )
+from msgspec import structs
 
 from tocsin.engine.actors.answer import Again, Answer
 from tocsin.engine.actors.mailbox import Envelope
+from tocsin.engine.actors.smtp_dialogue import CLOSING, Dialogue
 from tocsin.engine.actors.smtp_reply import Step, classify, lost
 
 Starttls = Literal["auto", "always", "never"]
 
+_OK = 250
+_AT_ONCE = 16_384  # bytes: the smallest buffer that Linux gives a socket to send from
 _DRAIN = 0.005  # seconds between two looks whether a long body has gone out
 
 
@@ -34,6 +38,8 @@ class SmtpSession:
         self.step = Step.CONNECT
         self.sent = 0  # messages tried on it
         self.dirty = False  # a transaction was begun and not ended: RSET before the next
+        self.knows_size = self.knows_utf8 = self._pipelining = False
+        self._dialogue: Dialogue | None = None
 
     async def open(self, starttls: Starttls) -> None:
         """Connects, greets, and encrypts where that is asked for or, with "auto", offered."""
@@ -53,19 +59,32 @@ class SmtpSession:
         self.step = Step.AUTH
         await self.smtp.login(username, password)
 
+    def begin(self) -> None:
+        """Ready for messages: aiosmtplib's part is done."""
+        self.knows_size = self.smtp.supports_extension("size")
+        self.knows_utf8 = self.smtp.supports_extension("smtputf8")
+        self._pipelining = self.smtp.supports_extension("pipelining")
+        self._dialogue = Dialogue(self.smtp)
+
     @property
     def encrypted(self) -> bool:
         """Whether the connection is under TLS."""
         return self.smtp.get_transport_info("sslcontext") is not None
 
+    @property
+    def connected(self) -> bool:
+        return self._dialogue is not None and self._dialogue.connected
+
     async def reset(self) -> bool:
         """Ends a transaction that was begun; false if the connection is no longer good."""
-        if not self.smtp.is_connected:
+        if self._dialogue is None or not self._dialogue.connected:
             return False
         if self.dirty:
             try:
-                await self.smtp.rset()
+                await self._dialogue.ask(b"RSET\r\n", timeout=self.smtp.timeout)
             except (SMTPException, OSError):
+                return False
+            if self._dialogue.replies[0][0] != _OK:
                 return False
             self.dirty = False
         return True
@@ -73,8 +92,8 @@ class SmtpSession:
     async def close(self) -> None:
         """Says QUIT without waiting long for the answer; doesn't raise."""
         try:
-            if self.smtp.is_connected and not self.dirty:
-                await self.smtp.quit(timeout=1.0)
+            if self._dialogue is not None and self._dialogue.connected and not self.dirty:
+                await self._dialogue.ask(b"QUIT\r\n", timeout=1.0)
         except (SMTPException, OSError):
             pass
         finally:
@@ -88,54 +107,82 @@ class SmtpSession:
         A connection used before that turns out closed at the first command was idle too long for
         the server: nothing was sent, so it goes `Again` on a new one.
         """
-        if not envelope.begin():
+        if self._dialogue is None or not envelope.begin():
             return Again(keep=True)
         self.sent += 1
         try:
-            answer = await self._run(envelope, commands, content)
+            answer = await self._run(self._dialogue, envelope, commands, content)
         except SMTPTimeoutError:
             return lost(self.step, "timeout")
         except SMTPResponseException:  # not an answer of SMTP at all
             return lost(self.step, "protocol_error")
         except OSError:
             answer = lost(self.step, "disconnected")
-        gone = not answer.keep and not self.smtp.is_connected
+        gone = not answer.keep and not self._dialogue.connected
         if self.step is Step.MAIL and gone and self.sent > 1:
             return Again(keep=False)
         return answer
 
     async def _run(
-        self, envelope: Envelope, commands: Sequence[tuple[Step, bytes]], content: bytes
+        self,
+        dialogue: Dialogue,
+        envelope: Envelope,
+        commands: Sequence[tuple[Step, bytes]],
+        content: bytes,
     ) -> Answer:
-        for step, command in commands:
-            self.step = step
-            code, text = await self.smtp.execute_command(command)
-            if code // 100 != (3 if step is Step.DATA else 2):
-                return classify(step, code, text)
-            self.dirty = True
-        code, text = await self._write(envelope, content)
+        flights = [commands] if self._pipelining else [[each] for each in commands]
+        for flight in flights:
+            if refused := await self._fly(dialogue, flight):
+                return refused
+        await self._write(dialogue, envelope, content)
         self.dirty = False
-        return classify(Step.BODY, code, text)
+        return classify(Step.BODY, *dialogue.replies[0])
 
-    async def _write(self, envelope: Envelope, content: bytes) -> tuple[int, str]:
+    async def _fly(self, dialogue: Dialogue, flight: Sequence[tuple[Step, bytes]]) -> Answer | None:
+        """Sends commands together (RFC 2920); what the first one that was refused means."""
+        missing: Exception | None = None
+        try:
+            commands = b"".join([command + b"\r\n" for _, command in flight])
+            await dialogue.ask(commands, len(flight), self.smtp.timeout)
+        except (SMTPException, OSError) as error:
+            missing = error
+        for (step, _), (code, text) in zip(flight, dialogue.replies, strict=False):
+            self.step = step
+            if code // 100 != (3 if step is Step.DATA else 2):
+                return self._refused(dialogue, code, text)
+            self.dirty = True
+        if missing is not None:
+            self.step = flight[len(dialogue.replies)][0]
+            raise missing
+        return None
+
+    def _refused(self, dialogue: Dialogue, code: int, text: str) -> Answer:
+        answer = classify(self.step, code, text)
+        last, _ = dialogue.replies[-1]
+        # a server that wants the body of what it refused: there is no way back to the next command
+        if code == CLOSING or last // 100 == 3:
+            dialogue.hang_up()
+            return structs.replace(answer, keep=False)
+        return answer
+
+    async def _write(self, dialogue: Dialogue, envelope: Envelope, content: bytes) -> None:
         """Writes the body, and the final dot only once all before it has left this process.
 
         Until the dot the server can't have accepted anything, after it an answer that is missing
-        tells nothing; so the step, and `commit`, change exactly there.
+        tells nothing; so the step, and `commit`, change exactly there. What surely fits into the
+        socket goes with its dot: the kernel takes all of that or nothing.
         """
-        protocol = self.smtp.protocol
-        transport = cast("asyncio.WriteTransport | None", self.smtp.transport)
-        if protocol is None or transport is None:
-            raise SMTPServerDisconnected("closed after the answer to DATA")
-        protocol.write(content)
-        while transport.get_write_buffer_size():  # noqa: ASYNC110 - a transport has no event for it
-            await asyncio.sleep(_DRAIN)
-        if not protocol.is_connected:
+        dot = b".\r\n"
+        if len(content) > _AT_ONCE:
+            dialogue.write(content)
+            content = b""
+            while dialogue.unwritten:  # noqa: ASYNC110 - a transport has no event for it
+                await asyncio.sleep(_DRAIN)
+        if not dialogue.connected:
             raise SMTPServerDisconnected("closed during the body")
         self.step = Step.BODY
         envelope.commit()
-        protocol.write(b".\r\n")
-        return await protocol.read_response()
+        await dialogue.ask(content + dot)
 
     async def _greet(self) -> None:
         self.step = Step.HELO
