@@ -32,6 +32,7 @@ from tocsin.engine.brand import Brand, BrandError, read_brand
 from tocsin.engine.inline_css import inline_css
 from tocsin.engine.language import Words
 from tocsin.engine.sandbox import Sandbox, TemplateTooMuch, rendered, said
+from tocsin.engine.stencil import Stencils
 from tocsin.engine.template_problem import TemplateFailed
 
 SHIPPED = Path(__file__).parent / "templates"
@@ -58,10 +59,11 @@ class Templates:
         self._brand: Brand | None = None
         self._environment: Sandbox | None = None
         self._chosen: dict[tuple[str, ...], Template] = {}
+        self.stencils: Stencils | None = Stencils()
 
     def render(self, names: Sequence[str], context: Mapping[str, Any]) -> str:
         """What the first of these templates that is there writes; raises TemplateFailed."""
-        self._look_again()
+        self.look_again()
         try:
             return rendered(self._choose(tuple(names)), context)
         except Exception as error:
@@ -69,7 +71,7 @@ class Templates:
 
     def said(self, names: Sequence[str], context: Mapping[str, Any]) -> dict[str, Any]:
         """What the first of these templates that is there sets; raises TemplateFailed."""
-        self._look_again()
+        self.look_again()
         try:
             return said(self._choose(tuple(names)), context)
         except Exception as error:
@@ -100,7 +102,7 @@ class Templates:
         """The host's own catalogues, if there are any."""
         if self.folder is None or not (self.folder / WORDS).is_dir():
             return None
-        self._look_again()
+        self.look_again()
         return Words(self.folder / WORDS, self._version)
 
     def version(self) -> str:
@@ -130,11 +132,14 @@ class Templates:
         place = self._place(error.__traceback__) or (name, None)
         return TemplateFailed(*place, _why(error))
 
-    def _look_again(self) -> None:
+    def look_again(self) -> None:
+        """With `reload`, forgets what changed."""
         if self._reload and (version := self.version()) != self._version:
             self._version = version
             self._brand = self._environment = None
             self._chosen.clear()
+            if self.stencils is not None:
+                self.stencils.clear()
 
     def _choose(self, names: tuple[str, ...]) -> Template:
         if names not in self._chosen:

@@ -111,8 +111,18 @@ class InlineImage(Struct, frozen=True):
     content: bytes
 
 
+class Filled(Struct, frozen=True):
+    """A text as pieces that many mails have in common, and each one's values between them."""
+
+    pieces: tuple[str, ...]
+    values: tuple[str, ...]
+
+
 class Mail(Struct, frozen=True):
-    """One rendered email, without its address: that is taken at the last look."""
+    """One rendered email, without its address: that is taken at the last look.
+
+    `filled`: the HTML once more, as what it was put together of.
+    """
 
     message_id: str  # with its angle brackets; the same for each attempt
     subject: str
@@ -120,6 +130,7 @@ class Mail(Struct, frozen=True):
     html: str
     headers: tuple[tuple[str, str], ...] = ()
     images: tuple[InlineImage, ...] = ()
+    filled: Filled | None = None
 
 
 class PushKind(StrEnum):

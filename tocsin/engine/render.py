@@ -14,8 +14,9 @@ from msgspec import Struct
 
 from tocsin.engine.links import Links
 from tocsin.engine.mail_context import context_of, shortened, words_of
+from tocsin.engine.mail_stencils import stencil_of
 from tocsin.engine.mail_templates import DEFAULT, Templates, names_of
-from tocsin.engine.model import Claimed, Mail, Message
+from tocsin.engine.model import Claimed, Filled, Mail, Message
 from tocsin.engine.one_line import one_line
 
 SUBJECT_CHARACTERS = 200
@@ -54,20 +55,54 @@ def render_mail(
     context = context_of(claimed, links, sender.name, now, templates.words)
     context["unsubscribe_url"] = unsubscribe_url
     context["mute_url"] = mute_url_of([claimed], unsubscribe_url)
-    context |= words_of(templates.said(names_of(claimed.event_type, "words.txt"), context), context)
+    written = _filled(claimed, context, templates) or _rendered(claimed, context, templates)
     mail = Mail(
         message_id=message_id(claimed, links, sender),
         subject=one_line(context["subject"], SUBJECT_CHARACTERS) or sender.name,
-        text=templates.render(names_of(claimed.event_type, "txt"), context).strip() + "\n",
-        html=_html(templates, claimed.event_type, context),
+        text=written.text.strip() + "\n",
+        html=written.html,
         headers=headers(
             claimed.event_type,
             claimed.category,
             sender,
             None if claimed.mandatory else unsubscribe_url,
         ),
+        filled=written.filled,
     )
     return Message(claimed.delivery_id, claimed.claim, claimed.channel, claimed.priority, mail)
+
+
+class _Written(Struct, frozen=True):
+    """Both parts of a mail."""
+
+    text: str
+    html: str
+    filled: Filled | None = None
+
+
+def _filled(claimed: Claimed, context: dict[str, Any], templates: Templates) -> _Written | None:
+    """By the stencil of such mails, where there is one; its words are added to the context."""
+    stencil = stencil_of(claimed, context, templates)
+    if stencil is None:
+        return None
+    worded = context | words_of(stencil.said, context)
+    if not (worded["subject"] and worded["preheader"]):  # a stencil has no blank for what is empty
+        return None
+    values = stencil.html.values(worded)
+    html = stencil.html.filled(values)
+    if not fits(html):
+        return None
+    context |= worded
+    text = stencil.text.filled(stencil.text.values(worded))
+    return _Written(text, html, Filled(stencil.html.pieces, tuple(values)))
+
+
+def _rendered(claimed: Claimed, context: dict[str, Any], templates: Templates) -> _Written:
+    """By the templates themselves; their words are added to the context."""
+    said = templates.said(names_of(claimed.event_type, "words.txt"), context)
+    context |= words_of(said, context)
+    text = templates.render(names_of(claimed.event_type, "txt"), context)
+    return _Written(text, _html(templates, claimed.event_type, context))
 
 
 def _html(templates: Templates, event_type: str, context: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
+from tocsin.engine.blank import Blank, captured, mark, refuse_blanks, refuse_chance
 from tocsin.engine.meter import (
     SIZE,
     TemplateTooMuch,
@@ -37,8 +38,9 @@ _INCLUDED = 20_000  # characters, for which each include counts
 _WRAPPED = 10**9  # the square of a text, by the width of its lines
 
 # Names that no template can write.
-_EACH, _TEXT, _SIZED = " each", " text", " sized"
+_EACH, _TEXT, _SIZED, _KEPT = " each", " text", " sized", " kept"
 _PADDING = frozenset({"batch", "center", "indent", "slice"})
+_OF_ANYTHING = frozenset({"defined", "undefined", "none"})
 _STR = frozenset(
     {"capitalize", "casefold", "count", "endswith", "find", "format", "format_map", "index"}
     | {"isalnum", "isalpha", "isdecimal", "isdigit", "islower", "isnumeric", "isspace", "istitle"}
@@ -71,7 +73,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.newstyle_gettext = True
         del self.globals["lipsum"]
         self.filters = {name: _guarded(name, each) for name, each in self.filters.items()}
-        self.filters |= {_EACH: _each, _TEXT: _text, _SIZED: _sized}
+        self.filters |= {_EACH: _each, _TEXT: _text, _SIZED: _sized, _KEPT: captured}
+        tests: dict[str, Any] = dict(self.tests)
+        self.tests = {name: _plain(name, each) for name, each in tests.items()}
 
     def _generate(self, source: nodes.Template, *more: Any, **options: Any) -> str:
         _Metering().visit(source)
@@ -94,15 +98,17 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
         """A call is some steps, and its result has a size."""
         spend()
+        refuse_blanks(obj, *args, *kwargs.values())
         if isinstance(obj, LoopContext):  # of a recursive loop
             args = tuple(counted(each) for each in args)
         owner, name = getattr(obj, "__self__", None), getattr(obj, "__name__", "")
         if isinstance(owner, str):
             args = _bounded(name, owner, args)
-        return sized(super().call(context, obj, *args, **kwargs))
+        return captured(sized(super().call(context, obj, *args, **kwargs)))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Refuses what would be too large."""
+        refuse_blanks(left, right)
         if operator == "%" and isinstance(left, str) and _WIDE_PERCENT.search(left):
             raise TemplateTooMuch("a text is padded too widely")
         if operator == "**" and isinstance(left, int) and isinstance(right, int):
@@ -154,6 +160,16 @@ class _Metering(NodeTransformer):
         told = _filter(nodes.Const(_INCLUDED, lineno=node.lineno), _TEXT)
         return [nodes.ExprStmt(told, lineno=node.lineno), node]
 
+    def visit_AssignBlock(self, node: nodes.AssignBlock) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        node.filter = _kept_first(node.filter, node.lineno)
+        return node
+
+    def visit_FilterBlock(self, node: nodes.FilterBlock) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        node.filter = _kept_first(node.filter, node.lineno)
+        return node
+
     def visit_List(self, node: nodes.List) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
         return _filter(node, _SIZED)
@@ -175,6 +191,18 @@ def _filter(node: nodes.Node, name: str) -> nodes.Filter:
     return nodes.Filter(cast("nodes.Expr", node), name, [], [], None, None, lineno=node.lineno)
 
 
+def _kept_first(chain: nodes.Filter | None, lineno: int) -> nodes.Filter:
+    """A block's filters, with what the block wrote kept as a template's own output before them."""
+    kept = nodes.Filter(None, _KEPT, [], [], None, None, lineno=lineno)
+    if chain is None:
+        return kept
+    innermost = chain
+    while isinstance(innermost.node, nodes.Filter):
+        innermost = innermost.node
+    innermost.node = kept
+    return chain
+
+
 @pass_context
 def _each(_context: Context, items: Iterable[Any]) -> Iterator[Any]:
     return counted(items)
@@ -191,7 +219,9 @@ def _sized(_context: Context, value: Any) -> Any:
 
 
 @pass_context
-def _finalized(_context: Context, value: Any) -> str:
+def _finalized(context: Context, value: Any) -> str:
+    if type(value) is Blank:
+        return mark(value, escaped=bool(context.eval_ctx.autoescape))
     text = value if isinstance(value, str) else str(value)
     written(len(text))
     return text
@@ -204,6 +234,8 @@ def _guarded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         value, *others = args[skipped:]
+        refuse_blanks(value, *others, *kwargs.values())
+        refuse_chance(name)
         spend(weight(value))
         if name in _PADDING:
             for each in (*others, *kwargs.values()):
@@ -222,6 +254,19 @@ def _guarded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         return sized(function(*args[:skipped], value, *others, **kwargs))
 
     return guarded
+
+
+def _plain(name: str, test: Callable[..., Any]) -> Callable[..., Any]:
+    """A test that doesn't take a blank for what it stands for."""
+    if name in _OF_ANYTHING:
+        return test
+
+    @wraps(test)
+    def plain(*args: Any, **kwargs: Any) -> Any:
+        refuse_blanks(*args, *kwargs.values())
+        return test(*args, **kwargs)
+
+    return plain
 
 
 def _bounded(name: str, text: str, args: tuple[Any, ...]) -> tuple[Any, ...]:

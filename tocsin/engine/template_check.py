@@ -83,6 +83,7 @@ class _Recorder(Templates):
         super().__init__(folder, inline=False)  # so that lines are those of the files
         self.seconds = seconds
         self.contexts: dict[str, dict[str, Any]] = {}
+        self.stencils = None  # each mail is a sample of its own
         self.failures: list[TemplateFailed] = []
         self.said_by = ""  # the last words.txt
         self._failed: Counter[str] = Counter()

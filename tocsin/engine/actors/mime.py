@@ -18,9 +18,10 @@ from hashlib import sha256
 import idna
 from msgspec import Struct
 
-from tocsin.engine.model import InlineImage, Mail
+from tocsin.engine.model import Filled, InlineImage, Mail
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_QP_LINE = 76  # RFC 2045 section 6.7
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,76}")
 _LOCAL_PART = re.compile(r"[^\s<>()\[\],;:\\\"@]{1,64}|\"(?:[^\"\\]|\\.){1,62}\"")
 _LONGEST_LINE = (
@@ -95,7 +96,7 @@ def draft(mail: Mail, *, sender: str) -> bytes:
         (
             "\r\n".join(headers).encode(),
             b"\r\n",
-            _part(boundary, "plain", mail.text),
+            _part(boundary, "plain", _encoded(mail.text)),
             _html(boundary, mail),
             f"\r\n--{boundary}--\r\n".encode(),
         )
@@ -104,7 +105,13 @@ def draft(mail: Mail, *, sender: str) -> bytes:
 
 def address(draft: bytes, *, to: Mailbox, now: datetime) -> bytes:
     """The whole message."""
-    return f"To: {to.address}\r\nDate: {format_datetime(now)}\r\n".encode() + draft
+    date = _date(now.replace(microsecond=0))
+    return f"To: {to.address}\r\nDate: {date}\r\n".encode() + draft
+
+
+@lru_cache(maxsize=16)
+def _date(second: datetime) -> str:
+    return format_datetime(second)
 
 
 def stuff_dots(message: bytes) -> bytes:
@@ -114,8 +121,9 @@ def stuff_dots(message: bytes) -> bytes:
 
 def _html(boundary: str, mail: Mail) -> bytes:
     """The HTML part; together with its pictures, where it has any (RFC 2387)."""
+    html = _encoded(mail.html) if mail.filled is None else _filled(mail.filled)
     if not mail.images:
-        return _part(boundary, "html", mail.html)
+        return _part(boundary, "html", html)
     inner = f"{boundary}_r"
     head = (
         f"\r\n--{boundary}\r\n"
@@ -124,7 +132,7 @@ def _html(boundary: str, mail: Mail) -> bytes:
     return b"".join(
         (
             head.encode(),
-            _part(inner, "html", mail.html),
+            _part(inner, "html", html),
             *(_image(inner, image) for image in mail.images),
             f"\r\n--{inner}--\r\n".encode(),
         )
@@ -139,17 +147,51 @@ def _image(boundary: str, image: InlineImage) -> bytes:
     return head.encode() + encodebytes(image.content).replace(b"\n", b"\r\n")
 
 
-def _part(boundary: str, subtype: str, text: str) -> bytes:
-    """One part; quoted-printable keeps lines at 76 octets, "=" as =3D, and never holds a boundary."""
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n") + "\n"
-    crlf = lines.replace(
-        "\n", "\r\n"
-    )  # the first line's ending is the one b2a_qp breaks lines with
+def _part(boundary: str, subtype: str, encoded: bytes) -> bytes:
     head = (
         f"\r\n--{boundary}\r\nContent-Type: text/{subtype}; charset=utf-8\r\n"
         "Content-Transfer-Encoding: quoted-printable\r\n\r\n"
     )
-    return head.encode() + binascii.b2a_qp(crlf.encode("utf-8", "replace"))
+    return head.encode() + encoded
+
+
+def _encoded(text: str) -> bytes:
+    """Quoted-printable: lines of 76 octets, "=" as =3D, so that none is ever a boundary."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n") + "\n"
+    # the first line's ending is the one b2a_qp breaks lines with
+    crlf = lines.replace("\n", "\r\n")
+    return binascii.b2a_qp(crlf.encode("utf-8", "replace"))
+
+
+def _filled(filled: Filled) -> bytes:
+    """The same of a text whose pieces were encoded before; each value begins a line, and ends it softly."""
+    pieces = _pieces(filled.pieces)
+    values = [_softly(value) if value else b"" for value in filled.values]
+    woven = [b""] * (2 * len(values) + 1)
+    woven[::2] = pieces
+    woven[1::2] = values
+    return b"".join(woven)
+
+
+@lru_cache(maxsize=256)
+def _pieces(pieces: tuple[str, ...]) -> list[bytes]:
+    *before, last = pieces
+    return [*(_softly(piece) if piece else b"" for piece in before), _encoded(last)]
+
+
+def _softly(text: str) -> bytes:
+    """Encoded, with a soft break at its end: what follows goes on in the same line, and begins a new one here."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n") + "\n"
+    encoded = binascii.b2a_qp(lines.replace("\n", "\r\n").encode("utf-8", "replace"))[:-2]
+    start = encoded.rfind(b"\n") + 1
+    if start == len(encoded):
+        return encoded
+    if len(encoded) - start == _QP_LINE:  # no room for the "=": broken before it, not within an =3D
+        end = len(encoded) - 3
+        while b"=" in encoded[end - 2 : end]:
+            end -= 1
+        encoded = encoded[:end] + b"=\r\n" + encoded[end:]
+    return encoded + b"=\r\n"
 
 
 def _own_header(name: str, value: str) -> str:

@@ -1,0 +1,168 @@
+"""What mails have in common, rendered once: templates cut into pieces, with blanks for each mail's own values.
+
+Rendering is the dearest part of a mail, and most of what it writes is the same for everybody. So a template is
+rendered with blanks in place of the values, which may be written out and nothing else (blank.py). Where that
+works, a mail is the pieces and its escaped values. It is proved for each stencil before it is used: filled with
+values that no escaping leaves alone, it has to be what the template itself writes of them.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from markupsafe import Markup, escape
+from msgspec import Struct
+
+from tocsin.engine.blank import CUTTING, Blank, NotPlain
+
+_KEPT = 128  # stencils of one service's templates
+_LARGEST = 50_000  # characters: what is large is seldom sent to many
+
+Key = str | tuple[int, int]  # of a context, or of a line in its paragraphs
+Context = Mapping[str, Any]
+
+
+class Pieces(Struct, frozen=True):
+    """Text with blanks: piece, value, piece, value, …, piece."""
+
+    pieces: tuple[str, ...]
+    blanks: tuple[tuple[Key, bool], ...]  # whose value, and whether it is escaped there
+
+    def values(self, context: Context) -> list[str]:
+        """What the blanks are of one mail."""
+        paragraphs = context["paragraphs"]
+        found: list[str] = []
+        for key, escaped in self.blanks:
+            value = context[key] if type(key) is str else paragraphs[key[0]][key[1]]
+            found.append(str(escape(value)) if escaped else str(value))
+        return found
+
+    def filled(self, values: Sequence[str]) -> str:
+        """The whole text."""
+        woven = [""] * (2 * len(values) + 1)
+        woven[::2] = self.pieces
+        woven[1::2] = values
+        return "".join(woven)
+
+
+class Stencil(Struct, frozen=True):
+    """Of one kind of mail."""
+
+    said: dict[str, Any]  # by its words.txt
+    text: Pieces
+    html: Pieces
+
+
+class Stencils:
+    """Those that were cut, the latest kept. One is cut as the second mail of its kind comes: most events have one."""
+
+    def __init__(self) -> None:
+        self._cut: OrderedDict[Hashable, Stencil | None] = OrderedDict()
+
+    def get(self, key: Hashable, cut: Callable[[], Stencil]) -> Stencil | None:
+        """That of a kind of mail; None where there is none, or not yet."""
+        if key in self._cut:
+            self._cut.move_to_end(key)
+            found = self._cut[key]
+            if found is not _SEEN:
+                return found
+            try:
+                made: Stencil | None = cut()
+            except Exception:  # noqa: BLE001 - the template itself says what is wrong with it
+                made = None
+            self._cut[key] = made
+            return made
+        self._cut[key] = _SEEN
+        if len(self._cut) > _KEPT:
+            self._cut.popitem(last=False)
+        return None
+
+    def refused(self, key: Hashable) -> bool:
+        """Whether the templates of this kind do more with some value than to write it."""
+        return key in self._cut and self._cut[key] is None
+
+    def clear(self) -> None:
+        """Templates changed."""
+        self._cut.clear()
+
+
+_SEEN = Stencil({}, Pieces(("",), ()), Pieces(("",), ()))
+
+
+class Cutter:
+    """Makes the blanks of one stencil, and pieces of what was rendered with them."""
+
+    def __init__(self) -> None:
+        self.start = f"\ue000{secrets.token_hex(8)}:"
+        self._keys: list[Key] = []
+        self._mark = re.compile(f"{self.start}(\\d+)([ew])\ue001")
+
+    def blanked(
+        self, context: Context, keys: Sequence[str], closed: Sequence[str]
+    ) -> dict[str, Any]:
+        """The context with blanks for what is there of `keys`; what is `closed` may not be looked at."""
+        blanked = dict(context)
+        for key in keys:
+            if context[key]:
+                blanked[key] = self.blank(key)
+        for key in closed:
+            if context[key]:
+                blanked[key] = Blank(None)
+        return blanked
+
+    def blanked_lines(self, paragraphs: Sequence[Sequence[str]]) -> list[list[Blank]]:
+        """The same of the lines of a text."""
+        return [
+            [self.blank((i, j)) for j in range(len(lines))] for i, lines in enumerate(paragraphs)
+        ]
+
+    @contextmanager
+    def cutting(self) -> Iterator[None]:
+        """While templates are rendered with the blanks."""
+        token = CUTTING.set(self.start)
+        try:
+            yield
+        finally:
+            CUTTING.reset(token)
+
+    def pieces(self, written: str) -> Pieces:
+        """Of what was rendered with the blanks; raises NotPlain."""
+        if len(written) > _LARGEST:
+            raise NotPlain
+        pieces = self._mark.split(written)
+        if any(self.start in piece for piece in pieces[::3]):
+            raise NotPlain
+        blanks = zip(pieces[1::3], pieces[2::3], strict=True)
+        return Pieces(
+            tuple(pieces[::3]),
+            tuple((self._keys[int(number)], how == "e") for number, how in blanks),
+        )
+
+    def blank(self, key: Key) -> Blank:
+        """In place of this value."""
+        self._keys.append(key)
+        return Blank(f"{self.start}{len(self._keys) - 1}")
+
+
+def probe(context: Context, keys: Sequence[str], *, lines: bool) -> dict[str, Any]:
+    """The context with values that come out right only where each is escaped once, or never, as the template does."""
+    probed = dict(context)
+    for number, key in enumerate(keys):
+        if context[key]:
+            value = _probe(number)
+            probed[key] = Markup(value) if isinstance(context[key], Markup) else value  # noqa: S704
+    if lines:
+        probed["paragraphs"] = [
+            [_probe(100 * i + j) for j in range(len(lines))]
+            for i, lines in enumerate(context["paragraphs"], 1)
+        ]
+    return probed
+
+
+def _probe(number: int) -> str:
+    return f" Pr{number}öbe & <{number}> \"'&amp; "
