@@ -99,9 +99,8 @@ soak-push: $(VENV)/.dev ## 100,000 pushes through the whole engine, one request 
 bench-dkim: $(VENV)/.dev ## milliseconds that a signature takes, against dkimpy
 	@exec $(PY) benchmarks/dkim_signature.py $(ARGS)
 
-bench-mails: $(VENV)/.dev build/peers/.installed ## mails a second, against Django's send_mail
-	@test -x /usr/sbin/smtp-sink || { echo "Installing Debian's postfix, for its smtp-sink ..."; \
-		DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends postfix > /dev/null; }
+bench-mails: $(VENV)/.dev build/peers/.installed ## mails a second, rendered and sent, against Django's send_mail
+	@benchmarks/tools.sh postfix=smtp-sink postfix=smtp-source
 	@exec $(PY) benchmarks/mails.py $(ARGS)
 
 schema: $(VENV)/.dev ## write tocsin/sql/schema.sql anew from the migrations

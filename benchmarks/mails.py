@@ -1,113 +1,133 @@
-"""Mails a second, built and sent: rendered, personalised, with all headers, to Postfix's smtp-sink; against Django.
+"""Mails a second, rendered, personalised and with all headers, to Postfix's smtp-sink.
 
-Ours are rendered and go through the email actor as a worker does, with a last look that answers at once. Django renders
-the same HTML from its own templates and calls `send_mail`, with a connection for each mail, and with one for all. In
-turns, five rounds or more; the ratio is what counts.
+Ours are rendered and go through the email actor as a worker does it (uvloop, four connections, a last look that
+answers at once): each mail of an event of its own, and as one event for all, with a name and links for each. Without
+DKIM, as Django's are.
+
+Peer: Django renders the same HTML and text from its own templates and calls `send_mail`, which opens a connection for
+each mail; and with one connection for all, which its documentation advises for many.
+
+Floor: Postfix's smtp-source, a C program that sends a finished body of the same size over four connections.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
-import platform
+import shutil
 import socket
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 from uuid import UUID
 
+import uvloop
+from bench.peer import Peer, peer
+from bench.record import Goal, Record, keep
+from bench.rounds import in_turns
+from bench.stage import free_port
+
+from tocsin.engine.actors import mime
 from tocsin.engine.actors.email import EmailActor
 from tocsin.engine.links import Links
 from tocsin.engine.mailer import mail_renderer
 from tocsin.engine.model import Channel, Claimed, Mail, Message, Priority, Sent, Verdict
 
-RESULTS = Path(__file__).parent / "results"
-PEER = Path(__file__).parent / "peers" / "django_mail.py"
 SENDER = "Example Club <notifications@example.com>"
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 AT_ONCE = 64
+CONNECTIONS = 4
+
+OURS, ONE_EVENT = "tocsin, each its own event", "tocsin, one event for all"
+SEND_MAIL, ONE_CONNECTION = "Django send_mail", "Django, one connection"
+FLOOR = "smtp-source, 4 connections"
 
 render = mail_renderer(Links("https://notify.example.com", bytes(32)), SENDER)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mails", type=int, default=1000)
+    parser.add_argument("--mails", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--sink", default="/usr/sbin/smtp-sink")
-    parser.add_argument("--peer-python", default="build/peers/bin/python")
     options = parser.parse_args()
-    port = free_port()
-    with (
-        TemporaryDirectory() as folder,
-        subprocess.Popen(
-            [options.sink, *as_nobody(), f"127.0.0.1:{port}", "256"], stdout=subprocess.DEVNULL
-        ) as sink,
-    ):
-        write_templates(Path(folder))
-        with subprocess.Popen(
-            [options.peer_python, PEER, folder],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as django:
-            try:
-                version = readline(django).strip()
-                rates = asyncio.run(rounds(options.rounds, options.mails, port, django))
-            finally:
-                django.kill()
-                sink.kill()
-    report(rates, options.mails, f"Django {version}")
+    mails = options.mails
+    with TemporaryDirectory() as name, sink() as port:
+        folder = Path(name)
+        write_templates(folder)
+        with peer("django_mail.py", name) as django:
+            ours(port, 200, by_event=True)
+            contenders: dict[str, Callable[[], float]] = {
+                OURS: lambda: mails / ours(port, mails, by_event=True),
+                ONE_EVENT: lambda: mails / ours(port, mails, by_event=False),
+                SEND_MAIL: lambda: mails / theirs(django, port, mails, reuse=False),
+                ONE_CONNECTION: lambda: mails / theirs(django, port, mails, reuse=True),
+                FLOOR: lambda: mails / source(port, mails),
+            }
+            measured = in_turns(contenders, options.rounds)
+            versions = django.versions | {"postfix": postfix()}
+    keep(
+        Record(
+            name="mails",
+            title="Mails to a sink in C",
+            unit="mails/s",
+            measured=measured,
+            goals=[
+                Goal(OURS, SEND_MAIL, at_least=6),
+                Goal(ONE_EVENT, SEND_MAIL, at_least=6),
+            ],
+            facts={
+                "mails a round": mails,
+                "bytes a mail": size(),
+                "ours to the floor": ratio(measured, OURS, FLOOR),
+                "ours to Django with one connection": ratio(measured, OURS, ONE_CONNECTION),
+            },
+            versions=versions,
+        )
+    )
 
 
-async def rounds(
-    count: int, mails: int, port: int, django: subprocess.Popen[str]
-) -> dict[str, list[float]]:
-    """Each in its turn."""
-    rates: dict[str, list[float]] = {"tocsin": [], "send_mail": [], "send_mail, one connection": []}
-    await reachable(port)
-    await ours(port, 50)
-    for number in range(count):
-        rates["tocsin"].append(mails / await ours(port, mails))
-        rates["send_mail"].append(mails / await theirs(django, port, mails, reuse=False))
-        seconds = await theirs(django, port, mails, reuse=True)
-        rates["send_mail, one connection"].append(mails / seconds)
-        print(f"round {number + 1} of {count}", file=sys.stderr)
-    return rates
-
-
-async def ours(port: int, count: int) -> float:
+def ours(port: int, count: int, *, by_event: bool) -> float:
     """Seconds for so many mails."""
-    actor = EmailActor(look=look, sender=SENDER, host="127.0.0.1", port=port)
-    await actor.start()
-    free = asyncio.Semaphore(AT_ONCE)
+    return uvloop.run(sent(port, [claimed(number, by_event=by_event) for number in range(count)]))
 
-    async def send(number: int) -> None:
-        async with free:
-            settlement = await actor.send(render([claimed(number)], ()))
+
+async def sent(port: int, deliveries: Sequence[Claimed]) -> float:
+    """Renders and sends them, so many at a time as the actor's mailbox holds for one job."""
+    actor = EmailActor(look=look, sender=SENDER, host="127.0.0.1", port=port, senders=CONNECTIONS)
+    await actor.start()
+    waiting: Iterator[Claimed] = iter(deliveries)
+
+    async def carry() -> None:
+        for one in waiting:
+            settlement = await actor.send(render([one], ()))
             assert isinstance(settlement.outcome, Sent), settlement
 
     started = time.perf_counter()
-    await asyncio.gather(*(send(number) for number in range(count)))
+    async with asyncio.TaskGroup() as group:
+        for _ in range(AT_ONCE):
+            group.create_task(carry())
     seconds = time.perf_counter() - started
     await actor.stop()
     return seconds
 
 
-async def theirs(django: subprocess.Popen[str], port: int, count: int, *, reuse: bool) -> float:
+def theirs(django: Peer, port: int, count: int, *, reuse: bool) -> float:
     """Seconds that Django took."""
-    assert django.stdin is not None
-    django.stdin.write(json.dumps({"port": port, "count": count, "reuse": reuse}) + "\n")
-    django.stdin.flush()
-    return float(await asyncio.to_thread(readline, django))
+    return float(django.ask(port=port, count=count, reuse=reuse))
+
+
+def source(port: int, count: int) -> float:
+    """Seconds that smtp-source took, for bodies as large as our mails."""
+    options = ["-d", "-s", str(CONNECTIONS), "-m", str(count), "-l", str(size())]
+    started = time.perf_counter()
+    subprocess.run([tool("smtp-source"), *options, f"127.0.0.1:{port}"], check=True)
+    return time.perf_counter() - started
 
 
 async def look(messages: Sequence[Message]) -> dict[int, Verdict]:
@@ -119,13 +139,14 @@ async def look(messages: Sequence[Message]) -> dict[int, Verdict]:
     }
 
 
-def claimed(number: int) -> Claimed:
+def claimed(number: int, *, by_event: bool) -> Claimed:
     """One delivery, as a worker claims it."""
+    event = number if by_event else 0
     return Claimed(
         delivery_id=number,
         claim=UUID(int=1),
         notification_id=number,
-        event_id=number,
+        event_id=event,
         recipient_id=f"person{number}",
         channel=Channel.EMAIL,
         priority=Priority.NORMAL,
@@ -136,77 +157,82 @@ def claimed(number: int) -> Claimed:
         event_type="forum.new_reply",
         label="New reply",
         category="forum",
-        title=f"Reply {number}",
+        title=f"Reply {event}",
         body="The roses came.",
         body_html=None,
-        action_url=f"/t/{number}",
+        action_url=f"/t/{event}",
         initiator="bob",
         name=f"Person {number}",
         locale="en",
         timezone="Europe/Rome",
         created_at=NOW,
+        metadata={"post_id": event},
     )
+
+
+def rendered(number: int) -> Mail:
+    """One of our mails."""
+    mail = render([claimed(number, by_event=True)], ()).content
+    assert isinstance(mail, Mail)
+    return mail
+
+
+def size() -> int:
+    """Bytes of one of our mails."""
+    return len(mime.draft(rendered(7), sender=mime.to_sender(SENDER)[1]))
 
 
 def write_templates(folder: Path) -> None:
     """Our own mail as templates of Django's: the same size, and less to do."""
-    mail = render([claimed(7)], ()).content
-    assert isinstance(mail, Mail)
+    mail = rendered(7)
     for name, said in (("mail.html", mail.html), ("mail.txt", mail.text)):
         text = said.replace("Reply 7", "{{ title }}").replace("The roses came.", "{{ body }}")
         (folder / name).write_text(text, "utf-8")
 
 
-def report(rates: dict[str, list[float]], mails: int, peer: str) -> None:
-    """Prints a table and keeps it."""
-    medians = {name: statistics.median(each) for name, each in rates.items()}
-    print(f"{'':<28} {'mails/s':>9} {'spread':>15} {'tocsin is':>10}   ({peer})")
-    for name, each in rates.items():
-        ratio = medians["tocsin"] / medians[name]
-        print(
-            f"{name:<28} {medians[name]:>9.0f} {min(each):>7.0f}-{max(each):<7.0f} {ratio:>9.1f}x"
-        )
-    RESULTS.mkdir(exist_ok=True)
-    result: dict[str, Any] = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {"cpus": os.cpu_count(), "system": platform.platform(), "python": sys.version},
-        "peer": peer,
-        "mails": mails,
-        "rates": rates,
-    }
-    (RESULTS / "mails.json").write_text(json.dumps(result, indent=2) + "\n")
+def ratio(measured: dict[str, list[float]], one: str, other: str) -> float:
+    """In the median of the rounds."""
+    ratios = sorted(a / b for a, b in zip(measured[one], measured[other], strict=True))
+    return round(ratios[len(ratios) // 2], 2)
 
 
-def readline(process: subprocess.Popen[str]) -> str:
-    """One answer; a peer that ended has none."""
-    assert process.stdout is not None
-    if not (line := process.stdout.readline()):
-        raise SystemExit("The peer ended: its lines above say why.")
-    return line
+@contextmanager
+def sink() -> Iterator[int]:
+    """The port of a smtp-sink that takes everything."""
+    port = free_port()
+    user = ["-u", "nobody"] if os.geteuid() == 0 else []  # it will not run as root
+    with subprocess.Popen(
+        [tool("smtp-sink"), *user, f"127.0.0.1:{port}", "256"], stdout=subprocess.DEVNULL
+    ) as process:
+        try:
+            listens(port)
+            yield port
+        finally:
+            process.kill()
 
 
-def as_nobody() -> list[str]:
-    """The sink will not run as root."""
-    return ["-u", "nobody"] if os.geteuid() == 0 else []
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-async def reachable(port: int) -> None:
-    """Waits until the sink listens."""
+def listens(port: int) -> None:
+    """Waits until something does."""
     for _ in range(100):
         try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            socket.create_connection(("127.0.0.1", port)).close()
         except OSError:
-            await asyncio.sleep(0.05)
+            time.sleep(0.05)
         else:
-            writer.close()
             return
     raise SystemExit("smtp-sink does not listen.")
+
+
+def tool(name: str) -> str:
+    """Where one of Postfix's programs is."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+    return shutil.which(name, path=path) or sys.exit(f"There is no {name}: install postfix.")
+
+
+def postfix() -> str:
+    """Its version."""
+    told = subprocess.run([tool("postconf"), "-d", "mail_version"], capture_output=True, text=True)
+    return told.stdout.rpartition("= ")[2].strip()
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def main(folder: Path) -> None:
     )
     django.setup()
     text, html = get_template("mail.txt"), get_template("mail.html")
-    print(django.get_version(), flush=True)
+    print(json.dumps({"django": django.get_version()}), flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
         settings.EMAIL_PORT = asked["port"]
