@@ -81,6 +81,7 @@ def _migrate(connection: _Connection, report: _Report) -> None:
         _run(connection, path)
     connection.execute(_QUERIES["write_addresses"])
     connection.execute(_QUERIES["reset_foreign_xids"])
+    connection.execute(_QUERIES["write_usual_decisions"])
     catalogue = Jsonb(default_catalogue().in_order())
     connection.execute(_QUERIES["apply_default_catalogue"], {"catalogue": catalogue})
 

@@ -51,6 +51,7 @@ CREATE TABLE tocsin.event_type (
     skip_if_read text[] DEFAULT '{}'::text[] NOT NULL,
     alone boolean DEFAULT false NOT NULL,
     mention boolean DEFAULT false NOT NULL,
+    usual jsonb,
     CONSTRAINT event_type_event_type_check CHECK ((event_type ~ '^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$'::text)),
     CONSTRAINT event_type_max_attempts_check CHECK (((max_attempts >= 1) AND (max_attempts <= 50))),
     CONSTRAINT event_type_priority_check CHECK (((priority >= 0) AND (priority <= 2))),
@@ -618,6 +619,10 @@ CREATE TRIGGER forget_erased AFTER INSERT ON tocsin.recipient REFERENCING NEW TA
 
 CREATE TRIGGER keep_address BEFORE INSERT OR UPDATE OF email ON tocsin.recipient FOR EACH ROW EXECUTE FUNCTION tocsin.keep_address();
 
+CREATE TRIGGER keep_usual_decisions BEFORE INSERT OR UPDATE OF default_channels, mandatory_channels ON tocsin.event_type FOR EACH ROW EXECUTE FUNCTION tocsin.keep_usual_decisions();
+
+CREATE TRIGGER renew_usual_decisions AFTER INSERT OR DELETE OR UPDATE OF available ON tocsin.channel FOR EACH STATEMENT EXECUTE FUNCTION tocsin.renew_usual_decisions();
+
 ALTER TABLE ONLY tocsin.claim
     ADD CONSTRAINT claim_recipient_id_fkey FOREIGN KEY (recipient_id) REFERENCES tocsin.recipient(recipient_id) ON DELETE CASCADE;
 
@@ -626,9 +631,6 @@ ALTER TABLE ONLY tocsin.device
 
 ALTER TABLE ONLY tocsin.digest_preference
     ADD CONSTRAINT digest_preference_recipient_id_fkey FOREIGN KEY (recipient_id) REFERENCES tocsin.recipient(recipient_id) ON DELETE CASCADE;
-
-ALTER TABLE ONLY tocsin.event
-    ADD CONSTRAINT event_event_type_fkey FOREIGN KEY (event_type) REFERENCES tocsin.event_type(event_type);
 
 ALTER TABLE ONLY tocsin.event_type
     ADD CONSTRAINT event_type_category_fkey FOREIGN KEY (category) REFERENCES tocsin.category(category);
@@ -652,6 +654,8 @@ GRANT USAGE ON SCHEMA tocsin TO tocsin_app;
 
 REVOKE ALL ON FUNCTION tocsin.address_owner(_address text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tocsin.all_but(_initiator text, _recipients text[]) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.apply_catalogue(_catalogue jsonb) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.archive(_recipient_id text, _notification_id bigint) FROM PUBLIC;
@@ -668,8 +672,6 @@ REVOKE ALL ON FUNCTION tocsin.cancel(event_id bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION tocsin.cancel(event_id bigint) TO tocsin_app;
 
 REVOKE ALL ON FUNCTION tocsin.check_address(_email text) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION tocsin.check_content(_title text, _body text, _body_html text, _action_url text, _metadata jsonb, _initiator text, _idempotency_key text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.check_known(_people text[], _field text) FROM PUBLIC;
 
@@ -696,6 +698,8 @@ REVOKE ALL ON FUNCTION tocsin.compared_address(_address text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.compared_domain(_domain text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tocsin.content_fault(_title text, _body text, _body_html text, _action_url text, _metadata jsonb, _initiator text, _idempotency_key text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.correct_badges(_recipients text[], _window interval, _life interval, _seen pg_snapshot) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.create_missing_recipients(_people jsonb) FROM PUBLIC;
@@ -720,7 +724,7 @@ REVOKE ALL ON FUNCTION tocsin.dispatch_lanes(_channel text, _priority smallint, 
 
 REVOKE ALL ON FUNCTION tocsin.earlier_event(_caller text, _key text, _event_id bigint, _content jsonb) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION tocsin.emit(_caller text, _event_type text, _recipients text[], _topic text, _email text, _title text, _body text, _action_url text, _metadata jsonb, _initiator text, _idempotency_key text, _body_html text, _send_at timestamp with time zone, _subscribe_initiator boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION tocsin.emit(_caller text, _event_type text, _recipients text[], _topic text, _email text, _title text, _body text, _action_url text, _metadata jsonb, _initiator text, _idempotency_key text, _body_html text, _send_at timestamp with time zone, _subscribe_initiator boolean, OUT event_id bigint, OUT notifications integer, OUT replayed boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.erase_invitations(_addresses text[]) FROM PUBLIC;
 
@@ -744,7 +748,9 @@ REVOKE ALL ON FUNCTION tocsin.jobs_at_work(_channel text, _alive_within interval
 
 REVOKE ALL ON FUNCTION tocsin.keep_address() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION tocsin.known_event_type(_event_type text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION tocsin.keep_usual_decisions() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.listener_sleeps() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.lower_case(_text text) FROM PUBLIC;
 
@@ -771,13 +777,21 @@ REVOKE ALL ON FUNCTION tocsin.quiet_until(_quiet tocsin.quiet_hours, _at timesta
 
 REVOKE ALL ON FUNCTION tocsin.reach(_event tocsin.event, _type tocsin.event_type, _people text[], _now timestamp with time zone) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tocsin.recipients_fault(_recipients text[]) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.refuse(_field text, _message text, _hint text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.refuse_event_type(_event_type text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.renew_usual_decisions() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.reset_foreign_xids() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.ring() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.set_digest_preference(_recipient_id text, _frequency text, _categories text[], _send_at time without time zone, _timezone text, _weekday smallint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.situation(_overrides jsonb, _no_address boolean, _suppressed boolean, _no_device boolean, _digest boolean, _muted text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.situations(_type tocsin.event_type, _people text[], _because text[]) FROM PUBLIC;
 
@@ -792,7 +806,15 @@ REVOKE ALL ON FUNCTION tocsin.take_over_opt_out(_address text, _recipient_id tex
 
 REVOKE ALL ON FUNCTION tocsin.tell(_event_id bigint, _type tocsin.event_type, _people text[], _because text[], _now timestamp with time zone) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tocsin.tell_all(_event_id bigint, _type tocsin.event_type, _people text[], _because text[], _now timestamp with time zone) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.tell_due_events(_limit integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.tell_few(_event_id bigint, _type tocsin.event_type, _people text[], _because text[], _now timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.tell_many(_event_id bigint, _type tocsin.event_type, _people text[], _because text[], _now timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.tell_one(_event_id bigint, _event_type text, _usual jsonb, _priority smallint, _person text, _now timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.told(_event_id bigint) FROM PUBLIC;
 
@@ -814,5 +836,7 @@ GRANT ALL ON FUNCTION tocsin.unsubscribe(recipient text, topic text) TO tocsin_a
 
 REVOKE ALL ON FUNCTION tocsin.upsert_recipient(id text, email text, name text, locale text, timezone text) FROM PUBLIC;
 GRANT ALL ON FUNCTION tocsin.upsert_recipient(id text, email text, name text, locale text, timezone text) TO tocsin_app;
+
+REVOKE ALL ON FUNCTION tocsin.usual_decisions(_type tocsin.event_type) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.wants_badge_pushes(_recipient_id text) FROM PUBLIC;

@@ -9,11 +9,18 @@ create or replace function tocsin.ring() returns void
 language plpgsql
 as $$
 begin
-    -- 0x746f6373 is 'tocs' in ASCII: the two-key space keeps clear of an app's own advisory locks
-    if not pg_try_advisory_xact_lock_shared(1953457011, 1) then
+    if tocsin.listener_sleeps() then
         perform pg_notify('tocsin_bell', '');
     end if;
 end
+$$;
+
+-- False keeps it awake until this transaction is over.
+create or replace function tocsin.listener_sleeps() returns boolean
+language sql
+as $$
+    -- 0x746f6373 is 'tocs' in ASCII: the two-key space keeps clear of an app's own advisory locks
+    select not pg_try_advisory_xact_lock_shared(1953457011, 1)
 $$;
 
 -- The listener falls asleep. A last scan has to follow in a statement of its own: its snapshot must be younger than the lock.

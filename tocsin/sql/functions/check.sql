@@ -8,7 +8,10 @@ begin
 end
 $$;
 
-create or replace function tocsin.check_content(
+-- What is wrong with an event's content, as refuse() says it; null: nothing. One expression, which the planner puts in
+-- the place of the call, since each one in plpgsql has its price in each transaction. The backslashes are doubled for a
+-- caller who has standard_conforming_strings off.
+create or replace function tocsin.content_fault(
     _title text,
     _body text,
     _body_html text,
@@ -16,45 +19,52 @@ create or replace function tocsin.check_content(
     _metadata jsonb,
     _initiator text,
     _idempotency_key text
-) returns void
-language plpgsql
+) returns text[]
+language sql stable
 as $$
-begin
-    if _title is null or _title !~ '\S' then
-        perform tocsin.refuse('title', 'title is empty', 'Say in one line what happened.');
-    elsif length(_title) > 500 then
-        perform tocsin.refuse('title', 'title is longer than 500 characters', 'Move the details into the body.');
-    elsif _title ~ '[[:cntrl:]]' then
-        perform tocsin.refuse('title', 'title has a line break or a control character', 'A title is one line of plain text.');
-    end if;
-    if _body is null then
-        perform tocsin.refuse('body', 'body is null', 'Leave it out, or pass an empty string.');
-    elsif length(_body) > 100000 then
-        perform tocsin.refuse('body', 'body is longer than 100,000 characters', 'Link to the full text with action_url.');
-    elsif _body ~ '[\u0001-\u0008\u000b\u000c\u000e-\u001f\u007f]' then
-        perform tocsin.refuse('body', 'body has control characters', 'Only line breaks and tabs are allowed in plain text.');
-    end if;
-    if length(_body_html) > 200000 then
-        perform tocsin.refuse('body_html', 'body_html is longer than 200,000 characters', 'Link to the full text with action_url.');
-    end if;
-    if length(_action_url) > 2000 then
-        perform tocsin.refuse('action_url', 'action_url is longer than 2,000 characters', 'Use a shorter link.');
-    elsif _action_url !~ '^(https?://[^/\\?#@\s]+([/?#][^\s\\]*)?|/([^/\\\s][^\s\\]*)?)$' or _action_url ~ '[[:cntrl:]]' then
-        perform tocsin.refuse('action_url', 'action_url is neither a path nor an http(s) address',
-            'Give a path like /forums/7, or an absolute https:// address without a user name.');
-    end if;
-    if _metadata is null or jsonb_typeof(_metadata) <> 'object' then
-        perform tocsin.refuse('metadata', 'metadata is not a JSON object', 'Pass an object such as {"post_id": 12}.');
-    elsif pg_column_size(_metadata) > 65536 then
-        perform tocsin.refuse('metadata', 'metadata is larger than 64 kB', 'Keep ids in it, not documents.');
-    end if;
-    if _initiator is not null and length(_initiator) not between 1 and 200 then
-        perform tocsin.refuse('initiator', 'initiator is not 1 to 200 characters long', 'Pass the id of the person who caused the event, or null.');
-    end if;
-    if _idempotency_key is not null and length(_idempotency_key) not between 1 and 255 then
-        perform tocsin.refuse('idempotency_key', 'idempotency_key is not 1 to 255 characters long', 'A UUID will do.');
-    end if;
-end
+    select case
+        when _title is null or length(_title) > 500 or _title !~ '^[^[:cntrl:]]*[^[:cntrl:][:space:]][^[:cntrl:]]*$' then
+            case
+                when _title is null or _title !~ '[^[:space:]]' then
+                    array['title', 'title is empty', 'Say in one line what happened.']
+                when length(_title) > 500 then
+                    array['title', 'title is longer than 500 characters', 'Move the details into the body.']
+                else
+                    array['title', 'title has a line break or a control character', 'A title is one line of plain text.']
+            end
+        when _body is null then
+            array['body', 'body is null', 'Leave it out, or pass an empty string.']
+        when length(_body) > 100000 then
+            array['body', 'body is longer than 100,000 characters', 'Link to the full text with action_url.']
+        when _body ~ E'[\\u0001-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f]' then
+            array['body', 'body has control characters', 'Only line breaks and tabs are allowed in plain text.']
+        when length(_body_html) > 200000 then
+            array['body_html', 'body_html is longer than 200,000 characters', 'Link to the full text with action_url.']
+        when length(_action_url) > 2000 then
+            array['action_url', 'action_url is longer than 2,000 characters', 'Use a shorter link.']
+        when _action_url !~ E'^(https?://[^/\\\\?#@[:space:][:cntrl:]]+([/?#][^\\\\[:space:][:cntrl:]]*)?|/([^/\\\\[:space:][:cntrl:]][^\\\\[:space:][:cntrl:]]*)?)$' then
+            array['action_url', 'action_url is neither a path nor an http(s) address',
+                'Give a path like /forums/7, or an absolute https:// address without a user name.']
+        when _metadata is null or jsonb_typeof(_metadata) <> 'object' then
+            array['metadata', 'metadata is not a JSON object', 'Pass an object such as {"post_id": 12}.']
+        when pg_column_size(_metadata) > 65536 then
+            array['metadata', 'metadata is larger than 64 kB', 'Keep ids in it, not documents.']
+        when length(_initiator) not between 1 and 200 then
+            array['initiator', 'initiator is not 1 to 200 characters long', 'Pass the id of the person who caused the event, or null.']
+        when length(_idempotency_key) not between 1 and 255 then
+            array['idempotency_key', 'idempotency_key is not 1 to 255 characters long', 'A UUID will do.']
+    end
+$$;
+
+create or replace function tocsin.recipients_fault(_recipients text[]) returns text[]
+language sql stable
+as $$
+    select case
+        when array_ndims(_recipients) > 1 then
+            array['recipients', 'recipients has more than one dimension', 'Pass a flat array of ids such as array[''alice''].']
+        when _recipients is null or array_position(_recipients, null) is not null then
+            array['recipients', 'recipients is null or has a null in it', 'Pass an array of ids such as array[''alice''].']
+    end
 $$;
 
 create or replace function tocsin.check_address(_email text) returns void
@@ -119,23 +129,14 @@ as $$
     select string_agg(event_type, ', ') from near
 $$;
 
-create or replace function tocsin.known_event_type(_event_type text) returns tocsin.event_type
-language plpgsql stable
+create or replace function tocsin.refuse_event_type(_event_type text) returns void
+language plpgsql
 as $$
-declare
-    _found tocsin.event_type;
 begin
-    select t.* into _found
-    from tocsin.event_type t
-    where t.event_type = _event_type
-        and t.retired_at is null;
-    if not found then
-        raise exception using
-            errcode = 'TC001',
-            column = 'event_type',
-            message = format('unknown event type %s', quote_nullable(left(_event_type, 100))),
-            hint = format('The nearest known ones: %s. "tocsin event-types list" shows all.', tocsin.nearest_event_types(coalesce(left(_event_type, 100), '')));
-    end if;
-    return _found;
+    raise exception using
+        errcode = 'TC001',
+        column = 'event_type',
+        message = format('unknown event type %s', quote_nullable(left(_event_type, 100))),
+        hint = format('The nearest known ones: %s. "tocsin event-types list" shows all.', tocsin.nearest_event_types(coalesce(left(_event_type, 100), '')));
 end
 $$;

@@ -49,6 +49,68 @@ begin
 end
 $$;
 
+-- A situation; what doesn't apply is not in it.
+create or replace function tocsin.situation(
+    _overrides jsonb,
+    _no_address boolean,
+    _suppressed boolean,
+    _no_device boolean,
+    _digest boolean,
+    _muted text
+) returns jsonb
+-- a body that the planner puts in the place of the call
+language sql stable
+as $$
+    select case
+        when _overrides is null and _muted is null and not (_no_address or _suppressed or _no_device or _digest) then '{}'
+        else jsonb_strip_nulls(jsonb_build_object(
+            'overrides', _overrides,
+            'no_address', nullif(_no_address, false),
+            'suppressed', nullif(_suppressed, false),
+            'no_device', nullif(_no_device, false),
+            'digest', nullif(_digest, false),
+            'muted', _muted
+        ))
+    end
+$$;
+
+-- The decisions of an event type for people who chose nothing, in the order of no_address, suppressed, no_device: most
+-- calls look them up there.
+create or replace function tocsin.usual_decisions(_type tocsin.event_type) returns jsonb
+language sql stable
+as $$
+    select jsonb_agg(
+        tocsin.decide(_type, tocsin.situation(null, a.no_address, b.suppressed, c.no_device, false, null))
+        order by a.no_address, b.suppressed, c.no_device
+    )
+    from (values (false), (true)) a (no_address)
+    cross join (values (false), (true)) b (suppressed)
+    cross join (values (false), (true)) c (no_device)
+$$;
+
+-- They go with the type's own channels ...
+create or replace function tocsin.keep_usual_decisions() returns trigger
+language plpgsql
+as $$
+begin
+    -- a channel that becomes available meanwhile comes after this
+    perform from tocsin.channel c for share;
+    new.usual := tocsin.usual_decisions(new);
+    return new;
+end
+$$;
+
+-- ... and with what channels there are.
+create or replace function tocsin.renew_usual_decisions() returns trigger
+language plpgsql
+as $$
+begin
+    update tocsin.event_type t
+    set usual = tocsin.usual_decisions(t);
+    return null;
+end
+$$;
+
 -- The situation of each of several people for one event type; unknown people are left out. `_because` goes with
 -- `_people`: why each is among them, where that is a topic's doing.
 create or replace function tocsin.situations(_type tocsin.event_type, _people text[], _because text[])
@@ -71,37 +133,37 @@ as $$
         select s.recipient_id, jsonb_object_agg(s.channel, jsonb_build_array(s.enabled, s.scope)) as overrides
         from strongest s
         group by s.recipient_id
+    ),
+    facts as materialized (
+        select
+            r.recipient_id,
+            u.because,
+            o.overrides,
+            r.email is null as no_address,
+            s.address is not null as suppressed,
+            not exists (
+                select
+                from tocsin.device d
+                where d.recipient_id = r.recipient_id
+                    and d.disabled_at is null
+            ) as no_device,
+            g.recipient_id is not null as digest
+        from unnest(_people, _because) u (recipient_id, because)
+        join tocsin.recipient r using (recipient_id)
+        left join override o using (recipient_id)
+        left join tocsin.suppression s on s.address = r.address
+        left join tocsin.digest_preference g
+            on g.recipient_id = r.recipient_id
+            and g.frequency <> 'off'
+            and _type.allows_digest
+            and _type.category = any (coalesce(g.categories, array[_type.category]))
     )
     select
-        r.recipient_id,
-        u.because,
-        case
-            when o.overrides is null and r.email is not null and s.address is null and v.has_device
-                and g.recipient_id is null and u.because is null then '{}'::jsonb
-            else jsonb_strip_nulls(jsonb_build_object(
-                'overrides', o.overrides,
-                'no_address', case when r.email is null then true end,
-                'suppressed', case when s.address is not null then true end,
-                'no_device', case when not v.has_device then true end,
-                'digest', case when g.recipient_id is not null then true end,
-                'muted', case when u.because in ('muted', 'not_mentioned') then u.because end
-            ))
-        end
-    from unnest(_people, _because) u (recipient_id, because)
-    join tocsin.recipient r using (recipient_id)
-    left join override o using (recipient_id)
-    left join tocsin.suppression s on s.address = r.address
-    left join tocsin.digest_preference g
-        on g.recipient_id = r.recipient_id
-        and g.frequency <> 'off'
-        and _type.allows_digest
-        and _type.category = any (coalesce(g.categories, array[_type.category]))
-    cross join lateral (
-        select exists (
-            select
-            from tocsin.device d
-            where d.recipient_id = r.recipient_id
-                and d.disabled_at is null
-        ) as has_device
-    ) v
+        f.recipient_id,
+        f.because,
+        tocsin.situation(
+            f.overrides, f.no_address, f.suppressed, f.no_device, f.digest,
+            case when f.because in ('muted', 'not_mentioned') then f.because end
+        )
+    from facts f
 $$;

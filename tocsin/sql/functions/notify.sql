@@ -15,20 +15,25 @@ create or replace function tocsin.notify(
     body_html text default null,
     send_at timestamptz default null
 ) returns bigint
-language sql
+-- plpgsql keeps the plan, where an SQL function would make it anew at each call
+language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
--- a caller's own setting would have the backslashes of our patterns read in another way
-set standard_conforming_strings = on
 as $$
+begin
     -- session_user: inside a SECURITY DEFINER function current_user is its owner. It is of type name, whose collation
     -- would spread to every comparison in there, and keep them all from using an index.
-    select e.event_id
-    from tocsin.emit(('role:' || session_user) collate "default", $1, $2, null, null, $3, $4, $5, $6, $7, $8, $9, $10) e
+    return (
+        tocsin.emit(('role:' || session_user) collate "default", $1, $2, null, null, $3, $4, $5, $6, $7, $8, $9, $10)
+    ).event_id;
+end
 $$;
 
 -- The same with the caller named, and for the followers of a topic or somebody known by an address alone; nobody but
 -- the owner may execute it.
+--
+-- Most calls are a transaction of their own, and in each one plpgsql prepares each expression that it comes by: so few
+-- of them are on the way of a call to a list of people.
 create or replace function tocsin.emit(
     _caller text,
     _event_type text,
@@ -43,103 +48,126 @@ create or replace function tocsin.emit(
     _idempotency_key text,
     _body_html text,
     _send_at timestamptz,
-    _subscribe_initiator boolean default false
-) returns table (event_id bigint, notifications integer, replayed boolean)
+    _subscribe_initiator boolean default false,
+    out event_id bigint,
+    out notifications integer,
+    out replayed boolean
+)
 language plpgsql
 as $$
 #variable_conflict use_column
 declare
     _now timestamptz := clock_timestamp();
+    _later boolean := coalesce(_send_at > _now, false);
+    _listed boolean := _topic is null and _email is null;
     _type tocsin.event_type;
+    _fault text[];
     _people text[];
     _event tocsin.event;
+    _skipped boolean;
     _earlier bigint;
 begin
-    _type := tocsin.known_event_type(_event_type);
-    perform tocsin.check_content(_title, _body, _body_html, _action_url, _metadata, _initiator, _idempotency_key);
-    if _send_at not between _now - interval '100 years' and _now + interval '10 years' then
-        perform tocsin.refuse('send_at', 'send_at is not within the next ten years', 'Pass a time with its zone, or null to tell it now.');
+    select t.* into _type
+    from tocsin.event_type t
+    where t.event_type = _event_type
+        and t.retired_at is null;
+    if not found then
+        perform tocsin.refuse_event_type(_event_type);
     end if;
-    perform tocsin.check_address(_email);
-    if _topic is null and _email is null then
-        if array_ndims(_recipients) > 1 then
-            perform tocsin.refuse('recipients', 'recipients has more than one dimension', 'Pass a flat array of ids such as array[''alice''].');
+    _fault := coalesce(
+        tocsin.content_fault(_title, _body, _body_html, _action_url, _metadata, _initiator, _idempotency_key),
+        case
+            when _send_at not between _now - interval '100 years' and _now + interval '10 years' then
+                array['send_at', 'send_at is not within the next ten years', 'Pass a time with its zone, or null to tell it now.']
+            when _subscribe_initiator and _initiator is null then
+                array['subscribe_initiator', 'subscribe_initiator is true without an initiator', 'Pass the id of the person who replied as initiator.']
+            when _listed then tocsin.recipients_fault(_recipients)
+        end
+    );
+    if _fault is not null then
+        perform tocsin.refuse(_fault[1], _fault[2], _fault[3]);
+    elsif _listed then
+        _people := case
+            when cardinality(_recipients) = 1 and coalesce(_initiator <> all (_recipients), true) then _recipients
+            else tocsin.all_but(_initiator, _recipients)
+        end;
+    else
+        perform tocsin.check_address(_email);
+        if _topic is not null then
+            perform tocsin.check_topic(_topic);
         end if;
-        if _recipients is null or array_position(_recipients, null) is not null then
-            perform tocsin.refuse('recipients', 'recipients is null or has a null in it', 'Pass an array of ids such as array[''alice''].');
-        end if;
-        _people := array(
-            select distinct u.id
-            from unnest(_recipients) u (id)
-            where u.id is distinct from _initiator
-            order by u.id
-        );
-    end if;
-    if _topic is not null then
-        perform tocsin.check_topic(_topic);
-    end if;
-    if _subscribe_initiator and _initiator is null then
-        perform tocsin.refuse('subscribe_initiator', 'subscribe_initiator is true without an initiator', 'Pass the id of the person who replied as initiator.');
     end if;
 
     event_id := nextval('tocsin.event_event_id_seq');
     if _idempotency_key is not null then
         _earlier := tocsin.earlier_event(_caller, _idempotency_key, event_id, jsonb_build_array(
-            _event_type, array(select distinct u.id from unnest(_recipients) u (id) order by u.id), _title, _body,
-            _action_url, _metadata, _initiator, _body_html, extract(epoch from _send_at)
-        ) || case when _topic is null and _email is null then '[]' else jsonb_build_array(_topic, tocsin.compared_address(_email)) end
+            _event_type, tocsin.all_but(null, _recipients), _title, _body, _action_url, _metadata, _initiator, _body_html,
+            extract(epoch from _send_at)
+        ) || case when _listed then '[]' else jsonb_build_array(_topic, tocsin.compared_address(_email)) end
             || case when _subscribe_initiator then '["subscribe_initiator"]' else '[]' end::jsonb);
         if _earlier is not null then
-            return query select _earlier, tocsin.told(_earlier), true;
+            event_id := _earlier;
+            notifications := tocsin.told(_earlier);
+            replayed := true;
             return;
         end if;
     end if;
 
-    _event.event_id := event_id;
-    _event.event_type := _event_type;
-    _event.title := _title;
-    _event.body := _body;
-    _event.body_html := _body_html;
-    _event.action_url := _action_url;
-    _event.metadata := _metadata;
-    _event.initiator := _initiator;
-    _event.initiator_skipped := coalesce(_initiator = any (_recipients), false);
-    _event.caller := _caller;
-    _event.send_at := _send_at;
-    _event.topic := _topic;
-    _event.email := _email;
-    _event.subscribe_initiator := coalesce(_subscribe_initiator, false);
-    _event.created_at := _now;
-    if _event.subscribe_initiator then
+    if _subscribe_initiator then
         perform tocsin.check_known(array[_initiator], 'initiator');
     end if;
-    if _send_at > _now then
+    if _later then
         perform tocsin.check_known(_people);
-        _event.recipients := _people;
-    else
-        -- a call less where the list is the whole audience
-        notifications := case
-            when _topic is null and _email is null then tocsin.tell(event_id, _type, _people, null, _now)
-            else tocsin.reach(_event, _type, null, _now)
-        end;
+    elsif _listed then
+        notifications := coalesce(
+            case when cardinality(_people) = 1 and _type.delays = '{}' then
+                tocsin.tell_one(event_id, _event_type, _type.usual, _type.priority, _people[array_lower(_people, 1)], _now)
+            end,
+            tocsin.tell(event_id, _type, _people, null, _now)
+        );
         if notifications < cardinality(_people) then
             perform tocsin.check_known(_people);
         end if;
-        if _topic is not null then
-            _event.initiator_skipped := tocsin.skips_initiator(_event);
-        elsif _email is not null then
-            -- an address tells whose it is only now
-            _event.initiator_skipped := notifications = 0;
-        end if;
-        _event.told_at := _now;
-        _event.expires_at := _now + _type.time_to_live;
+    else
+        _event.event_id := event_id;
+        _event.event_type := _event_type;
+        _event.metadata := _metadata;
+        _event.initiator := _initiator;
+        _event.topic := _topic;
+        _event.email := _email;
+        _event.subscribe_initiator := _subscribe_initiator;
+        notifications := tocsin.reach(_event, _type, null, _now);
+        -- an address tells whose it is only now
+        _skipped := case when _topic is null then notifications = 0 else tocsin.skips_initiator(_event) end;
     end if;
-    insert into tocsin.event values (_event.*);
-    perform tocsin.ring();
+    insert into tocsin.event (
+        event_id, event_type, title, body, body_html, action_url, metadata, initiator, initiator_skipped, caller, send_at,
+        recipients, created_at, told_at, expires_at, topic, email, subscribe_initiator
+    )
+    values (
+        event_id, _event_type, _title, _body, _body_html, _action_url, _metadata, _initiator,
+        coalesce(_skipped, _initiator = any (_recipients), false), _caller, _send_at,
+        case when _later then _people end, _now, case when not _later then _now end,
+        case when not _later then _now + _type.time_to_live end, _topic, _email, coalesce(_subscribe_initiator, false)
+    );
+    if tocsin.listener_sleeps() then
+        perform tocsin.ring();
+    end if;
     notifications := coalesce(notifications, 0);
     replayed := false;
-    return next;
 end
+$$;
+
+-- A list's people, each once and in order, without the initiator.
+create or replace function tocsin.all_but(_initiator text, _recipients text[]) returns text[]
+language sql immutable
+as $$
+    select array(
+        select distinct u.id
+        from unnest(_recipients) u (id)
+        where u.id is distinct from _initiator
+        order by u.id
+    )
 $$;
 
 -- Tells an event to those it is meant for at this moment; answers how many.
@@ -173,99 +201,6 @@ as $$
     from tocsin.notification n
     where n.event_id = _event_id
         and coalesce(n.because, '') not in ('muted', 'not_mentioned')
-$$;
-
--- The fan-out: notifications, badges, deliveries and their lanes, in one statement for any number of people.
--- Answers how many people were told; unknown ones are left out. `_because` goes with `_people`, or is null.
-create or replace function tocsin.tell(
-    _event_id bigint,
-    _type tocsin.event_type,
-    _people text[],
-    _because text[],
-    _now timestamptz
-) returns integer
-language plpgsql
--- one plan for one person and for 100,000: planning anew would cost three times what it takes to tell one
-set plan_cache_mode = force_generic_plan
-set jit = off
-as $$
-declare
-    _told integer;
-begin
-    with person as materialized (
-        select s.recipient_id, s.because, s.situation
-        from tocsin.situations(_type, _people, _because) s
-    ),
-    decided as materialized (
-        select d.situation, tocsin.decide(_type, d.situation) as decisions
-        from (select distinct p.situation from person p) d
-    ),
-    told as (
-        insert into tocsin.notification (event_id, recipient_id, event_type, created_at, in_inbox, decisions, because)
-        select
-            _event_id, p.recipient_id, _type.event_type, _now, d.decisions -> 'in_app' ->> 0 = 'on', d.decisions,
-            p.because
-        from person p
-        join decided d using (situation)
-        returning notification_id, recipient_id, in_inbox, decisions, because
-    ),
-    unread as (
-        insert into tocsin.unread_delta (recipient_id, n)
-        select t.recipient_id, 1
-        from told t
-        where t.in_inbox
-    ),
-    waiting as (
-        insert into tocsin.digest_item (notification_id, recipient_id)
-        select t.notification_id, t.recipient_id
-        from told t
-        where t.decisions -> 'email' ->> 1 = 'digest'
-    ),
-    wanted as (
-        select t.notification_id, t.recipient_id, 'email' as channel, null as device_id
-        from told t
-        where t.decisions -> 'email' ->> 0 = 'on'
-        union all
-        select t.notification_id, t.recipient_id, 'push', d.device_id
-        from told t
-        join tocsin.device d using (recipient_id)
-        where t.decisions -> 'push' ->> 0 = 'on'
-            and d.disabled_at is null
-    ),
-    queued as (
-        insert into tocsin.delivery (
-            notification_id, event_id, recipient_id, channel, device_id, created_at, state, due_at, reason
-        )
-        select
-            w.notification_id, _event_id, w.recipient_id, w.channel, w.device_id, _now,
-            case when h.due_at is null then 'queued' else 'deferred' end::tocsin.delivery_state,
-            h.due_at,
-            case when h.due_at is not null then case when q.recipient_id is null then 'delayed' else 'quiet_hours' end end
-        from wanted w
-        left join tocsin.quiet_hours q on q.recipient_id = w.recipient_id and _type.priority < 2
-        cross join lateral (
-            select nullif(
-                greatest(
-                    _now + coalesce((_type.delays ->> w.channel)::interval, '0'),
-                    case when q.recipient_id is not null then tocsin.quiet_until(q, _now) end
-                ),
-                _now
-            ) as due_at
-        ) h
-        returning channel, due_at
-    ),
-    lane as (
-        insert into tocsin.lane (event_id, channel, priority)
-        select distinct _event_id, q.channel, _type.priority
-        from queued q
-        where q.due_at is null
-    )
-    select count(*)
-    into _told
-    from told t
-    where coalesce(t.because, '') not in ('muted', 'not_mentioned');
-    return _told;
-end
 $$;
 
 -- Names the first unknown ones; _field is the argument that has them.

@@ -58,6 +58,11 @@ from suppressed o
 where o.compared <> o.address
 on conflict do nothing;
 
+-- name: write_usual_decisions!
+-- As this version decides.
+update tocsin.event_type t
+set usual = tocsin.usual_decisions(t);
+
 -- name: apply_catalogue
 -- Event types from a catalogue; answers how many there are.
 select tocsin.apply_catalogue(:catalogue);

@@ -1,0 +1,229 @@
+-- Telling an event to people: notifications, badges, deliveries and their lanes.
+
+-- Answers how many people were told; unknown ones are left out. `_because` goes with `_people`: why each is among them,
+-- where that is a topic's doing, else null.
+create or replace function tocsin.tell(
+    _event_id bigint,
+    _type tocsin.event_type,
+    _people text[],
+    _because text[],
+    _now timestamptz
+) returns integer
+language plpgsql
+as $$
+begin
+    if cardinality(_people) < 200 then
+        return tocsin.tell_few(_event_id, _type, _people, _because, _now);
+    else
+        return tocsin.tell_many(_event_id, _type, _people, _because, _now);
+    end if;
+end
+$$;
+
+-- The same for one person who chose nothing and of whom nothing has to wait, else null. Most calls are for one, and the
+-- many steps of tell_all take longer than the rows do. `_usual` is the event type's.
+create or replace function tocsin.tell_one(
+    _event_id bigint,
+    _event_type text,
+    _usual jsonb,
+    _priority smallint,
+    _person text,
+    _now timestamptz
+) returns integer
+language plpgsql
+as $$
+declare
+    _no_address boolean;
+    _suppressed boolean;
+    _devices bigint[];
+    _chose boolean;
+    _decisions jsonb;
+    _in_inbox boolean;
+    _notification_id bigint;
+begin
+    select
+        r.email is null,
+        exists (select from tocsin.suppression s where s.address = r.address),
+        array(select d.device_id from tocsin.device d where d.recipient_id = r.recipient_id and d.disabled_at is null),
+        exists (select from tocsin.preference p where p.recipient_id = r.recipient_id)
+            or exists (select from tocsin.digest_preference g where g.recipient_id = r.recipient_id)
+            or exists (select from tocsin.quiet_hours q where q.recipient_id = r.recipient_id)
+    into _no_address, _suppressed, _devices, _chose
+    from tocsin.recipient r
+    where r.recipient_id = _person;
+    if not found then
+        return 0;
+    elsif _chose then
+        return null;
+    end if;
+
+    _decisions := _usual -> (_no_address::integer * 4 + _suppressed::integer * 2 + (_devices = '{}')::integer);
+    insert into tocsin.notification (event_id, recipient_id, event_type, created_at, in_inbox, decisions)
+    values (_event_id, _person, _event_type, _now, _decisions -> 'in_app' ->> 0 = 'on', _decisions)
+    returning notification_id, in_inbox
+    into _notification_id, _in_inbox;
+    if _in_inbox then
+        insert into tocsin.unread_delta (recipient_id, n)
+        values (_person, 1);
+    end if;
+    insert into tocsin.delivery (notification_id, event_id, recipient_id, channel, device_id, created_at)
+    select _notification_id, _event_id, _person, 'email', null, _now
+    where _decisions -> 'email' ->> 0 = 'on'
+    union all
+    select _notification_id, _event_id, _person, 'push', d.device_id, _now
+    from unnest(_devices) d (device_id)
+    where _decisions -> 'push' ->> 0 = 'on';
+    if found then
+        insert into tocsin.lane (event_id, channel, priority)
+        select _event_id, 'email', _priority
+        where _decisions -> 'email' ->> 0 = 'on'
+        union all
+        select _event_id, 'push', _priority
+        where _decisions -> 'push' ->> 0 = 'on';
+    end if;
+    return 1;
+end
+$$;
+
+-- By indexes, with one plan for all calls: to plan anew would take several times what it takes to tell a few.
+create or replace function tocsin.tell_few(
+    _event_id bigint,
+    _type tocsin.event_type,
+    _people text[],
+    _because text[],
+    _now timestamptz
+) returns integer
+language plpgsql
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+begin
+    return tocsin.tell_all(_event_id, _type, _people, _because, _now);
+end
+$$;
+
+-- Whole tables at once, with a plan for just so many.
+create or replace function tocsin.tell_many(
+    _event_id bigint,
+    _type tocsin.event_type,
+    _people text[],
+    _because text[],
+    _now timestamptz
+) returns integer
+language plpgsql
+set plan_cache_mode = force_custom_plan
+set work_mem = '64MB'
+set jit = off
+as $$
+begin
+    return tocsin.tell_all(_event_id, _type, _people, _because, _now);
+end
+$$;
+
+-- The fan-out: one statement for any number of people. Ids are taken first, so that each row is made once and no insert
+-- has to hand on what it stored.
+create or replace function tocsin.tell_all(
+    _event_id bigint,
+    _type tocsin.event_type,
+    _people text[],
+    _because text[],
+    _now timestamptz
+) returns integer
+language plpgsql
+as $$
+declare
+    _told integer;
+begin
+    with person as materialized (
+        select s.recipient_id, s.because, s.situation
+        from tocsin.situations(_type, _people, _because) s
+    ),
+    decided as materialized (
+        select
+            d.situation,
+            d.decisions,
+            d.decisions -> 'in_app' ->> 0 = 'on' as in_inbox,
+            d.decisions -> 'email' ->> 0 = 'on' as by_email,
+            d.decisions -> 'push' ->> 0 = 'on' as by_push,
+            d.decisions -> 'email' ->> 1 = 'digest' as by_digest
+        from (
+            select p.situation, tocsin.decide(_type, p.situation) as decisions
+            from (select distinct p.situation from person p) p
+        ) d
+    ),
+    told as materialized (
+        select
+            nextval('tocsin.notification_notification_id_seq') as notification_id,
+            p.recipient_id, p.because, d.decisions, d.in_inbox, d.by_email, d.by_push, d.by_digest
+        from person p
+        join decided d using (situation)
+    ),
+    kept as (
+        insert into tocsin.notification (
+            notification_id, event_id, recipient_id, event_type, created_at, in_inbox, decisions, because
+        )
+        overriding system value
+        select t.notification_id, _event_id, t.recipient_id, _type.event_type, _now, t.in_inbox, t.decisions, t.because
+        from told t
+    ),
+    unread as (
+        insert into tocsin.unread_delta (recipient_id, n)
+        select t.recipient_id, 1
+        from told t
+        where t.in_inbox
+    ),
+    waiting as (
+        insert into tocsin.digest_item (notification_id, recipient_id)
+        select t.notification_id, t.recipient_id
+        from told t
+        where t.by_digest
+    ),
+    wanted as (
+        select t.notification_id, t.recipient_id, 'email' as channel, null as device_id
+        from told t
+        where t.by_email
+        union all
+        select t.notification_id, t.recipient_id, 'push', d.device_id
+        from told t
+        join tocsin.device d using (recipient_id)
+        where t.by_push
+            and d.disabled_at is null
+    ),
+    queued as (
+        insert into tocsin.delivery (
+            notification_id, event_id, recipient_id, channel, device_id, created_at, state, due_at, reason
+        )
+        select
+            w.notification_id, _event_id, w.recipient_id, w.channel, w.device_id, _now,
+            case when h.due_at is null then 'queued' else 'deferred' end::tocsin.delivery_state,
+            h.due_at,
+            case when h.due_at is not null then case when q.recipient_id is null then 'delayed' else 'quiet_hours' end end
+        from wanted w
+        left join tocsin.quiet_hours q on q.recipient_id = w.recipient_id and _type.priority < 2
+        cross join lateral (
+            select nullif(
+                greatest(
+                    _now + coalesce((_type.delays ->> w.channel)::interval, '0'),
+                    case when q.recipient_id is not null then tocsin.quiet_until(q, _now) end
+                ),
+                _now
+            ) as due_at
+        ) h
+        returning channel, due_at
+    ),
+    lane as (
+        insert into tocsin.lane (event_id, channel, priority)
+        select distinct _event_id, q.channel, _type.priority
+        from queued q
+        where q.due_at is null
+    )
+    select count(*)
+    into _told
+    from told t
+    where coalesce(t.because, '') not in ('muted', 'not_mentioned');
+    return _told;
+end
+$$;
