@@ -462,7 +462,7 @@ class Scripted:
 async def play(script: Scripted, **options: Any) -> Outcome:
     async with raw(script) as port:
         try:
-            return await send_one(port, **({"timeout": 0.1} | options))
+            return await send_one(port, **options)
         finally:
             script.release.set()
 
@@ -526,7 +526,8 @@ async def test_a_disconnect_at_each_step(step: str, outcome: Outcome, ehlo: str)
 async def test_a_server_that_hangs_or_dribbles_at_each_step(
     step: str, outcome: Outcome, way: str, ehlo: str
 ) -> None:
-    assert await play(Scripted(**{"EHLO": ehlo, step: way}), deadline=0.5) == outcome
+    script = Scripted(**{"EHLO": ehlo, step: way})
+    assert await play(script, timeout=0.25, deadline=1.0) == outcome
 
 
 @both_ways

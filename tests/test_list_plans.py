@@ -9,10 +9,10 @@ from typing import Any
 import psycopg
 import pytest
 from http_fixtures import *  # noqa: F403 - fixtures
+from http_fixtures import Db
 
 from tocsin.sql import load
 
-Db = psycopg.Connection[Any]
 OLDER = load("notification")["list_older_notifications"]
 TYPES = {
     "recipient_id": "text",
