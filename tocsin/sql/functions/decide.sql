@@ -105,8 +105,10 @@ create or replace function tocsin.renew_usual_decisions() returns trigger
 language plpgsql
 as $$
 begin
+    -- a statement that changed no channel comes here too
     update tocsin.event_type t
-    set usual = tocsin.usual_decisions(t);
+    set usual = tocsin.usual_decisions(t)
+    where t.usual is distinct from tocsin.usual_decisions(t);
     return null;
 end
 $$;
