@@ -17,10 +17,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from http_fixtures import *  # noqa: F403 - fixtures
 from http_fixtures import SECRET, URL, Tell, bearer, token
 from litestar import Litestar
+from services import until
 
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.api_key import create_api_key, list_api_keys, revoke_api_key
 from tocsin.engine.store.database import Database
+from tocsin.http import jwks
 from tocsin.http.errors import Unauthorized
 from tocsin.http.jwks import KeySet
 from tocsin.http.tokens import TokenVerifier
@@ -199,6 +201,10 @@ class Provider:
         """As if the last read were long ago."""
         self._set._tried_at = -1e9
 
+    def nearly_forget(self) -> None:
+        """As if the last read were nearly so long ago that the next token makes another."""
+        self._set._tried_at = time.monotonic() - jwks._FRESH + 0.2
+
     def token(self, kid: str) -> str:
         payload = {"sub": "alice", "exp": time.time() + 60, "jti": str(time.time_ns())}
         return jwt.encode(payload, self.keys[kid], algorithm="RS256", headers={"kid": kid})
@@ -226,6 +232,23 @@ async def test_a_key_set_is_followed_when_it_rotates_and_outlives_its_provider()
     provider.down = True
     provider.forget_when()
     assert (await verifier.verify(provider.token("two"))).recipient_id == "alice"
+
+
+async def test_a_remembered_token_counts_no_longer_than_its_key_set_is_fresh() -> None:
+    verifier = TokenVerifier(
+        Settings(jwks_url="https://login.test/jwks", jwt_algorithms=("RS256",))
+    )
+    assert verifier._key_set is not None
+    provider = Provider(verifier._key_set)
+    provider.rotate("one")
+    await verifier.verify(provider.token("one"))
+    provider.nearly_forget()
+    late = provider.token("one")
+    await verifier.verify(late)
+    provider.rotate("two")
+    await until(lambda: verifier.remembered(late) is None)
+    with pytest.raises(Unauthorized):
+        await verifier.verify(late)
 
 
 async def test_invented_key_ids_do_not_hammer_the_provider() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 
 import msgspec
@@ -74,9 +74,9 @@ class BadgeHub:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def count(self, recipient_id: str) -> int:
-        """The exact number of unread notifications, from a snapshot taken after this call began."""
-        return await self._counts.read(recipient_id)
+    def count(self, recipient_id: str) -> Awaitable[int]:
+        """The exact number of unread notifications, from a snapshot taken after this call."""
+        return self._counts.read(recipient_id)
 
     @property
     def open_streams(self) -> int:

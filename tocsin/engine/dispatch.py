@@ -36,6 +36,7 @@ _ELECTION = 0.3
 
 _FOLD = 0.25
 _VACUUM = 2.0
+_VACUUM_SHARE = 20  # times as long as one takes is between two
 _TIDY = 60.0
 _LOOK_DUE = 0.1
 
@@ -105,6 +106,8 @@ class Leader:
         self._claims = Claims(bell)
         self._snapshot: str | None = None
         self._unfolded = False
+        self._folded: str | None = None  # the snapshot of the last fold
+        self._vacuum_after = _VACUUM
         self._folded_at = self._vacuumed_at = self._tidied_at = time.monotonic()
         self._vacuum_needed = True
         self._due_at = 0.0  # when to ask what is due (monotonic)
@@ -191,12 +194,15 @@ class Leader:
         assert self._snapshot is not None
         await self._badge_pushes.ask(self._snapshot, resting=resting)
         if self._unfolded and (resting or now - self._folded_at > _FOLD):
-            if await self._bell.fold_unread(self._snapshot):
+            if await self._bell.fold_unread(self._snapshot, self._folded):
                 self._vacuum_needed = True
+            self._folded = self._snapshot
             self._unfolded, self._folded_at = False, now
-        if self._vacuum_needed and now - self._vacuumed_at > _VACUUM:
+        if self._vacuum_needed and now - self._vacuumed_at > self._vacuum_after:
             await self._bell.vacuum()
-            self._vacuum_needed, self._vacuumed_at = False, now
+            self._vacuum_needed, self._vacuumed_at = False, time.monotonic()
+            # somebody's old snapshot may keep the dead rows: badges don't wait for what gets longer each time
+            self._vacuum_after = max(_VACUUM, _VACUUM_SHARE * (self._vacuumed_at - now))
         if now - self._tidied_at > _TIDY:
             await self._bell.tidy()
             self._tidied_at = now

@@ -35,12 +35,13 @@ from tocsin.http import (
     unread_count,
     unsubscribe,
 )
-from tocsin.http.access_log import AccessLog
+from tocsin.http.access_log import AccessLog, Tally
 from tocsin.http.auth import Authenticator, anyone_known, apps_only, people_only
 from tocsin.http.cross_origin import CrossOrigin
 from tocsin.http.errors import HANDLERS
 from tocsin.http.metrics import Metrics
 from tocsin.http.paths import PathReader
+from tocsin.http.quick_count import QuickCount
 from tocsin.http.services import Services
 from tocsin.settings import Settings
 
@@ -61,6 +62,7 @@ def create_app(
     services = Services(settings, database, hub, Links(settings.public_url or "", link_key))
     authenticator = Authenticator(settings, database)
     metrics = metrics or Metrics()
+    tally = Tally(metrics, "GET", unread_count.PATH.rstrip("/"), 200)
     app = Litestar(
         [*_routers(), *extra_routes],
         dependencies={
@@ -73,14 +75,19 @@ def create_app(
         request_max_body_size=_LARGEST_BODY,
         openapi_config=None,
         logging_config=None,
+        on_shutdown=[tally.tell],
         debug=False,
     )
     app.state.openapi = openapi.describe(app, settings.public_url)
+    # outermost last
     if settings.allowed_origins:
         app.asgi_handler = CrossOrigin(
             app.asgi_handler, settings.allowed_origins, _paths_of_people(app)
         )
     app.asgi_handler = AccessLog(app.asgi_handler, metrics, PathReader(settings.public_url))
+    app.asgi_handler = QuickCount(
+        app.asgi_handler, hub, authenticator.tokens, tally, public_url=settings.public_url
+    )
     return app
 
 

@@ -69,7 +69,7 @@ class Authenticator:
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self._database = database
-        self._tokens = TokenVerifier(settings)
+        self.tokens = TokenVerifier(settings)
         self._origin = _origin(settings.public_url)
 
     async def identify(self, connection: Connection, cure: str) -> Person | App:
@@ -79,7 +79,7 @@ class Authenticator:
             return await self._by_cookie(connection, cure)
         if credentials.startswith(PREFIX):
             return await self._by_key(credentials)
-        return _person(await self._tokens.verify(credentials))
+        return _person(await self.tokens.verify(credentials))
 
     async def _by_key(self, key: str) -> App:
         found = await find_api_key(self._database, key)
@@ -93,7 +93,7 @@ class Authenticator:
         cookie = connection.cookies.get(COOKIE)
         if not cookie:
             raise Unauthorized(f"There are no credentials. {cure}.")
-        person = _person(await self._tokens.verify(cookie), by_cookie=True)
+        person = _person(await self.tokens.verify(cookie), by_cookie=True)
         if connection.scope.get("method") not in _SAFE and not self.is_own_origin(connection):
             raise Forbidden(
                 "With the cookie, a call that changes something must come from this service's own pages. "

@@ -34,6 +34,11 @@ class KeySet:
         self._answered = False
         self._reading = asyncio.Lock()
 
+    @property
+    def fresh_for(self) -> float:
+        """Seconds until the set is read anew: a key that its provider withdrew counts no longer than that."""
+        return max(0.0, self._tried_at + _FRESH - time.monotonic())
+
     async def key(self, key_id: str | None) -> PyJWK | None:
         """The key of that id, or None; raises Unavailable where it may be a new one of a provider that is down."""
         age = time.monotonic() - self._tried_at

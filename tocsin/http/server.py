@@ -61,7 +61,7 @@ async def serve(
     try:
         key = await get_secret(database, LINK_KEY)
         app = create_app(settings, database, hub, link_key=key, extra_routes=extra_routes)
-        server = Server(_config(settings, app), hub)
+        server = Server(uvicorn_config(settings, app), hub)
         if started is not None:
             asyncio.get_running_loop().create_task(_announce(server, started))
         await server.serve()
@@ -73,7 +73,8 @@ async def serve(
         await database.close()
 
 
-def _config(settings: Settings, app: object) -> uvicorn.Config:
+def uvicorn_config(settings: Settings, app: object) -> uvicorn.Config:
+    """How this app is served; benchmarks serve their floors the same way."""
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
         host=settings.host,

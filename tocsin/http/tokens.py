@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import OrderedDict
 from typing import Any
 
 import jwt
@@ -38,14 +39,15 @@ class TokenVerifier:
         self._key_set = (
             KeySet(settings.jwks_url, ca_file=settings.ca_file) if settings.jwks_url else None
         )
-        self._verified: dict[str, tuple[Token, float]] = {}
+        # the least recently used first
+        self._verified: OrderedDict[str, tuple[Token, float]] = OrderedDict()
 
     async def verify(self, text: str) -> Token:
         """What the token says; raises Unauthorized, or Unavailable when its key can't be had."""
+        known = self.remembered(text)
+        if known is not None:
+            return known
         now = time.time()
-        known = self._verified.get(text)
-        if known is not None and now < known[1]:
-            return known[0]
         if len(text) > _LONGEST:
             raise Unauthorized("The token is too long.", error="invalid_token")
         try:
@@ -55,6 +57,14 @@ class TokenVerifier:
             raise Unauthorized(_reason(error), error="invalid_token") from None
         self._remember(text, token, now)
         return token
+
+    def remembered(self, text: str) -> Token | None:
+        """What a token said that was verified a while ago and still counts."""
+        known = self._verified.get(text)
+        if known is None or time.time() >= known[1]:
+            return None
+        self._verified.move_to_end(text)
+        return known[0]
 
     async def _decode(self, text: str) -> dict[str, Any]:
         settings = self._settings
@@ -82,9 +92,12 @@ class TokenVerifier:
         )
 
     def _remember(self, text: str, token: Token, now: float) -> None:
-        if len(self._verified) >= _REMEMBERED:
-            self._verified.clear()
-        self._verified[text] = token, min(token.expires_at, now + _TRUSTED_FOR)
+        trusted_for = _TRUSTED_FOR
+        if self._key_set is not None:
+            trusted_for = min(trusted_for, self._key_set.fresh_for)
+        self._verified[text] = token, min(token.expires_at, now + trusted_for)
+        if len(self._verified) > _REMEMBERED:
+            self._verified.popitem(last=False)
 
 
 def _is_text(subject: str) -> bool:

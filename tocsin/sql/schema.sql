@@ -732,7 +732,7 @@ REVOKE ALL ON FUNCTION tocsin.erase_recipient(_id text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.erase_traces(_id text) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION tocsin.fold_unread(_announced pg_snapshot) FROM PUBLIC;
+REVOKE ALL ON FUNCTION tocsin.fold_unread(_announced pg_snapshot, _folded pg_snapshot) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.follow_by_reply(_event tocsin.event) FROM PUBLIC;
 
@@ -830,6 +830,8 @@ REVOKE ALL ON FUNCTION tocsin.unread_count(recipient text) FROM PUBLIC;
 GRANT ALL ON FUNCTION tocsin.unread_count(recipient text) TO tocsin_app;
 
 REVOKE ALL ON FUNCTION tocsin.unread_counts(_recipients text[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.unread_counts_in_order(_recipients text[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.unsubscribe(recipient text, topic text) FROM PUBLIC;
 GRANT ALL ON FUNCTION tocsin.unsubscribe(recipient text, topic text) TO tocsin_app;

@@ -135,9 +135,9 @@ class Bell(Session):
         """Has every HTTP process read all its streams anew."""
         await self.value(_SQL["announce"], payloads=[EVERYONE])
 
-    async def fold_unread(self, announced: str) -> int:
-        """Folds what the snapshot saw into the counters; answers how many changes."""
-        return int(await self.value(_SQL["fold_unread"], announced=announced))
+    async def fold_unread(self, announced: str, folded: str | None) -> int:
+        """Folds what the snapshot saw into the counters, `folded` being the one before; answers how many changes."""
+        return int(await self.value(_SQL["fold_unread"], announced=announced, folded=folded))
 
     async def changed_since_mark(self) -> list[str]:
         """Who changed their inbox since a leader last asked for pushes that correct badges."""

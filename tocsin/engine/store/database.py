@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, LiteralString, TypeVar
 
 import psycopg
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import class_row
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
@@ -62,6 +64,21 @@ class Session:
         """Runs a statement without rows; answers how many rows it changed."""
         with expected_failures():
             return (await self.connection.execute(statement, arguments)).rowcount
+
+    async def text(self, statement: LiteralString, argument: str) -> str:
+        """A text for a text ($1), by libpq's own calls: a cursor costs more than a small read takes."""
+        connection = self.connection
+        with expected_failures():
+            encoding = connection.info.encoding
+            connection.pgconn.send_query_params(statement.encode(), [argument.encode(encoding)])
+            try:
+                result = await _result(connection.pgconn)
+            except BaseException:
+                await connection.close()  # whoever has it next would get this answer
+                raise
+            if result.status != ExecStatus.TUPLES_OK:
+                raise psycopg.errors.error_from_result(result, encoding)
+            return (result.get_value(0, 0) or b"").decode(encoding)
 
 
 class Database:
@@ -144,6 +161,37 @@ async def _connect(dsn: str) -> psycopg.AsyncConnection[Any]:
         with suppress(psycopg.Error, TimeoutError):
             await (await asyncio.wait_for(opening, 2.0)).close()
         raise
+
+
+async def _result(pgconn: PGconn) -> PGresult:
+    """The one result of what was sent, once all of it is there."""
+    loop = asyncio.get_running_loop()
+    socket = pgconn.socket
+    while pgconn.flush():
+        await _called(loop.add_writer, loop.remove_writer, socket)
+    while pgconn.is_busy():
+        await _called(loop.add_reader, loop.remove_reader, socket)
+        pgconn.consume_input()
+    result = pgconn.get_result()
+    assert result is not None
+    while pgconn.get_result() is not None:  # the end of it
+        pass
+    return result
+
+
+async def _called(add: Callable[..., Any], remove: Callable[[int], Any], socket: int) -> None:
+    """Until the loop has called back for the socket."""
+    called = asyncio.get_running_loop().create_future()
+
+    def call() -> None:
+        if not called.done():
+            called.set_result(None)
+
+    add(socket, call)
+    try:
+        await called
+    finally:
+        remove(socket)
 
 
 async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:

@@ -3,9 +3,8 @@
 listen tocsin_badge;
 
 -- name: unread_counts
--- Exact counts for several people in one read.
-select c.recipient_id, c.n
-from tocsin.unread_counts(:recipient_ids) c;
+-- Exact counts for several people in one read, in their order; the ids and the counts are one text each.
+select tocsin.unread_counts_in_order($1::text[])::text;
 
 -- name: current_snapshot
 -- What this transaction sees.

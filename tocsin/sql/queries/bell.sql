@@ -81,8 +81,8 @@ select pg_notify('tocsin_badge', p.payload)
 from unnest(:payloads::text[]) p (payload);
 
 -- name: fold_unread
--- Folds the announced changes into the counters.
-select tocsin.fold_unread(:announced::pg_snapshot);
+-- Folds the announced changes into the counters; what the fold before had seen the end of is gone.
+select tocsin.fold_unread(:announced::pg_snapshot, :folded::pg_snapshot);
 
 -- name: changed_since_mark
 -- Who changed their inbox since a leader last asked for pushes that correct badges.

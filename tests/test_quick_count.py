@@ -1,0 +1,222 @@
+"""The badge before Litestar: the same answers as behind it, and nobody gets more than there."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from http_fixtures import *  # noqa: F403 - fixtures
+from http_fixtures import KEY, SECRET, Db, Tell, bearer, token, transport_to
+from litestar import Litestar
+from services import until
+from structlog.testing import capture_logs
+
+from tocsin.engine.badge import BadgeHub
+from tocsin.engine.store.database import Database
+from tocsin.engine.unread import UnreadCounts
+from tocsin.http import quick_count, tokens, unread_count
+from tocsin.http.app import create_app
+from tocsin.http.tokens import TokenVerifier
+from tocsin.settings import Settings
+
+COUNT = "/api/notifications/unread-count/"
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The counts that were answered before Litestar."""
+    answered: list[int] = []
+    send_count = unread_count.send_count
+
+    async def noted(send: Any, count: int) -> None:
+        answered.append(count)
+        await send_count(send, count)
+
+    monkeypatch.setattr(quick_count, "send_count", noted)
+    return answered
+
+
+def without_date(answer: httpx.Response) -> dict[str, str]:
+    return {name: value for name, value in answer.headers.items() if name != "date"}
+
+
+async def test_the_second_call_is_quick_and_like_the_first(
+    alice: httpx.AsyncClient, tell: Tell, quick: list[int]
+) -> None:
+    tell()
+    first, second = await alice.get(COUNT), await alice.get(COUNT)
+    assert quick == [1]
+    assert first.json() == second.json() == {"count": 1}
+    assert without_date(first) == without_date(second)
+    tell()
+    assert (await alice.get(COUNT)).json() == {"count": 2}
+    assert (await alice.get(COUNT.rstrip("/"), params={"x": "y"})).json() == {"count": 2}
+    assert quick == [1, 2, 2]
+
+
+async def test_it_answers_behind_the_public_urls_prefix(
+    database: Database, quick: list[int]
+) -> None:
+    settings = Settings(
+        jwt_secret=SECRET, jwt_algorithms=("HS256",), public_url="https://app.test/notify/"
+    )
+    app = create_app(settings, database, BadgeHub(database), link_key=KEY)
+    async with httpx.AsyncClient(
+        transport=transport_to(app), base_url="https://app.test", headers=bearer(token())
+    ) as client:
+        for path in (COUNT, f"/notify{COUNT}", f"/notify{COUNT}".rstrip("/")):
+            assert (await client.get(path)).json() == {"count": 0}
+        assert (await client.get(f"/other{COUNT}")).status_code == 404
+    assert quick == [0, 0]
+
+
+async def test_what_it_is_not_sure_of_goes_on_to_the_app(
+    anyone: httpx.AsyncClient, people: None, quick: list[int]
+) -> None:
+    good = bearer(token())
+    assert (await anyone.get(COUNT, headers=good)).status_code == 200
+    for method, status in (("POST", 405), ("HEAD", 405), ("OPTIONS", 405), ("PUT", 405)):
+        first, second = [await anyone.request(method, COUNT, headers=good) for _ in range(2)]
+        assert first.status_code == second.status_code == status, method
+        assert without_date(first) == without_date(second)
+    for headers, status in (
+        ({}, 401),
+        ({"Authorization": token()}, 401),
+        ({"Authorization": f"bearer {token()}"}, 200),
+        ({"Authorization": f"Bearer  {token()}"}, 200),
+        ({"Cookie": f"tocsin_token={token()}"}, 200),
+        (good | {"Origin": "https://elsewhere.test"}, 200),
+        (bearer("tocsin_nonsense"), 401),
+        (bearer(token()[:-1]), 401),
+    ):
+        for _ in range(2):
+            assert (await anyone.get(COUNT, headers=headers)).status_code == status, headers
+    twice = [("Authorization", f"Bearer {token(who)}") for who in ("alice", "bob")]
+    await anyone.get(COUNT, headers=twice)
+    assert quick == []
+    for path in (COUNT.replace("-", "%2D"), "/" + COUNT, COUNT.replace("api/", "api%2F")):
+        await anyone.get(path, headers=good)
+    assert quick == []
+
+
+async def test_a_token_is_quick_for_its_own_person_alone(
+    anyone: httpx.AsyncClient, tell: Tell, quick: list[int]
+) -> None:
+    tell("alice")
+    for _ in range(2):
+        for who, count in (("alice", 1), ("bob", 0), ("carol", 0)):
+            answer = await anyone.get(COUNT, headers=bearer(token(who)))
+            assert answer.json() == {"count": count}
+    assert quick == [1, 0, 0]
+
+
+async def test_a_remembered_token_that_expired_is_told_so_by_the_app(
+    anyone: httpx.AsyncClient, quick: list[int]
+) -> None:
+    short = bearer(token(ttl=2))
+    assert (await anyone.get(COUNT, headers=short)).status_code == 200
+    await until(lambda: time.time() >= jwt_expiry(short))
+    answer = await anyone.get(COUNT, headers=short)
+    assert answer.status_code == 401
+    assert "expired" in answer.json()["detail"]
+    assert quick == []
+
+
+def jwt_expiry(headers: dict[str, str]) -> float:
+    import jwt
+
+    text = headers["Authorization"].removeprefix("Bearer ")
+    return float(jwt.decode(text, options={"verify_signature": False})["exp"])
+
+
+async def test_the_tokens_used_longest_ago_are_forgotten_first(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "_REMEMBERED", 3)
+    verifier = TokenVerifier(settings)
+    texts = [token(name) for name in "abcd"]
+    for text in texts[:3]:
+        await verifier.verify(text)
+    assert verifier.remembered(texts[0]) is not None
+    await verifier.verify(texts[3])
+    assert [verifier.remembered(text) is not None for text in texts] == [True, False, True, True]
+
+
+async def test_a_database_that_is_gone_is_unavailable(
+    alice: httpx.AsyncClient, database: Database, quick: list[int]
+) -> None:
+    assert (await alice.get(COUNT)).status_code == 200
+    await database.close()
+    kill_sessions(database.dsn)
+    answer = await alice.get(COUNT)
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"]
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert quick == []
+
+
+async def test_a_session_that_was_killed_is_replaced(
+    alice: httpx.AsyncClient, tell: Tell, db: Db, dsn: str, quick: list[int]
+) -> None:
+    await alice.get(COUNT)
+    for count in range(1, 4):
+        tell()
+        kill_sessions(dsn)
+        assert (await alice.get(COUNT)).json() == {"count": count}
+    assert quick == [1, 2, 3]
+
+
+def kill_sessions(dsn: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as killer:
+        killer.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()"
+            " and pid <> pg_backend_pid() and query like '%unread_counts_in_order%'"
+        )
+
+
+async def test_one_who_hangs_up_takes_no_answer_from_the_others(
+    database: Database, tell: Tell
+) -> None:
+    tell()
+    counts = UnreadCounts(database)
+    gone, staying = counts.read("alice"), [counts.read(name) for name in ("alice", "bob", "alice")]
+    gone.cancel()
+    assert await asyncio.gather(*staying) == [1, 0, 1]
+
+
+async def test_ids_of_any_characters_are_counted(database: Database, db: Db, tell: Tell) -> None:
+    names = ['a"b', "a\\b", "{a,b}", "NULL", " a ", "ä✓🙂", "a'b", "%s", "$1", "zzz"]
+    counts = UnreadCounts(database)
+    for number, name in enumerate(names[:-1], 1):
+        db.execute("select tocsin.upsert_recipient(%s)", (name,))
+        for _ in range(number):
+            tell(name)
+    expected = [*range(1, len(names)), 0]
+    assert await asyncio.gather(*(counts.read(name) for name in names)) == expected
+
+
+async def test_a_question_larger_than_the_socket_takes_is_answered(database: Database) -> None:
+    counts = UnreadCounts(database)
+    names = [f"{'x' * 180}{number}" for number in range(20_000)]
+    assert set(await asyncio.gather(*(counts.read(name) for name in names))) == {0}
+
+
+async def test_they_are_counted_and_told_of_once_a_second(
+    app: Litestar, alice: httpx.AsyncClient, quick: list[int]
+) -> None:
+    with capture_logs() as lines:
+        for _ in range(5):
+            await alice.get(COUNT)
+        await until(lambda: any(line["event"] == "requests" for line in lines))
+    (told,) = [line for line in lines if line["event"] == "requests"]
+    assert len(quick) == told["requests"] == 4
+    assert told["route"] == "/api/notifications/unread-count"
+    assert (told["method"], told["status"]) == ("GET", 200)
+    text = (await alice.get("/metrics/")).text
+    series = '{method="GET",route="/api/notifications/unread-count",status="200"}'
+    assert f"tocsin_http_requests_total{series} 5.0" in text
+    assert 'tocsin_http_request_seconds_count{route="/api/notifications/unread-count"} 5.0' in text

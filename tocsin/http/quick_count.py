@@ -1,0 +1,71 @@
+"""The badge before Litestar: a GET of the unread count whose token was verified a moment ago.
+
+It answers what is beyond doubt, and only that. All else goes on to the app: another path, method or credential, a token
+that is new or has run out, a page of another origin, and what went wrong here. So there is one place that refuses, and
+it is not this one.
+"""
+
+from __future__ import annotations
+
+import time
+from urllib.parse import urlsplit
+
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from tocsin.engine.badge import BadgeHub
+from tocsin.http.access_log import Tally
+from tocsin.http.tokens import TokenVerifier
+from tocsin.http.unread_count import FAILED, PATH, send_count
+
+_BEARER = b"Bearer "
+
+
+class QuickCount:
+    """Around the app."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        hub: BadgeHub,
+        tokens: TokenVerifier,
+        tally: Tally,
+        *,
+        public_url: str | None,
+    ) -> None:
+        self._app = app
+        self._hub = hub
+        self._tokens = tokens
+        self._tally = tally
+        prefix = urlsplit(public_url or "").path.rstrip("/")
+        self._paths = {
+            (start + path).encode() for start in ("", prefix) for path in (PATH, PATH.rstrip("/"))
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("raw_path") in self._paths and scope.get("method") == "GET":
+            recipient_id = self._caller(scope)
+            if recipient_id is not None:
+                started = time.perf_counter()
+                try:
+                    count = await self._hub.count(recipient_id)
+                except Exception as error:  # noqa: BLE001 - the app tells it
+                    scope.setdefault("state", {})[FAILED] = error
+                else:
+                    await send_count(send, count)
+                    self._tally.note(time.perf_counter() - started)
+                    return
+        await self._app(scope, receive, send)
+
+    def _caller(self, scope: Scope) -> str | None:
+        credentials = None
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                if credentials is not None:
+                    return None
+                credentials = value
+            elif name == b"origin":
+                return None
+        if credentials is None or not credentials.startswith(_BEARER):
+            return None
+        token = self._tokens.remembered(credentials[len(_BEARER) :].decode("latin-1"))
+        return None if token is None else token.recipient_id
