@@ -93,6 +93,9 @@ bench-apns: $(VENV)/.dev ## pushes a second, against aioapns as it comes
 bench-fcm: $(VENV)/.dev ## pushes a second, against pyfcm as it comes
 	@exec $(PY) benchmarks/fcm_push.py $(ARGS)
 
+soak: $(VENV)/.dev ## an hour of everything at once: memory, p99 and sizes against the first ten minutes
+	@exec $(PY) benchmarks/soak.py $(ARGS)
+
 soak-push: $(VENV)/.dev ## 100,000 pushes through the whole engine, one request in twenty failing; minutes
 	@exec $(PY) benchmarks/soak_push.py $(ARGS)
 

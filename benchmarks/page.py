@@ -69,7 +69,7 @@ def page() -> str:
         parts.append(text_of(name) or f"## {found[0]['title']}")
         parts += [block for result in found for block in measured(result, len(found) > 1)]
         if not found:
-            parts.append(f"No result is kept of `make bench-{name}` yet.")
+            parts.append("No result is kept yet.")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

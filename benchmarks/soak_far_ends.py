@@ -1,4 +1,4 @@
-"""The soak's far ends: APNs and FCM that fail one request in twenty, and count what they accepted.
+"""The soaks' far ends: APNs and FCM that fail one request in twenty (or none: --calm), and count what they accepted.
 
 A process of its own. It prints its settings and then, now and then, how many it has accepted; at the end of its input
 it writes into the file that it was given how often each push was accepted, and ends.
@@ -76,10 +76,10 @@ class Chance:
 class Apple(ApnsServer):
     """APNs, by apns-id."""
 
-    def __init__(self, *given: Any, **options: Any) -> None:
+    def __init__(self, *given: Any, faults: dict[Act, float], **options: Any) -> None:
         super().__init__(*given, **options)
         self.accepted: Counter[str] = Counter()
-        self._chance = Chance(APPLE)
+        self._chance = Chance(faults)
 
     def take(self, wire: Any, stream: int, headers: dict[str, str], body: bytes) -> None:
         act = self._chance.next()
@@ -98,9 +98,9 @@ class Apple(ApnsServer):
 class GoogleScript(Script):
     """A fault for one in twenty."""
 
-    def __init__(self) -> None:
+    def __init__(self, faults: dict[Turn, float]) -> None:
         super().__init__()
-        self.chance = Chance(GOOGLE)
+        self.chance = Chance(faults)
 
     def next(self, key: str) -> Turn | None:  # noqa: ARG002 - whoever it is for
         turn: Turn | None = self.chance.next()
@@ -110,18 +110,24 @@ class GoogleScript(Script):
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder
+    parser.add_argument("--calm", action="store_true", help="nothing fails, and nothing is printed")
+    options = parser.parse_args()
+    folder = options.folder
     authority, key = Authority(), Key.new()
     ca_file = authority.write(folder / "ca.pem")
     rules = Rules(key, topics=frozenset({TOPIC}))
-    apple = Apple(authority, key, topics={TOPIC}, rules=rules, keep=1)
+    apple = Apple(
+        authority, key, faults={} if options.calm else APPLE, topics={TOPIC}, rules=rules, keep=1
+    )
     google: Counter[str] = Counter()
-    script = GoogleScript()
+    script = GoogleScript({} if options.calm else GOOGLE)
 
     def arrived(message: Any) -> None:
         lost = message.answered == Fault.RESET.value and script.chance.even()
         if message.answered == 200 or lost:
-            google[f"{message.token} {message.message['data']['notification_id']}"] += 1
+            # a push that corrects a badge is of no notification
+            number = message.message.get("data", {}).get("notification_id", "badge")
+            google[f"{message.token} {number}"] += 1
 
     fcm = FcmServer(keep=1, on_arrival=arrived)
     fcm.script = script
@@ -140,7 +146,8 @@ async def main() -> None:
         over = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
         while not over.done():
             await asyncio.wait({over}, timeout=REPORT)
-            print(len(apple.accepted) + len(google), flush=True)
+            if not options.calm:
+                print(len(apple.accepted) + len(google), flush=True)
         whole = {"apns": apple.accepted, "fcm": google}
         (folder / "accepted.json").write_text(json.dumps(whole))
 
