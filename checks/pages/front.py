@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import ClientSession, ClientTimeout, web
@@ -122,7 +123,8 @@ class Front:
                 if name.lower() not in _HOP - {"content-encoding"}:
                     passed.headers.add(name, value)
             await passed.prepare(request)
-            async for chunk in answer.content.iter_any():
-                await passed.write(chunk)
-            await passed.write_eof()
+            with suppress(ConnectionError):  # the browser went
+                async for chunk in answer.content.iter_any():
+                    await passed.write(chunk)
+                await passed.write_eof()
             return passed

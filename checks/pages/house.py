@@ -9,10 +9,10 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
@@ -115,24 +115,57 @@ class House:
         )
 
 
+T = TypeVar("T")
+
+
+def _once(config: pytest.Config, key: pytest.StashKey[T], start: Callable[[ExitStack], T]) -> T:
+    """Started once for all modules that import its fixture, and stopped at pytest's end."""
+    if key not in config.stash:
+        stack = ExitStack()
+        config.add_cleanup(stack.close)
+        config.stash[key] = start(stack)
+    return config.stash[key]
+
+
+_HOUSE = pytest.StashKey[House]()
+_BROWSER = pytest.StashKey[Browser]()
+
+
 @pytest.fixture(scope="session")
-def house() -> Iterator[House]:
-    """Started once for all checks."""
-    with run_folder() as folder, ExitStack() as stack:
-        database = postgres.start(folder / "data", report=lambda _: None, durable=False)
-        stack.callback(postgres.stop, database)
-        migrate(database.dsn)
-        front = Front(free_port())
-        front.start(free_port())
-        stack.callback(front.stop)
-        lifeline = Lifeline()
-        stack.callback(lifeline.close)
-        process = _serve(database.dsn, front, folder, lifeline)
-        stack.callback(process.wait, 20)
-        stack.callback(process.terminate)
-        direct = f"http://127.0.0.1:{front.backend}"
-        _until_ready(direct, process, folder / "http.log")
-        yield House(database.dsn, direct, front)
+def house(pytestconfig: pytest.Config) -> House:
+    """The running service behind its site."""
+    return _once(pytestconfig, _HOUSE, _start_house)
+
+
+@pytest.fixture(scope="session")
+def browser(pytestconfig: pytest.Config) -> Browser:
+    """Debian's Chromium, without a window."""
+    return _once(pytestconfig, _BROWSER, _start_browser)
+
+
+def _start_house(stack: ExitStack) -> House:
+    folder = stack.enter_context(run_folder())
+    database = postgres.start(folder / "data", report=lambda _: None, durable=False)
+    stack.callback(postgres.stop, database)
+    migrate(database.dsn)
+    front = Front(free_port())
+    front.start(free_port())
+    stack.callback(front.stop)
+    lifeline = Lifeline()
+    stack.callback(lifeline.close)
+    process = _serve(database.dsn, front, folder, lifeline)
+    stack.callback(process.wait, 20)
+    stack.callback(process.terminate)
+    direct = f"http://127.0.0.1:{front.backend}"
+    _until_ready(direct, process, folder / "http.log")
+    return House(database.dsn, direct, front)
+
+
+def _start_browser(stack: ExitStack) -> Browser:
+    playwright = stack.enter_context(sync_playwright())
+    browser = playwright.chromium.launch(executable_path=chromium(), args=list(QUIET))
+    stack.callback(browser.close)
+    return browser
 
 
 def _serve(dsn: str, front: Front, folder: Path, lifeline: Lifeline) -> subprocess.Popen[bytes]:
@@ -142,6 +175,7 @@ def _serve(dsn: str, front: Front, folder: Path, lifeline: Lifeline) -> subproce
         "PORT": str(front.backend),
         "PUBLIC_URL": front.origin + PREFIX,
         "JWT_SECRET": SECRET,
+        "ALLOWED_ORIGINS": front.other_origin,
     }
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
     environ |= {f"TOCSIN_{name}": value for name, value in settings.items()}
@@ -167,15 +201,6 @@ def _until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Debian's Chromium, without a window."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=list(QUIET))
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -1,14 +1,288 @@
-// The element: attributes in, events out.
+// The element: attributes in, events out, and what the parts need of one another.
 
-import type { TocsinBellElement } from '../public/tocsin-bell.js';
-import { baseOf } from '../shared/api.js';
+import type { Notification, TocsinBell as Public, Word } from '../public/tocsin-bell.js';
+import { Api, baseOf } from '../shared/api.js';
+import { Credentials, type GetToken } from '../shared/credentials.js';
+import { h, setText } from '../shared/dom.js';
+import { Session } from '../shared/session.js';
+import sheetText from './bell.css';
+import { BellButton, short } from './button.js';
+import { Inbox } from './inbox.js';
+import { Panel } from './panel.js';
+import { TitleCount } from './title.js';
+import { Language, pick } from './words.js';
 
-export class TocsinBell extends HTMLElement implements TocsinBellElement {
+const TICK = 20_000; // milliseconds; relative times are of minutes
+const TOGETHER = 800; // what arrives within is announced together
+let sheet: CSSStyleSheet | null = null;
+
+export class TocsinBell extends HTMLElement implements Omit<Public, keyof HTMLElement> {
+  static observedAttributes = ['api', 'token', 'locale', 'title-count', 'settings'];
+
+  #getToken: GetToken | null = null;
+  #words: Record<string, Word> = {};
+  #language = new Language('en', {});
+  #categories: Map<string, string> | null = null;
+  #inbox: Inbox | null = null;
+  #session: Session | null = null;
+  #api: Api | null = null;
+  #panel: Panel | null = null;
+  #clock = 0;
+  #starting = false;
+  #rendering = false;
+  #signedOut = false;
+  #arrived: Notification[] = [];
+  readonly #button = new BellButton();
+  readonly #live = h('div', { class: 'sr', role: 'status' });
+  readonly #title = new TitleCount();
+
+  constructor() {
+    super();
+    sheet ??= new CSSStyleSheet();
+    if (!sheet.cssRules.length) sheet.replaceSync(sheetText);
+    const root = this.attachShadow({ mode: 'open' });
+    root.adoptedStyleSheets = [sheet];
+    root.append(this.#button.element, this.#live);
+    this.#button.element.addEventListener('click', (event) => {
+      event.preventDefault(); // the browser's own opening knows no place and no phone
+      if (this.open) this.hide();
+      else this.show();
+    });
+  }
+
   get api(): string {
-    return this.getAttribute('api') ?? baseOf(import.meta.url);
+    const address = new URL(this.getAttribute('api') ?? baseOf(import.meta.url), document.baseURI).href;
+    return address.endsWith('/') ? address : `${address}/`;
   }
 
   set api(value: string) {
     this.setAttribute('api', value);
   }
+
+  get token(): string | null {
+    return this.getAttribute('token');
+  }
+
+  set token(value: string | null) {
+    reflect(this, 'token', value);
+  }
+
+  get getToken(): GetToken | null {
+    return this.#getToken;
+  }
+
+  set getToken(value: GetToken | null) {
+    this.#getToken = value;
+    this.#restart();
+  }
+
+  get theme(): 'auto' | 'light' | 'dark' | null {
+    return this.getAttribute('theme') as 'auto' | 'light' | 'dark' | null;
+  }
+
+  set theme(value: 'auto' | 'light' | 'dark' | null) {
+    reflect(this, 'theme', value);
+  }
+
+  get locale(): string | null {
+    return this.getAttribute('locale');
+  }
+
+  set locale(value: string | null) {
+    reflect(this, 'locale', value);
+  }
+
+  get words(): Record<string, Word> {
+    return this.#words;
+  }
+
+  set words(value: Record<string, Word>) {
+    this.#words = value;
+    this.#speak();
+  }
+
+  get count(): number | null {
+    return this.#inbox?.count ?? null;
+  }
+
+  get open(): boolean {
+    return this.#panel?.open ?? false;
+  }
+
+  override focus(options?: FocusOptions): void {
+    this.#button.element.focus(options);
+  }
+
+  show(): void {
+    this.#panel?.show(this.#button.element);
+  }
+
+  hide(): void {
+    this.#panel?.hide();
+  }
+
+  connectedCallback(): void {
+    for (const name of ['getToken', 'words', 'api', 'token', 'theme', 'locale'] as const) upgrade(this, name);
+    this.#speak();
+    this.#restart();
+  }
+
+  disconnectedCallback(): void {
+    this.#stop();
+  }
+
+  attributeChangedCallback(name: string): void {
+    if (name === 'api' || name === 'token') this.#restart();
+    else if (name === 'locale') this.#speak();
+    else this.#render();
+  }
+
+  /** Once for all that is set together. */
+  #restart(): void {
+    if (this.#starting || !this.isConnected) return;
+    this.#starting = true;
+    queueMicrotask(() => {
+      this.#starting = false;
+      this.#stop();
+      if (this.isConnected) this.#start();
+    });
+  }
+
+  #start(): void {
+    const api = (this.#api = new Api(this.api, new Credentials(this.token, this.#getToken)));
+    const inbox = (this.#inbox = new Inbox(api, {
+      changed: () => this.#render(),
+      counted: (count) => this.#dispatch('tocsin:count', { count }),
+      arrived: (notification) => this.#announceArrival(notification),
+    }));
+    this.#panel = new Panel(inbox, {
+      open: (item, event) => this.#openItem(inbox, item, event),
+      setRead: (item, read) => this.#attempt(() => inbox.setRead(item, read)),
+      archive: (item) => this.#attempt(() => inbox.archive(item), 'archived'),
+      markAll: () => this.#attempt(() => inbox.markAll().then((n) => this.#announce(this.#language.say('marked', n)))),
+      undo: () => this.#attempt(() => inbox.undo()),
+      attempt: (work) => this.#attempt(work),
+      toggled: (open) => this.#toggled(open),
+    });
+    this.shadowRoot!.append(this.#panel.element);
+    this.#session = new Session(api, {
+      event: (name, data) => inbox.take(name, data),
+      missed: () => inbox.missed(),
+      link: (link) => {
+        if (link === 'signed-out' && !this.#signedOut) this.#dispatch('tocsin:signed-out', null);
+        this.#signedOut = link === 'signed-out';
+        inbox.connect(link);
+      },
+    });
+    this.#session.start();
+    this.#render();
+  }
+
+  #stop(): void {
+    this.#session?.close();
+    this.#panel?.element.remove();
+    this.#inbox = this.#session = this.#panel = this.#api = this.#categories = null;
+    this.#title.show('');
+    clearInterval(this.#clock);
+  }
+
+  #speak(): void {
+    const page = this.closest('[lang]')?.getAttribute('lang');
+    this.#language = new Language(pick(this.locale, page, navigator.language), this.#words);
+    this.#panel?.forget();
+    this.#render();
+  }
+
+  /** Once for all that changes together. */
+  #render(): void {
+    if (this.#rendering) return;
+    this.#rendering = true;
+    queueMicrotask(() => {
+      this.#rendering = false;
+      const { count } = this;
+      this.#button.render(count, this.open, this.#language);
+      this.#title.show(this.hasAttribute('title-count') ? short(count) : '');
+      if (this.open) this.#panel?.render(this.#language, this.#categories ?? new Map(), this.getAttribute('settings'));
+    });
+  }
+
+  #toggled(open: boolean): void {
+    this.#render();
+    clearInterval(this.#clock);
+    if (!open) {
+      if (!document.activeElement || document.activeElement === document.body) this.#button.element.focus();
+      return;
+    }
+    this.#clock = setInterval(() => this.#render(), TICK);
+    const inbox = this.#inbox!;
+    if (inbox.listing === 'new' || inbox.listing === 'failed') void inbox.load();
+    if (this.#categories === null) void this.#loadCategories();
+  }
+
+  async #loadCategories(): Promise<void> {
+    const api = this.#api!;
+    const found = await api
+      .json<{ results: { category: string; label: string }[] }>('GET', 'event-types/')
+      .catch(() => null);
+    if (found === null || api !== this.#api) return;
+    this.#categories = new Map(found.results.map(({ category, label }) => [category, label]));
+    this.#render();
+  }
+
+  #openItem(inbox: Inbox, item: Notification, event: Event): void {
+    const goes = this.#dispatch('tocsin:open', item);
+    if (!goes) event.preventDefault();
+    this.#attempt(() => inbox.setRead(item, true));
+  }
+
+  #announceArrival(notification: Notification): void {
+    this.#arrived.push(notification);
+    queueMicrotask(() => queueMicrotask(() => this.#panel?.slideIn(notification.id)));
+    if (this.#arrived.length > 1) return;
+    setTimeout(() => {
+      const arrived = this.#arrived;
+      this.#arrived = [];
+      const [only] = arrived;
+      if (!this.isConnected || !only) return;
+      const many = arrived.length > 1;
+      this.#announce(
+        many ? this.#language.say('arrivedMany', arrived.length) : this.#language.say('arrived', 1, only.title),
+      );
+    }, TOGETHER);
+  }
+
+  /** Politely, to those who don't see it. */
+  #announce(text: string): void {
+    setText(this.#panel?.modal ? this.#panel.live : this.#live, text);
+  }
+
+  async #attempt(work: () => Promise<unknown>, done?: 'archived'): Promise<void> {
+    const panel = this.#panel!;
+    panel.notice = '';
+    try {
+      await work();
+      if (done) this.#announce(this.#language.say(done));
+    } catch {
+      panel.notice = this.#language.say('notDone');
+      this.#announce(panel.notice);
+    }
+    this.#render();
+  }
+
+  #dispatch(name: string, detail: unknown): boolean {
+    return this.dispatchEvent(new CustomEvent(name, { detail, bubbles: true, composed: true, cancelable: true }));
+  }
+}
+
+function reflect(element: Element, name: string, value: string | null): void {
+  if (value === null) element.removeAttribute(name);
+  else element.setAttribute(name, value);
+}
+
+/** What a page set before the module was loaded stands before our own property. */
+function upgrade(element: TocsinBell, name: 'getToken' | 'words' | 'api' | 'token' | 'theme' | 'locale'): void {
+  if (!Object.hasOwn(element, name)) return;
+  const value = element[name];
+  delete (element as Partial<TocsinBell>)[name];
+  Object.assign(element, { [name]: value });
 }

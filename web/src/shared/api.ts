@@ -13,6 +13,11 @@ export class Problem extends Error {
   ) {
     super(message);
   }
+
+  /** Nobody is signed in, or not as somebody who may. */
+  get isSignedOut(): boolean {
+    return this.status === 401 || this.status === 403;
+  }
 }
 
 /** Where the module came from: `https://host/prefix/assets/…/x.js` was served by `https://host/prefix/`. */
@@ -28,19 +33,29 @@ export class Api {
   ) {}
 
   /** The answer's JSON; undefined where it has none. */
-  async json<T>(method: string, path: string, body?: unknown): Promise<T> {
-    const answer = await this.call(method, path, body);
+  async json<T>(method: string, path: string, body?: unknown, options?: RequestInit): Promise<T> {
+    const answer = await this.call(method, path, body, options);
     return (answer.status === 204 ? undefined : await answer.json()) as T;
   }
 
   /** A good answer; throws Problem. `path` is below `/api/`. A token that is refused is renewed once. */
   async call(method: string, path: string, body?: unknown, options: RequestInit = {}): Promise<Response> {
     for (let tries = 0; ; tries++) {
-      const token = await this.credentials.token();
+      const token = await this.#token();
       const answer = await this.#fetch(method, path, body, token, options);
       if (answer.ok) return answer;
       if (answer.status !== 401 || tries > 0 || !this.credentials.refused(token)) throw await problem(answer);
     }
+  }
+
+  async #token(): Promise<string | null> {
+    const token = await this.credentials.token().catch((error) => {
+      throw new Problem(0, String(error));
+    });
+    // Without a token only the cookie is left, and that stays at home.
+    const home = new URL(this.base).origin === location.origin;
+    if (token === null && !(this.credentials.byCookie && home)) throw new Problem(401, 'There is no token.');
+    return token;
   }
 
   async #fetch(method: string, path: string, body: unknown, token: string | null, options: RequestInit) {

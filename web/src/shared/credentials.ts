@@ -9,7 +9,7 @@ export class Credentials {
   #asked: Promise<string | null> | null = null;
 
   constructor(token: string | null, getToken: GetToken | null) {
-    this.#token = token;
+    this.#token = getToken === null ? token : null;
     this.#getToken = getToken;
   }
 
@@ -18,7 +18,7 @@ export class Credentials {
     return this.#token === null && this.#getToken === null;
   }
 
-  /** The token to send, or null by cookie; whoever asks while it is being got waits for the same one. */
+  /** The token to send, or null by cookie. While one is being got, everybody waits for the same one. */
   async token(): Promise<string | null> {
     if (this.#token !== null || this.#getToken === null) return this.#token;
     this.#asked ??= Promise.resolve()
@@ -27,8 +27,8 @@ export class Credentials {
     return (this.#token = await this.#asked);
   }
 
-  /** The service refused this token: another one is got for the next call. False: there is no way to get one. */
-  refused(token: string | null): boolean {
+  /** This token is refused, or whichever there is has expired: the next call gets another. False: it can't be got. */
+  refused(token: string | null = this.#token): boolean {
     if (this.#getToken === null) return false;
     if (this.#token === token) this.#token = null;
     return true;

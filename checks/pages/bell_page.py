@@ -1,0 +1,103 @@
+"""A host app's page with a bell in its navbar, as a person uses it."""
+
+from __future__ import annotations
+
+import json
+
+from house import HostPage, House
+from playwright.sync_api import BrowserContext, Locator, Page, expect
+
+_HTML = """<!doctype html>
+<html lang="{lang}" dir="{dir}">
+<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Chapter</title>
+<link rel="stylesheet" href="/{name}.css">
+<script type="module" src="{module}"></script>
+<script type="module" src="/{name}.js"></script>
+<body>
+<header><strong>Chapter</strong><nav aria-label="Site"><a href="/forums">Forums</a> <a href="/events">Events</a></nav>
+<tocsin-bell{attributes}></tocsin-bell></header>
+<main><h1>Spring Formal Planning</h1><p>Where shall it be this year? Carol thinks of the old mill, Bob of the boat
+house. Write below what you think, and vote until Sunday evening.</p>
+<p><a id="after" href="/next">Next page</a></p></main>
+"""
+
+_STYLE = """
+:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
+body { margin: 0; background: light-dark(#f4f5f8, #101216); color: light-dark(#1c1f26, #e8eaef) }
+header { display: flex; align-items: center; gap: 24px; padding: 10px 24px; background: light-dark(#fff, #181a1f);
+  border-bottom: 1px solid light-dark(#e4e6eb, #2a2d35) }
+nav { flex: 1; display: flex; gap: 16px } a { color: light-dark(#3553d6, #9db1ff) }
+main { max-width: 40rem; padding: 24px }
+"""
+
+# The host's own script: tells what the bell told it.
+_SCRIPT = """
+const bell = document.querySelector("tocsin-bell");
+window.told = [];
+for (const name of ["tocsin:count", "tocsin:open", "tocsin:signed-out"]) {
+  addEventListener(name, (event) => window.told.push([name, event.detail]));
+}
+"""
+
+
+class Bell:
+    """One tab."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.button = page.locator("tocsin-bell").locator(".bell")
+        self.badge = page.locator("tocsin-bell").locator(".badge")
+        self.panel = page.locator("tocsin-bell").locator("dialog")
+        self.items = self.panel.locator(".item")
+
+    def open(self) -> None:
+        self.button.click()
+        expect(self.panel).to_be_visible()
+
+    def item(self, title: str) -> Locator:
+        return self.items.filter(has_text=title)
+
+    def expect_count(self, count: int) -> None:
+        """In the badge, and exactly in its accessible name."""
+        words = f"{count:,} unread" if count else "none unread"
+        expect(self.button).to_have_attribute("aria-label", f"Notifications, {words}")
+        if count:
+            expect(self.badge).to_have_text(str(count) if count < 100 else "99+")
+        else:
+            expect(self.badge).to_be_hidden()
+
+    def told(self, name: str) -> list[object]:
+        """The details of the events that the host heard."""
+        found: list[object] = self.page.evaluate(
+            "(name) => window.told.filter(([each]) => each === name).map(([, detail]) => detail)",
+            name,
+        )
+        return found
+
+
+def open_bell(
+    house: House,
+    context: BrowserContext,
+    *,
+    script: str = "",
+    attributes: str = "",
+    elsewhere: bool = False,
+    lang: str = "en",
+    direction: str = "ltr",
+) -> Bell:
+    """A page at the host's own origin, or at another one (`elsewhere`), where only a token counts."""
+    module = f"{house.url}/assets/tocsin-bell.js" if elsewhere else "/notify/assets/tocsin-bell.js"
+    name = f"page-{len(house.front.pages)}"
+    html = _HTML.format(
+        lang=lang, dir=direction, name=name, module=module, attributes=f" {attributes}"
+    )
+    path = house.front.show(name, HostPage(html, _SCRIPT + script, _STYLE))
+    page = context.new_page()
+    page.goto((house.front.other_origin if elsewhere else house.front.origin) + path)
+    return Bell(page)
+
+
+def with_token(token: str) -> str:
+    """The host's script that gives the bell a token."""
+    return f"bell.getToken = async () => {json.dumps(token)};"

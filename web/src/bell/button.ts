@@ -1,0 +1,30 @@
+// The bell itself, with its badge.
+
+import { h, icon, setAttribute, setText } from '../shared/dom.js';
+import { BELL } from './icons.js';
+import type { Language } from './words.js';
+
+const MOST = 99;
+
+/** As the badge and the page's title show it; nothing at zero. */
+export function short(count: number | null): string {
+  return !count ? '' : count > MOST ? `${MOST}+` : String(count);
+}
+
+export class BellButton {
+  readonly element = h('button', { type: 'button', part: 'button', class: 'bell', popovertarget: 'panel', 'aria-haspopup': 'dialog' });
+  readonly #badge = h('span', { part: 'badge', 'aria-hidden': 'true', class: 'badge' });
+
+  constructor() {
+    this.element.append(icon(...BELL), this.#badge);
+  }
+
+  render(count: number | null, open: boolean, language: Language): void {
+    setText(this.#badge, count && count <= MOST ? language.number(count) : short(count));
+    this.#badge.hidden = !count;
+    const unread = count === null ? '' : count ? language.say('unread', count) : language.say('noUnread');
+    setAttribute(this.element, 'aria-label', [language.say('title'), unread].filter(Boolean).join(', '));
+    setAttribute(this.element, 'aria-expanded', String(open));
+    setAttribute(this.element, 'lang', language.lang);
+  }
+}

@@ -1,0 +1,228 @@
+// The inbox as this tab knows it: the count, and the part of the list that was looked at.
+
+import type { Notification } from '../public/tocsin-bell.js';
+import { type Api, Problem } from '../shared/api.js';
+import type { Link } from '../shared/stream.js';
+
+export type Listing = 'new' | 'loading' | 'ready' | 'failed';
+
+interface Page {
+  results: Notification[];
+  next: string | null;
+  as_of: string;
+}
+
+interface Listener {
+  /** Anything of what is public here. */
+  changed(): void;
+  counted(count: number): void;
+  arrived(notification: Notification): void;
+}
+
+const PAGE = 20;
+
+export class Inbox {
+  count: number | null = null;
+  link: Link = 'connecting';
+  listing: Listing = 'new';
+  items: Notification[] = []; // the newest first
+  more = false;
+  category = '';
+  unreadOnly = false;
+  /** How many the last mark-all marked, while it can be undone. */
+  marked = 0;
+
+  #cursor: string | null = null;
+  #asOf: string | null = null;
+  #undo: string | null = null;
+  #loads = 0;
+
+  constructor(
+    private readonly api: Api,
+    private readonly listener: Listener,
+  ) {}
+
+  /** The first page of what is asked for, in the place of what is shown. */
+  async load(): Promise<void> {
+    const load = ++this.#loads;
+    this.listing = 'loading';
+    this.listener.changed();
+    try {
+      const page = await this.#page(null);
+      if (load !== this.#loads) return;
+      const known = new Map(this.items.map((item) => [item.id, item]));
+      this.items = page.results.map((item) => Object.assign(known.get(item.id) ?? item, item));
+      this.#asOf = page.as_of;
+      this.#cursor = cursor(page.next);
+      this.more = this.#cursor !== null;
+      this.listing = 'ready';
+    } catch (error) {
+      if (load !== this.#loads) return;
+      this.listing = 'failed';
+      this.#refused(error);
+    }
+    this.listener.changed();
+  }
+
+  /** The next older ones; throws Problem. */
+  async loadMore(): Promise<void> {
+    const load = this.#loads;
+    if (this.listing !== 'ready' || this.#cursor === null) return;
+    const from = this.#cursor;
+    this.#cursor = null; // asked for once
+    try {
+      const page = await this.#page(from);
+      if (load !== this.#loads) return;
+      const known = new Set(this.items.map((item) => item.id));
+      this.items.push(...page.results.filter((item) => !known.has(item.id)));
+      this.#cursor = cursor(page.next);
+      this.more = this.#cursor !== null;
+    } catch (error) {
+      this.#cursor = from;
+      throw error;
+    } finally {
+      this.listener.changed();
+    }
+  }
+
+  async show(filter: { category?: string; unreadOnly?: boolean }): Promise<void> {
+    Object.assign(this, filter);
+    this.items = [];
+    this.#forgetUndo();
+    await this.load();
+  }
+
+  /** What is shown may be old: it is loaded anew once somebody looks. */
+  missed(): void {
+    if (this.listing !== 'new') void this.load();
+  }
+
+  /** At once here, and then at the service; taken back and thrown where that fails. */
+  async setRead(item: Notification, read: boolean): Promise<void> {
+    if (item.read === read) return;
+    this.#forgetUndo();
+    this.#mark(item, read);
+    try {
+      // kept alive, since opening one leaves the page
+      await this.api.json('PATCH', `notifications/${item.id}/read/`, { read }, { keepalive: true });
+    } catch (error) {
+      this.#mark(item, !read);
+      throw error;
+    }
+  }
+
+  async archive(item: Notification): Promise<void> {
+    this.#forgetUndo();
+    const at = this.items.indexOf(item);
+    this.items.splice(at, 1);
+    this.#add(item.read ? 0 : -1);
+    this.listener.changed();
+    try {
+      await this.api.json('DELETE', `notifications/${item.id}/`);
+    } catch (error) {
+      if (error instanceof Problem && error.status === 404) return;
+      this.items.splice(at, 0, item);
+      this.#add(item.read ? 0 : 1);
+      this.listener.changed();
+      throw error;
+    }
+  }
+
+  /** What the list could show, and nothing that came later. Answers how many. */
+  async markAll(): Promise<number> {
+    this.#asOf ??= (await this.#page(null, 1)).as_of;
+    const body = { as_of: this.#asOf, ...(this.category && { category: this.category }) };
+    const answer = await this.api.call('POST', 'notifications/mark-all-read/', body);
+    const { marked } = (await answer.json()) as { marked: number };
+    this.marked = marked;
+    this.#undo = answer.headers.get('Tocsin-Undo');
+    this.listener.changed();
+    return marked;
+  }
+
+  async undo(): Promise<void> {
+    const undo = this.#undo;
+    this.#forgetUndo();
+    if (undo !== null) await this.api.json('POST', 'notifications/mark-all-read/undo/', { undo });
+  }
+
+  #forgetUndo(): void {
+    this.marked = 0;
+    this.#undo = null;
+    this.listener.changed();
+  }
+
+  /** One event of the stream. */
+  take(name: string, data: string): void {
+    const told = JSON.parse(data || '{}');
+    if (name === 'badge') this.#setCount(told.count);
+    else if (name === 'notification') this.#arrive(told);
+    else if (name === 'resync') this.missed();
+    else if (name === 'read') for (const item of this.#named(told.ids)) item.read = told.read;
+    else if (name === 'archived') {
+      const gone = new Set(this.#named(told.ids));
+      this.items = this.items.filter((item) => !gone.has(item));
+    }
+    this.listener.changed();
+  }
+
+  connect(link: Link): void {
+    this.link = link;
+    if (link === 'live' && this.listing === 'failed') void this.load();
+    this.listener.changed();
+  }
+
+  #arrive(item: Notification): void {
+    this.#asOf = null;
+    const known = this.items.find((each) => each.id === item.id);
+    if (known) Object.assign(known, item);
+    else {
+      const fits = (!this.category || item.category === this.category) && !(this.unreadOnly && item.read);
+      if (this.listing === 'ready' && fits) this.#insert(item);
+      this.listener.arrived(item);
+    }
+  }
+
+  #insert(item: Notification): void {
+    const at = this.items.findIndex((each) => each.created_at < item.created_at || (each.created_at === item.created_at && each.id < item.id));
+    if (at >= 0) this.items.splice(at, 0, item);
+    else if (!this.more) this.items.push(item);
+  }
+
+  #named(ids: number[] | 'all'): Notification[] {
+    return ids === 'all' ? [...this.items] : this.items.filter((item) => ids.includes(item.id));
+  }
+
+  #mark(item: Notification, read: boolean): void {
+    item.read = read;
+    this.#add(read ? -1 : 1);
+    this.listener.changed();
+  }
+
+  #add(n: number): void {
+    if (this.count !== null && n !== 0) this.#setCount(Math.max(0, this.count + n));
+  }
+
+  #setCount(count: number): void {
+    if (count === this.count) return;
+    this.count = count;
+    this.listener.counted(count);
+  }
+
+  #refused(error: unknown): void {
+    if (error instanceof Problem && error.isSignedOut) this.link = 'signed-out';
+  }
+
+  #page(from: string | null, limit = PAGE): Promise<Page> {
+    const query = new URLSearchParams({ limit: String(limit) });
+    if (from !== null) query.set('cursor', from);
+    if (this.category) query.set('category', this.category);
+    if (this.unreadOnly) query.set('read', 'false');
+    return this.api.json<Page>('GET', `notifications/?${query}`);
+  }
+}
+
+/** Of an address as the service writes it, which may be another host's than the one that we call. */
+function cursor(next: string | null): string | null {
+  return next === null ? null : new URL(next, location.href).searchParams.get('cursor');
+}

@@ -1,0 +1,165 @@
+// The bell's own words. What else it shows is the app's, or made by Intl.
+
+import type { Word } from '../public/tocsin-bell.js';
+
+const en = {
+  title: 'Notifications',
+  unread: { one: '{n} unread', other: '{n} unread' } as Word,
+  noUnread: 'none unread',
+  markAll: 'Mark all as read',
+  close: 'Close',
+  settings: 'Notification settings',
+  filter: 'Show',
+  all: 'All',
+  unreadOnly: 'Unread',
+  category: 'Category',
+  everyCategory: 'All categories',
+  markRead: 'Mark as read',
+  markUnread: 'Mark as unread',
+  archive: 'Archive',
+  isUnread: 'Unread:',
+  older: 'Show older ones',
+  loading: 'Loading …',
+  empty: 'Nothing here yet',
+  emptyMore: 'What happens will show up here.',
+  caughtUp: 'You’re all caught up',
+  caughtUpMore: 'There is nothing unread.',
+  offline: 'No connection. What you see may be old.',
+  failed: 'This can’t be loaded right now.',
+  retry: 'Try again',
+  signedOut: 'You are signed out',
+  signedOutMore: 'Sign in again to see your notifications.',
+  marked: { one: '{n} marked as read', other: '{n} marked as read' } as Word,
+  undo: 'Undo',
+  notDone: 'That didn’t work. Please try again.',
+  arrived: 'New: {title}',
+  arrivedMany: { one: '{n} new notification', other: '{n} new notifications' } as Word,
+  archived: 'Archived',
+};
+
+export type Words = Record<keyof typeof en, Word>;
+
+const de: Words = {
+  title: 'Benachrichtigungen',
+  unread: '{n} ungelesen',
+  noUnread: 'keine ungelesen',
+  markAll: 'Alle als gelesen markieren',
+  close: 'Schließen',
+  settings: 'Benachrichtigungen einstellen',
+  filter: 'Anzeigen',
+  all: 'Alle',
+  unreadOnly: 'Ungelesen',
+  category: 'Kategorie',
+  everyCategory: 'Alle Kategorien',
+  markRead: 'Als gelesen markieren',
+  markUnread: 'Als ungelesen markieren',
+  archive: 'Archivieren',
+  isUnread: 'Ungelesen:',
+  older: 'Ältere anzeigen',
+  loading: 'Wird geladen …',
+  empty: 'Noch nichts da',
+  emptyMore: 'Was geschieht, erscheint hier.',
+  caughtUp: 'Alles gelesen',
+  caughtUpMore: 'Es gibt nichts Ungelesenes.',
+  offline: 'Keine Verbindung. Was Sie sehen, kann veraltet sein.',
+  failed: 'Das kann gerade nicht geladen werden.',
+  retry: 'Noch einmal versuchen',
+  signedOut: 'Sie sind abgemeldet',
+  signedOutMore: 'Melden Sie sich wieder an, um Ihre Benachrichtigungen zu sehen.',
+  marked: '{n} als gelesen markiert',
+  undo: 'Rückgängig',
+  notDone: 'Das hat nicht geklappt. Bitte noch einmal versuchen.',
+  arrived: 'Neu: {title}',
+  arrivedMany: { one: '{n} neue Benachrichtigung', other: '{n} neue Benachrichtigungen' },
+  archived: 'Archiviert',
+};
+
+const ar: Words = {
+  title: 'الإشعارات',
+  unread: '{n} غير مقروء',
+  noUnread: 'لا شيء غير مقروء',
+  markAll: 'تحديد الكل كمقروء',
+  close: 'إغلاق',
+  settings: 'إعدادات الإشعارات',
+  filter: 'عرض',
+  all: 'الكل',
+  unreadOnly: 'غير المقروءة',
+  category: 'الفئة',
+  everyCategory: 'كل الفئات',
+  markRead: 'تحديد كمقروء',
+  markUnread: 'تحديد كغير مقروء',
+  archive: 'أرشفة',
+  isUnread: 'غير مقروء:',
+  older: 'عرض الأقدم',
+  loading: 'جارٍ التحميل …',
+  empty: 'لا شيء هنا بعد',
+  emptyMore: 'سيظهر هنا ما يحدث.',
+  caughtUp: 'قرأت كل شيء',
+  caughtUpMore: 'لا يوجد ما لم يُقرأ.',
+  offline: 'لا يوجد اتصال. قد يكون ما تراه قديمًا.',
+  failed: 'يتعذّر التحميل الآن.',
+  retry: 'إعادة المحاولة',
+  signedOut: 'لقد سُجّل خروجك',
+  signedOutMore: 'سجّل الدخول من جديد لترى إشعاراتك.',
+  marked: {
+    one: 'حُدّد إشعار واحد كمقروء',
+    two: 'حُدّد إشعاران كمقروءين',
+    few: 'حُدّدت {n} إشعارات كمقروءة',
+    other: 'حُدّد {n} إشعارًا كمقروء',
+  },
+  undo: 'تراجع',
+  notDone: 'لم ينجح ذلك. يُرجى المحاولة من جديد.',
+  arrived: 'جديد: {title}',
+  arrivedMany: {
+    one: 'إشعار جديد واحد',
+    two: 'إشعاران جديدان',
+    few: '{n} إشعارات جديدة',
+    other: '{n} إشعارًا جديدًا',
+  },
+  archived: 'أُرشِف',
+};
+
+const LANGUAGES: Record<string, Words> = { en, de, ar };
+const RIGHT_TO_LEFT = /^(ar|he|fa|ur|ps|sd|ug|yi|dv|ckb)\b/;
+
+/** Words, numbers and dates of one language. */
+export class Language {
+  /** Ours, where there are words; dates are the locale's own in any case. */
+  readonly lang: string;
+  readonly dir: 'ltr' | 'rtl';
+  readonly #words: Record<string, Word>;
+  readonly #plural: Intl.PluralRules;
+
+  constructor(
+    readonly locale: string,
+    more: Record<string, Word>,
+  ) {
+    const language = locale.split('-')[0] ?? '';
+    this.lang = language in LANGUAGES || Object.keys(more).length > 0 ? locale : 'en';
+    this.dir = RIGHT_TO_LEFT.test(this.lang) ? 'rtl' : 'ltr';
+    this.#words = { ...(LANGUAGES[language] ?? en), ...more };
+    this.#plural = new Intl.PluralRules(this.lang);
+  }
+
+  say(word: keyof Words, n = 0, title = ''): string {
+    const found = this.#words[word]!;
+    const text = typeof found === 'string' ? found : (found[this.#plural.select(n)] ?? found.other ?? '');
+    return text.replace('{n}', () => this.number(n)).replace('{title}', () => title);
+  }
+
+  number(n: number): string {
+    return new Intl.NumberFormat(this.lang).format(n);
+  }
+}
+
+/** A tag that Intl takes, of those that are wished for. */
+export function pick(...wished: (string | null | undefined)[]): string {
+  for (const tag of wished) {
+    try {
+      if (tag) return Intl.getCanonicalLocales(tag)[0] ?? 'en';
+    } catch {
+      // not a tag
+    }
+  }
+  return 'en';
+}

@@ -1,0 +1,51 @@
+// Elements by hand: text only ever becomes text.
+
+type Child = Node | string | null;
+
+/** An element with attributes (false and null: none) and children. */
+export function h<Name extends keyof HTMLElementTagNameMap>(
+  name: Name,
+  attributes: Record<string, string | number | boolean | null> = {},
+  ...children: Child[]
+): HTMLElementTagNameMap[Name] {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) setAttribute(element, key, value);
+  element.append(...children.filter((child) => child !== null));
+  return element;
+}
+
+/** Sets it, or takes it away, only where that changes something. */
+export function setAttribute(element: Element, name: string, value: string | number | boolean | null): void {
+  const text = value === true ? '' : value === false || value === null ? null : String(value);
+  if (element.getAttribute(name) === text) return;
+  if (text === null) element.removeAttribute(name);
+  else element.setAttribute(name, text);
+}
+
+export function setText(element: Element, text: string): void {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/** These children in this order; what is in its place already is not touched, so that it keeps focus. */
+export function place(parent: Element, children: readonly Element[]): void {
+  const wanted = new Set<Element>(children);
+  for (const child of [...parent.children]) if (!wanted.has(child)) child.remove();
+  let at = parent.firstElementChild;
+  for (const child of children) {
+    if (child === at) at = at.nextElementSibling;
+    else parent.insertBefore(child, at);
+  }
+}
+
+/** A drawing of 24 by 24, in the colour of the text around it. */
+export function icon(...paths: string[]): SVGSVGElement {
+  const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
+  svg.setAttribute('viewBox', '0 0 24 24');
+  svg.setAttribute('aria-hidden', 'true');
+  for (const path of paths) {
+    const drawn = document.createElementNS(svg.namespaceURI, 'path');
+    drawn.setAttribute('d', path);
+    svg.append(drawn);
+  }
+  return svg;
+}

@@ -1,0 +1,183 @@
+// One person's live inbox in one tab: the stream's events, wherever the stream is.
+
+import { type Api, Problem } from './api.js';
+import { identify } from './identity.js';
+import type { ServerEvent } from './sse.js';
+import { type Link, Stream } from './stream.js';
+import { Tabs } from './tabs.js';
+
+type Message =
+  /** What the leader got, and the event before it. */
+  | { kind: 'event'; before: string; event: ServerEvent }
+  | { kind: 'link'; link: Link }
+  /** Is somebody there? */
+  | { kind: 'ask' }
+  | { kind: 'now'; lastId: string; link: Link; badge: string };
+
+interface Listener {
+  event(name: string, data: string): void;
+  link(link: Link): void;
+  /** Something was missed: what is shown may be old. */
+  missed(): void;
+}
+
+const ANSWER = 400; // milliseconds in which a tab that lives says so
+const ASK_EACH = 20; // seconds
+const SLEPT = 4_000; // a timer of a second that took so long
+
+export class Session {
+  #who: string | null = null;
+  #tabs: Tabs<Message> | null = null;
+  #stream: Stream | null = null;
+  #lastId = '';
+  #badge = '';
+  #link: Link = 'connecting';
+  #closing = new AbortController();
+  #answered = () => {};
+
+  constructor(
+    private readonly api: Api,
+    private readonly listener: Listener,
+  ) {}
+
+  start(): void {
+    const { signal } = this.#closing;
+    const wake = () => document.visibilityState === 'visible' && void this.#wake();
+    document.addEventListener('visibilitychange', wake, { signal });
+    addEventListener('online', () => this.#wake(true), { signal });
+    addEventListener('offline', () => this.#tell('offline'), { signal });
+    addEventListener('pagehide', () => this.#leave(), { signal }); // else the page can't be kept for "back"
+    addEventListener('pageshow', ({ persisted }) => persisted && void this.#join(), { signal });
+    const clock = setInterval(() => this.#tick(), 1_000);
+    signal.addEventListener('abort', () => clearInterval(clock));
+    void this.#join();
+  }
+
+  close(): void {
+    this.#closing.abort();
+    this.#leave();
+  }
+
+  /** Into the tabs of this person; tried again for as long as nobody can say who that is. */
+  async #join(pause = 1_000): Promise<void> {
+    try {
+      const who = await identify(this.api);
+      if (this.#closing.signal.aborted || this.#tabs !== null) return;
+      if (this.#who !== null && this.#who !== who) this.listener.missed();
+      this.#who = who;
+    } catch (error) {
+      if (this.#closing.signal.aborted) return;
+      const out = error instanceof Problem && error.isSignedOut;
+      this.#tell(out ? 'signed-out' : 'offline');
+      if (!out) setTimeout(() => this.#closing.signal.aborted || this.#join(Math.min(pause * 2, 60_000)), pause);
+      return;
+    }
+    this.#tabs = new Tabs<Message>(`tocsin ${this.api.base} ${this.#who}`, {
+      lead: (signal) => this.#lead(signal),
+      message: (message) => this.#heard(message),
+    });
+    this.#tabs.post({ kind: 'ask' });
+    this.#tabs.start();
+  }
+
+  #leave(): void {
+    this.#tabs?.close();
+    this.#tabs = null;
+  }
+
+  /** Another person is signed in now, by another tab or by the host's app. */
+  #startOver(): void {
+    this.#leave();
+    this.#lastId = this.#badge = '';
+    this.listener.event('badge', '{"count":0}');
+    void this.#join();
+  }
+
+  #lead(signal: AbortSignal): void {
+    this.#stream = new Stream(this.api, this.#lastId, {
+      check: async () => {
+        if ((await identify(this.api)) === this.#who || signal.aborted) return;
+        this.#startOver();
+        throw new Problem(0, 'Somebody else is signed in.');
+      },
+      event: (event) => this.#broadcast(event),
+      link: (link) => this.#tell(link),
+    });
+    void this.#stream.run(signal);
+    signal.addEventListener('abort', () => (this.#stream = null));
+  }
+
+  #broadcast(event: ServerEvent): void {
+    this.#tabs?.post({ kind: 'event', before: this.#lastId, event });
+    this.#take(event);
+  }
+
+  #take(event: ServerEvent): void {
+    this.#lastId = event.id;
+    if (event.event === 'badge') this.#badge = event.data;
+    this.listener.event(event.event, event.data);
+  }
+
+  #tell(link: Link): void {
+    if (this.#stream !== null) this.#tabs?.post({ kind: 'link', link });
+    this.#link = link;
+    this.listener.link(link);
+  }
+
+  #heard(message: Message): void {
+    if (this.#stream !== null) {
+      if (message.kind !== 'ask') return;
+      this.#stream.wake();
+      this.#tabs?.post({ kind: 'now', lastId: this.#lastId, link: this.#link, badge: this.#badge });
+      return;
+    }
+    if (message.kind === 'ask') return;
+    this.#answered();
+    if (message.kind === 'event') {
+      this.#expect(message.before);
+      this.#take(message.event);
+    } else {
+      if (message.kind === 'now') {
+        this.#expect(message.lastId);
+        this.#lastId = message.lastId;
+        if (message.badge) this.listener.event('badge', (this.#badge = message.badge));
+      }
+      this.#link = message.link;
+      this.listener.link(message.link);
+    }
+  }
+
+  #expect(lastId: string): void {
+    if (this.#lastId && lastId !== this.#lastId) this.listener.missed();
+  }
+
+  async #wake(certain = false): Promise<void> {
+    if (this.#tabs === null) return this.#join();
+    if (this.#stream !== null) return this.#stream.wake(certain);
+    await this.#ask();
+    if (!this.api.credentials.byCookie) return;
+    if ((await identify(this.api).catch(() => this.#who)) !== this.#who) this.#startOver();
+  }
+
+  /** Hears from whoever leads, or leads from now on. */
+  async #ask(): Promise<void> {
+    const answered = new Promise<boolean>((resolve) => {
+      this.#answered = () => resolve(true);
+      setTimeout(() => resolve(false), ANSWER);
+    });
+    this.#tabs?.post({ kind: 'ask' });
+    if (!(await answered)) this.#tabs?.steal();
+  }
+
+  #ticks = 0;
+  #ticked = Date.now();
+
+  #tick(): void {
+    const gap = Date.now() - this.#ticked;
+    this.#ticked = Date.now();
+    this.#stream?.watch();
+    if (document.visibilityState !== 'visible') return;
+    if (gap > SLEPT) void this.#wake();
+    else if (this.#tabs !== null && this.#stream === null && ++this.#ticks % ASK_EACH === 0) void this.#ask();
+  }
+}

@@ -1,0 +1,32 @@
+// Server-sent events out of a fetched body (WHATWG HTML, section 9.2), as Tocsin writes them: LF, UTF-8, data on one line.
+
+export interface ServerEvent {
+  readonly event: string;
+  readonly id: string;
+  readonly data: string;
+  /** Milliseconds until a reconnect, where the server says so. */
+  readonly retry: string;
+}
+
+/** Each block of fields; `heard` is called for all that comes, heartbeats too. */
+export async function* read(body: ReadableStream<Uint8Array>, heard: () => void): AsyncGenerator<ServerEvent> {
+  const reader = body.pipeThrough(new TextDecoderStream() as TransformStream<Uint8Array, string>).getReader();
+  let text = '';
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    heard();
+    const blocks = (text + value).split('\n\n');
+    text = blocks.pop() ?? '';
+    for (const block of blocks) yield fields(block);
+  }
+}
+
+function fields(block: string): ServerEvent {
+  const found = { event: '', id: '', data: '', retry: '' };
+  for (const line of block.split('\n')) {
+    const [, name, value] = /^(event|id|data|retry): ?(.*)$/.exec(line) ?? [];
+    if (name !== undefined) found[name as keyof typeof found] = value ?? '';
+  }
+  return found;
+}

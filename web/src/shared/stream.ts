@@ -1,0 +1,107 @@
+// One stream kept open: fetched, since that sends Authorization and Last-Event-ID and tells a refusal from an outage.
+
+import { type Api, Problem } from './api.js';
+import { read, type ServerEvent } from './sse.js';
+
+export type Link = 'connecting' | 'live' | 'offline' | 'signed-out';
+
+const HEARTBEAT = 15_000; // milliseconds between two signs of life of the server's
+const LONGEST = 60_000;
+
+interface Listener {
+  /** Before each connection; throws to keep it from being made. */
+  check(): Promise<void>;
+  event(event: ServerEvent): void;
+  link(link: Link): void;
+}
+
+export class Stream {
+  #heard = 0; // when the server last gave a sign of life, or was last asked for one
+  #retry = 3_000;
+  #failures = 0;
+  #live = false;
+  #refused = false;
+  #again: () => void = () => {};
+
+  constructor(
+    private readonly api: Api,
+    /** The last event that was seen; what came after it is replayed. */
+    private lastId: string,
+    private readonly listener: Listener,
+  ) {}
+
+  /** Until the signal. Each pause is spread, so that a restart of the service does not bring all back at once. */
+  async run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      const attempt = new AbortController();
+      const stop = () => attempt.abort();
+      signal.addEventListener('abort', stop);
+      let resume = () => {};
+      const woken = new Promise<void>((resolve) => (resume = resolve));
+      this.#again = () => {
+        attempt.abort();
+        resume();
+      };
+      const pause = await this.#connect(attempt.signal).catch((error) => this.#failed(error, attempt.signal));
+      this.#live = false;
+      signal.removeEventListener('abort', stop);
+      if (!signal.aborted) await Promise.race([woken, aborted(signal), after(pause * (0.5 + Math.random()))]);
+    }
+  }
+
+  /** Right again at once: a machine that slept, or a network that is back, has streams that are dead and don't know. */
+  wake(certain = false): void {
+    const silent = Date.now() - this.#heard;
+    if (certain || this.#refused || silent > (this.#live ? HEARTBEAT + 2_000 : 1_000)) this.#again();
+  }
+
+  /** What a timer looks at: two heartbeats missed. */
+  watch(): void {
+    if (this.#live && Date.now() - this.#heard > 2 * HEARTBEAT + 5_000) this.#again();
+  }
+
+  /** Answers the pause after it, in milliseconds. */
+  async #connect(signal: AbortSignal): Promise<number> {
+    this.#heard = Date.now();
+    this.#refused = false;
+    await this.listener.check();
+    const headers: Record<string, string> = this.lastId ? { 'Last-Event-ID': this.lastId } : {};
+    const answer = await this.api.call('GET', 'notifications/stream/', undefined, { signal, headers });
+    const began = Date.now();
+    this.#heard = began;
+    this.#live = true;
+    this.#failures = 0;
+    this.listener.link('live');
+    for await (const event of read(answer.body!, () => (this.#heard = Date.now()))) {
+      if (event.retry) this.#retry = Number(event.retry);
+      if (event.event === 'expired') {
+        this.api.credentials.refused();
+        return Date.now() - began > 5_000 ? 0 : this.#retry; // a callback with a stale token makes no storm
+      }
+      if (event.event) {
+        this.listener.event(event);
+        this.lastId = event.id;
+      }
+    }
+    this.listener.link('connecting');
+    return this.#retry;
+  }
+
+  #failed(error: unknown, signal: AbortSignal): number {
+    if (signal.aborted) return 0;
+    const problem = error instanceof Problem ? error : new Problem(0, String(error));
+    this.#failures++;
+    this.listener.link(problem.isSignedOut ? 'signed-out' : problem.status === 0 ? 'offline' : 'connecting');
+    this.#refused = problem.isSignedOut;
+    if (this.#refused) return LONGEST * 5;
+    return problem.retryAfter ?? Math.min(LONGEST, this.#retry * 2 ** Math.min(this.#failures - 1, 6));
+  }
+}
+
+function after(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+}
