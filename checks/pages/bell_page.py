@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from house import HostPage, House
+from house import HostPage, House, until
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 _HTML = """<!doctype html>
@@ -33,12 +33,18 @@ main { max-width: 40rem; padding: 24px }
 
 # The host's own script: tells what the bell told it.
 _SCRIPT = """
-const bell = document.querySelector("tocsin-bell");
+const bell = (window.bell = document.querySelector("tocsin-bell"));
 window.told = [];
 for (const name of ["tocsin:count", "tocsin:open", "tocsin:signed-out"]) {
   addEventListener(name, (event) => window.told.push([name, event.detail]));
 }
 """
+
+_FOCUSED = """() => {
+  let at = document.activeElement;
+  while (at?.shadowRoot?.activeElement) at = at.shadowRoot.activeElement;
+  return at?.getAttribute("aria-label") ?? at?.textContent.trim() ?? "";
+}"""
 
 
 class Bell:
@@ -66,6 +72,18 @@ class Bell:
             expect(self.badge).to_have_text(str(count) if count < 100 else "99+")
         else:
             expect(self.badge).to_be_hidden()
+
+    def expect_focus(self, name: str) -> None:
+        """On what has this name, also inside shadow roots."""
+        until(lambda: self.focused() == name, lambda: f"the focus is on {self.focused()!r}")
+
+    def focused(self) -> str:
+        text: str = self.page.evaluate(_FOCUSED)
+        return text
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
 
     def told(self, name: str) -> list[object]:
         """The details of the events that the host heard."""

@@ -43,6 +43,7 @@ class Front:
         self.port = self.other_port = 0
         self.pages: dict[str, HostPage] = {}
         self.reports: list[dict[str, Any]] = []
+        self._passing: set[asyncio.Transport] = set()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
 
@@ -68,6 +69,11 @@ class Front:
         self.pages[name] = page
         return f"/{name}.html"
 
+    def cut(self) -> None:
+        """Ends all connections to Tocsin, as a network does that goes away."""
+        for each in self._passing:
+            self._loop.call_soon_threadsafe(each.abort)
+
     async def _run(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         app = web.Application(client_max_size=1 << 20)
@@ -75,7 +81,7 @@ class Front:
         app.router.add_route("*", PREFIX + "/{path:.*}", self._pass_on)
         app.router.add_get("/{name}.{kind:html|js|css}", self._page)
         app.router.add_get("/{path:.*}", self._landed)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
         async with ClientSession(
             auto_decompress=False, timeout=ClientTimeout(total=None, sock_connect=10)
         ) as self._client:
@@ -115,6 +121,8 @@ class Front:
         url = f"http://127.0.0.1:{self.backend}{request.raw_path}"
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP}
         body = await request.read()
+        assert isinstance(request.transport, asyncio.Transport)
+        self._passing.add(request.transport)
         async with self._client.request(
             request.method, url, headers=headers, data=body, allow_redirects=False
         ) as answer:

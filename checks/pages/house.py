@@ -21,7 +21,7 @@ import psycopg
 import pytest
 from front import PREFIX, Front, HostPage
 from mail_screenshots import chromium
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from run_folder import run_folder
 from services import LONGEST, SECRET, free_port
 
@@ -43,6 +43,7 @@ QUIET = (
     "--disable-component-update",
     "--no-first-run",
 )
+PATIENCE = 20.0  # seconds; a hang, never slowness
 _numbers = itertools.count(1)
 
 
@@ -99,6 +100,12 @@ class House:
             )
         assert found is not None
         return int(float(found[1]))
+
+    def expect_streams(self, count: int) -> None:
+        until(
+            lambda: self.open_streams() == count,
+            lambda: f"{self.open_streams()} streams are open, not {count}",
+        )
 
     def sign_in(self, context: BrowserContext, recipient: str) -> None:
         """By the cookie of the site's own origin."""
@@ -162,6 +169,7 @@ def _start_house(stack: ExitStack) -> House:
 
 
 def _start_browser(stack: ExitStack) -> Browser:
+    expect.set_options(timeout=PATIENCE * 1000)
     playwright = stack.enter_context(sync_playwright())
     browser = playwright.chromium.launch(executable_path=chromium(), args=list(QUIET))
     stack.callback(browser.close)
@@ -208,10 +216,18 @@ def context(browser: Browser, house: House) -> Iterator[BrowserContext]:
     """A browser's profile of this test's own, on a desktop. What the page's policy stopped fails the test."""
     house.front.reports.clear()
     context = browser.new_context(viewport={"width": DESKTOP[0], "height": DESKTOP[1]})
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(PATIENCE * 1000)
     yield context
     context.close()
     assert house.front.reports == []
+
+
+def until(condition: Callable[[], object], complaint: Callable[[], str]) -> None:
+    """Waits for it as Playwright does, but without a word that a page's policy would stop."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, complaint()
+        time.sleep(0.02)
 
 
 def violations(page: Page) -> list[str]:

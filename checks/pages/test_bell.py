@@ -1,17 +1,254 @@
-"""<tocsin-bell> in a host app's page."""
+"""<tocsin-bell> in a host app's page: the badge, the list, and what a person does in it."""
 
 from __future__ import annotations
 
+from bell_page import open_bell, with_token
 from house import *  # noqa: F403 - fixtures
-from house import HostPage, House
-from playwright.sync_api import BrowserContext
+from house import HostPage, House, until
+from playwright.sync_api import Browser, BrowserContext, expect
 
-HTML = """<!doctype html><html lang="en"><title>Host</title>
+ONE_TAG = """<!doctype html><html lang="en"><title>Host</title>
 <script type="module" src="/notify/assets/tocsin-bell.js"></script>
-<header><tocsin-bell></tocsin-bell></header><main><h1>Host</h1></main>"""
+<tocsin-bell></tocsin-bell>"""
+
+
+def unread(house: House, person: str) -> int:
+    count: int = house.ask(person, "GET", "notifications/unread-count/")["count"]
+    return count
 
 
 def test_one_script_tag_is_enough(house: House, context: BrowserContext) -> None:
+    person = house.person()
+    house.tell(person)
+    house.sign_in(context, person)
     page = context.new_page()
-    page.goto(house.front.origin + house.front.show("one-tag", HostPage(HTML)))
+    page.goto(house.front.origin + house.front.show("one-tag", HostPage(ONE_TAG)))
+    expect(page.get_by_role("button", name="Notifications, 1 unread")).to_be_visible()
     assert page.evaluate("document.querySelector('tocsin-bell').api") == house.url + "/"
+
+
+def test_the_badge_moves_on_a_commit_of_another_process(
+    house: House, context: BrowserContext
+) -> None:
+    person = house.person()
+    house.sign_in(context, person)
+    bell = open_bell(house, context, attributes="title-count")
+    bell.expect_count(0)
+    house.tell(person)
+    bell.expect_count(1)
+    expect(bell.page).to_have_title("(1) Chapter")
+    for number in range(127):
+        house.tell(person, f"Reply {number}")
+    bell.expect_count(128)
+    expect(bell.page).to_have_title("(99+) Chapter")
+    house.ask(person, "POST", "notifications/mark-all-read/")
+    bell.expect_count(0)
+    expect(bell.page).to_have_title("Chapter")
+    assert {"count": 128} in bell.told("tocsin:count")
+    assert bell.page.evaluate("bell.count") == 0
+
+
+def test_opening_one_marks_it_read_and_follows_its_link(
+    house: House, context: BrowserContext
+) -> None:
+    person = house.person()
+    house.tell(person, "Look here", action_url="/forums/7?page=2#post")
+    house.sign_in(context, person)
+    bell = open_bell(house, context)
+    bell.open()
+    bell.item("Look here").get_by_role("link", name="Unread: Look here").click()
+    expect(bell.page).to_have_url(f"{house.front.origin}/forums/7?page=2#post")
+    bell.page.go_back()
+    bell.expect_count(0)
+    assert unread(house, person) == 0
+
+
+def test_a_host_may_open_it_itself(house: House, context: BrowserContext) -> None:
+    person = house.person()
+    id_ = house.tell(person, "Look here", action_url="/forums/7")
+    house.sign_in(context, person)
+    bell = open_bell(
+        house,
+        context,
+        script="bell.addEventListener('tocsin:open', (event) => event.preventDefault());",
+    )
+    here = bell.page.url
+    bell.open()
+    bell.item("Look here").get_by_role("link").click()
+    bell.expect_count(0)
+    assert bell.page.url == here
+    assert [each["id"] for each in bell.told("tocsin:open")] == [id_]  # type: ignore[index]
+
+
+def test_one_without_a_link_is_marked_read_where_it_is(
+    house: House, context: BrowserContext
+) -> None:
+    person = house.person()
+    house.tell(person, "Just so", body="word " * 200)
+    house.sign_in(context, person)
+    bell = open_bell(house, context)
+    bell.open()
+    bell.item("Just so").get_by_role("button", name="Unread: Just so").click()
+    bell.expect_count(0)
+    expect(bell.item("Just so")).to_be_visible()
+
+
+def test_read_and_unread_archive_and_all_with_undo(house: House, context: BrowserContext) -> None:
+    person = house.person()
+    for title in ("First", "Second", "Third"):
+        house.tell(person, title)
+    house.sign_in(context, person)
+    bell = open_bell(house, context)
+    bell.open()
+    bell.item("Second").hover()
+    bell.panel.get_by_role("button", name="Mark as read: Second").click()
+    bell.expect_count(2)
+    bell.panel.get_by_role("button", name="Mark as unread: Second").click()
+    bell.expect_count(3)
+    bell.panel.get_by_role("button", name="Archive: Second").click()
+    expect(bell.items).to_have_count(2)
+    bell.expect_count(2)
+    bell.panel.get_by_role("button", name="Mark all as read").click()
+    expect(bell.panel.get_by_text("2 marked as read")).to_be_visible()
+    bell.expect_count(0)
+    bell.panel.get_by_role("button", name="Undo").click()
+    bell.expect_count(2)
+    expect(bell.panel.get_by_text("2 marked as read")).to_be_hidden()
+    assert unread(house, person) == 2
+
+
+def test_what_came_after_the_list_is_marked_with_it_when_shown(
+    house: House, context: BrowserContext
+) -> None:
+    person = house.person()
+    house.tell(person, "Before")
+    house.sign_in(context, person)
+    bell = open_bell(house, context)
+    bell.open()
+    expect(bell.items).to_have_count(1)
+    house.tell(person, "After")
+    expect(bell.items).to_have_count(2)
+    bell.panel.get_by_role("button", name="Mark all as read").click()
+    bell.expect_count(0)
+
+
+def test_older_ones_come_as_one_scrolls_each_once(house: House, context: BrowserContext) -> None:
+    person = house.person()
+    for number in range(65):
+        house.tell(person, f"Number {number:02}")
+    house.sign_in(context, person)
+    bell = open_bell(house, context)
+    bell.open()
+    expect(bell.items.first).to_contain_text("Number 64")
+    while bell.items.count() < 65:
+        before = bell.items.count()
+        bell.items.last.scroll_into_view_if_needed()
+        expect(bell.items.nth(before)).to_be_attached()
+    titles = [text.split("Number ")[1][:2] for text in bell.items.all_text_contents()]
+    assert titles == [f"{number:02}" for number in reversed(range(65))]
+    expect(bell.panel.get_by_role("button", name="Show older ones")).to_be_hidden()
+
+
+def test_filters_by_category_and_unread(house: House, context: BrowserContext) -> None:
+    person = house.person()
+    read = house.tell(person, "A read one")
+    house.ask(person, "PATCH", f"notifications/{read}/read/")
+    house.tell(person, "A reply")
+    house.tell(person, "A vote", event_type="election.opened")
+    house.sign_in(context, person)
+    bell = open_bell(house, context)
+    bell.open()
+    expect(bell.items).to_have_count(3)
+    bell.panel.get_by_role("button", name="Unread", exact=True).click()
+    expect(bell.items).to_have_count(2)
+    bell.panel.get_by_label("Category").select_option("Elections")
+    expect(bell.items).to_have_count(1)
+    house.tell(person, "Another reply")
+    house.tell(person, "The results", event_type="election.results")
+    expect(bell.item("The results")).to_be_visible()
+    expect(bell.items).to_have_count(2)
+    bell.panel.get_by_role("button", name="Mark all as read").click()
+    bell.expect_count(2)  # of the category only
+    bell.panel.get_by_role("button", name="All", exact=True).click()
+    bell.panel.get_by_label("Category").select_option("")
+    expect(bell.items).to_have_count(5)
+
+
+def test_a_new_one_slides_in_and_is_said_politely(house: House, context: BrowserContext) -> None:
+    person = house.person()
+    house.sign_in(context, person)
+    bell = open_bell(house, context)
+    bell.open()
+    expect(bell.panel.get_by_text("Nothing here yet")).to_be_visible()
+    house.tell(person, "Fresh")
+    expect(bell.items.first).to_contain_text("Fresh")
+    said = bell.page.locator("tocsin-bell").get_by_role("status").filter(has_text="New: Fresh")
+    expect(said).to_have_count(1)
+    expect(bell.panel.get_by_text("Nothing here yet")).to_be_hidden()
+
+
+def test_two_people_see_their_own(house: House, browser: Browser) -> None:
+    bells = {}
+    for person in (house.person(), house.person()):
+        context = browser.new_context()
+        house.sign_in(context, person)
+        bells[person] = open_bell(house, context)
+        bells[person].expect_count(0)
+    (alice, hers), (bob, his) = bells.items()
+    house.tell(alice, "For her")
+    house.tell(bob, "For him")
+    house.tell(bob, "For him too")
+    hers.expect_count(1)
+    his.expect_count(2)
+    hers.open()
+    expect(hers.items).to_have_count(1)
+    expect(hers.items).to_contain_text("For her")
+    for bell in bells.values():
+        bell.page.context.close()
+
+
+def test_a_page_of_another_origin_by_token(house: House, context: BrowserContext) -> None:
+    person = house.person()
+    house.tell(person, "From afar", action_url="/forums/7")
+    bell = open_bell(house, context, elsewhere=True, script=with_token(house.token(person)))
+    bell.expect_count(1)
+    bell.open()
+    bell.item("From afar").hover()
+    bell.panel.get_by_role("button", name="Mark as read: From afar").click()
+    bell.expect_count(0)
+    house.tell(person, "Again")
+    bell.expect_count(1)
+    bell.panel.get_by_role("button", name="Mark all as read").click()
+    bell.panel.get_by_role("button", name="Undo").click()  # by a header that CORS must expose
+    bell.expect_count(1)
+    link = bell.item("From afar").get_by_role("link")
+    expect(link).to_have_attribute("href", f"{house.front.other_origin}/forums/7")
+
+
+def test_a_token_that_expires_is_asked_for_again(house: House, context: BrowserContext) -> None:
+    person = house.person()
+    house.tell(person)
+    tokens = [house.token(person, ttl=3), house.token(person)]
+    bell = open_bell(
+        house,
+        context,
+        script=f"const tokens = {tokens}; window.asked = 0;"
+        " bell.getToken = () => tokens[Math.min(window.asked++, 1)];",
+    )
+    bell.expect_count(1)
+    until(lambda: bell.page.evaluate("window.asked") > 1, lambda: "no token was asked for")
+    house.tell(person)
+    bell.expect_count(2)
+    assert bell.told("tocsin:signed-out") == []
+
+
+def test_without_a_token_it_says_so_and_begins_with_one(
+    house: House, context: BrowserContext
+) -> None:
+    person = house.person()
+    house.tell(person)
+    bell = open_bell(house, context, elsewhere=True)
+    until(lambda: bell.told("tocsin:signed-out"), lambda: "the host was told nothing")
+    expect(bell.badge).to_be_hidden()
+    bell.page.evaluate("(token) => { bell.token = token }", house.token(person))
+    bell.expect_count(1)

@@ -31,6 +31,7 @@ export class TocsinBell extends HTMLElement implements Omit<Public, keyof HTMLEl
   #starting = false;
   #rendering = false;
   #signedOut = false;
+  #toldCount: number | null = null;
   #arrived: Notification[] = [];
   readonly #button = new BellButton();
   readonly #live = h('div', { class: 'sr', role: 'status' });
@@ -141,7 +142,7 @@ export class TocsinBell extends HTMLElement implements Omit<Public, keyof HTMLEl
   #restart(): void {
     if (this.#starting || !this.isConnected) return;
     this.#starting = true;
-    queueMicrotask(() => {
+    void scriptsRan().then(() => {
       this.#starting = false;
       this.#stop();
       if (this.isConnected) this.#start();
@@ -152,7 +153,6 @@ export class TocsinBell extends HTMLElement implements Omit<Public, keyof HTMLEl
     const api = (this.#api = new Api(this.api, new Credentials(this.token, this.#getToken)));
     const inbox = (this.#inbox = new Inbox(api, {
       changed: () => this.#render(),
-      counted: (count) => this.#dispatch('tocsin:count', { count }),
       arrived: (notification) => this.#announceArrival(notification),
     }));
     this.#panel = new Panel(inbox, {
@@ -163,6 +163,7 @@ export class TocsinBell extends HTMLElement implements Omit<Public, keyof HTMLEl
       undo: () => this.#attempt(() => inbox.undo()),
       attempt: (work) => this.#attempt(work),
       toggled: (open) => this.#toggled(open),
+      leaves: () => this.focus(),
     });
     this.shadowRoot!.append(this.#panel.element);
     this.#session = new Session(api, {
@@ -200,6 +201,8 @@ export class TocsinBell extends HTMLElement implements Omit<Public, keyof HTMLEl
     queueMicrotask(() => {
       this.#rendering = false;
       const { count } = this;
+      if (count !== null && count !== this.#toldCount) this.#dispatch('tocsin:count', { count });
+      this.#toldCount = count;
       this.#button.render(count, this.open, this.#language);
       this.#title.show(this.hasAttribute('title-count') ? short(count) : '');
       if (this.open) this.#panel?.render(this.#language, this.#categories ?? new Map(), this.getAttribute('settings'));
@@ -209,10 +212,7 @@ export class TocsinBell extends HTMLElement implements Omit<Public, keyof HTMLEl
   #toggled(open: boolean): void {
     this.#render();
     clearInterval(this.#clock);
-    if (!open) {
-      if (!document.activeElement || document.activeElement === document.body) this.#button.element.focus();
-      return;
-    }
+    if (!open) return;
     this.#clock = setInterval(() => this.#render(), TICK);
     const inbox = this.#inbox!;
     if (inbox.listing === 'new' || inbox.listing === 'failed') void inbox.load();
@@ -272,6 +272,13 @@ export class TocsinBell extends HTMLElement implements Omit<Public, keyof HTMLEl
   #dispatch(name: string, detail: unknown): boolean {
     return this.dispatchEvent(new CustomEvent(name, { detail, bubbles: true, composed: true, cancelable: true }));
   }
+}
+
+/** The page's own scripts have run: they gave the token, and hear what is told. */
+async function scriptsRan(): Promise<void> {
+  const [page] = performance.getEntriesByType('navigation') as PerformanceNavigationTiming[];
+  if (document.readyState === 'complete' || page?.domContentLoadedEventStart) return;
+  await new Promise((resolve) => document.addEventListener('DOMContentLoaded', resolve));
 }
 
 function reflect(element: Element, name: string, value: string | null): void {

@@ -15,14 +15,14 @@ interface Page {
 interface Listener {
   /** Anything of what is public here. */
   changed(): void;
-  counted(count: number): void;
   arrived(notification: Notification): void;
 }
 
 const PAGE = 20;
 
+const CONFIRMED = 2_000; // milliseconds in which the stream tells of what was done here
+
 export class Inbox {
-  count: number | null = null;
   link: Link = 'connecting';
   listing: Listing = 'new';
   items: Notification[] = []; // the newest first
@@ -32,6 +32,8 @@ export class Inbox {
   /** How many the last mark-all marked, while it can be undone. */
   marked = 0;
 
+  #told: number | null = null; // by the service
+  readonly #ahead = new Map<number, number>(); // what was done here and not told yet, by notification
   #cursor: string | null = null;
   #asOf: string | null = null;
   #undo: string | null = null;
@@ -41,6 +43,14 @@ export class Inbox {
     private readonly api: Api,
     private readonly listener: Listener,
   ) {}
+
+  /** The unread ones; null while nobody knows. */
+  get count(): number | null {
+    if (this.#told === null) return null;
+    let count = this.#told;
+    for (const n of this.#ahead.values()) count += n;
+    return Math.max(0, count);
+  }
 
   /** The first page of what is asked for, in the place of what is shown. */
   async load(): Promise<void> {
@@ -101,31 +111,38 @@ export class Inbox {
   async setRead(item: Notification, read: boolean): Promise<void> {
     if (item.read === read) return;
     this.#forgetUndo();
-    this.#mark(item, read);
-    try {
-      // kept alive, since opening one leaves the page
-      await this.api.json('PATCH', `notifications/${item.id}/read/`, { read }, { keepalive: true });
-    } catch (error) {
-      this.#mark(item, !read);
-      throw error;
-    }
+    item.read = read;
+    // kept alive, since opening one leaves the page
+    const call = this.api.json('PATCH', `notifications/${item.id}/read/`, { read }, { keepalive: true });
+    await this.#settle(item, read ? -1 : 1, call, () => (item.read = !read));
   }
 
   async archive(item: Notification): Promise<void> {
     this.#forgetUndo();
     const at = this.items.indexOf(item);
     this.items.splice(at, 1);
-    this.#add(item.read ? 0 : -1);
+    const call = this.api.json('DELETE', `notifications/${item.id}/`);
+    await this.#settle(item, item.read ? 0 : -1, call, () => this.items.splice(at, 0, item));
+  }
+
+  /** Counts it at once; from when the stream tells of it, or could have, the service's own count is right again. */
+  async #settle({ id }: Notification, n: number, call: Promise<unknown>, takeBack: () => void): Promise<void> {
+    this.#ahead.set(id, n);
     this.listener.changed();
     try {
-      await this.api.json('DELETE', `notifications/${item.id}/`);
+      await call;
+      setTimeout(() => this.#caughtUp([id]), CONFIRMED);
     } catch (error) {
-      if (error instanceof Problem && error.status === 404) return;
-      this.items.splice(at, 0, item);
-      this.#add(item.read ? 0 : 1);
+      this.#ahead.delete(id);
+      takeBack();
       this.listener.changed();
       throw error;
     }
+  }
+
+  #caughtUp(ids: readonly number[]): void {
+    for (const id of ids) this.#ahead.delete(id);
+    this.listener.changed();
   }
 
   /** What the list could show, and nothing that came later. Answers how many. */
@@ -155,13 +172,15 @@ export class Inbox {
   /** One event of the stream. */
   take(name: string, data: string): void {
     const told = JSON.parse(data || '{}');
-    if (name === 'badge') this.#setCount(told.count);
+    if (name === 'badge') this.#told = told.count;
     else if (name === 'notification') this.#arrive(told);
     else if (name === 'resync') this.missed();
-    else if (name === 'read') for (const item of this.#named(told.ids)) item.read = told.read;
-    else if (name === 'archived') {
-      const gone = new Set(this.#named(told.ids));
-      this.items = this.items.filter((item) => !gone.has(item));
+    else {
+      const ids: number[] = told.ids === 'all' ? this.items.map((item) => item.id) : told.ids;
+      const named = new Set(ids);
+      if (name === 'read') for (const item of this.items) if (named.has(item.id)) item.read = told.read;
+      if (name === 'archived') this.items = this.items.filter((item) => !named.has(item.id));
+      this.#caughtUp(ids);
     }
     this.listener.changed();
   }
@@ -187,26 +206,6 @@ export class Inbox {
     const at = this.items.findIndex((each) => each.created_at < item.created_at || (each.created_at === item.created_at && each.id < item.id));
     if (at >= 0) this.items.splice(at, 0, item);
     else if (!this.more) this.items.push(item);
-  }
-
-  #named(ids: number[] | 'all'): Notification[] {
-    return ids === 'all' ? [...this.items] : this.items.filter((item) => ids.includes(item.id));
-  }
-
-  #mark(item: Notification, read: boolean): void {
-    item.read = read;
-    this.#add(read ? -1 : 1);
-    this.listener.changed();
-  }
-
-  #add(n: number): void {
-    if (this.count !== null && n !== 0) this.#setCount(Math.max(0, this.count + n));
-  }
-
-  #setCount(count: number): void {
-    if (count === this.count) return;
-    this.count = count;
-    this.listener.counted(count);
   }
 
   #refused(error: unknown): void {

@@ -51,11 +51,11 @@ export class ListView {
     this.#views.get(id)?.element.classList.add('new');
   }
 
-  /** The one that takes its place gets the focus, where this one has it. */
-  focusBeside(item: Notification): void {
+  /** The focus goes to the one that takes its place. */
+  focusBeside(item: Notification, otherwise: HTMLElement): void {
     const openers = this.#openers();
     const at = openers.indexOf(this.#views.get(item.id)!.opener);
-    (openers[at + 1] ?? openers[at - 1])?.focus();
+    (openers[at + 1] ?? openers[at - 1] ?? otherwise).focus();
   }
 
   #day(name: string, elements: Element[]): HTMLElement {

@@ -11,6 +11,8 @@ import type { Language, Words } from './words.js';
 
 interface Listener extends ItemActions {
   toggled(open: boolean): void;
+  /** It closes with the focus inside. */
+  leaves(): void;
   markAll(): void;
   undo(): void;
   /** Changes something, and says so where it fails. */
@@ -50,7 +52,7 @@ export class Panel {
     this.#list = new ListView({
       ...listener,
       archive: (item) => {
-        if (this.#hasFocus(item)) this.#list.focusBeside(item);
+        if (this.#hasFocus(item)) this.#list.focusBeside(item, this.#title);
         listener.archive(item);
       },
     });
@@ -110,7 +112,7 @@ export class Panel {
     setAttribute(this.element, 'dir', language.dir);
     setText(this.#title, say('title'));
     name(this.#markAll, say('markAll'));
-    this.#markAll.disabled = !inbox.count || inbox.link === 'signed-out';
+    setAttribute(this.#markAll, 'aria-disabled', String(!inbox.count)); // disabled, it would lose the focus
     name(this.#settings, say('settings'));
     this.#settings.hidden = settings === null;
     setAttribute(this.#settings, 'href', settings);
@@ -183,10 +185,14 @@ export class Panel {
 
   #listen(): void {
     const { inbox, listener } = this;
+    this.element.addEventListener('beforetoggle', (event) => {
+      const { activeElement } = this.element.getRootNode() as ShadowRoot;
+      if (event.newState === 'closed' && this.element.contains(activeElement)) listener.leaves();
+    });
     this.element.addEventListener('toggle', () => listener.toggled(this.open));
     this.element.addEventListener('close', () => listener.toggled(false));
     this.#close.addEventListener('click', () => this.hide());
-    this.#markAll.addEventListener('click', () => listener.markAll());
+    this.#markAll.addEventListener('click', () => inbox.count && listener.markAll());
     this.#undo.addEventListener('click', () => {
       this.#title.focus(); // the button goes
       listener.undo();

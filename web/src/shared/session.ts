@@ -7,8 +7,8 @@ import { type Link, Stream } from './stream.js';
 import { Tabs } from './tabs.js';
 
 type Message =
-  /** What the leader got, and the event before it. */
-  | { kind: 'event'; before: string; event: ServerEvent }
+  /** What the leader got, and the last event before it. */
+  | { kind: 'events'; before: string; events: ServerEvent[] }
   | { kind: 'link'; link: Link }
   /** Is somebody there? */
   | { kind: 'ask' }
@@ -100,22 +100,24 @@ export class Session {
         this.#startOver();
         throw new Problem(0, 'Somebody else is signed in.');
       },
-      event: (event) => this.#broadcast(event),
+      events: (events) => this.#broadcast(events),
       link: (link) => this.#tell(link),
     });
     void this.#stream.run(signal);
     signal.addEventListener('abort', () => (this.#stream = null));
   }
 
-  #broadcast(event: ServerEvent): void {
-    this.#tabs?.post({ kind: 'event', before: this.#lastId, event });
-    this.#take(event);
+  #broadcast(events: ServerEvent[]): void {
+    this.#tabs?.post({ kind: 'events', before: this.#lastId, events });
+    this.#take(events);
   }
 
-  #take(event: ServerEvent): void {
-    this.#lastId = event.id;
-    if (event.event === 'badge') this.#badge = event.data;
-    this.listener.event(event.event, event.data);
+  #take(events: ServerEvent[]): void {
+    for (const { id, event, data } of events) {
+      this.#lastId = id;
+      if (event === 'badge') this.#badge = data;
+      this.listener.event(event, data);
+    }
   }
 
   #tell(link: Link): void {
@@ -133,9 +135,9 @@ export class Session {
     }
     if (message.kind === 'ask') return;
     this.#answered();
-    if (message.kind === 'event') {
+    if (message.kind === 'events') {
       this.#expect(message.before);
-      this.#take(message.event);
+      this.#take(message.events);
     } else {
       if (message.kind === 'now') {
         this.#expect(message.lastId);

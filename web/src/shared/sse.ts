@@ -8,17 +8,16 @@ export interface ServerEvent {
   readonly retry: string;
 }
 
-/** Each block of fields; `heard` is called for all that comes, heartbeats too. */
-export async function* read(body: ReadableStream<Uint8Array>, heard: () => void): AsyncGenerator<ServerEvent> {
+/** What came together, as it comes; nothing where it was a heartbeat. */
+export async function* read(body: ReadableStream<Uint8Array>): AsyncGenerator<ServerEvent[]> {
   const reader = body.pipeThrough(new TextDecoderStream() as TransformStream<Uint8Array, string>).getReader();
   let text = '';
   for (;;) {
     const { value, done } = await reader.read();
     if (done) return;
-    heard();
     const blocks = (text + value).split('\n\n');
     text = blocks.pop() ?? '';
-    for (const block of blocks) yield fields(block);
+    yield blocks.map(fields);
   }
 }
 

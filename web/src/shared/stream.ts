@@ -11,7 +11,8 @@ const LONGEST = 60_000;
 interface Listener {
   /** Before each connection; throws to keep it from being made. */
   check(): Promise<void>;
-  event(event: ServerEvent): void;
+  /** What came together. */
+  events(events: ServerEvent[]): void;
   link(link: Link): void;
 }
 
@@ -72,15 +73,17 @@ export class Stream {
     this.#live = true;
     this.#failures = 0;
     this.listener.link('live');
-    for await (const event of read(answer.body!, () => (this.#heard = Date.now()))) {
-      if (event.retry) this.#retry = Number(event.retry);
-      if (event.event === 'expired') {
+    for await (const events of read(answer.body!)) {
+      this.#heard = Date.now();
+      for (const { retry } of events) if (retry) this.#retry = Number(retry);
+      const told = events.filter(({ event }) => event && event !== 'expired');
+      if (told.length > 0) {
+        this.listener.events(told);
+        this.lastId = told.at(-1)!.id;
+      }
+      if (events.some(({ event }) => event === 'expired')) {
         this.api.credentials.refused();
         return Date.now() - began > 5_000 ? 0 : this.#retry; // a callback with a stale token makes no storm
-      }
-      if (event.event) {
-        this.listener.event(event);
-        this.lastId = event.id;
       }
     }
     this.listener.link('connecting');

@@ -1,0 +1,114 @@
+"""The bell without a mouse: all of it can be reached, focus is never lost, and it comes back."""
+
+from __future__ import annotations
+
+from bell_page import open_bell
+from house import *  # noqa: F403 - fixtures
+from house import PHONE, House
+from playwright.sync_api import Browser, BrowserContext, expect
+
+
+def test_all_of_it_by_keys_alone(house: House, context: BrowserContext) -> None:
+    person = house.person()
+    for title in ("Third", "Second", "First"):
+        house.tell(person, title)
+    house.sign_in(context, person)
+    bell = open_bell(house, context)
+    bell.expect_count(3)
+    bell.page.locator("nav a").last.focus()
+    bell.press("Tab")
+    bell.expect_focus("Notifications, 3 unread")
+    bell.press("Enter")
+    expect(bell.items).to_have_count(3)
+    expect(bell.panel.get_by_label("Category")).to_be_visible()
+    bell.expect_focus("Notifications")  # the panel's heading
+    bell.press("Tab")
+    bell.expect_focus("Mark all as read")
+    bell.press("Tab")
+    bell.expect_focus("Close")
+    bell.press("Tab")
+    bell.expect_focus("All")
+    bell.press("Tab")
+    bell.expect_focus("Unread")
+    bell.press("Tab")
+    bell.expect_focus("Category")
+    bell.press("Tab")
+    bell.expect_focus("Unread: First")
+    bell.press("Tab")
+    bell.expect_focus("Mark as read: First")
+    bell.press("Enter")
+    bell.expect_focus("Mark as unread: First")
+    bell.expect_count(2)
+    bell.press("Tab")
+    bell.expect_focus("Archive: First")
+    bell.press("ArrowDown")
+    bell.expect_focus("Unread: Second")
+    bell.press("End")
+    bell.expect_focus("Unread: Third")
+    bell.press("ArrowUp", "Delete")
+    bell.expect_focus("Unread: Third")
+    expect(bell.items).to_have_count(2)
+    bell.press("Delete")
+    bell.expect_focus("First")
+    expect(bell.items).to_have_count(1)
+    bell.expect_count(0)
+    bell.press("Escape")
+    bell.expect_focus("Notifications, none unread")
+    expect(bell.panel).to_be_hidden()
+
+
+def test_focus_stays_where_it_was_as_things_arrive(house: House, context: BrowserContext) -> None:
+    person = house.person()
+    house.tell(person, "Here")
+    house.sign_in(context, person)
+    bell = open_bell(house, context)
+    bell.open()
+    bell.item("Here").get_by_role("button", name="Unread: Here").focus()
+    house.tell(person, "Another")
+    expect(bell.items).to_have_count(2)
+    bell.expect_focus("Unread: Here")
+    bell.panel.get_by_role("button", name="Mark all as read").focus()
+    bell.press("Enter")
+    expect(bell.panel.get_by_role("button", name="Undo")).to_be_visible()
+    bell.expect_focus("Mark all as read")
+    bell.panel.get_by_role("button", name="Undo").focus()
+    bell.press("Enter")
+    bell.expect_focus("Notifications")
+
+
+def test_the_last_one_archived_leaves_focus_in_the_panel(
+    house: House, context: BrowserContext
+) -> None:
+    person = house.person()
+    house.tell(person, "Only")
+    house.sign_in(context, person)
+    bell = open_bell(house, context)
+    bell.open()
+    bell.item("Only").get_by_role("button", name="Unread: Only").focus()
+    bell.press("Delete")
+    bell.expect_focus("Notifications")
+    expect(bell.panel.get_by_text("Nothing here yet")).to_be_visible()
+
+
+def test_on_a_phone_the_sheet_keeps_focus_and_gives_it_back(house: House, browser: Browser) -> None:
+    context = browser.new_context(
+        viewport={"width": PHONE[0], "height": PHONE[1]}, reduced_motion="reduce"
+    )
+    person = house.person()
+    house.tell(person, "One")
+    house.sign_in(context, person)
+    bell = open_bell(house, context)
+    bell.open()
+    expect(bell.items).to_have_count(1)
+    assert bell.panel.bounding_box() == {"x": 0, "y": 0, "width": PHONE[0], "height": PHONE[1]}
+    assert bell.panel.evaluate("(panel) => panel.matches(':modal')")
+    reached = set()
+    for _ in range(15):
+        bell.press("Tab")
+        reached.add(bell.focused())
+    assert "Next page" not in reached
+    assert "Archive: One" in reached
+    bell.press("Escape")
+    bell.expect_focus("Notifications, 1 unread")
+    expect(bell.panel).to_be_hidden()
+    context.close()
