@@ -66,8 +66,7 @@ class Bell:
 
     def expect_count(self, count: int) -> None:
         """In the badge, and exactly in its accessible name."""
-        words = f"{count:,} unread" if count else "none unread"
-        expect(self.button).to_have_attribute("aria-label", f"Notifications, {words}")
+        expect(self.button).to_have_attribute("aria-label", f"Notifications, {count:,} unread")
         if count:
             expect(self.badge).to_have_text(str(count) if count < 100 else "99+")
         else:

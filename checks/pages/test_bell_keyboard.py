@@ -53,7 +53,7 @@ def test_all_of_it_by_keys_alone(house: House, context: BrowserContext) -> None:
     expect(bell.items).to_have_count(1)
     bell.expect_count(0)
     bell.press("Escape")
-    bell.expect_focus("Notifications, none unread")
+    bell.expect_focus("Notifications, 0 unread")
     expect(bell.panel).to_be_hidden()
 
 

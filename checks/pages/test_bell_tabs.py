@@ -118,10 +118,15 @@ def test_another_persons_cookie_is_noticed(house: House, context: BrowserContext
     other = open_bell(house, context)
     other.expect_count(2)  # the old one's stream is not hers
     bell.page.bring_to_front()
-    bell.page.evaluate("dispatchEvent(new Event('online'))")
+    bell.page.evaluate(WAKE)
     bell.expect_count(2)
     expect(bell.items).to_have_count(2)
     expect(bell.item("For the old one")).to_have_count(0)
+    context.clear_cookies()
+    bell.page.evaluate(WAKE)
+    expect(bell.panel.get_by_text("You are signed out")).to_be_visible()
+    expect(bell.items).to_have_count(0)
+    expect(bell.badge).to_be_hidden()
 
 
 def test_two_bells_of_two_people_on_one_page(house: House, context: BrowserContext) -> None:

@@ -22,8 +22,8 @@ export class BellButton {
   render(count: number | null, open: boolean, language: Language): void {
     setText(this.#badge, count && count <= MOST ? language.number(count) : short(count));
     this.#badge.hidden = !count;
-    const unread = count === null ? '' : count ? language.say('unread', count) : language.say('noUnread');
-    setAttribute(this.element, 'aria-label', [language.say('title'), unread].filter(Boolean).join(', '));
+    const unread = count === null ? '' : `, ${language.say('unread', count)}`;
+    setAttribute(this.element, 'aria-label', language.say('title') + unread);
     setAttribute(this.element, 'aria-expanded', String(open));
     setAttribute(this.element, 'lang', language.lang);
   }

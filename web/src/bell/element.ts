@@ -3,7 +3,7 @@
 import type { Notification, TocsinBell as Public, Word } from '../public/tocsin-bell.js';
 import { Api, baseOf } from '../shared/api.js';
 import { Credentials, type GetToken } from '../shared/credentials.js';
-import { h, setText } from '../shared/dom.js';
+import { h, setAttribute, setText } from '../shared/dom.js';
 import { Session } from '../shared/session.js';
 import sheetText from './bell.css';
 import { BellButton, short } from './button.js';
@@ -14,10 +14,15 @@ import { Language, pick } from './words.js';
 
 const TICK = 20_000; // milliseconds; relative times are of minutes
 const TOGETHER = 800; // what arrives within is announced together
+const REFLECTED = ['token', 'theme', 'locale'] as const;
 let sheet: CSSStyleSheet | null = null;
 
 export class TocsinBell extends HTMLElement implements Omit<Public, keyof HTMLElement> {
   static observedAttributes = ['api', 'token', 'locale', 'title-count', 'settings'];
+
+  declare token: string | null;
+  declare theme: 'auto' | 'light' | 'dark' | null;
+  declare locale: string | null;
 
   #getToken: GetToken | null = null;
   #words: Record<string, Word> = {};
@@ -39,8 +44,7 @@ export class TocsinBell extends HTMLElement implements Omit<Public, keyof HTMLEl
 
   constructor() {
     super();
-    sheet ??= new CSSStyleSheet();
-    if (!sheet.cssRules.length) sheet.replaceSync(sheetText);
+    if (sheet === null) (sheet = new CSSStyleSheet()).replaceSync(sheetText);
     const root = this.attachShadow({ mode: 'open' });
     root.adoptedStyleSheets = [sheet];
     root.append(this.#button.element, this.#live);
@@ -57,15 +61,7 @@ export class TocsinBell extends HTMLElement implements Omit<Public, keyof HTMLEl
   }
 
   set api(value: string) {
-    this.setAttribute('api', value);
-  }
-
-  get token(): string | null {
-    return this.getAttribute('token');
-  }
-
-  set token(value: string | null) {
-    reflect(this, 'token', value);
+    setAttribute(this, 'api', value);
   }
 
   get getToken(): GetToken | null {
@@ -75,22 +71,6 @@ export class TocsinBell extends HTMLElement implements Omit<Public, keyof HTMLEl
   set getToken(value: GetToken | null) {
     this.#getToken = value;
     this.#restart();
-  }
-
-  get theme(): 'auto' | 'light' | 'dark' | null {
-    return this.getAttribute('theme') as 'auto' | 'light' | 'dark' | null;
-  }
-
-  set theme(value: 'auto' | 'light' | 'dark' | null) {
-    reflect(this, 'theme', value);
-  }
-
-  get locale(): string | null {
-    return this.getAttribute('locale');
-  }
-
-  set locale(value: string | null) {
-    reflect(this, 'locale', value);
   }
 
   get words(): Record<string, Word> {
@@ -123,7 +103,7 @@ export class TocsinBell extends HTMLElement implements Omit<Public, keyof HTMLEl
   }
 
   connectedCallback(): void {
-    for (const name of ['getToken', 'words', 'api', 'token', 'theme', 'locale'] as const) upgrade(this, name);
+    for (const name of ['getToken', 'words', 'api', ...REFLECTED] as const) upgrade(this, name);
     this.#speak();
     this.#restart();
   }
@@ -169,10 +149,12 @@ export class TocsinBell extends HTMLElement implements Omit<Public, keyof HTMLEl
     this.#session = new Session(api, {
       event: (name, data) => inbox.take(name, data),
       missed: () => inbox.missed(),
+      forget: () => inbox.forget(),
       link: (link) => {
         if (link === 'signed-out' && !this.#signedOut) this.#dispatch('tocsin:signed-out', null);
         this.#signedOut = link === 'signed-out';
         inbox.connect(link);
+        if (link === 'live' && this.open && inbox.listing === 'new') void inbox.load();
       },
     });
     this.#session.start();
@@ -233,6 +215,9 @@ export class TocsinBell extends HTMLElement implements Omit<Public, keyof HTMLEl
     const goes = this.#dispatch('tocsin:open', item);
     if (!goes) event.preventDefault();
     this.#attempt(() => inbox.setRead(item, true));
+    const { ctrlKey, metaKey, shiftKey, type } = event as MouseEvent;
+    const elsewhere = ctrlKey || metaKey || shiftKey || type !== 'click';
+    if (event.currentTarget instanceof HTMLAnchorElement && !elsewhere) this.hide();
   }
 
   #announceArrival(notification: Notification): void {
@@ -274,6 +259,17 @@ export class TocsinBell extends HTMLElement implements Omit<Public, keyof HTMLEl
   }
 }
 
+for (const name of REFLECTED) {
+  Object.defineProperty(TocsinBell.prototype, name, {
+    get(this: TocsinBell) {
+      return this.getAttribute(name);
+    },
+    set(this: TocsinBell, value: string | null) {
+      setAttribute(this, name, value);
+    },
+  });
+}
+
 /** The page's own scripts have run: they gave the token, and hear what is told. */
 async function scriptsRan(): Promise<void> {
   const [page] = performance.getEntriesByType('navigation') as PerformanceNavigationTiming[];
@@ -281,13 +277,8 @@ async function scriptsRan(): Promise<void> {
   await new Promise((resolve) => document.addEventListener('DOMContentLoaded', resolve));
 }
 
-function reflect(element: Element, name: string, value: string | null): void {
-  if (value === null) element.removeAttribute(name);
-  else element.setAttribute(name, value);
-}
-
 /** What a page set before the module was loaded stands before our own property. */
-function upgrade(element: TocsinBell, name: 'getToken' | 'words' | 'api' | 'token' | 'theme' | 'locale'): void {
+function upgrade(element: TocsinBell, name: 'getToken' | 'words' | 'api' | (typeof REFLECTED)[number]): void {
   if (!Object.hasOwn(element, name)) return;
   const value = element[name];
   delete (element as Partial<TocsinBell>)[name];

@@ -185,8 +185,19 @@ export class Inbox {
     this.listener.changed();
   }
 
+  forget(): void {
+    this.#loads++;
+    this.#told = null;
+    this.#ahead.clear();
+    this.items = [];
+    this.more = false;
+    this.listing = 'new';
+    this.#forgetUndo();
+  }
+
   connect(link: Link): void {
     this.link = link;
+    if (link === 'signed-out') this.forget();
     if (link === 'live' && this.listing === 'failed') void this.load();
     this.listener.changed();
   }

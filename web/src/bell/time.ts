@@ -5,13 +5,11 @@ const HOUR = 60 * MINUTE;
 
 export class Times {
   readonly #relative: Intl.RelativeTimeFormat;
-  readonly #short: Intl.RelativeTimeFormat;
   readonly #clock: Intl.DateTimeFormat;
   readonly #full: Intl.DateTimeFormat;
 
   constructor(private readonly locale: string) {
-    this.#relative = new Intl.RelativeTimeFormat(locale, { numeric: 'auto' });
-    this.#short = new Intl.RelativeTimeFormat(locale, { numeric: 'auto', style: 'short' });
+    this.#relative = new Intl.RelativeTimeFormat(locale, { numeric: 'auto', style: 'short' });
     this.#clock = new Intl.DateTimeFormat(locale, { timeStyle: 'short' });
     this.#full = new Intl.DateTimeFormat(locale, { dateStyle: 'full', timeStyle: 'short' });
   }
@@ -20,8 +18,8 @@ export class Times {
   moment(at: Date, now: Date): string {
     const ago = now.getTime() - at.getTime();
     if (ago < MINUTE) return this.#relative.format(0, 'second');
-    if (ago < HOUR) return this.#short.format(-Math.floor(ago / MINUTE), 'minute');
-    if (daysBefore(at, now) === 0) return this.#short.format(-Math.floor(ago / HOUR), 'hour');
+    if (ago < HOUR) return this.#relative.format(-Math.floor(ago / MINUTE), 'minute');
+    if (daysBefore(at, now) === 0) return this.#relative.format(-Math.floor(ago / HOUR), 'hour');
     return this.#clock.format(at);
   }
 

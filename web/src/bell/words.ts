@@ -5,7 +5,6 @@ import type { Word } from '../public/tocsin-bell.js';
 const en = {
   title: 'Notifications',
   unread: { one: '{n} unread', other: '{n} unread' } as Word,
-  noUnread: 'none unread',
   markAll: 'Mark all as read',
   close: 'Close',
   settings: 'Notification settings',
@@ -42,7 +41,6 @@ export type Words = Record<keyof typeof en, Word>;
 const de: Words = {
   title: 'Benachrichtigungen',
   unread: '{n} ungelesen',
-  noUnread: 'keine ungelesen',
   markAll: 'Alle als gelesen markieren',
   close: 'Schließen',
   settings: 'Benachrichtigungen einstellen',
@@ -77,7 +75,6 @@ const de: Words = {
 const ar: Words = {
   title: 'الإشعارات',
   unread: '{n} غير مقروء',
-  noUnread: 'لا شيء غير مقروء',
   markAll: 'تحديد الكل كمقروء',
   close: 'إغلاق',
   settings: 'إعدادات الإشعارات',

@@ -19,6 +19,8 @@ interface Listener {
   link(link: Link): void;
   /** Something was missed: what is shown may be old. */
   missed(): void;
+  /** It is nobody's inbox any more, or another person's. */
+  forget(): void;
 }
 
 const ANSWER = 400; // milliseconds in which a tab that lives says so
@@ -63,7 +65,6 @@ export class Session {
     try {
       const who = await identify(this.api);
       if (this.#closing.signal.aborted || this.#tabs !== null) return;
-      if (this.#who !== null && this.#who !== who) this.listener.missed();
       this.#who = who;
     } catch (error) {
       if (this.#closing.signal.aborted) return;
@@ -89,7 +90,7 @@ export class Session {
   #startOver(): void {
     this.#leave();
     this.#lastId = this.#badge = '';
-    this.listener.event('badge', '{"count":0}');
+    this.listener.forget();
     void this.#join();
   }
 
@@ -155,10 +156,18 @@ export class Session {
 
   async #wake(certain = false): Promise<void> {
     if (this.#tabs === null) return this.#join();
-    if (this.#stream !== null) return this.#stream.wake(certain);
-    await this.#ask();
-    if (!this.api.credentials.byCookie) return;
-    if ((await identify(this.api).catch(() => this.#who)) !== this.#who) this.#startOver();
+    if (this.#stream !== null) this.#stream.wake(certain);
+    else await this.#ask();
+    if (this.api.credentials.byCookie && !(await this.#isSame())) this.#startOver();
+  }
+
+  /** Another tab may have changed the cookie, or taken it away. Without an answer it is taken for the same. */
+  async #isSame(): Promise<boolean> {
+    try {
+      return (await identify(this.api)) === this.#who;
+    } catch (error) {
+      return !(error instanceof Problem && error.isSignedOut);
+    }
   }
 
   /** Hears from whoever leads, or leads from now on. */
