@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import subprocess
 from pathlib import Path
 
@@ -43,3 +44,13 @@ def test_the_modules_need_nothing_else() -> None:
         text = module.read_text("utf-8")
         assert "import(" not in text
         assert not any(line.startswith("import") for line in text.splitlines())
+
+
+def test_the_docs_name_every_part_and_property_of_the_bell_and_no_other() -> None:
+    docs = (ROOT / "docs" / "bell.md").read_text("utf-8")
+    sources = [file.read_text("utf-8") for file in (ROOT / "web" / "src" / "bell").iterdir()]
+    parts = {*re.findall(r"\bpart: '([\w-]+)'", "".join(sources)), "item", "item-unread"}
+    listed = docs[docs.index("Parts: ") : docs.index("A window up to")]
+    assert set(re.findall(r"`([\w-]+)`", listed)) == parts
+    properties = set(re.findall(r"--tocsin-[\w-]+", "".join(sources)))
+    assert properties == set(re.findall(r"--tocsin-[\w-]+", docs))
