@@ -87,11 +87,13 @@ async def test_changes_merge_and_move_the_next_one(alice: httpx.AsyncClient) -> 
 
 
 async def test_its_categories_can_be_all_again(alice: httpx.AsyncClient) -> None:
-    everything = (await alice.get(PREFERENCES)).json()["categories"]
-    await alice.patch(PREFERENCES, json={"frequency": "daily", "categories": ["forum"]})
-    assert (await alice.patch(PREFERENCES, json={"categories": None})).json()[
-        "categories"
-    ] == everything
+    before = (await alice.get(PREFERENCES)).json()
+    assert before["all_categories"] is True
+    body = {"frequency": "daily", "categories": ["forum"]}
+    chosen = (await alice.patch(PREFERENCES, json=body)).json()
+    assert (chosen["categories"], chosen["all_categories"]) == (["forum"], False)
+    again = (await alice.patch(PREFERENCES, json={"categories": None})).json()
+    assert (again["categories"], again["all_categories"]) == (before["categories"], True)
     none = (await alice.patch(PREFERENCES, json={"categories": []})).json()
     assert (none["categories"], none["next_at"]) == ([], None)
     assert (await alice.patch(PREFERENCES, json={"categories": ["*"]})).status_code == 422

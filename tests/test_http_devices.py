@@ -43,7 +43,24 @@ async def test_a_device_is_registered_once_and_shows_six_characters(
         "apns",
         "production",
     )
-    assert await listed(alice) == [device]
+    assert await listed(alice) == [again.json()]
+    assert again.json() == device | {"registered_at": again.json()["registered_at"]}
+    assert again.json()["registered_at"] > device["registered_at"]
+
+
+async def test_a_device_bears_the_name_that_its_person_gave_it(
+    alice: httpx.AsyncClient, bob: httpx.AsyncClient
+) -> None:
+    assert (await register(alice, IPHONE))["label"] is None
+    assert (await register(alice, IPHONE | {"label": "Alice's iPhone"}))[
+        "label"
+    ] == "Alice's iPhone"
+    assert (await register(alice, IPHONE))["label"] == "Alice's iPhone"
+    assert (await register(bob, IPHONE))["label"] is None
+    for wrong in ("", "x" * 101, "two\nlines"):
+        answer = await alice.post(TOKENS, json=IPHONE | {"label": wrong})
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["field"] == "label"
 
 
 async def test_the_provider_and_environment_may_be_said(alice: httpx.AsyncClient) -> None:

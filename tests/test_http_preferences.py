@@ -105,3 +105,17 @@ async def test_a_first_write_creates_the_person(
     assert (await machine.get("/api/recipients/alice/")).status_code == 404
     await alice.patch(PREFERENCES, json={"overrides": {"*": {"push": False}}})
     assert (await machine.get("/api/recipients/alice/")).status_code == 200
+
+
+async def test_the_catalogue_speaks_the_readers_language(alice: httpx.AsyncClient) -> None:
+    async def label(locale: str) -> tuple[str, str]:
+        answer = await alice.get("/api/event-types/", params={"locale": locale})
+        forum = next(each for each in answer.json()["results"] if each["category"] == "forum")
+        return forum["label"], forum["event_types"][0]["label"]
+
+    assert await label("de-AT") == ("Forum", "Neues Thema")
+    assert await label("ar") != await label("en")
+    assert await label("en") == await label("") == await label("tlh") == ("Forum", "New thread")
+    for wrong in ("../de", "x" * 36):
+        answer = await alice.get("/api/event-types/", params={"locale": wrong})
+        assert answer.status_code == 422

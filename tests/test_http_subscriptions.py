@@ -50,7 +50,7 @@ async def test_following_is_new_once_and_a_level_can_change(
     again = await alice.post(SUBSCRIPTIONS.rstrip("/"), json={"topic": THREAD, "level": "mentions"})
     assert (first.status_code, again.status_code) == (201, 200)
     assert (first.json()["level"], again.json()["level"]) == ("all", "mentions")
-    assert set(first.json()) == {"topic", "level", "because", "created_at"}
+    assert set(first.json()) == {"topic", "level", "because", "created_at", "latest"}
     assert (await alice.get(SUBSCRIPTIONS)).json()["results"] == [again.json()]
     assert await listed(bob) == []
 
@@ -229,6 +229,33 @@ async def test_a_replayed_key_answers_how_many_were_told(
     again = await machine.post("/api/events/", json=event(), headers=key)
     assert again.json() == first.json()
     assert again.headers["idempotent-replayed"] == "true"
+
+
+async def test_a_topic_is_told_apart_by_what_was_last_told_of_it(
+    alice: httpx.AsyncClient, people: None, db: Db
+) -> None:
+    assert (await follow(alice))["latest"] is None
+    await follow(alice, "forum.thread:43")
+    subscribe(db, "bob", THREAD)
+    for number in (1, 2):
+        notify_topic(
+            db,
+            topic=THREAD,
+            event_type="forum.new_reply",
+            title=f"Reply {number}",
+            action_url=f"/forums/42#{number}",
+        )
+    subscribe(db, "alice", THREAD, "muted")
+    notify_topic(db, topic=THREAD, event_type="forum.new_reply", title="Told to Bob alone")
+    by_topic = {
+        each["topic"]: each["latest"] for each in (await alice.get(SUBSCRIPTIONS)).json()["results"]
+    }
+    assert by_topic["forum.thread:43"] is None
+    latest = by_topic[THREAD]
+    assert (latest["title"], latest["action_url"]) == ("Reply 2", "/forums/42#2")
+    assert (await follow(alice, level="mentions"))["latest"] == latest
+    await alice.delete(f"/api/notifications/{latest['notification_id']}/")
+    assert (await follow(alice, level="all"))["latest"]["title"] == "Reply 1"
 
 
 async def test_why_names_the_topic(alice: httpx.AsyncClient, people: None, db: Db) -> None:

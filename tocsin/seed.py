@@ -17,10 +17,10 @@ PEOPLE = (
 )
 
 PHONES = (
-    ("alice", "ios", "apns"),
-    ("bob", "android", "fcm"),
-    ("carol", "ios", "apns"),
-    ("carol", "android", "fcm"),
+    ("alice", "ios", "apns", "Alice's iPhone"),
+    ("bob", "android", "fcm", "Bob's Pixel"),
+    ("carol", "ios", "apns", "Carol's iPhone"),
+    ("carol", "android", "fcm", "Carol's tablet"),
 )
 
 _STORY = (
@@ -106,7 +106,9 @@ def seed(dsn: str, *, again: bool = False, phones: bool = True) -> str:
 def _register_phones(connection: psycopg.Connection) -> None:
     """Before the story, so that it reaches them."""
     register = load("device")["register_device"]
-    for recipient_id, platform, provider in PHONES:
+    for recipient_id, platform, provider, label in PHONES:
         owned = {"recipient_id": recipient_id, "platform": platform, "provider": provider}
         token = sha256(f"{recipient_id}'s {platform} phone".encode()).hexdigest()
-        connection.execute(register, owned | {"token": token, "environment": "production"})
+        connection.execute(
+            register, owned | {"token": token, "environment": "production", "label": label}
+        )

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from itertools import groupby
+from typing import Annotated
 
 from litestar import Response, get
 from litestar.di import NamedDependency
-from msgspec import Struct
+from msgspec import Meta, Struct
 
+from tocsin.engine.language import language_of
+from tocsin.engine.mail_templates import Templates
 from tocsin.engine.store.event_type import list_event_types
 from tocsin.http import examples
+from tocsin.http.errors import AnyRequest
 from tocsin.http.operation import Answer, Operation, documented
 from tocsin.http.paging import Listing
-from tocsin.http.parse import reply
+from tocsin.http.parse import read_query, reply
 from tocsin.http.services import Services
 
 
@@ -35,6 +41,19 @@ class CatalogueCategory(Struct, frozen=True):
     event_types: list[CatalogueType]
 
 
+class CatalogueQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """In which language."""
+
+    locale: Annotated[
+        str,
+        Meta(
+            max_length=35,
+            pattern="^[A-Za-z0-9_-]*$(?!\n)",
+            description="Labels in this language, where there are words of them; else as the catalogue has them.",
+        ),
+    ] = ""
+
+
 @get(
     "/api/event-types/",
     opt=documented(
@@ -42,21 +61,24 @@ class CatalogueCategory(Struct, frozen=True):
             summary="List the event types",
             description="By category, in the catalogue's order.",
             tag="Preferences",
+            query=CatalogueQuery,
             answers={200: Answer("All of them.", Listing[CatalogueCategory], examples.EVENT_TYPES)},
         )
     ),
 )
-async def event_types(services: NamedDependency[Services]) -> Response[bytes]:
+async def event_types(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """All event types by category."""
+    query = read_query(request, CatalogueQuery)
+    label = await asyncio.to_thread(_labels, services, query.locale) if query.locale else str
     rows = await list_event_types(services.database)
     categories = [
         CatalogueCategory(
             category,
-            label,
+            label(category_label),
             [
                 CatalogueType(
                     row.event_type,
-                    row.label,
+                    label(row.label),
                     row.default_channels,
                     row.mandatory_channels,
                     row.priority,
@@ -65,8 +87,13 @@ async def event_types(services: NamedDependency[Services]) -> Response[bytes]:
                 for row in group
             ],
         )
-        for (category, label), group in groupby(
+        for (category, category_label), group in groupby(
             rows, lambda row: (row.category, row.category_label)
         )
     ]
     return reply({"results": categories})
+
+
+def _labels(services: Services, locale: str) -> Callable[[str], str]:
+    """What a label is in a language, by the same words as in the mails."""
+    return language_of(locale, Templates(services.settings.templates_dir).words).label

@@ -98,7 +98,9 @@ DEVICE: dict[str, Any] = {
     "platform": "ios",
     "provider": "apns",
     "environment": "production",
+    "label": "Bob's iPhone",
     "created_at": "2026-11-21T09:30:00Z",
+    "registered_at": "2026-11-22T07:10:00Z",
     "disabled_at": None,
     "disabled_reason": None,
 }
@@ -108,6 +110,12 @@ SUBSCRIPTION: dict[str, Any] = {
     "level": "all",
     "because": "replied",
     "created_at": "2026-11-21T08:15:30.123456Z",
+    "latest": {
+        "notification_id": 1042,
+        "title": "Carol replied to “Bell ringing”",
+        "action_url": "/forums/7#reply-42",
+        "created_at": "2026-11-21T08:15:30.123456Z",
+    },
 }
 TICKET: dict[str, Any] = {
     "ticket": "q1Zb0rG2k6hO5Yt0u5cB3vX7n9m1a4s8d2f6g0h3j5k",
@@ -170,6 +178,7 @@ STREAM = 'retry: 4210\n\nid: NzUxOjc1MTp-fjA\nevent: badge\ndata: {"count":3}\n\
 DIGEST_PREFERENCES: dict[str, Any] = {
     "frequency": "weekly",
     "categories": ["forum", "bulletin"],
+    "all_categories": False,
     "send_at": "06:00",
     "timezone": "Europe/Rome",
     "weekday": "friday",

@@ -27,6 +27,16 @@ Environment = Literal["production", "sandbox"]
 # opaque to us: no space or control character, which could never be one
 Token = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[!-~]+$(?!\n)")]
 
+Label = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=100,
+        pattern=r"^[^\x00-\x1f\x7f]+$(?!\n)",
+        description="What its person calls it, such as `Alice's iPhone`.",
+    ),
+]
+
 
 class PushToken(Struct, frozen=True, forbid_unknown_fields=True):
     """A token to register; the provider is the platform's own where it is not given."""
@@ -35,6 +45,7 @@ class PushToken(Struct, frozen=True, forbid_unknown_fields=True):
     platform: Platform
     provider: Provider | None = None
     environment: Environment = "production"
+    label: Label | None = None
 
 
 class UnregisterToken(Struct, frozen=True, forbid_unknown_fields=True):
@@ -144,6 +155,7 @@ async def register(
         platform=push_token.platform,
         provider=push_token.provider or own,
         environment=push_token.environment,
+        label=push_token.label,
     )
 
 

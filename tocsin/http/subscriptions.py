@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -10,7 +11,7 @@ from litestar.di import NamedDependency
 from msgspec import Meta, Struct
 
 from tocsin.engine.store import subscription as store
-from tocsin.engine.store.subscription import Subscription
+from tocsin.engine.store.subscription import Latest, Subscription
 from tocsin.http import examples
 from tocsin.http.notifications import PersonRequest
 from tocsin.http.operation import Answer, Operation, documented
@@ -46,12 +47,16 @@ class Follow(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FollowedTopic(Struct, frozen=True):
-    """A topic that somebody follows or has muted; `because` is `followed` or `replied`."""
+    """A topic that somebody follows or has muted; `because` is `followed` or `replied`.
+
+    A topic has no title of its own: `latest` is what the person was last told of it, where that is in their inbox.
+    """
 
     topic: str
     level: str
     because: str
     created_at: datetime
+    latest: Latest | None
 
 
 class SubscriptionQuery(Struct, frozen=True, forbid_unknown_fields=True):
@@ -93,7 +98,8 @@ async def list_subscriptions(
         limit=query.limit,
     )
     older, newer = beside(services, PATH, page, plain(limit=query.limit))
-    return reply(Listing([_public(each) for each in page.results], older, newer))
+    results = await _public(services, request.auth.recipient_id, page.results)
+    return reply(Listing(results, older, newer))
 
 
 @post(
@@ -122,7 +128,8 @@ async def subscribe(request: PersonRequest, services: NamedDependency[Services])
     found, new = await store.subscribe(
         services.database, request.auth.recipient_id, posted.topic, posted.level
     )
-    return reply(_public(found), 201 if new else 200)
+    (followed,) = await _public(services, request.auth.recipient_id, [found])
+    return reply(followed, 201 if new else 200)
 
 
 @delete(
@@ -147,5 +154,12 @@ async def unsubscribe(
     return no_content()
 
 
-def _public(found: Subscription) -> FollowedTopic:
-    return FollowedTopic(found.topic, found.level, found.because, found.created_at)
+async def _public(
+    services: Services, recipient_id: str, found: Sequence[Subscription]
+) -> list[FollowedTopic]:
+    topics = [each.topic for each in found]
+    latest = await store.latest_of_topics(services.database, recipient_id, topics) if topics else {}
+    return [
+        FollowedTopic(each.topic, each.level, each.because, each.created_at, latest.get(each.topic))
+        for each in found
+    ]

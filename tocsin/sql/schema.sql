@@ -180,7 +180,9 @@ CREATE TABLE tocsin.device (
     registered_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     disabled_at timestamp with time zone,
     disabled_reason text,
+    label text,
     CONSTRAINT device_environment_check CHECK ((environment = ANY (ARRAY['production'::text, 'sandbox'::text]))),
+    CONSTRAINT device_label_check CHECK (((length(label) >= 1) AND (length(label) <= 100))),
     CONSTRAINT device_platform_check CHECK ((platform = ANY (ARRAY['ios'::text, 'android'::text]))),
     CONSTRAINT device_provider_check CHECK ((provider = ANY (ARRAY['apns'::text, 'fcm'::text]))),
     CONSTRAINT device_token_check CHECK (((length(token) >= 1) AND (length(token) <= 4096)))

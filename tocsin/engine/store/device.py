@@ -21,7 +21,9 @@ class Device(Struct, frozen=True):
     platform: str
     provider: str
     environment: str
+    label: str | None  # what its person calls it
     created_at: datetime
+    registered_at: datetime  # the last time: apps do so at each start
     disabled_at: datetime | None
     disabled_reason: str | None
 
@@ -45,6 +47,7 @@ async def register_device(
     platform: str,
     provider: str,
     environment: str,
+    label: str | None = None,
 ) -> Registered:
     """Registers a token for a person, who may be new; it moves from whoever had it."""
     found = await database.row(
@@ -55,6 +58,7 @@ async def register_device(
         platform=platform,
         provider=provider,
         environment=environment,
+        label=label,
     )
     if found is None:
         raise AssertionError("an upsert returns its row")

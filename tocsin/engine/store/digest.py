@@ -42,6 +42,7 @@ class DigestPreferences(Struct, frozen=True):
 
     frequency: Frequency
     categories: list[str]
+    all_categories: bool  # they chose none: all are theirs, later ones too
     send_at: str  # HH:MM, by the clock of `timezone`
     timezone: str  # an IANA name
     weekday: Weekday  # of a weekly one
@@ -90,6 +91,7 @@ async def get_digest_preferences(
     return DigestPreferences(
         Frequency(row.frequency),
         categories,
+        row.categories is None,
         f"{row.send_at:%H:%M}",
         row.timezone,
         list(Weekday)[row.weekday - 1],

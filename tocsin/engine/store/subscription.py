@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from msgspec import Struct
@@ -22,6 +23,19 @@ class Subscription(Struct, frozen=True):
     level: str  # all, mentions or muted
     because: str  # followed or replied
     created_at: datetime
+
+
+class Latest(Struct, frozen=True):
+    """What a person was last told of a topic."""
+
+    notification_id: int
+    title: str
+    action_url: str | None
+    created_at: datetime
+
+
+class _LatestOfTopic(Latest, frozen=True):
+    topic: str
 
 
 async def subscribe(
@@ -85,6 +99,19 @@ async def list_subscriptions(
         limit=limit + 1,
     )
     return page(rows, cursor, limit)
+
+
+async def latest_of_topics(
+    database: Database, recipient_id: str, topics: Sequence[str]
+) -> dict[str, Latest]:
+    """By topic, from the inbox; topics of which nothing is in its newest part are left out."""
+    rows = await database.rows(
+        _LatestOfTopic, _SQL["latest_of_topics"], recipient_id=recipient_id, topics=list(topics)
+    )
+    return {
+        row.topic: Latest(row.notification_id, row.title, row.action_url, row.created_at)
+        for row in rows
+    }
 
 
 async def _find(session: Session, recipient_id: str, topic: str) -> Subscription | None:

@@ -6,7 +6,9 @@ select
     d.platform,
     d.provider,
     d.environment,
+    d.label,
     d.created_at,
+    d.registered_at,
     d.disabled_at,
     d.disabled_reason
 from tocsin.device d
@@ -26,10 +28,12 @@ known as (
     where d.token = :token
         and d.recipient_id = :recipient_id
 )
-insert into tocsin.device as d (token, recipient_id, platform, provider, environment)
-values (:token, :recipient_id, :platform, :provider, :environment)
+insert into tocsin.device as d (token, recipient_id, platform, provider, environment, label)
+values (:token, :recipient_id, :platform, :provider, :environment, :label)
 on conflict (token) do update
 set recipient_id = excluded.recipient_id,
+    -- another person's name for it is not this one's
+    label = coalesce(excluded.label, case when d.recipient_id = excluded.recipient_id then d.label end),
     platform = excluded.platform,
     provider = excluded.provider,
     environment = excluded.environment,
@@ -42,7 +46,9 @@ returning
     d.platform,
     d.provider,
     d.environment,
+    d.label,
     d.created_at,
+    d.registered_at,
     d.disabled_at,
     d.disabled_reason,
     (select count(*) from known) = 1 as known;

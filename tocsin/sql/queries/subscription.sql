@@ -75,3 +75,30 @@ where s.recipient_id = :recipient_id
     )
 order by s.created_at, s.subscription_id
 limit :limit;
+
+-- name: latest_of_topics
+-- What a person was last told of some topics, among their newest 500 notifications: a topic has no title of its own.
+--
+-- The bound keeps it to one range of the inbox' index and 500 keys of event, whatever the size of either.
+with newest as materialized (
+    select
+        n.notification_id,
+        n.event_id,
+        n.created_at
+    from tocsin.notification n
+    where n.recipient_id = :recipient_id
+        and n.in_inbox
+        and n.archived_at is null
+    order by n.created_at desc, n.notification_id desc
+    limit 500
+)
+select distinct on (e.topic)
+    e.topic,
+    n.notification_id,
+    e.title,
+    e.action_url,
+    n.created_at
+from newest n
+join tocsin.event e using (event_id)
+where e.topic = any (:topics)
+order by e.topic, n.created_at desc, n.notification_id desc;
