@@ -1,4 +1,4 @@
-"""The few HTML pages: calm, without scripts, and without a word from elsewhere."""
+"""The few HTML pages: calm, mostly without scripts, and without a word from elsewhere."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from tocsin.http.reader import Reader
 _STYLE = (files("tocsin.http") / "templates" / "page.css").read_text(encoding="utf-8")
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 
+_POLICY = (
+    f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'"
+)
+# Modules of our own and calls of our own; and no text becomes markup.
+_SCRIPTS = "; script-src 'self'; connect-src 'self'; require-trusted-types-for 'script'; trusted-types 'none'"
 PAGE_HEADERS = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": (
-        f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action 'self'; "
-        "base-uri 'none'; frame-ancestors 'none'"
-    ),
+    "Content-Security-Policy": _POLICY,
     "Referrer-Policy": "no-referrer",  # the address holds a token
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -44,18 +47,24 @@ _TEMPLATES.filters["pretty"] = lambda value: json.dumps(value, indent=2, ensure_
 
 
 def html(
-    template: str, status: int = 200, reader: Reader | None = None, **values: Any
+    template: str,
+    status: int = 200,
+    reader: Reader | None = None,
+    *,
+    scripts: bool = False,
+    **values: Any,
 ) -> Response[str]:
-    """A page from `templates/`; in English where nobody says who reads it."""
+    """A page from `templates/`, in English where nobody says who reads it; `scripts`: with modules of our own."""
     language = reader.language if reader else language_of(None)
     said = {
         "_": language.catalogue.gettext,
         "lang": language.words_tag,
         "dir": language.words_direction,
     }
+    policy = {"Content-Security-Policy": _POLICY + _SCRIPTS} if scripts else {}
     return Response(
         _TEMPLATES.get_template(template).render(said | values),
         status_code=status,
         media_type="text/html",
-        headers=PAGE_HEADERS,
+        headers=PAGE_HEADERS | policy,
     )

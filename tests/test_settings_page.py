@@ -1,0 +1,85 @@
+"""/settings/: in the reader's language, at any address, and with nothing of anybody in it."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from http_fixtures import *  # noqa: F403 - fixtures
+from http_fixtures import Db, token
+
+PAGE = "/settings/"
+ENGLISH, GERMAN, ARABIC = 'lang="en" dir="ltr"', 'lang="de" dir="ltr"', 'lang="ar" dir="rtl"'
+
+
+def cookie(who: str, ttl: float = 600) -> dict[str, str]:
+    return {"Cookie": f"tocsin_token={token(who, ttl=ttl)}"}
+
+
+async def test_it_is_for_whom_the_cookie_names(anyone: httpx.AsyncClient) -> None:
+    signed_in = await anyone.get(PAGE, headers=cookie("alice"))
+    assert signed_in.status_code == 200
+    assert "<tocsin-preferences" in signed_in.text
+    assert "alice" not in signed_in.text
+    for headers in ({}, cookie("alice", ttl=-60), {"Cookie": "tocsin_token=x"}):
+        answer = await anyone.get(PAGE, headers=headers)
+        assert answer.status_code == 401
+        assert answer.headers["content-type"] == "text/html; charset=utf-8"
+        assert "<tocsin-preferences" in answer.text  # it says what to do
+
+
+async def test_an_app_has_no_settings(machine: httpx.AsyncClient) -> None:
+    assert (await machine.get(PAGE)).status_code == 401
+
+
+async def test_it_runs_modules_of_its_own_alone(anyone: httpx.AsyncClient) -> None:
+    answer = await anyone.get(PAGE)
+    policy = answer.headers["content-security-policy"]
+    assert "script-src 'self'; connect-src 'self'" in policy
+    assert "require-trusted-types-for 'script'; trusted-types 'none'" in policy
+    assert "unsafe" not in policy
+    assert answer.text.count("<script") == 1
+    assert answer.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("path", "root"), [("/settings/", ".."), ("/settings", "."), ("/settings/?a=/", "..")]
+)
+async def test_its_module_is_found_with_and_without_the_last_slash(
+    anyone: httpx.AsyncClient, path: str, root: str
+) -> None:
+    found = await anyone.get(path)
+    (module,) = [part.split('"')[0] for part in found.text.split('src="')[1:]]
+    assert module.startswith(f"{root}/assets/")
+    assert (await anyone.get(module.removeprefix(root))).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("accepts", "lang"),
+    [
+        ("de-AT,de;q=0.9,en;q=0.8", GERMAN),
+        ("fr, ar;q=0.5, en;q=0.4", ARABIC),
+        ("de;q=0, en", ENGLISH),
+        ("tlh", ENGLISH),
+        ("*", ENGLISH),
+        ("de;q=x,,;;,\"'<", ENGLISH),
+        ("", ENGLISH),
+    ],
+)
+async def test_it_speaks_what_the_browser_asks_for(
+    anyone: httpx.AsyncClient, accepts: str, lang: str
+) -> None:
+    answer = await anyone.get(PAGE, headers={"Accept-Language": accepts})
+    assert lang in answer.text
+
+
+async def test_what_the_app_says_of_a_person_goes_before(
+    anyone: httpx.AsyncClient, people: None, db: Db
+) -> None:
+    db.execute("select tocsin.upsert_recipient('alice', locale => 'de-AT')")
+    answer = await anyone.get(PAGE, headers=cookie("alice") | {"Accept-Language": "ar"})
+    assert GERMAN in answer.text
+    assert 'locale="de-AT"' in answer.text
+    db.execute("select tocsin.upsert_recipient('alice', locale => 'fr')")
+    answer = await anyone.get(PAGE, headers=cookie("alice"))
+    assert ENGLISH in answer.text
+    assert 'locale="fr"' in answer.text

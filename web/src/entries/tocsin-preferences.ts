@@ -1,0 +1,7 @@
+// <tocsin-preferences>, defined as soon as the module is loaded.
+
+import { TocsinPreferences } from '../preferences/element.js';
+
+if (!customElements.get('tocsin-preferences')) customElements.define('tocsin-preferences', TocsinPreferences);
+
+export { TocsinPreferences };

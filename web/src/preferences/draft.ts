@@ -1,0 +1,54 @@
+// What the service has said, with the changes on top that are on their way to it.
+
+/** Changes show at once, are saved one after the other, and are gone again where the service refuses them. */
+export class Draft<State, Change> {
+  #said: State;
+  #underWay: { change: Change }[] = [];
+  #changes = 0;
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(
+    said: State,
+    private readonly apply: (state: State, change: Change) => State,
+    private readonly save: (change: Change) => Promise<State>,
+    private readonly changed: () => void,
+  ) {
+    this.#said = said;
+  }
+
+  /** As it will be once all is saved. */
+  get state(): State {
+    return this.#underWay.reduce((state, { change }) => this.apply(state, change), this.#said);
+  }
+
+  get saving(): boolean {
+    return this.#underWay.length > 0;
+  }
+
+  /** Resolves once it is saved; rejects with the Problem, and all is as it was. */
+  change(change: Change): Promise<void> {
+    const mine = { change };
+    this.#underWay.push(mine);
+    this.#changes++;
+    this.changed();
+    const saved = this.#last.then(async () => {
+      try {
+        this.#said = await this.save(change);
+      } finally {
+        this.#underWay.splice(this.#underWay.indexOf(mine), 1);
+        this.changed();
+      }
+    });
+    this.#last = saved.catch(() => undefined);
+    return saved;
+  }
+
+  /** Asks what the service says now. An answer that a change has overtaken is of no use. */
+  async refresh(read: () => Promise<State>): Promise<void> {
+    const before = this.#changes;
+    const said = await read();
+    if (before !== this.#changes) return;
+    this.#said = said;
+    this.changed();
+  }
+}

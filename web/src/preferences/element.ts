@@ -1,0 +1,195 @@
+// <tocsin-preferences>: what reaches a person, as they choose it.
+
+import type { TocsinPreferences as Public } from '../public/tocsin-preferences.js';
+import { Api, baseOf, type Problem } from '../shared/api.js';
+import { Credentials, type GetToken } from '../shared/credentials.js';
+import { h, set, upgrade } from '../shared/element.js';
+import { identify } from '../shared/identity.js';
+import { Channels } from './channels.js';
+import { type Context, reason, type Section } from './context.js';
+import { Devices } from './devices.js';
+import { Digest } from './digest.js';
+import { Notice } from './notice.js';
+import css from './preferences.css';
+import { Quiet } from './quiet.js';
+import { Speech } from './speech.js';
+import { Topics } from './topics.js';
+
+const LOOK_AGAIN = 1000; // milliseconds between two looks at what another tab may have changed
+
+export type DescribeTopic = (topic: string) => { label: string; href?: string } | null;
+
+export class TocsinPreferences extends HTMLElement implements Omit<Public, keyof HTMLElement> {
+  static readonly observedAttributes = ['api', 'token', 'locale'];
+
+  readonly #root: ShadowRoot;
+  #getToken: GetToken | null = null;
+  #describeTopic: DescribeTopic | null = null;
+  #sections: Section[] = [];
+  #started: AbortController | null = null;
+  #starting = false;
+  #looked = 0;
+
+  constructor() {
+    super();
+    this.#root = this.attachShadow({ mode: 'open' });
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync(css);
+    this.#root.adoptedStyleSheets = [sheet];
+  }
+
+  /** Tocsin's address; where the module came from unless it is set. */
+  get api(): string {
+    const address = new URL(this.getAttribute('api') ?? baseOf(import.meta.url), document.baseURI).href;
+    return address.endsWith('/') ? address : `${address}/`;
+  }
+
+  set api(value: string) {
+    this.setAttribute('api', value);
+  }
+
+  get token(): string | null {
+    return this.getAttribute('token');
+  }
+
+  set token(value: string | null) {
+    set(this, { token: value });
+  }
+
+  get theme(): 'auto' | 'light' | 'dark' | null {
+    return this.getAttribute('theme') as 'auto' | 'light' | 'dark' | null;
+  }
+
+  set theme(value: 'auto' | 'light' | 'dark' | null) {
+    set(this, { theme: value });
+  }
+
+  get locale(): string | null {
+    return this.getAttribute('locale');
+  }
+
+  set locale(value: string | null) {
+    set(this, { locale: value });
+  }
+
+  /** Gets a token of whoever is signed in, again when it is refused. */
+  get getToken(): GetToken | null {
+    return this.#getToken;
+  }
+
+  set getToken(value: GetToken | null) {
+    this.#getToken = value;
+    this.#startSoon();
+  }
+
+  /** The host's own name of a topic, and where it leads. */
+  get describeTopic(): DescribeTopic | null {
+    return this.#describeTopic;
+  }
+
+  set describeTopic(value: DescribeTopic | null) {
+    this.#describeTopic = value;
+    this.#startSoon();
+  }
+
+  connectedCallback(): void {
+    upgrade(this, ['getToken', 'describeTopic', 'api', 'token', 'theme', 'locale']);
+    this.#startSoon();
+  }
+
+  disconnectedCallback(): void {
+    this.#started?.abort();
+    this.#started = null;
+  }
+
+  attributeChangedCallback(): void {
+    this.#startSoon();
+  }
+
+  /** Once for all that is set at the same time. */
+  #startSoon(): void {
+    if (this.#starting) return;
+    this.#starting = true;
+    queueMicrotask(() => {
+      this.#starting = false;
+      if (this.isConnected) void this.#start();
+    });
+  }
+
+  async #start(): Promise<void> {
+    this.#started?.abort();
+    const started = (this.#started = new AbortController());
+    const speech = new Speech(this.locale || document.documentElement.lang || navigator.language);
+    const credentials = new Credentials(this.token, this.#getToken);
+    const notice = new Notice(speech);
+    const body = h('div', { class: 'body', 'aria-busy': 'true' }, skeleton(speech));
+    const frame = h('div', { class: 'frame', lang: speech.language, dir: speech.direction }, body, notice.element);
+    const context: Context = {
+      api: new Api(this.api, credentials),
+      speech,
+      told: (sentence, undo) => notice.say(sentence, undo),
+      saving: () => set(frame, { 'data-saving': this.#sections.some(({ saving }) => saving) }),
+      failed: (problem) => {
+        const why = reason(problem, speech);
+        notice.say(why);
+        return why;
+      },
+      topic: (name) => this.#describeTopic?.(name) ?? null,
+    };
+    this.#root.replaceChildren(frame);
+    try {
+      const [recipient, sections] = await Promise.all([identify(context.api), read(context)]);
+      if (started.signal.aborted) return;
+      this.#sections = sections;
+      body.replaceChildren(...sections.map(({ element }) => element));
+      this.#follow(context, recipient, started.signal);
+    } catch (problem) {
+      if (!started.signal.aborted) body.replaceChildren(this.#unloaded(problem as Problem, speech));
+    }
+    set(body, { 'aria-busy': null });
+  }
+
+  /** What another tab or device changed is there as soon as this page is looked at again. */
+  #follow(context: Context, recipient: string, signal: AbortSignal): void {
+    const look = async () => {
+      if (document.hidden || performance.now() - this.#looked < LOOK_AGAIN) return;
+      this.#looked = performance.now();
+      const now = await identify(context.api).catch(({ status }: Problem) => (status === 401 ? null : recipient));
+      if (signal.aborted) return;
+      // nobody changes another's settings who signed in in another tab
+      if (now !== recipient) return void this.#start();
+      // what can't be read now is as it was, and says so when it is changed
+      await Promise.allSettled(this.#sections.map((section) => section.refresh()));
+    };
+    this.#looked = performance.now();
+    for (const name of ['focus', 'online', 'pageshow']) window.addEventListener(name, look, { signal });
+    document.addEventListener('visibilitychange', look, { signal });
+  }
+
+  #unloaded(problem: Problem, speech: Speech): HTMLElement {
+    const away = problem.status === 401;
+    if (away) this.dispatchEvent(new CustomEvent('tocsin:signed-out', { bubbles: true, composed: true }));
+    const again = h('button', { type: 'button', onclick: () => void this.#start() }, speech.say('again'));
+    return h(
+      'div',
+      { class: 'unloaded', role: 'alert' },
+      h('p', { class: 'name' }, speech.say(away ? 'signedOut' : 'unloaded')),
+      h('p', {}, away ? speech.say('signedOutHow') : reason(problem, speech)),
+      again,
+    );
+  }
+}
+
+async function read(context: Context): Promise<Section[]> {
+  const topics = Topics.read(context);
+  const devices = Devices.read(context);
+  for (const each of [topics, devices]) each.catch(() => undefined); // told below, with the others
+  const channels = await Channels.read(context);
+  const { categories } = channels;
+  return Promise.all([channels, Digest.read(context, categories), Quiet.read(context, categories), topics, devices]);
+}
+
+function skeleton(speech: Speech): HTMLElement {
+  const lines = Array.from({ length: 6 }, () => h('span', { class: 'line' }));
+  return h('div', { class: 'skeleton', role: 'status' }, h('span', { class: 'unseen' }, speech.say('loading')), ...lines);
+}

@@ -1,0 +1,56 @@
+// The line that says what was just changed, with a way back; it is the page's live region too.
+
+import { drawing, h } from '../shared/element.js';
+import { undoIcon } from './parts.js';
+import type { Speech } from './speech.js';
+
+const CROSS = 'M6 6l12 12M18 6 6 18';
+const SHOWN = 12_000; // milliseconds; the same can be undone where it was done
+
+export class Notice {
+  readonly element: HTMLElement;
+  readonly #text = h('p', { role: 'status', 'aria-live': 'polite' });
+  readonly #undo: HTMLButtonElement;
+  readonly #close: HTMLButtonElement;
+  #back: (() => void) | undefined;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(speech: Speech) {
+    this.#undo = h('button', { type: 'button', class: 'undo' }, undoIcon(), speech.say('undo'));
+    this.#undo.addEventListener('click', () => {
+      const back = this.#back;
+      this.#hide();
+      back?.();
+    });
+    const close = h('button', { type: 'button', class: 'close', 'aria-label': speech.say('dismiss') }, drawing(CROSS, 16));
+    close.addEventListener('click', () => this.#hide());
+    this.#close = close;
+    const line = h('div', { class: 'line', part: 'notice' }, this.#text, this.#undo, close);
+    this.element = h('div', { class: 'notice' }, line);
+    this.element.addEventListener('keydown', (event) => event.key === 'Escape' && this.#hide());
+    this.#hide();
+  }
+
+  say(sentence: string, undo?: () => void): void {
+    this.#back = undo;
+    this.#undo.hidden = undo === undefined;
+    this.#close.hidden = false;
+    this.#text.textContent = sentence;
+    this.element.classList.add('shown');
+    this.#wait();
+  }
+
+  /** Nobody is hurried while they look at it or have come to it by keyboard. */
+  #wait(): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => (this.element.matches(':hover, :focus-within') ? this.#wait() : this.#hide()), SHOWN);
+  }
+
+  #hide(): void {
+    clearTimeout(this.#timer);
+    this.element.classList.remove('shown');
+    this.#text.textContent = '';
+    this.#undo.hidden = this.#close.hidden = true;
+    this.#back = undefined;
+  }
+}

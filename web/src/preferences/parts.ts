@@ -1,0 +1,80 @@
+// Pieces that several sections are made of.
+
+import { h, drawing } from '../shared/element.js';
+import type { Speech } from './speech.js';
+
+const UNDO = 'M4 9h10a5 5 0 0 1 0 10h-4M4 9l4-4M4 9l4 4';
+export const LOCK = 'M7 11V8a5 5 0 0 1 10 0v3M6 11h12v9H6z';
+
+let count = 0;
+
+/** Unique in this document's shadow root. */
+export function newId(): string {
+  return `t${++count}`;
+}
+
+/** A section with its heading and a line that says what it is for. */
+export function section(id: string, title: string, hint: string, ...children: Node[]): HTMLElement {
+  return h(
+    'section',
+    { id, class: 'section', part: `section ${id}`, 'aria-labelledby': `${id}-title` },
+    h('h2', { id: `${id}-title`, tabindex: -1 }, title),
+    h('p', { class: 'hint' }, hint),
+    ...children,
+  );
+}
+
+/** A line for what failed, beside the thing; empty ones are not there. */
+export function failure(id = newId()): HTMLParagraphElement {
+  return h('p', { class: 'failure', id, hidden: true });
+}
+
+export function showFailure(line: HTMLElement, text: string | null): void {
+  line.hidden = text === null;
+  line.textContent = text ?? '';
+}
+
+export function undoIcon(): SVGSVGElement {
+  return drawing(UNDO, 14);
+}
+
+export interface Zones {
+  readonly element: HTMLSelectElement;
+  show(zone: string): void;
+}
+
+/** A choice of time zones: the likely ones first. */
+export function zones(speech: Speech, suggested: string[], onchange: (zone: string) => void): Zones {
+  const likely = h('optgroup', { label: speech.say('suggested') });
+  const all = h('optgroup', { label: speech.say('allZones') });
+  const select = h('select', { onchange: () => onchange(select.value) }, likely, all);
+  const known = new Set<string>();
+  const add = (group: HTMLElement, zone: string) => {
+    if (known.has(zone)) return;
+    known.add(zone);
+    group.append(h('option', { value: zone }, zone.replaceAll('_', ' ')));
+  };
+  for (const zone of suggested) add(likely, zone);
+  for (const zone of Intl.supportedValuesOf('timeZone')) add(all, zone);
+  return {
+    element: select,
+    show(zone) {
+      add(likely, zone);
+      select.value = zone;
+    },
+  };
+}
+
+/** The zone of the reader's own clock. */
+export function ownZone(): string {
+  return Intl.DateTimeFormat().resolvedOptions().timeZone || 'UTC';
+}
+
+/** Calls it once the hand rests: a time is typed in several steps, each of them a change. */
+export function rested(call: () => void, milliseconds = 500): () => void {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  return () => {
+    clearTimeout(timer);
+    timer = setTimeout(call, milliseconds);
+  };
+}

@@ -1,0 +1,105 @@
+// What is on, and where each answer comes from: the rules of the service, so that a change shows at once.
+
+export interface EventType {
+  event_type: string;
+  label: string;
+  default_channels: string[];
+  mandatory_channels: string[];
+  priority: string;
+  digest: boolean;
+}
+
+export interface Category {
+  category: string;
+  label: string;
+  event_types: EventType[];
+}
+
+/** By `*`, `category.*` or event type: each channel that is chosen there. */
+export type Overrides = Record<string, Record<string, boolean>>;
+
+/** The same, merged into those that there are; null inherits again. */
+export type Change = Record<string, Record<string, boolean | null>>;
+
+export type Source = 'mandatory' | 'type' | 'category' | 'all' | 'default';
+
+export interface Answer {
+  on: boolean;
+  source: Source;
+}
+
+/** What several types come to together. */
+export interface Sum {
+  on: number;
+  of: number;
+  /** What was chosen for them all, if anything. */
+  own: boolean | undefined;
+}
+
+export const ALL = '*';
+
+export function scopeOf(category: string): string {
+  return `${category}.*`;
+}
+
+/** A mandatory channel is on; else the type's own choice, its category's, the one for all, the default. */
+export function answer(type: EventType, category: string, channel: string, overrides: Overrides): Answer {
+  if (type.mandatory_channels.includes(channel)) return { on: true, source: 'mandatory' };
+  const choices = [
+    [type.event_type, 'type'],
+    [scopeOf(category), 'category'],
+    [ALL, 'all'],
+  ] as const;
+  for (const [scope, source] of choices) {
+    const on = overrides[scope]?.[channel];
+    if (on !== undefined) return { on, source };
+  }
+  return { on: type.default_channels.includes(channel), source: 'default' };
+}
+
+/** Of a category, or of all of them. */
+export function sum(categories: Category[], scope: string, channel: string, overrides: Overrides): Sum {
+  const answers = categories.flatMap(({ category, event_types }) =>
+    event_types.map((type) => answer(type, category, channel, overrides)),
+  );
+  return {
+    on: answers.filter(({ on }) => on).length,
+    of: answers.length,
+    own: overrides[scope]?.[channel],
+  };
+}
+
+/** What a click on the switch of several means: on, unless they all are, or that was said already. */
+export function next({ on, of, own }: Sum): boolean {
+  if (on === of) return false;
+  return on === 0 ? true : !own;
+}
+
+export function merged(overrides: Overrides, change: Change): Overrides {
+  const result: Overrides = structuredClone(overrides);
+  for (const [scope, channels] of Object.entries(change)) {
+    const own = (result[scope] ??= {});
+    for (const [channel, on] of Object.entries(channels)) {
+      if (on === null) delete own[channel];
+      else own[channel] = on;
+    }
+    if (Object.keys(own).length === 0) delete result[scope];
+  }
+  return result;
+}
+
+/** The change that takes another one back. */
+export function reverse(change: Change, before: Overrides): Change {
+  const entries = Object.entries(change).map(([scope, channels]) => [
+    scope,
+    Object.fromEntries(Object.keys(channels).map((channel) => [channel, before[scope]?.[channel] ?? null])),
+  ]);
+  return Object.fromEntries(entries);
+}
+
+/** The channels that there are, those that everybody knows first. */
+export function channelsOf(eventTypes: Record<string, Record<string, boolean>>): string[] {
+  const known = ['in_app', 'email', 'push'];
+  const found = new Set(Object.values(eventTypes).flatMap(Object.keys));
+  return [...known.filter((name) => found.has(name)), ...[...found].filter((name) => !known.includes(name)).sort()];
+}
