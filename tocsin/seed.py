@@ -6,7 +6,7 @@ from hashlib import sha256
 
 import psycopg
 
-from tocsin.client import notify, upsert_recipient
+from tocsin.client import notify, subscribe, upsert_recipient
 from tocsin.sql import load
 
 PEOPLE = (
@@ -21,6 +21,13 @@ PHONES = (
     ("bob", "android", "fcm", "Bob's Pixel"),
     ("carol", "ios", "apns", "Carol's iPhone"),
     ("carol", "android", "fcm", "Carol's tablet"),
+)
+
+# What the demo's replies are about.
+FOLLOWERS = (
+    ("alice", "forum.thread:7", "all"),
+    ("bob", "forum.thread:7", "all"),
+    ("carol", "forum.thread:7", "mentions"),
 )
 
 _STORY = (
@@ -88,6 +95,8 @@ def seed(dsn: str, *, again: bool = False, phones: bool = True) -> str:
             upsert_recipient(
                 connection, id_, email=email, name=name, locale=locale, timezone=timezone
             )
+        for follower in FOLLOWERS:
+            subscribe(connection, *follower)
         if phones:
             _register_phones(connection)
         for event_type, recipients, title, body, action_url, initiator in _STORY:

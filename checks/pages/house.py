@@ -164,7 +164,7 @@ def _start_house(stack: ExitStack) -> House:
     stack.callback(process.wait, 20)
     stack.callback(process.terminate)
     direct = f"http://127.0.0.1:{front.backend}"
-    _until_ready(direct, process, folder / "http.log")
+    until_ready(direct, process, folder / "http.log")
     return House(database.dsn, direct, front)
 
 
@@ -199,7 +199,7 @@ def _serve(dsn: str, front: Front, folder: Path, lifeline: Lifeline) -> subproce
         )
 
 
-def _until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + LONGEST
     while True:
         try:

@@ -39,6 +39,12 @@ def rest(scope: Scope, route: str) -> str:
     return decoded(unquote(raw.partition(route)[2].removesuffix("/"), errors="replace"))
 
 
+def beside(scope: Scope) -> str:
+    """What leads from a page to the folder it is in, reached with its last slash or without."""
+    path = (scope.get("raw_path") or scope["path"].encode()).split(b"?")[0]
+    return ".." if path.endswith(b"/") else "."
+
+
 def decoded(segment: str) -> str:
     """An id of a path, its slashes put back; what no id can have is not found."""
     if "\0" in segment:

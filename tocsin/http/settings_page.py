@@ -16,6 +16,7 @@ from tocsin.http.auth import Authenticator, Person
 from tocsin.http.errors import AnyRequest, Forbidden, Unauthorized
 from tocsin.http.operation import Answer, Operation, documented
 from tocsin.http.page import html
+from tocsin.http.paths import beside
 from tocsin.http.services import Services
 
 MODULE = "tocsin-preferences.js"
@@ -61,7 +62,7 @@ async def settings_page(
         "settings.html",
         200 if person else 401,
         scripts=True,
-        module=_beside(request) + asset_path(MODULE),
+        module=beside(request.scope) + asset_path(MODULE),
         language=speaks,
         direction=language_of(speaks).words_direction,
         locale=locale or "en",
@@ -92,9 +93,3 @@ def _accepted(header: str) -> str | None:
     ]
     ours = [each for each in liked if each[0] > 0 and each[2].partition("-")[0].lower() in _WORDS]
     return max(ours)[2] if ours else None
-
-
-def _beside(request: AnyRequest) -> str:
-    """What leads from this page to the service's root, whatever the address it was reached by."""
-    path = (request.scope.get("raw_path") or request.scope["path"].encode()).split(b"?")[0]
-    return ".." if path.endswith(b"/") else "."

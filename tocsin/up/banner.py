@@ -20,7 +20,7 @@ def banner(url: str, *, mailbox: bool, phones: bool, demo_people: bool) -> str:
         "\n"
         "  Tocsin is up. Ctrl-C stops it.\n"
         "\n"
-        f"    page      {url}/dev/\n"
+        f"    demo      {url}/\n"
         f"{inbox}"
         f"{pushes}"
         f"    mails     {url}/dev/templates/\n"

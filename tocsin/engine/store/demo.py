@@ -19,6 +19,11 @@ class DemoPerson(Struct, frozen=True):
     name: str | None
     email: str | None
 
+    @property
+    def first_name(self) -> str:
+        """What friends call them."""
+        return (self.name or self.id).split()[0] if (self.name or self.id).strip() else self.id
+
 
 async def list_people(database: Database, limit: int) -> list[DemoPerson]:
     """The first people who were made."""
@@ -44,3 +49,11 @@ async def list_phones(database: Database, recipient_id: str, limit: int) -> list
 async def whose_phones(database: Database, tokens: Sequence[str]) -> list[DemoPhone]:
     """The devices of these tokens."""
     return await database.rows(DemoPhone, _SQL["whose_phones"], tokens=list(tokens))
+
+
+async def notification_of(database: Database, event_id: int, recipient_id: str) -> int | None:
+    """What an event came to for one person; None where they were not told."""
+    found: int | None = await database.value(
+        _SQL["notification_of"], event_id=event_id, recipient_id=recipient_id
+    )
+    return found

@@ -1,4 +1,4 @@
-"""The pages of `make up`: the bell, the mailbox, the phones, the mail templates. Under `tocsin up` only."""
+"""The pages of `make up`: the demo, the mailbox, the phones, the mail templates. Under `tocsin up` only."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from tocsin.http.dev import demo, mail, phones, preview
 
 
 def dev_routes() -> list[ControllerRouterHandler]:
-    """All of /dev/."""
+    """All of /dev/, and the root that leads there."""
     return [
+        demo.front_door,
         Router(
             "/dev",
             route_handlers=[
                 demo.demo_page,
                 demo.asset,
-                demo.emit,
+                demo.sign,
+                demo.sign_in,
+                demo.act,
                 mail.mailbox,
                 mail.clear_mailbox,
                 mail.read,
@@ -30,5 +33,5 @@ def dev_routes() -> list[ControllerRouterHandler]:
                 preview.show,
                 preview.show_html,
             ],
-        )
+        ),
     ]

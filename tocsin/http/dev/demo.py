@@ -1,108 +1,207 @@
-"""/dev/: the bell with its live badge, the list, a form that sends an event, and the person's phones."""
+"""/dev/: a small host app with two people in it, their phones and mails; what one does, the other hears of."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from itertools import groupby
+from typing import Any
 
 import jwt
 from litestar import Response, get, post
 from litestar.datastructures import Cookie
 from litestar.di import NamedDependency
-from litestar.params import FromPath, QueryParameter
-from msgspec import Meta, Struct
+from litestar.params import FromPath
+from litestar.response import Redirect
+from msgspec import Struct
 
+from tocsin.engine.explain import ExplainedChannel, explain
 from tocsin.engine.model import Invalid, NotFound
-from tocsin.engine.store.demo import list_people
-from tocsin.engine.store.event import NewEvent, tell
-from tocsin.engine.store.event_type import list_event_types
+from tocsin.engine.store.demo import DemoPerson, list_people, notification_of
+from tocsin.engine.store.event import tell
+from tocsin.engine.store.event_type import EventType, get_event_type, list_event_types
+from tocsin.engine.store.notification import why
 from tocsin.http.dev.page import ASSETS, html
-from tocsin.http.dev.phones import phones_of
+from tocsin.http.dev.phones import Phone, phones_of
+from tocsin.http.dev.story import Cast, story_of, told
 from tocsin.http.errors import AnyRequest
-from tocsin.http.parse import read_body, reply
+from tocsin.http.parse import read_body, read_query, reply
+from tocsin.http.paths import beside
 from tocsin.http.services import Services
 
-_KINDS = {
-    "page.js": "text/javascript",
-    "page.css": "text/css",
-    "phones.js": "text/javascript",
-    "phones.css": "text/css",
-    "preview.js": "text/javascript",
-    "preview.css": "text/css",
-}
+_KINDS = {".js": "text/javascript", ".css": "text/css"}
 _PEOPLE = 20
+_DAY = timedelta(days=1)
 
 
-class DemoEvent(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the form sends."""
+class DemoQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who sits where."""
+
+    left: str | None = None
+    right: str | None = None
+
+
+class PersonQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """One of the people."""
+
+    person: str
+
+
+class Desk(Struct, frozen=True):
+    """One of the two people: a window of the app, and a phone."""
+
+    side: str
+    person: DemoPerson
+    other: DemoPerson
+    groups: list[tuple[str, list[tuple[EventType, str]]]]  # what the buttons say, by category
+    phone: Phone | None
+
+
+class Act(Struct, frozen=True, forbid_unknown_fields=True):
+    """What somebody did in the app."""
 
     event_type: str
-    recipients: Annotated[list[str], Meta(min_length=1, max_length=100)]
+    me: str
+    you: str
+
+
+class Told(Struct, frozen=True):
+    """What came of it for the other one: without a notification, they don't follow the topic."""
+
+    event_id: int
+    notification_id: int | None
     title: str
-    body: str = ""
-    action_url: str | None = None
+    topic: str | None
+    at: datetime
+    channels: list[ExplainedChannel]
+
+
+@get("/", sync_to_thread=False)
+def front_door() -> Redirect:
+    """The service's root leads to the demo."""
+    return Redirect("dev/", status_code=303)
 
 
 @get("/")
-async def demo_page(
-    services: NamedDependency[Services],
-    person: Annotated[str, QueryParameter(max_length=200, pattern="^[^\\0]*$(?!\n)")] = "alice",
-) -> Response[str]:
-    """The page, signed in as a demo person."""
-    response = html(
+async def demo_page(request: AnyRequest, services: NamedDependency[Services]) -> Response[Any]:
+    """The page; with its last slash, since what it loads is beside it."""
+    if beside(request.scope) == ".":
+        return Redirect("dev/", status_code=303)
+    people = await list_people(services.database, _PEOPLE)
+    chosen = _pair(people, read_query(request, DemoQuery))
+    types = await list_event_types(services.database)
+    desks = [
+        Desk(side, me, you, _buttons(types, _cast(me, you)), await _phone(services, me))
+        for side, me, you in zip(("left", "right"), chosen, chosen[::-1], strict=True)
+    ]
+    return html(
         "demo.html",
-        person=person,
-        people=await list_people(services.database, _PEOPLE),
-        event_types=await list_event_types(services.database),
+        people=people,
+        desks=desks if len(people) > 1 else [],
         mailbox=services.settings.smtp is not None,
-        phones=await phones_of(services, person),
         signs=services.settings.jwt_secret is not None,
     )
-    if services.settings.jwt_secret is not None:
-        response.cookies.append(
-            Cookie(
-                key="tocsin_token",
-                value=_token(services, person),
-                path="/",
-                httponly=True,
-                samesite="strict",
-            )
-        )
-    return response
 
 
 @get("/assets/{name:str}", sync_to_thread=False)
 def asset(name: FromPath[str]) -> Response[bytes]:
-    """The page's scripts and style sheets."""
-    if name not in _KINDS:
+    """The pages' scripts and style sheets."""
+    file = next((file for file in ASSETS.iterdir() if file.name == name), None)
+    kind = _KINDS.get(f".{name.rpartition('.')[2]}")
+    if file is None or kind is None:
         raise NotFound("There is no such file.")
     return Response(
-        (ASSETS / name).read_bytes(),
-        media_type=_KINDS[name],
+        file.read_bytes(),
+        media_type=kind,
         headers={"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"},
     )
 
 
-@post("/events")
-async def emit(request: AnyRequest, services: NamedDependency[Services]) -> Response[Any]:
-    """Sends the form's event, as an app would."""
-    if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
-        raise Invalid("This form is for the page of this service only.")
-    sent = await read_body(request, DemoEvent)
-    event = NewEvent(
-        event_type=sent.event_type,
-        recipients=sent.recipients,
-        title=sent.title,
-        body=sent.body,
-        action_url=sent.action_url or None,
+@get("/token")
+async def sign(request: AnyRequest, services: NamedDependency[Services]) -> Response[Any]:
+    """What a host app's own session would hand to its page: a token of whoever sits there."""
+    _own_page(request)
+    return reply({"token": _token(services, read_query(request, PersonQuery).person)})
+
+
+@get("/sign-in")
+async def sign_in(request: AnyRequest, services: NamedDependency[Services]) -> Redirect:
+    """Tocsin's own pages, by its cookie, as this person."""
+    person = read_query(request, PersonQuery).person
+    cookie = Cookie(
+        key="tocsin_token",
+        value=_token(services, person),
+        path="/",
+        httponly=True,
+        samesite="strict",
     )
+    up = f"{beside(request.scope)}/.."
+    return Redirect(f"{up}/settings/", status_code=303, cookies=[cookie])
+
+
+@post("/events")
+async def act(request: AnyRequest, services: NamedDependency[Services]) -> Response[Any]:
+    """Tells what somebody did, as the app would; answers what came of it."""
+    _own_page(request)
+    done = await read_body(request, Act)
+    people = {each.id: each for each in await list_people(services.database, _PEOPLE)}
+    if not {done.me, done.you} <= people.keys():
+        raise Invalid("nobody there", ("you", "Choose two of the people on the page."))
+    event_type = await get_event_type(services.database, done.event_type)
+    cast = _cast(people[done.me], people[done.you])
+    at = datetime.now(UTC)
+    story = story_of(event_type.event_type, event_type.label)
+    event = told(story, event_type.event_type, cast, at)
     emitted = await tell(services.database, "demo", event)
-    return reply({"event_id": emitted.event_id, "notifications": emitted.notifications}, 202)
+    id_ = await notification_of(services.database, emitted.event_id, done.you)
+    decided = await why(services.database, [id_]) if id_ is not None else {}
+    channels = explain(decided[id_]).channels if id_ is not None else []
+    answer = Told(emitted.event_id, id_, event.title, event.topic, at, channels)
+    return reply(answer, 202)
+
+
+def _own_page(request: AnyRequest) -> None:
+    if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
+        raise Invalid("This is for the page of this service only.")
+
+
+def _pair(people: list[DemoPerson], query: DemoQuery) -> tuple[DemoPerson, DemoPerson]:
+    """The two who were asked for, else the first ones; never one and the same."""
+    known = {each.id: each for each in people}
+    nobody = DemoPerson("", None, None)
+    left = known.get(query.left or "") or next(
+        (each for each in people if each.id != query.right), nobody
+    )
+    others = [each for each in people if each != left]
+    right = known.get(query.right or "")
+    if right is None or right == left:
+        right = others[0] if others else nobody
+    return left, right
+
+
+def _cast(me: DemoPerson, you: DemoPerson) -> Cast:
+    return Cast(me.id, you.id, me.first_name, you.first_name)
+
+
+def _buttons(types: list[EventType], cast: Cast) -> list[tuple[str, list[tuple[EventType, str]]]]:
+    return [
+        (
+            label,
+            [(each, cast.fill(story_of(each.event_type, each.label).button)) for each in group],
+        )
+        for label, group in groupby(types, lambda each: each.category_label)
+    ]
+
+
+async def _phone(services: Services, person: DemoPerson) -> Phone | None:
+    phones = await phones_of(services, person.id)
+    return phones[0] if phones else None
 
 
 def _token(services: Services, person: str) -> str:
     settings = services.settings
-    claims: dict[str, Any] = {"sub": person, "exp": datetime.now(UTC) + timedelta(days=1)}
+    if settings.jwt_secret is None:
+        raise NotFound("TOCSIN_JWT_SECRET is not set, so this page signs nobody in.")
+    claims: dict[str, Any] = {"sub": person, "exp": datetime.now(UTC) + _DAY}
     claims |= {"aud": settings.jwt_audience} if settings.jwt_audience else {}
     claims |= {"iss": settings.jwt_issuer} if settings.jwt_issuer else {}
-    return jwt.encode(claims, settings.jwt_secret or "", settings.jwt_algorithms[0])
+    return jwt.encode(claims, settings.jwt_secret, settings.jwt_algorithms[0])

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from litestar import Response, delete, get
 from litestar.di import NamedDependency
-from litestar.params import FromPath
+from litestar.params import FromPath, QueryParameter
 
 from tocsin import mailbox as box
 from tocsin.engine.model import NotFound
+from tocsin.http.access_log import QUIET
 from tocsin.http.dev.page import INERT, html
 from tocsin.http.errors import AnyRequest
 from tocsin.http.parse import no_content, reply
@@ -19,11 +20,15 @@ from tocsin.http.services import Services
 _SHOWN = 200
 
 
-@get("/mail", sync_to_thread=True)
-def mailbox(request: AnyRequest, services: NamedDependency[Services]) -> Response[Any]:
-    """The newest mails first: all of them as JSON, the newest 200 as a page."""
+@get("/mail", sync_to_thread=True, opt={QUIET: True})
+def mailbox(
+    request: AnyRequest,
+    services: NamedDependency[Services],
+    limit: Annotated[int | None, QueryParameter(ge=1)] = None,
+) -> Response[Any]:
+    """The newest mails first: all of them as JSON, or the newest `limit`; the newest 200 as a page."""
     if "application/json" in request.headers.get("accept", ""):
-        return reply(box.read_mails(_folder(services)))
+        return reply(box.read_mails(_folder(services), limit))
     return html("mailbox.html", mails=box.read_mails(_folder(services), _SHOWN))
 
 

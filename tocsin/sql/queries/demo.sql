@@ -30,3 +30,10 @@ select
     d.recipient_id
 from tocsin.device d
 where d.token = any (:tokens);
+
+-- name: notification_of
+-- What an event came to for one person.
+select n.notification_id
+from tocsin.notification n
+where n.event_id = :event_id
+    and n.recipient_id = :recipient_id;

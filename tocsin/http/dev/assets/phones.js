@@ -1,36 +1,22 @@
-// The phones of the demo page: what arrived, asked for each second while somebody looks.
+// The phones: what arrived at the far ends of APNs and FCM, as a phone shows it.
 
-const EACH = 1000;
-const MOST = 20;
-
-const section = document.getElementById("phones");
-const all = new URL("phones/", document.baseURI);
-const theirs = new URL(`?person=${encodeURIComponent(section.dataset.person)}`, all);
-const ago = new Intl.RelativeTimeFormat("en", { numeric: "auto", style: "short" });
+const MOST = 12;
+const ago = new Intl.RelativeTimeFormat("en", { numeric: "auto", style: "narrow" });
 const units = [["day", 86400], ["hour", 3600], ["minute", 60]];
 
-function when(at) {
-  const seconds = (Date.now() - new Date(at)) / 1000;
-  const [unit, size] = units.find(([, length]) => seconds >= length) ?? [];
-  return unit ? ago.format(-Math.floor(seconds / size), unit) : "now";
+/** All pushes, the newest first. */
+export async function readArrivals() {
+  const answer = await fetch("phones/", { headers: { Accept: "application/json" } });
+  return answer.ok ? answer.json() : [];
 }
 
-function banner(arrival) {
-  const element = document.getElementById("banner").content.firstElementChild.cloneNode(true);
-  const title = element.querySelector("a");
-  const { notification_id: id, action_url: url } = arrival.data;
-  title.textContent = arrival.title;
-  if (url && /^\d+$/.test(id)) title.href = new URL(`../api/notifications/${id}/open/`, document.baseURI);
-  element.querySelector(".body").textContent = arrival.body;
-  element.querySelector("time").dateTime = arrival.at;
-  return element;
-}
-
-class Phone {
+export class Phone {
   constructor(element) {
+    this.element = element;
     this.part = (selector) => element.querySelector(selector);
     this.name = `${element.dataset.provider} ${element.dataset.token}`;
     this.banners = new Map();
+    this.first = true;
   }
 
   show(arrivals) {
@@ -42,6 +28,8 @@ class Phone {
       if (!alerts.has(id) && alerts.size < MOST) alerts.set(id, each);
     }
     this.showBanners([...alerts.values()]);
+    this.part(".clock").textContent = new Date().toLocaleTimeString("en-GB", { timeStyle: "short" });
+    this.first = false;
   }
 
   showBadge(badge) {
@@ -63,38 +51,33 @@ class Phone {
     this.part(".banners").hidden = alerts.length === 0;
     this.part(".nothing").hidden = alerts.length > 0;
     for (const each of alerts.toReversed()) {
-      if (!this.banners.has(each.at)) {
-        this.banners.set(each.at, banner(each));
-        this.part("ol").prepend(this.banners.get(each.at));
-      }
+      if (!this.banners.has(each.at)) this.add(each);
       this.banners.get(each.at).querySelector("time").textContent = when(each.at);
     }
   }
-}
 
-const phones = [...section.querySelectorAll(".phone")].map((element) => new Phone(element));
-
-async function look() {
-  try {
-    const answer = await fetch(theirs, { headers: { Accept: "application/json" } });
-    if (!answer.ok) return;
-    const arrivals = await answer.json();
-    for (const phone of phones) phone.show(arrivals);
-  } catch {
-    // the service is away; the page's own state says so
+  add(each) {
+    const made = banner(each);
+    this.banners.set(each.at, made);
+    this.part("ol").prepend(made);
+    this.part(".banners").scrollTop = 0;
+    if (this.first) return;
+    made.classList.add("new");
+    this.element.classList.remove("buzz");
+    requestAnimationFrame(() => this.element.classList.add("buzz"));
   }
 }
 
-async function follow() {
-  if (!document.hidden) await look();
-  setTimeout(follow, EACH);
+function banner(arrival) {
+  const element = document.getElementById("banner").content.firstElementChild.cloneNode(true);
+  element.querySelector(".what").textContent = arrival.title;
+  element.querySelector(".body").textContent = arrival.body;
+  element.querySelector("time").dateTime = arrival.at;
+  return element;
 }
 
-if (phones.length) {
-  document.addEventListener("visibilitychange", () => document.hidden || look());
-  document.getElementById("clear-phones").addEventListener("click", async () => {
-    await fetch(all, { method: "DELETE" });
-    await look();
-  });
-  follow();
+function when(at) {
+  const seconds = (Date.now() - new Date(at)) / 1000;
+  const [unit, size] = units.find(([, length]) => seconds >= length) ?? [];
+  return unit ? ago.format(-Math.floor(seconds / size), unit) : "now";
 }

@@ -1,0 +1,263 @@
+"""The demo of `make up`, behind a proxy with a path prefix: what one person does arrives at the other's."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from front import PREFIX, Front
+from house import *  # noqa: F403 - fixtures
+from house import PHONE, take_picture, until_ready, violations
+from playwright.sync_api import Browser, Locator, Page, expect
+from run_folder import run_folder
+from services import free_port
+
+from tocsin.event_types import default_catalogue
+from tocsin.lifeline import VARIABLE
+from tocsin.up.supervisor import Lifeline
+
+NO_INBOX = "billing.payment_due"
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """`tocsin up` with all that it brings, as its page is reached."""
+    with run_folder() as folder, ExitStack() as stack:
+        front = Front(free_port())
+        front.start(free_port())
+        stack.callback(front.stop)
+        lifeline = Lifeline()
+        stack.callback(lifeline.close)
+        environ = {k: v for k, v in os.environ.items() if not k.startswith("TOCSIN_")}
+        environ |= {
+            "TOCSIN_DATA_DIR": str(folder / "data"),
+            "TOCSIN_PORT": str(front.backend),
+            "TOCSIN_PUBLIC_URL": front.origin + PREFIX,
+            VARIABLE: str(lifeline.reading),
+        }
+        with (folder / "up.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tocsin", "up"],
+                env=environ,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                pass_fds=[lifeline.reading],
+            )
+        stack.callback(process.wait, 20)
+        stack.callback(process.send_signal, signal.SIGTERM)
+        until_ready(f"http://127.0.0.1:{front.backend}", process, folder / "up.log")
+        yield front.origin + PREFIX
+
+
+class Demo:
+    """The page, and what its policy stopped."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page = page
+        self.url = url
+        self.wrong: list[str] = []
+        page.on("console", lambda said: self._heard(said.type, said.text))
+        page.on("pageerror", lambda error: self.wrong.append(str(error)))
+
+    def open(self, people: str = "left=alice&right=bob") -> None:
+        self.page.goto(f"{self.url}/dev/?{people}")
+        for side in ("left", "right"):
+            expect(self.desk(side).locator("tocsin-bell .bell")).to_be_visible()
+        expect(self.page.locator(".clock").first).not_to_be_empty()
+
+    def desk(self, side: str) -> Locator:
+        return self.page.locator(f".desk.{side}")
+
+    def count(self, side: str) -> int:
+        found = self.desk(side).locator("tocsin-bell").evaluate("bell => bell.count")
+        return int(found if found is not None else -1)
+
+    def press(self, side: str, event_type: str) -> None:
+        """And waits until it has arrived wherever it goes to."""
+        self.desk(side).locator(f"[data-event-type='{event_type}']").click()
+        expect(self.page.locator("#trace li").first).to_be_visible()
+        expect(self.page.locator("#trace .waiting")).to_have_count(0)
+
+    def steps(self) -> dict[str, str]:
+        found = self.page.locator("#trace li")
+        return {
+            each.locator(".name").inner_text(): each.get_attribute("class") or ""
+            for each in found.all()
+        }
+
+    def ask(self, person: str, method: str, path: str, body: object = None) -> Any:
+        """The API as one of the people, from their window."""
+        return self.page.evaluate(
+            """async ([person, method, path, body]) => {
+                const {token} = await (await fetch(`token/?person=${person}`)).json();
+                const headers = {Authorization: `Bearer ${token}`, 'Content-Type': 'application/json'};
+                const sent = body === null ? {} : {body: JSON.stringify(body)};
+                const answer = await fetch(`../api/${path}`, {method, headers, ...sent});
+                return answer.status === 204 ? null : await answer.json();
+            }""",
+            [person, method, path, body],
+        )
+
+    def _heard(self, kind: str, text: str) -> None:
+        if kind == "error" or "Content Security Policy" in text:
+            self.wrong.append(text)
+
+
+@pytest.fixture
+def demo(url: str, browser: Browser) -> Iterator[Demo]:
+    context = browser.new_context(viewport={"width": 1440, "height": 900}, locale="en-GB")
+    context.set_default_timeout(20_000)
+    opened = Demo(context.new_page(), url)
+    opened.open()
+    yield opened
+    assert opened.wrong == []
+    context.close()
+
+
+def test_the_root_leads_to_it(demo: Demo) -> None:
+    demo.page.goto(f"{demo.url}/")
+    expect(demo.page).to_have_url(re.compile(r"/notify/dev/$"))
+
+
+@pytest.mark.parametrize("category", list(default_catalogue().categories))
+def test_each_button_arrives_wherever_its_event_type_goes_to(demo: Demo, category: str) -> None:
+    names = {"in_app": "Inbox", "email": "Mail", "push": "Push"}
+    types = default_catalogue().event_types
+    for event_type in [name for name in types if name.startswith(f"{category}.")]:
+        hers, his = demo.count("left"), demo.count("right")
+        demo.press("left", event_type)
+        expected = {
+            said: "done" if channel in types[event_type].channels else "off"
+            for channel, said in names.items()
+        }
+        assert (event_type, demo.steps()) == (event_type, expected)
+        assert demo.count("right") - his == (event_type != NO_INBOX)
+        assert demo.count("left") == hers
+
+
+def test_the_mail_is_shown_as_html_as_text_and_as_it_came(demo: Demo) -> None:
+    demo.press("right", "event.invited")
+    mailbox = demo.page.locator("#mailbox")
+    subject = "Bob invites you to the winter concert"
+    expect(mailbox.locator(".subject")).to_have_text(subject)
+    expect(mailbox.locator("li").first).to_contain_text("To Alice")
+    frame = demo.page.frame_locator("#mailbox iframe")
+    expect(frame.get_by_text("The old hall", exact=True)).to_be_visible()
+    mailbox.get_by_role("button", name="Text").click()
+    expect(mailbox.locator("pre")).to_contain_text("Doors open half an hour before.")
+    mailbox.get_by_role("button", name="Source").click()
+    expect(mailbox.locator("pre")).to_contain_text("List-Unsubscribe-Post")
+    mailbox.get_by_role("button", name="HTML").click()
+    expect(mailbox.locator("pre")).to_be_hidden()
+
+
+def test_the_phone_shows_it(demo: Demo) -> None:
+    demo.press("left", "messages.new_dm")
+    phone = demo.desk("right").locator(".phone")
+    expect(phone.locator("li").first).to_contain_text("Alice wrote to you")
+    expect(phone.locator(".count")).to_be_visible()
+
+
+def test_a_choice_is_obeyed_and_named(demo: Demo) -> None:
+    desk = demo.desk("right")
+    desk.get_by_role("link", name="Settings").click()
+    desk.get_by_role("checkbox", name="Email, Approvals", exact=True).click()
+    expect(desk.get_by_text("Email is off for Approvals.")).to_be_visible()
+    demo.press("left", "approval.decided")
+    assert demo.steps() == {"Inbox": "done", "Mail": "off", "Push": "done"}
+    expect(demo.page.locator("#trace")).to_contain_text(
+        "You turned email off for everything in Approvals."
+    )
+    desk.get_by_role("button", name="Undo").click()
+    expect(desk.get_by_text("Email for Approvals follows")).to_be_visible()
+
+
+def test_a_thread_that_is_muted_is_quiet(demo: Demo) -> None:
+    desk = demo.desk("right")
+    desk.get_by_role("link", name="Settings").click()
+    level = desk.get_by_label("How much you hear of Spring Formal Planning")
+    level.select_option("muted")
+    expect(desk.get_by_text("Spring Formal Planning is muted.")).to_be_visible()
+    before = demo.count("right")
+    demo.press("left", "forum.new_reply")
+    assert set(demo.steps().values()) == {"off"}
+    expect(demo.page.locator("#trace")).to_contain_text("You muted forum.thread:7.")
+    assert demo.count("right") == before
+    level.select_option("all")
+    expect(desk.get_by_text("You hear all of Spring")).to_be_visible()
+
+
+def test_what_is_opened_says_why_it_came(demo: Demo) -> None:
+    demo.press("left", "recognition.received")
+    desk = demo.desk("right")
+    before = demo.count("right")
+    desk.locator("tocsin-bell .bell").click()
+    desk.locator("tocsin-bell").get_by_text("Alice thanked you").first.click()
+    expect(desk.get_by_role("heading", name="Alice thanked you")).to_be_focused()
+    expect(desk.locator(".why")).to_contain_text("It is in your inbox.")
+    expect(desk.locator(".path")).to_have_text("/recognition/18")
+    expect(desk.locator("tocsin-bell")).to_have_js_property("count", before - 1)
+    desk.get_by_role("link", name="Back").click()
+    expect(desk.get_by_role("button", name="Thank Alice")).to_be_visible()
+
+
+def test_others_may_sit_down(demo: Demo) -> None:
+    demo.page.get_by_label("Who sits left").select_option("carol")
+    expect(demo.desk("left").get_by_text("What Carol does here, Bob hears of.")).to_be_visible()
+    expect(demo.desk("right")).to_have_attribute("data-person", "bob")
+    demo.press("left", "recognition.received")
+    assert demo.steps()["Inbox"] == "done"
+
+
+def test_the_settings_page_is_one_click_away(demo: Demo) -> None:
+    desk = demo.desk("left")
+    desk.get_by_role("link", name="Settings").click()
+    desk.get_by_role("link", name="On a page of its own").click()
+    expect(demo.page).to_have_url(re.compile(r"/notify/settings/$"))
+    expect(demo.page.get_by_text("Alice's iPhone", exact=True)).to_be_visible()
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_axe_has_nothing_against_it(demo: Demo, colours: str) -> None:
+    demo.page.emulate_media(color_scheme="dark" if colours == "dark" else "light")
+    demo.press("left", "approval.requested")
+    demo.press("right", "forum.mention")
+    demo.page.wait_for_timeout(500)  # until all has its colour
+    take_picture(demo.page, f"demo-desktop-{colours}")
+    assert violations(demo.page) == []
+    demo.desk("left").get_by_role("link", name="Settings").click()
+    expect(demo.desk("left").locator("#devices")).to_be_attached()
+    assert violations(demo.page) == []
+
+
+def test_it_is_used_by_keyboard_alone(demo: Demo) -> None:
+    before = demo.count("right")
+    demo.desk("left").get_by_role("button", name="Thank Bob").focus()
+    demo.page.keyboard.press("Enter")
+    expect(demo.desk("right").locator("tocsin-bell")).to_have_js_property("count", before + 1)
+    expect(demo.desk("left").get_by_role("button", name="Thank Bob")).to_be_focused()
+
+
+def test_a_phone_has_room_for_it(url: str, browser: Browser) -> None:
+    context = browser.new_context(
+        viewport={"width": PHONE[0], "height": PHONE[1]}, has_touch=True, locale="en-GB"
+    )
+    demo = Demo(context.new_page(), url)
+    for width in (320, PHONE[0]):
+        demo.page.set_viewport_size({"width": width, "height": PHONE[1]})
+        demo.open()
+        demo.press("left", "approval.requested")
+        wide = demo.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        assert wide <= 0
+    assert violations(demo.page) == []
+    take_picture(demo.page, "demo-phone")
+    assert demo.wrong == []
+    context.close()

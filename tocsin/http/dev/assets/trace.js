@@ -1,0 +1,92 @@
+// What came of the last press: each channel, how long it took, and why it did not go there.
+
+const CHANNELS = {
+  in_app: { name: "Inbox", icon: "#i-bell" },
+  email: { name: "Mail", icon: "#i-mail" },
+  push: { name: "Push", icon: "#i-phone" },
+};
+const PATIENCE = 15_000; // milliseconds; then nobody asks eagerly any more
+
+export class Trace {
+  constructor(element) {
+    this.element = element;
+    this.line = element.querySelector("p");
+    this.list = element.querySelector("ul");
+    this.steps = new Map();
+    this.began = 0;
+  }
+
+  /** Whether something is still on its way. */
+  get waits() {
+    const open = [...this.steps.values()].some(({ state }) => state === "waiting");
+    return open && performance.now() - this.began < PATIENCE;
+  }
+
+  begin(words) {
+    this.words = words;
+    this.began = performance.now();
+    this.counts = this.counts ?? new Map();
+    this.steps.clear();
+    this.list.replaceChildren();
+    this.line.textContent = words;
+  }
+
+  failed(why) {
+    this.line.textContent = `${this.words}. ${why}`;
+  }
+
+  told({ notification_id: id, topic, at, channels }, other) {
+    Object.assign(this, { id, other, at: new Date(at).getTime() });
+    if (id === null) {
+      this.line.textContent = `${this.words}. ${other.name} does not follow ${topic ?? "this"}, and was not told.`;
+      return;
+    }
+    const reasons = [];
+    for (const { channel, decision, reason, sentence } of channels) {
+      const on = decision === "on" && reason !== "digest";
+      this.add(channel, on ? "waiting" : "off", sentence);
+      if (!on && reason !== "default") reasons.push(sentence);
+    }
+    this.line.textContent = [`${this.words} → ${other.name}.`, ...reasons].join(" ");
+    if (this.countedAt > this.began) this.done("in_app", this.countedAt - this.began);
+  }
+
+  /** A bell moved; it may have done so before the answer came. */
+  counted(person, count) {
+    const before = this.counts?.get(person);
+    (this.counts ??= new Map()).set(person, count);
+    if (before === undefined || count <= before) return;
+    this.countedAt = performance.now();
+    if (person === this.other?.person) this.done("in_app", this.countedAt - this.began);
+  }
+
+  see(arrivals, mails) {
+    const push = arrivals.find(({ data }) => String(data.notification_id) === String(this.id));
+    if (push) this.done("push", new Date(push.at) - this.at);
+    const mail = mails.find(
+      ({ to, received_at }) => to.includes(this.other?.email) && new Date(received_at) >= this.at,
+    );
+    if (mail) this.done("email", new Date(mail.received_at) - this.at);
+  }
+
+  add(channel, state, sentence) {
+    const { name, icon } = CHANNELS[channel] ?? { name: channel, icon: "#i-bell" };
+    const element = document.getElementById("step").content.firstElementChild.cloneNode(true);
+    element.querySelector("use").setAttribute("href", icon);
+    element.querySelector(".name").textContent = name;
+    element.querySelector(".took").textContent = state === "off" ? "off" : "…";
+    element.className = state;
+    element.title = sentence;
+    this.list.append(element);
+    this.steps.set(channel, { element, state });
+  }
+
+  done(channel, milliseconds) {
+    const step = this.steps.get(channel);
+    if (step?.state !== "waiting") return;
+    step.state = "done";
+    step.element.className = "done";
+    const took = Math.max(1, Math.round(milliseconds));
+    step.element.querySelector(".took").textContent = took < 1000 ? `${took} ms` : `${(took / 1000).toFixed(1)} s`;
+  }
+}
