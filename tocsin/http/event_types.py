@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from itertools import groupby
 from typing import Annotated
@@ -11,14 +10,13 @@ from litestar import Response, get
 from litestar.di import NamedDependency
 from msgspec import Meta, Struct
 
-from tocsin.engine.language import language_of
-from tocsin.engine.mail_templates import Templates
 from tocsin.engine.store.event_type import list_event_types
 from tocsin.http import examples
 from tocsin.http.errors import AnyRequest
 from tocsin.http.operation import Answer, Operation, documented
 from tocsin.http.paging import Listing
 from tocsin.http.parse import read_query, reply
+from tocsin.http.reader import reader
 from tocsin.http.services import Services
 
 
@@ -69,7 +67,9 @@ class CatalogueQuery(Struct, frozen=True, forbid_unknown_fields=True):
 async def event_types(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """All event types by category."""
     query = read_query(request, CatalogueQuery)
-    label = await asyncio.to_thread(_labels, services, query.locale) if query.locale else str
+    label: Callable[[str], str] = str
+    if query.locale:  # by the same words as in the mails
+        label = reader(services, request, query.locale).language.label
     rows = await list_event_types(services.database)
     categories = [
         CatalogueCategory(
@@ -92,8 +92,3 @@ async def event_types(request: AnyRequest, services: NamedDependency[Services]) 
         )
     ]
     return reply({"results": categories})
-
-
-def _labels(services: Services, locale: str) -> Callable[[str], str]:
-    """What a label is in a language, by the same words as in the mails."""
-    return language_of(locale, Templates(services.settings.templates_dir).words).label
