@@ -1,8 +1,8 @@
 """Reads thousands of event streams, as cheaply as Python can: one epoll, and the numbers found in what came.
 
 A process of its own, told by lines of JSON: {"open": [from, to], "port", "path", "token"} opens streams of the people
-s1, s2, …; {"collect": [first, count]} answers [[number, when it came (monotonic)], …] once so many came, or nothing came
-for three seconds.
+s1, s2, …; {"collect": [first, count]} answers [[number, when it came (monotonic)], …] once so many came, or
+nothing did for three seconds.
 """
 
 from __future__ import annotations
