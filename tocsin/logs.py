@@ -4,14 +4,53 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
 
+import msgspec
 import structlog
 
 from tocsin.settings import Settings
 
 # Locals hold what no log may have: a DSN with its password, an address, a body.
 _WITHOUT_LOCALS = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+_LINES = "lines"
 _PLAIN = structlog.dev.plain_traceback
+
+
+class Logger(structlog.stdlib.BoundLogger):
+    """structlog's, and many lines at once."""
+
+    def many(self, event: str, lines: Sequence[dict[str, Any]]) -> None:
+        """A line for each of `lines`, at the level of `info` and in one write."""
+        logger: logging.Logger = self._logger
+        logger.info(event, extra={_LINES: lines})
+
+
+class _Formatter(structlog.stdlib.ProcessorFormatter):
+    """Writes the lines of `Logger.many`, where each would cost as much as the delivery that it tells of."""
+
+    def __init__(self, renderer: structlog.typing.Processor, **options: Any) -> None:
+        super().__init__(**options)
+        self._line = _json if isinstance(renderer, structlog.processors.JSONRenderer) else renderer
+
+    def format(self, record: logging.LogRecord) -> str:
+        lines: Sequence[dict[str, Any]] | None = getattr(record, _LINES, None)
+        if lines is None:
+            return super().format(record)
+        at = datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z")
+        same = {
+            "event": record.getMessage(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "timestamp": at,
+        }
+        return "\n".join([str(self._line(None, "info", line | same)) for line in lines])
+
+
+def _json(_logger: Any, _name: str, line: Any) -> str:
+    return msgspec.json.encode(line).decode()
 
 
 def configure_logs(settings: Settings) -> None:
@@ -35,12 +74,13 @@ def configure_logs(settings: Settings) -> None:
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        wrapper_class=Logger,
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler()
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
+        _Formatter(
+            renderer,
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,

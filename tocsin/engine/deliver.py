@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 import structlog
 
 from tocsin.engine.actors.base import Actor
+from tocsin.engine.attempt_log import AttemptLog
 from tocsin.engine.burst import bursts
 from tocsin.engine.ledger import Ledger
 from tocsin.engine.model import (
@@ -28,6 +29,7 @@ from tocsin.engine.model import (
     Priority,
     Settlement,
     Unavailable,
+    Unsent,
 )
 from tocsin.engine.settlement import settle_all, withhold
 from tocsin.engine.store import delivery as store
@@ -42,7 +44,9 @@ LEASE = timedelta(seconds=30)
 # A worker without the provider leaves a delivery alone for so long.
 _ELSEWHERE = timedelta(seconds=1)
 # As many as are claimed at once: what waits beyond stays free for other workers.
-_CHUNK = 50
+_CHUNK = 128
+# Seconds of rendering, after which others have their turn.
+_TURN = 0.002
 # A job waits no longer for what it has handed over: one provider that hangs would keep the others' jobs from starting.
 _PATIENCE = 1.0
 # What was sent at the end is settled within this long, unless the database is away.
@@ -50,7 +54,6 @@ _LAST_WORDS = 2.0
 
 # deliveries that go together, and of a digest what it says
 Render = Callable[[Sequence[Claimed], Sequence[Entry]], Message]
-Sending = Coroutine[Any, Any, Settlement]
 
 T = TypeVar("T")
 
@@ -72,6 +75,7 @@ class Deliverer:
         self._render = render
         self._random = random or Random()
         self._ledger = Ledger(database)
+        self._attempts = AttemptLog()
         self._stopping = asyncio.Event()
         self._late: set[asyncio.Task[None]] = set()  # what jobs no longer wait for
 
@@ -87,6 +91,7 @@ class Deliverer:
                 await self.stop()
                 for task in self._late:
                     task.cancel()
+                self._attempts.flush()
 
     async def stop(self, grace: float = 2.5) -> None:
         """Stops claiming; what is being sent may finish for `grace` seconds."""
@@ -119,11 +124,14 @@ class Deliverer:
     ) -> None:
         claim = uuid4()
         waiting = deque(delivery_ids)
-        sending: dict[int, asyncio.Task[None]] = {}
+        company = await self._company(channel, delivery_ids)
+        sending = _Sending()
         keeper = asyncio.create_task(self._keep_leases(sending, claim))
         try:
             while waiting and not self._stopping.is_set():
-                await self._next_chunk(channel, provider, waiting, claim, priority, sending)
+                await self._next_chunk(
+                    channel, provider, waiting, company, claim, priority, sending
+                )
         finally:
             finishing = asyncio.create_task(_finish(sending, keeper))
             self._late.add(finishing)
@@ -136,9 +144,10 @@ class Deliverer:
         channel: Channel,
         provider: str,
         waiting: deque[int],
+        company: Mapping[int, Sequence[int]],
         claim: UUID,
         priority: Priority,
-        sending: dict[int, asyncio.Task[None]],
+        sending: _Sending,
     ) -> None:
         """Claims as many as the actor has room for, and gives them to it."""
         actor = self._actors.get(provider)
@@ -148,18 +157,21 @@ class Deliverer:
         async with actor.room(min(_CHUNK, len(waiting)), priority) as room:
             if room.rest:
                 await self._hand_back(waiting, timedelta(seconds=room.rest))
-            claimed = await self._claim(channel, waiting, room.size, claim)
+            claimed = await self._claim(channel, waiting, company, room.size, claim)
             entries = await self._entries(claimed)
+            turn = time.monotonic()
             for together in bursts(claimed):
                 message = self._message(together, entries)
                 if message is None:
                     continue
-                task = asyncio.create_task(self._send(together, room.send(message)))
-                for one in together:
-                    sending[one.delivery_id] = task
-                    task.add_done_callback(partial(_forget, sending, one.delivery_id))
-                # lets it take its seat, and others their turn between two renderings
-                await asyncio.sleep(0)
+                sending.add(together)
+                outcome = room.post(message)
+                outcome.add_done_callback(
+                    partial(self._settle, together, sending, time.monotonic())
+                )
+                if time.monotonic() - turn > _TURN:  # others have theirs between two renderings
+                    await asyncio.sleep(0)
+                    turn = time.monotonic()
 
     async def _hand_back(self, waiting: deque[int], delay: timedelta = timedelta(0)) -> None:
         """Leaves what wasn't claimed to whoever takes it up after `delay`."""
@@ -177,29 +189,43 @@ class Deliverer:
             await self._hand_back(waiting, _ELSEWHERE)
             return
         reason = "no_provider" if provider else "no_device"
-        for claimed in await self._claim(channel, waiting, len(waiting), claim):
+        for claimed in await self._claim(channel, waiting, {}, len(waiting), claim):
             self._ledger.write(withhold(claimed, reason))
 
+    async def _company(
+        self, channel: Channel, delivery_ids: Sequence[int]
+    ) -> Mapping[int, Sequence[int]]:
+        """Of each mail that may go with others of this job, all of those."""
+        if channel is not Channel.EMAIL or len(delivery_ids) < 2:
+            return {}
+        return await self._patiently(lambda: store.same_people(self._database, delivery_ids)) or {}
+
     async def _claim(
-        self, channel: Channel, waiting: deque[int], size: int, claim: UUID
+        self,
+        channel: Channel,
+        waiting: deque[int],
+        company: Mapping[int, Sequence[int]],
+        size: int,
+        claim: UUID,
     ) -> list[Claimed]:
         """Claims the next ones, and with them what goes to the same people."""
         ids = [waiting.popleft() for _ in range(min(size, len(waiting)))]
         if not ids:
             return []
-        others = list(waiting) if channel is Channel.EMAIL else []
+        others = {other for one in ids for other in company.get(one, ())}.difference(ids)
         claimed = await self._patiently(
             lambda: store.claim(
-                self._database, channel, ids, others=others, claim=claim, lease=LEASE
+                self._database, channel, ids, others=list(others), claim=claim, lease=LEASE
             )
         )
         if claimed is None:
             waiting.extend(ids)
             return []
         if others:
-            taken = {one.delivery_id for one in claimed}
+            taken = others.intersection(one.delivery_id for one in claimed)
+            left = [one for one in waiting if one not in taken]
             waiting.clear()
-            waiting.extend(one for one in others if one not in taken)
+            waiting.extend(left)
         return claimed
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T | None:
@@ -260,40 +286,62 @@ class Deliverer:
                 )
             return None
 
-    async def _send(self, together: Sequence[Claimed], sending: Sending) -> None:
-        started = time.monotonic()
-        settlement = await sending
+    def _settle(
+        self,
+        together: Sequence[Claimed],
+        sending: _Sending,
+        started: float,
+        outcome: asyncio.Future[Settlement],
+    ) -> None:
+        """Has the ledger write what became of a message."""
+        if outcome.cancelled() or outcome.exception() is not None:
+            settlement = Settlement(Unsent("shutdown"))
+        else:
+            settlement = outcome.result()
+        self._attempts.note(together, settlement, started)
+        settled = {one.delivery_id: one for one in settle_all(together, settlement, self._random)}
         for claimed in together:
-            log.info(
-                "attempt",
-                delivery_id=claimed.delivery_id,
-                channel=claimed.channel.value,
-                attempt=claimed.attempt,
-                outcome=type(settlement.outcome).__name__.lower(),
-                reason=getattr(settlement.outcome, "reason", None),
-                ms=round((time.monotonic() - started) * 1000, 1),
-            )
-        settled = settle_all(together, settlement, self._random)
-        await asyncio.gather(*(self._ledger.write(one) for one in settled))
+            if one := settled.get(claimed.delivery_id):
+                self._ledger.write(one, sending.remove)
+            else:  # somebody else has it
+                sending.remove(claimed.delivery_id)
 
-    async def _keep_leases(self, sending: Mapping[int, object], claim: UUID) -> None:
+    async def _keep_leases(self, sending: _Sending, claim: UUID) -> None:
         while True:
             await asyncio.sleep(LEASE.total_seconds() / 3)
-            if sending:
+            if sending.ids:
                 # where it fails, the last look asks whether the claim still stands
                 with suppress(Unavailable, Conflict):
-                    await store.renew(self._database, list(sending), claim=claim, lease=LEASE)
+                    await store.renew(self._database, list(sending.ids), claim=claim, lease=LEASE)
 
 
-async def _finish(sending: Mapping[int, asyncio.Task[None]], keeper: asyncio.Task[None]) -> None:
+class _Sending:
+    """What a job has handed over and the ledger has not yet written."""
+
+    def __init__(self) -> None:
+        self.ids: set[int] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def add(self, together: Iterable[Claimed]) -> None:
+        """These are with the actor now."""
+        self.ids.update(one.delivery_id for one in together)
+        self._empty.clear()
+
+    def remove(self, delivery_id: int) -> None:
+        """This one is settled."""
+        self.ids.discard(delivery_id)
+        if not self.ids:
+            self._empty.set()
+
+    async def over(self) -> None:
+        """Returns when all are settled."""
+        await self._empty.wait()
+
+
+async def _finish(sending: _Sending, keeper: asyncio.Task[None]) -> None:
     """Until each is settled, their leases are kept."""
     try:
-        await asyncio.gather(*sending.values())
+        await sending.over()
     finally:
         keeper.cancel()
-
-
-def _forget(
-    sending: dict[int, asyncio.Task[None]], delivery_id: int, _: asyncio.Task[None]
-) -> None:
-    sending.pop(delivery_id, None)

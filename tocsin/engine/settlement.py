@@ -27,7 +27,8 @@ def settle_all(
 
     Where the last look would not have all of them, those that may go are due again at once, without the others.
     """
-    verdict, seed = settlement.verdict, random.random()
+    verdict = settlement.verdict
+    seed = random.random() if len(together) > 1 else 0.0
     apart = {one.delivery_id: one for one in verdict.others} if verdict and verdict.withheld else {}
     settled = []
     for claimed in together:
@@ -37,7 +38,7 @@ def settle_all(
             withheld = looked.withheld if looked else Withheld(None, "lost")
             own = Settlement(withheld or Unsent("changed"), looked)
         # one seed: due again at one time
-        if written := settle(claimed, own, Random(seed)):
+        if written := settle(claimed, own, Random(seed) if len(together) > 1 else random):
             settled.append(written)
     return settled
 

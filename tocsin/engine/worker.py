@@ -85,7 +85,7 @@ async def running_engine(settings: Settings) -> AsyncIterator[Engine]:
         raise SettingsError(
             "TOCSIN_PUBLIC_URL is not set: links in mails lead there, such as https://notify.example.com."
         )
-    database = Database(settings.database_url, max_size=16)
+    database = Database(settings.database_url, max_size=16, good_for=1.0)
     await database.open()
     try:
         await _check_templates(settings, database)

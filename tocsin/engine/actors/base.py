@@ -63,7 +63,7 @@ class Actor(ABC, Generic[Connection]):
         senders: int = 4,
         size: int = 256,
         reserve: int = 32,
-        look_ahead: int = 32,
+        look_ahead: int = 128,
         rate: float | None = None,
         deadline: float = 60.0,
         idle: float = 10.0,

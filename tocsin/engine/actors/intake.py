@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import structlog
 
@@ -34,12 +35,16 @@ class Room:
         self.left = size
         self.rest = rest
 
-    async def send(self, message: Message) -> Settlement:
+    def post(self, message: Message) -> asyncio.Future[Settlement]:
         """Sends one message on a seat of this room; beyond its size, it waits for another seat."""
         if not self.left:
-            return await self._intake.send(message)
+            return asyncio.ensure_future(self._intake.send(message))
         self.left -= 1
-        return await self._intake.post(message)
+        return self._intake.post(message)
+
+    async def send(self, message: Message) -> Settlement:
+        """The same, awaited."""
+        return await self.post(message)
 
 
 class Intake:
@@ -90,20 +95,23 @@ class Intake:
                 return await room.send(message)
         return Settlement(Unsent("circuit_open", room.rest) if room.rest else Unsent("shutdown"))
 
-    async def post(self, message: Message) -> Settlement:
+    def post(self, message: Message) -> asyncio.Future[Settlement]:
         """Puts a message that has a seat into the mailbox; the seat is free once it leaves."""
+        envelope = Envelope(message, self._clock)
         if self.closed or self._breaker.state is BreakerState.OPEN:
             self._seats.give_back(1)
-            return Settlement(Unsent("shutdown") if self.closed else self._refusal())
-        envelope = Envelope(message, self._clock)
+            envelope.settle(Unsent("shutdown") if self.closed else self._refusal())
+            return envelope.result
         self.mailbox.put(envelope)
         self._work.set()
-        try:
-            return await envelope.result
-        finally:
-            if envelope.waiting:
-                self.mailbox.remove(envelope)
-                self._seats.give_back(1)
+        envelope.result.add_done_callback(partial(self._left, envelope))
+        return envelope.result
+
+    def _left(self, envelope: Envelope, _: asyncio.Future[Settlement]) -> None:
+        """Settled, or given up by whoever sent it, before a sender took it."""
+        if envelope.waiting:
+            self.mailbox.remove(envelope)
+            self._seats.give_back(1)
 
     def close(self) -> None:
         """Takes nothing more and gives back what waits."""

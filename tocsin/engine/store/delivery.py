@@ -85,6 +85,16 @@ async def claim(
     return [_typed(row) for row in rows]
 
 
+async def same_people(database: Database, delivery_ids: Sequence[int]) -> dict[int, list[int]]:
+    """Of each delivery that may go with others of these, all of those."""
+    rows = await database.rows(_SamePerson, _SQL["same_people"], delivery_ids=list(delivery_ids))
+    return {one: row.delivery_ids for row in rows for one in row.delivery_ids}
+
+
+class _SamePerson(Struct):
+    delivery_ids: list[int]
+
+
 def _typed(row: Claimed) -> Claimed:
     # the cursor hands text and numbers over as they are
     return structs.replace(row, channel=Channel(row.channel), priority=Priority(row.priority))
@@ -140,6 +150,27 @@ def _verdict(row: _Looked) -> Verdict:
 
 async def settle(database: Database, settled: Sequence[Settled]) -> set[int]:
     """Writes outcomes in one statement; answers the deliveries whose claim was still ours."""
+    if all(one.state is DeliveryState.SENT for one in settled):
+        return await _settle_sent(database, settled)
+    return await _settle(database, settled)
+
+
+async def _settle_sent(database: Database, sent: Sequence[Settled]) -> set[int]:
+    # one claim for many: writing a UUID out takes longer than looking it up
+    claims = {claim: str(claim) for claim in {one.claim for one in sent}}
+    rows = await database.rows(
+        _Ours,
+        _SQL["settle_sent"],
+        delivery_ids=[one.delivery_id for one in sent],
+        claims=[claims[one.claim] for one in sent],
+        addresses=[one.address for one in sent],
+        checked_ats=[one.checked_at for one in sent],
+        provider_ids=[one.provider_id for one in sent],
+    )
+    return {row.delivery_id for row in rows}
+
+
+async def _settle(database: Database, settled: Sequence[Settled]) -> set[int]:
     rows = await database.rows(
         _Id,
         _SQL["settle"],
@@ -157,6 +188,10 @@ async def settle(database: Database, settled: Sequence[Settled]) -> set[int]:
         dead_sinces=[one.dead_since for one in settled],
     )
     return {row.delivery_id for row in rows}
+
+
+class _Ours(Struct):
+    delivery_id: int
 
 
 class _Id(Struct):

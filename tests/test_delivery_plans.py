@@ -1,0 +1,145 @@
+"""The plans of claim, last look and settle: what they cost depends on what they are given, not on what else is due."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from http_fixtures import *  # noqa: F403 - fixtures
+from http_fixtures import Db
+
+from tocsin.sql import load
+
+QUERIES = load("delivery")
+CLAIM = UUID(int=1)
+# 6,000 that are over, and 3,000 under way: statistics say that almost nothing is due
+STOCK = """
+insert into tocsin.recipient (recipient_id, email)
+select 'p' || i, 'p' || i || '@example.com' from generate_series(1, 300) i;
+insert into tocsin.event (event_id, event_type, title, body, metadata, caller, created_at, told_at)
+select i, 'forum.new_reply', 'x', '', '{}', 'role:app', now(), now() from generate_series(1, 30) i;
+insert into tocsin.notification (event_id, recipient_id, event_type, created_at, in_inbox, decisions)
+select e, 'p' || i, 'forum.new_reply', now(), false, '{"email": ["on", "default"]}'
+from generate_series(1, 30) e cross join generate_series(1, 300) i;
+insert into tocsin.delivery (notification_id, event_id, recipient_id, channel, state, created_at, settled_at)
+select n.notification_id, n.event_id, n.recipient_id, 'email', 'sent', now(), now()
+from tocsin.notification n
+where n.event_id <= 20;
+analyze tocsin.notification, tocsin.event, tocsin.event_type, tocsin.delivery, tocsin.recipient;
+insert into tocsin.delivery (notification_id, event_id, recipient_id, channel, state, created_at, due_at, claim)
+select
+    n.notification_id,
+    n.event_id,
+    n.recipient_id,
+    'email',
+    case when n.event_id <= 25 then 'queued' else 'sending' end::tocsin.delivery_state,
+    now(),
+    now() + interval '30 s',
+    case when n.event_id > 25 then '00000000-0000-0000-0000-000000000001'::uuid end
+from tocsin.notification n
+where n.event_id > 20
+"""
+
+
+@pytest.fixture
+def stocked(db: Db) -> Db:
+    for statement in STOCK.split(";\n"):
+        db.execute(statement.encode())
+    # how so small a table would be read
+    db.execute("set enable_seqscan = off")
+    db.execute("set enable_mergejoin = off")
+    return db
+
+
+def touched(db: Db, name: str, **arguments: Any) -> dict[str, float]:
+    """Rows of `delivery` that each of its indexes gave, whether they were kept or not."""
+    with psycopg.ClientCursor(db) as cursor:
+        text = re.sub(r"%\((\w+)\)s", r"%(\1)s", QUERIES[name])
+        cursor.execute(f"explain (analyze, format json) {text}".encode(), arguments)
+        row = cursor.fetchone()
+    assert row is not None
+    found: dict[str, float] = {}
+    for node in nodes(row[0][0]["Plan"]):
+        if node.get("Relation Name") == "delivery" and "Scan" in node["Node Type"]:
+            rows = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+            index = node.get("Index Name", node["Node Type"])
+            found[index] = found.get(index, 0) + rows * node["Actual Loops"]
+    return found
+
+
+def nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for inner in node.get("Plans", ()):
+        yield from nodes(inner)
+
+
+def ids(db: Db, state: str, count: int) -> list[int]:
+    rows = db.execute(
+        "select delivery_id from tocsin.delivery where state = %s order by delivery_id limit %s",
+        (state, count),
+    )
+    return [row[0] for row in rows]
+
+
+def test_a_last_look_reads_what_it_looks_at(stocked: Db) -> None:
+    looked_at = ids(stocked, "sending", 100)
+    found = touched(
+        stocked,
+        "look",
+        delivery_ids=looked_at,
+        claims=[CLAIM] * 100,
+        contents=[""] * 100,
+    )
+    assert found == {"delivery_pkey": 100}
+
+
+def test_a_claim_reads_what_it_claims(stocked: Db) -> None:
+    queued = ids(stocked, "queued", 100)
+    found = touched(
+        stocked,
+        "claim",
+        delivery_ids=queued,
+        others=[queued[-1] + 1],
+        channel="email",
+        claim=CLAIM,
+        lease=timedelta(seconds=30),
+    )
+    assert set(found) <= {"delivery_pkey", "delivery_burst"}
+    assert found["delivery_pkey"] <= 201  # found, updated, and the other one
+
+
+def test_who_is_the_same_person_is_read_by_the_job(stocked: Db) -> None:
+    queued = ids(stocked, "queued", 500)
+    assert touched(stocked, "same_people", delivery_ids=queued) == {"delivery_pkey": 500}
+
+
+def test_settling_reads_what_it_settles(stocked: Db) -> None:
+    sent = ids(stocked, "sending", 100)
+    many: dict[str, Any] = {
+        "delivery_ids": sent,
+        "claims": [CLAIM] * 100,
+        "addresses": ["p@example.com"] * 100,
+        "checked_ats": [datetime.now(UTC)] * 100,
+        "provider_ids": ["ok"] * 100,
+    }
+    assert touched(stocked, "settle_sent", **many) == {"delivery_pkey": 100}
+    many["delivery_ids"] = ids(stocked, "sending", 100)
+    nothing = [None] * 100
+    found = touched(
+        stocked,
+        "settle",
+        **many,
+        states=["deferred"] * 100,
+        reasons=["later"] * 100,
+        delays=[timedelta(seconds=1)] * 100,
+        outcomes=["deferred"] * 100,
+        attempt_reasons=nothing,
+        dead=[False] * 100,
+        dead_sinces=nothing,
+    )
+    assert found == {"delivery_pkey": 200}
