@@ -102,6 +102,10 @@ soak-push: $(VENV)/.dev ## 100,000 pushes through the whole engine, one request 
 bench-dkim: $(VENV)/.dev ## milliseconds that a signature takes, against dkimpy
 	@exec $(PY) benchmarks/dkim_signature.py $(ARGS)
 
+bench-engine: $(VENV)/.dev build/peers/.installed ## deliveries a second through the engine, against Procrastinate and Celery
+	@benchmarks/tools.sh redis-server=redis-server redis-tools=redis-cli
+	@exec $(PY) benchmarks/engine.py $(ARGS)
+
 bench-mails: $(VENV)/.dev build/peers/.installed ## mails a second, rendered and sent, against Django's send_mail
 	@benchmarks/tools.sh postfix=smtp-sink postfix=smtp-source
 	@exec $(PY) benchmarks/mails.py $(ARGS)

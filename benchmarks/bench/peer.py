@@ -36,10 +36,10 @@ class Peer:
 
 
 @contextmanager
-def peer(script: str, *arguments: str) -> Iterator[Peer]:
+def peer(script: str, *arguments: str, python: Path | str = PYTHON) -> Iterator[Peer]:
     """`peers/<script>` as a process that ends with the block."""
     with subprocess.Popen(
-        [PYTHON, PEERS / script, *arguments],
+        [python, PEERS / script, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

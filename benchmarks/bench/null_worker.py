@@ -1,0 +1,70 @@
+"""`tocsin worker` whose email channel sends nothing and says Sent at once; told `bare`, it renders nothing either.
+
+All else is the worker's own: Procrastinate, claim, last look, mailbox, senders, ledger, log.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from tocsin.cli import main
+from tocsin.engine import worker
+from tocsin.engine.actors.answer import Again, Answer
+from tocsin.engine.actors.base import Actor
+from tocsin.engine.actors.mailbox import Envelope
+from tocsin.engine.model import Claimed, Entry, Mail, Message, Sent, Verdict
+from tocsin.engine.store.database import Database
+from tocsin.engine.store.delivery import look
+
+MAIL = Mail("<1@example.com>", "Subject", "Text\n", "<p>Text</p>")
+
+
+class NullActor(Actor[object]):
+    """Accepts everything."""
+
+    async def prepare(self, connection: object | None) -> object:
+        return connection or self
+
+    async def transmit(self, connection: object, envelope: Envelope) -> Answer | Again:  # noqa: ARG002
+        if not envelope.begin():
+            return Again(keep=True)
+        envelope.commit()
+        return Answer(Sent("ok"))
+
+    async def discard(self, connection: object) -> None:
+        pass
+
+
+def actors(_settings: object, database: Database, _key: bytes) -> dict[str, Actor[Any]]:
+    """In place of the providers."""
+
+    async def last_look(messages: Sequence[Message]) -> dict[int, Verdict]:
+        return await look(database, messages)
+
+    return {"email": NullActor(name="email", look=last_look)}
+
+
+def bare(_settings: object, _key: bytes) -> Any:
+    """In place of the templates."""
+
+    def render(together: Sequence[Claimed], _said: Sequence[Entry]) -> Message:
+        first, *others = together
+        return Message(
+            first.delivery_id,
+            first.claim,
+            first.channel,
+            first.priority,
+            MAIL,
+            others=tuple(one.delivery_id for one in others),
+        )
+
+    return render
+
+
+if __name__ == "__main__":
+    worker._actors = actors  # type: ignore[assignment]  # noqa: SLF001
+    if "bare" in sys.argv[1:]:
+        worker._renderer = bare  # noqa: SLF001
+    main(["worker"])

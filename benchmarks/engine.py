@@ -1,0 +1,225 @@
+"""Deliveries a second through the whole engine, to a channel that accepts everything at once.
+
+Ours: one `tocsin worker`, from the commit of notify() to the last settled delivery: dispatcher, Procrastinate's jobs,
+claim, last look, mailbox, senders, ledger with an attempt each, a log line each. With a constant message, and with each
+mail rendered. In a database that holds a million notifications.
+
+Peers: no-op tasks, one a delivery. Procrastinate, one worker at the best concurrency of a trial; Celery on Redis,
+acknowledged early and without results, at the best of a trial: prefork, threads, solo, and two of solo. They look at
+nothing and record nothing.
+
+Floor: claim and settle of the same table by SQL alone, in batches of 500 by `skip locked`, two committed statements a
+batch, on one connection, with no work between them. It looks at nothing and records no attempt either.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+from bench.peer import PEERS, PYTHON, Peer, peer
+from bench.record import Goal, Record, keep
+from bench.rounds import in_turns, until
+from bench.stage import HOME, database, free_port, program, server
+
+WORKER = Path(__file__).parent / "bench" / "null_worker.py"
+EVENTS = 20  # that one round is told in
+
+OURS, RENDERED = "tocsin, constant message", "tocsin, mails rendered"
+PROCRASTINATE, CELERY, FLOOR = "Procrastinate", "Celery on Redis", "claim and settle in SQL"
+
+EVENT_TYPE = """
+    insert into tocsin.event_type (event_type, category, label, position, default_channels)
+    values ('billing.bench', 'billing', 'Bench', 1000, '{email}')
+"""
+PEOPLE = """
+    insert into tocsin.recipient (recipient_id, email, name, locale)
+    select 'q' || i, 'q' || i || '@example.com', 'Person ' || i, 'en'
+    from generate_series(1, %s::integer) i
+"""
+TELL = """
+    select tocsin.notify(
+        'billing.bench', array(select 'q' || i from generate_series(%s::integer, %s::integer) i),
+        'The news', 'The roses came.', '/news'
+    )
+"""
+LEFT = """
+    select exists (select from tocsin.lane)
+        or exists (select from tocsin.delivery d where d.channel = 'email' and d.due_at is not null)
+"""
+QUEUED = """
+    update tocsin.delivery d
+    set due_at = clock_timestamp() + interval '1 hour'
+    where d.event_id = any (%s)
+    returning d.delivery_id
+"""
+CLAIM = """
+    with mine as (
+        select d.delivery_id
+        from tocsin.delivery d
+        where d.delivery_id = any (%(ids)s)
+            and d.state = 'queued'
+        for update skip locked
+    )
+    update tocsin.delivery d
+    set state = 'sending', claim = %(claim)s, attempts = d.attempts + 1, due_at = clock_timestamp() + interval '30 s'
+    from mine m
+    where d.delivery_id = m.delivery_id
+"""
+SETTLE = """
+    update tocsin.delivery d
+    set state = 'sent', claim = null, due_at = null, checked_at = clock_timestamp(), settled_at = clock_timestamp()
+    where d.delivery_id = any (%(ids)s)
+        and d.claim = %(claim)s
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--deliveries", type=int, default=20_000)
+    parser.add_argument("--jobs", type=int, default=2_000, help="of Procrastinate, a round")
+    parser.add_argument("--tasks", type=int, default=5_000, help="of Celery, a round")
+    options = parser.parse_args()
+    count = options.deliveries
+    with ExitStack() as stack:
+        running = stack.enter_context(server())
+        dsn = stack.enter_context(database(running, "bench_engine"))
+        app = stack.enter_context(psycopg.connect(dsn, autocommit=True))
+        app.execute(EVENT_TYPE)
+        app.execute(PEOPLE, (count,))
+        jobs, concurrency = stack.enter_context(procrastinate(dsn, options.jobs))
+        tasks, pool = stack.enter_context(celery(options.tasks))
+        contenders: dict[str, Callable[[], float]] = {
+            OURS: lambda: engine(dsn, app, count, "bare"),
+            RENDERED: lambda: engine(dsn, app, count),
+            PROCRASTINATE: lambda: (
+                options.jobs / jobs.ask(count=options.jobs, concurrency=concurrency)
+            ),
+            CELERY: lambda: options.tasks / tasks.ask(count=options.tasks),
+            FLOOR: lambda: floor(app, count),
+        }
+        measured = in_turns(contenders, options.rounds)
+        versions = jobs.versions | tasks.versions
+    keep(
+        Record(
+            name="engine",
+            title="Deliveries through the engine, to a channel that does nothing",
+            unit="deliveries/s",
+            measured=measured,
+            goals=[
+                Goal(OURS, PROCRASTINATE, at_least=40),
+                Goal(OURS, CELERY, at_least=1, says="above Celery"),
+                Goal(OURS, FLOOR, at_least=0.7),
+            ],
+            facts={
+                "deliveries a round": count,
+                "Procrastinate's concurrency": concurrency,
+                "Celery's pool": pool,
+            },
+            versions=versions,
+        )
+    )
+
+
+def engine(dsn: str, app: psycopg.Connection, count: int, *arguments: str) -> float:
+    """Deliveries a second of a worker that has been running for a moment."""
+    settings = {"database_url": dsn, "public_url": "https://notify.example.com"}
+    command = (sys.executable, WORKER, *arguments)
+    with program(*command, settings=settings, log=HOME / "engine.log"):
+        tell(app, count // 20)
+        until(lambda: not left(app))
+        tell(app, count)
+        started = time.perf_counter()
+        until(lambda: not left(app))
+        return count / (time.perf_counter() - started)
+
+
+def tell(app: psycopg.Connection, count: int) -> list[int]:
+    """So many deliveries, each to somebody else; the events' ids."""
+    each = count // EVENTS
+    events = []
+    with app.transaction():
+        for number in range(EVENTS):
+            row = app.execute(TELL, (number * each + 1, (number + 1) * each)).fetchone()
+            assert row is not None
+            events.append(row[0])
+    return events
+
+
+def left(app: psycopg.Connection) -> bool:
+    """Whether any is not settled yet."""
+    row = app.execute(LEFT).fetchone()
+    assert row is not None
+    return bool(row[0])
+
+
+def floor(app: psycopg.Connection, count: int) -> float:
+    """Deliveries a second by two statements for 500."""
+    events = tell(app, count)
+    ids = [row[0] for row in app.execute(QUEUED, (events,))]
+    app.execute("delete from tocsin.lane")
+    claim = uuid4()
+    started = time.perf_counter()
+    for start in range(0, len(ids), 500):
+        batch = {"ids": ids[start : start + 500], "claim": claim}
+        app.execute(CLAIM, batch)
+        app.execute(SETTLE, batch)
+    seconds = time.perf_counter() - started
+    assert len(ids) == count, f"{len(ids)} of {count} deliveries"
+    return count / seconds
+
+
+@contextmanager
+def procrastinate(dsn: str, count: int) -> Iterator[tuple[Peer, int]]:
+    """The peer, and the concurrency at which it is quickest."""
+    with peer("procrastinate_jobs.py", dsn, python=sys.executable) as jobs:
+        trials = {width: jobs.ask(count=count // 4, concurrency=width) for width in (1, 4, 16, 64)}
+        yield jobs, min(trials, key=lambda width: trials[width])
+
+
+@contextmanager
+def celery(count: int) -> Iterator[tuple[Peer, str]]:
+    """The peer, and the pool in which it is quickest."""
+    port = free_port()
+    redis = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(HOME)]
+    with program(*redis, log=HOME / "redis.log"):
+        listens(port)
+        with peer("celery_tasks.py", str(port)) as tasks:
+            trials = {}
+            for pools in (("prefork",), ("threads",), ("solo",), ("solo", "solo")):
+                with celery_workers(port, pools):
+                    tasks.ask(count=100 * len(pools))
+                    trials[pools] = tasks.ask(count=count // 5)
+            best = min(trials, key=lambda pools: trials[pools])
+            with celery_workers(port, best):
+                tasks.ask(count=100 * len(best))
+                yield tasks, " and ".join(best)
+
+
+@contextmanager
+def celery_workers(port: int, pools: tuple[str, ...]) -> Iterator[None]:
+    """Workers without what costs time and isn't needed."""
+    script = PEERS / "celery_worker.py"
+    with ExitStack() as stack:
+        for number, pool in enumerate(pools):
+            command = (PYTHON, script, str(port), pool, str(number))
+            stack.enter_context(program(*command, log=HOME / "celery.log"))
+        yield
+
+
+def listens(port: int) -> None:
+    """Waits for Redis."""
+    ping = ["redis-cli", "-p", str(port), "ping"]
+    until(lambda: subprocess.run(ping, capture_output=True).stdout.strip() == b"PONG")
+
+
+if __name__ == "__main__":
+    main()
