@@ -43,6 +43,7 @@ class Front:
         self.port = self.other_port = 0
         self.pages: dict[str, HostPage] = {}
         self.reports: list[dict[str, Any]] = []
+        self._epoch = 0
         self._passing: set[asyncio.Transport] = set()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
@@ -73,6 +74,10 @@ class Front:
         """Ends all connections to Tocsin, as a network does that goes away."""
         for each in self._passing:
             self._loop.call_soon_threadsafe(each.abort)
+
+    def stall(self) -> None:
+        """Whatever is open passes nothing on any more and stays open, as after a sleep; what opens later works."""
+        self._epoch += 1
 
     async def _run(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
@@ -121,6 +126,7 @@ class Front:
         url = f"http://127.0.0.1:{self.backend}{request.raw_path}"
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP}
         body = await request.read()
+        epoch = self._epoch
         assert isinstance(request.transport, asyncio.Transport)
         self._passing.add(request.transport)
         async with self._client.request(
@@ -133,6 +139,8 @@ class Front:
             await passed.prepare(request)
             with suppress(ConnectionError):  # the browser went
                 async for chunk in answer.content.iter_any():
+                    if epoch != self._epoch:
+                        await self._stop.wait()
                     await passed.write(chunk)
                 await passed.write_eof()
             return passed

@@ -74,6 +74,18 @@ def test_offline_and_back(house: House, context: BrowserContext) -> None:
         bell.expect_count(2)
 
 
+def test_a_machine_that_slept_is_right_again(house: House, context: BrowserContext) -> None:
+    context.clock.install()
+    person = house.person()
+    house.sign_in(context, person)
+    bell = open_bell(house, context)
+    bell.expect_count(0)
+    house.front.stall()  # the stream is dead, and nobody says so
+    house.tell(person)
+    bell.page.clock.fast_forward(60_000)
+    bell.expect_count(1)
+
+
 def test_a_restart_of_the_page_comes_back_from_the_history(
     house: House, context: BrowserContext
 ) -> None:

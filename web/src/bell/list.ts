@@ -39,7 +39,7 @@ export class ListView {
       view.update(language, times, now, categories.get(item.category) ?? item.category);
       views.set(item.id, view);
       const day = times.day(new Date(item.created_at), now);
-      days.set(day, [...(days.get(day) ?? []), view.element]);
+      if (!days.get(day)?.push(view.element)) days.set(day, [view.element]);
     }
     this.#views = views;
     place(this.element, [...days].map(([name, elements]) => this.#day(name, elements)));
@@ -48,7 +48,9 @@ export class ListView {
 
   /** Shows that it is new; the style says how. */
   slideIn(id: number): void {
-    this.#views.get(id)?.element.classList.add('new');
+    const { element } = this.#views.get(id) ?? {};
+    element?.classList.add('new');
+    element?.addEventListener('animationend', () => element.classList.remove('new'), { once: true });
   }
 
   /** The focus goes to the one that takes its place. */

@@ -41,6 +41,7 @@ export class Panel {
   readonly #undo = h('button', { type: 'button', part: 'undo' });
   readonly #toast = h('div', { class: 'toast', part: 'toast' }, this.#told, this.#undo);
   readonly #live = h('div', { class: 'sr', role: 'status' });
+  #place = () => {};
   #shown: string | null = null; // which state is drawn
   /** What went wrong, until something else is done. */
   notice = '';
@@ -83,7 +84,9 @@ export class Panel {
 
   show(button: HTMLElement): void {
     if (this.open) return;
-    place(this.element, button);
+    this.#place = () => place(this.element, button);
+    this.#place();
+    for (const moved of ['resize', 'scroll']) addEventListener(moved, this.#place, true);
     if (PHONE.matches) {
       this.element.showModal();
       this.listener.toggled(true);
@@ -189,8 +192,12 @@ export class Panel {
       const { activeElement } = this.element.getRootNode() as ShadowRoot;
       if (event.newState === 'closed' && this.element.contains(activeElement)) listener.leaves();
     });
-    this.element.addEventListener('toggle', () => listener.toggled(this.open));
-    this.element.addEventListener('close', () => listener.toggled(false));
+    const toggled = () => {
+      listener.toggled(this.open);
+      if (!this.open) for (const moved of ['resize', 'scroll']) removeEventListener(moved, this.#place, true);
+    };
+    this.element.addEventListener('toggle', toggled);
+    this.element.addEventListener('close', toggled);
     this.#close.addEventListener('click', () => this.hide());
     this.#markAll.addEventListener('click', () => inbox.count && listener.markAll());
     this.#undo.addEventListener('click', () => {

@@ -19,10 +19,6 @@ export class Tabs<Message> {
     this.#channel.onmessage = ({ data }) => listener.message(data);
   }
 
-  get leads(): boolean {
-    return this.#lead !== null;
-  }
-
   start(): void {
     if (navigator.locks) this.#queue({ signal: this.#closing.signal });
     else this.#start(); // a page by plain http: each tab for itself
@@ -35,7 +31,7 @@ export class Tabs<Message> {
 
   /** Whoever leads does not answer: a tab that the system froze keeps its lock. */
   steal(): void {
-    if (navigator.locks && !this.leads) this.#queue({ steal: true });
+    if (navigator.locks && this.#lead === null) this.#queue({ steal: true });
   }
 
   close(): void {
