@@ -43,6 +43,7 @@ QUIET = (
     "--disable-component-update",
     "--no-first-run",
 )
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 PATIENCE = 20.0  # seconds; a hang, never slowness
 _numbers = itertools.count(1)
 
@@ -235,7 +236,7 @@ def violations(page: Page) -> list[str]:
     if not page.evaluate("'axe' in window"):
         # by the debugger, which no policy of the page stops
         page.evaluate(AXE.read_text())
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    found = page.evaluate(f"axe.run(document, {{resultTypes: ['violations'], runOnly: {RULES}}})")
     return [
         f"{each['id']}: {node['target']} {node['failureSummary']}"
         for each in found["violations"]

@@ -111,6 +111,23 @@ def test_it_looks_well_and_axe_finds_nothing(
     context.close()
 
 
+def test_it_fits_the_narrowest_window_and_forced_colours(house: House, browser: Browser) -> None:
+    """320 pixels wide, as 1280 at four times the size (WCAG 1.4.10)."""
+    context = browser.new_context(
+        viewport={"width": 320, "height": 568}, forced_colors="active", reduced_motion="reduce"
+    )
+    house.sign_in(context, tell_story(house))
+    bell = open_bell(house, context, attributes='settings="/s"')
+    bell.open()
+    expect(bell.items).to_have_count(len(STORY))
+    for place in (bell.panel, bell.panel.locator(".scroller")):
+        assert place.evaluate("(each) => each.scrollWidth - each.clientWidth") == 0
+    assert bell.page.evaluate("document.getAnimations().length") == 0
+    take_picture(bell.page, "bell-narrow-forced-colours")
+    assert violations(bell.page) == []
+    context.close()
+
+
 def states(bell: Bell, context: BrowserContext, house: House, person: str) -> None:
     """The bell with nothing, with a few read at once, and without a network."""
     bell.open()

@@ -44,6 +44,7 @@ def test_what_one_tab_does_the_other_shows(house: House, context: BrowserContext
     for bell in (here, there):
         bell.open()
         expect(bell.item("Mine")).to_be_visible()
+    here.page.bring_to_front()
     here.item("Mine").hover()
     here.panel.get_by_role("button", name="Archive: Mine").click()
     expect(there.items).to_have_count(0)
@@ -63,6 +64,7 @@ def test_offline_and_back(house: House, context: BrowserContext) -> None:
     for bell in bells:
         expect(bell.panel.get_by_text("No connection")).to_be_visible()
     house.tell(person, "Meanwhile")
+    bells[0].page.bring_to_front()
     bells[0].item("Before").hover()
     bells[0].panel.get_by_role("button", name="Mark as read: Before").click()
     expect(bells[0].panel.get_by_text("That didn’t work")).to_be_visible()

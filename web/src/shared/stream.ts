@@ -94,8 +94,8 @@ export class Stream {
     if (signal.aborted) return 0;
     const problem = error instanceof Problem ? error : new Problem(0, String(error));
     this.#failures++;
-    this.listener.link(problem.isSignedOut ? 'signed-out' : problem.status === 0 ? 'offline' : 'connecting');
     this.#refused = problem.isSignedOut;
+    this.listener.link(this.#refused ? 'signed-out' : 'offline');
     if (this.#refused) return LONGEST * 5;
     return problem.retryAfter ?? Math.min(LONGEST, this.#retry * 2 ** Math.min(this.#failures - 1, 6));
   }
