@@ -70,15 +70,14 @@ class Demo:
     def open(self, people: str = "left=alice&right=bob") -> None:
         self.page.goto(f"{self.url}/dev/?{people}")
         for side in ("left", "right"):
-            expect(self.desk(side).locator("tocsin-bell .bell")).to_be_visible()
+            expect(self.desk(side).locator("tocsin-bell")).not_to_have_js_property("count", None)
         expect(self.page.locator(".clock").first).not_to_be_empty()
 
     def desk(self, side: str) -> Locator:
         return self.page.locator(f".desk.{side}")
 
     def count(self, side: str) -> int:
-        found = self.desk(side).locator("tocsin-bell").evaluate("bell => bell.count")
-        return int(found if found is not None else -1)
+        return int(self.desk(side).locator("tocsin-bell").evaluate("bell => bell.count"))
 
     def press(self, side: str, event_type: str) -> None:
         """And waits until it has arrived wherever it goes to."""
