@@ -161,6 +161,7 @@ def test_a_change_can_be_undone(settings: Settings) -> None:
     expect(settings.notice()).to_have_text("Push is off for Billing.")
     settings.page.get_by_role("button", name="Undo").click()
     expect(settings.switch("Push", "Billing")).to_be_checked()
+    expect(settings.switch("Push", "Billing")).to_be_focused()
     expect(settings.notice()).to_have_text("Push is on for Billing.")
     assert settings.overrides() == {"billing.*": {"push": True}}
 
@@ -188,6 +189,23 @@ def refuse(route: Route) -> None:
         route.continue_()
     else:
         route.fulfill(status=503, json={"title": "Service Unavailable", "status": 503})
+
+
+def test_a_slow_one_says_that_it_is_on_its_way(settings: Settings) -> None:
+    settings.open()
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    settings.page.route("**/api/notification-preferences/", hold)
+    settings.switch("Inbox", "Messages").click()
+    expect(settings.switch("Inbox", "Messages")).not_to_be_checked()
+    expect(settings.page.get_by_text("Saving …")).to_be_visible()
+    expect(settings.notice()).to_be_empty()
+    held[0].continue_()
+    expect(settings.notice()).to_have_text("Inbox is off for Messages.")
+    expect(settings.page.get_by_text("Saving …")).to_be_hidden()
 
 
 def test_quick_changes_are_all_saved_in_their_order(settings: Settings) -> None:

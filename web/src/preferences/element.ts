@@ -128,7 +128,11 @@ export class TocsinPreferences extends HTMLElement implements Omit<Public, keyof
       api: new Api(this.api, credentials),
       speech,
       told: (sentence, undo) => notice.say(sentence, undo),
-      saving: () => set(frame, { 'data-saving': this.#sections.some(({ saving }) => saving) }),
+      saving: () => {
+        const saving = this.#sections.some((section) => section.saving);
+        set(frame, { 'data-saving': saving });
+        notice.saving(saving);
+      },
       failed: (problem) => {
         const why = reason(problem, speech);
         notice.say(why);

@@ -5,6 +5,7 @@ import { undoIcon } from './parts.js';
 import type { Speech } from './speech.js';
 
 const CROSS = 'M6 6l12 12M18 6 6 18';
+const PATIENCE = 400; // milliseconds; what is saved sooner needs no word
 const SHOWN = 12_000; // milliseconds; the same can be undone where it was done
 
 export class Notice {
@@ -12,26 +13,43 @@ export class Notice {
   readonly #text = h('p', { role: 'status', 'aria-live': 'polite' });
   readonly #undo: HTMLButtonElement;
   readonly #close: HTMLButtonElement;
+  readonly #busy: HTMLElement;
   #back: (() => void) | undefined;
+  #from: HTMLElement | null = null; // what had the focus as it was said
+  #patience: ReturnType<typeof setTimeout> | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(speech: Speech) {
     this.#undo = h('button', { type: 'button', class: 'undo' }, undoIcon(), speech.say('undo'));
     this.#undo.addEventListener('click', () => {
       const back = this.#back;
-      this.#hide();
+      this.#leave();
       back?.();
     });
     const close = h('button', { type: 'button', class: 'close', 'aria-label': speech.say('dismiss') }, drawing(CROSS, 16));
-    close.addEventListener('click', () => this.#hide());
+    close.addEventListener('click', () => this.#leave());
     this.#close = close;
-    const line = h('div', { class: 'line', part: 'notice' }, this.#text, this.#undo, close);
+    this.#busy = h('span', { class: 'busy', 'aria-hidden': 'true', hidden: true }, speech.say('saving'));
+    const line = h('div', { class: 'line', part: 'notice' }, this.#busy, this.#text, this.#undo, close);
     this.element = h('div', { class: 'notice' }, line);
-    this.element.addEventListener('keydown', (event) => event.key === 'Escape' && this.#hide());
+    this.element.addEventListener('keydown', (event) => event.key === 'Escape' && this.#leave());
     this.#hide();
   }
 
+  /** Whether something is on its way to the service; screen readers hear of its end only. */
+  saving(saving: boolean): void {
+    clearTimeout(this.#patience);
+    const show = () => {
+      this.#busy.hidden = !saving;
+      this.element.classList.toggle('busy', saving);
+    };
+    if (saving) this.#patience = setTimeout(show, PATIENCE);
+    else show();
+  }
+
   say(sentence: string, undo?: () => void): void {
+    const focused = (this.element.getRootNode() as ShadowRoot).activeElement;
+    if (!this.element.contains(focused)) this.#from = focused as HTMLElement | null;
     this.#back = undo;
     this.#undo.hidden = undo === undefined;
     this.#close.hidden = false;
@@ -44,6 +62,13 @@ export class Notice {
   #wait(): void {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => (this.element.matches(':hover, :focus-within') ? this.#wait() : this.#hide()), SHOWN);
+  }
+
+  /** Whoever was in it by keyboard is back where they came from. */
+  #leave(): void {
+    const from = this.element.matches(':focus-within') ? this.#from : null;
+    this.#hide();
+    if (from?.isConnected) from.focus();
   }
 
   #hide(): void {

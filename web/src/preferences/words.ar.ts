@@ -5,6 +5,7 @@ export const ar: Record<Key, string> = {
   again: 'حاول مرة أخرى',
   undo: 'تراجع',
   dismiss: 'إغلاق',
+  saving: 'جارٍ الحفظ …',
   more: 'عرض المزيد',
 
   signedOut: 'لقد سُجّل خروجك',

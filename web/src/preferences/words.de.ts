@@ -5,6 +5,7 @@ export const de: Record<Key, string> = {
   again: 'Noch einmal',
   undo: 'Rückgängig',
   dismiss: 'Schließen',
+  saving: 'Wird gespeichert …',
   more: 'Mehr anzeigen',
 
   signedOut: 'Sie sind abgemeldet',

@@ -3,6 +3,7 @@ export const en = {
   again: 'Try again',
   undo: 'Undo',
   dismiss: 'Dismiss',
+  saving: 'Saving …',
   more: 'Show more',
 
   signedOut: 'You are signed out',

@@ -1,9 +1,9 @@
 // What came of the last press: each channel, how long it took, and why it did not go there.
 
 const CHANNELS = {
-  in_app: { name: "Inbox", icon: "#i-bell" },
-  email: { name: "Mail", icon: "#i-mail" },
-  push: { name: "Push", icon: "#i-phone" },
+  in_app: { name: "Inbox", icon: "#i-bell", where: ({ side }) => `#${side}` },
+  email: { name: "Mail", icon: "#i-mail", where: () => "#mailbox" },
+  push: { name: "Push", icon: "#i-phone", where: ({ side }) => `#${side}-phone` },
 };
 const PATIENCE = 15_000; // milliseconds; then nobody asks eagerly any more
 
@@ -70,8 +70,9 @@ export class Trace {
   }
 
   add(channel, state, sentence) {
-    const { name, icon } = CHANNELS[channel] ?? { name: channel, icon: "#i-bell" };
+    const { name, icon, where } = CHANNELS[channel] ?? { ...CHANNELS.in_app, name: channel };
     const element = document.getElementById("step").content.firstElementChild.cloneNode(true);
+    element.querySelector("a").href = where(this.other);
     element.querySelector("use").setAttribute("href", icon);
     element.querySelector(".name").textContent = name;
     element.querySelector(".took").textContent = state === "off" ? "off" : "…";
