@@ -161,8 +161,16 @@ def test_the_mail_is_shown_as_html_as_text_and_as_it_came(demo: Demo) -> None:
 def test_the_phone_shows_it(demo: Demo) -> None:
     demo.press("left", "messages.new_dm")
     phone = demo.desk("right").locator(".phone")
-    expect(phone.locator("li").first).to_contain_text("Alice wrote to you")
-    expect(phone.locator(".count")).to_be_visible()
+    banner = phone.get_by_role("button", name="Alice wrote to you").first
+    expect(banner).to_be_visible()
+    before = demo.count("right")
+    expect(phone.locator(".count")).to_have_text(str(before))
+
+    banner.click()  # read on the phone, it is read in the window, and the icon follows
+    desk = demo.desk("right")
+    expect(desk.get_by_role("heading", name="Alice wrote to you")).to_be_visible()
+    expect(desk.locator("tocsin-bell")).to_have_js_property("count", before - 1)
+    expect(phone.locator(".count")).to_have_text(str(before - 1), timeout=20_000)
 
 
 def test_a_choice_is_obeyed_and_named(demo: Demo) -> None:

@@ -470,16 +470,21 @@ element.describeTopic = (topic) => ({{label: `Thema ${{topic.split(':')[1]}}`, h
 element.getToken = () => '{token}';"""
 
 
-def test_a_host_has_it_on_its_own_page(house: House, context: BrowserContext) -> None:
+@pytest.mark.parametrize("neighbour", [True, False], ids=["same origin", "another one"])
+def test_a_host_has_it_on_its_own_page(
+    house: House, context: BrowserContext, neighbour: bool
+) -> None:
+    origin = house.front.origin if neighbour else house.front.other_origin
+    base = "/notify" if neighbour else house.url
     who = house.person()
     house.ask(who, "POST", "subscriptions/", {"topic": "forum.thread:42"})
     style = (
         ":root { background: #111; color: #eee } tocsin-preferences { --tocsin-accent: #7dd3fc }"
     )
-    html = HOST.format(name="host-settings", base="/notify")
+    html = HOST.format(name="host-settings", base=base)
     script = SCRIPT.format(token=house.token(who))
     page = context.new_page()
-    page.goto(house.front.origin + house.front.show("host-settings", HostPage(html, script, style)))
+    page.goto(origin + house.front.show("host-settings", HostPage(html, script, style)))
     expect(page.get_by_role("link", name="Thema 42")).to_have_attribute(
         "href", re.compile("landed")
     )

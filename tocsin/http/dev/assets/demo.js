@@ -58,6 +58,8 @@ async function follow() {
 
 for (const desk of desks) {
   desk.onact = (eventType, words) => act(desk, eventType, words);
+  const phone = phones.get(desk.person);
+  if (phone) phone.onopen = (id) => desk.openById(id);
   desk.onnotification = (count) => trace.counted(desk.person, count);
 }
 document.addEventListener("visibilitychange", () => document.hidden || wake());

@@ -60,6 +60,12 @@ export class Desk {
     this.bell.hide?.(); // it may be loading still
   }
 
+  /** From the phone: what is read there is read everywhere. */
+  async openById(id) {
+    const notification = await this.call("PATCH", `notifications/${id}/read/`);
+    if (notification) await this.open(notification);
+  }
+
   /** Where a notification leads: its page, and why it came. */
   async open(notification) {
     const view = this.view("opened");
@@ -70,13 +76,17 @@ export class Desk {
     why.replaceChildren();
     this.show("opened", notification.action_url ?? "/");
     view.querySelector("h3").focus();
-    const headers = { Authorization: `Bearer ${await this.token()}` };
-    const answer = await fetch(`../api/notifications/${notification.id}/why/`, { headers });
-    if (!answer.ok) return;
-    const { channels } = await answer.json();
+    const { channels } = (await this.call("GET", `notifications/${notification.id}/why/`)) ?? { channels: [] };
     why.replaceChildren(
       ...channels.map(({ sentence }) => Object.assign(document.createElement("li"), { textContent: sentence })),
     );
+  }
+
+  /** Tocsin's API as this person; null where it refuses. */
+  async call(method, path) {
+    const headers = { Authorization: `Bearer ${await this.token()}` };
+    const answer = await fetch(`../api/${path}`, { method, headers });
+    return answer.ok ? answer.json() : null;
   }
 
   show(name, path) {

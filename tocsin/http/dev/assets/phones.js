@@ -17,6 +17,7 @@ export class Phone {
     this.name = `${element.dataset.provider} ${element.dataset.token}`;
     this.banners = new Map();
     this.first = true;
+    this.onopen = () => {};
   }
 
   show(arrivals) {
@@ -58,6 +59,7 @@ export class Phone {
 
   add(each) {
     const made = banner(each);
+    made.querySelector("button").addEventListener("click", () => this.onopen(each.data.notification_id));
     this.banners.set(each.at, made);
     this.part("ol").prepend(made);
     this.part(".banners").scrollTop = 0;
@@ -70,7 +72,7 @@ export class Phone {
 
 function banner(arrival) {
   const element = document.getElementById("banner").content.firstElementChild.cloneNode(true);
-  element.querySelector(".what").textContent = arrival.title;
+  element.querySelector("button").textContent = arrival.title;
   element.querySelector(".body").textContent = arrival.body;
   element.querySelector("time").dateTime = arrival.at;
   return element;
