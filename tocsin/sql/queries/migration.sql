@@ -61,7 +61,11 @@ on conflict do nothing;
 -- name: write_usual_decisions!
 -- As this version decides.
 update tocsin.event_type t
-set usual = tocsin.usual_decisions(t);
+set usual = u.decisions
+from tocsin.event_type o
+cross join lateral (select tocsin.usual_decisions(o) as decisions) u
+where o.event_type = t.event_type
+    and t.usual is distinct from u.decisions;
 
 -- name: apply_catalogue
 -- Event types from a catalogue; answers how many there are.

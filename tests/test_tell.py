@@ -1,0 +1,176 @@
+"""Telling: one person, a few and many are told by ways of their own, which decide and store the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+
+Db = psycopg.Connection[Any]
+
+# Who there is, by what is special about them.
+PEOPLE = (
+    *("plain", "no_address", "no_device", "suppressed", "two_devices", "lost_device", "neither"),
+    *("no_mail", "mail_wanted", "no_inbox", "digest", "quiet"),
+)
+EVENT_TYPES = (
+    *("forum.new_reply", "recognition.received", "messages.new_dm", "compliance.overdue"),
+    *("billing.payment_due", "election.reminder", "shop.later"),
+)
+# what is read of each person
+READ = ("recipient", "device", "preference", "digest_preference", "quiet_hours", "suppression")
+# beside those of PEOPLE; more than go by an index one by one
+CROWD = 300
+
+
+@pytest.fixture(autouse=True)
+def people(db: Db) -> None:
+    """Everybody of PEOPLE, and a crowd."""
+    db.execute(
+        "insert into tocsin.recipient (recipient_id, email)"
+        " select i, case when i not in ('no_address', 'neither') then i || '@example.com' end from unnest(%s::text[]) i"
+        " union all select 'crowd' || i, null from generate_series(1, %s) i",
+        (list(PEOPLE), CROWD),
+    )
+    db.execute(
+        "insert into tocsin.device (token, recipient_id, platform, provider, disabled_at)"
+        " select i, i, 'ios', 'apns', case when i = 'lost_device' then now() end"
+        " from unnest(%s::text[]) i where i not in ('no_device', 'neither')"
+        " union all select 'second', 'two_devices', 'android', 'fcm', null",
+        (list(PEOPLE),),
+    )
+    db.execute("insert into tocsin.suppression values ('suppressed@example.com', 'bounced')")
+    db.execute(
+        "insert into tocsin.preference (recipient_id, scope, channel, enabled) values"
+        " ('no_mail', '*', 'email', false), ('mail_wanted', 'forum.*', 'email', true),"
+        " ('mail_wanted', '*', 'email', false), ('no_inbox', 'forum.new_reply', 'in_app', false)"
+    )
+    db.execute(
+        "insert into tocsin.digest_preference (recipient_id, frequency) values ('digest', 'daily')"
+    )
+    db.execute(
+        "insert into tocsin.quiet_hours (recipient_id, starts, ends) select 'quiet', n - interval '1 hour',"
+        " n + interval '1 hour' from (select (now() at time zone 'UTC')::time as n) n"
+    )
+    db.execute("update tocsin.channel set available = true")
+    db.execute(
+        "insert into tocsin.event_type (event_type, category, label, position, default_channels, delays) values"
+        " ('shop.later', 'forum', 'Later', 99, '{in_app,email,push}', '{\"email\": \"1 hour\"}')"
+    )
+
+
+def notify(db: Db, event_type: str, *recipients: str) -> int:
+    row = db.execute(
+        "select tocsin.notify(%s, %s, 'New reply')", (event_type, list(recipients))
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def stored(db: Db, event_id: int, person: str) -> Any:
+    """All that one person was told of an event, without the ids and the clock."""
+    row = db.execute(
+        """
+        select
+            n.decisions, n.in_inbox, n.because, n.read_at,
+            (select array_agg(u.n) from tocsin.unread_delta u where u.recipient_id = n.recipient_id and u.xid = n.xid),
+            (select count(*) from tocsin.digest_item i where i.notification_id = n.notification_id),
+            array(
+                select row(d.channel, d.device_id, d.state, d.reason, date_trunc('minute', d.due_at))::text
+                from tocsin.delivery d
+                where d.notification_id = n.notification_id
+                order by d.channel, d.device_id
+            )
+        from tocsin.notification n
+        where n.event_id = %s
+            and n.recipient_id = %s
+        """,
+        (event_id, person),
+    ).fetchone()
+    assert row is not None
+    return row
+
+
+def lanes(db: Db, event_id: int) -> list[tuple[Any, ...]]:
+    return db.execute(
+        "select channel, priority from tocsin.lane where event_id = %s order by 1", (event_id,)
+    ).fetchall()
+
+
+@pytest.mark.parametrize("event_type", EVENT_TYPES)
+def test_alone_among_few_and_in_a_crowd_people_are_told_the_same(db: Db, event_type: str) -> None:
+    crowd = [f"crowd{i}" for i in range(1, CROWD + 1)]
+    few, many = notify(db, event_type, *PEOPLE), notify(db, event_type, *PEOPLE, *crowd)
+    for person in PEOPLE:
+        alone = notify(db, event_type, person)
+        assert stored(db, alone, person) == stored(db, few, person), person
+        assert stored(db, alone, person) == stored(db, many, person), person
+        channels = db.execute(
+            "select distinct channel from tocsin.delivery where event_id = %s and due_at is null order by 1",
+            (alone,),
+        ).fetchall()
+        assert [(channel,) for channel, _ in lanes(db, alone)] == channels
+    assert lanes(db, few) == lanes(db, many)
+
+
+def test_what_is_usual_follows_the_catalogue_and_the_providers(db: Db) -> None:
+    before = usual(db, "forum.new_reply")
+    assert before == [True, True]
+    db.execute("update tocsin.channel set available = false where channel = 'push'")
+    assert usual(db, "forum.new_reply") == [True, True]
+    assert stored(db, notify(db, "forum.new_reply", "plain"), "plain")[0]["push"] == [
+        "off",
+        "no_provider",
+    ]
+    db.execute(
+        "update tocsin.event_type set default_channels = '{in_app}' where event_type = 'forum.new_reply'"
+    )
+    assert usual(db, "forum.new_reply") == [True, True]
+    decisions = stored(db, notify(db, "forum.new_reply", "plain"), "plain")[0]
+    assert decisions["email"] == ["off", "default"]
+
+
+def usual(db: Db, event_type: str) -> list[bool]:
+    """Whether what is kept is what would be decided, and whether it is kept for each situation."""
+    row = db.execute(
+        "select t.usual = tocsin.usual_decisions(t), jsonb_array_length(t.usual) = 8"
+        " from tocsin.event_type t where event_type = %s",
+        (event_type,),
+    ).fetchone()
+    assert row is not None
+    return list(row)
+
+
+@pytest.mark.parametrize("recipients", [("plain",), ("plain", "no_mail", "digest")])
+def test_one_and_a_few_are_told_by_indexes_alone(db: Db, recipients: tuple[str, ...]) -> None:
+    db.execute(
+        """
+        insert into tocsin.recipient (recipient_id, email)
+        select 'other' || i, 'other' || i || '@example.com' from generate_series(1, 5000) i
+        """
+    )
+    for table, columns, values in (
+        ("device", "recipient_id, token, platform, provider", "r, 't' || r, 'ios', 'apns'"),
+        ("preference", "recipient_id, scope, channel, enabled", "r, '*', 'email', false"),
+        ("digest_preference", "recipient_id, frequency", "r, 'off'"),
+        ("quiet_hours", "recipient_id, starts, ends", "r, '01:00', '02:00'"),
+        ("suppression", "address, reason", "r || '@example.com', 'bounced'"),
+    ):
+        db.execute(
+            f"insert into tocsin.{table} ({columns}) select {values}"
+            " from (select 'other' || i as r from generate_series(1, 5000) i) o"
+        )
+        db.execute(f"analyze tocsin.{table}")
+    db.execute("analyze tocsin.recipient")
+    with db.transaction():
+        notify(db, "forum.new_reply", *recipients)
+        scans = dict(
+            db.execute(
+                "select relname, array[seq_scan, idx_scan] from pg_stat_xact_user_tables"
+                " where relname = any (%s)",
+                (list(READ),),
+            ).fetchall()
+        )
+    assert {table for table, (_, by_index) in scans.items() if by_index} == scans.keys()
+    assert all(whole == 0 for whole, _ in scans.values()), scans
