@@ -87,6 +87,13 @@ bench-list: $(VENV)/.dev build/peers/.installed ## a page of the inbox, first an
 bench-latency: $(VENV)/.dev ## how long after COMMIT a mail and a badge arrive, on this machine
 	@exec $(PY) benchmarks/commit_latency.py $(ARGS)
 
+bench-notify: $(VENV)/.dev build/peers/.installed ## notify() calls a second, and commit to stream, against Celery, Procrastinate and Django
+	@benchmarks/tools.sh redis-server=redis-server
+	@exec $(PY) benchmarks/notify.py $(ARGS)
+
+bench-fan-out: $(VENV)/.dev build/peers/.installed ## recipients a second of one notify() call, against Django's bulk_create
+	@exec $(PY) benchmarks/fan_out.py $(ARGS)
+
 bench-apns: $(VENV)/.dev ## pushes a second, against aioapns as it comes
 	@exec $(PY) benchmarks/apns.py $(ARGS)
 

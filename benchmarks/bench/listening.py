@@ -1,0 +1,62 @@
+"""`tocsin serve` beside what is measured, in it the elected listener, and the rest it comes to between contenders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+
+from bench import stage
+from bench.rounds import until
+
+SECRET = "a secret of at least thirty-two bytes, for benchmarks"
+
+
+@contextmanager
+def serving(dsn: str, port: int) -> Iterator[None]:
+    """`tocsin serve`, once it leads."""
+    settings = {
+        "database_url": dsn,
+        "port": str(port),
+        "public_url": f"http://127.0.0.1:{port}",
+        "jwt_secret": SECRET,
+    }
+    with (
+        stage.program(*stage.ours("serve"), settings=settings),
+        psycopg.connect(dsn, autocommit=True) as owner,
+    ):
+        until(lambda: leads(owner))
+        yield
+
+
+def leads(owner: psycopg.Connection) -> bool:
+    row = owner.execute(
+        "select exists (select from pg_locks where locktype = 'advisory' and classid = 1953457011 and objid = 2)"
+    ).fetchone()
+    return row == (True,)
+
+
+def settle(owner: psycopg.Connection) -> None:
+    """Lets the listener come to rest, and does at once what workers would have done by then."""
+
+    def settled() -> bool:
+        owner.execute(
+            """
+            update tocsin.delivery
+            set state = 'sent', due_at = null, settled_at = clock_timestamp()
+            where delivery_id in (
+                select delivery_id
+                from tocsin.delivery
+                where event_id > (select max(event_id) from tocsin.event) - 100000
+                    and state = 'queued'
+                for update skip locked
+            )
+            """
+        )
+        owner.execute("delete from tocsin_queue.procrastinate_jobs where status = 'todo'")
+        owner.execute("select tocsin.ring()")
+        rest = "select not exists (select from tocsin.lane) and not exists (select from tocsin.unread_delta)"
+        return owner.execute(rest).fetchone() == (True,)
+
+    until(settled)
