@@ -142,7 +142,7 @@ def usual(db: Db, event_type: str) -> list[bool]:
     return list(row)
 
 
-@pytest.mark.parametrize("recipients", [("plain",), ("plain", "no_mail", "digest")])
+@pytest.mark.parametrize("recipients", [("plain",), ("no_mail",), ("plain", "quiet", "digest")])
 def test_one_and_a_few_are_told_by_indexes_alone(db: Db, recipients: tuple[str, ...]) -> None:
     db.execute(
         """

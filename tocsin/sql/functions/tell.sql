@@ -20,8 +20,8 @@ begin
 end
 $$;
 
--- The same for one person who chose nothing and of whom nothing has to wait, else null. Most calls are for one, and the
--- many steps of tell_all take longer than the rows do. `_usual` is the event type's.
+-- The same for one person without quiet hours, else null: most calls are for one, and the many steps of tell_all take
+-- longer than the rows do. `_usual` and `_priority` are the event type's, of which nothing has to wait.
 create or replace function tocsin.tell_one(
     _event_id bigint,
     _event_type text,
@@ -37,6 +37,7 @@ declare
     _suppressed boolean;
     _devices bigint[];
     _chose boolean;
+    _has_quiet_hours boolean;
     _decisions jsonb;
     _in_inbox boolean;
     _notification_id bigint;
@@ -46,18 +47,30 @@ begin
         exists (select from tocsin.suppression s where s.address = r.address),
         array(select d.device_id from tocsin.device d where d.recipient_id = r.recipient_id and d.disabled_at is null),
         exists (select from tocsin.preference p where p.recipient_id = r.recipient_id)
-            or exists (select from tocsin.digest_preference g where g.recipient_id = r.recipient_id)
-            or exists (select from tocsin.quiet_hours q where q.recipient_id = r.recipient_id)
-    into _no_address, _suppressed, _devices, _chose
+            or exists (select from tocsin.digest_preference g where g.recipient_id = r.recipient_id),
+        exists (select from tocsin.quiet_hours q where q.recipient_id = r.recipient_id)
+    into _no_address, _suppressed, _devices, _chose, _has_quiet_hours
     from tocsin.recipient r
     where r.recipient_id = _person;
     if not found then
         return 0;
-    elsif _chose then
+    elsif _has_quiet_hours then
         return null;
+    elsif _chose then
+        select
+            tocsin.decide(t, s.situation),
+            array(select d.device_id from tocsin.device d where d.recipient_id = _person and d.disabled_at is null)
+        into _decisions, _devices
+        from tocsin.event_type t
+        cross join lateral tocsin.situations(t, array[_person], null) s
+        where t.event_type = _event_type;
+        if not found then
+            -- erased a moment ago
+            return 0;
+        end if;
+    else
+        _decisions := _usual -> (_no_address::integer * 4 + _suppressed::integer * 2 + (_devices = '{}')::integer);
     end if;
-
-    _decisions := _usual -> (_no_address::integer * 4 + _suppressed::integer * 2 + (_devices = '{}')::integer);
     insert into tocsin.notification (event_id, recipient_id, event_type, created_at, in_inbox, decisions)
     values (_event_id, _person, _event_type, _now, _decisions -> 'in_app' ->> 0 = 'on', _decisions)
     returning notification_id, in_inbox
@@ -65,6 +78,10 @@ begin
     if _in_inbox then
         insert into tocsin.unread_delta (recipient_id, n)
         values (_person, 1);
+    end if;
+    if _decisions -> 'email' ->> 1 = 'digest' then
+        insert into tocsin.digest_item (notification_id, recipient_id)
+        values (_notification_id, _person);
     end if;
     insert into tocsin.delivery (notification_id, event_id, recipient_id, channel, device_id, created_at)
     select _notification_id, _event_id, _person, 'email', null, _now
@@ -105,7 +122,7 @@ begin
 end
 $$;
 
--- Whole tables at once, with a plan for just so many.
+-- With a plan for just so many: by indexes still, or whole tables at once.
 create or replace function tocsin.tell_many(
     _event_id bigint,
     _type tocsin.event_type,
@@ -115,6 +132,9 @@ create or replace function tocsin.tell_many(
 ) returns integer
 language plpgsql
 set plan_cache_mode = force_custom_plan
+-- these tables are in memory, also where most of the database is not
+set seq_page_cost = 0.1
+set random_page_cost = 0.1
 set work_mem = '64MB'
 set jit = off
 as $$
