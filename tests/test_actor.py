@@ -480,7 +480,9 @@ async def test_a_failed_probe_opens_it_for_longer() -> None:
         assert breaker.retry_after == expected
     now += 70
     assert breaker.since == 10
+    assert breaker.failing_for == now  # since it first opened
     breaker.success()
+    assert breaker.failing_for == 0
     assert (breaker.state, breaker.reason, breaker.since) == (BreakerState.CLOSED, None, 0)
 
 

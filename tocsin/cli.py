@@ -5,24 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import click
 import psycopg
 
-from tocsin.beside import beside
+from tocsin.cli_database import NO_DATABASE
+from tocsin.cli_database import dsn as _dsn
+from tocsin.cli_database import settings as _settings
+from tocsin.cli_database import with_database as _with_database
+from tocsin.cli_deliveries import deliveries
 from tocsin.cli_templates import templates
 from tocsin.lifeline import parent_fd, stop_with_parent
 from tocsin.settings import Settings, SettingsError, read_settings
-
-T = TypeVar("T")
-
-_NO_DATABASE = (
-    "TOCSIN_DATABASE_URL is not set, and no `tocsin up` runs here: start `make up`, or set it."
-)
 
 
 class _Commands(click.Group):
@@ -79,6 +77,7 @@ def main() -> None:
 
 
 main.add_command(templates)
+main.add_command(deliveries)
 
 
 @main.command()
@@ -110,7 +109,7 @@ def serve(dev: bool) -> None:
             "No JWT key is set: TOCSIN_JWT_SECRET, TOCSIN_JWT_PUBLIC_KEY or TOCSIN_JWKS_URL of the host app."
         )
     if settings.database_url is None:
-        raise SettingsError(_NO_DATABASE)
+        raise SettingsError(NO_DATABASE)
     asyncio.run(check_start(settings.database_url))
     _run(run_server(settings, extra_routes=_dev_routes() if dev else ()))
 
@@ -371,28 +370,3 @@ def dsn(role: str) -> None:
 
     settings = _settings()
     click.echo(_dsn() if role == "owner" else app_dsn(_dsn(), settings.data_dir))
-
-
-def _settings() -> Settings:
-    return beside(read_settings())
-
-
-def _dsn() -> str:
-    url = _settings().database_url
-    if url is None:
-        raise SettingsError(_NO_DATABASE)
-    return url
-
-
-def _with_database(ask: Callable[[Any], Awaitable[T]]) -> T:
-    from tocsin.engine.store.database import Database
-
-    async def run() -> T:
-        database = Database(_dsn(), max_size=1)
-        await database.open()
-        try:
-            return await ask(database)
-        finally:
-            await database.close()
-
-    return asyncio.run(run())

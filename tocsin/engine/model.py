@@ -38,6 +38,7 @@ class DeliveryState(StrEnum):
     sending → deferred → queued …    (a transient refusal, or never tried: due again later)
     sending → queued                 (the worker that had it is lost)
     queued | deferred → cancelled | expired
+    failed → queued                  (an operator replays it)
     """
 
     QUEUED = "queued"

@@ -31,12 +31,14 @@ from tocsin.engine.model import (
     Verdict,
 )
 from tocsin.engine.render_push import render_push
+from tocsin.engine.report import actor_reports, keep_reporting
 from tocsin.engine.sample_mails import to_sample_types
 from tocsin.engine.store.clean_up import clean_up
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.delivery import look
 from tocsin.engine.store.digest import Assembled
 from tocsin.engine.store.event_type import list_event_types
+from tocsin.engine.store.process import Report
 from tocsin.engine.store.provider import OFFER_AGAIN, offer_providers
 from tocsin.engine.store.provider_token import SharedTokens
 from tocsin.engine.store.secret import get_secret
@@ -98,6 +100,16 @@ async def running_engine(settings: Settings) -> AsyncIterator[Engine]:
         beside = [
             asyncio.create_task(dispatcher.run(), name="dispatcher"),
             asyncio.create_task(_keep_offering(database, actors), name="offer"),
+            asyncio.create_task(
+                keep_reporting(
+                    database,
+                    "worker",
+                    lambda: Report(
+                        leading=dispatcher.leading, actors=actor_reports(actors.values())
+                    ),
+                ),
+                name="report",
+            ),
         ]
         try:
             async with deliverer.running():

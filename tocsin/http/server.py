@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Sequence
-from contextlib import suppress
 from types import FrameType
 
 import uvicorn
 from litestar.types import ControllerRouterHandler
 
 from tocsin.engine.badge import BadgeHub
+from tocsin.engine.minutes import keep_counting
+from tocsin.engine.report import keep_reporting
 from tocsin.engine.store.database import Database
+from tocsin.engine.store.process import Report
 from tocsin.engine.store.secret import get_secret
 from tocsin.http.app import create_app
 from tocsin.settings import Settings
@@ -58,6 +60,17 @@ async def serve(
     await hub.start()
     standing = Dispatcher(settings.database_url, badge_pushes=settings.badge_pushes)
     dispatcher = asyncio.create_task(standing.run(), name="dispatcher")
+    beside = [
+        asyncio.create_task(keep_counting(database), name="minutes"),
+        asyncio.create_task(
+            keep_reporting(
+                database,
+                "serve",
+                lambda: Report(leading=standing.leading, streams=hub.open_streams),
+            ),
+            name="report",
+        ),
+    ]
     try:
         key = await get_secret(database, LINK_KEY)
         app = create_app(settings, database, hub, link_key=key, extra_routes=extra_routes)
@@ -66,9 +79,9 @@ async def serve(
             asyncio.get_running_loop().create_task(_announce(server, started))
         await server.serve()
     finally:
-        dispatcher.cancel()
-        with suppress(asyncio.CancelledError, Exception):
-            await dispatcher
+        for task in (dispatcher, *beside):
+            task.cancel()
+        await asyncio.gather(dispatcher, *beside, return_exceptions=True)
         await hub.stop()
         await database.close()
 

@@ -169,6 +169,21 @@ ALTER TABLE tocsin.delivery ALTER COLUMN delivery_id ADD GENERATED ALWAYS AS IDE
     CACHE 1
 );
 
+CREATE TABLE tocsin.delivery_minute (
+    minute timestamp with time zone NOT NULL,
+    channel text NOT NULL,
+    state tocsin.delivery_state NOT NULL,
+    reason text NOT NULL,
+    took smallint NOT NULL,
+    n integer NOT NULL
+);
+
+CREATE TABLE tocsin.delivery_minute_mark (
+    one boolean DEFAULT true NOT NULL,
+    upto timestamp with time zone NOT NULL,
+    CONSTRAINT delivery_minute_mark_one_check CHECK (one)
+);
+
 CREATE TABLE tocsin.device (
     device_id bigint NOT NULL,
     token text NOT NULL,
@@ -372,12 +387,32 @@ ALTER TABLE tocsin.notification ALTER COLUMN notification_id ADD GENERATED ALWAY
     CACHE 1
 );
 
+CREATE TABLE tocsin.ops_session (
+    hash bytea NOT NULL,
+    api_key_id bigint NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    expires_at timestamp with time zone NOT NULL
+);
+
 CREATE TABLE tocsin.opt_out (
     recipient_id text NOT NULL,
     key text NOT NULL,
     kept jsonb NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL
 );
+
+CREATE UNLOGGED TABLE tocsin.process (
+    process_id uuid NOT NULL,
+    kind text NOT NULL,
+    host text NOT NULL,
+    pid integer NOT NULL,
+    version text NOT NULL,
+    started_at timestamp with time zone NOT NULL,
+    reported_at timestamp with time zone NOT NULL,
+    report jsonb NOT NULL,
+    CONSTRAINT process_kind_check CHECK ((kind = ANY (ARRAY['worker'::text, 'serve'::text])))
+)
+WITH (fillfactor='50');
 
 CREATE TABLE tocsin.provider (
     channel text NOT NULL,
@@ -470,6 +505,12 @@ ALTER TABLE ONLY tocsin.channel
 ALTER TABLE ONLY tocsin.claim
     ADD CONSTRAINT claim_pkey PRIMARY KEY (address);
 
+ALTER TABLE ONLY tocsin.delivery_minute_mark
+    ADD CONSTRAINT delivery_minute_mark_pkey PRIMARY KEY (one);
+
+ALTER TABLE ONLY tocsin.delivery_minute
+    ADD CONSTRAINT delivery_minute_pkey PRIMARY KEY (minute, channel, state, reason, took);
+
 ALTER TABLE ONLY tocsin.delivery
     ADD CONSTRAINT delivery_pkey PRIMARY KEY (delivery_id);
 
@@ -509,11 +550,17 @@ ALTER TABLE ONLY tocsin.migration
 ALTER TABLE ONLY tocsin.notification
     ADD CONSTRAINT notification_pkey PRIMARY KEY (notification_id);
 
+ALTER TABLE ONLY tocsin.ops_session
+    ADD CONSTRAINT ops_session_pkey PRIMARY KEY (hash);
+
 ALTER TABLE ONLY tocsin.opt_out
     ADD CONSTRAINT opt_out_pkey PRIMARY KEY (recipient_id, key);
 
 ALTER TABLE ONLY tocsin.preference
     ADD CONSTRAINT preference_pkey PRIMARY KEY (recipient_id, scope, channel);
+
+ALTER TABLE ONLY tocsin.process
+    ADD CONSTRAINT process_pkey PRIMARY KEY (process_id);
 
 ALTER TABLE ONLY tocsin.provider
     ADD CONSTRAINT provider_pkey PRIMARY KEY (channel, provider);
@@ -563,7 +610,11 @@ CREATE INDEX delivery_due ON tocsin.delivery USING btree (channel, due_at) WHERE
 
 CREATE INDEX delivery_event ON tocsin.delivery USING btree (event_id, channel, delivery_id);
 
+CREATE INDEX delivery_failed ON tocsin.delivery USING btree (settled_at DESC, delivery_id DESC) INCLUDE (channel, reason) WHERE ((state = 'failed'::tocsin.delivery_state) AND (COALESCE(event_id, digest_id) IS NOT NULL));
+
 CREATE INDEX delivery_notification ON tocsin.delivery USING btree (notification_id);
+
+CREATE INDEX delivery_settled ON tocsin.delivery USING btree (settled_at) WHERE (settled_at IS NOT NULL);
 
 CREATE INDEX device_recipient ON tocsin.device USING btree (recipient_id);
 
@@ -636,6 +687,9 @@ ALTER TABLE ONLY tocsin.digest_preference
 
 ALTER TABLE ONLY tocsin.event_type
     ADD CONSTRAINT event_type_category_fkey FOREIGN KEY (category) REFERENCES tocsin.category(category);
+
+ALTER TABLE ONLY tocsin.ops_session
+    ADD CONSTRAINT ops_session_api_key_id_fkey FOREIGN KEY (api_key_id) REFERENCES tocsin.api_key(api_key_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY tocsin.opt_out
     ADD CONSTRAINT opt_out_recipient_id_fkey FOREIGN KEY (recipient_id) REFERENCES tocsin.recipient(recipient_id) ON DELETE CASCADE;
@@ -728,6 +782,8 @@ REVOKE ALL ON FUNCTION tocsin.earlier_event(_caller text, _key text, _event_id b
 
 REVOKE ALL ON FUNCTION tocsin.emit(_caller text, _event_type text, _recipients text[], _topic text, _email text, _title text, _body text, _action_url text, _metadata jsonb, _initiator text, _idempotency_key text, _body_html text, _send_at timestamp with time zone, _subscribe_initiator boolean, OUT event_id bigint, OUT notifications integer, OUT replayed boolean) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tocsin.ended(_since timestamp with time zone, _until timestamp with time zone, _recent timestamp with time zone) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.erase_invitations(_addresses text[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.erase_recipient(_id text) FROM PUBLIC;
@@ -750,7 +806,11 @@ REVOKE ALL ON FUNCTION tocsin.jobs_at_work(_channel text, _alive_within interval
 
 REVOKE ALL ON FUNCTION tocsin.keep_address() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tocsin.keep_minutes(_now timestamp with time zone, _most integer) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.keep_usual_decisions() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.latency_class(_took interval) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.listener_sleeps() FROM PUBLIC;
 
@@ -786,6 +846,8 @@ REVOKE ALL ON FUNCTION tocsin.refuse(_field text, _message text, _hint text) FRO
 REVOKE ALL ON FUNCTION tocsin.refuse_event_type(_event_type text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.renew_usual_decisions() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.replay(_delivery_ids bigint[], _lift boolean, OUT replayed integer, OUT kept jsonb) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.reset_foreign_xids() FROM PUBLIC;
 
@@ -825,6 +887,8 @@ REVOKE ALL ON FUNCTION tocsin.try_lead() FROM PUBLIC;
 REVOKE ALL ON FUNCTION tocsin.turn_digest_off(_recipient_id text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.undo_mark_all_read(_recipient_id text, _read_at timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.unfinished(_most integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.unmute(_recipient_id text, _topic text) FROM PUBLIC;
 

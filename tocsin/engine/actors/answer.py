@@ -34,4 +34,10 @@ class Stats(Struct, frozen=True):
     breaker: BreakerState
     breaker_reason: str | None
     breaker_since: float  # seconds in this state
+    failing_for: float = 0.0  # seconds since the breaker first opened; 0 while it is closed
+    retry_after: float = 0.0  # seconds until the breaker probes; 0 unless open
+    size: int = 0  # of the mailbox
+    senders: int = 0
+    rate: float | None = None  # messages a second at most
+    crashes: int = 0  # since it was made
     advice: str | None = None  # what to check, while all addresses are refused

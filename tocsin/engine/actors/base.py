@@ -75,6 +75,9 @@ class Actor(ABC, Generic[Connection]):
         self.name = name
         self.breaker = breaker or Breaker(clock=clock)
         self._senders = senders
+        self._size = size
+        self._rate = rate
+        self._crashes = 0
         self._deadline = deadline
         self._idle = idle
         most = look_ahead if rate is None else min(look_ahead, max(1, int(rate * FRESH)))
@@ -130,6 +133,12 @@ class Actor(ABC, Generic[Connection]):
             breaker=self.breaker.state,
             breaker_reason=self.breaker.reason,
             breaker_since=self.breaker.since,
+            failing_for=self.breaker.failing_for,
+            retry_after=self.breaker.retry_after,
+            size=self._size,
+            senders=self._senders,
+            rate=self._rate,
+            crashes=self._crashes,
             advice=self._guard.advice if self._guard else None,
         )
 
@@ -167,6 +176,9 @@ class Actor(ABC, Generic[Connection]):
             while (envelope := await self._next(hand)) is not None:
                 await self._carry(envelope, hand)
                 well()
+        except Exception:
+            self._crashes += 1
+            raise
         finally:
             await self._drop(hand)
 

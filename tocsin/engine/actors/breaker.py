@@ -59,6 +59,7 @@ class Breaker:
         self._openings = 0
         self._retry_at = 0.0
         self._changed_at = clock()
+        self._opened_at = clock()
         self.reason: str | None = None
 
     @property
@@ -80,6 +81,11 @@ class Breaker:
         if self.state is BreakerState.HALF_OPEN:
             entered = self._retry_at
         return self._clock() - entered
+
+    @property
+    def failing_for(self) -> float:
+        """Seconds since it first opened, whatever it probed since; 0 while it is closed."""
+        return self._clock() - self._opened_at if self._openings else 0.0
 
     def success(self) -> None:
         """The provider answered as a working one does."""
@@ -116,7 +122,9 @@ class Breaker:
         return opens
 
     def _open(self) -> None:
-        self._openings += 1
         self._changed_at = self._clock()
+        if not self._openings:
+            self._opened_at = self._changed_at
+        self._openings += 1
         delay = back_off(self._openings, first=self._first, most=self._most, chance=self._chance)
         self._retry_at = self._changed_at + delay

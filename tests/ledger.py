@@ -1,0 +1,70 @@
+"""Writes deliveries straight into the ledger, as if they had been through it: for what reads it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+
+Db = psycopg.Connection[Any]
+
+
+def deliver(
+    db: Db,
+    state: str = "sent",
+    *,
+    channel: str = "email",
+    reason: str | None = None,
+    n: int = 1,
+    ago: str = "10 seconds",
+    took: str = "250 milliseconds",
+    recipient: str = "alice",
+    event_type: str = "forum.new_reply",
+) -> list[int]:
+    """So many deliveries of one event that ended in a state so long ago, after so long; their ids."""
+    found = db.execute(
+        """
+        with told as (
+            insert into tocsin.event (event_type, title, body, metadata, caller, created_at, told_at, expires_at)
+            select %(event_type)s, 'New reply', '', '{}', 'role:tests', t.at, t.at, t.at + interval '3 days'
+            from (select now() - %(ago)s::interval - %(took)s::interval as at) t
+            returning event_id, created_at
+        ),
+        noted as (
+            insert into tocsin.notification (event_id, recipient_id, event_type, created_at, in_inbox, decisions)
+            select t.event_id, %(recipient)s, %(event_type)s, t.created_at, true,
+                '{"in_app": ["on", "default"], "email": ["on", "default"]}'
+            from told t
+            returning notification_id
+        )
+        insert into tocsin.delivery (
+            notification_id, event_id, recipient_id, channel, state, reason, attempts, address, created_at, settled_at
+        )
+        select n.notification_id, t.event_id, %(recipient)s, %(channel)s, %(state)s::tocsin.delivery_state, %(reason)s,
+            1, %(recipient)s || '@example.com', t.created_at, now() - %(ago)s::interval
+        from told t, noted n, generate_series(1, %(n)s)
+        returning delivery_id
+        """,
+        {
+            "event_type": event_type,
+            "ago": ago,
+            "took": took,
+            "recipient": recipient,
+            "channel": channel,
+            "state": state,
+            "reason": reason,
+            "n": n,
+        },
+    ).fetchall()
+    ids = [delivery_id for (delivery_id,) in found]
+    db.execute(
+        "insert into tocsin.attempt select u, 1, now(), 'rejected', %s from unnest(%s::bigint[]) u",
+        (reason, ids),
+    )
+    return ids
+
+
+def plan(db: Db, statement: str, arguments: dict[str, Any] | None = None) -> str:
+    """What the planner would do."""
+    lines = psycopg.ClientCursor(db).execute(f"explain {statement}".encode(), arguments).fetchall()
+    return "\n".join(line for (line,) in lines)

@@ -1,0 +1,249 @@
+"""What an operator reads first: what is wrong, since when, how bad, what to do."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from msgspec.structs import replace
+
+from tocsin.engine.chart import ENDS, HOUR, Series, draw, latency, window
+from tocsin.engine.diagnosis import CRITICAL, WARNING, State, diagnose
+from tocsin.engine.remedy import remedy
+from tocsin.engine.store.delivery_minute import ChannelRow, Minute, Unfinished
+from tocsin.engine.store.process import LAPSE, ActorReport, Process, Report
+
+NOW = datetime(2026, 11, 22, 3, 7, 42, tzinfo=UTC)
+ACTOR = ActorReport("email", 0, 256, 0, 4, None, "closed", None, 0.0, 0.0, 0, None)
+
+
+def process(kind: str = "worker", *, silent_for: float = 1.0, **report: Any) -> Process:
+    said = NOW - timedelta(seconds=silent_for)
+    start = NOW - timedelta(hours=3)
+    return Process(UUID(int=1), kind, "box", 42, "1", start, said, silent_for, Report(**report))
+
+
+def series(**ends: dict[int, int]) -> Series:
+    """By minutes ago."""
+    found = {state: [0] * 60 for state in ENDS}
+    for state, minutes in ends.items():
+        for ago, n in minutes.items():
+            found[state][-1 - ago] = n
+    nothing: list[Any] = [None] * 60
+    return Series(found, nothing, nothing, nothing)
+
+
+WELL = State(
+    now=NOW,
+    processes=[process(leading=True, actors=[ACTOR]), process("serve", streams=3)],
+    channels=[ChannelRow("email", True, 0.0), ChannelRow("push", False, 0.0)],
+    unfinished=[],
+    series={"email": series(sent={0: 30}), "push": series()},
+    failures={},
+    most=50_000,
+)
+BROKEN = replace(
+    ACTOR,
+    breaker="open",
+    breaker_reason="smtp_connect_refused",
+    failing_for=120.0,
+    retry_in=8.0,
+)
+STORM = replace(
+    BROKEN, name="apns", breaker_reason="apns_BadDeviceToken_storm", advice="Check the topic."
+)
+
+
+def codes(state: State) -> list[tuple[str, str]]:
+    return [(each.code, each.severity) for each in diagnose(state)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({}, []),
+        # a push channel that nobody uses is no fault
+        ({"processes": []}, [("no_worker", CRITICAL), ("no_leader", CRITICAL)]),
+        (
+            {"processes": [process("serve", leading=True), process(silent_for=LAPSE + 1)]},
+            [("no_worker", CRITICAL), ("silent", WARNING)],
+        ),
+        (
+            {"processes": [process(actors=[ACTOR]), process("serve", leading=True, silent_for=11)]},
+            [("no_leader", CRITICAL), ("silent", WARNING)],
+        ),
+        # an election takes a moment
+        (
+            {"processes": [process(actors=[ACTOR])], "led_at": NOW - timedelta(seconds=14)},
+            [],
+        ),
+        (
+            {"processes": [process(actors=[ACTOR])], "led_at": NOW - timedelta(seconds=16)},
+            [("no_leader", CRITICAL)],
+        ),
+        ({"processes": [process(leading=True, actors=[BROKEN])]}, [("breaker", CRITICAL)]),
+        (
+            {"processes": [process(leading=True, actors=[BROKEN]), process(actors=[ACTOR])]},
+            [("breaker", WARNING)],
+        ),
+        (
+            {"processes": [process(leading=True, actors=[replace(BROKEN, breaker="half_open")])]},
+            [("breaker", CRITICAL)],
+        ),
+        # the word of a process that is gone is worth nothing
+        (
+            {
+                "processes": [
+                    process(leading=True, actors=[ACTOR]),
+                    process(actors=[BROKEN], silent_for=60),
+                ]
+            },
+            [("silent", WARNING)],
+        ),
+        ({"processes": [process(leading=True, actors=[STORM, ACTOR])]}, [("storm", CRITICAL)]),
+        ({"channels": [ChannelRow("email", True, 59)]}, []),
+        ({"channels": [ChannelRow("email", True, 61)]}, [("late", WARNING)]),
+        ({"channels": [ChannelRow("email", True, 601)]}, [("late", CRITICAL)]),
+        (
+            {"series": {"email": series(sent={1: 100}, failed={1: 9})}},
+            [],
+        ),
+        (
+            {"series": {"email": series(sent={1: 80}, failed={1: 20})}},
+            [("failing", WARNING)],
+        ),
+        (
+            {"series": {"email": series(sent={1: 10}, failed={1: 20})}},
+            [("failing", CRITICAL)],
+        ),
+        ({"series": {"email": series(sent={1: 10}, failed={20: 200})}}, []),
+        (
+            {"processes": [process(leading=True, actors=[replace(ACTOR, crashes=2)])]},
+            [("crashes", WARNING)],
+        ),
+        (
+            {
+                "channels": [ChannelRow("push", False, 0.0)],
+                "series": {"push": series(skipped={5: 2})},
+            },
+            [("no_provider", WARNING)],
+        ),
+    ],
+)
+def test_stories(changes: dict[str, Any], wanted: list[tuple[str, str]]) -> None:
+    assert codes(replace(WELL, **changes)) == wanted
+
+
+def test_a_breaker_says_since_when_how_bad_and_what_to_do() -> None:
+    waiting = Unfinished("email", "deferred", "circuit_open", 1234, NOW)
+    state = replace(WELL, processes=[process(leading=True, actors=[BROKEN])], unfinished=[waiting])
+    (problem,) = diagnose(state)
+    assert problem.what == "Email fails"
+    assert problem.since == NOW - timedelta(seconds=121)
+    assert "smtp_connect_refused" in problem.detail
+    assert "1,234 wait" in problem.detail
+    assert "TOCSIN_SMTP_URL" in problem.cure
+
+
+def test_a_storm_says_what_the_actor_advises() -> None:
+    (problem,) = diagnose(replace(WELL, processes=[process(leading=True, actors=[STORM])]))
+    assert problem.cure == "Check the topic."
+    assert problem.channel == "push"
+
+
+def test_what_fails_says_since_when() -> None:
+    failing = series(failed={0: 5, 2: 5, 4: 9, 30: 1})
+    state = replace(WELL, series={"email": failing}, failures={"email": "smtp_550_5.7.1"})
+    (problem,) = diagnose(state)
+    assert problem.since == NOW.replace(second=0) - timedelta(minutes=4)
+    assert "smtp_550_5.7.1" in problem.detail
+
+
+def test_a_backlog_that_is_not_counted_to_its_end_says_so() -> None:
+    waiting = Unfinished("email", "queued", "", 50_000, NOW)
+    (problem, _) = diagnose(replace(WELL, processes=[], unfinished=[waiting]))
+    assert "50,000 or more wait" in problem.detail
+
+
+# Reasons.
+
+
+def documented_reasons() -> list[str]:
+    text = (Path(__file__).parent.parent / "docs" / "delivery.md").read_text(encoding="utf-8")
+    table = text.split("Each **delivery** that was not sent")[1].split("A **device**")[0]
+    cells = [line.split(" | ")[0] for line in table.splitlines() if line.startswith("| `")]
+    return [name for cell in cells for name in re.findall(r"`([a-z][\w…]+(?:\.[\dx.]+)?)`", cell)]
+
+
+def test_every_documented_reason_has_a_meaning_and_a_cure() -> None:
+    reasons = documented_reasons()
+    assert len(reasons) > 60
+    unknown = [
+        reason
+        for reason in reasons
+        if "" in remedy(reason.replace("…", "").replace("yz", "99").replace("xx", "00"))
+    ]
+    assert unknown == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "word"),
+    [
+        ("smtp_535_5.7.8", "login"),
+        ("smtp_550_5.1.1", "does not exist"),
+        ("smtp_550_5.7.1", "policy"),
+        ("smtp_451_4.7.1", "later"),
+        ("smtp_timeout_connect", "reached"),
+        ("smtp_timeout_body", "broke off"),
+        ("apns_InvalidProviderToken", "our key"),
+        ("apns_BadDeviceToken_storm", "Every device"),
+        ("fcm_503_unavailable", "now"),
+        ("fcm_404_unregistered", "gone"),
+        ("fcm_404", "our account"),
+        ("fcm_token_503", "token_uri"),
+        ("webhook_500", ""),
+    ],
+)
+def test_what_reasons_mean(reason: str, word: str) -> None:
+    assert word in remedy(reason)[0]
+
+
+# Charts.
+
+
+def minute(
+    ago: int, state: str = "sent", n: int = 1, took: int = -1, channel: str = "email"
+) -> Minute:
+    at = NOW.replace(second=0) - timedelta(minutes=ago)
+    return Minute(at, channel, state, [""], [took], [n])
+
+
+def test_a_series_has_a_place_for_each_minute_and_no_other() -> None:
+    over = window(NOW, HOUR)
+    drawn = draw(
+        [
+            minute(0, n=2),
+            minute(59, n=3),
+            minute(60, n=5),
+            minute(1, "queued", 7),
+            minute(2, n=4, channel="fax"),
+        ],
+        over,
+        ["email"],
+    )["email"]
+    assert drawn.ended["sent"] == [3, *[0] * 58, 2]
+    assert drawn.waiting == [*[None] * 58, 7, None]
+    assert over.times[-1] == NOW.replace(second=0)
+
+
+def test_latencies_are_right_within_a_fifth() -> None:
+    # 98 of 0.25 s, 2 of 8 s: classes of 2^(n/4) ms
+    found = latency({32: 98, 52: 2})
+    assert found is not None
+    assert 0.2 < found.p50 <= 0.256
+    assert 6.8 < found.p99 <= 8.192
+    assert latency({}) is None

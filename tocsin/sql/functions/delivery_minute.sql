@@ -1,0 +1,139 @@
+-- The ledger by the minute, for the operations page: a bounded slice of the ledger is counted once, and charts read the
+-- counts (docs/adr/0018-operations-page.md).
+
+-- Latencies in classes, four to the octave from a millisecond on: class n is up to 2^(n/4) ms.
+create or replace function tocsin.latency_class(_took interval) returns smallint
+language sql immutable
+as $$
+    -- in floating point: numeric would take thirty times as long
+    select greatest(0, ceil(4 * ln(greatest(extract(epoch from _took)::float8, 0.001) * 1000) / ln(2::float8)))::smallint
+$$;
+
+-- What reached its end between two times, counted. `recent`: since _recent.
+--
+-- The latency of what was sent is from notify() to the provider's word. What was meant to wait has none: digests, badges,
+-- types with a delay, people with quiet hours, what was replayed. A slow one alone is asked for that.
+create or replace function tocsin.ended(_since timestamptz, _until timestamptz, _recent timestamptz)
+returns table (minute timestamptz, channel text, state tocsin.delivery_state, reason text, took smallint, recent boolean, n integer)
+language sql stable
+set enable_seqscan = off
+set jit = off
+as $$
+    select
+        date_trunc('minute', d.settled_at),
+        d.channel,
+        d.state,
+        coalesce(d.reason, ''),
+        case
+            when d.state <> 'sent' or d.event_id is null then -1
+            when d.settled_at - d.created_at > interval '5 seconds'
+                and (
+                    exists (
+                        select
+                        from tocsin.event e
+                        join tocsin.event_type t using (event_type)
+                        where e.event_id = d.event_id
+                            and t.delays ? d.channel
+                    )
+                    or exists (select from tocsin.quiet_hours q where q.recipient_id = d.recipient_id)
+                    or exists (select from tocsin.attempt a where a.delivery_id = d.delivery_id and a.attempt = 0)
+                )
+                then -1
+            else tocsin.latency_class(d.settled_at - d.created_at)
+        end::smallint as took,
+        d.settled_at >= _recent,
+        count(*)::integer
+    from tocsin.delivery d
+    where d.settled_at >= _since
+        and d.settled_at < _until
+    group by 1, 2, 3, 4, 5, 6
+$$;
+
+-- What is not at its end, counted up to _most on each channel, in lanes and out of them: with the oldest one's time.
+create or replace function tocsin.unfinished(_most integer)
+returns table (channel text, state tocsin.delivery_state, reason text, n integer, oldest_at timestamptz)
+language sql stable
+set enable_seqscan = off
+set jit = off
+as $$
+    select
+        c.channel,
+        w.state,
+        coalesce(w.reason, ''),
+        count(*)::integer,
+        min(w.created_at)
+    from tocsin.channel c
+    cross join lateral (
+        (
+            select d.state, d.reason, d.created_at
+            from tocsin.delivery d
+            where d.channel = c.channel
+                and d.due_at is not null
+            order by d.due_at
+            limit _most
+        )
+        union all
+        (
+            select 'queued', null, d.created_at
+            from tocsin.lane l
+            cross join lateral (
+                -- a lane is emptied from its front: what waits in it is at its end
+                select d.state, d.due_at, d.created_at
+                from tocsin.delivery d
+                where d.event_id = l.event_id
+                    and d.channel = l.channel
+                order by d.delivery_id desc
+                limit _most
+            ) d
+            where l.channel = c.channel
+                and d.state = 'queued'
+                and d.due_at is null
+            limit _most
+        )
+    ) w
+    where c.task is not null
+    group by 1, 2, 3
+$$;
+
+-- Keeps the minutes that are over by _now, an hour of them at most, and forgets those of the day before yesterday. Answers
+-- up to when they are kept; null while another process does it. What commits more than five seconds after it was settled
+-- (a cancel() in a long transaction of an app) is not counted.
+create or replace function tocsin.keep_minutes(_now timestamptz, _most integer) returns timestamptz
+language plpgsql
+as $$
+declare
+    _mark timestamptz;
+    _since timestamptz;
+    _upto timestamptz := date_trunc('minute', _now - interval '5 seconds');
+begin
+    select m.upto
+    into _mark
+    from tocsin.delivery_minute_mark m
+    for update skip locked;
+    if not found then
+        return null;
+    end if;
+    if _mark >= _upto then
+        return _mark;
+    end if;
+    _since := greatest(_mark, _upto - interval '1 day');
+    _upto := least(_upto, _since + interval '1 hour');
+    insert into tocsin.delivery_minute (minute, channel, state, reason, took, n)
+    select e.minute, e.channel, e.state, e.reason, e.took, e.n
+    from tocsin.ended(_since, _upto, _upto) e
+    on conflict do nothing;
+    if _upto > _now - interval '2 minutes' then
+        insert into tocsin.delivery_minute (minute, channel, state, reason, took, n)
+        select _upto - interval '1 minute', u.channel, u.state, u.reason, -1, u.n
+        from tocsin.unfinished(_most) u
+        on conflict do nothing;
+    end if;
+    update tocsin.delivery_minute_mark m
+    set upto = _upto;
+    delete from tocsin.delivery_minute m
+    where m.minute < _now - interval '2 days';
+    delete from tocsin.process p
+    where p.reported_at < _now - interval '1 hour';
+    return _upto;
+end
+$$;

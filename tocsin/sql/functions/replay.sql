@@ -1,0 +1,99 @@
+-- Failed deliveries are tried anew: due at once, with a fresh set of attempts and, since the delivery is the same one, the
+-- same Message-ID or apns-id. The attempts that were are renumbered below 0, and 0 says that it was replayed: why keeps
+-- all of it. Whether it is still wanted is asked by the last look, as of any delivery.
+--
+-- _lift: where this very refusal suppressed the address or disabled the device, that is taken back first. Answers how many
+-- are due again, and how many of the others stay as they are, by cause.
+create or replace function tocsin.replay(_delivery_ids bigint[], _lift boolean, out replayed integer, out kept jsonb)
+language plpgsql
+as $$
+declare
+    _now timestamptz := clock_timestamp();
+    _again bigint[];
+begin
+    with failed as (
+        select d.delivery_id
+        from tocsin.delivery d
+        where d.delivery_id = any (_delivery_ids)
+            and d.state = 'failed'
+        order by d.delivery_id
+        for update skip locked
+    ),
+    judged as (
+        select
+            d.delivery_id,
+            case
+                when e.cancelled_at is not null then 'cancelled'
+                when coalesce(e.expires_at, d.expires_at) <= _now then 'expired'
+                when not c.available then 'no_provider'
+                when s.address is not null and not (_lift and s.reason = d.reason) then 'suppressed'
+                when d.channel = 'push' and v.recipient_id is distinct from d.recipient_id then 'device_moved'
+                when v.disabled_at is not null and not (_lift and v.disabled_reason = d.reason) then 'no_device'
+            end as kept
+        from failed
+        join tocsin.delivery d using (delivery_id)
+        join tocsin.channel c using (channel)
+        left join tocsin.event e using (event_id)
+        left join tocsin.recipient r using (recipient_id)
+        left join tocsin.notification n on n.notification_id = d.notification_id and d.recipient_id is null
+        left join tocsin.suppression s on s.address = coalesce(r.address, n.address) and d.channel = 'email'
+        left join tocsin.device v on v.device_id = d.device_id
+    )
+    select
+        coalesce(array_agg(j.delivery_id) filter (where j.kept is null), '{}'),
+        coalesce(
+            (
+                select jsonb_object_agg(k.kept, k.n)
+                from (
+                    select o.kept, count(*) as n
+                    from judged o
+                    where o.kept is not null
+                    group by o.kept
+                ) k
+            ),
+            '{}'
+        )
+    into _again, kept
+    from judged j;
+    if _lift then
+        delete from tocsin.suppression s
+        using tocsin.delivery d
+        left join tocsin.recipient r using (recipient_id)
+        left join tocsin.notification n on n.notification_id = d.notification_id
+        where d.delivery_id = any (_again)
+            and d.channel = 'email'
+            and s.address = coalesce(r.address, n.address)
+            and s.reason = d.reason;
+        update tocsin.device v
+        set disabled_at = null, disabled_reason = null
+        from tocsin.delivery d
+        where d.delivery_id = any (_again)
+            and v.device_id = d.device_id
+            and v.disabled_reason = d.reason;
+    end if;
+    -- by more than they span, so that none meets another on its way
+    update tocsin.attempt a
+    set attempt = a.attempt - s.span
+    from (
+        select o.delivery_id, max(o.attempt) - min(o.attempt) + 2 as span
+        from tocsin.attempt o
+        where o.delivery_id = any (_again)
+        group by o.delivery_id
+    ) s
+    where a.delivery_id = s.delivery_id;
+    insert into tocsin.attempt (delivery_id, attempt, at, outcome)
+    select u.delivery_id, 0, _now, 'replayed'
+    from unnest(_again) u (delivery_id);
+    update tocsin.delivery d
+    set state = 'queued',
+        reason = 'replayed',
+        due_at = _now,
+        attempts = 0,
+        settled_at = null,
+        -- a mail by itself stays so: its Message-ID is its own
+        burst_id = case when d.channel = 'email' then coalesce(d.burst_id, d.delivery_id) end
+    where d.delivery_id = any (_again);
+    get diagnostics replayed = row_count;
+    perform tocsin.ring();
+end
+$$;
