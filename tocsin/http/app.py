@@ -41,6 +41,7 @@ from tocsin.http.auth import Authenticator, anyone_known, apps_only, people_only
 from tocsin.http.cross_origin import CrossOrigin
 from tocsin.http.errors import HANDLERS
 from tocsin.http.metrics import Metrics
+from tocsin.http.ops import ops_routers
 from tocsin.http.paths import PathReader
 from tocsin.http.quick_count import QuickCount
 from tocsin.http.services import Services
@@ -65,7 +66,7 @@ def create_app(
     metrics = metrics or Metrics()
     tally = Tally(metrics, "GET", unread_count.PATH.rstrip("/"), 200)
     app = Litestar(
-        [*_routers(), *extra_routes],
+        [*_routers(), *ops_routers(database), *extra_routes],
         dependencies={
             "services": _always(services),
             "authenticator": _always(authenticator),

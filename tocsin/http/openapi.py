@@ -23,6 +23,7 @@ _SECURITY: dict[str, list[dict[str, list[str]]]] = {
     "reader": [{"token": []}, {"cookie": []}, {"ticket": []}],
     "app": [{"api_key": []}],
     "known": [{"token": []}, {"cookie": []}, {"api_key": []}],
+    "operator": [{"ops_key": []}, {"ops_cookie": []}],
     "everyone": [],
 }
 _SCHEMES = {
@@ -48,6 +49,17 @@ _SCHEMES = {
         "type": "http",
         "scheme": "bearer",
         "description": "`tocsin_…`, made by `tocsin api-key create NAME`.",
+    },
+    "ops_key": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "`tocsin_…`, made by `tocsin api-key create NAME --scope ops`.",
+    },
+    "ops_cookie": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "tocsin_ops",
+        "description": "From POST /ops/session/. Calls that change something must come from the service's own origin.",
     },
 }
 _FAILURES = {

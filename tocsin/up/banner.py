@@ -25,6 +25,7 @@ def banner(url: str, *, mailbox: bool, phones: bool, demo_people: bool) -> str:
         f"{pushes}"
         f"    mails     {url}/dev/templates/\n"
         f"    API docs  {url}/schema\n"
+        f"    ops       {url}/ops/ (its key: {tocsin} api-key create me --scope ops)\n"
         "\n"
         "  To try, in another terminal:\n"
         "\n"

@@ -1,0 +1,448 @@
+"""The operations page in an outage: the real service, a real worker, and a mail server that refuses."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
+from house import *  # noqa: F403 - fixtures
+from house import DESKTOP, PHONE, House, take_picture, violations
+from ledger import deliver
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+from services import free_port
+
+from tocsin.lifeline import VARIABLE
+from tocsin.up.supervisor import Lifeline
+
+TOCSIN = (sys.executable, "-m", "tocsin")
+SOON = 30_000  # milliseconds; a hang, never slowness
+# What a page's policy stopped, and what it asked of whom.
+WATCH = """
+window.stopped = [];
+addEventListener('securitypolicyviolation', (event) => stopped.push(event.violatedDirective + ' ' + event.blockedURI));
+"""
+
+
+class MailServer:
+    """Takes every mail, or says what it is told to."""
+
+    def __init__(self) -> None:
+        self.word = "250 OK"
+        self.taken: list[str] = []
+        self._controller = Controller(self, hostname="127.0.0.1", port=free_port())
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        if self.word.startswith("250"):
+            content = envelope.content
+            assert isinstance(content, bytes)
+            found = re.search(rb"^Message-ID:\s*(\S+)", content, re.MULTILINE | re.IGNORECASE)
+            assert found is not None
+            self.taken.append(found[1].decode())
+        return self.word
+
+    @property
+    def url(self) -> str:
+        return f"smtp://127.0.0.1:{self._controller.port}"
+
+    def __enter__(self) -> MailServer:
+        self._controller.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._controller.stop()
+
+
+@pytest.fixture
+def mail_server() -> Iterator[MailServer]:
+    with MailServer() as server:
+        yield server
+
+
+@contextmanager
+def working(house: House, smtp_url: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker beside the service."""
+    lifeline = Lifeline()
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
+    environ |= {
+        "TOCSIN_DATABASE_URL": house.dsn,
+        "TOCSIN_DATA_DIR": str(folder),
+        "TOCSIN_PUBLIC_URL": house.url,
+        "TOCSIN_SMTP_URL": smtp_url,
+        VARIABLE: str(lifeline.reading),
+    }
+    with (folder / "worker.log").open("ab") as log:
+        process = subprocess.Popen(
+            [*TOCSIN, "worker"],
+            env=environ,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            pass_fds=[lifeline.reading],
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(30)
+        lifeline.close()
+
+
+@pytest.fixture
+def clean(house: House) -> None:
+    """Nothing of another test's in the ledger."""
+    with psycopg.connect(house.dsn, autocommit=True) as connection:
+        connection.execute(
+            "truncate tocsin.delivery, tocsin.attempt, tocsin.lane, tocsin.delivery_minute, tocsin.process,"
+            " tocsin.suppression, tocsin.ops_session"
+        )
+        connection.execute(
+            "update tocsin.delivery_minute_mark set upto = date_trunc('minute', now())"
+        )
+
+
+@pytest.fixture(scope="session")
+def key(house: House) -> str:
+    """As an operator makes it."""
+    environ = {**os.environ, "TOCSIN_DATABASE_URL": house.dsn}
+    made = subprocess.run(
+        [*TOCSIN, "api-key", "create", "night shift", "--scope", "ops"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return made.stdout.split()[-1]
+
+
+Desk = Callable[..., Page]
+
+
+@pytest.fixture
+def desk(browser: Browser, house: House, key: str, clean: None) -> Iterator[Desk]:
+    """An operator's browser, signed in; what its policy stopped, or what came from elsewhere, fails the test."""
+    opened: list[tuple[BrowserContext, Page]] = []
+    foreign: list[str] = []
+
+    def watch(url: str) -> None:
+        if not url.startswith(house.url + "/"):
+            foreign.append(url)
+
+    def open_page(
+        *, signed_in: bool = True, size: tuple[int, int] = DESKTOP, **options: Any
+    ) -> Page:
+        context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **options)
+        context.set_default_timeout(SOON)
+        context.add_init_script(WATCH)
+        context.on("request", lambda request: watch(request.url))
+        page = context.new_page()
+        page.on("pageerror", lambda error: foreign.append(str(error)))
+        opened.append((context, page))
+        page.goto(f"{house.url}/ops/")
+        if signed_in:
+            page.get_by_label("API key").fill(key)
+            page.get_by_role("button", name="Sign in").click()
+            expect(page.locator("#live")).to_have_attribute("data-state", "live", timeout=SOON)
+        return page
+
+    yield open_page
+    for context, page in opened:
+        assert page.evaluate("stopped") == []
+        context.close()
+    assert foreign == []
+
+
+def value(house: House, statement: str) -> Any:
+    with psycopg.connect(house.dsn, autocommit=True) as connection:
+        row = connection.execute(statement.encode()).fetchone()
+        return row and row[0]
+
+
+def run(house: House, statement: str) -> None:
+    with psycopg.connect(house.dsn, autocommit=True) as connection:
+        connection.execute(statement.encode())
+
+
+def problem(page: Page, what: str) -> Any:
+    return page.locator(".problem").filter(has_text=what)
+
+
+def email(page: Page, tile: str) -> Any:
+    return page.get_by_role("article", name="Email").locator(f".tile.{tile} .value")
+
+
+# Who gets in.
+
+
+def test_signing_in_and_out_by_keyboard(desk: Desk, house: House, key: str) -> None:
+    page = desk(signed_in=False)
+    expect(page.get_by_text("tocsin api-key create NAME --scope ops")).to_be_visible()
+    assert violations(page) == []
+    take_picture(page, "ops-sign-in")
+    page.keyboard.type("tocsin_nonsense")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("no good key")
+    assert violations(page) == []
+    page.keyboard.type(key)
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(f"{house.url}/ops/")
+    expect(page.locator("#live")).to_contain_text("Live", timeout=SOON)
+    assert page.evaluate("document.cookie") == ""
+    page.get_by_role("button", name="Sign out").press("Enter")
+    expect(page.get_by_label("API key")).to_be_visible()
+    page.goto(f"{house.url}/ops/")
+    expect(page.get_by_label("API key")).to_be_visible()
+
+
+def test_a_session_that_ended_asks_for_the_key_again(desk: Desk, house: House) -> None:
+    page = desk()
+    run(house, "delete from tocsin.ops_session")
+    expect(page.get_by_label("API key")).to_be_visible(timeout=SOON)
+
+
+# An outage, from its start to its end.
+
+
+def test_a_mail_server_that_refuses_and_its_dead_letters(
+    desk: Desk, house: House, mail_server: MailServer, tmp_path: Path
+) -> None:
+    page = desk()
+    expect(problem(page, "No worker runs")).to_be_visible(timeout=SOON)
+    with working(house, mail_server.url, tmp_path):
+        expect(page.locator("#well")).to_contain_text("All is well", timeout=SOON)
+        alice = house.person()
+        house.tell(alice, "The last one that came")
+        expect(email(page, "sent")).to_have_text("1", timeout=SOON)
+        mail_server.word = "550 5.7.1 Our reputation is bad"
+        for number in range(12):
+            house.tell(house.person(), f"Lost {number}")
+        expect(email(page, "failed")).to_have_text("12", timeout=SOON)
+        expect(problem(page, "fail for good")).to_contain_text("smtp_550_5.7.1")
+        reason = page.locator("#dead-reasons li").filter(has_text="smtp_550_5.7.1")
+        expect(reason.locator(".n")).to_have_text("12", timeout=SOON)
+        assert violations(page) == []
+        take_picture(page, "ops-refused")
+
+        # mended: one to try, then the rest
+        mail_server.word = "250 OK"
+        row = page.get_by_role("row").filter(has_text="Lost 3")
+        row.get_by_role("button", name="Replay").click()
+        expect(reason.locator(".n")).to_have_text("11", timeout=SOON)
+        expect(email(page, "sent")).to_have_text("2", timeout=SOON)
+        reason.get_by_role("button", name="Replay all 11").click()
+        reason.get_by_role("button", name="Yes, replay").click()
+        expect(page.locator("#dead-none")).to_be_visible(timeout=SOON)
+        expect(email(page, "sent")).to_have_text("13", timeout=SOON)
+    assert value(house, "select count(*) from tocsin.delivery where state = 'sent'") == 13
+    assert len(set(mail_server.taken)) == 13
+
+
+def test_a_mail_server_that_is_away(desk: Desk, house: House, tmp_path: Path) -> None:
+    port = free_port()
+    page = desk()
+    with working(house, f"smtp://127.0.0.1:{port}", tmp_path):
+        expect(page.locator("#well")).to_be_visible(timeout=SOON)
+        for number in range(8):
+            house.tell(house.person(), f"Waits {number}")
+        broken = problem(page, "Email fails")
+        expect(broken).to_contain_text("smtp_connect_refused", timeout=SOON)
+        expect(broken).to_contain_text("Since")
+        expect(broken).to_contain_text("TOCSIN_SMTP_URL")
+        expect(broken).to_contain_text("8 wait")
+        expect(email(page, "waiting")).to_have_text("8")
+        actor = page.locator(".actors li").filter(has_text="Email")
+        expect(actor.locator(".state")).to_have_text(re.compile("rests|probes"))
+        expect(page.locator("#waiting-table")).to_contain_text("smtp_connect_refused", timeout=SOON)
+        take_picture(page, "ops-away")
+        server = MailServer()
+        server._controller.port = port
+        with server:
+            # due again in a while by the back-off; an operator has no reason to wait for it, nor has this test
+            run(house, "update tocsin.delivery set due_at = now() where state = 'deferred'")
+            expect(email(page, "sent")).to_have_text("8", timeout=90_000)
+            expect(page.locator("#well")).to_be_visible(timeout=SOON)
+
+
+def test_a_worker_that_is_killed(
+    desk: Desk, house: House, mail_server: MailServer, tmp_path: Path
+) -> None:
+    page = desk()
+    with working(house, mail_server.url, tmp_path) as worker:
+        expect(page.locator("#well")).to_be_visible(timeout=SOON)
+        worker.kill()
+        expect(problem(page, "No worker runs")).to_be_visible(timeout=SOON)
+        expect(problem(page, "went silent")).to_contain_text(str(worker.pid))
+        expect(page.locator(".process").filter(has_text=str(worker.pid))).to_contain_text("silent")
+        take_picture(page, "ops-killed")
+
+
+def test_a_connection_that_is_lost_and_comes_back(desk: Desk) -> None:
+    page = desk()
+    page.context.set_offline(True)
+    expect(page.locator("#lost")).to_contain_text(
+        "Connection lost: the service does not answer. What you see is from", timeout=SOON
+    )
+    assert violations(page) == []
+    take_picture(page, "ops-lost")
+    page.context.set_offline(False)
+    expect(page.locator("#lost")).to_be_hidden(timeout=SOON)
+    expect(page.locator("#live")).to_contain_text("Live")
+
+
+def test_a_database_that_is_away(desk: Desk, house: House) -> None:
+    page = desk()
+    name = value(house, "select current_database()")
+    with psycopg.connect(house.dsn, dbname="postgres", autocommit=True) as other:
+        other.execute(f'alter database "{name}" allow_connections false'.encode())
+        try:
+            other.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", (name,)
+            )
+            expect(page.locator("#lost")).to_contain_text("database does not answer", timeout=SOON)
+            take_picture(page, "ops-database")
+            page.reload()
+            expect(page.get_by_role("heading", name="The database does not answer")).to_be_visible()
+            assert violations(page) == []
+        finally:
+            other.execute(f'alter database "{name}" allow_connections true'.encode())
+    page.get_by_role("link", name="Try again").click()
+    expect(page.locator("#live")).to_contain_text("Live", timeout=SOON)
+
+
+# Search.
+
+
+def test_search_says_why(desk: Desk, house: House) -> None:
+    alice = house.person()
+    with psycopg.connect(house.dsn, autocommit=True) as connection:
+        deliver(connection, "failed", reason="smtp_550_5.1.1", recipient=alice)
+    id_ = house.tell(alice, "<img src=x onerror=alert(1)> Where is it?")
+    page = desk()
+    page.get_by_label("Id of a recipient").fill(alice)
+    page.keyboard.press("Enter")
+    person = page.get_by_role("article", name=f"Person {alice}")
+    expect(person).to_contain_text("@example.com")
+    assert f"{alice}@" not in page.locator("#found").inner_text()
+    person.get_by_role("button", name="Where is it?").click()
+    why = page.get_by_role("article", name=f"Notification {id_}")
+    expect(why).to_contain_text("It is in your inbox.")
+    expect(why).to_contain_text("is on for")
+    # passed on to a colleague
+    page.goto(page.url)
+    expect(page.get_by_role("article", name=f"Notification {id_}")).to_be_visible()
+    page.get_by_label("Id of a recipient").fill("nobody-is-this")
+    page.keyboard.press("Enter")
+    expect(page.locator("#found")).to_contain_text("Nothing and nobody")
+    page.locator("#dead-table").get_by_role("button", name="New reply").click()
+    expect(page.locator("#found")).to_contain_text("could not be sent")
+    assert violations(page) == []
+    take_picture(page, "ops-why")
+
+
+# How it looks.
+
+
+@pytest.fixture
+def outage(house: House, clean: None) -> None:
+    """A busy hour, the last quarter of which went wrong."""
+    with psycopg.connect(house.dsn, autocommit=True) as connection:
+        for ago in range(60):
+            went_wrong = ago < 15
+            n = 40 + (ago * 37) % 23
+            deliver(
+                connection,
+                n=4 if went_wrong else n,
+                ago=f"{ago} minutes",
+                took=f"{180 + ago * 7 % 90} milliseconds",
+            )
+            deliver(connection, n=2, ago=f"{ago} minutes", took=f"{1 + ago % 5} seconds")
+            deliver(
+                connection,
+                channel="push",
+                n=12 + ago % 9,
+                ago=f"{ago} minutes",
+                took="90 milliseconds",
+            )
+            deliver(connection, "skipped", reason="already_read", n=ago % 4, ago=f"{ago} minutes")
+            if went_wrong:
+                deliver(
+                    connection, "failed", reason="smtp_550_5.7.1", n=25 - ago, ago=f"{ago} minutes"
+                )
+            if ago % 11 == 0:
+                deliver(
+                    connection,
+                    "failed",
+                    channel="push",
+                    reason="apns_Unregistered",
+                    ago=f"{ago} minutes",
+                )
+        with connection.transaction():
+            # counted anew, now that all of it is there
+            connection.execute(
+                "update tocsin.delivery_minute_mark set upto = date_trunc('minute', now()) - interval '2 hours'"
+            )
+            connection.execute("delete from tocsin.delivery_minute")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("name", "size"), [("desktop", DESKTOP), ("phone", PHONE)])
+def test_it_is_readable_in_both_themes(
+    desk: Desk,
+    house: House,
+    outage: None,
+    tmp_path: Path,
+    scheme: str,
+    name: str,
+    size: tuple[int, int],
+) -> None:
+    with working(house, f"smtp://127.0.0.1:{free_port()}", tmp_path):
+        for number in range(8):
+            house.tell(house.person(), f"Waits {number}")
+        page = desk(size=size, color_scheme=scheme)
+        expect(problem(page, "Email fails")).to_be_visible(timeout=SOON)
+        expect(page.locator("#dead-reasons li")).to_have_count(2)
+        # of each minute
+        hour = re.compile("^(M[^M]+){59}$")
+        expect(page.locator("path.bar.sent").first).to_have_attribute("d", hour, timeout=SOON)
+        page.get_by_text("As a table").first.click()
+        expect(page.locator("figure table tbody tr")).to_have_count(60)
+        assert violations(page) == []
+        page.get_by_text("As a table").first.click()
+        page.evaluate("scrollTo({top: 0, behavior: 'instant'})")
+        # nothing sticks out at the side
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        take_picture(page, f"ops-{name}-{scheme}")
+        page.screenshot(path=f"build/pages/ops-{name}-{scheme}-whole.png", full_page=True)
+
+
+def test_the_day(desk: Desk, house: House, outage: None) -> None:
+    page = desk()
+    page.get_by_role("radio", name="Day").check(force=True)
+    expect(page.locator("#ended-title")).to_contain_text("last day")
+    page.get_by_text("As a table").first.click()
+    expect(page.locator("figure table tbody tr")).to_have_count(144)
+
+
+def test_what_is_open_and_focused_stays_so_while_numbers_move(desk: Desk, house: House) -> None:
+    with psycopg.connect(house.dsn, autocommit=True) as connection:
+        deliver(connection, "failed", reason="smtp_550_5.7.1")
+    page = desk()
+    page.get_by_text("As a table").first.click()
+    button = page.get_by_role("button", name="Replay delivery")
+    button.focus()
+    with psycopg.connect(house.dsn, autocommit=True) as connection:
+        deliver(connection, n=3, ago="0 seconds")
+        deliver(connection, "failed", reason="smtp_550_5.1.1", ago="0 seconds")
+    expect(email(page, "sent")).to_have_text("3", timeout=SOON)
+    expect(page.locator("#dead-reasons li")).to_have_count(2, timeout=SOON)
+    assert page.locator("details").first.get_attribute("open") is not None
+    expect(button.last).to_be_focused()

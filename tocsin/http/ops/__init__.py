@@ -1,0 +1,42 @@
+"""The operations page and what it asks: /ops/, for whoever has a key of the scope `ops`."""
+
+from __future__ import annotations
+
+from litestar import Router
+from litestar.di import Provide
+
+from tocsin.engine.overview import Overviews
+from tocsin.engine.store.database import Database
+from tocsin.http import openapi
+from tocsin.http.ops import dead_letters, lookup, overview, page, session
+from tocsin.http.ops.access import operators_only
+
+
+def ops_routers(database: Database) -> list[Router]:
+    """The page for everybody, since it asks for the key; the rest for operators."""
+    overviews = Overviews(database)
+
+    async def provide() -> Overviews:
+        return overviews
+
+    return [
+        Router(
+            "/",
+            route_handlers=[page.ops_page, page.ops_style, session.sign_in, session.sign_out],
+            opt={openapi.ACCESS: "everyone"},
+        ),
+        Router(
+            "/",
+            guards=[operators_only],
+            route_handlers=[
+                overview.overview,
+                dead_letters.list_dead_letters,
+                dead_letters.count_dead_letters,
+                dead_letters.replay_dead_letters,
+                lookup.search,
+                lookup.why_notification,
+            ],
+            dependencies={"overviews": Provide(provide)},
+            opt={openapi.ACCESS: "operator"},
+        ),
+    ]

@@ -1,0 +1,36 @@
+// The operations page: what is wrong, since when, how bad, what to do.
+
+import { get, signOut } from '../ops/api.js';
+import { showChannels } from '../ops/channels.js';
+import { DeadLetters } from '../ops/dead_letters.js';
+import { byId } from '../ops/dom.js';
+import { Live } from '../ops/live.js';
+import { showProblems } from '../ops/problems.js';
+import { showProcesses } from '../ops/processes.js';
+import { showReasons } from '../ops/reasons.js';
+import { startSearch } from '../ops/search.js';
+import type { Overview } from '../ops/types.js';
+
+const live = new Live(read);
+const dead = new DeadLetters(() => live.now());
+
+async function read(): Promise<string> {
+  const chosen = document.querySelector<HTMLInputElement>('input[name=window]:checked');
+  const overview = await get<Overview>('overview/', { window: chosen?.value ?? 'hour' });
+  const now = new Date(overview.at);
+  showProblems(overview, now);
+  showChannels(overview, now);
+  showReasons(overview);
+  showProcesses(overview, now);
+  dead.follow(overview.channels.reduce((sum, each) => sum + each.total.failed, 0));
+  return overview.at;
+}
+
+byId('window').addEventListener('change', () => live.now());
+byId('sign-out').addEventListener('click', () => {
+  void signOut()
+    .catch(() => undefined)
+    .then(() => location.replace('./'));
+});
+startSearch();
+live.now();

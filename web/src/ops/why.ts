@@ -1,0 +1,60 @@
+// Why one notification went as it did, channel by channel, with every attempt.
+
+import { el } from './dom.js';
+import { clock, clockSeconds, named } from './format.js';
+import { get } from './api.js';
+import type { Why } from './types.js';
+
+export async function why(id: number): Promise<HTMLElement> {
+  const told = await get<Why>(`notifications/${id}/why/`);
+  const whom = told.recipient_id ?? told.email ?? 'somebody';
+  return el(
+    'article',
+    { class: 'why-box', 'aria-label': `Notification ${id}` },
+    el('h3', {}, told.title || told.event_type),
+    el(
+      'p',
+      { class: 'aside' },
+      `Notification ${told.id} of event ${told.event_id} (${told.event_type}) to ${whom}, ${clock(told.created_at)} UTC`,
+    ),
+    el('p', { class: 'aside' }, 'In the words that the person is told:'),
+    ...told.channels.map(channel),
+  );
+}
+
+function channel(each: Why['channels'][number]): HTMLElement {
+  return el(
+    'section',
+    { class: 'decision' },
+    el('h4', {}, named(each.channel), el('span', { class: `chip ${each.decision}` }, each.decision), el('code', {}, each.reason)),
+    el('p', {}, each.sentence),
+    ...each.deliveries.map((delivery) =>
+      el(
+        'div',
+        { class: 'delivery' },
+        el(
+          'p',
+          {},
+          el('span', { class: `chip ${delivery.state}` }, delivery.state),
+          delivery.reason ? el('code', {}, delivery.reason) : null,
+          delivery.address ? ` to ${delivery.address}` : null,
+        ),
+        delivery.attempts.length
+          ? el(
+              'ol',
+              { class: 'attempts' },
+              ...delivery.attempts.map((attempt) =>
+                el(
+                  'li',
+                  {},
+                  el('time', { datetime: attempt.at }, `${clock(attempt.at)}:${clockSeconds(attempt.at).slice(-2)}`),
+                  ` ${attempt.outcome}`,
+                  attempt.reason ? el('code', {}, attempt.reason) : null,
+                ),
+              ),
+            )
+          : null,
+      ),
+    ),
+  );
+}
