@@ -117,6 +117,9 @@ bench-mails: $(VENV)/.dev build/peers/.installed ## mails a second, rendered and
 	@benchmarks/tools.sh postfix=smtp-sink postfix=smtp-source
 	@exec $(PY) benchmarks/mails.py $(ARGS)
 
+bench-ops: $(VENV)/.dev ## what the operations page costs, on a ledger of a million deliveries
+	@exec $(PY) benchmarks/operations.py $(ARGS)
+
 schema: $(VENV)/.dev ## write tocsin/sql/schema.sql anew from the migrations
 	@exec $(PY) -m tests.schema
 

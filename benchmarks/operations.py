@@ -1,0 +1,200 @@
+"""What the operations page costs: its readings on a ledger of a million deliveries, and its indexes on the way in.
+
+The ledger has a day's worth of deliveries, one in fifty failed, and 100,000 that wait. Each reading is what one
+operator's page asks for, without the cache that answers all who look within a second. The ledger's way of a delivery
+(insert, dispatch, claim, settle, in batches of 500) is taken with and without the indexes that the page adds, as the
+processor's time of the server's process. There is no peer in this one. `make bench-ops`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from bench import stage
+from bench.record import Goal, Record, keep
+from bench.rounds import in_turns, in_turns_async
+
+from tocsin.engine.overview import Overviews
+from tocsin.engine.store.database import Database
+from tocsin.engine.store.dead_letter import DeadFilter, dead_letter_reasons, dead_letters
+from tocsin.engine.store.delivery_minute import (
+    channels,
+    ended_lately,
+    keep_minutes,
+    kept_minutes,
+    unfinished,
+)
+
+WITH, WITHOUT = "with the page's indexes", "without"
+INDEXES = {
+    "delivery_settled": "create index delivery_settled on tocsin.delivery (settled_at) where settled_at is not null",
+    "delivery_failed": "create index delivery_failed on tocsin.delivery (settled_at desc, delivery_id desc)"
+    " include (channel, reason) where state = 'failed' and coalesce(event_id, digest_id) is not null",
+}
+FILL = """
+    insert into tocsin.delivery
+        (event_id, notification_id, recipient_id, channel, state, reason, created_at, settled_at)
+    select
+        e.event_id, i, 'alice', case when i %% 3 = 0 then 'push' else 'email' end,
+        case when i %% 50 = 0 then 'failed' else 'sent' end::tocsin.delivery_state,
+        case when i %% 50 = 0 then 'smtp_55' || i %% 7 end,
+        now() - i * interval '86 milliseconds' - interval '200 milliseconds' * random(),
+        now() - i * interval '86 milliseconds'
+    from generate_series(1, %s) i, tocsin.event e
+"""
+WAIT = """
+    insert into tocsin.delivery (event_id, notification_id, recipient_id, channel, state, reason, created_at, due_at)
+    select e.event_id, i, 'alice', 'email', 'deferred', 'smtp_451', now(), now() + i * interval '1 second'
+    from generate_series(1, %s) i, tocsin.event e
+"""
+# of -500 to -1, so that each batch finds its own
+WAY = (
+    """
+    insert into tocsin.delivery (event_id, notification_id, recipient_id, channel, created_at)
+    select (select max(event_id) from tocsin.event), -i, 'alice', 'email', now() from generate_series(1, 500) i
+    """,
+    """
+    update tocsin.delivery set due_at = now() + interval '2 minutes' where notification_id between -500 and -1
+    """,
+    """
+    update tocsin.delivery
+    set state = 'sending', attempts = 1, claim = gen_random_uuid(), due_at = now() + interval '30 seconds'
+    where notification_id between -500 and -1
+    """,
+    """
+    update tocsin.delivery
+    set state = 'sent', claim = null, due_at = null, settled_at = clock_timestamp(), address = 'alice@example.com',
+        checked_at = now(), notification_id = 5000000
+    where notification_id between -500 and -1
+    """,
+)
+BATCHES = 20
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--deliveries", type=int, default=1_000_000)
+    parser.add_argument("--waiting", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=9)
+    options = parser.parse_args()
+    with stage.server() as server, stage.database(server, "operations", rows=None) as dsn:
+        fill(dsn, options.deliveries, options.waiting)
+        catching_up, readings = asyncio.run(read(dsn, options.rounds))
+        way, wal = ways(dsn, options.rounds)
+    good = keep(
+        Record(
+            "ops",
+            "Readings of the operations page",
+            "ms",
+            readings,
+            facts={
+                "deliveries within a day": options.deliveries,
+                "that wait": options.waiting,
+                "catching up with the whole day, once, ms": round(catching_up),
+            },
+        ),
+        Record(
+            "ops-ledger",
+            "A delivery's way through the ledger",
+            "µs of processor time",
+            way,
+            goals=[Goal(WITH, WITHOUT, at_most=1.15)],
+            facts={f"bytes of WAL a delivery, {kind}": n for kind, n in wal.items()},
+        ),
+    )
+    return 0 if good else 1
+
+
+def fill(dsn: str, deliveries: int, waiting: int) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("select tocsin.upsert_recipient('alice', 'alice@example.com')")
+        connection.execute("select tocsin.notify('forum.new_reply', array['alice'], 'x')")
+        connection.execute(FILL, (deliveries,))
+        connection.execute(WAIT, (waiting,))
+        connection.execute("vacuum analyze tocsin.delivery")
+
+
+async def read(dsn: str, rounds: int) -> tuple[float, dict[str, list[float]]]:
+    """Milliseconds that a whole day takes to be counted, and each reading after that."""
+    database = Database(dsn, max_size=2)
+    await database.open()
+    now = datetime.now(UTC)
+    started = time.perf_counter()
+    while (kept := await keep_minutes(database, now)) and kept < now - timedelta(minutes=2):
+        pass
+    catching_up = 1000 * (time.perf_counter() - started)
+    day, hour = now - timedelta(days=1), now - timedelta(hours=1)
+    one_reason = DeadFilter(now - timedelta(days=7), None, "smtp_553")
+    asked: dict[str, Callable[[], Awaitable[object]]] = {
+        "the page, hour": lambda: Overviews(database).get("hour"),
+        "the page, day": lambda: Overviews(database).get("day"),
+        "of it: channels": lambda: channels(database),
+        "of it: what waits": lambda: unfinished(database),
+        "of it: the last minute": lambda: ended_lately(database, now),
+        "of it: the hour's minutes": lambda: kept_minutes(database, hour, timedelta(minutes=1)),
+        "of it: the day's minutes": lambda: kept_minutes(database, day, timedelta(minutes=10)),
+        "dead letters, a page": lambda: dead_letters(database, one_reason, cursor=None, limit=20),
+        "dead letters, their reasons": lambda: dead_letter_reasons(database, day),
+    }
+    measured = await in_turns_async({name: timed(ask) for name, ask in asked.items()}, rounds)
+    await database.close()
+    return catching_up, measured
+
+
+def timed(ask: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[float]]:
+    async def measure() -> float:
+        started = time.perf_counter()
+        await ask()
+        return 1000 * (time.perf_counter() - started)
+
+    return measure
+
+
+def ways(dsn: str, rounds: int) -> tuple[dict[str, list[float]], dict[str, int]]:
+    """What a delivery's way takes with the page's indexes and without them, and how much WAL it writes."""
+    wal: dict[str, int] = {}
+    with psycopg.connect(dsn, autocommit=True) as connection:
+
+        def way(kind: str, indexes: Sequence[str]) -> Callable[[], float]:
+            def measure() -> float:
+                for name in INDEXES:
+                    connection.execute(f"drop index if exists tocsin.{name}".encode())
+                for statement in indexes:
+                    connection.execute(statement.encode())
+                connection.execute("vacuum tocsin.delivery")
+                cpu, written = spent(connection)
+                for _ in range(BATCHES):
+                    for statement in WAY:
+                        connection.execute(statement.encode())
+                later, more = spent(connection)
+                each = round((more - written) / (500 * BATCHES))
+                wal[kind] = min(wal.get(kind, each), each)
+                return 1e6 * (later - cpu) / (500 * BATCHES)
+
+            return measure
+
+        contenders = {WITH: way(WITH, list(INDEXES.values())), WITHOUT: way(WITHOUT, ())}
+        return in_turns(contenders, rounds), wal
+
+
+def spent(connection: psycopg.Connection[Any]) -> tuple[float, float]:
+    """Processor seconds of the server's process, which other work hardly changes, and bytes of WAL."""
+    row = connection.execute(
+        "select pg_backend_pid(), pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8"
+    ).fetchone()
+    assert row is not None
+    fields = Path(f"/proc/{row[0]}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), row[1]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
