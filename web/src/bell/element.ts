@@ -4,6 +4,7 @@ import type { Notification, TocsinBell as Public, Word } from '../public/tocsin-
 import { Api, baseOf } from '../shared/api.js';
 import { Credentials, type GetToken } from '../shared/credentials.js';
 import { h, setAttribute, setText } from '../shared/dom.js';
+import { upgrade } from '../shared/element.js';
 import { Session } from '../shared/session.js';
 import sheetText from './bell.css';
 import { BellButton, short } from './button.js';
@@ -103,7 +104,7 @@ export class TocsinBell extends HTMLElement implements Omit<Public, keyof HTMLEl
   }
 
   connectedCallback(): void {
-    for (const name of ['getToken', 'words', 'api', ...REFLECTED] as const) upgrade(this, name);
+    upgrade(this, ['getToken', 'words', 'api', ...REFLECTED]);
     this.#speak();
     this.#restart();
   }
@@ -275,12 +276,4 @@ async function scriptsRan(): Promise<void> {
   const [page] = performance.getEntriesByType('navigation') as PerformanceNavigationTiming[];
   if (document.readyState === 'complete' || page?.domContentLoadedEventStart) return;
   await new Promise((resolve) => document.addEventListener('DOMContentLoaded', resolve));
-}
-
-/** What a page set before the module was loaded stands before our own property. */
-function upgrade(element: TocsinBell, name: 'getToken' | 'words' | 'api' | (typeof REFLECTED)[number]): void {
-  if (!Object.hasOwn(element, name)) return;
-  const value = element[name];
-  delete (element as Partial<TocsinBell>)[name];
-  Object.assign(element, { [name]: value });
 }
