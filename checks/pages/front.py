@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import Any
 
-from aiohttp import ClientSession, ClientTimeout, web
+from aiohttp import ClientConnectionError, ClientSession, ClientTimeout, web
 from msgspec import Struct
 
 PREFIX = "/notify"
@@ -75,6 +76,14 @@ class Front:
         for each in self._passing:
             self._loop.call_soon_threadsafe(each.abort)
 
+    @contextmanager
+    def without_service(self) -> Iterator[None]:
+        """The site is there, and Tocsin behind it is not."""
+        backend, self.backend = self.backend, 1  # where nobody listens
+        self.cut()
+        yield
+        self.backend = backend
+
     def stall(self) -> None:
         """Whatever is open passes nothing on any more and stays open, as after a sleep; what opens later works."""
         self._epoch += 1
@@ -129,9 +138,15 @@ class Front:
         epoch = self._epoch
         assert isinstance(request.transport, asyncio.Transport)
         self._passing.add(request.transport)
-        async with self._client.request(
-            request.method, url, headers=headers, data=body, allow_redirects=False
-        ) as answer:
+        async with AsyncExitStack() as stack:
+            try:
+                answer = await stack.enter_async_context(
+                    self._client.request(
+                        request.method, url, headers=headers, data=body, allow_redirects=False
+                    )
+                )
+            except ClientConnectionError:
+                return web.Response(status=502)
             passed = web.StreamResponse(status=answer.status)
             for name, value in answer.headers.items():
                 if name.lower() not in _HOP - {"content-encoding"}:

@@ -88,6 +88,22 @@ def test_a_machine_that_slept_is_right_again(house: House, context: BrowserConte
     bell.expect_count(1)
 
 
+def test_a_service_that_was_away_is_found_again(house: House, context: BrowserContext) -> None:
+    context.clock.install()
+    person = house.person()
+    house.sign_in(context, person)
+    bell = open_bell(house, context)
+    bell.open()
+    expect(bell.panel.get_by_text("Nothing here yet")).to_be_visible()
+    with house.front.without_service():
+        expect(bell.panel.get_by_text("No connection")).to_be_visible()
+        house.tell(person, "Meanwhile")
+    bell.page.clock.fast_forward(10_000)  # past the longest first pause
+    expect(bell.item("Meanwhile")).to_be_visible()
+    expect(bell.panel.get_by_text("No connection")).to_be_hidden()
+    bell.expect_count(1)
+
+
 def test_a_restart_of_the_page_comes_back_from_the_history(
     house: House, context: BrowserContext
 ) -> None:

@@ -54,3 +54,35 @@ def test_the_docs_name_every_part_and_property_of_the_bell_and_no_other() -> Non
     assert set(re.findall(r"`([\w-]+)`", listed)) == parts
     properties = set(re.findall(r"--tocsin-[\w-]+", "".join(sources)))
     assert properties == set(re.findall(r"--tocsin-[\w-]+", docs))
+
+
+HOST = """
+import { TocsinBell, type Notification } from './tocsin-bell.js';
+const bell: TocsinBell = document.createElement('tocsin-bell');
+bell.getToken = async () => 'a token';
+bell.theme = 'dark';
+bell.addEventListener('tocsin:open', (event) => {
+  const opened: Notification = event.detail;
+  if (opened.action_url !== null) event.preventDefault();
+});
+const count: number | null = bell.count;
+"""
+WRONG = """
+const bell = document.createElement('tocsin-bell');
+bell.count = 3;
+bell.theme = 'blue';
+bell.addEventListener('tocsin:count', (event) => event.detail.number);
+"""
+
+
+def test_a_hosts_own_code_is_checked_by_the_types(tmp_path: Path) -> None:
+    for name in ("tocsin-bell.js", "tocsin-bell.d.ts"):
+        (tmp_path / name).write_bytes((BUILT / name).read_bytes())
+    (tmp_path / "host.ts").write_text(HOST)
+    compiler = ("node_modules/typescript/bin/tsc", "--ignoreConfig", "--noEmit", "--strict")
+    options = ("--target", "es2022", "--module", "esnext", "--moduleResolution", "bundler")
+    checked = run(*compiler, *options, str(tmp_path / "host.ts"))
+    assert checked.returncode == 0, checked.stdout
+    (tmp_path / "host.ts").write_text("import './tocsin-bell.js';" + WRONG)
+    refused = run(*compiler, *options, str(tmp_path / "host.ts"))
+    assert refused.stdout.count("error TS") == 3, refused.stdout
