@@ -252,3 +252,22 @@ def test_without_a_token_it_says_so_and_begins_with_one(
     expect(bell.badge).to_be_hidden()
     bell.page.evaluate("(token) => { bell.token = token }", house.token(person))
     bell.expect_count(1)
+
+
+def test_another_token_keeps_the_panel_and_shows_whose_it_is(
+    house: House, context: BrowserContext
+) -> None:
+    alice, bob = house.person(), house.person()
+    house.tell(alice, "For her")
+    house.tell(bob, "For him")
+    bell = open_bell(house, context, attributes=f'token="{house.token(alice)}"')
+    bell.open()
+    expect(bell.item("For her")).to_be_visible()
+    bell.page.evaluate("(token) => { bell.token = token }", house.token(alice, ttl=1800))
+    house.tell(alice, "For her too")
+    expect(bell.items).to_have_count(2)
+    bell.page.evaluate("(token) => { bell.token = token }", house.token(bob))
+    expect(bell.item("For him")).to_be_visible()
+    expect(bell.items).to_have_count(1)
+    bell.expect_count(1)
+    expect(bell.panel).to_be_visible()

@@ -71,7 +71,7 @@ export class TocsinBell extends HTMLElement implements Omit<Public, keyof HTMLEl
 
   set getToken(value: GetToken | null) {
     this.#getToken = value;
-    this.#restart();
+    this.#renew();
   }
 
   get words(): Record<string, Word> {
@@ -114,7 +114,8 @@ export class TocsinBell extends HTMLElement implements Omit<Public, keyof HTMLEl
   }
 
   attributeChangedCallback(name: string): void {
-    if (name === 'api' || name === 'token') this.#restart();
+    if (name === 'api') this.#restart();
+    else if (name === 'token') this.#renew();
     else if (name === 'locale') this.#speak();
     else this.#render();
   }
@@ -130,8 +131,19 @@ export class TocsinBell extends HTMLElement implements Omit<Public, keyof HTMLEl
     });
   }
 
+  /** Another token: what is shown stays, unless it is another person's. */
+  #renew(): void {
+    if (this.#api === null || this.#starting) return this.#restart();
+    this.#api.credentials = this.#credentials;
+    void this.#session!.renewed();
+  }
+
+  get #credentials(): Credentials {
+    return new Credentials(this.token, this.#getToken);
+  }
+
   #start(): void {
-    const api = (this.#api = new Api(this.api, new Credentials(this.token, this.#getToken)));
+    const api = (this.#api = new Api(this.api, this.#credentials));
     const inbox = (this.#inbox = new Inbox(api, {
       changed: () => this.#render(),
       arrived: (notification) => this.#announceArrival(notification),
@@ -239,7 +251,9 @@ export class TocsinBell extends HTMLElement implements Omit<Public, keyof HTMLEl
 
   /** Politely, to those who don't see it. */
   #announce(text: string): void {
-    setText(this.#panel?.modal ? this.#panel.live : this.#live, text);
+    const live = this.#panel?.live ?? this.#live;
+    setText(live, ''); // the same again is news too
+    setTimeout(() => setText(live, text), 50);
   }
 
   async #attempt(work: () => Promise<unknown>, done?: 'archived'): Promise<void> {

@@ -73,13 +73,9 @@ export class Panel {
     return this.element.open || this.element.matches(':popover-open');
   }
 
-  /** Whether all else on the page is out of reach. */
-  get modal(): boolean {
-    return this.element.matches(':modal');
-  }
-
-  get live(): HTMLElement {
-    return this.#live;
+  /** Where something is said while all else on the page is out of reach. */
+  get live(): HTMLElement | null {
+    return this.element.matches(':modal') ? this.#live : null;
   }
 
   show(button: HTMLElement): void {
@@ -94,7 +90,7 @@ export class Panel {
   }
 
   hide(): void {
-    if (this.modal) this.element.close();
+    if (this.live) this.element.close();
     else if (this.open) this.element.hidePopover();
   }
 
@@ -120,7 +116,7 @@ export class Panel {
     this.#settings.hidden = settings === null;
     setAttribute(this.#settings, 'href', settings);
     name(this.#close, say('close'));
-    setAttribute(this.#filter, 'aria-label', say('filter'));
+    setAttribute(this.#filter, 'aria-label', say('title'));
     setText(this.#all, say('all'));
     setText(this.#unread, say('unreadOnly'));
     setAttribute(this.#all, 'aria-pressed', String(!inbox.unreadOnly));

@@ -29,7 +29,7 @@ export class Api {
   /** `base` is Tocsin's address, with a slash at its end. */
   constructor(
     readonly base: string,
-    readonly credentials: Credentials,
+    public credentials: Credentials,
   ) {}
 
   /** The answer's JSON; undefined where it has none. */

@@ -55,6 +55,13 @@ export class Session {
     void this.#join();
   }
 
+  /** There are other credentials, perhaps another person's. */
+  async renewed(): Promise<void> {
+    if (this.#tabs === null) return this.#join();
+    if (!(await this.#isSame())) this.#startOver();
+    else if (this.#link === 'signed-out') this.#stream?.wake(true);
+  }
+
   close(): void {
     this.#closing.abort();
     this.#leave();
