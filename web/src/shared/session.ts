@@ -97,6 +97,7 @@ export class Session {
   #startOver(): void {
     this.#leave();
     this.#lastId = this.#badge = '';
+    this.#link = 'connecting';
     this.listener.forget();
     void this.#join();
   }
@@ -129,6 +130,7 @@ export class Session {
   }
 
   #tell(link: Link): void {
+    if (link === this.#link) return;
     if (this.#stream !== null) this.#tabs?.post({ kind: 'link', link });
     this.#link = link;
     this.listener.link(link);

@@ -72,9 +72,9 @@ export class Stream {
     this.#heard = began;
     this.#live = true;
     this.#failures = 0;
-    this.listener.link('live');
     for await (const events of read(answer.body!)) {
       this.#heard = Date.now();
+      this.listener.link('live'); // each time: a browser may have said "offline", and be wrong
       for (const { retry } of events) if (retry) this.#retry = Number(retry);
       const told = events.filter(({ event }) => event && event !== 'expired');
       if (told.length > 0) {
