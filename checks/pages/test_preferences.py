@@ -52,7 +52,7 @@ class Settings:
         self.page.get_by_role("button", name=category, exact=True).click()
 
     def notice(self) -> Locator:
-        return self.page.locator(".notice p")
+        return self.page.locator(".notice .line p")
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
         return self.house.ask(self.who, method, path, body)
@@ -171,7 +171,9 @@ def test_what_can_not_be_saved_is_as_it_was_and_says_so_beside_it(settings: Sett
     settings.page.route("**/api/notification-preferences/", refuse)
     settings.switch("Inbox", "Bulletins").click()
     row = settings.page.get_by_role("row").filter(has=settings.switch("Inbox", "Bulletins"))
-    expect(row).to_contain_text("can’t save this just now")
+    why = "The service can’t save this just now. Try again in a moment."
+    expect(row).to_contain_text(why)
+    expect(settings.page.get_by_role("status").filter(has_text=why)).to_have_count(1)
     expect(settings.switch("Inbox", "Bulletins")).to_be_checked()
     expect(settings.switch("Inbox", "Bulletins")).to_be_focused()
     settings.page.unroute("**/api/notification-preferences/")
@@ -206,6 +208,20 @@ def test_a_slow_one_says_that_it_is_on_its_way(settings: Settings) -> None:
     held[0].continue_()
     expect(settings.notice()).to_have_text("Inbox is off for Messages.")
     expect(settings.page.get_by_text("Saving …")).to_be_hidden()
+
+
+def test_what_has_the_focus_is_not_below_the_line_of_the_last_change(settings: Settings) -> None:
+    settings.page.set_viewport_size({"width": 900, "height": 400})
+    settings.open()
+    settings.switch("Inbox", "Everything").press("Space")
+    expect(settings.notice()).not_to_be_empty()
+    line = settings.page.locator(".notice .line").bounding_box()
+    assert line is not None
+    for _ in range(25):
+        settings.page.keyboard.press("Tab")
+        focused = settings.page.locator("tocsin-preferences :focus").bounding_box()
+        assert focused is not None
+        assert focused["y"] + focused["height"] <= line["y"]
 
 
 def test_quick_changes_are_all_saved_in_their_order(settings: Settings) -> None:

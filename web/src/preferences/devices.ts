@@ -105,6 +105,7 @@ export class Devices implements Section {
     remove.hidden = true;
     showFailure(failed, null);
     item.append(question);
+    question.scrollIntoView({ block: 'center' }); // not below the line that says what was changed
     really.focus();
   }
 

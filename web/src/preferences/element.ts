@@ -135,7 +135,7 @@ export class TocsinPreferences extends HTMLElement implements Omit<Public, keyof
       },
       failed: (problem) => {
         const why = reason(problem, speech);
-        notice.say(why);
+        notice.announce(why);
         return why;
       },
       topic: (name) => this.#describeTopic?.(name) ?? null,

@@ -10,6 +10,7 @@ const SHOWN = 12_000; // milliseconds; the same can be undone where it was done
 
 export class Notice {
   readonly element: HTMLElement;
+  readonly #heard = h('p', { class: 'unseen', role: 'status' });
   readonly #text = h('p', { role: 'status', 'aria-live': 'polite' });
   readonly #undo: HTMLButtonElement;
   readonly #close: HTMLButtonElement;
@@ -31,7 +32,7 @@ export class Notice {
     this.#close = close;
     this.#busy = h('span', { class: 'busy', 'aria-hidden': 'true', hidden: true }, speech.say('saving'));
     const line = h('div', { class: 'line', part: 'notice' }, this.#busy, this.#text, this.#undo, close);
-    this.element = h('div', { class: 'notice' }, line);
+    this.element = h('div', { class: 'notice' }, this.#heard, line);
     this.element.addEventListener('keydown', (event) => event.key === 'Escape' && this.#leave());
     this.#hide();
   }
@@ -47,12 +48,19 @@ export class Notice {
     else show();
   }
 
+  /** For those who don't see what is said elsewhere on the page. */
+  announce(sentence: string): void {
+    this.#hide();
+    this.#heard.textContent = sentence;
+  }
+
   say(sentence: string, undo?: () => void): void {
     const focused = (this.element.getRootNode() as ShadowRoot).activeElement;
     if (!this.element.contains(focused)) this.#from = focused as HTMLElement | null;
     this.#back = undo;
     this.#undo.hidden = undo === undefined;
     this.#close.hidden = false;
+    this.#heard.textContent = '';
     this.#text.textContent = sentence;
     this.element.classList.add('shown');
     this.#wait();
