@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Iterator
 from datetime import datetime
@@ -16,6 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, e
 
 from tocsin.client import notify_topic
 
+CHANNELS = {"in_app": "Inbox", "email": "Email", "push": "Push"}
 XSS = (
     "<script>document.title='hacked'</script>",
     "<img src=x onerror=\"document.title='hacked'\">",
@@ -135,6 +137,38 @@ def test_a_choice_is_stronger_than_what_is_above_it_and_can_be_taken_back(
     expect(settings.cell("Push", "New reply")).to_contain_text("As everything")
     expect(settings.notice()).to_contain_text("follows what is chosen above again")
     assert settings.overrides() == {"*": {"push": False}}
+
+
+def test_the_pages_rules_are_the_services(settings: Settings) -> None:
+    catalogue = settings.ask("GET", "event-types/")["results"]
+    types = [each["event_type"] for category in catalogue for each in category["event_types"]]
+    scopes = ["*", *(f"{category['category']}.*" for category in catalogue), *types]
+    draw = random.Random(11)
+    overrides: dict[str, dict[str, bool]] = {}
+    for scope in draw.sample(scopes, 20):
+        overrides.setdefault(scope, {})[draw.choice(list(CHANNELS))] = draw.random() < 0.5
+    overrides.get("compliance.overdue", {}).pop("email", None)
+    found = settings.ask("PATCH", "notification-preferences/", {"overrides": overrides})
+
+    settings.open()
+    settings.page.get_by_role("button", name="Show every kind").click()
+
+    for category in catalogue:
+        sources = {
+            "default": "Default",
+            "*": "As everything",
+            f"{category['category']}.*": f"As {category['label']}",
+            "type": "Your choice",
+            "mandatory": "Always on",
+        }
+        for each in category["event_types"]:
+            for channel, name in CHANNELS.items():
+                cell = settings.cell(name, each["label"])
+                on = found["event_types"][each["event_type"]][channel]
+                source = found["sources"][each["event_type"]][channel]
+                shown = (cell.get_by_role("checkbox").is_checked(), cell.inner_text())
+                assert shown[0] == on, each
+                assert sources[source] in shown[1], each
 
 
 def test_what_is_mandatory_is_explained(settings: Settings) -> None:
@@ -475,6 +509,21 @@ def test_a_phone_shows_all_of_it_without_scrolling_sideways(
     take_picture(settings.page, f"settings-phone-{locale[:2]}")
     assert settings.blocked == []
     context.close()
+
+
+@pytest.mark.parametrize("locale", ["de_AT", "de-DE-u-co-phonebk-x-host", "no locale at all"])
+def test_any_locale_of_a_host_is_taken_as_well_as_it_goes(
+    house: House, context: BrowserContext, locale: str
+) -> None:
+    who = house.person()
+    html = HOST.format(name="host-locale", base="/notify").replace(
+        "theme", f'locale="{locale}" theme'
+    )
+    script = SCRIPT.format(token=house.token(who))
+    page = context.new_page()
+    page.goto(house.front.origin + house.front.show("host-locale", HostPage(html, script)))
+    title = "Was Sie erreicht" if locale.startswith("de") else "What reaches you"
+    expect(page.get_by_role("heading", name=title)).to_be_visible()
 
 
 HOST = """<!doctype html><html lang="de"><title>Host</title><link rel="stylesheet" href="{name}.css">

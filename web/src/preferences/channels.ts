@@ -1,40 +1,15 @@
 // The matrix: each category and kind of notification by channel.
 
 import { drawing, h, set } from '../shared/element.js';
+import { Cell, lockedCell, type Row } from './cell.js';
 import type { Context, Section } from './context.js';
 import { Draft } from './draft.js';
-import { failure, LOCK, newId, section, showFailure, undoIcon } from './parts.js';
-import {
-  ALL,
-  answer,
-  type Category,
-  type Change,
-  channelsOf,
-  type EventType,
-  merged,
-  next,
-  type Overrides,
-  reverse,
-  scopeOf,
-  sum,
-} from './rules.js';
+import { failure, LOCK, newId, section, showFailure } from './parts.js';
+import { ALL, type Category, type Change, channelsOf, merged, type Overrides, reverse, scopeOf } from './rules.js';
 
 interface Preferences {
   event_types: Record<string, Record<string, boolean>>;
   overrides: Overrides;
-}
-
-/** What one switch stands for: everything, a category, or one kind. */
-interface Row {
-  scope: string;
-  label: string;
-  categories: Category[]; // whose kinds it speaks for
-  category?: Category; // of a single kind
-  type?: EventType;
-}
-
-interface Cell {
-  show(overrides: Overrides): void;
 }
 
 const CHEVRON = 'm9 6 6 6-6 6';
@@ -149,89 +124,14 @@ export class Channels implements Section {
     );
     const name = h('th', { scope: 'row', role: 'rowheader' }, head ?? h('span', { dir: 'auto' }, row.label));
     name.append(...mandatory, failed);
-    const cells = this.#channels.map((channel) =>
-      row.type?.mandatory_channels.includes(channel)
-        ? this.#lockedCell(row, channel, mandatory[row.type.mandatory_channels.indexOf(channel)]!)
-        : this.#cell(row, channel, failed),
-    );
+    const cells = this.#channels.map((channel) => {
+      const locked = row.type?.mandatory_channels.indexOf(channel) ?? -1;
+      if (locked >= 0) return lockedCell(this.context, row, channel, mandatory[locked]!);
+      const cell = new Cell(speech, row, channel, (on) => this.#change(row, channel, on, failed, cell.box));
+      this.#cells.push(cell);
+      return cell.element;
+    });
     return h('tr', { role: 'row', class: kind }, name, ...cells);
-  }
-
-  #lockedCell(row: Row, channel: string, why: HTMLElement): HTMLElement {
-    const { speech } = this.context;
-    const name = speech.channel(channel);
-    const box = h('input', {
-      type: 'checkbox',
-      class: 'switch',
-      'aria-label': speech.say('cell', { channel: name, what: row.label }),
-      'aria-describedby': why.id,
-      'aria-disabled': 'true',
-    });
-    box.checked = true;
-    box.addEventListener('click', (event) => {
-      event.preventDefault();
-      this.context.told(why.textContent ?? '');
-    });
-    return h(
-      'td',
-      { role: 'cell' },
-      h('span', { class: 'channel', 'aria-hidden': 'true' }, name),
-      box,
-      h('span', { class: 'source' }, drawing(LOCK, 12), speech.say('always')),
-    );
-  }
-
-  #cell(row: Row, channel: string, failed: HTMLElement): HTMLElement {
-    const { speech } = this.context;
-    const name = speech.channel(channel);
-    const cell = speech.say('cell', { channel: name, what: row.label });
-    const source = h('span', { class: 'source', id: newId() });
-    const box = h('input', {
-      type: 'checkbox',
-      class: 'switch',
-      'aria-label': cell,
-      'aria-describedby': source.id,
-    });
-    const back = h('button', { type: 'button', class: 'back' }, h('span', {}, speech.say('own')), undoIcon());
-    set(back, { 'aria-label': `${speech.say('own')}. ${speech.say('inherit', { cell })}`, title: speech.say('inherit', { cell }) });
-    const found = () => sum(row.categories, row.scope, channel, this.#draft.state);
-    box.addEventListener('change', () => this.#change(row, channel, next(found()), failed, box));
-    back.addEventListener('click', () => {
-      box.focus();
-      this.#change(row, channel, null, failed, box);
-    });
-    this.#cells.push({
-      show: (overrides) => {
-        const { on, of, own } = sum(row.categories, row.scope, channel, overrides);
-        box.checked = on === of;
-        box.indeterminate = on > 0 && on < of;
-        box.classList.toggle('own', own !== undefined);
-        back.hidden = own === undefined;
-        source.hidden = own !== undefined && !box.indeterminate;
-        source.textContent = box.indeterminate
-          ? speech.say('some', { on, of })
-          : this.#source(row, channel, overrides);
-        set(box, { 'aria-describedby': source.hidden ? null : source.id });
-      },
-    });
-    return h(
-      'td',
-      { role: 'cell' },
-      h('span', { class: 'channel', 'aria-hidden': 'true' }, name),
-      box,
-      source,
-      back,
-    );
-  }
-
-  /** Where an inherited answer comes from. */
-  #source({ type, category, scope }: Row, channel: string, overrides: Overrides): string {
-    const { speech } = this.context;
-    const all = overrides[ALL]?.[channel] !== undefined;
-    if (type === undefined || category === undefined) return speech.say(all && scope !== ALL ? 'fromAll' : 'default');
-    const { source } = answer(type, category.category, channel, overrides);
-    if (source === 'category') return speech.say('fromCategory', { category: category.label });
-    return speech.say(source === 'all' ? 'fromAll' : 'default');
   }
 
   async #change(row: Row, channel: string, on: boolean | null, failed: HTMLElement, box: HTMLElement): Promise<void> {

@@ -15,12 +15,14 @@ const STEPS = [
 ] as const;
 
 export class Speech {
+  readonly locale: string;
   readonly language: string;
   readonly direction: 'ltr' | 'rtl';
 
-  /** `locale` as BCP 47 has it: its words, or English ones, and its way to write days and times. */
-  constructor(readonly locale: string) {
-    const language = locale.split('-')[0]!.toLowerCase();
+  /** A locale as BCP 47 has it: its words, or English ones, and its way to write days and times. */
+  constructor(locale: string) {
+    this.locale = plain(locale);
+    const language = this.locale.split('-')[0]!.toLowerCase();
     this.language = language in WORDS ? language : 'en';
     this.direction = RIGHT_TO_LEFT.has(this.language) ? 'rtl' : 'ltr';
   }
@@ -90,5 +92,14 @@ export class Speech {
     const text = String(value);
     const against = this.direction === 'rtl' ? /\p{Script=Latin}/u : /[\u0590-\u08ff\ufb1d-\ufefc]/;
     return against.test(text) ? `\u2068${text}\u2069` : text;
+  }
+}
+
+/** Language, script and region; English where it is no locale at all. */
+function plain(locale: string): string {
+  try {
+    return new Intl.Locale(locale.replaceAll('_', '-')).baseName;
+  } catch {
+    return 'en';
   }
 }

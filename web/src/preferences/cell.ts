@@ -1,0 +1,98 @@
+// One switch of the matrix: what is on, where that comes from, and the way back to it.
+
+import { drawing, h, set } from '../shared/element.js';
+import type { Context } from './context.js';
+import { LOCK, newId, undoIcon } from './parts.js';
+import { ALL, answer, type Category, type EventType, next, type Overrides, sum } from './rules.js';
+import type { Speech } from './speech.js';
+
+/** What one row stands for: everything, a category, or one kind. */
+export interface Row {
+  scope: string;
+  label: string;
+  categories: Category[]; // whose kinds it speaks for
+  category?: Category; // of a single kind
+  type?: EventType;
+}
+
+export class Cell {
+  readonly element: HTMLElement;
+  readonly box: HTMLInputElement;
+  readonly #source = h('span', { class: 'source', id: newId() });
+  readonly #back: HTMLButtonElement;
+  #overrides: Overrides = {};
+
+  /** `change` is told what is chosen; null follows again what is above. */
+  constructor(
+    private readonly speech: Speech,
+    private readonly row: Row,
+    private readonly channel: string,
+    change: (on: boolean | null) => void,
+  ) {
+    const name = speech.channel(channel);
+    const cell = speech.say('cell', { channel: name, what: row.label });
+    const inherit = speech.say('inherit', { cell });
+    this.box = h('input', { type: 'checkbox', class: 'switch', 'aria-label': cell });
+    this.box.addEventListener('change', () => change(next(this.#sum())));
+    this.#back = h(
+      'button',
+      { type: 'button', class: 'back', 'aria-label': `${speech.say('own')}. ${inherit}`, title: inherit },
+      h('span', {}, speech.say('own')),
+      undoIcon(),
+    );
+    this.#back.addEventListener('click', () => {
+      this.box.focus();
+      change(null);
+    });
+    this.element = framed(name, this.box, this.#source, this.#back);
+  }
+
+  show(overrides: Overrides): void {
+    this.#overrides = overrides;
+    const { on, of, own } = this.#sum();
+    this.box.checked = on === of;
+    this.box.indeterminate = on > 0 && on < of;
+    this.box.classList.toggle('own', own !== undefined);
+    this.#back.hidden = own === undefined;
+    this.#source.hidden = own !== undefined && !this.box.indeterminate;
+    this.#source.textContent = this.box.indeterminate ? this.speech.say('some', { on, of }) : this.#origin();
+    set(this.box, { 'aria-describedby': this.#source.hidden ? null : this.#source.id });
+  }
+
+  #sum() {
+    return sum(this.row.categories, this.row.scope, this.channel, this.#overrides);
+  }
+
+  /** Where an inherited answer comes from. */
+  #origin(): string {
+    const { scope, type, category } = this.row;
+    const all = this.#overrides[ALL]?.[this.channel] !== undefined && scope !== ALL;
+    if (!type || !category) return this.speech.say(all ? 'fromAll' : 'default');
+    const { source } = answer(type, category.category, this.channel, this.#overrides);
+    if (source === 'category') return this.speech.say('fromCategory', { category: category.label });
+    return this.speech.say(source === 'all' ? 'fromAll' : 'default');
+  }
+}
+
+/** A switch that nobody can turn off; it can be come to, and says why. */
+export function lockedCell({ speech, told }: Context, row: Row, channel: string, why: HTMLElement): HTMLElement {
+  const name = speech.channel(channel);
+  const box = h('input', {
+    type: 'checkbox',
+    class: 'switch',
+    'aria-label': speech.say('cell', { channel: name, what: row.label }),
+    'aria-describedby': why.id,
+    'aria-disabled': 'true',
+  });
+  box.checked = true;
+  box.addEventListener('click', (event) => {
+    event.preventDefault();
+    told(why.textContent ?? '');
+  });
+  return framed(name, box, h('span', { class: 'source' }, drawing(LOCK, 12), speech.say('always')));
+}
+
+/** With its channel's name, which is shown where the page is too narrow for the table's head. */
+function framed(channel: string, ...parts: HTMLElement[]): HTMLElement {
+  return h('td', { role: 'cell' }, h('span', { class: 'channel', 'aria-hidden': 'true' }, channel), ...parts);
+}
