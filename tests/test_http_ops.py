@@ -367,9 +367,13 @@ async def test_real_processes_report_and_take_their_word_back(
         serve, work = sorted(await until(both), key=lambda each: each.kind)
         assert (serve.kind, work.kind) == ("serve", "worker")
         assert [each.name for each in work.report.actors] == ["email"]
-        db.execute("select tocsin.upsert_recipient('alice', 'alice@example.com')")
-        for _ in range(8):
-            db.execute("select tocsin.notify('forum.new_reply', array['alice'], 'x')")
+        # one each: a person's go together, and one mail's failures take long to be five
+        everybody = [f"person{i}" for i in range(8)]
+        db.execute(
+            "select tocsin.upsert_recipient(p, p || '@example.com') from unnest(%s::text[]) p",
+            (everybody,),
+        )
+        db.execute("select tocsin.notify('forum.new_reply', %s, 'x')", (everybody,))
 
         async def broken() -> bool:
             (found,) = [each for each in await processes(database) if each.kind == "worker"]
