@@ -105,6 +105,14 @@ async def test_what_waits_is_sampled_each_minute(db: Db, database: Database) -> 
     assert value(db, "select sum(n)::int from tocsin.delivery_minute where state = 'queued'") == 6
 
 
+async def test_that_nothing_waits_is_known_too(db: Db, database: Database) -> None:
+    await keep_all(database)
+    found = db.execute(
+        "select channel, state::text, n from tocsin.delivery_minute order by channel"
+    ).fetchall()
+    assert found == [("email", "queued", 0), ("push", "queued", 0)]
+
+
 # Latency.
 
 

@@ -124,8 +124,11 @@ begin
     on conflict do nothing;
     if _upto > _now - interval '2 minutes' then
         insert into tocsin.delivery_minute (minute, channel, state, reason, took, n)
-        select _upto - interval '1 minute', u.channel, u.state, u.reason, -1, u.n
-        from tocsin.unfinished(_most) u
+        -- that nothing waits is known too
+        select _upto - interval '1 minute', c.channel, coalesce(u.state, 'queued'), coalesce(u.reason, ''), -1, coalesce(u.n, 0)
+        from tocsin.channel c
+        left join tocsin.unfinished(_most) u using (channel)
+        where c.task is not null
         on conflict do nothing;
     end if;
     update tocsin.delivery_minute_mark m
