@@ -13,6 +13,7 @@ import pytest
 from http_fixtures import *  # noqa: F403 - fixtures
 from http_fixtures import Db
 
+from tocsin.engine.store.array import to_array
 from tocsin.sql import load
 
 QUERIES = load("delivery")
@@ -143,3 +144,13 @@ def test_settling_reads_what_it_settles(stocked: Db) -> None:
         dead_sinces=nothing,
     )
     assert found == {"delivery_pkey": 200}
+
+
+def test_an_array_is_read_as_it_was_written(db: Db) -> None:
+    values = ["", "a", 'say "no"', "back\\slash\\", "{1,2}", "NULL", None, " a b ", "é,“x”\n", "'"]
+    assert db.execute("select %s::text[]", (to_array(values),)).fetchone() == (values,)
+    assert db.execute("select %s::text[]", (to_array([]),)).fetchone() == ([],)
+    at = datetime(2026, 11, 1, 12, 30, 0, 17, UTC)
+    assert db.execute("select %s::timestamptz[]", (to_array([at, None]),)).fetchone() == (
+        [at, None],
+    )

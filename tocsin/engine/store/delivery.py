@@ -17,6 +17,7 @@ from tocsin.engine.model import (
     Verdict,
     Withheld,
 )
+from tocsin.engine.store.array import to_array
 from tocsin.engine.store.database import Database
 from tocsin.sql import load
 
@@ -110,9 +111,9 @@ async def look(database: Database, messages: Sequence[Message]) -> dict[int, Ver
     rows = await database.rows(
         _Looked,
         _SQL["look"],
-        delivery_ids=[delivery_id for delivery_id, *_ in looked_at],
-        claims=[claim for _, claim, _ in looked_at],
-        contents=[",".join(map(str, contents)) for *_, contents in looked_at],
+        delivery_ids=to_array(delivery_id for delivery_id, *_ in looked_at),
+        claims=to_array(claim for _, claim, _ in looked_at),
+        contents=to_array(",".join(map(str, contents)) for *_, contents in looked_at),
     )
     verdicts = {row.delivery_id: _verdict(row) for row in rows}
     for message in messages:
@@ -161,11 +162,11 @@ async def _settle_sent(database: Database, sent: Sequence[Settled]) -> set[int]:
     rows = await database.rows(
         _Ours,
         _SQL["settle_sent"],
-        delivery_ids=[one.delivery_id for one in sent],
-        claims=[claims[one.claim] for one in sent],
-        addresses=[one.address for one in sent],
-        checked_ats=[one.checked_at for one in sent],
-        provider_ids=[one.provider_id for one in sent],
+        delivery_ids=to_array(one.delivery_id for one in sent),
+        claims=to_array(claims[one.claim] for one in sent),
+        addresses=to_array(one.address for one in sent),
+        checked_ats=to_array(one.checked_at for one in sent),
+        provider_ids=to_array(one.provider_id for one in sent),
     )
     return {row.delivery_id for row in rows}
 
