@@ -55,8 +55,8 @@ def like(message: Claimed, **changes: Any) -> list[Claimed]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_mail_by_its_stencil_is_what_its_templates_write(kind: str) -> None:
     templates, plain = Templates(), without_stencils()
-    mails = [render(message, templates) for message in like(KINDS[kind]) * 3]
-    for message, mail in zip(like(KINDS[kind]) * 3, mails, strict=True):
+    mails = [render(message, templates) for message in like(KINDS[kind]) * 7]
+    for message, mail in zip(like(KINDS[kind]) * 7, mails, strict=True):
         expected = render(message, plain)
         assert (mail.subject, mail.text, mail.html) == (
             expected.subject,
@@ -64,18 +64,18 @@ def test_a_mail_by_its_stencil_is_what_its_templates_write(kind: str) -> None:
             expected.html,
         )
         assert mail.headers == expected.headers
-    assert mails[10].filled is not None, "the third mail of an event has a stencil"
+    assert mails[-5].filled is not None, "many mails of an event have a stencil"
 
 
 def test_mails_of_many_events_have_a_stencil_in_common() -> None:
     templates = Templates()
     mails = [
         render(claimed(event_id=n, title=f"Title {n}", metadata={"post_id": n}), templates)
-        for n in range(3)
+        for n in range(4)
     ]
-    assert mails[1].filled is not None
     assert mails[2].filled is not None
-    assert mails[1].filled.pieces is mails[2].filled.pieces
+    assert mails[3].filled is not None
+    assert mails[2].filled.pieces is mails[3].filled.pieces
 
 
 MORE = [
@@ -153,7 +153,8 @@ def test_whatever_a_template_does_the_mail_is_the_same(tmp_path: Path, source: s
 @pytest.mark.parametrize("source", AS_IT_IS)
 def test_what_is_only_written_has_a_stencil(tmp_path: Path, source: str) -> None:
     templates = Templates(own(tmp_path, source))
-    render(claimed(), templates)
+    for name in ("Alice", "Carol"):
+        render(claimed(name=name), templates)
     assert render(claimed(name="Bob"), templates).filled is not None
 
 
@@ -164,7 +165,7 @@ def test_chance_is_left_to_each_mail(tmp_path: Path) -> None:
 
 def test_a_mail_that_gets_too_large_is_cut_by_its_templates() -> None:
     templates = Templates()
-    for _ in range(2):
+    for _ in range(3):
         render(claimed(), templates)
     large = claimed(body="x" * 120_000 + "\nTwo\n\nThree")
     assert render(large, templates) == render(large, without_stencils())

@@ -21,6 +21,7 @@ from msgspec import Struct
 from tocsin.engine.blank import CUTTING, Blank, NotPlain
 
 _KEPT = 128  # stencils of one service's templates
+_AFTER = 3  # mails of a kind
 _LARGEST = 50_000  # characters: what is large is seldom sent to many
 
 Key = str | tuple[int, int]  # of a context, or of a line in its paragraphs
@@ -59,39 +60,37 @@ class Stencil(Struct, frozen=True):
 
 
 class Stencils:
-    """Those that were cut, the latest kept. One is cut as the second mail of its kind comes: most events have one."""
+    """Those that were cut, the latest kept. To cut one takes as long as two mails, so it waits for the third."""
 
     def __init__(self) -> None:
-        self._cut: OrderedDict[Hashable, Stencil | None] = OrderedDict()
+        # how many mails came before there was one; None: its templates do more than to write values
+        self._cut: OrderedDict[Hashable, Stencil | int | None] = OrderedDict()
 
     def get(self, key: Hashable, cut: Callable[[], Stencil]) -> Stencil | None:
         """That of a kind of mail; None where there is none, or not yet."""
-        if key in self._cut:
-            self._cut.move_to_end(key)
-            found = self._cut[key]
-            if found is not _SEEN:
-                return found
-            try:
-                made: Stencil | None = cut()
-            except Exception:  # noqa: BLE001 - the template itself says what is wrong with it
-                made = None
-            self._cut[key] = made
-            return made
-        self._cut[key] = _SEEN
-        if len(self._cut) > _KEPT:
-            self._cut.popitem(last=False)
-        return None
+        found = self._cut.get(key, 0)
+        if isinstance(found, int):
+            found = found + 1 if found + 1 < _AFTER else _cut(cut)
+            self._cut[key] = found
+            if len(self._cut) > _KEPT:
+                self._cut.popitem(last=False)
+        self._cut.move_to_end(key)
+        return found if isinstance(found, Stencil) else None
 
     def refused(self, key: Hashable) -> bool:
         """Whether the templates of this kind do more with some value than to write it."""
-        return key in self._cut and self._cut[key] is None
+        return self._cut.get(key, 0) is None
 
     def clear(self) -> None:
         """Templates changed."""
         self._cut.clear()
 
 
-_SEEN = Stencil({}, Pieces(("",), ()), Pieces(("",), ()))
+def _cut(cut: Callable[[], Stencil]) -> Stencil | None:
+    try:
+        return cut()
+    except Exception:  # noqa: BLE001 - the template itself says what is wrong with it
+        return None
 
 
 class Cutter:
