@@ -121,6 +121,14 @@ def rss(pid: int) -> int:
     return 0
 
 
+def cpu(pid: int) -> float:
+    """Seconds of CPU that a process and its children have had."""
+    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    ticks = int(stat[11]) + int(stat[12])
+    return ticks / os.sysconf("SC_CLK_TCK") + sum(cpu(int(child)) for child in children)
+
+
 def _configure(running: postgres.Postgres) -> bool:
     """Whether it has to start anew."""
     with psycopg.connect(running.superuser_dsn, autocommit=True) as admin:
@@ -155,6 +163,8 @@ def _stocked(running: postgres.Postgres, admin: psycopg.Connection, rows: int) -
         for statement in STOCK.read_text(encoding="utf-8").split(";\n\n"):
             owner.execute(statement)
     admin.execute(f'alter database "stocking" rename to "{name}"')
+    # or autovacuum would tidy it up between two runs
+    admin.execute(f'alter database "{name}" allow_connections false')
     return name
 
 

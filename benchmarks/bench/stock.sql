@@ -1,6 +1,6 @@
 -- A database that has lived: `bench.rows` notifications (a million, usually) over ten thousand people, skewed. Three of
--- them, p1 to p3, have a twentieth of all each, all unread. The tables were churned and are not vacuumed since, and
--- Procrastinate has a history. Statements are separated by an empty line.
+-- them, p1 to p3, have a twentieth of all each, all unread. The tables were churned and are not vacuumed since (nobody
+-- may connect to it, so autovacuum doesn't either), and Procrastinate has a history. Statements are separated by an empty line.
 select setseed(0.42);
 
 insert into tocsin.recipient (recipient_id, email, name, locale)
