@@ -84,6 +84,10 @@ performance: $(VENV)/.dev ## write docs/performance.md anew from docs/performanc
 bench-list: $(VENV)/.dev build/peers/.installed ## a page of the inbox, first and thousandth, against Django REST framework
 	@exec $(PY) benchmarks/listing.py $(ARGS)
 
+bench-count-http: $(VENV)/.dev build/peers/.installed ## unread counts a second over HTTP, against Django REST framework
+	@benchmarks/tools.sh wrk=wrk
+	@exec $(PY) benchmarks/count_http.py $(ARGS)
+
 bench-latency: $(VENV)/.dev ## how long after COMMIT a mail and a badge arrive, on this machine
 	@exec $(PY) benchmarks/commit_latency.py $(ARGS)
 
