@@ -365,6 +365,65 @@ async def test_the_badge_is_count_star_in_every_snapshot_under_stress(
     await until(lambda: db.execute(folded).fetchone() == final)
 
 
+def test_a_count_reads_its_own_changes_alone_by_a_plan_from_quiet_times(db: Db) -> None:
+    notify(db)
+    counts = (
+        "select tocsin.unread_count('alice')",
+        "select tocsin.unread_counts_in_order(array['bob', 'alice', 'bob', 'nobody', 'alice'])",
+    )
+    for _ in range(8):  # PostgreSQL keeps a plan from the sixth time on
+        assert [db.execute(count).fetchone() for count in counts] == [(1,), ([0, 1, 0, 0, 1],)]
+    db.execute(
+        "insert into tocsin.unread_delta (recipient_id, n) select 'p' || i, 1 from generate_series(1, 50000) i"
+    )
+    before = read_of_changes(db)
+    for count in counts:
+        db.execute(count)
+    after = read_of_changes(db)
+    assert after.keys() == {"unread_delta", "unread_delta_recipient", "unread_delta_unfolded"}
+    assert after["unread_delta"] == before["unread_delta"]
+    assert after["unread_delta_unfolded"] == before["unread_delta_unfolded"]
+    assert 1 <= after["unread_delta_recipient"] - before["unread_delta_recipient"] <= 10
+
+
+def read_of_changes(db: Db) -> dict[str, int]:
+    """How many entries were read of the table as a whole, and of each index."""
+    db.execute("select pg_stat_force_next_flush()")
+    return dict(
+        db.execute(
+            "select relname, seq_tup_read from pg_stat_user_tables where relname = 'unread_delta'"
+            " union all select indexrelname, idx_tup_read from pg_stat_user_indexes where relname = 'unread_delta'"
+        ).fetchall()
+    )
+
+
+def test_folding_goes_on_where_it_ended_and_misses_nothing_that_was_open(
+    dsn: str, db: Db, other: Db
+) -> None:
+    notify(other)  # stays open
+    snapshots = []
+    for count in range(1, 4):
+        notify(db)
+        snapshots.append(current_snapshot(db))
+        assert fold(db, snapshots[-1], snapshots[-2] if count > 1 else None) == 1
+    other.commit()
+    assert fold(db, current_snapshot(db), snapshots[-1]) == 1
+    assert db.execute("select n from tocsin.unread_counter").fetchall() == [(4,)]
+    assert db.execute("select count(*) from tocsin.unread_delta").fetchone() == (0,)
+
+
+def current_snapshot(db: Db) -> str:
+    row = db.execute("select pg_current_snapshot()::text").fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def fold(db: Db, announced: str, folded: str | None) -> int:
+    row = db.execute("select tocsin.fold_unread(%s, %s)", (announced, folded)).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
 async def test_counts_survive_a_restore_into_another_cluster(
     dsn: str, database: Database, db: Db
 ) -> None:
@@ -386,7 +445,7 @@ def test_what_is_committed_meanwhile_is_not_taken_for_another_clusters(dsn: str,
         with psycopg.connect(dsn, autocommit=True) as connection:
             while not done.is_set():
                 connection.execute(
-                    "insert into tocsin.unread_delta (recipient_id, n) values ('a', 0)"
+                    "insert into tocsin.unread_delta (recipient_id, n) values ('a', 1)"
                 )
 
     writers = [threading.Thread(target=write) for _ in range(2)]

@@ -666,7 +666,7 @@ CREATE INDEX subscription_recipient ON tocsin.subscription USING btree (recipien
 
 CREATE INDEX unread_delta_recipient ON tocsin.unread_delta USING btree (recipient_id, xid) INCLUDE (n);
 
-CREATE INDEX unread_delta_xid ON tocsin.unread_delta USING btree (xid) INCLUDE (recipient_id);
+CREATE INDEX unread_delta_unfolded ON tocsin.unread_delta USING btree (xid) INCLUDE (recipient_id) WHERE (n <> 0);
 
 CREATE TRIGGER forget_erased AFTER INSERT ON tocsin.recipient REFERENCING NEW TABLE AS made FOR EACH STATEMENT EXECUTE FUNCTION tocsin.forget_erased();
 

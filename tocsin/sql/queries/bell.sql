@@ -43,9 +43,9 @@ changed as (
     select c.recipient_id from tocsin.inbox_change c, before b where c.xid = any (b.open)
 ),
 moved as (
-    select d.recipient_id from tocsin.unread_delta d, before b where d.xid >= b.next
+    select d.recipient_id from tocsin.unread_delta d, before b where d.n <> 0 and d.xid >= b.next
     union
-    select d.recipient_id from tocsin.unread_delta d, before b where d.xid = any (b.open)
+    select d.recipient_id from tocsin.unread_delta d, before b where d.n <> 0 and d.xid = any (b.open)
     union
     select c.recipient_id from changed c
 ),
