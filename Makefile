@@ -88,6 +88,9 @@ bench-count-http: $(VENV)/.dev build/peers/.installed ## unread counts a second 
 	@benchmarks/tools.sh wrk=wrk
 	@exec $(PY) benchmarks/count_http.py $(ARGS)
 
+bench-count-sql: $(VENV)/.dev build/peers/.installed ## unread counts a second in SQL under churn, and what writers pay
+	@exec $(PY) benchmarks/count_sql.py $(ARGS)
+
 bench-latency: $(VENV)/.dev ## how long after COMMIT a mail and a badge arrive, on this machine
 	@exec $(PY) benchmarks/commit_latency.py $(ARGS)
 

