@@ -91,6 +91,16 @@ bench-count-http: $(VENV)/.dev build/peers/.installed ## unread counts a second 
 bench-count-sql: $(VENV)/.dev build/peers/.installed ## unread counts a second in SQL under churn, and what writers pay
 	@exec $(PY) benchmarks/count_sql.py $(ARGS)
 
+bench-stream: $(VENV)/.dev ## from COMMIT to the bytes of a stream, and its memory, against nginx with nchan
+	@benchmarks/tools.sh nginx=nginx libnginx-mod-nchan=/usr/lib/nginx/modules/ngx_nchan_module.so
+	@exec $(PY) benchmarks/stream.py $(ARGS)
+
+bench-beside-fan-out: $(VENV)/.dev ## the API and an urgent mail while 100,000 are told, against idle
+	@exec $(PY) benchmarks/beside_fan_out.py $(ARGS)
+
+bench-size: $(VENV)/.dev ## buffers of each call, with 10,000 and a million rows; ARGS="--rows 10000 1000000 10000000" more
+	@exec $(PY) benchmarks/size.py $(ARGS)
+
 bench-latency: $(VENV)/.dev ## how long after COMMIT a mail and a badge arrive, on this machine
 	@exec $(PY) benchmarks/commit_latency.py $(ARGS)
 

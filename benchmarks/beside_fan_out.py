@@ -1,0 +1,216 @@
+"""The API's p99, and one urgent mail's way, while a fan-out to 100,000 runs; against idle. `make bench-beside-fan-out`.
+
+One `tocsin serve` and one `tocsin worker` over a million notifications. People count, list and mark read at a steady
+pace; four times a second an app tells one person something urgent, whose mail is timed from COMMIT until the SMTP
+server accepted it. First with nothing else; then while another transaction tells 100,000 people by inbox and email, and
+for some seconds more, in which the worker sends those mails. The fan-out is cancelled when its time is over, so that the next round begins idle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from subprocess import PIPE
+
+import psycopg
+from bench import stage
+from bench.caller import Caller
+from bench.record import Goal, Record, keep
+from bench.rounds import until_async
+from bench.service import serve, worker
+from bench.smtp_sink import MARK
+
+HERE = Path(__file__).parent
+FANNED = 100_000
+CALLERS, PACE = 8, 80.0  # calls a second, of all together
+URGENT = 0.25  # seconds between two
+_PEOPLE = """
+insert into tocsin.recipient (recipient_id, email, name)
+select 'f' || i, 'f' || i || '@example.com', 'Person ' || i
+from generate_series(1, %s) i
+"""
+_FAN_OUT = """
+select tocsin.notify('bulletin.new_chapter', array(select 'f' || i from generate_series(1, %s) i), 'A new chapter')
+"""
+_WORKING = "select exists (select from tocsin.delivery d where d.due_at is not null and d.channel = 'email')"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=6.0,
+        help="of idling, and of sending after the fan-out's COMMIT",
+    )
+    options = parser.parse_args()
+    with ExitStack() as stack:
+        running = stack.enter_context(stage.server())
+        dsn = stack.enter_context(stage.database(running, "beside"))
+        with psycopg.connect(dsn, autocommit=True) as owner:
+            owner.execute(_PEOPLE, (FANNED,))
+            owner.execute("analyze tocsin.recipient")
+        bench = asyncio.run(run(dsn, options.rounds, options.seconds))
+    api, mail = bench.api, bench.mail
+    keep(
+        Record(
+            "beside-fan-out",
+            "Beside a fan-out to 100,000",
+            "ms",
+            {
+                "tocsin, API p99, idle": api["idle"],
+                "tocsin, API p99, beside a fan-out": api["busy"],
+                "tocsin, urgent mail, idle": mail["idle"],
+                "tocsin, urgent mail, beside a fan-out": mail["busy"],
+            },
+            goals=[
+                Goal("tocsin, API p99, beside a fan-out", "tocsin, API p99, idle", at_most=2),
+                Goal(
+                    "tocsin, urgent mail, beside a fan-out", "tocsin, urgent mail, idle", at_most=3
+                ),
+            ],
+            facts={
+                "calls": bench.calls,
+                "urgent mails": bench.urgent,
+                "seconds of the fan-out's notify()": round(max(bench.told), 2),
+                "mails of the fan-out sent meanwhile": bench.sent,
+            },
+            kept={"no call failed, each urgent mail came": not bench.failed},
+        )
+    )
+
+
+async def run(dsn: str, rounds: int, seconds: float) -> Bench:
+    sink = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.smtp_sink", cwd=HERE, stdin=PIPE, stdout=PIPE
+    )
+    assert sink.stdout is not None
+    port = int(await sink.stdout.readline())
+    try:
+        with ExitStack() as stack:
+            served = stack.enter_context(serve(dsn))
+            stack.enter_context(worker(dsn, smtp_url=f"smtp://127.0.0.1:{port}"))
+            bench = Bench(dsn, served.port)
+            listening = asyncio.create_task(bench.listen(sink.stdout))
+            await bench.phase("warm", 3)
+            for _ in range(rounds):
+                await bench.phase("idle", seconds)
+                await bench.beside_fan_out(seconds)
+            listening.cancel()
+            return bench
+    finally:
+        sink.kill()
+        await sink.wait()
+
+
+class Bench:
+    """The load, and what it took."""
+
+    def __init__(self, dsn: str, port: int) -> None:
+        self.dsn = dsn
+        self.port = port
+        self.api: dict[str, list[float]] = {"warm": [], "idle": [], "busy": []}
+        self.mail: dict[str, list[float]] = {"warm": [], "idle": [], "busy": []}
+        self.told: list[float] = []
+        self.calls = self.urgent = self.sent = self.failed = 0
+        self._accepted: dict[int, asyncio.Future[float]] = {}
+
+    async def listen(self, output: asyncio.StreamReader) -> None:
+        """Which urgent mail was accepted, and when."""
+        async for line in output:
+            number, at = line.split()
+            if waiting := self._accepted.pop(int(number), None):
+                waiting.set_result(float(at))
+
+    async def phase(
+        self, name: str, seconds: float, after: asyncio.Task[int] | None = None
+    ) -> None:
+        """The steady load until `after` is done and for so long from then on."""
+        calls: list[float] = []
+        mails: list[float] = []
+        over = asyncio.Event()
+        tasks = [asyncio.create_task(self._call(calls, over)) for _ in range(CALLERS)]
+        tasks.append(asyncio.create_task(self._tell_urgently(mails, over)))
+        if after is not None:
+            await asyncio.wait({after})
+        await asyncio.sleep(seconds)
+        over.set()
+        await asyncio.gather(*tasks)
+        self.api[name].append(sorted(calls)[int(0.99 * len(calls))])
+        self.mail[name].append(sorted(mails)[len(mails) // 2])
+        self.calls += len(calls)
+        self.urgent += len(mails)
+
+    async def beside_fan_out(self, seconds: float) -> None:
+        fan_out = asyncio.create_task(self._fan_out())
+        await self.phase("busy", seconds, fan_out)
+        event_id = await fan_out
+        async with await psycopg.AsyncConnection.connect(self.dsn, autocommit=True) as app:
+            cursor = await app.execute("select tocsin.cancel(%s)", (event_id,))
+            stopped = (await cursor.fetchone() or (0,))[0]
+            self.sent += FANNED - stopped
+
+            async def quiet() -> bool:
+                return not (await (await app.execute(_WORKING)).fetchone() or (True,))[0]
+
+            await until_async(quiet)
+        await asyncio.sleep(1)
+
+    async def _fan_out(self) -> int:
+        async with await psycopg.AsyncConnection.connect(self.dsn, autocommit=True) as app:
+            started = time.monotonic()
+            row = await (await app.execute(_FAN_OUT, (FANNED,))).fetchone()
+            self.told.append(time.monotonic() - started)
+            assert row is not None
+            return int(row[0])
+
+    async def _call(self, times: list[float], over: asyncio.Event) -> None:
+        caller = Caller(self.port)
+        page = None
+        while not over.is_set():
+            await asyncio.sleep(random.expovariate(PACE / CALLERS))
+            person = f"p{random.randrange(1, 10_000)}"
+            kind = random.choice(("count", "list", "mark"))
+            if kind == "mark" and page:
+                person, id_ = page
+                request = ("PATCH", f"/api/notifications/{id_}/read/")
+            else:
+                path = "unread-count/" if kind == "count" else ""
+                request = ("GET", f"/api/notifications/{path}")
+            started = time.perf_counter()
+            status, said = await caller.ask(person, *request)
+            times.append(1000 * (time.perf_counter() - started))
+            self.failed += status != 200
+            if kind == "list" and said["results"]:
+                page = (person, random.choice(said["results"])["id"])
+        caller.close()
+
+    async def _tell_urgently(self, times: list[float], over: asyncio.Event) -> None:
+        statement = (
+            "select tocsin.notify('compliance.overdue', array[%s], %s, 'Bob: today, please.')"
+        )
+        waiting: list[tuple[float, asyncio.Future[float]]] = []
+        number = int(1000 * time.time())
+        async with await psycopg.AsyncConnection.connect(self.dsn, autocommit=True) as app:
+            while not over.is_set():
+                number += 1
+                future = self._accepted[number] = asyncio.get_running_loop().create_future()
+                person = f"p{random.randrange(1, 10_000)}"
+                await app.execute(statement, (person, f"{MARK}{number}"))
+                waiting.append((time.monotonic(), future))
+                await asyncio.sleep(URGENT)
+        for committed, future in waiting:
+            try:
+                times.append(1000 * (await asyncio.wait_for(future, 30) - committed))
+            except TimeoutError:
+                self.failed += 1
+
+
+if __name__ == "__main__":
+    main()

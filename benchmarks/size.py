@@ -1,0 +1,196 @@
+"""What a call costs with 10,000, a million, ten million notifications: buffers, by EXPLAIN. `make bench-size`.
+
+A buffer is a page of 8 kB that a statement looked at, those of statements inside its functions too; unlike milliseconds
+it is the same on each machine. An index grows in height with the logarithm of its rows, so a call may look at one
+buffer more for each level that an index has grown, each time that it descends that index; how often it does is counted
+by PostgreSQL too. `allowed` is what the smallest database took, plus that. All sizes have the plan of a large database:
+on a small one PostgreSQL rather reads a whole table, which says nothing of growth. Ten million are stocked by
+`--rows 10000 1000000 10000000`, which takes half an hour and 25 GB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+from bench import stage
+from bench.record import Goal, Record, keep
+from psycopg.conninfo import make_conninfo
+
+from tocsin.sql import load
+
+Db = psycopg.Connection[Any]
+ROWS = (10_000, 1_000_000)
+WARM = 3  # the first calls of a session read catalogues
+PERSON, HOT = "p5000", "p1"
+LEVELS = """
+select c.oid, case when pg_relation_size(c.oid) > 0 then
+    get_byte(pg_read_binary_file(pg_relation_filepath(c.oid), 36, 1), 0) else 0 end
+from pg_class c
+join pg_index i on i.indexrelid = c.oid
+join pg_am a on a.oid = c.relam and a.amname = 'btree'
+where c.relnamespace in ('tocsin'::regnamespace, 'tocsin_queue'::regnamespace)
+"""
+# how often this transaction went down each index: to read, or to put a row's entry in
+DESCENTS = """
+select
+    i.indexrelid::regclass::text,
+    pg_stat_get_xact_numscans(i.indexrelid)
+        + pg_stat_get_xact_tuples_inserted(i.indrelid)
+        + pg_stat_get_xact_tuples_updated(i.indrelid) - pg_stat_get_xact_tuples_hot_updated(i.indrelid)
+from pg_index i
+join pg_class c on c.oid = i.indexrelid
+where c.relnamespace in ('tocsin'::regnamespace, 'tocsin_queue'::regnamespace)
+"""
+Statement = tuple[str, Mapping[str, Any]]
+
+
+class Seen:
+    """One size: what each call took, how often it went down each index, and how high those are."""
+
+    def __init__(self, levels: dict[str, int]) -> None:
+        self.levels = levels
+        self.buffers: dict[str, list[float]] = {}
+        self.descents: dict[str, dict[str, int]] = {}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rows", type=int, nargs="+", default=list(ROWS))
+    options = parser.parse_args()
+    seen: dict[int, Seen] = {}
+    with stage.server() as running:
+        for rows in options.rows:
+            with ExitStack() as stack:
+                dsn = stack.enter_context(stage.database(running, "size", rows=rows))
+                admin_dsn = make_conninfo(running.superuser_dsn, dbname="size")
+                admin = stack.enter_context(psycopg.connect(admin_dsn, autocommit=True))
+                app = stack.enter_context(psycopg.connect(dsn))
+                seen[rows] = look(app, admin, options.rounds)
+    keep(record(seen))
+
+
+def record(seen: Mapping[int, Seen]) -> Record:
+    smallest, *larger = seen
+    measured: dict[str, list[float]] = {}
+    goals = []
+    for call in CALLS:
+        measured[f"tocsin, {call}, {smallest:,} rows"] = seen[smallest].buffers[call]
+        for rows in larger:
+            ours, bound = f"tocsin, {call}, {rows:,} rows", f"allowed: {call}, {rows:,} rows"
+            measured[ours] = seen[rows].buffers[call]
+            more = allowance(seen[smallest], seen[rows], call)
+            measured[bound] = [each + more for each in seen[smallest].buffers[call]]
+            goals.append(Goal(ours, bound, at_most=1))
+    return Record("size", "Cost against size", "buffers", measured, goals)
+
+
+def allowance(small: Seen, large: Seen, call: str) -> int:
+    """A buffer for each level that an index has grown, each time that the call goes down there."""
+    return sum(
+        times * max(0, large.levels[index] - small.levels[index])
+        for index, times in small.descents[call].items()
+    )
+
+
+def look(app: Db, admin: Db, rounds: int) -> Seen:
+    names = dict(app.execute("select oid, oid::regclass::text from pg_class").fetchall())
+    seen = Seen({names[oid]: level for oid, level in admin.execute(LEVELS).fetchall()})
+    app.commit()
+    for way in ("seqscan", "hashjoin", "mergejoin", "bitmapscan"):
+        app.execute(f"set enable_{way} = off")
+    app.commit()
+    for call, statement in CALLS.items():
+        costs = []
+        for number in range(WARM + rounds):
+            cost, descents = once(app, statement(app))
+            if number >= WARM:
+                costs.append(float(cost))
+                seen.descents[call] = descents
+        seen.buffers[call] = costs
+        print(f"{call}: {statistics.median(costs):g}", flush=True)
+    return seen
+
+
+def once(app: Db, statement: Statement) -> tuple[int, dict[str, int]]:
+    """Buffers and descents of one call, which is taken back."""
+    before = dict(app.execute(DESCENTS).fetchall())
+    row = app.execute(
+        f"explain (analyze, buffers, format json) {statement[0]}", statement[1]
+    ).fetchone()
+    after = dict(app.execute(DESCENTS).fetchall())
+    app.rollback()
+    assert row is not None
+    plan = row[0][0]["Plan"]
+    changed = {name: after[name] - times for name, times in before.items() if after[name] > times}
+    return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"], changed
+
+
+def count(_: Db) -> Statement:
+    return load("badge")["unread_counts"], {"recipient_ids": [PERSON]}
+
+
+def count_hot(_: Db) -> Statement:
+    return load("badge")["unread_counts"], {"recipient_ids": [HOT]}
+
+
+def page(_: Db) -> Statement:
+    values = {"recipient_id": HOT, "at": None, "id": None, "limit": 21}
+    return load("notification")["list_older_notifications"], values | dict.fromkeys(
+        ("read", "event_type", "category")
+    )
+
+
+def notify(_: Db) -> Statement:
+    return "select tocsin.notify('forum.new_reply', array[%(who)s], 'New reply', 'Bob')", {
+        "who": PERSON
+    }
+
+
+def claim(app: Db) -> Statement:
+    """Fifty that have just been told."""
+    people = [f"p{number}" for number in range(4000, 4050)]
+    row = app.execute("select tocsin.notify('forum.new_thread', %s, 'x')", (people,)).fetchone()
+    assert row is not None
+    app.execute(
+        "insert into tocsin.delivery (notification_id, event_id, recipient_id, channel, created_at)"
+        " select notification_id, event_id, recipient_id, 'email', now() from tocsin.notification where event_id = %s",
+        row,
+    )
+    found = app.execute(
+        "select delivery_id from tocsin.delivery where event_id = %s", row
+    ).fetchall()
+    values = {
+        "delivery_ids": [each for (each,) in found],
+        "others": [],
+        "channel": "email",
+        "claim": uuid4(),
+        "lease": timedelta(minutes=2),
+    }
+    return load("delivery")["claim"], values
+
+
+def clean_up(_: Db) -> Statement:
+    """The twenty that were read first: so few are of twenty events in a small database too."""
+    values = {"before": datetime.now(UTC), "limit": 20}
+    return load("clean_up")["clean_up_notifications"], values
+
+
+CALLS: dict[str, Callable[[Db], Statement]] = {
+    "count": count,
+    "count, 5 % of all unread": count_hot,
+    "list": page,
+    "notify": notify,
+    "claim 50": claim,
+    "clean up 20": clean_up,
+}
+
+if __name__ == "__main__":
+    main()
