@@ -3,7 +3,8 @@
 One `tocsin serve` and one `tocsin worker` over a million notifications. People count, list and mark read at a steady
 pace; four times a second an app tells one person something urgent, whose mail is timed from COMMIT until the SMTP
 server accepted it. First with nothing else; then while another transaction tells 100,000 people by inbox and email, and
-for some seconds more, in which the worker sends those mails. The fan-out is cancelled when its time is over, so that the next round begins idle.
+for some seconds more, in which the worker sends those mails. The fan-out is cancelled when its time is over, so that
+the next round begins idle.
 """
 
 from __future__ import annotations
