@@ -48,6 +48,7 @@ from pg_index i
 join pg_class c on c.oid = i.indexrelid
 where c.relnamespace in ('tocsin'::regnamespace, 'tocsin_queue'::regnamespace)
 """
+COUNT = "select tocsin.unread_counts_in_order(%(who)s)"
 Statement = tuple[str, Mapping[str, Any]]
 
 
@@ -134,11 +135,11 @@ def once(app: Db, statement: Statement) -> tuple[int, dict[str, int]]:
 
 
 def count(_: Db) -> Statement:
-    return load("badge")["unread_counts"], {"recipient_ids": [PERSON]}
+    return COUNT, {"who": [PERSON]}
 
 
 def count_hot(_: Db) -> Statement:
-    return load("badge")["unread_counts"], {"recipient_ids": [HOT]}
+    return COUNT, {"who": [HOT]}
 
 
 def page(_: Db) -> Statement:

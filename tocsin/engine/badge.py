@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager, suppress
 
 import msgspec
@@ -16,16 +16,17 @@ import psycopg
 import structlog
 
 from tocsin.engine.model import Unavailable
-from tocsin.engine.store.badge import Since, listen_badge, read_news
+from tocsin.engine.store.badge import News, Since, listen_badge, read_news
 from tocsin.engine.store.bell import EVERYONE
 from tocsin.engine.store.database import Database, Session, connect_directly
-from tocsin.engine.stream_position import read_position
-from tocsin.engine.subscription import Subscription
+from tocsin.engine.stream_position import Position, read_position
+from tocsin.engine.subscription import StreamEvent, Subscription, events_since
 from tocsin.engine.unread import UnreadCounts
 
 # A LISTEN connection that doesn't answer for this long is opened anew.
 _PULSE = 3.0
 _RECONNECT = 0.5
+_READ_WITHIN = 10.0
 # Readers in one batched query, and notifications that one of them can get in a row before it is told to resync.
 _BATCH = 500
 _REPLAY = 100
@@ -138,42 +139,67 @@ class BadgeHub:
                 self._mark(here)
 
     async def _read(self) -> None:
+        """On a connection of its own: a pool looks at each one that it gives out, which is a round trip more."""
         while True:
             await self._work.wait()
-            batch = [self._moved.pop() for _ in range(min(_BATCH, len(self._moved)))]
-            if not self._moved:
-                self._work.clear()
             try:
-                await self._read_batch(batch)
-            except Unavailable:
-                self._mark(set(batch))
-                await asyncio.sleep(_RECONNECT)
+                async with await connect_directly(self._database.dsn) as connection:
+                    while True:
+                        await self._work.wait()
+                        await self._read_some(Session(connection))
+            except (Unavailable, psycopg.Error, TimeoutError) as error:
+                log.warning("streams not read", error=type(error).__name__)
             except Exception:
                 log.exception("streams not read")
-                self._mark(set(batch))
-                await asyncio.sleep(_RECONNECT)
+            await asyncio.sleep(_RECONNECT)
 
-    async def _read_batch(self, recipient_ids: list[str]) -> None:
+    async def _read_some(self, session: Session) -> None:
+        batch = [self._moved.pop() for _ in range(min(_BATCH, len(self._moved)))]
+        if not self._moved:
+            self._work.clear()
+        try:
+            async with asyncio.timeout(_READ_WITHIN):
+                await self._read_batch(session, batch)
+        except BaseException:
+            self._mark(set(batch))
+            raise
+
+    async def _read_batch(self, session: Session, recipient_ids: list[str]) -> None:
         """One query for the streams of these people; streams of one person mostly stand at the same position."""
-        streams = [(id_, stream) for id_ in recipient_ids for stream in self._streams.get(id_, ())]
+        people = [id_ for id_ in recipient_ids if id_ in self._streams]
+        if not people:
+            return
+        streams = [(id_, stream) for id_ in people for stream in self._streams[id_]]
         readers: dict[Since, int] = {}
         for recipient_id, stream in streams:
             if stream.position is not None:
                 readers.setdefault(_since(recipient_id, stream), len(readers) + 1)
-        people = list({recipient_id for recipient_id, _ in streams})
-        if not people:
-            return
-        news = await read_news(self._database, people, list(readers), limit=_REPLAY + 1)
-        arrived, changes = defaultdict(list), defaultdict(list)
-        for notification in news.arrived:
-            arrived[notification.position].append(notification)
-        for change in news.changes:
-            changes[change.position].append(change)
+        news = await read_news(session, people, list(readers), limit=_REPLAY + 1)
+        counts = dict(zip(people, news.counts, strict=True))
+        told = _told(readers, news)
         for recipient_id, stream in streams:
-            place = readers[_since(recipient_id, stream)] if stream.position else 0
-            stream.put(
-                news.snapshot, news.counts[recipient_id], arrived[place], changes[place], _REPLAY
-            )
+            events = told[_since(recipient_id, stream)] if stream.position else []
+            stream.put(news.snapshot, counts[recipient_id], events)
+
+
+def _told(readers: Mapping[Since, int], news: News) -> dict[Since, list[StreamEvent] | None]:
+    """What readers at each of these positions are told; None: too much of it."""
+    arrived, changes = defaultdict(list), defaultdict(list)
+    for each in news.arrived:
+        arrived[each.position].append(each.notification)
+    for change in news.changes:
+        changes[change.position].append(change)
+    return {
+        since: None
+        if len(arrived[place]) > _REPLAY
+        else events_since(
+            Position(since.snapshot, since.upto, since.seen),
+            news.snapshot,
+            arrived[place],
+            changes[place],
+        )
+        for since, place in readers.items()
+    }
 
 
 def _since(recipient_id: str, stream: Subscription) -> Since:

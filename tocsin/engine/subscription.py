@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Struct, structs
 
-from tocsin.engine.model import Notification
 from tocsin.engine.sanitise import sanitise
-from tocsin.engine.store.badge import Arrived, InboxChange
+from tocsin.engine.store.badge import InboxChange, Told
 from tocsin.engine.stream_position import Position, is_ahead
 
 # What a reader that doesn't read may leave waiting; beyond it, it is told to resync.
@@ -49,21 +48,14 @@ class Subscription:
         self._closed = True
         self._changed.set()
 
-    def put(
-        self,
-        snapshot: str,
-        count: int,
-        arrived: Sequence[Arrived],
-        changes: Sequence[InboxChange],
-        most: int,
-    ) -> None:
-        """Takes in what the hub read: all that is new since `position`, in the snapshot."""
+    def put(self, snapshot: str, count: int, events: Sequence[StreamEvent] | None) -> None:
+        """Takes in what the hub read: all that is new since `position`, in the snapshot; None: too much to tell."""
         before, self.position = self.position, Position(snapshot)
         lost = self._lost or (before is not None and is_ahead(before, snapshot))
-        if lost or len(arrived) > most or len(self._events) > _WAITING:
+        if lost or events is None or len(self._events) > _WAITING:
             self._events = [StreamEvent("resync", b"{}", self.position.token())]
-        elif before is not None:
-            self._events += _events(before, snapshot, arrived, changes)
+        else:
+            self._events += events
         self._lost = False
         self._count = count
         if self._events or count != self._count_sent:
@@ -89,10 +81,10 @@ class Subscription:
         return events
 
 
-def _events(
-    before: Position, snapshot: str, arrived: Sequence[Arrived], changes: Sequence[InboxChange]
+def events_since(
+    before: Position, snapshot: str, arrived: Sequence[Told], changes: Sequence[InboxChange]
 ) -> list[StreamEvent]:
-    """Each with the position that a reader has who got it and nothing after it.
+    """What a reader at that position is told, each with the position of one who got it and nothing after it.
 
     Changes come first: a notification brings its own read state, as it is in this snapshot, and an "all" of before it
     came must not take it along.
@@ -100,7 +92,7 @@ def _events(
     events = [StreamEvent(*_change(change), before.token()) for change in changes]
     for notification in arrived:
         seen = Position(before.snapshot, snapshot, notification.id)
-        events.append(StreamEvent("notification", _encode(_public(notification)), seen.token()))
+        events.append(StreamEvent("notification", _encode(_safe(notification)), seen.token()))
     if events:
         events[-1] = structs.replace(events[-1], id=Position(snapshot).token())
     return events
@@ -114,8 +106,7 @@ def _change(change: InboxChange) -> tuple[str, bytes]:
     return "read", _encode({"ids": ids, "read": change.change == "read"})
 
 
-def _public(notification: Arrived) -> Notification:
-    fields = structs.asdict(notification)
-    del fields["position"]
-    html = notification.body_html
-    return Notification(**fields | {"body_html": html and sanitise(html)})
+def _safe(notification: Told) -> Told:
+    if notification.body_html is None:
+        return notification
+    return structs.replace(notification, body_html=sanitise(notification.body_html))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from msgspec import Struct
+import msgspec
+from msgspec import Raw, Struct
 
 from tocsin.engine.model import Notification
-from tocsin.engine.store.database import Database, Session
+from tocsin.engine.store.database import Session
 from tocsin.sql import load
 
 _SQL = load("badge")
@@ -22,10 +23,26 @@ class Since(Struct, frozen=True):
     seen: int = 0
 
 
-class Arrived(Notification, frozen=True, kw_only=True):
+class News(Struct, frozen=True):
+    """One snapshot's answer for several people and readers."""
+
+    snapshot: str
+    counts: list[int]  # in the order of the people
+    arrived: list[Arrived]
+    changes: list[InboxChange]
+
+
+class Arrived(Struct, frozen=True):
     """A notification that came; `position` (from 1) says for which reader."""
 
     position: int
+    notification: Told
+
+
+class Told(Notification, frozen=True):
+    """As PostgreSQL wrote it: its metadata goes on to the reader untouched, whatever numbers they hold."""
+
+    metadata: Raw  # type: ignore[assignment]
 
 
 class InboxChange(Struct, frozen=True):
@@ -36,13 +53,7 @@ class InboxChange(Struct, frozen=True):
     notification_ids: list[int] | None
 
 
-class News(Struct, frozen=True):
-    """One snapshot's answer for several readers."""
-
-    snapshot: str
-    counts: dict[str, int]
-    arrived: list[Arrived]
-    changes: list[InboxChange]
+_read = msgspec.json.Decoder(News).decode
 
 
 async def listen_badge(session: Session) -> None:
@@ -58,26 +69,16 @@ async def unread_counts(session: Session, recipient_ids: Sequence[str]) -> dict[
 
 
 async def read_news(
-    database: Database, recipient_ids: Sequence[str], readers: Sequence[Since], *, limit: int
+    session: Session, recipient_ids: Sequence[str], readers: Sequence[Since], *, limit: int
 ) -> News:
     """Counts of these people, and what is new for these readers (at most `limit` each), all in one snapshot."""
-    people = [reader.recipient_id for reader in readers]
-    snapshots = [reader.snapshot for reader in readers]
-    async with database.transaction(snapshot=True) as session:
-        snapshot = await session.value(_SQL["current_snapshot"])
-        counts = await unread_counts(session, recipient_ids)
-        if not readers:
-            return News(snapshot, counts, [], [])
-        arrived = await session.rows(
-            Arrived,
-            _SQL["new_notifications"],
-            recipient_ids=people,
-            snapshots=snapshots,
-            uptos=[reader.upto for reader in readers],
-            seens=[reader.seen for reader in readers],
-            limit=limit,
-        )
-        changes = await session.rows(
-            InboxChange, _SQL["inbox_changes"], recipient_ids=people, snapshots=snapshots
-        )
-    return News(snapshot, counts, arrived, changes)
+    found = await session.value(
+        _SQL["news"],
+        recipient_ids=list(recipient_ids),
+        readers=[reader.recipient_id for reader in readers],
+        snapshots=[reader.snapshot for reader in readers],
+        uptos=[reader.upto for reader in readers],
+        seens=[reader.seen for reader in readers],
+        limit=limit,
+    )
+    return _read(found)

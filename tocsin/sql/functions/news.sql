@@ -1,0 +1,79 @@
+-- What streams have to say: the counts of some people (in their order), and what is new for some readers since each one's
+-- snapshot, at most _limit notifications each. One statement, so that all is of one snapshot and takes one round trip, as
+-- JSON, which is read faster than rows. Its plan is made once, for the indexes, as that of the counts is.
+--
+-- A reader that was cut off within an earlier answer (_uptos) has its notifications as far as _seens.
+create or replace function tocsin.news(
+    _recipients text[],
+    _readers text[],
+    _snapshots pg_snapshot[],
+    _uptos pg_snapshot[],
+    _seens bigint[],
+    _limit integer
+) returns text
+language plpgsql stable
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
+set jit = off
+set timezone = 'UTC'
+as $$
+begin
+    return (
+        select json_build_object(
+            'snapshot', pg_current_snapshot()::text,
+            'counts', tocsin.unread_counts_in_order(_recipients),
+            'arrived', (
+                select coalesce(json_agg(json_build_object('position', s.position, 'notification', n) order by s.position, n.id), '[]')
+                from unnest(_readers, _snapshots, _uptos, _seens) with ordinality s (recipient_id, since, upto, seen, position)
+                cross join lateral (
+                    select
+                        f.notification_id as id,
+                        f.event_id,
+                        f.event_type,
+                        split_part(f.event_type, '.', 1) as category,
+                        e.title,
+                        e.body,
+                        e.body_html,
+                        e.action_url,
+                        e.metadata,
+                        e.initiator,
+                        f.read_at is not null as read,
+                        f.read_at,
+                        f.created_at
+                    from (
+                        select c.notification_id, c.event_id, c.event_type, c.created_at, c.read_at
+                        from tocsin.notification c
+                        where c.recipient_id = s.recipient_id
+                            and c.in_inbox
+                            and c.archived_at is null
+                            and c.xid >= pg_snapshot_xmin(s.since)
+                            and not pg_visible_in_snapshot(c.xid, s.since)
+                            and (
+                                s.upto is null
+                                or c.notification_id > s.seen
+                                or not pg_visible_in_snapshot(c.xid, s.upto)
+                            )
+                        order by c.notification_id
+                        limit _limit
+                    ) f
+                    join tocsin.event e using (event_id)
+                ) n
+            ),
+            'changes', (
+                select coalesce(
+                    json_agg(
+                        json_build_object('position', s.position, 'change', c.change, 'notification_ids', c.notification_ids)
+                        order by s.position, c.at
+                    ),
+                    '[]'
+                )
+                from unnest(_readers, _snapshots) with ordinality s (recipient_id, since, position)
+                join tocsin.inbox_change c on c.recipient_id = s.recipient_id
+                    and c.xid >= pg_snapshot_xmin(s.since)
+                    and not pg_visible_in_snapshot(c.xid, s.since)
+            )
+        )::text
+    );
+end
+$$;
