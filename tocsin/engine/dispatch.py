@@ -1,8 +1,8 @@
 """The elected listener: hears commits, moves badges, and makes jobs of what is due.
 
-Every worker and HTTP process runs one; an advisory lock elects the one that works. It is AWAKE while there is
-something to do, scanning every few milliseconds, and ASLEEP until it is rung or something falls due
-(sql/functions/bell.sql, docs/adr/0004-bell.md).
+Every worker and HTTP process runs one; an advisory lock elects the one that works. It DOZES while commits are few, each
+of which rings, and sleeps between rings; while they are many it is AWAKE, and scans every few milliseconds, so that
+nobody has to ring (sql/functions/bell.sql, docs/adr/0004-bell.md).
 """
 
 from __future__ import annotations
@@ -21,13 +21,18 @@ from tocsin.engine.lanes import Lanes
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.bell import Bell
 
-# AWAKE: seconds between scans, and later on while nothing comes
-_SCAN = 0.01
+# AWAKE: seconds between scans, twice what one takes, within bounds; and later on while nothing comes
+_SCAN_LEAST = 0.002
+_SCAN_MOST = 0.01
 _SLOW_SCAN = 0.02
 _SLOW_AFTER = 1.0
-# Nothing for this long: fall asleep.
+# Nothing for this long: doze. So few inboxes moved in so long: doze too.
 _DROWSY = 0.05
-# ASLEEP: the longest sleep, and how often the connection proves itself alive meanwhile
+_CALM, _CALM_WITHIN = 50, 0.5
+# DOZING: more rings within this many seconds wake it. PostgreSQL commits one ringing transaction after the other, each
+# with its own flush, so this stays below what a slow disk can.
+_OFTEN, _OFTEN_WITHIN = 16, 0.1
+# The longest sleep, and how often the connection proves itself alive meanwhile
 _SLEEP = 30.0
 _PULSE = 5.0
 # A leader silent for three pulses hangs.
@@ -105,6 +110,7 @@ class Leader:
         self._badge_pushes = BadgePushes(bell, wanted=badge_pushes)
         self._claims = Claims(bell)
         self._snapshot: str | None = None
+        self._moved = 0  # inboxes, lately
         self._unfolded = False
         self._folded: str | None = None  # the snapshot of the last fold
         self._vacuum_after = _VACUUM
@@ -122,18 +128,39 @@ class Leader:
         # whoever led before may have died between a scan and its announcement
         await self._bell.announce_everyone()
         await self._badge_pushes.resume()
-        worked_at = time.monotonic()
+        worked_at = calm_from = time.monotonic()
         while True:
+            started = time.monotonic()
             if await self._round():
-                worked_at = time.monotonic()
-            elif time.monotonic() - worked_at > _DROWSY and await self._bell.arm():
-                if not await self._round(resting=True):
-                    await self._sleep()
+                worked_at = started
+            now = time.monotonic()
+            calm = False
+            if now - calm_from > _CALM_WITHIN:
+                calm = self._moved < _CALM and not self._lanes
+                self._moved, calm_from = 0, now
+            if (calm or now - worked_at > _DROWSY) and await self._bell.arm():
+                await self._doze()
                 await self._bell.disarm()
-                worked_at = time.monotonic()
+                worked_at = calm_from = time.monotonic()
+                self._moved = 0
                 continue
-            awake = time.monotonic() - worked_at
-            await asyncio.sleep(_SCAN if awake < _SLOW_AFTER else _SLOW_SCAN)
+            pause = min(_SCAN_MOST, max(_SCAN_LEAST, 2 * (now - started)))
+            await asyncio.sleep(pause if now - worked_at < _SLOW_AFTER else _SLOW_SCAN)
+
+    async def _doze(self) -> None:
+        """Each commit rings, from the first scan on; until they come often, or a fan-out has to be dispatched."""
+        rings, counted_from = 0, time.monotonic()
+        while True:
+            if await self._round() and self._lanes:
+                return
+            if time.monotonic() - counted_from > _OFTEN_WITHIN:
+                rings, counted_from = 0, time.monotonic()
+            came = await self._bell.rung(_DROWSY)
+            rings += came
+            if rings > _OFTEN:
+                return
+            if not came and not await self._round(resting=True):
+                await self._sleep()
 
     async def _round(self, *, resting: bool = False) -> bool:
         """Scans, announces, dispatches, folds; true if there was anything new."""
@@ -141,8 +168,10 @@ class Leader:
         first, self._snapshot = self._snapshot is None, scan.snapshot
         if scan.recipients:
             self._unfolded = True
+            self._moved += len(scan.recipients)
             if not first:
-                await self._bell.announce(scan.recipients)
+                if not scan.announced:
+                    await self._bell.announce(scan.recipients)
                 self._badge_pushes.note(scan.changed)
         for event_id, channel, priority in zip(
             scan.event_ids, scan.channels, scan.priorities, strict=True

@@ -24,10 +24,12 @@ _encode = msgspec.json.Encoder().encode
 class Scan(Struct, frozen=True):
     """What was committed since the scan before: lanes as three arrays of equal length.
 
-    `changed` are those of the recipients whose inbox changed otherwise than by something new.
+    `changed` are those of the recipients whose inbox changed otherwise than by something new. `announced`: the HTTP
+    processes have been told of the recipients.
     """
 
     snapshot: str
+    announced: bool
     recipients: list[str]
     changed: list[str]
     event_ids: list[int]
@@ -90,12 +92,13 @@ class Bell(Session):
     async def listen(self) -> None:
         await self.run(_SQL["listen"])
 
-    async def rung(self, timeout: float) -> bool:
-        """Waits for a ring, `timeout` seconds at most."""
+    async def rung(self, timeout: float) -> int:
+        """Waits for a ring, `timeout` seconds at most; answers how many came together."""
+        rings = 0
         with expected_failures():
             async for _ in self.connection.notifies(timeout=timeout, stop_after=1):
-                return True
-        return False
+                rings += 1
+        return rings
 
     async def pulse(self) -> None:
         """Proves the connection alive, to itself and to those who would depose it."""
@@ -109,8 +112,8 @@ class Bell(Session):
         await self.value(_SQL["disarm_bell"])
 
     async def scan(self, since: str | None) -> Scan:
-        """What was committed since the snapshot `since`."""
-        found = await self.row(Scan, _SQL["scan"], since=since)
+        """What was committed since the snapshot `since`; None: all that is there, announced to nobody."""
+        found = await self.row(Scan, _SQL["scan"], since=since, longest=_PAYLOAD)
         assert found is not None
         return found
 
