@@ -2,7 +2,7 @@
 
 A process of its own, told by lines of JSON: {"open": [from, to], "port", "path", "token"} opens streams of the people
 s1, s2, …; {"collect": [first, count]} answers [[number, when it came (monotonic)], …] once so many came, or
-nothing did for three seconds.
+nothing did for ten seconds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bench.service import token
 MARK = "no. %d;"
 _MARKED = re.compile(rb"no\. (\d+);")
 _AT_ONCE = 200  # connections that are being opened
-_QUIET = 3.0  # seconds
+_QUIET = 10.0  # seconds
 
 
 class Reader:

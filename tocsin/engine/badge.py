@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Mapping
+from contextlib import suppress
 
 import msgspec
 import psycopg
@@ -84,29 +84,28 @@ class BadgeHub:
         """How many streams are open in this process."""
         return sum(map(len, self._streams.values()))
 
-    @asynccontextmanager
-    async def subscribe(
-        self, recipient_id: str, last_event_id: str | None
-    ) -> AsyncIterator[Subscription]:
+    def subscribe(self, recipient_id: str, last_event_id: str | None) -> Subscription:
         """A stream for a person: first the badge and what came since `last_event_id`, then what comes.
 
-        Raises TooManyStreams.
+        It lasts until its `leave`, or the end of a block. Raises TooManyStreams.
         """
-        streams = self._streams[recipient_id]
+        streams = self._streams.get(recipient_id, set())
         if len(streams) >= self._most:
             raise TooManyStreams
         position = read_position(last_event_id) if last_event_id else None
-        stream = Subscription(position, lost=last_event_id is not None and position is None)
+        lost = last_event_id is not None and position is None
+        stream = Subscription(recipient_id, position, lost=lost, leave=self._forget)
         if self._closed:
             stream.close()
-        streams.add(stream)
+        self._streams[recipient_id].add(stream)
         self._mark({recipient_id})
-        try:
-            yield stream
-        finally:
-            streams.discard(stream)
-            if not streams and self._streams.get(recipient_id) is streams:
-                del self._streams[recipient_id]
+        return stream
+
+    def _forget(self, stream: Subscription) -> None:
+        streams = self._streams[stream.recipient_id]
+        streams.discard(stream)
+        if not streams:
+            del self._streams[stream.recipient_id]
 
     def _mark(self, recipient_ids: set[str]) -> None:
         self._moved |= recipient_ids

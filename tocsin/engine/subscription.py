@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 from msgspec import Struct, structs
@@ -29,14 +29,39 @@ class StreamEvent(Struct, frozen=True):
 class Subscription:
     """What one stream has yet to send; filled by the hub, emptied by `next`."""
 
-    def __init__(self, position: Position | None, *, lost: bool) -> None:
+    __slots__ = (
+        *("_changed", "_closed", "_count", "_count_sent", "_events", "_leave", "_lost", "_reader"),
+        *("position", "recipient_id"),
+    )
+
+    def __init__(
+        self,
+        recipient_id: str,
+        position: Position | None,
+        *,
+        lost: bool,
+        leave: Callable[[Subscription], None],
+    ) -> None:
+        self.recipient_id = recipient_id
         self.position = position
         self._lost = lost  # it came with a position that is not ours
+        self._leave = leave
         self._count: int | None = None
         self._count_sent: int | None = None
         self._events: list[StreamEvent] = []
-        self._changed = asyncio.Event()
+        self._changed = False
+        self._reader: asyncio.Future[None] | None = None  # who waits for it to change
         self._closed = False
+
+    async def __aenter__(self) -> Subscription:
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """The reader is gone."""
+        self._leave(self)
 
     @property
     def token(self) -> str:
@@ -46,7 +71,7 @@ class Subscription:
     def close(self) -> None:
         """Ends the stream once what waits is sent."""
         self._closed = True
-        self._changed.set()
+        self._wake()
 
     def put(self, snapshot: str, count: int, events: Sequence[StreamEvent] | None) -> None:
         """Takes in what the hub read: all that is new since `position`, in the snapshot; None: too much to tell."""
@@ -59,18 +84,25 @@ class Subscription:
         self._lost = False
         self._count = count
         if self._events or count != self._count_sent:
-            self._changed.set()
+            self._wake()
 
     async def next(self, timeout: float) -> list[StreamEvent] | None:
         """What happened since the last call, in order; [] after `timeout` seconds without any; None at the end."""
-        try:
-            async with asyncio.timeout(timeout):
-                await self._changed.wait()
-        except TimeoutError:
-            return []
+        if not self._changed:
+            # thousands wait here: less of a burden than asyncio.timeout
+            loop = asyncio.get_running_loop()
+            self._reader = loop.create_future()
+            alarm = loop.call_later(timeout, _end, self._reader)
+            try:
+                await self._reader
+            finally:
+                alarm.cancel()
+                self._reader = None
         if self._closed:
             return None
-        self._changed.clear()
+        if not self._changed:
+            return []
+        self._changed = False
         events, self._events = self._events, []
         if self._count is not None and self._count != self._count_sent:
             assert self.position is not None
@@ -79,6 +111,16 @@ class Subscription:
                 StreamEvent("badge", _encode({"count": self._count}), self.position.token())
             )
         return events
+
+    def _wake(self) -> None:
+        self._changed = True
+        if self._reader is not None:
+            _end(self._reader)
+
+
+def _end(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
 
 
 def events_since(

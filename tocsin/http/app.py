@@ -88,7 +88,11 @@ def create_app(
         )
     app.asgi_handler = AccessLog(app.asgi_handler, metrics, PathReader(settings.public_url))
     app.asgi_handler = QuickCount(
-        app.asgi_handler, hub, authenticator.tokens, tally, public_url=settings.public_url
+        stream.Follow(app.asgi_handler),
+        hub,
+        authenticator.tokens,
+        tally,
+        public_url=settings.public_url,
     )
     return app
 

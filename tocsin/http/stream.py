@@ -1,6 +1,7 @@
 """The stream: server-sent events of one inbox (WHATWG HTML, section 9.2), as a raw ASGI route.
 
-One task pumps from the hub to the client, the other waits for the client to go; whichever ends first ends both.
+The route opens it and comes to its end; `Follow`, around the app, then pumps from the hub to the client, so that an
+open stream holds on to no more than it needs (there are thousands). Beside it a task waits for the client to go.
 """
 
 from __future__ import annotations
@@ -8,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
-from typing import Annotated, Any
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Annotated, Any, cast
 
 from litestar import asgi
 from litestar.connection import ASGIConnection
 from litestar.exceptions import MethodNotAllowedException
 from litestar.handlers import BaseRouteHandler
-from litestar.types import Receive, Scope, Send
+from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import Meta, Struct
 
 from tocsin.engine.model import Conflict, NotFound, Unavailable
@@ -30,6 +31,7 @@ from tocsin.http.operation import Answer, Operation, documented
 from tocsin.http.parse import read_query
 from tocsin.http.services import Services
 
+_PUMP = "tocsin_pump"  # where the route leaves it, in the connection's state
 HEARTBEAT = 15.0  # seconds
 _SEND_WITHIN = 30.0  # a reader that takes nothing for this long is gone
 _RETRY = (
@@ -82,35 +84,111 @@ async def readers_only(connection: Connection, handler: BaseRouteHandler) -> Non
     ),
     copy_scope=False,
 )
-async def stream(scope: Scope, receive: Receive, send: Send) -> None:
+async def stream(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
     """Streams one inbox until its reader goes, the token expires or the service stops."""
     connection = ASGIConnection[Any, Any, Any, Any](scope)
     query = read_query(connection, StreamQuery)
     services: Services = scope["litestar_app"].state.services
     last = connection.headers.get("last-event-id") or query.last_event_id
-    async with _reader(services, scope, query.ticket) as person:
-        async with services.hub.subscribe(person.recipient_id, last or None) as subscription:
-            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-            pump = asyncio.create_task(
-                _pump(services, subscription, send, person=person, ticket=query.ticket)
-            )
-            gone = asyncio.create_task(_gone(receive))
-            try:
-                await asyncio.wait({pump, gone}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for task in (pump, gone):
-                    task.cancel()
-                results = await asyncio.gather(pump, gone, return_exceptions=True)
-            if isinstance(results[0], Exception) and not isinstance(results[0], OSError):
-                raise results[0]
+    person = scope["auth"] if query.ticket is None else await _take(services, query.ticket)
+    try:
+        subscription = services.hub.subscribe(person.recipient_id, last or None)
+    except BaseException:
+        await _release(services, query.ticket)
+        raise
+    pump = _Pump(services, subscription, person.expires_at, query.ticket)
+    try:
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+    except BaseException:
+        await pump.close()
+        raise
+    scope["state"][_PUMP] = pump
 
 
-@asynccontextmanager
-async def _reader(services: Services, scope: Scope, ticket: str | None) -> AsyncIterator[Person]:
-    """Who reads; with a ticket, it is taken for as long as this lasts."""
-    if ticket is None:
-        yield scope["auth"]
-        return
+class Follow:
+    """Around the app: goes on with a stream that the app has opened."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+        kept = cast("dict[str, Any]", scope)
+        pump = kept.get("state", {}).pop(_PUMP, None)
+        if pump is not None:
+            # the server keeps it for as long as the stream is open, and asks it for no more than this
+            for name in kept.keys() - {"type", "method"}:
+                del kept[name]
+            await pump.run(receive, send)
+
+
+class _Pump:
+    """From one subscription to its reader."""
+
+    __slots__ = ("_expires_at", "_services", "_subscription", "_ticket")
+
+    def __init__(
+        self,
+        services: Services,
+        subscription: Subscription,
+        expires_at: float,
+        ticket: str | None,
+    ) -> None:
+        self._services = services
+        self._subscription = subscription
+        self._expires_at = expires_at
+        self._ticket = ticket
+
+    async def run(self, receive: Receive, send: Send) -> None:
+        """Until either end closes; a reader that takes nothing for too long is gone."""
+        gone = asyncio.create_task(_gone(receive, self._subscription))
+        try:
+            with suppress(OSError):
+                await self._pump(send)
+        finally:
+            gone.cancel()
+            await self.close()
+
+    async def close(self) -> None:
+        """Lets go of the subscription and the ticket."""
+        self._subscription.leave()
+        await _release(self._services, self._ticket)
+
+    async def _pump(self, send: Send) -> None:
+        subscription = self._subscription
+        # The first bytes leave at once: proxies and clients take the stream for open only then.
+        await _write(send, b"retry: %d\n\n" % random.randint(*_RETRY))
+        while (left := self._expires_at - time.time()) > 0:
+            events = await subscription.next(min(HEARTBEAT, left))
+            if events is None:
+                await _write(send, b"", more=False)
+                return
+            if not events and self._ticket is not None and not await self._renew(self._ticket):
+                break
+            await _write(send, encode(events) or b": heartbeat\n\n")
+        expired = StreamEvent("expired", b"{}", subscription.token)
+        await _write(send, encode([expired]), more=False)
+
+    async def _renew(self, ticket: str) -> bool:
+        try:
+            return await renew_ticket(self._services.database, ticket)
+        except Unavailable:
+            return True  # the stream outlives a database that is away
+
+
+async def _write(send: Send, data: bytes, *, more: bool = True) -> None:
+    async with asyncio.timeout(_SEND_WITHIN):
+        await send({"type": "http.response.body", "body": data, "more_body": more})
+
+
+async def _gone(receive: Receive, subscription: Subscription) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    subscription.close()
+
+
+async def _take(services: Services, ticket: str) -> Person:
+    """Who reads with this ticket, which is taken from now on."""
     try:
         holder = await take_ticket(services.database, ticket)
     except NotFound:
@@ -123,49 +201,14 @@ async def _reader(services: Services, scope: Scope, ticket: str | None) -> Async
             "This ticket's stream is still open; a ticket opens one at a time, so get another by POST "
             "/api/stream-ticket/."
         ) from None
-    try:
-        yield Person(holder.recipient_id, holder.expires_at.timestamp())
-    finally:
-        # Even while the server stops: a ticket that is not let go stays taken for 45 s.
+    return Person(holder.recipient_id, holder.expires_at.timestamp())
+
+
+async def _release(services: Services, ticket: str | None) -> None:
+    """Even while the server stops: a ticket that is not let go stays taken for 45 s."""
+    if ticket is not None:
         with suppress(Unavailable):
             await asyncio.shield(release_ticket(services.database, ticket))
-
-
-async def _pump(
-    services: Services,
-    subscription: Subscription,
-    send: Send,
-    *,
-    person: Person,
-    ticket: str | None,
-) -> None:
-    async def write(data: bytes, *, more: bool = True) -> None:
-        async with asyncio.timeout(_SEND_WITHIN):
-            await send({"type": "http.response.body", "body": data, "more_body": more})
-
-    # The first bytes leave at once: proxies and clients take the stream for open only then.
-    await write(b"retry: %d\n\n" % random.randint(*_RETRY))
-    while (left := person.expires_at - time.time()) > 0:
-        events = await subscription.next(min(HEARTBEAT, left))
-        if events is None:
-            await write(b"", more=False)
-            return
-        if not events and ticket is not None and not await _renew(services, ticket):
-            break
-        await write(encode(events) or b": heartbeat\n\n")
-    await write(encode([StreamEvent("expired", b"{}", subscription.token)]), more=False)
-
-
-async def _renew(services: Services, ticket: str) -> bool:
-    try:
-        return await renew_ticket(services.database, ticket)
-    except Unavailable:
-        return True  # the stream outlives a database that is away
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def encode(events: Sequence[StreamEvent]) -> bytes:
