@@ -119,6 +119,45 @@ async def test_a_sleeping_listener_is_rung_within_milliseconds(hub: BadgeHub, db
     assert sorted(delays)[2] < 0.25  # far below a poll; benchmarks measure it
 
 
+async def test_between_few_commits_the_listener_dozes_on(hub: BadgeHub, db: Db) -> None:
+    async with hub.subscribe("alice", None) as stream:
+        await badge(stream, 0)
+        await until(lambda: bell_is_armed(db))
+        for count in range(1, 4):
+            notify(db)
+            await badge(stream, count)
+            assert bell_is_armed(db)  # it heard this one, and will be rung by the next
+
+
+async def test_commits_that_come_often_wake_the_listener_and_ring_no_more(
+    hub: BadgeHub, db: Db
+) -> None:
+    many = """
+        do $$
+        begin
+            for number in 1..60 loop
+                perform tocsin.notify('forum.new_thread', array['alice'], 'x');
+                commit;
+            end loop;
+        end
+        $$
+    """
+    async with hub.subscribe("alice", None) as stream:
+        await badge(stream, 0)
+        await until(lambda: bell_is_armed(db))
+        told = 0
+
+        def awake() -> bool:
+            nonlocal told
+            db.execute(many)
+            told += 60
+            return not bell_is_armed(db)
+
+        await until(awake)
+        await badge(stream, told)
+        await until(lambda: bell_is_armed(db))
+
+
 def bell_is_armed(db: Db) -> bool:
     row = db.execute(
         "select exists (select from pg_locks where locktype = 'advisory' and objid = 1 and granted"

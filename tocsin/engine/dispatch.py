@@ -21,14 +21,14 @@ from tocsin.engine.lanes import Lanes
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.bell import Bell
 
-# AWAKE: seconds between scans, twice what one takes, within bounds; and later on while nothing comes
-_SCAN_LEAST = 0.002
+# AWAKE: seconds between scans, four times what one takes, within bounds; and later on while nothing comes
+_SCAN_LEAST = 0.001
 _SCAN_MOST = 0.01
 _SLOW_SCAN = 0.02
 _SLOW_AFTER = 1.0
 # Nothing for this long: doze. So few inboxes moved in so long: doze too.
 _DROWSY = 0.05
-_CALM, _CALM_WITHIN = 50, 0.5
+_CALM, _CALM_WITHIN = 75, 0.5
 # DOZING: more rings within this many seconds wake it. PostgreSQL commits one ringing transaction after the other, each
 # with its own flush, so this stays below what a slow disk can.
 _OFTEN, _OFTEN_WITHIN = 16, 0.1
@@ -144,7 +144,7 @@ class Leader:
                 worked_at = calm_from = time.monotonic()
                 self._moved = 0
                 continue
-            pause = min(_SCAN_MOST, max(_SCAN_LEAST, 2 * (now - started)))
+            pause = min(_SCAN_MOST, max(_SCAN_LEAST, 4 * (now - started)))
             await asyncio.sleep(pause if now - worked_at < _SLOW_AFTER else _SLOW_SCAN)
 
     async def _doze(self) -> None:

@@ -822,6 +822,8 @@ REVOKE ALL ON FUNCTION tocsin.mark_read(_recipient_id text, _notification_id big
 
 REVOKE ALL ON FUNCTION tocsin.nearest_event_types(_event_type text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tocsin.news(_recipients text[], _readers text[], _snapshots pg_snapshot[], _uptos pg_snapshot[], _seens bigint[], _limit integer) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.next_digest_at(_preference tocsin.digest_preference, _after timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.notify(event_type text, recipients text[], title text, body text, action_url text, metadata jsonb, initiator text, idempotency_key text, body_html text, send_at timestamp with time zone) FROM PUBLIC;
