@@ -37,7 +37,7 @@ from procrastinate.schema import SchemaManager
 from psycopg.conninfo import make_conninfo
 
 CLIENTS = (1, 8, 32)
-SECONDS = 1.5  # that each contender has in a round
+SECONDS = 1  # that each contender has in a round
 FLOOR = Path(__file__).parent / "bench" / "insert_only.sql"
 
 OURS, EACH, SILENT, INSERTS = "notify()", "a NOTIFY each", "no bell", "the rows alone"
@@ -75,14 +75,11 @@ def main() -> None:
         port = stage.free_port()
         with serving(dsn, port), peers(dsn, redis_url) as callers:
             measured = rates(dsn, Path(folder), callers, rounds)
-            latencies = asyncio.run(
-                measure_latencies(
-                    dsn,
-                    port,
-                    SECRET,
-                    Pgbench(dsn, SCRIPTS, Path(folder)).command(OURS, clients=32, seconds=12),
+            load = Pgbench(dsn, SCRIPTS, Path(folder)).command(OURS, clients=32, seconds=12)
+            with psycopg.connect(dsn, autocommit=True) as owner:
+                latencies = asyncio.run(
+                    measure_latencies(dsn, port, SECRET, load, lambda: settle(owner))
                 )
-            )
             versions = {
                 name: text for caller in callers.values() for name, text in caller.versions.items()
             }
@@ -166,7 +163,7 @@ def rates(dsn: str, folder: Path, callers: dict[str, Peer], rounds: int) -> Meas
 
         def in_sql(name: str, clients: int) -> float:
             settle(owner)
-            return pgbench.rate(name, clients=clients, seconds=SECONDS)
+            return pgbench.rate(name, clients=clients, seconds=SECONDS + 1)
 
         def in_python(name: str, clients: int) -> float:
             settle(owner)

