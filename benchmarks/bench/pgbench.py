@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import statistics
 import subprocess
@@ -47,10 +48,16 @@ class Pgbench:
         return self._folder / (re.sub(r"[^a-z]+", "-", name.lower()) + ".sql")
 
 
-def mixed_rate(dsn: str, scripts: Sequence[Path], *, clients: int, seconds: int = 1) -> float:
-    """Transactions a second of scripts that are picked by chance; ends the benchmark where a statement fails."""
+def mixed_rate(
+    dsn: str, scripts: Sequence[Path], *, clients: int, seconds: int = 1, options: str = ""
+) -> float:
+    """Transactions a second of scripts that are picked by chance; ends the benchmark where a statement fails.
+
+    `options` are the sessions' own, such as `-c jit=off`.
+    """
     command = [*_mixed(scripts, clients), "--time", str(seconds), dsn]
-    ran = subprocess.run(command, capture_output=True, text=True)
+    environ = os.environ | {"PGOPTIONS": options}
+    ran = subprocess.run(command, env=environ, capture_output=True, text=True)
     found = _RATE.search(ran.stdout)
     if ran.returncode or found is None:
         raise SystemExit(f"pgbench failed:\n{ran.stderr}")
