@@ -170,3 +170,18 @@ def test_each_state_is_designed(house: House, browser: Browser) -> None:
     take_picture(out.page, "bell-signed-out")
     assert violations(out.page) == []
     context.close()
+
+
+def test_a_hosts_own_names_reach_the_bells_looks(house: House, context: BrowserContext) -> None:
+    house.sign_in(context, house.person())
+    bell = open_bell(house, context)
+    bell.open()
+    bell.page.evaluate("""() => {
+        const sheet = new CSSStyleSheet();
+        sheet.replaceSync(
+          ':root { --accent: rgb(1, 2, 3) } tocsin-bell { --tocsin-accent: var(--accent) }'
+        );
+        document.adoptedStyleSheets = [sheet];
+    }""")
+    chosen = "(each) => getComputedStyle(each).getPropertyValue('--accent')"
+    assert bell.panel.evaluate(chosen) == "rgb(1, 2, 3)"
