@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pytest_postgresql import factories
 from run_folder import run_folder
@@ -18,6 +19,10 @@ from run_folder import run_folder
 from tocsin import postgres
 from tocsin.migrate import migrate
 from tocsin.testing.certificate import Authority
+
+# What takes long on a busy machine is not wrong.
+settings.register_profile("tocsin", deadline=None)
+settings.load_profile("tocsin")
 
 MOST_PROCESSES = 4  # the slowest tests start services of their own, and wait for them by the clock
 

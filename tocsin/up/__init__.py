@@ -129,6 +129,8 @@ def _signals() -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
     try:
         yield stop, force
     finally:
+        if stop.is_set():  # all is over: one Ctrl-C more must not end it with another exit code
+            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         for number in SIGNALS:
             loop.remove_signal_handler(number)
 
