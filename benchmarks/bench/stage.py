@@ -35,6 +35,10 @@ SETTINGS = {
 }
 
 
+# Ended by a signal as by an exit, so that what was started ends too.
+signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+
+
 @contextmanager
 def server() -> Iterator[postgres.Postgres]:
     """The benchmarks' own PostgreSQL: fsync and synchronous_commit on. One benchmark at a time has it."""
