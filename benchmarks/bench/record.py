@@ -112,7 +112,9 @@ def table(written: Mapping[str, Any]) -> str:
 def sentence(goal: Mapping[str, Any]) -> str:
     """One goal and how it came out."""
     what = goal["says"] or f"{goal['ours']} / {goal['theirs']}"
-    bound = f">= {goal['at_least']:g}" if goal["at_least"] is not None else f"<= {goal['at_most']:.3g}"
+    bound = (
+        f">= {goal['at_least']:g}" if goal["at_least"] is not None else f"<= {goal['at_most']:.3g}"
+    )
     low, high = goal["spread"]
     return f"{what}: {goal['ratio']:g}x ({low:g}-{high:g}), goal {bound}x: {goal['verdict']}"
 
