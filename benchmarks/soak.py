@@ -332,7 +332,8 @@ class Soak:
         }
         if minutes >= LEAST_MINUTES:
             kept["no table or index grows without bound"] = not self.growing()
-        print("\n", dict(self.failed), self.growing(), file=sys.stderr)
+        if broke := [*self.failed.items(), *self.growing()]:
+            print("\nbroke:", broke, file=sys.stderr)
         return [
             compared("soak-memory", "Memory", "MiB", self.memory, max, 1.05, facts, kept),
             compared("soak-calls", "Calls' p99", "ms", self.times, p99, 1.1, {}, {}),
