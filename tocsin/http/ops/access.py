@@ -9,6 +9,7 @@ from litestar.connection import ASGIConnection
 from litestar.datastructures import Cookie
 from litestar.handlers import BaseRouteHandler
 
+from tocsin.engine.store.api_key import find_api_key
 from tocsin.engine.store.ops_session import LIFE, Operator, find_session, operator_by_key
 from tocsin.http.auth import Authenticator
 from tocsin.http.errors import Forbidden, Unauthorized
@@ -72,9 +73,12 @@ async def _by_key(connection: Connection, header: str) -> Operator:
         if scheme.lower() == "bearer"
         else None
     )
-    if found is None:
-        raise Unauthorized(f"That is no good key of the scope ops. {_CURE}", error="invalid_token")
-    return found
+    if found is not None:
+        return found
+    known = await find_api_key(_services(connection).database, key.strip())
+    if known is not None and known.revoked_at is None:
+        raise Forbidden(f"The key's scopes do not hold 'ops'. {_CURE}")
+    raise Unauthorized(f"That is no good key of the scope ops. {_CURE}", error="invalid_token")
 
 
 def _is_own_origin(connection: Connection) -> bool:
