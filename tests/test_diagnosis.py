@@ -149,6 +149,12 @@ def test_a_breaker_says_since_when_how_bad_and_what_to_do() -> None:
     assert "TOCSIN_SMTP_URL" in problem.cure
 
 
+def test_a_storm_of_mails_speaks_of_addresses() -> None:
+    storm = replace(STORM, name="email", breaker_reason="smtp_550_5.1.1_storm")
+    (problem,) = diagnose(replace(WELL, processes=[process(leading=True, actors=[storm])]))
+    assert problem.what == "Email refuses every address"
+
+
 def test_a_storm_says_what_the_actor_advises() -> None:
     (problem,) = diagnose(replace(WELL, processes=[process(leading=True, actors=[STORM])]))
     assert problem.cure == "Check the topic."
@@ -201,6 +207,7 @@ def test_every_documented_reason_has_a_meaning_and_a_cure() -> None:
         ("smtp_timeout_body", "broke off"),
         ("apns_InvalidProviderToken", "our key"),
         ("apns_BadDeviceToken_storm", "Every device"),
+        ("smtp_550_5.1.1_storm", "Every address"),
         ("fcm_503_unavailable", "now"),
         ("fcm_404_unregistered", "gone"),
         ("fcm_404", "our account"),

@@ -37,6 +37,7 @@ from tocsin.engine.model import (
 )
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
+NO_MAILBOX = Rejected("smtp_550_5.1.1", address_dead=True, dead_since=NOW)
 MAIL = Mail(
     "<delivery-1.abc@example.test>", "Grüße", "Hello\n.\nworld\n", "<p>Hello</p>", (("X-A", "b"),)
 )
@@ -62,7 +63,12 @@ class Book:
 async def actor_for(
     port: int, address: str = "alice@example.test", **options: Any
 ) -> AsyncIterator[EmailActor]:
-    settings: dict[str, Any] = {"timeout": 2.0, "local_hostname": "client.test", "senders": 1}
+    settings: dict[str, Any] = {
+        "timeout": 2.0,
+        "local_hostname": "client.test",
+        "senders": 1,
+        "hold": 0.01,
+    }
     actor = EmailActor(
         look=Book(address).look,
         sender="Tocsin <bell@example.test>",
@@ -219,7 +225,7 @@ async def test_a_refused_mail_leaves_the_connection_usable() -> None:
         first = await actor.send(message(1))
         handler.rcpt = "250 OK"
         second = await actor.send(message(2))
-    assert first.outcome == Rejected("smtp_550_5.1.1", address_dead=True)
+    assert first.outcome == NO_MAILBOX
     assert isinstance(second.outcome, Sent)
 
 
@@ -480,7 +486,7 @@ async def play(script: Scripted, **options: Any) -> Outcome:
         (
             "RCPT",
             "550-5.1.1 no\r\n550 5.1.1 such user",
-            Rejected("smtp_550_5.1.1", address_dead=True),
+            NO_MAILBOX,
         ),
         ("RCPT", "550 5.7.1 policy", Rejected("smtp_550_5.7.1")),
         ("DATA", "451 later", Deferred("smtp_451")),
@@ -693,7 +699,7 @@ async def test_a_refused_recipient_in_a_flight_leaves_the_connection_usable() ->
     async with raw(server) as port, actor_for(port) as actor:
         first = (await actor.send(message(1))).outcome
         second = (await actor.send(message(2))).outcome
-    assert first == Rejected("smtp_550_5.1.1", address_dead=True)
+    assert first == NO_MAILBOX
     assert second == Sent("Q1111")
     assert server.flights[2] == b"RSET\r\n"
     assert server.connections == 1
@@ -705,7 +711,7 @@ async def test_a_server_that_wants_the_body_for_nobody_is_left() -> None:
     async with raw(server) as port, actor_for(port) as actor:
         first = (await actor.send(message(1))).outcome
         second = (await actor.send(message(2))).outcome
-    assert first == Rejected("smtp_550_5.1.1", address_dead=True)
+    assert first == NO_MAILBOX
     assert second == Sent("Q1111")
     assert server.connections == 2
     assert not any(flight.startswith(b"To:") for flight in server.flights[:3])

@@ -1,4 +1,4 @@
-"""The storm guard: what a provider refuses in a row, and no success between, costs no device."""
+"""The storm guard: what a provider refuses in a row, and no success between, costs no address."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from far_ends import Apns, Case, FarEnd, Fcm
+from far_ends import Apns, Case, Email, FarEnd, Fcm
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
@@ -82,13 +82,21 @@ def test_fewer_than_the_limit_are_believed_between_two_successes(
             believed.add(device)
         assert len(believed) < limit
         assert storm.raging == (len(refused) >= limit)
-        assert storm.devices <= limit
+        assert storm.addresses <= limit
 
 
 # The actors, against their far ends.
 
 
-@pytest.fixture(params=[Apns, Fcm], ids=["apns", "fcm"])
+class Mails(Email):
+    """Counts what is refused before its body, too."""
+
+    @property
+    def received(self) -> int:
+        return self._script.commands.count("RCPT")
+
+
+@pytest.fixture(params=[Apns, Fcm, Mails], ids=["apns", "fcm", "email"])
 async def far(request: pytest.FixtureRequest) -> AsyncIterator[FarEnd]:
     kind: type[FarEnd] = request.param
     async with kind() as far:
@@ -96,9 +104,13 @@ async def far(request: pytest.FixtureRequest) -> AsyncIterator[FarEnd]:
 
 
 async def look(messages: Sequence[Message]) -> dict[int, Verdict]:
-    """Each message has a device of its own."""
+    """Each message has a device or a mailbox of its own."""
     return {
-        each.delivery_id: Verdict(each.delivery_id, f"{each.delivery_id:064x}", NOW)
+        each.delivery_id: Verdict(
+            each.delivery_id,
+            f"{each.delivery_id:064x}" + "@example.test" * (each.channel is Channel.EMAIL),
+            NOW,
+        )
         for each in messages
     }
 
@@ -114,8 +126,14 @@ async def actor_of(far: FarEnd, **options: Any) -> AsyncIterator[Actor[Any]]:
         await actor.stop(grace=0.05)
 
 
+def elsewhere(far: FarEnd) -> Case:
+    """An address is refused as another app's; a mailbox, which can't be, as dead."""
+    return Case.DEAD if Case.ELSEWHERE in far.lacks else Case.ELSEWHERE
+
+
 def message(far: FarEnd, number: int) -> Message:
-    return Message(number, UUID(int=number), Channel.PUSH, Priority.NORMAL, far.content)
+    channel = Channel.EMAIL if isinstance(far, Mails) else Channel.PUSH
+    return Message(number, UUID(int=number), channel, Priority.NORMAL, far.content)
 
 
 def post(actor: Actor[Any], far: FarEnd, numbers: range) -> list[asyncio.Task[Settlement]]:
@@ -144,7 +162,7 @@ async def answered(actor: Actor[Any], far: FarEnd, count: int) -> None:
 
 @pytest.mark.parametrize("case", [Case.DEAD, Case.ELSEWHERE])
 async def test_a_storm_costs_no_device_and_tells_what_to_check(far: FarEnd, case: Case) -> None:
-    far.plays(case)
+    far.plays(elsewhere(far) if case is Case.ELSEWHERE else case)
     with capture_logs() as logs:
         async with actor_of(far) as actor:
             found = await outcomes(*post(actor, far, range(60)))
@@ -159,11 +177,11 @@ async def test_a_storm_costs_no_device_and_tells_what_to_check(far: FarEnd, case
     (told,) = [each for each in logs if each["log_level"] == "error"]
     assert told["event"] == stats.advice
     assert "TOCSIN_" in stats.advice
-    assert told["devices"] == 10
+    assert told["addresses"] == 10
 
 
 async def test_a_storm_that_comes_slowly_costs_few_devices(far: FarEnd) -> None:
-    far.plays(Case.ELSEWHERE)
+    far.plays(elsewhere(far))
     async with actor_of(far, hold=0.001) as actor:
         found = [(await outcomes(*post(actor, far, range(n, n + 1))))[0] for n in range(12)]
     assert [type(each) for each in found] == [Rejected] * 9 + [Unsent] * 3
@@ -179,7 +197,7 @@ async def test_one_dead_token_and_nothing_else_is_no_storm(far: FarEnd) -> None:
 
 
 async def test_a_success_bears_out_what_was_refused_before(far: FarEnd) -> None:
-    far.plays(Case.ELSEWHERE)
+    far.plays(elsewhere(far))
     async with actor_of(far) as actor:
         refused = post(actor, far, range(5))
         await answered(actor, far, 5)
@@ -204,7 +222,7 @@ async def test_an_old_list_with_every_second_token_dead_is_no_storm(far: FarEnd)
 
 
 async def test_probes_find_out_when_a_storm_is_over(far: FarEnd) -> None:
-    far.plays(Case.ELSEWHERE)
+    far.plays(elsewhere(far))
     async with actor_of(far, breaker=Breaker(first=0.02, most=0.1)) as actor:
         await outcomes(*post(actor, far, range(20)))
         for number in range(20, 23):
@@ -234,7 +252,7 @@ async def test_probes_find_out_when_a_storm_is_over(far: FarEnd) -> None:
 
 
 async def test_stopping_hands_back_what_is_held(far: FarEnd) -> None:
-    far.plays(Case.ELSEWHERE)
+    far.plays(elsewhere(far))
     async with actor_of(far) as actor:
         held = post(actor, far, range(3))
         await answered(actor, far, 3)

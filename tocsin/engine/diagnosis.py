@@ -151,7 +151,7 @@ def _breakers(state: State) -> Iterable[Problem]:
         yield Problem(
             "storm" if storm else "breaker",
             CRITICAL if len(shut) == len(of_name) else WARNING,
-            f"{_named(name)} refuses every device{where}"
+            f"{_named(name)} refuses every {'address' if channel == 'email' else 'device'}{where}"
             if storm
             else f"{_named(name)} fails{where}",
             f"{meaning or 'The provider fails.'} ({reason}) {_waits(state, channel)}",

@@ -14,6 +14,11 @@ _FCM_ACCOUNT = (
 # the first that fits the whole reason
 _KNOWN: tuple[tuple[str, str, str], ...] = (
     (
+        "smtp_.*_storm",
+        "Every address is refused, so none is believed to be dead.",
+        "Check TOCSIN_SMTP_URL, and what that server relays and where to; restart the workers if it changed.",
+    ),
+    (
         r".*_storm",
         "Every device is refused, so none is believed to be bad.",
         "Check topic, URL and environment (APNs) or the project of the service account (FCM); restart the workers.",

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from tocsin.engine.actors.dkim import Signer  # 0.1 s to import
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_STORM = (
+    "the mail server refuses every address, so none is believed to be dead: is TOCSIN_SMTP_URL the server that relays"
+    " for us, and does it know where to?"
+)
 _HOST_NAME = re.compile(r"[A-Za-z0-9.-]{1,253}")
 
 log = structlog.get_logger(__name__)
@@ -59,7 +63,7 @@ class EmailActor(Actor[SmtpSession]):
         recycle_after: int = 100,
         **options: Any,
     ) -> None:
-        super().__init__(name="email", look=look, **options)
+        super().__init__(name="email", look=look, advice=_STORM, **options)
         self._sender, self._from = mime.to_sender(sender)
         self._host = host
         self._port = port

@@ -1,8 +1,8 @@
-"""The guard of the tokens: no device is given up on a word that a storm would take back.
+"""The guard of the addresses: no device and no mailbox is given up on a word that a storm would take back.
 
-A refusal that would cost a device is held back for a moment. A success meanwhile bears it out, and so does silence: one
-person with one dead token is no storm. A storm overturns all that are held, so these deliveries are kept, no attempt is
-spent and no token is touched; and the breaker opens, whose probes then find out when it is over.
+A refusal that would cost an address is held back for a moment. A success meanwhile bears it out, and so does silence:
+one person with one dead token is no storm. A storm overturns all that are held, so these deliveries are kept, no
+attempt is spent and no address is touched; and the breaker opens, whose probes then find out when it is over.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Guard:
 
     @property
     def raging(self) -> bool:
-        """Whether no refusal of a device is believed just now."""
+        """Whether no refusal of an address is believed just now."""
         return self._storm.raging
 
     @property
@@ -64,13 +64,13 @@ class Guard:
             self._calm()
         if not (isinstance(outcome, Rejected) and (outcome.address_dead or outcome.quarantine)):
             return False
-        if envelope.verdict is None or not envelope.committed:
+        if envelope.verdict is None or not envelope.begun:
             return False  # our own word, not the provider's
         raged = self.raging
         if self._storm.refused(envelope.verdict.address):
             self._overturn(envelope, f"{outcome.reason}_storm", begins=not raged)
         else:
-            # whoever registers the device anew while this is held has it anew
+            # whoever brings the address anew while this is held has it anew
             since = outcome.dead_since or envelope.verdict.checked_at
             self._keep(envelope, replace(outcome, dead_since=since))
         return True
@@ -87,7 +87,7 @@ class Guard:
 
     def _calm(self) -> None:
         if self.raging:
-            log.info("devices are accepted again", actor=self._name)
+            log.info("addresses are accepted again", actor=self._name)
         self._storm.accepted()
         for envelope in list(self._held):
             self._bear_out(envelope)
@@ -97,7 +97,9 @@ class Guard:
 
     def _overturn(self, envelope: Envelope, reason: str, *, begins: bool) -> None:
         if begins:
-            log.error(self._advice, actor=self._name, reason=reason, devices=self._storm.devices)
+            log.error(
+                self._advice, actor=self._name, reason=reason, addresses=self._storm.addresses
+            )
         seconds = self._rest(reason)
         held = list(self._held)
         for each in held:

@@ -1,21 +1,21 @@
-"""The storm: device after device refused and nothing accepted is our configuration's fault, not the devices'. Pure.
+"""The storm: address after address refused and nothing accepted is our configuration's fault, not theirs. Pure.
 
-A wrong topic, environment or project makes a provider answer for every token in the words that it has for a bad one;
-taken at its word, it would cost all of them.
+A wrong topic, environment, project or mail server answers for every device or mailbox in the words that it has for a
+dead one; taken at its word, it would cost all of them.
 
-calm --(so many devices refused in a row)--> raging
-raging --(a success)-----------------------> calm
+calm --(so many addresses refused in a row)--> raging
+raging --(a success)-------------------------> calm
 """
 
 from __future__ import annotations
 
 
 class Storm:
-    """Counts the devices that were refused since the last success: a device once, however often it is refused.
+    """Counts the addresses that were refused since the last success: each once, however often it is refused.
 
     `first` in a row are too many as long as nothing was ever accepted, so nothing yet says that the settings are
     right. Once something was, they are, and `later` in a row are too many: then it is the provider that errs, while
-    an old list of tokens may well have long runs of dead ones. It keeps no more than so many tokens.
+    an old list may well have long runs of dead ones. It keeps no more than so many.
     """
 
     def __init__(self, *, first: int = 10, later: int = 50) -> None:
@@ -25,10 +25,10 @@ class Storm:
         self._refused: set[str] = set()
         self.raging = False
 
-    def refused(self, device: str) -> bool:
-        """A device was refused for good; true if that is not to be believed."""
+    def refused(self, address: str) -> bool:
+        """An address was refused for good; true if that is not to be believed."""
         if not self.raging:
-            self._refused.add(device)
+            self._refused.add(address)
             most = self._later if self._proven else self._first
             self.raging = len(self._refused) >= most
         return self.raging
@@ -40,6 +40,6 @@ class Storm:
         self.raging = False
 
     @property
-    def devices(self) -> int:
-        """How many devices were refused since the last success, as far as they were counted."""
+    def addresses(self) -> int:
+        """How many addresses were refused since the last success, as far as they were counted."""
         return len(self._refused)
