@@ -6,6 +6,7 @@ PIP := $(PY) -m pip --quiet --disable-pip-version-check --no-input
 COMPILE := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header pyproject.toml
 RUNTIME_LOCK := --extra up --group build
+CHROMIUM := tools/debian.sh 'chromium=chromium|chromium-browser|google-chrome'
 DEV_LOCK := --all-extras --group dev --constraint requirements.lock
 
 # An environment whose making was cut off has no pip yet.
@@ -54,15 +55,18 @@ lock-check: $(VENV)/.dev ## the lock files hold what pyproject.toml asks for
 		|| { echo "The lock files are behind pyproject.toml: make lock, and commit them." >&2; exit 1; }
 
 check-mails: $(VENV)/.dev ## every kind of mail by others' tools (SpamAssassin, DKIM, clients), installed where missing
-	@checks/mails/tools.sh
+	@tools/debian.sh spamassassin=perl:Mail::SpamAssassin libmail-dkim-perl=perl:Mail::DKIM::Verifier \
+		libemail-mime-perl=perl:Email::MIME openssl=openssl
+	@tools/npm.sh checks/mails
 	@exec $(PY) -m pytest checks/mails $(ARGS)
 
 web: ## build the pages' modules from web/ into tocsin/http/web; installs Node, npm and their packages where missing
-	@web/tools.sh build
+	@tools/npm.sh web
 	@node web/build.mjs tocsin/http/web
 
 check-pages: $(VENV)/.dev ## the modules' types and size, and the pages in Chromium; installs what is missing
-	@web/tools.sh
+	@$(CHROMIUM)
+	@tools/npm.sh web
 	@exec $(PY) -m pytest checks/pages $(ARGS)
 
 check: lint types contract lock-check test check-mails check-pages ## all that CI runs
@@ -85,14 +89,14 @@ bench-list: $(VENV)/.dev build/peers/.installed ## a page of the inbox, first an
 	@exec $(PY) benchmarks/listing.py $(ARGS)
 
 bench-count-http: $(VENV)/.dev build/peers/.installed ## unread counts a second over HTTP, against Django REST framework
-	@benchmarks/tools.sh wrk=wrk
+	@tools/debian.sh wrk=wrk
 	@exec $(PY) benchmarks/count_http.py $(ARGS)
 
 bench-count-sql: $(VENV)/.dev build/peers/.installed ## unread counts a second in SQL under churn, and what writers pay
 	@exec $(PY) benchmarks/count_sql.py $(ARGS)
 
 bench-stream: $(VENV)/.dev ## from COMMIT to the bytes of a stream, and its memory, against nginx with nchan
-	@benchmarks/tools.sh nginx=nginx libnginx-mod-nchan=/usr/lib/nginx/modules/ngx_nchan_module.so
+	@tools/debian.sh nginx=nginx libnginx-mod-nchan=/usr/lib/nginx/modules/ngx_nchan_module.so
 	@exec $(PY) benchmarks/stream.py $(ARGS)
 
 bench-beside-fan-out: $(VENV)/.dev ## the API and an urgent mail while 100,000 are told, against idle
@@ -105,7 +109,7 @@ bench-latency: $(VENV)/.dev ## how long after COMMIT a mail and a badge arrive, 
 	@exec $(PY) benchmarks/commit_latency.py $(ARGS)
 
 bench-notify: $(VENV)/.dev build/peers/.installed ## notify() calls a second, and commit to stream, against Celery, Procrastinate and Django
-	@benchmarks/tools.sh redis-server=redis-server
+	@tools/debian.sh redis-server=redis-server
 	@exec $(PY) benchmarks/notify.py $(ARGS)
 
 bench-fan-out: $(VENV)/.dev build/peers/.installed ## recipients a second of one notify() call, against Django's bulk_create
@@ -127,11 +131,11 @@ bench-dkim: $(VENV)/.dev ## milliseconds that a signature takes, against dkimpy
 	@exec $(PY) benchmarks/dkim_signature.py $(ARGS)
 
 bench-engine: $(VENV)/.dev build/peers/.installed ## deliveries a second through the engine, against Procrastinate and Celery
-	@benchmarks/tools.sh redis-server=redis-server redis-tools=redis-cli
+	@tools/debian.sh redis-server=redis-server redis-tools=redis-cli
 	@exec $(PY) benchmarks/engine.py $(ARGS)
 
 bench-mails: $(VENV)/.dev build/peers/.installed ## mails a second, rendered and sent, against Django's send_mail
-	@benchmarks/tools.sh postfix=smtp-sink postfix=smtp-source
+	@tools/debian.sh postfix=smtp-sink postfix=smtp-source
 	@exec $(PY) benchmarks/mails.py $(ARGS)
 
 bench-ops: $(VENV)/.dev ## what the operations page costs, on a ledger of a million deliveries
@@ -148,6 +152,7 @@ words: $(VENV)/.dev ## collect the mails' words into the catalogues of tocsin/en
 	@exec $(PY) tests/mail_words.py
 
 mail-screenshots: $(VENV)/.dev ## each mail in Chromium (installed by apt where it may be): build/mail; ARGS="forum" picks some
+	@$(CHROMIUM)
 	@exec $(PY) tests/mail_screenshots.py $(ARGS)
 
 clean: ## remove the environment and all caches; the data of `make up` stays

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -41,15 +40,13 @@ def main(wanted: list[str]) -> None:
 
 
 def chromium() -> str:
-    """Debian's, installed where it may be."""
+    """The one that the make target installs where it is missing."""
     for name in _PROGRAMS:
         if found := shutil.which(name):
             return found
-    print("Chromium is not here: apt-get install chromium …", file=sys.stderr)
-    install = ["apt-get", "install", "--yes", "--no-install-recommends", "chromium"]
-    if shutil.which("apt-get") is None or subprocess.run(install).returncode != 0:
-        raise SystemExit("Install Chromium (Debian: apt install chromium), and try again.")
-    return chromium()
+    raise SystemExit(
+        "Chromium is not here: see tools/debian.sh, or on Debian: apt install chromium"
+    )
 
 
 def _take(browser: Browser, html: str, path: Path, *, width: int, dark: bool) -> None:

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Installs what a folder's package-lock.json names, with Debian's Node and npm: npm.sh FOLDER. Done once for each lock.
+set -euo pipefail
+"$(dirname "$0")/debian.sh" nodejs=node npm=npm
+cd "$1"
+cmp --silent package-lock.json node_modules/.installed-lock && exit
+echo "Installing $1/package-lock.json from npm ..."
+npm ci --ignore-scripts --no-audit --no-fund --loglevel=error || { echo "npm can't install $1/package-lock.json" >&2; exit 1; }
+cp package-lock.json node_modules/.installed-lock
