@@ -38,7 +38,10 @@ from generate_series(1, %s) i
 _FAN_OUT = """
 select tocsin.notify('bulletin.new_chapter', array(select 'f' || i from generate_series(1, %s) i), 'A new chapter')
 """
-_WORKING = "select exists (select from tocsin.delivery d where d.due_at is not null and d.channel = 'email')"
+_WORKING = """
+select exists (select from tocsin.delivery d where d.due_at is not null and d.channel = 'email')
+    or exists (select from tocsin.lease l where l.channel = 'email')
+"""
 
 
 def main() -> None:

@@ -52,13 +52,13 @@ TELL = """
 """
 LEFT = """
     select exists (select from tocsin.lane)
+        or exists (select from tocsin.lease)
         or exists (select from tocsin.delivery d where d.channel = 'email' and d.due_at is not null)
 """
 QUEUED = """
-    update tocsin.delivery d
-    set due_at = clock_timestamp() + interval '1 hour'
+    select d.delivery_id
+    from tocsin.delivery d
     where d.event_id = any (%s)
-    returning d.delivery_id
 """
 CLAIM = """
     with mine as (
@@ -69,13 +69,13 @@ CLAIM = """
         for update skip locked
     )
     update tocsin.delivery d
-    set state = 'sending', claim = %(claim)s, attempts = d.attempts + 1, due_at = clock_timestamp() + interval '30 s'
+    set state = 'sending', claim = %(claim)s, attempts = d.attempts + 1
     from mine m
     where d.delivery_id = m.delivery_id
 """
 SETTLE = """
     update tocsin.delivery d
-    set state = 'sent', claim = null, due_at = null, checked_at = clock_timestamp(), settled_at = clock_timestamp()
+    set state = 'sent', claim = null, checked_at = clock_timestamp(), settled_at = clock_timestamp()
     where d.delivery_id = any (%(ids)s)
         and d.claim = %(claim)s
 """

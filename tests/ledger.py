@@ -36,14 +36,25 @@ def deliver(
                 '{"in_app": ["on", "default"], "email": ["on", "default"]}'
             from told t
             returning notification_id
+        ),
+        ended as (
+            insert into tocsin.delivery (
+                notification_id, event_id, recipient_id, channel, state, reason, attempts, address, created_at,
+                settled_at
+            )
+            select n.notification_id, t.event_id, %(recipient)s, %(channel)s, %(state)s::tocsin.delivery_state,
+                %(reason)s, 1, %(recipient)s || '@example.com', t.created_at, now() - %(ago)s::interval
+            from told t, noted n, generate_series(1, %(n)s)
+            returning delivery_id, settled_at
+        ),
+        noted_ends as (
+            insert into tocsin.ending (settled_at, delivery_ids)
+            select e.settled_at, array_agg(e.delivery_id)
+            from ended e
+            group by e.settled_at
         )
-        insert into tocsin.delivery (
-            notification_id, event_id, recipient_id, channel, state, reason, attempts, address, created_at, settled_at
-        )
-        select n.notification_id, t.event_id, %(recipient)s, %(channel)s, %(state)s::tocsin.delivery_state, %(reason)s,
-            1, %(recipient)s || '@example.com', t.created_at, now() - %(ago)s::interval
-        from told t, noted n, generate_series(1, %(n)s)
-        returning delivery_id
+        select e.delivery_id
+        from ended e
         """,
         {
             "event_type": event_type,

@@ -148,7 +148,7 @@ async def test_what_a_killed_worker_held_is_taken_up_by_another(
     held = states(db)
     assert held.get("sent", 0) < 300
     # the lease would run out by itself within 30 s: tests are in a hurry
-    db.execute("update tocsin.delivery set due_at = now() where due_at is not null")
+    db.execute("update tocsin.lease set until = now()")
     async with worker(dsn, mailbox.url, tmp_path):
         await settled(db, 300)
     copies: dict[str, int] = {}
@@ -197,7 +197,7 @@ async def test_postgres_restarted_in_the_middle_loses_nothing(
             with psycopg.connect(own.dsn, autocommit=True) as db:
                 await until(lambda: len(states(db)) and "sending" not in states(db))
                 # jobs that were lost with the connection are looked for again after their lease
-                db.execute("update tocsin.delivery set due_at = now() where due_at is not null")
+                db.execute("update tocsin.lease set until = now()")
                 await settled(db, 300)
                 assert process.process.returncode is None
         assert len({mail["to"][0] for mail in mails(mail_folder)}) == 300

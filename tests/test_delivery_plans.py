@@ -32,7 +32,7 @@ select n.notification_id, n.event_id, n.recipient_id, 'email', 'sent', now(), no
 from tocsin.notification n
 where n.event_id <= 20;
 analyze tocsin.notification, tocsin.event, tocsin.event_type, tocsin.delivery, tocsin.recipient;
-insert into tocsin.delivery (notification_id, event_id, recipient_id, channel, state, created_at, due_at, claim)
+insert into tocsin.delivery (notification_id, event_id, recipient_id, channel, state, created_at, claim)
 select
     n.notification_id,
     n.event_id,
@@ -40,10 +40,14 @@ select
     'email',
     case when n.event_id <= 25 then 'queued' else 'sending' end::tocsin.delivery_state,
     now(),
-    now() + interval '30 s',
     case when n.event_id > 25 then '00000000-0000-0000-0000-000000000001'::uuid end
 from tocsin.notification n
-where n.event_id > 20
+where n.event_id > 20;
+insert into tocsin.lease (channel, claim, delivery_ids, until)
+select 'email', d.claim, array_agg(d.delivery_id), now() + interval '30 s'
+from tocsin.delivery d
+where d.claim is not null
+group by d.claim
 """
 
 
@@ -106,8 +110,9 @@ def test_a_claim_reads_what_it_claims(stocked: Db) -> None:
         "claim",
         delivery_ids=queued,
         others=[queued[-1] + 1],
+        sociable=[queued[-1], queued[-1] + 1],
         channel="email",
-        claim=CLAIM,
+        claim=UUID(int=2),
         lease=timedelta(seconds=30),
     )
     assert set(found) <= {"delivery_pkey", "delivery_burst"}

@@ -102,7 +102,7 @@ def make_due(db: Db) -> None:
 
 def end_leases(db: Db) -> None:
     """As if the claims' leases had run out, which takes 30 s."""
-    db.execute("update tocsin.delivery set due_at = now() where due_at is not null")
+    db.execute("update tocsin.lease set until = now()")
 
 
 async def test_a_transient_refusal_is_tried_again_under_the_same_message_id(

@@ -106,7 +106,10 @@ class Deliverer:
         """Delivers what of these is still to do; returns once each is settled, handed back, or too long under way."""
         routes = await self._routes(channel, delivery_ids)
         await asyncio.gather(
-            *(self._deliver(channel, name, ids, priority) for name, ids in routes.items())
+            *(
+                self._deliver(channel, name, ids, priority, job=delivery_ids[0])
+                for name, ids in routes.items()
+            )
         )
 
     async def _routes(self, channel: Channel, delivery_ids: Sequence[int]) -> dict[str, list[int]]:
@@ -120,20 +123,23 @@ class Deliverer:
         return routes
 
     async def _deliver(
-        self, channel: Channel, provider: str, delivery_ids: Sequence[int], priority: Priority
+        self,
+        channel: Channel,
+        provider: str,
+        delivery_ids: Sequence[int],
+        priority: Priority,
+        *,
+        job: int,
     ) -> None:
-        claim = uuid4()
         waiting = deque(delivery_ids)
         company = await self._company(channel, delivery_ids)
         sending = _Sending()
-        keeper = asyncio.create_task(self._keep_leases(sending, claim))
+        keeper = asyncio.create_task(self._keep_leases(sending))
         try:
             while waiting and not self._stopping.is_set():
-                await self._next_chunk(
-                    channel, provider, waiting, company, claim, priority, sending
-                )
+                await self._next_chunk(channel, provider, waiting, company, priority, sending)
         finally:
-            finishing = asyncio.create_task(_finish(sending, keeper))
+            finishing = asyncio.create_task(self._finish(sending, keeper, job))
             self._late.add(finishing)
             finishing.add_done_callback(self._late.discard)
             await self._hand_back(waiting)
@@ -145,19 +151,18 @@ class Deliverer:
         provider: str,
         waiting: deque[int],
         company: Mapping[int, Sequence[int]],
-        claim: UUID,
         priority: Priority,
         sending: _Sending,
     ) -> None:
         """Claims as many as the actor has room for, and gives them to it."""
         actor = self._actors.get(provider)
         if actor is None:
-            await self._without_actor(channel, provider, waiting, claim)
+            await self._without_actor(channel, provider, waiting, sending)
             return
         async with actor.room(min(_CHUNK, len(waiting)), priority) as room:
             if room.rest:
                 await self._hand_back(waiting, timedelta(seconds=room.rest))
-            claimed = await self._claim(channel, waiting, company, room.size, claim)
+            claimed = await self._claim(channel, waiting, company, room.size, sending)
             entries = await self._entries(claimed)
             turn = time.monotonic()
             for together in bursts(claimed):
@@ -181,7 +186,7 @@ class Deliverer:
                 await store.release(self._database, ids, delay=delay)
 
     async def _without_actor(
-        self, channel: Channel, provider: str, waiting: deque[int], claim: UUID
+        self, channel: Channel, provider: str, waiting: deque[int], sending: _Sending
     ) -> None:
         """Leaves them to a worker that has the provider; where there is none, they end here."""
         offered = await self._patiently(lambda: is_offered(self._database, channel, provider))
@@ -189,7 +194,7 @@ class Deliverer:
             await self._hand_back(waiting, _ELSEWHERE)
             return
         reason = "no_provider" if provider else "no_device"
-        for claimed in await self._claim(channel, waiting, {}, len(waiting), claim):
+        for claimed in await self._claim(channel, waiting, {}, len(waiting), sending):
             self._ledger.write(withhold(claimed, reason))
 
     async def _company(
@@ -206,23 +211,28 @@ class Deliverer:
         waiting: deque[int],
         company: Mapping[int, Sequence[int]],
         size: int,
-        claim: UUID,
+        sending: _Sending,
     ) -> list[Claimed]:
         """Claims the next ones, and with them what goes to the same people."""
         ids = [waiting.popleft() for _ in range(min(size, len(waiting)))]
         if not ids:
             return []
-        others = {other for one in ids for other in company.get(one, ())}.difference(ids)
+        sociable = {other for one in ids for other in company.get(one, ())}
         claimed = await self._patiently(
             lambda: store.claim(
-                self._database, channel, ids, others=list(others), claim=claim, lease=LEASE
+                self._database,
+                channel,
+                ids,
+                sociable=sociable,
+                claim=sending.new_claim(),
+                lease=LEASE,
             )
         )
         if claimed is None:
             waiting.extend(ids)
             return []
-        if others:
-            taken = others.intersection(one.delivery_id for one in claimed)
+        if sociable:
+            taken = sociable.intersection(one.delivery_id for one in claimed)
             left = [one for one in waiting if one not in taken]
             waiting.clear()
             waiting.extend(left)
@@ -306,42 +316,49 @@ class Deliverer:
             else:  # somebody else has it
                 sending.remove(claimed.delivery_id)
 
-    async def _keep_leases(self, sending: _Sending, claim: UUID) -> None:
+    async def _keep_leases(self, sending: _Sending) -> None:
         while True:
             await asyncio.sleep(LEASE.total_seconds() / 3)
-            if sending.ids:
+            if claims := set(sending.ids.values()):
                 # where it fails, the last look asks whether the claim still stands
                 with suppress(Unavailable, Conflict):
-                    await store.renew(self._database, list(sending.ids), claim=claim, lease=LEASE)
+                    await store.renew(self._database, list(claims), lease=LEASE)
+
+    async def _finish(self, sending: _Sending, keeper: asyncio.Task[None], job: int) -> None:
+        """Keeps the leases until each is settled, and closes them."""
+        try:
+            await sending.over()
+        finally:
+            keeper.cancel()
+        with suppress(Unavailable, Conflict):  # else they run out, and hold nothing
+            await store.close_leases(self._database, job=job, claims=sending.claims)
 
 
 class _Sending:
     """What a job has handed over and the ledger has not yet written."""
 
     def __init__(self) -> None:
-        self.ids: set[int] = set()
+        self.ids: dict[int, UUID] = {}  # each with its claim
+        self.claims: list[UUID] = []  # all there were
         self._empty = asyncio.Event()
         self._empty.set()
 
+    def new_claim(self) -> UUID:
+        """A token for one try: an answer that was lost leaves a claim behind, which then runs out."""
+        self.claims.append(uuid4())
+        return self.claims[-1]
+
     def add(self, together: Iterable[Claimed]) -> None:
         """These are with the actor now."""
-        self.ids.update(one.delivery_id for one in together)
+        self.ids.update((one.delivery_id, one.claim) for one in together)
         self._empty.clear()
 
     def remove(self, delivery_id: int) -> None:
         """This one is settled."""
-        self.ids.discard(delivery_id)
+        self.ids.pop(delivery_id, None)
         if not self.ids:
             self._empty.set()
 
     async def over(self) -> None:
         """Returns when all are settled."""
         await self._empty.wait()
-
-
-async def _finish(sending: _Sending, keeper: asyncio.Task[None]) -> None:
-    """Until each is settled, their leases are kept."""
-    try:
-        await sending.over()
-    finally:
-        keeper.cancel()

@@ -53,6 +53,8 @@ _BATCH = 500
 _DUE_AT_LEAST = 50
 # Deliveries in one turn: a badge waits for no longer than that takes.
 _TURN = 1000
+# So many leases that ran out are ended at once.
+_LEASES = 100
 # A dispatched delivery whose job vanished is looked for again after this long.
 _DISPATCH_LEASE = timedelta(seconds=120)
 # Jobs of a worker that didn't beat for longer don't count any more.
@@ -204,8 +206,10 @@ class Leader:
         due = await self._bell.next_due()
         if due.get("", 1.0) <= 0:
             count += await self._bell.tell_due_events(5)
+        if due.get("*", 1.0) <= 0:
+            count += await self._bell.end_leases(_LEASES)
         for channel, seconds in due.items():
-            if channel and seconds <= 0:
+            if channel not in ("", "*") and seconds <= 0:
                 jobs = await self._bell.jobs_at_work(channel, _ALIVE)
                 room = (_JOBS - jobs) * _BATCH
                 if room <= 0 and jobs < _JOBS_WITH_NEWCOMERS:

@@ -58,6 +58,34 @@ CREATE TABLE tocsin.event_type (
     CONSTRAINT event_type_time_to_live_check CHECK ((time_to_live > '00:00:00'::interval))
 );
 
+CREATE TABLE tocsin.delivery (
+    delivery_id bigint NOT NULL,
+    notification_id bigint,
+    event_id bigint,
+    recipient_id text,
+    channel text NOT NULL,
+    state tocsin.delivery_state DEFAULT 'queued'::tocsin.delivery_state NOT NULL,
+    reason text,
+    due_at timestamp with time zone,
+    attempts smallint DEFAULT 0 NOT NULL,
+    claim uuid,
+    address text,
+    checked_at timestamp with time zone,
+    provider_id text,
+    created_at timestamp with time zone NOT NULL,
+    settled_at timestamp with time zone,
+    device_id bigint,
+    digest_id bigint,
+    burst_id bigint,
+    expires_at timestamp with time zone,
+    failed_at timestamp with time zone GENERATED ALWAYS AS (
+CASE
+    WHEN (state = 'failed'::tocsin.delivery_state) THEN settled_at
+    ELSE NULL::timestamp with time zone
+END) STORED
+)
+WITH (autovacuum_vacuum_scale_factor='0.02', fillfactor='45');
+
 CREATE TABLE tocsin.digest_preference (
     recipient_id text NOT NULL,
     frequency text NOT NULL,
@@ -136,29 +164,6 @@ CREATE TABLE tocsin.claim (
     claimed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     xid xid8 DEFAULT pg_current_xact_id() NOT NULL
 );
-
-CREATE TABLE tocsin.delivery (
-    delivery_id bigint NOT NULL,
-    notification_id bigint,
-    event_id bigint,
-    recipient_id text,
-    channel text NOT NULL,
-    state tocsin.delivery_state DEFAULT 'queued'::tocsin.delivery_state NOT NULL,
-    reason text,
-    due_at timestamp with time zone,
-    attempts smallint DEFAULT 0 NOT NULL,
-    claim uuid,
-    address text,
-    checked_at timestamp with time zone,
-    provider_id text,
-    created_at timestamp with time zone NOT NULL,
-    settled_at timestamp with time zone,
-    device_id bigint,
-    digest_id bigint,
-    burst_id bigint,
-    expires_at timestamp with time zone
-)
-WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0.02');
 
 ALTER TABLE tocsin.delivery ALTER COLUMN delivery_id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME tocsin.delivery_delivery_id_seq
@@ -311,6 +316,12 @@ CREATE VIEW tocsin.digest_entry AS
                  LIMIT 1) s
           WHERE ((s.level = 'all'::text) OR ((s.level = 'mentions'::text) AND (n.because = 'mentioned'::text)))))));
 
+CREATE TABLE tocsin.ending (
+    settled_at timestamp with time zone NOT NULL,
+    delivery_ids bigint[] NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0.0', autovacuum_vacuum_threshold='5000');
+
 CREATE TABLE tocsin.erasure (
     recipient_id text NOT NULL,
     erased_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
@@ -347,9 +358,28 @@ CREATE TABLE tocsin.lane (
     event_id bigint NOT NULL,
     channel text NOT NULL,
     priority smallint NOT NULL,
-    xid xid8 DEFAULT pg_current_xact_id() NOT NULL
+    xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    taken bigint DEFAULT 0 NOT NULL
 )
 WITH (autovacuum_vacuum_scale_factor='0.0', autovacuum_vacuum_threshold='500');
+
+CREATE TABLE tocsin.lease (
+    lease_id bigint NOT NULL,
+    channel text NOT NULL,
+    claim uuid,
+    delivery_ids bigint[] NOT NULL,
+    until timestamp with time zone NOT NULL
+)
+WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0.0', autovacuum_vacuum_threshold='500');
+
+ALTER TABLE tocsin.lease ALTER COLUMN lease_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME tocsin.lease_lease_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 CREATE TABLE tocsin.migration (
     name text NOT NULL,
@@ -544,6 +574,12 @@ ALTER TABLE ONLY tocsin.event_type
 ALTER TABLE ONLY tocsin.idempotency
     ADD CONSTRAINT idempotency_pkey PRIMARY KEY (caller, key);
 
+ALTER TABLE ONLY tocsin.lease
+    ADD CONSTRAINT lease_claim_key UNIQUE (claim);
+
+ALTER TABLE ONLY tocsin.lease
+    ADD CONSTRAINT lease_pkey PRIMARY KEY (lease_id);
+
 ALTER TABLE ONLY tocsin.migration
     ADD CONSTRAINT migration_pkey PRIMARY KEY (name);
 
@@ -596,9 +632,9 @@ CREATE INDEX claim_recipient ON tocsin.claim USING btree (recipient_id);
 
 CREATE INDEX claim_xid ON tocsin.claim USING btree (xid);
 
-CREATE INDEX delivery_badge_push ON tocsin.delivery USING btree (recipient_id, device_id, state) WHERE (COALESCE(event_id, digest_id) IS NULL);
+CREATE INDEX delivery_badge_push ON tocsin.delivery USING btree (recipient_id, device_id) WHERE (COALESCE(event_id, digest_id) IS NULL);
 
-CREATE INDEX delivery_badge_push_over ON tocsin.delivery USING btree (settled_at) WHERE ((COALESCE(event_id, digest_id) IS NULL) AND (settled_at IS NOT NULL));
+CREATE INDEX delivery_badge_push_over ON tocsin.delivery USING btree (created_at) WHERE (COALESCE(event_id, digest_id) IS NULL);
 
 CREATE INDEX delivery_burst ON tocsin.delivery USING btree (burst_id) WHERE (burst_id IS NOT NULL);
 
@@ -610,11 +646,9 @@ CREATE INDEX delivery_due ON tocsin.delivery USING btree (channel, due_at) WHERE
 
 CREATE INDEX delivery_event ON tocsin.delivery USING btree (event_id, channel, delivery_id);
 
-CREATE INDEX delivery_failed ON tocsin.delivery USING btree (settled_at DESC, delivery_id DESC) INCLUDE (channel, reason) WHERE ((state = 'failed'::tocsin.delivery_state) AND (COALESCE(event_id, digest_id) IS NOT NULL));
+CREATE INDEX delivery_failed ON tocsin.delivery USING btree (failed_at DESC, delivery_id DESC) INCLUDE (channel, reason) WHERE ((failed_at IS NOT NULL) AND (COALESCE(event_id, digest_id) IS NOT NULL));
 
 CREATE INDEX delivery_notification ON tocsin.delivery USING btree (notification_id);
-
-CREATE INDEX delivery_settled ON tocsin.delivery USING btree (settled_at) WHERE (settled_at IS NOT NULL);
 
 CREATE INDEX device_recipient ON tocsin.device USING btree (recipient_id);
 
@@ -625,6 +659,8 @@ CREATE INDEX digest_item_digest ON tocsin.digest_item USING btree (digest_id) WH
 CREATE INDEX digest_item_waiting ON tocsin.digest_item USING btree (recipient_id) WHERE (digest_id IS NULL);
 
 CREATE INDEX digest_preference_next ON tocsin.digest_preference USING btree (next_at) WHERE (next_at IS NOT NULL);
+
+CREATE INDEX ending_settled ON tocsin.ending USING btree (settled_at);
 
 CREATE INDEX event_created_at ON tocsin.event USING btree (created_at DESC, event_id DESC);
 
@@ -639,6 +675,10 @@ CREATE INDEX inbox_change_xid ON tocsin.inbox_change USING btree (xid) INCLUDE (
 CREATE INDEX lane_event ON tocsin.lane USING btree (event_id, channel);
 
 CREATE INDEX lane_xid ON tocsin.lane USING btree (xid);
+
+CREATE INDEX lease_job ON tocsin.lease USING btree ((delivery_ids[1])) WHERE (claim IS NULL);
+
+CREATE INDEX lease_until ON tocsin.lease USING btree (until);
 
 CREATE INDEX notification_address ON tocsin.notification USING btree (address) WHERE (recipient_id IS NULL);
 
@@ -722,6 +762,8 @@ REVOKE ALL ON FUNCTION tocsin.assemble_digests(_now timestamp with time zone, _l
 
 REVOKE ALL ON FUNCTION tocsin.audience(_event tocsin.event) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tocsin.call_lost(_now timestamp with time zone, _limit integer) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.call_waiting(_now timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.cancel(event_id bigint) FROM PUBLIC;
@@ -764,7 +806,7 @@ REVOKE ALL ON FUNCTION tocsin.decide(_type tocsin.event_type, _situation jsonb) 
 
 REVOKE ALL ON FUNCTION tocsin.decide_invitation(_address text) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION tocsin.defer_jobs(_channel text, _priority smallint, _delivery_ids bigint[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION tocsin.defer_jobs(_channel text, _priority smallint, _delivery_ids bigint[], _lease interval) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.depose_silent_leader(_silent_for interval) FROM PUBLIC;
 
@@ -781,6 +823,8 @@ REVOKE ALL ON FUNCTION tocsin.dispatch_lanes(_channel text, _priority smallint, 
 REVOKE ALL ON FUNCTION tocsin.earlier_event(_caller text, _key text, _event_id bigint, _content jsonb) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.emit(_caller text, _event_type text, _recipients text[], _topic text, _email text, _title text, _body text, _action_url text, _metadata jsonb, _initiator text, _idempotency_key text, _body_html text, _send_at timestamp with time zone, _subscribe_initiator boolean, OUT event_id bigint, OUT notifications integer, OUT replayed boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.end_leases(_most integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.ended(_since timestamp with time zone, _until timestamp with time zone, _recent timestamp with time zone) FROM PUBLIC;
 
@@ -801,6 +845,8 @@ REVOKE ALL ON FUNCTION tocsin.forget_erased() FROM PUBLIC;
 REVOKE ALL ON FUNCTION tocsin.hand_over(_addresses text[], OUT handed integer, OUT busy text[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.invite(_event tocsin.event, _type tocsin.event_type, _now timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.is_held(_delivery tocsin.delivery, _claim uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.jobs_at_work(_channel text, _alive_within interval) FROM PUBLIC;
 
@@ -891,6 +937,8 @@ REVOKE ALL ON FUNCTION tocsin.turn_digest_off(_recipient_id text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION tocsin.undo_mark_all_read(_recipient_id text, _read_at timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.unfinished(_most integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.unfollowed(_topic text, _recipient_id text, _notification_id bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.unmute(_recipient_id text, _topic text) FROM PUBLIC;
 

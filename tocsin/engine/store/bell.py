@@ -157,13 +157,15 @@ class Bell(Session):
         return int(await self.value(_SQL["correct_badges"], **arguments))
 
     async def vacuum(self) -> None:
-        """Clears the two small tables of what was folded and dispatched."""
+        """Clears the small tables of what was folded, dispatched and settled."""
         await self.run(_SQL["vacuum_unread"])
         await self.run(_SQL["vacuum_lanes"])
+        await self.run(_SQL["vacuum_leases"])
 
     async def tidy(self) -> None:
-        """Forgets what streams had an hour to take, and what came back of people who were erased."""
+        """Forgets what streams had an hour to take, what was counted, and what came back of people who were erased."""
         await self.run(_SQL["forget_inbox_changes"])
+        await self.run(_SQL["forget_endings"])
         await self.value(_SQL["sweep_erased"])
 
     async def jobs_at_work(self, channel: str, alive_within: timedelta) -> int:
@@ -191,12 +193,16 @@ class Bell(Session):
         """Dispatches what is due again; answers how many deliveries it took up."""
         return int(await self.value(_SQL["dispatch_due"], channel=channel, room=room, lease=lease))
 
+    async def end_leases(self, most: int) -> int:
+        """Makes due what the leases hold that ran out; answers how many leases."""
+        return int(await self.value(_SQL["end_leases"], most=most))
+
     async def tell_due_events(self, limit: int) -> int:
         """Tells scheduled events whose time has come; answers how many."""
         return int(await self.value(_SQL["tell_due_events"], limit=limit))
 
     async def next_due(self) -> dict[str, float]:
-        """Seconds until something falls due, by channel; '' for scheduled events."""
+        """Seconds until something falls due, by channel; '' for scheduled events, '*' for leases."""
         return {row.channel: row.seconds for row in await self.rows(_Due, _SQL["next_due"])}
 
     async def reset_foreign_xids(self) -> bool:

@@ -15,7 +15,7 @@ async def clean_up(database: Database, *, now: datetime, retention: timedelta) -
     """Removes notifications that were over `retention` before `now`; how many.
 
     With them go their digests and events, yesterday's keys, and the pushes that corrected badges; stale devices are
-    disabled.
+    disabled, and what the ledger lost sight of is due.
     """
     before = now - retention
     removed = await _in_batches(database, "clean_up_notifications", before=before)
@@ -24,6 +24,7 @@ async def clean_up(database: Database, *, now: datetime, retention: timedelta) -
     await _in_batches(database, "clean_up_keys", now=now)
     await _in_batches(database, "clean_up_badge_pushes", now=now)
     await _in_batches(database, "disable_stale_devices", now=now)
+    await _in_batches(database, "call_lost", now=now)
     return removed
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -66,19 +66,21 @@ async def claim(
     channel: Channel,
     delivery_ids: Sequence[int],
     *,
-    others: Sequence[int] = (),
+    sociable: Collection[int] = (),
     claim: UUID,
     lease: timedelta,
 ) -> list[Claimed]:
     """Takes up what is still to do, the urgent ones first; what someone else has is left out.
 
-    Single mails among `others` to the same people come along, to go as one.
+    Single mails among `sociable` to the same people come along, to go as one.
     """
+    others = set(sociable).difference(delivery_ids)
     rows = await database.rows(
         Claimed,
         _SQL["claim"],
         delivery_ids=list(delivery_ids),
         others=list(others),
+        sociable=list(sociable),
         channel=channel,
         claim=claim,
         lease=lease,
@@ -200,11 +202,14 @@ class _Id(Struct):
     rung: str | None
 
 
-async def renew(
-    database: Database, delivery_ids: Sequence[int], *, claim: UUID, lease: timedelta
-) -> None:
+async def renew(database: Database, claims: Sequence[UUID], *, lease: timedelta) -> None:
     """Keeps claims alive while their messages wait."""
-    await database.run(_SQL["renew"], delivery_ids=list(delivery_ids), claim=claim, lease=lease)
+    await database.run(_SQL["renew"], claims=list(claims), lease=lease)
+
+
+async def close_leases(database: Database, *, job: int, claims: Sequence[UUID]) -> None:
+    """Closes the lease of the job that begins with this delivery, and those of its claims, where they hold nothing."""
+    await database.run(_SQL["close_leases"], job=job, claims=list(claims))
 
 
 async def release(

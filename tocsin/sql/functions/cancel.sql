@@ -6,10 +6,11 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     _event_id alias for $1;
+    _now timestamptz := clock_timestamp();
     _stopped integer;
 begin
     update tocsin.event e
-    set cancelled_at = clock_timestamp(), recipients = null
+    set cancelled_at = _now, recipients = null
     where e.event_id = _event_id
         and e.cancelled_at is null;
     if not found then
@@ -20,17 +21,28 @@ begin
     end if;
     -- One that is just being claimed is skipped: the last look stops it. To wait for it would keep its row locked until
     -- the app commits, and the ledger could not write its outcome.
-    update tocsin.delivery d
-    set state = 'cancelled', reason = 'cancelled', due_at = null, settled_at = clock_timestamp()
-    from (
-        select w.delivery_id
-        from tocsin.delivery w
-        where w.event_id = _event_id
-            and w.state in ('queued', 'deferred')
-        for update skip locked
-    ) waiting
-    where d.delivery_id = waiting.delivery_id;
-    get diagnostics _stopped = row_count;
+    with stopped as (
+        update tocsin.delivery d
+        set state = 'cancelled', reason = 'cancelled', due_at = null, settled_at = _now
+        from (
+            select w.delivery_id
+            from tocsin.delivery w
+            where w.event_id = _event_id
+                and w.state in ('queued', 'deferred')
+            for update skip locked
+        ) waiting
+        where d.delivery_id = waiting.delivery_id
+        returning d.delivery_id
+    ),
+    ended as (
+        insert into tocsin.ending (settled_at, delivery_ids)
+        select _now, array_agg(s.delivery_id)
+        from stopped s
+        having count(*) > 0
+    )
+    select count(*)
+    into _stopped
+    from stopped;
     with withdrawn as (
         update tocsin.notification n
         set in_inbox = false

@@ -17,8 +17,17 @@ create or replace function tocsin.ended(_since timestamptz, _until timestamptz, 
 returns table (minute timestamptz, channel text, state tocsin.delivery_state, reason text, took smallint, recent boolean, n integer)
 language sql stable
 set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 set jit = off
 as $$
+    -- first the batches, then what is in them: else the whole ledger may look cheaper
+    with batch as materialized (
+        select g.settled_at, unnest(g.delivery_ids) as delivery_id
+        from tocsin.ending g
+        where g.settled_at >= _since
+            and g.settled_at < _until
+    )
     select
         date_trunc('minute', d.settled_at),
         d.channel,
@@ -43,13 +52,14 @@ as $$
         end::smallint as took,
         d.settled_at >= _recent,
         count(*)::integer
-    from tocsin.delivery d
-    where d.settled_at >= _since
-        and d.settled_at < _until
+    from batch b
+    -- one that was replayed since has another end
+    join tocsin.delivery d on d.delivery_id = b.delivery_id and d.settled_at = b.settled_at
     group by 1, 2, 3, 4, 5, 6
 $$;
 
--- What is not at its end, counted up to _most on each channel, in lanes and out of them: with the oldest one's time.
+-- What is not at its end, counted up to _most on each channel, in lanes, in leases and out of them: with the oldest one's
+-- time.
 create or replace function tocsin.unfinished(_most integer)
 returns table (channel text, state tocsin.delivery_state, reason text, n integer, oldest_at timestamptz)
 language sql stable
@@ -74,11 +84,21 @@ as $$
         )
         union all
         (
+            select d.state, d.reason, d.created_at
+            from tocsin.lease l
+            cross join lateral unnest(l.delivery_ids) u (delivery_id)
+            join tocsin.delivery d using (delivery_id)
+            where l.channel = c.channel
+                and tocsin.is_held(d, l.claim)
+            limit _most
+        )
+        union all
+        (
             select 'queued', null, d.created_at
             from tocsin.lane l
             cross join lateral (
                 -- a lane is emptied from its front: what waits in it is at its end
-                select d.state, d.due_at, d.created_at
+                select d.delivery_id, d.state, d.due_at, d.created_at
                 from tocsin.delivery d
                 where d.event_id = l.event_id
                     and d.channel = l.channel
@@ -86,6 +106,7 @@ as $$
                 limit _most
             ) d
             where l.channel = c.channel
+                and d.delivery_id > l.taken
                 and d.state = 'queued'
                 and d.due_at is null
             limit _most

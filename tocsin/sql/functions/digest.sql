@@ -241,20 +241,27 @@ begin
         join tocsin.notification n using (notification_id)
         join tocsin.event e using (event_id)
         where i.digest_id = _digest_id;
-        insert into tocsin.delivery (
-            recipient_id, channel, digest_id, state, reason, due_at, created_at, expires_at, settled_at
+        with made as (
+            insert into tocsin.delivery (
+                recipient_id, channel, digest_id, state, reason, due_at, created_at, expires_at, settled_at
+            )
+            select
+                _due.recipient_id,
+                'email',
+                _digest_id,
+                case when _unsent is null then 'queued' else 'skipped' end::tocsin.delivery_state,
+                _unsent,
+                case when _unsent is null then n.at end,
+                n.at,
+                n.at + interval '1 day',
+                case when _unsent is not null then n.at end
+            from (select clock_timestamp() as at) n
+            returning delivery_id, settled_at
         )
-        values (
-            _due.recipient_id,
-            'email',
-            _digest_id,
-            case when _unsent is null then 'queued' else 'skipped' end::tocsin.delivery_state,
-            _unsent,
-            case when _unsent is null then clock_timestamp() end,
-            clock_timestamp(),
-            clock_timestamp() + interval '1 day',
-            case when _unsent is not null then clock_timestamp() end
-        );
+        insert into tocsin.ending (settled_at, delivery_ids)
+        select m.settled_at, array[m.delivery_id]
+        from made m
+        where m.settled_at is not null;
         digests := digests + case when _unsent is null then 1 else 0 end;
         unsent := unsent + case when _unsent is null then 0 else 1 end;
     end loop;

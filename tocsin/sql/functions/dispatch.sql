@@ -1,12 +1,16 @@
 -- Dispatch: deliveries that are due become Procrastinate jobs of up to 500.
 --
--- A job is only a hint: the ledger stays the truth. A dispatched delivery carries the time at which it is looked for
--- again (due_at), so a vanished job, a dead worker's claim, a retry and a scheduled send are all one case: due again.
+-- A job is only a hint: the ledger stays the truth. What is made into a job, or claimed, is in a lease, and due again when
+-- that runs out: so a vanished job, a dead worker's claim, a retry and a scheduled send are all one case.
 
--- One Procrastinate job per 500 deliveries; the only place that writes to its tables.
-create or replace function tocsin.defer_jobs(_channel text, _priority smallint, _delivery_ids bigint[]) returns integer
+-- One Procrastinate job per 500 deliveries, each with its lease; the only place that writes to Procrastinate's tables.
+create or replace function tocsin.defer_jobs(_channel text, _priority smallint, _delivery_ids bigint[], _lease interval)
+returns integer
 language sql
 as $$
+    insert into tocsin.lease (channel, delivery_ids, until)
+    select _channel, _delivery_ids[i:i + 499], clock_timestamp() + _lease
+    from generate_series(1, cardinality(_delivery_ids), 500) i;
     select cardinality(tocsin_queue.procrastinate_defer_jobs_v1(array_agg(
         row(
             _channel, c.task, _priority, null, null,
@@ -79,21 +83,25 @@ begin
     into _ids, _events
     from unnest(_event_ids, _after) l (event_id, after)
     cross join lateral (
+        -- who led before may have taken more
+        select max(k.taken) as taken
+        from tocsin.lane k
+        where k.event_id = l.event_id
+            and k.channel = _channel
+    ) k
+    cross join lateral (
         select d.delivery_id, d.event_id, row_number() over (order by d.delivery_id) as turn
         from tocsin.delivery d
         where d.event_id = l.event_id
             and d.channel = _channel
-            and d.delivery_id > l.after
+            and d.delivery_id > greatest(l.after, k.taken)
             and d.state = 'queued'
             and d.due_at is null
         order by d.delivery_id
         limit _each
     ) d
     where l.event_id = any (_free);
-    update tocsin.delivery d
-    set due_at = clock_timestamp() + _lease
-    where d.delivery_id = any (_ids);
-    perform tocsin.defer_jobs(_channel, _priority, _ids);
+    perform tocsin.defer_jobs(_channel, _priority, _ids, _lease);
     return query
         with turn as (
             select u.event_id, max(u.delivery_id) as last, count(*)::integer as taken
@@ -107,11 +115,109 @@ begin
             where l.event_id = w.event_id
                 and l.channel = _channel
                 and coalesce(t.taken, 0) < _each
+        ),
+        shortened as (
+            update tocsin.lane l
+            set taken = t.last
+            from turn t
+            where l.event_id = t.event_id
+                and l.channel = _channel
+                and t.taken = _each
         )
         select w.event_id, case when t.taken = _each then t.last end, coalesce(t.taken, 0)
         from unnest(_free) w (event_id)
         left join turn t using (event_id);
 end
+$$;
+
+-- Leases that ran out: what they still hold is due now. One that somebody has locked (an open cancel()) is asked for again a
+-- little later. Answers how many ran out.
+create or replace function tocsin.end_leases(_most integer) returns integer
+language plpgsql
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+    _now timestamptz := clock_timestamp();
+    _over bigint[];
+    _held bigint[];
+begin
+    _over := array(
+        select l.lease_id
+        from tocsin.lease l
+        where l.until <= _now
+        order by l.until
+        limit _most
+        for update skip locked
+    );
+    _held := array(
+        select d.delivery_id
+        from tocsin.lease l
+        cross join lateral unnest(l.delivery_ids) u (delivery_id)
+        join tocsin.delivery d using (delivery_id)
+        where l.lease_id = any (_over)
+            and tocsin.is_held(d, l.claim)
+        for update of d skip locked
+    );
+    update tocsin.delivery d
+    set due_at = _now
+    where d.delivery_id = any (_held);
+    delete from tocsin.lease l
+    where l.lease_id = any (_over)
+        and not exists (
+            select
+            from unnest(l.delivery_ids) u (delivery_id)
+            join tocsin.delivery d using (delivery_id)
+            where tocsin.is_held(d, l.claim)
+        );
+    update tocsin.lease l
+    set until = _now + interval '1 second'
+    where l.lease_id = any (_over);
+    return cardinality(_over);
+end
+$$;
+
+-- Whether a lease still holds a delivery: that of a job until it is claimed, that of a claim until it is settled.
+create or replace function tocsin.is_held(_delivery tocsin.delivery, _claim uuid) returns boolean
+language sql immutable
+as $$
+    select (_delivery).due_at is null
+        and (_delivery).claim is not distinct from _claim
+        and (_delivery).state
+            = case when _claim is null then 'queued'::tocsin.delivery_state else 'sending'::tocsin.delivery_state end
+$$;
+
+-- What no lane, no due time and no lease stands for is due now. There is none unless somebody took a lease away by hand: so it
+-- may well read the whole ledger, once a day. Answers how many.
+create or replace function tocsin.call_lost(_now timestamptz, _limit integer) returns integer
+language sql
+set jit = off
+as $$
+    with lost as (
+        select d.delivery_id
+        from tocsin.delivery d
+        where d.settled_at is null
+            and d.due_at is null
+            and d.delivery_id <> all (array(select unnest(l.delivery_ids) from tocsin.lease l))
+            and not exists (
+                select
+                from tocsin.lane k
+                where k.event_id = d.event_id
+                    and k.channel = d.channel
+                    and k.taken < d.delivery_id
+            )
+        limit _limit
+        for update skip locked
+    ),
+    called as (
+        update tocsin.delivery d
+        set due_at = _now
+        from lost o
+        where d.delivery_id = o.delivery_id
+        returning 1
+    )
+    select count(*)::integer
+    from called
 $$;
 
 -- What is due again: retries, vanished jobs, claims whose lease ran out. Settles what can't be tried any more and
@@ -163,7 +269,7 @@ begin
         update tocsin.delivery d
         set state = j.state,
             claim = null,
-            due_at = case when j.state = 'queued' then _now + _lease end,
+            due_at = null,
             settled_at = case when j.state <> 'queued' then _now end,
             reason = case j.state
                 when 'cancelled' then 'cancelled'
@@ -176,10 +282,17 @@ begin
         returning d.delivery_id, d.state, j.priority
     ),
     deferred as (
-        select tocsin.defer_jobs(_channel, m.priority, array_agg(m.delivery_id)) as jobs
+        select tocsin.defer_jobs(_channel, m.priority, array_agg(m.delivery_id), _lease) as jobs
         from moved m
         where m.state = 'queued'
         group by m.priority
+    ),
+    ended as (
+        insert into tocsin.ending (settled_at, delivery_ids)
+        select _now, array_agg(m.delivery_id)
+        from moved m
+        where m.state <> 'queued'
+        having count(*) > 0
     )
     select (select count(*) from moved) + 0 * coalesce((select sum(f.jobs) from deferred f), 0)
     into _taken;

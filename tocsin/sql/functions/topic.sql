@@ -185,3 +185,32 @@ begin
     end if;
 end
 $$;
+
+-- Why somebody who was told of a topic's event is not to get it any more: muted, or not followed (for all) any more. Null:
+-- they still are.
+create or replace function tocsin.unfollowed(_topic text, _recipient_id text, _notification_id bigint) returns text
+language sql stable
+as $$
+    select case
+        when f.level = 'muted' then 'muted'
+        when f.level = 'all' then null
+        when f.level = 'mentions' and exists (
+            select
+            from tocsin.notification o
+            where o.notification_id = _notification_id
+                and o.because = 'mentioned'
+        )
+            then null
+        else 'opted_out_since'
+    end
+    from (
+        select (
+            select s.level
+            from tocsin.subscription s
+            where s.topic = _topic
+                and s.recipient_id = _recipient_id
+            order by s.event_id
+            limit 1
+        ) as level
+    ) f
+$$;

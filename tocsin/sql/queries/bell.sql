@@ -117,10 +117,22 @@ vacuum (index_cleanup on, truncate off) tocsin.unread_delta;
 -- The same for the lanes.
 vacuum (index_cleanup on, truncate off) tocsin.lane;
 
+-- name: vacuum_leases#
+-- The same for the leases.
+vacuum (index_cleanup on, truncate off) tocsin.lease;
+
 -- name: forget_inbox_changes!
 -- A stream that was away for longer reads its list anew.
 delete from tocsin.inbox_change c
 where c.at < clock_timestamp() - interval '1 hour';
+
+-- name: forget_endings!
+-- Minutes that were counted, and those of before yesterday that nobody counts.
+delete from tocsin.ending g
+where g.settled_at < greatest(
+    (select m.upto - interval '10 minutes' from tocsin.delivery_minute_mark m),
+    clock_timestamp() - interval '25 hours'
+);
 
 -- name: sweep_erased
 -- What came back of people who were erased.
@@ -139,12 +151,16 @@ from tocsin.dispatch_lanes(:channel, :priority, :event_ids, :after, :each, :leas
 -- What is due again on a channel.
 select tocsin.dispatch_due(:channel, :room, :lease);
 
+-- name: end_leases
+-- Leases that ran out: what they hold is due.
+select tocsin.end_leases(:most);
+
 -- name: tell_due_events
 -- Scheduled events whose time has come.
 select tocsin.tell_due_events(:limit);
 
 -- name: next_due
--- Seconds until something falls due, per channel ('' for scheduled events); less than 0 for what is late.
+-- Seconds until something falls due, per channel ('' for scheduled events, '*' for leases); less than 0 for what is late.
 select
     c.channel,
     extract(epoch from n.due_at - clock_timestamp())::float8 as seconds
@@ -167,7 +183,16 @@ from (
     where e.told_at is null
         and e.cancelled_at is null
 ) n
-where n.send_at is not null;
+where n.send_at is not null
+union all
+select
+    '*',
+    extract(epoch from n.until - clock_timestamp())::float8
+from (
+    select min(l.until) as until
+    from tocsin.lease l
+) n
+where n.until is not null;
 
 -- name: reset_foreign_xids
 -- A database that was restored into another cluster.

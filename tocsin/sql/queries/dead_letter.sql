@@ -1,15 +1,15 @@
 -- name: dead_letters
 -- Failed deliveries, newest first, from before a place in the list; with what their last attempt was told.
 with chosen as (
-    select d.delivery_id, d.settled_at
+    select d.delivery_id, d.failed_at
     from tocsin.delivery d
-    where d.state = 'failed'
+    where d.failed_at is not null
         and coalesce(d.event_id, d.digest_id) is not null
-        and (d.settled_at, d.delivery_id) < (:at::timestamptz, :id::bigint)
-        and d.settled_at >= :since
+        and (d.failed_at, d.delivery_id) < (:at::timestamptz, :id::bigint)
+        and d.failed_at >= :since
         and (:channel::text is null or d.channel = :channel)
         and (:reason::text is null or d.reason = :reason)
-    order by d.settled_at desc, d.delivery_id desc
+    order by d.failed_at desc, d.delivery_id desc
     limit :limit
 )
 select
@@ -25,7 +25,7 @@ select
     d.attempts,
     d.address,
     d.created_at,
-    d.settled_at as failed_at,
+    d.failed_at,
     case
         when e.cancelled_at is not null then 'cancelled'
         when coalesce(e.expires_at, d.expires_at) <= clock_timestamp() then 'expired'
@@ -48,19 +48,19 @@ left join lateral (
     order by a.attempt desc
     limit 1
 ) t on true
-order by chosen.settled_at desc, d.delivery_id desc;
+order by chosen.failed_at desc, d.delivery_id desc;
 
 -- name: dead_letter_ids
 -- The same, as a batch to replay.
-select d.delivery_id, d.settled_at as failed_at
+select d.delivery_id, d.failed_at
 from tocsin.delivery d
-where d.state = 'failed'
+where d.failed_at is not null
     and coalesce(d.event_id, d.digest_id) is not null
-    and (d.settled_at, d.delivery_id) < (:at::timestamptz, :id::bigint)
-    and d.settled_at >= :since
+    and (d.failed_at, d.delivery_id) < (:at::timestamptz, :id::bigint)
+    and d.failed_at >= :since
     and (:channel::text is null or d.channel = :channel)
     and (:reason::text is null or d.reason = :reason)
-order by d.settled_at desc, d.delivery_id desc
+order by d.failed_at desc, d.delivery_id desc
 limit :limit;
 
 -- name: dead_letter_reasons
@@ -69,15 +69,15 @@ select
     f.channel,
     f.reason,
     count(*)::integer as n,
-    min(f.settled_at) as first_at,
-    max(f.settled_at) as last_at
+    min(f.failed_at) as first_at,
+    max(f.failed_at) as last_at
 from (
-    select d.channel, coalesce(d.reason, '') as reason, d.settled_at
+    select d.channel, coalesce(d.reason, '') as reason, d.failed_at
     from tocsin.delivery d
-    where d.state = 'failed'
+    where d.failed_at is not null
         and coalesce(d.event_id, d.digest_id) is not null
-        and d.settled_at >= :since
-    order by d.settled_at desc, d.delivery_id desc
+        and d.failed_at >= :since
+    order by d.failed_at desc, d.delivery_id desc
     limit :most
 ) f
 group by f.channel, f.reason

@@ -1,9 +1,8 @@
 -- name: claim
--- Takes up deliveries for one worker: what is still to do, under a token and a lease, one attempt more.
+-- Takes up deliveries for one worker: what is still to do, under a token and its lease, one attempt more.
 --
--- Single mails to one person that are due together go as one: those of the same job (:others, which `same_people` found)
--- join it here. A burst that
--- was tried once stays together, since its Message-ID stands for all of it.
+-- Single mails to one person that are due together go as one (:sociable, which `same_people` found): those of the same job
+-- (:others) join it here. A burst that was tried once stays together, since its Message-ID stands for all of it.
 with first as (
     select d.delivery_id, d.recipient_id, d.event_id, d.burst_id, d.attempts
     from tocsin.delivery d
@@ -55,7 +54,8 @@ sociable as (
         count(*) over (partition by m.recipient_id) as together
     from mine m
     join sociable_event e using (event_id)
-    where m.attempts = 0
+    where m.delivery_id = any (:sociable)
+        and m.attempts = 0
         and m.burst_id is null
         and m.recipient_id is not null
 ),
@@ -64,7 +64,7 @@ claimed as (
     set state = 'sending',
         claim = :claim,
         attempts = d.attempts + 1,
-        due_at = clock_timestamp() + :lease,
+        due_at = null,
         burst_id = coalesce(d.burst_id, case when s.together > 1 then s.first_id end)
     from mine m
     left join sociable s using (delivery_id)
@@ -72,6 +72,12 @@ claimed as (
     returning
         d.delivery_id, d.notification_id, d.event_id, d.recipient_id, d.channel, d.attempts, d.burst_id, d.digest_id,
         d.created_at, d.expires_at
+),
+leased as (
+    insert into tocsin.lease (channel, claim, delivery_ids, until)
+    select :channel, :claim, array_agg(c.delivery_id), clock_timestamp() + :lease
+    from claimed c
+    having count(*) > 0
 )
 select
     c.delivery_id,
@@ -137,6 +143,8 @@ having count(*) > 1;
 
 -- name: look
 -- The last look before sending: still ours, still wanted, and to which address. A claim that was lost is not in the answer.
+--
+-- What only some deliveries have is joined by a key that is null for the others: then nothing is read for them.
 select
     d.delivery_id,
     coalesce(
@@ -147,7 +155,7 @@ select
         end,
         ''
     ) as address,
-    clock_timestamp() as checked_at,
+    statement_timestamp() as checked_at,
     v.environment = 'sandbox' as sandbox,
     -- the exact count of this moment, for the icon
     case when d.channel = 'push' then tocsin.unread_count(d.recipient_id) end as badge,
@@ -167,19 +175,9 @@ select
         )
             then 'opted_out_since'
         -- of the topic, since it was told
-        when e.topic is not null and d.channel <> all (t.mandatory_channels) and f.level = 'muted' then 'muted'
         when e.topic is not null and d.channel <> all (t.mandatory_channels)
-            and case f.level
-                when 'all' then false
-                when 'mentions' then not exists (
-                    select
-                    from tocsin.notification o
-                    where o.notification_id = d.notification_id
-                        and o.because = 'mentioned'
-                )
-                else true
-            end
-            then 'opted_out_since'
+            and tocsin.unfollowed(e.topic, d.recipient_id, d.notification_id) is not null
+            then tocsin.unfollowed(e.topic, d.recipient_id, d.notification_id)
         when d.channel = any (t.skip_if_read) and (n.read_at is not null or n.archived_at is not null)
             then 'already_read'
         when d.channel = 'push' and v.recipient_id is distinct from d.recipient_id then 'device_moved'
@@ -198,37 +196,34 @@ left join tocsin.event e using (event_id)
 left join tocsin.event_type t using (event_type)
 left join tocsin.recipient r using (recipient_id)
 left join tocsin.notification n
-    on n.notification_id = d.notification_id
-    and (t.skip_if_read <> '{}' or d.recipient_id is null)
-left join tocsin.claim c on c.address = n.address and d.recipient_id is null
+    on n.notification_id = case when t.skip_if_read <> '{}' or d.recipient_id is null then d.notification_id end
+left join tocsin.claim c on c.address = case when d.recipient_id is null then n.address end
 left join tocsin.suppression s on s.address = coalesce(r.address, n.address)
 left join tocsin.device v on v.device_id = d.device_id
-left join tocsin.quiet_hours q on q.recipient_id = d.recipient_id and t.priority < 2
 left join lateral (
     select tocsin.quiet_until(q, clock_timestamp()) as until
-    where q.recipient_id is not null
+    from tocsin.quiet_hours q
+    where q.recipient_id = d.recipient_id
+        and t.priority < 2
 ) h on true
 left join lateral (
-    select p.enabled
+    -- of the narrowest scope; a sort would take longer than all the rest
+    select max(
+        case when p.scope = t.event_type then 4 when p.scope <> '*' then 2 else 0 end + p.enabled::integer
+    ) & 1 = 1 as enabled
     from tocsin.preference p
     where p.recipient_id = d.recipient_id
         and p.channel = d.channel
         -- a badge is corrected for who has any push on
         and (p.scope in (t.event_type, t.category || '.*', '*') or d.event_id is null and p.enabled)
-    order by p.scope = t.event_type desc nulls last, p.scope <> '*' desc
-    limit 1
 ) p on true
-left join lateral (
-    select s.level
-    from tocsin.subscription s
-    where s.topic = e.topic
-        and s.recipient_id = d.recipient_id
-    order by s.event_id
-    limit 1
-) f on true
-where d.state = 'sending'
-    -- not the bare column: the planner would read all that is due, by its small index, in place of these by their keys
-    and coalesce(d.due_at, '-infinity') > clock_timestamp();
+where tocsin.is_held(d, m.claim)
+    and m.claim = any (array(
+        select l.claim
+        from tocsin.lease l
+        where l.claim = any (:claims::uuid[])
+            and l.until > clock_timestamp()
+    ));
 
 -- name: settle_sent
 -- The same as `settle`, for what was sent, which most is: a third of the work.
@@ -256,11 +251,17 @@ settled as (
         address = coalesce(o.address, d.address),
         checked_at = coalesce(o.checked_at, d.checked_at),
         provider_id = o.provider_id,
-        settled_at = clock_timestamp()
+        settled_at = statement_timestamp()
     from outcome o
     where d.delivery_id = o.delivery_id
         and d.claim = o.claim
     returning d.delivery_id, d.attempts
+),
+ended as (
+    insert into tocsin.ending (settled_at, delivery_ids)
+    select statement_timestamp(), array_agg(s.delivery_id)
+    from settled s
+    having count(*) > 0
 ),
 tried as (
     insert into tocsin.attempt (delivery_id, attempt, at, outcome)
@@ -326,12 +327,19 @@ settled as (
         address = coalesce(o.address, d.address),
         checked_at = coalesce(o.checked_at, d.checked_at),
         provider_id = o.provider_id,
-        settled_at = case when t.over or not t.again then clock_timestamp() end
+        settled_at = case when t.over or not t.again then statement_timestamp() end
     from outcome o
     join timed t using (delivery_id)
     where d.delivery_id = o.delivery_id
         and d.claim = o.claim
     returning d.delivery_id, d.device_id, d.attempts, d.state, o.outcome, o.attempt_reason, o.address, o.dead, o.dead_since
+),
+ended as (
+    insert into tocsin.ending (settled_at, delivery_ids)
+    select statement_timestamp(), array_agg(s.delivery_id)
+    from settled s
+    where s.state <> 'deferred'
+    having count(*) > 0
 ),
 tried as (
     insert into tocsin.attempt (delivery_id, attempt, at, outcome, reason)
@@ -369,19 +377,27 @@ from settled s;
 
 -- name: renew!
 -- Keeps claims alive while their messages wait.
-update tocsin.delivery d
-set due_at = clock_timestamp() + :lease
-where d.delivery_id = any (:delivery_ids)
-    and d.claim = :claim
-    and d.state = 'sending';
+update tocsin.lease l
+set until = clock_timestamp() + :lease
+where l.claim = any (:claims);
+
+-- name: close_leases!
+-- At the end of a job: its lease, and those of its claims, where they hold nothing any more.
+delete from tocsin.lease l
+where (l.claim = any (:claims) or l.claim is null and l.delivery_ids[1] = :job)
+    and not exists (
+        select
+        from tocsin.delivery d
+        where d.delivery_id = any (l.delivery_ids)
+            and tocsin.is_held(d, l.claim)
+    );
 
 -- name: release!
 -- Hands dispatched deliveries that were not claimed back at once: this worker stops.
 update tocsin.delivery d
 set due_at = clock_timestamp() + :delay
 where d.delivery_id = any (:delivery_ids)
-    and d.state = 'queued'
-    and d.due_at is not null;
+    and d.state = 'queued';
 
 -- name: providers
 -- Which provider each of some push deliveries goes to.

@@ -62,10 +62,21 @@ select tocsin.call_waiting(:now);
 -- Digests that are made and not sent yet, counted up to a limit.
 select count(*)
 from (
-    select
-    from tocsin.delivery d
-    where d.digest_id is not null
-        and d.due_at is not null
+    (
+        select
+        from tocsin.delivery d
+        where d.digest_id is not null
+            and d.due_at is not null
+    )
+    union all
+    (
+        select
+        from tocsin.lease l
+        cross join lateral unnest(l.delivery_ids) u (delivery_id)
+        join tocsin.delivery d using (delivery_id)
+        where d.digest_id is not null
+            and tocsin.is_held(d, l.claim)
+    )
     limit :limit
 ) w;
 

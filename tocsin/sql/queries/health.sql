@@ -21,13 +21,24 @@ from (
     from tocsin.delivery d
     where d.due_at is not null
     union all
+    -- at work
+    select
+        d.channel,
+        d.state,
+        null
+    from tocsin.lease l
+    cross join lateral unnest(l.delivery_ids) u (delivery_id)
+    join tocsin.delivery d using (delivery_id)
+    where tocsin.is_held(d, l.claim)
+    union all
     select
         d.channel,
         d.state,
         d.created_at
     from tocsin.lane l
     join tocsin.delivery d using (event_id, channel)
-    where d.state = 'queued'
+    where d.delivery_id > l.taken
+        and d.state = 'queued'
         and d.due_at is null
 ) s
 group by s.channel, s.state;

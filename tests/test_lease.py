@@ -1,0 +1,303 @@
+"""What stands for a delivery while it is at work: the lease of its job, then of its claim; and what comes after."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+import pytest_asyncio
+from http_fixtures import *  # noqa: F403 - fixtures
+from http_fixtures import Db
+
+from tocsin.engine.model import Channel, Claimed, DeliveryState, Mail, Message
+from tocsin.engine.store import delivery as store
+from tocsin.engine.store.bell import Bell
+from tocsin.engine.store.clean_up import clean_up
+from tocsin.engine.store.database import Database
+from tocsin.engine.store.delivery import Settled
+from tocsin.engine.store.delivery_minute import ended_lately, unfinished
+from tocsin.engine.store.health import standing
+
+LEASE = timedelta(seconds=30)
+MINUTES = timedelta(minutes=2)
+MAIL = Mail("<1@example.com>", "Subject", "Text\n", "<p>Text</p>")
+
+
+@pytest_asyncio.fixture
+async def bell(dsn: str) -> AsyncIterator[Bell]:
+    connected = await Bell.connect(dsn)
+    yield connected
+    await connected.close()
+
+
+@pytest.fixture(autouse=True)
+def ten_mails(db: Db) -> int:
+    """One event for ten people."""
+    db.execute("update tocsin.channel set available = true")
+    db.execute(
+        "select tocsin.upsert_recipient('p' || i, 'p' || i || '@example.com') from generate_series(0, 9) i"
+    )
+    row = db.execute(
+        "select tocsin.notify('forum.new_reply', array(select 'p' || i from generate_series(0, 9) i), 'x')"
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def dispatch(bell: Bell, event_id: int, each: int = 100, after: int = 0) -> list[list[int]]:
+    """The jobs that a turn of the lane makes."""
+    await bell.dispatch_lanes("email", 1, {event_id: after}, each=each, lease=MINUTES)
+    return await jobs(bell)
+
+
+async def jobs(bell: Bell) -> list[list[int]]:
+    """Takes the jobs that there are."""
+    rows = await bell.connection.execute(
+        "delete from tocsin_queue.procrastinate_jobs where queue_name = 'email' returning args"
+    )
+    return [args["delivery_ids"] for (args,) in await rows.fetchall()]
+
+
+async def due(bell: Bell) -> list[list[int]]:
+    """The jobs of what is due, once leases that ran out are ended."""
+    await bell.end_leases(100)
+    await bell.dispatch_due("email", 500, MINUTES)
+    return await jobs(bell)
+
+
+async def claim(database: Database, ids: list[int]) -> list[Claimed]:
+    return await store.claim(database, Channel.EMAIL, ids, claim=uuid4(), lease=LEASE)
+
+
+def message(claimed: Claimed) -> Message:
+    return Message(claimed.delivery_id, claimed.claim, claimed.channel, claimed.priority, MAIL)
+
+
+def sent(claimed: Claimed) -> Settled:
+    return Settled(claimed.delivery_id, claimed.claim, DeliveryState.SENT, outcome="sent")
+
+
+def run_out(db: Db) -> None:
+    db.execute("update tocsin.lease set until = now()")
+
+
+def states(db: Db) -> dict[str, int]:
+    return dict(
+        db.execute("select state::text, count(*) from tocsin.delivery group by 1").fetchall()
+    )
+
+
+def leases(db: Db) -> int:
+    row = db.execute("select count(*) from tocsin.lease").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def test_a_job_that_vanished_is_made_anew(db: Db, bell: Bell, ten_mails: int) -> None:
+    (job,) = await dispatch(bell, ten_mails)
+    assert await due(bell) == []  # its lease stands for it
+    run_out(db)
+    assert [sorted(again) for again in await due(bell)] == [job]
+    assert leases(db) == 1
+    assert db.execute("select max(attempts) from tocsin.delivery").fetchone() == (0,)
+
+
+async def test_what_a_lost_worker_had_not_settled_is_tried_again(
+    db: Db, database: Database, bell: Bell, ten_mails: int
+) -> None:
+    (job,) = await dispatch(bell, ten_mails)
+    claimed = await claim(database, job)
+    await store.settle(database, [sent(one) for one in claimed[:5]])
+    run_out(db)
+    (again,) = await due(bell)
+    assert sorted(again) == sorted(one.delivery_id for one in claimed[5:])
+    assert states(db) == {"sent": 5, "queued": 5}
+    found = db.execute(
+        "select a.outcome, a.reason, d.reason, count(*) from tocsin.attempt a"
+        " join tocsin.delivery d using (delivery_id) group by 1, 2, 3 order by 1"
+    ).fetchall()
+    assert found == [("sent", None, None, 5), ("unknown", "worker_lost", "worker_lost", 5)]
+
+
+async def test_two_workers_never_have_the_same(
+    db: Db, database: Database, bell: Bell, ten_mails: int
+) -> None:
+    (job,) = await dispatch(bell, ten_mails)
+    first = await claim(database, job)
+    assert len(first) == 10
+    assert await claim(database, job) == []
+    assert len(await store.look(database, [message(one) for one in first])) == 10
+    run_out(db)  # the first one hangs
+    assert await store.look(database, [message(one) for one in first]) == {}
+    (again,) = await due(bell)
+    second = await claim(database, again)
+    assert len(second) == 10
+    assert await store.look(database, [message(one) for one in first]) == {}
+    assert await store.settle(database, [sent(one) for one in first]) == set()
+    assert len(await store.settle(database, [sent(one) for one in second])) == 10
+    # both were counted
+    assert db.execute("select distinct attempts from tocsin.delivery").fetchall() == [(2,)]
+
+
+async def test_a_lease_that_ran_out_is_lost_before_anybody_noticed(
+    db: Db, database: Database, bell: Bell, ten_mails: int
+) -> None:
+    """Between its end and the next claim nothing is sent; what had left may still be written down."""
+    claimed = await claim(database, (await dispatch(bell, ten_mails))[0])
+    run_out(db)
+    await bell.end_leases(100)
+    await store.renew(database, [claimed[0].claim], lease=LEASE)  # too late
+    assert await store.look(database, [message(one) for one in claimed]) == {}
+    assert len(await store.settle(database, [sent(one) for one in claimed])) == 10
+    assert await due(bell) == []
+
+
+async def test_a_lease_that_is_renewed_does_not_run_out(
+    db: Db, database: Database, bell: Bell, ten_mails: int
+) -> None:
+    (job,) = await dispatch(bell, ten_mails)
+    claimed = await claim(database, job)
+    run_out(db)
+    await store.renew(database, [claimed[0].claim], lease=LEASE)
+    assert await due(bell) == []
+    assert len(await store.look(database, [message(one) for one in claimed])) == 10
+
+
+async def test_a_job_closes_its_leases_and_leaves_those_that_hold_something(
+    db: Db, database: Database, bell: Bell, ten_mails: int
+) -> None:
+    (job,) = await dispatch(bell, ten_mails)
+    first = await claim(database, job[:4])
+    second = await claim(database, job[4:8])
+    claims = [first[0].claim, second[0].claim]
+    await store.settle(database, [sent(one) for one in [*first, *second[:2]]])
+    await store.close_leases(database, job=job[0], claims=claims)
+    held = db.execute("select claim from tocsin.lease order by claim nulls last").fetchall()
+    assert held == [(claims[1],), (None,)]  # two were not settled, two not even claimed
+    await store.release(database, job[8:])
+    await store.settle(database, [sent(one) for one in second[2:]])
+    await store.close_leases(database, job=job[0], claims=claims)
+    assert leases(db) == 0
+
+
+async def test_what_is_due_again_has_a_lease_of_its_own(
+    db: Db, database: Database, bell: Bell, ten_mails: int
+) -> None:
+    (job,) = await dispatch(bell, ten_mails)
+    claimed = await claim(database, job)
+    later = [
+        Settled(
+            one.delivery_id, one.claim, DeliveryState.DEFERRED, "smtp_421", 0.0, outcome="deferred"
+        )
+        for one in claimed
+    ]
+    await store.settle(database, later)
+    await store.close_leases(database, job=job[0], claims=[claimed[0].claim])
+    (again,) = await due(bell)
+    assert sorted(again) == job
+    assert leases(db) == 1
+    assert len(await claim(database, again)) == 10
+
+
+async def test_an_open_cancel_is_not_waited_for(
+    db: Db, dsn: str, database: Database, bell: Bell, ten_mails: int
+) -> None:
+    await dispatch(bell, ten_mails)
+    run_out(db)
+    with psycopg.connect(dsn) as app:
+        app.execute("select tocsin.cancel(%s)", (ten_mails,))
+        await bell.run("set lock_timeout = '1s'")
+        assert await due(bell) == []
+        assert leases(db) == 1  # asked again soon
+        app.rollback()
+    run_out(db)
+    ((*again,),) = await due(bell)
+    assert len(again) == 10
+
+
+async def test_a_new_leader_goes_on_where_the_last_one_was(bell: Bell, ten_mails: int) -> None:
+    (first,) = await dispatch(bell, ten_mails, each=4)
+    (second,) = await dispatch(bell, ten_mails, each=4)  # it knows of no last one
+    (third,) = await dispatch(bell, ten_mails, each=4)
+    assert sorted([*first, *second, *third]) == sorted({*first, *second, *third})
+    assert [len(first), len(second), len(third)] == [4, 4, 2]
+
+
+async def test_each_is_counted_once_wherever_it_waits(
+    db: Db, database: Database, bell: Bell, ten_mails: int
+) -> None:
+    (job,) = await dispatch(bell, ten_mails, each=6)
+    await claim(database, job[:3])
+    counted = {each.state: each.n for each in await unfinished(database)}
+    assert counted == {"queued": 7, "sending": 3}
+    assert {each.state: each.n for each in await standing(database)} == counted
+
+
+async def test_what_ended_together_is_counted_by_the_minute(
+    database: Database, bell: Bell, ten_mails: int
+) -> None:
+    claimed = await claim(database, (await dispatch(bell, ten_mails))[0])
+    await store.settle(database, [sent(one) for one in claimed[:7]])
+    gone = [
+        Settled(one.delivery_id, one.claim, DeliveryState.SKIPPED, "muted") for one in claimed[7:]
+    ]
+    await store.settle(database, gone)
+    lately = await ended_lately(database, datetime.now(UTC))
+    found: dict[str, int] = {}
+    for each in lately:
+        found[each.state] = found.get(each.state, 0) + each.n
+    assert found == {"sent": 7, "skipped": 3}
+
+
+async def test_a_lease_that_somebody_took_away_costs_a_day_at_most(
+    db: Db, database: Database, bell: Bell, ten_mails: int
+) -> None:
+    (job,) = await dispatch(bell, ten_mails, each=6)
+    claimed = await claim(database, job[:3])
+    await store.settle(database, [sent(claimed[0])])
+    db.execute("delete from tocsin.lease")
+    assert await store.look(database, [message(one) for one in claimed]) == {}
+    await clean_up(database, now=datetime.now(UTC), retention=timedelta(days=90))
+    (again,) = await due(bell)
+    assert sorted(again) == sorted([claimed[1].delivery_id, claimed[2].delivery_id, *job[3:]])
+    # the others wait in their lane, and these have a lease
+    await clean_up(database, now=datetime.now(UTC), retention=timedelta(days=90))
+    assert await due(bell) == []
+
+
+async def test_a_ledger_from_before_the_leases_comes_to_its_end(
+    db: Db, database: Database, bell: Bell, ten_mails: int
+) -> None:
+    """Dispatched, claimed and deferred ones had a due time: it still counts."""
+    (job,) = await dispatch(bell, ten_mails, each=9)
+    db.execute("delete from tocsin.lease")
+    dispatched, claimed, deferred = job[:3], job[3:6], job[6:9]
+    soon = "now() + interval '30 s'"
+    old = UUID(int=7)
+    db.execute(
+        f"update tocsin.delivery set due_at = {soon} where delivery_id = any (%s)", (dispatched,)
+    )
+    db.execute(
+        f"update tocsin.delivery set state = 'sending', claim = %s, attempts = 1, due_at = {soon}"
+        " where delivery_id = any (%s)",
+        (old, claimed),
+    )
+    db.execute(
+        f"update tocsin.delivery set state = 'deferred', attempts = 1, due_at = {soon}"
+        " where delivery_id = any (%s)",
+        (deferred,),
+    )
+    assert await due(bell) == []
+    # a worker of before settles what it has, a new one takes up a job of before
+    left = Settled(claimed[0], old, DeliveryState.SENT, outcome="sent")
+    assert await store.settle(database, [left]) == {claimed[0]}
+    assert len(await claim(database, dispatched[:1])) == 1
+    db.execute("update tocsin.delivery set due_at = now() where due_at is not null")
+    (again,) = await due(bell)
+    assert sorted(again) == sorted([*dispatched[1:], *claimed[1:], *deferred])
+    await clean_up(database, now=datetime.now(UTC), retention=timedelta(days=90))
+    assert await due(bell) == []
+    assert len(await dispatch(bell, ten_mails)) == 1
