@@ -249,6 +249,27 @@ async def test_a_look_that_grew_old_is_repeated() -> None:
     assert desk.asked == [[0, 1, 2], [2]]
 
 
+async def test_the_look_of_a_claim_is_enough_for_what_leaves_at_once() -> None:
+    desk = Desk()
+    seen = Verdict(1, "seen@example.test", NOW)
+    async with running(ScriptedActor(desk, senders=1)) as actor, actor.room(2) as room:
+        young = await room.post(message(1), look=seen, age=0.01)
+        old = await room.post(message(2), look=seen, age=0.21)
+    assert desk.asked == [[2]]
+    assert young.verdict == seen
+    assert old.verdict is not None
+    assert old.verdict.address == "2@example.test"
+
+
+async def test_a_claims_look_that_was_in_vain_doesnt_shorten_the_next_ones() -> None:
+    desk = Desk()
+    actor = ScriptedActor(desk, senders=1)
+    async with running(actor), actor.room(20) as room:
+        seen = Verdict(0, "seen@example.test", NOW)
+        await asyncio.gather(*(room.post(message(i), look=seen, age=1.0) for i in range(20)))
+    assert desk.asked == [list(range(20))]
+
+
 async def test_a_pause_between_look_and_first_byte_means_another_look() -> None:
     now = 0.0
     desk = Desk()

@@ -122,6 +122,23 @@ async def test_what_a_lost_worker_had_not_settled_is_tried_again(
     assert found == [("sent", None, None, 5), ("unknown", "worker_lost", "worker_lost", 5)]
 
 
+async def test_a_claim_takes_a_look(db: Db, database: Database, bell: Bell, ten_mails: int) -> None:
+    (job,) = await dispatch(bell, ten_mails)
+    db.execute(
+        "insert into tocsin.preference (recipient_id, channel, scope, enabled) values ('p3', 'email', '*', false)"
+    )
+    claimed = await claim(database, job)
+    for one in claimed:
+        looked = (await store.look(database, [message(one)]))[one.delivery_id]
+        if one.recipient_id == "p3":
+            assert (one.withheld, one.verdict) == ("opted_out_since", None)
+            assert looked.withheld is not None
+        else:
+            assert one.verdict is not None
+            assert one.verdict.address == looked.address == f"{one.recipient_id}@example.com"
+            assert one.verdict.checked_at < looked.checked_at
+
+
 async def test_two_workers_never_have_the_same(
     db: Db, database: Database, bell: Bell, ten_mails: int
 ) -> None:

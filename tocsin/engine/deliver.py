@@ -170,7 +170,11 @@ class Deliverer:
                 if message is None:
                     continue
                 sending.add(together)
-                outcome = room.post(message)
+                outcome = room.post(
+                    message,
+                    together[0].verdict if len(together) == 1 else None,
+                    time.monotonic() - sending.claimed_at,
+                )
                 outcome.add_done_callback(
                     partial(self._settle, together, sending, time.monotonic())
                 )
@@ -340,12 +344,14 @@ class _Sending:
     def __init__(self) -> None:
         self.ids: dict[int, UUID] = {}  # each with its claim
         self.claims: list[UUID] = []  # all there were
+        self.claimed_at = 0.0  # when the last one was asked for (monotonic)
         self._empty = asyncio.Event()
         self._empty.set()
 
     def new_claim(self) -> UUID:
         """A token for one try: an answer that was lost leaves a claim behind, which then runs out."""
         self.claims.append(uuid4())
+        self.claimed_at = time.monotonic()
         return self.claims[-1]
 
     def add(self, together: Iterable[Claimed]) -> None:

@@ -225,6 +225,25 @@ class Claimed(Struct, frozen=True):
     because: str | None = None  # of a topic: followed, replied or mentioned
     reason: str | None = None  # of an email's decision: default, preference or mandatory
     invited: str | None = None  # the address of somebody without an account
+    # the look that was taken as it was claimed
+    address: str = ""
+    checked_at: datetime | None = None
+    sandbox: bool = False
+    badge: int | None = None
+    withheld: str | None = None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """That look, where it lets the message go as it is; a digest is looked at once it is rendered."""
+        if self.checked_at is None or self.withheld is not None or self.digest_id is not None:
+            return None
+        return Verdict(
+            self.delivery_id,
+            self.address,
+            self.checked_at,
+            badge=self.badge,
+            sandbox=self.sandbox,
+        )
 
 
 class Entry(Struct, frozen=True):

@@ -957,4 +957,6 @@ GRANT ALL ON FUNCTION tocsin.upsert_recipient(id text, email text, name text, lo
 
 REVOKE ALL ON FUNCTION tocsin.usual_decisions(_type tocsin.event_type) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tocsin.wanted(_delivery_id bigint) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.wants_badge_pushes(_recipient_id text) FROM PUBLIC;

@@ -18,8 +18,8 @@ from tocsin.engine.actors.answer import Again, Answer, Stats
 from tocsin.engine.actors.breaker import Breaker, Clock
 from tocsin.engine.actors.guard import HOLD, Guard
 from tocsin.engine.actors.intake import Intake, Room
-from tocsin.engine.actors.lookout import FRESH, Lookout
-from tocsin.engine.actors.mailbox import Envelope
+from tocsin.engine.actors.lookout import Lookout
+from tocsin.engine.actors.mailbox import FRESH, Envelope
 from tocsin.engine.actors.pace import Pace
 from tocsin.engine.actors.supervisor import Well, supervise
 from tocsin.engine.model import (

@@ -11,9 +11,9 @@ from functools import partial
 import structlog
 
 from tocsin.engine.actors.breaker import Breaker, BreakerState, Clock
-from tocsin.engine.actors.mailbox import Envelope, Mailbox
+from tocsin.engine.actors.mailbox import FRESH, Envelope, Mailbox
 from tocsin.engine.actors.seats import Seats
-from tocsin.engine.model import Message, Priority, Settlement, Unsent
+from tocsin.engine.model import Message, Priority, Settlement, Unsent, Verdict
 
 PATIENCE = 2.0
 """Seconds that a claim waits while nothing at all gets done: any longer, and one provider holds up the others' jobs."""
@@ -35,12 +35,17 @@ class Room:
         self.left = size
         self.rest = rest
 
-    def post(self, message: Message) -> asyncio.Future[Settlement]:
-        """Sends one message on a seat of this room; beyond its size, it waits for another seat."""
+    def post(
+        self, message: Message, look: Verdict | None = None, age: float = 0.0
+    ) -> asyncio.Future[Settlement]:
+        """Sends one message on a seat of this room; beyond its size, it waits for another seat.
+
+        `look` is one that let it go, `age` seconds ago: as long as that holds it needs no other.
+        """
         if not self.left:
             return asyncio.ensure_future(self._intake.send(message))
         self.left -= 1
-        return self._intake.post(message)
+        return self._intake.post(message, look, age)
 
     async def send(self, message: Message) -> Settlement:
         """The same, awaited."""
@@ -95,9 +100,13 @@ class Intake:
                 return await room.send(message)
         return Settlement(Unsent("circuit_open", room.rest) if room.rest else Unsent("shutdown"))
 
-    def post(self, message: Message) -> asyncio.Future[Settlement]:
+    def post(
+        self, message: Message, look: Verdict | None = None, age: float = 0.0
+    ) -> asyncio.Future[Settlement]:
         """Puts a message that has a seat into the mailbox; the seat is free once it leaves."""
         envelope = Envelope(message, self._clock)
+        if look is not None:
+            envelope.verdict, envelope.fresh_until = look, self._clock() + FRESH - age
         if self.closed or self._breaker.state is BreakerState.OPEN:
             self._seats.give_back(1)
             envelope.settle(Unsent("shutdown") if self.closed else self._refusal())

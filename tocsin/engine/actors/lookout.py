@@ -8,12 +8,9 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from tocsin.engine.actors.breaker import Clock
-from tocsin.engine.actors.mailbox import Envelope
+from tocsin.engine.actors.mailbox import FRESH, Envelope
 from tocsin.engine.actors.supervisor import describe
 from tocsin.engine.model import Look, Unsent, Withheld
-
-FRESH = 0.2
-"""Seconds that a look holds from its start: the promise is 250 ms, the rest is for the way out."""
 
 PATIENCE = 5.0
 """Seconds to wait for a look's answer."""
@@ -40,7 +37,7 @@ class Lookout:
         if not envelope.fresh:
             async with self._lock:
                 if not envelope.done and not envelope.fresh:
-                    self._adapt(wasted=envelope.verdict is not None)
+                    self._adapt(wasted=envelope.looked_at)
                     await self._see([envelope, *self._company(envelope, others())])
         return not envelope.done
 
@@ -78,3 +75,4 @@ class Lookout:
             else:
                 envelope.verdict = verdict
                 envelope.fresh_until = started + FRESH
+                envelope.looked_at = True

@@ -18,6 +18,9 @@ from tocsin.engine.model import (
     Verdict,
 )
 
+FRESH = 0.2
+"""Seconds that a look holds from its start: the promise is 250 ms, the rest is for the way out."""
+
 
 class Envelope:
     """One message on its way through an actor, with its last look and how far it came."""
@@ -28,6 +31,7 @@ class Envelope:
         "committed",
         "draft",
         "fresh_until",
+        "looked_at",
         "message",
         "result",
         "verdict",
@@ -41,6 +45,7 @@ class Envelope:
         self.draft = b""  # what could be written before the look
         self.verdict: Verdict | None = None
         self.fresh_until = float("-inf")
+        self.looked_at = False  # by its actor
         self.waiting = True  # in the mailbox, holding a seat
         self.begun = False  # its first byte has left
         self.committed = False  # the provider may have accepted it

@@ -70,8 +70,7 @@ claimed as (
     left join sociable s using (delivery_id)
     where d.delivery_id = m.delivery_id
     returning
-        d.delivery_id, d.notification_id, d.event_id, d.recipient_id, d.channel, d.attempts, d.burst_id, d.digest_id,
-        d.created_at, d.expires_at
+        d.delivery_id, d.notification_id, d.event_id, d.recipient_id, d.channel, d.attempts, d.burst_id, d.digest_id
 ),
 leased as (
     insert into tocsin.lease (channel, claim, delivery_ids, until)
@@ -86,21 +85,21 @@ select
     c.event_id,
     c.recipient_id,
     c.channel,
-    coalesce(t.priority, 0) as priority,
+    n.priority,
     c.attempts as attempt,
-    coalesce(t.max_attempts, 10) as max_attempts,
-    coalesce(e.expires_at, c.expires_at) as expires_at,
-    coalesce(c.channel = any (t.mandatory_channels), false) as mandatory,
-    coalesce(t.event_type, '') as event_type,
-    coalesce(t.label, '') as label,
-    coalesce(t.category, '') as category,
-    coalesce(e.title, '') as title,
-    coalesce(e.body, '') as body,
-    e.body_html,
-    e.action_url,
-    e.initiator,
-    r.name,
-    r.locale,
+    n.max_attempts,
+    n.expires_at,
+    n.mandatory,
+    n.event_type,
+    n.label,
+    n.category,
+    n.title,
+    n.body,
+    n.body_html,
+    n.action_url,
+    n.initiator,
+    n.name,
+    n.locale,
     coalesce(
         case
             when c.digest_id is not null then (
@@ -109,26 +108,29 @@ select
                 where g.recipient_id = c.recipient_id
             )
         end,
-        r.timezone
+        n.timezone
     ) as timezone,
-    coalesce(e.created_at, c.created_at) as created_at,
-    coalesce(e.metadata, '{}') as metadata,
+    n.created_at,
+    n.metadata,
     c.burst_id,
     c.digest_id,
-    e.topic,
+    n.topic,
     -- asked of events of a topic only
-    case when e.topic is not null then n.because end as because,
+    case when n.topic is not null then o.because end as because,
     -- a mail says why it came
-    case when c.channel = 'email' and c.event_id is not null then n.decisions #>> '{email,1}' end as reason,
-    e.email as invited
+    case when c.channel = 'email' and c.event_id is not null then o.decisions #>> '{email,1}' end as reason,
+    n.invited,
+    n.address,
+    n.checked_at,
+    n.sandbox,
+    n.badge,
+    n.withheld
 from claimed c
-left join tocsin.event e using (event_id)
-left join tocsin.event_type t using (event_type)
-left join tocsin.recipient r using (recipient_id)
-left join tocsin.notification n
-    on n.notification_id = c.notification_id
-    and (e.topic is not null or c.channel = 'email' and c.event_id is not null)
-order by t.priority desc nulls last, c.delivery_id;
+cross join lateral tocsin.wanted(c.delivery_id) n
+left join tocsin.notification o
+    on o.notification_id = c.notification_id
+    and (n.topic is not null or c.channel = 'email' and c.event_id is not null)
+order by n.priority desc, c.delivery_id;
 
 -- name: same_people
 -- Which of some deliveries may go as one mail with others of them, since they are for the same person.
@@ -143,81 +145,25 @@ having count(*) > 1;
 
 -- name: look
 -- The last look before sending: still ours, still wanted, and to which address. A claim that was lost is not in the answer.
---
--- What only some deliveries have is joined by a key that is null for the others: then nothing is read for them.
 select
-    d.delivery_id,
+    m.delivery_id,
+    n.address,
+    n.checked_at,
+    n.sandbox,
+    n.badge,
     coalesce(
+        n.withheld,
         case
-            when d.channel = 'push' then v.token
-            when d.recipient_id is null then e.email
-            else r.email
-        end,
-        ''
-    ) as address,
-    statement_timestamp() as checked_at,
-    v.environment = 'sandbox' as sandbox,
-    -- the exact count of this moment, for the icon
-    case when d.channel = 'push' then tocsin.unread_count(d.recipient_id) end as badge,
-    case
-        when e.cancelled_at is not null then 'cancelled'
-        when coalesce(e.expires_at, d.expires_at) <= clock_timestamp() then 'expired'
-        when r.recipient_id is null and (d.recipient_id is not null or e.email is null) then 'erased'
-        -- an invitation whose address has an account by now: it is in its inbox
-        when d.recipient_id is null and (n.recipient_id is not null or c.address is not null) then 'claimed'
-        when p.enabled is false and d.digest_id is null and coalesce(d.channel <> all (t.mandatory_channels), true)
-            then 'opted_out_since'
-        when d.digest_id is not null and exists (
-            select
-            from tocsin.digest_preference g
-            where g.recipient_id = d.recipient_id
-                and g.unsubscribed
-        )
-            then 'opted_out_since'
-        -- of the topic, since it was told
-        when e.topic is not null and d.channel <> all (t.mandatory_channels)
-            and tocsin.unfollowed(e.topic, d.recipient_id, d.notification_id) is not null
-            then tocsin.unfollowed(e.topic, d.recipient_id, d.notification_id)
-        when d.channel = any (t.skip_if_read) and (n.read_at is not null or n.archived_at is not null)
-            then 'already_read'
-        when d.channel = 'push' and v.recipient_id is distinct from d.recipient_id then 'device_moved'
-        when d.channel = 'push' and v.disabled_at is not null then 'no_device'
-        when d.channel = 'email' and d.recipient_id is not null and r.email is null then 'no_address'
-        when d.channel = 'email' and s.address is not null then 'suppressed'
-        when h.until is not null then 'quiet_hours'
-        when d.digest_id is not null and tocsin.digest_contents(d.digest_id) <> string_to_array(m.contents, ',')::bigint[]
-            then 'changed'
-    end as withheld,
-    coalesce(extract(epoch from h.until - clock_timestamp()), 0)::float8 as wait
+            when n.digest_id is not null
+                and tocsin.digest_contents(n.digest_id) <> string_to_array(m.contents, ',')::bigint[]
+                then 'changed'
+        end
+    ) as withheld,
+    n.wait
 -- contents: of a digest, the notifications that were rendered
 from unnest(:delivery_ids::bigint[], :claims::uuid[], :contents::text[]) m (delivery_id, claim, contents)
-join tocsin.delivery d using (delivery_id, claim)
-left join tocsin.event e using (event_id)
-left join tocsin.event_type t using (event_type)
-left join tocsin.recipient r using (recipient_id)
-left join tocsin.notification n
-    on n.notification_id = case when t.skip_if_read <> '{}' or d.recipient_id is null then d.notification_id end
-left join tocsin.claim c on c.address = case when d.recipient_id is null then n.address end
-left join tocsin.suppression s on s.address = coalesce(r.address, n.address)
-left join tocsin.device v on v.device_id = d.device_id
-left join lateral (
-    select tocsin.quiet_until(q, clock_timestamp()) as until
-    from tocsin.quiet_hours q
-    where q.recipient_id = d.recipient_id
-        and t.priority < 2
-) h on true
-left join lateral (
-    -- of the narrowest scope; a sort would take longer than all the rest
-    select max(
-        case when p.scope = t.event_type then 4 when p.scope <> '*' then 2 else 0 end + p.enabled::integer
-    ) & 1 = 1 as enabled
-    from tocsin.preference p
-    where p.recipient_id = d.recipient_id
-        and p.channel = d.channel
-        -- a badge is corrected for who has any push on
-        and (p.scope in (t.event_type, t.category || '.*', '*') or d.event_id is null and p.enabled)
-) p on true
-where tocsin.is_held(d, m.claim)
+cross join lateral tocsin.wanted(m.delivery_id) n
+where n.held_by = m.claim
     and m.claim = any (array(
         select l.claim
         from tocsin.lease l

@@ -1,0 +1,129 @@
+-- A delivery as it stands at this moment: what it says, to whom, at which address, and what withholds it. That is the look,
+-- which a claim takes as it claims, and which is taken again where the message didn't leave at once.
+--
+-- What only some deliveries have is joined by a key that is null for the others: then nothing is read for them. The time is
+-- the statement's: from before its snapshot, so nothing that was committed before it is missed.
+create or replace function tocsin.wanted(_delivery_id bigint) returns table (
+    held_by uuid,
+    digest_id bigint,
+    priority smallint,
+    max_attempts smallint,
+    expires_at timestamptz,
+    mandatory boolean,
+    event_type text,
+    label text,
+    category text,
+    title text,
+    body text,
+    body_html text,
+    action_url text,
+    initiator text,
+    name text,
+    locale text,
+    timezone text,
+    created_at timestamptz,
+    metadata jsonb,
+    topic text,
+    invited text,
+    address text,
+    checked_at timestamptz,
+    sandbox boolean,
+    badge integer,
+    withheld text,
+    wait double precision
+)
+language sql stable
+as $$
+    select
+        -- the claim that has it
+        case when d.state = 'sending' and d.due_at is null then d.claim end as held_by,
+        d.digest_id,
+        coalesce(t.priority, 0::smallint) as priority,
+        coalesce(t.max_attempts, 10::smallint) as max_attempts,
+        coalesce(e.expires_at, d.expires_at) as expires_at,
+        coalesce(d.channel = any (t.mandatory_channels), false) as mandatory,
+        coalesce(t.event_type, '') as event_type,
+        coalesce(t.label, '') as label,
+        coalesce(t.category, '') as category,
+        coalesce(e.title, '') as title,
+        coalesce(e.body, '') as body,
+        e.body_html,
+        e.action_url,
+        e.initiator,
+        r.name,
+        r.locale,
+        r.timezone,
+        coalesce(e.created_at, d.created_at) as created_at,
+        coalesce(e.metadata, '{}') as metadata,
+        e.topic,
+        e.email as invited,
+        coalesce(
+            case
+                when d.channel = 'push' then v.token
+                when d.recipient_id is null then e.email
+                else r.email
+            end,
+            ''
+        ) as address,
+        statement_timestamp() as checked_at,
+        coalesce(v.environment = 'sandbox', false) as sandbox,
+        -- the exact count of this moment, for the icon
+        case when d.channel = 'push' then tocsin.unread_count(d.recipient_id) end as badge,
+        case
+            when e.cancelled_at is not null then 'cancelled'
+            when coalesce(e.expires_at, d.expires_at) <= statement_timestamp() then 'expired'
+            when r.recipient_id is null and (d.recipient_id is not null or e.email is null) then 'erased'
+            -- an invitation whose address has an account by now: it is in its inbox
+            when d.recipient_id is null and (n.recipient_id is not null or c.address is not null) then 'claimed'
+            when p.enabled is false and d.digest_id is null and coalesce(d.channel <> all (t.mandatory_channels), true)
+                then 'opted_out_since'
+            when d.digest_id is not null and exists (
+                select
+                from tocsin.digest_preference g
+                where g.recipient_id = d.recipient_id
+                    and g.unsubscribed
+            )
+                then 'opted_out_since'
+            -- of the topic, since it was told
+            when e.topic is not null and d.channel <> all (t.mandatory_channels)
+                and tocsin.unfollowed(e.topic, d.recipient_id, d.notification_id) is not null
+                then tocsin.unfollowed(e.topic, d.recipient_id, d.notification_id)
+            when d.channel = any (t.skip_if_read) and (n.read_at is not null or n.archived_at is not null)
+                then 'already_read'
+            when d.channel = 'push' and v.recipient_id is distinct from d.recipient_id then 'device_moved'
+            when d.channel = 'push' and v.disabled_at is not null then 'no_device'
+            when d.channel = 'email' and d.recipient_id is not null and r.email is null then 'no_address'
+            when d.channel = 'email' and s.address is not null then 'suppressed'
+            when h.until is not null then 'quiet_hours'
+        end as withheld,
+        coalesce(extract(epoch from h.until - statement_timestamp()), 0)::float8 as wait
+    from tocsin.delivery d
+    left join tocsin.event e using (event_id)
+    left join tocsin.event_type t using (event_type)
+    left join tocsin.recipient r using (recipient_id)
+    left join tocsin.notification n
+        on n.notification_id = case when t.skip_if_read <> '{}' or d.recipient_id is null then d.notification_id end
+    left join tocsin.claim c on c.address = case when d.recipient_id is null then n.address end
+    left join tocsin.suppression s on s.address = coalesce(r.address, n.address)
+    left join tocsin.device v on v.device_id = d.device_id
+    left join lateral (
+        select tocsin.quiet_until(q, statement_timestamp()) as until
+        from tocsin.quiet_hours q
+        where q.recipient_id = d.recipient_id
+            and t.priority < 2
+    ) h on true
+    left join lateral (
+        -- of the narrowest scope; a sort would take longer than all the rest
+        select max(
+            case when p.scope = t.event_type then 4 when p.scope <> '*' then 2 else 0 end + p.enabled::integer
+        ) & 1 = 1 as enabled
+        from tocsin.preference p
+        where p.recipient_id = d.recipient_id
+            and p.channel = d.channel
+            -- a badge is corrected for who has any push on
+            and (p.scope in (t.event_type, t.category || '.*', '*') or d.event_id is null and p.enabled)
+    ) p on true
+    where d.delivery_id = _delivery_id
+    -- by itself, each by its keys: among the joins of a statement it would be planned as if for the whole ledger
+    offset 0
+$$;
