@@ -73,6 +73,40 @@ def test_a_failing_migration_leaves_the_old_schema_whole(
     assert db.execute("select to_regclass('tocsin.half_made')").fetchone() == (None,)
 
 
+def test_a_ledger_that_is_in_use_gets_its_leases(
+    db: Db, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ended lately is still counted, what failed is a dead letter, and nothing else is touched."""
+    files = module._sql_files
+
+    def before(folder: str) -> list[Path]:
+        return [path for path in files(folder) if path.name < "0018" or folder != "migrations"]
+
+    db.execute("drop schema tocsin cascade")
+    db.execute("drop schema tocsin_queue cascade")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_sql_files", before)
+        migrate(dsn)
+    db.execute(
+        "insert into tocsin.delivery (event_id, recipient_id, channel, state, claim, due_at, created_at, settled_at)"
+        " select 1, 'p', 'email', s.state, case when s.state = 'sending' then gen_random_uuid() end,"
+        "   case when s.state in ('sending', 'deferred') then now() + interval '30 s' end, now(),"
+        "   case when s.state in ('sent', 'failed') then now() - interval '1 minute' end"
+        " from unnest(enum_range(null::tocsin.delivery_state)) s (state), generate_series(1, 3)"
+        " where s.state not in ('skipped', 'cancelled', 'expired')"
+    )
+    ledger = "select delivery_id, state, claim, due_at, settled_at from tocsin.delivery order by 1"
+    found = db.execute(ledger).fetchall()
+    migrate(dsn)
+    assert db.execute(ledger).fetchall() == found
+    ended = db.execute(
+        "select state::text, n from tocsin.ended(now() - '1 hour'::interval, now(), now())"
+    )
+    assert sorted(ended.fetchall()) == [("failed", 3), ("sent", 3)]
+    dead = db.execute("select count(*) from tocsin.delivery where failed_at is not null").fetchone()
+    assert dead == (3,)
+
+
 def test_procrastinates_schema_keeps_out_of_the_apps_way(db: Db) -> None:
     """An app may have a Procrastinate of its own, in public."""
     found = db.execute(
