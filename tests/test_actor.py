@@ -187,6 +187,21 @@ async def test_seats_not_used_are_free_again() -> None:
             assert room.size == 4
 
 
+async def test_more_messages_than_seats_are_taken_and_the_next_claim_waits() -> None:
+    actor = ScriptedActor(Desk(), size=4, reserve=0, senders=1)
+    settled: list[Settlement] = []
+    async with actor.room(4) as room:
+        for number in range(6):
+            room.post(message(number), settled.append)
+    waiting = asyncio.create_task(actor.room(4).__aenter__())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    async with running(actor):
+        await waiting
+        await until(lambda: len(settled) == 6)
+    assert actor.order == list(range(6))
+
+
 async def test_a_cancelled_claim_keeps_no_seat() -> None:
     actor = ScriptedActor(Desk(), size=4, reserve=0)
     async with actor.room(4):
@@ -253,8 +268,8 @@ async def test_the_look_of_a_claim_is_enough_for_what_leaves_at_once() -> None:
     desk = Desk()
     seen = Verdict(1, "seen@example.test", NOW)
     async with running(ScriptedActor(desk, senders=1)) as actor, actor.room(2) as room:
-        young = await room.post(message(1), look=seen, age=0.01)
-        old = await room.post(message(2), look=seen, age=0.21)
+        young = await room.send(message(1), look=seen, age=0.01)
+        old = await room.send(message(2), look=seen, age=0.21)
     assert desk.asked == [[2]]
     assert young.verdict == seen
     assert old.verdict is not None
@@ -266,7 +281,7 @@ async def test_a_claims_look_that_was_in_vain_doesnt_shorten_the_next_ones() -> 
     actor = ScriptedActor(desk, senders=1)
     async with running(actor), actor.room(20) as room:
         seen = Verdict(0, "seen@example.test", NOW)
-        await asyncio.gather(*(room.post(message(i), look=seen, age=1.0) for i in range(20)))
+        await asyncio.gather(*(room.send(message(i), look=seen, age=1.0) for i in range(20)))
     assert desk.asked == [list(range(20))]
 
 
@@ -387,6 +402,51 @@ async def test_the_deadline_ends_a_send_by_how_far_it_came(
     async with running(actor):
         assert (await actor.send(message(1))).outcome == outcome
         assert (actor.opened, actor.closed) == (1, 1)
+
+
+async def test_each_sender_has_a_deadline_of_its_own() -> None:
+    def script(envelope: Envelope) -> Any:
+        hangs = envelope.message.delivery_id in {1, 4}
+        return hang(envelope, committed=False) if hangs else asyncio.sleep(0.002, Sent())
+
+    actor = ScriptedActor(Desk(), script, senders=2, deadline=0.05)
+    async with running(actor):
+        settlements = await asyncio.gather(*post(actor, *map(message, range(1, 41))))
+    late = [number for number, each in enumerate(settlements, 1) if each.outcome != Sent()]
+    assert late == [1, 4]
+    assert {settlements[0].outcome, settlements[3].outcome} == {Deferred("timeout")}
+
+
+async def test_one_that_hangs_delays_no_other() -> None:
+    def script(envelope: Envelope) -> Any:
+        return hang(envelope, committed=True) if envelope.message.delivery_id == 1 else Sent()
+
+    actor = ScriptedActor(Desk(), script, senders=2)
+    async with running(actor):
+        hanging, *others = post(actor, *map(message, range(1, 41)))
+        await asyncio.gather(*others)
+        assert not hanging.done()
+        await actor.stop(grace=0)
+        assert (await hanging).outcome == Unknown("shutdown")
+
+
+async def test_a_stop_in_the_middle_of_a_timeout_still_stops() -> None:
+    class Clinging(ScriptedActor):
+        closing = False
+
+        async def transmit(self, connection: Connection, envelope: Envelope) -> Answer | Again:
+            try:
+                return await super().transmit(connection, envelope)
+            finally:  # says goodbye at length
+                self.closing = True
+                await asyncio.sleep(0.05)
+
+    actor = Clinging(Desk(), lambda each: hang(each, committed=False), deadline=0.01)
+    await actor.start()
+    (task,) = post(actor, message(1))
+    await until(lambda: actor.closing)
+    await actor.stop(grace=0)
+    assert (await task).outcome == Unsent("shutdown")
 
 
 # The breaker.

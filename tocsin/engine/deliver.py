@@ -29,7 +29,6 @@ from tocsin.engine.model import (
     Priority,
     Settlement,
     Unavailable,
-    Unsent,
 )
 from tocsin.engine.settlement import settle_all, withhold
 from tocsin.engine.store import delivery as store
@@ -170,15 +169,14 @@ class Deliverer:
                 if message is None:
                     continue
                 sending.add(together)
-                outcome = room.post(
+                now = time.monotonic()
+                room.post(
                     message,
+                    partial(self._settle, together, sending, now),
                     together[0].verdict if len(together) == 1 else None,
-                    time.monotonic() - sending.claimed_at,
+                    now - sending.claimed_at,
                 )
-                outcome.add_done_callback(
-                    partial(self._settle, together, sending, time.monotonic())
-                )
-                if time.monotonic() - turn > _TURN:  # others have theirs between two renderings
+                if now - turn > _TURN:  # others have theirs between two renderings
                     await asyncio.sleep(0)
                     turn = time.monotonic()
 
@@ -305,13 +303,9 @@ class Deliverer:
         together: Sequence[Claimed],
         sending: _Sending,
         started: float,
-        outcome: asyncio.Future[Settlement],
+        settlement: Settlement,
     ) -> None:
         """Has the ledger write what became of a message."""
-        if outcome.cancelled() or outcome.exception() is not None:
-            settlement = Settlement(Unsent("shutdown"))
-        else:
-            settlement = outcome.result()
         self._attempts.note(together, settlement, started)
         settled = {one.delivery_id: one for one in settle_all(together, settlement, self._random)}
         for claimed in together:

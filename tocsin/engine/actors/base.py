@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 
 from tocsin.engine.actors.answer import Again, Answer, Stats
 from tocsin.engine.actors.breaker import Breaker, Clock
+from tocsin.engine.actors.deadline import Deadline
 from tocsin.engine.actors.guard import HOLD, Guard
 from tocsin.engine.actors.intake import Intake, Room
 from tocsin.engine.actors.lookout import Lookout
@@ -42,7 +43,8 @@ Connection = TypeVar("Connection")
 class Hand(Generic[Connection]):
     """What one sender holds: its connection, while it has one."""
 
-    def __init__(self) -> None:
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self.task = task
         self.connection: Connection | None = None
 
 
@@ -78,7 +80,7 @@ class Actor(ABC, Generic[Connection]):
         self._size = size
         self._rate = rate
         self._crashes = 0
-        self._deadline = deadline
+        self._deadline = Deadline(deadline)
         self._idle = idle
         most = look_ahead if rate is None else min(look_ahead, max(1, int(rate * FRESH)))
         self._lookout = Lookout(look, least=min(senders, most), most=most, clock=clock)
@@ -107,6 +109,7 @@ class Actor(ABC, Generic[Connection]):
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
         self._tasks.clear()
+        self._deadline.close()
         if self._guard:
             self._guard.close()
 
@@ -171,7 +174,9 @@ class Actor(ABC, Generic[Connection]):
     # A sender's life.
 
     async def _run(self, well: Well) -> None:
-        hand: Hand[Connection] = Hand()
+        task = asyncio.current_task()
+        assert task is not None
+        hand: Hand[Connection] = Hand(task)
         try:
             while (envelope := await self._next(hand)) is not None:
                 await self._carry(envelope, hand)
@@ -212,15 +217,16 @@ class Actor(ABC, Generic[Connection]):
             self._intake.let_go(envelope)
 
     async def _in_time(self, envelope: Envelope, hand: Hand[Connection]) -> bool:
-        """Tries it within the deadline; a TimeoutError of the subclass's own is a bug like any other."""
-        deadline = asyncio.timeout(self._deadline)
+        """Tries it within the deadline."""
+        self._deadline.begin(hand.task)
         try:
-            async with deadline:
-                await self._try(envelope, hand)
-        except TimeoutError:
-            if not deadline.expired():
+            await self._try(envelope, hand)
+        except asyncio.CancelledError:
+            if not self._deadline.missed(hand.task):
                 raise
             return False
+        finally:
+            self._deadline.end(hand.task)
         return True
 
     async def _try(self, envelope: Envelope, hand: Hand[Connection]) -> None:
@@ -258,7 +264,7 @@ class Actor(ABC, Generic[Connection]):
         if answer.provider_failed or answer.pause is not None:
             self._intake.failed(getattr(answer.outcome, "reason", "unknown"), answer.pause)
         elif not (self._guard and self._guard.raging):
-            self.breaker.success()  # in a storm, what is refused for another reason says nothing
+            self._intake.succeeded()  # in a storm, what is refused for another reason says nothing
 
     def _rest(self, reason: str) -> float:
         """Opens the breaker, where it isn't; the seconds until it probes."""

@@ -63,9 +63,14 @@ class Breaker:
         self.reason: str | None = None
 
     @property
+    def closed(self) -> bool:
+        """Whether all may go, which is asked for each message."""
+        return not self._openings
+
+    @property
     def state(self) -> BreakerState:
         """The state as of now; that an open breaker becomes half-open is a matter of time alone."""
-        if not self._openings:
+        if self.closed:
             return BreakerState.CLOSED
         return BreakerState.OPEN if self.retry_after > 0 else BreakerState.HALF_OPEN
 
@@ -89,9 +94,9 @@ class Breaker:
 
     def success(self) -> None:
         """The provider answered as a working one does."""
-        if self.state is BreakerState.OPEN:
-            return
-        if self._openings:
+        if not self.closed:
+            if self.state is BreakerState.OPEN:
+                return
             self._changed_at = self._clock()
         self._failures = self._openings = 0
         self.reason = None

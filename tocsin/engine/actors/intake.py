@@ -6,12 +6,11 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 
 import structlog
 
 from tocsin.engine.actors.breaker import Breaker, BreakerState, Clock
-from tocsin.engine.actors.mailbox import FRESH, Envelope, Mailbox
+from tocsin.engine.actors.mailbox import FRESH, Envelope, Mailbox, Settled
 from tocsin.engine.actors.seats import Seats
 from tocsin.engine.model import Message, Priority, Settlement, Unsent, Verdict
 
@@ -36,20 +35,34 @@ class Room:
         self.rest = rest
 
     def post(
-        self, message: Message, look: Verdict | None = None, age: float = 0.0
-    ) -> asyncio.Future[Settlement]:
-        """Sends one message on a seat of this room; beyond its size, it waits for another seat.
+        self, message: Message, settled: Settled, look: Verdict | None = None, age: float = 0.0
+    ) -> Envelope:
+        """Sends one message on a seat of this room, and calls `settled` with what became of it.
 
-        `look` is one that let it go, `age` seconds ago: as long as that holds it needs no other.
+        `look` is one that let it go, `age` seconds ago: as long as that holds it needs no other. Beyond the room's size
+        it is squeezed in: it is claimed already, and the next ones wait for that.
         """
-        if not self.left:
-            return asyncio.ensure_future(self._intake.send(message))
-        self.left -= 1
-        return self._intake.post(message, look, age)
+        if self.left:
+            self.left -= 1
+        else:
+            self._intake.squeeze()
+        return self._intake.post(message, settled, look, age)
 
-    async def send(self, message: Message) -> Settlement:
+    async def send(
+        self, message: Message, look: Verdict | None = None, age: float = 0.0
+    ) -> Settlement:
         """The same, awaited."""
-        return await self.post(message)
+        result: asyncio.Future[Settlement] = asyncio.get_running_loop().create_future()
+
+        def settled(settlement: Settlement) -> None:
+            if not result.done():
+                result.set_result(settlement)
+
+        envelope = self.post(message, settled, look, age)
+        try:
+            return await result
+        finally:
+            envelope.done = True  # cancelled, nobody waits for it
 
 
 class Intake:
@@ -100,27 +113,24 @@ class Intake:
                 return await room.send(message)
         return Settlement(Unsent("circuit_open", room.rest) if room.rest else Unsent("shutdown"))
 
+    def squeeze(self) -> None:
+        """Takes a seat that is not there."""
+        self._seats.taken += 1
+
     def post(
-        self, message: Message, look: Verdict | None = None, age: float = 0.0
-    ) -> asyncio.Future[Settlement]:
+        self, message: Message, settled: Settled, look: Verdict | None = None, age: float = 0.0
+    ) -> Envelope:
         """Puts a message that has a seat into the mailbox; the seat is free once it leaves."""
-        envelope = Envelope(message, self._clock)
+        envelope = Envelope(message, settled, self._clock)
         if look is not None:
             envelope.verdict, envelope.fresh_until = look, self._clock() + FRESH - age
         if self.closed or self._breaker.state is BreakerState.OPEN:
             self._seats.give_back(1)
             envelope.settle(Unsent("shutdown") if self.closed else self._refusal())
-            return envelope.result
-        self.mailbox.put(envelope)
-        self._work.set()
-        envelope.result.add_done_callback(partial(self._left, envelope))
-        return envelope.result
-
-    def _left(self, envelope: Envelope, _: asyncio.Future[Settlement]) -> None:
-        """Settled, or given up by whoever sent it, before a sender took it."""
-        if envelope.waiting:
-            self.mailbox.remove(envelope)
-            self._seats.give_back(1)
+        else:
+            self.mailbox.put(envelope)
+            self._work.set()
+        return envelope
 
     def close(self) -> None:
         """Takes nothing more and gives back what waits."""
@@ -133,15 +143,15 @@ class Intake:
 
     def take(self) -> Envelope | None:
         """The next message, if there is one that may be sent now; while half-open a single one, the probe."""
-        state = self._breaker.state
-        if state is BreakerState.OPEN or (state is BreakerState.HALF_OPEN and self.in_hand):
+        if not self._breaker.closed and (self._breaker.state is BreakerState.OPEN or self.in_hand):
             return None
-        envelope = self.mailbox.pop()
-        if envelope is not None:
-            self._moved_at = self._clock()
-            self.in_hand.add(envelope)
+        while (envelope := self.mailbox.pop()) is not None:
             self._seats.give_back(1)
-        return envelope
+            if not envelope.done:
+                self._moved_at = self._clock()
+                self.in_hand.add(envelope)
+                return envelope
+        return None
 
     async def wait(self) -> None:
         """Waits until there may be something to take."""
@@ -152,7 +162,14 @@ class Intake:
         """Its sender is done with it."""
         self._moved_at = self._clock()
         self.in_hand.discard(envelope)
-        if self._breaker.state is not BreakerState.OPEN:
+        if not self._breaker.closed and self._breaker.state is BreakerState.HALF_OPEN:
+            self._reconsider()
+
+    def succeeded(self) -> None:
+        """The provider answered as a working one does."""
+        probed = not self._breaker.closed
+        self._breaker.success()
+        if probed and self._breaker.closed:
             self._reconsider()
 
     def failed(self, reason: str, pause: float | None = None) -> None:
@@ -171,7 +188,9 @@ class Intake:
 
     def return_waiting(self, outcome: Unsent) -> None:
         """Gives back all that no sender has taken."""
-        for envelope in self.mailbox:
+        waiting = self.mailbox.clear()
+        self._seats.give_back(len(waiting))
+        for envelope in waiting:
             envelope.settle(outcome)
 
     def _await_probe(self) -> None:
@@ -190,10 +209,11 @@ class Intake:
 
     def _gate(self) -> int:
         """How many seats may be taken now."""
-        state = self._breaker.state
-        if state is BreakerState.HALF_OPEN:
-            return 0 if self.in_hand or self._seats.taken else 1
-        return sys.maxsize if state is BreakerState.CLOSED else 0
+        if self._breaker.closed:
+            return sys.maxsize
+        if self._breaker.state is BreakerState.OPEN:
+            return 0
+        return 0 if self.in_hand or self._seats.taken else 1
 
     def _refusal(self) -> Unsent:
         return Unsent("circuit_open", self._breaker.retry_after)

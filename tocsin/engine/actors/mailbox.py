@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from tocsin.engine.actors.breaker import Clock
 from tocsin.engine.model import (
@@ -20,45 +19,46 @@ from tocsin.engine.model import (
 
 FRESH = 0.2
 """Seconds that a look holds from its start: the promise is 250 ms, the rest is for the way out."""
+_NEVER = float("-inf")
+
+Settled = Callable[[Settlement], object]
 
 
 class Envelope:
-    """One message on its way through an actor, with its last look and how far it came."""
+    """One message on its way through an actor, with its last look and how far it came.
+
+    `settled` is called with its outcome, at once and once.
+    """
 
     __slots__ = (
         "_clock",
+        "_settled",
         "begun",
         "committed",
+        "done",
         "draft",
         "fresh_until",
         "looked_at",
         "message",
-        "result",
         "verdict",
-        "waiting",
     )
 
-    def __init__(self, message: Message, clock: Clock) -> None:
+    def __init__(self, message: Message, settled: Settled, clock: Clock) -> None:
         self._clock = clock
+        self._settled = settled
         self.message = message
-        self.result: asyncio.Future[Settlement] = asyncio.get_running_loop().create_future()
         self.draft = b""  # what could be written before the look
         self.verdict: Verdict | None = None
-        self.fresh_until = float("-inf")
+        self.fresh_until = _NEVER
         self.looked_at = False  # by its actor
-        self.waiting = True  # in the mailbox, holding a seat
         self.begun = False  # its first byte has left
         self.committed = False  # the provider may have accepted it
-
-    @property
-    def done(self) -> bool:
-        """Whether its outcome is known, or no longer awaited."""
-        return self.result.done()
+        self.done = False  # its outcome is known, or no longer awaited
 
     @property
     def fresh(self) -> bool:
         """Whether its last look still holds."""
-        return self.verdict is not None and self._clock() < self.fresh_until
+        return self._clock() < self.fresh_until
 
     def begin(self) -> bool:
         """Called right before its first byte: false if the last look is too old, or nobody waits for it."""
@@ -71,8 +71,9 @@ class Envelope:
 
     def settle(self, outcome: Outcome, verdict: Verdict | None = None) -> None:
         """Hands its outcome to whoever sent it; the first one counts."""
-        if not self.result.done():
-            self.result.set_result(Settlement(outcome, verdict))
+        if not self.done:
+            self.done = True
+            self._settled(Settlement(outcome, verdict))
 
     def give_up(self, reason: str) -> None:
         """Settles what could not be finished by how far it came."""
@@ -101,13 +102,15 @@ class Mailbox:
         self._queues[envelope.message.priority].append(envelope)
 
     def pop(self) -> Envelope | None:
-        """Takes out the next one whose outcome is still open."""
-        envelope = next((envelope for envelope in self if not envelope.done), None)
-        if envelope is not None:
-            self.remove(envelope)
-        return envelope
+        """Takes out the next one."""
+        for queue in self._queues.values():
+            if queue:
+                return queue.popleft()
+        return None
 
-    def remove(self, envelope: Envelope) -> None:
-        """Takes out this one."""
-        self._queues[envelope.message.priority].remove(envelope)
-        envelope.waiting = False
+    def clear(self) -> list[Envelope]:
+        """Takes out all."""
+        everything = list(self)
+        for queue in self._queues.values():
+            queue.clear()
+        return everything

@@ -15,6 +15,7 @@ class _Waiter(Struct, eq=False):
 
     wanted: int
     least: int  # fewer aren't worth a claim
+    most: int  # that may be taken by all
     priority: Priority
     granted: asyncio.Future[int]
 
@@ -44,8 +45,8 @@ class Seats:
             return 0
         most = self._size + self._reserve if priority is Priority.HIGH else self._size
         wanted = min(wanted, most)
-        least = 1 if priority is Priority.HIGH else min(wanted, max(1, self._size // 4))
-        waiter = _Waiter(wanted, least, priority, asyncio.get_running_loop().create_future())
+        least = 1 if priority is Priority.HIGH else max(1, min(wanted, self._size // 4))
+        waiter = _Waiter(wanted, least, most, priority, asyncio.get_running_loop().create_future())
         self._waiters.append(waiter)
         self._waiters.sort(key=lambda other: -other.priority)
         self.offer()
@@ -61,29 +62,24 @@ class Seats:
     def give_back(self, seats: int) -> None:
         """Frees seats for those who wait."""
         self.taken -= seats
-        self.offer()
+        if self._waiters:
+            self.offer()
 
     def offer(self) -> None:
         """Serves who waits, in order, as far as there is room; sends them home where the gate is closed."""
         while self._waiters:
-            if not self._gate():
+            gate = self._gate()
+            if not gate:
                 self._send_home()
                 return
             first = self._waiters[0]
-            seats = self._grant(first)
-            if not seats:
+            seats = min(first.most - self.taken, first.wanted, gate)
+            if seats < min(first.least, gate):
                 return
             self._waiters.pop(0)
             if not first.granted.done():
                 self.taken += seats
                 first.granted.set_result(seats)
-
-    def _grant(self, waiter: _Waiter) -> int:
-        """How many seats this one may have now; 0 if too few."""
-        gate = self._gate()
-        most = self._size + self._reserve if waiter.priority is Priority.HIGH else self._size
-        free = min(most - self.taken, gate, waiter.wanted)
-        return free if free >= max(1, min(waiter.least, gate)) else 0
 
     def close(self) -> None:
         """Sends everybody home with no seat, from now on."""
