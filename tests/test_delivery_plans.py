@@ -14,6 +14,7 @@ from http_fixtures import *  # noqa: F403 - fixtures
 from http_fixtures import Db
 
 from tocsin.engine.store.array import to_array
+from tocsin.engine.store.database import Database
 from tocsin.sql import load
 
 QUERIES = load("delivery")
@@ -159,3 +160,14 @@ def test_an_array_is_read_as_it_was_written(db: Db) -> None:
     assert db.execute("select %s::timestamptz[]", (to_array([at, None]),)).fetchone() == (
         [at, None],
     )
+
+
+async def test_json_is_read_whatever_numbers_it_has(dsn: str) -> None:
+    database = Database(dsn)
+    await database.open()
+    try:
+        text = f'{{"a": [1, 2.5, 1e400, {10**400}.5, "é"], "b": null}}'
+        read = await database.value("select %(text)s::jsonb", text=text)
+    finally:
+        await database.close()
+    assert read == {"a": [1, 2.5, 10**400, float("inf"), "é"], "b": None}

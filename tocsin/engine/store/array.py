@@ -9,12 +9,15 @@ from collections.abc import Iterable
 
 def to_array(values: Iterable[object | None]) -> str:
     """`{"a","b",NULL}`, of values whose `str()` PostgreSQL reads; the statement has to cast it."""
-    return (
-        "{" + ",".join(["NULL" if value is None else _quoted(str(value)) for value in values]) + "}"
-    )
+    texts = ["NULL" if value is None else f'"{value}"' for value in values]
+    array = ",".join(texts)
+    if "\\" in array or array.count('"') != 2 * (len(texts) - texts.count("NULL")):
+        array = ",".join([_escaped(text) for text in texts])
+    return f"{{{array}}}"
 
 
-def _quoted(text: str) -> str:
-    if "\\" in text or '"' in text:
-        text = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{text}"'
+def _escaped(text: str) -> str:
+    if text == "NULL":
+        return text
+    inner = text[1:-1].replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{inner}"'

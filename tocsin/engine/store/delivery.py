@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -22,6 +22,7 @@ from tocsin.engine.store.database import Database
 from tocsin.sql import load
 
 _SQL = load("delivery")
+_PRIORITIES = tuple(Priority)
 # How a withheld delivery ends; all other reasons skip it.
 _ENDS = {
     "cancelled": DeliveryState.CANCELLED,
@@ -78,29 +79,30 @@ async def claim(
     rows = await database.rows(
         Claimed,
         _SQL["claim"],
-        delivery_ids=list(delivery_ids),
-        others=list(others),
-        sociable=list(sociable),
+        delivery_ids=to_array(delivery_ids),
+        others=to_array(others),
+        sociable=to_array(sociable),
         channel=channel,
         claim=claim,
         lease=lease,
     )
-    return [_typed(row) for row in rows]
+    for row in rows:  # the cursor hands text and numbers over as they are
+        structs.force_setattr(row, "claim", claim)
+        structs.force_setattr(row, "channel", channel)
+        structs.force_setattr(row, "priority", _PRIORITIES[row.priority])
+    return rows
 
 
 async def same_people(database: Database, delivery_ids: Sequence[int]) -> dict[int, list[int]]:
     """Of each delivery that may go with others of these, all of those."""
-    rows = await database.rows(_SamePerson, _SQL["same_people"], delivery_ids=list(delivery_ids))
+    rows = await database.rows(
+        _SamePerson, _SQL["same_people"], delivery_ids=to_array(delivery_ids)
+    )
     return {one: row.delivery_ids for row in rows for one in row.delivery_ids}
 
 
 class _SamePerson(Struct):
     delivery_ids: list[int]
-
-
-def _typed(row: Claimed) -> Claimed:
-    # the cursor hands text and numbers over as they are
-    return structs.replace(row, channel=Channel(row.channel), priority=Priority(row.priority))
 
 
 async def look(database: Database, messages: Sequence[Message]) -> dict[int, Verdict]:
@@ -114,8 +116,10 @@ async def look(database: Database, messages: Sequence[Message]) -> dict[int, Ver
         _Looked,
         _SQL["look"],
         delivery_ids=to_array(delivery_id for delivery_id, *_ in looked_at),
-        claims=to_array(claim for _, claim, _ in looked_at),
-        contents=to_array(",".join(map(str, contents)) for *_, contents in looked_at),
+        claims=to_array(_texts(claim for _, claim, _ in looked_at)),
+        contents=to_array(
+            ",".join(map(str, contents)) if contents else "" for *_, contents in looked_at
+        ),
     )
     verdicts = {row.delivery_id: _verdict(row) for row in rows}
     for message in messages:
@@ -159,18 +163,25 @@ async def settle(database: Database, settled: Sequence[Settled]) -> set[int]:
 
 
 async def _settle_sent(database: Database, sent: Sequence[Settled]) -> set[int]:
-    # one claim for many: writing a UUID out takes longer than looking it up
-    claims = {claim: str(claim) for claim in {one.claim for one in sent}}
     rows = await database.rows(
         _Ours,
         _SQL["settle_sent"],
         delivery_ids=to_array(one.delivery_id for one in sent),
-        claims=to_array(claims[one.claim] for one in sent),
+        claims=to_array(_texts(one.claim for one in sent)),
         addresses=to_array(one.address for one in sent),
         checked_ats=to_array(one.checked_at for one in sent),
         provider_ids=to_array(one.provider_id for one in sent),
     )
     return {row.delivery_id for row in rows}
+
+
+def _texts(claims: Iterable[UUID]) -> Iterator[str]:
+    """Each as text: many in a row are one and the same, and writing one out takes longer than looking at it."""
+    last, text = None, ""
+    for claim in claims:
+        if claim is not last:
+            last, text = claim, str(claim)
+        yield text
 
 
 async def _settle(database: Database, settled: Sequence[Settled]) -> set[int]:
