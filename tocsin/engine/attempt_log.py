@@ -27,15 +27,18 @@ class AttemptLog:
         if not self._lines:
             asyncio.get_running_loop().call_later(_SOON, self.flush)
         outcome = settlement.outcome
+        name = type(outcome).__name__.lower()
+        reason = getattr(outcome, "reason", None)
+        ms = round((time.monotonic() - started) * 1000, 1)
         for claimed in together:
             self._lines.append(
                 {
                     "delivery_id": claimed.delivery_id,
-                    "channel": claimed.channel.value,
+                    "channel": claimed.channel,
                     "attempt": claimed.attempt,
-                    "outcome": type(outcome).__name__.lower(),
-                    "reason": getattr(outcome, "reason", None),
-                    "ms": round((time.monotonic() - started) * 1000, 1),
+                    "outcome": name,
+                    "reason": reason,
+                    "ms": ms,
                 }
             )
 

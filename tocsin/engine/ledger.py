@@ -33,7 +33,10 @@ class Ledger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._queue: asyncio.Queue[tuple[Settled, Written]] = asyncio.Queue()
+        self._waiting: list[tuple[Settled, Written]] = []
+        self._wanted = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -43,30 +46,34 @@ class Ledger:
             yield
         finally:
             try:
-                await asyncio.wait_for(self._queue.join(), 2.0)
+                await asyncio.wait_for(self._idle.wait(), 2.0)
             except TimeoutError:
-                log.error("outcomes not written", count=self._queue.qsize())
+                log.error("outcomes not written", count=len(self._waiting))
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
 
     def write(self, settled: Settled, written: Written = _nothing) -> None:
         """Has an outcome written, and calls `written` with its delivery once it is."""
-        self._queue.put_nowait((settled, written))
+        self._waiting.append((settled, written))
+        self._wanted.set()
+        self._idle.clear()
 
     async def _run(self) -> None:
         while True:
-            batch = [await self._queue.get()]
-            while len(batch) < _BATCH and not self._queue.empty():
-                batch.append(self._queue.get_nowait())
+            await self._wanted.wait()
+            batch = self._waiting[:_BATCH]
             ours: set[int] = set()
             for together in _by_statement([settled for settled, _ in batch]):
                 ours |= await self._settle(together)
+            del self._waiting[: len(batch)]
             for settled, written in batch:
                 if settled.delivery_id not in ours:
                     # another worker took it over: its own outcome is the one that counts
                     log.warning("claim lost", delivery_id=settled.delivery_id, state=settled.state)
                 written(settled.delivery_id)
-                self._queue.task_done()
+            if not self._waiting:
+                self._wanted.clear()
+                self._idle.set()
 
     async def _settle(self, settled: list[Settled]) -> set[int]:
         while True:

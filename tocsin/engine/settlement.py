@@ -27,8 +27,10 @@ def settle_all(
 
     Where the last look would not have all of them, those that may go are due again at once, without the others.
     """
-    verdict = settlement.verdict
-    seed = random.random() if len(together) > 1 else 0.0
+    if len(together) == 1:
+        written = settle(together[0], settlement, random)
+        return [written] if written else []
+    verdict, seed = settlement.verdict, random.random()
     apart = {one.delivery_id: one for one in verdict.others} if verdict and verdict.withheld else {}
     settled = []
     for claimed in together:
@@ -38,7 +40,7 @@ def settle_all(
             withheld = looked.withheld if looked else Withheld(None, "lost")
             own = Settlement(withheld or Unsent("changed"), looked)
         # one seed: due again at one time
-        if written := settle(claimed, own, Random(seed) if len(together) > 1 else random):
+        if written := settle(claimed, own, Random(seed)):
             settled.append(written)
     return settled
 
