@@ -203,31 +203,21 @@ class Actor(ABC, Generic[Connection]):
         """Brings one message to its outcome, whatever happens."""
         try:
             await self._pace.wait()
-            if not await self._in_time(envelope, hand):
-                await self._drop(hand)
-                envelope.give_up("timeout")
-                self._intake.failed("timeout")
+            self._deadline.begin(hand.task)
+            await self._try(envelope, hand)
         except asyncio.CancelledError:
-            envelope.settle(Unknown("shutdown") if envelope.committed else Unsent("shutdown"))
-            raise
+            if not self._deadline.missed(hand.task):
+                envelope.settle(Unknown("shutdown") if envelope.committed else Unsent("shutdown"))
+                raise
+            envelope.give_up("timeout")
+            self._intake.failed("timeout")
+            await self._drop(hand)
         except Exception:
             envelope.give_up("actor_crashed")
             raise
         finally:
-            self._intake.let_go(envelope)
-
-    async def _in_time(self, envelope: Envelope, hand: Hand[Connection]) -> bool:
-        """Tries it within the deadline."""
-        self._deadline.begin(hand.task)
-        try:
-            await self._try(envelope, hand)
-        except asyncio.CancelledError:
-            if not self._deadline.missed(hand.task):
-                raise
-            return False
-        finally:
             self._deadline.end(hand.task)
-        return True
+            self._intake.let_go(envelope)
 
     async def _try(self, envelope: Envelope, hand: Hand[Connection]) -> None:
         draft = self.draft(envelope.message)
