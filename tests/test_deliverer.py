@@ -1,0 +1,141 @@
+"""A job's batch in the deliverer: one that hangs, a job that is cancelled, a stop half-way; the ledger is real."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from services import until
+
+from tocsin.engine.actors.answer import Again, Answer
+from tocsin.engine.actors.base import Actor
+from tocsin.engine.actors.mailbox import Envelope
+from tocsin.engine.deliver import Deliverer
+from tocsin.engine.model import Channel, Message, Priority, Sent, Verdict
+from tocsin.engine.store.database import Database
+from tocsin.engine.store.delivery import look
+from tocsin.engine.worker import _renderer
+from tocsin.settings import Settings
+
+Db = psycopg.Connection[Any]
+
+
+class Provider(Actor[str]):
+    """Accepts each message that it was told to, and all once it is `open`; the others hang, as `committed` says."""
+
+    def __init__(self, database: Database, *, committed: bool = False, **options: Any) -> None:
+        async def last_look(messages: Sequence[Message]) -> dict[int, Verdict]:
+            return await look(database, messages)
+
+        super().__init__(name="email", look=last_look, **options)
+        self.open = asyncio.Event()
+        self.quick: set[int] = set()
+        self.met: list[int] = []
+        self._committed = committed
+
+    async def prepare(self, connection: str | None) -> str:
+        return connection or "open"
+
+    async def transmit(self, connection: str, envelope: Envelope) -> Answer | Again:
+        if not envelope.begin():
+            return Again(keep=True)
+        self.met.append(envelope.message.delivery_id)
+        if envelope.message.delivery_id not in self.quick:
+            if self._committed:
+                envelope.commit()
+            await self.open.wait()
+        return Answer(Sent())
+
+    async def discard(self, connection: str) -> None:
+        pass
+
+
+@pytest.fixture
+async def database(dsn: str) -> AsyncIterator[Database]:
+    database = Database(dsn)
+    await database.open()
+    yield database
+    await database.close()
+
+
+@asynccontextmanager
+async def running(database: Database, provider: Provider) -> AsyncIterator[Deliverer]:
+    render = _renderer(Settings(public_url="https://n.example"), b"k" * 32)
+    deliverer = Deliverer(database, {"email": provider}, render)
+    async with deliverer.running():
+        yield deliverer
+
+
+def tell(db: Db, count: int) -> list[int]:
+    """So many mails to as many people; their deliveries."""
+    db.execute("update tocsin.channel set available = true")
+    db.execute(
+        "select tocsin.upsert_recipient('p' || i, 'p' || i || '@example.com') from generate_series(1, %s) i",
+        (count,),
+    )
+    db.execute(
+        "select tocsin.notify('forum.new_reply', array(select 'p' || i from generate_series(1, %s) i), 'x')",
+        (count,),
+    )
+    rows = db.execute("select delivery_id from tocsin.delivery where channel = 'email' order by 1")
+    return [delivery_id for (delivery_id,) in rows]
+
+
+def states(db: Db) -> dict[tuple[str, str | None, int], int]:
+    """How many stand where, for what reason, after how many attempts."""
+    rows = db.execute(
+        "select state::text, reason, attempts, count(*) from tocsin.delivery group by 1, 2, 3"
+    )
+    return {(state, reason, attempts): count for state, reason, attempts, count in rows}
+
+
+async def test_one_that_hangs_delays_no_other_of_its_batch(db: Db, database: Database) -> None:
+    slow, *quick = tell(db, 40)
+    provider = Provider(database, senders=2)
+    provider.quick.update(quick)
+    async with running(database, provider) as deliverer:
+        await deliverer.deliver(Channel.EMAIL, [slow, *quick], Priority.NORMAL)
+        assert states(db) == {("sent", None, 1): 39, ("sending", None, 1): 1}
+        provider.open.set()
+        await until(lambda: states(db) == {("sent", None, 1): 40})
+
+
+@pytest.mark.parametrize("committed", [False, True])
+async def test_a_stop_half_way_settles_each_by_how_far_it_came(
+    db: Db, database: Database, committed: bool
+) -> None:
+    ids = tell(db, 40)
+    provider = Provider(database, committed=committed, senders=2, size=8, reserve=0)
+    provider.quick.update(ids[:10])
+    async with running(database, provider) as deliverer:
+        job = asyncio.create_task(deliverer.deliver(Channel.EMAIL, ids, Priority.NORMAL))
+        await until(lambda: len(provider.met) == 12)
+        await deliverer.stop(grace=0)
+        await job
+    found = states(db)
+    untried = found.pop(("queued", None, 0)) + found.pop(("deferred", "shutdown", 0))
+    unknown = found.pop(("deferred", "shutdown", 1), 0)
+    assert found == {("sent", None, 1): 10}
+    assert (untried, unknown) == ((28, 2) if committed else (30, 0))
+
+
+async def test_a_cancelled_job_sends_what_it_handed_over_and_claims_no_more(
+    db: Db, database: Database
+) -> None:
+    ids = tell(db, 40)
+    provider = Provider(database, senders=2, size=8, reserve=0)
+    async with running(database, provider) as deliverer:
+        job = asyncio.create_task(deliverer.deliver(Channel.EMAIL, ids, Priority.NORMAL))
+        await until(lambda: len(provider.met) == 2 and provider.stats().waiting == 8)
+        job.cancel()
+        await asyncio.gather(job, return_exceptions=True)
+        provider.open.set()
+        await until(lambda: not provider.stats().in_flight)
+        await until(lambda: states(db) == {("sent", None, 1): 10, ("queued", None, 0): 30})
+        # its seats are free again
+        await deliverer.deliver(Channel.EMAIL, ids, Priority.NORMAL)
+    assert states(db) == {("sent", None, 1): 40}
