@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-from datetime import datetime
+from datetime import date, datetime
 
 import psycopg
 import pytest
 from psycopg.rows import dict_row
+from psycopg.types.json import set_json_dumps
 
 import tocsin
 from tocsin import notify
@@ -44,6 +46,29 @@ def test_it_happens_if_and_only_if_the_caller_commits(
         assert tocsin.unread_count(conn, "alice") == 1
         assert tocsin.cancel(conn, again) == 1
         assert tocsin.unread_count(conn, "alice") == 0
+
+
+def test_any_connection_of_an_app_will_do(
+    conn: psycopg.Connection[dict[str, object]], dsn: str
+) -> None:
+    conn.close()
+    of_clients = psycopg.connect(dsn, cursor_factory=psycopg.ClientCursor, prepare_threshold=None)
+    prepared = psycopg.connect(dsn, prepare_threshold=0, client_encoding="latin1")
+    set_json_dumps(lambda value: json.dumps(value, default=str), prepared)
+    piped = psycopg.connect(dsn, autocommit=True)
+    with of_clients, prepared, piped, piped.pipeline():
+        for other in (of_clients, prepared, piped):
+            for _ in range(7):  # psycopg prepares a statement that comes for the sixth time
+                notify(
+                    other,
+                    recipient="alice",
+                    event_type="forum.new_reply",
+                    title="Ü",
+                    metadata={"on": date(2026, 11, 22)} if other is prepared else None,
+                )
+            assert tocsin.unread_count(other, "alice") == 7
+            if not other.autocommit:
+                other.rollback()
 
 
 async def test_an_async_connection_is_awaited(

@@ -5,10 +5,9 @@ Nothing here commits. With a `psycopg.Connection` a call answers; with an `Async
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, overload
+from typing import Any, NoReturn, overload
 
 import psycopg
 from psycopg.rows import tuple_row
@@ -111,19 +110,21 @@ def notify(
     `recipient` is one id or several, `send_at` has a time zone. Raises UnknownEventType, UnknownRecipient,
     IdempotencyConflict or InvalidArgument.
     """
-    arguments = {
-        "recipients": [recipient] if isinstance(recipient, str) else list(recipient),
-        "event_type": event_type,
-        "title": title,
-        "body": body,
-        "action_url": action_url,
-        "metadata": Jsonb(dict(metadata or {})),
-        "initiator": initiator,
-        "idempotency_key": idempotency_key,
-        "body_html": body_html,
-        "send_at": _zoned(send_at),
-    }
-    event_id: int | Awaitable[int] = _call(conn, "notify", arguments)
+    one = isinstance(recipient, str)
+    event_id: int | Awaitable[int] = _call(
+        conn,
+        "notify_one" if one else "notify",
+        event_type,
+        recipient if one else list(recipient),
+        title,
+        body,
+        action_url,
+        Jsonb(dict(metadata or {})),
+        initiator,
+        idempotency_key,
+        body_html,
+        _zoned(send_at),
+    )
     return event_id
 
 
@@ -178,20 +179,21 @@ def notify_topic(
 
     With `subscribe_initiator` the initiator follows the topic from then on, unless they have muted it.
     """
-    arguments = {
-        "topic": topic,
-        "event_type": event_type,
-        "title": title,
-        "body": body,
-        "action_url": action_url,
-        "metadata": Jsonb(dict(metadata or {})),
-        "initiator": initiator,
-        "idempotency_key": idempotency_key,
-        "body_html": body_html,
-        "send_at": _zoned(send_at),
-        "subscribe_initiator": subscribe_initiator,
-    }
-    event_id: int | Awaitable[int] = _call(conn, "notify_topic", arguments)
+    event_id: int | Awaitable[int] = _call(
+        conn,
+        "notify_topic",
+        topic,
+        event_type,
+        title,
+        body,
+        action_url,
+        Jsonb(dict(metadata or {})),
+        initiator,
+        idempotency_key,
+        body_html,
+        _zoned(send_at),
+        subscribe_initiator,
+    )
     return event_id
 
 
@@ -208,8 +210,7 @@ def subscribe(
 
     Raises UnknownRecipient or InvalidArgument.
     """
-    arguments = {"recipient": recipient, "topic": topic, "level": level}
-    changed: bool | Awaitable[bool] = _call(conn, "subscribe", arguments)
+    changed: bool | Awaitable[bool] = _call(conn, "subscribe", recipient, topic, level)
     return changed
 
 
@@ -221,8 +222,7 @@ def unsubscribe(
     conn: Connection | AsyncConnection, recipient: str, topic: str
 ) -> bool | Awaitable[bool]:
     """Has a person follow a topic no more; answers whether that changed something."""
-    arguments = {"recipient": recipient, "topic": topic}
-    changed: bool | Awaitable[bool] = _call(conn, "unsubscribe", arguments)
+    changed: bool | Awaitable[bool] = _call(conn, "unsubscribe", recipient, topic)
     return changed
 
 
@@ -274,19 +274,20 @@ def notify_email(
 
     Who has no account gets a mail, and finds it in the inbox once `claim_email` was called for them.
     """
-    arguments = {
-        "email": email,
-        "event_type": event_type,
-        "title": title,
-        "body": body,
-        "action_url": action_url,
-        "metadata": Jsonb(dict(metadata or {})),
-        "initiator": initiator,
-        "idempotency_key": idempotency_key,
-        "body_html": body_html,
-        "send_at": _zoned(send_at),
-    }
-    event_id: int | Awaitable[int] = _call(conn, "notify_email", arguments)
+    event_id: int | Awaitable[int] = _call(
+        conn,
+        "notify_email",
+        email,
+        event_type,
+        title,
+        body,
+        action_url,
+        Jsonb(dict(metadata or {})),
+        initiator,
+        idempotency_key,
+        body_html,
+        _zoned(send_at),
+    )
     return event_id
 
 
@@ -301,8 +302,7 @@ def claim_email(
 
     The caller vouches for it. Raises UnknownRecipient or InvalidArgument.
     """
-    arguments = {"email": email, "recipient": recipient}
-    claimed: int | Awaitable[int] = _call(conn, "claim_email", arguments)
+    claimed: int | Awaitable[int] = _call(conn, "claim_email", email, recipient)
     return claimed
 
 
@@ -312,7 +312,7 @@ def cancel(conn: Connection, event_id: int) -> int: ...
 def cancel(conn: AsyncConnection, event_id: int) -> Awaitable[int]: ...
 def cancel(conn: Connection | AsyncConnection, event_id: int) -> int | Awaitable[int]:
     """Takes an event back; answers how many deliveries stopped. Raises InvalidArgument where there is none."""
-    stopped: int | Awaitable[int] = _call(conn, "cancel", {"event_id": event_id})
+    stopped: int | Awaitable[int] = _call(conn, "cancel", event_id)
     return stopped
 
 
@@ -346,8 +346,9 @@ def upsert_recipient(
     timezone: str | None = None,
 ) -> Awaitable[None] | None:
     """Creates a person or changes what is not None. Raises InvalidArgument."""
-    person = {"id": id, "email": email, "name": name, "locale": locale, "timezone": timezone}
-    answer: Awaitable[None] | None = _call(conn, "upsert_recipient", person)
+    answer: Awaitable[None] | None = _call(
+        conn, "upsert_recipient", id, email, name, locale, timezone
+    )
     return answer if isinstance(conn, psycopg.AsyncConnection) else None
 
 
@@ -357,7 +358,7 @@ def unread_count(conn: Connection, recipient: str) -> int: ...
 def unread_count(conn: AsyncConnection, recipient: str) -> Awaitable[int]: ...
 def unread_count(conn: Connection | AsyncConnection, recipient: str) -> int | Awaitable[int]:
     """A person's badge, with what this transaction did; 0 for somebody who is not known."""
-    count: int | Awaitable[int] = _call(conn, "unread_count", {"recipient": recipient})
+    count: int | Awaitable[int] = _call(conn, "unread_count", recipient)
     return count
 
 
@@ -371,23 +372,30 @@ def _zoned(send_at: datetime | None) -> datetime | None:
     return send_at
 
 
-def _call(conn: Connection | AsyncConnection, name: str, arguments: dict[str, Any]) -> Any:
+def _call(conn: Connection | AsyncConnection, name: str, *arguments: Any) -> Any:
     # not at the top: an app that imports us pays for the SQL's reader only when it first calls
     from tocsin.sql import load
 
     statement = load("client")[name]
     if isinstance(conn, psycopg.AsyncConnection):
         return _call_async(conn, statement, arguments)
-    # a row factory of our own: the connection's may be any
-    with _typed_errors(), conn.cursor(row_factory=tuple_row) as cursor:
-        return _first(cursor.execute(statement, arguments).fetchone())
+    # A cursor of our own: the connection's may make anything of a row. With arguments by number, since to convert named
+    # ones takes as long as all the rest.
+    try:
+        return _first(
+            psycopg.RawCursor(conn, row_factory=tuple_row).execute(statement, arguments).fetchone()
+        )
+    except psycopg.Error as error:
+        _raise_typed(error)
 
 
-async def _call_async(conn: AsyncConnection, statement: Any, arguments: dict[str, Any]) -> Any:
-    with _typed_errors():
-        async with conn.cursor(row_factory=tuple_row) as cursor:
-            await cursor.execute(statement, arguments)
-            return _first(await cursor.fetchone())
+async def _call_async(conn: AsyncConnection, statement: Any, arguments: tuple[Any, ...]) -> Any:
+    try:
+        cursor = psycopg.AsyncRawCursor(conn, row_factory=tuple_row)
+        await cursor.execute(statement, arguments)
+        return _first(await cursor.fetchone())
+    except psycopg.Error as error:
+        _raise_typed(error)
 
 
 def _first(row: tuple[Any, ...] | None) -> Any:
@@ -395,16 +403,12 @@ def _first(row: tuple[Any, ...] | None) -> Any:
     return None if row is None or row[0] == "" else row[0]
 
 
-@contextmanager
-def _typed_errors() -> Iterator[None]:
-    """Turns an SQLSTATE of class TC into its exception, chained to psycopg's."""
-    try:
-        yield
-    except psycopg.Error as error:
-        kind = _ERRORS.get(error.sqlstate or "")
-        if kind is None:
-            raise
-        diagnosis = error.diag
-        raise kind(
-            diagnosis.message_primary or "", diagnosis.message_hint or "", diagnosis.column_name
-        ) from error
+def _raise_typed(error: psycopg.Error) -> NoReturn:
+    """An SQLSTATE of class TC as its exception, chained to psycopg's; others as they are."""
+    kind = _ERRORS.get(error.sqlstate or "")
+    if kind is None:
+        raise error
+    diagnosis = error.diag
+    raise kind(
+        diagnosis.message_primary or "", diagnosis.message_hint or "", diagnosis.column_name
+    ) from error
