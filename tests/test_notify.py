@@ -131,15 +131,92 @@ def test_bad_input_is_refused_with_its_field_and_cure(
     assert count(db, "event") == 0
 
 
+@pytest.mark.parametrize(
+    ("named", "fault"),
+    [
+        ({}, None),
+        ({"title": "x" * 500}, None),
+        ({"title": "x" * 501}, "title"),
+        ({"title": None}, "title"),
+        ({"title": " \t"}, "title"),
+        ({"title": "a\x85b"}, "title"),
+        ({"body": "a\tb\r\nc"}, None),
+        ({"body": "x" * 100_000}, None),
+        ({"body": "x" * 100_001}, "body"),
+        ({"body": "a\x7f"}, "body"),
+        ({"body": None}, "body"),
+        ({"body_html": "x" * 200_000}, None),
+        ({"body_html": "x" * 200_001}, "body_html"),
+        ({"action_url": "/" + "x" * 1999}, None),
+        ({"action_url": "/" + "x" * 2000}, "action_url"),
+        ({"action_url": "https://example.com?a#b"}, None),
+        ({"action_url": ""}, "action_url"),
+        ({"metadata": Jsonb({"a": "x" * 65_000})}, None),
+        ({"metadata": Jsonb({"a": "x" * 66_000})}, "metadata"),
+        ({"metadata": Jsonb("a")}, "metadata"),
+        ({"metadata": Jsonb([])}, "metadata"),
+        ({"metadata": None}, "metadata"),
+        ({"initiator": "x" * 200}, None),
+        ({"initiator": "x\ny"}, None),
+        ({"initiator": "x" * 201}, "initiator"),
+        ({"initiator": ""}, "initiator"),
+    ],
+)
+def test_content_is_fine_where_it_has_no_fault(
+    db: Db, named: dict[str, Any], fault: str | None
+) -> None:
+    usual = {"title": "t", "body": "", "body_html": None, "action_url": None}
+    content = usual | {"metadata": Jsonb({}), "initiator": None} | named
+    found = db.execute(
+        "select tocsin.content_fine(t, b, h, u, m, i), (tocsin.content_fault(t, b, h, u, m, i))[1]"
+        " from (select %(title)s::text as t, %(body)s::text as b, %(body_html)s::text as h, %(action_url)s::text as u,"
+        " %(metadata)s::jsonb as m, %(initiator)s::text as i) c",
+        content,
+    ).fetchone()
+    assert found is not None
+    assert (found[0] is True, found[1]) == (fault is None, fault)
+
+
 def test_an_array_with_a_null_is_refused(db: Db) -> None:
     with pytest.raises(psycopg.Error, match="null"):
         db.execute("select tocsin.notify('forum.new_reply', array['alice', null], 't')")
+    with pytest.raises(psycopg.Error, match="null"):
+        db.execute("select tocsin.notify('forum.new_reply', array[null], 't')")
 
 
 def test_an_array_of_arrays_is_refused(db: Db) -> None:
     with pytest.raises(psycopg.Error, match="more than one dimension") as caught:
         db.execute("select tocsin.notify('forum.new_reply', array[['alice'], ['bob']], 't')")
     assert caught.value.sqlstate == "TC004"
+    with pytest.raises(psycopg.Error, match="more than one dimension"):
+        db.execute("select tocsin.notify('forum.new_reply', array[['alice']], 't')")
+
+
+def test_an_array_may_begin_anywhere(db: Db) -> None:
+    db.execute("select tocsin.notify('forum.new_reply', '[7:7]={alice}', 't')")
+    assert count(db, "notification") == 1
+
+
+def test_an_event_is_kept_the_same_by_either_way(db: Db) -> None:
+    """The usual call has a shorter way, which a key or a second person leaves."""
+    given: dict[str, Any] = {
+        "body": "b",
+        "body_html": "<b>b</b>",
+        "action_url": "/a",
+        "metadata": Jsonb({"a": 1}),
+        "initiator": "carol",
+    }
+    short, long = (
+        notify(db, ["alice"], **given),
+        notify(db, ["alice"], **given, idempotency_key="k"),
+    )
+    rows = db.execute(
+        "select to_jsonb(e) - array['event_id', 'created_at', 'told_at', 'expires_at'],"
+        " e.told_at = e.created_at, e.expires_at - e.created_at"
+        " from tocsin.event e where event_id in (%s, %s)",
+        (short, long),
+    ).fetchall()
+    assert rows[0] == rows[1]
 
 
 def test_a_callers_own_settings_change_nothing(db: Db) -> None:

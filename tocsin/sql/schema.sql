@@ -796,7 +796,9 @@ REVOKE ALL ON FUNCTION tocsin.compared_address(_address text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.compared_domain(_domain text) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION tocsin.content_fault(_title text, _body text, _body_html text, _action_url text, _metadata jsonb, _initiator text, _idempotency_key text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION tocsin.content_fault(_title text, _body text, _body_html text, _action_url text, _metadata jsonb, _initiator text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.content_fine(_title text, _body text, _body_html text, _action_url text, _metadata jsonb, _initiator text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.correct_badges(_recipients text[], _window interval, _life interval, _seen pg_snapshot) FROM PUBLIC;
 
@@ -926,7 +928,7 @@ REVOKE ALL ON FUNCTION tocsin.tell_few(_event_id bigint, _type tocsin.event_type
 
 REVOKE ALL ON FUNCTION tocsin.tell_many(_event_id bigint, _type tocsin.event_type, _people text[], _because text[], _now timestamp with time zone) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION tocsin.tell_one(_event_id bigint, _event_type text, _usual jsonb, _priority smallint, _person text, _now timestamp with time zone) FROM PUBLIC;
+REVOKE ALL ON FUNCTION tocsin.tell_one(_event_id bigint, _event_type text, _person text, _now timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.told(_event_id bigint) FROM PUBLIC;
 

@@ -20,20 +20,39 @@ language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-begin
+#variable_conflict use_column
+declare
     -- session_user: inside a SECURITY DEFINER function current_user is its owner. It is of type name, whose collation
     -- would spread to every comparison in there, and keep them all from using an index.
-    return (
-        tocsin.emit(('role:' || session_user) collate "default", $1, $2, null, null, $3, $4, $5, $6, $7, $8, $9, $10)
-    ).event_id;
+    _caller text := ('role:' || session_user) collate "default";
+    _now timestamptz := clock_timestamp();
+    _event_id bigint;
+    _expires_at timestamptz;
+begin
+    -- the usual call by the shortest way: to one person, at once
+    if idempotency_key is null and send_at is null and cardinality(recipients) = 1
+        and (initiator is null or initiator <> recipients[1])
+        and tocsin.content_fine(title, body, body_html, action_url, metadata, initiator)
+    then
+        _event_id := nextval('tocsin.event_event_id_seq');
+        _expires_at := tocsin.tell_one(_event_id, event_type, recipients[1], _now);
+        if _expires_at is not null then
+            insert into tocsin.event (
+                event_id, event_type, title, body, body_html, action_url, metadata, initiator, caller, created_at, told_at, expires_at
+            )
+            values (_event_id, $1, $3, $4, $9, $5, $6, $7, _caller, _now, _now, _expires_at);
+            if tocsin.listener_sleeps() then
+                perform tocsin.ring();
+            end if;
+            return _event_id;
+        end if;
+    end if;
+    return (tocsin.emit(_caller, $1, $2, null, null, $3, $4, $5, $6, $7, $8, $9, $10)).event_id;
 end
 $$;
 
 -- The same with the caller named, and for the followers of a topic or somebody known by an address alone; nobody but
 -- the owner may execute it.
---
--- Most calls are a transaction of their own, and in each one plpgsql prepares each expression that it comes by: so few
--- of them are on the way of a call to a list of people.
 create or replace function tocsin.emit(
     _caller text,
     _event_type text,
@@ -74,16 +93,19 @@ begin
     if not found then
         perform tocsin.refuse_event_type(_event_type);
     end if;
-    _fault := coalesce(
-        tocsin.content_fault(_title, _body, _body_html, _action_url, _metadata, _initiator, _idempotency_key),
-        case
+    if tocsin.content_fine(_title, _body, _body_html, _action_url, _metadata, _initiator) is not true then
+        _fault := tocsin.content_fault(_title, _body, _body_html, _action_url, _metadata, _initiator);
+    else
+        _fault := case
+            when length(_idempotency_key) not between 1 and 255 then
+                array['idempotency_key', 'idempotency_key is not 1 to 255 characters long', 'A UUID will do.']
             when _send_at not between _now - interval '100 years' and _now + interval '10 years' then
                 array['send_at', 'send_at is not within the next ten years', 'Pass a time with its zone, or null to tell it now.']
             when _subscribe_initiator and _initiator is null then
                 array['subscribe_initiator', 'subscribe_initiator is true without an initiator', 'Pass the id of the person who replied as initiator.']
             when _listed then tocsin.recipients_fault(_recipients)
-        end
-    );
+        end;
+    end if;
     if _fault is not null then
         perform tocsin.refuse(_fault[1], _fault[2], _fault[3]);
     elsif _listed then
@@ -119,12 +141,11 @@ begin
     if _later then
         perform tocsin.check_known(_people);
     elsif _listed then
-        notifications := coalesce(
-            case when cardinality(_people) = 1 and _type.delays = '{}' then
-                tocsin.tell_one(event_id, _event_type, _type.usual, _type.priority, _people[array_lower(_people, 1)], _now)
-            end,
-            tocsin.tell(event_id, _type, _people, null, _now)
-        );
+        notifications := case
+            when cardinality(_people) = 1
+                and tocsin.tell_one(event_id, _event_type, _people[array_lower(_people, 1)], _now) is not null then 1
+            else tocsin.tell(event_id, _type, _people, null, _now)
+        end;
         if notifications < cardinality(_people) then
             perform tocsin.check_known(_people);
         end if;

@@ -20,41 +20,57 @@ begin
 end
 $$;
 
--- The same for one person without quiet hours, else null: most calls are for one, and the many steps of tell_all take
--- longer than the rows do. `_usual` and `_priority` are the event type's, of which nothing has to wait.
-create or replace function tocsin.tell_one(
-    _event_id bigint,
-    _event_type text,
-    _usual jsonb,
-    _priority smallint,
-    _person text,
-    _now timestamptz
-) returns integer
+-- The same for one person, since most calls are for one: a look at what there is of them, and plain inserts. Answers when
+-- the event is over; null where they are not told, or by tell() only: unknown, in quiet hours, or of an event type that
+-- is retired or has delays.
+drop function if exists tocsin.tell_one(bigint, text, jsonb, smallint, text, timestamptz);
+create or replace function tocsin.tell_one(_event_id bigint, _event_type text, _person text, _now timestamptz)
+returns timestamptz
 language plpgsql
 as $$
 declare
-    _no_address boolean;
-    _suppressed boolean;
-    _devices bigint[];
     _chose boolean;
     _has_quiet_hours boolean;
+    _devices bigint[];
     _decisions jsonb;
-    _in_inbox boolean;
+    _priority smallint;
+    _expires_at timestamptz;
     _notification_id bigint;
+    _in_inbox boolean;
+    _by_email boolean;
+    _by_push boolean;
+    _by_digest boolean;
 begin
     select
-        r.email is null,
-        exists (select from tocsin.suppression s where s.address = r.address),
-        array(select d.device_id from tocsin.device d where d.recipient_id = r.recipient_id and d.disabled_at is null),
-        exists (select from tocsin.preference p where p.recipient_id = r.recipient_id)
-            or exists (select from tocsin.digest_preference g where g.recipient_id = r.recipient_id),
-        exists (select from tocsin.quiet_hours q where q.recipient_id = r.recipient_id)
-    into _no_address, _suppressed, _devices, _chose, _has_quiet_hours
-    from tocsin.recipient r
-    where r.recipient_id = _person;
-    if not found then
-        return 0;
-    elsif _has_quiet_hours then
+        r.chose,
+        r.has_quiet_hours,
+        r.devices,
+        t.usual -> (
+            case when r.no_address then 4 else 0 end
+            + case when r.suppressed then 2 else 0 end
+            + case when r.devices[1] is null then 1 else 0 end
+        ),
+        t.priority,
+        _now + t.time_to_live
+    into _chose, _has_quiet_hours, _devices, _decisions, _priority, _expires_at
+    from tocsin.event_type t
+    cross join (
+        select
+            r.email is null as no_address,
+            exists (select from tocsin.suppression s where s.address = r.address) as suppressed,
+            array(select d.device_id from tocsin.device d where d.recipient_id = _person and d.disabled_at is null) as devices,
+            exists (select from tocsin.preference p where p.recipient_id = _person)
+                or exists (select from tocsin.digest_preference g where g.recipient_id = _person) as chose,
+            exists (select from tocsin.quiet_hours q where q.recipient_id = _person) as has_quiet_hours
+        from tocsin.recipient r
+        where r.recipient_id = _person
+        -- or each look would be repeated where it is used
+        offset 0
+    ) r
+    where t.event_type = _event_type
+        and t.retired_at is null
+        and t.delays = '{}';
+    if _has_quiet_hours is distinct from false then
         return null;
     elsif _chose then
         select
@@ -66,39 +82,37 @@ begin
         where t.event_type = _event_type;
         if not found then
             -- erased a moment ago
-            return 0;
+            return null;
         end if;
-    else
-        _decisions := _usual -> (_no_address::integer * 4 + _suppressed::integer * 2 + (_devices = '{}')::integer);
     end if;
     insert into tocsin.notification (event_id, recipient_id, event_type, created_at, in_inbox, decisions)
-    values (_event_id, _person, _event_type, _now, _decisions -> 'in_app' ->> 0 = 'on', _decisions)
-    returning notification_id, in_inbox
-    into _notification_id, _in_inbox;
+    values (_event_id, _person, _event_type, _now, _decisions @> '{"in_app": ["on"]}', _decisions)
+    returning
+        notification_id,
+        in_inbox,
+        decisions @> '{"email": ["on"]}',
+        decisions @> '{"push": ["on"]}',
+        decisions @> '{"email": ["digest"]}'
+    into _notification_id, _in_inbox, _by_email, _by_push, _by_digest;
     if _in_inbox then
         insert into tocsin.unread_delta (recipient_id, n)
         values (_person, 1);
     end if;
-    if _decisions -> 'email' ->> 1 = 'digest' then
+    if _by_digest then
         insert into tocsin.digest_item (notification_id, recipient_id)
         values (_notification_id, _person);
     end if;
-    insert into tocsin.delivery (notification_id, event_id, recipient_id, channel, device_id, created_at)
-    select _notification_id, _event_id, _person, 'email', null, _now
-    where _decisions -> 'email' ->> 0 = 'on'
-    union all
-    select _notification_id, _event_id, _person, 'push', d.device_id, _now
-    from unnest(_devices) d (device_id)
-    where _decisions -> 'push' ->> 0 = 'on';
-    if found then
+    if _by_email or _by_push then
+        -- no device: by email
+        insert into tocsin.delivery (notification_id, event_id, recipient_id, channel, device_id, created_at)
+        select _notification_id, _event_id, _person, case when d.device_id is null then 'email' else 'push' end, d.device_id, _now
+        from unnest(case when _by_email then array[null::bigint] end || case when _by_push then _devices end) d (device_id);
         insert into tocsin.lane (event_id, channel, priority)
-        select _event_id, 'email', _priority
-        where _decisions -> 'email' ->> 0 = 'on'
-        union all
-        select _event_id, 'push', _priority
-        where _decisions -> 'push' ->> 0 = 'on';
+        select _event_id, c.channel, _priority
+        from (values ('email', _by_email), ('push', _by_push)) c (channel, wanted)
+        where c.wanted;
     end if;
-    return 1;
+    return _expires_at;
 end
 $$;
 
