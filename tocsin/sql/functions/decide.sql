@@ -62,7 +62,9 @@ create or replace function tocsin.situation(
 language sql stable
 as $$
     select case
-        when _overrides is null and _muted is null and not (_no_address or _suppressed or _no_device or _digest) then '{}'
+        -- most people's, without the making of an object
+        when _overrides is null and _muted is null and not (_no_address or _suppressed or _digest) then
+            case when _no_device then '{"no_device": true}'::jsonb else '{}' end
         else jsonb_strip_nulls(jsonb_build_object(
             'overrides', _overrides,
             'no_address', nullif(_no_address, false),

@@ -186,6 +186,8 @@ begin
         from (
             select p.situation, tocsin.decide(_type, p.situation) as decisions
             from (select distinct p.situation from person p) p
+            -- or each of the columns above would decide anew
+            offset 0
         ) d
     ),
     told as materialized (
