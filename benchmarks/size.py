@@ -48,6 +48,29 @@ from pg_index i
 join pg_class c on c.oid = i.indexrelid
 where c.relnamespace in ('tocsin'::regnamespace, 'tocsin_queue'::regnamespace)
 """
+# twenty events of one person each, mailed and read last century
+_OVER = "select count(*) from tocsin.notification where read_at < '2000-01-01'"
+_MAKE_OVER = """
+select tocsin.notify('forum.new_thread', array['p' || i], 'x')
+from generate_series(4000, 4019) i;
+
+update tocsin.notification
+set read_at = '1999-12-31'
+where notification_id > (select max(notification_id) - 20 from tocsin.notification);
+
+with mailed as (
+    insert into tocsin.delivery (
+        notification_id, event_id, recipient_id, channel, state, attempts, created_at, settled_at
+    )
+    select notification_id, event_id, recipient_id, 'email', 'sent', 1, read_at, read_at
+    from tocsin.notification
+    where read_at < '2000-01-01'
+    returning delivery_id
+)
+insert into tocsin.attempt (delivery_id, attempt, at, outcome)
+select delivery_id, 1, '1999-12-31', 'sent'
+from mailed
+"""
 COUNT = "select tocsin.unread_counts_in_order(%(who)s)"
 Statement = tuple[str, Mapping[str, Any]]
 
@@ -179,9 +202,13 @@ def claim(app: Db) -> Statement:
     return load("delivery")["claim"], values
 
 
-def clean_up(_: Db) -> Statement:
-    """The twenty that were read first: so few are of twenty events in a small database too."""
-    values = {"before": datetime.now(UTC), "limit": 20}
+def clean_up(app: Db) -> Statement:
+    """The same twenty in each size: the oldest of a stock share fewer events, and have more mails, the larger it is."""
+    row = app.execute(_OVER).fetchone()
+    if row == (0,):
+        app.execute(_MAKE_OVER)
+        app.commit()
+    values = {"before": datetime(2000, 1, 1, tzinfo=UTC), "limit": 20}
     return load("clean_up")["clean_up_notifications"], values
 
 

@@ -13,8 +13,9 @@ declare
 begin
     with gone as (
         delete from tocsin.notification n
-        where n.notification_id in (
-            select o.notification_id
+        -- by place, not by key: they are locked where they were found
+        where n.ctid = any (array(
+            select o.ctid
             from tocsin.notification o
             where (o.read_at is not null or o.archived_at is not null or not o.in_inbox)
                 and coalesce(o.read_at, o.archived_at, case when not o.in_inbox then o.created_at end) < _before
@@ -22,7 +23,7 @@ begin
             limit _limit
             -- one that its person is just marking is left for the next time
             for update skip locked
-        )
+        ))
         returning n.notification_id, n.event_id
     )
     select array_agg(g.notification_id), array_agg(distinct g.event_id), count(*)
