@@ -6,14 +6,18 @@ Asked are an ordinary person, one with 50,000 unread, and 32 people at once; the
 open from the start. Peers: `count(*)` by the partial index on unread ones, ours and that of a Django shop's table
 (which has no churn), and the same capped at 1,000, as a "999+" needs it. Floor: as many rows by their primary key.
 
-Writes are inserts for one hot person by eight clients: bare rows; rows whose trigger appends a change of the badge, as
-`notify()` does; rows whose trigger keeps a counter. All of `notify()`, which does far more, stands beside them.
+Writes are inserts for one hot person, by 8 and by 32 clients: bare rows; rows whose trigger appends a change of the
+badge, as `notify()` does; rows whose trigger keeps a counter. All of `notify()`, which does far more, stands beside.
+A counter's row is let go of at commit, so that each of its transactions has a flush of its own; bare rows share one,
+about half the clients at a time, while the other half write. So how many write at once decides.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
+import statistics
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +33,9 @@ from bench.rounds import Measured, in_turns
 from bench.service import worker
 
 PIPELINE = 10
-READERS, WRITERS = 2, 8
+READERS = 2
+WIDTHS = (8, 32)  # writers at once
+FLUSHES = 300
 CHURN = 200  # transactions a second
 HELD = 3.0  # seconds that a writer keeps its transaction open
 COPIES = Path(__file__).parent / "bench" / "count_copies.sql"
@@ -77,12 +83,16 @@ def main() -> None:
         reading("count-sql-snapshot", "The same while an old snapshot is open", old, versions),
         Record(
             "count-sql-writes",
-            f"Inserts for one person, {WRITERS} clients",
+            "Inserts for one person, by 8 and by 32 clients",
             "rows/s",
             written,
-            goals=[Goal(APPENDED, COUNTER, at_least=4)],
+            goals=[
+                Goal(f"{APPENDED}, {clients}", f"{COUNTER}, {clients}", at_least=4)
+                for clients in WIDTHS
+            ],
             facts={
                 "comparisons with count(*)": compared.made,
+                "a flush of 8 kB, µs": round(flush() * 1e6),
                 f"longest write beside a transaction held for {HELD:.0f} s, ms": round(
                     waited[NOTIFY] * 1000
                 ),
@@ -188,11 +198,28 @@ HOT_WRITES[COUNTER] = HOT_WRITES[ROWS].replace("bare", "counted")
 
 
 def writes(dsn: str, folder: Path) -> dict[str, Callable[[], float]]:
-    def measured(statement: str) -> Callable[[], float]:
+    def measured(statement: str, clients: int) -> Callable[[], float]:
         scripts = [script(folder, [], [statement], pipeline=False)]
-        return lambda: pgbench.mixed_rate(dsn, scripts, clients=WRITERS, seconds=2)
+        return lambda: pgbench.mixed_rate(dsn, scripts, clients=clients, seconds=2)
 
-    return {name: measured(statement) for name, statement in HOT_WRITES.items()}
+    return {
+        f"{name}, {clients}": measured(statement, clients)
+        for clients in WIDTHS
+        for name, statement in HOT_WRITES.items()
+    }
+
+
+def flush() -> float:
+    """Median seconds that the disk of the database takes to keep a page."""
+    took = []
+    with (stage.HOME / "flush").open("wb", buffering=0) as file:
+        for _ in range(FLUSHES):
+            started = time.perf_counter()
+            file.write(bytes(8192))
+            os.fdatasync(file)
+            took.append(time.perf_counter() - started)
+    Path(file.name).unlink()
+    return statistics.median(took)
 
 
 def longest_wait(dsn: str, statement: str) -> float:

@@ -10,7 +10,9 @@ select tocsin.upsert_recipient('hot');
 create function copies.append() returns trigger language plpgsql as $$
 begin
     insert into tocsin.unread_delta (recipient_id, n) values (new.recipient_id, 1);
-    perform tocsin.ring();
+    if tocsin.listener_sleeps() then
+        perform tocsin.ring();
+    end if;
     return null;
 end
 $$;
