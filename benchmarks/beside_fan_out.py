@@ -84,6 +84,8 @@ def main() -> None:
                 "urgent mails": bench.urgent,
                 "seconds of the fan-out's notify()": round(max(bench.told), 2),
                 "mails of the fan-out sent meanwhile": bench.sent,
+                "ms that serve has a CPU, of a second beside": round(bench.ran),
+                "ms that it waits for one, of a second beside": round(bench.waited),
             },
             kept={"no call failed, each urgent mail came": not bench.failed},
         )
@@ -92,7 +94,11 @@ def main() -> None:
 
 async def run(dsn: str, rounds: int, seconds: float) -> Bench:
     sink = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.smtp_sink", cwd=HERE, stdin=PIPE, stdout=PIPE
+        *(sys.executable, "-m", "bench.smtp_sink"),
+        cwd=HERE,
+        stdin=PIPE,
+        stdout=PIPE,
+        start_new_session=True,
     )
     assert sink.stdout is not None
     port = int(await sink.stdout.readline())
@@ -100,7 +106,7 @@ async def run(dsn: str, rounds: int, seconds: float) -> Bench:
         with ExitStack() as stack:
             served = stack.enter_context(serve(dsn))
             stack.enter_context(worker(dsn, smtp_url=f"smtp://127.0.0.1:{port}"))
-            bench = Bench(dsn, served.port)
+            bench = Bench(dsn, served.port, served.process.pid)
             listening = asyncio.create_task(bench.listen(sink.stdout))
             await bench.phase("warm", 3)
             for _ in range(rounds):
@@ -116,9 +122,11 @@ async def run(dsn: str, rounds: int, seconds: float) -> Bench:
 class Bench:
     """The load, and what it took."""
 
-    def __init__(self, dsn: str, port: int) -> None:
+    def __init__(self, dsn: str, port: int, pid: int) -> None:
         self.dsn = dsn
         self.port = port
+        self.ran = self.waited = 0.0  # serve, the last time beside a fan-out
+        self._schedule = Path(f"/proc/{pid}/schedstat")
         self.api: dict[str, list[float]] = {"warm": [], "idle": [], "busy": []}
         self.mail: dict[str, list[float]] = {"warm": [], "idle": [], "busy": []}
         self.told: list[float] = []
@@ -153,7 +161,10 @@ class Bench:
 
     async def beside_fan_out(self, seconds: float) -> None:
         fan_out = asyncio.create_task(self._fan_out())
+        started, (ran, waited) = time.monotonic(), self._scheduled()
         await self.phase("busy", seconds, fan_out)
+        took, (ran_now, waited_now) = time.monotonic() - started, self._scheduled()
+        self.ran, self.waited = (ran_now - ran) / took, (waited_now - waited) / took
         event_id = await fan_out
         async with await psycopg.AsyncConnection.connect(self.dsn, autocommit=True) as app:
             cursor = await app.execute("select tocsin.cancel(%s)", (event_id,))
@@ -165,6 +176,11 @@ class Bench:
 
             await until_async(quiet)
         await asyncio.sleep(1)
+
+    def _scheduled(self) -> tuple[float, float]:
+        """Milliseconds that serve's main thread had a CPU, and waited for one."""
+        ran, waited, _ = self._schedule.read_text().split()
+        return int(ran) / 1e6, int(waited) / 1e6
 
     async def _fan_out(self) -> int:
         async with await psycopg.AsyncConnection.connect(self.dsn, autocommit=True) as app:

@@ -202,7 +202,9 @@ def sink() -> Iterator[int]:
     port = free_port()
     user = ["-u", "nobody"] if os.geteuid() == 0 else []  # it will not run as root
     with subprocess.Popen(
-        [tool("smtp-sink"), *user, f"127.0.0.1:{port}", "256"], stdout=subprocess.DEVNULL
+        [tool("smtp-sink"), *user, f"127.0.0.1:{port}", "256"],
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
     ) as process:
         try:
             listens(port)

@@ -219,6 +219,7 @@ def part(module: str, *arguments: str) -> Iterator[Part]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     ) as process:
         try:
             yield Part(process)

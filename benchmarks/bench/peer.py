@@ -43,6 +43,7 @@ def peer(script: str, *arguments: str, python: Path | str = PYTHON) -> Iterator[
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     ) as process:
         try:
             yield Peer(process)

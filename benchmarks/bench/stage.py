@@ -36,7 +36,8 @@ SETTINGS = {
 
 
 # Ended by a signal as by an exit, so that what was started ends too.
-signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+for _signal in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(_signal, lambda number, _: sys.exit(128 + number))
 
 
 @contextmanager
@@ -80,7 +81,11 @@ def program(
     environ: Mapping[str, str] | None = None,
     log: Path | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that ends with the block; `settings` are Tocsin's, without their TOCSIN_."""
+    """A process that ends with the block; `settings` are Tocsin's, without their TOCSIN_.
+
+    In a session of its own, as `tocsin up`, systemd and containers start it: Linux gives each session an equal share of
+    a busy machine, and PostgreSQL's processes are one each.
+    """
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")
     }
@@ -92,6 +97,7 @@ def program(
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,
+        start_new_session=True,
     )
     output.close()
     try:
