@@ -37,8 +37,8 @@ class Sink:
 
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=100)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--rounds", type=int, default=100, help="commits, two at least")
+    rounds = max(2, parser.parse_args().rounds)
     with tempfile.TemporaryDirectory(prefix="tocsin-bench-") as folder:
         os.chmod(folder, 0o755)
         sink = Sink()

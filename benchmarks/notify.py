@@ -37,7 +37,7 @@ from procrastinate.schema import SchemaManager
 from psycopg.conninfo import make_conninfo
 
 CLIENTS = (1, 8, 32)
-SECONDS = 1  # that each contender has in a round
+SECONDS = 1  # that each contender has in a round, when it is warm
 FLOOR = Path(__file__).parent / "bench" / "insert_only.sql"
 
 OURS, EACH, SILENT, INSERTS = "notify()", "a NOTIFY each", "no bell", "the rows alone"
@@ -163,7 +163,7 @@ def rates(dsn: str, folder: Path, callers: dict[str, Peer], rounds: int) -> Meas
 
         def in_sql(name: str, clients: int) -> float:
             settle(owner)
-            return pgbench.rate(name, clients=clients, seconds=SECONDS + 1)
+            return pgbench.rate(name, clients=clients, seconds=SECONDS)
 
         def in_python(name: str, clients: int) -> float:
             settle(owner)
