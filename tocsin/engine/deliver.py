@@ -41,7 +41,7 @@ from tocsin.engine.template_problem import TemplateFailed
 # A worker without the provider leaves a delivery alone for so long.
 _ELSEWHERE = timedelta(seconds=1)
 # As many as are claimed at once: what waits beyond stays free for other workers.
-_CHUNK = 256
+_CHUNK = 128
 # Seconds of rendering, after which others have their turn.
 _TURN = 0.002
 # A job waits no longer for what it has handed over: one provider that hangs would keep the others' jobs from starting.

@@ -63,7 +63,7 @@ class Actor(ABC, Generic[Connection]):
         name: str,
         look: Look,
         senders: int = 4,
-        size: int = 512,
+        size: int = 256,
         reserve: int = 32,
         look_ahead: int = 128,
         rate: float | None = None,

@@ -39,13 +39,13 @@ class Seats:
     async def take(self, wanted: int, priority: Priority) -> int:
         """Waits for seats, takes between 1 and `wanted` of them; 0 once closed, or where the gate is.
 
-        A normal claim waits for a quarter of the mailbox, so that a busy one isn't filled one by one.
+        A normal claim waits for half of the mailbox, so that a busy one isn't filled one by one.
         """
         if self._closed:
             return 0
         most = self._size + self._reserve if priority is Priority.HIGH else self._size
         wanted = min(wanted, most)
-        least = 1 if priority is Priority.HIGH else max(1, min(wanted, self._size // 4))
+        least = 1 if priority is Priority.HIGH else max(1, min(wanted, self._size // 2))
         waiter = _Waiter(wanted, least, most, priority, asyncio.get_running_loop().create_future())
         self._waiters.append(waiter)
         self._waiters.sort(key=lambda other: -other.priority)
