@@ -152,6 +152,16 @@ def test_settling_reads_what_it_settles(stocked: Db) -> None:
     assert found == {"delivery_pkey": 200}
 
 
+def test_closing_a_lease_reads_what_it_holds(stocked: Db) -> None:
+    one = {"channel": "email", "claim": UUID(int=3), "ids": ids(stocked, "queued", 100)}
+    stocked.execute(
+        "insert into tocsin.lease (channel, claim, delivery_ids, until)"
+        " values (%(channel)s, %(claim)s, %(ids)s, now())",
+        one,
+    )
+    assert touched(stocked, "close_leases", job=1, claims=[UUID(int=3)]) == {"delivery_pkey": 100}
+
+
 def test_an_array_is_read_as_it_was_written(db: Db) -> None:
     values = ["", "a", 'say "no"', "back\\slash\\", "{1,2}", "NULL", None, " a b ", "é,“x”\n", "'"]
     assert db.execute("select %s::text[]", (to_array(values),)).fetchone() == (values,)

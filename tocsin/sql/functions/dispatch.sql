@@ -198,7 +198,11 @@ as $$
         from tocsin.delivery d
         where d.settled_at is null
             and d.due_at is null
-            and d.delivery_id <> all (array(select unnest(l.delivery_ids) from tocsin.lease l))
+            and not exists (
+                select
+                from (select unnest(l.delivery_ids) as delivery_id from tocsin.lease l) u
+                where u.delivery_id = d.delivery_id
+            )
             and not exists (
                 select
                 from tocsin.lane k
