@@ -87,15 +87,17 @@ async def running_engine(settings: Settings) -> AsyncIterator[Engine]:
         raise SettingsError(
             "TOCSIN_PUBLIC_URL is not set: links in mails lead there, such as https://notify.example.com."
         )
-    database = Database(settings.database_url, max_size=16, good_for=1.0)
+    database = Database(settings.database_url, max_size=4)
+    ledger = Database(settings.database_url, max_size=12, good_for=1.0, steady=True)
     await database.open()
     try:
+        await ledger.open()
         await _check_templates(settings, database)
         link_key = await get_secret(database, "link_key")
-        actors = _actors(settings, database, link_key)
+        actors = _actors(settings, ledger, link_key)
         await _offer(database, actors)
         _say_what_is_missing(actors)
-        deliverer = Deliverer(database, actors, _renderer(settings, link_key))
+        deliverer = Deliverer(ledger, actors, _renderer(settings, link_key))
         dispatcher = Dispatcher(database.dsn, badge_pushes=settings.badge_pushes)
         beside = [
             asyncio.create_task(dispatcher.run(), name="dispatcher"),
@@ -120,6 +122,7 @@ async def running_engine(settings: Settings) -> AsyncIterator[Engine]:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
     finally:
+        await ledger.close()
         await database.close()
 
 

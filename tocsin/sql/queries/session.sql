@@ -4,6 +4,10 @@ select
     set_config('lock_timeout', '3s', false),
     set_config('timezone', 'UTC', false);
 
+-- name: settle_steady
+-- A plan that holds for all values, from the first time on.
+select set_config('plan_cache_mode', 'force_generic_plan', false);
+
 -- name: settle_direct
 -- The server drops a session whose client vanished within half a minute, and with it the locks that it held. Timeouts
 -- that the role has for its requests are not meant for one that listens.
