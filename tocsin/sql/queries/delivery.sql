@@ -25,7 +25,7 @@ same_person as (
 same_burst as (
     select d.delivery_id, d.recipient_id, d.event_id, d.burst_id, d.attempts
     from tocsin.delivery d
-    where d.burst_id in (select f.burst_id from first f)
+    where d.burst_id = any (array(select f.burst_id from first f where f.burst_id is not null))
         and d.delivery_id <> all (:delivery_ids)
         and d.state in ('queued', 'deferred')
     for update skip locked
