@@ -16,21 +16,21 @@ import psycopg
 import structlog
 
 from tocsin.engine.model import Unavailable
-from tocsin.engine.store.badge import News, Since, listen_badge, read_news
+from tocsin.engine.store.badge import News, Since, ask_news, open_line
 from tocsin.engine.store.bell import EVERYONE
-from tocsin.engine.store.database import Database, Session, connect_directly
+from tocsin.engine.store.database import Database
+from tocsin.engine.store.line import Line
 from tocsin.engine.stream_position import Position, read_position
 from tocsin.engine.subscription import StreamEvent, Subscription, events_since
 from tocsin.engine.unread import UnreadCounts
 
-# A LISTEN connection that doesn't answer for this long is opened anew.
-_PULSE = 3.0
 _RECONNECT = 0.5
-_READ_WITHIN = 10.0
 # Readers in one batched query, and notifications that one of them can get in a row before it is told to resync.
 _BATCH = 500
 _REPLAY = 100
 _STREAMS_PER_PERSON = 20
+
+_recipients = msgspec.json.Decoder(list[str]).decode
 
 log = structlog.get_logger("tocsin.badge")
 
@@ -50,16 +50,13 @@ class BadgeHub:
         self._counts = UnreadCounts(database)
         self._streams: defaultdict[str, set[Subscription]] = defaultdict(set)
         self._moved: set[str] = set()
-        self._work = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._line: Line | None = None  # while it is up
+        self._attending: asyncio.Task[None] | None = None
         self._closed = False
 
     async def start(self) -> None:
         """Starts to listen."""
-        self._tasks = [
-            asyncio.create_task(self._listen(), name="badge-listen"),
-            asyncio.create_task(self._read(), name="badge-read"),
-        ]
+        self._attending = asyncio.create_task(self._attend(), name="badge")
 
     def close_streams(self) -> None:
         """Ends every stream now, and opens no more: the server waits for them when it stops."""
@@ -71,9 +68,9 @@ class BadgeHub:
     async def stop(self) -> None:
         """Ends every stream, and the LISTEN connection."""
         self.close_streams()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._attending is not None:
+            self._attending.cancel()
+            await asyncio.gather(self._attending, return_exceptions=True)
 
     def count(self, recipient_id: str) -> Awaitable[int]:
         """The exact number of unread notifications, from a snapshot taken after this call."""
@@ -107,78 +104,58 @@ class BadgeHub:
         if not streams:
             del self._streams[stream.recipient_id]
 
-    def _mark(self, recipient_ids: set[str]) -> None:
-        self._moved |= recipient_ids
-        self._work.set()
-
-    async def _listen(self) -> None:
-        """Hears whose inbox moved; whatever was missed while the connection was away is read anew."""
+    async def _attend(self) -> None:
+        """Hears whose inbox moved, and reads it; whatever was missed while the line was away is read anew."""
         while True:
             try:
-                connection = await connect_directly(self._database.dsn)
-                async with connection:
-                    await listen_badge(Session(connection))
-                    self._mark(set(self._streams))
-                    while True:
-                        async for notice in connection.notifies(timeout=_PULSE):
-                            self._hear(notice.payload)
-                        async with asyncio.timeout(_PULSE):
-                            await connection.execute("select")
+                line = await open_line(self._database.dsn, heard=self._hear, free=self._ask)
+                self._line = line
+                self._mark(set(self._streams))
+                await line.hold()
             except (Unavailable, psycopg.Error, TimeoutError) as error:
                 log.warning("badge listener lost its connection", error=type(error).__name__)
-                await asyncio.sleep(_RECONNECT)
+            except Exception:
+                log.exception("streams not read")
+            finally:
+                self._line = None
+            await asyncio.sleep(_RECONNECT)
 
     def _hear(self, payload: str) -> None:
         if payload == EVERYONE:
-            self._mark(set(self._streams))
+            self._moved |= self._streams.keys()
             return
         with suppress(msgspec.DecodeError):  # any database user may send one
-            moved = msgspec.json.decode(payload, type=set[str])
-            if here := moved & self._streams.keys():
-                self._mark(here)
+            moved = _recipients(payload)
+            self._moved.update([each for each in moved if each in self._streams])
 
-    async def _read(self) -> None:
-        """On a connection of its own: a pool looks at each one that it gives out, which is a round trip more."""
-        while True:
-            await self._work.wait()
-            try:
-                async with await connect_directly(self._database.dsn) as connection:
-                    while True:
-                        await self._work.wait()
-                        await self._read_some(Session(connection))
-            except (Unavailable, psycopg.Error, TimeoutError) as error:
-                log.warning("streams not read", error=type(error).__name__)
-            except Exception:
-                log.exception("streams not read")
-            await asyncio.sleep(_RECONNECT)
+    def _mark(self, recipient_ids: set[str]) -> None:
+        self._moved |= recipient_ids
+        if self._line is not None and not self._line.busy:
+            self._ask()
 
-    async def _read_some(self, session: Session) -> None:
-        batch = [self._moved.pop() for _ in range(min(_BATCH, len(self._moved)))]
-        if not self._moved:
-            self._work.clear()
-        try:
-            async with asyncio.timeout(_READ_WITHIN):
-                await self._read_batch(session, batch)
-        except BaseException:
-            self._mark(set(batch))
-            raise
+    def _ask(self) -> None:
+        """One query for the streams of those who moved; streams of one person mostly stand at the same position."""
+        people: list[str] = []
+        while self._moved and len(people) < _BATCH:
+            recipient_id = self._moved.pop()
+            if recipient_id in self._streams:
+                people.append(recipient_id)
+        if people:
+            assert self._line is not None
+            streams = [(id_, stream) for id_ in people for stream in self._streams[id_]]
+            readers: dict[Since, int] = {}
+            for recipient_id, stream in streams:
+                if stream.position is not None:
+                    readers.setdefault(_since(recipient_id, stream), len(readers) + 1)
 
-    async def _read_batch(self, session: Session, recipient_ids: list[str]) -> None:
-        """One query for the streams of these people; streams of one person mostly stand at the same position."""
-        people = [id_ for id_ in recipient_ids if id_ in self._streams]
-        if not people:
-            return
-        streams = [(id_, stream) for id_ in people for stream in self._streams[id_]]
-        readers: dict[Since, int] = {}
-        for recipient_id, stream in streams:
-            if stream.position is not None:
-                readers.setdefault(_since(recipient_id, stream), len(readers) + 1)
-        news = await read_news(session, people, list(readers), limit=_REPLAY + 1)
-        counts = dict(zip(people, news.counts, strict=True))
-        told = _told(readers, news)
-        for recipient_id, stream in streams:
-            events = told[_since(recipient_id, stream)] if stream.position else []
-            stream.put(news.snapshot, counts[recipient_id], events)
+            def answered(news: News) -> None:
+                counts = dict(zip(people, news.counts, strict=True))
+                told = _told(readers, news)
+                for recipient_id, stream in streams:
+                    events = told[_since(recipient_id, stream)] if stream.position else []
+                    stream.put(news.snapshot, counts[recipient_id], events)
+
+            ask_news(self._line, people, list(readers), limit=_REPLAY + 1, answered=answered)
 
 
 def _told(readers: Mapping[Since, int], news: News) -> dict[Since, list[StreamEvent] | None]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 from msgspec import Raw, Struct
 
 from tocsin.engine.model import Notification
+from tocsin.engine.store.array import to_array
 from tocsin.engine.store.database import Session
+from tocsin.engine.store.line import Line
 from tocsin.sql import load
 
 _SQL = load("badge")
@@ -56,29 +58,38 @@ class InboxChange(Struct, frozen=True):
 _read = msgspec.json.Decoder(News).decode
 
 
-async def listen_badge(session: Session) -> None:
-    """Hears whose inbox moved."""
-    await session.run(_SQL["listen_badge"])
+async def open_line(dsn: str, *, heard: Callable[[str], None], free: Callable[[], None]) -> Line:
+    """Hears whose inbox moved, and can be asked for news; raises Unavailable."""
+    prepared = (
+        _SQL["settle_news"],
+        _SQL["prepare_news"],
+        _SQL["prepare_pulse"],
+        _SQL["listen_badge"],
+    )
+    return await Line.open(dsn, *prepared, heard=heard, free=free)
 
 
 async def unread_counts(session: Session, recipient_ids: Sequence[str]) -> dict[str, int]:
     """Exact counts of several people in one read."""
-    ids = [id_.replace("\\", "\\\\").replace('"', '\\"') for id_ in recipient_ids]
-    found = await session.text(_SQL["unread_counts"], '{"' + '","'.join(ids) + '"}')
+    found = await session.text(_SQL["unread_counts"], to_array(recipient_ids))
     return dict(zip(recipient_ids, map(int, found[1:-1].split(",")), strict=True))
 
 
-async def read_news(
-    session: Session, recipient_ids: Sequence[str], readers: Sequence[Since], *, limit: int
-) -> News:
+def ask_news(
+    line: Line,
+    recipient_ids: Sequence[str],
+    readers: Sequence[Since],
+    *,
+    limit: int,
+    answered: Callable[[News], None],
+) -> None:
     """Counts of these people, and what is new for these readers (at most `limit` each), all in one snapshot."""
-    found = await session.value(
-        _SQL["news"],
-        recipient_ids=list(recipient_ids),
-        readers=[reader.recipient_id for reader in readers],
-        snapshots=[reader.snapshot for reader in readers],
-        uptos=[reader.upto for reader in readers],
-        seens=[reader.seen for reader in readers],
-        limit=limit,
+    arguments = (
+        to_array(recipient_ids),
+        to_array(reader.recipient_id for reader in readers),
+        to_array(reader.snapshot for reader in readers),
+        to_array(reader.upto for reader in readers),
+        to_array(reader.seen for reader in readers),
+        str(limit),
     )
-    return _read(found)
+    line.ask("news", arguments, lambda found: answered(_read(found)))

@@ -6,13 +6,21 @@ listen tocsin_badge;
 -- Exact counts for several people in one read, in their order; the ids and the counts are one text each.
 select tocsin.unread_counts_in_order($1::text[])::text;
 
--- name: news
+-- name: settle_news
+-- The line's planner: what it asks has one plan for ever, by the indexes.
+select
+    set_config('enable_seqscan', 'off', false),
+    set_config('enable_bitmapscan', 'off', false),
+    set_config('plan_cache_mode', 'force_generic_plan', false),
+    set_config('jit', 'off', false),
+    set_config('timezone', 'UTC', false);
+
+-- name: prepare_news#
 -- What some streams have to say, as JSON.
-select tocsin.news(
-    :recipient_ids::text[],
-    :readers::text[],
-    :snapshots::pg_snapshot[],
-    :uptos::pg_snapshot[],
-    :seens::bigint[],
-    :limit
-);
+prepare news (text[], text[], pg_snapshot[], pg_snapshot[], bigint[], integer) as
+select tocsin.news($1, $2, $3, $4, $5, $6);
+
+-- name: prepare_pulse#
+-- Proves the line alive.
+prepare pulse as
+select '';

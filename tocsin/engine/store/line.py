@@ -1,0 +1,151 @@
+"""A connection that hears notices and answers one question at a time, by libpq's own calls.
+
+Each wait of a task costs more than a small read takes, and there are several in a statement. Here the loop calls back
+once there is something to read, and what it is said to does the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGresult
+
+from tocsin.engine.store.database import connect_directly, expected_failures
+
+_PULSE = 3.0
+_ANSWER_WITHIN = 10.0
+
+
+class Line:
+    """One connection; `heard` is called with each notice's payload, and then `free` unless a question is open."""
+
+    def __init__(
+        self,
+        connection: psycopg.AsyncConnection[Any],
+        *,
+        heard: Callable[[str], None],
+        free: Callable[[], None],
+    ) -> None:
+        self._connection = connection
+        self._pgconn = connection.pgconn
+        self._encoding = connection.info.encoding
+        self._heard = heard
+        self._free = free
+        self._loop = asyncio.get_running_loop()
+        self._lost: asyncio.Future[None] = self._loop.create_future()
+        self._answered: Callable[[str], None] | None = None
+        self._result: PGresult | None = None
+        self._spoke_at = time.monotonic()
+
+    @classmethod
+    async def open(
+        cls,
+        dsn: str,
+        *prepared: LiteralString,
+        heard: Callable[[str], None],
+        free: Callable[[], None],
+    ) -> Line:
+        """Opens it and says what prepares it; raises Unavailable."""
+        connection = await connect_directly(dsn)
+        try:
+            with expected_failures():
+                for statement in prepared:
+                    await connection.execute(statement)
+        except BaseException:
+            await connection.close()
+            raise
+        return cls(connection, heard=heard, free=free)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a question is open."""
+        return self._answered is not None
+
+    def ask(self, name: str, arguments: Sequence[str], answered: Callable[[str], None]) -> None:
+        """Has a prepared statement answer with one text, in a later call of `answered`."""
+        assert self._answered is None
+        self._answered, self._result = answered, None
+        self._spoke_at = time.monotonic()
+        try:
+            self._pgconn.send_query_prepared(
+                name.encode(), [each.encode(self._encoding) for each in arguments]
+            )
+            self._flush()
+        except psycopg.Error as error:
+            self._lose(error)
+
+    async def hold(self) -> None:
+        """Until the connection is lost or doesn't answer any more, which it raises; or until it is cancelled."""
+        reading = self._pgconn.socket
+        self._loop.add_reader(reading, self._readable)
+        try:
+            with expected_failures():
+                self._readable()  # what came while it was being prepared
+                while True:
+                    await asyncio.wait([self._lost], timeout=_PULSE)
+                    if self._lost.done():
+                        self._lost.result()
+                    silent = time.monotonic() - self._spoke_at
+                    if self.busy and silent > _ANSWER_WITHIN:
+                        raise TimeoutError
+                    if not self.busy and silent > _PULSE:
+                        self.ask("pulse", [], lambda _: None)
+        finally:
+            self._loop.remove_reader(reading)
+            self._loop.remove_writer(reading)
+            self._lost.cancel()
+            await self._connection.close()
+
+    def _readable(self) -> None:
+        try:
+            self._read()
+        except Exception as error:  # noqa: BLE001 - raised where it is held
+            self._lose(error)
+
+    def _read(self) -> None:
+        pgconn = self._pgconn
+        pgconn.consume_input()
+        while (notice := pgconn.notifies()) is not None:
+            self._heard(notice.extra.decode(self._encoding))
+        while self._answered is not None and not pgconn.is_busy():
+            result = pgconn.get_result()
+            if result is not None:
+                self._result = result
+            else:
+                self._spoke_at = time.monotonic()
+                answered, self._answered = self._answered, None
+                answered(self._text())
+        # those that came in behind the answer
+        while (notice := pgconn.notifies()) is not None:
+            self._heard(notice.extra.decode(self._encoding))
+        if self._answered is None:
+            self._free()
+
+    def _text(self) -> str:
+        result = self._result
+        assert result is not None
+        if result.status != ExecStatus.TUPLES_OK:
+            raise psycopg.errors.error_from_result(result, self._encoding)
+        return (result.get_value(0, 0) or b"").decode(self._encoding)
+
+    def _flush(self) -> None:
+        """What the socket has no room for yet goes out later."""
+        self._loop.remove_writer(self._pgconn.socket)
+        if self._pgconn.flush():
+            self._loop.add_writer(self._pgconn.socket, self._flush_more)
+
+    def _flush_more(self) -> None:
+        try:
+            self._flush()
+        except psycopg.Error as error:
+            self._lose(error)
+
+    def _lose(self, error: Exception) -> None:
+        with suppress(asyncio.InvalidStateError):
+            self._lost.set_exception(error)
