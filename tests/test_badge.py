@@ -135,8 +135,9 @@ async def test_commits_that_come_often_wake_the_listener_and_ring_no_more(
     many = """
         do $$
         begin
-            for number in 1..60 loop
-                perform tocsin.notify('forum.new_thread', array['alice'], 'x');
+            perform tocsin.notify('forum.new_thread', array['alice'], 'x');
+            for number in 1..3000 loop
+                perform tocsin.ring();
                 commit;
             end loop;
         end
@@ -150,12 +151,29 @@ async def test_commits_that_come_often_wake_the_listener_and_ring_no_more(
         def awake() -> bool:
             nonlocal told
             db.execute(many)
-            told += 60
+            told += 1
             return not bell_is_armed(db)
 
         await until(awake)
         await badge(stream, told)
         await until(lambda: bell_is_armed(db))
+
+
+async def test_what_the_listener_does_itself_moves_the_badge_too(
+    hub: BadgeHub, db: Db, other: Db
+) -> None:
+    """A scheduled event that it tells, and an invitation that met its claim in an open transaction."""
+    async with hub.subscribe("alice", None) as stream:
+        await badge(stream, 0)
+        await until(lambda: bell_is_armed(db))
+        db.execute(
+            "select tocsin.notify('forum.new_thread', array['alice'], 'x', send_at => now() + interval '0.3 s')"
+        )
+        await badge(stream, 1)
+        other.execute("select tocsin.notify_email('new@example.org', 'event.invited', 'x')")
+        db.execute("select tocsin.claim_email('new@example.org', 'alice')")
+        other.commit()
+        await badge(stream, 2)
 
 
 def bell_is_armed(db: Db) -> bool:

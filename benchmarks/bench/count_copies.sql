@@ -11,7 +11,7 @@ create function copies.append() returns trigger language plpgsql as $$
 begin
     insert into tocsin.unread_delta (recipient_id, n) values (new.recipient_id, 1);
     if tocsin.listener_sleeps() then
-        perform tocsin.ring();
+        perform tocsin.ring(array[new.recipient_id]);
     end if;
     return null;
 end

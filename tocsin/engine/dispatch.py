@@ -1,8 +1,8 @@
 """The elected listener: hears commits, moves badges, and makes jobs of what is due.
 
-Every worker and HTTP process runs one; an advisory lock elects the one that works. It DOZES while commits are few, each
-of which rings, and sleeps between rings; while they are many it is AWAKE, and scans every few milliseconds, so that
-nobody has to ring (sql/functions/bell.sql, docs/adr/0004-bell.md).
+Every worker and HTTP process runs one; an advisory lock elects the one that works. It DOZES while commits can afford to
+ring, each of which tells the streams itself, and sleeps between rings; while they are too many it is AWAKE, and scans
+every few milliseconds, so that nobody has to ring (sql/functions/bell.sql, docs/adr/0004-bell.md, 0026-ringing-tells.md).
 """
 
 from __future__ import annotations
@@ -20,18 +20,20 @@ from tocsin.engine.claims import Claims
 from tocsin.engine.lanes import Lanes
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.bell import Bell
+from tocsin.engine.traffic import Traffic
 
 # AWAKE: seconds between scans, four times what one takes, within bounds; and later on while nothing comes
 _SCAN_LEAST = 0.001
 _SCAN_MOST = 0.01
 _SLOW_SCAN = 0.02
 _SLOW_AFTER = 1.0
-# Nothing for this long: doze. So few inboxes moved in so long: doze too.
+# Nothing for this long: doze. Commits are few again, as counted for so long: doze too.
 _DROWSY = 0.05
-_CALM, _CALM_WITHIN = 75, 0.5
-# DOZING: more rings within this many seconds wake it. PostgreSQL commits one ringing transaction after the other, each
-# with its own flush, so this stays below what a slow disk can.
-_OFTEN, _OFTEN_WITHIN = 16, 0.1
+_CALM_WITHIN = 0.25
+# DOZING: a ring has told the streams itself, so what else it is for may wait for company: for longer while others come.
+_GATHER = 0.005
+_GATHER_MORE = 0.02
+_OFTEN_WITHIN = 0.1
 # The longest sleep, and how often the connection proves itself alive meanwhile
 _SLEEP = 30.0
 _PULSE = 5.0
@@ -112,7 +114,7 @@ class Leader:
         self._badge_pushes = BadgePushes(bell, wanted=badge_pushes)
         self._claims = Claims(bell)
         self._snapshot: str | None = None
-        self._moved = 0  # inboxes, lately
+        self._traffic = Traffic(time.monotonic())
         self._unfolded = False
         self._folded: str | None = None  # the snapshot of the last fold
         self._vacuum_after = _VACUUM
@@ -130,50 +132,58 @@ class Leader:
         # whoever led before may have died between a scan and its announcement
         await self._bell.announce_everyone()
         await self._badge_pushes.resume()
-        worked_at = calm_from = time.monotonic()
+        worked_at = time.monotonic()
         while True:
             started = time.monotonic()
             if await self._round():
                 worked_at = started
             now = time.monotonic()
-            calm = False
-            if now - calm_from > _CALM_WITHIN:
-                calm = self._moved < _CALM and not self._lanes
-                self._moved, calm_from = 0, now
+            calm = self._traffic.counted_for(_CALM_WITHIN, now) and self._traffic.is_calm(now)
             if (calm or now - worked_at > _DROWSY) and await self._bell.arm():
                 await self._doze()
                 await self._bell.disarm()
-                worked_at = calm_from = time.monotonic()
-                self._moved = 0
+                worked_at = time.monotonic()
+                self._traffic.restart(worked_at)
                 continue
             pause = min(_SCAN_MOST, max(_SCAN_LEAST, 4 * (now - started)))
             await asyncio.sleep(pause if now - worked_at < _SLOW_AFTER else _SLOW_SCAN)
 
     async def _doze(self) -> None:
-        """Each commit rings, from the first scan on; until they come often, or a fan-out has to be dispatched."""
-        rings, counted_from = 0, time.monotonic()
+        """Each commit rings and tells the streams itself, until too many do."""
+        self._traffic.restart(time.monotonic())
+        worked = await self._round()  # what was committed before
         while True:
-            if await self._round() and self._lanes:
-                return
-            if time.monotonic() - counted_from > _OFTEN_WITHIN:
-                rings, counted_from = 0, time.monotonic()
-            came = await self._bell.rung(_DROWSY)
-            rings += came
-            if rings > _OFTEN:
-                return
-            if not came and not await self._round(resting=True):
+            turns = worked and bool(self._lanes)  # a fan-out is being dispatched
+            if await self._rung(_SCAN_MOST if turns else _DROWSY):
+                if await self._too_many_ring():
+                    return
+            elif not turns and not await self._round(dozing=True, resting=True):
                 await self._sleep()
+            worked = await self._round(dozing=True)
 
-    async def _round(self, *, resting: bool = False) -> bool:
-        """Scans, announces, dispatches, folds; true if there was anything new."""
-        scan = await self._bell.scan(self._snapshot)
+    async def _too_many_ring(self) -> bool:
+        now = time.monotonic()
+        if not self._traffic.counted_for(_OFTEN_WITHIN, now) or self._traffic.is_light(now):
+            return False
+        return self._traffic.is_heavy(await self._bell.ring_turns(), time.monotonic())
+
+    async def _rung(self, timeout: float) -> int:
+        """Waits for rings, and then for those that come close behind."""
+        since = time.monotonic()
+        if came := await self._bell.rung(timeout):
+            self._traffic.count(came)
+            await asyncio.sleep(_GATHER if time.monotonic() - since > _GATHER else _GATHER_MORE)
+        return came
+
+    async def _round(self, *, dozing: bool = False, resting: bool = False) -> bool:
+        """Scans, announces what nobody rang for, dispatches, folds; true if there was anything new."""
+        scan = await self._bell.scan(self._snapshot, announce=not dozing)
         first, self._snapshot = self._snapshot is None, scan.snapshot
         if scan.recipients:
             self._unfolded = True
-            self._moved += len(scan.recipients)
+            if not dozing:
+                self._traffic.count(len(scan.recipients))
             if not first:
-                if not scan.announced:
-                    await self._bell.announce(scan.recipients)
                 self._badge_pushes.note(scan.changed)
         for event_id, channel, priority in zip(
             scan.event_ids, scan.channels, scan.priorities, strict=True
@@ -248,7 +258,7 @@ class Leader:
         remaining = _LOOK_DUE if waiting else max(0.0, self._next_due)
         until = time.monotonic() + min(_SLEEP, remaining)
         while (left := until - time.monotonic()) > 0:
-            if await self._bell.rung(min(_PULSE, left)):
+            if await self._rung(min(_PULSE, left)):
                 break
             await self._bell.pulse()
         self._due_at = 0.0

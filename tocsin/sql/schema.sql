@@ -109,6 +109,22 @@ CREATE TABLE tocsin.quiet_hours (
     CONSTRAINT quiet_hours_check CHECK ((ends <> starts))
 );
 
+CREATE PROCEDURE tocsin.ring_turns(INOUT turns double precision[])
+    LANGUAGE plpgsql
+    AS $$
+declare
+    _started timestamptz;
+begin
+    for number in 1..3 loop
+        perform pg_sleep(0.003);
+        perform pg_notify('tocsin_turn', '');
+        _started := clock_timestamp();
+        commit;
+        turns := turns || extract(epoch from clock_timestamp() - _started)::float8;
+    end loop;
+end
+$$;
+
 CREATE TABLE tocsin.api_key (
     api_key_id bigint NOT NULL,
     name text NOT NULL,
@@ -752,6 +768,8 @@ REVOKE ALL ON FUNCTION tocsin.address_owner(_address text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.all_but(_initiator text, _recipients text[]) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tocsin.announce(_moved text[]) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.apply_catalogue(_catalogue jsonb) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.archive(_recipient_id text, _notification_id bigint) FROM PUBLIC;
@@ -846,6 +864,8 @@ REVOKE ALL ON FUNCTION tocsin.forget_erased() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.hand_over(_addresses text[], OUT handed integer, OUT busy text[]) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tocsin.in_inbox_of(_event_id bigint) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.invite(_event tocsin.event, _type tocsin.event_type, _now timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.is_held(_delivery tocsin.delivery, _claim uuid) FROM PUBLIC;
@@ -901,7 +921,9 @@ REVOKE ALL ON FUNCTION tocsin.replay(_delivery_ids bigint[], _lift boolean, OUT 
 
 REVOKE ALL ON FUNCTION tocsin.reset_foreign_xids() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION tocsin.ring() FROM PUBLIC;
+REVOKE ALL ON FUNCTION tocsin.ring(_moved text[]) FROM PUBLIC;
+
+REVOKE ALL ON PROCEDURE tocsin.ring_turns(INOUT turns double precision[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.set_digest_preference(_recipient_id text, _frequency text, _categories text[], _send_at time without time zone, _timezone text, _weekday smallint) FROM PUBLIC;
 

@@ -3,14 +3,39 @@
 -- PostgreSQL takes one global lock over commits that NOTIFY, which costs three quarters of the throughput. So a
 -- transaction rings only when the elected listener sleeps, and the listener says that it sleeps by holding the bell's
 -- advisory lock exclusively. While a transaction holds it shared the listener can't fall asleep, so no commit is missed.
--- docs/adr/0004-bell.md has the alternatives that were measured.
+-- A transaction that rings also tells the HTTP processes itself whose inbox it moved (_moved), which saves them the way by
+-- the listener; that one announces what was committed while it was awake.
+-- docs/adr/0004-bell.md and 0026-ringing-tells.md have the alternatives that were measured.
 
-create or replace function tocsin.ring() returns void
+drop function if exists tocsin.ring();
+create or replace function tocsin.ring(_moved text[] default '{}') returns void
 language plpgsql
 as $$
 begin
     if tocsin.listener_sleeps() then
+        perform tocsin.announce(_moved);
         perform pg_notify('tocsin_bell', '');
+    end if;
+end
+$$;
+
+-- Tells the HTTP processes whose streams to read anew: ids only, since any session may listen; '*' for very many. A
+-- payload has to be shorter than 8,000 bytes, and an id is at most 200 characters.
+create or replace function tocsin.announce(_moved text[]) returns void
+language plpgsql
+as $$
+begin
+    if cardinality(_moved) = 1 then
+        perform pg_notify('tocsin_badge', to_json(_moved)::text);
+    elsif cardinality(_moved) > 5000 then
+        perform pg_notify('tocsin_badge', '*');
+    elsif cardinality(_moved) > 1 then
+        perform pg_notify('tocsin_badge', json_agg(p.id)::text)
+        from (
+            select u.id, sum(octet_length(to_json(u.id)::text) + 2) over (order by u.position) / 6000 as part
+            from unnest(_moved) with ordinality u (id, position)
+        ) p
+        group by p.part;
     end if;
 end
 $$;
@@ -28,6 +53,24 @@ create or replace function tocsin.arm_bell() returns boolean
 language sql
 as $$
     select pg_try_advisory_lock(1953457011, 1)
+$$;
+
+-- Seconds that three transactions, one shortly after the other, waited for their turn to commit because they rang (for
+-- nobody): others that ring go before them.
+create or replace procedure tocsin.ring_turns(inout turns float8[])
+language plpgsql
+as $$
+declare
+    _started timestamptz;
+begin
+    for number in 1..3 loop
+        perform pg_sleep(0.003);
+        perform pg_notify('tocsin_turn', '');
+        _started := clock_timestamp();
+        commit;
+        turns := turns || extract(epoch from clock_timestamp() - _started)::float8;
+    end loop;
+end
 $$;
 
 create or replace function tocsin.disarm_bell() returns boolean

@@ -8,6 +8,7 @@ declare
     _event_id alias for $1;
     _now timestamptz := clock_timestamp();
     _stopped integer;
+    _moved text[];
 begin
     update tocsin.event e
     set cancelled_at = _now, recipients = null
@@ -58,13 +59,19 @@ begin
         where w.read_at is null
             and w.archived_at is null
             and w.recipient_id is not null
+    ),
+    changed as (
+        insert into tocsin.inbox_change (recipient_id, change, notification_ids)
+        select w.recipient_id, 'archived', array[w.notification_id]
+        from withdrawn w
+        where w.archived_at is null
+            and w.recipient_id is not null
+        returning recipient_id
     )
-    insert into tocsin.inbox_change (recipient_id, change, notification_ids)
-    select w.recipient_id, 'archived', array[w.notification_id]
-    from withdrawn w
-    where w.archived_at is null
-        and w.recipient_id is not null;
-    perform tocsin.ring();
+    select array_agg(c.recipient_id)
+    into _moved
+    from changed c;
+    perform tocsin.ring(_moved);
     return _stopped;
 end
 $$;

@@ -11,7 +11,7 @@ end
 $$;
 
 revoke all on schema tocsin, tocsin_queue from public;
-revoke all on all functions in schema tocsin from public;
+revoke all on all routines in schema tocsin from public;
 grant usage on schema tocsin to tocsin_app;
 grant execute on function
     tocsin.notify(text, text[], text, text, text, jsonb, text, text, text, timestamptz),

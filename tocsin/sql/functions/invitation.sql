@@ -50,7 +50,7 @@ begin
         set recipient_id = excluded.recipient_id, claimed_at = excluded.claimed_at, xid = excluded.xid;
     end if;
     perform tocsin.take_over_opt_out(_address, $2);
-    perform tocsin.ring();
+    perform tocsin.ring(array[$2]);
     return (select h.handed from tocsin.hand_over(array[_address]) h);
 end
 $$;

@@ -42,7 +42,7 @@ begin
             )
             values (_event_id, $1, $3, $4, $9, $5, $6, $7, _caller, _now, _now, _expires_at);
             if tocsin.listener_sleeps() then
-                perform tocsin.ring();
+                perform tocsin.ring(recipients);
             end if;
             return _event_id;
         end if;
@@ -172,7 +172,7 @@ begin
         case when not _later then _now + _type.time_to_live end, _topic, _email, coalesce(_subscribe_initiator, false)
     );
     if tocsin.listener_sleeps() then
-        perform tocsin.ring();
+        perform tocsin.ring(case when _listed then _people else tocsin.in_inbox_of(event_id) end);
     end if;
     notifications := coalesce(notifications, 0);
     replayed := false;
@@ -222,6 +222,19 @@ as $$
     from tocsin.notification n
     where n.event_id = _event_id
         and coalesce(n.because, '') not in ('muted', 'not_mentioned')
+$$;
+
+-- In whose inbox an event is; of very many, enough of them to be announced as everyone.
+create or replace function tocsin.in_inbox_of(_event_id bigint) returns text[]
+language sql stable
+as $$
+    select array(
+        select n.recipient_id
+        from tocsin.notification n
+        where n.event_id = _event_id
+            and n.in_inbox
+        limit 5001
+    )
 $$;
 
 -- Names the first unknown ones; _field is the argument that has them.

@@ -14,6 +14,10 @@ listen tocsin_bell;
 -- Proves the connection alive.
 select 1;
 
+-- name: ring_turns
+-- Seconds that commits which ring wait for their turn just now.
+call tocsin.ring_turns('{}');
+
 -- name: arm_bell
 -- Asks to be rung from now on; false while a transaction that did not ring is still open.
 select tocsin.arm_bell();
@@ -31,8 +35,8 @@ select
 
 -- name: scan
 -- What was committed since an earlier snapshot (null: all that is there): whose inbox moved, who moved it themselves
--- (or an app's cancel did), and which lanes came. Whose inbox moved is announced at once, where it fits one payload: a
--- round trip less for each badge.
+-- (or an app's cancel did), and which lanes came. Whose inbox moved is announced at once where nobody else did (longest
+-- > 0), if it fits one payload: a round trip less for each badge.
 with before as (
     select
         coalesce(pg_snapshot_xmax(:since::pg_snapshot), '0'::xid8) as next,

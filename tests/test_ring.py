@@ -1,0 +1,96 @@
+"""A transaction that rings tells the streams itself whose inbox it moved; one that need not tells nobody."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+Db = psycopg.Connection[Any]
+
+PENDING = "select tocsin.notify_email('new@example.org', 'event.invited', 'x')"
+FIRST = "(select min(notification_id) from tocsin.notification where recipient_id = 'alice')"
+MARKED = "(select read_at from tocsin.mark_all_read('alice', null, null, null))"
+MOVERS = {
+    "notify": "select tocsin.notify('forum.new_thread', array['alice'], 'x')",
+    "notify of several": "select tocsin.notify('forum.new_thread', array['alice', 'bob'], 'x')",
+    "notify of a topic": "select tocsin.notify_topic('forum.thread:1', 'forum.new_reply', 'x')",
+    "notify by address": "select tocsin.notify_email('alice@example.org', 'forum.new_reply', 'x')",
+    "cancel": "select tocsin.cancel((select min(event_id) from tocsin.event))",
+    "claim": "select tocsin.claim_email('new@example.org', 'alice')",
+    "read": f"select tocsin.mark_read('alice', {FIRST}, true)",
+    "all read": "select tocsin.mark_all_read('alice', null, null, null)",
+    "undo": f"select tocsin.undo_mark_all_read('alice', {MARKED})",
+    "archive": f"select tocsin.archive('alice', {FIRST})",
+}
+
+
+@pytest.fixture(autouse=True)
+def people(db: Db) -> None:
+    db.execute("select tocsin.upsert_recipient('alice', 'alice@example.org')")
+    db.execute("select tocsin.upsert_recipient('bob')")
+    db.execute("select tocsin.subscribe('alice', 'forum.thread:1')")
+    db.execute("select tocsin.notify('forum.new_thread', array['alice'], 'first')")
+    db.execute(PENDING)
+
+
+@pytest.fixture
+def listener(dsn: str) -> Iterator[Db]:
+    """Hears what is told to the streams, and can sleep."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("listen tocsin_badge")
+        yield connection
+
+
+def told(listener: Db) -> list[str]:
+    return [notice.payload for notice in listener.notifies(timeout=0.2)]
+
+
+@pytest.mark.parametrize("mover", MOVERS)
+def test_whoever_moves_an_inbox_tells_its_streams_while_the_listener_sleeps(
+    db: Db, listener: Db, mover: str
+) -> None:
+    listener.execute("select tocsin.arm_bell()")
+    db.execute(MOVERS[mover])
+    assert {"alice"} <= {each for payload in told(listener) for each in json.loads(payload)}
+
+
+@pytest.mark.parametrize("mover", MOVERS)
+def test_nobody_tells_anything_to_a_listener_that_is_awake(
+    db: Db, listener: Db, mover: str
+) -> None:
+    db.execute(MOVERS[mover])
+    assert told(listener) == []
+
+
+def test_an_event_for_later_moves_nobody_yet(db: Db, listener: Db) -> None:
+    listener.execute("select tocsin.arm_bell()")
+    db.execute(
+        "select tocsin.notify_topic('forum.thread:1', 'forum.new_reply', 'x', send_at => now() + interval '1 hour')"
+    )
+    assert told(listener) == []
+
+
+def test_a_crowd_of_long_names_goes_in_payloads_that_notify_takes(db: Db, listener: Db) -> None:
+    crowd = [f"{number:03}" + 'é"\\' * 65 for number in range(300)]
+    listener.execute("select tocsin.arm_bell()")
+    db.execute("select tocsin.ring(%s)", (crowd,))
+    payloads = told(listener)
+    assert len(payloads) > 1
+    assert sorted(each for payload in payloads for each in json.loads(payload)) == crowd
+
+
+def test_very_many_are_everyone(db: Db, listener: Db) -> None:
+    listener.execute("select tocsin.arm_bell()")
+    db.execute("select tocsin.ring(array(select 'p' || i from generate_series(1, 5001) i))")
+    assert told(listener) == ["*"]
+
+
+def test_a_ring_finds_out_how_long_its_turn_takes(db: Db) -> None:
+    row = db.execute("call tocsin.ring_turns('{}')").fetchone()
+    assert row is not None
+    assert len(row[0]) == 3
+    assert all(0 <= seconds < 60 for seconds in row[0])

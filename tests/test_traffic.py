@@ -1,0 +1,58 @@
+"""When the listener has commits ring, and when it looks for itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from tocsin.engine.traffic import Traffic
+
+AT_ONCE = (0.00002, 0.00005, 0.00003)
+WAITED = (0.004, 0.00003, 0.012)
+
+
+def ring(traffic: Traffic, rate: float, *, since: float, seconds: float) -> float:
+    """Commits at a steady rate from `since` on; answers when they end."""
+    traffic.restart(since)
+    traffic.count(round(rate * seconds))
+    return since + seconds
+
+
+def heavy_within(traffic: Traffic, rate: float, turns: tuple[float, ...], windows: int) -> bool:
+    now = 0.0
+    for _ in range(windows):
+        now = ring(traffic, rate, since=now, seconds=0.1)
+        if traffic.is_heavy(turns, now):
+            return True
+    return False
+
+
+def test_few_are_light_and_nothing_has_to_be_asked() -> None:
+    traffic = Traffic(0.0)
+    assert traffic.is_light(ring(traffic, 90, since=0.0, seconds=0.1))
+    assert not traffic.is_light(ring(traffic, 500, since=0.1, seconds=0.1))
+
+
+@pytest.mark.parametrize(
+    ("rate", "turns", "heavy"),
+    [(1000, AT_ONCE, False), (1000, WAITED, True), (200, WAITED, True), (2500, AT_ONCE, True)],
+)
+def test_they_are_too_many_where_they_wait_for_their_turn(
+    rate: float, turns: tuple[float, ...], heavy: bool
+) -> None:
+    assert heavy_within(Traffic(0.0), rate, turns, windows=5) is heavy
+
+
+def test_one_stall_is_no_crowd() -> None:
+    traffic = Traffic(0.0)
+    assert not heavy_within(traffic, 1000, AT_ONCE, windows=2)
+    assert not heavy_within(traffic, 1000, WAITED, windows=1)
+    assert not heavy_within(traffic, 1000, AT_ONCE, windows=3)
+
+
+def test_after_a_crowd_fewer_may_ring_and_by_and_by_more_again() -> None:
+    traffic = Traffic(0.0)
+    assert heavy_within(traffic, 1000, WAITED, windows=3)
+    assert not traffic.is_calm(ring(traffic, 900, since=1.0, seconds=0.25))
+    assert traffic.is_calm(ring(traffic, 500, since=1.0, seconds=0.25))
+    assert traffic.is_calm(ring(traffic, 900, since=11.0, seconds=0.25))
+    assert not traffic.is_calm(ring(traffic, 1900, since=100.0, seconds=0.25))
