@@ -1,15 +1,15 @@
-"""The elected listener: hears commits, moves badges, and makes jobs of what is due.
+"""Who is elected: hears commits, moves badges, and makes jobs of what is due.
 
-Every worker and HTTP process runs one; an advisory lock elects the one that works. It DOZES while commits can afford to
-ring, each of which tells the streams itself, and sleeps between rings; while they are too many it is AWAKE, and scans
-every few milliseconds, so that nobody has to ring (sql/functions/bell.sql, docs/adr/0004-bell.md, 0026-ringing-tells.md).
+Every worker and HTTP process runs a dispatcher; an advisory lock elects the one that works. Its listener notices what
+was committed (engine/listener.py); here is what comes of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 import psycopg
@@ -18,28 +18,20 @@ import structlog
 from tocsin.engine.badge_push import BadgePushes
 from tocsin.engine.claims import Claims
 from tocsin.engine.lanes import Lanes
+from tocsin.engine.listener import Listener
 from tocsin.engine.model import Unavailable
-from tocsin.engine.store.bell import Bell
-from tocsin.engine.traffic import Traffic
+from tocsin.engine.store.bell import Bell, Scan
 
-# AWAKE: seconds between scans, four times what one takes, within bounds; and later on while nothing comes
-_SCAN_LEAST = 0.001
-_SCAN_MOST = 0.01
-_SLOW_SCAN = 0.02
-_SLOW_AFTER = 1.0
-# Nothing for this long: doze. Commits are few again, as counted for so long: doze too.
-_DROWSY = 0.05
-_CALM_WITHIN = 0.25
-# DOZING: a ring has told the streams itself, so what else it is for may wait for company: for longer while others come.
-_GATHER = 0.005
-_GATHER_MORE = 0.02
-_OFTEN_WITHIN = 0.1
-# The longest sleep, and how often the connection proves itself alive meanwhile
+# Between two turns of work: four times what one takes, within bounds. Nothing for this long: rest.
+_PAUSE_LEAST = 0.001
+_PAUSE_MOST = 0.01
+_REST = 0.05
+# The longest rest
 _SLEEP = 30.0
-_PULSE = 5.0
-# A leader silent for three pulses hangs.
+# A listener that was silent for three of its pulses hangs.
 _SILENT = timedelta(seconds=15)
 _ELECTION = 0.3
+_DEPOSE = 5.0
 
 _FOLD = 0.25
 _VACUUM = 2.0
@@ -77,14 +69,12 @@ class Dispatcher:
         """Runs until cancelled; a lost connection is opened anew."""
         while True:
             try:
-                bell = await Bell.connect(self._dsn)
-                try:
+                async with _connected(self._dsn) as bell:
                     await self._elected(bell)
-                    await Leader(bell, badge_pushes=self._badge_pushes).lead()
-                finally:
-                    self.leading = False
-                    with suppress(psycopg.Error):
-                        await bell.close()
+                    async with _connected(self._dsn) as desk:
+                        self.leading = True
+                        log.info("leading")
+                        await Leader(bell, desk, badge_pushes=self._badge_pushes).lead()
             except Unavailable as error:
                 log.warning("dispatcher lost its connection", error=str(error))
                 await asyncio.sleep(1.0)
@@ -92,29 +82,30 @@ class Dispatcher:
                 # a bug, or a schema in the middle of an upgrade: badges and mails hang on this task, so it goes on
                 log.exception("dispatcher failed")
                 await asyncio.sleep(1.0)
+            finally:
+                self.leading = False
 
     async def _elected(self, bell: Bell) -> None:
         checked = time.monotonic()
         while not await bell.try_lead():
             await asyncio.sleep(_ELECTION)
-            if time.monotonic() - checked > _PULSE:
+            if time.monotonic() - checked > _DEPOSE:
                 checked = time.monotonic()
                 if await bell.depose_silent_leader(_SILENT):
                     log.warning("a silent leader was deposed")
-        self.leading = True
-        log.info("leading")
 
 
 class Leader:
-    """One term of office, on one connection."""
+    """One term of office: a listener, and beside it, on a connection of its own, the work that it finds."""
 
-    def __init__(self, bell: Bell, *, badge_pushes: bool) -> None:
-        self._bell = bell
+    def __init__(self, bell: Bell, desk: Bell, *, badge_pushes: bool) -> None:
+        self._listener = Listener(bell, self._note)
+        self._bell = desk
         self._lanes = Lanes()
-        self._badge_pushes = BadgePushes(bell, wanted=badge_pushes)
-        self._claims = Claims(bell)
-        self._snapshot: str | None = None
-        self._traffic = Traffic(time.monotonic())
+        self._badge_pushes = BadgePushes(desk, wanted=badge_pushes)
+        self._claims = Claims(desk)
+        self._news = asyncio.Event()
+        self._snapshot: str | None = None  # what the listener saw last
         self._unfolded = False
         self._folded: str | None = None  # the snapshot of the last fold
         self._vacuum_after = _VACUUM
@@ -124,76 +115,62 @@ class Leader:
         self._next_due = 0.0  # seconds until something is, as last asked
 
     async def lead(self) -> None:
-        """Works until the connection is lost or it is cancelled."""
+        """Works until a connection is lost or it is cancelled."""
         if await self._bell.reset_foreign_xids():
             log.warning("transaction ids of another cluster were reset")
-        await self._bell.listen()
-        await self._round()
-        # whoever led before may have died between a scan and its announcement
-        await self._bell.announce_everyone()
+        await self._listener.begin()
         await self._badge_pushes.resume()
-        worked_at = time.monotonic()
-        while True:
-            started = time.monotonic()
-            if await self._round():
-                worked_at = started
-            now = time.monotonic()
-            calm = self._traffic.counted_for(_CALM_WITHIN, now) and self._traffic.is_calm(now)
-            if (calm or now - worked_at > _DROWSY) and await self._bell.arm():
-                await self._doze()
-                await self._bell.disarm()
-                worked_at = time.monotonic()
-                self._traffic.restart(worked_at)
-                continue
-            pause = min(_SCAN_MOST, max(_SCAN_LEAST, 4 * (now - started)))
-            await asyncio.sleep(pause if now - worked_at < _SLOW_AFTER else _SLOW_SCAN)
+        both = [
+            asyncio.create_task(self._listener.listen(), name="listen"),
+            asyncio.create_task(self._work(), name="dispatch"),
+        ]
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in both:
+                task.cancel()
+            outcomes = await asyncio.gather(*both, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
 
-    async def _doze(self) -> None:
-        """Each commit rings and tells the streams itself, until too many do."""
-        self._traffic.restart(time.monotonic())
-        worked = await self._round()  # what was committed before
-        while True:
-            turns = worked and bool(self._lanes)  # a fan-out is being dispatched
-            if await self._rung(_SCAN_MOST if turns else _DROWSY):
-                if await self._too_many_ring():
-                    return
-            elif not turns and not await self._round(dozing=True, resting=True):
-                await self._sleep()
-            worked = await self._round(dozing=True)
-
-    async def _too_many_ring(self) -> bool:
-        now = time.monotonic()
-        if not self._traffic.counted_for(_OFTEN_WITHIN, now) or self._traffic.is_light(now):
-            return False
-        return self._traffic.is_heavy(await self._bell.ring_turns(), time.monotonic())
-
-    async def _rung(self, timeout: float) -> int:
-        """Waits for rings, and then for those that come close behind."""
-        since = time.monotonic()
-        if came := await self._bell.rung(timeout):
-            self._traffic.count(came)
-            await asyncio.sleep(_GATHER if time.monotonic() - since > _GATHER else _GATHER_MORE)
-        return came
-
-    async def _round(self, *, dozing: bool = False, resting: bool = False) -> bool:
-        """Scans, announces what nobody rang for, dispatches, folds; true if there was anything new."""
-        scan = await self._bell.scan(self._snapshot, announce=not dozing)
+    def _note(self, scan: Scan) -> None:
+        """What the listener found."""
         first, self._snapshot = self._snapshot is None, scan.snapshot
-        if scan.recipients:
-            self._unfolded = True
-            if not dozing:
-                self._traffic.count(len(scan.recipients))
-            if not first:
-                self._badge_pushes.note(scan.changed)
+        self._unfolded = self._unfolded or bool(scan.recipients)
+        if not first:
+            self._badge_pushes.note(scan.changed)
         for event_id, channel, priority in zip(
             scan.event_ids, scan.channels, scan.priorities, strict=True
         ):
             self._lanes.add(event_id, channel, priority)
+        self._news.set()  # in any case: it may be that something fell due, which no scan shows
+
+    async def _work(self) -> None:
+        while True:
+            started = time.monotonic()
+            self._news.clear()
+            if not await self._turn() and not await self._woken(_REST):
+                if not await self._turn(resting=True):
+                    await self._sleep()
+                continue
+            pause = 4 * (time.monotonic() - started)
+            await asyncio.sleep(min(_PAUSE_MOST, max(_PAUSE_LEAST, pause)))
+
+    async def _turn(self, *, resting: bool = False) -> bool:
+        """Hands over, dispatches, folds; true if there is more to do at once."""
         handed = await self._claims.hand_over(resting=resting)
         dispatched = await self._dispatch()
         await self._keep_house(resting=resting)
         unasked = resting and self._badge_pushes.left
-        return bool(scan.recipients or scan.event_ids or dispatched or handed or unasked)
+        return bool(dispatched or handed or unasked)
+
+    async def _woken(self, timeout: float) -> bool:
+        """Waits for what the listener finds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._news.wait()
+        return self._news.is_set()
 
     async def _dispatch(self) -> int:
         """Makes jobs of what is due; answers of how many deliveries and events."""
@@ -237,10 +214,11 @@ class Leader:
         assert self._snapshot is not None
         await self._badge_pushes.ask(self._snapshot, resting=resting)
         if self._unfolded and (resting or now - self._folded_at > _FOLD):
-            if await self._bell.fold_unread(self._snapshot, self._folded):
+            # the listener goes on meanwhile, and notes what is for the next time
+            self._unfolded, announced = False, self._snapshot
+            if await self._bell.fold_unread(announced, self._folded):
                 self._vacuum_needed = True
-            self._folded = self._snapshot
-            self._unfolded, self._folded_at = False, now
+            self._folded, self._folded_at = announced, now
         if self._vacuum_needed and now - self._vacuumed_at > self._vacuum_after:
             await self._bell.vacuum()
             self._vacuum_needed, self._vacuumed_at = False, time.monotonic()
@@ -251,14 +229,20 @@ class Leader:
             self._tidied_at = now
 
     async def _sleep(self) -> None:
-        """Until a ring, or until something falls due."""
+        """Until the listener finds something, or until something falls due."""
         await self._dispatch_due()
         # lanes that wait for room, and claims for an open transaction, are tried again soon
         waiting = self._lanes or self._claims.waiting
         remaining = _LOOK_DUE if waiting else max(0.0, self._next_due)
-        until = time.monotonic() + min(_SLEEP, remaining)
-        while (left := until - time.monotonic()) > 0:
-            if await self._rung(min(_PULSE, left)):
-                break
-            await self._bell.pulse()
+        await self._woken(min(_SLEEP, remaining))
         self._due_at = 0.0
+
+
+@asynccontextmanager
+async def _connected(dsn: str) -> AsyncIterator[Bell]:
+    bell = await Bell.connect(dsn)
+    try:
+        yield bell
+    finally:
+        with suppress(psycopg.Error):
+            await bell.close()

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 
 import msgspec
-import psycopg
 from msgspec import Struct
 
 from tocsin.engine.store.database import Session, connect_directly, expected_failures
@@ -69,12 +67,6 @@ class _Due(Struct):
 class Bell(Session):
     """The listener's own connection, direct and autocommitted."""
 
-    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        super().__init__(connection)
-        self._moved = (
-            False  # inboxes, by statements of ours since the last scan: nobody rang for them
-        )
-
     @classmethod
     async def connect(cls, dsn: str) -> Bell:
         """Opens it; raises Unavailable."""
@@ -124,16 +116,14 @@ class Bell(Session):
         await self.value(_SQL["disarm_bell"])
 
     async def scan(self, since: str | None, *, announce: bool) -> Scan:
-        """What was committed since the snapshot `since`; None: all that is there, announced to nobody.
+        """What was committed since the snapshot `since`; None: all that is there.
 
-        To `announce` it is for who is awake, and for what this session did itself.
+        To `announce` whose inbox moved it is for a listener that is awake.
         """
-        announce = announce or self._moved
         found = await self.row(Scan, _SQL["scan"], since=since, longest=_PAYLOAD if announce else 0)
         assert found is not None
-        if announce and since is not None and not found.announced:
+        if announce and not found.announced:
             await self.announce(found.recipients)
-        self._moved = False
         return found
 
     async def claimed_since(self, since: str | None) -> NewClaims:
@@ -146,7 +136,6 @@ class Bell(Session):
         """Gives what waits for these addresses to their claimants."""
         done = await self.row(HandedOver, _SQL["hand_over"], addresses=list(addresses))
         assert done is not None
-        self._moved = self._moved or done.handed > 0
         return done
 
     async def announce(self, recipients: Sequence[str]) -> None:
@@ -219,9 +208,7 @@ class Bell(Session):
 
     async def tell_due_events(self, limit: int) -> int:
         """Tells scheduled events whose time has come; answers how many."""
-        told = int(await self.value(_SQL["tell_due_events"], limit=limit))
-        self._moved = self._moved or told > 0
-        return told
+        return int(await self.value(_SQL["tell_due_events"], limit=limit))
 
     async def next_due(self) -> dict[str, float]:
         """Seconds until something falls due, by channel; '' for scheduled events, '*' for leases."""

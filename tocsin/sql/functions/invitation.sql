@@ -50,7 +50,7 @@ begin
         set recipient_id = excluded.recipient_id, claimed_at = excluded.claimed_at, xid = excluded.xid;
     end if;
     perform tocsin.take_over_opt_out(_address, $2);
-    perform tocsin.ring(array[$2]);
+    perform tocsin.ring();
     return (select h.handed from tocsin.hand_over(array[_address]) h);
 end
 $$;
@@ -112,6 +112,7 @@ language plpgsql
 as $$
 declare
     _ids bigint[];
+    _moved text[];
 begin
     -- Locked first, and looked at in the next statement: a cancel that committed before is seen there, and one that
     -- comes later waits, and then finds it in the inbox.
@@ -169,9 +170,12 @@ begin
         where g.in_inbox
         group by g.recipient_id
     )
-    select count(*)
-    into handed
-    from given;
+    select count(*), array_agg(distinct g.recipient_id) filter (where g.in_inbox)
+    into handed, _moved
+    from given g;
+    if handed > 0 then
+        perform tocsin.ring(_moved);
+    end if;
     busy := array(
         select distinct n.address
         from tocsin.notification n

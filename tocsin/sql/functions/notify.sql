@@ -306,6 +306,7 @@ declare
     _now timestamptz;
     _count integer := 0;
     _told integer;
+    _moved text[] := '{}';
 begin
     for _event in
         select e.*
@@ -329,7 +330,9 @@ begin
             expires_at = _now + (select t.time_to_live from tocsin.event_type t where t.event_type = e.event_type)
         where e.event_id = _event.event_id;
         _count := _count + 1;
+        _moved := _moved || tocsin.in_inbox_of(_event.event_id);
     end loop;
+    perform tocsin.ring(_moved);
     return _count;
 end
 $$;

@@ -14,7 +14,7 @@ listen tocsin_bell;
 -- Proves the connection alive.
 select 1;
 
--- name: ring_turns
+-- name: ring_turns#
 -- Seconds that commits which ring wait for their turn just now.
 call tocsin.ring_turns('{}');
 

@@ -1,0 +1,93 @@
+"""The ear of the elected one: notices what was committed, within milliseconds, by looking or by being rung.
+
+It DOZES while commits can afford to ring, each of which tells the streams itself; while they are too many it is AWAKE,
+looks every few milliseconds and announces what it finds, so that nobody has to ring (sql/functions/bell.sql,
+docs/adr/0004-bell.md and 0026-ringing-tells.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from tocsin.engine.store.bell import Bell, Scan
+from tocsin.engine.traffic import Traffic
+
+# AWAKE: seconds between looks, four times what one takes, within bounds; and later on while nothing comes
+_LOOK_LEAST = 0.001
+_LOOK_MOST = 0.01
+_SLOW_LOOK = 0.02
+_SLOW_AFTER = 1.0
+# Nothing for this long: doze. Commits are few again, as counted for so long: doze too.
+_DROWSY = 0.05
+_CALM_WITHIN = 0.25
+# DOZING: a ring has told the streams itself, so what else it is for may wait for company: for longer while others come.
+_GATHER = 0.005
+_GATHER_MORE = 0.02
+_OFTEN_WITHIN = 0.1
+# The longest sleep: it proves itself alive, and sees to what nobody rang for.
+_PULSE = 5.0
+
+
+class Listener:
+    """On a connection of its own, where nothing else keeps it from listening; what it finds goes to `found`."""
+
+    def __init__(self, bell: Bell, found: Callable[[Scan], None]) -> None:
+        self._bell = bell
+        self._found = found
+        self._traffic = Traffic(time.monotonic())
+        self._snapshot: str | None = None
+
+    async def begin(self) -> None:
+        """Finds all that is there; whoever led before may have died between a look and its announcement."""
+        await self._bell.listen()
+        await self._look(announce=False)
+        await self._bell.announce_everyone()
+
+    async def listen(self) -> None:
+        """Until the connection is lost or it is cancelled."""
+        worked_at = time.monotonic()
+        while True:
+            started = time.monotonic()
+            if count := await self._look(announce=True):
+                self._traffic.count(count)
+                worked_at = started
+            now = time.monotonic()
+            calm = self._traffic.counted_for(_CALM_WITHIN, now) and self._traffic.is_calm(now)
+            if (calm or now - worked_at > _DROWSY) and await self._bell.arm():
+                await self._doze()
+                await self._bell.disarm()
+                worked_at = time.monotonic()
+                self._traffic.restart(worked_at)
+                continue
+            pause = min(_LOOK_MOST, max(_LOOK_LEAST, 4 * (now - started)))
+            await asyncio.sleep(pause if now - worked_at < _SLOW_AFTER else _SLOW_LOOK)
+
+    async def _doze(self) -> None:
+        """Each commit rings and tells the streams itself, until too many do."""
+        self._traffic.restart(time.monotonic())
+        # what was committed before, and from then on what comes without a ring
+        rang = 0
+        while True:
+            await self._look(announce=not rang)
+            since = time.monotonic()
+            if rang := await self._bell.rung(_PULSE):
+                self._traffic.count(rang)
+                alone = time.monotonic() - since > _GATHER
+                await asyncio.sleep(_GATHER if alone else _GATHER_MORE)
+                if await self._too_many_ring():
+                    return
+
+    async def _too_many_ring(self) -> bool:
+        now = time.monotonic()
+        if not self._traffic.counted_for(_OFTEN_WITHIN, now) or self._traffic.is_light(now):
+            return False
+        return self._traffic.is_heavy(await self._bell.ring_turns(), time.monotonic())
+
+    async def _look(self, *, announce: bool) -> int:
+        """Answers how many inboxes moved."""
+        scan = await self._bell.scan(self._snapshot, announce=announce)
+        self._snapshot = scan.snapshot
+        self._found(scan)
+        return len(scan.recipients)
