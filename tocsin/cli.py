@@ -22,6 +22,7 @@ from tocsin.cli_deliveries import deliveries
 from tocsin.cli_templates import templates
 from tocsin.lifeline import parent_fd, stop_with_parent
 from tocsin.settings import Settings, SettingsError, read_settings
+from tocsin.short_turns import take_short_turns
 
 
 class _Commands(click.Group):
@@ -112,6 +113,7 @@ def serve(dev: bool) -> None:
     if settings.database_url is None:
         raise SettingsError(NO_DATABASE)
     asyncio.run(check_start(settings.database_url))
+    take_short_turns()
     _run(run_server(settings, extra_routes=_dev_routes() if dev else ()))
 
 

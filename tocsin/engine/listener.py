@@ -50,10 +50,13 @@ class Listener:
         worked_at = time.monotonic()
         while True:
             started = time.monotonic()
-            if count := await self._look(announce=True):
-                self._traffic.count(count)
-                worked_at = started
+            count = await self._look(announce=True)
             now = time.monotonic()
+            if count:
+                self._traffic.count(count)
+                worked_at = (
+                    now  # and not when it began: a look may take longer than what makes drowsy
+                )
             calm = self._traffic.counted_for(_CALM_WITHIN, now) and self._traffic.is_calm(now)
             if (calm or now - worked_at > _DROWSY) and await self._bell.arm():
                 await self._doze()
