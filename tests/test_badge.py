@@ -517,3 +517,30 @@ def test_what_is_committed_meanwhile_is_not_taken_for_another_clusters(dsn: str,
         for writer in writers:
             writer.join()
     assert found == (False,)
+
+
+async def test_a_listener_in_this_process_tells_the_short_way(
+    dsn: str, database: Database, db: Db
+) -> None:
+    """What it announces is not read a second time; another process' announcements are."""
+    hub = BadgeHub(database)
+    standing = Dispatcher(dsn, told=hub.told)
+    task = asyncio.create_task(standing.run())
+    await hub.start()
+    async with hub.subscribe("alice", None) as stream:
+        await badge(stream, 0)
+        await until(lambda: standing.leading)
+        # an open transaction that did not ring keeps the listener awake
+        with psycopg.connect(dsn) as holder:
+            holder.execute("select pg_advisory_lock_shared(1953457011, 1)")
+            assert not bell_is_armed(db)
+            for count in range(1, 4):
+                notify(db)
+                await badge(stream, count)
+            holder.execute("select pg_advisory_unlock_shared(1953457011, 1)")
+        db.execute("insert into tocsin.unread_delta (recipient_id, n) values ('alice', 5)")
+        db.execute("select tocsin.ring(array['alice'])")
+        await badge(stream, 8)
+    await hub.stop()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

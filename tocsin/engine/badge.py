@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Collection, Mapping
 from contextlib import suppress
 
 import msgspec
@@ -51,6 +51,7 @@ class BadgeHub:
         self._streams: defaultdict[str, set[Subscription]] = defaultdict(set)
         self._moved: set[str] = set()
         self._line: Line | None = None  # while it is up
+        self._listener = 0  # the backend of one in this process
         self._attending: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -120,13 +121,19 @@ class BadgeHub:
                 self._line = None
             await asyncio.sleep(_RECONNECT)
 
-    def _hear(self, payload: str) -> None:
+    def told(self, pid: int, recipients: Collection[str]) -> None:
+        """The listener is in this process: what it announces comes the short way, and need not be heard too."""
+        self._listener = pid
+        if recipients:
+            self._mark(self._streams.keys() & set(recipients))
+
+    def _hear(self, payload: str, pid: int) -> None:
         if payload == EVERYONE:
             self._moved |= self._streams.keys()
-            return
-        with suppress(msgspec.DecodeError):  # any database user may send one
-            moved = _recipients(payload)
-            self._moved.update([each for each in moved if each in self._streams])
+        elif pid != self._listener:
+            with suppress(msgspec.DecodeError):  # any database user may send one
+                moved = _recipients(payload)
+                self._moved.update([each for each in moved if each in self._streams])
 
     def _mark(self, recipient_ids: set[str]) -> None:
         self._moved |= recipient_ids

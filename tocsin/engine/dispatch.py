@@ -18,7 +18,7 @@ import structlog
 from tocsin.engine.badge_push import BadgePushes
 from tocsin.engine.claims import Claims
 from tocsin.engine.lanes import Lanes
-from tocsin.engine.listener import Listener
+from tocsin.engine.listener import Listener, Told
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.bell import Bell, Scan
 
@@ -58,10 +58,11 @@ log = structlog.get_logger("tocsin.dispatch")
 
 
 class Dispatcher:
-    """Stands for election, and leads while elected; `badge_pushes` as the setting says."""
+    """Stands for election, and leads while elected; `badge_pushes` as the setting says, `told` as the listener's."""
 
-    def __init__(self, dsn: str, *, badge_pushes: bool = True) -> None:
+    def __init__(self, dsn: str, *, badge_pushes: bool = True, told: Told | None = None) -> None:
         self._dsn = dsn
+        self._told = told
         self._badge_pushes = badge_pushes
         self.leading = False
 
@@ -74,7 +75,8 @@ class Dispatcher:
                     async with _connected(self._dsn) as desk:
                         self.leading = True
                         log.info("leading")
-                        await Leader(bell, desk, badge_pushes=self._badge_pushes).lead()
+                        pushes = self._badge_pushes
+                        await Leader(bell, desk, badge_pushes=pushes, told=self._told).lead()
             except Unavailable as error:
                 log.warning("dispatcher lost its connection", error=str(error))
                 await asyncio.sleep(1.0)
@@ -98,8 +100,8 @@ class Dispatcher:
 class Leader:
     """One term of office: a listener, and beside it, on a connection of its own, the work that it finds."""
 
-    def __init__(self, bell: Bell, desk: Bell, *, badge_pushes: bool) -> None:
-        self._listener = Listener(bell, self._note)
+    def __init__(self, bell: Bell, desk: Bell, *, badge_pushes: bool, told: Told | None) -> None:
+        self._listener = Listener(bell, self._note, told)
         self._bell = desk
         self._lanes = Lanes()
         self._badge_pushes = BadgePushes(desk, wanted=badge_pushes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from tocsin.engine.store.bell import Bell, Scan
 from tocsin.engine.traffic import Traffic
@@ -30,12 +30,20 @@ _OFTEN_WITHIN = 0.1
 _PULSE = 5.0
 
 
-class Listener:
-    """On a connection of its own, where nothing else keeps it from listening; what it finds goes to `found`."""
+# Whose inbox moved, as announced by the backend with this process id.
+Told = Callable[[int, Collection[str]], None]
 
-    def __init__(self, bell: Bell, found: Callable[[Scan], None]) -> None:
+
+class Listener:
+    """On a connection of its own, where nothing else keeps it from listening; what it finds goes to `found`.
+
+    What it announces to the HTTP processes it also says to `told`, for the one that it is in.
+    """
+
+    def __init__(self, bell: Bell, found: Callable[[Scan], None], told: Told | None) -> None:
         self._bell = bell
         self._found = found
+        self._told = told
         self._traffic = Traffic(time.monotonic())
         self._snapshot: str | None = None
 
@@ -92,5 +100,7 @@ class Listener:
         """Answers how many inboxes moved."""
         scan = await self._bell.scan(self._snapshot, announce=announce)
         self._snapshot = scan.snapshot
+        if announce and self._told is not None:
+            self._told(self._bell.pid, scan.recipients)
         self._found(scan)
         return len(scan.recipients)

@@ -58,7 +58,7 @@ async def serve(
     await database.open()
     hub = BadgeHub(database)
     await hub.start()
-    standing = Dispatcher(settings.database_url, badge_pushes=settings.badge_pushes)
+    standing = Dispatcher(settings.database_url, badge_pushes=settings.badge_pushes, told=hub.told)
     dispatcher = asyncio.create_task(standing.run(), name="dispatcher")
     beside = [
         asyncio.create_task(keep_counting(database), name="minutes"),

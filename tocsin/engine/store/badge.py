@@ -10,7 +10,7 @@ from msgspec import Raw, Struct
 from tocsin.engine.model import Notification
 from tocsin.engine.store.array import to_array
 from tocsin.engine.store.database import Session
-from tocsin.engine.store.line import Line
+from tocsin.engine.store.line import Heard, Line
 from tocsin.sql import load
 
 _SQL = load("badge")
@@ -58,7 +58,7 @@ class InboxChange(Struct, frozen=True):
 _read = msgspec.json.Decoder(News).decode
 
 
-async def open_line(dsn: str, *, heard: Callable[[str], None], free: Callable[[], None]) -> Line:
+async def open_line(dsn: str, *, heard: Heard, free: Callable[[], None]) -> Line:
     """Hears whose inbox moved, and can be asked for news; raises Unavailable."""
     prepared = (
         _SQL["settle_news"],

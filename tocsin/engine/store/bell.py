@@ -81,6 +81,11 @@ class Bell(Session):
     async def close(self) -> None:
         await self.connection.close()
 
+    @property
+    def pid(self) -> int:
+        """Its backend's process id, which its announcements bear."""
+        return self.connection.info.backend_pid
+
     async def try_lead(self) -> bool:
         """True when this connection is the elected one; until it closes."""
         return bool(await self.value(_SQL["try_lead"]))

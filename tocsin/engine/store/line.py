@@ -22,14 +22,18 @@ _PULSE = 3.0
 _ANSWER_WITHIN = 10.0
 
 
+# A notice's payload, and the process id of the backend that sent it.
+Heard = Callable[[str, int], None]
+
+
 class Line:
-    """One connection; `heard` is called with each notice's payload, and then `free` unless a question is open."""
+    """One connection; `heard` is called with each notice, and then `free` unless a question is open."""
 
     def __init__(
         self,
         connection: psycopg.AsyncConnection[Any],
         *,
-        heard: Callable[[str], None],
+        heard: Heard,
         free: Callable[[], None],
     ) -> None:
         self._connection = connection
@@ -48,7 +52,7 @@ class Line:
         cls,
         dsn: str,
         *prepared: LiteralString,
-        heard: Callable[[str], None],
+        heard: Heard,
         free: Callable[[], None],
     ) -> Line:
         """Opens it and says what prepares it; raises Unavailable."""
@@ -112,7 +116,7 @@ class Line:
         pgconn = self._pgconn
         pgconn.consume_input()
         while (notice := pgconn.notifies()) is not None:
-            self._heard(notice.extra.decode(self._encoding))
+            self._heard(notice.extra.decode(self._encoding), notice.be_pid)
         while self._answered is not None and not pgconn.is_busy():
             result = pgconn.get_result()
             if result is not None:
@@ -123,7 +127,7 @@ class Line:
                 answered(self._text())
         # those that came in behind the answer
         while (notice := pgconn.notifies()) is not None:
-            self._heard(notice.extra.decode(self._encoding))
+            self._heard(notice.extra.decode(self._encoding), notice.be_pid)
         if self._answered is None:
             self._free()
 
