@@ -16,7 +16,7 @@ from tocsin.engine.traffic import Traffic
 
 # AWAKE: seconds between looks, four times what one takes, within bounds; and later on while nothing comes
 _LOOK_LEAST = 0.001
-_LOOK_MOST = 0.01
+_LOOK_MOST = 0.003
 _SLOW_LOOK = 0.02
 _SLOW_AFTER = 1.0
 # Nothing for this long: doze. Commits are few again, as counted for so long: doze too.
