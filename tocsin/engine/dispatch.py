@@ -86,6 +86,8 @@ class Dispatcher:
                 await asyncio.sleep(1.0)
             finally:
                 self.leading = False
+                if self._told is not None:
+                    self._told(0, ())  # another backend may get this one's process id
 
     async def _elected(self, bell: Bell) -> None:
         checked = time.monotonic()
