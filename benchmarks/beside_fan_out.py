@@ -40,7 +40,15 @@ select tocsin.notify('bulletin.new_chapter', array(select 'f' || i from generate
 """
 _WORKING = """
 select exists (select from tocsin.delivery d where d.due_at is not null and d.channel = 'email')
-    or exists (select from tocsin.lease l where l.channel = 'email')
+    -- a lease that a cancel() emptied as its job ended stands until it runs out
+    or exists (
+        select
+        from tocsin.lease l
+        cross join unnest(l.delivery_ids) u (delivery_id)
+        join tocsin.delivery d using (delivery_id)
+        where l.channel = 'email'
+            and tocsin.is_held(d, l.claim)
+    )
 """
 
 
