@@ -278,10 +278,13 @@ def test_a_worker_that_is_killed(
     page = desk()
     with working(house, mail_server.url, tmp_path) as worker:
         expect(page.locator("#well")).to_be_visible(timeout=SOON)
+        # and not still that of the worker before
+        its = page.locator(".process").filter(has_text=str(worker.pid))
+        expect(its).to_be_visible(timeout=SOON)
         worker.kill()
         expect(problem(page, "No worker runs")).to_be_visible(timeout=SOON)
         expect(problem(page, "went silent")).to_contain_text(str(worker.pid))
-        expect(page.locator(".process").filter(has_text=str(worker.pid))).to_contain_text("silent")
+        expect(its).to_contain_text("silent")
         take_picture(page, "ops-killed")
 
 
