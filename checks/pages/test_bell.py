@@ -5,7 +5,7 @@ from __future__ import annotations
 from bell_page import open_bell, with_token
 from house import *  # noqa: F403 - fixtures
 from house import HostPage, House, until
-from playwright.sync_api import Browser, BrowserContext, expect
+from playwright.sync_api import Browser, BrowserContext, Route, expect
 
 ONE_TAG = """<!doctype html><html lang="en"><title>Host</title>
 <script type="module" src="/notify/assets/tocsin-bell.js"></script>
@@ -115,6 +115,33 @@ def test_read_and_unread_archive_and_all_with_undo(house: House, context: Browse
     bell.expect_count(2)
     expect(bell.panel.get_by_text("2 marked as read")).to_be_hidden()
     assert unread(house, person) == 2
+
+
+def test_what_is_being_archived_is_not_marked_with_the_others(
+    house: House, context: BrowserContext
+) -> None:
+    person = house.person()
+    for title in ("First", "Second"):
+        house.tell(person, title)
+    house.sign_in(context, person)
+    bell = open_bell(house, context)
+    bell.open()
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        if route.request.method == "DELETE":
+            held.append(route)
+        else:
+            route.continue_()
+
+    context.route("**/api/notifications/*/", hold)
+    bell.item("Second").hover()
+    bell.panel.get_by_role("button", name="Archive: Second").click()
+    expect(bell.items).to_have_count(1)
+    bell.panel.get_by_role("button", name="Mark all as read").click()
+    bell.page.wait_for_timeout(300)
+    held[0].continue_()
+    expect(bell.panel.get_by_text("1 marked as read")).to_be_visible()
 
 
 def test_what_came_after_the_list_is_marked_with_it_when_shown(

@@ -36,6 +36,7 @@ export class Inbox {
   readonly #ahead = new Map<number, number>(); // what was done here and not told yet, by notification
   #cursor: string | null = null;
   #asOf: string | null = null;
+  #underWay: Promise<unknown> = Promise.resolve();
   #undo: string | null = null;
   #loads = 0;
 
@@ -128,6 +129,7 @@ export class Inbox {
   /** Counts it at once; from when the stream tells of it, or could have, the service's own count is right again. */
   async #settle({ id }: Notification, n: number, call: Promise<unknown>, takeBack: () => void): Promise<void> {
     this.#ahead.set(id, n);
+    this.#underWay = Promise.allSettled([this.#underWay, call]);
     this.listener.changed();
     try {
       await call;
@@ -147,6 +149,7 @@ export class Inbox {
 
   /** What the list could show, and nothing that came later. Answers how many. */
   async markAll(): Promise<number> {
+    await this.#underWay; // what was archived a moment ago is not among them
     this.#asOf ??= (await this.#page(null, 1)).as_of;
     const body = { as_of: this.#asOf, ...(this.category && { category: this.category }) };
     const answer = await this.api.call('POST', 'notifications/mark-all-read/', body);
