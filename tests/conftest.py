@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +17,7 @@ from pytest_postgresql import factories
 from run_folder import run_folder
 
 from tocsin import postgres
+from tocsin.engine.store.database import Database
 from tocsin.migrate import migrate
 from tocsin.testing.certificate import Authority
 
@@ -127,6 +128,15 @@ def dsn(postgresql: psycopg.Connection[Any]) -> str:
         password=info.password,
         dbname=info.dbname,
     )
+
+
+@pytest.fixture
+async def database(dsn: str) -> AsyncIterator[Database]:
+    """A service's pool."""
+    database = Database(dsn)
+    await database.open()
+    yield database
+    await database.close()
 
 
 @pytest.fixture

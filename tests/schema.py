@@ -19,7 +19,9 @@ NOISE = re.compile(
     re.MULTILINE,
 )
 # their source is sql/functions already
-FUNCTIONS = re.compile(r"^CREATE FUNCTION .*?\n\s*AS (\$\w*\$).*?\1;\n", re.MULTILINE | re.DOTALL)
+FUNCTIONS = re.compile(
+    r"^CREATE (?:FUNCTION|PROCEDURE) .*?\n\s*AS (\$\w*\$).*?\1;\n", re.MULTILINE | re.DOTALL
+)
 
 
 def dump_schema(dsn: str, pg_dump: str = "pg_dump") -> str:

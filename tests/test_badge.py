@@ -35,14 +35,6 @@ def other(dsn: str) -> Iterator[Db]:
         yield connection
 
 
-@pytest.fixture
-async def database(dsn: str) -> AsyncIterator[Database]:
-    database = Database(dsn)
-    await database.open()
-    yield database
-    await database.close()
-
-
 @asynccontextmanager
 async def dispatcher(dsn: str) -> AsyncIterator[Dispatcher]:
     standing = Dispatcher(dsn)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
-import pytest
 
 from tocsin.engine.store.clean_up import clean_up, count_over
 from tocsin.engine.store.database import Database
@@ -17,14 +15,6 @@ Db = psycopg.Connection[Any]
 NOW = datetime(2026, 11, 21, 3, 17, tzinfo=UTC)
 RETENTION = timedelta(days=90)
 TABLES = ("event", "notification", "delivery", "attempt")
-
-
-@pytest.fixture
-async def database(dsn: str) -> AsyncIterator[Database]:
-    database = Database(dsn)
-    await database.open()
-    yield database
-    await database.close()
 
 
 def counts(db: Db) -> dict[str, int]:

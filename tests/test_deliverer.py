@@ -54,14 +54,6 @@ class Provider(Actor[str]):
         pass
 
 
-@pytest.fixture
-async def database(dsn: str) -> AsyncIterator[Database]:
-    database = Database(dsn)
-    await database.open()
-    yield database
-    await database.close()
-
-
 @asynccontextmanager
 async def running(database: Database, provider: Provider) -> AsyncIterator[Deliverer]:
     render = _renderer(Settings(public_url="https://n.example"), b"k" * 32)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
-import pytest
 from services import running, until
 from test_push_flow import IPHONE, device, far_ends, ledger, settled, tell
 
@@ -17,14 +15,6 @@ from tocsin.engine.store.provider import is_offered, offer_providers
 
 Db = psycopg.Connection[Any]
 APNS, FCM, SMTP = (Channel.PUSH, "apns"), (Channel.PUSH, "fcm"), (Channel.EMAIL, "email")
-
-
-@pytest.fixture
-async def database(dsn: str) -> AsyncIterator[Database]:
-    database = Database(dsn)
-    await database.open()
-    yield database
-    await database.close()
 
 
 async def offer(database: Database, *offered: tuple[Channel, str]) -> None:

@@ -62,9 +62,8 @@ class Listener:
             now = time.monotonic()
             if count:
                 self._traffic.count(count)
-                worked_at = (
-                    now  # and not when it began: a look may take longer than what makes drowsy
-                )
+                # and not when it began: a look may take longer than what makes drowsy
+                worked_at = now
             calm = self._traffic.counted_for(_CALM_WITHIN, now) and self._traffic.is_calm(now)
             if (calm or now - worked_at > _DROWSY) and await self._bell.arm():
                 await self._doze()

@@ -109,22 +109,6 @@ CREATE TABLE tocsin.quiet_hours (
     CONSTRAINT quiet_hours_check CHECK ((ends <> starts))
 );
 
-CREATE PROCEDURE tocsin.ring_turns(INOUT turns double precision[])
-    LANGUAGE plpgsql
-    AS $$
-declare
-    _started timestamptz;
-begin
-    for number in 1..3 loop
-        perform pg_sleep(0.003);
-        perform pg_notify('tocsin_turn', '');
-        _started := clock_timestamp();
-        commit;
-        turns := turns || extract(epoch from clock_timestamp() - _started)::float8;
-    end loop;
-end
-$$;
-
 CREATE TABLE tocsin.api_key (
     api_key_id bigint NOT NULL,
     name text NOT NULL,

@@ -5,32 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-import msgspec
 from msgspec import Struct
 
 from tocsin.engine.store.database import Session, connect_directly, expected_failures
 from tocsin.sql import load
 
 _SQL = load("bell")
-# A NOTIFY payload must be shorter than 8,000 bytes.
-_PAYLOAD = 7900
-# Beyond this many people it is cheaper that each process reads all its own streams anew.
-_EVERYONE = 5000
+# What is announced instead of very many: each process reads all its own streams anew.
 EVERYONE = "*"
-
-_encode = msgspec.json.Encoder().encode
 
 
 class Scan(Struct, frozen=True):
     """What was committed since the scan before: lanes as three arrays of equal length.
 
-    `changed` are those of the recipients whose inbox changed otherwise than by something new. `announced`: the HTTP
-    processes have been told of the recipients.
+    `changed` are those of the recipients whose inbox changed otherwise than by something new. `announced` is null or
+    empty: it is there for what it does.
     """
 
     snapshot: str
-    announced: bool
     recipients: list[str]
+    announced: str | None
     changed: list[str]
     event_ids: list[int]
     channels: list[str]
@@ -125,10 +119,8 @@ class Bell(Session):
 
         To `announce` whose inbox moved it is for a listener that is awake.
         """
-        found = await self.row(Scan, _SQL["scan"], since=since, longest=_PAYLOAD if announce else 0)
+        found = await self.row(Scan, _SQL["scan"], since=since, announce=announce)
         assert found is not None
-        if announce and not found.announced:
-            await self.announce(found.recipients)
         return found
 
     async def claimed_since(self, since: str | None) -> NewClaims:
@@ -143,14 +135,9 @@ class Bell(Session):
         assert done is not None
         return done
 
-    async def announce(self, recipients: Sequence[str]) -> None:
-        """Tells every HTTP process whose inbox moved."""
-        if recipients:
-            await self.value(_SQL["announce"], payloads=payloads(recipients))
-
     async def announce_everyone(self) -> None:
         """Has every HTTP process read all its streams anew."""
-        await self.value(_SQL["announce"], payloads=[EVERYONE])
+        await self.value(_SQL["announce_everyone"])
 
     async def fold_unread(self, announced: str, folded: str | None) -> int:
         """Folds what the snapshot saw into the counters, `folded` being the one before; answers how many changes."""
@@ -222,22 +209,3 @@ class Bell(Session):
     async def reset_foreign_xids(self) -> bool:
         """Starts transaction ids anew where the database was restored into another cluster."""
         return bool(await self.value(_SQL["reset_foreign_xids"]))
-
-
-def payloads(recipients: Sequence[str]) -> list[str]:
-    """Recipient ids as JSON arrays, each short enough for a NOTIFY; `*` for very many."""
-    if len(recipients) > _EVERYONE:
-        return [EVERYONE]
-    chunks: list[str] = []
-    chunk: list[str] = []
-    size = 0
-    for recipient in recipients:
-        length = len(_encode(recipient)) + 1
-        if size + length > _PAYLOAD - 2:
-            chunks.append(_encode(chunk).decode())
-            chunk, size = [], 0
-        chunk.append(recipient)
-        size += length
-    if chunk:
-        chunks.append(_encode(chunk).decode())
-    return chunks

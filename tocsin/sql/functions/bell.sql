@@ -24,12 +24,12 @@ $$;
 create or replace function tocsin.announce(_moved text[]) returns void
 language plpgsql
 as $$
+declare
+    _payload text := case when cardinality(_moved) > 5000 then '*' when cardinality(_moved) > 0 then to_json(_moved)::text end;
 begin
-    if cardinality(_moved) = 1 then
-        perform pg_notify('tocsin_badge', to_json(_moved)::text);
-    elsif cardinality(_moved) > 5000 then
-        perform pg_notify('tocsin_badge', '*');
-    elsif cardinality(_moved) > 1 then
+    if octet_length(_payload) < 8000 then
+        perform pg_notify('tocsin_badge', _payload);
+    elsif _payload is not null then
         perform pg_notify('tocsin_badge', json_agg(p.id)::text)
         from (
             select u.id, sum(octet_length(to_json(u.id)::text) + 2) over (order by u.position) / 6000 as part

@@ -35,8 +35,8 @@ select
 
 -- name: scan
 -- What was committed since an earlier snapshot (null: all that is there): whose inbox moved, who moved it themselves
--- (or an app's cancel did), and which lanes came. Whose inbox moved is announced at once where nobody else did (longest
--- > 0), if it fits one payload: a round trip less for each badge.
+-- (or an app's cancel did), and which lanes came. Whose inbox moved is announced at once where nobody else did (:announce):
+-- a round trip less for each badge.
 with before as (
     select
         coalesce(pg_snapshot_xmax(:since::pg_snapshot), '0'::xid8) as next,
@@ -61,17 +61,13 @@ came as (
 )
 select
     pg_current_snapshot()::text as snapshot,
-    case
-        when :since::pg_snapshot is not null and octet_length(p.payload) <= :longest
-            then pg_notify('tocsin_badge', p.payload) is not null
-        else false
-    end as announced,
-    array(select m.recipient_id from moved m) as recipients,
+    p.recipients,
+    case when :announce and p.recipients <> '{}' then tocsin.announce(p.recipients)::text end as announced,
     array(select c.recipient_id from changed c) as changed,
     coalesce((select array_agg(c.event_id order by c.event_id) from came c), '{}') as event_ids,
     coalesce((select array_agg(c.channel order by c.event_id) from came c), '{}') as channels,
     coalesce((select array_agg(c.priority order by c.event_id) from came c), '{}') as priorities
-from (select json_agg(m.recipient_id)::text as payload from moved m) p;
+from (select array(select m.recipient_id from moved m) as recipients offset 0) p;
 
 -- name: claimed_since
 -- Addresses with something for their claimant that was committed since an earlier snapshot (null: ever).
@@ -86,10 +82,9 @@ select
     h.busy
 from tocsin.hand_over(:addresses::text[]) h;
 
--- name: announce
--- Tells the HTTP processes whose streams to read anew: ids only, since any session may listen.
-select pg_notify('tocsin_badge', p.payload)
-from unnest(:payloads::text[]) p (payload);
+-- name: announce_everyone
+-- Has the HTTP processes read all their streams anew.
+select pg_notify('tocsin_badge', '*');
 
 -- name: fold_unread
 -- Folds the announced changes into the counters; what the fold before had seen the end of is gone.
