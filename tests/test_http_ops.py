@@ -17,7 +17,7 @@ from litestar import Litestar
 from services import free_port, running, until
 
 from tocsin.engine.badge import BadgeHub
-from tocsin.engine.store.api_key import create_api_key, revoke_api_key
+from tocsin.engine.store.api_key import create_api_key, revoke_api_keys
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.process import (
     ActorReport,
@@ -99,7 +99,7 @@ async def test_only_a_good_key_with_the_scope_signs_in(
 ) -> None:
     _, app_key = await create_api_key(database, "an app")
     revoked_id, revoked = await create_api_key(database, "gone", scopes=["ops"])
-    await revoke_api_key(database, revoked_id)
+    await revoke_api_keys(database, str(revoked_id))
     for key in ("", "tocsin_", "nonsense", app_key, revoked, ops_key[1] + "x"):
         form = await anyone.post("/ops/session/", data={"key": key})
         assert form.status_code == 401
@@ -130,7 +130,7 @@ async def test_a_revoked_key_ends_its_sessions(
     operator: httpx.AsyncClient, database: Database, ops_key: tuple[int, str]
 ) -> None:
     assert (await operator.get(OVERVIEW)).status_code == 200
-    await revoke_api_key(database, ops_key[0])
+    await revoke_api_keys(database, str(ops_key[0]))
     assert (await operator.get(OVERVIEW)).status_code == 401
     assert "API key" in (await operator.get("/ops/")).text
 

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import click
 import psycopg
 
+from tocsin.cli_api_keys import api_key
 from tocsin.cli_database import NO_DATABASE
 from tocsin.cli_database import dsn as _dsn
 from tocsin.cli_database import settings as _settings
@@ -80,6 +81,7 @@ def main() -> None:
 
 main.add_command(templates)
 main.add_command(deliveries)
+main.add_command(api_key)
 
 
 @main.command()
@@ -234,46 +236,6 @@ def token(recipient: str) -> None:
     claims |= {"aud": settings.jwt_audience} if settings.jwt_audience else {}
     claims |= {"iss": settings.jwt_issuer} if settings.jwt_issuer else {}
     click.echo(jwt.encode(claims, settings.jwt_secret, settings.jwt_algorithms[0]))
-
-
-@main.group(name="api-key")
-def api_key() -> None:
-    """Keys for apps that notify over HTTP."""
-
-
-@api_key.command(name="create")
-@click.argument("name")
-@click.option(
-    "--scope", "scopes", multiple=True, default=("app",), type=click.Choice(["app", "ops"])
-)
-def api_key_create(name: str, scopes: tuple[str, ...]) -> None:
-    """Make a key called NAME; it is shown this once."""
-    from tocsin.engine.store.api_key import create_api_key
-
-    _, key = _with_database(lambda database: create_api_key(database, name, scopes=scopes))
-    click.echo("Keep it now: only its hash is stored.", err=True)
-    click.echo(key)
-
-
-@api_key.command(name="list")
-def api_key_list() -> None:
-    """List all keys."""
-    from tocsin.engine.store.api_key import list_api_keys
-
-    for key in _with_database(list_api_keys):
-        used = f"last used {key.last_used_at:%Y-%m-%d}" if key.last_used_at else "never used"
-        state = f"revoked {key.revoked_at:%Y-%m-%d}" if key.revoked_at else used
-        click.echo(f"{key.id:>4}  {key.name:<30} {','.join(key.scopes):<8} {state}")
-
-
-@api_key.command(name="revoke")
-@click.argument("api_key_id", type=int)
-def api_key_revoke(api_key_id: int) -> None:
-    """End the key with this id at once."""
-    from tocsin.engine.store.api_key import revoke_api_key
-
-    _with_database(lambda database: revoke_api_key(database, api_key_id))
-    click.echo("Revoked.")
 
 
 @main.group(name="event-types")

@@ -37,7 +37,7 @@ from tocsin.http import (
     unsubscribe,
 )
 from tocsin.http.access_log import AccessLog, Tally
-from tocsin.http.auth import Authenticator, anyone_known, apps_only, people_only
+from tocsin.http.auth import SCOPE_OF, Authenticator, anyone_known, apps_only, people_only
 from tocsin.http.cross_origin import CrossOrigin
 from tocsin.http.errors import HANDLERS
 from tocsin.http.metrics import Metrics
@@ -48,6 +48,7 @@ from tocsin.http.services import Services
 from tocsin.settings import Settings
 
 _PEOPLE = frozenset({"person", "reader", "known"})
+_BY_KEY = frozenset({"app", "operator"})
 _LARGEST_BODY = 64_000  # bytes; a route that takes more says so itself
 
 
@@ -80,6 +81,7 @@ def create_app(
         on_shutdown=[tally.tell],
         debug=False,
     )
+    _check_scopes(app)
     app.state.openapi = openapi.describe(app, settings.public_url)
     # outermost last
     if settings.allowed_origins:
@@ -174,6 +176,20 @@ def _paths_of_people(app: Litestar) -> Iterator[str]:
         handlers = route.route_handlers if isinstance(route, HTTPRoute) else (route.route_handler,)
         if any(each.opt.get(openapi.ACCESS) in _PEOPLE for each in handlers):
             yield route.path
+
+
+def _check_scopes(app: Litestar) -> None:
+    """Raises LookupError for a call by a key that no scope is named for, and for a scope of no call."""
+    calls = {
+        (str(method), route.path_format.rstrip("/"))
+        for route in app.routes
+        if isinstance(route, HTTPRoute)
+        for handler in route.route_handlers
+        for method in handler.http_methods
+        if handler.opt.get(openapi.ACCESS) in _BY_KEY and method not in ("HEAD", "OPTIONS")
+    }
+    if different := calls ^ SCOPE_OF.keys():
+        raise LookupError(f"routes and SCOPE_OF in tocsin/http/auth.py differ: {sorted(different)}")
 
 
 def _router(access: str, guards: list[Any], handlers: list[ControllerRouterHandler]) -> Router:

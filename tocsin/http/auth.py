@@ -1,7 +1,8 @@
-"""Who calls: people by the host app's JWT, apps by an API key."""
+"""Who calls, and what they may: people by the host app's JWT, apps by an API key and its scopes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -9,14 +10,45 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from msgspec import Struct
 
-from tocsin.engine.store.api_key import PREFIX, find_api_key
+from tocsin.engine.store.api_key import (
+    APP_SCOPES,
+    ERASE,
+    EVENTS_READ,
+    EVENTS_WRITE,
+    MAIL_EVENTS,
+    OPS,
+    PREFIX,
+    RECIPIENTS,
+    ApiKey,
+    covers,
+    find_api_key,
+)
 from tocsin.engine.store.database import Database
 from tocsin.http.errors import Forbidden, Unauthorized
 from tocsin.http.tokens import Token, TokenVerifier
 from tocsin.settings import Settings
 
 COOKIE = "tocsin_token"
-APP = "app"
+# The one scope that each call by a key needs; a route for apps or operators that is not here doesn't start.
+SCOPE_OF: Mapping[tuple[str, str], str] = {
+    ("POST", "/api/events"): EVENTS_WRITE,
+    ("GET", "/api/events"): EVENTS_READ,
+    ("GET", "/api/events/{event_id}"): EVENTS_READ,
+    ("POST", "/api/events/{event_id}/cancel"): EVENTS_WRITE,
+    ("PUT", "/api/recipients/{recipient_id}"): RECIPIENTS,
+    ("GET", "/api/recipients/{recipient_id}"): RECIPIENTS,
+    ("DELETE", "/api/recipients/{recipient_id}"): ERASE,
+    ("GET", "/api/recipients/{recipient_id}/export"): RECIPIENTS,
+    ("POST", "/api/recipients/{recipient_id}/claims"): RECIPIENTS,
+    ("DELETE", "/ops/session"): OPS,
+    ("GET", "/ops/api/overview"): OPS,
+    ("GET", "/ops/api/dead-letters"): OPS,
+    ("GET", "/ops/api/dead-letters/reasons"): OPS,
+    ("POST", "/ops/api/dead-letters/replay"): OPS,
+    ("GET", "/ops/api/search"): OPS,
+    ("GET", "/ops/api/notifications/{notification_id}/why"): OPS,
+}
+_CATALOGUE = frozenset({*APP_SCOPES, MAIL_EVENTS})  # each of them reads the event types
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _PEOPLE = "Send the app's JWT as Authorization: Bearer <token>"
 _APPS = "Send an API key as Authorization: Bearer tocsin_…; `tocsin api-key create NAME` makes one"
@@ -36,32 +68,63 @@ class App(Struct, frozen=True):
     """A program with a key."""
 
     api_key_id: int
+    event_types: Sequence[str] | None = (
+        None  # patterns of those that it may write and read; None: all
+    )
 
     @property
     def caller(self) -> str:
         """As events keep it."""
         return f"key:{self.api_key_id}"
 
+    def check_event_type(self, event_type: str) -> None:
+        """Raises Forbidden for a type that the key is not for."""
+        if not covers(self.event_types, event_type):
+            allowed = ", ".join(self.event_types or ())
+            raise Forbidden(f"The key is for event types like {allowed} only.")
+
 
 async def people_only(connection: Connection, _handler: BaseRouteHandler) -> None:
     """Guard: a person with a token, left as the connection's `auth`."""
     who = await _authenticator(connection).identify(connection, _PEOPLE)
-    if isinstance(who, App):
+    if isinstance(who, ApiKey):
         raise Forbidden("This call is for people: an API key has no inbox. " + _PEOPLE + ".")
     connection.scope["auth"] = who
 
 
 async def apps_only(connection: Connection, _handler: BaseRouteHandler) -> None:
-    """Guard: an app with a key of the scope `app`."""
+    """Guard: an app with a key of the scope that the call needs."""
     who = await _authenticator(connection).identify(connection, _APPS)
     if isinstance(who, Person):
         raise Forbidden("This call is for apps. " + _APPS + ".")
-    connection.scope["auth"] = who
+    check_scope(connection, who)
+    connection.scope["auth"] = App(who.id, who.event_types)
 
 
 async def anyone_known(connection: Connection, _handler: BaseRouteHandler) -> None:
-    """Guard: a person or an app."""
-    connection.scope["auth"] = await _authenticator(connection).identify(connection, _PEOPLE)
+    """Guard: a person, or an app with any key but an operator's."""
+    who = await _authenticator(connection).identify(connection, _PEOPLE)
+    if isinstance(who, ApiKey):
+        if _CATALOGUE.isdisjoint(who.scopes):
+            raise Forbidden(_missing("of an app, such as " + EVENTS_WRITE, EVENTS_WRITE))
+        connection.scope["auth"] = App(who.id, who.event_types)
+    else:
+        connection.scope["auth"] = who
+
+
+def check_scope(connection: Connection, key: ApiKey) -> None:
+    """Raises Forbidden with the scope that the call needs and the key lacks."""
+    method, path = str(connection.scope.get("method")), connection.scope["path_template"]
+    needed = SCOPE_OF["GET" if method == "HEAD" else method, path.rstrip("/")]
+    if needed not in key.scopes:
+        raise Forbidden(_missing(needed, needed))
+
+
+def _missing(what: str, scope: str) -> str:
+    return (
+        f"This call needs a key with the scope {what}, which this key lacks: "
+        f"`tocsin api-key create NAME --scope {scope}` makes one."
+    )
 
 
 class Authenticator:
@@ -72,7 +135,7 @@ class Authenticator:
         self.tokens = TokenVerifier(settings)
         self._origin = _origin(settings.public_url)
 
-    async def identify(self, connection: Connection, cure: str) -> Person | App:
+    async def identify(self, connection: Connection, cure: str) -> Person | ApiKey:
         """Whoever the credentials name; raises Unauthorized with the cure, or Forbidden."""
         credentials = _bearer(connection)
         if credentials is None:
@@ -81,13 +144,14 @@ class Authenticator:
             return await self._by_key(credentials)
         return _person(await self.tokens.verify(credentials))
 
-    async def _by_key(self, key: str) -> App:
+    async def _by_key(self, key: str) -> ApiKey:
         found = await find_api_key(self._database, key)
         if found is None or found.revoked_at is not None:
-            raise Unauthorized("The API key is not known, or was revoked.", error="invalid_token")
-        if APP not in found.scopes:
-            raise Forbidden(f"The key's scopes do not hold {APP!r}.")
-        return App(found.id)
+            raise Unauthorized(
+                "The API key is not known, or was revoked: `tocsin api-key list` shows those that are live.",
+                error="invalid_token",
+            )
+        return found
 
     async def _by_cookie(self, connection: Connection, cure: str) -> Person:
         cookie = connection.cookies.get(COOKIE)

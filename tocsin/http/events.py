@@ -18,6 +18,7 @@ from tocsin.engine.store.event import Event, EventFilter, EventSummary, NewEvent
 from tocsin.engine.store.event_type import check_filter
 from tocsin.http import examples
 from tocsin.http.auth import App
+from tocsin.http.errors import Forbidden
 from tocsin.http.event_shapes import (
     AUDIENCES,
     Accepted,
@@ -79,6 +80,7 @@ async def post_event(request: AppRequest, services: NamedDependency[Services]) -
     """Tells an event."""
     posted = await read_body(request, PostedEvent)
     _check_audience(posted)
+    request.auth.check_event_type(posted.event_type)
     event, people = _event(posted), _people(posted)
     caller = request.auth.caller
     if posted.dry_run:
@@ -115,6 +117,7 @@ async def list_events(request: AppRequest, services: NamedDependency[Services]) 
     """A page of events."""
     query = read_query(request, EventQuery)
     cursor = read_cursor(query.cursor)
+    _check_filtered(request.auth, query.event_type)
     await check_filter(services.database, query.event_type, None)
     if query.since is not None and not 1970 <= query.since.year < 3000:
         raise Invalid("since is out of range", ("since", "Give a time from 1970 to 2999."))
@@ -142,10 +145,12 @@ async def list_events(request: AppRequest, services: NamedDependency[Services]) 
     ),
 )
 async def get_event(
-    services: NamedDependency[Services], event_id: FromPath[int]
+    request: AppRequest, services: NamedDependency[Services], event_id: FromPath[int]
 ) -> Response[bytes]:
     """One event."""
-    return reply(await store.get_event(services.database, row_id(event_id)))
+    event = await store.get_event(services.database, row_id(event_id))
+    request.auth.check_event_type(event.event_type)
+    return reply(event)
 
 
 @post(
@@ -162,10 +167,22 @@ async def get_event(
     status_code=200,
 )
 async def cancel_event(
-    services: NamedDependency[Services], event_id: FromPath[int]
+    request: AppRequest, services: NamedDependency[Services], event_id: FromPath[int]
 ) -> Response[bytes]:
     """Takes an event back."""
+    if request.auth.event_types is not None:
+        event = await store.get_event(services.database, row_id(event_id))
+        request.auth.check_event_type(event.event_type)
     return reply(Cancelled(await store.cancel_event(services.database, row_id(event_id))))
+
+
+def _check_filtered(app: App, event_type: str | None) -> None:
+    """Raises Forbidden where a key for some event types lists others: it has to name one of its own."""
+    if event_type is not None:
+        app.check_event_type(event_type)
+    elif app.event_types is not None:
+        allowed = ", ".join(app.event_types)
+        raise Forbidden(f"The key is for event types like {allowed} only: give event_type.")
 
 
 def _check_audience(posted: PostedEvent) -> None:

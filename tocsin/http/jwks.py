@@ -3,31 +3,48 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 import time
+from http.client import HTTPException
 from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 import structlog
-from jwt import PyJWK, PyJWKClient, PyJWKSet
+from jwt import PyJWK, PyJWKSet
 from jwt.exceptions import PyJWKSetError, PyJWTError
 
 from tocsin.engine.model import Unavailable
+from tocsin.settings.loopback import is_untampered
 
 _FRESH = 300.0  # seconds until the set is read anew
 _PAUSE = 10.0  # between two reads, so that tokens with invented key ids can't make us hammer the provider
 _TIMEOUT = 5
+_LARGEST = 1_000_000  # bytes of a key set
 
 log = structlog.get_logger("tocsin.http")
+
+
+class _SafeRedirects(HTTPRedirectHandler):
+    """Follows no redirect to plain http, where anybody on the way could put in a key of their own."""
+
+    def redirect_request(
+        self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> Request | None:
+        if not is_untampered(newurl):
+            raise URLError("a redirect to plain http")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 class KeySet:
     """The keys behind one JWKS address."""
 
     def __init__(self, url: str, *, ca_file: Path | None = None) -> None:
-        context = ssl.create_default_context(cafile=ca_file) if url.startswith("https:") else None
-        # PyJWKClient only fetches: its own caches know nothing of a provider that is down
-        self._client = PyJWKClient(
-            url, cache_jwk_set=False, cache_keys=False, timeout=_TIMEOUT, ssl_context=context
+        self._url = url
+        self._opener = build_opener(
+            _SafeRedirects, HTTPSHandler(context=ssl.create_default_context(cafile=ca_file))
         )
         self._keys: dict[str | None, PyJWK] = {}
         self._tried_at = -_FRESH
@@ -63,7 +80,7 @@ class KeySet:
             try:
                 self._keys = await asyncio.to_thread(self._read)
                 self._answered = True
-            except (PyJWTError, ValueError, OSError) as error:
+            except (PyJWTError, ValueError, OSError, HTTPException) as error:
                 self._answered = False
                 log.warning(
                     "the JWKS can't be read", error=type(error).__name__, kept=len(self._keys)
@@ -71,7 +88,7 @@ class KeySet:
             self._tried_at = time.monotonic()
 
     def _read(self) -> dict[str | None, PyJWK]:
-        data = self._client.fetch_data()
+        data = self._fetch()
         if not isinstance(data, dict):
             raise PyJWKSetError("not a key set")
         return {
@@ -79,3 +96,11 @@ class KeySet:
             for key in PyJWKSet.from_dict(data).keys
             if key.public_key_use in (None, "sig")
         }
+
+    def _fetch(self) -> object:
+        with self._opener.open(self._url, timeout=_TIMEOUT) as response:
+            text = response.read(_LARGEST + 1)
+        if len(text) > _LARGEST:
+            raise PyJWKSetError("the key set is too large")
+        found: object = json.loads(text)
+        return found

@@ -12,6 +12,7 @@ from litestar import Litestar, Response, get
 from litestar.datastructures import State
 from litestar.routes import ASGIRoute, HTTPRoute
 
+from tocsin.http.auth import SCOPE_OF
 from tocsin.http.errors import PROBLEM, Problem
 from tocsin.http.operation import KEY, Answer, Operation, documented
 from tocsin.http.page import html
@@ -48,7 +49,7 @@ _SCHEMES = {
     "api_key": {
         "type": "http",
         "scheme": "bearer",
-        "description": "`tocsin_…`, made by `tocsin api-key create NAME`.",
+        "description": "`tocsin_…`, made by `tocsin api-key create NAME`; each call names the key's scope.",
     },
     "ops_key": {
         "type": "http",
@@ -118,6 +119,11 @@ def describe(app: Litestar, public_url: str | None) -> Json:
     paths: Json = {}
     for path, method, parameters, access, operation in found:
         call = _call(operation, by_kind, components, access, parameters)
+        if scope := SCOPE_OF.get((method, path.rstrip("/"))):
+            call["security"] = [
+                {name: [scope] if name.endswith("_key") else [] for name in each}
+                for each in call["security"]
+            ]
         paths.setdefault(path, {})[method.lower()] = call
     return {
         "openapi": "3.1.0",

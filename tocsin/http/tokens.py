@@ -21,6 +21,16 @@ _REMEMBERED = 20_000  # tokens
 _TRUSTED_FOR = 300.0  # seconds; then a key that its provider withdrew no longer counts
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _FOREVER = 253402300799.0  # the end of the year 9999
+_LEEWAY = 30.0  # seconds that clocks may differ by, for nbf and iat; exp has none, since streams end at it
+_TYPES = frozenset({"jwt", "at+jwt"})  # of RFC 7519 and RFC 9068
+
+
+class UnknownType(jwt.InvalidTokenError):
+    """The header's `typ` is of something else that is signed, such as an ID token's logout token."""
+
+
+class CriticalExtension(jwt.InvalidTokenError):
+    """The header has `crit`, and no extension is known here."""
 
 
 class Token(Struct, frozen=True):
@@ -69,6 +79,7 @@ class TokenVerifier:
     async def _decode(self, text: str) -> dict[str, Any]:
         settings = self._settings
         header = jwt.get_unverified_header(text)
+        _check_header(header)
         algorithm = header.get("alg")
         if algorithm not in settings.jwt_algorithms:
             raise jwt.InvalidAlgorithmError
@@ -83,12 +94,9 @@ class TokenVerifier:
             algorithms=list(settings.jwt_algorithms),
             audience=settings.jwt_audience,
             issuer=settings.jwt_issuer,
-            options={
-                "require": ["exp", "sub"],
-                "verify_aud": settings.jwt_audience is not None,
-                # when it was made is nobody's business here, and clocks differ
-                "verify_iat": False,
-            },
+            leeway=_LEEWAY,
+            # an `aud` is refused where no audience is configured: RFC 7519, section 4.1.3
+            options={"require": ["exp", "sub"]},
         )
 
     def _remember(self, text: str, token: Token, now: float) -> None:
@@ -100,6 +108,15 @@ class TokenVerifier:
             self._verified.popitem(last=False)
 
 
+def _check_header(header: dict[str, Any]) -> None:
+    """Refuses what is signed but no access token, and extensions (RFC 7515, sections 4.1.9 and 4.1.11)."""
+    if "crit" in header:
+        raise CriticalExtension
+    kind = header.get("typ", "JWT")
+    if not isinstance(kind, str) or kind.lower().removeprefix("application/") not in _TYPES:
+        raise UnknownType
+
+
 def _is_text(subject: str) -> bool:
     """False for half a surrogate pair, which JSON can hold and no database."""
     return subject.isascii() or subject.encode("utf-8", "replace").decode() == subject
@@ -109,15 +126,26 @@ def _read(claims: dict[str, Any]) -> Token:
     subject = claims["sub"]
     if not 1 <= len(subject) <= 200 or _CONTROL.search(subject) or not _is_text(subject):
         raise InvalidSubjectError
-    return Token(subject, min(float(claims["exp"]), _FOREVER))
+    expires_at = min(float(claims["exp"]), _FOREVER)
+    if expires_at <= time.time():  # PyJWT has allowed it the leeway
+        raise jwt.ExpiredSignatureError
+    return Token(subject, expires_at)
 
 
 def _reason(error: Exception) -> str:
     """What is wrong, without a word from the token itself."""
     for kind, reason in (
         (jwt.ExpiredSignatureError, "The token has expired: sign in again."),
-        (jwt.ImmatureSignatureError, "The token is not valid yet."),
-        (jwt.InvalidAudienceError, "The token is for another audience."),
+        (
+            jwt.ImmatureSignatureError,
+            "The token is not valid yet: its nbf or iat is more than 30 s ahead of this service's clock.",
+        ),
+        (
+            jwt.InvalidAudienceError,
+            "The token is for another audience: its aud is not the one of TOCSIN_JWT_AUDIENCE.",
+        ),
+        (UnknownType, "The token's typ is neither JWT nor at+jwt."),
+        (CriticalExtension, "The token's crit names an extension that is not known here."),
         (jwt.InvalidIssuerError, "The token is from another issuer."),
         (
             jwt.MissingRequiredClaimError,

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from tocsin.settings.loopback import is_untampered
+
 SHARED = frozenset({"HS256", "HS384", "HS512"})
 PUBLIC = frozenset({"RS256", "RS384", "RS512", "ES256", "ES384", "ES512"})
 SECRET_BYTES = 32  # RFC 7518 §3.2: an HS256 key is at least as long as its hash
@@ -89,10 +91,16 @@ def _content(name: str, text: str) -> str | None:
 
 
 def _jwks_url(text: str) -> str:
-    parts = urlsplit(text)
+    cure = "TOCSIN_JWKS_URL must be absolute, such as https://login.example.com/jwks.json"
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        raise ValueError(cure) from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(cure)
+    if not is_untampered(text):  # an attacker on the network could put in a key of their own
         raise ValueError(
-            "TOCSIN_JWKS_URL must be absolute, such as https://login.example.com/jwks.json"
+            "TOCSIN_JWKS_URL must be https: plain http is for this machine alone (127.0.0.1, localhost)"
         )
     return text
 

@@ -112,12 +112,16 @@ CREATE TABLE tocsin.quiet_hours (
 CREATE TABLE tocsin.api_key (
     api_key_id bigint NOT NULL,
     name text NOT NULL,
-    scopes text[] DEFAULT '{app}'::text[] NOT NULL,
+    scopes text[] NOT NULL,
     hash bytea NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     last_used_at timestamp with time zone,
     revoked_at timestamp with time zone,
-    CONSTRAINT api_key_name_check CHECK (((length(name) >= 1) AND (length(name) <= 100)))
+    event_types text[],
+    prefix text,
+    CONSTRAINT api_key_event_types_check CHECK (((cardinality(event_types) >= 1) AND (cardinality(event_types) <= 100))),
+    CONSTRAINT api_key_name_check CHECK (((length(name) >= 1) AND (length(name) <= 100))),
+    CONSTRAINT api_key_prefix_check CHECK (((length(prefix) >= 1) AND (length(prefix) <= 20)))
 );
 
 ALTER TABLE tocsin.api_key ALTER COLUMN api_key_id ADD GENERATED ALWAYS AS IDENTITY (

@@ -1,22 +1,33 @@
-"""API keys: the database has their hashes only."""
+"""API keys: the database has their hashes only. Several may be live under one name, while one replaces another."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from collections.abc import Sequence
 from datetime import datetime
+from fnmatch import fnmatchcase
 
 from msgspec import Struct
 
 from tocsin.engine.model import Invalid, NotFound
 from tocsin.engine.store.database import Database
+from tocsin.engine.store.event_type import check_filter
 from tocsin.sql import load
 
 _SQL = load("api_key")
 PREFIX = "tocsin_"  # lets secret scanners know one
 _SECRET_BYTES = 32
+_SHOWN = len(PREFIX) + 6  # characters of a key that are kept to know it by
 _LONGEST_NAME = 100
+_MOST_PATTERNS = 100
+_PATTERN = re.compile(r"([a-z][a-z0-9_]*)\.(\*|[a-z][a-z0-9_]*)")
+
+EVENTS_WRITE, EVENTS_READ, RECIPIENTS, ERASE = "events:write", "events:read", "recipients", "erase"
+CHANNELS, SUPPRESSIONS, MAIL_EVENTS, OPS = "channels", "suppressions", "mail-events", "ops"
+APP_SCOPES = (EVENTS_WRITE, EVENTS_READ, RECIPIENTS, ERASE, CHANNELS, SUPPRESSIONS)  # the default
+SCOPES = (*APP_SCOPES, MAIL_EVENTS, OPS)
 
 
 class ApiKey(Struct, frozen=True):
@@ -25,20 +36,44 @@ class ApiKey(Struct, frozen=True):
     id: int
     name: str
     scopes: list[str]
+    event_types: list[str] | None  # patterns; None: all
+    prefix: str | None  # its first characters; None for keys of earlier versions
     created_at: datetime
     last_used_at: datetime | None
     revoked_at: datetime | None
 
+    def covers(self, event_type: str) -> bool:
+        """Whether the key may write and read events of this type."""
+        return covers(self.event_types, event_type)
+
+
+def covers(patterns: Sequence[str] | None, event_type: str) -> bool:
+    """Whether one of the patterns matches; None matches all."""
+    return patterns is None or any(fnmatchcase(event_type, each) for each in patterns)
+
 
 async def create_api_key(
-    database: Database, name: str, *, scopes: Sequence[str] = ("app",)
+    database: Database,
+    name: str,
+    *,
+    scopes: Sequence[str] = APP_SCOPES,
+    event_types: Sequence[str] = (),
 ) -> tuple[int, str]:
-    """Makes a key; answers its id and the key itself, which is nowhere kept."""
+    """Makes a key; returns its id and the key itself, which is stored nowhere. Raises Invalid."""
     if not 1 <= len(name) <= _LONGEST_NAME:
         raise Invalid("name is wrong", ("name", "Give the key a name of 1 to 100 characters."))
+    unknown = [each for each in scopes if each not in SCOPES]
+    if unknown or not scopes:
+        raise Invalid("scopes are wrong", ("scopes", f"Use some of {', '.join(SCOPES)}."))
+    await _check_patterns(database, event_types)
     key = PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
     api_key_id: int = await database.value(
-        _SQL["create_api_key"], name=name, scopes=list(scopes), hash=_hash(key)
+        _SQL["create_api_key"],
+        name=name,
+        scopes=[each for each in SCOPES if each in scopes],
+        event_types=sorted(set(event_types)) or None,
+        prefix=key[:_SHOWN],
+        hash=_hash(key),
     )
     return api_key_id, key
 
@@ -53,10 +88,51 @@ async def list_api_keys(database: Database) -> list[ApiKey]:
     return await database.rows(ApiKey, _SQL["list_api_keys"])
 
 
-async def revoke_api_key(database: Database, api_key_id: int) -> None:
-    """Ends a key at once; raises NotFound where there is none that is still good."""
-    if not await database.run(_SQL["revoke_api_key"], api_key_id=api_key_id):
-        raise NotFound("There is no such key that is still good.")
+async def revoke_api_keys(database: Database, which: str) -> list[ApiKey]:
+    """Ends keys at once and returns them: the one of this id or these first characters, or all of this name.
+
+    Raises NotFound where no live key is meant, and Invalid where first characters mean several.
+    """
+    meant = _meant([each for each in await list_api_keys(database) if not each.revoked_at], which)
+    if not meant:
+        raise NotFound(
+            f"There is no live key of the id, name or first characters {which[:_SHOWN]!r}: "
+            "`tocsin api-key list` shows all."
+        )
+    ended = await database.rows(
+        _Ended, _SQL["revoke_api_keys"], api_key_ids=[each.id for each in meant]
+    )
+    ids = {each.id for each in ended}
+    return [each for each in meant if each.id in ids]
+
+
+class _Ended(Struct, frozen=True):
+    id: int
+
+
+def _meant(live: list[ApiKey], which: str) -> list[ApiKey]:
+    found = [each for each in live if str(each.id) == which] or [
+        each for each in live if each.name == which
+    ]
+    if found or len(which) <= len(PREFIX):
+        return found
+    found = [each for each in live if each.prefix and each.prefix.startswith(which[:_SHOWN])]
+    if len(found) > 1:
+        ids = ", ".join(str(each.id) for each in found)
+        raise Invalid("more than one key", ("key", f"Several keys begin so: give the id, {ids}."))
+    return found
+
+
+async def _check_patterns(database: Database, patterns: Sequence[str]) -> None:
+    if len(patterns) > _MOST_PATTERNS:
+        raise Invalid("too many patterns", ("event_types", f"Give at most {_MOST_PATTERNS}."))
+    for each in patterns:
+        match = _PATTERN.fullmatch(each)
+        if match is None:
+            cure = f"{each[:100]!r} is no pattern: write forum.new_reply or forum.*."
+            raise Invalid("a pattern is wrong", ("event_types", cure))
+        category = match[1] if match[2] == "*" else None
+        await check_filter(database, None if category else each, category)
 
 
 def _hash(key: str) -> bytes:

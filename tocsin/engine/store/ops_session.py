@@ -8,12 +8,11 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
-from tocsin.engine.store.api_key import find_api_key
+from tocsin.engine.store.api_key import OPS, find_api_key
 from tocsin.engine.store.database import Database
 from tocsin.sql import load
 
 _SQL = load("ops_session")
-SCOPE = "ops"
 LIFE = timedelta(hours=12)
 _SECRET_BYTES = 32
 
@@ -33,7 +32,7 @@ async def operator_by_key(database: Database, key: str) -> Operator | None:
     how long an answer takes.
     """
     found = await find_api_key(database, key)
-    if found is None or found.revoked_at is not None or SCOPE not in found.scopes:
+    if found is None or found.revoked_at is not None or OPS not in found.scopes:
         return None
     return Operator(found.id, found.name)
 

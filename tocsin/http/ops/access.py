@@ -10,8 +10,8 @@ from litestar.datastructures import Cookie
 from litestar.handlers import BaseRouteHandler
 
 from tocsin.engine.store.api_key import find_api_key
-from tocsin.engine.store.ops_session import LIFE, Operator, find_session, operator_by_key
-from tocsin.http.auth import Authenticator
+from tocsin.engine.store.ops_session import LIFE, Operator, find_session
+from tocsin.http.auth import Authenticator, check_scope
 from tocsin.http.errors import Forbidden, Unauthorized
 from tocsin.http.services import Services
 
@@ -68,17 +68,11 @@ def session_cookie(services: Services, token: str | None) -> Cookie:
 
 async def _by_key(connection: Connection, header: str) -> Operator:
     scheme, _, key = header.partition(" ")
-    found = (
-        await operator_by_key(_services(connection).database, key.strip())
-        if scheme.lower() == "bearer"
-        else None
-    )
-    if found is not None:
-        return found
-    known = await find_api_key(_services(connection).database, key.strip())
-    if known is not None and known.revoked_at is None:
-        raise Forbidden(f"The key's scopes do not hold 'ops'. {_CURE}")
-    raise Unauthorized(f"That is no good key of the scope ops. {_CURE}", error="invalid_token")
+    found = await find_api_key(_services(connection).database, key.strip())
+    if scheme.lower() != "bearer" or found is None or found.revoked_at is not None:
+        raise Unauthorized(f"That is no good key of the scope ops. {_CURE}", error="invalid_token")
+    check_scope(connection, found)
+    return Operator(found.id, found.name)
 
 
 def _is_own_origin(connection: Connection) -> bool:

@@ -1,7 +1,7 @@
 -- name: create_api_key
--- Keeps a key's hash; answers its id.
-insert into tocsin.api_key (name, scopes, hash)
-values (:name, :scopes, :hash)
+-- Keeps a key's hash; returns its id.
+insert into tocsin.api_key (name, scopes, event_types, prefix, hash)
+values (:name, :scopes, :event_types, :prefix, :hash)
 returning api_key_id;
 
 -- name: find_api_key
@@ -17,6 +17,8 @@ select
     k.api_key_id as id,
     k.name,
     k.scopes,
+    k.event_types,
+    k.prefix,
     k.created_at,
     k.last_used_at,
     k.revoked_at
@@ -29,15 +31,18 @@ select
     k.api_key_id as id,
     k.name,
     k.scopes,
+    k.event_types,
+    k.prefix,
     k.created_at,
     k.last_used_at,
     k.revoked_at
 from tocsin.api_key k
 order by k.api_key_id;
 
--- name: revoke_api_key!
--- Ends a key at once, by its id.
+-- name: revoke_api_keys
+-- Ends these keys at once; returns the ids of those that were live.
 update tocsin.api_key k
 set revoked_at = now()
-where k.api_key_id = :api_key_id
-    and k.revoked_at is null;
+where k.api_key_id = any (:api_key_ids)
+    and k.revoked_at is null
+returning k.api_key_id as id;
