@@ -278,7 +278,7 @@ def test_commands_answer_errors_in_one_line(db: Db, dsn: str, tmp_path: Path) ->
         (("notify", "forum.new_reply", "mallory", "--title", "x"), "unknown recipient 'mallory'"),
         (("notify", "forum.new_reply", "alice", "--title", ""), "title is empty"),
         (("api-key", "create", ""), "1 to 100 characters"),
-        (("api-key", "revoke", "7"), "no such key"),
+        (("api-key", "revoke", "7"), "api-key list"),
         (("why", "7"), "no such notification"),
         (("event-types", "apply", "nowhere.toml"), "nowhere.toml"),
     ):
