@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from typing import Any, Unpack
@@ -18,6 +18,8 @@ import psycopg
 import psycopg_pool
 import structlog
 from procrastinate.app import WorkerOptions
+from procrastinate.jobs import Notification
+from procrastinate.manager import NotificationCallback
 from procrastinate.worker import Worker
 
 from tocsin.beside import beside
@@ -37,12 +39,16 @@ _WORKER: WorkerOptions = {
     # Jobs wait for room in a mailbox, so there are many: one channel that hangs must not take all places.
     "concurrency": 64,
     "fetch_job_polling_interval": 0.5,
-    "abort_job_polling_interval": 5.0,
+    "abort_job_polling_interval": 1.0,  # the only way that a request to abort is found
     "shutdown_graceful_timeout": 12.0,
     "update_heartbeat_interval": _HEARTBEAT,
     "stalled_worker_timeout": _STALLED,
     "delete_jobs": "successful",
 }
+
+# The channel of our schema (sql/functions/queue.sql), and what each notification on it means.
+_CHANNEL = "tocsin_queue"
+_LOOK_FOR_JOBS: Notification = {"type": "job_inserted", "job_id": 0}
 
 log = structlog.get_logger("tocsin.jobs")
 
@@ -65,10 +71,34 @@ class Connector(procrastinate.PsycopgConnector):
         await super().open_async(pool)
 
 
+class JobManager(procrastinate.manager.JobManager):
+    """Waits for jobs on our own channel in place of Procrastinate's, which have no schema in their names.
+
+    Any login may send on any channel: no payload is read, and none aborts a job (docs/adr/0050-queue-channel.md).
+    """
+
+    async def listen_for_jobs(
+        self,
+        *,
+        on_notification: NotificationCallback,
+        queues: Iterable[str] | None = None,  # noqa: ARG002 - Procrastinate's own argument
+    ) -> None:
+        """Makes the worker look for jobs at each notification, whatever its queues."""
+
+        async def look_for_jobs(*, channel: str, payload: str) -> None:  # noqa: ARG001
+            await on_notification(channel=channel, notification=_LOOK_FOR_JOBS)
+
+        await self.connector.listen_notify(on_notification=look_for_jobs, channels=[_CHANNEL])
+
+
 class App(procrastinate.App):
     """Procrastinate's app, with the engine around its worker."""
 
     engine: Engine | None = None
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.job_manager = JobManager(self.connector)
 
     async def run_worker_async(self, **options: Unpack[WorkerOptions]) -> None:
         """Runs until SIGINT or SIGTERM; a worker that stopped by itself (the database was away) is started anew."""
