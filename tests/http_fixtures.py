@@ -19,11 +19,15 @@ from tocsin.engine.links import Links
 from tocsin.engine.store.api_key import create_api_key
 from tocsin.engine.store.database import Database
 from tocsin.http.app import create_app
+from tocsin.http.dev import dev_routes
 from tocsin.settings import Settings
 
 SECRET = "the secret of these tests, 32 bytes and more"
 URL = "https://notify.test"
+DEVELOPMENT_URL = "http://localhost:8000"
 KEY = b"k" * 32
+DEVELOPMENT_KEY = "the key of `tocsin up` in these tests, 32 bytes and more"
+METRICS_TOKEN = "the-token-of-the-metrics"
 LINKS = Links(URL, KEY)
 
 Db = psycopg.Connection[Any]
@@ -46,10 +50,27 @@ def transport_to(app: Litestar, peer: str = "127.0.0.1") -> httpx.ASGITransport:
     return httpx.ASGITransport(app, client=(peer, 1234))  # type: ignore[arg-type]
 
 
+def development_app(settings: Settings, database: Database) -> Litestar:
+    """The app as `tocsin up` runs it."""
+    return create_app(
+        settings,
+        database,
+        BadgeHub(database),
+        link_key=KEY,
+        extra_routes=dev_routes(),
+        development_key=DEVELOPMENT_KEY,
+    )
+
+
 @pytest.fixture
 def settings() -> Settings:
     """What the app under test is told."""
-    return Settings(jwt_secret=SECRET, jwt_algorithms=("HS256",), public_url=URL)
+    return Settings(
+        jwt_secret=SECRET,
+        jwt_algorithms=("HS256",),
+        public_url=URL,
+        metrics_token=METRICS_TOKEN,
+    )
 
 
 @pytest_asyncio.fixture

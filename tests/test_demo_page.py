@@ -9,13 +9,10 @@ import httpx
 import pytest
 import pytest_asyncio
 from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import KEY, URL, Db, bearer, transport_to
+from http_fixtures import DEVELOPMENT_URL, Db, bearer, development_app, transport_to
 
-from tocsin.engine.badge import BadgeHub
 from tocsin.engine.store.database import Database
 from tocsin.event_types import default_catalogue
-from tocsin.http.app import create_app
-from tocsin.http.dev import dev_routes
 from tocsin.http.dev.story import Cast, known_stories, told
 from tocsin.seed import seed
 from tocsin.settings import Settings
@@ -28,10 +25,8 @@ XSS = "<script>alert(1)</script>"
 @pytest_asyncio.fixture
 async def page(database: Database, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """The service as `tocsin up` starts it."""
-    app = create_app(
-        settings, database, BadgeHub(database), link_key=KEY, extra_routes=dev_routes()
-    )
-    async with httpx.AsyncClient(transport=transport_to(app), base_url=URL) as client:
+    transport = transport_to(development_app(settings, database))
+    async with httpx.AsyncClient(transport=transport, base_url=DEVELOPMENT_URL) as client:
         yield client
 
 
@@ -132,22 +127,13 @@ async def test_the_settings_page_is_one_click_away(
     assert (await page.get("/settings/")).status_code == 200
 
 
-async def test_without_people_or_a_secret_it_says_so(
-    database: Database, page: httpx.AsyncClient, db: Db
-) -> None:
+async def test_without_people_it_says_so(page: httpx.AsyncClient, db: Db) -> None:
     assert "There are no two people yet" in (await page.get("/dev/")).text
     db.execute("select tocsin.upsert_recipient('one', name => %s)", (XSS,))
     db.execute("select tocsin.upsert_recipient('two', name => ' ')")
     shown = (await page.get("/dev/?left=two&right=two")).text
     assert XSS not in shown
     assert 'data-person="two"' in shown
-    settings = Settings(jwt_public_key="x", jwt_algorithms=("RS256",), public_url=URL)
-    app = create_app(
-        settings, database, BadgeHub(database), link_key=KEY, extra_routes=dev_routes()
-    )
-    async with httpx.AsyncClient(transport=transport_to(app), base_url=URL) as client:
-        assert "only a public key is set" in (await client.get("/dev/")).text
-        assert (await client.get("/dev/token/?person=one")).status_code == 404
 
 
 async def test_no_file_but_the_pages_own_is_served(page: httpx.AsyncClient) -> None:

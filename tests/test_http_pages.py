@@ -9,13 +9,19 @@ import httpx
 import msgspec
 import pytest
 from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import KEY, LINKS, URL, Db, Tell, transport_to
+from http_fixtures import KEY, LINKS, METRICS_TOKEN, SECRET, URL, Db, Tell, bearer, transport_to
 from litestar import Litestar
 from litestar.routes import ASGIRoute, HTTPRoute
+from services import free_port
 
+from tocsin.engine.badge import BadgeHub
 from tocsin.engine.links import Links
+from tocsin.engine.store.database import Database
+from tocsin.http.app import create_app
+from tocsin.http.metrics_listener import metrics_listener
 from tocsin.http.operation import KEY as OPERATION
 from tocsin.http.operation import Operation
+from tocsin.settings import Settings, SettingsError
 
 NOW = datetime.now(UTC)
 PREFERENCES = "/api/notification-preferences/"
@@ -188,7 +194,8 @@ async def test_unknown_paths_and_methods_are_problems(alice: httpx.AsyncClient) 
 
 async def test_a_content_type_has_its_charset_once(anyone: httpx.AsyncClient) -> None:
     for path in ("/schema", "/metrics/", "/unsubscribe/x/"):
-        assert (await anyone.get(path)).headers["content-type"].count("charset") == 1
+        answer = await anyone.get(path, headers=bearer(METRICS_TOKEN))
+        assert answer.headers["content-type"].count("charset") == 1
 
 
 async def test_metrics_say_what_waits(anyone: httpx.AsyncClient, people: None, db: Db) -> None:
@@ -198,20 +205,57 @@ async def test_metrics_say_what_waits(anyone: httpx.AsyncClient, people: None, d
         "update tocsin.delivery set state = 'deferred', due_at = now() - interval '1 min'"
         " where delivery_id = (select min(delivery_id) from tocsin.delivery)"
     )
-    text = (await anyone.get("/metrics/")).text
+    text = (await anyone.get("/metrics/", headers=bearer(METRICS_TOKEN))).text
     assert 'tocsin_deliveries{channel="email",state="deferred"} 1.0' in text
     assert 'tocsin_deliveries{channel="email",state="queued"} 1.0' in text
     (late,) = [line for line in text.splitlines() if line.startswith("tocsin_delivery_late")]
     assert float(late.split()[-1]) >= 60
 
 
-async def test_metrics_are_for_this_machine(app: Litestar) -> None:
-    for peer, headers, status in (
-        ("127.0.0.1", {}, 200),
-        ("10.1.2.3", {}, 404),
-        ("10.1.2.3", {"X-Forwarded-For": "127.0.0.1"}, 404),
-        ("127.0.0.1", {"X-Forwarded-For": "10.1.2.3"}, 404),
-    ):
-        transport = transport_to(app, peer)
-        async with httpx.AsyncClient(transport=transport, base_url=URL) as client:
-            assert (await client.get("/metrics/", headers=headers)).status_code == status
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        ({"Authorization": METRICS_TOKEN}, 401),
+        (bearer(METRICS_TOKEN[:-1]), 401),
+        (bearer(METRICS_TOKEN + "x"), 401),
+        (bearer("ä"), 401),
+        ({"Authorization": f"Basic {METRICS_TOKEN}"}, 401),
+        (bearer(METRICS_TOKEN), 200),
+        ({"Authorization": f"bearer  {METRICS_TOKEN}"}, 200),
+    ],
+)
+async def test_metrics_are_for_the_bearer_of_their_token(
+    anyone: httpx.AsyncClient, headers: dict[str, str], status: int
+) -> None:
+    raw = {name.encode(): value.encode() for name, value in headers.items()}
+    answer = await anyone.get("/metrics/", headers=raw)
+    assert answer.status_code == status
+    assert ("www-authenticate" in answer.headers) == (status == 401)
+
+
+async def test_without_a_token_metrics_are_on_a_listener_of_their_own_alone(
+    database: Database,
+) -> None:
+    settings = Settings(jwt_secret=SECRET, jwt_algorithms=("HS256",), public_url=URL)
+    app = create_app(settings, database, BadgeHub(database), link_key=KEY)
+    port = free_port()
+    local = f"http://127.0.0.1:{port}"
+    async with metrics_listener(port, app), httpx.AsyncClient() as client:
+        for path in ("/metrics", "/metrics/"):
+            assert "tocsin_http_requests" in (await client.get(local + path)).text
+        for path in ("/", "/api/events/", "/schema", "/healthz"):
+            assert (await client.get(local + path)).status_code == 404
+        for host, status in ((f"localhost:{port}", 200), ("evil.test", 421)):
+            answer = await client.get(f"{local}/metrics", headers={"Host": host})
+            assert answer.status_code == status
+        with pytest.raises(httpx.TransportError):  # as any other address of this machine
+            await client.get(f"http://127.0.0.2:{port}/metrics")
+        with pytest.raises(SettingsError, match=r"TOCSIN_METRICS_PORT \d+ is in use"):
+            async with metrics_listener(port, app):
+                pass
+    for peer in ("127.0.0.1", "10.1.2.3"):
+        async with httpx.AsyncClient(transport=transport_to(app, peer), base_url=URL) as client:
+            answer = await client.get("/metrics/")
+            assert answer.status_code == 404
+            assert "TOCSIN_METRICS_TOKEN" in answer.json()["detail"]

@@ -12,13 +12,10 @@ import httpx
 import pytest
 import pytest_asyncio
 from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import KEY, SECRET, URL, Db, transport_to
+from http_fixtures import DEVELOPMENT_URL, SECRET, URL, Db, development_app, transport_to
 
 from tocsin import beside
-from tocsin.engine.badge import BadgeHub
 from tocsin.engine.store.database import Database
-from tocsin.http.app import create_app
-from tocsin.http.dev import dev_routes
 from tocsin.phones import FILE, Arrival, Phones, clear, read_arrivals
 from tocsin.push_access import FcmAccess
 from tocsin.secret_file import SecretFileError
@@ -161,13 +158,13 @@ async def page(database: Database, tmp_path: Path) -> AsyncIterator[httpx.AsyncC
     settings = Settings(
         jwt_secret=SECRET, jwt_algorithms=("HS256",), public_url=URL, data_dir=tmp_path
     )
-    app = create_app(
-        settings, database, BadgeHub(database), link_key=KEY, extra_routes=dev_routes()
-    )
+    app = development_app(settings, database)
     up = beside.Up(1, URL, fcm=FcmAccess(url="http://127.0.0.1:1", service_account=""))
     with beside.only_one(tmp_path) as lock:
         beside.tell(lock, up)
-        async with httpx.AsyncClient(transport=transport_to(app), base_url=URL) as client:
+        async with httpx.AsyncClient(
+            transport=transport_to(app), base_url=DEVELOPMENT_URL
+        ) as client:
             yield client
 
 

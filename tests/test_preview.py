@@ -9,13 +9,10 @@ import httpx
 import pytest
 import pytest_asyncio
 from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import KEY, SECRET, URL, transport_to
+from http_fixtures import DEVELOPMENT_URL, SECRET, URL, development_app, transport_to
 from test_brand import png
 
-from tocsin.engine.badge import BadgeHub
 from tocsin.engine.store.database import Database
-from tocsin.http.app import create_app
-from tocsin.http.dev import dev_routes
 from tocsin.settings import Settings
 
 JSON = {"Accept": "application/json"}
@@ -35,9 +32,8 @@ async def page(folder: Path, database: Database) -> AsyncIterator[httpx.AsyncCli
     settings = Settings(
         jwt_secret=SECRET, jwt_algorithms=("HS256",), public_url=URL, templates_dir=folder
     )
-    hub = BadgeHub(database)
-    app = create_app(settings, database, hub, link_key=KEY, extra_routes=dev_routes())
-    async with httpx.AsyncClient(transport=transport_to(app), base_url=URL) as client:
+    transport = transport_to(development_app(settings, database))
+    async with httpx.AsyncClient(transport=transport, base_url=DEVELOPMENT_URL) as client:
         yield client
 
 

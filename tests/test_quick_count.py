@@ -10,7 +10,7 @@ import httpx
 import psycopg
 import pytest
 from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import KEY, SECRET, Db, Tell, bearer, token, transport_to
+from http_fixtures import KEY, METRICS_TOKEN, SECRET, Db, Tell, bearer, token, transport_to
 from litestar import Litestar
 from services import until
 from structlog.testing import capture_logs
@@ -216,7 +216,7 @@ async def test_they_are_counted_and_told_of_once_a_second(
     assert len(quick) == told["requests"] == 4
     assert told["route"] == "/api/notifications/unread-count"
     assert (told["method"], told["status"]) == ("GET", 200)
-    text = (await alice.get("/metrics/")).text
+    text = (await alice.get("/metrics/", headers=bearer(METRICS_TOKEN))).text
     series = '{method="GET",route="/api/notifications/unread-count",status="200"}'
     assert f"tocsin_http_requests_total{series} 5.0" in text
     assert 'tocsin_http_request_seconds_count{route="/api/notifications/unread-count"} 5.0' in text

@@ -19,7 +19,10 @@ from services import LONGEST, SECRET, Service, free_port, mail_catcher, mail_cou
 
 import tocsin
 from tocsin import postgres
+from tocsin.http.errors import Unauthorized
+from tocsin.http.tokens import TokenVerifier
 from tocsin.migrate import migrate
+from tocsin.settings import Settings
 
 Db = psycopg.Connection[Any]
 TOCSIN = Path(sys.executable).with_name("tocsin")
@@ -95,17 +98,20 @@ async def following(client: httpx.AsyncClient) -> AsyncIterator[Stream]:
 
 
 @asynccontextmanager
-async def house(dsn: str, folder: Path, **more: str) -> AsyncIterator[House]:
-    port = free_port()
+async def house(
+    dsn: str, folder: Path, *command: str, port: str = "", **more: str
+) -> AsyncIterator[House]:
+    port = port or str(free_port())
     settings = {
         "database_url": dsn,
         "data_dir": str(folder),
-        "port": str(port),
+        "port": port,
         "public_url": f"http://127.0.0.1:{port}",
         "jwt_secret": SECRET,
         **more,
     }
-    async with running("serve", log=folder / "http.log", settings=settings) as http:
+    command = command or ("serve",)
+    async with running(*command, log=folder / "http.log", settings=settings) as http:
         await until(lambda: answers(settings["public_url"]))
         yield House(settings, http)
 
@@ -228,6 +234,73 @@ async def test_demo_pages_are_not_served(db: Db, dsn: str, tmp_path: Path) -> No
     async with house(dsn, tmp_path) as home, httpx.AsyncClient(base_url=home.url) as anyone:
         assert (await anyone.get("/dev/")).status_code == 404
         assert (await anyone.get("/dev/mail/")).status_code == 404
+
+
+async def test_the_pages_of_make_up_are_for_this_machine_and_give_away_no_secret_of_the_app(
+    db: Db, dsn: str, tmp_path: Path
+) -> None:
+    port = free_port()
+    more = {"metrics_port": str(free_port()), "metrics_token": "the-token-of-metrics"}
+    async with house(dsn, tmp_path, "serve", "--dev", port=str(port), **more) as home:
+        async with httpx.AsyncClient(base_url=home.url) as anyone:
+            own = (await anyone.get("/dev/token/?person=alice")).json()["token"]
+            for name in ("localhost", "LOCALHOST", "127.0.0.1", "127.1.2.3", "[::1]"):
+                for host in (name, f"{name}:{port}", f"{name}:1"):
+                    answer = await anyone.get("/dev/token/?person=alice", headers={"Host": host})
+                    assert answer.status_code == 200, host
+            with pytest.raises(jwt.InvalidSignatureError):
+                jwt.decode(own, SECRET, ["HS256"])
+            for token in (own, home.cli("token", "alice")):
+                async with home.person("alice", token) as alice:
+                    assert (await alice.get("/api/me/")).json()["recipient"] == "alice"
+                    count = "/api/notifications/unread-count/"
+                    assert [(await alice.get(count)).status_code for _ in range(2)] == [200, 200]
+                    # once it is remembered, it is answered before all else
+                    foreign = await alice.get(count, headers={"Host": "evil.test"})
+                    assert foreign.status_code == 421
+            for host in (
+                "evil.test",
+                "evil.test:80",
+                "127.0.0.1.evil.test",
+                "localhost.evil.test",
+                "evil.test#localhost",
+                "localhost@evil.test",
+                "[::1]x",
+                "127.1",
+                "0.0.0.0",
+                "[::ffff:10.0.0.1]",
+                "10.0.0.1",
+                "",
+            ):
+                for path in ("/dev/token/?person=alice", "/dev/mail/", "/", "/schema", "/readyz"):
+                    refused = await anyone.get(path, headers={"Host": host})
+                    assert refused.status_code in (400, 421), (host, path)
+                    assert own[:20] not in refused.text
+            problem = await anyone.get("/dev/mail/", headers={"Host": "evil.test"})
+            assert problem.headers["content-type"] == "application/problem+json"
+            assert "localhost" in problem.json()["detail"]
+            metrics = f"http://127.0.0.1:{more['metrics_port']}/metrics"
+            assert "tocsin_http_requests_total" in (await anyone.get(metrics)).text
+    elsewhere = TokenVerifier(Settings(jwt_secret=SECRET, jwt_algorithms=("HS256",)))
+    with pytest.raises(Unauthorized):
+        await elsewhere.verify(own)
+
+
+async def test_a_service_with_the_pages_of_make_up_refuses_to_listen_for_others(
+    dsn: str, tmp_path: Path
+) -> None:
+    settings = {
+        "database_url": dsn,
+        "public_url": "https://x.example",
+        "jwt_secret": SECRET,
+        "data_dir": str(tmp_path),
+        "host": "0.0.0.0",
+    }
+    async with running("serve", "--dev", log=tmp_path / "http.log", settings=settings) as http:
+        assert await asyncio.wait_for(http.process.wait(), LONGEST) == 1
+    (line,) = http.log.strip().splitlines()
+    assert "TOCSIN_HOST 0.0.0.0" in line
+    assert "127.0.0.1" in line
 
 
 @pytest.mark.parametrize("missing", ["public_url", "jwt_secret"])

@@ -17,15 +17,23 @@ from tempfile import mkdtemp
 from typing import Any
 from urllib.parse import urlsplit
 
+import jwt
 import psycopg
 import pytest
 import pytest_asyncio
+from click.testing import CliRunner, Result
+from test_settings import PEM
 
-from tocsin.beside import AlreadyUp, beside, only_one, who_is_up
+from tocsin.beside import AlreadyUp, Up, beside, only_one, tell, who_is_up
+from tocsin.cli import main
+from tocsin.development import DEVELOPMENT_KEY
+from tocsin.http.errors import Unauthorized
+from tocsin.http.tokens import TokenVerifier
 from tocsin.lifeline import parent_gone
 from tocsin.mailbox import read_mails
 from tocsin.postgres.cluster import remove_cluster
 from tocsin.postgres.process import gone
+from tocsin.secret_file import keep_secrets
 from tocsin.settings import Settings, read_settings
 from tocsin.testing.apns import Authority, Key
 from tocsin.testing.fcm import FcmServer
@@ -63,7 +71,7 @@ server.serve_forever()
 """
 UP = """
 import asyncio, os, sys
-from tocsin.settings import read_settings
+from tocsin.settings import SettingsError, read_settings
 from tocsin.up.supervisor import Command
 from tocsin.up import UpError, up
 http, worker = ([sys.executable, "-c", program] for program in sys.argv[1:])
@@ -76,7 +84,7 @@ if "FAR_ENDS" not in os.environ:  # half a second each time
     steps["make_far_ends"] = lambda *_, **__: Nobody()
 try:
     sys.exit(asyncio.run(up(read_settings(), commands=commands, **steps)))
-except UpError as error:
+except (SettingsError, UpError) as error:
     sys.exit(str(error))
 """
 
@@ -376,6 +384,42 @@ async def test_a_port_in_use_is_named_before_anything_starts(
     assert "TOCSIN_PORT" in up.text
     assert up.text.strip().count("\n") == 0
     assert not (tmp_path / "data" / "postgres").exists()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "notify.example.com"])
+async def test_a_bind_that_others_reach_is_refused_before_anything_starts(
+    run_up: Callable[..., RunningUp], tmp_path: Path, host: str
+) -> None:
+    up = run_up(tmp_path / "data", TOCSIN_HOST=host)
+
+    assert await up.ended() == 1
+
+    (line,) = up.text.strip().splitlines()
+    assert f"TOCSIN_HOST {host}" in line
+    assert "127.0.0.1" in line
+    assert not (tmp_path / "data").exists()
+
+
+def test_beside_an_up_tokens_are_its_own_unless_a_secret_is_set(tmp_path: Path) -> None:
+    keys = {"TOCSIN_JWT_PUBLIC_KEY": PEM, "TOCSIN_DATA_DIR": str(tmp_path)}
+
+    def token(**more: str) -> Result:
+        return CliRunner().invoke(main, ["token", "alice"], env=keys | more)
+
+    assert "only your host app can sign" in token().stderr
+    key = keep_secrets(tmp_path, DEVELOPMENT_KEY)[DEVELOPMENT_KEY]
+    assert "only your host app can sign" in token().stderr
+    with only_one(tmp_path) as lock:
+        tell(lock, Up(1, "http://127.0.0.1:1"))
+        own = token(TOCSIN_JWT_AUDIENCE="us").stdout.strip()
+        theirs = token(TOCSIN_JWT_PUBLIC_KEY="", TOCSIN_JWT_SECRET="s" * 32).stdout.strip()
+    settings = read_settings(keys | {"TOCSIN_JWT_AUDIENCE": "us"})
+    verified = asyncio.run(TokenVerifier(settings, key).verify(own))
+    assert verified.recipient_id == "alice"
+    for other in (None, "another key of thirty-two bytes or more"):
+        with pytest.raises(Unauthorized):
+            asyncio.run(TokenVerifier(settings, other).verify(own))
+    assert jwt.decode(theirs, "s" * 32, ["HS256"])["sub"] == "alice"
 
 
 async def test_kill_9_of_up_takes_everything_along_and_the_next_one_starts(

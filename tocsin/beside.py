@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from tocsin import postgres
+from tocsin.development import DEVELOPMENT_KEY
 from tocsin.push_access import ApnsAccess, FcmAccess
 from tocsin.secret_file import SecretFileError, read_secrets
 from tocsin.settings import Settings, SettingsError
@@ -68,6 +69,14 @@ def who_is_up(data_dir: Path) -> Up | None:
         except BlockingIOError:
             return _read(lock)
     return None
+
+
+def development_key(data_dir: Path) -> str | None:
+    """The key of development tokens, while a `tocsin up` of this data directory runs that accepts them."""
+    try:
+        return read_secrets(data_dir).get(DEVELOPMENT_KEY) if who_is_up(data_dir) else None
+    except SecretFileError as error:
+        raise SettingsError(str(error)) from None
 
 
 def beside(settings: Settings) -> Settings:

@@ -104,6 +104,7 @@ def serve(dev: bool) -> None:
     from tocsin.http.server import serve as run_server
 
     settings = _started()
+    development_key = _development_key(settings) if dev else None
     if settings.public_url is None:
         raise SettingsError(
             "TOCSIN_PUBLIC_URL is not set: the address under which people reach this service, such as https://notify.example.com."
@@ -116,7 +117,17 @@ def serve(dev: bool) -> None:
         raise SettingsError(NO_DATABASE)
     asyncio.run(check_start(settings.database_url))
     take_short_turns()
-    _run(run_server(settings, extra_routes=_dev_routes() if dev else ()))
+    extra_routes = _dev_routes() if dev else ()
+    _run(run_server(settings, extra_routes=extra_routes, development_key=development_key))
+
+
+def _development_key(settings: Settings) -> str:
+    """The key of `tocsin up`'s own tokens; raises SettingsError where others could reach the service."""
+    from tocsin.development import DEVELOPMENT_KEY, check_bind
+    from tocsin.secret_file import keep_secrets
+
+    check_bind(settings)
+    return keep_secrets(settings.data_dir, DEVELOPMENT_KEY)[DEVELOPMENT_KEY]
 
 
 def _dev_routes() -> Sequence[Any]:
@@ -222,20 +233,16 @@ def why(notification_id: int) -> None:
 @click.argument("recipient")
 def token(recipient: str) -> None:
     """Print a JWT for RECIPIENT, good for a day; to try things out."""
-    import jwt
+    from tocsin.beside import development_key
+    from tocsin.development import sign_token
 
     if not 1 <= len(recipient) <= 200:
         raise click.BadParameter("an id has 1 to 200 characters", param_hint="RECIPIENT")
     settings = _settings()
-    if settings.jwt_secret is None:
-        raise SettingsError(
-            "TOCSIN_JWT_SECRET is not set: only your host app can sign tokens here."
-        )
-    now = datetime.now(UTC)
-    claims: dict[str, Any] = {"sub": recipient, "iat": now, "exp": now + timedelta(days=1)}
-    claims |= {"aud": settings.jwt_audience} if settings.jwt_audience else {}
-    claims |= {"iss": settings.jwt_issuer} if settings.jwt_issuer else {}
-    click.echo(jwt.encode(claims, settings.jwt_secret, settings.jwt_algorithms[0]))
+    # a running `tocsin up` accepts its own, whatever key the host app signs with
+    configured = read_settings().jwt_secret is not None
+    key = None if configured else development_key(settings.data_dir)
+    click.echo(sign_token(settings, recipient, development_key=key))
 
 
 @main.group(name="event-types")

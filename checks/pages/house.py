@@ -44,6 +44,7 @@ QUIET = (
     "--no-first-run",
 )
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+METRICS_TOKEN = "the-token-of-the-metrics"
 PATIENCE = 20.0  # seconds; a hang, never slowness
 _numbers = itertools.count(1)
 
@@ -95,7 +96,8 @@ class House:
         return json.loads(text) if text else None
 
     def open_streams(self) -> int:
-        with urlopen(f"{self.direct}/metrics/", timeout=20) as answer:
+        headers = {"Authorization": f"Bearer {METRICS_TOKEN}"}
+        with urlopen(Request(f"{self.direct}/metrics/", headers=headers), timeout=20) as answer:
             found = re.search(
                 r"^tocsin_http_open_streams (\S+)$", answer.read().decode(), re.MULTILINE
             )
@@ -184,6 +186,7 @@ def _serve(dsn: str, front: Front, folder: Path, lifeline: Lifeline) -> subproce
         "PORT": str(front.backend),
         "PUBLIC_URL": front.origin + PREFIX,
         "JWT_SECRET": SECRET,
+        "METRICS_TOKEN": METRICS_TOKEN,
         "ALLOWED_ORIGINS": front.other_origin,
     }
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}

@@ -40,6 +40,7 @@ from tocsin.http.access_log import AccessLog, Tally
 from tocsin.http.auth import SCOPE_OF, Authenticator, anyone_known, apps_only, people_only
 from tocsin.http.cross_origin import CrossOrigin
 from tocsin.http.errors import HANDLERS
+from tocsin.http.loopback_hosts import LoopbackHosts
 from tocsin.http.metrics import Metrics
 from tocsin.http.ops import ops_routers
 from tocsin.http.paths import PathReader
@@ -60,10 +61,14 @@ def create_app(
     link_key: bytes,
     extra_routes: Sequence[ControllerRouterHandler] = (),
     metrics: Metrics | None = None,
+    development_key: str | None = None,
 ) -> Litestar:
-    """The app over an open database and a started hub, which stay their maker's to stop."""
+    """The app over an open database and a started hub, which stay their maker's to stop.
+
+    With a `development_key` it also accepts tokens signed with that, and only calls to names of this machine.
+    """
     services = Services(settings, database, hub, Links(settings.public_url or "", link_key))
-    authenticator = Authenticator(settings, database)
+    authenticator = Authenticator(settings, database, development_key)
     metrics = metrics or Metrics()
     tally = Tally(metrics, "GET", unread_count.PATH.rstrip("/"), 200)
     app = Litestar(
@@ -96,6 +101,8 @@ def create_app(
         tally,
         public_url=settings.public_url,
     )
+    if development_key is not None:
+        app.asgi_handler = LoopbackHosts(app.asgi_handler)
     return app
 
 

@@ -130,9 +130,11 @@ def _missing(what: str, scope: str) -> str:
 class Authenticator:
     """Knows who calls; one per app, as `state.authenticator`."""
 
-    def __init__(self, settings: Settings, database: Database) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, development_key: str | None = None
+    ) -> None:
         self._database = database
-        self.tokens = TokenVerifier(settings)
+        self.tokens = TokenVerifier(settings, development_key)
         self._origin = _origin(settings.public_url)
 
     async def identify(self, connection: Connection, cure: str) -> Person | ApiKey:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from ipaddress import ip_address
-from typing import Any
+from hmac import compare_digest
 
-from litestar import HttpMethod, Request, Response, route
-from litestar.datastructures import State
+from litestar import HttpMethod, Response, route
 from litestar.di import NamedDependency
 from msgspec import Struct
 
 from tocsin.engine.model import NotFound, Unavailable
 from tocsin.engine.store.health import is_migrated, standing
-from tocsin.http.errors import AnyRequest
+from tocsin.http import openapi
+from tocsin.http.errors import AnyRequest, Unauthorized
 from tocsin.http.metrics import Metrics
 from tocsin.http.operation import Answer, Operation, documented
 from tocsin.http.parse import reply
@@ -22,7 +21,6 @@ from tocsin.http.services import Services
 TAG = "Operation"
 _GET = [HttpMethod.GET, HttpMethod.HEAD]
 _READY_WITHIN = 3.0  # seconds
-_FORWARDED = ("forwarded", "x-forwarded-for", "via", "x-real-ip")
 
 
 class Status(Struct, frozen=True):
@@ -74,40 +72,51 @@ async def readyz(services: NamedDependency[Services]) -> Response[bytes]:
 @route(
     "/metrics/",
     http_method=_GET,
-    opt=documented(
-        Operation(
-            summary="Metrics of this process",
-            description="Prometheus' text; from this machine only, unless TOCSIN_METRICS_PUBLIC is set.",
-            tag=TAG,
-            answers={200: Answer("The metrics.", str, media_type="text/plain")},
-            fails=(404,),
-        )
-    ),
+    opt={
+        openapi.ACCESS: "metrics",
+        **documented(
+            Operation(
+                summary="Metrics of this process",
+                description=(
+                    "Prometheus' text, for the bearer of TOCSIN_METRICS_TOKEN; where that is not set, a 404 here. "
+                    "TOCSIN_METRICS_PORT has them on a listener of its own."
+                ),
+                tag=TAG,
+                answers={200: Answer("The metrics.", str, media_type="text/plain")},
+                fails=(401, 404),
+            )
+        ),
+    },
 )
 async def metrics(
-    request: Request[Any, Any, State],
-    services: NamedDependency[Services],
-    metrics: NamedDependency[Metrics],
+    request: AnyRequest, services: NamedDependency[Services], metrics: NamedDependency[Metrics]
 ) -> Response[bytes]:
-    """This process's numbers."""
-    if not (services.settings.metrics_public or _is_local(request)):
-        raise NotFound("There is nothing here.")
+    """This process's numbers, for who has the token."""
+    token = services.settings.metrics_token
+    if token is None:
+        raise NotFound(
+            "Metrics are not served here: set TOCSIN_METRICS_TOKEN, or TOCSIN_METRICS_PORT for a listener of their own."
+        )
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if not given.strip():
+        raise Unauthorized("Send TOCSIN_METRICS_TOKEN as Authorization: Bearer <token>.")
+    if scheme.lower() != "bearer" or not compare_digest(given.strip().encode(), token.encode()):
+        raise Unauthorized("That is not TOCSIN_METRICS_TOKEN.", error="invalid_token")
+    return await _rendered(services, metrics)
+
+
+@route("/metrics/", http_method=_GET)
+async def metrics_without_token(
+    services: NamedDependency[Services], metrics: NamedDependency[Metrics]
+) -> Response[bytes]:
+    """This process's numbers, on a listener that only this machine reaches."""
+    return await _rendered(services, metrics)
+
+
+async def _rendered(services: Services, metrics: Metrics) -> Response[bytes]:
     try:
         ledger = await standing(services.database)
     except Unavailable:
         ledger = []  # its absence is a signal too, and the rest is worth having
     text, kind = metrics.render(open_streams=services.hub.open_streams, standing=ledger)
     return Response(text, media_type=kind, headers={"Cache-Control": "no-store"})
-
-
-def _is_local(request: AnyRequest) -> bool:
-    """By the peer's own address; what a proxy on this machine passes on is from elsewhere."""
-    client = request.scope.get("client")
-    if client is None or any(name in request.headers for name in _FORWARDED):
-        return False
-    try:
-        address = ip_address(client[0])
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback

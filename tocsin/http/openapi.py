@@ -25,6 +25,7 @@ _SECURITY: dict[str, list[dict[str, list[str]]]] = {
     "app": [{"api_key": []}],
     "known": [{"token": []}, {"cookie": []}, {"api_key": []}],
     "operator": [{"ops_key": []}, {"ops_cookie": []}],
+    "metrics": [{"metrics_token": []}],
     "everyone": [],
 }
 _SCHEMES = {
@@ -55,6 +56,11 @@ _SCHEMES = {
         "type": "http",
         "scheme": "bearer",
         "description": "`tocsin_…`, made by `tocsin api-key create NAME --scope ops`.",
+    },
+    "metrics_token": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "The operator's TOCSIN_METRICS_TOKEN.",
     },
     "ops_cookie": {
         "type": "apiKey",
@@ -218,7 +224,7 @@ def _parameter(name: str, place: str, required: bool, schema: Json) -> Json:
 def _responses(operation: Operation, schemas: Json, access: str, has_path: bool) -> Json:
     responses = {str(code): _answer(each, schemas) for code, each in operation.answers.items()}
     fails = set(operation.fails)
-    if access != "everyone":
+    if access not in ("everyone", "metrics"):
         fails |= {401, 403, 503}
         fails |= {404} if has_path else set()
         fails |= {422} if operation.query or operation.body else set()

@@ -17,6 +17,7 @@ from tocsin.engine.store.database import Database
 from tocsin.engine.store.process import Report
 from tocsin.engine.store.secret import get_secret
 from tocsin.http.app import create_app
+from tocsin.http.metrics_listener import metrics_listener
 from tocsin.settings import Settings
 
 _GRACE = 3  # seconds for requests under way
@@ -46,6 +47,7 @@ async def serve(
     settings: Settings,
     *,
     extra_routes: Sequence[ControllerRouterHandler] = (),
+    development_key: str | None = None,
     started: asyncio.Event | None = None,
 ) -> None:
     """Serves until SIGINT or SIGTERM; raises Unavailable without a database, SystemExit without the port."""
@@ -73,11 +75,19 @@ async def serve(
     ]
     try:
         key = await get_secret(database, LINK_KEY)
-        app = create_app(settings, database, hub, link_key=key, extra_routes=extra_routes)
+        app = create_app(
+            settings,
+            database,
+            hub,
+            link_key=key,
+            extra_routes=extra_routes,
+            development_key=development_key,
+        )
         server = Server(uvicorn_config(settings, app), hub)
         if started is not None:
             asyncio.get_running_loop().create_task(_announce(server, started))
-        await server.serve()
+        async with metrics_listener(settings.metrics_port, app):
+            await server.serve()
     finally:
         for task in (dispatcher, *beside):
             task.cancel()

@@ -16,7 +16,7 @@ from msgspec.structs import fields
 
 from tocsin.settings.apns_key import ApnsKey, read_apns_key
 from tocsin.settings.dkim_key import DkimKey, read_dkim_key
-from tocsin.settings.jwt_keys import read_jwt_keys
+from tocsin.settings.jwt_keys import read_content, read_jwt_keys
 from tocsin.settings.origins import parse_origins
 from tocsin.settings.smtp_url import SmtpServer, StartTls, parse_smtp_url
 
@@ -35,7 +35,9 @@ INTERNAL = frozenset({"TOCSIN_MAKE_PID", "TOCSIN_PARENT_FD"})  # see tocsin/life
 DERIVED = frozenset(
     {"smtp", "dkim", "apns", "unknown"}
 )  # fields that no setting of their own fills
-SECRET = frozenset({"fcm_service_account", "database_url", "smtp_url", "jwt_secret"})
+SECRET = frozenset(
+    {"fcm_service_account", "database_url", "smtp_url", "jwt_secret", "metrics_token"}
+)
 
 T = TypeVar("T")
 
@@ -73,7 +75,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     badge_pushes: bool = True  # silent ones, to devices whose person read elsewhere
     ca_file: Path | None = None
     retention_days: int = 90
-    metrics_public: bool = False
+    metrics_token: str | None = None  # opens /metrics on the main port
+    metrics_port: int | None = None  # of a listener for /metrics alone, on loopback
     log_level: str = "INFO"
     log_format: LogFormat = "json"
     unknown: tuple[str, ...] = ()  # TOCSIN_… variables that mean nothing here, to warn of
@@ -127,7 +130,8 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         badge_pushes=read("BADGE_PUSHES", _switch, True),
         ca_file=read("CA_FILE", _ca_file, None),
         retention_days=read("RETENTION_DAYS", lambda text: _whole(text, 1, 36500), 90),
-        metrics_public=read("METRICS_PUBLIC", _switch, False),
+        metrics_token=read("METRICS_TOKEN", _metrics_token, None),
+        metrics_port=read("METRICS_PORT", lambda text: _whole(text, 1, 65535), None),
         log_level=read("LOG_LEVEL", _log_level, "INFO"),
         log_format=read("LOG_FORMAT", _log_format, "console" if sys.stderr.isatty() else "json"),
         unknown=tuple(sorted(name for name in environ if _is_unknown(name))),
@@ -173,6 +177,20 @@ def _switch(text: str) -> bool:
     if text.lower() not in TRUE | FALSE:
         raise ValueError("must be true or false")
     return text.lower() in TRUE
+
+
+def _metrics_token(text: str) -> str:
+    token = read_content(text)
+    if token is None and text.startswith(("/", "./", "~/")):
+        raise ValueError("looks like a path, but there is no such file")
+    token = text if token is None else token
+    if not (
+        16 <= len(token) <= 200 and token.isascii() and token.isprintable() and " " not in token
+    ):
+        raise ValueError(
+            "must be 16 to 200 ASCII characters without blanks: try openssl rand -hex 24"
+        )
+    return token
 
 
 def _log_level(text: str) -> str:

@@ -78,7 +78,14 @@ def _public_key(text: str) -> str:
 
 
 def _content(name: str, text: str) -> str | None:
-    """What the file named `text` holds, or None when there is no such file."""
+    try:
+        return read_content(text)
+    except ValueError as error:
+        raise ValueError(f"{name} {error}") from None
+
+
+def read_content(text: str) -> str | None:
+    """What the file named `text` holds, or None when there is no such file; raises ValueError."""
     path = os.path.expanduser(text)
     if not os.path.isfile(
         path
@@ -87,7 +94,7 @@ def _content(name: str, text: str) -> str | None:
     try:
         return Path(path).read_text().strip()
     except (OSError, UnicodeDecodeError):
-        raise ValueError(f"{name} names a file that can't be read as text") from None
+        raise ValueError("names a file that can't be read as text") from None
 
 
 def _jwks_url(text: str) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
 from urllib.parse import urlsplit
+
+_AUTHORITY = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{1,5})?")
 
 
 def is_loopback(host: str) -> bool:
@@ -17,14 +20,9 @@ def is_loopback(host: str) -> bool:
 
 
 def host_of(authority: str) -> str:
-    """The host of `host:port` as a Host header has it, without brackets; empty where it can't be read."""
-    try:
-        parts = urlsplit(f"//{authority}")
-        _ = parts.port  # raises ValueError where it is no port
-    except ValueError:
-        return ""
-    unusual = parts.path or parts.query or parts.fragment or "@" in authority
-    return "" if unusual else parts.hostname or ""
+    """The host of `host:port` as a Host header has it, without brackets; empty where it is something else."""
+    found = _AUTHORITY.fullmatch(authority)
+    return (found[1] or found[2]) if found else ""
 
 
 def is_untampered(url: str) -> bool:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from tocsin.beside import AlreadyUp, only_one
+from tocsin.development import check_bind
 from tocsin.engine.model import PROVIDERS, Conflict, Unavailable
 from tocsin.lifeline import make_gone
 from tocsin.postgres import PostgresError
@@ -56,6 +57,7 @@ async def up(
     say = say or print_line
     steps = Steps(migrate or _migrate, seed or _seed, make_far_ends or _make_far_ends)
     household = Household(settings, environ, commands, steps, say)
+    check_bind(settings)
     data_dir = _make(settings.data_dir)
     try:
         with only_one(data_dir) as lock, _signals() as (stop, force):

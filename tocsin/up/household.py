@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from tocsin import postgres
 from tocsin.beside import JWT_SECRET, Up, tell
+from tocsin.development import DEVELOPMENT_KEY
 from tocsin.mailbox import Mailbox
 from tocsin.postgres import Postgres, PostgresError
 from tocsin.secret_file import keep_secrets
@@ -170,6 +171,7 @@ class Household:
         environ.setdefault("TOCSIN_LOG_FORMAT", "console")  # a person reads it, through our pipe
         environ.setdefault("TOCSIN_TEMPLATES_RELOAD", "true")
         environ.setdefault("TOCSIN_EMAIL_FROM", "Tocsin <notifications@localhost>")
+        keep_secrets(self._data_dir, DEVELOPMENT_KEY)
         if not (settings.jwt_secret or settings.jwt_public_key or settings.jwks_url):
             environ["TOCSIN_JWT_SECRET"] = keep_secrets(self._data_dir, JWT_SECRET)[JWT_SECRET]
         return environ
@@ -248,7 +250,7 @@ async def _answers(settings: Settings) -> bool:
     """Whether GET /readyz says 200."""
     try:
         async with asyncio.timeout(3):
-            reader, writer = await asyncio.open_connection(_reachable(settings), settings.port)
+            reader, writer = await asyncio.open_connection(settings.host, settings.port)
             try:
                 writer.write(
                     b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
@@ -260,12 +262,8 @@ async def _answers(settings: Settings) -> bool:
         return False
 
 
-def _reachable(settings: Settings) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
-
-
 def _url(settings: Settings) -> str:
-    host = _reachable(settings)
+    host = settings.host
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
 
-import jwt
 from litestar import Response, get, post
 from litestar.datastructures import Cookie
 from litestar.di import NamedDependency
@@ -20,6 +19,7 @@ from tocsin.engine.store.demo import DemoPerson, list_people, notification_of
 from tocsin.engine.store.event import tell
 from tocsin.engine.store.event_type import EventType, get_event_type, list_event_types
 from tocsin.engine.store.notification import why
+from tocsin.http.auth import Authenticator
 from tocsin.http.dev.page import ASSETS, html
 from tocsin.http.dev.phones import Phone, phones_of
 from tocsin.http.dev.story import Cast, story_of, told
@@ -30,7 +30,6 @@ from tocsin.http.services import Services
 
 _KINDS = {".js": "text/javascript", ".css": "text/css"}
 _PEOPLE = 20
-_DAY = timedelta(days=1)
 
 
 class DemoQuery(Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,7 +97,6 @@ async def demo_page(request: AnyRequest, services: NamedDependency[Services]) ->
         people=people,
         desks=desks if len(people) > 1 else [],
         mailbox=services.settings.smtp is not None,
-        signs=services.settings.jwt_secret is not None,
     )
 
 
@@ -117,19 +115,20 @@ def asset(name: FromPath[str]) -> Response[bytes]:
 
 
 @get("/token")
-async def sign(request: AnyRequest, services: NamedDependency[Services]) -> Response[Any]:
+async def sign(request: AnyRequest, authenticator: NamedDependency[Authenticator]) -> Response[Any]:
     """What a host app's own session would hand to its page: a token of whoever sits there."""
     _own_page(request)
-    return reply({"token": _token(services, read_query(request, PersonQuery).person)})
+    person = read_query(request, PersonQuery).person
+    return reply({"token": authenticator.tokens.sign_for_development(person)})
 
 
 @get("/sign-in")
-async def sign_in(request: AnyRequest, services: NamedDependency[Services]) -> Redirect:
+async def sign_in(request: AnyRequest, authenticator: NamedDependency[Authenticator]) -> Redirect:
     """Tocsin's own pages, by its cookie, as this person."""
     person = read_query(request, PersonQuery).person
     cookie = Cookie(
         key="tocsin_token",
-        value=_token(services, person),
+        value=authenticator.tokens.sign_for_development(person),
         path="/",
         httponly=True,
         samesite="strict",
@@ -195,13 +194,3 @@ def _buttons(types: list[EventType], cast: Cast) -> list[tuple[str, list[tuple[E
 async def _phone(services: Services, person: DemoPerson) -> Phone | None:
     phones = await phones_of(services, person.id)
     return phones[0] if phones else None
-
-
-def _token(services: Services, person: str) -> str:
-    settings = services.settings
-    if settings.jwt_secret is None:
-        raise NotFound("TOCSIN_JWT_SECRET is not set, so this page signs nobody in.")
-    claims: dict[str, Any] = {"sub": person, "exp": datetime.now(UTC) + _DAY}
-    claims |= {"aud": settings.jwt_audience} if settings.jwt_audience else {}
-    claims |= {"iss": settings.jwt_issuer} if settings.jwt_issuer else {}
-    return jwt.encode(claims, settings.jwt_secret, settings.jwt_algorithms[0])
