@@ -69,6 +69,15 @@ check-pages: $(VENV)/.dev ## the modules' types and size, and the pages in Chrom
 	@tools/npm.sh web
 	@exec $(PY) -m pytest checks/pages $(ARGS)
 
+sbom: $(VENV)/.dev ## build/sbom.json: what Tocsin consists of, as CycloneDX, from the lock files
+	@exec $(PY) checks/supply/sbom.py build/sbom.json
+
+licences: $(VENV)/.dev ## the licence of each package that ships; fails on one that does not fit Apache-2.0
+	@exec $(PY) checks/supply/licences.py
+
+audit: $(VENV)/.dev ## known vulnerabilities of the locked packages, offline; AUDIT_DB=path names a copy of OSV's database
+	@exec $(PY) checks/supply/audit.py "$(AUDIT_DB)"
+
 check: lint types contract lock-check test check-mails check-pages ## all that CI runs
 
 format: $(VENV)/.dev ## rewrite the code in its style

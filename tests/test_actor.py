@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from random import Random
 from typing import Any
 from uuid import UUID
 
@@ -581,6 +582,46 @@ async def test_a_provider_that_asks_for_a_pause_gets_it_whole() -> None:
     assert (breaker.state, breaker.retry_after) == (BreakerState.HALF_OPEN, 0)
     breaker.success()
     assert (breaker.state, breaker.reason) == (BreakerState.CLOSED, None)
+
+
+async def test_two_breakers_do_not_probe_at_one_moment() -> None:
+    """Else the workers would ask a provider that recovers all at once."""
+
+    def waits(opens: Callable[[Breaker], object], seeds: Iterable[int]) -> list[float]:
+        found = []
+        for seed in seeds:
+            breaker = Breaker(threshold=1, first=40, clock=lambda: 0.0, chance=Random(seed).random)
+            opens(breaker)
+            found.append(breaker.retry_after)
+        return found
+
+    failures = waits(lambda breaker: breaker.failure("refused"), range(200))
+    assert 20 <= min(failures) < 22
+    assert 38 < max(failures) <= 40
+    pauses = waits(lambda breaker: breaker.pause("quota", 100), range(200))
+    assert 100 <= min(pauses) < 101
+    assert 109 < max(pauses) <= 110
+    usual = [Breaker(threshold=1, first=40, clock=lambda: 0.0) for _ in range(2)]
+    for breaker in usual:
+        breaker.failure("refused")
+    assert usual[0].retry_after != usual[1].retry_after
+
+
+async def test_a_success_takes_earlier_failures_back() -> None:
+    breaker = Breaker(threshold=2)
+    for _ in range(3):
+        assert not breaker.failure("refused")
+        breaker.success()
+    assert breaker.closed
+    assert not breaker.failure("refused")
+    assert breaker.failure("refused")
+
+
+async def test_a_shorter_pause_does_not_shorten_a_longer_one() -> None:
+    breaker = Breaker(clock=lambda: 0.0, chance=lambda: 0.0)
+    breaker.pause("quota", 90)
+    breaker.pause("quota", 5)
+    assert breaker.retry_after == 90
 
 
 async def test_what_began_before_it_opened_changes_nothing() -> None:

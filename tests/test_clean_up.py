@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
+import pytest
 
 from tocsin.engine.store.clean_up import clean_up, count_over
 from tocsin.engine.store.database import Database
@@ -67,6 +68,102 @@ async def test_what_was_archived_or_never_in_an_inbox_goes_too(db: Db, database:
     assert counts(db) == dict.fromkeys(TABLES, 0)
 
 
+@pytest.mark.parametrize(
+    ("columns", "left"),
+    [
+        ({}, 1),
+        ({"read_at": "%(at)s + interval '399 days'"}, 1),
+        ({"archived_at": "%(at)s + interval '399 days'"}, 1),
+        ({"read_at": "%(at)s + interval '300 days'"}, 0),
+        ({"archived_at": "%(at)s + interval '300 days'"}, 0),
+        (
+            {
+                "read_at": "%(at)s + interval '300 days'",
+                "archived_at": "%(at)s + interval '399 days'",
+            },
+            0,
+        ),
+        ({"in_inbox": "false"}, 0),
+        ({"in_inbox": "false", "read_at": "%(at)s + interval '399 days'"}, 1),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else str(value),
+)
+async def test_retention_counts_from_reading_and_not_from_creation(
+    db: Db, database: Database, columns: dict[str, str], left: int
+) -> None:
+    tell(db, "alice", days_ago=400, **columns)
+    assert await clean_up(database, now=NOW, retention=RETENTION) == 1 - left
+    assert counts(db) == dict.fromkeys(TABLES, left)
+
+
+async def test_a_place_in_a_digest_goes_with_its_notification(db: Db, database: Database) -> None:
+    tell(db, "alice", days_ago=100, read_at="%(at)s")
+    tell(db, "alice", days_ago=1, read_at="%(at)s")
+    db.execute(
+        "insert into tocsin.digest_item (notification_id, recipient_id)"
+        " select notification_id, recipient_id from tocsin.notification"
+    )
+    await clean_up(database, now=NOW, retention=RETENTION)
+    left = (
+        "select count(*) from tocsin.digest_item join tocsin.notification using (notification_id)"
+    )
+    assert number(db, "select count(*) from tocsin.digest_item") == number(db, left) == 1
+
+
+async def test_digests_of_the_last_weeks_stay(db: Db, database: Database) -> None:
+    db.execute("select tocsin.upsert_recipient('alice')")
+    for days in (91, 89):
+        db.execute(
+            "with made as ("
+            " insert into tocsin.digest (recipient_id, frequency, due_at, created_at)"
+            " values ('alice', 'daily', %(at)s, %(at)s) returning digest_id)"
+            " insert into tocsin.delivery (recipient_id, channel, digest_id, state, created_at)"
+            " select 'alice', 'email', digest_id, 'sent', %(at)s from made",
+            {"at": NOW - timedelta(days=days)},
+        )
+    await clean_up(database, now=NOW, retention=RETENTION)
+    assert number(db, "select count(*) from tocsin.digest") == 1
+    assert (
+        number(db, "select count(*) from tocsin.delivery join tocsin.digest using (digest_id)") == 1
+    )
+    assert number(db, "select count(*) from tocsin.delivery") == 1
+
+
+async def test_an_old_event_stays_until_it_was_told_and_while_it_has_notifications(
+    db: Db, database: Database
+) -> None:
+    tell(db, "alice", days_ago=400)
+    later = (
+        "select tocsin.notify('forum.new_reply', '{alice}', 'later', send_at => now() + '1 hour')"
+    )
+    cancelled = number(db, later)
+    db.execute("select tocsin.cancel(%s)", (cancelled,))
+    db.execute("select tocsin.notify('forum.new_reply', '{}', 'for nobody')")
+    scheduled = number(db, later)
+    db.execute("update tocsin.event set created_at = %s", (NOW - timedelta(days=400),))
+    await clean_up(database, now=NOW, retention=RETENTION)
+    left = db.execute("select title, event_id from tocsin.event order by title").fetchall()
+    assert [title for title, _ in left] == ["later", "x"]
+    assert left[0][1] == scheduled
+
+
+async def test_pushes_that_corrected_a_badge_go_two_days_after_their_end(
+    db: Db, database: Database
+) -> None:
+    db.execute("select tocsin.upsert_recipient('alice')")
+    now = datetime.now(UTC)
+    for created, settled in ((3, None), (3, 1), (3, 2.5)):
+        at = now - timedelta(days=settled) if settled else None
+        db.execute(
+            "insert into tocsin.delivery (recipient_id, channel, state, due_at, created_at, settled_at)"
+            " values ('alice', 'push', %s, %s, %s, %s)",
+            ("sent" if at else "queued", None if at else now, now - timedelta(days=created), at),
+        )
+    await clean_up(database, now=now, retention=RETENTION)
+    left = db.execute("select state::text from tocsin.delivery order by delivery_id").fetchall()
+    assert left == [("queued",), ("sent",)]
+
+
 async def test_an_event_stays_while_somebody_has_not_read_it(db: Db, database: Database) -> None:
     tell(db, "alice", "bob", days_ago=100)
     db.execute("update tocsin.notification set read_at = created_at where recipient_id = 'bob'")
@@ -92,13 +189,19 @@ async def test_many_batches_go_in_one_run(db: Db, database: Database) -> None:
 
 async def test_keys_and_tickets_of_yesterday_go(db: Db, database: Database) -> None:
     db.execute("insert into tocsin.idempotency values ('c', 'old', '', 1, now() - interval '25 h')")
+    db.execute(
+        "insert into tocsin.idempotency values ('c', 'not yet', '', 3, now() - interval '23 h 50 min')"
+    )
     db.execute("insert into tocsin.idempotency values ('c', 'new', '', 2, now())")
     db.execute(
         "insert into tocsin.stream_ticket values ('a', 'alice', now() - interval '1 min', now(), null),"
         " ('b', 'alice', now() + interval '1 min', now(), null)"
     )
     await clean_up(database, now=datetime.now(UTC), retention=RETENTION)
-    assert db.execute("select key from tocsin.idempotency").fetchall() == [("new",)]
+    assert db.execute("select key from tocsin.idempotency order by key").fetchall() == [
+        ("new",),
+        ("not yet",),
+    ]
     assert db.execute("select count(*) from tocsin.stream_ticket").fetchone() == (1,)
 
 
@@ -106,7 +209,7 @@ async def test_a_device_that_was_not_registered_anew_for_270_days_is_stale(
     db: Db, database: Database
 ) -> None:
     db.execute("select tocsin.upsert_recipient('alice')")
-    for token in ("old", "older"):
+    for token in ("old", "older", "dead"):
         await register_device(
             database,
             "alice",
@@ -115,22 +218,25 @@ async def test_a_device_that_was_not_registered_anew_for_270_days_is_stale(
             provider="apns",
             environment="production",
         )
+    db.execute(
+        "update tocsin.device set disabled_at = now(), disabled_reason = 'Unregistered' where token = 'dead'"
+    )
     today = datetime.now(UTC)
     await clean_up(database, now=today + timedelta(days=269), retention=RETENTION)
-    assert await reasons(database) == {"old": None, "older": None}
+    assert await reasons(database) == {"old": None, "older": None, "dead": "Unregistered"}
     db.execute(
         "update tocsin.device set registered_at = now() - interval '2 d' where token = 'older'"
     )
     await clean_up(database, now=today + timedelta(days=269), retention=RETENTION)
-    assert await reasons(database) == {"old": None, "older": "stale"}
+    assert await reasons(database) == {"old": None, "older": "stale", "dead": "Unregistered"}
     # one that was disabled already keeps its reason; and registering it anew revives it
     await clean_up(database, now=today + timedelta(days=600), retention=RETENTION)
-    assert await reasons(database) == {"old": "stale", "older": "stale"}
+    assert await reasons(database) == {"old": "stale", "older": "stale", "dead": "Unregistered"}
     await register_device(
         database, "alice", token="older", platform="ios", provider="apns", environment="production"
     )
     await clean_up(database, now=today + timedelta(days=269), retention=RETENTION)
-    assert await reasons(database) == {"old": "stale", "older": None}
+    assert await reasons(database) == {"old": "stale", "older": None, "dead": "Unregistered"}
     db.execute("update tocsin.channel set available = true where channel = 'push'")
     db.execute("select tocsin.notify('messages.new_dm', array['alice'], 'x')")
     assert number(db, "select count(*) from tocsin.delivery where channel = 'push'") == 1

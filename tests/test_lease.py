@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -11,8 +13,9 @@ import pytest
 import pytest_asyncio
 from http_fixtures import *  # noqa: F403 - fixtures
 from http_fixtures import Db
+from services import until
 
-from tocsin.engine.model import Channel, Claimed, DeliveryState, Mail, Message
+from tocsin.engine.model import Channel, Claimed, DeliveryState, Mail, Message, Withheld
 from tocsin.engine.store import delivery as store
 from tocsin.engine.store.bell import Bell
 from tocsin.engine.store.clean_up import clean_up
@@ -128,12 +131,14 @@ async def test_a_claim_takes_a_look(db: Db, database: Database, bell: Bell, ten_
         "insert into tocsin.preference (recipient_id, channel, scope, enabled) values ('p3', 'email', '*', false)"
     )
     claimed = await claim(database, job)
+    assert {one.recipient_id for one in claimed} == {f"p{number}" for number in range(10)}
     for one in claimed:
         looked = (await store.look(database, [message(one)]))[one.delivery_id]
         if one.recipient_id == "p3":
             assert (one.withheld, one.verdict) == ("opted_out_since", None)
-            assert looked.withheld is not None
+            assert looked.withheld == Withheld(DeliveryState.SKIPPED, "opted_out_since")
         else:
+            assert (one.withheld, looked.withheld) == (None, None)
             assert one.verdict is not None
             assert one.verdict.address == looked.address == f"{one.recipient_id}@example.com"
             assert one.verdict.checked_at < looked.checked_at
@@ -164,12 +169,224 @@ async def test_a_lease_that_ran_out_is_lost_before_anybody_noticed(
 ) -> None:
     """Between its end and the next claim nothing is sent; what had left may still be written down."""
     claimed = await claim(database, (await dispatch(bell, ten_mails))[0])
+    messages = [message(one) for one in claimed]
+    assert len(await store.look(database, messages)) == 10
+    run_out(db)
+    assert await store.look(database, messages) == {}
+    assert db.execute(
+        "select count(*) from tocsin.delivery where state = 'sending' and due_at is null"
+    ).fetchone() == (10,)  # nobody has ended it
+    assert len(await store.settle(database, [sent(one) for one in claimed])) == 10
+
+
+async def test_a_lease_that_was_ended_is_not_renewed(
+    db: Db, database: Database, bell: Bell, ten_mails: int
+) -> None:
+    claimed = await claim(database, (await dispatch(bell, ten_mails))[0])
     run_out(db)
     await bell.end_leases(100)
     await store.renew(database, [claimed[0].claim], lease=LEASE)  # too late
     assert await store.look(database, [message(one) for one in claimed]) == {}
     assert len(await store.settle(database, [sent(one) for one in claimed])) == 10
     assert await due(bell) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "state", "reason"),
+    [
+        ("update tocsin.event set expires_at = now()", "expired", "expired"),
+        ("update tocsin.event set cancelled_at = now()", "cancelled", "cancelled"),
+        ("update tocsin.delivery set attempts = 10", "failed", "attempts_exhausted"),
+        ("update tocsin.delivery set attempts = 11", "failed", "attempts_exhausted"),
+    ],
+)
+async def test_what_can_not_be_tried_again_ends_at_dispatch(
+    db: Db, database: Database, bell: Bell, ten_mails: int, change: str, state: str, reason: str
+) -> None:
+    await dispatch(bell, ten_mails)
+    db.execute(change)
+    run_out(db)
+    assert await due(bell) == []
+    assert db.execute(
+        "select distinct state::text, reason, due_at, settled_at is not null from tocsin.delivery"
+    ).fetchall() == [(state, reason, None, True)]
+    lately = await ended_lately(database, datetime.now(UTC))
+    assert {each.state: each.n for each in lately} == {state: 10}
+    assert leases(db) == 0
+
+
+async def test_the_last_attempt_of_the_cap_is_made(db: Db, bell: Bell, ten_mails: int) -> None:
+    (job,) = await dispatch(bell, ten_mails)
+    db.execute("update tocsin.delivery set attempts = 9")
+    run_out(db)
+    assert [sorted(again) for again in await due(bell)] == [job]
+
+
+async def test_a_lost_claim_is_not_kept_by_the_next_job(
+    db: Db, database: Database, bell: Bell, ten_mails: int
+) -> None:
+    claimed = await claim(database, (await dispatch(bell, ten_mails))[0])
+    run_out(db)
+    await due(bell)
+    assert db.execute("select distinct claim from tocsin.delivery").fetchall() == [(None,)]
+    assert await store.settle(database, [sent(one) for one in claimed]) == set()
+
+
+async def test_what_somebody_has_locked_is_neither_dispatched_nor_waited_for(
+    dsn: str, db: Db, bell: Bell, ten_mails: int
+) -> None:
+    (job,) = await dispatch(bell, ten_mails)
+    run_out(db)
+    await bell.end_leases(100)
+    with locked(dsn, job[:3]):
+        await bell.run("set lock_timeout = '1s'")
+        await bell.dispatch_due("email", 500, MINUTES)
+        assert [sorted(each) for each in await jobs(bell)] == [job[3:]]
+    assert [sorted(each) for each in await due(bell)] == [job[:3]]
+
+
+async def test_what_somebody_has_locked_is_neither_claimed_nor_waited_for(
+    dsn: str, database: Database, bell: Bell, ten_mails: int
+) -> None:
+    (job,) = await dispatch(bell, ten_mails)
+    with locked(dsn, job[:3]):
+        claimed = await claim(database, job)
+    assert [one.delivery_id for one in claimed] == job[3:]
+    assert [one.delivery_id for one in await claim(database, job)] == job[:3]
+
+
+async def test_only_what_is_due_and_of_its_channel_is_claimed(
+    database: Database, bell: Bell, ten_mails: int
+) -> None:
+    (job,) = await dispatch(bell, ten_mails)
+    other = await store.claim(database, Channel.PUSH, job, claim=uuid4(), lease=LEASE)
+    assert other == []
+    claimed = await claim(database, job)
+    await store.settle(database, [ended(one, DeliveryState.DEFERRED, 60.0) for one in claimed[:3]])
+    await store.settle(database, [ended(one, DeliveryState.FAILED) for one in claimed[3:6]])
+    await store.settle(database, [sent(one) for one in claimed[6:9]])
+    assert await claim(database, job) == []
+    await store.settle(database, [ended(claimed[9], DeliveryState.DEFERRED, -1.0)])
+    assert [one.delivery_id for one in await claim(database, job)] == [claimed[9].delivery_id]
+
+
+def ended(
+    claimed: Claimed, state: DeliveryState, delay: float = 0.0, *, claim: UUID | None = None
+) -> Settled:
+    """A refusal or a retry."""
+    outcome = "deferred" if state is DeliveryState.DEFERRED else "rejected"
+    return Settled(
+        claimed.delivery_id, claim or claimed.claim, state, "smtp_x", delay, outcome=outcome
+    )
+
+
+@contextmanager
+def locked(dsn: str, ids: list[int]) -> Iterator[Db]:
+    """Somebody's open transaction that holds these deliveries."""
+    with psycopg.connect(dsn) as other:
+        other.execute("select from tocsin.delivery where delivery_id = any (%s) for update", (ids,))
+        yield other
+
+
+@pytest.mark.parametrize(
+    "state", [DeliveryState.FAILED, DeliveryState.DEFERRED, DeliveryState.SENT]
+)
+async def test_what_a_lost_claim_made_of_it_is_not_written(
+    db: Db, database: Database, bell: Bell, ten_mails: int, state: DeliveryState
+) -> None:
+    claimed = await claim(database, (await dispatch(bell, ten_mails))[0])
+    stale = [ended(one, state, claim=uuid4()) for one in claimed]
+    assert await store.settle(database, stale) == set()
+    assert states(db) == {"sending": 10}
+    assert db.execute("select count(*) from tocsin.attempt").fetchone() == (0,)
+    assert db.execute("select count(*) from tocsin.ending").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("state", [DeliveryState.FAILED, DeliveryState.SENT])
+async def test_a_claim_that_is_lost_while_its_outcome_is_written_counts_as_lost(
+    dsn: str, db: Db, database: Database, bell: Bell, ten_mails: int, state: DeliveryState
+) -> None:
+    (one, *_) = await claim(database, (await dispatch(bell, ten_mails))[0])
+    with locked(dsn, [one.delivery_id]) as other:
+        writing = asyncio.create_task(store.settle(database, [ended(one, state)]))
+        waits = "select count(*) from pg_locks where not granted"
+        await until(lambda: db.execute(waits).fetchone() != (0,))
+        other.execute(
+            "update tocsin.delivery set claim = %s where delivery_id = %s",
+            (uuid4(), one.delivery_id),
+        )
+    assert await writing == set()
+    assert states(db) == {"sending": 10}
+
+
+async def test_a_retry_that_would_come_after_its_expiry_is_its_end(
+    db: Db, database: Database, bell: Bell, ten_mails: int
+) -> None:
+    claimed = await claim(database, (await dispatch(bell, ten_mails))[0])
+    db.execute("update tocsin.event set expires_at = now() + interval '1 minute'")
+    later = [ended(one, DeliveryState.DEFERRED, 90.0) for one in claimed[:5]]
+    sooner = [ended(one, DeliveryState.DEFERRED, 30.0) for one in claimed[5:]]
+    await store.settle(database, [*later, *sooner])
+    assert states(db) == {"expired": 5, "deferred": 5}
+    assert db.execute(
+        "select count(*) from tocsin.delivery where state = 'expired' and due_at is null"
+        " and settled_at is not null and reason = 'expired'"
+    ).fetchone() == (5,)
+
+
+async def test_what_was_never_tried_costs_no_attempt(
+    db: Db, database: Database, bell: Bell, ten_mails: int
+) -> None:
+    claimed = await claim(database, (await dispatch(bell, ten_mails))[0])
+    unsent = [
+        Settled(one.delivery_id, one.claim, DeliveryState.DEFERRED, "provider_down", 0.0)
+        for one in claimed[:5]
+    ]
+    await store.settle(
+        database, [*unsent, *(ended(one, DeliveryState.DEFERRED) for one in claimed[5:])]
+    )
+    assert db.execute(
+        "select attempts, count(*) from tocsin.delivery group by 1 order by 1"
+    ).fetchall() == [(0, 5), (1, 5)]
+    assert db.execute("select count(*) from tocsin.attempt").fetchone() == (5,)
+
+
+@pytest.mark.parametrize(
+    ("column", "state"),
+    [("expires_at", DeliveryState.EXPIRED), ("cancelled_at", DeliveryState.CANCELLED)],
+)
+async def test_what_is_over_between_claim_and_send_is_not_sent(
+    db: Db, database: Database, bell: Bell, ten_mails: int, column: str, state: DeliveryState
+) -> None:
+    claimed = await claim(database, (await dispatch(bell, ten_mails))[0])
+    messages = [message(one) for one in claimed]
+    looked = await store.look(database, messages)
+    assert [each.withheld for each in looked.values()] == [None] * 10
+    db.execute(f"update tocsin.event set {column} = now()")
+    looked = await store.look(database, messages)
+    assert [each.withheld for each in looked.values()] == [Withheld(state, state.value)] * 10
+
+
+async def test_an_expiry_at_this_very_moment_is_over(db: Db, bell: Bell, ten_mails: int) -> None:
+    """now() is the statement's own time there: the moment itself counts."""
+    (job,) = await dispatch(bell, ten_mails)
+    with db.transaction():
+        db.execute("update tocsin.event set expires_at = now()")
+        found = db.execute(
+            "select distinct withheld from unnest(%s::bigint[]) i, tocsin.wanted(i)", (job,)
+        ).fetchall()
+    assert found == [("expired",)]
+
+
+async def test_what_this_worker_has_claimed_is_not_released(
+    db: Db, database: Database, bell: Bell, ten_mails: int
+) -> None:
+    (job,) = await dispatch(bell, ten_mails)
+    await claim(database, job[:4])
+    await store.release(database, job)
+    assert db.execute(
+        "select state::text, count(*), count(due_at) from tocsin.delivery group by 1 order by 1"
+    ).fetchall() == [("queued", 6, 6), ("sending", 4, 0)]
 
 
 async def test_a_lease_that_is_renewed_does_not_run_out(

@@ -316,7 +316,9 @@ def test_same_key_with_other_content_is_an_error(db: Db) -> None:
 
 def test_a_key_is_free_again_after_a_day(db: Db) -> None:
     first = notify(db, ["alice"], idempotency_key="k")
-    db.execute("update tocsin.idempotency set created_at = now() - interval '25 hours'")
+    db.execute("update tocsin.idempotency set created_at = now() - interval '23 hours 59 minutes'")
+    assert notify(db, ["alice"], idempotency_key="k") == first
+    db.execute("update tocsin.idempotency set created_at = now() - interval '24 hours 1 minute'")
     assert notify(db, ["bob"], idempotency_key="k") != first
 
 
@@ -431,6 +433,21 @@ def test_cancel_stops_deliveries_and_empties_inbox_and_badge(db: Db) -> None:
     assert unread(db, "alice") == 1
     assert unread(db, "bob") == 0
     assert value(db, "select tocsin.cancel(%s)", event_id) == 0
+
+
+def test_cancel_takes_nothing_from_the_badge_of_what_was_read_or_archived(db: Db) -> None:
+    notify(db, ["alice", "bob", "carol"])
+    event_id = notify(db, ["alice", "bob", "carol"])
+    read = (
+        "select notification_id from tocsin.notification where event_id = %s and recipient_id = %s"
+    )
+    db.execute("select tocsin.mark_read('alice', %s, true)", (value(db, read, event_id, "alice"),))
+    db.execute("select tocsin.archive('bob', %s)", (value(db, read, event_id, "bob"),))
+    assert [unread(db, name) for name in ("alice", "bob", "carol")] == [1, 1, 2]
+    db.execute("select tocsin.cancel(%s)", (event_id,))
+    assert [unread(db, name) for name in ("alice", "bob", "carol")] == [1, 1, 1]
+    db.execute("select tocsin.cancel(%s)", (event_id,))
+    assert [unread(db, name) for name in ("alice", "bob", "carol")] == [1, 1, 1]
 
 
 def test_cancelling_what_is_not_there_is_an_error(db: Db) -> None:
