@@ -205,6 +205,9 @@ async def test_keys_and_tickets_of_yesterday_go(db: Db, database: Database) -> N
     assert db.execute("select count(*) from tocsin.stream_ticket").fetchone() == (1,)
 
 
+PHONES = {"old": "01" * 32, "older": "02" * 32, "dead": "03" * 32}
+
+
 async def test_a_device_that_was_not_registered_anew_for_270_days_is_stale(
     db: Db, database: Database
 ) -> None:
@@ -213,19 +216,19 @@ async def test_a_device_that_was_not_registered_anew_for_270_days_is_stale(
         await register_device(
             database,
             "alice",
-            token=token,
+            token=PHONES[token],
             platform="ios",
             provider="apns",
             environment="production",
         )
     db.execute(
-        "update tocsin.device set disabled_at = now(), disabled_reason = 'Unregistered' where token = 'dead'"
+        "update tocsin.device set disabled_at = now(), disabled_reason = 'Unregistered' where token like '0303%'"
     )
     today = datetime.now(UTC)
     await clean_up(database, now=today + timedelta(days=269), retention=RETENTION)
     assert await reasons(database) == {"old": None, "older": None, "dead": "Unregistered"}
     db.execute(
-        "update tocsin.device set registered_at = now() - interval '2 d' where token = 'older'"
+        "update tocsin.device set registered_at = now() - interval '2 d' where token like '0202%'"
     )
     await clean_up(database, now=today + timedelta(days=269), retention=RETENTION)
     assert await reasons(database) == {"old": None, "older": "stale", "dead": "Unregistered"}
@@ -233,7 +236,12 @@ async def test_a_device_that_was_not_registered_anew_for_270_days_is_stale(
     await clean_up(database, now=today + timedelta(days=600), retention=RETENTION)
     assert await reasons(database) == {"old": "stale", "older": "stale", "dead": "Unregistered"}
     await register_device(
-        database, "alice", token="older", platform="ios", provider="apns", environment="production"
+        database,
+        "alice",
+        token=PHONES["older"],
+        platform="ios",
+        provider="apns",
+        environment="production",
     )
     await clean_up(database, now=today + timedelta(days=269), retention=RETENTION)
     assert await reasons(database) == {"old": "stale", "older": None, "dead": "Unregistered"}
@@ -243,4 +251,6 @@ async def test_a_device_that_was_not_registered_anew_for_270_days_is_stale(
 
 
 async def reasons(database: Database) -> dict[str, str | None]:
-    return {each.token: each.disabled_reason for each in await list_devices(database, "alice")}
+    names = {token[-6:]: name for name, token in PHONES.items()}
+    devices = await list_devices(database, "alice")
+    return {names[each.token]: each.disabled_reason for each in devices}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import Any
 
 import httpx
@@ -10,6 +11,7 @@ from http_fixtures import *  # noqa: F403 - fixtures
 from http_fixtures import Db
 
 TOKENS = "/api/push-tokens/"
+HEX = "0123456789abcdef" * 4
 IPHONE = {"token": "a" * 58 + "123456", "platform": "ios"}
 PIXEL = {"token": "fcm-token-of-a-pixel", "platform": "android"}
 
@@ -146,3 +148,96 @@ async def test_push_is_decided_by_providers_and_devices(db: Db, alice: httpx.Asy
     db.execute("update tocsin.device set disabled_at = now() where platform = 'ios'")
     db.execute(tell)
     assert db.execute(deliveries).fetchone() == (3,)
+
+
+SPELLINGS = [
+    HEX,
+    HEX.upper(),
+    f"<{' '.join(HEX[at : at + 8] for at in range(0, 64, 8))}>",
+    f" {HEX}\n",
+    f"{HEX[:32]}\u0020{HEX[32:].upper()}",
+]
+
+
+@pytest.mark.parametrize("again", SPELLINGS)
+async def test_a_phone_is_one_device_however_its_token_is_spelt(
+    db: Db, alice: httpx.AsyncClient, bob: httpx.AsyncClient, again: str
+) -> None:
+    first = await register(alice, {"token": again, "platform": "ios"})
+    moved = await register(bob, {"token": HEX, "platform": "ios"})
+    assert moved["id"] == first["id"]
+    assert db.execute("select token, recipient_id from tocsin.device").fetchall() == [(HEX, "bob")]
+    back = await alice.post(TOKENS, json={"token": again, "platform": "ios"})
+    assert back.status_code == 201
+    assert await listed(bob) == []
+    assert (await alice.post(f"{TOKENS}unregister/", json={"token": again})).status_code == 204
+    assert await listed(alice) == []
+
+
+async def test_a_token_of_firebase_keeps_its_case(db: Db, alice: httpx.AsyncClient) -> None:
+    await register(alice, {"token": " dXk:APA91b-_X\n", "platform": "android"})
+    await register(alice, {"token": "dxk:apa91b-_x", "platform": "ios", "provider": "fcm"})
+    tokens = db.execute("select token from tocsin.device order by device_id").fetchall()
+    assert tokens == [("dXk:APA91b-_X",), ("dxk:apa91b-_x",)]
+    answer = await alice.post(f"{TOKENS}unregister/", json={"token": "dXk:APA91b-_X "})
+    assert answer.status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("provider", "token"),
+    [
+        ("apns", "a" * 62),
+        ("apns", "a" * 65),
+        ("apns", "a" * 202),
+        ("apns", "g" * 64),
+        ("apns", f"0x{HEX[:62]}"),
+        ("apns", "dXk:APA91b-_X"),
+        ("apns", "<>"),
+        ("apns", "ａ" * 64),
+        ("fcm", "two words"),
+        ("fcm", " \t"),
+        ("fcm", "tökén"),
+        ("fcm", "a\u200bb"),
+        ("fcm", "a\u00a0"),
+    ],
+)
+async def test_a_token_that_its_provider_cannot_accept_is_refused_with_the_cure(
+    db: Db, alice: httpx.AsyncClient, machine: httpx.AsyncClient, provider: str, token: str
+) -> None:
+    device = {"token": token, "platform": "ios", "provider": provider}
+    answer = await alice.post(TOKENS, json=device)
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert error["field"] == "token"
+    assert ("hexadecimal" if provider == "apns" else "Firebase") in error["message"]
+    good = {"token": HEX, "platform": "ios"}
+    answer = await machine.put("/api/recipients/zoe/", json={"push_tokens": [good, device]})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == "push_tokens[1].token"
+    assert db.execute("select count(*) from tocsin.device").fetchone() == (0,)
+    assert db.execute("select from tocsin.recipient where recipient_id = 'zoe'").fetchone() is None
+
+
+def test_devices_of_one_phone_that_were_two_become_the_newest(db: Db) -> None:
+    spelt = [
+        ("alice", HEX.upper(), "apns", 3),
+        ("bob", HEX, "apns", 2),
+        ("alice", f"<{HEX[:8]} {HEX[8:]}>", "apns", 1),
+        ("alice", "AB" * 32, "apns", 1),
+        ("bob", "AbCd", "fcm", 1),
+        ("bob", "No Hex", "apns", 1),
+    ]
+    for recipient, token, provider, days in spelt:
+        db.execute(
+            "insert into tocsin.device (token, recipient_id, platform, provider, registered_at)"
+            " values (%s, %s, 'ios', %s, now() - %s * interval '1 day')",
+            (token, recipient, provider, days),
+        )
+    db.execute((files("tocsin.sql") / "migrations" / "0023_device_tokens.sql").read_text())
+    left = db.execute("select recipient_id, token from tocsin.device order by device_id").fetchall()
+    assert left == [
+        ("alice", HEX),
+        ("alice", "ab" * 32),
+        ("bob", "AbCd"),
+        ("bob", "nohex"),
+    ]

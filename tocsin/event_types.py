@@ -38,7 +38,9 @@ MESSAGES_GROUP_MENTION: Final = "messages.group_mention"
 ChannelName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$(?!\n)")]
 CategoryName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$(?!\n)")]
 EventTypeName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$(?!\n)")]
-Label = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$(?!\n)")]
+# one line; tocsin.checked_label refuses what can't be seen too
+_LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*\S[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$(?!\n)"
+Label = Annotated[str, Meta(min_length=1, max_length=100, pattern=_LINE)]
 Duration = Annotated[str, Meta(pattern="^[1-9][0-9]{0,4}[smhd]$(?!\n)")]
 
 

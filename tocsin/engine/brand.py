@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import tomllib
 from difflib import get_close_matches
-from email.utils import parseaddr
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +14,7 @@ from markupsafe import Markup
 from msgspec import Meta, Struct
 
 from tocsin.engine.model import InlineImage
+from tocsin.settings.sender import parse_sender
 
 FILE = "brand.toml"
 MOST_LOGO_BYTES = 20_000
@@ -135,7 +135,7 @@ def _brand(file: _BrandFile, folder: Path) -> Brand:
             else _lighter(accent)
         )
         css, style = _light_css(accent), _light_style(accent) + _dark_style(dark)
-    if file.reply_to is not None and not _is_address(file.reply_to):
+    if file.reply_to is not None and not _is_sender(file.reply_to):
         raise BrandError(f"reply_to {file.reply_to!r} is no address such as help@example.com")
     if file.name is not None and not (file.name.strip() and file.name.isprintable()):
         raise BrandError("name is empty, or has more than one line")
@@ -230,9 +230,11 @@ def _image(src: str, folder: Path) -> InlineImage:
     return InlineImage(f"logo-{sha256(content).hexdigest()[:12]}", kind, content)
 
 
-def _is_address(text: str) -> bool:
-    local, at, domain = parseaddr(text)[1].rpartition("@")
-    return bool(local and at and domain) and text.isprintable()
+def _is_sender(text: str) -> bool:
+    try:
+        return bool(parse_sender(text))
+    except ValueError:
+        return False
 
 
 def _luminance(colour: str) -> float:

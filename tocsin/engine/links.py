@@ -12,12 +12,12 @@ import hmac
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct, structs
 
 from tocsin.engine.model import NotFound
+from tocsin.engine.web_address import is_web_address
 
 VALID_FOR = timedelta(days=365)
 KEY_BYTES = 32
@@ -138,18 +138,11 @@ class Links(Struct, frozen=True):
     def absolute(self, action_url: str) -> str | None:
         """Where an action URL leads, seen from anywhere; None unless that is http or https.
 
-        A path is one of this service's own host. Backslashes and control characters are refused,
-        and `//host` with them, since browsers disagree with parsers about both.
+        A path is one of this service's own host. An address that was stored under an older rule leads nowhere.
         """
-        if any(ord(char) <= 0x20 or char in "\\\x7f" for char in action_url):
+        if not is_web_address(action_url):
             return None
-        if action_url.startswith("/"):
-            return None if action_url.startswith("//") else f"{self._base}{action_url}"
-        try:
-            parts = urlsplit(action_url)
-        except ValueError:
-            return None
-        return action_url if parts.scheme in {"http", "https"} and parts.hostname else None
+        return f"{self._base}{action_url}" if action_url.startswith("/") else action_url
 
     @property
     def _base(self) -> str:

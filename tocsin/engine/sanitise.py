@@ -2,25 +2,59 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from functools import lru_cache
 from html.parser import HTMLParser
 
 import nh3
+
+from tocsin.engine.one_line import ELLIPSIS, beginning
+from tocsin.engine.web_address import is_web_address
 
 _TAGS = frozenset(
     {"a", "p", "br", "strong", "em", "b", "i", "ul", "ol", "li", "blockquote", "code", "pre"}
     | {"h1", "h2", "h3", "h4"}
 )
 _BLOCKS = _TAGS - {"a", "strong", "em", "b", "i", "code", "br"}
+# What sanitised HTML consists of: tags, entities, and text between them.
+_TOKEN = re.compile(r'<(/?)([a-z0-9]+)(?:[^">]|"[^"]*")*>|&#?\w+;|[^<&]+|[<&]')
+_MAILTO = "mailto:"
 
 
 def sanitise(html: str, *, base_url: str | None = None) -> str:
-    """Text structure and links to http, https and mailto; all else goes, scripts and styles with their content.
+    """Text structure and links; all else is removed, scripts and styles with their content.
 
-    Relative links lead nowhere in a mail: there they are made absolute with `base_url`. In an inbox they stay as they
-    are, since it is part of the host app's own pages.
+    A link leads to a mail address, or to what an event's action_url may be; another loses its href. In a mail a path is
+    put behind `base_url`. In an inbox it stays as it is, since that is part of the app's pages.
     """
     return _cleaner(base_url).clean(html)
+
+
+def shortened_html(html: str, most: int) -> str:
+    """Sanitised HTML, or its beginning with an ellipsis, well-formed, in at most so many bytes of UTF-8."""
+    if len(html.encode("utf-8", "replace")) <= most:
+        return html
+    kept: list[str] = []
+    closing: list[str] = []
+    room = most - len(ELLIPSIS.encode())
+    for token in _TOKEN.finditer(html):
+        text, slash, tag = token[0], token[1], token[2]
+        if tag and slash:
+            kept.append(closing.pop())  # its bytes were reserved as it was opened
+            continue
+        end = f"</{tag}>" if tag and tag != "br" else ""
+        size = len(text.encode("utf-8", "replace")) + len(end)
+        if size > room:
+            if not tag and text[0] not in "<&":
+                fitting = text.encode("utf-8", "replace")[: max(room, 0)].decode("utf-8", "ignore")
+                kept.append(beginning(text, len(fitting)).rstrip())
+            break
+        room -= size
+        kept.append(text)
+        if end:
+            closing.append(end)
+    return "".join((*kept, ELLIPSIS, *reversed(closing))) if most > 0 else ""
 
 
 def to_text(html: str) -> str:
@@ -42,8 +76,25 @@ def _cleaner(base_url: str | None) -> nh3.Cleaner:
         attributes={"a": {"href"}},
         url_schemes={"http", "https", "mailto"},
         link_rel="noopener noreferrer",
-        url_relative=("rewrite_with_base", base_url) if base_url else "pass_through",
+        url_relative="pass_through",
+        attribute_filter=_link_filter((base_url or "").rstrip("/")),
     )
+
+
+def _link_filter(base_url: str) -> Callable[[str, str, str], str | None]:
+    """What nh3 asks of each attribute: its value, or None to remove it."""
+
+    def filtered(_tag: str, attribute: str, value: str) -> str | None:
+        if attribute != "href":
+            return value
+        link = value.strip(" \t\n\f\r")
+        if link[: len(_MAILTO)].lower() == _MAILTO:
+            return link if link.isprintable() and " " not in link else None
+        if not is_web_address(link):
+            return None
+        return base_url + link if link.startswith("/") else link
+
+    return filtered
 
 
 class _TextReader(HTMLParser):

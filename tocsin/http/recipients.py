@@ -9,6 +9,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 from msgspec import Meta, Struct
 
+from tocsin.engine.model import Invalid
 from tocsin.engine.store import recipient as store
 from tocsin.engine.store.recipient import Export, Recipient
 from tocsin.http import examples
@@ -65,8 +66,12 @@ async def put_recipient(
             locale=posted.locale,
             timezone=posted.timezone,
         )
-        for push_token in posted.push_tokens or ():
-            await register(session, id_, push_token)
+        for at, push_token in enumerate(posted.push_tokens or ()):
+            try:
+                await register(session, id_, push_token)
+            except Invalid as error:
+                fields = [(f"push_tokens[{at}].{name}", text) for name, text in error.fields]
+                raise Invalid(str(error), *fields) from error
     return reply(await store.get_recipient(services.database, id_), 201 if created else 200)
 
 

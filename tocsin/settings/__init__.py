@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from email.utils import parseaddr
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 from urllib.parse import urlsplit
@@ -18,6 +16,7 @@ from tocsin.settings.apns_key import ApnsKey, read_apns_key
 from tocsin.settings.dkim_key import DkimKey, read_dkim_key
 from tocsin.settings.jwt_keys import read_content, read_jwt_keys
 from tocsin.settings.origins import parse_origins
+from tocsin.settings.sender import address_fault, parse_sender
 from tocsin.settings.smtp_url import SmtpServer, StartTls, parse_smtp_url
 
 __all__ = ["Settings", "SettingsError", "SmtpServer", "StartTls", "read_settings"]
@@ -96,7 +95,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     read = _Reader(environ)
     smtp_url = read("SMTP_URL", str, None)
     public_url = read("PUBLIC_URL", _public_url, None)
-    email_from = read("EMAIL_FROM", _email_from, _default_sender(public_url))
+    email_from = read("EMAIL_FROM", parse_sender, _default_sender(public_url))
     try:
         jwt = read_jwt_keys(read.value)
         apns = read_apns_key(read.value)
@@ -266,18 +265,8 @@ def _public_url(text: str) -> str:
     return text.rstrip("/")
 
 
-def _email_from(text: str) -> str:
-    address = parseaddr(text)[1]
-    local, at, domain = address.rpartition("@")
-    if not (local and at and domain) or not text.isprintable() or " " in address:
-        raise ValueError('must be an address, such as "Example <notifications@example.com>"')
-    return text
-
-
 def _default_sender(public_url: str | None) -> str:
     host = urlsplit(public_url or "").hostname or "localhost"
-    try:
-        ip_address(host)
-    except ValueError:
-        return f"notifications@{host}"
-    return "notifications@localhost"  # mail servers refuse a bare number after the @
+    sender = f"notifications@{host}"
+    # mail servers refuse a bare number after the @, and other hosts that no mail has
+    return "notifications@localhost" if address_fault(sender) else sender

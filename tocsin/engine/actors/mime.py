@@ -14,6 +14,7 @@ from email.header import Header
 from email.utils import format_datetime, formataddr, parseaddr
 from functools import lru_cache
 from hashlib import sha256
+from unicodedata import normalize
 
 import idna
 from msgspec import Struct
@@ -24,6 +25,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _QP_LINE = 76  # RFC 2045 section 6.7
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,76}")
 _LOCAL_PART = re.compile(r"[^\s<>()\[\],;:\\\"@]{1,64}|\"(?:[^\"\\]|\\.){1,62}\"")
+_DOMAIN = re.compile(r"(?:(?!-)[A-Za-z0-9-]{1,63}(?<!-)(?:\.(?!\Z)|\Z))+")  # RFC 1123
 _LONGEST_LINE = (
     998  # RFC 5322 section 2.1.1; an address in List-Unsubscribe can't be folded or encoded
 )
@@ -58,13 +60,18 @@ def to_mailbox(address: str) -> Mailbox:
 
 @lru_cache(maxsize=1024)
 def _to_ascii(domain: str) -> str:
+    """As DNS has it. What IDNA 2008 refuses may be registered: emoji, hyphens in third and fourth place."""
     try:
         encoded = idna.encode(domain, uts46=True).decode("ascii")
     except (idna.IDNAError, UnicodeError):
-        raise UnsendableError("invalid_address") from None
-    if len(encoded) > 253:
+        encoded = ".".join(map(_to_ascii_label, normalize("NFKC", domain).lower().split(".")))
+    if len(encoded) > 253 or not _DOMAIN.fullmatch(encoded):
         raise UnsendableError("invalid_address")
     return encoded
+
+
+def _to_ascii_label(label: str) -> str:
+    return label if label.isascii() else "xn--" + label.encode("punycode").decode("ascii")
 
 
 def to_sender(sender: str) -> tuple[Mailbox, str]:

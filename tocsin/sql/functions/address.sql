@@ -149,3 +149,49 @@ as $$
         )
     )
 $$;
+
+-- What is wrong with an address, or null: RFC 5321 (sections 4.1.2 and 4.5.3.1), with RFC 6531 for what is not ASCII, and
+-- RFC 1123 for host names. Refused though the RFCs allow them: a quoted local part and an address literal, which hardly any
+-- server accepts. Whether the domain exists is not checked. settings/sender.py has the same rule for ASCII addresses.
+create or replace function tocsin.address_fault(_address text) returns text
+language plpgsql immutable strict parallel safe
+as $$
+declare
+    _local text := split_part(_address, '@', 1);
+    _domain text := substr(_address, length(_local) + 2);
+begin
+    -- the usual address by one comparison
+    if length(_address) <= 64 and _address ~ '^[a-z0-9]+([._+-][a-z0-9]+)*@([a-z0-9]+(-[a-z0-9]+)*[.])+[a-z]+$' then
+        return null;
+    end if;
+    if length(_address) > 254 then
+        return 'it is longer than 254 bytes';
+    end if;
+    if octet_length(_domain) <> length(_domain) then
+        -- punctuation and what can't be seen would get a form in punycode too
+        _domain := case
+            when _domain !~
+                E'[\\u0001-\\u0020\\u007f-\\u00a0\\u115f\\u1160\\u1680\\u180e\\u2000-\\u200a\\u200c-\\u205f\\u2061-\\u206f'
+                '\\u2800\\u3000\\u3001\\u3003\\u3004\\u3008-\\u3020\\u3164\\uffa0\\ufff0-\\uffff\\U000e0000-\\U0010ffff]'
+                then tocsin.compared_domain(_domain)
+            else ''
+        end;
+    end if;
+    return case
+        when _address !~ '^[^@]+@[^@]+$' then 'it needs one @ between a name and a domain'
+        when octet_length(_local) > 64 then 'more than 64 bytes stand before the @'
+        when octet_length(_local) + 1 + octet_length(_domain) > 254 then 'it is longer than 254 bytes'
+        when _local ~ '^[.]|[.][.]|[.]$' then 'before the @ a dot stands at an end, or beside another'
+        when _local ~
+            E'[]["(),:;<>\\\\\\u0001-\\u0020\\u007f-\\u00a0\\u00ad\\u034f\\u061c\\u115f\\u1160\\u1680\\u17b4\\u17b5\\u180b-\\u180f'
+            '\\u2000-\\u206f\\u2800\\u3000-\\u3004\\u3008-\\u3020\\u3164\\ufe00-\\ufe1f\\ufe30-\\ufe6f\\ufeff\\uff01-\\uff0f'
+            '\\uff1a-\\uff20\\uffa0\\ufff0-\\uffff\\U000e0000-\\U0010ffff]'
+            then 'before the @ are only letters, digits and !#$%&''*+/=?^_`{|}~-.'
+        when _domain !~ '^[A-Za-z0-9-]+([.][A-Za-z0-9-]+)*$' then
+            'its domain is not letters, digits and hyphens, with single dots between them'
+        when _domain ~ '(^|[.])-|-([.]|$)' then 'a part of its domain begins or ends with a hyphen'
+        when _domain ~ '[^.]{64}' then 'a part of its domain is longer than 63 characters'
+        when _domain ~ '(^|[.])[0-9]+$' then 'its domain ends with a number'
+    end;
+end
+$$;

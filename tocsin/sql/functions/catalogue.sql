@@ -21,6 +21,9 @@ begin
             'The channels: ' || (select string_agg(k.channel, ', ' order by k.position) from tocsin.channel k));
     end if;
 
+    perform tocsin.checked_label(n.entry ->> 'label')
+    from jsonb_array_elements((_catalogue -> 'categories') || (_catalogue -> 'event_types')) n (entry);
+
     insert into tocsin.category as c (category, label, position)
     select
         n.category,

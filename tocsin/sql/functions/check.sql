@@ -8,9 +8,85 @@ begin
 end
 $$;
 
+-- The classes of characters are written out, so that they don't depend on the database's locale. The backslashes are
+-- doubled for a caller who has standard_conforming_strings off.
+
+-- Whether a text has a line break or a control character: C0, DEL, C1 with U+0085, U+2028, U+2029. No field of one line may.
+create or replace function tocsin.has_line_break(_text text) returns boolean
+language plpgsql immutable strict parallel safe
+as $$
+begin
+    return _text ~ E'[\\u0001-\\u001f\\u007f-\\u009f\\u2028\\u2029]';
+end
+$$;
+
+-- Whether a text has a character that a reader can see. These can't be seen: controls, white space, what Unicode calls
+-- Default_Ignorable_Code_Point (zero-width characters, marks of direction, the byte order mark, Hangul fillers, variation
+-- selectors, tags), a Braille cell without dots (U+2800), and combining marks by themselves.
+create or replace function tocsin.is_visible(_text text) returns boolean
+language plpgsql immutable strict parallel safe
+as $$
+begin
+    return _text ~ E'[^\\u0001-\\u0020\\u007f-\\u00a0\\u00ad\\u0300-\\u036f\\u061c\\u115f\\u1160\\u1680\\u17b4\\u17b5'
+        '\\u180b-\\u180f\\u1ab0-\\u1aff\\u1dc0-\\u1dff\\u2000-\\u200f\\u2028-\\u202f\\u205f-\\u206f\\u20d0-\\u20ff\\u2800'
+        '\\u3000\\u3164\\ufe00-\\ufe0f\\ufe20-\\ufe2f\\ufeff\\uffa0\\ufff0-\\ufffb\\U0001bca0-\\U0001bca3'
+        '\\U0001d173-\\U0001d17a\\U000e0000-\\U000e0fff]';
+end
+$$;
+
+-- Whether a text is one line, and not an empty one.
+create or replace function tocsin.is_line(_text text) returns boolean
+language plpgsql immutable strict parallel safe
+as $$
+begin
+    return not tocsin.has_line_break(_text) and tocsin.is_visible(_text);
+end
+$$;
+
+-- A name that people read, such as that of a device or an event type; or an error.
+create or replace function tocsin.checked_label(_label text) returns text
+language plpgsql immutable
+as $$
+begin
+    if length(_label) > 100 or not tocsin.is_line(_label) then
+        perform tocsin.refuse('label', 'label is not 1 to 100 characters in one line', 'A label is one line of plain text.');
+    end if;
+    return _label;
+end
+$$;
+
+-- Whether a text is a path on the app's own host, or an http(s) address that browsers read in one way only (RFC 3986, and the
+-- URL Standard of WHATWG where the two differ). engine/web_address.py has the same rule for links in HTML.
+create or replace function tocsin.is_web_address(_address text) returns boolean
+language plpgsql immutable strict parallel safe
+as $$
+declare
+    _host text := substring(_address from '(?i)^https?://([^/?#:]+)');
+    _port text := substring(_address from '(?i)^https?://[^/?#:]+:([0-9]{1,5})([/?#]|$)');
+begin
+    -- no backslash, white space, control character, or mark of direction
+    if _address ~
+        E'[\\\\\\u0001-\\u0020\\u007f-\\u00a0\\u1680\\u2000-\\u200a\\u200e\\u200f\\u2028-\\u202f\\u205f\\u2066-\\u2069\\u3000\\ufeff]'
+    then
+        return false;
+    end if;
+    if _host is null then
+        return _address ~ '^/([^/]|$)';
+    end if;
+    return substr(_address, length(substring(_address from '(?i)^https?://')) + length(_host) + 1) ~ '^(:[0-9]{1,5})?([/?#]|$)'
+        and coalesce(_port::integer, 1) between 1 and 65535
+        -- letters of any script, digits, hyphens and underscores; not what Unicode turns into a separator, such as U+FF0F
+        and _host !~
+            E'[^A-Za-z0-9_.\\u00c0-\\u02d7\\u02de-\\u034e\\u0350-\\u061b\\u061d-\\u115e\\u1161-\\u167f\\u1681-\\u17b3'
+            '\\u17b6-\\u180a\\u1810-\\u1fff\\u2c00-\\u2fff\\u3005-\\u3163\\u3165-\\ud7ff\\uf900-\\ufaff\\U00010000-\\U0003ffff-]'
+        and _host !~ '^[.]|[.][.]'
+        and (_host !~ '(^|[.])[0-9]+[.]?$' or _host ~ '^((25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])([.]|$)){4}$');
+end
+$$;
+
 -- Whether nothing is wrong with an event's content. Each call asks this first, and the planner puts it in the place of
 -- the call. plpgsql prepares an expression anew in each transaction, each of its functions with a look at who may call
--- it: so there are as few as can be. The backslashes are doubled for a caller who has standard_conforming_strings off.
+-- it: so there are as few as can be. The comparisons with ASCII ranges accept most of what comes, without a call.
 create or replace function tocsin.content_fine(
     _title text,
     _body text,
@@ -23,7 +99,7 @@ create or replace function tocsin.content_fine(
 language sql stable
 as $$
     select length(_title) <= 500
-        and _title ~ '^[^[:cntrl:]]*[^[:cntrl:][:space:]][^[:cntrl:]]*$'
+        and (_title ~ '^[ -~]*[!-~][ -~]*$' or tocsin.is_line(_title))
         and length(_body) <= 100000
         and _body !~ E'[\\u0001-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f]'
         and (_body_html is null or length(_body_html) <= 200000)
@@ -31,12 +107,15 @@ as $$
             _action_url is null
             or (
                 length(_action_url) <= 2000
-                and _action_url ~ E'^(https?://[^/\\\\?#@[:space:][:cntrl:]]+([/?#][^\\\\[:space:][:cntrl:]]*)?|/([^/\\\\[:space:][:cntrl:]][^\\\\[:space:][:cntrl:]]*)?)$'
+                and (
+                    _action_url ~ '^(https://([a-z0-9-]+[.])+[a-z]+)?(/[!-.0-[^-~][!-[^-~]*|/)$'
+                    or tocsin.is_web_address(_action_url)
+                )
             )
         )
         and _metadata @> '{}'
         and pg_column_size(_metadata) <= 65536
-        and (_initiator is null or _initiator ~ '^.{1,200}$')
+        and (_initiator is null or (length(_initiator) <= 200 and (_initiator ~ '^[ -~]*[!-~][ -~]*$' or tocsin.is_line(_initiator))))
 $$;
 
 -- What is wrong with it then, as refuse() says it.
@@ -52,10 +131,10 @@ create or replace function tocsin.content_fault(
 language sql stable
 as $$
     select case
-        when _title is null or length(_title) > 500 or _title !~ '^[^[:cntrl:]]*[^[:cntrl:][:space:]][^[:cntrl:]]*$' then
+        when _title is null or length(_title) > 500 or not tocsin.is_line(_title) then
             case
-                when _title is null or _title !~ '[^[:space:]]' then
-                    array['title', 'title is empty', 'Say in one line what happened.']
+                when _title is null or not tocsin.is_visible(_title) then
+                    array['title', 'title is empty', 'Describe in one line what happened, with characters that can be seen.']
                 when length(_title) > 500 then
                     array['title', 'title is longer than 500 characters', 'Move the details into the body.']
                 else
@@ -71,15 +150,16 @@ as $$
             array['body_html', 'body_html is longer than 200,000 characters', 'Link to the full text with action_url.']
         when length(_action_url) > 2000 then
             array['action_url', 'action_url is longer than 2,000 characters', 'Use a shorter link.']
-        when _action_url !~ E'^(https?://[^/\\\\?#@[:space:][:cntrl:]]+([/?#][^\\\\[:space:][:cntrl:]]*)?|/([^/\\\\[:space:][:cntrl:]][^\\\\[:space:][:cntrl:]]*)?)$' then
+        when not tocsin.is_web_address(_action_url) then
             array['action_url', 'action_url is neither a path nor an http(s) address',
-                'Give a path like /forums/7, or an absolute https:// address without a user name.']
+                'Give a path like /forums/7, or an absolute address like https://example.com/forums/7: no user name, a port up to 65535, '
+                || 'a host name or an IPv4 address, no spaces and no backslashes.']
         when _metadata is null or jsonb_typeof(_metadata) <> 'object' then
             array['metadata', 'metadata is not a JSON object', 'Pass an object such as {"post_id": 12}.']
         when pg_column_size(_metadata) > 65536 then
             array['metadata', 'metadata is larger than 64 kB', 'Keep ids in it, not documents.']
-        when length(_initiator) not between 1 and 200 then
-            array['initiator', 'initiator is not 1 to 200 characters long', 'Pass the id of the person who caused the event, or null.']
+        when length(_initiator) > 200 or not tocsin.is_line(_initiator) then
+            array['initiator', 'initiator is not 1 to 200 characters in one line', 'Pass the id of the person who caused the event, or null.']
     end
 $$;
 
@@ -97,9 +177,11 @@ $$;
 create or replace function tocsin.check_address(_email text) returns void
 language plpgsql
 as $$
+declare
+    _fault text := tocsin.address_fault(_email);
 begin
-    if length(_email) > 254 or _email !~ '^[^@\s[:cntrl:]<>(),;:\\"\[\]]+@[^@\s[:cntrl:]<>(),;:\\"\[\]]+$' then
-        perform tocsin.refuse('email', 'email is not an address', 'Pass one address such as alice@example.com, without a name or brackets.');
+    if _fault is not null then
+        perform tocsin.refuse('email', 'email is not an address: ' || _fault, 'Pass one address such as alice@example.com, without a name or brackets.');
     end if;
 end
 $$;
@@ -108,11 +190,11 @@ create or replace function tocsin.check_recipient(_id text, _email text, _name t
 language plpgsql
 as $$
 begin
-    if _id is null or length(_id) not between 1 and 200 or _id ~ '[[:cntrl:]]' then
-        perform tocsin.refuse('id', 'id is not 1 to 200 characters of text', 'Pass the id by which your app knows the person.');
+    if _id is null or length(_id) > 200 or not tocsin.is_line(_id) then
+        perform tocsin.refuse('id', 'id is not 1 to 200 characters in one line', 'Pass the id by which your app knows the person.');
     end if;
     perform tocsin.check_address(_email);
-    if length(_name) > 200 or _name ~ '[[:cntrl:]]' then
+    if length(_name) > 200 or tocsin.has_line_break(_name) then
         perform tocsin.refuse('name', 'name is longer than 200 characters or has a control character', 'A name is one line of plain text.');
     end if;
     if _locale !~ '^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*$' then

@@ -97,8 +97,8 @@ begin
         _fault := tocsin.content_fault(_title, _body, _body_html, _action_url, _metadata, _initiator);
     else
         _fault := case
-            when length(_idempotency_key) not between 1 and 255 then
-                array['idempotency_key', 'idempotency_key is not 1 to 255 characters long', 'A UUID will do.']
+            when length(_idempotency_key) > 255 or not tocsin.is_line(_idempotency_key) then
+                array['idempotency_key', 'idempotency_key is not 1 to 255 characters in one line', 'A UUID is enough.']
             when _send_at not between _now - interval '100 years' and _now + interval '10 years' then
                 array['send_at', 'send_at is not within the next ten years', 'Pass a time with its zone, or null to tell it now.']
             when _subscribe_initiator and _initiator is null then

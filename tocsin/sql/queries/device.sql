@@ -17,7 +17,10 @@ order by d.registered_at desc, d.device_id desc;
 
 -- name: register_device
 -- Registers a token for a person, and enables it again; the person is created where it is a first write.
-with person as (
+with checked as materialized (
+    select tocsin.checked_token(:provider, :token) as token, tocsin.checked_label(:label) as label
+),
+person as (
     insert into tocsin.recipient (recipient_id)
     values (:recipient_id)
     on conflict do nothing
@@ -25,11 +28,12 @@ with person as (
 known as (
     select d.device_id
     from tocsin.device d
-    where d.token = :token
+    where d.token = (select c.token from checked c)
         and d.recipient_id = :recipient_id
 )
 insert into tocsin.device as d (token, recipient_id, platform, provider, environment, label)
-values (:token, :recipient_id, :platform, :provider, :environment, :label)
+select c.token, :recipient_id, :platform, :provider, :environment, c.label
+from checked c
 on conflict (token) do update
 set recipient_id = excluded.recipient_id,
     -- another person's name for it is not this one's
@@ -62,5 +66,5 @@ where d.device_id = :device_id
 -- name: unregister_device!
 -- By its token, for a client that kept only that.
 delete from tocsin.device d
-where d.token = :token
+where d.token = tocsin.stored_token(d.provider, :token)
     and d.recipient_id = :recipient_id;
