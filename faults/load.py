@@ -1,0 +1,282 @@
+"""Apps and people of one run: they do what the plan has, and note what became of each call."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import jwt
+import psycopg
+from msgspec import Struct
+
+from faults.plan import STREAMS, TOPICS, Action
+
+SECRET = "a secret of at least thirty-two bytes, for the fault runner"
+CALL_SECONDS = 6.0
+RETRY_SECONDS = 60.0  # how long an app repeats a call by HTTP whose outcome it does not know
+GONE = (psycopg.OperationalError, OSError, TimeoutError)
+
+COMMITTED, UNKNOWN, NOTHING = "committed", "unknown", "nothing"
+
+
+class Told(Struct):
+    """What an app knows of an event."""
+
+    action: Action
+    people: tuple[int, ...]
+    outcome: str
+    at: float  # Unix seconds, when its outcome was known
+    event_id: int = 0
+    send_at: float = 0.0
+
+
+class TakenBack(Struct):
+    """A cancellation or an opt-out that committed."""
+
+    kind: str
+    at: float
+    marker: str = ""
+    person: int = -1
+    event_type: str = ""
+
+
+def person_id(number: int) -> str:
+    return f"p{number}"
+
+
+def address(number: int) -> str:
+    return f"p{number}@example.com"
+
+
+class Load:
+    """The calls of one run; `dsn` and `ports` are where the database and the HTTP processes are now."""
+
+    def __init__(self, dsn: Callable[[], str], ports: list[int], api_key: str) -> None:
+        self._dsn = dsn
+        self._ports = ports
+        self._api_key = api_key
+        self.told: dict[int, Told] = {}
+        self.taken_back: list[TakenBack] = []
+        self.answers: Counter[str] = Counter()
+        self.badges: dict[int, int] = {}  # the last one of each stream
+        self.refused: list[str] = []  # what no fault explains
+
+    # Running.
+
+    async def run(self, actions: tuple[Action, ...]) -> None:
+        """Each action at its time, whether or not earlier ones have ended."""
+        started = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            for action in actions:
+                await asyncio.sleep(max(0.0, started + action.at - time.monotonic()))
+                group.create_task(self._do(action))
+
+    async def _do(self, action: Action) -> None:
+        await getattr(self, f"_{action.kind}")(action)
+
+    # An app.
+
+    async def _sql(self, action: Action) -> None:
+        statement = "select tocsin.notify(%s, %s, %s)"
+        arguments = (action.event_type, self._ids(action), _title(action))
+        await self._tell(action, action.people, statement, arguments)
+
+    _crowd = _sql
+
+    async def _topic(self, action: Action) -> None:
+        followers = tuple(TOPICS[action.mode])
+        statement = "select tocsin.notify_topic(%s, %s, %s)"
+        await self._tell(
+            action, followers, statement, (action.mode, action.event_type, _title(action))
+        )
+
+    async def _scheduled(self, action: Action) -> None:
+        at = datetime.now(UTC) + timedelta(seconds=action.seconds)
+        statement = "select tocsin.notify(%s, %s, %s, send_at => %s)"
+        arguments = (action.event_type, self._ids(action), _title(action), at)
+        told = await self._tell(action, action.people, statement, arguments)
+        told.send_at = at.timestamp()
+
+    async def _tell(
+        self, action: Action, people: tuple[int, ...], statement: str, arguments: tuple[Any, ...]
+    ) -> Told:
+        told = self.told[action.number] = Told(action, people, NOTHING, 0.0)
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                async with self._connection() as connection:
+                    if action.mode in {"commit", "rollback", "slow"}:
+                        await self._in_a_transaction(told, connection, statement, arguments)
+                    else:
+                        told.outcome = UNKNOWN
+                        await self._say(told, connection, statement, arguments)
+                        told.outcome = COMMITTED
+        except GONE as error:
+            self.answers[type(error).__name__] += 1
+        except psycopg.Error as error:
+            told.outcome = NOTHING
+            self.refused.append(f"{action.kind}: {error}")
+        told.at = time.time()
+        return told
+
+    async def _in_a_transaction(
+        self, told: Told, connection: Any, statement: str, arguments: tuple[Any, ...]
+    ) -> None:
+        await connection.set_autocommit(False)
+        await self._say(told, connection, statement, arguments)
+        if told.action.mode == "slow":
+            await asyncio.sleep(min(2.0, told.action.seconds))
+        if told.action.mode == "rollback":
+            await connection.rollback()
+            return
+        told.outcome = UNKNOWN
+        await connection.commit()
+        told.outcome = COMMITTED
+
+    async def _say(
+        self, told: Told, connection: Any, statement: str, arguments: tuple[Any, ...]
+    ) -> None:
+        row = await (await connection.execute(statement, arguments)).fetchone()
+        told.event_id = int(row[0])
+
+    async def _http(self, action: Action) -> None:
+        told = self.told[action.number] = Told(action, action.people, UNKNOWN, 0.0)
+        body = {
+            "event_type": action.event_type,
+            "recipients": self._ids(action),
+            "title": _title(action),
+        }
+        headers = {
+            "Authorization": f"Bearer {self._api_key}",
+            "Idempotency-Key": f"key-{action.number}",
+        }
+        until = time.monotonic() + RETRY_SECONDS
+        while time.monotonic() < until:
+            response = await self._call("POST", "/api/events/", headers, body)
+            if response is not None and response.status_code == 202:
+                told.event_id = int(response.json()["event_id"])
+                told.outcome = COMMITTED
+                break
+            if response is not None and response.status_code not in {409, 429, 500, 503}:
+                self.refused.append(f"http: {response.status_code} {response.text[:200]}")
+                break
+            await asyncio.sleep(0.5)
+        told.at = time.time()
+
+    async def _cancel(self, action: Action) -> None:
+        target = self.told.get(action.target)
+        if target is None or target.outcome != COMMITTED:
+            return
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                async with self._connection() as connection:
+                    await connection.execute("select tocsin.cancel(%s)", (target.event_id,))
+        except GONE as error:
+            self.answers[type(error).__name__] += 1
+        else:
+            marker = target.action.marker
+            self.taken_back.append(TakenBack("cancel", time.time(), marker))
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Any]:
+        connection = await psycopg.AsyncConnection.connect(
+            self._dsn(), autocommit=True, connect_timeout=3
+        )
+        async with connection:
+            yield connection
+
+    # People.
+
+    async def _opt_out(self, action: Action) -> None:
+        person = action.people[0]
+        body = {"overrides": {action.event_type: {"email": False}}}
+        path = "/api/notification-preferences/"
+        response = await self._call("PATCH", path, bearer(person), body)
+        if response is not None and response.status_code == 200:
+            self.taken_back.append(
+                TakenBack("opt_out", time.time(), person=person, event_type=action.event_type)
+            )
+
+    async def _read_one(self, action: Action) -> None:
+        headers = bearer(action.people[0])
+        page = await self._call("GET", "/api/notifications/?read=false&limit=5", headers)
+        if page is not None and page.status_code == 200 and page.json()["results"]:
+            number = page.json()["results"][-1]["id"]
+            await self._call("PATCH", f"/api/notifications/{number}/read/", headers)
+
+    async def _read_all(self, action: Action) -> None:
+        path = "/api/notifications/mark-all-read/"
+        await self._call("POST", path, bearer(action.people[0]))
+
+    async def count(self, person: int) -> int:
+        """By REST; -1 where there is no answer."""
+        path = "/api/notifications/unread-count/"
+        response = await self._call("GET", path, bearer(person))
+        if response is None or response.status_code != 200:
+            return -1
+        return int(response.json()["count"])
+
+    async def follow(self, person: int) -> None:
+        """A person's stream, taken up again whenever it is cut."""
+        last = ""
+        while True:
+            headers = bearer(person) | ({"Last-Event-ID": last} if last else {})
+            url = f"{self._base()}/api/notifications/stream/"
+            timeout = httpx.Timeout(5.0, read=20.0)
+            with suppress(httpx.HTTPError):
+                async with (
+                    httpx.AsyncClient(timeout=timeout) as client,
+                    client.stream("GET", url, headers=headers) as response,
+                ):
+                    name = ""
+                    async for line in response.aiter_lines():
+                        if line.startswith("id: "):
+                            last = line[4:]
+                        elif line.startswith("event: "):
+                            name = line[7:]
+                        elif line.startswith("data: ") and name == "badge":
+                            self.badges[person] = json.loads(line[6:])["count"]
+            await asyncio.sleep(0.2)
+
+    def streams(self) -> list[asyncio.Task[None]]:
+        return [asyncio.create_task(self.follow(person)) for person in STREAMS]
+
+    # Both.
+
+    async def _call(
+        self, method: str, path: str, headers: dict[str, str], body: object = None
+    ) -> httpx.Response | None:
+        """The response; None where the connection gave none."""
+        try:
+            async with httpx.AsyncClient(timeout=CALL_SECONDS) as client:
+                response = await client.request(
+                    method, self._base() + path, headers=headers, json=body
+                )
+        except httpx.HTTPError as error:
+            self.answers[type(error).__name__] += 1
+            return None
+        self.answers[str(response.status_code)] += 1
+        return response
+
+    def _base(self) -> str:
+        return f"http://127.0.0.1:{random.choice(self._ports)}"
+
+    @staticmethod
+    def _ids(action: Action) -> list[str]:
+        return [person_id(number) for number in action.people]
+
+
+def bearer(person: int) -> dict[str, str]:
+    claims = {"sub": person_id(person), "exp": int(time.time()) + 3600}
+    return {"Authorization": f"Bearer {jwt.encode(claims, SECRET, 'HS256')}"}
+
+
+def _title(action: Action) -> str:
+    return f"{action.marker} of {action.kind}"
