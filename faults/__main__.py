@@ -11,10 +11,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -62,7 +62,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--max-stop", type=float, default=MOST_STOP, help="seconds of one fault")
     parser.add_argument("--only", nargs="+", default=(), choices=tuple(KINDS), metavar="KIND")
     parser.add_argument("--out", type=Path, default=KEPT / "results.jsonl")
-    parser.add_argument("--scenario", choices=("outage", "promotion", "freeze-server", "terminate-connections"))
+    parser.add_argument(
+        "--scenario", choices=("outage", "promotion", "freeze-server", "terminate-connections")
+    )
     parser.add_argument("--lengths", type=_lengths, default=[20.0, 45.0, 90.0, 140.0])
     parser.add_argument("--worker", nargs=2, metavar=("FOLDER", "TEMPLATE"), help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -116,7 +118,9 @@ def _run_here(options: argparse.Namespace) -> int:
 class Running:
     """A seed under way."""
 
-    def __init__(self, plan: Plan, folder: Path, template: Path, options: argparse.Namespace) -> None:
+    def __init__(
+        self, plan: Plan, folder: Path, template: Path, options: argparse.Namespace
+    ) -> None:
         self.plan = plan
         self.folder = folder
         self.started = time.monotonic()
@@ -138,7 +142,7 @@ class Running:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=ends_with_parent,
+                preexec_fn=ends_with_parent,  # noqa: PLW1509 - one system call
             )
 
     @property
@@ -180,7 +184,8 @@ def _run_all(plans: list[Plan], options: argparse.Namespace) -> int:
     with _work_folder() as folder, options.out.open("ab") as out:
         template = folder / "template"
         make_template(template)
-        waiting, running = list(plans), []
+        waiting = list(plans)
+        running: list[Running] = []
         try:
             while waiting or running:
                 while waiting and len(running) < options.jobs:
@@ -200,7 +205,7 @@ def _run_all(plans: list[Plan], options: argparse.Namespace) -> int:
     return 1 if broken or any(result.violations for result in results) else 0
 
 
-def _finish(one: Running, results: list[Result], broken: list[int], out: object) -> None:
+def _finish(one: Running, results: list[Result], broken: list[int], out: BinaryIO) -> None:
     result = one.result()
     keep = KEPT / str(one.plan.seed)
     if isinstance(result, str):
@@ -209,8 +214,8 @@ def _finish(one: Running, results: list[Result], broken: list[int], out: object)
         one.end(keep)
         return
     results.append(result)
-    out.write(msgspec.json.encode(result) + b"\n")  # type: ignore[attr-defined]
-    out.flush()  # type: ignore[attr-defined]
+    out.write(msgspec.json.encode(result) + b"\n")
+    out.flush()
     _line(describe(result, one.plan, keep))
     if result.violations:
         keep.parent.mkdir(parents=True, exist_ok=True)

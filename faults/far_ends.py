@@ -200,9 +200,7 @@ class Apns(ApnsServer):
         mode = self._behaviour.now()
         device = headers.get(":path", "").rpartition("/")[2]
         act: Any = {
-            "429": Answer(
-                429, "TooManyRequests", headers=(("retry-after", str(RETRY_AFTER)),)
-            ),
+            "429": Answer(429, "TooManyRequests", headers=(("retry-after", str(RETRY_AFTER)),)),
             "503": Answer(503, "ServiceUnavailable"),
             "410": Answer(410, "Unregistered", int(time.time() * 1000)),
             "goaway": GoAway(processed=self._behaviour.even()),
@@ -252,7 +250,7 @@ class FcmScript(Script):
         super().__init__()
         self._behaviour = behaviour
 
-    def next(self, key: str) -> Turn | None:  # noqa: ARG002 - whichever device it is for
+    def next(self, key: str) -> Turn | None:
         turns: dict[str, Turn] = {
             "429": error(
                 429,

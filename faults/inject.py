@@ -48,7 +48,13 @@ class Window(Struct):
     @property
     def database(self) -> bool:
         """Whether the database was away."""
-        return self.kind in {"stop_server", "freeze_server", "crash_backend", "disk_full", "failover"}
+        return self.kind in {
+            "stop_server",
+            "freeze_server",
+            "crash_backend",
+            "disk_full",
+            "failover",
+        }
 
 
 class Injector:
@@ -211,9 +217,7 @@ class Injector:
 
     async def _terminate_some(self, fault: Fault, window: Window) -> None:
         chance = random.Random(fault.number)
-        await self._terminate(
-            fault, window, lambda pids: chance.sample(pids, len(pids) // 2)
-        )
+        await self._terminate(fault, window, lambda pids: chance.sample(pids, len(pids) // 2))
 
     async def _terminate(
         self, fault: Fault, window: Window, choose: Callable[[list[int]], list[int]]
@@ -291,7 +295,9 @@ class Injector:
 
     async def _digest_after(self, person: int, due: float) -> float:
         """Runs the digests a minute after that time, twice at once; when the person's next one is due."""
-        set_next = "update tocsin.digest_preference set next_at = to_timestamp(%s) where recipient_id = %s"
+        set_next = (
+            "update tocsin.digest_preference set next_at = to_timestamp(%s) where recipient_id = %s"
+        )
         read_next = "select extract(epoch from next_at)::float8 from tocsin.digest_preference where recipient_id = %s"
         url = self._server.url(OWNER)
         name = f"p{person}"

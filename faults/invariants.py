@@ -53,6 +53,7 @@ class Check:
         self._windows = windows
         self._unknowns = Unknowns(windows, passages.cuts)
         self._failovers = [window for window in windows if window.kind == "failover"]
+        self._copies = Counter(event.marker for event in ledger.events)
         self._by_marker = {event.marker: event for event in ledger.events}
         self._deliveries = {each.key: each for each in ledger.deliveries if each.key}
         self.duplicates: Counter[str] = Counter()
@@ -76,23 +77,26 @@ class Check:
     # I1
 
     def _events(self) -> Iterator[Violation]:
-        """Each committed event is there, and none that was rolled back."""
-        known = {told.action.marker: told for told in self._told}
+        """Each committed event is there once, and none that was rolled back."""
         for told in self._told:
-            event = self._by_marker.get(told.action.marker)
-            if told.outcome == COMMITTED and event is None and not self._may_have_vanished(told.at):
-                yield Violation("I1", f"committed event {told.action.marker} is gone", _of(told))
-            if told.outcome == NOTHING and event is not None:
-                yield Violation("I1", f"{told.action.marker} is there, though it never committed", _of(told))
-            if event is not None and not event.told and not event.cancelled:
-                yield Violation("I1", f"{told.action.marker} was not told", _of(told))
-        copies = Counter(event.marker for event in self._ledger.events)
-        for marker, count in copies.items():
-            if count > 1:
-                yield Violation("I1", f"{marker} was stored {count} times", _of(known[marker]))
+            if text := self._fault_of(told):
+                yield Violation("I1", f"{told.action.marker} {text}", _of(told))
         for key in self._passages.by_key:
             if key[2] not in self._by_marker and not self._failovers:
                 yield Violation("I1", f"{key} was sent, though its event is not there")
+
+    def _fault_of(self, told: Told) -> str:
+        """What is wrong with an event, if anything is."""
+        event = self._by_marker.get(told.action.marker)
+        if event is None:
+            vanished = told.outcome == COMMITTED and not self._may_have_vanished(told.at)
+            return "committed, and is gone" if vanished else ""
+        if told.outcome == NOTHING:
+            return "never committed, and is there"
+        if not event.told and not event.cancelled:
+            return "was not told"
+        copies = self._copies[event.marker]
+        return f"was stored {copies} times" if copies > 1 else ""
 
     def _notifications(self) -> Iterator[Violation]:
         """One for each recipient, and a delivery for each channel that was decided on."""
@@ -137,10 +141,10 @@ class Check:
                 if not any(acceptances(self._passages.by_key.get(key, [])) for key in together):
                     text = f"delivery {delivery.delivery_id} is called sent, but nobody accepted it"
                     yield Violation("I1 lost", text, self._evidence(delivery))
-            elif delivery.state != "sent" and accepted:
-                if not self._unknowns.why(accepted[-1], accepted[-1].at + 60):
-                    text = f"delivery {delivery.delivery_id} was accepted, but is {delivery.state}"
-                    yield Violation("I1", text, self._evidence(delivery))
+            known = accepted and not self._unknowns.why(accepted[-1], accepted[-1].at + 60)
+            if delivery.state != "sent" and known:
+                text = f"delivery {delivery.delivery_id} was accepted, but is {delivery.state}"
+                yield Violation("I1", text, self._evidence(delivery))
 
     def _burst_keys(self) -> dict[int, list[Key]]:
         keys: dict[int, list[Key]] = defaultdict(list)
@@ -157,7 +161,9 @@ class Check:
             (str(key), passages, self._deliveries.get(key))
             for key, passages in self._passages.by_key.items()
         ]
-        groups += [(f"digest {id}", found, None) for id, found in self._passages.digests.items()]
+        groups += [
+            (f"digest {name}", found, None) for name, found in self._passages.digests.items()
+        ]
         for name, passages, delivery in groups:
             for first, second in pairwise(acceptances(passages)):
                 why = self._unknowns.why(first, second.at, second.slot)
@@ -173,31 +179,36 @@ class Check:
 
     def _obeyed(self) -> Iterator[Violation]:
         for each in self._taken_back:
-            if each.kind == "opt_out":
-                if (person_id(each.person), each.event_type) not in self._ledger.opt_outs:
-                    if not self._may_have_vanished(each.at):
-                        yield Violation("I3", "a committed opt-out is gone", to_builtins(each))
-                    continue
-                markers = {
-                    told.action.marker for told in self._told if told.action.event_type == each.event_type
-                }
-                keys = [("email", address(each.person), marker) for marker in markers]
-            else:
-                event = self._by_marker.get(each.marker)
-                if event is None or not event.cancelled:
-                    gone = event is None and bool(self._failovers)
-                    if not gone and not self._may_have_vanished(each.at):
-                        yield Violation("I3", "a committed cancellation is gone", to_builtins(each))
-                    continue
-                keys = [key for key in self._passages.by_key if key[2] == each.marker]
-            for key in keys:
+            if not self._is_stored(each):
+                if not self._may_have_vanished(each.at):
+                    yield Violation("I3", f"a committed {each.kind} is gone", to_builtins(each))
+                continue
+            for key in self._stopped_by(each):
                 for passage in self._passages.by_key.get(key, []):
-                    if passage.began > each.at + LOOK + SLACK and not self._lay_about(passage):
-                        late = passage.began - each.at
+                    late = passage.began - each.at
+                    if late > LOOK + SLACK and not self._lay_about(passage):
                         text = f"{key} was begun {late:.2f} s after its {each.kind} had committed"
                         delivery = self._deliveries.get(key)
                         evidence = self._evidence(delivery) if delivery else {}
                         yield Violation("I3", text, evidence | {"taken_back": to_builtins(each)})
+
+    def _is_stored(self, each: TakenBack) -> bool:
+        if each.kind == "opt_out":
+            return (person_id(each.person), each.event_type) in self._ledger.opt_outs
+        event = self._by_marker.get(each.marker)
+        if event is None:  # its number was another event's after a failover
+            return bool(self._failovers)
+        return event.cancelled
+
+    def _stopped_by(self, each: TakenBack) -> list[Key]:
+        """The deliveries that must not be begun any more."""
+        if each.kind == "cancel":
+            return [key for key in self._passages.by_key if key[2] == each.marker]
+        return [
+            ("email", address(each.person), told.action.marker)
+            for told in self._told
+            if told.action.event_type == each.event_type
+        ]
 
     def _lay_about(self, passage: Passage) -> bool:
         """Whether its bytes had left before, and lay in a socket of a far end that was frozen."""
@@ -237,7 +248,9 @@ class Check:
     def _badges(self) -> Iterator[Violation]:
         for recipient, counted, found in self._ledger.counts:
             if counted != found:
-                text = f"the badge of {recipient} is {counted} by unread_count(), {found} by count(*)"
+                text = (
+                    f"the badge of {recipient} is {counted} by unread_count(), {found} by count(*)"
+                )
                 yield Violation("I6", text)
 
     def _digests(self) -> Iterator[Violation]:
@@ -271,4 +284,3 @@ class Check:
 
 def _of(told: Told) -> dict[str, Any]:
     return {"told": to_builtins(told)}
-

@@ -52,7 +52,9 @@ select r.recipient_id, tocsin.unread_count(r.recipient_id), (
 )
 from tocsin.recipient r
 """
-OPT_OUTS = "select recipient_id, scope from tocsin.preference where channel = 'email' and not enabled"
+OPT_OUTS = (
+    "select recipient_id, scope from tocsin.preference where channel = 'email' and not enabled"
+)
 UNSETTLED = """
 select count(*)
 from tocsin.delivery

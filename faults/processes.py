@@ -67,7 +67,7 @@ class Service:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                preexec_fn=ends_with_parent,
+                preexec_fn=ends_with_parent,  # noqa: PLW1509 - one system call
             )
         self.expected = ""
         self.lives.append(Life(self._process.pid, time.time()))

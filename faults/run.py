@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import shutil
 import subprocess
 import sys
 import time
@@ -16,17 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import msgspec
 import psycopg
 from msgspec import Struct, field
 
 from faults.inject import Injector, Window
 from faults.invariants import Check, Violation
-from faults.ledger import HURRY, SESSIONS, UNSETTLED, UNTOLD, Ledger, read_ledger, read_passages
-from faults.load import SECRET, Load
+from faults.ledger import HURRY, SESSIONS, UNSETTLED, UNTOLD, read_ledger, read_passages
+from faults.load import SECRET, Load, new_client
 from faults.plan import DIGEST, DST, PEOPLE, STREAMS, TOPICS, Plan
 from faults.processes import Service, Supervisor, ends_with_parent, usage
-from faults.server import APP, OWNER, Pair, Server, accepts, free_port
+from faults.server import APP, OWNER, Pair, Server, free_port
 from tocsin.engine.store.api_key import create_api_key
 from tocsin.engine.store.database import Database
 
@@ -36,6 +34,7 @@ MOST_SESSIONS = {"serve": 14, "worker": 30}  # docs/operations.md, and what look
 MORE_DESCRIPTORS, MORE_MEMORY = 80, 120 * 2**20  # above what a process had before the load
 MOST_LINES = 12.0  # a second and process, without a line for each attempt and each request
 ROUTINE = ('"event":"attempt"', '"event":"request"')
+START_SECONDS = 120.0
 DISK = "384m"
 
 
@@ -130,14 +129,16 @@ async def staged(
         supervisor = Supervisor(services)
         for service in services:
             service.start()
-            stack.push_async_callback(service.stop)
+        stack.push_async_callback(stop_all, services)
         supervising = asyncio.create_task(supervisor.run())
         stack.callback(supervising.cancel)
-        for port in ports:
-            await until(lambda port=port: is_ready(port), 60)
-        await until(lambda: offered(server.url(OWNER), workers), 60)
+        await until(lambda: all_ready(ports), START_SECONDS)
+        await until(lambda: offered(server.url(OWNER), workers), START_SECONDS)
         yield Stage(folder, server, far_ends, services, supervisor, ports, common)
-        supervising.cancel()
+
+
+async def stop_all(services: list[Service]) -> None:
+    await asyncio.gather(*(service.stop() for service in services))
 
 
 def start_far_ends(
@@ -154,16 +155,24 @@ def start_far_ends(
             stderr=log,
             text=True,
             start_new_session=True,
-            preexec_fn=ends_with_parent,
+            preexec_fn=ends_with_parent,  # noqa: PLW1509 - one system call
         )
     assert process.stdout is not None
     return process, json.loads(process.stdout.readline())
 
 
-async def run_seed(plan: Plan, folder: Path, template: Path, report: Callable[[str], None]) -> Result:
+async def run_seed(
+    plan: Plan, folder: Path, template: Path, report: Callable[[str], None]
+) -> Result:
     """Runs one plan; `report` gets each step."""
     started = time.monotonic()
-    report("starts")
+    notes: list[str] = []
+
+    def step(name: str) -> None:
+        notes.append(f"{name} at {time.monotonic() - started:.0f} s")
+        report(name)
+
+    step("starts")
     async with staged(
         folder,
         template,
@@ -182,15 +191,15 @@ async def run_seed(plan: Plan, folder: Path, template: Path, report: Callable[[s
         probes: dict[int, list[Probe]] = {port: [] for port in stage.ports}
         streams = load.streams()
         looking = [asyncio.create_task(probe(port, probes[port])) for port in stage.ports]
-        report("faults")
+        step("faults")
         async with asyncio.TaskGroup() as group:
             group.create_task(load.run(plan.actions))
             group.create_task(injector.run(plan.faults))
             group.create_task(run_digests(injector, plan))
         last = time.time()
-        report("becomes quiet")
-        notes: list[str] = []
+        step("becomes quiet")
         quiet = await become_quiet(stage.dsn(), last)
+        step("is checked")
         violations = [] if quiet >= 0 else [Violation("I1/I7", "it does not become quiet")]
         violations += await check_badges(load, stage)
         violations += check_resources(stage, baseline, len(plan.actions))
@@ -200,6 +209,7 @@ async def run_seed(plan: Plan, folder: Path, template: Path, report: Callable[[s
             task.cancel()
         await asyncio.gather(*streams, *looking, return_exceptions=True)
         ledger = await asyncio.to_thread(read_ledger, stage.dsn())
+    step("has ended")
     passages = read_passages(folder / "far-ends.jsonl")
     check = Check(ledger, passages, list(load.told.values()), load.taken_back, injector.windows)
     found = check.all()
@@ -232,7 +242,8 @@ async def populate(dsn: str) -> str:
     people = [f"p{number}" for number in range(PEOPLE)]
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as owner:
         await owner.execute(
-            "select tocsin.upsert_recipient(n, n || '@example.com') from unnest(%s::text[]) n", (people,)
+            "select tocsin.upsert_recipient(n, n || '@example.com') from unnest(%s::text[]) n",
+            (people,),
         )
         for number in range(PEOPLE):
             for provider, token, platform in devices(number):
@@ -320,7 +331,7 @@ async def check_badges(load: Load, stage: Stage) -> list[Violation]:
     )
     async with await psycopg.AsyncConnection.connect(stage.dsn(), autocommit=True) as owner:
         rows = await (await owner.execute(statement.encode())).fetchall()
-    counts = {name: count for name, count in rows}
+    counts: dict[str, int] = dict(rows)
     for number in range(PEOPLE):
         wanted = counts.get(f"p{number}", 0)
         found = await load.count(number)
@@ -330,12 +341,18 @@ async def check_badges(load: Load, stage: Stage) -> list[Violation]:
             violations.append(Violation("I6", f"REST counts {found} for p{number}, not {wanted}"))
     for number in STREAMS:
         wanted = counts.get(f"p{number}", 0)
-        try:
-            await until(lambda n=number, w=wanted: load.badges.get(n) == w, 15)
-        except TimeoutError:
+        if not await shows(load, number, wanted):
             text = f"the stream of p{number} shows {load.badges.get(number)}, not {wanted}"
             violations.append(Violation("I6", text))
     return violations
+
+
+async def shows(load: Load, number: int, wanted: int) -> bool:
+    """Whether a person's stream comes to the count within a while."""
+    with suppress(TimeoutError):
+        await until(lambda: load.badges.get(number) == wanted, 15)
+        return True
+    return False
 
 
 def check_resources(
@@ -373,18 +390,26 @@ def check_ready(
     times, violations = [], []
     for window in windows:
         if not window.database or any(
-            other is not window and other.database and other.began < window.ended + 5 < other.ended + 5
+            other is not window
+            and other.database
+            and other.began < window.ended + 5 < other.ended + 5
             for other in windows
         ):
             continue
         for slot, port in enumerate(ports):
             lives = services[slot].lives
-            through = any(life.started < window.began and life.alive_at(window.ended + 5) for life in lives)
+            through = any(
+                life.started < window.began and life.alive_at(window.ended + 5) for life in lives
+            )
             frozen = any(
-                other.kind == "freeze_serve" and other.began < window.ended + 5 and other.ended > window.ended - 1
+                other.kind == "freeze_serve"
+                and other.began < window.ended + 5
+                and other.ended > window.ended - 1
                 for other in windows
             )
-            ready = [each.at for each in probes[port] if each.status == 200 and each.at > window.ended]
+            ready = [
+                each.at for each in probes[port] if each.status == 200 and each.at > window.ended
+            ]
             if not through or frozen:
                 continue
             took = (ready[0] if ready else time.time()) - window.ended
@@ -451,10 +476,14 @@ async def until(condition: Callable[[], Any], seconds: float) -> None:
         await asyncio.sleep(0.05)
 
 
-async def is_ready(port: int) -> bool:
-    async with httpx.AsyncClient(timeout=5.0) as client:
+async def all_ready(ports: list[int]) -> bool:
+    async with new_client(5.0) as client:
         with suppress(httpx.HTTPError):
-            return (await client.get(f"http://127.0.0.1:{port}/readyz")).status_code == 200
+            for port in ports:
+                response = await client.get(f"http://127.0.0.1:{port}/readyz")
+                if response.status_code != 200:
+                    return False
+            return True
     return False
 
 
@@ -470,14 +499,14 @@ async def offered(dsn: str, workers: int) -> bool:
 
 async def probe(port: int, probes: list[Probe]) -> None:
     """Looks at /readyz again and again."""
-    while True:
-        began = time.time()
-        status = 0
-        async with httpx.AsyncClient(timeout=15.0) as client:
+    async with new_client(15.0) as client:
+        while True:
+            began = time.time()
+            status = 0
             with suppress(httpx.HTTPError):
                 status = (await client.get(f"http://127.0.0.1:{port}/readyz")).status_code
-        probes.append(Probe(time.time(), time.time() - began, status))
-        await asyncio.sleep(0.1)
+            probes.append(Probe(time.time(), time.time() - began, status))
+            await asyncio.sleep(0.1)
 
 
 def _tail(file: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""Results as text: a line for each seed, and the table of faults × outcomes."""
+"""Results as text: a line for each seed, and the table of faults and outcomes."""
 
 from __future__ import annotations
 
@@ -53,12 +53,15 @@ def summarise(results: Sequence[Result]) -> str:
         copies.update(result.duplicates)
         invariants.update(violation.invariant for violation in result.violations)
     ready = sorted(time for result in results for time in result.ready)
+    totals = (
+        f"{sum(sum(result.faults.values()) for result in results)} faults",
+        f"{sum(result.events for result in results)} events",
+        f"{sum(result.deliveries for result in results)} deliveries",
+        f"{sum(result.accepted for result in results)} accepted",
+    )
     lines += [
         "",
-        f"{len(results)} seeds, {sum(sum(result.faults.values()) for result in results)} faults,"
-        f" {sum(result.events for result in results)} events,"
-        f" {sum(result.deliveries for result in results)} deliveries,"
-        f" {sum(result.accepted for result in results)} accepted",
+        f"{len(results)} seeds, {', '.join(totals)}",
         "accepted again, allowed: "
         + (", ".join(f"{count} {reason}" for reason, count in copies.most_common()) or "none"),
         "violations: "
@@ -66,5 +69,7 @@ def summarise(results: Sequence[Result]) -> str:
     ]
     if ready:
         half, most = ready[len(ready) // 2], ready[-1]
-        lines.append(f"ready after the database is back: {half:.1f} s at the median, {most:.1f} s at most")
+        lines.append(
+            f"ready after the database is back: {half:.1f} s at the median, {most:.1f} s at most"
+        )
     return "\n".join(lines)

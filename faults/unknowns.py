@@ -20,14 +20,16 @@ class Unknowns:
     def __init__(self, windows: Sequence[Window], cuts: Sequence[tuple[float, int]]) -> None:
         self._cuts = cuts
         self._away = sorted((w.began, w.ended) for w in windows if w.database)
-        self._kills = [w for w in windows if w.slot >= 0 and w.kind in {"kill_worker", "kill_leader"}]
+        self._kills = [
+            w for w in windows if w.slot >= 0 and w.kind in {"kill_worker", "kill_leader"}
+        ]
         self._freezes = [w for w in windows if w.slot >= 0 and w.kind.startswith("freeze_worker")]
         self._far_freezes = [w for w in windows if w.kind == "freeze_far_end"]
         self._failovers = [w for w in windows if w.kind == "failover"]
         self._restarts = [w for w in windows if w.kind == "clock"]
 
     def why(self, first: Passage, then: float, slot: int = -1) -> str | None:
-        """Why the outcome of `first` could not be known when it was sent again at `then` (by `slot`); None: it could."""
+        """Why the outcome of `first` could not be known as it was sent again at `then` by `slot`; None: it could."""
         return (
             self._reply_lost(first)
             or self._killed(first)
@@ -61,7 +63,9 @@ class Unknowns:
         for freeze in self._freezes:
             seconds = freeze.ended - freeze.began
             # a short one counts where it delays what an outage has delayed already
-            at_return = any(b - 1 <= freeze.ended and freeze.began <= e + RETURN for b, e in self._away)
+            at_return = any(
+                b - 1 <= freeze.ended and freeze.began <= e + RETURN for b, e in self._away
+            )
             if seconds < BEYOND and not at_return:
                 continue
             if freeze.slot == first.slot and freeze.began <= end and begin <= freeze.ended + 3:
