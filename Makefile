@@ -78,7 +78,15 @@ licences: $(VENV)/.dev ## the licence of each package that ships; fails on one t
 audit: $(VENV)/.dev ## known vulnerabilities of the locked packages, offline; AUDIT_DB=path names a copy of OSV's database
 	@exec $(PY) checks/supply/audit.py "$(AUDIT_DB)"
 
-check: lint types contract lock-check test check-mails check-pages ## all that CI runs
+faults: $(VENV)/.dev ## real processes under faults from a seed: SEED=7, or SEEDS=1-300 JOBS=2, or SCENARIO=outage LENGTHS=20,60
+	@tools/debian.sh faketime=faketime || true # without it, the faults of the clock are left out
+	@exec $(PY) -m faults --jobs $(or $(JOBS),1) $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(LENGTHS),--lengths $(LENGTHS)) \
+		$(if $(or $(SEEDS),$(SEED)),--seeds $(or $(SEEDS),$(SEED))) $(ARGS)
+
+faults-short: $(VENV)/.dev ## three fixed seeds of it
+	@exec $(PY) -m faults --short --jobs 2
+
+check: lint types contract lock-check test check-mails check-pages faults-short ## all that CI runs
 
 format: $(VENV)/.dev ## rewrite the code in its style
 	@$(PY) -m ruff check --fix

@@ -59,7 +59,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--short", action="store_true", help=f"the seeds {SHORT}, as CI runs them")
     parser.add_argument("--jobs", type=int, default=1, help="seeds at a time")
     parser.add_argument("--plan", action="store_true", help="print the plans, run nothing")
-    parser.add_argument("--max-stop", type=float, default=MOST_STOP, help="seconds of one fault")
+    parser.add_argument("--max-stop", type=float, default=MOST_STOP, help="seconds that the database is away at most")
     parser.add_argument("--only", nargs="+", default=(), choices=tuple(KINDS), metavar="KIND")
     parser.add_argument("--out", type=Path, default=KEPT / "results.jsonl")
     parser.add_argument(

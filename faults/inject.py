@@ -123,6 +123,7 @@ class Injector:
         self._supervisor.held.add(service)
         window.slot = service.slot if service.kind == "worker" else -1
         window.pid, window.note = service.pid, f"{service.kind} {service.slot}"
+        window.began = time.time()  # finding it may have taken a while
         service.kill()
         await asyncio.sleep(fault.seconds)
         self._supervisor.held.discard(service)

@@ -162,7 +162,8 @@ def _faults(
         seconds = chance.uniform(kind.least, kind.most)
         if name == "stop_server" and chance.random() < LONG_STOPS:
             seconds = chance.uniform(kind.most, MOST_STOP)
-        seconds = min(seconds, max_stop)
+        if kind.group == "database":
+            seconds = min(seconds, max_stop)
         busy[kind.group] = at + seconds
         fault = Fault(name, at, seconds, chance.randrange(1000), chance.choice((0.3, 0.6, 1.0)))
         found.append(fault)

@@ -131,7 +131,7 @@ def _row(length: float, journal: Path, stopped: float, back: float, ready: float
 
 def _table(rows: list[Row], *, head: bool) -> str:
     lines = [
-        "| s away | accepted meanwhile | of these twice | twice in all | missing | ready, s | first mail, s | last, s |",
+        "| away, s | meanwhile | of these twice | twice in all | missing | ready, s | first mail, s | last, s |",
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     return "\n".join(

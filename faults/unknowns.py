@@ -8,7 +8,7 @@ from faults.inject import Window
 from faults.ledger import Passage
 from faults.plan import LEASE
 
-RECORD = 2.0  # seconds in which an outcome is written, with a database that is there
+RECORD = 3.0  # seconds in which an outcome is written, with a database that is there
 RETURN = 8.0  # the same after the database was away
 BEYOND = LEASE - 12.0  # a freeze from which on the lease may run out: it is renewed each 10 s
 TIMEOUT = 8.0  # a freeze of a far end from which on a sender may have given up
