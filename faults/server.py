@@ -34,7 +34,6 @@ SETTINGS = (
     "max_connections=200",
     "timezone=UTC",
     "fsync=off",
-    "wal_keep_size=256MB",
     "min_wal_size=32MB",
     "max_wal_size=128MB",
     "log_connections=off",
@@ -64,6 +63,8 @@ def make_template(folder: Path) -> None:
 class Server:
     """One cluster and its postmaster."""
 
+    more: tuple[str, ...] = ()
+
     def __init__(self, folder: Path, port: int, template: Path | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o755)
@@ -87,7 +88,7 @@ class Server:
     def start(self) -> None:
         """Starts it and waits until it takes connections; raises ServerDown."""
         command = [str(self.cluster.binaries / "bin" / "postgres"), "-D", str(self.cluster.data)]
-        for setting in (*SETTINGS, f"port={self.port}"):
+        for setting in (*SETTINGS, *self.more, f"port={self.port}"):
             command += ["-c", setting]
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
@@ -175,6 +176,8 @@ class Server:
 
 class Pair(Server):
     """A primary with an asynchronous standby, which takes over once."""
+
+    more = ("wal_keep_size=256MB",)
 
     def __init__(self, folder: Path, port: int, template: Path) -> None:
         super().__init__(folder, port, template)
