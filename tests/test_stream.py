@@ -12,12 +12,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
+import pytest
 import pytest_asyncio
 from http_fixtures import *  # noqa: F403 - fixtures
 from http_fixtures import Db, Tell, bearer, token
 from msgspec import structs
 
+from tocsin.engine.model import Unavailable
 from tocsin.engine.store.database import Database
+from tocsin.engine.store.line import Line
 from tocsin.http.server import serve
 from tocsin.settings import Settings
 
@@ -174,3 +177,34 @@ async def test_a_stop_ends_open_streams_within_three_seconds(url: str) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         assert await stream.block() == {}
         assert time.monotonic() - began < 3
+
+
+class Replaced(Line):
+    """As its connection is lost, another one of this process gets the number of its socket."""
+
+    def _lose(self, error: Exception) -> None:
+        super()._lose(error)
+        found = socket.socketpair()
+        while self._socket not in {each.fileno() for each in found}:
+            found += socket.socketpair()
+        self.others = found
+        same = next(each for each in found if each.fileno() == self._socket)
+        connecting = self._loop.create_connection(asyncio.Protocol, sock=same)
+        self.connected = self._loop.create_task(connecting)
+
+
+async def test_a_lost_connection_leaves_the_number_of_its_socket_to_the_next(
+    db: Db, dsn: str
+) -> None:
+    line = await Replaced.open(dsn, heard=lambda *_: None, free=lambda: None)
+    assert isinstance(line, Replaced)
+    holding = asyncio.create_task(line.hold())
+    await asyncio.sleep(0)
+    db.execute("select pg_terminate_backend(%s)", (line._connection.info.backend_pid,))
+    with pytest.raises(Unavailable):
+        await holding
+    transport, _ = await line.connected
+    assert not transport.is_closing()
+    transport.abort()
+    for each in line.others:
+        each.close()

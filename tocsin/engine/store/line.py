@@ -38,6 +38,8 @@ class Line:
     ) -> None:
         self._connection = connection
         self._pgconn = connection.pgconn
+        self._socket = self._pgconn.socket
+        self._watched = True
         self._encoding = connection.info.encoding
         self._heard = heard
         self._free = free
@@ -86,8 +88,7 @@ class Line:
 
     async def hold(self) -> None:
         """Until the connection is lost or doesn't answer any more, which it raises; or until it is cancelled."""
-        reading = self._pgconn.socket
-        self._loop.add_reader(reading, self._readable)
+        self._loop.add_reader(self._socket, self._readable)
         try:
             with expected_failures():
                 self._readable()  # what came while it was being prepared
@@ -101,8 +102,7 @@ class Line:
                     if not self.busy and silent > _PULSE:
                         self.ask("pulse", [], lambda _: None)
         finally:
-            self._loop.remove_reader(reading)
-            self._loop.remove_writer(reading)
+            self._stop_watching()
             self._lost.cancel()
             await self._connection.close()
 
@@ -140,9 +140,9 @@ class Line:
 
     def _flush(self) -> None:
         """What the socket has no room for yet goes out later."""
-        self._loop.remove_writer(self._pgconn.socket)
+        self._loop.remove_writer(self._socket)
         if self._pgconn.flush():
-            self._loop.add_writer(self._pgconn.socket, self._flush_more)
+            self._loop.add_writer(self._socket, self._flush_more)
 
     def _flush_more(self) -> None:
         try:
@@ -151,5 +151,14 @@ class Line:
             self._lose(error)
 
     def _lose(self, error: Exception) -> None:
+        self._stop_watching()
         with suppress(asyncio.InvalidStateError):
             self._lost.set_exception(error)
+
+    def _stop_watching(self) -> None:
+        """libpq closes the socket of a lost connection, and the next socket of this process gets its number."""
+        if not self._watched:
+            return
+        self._watched = False
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
