@@ -338,12 +338,10 @@ def _check_hours(
 
 def _fill(file: Path) -> None:
     """Takes what is left of the disk."""
-    with file.open("wb") as ballast:
+    with file.open("wb", buffering=0) as ballast:
         with suppress(OSError):
             while True:
                 ballast.write(bytes(2**20))
-                ballast.flush()
         with suppress(OSError):
             while True:
                 ballast.write(bytes(4096))
-                ballast.flush()

@@ -35,7 +35,7 @@ MORE_DESCRIPTORS, MORE_MEMORY = 80, 120 * 2**20  # above what a process had befo
 MOST_LINES = 12.0  # a second and process, without a line for each attempt and each request
 ROUTINE = ('"event":"attempt"', '"event":"request"')
 START_SECONDS = 120.0
-DISK = "512m"
+DISK = "256m"
 
 
 class Probe(Struct):
