@@ -72,6 +72,8 @@ KINDS: dict[str, Kind] = {
     "clock": Kind(2, 4.0, 10.0, "worker", "libfaketime"),
     "dst": Kind(1.5, 0.0, 0.0, "dst"),
 }
+ONCE = frozenset({"failover", "disk_full", "freeze_worker_beyond_lease"})
+"""Of these a run has one at most."""
 LONG_STOPS = 0.07  # the share of server stops that last longer than the common ones
 MOST_STOP = 150.0
 
@@ -154,10 +156,8 @@ def _faults(
     for _ in range(chance.randint(3, 7)):
         name = chance.choices(list(kinds), [kind.weight for kind in kinds.values()])[0]
         kind = kinds[name]
-        if name in {"failover", "disk_full", "freeze_worker_beyond_lease"} and any(
-            fault.kind in {name, "failover"} for fault in found
-        ):
-            continue  # once a run
+        if name in ONCE and any(fault.kind in ONCE for fault in found):
+            continue
         at = max(chance.uniform(1.0, 9.0), busy.get(kind.group, 0.0) + chance.uniform(0.2, 2.0))
         seconds = chance.uniform(kind.least, kind.most)
         if name == "stop_server" and chance.random() < LONG_STOPS:

@@ -169,8 +169,7 @@ class Server:
     def terminate(self, choose: Callable[[list[int]], list[int]]) -> int:
         """Ends the sessions that `choose` takes; how many."""
         pids = choose(self.backends())
-        for pid in pids:
-            self.rows("select pg_terminate_backend(%s)", pid)
+        self.rows("select pg_terminate_backend(pid) from unnest(%s::int[]) pid", pids)
         return len(pids)
 
 

@@ -184,7 +184,7 @@ class Replaced(Line):
 
     def _lose(self, error: Exception) -> None:
         super()._lose(error)
-        found = socket.socketpair()
+        found = list(socket.socketpair())
         while self._socket not in {each.fileno() for each in found}:
             found += socket.socketpair()
         self.others = found
