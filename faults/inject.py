@@ -8,11 +8,10 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -23,6 +22,9 @@ from msgspec import Struct
 from faults.plan import DST, Fault
 from faults.processes import Service, Supervisor
 from faults.server import OWNER, Pair, Server, accepts
+from tocsin.engine.digest import make_digests
+from tocsin.engine.model import Conflict, Unavailable
+from tocsin.engine.store.database import Database
 
 LIBFAKETIME = next(
     Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), Path("/nowhere/libfaketime.so.1")
@@ -65,13 +67,11 @@ class Injector:
         server: Server,
         supervisor: Supervisor,
         far_ends: subprocess.Popen[str],
-        settings: dict[str, str],
         ballast: Path | None,
     ) -> None:
         self._server = server
         self._supervisor = supervisor
         self._far_ends = far_ends
-        self._settings = settings  # of our commands
         self._ballast = ballast  # a folder of the same small disk as the database
         self.windows: list[Window] = []
         self.problems: list[str] = []
@@ -304,24 +304,24 @@ class Injector:
         name = f"p{person}"
         async with await psycopg.AsyncConnection.connect(url, autocommit=True) as owner:
             await owner.execute(set_next, (due, name))
-        now = datetime.fromtimestamp(due + 60, ZoneInfo("UTC")).isoformat()
-        await asyncio.gather(*(self.command("digest", "run", "--now", now) for _ in range(2)))
+        await self.make_digests(datetime.fromtimestamp(due + 60, UTC))
         async with await psycopg.AsyncConnection.connect(url, autocommit=True) as owner:
             row: Any = await (await owner.execute(read_next, (name,))).fetchone()
         return float(row[0])
 
-    async def command(self, *arguments: str) -> int:
-        """One of our commands; its exit status."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "tocsin",
-            *arguments,
-            env=os.environ | {f"TOCSIN_{key.upper()}": one for key, one in self._settings.items()},
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        return await process.wait()
+    async def make_digests(self, now: datetime) -> None:
+        """As `tocsin digest run --now` does, by two processes at once."""
+        database = Database(self.dsn(), max_size=2)
+        try:
+            await database.open()
+            await asyncio.gather(
+                *(make_digests(database, now, at_once=True) for _ in range(2)),
+                return_exceptions=True,
+            )
+        except (Unavailable, Conflict):
+            pass  # another fault at the same time
+        finally:
+            await database.close()
 
 
 def _check_hours(

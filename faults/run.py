@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,6 @@ class Stage(Struct):
     services: list[Service]
     supervisor: Supervisor
     ports: list[int]
-    settings: dict[str, str]
 
     def dsn(self) -> str:
         return self.server.url(OWNER)
@@ -134,7 +134,7 @@ async def staged(
         stack.callback(supervising.cancel)
         await until(lambda: all_ready(ports), START_SECONDS)
         await until(lambda: offered(server.url(OWNER), workers), START_SECONDS)
-        yield Stage(folder, server, far_ends, services, supervisor, ports, common)
+        yield Stage(folder, server, far_ends, services, supervisor, ports)
 
 
 async def stop_all(services: list[Service]) -> None:
@@ -184,9 +184,7 @@ async def run_seed(
         api_key = await populate(stage.dsn())
         app = stage.server.url(APP)
         load = Load(lambda: app, stage.ports, api_key)
-        injector = Injector(
-            stage.server, stage.supervisor, stage.far_ends, stage.settings, folder / "disk"
-        )
+        injector = Injector(stage.server, stage.supervisor, stage.far_ends, folder / "disk")
         baseline = {service: usage(service.pid) for service in stage.services}
         probes: dict[int, list[Probe]] = {port: [] for port in stage.ports}
         streams = load.streams()
@@ -282,7 +280,7 @@ def devices(number: int) -> list[tuple[str, str, str]]:
 
 
 async def run_digests(injector: Injector, plan: Plan) -> None:
-    """The digests fall due in the middle, and are made by two commands at once."""
+    """The digests fall due in the middle, and are made by two processes at once."""
     chance = random.Random(plan.seed)
     await asyncio.sleep(chance.uniform(0.3, 0.9) * min(plan.seconds, 20.0))
     names = [f"p{number}" for number in DIGEST]
@@ -293,7 +291,7 @@ async def run_digests(injector: Injector, plan: Plan) -> None:
                 "update tocsin.digest_preference set next_at = now() where recipient_id = any(%s)",
                 (names,),
             )
-    await asyncio.gather(*(injector.command("digest", "run") for _ in range(2)))
+    await injector.make_digests(datetime.now(UTC))
 
 
 async def become_quiet(dsn: str, last: float) -> float:
