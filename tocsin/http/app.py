@@ -43,6 +43,7 @@ from tocsin.http.errors import HANDLERS
 from tocsin.http.loopback_hosts import LoopbackHosts
 from tocsin.http.metrics import Metrics
 from tocsin.http.ops import ops_routers
+from tocsin.http.options import Options
 from tocsin.http.paths import PathReader
 from tocsin.http.quick_count import QuickCount
 from tocsin.http.services import Services
@@ -89,6 +90,7 @@ def create_app(
     _check_scopes(app)
     app.state.openapi = openapi.describe(app, settings.public_url)
     # outermost last
+    app.asgi_handler = Options(app.asgi_handler)
     if settings.allowed_origins:
         app.asgi_handler = CrossOrigin(
             app.asgi_handler, settings.allowed_origins, _paths_of_people(app)
@@ -121,7 +123,6 @@ def _routers() -> list[Router]:
                 notifications.unread_by_category,
                 notifications.why,
                 me.me,
-                unread_count.unread_count,
                 links.open_notification,
                 preferences.get_preferences,
                 preferences.change_preferences,
@@ -139,6 +140,7 @@ def _routers() -> list[Router]:
                 subscriptions.unsubscribe,
             ],
         ),
+        _router("person", [unread_count.get_only, people_only], [unread_count.unread_count]),
         _router("reader", [stream.readers_only], [stream.stream]),
         _router(
             "app",

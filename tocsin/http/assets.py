@@ -40,6 +40,17 @@ _OPEN = {
 }
 
 
+_FILE = {
+    200: Answer(
+        "The file; of types (`.d.ts`) as plain text.",
+        media_type="text/javascript",
+        other_media_types=("text/plain",),
+        headers={"ETag": "Its version, for If-None-Match."},
+    ),
+    304: Answer("It is the version that If-None-Match names."),
+}
+
+
 class Asset(Struct, frozen=True):
     """One file, ready to be sent."""
 
@@ -102,7 +113,7 @@ async def list_assets(services: NamedDependency[Services]) -> Response[bytes]:
             summary="Load a module",
             description="`tocsin-bell.js`, or its types `tocsin-bell.d.ts`; with an ETag, asked for anew each time.",
             tag=TAG,
-            answers={200: Answer("The file.", media_type="text/javascript")},
+            answers=_FILE,
             fails=(404,),
         )
     ),
@@ -120,7 +131,7 @@ async def asset(name: FromPath[str], request: AnyRequest) -> Response[bytes]:
             summary="Load a module for good",
             description="By its content's hash, kept for a year. Another hash gets what there is, kept by nobody.",
             tag=TAG,
-            answers={200: Answer("The file.", media_type="text/javascript")},
+            answers=_FILE,
             fails=(404,),
         )
     ),

@@ -10,6 +10,7 @@ from msgspec import Struct
 from tocsin.engine.store import recipient as store
 from tocsin.http import recipients
 from tocsin.http.errors import AnyRequest
+from tocsin.http.limits import Address
 from tocsin.http.operation import Answer, Operation, documented
 from tocsin.http.parse import read_body, reply
 from tocsin.http.paths import decoded
@@ -19,7 +20,7 @@ from tocsin.http.services import Services
 class NewClaim(Struct, frozen=True, forbid_unknown_fields=True):
     """An address that the app has seen to be this person's."""
 
-    email: str
+    email: Address
 
 
 class Claimed(Struct, frozen=True):

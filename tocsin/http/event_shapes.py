@@ -8,6 +8,19 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from tocsin.engine.explain import ExplainedChannel
+from tocsin.http.limits import (
+    ActionUrl,
+    Address,
+    Body,
+    BodyHtml,
+    EventTypeName,
+    Id,
+    Locale,
+    Name,
+    Title,
+    Topic,
+    Zone,
+)
 from tocsin.http.paging import CursorText, Limit
 
 Moment = Annotated[datetime, Meta(tz=True)]
@@ -20,26 +33,28 @@ AUDIENCES = ("recipients", "topic", "email")
 class NewRecipient(Struct, frozen=True, forbid_unknown_fields=True):
     """Somebody to create where nobody is known by that id; a known one stays as it is."""
 
-    id: str
-    email: str | None = None
-    name: str | None = None
-    locale: str | None = None
-    timezone: str | None = None
+    id: Id
+    email: Address | None = None
+    name: Name | None = None
+    locale: Locale | None = None
+    timezone: Zone | None = None
 
 
 class PostedEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What happened."""
 
-    event_type: str
-    recipients: list[str | NewRecipient] | None = None
-    topic: Annotated[str, Meta(description="Its followers, in place of recipients.")] | None = None
-    email: Annotated[str, Meta(description="An address, in place of recipients.")] | None = None
-    title: str
-    body: str = ""
-    body_html: str | None = None
-    action_url: str | None = None
+    event_type: EventTypeName
+    recipients: list[Id | NewRecipient] | None = None
+    topic: Annotated[Topic, Meta(description="Its followers, in place of recipients.")] | None = (
+        None
+    )
+    email: Annotated[Address, Meta(description="An address, in place of recipients.")] | None = None
+    title: Title
+    body: Body = ""
+    body_html: BodyHtml | None = None
+    action_url: ActionUrl | None = None
     metadata: dict[str, Any] = {}
-    initiator: str | None = None
+    initiator: Id | None = None
     send_at: Moment | None = None
     subscribe_initiator: Annotated[
         bool, Meta(description="The initiator follows the topic from then on.")
@@ -103,8 +118,8 @@ class Cancelled(Struct, frozen=True):
 class EventQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """Which events."""
 
-    recipient: Annotated[str, Meta(description="Only those told to this person.")] | None = None
-    event_type: str | None = None
+    recipient: Annotated[Id, Meta(description="Only those told to this person.")] | None = None
+    event_type: EventTypeName | None = None
     since: Moment | None = None
     limit: Limit = 20
     cursor: CursorText | None = None

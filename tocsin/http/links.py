@@ -65,8 +65,14 @@ async def open_notification(
             ),
             tag="Links in mails",
             answers=_REDIRECT
-            | {200: Answer("It leads nowhere: a page with it.", media_type="text/html")},
-            fails=(404,),
+            | {
+                200: Answer("It leads nowhere: a page with it.", media_type="text/html"),
+                404: Answer(
+                    "A page: the link is not one of this service, too old, or of a notification that is gone.",
+                    media_type="text/html",
+                ),
+            },
+            fails=(503,),
         )
     ),
 )

@@ -17,6 +17,7 @@ from tocsin.engine.store.event_type import check_filter
 from tocsin.engine.store.notification import Filter
 from tocsin.http import examples
 from tocsin.http.auth import Person
+from tocsin.http.limits import CategoryName, EventTypeName
 from tocsin.http.operation import Answer, Operation, documented
 from tocsin.http.paging import CursorText, Limit, beside, plain, read_cursor
 from tocsin.http.parse import no_content, read_body, read_query, reply, row_id
@@ -27,8 +28,6 @@ TAG = "Inbox"
 PATH = "/api/notifications/"
 
 PersonRequest = Request[Any, Person, State]
-EventTypeName = Annotated[str, Meta(description="An event type, such as forum.new_reply.")]
-CategoryName = Annotated[str, Meta(description="A category, such as forum.")]
 
 
 class ListQuery(Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,15 +60,15 @@ class ReadState(Struct, frozen=True, forbid_unknown_fields=True):
 class MarkAll(Struct, frozen=True, forbid_unknown_fields=True):
     """What a list with these filters, at that moment, could show."""
 
-    category: str | None = None
-    event_type: str | None = None
+    category: CategoryName | None = None
+    event_type: EventTypeName | None = None
     as_of: Annotated[str, Meta(max_length=20_000)] | None = None
 
 
 class Undo(Struct, frozen=True, forbid_unknown_fields=True):
     """Which mark-all to take back."""
 
-    undo: Annotated[str, Meta(max_length=200)]
+    undo: Annotated[str, Meta(min_length=1, max_length=200)]
 
 
 class Unmarked(Struct, frozen=True):

@@ -200,7 +200,7 @@ def _call(
             content["example"] = operation.body_example
         call["requestBody"] = {
             "required": operation.body_required,
-            "content": {operation.body_type: content},
+            "content": dict.fromkeys((operation.body_type, *operation.other_body_types), content),
         }
     return call
 
@@ -237,7 +237,8 @@ def _responses(operation: Operation, schemas: Json, access: str, has_path: bool)
             "type": "about:blank",
         }
         content = {PROBLEM: {"schema": schemas[repr(Problem)], "example": example}}
-        responses[str(code)] = {"description": _FAILURES[code], "content": content}
+        known = responses.get(str(code), {"description": _FAILURES[code]})
+        responses[str(code)] = known | {"content": known.get("content", {}) | content}
     return responses
 
 
@@ -249,7 +250,7 @@ def _answer(answer: Answer, schemas: Json) -> Json:
         }
         if answer.example is not None:
             content["example"] = answer.example
-        found["content"] = {answer.media_type: content}
+        found["content"] = dict.fromkeys((answer.media_type, *answer.other_media_types), content)
     if answer.headers:
         found["headers"] = {
             name: {"description": text, "schema": {"type": "string"}}

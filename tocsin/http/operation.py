@@ -11,13 +11,14 @@ KEY = "operation"
 
 
 class Answer(Struct, frozen=True):
-    """One good answer; `kind` None: without a body."""
+    """One answer that is no problem+json, or not always; `kind` None: without a body, unless it has a media type."""
 
     description: str
     kind: Any = None
     example: Any = None
     media_type: str = "application/json"
     headers: Mapping[str, str] = {}
+    other_media_types: tuple[str, ...] = ()
 
 
 class Operation(Struct, frozen=True, kw_only=True):
@@ -32,6 +33,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     body_example: Any = None
     body_required: bool = True
     body_type: str = "application/json"
+    other_body_types: tuple[str, ...] = ()
     headers: Mapping[str, str] = {}
     fails: tuple[int, ...] = ()
     methods: tuple[str, ...] = ("GET",)  # of raw ASGI routes, which say nothing themselves

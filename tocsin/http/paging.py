@@ -12,7 +12,13 @@ from tocsin.http.services import Services
 T = TypeVar("T")
 
 Limit = Annotated[int, Meta(ge=1, le=100, description="How many a page, 1 to 100.", examples=[20])]
-CursorText = Annotated[str, Meta(description="A place in the list: from `next` or `previous`.")]
+CursorText = Annotated[
+    str,
+    Meta(
+        description="A place in the list: from `next` or `previous`.",
+        extra_json_schema={"pattern": "^[A-Za-z0-9_-]+$"},
+    ),
+]
 RecipientId = Annotated[str, Meta(min_length=1, max_length=200)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from difflib import get_close_matches
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
@@ -79,9 +80,17 @@ def read_query(connection: ASGIConnection[Any, Any, Any, Any], kind: type[T]) ->
         if values[name] != value:
             raise Invalid(f"{name} is there twice", (name, "Give it once."))
     try:
-        return msgspec.convert(values, kind, strict=False)
+        found = msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
         raise _invalid(error, kind, values) from None
+    for (
+        name,
+        value,
+    ) in values.items():  # not strict, so that a number is a number; nor is it then a time
+        if isinstance(getattr(found, name, None), datetime) and value[4:5] != "-":
+            cure = "Give a time such as 2026-11-21T09:30:00Z."
+            raise Invalid(f"{name} is no time", (name, cure))
+    return found
 
 
 def _plain(raw: bytes) -> object:

@@ -138,6 +138,7 @@ async def remove_push_token(
             body=UnregisterToken,
             body_example={"token": _TOKEN},
             answers={204: Answer("Forgotten.")},
+            fails=(404,),
         )
     ),
     status_code=204,

@@ -14,6 +14,7 @@ from tocsin.engine.store import recipient as store
 from tocsin.engine.store.recipient import Export, Recipient
 from tocsin.http import examples
 from tocsin.http.errors import AnyRequest
+from tocsin.http.limits import Address, Locale, Name, Zone
 from tocsin.http.operation import Answer, Operation, documented
 from tocsin.http.parse import no_content, read_body, reply
 from tocsin.http.paths import decoded
@@ -27,10 +28,10 @@ TAG = "Recipients"
 class PutRecipient(Struct, frozen=True, forbid_unknown_fields=True):
     """What is known of a person; null or absent leaves it as it is."""
 
-    email: str | None = None
-    name: str | None = None
-    locale: str | None = None
-    timezone: str | None = None
+    email: Address | None = None
+    name: Name | None = None
+    locale: Locale | None = None
+    timezone: Zone | None = None
     push_tokens: Annotated[list[PushToken], Meta(max_length=50)] | None = None
 
 
@@ -43,6 +44,7 @@ class PutRecipient(Struct, frozen=True, forbid_unknown_fields=True):
             tag=TAG,
             body=PutRecipient,
             body_example={"email": "bob@example.com", "name": "Bob", "timezone": "Europe/Rome"},
+            body_required=False,
             answers={
                 200: Answer("As it is now.", Recipient, examples.RECIPIENT),
                 201: Answer("Created.", Recipient, examples.RECIPIENT),

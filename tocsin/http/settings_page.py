@@ -31,7 +31,11 @@ MODULE = "tocsin-preferences.js"
                 "401 and a page that says so where it names nobody."
             ),
             tag="Pages",
-            answers={200: Answer("The page.", media_type="text/html")},
+            answers={
+                200: Answer("The page.", media_type="text/html"),
+                401: Answer("A page that says how to sign in.", media_type="text/html"),
+            },
+            fails=(503,),
         )
     ),
 )

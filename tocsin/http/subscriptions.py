@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 from tocsin.engine.store import subscription as store
 from tocsin.engine.store.subscription import Latest, Subscription
 from tocsin.http import examples
+from tocsin.http.limits import Topic
 from tocsin.http.notifications import PersonRequest
 from tocsin.http.operation import Answer, Operation, documented
 from tocsin.http.paging import CursorText, Limit, Listing, beside, plain, read_cursor
@@ -23,13 +24,6 @@ from tocsin.http.services import Services
 PATH = "/api/subscriptions/"
 TAG = "Topics"
 
-# What may be in them is the database's to say: its refusals name the cure.
-Topic = Annotated[
-    str,
-    Meta(
-        description="1 to 200 characters of `A-Z a-z 0-9 . _ : / -`.", examples=["forum.thread:42"]
-    ),
-]
 Level = Annotated[
     str,
     Meta(
@@ -62,7 +56,7 @@ class FollowedTopic(Struct, frozen=True):
 class SubscriptionQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """Which part of them."""
 
-    topic: Annotated[str, Meta(description="Only this one, where it is there.")] | None = None
+    topic: Annotated[Topic, Meta(description="Only this one, where it is there.")] | None = None
     limit: Limit = 20
     cursor: CursorText | None = None
 

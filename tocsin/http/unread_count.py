@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from litestar import asgi
 from litestar.exceptions import MethodNotAllowedException
+from litestar.handlers import BaseRouteHandler
 from litestar.types import Receive, Scope, Send
 from msgspec import Struct
 
+from tocsin.http.auth import Connection
 from tocsin.http.notifications import PATH as INBOX
 from tocsin.http.notifications import TAG
 from tocsin.http.operation import Answer, Operation, documented
@@ -29,6 +31,12 @@ class Count(Struct, frozen=True):
     count: int
 
 
+async def get_only(connection: Connection, _handler: BaseRouteHandler) -> None:
+    """Guard: before anybody's credentials, as with other methods elsewhere."""
+    if connection.scope.get("method") != "GET":
+        raise MethodNotAllowedException(headers={"Allow": "GET"})
+
+
 @asgi(
     PATH,
     opt=documented(
@@ -43,8 +51,6 @@ class Count(Struct, frozen=True):
 )
 async def unread_count(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
     """The exact count."""
-    if scope.get("method") != "GET":
-        raise MethodNotAllowedException(headers={"Allow": "GET"})
     failed: Exception | None = scope["state"].get(FAILED)
     if failed is not None:
         raise failed

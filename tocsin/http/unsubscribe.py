@@ -23,6 +23,7 @@ from tocsin.http.services import Services
 PATH = "/unsubscribe/{token:str}/"
 TAG = "Links in mails"
 _PAGE = Answer("A page.", media_type="text/html")
+_GONE = Answer("A page: the link is not one of this service, or too old.", media_type="text/html")
 
 
 class UnsubscribeForm(Struct, frozen=True):
@@ -40,8 +41,8 @@ class UnsubscribeForm(Struct, frozen=True):
             summary="Ask which emails to turn off",
             description="Changes nothing: scanners of mail follow links.",
             tag=TAG,
-            answers={200: _PAGE},
-            fails=(404,),
+            answers={200: _PAGE, 404: _GONE},
+            fails=(503,),
         )
     ),
 )
@@ -73,8 +74,8 @@ async def unsubscribe_page(
             body_example={"scope": "category"},
             body_required=False,
             body_type="application/x-www-form-urlencoded",
-            answers={200: _PAGE},
-            fails=(404, 422),
+            answers={200: _PAGE, 404: _GONE},
+            fails=(413, 422, 503),
         )
     ),
     status_code=200,

@@ -53,6 +53,9 @@ _TEMPLATES = Environment(
             tag=TAG,
             answers={
                 200: Answer("The page.", media_type="text/html"),
+                308: Answer(
+                    "To the address with its last slash.", headers={"Location": "That address."}
+                ),
                 503: Answer(
                     "The database does not answer: a page that says so.", media_type="text/html"
                 ),

@@ -42,11 +42,13 @@ class SignIn(Struct, frozen=True):
             tag=TAG,
             body=SignIn,
             body_example={"key": "tocsin_…"},
+            other_body_types=(_FORM,),
             answers={
+                401: Answer("To the form: the page that asks for a key.", media_type="text/html"),
                 204: Answer("Signed in.", headers={"Set-Cookie": "The session."}),
                 303: Answer("To the page, from its form.", headers={"Set-Cookie": "The session."}),
             },
-            fails=(400, 401, 403, 422),
+            fails=(400, 401, 403, 413, 422, 503),
         )
     ),
 )

@@ -1,0 +1,265 @@
+"""The description is true: each call answers each kind of mistake as its description says, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+from http_fixtures import *  # noqa: F403 - fixtures
+from http_fixtures import LINKS, METRICS_TOKEN, URL, Tell, bearer, token
+from litestar import Litestar
+
+from tocsin.engine.store.api_key import SCOPES, create_api_key
+from tocsin.engine.store.database import Database
+
+Json = dict[str, Any]
+
+STREAM = "/api/notifications/stream/"  # its good answer has no end
+NOWHERE = {"event_id": "999", "notification_id": "999", "device_id": "999"}
+PROBLEM = "application/problem+json"
+# what needs more than one request to come about: each has a test of its own
+CIRCUMSTANCES = {"409", "429", "503"}
+EVENT_BODY = 16_000_000  # bytes
+WRONG_VALUES: dict[str, tuple[str, ...]] = {
+    "query": ("0.5", "-1", "\x00", "nonsense!", "x" * 9000),
+    "path": ("0", "99999999999999999999", "%00", "x" * 201, "%FF", "a%2Fb"),
+    "header": (),
+}
+WRONG_BODIES = (b"", b"{", b"[]", b"null", b'{"no_such": 1}', b"\xff", b'{"a": "\\u0000"}')
+
+
+def calls(doc: Json) -> Iterator[tuple[str, str, Json]]:
+    for path, methods in doc["paths"].items():
+        for method, call in methods.items():
+            yield method.upper(), path, call
+
+
+def address(path: str, **known: str) -> str:
+    values = defaultdict(lambda: "nobody", NOWHERE | known)
+    return re.sub(r"\{(\w+)\}", lambda found: values[found[1]], path)
+
+
+def body_of(call: Json) -> Json:
+    content: Json = call.get("requestBody", {}).get("content", {})
+    return content
+
+
+class Visitor:
+    """Makes requests and holds each answer against the description."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+        self.wrong: list[str] = []
+        self.seen: dict[tuple[str, str], set[str]] = defaultdict(set)
+
+    async def ask(
+        self, method: str, path: str, call: Json, *, at: str = "", **named: Any
+    ) -> httpx.Response:
+        answer = await self._client.request(method, at or address(path), **named)
+        status = str(answer.status_code)
+        self.seen[method, path].add(status)
+        shown = f"{method} {at or path} {named}"[:200]
+        documented = call["responses"].get(status)
+        kind = answer.headers.get("content-type", "").split(";")[0]
+        if documented is None:
+            self.wrong.append(f"{shown}: {status} is not documented: {answer.text[:100]}")
+        elif "content" in documented and kind not in documented["content"]:
+            self.wrong.append(f"{shown}: {status} is {kind}, not {list(documented['content'])}")
+        elif "content" not in documented and answer.content:
+            self.wrong.append(f"{shown}: {status} has content")
+        return answer
+
+
+@pytest_asyncio.fixture
+async def credentials(database: Database) -> dict[str, dict[str, str]]:
+    """By security scheme, of one who may make every call of it."""
+    _, app = await create_api_key(database, "app", scopes=SCOPES[:-1])
+    _, ops = await create_api_key(database, "ops", scopes=["ops"])
+    return {
+        "token": bearer(token("alice")),
+        "api_key": bearer(app),
+        "ops_key": bearer(ops),
+        "metrics_token": bearer(METRICS_TOKEN),
+    }
+
+
+@pytest_asyncio.fixture
+async def visitor(app: Litestar) -> AsyncIterator[Visitor]:
+    transport = httpx.ASGITransport(app, client=("127.0.0.1", 1), raise_app_exceptions=False)  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url=URL) as client:
+        yield Visitor(client)
+
+
+@pytest.fixture
+def doc(app: Litestar) -> Json:
+    found: Json = app.state.openapi
+    return found
+
+
+def good(call: Json, credentials: dict[str, dict[str, str]]) -> dict[str, str]:
+    schemes = [name for each in call["security"] for name in each]
+    return next((credentials[name] for name in schemes if name in credentials), {})
+
+
+def bad(call: Json, credentials: dict[str, dict[str, str]]) -> list[dict[str, str]]:
+    """None, forged ones, and good ones of others."""
+    schemes = {name for each in call["security"] for name in each}
+    others = [value for name, value in credentials.items() if name not in schemes]
+    return [{}, bearer("tocsin_forged"), bearer(token(key="k" * 32)), *others] if schemes else [{}]
+
+
+async def visit(visitor: Visitor, method: str, path: str, call: Json, own: dict[str, str]) -> None:
+    """One call with good credentials, and each kind of mistake in its query, path and body."""
+    content = body_of(call)
+    example = content.get("application/json", {}).get("example")
+    named: Json = {"headers": own} if example is None else {"headers": own, "json": example}
+    await visitor.ask(method, path, call, **named)
+    foreign = own | {"Sec-Fetch-Site": "cross-site"}
+    await visitor.ask(method, path, call, **(named | {"headers": foreign}))
+    await visitor.ask(method, path, call, params={"no_such": "1"}, **named)
+    for each in call.get("parameters", ()):
+        for value in WRONG_VALUES[each["in"]]:
+            asked: Json = {"params": {each["name"]: value}} if each["in"] == "query" else {}
+            at = address(path, **{each["name"]: value}) if each["in"] == "path" else ""
+            await visitor.ask(method, path, call, at=at, **asked, **named)
+    for kind in content:
+        headers = own | {"Content-Type": kind}
+        size = EVENT_BODY if path == "/api/events/" else 64_000
+        for body in (*WRONG_BODIES, b"x" * (size + 1)):
+            await visitor.ask(method, path, call, headers=headers, content=body)
+
+
+async def test_every_mistake_is_answered_as_documented_and_all_that_is_documented_comes_about(
+    visitor: Visitor, doc: Json, credentials: dict[str, dict[str, str]], tell: Tell
+) -> None:
+    for method, path, call in calls(doc):
+        for headers in bad(call, credentials):
+            await visitor.ask(method, path, call, headers=headers)
+        if path == STREAM:  # a good one has no end
+            own = good(call, credentials)
+            for params in ({"ticket": "none"}, {"ticket": "x" * 201}, {"no_such": "1"}):
+                await visitor.ask(method, path, call, params=params, headers=own)
+        else:
+            await visit(visitor, method, path, call, good(call, credentials))
+    await follow_links(visitor, doc, tell)
+    assert not visitor.wrong, "\n".join(visitor.wrong)
+    missing = [
+        f"{method} {path}: {status}"
+        for method, path, call in calls(doc)
+        for status, answer in call["responses"].items()
+        if PROBLEM in answer.get("content", {})
+        and status not in visitor.seen[method, path] | CIRCUMSTANCES
+    ]
+    assert missing == ["GET /metrics/: 404"]  # where no token is set
+
+
+async def follow_links(visitor: Visitor, doc: Json, tell: Tell) -> None:
+    """Of mails, whose tokens name somebody."""
+    now = datetime.now(UTC)
+    links = {
+        "/c/{token}/": LINKS.open(tell(action_url="/x"), "alice", now),
+        "/unsubscribe/{token}/": LINKS.unsubscribe("alice", "forum.new_reply", now),
+    }
+    for path, link in links.items():
+        for method, call in doc["paths"][path].items():
+            named: Json = {"at": link.removeprefix(URL)}
+            answer = await visitor.ask(method.upper(), path, call, **named)
+            assert answer.status_code in (200, 303)
+            if method == "post":
+                for fields in ({"scope": "none"}, {"undo": "2"}, {"scope": "x" * 64_001}):
+                    await visitor.ask("POST", path, call, data=fields, **named)
+
+
+async def test_every_example_of_a_body_is_taken(
+    visitor: Visitor, doc: Json, credentials: dict[str, dict[str, str]], people: None
+) -> None:
+    for method, path, call in calls(doc):
+        for kind, content in body_of(call).items():
+            if kind == "application/json":
+                example = content["example"]
+                answer = await visitor.ask(
+                    method, path, call, headers=good(call, credentials), json=example
+                )
+                assert answer.status_code != 400, (method, path)
+                assert "There is no such field" not in answer.text
+    assert not visitor.wrong, "\n".join(visitor.wrong)
+
+
+async def test_a_path_names_all_its_methods_to_anybody_and_where_one_is_none_of_them(
+    visitor: Visitor, doc: Json, anyone: httpx.AsyncClient, credentials: dict[str, dict[str, str]]
+) -> None:
+    for path, methods in doc["paths"].items():
+        known = {method.upper() for method in methods}
+        options = await anyone.options(address(path))
+        assert (options.status_code, options.content) == (204, b""), path
+        named = set(options.headers["allow"].split(", "))
+        assert named - {"HEAD"} == known | {"OPTIONS"}, path
+        for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE"} - known:
+            headers = good(next(iter(methods.values())), credentials)
+            answer = await anyone.request(method, address(path), headers=headers)
+            assert answer.status_code == 405, (method, path, answer.text)
+            assert answer.headers["content-type"] == PROBLEM
+            allowed = set(re.split(r",\s*", answer.headers["allow"])) - {"OPTIONS", "HEAD"}
+            assert allowed == known, (method, path)
+
+
+def long_texts(doc: Json) -> Iterator[tuple[str, str, Json, str, int]]:
+    """(method, path, call, property, its longest text) of each body in JSON that takes one so long."""
+    schemas = doc["components"]["schemas"]
+    for method, path, call in calls(doc):
+        schema = body_of(call).get("application/json", {}).get("schema", {})
+        found = schemas[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+        for name, each in found.get("properties", {}).items():
+            for kind in (each, *each.get("anyOf", ())):
+                longest = kind.get("maxLength", 10**9)
+                if longest < (EVENT_BODY if path == "/api/events/" else 60_000):
+                    yield method, path, call, name, longest
+
+
+async def test_a_text_longer_than_its_description_says_is_refused_and_one_as_long_is_not(
+    visitor: Visitor, doc: Json, credentials: dict[str, dict[str, str]], people: None
+) -> None:
+    tried = list(long_texts(doc))
+    assert len(tried) > 10
+    for method, path, call, name, longest in tried:
+        base = body_of(call)["application/json"]["example"]
+        base = {k: v for k, v in base.items() if name != "email" or k != "recipients"}
+        for length in (longest, longest + 1):
+            text = "/" * length if name == "action_url" else "a" * length
+            headers = good(call, credentials)
+            body = base | {name: text}
+            answer = await visitor.ask(method, path, call, headers=headers, json=body)
+            errors = answer.json().get("errors", ()) if answer.content else ()
+            said = [each["message"] for each in errors if each["field"] == name]
+            if length > longest:
+                assert (answer.status_code, len(said)) == (422, 1), (path, name)
+            else:
+                assert not re.search(r"at most|long|characters|length", str(said)), (path, said)
+    assert not visitor.wrong, "\n".join(visitor.wrong)
+
+
+@pytest.mark.parametrize("number", ["0.5", "0", "1e3", "1795248930", "-1"])
+async def test_a_number_is_no_time(
+    anyone: httpx.AsyncClient, doc: Json, credentials: dict[str, dict[str, str]], number: str
+) -> None:
+    tried = 0
+    for method, path, call in calls(doc):
+        for each in call.get("parameters", ()):
+            kinds = (each["schema"], *each["schema"].get("anyOf", ()))
+            if any(kind.get("format") == "date-time" for kind in kinds):
+                answer = await anyone.request(
+                    method,
+                    address(path),
+                    headers=good(call, credentials),
+                    params={each["name"]: number},
+                )
+                assert answer.status_code == 422, path
+                assert answer.json()["errors"][0]["field"] == each["name"]
+                tried += 1
+    assert tried > 1
