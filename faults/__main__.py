@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,7 +27,7 @@ from faults.server import make_template
 from faults.summary import describe, summarise
 
 SHORT = (24, 33, 50)  # quick ones, which between them have most kinds
-PREFIX = "tocsin-faults-"
+PREFIX = "tocsin-fault-run-"
 RESULT = "result.json"
 HERE = Path(__file__).parent.parent
 KEPT = HERE / "build" / "faults"
@@ -243,14 +244,36 @@ def _line(text: str) -> None:
 
 @contextmanager
 def _work_folder() -> Iterator[Path]:
-    """Where servers and logs of this run are; PostgreSQL's user gets into it."""
+    """Where servers and logs of this run are, locked while it runs; PostgreSQL's user gets into it."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    alone = os.open(tempfile.gettempdir(), os.O_RDONLY)
+    flock(alone, LOCK_EX)  # no folder is swept between its making and its locking
+    _sweep()
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     folder.chmod(0o755)
+    lock = os.open(folder, os.O_RDONLY)
+    flock(lock, LOCK_EX)
+    os.close(alone)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _sweep() -> None:
+    """Removes what a runner left that was killed: its lock ended with it."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        lock = os.open(folder, os.O_RDONLY)
+        try:
+            with suppress(BlockingIOError):
+                flock(lock, LOCK_EX | LOCK_NB)
+                for disk in folder.glob("*/disk"):
+                    if disk.is_mount():
+                        subprocess.run(["umount", "--lazy", str(disk)])
+                shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(lock)
 
 
 if __name__ == "__main__":

@@ -261,6 +261,9 @@ async def populate(dsn: str) -> str:
                 " values (%s, 'daily', '{forum}', '02:30', %s, now() + interval '20 days')",
                 (f"p{number}", zone),
             )
+        await owner.execute(
+            "update tocsin.event_type set max_attempts = 3 where event_type = 'event.changed'"
+        )
     database = Database(dsn, max_size=2)
     await database.open()
     try:
