@@ -31,7 +31,7 @@ class Subscription:
 
     __slots__ = (
         *("_changed", "_closed", "_count", "_count_sent", "_events", "_leave", "_lost", "_reader"),
-        *("position", "recipient_id"),
+        *("_known", "erased", "position", "recipient_id"),
     )
 
     def __init__(
@@ -52,6 +52,8 @@ class Subscription:
         self._changed = False
         self._reader: asyncio.Future[None] | None = None  # who waits for it to change
         self._closed = False
+        self._known = False  # seen as a recipient
+        self.erased = False  # seen so once, and not any more: the stream is closed
 
     async def __aenter__(self) -> Subscription:
         return self
@@ -72,6 +74,17 @@ class Subscription:
         """Ends the stream once what waits is sent."""
         self._closed = True
         self._wake()
+
+    def note_known(self, known: bool) -> bool:
+        """Closes the stream of a person who has been erased, and then returns true.
+
+        A person who was never known keeps it: their first notification may be yet to come.
+        """
+        if self._known and not known:
+            self.erased = True
+            self.close()
+        self._known = known
+        return self.erased
 
     def put(self, snapshot: str, count: int, events: Sequence[StreamEvent] | None) -> None:
         """Takes in what the hub read: all that is new since `position`, in the snapshot; None: too much to tell."""

@@ -153,6 +153,7 @@ def _routers() -> list[Router]:
                 recipients.put_recipient,
                 recipients.get_recipient,
                 recipients.erase_recipient,
+                recipients.erase_address,
                 recipients.export_recipient,
                 claims.claim_email,
             ],

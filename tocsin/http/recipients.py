@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from litestar import Response, delete, get, put
+from litestar import Response, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 from msgspec import Meta, Struct
@@ -99,7 +99,10 @@ async def get_recipient(
     opt=documented(
         Operation(
             summary="Erase a person",
-            description="With all that is held of them. Events told to others stay, without the person.",
+            description=(
+                "With all that is held of them; their open streams end. Events that others were told stay, without "
+                "the person."
+            ),
             tag=TAG,
             answers={204: Answer("Erased.")},
             fails=(409,),
@@ -112,6 +115,39 @@ async def erase_recipient(
 ) -> Response[None]:
     """Erases a person."""
     await store.erase_recipient(services.database, decoded(recipient_id))
+    return no_content()
+
+
+class Erasure(Struct, frozen=True, forbid_unknown_fields=True):
+    """An address without an account."""
+
+    email: str
+
+
+@post(
+    "/api/erasures/",
+    opt=documented(
+        Operation(
+            summary="Erase an address",
+            description=(
+                "With its invitations, of somebody who never had an account. A suppression stays in force, as a keyed "
+                "hash of the address. An address of a recipient is a 422: erase the recipient. 404 where nothing is held."
+            ),
+            tag=TAG,
+            body=Erasure,
+            body_example={"email": "zoe@example.com"},
+            answers={204: Answer("Erased.")},
+            fails=(404, 409),
+        )
+    ),
+    status_code=204,
+)
+async def erase_address(
+    request: AnyRequest, services: NamedDependency[Services]
+) -> Response[None]:
+    """Erases an address without an account; it comes in the body, since paths are written to proxies' logs."""
+    posted = await read_body(request, Erasure)
+    await store.erase_address(services.database, posted.email)
     return no_content()
 
 
@@ -132,11 +168,24 @@ async def erase_recipient(
                         "digest": examples.DIGEST_PREFERENCES,
                         "quiet_hours": examples.QUIET_HOURS,
                         "notifications": [],
+                        "invitations": [],
+                        "scheduled_events": [],
                         "initiated_events": [],
+                        "mentions": [],
+                        "digests": [],
                         "devices": [examples.DEVICE],
                         "subscriptions": [],
                         "claims": [],
                         "suppression": None,
+                        "suppressions": [],
+                        "others": {
+                            "waiting_for_digest": [],
+                            "badge_pushes": [],
+                            "inbox_changes": [],
+                            "opt_outs": [],
+                            "stream_tickets": [],
+                            "unread": 0,
+                        },
                     },
                 )
             },

@@ -71,7 +71,7 @@ async def readers_only(connection: Connection, handler: BaseRouteHandler) -> Non
             summary="Follow the inbox",
             description=(
                 "Server-sent events: `badge` {count}, `notification` {…}, `read` {ids, read}, "
-                "`archived` {ids}, `resync` (read the list anew), and `expired` at the token's end. "
+                "`archived` {ids}, `resync` (read the list anew), and `expired` at the token's end, or when the person is erased. "
                 "Comments are heartbeats. A ticket whose stream is still open is a 409, one that "
                 "is not known or too old a 401."
             ),
@@ -160,6 +160,8 @@ class _Pump:
         await _write(send, b"retry: %d\n\n" % random.randint(*_RETRY))
         while (left := self._expires_at - time.time()) > 0:
             events = await subscription.next(min(HEARTBEAT, left))
+            if events is None and subscription.erased:
+                break
             if events is None:
                 await _write(send, b"", more=False)
                 return

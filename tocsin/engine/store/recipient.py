@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
 
-from tocsin.engine.model import NotFound
+from tocsin.engine.model import Conflict, NotFound, Unavailable
 from tocsin.engine.store.database import Database, Session
-from tocsin.engine.store.device import Device, list_devices
+from tocsin.engine.store.device import Device
 from tocsin.engine.store.digest import DigestPreferences, get_digest_preferences
 from tocsin.engine.store.quiet_hours import QuietHours, get_quiet_hours
-from tocsin.engine.store.stream_ticket import delete_tickets
 from tocsin.sql import load
 
 _SQL = load("recipient")
@@ -48,7 +48,44 @@ class ExportedNotification(Struct, frozen=True):
     created_at: datetime
     archived_at: datetime | None
     decisions: dict[str, list[str]]
+    because: str | None  # why they were told, where a topic was
+    address: str | None  # that it was told to before it was theirs
+    idempotency_key: str | None  # of an event that was for them alone
     deliveries: list[dict[str, Any]]
+
+
+class ExportedInvitation(Struct, frozen=True):
+    """What an address of the person was told while it was nobody's, and they did not claim."""
+
+    id: int
+    event_id: int
+    event_type: str
+    title: str
+    body: str
+    body_html: str | None
+    action_url: str | None
+    metadata: dict[str, Any]
+    initiator: str | None
+    created_at: datetime
+    address: str
+    deliveries: list[dict[str, Any]]
+
+
+class ExportedScheduled(Struct, frozen=True):
+    """An event that the person is to be told later; `cancelled_at`: not any more."""
+
+    id: int
+    event_type: str
+    title: str
+    body: str
+    body_html: str | None
+    action_url: str | None
+    metadata: dict[str, Any]
+    initiator: str | None
+    email: str | None  # that it is for, where it is not for the person by their id
+    send_at: datetime | None
+    cancelled_at: datetime | None
+    created_at: datetime
 
 
 class ExportedPreference(Struct, frozen=True):
@@ -77,8 +114,38 @@ class ExportedClaim(Struct, frozen=True):
     claimed_at: datetime
 
 
+class ExportedSuppression(Struct, frozen=True):
+    """Why mail to an address of the person is held back."""
+
+    address: str
+    reason: str
+    created_at: datetime
+
+
+class ExportedDigest(Struct, frozen=True):
+    """A digest that was made for the person."""
+
+    id: int
+    frequency: str
+    due_at: datetime
+    created_at: datetime
+    notification_ids: list[int]
+    deliveries: list[dict[str, Any]]
+
+
+class ExportedRest(Struct, frozen=True):
+    """What is held beside these, most of it for a short time."""
+
+    waiting_for_digest: list[int]  # ids of notifications
+    badge_pushes: list[dict[str, Any]]  # deliveries that corrected the badge on a device
+    inbox_changes: list[dict[str, Any]]
+    opt_outs: list[dict[str, Any]]  # by links in mails: what an undo would bring back
+    stream_tickets: list[dict[str, Any]]
+    unread: int
+
+
 class ExportedEvent(Struct, frozen=True):
-    """An event that names the person as the one who caused it."""
+    """An event that names the person as the one who caused it, or mentions them."""
 
     id: int
     event_type: str
@@ -94,11 +161,17 @@ class Export(Struct, frozen=True):
     digest: DigestPreferences
     quiet_hours: QuietHours
     notifications: list[ExportedNotification]
+    invitations: list[ExportedInvitation]
+    scheduled_events: list[ExportedScheduled]
     initiated_events: list[ExportedEvent]
-    devices: list[Device]
+    mentions: list[ExportedEvent]
+    digests: list[ExportedDigest]
+    devices: list[Device]  # each with its whole token
     subscriptions: list[ExportedSubscription]
     claims: list[ExportedClaim]
     suppression: str | None  # why mail to their address is held back
+    suppressions: list[ExportedSuppression]  # the same of all addresses that are or were theirs
+    others: ExportedRest
 
 
 async def upsert_recipient(
@@ -140,27 +213,51 @@ async def claim_email(database: Database, recipient_id: str, email: str) -> int:
 async def erase_recipient(database: Database, recipient_id: str) -> None:
     """Erases a person and all that is held of them; raises NotFound where nobody was known by that id."""
     async with database.transaction() as session:
-        await delete_tickets(session, recipient_id)
         if not await session.value(_SQL["erase_recipient"], recipient_id=recipient_id):
             raise NotFound("There is no such recipient.")
+    await _sweep(database)
+
+
+async def erase_address(database: Database, email: str) -> None:
+    """Erases what is held of an address without an account; raises NotFound where nothing was, or Invalid."""
+    async with database.transaction() as session:
+        if not await session.value(_SQL["erase_address"], email=email):
+            raise NotFound("Nothing is held of this address.")
+    await _sweep(database)
+
+
+async def _sweep(database: Database) -> None:
+    """Drops the note of the erasure where no other transaction was open; else the leader does so later."""
+    with suppress(Unavailable, Conflict):
+        await database.value(_SQL["sweep_erased"])
 
 
 async def export_recipient(database: Database, recipient_id: str) -> Export:
     """All that is held of a person, from one snapshot; raises NotFound."""
     async with database.transaction(snapshot=True) as session:
-        who = {"recipient_id": recipient_id}
-        recipient = await session.row(Recipient, _SQL["get_recipient"], **who)
-        if recipient is None:
+        person = {"recipient_id": recipient_id}
+        recipient = await session.row(Recipient, _SQL["get_recipient"], **person)
+        rest = await session.row(ExportedRest, _SQL["export_rest"], **person)
+        if recipient is None or rest is None:
             raise NotFound("There is no such recipient.")
+        suppressions = await session.rows(
+            ExportedSuppression, _SQL["export_suppressions"], **person
+        )
         return Export(
             recipient,
-            await session.rows(ExportedPreference, _SQL["export_preferences"], **who),
+            await session.rows(ExportedPreference, _SQL["export_preferences"], **person),
             await get_digest_preferences(session, recipient_id),
             await get_quiet_hours(session, recipient_id),
-            await session.rows(ExportedNotification, _SQL["export_notifications"], **who),
-            await session.rows(ExportedEvent, _SQL["export_initiated"], **who),
-            await list_devices(session, recipient_id),
-            await session.rows(ExportedSubscription, _SQL["export_subscriptions"], **who),
-            await session.rows(ExportedClaim, _SQL["export_claims"], **who),
-            await session.value(_SQL["export_suppression"], **who),
+            await session.rows(ExportedNotification, _SQL["export_notifications"], **person),
+            await session.rows(ExportedInvitation, _SQL["export_invitations"], **person),
+            await session.rows(ExportedScheduled, _SQL["export_scheduled"], **person),
+            await session.rows(ExportedEvent, _SQL["export_initiated"], **person),
+            await session.rows(ExportedEvent, _SQL["export_mentions"], **person),
+            await session.rows(ExportedDigest, _SQL["export_digests"], **person),
+            await session.rows(Device, _SQL["export_devices"], **person),
+            await session.rows(ExportedSubscription, _SQL["export_subscriptions"], **person),
+            await session.rows(ExportedClaim, _SQL["export_claims"], **person),
+            await session.value(_SQL["export_suppression"], **person),
+            suppressions,
+            rest,
         )

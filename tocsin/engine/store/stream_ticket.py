@@ -9,7 +9,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from tocsin.engine.model import Conflict, NotFound
-from tocsin.engine.store.database import Database, Session
+from tocsin.engine.store.database import Database
 from tocsin.sql import load
 
 _SQL = load("stream_ticket")
@@ -64,11 +64,6 @@ async def renew_ticket(database: Database, ticket: str) -> bool:
 async def release_ticket(database: Database, ticket: str) -> None:
     """Says that the stream ended: the next may be opened at once."""
     await database.run(_SQL["release_ticket"], hash=_hash(ticket))
-
-
-async def delete_tickets(session: Database | Session, recipient_id: str) -> None:
-    """Takes a person's tickets away."""
-    await session.run(_SQL["delete_tickets"], recipient_id=recipient_id)
 
 
 def _hash(ticket: str) -> bytes:

@@ -114,6 +114,19 @@ begin
 end
 $$;
 
+-- The keyed hash (HMAC-SHA256) of an address in its compared form. A suppression is found by it, also when the address
+-- itself has been erased.
+create or replace function tocsin.address_key(_address text) returns bytea
+language plpgsql stable strict parallel safe
+as $$
+declare
+    -- the inner and the outer pad of the key
+    _pads bytea := (select s.value from tocsin.secret s where s.name = 'address_key');
+begin
+    return sha256(substr(_pads, 65) || sha256(substr(_pads, 1, 64) || convert_to(_address, 'UTF8')));
+end
+$$;
+
 -- A person's address, whichever way their row is written.
 create or replace function tocsin.keep_address() returns trigger
 language plpgsql
@@ -122,6 +135,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     new.address := tocsin.compared_address(new.email);
+    new.address_key := tocsin.address_key(new.address);
     return new;
 end
 $$;
@@ -129,6 +143,22 @@ $$;
 create or replace trigger keep_address
 before insert or update of email on tocsin.recipient
 for each row execute function tocsin.keep_address();
+
+-- A suppression's key, whichever way its row is written.
+create or replace function tocsin.keep_suppression_key() returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    new.key := tocsin.address_key(new.address);
+    return new;
+end
+$$;
+
+create or replace trigger keep_suppression_key
+before insert on tocsin.suppression
+for each row execute function tocsin.keep_suppression_key();
 
 -- Whose an address is: who claimed it, or else the first person who has it; null where it is nobody's.
 create or replace function tocsin.address_owner(_address text) returns text

@@ -11,7 +11,8 @@ declare
     _moved text[];
 begin
     update tocsin.event e
-    set cancelled_at = _now, recipients = null
+    -- the recipients of a scheduled event stay: by them it is found when one of them is erased
+    set cancelled_at = _now
     where e.event_id = _event_id
         and e.cancelled_at is null;
     if not found then

@@ -144,7 +144,7 @@ as $$
             u.because,
             o.overrides,
             r.email is null as no_address,
-            s.address is not null as suppressed,
+            s.key is not null as suppressed,
             not exists (
                 select
                 from tocsin.device d
@@ -155,7 +155,7 @@ as $$
         from unnest(_people, _because) u (recipient_id, because)
         join tocsin.recipient r using (recipient_id)
         left join override o using (recipient_id)
-        left join tocsin.suppression s on s.address = r.address
+        left join tocsin.suppression s on s.key = r.address_key
         left join tocsin.digest_preference g
             on g.recipient_id = r.recipient_id
             and g.frequency <> 'off'

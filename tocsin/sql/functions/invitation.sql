@@ -97,7 +97,7 @@ as $$
         case
             when c.channel <> 'email' then '["off", "no_account"]'::jsonb
             when not c.available then '["off", "no_provider"]'::jsonb
-            when exists (select from tocsin.suppression s where s.address = _address) then '["off", "suppressed"]'::jsonb
+            when exists (select from tocsin.suppression s where s.key = tocsin.address_key(_address)) then '["off", "suppressed"]'::jsonb
             else '["on", "invited"]'::jsonb
         end
     )
@@ -234,7 +234,7 @@ language sql
 as $$
     with lifted as (
         delete from tocsin.suppression s
-        where s.address = _address
+        where s.key = tocsin.address_key(_address)
             and s.reason = 'unsubscribed'
         returning s.created_at
     )

@@ -2,6 +2,8 @@
 -- snapshot, at most _limit notifications each. One statement, so that all is of one snapshot and takes one round trip, as
 -- JSON, which is read faster than rows. Its plan is made once, for the indexes, as that of the counts is.
 --
+-- `unknown`: those of the people who are no recipients (any more): the stream of a person who was erased ends.
+--
 -- A reader that was cut off within an earlier answer (_uptos) has its notifications as far as _seens.
 create or replace function tocsin.news(
     _recipients text[],
@@ -23,6 +25,11 @@ begin
         select json_build_object(
             'snapshot', pg_current_snapshot()::text,
             'counts', tocsin.unread_counts_in_order(_recipients),
+            'unknown', array(
+                select u.id
+                from unnest(_recipients) u (id)
+                where not exists (select from tocsin.recipient r where r.recipient_id = u.id)
+            ),
             'arrived', (
                 select coalesce(json_agg(json_build_object('position', s.position, 'notification', n) order by s.position, n.id), '[]')
                 from unnest(_readers, _snapshots, _uptos, _seens) with ordinality s (recipient_id, since, upto, seen, position)

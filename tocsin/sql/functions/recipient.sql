@@ -31,13 +31,65 @@ begin
 end
 $$;
 
--- Erases a person and all that is held of them. Events told to others stay, without the person.
+-- Erases a person and all that is held of them. Events that others were told stay, without the person. Returns whether
+-- the person was known. The caller runs sweep_erased() once this is committed.
 create or replace function tocsin.erase_recipient(_id text) returns boolean
 language plpgsql
 as $$
 declare
+    _addresses text[];
     _known boolean;
-    _addresses text[] := array(
+    _erased_at timestamptz;
+begin
+    -- locked first: what another transaction changes of the person is committed by then, and seen below
+    perform from tocsin.recipient r where r.recipient_id = _id for update;
+    _addresses := tocsin.addresses_of(_id);
+    delete from tocsin.recipient r where r.recipient_id = _id;
+    _known := found;
+    delete from tocsin.stream_ticket t where t.recipient_id = _id;
+    insert into tocsin.erasure (recipient_id, addresses, erased_at)
+    values (_id, _addresses, clock_timestamp())
+    returning erased_at into _erased_at;
+    perform tocsin.erase_traces(_id, _addresses, _erased_at);
+    -- their open streams end
+    perform tocsin.announce(array[_id]);
+    return _known;
+end
+$$;
+
+-- Erases what is held of an address that is nobody's: its invitations, sent, waiting or scheduled. A suppression of it
+-- stays as its keyed hash. Returns whether anything was held.
+create or replace function tocsin.erase_address(_email text) returns boolean
+language plpgsql
+as $$
+declare
+    _address text := tocsin.compared_address(_email);
+    _erased_at timestamptz;
+    _known boolean;
+    _suppressed boolean;
+begin
+    perform tocsin.check_address(_email);
+    if tocsin.address_owner(_address) is not null then
+        perform tocsin.refuse(
+            'email',
+            'email belongs to a recipient',
+            'Erase that recipient: DELETE /api/recipients/{id}/ takes the address along.'
+        );
+    end if;
+    insert into tocsin.erasure (addresses, erased_at)
+    values (array[_address], clock_timestamp())
+    returning erased_at into _erased_at;
+    _known := tocsin.erase_invitations(array[_address], _erased_at) > 0;
+    _suppressed := tocsin.hash_suppressions(array[_address]) > 0;
+    return _known or _suppressed;
+end
+$$;
+
+-- All addresses that are or were a person's: their own, those claimed for them, those that their mails went to.
+create or replace function tocsin.addresses_of(_id text) returns text[]
+language sql stable
+as $$
+    select array(
         select r.address
         from tocsin.recipient r
         where r.recipient_id = _id
@@ -46,161 +98,287 @@ declare
         select c.address
         from tocsin.claim c
         where c.recipient_id = _id
-    );
-begin
-    delete from tocsin.recipient r where r.recipient_id = _id;
-    _known := found;
-    perform tocsin.erase_invitations(_addresses);
-    insert into tocsin.erasure as e (recipient_id)
-    values (_id)
-    on conflict (recipient_id) do update
-    set erased_at = excluded.erased_at;
-    perform tocsin.erase_traces(_id);
-    return _known;
-end
-$$;
-
--- What an address was invited to before it was anybody's, or is to be; nothing where it is somebody else's too.
-create or replace function tocsin.erase_invitations(_addresses text[]) returns void
-language plpgsql
-as $$
-declare
-    _free text[] := array(select a from unnest(_addresses) a where tocsin.address_owner(a) is null);
-    _events bigint[] := array(
-        select n.event_id
-        from tocsin.notification n
-        where n.address = any (_free)
-            and n.recipient_id is null
         union
-        select e.event_id
-        from tocsin.event e
-        where e.told_at is null
-            and e.cancelled_at is null
-            and e.email is not null
-            and tocsin.compared_address(e.email) = any (_free)
-    );
-begin
-    delete from tocsin.attempt a
-    using tocsin.delivery d
-    where d.event_id = any (_events)
-        and a.delivery_id = d.delivery_id;
-    delete from tocsin.delivery d where d.event_id = any (_events);
-    delete from tocsin.lane l where l.event_id = any (_events);
-    delete from tocsin.notification n where n.event_id = any (_events);
-    delete from tocsin.event e where e.event_id = any (_events);
-end
-$$;
-
--- All that hangs on a person's id.
-create or replace function tocsin.erase_traces(_id text) returns void
-language plpgsql
-as $$
-begin
-    delete from tocsin.attempt a
-    using tocsin.delivery d, tocsin.notification n
-    where n.recipient_id = _id
-        and d.notification_id = n.notification_id
-        and a.delivery_id = d.delivery_id;
-    delete from tocsin.delivery d
-    using tocsin.notification n
-    where n.recipient_id = _id
-        and d.notification_id = n.notification_id;
-    -- pushes that corrected a badge
-    with gone as (
-        delete from tocsin.delivery d
-        where d.recipient_id = _id
-            and coalesce(d.event_id, d.digest_id) is null
-        returning d.delivery_id
-    )
-    delete from tocsin.attempt a
-    using gone g
-    where a.delivery_id = g.delivery_id;
-    -- an event that only this person was told speaks of them
-    with theirs as (
-        delete from tocsin.event e
-        using tocsin.notification n
+        select tocsin.compared_address(d.address)
+        from tocsin.notification n
+        join tocsin.delivery d using (notification_id)
         where n.recipient_id = _id
-            and e.event_id = n.event_id
-            and not exists (
-                select
-                from tocsin.notification o
-                where o.event_id = e.event_id
-                    and o.recipient_id <> _id
-            )
-        returning e.event_id
+            and d.channel = 'email'
+            and d.address is not null
+        union
+        select tocsin.compared_address(d.address)
+        from tocsin.digest g
+        join tocsin.delivery d using (digest_id)
+        where g.recipient_id = _id
+            and d.address is not null
     )
-    delete from tocsin.lane l
-    using theirs t
-    where l.event_id = t.event_id;
-    delete from tocsin.attempt a
-    using tocsin.delivery d, tocsin.digest g
-    where g.recipient_id = _id
-        and d.digest_id = g.digest_id
-        and a.delivery_id = d.delivery_id;
-    delete from tocsin.delivery d
-    using tocsin.digest g
-    where g.recipient_id = _id
-        and d.digest_id = g.digest_id;
-    delete from tocsin.digest g where g.recipient_id = _id;
-    delete from tocsin.digest_item i
-    using tocsin.notification n
-    where n.recipient_id = _id
-        and i.notification_id = n.notification_id;
-    delete from tocsin.notification n where n.recipient_id = _id;
-    delete from tocsin.unread_delta d where d.recipient_id = _id;
-    delete from tocsin.unread_counter c where c.recipient_id = _id;
-    delete from tocsin.inbox_change c where c.recipient_id = _id;
-    delete from tocsin.subscription s where s.recipient_id = _id;
-    update tocsin.event e
-    set recipients = array_remove(e.recipients, _id)
-    where e.told_at is null
-        and _id = any (e.recipients);
-    update tocsin.event e
-    set initiator = null
-    where e.initiator = _id;
-end
 $$;
 
--- What an app's transaction, open while its person was erased, brought back. Answers how many people had something.
-create or replace function tocsin.sweep_erased() returns integer
+-- Suppressions of these addresses stay in force, but the addresses can't be read any more. Returns how many were in clear.
+create or replace function tocsin.hash_suppressions(_addresses text[]) returns integer
 language plpgsql
 as $$
 declare
-    _id text;
-    _count integer := 0;
+    _count integer;
 begin
-    for _id in
-        select e.recipient_id
-        from tocsin.erasure e
-        where not exists (select from tocsin.recipient r where r.recipient_id = e.recipient_id)
-            and (
-                exists (select from tocsin.notification n where n.recipient_id = e.recipient_id)
-                or exists (select from tocsin.subscription s where s.recipient_id = e.recipient_id)
-                or exists (
-                    select
-                    from tocsin.delivery d
-                    where d.recipient_id = e.recipient_id
-                        and coalesce(d.event_id, d.digest_id) is null
-                )
-            )
-    loop
-        perform tocsin.erase_traces(_id);
-        _count := _count + 1;
-    end loop;
-    delete from tocsin.erasure e
-    where e.erased_at < clock_timestamp() - interval '7 days';
+    update tocsin.suppression s
+    set address = null
+    where s.key = any (array(select tocsin.address_key(a) from unnest(_addresses) a))
+        and s.address is not null;
+    get diagnostics _count = row_count;
     return _count;
 end
 $$;
 
--- Somebody new by the id of an erased person finds nothing of theirs.
+-- Invitations to these addresses from before a moment; none where an address is somebody's. Returns how many.
+create or replace function tocsin.erase_invitations(_addresses text[], _before timestamptz) returns integer
+language plpgsql
+as $$
+declare
+    _free text[] := array(select a from unnest(_addresses) a where tocsin.address_owner(a) is null);
+    _events bigint[];
+begin
+    _events := array(
+        select n.event_id
+        from tocsin.notification n
+        where n.address = any (_free)
+            and n.recipient_id is null
+            and n.created_at <= _before
+        union
+        select e.event_id
+        from tocsin.event e
+        where (e.told_at is null or e.email is not null)
+            and e.email is not null
+            and e.created_at <= _before
+            and tocsin.compared_address(e.email) = any (_free)
+            -- one that was claimed is its claimant's
+            and not exists (
+                select
+                from tocsin.notification n
+                where n.event_id = e.event_id
+                    and n.recipient_id is not null
+            )
+    );
+    perform tocsin.delete_events(_events);
+    return cardinality(_events);
+end
+$$;
+
+-- Deletes events, with all that hangs on them.
+create or replace function tocsin.delete_events(_events bigint[]) returns void
+language plpgsql
+as $$
+begin
+    perform tocsin.delete_deliveries(array(select d.delivery_id from tocsin.delivery d where d.event_id = any (_events)));
+    delete from tocsin.lane l where l.event_id = any (_events);
+    delete from tocsin.digest_item i
+    using tocsin.notification n
+    where n.event_id = any (_events)
+        and i.notification_id = n.notification_id;
+    delete from tocsin.notification n where n.event_id = any (_events);
+    -- a key may hold an id, and the event that it stands for is gone
+    delete from tocsin.idempotency i where i.event_id = any (_events);
+    delete from tocsin.event e where e.event_id = any (_events);
+end
+$$;
+
+-- Deletes deliveries and their attempts.
+create or replace function tocsin.delete_deliveries(_deliveries bigint[]) returns void
+language plpgsql
+as $$
+begin
+    delete from tocsin.delivery d where d.delivery_id = any (_deliveries);
+    -- in a statement of its own: the one before may have waited for a worker that wrote the outcome of an attempt
+    delete from tocsin.attempt a where a.delivery_id = any (_deliveries);
+end
+$$;
+
+-- All that hangs on a person's id, and on the addresses that were theirs. `_before`: when the person was erased.
+drop function if exists tocsin.erase_traces(text);
+drop function if exists tocsin.erase_invitations(text[]);
+create or replace function tocsin.erase_traces(_id text, _addresses text[], _before timestamptz) returns void
+language plpgsql
+as $$
+declare
+    _notifications bigint[];
+    _alone bigint[];
+begin
+    _notifications := array(select n.notification_id from tocsin.notification n where n.recipient_id = _id);
+    perform tocsin.delete_deliveries(array(
+        select d.delivery_id
+        from tocsin.delivery d
+        where d.notification_id = any (_notifications)
+        union all
+        -- pushes that corrected a badge
+        select d.delivery_id
+        from tocsin.delivery d
+        where d.recipient_id = _id
+            and coalesce(d.event_id, d.digest_id) is null
+        union all
+        select d.delivery_id
+        from tocsin.digest g
+        join tocsin.delivery d using (digest_id)
+        where g.recipient_id = _id
+    ));
+    -- an event that only this person was told, or was to be told, speaks of them
+    _alone := array(
+        select n.event_id
+        from tocsin.notification n
+        where n.notification_id = any (_notifications)
+            and not exists (
+                select
+                from tocsin.notification o
+                where o.event_id = n.event_id
+                    and o.recipient_id is distinct from _id
+            )
+        union
+        select e.event_id
+        from tocsin.event e
+        where (e.told_at is null or e.email is not null)
+            and e.recipients = array[_id]
+        union
+        -- of their own doing, and nobody was told
+        select e.event_id
+        from tocsin.event e
+        where e.initiator = _id
+            and (e.told_at is not null or e.cancelled_at is not null and e.recipients is null)
+            and not exists (select from tocsin.notification n where n.event_id = e.event_id)
+    );
+    delete from tocsin.digest g where g.recipient_id = _id;
+    delete from tocsin.digest_item i where i.notification_id = any (_notifications);
+    delete from tocsin.notification n where n.notification_id = any (_notifications);
+    perform tocsin.delete_events(_alone);
+    delete from tocsin.unread_delta d where d.recipient_id = _id;
+    delete from tocsin.unread_counter c where c.recipient_id = _id;
+    delete from tocsin.inbox_change c where c.recipient_id = _id;
+    delete from tocsin.subscription s where s.recipient_id = _id;
+    perform tocsin.erase_from_events(_id);
+    perform tocsin.erase_invitations(_addresses, _before);
+    -- last: a worker for whose outcome the deletions waited may have suppressed one
+    perform tocsin.hash_suppressions(_addresses);
+end
+$$;
+
+-- Takes a person out of the events that others were told, or are to be told. What the app wrote for the others stays.
+create or replace function tocsin.erase_from_events(_id text) returns void
+language plpgsql
+as $$
+begin
+    update tocsin.event e
+    set recipients = array_remove(e.recipients, _id)
+    where (e.told_at is null or e.email is not null)
+        and _id = any (e.recipients);
+    update tocsin.event e
+    set initiator = null,
+        metadata = case when e.metadata ->> 'initiator' = _id then e.metadata - 'initiator' else e.metadata end
+    where e.initiator = _id;
+    update tocsin.event e
+    set metadata = case jsonb_typeof(e.metadata -> 'mentions')
+        when 'array' then jsonb_set(
+            e.metadata,
+            '{mentions}',
+            (
+                select coalesce(jsonb_agg(m.mention order by m.position), '[]')
+                from jsonb_array_elements(e.metadata -> 'mentions') with ordinality m (mention, position)
+                where m.mention #>> '{}' <> _id
+            )
+        )
+        else e.metadata - 'mentions'
+    end
+    where tocsin.mentions(e.metadata, _id);
+end
+$$;
+
+-- Whether metadata mention a person, whose id may stand there as a number. An SQL function that is inlined, so that the
+-- index event_mentions is used.
+create or replace function tocsin.mentions(_metadata jsonb, _id text) returns boolean
+language sql immutable
+as $$
+    select _metadata ? 'mentions'
+        and (
+            _metadata -> 'mentions' ? _id
+            or _metadata -> 'mentions' @> case when _id ~ '^(0|[1-9][0-9]{0,17})$' then _id::jsonb end
+        )
+$$;
+
+-- Erases what transactions that were open during an erasure have committed since, and drops the note of it once they are
+-- over. Returns how many erasures are still noted.
+create or replace function tocsin.sweep_erased() returns integer
+language plpgsql
+-- the leader's session allows neither
+set enable_seqscan = on
+set enable_bitmapscan = on
+-- what an app's open transaction holds is left for the next time
+set lock_timeout = '250ms'
+as $$
+declare
+    _erasure tocsin.erasure;
+    _open text[];
+    _left integer := 0;
+begin
+    for _erasure in
+        select e.*
+        from tocsin.erasure e
+        order by e.erasure_id
+        for update skip locked
+    loop
+        _open := tocsin.still_open(_erasure.open);
+        begin
+            if _erasure.recipient_id is not null
+                and not exists (select from tocsin.recipient r where r.recipient_id = _erasure.recipient_id)
+            then
+                perform tocsin.erase_traces(_erasure.recipient_id, _erasure.addresses, _erasure.erased_at);
+            else
+                perform tocsin.erase_invitations(_erasure.addresses, _erasure.erased_at);
+                perform tocsin.hash_suppressions(_erasure.addresses);
+            end if;
+        exception when lock_not_available then
+            _open := coalesce(_open, '{}') || 'locked';
+        end;
+        if _open = '{}' or _erasure.erased_at < clock_timestamp() - interval '7 days' then
+            delete from tocsin.erasure e where e.erasure_id = _erasure.erasure_id;
+        else
+            update tocsin.erasure e
+            set open = _open
+            where e.erasure_id = _erasure.erasure_id
+                and e.open is distinct from _open;
+            _left := _left + 1;
+        end if;
+    end loop;
+    return _left;
+end
+$$;
+
+-- Which of these transactions of this database are open; null: all that are. A prepared one counts as each of them.
+create or replace function tocsin.still_open(_transactions text[]) returns text[]
+language sql volatile
+as $$
+    select array(
+        select l.virtualxid
+        from pg_locks l
+        join pg_stat_activity a using (pid)
+        where l.locktype = 'virtualxid'
+            and l.mode = 'ExclusiveLock'
+            and l.pid <> pg_backend_pid()
+            and a.datid = (select d.oid from pg_database d where d.datname = current_database())
+            -- autovacuum has none
+            and a.usesysid is not null
+            and (_transactions is null or l.virtualxid = any (_transactions))
+        union all
+        select 'prepared'
+        from pg_prepared_xacts p
+        where p.database = current_database()
+    )
+$$;
+
+-- A new person by the id of an erased one finds nothing of theirs.
 create or replace function tocsin.forget_erased() returns trigger
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform tocsin.erase_traces(e.recipient_id)
+    perform tocsin.erase_traces(e.recipient_id, e.addresses, e.erased_at)
     from tocsin.erasure e
     join made m using (recipient_id);
     delete from tocsin.erasure e
@@ -214,3 +392,29 @@ create or replace trigger forget_erased
 after insert on tocsin.recipient
 referencing new table as made
 for each statement execute function tocsin.forget_erased();
+
+-- A delivery as its person's export shows it, the address in clear.
+create or replace function tocsin.exported_delivery(_delivery tocsin.delivery) returns jsonb
+language sql stable
+as $$
+    select jsonb_build_object(
+        'channel', _delivery.channel,
+        'state', _delivery.state,
+        'reason', _delivery.reason,
+        'address', _delivery.address,
+        'device_id', _delivery.device_id,
+        'provider_id', _delivery.provider_id,
+        'created_at', _delivery.created_at,
+        'due_at', _delivery.due_at,
+        'checked_at', _delivery.checked_at,
+        'settled_at', _delivery.settled_at,
+        'attempts', (
+            select coalesce(
+                jsonb_agg(jsonb_build_object('at', a.at, 'outcome', a.outcome, 'reason', a.reason) order by a.attempt),
+                '[]'
+            )
+            from tocsin.attempt a
+            where a.delivery_id = _delivery.delivery_id
+        )
+    )
+$$;

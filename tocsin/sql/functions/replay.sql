@@ -26,7 +26,7 @@ begin
                 when e.cancelled_at is not null then 'cancelled'
                 when coalesce(e.expires_at, d.expires_at) <= _now then 'expired'
                 when not c.available then 'no_provider'
-                when s.address is not null and not (_lift and s.reason = d.reason) then 'suppressed'
+                when s.key is not null and not (_lift and s.reason = d.reason) then 'suppressed'
                 when d.channel = 'push' and v.recipient_id is distinct from d.recipient_id then 'device_moved'
                 when v.disabled_at is not null and not (_lift and v.disabled_reason = d.reason) then 'no_device'
             end as kept
@@ -36,7 +36,7 @@ begin
         left join tocsin.event e using (event_id)
         left join tocsin.recipient r using (recipient_id)
         left join tocsin.notification n on n.notification_id = d.notification_id and d.recipient_id is null
-        left join tocsin.suppression s on s.address = coalesce(r.address, n.address) and d.channel = 'email'
+        left join tocsin.suppression s on s.key = coalesce(r.address_key, tocsin.address_key(n.address)) and d.channel = 'email'
         left join tocsin.device v on v.device_id = d.device_id
     )
     select
@@ -62,7 +62,7 @@ begin
         left join tocsin.notification n on n.notification_id = d.notification_id
         where d.delivery_id = any (_again)
             and d.channel = 'email'
-            and s.address = coalesce(r.address, n.address)
+            and s.key = coalesce(r.address_key, tocsin.address_key(n.address))
             and s.reason = d.reason;
         update tocsin.device v
         set disabled_at = null, disabled_reason = null

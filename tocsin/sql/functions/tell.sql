@@ -57,7 +57,7 @@ begin
     cross join (
         select
             r.email is null as no_address,
-            exists (select from tocsin.suppression s where s.address = r.address) as suppressed,
+            exists (select from tocsin.suppression s where s.key = r.address_key) as suppressed,
             array(select d.device_id from tocsin.device d where d.recipient_id = _person and d.disabled_at is null) as devices,
             exists (select from tocsin.preference p where p.recipient_id = _person)
                 or exists (select from tocsin.digest_preference g where g.recipient_id = _person) as chose,

@@ -93,7 +93,7 @@ as $$
             when d.channel = 'push' and v.recipient_id is distinct from d.recipient_id then 'device_moved'
             when d.channel = 'push' and v.disabled_at is not null then 'no_device'
             when d.channel = 'email' and d.recipient_id is not null and r.email is null then 'no_address'
-            when d.channel = 'email' and s.address is not null then 'suppressed'
+            when d.channel = 'email' and s.key is not null then 'suppressed'
             when h.until is not null then 'quiet_hours'
         end as withheld,
         coalesce(extract(epoch from h.until - statement_timestamp()), 0)::float8 as wait
@@ -104,7 +104,7 @@ as $$
     left join tocsin.notification n
         on n.notification_id = case when t.skip_if_read <> '{}' or d.recipient_id is null then d.notification_id end
     left join tocsin.claim c on c.address = case when d.recipient_id is null then n.address end
-    left join tocsin.suppression s on s.address = coalesce(r.address, n.address)
+    left join tocsin.suppression s on s.key = coalesce(r.address_key, tocsin.address_key(n.address))
     left join tocsin.device v on v.device_id = d.device_id
     left join lateral (
         select tocsin.quiet_until(q, statement_timestamp()) as until

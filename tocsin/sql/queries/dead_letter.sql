@@ -29,7 +29,7 @@ select
     case
         when e.cancelled_at is not null then 'cancelled'
         when coalesce(e.expires_at, d.expires_at) <= clock_timestamp() then 'expired'
-        when s.address is not null then 'suppressed'
+        when s.key is not null then 'suppressed'
         when d.channel = 'push' and v.recipient_id is distinct from d.recipient_id then 'device_moved'
         when v.disabled_at is not null then 'no_device'
     end as held
@@ -38,7 +38,7 @@ join tocsin.delivery d using (delivery_id)
 left join tocsin.notification n using (notification_id)
 left join tocsin.event e on e.event_id = d.event_id
 left join tocsin.recipient r on r.recipient_id = d.recipient_id
-left join tocsin.suppression s on s.address = coalesce(r.address, n.address) and d.channel = 'email'
+left join tocsin.suppression s on s.key = coalesce(r.address_key, tocsin.address_key(n.address)) and d.channel = 'email'
 left join tocsin.device v on v.device_id = d.device_id
 left join lateral (
     select a.reason

@@ -302,7 +302,7 @@ suppressed as (
     where s.dead
         and s.device_id is null
         -- asked first: an open claim may be taking it away, and the ledger would wait for it
-        and not exists (select from tocsin.suppression k where k.address = a.address)
+        and not exists (select from tocsin.suppression k where k.key = tocsin.address_key(a.address))
     on conflict do nothing
 ),
 disabled as (

@@ -13,7 +13,7 @@ select
     q.recipient_id is not null as quiet_hours,
     coalesce(v.devices, '[]') as devices
 from tocsin.recipient r
-left join tocsin.suppression s on s.address = r.address
+left join tocsin.suppression s on s.key = r.address_key
 left join tocsin.digest_preference g on g.recipient_id = r.recipient_id and g.frequency <> 'off'
 left join tocsin.quiet_hours q on q.recipient_id = r.recipient_id
 cross join lateral (

@@ -11,7 +11,7 @@ on conflict do nothing;
 -- name: lift_suppression!
 -- Takes that back; what bounced or was reported stays.
 delete from tocsin.suppression s
-where s.address = tocsin.compared_address(:address)
+where s.key = tocsin.address_key(tocsin.compared_address(:address))
     and s.reason = 'unsubscribed';
 
 -- name: is_suppressed
@@ -19,7 +19,7 @@ where s.address = tocsin.compared_address(:address)
 select exists (
     select
     from tocsin.suppression s
-    where s.address = tocsin.compared_address(:address)
+    where s.key = tocsin.address_key(tocsin.compared_address(:address))
 );
 
 -- name: turn_digest_off

@@ -28,6 +28,10 @@ where r.recipient_id = :recipient_id;
 -- Erases a person and all that is held of them; false where nobody was known by that id.
 select tocsin.erase_recipient(:recipient_id);
 
+-- name: sweep_erased
+-- Erases what has come back since, and drops the note of an erasure where nothing can come back any more.
+select tocsin.sweep_erased();
+
 -- name: export_notifications
 -- All notifications of a person with their decisions and deliveries, oldest first.
 select
@@ -46,38 +50,85 @@ select
     i.created_at,
     i.archived_at,
     i.decisions,
+    n.because,
+    n.address,
+    (
+        -- of an event that others were told too it is not theirs
+        select k.key
+        from tocsin.idempotency k
+        where k.event_id = i.event_id
+            and not exists (
+                select
+                from tocsin.notification o
+                where o.event_id = i.event_id
+                    and o.recipient_id is distinct from :recipient_id
+            )
+        limit 1
+    ) as idempotency_key,
     coalesce(
         (
-            select jsonb_agg(
-                jsonb_build_object(
-                    'channel', d.channel,
-                    'state', d.state,
-                    'reason', d.reason,
-                    'address', d.address,
-                    'created_at', d.created_at,
-                    'settled_at', d.settled_at,
-                    'attempts', (
-                        select coalesce(
-                            jsonb_agg(
-                                jsonb_build_object('at', a.at, 'outcome', a.outcome, 'reason', a.reason)
-                                order by a.attempt
-                            ),
-                            '[]'
-                        )
-                        from tocsin.attempt a
-                        where a.delivery_id = d.delivery_id
-                    )
-                )
-                order by d.delivery_id
-            )
+            select jsonb_agg(tocsin.exported_delivery(d) order by d.delivery_id)
             from tocsin.delivery d
             where d.notification_id = i.id
         ),
         '[]'
     ) as deliveries
 from tocsin.notification_item i
+join tocsin.notification n on n.notification_id = i.id
 where i.recipient_id = :recipient_id
 order by i.id;
+
+-- name: export_invitations
+-- What a person's addresses were told before they were anybody's, and nobody claimed yet.
+select
+    i.id,
+    i.event_id,
+    i.event_type,
+    i.title,
+    i.body,
+    i.body_html,
+    i.action_url,
+    i.metadata,
+    i.initiator,
+    i.created_at,
+    n.address,
+    coalesce(
+        (
+            select jsonb_agg(tocsin.exported_delivery(d) order by d.delivery_id)
+            from tocsin.delivery d
+            where d.notification_id = i.id
+        ),
+        '[]'
+    ) as deliveries
+from tocsin.notification n
+join tocsin.notification_item i on i.id = n.notification_id
+where n.recipient_id is null
+    and n.address = any (tocsin.addresses_of(:recipient_id))
+order by i.id;
+
+-- name: export_scheduled
+-- Events that a person or an address of theirs is to be told later, or was to be told until they were cancelled.
+select
+    e.event_id as id,
+    e.event_type,
+    e.title,
+    e.body,
+    e.body_html,
+    e.action_url,
+    e.metadata,
+    e.initiator,
+    e.email,
+    e.send_at,
+    e.cancelled_at,
+    e.created_at
+from tocsin.event e
+where (e.told_at is null or e.email is not null)
+    and e.told_at is null
+    and (
+        :recipient_id = any (e.recipients)
+        or tocsin.compared_address(e.email) = any (tocsin.addresses_of(:recipient_id))
+    )
+order by e.event_id;
 
 -- name: export_preferences
 -- All choices of a person.
@@ -100,6 +151,107 @@ select
 from tocsin.event e
 where e.initiator = :recipient_id
 order by e.event_id;
+
+-- name: export_mentions
+-- The events whose metadata mention a person.
+select
+    e.event_id as id,
+    e.event_type,
+    e.title,
+    e.created_at
+from tocsin.event e
+where tocsin.mentions(e.metadata, :recipient_id)
+order by e.event_id;
+
+-- name: export_digests
+-- The digests that were made for a person, oldest first.
+select
+    g.digest_id as id,
+    g.frequency,
+    g.due_at,
+    g.created_at,
+    array(
+        select i.notification_id
+        from tocsin.digest_item i
+        where i.digest_id = g.digest_id
+        order by i.notification_id
+    ) as notification_ids,
+    coalesce(
+        (
+            select jsonb_agg(tocsin.exported_delivery(d) order by d.delivery_id)
+            from tocsin.delivery d
+            where d.digest_id = g.digest_id
+        ),
+        '[]'
+    ) as deliveries
+from tocsin.digest g
+where g.recipient_id = :recipient_id
+order by g.digest_id;
+
+-- name: export_rest
+-- What else is held of a person.
+select
+    array(
+        select i.notification_id
+        from tocsin.digest_item i
+        where i.recipient_id = :recipient_id
+            and i.digest_id is null
+        order by i.notification_id
+    ) as waiting_for_digest,
+    (
+        select coalesce(jsonb_agg(tocsin.exported_delivery(d) order by d.delivery_id), '[]')
+        from tocsin.delivery d
+        where d.recipient_id = :recipient_id
+            and coalesce(d.event_id, d.digest_id) is null
+    ) as badge_pushes,
+    (
+        select coalesce(
+            jsonb_agg(
+                jsonb_build_object('change', c.change, 'notification_ids', c.notification_ids, 'at', c.at)
+                order by c.at
+            ),
+            '[]'
+        )
+        from tocsin.inbox_change c
+        where c.recipient_id = :recipient_id
+    ) as inbox_changes,
+    (
+        select coalesce(
+            jsonb_agg(jsonb_build_object('key', o.key, 'kept', o.kept, 'created_at', o.created_at) order by o.created_at),
+            '[]'
+        )
+        from tocsin.opt_out o
+        where o.recipient_id = :recipient_id
+    ) as opt_outs,
+    (
+        select coalesce(
+            jsonb_agg(
+                jsonb_build_object('expires_at', t.expires_at, 'usable_until', t.usable_until, 'in_use_until', t.in_use_until)
+                order by t.expires_at
+            ),
+            '[]'
+        )
+        from tocsin.stream_ticket t
+        where t.recipient_id = :recipient_id
+    ) as stream_tickets,
+    tocsin.unread_count(:recipient_id) as unread;
+
+-- name: export_devices
+-- The devices of a person, each with its whole token.
+select
+    d.device_id as id,
+    d.token,
+    d.platform,
+    d.provider,
+    d.environment,
+    d.label,
+    d.created_at,
+    d.registered_at,
+    d.disabled_at,
+    d.disabled_reason
+from tocsin.device d
+where d.recipient_id = :recipient_id
+order by d.device_id;
 
 -- name: export_subscriptions
 -- All topics that a person follows or has muted.
@@ -130,5 +282,19 @@ select tocsin.claim_email(:email, :recipient_id);
 -- Why mail to a person's address is held back, if it is.
 select s.reason
 from tocsin.suppression s
-join tocsin.recipient r using (address)
+join tocsin.recipient r on r.address_key = s.key
 where r.recipient_id = :recipient_id;
+
+-- name: export_suppressions
+-- Why mail to addresses of a person is held back.
+select
+    a.address,
+    s.reason,
+    s.created_at
+from unnest(tocsin.addresses_of(:recipient_id)) a (address)
+join tocsin.suppression s on s.key = tocsin.address_key(a.address)
+order by s.created_at, a.address;
+
+-- name: erase_address
+-- Erases what is held of an address without an account; false where nothing was.
+select tocsin.erase_address(:email);

@@ -40,11 +40,6 @@ update tocsin.stream_ticket t
 set in_use_until = null, usable_until = now() + interval '60 s'
 where t.hash = :hash;
 
--- name: delete_tickets!
--- All tickets of a person.
-delete from tocsin.stream_ticket t
-where t.recipient_id = :recipient_id;
-
 -- name: delete_spent_tickets!
 -- Those that no stream can be opened with any more.
 delete from tocsin.stream_ticket t
