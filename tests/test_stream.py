@@ -21,6 +21,7 @@ from msgspec import structs
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.line import Line
+from tocsin.engine.store.recipient import erase_recipient
 from tocsin.http.server import serve
 from tocsin.settings import Settings
 
@@ -118,6 +119,24 @@ async def test_a_reconnect_replays_what_was_missed(url: str, tell: Tell) -> None
             assert json.loads((await stream.until("notification"))["data"])["id"] == id_
     async with reading(url, query="?last_event_id=nonsense", **bearer(token())) as stream:
         await stream.until("resync")
+
+
+async def test_the_stream_of_an_erased_person_ends_and_the_next_one_is_empty(
+    url: str, tell: Tell, db: Db, database: Database
+) -> None:
+    await asyncio.to_thread(tell)
+    async with reading(url, **bearer(token())) as stream:
+        await stream.badge(1)
+        await erase_recipient(database, "alice")
+        await stream.until("expired")
+        assert await stream.block() == {}, "the end"
+    async with reading(url, **bearer(token())) as stream:
+        await stream.badge(0)
+        # of a person who is not known (yet) it stays open, whatever is announced
+        db.execute("select tocsin.announce(array['alice'])")
+        db.execute("select tocsin.upsert_recipient('alice')")
+        await asyncio.to_thread(tell)
+        await stream.badge(1)
 
 
 async def test_a_stream_ends_with_its_token(url: str) -> None:

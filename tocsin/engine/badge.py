@@ -158,12 +158,10 @@ class BadgeHub:
             def answered(news: News) -> None:
                 counts = dict(zip(people, news.counts, strict=True))
                 told = _told(readers, news)
-                unknown = set(news.unknown)
                 for recipient_id, stream in streams:
-                    if stream.note_known(recipient_id not in unknown):
-                        continue
                     events = told[_since(recipient_id, stream)] if stream.position else []
-                    stream.put(news.snapshot, counts[recipient_id], events)
+                    known = recipient_id not in news.unknown
+                    stream.put(news.snapshot, counts[recipient_id], events, known=known)
 
             ask_news(self._line, people, list(readers), limit=_REPLAY + 1, answered=answered)
 

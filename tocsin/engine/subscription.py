@@ -75,19 +75,22 @@ class Subscription:
         self._closed = True
         self._wake()
 
-    def note_known(self, known: bool) -> bool:
-        """Closes the stream of a person who has been erased, and then returns true.
+    def put(
+        self,
+        snapshot: str,
+        count: int,
+        events: Sequence[StreamEvent] | None,
+        *,
+        known: bool = True,
+    ) -> None:
+        """Takes in what the hub read: all that is new since `position`, in the snapshot; None: too much to tell.
 
-        A person who was never known keeps it: their first notification may be yet to come.
+        Ends the stream of a person who was `known` and is not any more. One who never was may get to be.
         """
         if self._known and not known:
             self.erased = True
             self.close()
         self._known = known
-        return self.erased
-
-    def put(self, snapshot: str, count: int, events: Sequence[StreamEvent] | None) -> None:
-        """Takes in what the hub read: all that is new since `position`, in the snapshot; None: too much to tell."""
         before, self.position = self.position, Position(snapshot)
         lost = self._lost or (before is not None and is_ahead(before, snapshot))
         if lost or events is None or len(self._events) > _WAITING:

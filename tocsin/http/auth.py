@@ -38,6 +38,7 @@ SCOPE_OF: Mapping[tuple[str, str], str] = {
     ("PUT", "/api/recipients/{recipient_id}"): RECIPIENTS,
     ("GET", "/api/recipients/{recipient_id}"): RECIPIENTS,
     ("DELETE", "/api/recipients/{recipient_id}"): ERASE,
+    ("POST", "/api/erasures"): ERASE,
     ("GET", "/api/recipients/{recipient_id}/export"): RECIPIENTS,
     ("POST", "/api/recipients/{recipient_id}/claims"): RECIPIENTS,
     ("DELETE", "/ops/session"): OPS,

@@ -131,7 +131,7 @@ class Erasure(Struct, frozen=True, forbid_unknown_fields=True):
             summary="Erase an address",
             description=(
                 "With its invitations, of somebody who never had an account. A suppression stays in force, as a keyed "
-                "hash of the address. An address of a recipient is a 422: erase the recipient. 404 where nothing is held."
+                "hash of the address. An address of a recipient is a 422: erase the recipient. A 404: nothing is held."
             ),
             tag=TAG,
             body=Erasure,
@@ -142,9 +142,7 @@ class Erasure(Struct, frozen=True, forbid_unknown_fields=True):
     ),
     status_code=204,
 )
-async def erase_address(
-    request: AnyRequest, services: NamedDependency[Services]
-) -> Response[None]:
+async def erase_address(request: AnyRequest, services: NamedDependency[Services]) -> Response[None]:
     """Erases an address without an account; it comes in the body, since paths are written to proxies' logs."""
     posted = await read_body(request, Erasure)
     await store.erase_address(services.database, posted.email)

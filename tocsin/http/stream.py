@@ -71,8 +71,8 @@ async def readers_only(connection: Connection, handler: BaseRouteHandler) -> Non
             summary="Follow the inbox",
             description=(
                 "Server-sent events: `badge` {count}, `notification` {…}, `read` {ids, read}, "
-                "`archived` {ids}, `resync` (read the list anew), and `expired` at the token's end, or when the person is erased. "
-                "Comments are heartbeats. A ticket whose stream is still open is a 409, one that "
+                "`archived` {ids}, `resync` (read the list anew), and `expired` at the token's end or when the "
+                "person is erased. Comments are heartbeats. A ticket whose stream is still open is a 409, one that "
                 "is not known or too old a 401."
             ),
             tag="Stream",

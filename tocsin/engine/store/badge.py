@@ -30,7 +30,7 @@ class News(Struct, frozen=True):
 
     snapshot: str
     counts: list[int]  # in the order of the people
-    unknown: list[str]  # those of them who are no recipients: never were, or were erased
+    unknown: set[str]  # those of them who are no recipients: never were, or were erased
     arrived: list[Arrived]
     changes: list[InboxChange]
 

@@ -141,7 +141,7 @@ end
 $$;
 
 create or replace trigger keep_address
-before insert or update of email on tocsin.recipient
+before insert or update of email, address on tocsin.recipient
 for each row execute function tocsin.keep_address();
 
 -- A suppression's key, whichever way its row is written.
