@@ -16,7 +16,7 @@ from (
 cross join generate_series(0, 63) i;
 
 -- as in functions/address.sql, which comes after the migrations
-create function tocsin.address_key(_address text) returns bytea
+create or replace function tocsin.address_key(_address text) returns bytea
 language plpgsql stable strict parallel safe
 as $$
 declare
