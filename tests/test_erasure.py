@@ -164,7 +164,7 @@ async def canary(db: Db, machine: httpx.AsyncClient, me: httpx.AsyncClient) -> N
     """Uses each feature once, so that each table holds something of the person."""
     db.execute("select tocsin.upsert_recipient('bob', 'bob@example.com')")
     db.execute("update tocsin.channel set available = true")
-    db.execute("insert into tocsin.provider values ('push', 'apns', now())")
+    db.execute("insert into tocsin.provider values ('push', 'fcm', now())")
     emit(db, email=EMAIL)  # before it is anybody's; never claimed
     emit(db, email=CLAIMED)
     await person(machine)
@@ -173,7 +173,7 @@ async def canary(db: Db, machine: httpx.AsyncClient, me: httpx.AsyncClient) -> N
         (
             "POST",
             "push-tokens/",
-            {"token": "canary-token", "platform": "ios", "label": "canary label"},
+            {"token": "canary-token", "platform": "android", "label": "canary label"},
         ),
         ("PATCH", "digest-preferences/", {"frequency": "daily", "timezone": ZONES[1]}),
         ("PUT", "quiet-hours/", {"starts": "22:00", "ends": "22:01", "timezone": ZONES[2]}),

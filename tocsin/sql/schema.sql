@@ -772,6 +772,8 @@ ALTER TABLE ONLY tocsin.quiet_hours
 
 GRANT USAGE ON SCHEMA tocsin TO tocsin_app;
 
+REVOKE ALL ON FUNCTION tocsin.address_fault(_address text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.address_key(_address text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.address_owner(_address text) FROM PUBLIC;
@@ -806,6 +808,10 @@ REVOKE ALL ON FUNCTION tocsin.check_known(_people text[], _field text) FROM PUBL
 REVOKE ALL ON FUNCTION tocsin.check_recipient(_id text, _email text, _name text, _locale text, _timezone text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.check_topic(_topic text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.checked_label(_label text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.checked_token(_provider text, _token text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.claim_email(email text, recipient text) FROM PUBLIC;
 GRANT ALL ON FUNCTION tocsin.claim_email(email text, recipient text) TO tocsin_app;
@@ -886,6 +892,8 @@ REVOKE ALL ON FUNCTION tocsin.forget_erased() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.hand_over(_addresses text[], OUT handed integer, OUT busy text[]) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tocsin.has_line_break(_text text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.hash_suppressions(_addresses text[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.in_inbox_of(_event_id bigint) FROM PUBLIC;
@@ -893,6 +901,12 @@ REVOKE ALL ON FUNCTION tocsin.in_inbox_of(_event_id bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION tocsin.invite(_event tocsin.event, _type tocsin.event_type, _now timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.is_held(_delivery tocsin.delivery, _claim uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.is_line(_text text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.is_visible(_text text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.is_web_address(_address text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.jobs_at_work(_channel text, _alive_within interval) FROM PUBLIC;
 
@@ -962,6 +976,8 @@ REVOKE ALL ON FUNCTION tocsin.situations(_type tocsin.event_type, _people text[]
 REVOKE ALL ON FUNCTION tocsin.skips_initiator(_event tocsin.event) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.still_open(_transactions text[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.stored_token(_provider text, _token text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.subscribe(recipient text, topic text, level text) FROM PUBLIC;
 GRANT ALL ON FUNCTION tocsin.subscribe(recipient text, topic text, level text) TO tocsin_app;
