@@ -169,6 +169,7 @@ create or replace function tocsin.delete_events(_events bigint[]) returns void
 language plpgsql
 as $$
 begin
+    perform from tocsin.event e where e.event_id = any (_events) order by e.event_id for update;
     perform tocsin.delete_deliveries(array(select d.delivery_id from tocsin.delivery d where d.event_id = any (_events)));
     delete from tocsin.lane l where l.event_id = any (_events);
     delete from tocsin.digest_item i
@@ -204,22 +205,6 @@ declare
     _alone bigint[];
 begin
     _notifications := array(select n.notification_id from tocsin.notification n where n.recipient_id = _id);
-    perform tocsin.delete_deliveries(array(
-        select d.delivery_id
-        from tocsin.delivery d
-        where d.notification_id = any (_notifications)
-        union all
-        -- pushes that corrected a badge
-        select d.delivery_id
-        from tocsin.delivery d
-        where d.recipient_id = _id
-            and coalesce(d.event_id, d.digest_id) is null
-        union all
-        select d.delivery_id
-        from tocsin.digest g
-        join tocsin.delivery d using (digest_id)
-        where g.recipient_id = _id
-    ));
     -- an event that only this person was told, or was to be told, speaks of them
     _alone := array(
         select n.event_id
@@ -244,6 +229,25 @@ begin
             and (e.told_at is not null or e.cancelled_at is not null and e.recipients is null)
             and not exists (select from tocsin.notification n where n.event_id = e.event_id)
     );
+    -- events before deliveries, as the dispatcher and cancel() lock them
+    perform from tocsin.event e where e.event_id = any (_alone) order by e.event_id for update;
+    perform tocsin.erase_from_events(_id);
+    perform tocsin.delete_deliveries(array(
+        select d.delivery_id
+        from tocsin.delivery d
+        where d.notification_id = any (_notifications)
+        union all
+        -- pushes that corrected a badge
+        select d.delivery_id
+        from tocsin.delivery d
+        where d.recipient_id = _id
+            and coalesce(d.event_id, d.digest_id) is null
+        union all
+        select d.delivery_id
+        from tocsin.digest g
+        join tocsin.delivery d using (digest_id)
+        where g.recipient_id = _id
+    ));
     delete from tocsin.digest g where g.recipient_id = _id;
     delete from tocsin.digest_item i where i.notification_id = any (_notifications);
     delete from tocsin.notification n where n.notification_id = any (_notifications);
@@ -252,7 +256,6 @@ begin
     delete from tocsin.unread_counter c where c.recipient_id = _id;
     delete from tocsin.inbox_change c where c.recipient_id = _id;
     delete from tocsin.subscription s where s.recipient_id = _id;
-    perform tocsin.erase_from_events(_id);
     perform tocsin.erase_invitations(_addresses, _before);
     -- last: a worker for whose outcome the deletions waited may have suppressed one
     perform tocsin.hash_suppressions(_addresses);
