@@ -29,6 +29,7 @@ from faults.server import APP, OWNER, Pair, Server, free_port
 from tocsin.engine.store.api_key import create_api_key
 from tocsin.engine.store.database import Database
 
+KNOWN = 1.0  # seconds after which each process knows that PostgreSQL has ended
 READY_SECONDS = 3.0  # until an HTTP process is ready again after PostgreSQL is back
 QUIET_SECONDS = 240.0  # the longest wait: a dispatch lease of 120 s, a breaker of 60 s, and retries
 MOST_SESSIONS = {"serve": 14, "worker": 30}  # docs/operations.md, and what looks in
@@ -59,6 +60,7 @@ class Result(Struct):
     accepted: int
     duplicates: dict[str, int]
     ready: list[float]  # seconds until ready, after each return of the database
+    refusals: list[float]  # seconds that a 503 took, at most, in each outage that was known
     quiet: float  # seconds from the last fault or call to the last end
     seconds: float
     violations: list[Violation]
@@ -229,6 +231,7 @@ async def run_seed(
         passages.accepted,
         dict(found.duplicates),
         ready,
+        slowest_refusals(injector.windows, probes),
         quiet,
         time.monotonic() - started,
         violations,
@@ -422,6 +425,23 @@ def check_ready(
                 text += f" {window.ended - window.began:.0f} s was over"
                 violations.append(Violation("ready", text))
     return times, violations
+
+
+def slowest_refusals(windows: list[Window], probes: dict[int, list[Probe]]) -> list[float]:
+    """Of each stop of the server, once the processes had time to notice it."""
+    found = []
+    for window in windows:
+        if window.kind != "stop_server":
+            continue
+        took = [
+            each.took
+            for one in probes.values()
+            for each in one
+            if window.began + KNOWN < each.at - each.took and each.at < window.ended
+        ]
+        if took:
+            found.append(round(max(took), 2))
+    return found
 
 
 def check_ends(services: list[Service]) -> list[Violation]:

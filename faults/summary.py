@@ -67,6 +67,10 @@ def summarise(results: Sequence[Result]) -> str:
         "violations: "
         + (", ".join(f"{count} of {name}" for name, count in invariants.most_common()) or "none"),
     ]
+    refusals = sorted(time for result in results for time in result.refusals)
+    if refusals:
+        half, most = refusals[len(refusals) // 2], refusals[-1]
+        lines.append(f"503 while it is away: {half:.2f} s at the median, {most:.2f} s at most")
     if ready:
         half, most = ready[len(ready) // 2], ready[-1]
         lines.append(
