@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -57,7 +58,7 @@ class Provider(Actor[str]):
 @asynccontextmanager
 async def running(database: Database, provider: Provider) -> AsyncIterator[Deliverer]:
     render = _renderer(Settings(public_url="https://n.example"), b"k" * 32)
-    deliverer = Deliverer(database, {"email": provider}, render)
+    deliverer = Deliverer(database, {"email": provider}, render, process_id=uuid4())
     async with deliverer.running():
         yield deliverer
 

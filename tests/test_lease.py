@@ -25,6 +25,7 @@ from tocsin.engine.store.delivery_minute import ended_lately, unfinished
 from tocsin.engine.store.health import standing
 
 LEASE = timedelta(seconds=30)
+HOLDER = uuid4()
 MINUTES = timedelta(minutes=2)
 MAIL = Mail("<1@example.com>", "Subject", "Text\n", "<p>Text</p>")
 
@@ -32,6 +33,7 @@ MAIL = Mail("<1@example.com>", "Subject", "Text\n", "<p>Text</p>")
 @pytest_asyncio.fixture
 async def bell(dsn: str) -> AsyncIterator[Bell]:
     connected = await Bell.connect(dsn)
+    assert await connected.try_lead(timedelta(seconds=15))
     yield connected
     await connected.close()
 
@@ -66,13 +68,16 @@ async def jobs(bell: Bell) -> list[list[int]]:
 
 async def due(bell: Bell) -> list[list[int]]:
     """The jobs of what is due, once leases that ran out are ended."""
+    await bell.beat()
     await bell.end_leases(100)
     await bell.dispatch_due("email", 500, MINUTES)
     return await jobs(bell)
 
 
 async def claim(database: Database, ids: list[int]) -> list[Claimed]:
-    return await store.claim(database, Channel.EMAIL, ids, claim=uuid4(), lease=LEASE)
+    return await store.claim(
+        database, Channel.EMAIL, ids, claim=uuid4(), process_id=HOLDER, lease=LEASE
+    )
 
 
 def message(claimed: Claimed) -> Message:
@@ -184,6 +189,7 @@ async def test_a_lease_that_was_ended_is_not_renewed(
 ) -> None:
     claimed = await claim(database, (await dispatch(bell, ten_mails))[0])
     run_out(db)
+    await bell.beat()
     await bell.end_leases(100)
     await store.renew(database, [claimed[0].claim], lease=LEASE)  # too late
     assert await store.look(database, [message(one) for one in claimed]) == {}

@@ -199,11 +199,7 @@ async def test_a_frozen_worker_sends_nothing_that_another_has_taken_over(
         await until(lambda: len(far.mails) > 20)
         frozen.process.send_signal(signal.SIGSTOP)
         # its leader's connection is silent as well: the other one must not wait for it
-        db.execute(
-            "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and objid = 2"
-            " and classid = 1953457011 and granted"
-            " and database = (select oid from pg_database where datname = current_database())"
-        )
+        db.execute("select pg_terminate_backend(backend_pid) from tocsin.leader")
         end_leases(db)
         async with worker(dsn, far, tmp_path, "other"):
             await until(lambda: states(db) == {"sent": 200})

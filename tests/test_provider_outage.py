@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -169,7 +170,10 @@ async def stage(db: Db, dsn: str, tmp_path: Path) -> AsyncIterator[Stage]:
             ),
         }
         stage.deliverer = Deliverer(
-            database, stage.actors, _renderer(Settings(public_url="https://n.example"), b"k" * 32)
+            database,
+            stage.actors,
+            _renderer(Settings(public_url="https://n.example"), b"k" * 32),
+            process_id=uuid4(),
         )
         await stack.enter_async_context(stage.deliverer.running())
         yield stage

@@ -115,7 +115,7 @@ def serve(dev: bool) -> None:
         )
     if settings.database_url is None:
         raise SettingsError(NO_DATABASE)
-    asyncio.run(check_start(settings.database_url))
+    asyncio.run(check_start(settings.database_url, wait=settings.database_wait))
     take_short_turns()
     extra_routes = _dev_routes() if dev else ()
     _run(run_server(settings, extra_routes=extra_routes, development_key=development_key))

@@ -30,10 +30,14 @@ def dsn() -> str:
 
 
 def with_database(ask: Callable[[Any], Awaitable[T]]) -> T:
-    """What it answers, asked of a pool of one connection."""
+    """What `ask` returns, with a pool of one connection; raises Unavailable within 5 s."""
+    from tocsin.engine.model import Unavailable
+    from tocsin.engine.store.availability import probe
     from tocsin.engine.store.database import Database
 
     async def run() -> T:
+        if reason := await probe(dsn()):
+            raise Unavailable(reason)
         database = Database(dsn(), max_size=1)
         await database.open()
         try:

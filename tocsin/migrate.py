@@ -1,13 +1,14 @@
 """Brings a database to this version's schema: migrations forward, functions anew, Procrastinate's beside them.
 
-All of it is one transaction under an advisory lock: a crash leaves the old schema whole, and several processes may
-start at once. docs/adr/0006-migrations.md says why no migration tool does it.
+All of it is one transaction that locks the table tocsin.migration: a crash leaves the old schema whole, and several
+processes may start at once. docs/adr/0006-migrations.md says why no migration tool does it.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -38,6 +39,7 @@ def migrate(dsn: str, report: _Report | None = None) -> None:
     try:
         with psycopg.connect(dsn, autocommit=True, connect_timeout=10) as connection:
             _check_version(connection)
+            _create_migration(connection)
             with connection.transaction():
                 _migrate(connection, report or _say_nothing)
     except psycopg.errors.InsufficientPrivilege as error:
@@ -66,14 +68,41 @@ def _check_version(connection: _Connection) -> None:
         raise MigrationError(f"The database's encoding is {encoding}: Tocsin needs UTF8.")
 
 
+def _create_migration(connection: _Connection) -> None:
+    """Creates the table that a migration locks. Of two processes that do so at once, one fails and looks again."""
+    for _ in range(3):
+        with suppress(psycopg.errors.UniqueViolation, psycopg.errors.DuplicateObject):
+            with connection.transaction():
+                connection.execute("set local client_min_messages = warning")
+                connection.execute("create schema if not exists tocsin")
+                connection.execute(_QUERIES["create_migration"])
+            return
+
+
+def _lock(connection: _Connection, report: _Report) -> None:
+    """Waits for another migration to end, and reports which sessions it waits for."""
+    reported = False
+    while True:
+        try:
+            with connection.transaction():
+                connection.execute("set local lock_timeout = '3s'")
+                connection.execute(_QUERIES["lock_migration"])
+                connection.execute("set local lock_timeout to default")
+        except psycopg.errors.LockNotAvailable:
+            if not reported:
+                for pid, role, program in connection.execute(_QUERIES["migration_blockers"]):
+                    report(f"Waiting for session {pid} (role {role}, {program or 'no name'}).")
+            reported = True
+        else:
+            return
+
+
 def _migrate(connection: _Connection, report: _Report) -> None:
-    connection.execute(_QUERIES["lock_migration"])
+    _lock(connection, report)
     connection.execute("set local client_min_messages = warning")
     # functions call functions of files that come later
     connection.execute("set local check_function_bodies = off")
-    connection.execute("create schema if not exists tocsin")
     connection.execute("create schema if not exists tocsin_queue")
-    connection.execute(_QUERIES["create_migration"])
     applied: dict[str, str] = dict(connection.execute(_QUERIES["applied_migrations"]).fetchall())
     _apply_queue(connection, applied, report)
     _apply_migrations(connection, applied, report)

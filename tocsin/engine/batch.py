@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 
-from tocsin.engine.leases import LEASE, Leases
-from tocsin.engine.model import Channel, Claimed, Conflict, Priority, Unavailable
+from tocsin.engine.leases import Leases
+from tocsin.engine.model import LEASE, Channel, Claimed, Priority
 from tocsin.engine.patience import Patience
 from tocsin.engine.store import delivery as store
 from tocsin.engine.store.database import Database
@@ -56,8 +56,10 @@ class Batch:
                 ids,
                 sociable=sociable,
                 claim=leases.new_claim(),
+                process_id=leases.process_id,
                 lease=LEASE,
-            )
+            ),
+            undo=lambda: store.undo_claim(self._database, leases.latest_claim),
         )
         if claimed is None:
             self._waiting.extend(ids)
@@ -72,5 +74,5 @@ class Batch:
         ids = list(self._waiting)
         self._waiting.clear()
         if ids:
-            with suppress(Unavailable, Conflict):  # else their dispatch lease runs out
-                await store.release(self._database, ids, delay=delay)
+            release = partial(store.release, self._database, ids, delay=delay)
+            await self._patience.ask(release, at_least_once=True)

@@ -11,6 +11,7 @@ from datetime import timedelta
 from functools import partial
 from random import Random
 from typing import Any
+from uuid import UUID
 
 import structlog
 
@@ -63,15 +64,18 @@ class Deliverer:
         database: Database,
         actors: Mapping[str, Actor[Any]],
         render: Render,
+        *,
+        process_id: UUID,
         random: Random | None = None,
     ) -> None:
         self._database = database
+        self._process_id = process_id
         self._actors = actors
         self._render = render
         self._random = random or Random()
         self._ledger = Ledger(database)
         self._attempts = AttemptLog()
-        self._patience = Patience()
+        self._patience = Patience(database.availability, self._ledger)
         self._late: set[asyncio.Task[None]] = set()  # what jobs no longer wait for
 
     @asynccontextmanager
@@ -105,7 +109,7 @@ class Deliverer:
                 self._deliver(
                     provider,
                     Batch(self._database, self._patience, channel, priority, ids),
-                    Leases(self._database, job=delivery_ids[0]),
+                    Leases(self._database, job=delivery_ids[0], process_id=self._process_id),
                 )
                 for provider, ids in routes.items()
             )

@@ -1,7 +1,7 @@
 """Who is elected: hears commits, moves badges, and makes jobs of what is due.
 
-Every worker and HTTP process runs a dispatcher; an advisory lock elects the one that works. Its listener notices what
-was committed (engine/listener.py); here is what comes of it.
+Every worker and HTTP process runs a dispatcher; the row tocsin.leader names the one that works
+(sql/functions/leader.sql). Its listener notices what was committed (engine/listener.py); here is what comes of it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from tocsin.engine.claims import Claims
 from tocsin.engine.lanes import Lanes
 from tocsin.engine.listener import Listener, Told
 from tocsin.engine.model import Unavailable
+from tocsin.engine.store.availability import Availability
 from tocsin.engine.store.bell import Bell, Scan
 
 # Between two turns of work: four times what one takes, within bounds. Nothing for this long: rest.
@@ -28,10 +29,13 @@ _PAUSE_MOST = 0.01
 _REST = 0.05
 # The longest rest
 _SLEEP = 30.0
-# A listener that was silent for three of its pulses hangs.
+# A listener that was silent for five of its beats hangs.
 _SILENT = timedelta(seconds=15)
 _ELECTION = 0.3
-_DEPOSE = 5.0
+# Seconds before a new connection, after one was lost.
+_AGAIN = 0.1
+# Seconds between two lines of the log on sessions of others that are in the way.
+_REMIND = 60.0
 
 _FOLD = 0.25
 _VACUUM = 2.0
@@ -60,8 +64,16 @@ log = structlog.get_logger("tocsin.dispatch")
 class Dispatcher:
     """Stands for election, and leads while elected; `badge_pushes` as the setting says, `told` as the listener's."""
 
-    def __init__(self, dsn: str, *, badge_pushes: bool = True, told: Told | None = None) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        badge_pushes: bool = True,
+        told: Told | None = None,
+        availability: Availability | None = None,
+    ) -> None:
         self._dsn = dsn
+        self._availability = availability or Availability(dsn)
         self._told = told
         self._badge_pushes = badge_pushes
         self.leading = False
@@ -78,8 +90,11 @@ class Dispatcher:
                         pushes = self._badge_pushes
                         await Leader(bell, desk, badge_pushes=pushes, told=self._told).lead()
             except Unavailable as error:
-                log.warning("dispatcher lost its connection", error=str(error))
-                await asyncio.sleep(1.0)
+                if self.leading:
+                    log.info("no longer leading", reason=str(error))
+                self._availability.report_lost()
+                await self._availability.wait()
+                await asyncio.sleep(_AGAIN)
             except Exception:
                 # a bug, or a schema in the middle of an upgrade: badges and mails hang on this task, so it goes on
                 log.exception("dispatcher failed")
@@ -90,13 +105,13 @@ class Dispatcher:
                     self._told(0, ())  # another backend may get this one's process id
 
     async def _elected(self, bell: Bell) -> None:
-        checked = time.monotonic()
-        while not await bell.try_lead():
+        silent_at = time.monotonic() + _REMIND
+        while not await bell.try_lead(_SILENT):
             await asyncio.sleep(_ELECTION)
-            if time.monotonic() - checked > _DEPOSE:
-                checked = time.monotonic()
-                if await bell.depose_silent_leader(_SILENT):
-                    log.warning("a silent leader was deposed")
+            if time.monotonic() > silent_at:
+                silent_at += _REMIND
+                if not await bell.led_lately(_SILENT):
+                    await report_in_the_way(bell)
 
 
 class Leader:
@@ -230,6 +245,7 @@ class Leader:
             self._vacuum_after = max(_VACUUM, _VACUUM_SHARE * (self._vacuumed_at - now))
         if now - self._tidied_at > _TIDY:
             await self._bell.tidy()
+            await report_in_the_way(self._bell)
             self._tidied_at = now
 
     async def _sleep(self) -> None:
@@ -240,6 +256,20 @@ class Leader:
         remaining = _LOOK_DUE if waiting else max(0.0, self._next_due)
         await self._woken(min(_SLEEP, remaining))
         self._due_at = 0.0
+
+
+async def report_in_the_way(bell: Bell) -> None:
+    """Logs the sessions of others that block the service, for an operator to end."""
+    for session in await bell.sessions_in_the_way():
+        log.warning(
+            "a session is in the way",
+            blocks=session.blocks,
+            pid=session.pid,
+            role=session.role_name,
+            application=session.application_name,
+            client=session.client,
+            since=session.since,
+        )
 
 
 @asynccontextmanager

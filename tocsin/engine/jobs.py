@@ -1,4 +1,4 @@
-"""The Procrastinate app and its tasks; the only file that imports Procrastinate.
+"""The Procrastinate app and its tasks; this file and queue_connector.py alone import Procrastinate.
 
 `procrastinate --app=tocsin.engine.jobs.app worker` and `tocsin worker` run the same: a Procrastinate worker with the
 dispatcher, the actors and the ledger around it.
@@ -8,24 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from typing import Any, Unpack
 
 import procrastinate
 import psycopg
-import psycopg_pool
 import structlog
 from procrastinate.app import WorkerOptions
-from procrastinate.jobs import Notification
-from procrastinate.manager import NotificationCallback
 from procrastinate.worker import Worker
 
 from tocsin.beside import beside
 from tocsin.engine.model import Channel, Priority
-from tocsin.engine.store.database import KEEPALIVES
-from tocsin.engine.store.health import check_start
+from tocsin.engine.queue_connector import Connector, JobManager
 from tocsin.engine.worker import Engine, running_engine
 from tocsin.settings import Settings, SettingsError, read_settings
 
@@ -33,7 +29,7 @@ from tocsin.settings import Settings, SettingsError, read_settings
 _HEARTBEAT = 5.0
 _STALLED = 15.0
 _RESCUES = 3
-_RESTART = 1.0
+_RESTART = 0.5
 
 _WORKER: WorkerOptions = {
     # Jobs wait for room in a mailbox, so there are many: one channel that hangs must not take all places.
@@ -46,49 +42,7 @@ _WORKER: WorkerOptions = {
     "delete_jobs": "successful",
 }
 
-# The channel of our schema (sql/functions/queue.sql), and what each notification on it means.
-_CHANNEL = "tocsin_queue"
-_LOOK_FOR_JOBS: Notification = {"type": "job_inserted", "job_id": 0}
-
 log = structlog.get_logger("tocsin.jobs")
-
-
-class Connector(procrastinate.PsycopgConnector):
-    """Reads the settings when it is opened, not when this file is imported."""
-
-    async def open_async(self, pool: psycopg_pool.AsyncConnectionPool[Any] | None = None) -> None:
-        dsn = _settings().database_url
-        assert dsn is not None
-        await check_start(dsn)
-        self._pool_args = {
-            "conninfo": dsn,
-            "kwargs": KEEPALIVES,
-            "configure": _use_queue_schema,
-            "min_size": 1,
-            "max_size": 10,
-            "timeout": 10.0,
-        }
-        await super().open_async(pool)
-
-
-class JobManager(procrastinate.manager.JobManager):
-    """Waits for jobs on our own channel in place of Procrastinate's, which have no schema in their names.
-
-    Any login may send on any channel: no payload is read, and none aborts a job (docs/adr/0050-queue-channel.md).
-    """
-
-    async def listen_for_jobs(
-        self,
-        *,
-        on_notification: NotificationCallback,
-        queues: Iterable[str] | None = None,  # noqa: ARG002 - Procrastinate's own argument
-    ) -> None:
-        """Makes the worker look for jobs at each notification, whatever its queues."""
-
-        async def look_for_jobs(*, channel: str, payload: str) -> None:  # noqa: ARG001
-            await on_notification(channel=channel, notification=_LOOK_FOR_JOBS)
-
-        await self.connector.listen_notify(on_notification=look_for_jobs, channels=[_CHANNEL])
 
 
 class App(procrastinate.App):
@@ -120,6 +74,7 @@ class App(procrastinate.App):
         try:
             await asyncio.wait({running, stop}, return_when=asyncio.FIRST_COMPLETED)
             if stopping.is_set():
+                connector.stop_waiting()
                 worker.stop()  # type: ignore[no-untyped-call]
                 # its jobs end as the actors give back what they hold
                 await engine.stop()
@@ -152,7 +107,15 @@ class App(procrastinate.App):
         return self.engine
 
 
-app = App(connector=Connector(), worker_defaults=_WORKER)
+def _settings() -> Settings:
+    settings = beside(read_settings())
+    if settings.database_url is None:
+        raise SettingsError("TOCSIN_DATABASE_URL is not set, and no `tocsin up` runs here.")
+    return settings
+
+
+connector = Connector(_settings)
+app = App(connector=connector, worker_defaults=_WORKER)
 
 
 @app.task(name="send_notification_emails", queue="email", pass_context=True)
@@ -213,18 +176,6 @@ async def run_worker() -> None:
     """Runs the worker of `tocsin worker`, as the Procrastinate CLI does."""
     async with app.open_async():
         await app.run_worker_async()
-
-
-def _settings() -> Settings:
-    settings = beside(read_settings())
-    if settings.database_url is None:
-        raise SettingsError("TOCSIN_DATABASE_URL is not set, and no `tocsin up` runs here.")
-    return settings
-
-
-async def _use_queue_schema(connection: psycopg.AsyncConnection[Any]) -> None:
-    await connection.execute("set search_path = tocsin_queue")
-    await connection.commit()
 
 
 @contextmanager

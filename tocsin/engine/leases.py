@@ -6,22 +6,19 @@ import asyncio
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from datetime import timedelta
 from uuid import UUID, uuid4
 
-from tocsin.engine.model import Claimed, Conflict, Unavailable
+from tocsin.engine.model import LEASE, Claimed, Conflict, Unavailable
 from tocsin.engine.store import delivery as store
 from tocsin.engine.store.database import Database
-
-# A dead worker's claims are taken up again after this long.
-LEASE = timedelta(seconds=30)
 
 
 class Leases:
     """Of what a job has claimed and handed over, and is not yet written; `job` is its first delivery."""
 
-    def __init__(self, database: Database, *, job: int) -> None:
+    def __init__(self, database: Database, *, job: int, process_id: UUID) -> None:
         self._database = database
+        self.process_id = process_id
         self._job = job
         self._held: dict[int, UUID] = {}  # each with its claim
         self._claims: list[UUID] = []  # all there were
@@ -31,9 +28,14 @@ class Leases:
         self.claimed_at = 0.0  # when the last claim was asked for (monotonic)
 
     def new_claim(self) -> UUID:
-        """A token for one try: an answer that was lost leaves a claim behind, which then runs out."""
+        """A token for one try."""
         self._claims.append(uuid4())
         self.claimed_at = time.monotonic()
+        return self.latest_claim
+
+    @property
+    def latest_claim(self) -> UUID:
+        """The token of the last try."""
         return self._claims[-1]
 
     def add(self, together: Iterable[Claimed]) -> None:
@@ -61,6 +63,7 @@ class Leases:
         while True:
             await asyncio.sleep(LEASE.total_seconds() / 3)
             if claims := set(self._held.values()):
-                # where it fails, the last look asks whether the claim still stands
+                # Where it fails, the check before sending finds out whether the claim still holds; and after an outage,
+                # the report of this process renews all of its leases.
                 with suppress(Unavailable, Conflict):
                     await store.renew(self._database, list(claims), lease=LEASE)

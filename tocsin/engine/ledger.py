@@ -14,7 +14,7 @@ from tocsin.engine.store.database import Database
 from tocsin.engine.store.delivery import Settled
 
 _BATCH = 500
-_RETRY = 0.5  # seconds, while the database is away
+_RETRY = 0.2  # seconds, while a transaction of an app is in the way
 
 Written = Callable[[int], object]
 
@@ -37,6 +37,17 @@ class Ledger:
         self._wanted = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._caught_up = asyncio.Event()
+        self._caught_up.set()
+
+    @property
+    def behind(self) -> bool:
+        """Whether there are outcomes that could not be written since the database is away."""
+        return not self._caught_up.is_set()
+
+    async def caught_up(self) -> None:
+        """Waits until these are written: everything else comes after them."""
+        await self._caught_up.wait()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -74,12 +85,16 @@ class Ledger:
             if not self._waiting:
                 self._wanted.clear()
                 self._idle.set()
+                self._caught_up.set()
 
     async def _settle(self, settled: list[Settled]) -> set[int]:
         while True:
             try:
                 return await store.settle(self._database, settled)
-            except (Unavailable, Conflict):
+            except Unavailable:
+                self._caught_up.clear()
+                await self._database.availability.wait()
+            except Conflict:
                 await asyncio.sleep(_RETRY)
             except Exception:
                 if len(settled) == 1:

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection
 
+from tocsin.engine.model import Unavailable
 from tocsin.engine.store.bell import Bell, Scan
 from tocsin.engine.traffic import Traffic
 
@@ -26,8 +27,8 @@ _CALM_WITHIN = 0.25
 _GATHER = 0.005
 _GATHER_MORE = 0.02
 _OFTEN_WITHIN = 0.1
-# The longest sleep: it proves itself alive, and sees to what nobody rang for.
-_PULSE = 5.0
+# Seconds between two beats, by which the leader proves itself alive; and the longest sleep.
+_BEAT = 3.0
 
 
 # Whose inbox moved, as announced by the backend with this process id.
@@ -45,6 +46,7 @@ class Listener:
         self._found = found
         self._told = told
         self._traffic = Traffic(time.monotonic())
+        self._beat_at = time.monotonic()  # it was elected a moment ago
         self._snapshot: str | None = None
 
     async def begin(self) -> None:
@@ -58,6 +60,7 @@ class Listener:
         worked_at = time.monotonic()
         while True:
             started = time.monotonic()
+            await self._beat(started)
             count = await self._look(announce=True)
             now = time.monotonic()
             if count:
@@ -82,12 +85,20 @@ class Listener:
         while True:
             await self._look(announce=not rang)
             since = time.monotonic()
-            if rang := await self._bell.rung(_PULSE):
+            await self._beat(since)
+            if rang := await self._bell.rung(_BEAT):
                 self._traffic.count(rang)
                 alone = time.monotonic() - since > _GATHER
                 await asyncio.sleep(_GATHER if alone else _GATHER_MORE)
                 if await self._too_many_ring():
                     return
+
+    async def _beat(self, now: float) -> None:
+        """Raises Unavailable where another process was elected: this one was silent for too long."""
+        if now - self._beat_at >= _BEAT:
+            self._beat_at = now
+            if not await self._bell.beat():
+                raise Unavailable("another process leads")
 
     async def _too_many_ring(self) -> bool:
         now = time.monotonic()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
 from typing import Any
 from uuid import UUID
@@ -18,6 +18,9 @@ class Channel(StrEnum):
     EMAIL = "email"
     PUSH = "push"
 
+
+LEASE = timedelta(seconds=30)
+"""For how long a worker holds a claim without renewing it; then a dead worker's deliveries are due again."""
 
 PROVIDERS = {Channel.EMAIL: ("email",), Channel.PUSH: ("apns", "apns_sandbox", "fcm")}
 """Who may be behind a channel, by the name of the actor."""

@@ -30,15 +30,20 @@ from tocsin.engine.store.process import (
 log = structlog.get_logger("tocsin.report")
 
 
-async def keep_reporting(database: Database, kind: str, say: Callable[[], Report]) -> None:
-    """Reports until it is cancelled, and takes its word back then; `kind` is worker or serve."""
-    identity = Identity(
+def new_identity(kind: str) -> Identity:
+    """Which process this is; `kind` is worker or serve."""
+    return Identity(
         uuid4(), kind, socket.gethostname(), os.getpid(), version("tocsin"), datetime.now(UTC)
     )
+
+
+async def keep_reporting(database: Database, identity: Identity, say: Callable[[], Report]) -> None:
+    """Reports until it is cancelled, and then removes its report. After an outage it reports at once."""
     try:
         while True:
             await _report(database, identity, say())
             await asyncio.sleep(REPORT_AGAIN)
+            await database.availability.wait()
     finally:
         with suppress(Unavailable, Conflict, TimeoutError):
             async with asyncio.timeout(1.0):

@@ -31,8 +31,9 @@ from tocsin.engine.model import (
     Verdict,
 )
 from tocsin.engine.render_push import render_push
-from tocsin.engine.report import actor_reports, keep_reporting
+from tocsin.engine.report import actor_reports, keep_reporting, new_identity
 from tocsin.engine.sample_mails import to_sample_types
+from tocsin.engine.store.availability import Availability
 from tocsin.engine.store.clean_up import clean_up
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.delivery import look
@@ -87,8 +88,12 @@ async def running_engine(settings: Settings) -> AsyncIterator[Engine]:
         raise SettingsError(
             "TOCSIN_PUBLIC_URL is not set: links in mails lead there, such as https://notify.example.com."
         )
-    database = Database(settings.database_url, max_size=4)
-    ledger = Database(settings.database_url, max_size=12, good_for=1.0, steady=True)
+    availability = Availability(settings.database_url)
+    database = Database(settings.database_url, max_size=4, availability=availability)
+    ledger = Database(
+        settings.database_url, max_size=12, good_for=1.0, steady=True, availability=availability
+    )
+    identity = new_identity("worker")
     await database.open()
     try:
         await ledger.open()
@@ -97,15 +102,18 @@ async def running_engine(settings: Settings) -> AsyncIterator[Engine]:
         actors = _actors(settings, ledger, link_key)
         await _offer(database, actors)
         _say_what_is_missing(actors)
-        deliverer = Deliverer(ledger, actors, _renderer(settings, link_key))
-        dispatcher = Dispatcher(database.dsn, badge_pushes=settings.badge_pushes)
+        renderer = _renderer(settings, link_key)
+        deliverer = Deliverer(ledger, actors, renderer, process_id=identity.process_id)
+        dispatcher = Dispatcher(
+            database.dsn, badge_pushes=settings.badge_pushes, availability=availability
+        )
         beside = [
             asyncio.create_task(dispatcher.run(), name="dispatcher"),
             asyncio.create_task(_keep_offering(database, actors), name="offer"),
             asyncio.create_task(
                 keep_reporting(
                     database,
-                    "worker",
+                    identity,
                     lambda: Report(
                         leading=dispatcher.leading, actors=actor_reports(actors.values())
                     ),
@@ -124,6 +132,7 @@ async def running_engine(settings: Settings) -> AsyncIterator[Engine]:
     finally:
         await ledger.close()
         await database.close()
+        await availability.close()
 
 
 def _actors(settings: Settings, database: Database, link_key: bytes) -> dict[str, Actor[Any]]:

@@ -12,7 +12,7 @@ from litestar.types import ControllerRouterHandler
 
 from tocsin.engine.badge import BadgeHub
 from tocsin.engine.minutes import keep_counting
-from tocsin.engine.report import keep_reporting
+from tocsin.engine.report import keep_reporting, new_identity
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.process import Report
 from tocsin.engine.store.secret import get_secret
@@ -60,14 +60,19 @@ async def serve(
     await database.open()
     hub = BadgeHub(database)
     await hub.start()
-    standing = Dispatcher(settings.database_url, badge_pushes=settings.badge_pushes, told=hub.told)
+    standing = Dispatcher(
+        settings.database_url,
+        badge_pushes=settings.badge_pushes,
+        told=hub.told,
+        availability=database.availability,
+    )
     dispatcher = asyncio.create_task(standing.run(), name="dispatcher")
     beside = [
         asyncio.create_task(keep_counting(database), name="minutes"),
         asyncio.create_task(
             keep_reporting(
                 database,
-                "serve",
+                new_identity("serve"),
                 lambda: Report(leading=standing.leading, streams=hub.open_streams),
             ),
             name="report",

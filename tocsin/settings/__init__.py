@@ -76,6 +76,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     retention_days: int = 90
     metrics_token: str | None = None  # opens /metrics on the main port
     metrics_port: int | None = None  # of a listener for /metrics alone, on loopback
+    database_wait: float = 60.0  # seconds
+    metrics_public: bool = False
     log_level: str = "INFO"
     log_format: LogFormat = "json"
     unknown: tuple[str, ...] = ()  # TOCSIN_… variables that mean nothing here, to warn of
@@ -131,6 +133,8 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         retention_days=read("RETENTION_DAYS", lambda text: _whole(text, 1, 36500), 90),
         metrics_token=read("METRICS_TOKEN", _metrics_token, None),
         metrics_port=read("METRICS_PORT", lambda text: _whole(text, 1, 65535), None),
+        database_wait=read("DATABASE_WAIT", lambda text: float(_whole(text, 0, 86400)), 60.0),
+        metrics_public=read("METRICS_PUBLIC", _switch, False),
         log_level=read("LOG_LEVEL", _log_level, "INFO"),
         log_format=read("LOG_FORMAT", _log_format, "console" if sys.stderr.isatty() else "json"),
         unknown=tuple(sorted(name for name in environ if _is_unknown(name))),

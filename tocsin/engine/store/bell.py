@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from msgspec import Struct
 
@@ -53,6 +53,17 @@ class Turn(Struct, frozen=True):
     taken: int
 
 
+class BlockingSession(Struct, frozen=True):
+    """A session of another that is in the way of the service; `blocks` names what it holds."""
+
+    pid: int
+    role_name: str
+    application_name: str
+    client: str
+    since: datetime
+    blocks: str
+
+
 class _Due(Struct):
     channel: str
     seconds: float
@@ -80,13 +91,21 @@ class Bell(Session):
         """Its backend's process id, which its announcements bear."""
         return self.connection.info.backend_pid
 
-    async def try_lead(self) -> bool:
-        """True when this connection is the elected one; until it closes."""
-        return bool(await self.value(_SQL["try_lead"]))
+    async def try_lead(self, silent_for: timedelta) -> bool:
+        """Makes this connection the elected one, where there is none or it was silent for so long; until it closes."""
+        return bool(await self.value(_SQL["try_lead"], silent_for=silent_for))
 
-    async def depose_silent_leader(self, silent_for: timedelta) -> bool:
-        """Disconnects a leader that hangs."""
-        return bool(await self.value(_SQL["depose_silent_leader"], silent_for=silent_for))
+    async def beat(self) -> bool:
+        """Proves the leader alive; false where another connection leads."""
+        return bool(await self.value(_SQL["beat"]))
+
+    async def led_lately(self, within: timedelta) -> bool:
+        """Whether some leader wrote its beat lately."""
+        return bool(await self.value(_SQL["led_lately"], within=within))
+
+    async def sessions_in_the_way(self) -> list[BlockingSession]:
+        """Sessions of others that hold what the service needs."""
+        return await self.rows(BlockingSession, _SQL["sessions_in_the_way"])
 
     async def listen(self) -> None:
         await self.run(_SQL["listen"])
@@ -98,10 +117,6 @@ class Bell(Session):
             async for _ in self.connection.notifies(timeout=timeout, stop_after=1):
                 rings += 1
         return rings
-
-    async def pulse(self) -> None:
-        """Proves the connection alive, to itself and to those who would depose it."""
-        await self.value(_SQL["pulse"])
 
     async def ring_turns(self) -> list[float]:
         """Seconds that some transactions waited for their turn to commit, because they rang."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, LiteralString, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -19,8 +19,10 @@ from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from tocsin.engine.model import Conflict, Invalid, Unavailable
+from tocsin.engine.store.availability import KEEPALIVES, Availability, connect
 from tocsin.sql import load
 
+Pool = AsyncConnectionPool[psycopg.AsyncConnection[Any]]
 T = TypeVar("T")
 
 _SQL = load("session")
@@ -31,14 +33,13 @@ _PASSING = (
     psycopg.errors.SerializationFailure,
 )
 
-# A session that vanished (a frozen machine, a cut cable) is noticed within half a minute, on either side.
-KEEPALIVES: dict[str, Any] = {
-    "keepalives": 1,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "connect_timeout": 5,
-}
+# A server that demoted itself, or a standby, refuses to write.
+_AWAY = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction, PoolTimeout, PoolClosed)
+
+# Seconds within which an idle connection has to prove that it is alive.
+_CHECK_WITHIN = 2.0
+# Seconds that a statement waits for a free connection.
+_FREE_WITHIN = 5.0
 
 
 class Session:
@@ -89,34 +90,37 @@ class Session:
 class Database:
     """The pool of one process; each call of its own is one autocommitted statement.
 
-    A connection is asked whether it is still good before it is used, but not again for `good_for` seconds: who says
-    many small things, and waits out whatever is unavailable, saves half of the round trips.
+    A connection is checked before it is used, but not again for `good_for` seconds: whoever runs many small statements
+    and retries while the database is unavailable saves half of the round trips.
 
-    One that is `steady` says a few statements all the time: each is prepared as it is said first, and planned once. A
-    session would plan it eleven times before it sees that its plan is always the same.
+    A `steady` one runs a few statements all the time: each is prepared at its first use, and planned once. A session
+    would plan it eleven times before it sees that its plan is always the same.
+
+    `availability` is shared by all that one process opens to the same database; `search_path` is for another's tables.
     """
 
     def __init__(
-        self, dsn: str, *, max_size: int = 10, good_for: float = 0.0, steady: bool = False
+        self,
+        dsn: str,
+        *,
+        max_size: int = 10,
+        good_for: float = 0.0,
+        steady: bool = False,
+        availability: Availability | None = None,
+        search_path: str | None = None,
     ) -> None:
         self.dsn = dsn
+        self.availability = availability or Availability(dsn)
+        self._owns_availability = availability is None
+        self._max_size = max_size
         self._good_for = good_for
+        self._steady = steady
+        self._search_path = search_path
         self._checked: WeakKeyDictionary[psycopg.AsyncConnection[Any], float] = WeakKeyDictionary()
-        self._pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]] = AsyncConnectionPool(
-            dsn,
-            min_size=1,
-            max_size=max_size,
-            timeout=5.0,
-            kwargs={
-                "autocommit": True,
-                "prepare_threshold": 0 if steady else 5,
-                **KEEPALIVES,
-            },
-            configure=_configure_steady if steady else _configure,
-            check=self._check,
-            open=False,
-            name="tocsin",
-        )
+        self._generation = self.availability.generation
+        self._pool = self._new_pool()
+        self._replacing = asyncio.Lock()
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Opens the pool; raises Unavailable when there is no connection within 10 s."""
@@ -124,20 +128,119 @@ class Database:
             await self._pool.open(wait=True, timeout=10.0)
 
     async def close(self) -> None:
+        if self._owns_availability:
+            await self.availability.close()
         await self._pool.close()
+        await asyncio.gather(*self._closing, return_exceptions=True)
 
-    async def _check(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        now = time.monotonic()
-        if now - self._checked.get(connection, 0.0) >= self._good_for:
-            await AsyncConnectionPool.check_connection(connection)
-            self._checked[connection] = now
+    def _new_pool(self) -> Pool:
+        return AsyncConnectionPool(
+            self.dsn,
+            min_size=1,
+            max_size=self._max_size,
+            timeout=_FREE_WITHIN,
+            # It doubles its delay at each attempt; availability.py tries several times a second instead.
+            reconnect_timeout=1.0,
+            kwargs={
+                "autocommit": True,
+                "prepare_threshold": 0 if self._steady else 5,
+                **KEEPALIVES,
+            },
+            configure=self._configure,
+            open=False,
+            name="tocsin",
+        )
+
+    async def _configure(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        await connection.execute(_SQL["settle_pooled"])
+        set_json_loads(_from_json, connection)
+        if self._steady:
+            await connection.execute(_SQL["settle_steady"])
+        if self._search_path is not None:
+            await connection.execute(_SQL["use_search_path"], {"search_path": self._search_path})
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
-        """A connection for several statements, each committed by itself."""
-        with expected_failures():
-            async with self._pool.connection() as connection:
+        """A connection for several statements, each committed by itself; raises Unavailable."""
+        pool, connection = await self._connection()
+        try:
+            with expected_failures():
                 yield Session(connection)
+        except Unavailable as error:
+            read_only = isinstance(error.__cause__, psycopg.errors.ReadOnlySqlTransaction)
+            if connection.closed or read_only:
+                self._report_lost(pool)
+            raise
+        finally:
+            await pool.putconn(connection)
+
+    async def _connection(self) -> tuple[Pool, psycopg.AsyncConnection[Any]]:
+        """A connection that works, and the pool that gets it back."""
+        while True:
+            await self.availability.require()
+            pool = await self._current_pool()
+            try:
+                connection = await pool.getconn()
+            except PoolClosed:
+                if pool is self._pool:
+                    raise Unavailable("the pool is closed") from None
+                continue  # it was replaced meanwhile
+            except PoolTimeout as error:
+                self.availability.report_lost(broken=False)
+                raise Unavailable("PoolTimeout") from error
+            if await self._is_good(pool, connection):
+                return pool, connection
+            self._report_lost(pool)
+
+    async def _is_good(self, pool: Pool, connection: psycopg.AsyncConnection[Any]) -> bool:
+        """Whether a connection of the pool still works; one that doesn't goes back, to be closed."""
+        now = time.monotonic()
+        if now - self._checked.get(connection, 0.0) < self._good_for:
+            return True
+        check = asyncio.create_task(AsyncConnectionPool.check_connection(connection))
+        try:
+            await asyncio.wait({check}, timeout=_CHECK_WITHIN)
+        except asyncio.CancelledError:
+            check.cancel()
+            self._give_back(pool, connection, check)
+            raise
+        if check.done() and check.exception() is None:
+            self._checked[connection] = now
+            return True
+        # a server that hangs may keep the check, and with it the connection, for long
+        self._give_back(pool, connection, check)
+        return False
+
+    def _give_back(
+        self, pool: Pool, connection: psycopg.AsyncConnection[Any], check: asyncio.Task[None]
+    ) -> None:
+        async def give_back() -> None:
+            await asyncio.gather(check, return_exceptions=True)
+            await connection.close()
+            await pool.putconn(connection)
+
+        self._in_background(give_back())
+
+    def _report_lost(self, pool: Pool) -> None:
+        """Unless it is a connection from before the database's last return."""
+        if pool is self._pool and self._generation == self.availability.generation:
+            self.availability.report_lost()
+
+    async def _current_pool(self) -> Pool:
+        """The pool, or a new one where the database was away since it was opened."""
+        if self._generation != self.availability.generation:
+            async with self._replacing:
+                if self._generation != self.availability.generation:
+                    old, self._pool = self._pool, self._new_pool()
+                    self._generation = self.availability.generation
+                    await self._pool.open()
+                    self._in_background(old.close())
+        return self._pool
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     @asynccontextmanager
     async def transaction(self, *, snapshot: bool = False) -> AsyncIterator[Session]:
@@ -165,28 +268,15 @@ class Database:
 
 
 async def connect_directly(dsn: str) -> psycopg.AsyncConnection[Any]:
-    """A connection beside the pool, for LISTEN: autocommit, and with keepalives on both ends."""
+    """A connection outside the pool, for LISTEN: autocommit, and with keepalives on both ends."""
     with expected_failures():
-        connection = await _connect(dsn)
+        connection = await connect(dsn)
         try:
             await connection.execute(_SQL["settle_direct"])
         except BaseException:
             await connection.close()
             raise
     return connection
-
-
-async def _connect(dsn: str) -> psycopg.AsyncConnection[Any]:
-    """Cancelled half-way, it would leave a session behind that waits for a password until the server gives up."""
-    opening = asyncio.ensure_future(
-        psycopg.AsyncConnection.connect(dsn, autocommit=True, **KEEPALIVES)
-    )
-    try:
-        return await asyncio.shield(opening)
-    except asyncio.CancelledError:
-        with suppress(psycopg.Error, TimeoutError):
-            await (await asyncio.wait_for(opening, 2.0)).close()
-        raise
 
 
 async def _result(pgconn: PGconn) -> PGresult:
@@ -233,22 +323,12 @@ def _row_of(kind: type[T]) -> BaseRowFactory[T]:
     return factory
 
 
-async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
-    await connection.execute(_SQL["settle_pooled"])
-    set_json_loads(_from_json, connection)
-
-
 def _from_json(text: str | bytes) -> Any:
     """Python's own, which knows 1e400 too, is asked only where the fast one doesn't."""
     try:
         return msgspec.json.decode(text)
     except msgspec.MsgspecError:
         return json.loads(text)
-
-
-async def _configure_steady(connection: psycopg.AsyncConnection[Any]) -> None:
-    await _configure(connection)
-    await connection.execute(_SQL["settle_steady"])
 
 
 @contextmanager
@@ -264,6 +344,6 @@ def expected_failures() -> Iterator[None]:
             raise Invalid(message, (diagnosis.column_name or "", cure)) from error
         if isinstance(error, _PASSING):
             raise Conflict("An open transaction of an app holds it.") from error
-        if isinstance(error, psycopg.OperationalError | PoolTimeout | PoolClosed):
+        if isinstance(error, _AWAY):
             raise Unavailable(type(error).__name__) from error
         raise

@@ -69,6 +69,7 @@ async def claim(
     *,
     sociable: Collection[int] = (),
     claim: UUID,
+    process_id: UUID,
     lease: timedelta,
 ) -> list[Claimed]:
     """Takes up what is still to do, the urgent ones first; what someone else has is left out.
@@ -84,6 +85,7 @@ async def claim(
         sociable=to_array(sociable),
         channel=channel,
         claim=claim,
+        process_id=process_id,
         lease=lease,
     )
     for row in rows:  # the cursor hands text and numbers over as they are
@@ -91,6 +93,11 @@ async def claim(
         structs.force_setattr(row, "channel", channel)
         structs.force_setattr(row, "priority", _PRIORITIES[row.priority])
     return rows
+
+
+async def undo_claim(database: Database, claim: UUID) -> None:
+    """Gives back what a claim took whose result never arrived; costs no attempt."""
+    await database.run(_SQL["undo_claim"], claim=claim)
 
 
 async def same_people(database: Database, delivery_ids: Sequence[int]) -> dict[int, list[int]]:

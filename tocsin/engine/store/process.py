@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 from psycopg.types.json import Jsonb
 
+from tocsin.engine.model import LEASE
 from tocsin.engine.store.database import Database
 from tocsin.sql import load
 
@@ -88,10 +89,11 @@ class _Row(Struct):
 
 
 async def report_process(database: Database, identity: Identity, report: Report) -> None:
-    """Says how a process is, in place of what it said before."""
+    """Writes how a process is, in place of its earlier report; renews its leases after a time without one."""
     await database.run(
         _SQL["report_process"],
         **msgspec.structs.asdict(identity),
+        lease=LEASE,
         report=Jsonb(msgspec.to_builtins(report)),
     )
 

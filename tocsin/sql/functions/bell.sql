@@ -78,29 +78,3 @@ language sql
 as $$
     select pg_advisory_unlock(1953457011, 1)
 $$;
-
--- One listener at a time: held by its session, so that it falls free with the connection.
-create or replace function tocsin.try_lead() returns boolean
-language sql
-as $$
-    select pg_try_advisory_lock(1953457011, 2)
-$$;
-
--- A listener that hangs (SIGSTOP, a frozen machine) while it holds the lock would stop everybody: it queries at least
--- every 5 s, so one that was silent for longer is disconnected and another one takes over.
-create or replace function tocsin.depose_silent_leader(_silent_for interval) returns boolean
-language sql
-as $$
-    select coalesce(bool_or(pg_terminate_backend(a.pid)), false)
-    from pg_locks l
-    join pg_stat_activity a using (pid)
-    where l.locktype = 'advisory'
-        and l.classid = 1953457011
-        and l.objid = 2
-        and l.objsubid = 2
-        and l.granted
-        and l.database = (select oid from pg_database where datname = current_database())
-        -- a long statement is work, not silence
-        and a.state = 'idle'
-        and a.state_change < clock_timestamp() - _silent_for
-$$;

@@ -131,7 +131,11 @@ end
 $$;
 
 -- Leases that ran out: what they still hold is due now. One that somebody has locked (an open cancel()) is asked for again a
--- little later. Answers how many ran out.
+-- little later. Returns how many ran out.
+--
+-- Where the database was away, nobody could renew a lease, and a worker that lives may know that its mails were sent. So the
+-- claims of a process that has not reported since the outage are kept for a while; its report renews them. The time is read
+-- before the beat: if the server stands still in between, the time is old and no lease ends too early.
 create or replace function tocsin.end_leases(_most integer) returns integer
 language plpgsql
 set enable_seqscan = off
@@ -139,16 +143,33 @@ set jit = off
 as $$
 declare
     _now timestamptz := clock_timestamp();
+    _outage_ended_at timestamptz;
     _over bigint[];
     _held bigint[];
 begin
+    select l.outage_ended_at into _outage_ended_at
+    from tocsin.leader l
+    where l.beat_at >= _now - tocsin.outage_after();
+    if not found then
+        return 0; -- the next beat notes the outage first
+    end if;
     _over := array(
         select l.lease_id
         from tocsin.lease l
         where l.until <= _now
+            and (
+                l.process_id is null
+                or _outage_ended_at < _now - tocsin.outage_grace()
+                or exists (
+                    select
+                    from tocsin.process p
+                    where p.process_id = l.process_id
+                        and p.reported_at > _outage_ended_at
+                )
+            )
         order by l.until
         limit _most
-        for update skip locked
+        for update of l skip locked
     );
     _held := array(
         select d.delivery_id

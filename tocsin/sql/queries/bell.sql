@@ -1,18 +1,30 @@
 -- name: try_lead
--- True for the one that listens and dispatches for all.
-select tocsin.try_lead();
+-- True for the one that listens and dispatches for all; a leader that was silent for too long is replaced.
+select tocsin.try_lead(:silent_for);
 
--- name: depose_silent_leader
--- Disconnects a leader that has not queried for a while.
-select tocsin.depose_silent_leader(:silent_for);
+-- name: beat
+-- The leader is alive; false where another session leads.
+select tocsin.beat();
+
+-- name: led_lately
+-- Whether a leader wrote its beat lately.
+select l.beat_at > clock_timestamp() - :within
+from tocsin.leader l;
+
+-- name: sessions_in_the_way
+-- Sessions of others that hold what the service needs.
+select
+    s.pid,
+    s.role_name,
+    s.application_name,
+    s.client,
+    s.since,
+    s.blocks
+from tocsin.sessions_in_the_way() s;
 
 -- name: listen#
 -- Hears the bell.
 listen tocsin_bell;
-
--- name: pulse
--- Proves the connection alive.
-select 1;
 
 -- name: ring_turns#
 -- Seconds that commits which ring wait for their turn just now.
@@ -151,7 +163,7 @@ from tocsin.dispatch_lanes(:channel, :priority, :event_ids, :after, :each, :leas
 select tocsin.dispatch_due(:channel, :room, :lease);
 
 -- name: end_leases
--- Leases that ran out: what they hold is due.
+-- Leases that ran out: what they hold is due, unless the database was away and their holder may live.
 select tocsin.end_leases(:most);
 
 -- name: tell_due_events

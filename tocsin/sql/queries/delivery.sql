@@ -73,8 +73,8 @@ claimed as (
         d.delivery_id, d.notification_id, d.event_id, d.recipient_id, d.channel, d.attempts, d.burst_id, d.digest_id
 ),
 leased as (
-    insert into tocsin.lease (channel, claim, delivery_ids, until)
-    select :channel, :claim, array_agg(c.delivery_id), clock_timestamp() + :lease
+    insert into tocsin.lease (channel, claim, process_id, delivery_ids, until)
+    select :channel, :claim, :process_id::uuid, array_agg(c.delivery_id), clock_timestamp() + :lease
     from claimed c
     having count(*) > 0
 )
@@ -131,6 +131,23 @@ left join tocsin.notification o
     on o.notification_id = c.notification_id
     and (n.topic is not null or c.channel = 'email' and c.event_id is not null)
 order by n.priority desc, c.delivery_id;
+
+-- name: undo_claim!
+-- Gives back what a claim took whose result never arrived: the connection was lost, and nobody tried these.
+with given_back as (
+    update tocsin.delivery d
+    set state = 'queued',
+        claim = null,
+        due_at = clock_timestamp(),
+        attempts = d.attempts - 1
+    from tocsin.lease l
+    where l.claim = :claim
+        and d.delivery_id = any (l.delivery_ids)
+        and d.claim = l.claim
+        and d.state = 'sending'
+)
+delete from tocsin.lease l
+where l.claim = :claim;
 
 -- name: same_people
 -- Which of some deliveries may go as one mail with others of them, since they are for the same person.

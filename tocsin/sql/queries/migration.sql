@@ -1,6 +1,20 @@
--- name: lock_migration
--- One migration at a time; the lock goes with the transaction, so a crash leaves none behind.
-select pg_advisory_xact_lock(1953457011, 3);
+-- name: lock_migration#
+-- One migration at a time; the lock goes with the transaction, so a crash leaves none behind. An advisory lock would do the
+-- same, but any login may take one.
+lock table tocsin.migration in share row exclusive mode;
+
+-- name: migration_blockers
+-- Sessions that keep this one from locking the table, or that have it locked.
+select
+    a.pid,
+    a.usename::text,
+    a.application_name
+from pg_locks l
+join pg_stat_activity a using (pid)
+where l.relation = to_regclass('tocsin.migration')
+    and l.granted
+    and l.mode not in ('AccessShareLock', 'RowShareLock')
+    and l.pid <> pg_backend_pid();
 
 -- name: create_migration#
 -- What was applied, with the checksum of each file.

@@ -18,3 +18,11 @@ select
     set_config('tcp_keepalives_idle', '10', false),
     set_config('tcp_keepalives_interval', '5', false),
     set_config('tcp_keepalives_count', '3', false);
+
+-- name: is_read_only
+-- Whether the server can't be written to: a standby, or one in recovery.
+select pg_is_in_recovery();
+
+-- name: use_search_path
+-- Procrastinate's statements use unqualified names.
+select set_config('search_path', :search_path, false);

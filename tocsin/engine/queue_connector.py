@@ -1,0 +1,225 @@
+"""Procrastinate's connection to the database: it outlasts outages, and keeps to the schema tocsin_queue."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, LiteralString, Protocol, TypeVar
+
+import procrastinate
+import psycopg
+import psycopg_pool
+from procrastinate import sql as procrastinate_sql
+from procrastinate.jobs import Notification
+from procrastinate.manager import NotificationCallback
+
+from tocsin.engine.model import Conflict, Unavailable
+from tocsin.engine.store.availability import KEEPALIVES
+from tocsin.engine.store.database import Database, connect_directly
+from tocsin.engine.store.health import check_start
+from tocsin.engine.store.queue import requeue_lost_jobs
+from tocsin.settings import Settings
+
+QUEUE_SCHEMA = "tocsin_queue"
+_AGAIN = 0.1  # seconds
+_FETCH_JOB = procrastinate_sql.queries["fetch_job"]
+_FINISH_JOB = procrastinate_sql.queries["finish_job"]
+_RETRY_JOB = procrastinate_sql.queries["retry_job"]
+# The channel of our schema (sql/functions/queue.sql), and what each notification on it means.
+_CHANNEL = "tocsin_queue"
+_LOOK_FOR_JOBS: Notification = {"type": "job_inserted", "job_id": 0}
+
+T = TypeVar("T")
+
+
+class Again(Protocol[T]):
+    """How a query is retried that may have been executed."""
+
+    async def __call__(
+        self, run: Callable[..., Awaitable[T]], query: LiteralString, arguments: dict[str, Any], /
+    ) -> T: ...
+
+
+class QueuePool:
+    """Procrastinate's connections: one of our pools, which is back at once when the database is."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def open(self, *, wait: bool) -> None:  # noqa: ARG002 - as psycopg's pool
+        """Opens it; raises Unavailable."""
+        await self._database.open()
+
+    async def close(self) -> None:
+        """Closes it, and stops to look for the database."""
+        await self._database.close()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        """A connection for one query; raises Unavailable."""
+        async with self._database.session() as session:
+            yield session.connection
+
+
+class Connector(procrastinate.PsycopgConnector):
+    """Runs Procrastinate's queries; while the database is away they wait, until the worker stops.
+
+    Otherwise the worker would stop by itself, and its jobs would count as at work until its heartbeat is too old.
+    A query whose connection was lost may have been executed all the same, so it is retried with care.
+    """
+
+    def __init__(self, read_settings: Callable[[], Settings]) -> None:
+        super().__init__(pool_factory=self._make_pool)
+        self._read_settings = read_settings
+        self._database: Database | None = None
+        self._running: set[int] = set()  # jobs that were fetched and are not finished
+        self._stopping = asyncio.Event()
+
+    async def open_async(self, pool: psycopg_pool.AsyncConnectionPool[Any] | None = None) -> None:
+        """Reads the settings now, and not when this file is imported; raises NotReady."""
+        settings = self._read_settings()
+        dsn = settings.database_url
+        assert dsn is not None
+        await check_start(dsn, wait=settings.database_wait)
+        self._database = Database(dsn, search_path=QUEUE_SCHEMA)
+        self._stopping.clear()
+        # for its synchronous calls
+        self._pool_args = {"conninfo": dsn, "kwargs": KEEPALIVES, "configure": _use_queue_schema}
+        await super().open_async(pool)
+
+    def stop_waiting(self) -> None:
+        """The worker stops: queries fail at once while the database is away."""
+        self._stopping.set()
+
+    async def execute_query_async(self, query: LiteralString, **arguments: Any) -> None:
+        """Runs a query without rows."""
+        if query in (_FINISH_JOB, _RETRY_JOB):
+            await self._retried(super().execute_query_async, query, arguments, again=_done)
+            self._running.discard(arguments["job_id"])
+        else:
+            await self._retried(super().execute_query_async, query, arguments)
+
+    async def execute_query_one_async(
+        self, query: LiteralString, **arguments: Any
+    ) -> dict[str, Any]:
+        """Runs a query that has one row."""
+        if query != _FETCH_JOB:
+            return await self._retried(super().execute_query_one_async, query, arguments)
+        row: dict[str, Any] = await self._retried(
+            super().execute_query_one_async, query, arguments, again=self._fetch_again
+        )
+        if row["id"] is not None:
+            self._running.add(row["id"])
+        return row
+
+    async def execute_query_all_async(
+        self, query: LiteralString, **arguments: Any
+    ) -> list[dict[str, Any]]:
+        """Runs a query that has rows."""
+        return await self._retried(super().execute_query_all_async, query, arguments)
+
+    async def listen_notify(
+        self, on_notification: procrastinate.connector.Notify, channels: Iterable[str]
+    ) -> None:
+        """Listens until it is cancelled; after an outage on a new connection."""
+        database = self._opened
+        while True:
+            try:
+                connection = await connect_directly(database.dsn)
+            except Unavailable:
+                database.availability.report_lost()
+                await database.availability.wait()
+                continue
+            try:
+                for channel in channels:
+                    statement = self._make_dynamic_query("LISTEN {channel}", channel=channel)
+                    await connection.execute(statement)
+                await self._loop_notify(on_notification=on_notification, connection=connection)
+            except psycopg.Error:
+                database.availability.report_lost()
+            finally:
+                await connection.close()
+
+    async def _retried(
+        self,
+        run: Callable[..., Awaitable[T]],
+        query: LiteralString,
+        arguments: dict[str, Any],
+        again: Again[T] | None = None,
+    ) -> T:
+        """Runs a query until the database executes it; where `again` is given, that is how it is retried."""
+        lost = False
+        while True:
+            try:
+                if lost and again is not None:
+                    return await again(run, query, arguments)
+                return await run(query, **arguments)
+            except (Unavailable, Conflict) as error:
+                lost = True
+                await self._until_available()
+                if self._stopping.is_set():
+                    raise procrastinate.exceptions.ConnectorException from error
+
+    async def _until_available(self) -> None:
+        """Waits for the database, or until the worker stops."""
+        waiting = {
+            asyncio.create_task(self._opened.availability.wait()),
+            asyncio.create_task(self._stopping.wait()),
+        }
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
+        await asyncio.sleep(_AGAIN)
+
+    async def _fetch_again(
+        self, run: Callable[..., Awaitable[T]], query: LiteralString, arguments: dict[str, Any]
+    ) -> T:
+        await requeue_lost_jobs(self._opened, arguments["worker_id"], list(self._running))
+        return await run(query, **arguments)
+
+    @property
+    def _opened(self) -> Database:
+        if self._database is None:
+            raise procrastinate.exceptions.AppNotOpen
+        return self._database
+
+    def _make_pool(self, **_options: Any) -> Any:
+        return QueuePool(self._opened)
+
+
+class JobManager(procrastinate.manager.JobManager):
+    """Waits for jobs on our own channel in place of Procrastinate's, which have no schema in their names.
+
+    Any login may send on any channel: no payload is read, and none aborts a job (docs/adr/0050-queue-channel.md).
+    """
+
+    async def listen_for_jobs(
+        self,
+        *,
+        on_notification: NotificationCallback,
+        queues: Iterable[str] | None = None,  # noqa: ARG002 - Procrastinate's own argument
+    ) -> None:
+        """Makes the worker look for jobs at each notification, whatever its queues."""
+
+        async def look_for_jobs(*, channel: str, payload: str) -> None:  # noqa: ARG001
+            await on_notification(channel=channel, notification=_LOOK_FOR_JOBS)
+
+        await self.connector.listen_notify(on_notification=look_for_jobs, channels=[_CHANNEL])
+
+
+async def _done(
+    run: Callable[..., Awaitable[T]], query: LiteralString, arguments: dict[str, Any]
+) -> T | None:
+    """Ends a job once more. Where the lost try did so already, Procrastinate raises that there is no such job."""
+    try:
+        return await run(query, **arguments)
+    except procrastinate.exceptions.ConnectorException as error:
+        if isinstance(error.__cause__, psycopg.errors.RaiseException):
+            return None
+        raise
+
+
+async def _use_queue_schema(connection: psycopg.AsyncConnection[Any]) -> None:
+    await connection.execute("set search_path = tocsin_queue")
+    await connection.commit()

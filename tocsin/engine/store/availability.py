@@ -1,0 +1,152 @@
+"""Whether the database can be reached: one watcher for a process, shared by all that wait for the database.
+
+While it can't, one task tries to connect several times a second, everything else fails at once or waits for that task,
+and the log gets one line for each change of state and one a minute. So the process is back within a second of the
+database's return, however long it was away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+import structlog
+
+from tocsin.engine.model import Unavailable
+from tocsin.sql import load
+
+_SQL = load("session")
+
+# Seconds between two attempts to connect: many at first, since most outages are short.
+_PROBE_AGAIN = 0.25
+_PROBE_AGAIN_LATER = 1.0
+_LATER = 10.0
+_PROBE_WITHIN = 2.0
+# What waits for the database gives up after this long: a caller over HTTP gets its 503.
+_WAIT = 0.3
+# Seconds between two lines of the log while the database is away.
+_REMIND = 60.0
+
+# A session that vanished (a frozen machine, a cut cable) is noticed within half a minute, on either side.
+KEEPALIVES: dict[str, Any] = {
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,  # milliseconds
+    "connect_timeout": 5,
+}
+
+log = structlog.get_logger("tocsin.database")
+
+
+class Availability:
+    """Knows whether the database at `dsn` can be reached and written to.
+
+    It believes so until somebody reports a lost connection; then it tries to connect until that works.
+    """
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._available = asyncio.Event()
+        self._available.set()
+        self._probing: asyncio.Task[None] | None = None
+        self.reason = ""
+        """Why the last attempt to connect failed, in one line; empty while the database is available."""
+        self.generation = 0
+        """Grows with each return of the database: connections of an earlier generation are dead."""
+
+    @property
+    def available(self) -> bool:
+        """Whether the database is believed to be available."""
+        return self._available.is_set()
+
+    def report_lost(self, *, broken: bool = True) -> None:
+        """A connection was lost (`broken`), or none could be had: finds out whether the database is away."""
+        if self._probing is None or self._probing.done():
+            self._available.clear()
+            self._probing = asyncio.create_task(self._probe(broken), name="probe")
+
+    async def wait(self) -> None:
+        """Waits until the database is available, however long that takes."""
+        await self._available.wait()
+
+    async def require(self) -> None:
+        """Raises Unavailable where the database is away and does not return at once."""
+        if not self.available:
+            if self.reason:
+                raise Unavailable(self.reason)
+            try:
+                await asyncio.wait_for(self._available.wait(), _WAIT)
+            except TimeoutError:
+                raise Unavailable("the database does not respond") from None
+
+    async def close(self) -> None:
+        """Stops probing."""
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.gather(self._probing, return_exceptions=True)
+
+    async def _probe(self, broken: bool) -> None:
+        lost_at = time.monotonic()
+        remind_at = lost_at
+        while reason := await probe(self._dsn):
+            self.reason = reason
+            now = time.monotonic()
+            if now >= remind_at:
+                remind_at = now + _REMIND
+                log.warning("database unavailable", reason=reason, seconds=round(now - lost_at))
+            later = now - lost_at > _LATER
+            await asyncio.sleep(_PROBE_AGAIN_LATER if later else _PROBE_AGAIN)
+        if self.reason or broken:
+            self.generation += 1
+        if self.reason:
+            seconds = round(time.monotonic() - lost_at, 1)
+            log.warning("database available again", seconds=seconds)
+        elif broken:
+            log.info("database connection lost, connecting again")
+        self.reason = ""
+        self._available.set()
+
+
+async def probe(dsn: str) -> str | None:
+    """Connects once; returns why the database can't be used, in one line, or None if it can."""
+    try:
+        async with asyncio.timeout(_PROBE_WITHIN):
+            connection = await connect(dsn, connect_timeout=2)
+    except TimeoutError:
+        return "no response within 2 s"
+    except psycopg.Error as error:
+        return one_line(error)
+    try:
+        async with asyncio.timeout(_PROBE_WITHIN):
+            row = await (await connection.execute(_SQL["is_read_only"])).fetchone()
+    except TimeoutError:
+        return "no response within 2 s"
+    except psycopg.Error as error:
+        return one_line(error)
+    finally:
+        with suppress(psycopg.Error):
+            await connection.close()
+    return "it is read-only: a standby, or a server in recovery" if row and row[0] else None
+
+
+async def connect(dsn: str, **options: Any) -> psycopg.AsyncConnection[Any]:
+    """Connects, autocommitted. Cancelled half-way, psycopg would leave a session behind in authentication."""
+    opening = asyncio.ensure_future(
+        psycopg.AsyncConnection.connect(dsn, autocommit=True, **{**KEEPALIVES, **options})
+    )
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        with suppress(psycopg.Error, TimeoutError):
+            await (await asyncio.wait_for(opening, 2.0)).close()
+        raise
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,152 @@
+-- The leader: one process listens and dispatches for all.
+--
+-- It is a row, which only roles of the service may write. An advisory lock would do the same, but any login may take one.
+-- The row names the database session of the leader's listener. A leader is gone when that session is, or when it did not
+-- write its beat for some seconds. The beats also show when the database was away, since nobody can write one then.
+
+drop function if exists tocsin.try_lead();
+drop function if exists tocsin.depose_silent_leader(interval);
+
+-- Without a beat for longer than this, the database was away, or nobody led.
+create or replace function tocsin.outage_after() returns interval
+language sql immutable
+as $$
+    select interval '8 seconds'
+$$;
+
+-- After an outage, the claims of a process that did not report since are kept for so long. Then it is taken to be dead.
+create or replace function tocsin.outage_grace() returns interval
+language sql immutable
+as $$
+    select interval '60 seconds'
+$$;
+
+-- Whether the session of the leader is still there. Its start is hidden from roles that may not see it: then the process id
+-- alone has to do.
+create or replace function tocsin.session_exists(_leader tocsin.leader) returns boolean
+language sql stable
+as $$
+    select exists (
+        select
+        from pg_stat_get_activity((_leader).backend_pid) a
+        where a.backend_start is null
+            or a.backend_start = (_leader).backend_start
+    )
+$$;
+
+-- Makes this session the leader where there is none, or where the leader was silent for too long: then that one's session is
+-- ended, as far as this role may. Returns true for the new leader.
+create or replace function tocsin.try_lead(_silent_for interval) returns boolean
+language plpgsql
+as $$
+declare
+    _now timestamptz := clock_timestamp();
+    _leader tocsin.leader;
+begin
+    select l.* into _leader
+    from tocsin.leader l;
+    if _leader.beat_at > _now - _silent_for and tocsin.session_exists(_leader) then
+        return false;
+    end if;
+    -- again, now that nobody else can change it
+    select l.* into _leader
+    from tocsin.leader l
+    for update skip locked;
+    if not found or _leader.beat_at > _now - _silent_for and tocsin.session_exists(_leader) then
+        return false;
+    end if;
+    update tocsin.leader l
+    set backend_pid = pg_backend_pid(),
+        backend_start = (select a.backend_start from pg_stat_get_activity(pg_backend_pid()) a),
+        beat_at = _now,
+        outage_ended_at = case
+            when l.backend_pid is not null and l.beat_at < _now - tocsin.outage_after() then _now
+            else l.outage_ended_at
+        end
+    where l.only_row;
+    if tocsin.session_exists(_leader) then
+        begin
+            perform pg_terminate_backend(_leader.backend_pid);
+        exception when insufficient_privilege then
+            null; -- it learns from its next beat that it no longer leads
+        end;
+    end if;
+    return true;
+end
+$$;
+
+-- Writes the leader's beat. Returns false where another session leads. While somebody holds the row, no beat is written, and
+-- the leader goes on.
+create or replace function tocsin.beat() returns boolean
+language plpgsql
+as $$
+declare
+    _now timestamptz := clock_timestamp();
+    _leader tocsin.leader;
+begin
+    select l.* into _leader
+    from tocsin.leader l
+    for update skip locked;
+    if not found then
+        return true;
+    end if;
+    if _leader.backend_pid is distinct from pg_backend_pid() or not tocsin.session_exists(_leader) then
+        return false;
+    end if;
+    update tocsin.leader l
+    set beat_at = _now,
+        outage_ended_at = case when l.beat_at < _now - tocsin.outage_after() then _now else l.outage_ended_at end
+    where l.only_row;
+    return true;
+end
+$$;
+
+-- Sessions of others that are in the way of the service: what each blocks, and since when. An operator may end them.
+create or replace function tocsin.sessions_in_the_way()
+returns table (pid integer, role_name text, application_name text, client text, since timestamptz, blocks text)
+language sql stable
+as $$
+    select
+        a.pid,
+        a.usename::text,
+        a.application_name,
+        coalesce(host(a.client_addr), 'local'),
+        coalesce(a.xact_start, a.backend_start),
+        b.blocks
+    from (
+        -- the leader alone holds it in this mode: otherwise each commit has to send its own wake-up, which costs speed
+        select l.pid, 'the wake-up lock' as blocks
+        from pg_locks l
+        cross join tocsin.leader e
+        where l.locktype = 'advisory'
+            and l.database = (select d.oid from pg_database d where d.datname = current_database())
+            and l.classid = 1953457011
+            and l.objid = 1
+            and l.objsubid = 2
+            and l.granted
+            and l.mode = 'ExclusiveLock'
+            and l.pid is distinct from e.backend_pid
+        union all
+        -- those that a session of the service waits for, by locks on tables of the service
+        select u.pid, 'table ' || string_agg(distinct (w.relation::regclass)::text, ', ')
+        from pg_locks w
+        join pg_class c on c.oid = w.relation
+        join pg_namespace n on n.oid = c.relnamespace
+        cross join lateral unnest(pg_blocking_pids(w.pid)) u (pid)
+        where not w.granted
+            and w.database = (select d.oid from pg_database d where d.datname = current_database())
+            and n.nspname in ('tocsin', 'tocsin_queue')
+        group by u.pid
+        union all
+        -- the leader's row, held by a transaction that is open for long
+        select l.pid, 'the election of a leader'
+        from pg_locks l
+        join pg_stat_activity t on t.pid = l.pid
+        where l.relation = 'tocsin.leader'::regclass
+            and l.granted
+            and l.mode in ('RowShareLock', 'RowExclusiveLock', 'ShareLock', 'ExclusiveLock', 'AccessExclusiveLock')
+            and t.xact_start < clock_timestamp() - interval '3 seconds'
+    ) b
+    join pg_stat_activity a on a.pid = b.pid
+    where a.pid <> pg_backend_pid()
+$$;
