@@ -15,6 +15,7 @@ from tocsin.engine.chart import ENDS, HOUR, Series, draw, latency, window
 from tocsin.engine.diagnosis import CRITICAL, WARNING, State, diagnose
 from tocsin.engine.remedy import remedy
 from tocsin.engine.store.delivery_minute import ChannelRow, Minute, Unfinished
+from tocsin.engine.store.health import BlockingSession
 from tocsin.engine.store.process import LAPSE, ActorReport, Process, Report
 
 NOW = datetime(2026, 11, 22, 3, 7, 42, tzinfo=UTC)
@@ -254,3 +255,12 @@ def test_latencies_are_right_within_a_fifth() -> None:
     assert 0.2 < found.p50 <= 0.256
     assert 6.8 < found.p99 <= 8.192
     assert latency({}) is None
+
+
+def test_a_session_in_the_way_is_named_with_its_cure() -> None:
+    since = NOW - timedelta(minutes=5)
+    session = BlockingSession(77, "reports", "psql", "10.0.0.9", since, "the election of a leader")
+    (found,) = diagnose(replace(WELL, in_the_way=[session]))
+    assert (found.code, found.severity, found.since) == ("in_the_way", CRITICAL, since)
+    assert "Session 77 of role reports (psql, from 10.0.0.9)" in found.detail
+    assert "pg_terminate_backend(77)" in found.cure

@@ -23,6 +23,7 @@ from tocsin.engine.store.database import Database
 from tocsin.engine.store.delivery import Settled
 from tocsin.engine.store.delivery_minute import ended_lately, unfinished
 from tocsin.engine.store.health import standing
+from tocsin.engine.store.process import Identity, Report, report_process
 
 LEASE = timedelta(seconds=30)
 HOLDER = uuid4()
@@ -265,7 +266,9 @@ async def test_only_what_is_due_and_of_its_channel_is_claimed(
     database: Database, bell: Bell, ten_mails: int
 ) -> None:
     (job,) = await dispatch(bell, ten_mails)
-    other = await store.claim(database, Channel.PUSH, job, claim=uuid4(), lease=LEASE)
+    other = await store.claim(
+        database, Channel.PUSH, job, claim=uuid4(), process_id=HOLDER, lease=LEASE
+    )
     assert other == []
     claimed = await claim(database, job)
     await store.settle(database, [ended(one, DeliveryState.DEFERRED, 60.0) for one in claimed[:3]])
@@ -541,3 +544,87 @@ async def test_a_ledger_from_before_the_leases_comes_to_its_end(
     await clean_up(database, now=datetime.now(UTC), retention=timedelta(days=90))
     assert await due(bell) == []
     assert len(await dispatch(bell, ten_mails)) == 1
+
+
+HOLDING = Identity(HOLDER, "worker", "a-host", 1, "1.0", datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def outage(db: Db) -> None:
+    """As if the database had been away for an hour, and were back since now."""
+    db.execute("update tocsin.leader set reached_at = reached_at - interval '1 hour'")
+    db.execute("update tocsin.process set reported_at = reported_at - interval '1 hour'")
+    run_out(db)
+
+
+async def test_an_outage_ends_no_claim_of_a_process_that_lives(
+    db: Db, database: Database, bell: Bell, ten_mails: int
+) -> None:
+    await report_process(database, HOLDING, Report())
+    claimed = await claim(database, (await dispatch(bell, ten_mails))[0])
+    outage(db)
+    await bell.end_leases(100)  # before the leader's first beat
+    assert await due(bell) == []
+    assert await due(bell) == []  # and after it
+    await report_process(database, HOLDING, Report())  # connected again
+    assert await due(bell) == []
+    assert len(await store.look(database, [message(one) for one in claimed])) == 10
+    assert len(await store.settle(database, [sent(one) for one in claimed])) == 10
+
+
+async def test_an_outage_that_emptied_the_reports_ends_no_claim_either(
+    db: Db, database: Database, bell: Bell, ten_mails: int
+) -> None:
+    await report_process(database, HOLDING, Report())
+    await claim(database, (await dispatch(bell, ten_mails))[0])
+    outage(db)
+    db.execute("truncate tocsin.process")  # it is unlogged: a crash of the server empties it
+    assert await due(bell) == []
+    await report_process(database, HOLDING, Report())
+    assert await due(bell) == []
+
+
+async def test_after_an_outage_the_claims_of_a_dead_process_are_kept_for_a_minute(
+    db: Db, database: Database, bell: Bell, ten_mails: int
+) -> None:
+    await report_process(database, HOLDING, Report())
+    (job,) = await dispatch(bell, ten_mails)
+    await claim(database, job)
+    outage(db)
+    assert await due(bell) == []
+    db.execute("update tocsin.leader set outage_ended_at = outage_ended_at - interval '61 seconds'")
+    assert [sorted(again) for again in await due(bell)] == [job]
+
+
+async def test_without_an_outage_the_claims_of_a_silent_process_end_with_their_lease(
+    db: Db, database: Database, bell: Bell, ten_mails: int
+) -> None:
+    await report_process(database, HOLDING, Report())
+    (job,) = await dispatch(bell, ten_mails)
+    await claim(database, job)
+    run_out(db)
+    assert [sorted(again) for again in await due(bell)] == [job]
+
+
+async def test_a_new_leader_after_an_outage_ends_no_claim_of_a_process_that_lives(
+    db: Db, dsn: str, database: Database, bell: Bell, ten_mails: int
+) -> None:
+    await report_process(database, HOLDING, Report())
+    await claim(database, (await dispatch(bell, ten_mails))[0])
+    outage(db)
+    await bell.close()
+    other = await Bell.connect(dsn)
+    await until(lambda: other.try_lead(timedelta(seconds=15)))
+    assert await due(other) == []
+    await other.close()
+
+
+async def test_a_claim_whose_result_never_arrived_is_undone_without_cost(
+    db: Db, database: Database, bell: Bell, ten_mails: int
+) -> None:
+    (job,) = await dispatch(bell, ten_mails)
+    (lost,) = {one.claim for one in await claim(database, job)}
+    await store.undo_claim(database, lost)
+    again = await claim(database, job)
+    assert len(again) == 10
+    assert {one.attempt for one in again} == {1}
+    assert len(await store.settle(database, [sent(one) for one in again])) == 10

@@ -15,6 +15,9 @@ import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from services import Service, free_port, running, until
 
+from tocsin import postgres
+from tocsin.migrate import migrate
+
 Db = psycopg.Connection[Any]
 Answer = Callable[[str], str | None]
 
@@ -215,6 +218,39 @@ async def test_a_frozen_worker_sends_nothing_that_another_has_taken_over(
     assert all(
         len({message_id for to, message_id in far.mails if to == address}) == 1 for address in twice
     )
+
+
+async def test_an_outage_longer_than_the_leases_sends_nothing_twice(
+    far: Far, tmp_path: Path, server_folder: Path
+) -> None:
+    """Each lease ran out while nobody could renew it, and both workers know what became of their mails."""
+    data = server_folder / "outage"
+    own = await asyncio.to_thread(postgres.start, data, print)
+    try:
+        migrate(own.dsn)
+        far.slow = 0.3
+        async with worker(own.dsn, far, tmp_path) as first, worker(own.dsn, far, tmp_path, "b"):
+            with psycopg.connect(own.dsn, autocommit=True) as db:
+                tell(db, 200)
+            await until(lambda: len(far.mails) > 20)
+            with psycopg.connect(own.superuser_dsn, autocommit=True) as db:
+                db.execute("alter database tocsin connection limit 0")  # but for a superuser
+            postgres.stop(own, immediate=True)
+            own = await asyncio.to_thread(postgres.start, data, print)
+            with psycopg.connect(own.superuser_dsn, dbname="tocsin", autocommit=True) as db:
+                db.execute("update tocsin.lease set until = until - interval '1 hour'")
+                db.execute("update tocsin.leader set reached_at = reached_at - interval '1 hour'")
+                await first.says("database unavailable")
+                db.execute("alter database tocsin connection limit -1")
+                await until(lambda: states(db) == {"sent": 200})
+        assert [n for n in Counter(address for address, _ in far.mails).values() if n > 1] == []
+        assert "claim lost" not in first.log
+        # one line for each change of state
+        assert first.log.count("database unavailable") == 1
+        assert first.log.count("database available again") == 1
+        assert "Traceback" not in first.log
+    finally:
+        postgres.stop(own)
 
 
 async def test_jobs_of_a_dead_worker_are_rescued(

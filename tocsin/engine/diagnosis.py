@@ -11,6 +11,7 @@ from tocsin.engine.chart import Series
 from tocsin.engine.model import PROVIDERS
 from tocsin.engine.remedy import remedy
 from tocsin.engine.store.delivery_minute import ChannelRow, Unfinished
+from tocsin.engine.store.health import BlockingSession
 from tocsin.engine.store.process import ActorReport, Process
 
 CRITICAL = "critical"
@@ -53,6 +54,7 @@ class State(Struct, frozen=True):
     failures: dict[str, str]  # of each channel, the most frequent reason of late
     most: int  # what waits is counted this far
     led_at: datetime | None = None  # when a leader was seen last, where there is none now
+    in_the_way: Sequence[BlockingSession] = ()
 
 
 def diagnose(state: State) -> list[Problem]:
@@ -60,6 +62,7 @@ def diagnose(state: State) -> list[Problem]:
     found = [
         *_workers(state),
         *_leader(state),
+        *_in_the_way(state),
         *_silent(state),
         *_breakers(state),
         *_late(state),
@@ -117,6 +120,18 @@ def _leader(state: State) -> Iterable[Problem]:
         "`tocsin serve` and `tocsin worker`.",
         state.led_at,
     )
+
+
+def _in_the_way(state: State) -> Iterable[Problem]:
+    for session in state.in_the_way:
+        yield Problem(
+            "in_the_way",
+            CRITICAL if "wake-up" not in session.blocks else WARNING,
+            "A session of the database is in the way",
+            f"{session}."[:1].upper() + f"{session}."[1:],
+            f"End it: select pg_terminate_backend({session.pid}). Or end its transaction.",
+            session.since,
+        )
 
 
 def _silent(state: State) -> Iterable[Problem]:

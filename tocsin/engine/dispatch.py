@@ -22,6 +22,7 @@ from tocsin.engine.listener import Listener, Told
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.availability import Availability
 from tocsin.engine.store.bell import Bell, Scan
+from tocsin.engine.store.health import sessions_in_the_way
 
 # Between two turns of work: four times what one takes, within bounds. Nothing for this long: rest.
 _PAUSE_LEAST = 0.001
@@ -260,16 +261,8 @@ class Leader:
 
 async def report_in_the_way(bell: Bell) -> None:
     """Logs the sessions of others that block the service, for an operator to end."""
-    for session in await bell.sessions_in_the_way():
-        log.warning(
-            "a session is in the way",
-            blocks=session.blocks,
-            pid=session.pid,
-            role=session.role_name,
-            application=session.application_name,
-            client=session.client,
-            since=session.since,
-        )
+    for session in await sessions_in_the_way(bell):
+        log.warning("a session is in the way", session=str(session), pid=session.pid)
 
 
 @asynccontextmanager

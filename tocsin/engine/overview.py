@@ -38,6 +38,7 @@ from tocsin.engine.store.delivery_minute import (
     kept_minutes,
     unfinished,
 )
+from tocsin.engine.store.health import BlockingSession, sessions_in_the_way
 from tocsin.engine.store.process import ActorReport, Process, processes
 
 # Everybody who looks at the same time sees the same reading. One that took long is kept for long, so that readings
@@ -133,6 +134,7 @@ class _Reading(Struct, frozen=True):
     processes: list[Process]
     hour: list[Minute]
     led_at: datetime  # when a leader was seen last
+    in_the_way: list[BlockingSession]
 
 
 class Overviews:
@@ -172,6 +174,7 @@ class Overviews:
             running,
             await kept_minutes(self._database, hour.since, hour.step),
             self._led_at,
+            await sessions_in_the_way(self._database),
         )
         ended = time.monotonic()
         self._reading = ended + max(_GOOD_FOR, _SHARE * (ended - started)), reading
@@ -228,6 +231,7 @@ def _problems(reading: _Reading, hour: Sequence[Minute], names: Sequence[str]) -
             failures={name: found.most_common(1)[0][0] for name, found in failures.items()},
             most=MOST,
             led_at=reading.led_at,
+            in_the_way=reading.in_the_way,
         )
     )
 

@@ -14,6 +14,7 @@ from litestar.types import ControllerRouterHandler
 from tocsin.engine.badge import BadgeHub
 from tocsin.engine.links import Links
 from tocsin.engine.store.database import Database
+from tocsin.engine.store.health import ReadinessCheck
 from tocsin.http import (
     assets,
     claims,
@@ -68,7 +69,8 @@ def create_app(
 
     With a `development_key` it also accepts tokens signed with that, and only calls to names of this machine.
     """
-    services = Services(settings, database, hub, Links(settings.public_url or "", link_key))
+    links = Links(settings.public_url or "", link_key)
+    services = Services(settings, database, hub, links, ReadinessCheck(database))
     authenticator = Authenticator(settings, database, development_key)
     metrics = metrics or Metrics()
     tally = Tally(metrics, "GET", unread_count.PATH.rstrip("/"), 200)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from hmac import compare_digest
 
 from litestar import HttpMethod, Response, route
@@ -10,9 +9,9 @@ from litestar.di import NamedDependency
 from msgspec import Struct
 
 from tocsin.engine.model import NotFound, Unavailable
-from tocsin.engine.store.health import is_migrated, standing
+from tocsin.engine.store.health import standing
 from tocsin.http import openapi
-from tocsin.http.errors import AnyRequest, Unauthorized
+from tocsin.http.errors import AnyRequest, Unauthorized, problem
 from tocsin.http.metrics import Metrics
 from tocsin.http.operation import Answer, Operation, documented
 from tocsin.http.parse import reply
@@ -20,7 +19,6 @@ from tocsin.http.services import Services
 
 TAG = "Operation"
 _GET = [HttpMethod.GET, HttpMethod.HEAD]
-_READY_WITHIN = 3.0  # seconds
 
 
 class Status(Struct, frozen=True):
@@ -51,7 +49,7 @@ async def healthz() -> Response[bytes]:
     opt=documented(
         Operation(
             summary="Can it serve?",
-            description="Whether the database answers.",
+            description="Whether the database responds and has the schema, and some process leads.",
             tag=TAG,
             answers={200: Answer("It can.", Status, {"status": "ok"})},
             fails=(503,),
@@ -59,13 +57,9 @@ async def healthz() -> Response[bytes]:
     ),
 )
 async def readyz(services: NamedDependency[Services]) -> Response[bytes]:
-    """Ready when the database answers soon."""
-    try:
-        async with asyncio.timeout(_READY_WITHIN):
-            if not await is_migrated(services.database):
-                raise Unavailable("the schema is not there")
-    except TimeoutError:
-        raise Unavailable("the database is slow") from None
+    """Ready when the database responds within a second and some process leads."""
+    if reason := await services.readiness.why_not():
+        return problem(503, reason)
     return reply(Status())
 
 

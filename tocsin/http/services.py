@@ -9,6 +9,7 @@ from msgspec import Struct
 from tocsin.engine.badge import BadgeHub
 from tocsin.engine.links import Links
 from tocsin.engine.store.database import Database
+from tocsin.engine.store.health import ReadinessCheck
 from tocsin.settings import Settings
 
 
@@ -19,6 +20,7 @@ class Services(Struct, frozen=True):
     database: Database
     hub: BadgeHub
     links: Links
+    readiness: ReadinessCheck
 
     def url(self, path: str, query: dict[str, str] | None = None) -> str:
         """An address of this service, as the outside sees it (also behind a proxy's path prefix)."""

@@ -77,7 +77,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     metrics_token: str | None = None  # opens /metrics on the main port
     metrics_port: int | None = None  # of a listener for /metrics alone, on loopback
     database_wait: float = 60.0  # seconds
-    metrics_public: bool = False
     log_level: str = "INFO"
     log_format: LogFormat = "json"
     unknown: tuple[str, ...] = ()  # TOCSIN_… variables that mean nothing here, to warn of
@@ -134,7 +133,6 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         metrics_token=read("METRICS_TOKEN", _metrics_token, None),
         metrics_port=read("METRICS_PORT", lambda text: _whole(text, 1, 65535), None),
         database_wait=read("DATABASE_WAIT", lambda text: float(_whole(text, 0, 86400)), 60.0),
-        metrics_public=read("METRICS_PUBLIC", _switch, False),
         log_level=read("LOG_LEVEL", _log_level, "INFO"),
         log_format=read("LOG_FORMAT", _log_format, "console" if sys.stderr.isatty() else "json"),
         unknown=tuple(sorted(name for name in environ if _is_unknown(name))),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from msgspec import Struct
 
@@ -53,17 +53,6 @@ class Turn(Struct, frozen=True):
     taken: int
 
 
-class BlockingSession(Struct, frozen=True):
-    """A session of another that is in the way of the service; `blocks` names what it holds."""
-
-    pid: int
-    role_name: str
-    application_name: str
-    client: str
-    since: datetime
-    blocks: str
-
-
 class _Due(Struct):
     channel: str
     seconds: float
@@ -102,10 +91,6 @@ class Bell(Session):
     async def led_lately(self, within: timedelta) -> bool:
         """Whether some leader wrote its beat lately."""
         return bool(await self.value(_SQL["led_lately"], within=within))
-
-    async def sessions_in_the_way(self) -> list[BlockingSession]:
-        """Sessions of others that hold what the service needs."""
-        return await self.rows(BlockingSession, _SQL["sessions_in_the_way"])
 
     async def listen(self) -> None:
         await self.run(_SQL["listen"])

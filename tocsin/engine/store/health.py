@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import datetime
 
 import psycopg
 import structlog
 from msgspec import Struct
 
+from tocsin.engine.model import Unavailable
 from tocsin.engine.store.availability import probe
-from tocsin.engine.store.database import Database
+from tocsin.engine.store.database import Database, Session
 from tocsin.sql import load
 
 _SQL = load("health")
 _AGAIN = 0.25  # seconds
+_READY_WITHIN = 1.0  # seconds
+# Seconds after which some process leads, also where the one before hangs.
+_ELECTED_WITHIN = 20.0
 _NOT_MIGRATED = "The database is not migrated: run `tocsin migrate` first."
 # Of PostgreSQL's messages to who connects: it starts, recovers, or ends.
 _PASSING = ("starting up", "recovery", "shutting down", "not accepting connections", "too many")
@@ -26,6 +31,31 @@ class NotReady(Exception):
     """One line that says why a service can't start, and what to do."""
 
 
+class Readiness(Struct, frozen=True):
+    """Whether the schema is there, and for how many seconds no process has led; None: none ever did."""
+
+    migrated: bool
+    unled_for: float | None
+
+
+class BlockingSession(Struct, frozen=True):
+    """A session of another that is in the way of the service; `blocks` names what it holds."""
+
+    pid: int
+    role_name: str
+    application_name: str
+    client: str
+    since: datetime
+    blocks: str
+
+    def __str__(self) -> str:
+        name = self.application_name or "without a name"
+        return (
+            f"session {self.pid} of role {self.role_name} ({name}, from {self.client}) holds {self.blocks}"
+            f" since {self.since:%Y-%m-%d %H:%M:%S} UTC"
+        )
+
+
 class Standing(Struct, frozen=True):
     """How many deliveries of a channel are in a state that is not an end, and how late the latest of them is."""
 
@@ -35,9 +65,50 @@ class Standing(Struct, frozen=True):
     late: float  # seconds
 
 
-async def is_migrated(database: Database) -> bool:
-    """Whether the schema is there; raises Unavailable."""
-    return bool(await database.value(_SQL["is_migrated"]))
+async def readiness(database: Database) -> Readiness:
+    """Whether a service can work; raises Unavailable."""
+    found = await database.row(Readiness, _SQL["readiness"])
+    assert found is not None
+    return found
+
+
+async def sessions_in_the_way(database: Database | Session) -> list[BlockingSession]:
+    """Sessions of others that hold what the service needs; an operator may end them."""
+    return await database.rows(BlockingSession, _SQL["sessions_in_the_way"])
+
+
+class ReadinessCheck:
+    """Finds out whether a service can work, for load balancers: within a second, also where the database hangs."""
+
+    def __init__(self, database: Database, *, elected_within: float = _ELECTED_WITHIN) -> None:
+        self._database = database
+        self._elected_within = elected_within
+        self._started_at = time.monotonic()
+        self._check: asyncio.Task[str | None] | None = None
+
+    async def why_not(self) -> str | None:
+        """Why the service is not ready, in one sentence; None if it is."""
+        if self._check is None or self._check.done():
+            self._check = asyncio.create_task(self._why_not())
+        # it is not cancelled: psycopg would wait for a server that hangs to cancel the query
+        await asyncio.wait({self._check}, timeout=_READY_WITHIN)
+        if not self._check.done():
+            return "The database does not respond."
+        try:
+            return self._check.result()
+        except Unavailable:
+            return "The database is away."
+
+    async def _why_not(self) -> str | None:
+        found = await readiness(self._database)
+        if not found.migrated:
+            return _NOT_MIGRATED
+        runs_for = time.monotonic() - self._started_at
+        unled_for = runs_for if found.unled_for is None else found.unled_for
+        if min(unled_for, runs_for) < self._elected_within:
+            return None
+        blocking = "; ".join(map(str, await sessions_in_the_way(self._database)))
+        return f"No process has led for {unled_for:.0f} s: badges and deliveries stand still. {blocking}".strip()
 
 
 async def check_start(dsn: str, *, wait: float) -> None:

@@ -90,7 +90,7 @@ class _Row(Struct):
 
 async def report_process(database: Database, identity: Identity, report: Report) -> None:
     """Writes how a process is, in place of its earlier report; renews its leases after a time without one."""
-    await database.run(
+    await database.value(
         _SQL["report_process"],
         **msgspec.structs.asdict(identity),
         lease=LEASE,

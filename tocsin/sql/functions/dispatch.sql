@@ -135,7 +135,7 @@ $$;
 --
 -- Where the database was away, nobody could renew a lease, and a worker that lives may know that its mails were sent. So the
 -- claims of a process that has not reported since the outage are kept for a while; its report renews them. The time is read
--- before the beat: if the server stands still in between, the time is old and no lease ends too early.
+-- before the row: if the server stands still in between, the time is old and no lease ends too early.
 create or replace function tocsin.end_leases(_most integer) returns integer
 language plpgsql
 set enable_seqscan = off
@@ -149,9 +149,9 @@ declare
 begin
     select l.outage_ended_at into _outage_ended_at
     from tocsin.leader l
-    where l.beat_at >= _now - tocsin.outage_after();
+    where l.reached_at >= _now - tocsin.outage_after();
     if not found then
-        return 0; -- the next beat notes the outage first
+        return 0; -- whoever notes that it reached the database notes the outage first
     end if;
     _over := array(
         select l.lease_id

@@ -2,12 +2,14 @@
 --
 -- It is a row, which only roles of the service may write. An advisory lock would do the same, but any login may take one.
 -- The row names the database session of the leader's listener. A leader is gone when that session is, or when it did not
--- write its beat for some seconds. The beats also show when the database was away, since nobody can write one then.
+-- write its beat for some seconds.
+--
+-- The row also shows when the database was away: each process writes into it that it reached the database, every few seconds.
 
 drop function if exists tocsin.try_lead();
 drop function if exists tocsin.depose_silent_leader(interval);
 
--- Without a beat for longer than this, the database was away, or nobody led.
+-- If no process reached the database for longer than this, it was away.
 create or replace function tocsin.outage_after() returns interval
 language sql immutable
 as $$
@@ -19,6 +21,26 @@ create or replace function tocsin.outage_grace() returns interval
 language sql immutable
 as $$
     select interval '60 seconds'
+$$;
+
+-- Notes that a process reached the database at this time, and an outage where none did before. The row may be held by a
+-- process that notes the same, or by a session that is in the way: then it is not waited for.
+create or replace function tocsin.note_reached(_now timestamptz) returns void
+language sql
+as $$
+    update tocsin.leader l
+    set reached_at = _now,
+        outage_ended_at = case
+            when f.reached_at > '-infinity' and f.reached_at < _now - tocsin.outage_after() then _now
+            else f.outage_ended_at
+        end
+    from (
+        select e.only_row, e.reached_at, e.outage_ended_at
+        from tocsin.leader e
+        where e.reached_at not between _now - interval '1 second' and _now
+        for update skip locked
+    ) f
+    where l.only_row = f.only_row
 $$;
 
 -- Whether the session of the leader is still there. Its start is hidden from roles that may not see it: then the process id
@@ -55,14 +77,11 @@ begin
     if not found or _leader.beat_at > _now - _silent_for and tocsin.session_exists(_leader) then
         return false;
     end if;
+    perform tocsin.note_reached(_now);
     update tocsin.leader l
     set backend_pid = pg_backend_pid(),
         backend_start = (select a.backend_start from pg_stat_get_activity(pg_backend_pid()) a),
-        beat_at = _now,
-        outage_ended_at = case
-            when l.backend_pid is not null and l.beat_at < _now - tocsin.outage_after() then _now
-            else l.outage_ended_at
-        end
+        beat_at = _now
     where l.only_row;
     if tocsin.session_exists(_leader) then
         begin
@@ -93,11 +112,46 @@ begin
     if _leader.backend_pid is distinct from pg_backend_pid() or not tocsin.session_exists(_leader) then
         return false;
     end if;
+    perform tocsin.note_reached(_now);
     update tocsin.leader l
-    set beat_at = _now,
-        outage_ended_at = case when l.beat_at < _now - tocsin.outage_after() then _now else l.outage_ended_at end
+    set beat_at = _now
     where l.only_row;
     return true;
+end
+$$;
+
+-- Writes how a process is, in place of its earlier report. After a time without one (the database was away; a crash of the server
+-- empties the table), it also renews what this process holds: nobody ends these leases before (tocsin.end_leases).
+create or replace function tocsin.report_process(
+    _process_id uuid,
+    _kind text,
+    _host text,
+    _pid integer,
+    _version text,
+    _started_at timestamptz,
+    _report jsonb,
+    _lease interval
+) returns void
+language plpgsql
+as $$
+declare
+    _now timestamptz := clock_timestamp();
+begin
+    perform tocsin.note_reached(_now);
+    if not exists (
+        select
+        from tocsin.process p
+        where p.process_id = _process_id
+            and p.reported_at >= _now - tocsin.outage_after()
+    ) then
+        update tocsin.lease l
+        set until = _now + _lease
+        where l.process_id = _process_id;
+    end if;
+    insert into tocsin.process as p (process_id, kind, host, pid, version, started_at, reported_at, report)
+    values (_process_id, _kind, _host, _pid, _version, _started_at, _now, _report)
+    on conflict (process_id) do update
+    set reported_at = excluded.reported_at, report = excluded.report;
 end
 $$;
 

@@ -9,7 +9,9 @@ create table tocsin.leader (
     backend_start timestamptz,
     -- the leader writes it every few seconds
     beat_at timestamptz not null default '-infinity',
-    -- when the last time ended that nobody led, or that the database was away
+    -- when a process of the service last reached the database, at most a second ago while there is one
+    reached_at timestamptz not null default '-infinity',
+    -- when one did so after a time in which none could
     outage_ended_at timestamptz not null default '-infinity'
 ) with (fillfactor = 50);
 

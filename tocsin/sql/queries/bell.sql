@@ -11,17 +11,6 @@ select tocsin.beat();
 select l.beat_at > clock_timestamp() - :within
 from tocsin.leader l;
 
--- name: sessions_in_the_way
--- Sessions of others that hold what the service needs.
-select
-    s.pid,
-    s.role_name,
-    s.application_name,
-    s.client,
-    s.since,
-    s.blocks
-from tocsin.sessions_in_the_way() s;
-
 -- name: listen#
 -- Hears the bell.
 listen tocsin_bell;

@@ -5,6 +5,24 @@ select exists (
     from tocsin.migration
 );
 
+-- name: readiness
+-- Whether the schema is there, and for how many seconds no process has led (null: none ever did).
+select
+    exists (select from tocsin.migration) as migrated,
+    extract(epoch from clock_timestamp() - nullif(l.beat_at, '-infinity'))::float8 as unled_for
+from tocsin.leader l;
+
+-- name: sessions_in_the_way
+-- Sessions of others that hold what the service needs.
+select
+    s.pid,
+    s.role_name,
+    s.application_name,
+    s.client,
+    s.since,
+    s.blocks
+from tocsin.sessions_in_the_way() s;
+
 -- name: standing
 -- Deliveries that are not at their end, by channel and state, and by how many seconds the latest one is late.
 select
