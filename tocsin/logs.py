@@ -95,5 +95,7 @@ def configure_logs(settings: Settings) -> None:
     # each job would say three lines; the ledger's one line per attempt says more
     for name in ("procrastinate", "uvicorn", "psycopg", "asyncio"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    # one line for each connection that a lost database costs; tocsin.database has one for all
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     # quotes bodies and addresses of mails that fail
     logging.getLogger("mail.log").setLevel(logging.CRITICAL)

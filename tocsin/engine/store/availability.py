@@ -25,8 +25,6 @@ _PROBE_AGAIN = 0.25
 _PROBE_AGAIN_LATER = 1.0
 _LATER = 10.0
 _PROBE_WITHIN = 2.0
-# What waits for the database gives up after this long: a caller over HTTP gets its 503.
-_WAIT = 0.3
 # Seconds between two lines of the log while the database is away.
 _REMIND = 60.0
 
@@ -53,6 +51,7 @@ class Availability:
         self._dsn = dsn
         self._available = asyncio.Event()
         self._available.set()
+        self._probed = asyncio.Event()  # since a connection was lost
         self._probing: asyncio.Task[None] | None = None
         self.reason = ""
         """Why the last attempt to connect failed, in one line; empty while the database is available."""
@@ -68,6 +67,7 @@ class Availability:
         """A connection was lost (`broken`), or none could be had: finds out whether the database is away."""
         if self._probing is None or self._probing.done():
             self._available.clear()
+            self._probed.clear()
             self._probing = asyncio.create_task(self._probe(broken), name="probe")
 
     async def wait(self) -> None:
@@ -75,14 +75,11 @@ class Availability:
         await self._available.wait()
 
     async def require(self) -> None:
-        """Raises Unavailable where the database is away and does not return at once."""
+        """Raises Unavailable where the last attempt to connect failed; waits for one that is under way first."""
         if not self.available:
-            if self.reason:
-                raise Unavailable(self.reason)
-            try:
-                await asyncio.wait_for(self._available.wait(), _WAIT)
-            except TimeoutError:
-                raise Unavailable("the database does not respond") from None
+            await self._probed.wait()
+        if self.reason:
+            raise Unavailable(self.reason)
 
     async def close(self) -> None:
         """Stops probing."""
@@ -95,6 +92,7 @@ class Availability:
         remind_at = lost_at
         while reason := await probe(self._dsn):
             self.reason = reason
+            self._probed.set()
             now = time.monotonic()
             if now >= remind_at:
                 remind_at = now + _REMIND
@@ -109,6 +107,7 @@ class Availability:
         elif broken:
             log.info("database connection lost, connecting again")
         self.reason = ""
+        self._probed.set()
         self._available.set()
 
 

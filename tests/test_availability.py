@@ -1,0 +1,234 @@
+"""The database goes away and comes back: how soon each part notices, and what it does meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from http_fixtures import *  # noqa: F403 - fixtures
+from litestar import Litestar
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from services import until
+
+from tocsin.engine.model import Unavailable
+from tocsin.engine.store.availability import Availability
+from tocsin.engine.store.database import Database
+from tocsin.engine.store.health import NotReady, check_start
+
+Db = psycopg.Connection[Any]
+
+
+class Gate:
+    """A relay in front of the server: shut, it refuses or drops connections; frozen, it passes nothing on."""
+
+    def __init__(self, dsn: str) -> None:
+        parts = conninfo_to_dict(dsn)
+        self._target = str(parts["host"]), int(str(parts["port"]))
+        self._server: asyncio.Server | None = None
+        self._open: set[asyncio.StreamWriter] = set()
+        self._moving = asyncio.Event()
+        self._moving.set()
+        self.port = 0
+        self._dsn = dsn
+
+    @property
+    def dsn(self) -> str:
+        return make_conninfo(self._dsn, host="127.0.0.1", port=self.port)
+
+    async def open(self) -> None:
+        self._server = await asyncio.start_server(self._relay, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def shut(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self.cut()
+
+    def cut(self) -> None:
+        """As `pg_terminate_backend` of all."""
+        for writer in list(self._open):
+            writer.transport.abort()
+
+    def freeze(self) -> None:
+        self._moving.clear()
+
+    def thaw(self) -> None:
+        self._moving.set()
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            far_reader, far_writer = await asyncio.open_connection(*self._target)
+            self._open |= {writer, far_writer}
+            try:
+                await asyncio.gather(self._copy(reader, far_writer), self._copy(far_reader, writer))
+            finally:
+                for each in (writer, far_writer):
+                    self._open.discard(each)
+                    each.transport.abort()
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                await self._moving.wait()
+                writer.write(data)
+                await writer.drain()
+        finally:
+            writer.transport.abort()
+
+
+@pytest.fixture
+async def gate(dsn: str) -> AsyncIterator[Gate]:
+    gate = Gate(dsn)
+    await gate.open()
+    yield gate
+    gate.thaw()
+    await gate.shut()
+
+
+@pytest.fixture
+async def database(gate: Gate) -> AsyncIterator[Database]:
+    database = Database(gate.dsn, max_size=4)
+    await database.open()
+    yield database
+    gate.thaw()
+    await database.close()
+
+
+async def seconds_until_it_works(database: Database) -> float:
+    started = time.monotonic()
+    while True:
+        try:
+            assert await database.value("select 1") == 1
+            return time.monotonic() - started
+        except Unavailable:
+            await asyncio.sleep(0.01)
+
+
+async def test_connections_that_were_cut_are_replaced_before_anybody_notices(
+    gate: Gate, database: Database
+) -> None:
+    for _ in range(3):
+        await asyncio.gather(*(database.value("select pg_sleep(0.05)") for _ in range(4)))
+        gate.cut()
+        assert await asyncio.gather(*(database.value("select 1") for _ in range(8))) == [1] * 8
+
+
+async def test_while_the_database_is_away_each_call_fails_at_once_and_then_works_again(
+    gate: Gate, database: Database
+) -> None:
+    await gate.shut()
+    with pytest.raises(Unavailable):
+        await database.value("select 1")
+    await until(lambda: database.availability.reason)
+    async with asyncio.timeout(5):  # a hang, or a wait for each: 5 s of psycopg's pool a call
+        for _ in range(100):
+            with pytest.raises(Unavailable):
+                await database.value("select 1")
+    await gate.open()
+    await seconds_until_it_works(database)
+    assert database.availability.available
+
+
+async def test_the_pause_between_attempts_to_connect_does_not_grow_with_the_outage(
+    gate: Gate, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr("tocsin.engine.store.availability.asyncio.sleep", noted)
+    await gate.shut()
+    database.availability.report_lost()
+    await until(lambda: len(pauses) > 200)
+    assert max(pauses) <= 1.0
+
+
+async def test_a_server_that_hangs_is_noticed_and_the_calls_after_it_fail_at_once(
+    gate: Gate, database: Database
+) -> None:
+    gate.freeze()
+    with pytest.raises(Unavailable):
+        await database.value("select 1")
+    await until(lambda: database.availability.reason)
+    async with asyncio.timeout(5):
+        for _ in range(100):
+            with pytest.raises(Unavailable):
+                await database.value("select 1")
+    gate.thaw()
+    await seconds_until_it_works(database)
+
+
+async def test_http_returns_503_with_retry_after_and_readiness_has_the_reason(
+    app: Litestar, alice: httpx.AsyncClient, gate: Gate
+) -> None:
+    assert (await alice.get("/readyz")).status_code == 200
+    await gate.shut()
+    for path in ("/api/notifications/", "/api/notifications/unread-count/", "/readyz/"):
+        response = await alice.get(path)
+        assert response.status_code == 503
+        assert response.headers["retry-after"]
+    assert (await alice.get("/readyz/")).json()["detail"] == "The database is away."
+    await gate.open()
+    await until(lambda: _is_ready(alice))
+
+
+async def _is_ready(client: httpx.AsyncClient) -> bool:
+    return (await client.get("/readyz/")).status_code == 200
+
+
+async def test_readiness_does_not_wait_for_a_server_that_hangs(
+    app: Litestar, alice: httpx.AsyncClient, gate: Gate
+) -> None:
+    gate.freeze()
+    first = await alice.get("/readyz/")
+    assert (first.status_code, first.json()["detail"]) == (503, "The database does not respond.")
+
+
+async def test_the_log_has_one_line_for_each_change_of_state(
+    gate: Gate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    availability = Availability(gate.dsn)
+    await gate.shut()
+    for _ in range(50):
+        availability.report_lost()
+        await asyncio.sleep(0.01)
+    await until(lambda: availability.reason)
+    await gate.open()
+    await availability.wait()
+    lines = [line for line in capsys.readouterr().out.splitlines() if "database" in line]
+    assert len([line for line in lines if "database unavailable" in line]) == 1
+    assert len([line for line in lines if "database available again" in line]) == 1
+    assert len(lines) == 2
+    await availability.close()
+
+
+async def test_a_service_waits_for_a_database_that_starts_later(gate: Gate) -> None:
+    await gate.shut()
+    start = asyncio.create_task(check_start(gate.dsn, wait=30.0))
+    done, _ = await asyncio.wait({start}, timeout=0.6)
+    assert not done
+    await gate.open()
+    await asyncio.wait_for(start, 10)
+
+
+async def test_a_service_does_not_wait_longer_than_it_may(gate: Gate) -> None:
+    await gate.shut()
+    with pytest.raises(NotReady, match="can't be reached") as raised:
+        await check_start(gate.dsn, wait=0.5)
+    assert "\n" not in str(raised.value)
+
+
+async def test_a_service_does_not_wait_where_the_database_refuses_it(dsn: str) -> None:
+    async with asyncio.timeout(20):
+        with pytest.raises(NotReady, match="password"):
+            await check_start(make_conninfo(dsn, password="wrong"), wait=3600.0)
