@@ -59,7 +59,10 @@ class App(procrastinate.App):
         self.perform_import_paths()  # type: ignore[no-untyped-call]
         options["install_signal_handlers"] = False
         stopping = asyncio.Event()
-        async with running_engine(_settings()) as engine, self._engaged(engine):
+        async with (
+            running_engine(_settings(), connector.availability) as engine,
+            self._engaged(engine),
+        ):
             with _on_signals(stopping.set):
                 while not stopping.is_set():
                     await self._run_one(self._worker(**options), stopping, engine)

@@ -15,7 +15,7 @@ from procrastinate.jobs import Notification
 from procrastinate.manager import NotificationCallback
 
 from tocsin.engine.model import Conflict, Unavailable
-from tocsin.engine.store.availability import KEEPALIVES
+from tocsin.engine.store.availability import KEEPALIVES, Availability
 from tocsin.engine.store.database import Database, connect_directly
 from tocsin.engine.store.health import check_start
 from tocsin.engine.store.queue import requeue_lost_jobs
@@ -87,6 +87,11 @@ class Connector(procrastinate.PsycopgConnector):
         # for its synchronous calls
         self._pool_args = {"conninfo": dsn, "kwargs": KEEPALIVES, "configure": _use_queue_schema}
         await super().open_async(pool)
+
+    @property
+    def availability(self) -> Availability:
+        """Of the database, for all that this process opens to it."""
+        return self._opened.availability
 
     def stop_waiting(self) -> None:
         """The worker stops: queries fail at once while the database is away."""

@@ -81,14 +81,13 @@ class Engine:
 
 
 @asynccontextmanager
-async def running_engine(settings: Settings) -> AsyncIterator[Engine]:
-    """Everything that a worker needs, started; stopped in reverse."""
+async def running_engine(settings: Settings, availability: Availability) -> AsyncIterator[Engine]:
+    """Everything that a worker needs, started; stopped in reverse. `availability` is the process's."""
     assert settings.database_url is not None
     if settings.smtp and not settings.public_url:
         raise SettingsError(
             "TOCSIN_PUBLIC_URL is not set: links in mails lead there, such as https://notify.example.com."
         )
-    availability = Availability(settings.database_url)
     database = Database(settings.database_url, max_size=4, availability=availability)
     ledger = Database(
         settings.database_url, max_size=12, good_for=1.0, steady=True, availability=availability
@@ -132,7 +131,6 @@ async def running_engine(settings: Settings) -> AsyncIterator[Engine]:
     finally:
         await ledger.close()
         await database.close()
-        await availability.close()
 
 
 def _actors(settings: Settings, database: Database, link_key: bytes) -> dict[str, Actor[Any]]:

@@ -48,7 +48,8 @@ $$;
 create or replace function tocsin.session_exists(_leader tocsin.leader) returns boolean
 language sql stable
 as $$
-    select exists (
+    -- without a process id, the function returns all sessions
+    select (_leader).backend_pid is not null and exists (
         select
         from pg_stat_get_activity((_leader).backend_pid) a
         where a.backend_start is null
