@@ -6,12 +6,10 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
-from typing import Any
 
 import httpx
-import psycopg
 import pytest
-from http_fixtures import *  # noqa: F403 - fixtures
+from http_fixtures import alice, app, settings  # noqa: F401 - fixtures
 from litestar import Litestar
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from services import until
@@ -20,8 +18,6 @@ from tocsin.engine.model import Unavailable
 from tocsin.engine.store.availability import Availability
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.health import NotReady, check_start
-
-Db = psycopg.Connection[Any]
 
 
 class Gate:

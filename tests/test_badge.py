@@ -343,7 +343,7 @@ async def test_another_process_takes_over_from_a_leader_that_dies(
             assert not second.leading
         notify(db)
         await badge(stream, 1)
-        assert second.leading
+        await until(lambda: second.leading)
     await hub.stop()
 
 

@@ -116,8 +116,7 @@ async def test_readiness_names_the_session_that_keeps_a_leader_from_being_electe
         held.execute("select pg_sleep(3)")
         async with listener(dsn) as waiting:
             assert not await waiting.try_lead(SILENT)
-        reason = await check.why_not()
-    assert reason is not None
-    assert "No process has led" in reason
-    assert f"session {held.info.backend_pid}" in reason
-    assert "a tool" in reason
+        reason = await check.why_not() or ""
+        assert "No process has led" in reason
+        assert f"session {held.info.backend_pid}" in reason
+        assert "a tool" in reason

@@ -69,10 +69,12 @@ async def claim(
     *,
     sociable: Collection[int] = (),
     claim: UUID,
-    process_id: UUID,
+    process_id: UUID | None = None,
     lease: timedelta,
 ) -> list[Claimed]:
     """Takes up what is still to do, the urgent ones first; what someone else has is left out.
+
+    After an outage of the database, the claims of a process (`process_id`) are kept until it could write and renew.
 
     Single mails among `sociable` to the same people come along, to go as one.
     """
