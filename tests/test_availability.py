@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from http_fixtures import alice, app, settings  # noqa: F401 - fixtures
+from http_fixtures import *  # noqa: F403 - fixtures
 from litestar import Litestar
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from services import until
@@ -89,7 +89,7 @@ async def gate(dsn: str) -> AsyncIterator[Gate]:
 
 
 @pytest.fixture
-async def database(gate: Gate) -> AsyncIterator[Database]:
+async def database(gate: Gate) -> AsyncIterator[Database]:  # type: ignore[no-redef]
     database = Database(gate.dsn, max_size=4)
     await database.open()
     yield database
