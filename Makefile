@@ -86,7 +86,11 @@ faults: $(VENV)/.dev ## real processes under faults from a seed: SEED=7, or SEED
 faults-short: $(VENV)/.dev ## three fixed seeds of it
 	@exec $(PY) -m faults --short --jobs 2
 
-check: lint types contract lock-check test check-mails check-pages faults-short ## all that CI runs
+model-check: ## the protocols of wake-up and lease, modelled and searched exhaustively (spin, installed by apt where it may be)
+	@tools/debian.sh spin=spin gcc=cc
+	@checks/models/check.sh
+
+check: lint types contract lock-check test check-mails check-pages model-check faults-short ## all that CI runs
 
 format: $(VENV)/.dev ## rewrite the code in its style
 	@$(PY) -m ruff check --fix

@@ -109,6 +109,17 @@ CREATE TABLE tocsin.quiet_hours (
     CONSTRAINT quiet_hours_check CHECK ((ends <> starts))
 );
 
+CREATE TABLE tocsin.leader (
+    only_row boolean DEFAULT true NOT NULL,
+    backend_pid integer,
+    backend_start timestamp with time zone,
+    beat_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    reached_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    outage_ended_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    CONSTRAINT leader_only_row_check CHECK (only_row)
+)
+WITH (fillfactor='50');
+
 CREATE TABLE tocsin.api_key (
     api_key_id bigint NOT NULL,
     name text NOT NULL,
@@ -384,7 +395,8 @@ CREATE TABLE tocsin.lease (
     channel text NOT NULL,
     claim uuid,
     delivery_ids bigint[] NOT NULL,
-    until timestamp with time zone NOT NULL
+    until timestamp with time zone NOT NULL,
+    process_id uuid
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0.0', autovacuum_vacuum_threshold='500');
 
@@ -592,6 +604,9 @@ ALTER TABLE ONLY tocsin.event_type
 ALTER TABLE ONLY tocsin.idempotency
     ADD CONSTRAINT idempotency_pkey PRIMARY KEY (caller, key);
 
+ALTER TABLE ONLY tocsin.leader
+    ADD CONSTRAINT leader_pkey PRIMARY KEY (only_row);
+
 ALTER TABLE ONLY tocsin.lease
     ADD CONSTRAINT lease_claim_key UNIQUE (claim);
 
@@ -794,6 +809,8 @@ REVOKE ALL ON FUNCTION tocsin.assemble_digests(_now timestamp with time zone, _l
 
 REVOKE ALL ON FUNCTION tocsin.audience(_event tocsin.event) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tocsin.beat() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.call_lost(_now timestamp with time zone, _limit integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.call_waiting(_now timestamp with time zone) FROM PUBLIC;
@@ -849,8 +866,6 @@ REVOKE ALL ON FUNCTION tocsin.defer_jobs(_channel text, _priority smallint, _del
 REVOKE ALL ON FUNCTION tocsin.delete_deliveries(_deliveries bigint[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.delete_events(_events bigint[]) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION tocsin.depose_silent_leader(_silent_for interval) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.digest_contents(_digest_id bigint) FROM PUBLIC;
 
@@ -936,6 +951,8 @@ REVOKE ALL ON FUNCTION tocsin.news(_recipients text[], _readers text[], _snapsho
 
 REVOKE ALL ON FUNCTION tocsin.next_digest_at(_preference tocsin.digest_preference, _after timestamp with time zone) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tocsin.note_reached(_now timestamp with time zone) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.notify(event_type text, recipients text[], title text, body text, action_url text, metadata jsonb, initiator text, idempotency_key text, body_html text, send_at timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION tocsin.notify(event_type text, recipients text[], title text, body text, action_url text, metadata jsonb, initiator text, idempotency_key text, body_html text, send_at timestamp with time zone) TO tocsin_app;
 
@@ -944,6 +961,10 @@ GRANT ALL ON FUNCTION tocsin.notify_email(email text, event_type text, title tex
 
 REVOKE ALL ON FUNCTION tocsin.notify_topic(topic text, event_type text, title text, body text, action_url text, metadata jsonb, initiator text, idempotency_key text, body_html text, send_at timestamp with time zone, subscribe_initiator boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION tocsin.notify_topic(topic text, event_type text, title text, body text, action_url text, metadata jsonb, initiator text, idempotency_key text, body_html text, send_at timestamp with time zone, subscribe_initiator boolean) TO tocsin_app;
+
+REVOKE ALL ON FUNCTION tocsin.outage_after() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.outage_grace() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.punycode(_label text) FROM PUBLIC;
 
@@ -961,11 +982,17 @@ REVOKE ALL ON FUNCTION tocsin.renew_usual_decisions() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.replay(_delivery_ids bigint[], _lift boolean, OUT replayed integer, OUT kept jsonb) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tocsin.report_process(_process_id uuid, _kind text, _host text, _pid integer, _version text, _started_at timestamp with time zone, _report jsonb, _lease interval) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.reset_foreign_xids() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.ring(_moved text[]) FROM PUBLIC;
 
 REVOKE ALL ON PROCEDURE tocsin.ring_turns(INOUT turns double precision[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.session_exists(_leader tocsin.leader) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.sessions_in_the_way() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.set_digest_preference(_recipient_id text, _frequency text, _categories text[], _send_at time without time zone, _timezone text, _weekday smallint) FROM PUBLIC;
 
@@ -1000,7 +1027,7 @@ REVOKE ALL ON FUNCTION tocsin.tell_one(_event_id bigint, _event_type text, _pers
 
 REVOKE ALL ON FUNCTION tocsin.told(_event_id bigint) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION tocsin.try_lead() FROM PUBLIC;
+REVOKE ALL ON FUNCTION tocsin.try_lead(_silent_for interval) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.turn_digest_off(_recipient_id text) FROM PUBLIC;
 
