@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
 from http_fixtures import *  # noqa: F403 - fixtures
 from litestar import Litestar
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from services import until
+from services import LONGEST, running, until
 
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.availability import Availability
@@ -88,8 +89,8 @@ async def gate(dsn: str) -> AsyncIterator[Gate]:
     await gate.shut()
 
 
-@pytest.fixture
-async def database(gate: Gate) -> AsyncIterator[Database]:  # type: ignore[no-redef]
+@pytest.fixture  # type: ignore[no-redef]
+async def database(gate: Gate) -> AsyncIterator[Database]:
     database = Database(gate.dsn, max_size=4)
     await database.open()
     yield database
@@ -228,3 +229,29 @@ async def test_a_service_does_not_wait_where_the_database_refuses_it(dsn: str) -
     async with asyncio.timeout(20):
         with pytest.raises(NotReady, match="password"):
             await check_start(make_conninfo(dsn, password="wrong"), wait=3600.0)
+
+
+COMMANDS = [
+    "why 1",
+    "migrate",
+    "notify forum.new_reply alice --title x",
+    "api-key list",
+    "event-types list",
+    "seed",
+    "cleanup",
+    "digest run",
+]
+
+
+async def test_a_command_has_one_line_for_a_database_that_hangs(gate: Gate, tmp_path: Path) -> None:
+    gate.freeze()
+    settings = {"database_url": gate.dsn, "data_dir": str(tmp_path)}
+
+    async def run(command: str) -> None:
+        log = tmp_path / f"{command}.log"
+        async with running(*command.split(), log=log, settings=settings) as process:
+            assert await asyncio.wait_for(process.process.wait(), LONGEST) == 1
+        (line,) = process.log.splitlines()
+        assert line.startswith("tocsin: TOCSIN_DATABASE_URL can't be reached"), command
+
+    await asyncio.gather(*map(run, COMMANDS))

@@ -18,7 +18,7 @@ def app_dsn(owner_dsn: str, data_dir: Path) -> str:
     """The DSN of the login role, which is made at its first use. Needs an owner who may create roles."""
     data_dir.mkdir(parents=True, exist_ok=True)
     password = keep_secrets(data_dir, _SECRET)[_SECRET]
-    with psycopg.connect(owner_dsn, autocommit=True) as connection:
+    with psycopg.connect(owner_dsn, autocommit=True, connect_timeout=3) as connection:
         known = connection.execute("select from pg_roles where rolname = %s", (_ROLE,)).fetchone()
         verb = "alter" if known is not None else "create"
         connection.execute(

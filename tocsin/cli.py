@@ -211,7 +211,7 @@ def notify_command(
         parsed = json.loads(metadata)
     except ValueError as error:
         raise click.BadParameter(f"not JSON: {error}", param_hint="--metadata") from error
-    with psycopg.connect(_dsn()) as connection:
+    with psycopg.connect(_dsn(), connect_timeout=3) as connection:
         click.echo(
             notify(
                 connection, recipient=recipients, event_type=event_type, metadata=parsed, **named

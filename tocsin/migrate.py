@@ -37,7 +37,7 @@ class MigrationError(Exception):
 def migrate(dsn: str, report: _Report | None = None) -> None:
     """Migrates the database at `dsn`, its owner's; does nothing where it is up to date. Raises MigrationError."""
     try:
-        with psycopg.connect(dsn, autocommit=True, connect_timeout=10) as connection:
+        with psycopg.connect(dsn, autocommit=True, connect_timeout=3) as connection:
             _check_version(connection)
             _create_migration(connection)
             with connection.transaction():
@@ -53,7 +53,7 @@ def _say_nothing(line: str) -> None: ...
 
 def apply_catalogue(dsn: str, catalogue: Catalogue) -> int:
     """Adds to or changes the event types, all or nothing; answers how many there are."""
-    with psycopg.connect(dsn) as connection:
+    with psycopg.connect(dsn, connect_timeout=3) as connection:
         arguments = {"catalogue": Jsonb(catalogue.in_order())}
         row = connection.execute(_QUERIES["apply_catalogue"], arguments).fetchone()
     return int(row[0]) if row else 0

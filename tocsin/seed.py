@@ -87,7 +87,7 @@ def seed(dsn: str, *, again: bool = False, phones: bool = True) -> str:
 
     `phones`: with device tokens that only the far ends of `tocsin up` take for real ones.
     """
-    with psycopg.connect(dsn) as connection:
+    with psycopg.connect(dsn, connect_timeout=3) as connection:
         known = connection.execute("select exists (select from tocsin.recipient)").fetchone()
         if known == (True,) and not again:
             return "Demo people are there already."
