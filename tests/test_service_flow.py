@@ -329,6 +329,7 @@ async def test_a_database_that_is_away_or_not_migrated_stops_the_start_with_one_
         "public_url": "https://x.example",
         "jwt_secret": SECRET,
         "data_dir": str(tmp_path),
+        "database_wait": "0",
     }
     async with running(command, log=tmp_path / "away.log", settings=settings) as away:
         assert await asyncio.wait_for(away.process.wait(), LONGEST) == 1

@@ -44,16 +44,15 @@ class BlockingSession(Struct, frozen=True):
     pid: int
     role_name: str
     application_name: str
-    client: str
-    since: datetime
+    client: str | None  # null where PostgreSQL hides it, or for a Unix socket
+    since: datetime | None
     blocks: str
 
     def __str__(self) -> str:
         name = self.application_name or "without a name"
-        return (
-            f"session {self.pid} of role {self.role_name} ({name}, from {self.client}) holds {self.blocks}"
-            f" since {self.since:%Y-%m-%d %H:%M:%S} UTC"
-        )
+        client = f", from {self.client}" if self.client else ""
+        since = f" since {self.since:%Y-%m-%d %H:%M:%S} UTC" if self.since else ""
+        return f"session {self.pid} of role {self.role_name} ({name}{client}) holds {self.blocks}{since}"
 
 
 class Standing(Struct, frozen=True):

@@ -43,17 +43,17 @@ as $$
     where l.only_row = f.only_row
 $$;
 
--- Whether the session of the leader is still there. Its start is hidden from roles that may not see it: then the process id
+-- Whether a session is still there. Its start is hidden from roles that may not see it: then the process id
 -- alone has to do.
-create or replace function tocsin.session_exists(_leader tocsin.leader) returns boolean
+create or replace function tocsin.session_exists(_pid integer, _start timestamptz) returns boolean
 language sql stable
 as $$
     -- without a process id, the function returns all sessions
-    select (_leader).backend_pid is not null and exists (
+    select _pid is not null and exists (
         select
-        from pg_stat_get_activity((_leader).backend_pid) a
+        from pg_stat_get_activity(_pid) a
         where a.backend_start is null
-            or a.backend_start = (_leader).backend_start
+            or a.backend_start = _start
     )
 $$;
 
@@ -68,14 +68,14 @@ declare
 begin
     select l.* into _leader
     from tocsin.leader l;
-    if _leader.beat_at > _now - _silent_for and tocsin.session_exists(_leader) then
+    if _leader.beat_at > _now - _silent_for and tocsin.session_exists(_leader.backend_pid, _leader.backend_start) then
         return false;
     end if;
     -- again, now that nobody else can change it
     select l.* into _leader
     from tocsin.leader l
     for update skip locked;
-    if not found or _leader.beat_at > _now - _silent_for and tocsin.session_exists(_leader) then
+    if not found or _leader.beat_at > _now - _silent_for and tocsin.session_exists(_leader.backend_pid, _leader.backend_start) then
         return false;
     end if;
     perform tocsin.note_reached(_now);
@@ -84,7 +84,7 @@ begin
         backend_start = (select a.backend_start from pg_stat_get_activity(pg_backend_pid()) a),
         beat_at = _now
     where l.only_row;
-    if tocsin.session_exists(_leader) then
+    if tocsin.session_exists(_leader.backend_pid, _leader.backend_start) then
         begin
             perform pg_terminate_backend(_leader.backend_pid);
         exception when insufficient_privilege then
@@ -110,7 +110,7 @@ begin
     if not found then
         return true;
     end if;
-    if _leader.backend_pid is distinct from pg_backend_pid() or not tocsin.session_exists(_leader) then
+    if _leader.backend_pid is distinct from pg_backend_pid() or not tocsin.session_exists(_leader.backend_pid, _leader.backend_start) then
         return false;
     end if;
     perform tocsin.note_reached(_now);
@@ -156,7 +156,8 @@ begin
 end
 $$;
 
--- Sessions of others that are in the way of the service: what each blocks, and since when. An operator may end them.
+-- Sessions of others that are in the way of the service: what each blocks, and since when. An operator may end them. Of a role
+-- that this one is no member of, PostgreSQL hides address and times: they are null.
 create or replace function tocsin.sessions_in_the_way()
 returns table (pid integer, role_name text, application_name text, client text, since timestamptz, blocks text)
 language sql stable
@@ -165,7 +166,7 @@ as $$
         a.pid,
         a.usename::text,
         a.application_name,
-        coalesce(host(a.client_addr), 'local'),
+        host(a.client_addr),
         coalesce(a.xact_start, a.backend_start),
         b.blocks
     from (
@@ -200,7 +201,7 @@ as $$
         where l.relation = 'tocsin.leader'::regclass
             and l.granted
             and l.mode in ('RowShareLock', 'RowExclusiveLock', 'ShareLock', 'ExclusiveLock', 'AccessExclusiveLock')
-            and t.xact_start < clock_timestamp() - interval '3 seconds'
+            and coalesce(t.xact_start, '-infinity') < clock_timestamp() - interval '3 seconds'
     ) b
     join pg_stat_activity a on a.pid = b.pid
     where a.pid <> pg_backend_pid()
