@@ -109,17 +109,6 @@ CREATE TABLE tocsin.quiet_hours (
     CONSTRAINT quiet_hours_check CHECK ((ends <> starts))
 );
 
-CREATE TABLE tocsin.leader (
-    only_row boolean DEFAULT true NOT NULL,
-    backend_pid integer,
-    backend_start timestamp with time zone,
-    beat_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
-    reached_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
-    outage_ended_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
-    CONSTRAINT leader_only_row_check CHECK (only_row)
-)
-WITH (fillfactor='50');
-
 CREATE TABLE tocsin.api_key (
     api_key_id bigint NOT NULL,
     name text NOT NULL,
@@ -389,6 +378,17 @@ CREATE TABLE tocsin.lane (
     taken bigint DEFAULT 0 NOT NULL
 )
 WITH (autovacuum_vacuum_scale_factor='0.0', autovacuum_vacuum_threshold='500');
+
+CREATE TABLE tocsin.leader (
+    only_row boolean DEFAULT true NOT NULL,
+    backend_pid integer,
+    backend_start timestamp with time zone,
+    beat_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    reached_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    outage_ended_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    CONSTRAINT leader_only_row_check CHECK (only_row)
+)
+WITH (fillfactor='50');
 
 CREATE TABLE tocsin.lease (
     lease_id bigint NOT NULL,
@@ -990,7 +990,7 @@ REVOKE ALL ON FUNCTION tocsin.ring(_moved text[]) FROM PUBLIC;
 
 REVOKE ALL ON PROCEDURE tocsin.ring_turns(INOUT turns double precision[]) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION tocsin.session_exists(_leader tocsin.leader) FROM PUBLIC;
+REVOKE ALL ON FUNCTION tocsin.session_exists(_pid integer, _start timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.sessions_in_the_way() FROM PUBLIC;
 
