@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+import psycopg
 import structlog
 
 from tocsin.settings import Settings
@@ -53,6 +55,33 @@ def _json(_logger: Any, _name: str, line: Any) -> str:
     return msgspec.json.encode(line).decode()
 
 
+def _without_values(_logger: Any, _name: str, line: Any) -> Any:
+    """Keeps class, SQLSTATE and traceback of a database error: its message quotes addresses, ids and texts."""
+    given = line.get("exc_info")
+    error = given[1] if isinstance(given, tuple) else given
+    if error is True:
+        error = sys.exc_info()[1]
+    if isinstance(error, BaseException) and any(
+        isinstance(each, psycopg.Error) for each in _chain(error)
+    ):
+        del line["exc_info"]
+        line["exception"] = "\n".join(_describe(each) for each in reversed([*_chain(error)]))
+    return line
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and then what it came from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _describe(error: BaseException) -> str:
+    sqlstate = getattr(error, "sqlstate", None)
+    name = type(error).__qualname__ + (f" (SQLSTATE {sqlstate})" if sqlstate else "")
+    return "".join(traceback.format_tb(error.__traceback__)) + name
+
+
 def configure_logs(settings: Settings) -> None:
     """Sends structlog's lines, and those of libraries, to standard error."""
     shared: list[structlog.typing.Processor] = [
@@ -84,6 +113,7 @@ def configure_logs(settings: Settings) -> None:
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _without_values,
                 *errors,
                 renderer,
             ],
