@@ -36,7 +36,7 @@ def with_database(ask: Callable[[Any], Awaitable[T]]) -> T:
     from tocsin.engine.store.database import Database
 
     async def run() -> T:
-        if reason := await probe(dsn()):
+        if reason := await probe(dsn(), within=3.0):
             raise Unavailable(reason)
         database = Database(dsn(), max_size=1)
         await database.open()

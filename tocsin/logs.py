@@ -123,9 +123,9 @@ def configure_logs(settings: Settings) -> None:
     root.handlers = [handler]
     root.setLevel(settings.log_level)
     # each job would say three lines; the ledger's one line per attempt says more
-    for name in ("procrastinate", "uvicorn", "psycopg", "asyncio"):
+    for name in ("procrastinate", "uvicorn", "asyncio"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
-    # one line for each connection that a lost database costs; tocsin.database has one for all
-    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+    # it has a line for each connection that a lost database costs; tocsin.database has one for all
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
     # quotes bodies and addresses of mails that fail
     logging.getLogger("mail.log").setLevel(logging.CRITICAL)

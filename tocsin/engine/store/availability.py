@@ -24,7 +24,10 @@ _SQL = load("session")
 _PROBE_AGAIN = 0.25
 _PROBE_AGAIN_LATER = 1.0
 _LATER = 10.0
+# After this long it is said to be away. The attempt goes on: a server that is slow, or goes on after a pause, accepts it.
 _PROBE_WITHIN = 2.0
+_ATTEMPT_WITHIN = 10.0
+_NO_RESPONSE = "no response within 2 s"
 # Seconds between two lines of the log while the database is away.
 _REMIND = 60.0
 
@@ -88,11 +91,11 @@ class Availability:
             await asyncio.gather(self._probing, return_exceptions=True)
 
     async def _probe(self, broken: bool) -> None:
+        """Tries to connect until that works."""
         lost_at = time.monotonic()
         remind_at = lost_at
-        while reason := await probe(self._dsn):
-            self.reason = reason
-            self._probed.set()
+        while reason := await self._attempt():
+            self._note(reason)
             now = time.monotonic()
             if now >= remind_at:
                 remind_at = now + _REMIND
@@ -106,30 +109,39 @@ class Availability:
             log.warning("database available again", seconds=seconds)
         elif broken:
             log.info("database connection lost, connecting again")
-        self.reason = ""
-        self._probed.set()
+        self._note("")
         self._available.set()
 
+    async def _attempt(self) -> str | None:
+        """Why an attempt to connect failed; None if it worked. A slow one fails for those who wait, but goes on."""
+        attempt = asyncio.create_task(probe(self._dsn))
+        try:
+            done, _ = await asyncio.wait({attempt}, timeout=_PROBE_WITHIN)
+            if not done:
+                self._note(_NO_RESPONSE)
+            return await attempt
+        finally:
+            attempt.cancel()
 
-async def probe(dsn: str) -> str | None:
+    def _note(self, reason: str) -> None:
+        """What is known of the database now; empty: it is available."""
+        self.reason = reason
+        self._probed.set()
+
+
+async def probe(dsn: str, *, within: float = _ATTEMPT_WITHIN) -> str | None:
     """Connects once; returns why the database can't be used, in one line, or None if it can."""
     try:
-        async with asyncio.timeout(_PROBE_WITHIN):
-            connection = await connect(dsn, connect_timeout=2)
+        async with asyncio.timeout(within):
+            connection = await connect(dsn, connect_timeout=int(within))
+            try:
+                row = await (await connection.execute(_SQL["is_read_only"])).fetchone()
+            finally:
+                await connection.close()
     except TimeoutError:
-        return "no response within 2 s"
-    except psycopg.Error as error:
+        return f"no response within {within:.0f} s"
+    except Exception as error:  # noqa: BLE001 - whatever it is, the database can't be used
         return one_line(error)
-    try:
-        async with asyncio.timeout(_PROBE_WITHIN):
-            row = await (await connection.execute(_SQL["is_read_only"])).fetchone()
-    except TimeoutError:
-        return "no response within 2 s"
-    except psycopg.Error as error:
-        return one_line(error)
-    finally:
-        with suppress(psycopg.Error):
-            await connection.close()
     return "it is read-only: a standby, or a server in recovery" if row and row[0] else None
 
 

@@ -37,7 +37,7 @@ _PASSING = (
 _AWAY = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction, PoolTimeout, PoolClosed)
 
 # Seconds within which an idle connection has to prove that it is alive.
-_CHECK_WITHIN = 2.0
+_CHECK_WITHIN = 3.0
 # Seconds that a statement waits for a free connection.
 _FREE_WITHIN = 5.0
 
