@@ -29,6 +29,7 @@ PAGES = [
     ROOT / "README.md",
     ROOT / "CHANGELOG.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
     *sorted(DOCS.rglob("*.md")),
 ]
 SETTINGS = names()
@@ -174,6 +175,31 @@ def test_links_lead_somewhere(page: Path) -> None:
         file = (page.parent / name).resolve() if name else page
         assert file.exists(), target
         assert not anchor or anchor in anchors(file), target
+
+
+def test_each_test_that_the_page_of_attacks_names_is_there() -> None:
+    named = re.findall(r"`(test_\w+)`", (DOCS / "security.md").read_text(encoding="utf-8"))
+    sources = (
+        file.read_text(encoding="utf-8")
+        for folder in ("tests", "checks")
+        for file in (ROOT / folder).rglob("test_*.py")
+        if "node_modules" not in file.parts
+    )
+    there = {
+        name
+        for text in sources
+        for name in re.findall(r"^(?:async )?def (test_\w+)\(", text, re.MULTILINE)
+    }
+    assert len(set(named)) > 80
+    assert set(named) - there == set()
+
+
+def test_each_attack_has_a_test() -> None:
+    text = (DOCS / "security.md").read_text(encoding="utf-8")
+    tables = re.findall(r"^\| attack \|.*\n\|.*\n((?:\|.*\n)+)", text, re.MULTILINE)
+    attacks = [line for table in tables for line in table.splitlines()]
+    assert len(attacks) > 40
+    assert [line for line in attacks if "`test_" not in line] == []
 
 
 def test_files_that_code_points_to_are_there() -> None:

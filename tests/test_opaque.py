@@ -1,0 +1,132 @@
+"""Texts that clients carry without looking into them: the cursor of a list and the position in a stream."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Struct
+
+from tocsin.engine import stream_position
+from tocsin.engine.model import Invalid
+from tocsin.engine.snapshot import to_opaque
+from tocsin.engine.store.page import Cursor, page, parse_cursor
+from tocsin.engine.stream_position import Position, is_ahead, read_position
+
+SNAPSHOT = "10:20:11,14"
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+class Row(Struct, frozen=True):
+    """A row of a list."""
+
+    id: int
+    created_at: datetime = NOW
+
+
+# Cursors.
+
+
+@given(
+    st.datetimes(datetime(1970, 1, 1), datetime(5138, 1, 1)),  # noqa: DTZ001
+    st.integers(0, 2**63 - 1),
+    st.booleans(),
+)
+def test_a_cursor_is_read_back(at: datetime, id_: int, newer: bool) -> None:
+    cursor = Cursor(at.replace(tzinfo=UTC), id_, newer)
+    assert parse_cursor(str(cursor)) == cursor
+
+
+@pytest.mark.parametrize("text", ["", "x", "o1.1", "=", "é", "bzE", str(Cursor(NOW, 1)) + "A"])
+def test_a_cursor_that_is_none_is_refused_with_the_cure(text: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        parse_cursor(text)
+    assert refused.value.fields[0][0] == "cursor"
+    assert "leave cursor out" in refused.value.fields[0][1]
+
+
+def test_the_largest_id_is_a_bigints_and_no_larger_one_is_asked_for() -> None:
+    assert parse_cursor(str(Cursor(NOW, 2**63 - 1))).id == 2**63 - 1
+    with pytest.raises(Invalid):
+        parse_cursor(str(Cursor(NOW, 2**63)))
+
+
+def rows(*ids: int) -> list[Row]:
+    return [Row(each) for each in ids]
+
+
+@pytest.mark.parametrize(
+    ("found", "cursor", "ids", "older", "newer"),
+    [
+        ([], None, [], None, None),
+        ([3, 2, 1], None, [3, 2, 1], None, None),
+        ([4, 3, 2, 1], None, [4, 3, 2], 2, None),
+        ([3, 2], Cursor(NOW, 4), [3, 2], None, 3),
+        ([5, 4, 3, 2], Cursor(NOW, 6), [5, 4, 3], 3, 5),
+        ([], Cursor(NOW, 1), [], None, None),
+        ([7, 8], Cursor(NOW, 6, newer=True), [8, 7], 7, None),
+        ([7, 8, 9, 10], Cursor(NOW, 6, newer=True), [9, 8, 7], 7, 9),
+        ([], Cursor(NOW, 6, newer=True), [], None, None),
+    ],
+)
+def test_a_page_has_its_rows_newest_first_and_the_places_beside_it(
+    found: list[int], cursor: Cursor | None, ids: list[int], older: int | None, newer: int | None
+) -> None:
+    made = page(rows(*found), cursor, 3)
+    assert [row.id for row in made.results] == ids
+    assert made.next == (None if older is None else Cursor(NOW, older))
+    assert made.previous == (None if newer is None else Cursor(NOW, newer, newer=True))
+
+
+# Positions.
+
+
+@pytest.mark.parametrize("upto", [None, "10:21:11"])
+def test_a_position_is_read_back(upto: str | None) -> None:
+    position = Position(SNAPSHOT, upto, 7)
+    assert read_position(position.token()) == position
+
+
+def opaque(*parts: object) -> str:
+    return to_opaque("~".join(map(str, parts)))
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        "nonsense",
+        opaque(SNAPSHOT, "", 7),
+        opaque(SNAPSHOT, "", 7, int(time.time()), 1),
+        opaque("no snapshot", "", 7, int(time.time())),
+        opaque(SNAPSHOT, "no snapshot", 7, int(time.time())),
+        opaque(SNAPSHOT, "", -7, int(time.time())),
+        opaque(SNAPSHOT, "", "9" * 19, int(time.time())),
+        opaque(SNAPSHOT, "", 7, "now"),
+    ],
+    ids=range(9),
+)
+def test_a_position_that_is_none_is_not_read(token: str) -> None:
+    assert read_position(token) is None
+
+
+def test_a_position_is_good_for_less_than_the_hour_that_changes_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    token = Position(SNAPSHOT, None, 7).token()
+    made = time.time()
+    monkeypatch.setattr(stream_position.time, "time", lambda: made + 3290)
+    assert read_position(token) is not None
+    monkeypatch.setattr(stream_position.time, "time", lambda: made + 3310)
+    assert read_position(token) is None
+
+
+def test_a_position_of_another_cluster_is_ahead() -> None:
+    position = Position("10:20:", None, 0)
+    assert not is_ahead(position, "10:20:")
+    assert not is_ahead(position, "20:21:")
+    assert is_ahead(position, "10:19:")
+    assert timedelta(0) < timedelta(seconds=stream_position._GOOD_FOR) < timedelta(hours=1)
