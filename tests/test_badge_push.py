@@ -232,6 +232,19 @@ async def test_only_devices_that_can_be_reached_and_are_wanted(
         await asked(db, count)
 
 
+def test_one_that_waits_is_enough_until_it_is_being_sent(db: Db) -> None:
+    reachable(db)
+    device(db, IPHONE, "ios")
+    ask = "select tocsin.correct_badges('{alice}', interval '5 s', interval '1 hour', null)"
+    assert db.execute(ask).fetchone() == (1,)
+    assert db.execute(
+        "select due_at > now() + interval '4 s' from tocsin.delivery where event_id is null"
+    ).fetchone() == (True,)
+    assert db.execute(ask).fetchone() == (0,)
+    db.execute("update tocsin.delivery set state = 'sending', due_at = null where event_id is null")
+    assert db.execute(ask).fetchone() == (1,)
+
+
 async def test_what_is_new_asks_for_none(db: Db, dsn: str) -> None:
     reachable(db)
     device(db, IPHONE, "ios")

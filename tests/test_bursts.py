@@ -62,15 +62,16 @@ async def test_what_is_due_together_comes_as_one_mail_and_what_must_go_alone_doe
     tell(db, "bulletin.new_chapter", "First", "Second", "Third")
     tell(db, "bulletin.new_chapter", "For Bob", recipients="bob")
     tell(db, "compliance.overdue", "Mandatory")
-    tell(db, "billing.payment_due", "Urgent")
+    tell(db, "billing.payment_due", "Urgent", "Urgent too")
 
-    arrived = await delivered(db, dsn, mailbox, tmp_path, 6)
+    arrived = await delivered(db, dsn, mailbox, tmp_path, 7)
 
     assert [(mail["to"], mail["subject"]) for mail in arrived] == [
         (["bob@example.com"], "For Bob"),
         (["alice@example.com"], "Mandatory"),
         (["alice@example.com"], "Third and 2 more"),
         (["alice@example.com"], "Urgent"),
+        (["alice@example.com"], "Urgent too"),
     ]
     together = arrived[2]
     assert all(
@@ -79,7 +80,7 @@ async def test_what_is_due_together_comes_as_one_mail_and_what_must_go_alone_doe
     assert together["text"].count("https://notify.example/c/") == 3
     assert db.execute(
         "select count(distinct delivery_id), count(*) from tocsin.attempt where outcome = 'sent'"
-    ).fetchone() == (6, 6)
+    ).fetchone() == (7, 7)
 
 
 async def test_one_that_was_taken_back_is_not_in_the_mail(

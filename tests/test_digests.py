@@ -235,6 +235,16 @@ async def test_off_and_on_again_is_one_a_day_too(
     assert datetime.fromisoformat(changed["next_at"]).date() > datetime.now(UTC).date()
 
 
+async def test_what_comes_after_it_was_turned_off_goes_alone(
+    alice: httpx.AsyncClient, tell: Tell, db: Db
+) -> None:
+    await alice.patch(PREFERENCES, json={"frequency": "daily"})
+    await alice.patch(PREFERENCES, json={"frequency": "off"})
+    tell()
+    assert waiting(db) == 0
+    assert db.execute("select channel from tocsin.delivery").fetchall() == [("email",)]
+
+
 async def test_a_zone_is_one_that_every_part_knows(
     alice: httpx.AsyncClient, machine: httpx.AsyncClient
 ) -> None:

@@ -445,6 +445,19 @@ async def test_what_is_due_again_has_a_lease_of_its_own(
     assert len(await claim(database, again)) == 10
 
 
+async def test_a_lease_of_before_leaves_what_the_next_claim_holds(
+    db: Db, database: Database, bell: Bell, ten_mails: int
+) -> None:
+    """A retry may be claimed again while the lease of its first claim is still there."""
+    first = await claim(database, (await dispatch(bell, ten_mails))[0])
+    await store.settle(database, [ended(one, DeliveryState.DEFERRED) for one in first])
+    (again,) = await due(bell)
+    second = await claim(database, again)
+    db.execute("update tocsin.lease set until = now() where claim = %s", (first[0].claim,))
+    assert await due(bell) == []
+    assert len(await store.look(database, [message(one) for one in second])) == 10
+
+
 async def test_an_open_cancel_is_not_waited_for(
     db: Db, dsn: str, database: Database, bell: Bell, ten_mails: int
 ) -> None:

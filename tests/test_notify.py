@@ -322,6 +322,47 @@ def test_same_key_with_other_content_is_an_error(db: Db) -> None:
     assert unread(db, "bob") == 0
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"title": "Another"},
+        {"body": "Another"},
+        {"body_html": "<p>Another</p>"},
+        {"action_url": "/another"},
+        {"metadata": Jsonb({"another": 1})},
+        {"initiator": "bob"},
+        {"event_type": "forum.mention"},
+        {"send_at": "2030-01-01 00:00+00"},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_each_argument_is_part_of_what_a_key_stands_for(db: Db, other: dict[str, Any]) -> None:
+    first = notify(db, ["alice"], idempotency_key="k")
+    with pytest.raises(psycopg.Error) as caught:
+        notify(db, ["alice"], idempotency_key="k", **other)
+    assert caught.value.sqlstate == "TC003"
+    assert notify(db, ["alice"], idempotency_key="k") == first
+
+
+@pytest.mark.parametrize("recipients", [["alice"], ["alice", "bob"]])
+def test_a_retired_event_type_is_told_to_nobody(db: Db, recipients: list[str]) -> None:
+    db.execute("update tocsin.event_type set retired_at = now() where event_type = 'forum.mention'")
+    with pytest.raises(psycopg.Error) as caught:
+        notify(db, recipients, "forum.mention")
+    assert caught.value.sqlstate == "TC001"
+    assert count(db, "event") == 0
+
+
+def test_a_scheduled_event_lives_as_long_from_its_own_time_on(db: Db) -> None:
+    event_id = notify(db, ["alice"], send_at="2030-01-01 00:00+00")
+    db.execute(
+        "update tocsin.event set send_at = now(), created_at = created_at - interval '30 days'"
+    )
+    assert value(db, "select tocsin.tell_due_events(10)") == 1
+    left = "select expires_at - told_at = t.time_to_live from tocsin.event join tocsin.event_type t using (event_type)"
+    assert value(db, f"{left} where event_id = %s", event_id) is True
+
+
 def test_a_key_is_free_again_after_a_day(db: Db) -> None:
     first = notify(db, ["alice"], idempotency_key="k")
     db.execute("update tocsin.idempotency set created_at = now() - interval '23 hours 59 minutes'")
@@ -454,8 +495,23 @@ def test_cancel_takes_nothing_from_the_badge_of_what_was_read_or_archived(db: Db
     assert [unread(db, name) for name in ("alice", "bob", "carol")] == [1, 1, 2]
     db.execute("select tocsin.cancel(%s)", (event_id,))
     assert [unread(db, name) for name in ("alice", "bob", "carol")] == [1, 1, 1]
+    at = value(db, "select cancelled_at from tocsin.event where event_id = %s", event_id)
     db.execute("select tocsin.cancel(%s)", (event_id,))
     assert [unread(db, name) for name in ("alice", "bob", "carol")] == [1, 1, 1]
+    assert value(db, "select cancelled_at from tocsin.event where event_id = %s", event_id) == at
+
+
+def test_cancel_leaves_what_is_being_sent_and_waits_for_nobody(db: Db, other: Db) -> None:
+    event_id = notify(db, ["alice", "bob", "carol"])
+    db.execute("update tocsin.delivery set state = 'sending' where recipient_id = 'alice'")
+    other.execute("select from tocsin.delivery where recipient_id = 'bob' for update")
+    db.execute("set lock_timeout = '1s'")
+    assert value(db, "select tocsin.cancel(%s)", event_id) == 1
+    assert dict(db.execute("select recipient_id, state::text from tocsin.delivery").fetchall()) == {
+        "alice": "sending",
+        "bob": "queued",
+        "carol": "cancelled",
+    }
 
 
 def test_cancelling_what_is_not_there_is_an_error(db: Db) -> None:

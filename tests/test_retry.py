@@ -100,5 +100,32 @@ def test_each_outcome_has_its_state(
     assert (settled.state, settled.reason, settled.outcome) == (state, reason, tried)
 
 
+@pytest.mark.parametrize(
+    ("outcome", "dead"),
+    [
+        (Rejected("smtp_550", address_dead=True), True),
+        (Rejected("BadDeviceToken", quarantine=True), True),
+        (Rejected("smtp_554"), False),
+        (Deferred("smtp_451"), False),
+    ],
+)
+def test_an_address_is_given_up_where_the_refusal_is_about_it(
+    outcome: Outcome, dead: bool
+) -> None:
+    settled = settle(claimed(), Settlement(outcome), Random(1))
+    assert settled is not None
+    assert settled.address_dead is dead
+
+
+def test_a_retry_waits_for_as_long_as_the_provider_asked_and_a_little_by_chance() -> None:
+    waits = []
+    for seed in range(200):
+        settled = settle(claimed(), Settlement(Deferred("quota", 100.0)), Random(seed))
+        assert settled is not None
+        waits.append(settled.delay)
+    assert 100 <= min(waits) < 101
+    assert 109 < max(waits) <= 110
+
+
 def test_a_lost_claim_is_not_ours_to_settle() -> None:
     assert settle(claimed(), Settlement(Withheld(None, "claim_lost")), Random(1)) is None
