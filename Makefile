@@ -86,6 +86,17 @@ faults: $(VENV)/.dev ## real processes under faults from a seed: SEED=7, or SEED
 faults-short: $(VENV)/.dev ## three fixed seeds of it
 	@exec $(PY) -m faults --short --jobs 2
 
+mutants: mutants-pure mutants-edits ## small faults in the code, each of which a test has to notice; half an hour
+
+mutants-pure: $(VENV)/.dev build/mutants/.installed ## the same by mutmut, over the pure modules; ARGS='"*retry*"' picks some
+	@exec $(PY) checks/mutants/pure.py $(ARGS)
+
+mutants-edits: $(VENV)/.dev ## the same by our own list of edits to SQL and flows; ARGS="lease" picks some
+	@exec env PYTHONPATH=tests $(PY) checks/mutants/edits.py $(ARGS)
+
+mutants-short: $(VENV)/.dev ## all edits still fit the code, and a sample of them; a minute
+	@exec env PYTHONPATH=tests $(PY) checks/mutants/edits.py --short
+
 model-check: ## the protocols of wake-up and lease, modelled and searched exhaustively (spin, installed by apt where it may be)
 	@tools/debian.sh spin=spin gcc=cc
 	@checks/models/check.sh
@@ -201,6 +212,14 @@ $(VENV)/.dev: requirements-dev.lock requirements.lock pyproject.toml | $(PY)
 build/peers/.installed: benchmarks/peers/requirements.lock | $(PY)
 	@$(PY) -m venv build/peers
 	@build/peers/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes --no-deps -r $<
+	@touch $@
+
+# mutmut imports the project and its tests, so it also sees the packages of the development environment.
+build/mutants/.installed: checks/mutants/requirements.lock $(VENV)/.dev | $(PY)
+	@$(PY) -m venv build/mutants
+	@build/mutants/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes --no-deps -r $<
+	@$(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$(build/mutants/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/project.pth"
 	@touch $@
 
 # python3 comes first: it is what this machine calls Python, if it is new enough.

@@ -240,3 +240,24 @@ def test_a_person_is_looked_up_by_an_index(db: Db, many: None) -> None:
     for name in ("bob", "carol"):
         found = plan(db, load("lookup")["told_to_person"], {"recipient_id": name, "limit": 25})
         assert "notification_xid" in found, found
+
+
+def test_what_was_replayed_has_its_last_end_alone(db: Db) -> None:
+    (id_,) = deliver(db, "failed", reason="smtp_550", ago="5 minutes")
+    db.execute(
+        "update tocsin.delivery set state = 'sent', reason = null, settled_at = now() - interval '2 minutes'"
+    )
+    db.execute(
+        "insert into tocsin.ending (settled_at, delivery_ids) select settled_at, array[%s::bigint]"
+        " from tocsin.delivery",
+        (id_,),
+    )
+    ends = "select state::text, n from tocsin.ended(now() - interval '1 hour', now(), now())"
+    assert db.execute(ends).fetchall() == [("sent", 1)]
+
+
+async def test_a_minute_is_kept_five_seconds_after_its_end(database: Database) -> None:
+    noon = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+    assert await keep_all(database, noon + timedelta(seconds=4)) == noon - timedelta(minutes=1)
+    assert await keep_all(database, noon + timedelta(seconds=6)) == noon
+    assert await keep_all(database, noon + timedelta(seconds=64)) == noon

@@ -256,12 +256,13 @@ async def test_a_zone_is_one_that_every_part_knows(
     assert (await alice.patch(PREFERENCES, json={"timezone": "EST5EDT"})).is_success
 
 
+@pytest.mark.parametrize(("method", "path"), [("PATCH", "read/"), ("DELETE", "")])
 async def test_nothing_unread_is_no_mail_and_says_so(
-    alice: httpx.AsyncClient, tell: Tell, db: Db, database: Database
+    alice: httpx.AsyncClient, tell: Tell, db: Db, database: Database, method: str, path: str
 ) -> None:
     await alice.patch(PREFERENCES, json={"frequency": "daily"})
     id_ = tell()
-    await alice.patch(f"/api/notifications/{id_}/read/")
+    await alice.request(method, f"/api/notifications/{id_}/{path}")
     made = await make_digests(database, tomorrow())
     assert (made.people, made.digests, made.unsent) == (1, 0, 1)
     assert digests(db) == [("alice", "skipped", "already_read")]
@@ -409,6 +410,25 @@ async def test_the_mail_groups_what_is_new_and_leaves_out_what_was_taken_back(
     assert "It was taken back" in str(why)
     email = channel((await alice.get(f"/api/notifications/{gone - 1}/why/")).json(), "email")
     assert email["deliveries"][0]["state"] == "sent"
+
+
+async def test_one_that_somebody_is_just_changing_keeps_no_other_waiting(
+    alice: httpx.AsyncClient,
+    bob: httpx.AsyncClient,
+    tell: Tell,
+    dsn: str,
+    database: Database,
+) -> None:
+    for person, name in ((alice, "alice"), (bob, "bob")):
+        await person.patch(PREFERENCES, json={"frequency": "daily"})
+        tell(name)
+    with psycopg.connect(dsn) as other:
+        other.execute(
+            "select from tocsin.digest_preference where recipient_id = 'alice' for update"
+        )
+        made = await make_digests(database, tomorrow())
+        assert (made.people, made.digests) == (1, 1)
+    assert (await make_digests(database, tomorrow())).digests == 1
 
 
 async def test_it_tells_times_by_its_own_clock_else_by_its_persons(

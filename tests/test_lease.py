@@ -453,9 +453,72 @@ async def test_a_lease_of_before_leaves_what_the_next_claim_holds(
     await store.settle(database, [ended(one, DeliveryState.DEFERRED) for one in first])
     (again,) = await due(bell)
     second = await claim(database, again)
+    assert await store.look(database, [message(one) for one in first]) == {}
     db.execute("update tocsin.lease set until = now() where claim = %s", (first[0].claim,))
     assert await due(bell) == []
     assert len(await store.look(database, [message(one) for one in second])) == 10
+
+
+LAST = "where delivery_id = (select max(delivery_id) from tocsin.delivery)"
+
+
+async def two_mails(db: Db, bell: Bell) -> list[int]:
+    """One job with two events' mails to one person."""
+    for title in ("first", "second"):
+        db.execute("select tocsin.notify('forum.new_reply', '{p0}', %s)", (title,))
+    events = db.execute("select event_id from tocsin.event order by event_id desc limit 2")
+    await bell.dispatch_lanes(
+        "email", 1, {int(event_id): 0 for (event_id,) in events.fetchall()}, each=100, lease=MINUTES
+    )
+    (job,) = await jobs(bell)
+    return job
+
+
+async def claim_together(database: Database, ids: list[int], among: list[int]) -> list[Claimed]:
+    return await store.claim(
+        database, Channel.EMAIL, ids, sociable=among, claim=uuid4(), lease=LEASE
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "together"),
+    [
+        ("", True),
+        ("update tocsin.event_type set priority = 2", False),
+        ("update tocsin.event_type set alone = true", False),
+        ("update tocsin.event_type set mandatory_channels = '{email}'", False),
+        (f"update tocsin.delivery set attempts = 1 {LAST}", False),
+        (f"update tocsin.delivery set state = 'cancelled' {LAST}", False),
+    ],
+    ids=["usual", "urgent", "alone", "mandatory", "tried", "cancelled"],
+)
+async def test_what_may_go_together_is_claimed_together(
+    db: Db, database: Database, bell: Bell, change: str, together: bool
+) -> None:
+    job = await two_mails(db, bell)
+    if change:
+        db.execute(change)
+    claimed = await claim_together(database, job[:1], job)
+    bursts = {one.delivery_id: one.burst_id for one in claimed}
+    if together:
+        assert bursts == dict.fromkeys(job, job[0])
+    else:
+        assert bursts[job[0]] is None
+        assert set(bursts.values()) == {None}
+
+
+async def test_what_went_together_is_retried_together_without_what_is_over(
+    db: Db, database: Database, bell: Bell
+) -> None:
+    job = await two_mails(db, bell)
+    first = await claim_together(database, job, job)
+    await store.settle(database, [ended(one, DeliveryState.DEFERRED) for one in first])
+    second = await claim(database, job[:1])
+    assert [one.delivery_id for one in second] == job
+    await store.settle(
+        database, [ended(second[0], DeliveryState.DEFERRED), ended(second[1], DeliveryState.FAILED)]
+    )
+    assert [one.delivery_id for one in await claim(database, job[:1])] == job[:1]
 
 
 async def test_an_open_cancel_is_not_waited_for(

@@ -11,7 +11,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 RUNTIME, DEVELOPMENT = ROOT / "requirements.lock", ROOT / "requirements-dev.lock"
-LOCKS = [RUNTIME, DEVELOPMENT]
+LOCKS = [
+    RUNTIME,
+    DEVELOPMENT,
+    ROOT / "checks" / "mutants" / "requirements.lock",
+]
+PEERS = ROOT / "benchmarks" / "peers" / "requirements.lock"
 NPM = [ROOT / "checks" / "mails" / "package-lock.json", ROOT / "web" / "package-lock.json"]
 WORKS_WITHOUT_ITS_SCRIPT = {"node_modules/esbuild"}  # every npm ci has --ignore-scripts
 
@@ -25,14 +30,16 @@ def named(requirements: list[str | dict[str, str]]) -> set[str]:
     return {re.split(r"[\[<>=;]", text)[0].strip() for text in texts}
 
 
-@pytest.mark.parametrize("lock", [*LOCKS, *NPM], ids=lambda lock: f"{lock.parent.name}/{lock.name}")
+@pytest.mark.parametrize(
+    "lock", [*LOCKS, PEERS, *NPM], ids=lambda lock: f"{lock.parent.name}/{lock.name}"
+)
 def test_no_lock_holds_an_address(lock: Path) -> None:
     text = lock.read_text()
 
     assert not re.search(r"://|--(extra-)?index-url|--find-links|@ *file|\bgit\+", text)
 
 
-@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: f"{lock.parent.name}/{lock.name}")
 def test_every_pin_has_its_hashes(lock: Path) -> None:
     entries = re.split(r"^(?=[a-z0-9])", lock.read_text(), flags=re.MULTILINE)[1:]
 

@@ -481,6 +481,8 @@ def test_cancel_stops_deliveries_and_empties_inbox_and_badge(db: Db) -> None:
     assert value(db, "select tocsin.cancel(%s)", event_id) == 2
     assert unread(db, "alice") == 1
     assert unread(db, "bob") == 0
+    shown = "select count(*) from tocsin.notification where in_inbox and event_id = %s"
+    assert value(db, shown, event_id) == 0
     assert value(db, "select tocsin.cancel(%s)", event_id) == 0
 
 
@@ -593,3 +595,39 @@ def wait_for_lock(db: Db) -> None:
             return
         db.execute("select pg_sleep(0.001)")
     raise AssertionError("nobody waits")
+
+
+def test_the_functions_of_an_inbox_change_ones_own_alone(db: Db) -> None:
+    notify(db, ["alice"])
+    theirs = value(db, "select notification_id from tocsin.notification")
+    assert value(db, "select tocsin.mark_read('bob', %s, true)", theirs) is False
+    assert value(db, "select tocsin.archive('bob', %s)", theirs) is False
+    assert value(db, "select marked from tocsin.mark_all_read('bob', null, null, null)") == 0
+    assert unread(db, "alice") == 1
+    assert unread(db, "bob") == 0
+    at = value(db, "select read_at from tocsin.mark_all_read('alice', null, null, null)")
+    assert value(db, "select tocsin.undo_mark_all_read('bob', %s)", at) == 0
+    assert unread(db, "alice") == 0
+    assert value(db, "select tocsin.undo_mark_all_read('alice', %s)", at) == 1
+
+
+@pytest.mark.parametrize(
+    ("category", "event_type", "left"),
+    [
+        (None, None, []),
+        ("forum", None, ["messages.new_dm"]),
+        (None, "forum.mention", ["forum.new_reply", "messages.new_dm"]),
+        ("messages", "forum.mention", ["forum.mention", "forum.new_reply", "messages.new_dm"]),
+    ],
+)
+def test_mark_all_marks_what_its_filters_name(
+    db: Db, category: str | None, event_type: str | None, left: list[str]
+) -> None:
+    for each in ("forum.mention", "forum.new_reply", "messages.new_dm"):
+        notify(db, ["alice"], each)
+    db.execute("select tocsin.mark_all_read('alice', %s, %s, null)", (category, event_type))
+    found = db.execute(
+        "select event_type from tocsin.notification where read_at is null order by event_type"
+    )
+    assert [each for (each,) in found.fetchall()] == left
+    assert unread(db, "alice") == len(left)

@@ -118,9 +118,9 @@ def test_a_position_is_good_for_less_than_the_hour_that_changes_are_kept(
 ) -> None:
     token = Position(SNAPSHOT, None, 7).token()
     made = time.time()
-    monkeypatch.setattr(stream_position.time, "time", lambda: made + 3290)
+    monkeypatch.setattr(time, "time", lambda: made + 3290)
     assert read_position(token) is not None
-    monkeypatch.setattr(stream_position.time, "time", lambda: made + 3310)
+    monkeypatch.setattr(time, "time", lambda: made + 3310)
     assert read_position(token) is None
 
 

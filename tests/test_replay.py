@@ -181,12 +181,13 @@ async def test_lift_opens_no_address_that_its_reader_closed(db: Db, database: Da
 
 
 async def test_devices_are_like_addresses(db: Db, database: Database) -> None:
-    gone, moved, closed = (
-        deliver(db, "failed", channel="push", reason="apns_BadDeviceToken")[0] for _ in range(3)
+    gone, moved, closed, stale = (
+        deliver(db, "failed", channel="push", reason="apns_BadDeviceToken")[0] for _ in range(4)
     )
     for delivery_id, owner, disabled in (
         (moved, "bob", None),
         (closed, "alice", "apns_BadDeviceToken"),
+        (stale, "alice", "stale"),
     ):
         db.execute(
             "with v as (insert into tocsin.device"
@@ -195,11 +196,12 @@ async def test_devices_are_like_addresses(db: Db, database: Database) -> None:
             " update tocsin.delivery set device_id = v.device_id from v where delivery_id = %s",
             (f"t{delivery_id}", owner, disabled, delivery_id),
         )
-    done = await replay(database, [gone, moved, closed], lift=False)
-    assert (done.replayed, done.kept) == (0, {"device_moved": 2, "no_device": 1})
-    done = await replay(database, [gone, moved, closed], lift=True)
-    assert (done.replayed, done.kept) == (1, {"device_moved": 2})
-    assert row(db, "select disabled_at from tocsin.device where recipient_id = 'alice'") == (None,)
+    done = await replay(database, [gone, moved, closed, stale], lift=False)
+    assert (done.replayed, done.kept) == (0, {"device_moved": 2, "no_device": 2})
+    done = await replay(database, [gone, moved, closed, stale], lift=True)
+    assert (done.replayed, done.kept) == (1, {"device_moved": 2, "no_device": 1})
+    still = db.execute("select disabled_reason from tocsin.device where recipient_id = 'alice'")
+    assert sorted(still.fetchall(), key=str) == [("stale",), (None,)]
 
 
 async def test_only_what_failed_is_replayed(db: Db, database: Database) -> None:

@@ -109,9 +109,7 @@ def test_each_outcome_has_its_state(
         (Deferred("smtp_451"), False),
     ],
 )
-def test_an_address_is_given_up_where_the_refusal_is_about_it(
-    outcome: Outcome, dead: bool
-) -> None:
+def test_an_address_is_given_up_where_the_refusal_is_about_it(outcome: Outcome, dead: bool) -> None:
     settled = settle(claimed(), Settlement(outcome), Random(1))
     assert settled is not None
     assert settled.address_dead is dead

@@ -1,7 +1,7 @@
-"""`make mutants-edits`: applies each edit of mutants.toml to a copy of the tree, where its test has to fail.
+"""`make mutants-edits`: applies each edit of edits.toml to a copy of the tree, where its test has to fail.
 
-An edit is found by its text and a test by its name, wherever they are: a file that moves needs no change here. Text that is
-no longer found, or a test that does not exist, is an error.
+An edit is found by its text and a test by its name, wherever they are: a file that moves needs no change here. Text
+that is no longer found, or a test that does not exist, is an error.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import msgspec
 import psycopg
@@ -26,9 +26,9 @@ from run_folder import run_folder
 
 from tocsin import postgres
 
-ROOT = Path(__file__).parent.parent
-TABLE = Path(__file__).with_name("mutants.toml")
-COPIED = ("tocsin", "tests", "docs", "tools", "README.md", "pyproject.toml", "event_types.toml")
+ROOT = Path(__file__).parent.parent.parent
+TABLE = Path(__file__).with_name("edits.toml")
+COPIED = ("tocsin", "tests", "checks", "docs", "tools", "README.md", "pyproject.toml")
 GENERATED = {"schema.sql"}
 LONGEST = 180  # seconds for one edit; a test that hangs has noticed it, too
 SHORT_STEP = 12  # `--short` runs the first edit of so many
@@ -37,8 +37,8 @@ SHORT_STEP = 12  # `--short` runs the first edit of so many
 class Edit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One small fault: `find` becomes `replace`, and `test` has to fail.
 
-    `test` is the name of a test function, with its parameters in brackets where only some of them fail, or of a file.
-    `within` is part of a path, for a text that occurs in several files.
+    `test` is the name of a test function; its file comes before it, as in `test_lease.py::test_x`, where several files
+    have one of that name. `within` is part of a path, for a text that occurs in several files.
     """
 
     fault: str
@@ -49,7 +49,7 @@ class Edit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Table(msgspec.Struct, forbid_unknown_fields=True):
-    """The file mutants.toml."""
+    """The file edits.toml."""
 
     edit: list[Edit]
 
@@ -110,14 +110,14 @@ def place(edits: Sequence[Edit], root: Path = ROOT) -> tuple[list[Placed], list[
 
 def find_test(test: str, tests: dict[Path, str]) -> list[str]:
     """All that go by this name, as pytest selects them."""
-    name, bracket, parameters = test.partition("[")
-    if name.endswith(".py"):
-        return [str(file) for file in tests if file.name == name]
+    name = test.rpartition("::")[2]
+    within = test.rpartition("::")[0]
     defined = re.compile(rf"^(?:async )?def {re.escape(name)}\(", re.MULTILINE)
     return [
-        f"{file}::{name}{bracket}{parameters}"
+        f"{file}::{name}"
         for file, text in tests.items()
         for _ in defined.findall(text)
+        if within in ("", file.name)
     ]
 
 
@@ -193,7 +193,7 @@ class Bench:
 
 def read_report(file: Path) -> tuple[int, int, str]:
     """Failures, errors and the name of the first that failed, from a report in JUnit's form."""
-    suite = next(ElementTree.parse(file).iter("testsuite"))
+    suite = next(ET.parse(file).iter("testsuite"))
     ran = int(suite.get("tests", 0)) - int(suite.get("skipped", 0))
     for case in suite.iter("testcase"):
         problem = case.find("failure")
