@@ -170,6 +170,9 @@ bench-mails: $(VENV)/.dev build/peers/.installed ## mails a second, rendered and
 	@tools/debian.sh postfix=smtp-sink postfix=smtp-source
 	@exec $(PY) benchmarks/mails.py $(ARGS)
 
+bench-attacks: $(VENV)/.dev ## how long /healthz takes beside requests made to hold the event loop
+	@exec $(PY) benchmarks/attacks.py $(ARGS)
+
 bench-ops: $(VENV)/.dev ## what the operations page costs, on a ledger of a million deliveries
 	@exec $(PY) benchmarks/operations.py $(ARGS)
 

@@ -87,7 +87,9 @@ async def app(settings: Settings, database: Database) -> AsyncIterator[Litestar]
     """The app."""
     # Not started, since only streams need it to listen: a connection that is given up half-way would keep PostgreSQL
     # from dropping the test's database until it times out.
-    yield create_app(settings, database, BadgeHub(database), link_key=KEY)
+    app = create_app(settings, database, BadgeHub(database), link_key=KEY)
+    yield app
+    await app.state.offload.stop()
 
 
 @pytest_asyncio.fixture

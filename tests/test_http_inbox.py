@@ -90,6 +90,19 @@ async def test_pages_lead_through_all_and_back(alice: httpx.AsyncClient, tell: T
     assert [each["id"] for each in (await alice.get(first["next"])).json()["results"]] == pages[1]
 
 
+async def test_a_page_of_large_ones_is_shorter_and_leads_on(
+    alice: httpx.AsyncClient, tell: Tell
+) -> None:
+    ids = [tell(body="é" * 100_000, body_html="<p>x</p>" * 10_000) for _ in range(13)]
+    first = (await alice.get("/api/notifications/?limit=20")).json()
+    assert [each["id"] for each in first["results"]] == ids[:1:-1]
+    second = (await alice.get(first["next"])).json()
+    assert [each["id"] for each in second["results"]] == ids[1::-1]
+    assert second["next"] is None
+    back = (await alice.get(second["previous"])).json()
+    assert back["results"] == first["results"]
+
+
 async def test_ties_in_time_neither_repeat_nor_vanish(
     alice: httpx.AsyncClient, tell: Tell, db: Db
 ) -> None:

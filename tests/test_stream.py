@@ -15,13 +15,15 @@ import httpx
 import pytest
 import pytest_asyncio
 from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import Db, Tell, bearer, token
+from http_fixtures import METRICS_TOKEN, Db, Tell, bearer, token
 from msgspec import structs
+from services import until
 
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.line import Line
 from tocsin.engine.store.recipient import erase_recipient
+from tocsin.http.protocol import Limits
 from tocsin.http.server import serve
 from tocsin.settings import Settings
 
@@ -61,15 +63,23 @@ class Reader:
                 return block
 
 
+@pytest.fixture
+def limits() -> Limits | None:
+    """Of the server's connections; None: those of production."""
+    return None
+
+
 @pytest_asyncio.fixture
-async def url(settings: Settings, dsn: str, database: Database) -> AsyncIterator[str]:
+async def url(
+    settings: Settings, dsn: str, database: Database, limits: Limits | None
+) -> AsyncIterator[str]:
     """A server of this test's own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     started = asyncio.Event()
     own = structs.replace(settings, database_url=dsn, port=port)
-    task = asyncio.create_task(serve(own, started=started))
+    task = asyncio.create_task(serve(own, started=started, limits=limits))
     async with asyncio.timeout(15):
         await started.wait()
     # once the listeners are there, they can be stopped cleanly
@@ -227,3 +237,41 @@ async def test_a_lost_connection_leaves_the_number_of_its_socket_to_the_next(
     transport.abort()
     for each in line.others:
         each.close()
+
+
+@pytest.mark.parametrize("limits", [Limits(write_seconds=0.3)])
+async def test_the_socket_of_a_reader_that_stops_reading_is_closed(url: str, tell: Tell) -> None:
+    address = "127.0.0.1", int(url.rpartition(":")[2])
+    with socket.socket() as stalled:
+        stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stalled.connect(address)
+        lines = [f"GET {STREAM} HTTP/1.1", "Host: x", f"Authorization: Bearer {token()}", "", ""]
+        await asyncio.to_thread(stalled.sendall, "\r\n".join(lines).encode())
+        assert await asyncio.to_thread(stalled.recv, 8) == b"HTTP/1.1"
+        body = "é" * 100_000
+        for _ in range(60):
+            await asyncio.to_thread(tell, body=body)
+        async with httpx.AsyncClient() as client:
+
+            async def cut_off() -> bool:
+                path, headers = f"{url}/metrics/", bearer(METRICS_TOKEN)
+                metrics = (await client.get(path, headers=headers)).text
+                # one is open: this client's
+                return (
+                    "tocsin_http_open_streams 0.0" in metrics
+                    and "tocsin_http_open_connections 1.0" in metrics
+                    and 'tocsin_http_connections_ended_total{reason="write timeout"} 1.0' in metrics
+                )
+
+            await until(cut_off, 20)
+        await asyncio.to_thread(reset_or_end, stalled)
+
+
+def reset_or_end(client: socket.socket) -> None:
+    """Until the server's end of the connection is gone; fails where it stays open."""
+    client.settimeout(10)
+    try:
+        while client.recv(1 << 20):
+            pass
+    except ConnectionResetError:
+        pass

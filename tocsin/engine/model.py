@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+from difflib import get_close_matches
 from enum import IntEnum, StrEnum
+from heapq import nlargest
 from typing import Any
 from uuid import UUID
 
 from msgspec import Struct, field
+
+_LONGEST_COMPARED = 40  # characters
 
 
 class Channel(StrEnum):
@@ -308,6 +312,22 @@ class Invalid(Exception):
     def __init__(self, message: str, *fields: tuple[str, str]) -> None:
         super().__init__(message)
         self.fields = fields
+
+
+def nearest(name: str, known: Iterable[str], n: int = 1, *, cutoff: float = 0.6) -> list[str]:
+    """The `n` of the known names that are most like a name, none for a long one.
+
+    difflib takes milliseconds a pair, so it compares only those few that share most pairs of letters with the name.
+    """
+    if len(name) > _LONGEST_COMPARED:
+        return []
+    pairs = _pairs(name)
+    likely = nlargest(n + 3, known, key=lambda each: len(pairs & _pairs(each)))
+    return get_close_matches(name, likely, n, cutoff)
+
+
+def _pairs(name: str) -> set[str]:
+    return {name[at : at + 2] for at in range(min(len(name), _LONGEST_COMPARED))}
 
 
 class Unavailable(Exception):

@@ -22,11 +22,13 @@ _TOKEN = re.compile(r'<(/?)([a-z0-9]+)(?:[^">]|"[^"]*")*>|&#?\w+;|[^<&]+|[<&]')
 _MAILTO = "mailto:"
 
 
+@lru_cache(maxsize=16)
 def sanitise(html: str, *, base_url: str | None = None) -> str:
     """Text structure and links; all else is removed, scripts and styles with their content.
 
     A link leads to a mail address, or to what an event's action_url may be; another loses its href. In a mail a path is
-    put behind `base_url`. In an inbox it stays as it is, since that is part of the app's pages.
+    put behind `base_url`. In an inbox it stays as it is, since that is part of the app's pages. The last
+    results are kept: the HTML of an event is the same for all recipients.
     """
     return _cleaner(base_url).clean(html)
 

@@ -43,10 +43,12 @@ from tocsin.http.cross_origin import CrossOrigin
 from tocsin.http.errors import HANDLERS
 from tocsin.http.loopback_hosts import LoopbackHosts
 from tocsin.http.metrics import Metrics
+from tocsin.http.offload import Offload
 from tocsin.http.ops import ops_routers
 from tocsin.http.options import Options
 from tocsin.http.paths import PathReader
 from tocsin.http.quick_count import QuickCount
+from tocsin.http.security_headers import SecurityHeaders
 from tocsin.http.services import Services
 from tocsin.settings import Settings
 
@@ -73,6 +75,7 @@ def create_app(
     services = Services(settings, database, hub, links, ReadinessCheck(database))
     authenticator = Authenticator(settings, database, development_key)
     metrics = metrics or Metrics()
+    offload = Offload(settings, database.dsn)
     tally = Tally(metrics, "GET", unread_count.PATH.rstrip("/"), 200)
     app = Litestar(
         [*_routers(), *ops_routers(database), *extra_routes],
@@ -80,13 +83,17 @@ def create_app(
             "services": _always(services),
             "authenticator": _always(authenticator),
             "metrics": _always(metrics),
+            "offload": _always(offload),
         },
         exception_handlers=HANDLERS,
-        state=State({"services": services, "authenticator": authenticator}, deep_copy=False),
+        state=State(
+            {"services": services, "authenticator": authenticator, "offload": offload},
+            deep_copy=False,
+        ),
         request_max_body_size=_LARGEST_BODY,
         openapi_config=None,
         logging_config=None,
-        on_shutdown=[tally.tell],
+        on_shutdown=[tally.tell, offload.stop],
         debug=False,
     )
     _check_scopes(app)
@@ -98,6 +105,7 @@ def create_app(
             app.asgi_handler, settings.allowed_origins, _paths_of_people(app)
         )
     app.asgi_handler = AccessLog(app.asgi_handler, metrics, PathReader(settings.public_url))
+    app.asgi_handler = SecurityHeaders(app.asgi_handler, settings.public_url)
     app.asgi_handler = QuickCount(
         stream.Follow(app.asgi_handler),
         hub,

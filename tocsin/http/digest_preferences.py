@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import time
 from typing import Annotated
 
-from litestar import Response, get, patch
+from litestar import Response, patch
 from litestar.di import NamedDependency
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -14,7 +14,7 @@ from tocsin.engine.store import digest as store
 from tocsin.engine.store.digest import ALL, DigestChange, DigestPreferences, Frequency, Weekday
 from tocsin.http import examples
 from tocsin.http.notifications import PersonRequest
-from tocsin.http.operation import Answer, Operation, documented
+from tocsin.http.operation import Answer, Operation, documented, get
 from tocsin.http.parse import read_body, reply
 from tocsin.http.services import Services
 

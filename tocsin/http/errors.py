@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import structlog
 from litestar import Request, Response
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, InternalServerException
 from msgspec import Struct
 
 from tocsin.engine.badge import TooManyStreams
@@ -22,9 +22,10 @@ _CURES = {
     400: "The request can't be read: check that its body is JSON in UTF-8.",
     404: "There is nothing here. /schema lists what there is.",
     405: "This path does not take that method; the header Allow names those that it takes.",
-    413: "The body is larger than this call takes.",
     500: "Something went wrong here; it was noted in the service's log.",
 }
+_WENT_AWAY = "client disconnected prematurely"  # Litestar's words for it
+_CLOSED_REQUEST = 499  # nginx' number for it
 
 log = structlog.get_logger("tocsin.http")
 
@@ -116,20 +117,36 @@ def _too_many_streams(_request: AnyRequest, error: TooManyStreams) -> Response[b
     return problem(429, _detail(error))
 
 
-def _http(_request: AnyRequest, error: HTTPException) -> Response[bytes]:
+def _http(request: AnyRequest, error: HTTPException) -> Response[bytes]:
     """Litestar's own: its detail may quote the request, so ours stands for it."""
     status = 404 if error.status_code < 400 else error.status_code
+    if status == 413:
+        most = request.route_handler.resolve_request_max_body_size()
+        return problem(413, f"The body is larger than the {most:,} bytes that this call takes.")
+    if isinstance(error, InternalServerException) and error.detail == _WENT_AWAY:
+        # nobody reads it; the access log and the metrics show the status
+        return Response(b"", status_code=_CLOSED_REQUEST, media_type="text/plain")
     if status >= 500:
-        return _unexpected(_request, error)
+        return _unexpected(request, error)
     allow = {k: v for k, v in (error.headers or {}).items() if k.lower() == "allow"}
     return problem(status, _CURES.get(status, HTTPStatus(status).description), headers=allow)
 
 
+def response_to(error: Exception, operation: str) -> Response[bytes]:
+    """The response to a failure of an operation, outside of a request."""
+    handler = _OF_OPERATIONS.get(type(error))
+    return _noted(error, operation) if handler is None else handler(None, error)
+
+
 def _unexpected(request: AnyRequest, error: Exception) -> Response[bytes]:
+    return _noted(error, request.scope.get("path_template", ""))
+
+
+def _noted(error: Exception, route: str) -> Response[bytes]:
     # Neither the message nor the values: they may hold what people wrote.
     log.error(
         "unexpected failure",
-        route=request.scope.get("path_template", ""),
+        route=route,
         error=type(error).__qualname__,
         sqlstate=getattr(error, "sqlstate", None),
         traceback="".join(traceback.format_tb(error.__traceback__)),
@@ -145,14 +162,17 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
 
 
-HANDLERS: dict[int | type[Exception], Callable[[AnyRequest, Any], Response[Any]]] = {
+_OF_OPERATIONS: dict[int | type[Exception], Callable[[Any, Any], Response[bytes]]] = {
     NotFound: _not_found,
     Conflict: _conflict,
     Invalid: _invalid,
     Unavailable: _unavailable,
     Unreadable: _unreadable,
-    Unauthorized: _unauthorized,
     Forbidden: _forbidden,
+}
+HANDLERS: dict[int | type[Exception], Callable[[AnyRequest, Any], Response[Any]]] = {
+    **_OF_OPERATIONS,
+    Unauthorized: _unauthorized,
     TooManyStreams: _too_many_streams,
     HTTPException: _http,
     Exception: _unexpected,

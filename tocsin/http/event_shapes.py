@@ -28,6 +28,7 @@ Moment = Annotated[datetime, Meta(tz=True)]
 
 # whom an event may be told: exactly one of these
 AUDIENCES = ("recipients", "topic", "email")
+MOST_RECIPIENTS = 100_000
 
 
 class NewRecipient(Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,7 +45,7 @@ class PostedEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """What happened."""
 
     event_type: EventTypeName
-    recipients: list[Id | NewRecipient] | None = None
+    recipients: Annotated[list[Id | NewRecipient], Meta(max_length=MOST_RECIPIENTS)] | None = None
     topic: Annotated[Topic, Meta(description="Its followers, in place of recipients.")] | None = (
         None
     )

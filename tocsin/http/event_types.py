@@ -6,14 +6,14 @@ from collections.abc import Callable
 from itertools import groupby
 from typing import Annotated
 
-from litestar import Response, get
+from litestar import Response
 from litestar.di import NamedDependency
 from msgspec import Meta, Struct
 
 from tocsin.engine.store.event_type import list_event_types
 from tocsin.http import examples
 from tocsin.http.errors import AnyRequest
-from tocsin.http.operation import Answer, Operation, documented
+from tocsin.http.operation import Answer, Operation, documented, get
 from tocsin.http.paging import Listing
 from tocsin.http.parse import read_query, reply
 from tocsin.http.reader import reader

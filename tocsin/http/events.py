@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC
 from typing import Any
 
-from litestar import Request, Response, get, post
+from litestar import Request, Response, post
 from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.params import FromPath
+from msgspec import convert
 
 from tocsin.engine.explain import explain
 from tocsin.engine.model import Invalid
 from tocsin.engine.store import event as store
 from tocsin.engine.store import notification as notifications
+from tocsin.engine.store.database import Database
 from tocsin.engine.store.event import Event, EventFilter, EventSummary, NewEvent, Person, Previewed
 from tocsin.engine.store.event_type import check_filter
 from tocsin.http import examples
@@ -31,14 +34,17 @@ from tocsin.http.event_shapes import (
     Preview,
     Told,
 )
-from tocsin.http.operation import Answer, Operation, documented
+from tocsin.http.offload import Offload
+from tocsin.http.operation import Answer, Operation, documented, get
 from tocsin.http.paging import Listing, beside, plain, read_cursor
-from tocsin.http.parse import read_body, read_query, reply, row_id
+from tocsin.http.parse import decode, read_query, reply, row_id
 from tocsin.http.services import Services
 
 PATH = "/api/events/"
 TAG = "Events"
-LARGEST_BODY = 16_000_000
+LARGEST_BODY = 16_000_000  # bytes: 100,000 recipients as objects
+_LARGE_BODY = 16_000  # bytes; more is for the subprocess
+_MANY = 100  # recipients of a dry run
 _KEY = "Idempotency-Key"
 
 AppRequest = Request[Any, App, State]
@@ -76,25 +82,51 @@ AppRequest = Request[Any, App, State]
     request_max_body_size=LARGEST_BODY,
     status_code=202,
 )
-async def post_event(request: AppRequest, services: NamedDependency[Services]) -> Response[bytes]:
-    """Tells an event."""
-    posted = await read_body(request, PostedEvent)
+async def post_event(
+    request: AppRequest, services: NamedDependency[Services], offload: NamedDependency[Offload]
+) -> Response[bytes]:
+    """Tells an event, in the subprocess where it or its response is large."""
+    app, key = request.auth, request.headers.get(_KEY)
+    body, start, size = request.stream(), [], 0
+    async for chunk in body:
+        start.append(chunk)
+        size += len(chunk)
+        if size > _LARGE_BODY:
+            break
+    else:
+        posted = decode(b"".join(start), PostedEvent)
+        if not _is_large(posted):
+            return await tell(services.database, app, key, posted)
+    arguments = {"app": app, "key": key}
+    return await offload.respond("tell_event", arguments, start, body)
+
+
+def _is_large(posted: PostedEvent) -> bool:
+    """Whether the response is: a dry run's has a line for each recipient."""
+    many = posted.topic is not None or len(posted.recipients or ()) > _MANY
+    return posted.dry_run and many
+
+
+async def tell_encoded(
+    database: Database, arguments: Mapping[str, Any], raw: bytes
+) -> Response[bytes]:
+    """As `tell`, in the subprocess."""
+    app = convert(arguments["app"], App)
+    return await tell(database, app, arguments["key"], decode(raw, PostedEvent))
+
+
+async def tell(
+    database: Database, app: App, key: str | None, posted: PostedEvent
+) -> Response[bytes]:
+    """Tells an event of an app, once with that key; or responds with what would be decided."""
     _check_audience(posted)
-    request.auth.check_event_type(posted.event_type)
+    app.check_event_type(posted.event_type)
     event, people = _event(posted), _people(posted)
-    caller = request.auth.caller
     if posted.dry_run:
-        return reply(
-            _preview(posted, await store.preview(services.database, caller, event, people=people))
-        )
+        previewed = await store.preview(database, app.caller, event, people=people)
+        return reply(_preview(posted, previewed))
     try:
-        told = await store.tell(
-            services.database,
-            caller,
-            event,
-            people=people,
-            idempotency_key=request.headers.get(_KEY),
-        )
+        told = await store.tell(database, app.caller, event, people=people, idempotency_key=key)
     except Invalid as error:
         raise _in_http_terms(error) from error
     headers = {"Idempotent-Replayed": "true"} if told.replayed else {}

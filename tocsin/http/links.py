@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from litestar import HttpMethod, Request, Response, get, route
+from litestar import HttpMethod, Request, Response, route
 from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.params import FromPath
@@ -15,7 +15,7 @@ from tocsin.http import notifications
 from tocsin.http.auth import Authenticator
 from tocsin.http.errors import AnyRequest
 from tocsin.http.notifications import PATH, PersonRequest
-from tocsin.http.operation import Answer, Operation, documented
+from tocsin.http.operation import Answer, Operation, documented, get
 from tocsin.http.page import PAGE_HEADERS, html
 from tocsin.http.parse import no_content, row_id
 from tocsin.http.reader import reader
@@ -46,7 +46,10 @@ async def open_notification(
 ) -> Response[bytes] | Response[None]:
     """Marks one read and goes where it leads."""
     person, id_ = request.auth, row_id(notification_id)
-    if person.by_cookie and _is_foreign(request, authenticator):
+    only_looks = request.method == "HEAD" or (
+        person.by_cookie and _is_foreign(request, authenticator)
+    )
+    if only_looks:
         found = await store.get_notification(services.database, person.recipient_id, id_)
     else:
         found = await _read(services, person.recipient_id, id_)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from litestar import Response, get
+from litestar import Response
 from msgspec import Struct
 
 from tocsin.http.notifications import PersonRequest
-from tocsin.http.operation import Answer, Operation, documented
+from tocsin.http.operation import Answer, Operation, documented, get
 from tocsin.http.parse import reply
 
 

@@ -13,11 +13,17 @@ from prometheus_client import (
     Gauge,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from tocsin.engine.store.health import Standing
+from tocsin.http.protocol import Connections
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -76,6 +82,24 @@ class _Times:
         return list(zip(bounds, accumulate(self._counts), strict=True))
 
 
+class _Connections(Collector):
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily(
+            "tocsin_http_open_connections", "Open connections.", self._connections.open
+        )
+        ended = CounterMetricFamily(
+            "tocsin_http_connections_ended",
+            "Connections that were ended before their client did: refused, or late.",
+            labels=("reason",),
+        )
+        for reason, count in self._connections.ended.items():
+            ended.add_metric((reason,), count)
+        yield ended
+
+
 class Metrics:
     """Requests by route and status, and the open streams; beside what else the process registered."""
 
@@ -84,6 +108,8 @@ class Metrics:
         self._beside = REGISTRY if registry is None else registry
         self._requests = _Requests()
         self._registry.register(self._requests)
+        self.connections = Connections()
+        self._registry.register(_Connections(self.connections))
         self._streams = Gauge("tocsin_http_open_streams", "Open streams.", registry=self._registry)
         self._deliveries = Gauge(
             "tocsin_deliveries",

@@ -14,6 +14,7 @@ from litestar import Litestar
 from tocsin.http.errors import HANDLERS
 from tocsin.http.health import metrics_without_token
 from tocsin.http.loopback_hosts import LoopbackHosts
+from tocsin.http.protocol import Connections, protocol_class
 from tocsin.settings import SettingsError
 
 HOST = "127.0.0.1"
@@ -42,6 +43,8 @@ async def metrics_listener(port: int | None, service: Litestar) -> AsyncIterator
     )
     config = uvicorn.Config(
         LoopbackHosts(app),
+        http=protocol_class(Connections()),
+        ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from litestar import Request, Response, delete, get, patch, post
+from litestar import Request, Response, delete, patch, post
 from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.params import FromPath
@@ -18,7 +18,7 @@ from tocsin.engine.store.notification import Filter
 from tocsin.http import examples
 from tocsin.http.auth import Person
 from tocsin.http.limits import CategoryName, EventTypeName
-from tocsin.http.operation import Answer, Operation, documented
+from tocsin.http.operation import Answer, Operation, documented, get
 from tocsin.http.paging import CursorText, Limit, beside, plain, read_cursor
 from tocsin.http.parse import no_content, read_body, read_query, reply, row_id
 from tocsin.http.services import Services

@@ -8,13 +8,13 @@ from importlib.metadata import version
 from typing import Any
 
 import msgspec
-from litestar import Litestar, Response, get
+from litestar import Litestar, Response
 from litestar.datastructures import State
 from litestar.routes import ASGIRoute, HTTPRoute
 
 from tocsin.http.auth import SCOPE_OF
 from tocsin.http.errors import PROBLEM, Problem
-from tocsin.http.operation import KEY, Answer, Operation, documented
+from tocsin.http.operation import KEY, Answer, Operation, documented, get
 from tocsin.http.page import html
 from tocsin.http.parse import reply
 

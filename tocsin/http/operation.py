@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+from litestar import HttpMethod, route
 from msgspec import Struct
 
 KEY = "operation"
+
+get = partial(route, http_method=[HttpMethod.GET, HttpMethod.HEAD])
+"""As Litestar's, but with HEAD: uvicorn sends its response without the body. Such a handler must not change state."""
 
 
 class Answer(Struct, frozen=True):

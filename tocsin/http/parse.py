@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
-from difflib import get_close_matches
+from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -14,7 +14,7 @@ from litestar import Response
 from litestar.connection import ASGIConnection
 from msgspec import inspect
 
-from tocsin.engine.model import Invalid, NotFound
+from tocsin.engine.model import Invalid, NotFound, nearest
 from tocsin.http.errors import AnyRequest, Unreadable
 
 T = TypeVar("T")
@@ -23,6 +23,10 @@ _PLACE = re.compile(r"^(.*?)(?: - at `(?:key` in `)?\$\.?([^`]*)`)?$", re.DOTALL
 _NAMED = re.compile(r"Object (missing required|contains unknown) field `([^`]*)`")
 _LAST_ID = 2**63 - 1
 _NUL = "has a NUL character, which can't be stored"
+_DEEPEST = 64  # levels of objects and lists
+_MOST_PARAMETERS = 50  # of a query
+_MOST_NAMED = 20  # faults in one answer
+_MOST_SUGGESTED = 3  # of them with the nearest known name, which takes a while to find
 
 
 def reply(
@@ -51,28 +55,30 @@ def row_id(value: int) -> int:
 
 async def read_body(request: AnyRequest, kind: type[T], *, optional: bool = False) -> T:
     """The JSON body as a `kind`; with `optional`, none is an empty object. Raises Unreadable or Invalid."""
-    raw = await request.body()
+    return decode(await request.body(), kind, optional=optional)
+
+
+def decode(raw: bytes, kind: type[T], *, optional: bool = False) -> T:
+    """A JSON body as a `kind`, as `read_body` does."""
     if optional and not raw.strip():
         raw = b"{}"
     try:
         value = msgspec.json.decode(raw, type=kind)
     except msgspec.ValidationError as error:
         raise _invalid(error, kind, _plain(raw)) from None
-    except (ValueError, RecursionError):
+    except RecursionError:
+        raise _too_deep("body") from None
+    except ValueError:
         raise Unreadable("The body is not JSON in UTF-8.") from None
-    # An escape is the only way to bring one in; a backslash may stand before it, so look closely only then.
-    if b"\\u0000" in raw and (place := _nul_place(msgspec.to_builtins(value), "")) is not None:
-        raise Invalid(_NUL, (place, f"{place} {_NUL}."))
+    # An escape is the only way to bring a NUL in; a backslash may stand before it, so look closely only then.
+    if b"\\u0000" in raw or raw.count(b"[") + raw.count(b"{") > _DEEPEST:
+        _check_values(msgspec.to_builtins(value))
     return value
 
 
 def read_query(connection: ASGIConnection[Any, Any, Any, Any], kind: type[T]) -> T:
     """The query string as a `kind`, each parameter once at most; raises Invalid."""
-    text = connection.scope["query_string"].decode("latin-1")
-    try:
-        pairs = parse_qsl(text, keep_blank_values=True, errors="strict")
-    except ValueError:
-        raise Invalid("the query is not UTF-8", ("query", "Percent-encode it in UTF-8.")) from None
+    pairs = _pairs(connection.scope["query_string"].decode("latin-1"))
     values = dict(pairs)
     for name, value in pairs:
         if "\0" in value:
@@ -93,22 +99,38 @@ def read_query(connection: ASGIConnection[Any, Any, Any, Any], kind: type[T]) ->
     return found
 
 
+def _pairs(query: str) -> list[tuple[str, str]]:
+    if query.count("&") >= _MOST_PARAMETERS:
+        cure = f"Give at most {_MOST_PARAMETERS}."
+        raise Invalid("the query has too many parameters", ("query", cure))
+    try:
+        return parse_qsl(query, keep_blank_values=True, errors="strict")
+    except ValueError:
+        raise Invalid("the query is not UTF-8", ("query", "Percent-encode it in UTF-8.")) from None
+
+
 def _plain(raw: bytes) -> object:
     """The body as it is; what fails its struct early may not even be JSON further on."""
     try:
         return msgspec.json.decode(raw)
     except msgspec.ValidationError:
         return None
-    except (ValueError, RecursionError):
+    except RecursionError:
+        raise _too_deep("body") from None
+    except ValueError:
         raise Unreadable("The body is not JSON in UTF-8.") from None
 
 
 def _invalid(error: msgspec.ValidationError, kind: type[object], value: object) -> Invalid:
-    """All unknown and missing fields of the object itself, or else the one that msgspec found."""
+    """The unknown and missing fields of the object itself, or else the one that msgspec found."""
     wrong: list[tuple[str, str]] = []
     fields = _fields(inspect.type_info(kind))
     if isinstance(value, dict) and fields:
-        wrong += [(name[:100], _unknown(name, fields)) for name in value if name not in fields]
+        unknown = islice((name for name in value if name not in fields), _MOST_NAMED)
+        wrong += [
+            (name[:100], _unknown(name, fields, suggest=at < _MOST_SUGGESTED))
+            for at, name in enumerate(unknown)
+        ]
         wrong += [
             (name, f"{name} is required.")
             for name, required in fields.items()
@@ -117,7 +139,7 @@ def _invalid(error: msgspec.ValidationError, kind: type[object], value: object) 
     if not wrong:
         wrong.append(_found(str(error), kind))
     names = ", ".join(field for field, _ in wrong[:5])
-    return Invalid(f"{names} can't be taken as it is", *wrong[:20])
+    return Invalid(f"{names} can't be taken as it is", *wrong[:_MOST_NAMED])
 
 
 def _found(text: str, kind: type[object]) -> tuple[str, str]:
@@ -131,8 +153,8 @@ def _found(text: str, kind: type[object]) -> tuple[str, str]:
     return place or "body", f"{message.replace('`', '')}."
 
 
-def _unknown(name: str, fields: Mapping[str, bool]) -> str:
-    near = get_close_matches(name[:100], fields, n=1)
+def _unknown(name: str, fields: Mapping[str, bool], *, suggest: bool = True) -> str:
+    near = nearest(name, fields) if suggest else []
     hint = f"did you mean {near[0]}? " if near else ""
     return f"There is no such field; {hint}There are: {', '.join(fields)}."
 
@@ -157,15 +179,35 @@ def _walk(info: inspect.Type, place: str) -> inspect.Type:
     return info
 
 
-def _nul_place(value: Any, place: str) -> str | None:
-    """Where a text with a NUL is, or None."""
-    if isinstance(value, str):
-        return (place or "body") if "\0" in value else None
-    items: list[tuple[str, Any]] = []
-    if isinstance(value, dict):
-        if any("\0" in key for key in value):
-            return place or "body"
-        items = [(f"{place}.{key}" if place else key, inner) for key, inner in value.items()]
-    elif isinstance(value, list):
-        items = [(f"{place}[{index}]", inner) for index, inner in enumerate(value)]
-    return next(filter(None, (_nul_place(inner, at) for at, inner in items)), None)
+def _check_values(value: Any) -> None:
+    """Raises Invalid where a text has a NUL, or where objects and lists are nested too deeply."""
+    waiting = [(value, "", 0)]
+    while waiting:
+        inner, place, depth = waiting.pop()
+        if isinstance(inner, str) and "\0" in inner:
+            raise _nul_at(place)
+        if isinstance(inner, dict | list):
+            if depth >= _DEEPEST:
+                raise _too_deep(place.partition(".")[0])
+            waiting += [(each, at, depth + 1) for each, at in _items(inner, place)]
+
+
+def _items(value: dict[str, Any] | list[Any], place: str) -> Iterator[tuple[Any, str]]:
+    if isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield inner, f"{place}[{index}]"
+        return
+    for key, inner in value.items():
+        if "\0" in key:
+            raise _nul_at(place)
+        yield inner, f"{place}.{key}" if place else key
+
+
+def _nul_at(place: str) -> Invalid:
+    place = place or "body"
+    return Invalid(_NUL, (place, f"{place} {_NUL}."))
+
+
+def _too_deep(place: str) -> Invalid:
+    cure = f"Nest objects and lists at most {_DEEPEST} levels deep."
+    return Invalid(f"{place} is nested too deeply", (place, cure))

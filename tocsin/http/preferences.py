@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from litestar import Response, get, patch
+from litestar import Response, patch
 from litestar.di import NamedDependency
 from msgspec import Meta, Struct
 
@@ -12,7 +12,7 @@ from tocsin.engine.store import preference as store
 from tocsin.engine.store.preference import Preferences
 from tocsin.http import examples
 from tocsin.http.notifications import PersonRequest
-from tocsin.http.operation import Answer, Operation, documented
+from tocsin.http.operation import Answer, Operation, documented, get
 from tocsin.http.parse import read_body, reply
 from tocsin.http.services import Services
 
@@ -22,7 +22,8 @@ TAG = "Preferences"
 Overrides = Annotated[
     dict[str, dict[str, bool | None]],
     Meta(
-        description="By `*`, `category.*` or event type: each channel on, off, or null to inherit again."
+        max_length=1000,
+        description="By `*`, `category.*` or event type: each channel on, off, or null to inherit again.",
     ),
 ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from litestar import Response, delete, get, post
+from litestar import Response, delete, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 from msgspec import Meta, Struct, structs
@@ -14,7 +14,7 @@ from tocsin.engine.store.database import Database, Session
 from tocsin.engine.store.device import Device, Registered
 from tocsin.http import examples
 from tocsin.http.notifications import PersonRequest
-from tocsin.http.operation import Answer, Operation, documented
+from tocsin.http.operation import Answer, Operation, documented, get
 from tocsin.http.parse import no_content, read_body, reply, row_id
 from tocsin.http.services import Services
 

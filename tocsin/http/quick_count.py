@@ -14,6 +14,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from tocsin.engine.badge import BadgeHub
 from tocsin.http.access_log import Tally
+from tocsin.http.security_headers import security_headers
 from tocsin.http.tokens import TokenVerifier
 from tocsin.http.unread_count import FAILED, PATH, send_count
 
@@ -36,6 +37,7 @@ class QuickCount:
         self._hub = hub
         self._tokens = tokens
         self._tally = tally
+        self._headers = security_headers(public_url)
         prefix = urlsplit(public_url or "").path.rstrip("/")
         self._paths = {
             (start + path).encode() for start in ("", prefix) for path in (PATH, PATH.rstrip("/"))
@@ -51,7 +53,7 @@ class QuickCount:
                 except Exception as error:  # noqa: BLE001 - the app tells it
                     scope.setdefault("state", {})[FAILED] = error
                 else:
-                    await send_count(send, count)
+                    await send_count(send, count, self._headers)
                     self._tally.note(time.perf_counter() - started)
                     return
         await self._app(scope, receive, send)

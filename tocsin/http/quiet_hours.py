@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import time
 from typing import Annotated
 
-from litestar import Response, get, put
+from litestar import Response, put
 from litestar.di import NamedDependency
 from msgspec import Meta, Struct
 
@@ -14,7 +14,7 @@ from tocsin.engine.store.quiet_hours import QuietHours
 from tocsin.http import examples
 from tocsin.http.digest_preferences import TimeOfDay
 from tocsin.http.notifications import PersonRequest
-from tocsin.http.operation import Answer, Operation, documented
+from tocsin.http.operation import Answer, Operation, documented, get
 from tocsin.http.parse import read_body, reply
 from tocsin.http.services import Services
 

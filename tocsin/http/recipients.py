@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from litestar import Response, delete, get, post, put
+from litestar import Response, delete, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 from msgspec import Meta, Struct
 
 from tocsin.engine.model import Invalid
 from tocsin.engine.store import recipient as store
+from tocsin.engine.store.database import Database
 from tocsin.engine.store.recipient import Export, Recipient
 from tocsin.http import examples
 from tocsin.http.errors import AnyRequest
 from tocsin.http.limits import Address, Locale, Name, Zone
-from tocsin.http.operation import Answer, Operation, documented
+from tocsin.http.offload import Offload
+from tocsin.http.operation import Answer, Operation, documented, get
 from tocsin.http.parse import no_content, read_body, reply
 from tocsin.http.paths import decoded
 from tocsin.http.push_tokens import PushToken, register
@@ -191,8 +194,13 @@ async def erase_address(request: AnyRequest, services: NamedDependency[Services]
     ),
 )
 async def export_recipient(
-    services: NamedDependency[Services], recipient_id: FromPath[str]
+    offload: NamedDependency[Offload], recipient_id: FromPath[str]
 ) -> Response[bytes]:
-    """All that is held of a person."""
-    exported = await store.export_recipient(services.database, decoded(recipient_id))
+    """All that is held of a person, from the subprocess, since it may be much."""
+    return await offload.respond("export_recipient", {"recipient_id": decoded(recipient_id)})
+
+
+async def export(database: Database, arguments: Mapping[str, Any], _body: bytes) -> Response[bytes]:
+    """As `export_recipient`, in the subprocess."""
+    exported = await store.export_recipient(database, arguments["recipient_id"])
     return reply(exported, headers={"Content-Disposition": 'attachment; filename="recipient.json"'})

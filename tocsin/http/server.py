@@ -17,7 +17,9 @@ from tocsin.engine.store.database import Database
 from tocsin.engine.store.process import Report
 from tocsin.engine.store.secret import get_secret
 from tocsin.http.app import create_app
+from tocsin.http.metrics import Metrics
 from tocsin.http.metrics_listener import metrics_listener
+from tocsin.http.protocol import Connections, Limits, protocol_class
 from tocsin.settings import Settings
 
 _GRACE = 3  # seconds for requests under way
@@ -49,6 +51,7 @@ async def serve(
     extra_routes: Sequence[ControllerRouterHandler] = (),
     development_key: str | None = None,
     started: asyncio.Event | None = None,
+    limits: Limits | None = None,
 ) -> None:
     """Serves until SIGINT or SIGTERM; raises Unavailable without a database, SystemExit without the port."""
     # so that badges move while no worker runs
@@ -80,15 +83,17 @@ async def serve(
     ]
     try:
         key = await get_secret(database, LINK_KEY)
+        metrics = Metrics()
         app = create_app(
             settings,
             database,
             hub,
             link_key=key,
             extra_routes=extra_routes,
+            metrics=metrics,
             development_key=development_key,
         )
-        server = Server(uvicorn_config(settings, app), hub)
+        server = Server(uvicorn_config(settings, app, metrics.connections, limits), hub)
         if started is not None:
             asyncio.get_running_loop().create_task(_announce(server, started))
         async with metrics_listener(settings.metrics_port, app):
@@ -101,10 +106,17 @@ async def serve(
         await database.close()
 
 
-def uvicorn_config(settings: Settings, app: object) -> uvicorn.Config:
+def uvicorn_config(
+    settings: Settings,
+    app: object,
+    connections: Connections | None = None,
+    limits: Limits | None = None,
+) -> uvicorn.Config:
     """How this app is served; benchmarks serve their floors the same way."""
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
+        http=protocol_class(connections or Connections(), limits),
+        ws="none",
         host=settings.host,
         port=settings.port,
         lifespan="on",
@@ -115,7 +127,6 @@ def uvicorn_config(settings: Settings, app: object) -> uvicorn.Config:
         proxy_headers=False,
         timeout_graceful_shutdown=_GRACE,
         timeout_keep_alive=75,
-        h11_max_incomplete_event_size=65_536,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from litestar import Response, get
+from litestar import Response
 from litestar.di import NamedDependency
 
 from tocsin.engine.model import NotFound
@@ -12,7 +12,7 @@ from tocsin.engine.store.recipient import get_recipient
 from tocsin.http.assets import asset_path
 from tocsin.http.auth import Authenticator, Person
 from tocsin.http.errors import AnyRequest, Forbidden, Unauthorized
-from tocsin.http.operation import Answer, Operation, documented
+from tocsin.http.operation import Answer, Operation, documented, get
 from tocsin.http.page import html
 from tocsin.http.paths import beside
 from tocsin.http.reader import reader

@@ -33,7 +33,6 @@ from tocsin.http.services import Services
 
 _PUMP = "tocsin_pump"  # where the route leaves it, in the connection's state
 HEARTBEAT = 15.0  # seconds
-_SEND_WITHIN = 30.0  # a reader that takes nothing for this long is gone
 _RETRY = (
     2000,
     6000,
@@ -58,8 +57,8 @@ class StreamQuery(Struct, frozen=True, forbid_unknown_fields=True):
 
 async def readers_only(connection: Connection, handler: BaseRouteHandler) -> None:
     """Guard: a token or cookie as everywhere, or a ticket, which is taken when the stream opens."""
-    if connection.scope.get("method") != "GET":
-        raise MethodNotAllowedException(headers={"Allow": "GET"})
+    if connection.scope.get("method") not in ("GET", "HEAD"):
+        raise MethodNotAllowedException(headers={"Allow": "GET, HEAD"})
     if read_query(connection, StreamQuery).ticket is None:
         await people_only(connection, handler)
 
@@ -88,6 +87,10 @@ async def stream(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: A
     """Streams one inbox until its reader goes, the token expires or the service stops."""
     connection = ASGIConnection[Any, Any, Any, Any](scope)
     query = read_query(connection, StreamQuery)
+    if scope.get("method") == "HEAD":  # opens nothing, and takes no ticket
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        return
     services: Services = scope["litestar_app"].state.services
     last = connection.headers.get("last-event-id") or query.last_event_id
     person = scope["auth"] if query.ticket is None else await _take(services, query.ticket)
@@ -140,7 +143,7 @@ class _Pump:
         self._ticket = ticket
 
     async def run(self, receive: Receive, send: Send) -> None:
-        """Until either end closes; a reader that takes nothing for too long is gone."""
+        """Until either end closes; the connection of a reader that takes nothing ends (`http/protocol.py`)."""
         gone = asyncio.create_task(_gone(receive, self._subscription))
         try:
             with suppress(OSError):
@@ -179,8 +182,7 @@ class _Pump:
 
 
 async def _write(send: Send, data: bytes, *, more: bool = True) -> None:
-    async with asyncio.timeout(_SEND_WITHIN):
-        await send({"type": "http.response.body", "body": data, "more_body": more})
+    await send({"type": "http.response.body", "body": data, "more_body": more})
 
 
 async def _gone(receive: Receive, subscription: Subscription) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
-from litestar import Response, delete, get, post
+from litestar import Response, delete, post
 from litestar.di import NamedDependency
 from msgspec import Meta, Struct
 
@@ -15,7 +15,7 @@ from tocsin.engine.store.subscription import Latest, Subscription
 from tocsin.http import examples
 from tocsin.http.limits import Topic
 from tocsin.http.notifications import PersonRequest
-from tocsin.http.operation import Answer, Operation, documented
+from tocsin.http.operation import Answer, Operation, documented, get
 from tocsin.http.paging import CursorText, Limit, Listing, beside, plain, read_cursor
 from tocsin.http.parse import no_content, read_body, read_query, reply
 from tocsin.http.paths import rest

@@ -15,6 +15,7 @@ from tocsin.http.auth import Connection
 from tocsin.http.notifications import PATH as INBOX
 from tocsin.http.notifications import TAG
 from tocsin.http.operation import Answer, Operation, documented
+from tocsin.http.security_headers import Headers
 from tocsin.http.services import Services
 
 PATH = INBOX + "unread-count/"
@@ -32,9 +33,9 @@ class Count(Struct, frozen=True):
 
 
 async def get_only(connection: Connection, _handler: BaseRouteHandler) -> None:
-    """Guard: before anybody's credentials, as with other methods elsewhere."""
-    if connection.scope.get("method") != "GET":
-        raise MethodNotAllowedException(headers={"Allow": "GET"})
+    """Guard: GET and HEAD; before anybody's credentials, as with other methods elsewhere."""
+    if connection.scope.get("method") not in ("GET", "HEAD"):
+        raise MethodNotAllowedException(headers={"Allow": "GET, HEAD"})
 
 
 @asgi(
@@ -58,9 +59,9 @@ async def unread_count(scope: Scope, receive: Receive, send: Send) -> None:  # n
     await send_count(send, await services.hub.count(scope["auth"].recipient_id))
 
 
-async def send_count(send: Send, count: int) -> None:
-    """Answers with the badge."""
+async def send_count(send: Send, count: int, more: Headers | None = None) -> None:
+    """Answers with the badge, and with more headers."""
     body = b'{"count":%d}' % count
-    headers = [_KIND, (b"content-length", b"%d" % len(body)), _UNKEPT]
+    headers = [_KIND, (b"content-length", b"%d" % len(body)), _UNKEPT, *(more or ())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

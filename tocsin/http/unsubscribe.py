@@ -22,6 +22,7 @@ from tocsin.http.services import Services
 
 PATH = "/unsubscribe/{token:str}/"
 TAG = "Links in mails"
+_LARGEST_BODY = 8_000  # bytes, from anybody who has a link
 _PAGE = Answer("A page.", media_type="text/html")
 _GONE = Answer("A page: the link is not one of this service, or too old.", media_type="text/html")
 
@@ -78,6 +79,7 @@ async def unsubscribe_page(
             fails=(413, 422, 503),
         )
     ),
+    request_max_body_size=_LARGEST_BODY,
     status_code=200,
 )
 async def unsubscribe(

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, time
-from difflib import get_close_matches
 from enum import StrEnum
 
 from msgspec import Struct
 
-from tocsin.engine.model import Entry, Invalid
+from tocsin.engine.model import Entry, Invalid, nearest
 from tocsin.engine.store.database import Database, Session
 from tocsin.sql import load
 
@@ -129,11 +128,11 @@ async def _check(session: Session, change: DigestChange) -> None:
     known = await session.value(_SQL["digest_categories"])
     for category in change.categories or ():
         if category not in known and change.categories != ALL:
-            near = get_close_matches(category, known, n=1)
+            near = nearest(category, known)
             hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(known)}."
             raise Invalid(
                 "unknown category",
-                ("categories", f"{category!r} is no category of digests. {hint}"),
+                ("categories", f"{category[:100]!r} is no category of digests. {hint}"),
             )
     if change.timezone is not None:
         await check_timezone(session, change.timezone)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import accumulate
 from typing import Any
 
 from msgspec import Struct, structs
@@ -16,6 +18,8 @@ from tocsin.engine.store.page import Cursor, Page, page
 from tocsin.sql import load
 
 _SQL = load("notification")
+_LARGEST_PAGE = 2_000_000  # characters of bodies
+_LONG_HTML = 10_000  # characters
 
 
 class Filter(Struct, frozen=True):
@@ -106,13 +110,13 @@ class _InboxRow:
 
     def __init__(self, as_of: str, id: int | None, **columns: Any) -> None:  # noqa: A002
         self.as_of = as_of
-        self.notification = None if id is None else _safe(Notification(id=id, **columns))
+        self.notification = None if id is None else Notification(id=id, **columns)
 
 
 async def list_notifications(
     database: Database, recipient_id: str, wanted: Filter, *, cursor: Cursor | None, limit: int
 ) -> Inbox:
-    """A page of a person's inbox."""
+    """A page of a person's inbox; a shorter one where its notifications are large."""
     name = "list_newer_notifications" if cursor and cursor.newer else "list_older_notifications"
     rows = await database.rows(
         _InboxRow,
@@ -126,7 +130,20 @@ async def list_notifications(
         limit=limit + 1,
     )
     found = [row.notification for row in rows if row.notification is not None]
-    return Inbox(page(found, cursor, limit), to_opaque(rows[0].as_of))
+    kept = min(limit, _fitting(found))
+    cut = page(found[: kept + 1], cursor, kept)
+    results = []
+    for each in cut.results:
+        results.append(_safe(each))
+        if len(each.body_html or "") > _LONG_HTML:
+            await asyncio.sleep(0)  # it took a millisecond or more
+    return Inbox(structs.replace(cut, results=results), to_opaque(rows[0].as_of))
+
+
+def _fitting(found: Sequence[Notification]) -> int:
+    """How many of them make a page that is not too large to encode at once, one at least."""
+    sizes = accumulate(len(each.body) + len(each.body_html or "") for each in found)
+    return max(1, sum(size <= _LARGEST_PAGE for size in sizes))
 
 
 async def get_notification(

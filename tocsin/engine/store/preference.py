@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 
 from msgspec import Struct
 from psycopg.types.json import Jsonb
 
-from tocsin.engine.model import Invalid
+from tocsin.engine.model import Invalid, nearest
 from tocsin.engine.store.database import Database, Session
 from tocsin.sql import load
 
 _SQL = load("preference")
+_MOST_NAMED = 20  # faults in one answer
+_MOST_SUGGESTED = 3  # of them with the nearest known names, which take a while to find
 
 Overrides = Mapping[str, Mapping[str, bool | None]]
 """{'*', 'forum.*' or an event type: {channel: on, off, or None to inherit again}}"""
@@ -57,12 +58,17 @@ async def _check(session: Session, overrides: Overrides) -> None:
     keys = await session.row(_Keys, _SQL["preference_keys"])
     if keys is None:
         raise AssertionError("a statement without from has one row")
+    scopes = frozenset(keys.scopes)
     wrong: list[tuple[str, str]] = []
     for scope, channels in overrides.items():
+        if len(wrong) >= _MOST_NAMED:
+            break
         field = f"overrides.{scope[:100]}"
-        if scope not in keys.scopes:
-            near = get_close_matches(scope[:100], keys.scopes, n=3, cutoff=0.0)
-            wrong.append((field, f"No such key. The nearest known ones: {', '.join(near)}."))
+        if scope not in scopes:
+            suggested = len(wrong) < _MOST_SUGGESTED
+            near = nearest(scope, keys.scopes, 3, cutoff=0.0) if suggested else []
+            hint = f" The nearest known ones: {', '.join(near)}." if near else ""
+            wrong.append((field, f"No such key.{hint}"))
         wrong += [
             (f"{field}.{channel[:100]}", f"No such channel. There are: {', '.join(keys.channels)}.")
             for channel in channels
@@ -74,4 +80,4 @@ async def _check(session: Session, overrides: Overrides) -> None:
             if enabled is False and channel in keys.mandatory.get(scope, ())
         ]
     if wrong:
-        raise Invalid("overrides names what is not there", *wrong[:20])
+        raise Invalid("overrides names what is not there", *wrong[:_MOST_NAMED])

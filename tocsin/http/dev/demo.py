@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
 
-from litestar import Response, get, post
+from litestar import Response, post
 from litestar.datastructures import Cookie
 from litestar.di import NamedDependency
 from litestar.params import FromPath
@@ -24,6 +24,7 @@ from tocsin.http.dev.page import ASSETS, html
 from tocsin.http.dev.phones import Phone, phones_of
 from tocsin.http.dev.story import Cast, story_of, told
 from tocsin.http.errors import AnyRequest
+from tocsin.http.operation import get
 from tocsin.http.parse import read_body, read_query, reply
 from tocsin.http.paths import beside
 from tocsin.http.services import Services

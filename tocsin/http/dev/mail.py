@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from litestar import Response, delete, get
+from litestar import Response, delete
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 
@@ -14,6 +14,7 @@ from tocsin.engine.model import NotFound
 from tocsin.http.access_log import QUIET
 from tocsin.http.dev.page import INERT, html
 from tocsin.http.errors import AnyRequest
+from tocsin.http.operation import get
 from tocsin.http.parse import no_content, reply
 from tocsin.http.services import Services
 

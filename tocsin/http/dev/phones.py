@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Annotated, Any
 
-from litestar import Response, delete, get
+from litestar import Response, delete
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 from msgspec import Struct, structs
@@ -16,6 +16,7 @@ from tocsin.engine.store.demo import list_phones, whose_phones
 from tocsin.http.access_log import QUIET
 from tocsin.http.dev.page import html
 from tocsin.http.errors import AnyRequest
+from tocsin.http.operation import get
 from tocsin.http.parse import no_content, reply
 from tocsin.http.services import Services
 from tocsin.phones import FILE, Arrival, clear, read_arrivals

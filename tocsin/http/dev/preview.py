@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from litestar import Response, get
+from litestar import Response
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
@@ -22,6 +22,7 @@ from tocsin.engine.template_problem import TemplateFailed
 from tocsin.http.access_log import QUIET
 from tocsin.http.dev.page import INERT, html
 from tocsin.http.errors import AnyRequest
+from tocsin.http.operation import get
 from tocsin.http.parse import reply
 from tocsin.http.services import Services
 

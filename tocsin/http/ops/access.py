@@ -11,7 +11,7 @@ from litestar.handlers import BaseRouteHandler
 
 from tocsin.engine.store.api_key import find_api_key
 from tocsin.engine.store.ops_session import LIFE, Operator, find_session
-from tocsin.http.auth import Authenticator, check_scope
+from tocsin.http.auth import Authenticator, check_scope, read_cookie
 from tocsin.http.errors import Forbidden, Unauthorized
 from tocsin.http.services import Services
 
@@ -42,7 +42,7 @@ async def operators_only(connection: Connection, _handler: BaseRouteHandler) -> 
 
 async def signed_in(connection: Connection) -> Operator | None:
     """Whose session the cookie is, if there is a good one."""
-    token = connection.cookies.get(COOKIE)
+    token = read_cookie(connection, COOKIE)
     return await find_session(_services(connection).database, token) if token else None
 
 

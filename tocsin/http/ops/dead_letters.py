@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import structlog
-from litestar import Request, Response, get, post
+from litestar import Request, Response, post
 from litestar.datastructures import State
 from litestar.di import NamedDependency
 from msgspec import Meta, Struct
@@ -26,7 +26,7 @@ from tocsin.engine.store.dead_letter import (
 from tocsin.engine.store.ops_session import Operator
 from tocsin.http.access_log import QUIET
 from tocsin.http.errors import AnyRequest
-from tocsin.http.operation import Answer, Operation, documented
+from tocsin.http.operation import Answer, Operation, documented, get
 from tocsin.http.paging import CursorText, Limit, read_cursor
 from tocsin.http.parse import read_body, read_query, reply
 from tocsin.http.services import Services

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from litestar import Response, get
+from litestar import Response
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 from msgspec import Meta, Struct
@@ -25,7 +25,7 @@ from tocsin.engine.store.lookup import (
 )
 from tocsin.engine.store.notification import why
 from tocsin.http.errors import AnyRequest
-from tocsin.http.operation import Answer, Operation, documented
+from tocsin.http.operation import Answer, Operation, documented, get
 from tocsin.http.parse import read_query, reply, row_id
 from tocsin.http.services import Services
 

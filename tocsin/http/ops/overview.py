@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from litestar import Response, get
+from litestar import Response
 from litestar.di import NamedDependency
 from msgspec import Struct
 
 from tocsin.engine.overview import Overview, Overviews
 from tocsin.http.access_log import QUIET
 from tocsin.http.errors import AnyRequest
-from tocsin.http.operation import Answer, Operation, documented
+from tocsin.http.operation import Answer, Operation, documented, get
 from tocsin.http.parse import read_query, reply
 
 TAG = "Operations"

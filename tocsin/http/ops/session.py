@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from tocsin.engine.store.ops_session import close_session, open_session, operator_by_key
 from tocsin.http import openapi
+from tocsin.http.auth import read_cookie
 from tocsin.http.errors import AnyRequest, Forbidden, Unauthorized
 from tocsin.http.operation import Answer, Operation, documented
 from tocsin.http.ops.access import COOKIE, is_foreign, operators_only, session_cookie
@@ -20,6 +21,7 @@ from tocsin.http.services import Services
 PATH = "/ops/session/"
 TAG = "Operations"
 _FORM = "application/x-www-form-urlencoded"
+_LARGEST_BODY = 4_000  # bytes, from anybody
 _WRONG = "That is no good key of the scope ops."
 
 
@@ -51,6 +53,7 @@ class SignIn(Struct, frozen=True):
             fails=(400, 401, 403, 413, 422, 503),
         )
     ),
+    request_max_body_size=_LARGEST_BODY,
 )
 async def sign_in(
     request: AnyRequest, services: NamedDependency[Services]
@@ -94,7 +97,7 @@ async def sign_in(
 )
 async def sign_out(request: AnyRequest, services: NamedDependency[Services]) -> Response[None]:
     """Ends the session."""
-    await close_session(services.database, request.cookies.get(COOKIE, ""))
+    await close_session(services.database, read_cookie(request, COOKIE))
     answer = no_content()
     answer.set_cookie(session_cookie(services, None))
     return answer

@@ -1,0 +1,133 @@
+"""The subprocess for large requests: its responses, its death, and that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+import pytest_asyncio
+from http_fixtures import *  # noqa: F403 - fixtures
+from litestar import Litestar
+from services import until
+
+from tocsin.engine.model import Unavailable
+from tocsin.http.offload import Offload
+from tocsin.settings import Settings
+
+EVENT = {"event_type": "forum.new_thread", "title": "x"}
+LARGE = "y" * 40_000  # more than the event loop decodes
+
+
+@pytest_asyncio.fixture
+async def offload(dsn: str) -> AsyncIterator[Offload]:
+    process = Offload(Settings(), dsn, idle=0.2)
+    yield process
+    await process.stop()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+async def test_a_large_event_is_like_a_small_one(
+    app: Litestar, machine: httpx.AsyncClient, people: None
+) -> None:
+    small = {**EVENT, "recipients": ["alice", "bob"]}
+    assert (await machine.post("/api/events/", json=small)).json()["notifications"] == 2
+    pids = [app.state.offload.pid]
+    large = {**small, "body": LARGE}
+    for replayed in (None, "true"):
+        answer = await machine.post(
+            "/api/events/", json=large, headers={"Idempotency-Key": "one"}, timeout=60
+        )
+        assert answer.status_code == 202
+        assert answer.json()["notifications"] == 2
+        assert answer.headers.get("idempotent-replayed") == replayed
+    pids.append(app.state.offload.pid)
+    assert pids[0] is None
+    assert pids[1] is not None
+    conflict = await machine.post(
+        "/api/events/", json={**large, "title": "z"}, headers={"Idempotency-Key": "one"}
+    )
+    assert (conflict.status_code, conflict.json()["errors"][0]["field"]) == (422, "Idempotency-Key")
+    unknown = await machine.post("/api/events/", json={**large, "recipients": ["nobody"]})
+    assert (unknown.status_code, unknown.json()["errors"][0]["field"]) == (422, "recipients")
+    wrong = await machine.post("/api/events/", json={**large, "titel": 1})
+    assert (wrong.status_code, wrong.headers["content-type"]) == (422, "application/problem+json")
+    unreadable = await machine.post("/api/events/", content=b"{" + b" " * 40_000)
+    assert unreadable.status_code == 400
+
+
+async def test_many_at_a_time_get_their_own_responses(
+    machine: httpx.AsyncClient, people: None
+) -> None:
+    audiences = [["alice"], ["alice", "bob"], ["alice", "bob", "carol"]] * 4
+    answers = await asyncio.gather(
+        *[
+            machine.post(
+                "/api/events/", json={**EVENT, "body": LARGE, "recipients": each}, timeout=60
+            )
+            for each in audiences
+        ]
+    )
+    assert [each.json()["notifications"] for each in answers] == [len(each) for each in audiences]
+
+
+async def test_a_process_that_dies_is_replaced(offload: Offload) -> None:
+    call = "export_recipient", {"recipient_id": "nobody"}
+    assert (await offload.respond(*call)).status_code == 404
+    pid = offload.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    under_way = asyncio.create_task(offload.respond(*call))
+    await asyncio.sleep(0)
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(Unavailable):
+        await under_way
+    assert (await offload.respond(*call)).status_code == 404
+    assert offload.pid != pid
+
+
+async def test_it_ends_when_nothing_large_comes(offload: Offload) -> None:
+    await offload.respond("export_recipient", {"recipient_id": "nobody"})
+    pid = offload.pid
+    assert pid is not None
+    await until(lambda: not is_alive(pid))
+    assert offload.pid is None
+
+
+async def test_it_ends_with_a_process_that_is_killed(dsn: str) -> None:
+    program = """
+import asyncio, sys
+from tocsin.http.offload import Offload
+from tocsin.logs import configure_logs
+from tocsin.settings import Settings
+
+async def main():
+    configure_logs(Settings())
+    offload = Offload(Settings(), sys.argv[1])
+    await offload.respond("export_recipient", {"recipient_id": "nobody"})
+    print(offload.pid, flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, dsn, stdout=asyncio.subprocess.PIPE
+    )
+    assert parent.stdout is not None
+    pid = int(await parent.stdout.readline())
+    assert is_alive(pid)
+    parent.kill()
+    await parent.wait()
+    await until(lambda: not is_alive(pid))

@@ -1,0 +1,80 @@
+"""The subprocess of `http/offload.py`: reads calls from a socket, runs them, and ends when the socket does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+from litestar import Response
+
+from tocsin.engine.store.database import Database
+from tocsin.http.errors import response_to
+from tocsin.http.events import tell_encoded
+from tocsin.http.offload import CONCURRENT, Call, Result, Setup, read_frame, write_frame
+from tocsin.http.recipients import export
+from tocsin.logs import configure_logs
+from tocsin.settings import Settings
+
+_LESS_URGENT = 5  # than the process that serves all the other requests
+OPERATIONS: Mapping[str, Callable[[Database, Mapping[str, Any], bytes], Awaitable[Response[bytes]]]]
+OPERATIONS = {"tell_event": tell_encoded, "export_recipient": export}
+
+
+async def main(descriptor: int) -> None:
+    """Runs calls at the same time, as many as come; ends with the other side."""
+    connection = socket.socket(fileno=descriptor)
+    reader, writer = await asyncio.open_connection(sock=connection)
+    _, encoded, _ = await read_frame(reader)
+    setup = msgspec.msgpack.decode(encoded, type=Setup)
+    configure_logs(Settings(log_format=setup.log_format, log_level=setup.log_level))  # type: ignore[arg-type]
+    database = Pool(setup.database_url)
+    calls = set()
+    while True:
+        number, encoded, body = await read_frame(reader)
+        call = msgspec.msgpack.decode(encoded, type=Call)
+        running = asyncio.create_task(run(database, call, body, number, writer))
+        calls.add(running)
+        running.add_done_callback(calls.discard)
+
+
+class Pool:
+    """The database, opened with the first call."""
+
+    def __init__(self, dsn: str) -> None:
+        self._database = Database(dsn, max_size=CONCURRENT)
+        self._opening = asyncio.Lock()
+        self._is_open = False
+
+    async def opened(self) -> Database:
+        """Raises Unavailable."""
+        async with self._opening:
+            if not self._is_open:
+                await self._database.open()
+                self._is_open = True
+        return self._database
+
+
+async def run(
+    pool: Pool, call: Call, body: bytes, number: int, writer: asyncio.StreamWriter
+) -> None:
+    """Runs one call, and sends its response."""
+    try:
+        response = await OPERATIONS[call.operation](await pool.opened(), call.arguments, body)
+    except Exception as error:  # noqa: BLE001 - each has its response, as in the other process
+        response = response_to(error, call.operation)
+    result = Result(response.status_code or 200, str(response.media_type), dict(response.headers))
+    write_frame(writer, number, result, [response.content])
+    await writer.drain()
+
+
+if __name__ == "__main__":
+    os.nice(_LESS_URGENT)
+    try:
+        asyncio.run(main(int(sys.argv[1])))
+    except (asyncio.IncompleteReadError, ConnectionError, KeyboardInterrupt):
+        os._exit(0)  # what is under way is nobody's any more
