@@ -14,10 +14,12 @@ from markupsafe import Markup
 from msgspec import Meta, Struct
 
 from tocsin.engine.model import InlineImage
+from tocsin.engine.web_address import is_web_address
 from tocsin.settings.sender import parse_sender
 
 FILE = "brand.toml"
 MOST_LOGO_BYTES = 20_000
+MOST_NAME_CHARACTERS = 200
 CONTRAST = 4.5  # WCAG 2.2, 1.4.3, level AA
 ACCENT = "#1d4ed8"  # as in email.css
 _WHITE, _BLACK, _DARK_CARD = "#ffffff", "#000000", "#1e2128"  # the latter as in layout.html
@@ -52,6 +54,7 @@ class Brand(Struct, frozen=True):
     logo: Logo | None = None
     footer: tuple[str, ...] = ()  # lines
     reply_to: str | None = None
+    inbox: str = "/"  # where the app shows the inbox: a path or an address
     image: InlineImage | None = None  # the logo, where it travels with the mail
 
 
@@ -68,6 +71,7 @@ class _BrandFile(Struct, frozen=True, forbid_unknown_fields=True):
     logo: _LogoFile | None = None
     footer: str = ""
     reply_to: str | None = None
+    inbox: str = "/"
 
 
 def read_brand(folder: Path) -> Brand:
@@ -139,6 +143,10 @@ def _brand(file: _BrandFile, folder: Path) -> Brand:
         raise BrandError(f"reply_to {file.reply_to!r} is no address such as help@example.com")
     if file.name is not None and not (file.name.strip() and file.name.isprintable()):
         raise BrandError("name is empty, or has more than one line")
+    if file.name is not None and len(file.name) > MOST_NAME_CHARACTERS:
+        raise BrandError(f"name is longer than {MOST_NAME_CHARACTERS} characters")
+    if not is_web_address(file.inbox):
+        raise BrandError(f"inbox {file.inbox!r} is neither a path nor an http(s) address")
     return Brand(
         name=file.name,
         accent=accent,
@@ -147,6 +155,7 @@ def _brand(file: _BrandFile, folder: Path) -> Brand:
         logo=logo,
         footer=tuple(line.strip() for line in file.footer.strip().splitlines()),
         reply_to=file.reply_to,
+        inbox=file.inbox,
         image=image,
     )
 

@@ -14,20 +14,27 @@ from tocsin.engine.because import because, why
 from tocsin.engine.language import VALUE_CHARACTERS, Language, Words, language_of
 from tocsin.engine.links import Links
 from tocsin.engine.model import Claimed
-from tocsin.engine.one_line import CONTROL, one_line
-from tocsin.engine.sanitise import sanitise, to_text
+from tocsin.engine.one_line import CONTROL, one_line, shortened_bytes
+from tocsin.engine.sanitise import sanitise, shortened_html, to_text
 from tocsin.engine.voice import voice
 
 PREHEADER_CHARACTERS = 140
 _EMPTY_LINE = re.compile(r"\n[ \t]*\n")
+_LINE_END = re.compile("\r\n|[\r\x85\u2028\u2029]")
 
 
 def context_of(
-    claimed: Claimed, links: Links, service: str, now: datetime, words: Words | None = None
+    claimed: Claimed,
+    links: Links,
+    service: str,
+    now: datetime,
+    words: Words | None = None,
+    *,
+    inbox: str = "/",
 ) -> dict[str, Any]:
-    """All but the words that a template sets itself."""
+    """All but the words that a template sets itself; `inbox` is where the app shows the inbox."""
     html = sanitise(claimed.body_html, base_url=links.public_url) if claimed.body_html else ""
-    body = CONTROL.sub("", claimed.body.replace("\r\n", "\n").replace("\r", "\n")).strip()
+    body = CONTROL.sub("", _LINE_END.sub("\n", claimed.body)).strip()
     text = body or to_text(html)
     return frame(claimed, service, words) | {
         "title": one_line(claimed.title),
@@ -35,6 +42,7 @@ def context_of(
         "paragraphs": _paragraphs(body),
         "body_html": Markup(html),  # noqa: S704 - sanitised above
         "open_url": _open_url(claimed, links, now),
+        "inbox_url": inbox_url(claimed, links, inbox),
         "event_type": claimed.event_type,
         "category": claimed.category,
         "metadata": claimed.metadata,
@@ -125,10 +133,34 @@ def words_of(said: Mapping[str, Any], context: Mapping[str, Any]) -> dict[str, A
     return words
 
 
-def shortened(text: str, most: int) -> dict[str, Any]:
-    """In place of a body that is too long: the beginning of its text."""
-    cut = text if len(text) <= most else text[:most].rstrip() + "…"
-    return {"text": cut, "paragraphs": _paragraphs(cut), "body_html": Markup("")}
+def inbox_url(claimed: Claimed, links: Links, inbox: str) -> str | None:
+    """Where the person reads all; somebody without an account has no inbox."""
+    return None if claimed.recipient_id is None else links.absolute(inbox)
+
+
+def body_bytes(context: Mapping[str, Any]) -> int:
+    """The larger of a body's two forms."""
+    return max(len(str(context[key]).encode("utf-8", "replace")) for key in ("text", "body_html"))
+
+
+def with_shorter_body(
+    context: Mapping[str, Any], most: int, claimed: Claimed, words: Words | None
+) -> dict[str, Any]:
+    """The context with its body cut to so many bytes, and a link to the whole; as it was where it is no longer."""
+    if body_bytes(context) <= most:
+        return dict(context)
+    url = context["open_url"] or context["inbox_url"]
+    label = language_of(claimed.locale, words).catalogue.gettext("Read all")
+    link = Markup('<a href="{}">{}</a>').format(url, label) if url else Markup()
+    html = shortened_html(context["body_html"], most)
+    text = shortened_bytes(context["text"], most)
+    paragraphs = [] if html else _paragraphs(text) + ([[link]] if url else [])
+    return {
+        **context,
+        "text": f"{text}\n\n{label}: {url}" if url else text,
+        "paragraphs": paragraphs,
+        "body_html": Markup(html) + (Markup("<p>{}</p>").format(link) if html and url else ""),  # noqa: S704 - sanitised
+    }
 
 
 def _preheader(words: Mapping[str, Any], context: Mapping[str, Any]) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import binascii
 import hmac
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from email.utils import parseaddr
 from typing import Any
@@ -13,18 +14,22 @@ import idna
 from msgspec import Struct
 
 from tocsin.engine.links import Links
-from tocsin.engine.mail_context import context_of, shortened, words_of
+from tocsin.engine.mail_context import body_bytes, context_of, with_shorter_body, words_of
 from tocsin.engine.mail_stencils import stencil_of
 from tocsin.engine.mail_templates import DEFAULT, Templates, names_of
 from tocsin.engine.model import Claimed, Filled, Mail, Message
 from tocsin.engine.one_line import one_line
 
 SUBJECT_CHARACTERS = 200
-# Gmail shows no more of a mail than its first 102 kB; this is bytes.
+# Bytes. Gmail shows no more of a mail than the first 102,400 of its HTML.
 LARGEST = 100_000
+# Bytes of both parts and the logo as they are sent: with its headers a mail has less than 200,000.
+LARGEST_ENCODED = 190_000
 
-# Texts are cut to so many characters, each in turn, until the mail is small enough.
-_CUTS = (30_000, 8_000, 2_000, 500)
+# A character is at most 4 bytes, each 3 in quoted-printable: with the largest logo, this many characters always fit.
+_SURELY = 12_000
+# A body is cut to so many bytes, each in turn, until the mail is small enough.
+_CUTS = (60_000, 40_000, 25_000, 15_000, 8_000, 4_000, 1_500, 500)
 _NOT_IN_A_TOKEN = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -52,7 +57,9 @@ def render_mail(
 ) -> Message:
     """The mail of one delivery; the same delivery gets the same Message-ID at each attempt."""
     unsubscribe_url = unsubscribe_url_of([claimed], links, now)
-    context = context_of(claimed, links, sender.name, now, templates.words)
+    context = context_of(
+        claimed, links, sender.name, now, templates.words, inbox=templates.brand.inbox
+    )
     context["unsubscribe_url"] = unsubscribe_url
     context["mute_url"] = mute_url_of([claimed], unsubscribe_url)
     written = _filled(claimed, context, templates) or _rendered(claimed, context, templates)
@@ -90,35 +97,58 @@ def _filled(claimed: Claimed, context: dict[str, Any], templates: Templates) -> 
         return None
     values = stencil.html.values(worded)
     html = stencil.html.filled(values)
-    if not fits(html):
+    text = stencil.text.filled(stencil.text.values(worded))
+    if not fits(html, text, templates):
         return None
     context |= worded
-    text = stencil.text.filled(stencil.text.values(worded))
     return _Written(text, html, Filled(stencil.html.pieces, tuple(values)))
 
 
 def _rendered(claimed: Claimed, context: dict[str, Any], templates: Templates) -> _Written:
-    """By the templates themselves; their words are added to the context."""
-    said = templates.said(names_of(claimed.event_type, "words.txt"), context)
-    context |= words_of(said, context)
+    """By the templates themselves, the body cut where the mail would be too large; their words are added to the context.
+
+    Where that is not enough, a host's templates write too much beside the body: the mail is rendered by ours.
+    """
+    worded = context | _worded(claimed, context, templates)
+    for most in (LARGEST, *_CUTS):
+        if most == LARGEST or body_bytes(worded) > most:
+            written = _parts(claimed, with_shorter_body(worded, most, claimed, templates.words), templates)
+            if fits(written.html, written.text, templates):
+                context |= worded
+                return written
+    context |= _worded(claimed, context, DEFAULT)
+    return _parts(claimed, with_shorter_body(context, _CUTS[-1], claimed, None), DEFAULT)
+
+
+def _worded(
+    claimed: Claimed, context: Mapping[str, Any], templates: Templates
+) -> dict[str, Any]:
+    return words_of(templates.said(names_of(claimed.event_type, "words.txt"), context), context)
+
+
+def _parts(claimed: Claimed, context: Mapping[str, Any], templates: Templates) -> _Written:
     text = templates.render(names_of(claimed.event_type, "txt"), context)
-    return _Written(text, _html(templates, claimed.event_type, context))
+    return _Written(text, templates.render(names_of(claimed.event_type, "html"), context))
 
 
-def _html(templates: Templates, event_type: str, context: dict[str, Any]) -> str:
-    """The HTML part, its text cut where mail clients would clip it."""
-    names = names_of(event_type, "html")
-    html = templates.render(names, context)
-    for most in _CUTS:
-        if fits(html):
-            break
-        html = templates.render(names, context | shortened(context["text"], most))
-    return html
+def fits(html: str, text: str, templates: Templates) -> bool:
+    """Whether mail clients show all of it, and it is no larger than a mail may be."""
+    if len(html) + len(text) <= _SURELY:
+        return True
+    image = templates.brand.image
+    # base64 in lines of 76 characters
+    logo = len(image.content) * 4 // 3 * 78 // 76 + 4 if image else 0
+    return (
+        len(html.encode("utf-8", "replace")) <= LARGEST
+        and _encoded_bytes(html) + _encoded_bytes(text) + logo <= LARGEST_ENCODED
+    )
 
 
-def fits(html: str) -> bool:
-    """Whether mail clients show all of it."""
-    return len(html) <= LARGEST and len(html.encode()) <= LARGEST
+def _encoded_bytes(text: str) -> int:
+    """In quoted-printable, as actors/mime.py writes it."""
+    if len(text) > LARGEST_ENCODED:
+        return len(text)
+    return len(binascii.b2a_qp(text.replace("\n", "\r\n").encode("utf-8", "replace")))
 
 
 def unsubscribe_url_of(together: Sequence[Claimed], links: Links, now: datetime) -> str:
