@@ -105,14 +105,16 @@ def _filled(claimed: Claimed, context: dict[str, Any], templates: Templates) -> 
 
 
 def _rendered(claimed: Claimed, context: dict[str, Any], templates: Templates) -> _Written:
-    """By the templates themselves, the body cut where the mail would be too large; their words are added to the context.
+    """By the templates themselves, the body cut where it is too large; their words are added to the context.
 
     Where that is not enough, a host's templates write too much beside the body: the mail is rendered by ours.
     """
     worded = context | _worded(claimed, context, templates)
     for most in (LARGEST, *_CUTS):
         if most == LARGEST or body_bytes(worded) > most:
-            written = _parts(claimed, with_shorter_body(worded, most, claimed, templates.words), templates)
+            written = _parts(
+                claimed, with_shorter_body(worded, most, claimed, templates.words), templates
+            )
             if fits(written.html, written.text, templates):
                 context |= worded
                 return written
@@ -120,9 +122,7 @@ def _rendered(claimed: Claimed, context: dict[str, Any], templates: Templates) -
     return _parts(claimed, with_shorter_body(context, _CUTS[-1], claimed, None), DEFAULT)
 
 
-def _worded(
-    claimed: Claimed, context: Mapping[str, Any], templates: Templates
-) -> dict[str, Any]:
+def _worded(claimed: Claimed, context: Mapping[str, Any], templates: Templates) -> dict[str, Any]:
     return words_of(templates.said(names_of(claimed.event_type, "words.txt"), context), context)
 
 

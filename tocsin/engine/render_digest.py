@@ -124,7 +124,10 @@ def _groups(
 ) -> list[dict[str, Any]]:
     """By category; where there are too many in all, each shows its share."""
     groups = [list(group) for _, group in groupby(entries, key=lambda entry: entry.category)]
-    share = min(SHOWN, max(1, size.shown // len(groups)))
+    # the largest share of a category with which all fit
+    counts = [len(group) for group in groups]
+    shares = range(SHOWN, 0, -1)
+    share = next((n for n in shares if sum(min(n, count) for count in counts) <= size.shown), 1)
     shown = [_group(group, language, share, size, links, now) for group in groups[: size.shown]]
     for group in groups[size.shown :]:
         shown[-1]["more"] += len(group)
