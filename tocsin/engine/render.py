@@ -111,13 +111,16 @@ def _rendered(claimed: Claimed, context: dict[str, Any], templates: Templates) -
     """
     worded = context | _worded(claimed, context, templates)
     for most in (LARGEST, *_CUTS):
-        if most == LARGEST or body_bytes(worded) > most:
-            written = _parts(
-                claimed, with_shorter_body(worded, most, claimed, templates.words), templates
-            )
-            if fits(written.html, written.text, templates):
-                context |= worded
-                return written
+        shorter = with_shorter_body(worded, most, claimed, templates.words)
+        # not worth a try: each paragraph has a tag and its style
+        if most > _CUTS[-1] and len(shorter["paragraphs"]) * 40 > LARGEST - len(shorter["text"]):
+            continue
+        written = _parts(claimed, shorter, templates)
+        if fits(written.html, written.text, templates):
+            context |= worded
+            return written
+        if body_bytes(worded) <= _CUTS[-1]:
+            break
     context |= _worded(claimed, context, DEFAULT)
     return _parts(claimed, with_shorter_body(context, _CUTS[-1], claimed, None), DEFAULT)
 

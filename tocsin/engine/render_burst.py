@@ -140,7 +140,7 @@ def _rendered(
 ) -> tuple[str, str]:
     items = [
         {
-            **with_shorter_body(item, size.body, one, templates.words),
+            **with_shorter_body(item, size.body if place < size.full else 0, one, templates.words),
             "title": one_line(item["title"], size.title),
             "brief": place >= size.full,
         }
