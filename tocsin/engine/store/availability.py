@@ -24,7 +24,7 @@ _SQL = load("session")
 _PROBE_AGAIN = 0.25
 _PROBE_AGAIN_LATER = 1.0
 _LATER = 10.0
-# After this long it is said to be away. The attempt goes on: a slow server, or one that goes on after a pause, accepts it.
+# After this long it is said to be away. The attempt goes on: a slow server, or one after a pause, accepts it later.
 _PROBE_WITHIN = 2.0
 _ATTEMPT_WITHIN = 10.0
 _NO_RESPONSE = "no response within 2 s"
