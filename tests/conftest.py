@@ -15,6 +15,7 @@ from hypothesis import settings
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pytest_postgresql import factories
 from run_folder import run_folder
+from services import service_dsn
 
 from tocsin import postgres
 from tocsin.engine.store.database import Database
@@ -133,7 +134,7 @@ def dsn(postgresql: psycopg.Connection[Any]) -> str:
 @pytest.fixture
 async def database(dsn: str) -> AsyncIterator[Database]:
     """A service's pool."""
-    database = Database(dsn)
+    database = Database(service_dsn(dsn))
     await database.open()
     yield database
     await database.close()

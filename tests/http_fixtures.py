@@ -12,6 +12,7 @@ import psycopg
 import pytest
 import pytest_asyncio
 from litestar import Litestar
+from services import service_dsn
 
 from tocsin.client import notify
 from tocsin.engine.badge import BadgeHub
@@ -76,7 +77,7 @@ def settings() -> Settings:
 @pytest_asyncio.fixture
 async def database(dsn: str) -> AsyncIterator[Database]:
     """The app's pool."""
-    pool = Database(dsn, max_size=6)
+    pool = Database(service_dsn(dsn), max_size=6)
     await pool.open()
     yield pool
     await pool.close()

@@ -10,14 +10,20 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
 from tocsin.lifeline import VARIABLE
 from tocsin.mailbox import Mailbox, read_mails
+from tocsin.postgres import OWNER
 from tocsin.up.supervisor import Lifeline
 
 LONGEST = 60.0  # seconds; a hang, never slowness: tests may share their machine with others
+SERVICE_LOGIN = "tocsin_test_service"
 SECRET = "a secret of at least thirty-two bytes, for tests"
 
 
@@ -39,6 +45,23 @@ async def until(condition: Callable[[], Any], seconds: float = LONGEST) -> Any:
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds} s: {condition}")
         await asyncio.sleep(0.005)
+
+
+@cache
+def service_dsn(dsn: str) -> str:
+    """What services connect with: a login that has no right but those of tocsin_service, in the owner's database.
+
+    The owner is made a member of it, so that tests can see and end its sessions.
+    """
+    if conninfo_to_dict(dsn).get("user") != OWNER:
+        return dsn
+    with psycopg.connect(dsn, dbname="postgres", autocommit=True) as connection:
+        connection.execute("select pg_advisory_lock(1953457011, 99)")  # a named server is shared
+        if connection.execute("select to_regrole(%s)::text", [SERVICE_LOGIN]).fetchone() == (None,):
+            connection.execute(f"create role {SERVICE_LOGIN} login password 'service-of-tests'")
+            connection.execute(f"grant tocsin_service to {SERVICE_LOGIN}")
+            connection.execute(f"grant {SERVICE_LOGIN} to {OWNER}")
+    return make_conninfo(dsn, user=SERVICE_LOGIN, password="service-of-tests")
 
 
 class Service:
@@ -78,6 +101,8 @@ async def running(
 ) -> AsyncIterator[Service]:
     """A process with these settings and no others of ours; it ends with this one, also where that is killed."""
     lifeline = Lifeline()
+    if "database_url" in settings:
+        settings = {**settings, "database_url": service_dsn(settings["database_url"])}
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
     environ |= {f"TOCSIN_{name.upper()}": value for name, value in settings.items()}
     environ[VARIABLE] = str(lifeline.reading)

@@ -9,13 +9,13 @@ import sys
 from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import click
 import psycopg
 
 from tocsin.cli_api_keys import api_key
-from tocsin.cli_database import NO_DATABASE
+from tocsin.cli_database import database_url as _database_url
 from tocsin.cli_database import dsn as _dsn
 from tocsin.cli_database import settings as _settings
 from tocsin.cli_database import with_database as _with_database
@@ -37,6 +37,8 @@ class _Commands(click.Group):
         from tocsin.event_types import CatalogueError
         from tocsin.migrate import MigrationError
         from tocsin.postgres import PostgresError
+        from tocsin.roles import RoleError
+        from tocsin.secret_file import SecretFileError
 
         try:
             return super().invoke(ctx)
@@ -45,6 +47,8 @@ class _Commands(click.Group):
             CatalogueError,
             MigrationError,
             PostgresError,
+            RoleError,
+            SecretFileError,
             NotFound,
             NotReady,
             Conflict,
@@ -113,9 +117,7 @@ def serve(dev: bool) -> None:
         raise SettingsError(
             "No JWT key is set: TOCSIN_JWT_SECRET, TOCSIN_JWT_PUBLIC_KEY or TOCSIN_JWKS_URL of the host app."
         )
-    if settings.database_url is None:
-        raise SettingsError(NO_DATABASE)
-    asyncio.run(check_start(settings.database_url, wait=settings.database_wait))
+    asyncio.run(check_start(_database_url(settings), wait=settings.database_wait))
     take_short_turns()
     extra_routes = _dev_routes() if dev else ()
     _run(run_server(settings, extra_routes=extra_routes, development_key=development_key))
@@ -342,10 +344,11 @@ def _moment(text: str | None) -> datetime:
 
 
 @main.command()
-@click.option("--role", type=click.Choice(["owner", "app"]), default="owner", help="Whose.")
-def dsn(role: str) -> None:
-    """Print a DSN for psql: the owner's, or one of a login role that is granted tocsin_app."""
-    from tocsin.app_role import app_dsn
+@click.option(
+    "--role", type=click.Choice(["owner", "app", "service"]), default="owner", help="Whose."
+)
+def dsn(role: Literal["owner", "app", "service"]) -> None:
+    """Print a DSN: the owner's, or one of a login that is granted tocsin_app or tocsin_service."""
+    from tocsin.roles import login_dsn
 
-    settings = _settings()
-    click.echo(_dsn() if role == "owner" else app_dsn(_dsn(), settings.data_dir))
+    click.echo(_dsn() if role == "owner" else login_dsn(_dsn(), _settings().data_dir, role))

@@ -9,9 +9,6 @@ from typing import Any, TypeVar
 from tocsin.beside import beside
 from tocsin.settings import Settings, SettingsError, read_settings
 
-NO_DATABASE = (
-    "TOCSIN_DATABASE_URL is not set, and no `tocsin up` runs here: start `make up`, or set it."
-)
 
 T = TypeVar("T")
 
@@ -22,11 +19,18 @@ def settings() -> Settings:
 
 
 def dsn() -> str:
-    """The owner's DSN; raises SettingsError where there is none."""
-    url = settings().database_url
-    if url is None:
-        raise SettingsError(NO_DATABASE)
-    return url
+    """The database's DSN; raises SettingsError where there is none."""
+    return database_url(settings())
+
+
+def database_url(settings: Settings) -> str:
+    """Of settings that are read already; raises SettingsError where there is none."""
+    if settings.database_url is None:
+        raise SettingsError(
+            "TOCSIN_DATABASE_URL is not set, and no `tocsin up` runs with the data directory "
+            f"{settings.data_dir}: set it, or start `make up`."
+        )
+    return settings.database_url
 
 
 def with_database(ask: Callable[[Any], Awaitable[T]]) -> T:

@@ -19,6 +19,7 @@ from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 
 from tocsin.event_types import Catalogue, default_catalogue
+from tocsin.roles import RoleError, act_as_owner
 from tocsin.sql import load
 
 _SQL = files("tocsin.sql")
@@ -44,8 +45,10 @@ def migrate(dsn: str, report: _Report | None = None) -> None:
                 _migrate(connection, report or _say_nothing)
     except psycopg.errors.InsufficientPrivilege as error:
         raise MigrationError(
-            f"{error.diag.message_primary}: migrate as the database's owner, with CREATEROLE for the role tocsin_app."
+            f"{error.diag.message_primary}: migrate as the role that owns the schemas tocsin and tocsin_queue."
         ) from error
+    except RoleError as error:
+        raise MigrationError(str(error)) from error
 
 
 def _say_nothing(line: str) -> None: ...
@@ -71,10 +74,15 @@ def _check_version(connection: _Connection) -> None:
 def _create_migration(connection: _Connection) -> None:
     """Creates the table that a migration locks. Of two processes that do so at once, one fails and looks again."""
     for _ in range(3):
-        with suppress(psycopg.errors.UniqueViolation, psycopg.errors.DuplicateObject):
+        with suppress(
+            psycopg.errors.UniqueViolation,
+            psycopg.errors.DuplicateObject,
+            psycopg.errors.DuplicateSchema,
+        ):
             with connection.transaction():
                 connection.execute("set local client_min_messages = warning")
-                connection.execute("create schema if not exists tocsin")
+                act_as_owner(connection)
+                connection.execute(_QUERIES["create_schemas"])
                 connection.execute(_QUERIES["create_migration"])
             return
 
@@ -98,11 +106,11 @@ def _lock(connection: _Connection, report: _Report) -> None:
 
 
 def _migrate(connection: _Connection, report: _Report) -> None:
+    act_as_owner(connection)
     _lock(connection, report)
     connection.execute("set local client_min_messages = warning")
     # functions call functions of files that come later
     connection.execute("set local check_function_bodies = off")
-    connection.execute("create schema if not exists tocsin_queue")
     applied: dict[str, str] = dict(connection.execute(_QUERIES["applied_migrations"]).fetchall())
     _apply_queue(connection, applied, report)
     _apply_migrations(connection, applied, report)

@@ -130,7 +130,7 @@ class Leader:
         self._folded: str | None = None  # the snapshot of the last fold
         self._vacuum_after = _VACUUM
         self._folded_at = self._vacuumed_at = self._tidied_at = time.monotonic()
-        self._vacuum_needed = True
+        self._vacuum_needed = self._may_vacuum = True
         self._due_at = 0.0  # when to ask what is due (monotonic)
         self._next_due = 0.0  # seconds until something is, as last asked
 
@@ -138,6 +138,10 @@ class Leader:
         """Works until a connection is lost or it is cancelled."""
         if await self._bell.reset_foreign_xids():
             log.warning("transaction ids of another cluster were reset")
+        self._may_vacuum = await self._bell.may_vacuum()
+        if not self._may_vacuum:  # PostgreSQL 15 and 16 let only a table's owner vacuum it
+            cure = "autovacuum_naptime = 10s, or PostgreSQL 17"
+            log.info("only autovacuum clears the small tables", cure=cure)
         await self._listener.begin()
         await self._badge_pushes.resume()
         both = [
@@ -239,7 +243,7 @@ class Leader:
             if await self._bell.fold_unread(announced, self._folded):
                 self._vacuum_needed = True
             self._folded, self._folded_at = announced, now
-        if self._vacuum_needed and now - self._vacuumed_at > self._vacuum_after:
+        if self._may_vacuum and self._vacuum_needed and now - self._vacuumed_at > self._vacuum_after:
             await self._bell.vacuum()
             self._vacuum_needed, self._vacuumed_at = False, time.monotonic()
             # somebody's old snapshot may keep the dead rows: badges don't wait for what gets longer each time

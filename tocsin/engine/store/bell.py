@@ -157,6 +157,10 @@ class Bell(Session):
         arguments = {"recipients": list(recipients), "window": window, "life": life, "seen": seen}
         return int(await self.value(_SQL["correct_badges"], **arguments))
 
+    async def may_vacuum(self) -> bool:
+        """Whether this session's role may vacuum the small tables."""
+        return bool(await self.value(_SQL["may_vacuum"]))
+
     async def vacuum(self) -> None:
         """Clears the small tables of what was folded, dispatched and settled."""
         await self.run(_SQL["vacuum_unread"])

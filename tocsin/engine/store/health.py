@@ -16,6 +16,7 @@ from tocsin.engine.store.database import Database, Session
 from tocsin.sql import load
 
 _SQL = load("health")
+_IS_SUPERUSER = load("role")["is_superuser"]
 _AGAIN = 0.25  # seconds
 _READY_WITHIN = 1.0  # seconds
 # Seconds after which some process leads, also where the one before hangs.
@@ -127,15 +128,22 @@ async def check_start(dsn: str, *, wait: float) -> None:
     try:
         async with await psycopg.AsyncConnection.connect(dsn, connect_timeout=5) as connection:
             row = await (await connection.execute(_SQL["is_migrated"])).fetchone()
+            found = await (await connection.execute(_IS_SUPERUSER)).fetchone()
+            role = connection.info.user
         if row != (True,):
             raise NotReady(_NOT_MIGRATED)
     except psycopg.errors.UndefinedTable:
         raise NotReady(_NOT_MIGRATED) from None
     except psycopg.errors.InsufficientPrivilege:
-        raise NotReady("TOCSIN_DATABASE_URL is not the owner's, who migrated it.") from None
+        raise NotReady(
+            "The role of TOCSIN_DATABASE_URL may not use Tocsin's tables: grant it tocsin_service, or use the owner's."
+        ) from None
     except psycopg.Error as error:
         reason = " ".join(str(error).split())
         raise NotReady(f"TOCSIN_DATABASE_URL can't be reached: {reason}") from None
+    if found == (True,):
+        cure = "use a login that is granted tocsin_service"
+        log.warning("connected to the database as a superuser", role=role, cure=cure)
 
 
 def _may_come(reason: str) -> bool:

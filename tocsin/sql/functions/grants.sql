@@ -1,17 +1,9 @@
--- An app's role may call these functions and do nothing else in the schema: it sees no table.
-do $$
-begin
-    -- asked first: an owner that may not create roles can still migrate where somebody did it for them
-    if not exists (select from pg_roles where rolname = 'tocsin_app') then
-        create role tocsin_app nologin;
-    end if;
-exception when duplicate_object or unique_violation then
-    null;
-end
-$$;
+-- Who may do what: docs/adr/0040-roles.md. The roles themselves are created by `tocsin migrate` (queries/role.sql).
 
 revoke all on schema tocsin, tocsin_queue from public;
-revoke all on all routines in schema tocsin from public;
+revoke all on all routines in schema tocsin, tocsin_queue from public;
+
+-- An app's role may call these functions and do nothing else in the schema: it sees no table.
 grant usage on schema tocsin to tocsin_app;
 grant execute on function
     tocsin.notify(text, text[], text, text, text, jsonb, text, text, text, timestamptz),
@@ -24,3 +16,20 @@ grant execute on function
     tocsin.upsert_recipient(text, text, text, text, text),
     tocsin.unread_count(text)
 to tocsin_app;
+
+-- `serve` and `worker` read and write rows, and call functions. They can't create or change objects, and they can't
+-- write what says which migrations were applied.
+grant usage on schema tocsin, tocsin_queue to tocsin_service;
+grant select, insert, update, delete on all tables in schema tocsin, tocsin_queue to tocsin_service;
+revoke insert, update, delete on tocsin.migration from tocsin_service;
+grant usage, select on all sequences in schema tocsin, tocsin_queue to tocsin_service;
+grant execute on all routines in schema tocsin, tocsin_queue to tocsin_service;
+
+do $$
+begin
+    -- Before PostgreSQL 17 only the owner of a table may vacuum it; there it is left to autovacuum.
+    if current_setting('server_version_num')::int >= 170000 then
+        execute 'grant maintain on tocsin.unread_delta, tocsin.lane, tocsin.lease to tocsin_service';
+    end if;
+end
+$$;

@@ -109,6 +109,18 @@ select array(
 -- Asks for the silent pushes that correct the badges of these people, and marks how far all have been asked for.
 select tocsin.correct_badges(:recipients, :window, :life, :seen::pg_snapshot);
 
+-- name: may_vacuum
+-- Whether this session's role may vacuum the small tables: as a member of their owner's role, or by MAINTAIN.
+select
+    case
+        when pg_has_role(c.relowner, 'USAGE') then true
+        -- not known to PostgreSQL before 17
+        when current_setting('server_version_num')::int >= 170000 then has_table_privilege(c.oid, 'MAINTAIN')
+        else false
+    end
+from pg_class c
+where c.oid = 'tocsin.unread_delta'::regclass;
+
 -- name: vacuum_unread#
 -- The small tables turn over every second; autovacuum's minute is too slow for them.
 vacuum (index_cleanup on, truncate off) tocsin.unread_delta;

@@ -16,6 +16,19 @@ where l.relation = to_regclass('tocsin.migration')
     and l.mode not in ('AccessShareLock', 'RowShareLock')
     and l.pid <> pg_backend_pid();
 
+-- name: create_schemas#
+-- The schemas, where they are missing.
+do $$
+begin
+    if to_regnamespace('tocsin') is null then
+        create schema tocsin;
+    end if;
+    if to_regnamespace('tocsin_queue') is null then
+        create schema tocsin_queue;
+    end if;
+end
+$$;
+
 -- name: create_migration#
 -- What was applied, with the checksum of each file.
 create table if not exists tocsin.migration (
