@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import psycopg
 import pytest
-from services import LONGEST, until
+from services import LONGEST, service_dsn, until
 
 from tocsin.engine.badge import BadgeHub, TooManyStreams
 from tocsin.engine.dispatch import Dispatcher
@@ -37,7 +37,7 @@ def other(dsn: str) -> Iterator[Db]:
 
 @asynccontextmanager
 async def dispatcher(dsn: str) -> AsyncIterator[Dispatcher]:
-    standing = Dispatcher(dsn)
+    standing = Dispatcher(service_dsn(dsn))
     task = asyncio.create_task(standing.run())
     try:
         yield standing
@@ -513,7 +513,7 @@ async def test_a_listener_in_this_process_tells_the_short_way(
 ) -> None:
     """What it announces is not read a second time; another process' announcements are."""
     hub = BadgeHub(database)
-    standing = Dispatcher(dsn, told=hub.told)
+    standing = Dispatcher(service_dsn(dsn), told=hub.told)
     task = asyncio.create_task(standing.run())
     await hub.start()
     async with hub.subscribe("alice", None) as stream:

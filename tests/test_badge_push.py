@@ -13,7 +13,7 @@ import httpx
 import pytest
 from http_fixtures import *  # noqa: F403 - fixtures
 from http_fixtures import SECRET, URL, Db
-from services import free_port, running, until
+from services import free_port, running, service_dsn, until
 from test_push_flow import IPHONE, Phones, device, phones  # noqa: F401 - a fixture
 
 from tocsin.engine.dispatch import Dispatcher
@@ -182,7 +182,7 @@ def reachable(db: Db, *providers: str) -> None:
 
 @asynccontextmanager
 async def leader(dsn: str) -> AsyncIterator[None]:
-    dispatcher = Dispatcher(dsn)
+    dispatcher = Dispatcher(service_dsn(dsn))
     task = asyncio.create_task(dispatcher.run())
     try:
         await until(lambda: dispatcher.leading)

@@ -21,7 +21,7 @@ from http_fixtures import Db, Tell
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from services import mail_catcher, mails, running, until
+from services import mail_catcher, mails, running, service_dsn, until
 
 from tocsin.cli import main
 from tocsin.engine.digest import make_digests
@@ -334,7 +334,7 @@ async def test_many_runs_at_once_make_each_digest_once(
                 app.commit()
 
     telling = asyncio.to_thread(keep_telling)
-    pools = [Database(dsn, max_size=1) for _ in range(4)]
+    pools = [Database(service_dsn(dsn), max_size=1) for _ in range(4)]
     for pool in pools:
         await pool.open()
     busy = asyncio.ensure_future(telling)

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from http_fixtures import *  # noqa: F403 - fixtures
 from http_fixtures import Db
-from services import until
+from services import service_dsn, until
 
 from tocsin.engine.model import Channel, Claimed, DeliveryState, Mail, Message, Withheld
 from tocsin.engine.store import delivery as store
@@ -33,7 +33,7 @@ MAIL = Mail("<1@example.com>", "Subject", "Text\n", "<p>Text</p>")
 
 @pytest_asyncio.fixture
 async def bell(dsn: str) -> AsyncIterator[Bell]:
-    connected = await Bell.connect(dsn)
+    connected = await Bell.connect(service_dsn(dsn))
     assert await connected.try_lead(timedelta(seconds=15))
     yield connected
     await connected.close()

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from services import mail_catcher, mail_count, running, until
+from services import mail_catcher, mail_count, running, service_dsn, until
 from test_push_flow import far_ends
 
 from tocsin.engine.actors.apns import ApnsActor
@@ -131,7 +131,7 @@ async def stage(db: Db, dsn: str, tmp_path: Path) -> AsyncIterator[Stage]:
     async with AsyncExitStack() as stack:
         apns, fcm, settings = await stack.enter_async_context(far_ends(tmp_path))
         mailbox = await stack.enter_async_context(mail_catcher(tmp_path / "mail"))
-        database = Database(dsn)
+        database = Database(service_dsn(dsn))
         await database.open()
         stack.push_async_callback(database.close)
 

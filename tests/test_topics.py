@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from services import mail_catcher, mail_count, running, until
+from services import mail_catcher, mail_count, running, service_dsn, until
 
 import tocsin
 from tocsin import notify_topic, subscribe, unsubscribe
@@ -426,7 +426,7 @@ def test_followers_are_found_by_an_index(db: Db) -> None:
 @pytest.fixture
 async def database(dsn: str) -> AsyncIterator[Database]:
     """A worker's pool."""
-    pool = Database(dsn, max_size=2)
+    pool = Database(service_dsn(dsn), max_size=2)
     await pool.open()
     yield pool
     await pool.close()

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 from tocsin.beside import beside
 from tocsin.settings import Settings, SettingsError, read_settings
 
-
 T = TypeVar("T")
 
 

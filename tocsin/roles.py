@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, LiteralString, Literal, cast
+from typing import Any, Literal, LiteralString, cast
 from urllib.parse import quote
 
 import psycopg

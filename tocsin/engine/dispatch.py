@@ -243,7 +243,11 @@ class Leader:
             if await self._bell.fold_unread(announced, self._folded):
                 self._vacuum_needed = True
             self._folded, self._folded_at = announced, now
-        if self._may_vacuum and self._vacuum_needed and now - self._vacuumed_at > self._vacuum_after:
+        if (
+            self._may_vacuum
+            and self._vacuum_needed
+            and now - self._vacuumed_at > self._vacuum_after
+        ):
             await self._bell.vacuum()
             self._vacuum_needed, self._vacuumed_at = False, time.monotonic()
             # somebody's old snapshot may keep the dead rows: badges don't wait for what gets longer each time

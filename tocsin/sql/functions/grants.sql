@@ -33,3 +33,21 @@ begin
     end if;
 end
 $$;
+
+do $$
+declare
+    _function regprocedure;
+begin
+    -- Where the owner may, a call that fails is logged without its statement, whose literals are what people wrote.
+    if has_parameter_privilege('log_min_error_statement', 'SET') then
+        for _function in
+            select p.oid
+            from pg_proc p
+            where p.pronamespace = 'tocsin'::regnamespace
+                and p.prosecdef
+        loop
+            execute format('alter function %s set log_min_error_statement = panic', _function);
+        end loop;
+    end if;
+end
+$$;

@@ -1,7 +1,9 @@
 -- name: settle_pooled
--- An app's open transaction may hold a row (its upsert of a person, its cancel): say so instead of hanging. Times in UTC.
+-- An app's open transaction may hold a row (its upsert of a person, its cancel): say so instead of hanging. Times in UTC. Values of a
+-- statement that fails stay out of the server's log.
 select
     set_config('lock_timeout', '3s', false),
+    set_config('log_parameter_max_length_on_error', '0', false),
     set_config('timezone', 'UTC', false);
 
 -- name: settle_steady
@@ -13,6 +15,7 @@ select set_config('plan_cache_mode', 'force_generic_plan', false);
 -- that the role has for its requests are not meant for one that listens.
 select
     set_config('lock_timeout', '0', false),
+    set_config('log_parameter_max_length_on_error', '0', false),
     set_config('statement_timeout', '0', false),
     set_config('idle_session_timeout', '0', false),
     set_config('tcp_keepalives_idle', '10', false),
