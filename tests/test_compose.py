@@ -24,7 +24,7 @@ def resolved(value: object, given: dict[str, str]) -> str:
 
 
 def test_it_runs_two_of_each() -> None:
-    assert set(SERVICES) == {"postgres", "migrate", "http", "worker", "proxy", "mail"}
+    assert set(SERVICES) == {"postgres", "roles", "migrate", "http", "worker", "proxy", "mail"}
     assert [SERVICES[name]["deploy"]["replicas"] for name in ("http", "worker")] == [2, 2]
     assert not any("ports" in service for service in OURS.values())  # replicas can't share one
 
@@ -41,7 +41,8 @@ def test_each_command_is_one_of_the_command_line(name: str) -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_its_settings_are_known_and_valid(name: str) -> None:
     given = {
-        "POSTGRES_PASSWORD": "abc123",
+        "OWNER_PASSWORD": "owner123",
+        "SERVICE_PASSWORD": "service123",
         "TOCSIN_JWT_SECRET": "0" * 64,
         "TOCSIN_PUBLIC_URL": "http://localhost:8000",
     }
@@ -50,7 +51,8 @@ def test_its_settings_are_known_and_valid(name: str) -> None:
     settings = read_settings(environ)
 
     assert settings.unknown == ()
-    assert settings.database_url == "postgresql://tocsin:abc123@postgres:5432/tocsin"
+    login = {"migrate": "tocsin_owner:owner123"}.get(name, "tocsin_service_login:service123")
+    assert settings.database_url == f"postgresql://{login}@postgres:5432/tocsin"
     assert settings.smtp is not None
     assert settings.smtp.host in SERVICES
     assert settings.public_url == given["TOCSIN_PUBLIC_URL"]
@@ -59,7 +61,14 @@ def test_its_settings_are_known_and_valid(name: str) -> None:
 def test_what_must_be_set_says_so() -> None:
     required = {name for name, kind, message in VARIABLE.findall(TEXT) if kind == "?" and message}
 
-    assert required == {"POSTGRES_PASSWORD", "TOCSIN_JWT_SECRET", "TOCSIN_PUBLIC_URL"}
+    assert required == {
+        "POSTGRES_PASSWORD",
+        "OWNER_PASSWORD",
+        "SERVICE_PASSWORD",
+        "APP_PASSWORD",
+        "TOCSIN_JWT_SECRET",
+        "TOCSIN_PUBLIC_URL",
+    }
     assert not re.search(r"(?i)(password|secret)[^\n]*:-[^}]", TEXT)  # no secret has a default
 
 

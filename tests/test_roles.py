@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import yaml
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from services import SERVICE_LOGIN, service_dsn
@@ -21,6 +23,7 @@ from tocsin.engine.store.bell import Bell
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.health import NotReady, check_start
 from tocsin.migrate import MigrationError, migrate
+from tocsin.postgres.binaries import wheel
 from tocsin.roles import login_dsn
 
 Db = psycopg.Connection[Any]
@@ -38,11 +41,12 @@ PUBLIC = {
     "upsert_recipient",
 }
 ROLES = "select rolname from pg_roles where rolname !~ '^pg_' and oid <> 10"
-OWNERS = """
-    select nspowner::regrole::text from pg_namespace where nspname in ('tocsin', 'tocsin_queue')
-    union select c.relowner::regrole::text from pg_class c where c.relnamespace in ('tocsin'::regnamespace, 'tocsin_queue'::regnamespace)
-    union select p.proowner::regrole::text from pg_proc p where p.pronamespace in ('tocsin'::regnamespace, 'tocsin_queue'::regnamespace)
-    union select t.typowner::regrole::text from pg_type t where t.typnamespace in ('tocsin'::regnamespace, 'tocsin_queue'::regnamespace)
+OURS = "array['tocsin'::regnamespace, 'tocsin_queue'::regnamespace]"
+OWNERS = f"""
+    select nspowner::regrole::text from pg_namespace where oid = any ({OURS})
+    union select c.relowner::regrole::text from pg_class c where c.relnamespace = any ({OURS})
+    union select p.proowner::regrole::text from pg_proc p where p.pronamespace = any ({OURS})
+    union select t.typowner::regrole::text from pg_type t where t.typnamespace = any ({OURS})
 """
 
 
@@ -100,7 +104,7 @@ def test_functions_that_run_as_their_owner_run_as_no_superuser_and_trust_no_sear
         "select p.proname, p.prorettype = 'trigger'::regtype, o.rolsuper, p.proconfig,"
         "  exists (select from aclexplode(p.proacl) a where a.grantee = 0) or p.proacl is null as public"
         " from pg_proc p join pg_roles o on o.oid = p.proowner"
-        " where p.prosecdef and p.pronamespace in ('tocsin'::regnamespace, 'tocsin_queue'::regnamespace)"
+        f" where p.prosecdef and p.pronamespace = any ({OURS})"
     ).fetchall()
     assert {name for name, trigger, *_ in found if not trigger} == PUBLIC
     pinned = "search_path=pg_catalog, pg_temp"
@@ -111,13 +115,14 @@ def test_functions_that_run_as_their_owner_run_as_no_superuser_and_trust_no_sear
 
 def test_an_app_may_call_the_public_functions_and_touch_nothing_else(db: Db) -> None:
     callable_ = db.execute(
-        "select p.proname from pg_proc p where p.pronamespace in ('tocsin'::regnamespace, 'tocsin_queue'::regnamespace)"
+        f"select p.proname from pg_proc p where p.pronamespace = any ({OURS})"
         " and has_function_privilege('tocsin_app', p.oid, 'execute')"
     ).fetchall()
     assert sorted(name for (name,) in callable_) == sorted(PUBLIC)  # each with one signature
     touched = db.execute(
         "select c.relname from pg_class c"
-        " where c.relnamespace in ('tocsin'::regnamespace, 'tocsin_queue'::regnamespace) and c.relkind in ('r', 'p', 'v', 'S')"
+        f" where c.relnamespace = any ({OURS})"
+        " and c.relkind in ('r', 'p', 'v', 'S')"
         " and case when c.relkind = 'S' then has_sequence_privilege('tocsin_app', c.oid, 'usage, select, update')"
         "   else has_any_column_privilege('tocsin_app', c.oid, 'select, insert, update, references')"
         "     or has_table_privilege('tocsin_app', c.oid, 'delete, truncate, trigger') end"
@@ -128,18 +133,20 @@ def test_an_app_may_call_the_public_functions_and_touch_nothing_else(db: Db) -> 
 def test_a_service_lacks_no_right_on_any_table_sequence_or_function(db: Db) -> None:
     lacking = db.execute(
         "select c.oid::regclass::text from pg_class c"
-        " where c.relnamespace in ('tocsin'::regnamespace, 'tocsin_queue'::regnamespace) and c.relkind in ('r', 'p', 'v', 'S')"
+        f" where c.relnamespace = any ({OURS})"
+        " and c.relkind in ('r', 'p', 'v', 'S')"
         " and not case when c.relkind = 'S' then has_sequence_privilege('tocsin_service', c.oid, 'usage')"
-        "   else has_table_privilege('tocsin_service', c.oid, 'select') and has_table_privilege('tocsin_service', c.oid, 'insert')"
-        "     and has_table_privilege('tocsin_service', c.oid, 'update') and has_table_privilege('tocsin_service', c.oid, 'delete') end"
+        "   else has_table_privilege('tocsin_service', c.oid, 'select')"
+        "     and has_table_privilege('tocsin_service', c.oid, 'insert')"
+        "     and has_table_privilege('tocsin_service', c.oid, 'update')"
+        "     and has_table_privilege('tocsin_service', c.oid, 'delete') end"
         " union all"
         " select p.oid::regprocedure::text from pg_proc p"
-        " where p.pronamespace in ('tocsin'::regnamespace, 'tocsin_queue'::regnamespace)"
+        f" where p.pronamespace = any ({OURS})"
         " and not has_function_privilege('tocsin_service', p.oid, 'execute')"
     ).fetchall()
-    assert lacking == [
-        ("tocsin.migration",)
-    ]  # it reads which migrations were applied, and writes none
+    # it reads which migrations were applied, and writes none
+    assert lacking == [("tocsin.migration",)]
 
 
 async def test_services_of_these_tests_have_no_other_rights(database: Database, db: Db) -> None:
@@ -150,7 +157,10 @@ async def test_services_of_these_tests_have_no_other_rights(database: Database, 
         [SERVICE_LOGIN],
     ).fetchall()
     assert roles == [("tocsin_service",)]
-    nologin = "select rolcanlogin or rolsuper or rolcreaterole from pg_roles where rolname in ('tocsin_app', 'tocsin_service')"
+    nologin = (
+        "select rolcanlogin or rolsuper or rolcreaterole from pg_roles"
+        " where rolname in ('tocsin_app', 'tocsin_service')"
+    )
     assert db.execute(nologin).fetchall() == [(False,), (False,)]
 
 
@@ -163,7 +173,7 @@ async def test_services_of_these_tests_have_no_other_rights(database: Database, 
         "create schema mine",
         "create function tocsin.mine() returns int language sql as 'select 1'",
         "create or replace function tocsin.unread_count(recipient text) returns int language sql as 'select 1'",
-        "create trigger mine before insert on tocsin.event for each row execute function suppress_redundant_updates_trigger()",
+        "create trigger mine before insert on tocsin.event execute function suppress_redundant_updates_trigger()",
         "alter table tocsin.event add column mine int",
         "alter function tocsin.unread_count(text) security invoker",
         "drop table tocsin.event",
@@ -269,14 +279,13 @@ def test_an_owner_without_createrole_learns_what_an_administrator_has_to_run(
     assert (refused.returncode, refused.stdout) == (1, "")
     heading, *lines = refused.stderr.splitlines()
     assert heading == "tocsin: The database can't be migrated yet:"
-    assert [line.split("  -- ") for line in lines] == [
-        ["  create role tocsin_app nologin;", "the role tocsin_app does not exist, and plain may not create roles"],
-        ["  create role tocsin_service nologin;", "the role tocsin_service does not exist, and plain may not create roles"],
-        [
-            "  grant create on database app to plain;",
-            "the schemas tocsin and tocsin_queue do not exist, and plain may not create schemas",
-        ],
-    ]  # fmt: skip
+    missing = "the schemas tocsin and tocsin_queue do not exist, and plain may not create schemas"
+    may_not = "does not exist, and plain may not create roles"
+    assert lines == [
+        f"  create role tocsin_app nologin;  -- the role tocsin_app {may_not}",
+        f"  create role tocsin_service nologin;  -- the role tocsin_service {may_not}",
+        f"  grant create on database app to plain;  -- {missing}",
+    ]
     for line in lines:
         admin(line)  # as printed: the reason is a comment
     done = tocsin("migrate", dsn=plain, data_dir=data_dir)
@@ -311,6 +320,32 @@ async def test_a_service_warns_of_a_superuser_and_refuses_a_role_without_rights(
     assert warning["log_level"] == "warning"
     assert "superuser" in warning["event"]
     assert "tocsin_service" in warning["cure"]
+
+
+def test_the_roles_that_docker_compose_creates_are_enough(
+    admin: Admin, admin_dsn: str, data_dir: Path
+) -> None:
+    compose = yaml.safe_load((Path(__file__).parent.parent / "docker-compose.yml").read_text())
+    script = compose["configs"]["roles"]["content"].replace("$$", "$")
+    psql = [str(wheel() / "bin" / "psql"), *compose["services"]["roles"]["command"][1:-1]]
+    logins = ("tocsin_owner", "tocsin_service_login", "tocsin_app_login")
+    for round_ in ("first", "second"):  # passwords may change
+        passwords = {login: f"{round_}{login}" for login in logins}
+        environ = {
+            "OWNER_PASSWORD": passwords["tocsin_owner"],
+            "SERVICE_PASSWORD": passwords["tocsin_service_login"],
+            "APP_PASSWORD": passwords["tocsin_app_login"],
+        }
+        subprocess.run([*psql, admin_dsn], env=environ, input=script, text=True, check=True)
+        owner, service, app = (
+            make_conninfo(admin_dsn, user=login, password=passwords[login]) for login in logins
+        )
+        migrate(owner)
+        asyncio.run(check_start(service))
+        with psycopg.connect(app) as connection:
+            connection.execute("select tocsin.upsert_recipient('alice')")
+    rights = "select rolname from pg_roles where rolname ~ '^tocsin' and (rolsuper or rolcreaterole or rolcreatedb)"
+    assert admin(rights) == []
 
 
 # -- logins
