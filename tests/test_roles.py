@@ -12,12 +12,14 @@ from typing import Any
 import psycopg
 import pytest
 import yaml
+from click.testing import CliRunner
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from services import SERVICE_LOGIN, service_dsn
 from structlog.testing import capture_logs
 
 from tocsin import postgres
+from tocsin.cli import main
 from tocsin.engine.model import Invalid
 from tocsin.engine.store.bell import Bell
 from tocsin.engine.store.database import Database
@@ -82,7 +84,7 @@ def admin(admin_dsn: str) -> Iterator[Admin]:
     with psycopg.connect(admin_dsn, autocommit=True) as connection:
 
         def run(statement: str) -> list[Any]:
-            cursor = connection.execute(statement)  # type: ignore[call-overload]
+            cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
         yield run
@@ -199,7 +201,34 @@ def test_a_service_changes_no_object_and_reads_nothing_of_the_app(
     db.execute("create schema shop create table shop.customer (name text)")
     with psycopg.connect(service_dsn(dsn), autocommit=True) as service:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            service.execute(statement)  # type: ignore[call-overload]
+            service.execute(statement)
+
+
+def test_the_commands_need_no_other_role_than_a_service(
+    db: Db, dsn: str, data_dir: Path, tmp_path: Path
+) -> None:
+    catalogue = tmp_path / "types.toml"
+    catalogue.write_text(
+        '[event_types]\n"forum.poll" = { label = "Poll", channels = ["in_app"] }\n'
+    )
+    environ = {"TOCSIN_DATABASE_URL": service_dsn(dsn), "TOCSIN_DATA_DIR": str(data_dir)}
+    for command in (
+        "seed",
+        f"event-types apply {catalogue}",
+        "event-types list",
+        "notify forum.poll alice --title Hello",
+        "why 1",
+        "api-key create shop",
+        "api-key list",
+        "api-key revoke 1",
+        "deliveries failed",
+        "deliveries replay --all",
+        "digest run",
+        "digest preview alice",
+        "cleanup",
+    ):
+        done = CliRunner().invoke(main, command.split(), env=environ)
+        assert done.exit_code == 0, (command, done.output)
 
 
 async def test_a_service_vacuums_the_small_tables_where_postgresql_lets_it(
@@ -433,7 +462,7 @@ def fail_each(dsn: str, cursors: type[psycopg.Cursor[Any]]) -> None:
         )
         for call in FAILING:
             with pytest.raises(psycopg.Error) as caught:
-                app.execute(call, texts)  # type: ignore[call-overload]
+                app.execute(call, texts)
             assert (caught.value.sqlstate or "").startswith("TC"), call
 
 

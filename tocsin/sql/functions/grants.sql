@@ -26,10 +26,19 @@ grant usage, select on all sequences in schema tocsin, tocsin_queue to tocsin_se
 grant execute on all routines in schema tocsin, tocsin_queue to tocsin_service;
 
 do $$
+declare
+    _table regclass;
 begin
     -- Before PostgreSQL 17 only the owner of a table may vacuum it; there it is left to autovacuum.
     if current_setting('server_version_num')::int >= 170000 then
-        execute 'grant maintain on tocsin.unread_delta, tocsin.lane, tocsin.lease to tocsin_service';
+        for _table in
+            select c.oid
+            from pg_class c
+            where c.relnamespace = 'tocsin'::regnamespace
+                and c.relname in ('unread_delta', 'lane', 'lease')
+        loop
+            execute format('grant maintain on %s to tocsin_service', _table);
+        end loop;
     end if;
 end
 $$;
