@@ -98,10 +98,14 @@ async def running(
     log: Path,
     program: tuple[str, ...] = (sys.executable, "-m", "tocsin"),
     settings: Mapping[str, str],
+    as_owner: bool = False,
 ) -> AsyncIterator[Service]:
-    """A process with these settings and no others of ours; it ends with this one, also where that is killed."""
+    """A process with these settings and no others of ours; it ends with this one, also where that is killed.
+
+    In place of the owner it connects as a service (`service_dsn`), except with `as_owner`.
+    """
     lifeline = Lifeline()
-    if "database_url" in settings:
+    if "database_url" in settings and not as_owner:
         settings = {**settings, "database_url": service_dsn(settings["database_url"])}
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
     environ |= {f"TOCSIN_{name.upper()}": value for name, value in settings.items()}

@@ -73,7 +73,8 @@ async def far() -> AsyncIterator[Held]:
 
 
 def others_worker(dsn: str, folder: Path) -> AbstractAsyncContextManager[Service]:
-    return running("other", program=OTHER, log=folder / "other.log", settings={"database_url": dsn})
+    log, settings = folder / "other.log", {"database_url": dsn}
+    return running("other", program=OTHER, log=log, settings=settings, as_owner=True)
 
 
 def install_theirs(db: Db) -> None:
