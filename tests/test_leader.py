@@ -11,15 +11,15 @@ from typing import Any
 
 import psycopg
 import pytest
-from services import LONGEST, until
+from services import LONGEST, service_dsn, until
 
-from tocsin.app_role import app_dsn
 from tocsin.engine.badge import BadgeHub
 from tocsin.engine.dispatch import Dispatcher
 from tocsin.engine.store.bell import Bell
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.health import ReadinessCheck, sessions_in_the_way
 from tocsin.migrate import migrate
+from tocsin.roles import login_dsn
 
 Db = psycopg.Connection[Any]
 SILENT = timedelta(seconds=15)
@@ -27,7 +27,7 @@ SILENT = timedelta(seconds=15)
 
 @asynccontextmanager
 async def listener(dsn: str) -> AsyncIterator[Bell]:
-    connected = await Bell.connect(dsn)
+    connected = await Bell.connect(service_dsn(dsn))
     try:
         yield connected
     finally:
@@ -38,7 +38,7 @@ async def listener(dsn: str) -> AsyncIterator[Bell]:
 def stranger(dsn: str, tmp_path: Path) -> Iterator[Db]:
     """A login of an app, which holds every advisory lock that the service ever used."""
     with psycopg.connect(
-        app_dsn(dsn, tmp_path), autocommit=True, application_name="stranger"
+        login_dsn(dsn, tmp_path, "app"), autocommit=True, application_name="stranger"
     ) as login:
         for key in (1, 2, 3):
             login.execute("select pg_advisory_lock(1953457011, %s)", (key,))
@@ -87,7 +87,7 @@ async def test_a_stranger_with_all_advisory_locks_stops_neither_badges_nor_migra
     db.execute("select tocsin.upsert_recipient('alice')")
     hub = BadgeHub(database)
     await hub.start()
-    dispatcher = Dispatcher(dsn)
+    dispatcher = Dispatcher(service_dsn(dsn))
     leading = asyncio.create_task(dispatcher.run())
     try:
         await until(lambda: dispatcher.leading)

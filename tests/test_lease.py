@@ -688,7 +688,7 @@ async def test_a_new_leader_after_an_outage_ends_no_claim_of_a_process_that_live
     await claim(database, (await dispatch(bell, ten_mails))[0])
     outage(db)
     await bell.close()
-    other = await Bell.connect(dsn)
+    other = await Bell.connect(service_dsn(dsn))
     await until(lambda: other.try_lead(timedelta(seconds=15)))
     assert await due(other) == []
     await other.close()

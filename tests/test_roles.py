@@ -338,13 +338,13 @@ async def test_a_service_warns_of_a_superuser_and_refuses_a_role_without_rights(
     admin("create role plain login password 'x'")
     plain = make_conninfo(admin_dsn, user="plain", password="x")
     with pytest.raises(NotReady, match="grant it tocsin_service"):
-        await check_start(plain)
+        await check_start(plain, wait=0)
     admin("grant tocsin_service to plain")
     with capture_logs() as logs:
-        await check_start(plain)
+        await check_start(plain, wait=0)
     assert logs == []
     with capture_logs() as logs:
-        await check_start(admin_dsn)
+        await check_start(admin_dsn, wait=0)
     [warning] = logs
     assert warning["log_level"] == "warning"
     assert "superuser" in warning["event"]
@@ -370,7 +370,7 @@ def test_the_roles_that_docker_compose_creates_are_enough(
             make_conninfo(admin_dsn, user=login, password=passwords[login]) for login in logins
         )
         migrate(owner)
-        asyncio.run(check_start(service))
+        asyncio.run(check_start(service, wait=0))
         with psycopg.connect(app) as connection:
             connection.execute("select tocsin.upsert_recipient('alice')")
     rights = "select rolname from pg_roles where rolname ~ '^tocsin' and (rolsuper or rolcreaterole or rolcreatedb)"

@@ -116,15 +116,7 @@ async def check_start(dsn: str, *, wait: float) -> None:
 
     Waits up to `wait` seconds for one that can't be reached yet, that is starting or recovering.
     """
-    deadline = time.monotonic() + wait
-    waiting = False
-    while (reason := await probe(dsn)) and _may_come(reason):
-        if time.monotonic() >= deadline:
-            raise NotReady(f"TOCSIN_DATABASE_URL can't be reached: {reason}")
-        if not waiting:
-            log.warning("waiting for the database", reason=reason, at_most=f"{wait:.0f} s")
-            waiting = True
-        await asyncio.sleep(_AGAIN)
+    await _wait_for_database(dsn, wait)
     try:
         async with await psycopg.AsyncConnection.connect(dsn, connect_timeout=5) as connection:
             row = await (await connection.execute(_SQL["is_migrated"])).fetchone()
@@ -144,6 +136,18 @@ async def check_start(dsn: str, *, wait: float) -> None:
     if found == (True,):
         cure = "use a login that is granted tocsin_service"
         log.warning("connected to the database as a superuser", role=role, cure=cure)
+
+
+async def _wait_for_database(dsn: str, wait: float) -> None:
+    deadline = time.monotonic() + wait
+    waiting = False
+    while (reason := await probe(dsn)) and _may_come(reason):
+        if time.monotonic() >= deadline:
+            raise NotReady(f"TOCSIN_DATABASE_URL can't be reached: {reason}")
+        if not waiting:
+            log.warning("waiting for the database", reason=reason, at_most=f"{wait:.0f} s")
+            waiting = True
+        await asyncio.sleep(_AGAIN)
 
 
 def _may_come(reason: str) -> bool:
