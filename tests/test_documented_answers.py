@@ -120,6 +120,7 @@ async def visit(visitor: Visitor, method: str, path: str, call: Json, own: dict[
     example = content.get("application/json", {}).get("example")
     named: Json = {"headers": own} if example is None else {"headers": own, "json": example}
     await visitor.ask(method, path, call, **named)
+    await visitor.ask(method, path, call, at=address(path).rstrip("/"), **named)
     foreign = own | {"Sec-Fetch-Site": "cross-site"}
     await visitor.ask(method, path, call, **(named | {"headers": foreign}))
     await visitor.ask(method, path, call, params={"no_such": "1"}, **named)
@@ -132,7 +133,10 @@ async def visit(visitor: Visitor, method: str, path: str, call: Json, own: dict[
         headers = own | {"Content-Type": kind}
         size = EVENT_BODY if path == "/api/events/" else 64_000
         for body in (*WRONG_BODIES, b"x" * (size + 1)):
-            await visitor.ask(method, path, call, headers=headers, content=body)
+            answer = await visitor.ask(method, path, call, headers=headers, content=body)
+            if not body and kind == "application/json":
+                needed = call["requestBody"]["required"]
+                assert (answer.status_code == 400) == needed, (method, path)
 
 
 async def test_every_mistake_is_answered_as_documented_and_all_that_is_documented_comes_about(
@@ -148,6 +152,7 @@ async def test_every_mistake_is_answered_as_documented_and_all_that_is_documente
         else:
             await visit(visitor, method, path, call, good(call, credentials))
     await follow_links(visitor, doc, tell)
+    await load_modules(visitor, doc)
     assert not visitor.wrong, "\n".join(visitor.wrong)
     missing = [
         f"{method} {path}: {status}"
@@ -174,6 +179,20 @@ async def follow_links(visitor: Visitor, doc: Json, tell: Tell) -> None:
             if method == "post":
                 for fields in ({"scope": "none"}, {"undo": "2"}, {"scope": "x" * 64_001}):
                     await visitor.ask("POST", path, call, data=fields, **named)
+
+
+async def load_modules(visitor: Visitor, doc: Json) -> None:
+    """Each of /assets/, by both of its addresses, and again once it is known."""
+    call = doc["paths"]["/assets/"]["get"]
+    for name, each in (await visitor.ask("GET", "/assets/", call)).json().items():
+        for path in ("/assets/{name}/", "/assets/{version}/{name}/"):
+            at = f"/assets/{name}/" if "version" not in path else each["url"].removeprefix(URL)
+            call = doc["paths"][path]["get"]
+            answer = await visitor.ask("GET", path, call, at=at)
+            assert answer.status_code == 200
+            known = {"If-None-Match": answer.headers["etag"]}
+            again = await visitor.ask("GET", path, call, at=at, headers=known)
+            assert again.status_code == 304
 
 
 async def test_every_example_of_a_body_is_taken(
