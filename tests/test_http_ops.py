@@ -105,7 +105,9 @@ async def test_only_a_good_key_with_the_scope_signs_in(
         assert form.status_code == 401
         assert "no good key" in form.text
         assert "set-cookie" not in form.headers
-        assert (await anyone.post("/ops/session/", json={"key": key})).status_code == 401
+        answer = await anyone.post("/ops/session/", json={"key": key})
+        assert answer.status_code == 401
+        assert "api-key create NAME --scope ops" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(

@@ -77,9 +77,9 @@ def revoke(key: str) -> None:
 def _line(key: ApiKey) -> str:
     from tocsin.engine.store.api_key import SCOPES
 
-    used = f"last used {key.last_used_at:%Y-%m-%d}" if key.last_used_at else "never used"
+    used = f"last used {key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never used"
     state = f"revoked {key.revoked_at:%Y-%m-%d}" if key.revoked_at else used
     scopes = ",".join(each for each in SCOPES if each in key.scopes)
     limit = f" for {','.join(key.event_types)}" if key.event_types else ""
     first = f"{key.prefix}…" if key.prefix else "tocsin_…"
-    return f"{key.id:>4}  {key.name:<24} {first:<14}  made {key.created_at:%Y-%m-%d}  {state:<20}  {scopes}{limit}"
+    return f"{key.id:>4}  {key.name:<24} {first:<14}  made {key.created_at:%Y-%m-%d}  {state:<26}  {scopes}{limit}"

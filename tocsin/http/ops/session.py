@@ -23,6 +23,7 @@ TAG = "Operations"
 _FORM = "application/x-www-form-urlencoded"
 _LARGEST_BODY = 4_000  # bytes, from anybody
 _WRONG = "That is no good key of the scope ops."
+_CURE = "`tocsin api-key create NAME --scope ops` makes one, `tocsin api-key list` shows those that are live."
 
 
 class SignIn(Struct, frozen=True):
@@ -67,7 +68,7 @@ async def sign_in(
     if operator is None and form:
         return sign_in_page(asked=asked.q, wrong=_WRONG)
     if operator is None:
-        raise Unauthorized(_WRONG, error="invalid_token")
+        raise Unauthorized(f"{_WRONG} {_CURE}", error="invalid_token")
     cookie = session_cookie(services, await open_session(services.database, operator))
     answer: Response[None] | Response[bytes] = (
         # relative, so that it leads to the same host and prefix
