@@ -60,6 +60,11 @@ check-mails: $(VENV)/.dev ## every kind of mail by others' tools (SpamAssassin, 
 	@tools/npm.sh checks/mails
 	@exec $(PY) -m pytest checks/mails $(ARGS)
 
+test-databases: $(VENV)/.dev ## PostgreSQL 15 to 18, each setting and collation, PgBouncer, a standby; installs what is missing
+	@tools/debian.sh pgbouncer=pgbouncer
+	@tools/npm.sh checks/databases
+	@exec $(PY) -m pytest checks/databases $(ARGS)
+
 web: ## build the pages' modules from web/ into tocsin/http/web; installs Node, npm and their packages where missing
 	@tools/npm.sh web
 	@node web/build.mjs tocsin/http/web
@@ -101,7 +106,7 @@ model-check: ## the protocols of wake-up and lease, modelled and searched exhaus
 	@tools/debian.sh spin=spin gcc=cc
 	@checks/models/check.sh
 
-check: lint types contract lock-check test check-mails check-pages model-check faults-short ## all that CI runs
+check: lint types contract lock-check test test-databases check-mails check-pages model-check faults-short ## all that CI runs
 
 format: $(VENV)/.dev ## rewrite the code in its style
 	@$(PY) -m ruff check --fix
@@ -191,7 +196,7 @@ mail-screenshots: $(VENV)/.dev ## each mail in Chromium (installed by apt where 
 	@exec $(PY) tests/mail_screenshots.py $(ARGS)
 
 clean: ## remove the environment and all caches; the data of `make up` stays
-	@rm -rf $(VENV) build dist checks/mails/node_modules web/node_modules web/dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) build dist checks/databases/node_modules checks/mails/node_modules web/node_modules web/dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp file for each lock, so that a second run installs nothing. The development lock holds the

@@ -17,8 +17,13 @@ LOCKS = [
     ROOT / "checks" / "mutants" / "requirements.lock",
 ]
 PEERS = ROOT / "benchmarks" / "peers" / "requirements.lock"
-NPM = [ROOT / "checks" / "mails" / "package-lock.json", ROOT / "web" / "package-lock.json"]
-WORKS_WITHOUT_ITS_SCRIPT = {"node_modules/esbuild"}  # every npm ci has --ignore-scripts
+NPM = [
+    ROOT / "checks" / "databases" / "package-lock.json",
+    ROOT / "checks" / "mails" / "package-lock.json",
+    ROOT / "web" / "package-lock.json",
+]
+# every npm ci has --ignore-scripts; what PostgreSQL's would do is done in checks/databases/servers.py
+WORKS_WITHOUT_ITS_SCRIPT = {f"node_modules/{name}" for name in ("esbuild", "pg15", "pg16", "pg17")}
 
 
 def pins(lock: Path) -> dict[str, str]:
@@ -53,7 +58,7 @@ def test_every_package_of_npm_has_its_hash_and_no_script(lock: Path) -> None:
 
     ours, *others = packages
     assert ours == ""
-    assert len(others) > 10
+    assert others
     for name in others:
         assert packages[name]["integrity"].startswith("sha512-"), name
         assert "hasInstallScript" not in packages[name] or name in WORKS_WITHOUT_ITS_SCRIPT, name

@@ -208,12 +208,13 @@ def notify_command(
 ) -> None:
     """Tell RECIPIENTS of an event of EVENT_TYPE; prints the event's id."""
     from tocsin.client import notify
+    from tocsin.connection import connect
 
     try:
         parsed = json.loads(metadata)
     except ValueError as error:
         raise click.BadParameter(f"not JSON: {error}", param_hint="--metadata") from error
-    with psycopg.connect(_dsn(), connect_timeout=3) as connection:
+    with connect(_dsn()) as connection:
         click.echo(
             notify(
                 connection, recipient=recipients, event_type=event_type, metadata=parsed, **named

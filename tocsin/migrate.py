@@ -18,6 +18,7 @@ from procrastinate.schema import SchemaManager
 from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 
+from tocsin.connection import connect, find_fault
 from tocsin.event_types import Catalogue, default_catalogue
 from tocsin.roles import RoleError, act_as_owner
 from tocsin.sql import load
@@ -25,7 +26,6 @@ from tocsin.sql import load
 _SQL = files("tocsin.sql")
 _QUERIES = load("migration")
 _QUEUE = "procrastinate "  # the prefix of its versions in tocsin.migration
-_OLDEST = 15
 
 _Connection = psycopg.Connection[TupleRow]
 _Report = Callable[[str], None]
@@ -38,8 +38,9 @@ class MigrationError(Exception):
 def migrate(dsn: str, report: _Report | None = None) -> None:
     """Migrates the database at `dsn`, its owner's; does nothing where it is up to date. Raises MigrationError."""
     try:
-        with psycopg.connect(dsn, autocommit=True, connect_timeout=3) as connection:
-            _check_version(connection)
+        if fault := find_fault(dsn):
+            raise MigrationError(fault)
+        with connect(dsn, autocommit=True) as connection:
             _create_migration(connection)
             with connection.transaction():
                 _migrate(connection, report or _say_nothing)
@@ -56,19 +57,10 @@ def _say_nothing(line: str) -> None: ...
 
 def apply_catalogue(dsn: str, catalogue: Catalogue) -> int:
     """Adds to or changes the event types, all or nothing; answers how many there are."""
-    with psycopg.connect(dsn, connect_timeout=3) as connection:
+    with connect(dsn) as connection:
         arguments = {"catalogue": Jsonb(catalogue.in_order())}
         row = connection.execute(_QUERIES["apply_catalogue"], arguments).fetchone()
     return int(row[0]) if row else 0
-
-
-def _check_version(connection: _Connection) -> None:
-    major = connection.info.server_version // 10000
-    if major < _OLDEST:
-        raise MigrationError(f"PostgreSQL {major} is too old: Tocsin needs {_OLDEST} or newer.")
-    encoding = connection.info.parameter_status("server_encoding")
-    if encoding != "UTF8":  # people's names, and their addresses, are in all scripts
-        raise MigrationError(f"The database's encoding is {encoding}: Tocsin needs UTF8.")
 
 
 def _create_migration(connection: _Connection) -> None:
@@ -95,7 +87,7 @@ def _lock(connection: _Connection, report: _Report) -> None:
             with connection.transaction():
                 connection.execute("set local lock_timeout = '3s'")
                 connection.execute(_QUERIES["lock_migration"])
-                connection.execute("set local lock_timeout to default")
+                connection.execute("set local lock_timeout = 0")
         except psycopg.errors.LockNotAvailable:
             if not reported:
                 for pid, role, program in connection.execute(_QUERIES["migration_blockers"]):
@@ -159,7 +151,7 @@ def _apply_queue(connection: _Connection, applied: dict[str, str], report: _Repo
         connection.execute(SchemaManager.get_schema())
     for (statement,) in connection.execute(_QUERIES["pin_queue_functions"]).fetchall():
         connection.execute(statement)
-    connection.execute("set local search_path to default")
+    connection.execute("set local search_path = pg_catalog, pg_temp")
     _record(connection, _QUEUE + installed, "")
 
 

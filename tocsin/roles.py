@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import psycopg
 
+from tocsin.connection import connect
 from tocsin.secret_file import SecretFileError, keep_secrets
 from tocsin.sql import load
 
@@ -42,7 +43,7 @@ def login_dsn(owner_dsn: str, data_dir: Path, role: Literal["app", "service"]) -
     Its password is kept in the data directory. Raises RoleError where the owner can't create it.
     """
     login, granted, secret = f"tocsin_{role}_login", f"tocsin_{role}", f"{role}_password"
-    with psycopg.connect(owner_dsn, autocommit=True, connect_timeout=3) as connection:
+    with connect(owner_dsn, autocommit=True) as connection:
         names = {"login": login, "granted": granted}
         if faults := connection.execute(_QUERIES["login_faults"], names).fetchall():
             raise RoleError(_lines(f"The login {login} can't be created", faults))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-import psycopg
-
 from tocsin.client import notify, subscribe, upsert_recipient
+from tocsin.connection import Connection, connect
 from tocsin.sql import load
 
 PEOPLE = (
@@ -87,7 +86,7 @@ def seed(dsn: str, *, again: bool = False, phones: bool = True) -> str:
 
     `phones`: with device tokens that only the far ends of `tocsin up` take for real ones.
     """
-    with psycopg.connect(dsn, connect_timeout=3) as connection:
+    with connect(dsn) as connection:
         known = connection.execute("select exists (select from tocsin.recipient)").fetchone()
         if known == (True,) and not again:
             return "Demo people are there already."
@@ -112,7 +111,7 @@ def seed(dsn: str, *, again: bool = False, phones: bool = True) -> str:
     return f"{len(PEOPLE)} people and {len(_STORY)} events."
 
 
-def _register_phones(connection: psycopg.Connection) -> None:
+def _register_phones(connection: Connection) -> None:
     """Before the story, so that it reaches them."""
     register = load("device")["register_device"]
     for recipient_id, platform, provider, label in PHONES:

@@ -37,6 +37,7 @@ from tocsin.engine.store.database import Database
 from tocsin.engine.store.delivery import Settled
 from tocsin.engine.store.digest import digest_entries
 from tocsin.engine.store.provider import is_offered
+from tocsin.engine.store.timezone import Zones
 from tocsin.engine.template_problem import TemplateFailed
 
 # A worker without the provider leaves a delivery alone for so long.
@@ -76,6 +77,7 @@ class Deliverer:
         self._ledger = Ledger(database)
         self._attempts = AttemptLog()
         self._patience = Patience(database.availability, self._ledger)
+        self._zones = Zones(database)
         self._late: set[asyncio.Task[None]] = set()  # what jobs no longer wait for
 
     @asynccontextmanager
@@ -159,6 +161,7 @@ class Deliverer:
             if room.rest:
                 await batch.hand_back(timedelta(seconds=room.rest))
             claimed = await batch.claim(room.size, leases)
+            await self._patience.ask(lambda: self._zones.put_into(claimed))
             entries = await self._entries(claimed)
             turn = time.monotonic()
             for together in bursts(claimed):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -15,6 +15,8 @@ from tocsin.engine.store import digest as store
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.digest import Assembled
 from tocsin.engine.store.recipient import Recipient, get_recipient
+from tocsin.engine.store.timezone import zone_rules
+from tocsin.engine.zone import Zone
 
 _BATCH = 500
 # Made and not sent yet: enough to keep the mailer busy, few enough that what is due again is soon served.
@@ -63,6 +65,7 @@ async def preview(
     preferences = await store.get_digest_preferences(database, recipient_id)
     entries = await store.waiting_entries(database, recipient_id)
     timezone = await store.digest_timezone(database, recipient_id)
+    zones = await zone_rules(database, [timezone] if timezone else [])
     now = datetime.now(UTC)
     when = f"due {preferences.next_at:%Y-%m-%d %H:%M} UTC" if preferences.next_at else "none is due"
     if not entries:
@@ -73,12 +76,14 @@ async def preview(
         return f"All that waits for {recipient_id}'s digest was read ({when}): no mail."
     links = Links("https://preview.invalid", bytes(KEY_BYTES))
     render = mail_renderer(links, email_from, templates)
-    message = render([_unclaimed(person, timezone, now)], entries)
+    message = render([_unclaimed(person, timezone, zones, now)], entries)
     assert isinstance(message.content, Mail)
     return f"To: {person.email or 'no address'} ({when})\nSubject: {message.content.subject}\n\n{message.content.text}"
 
 
-def _unclaimed(person: Recipient, timezone: str | None, now: datetime) -> Claimed:
+def _unclaimed(
+    person: Recipient, timezone: str | None, zones: Sequence[Zone], now: datetime
+) -> Claimed:
     """Stands for the delivery that there is not yet."""
     return Claimed(
         delivery_id=0,
@@ -105,4 +110,5 @@ def _unclaimed(person: Recipient, timezone: str | None, now: datetime) -> Claime
         timezone=timezone,
         created_at=now,
         digest_id=0,
+        zone=zones[0] if zones else None,
     )

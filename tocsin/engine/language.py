@@ -24,6 +24,9 @@ from babel.numbers import format_currency, format_decimal
 from msgspec import Struct
 
 from tocsin.engine.one_line import one_line
+from tocsin.engine.zone import Zone
+
+AnyZone = Zone | ZoneInfo
 
 CATALOGUES = Path(__file__).parent / "words"
 LABELS = "event type"  # gettext's context of labels, so that they are no sentence's words
@@ -67,7 +70,7 @@ class Language(Struct, frozen=True, dict=True):
             return text
         return f"\u2068{text}\u2069"
 
-    def day(self, value: object, zone: ZoneInfo | None) -> str:
+    def day(self, value: object, zone: AnyZone | None) -> str:
         """A date or time as people write it, in their zone; other text as it is, and what is no text is nothing."""
         try:
             found = _parsed(value)
@@ -76,19 +79,19 @@ class Language(Struct, frozen=True, dict=True):
         if not isinstance(found, datetime):
             return format_date(found, "long", locale=self.locale)
         try:
-            local = found.astimezone(zone or UTC) if found.tzinfo else found
+            local = _local(found, zone) if found.tzinfo else found
         except OverflowError:  # of the years 1 and 9999
             local = found
         written = format_datetime(local, self._long, locale=self.locale)
         return f"{written} UTC" if local.tzinfo is not None and zone is None else written
 
-    def date(self, at: datetime, zone: ZoneInfo | None) -> str:
+    def date(self, at: datetime, zone: AnyZone | None) -> str:
         """The day of a moment, in their zone."""
-        return format_date(at.astimezone(zone or UTC).date(), "long", locale=self.locale)
+        return format_date(_local(at, zone).date(), "long", locale=self.locale)
 
-    def moment(self, at: datetime, zone: ZoneInfo | None) -> str:
+    def moment(self, at: datetime, zone: AnyZone | None) -> str:
         """Day and time of something recent: `22 Nov, 14:05`."""
-        return format_datetime(at.astimezone(zone or UTC), self._short, locale=self.locale)
+        return format_datetime(_local(at, zone), self._short, locale=self.locale)
 
     def money(self, amount: object, currency: object = None) -> str:
         """`84.5, "EUR"` as `€84.50`; an amount that is text as it is."""
@@ -151,11 +154,15 @@ def _read(path: Path) -> GNUTranslations:
 
 @lru_cache(maxsize=1024)
 def zone_of(name: str | None) -> ZoneInfo | None:
-    """The zone of that name; None where the system has none, and times are UTC then."""
+    """The zone of that name by Python's rules, for previews without a database; None where it has none."""
     try:
         return ZoneInfo(name) if name else None
     except (KeyError, ValueError, OSError):
         return None
+
+
+def _local(at: datetime, zone: AnyZone | None) -> datetime:
+    return zone.local(at) if isinstance(zone, Zone) else at.astimezone(zone or UTC)
 
 
 def _direction(spoken: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from tocsin.engine.because import because, why
-from tocsin.engine.language import VALUE_CHARACTERS, Language, Words, language_of
+from tocsin.engine.language import VALUE_CHARACTERS, Language, Words, language_of, zone_of
 from tocsin.engine.links import Links
 from tocsin.engine.model import Claimed
 from tocsin.engine.one_line import CONTROL, one_line, shortened_bytes
@@ -55,7 +55,7 @@ def frame(claimed: Claimed, service: str, words: Words | None = None) -> dict[st
     """What the layout needs around any content."""
     label = _label(claimed.label, claimed.locale, words) if claimed.label else ""
     return {
-        **voice(claimed.locale, claimed.timezone, words),
+        **voice(claimed.locale, claimed.zone or zone_of(claimed.timezone), words),
         **reason_of(why(claimed), [label], claimed, service, words),
         "mandatory": claimed.mandatory,
         "invited": claimed.recipient_id is None,

@@ -43,6 +43,7 @@ def _kind(claimed: Claimed, context: Mapping[str, Any]) -> Hashable:
         claimed.event_type,
         claimed.locale,
         claimed.timezone,
+        claimed.zone,
         context["category"],
         context["label"],
         context["service"],

@@ -12,6 +12,8 @@ from uuid import UUID
 
 from msgspec import Struct, field
 
+from tocsin.engine.zone import Zone
+
 _LONGEST_COMPARED = 40  # characters
 
 
@@ -238,6 +240,7 @@ class Claimed(Struct, frozen=True):
     sandbox: bool = False
     badge: int | None = None
     withheld: str | None = None
+    zone: Zone | None = None  # of the time zone's name, by PostgreSQL's rules
 
     @property
     def verdict(self) -> Verdict | None:

@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from jinja2 import pass_eval_context
 from jinja2.nodes import EvalContext
 from markupsafe import Markup
 
-from tocsin.engine.language import VALUE_CHARACTERS, Language, Words, language_of, zone_of
+from tocsin.engine.language import VALUE_CHARACTERS, AnyZone, Language, Words, language_of
 from tocsin.engine.one_line import one_line
 
 Gettext = Callable[..., str]
@@ -21,7 +20,7 @@ Gettext = Callable[..., str]
 
 @lru_cache(maxsize=1024)
 def voice(
-    locale: str | None, timezone: str | None, words: Words | None = None
+    locale: str | None, zone: AnyZone | None, words: Words | None = None
 ) -> Mapping[str, Any]:
     """Of one language and zone; the names are part of the contract of templates."""
     language = language_of(locale, words)
@@ -32,7 +31,7 @@ def voice(
             "words_lang": language.words_tag,
             "words_dir": language.words_direction,
             **_gettext(language),
-            **_values(language, zone_of(timezone)),
+            **_values(language, zone),
         }
     )
 
@@ -80,7 +79,7 @@ def _marked(words: str) -> Markup:
     return Markup(words)  # noqa: S704 - of our catalogues
 
 
-def _values(language: Language, zone: ZoneInfo | None) -> dict[str, Callable[..., str]]:
+def _values(language: Language, zone: AnyZone | None) -> dict[str, Callable[..., str]]:
     """What many mails say alike is written once: those of one event have its dates in common."""
 
     @lru_cache(maxsize=64)

@@ -326,6 +326,8 @@ CREATE TABLE tocsin.ending (
 )
 WITH (autovacuum_vacuum_scale_factor='0.0', autovacuum_vacuum_threshold='5000');
 
+ALTER TABLE ONLY tocsin.ending REPLICA IDENTITY FULL;
+
 CREATE TABLE tocsin.erasure (
     erasure_id bigint NOT NULL,
     recipient_id text,
@@ -370,6 +372,8 @@ CREATE TABLE tocsin.inbox_change (
     CONSTRAINT inbox_change_change_check CHECK ((change = ANY (ARRAY['read'::text, 'unread'::text, 'archived'::text])))
 );
 
+ALTER TABLE ONLY tocsin.inbox_change REPLICA IDENTITY FULL;
+
 CREATE TABLE tocsin.lane (
     event_id bigint NOT NULL,
     channel text NOT NULL,
@@ -378,6 +382,8 @@ CREATE TABLE tocsin.lane (
     taken bigint DEFAULT 0 NOT NULL
 )
 WITH (autovacuum_vacuum_scale_factor='0.0', autovacuum_vacuum_threshold='500');
+
+ALTER TABLE ONLY tocsin.lane REPLICA IDENTITY FULL;
 
 CREATE TABLE tocsin.leader (
     only_row boolean DEFAULT true NOT NULL,
@@ -543,6 +549,8 @@ CREATE TABLE tocsin.unread_delta (
     n integer NOT NULL,
     xid xid8 DEFAULT pg_current_xact_id() NOT NULL
 );
+
+ALTER TABLE ONLY tocsin.unread_delta REPLICA IDENTITY FULL;
 
 ALTER TABLE ONLY tocsin.api_key
     ADD CONSTRAINT api_key_hash_key UNIQUE (hash);
@@ -877,6 +885,8 @@ REVOKE ALL ON FUNCTION tocsin.dispatch_due(_channel text, _room integer, _lease 
 
 REVOKE ALL ON FUNCTION tocsin.dispatch_lanes(_channel text, _priority smallint, _event_ids bigint[], _after bigint[], _each integer, _lease interval) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tocsin.duration(_text text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.earlier_event(_caller text, _key text, _event_id bigint, _content jsonb) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.emit(_caller text, _event_type text, _recipients text[], _topic text, _email text, _title text, _body text, _action_url text, _metadata jsonb, _initiator text, _idempotency_key text, _body_html text, _send_at timestamp with time zone, _subscribe_initiator boolean, OUT event_id bigint, OUT notifications integer, OUT replayed boolean) FROM PUBLIC;
@@ -1054,6 +1064,10 @@ GRANT ALL ON FUNCTION tocsin.upsert_recipient(id text, email text, name text, lo
 
 REVOKE ALL ON FUNCTION tocsin.usual_decisions(_type tocsin.event_type) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tocsin.utc_offset(_zone text, _at bigint) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tocsin.wanted(_delivery_id bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tocsin.wants_badge_pushes(_recipient_id text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tocsin.zone_changes(_zone text, OUT starts bigint[], OUT utc_offsets integer[]) FROM PUBLIC;

@@ -272,6 +272,7 @@ async def connect_directly(dsn: str) -> psycopg.AsyncConnection[Any]:
     with expected_failures():
         connection = await connect(dsn)
         try:
+            await connection.execute(_SQL["settle_pooled"])
             await connection.execute(_SQL["settle_direct"])
         except BaseException:
             await connection.close()

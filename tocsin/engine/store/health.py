@@ -10,6 +10,7 @@ import psycopg
 import structlog
 from msgspec import Struct
 
+from tocsin.connection import find_fault
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.availability import probe
 from tocsin.engine.store.database import Database, Session
@@ -118,6 +119,8 @@ async def check_start(dsn: str, *, wait: float) -> None:
     """
     await _wait_for_database(dsn, wait)
     try:
+        if fault := await asyncio.to_thread(find_fault, dsn):
+            raise NotReady(fault)
         async with await psycopg.AsyncConnection.connect(dsn, connect_timeout=5) as connection:
             row = await (await connection.execute(_SQL["is_migrated"])).fetchone()
             found = await (await connection.execute(_IS_SUPERUSER)).fetchone()

@@ -1,3 +1,11 @@
+-- A duration such as 10m, 12h or 3d in hours: a day of an interval has 23 or 25 hours where the clock is changed in the zone
+-- of the session that adds it, and an app's session has any zone.
+create or replace function tocsin.duration(_text text) returns interval
+language sql immutable
+as $$
+    select make_interval(secs => extract(epoch from replace(_text, 'm', 'min')::interval)::float8)
+$$;
+
 -- Applies a catalogue of event types, all or nothing:
 -- {"categories": [{category, label}], "event_types": [{event_type, label, channels, mandatory, priority, …}],
 -- "replace": boolean}; lists, since the order of an object's keys is lost.
@@ -59,12 +67,12 @@ begin
         array(select jsonb_array_elements_text(e.entry -> 'channels')),
         array(select jsonb_array_elements_text(e.entry -> 'mandatory')),
         array_position(array['low', 'normal', 'high'], e.entry ->> 'priority') - 1,
-        replace(e.entry ->> 'time_to_live', 'm', 'min')::interval,
+        tocsin.duration(e.entry ->> 'time_to_live'),
         (e.entry ->> 'max_attempts')::smallint,
         (e.entry ->> 'digest')::boolean,
         coalesce(
             (
-                select jsonb_object_agg(d.channel, replace(d.delay, 'm', 'min'))
+                select jsonb_object_agg(d.channel, tocsin.duration(d.delay)::text)
                 from jsonb_each_text(e.entry -> 'delay') d (channel, delay)
             ),
             '{}'

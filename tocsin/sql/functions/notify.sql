@@ -32,6 +32,7 @@ begin
     -- the usual call by the shortest way: to one person, at once
     if idempotency_key is null and send_at is null and cardinality(recipients) = 1
         and (initiator is null or initiator <> recipients[1])
+        and current_setting('transaction_read_only') = 'off'
         and tocsin.content_fine(title, body, body_html, action_url, metadata, initiator)
     then
         _event_id := nextval('tocsin.event_event_id_seq');
@@ -86,6 +87,12 @@ declare
     _skipped boolean;
     _earlier bigint;
 begin
+    if current_setting('transaction_read_only') = 'on' then
+        raise exception using
+            errcode = 'read_only_sql_transaction',
+            message = 'an event can''t be stored in a read-only transaction',
+            hint = 'Begin the transaction with READ WRITE, and on the primary, not on a standby. Nothing was stored.';
+    end if;
     select t.* into _type
     from tocsin.event_type t
     where t.event_type = _event_type

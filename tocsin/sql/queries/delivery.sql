@@ -124,7 +124,9 @@ select
     n.checked_at,
     n.sandbox,
     n.badge,
-    n.withheld
+    n.withheld,
+    -- by the rules of `timezone`, which the worker keeps
+    null as zone
 from claimed c
 cross join lateral tocsin.wanted(c.delivery_id) n
 left join tocsin.notification o

@@ -1,23 +1,44 @@
 -- name: settle_pooled
--- An app's open transaction may hold a row (its upsert of a person, its cancel): say so instead of hanging. Times in UTC. Values of a
--- statement that fails stay out of the server's log.
-select
-    set_config('lock_timeout', '3s', false),
-    set_config('log_parameter_max_length_on_error', '0', false),
-    set_config('timezone', 'UTC', false);
+-- All that our statements rely on, whatever the database, the role or the client's environment set: how values are written
+-- and read, which names are found, and what a transaction may do. As a statement, since a connection pooler refuses such
+-- parameters at the start of a session. An app's open transaction may hold a row (its upsert of a person, its cancel):
+-- raise an error instead of waiting for it. Values of a statement that fails stay out of the server's log. A setting that this
+-- version of PostgreSQL does not know is left out.
+select set_config(s.name, s.value, false)
+from (
+    values
+        ('client_encoding', 'UTF8'),
+        ('datestyle', 'ISO, YMD'),
+        ('intervalstyle', 'postgres'),
+        ('timezone', 'UTC'),
+        ('bytea_output', 'hex'),
+        ('extra_float_digits', '1'),
+        ('standard_conforming_strings', 'on'),
+        ('array_nulls', 'on'),
+        ('transform_null_equals', 'off'),
+        ('search_path', 'pg_catalog, pg_temp'),
+        ('row_security', 'on'),
+        ('default_transaction_isolation', 'read committed'),
+        ('default_transaction_read_only', 'off'),
+        ('default_transaction_deferrable', 'off'),
+        ('log_parameter_max_length_on_error', '0'),
+        ('lock_timeout', '3s'),
+        ('statement_timeout', '0'),
+        ('idle_in_transaction_session_timeout', '0'),
+        ('idle_session_timeout', '0'),
+        ('transaction_timeout', '0')
+) s (name, value)
+where current_setting(s.name, true) is not null;
 
 -- name: settle_steady
 -- A plan that holds for all values, from the first time on.
 select set_config('plan_cache_mode', 'force_generic_plan', false);
 
 -- name: settle_direct
--- The server drops a session whose client vanished within half a minute, and with it the locks that it held. Timeouts
--- that the role has for its requests are not meant for one that listens.
+-- After settle_pooled, for a session that listens or migrates: it waits for locks. The server drops a session whose client
+-- vanished within half a minute, and with it the locks that it held.
 select
     set_config('lock_timeout', '0', false),
-    set_config('log_parameter_max_length_on_error', '0', false),
-    set_config('statement_timeout', '0', false),
-    set_config('idle_session_timeout', '0', false),
     set_config('tcp_keepalives_idle', '10', false),
     set_config('tcp_keepalives_interval', '5', false),
     set_config('tcp_keepalives_count', '3', false);
@@ -29,3 +50,7 @@ select pg_is_in_recovery();
 -- name: use_search_path
 -- Procrastinate's statements use unqualified names.
 select set_config('search_path', :search_path, false);
+
+-- name: backend_pid
+-- The process of PostgreSQL that executes this.
+select pg_backend_pid();

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Writes package-lock.json anew: versions and hashes, and no address.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+npm install --package-lock-only --ignore-scripts --no-audit --no-fund --omit-lockfile-registry-resolved --loglevel=error
+node --input-type=module <<'END'
+import { readFileSync, writeFileSync } from 'node:fs';
+
+const lock = JSON.parse(readFileSync('package-lock.json', 'utf8'));
+for (const found of Object.values(lock.packages)) delete found.funding;
+writeFileSync('package-lock.json', JSON.stringify({ ...lock, name: 'check-databases' }, null, 2) + '\n');
+END

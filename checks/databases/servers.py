@@ -1,0 +1,151 @@
+"""PostgreSQL servers of all versions, and PgBouncer, for the time of a test run; each ends with this process."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+from services import free_port
+
+from tocsin.postgres.binaries import call, give, usable_binaries, who_runs_it
+from tocsin.postgres.process import GUARD
+
+NPM = Path(__file__).with_name("node_modules")
+OWNER = "tocsin_owner"
+NEWEST = 18
+
+
+class Server:
+    """A running server that trusts every login."""
+
+    def __init__(self, data: Path, port: int, binaries: Path) -> None:
+        self.data = data
+        self.port = port
+        self.binaries = binaries
+
+    def dsn(self, database: str = "postgres", user: str = "postgres") -> str:
+        return make_conninfo("", host="127.0.0.1", port=self.port, user=user, dbname=database)
+
+    @contextmanager
+    def database(self, name: str, options: str = "") -> Iterator[str]:
+        """The owner's DSN of a new database."""
+        with psycopg.connect(self.dsn(), autocommit=True) as admin:
+            statement = (
+                f"create database {name} owner {OWNER} template template0 encoding 'UTF8' {options}"
+            )
+            admin.execute(statement.encode())
+            try:
+                yield self.dsn(name, OWNER)
+            finally:
+                admin.execute(f"drop database {name} with (force)".encode())
+
+
+def binaries_of(version: int, folder: Path) -> Path:
+    """Where the programs of a major version are, as the user that runs them can reach them."""
+    if version == NEWEST:
+        return usable_binaries(folder, who_runs_it(), print) / "bin"
+    package = NPM / f"pg{version}"
+    target = folder / package.name
+    shutil.copytree(package / "native", target)
+    for link in json.loads((package / "native" / "pg-symlinks.json").read_text()):
+        where = target / Path(link["target"]).relative_to("native")
+        with suppress(FileExistsError):
+            where.symlink_to(Path(link["source"]).name)
+    for program in (target / "bin").iterdir():
+        program.chmod(0o755)
+    return target / "bin"
+
+
+@contextmanager
+def server(version: int, folder: Path) -> Iterator[Server]:
+    """A new cluster of a version, with an owner who may create roles; quick and forgetful."""
+    folder.mkdir(exist_ok=True)
+    binaries, data, run_as = binaries_of(version, folder), folder / f"data{version}", who_runs_it()
+    data.mkdir(mode=0o700)
+    give(data, run_as)
+    _run(
+        [
+            str(binaries / "initdb"),
+            f"--pgdata={data}",
+            "--username=postgres",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-sync",
+        ]
+    )
+    with started(data, binaries) as running:
+        with psycopg.connect(running.dsn(), autocommit=True) as admin:
+            admin.execute(f"create role {OWNER} login createrole createdb".encode())
+        yield running
+
+
+@contextmanager
+def started(data: Path, binaries: Path) -> Iterator[Server]:
+    """The server of a cluster, until the end of the block or of this process."""
+    port = free_port()
+    options = (
+        f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
+        " -c wal_level=logical -c max_connections=100 -c shared_buffers=32MB"
+    )
+    control = [str(binaries / "pg_ctl"), f"--pgdata={data}", "--silent"]
+    _run([*control, "--wait", f"--options={options}", f"--log={data / 'log'}", "start"])
+    pid = int((data / "postmaster.pid").read_text().splitlines()[0])
+    with _guarded(pid):
+        try:
+            yield Server(data, port, binaries)
+        finally:
+            _run([*control, "--wait", "--mode=immediate", "stop"])
+
+
+@contextmanager
+def pgbouncer(of: Server, mode: str, folder: Path) -> Iterator[int]:
+    """The port of a PgBouncer in front of a server, with nothing set but the mode of its pools."""
+    port, run_as = free_port(), who_runs_it()
+    folder.mkdir(exist_ok=True)
+    (folder / "users.txt").write_text(f'"{OWNER}" ""\n')
+    settings = folder / "pgbouncer.ini"
+    settings.write_text(
+        f"[databases]\n* = host=127.0.0.1 port={of.port}\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+        f"auth_type = trust\nauth_file = {folder / 'users.txt'}\npool_mode = {mode}\n"
+    )
+    give(folder, run_as)
+    process = subprocess.Popen(
+        ["pgbouncer", "--quiet", str(settings)],
+        **run_as,
+        cwd="/",
+        env=os.environ | {"PATH": f"{os.environ['PATH']}:/usr/sbin"},
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    with _guarded(process.pid):
+        try:
+            yield port
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@contextmanager
+def _guarded(pid: int) -> Iterator[None]:
+    """Ends the process with this one, also where this one is killed."""
+    reading, writing = os.pipe()
+    subprocess.run(["/bin/sh", "-c", GUARD, "sh", str(pid)], stdin=reading, check=True)
+    os.close(reading)
+    try:
+        yield
+    finally:
+        os.close(writing)
+
+
+def _run(command: list[str]) -> None:
+    done = call(command, who_runs_it())
+    assert done.returncode == 0, (command, done.stdout, done.stderr)

@@ -1,0 +1,116 @@
+"""PgBouncer and standbys: what can't work is refused in one line, what can works."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from database_flow import run_flow
+from psycopg.conninfo import make_conninfo
+from run_folder import run_folder
+from servers import NEWEST, OWNER, Server, pgbouncer, server, started
+from services import SECRET
+
+from tocsin.migrate import migrate
+from tocsin.postgres.binaries import give, who_runs_it
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    with run_folder() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def newest(folder: Path) -> Iterator[Server]:
+    with server(NEWEST, folder) as running:
+        yield running
+
+
+@pytest.fixture
+def dsn(newest: Server) -> Iterator[str]:
+    """A migrated database of this test's own."""
+    with newest.database("app") as found:
+        migrate(found)
+        yield found
+
+
+@pytest.fixture
+def empty(newest: Server) -> Iterator[str]:
+    """One without Tocsin: what is refused is refused before anything else is looked at."""
+    with newest.database("empty") as found:
+        yield found
+
+
+def refusal(command: str, dsn: str, folder: Path) -> str:
+    """All that a command writes before it ends with 1."""
+    settings = {
+        "database_url": dsn,
+        "public_url": "https://n.example",
+        "jwt_secret": SECRET,
+        "data_dir": str(folder),
+        "database_wait": "0",
+    }
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("tocsin")), command],
+        env={f"TOCSIN_{name.upper()}": value for name, value in settings.items()},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1, done
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("mode", ["transaction", "statement"])
+@pytest.mark.parametrize("command", ["serve", "worker", "migrate"])
+def test_a_pooler_that_shares_sessions_is_refused(
+    newest: Server, empty: str, folder: Path, tmp_path: Path, mode: str, command: str
+) -> None:
+    with pgbouncer(newest, mode, folder / f"{mode}-{command}") as port:
+        line = refusal(command, make_conninfo(empty, port=port), tmp_path)
+    assert line.count("\n") == 1
+    assert "pooler in transaction mode" in line
+    assert "pool_mode=session" in line
+
+
+async def test_a_pooler_in_session_mode_will_do(
+    newest: Server, dsn: str, folder: Path, tmp_path: Path
+) -> None:
+    with pgbouncer(newest, "session", folder / "session") as port:
+        await run_flow(make_conninfo(dsn, port=port), tmp_path)
+
+
+async def test_an_app_may_call_through_a_pooler_in_transaction_mode(
+    newest: Server, dsn: str, folder: Path, tmp_path: Path
+) -> None:
+    with pgbouncer(newest, "transaction", folder / "app") as port:
+        await run_flow(dsn, tmp_path, app_dsn=make_conninfo(dsn, port=port))
+
+
+@pytest.mark.parametrize("command", ["serve", "worker", "migrate"])
+def test_a_standby_is_refused(
+    newest: Server, empty: str, folder: Path, tmp_path: Path, command: str
+) -> None:
+    data = folder / f"standby-{command}"
+    with psycopg.connect(newest.dsn(), autocommit=True) as admin:
+        admin.execute("select pg_backup_start('standby', true)")
+        shutil.copytree(newest.data, data, ignore=shutil.ignore_patterns("postmaster.*"))
+        label = admin.execute("select labelfile from pg_backup_stop(false)").fetchone()
+        admin.execute("select pg_switch_wal()")
+    assert label is not None
+    shutil.copytree(newest.data / "pg_wal", data / "pg_wal", dirs_exist_ok=True)
+    (data / "backup_label").write_text(label[0])
+    (data / "standby.signal").touch()
+    give(data, who_runs_it())
+    data.chmod(0o700)
+    with started(data, newest.binaries) as standby:
+        line = refusal(command, make_conninfo(empty, port=standby.port), tmp_path)
+    assert line.count("\n") == 1
+    assert "standby" in line
+    assert OWNER not in line
