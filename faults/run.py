@@ -24,7 +24,7 @@ from faults.invariants import Check, Violation
 from faults.ledger import HURRY, SESSIONS, UNSETTLED, UNTOLD, read_ledger, read_passages
 from faults.load import SECRET, Load, new_client
 from faults.plan import DIGEST, DST, PEOPLE, STREAMS, TOPICS, Plan
-from faults.processes import Service, Supervisor, ends_with_parent, usage
+from faults.processes import Life, Service, Supervisor, ends_with_parent, usage
 from faults.server import APP, OWNER, Pair, Server, free_port
 from tocsin.engine.store.api_key import create_api_key
 from tocsin.engine.store.database import Database
@@ -410,7 +410,8 @@ def check_ready(
         for slot, port in enumerate(ports):
             lives = services[slot].lives
             through = any(
-                life.started < window.began and life.alive_at(window.ended + 5) for life in lives
+                life.alive_at(window.ended + 5) and was_ready(probes[port], life, window.began)
+                for life in services[slot].lives
             )
             frozen = any(
                 other.kind == "freeze_serve"
@@ -430,6 +431,11 @@ def check_ready(
                 text += f" {window.ended - window.began:.0f} s was over"
                 violations.append(Violation("ready", text))
     return times, violations
+
+
+def was_ready(probes: list[Probe], life: Life, before: float) -> bool:
+    """Whether a process had come so far by then."""
+    return any(each.status == 200 and life.started < each.at < before for each in probes)
 
 
 def slowest_refusals(windows: list[Window], probes: dict[int, list[Probe]]) -> list[float]:
