@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -110,12 +112,11 @@ def pgbouncer(of: Server, mode: str, folder: Path) -> Iterator[int]:
     """The port of a PgBouncer in front of a server, with nothing set but the mode of its pools."""
     port, run_as = free_port(), who_runs_it()
     folder.mkdir(exist_ok=True)
-    (folder / "users.txt").write_text(f'"{OWNER}" ""\n')
     settings = folder / "pgbouncer.ini"
     settings.write_text(
-        f"[databases]\n* = host=127.0.0.1 port={of.port}\n"
+        f"[databases]\n* = host=127.0.0.1 port={of.port} user={OWNER}\n"
         f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
-        f"auth_type = trust\nauth_file = {folder / 'users.txt'}\npool_mode = {mode}\n"
+        f"auth_type = any\npool_mode = {mode}\n"
     )
     give(folder, run_as)
     process = subprocess.Popen(
@@ -128,10 +129,21 @@ def pgbouncer(of: Server, mode: str, folder: Path) -> Iterator[int]:
     )
     with _guarded(process.pid):
         try:
+            while not _accepts(port):
+                assert process.poll() is None, "pgbouncer ended"
+                time.sleep(0.02)
             yield port
         finally:
             process.terminate()
             process.wait()
+
+
+def _accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager
