@@ -80,3 +80,38 @@ def test_a_lane_is_gone_once_empty() -> None:
     take(lanes, {1: 3})
     assert not lanes
     assert lanes.channels == []
+
+
+def test_a_turn_divides_the_room_and_is_never_empty_nor_larger_than_a_job() -> None:
+    lanes = Lanes()
+    lanes.add(1, "email", 1)
+    assert lanes.ask("email", 1, 0) == Ask("email", 1, {1: 0}, 1)
+    assert lanes.ask("email", 100_000, 0) == Ask("email", 1, {1: 0}, 500)
+    lanes.add(2, "email", 1)
+    assert lanes.ask("email", 1, 0) == Ask("email", 1, {1: 0, 2: 0}, 1)
+    assert repr(lanes.ask("email", 7, 0)) == repr(Ask("email", 1, {1: 0, 2: 0}, 3))
+    assert lanes.ask("email", 0, 0) is None
+
+
+def test_without_room_only_lanes_that_never_had_a_turn_get_a_small_one() -> None:
+    lanes = Lanes()
+    lanes.add(1, "email", 1)
+    first = lanes.ask("email", 100, 0)
+    assert first is not None
+    lanes.took(first, [Turn(1, 50, 50)])
+    assert lanes.ask("email", 0, 1) is None
+    lanes.add(2, "email", 1)
+    assert lanes.ask("email", 0, 1) == Ask("email", 1, {2: 0}, Lanes.NEWCOMER)
+    assert lanes.ask("email", 0, 0) is None
+
+
+def test_what_a_turn_brought_is_summed_and_a_lane_that_is_gone_is_no_error() -> None:
+    lanes = Lanes()
+    for event_id in (1, 2, 3):
+        lanes.add(event_id, "email", 1)
+    ask = lanes.ask("email", 100, 0)
+    assert ask is not None
+    assert lanes.took(ask, [Turn(1, 9, 30), Turn(2, None, 4), Turn(2, None, 0)]) == 34
+    again = lanes.ask("email", 100, 0)
+    assert again is not None
+    assert list(again.lanes.items()) == [(3, 0), (1, 9)]

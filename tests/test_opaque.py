@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from tocsin.engine import stream_position
 from tocsin.engine.model import Invalid
-from tocsin.engine.snapshot import to_opaque
+from tocsin.engine.snapshot import from_opaque, is_snapshot, to_opaque
 from tocsin.engine.store.page import Cursor, page, parse_cursor
 from tocsin.engine.stream_position import Position, is_ahead, read_position
 
@@ -81,7 +81,47 @@ def test_a_page_has_its_rows_newest_first_and_the_places_beside_it(
     assert made.previous == (None if newer is None else Cursor(NOW, newer, newer=True))
 
 
+def test_a_cursor_has_no_padding_whatever_its_length() -> None:
+    texts = [str(Cursor(NOW, 10**digits)) for digits in range(19)]
+    assert [text for text in texts if "=" in text or not text.isascii()] == []
+    assert [parse_cursor(text).id for text in texts] == [10**digits for digits in range(19)]
+
+
 # Positions.
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ("1:1:", True),
+        ("1:2:1", True),
+        ("2:5:2,4", True),
+        (f"1:{2**63 - 1}:", True),
+        ("0:1:", False),
+        ("2:1:", False),
+        (f"1:{2**63}:", False),
+        ("2:5:1", False),
+        ("2:5:5", False),
+        ("2:9:4,3", False),
+        ("2:9:3,3", False),
+        ("2:5", False),
+        ("a:b:", False),
+        ("", False),
+    ],
+)
+def test_a_snapshot_is_one_by_postgresqls_rules(text: str, is_one: bool) -> None:
+    assert is_snapshot(text) is is_one
+
+
+@given(st.text(alphabet=st.characters(max_codepoint=127), max_size=200))
+def test_an_opaque_text_is_read_back_and_has_no_padding(text: str) -> None:
+    assert "=" not in to_opaque(text)
+    assert from_opaque(to_opaque(text)) == text
+
+
+@pytest.mark.parametrize("text", ["A", "\u00e9", "w6k", "A" * 8001])
+def test_what_is_no_opaque_text_is_empty(text: str) -> None:
+    assert from_opaque(text) == ""
 
 
 @pytest.mark.parametrize("upto", [None, "10:21:11"])

@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tocsin.engine.model import (
     Channel,
@@ -23,10 +24,12 @@ from tocsin.engine.model import (
     Settlement,
     Unknown,
     Unsent,
+    Verdict,
     Withheld,
 )
 from tocsin.engine.retry import retry_delay
-from tocsin.engine.settlement import settle
+from tocsin.engine.settlement import settle, settle_all
+from tocsin.engine.store.delivery import Settled
 
 S = DeliveryState
 
@@ -48,6 +51,8 @@ def test_the_jitter_is_full() -> None:
     waits = [retry_delay(5, None, Random(seed)) for seed in range(500)]
     assert min(waits) < 40
     assert max(waits) > 360
+    first = [retry_delay(1, None, Random(seed)) for seed in range(500)]
+    assert 0.5 <= min(first) < 0.6
 
 
 def claimed(attempt: int = 1) -> Claimed:
@@ -127,3 +132,83 @@ def test_a_retry_waits_for_as_long_as_the_provider_asked_and_a_little_by_chance(
 
 def test_a_lost_claim_is_not_ours_to_settle() -> None:
     assert settle(claimed(), Settlement(Withheld(None, "claim_lost")), Random(1)) is None
+
+
+CHECKED = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+def test_all_that_is_known_of_an_outcome_is_written() -> None:
+    one = claimed()
+    verdict = Verdict(1, "alice@example.com", CHECKED)
+    sent = settle(one, Settlement(Sent("queue-1"), verdict), Random(1))
+    assert sent == Settled(
+        1,
+        one.claim,
+        S.SENT,
+        outcome="sent",
+        address="alice@example.com",
+        checked_at=CHECKED,
+        provider_id="queue-1",
+    )
+    refusal = Rejected("apns_Unregistered", address_dead=True, dead_since=CHECKED)
+    assert settle(one, Settlement(refusal, verdict), Random(1)) == Settled(
+        1,
+        one.claim,
+        S.FAILED,
+        "apns_Unregistered",
+        outcome="rejected",
+        attempt_reason="apns_Unregistered",
+        address="alice@example.com",
+        checked_at=CHECKED,
+        address_dead=True,
+        dead_since=CHECKED,
+    )
+    withheld = Verdict(1, "", CHECKED, Withheld(S.DEFERRED, "quiet_hours", 60.0))
+    found = settle(one, Settlement(Withheld(S.DEFERRED, "quiet_hours", 60.0), withheld), Random(1))
+    assert found == Settled(
+        1,
+        one.claim,
+        S.DEFERRED,
+        "quiet_hours",
+        60.0,
+        attempt_reason="quiet_hours",
+        checked_at=CHECKED,
+    )
+
+
+def test_what_is_tried_again_waits() -> None:
+    unknown = [settle(claimed(2), Settlement(Unknown("lost")), Random(seed)) for seed in range(50)]
+    assert all(each is not None and 0.5 <= each.delay <= 15 for each in unknown)
+    unsent = settle(claimed(), Settlement(Unsent("circuit_open", 7.0)), Random(1))
+    assert unsent is not None
+    assert unsent.delay == 7.0
+
+
+def of_burst(delivery_id: int) -> Claimed:
+    return replace(claimed(), delivery_id=delivery_id, burst_id=1)
+
+
+def test_a_burst_is_settled_each_for_itself_and_due_again_at_one_time() -> None:
+    together = [of_burst(1), of_burst(2)]
+    settled = settle_all(together, Settlement(Deferred("smtp_451")), Random(1))
+    assert [each.delivery_id for each in settled] == [1, 2]
+    assert settled[0].delay == settled[1].delay
+    (alone,) = settle_all([claimed()], Settlement(Sent("q")), Random(1))
+    assert alone.state is S.SENT
+    assert settle_all([claimed()], Settlement(Withheld(None, "lost")), Random(1)) == []
+
+
+def test_a_burst_of_which_one_is_withheld_goes_again_without_it() -> None:
+    together = [of_burst(1), of_burst(2), of_burst(3)]
+    changed = Withheld(S.DEFERRED, "changed")
+    looked = (
+        Verdict(1, "alice@example.com", CHECKED),
+        Verdict(2, "", CHECKED, Withheld(S.CANCELLED, "cancelled")),
+    )
+    verdict = Verdict(1, "", CHECKED, changed, others=looked)
+    settled = settle_all(together, Settlement(changed, verdict), Random(1))
+    assert [(each.delivery_id, each.state, each.reason, each.outcome) for each in settled] == [
+        (1, S.DEFERRED, "changed", None),
+        (2, S.CANCELLED, "cancelled", None),
+    ]
+    assert [each.checked_at for each in settled] == [CHECKED] * 2  # the third one's claim is lost

@@ -56,3 +56,40 @@ def test_after_a_crowd_fewer_may_ring_and_by_and_by_more_again() -> None:
     assert traffic.is_calm(ring(traffic, 500, since=1.0, seconds=0.25))
     assert traffic.is_calm(ring(traffic, 900, since=11.0, seconds=0.25))
     assert not traffic.is_calm(ring(traffic, 1900, since=100.0, seconds=0.25))
+
+
+def test_what_is_counted_is_summed_and_each_answer_counts_anew() -> None:
+    traffic = Traffic(0.0)
+    traffic.count(60)
+    traffic.count(60)
+    assert not traffic.is_light(1.0)
+    assert traffic.is_light(2.0)
+    traffic.count(150)
+    assert not traffic.is_light(3.0)
+    assert not traffic.is_heavy(AT_ONCE, 3.0)
+    assert traffic.is_light(4.0)
+    traffic.count(1500)
+    assert not traffic.is_calm(5.0)
+    assert traffic.is_calm(6.0)
+    assert traffic.counted_for(0.5, 6.5)
+    assert not traffic.counted_for(0.5, 6.4)
+
+
+def test_a_hundred_are_no_longer_few_and_two_thousand_not_yet_many() -> None:
+    traffic = Traffic(0.0)
+    traffic.count(100)
+    assert not traffic.is_light(1.0)
+    traffic.restart(1.0)
+    traffic.count(2000)
+    assert not traffic.is_heavy(AT_ONCE, 2.0)
+    traffic.count(2001)
+    assert traffic.is_heavy(AT_ONCE, 3.0)
+
+
+def test_only_the_last_nine_turns_count() -> None:
+    traffic = Traffic(0.0)
+    for _ in range(5):
+        assert not traffic.is_heavy([0.0] * 9, 0.0)
+    assert traffic.is_heavy([0.002] * 5, 1.0)
+    assert not traffic.is_heavy([0.002] * 8, 2.0)
+    assert traffic.is_heavy([0.002], 3.0)
