@@ -109,10 +109,16 @@ def test_no_code_is_without_a_meaning(step: Step, code: int) -> None:
     assert outcome.reason == f"smtp_{code}"
 
 
+@pytest.mark.parametrize(("code", "is_sent"), [(200, True), (250, True), (299, True), (300, False)])
+def test_each_2xx_after_the_body_is_an_acceptance(code: int, is_sent: bool) -> None:
+    assert isinstance(classify(BODY, code, "2.0.0 Ok").outcome, Sent) is is_sent
+
+
 @pytest.mark.parametrize("step", list(Step))
 def test_a_lost_answer_is_unknown_only_after_the_final_dot(step: Step) -> None:
     answer = lost(step, "disconnected")
     assert type(answer.outcome) is (Unknown if step is BODY else Deferred)
+    assert answer.outcome.reason == f"smtp_disconnected_{step}"
     assert answer.provider_failed
     assert not answer.keep
 

@@ -537,6 +537,31 @@ async def test_an_open_cancel_is_not_waited_for(
     assert len(again) == 10
 
 
+async def test_an_event_that_an_open_cancel_holds_keeps_no_other_waiting(
+    db: Db, dsn: str, bell: Bell, ten_mails: int
+) -> None:
+    with psycopg.connect(dsn) as app:
+        app.execute("select tocsin.cancel(%s)", (ten_mails,))
+        await bell.run("set lock_timeout = '1s'")
+        assert await dispatch(bell, ten_mails) == []
+        app.rollback()
+    (job,) = await dispatch(bell, ten_mails)
+    assert len(job) == 10
+
+
+def test_jobs_of_a_dead_worker_do_not_block_their_channel(db: Db) -> None:
+    for beat in ("1 second", "1 hour"):
+        db.execute(
+            "with w as (insert into tocsin_queue.procrastinate_workers (last_heartbeat)"
+            " values (now() - %s::interval) returning id)"
+            " insert into tocsin_queue.procrastinate_jobs (queue_name, task_name, status, worker_id)"
+            " select 'email', 'x', 'doing', id from w",
+            (beat,),
+        )
+    assert db.execute("select tocsin.jobs_at_work('email', '1 minute')").fetchone() == (1,)
+    assert db.execute("select tocsin.jobs_at_work('push', '1 minute')").fetchone() == (0,)
+
+
 async def test_a_new_leader_goes_on_where_the_last_one_was(bell: Bell, ten_mails: int) -> None:
     (first,) = await dispatch(bell, ten_mails, each=4)
     (second,) = await dispatch(bell, ten_mails, each=4)  # it knows of no last one

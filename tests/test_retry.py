@@ -196,6 +196,8 @@ def test_a_burst_is_settled_each_for_itself_and_due_again_at_one_time() -> None:
     (alone,) = settle_all([claimed()], Settlement(Sent("q")), Random(1))
     assert alone.state is S.SENT
     assert settle_all([claimed()], Settlement(Withheld(None, "lost")), Random(1)) == []
+    (later,) = settle_all([claimed()], Settlement(Deferred("smtp_451")), Random(1))
+    assert later.delay > 0
 
 
 def test_a_burst_of_which_one_is_withheld_goes_again_without_it() -> None:

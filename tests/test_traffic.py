@@ -93,3 +93,13 @@ def test_only_the_last_nine_turns_count() -> None:
     assert traffic.is_heavy([0.002] * 5, 1.0)
     assert not traffic.is_heavy([0.002] * 8, 2.0)
     assert traffic.is_heavy([0.002], 3.0)
+
+
+def test_the_limit_grows_from_the_time_on_at_which_it_was_set() -> None:
+    traffic = Traffic(1000.0)
+    traffic.count(1000)
+    assert traffic.is_heavy([0.002] * 9, 1001.0)
+    traffic.count(900)
+    assert not traffic.is_calm(1002.0)
+    traffic.count(900)
+    assert traffic.is_calm(1006.0)
