@@ -207,8 +207,11 @@ class Injector:
     async def _crash_backend(self, fault: Fault, window: Window) -> None:
         """PostgreSQL then ends all sessions and recovers."""
         pids = await self._backends()
-        if pids:
-            os.kill(pids[fault.number % len(pids)], signal.SIGKILL)
+        random.Random(fault.number).shuffle(pids)
+        for pid in pids:
+            with suppress(ProcessLookupError):  # some sessions are short
+                os.kill(pid, signal.SIGKILL)
+                break
         await asyncio.sleep(0.05)
         await self.returned(window)
         window.ended = time.time()
