@@ -44,6 +44,7 @@ TABLE = [
     (MAIL, 550, "5.1.1 unknown", rejected("smtp_550_5.1.1", provider=True)),
     (MAIL, 552, "message too large", rejected("smtp_552")),
     (MAIL, 523, "5.3.4 message too big", rejected("smtp_523_5.3.4")),
+    (MAIL, 554, "5.2.3 message too big", rejected("smtp_554_5.2.3")),
     # 4yz at RCPT and later: this message, later.
     (RCPT, 450, "4.2.1 mailbox busy", deferred("smtp_450_4.2.1")),
     (RCPT, 451, "greylisted", deferred("smtp_451")),
@@ -132,6 +133,7 @@ def test_a_lost_answer_is_unknown_only_after_the_final_dot(step: Step) -> None:
         ("2.0.0 OK  1700000000 d9443c01a7336-1cc5.20 - gsmtp", "d9443c01a7336-1cc5.20"),
         ("2.6.0 <abc.1@host.test> Queued mail\nfor delivery", None),
         ("accepted for alice1@example.test", None),
+        ("queued as 4bXk5d0Wz9z1\nBye", None),
         ("OK", None),
         ("", None),
         ("2.0.0 accepted\x07\x00", None),
