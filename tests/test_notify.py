@@ -631,3 +631,24 @@ def test_mark_all_marks_what_its_filters_name(
     )
     assert [each for (each,) in found.fetchall()] == left
     assert unread(db, "alice") == len(left)
+
+
+def test_mark_all_leaves_what_is_archived(db: Db) -> None:
+    notify(db, ["alice"])
+    db.execute("select tocsin.archive('alice', (select notification_id from tocsin.notification))")
+    assert value(db, "select marked from tocsin.mark_all_read('alice', null, null, null)") == 0
+    assert unread(db, "alice") == 0
+
+
+@pytest.mark.parametrize("recipients", [["alice"], ["alice", "bob"]])
+def test_a_disabled_device_gets_no_push_beside_a_live_one(db: Db, recipients: list[str]) -> None:
+    db.execute("update tocsin.channel set available = true where channel = 'push'")
+    db.execute(
+        "insert into tocsin.device (token, recipient_id, platform, provider, disabled_at)"
+        " values ('live', 'alice', 'ios', 'apns', null), ('dead', 'alice', 'ios', 'apns', now())"
+    )
+    notify(db, recipients, "messages.new_dm")
+    pushed = db.execute(
+        "select d.token from tocsin.delivery join tocsin.device d using (device_id)"
+    )
+    assert pushed.fetchall() == [("live",)]
