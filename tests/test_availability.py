@@ -249,7 +249,7 @@ async def test_a_command_has_one_line_for_a_database_that_hangs(gate: Gate, tmp_
 
     async def run(command: str) -> None:
         log = tmp_path / f"{command}.log"
-        async with running(*command.split(), log=log, settings=settings) as process:
+        async with running(*command.split(), log=log, settings=settings, as_owner=True) as process:
             assert await asyncio.wait_for(process.process.wait(), LONGEST) == 1
         (line,) = process.log.splitlines()
         assert line.startswith("tocsin: TOCSIN_DATABASE_URL can't be reached"), command

@@ -41,3 +41,5 @@ check lease holds safety
 check lease holds ends
 check lease fails safety -DNO_GRACE
 check lease fails safety -DNO_NOTE
+check lease fails safety -DTIME_LAST
+check lease fails ends -DNEVER_ENDED

@@ -7,6 +7,8 @@
 
    -DNO_GRACE is the protocol before docs/adr/0029: the leader ends each lease that ran out.
    -DNO_NOTE lets the leader end leases before anybody noted the outage.
+   -DTIME_LAST has it read the time after the rest: an outage in between is not seen.
+   -DNEVER_ENDED has it end none: what a dead worker held stays.
 
    Assumption: a process that lives connects again within tocsin.outage_grace() of the database's return. */
 
@@ -37,7 +39,7 @@ bool accepted_by[WORKERS] = false; /* it knows that the far end accepted, and ha
 bool unknown[WORKERS] = false;     /* the reply was lost */
 
 byte acceptances = 0;
-bool excused = false;         /* an outcome could not be known: one more acceptance is allowed */
+byte excuses = 0;             /* outcomes that could not be known: each allows one more acceptance */
 
 byte outages = 0, crashes = 0, freezes = 0, lost_replies = 0, lost_claims = 0;
 
@@ -84,10 +86,10 @@ proctype worker(byte w) {
     :: atomic { runs(w) && checked[w] ->
         checked[w] = false;
         acceptances++;
-        assert(acceptances == 1 || excused);
+        assert(acceptances <= 1 + excuses);
         if
         :: accepted_by[w] = true
-        :: lost_replies < 1 -> lost_replies++; unknown[w] = true; excused = true
+        :: lost_replies < 1 -> lost_replies++; unknown[w] = true; excuses++
         fi
        }
     /* settle: only where the claim is still ours */
@@ -128,16 +130,41 @@ proctype clock() {
     od
 }
 
+inline end_lease() {
+    if
+    :: claim == lease_claim && state == sending -> state = queued
+    :: else -> skip
+    fi;
+    release_claim()
+}
+
 proctype leader() {
+    bool may_end = false;
+    byte ran_out = 0;
     do
     :: atomic { database && !noted -> noted = true; outage = true }
-    :: atomic { database && leased && lapsed && outage_is_noted && holder_had_its_chance ->
+    /* end_leases, in two steps, between which the server may stand still: it reads the time, then the rest */
+#ifndef NEVER_ENDED
+#ifdef TIME_LAST
+    :: atomic { database && leased -> may_end = outage_is_noted && holder_had_its_chance }
+    :: atomic { database && leased && may_end ->
+        may_end = false;
         if
-        :: claim == lease_claim && state == sending -> state = queued
+        :: lapsed -> end_lease()
         :: else -> skip
-        fi;
-        release_claim()
+        fi
        }
+#else
+    :: atomic { database && leased && lapsed && ran_out != lease_claim -> ran_out = lease_claim }
+    :: atomic { database && leased && ran_out == lease_claim ->
+        ran_out = 0;
+        if
+        :: lapsed && outage_is_noted && holder_had_its_chance -> end_lease()
+        :: else -> skip
+        fi
+       }
+#endif
+#endif
     /* the grace is over: whoever lives has reported */
     :: atomic { database && outage && (reported[0] || !alive[0]) && (reported[1] || !alive[1]) ->
         outage = false }
@@ -161,14 +188,14 @@ proctype faults() {
     /* only the first worker dies or stands still: the other one carries on */
     :: atomic { alive[0] && crashes < 1 -> crashes++;
         if
-        :: accepted_by[0] || unknown[0] -> excused = true
+        :: accepted_by[0] || unknown[0] -> excuses++
         :: else -> skip
         fi;
         alive[0] = false; accepted_by[0] = false; unknown[0] = false; checked[0] = false; token[0] = 0
        }
     :: atomic { alive[0] && !frozen[0] && freezes < 1 -> freezes++; frozen[0] = true; checked[0] = false;
         if
-        :: accepted_by[0] -> excused = true
+        :: accepted_by[0] -> excuses++
         :: else -> skip
         fi
        }

@@ -24,7 +24,7 @@ from tocsin.engine.stream_position import Position, read_position
 from tocsin.engine.subscription import StreamEvent, Subscription, events_since
 from tocsin.engine.unread import UnreadCounts
 
-_RECONNECT = 0.1
+_RECONNECT = 0.2
 # Readers in one batched query, and notifications that one of them can get in a row before it is told to resync.
 _BATCH = 500
 _REPLAY = 100
@@ -114,7 +114,7 @@ class BadgeHub:
                 self._mark(set(self._streams))
                 await line.hold()
             except (Unavailable, psycopg.Error, TimeoutError):
-                self._database.availability.report_lost()
+                self._database.availability.report_lost(broken=False)
                 await self._database.availability.wait()
             except Exception:
                 log.exception("streams not read")

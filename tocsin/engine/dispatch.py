@@ -34,7 +34,7 @@ _SLEEP = 30.0
 _SILENT = timedelta(seconds=15)
 _ELECTION = 0.3
 # Seconds before a new connection, after one was lost.
-_AGAIN = 0.1
+_AGAIN = 0.2
 # Seconds between two lines of the log on sessions of others that are in the way.
 _REMIND = 60.0
 
@@ -93,7 +93,7 @@ class Dispatcher:
             except Unavailable as error:
                 if self.leading:
                     log.info("no longer leading", reason=str(error))
-                self._availability.report_lost()
+                self._availability.report_lost(broken=False)
                 await self._availability.wait()
                 await asyncio.sleep(_AGAIN)
             except Exception:

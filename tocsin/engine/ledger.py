@@ -94,6 +94,7 @@ class Ledger:
             except Unavailable:
                 self._caught_up.clear()
                 await self._database.availability.wait()
+                await asyncio.sleep(_RETRY)  # a full disk leaves the connection as it is
             except Conflict:
                 await asyncio.sleep(_RETRY)
             except Exception:

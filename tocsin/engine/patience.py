@@ -60,6 +60,9 @@ class Patience:
             except Unavailable:
                 lost = True
                 await self._pause(self._availability.wait())
+                await self._pause(
+                    asyncio.sleep(_AGAIN)
+                )  # a full disk leaves the connection as it is
             except Conflict:
                 await self._pause(asyncio.sleep(_AGAIN))
         return None

@@ -133,8 +133,7 @@ class Connector(procrastinate.PsycopgConnector):
             try:
                 connection = await connect_directly(database.dsn)
             except Unavailable:
-                database.availability.report_lost()
-                await database.availability.wait()
+                await self._reconnect()
                 continue
             try:
                 for channel in channels:
@@ -142,9 +141,16 @@ class Connector(procrastinate.PsycopgConnector):
                     await connection.execute(statement)
                 await self._loop_notify(on_notification=on_notification, connection=connection)
             except psycopg.Error:
-                database.availability.report_lost()
+                pass  # lost, or a standby
             finally:
                 await connection.close()
+            await self._reconnect()
+
+    async def _reconnect(self) -> None:
+        """Waits until the database is available, as far as that is known."""
+        self.availability.report_lost(broken=False)
+        await self.availability.wait()
+        await asyncio.sleep(_AGAIN)
 
     async def _retried(
         self,
@@ -163,7 +169,7 @@ class Connector(procrastinate.PsycopgConnector):
             except (Unavailable, Conflict) as error:
                 lost = True
                 await self._until_available()
-                if self._stopping.is_set():
+                if self._stopping.is_set() and isinstance(error, Unavailable):
                     raise procrastinate.exceptions.ConnectorException from error
 
     async def _until_available(self) -> None:
@@ -172,9 +178,11 @@ class Connector(procrastinate.PsycopgConnector):
             asyncio.create_task(self._opened.availability.wait()),
             asyncio.create_task(self._stopping.wait()),
         }
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        for task in waiting:
-            task.cancel()
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
         await asyncio.sleep(_AGAIN)
 
     async def _fetch_again(

@@ -27,6 +27,8 @@ from tocsin.engine.store.process import (
     report_process,
 )
 
+_RETRY = 0.2  # seconds
+
 log = structlog.get_logger("tocsin.report")
 
 
@@ -41,8 +43,9 @@ async def keep_reporting(database: Database, identity: Identity, say: Callable[[
     """Reports until it is cancelled, and then removes its report. After an outage it reports at once."""
     try:
         while True:
-            await _report(database, identity, say())
-            await asyncio.sleep(REPORT_AGAIN)
+            reported = await _report(database, identity, say())
+            # the first report after an outage renews the leases of this process
+            await asyncio.sleep(REPORT_AGAIN if reported else _RETRY)
             await database.availability.wait()
     finally:
         with suppress(Unavailable, Conflict, TimeoutError):
@@ -50,14 +53,16 @@ async def keep_reporting(database: Database, identity: Identity, say: Callable[[
                 await forget_process(database, identity.process_id)
 
 
-async def _report(database: Database, identity: Identity, report: Report) -> None:
+async def _report(database: Database, identity: Identity, report: Report) -> bool:
+    """Whether it could be written."""
     try:
         await report_process(database, identity, report)
     except (Unavailable, Conflict):
-        pass  # its silence says so
+        return False  # operators see that there is none
     except Exception:
         # a schema in the middle of an upgrade: nothing else of this process hangs on it
         log.exception("not reported")
+    return True
 
 
 def actor_reports(actors: Iterable[Actor[Any]]) -> list[ActorReport]:

@@ -10,7 +10,7 @@ import structlog
 from tocsin.engine.actors.breaker import Clock
 from tocsin.engine.actors.mailbox import FRESH, Envelope
 from tocsin.engine.actors.supervisor import describe
-from tocsin.engine.model import Look, Unsent, Withheld
+from tocsin.engine.model import Look, Unavailable, Unsent, Withheld
 
 PATIENCE = 5.0
 """Seconds to wait for a look's answer."""
@@ -62,7 +62,8 @@ class Lookout:
             async with asyncio.timeout(PATIENCE):
                 verdicts = await self._look([envelope.message for envelope in batch])
         except Exception as error:  # noqa: BLE001 - whatever it is, nothing of these may leave
-            log.warning("last look failed", messages=len(batch), **describe(error))
+            if not isinstance(error, Unavailable):  # the database has a line of its own
+                log.warning("last look failed", messages=len(batch), **describe(error))
             for envelope in batch:
                 envelope.settle(Unsent("look_failed", 1.0))
             return

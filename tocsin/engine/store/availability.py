@@ -26,7 +26,10 @@ _PROBE_AGAIN_LATER = 1.0
 _LATER = 10.0
 # After this long it is said to be away. The attempt goes on: a slow server, or one after a pause, accepts it later.
 _PROBE_WITHIN = 2.0
-_ATTEMPT_WITHIN = 10.0
+# For each address of the DSN, and then for the statement.
+_CONNECT_WITHIN = 5.0
+# A server that has no connection left is not away: those that are open go on.
+_FULL = ("too many", "remaining connection slots")
 _NO_RESPONSE = "no response within 2 s"
 # Seconds between two lines of the log while the database is away.
 _REMIND = 60.0
@@ -37,7 +40,7 @@ KEEPALIVES: dict[str, Any] = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
-    "tcp_user_timeout": 25_000,  # milliseconds
+    "tcp_user_timeout": 10_000,  # milliseconds
     "connect_timeout": 5,
 }
 
@@ -67,7 +70,7 @@ class Availability:
         return self._available.is_set()
 
     def report_lost(self, *, broken: bool = True) -> None:
-        """A connection was lost (`broken`), or none could be had: finds out whether the database is away."""
+        """A connection does not work (`broken`), or there is no free one: finds out whether the database is away."""
         if self._probing is None or self._probing.done():
             self._available.clear()
             self._probed.clear()
@@ -94,7 +97,7 @@ class Availability:
         """Tries to connect until that works."""
         lost_at = time.monotonic()
         remind_at = lost_at
-        while reason := await self._attempt():
+        while reason := await self._attempt(broken):
             self._note(reason)
             now = time.monotonic()
             if now >= remind_at:
@@ -102,9 +105,8 @@ class Availability:
                 log.warning("database unavailable", reason=reason, seconds=round(now - lost_at))
             later = now - lost_at > _LATER
             await asyncio.sleep(_PROBE_AGAIN_LATER if later else _PROBE_AGAIN)
-        if self.reason or broken:
-            self.generation += 1
         if self.reason:
+            self.generation += 1
             seconds = round(time.monotonic() - lost_at, 1)
             log.warning("database available again", seconds=seconds)
         elif broken:
@@ -112,14 +114,15 @@ class Availability:
         self._note("")
         self._available.set()
 
-    async def _attempt(self) -> str | None:
-        """Why an attempt to connect failed; None if it worked. A slow one fails for those who wait, but goes on."""
+    async def _attempt(self, broken: bool) -> str | None:
+        """Why an attempt to connect failed; None if it worked. A slow one fails for those that wait, but goes on."""
         attempt = asyncio.create_task(probe(self._dsn))
         try:
             done, _ = await asyncio.wait({attempt}, timeout=_PROBE_WITHIN)
-            if not done:
+            if not done and broken:
                 self._note(_NO_RESPONSE)
-            return await attempt
+            reason = await attempt
+            return None if reason and any(words in reason for words in _FULL) else reason
         finally:
             attempt.cancel()
 
@@ -129,15 +132,18 @@ class Availability:
         self._probed.set()
 
 
-async def probe(dsn: str, *, within: float = _ATTEMPT_WITHIN) -> str | None:
-    """Connects once; returns why the database can't be used, in one line, or None if it can."""
+async def probe(dsn: str, *, within: float = _CONNECT_WITHIN) -> str | None:
+    """Connects once; returns why the database can't be used, in one line, or None if it can.
+
+    `within` (seconds) is for each address of the DSN: a silent one must not keep the next from being tried.
+    """
     try:
-        async with asyncio.timeout(within):
-            connection = await connect(dsn, connect_timeout=int(within))
-            try:
+        connection = await connect(dsn, connect_timeout=int(within))
+        try:
+            async with asyncio.timeout(within):
                 row = await (await connection.execute(_SQL["is_read_only"])).fetchone()
-            finally:
-                await connection.close()
+        finally:
+            await connection.close()
     except TimeoutError:
         return f"no response within {within:.0f} s"
     except Exception as error:  # noqa: BLE001 - whatever it is, the database can't be used

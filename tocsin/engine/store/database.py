@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, LiteralString, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -38,6 +38,8 @@ _AWAY = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction, PoolTi
 
 # Seconds within which an idle connection has to prove that it is alive.
 _CHECK_WITHIN = 3.0
+# Seconds that closing a pool waits for connections which a server that hangs does not let go.
+_CLOSE_WITHIN = 1.0
 # Seconds that a statement waits for a free connection.
 _FREE_WITHIN = 5.0
 
@@ -131,7 +133,10 @@ class Database:
         if self._owns_availability:
             await self.availability.close()
         await self._pool.close()
-        await asyncio.gather(*self._closing, return_exceptions=True)
+        if self._closing:  # a server that hangs may keep them for long
+            _, late = await asyncio.wait(self._closing, timeout=_CLOSE_WITHIN)
+            for task in late:
+                task.cancel()
 
     def _new_pool(self) -> Pool:
         return AsyncConnectionPool(
@@ -169,7 +174,7 @@ class Database:
         except Unavailable as error:
             read_only = isinstance(error.__cause__, psycopg.errors.ReadOnlySqlTransaction)
             if connection.closed or read_only:
-                self._report_lost(pool)
+                self._report_lost(pool, broken=connection.closed)
             raise
         finally:
             await pool.putconn(connection)
@@ -191,6 +196,8 @@ class Database:
             if await self._is_good(pool, connection):
                 return pool, connection
             self._report_lost(pool)
+            await self.availability.require()
+            self._in_background(self._drop_dead(pool))
 
     async def _is_good(self, pool: Pool, connection: psycopg.AsyncConnection[Any]) -> bool:
         """Whether a connection of the pool still works; one that doesn't goes back, to be closed."""
@@ -211,6 +218,11 @@ class Database:
         self._give_back(pool, connection, check)
         return False
 
+    async def _drop_dead(self, pool: Pool) -> None:
+        """Replaces what else is dead in a pool: what cut one connection has mostly cut the others too."""
+        with suppress(PoolClosed):
+            await pool.check()
+
     def _give_back(
         self, pool: Pool, connection: psycopg.AsyncConnection[Any], check: asyncio.Task[None]
     ) -> None:
@@ -221,10 +233,10 @@ class Database:
 
         self._in_background(give_back())
 
-    def _report_lost(self, pool: Pool) -> None:
+    def _report_lost(self, pool: Pool, *, broken: bool = True) -> None:
         """Unless it is a connection from before the database's last return."""
         if pool is self._pool and self._generation == self.availability.generation:
-            self.availability.report_lost()
+            self.availability.report_lost(broken=broken)
 
     async def _current_pool(self) -> Pool:
         """The pool, or a new one where the database was away since it was opened."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import datetime
+from typing import Any
 
 import psycopg
 import structlog
@@ -19,6 +20,7 @@ from tocsin.sql import load
 _SQL = load("health")
 _IS_SUPERUSER = load("role")["is_superuser"]
 _AGAIN = 0.25  # seconds
+_HOLDS_FOR = 0.3  # seconds
 _READY_WITHIN = 1.0  # seconds
 # Seconds after which some process leads, also where the one before hangs.
 _ELECTED_WITHIN = 20.0
@@ -74,8 +76,20 @@ async def readiness(database: Database) -> Readiness:
 
 
 async def sessions_in_the_way(database: Database | Session) -> list[BlockingSession]:
-    """Sessions of others that hold what the service needs; an operator may end them."""
-    return await database.rows(BlockingSession, _SQL["sessions_in_the_way"])
+    """Sessions of others that hold what the service needs, for a while at least; an operator may end them."""
+    before = await database.rows(BlockingSession, _SQL["sessions_in_the_way"])
+    if not before:
+        return []
+    await asyncio.sleep(_HOLDS_FOR)
+    held = {(each.pid, each.blocks) for each in before}
+    after = await database.rows(BlockingSession, _SQL["sessions_in_the_way"])
+    return [each for each in after if (each.pid, each.blocks) in held]
+
+
+def _read_exception(task: asyncio.Task[Any]) -> None:
+    """Of a check that nobody waits for any more, which asyncio would log."""
+    if not task.cancelled():
+        task.exception()
 
 
 class ReadinessCheck:
@@ -91,6 +105,7 @@ class ReadinessCheck:
         """Why the service is not ready, in one sentence; None if it is."""
         if self._check is None or self._check.done():
             self._check = asyncio.create_task(self._why_not())
+            self._check.add_done_callback(_read_exception)
         # it is not cancelled: psycopg would wait for a server that hangs to cancel the query
         await asyncio.wait({self._check}, timeout=_READY_WITHIN)
         if not self._check.done():

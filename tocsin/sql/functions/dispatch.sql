@@ -149,7 +149,7 @@ declare
 begin
     select l.outage_ended_at into _outage_ended_at
     from tocsin.leader l
-    where l.reached_at >= _now - tocsin.outage_after();
+    where l.reached_at >= greatest(_now - tocsin.outage_after(), pg_postmaster_start_time());
     if not found then
         return 0; -- whoever notes that it reached the database notes the outage first
     end if;

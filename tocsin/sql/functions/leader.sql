@@ -31,7 +31,13 @@ as $$
     update tocsin.leader l
     set reached_at = _now,
         outage_ended_at = case
-            when f.reached_at > '-infinity' and f.reached_at < _now - tocsin.outage_after() then _now
+            when f.reached_at > '-infinity' and (
+                f.reached_at < _now - tocsin.outage_after()
+                -- short ones may follow one another
+                or f.reached_at < pg_postmaster_start_time()
+                -- the clock was put back
+                or f.reached_at > _now + interval '1 second'
+            ) then _now
             else f.outage_ended_at
         end
     from (
@@ -68,14 +74,14 @@ declare
 begin
     select l.* into _leader
     from tocsin.leader l;
-    if _leader.beat_at > _now - _silent_for and tocsin.session_exists(_leader.backend_pid, _leader.backend_start) then
+    if _leader.beat_at between _now - _silent_for and _now + _silent_for and tocsin.session_exists(_leader.backend_pid, _leader.backend_start) then
         return false;
     end if;
     -- again, now that nobody else can change it
     select l.* into _leader
     from tocsin.leader l
     for update skip locked;
-    if not found or _leader.beat_at > _now - _silent_for and tocsin.session_exists(_leader.backend_pid, _leader.backend_start) then
+    if not found or _leader.beat_at between _now - _silent_for and _now + _silent_for and tocsin.session_exists(_leader.backend_pid, _leader.backend_start) then
         return false;
     end if;
     perform tocsin.note_reached(_now);

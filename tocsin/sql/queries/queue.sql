@@ -4,4 +4,5 @@ update tocsin_queue.procrastinate_jobs j
 set status = 'todo'
 where j.worker_id = :worker_id
     and j.status = 'doing'
-    and j.id <> all (:running);
+    and j.id <> all (:running)
+    and not j.abort_requested;
