@@ -228,7 +228,7 @@ async def test_an_outage_longer_than_the_leases_sends_nothing_twice(
     own = await asyncio.to_thread(postgres.start, data, print)
     try:
         migrate(own.dsn)
-        far.slow = 0.3
+        far.slow = 0.1
         async with worker(own.dsn, far, tmp_path) as first, worker(own.dsn, far, tmp_path, "b"):
             with psycopg.connect(own.dsn, autocommit=True) as db:
                 tell(db, 200)

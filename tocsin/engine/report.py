@@ -17,7 +17,7 @@ import structlog
 from tocsin.engine.actors.answer import Stats
 from tocsin.engine.actors.base import Actor
 from tocsin.engine.model import Conflict, Unavailable
-from tocsin.engine.store.database import Database
+from tocsin.engine.store.database import Database, Session
 from tocsin.engine.store.process import (
     REPORT_AGAIN,
     ActorReport,
@@ -40,11 +40,16 @@ def new_identity(kind: str) -> Identity:
 
 
 async def keep_reporting(database: Database, identity: Identity, say: Callable[[], Report]) -> None:
-    """Reports until it is cancelled, and then removes its report. After an outage it reports at once."""
+    """Reports until it is cancelled, and then removes its report.
+
+    After an outage of the database, the first report comes before anything else: it renews the leases of this process.
+    """
+    database.availability.on_return = lambda connection: report_process(
+        Session(connection), identity, say()
+    )
     try:
         while True:
             reported = await _report(database, identity, say())
-            # the first report after an outage renews the leases of this process
             await asyncio.sleep(REPORT_AGAIN if reported else _RETRY)
             await database.availability.wait()
     finally:

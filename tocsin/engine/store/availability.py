@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -44,6 +45,9 @@ KEEPALIVES: dict[str, Any] = {
     "connect_timeout": 5,
 }
 
+# What is done first on a connection to a database that is back; a failure counts as the database's.
+OnReturn = Callable[[psycopg.AsyncConnection[Any]], Awaitable[object]]
+
 log = structlog.get_logger("tocsin.database")
 
 
@@ -61,6 +65,8 @@ class Availability:
         self._probing: asyncio.Task[None] | None = None
         self.reason = ""
         """Why the last attempt to connect failed, in one line; empty while the database is available."""
+        self.on_return: OnReturn | None = None
+        """Called when the database is back after an outage, before anything else uses it."""
         self.generation = 0
         """Grows with each return of the database: connections of an earlier generation are dead."""
 
@@ -116,7 +122,9 @@ class Availability:
 
     async def _attempt(self, broken: bool) -> str | None:
         """Why an attempt to connect failed; None if it worked. A slow one fails for those that wait, but goes on."""
-        attempt = asyncio.create_task(probe(self._dsn))
+        attempt = asyncio.create_task(
+            probe(self._dsn, then=self.on_return if self.reason else None)
+        )
         try:
             done, _ = await asyncio.wait({attempt}, timeout=_PROBE_WITHIN)
             if not done and broken:
@@ -132,23 +140,30 @@ class Availability:
         self._probed.set()
 
 
-async def probe(dsn: str, *, within: float = _CONNECT_WITHIN) -> str | None:
+async def probe(
+    dsn: str, *, within: float = _CONNECT_WITHIN, then: OnReturn | None = None
+) -> str | None:
     """Connects once; returns why the database can't be used, in one line, or None if it can.
 
-    `within` (seconds) is for each address of the DSN: a silent one must not keep the next from being tried.
+    `within` (seconds) is for each address of the DSN: a silent one must not keep the next from being tried. If it can
+    be used, `then` is called with the connection.
     """
     try:
         connection = await connect(dsn, connect_timeout=int(within))
         try:
             async with asyncio.timeout(within):
                 row = await (await connection.execute(_SQL["is_read_only"])).fetchone()
+                if row and row[0]:
+                    return "it is read-only: a standby, or a server in recovery"
+                if then is not None:
+                    await then(connection)
         finally:
             await connection.close()
     except TimeoutError:
         return f"no response within {within:.0f} s"
     except Exception as error:  # noqa: BLE001 - whatever it is, the database can't be used
         return one_line(error)
-    return "it is read-only: a standby, or a server in recovery" if row and row[0] else None
+    return None
 
 
 async def connect(dsn: str, **options: Any) -> psycopg.AsyncConnection[Any]:

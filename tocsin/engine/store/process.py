@@ -11,7 +11,7 @@ from msgspec import Struct
 from psycopg.types.json import Jsonb
 
 from tocsin.engine.model import LEASE
-from tocsin.engine.store.database import Database
+from tocsin.engine.store.database import Database, Session
 from tocsin.sql import load
 
 _SQL = load("process")
@@ -88,7 +88,7 @@ class _Row(Struct):
     report: Any
 
 
-async def report_process(database: Database, identity: Identity, report: Report) -> None:
+async def report_process(database: Database | Session, identity: Identity, report: Report) -> None:
     """Writes how a process is, in place of its earlier report; renews its leases after a time without one."""
     await database.value(
         _SQL["report_process"],
