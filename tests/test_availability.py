@@ -7,13 +7,15 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
+import psycopg
 import pytest
 from http_fixtures import *  # noqa: F403 - fixtures
 from litestar import Litestar
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from services import LONGEST, running, until
+from services import LONGEST, SECRET, free_port, running, until
 
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.availability import Availability
@@ -255,3 +257,28 @@ async def test_a_command_has_one_line_for_a_database_that_hangs(gate: Gate, tmp_
         assert line.startswith("tocsin: TOCSIN_DATABASE_URL can't be reached"), command
 
     await asyncio.gather(*map(run, COMMANDS))
+
+
+async def test_services_stop_while_the_database_hangs(
+    gate: Gate, db: psycopg.Connection[Any], tmp_path: Path
+) -> None:
+    settings = {
+        "database_url": gate.dsn,
+        "data_dir": str(tmp_path),
+        "public_url": "https://notify.example",
+        "jwt_secret": SECRET,
+        "smtp_url": "smtp://127.0.0.1:1",
+        "port": str(free_port()),
+    }
+    async with (
+        running("worker", log=tmp_path / "w.log", settings=settings, as_owner=True) as worker,
+        running("serve", log=tmp_path / "s.log", settings=settings, as_owner=True) as serve,
+    ):
+        reported = "select count(*) from tocsin.process"
+        await until(lambda: db.execute(reported).fetchone() == (2,))
+        gate.freeze()
+        await worker.says("database unavailable")
+        await serve.says("database unavailable")
+        seconds = await asyncio.gather(worker.stop(), serve.stop())
+    assert max(seconds) < 15  # a hang ends by psycopg's own limits only
+    assert (worker.process.returncode, serve.process.returncode) == (0, 0)
