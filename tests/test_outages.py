@@ -287,6 +287,20 @@ async def test_jobs_of_a_dead_worker_are_rescued(
     assert len(far.mails) == 1
 
 
+async def test_a_job_that_was_ended_by_another_worker_is_no_error(
+    db: Db, dsn: str, far: Far, tmp_path: Path
+) -> None:
+    """As after a pause, when others took this worker for dead."""
+    far.slow = 0.2
+    async with worker(dsn, far, tmp_path) as process:
+        tell(db, 20)
+        await until(lambda: far.mails)
+        db.execute("delete from tocsin_queue.procrastinate_jobs where queue_name = 'email'")
+        await process.says("job was ended already")
+        await until(lambda: states(db) == {"sent": 20})
+    assert "Traceback" not in process.log
+
+
 async def test_one_huge_event_does_not_delay_anothers_mail_nor_an_urgent_one(
     db: Db, dsn: str, far: Far, tmp_path: Path
 ) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, LiteralString, Protocol, TypeVar
+from typing import Any, LiteralString, TypeVar
 
 import procrastinate
 import psycopg
 import psycopg_pool
+import structlog
 from procrastinate import sql as procrastinate_sql
 from procrastinate.jobs import Notification
 from procrastinate.manager import NotificationCallback
+from psycopg.errors import RaiseException
 
 from tocsin.engine.model import Conflict, Unavailable
 from tocsin.engine.store.availability import KEEPALIVES, Availability
@@ -32,13 +34,7 @@ _LOOK_FOR_JOBS: Notification = {"type": "job_inserted", "job_id": 0}
 
 T = TypeVar("T")
 
-
-class Again(Protocol[T]):
-    """How a query is retried that may have been executed."""
-
-    async def __call__(
-        self, run: Callable[..., Awaitable[T]], query: LiteralString, arguments: dict[str, Any], /
-    ) -> T: ...
+log = structlog.get_logger("tocsin.jobs")
 
 
 class QueuePool:
@@ -99,11 +95,16 @@ class Connector(procrastinate.PsycopgConnector):
 
     async def execute_query_async(self, query: LiteralString, **arguments: Any) -> None:
         """Runs a query without rows."""
-        if query in (_FINISH_JOB, _RETRY_JOB):
-            await self._retried(super().execute_query_async, query, arguments, again=_done)
-            self._running.discard(arguments["job_id"])
-        else:
+        try:
             await self._retried(super().execute_query_async, query, arguments)
+        except procrastinate.exceptions.ConnectorException as error:
+            # Another worker ended it, which took this one for dead; or a try did whose connection was lost.
+            if query != _FINISH_JOB or not isinstance(error.__cause__, RaiseException):
+                raise
+            log.info("job was ended already", job_id=arguments["job_id"])
+        finally:
+            if query in (_FINISH_JOB, _RETRY_JOB):
+                self._running.discard(arguments["job_id"])
 
     async def execute_query_one_async(
         self, query: LiteralString, **arguments: Any
@@ -112,7 +113,12 @@ class Connector(procrastinate.PsycopgConnector):
         if query != _FETCH_JOB:
             return await self._retried(super().execute_query_one_async, query, arguments)
         row: dict[str, Any] = await self._retried(
-            super().execute_query_one_async, query, arguments, again=self._fetch_again
+            super().execute_query_one_async,
+            query,
+            arguments,
+            before_retry=lambda: requeue_lost_jobs(
+                self._opened, arguments["worker_id"], list(self._running)
+            ),
         )
         if row["id"] is not None:
             self._running.add(row["id"])
@@ -157,14 +163,14 @@ class Connector(procrastinate.PsycopgConnector):
         run: Callable[..., Awaitable[T]],
         query: LiteralString,
         arguments: dict[str, Any],
-        again: Again[T] | None = None,
+        before_retry: Callable[[], Awaitable[object]] | None = None,
     ) -> T:
-        """Runs a query until the database executes it; where `again` is given, that is how it is retried."""
+        """Runs a query until the database executes it; `before_retry` undoes what a lost try may have done."""
         lost = False
         while True:
             try:
-                if lost and again is not None:
-                    return await again(run, query, arguments)
+                if lost and before_retry is not None:
+                    await before_retry()
                 return await run(query, **arguments)
             except (Unavailable, Conflict) as error:
                 lost = True
@@ -184,12 +190,6 @@ class Connector(procrastinate.PsycopgConnector):
             for task in waiting:
                 task.cancel()
         await asyncio.sleep(_AGAIN)
-
-    async def _fetch_again(
-        self, run: Callable[..., Awaitable[T]], query: LiteralString, arguments: dict[str, Any]
-    ) -> T:
-        await requeue_lost_jobs(self._opened, arguments["worker_id"], list(self._running))
-        return await run(query, **arguments)
 
     @property
     def _opened(self) -> Database:
@@ -219,18 +219,6 @@ class JobManager(procrastinate.manager.JobManager):
             await on_notification(channel=channel, notification=_LOOK_FOR_JOBS)
 
         await self.connector.listen_notify(on_notification=look_for_jobs, channels=[_CHANNEL])
-
-
-async def _done(
-    run: Callable[..., Awaitable[T]], query: LiteralString, arguments: dict[str, Any]
-) -> T | None:
-    """Ends a job once more. Where the lost try did so already, Procrastinate raises that there is no such job."""
-    try:
-        return await run(query, **arguments)
-    except procrastinate.exceptions.ConnectorException as error:
-        if isinstance(error.__cause__, psycopg.errors.RaiseException):
-            return None
-        raise
 
 
 async def _use_queue_schema(connection: psycopg.AsyncConnection[Any]) -> None:
