@@ -114,6 +114,7 @@ def test_a_claim_reads_what_it_claims(stocked: Db) -> None:
         sociable=[queued[-1], queued[-1] + 1],
         channel="email",
         claim=UUID(int=2),
+        process_id=None,
         lease=timedelta(seconds=30),
     )
     assert set(found) <= {"delivery_pkey", "delivery_burst"}
