@@ -27,7 +27,7 @@ SETTINGS = [
     ("intervalstyle", "postgres_verbose"),
     ("default_transaction_isolation", "repeatable read"),
     ("default_transaction_deferrable", "on"),
-    ("client_encoding", "SQL_ASCII"),
+    ("client_encoding", "LATIN1"),
     ("default_tablespace", "missing"),
     ("timezone", "America/St_Johns"),
     ("transaction_timeout", "500ms"),
