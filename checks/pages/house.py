@@ -58,6 +58,14 @@ class House:
         self.front = front
         self.url = front.origin + PREFIX
 
+    def is_ready(self) -> bool:
+        """Whether the service has its database."""
+        try:
+            with urlopen(f"{self.direct}/readyz/", timeout=5):
+                return True
+        except (URLError, OSError):
+            return False
+
     def person(self) -> str:
         """Somebody new, so that no test sees another's notifications."""
         name = f"person-{next(_numbers)}"

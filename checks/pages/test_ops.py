@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -317,6 +318,9 @@ def test_a_database_that_is_away(desk: Desk, house: House) -> None:
             assert violations(page) == []
         finally:
             other.execute(f'alter database "{name}" allow_connections true'.encode())
+    deadline = time.monotonic() + SOON / 1000
+    while not house.is_ready():  # a moment after its return
+        assert time.monotonic() < deadline
     page.get_by_role("link", name="Try again").click()
     expect(page.locator("#live")).to_contain_text("Live", timeout=SOON)
 

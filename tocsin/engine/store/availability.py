@@ -21,10 +21,8 @@ from tocsin.sql import load
 
 _SQL = load("session")
 
-# Seconds between two attempts to connect: many at first, since most outages are short.
+# Seconds between two attempts to connect
 _PROBE_AGAIN = 0.25
-_PROBE_AGAIN_LATER = 1.0
-_LATER = 10.0
 # After this long it is said to be away. The attempt goes on: a slow server, or one after a pause, accepts it later.
 _PROBE_WITHIN = 2.0
 # For each address of the DSN, and then for the statement.
@@ -109,8 +107,7 @@ class Availability:
             if now >= remind_at:
                 remind_at = now + _REMIND
                 log.warning("database unavailable", reason=reason, seconds=round(now - lost_at))
-            later = now - lost_at > _LATER
-            await asyncio.sleep(_PROBE_AGAIN_LATER if later else _PROBE_AGAIN)
+            await asyncio.sleep(_PROBE_AGAIN)
         if self.reason:
             self.generation += 1
             seconds = round(time.monotonic() - lost_at, 1)
