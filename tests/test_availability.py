@@ -17,7 +17,10 @@ from litestar import Litestar
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from services import LONGEST, SECRET, free_port, running, until
 
-from tocsin.engine.model import Unavailable
+from tocsin.engine.batch import Batch
+from tocsin.engine.ledger import Ledger
+from tocsin.engine.model import Channel, Priority, Unavailable
+from tocsin.engine.patience import Patience
 from tocsin.engine.store.availability import Availability
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.health import NotReady, check_start
@@ -257,6 +260,25 @@ async def test_a_command_has_one_line_for_a_database_that_hangs(gate: Gate, tmp_
         assert line.startswith("tocsin: TOCSIN_DATABASE_URL can't be reached"), command
 
     await asyncio.gather(*map(run, COMMANDS))
+
+
+async def test_what_a_job_hands_back_during_an_outage_is_due_when_it_is_over(
+    gate: Gate, database: Database, db: psycopg.Connection[Any]
+) -> None:
+    """And not when the lease of its job runs out, two minutes later."""
+    db.execute("update tocsin.channel set available = true")
+    db.execute("select tocsin.upsert_recipient('alice', 'alice@example.com')")
+    db.execute("select tocsin.notify('forum.new_reply', array['alice'], 'x')")
+    (id_,) = db.execute("select delivery_id from tocsin.delivery").fetchone() or (0,)
+    patience = Patience(database.availability, Ledger(database))
+    batch = Batch(database, patience, Channel.EMAIL, Priority.NORMAL, [id_])
+    await gate.shut()
+    handing_back = asyncio.create_task(batch.hand_back())
+    await until(lambda: database.availability.reason)
+    await gate.open()
+    await asyncio.wait_for(handing_back, LONGEST)
+    due = db.execute("select due_at <= clock_timestamp() from tocsin.delivery")
+    assert due.fetchone() == (True,)
 
 
 async def test_services_stop_while_the_database_hangs(
