@@ -76,7 +76,7 @@ def test_the_bill_names_each_package_once_and_what_ships_is_required(tmp_path: P
     (psycopg,) = (each for each in bill["components"] if each["name"] == "psycopg")
     assert psycopg["purl"].startswith("pkg:pypi/psycopg@3.")
     assert psycopg["licenses"] == [{"license": {"id": "LGPL-3.0-only"}}]
-    assert psycopg["externalReferences"][0]["hashes"][0]["alg"] == "SHA-256"
+    assert psycopg["hashes"][0]["alg"] == "SHA-256"
 
 
 def test_the_same_packages_have_the_same_number() -> None:

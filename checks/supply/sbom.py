@@ -10,7 +10,6 @@ from pathlib import Path
 
 from cyclonedx.contrib.hash.factories import HashTypeFactory
 from cyclonedx.contrib.license.factories import LicenseFactory
-from cyclonedx.model import ExternalReference, ExternalReferenceType, XsUri
 from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentScope, ComponentType
 from cyclonedx.output import make_outputter
@@ -59,15 +58,7 @@ def component(package: Package) -> Component:
         bom_ref=purl.to_string(),
         purl=purl,
         licenses=[_LICENCES.make_from_string(licence)] if licence != "unknown" else [],
-        external_references=[
-            ExternalReference(
-                type=ExternalReferenceType.DISTRIBUTION,
-                url=XsUri(f"https://pypi.org/simple/{package.name}/"),
-                hashes=[_HASHES.from_composite_str(text) for text in package.hashes],
-            )
-        ]
-        if package.hashes
-        else [],
+        hashes=[_HASHES.from_composite_str(text) for text in package.hashes],
     )
 
 
