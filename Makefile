@@ -181,8 +181,8 @@ bench-attacks: $(VENV)/.dev ## how long /healthz takes beside requests made to h
 bench-ops: $(VENV)/.dev ## what the operations page costs, on a ledger of a million deliveries
 	@exec $(PY) benchmarks/operations.py $(ARGS)
 
-schema: $(VENV)/.dev ## write tocsin/sql/schema.sql anew from the migrations
-	@exec $(PY) -m tests.schema
+schema: $(VENV)/.dev ## write docs/schema.md, the tables with their comments, from a migrated database
+	@exec $(PY) -m tests.schema_diagram
 
 golden: $(VENV)/.dev ## write tests/golden anew: the mails as reviewed; the difference is the review
 	@rm -f tests/golden/*

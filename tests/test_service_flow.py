@@ -15,7 +15,17 @@ import httpx
 import jwt
 import psycopg
 import pytest
-from services import LONGEST, SECRET, Service, free_port, mail_catcher, mail_count, running, until
+from services import (
+    LONGEST,
+    SECRET,
+    Service,
+    free_port,
+    mail_catcher,
+    mail_count,
+    running,
+    service_dsn,
+    until,
+)
 
 import tocsin
 from tocsin import postgres
@@ -343,6 +353,26 @@ async def test_a_database_that_is_away_or_not_migrated_stops_the_start_with_one_
         unmigrated.log.strip()
         == "tocsin: The database is not migrated: run `tocsin migrate` first."
     )
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+async def test_a_database_from_before_the_first_release_stops_the_start_with_one_line(
+    dsn: str, db: Db, tmp_path: Path, command: str
+) -> None:
+    db.execute("insert into tocsin.migration (name, checksum) values ('0002_device.sql', '')")
+    settings = {
+        "database_url": service_dsn(dsn),
+        "public_url": "https://x.example",
+        "jwt_secret": SECRET,
+        "data_dir": str(tmp_path),
+    }
+    async with running(command, log=tmp_path / "log", settings=settings) as refused:
+        assert await asyncio.wait_for(refused.process.wait(), LONGEST) == 1
+    (line,) = refused.log.strip().splitlines()
+    assert line.startswith(
+        "tocsin: The database was made by a version from before the first release"
+    )
+    assert "`drop schema tocsin, tocsin_queue cascade`" in line
 
 
 def test_commands_answer_errors_in_one_line(db: Db, dsn: str, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ import pytest_asyncio
 from click.testing import CliRunner, Result
 from test_settings import PEM
 
+from tocsin import postgres
 from tocsin.beside import AlreadyUp, Up, beside, only_one, tell, who_is_up
 from tocsin.cli import main
 from tocsin.development import DEVELOPMENT_KEY
@@ -420,6 +421,31 @@ def test_beside_an_up_tokens_are_its_own_unless_a_secret_is_set(tmp_path: Path) 
         with pytest.raises(Unauthorized):
             asyncio.run(TokenVerifier(settings, other).verify(own))
     assert jwt.decode(theirs, "s" * 32, ["HS256"])["sub"] == "alice"
+
+
+async def test_a_data_directory_from_before_the_first_release_is_refused_and_kept(
+    run_up: Callable[..., RunningUp], up_data: Path
+) -> None:
+    made = (
+        "create schema tocsin; create table tocsin.migration (name text);"
+        " insert into tocsin.migration values ('0001_tocsin.sql'), ('0002_device.sql')"
+    )
+    server = postgres.start(up_data)
+    with psycopg.connect(server.dsn) as connection:
+        connection.execute(made)
+    postgres.stop(server)
+
+    up = run_up(argv=[sys.executable, "-m", "tocsin", "up"])
+
+    assert await up.ended() == 1
+    (line,) = up.text.strip().splitlines()
+    assert "`make reset`" in line
+    server = postgres.start(up_data)
+    with psycopg.connect(server.dsn) as connection:
+        kept = connection.execute("select count(*) from tocsin.migration").fetchone()
+        connection.execute("drop schema tocsin cascade")
+    postgres.stop(server)
+    assert kept == (2,)
 
 
 async def test_kill_9_of_up_takes_everything_along_and_the_next_one_starts(

@@ -9,9 +9,16 @@ import psycopg
 from tocsin.sql import load
 
 _SQL = load("session")
+_MIGRATION_SQL = load("migration")
 _OLDEST = 15
 # Transactions that are held open to see whether a pooler gives one of them the session of another connection.
 _HELD = 3
+
+_UNRELEASED = (
+    "The database was made by a version from before the first release and can't be migrated; nothing in it was "
+    "changed. To start with an empty one: `make reset` if it is that of `make up`, "
+    "else run `drop schema tocsin, tocsin_queue cascade` and then `tocsin migrate`."
+)
 
 Connection = psycopg.Connection[Any]
 
@@ -48,7 +55,18 @@ def find_fault(dsn: str) -> str | None:
                 "TOCSIN_DATABASE_URL is a connection pooler in transaction mode, where LISTEN does not work: "
                 "connect to PostgreSQL directly, or set pool_mode=session for this database."
             )
+        if _is_unreleased(connection):
+            return _UNRELEASED
     return None
+
+
+def _is_unreleased(connection: Connection) -> bool:
+    """Whether the tables are those of a version from before the first release, as far as this role may see them."""
+    for name in ("can_read_migrations", "is_unreleased"):
+        row = connection.execute(_MIGRATION_SQL[name]).fetchone()
+        if row != (True,):
+            return False
+    return True
 
 
 def _shares_sessions(connection: Connection, dsn: str) -> bool:

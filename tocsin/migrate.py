@@ -108,7 +108,6 @@ def _migrate(connection: _Connection, report: _Report) -> None:
     _apply_migrations(connection, applied, report)
     for path in sorted(_sql_files("functions"), key=lambda path: (path.name == "grants.sql", path)):
         _run(connection, path)
-    connection.execute(_QUERIES["write_addresses"])
     connection.execute(_QUERIES["reset_foreign_xids"])
     connection.execute(_QUERIES["write_usual_decisions"])
     catalogue = Jsonb(default_catalogue().in_order())

@@ -29,7 +29,6 @@ from tocsin import postgres
 ROOT = Path(__file__).parent.parent.parent
 TABLE = Path(__file__).with_name("edits.toml")
 COPIED = ("tocsin", "tests", "checks", "docs", "tools", "README.md", "pyproject.toml")
-GENERATED = {"schema.sql"}
 LONGEST = 180  # seconds for one edit; a test that hangs has noticed it, too
 SHORT_STEP = 12  # `--short` runs the first edit of so many
 
@@ -82,7 +81,6 @@ def place(edits: Sequence[Edit], root: Path = ROOT) -> tuple[list[Placed], list[
         file.relative_to(root): file.read_text("utf-8")
         for pattern in ("*.py", "*.sql")
         for file in sorted((root / "tocsin").rglob(pattern))
-        if file.name not in GENERATED
     }
     tests = {
         file.relative_to(root): file.read_text("utf-8")

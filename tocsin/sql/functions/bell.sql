@@ -7,7 +7,6 @@
 -- the listener; that one announces what was committed while it was awake.
 -- docs/adr/0004-bell.md and 0026-ringing-tells.md have the alternatives that were measured.
 
-drop function if exists tocsin.ring();
 create or replace function tocsin.ring(_moved text[] default '{}') returns void
 language plpgsql
 as $$

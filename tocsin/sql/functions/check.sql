@@ -119,7 +119,6 @@ as $$
 $$;
 
 -- What is wrong with it then, as refuse() says it.
-drop function if exists tocsin.content_fault(text, text, text, text, jsonb, text, text);
 create or replace function tocsin.content_fault(
     _title text,
     _body text,

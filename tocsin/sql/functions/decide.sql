@@ -102,6 +102,10 @@ begin
 end
 $$;
 
+create or replace trigger keep_usual_decisions
+before insert or update of default_channels, mandatory_channels on tocsin.event_type
+for each row execute function tocsin.keep_usual_decisions();
+
 -- ... and with what channels there are.
 create or replace function tocsin.renew_usual_decisions() returns trigger
 language plpgsql
@@ -114,6 +118,10 @@ begin
     return null;
 end
 $$;
+
+create or replace trigger renew_usual_decisions
+after insert or delete or update of available on tocsin.channel
+for each statement execute function tocsin.renew_usual_decisions();
 
 -- The situation of each of several people for one event type; unknown people are left out. `_because` goes with
 -- `_people`: why each is among them, where that is a topic's doing.

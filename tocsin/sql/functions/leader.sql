@@ -6,9 +6,6 @@
 --
 -- The row also shows when the database was away: each process writes into it that it reached the database, every few seconds.
 
-drop function if exists tocsin.try_lead();
-drop function if exists tocsin.depose_silent_leader(interval);
-
 -- If no process reached the database for longer than this, it was away.
 create or replace function tocsin.outage_after() returns interval
 language sql immutable

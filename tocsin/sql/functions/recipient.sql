@@ -195,8 +195,6 @@ end
 $$;
 
 -- All that hangs on a person's id, and on the addresses that were theirs. `_before`: when the person was erased.
-drop function if exists tocsin.erase_traces(text);
-drop function if exists tocsin.erase_invitations(text[]);
 create or replace function tocsin.erase_traces(_id text, _addresses text[], _before timestamptz) returns void
 language plpgsql
 as $$

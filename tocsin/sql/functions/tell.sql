@@ -23,7 +23,6 @@ $$;
 -- The same for one person, since most calls are for one: a look at what there is of them, and plain inserts. Answers when
 -- the event is over; null where they are not told, or by tell() only: unknown, in quiet hours, or of an event type that
 -- is retired or has delays.
-drop function if exists tocsin.tell_one(bigint, text, jsonb, smallint, text, timestamptz);
 create or replace function tocsin.tell_one(_event_id bigint, _event_type text, _person text, _now timestamptz)
 returns timestamptz
 language plpgsql

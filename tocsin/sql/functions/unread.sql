@@ -84,7 +84,6 @@ $$;
 -- Folds the changes that the given snapshot saw: those were announced to the streams. Answers how many. `_folded` is the
 -- snapshot of the fold before, if the caller made it: what had ended by then is gone, and while somebody's old snapshot
 -- keeps its dead rows, they are not read again each time.
-drop function if exists tocsin.fold_unread(pg_snapshot);
 create or replace function tocsin.fold_unread(_announced pg_snapshot, _folded pg_snapshot default null) returns integer
 language sql
 as $$

@@ -37,6 +37,26 @@ create table if not exists tocsin.migration (
     applied_at timestamptz not null default now()
 );
 
+-- name: can_read_migrations
+-- Whether the table is there and this role may read it.
+select exists (
+    select
+    from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = 'tocsin'
+        and c.relname = 'migration'
+        and has_schema_privilege(n.oid, 'usage')
+        and has_table_privilege(c.oid, 'select')
+);
+
+-- name: is_unreleased
+-- Whether a version from before the first release made the tables: its second migration of many.
+select exists (
+    select
+    from tocsin.migration m
+    where m.name = '0002_device.sql'
+);
+
 -- name: applied_migrations
 -- All that was applied, by name.
 select
@@ -59,31 +79,6 @@ where n.nspname = 'tocsin_queue';
 -- name: reset_foreign_xids
 -- After a restore into another cluster.
 select tocsin.reset_foreign_xids();
-
--- name: write_addresses!
--- The compared form where a migration, which has no functions yet, could not tell it.
-with recipients as (
-    update tocsin.recipient r
-    set address = tocsin.compared_address(r.email)
-    where r.email is not null
-        and r.address is null
-),
-suppressed as (
-    select s.address, tocsin.compared_address(s.address) as compared, s.reason, s.created_at
-    from tocsin.suppression s
-    where octet_length(s.address) <> length(s.address)
-),
-old as (
-    delete from tocsin.suppression s
-    using suppressed o
-    where s.address = o.address
-        and o.compared <> o.address
-)
-insert into tocsin.suppression (address, reason, created_at)
-select o.compared, o.reason, o.created_at
-from suppressed o
-where o.compared <> o.address
-on conflict do nothing;
 
 -- name: write_usual_decisions!
 -- As this version decides.
