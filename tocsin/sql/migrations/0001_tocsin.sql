@@ -259,17 +259,17 @@ comment on column tocsin.claim.claimed_at is 'When the app did so.';
 comment on column tocsin.claim.xid is 'The transaction that wrote the row.';
 
 create table tocsin.suppression (
-    key bytea primary key,
     address text,
     reason text not null,
-    created_at timestamptz not null default now()
+    created_at timestamptz not null default now(),
+    key bytea primary key
 );
 
 comment on table tocsin.suppression is 'Addresses that must not be mailed.';
-comment on column tocsin.suppression.key is 'Keyed hash of the address (tocsin.address_key); kept by a trigger.';
 comment on column tocsin.suppression.address is 'The address in the form in which addresses are compared; null once its person is erased.';
 comment on column tocsin.suppression.reason is 'Why: a provider''s reason, complaint or unsubscribed.';
 comment on column tocsin.suppression.created_at is 'Since when.';
+comment on column tocsin.suppression.key is 'Keyed hash of the address (tocsin.address_key); kept by a trigger.';
 
 create table tocsin.opt_out (
     recipient_id text not null references tocsin.recipient on delete cascade,
