@@ -5,6 +5,7 @@ Work is counted in calls of functions, not in time, so that a busy machine chang
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -154,6 +155,48 @@ def test_what_is_nested_deeply_is_refused_at_its_field(depth: int, inner: str) -
     ((field, message),) = refused.value.fields
     assert field in ("metadata", "body")
     assert "64 levels" in message
+
+
+NUL_IN_900_LEVELS = (
+    b'{"event_type":"forum.mention","title":"x","recipients":["p1"],"metadata":{"a":'
+    + b'{"a":' * 900
+    + rb'"\u0000"'
+    + b"}" * 902
+)
+
+
+def test_what_is_nested_deeply_is_refused_before_it_is_decoded() -> None:
+    """Else its objects set off collections of garbage, of which the full ones hold the event loop."""
+    collections = 0
+
+    def note(phase: str, _info: dict[str, int]) -> None:
+        nonlocal collections
+        collections += phase == "start"
+
+    gc.callbacks.append(note)
+    try:
+        for _ in range(20):
+            with pytest.raises(Invalid, match="metadata is nested too deeply"):
+                decode(NUL_IN_900_LEVELS, PostedEvent)
+    finally:
+        gc.callbacks.remove(note)
+    assert collections <= 2
+
+
+async def test_a_body_of_many_lists_is_decoded_in_the_subprocess(
+    app: Litestar, machine: httpx.AsyncClient, people: None
+) -> None:
+    event = {"event_type": "forum.mention", "title": "x", "recipients": ["alice"]}
+    for lists, pid in ((400, None), (600, int)):
+        answer = await machine.post(EVENTS, json=event | {"metadata": {"a": [[]] * lists}})
+        assert answer.status_code == 202
+        assert isinstance(app.state.offload.pid, pid or type(None))
+
+
+def test_brackets_in_texts_nest_nothing() -> None:
+    text = '[{\\"[' * 100 + "\\\\"
+    body = f'{{"event_type":"forum.mention","title":"{text}","metadata":{{"a[":"b\\\\"}}}}'.encode()
+    assert decode(body, PostedEvent).title.startswith('[{"[')
 
 
 def test_overrides_have_a_most() -> None:

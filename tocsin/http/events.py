@@ -37,13 +37,14 @@ from tocsin.http.event_shapes import (
 from tocsin.http.offload import Offload
 from tocsin.http.operation import Answer, Operation, documented, get
 from tocsin.http.paging import Listing, beside, plain, read_cursor
-from tocsin.http.parse import decode, read_query, reply, row_id
+from tocsin.http.parse import count_containers, decode, read_query, reply, row_id
 from tocsin.http.services import Services
 
 PATH = "/api/events/"
 TAG = "Events"
 LARGEST_BODY = 16_000_000  # bytes: 100,000 recipients as objects
 _LARGE_BODY = 16_000  # bytes; more is for the subprocess
+_MANY_CONTAINERS = 500  # objects and lists of a body; more is too
 _MANY = 100  # recipients of a dry run
 _KEY = "Idempotency-Key"
 
@@ -94,9 +95,11 @@ async def post_event(
         if size > _LARGE_BODY:
             break
     else:
-        posted = decode(b"".join(start), PostedEvent)
-        if not _is_large(posted):
-            return await tell(services.database, app, key, posted)
+        raw = b"".join(start)
+        if count_containers(raw) <= _MANY_CONTAINERS:
+            posted = decode(raw, PostedEvent)
+            if not _is_large(posted):
+                return await tell(services.database, app, key, posted)
     arguments = {"app": app, "key": key}
     return await offload.respond("tell_event", arguments, start, body)
 

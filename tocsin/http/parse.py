@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -20,6 +21,10 @@ from tocsin.http.errors import AnyRequest, Unreadable
 T = TypeVar("T")
 
 _PLACE = re.compile(r"^(.*?)(?: - at `(?:key` in `)?\$\.?([^`]*)`)?$", re.DOTALL)
+_STEPS = bytes.maketrans(
+    b"[{]}", b"\x01\x01\xff\xff"
+)  # as signed bytes, what each adds to the depth
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[{]}"))
 _NAMED = re.compile(r"Object (missing required|contains unknown) field `([^`]*)`")
 _LAST_ID = 2**63 - 1
 _NUL = "has a NUL character, which can't be stored"
@@ -62,16 +67,16 @@ def decode(raw: bytes, kind: type[T], *, optional: bool = False) -> T:
     """A JSON body as a `kind`, as `read_body` does."""
     if optional and not raw.strip():
         raw = b"{}"
+    # Before it is decoded: thousands of nested objects would set off full collections of garbage.
+    _check_depth(raw)
     try:
         value = msgspec.json.decode(raw, type=kind)
     except msgspec.ValidationError as error:
         raise _invalid(error, kind, _plain(raw)) from None
-    except RecursionError:
-        raise _too_deep("body") from None
     except ValueError:
         raise Unreadable("The body is not JSON in UTF-8.") from None
     # An escape is the only way to bring a NUL in; a backslash may stand before it, so look closely only then.
-    if b"\\u0000" in raw or raw.count(b"[") + raw.count(b"{") > _DEEPEST:
+    if b"\\u0000" in raw:
         _check_values(msgspec.to_builtins(value))
     return value
 
@@ -115,8 +120,6 @@ def _plain(raw: bytes) -> object:
         return msgspec.json.decode(raw)
     except msgspec.ValidationError:
         return None
-    except RecursionError:
-        raise _too_deep("body") from None
     except ValueError:
         raise Unreadable("The body is not JSON in UTF-8.") from None
 
@@ -179,17 +182,46 @@ def _walk(info: inspect.Type, place: str) -> inspect.Type:
     return info
 
 
+def _check_depth(raw: bytes) -> None:
+    """Raises Invalid where objects and lists are nested too deeply, at the field of the body; or Unreadable."""
+    if _depth(raw) <= _DEEPEST:
+        return
+    try:
+        fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    except (msgspec.ValidationError, RecursionError):
+        fields = {}
+    except ValueError:
+        raise Unreadable("The body is not JSON in UTF-8.") from None
+    name = next((name for name, value in fields.items() if _depth(value) >= _DEEPEST), "body")
+    cure = f"Nest objects and lists at most {_DEEPEST} levels deep."
+    raise Invalid(f"{name} is nested too deeply", (name, cure))
+
+
+def _depth(raw: bytes | msgspec.Raw) -> int:
+    """How deep objects and lists are nested; 0 where there are too few of them to be too deep."""
+    text = bytes(raw)
+    if count_containers(text) <= _DEEPEST:
+        return 0
+    without_escapes = text.replace(rb"\\", b"").replace(rb"\"", b"")
+    outside_of_strings = b"".join(without_escapes.split(b'"')[::2])
+    steps = array("b", outside_of_strings.translate(_STEPS, _NO_BRACKETS))
+    return max(accumulate(steps), default=0)
+
+
+def count_containers(raw: bytes) -> int:
+    """How many objects and lists there are in a body, or more: brackets in texts are counted too."""
+    return raw.count(b"[") + raw.count(b"{")
+
+
 def _check_values(value: Any) -> None:
-    """Raises Invalid where a text has a NUL, or where objects and lists are nested too deeply."""
-    waiting = [(value, "", 0)]
+    """Raises Invalid where a text has a NUL."""
+    waiting = [(value, "")]
     while waiting:
-        inner, place, depth = waiting.pop()
+        inner, place = waiting.pop()
         if isinstance(inner, str) and "\0" in inner:
             raise _nul_at(place)
         if isinstance(inner, dict | list):
-            if depth >= _DEEPEST:
-                raise _too_deep(place.partition(".")[0])
-            waiting += [(each, at, depth + 1) for each, at in _items(inner, place)]
+            waiting += _items(inner, place)
 
 
 def _items(value: dict[str, Any] | list[Any], place: str) -> Iterator[tuple[Any, str]]:
@@ -206,8 +238,3 @@ def _items(value: dict[str, Any] | list[Any], place: str) -> Iterator[tuple[Any,
 def _nul_at(place: str) -> Invalid:
     place = place or "body"
     return Invalid(_NUL, (place, f"{place} {_NUL}."))
-
-
-def _too_deep(place: str) -> Invalid:
-    cure = f"Nest objects and lists at most {_DEEPEST} levels deep."
-    return Invalid(f"{place} is nested too deeply", (place, cure))
