@@ -19,7 +19,7 @@ from tocsin.event_types import default_catalogue
 ENGINE = CATALOGUES.parent
 HTTP = ENGINE.parent / "http"
 ROOT = ENGINE.parent.parent
-SOURCES = (ENGINE / "because.py", ENGINE / "mail_context.py", HTTP / "opt_outs.py")
+SOURCES = (ENGINE / "because.py", ENGINE / "mail_context.py", HTTP / "pages" / "opt_outs.py")
 KEYWORDS = {
     "_": None,
     "gettext": None,
@@ -67,7 +67,7 @@ def _found() -> Iterator[Words]:
             for found in extract("python", file, keywords=KEYWORDS):
                 yield _parted(found[1], found[3], str(source.relative_to(ROOT)))
     for path in sorted(
-        [*(ENGINE / "templates").rglob("*.*"), *(HTTP / "templates").glob("*.html")]
+        [*(ENGINE / "templates").rglob("*.*"), *(HTTP / "pages" / "templates").glob("*.html")]
     ):
         if path.suffix not in {".html", ".txt"}:
             continue

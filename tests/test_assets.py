@@ -14,7 +14,7 @@ from http_fixtures import SECRET, URL, transport_to
 from tocsin.engine.badge import BadgeHub
 from tocsin.engine.store.database import Database
 from tocsin.http.app import create_app
-from tocsin.http.assets import asset_path
+from tocsin.http.pages.assets import asset_path
 from tocsin.settings import Settings
 
 BELL = "/assets/tocsin-bell.js"

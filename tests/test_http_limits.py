@@ -21,9 +21,9 @@ from litestar import Litestar
 from structlog.testing import capture_logs
 
 from tocsin.engine.model import Invalid, nearest
-from tocsin.http.event_shapes import PostedEvent
-from tocsin.http.parse import decode
-from tocsin.http.preferences import ChangedPreferences
+from tocsin.http.apps.event_shapes import PostedEvent
+from tocsin.http.people.preferences import ChangedPreferences
+from tocsin.http.requests import decode
 
 EVENTS = "/api/events/"
 MOST_CALLS = 60_000  # of functions, Python's own among them: some 10 ms

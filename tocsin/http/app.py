@@ -15,40 +15,33 @@ from tocsin.engine.badge import BadgeHub
 from tocsin.engine.links import Links
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.health import ReadinessCheck
-from tocsin.http import (
-    assets,
-    claims,
-    digest_preferences,
-    event_types,
-    events,
-    health,
-    links,
-    me,
-    notifications,
-    openapi,
-    preferences,
-    push_tokens,
-    quiet_hours,
-    recipients,
-    settings_page,
-    stream,
-    subscriptions,
-    tickets,
-    unread_count,
-    unsubscribe,
-)
+from tocsin.http import openapi, unread_count
 from tocsin.http.access_log import AccessLog, Tally
+from tocsin.http.apps import claims, events, recipients
 from tocsin.http.auth import SCOPE_OF, Authenticator, anyone_known, apps_only, people_only
 from tocsin.http.cross_origin import CrossOrigin
 from tocsin.http.errors import HANDLERS
 from tocsin.http.loopback_hosts import LoopbackHosts
 from tocsin.http.metrics import Metrics
+from tocsin.http.middleware import SecurityHeaders
 from tocsin.http.offload import Offload
-from tocsin.http.ops import ops_routers
+from tocsin.http.ops import ops_routers, probes
 from tocsin.http.options import Options
+from tocsin.http.pages import assets, click_through, settings_page, unsubscribe
 from tocsin.http.paths import PathReader
+from tocsin.http.people import (
+    devices,
+    digest_preferences,
+    event_types,
+    inbox,
+    me,
+    preferences,
+    quiet_hours,
+    stream,
+    subscriptions,
+    tickets,
+)
 from tocsin.http.quick_count import QuickCount
-from tocsin.http.security_headers import SecurityHeaders
 from tocsin.http.services import Services
 from tocsin.settings import Settings
 
@@ -124,16 +117,16 @@ def _routers() -> list[Router]:
             "person",
             [people_only],
             [
-                notifications.list_notifications,
-                notifications.get_notification,
-                notifications.mark_read,
-                notifications.archive,
-                notifications.mark_all_read,
-                notifications.undo_mark_all_read,
-                notifications.unread_by_category,
-                notifications.why,
+                inbox.list_notifications,
+                inbox.get_notification,
+                inbox.mark_read,
+                inbox.archive,
+                inbox.mark_all_read,
+                inbox.undo_mark_all_read,
+                inbox.unread_by_category,
+                inbox.why,
                 me.me,
-                links.open_notification,
+                click_through.open_notification,
                 preferences.get_preferences,
                 preferences.change_preferences,
                 digest_preferences.get_digest_preferences,
@@ -141,10 +134,10 @@ def _routers() -> list[Router]:
                 quiet_hours.get_quiet_hours,
                 quiet_hours.set_quiet_hours,
                 tickets.stream_ticket,
-                push_tokens.list_push_tokens,
-                push_tokens.register_push_token,
-                push_tokens.remove_push_token,
-                push_tokens.unregister_push_token,
+                devices.list_push_tokens,
+                devices.register_push_token,
+                devices.remove_push_token,
+                devices.unregister_push_token,
                 subscriptions.list_subscriptions,
                 subscriptions.subscribe,
                 subscriptions.unsubscribe,
@@ -175,10 +168,10 @@ def _routers() -> list[Router]:
             [
                 unsubscribe.unsubscribe_page,
                 unsubscribe.unsubscribe,
-                links.click_through,
-                health.healthz,
-                health.readyz,
-                health.metrics,
+                click_through.click_through,
+                probes.healthz,
+                probes.readyz,
+                probes.metrics,
                 assets.list_assets,
                 assets.asset,
                 assets.versioned_asset,

@@ -12,8 +12,8 @@ import uvicorn
 from litestar import Litestar
 
 from tocsin.http.errors import HANDLERS
-from tocsin.http.health import metrics_without_token
 from tocsin.http.loopback_hosts import LoopbackHosts
+from tocsin.http.ops.probes import metrics_without_token
 from tocsin.http.protocol import Connections, protocol_class
 from tocsin.settings import SettingsError
 

@@ -13,10 +13,10 @@ import msgspec
 from litestar import Response
 
 from tocsin.engine.store.database import Database
+from tocsin.http.apps.events import tell_encoded
+from tocsin.http.apps.recipients import export
 from tocsin.http.errors import response_to
-from tocsin.http.events import tell_encoded
 from tocsin.http.offload import CONCURRENT, Call, Result, Setup, read_frame, write_frame
-from tocsin.http.recipients import export
 from tocsin.logs import configure_logs
 from tocsin.settings import Settings
 

@@ -15,8 +15,8 @@ from litestar.routes import ASGIRoute, HTTPRoute
 from tocsin.http.auth import SCOPE_OF
 from tocsin.http.errors import PROBLEM, Problem
 from tocsin.http.operation import KEY, Answer, Operation, documented, get
-from tocsin.http.page import html
-from tocsin.http.parse import reply
+from tocsin.http.pages.html import html
+from tocsin.http.requests import reply
 
 ACCESS = "access"  # in a router's opt: who may call
 _SECURITY: dict[str, list[dict[str, list[str]]]] = {

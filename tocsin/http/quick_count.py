@@ -14,7 +14,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from tocsin.engine.badge import BadgeHub
 from tocsin.http.access_log import Tally
-from tocsin.http.security_headers import security_headers
+from tocsin.http.middleware import security_headers
 from tocsin.http.tokens import TokenVerifier
 from tocsin.http.unread_count import FAILED, PATH, send_count
 

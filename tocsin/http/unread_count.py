@@ -12,10 +12,10 @@ from litestar.types import Receive, Scope, Send
 from msgspec import Struct
 
 from tocsin.http.auth import Connection
-from tocsin.http.notifications import PATH as INBOX
-from tocsin.http.notifications import TAG
+from tocsin.http.middleware import Headers
 from tocsin.http.operation import Answer, Operation, documented
-from tocsin.http.security_headers import Headers
+from tocsin.http.people.inbox import PATH as INBOX
+from tocsin.http.people.inbox import TAG
 from tocsin.http.services import Services
 
 PATH = INBOX + "unread-count/"

@@ -25,8 +25,8 @@ from tocsin.http.dev.phones import Phone, phones_of
 from tocsin.http.dev.story import Cast, story_of, told
 from tocsin.http.errors import AnyRequest
 from tocsin.http.operation import get
-from tocsin.http.parse import read_body, read_query, reply
 from tocsin.http.paths import beside
+from tocsin.http.requests import read_body, read_query, reply
 from tocsin.http.services import Services
 
 _KINDS = {".js": "text/javascript", ".css": "text/css"}

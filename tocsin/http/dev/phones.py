@@ -17,7 +17,7 @@ from tocsin.http.access_log import QUIET
 from tocsin.http.dev.page import html
 from tocsin.http.errors import AnyRequest
 from tocsin.http.operation import get
-from tocsin.http.parse import no_content, reply
+from tocsin.http.requests import no_content, reply
 from tocsin.http.services import Services
 from tocsin.phones import FILE, Arrival, clear, read_arrivals
 

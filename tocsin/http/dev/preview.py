@@ -23,7 +23,7 @@ from tocsin.http.access_log import QUIET
 from tocsin.http.dev.page import INERT, html
 from tocsin.http.errors import AnyRequest
 from tocsin.http.operation import get
-from tocsin.http.parse import reply
+from tocsin.http.requests import reply
 from tocsin.http.services import Services
 
 Locale = Annotated[str, QueryParameter(max_length=35, pattern="^[A-Za-z0-9_-]*$")]

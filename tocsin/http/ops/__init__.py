@@ -8,7 +8,7 @@ from litestar.di import Provide
 from tocsin.engine.overview import Overviews
 from tocsin.engine.store.database import Database
 from tocsin.http import openapi
-from tocsin.http.ops import dead_letters, lookup, overview, page, session
+from tocsin.http.ops import dead_letters, ops_page, overview, search, session
 from tocsin.http.ops.access import operators_only
 
 
@@ -22,7 +22,12 @@ def ops_routers(database: Database) -> list[Router]:
     return [
         Router(
             "/",
-            route_handlers=[page.ops_page, page.ops_style, session.sign_in, session.sign_out],
+            route_handlers=[
+                ops_page.ops_page,
+                ops_page.ops_style,
+                session.sign_in,
+                session.sign_out,
+            ],
             opt={openapi.ACCESS: "everyone"},
         ),
         Router(
@@ -33,8 +38,8 @@ def ops_routers(database: Database) -> list[Router]:
                 dead_letters.list_dead_letters,
                 dead_letters.count_dead_letters,
                 dead_letters.replay_dead_letters,
-                lookup.search,
-                lookup.why_notification,
+                search.search,
+                search.why_notification,
             ],
             dependencies={"overviews": Provide(provide)},
             opt={openapi.ACCESS: "operator"},

@@ -28,7 +28,7 @@ from tocsin.http.access_log import QUIET
 from tocsin.http.errors import AnyRequest
 from tocsin.http.operation import Answer, Operation, documented, get
 from tocsin.http.paging import CursorText, Limit, read_cursor
-from tocsin.http.parse import read_body, read_query, reply
+from tocsin.http.requests import read_body, read_query, reply
 from tocsin.http.services import Services
 
 TAG = "Operations"

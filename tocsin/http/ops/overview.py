@@ -12,7 +12,7 @@ from tocsin.engine.overview import Overview, Overviews
 from tocsin.http.access_log import QUIET
 from tocsin.http.errors import AnyRequest
 from tocsin.http.operation import Answer, Operation, documented, get
-from tocsin.http.parse import read_query, reply
+from tocsin.http.requests import read_query, reply
 
 TAG = "Operations"
 

@@ -14,8 +14,8 @@ from tocsin.http.auth import read_cookie
 from tocsin.http.errors import AnyRequest, Forbidden, Unauthorized
 from tocsin.http.operation import Answer, Operation, documented
 from tocsin.http.ops.access import COOKIE, is_foreign, operators_only, session_cookie
-from tocsin.http.ops.page import sign_in_page
-from tocsin.http.parse import no_content, read_body
+from tocsin.http.ops.ops_page import sign_in_page
+from tocsin.http.requests import no_content, read_body
 from tocsin.http.services import Services
 
 PATH = "/ops/session/"

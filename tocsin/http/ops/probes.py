@@ -14,7 +14,7 @@ from tocsin.http import openapi
 from tocsin.http.errors import AnyRequest, Unauthorized, problem
 from tocsin.http.metrics import Metrics
 from tocsin.http.operation import Answer, Operation, documented
-from tocsin.http.parse import reply
+from tocsin.http.requests import reply
 from tocsin.http.services import Services
 
 TAG = "Operation"

@@ -11,14 +11,14 @@ from litestar.params import FromPath
 
 from tocsin.engine.model import Conflict, NotFound, Notification
 from tocsin.engine.store import notification as store
-from tocsin.http import notifications
 from tocsin.http.auth import Authenticator
 from tocsin.http.errors import AnyRequest
-from tocsin.http.notifications import PATH, PersonRequest
 from tocsin.http.operation import Answer, Operation, documented, get
-from tocsin.http.page import PAGE_HEADERS, html
-from tocsin.http.parse import no_content, row_id
-from tocsin.http.reader import reader
+from tocsin.http.pages.html import PAGE_HEADERS, html
+from tocsin.http.pages.reader import reader
+from tocsin.http.people import inbox
+from tocsin.http.people.inbox import PATH, PersonRequest
+from tocsin.http.requests import no_content, row_id
 from tocsin.http.services import Services
 
 _REDIRECT = {303: Answer("To the action URL.", headers={"Location": "The action URL."})}
@@ -33,7 +33,7 @@ _REDIRECT = {303: Answer("To the action URL.", headers={"Location": "The action 
                 "Marks it read and redirects. With the cookie and from another site's page it only redirects, so that "
                 "no foreign page can mark anything."
             ),
-            tag=notifications.TAG,
+            tag=inbox.TAG,
             answers=_REDIRECT | {204: Answer("It leads nowhere.")},
         )
     ),

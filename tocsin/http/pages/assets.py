@@ -20,7 +20,7 @@ from msgspec import Struct
 from tocsin.engine.model import NotFound
 from tocsin.http.errors import AnyRequest
 from tocsin.http.operation import Answer, Operation, documented
-from tocsin.http.parse import reply
+from tocsin.http.requests import reply
 from tocsin.http.services import Services
 
 PATH = "/assets/"

@@ -14,9 +14,9 @@ from tocsin.engine.store.event_type import list_event_types
 from tocsin.http import examples
 from tocsin.http.errors import AnyRequest
 from tocsin.http.operation import Answer, Operation, documented, get
+from tocsin.http.pages.reader import reader
 from tocsin.http.paging import Listing
-from tocsin.http.parse import read_query, reply
-from tocsin.http.reader import reader
+from tocsin.http.requests import read_query, reply
 from tocsin.http.services import Services
 
 

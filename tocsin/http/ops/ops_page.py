@@ -12,10 +12,10 @@ from litestar import HttpMethod, Response, route
 from litestar.di import NamedDependency
 
 from tocsin.engine.model import Unavailable
-from tocsin.http.assets import asset_path
 from tocsin.http.errors import AnyRequest
 from tocsin.http.operation import Answer, Operation, documented
 from tocsin.http.ops.access import PATH, signed_in
+from tocsin.http.pages.assets import asset_path
 from tocsin.http.services import Services
 
 TAG = "Operations"
@@ -133,5 +133,5 @@ def _html(template: str, status: int = 200, **values: Any) -> Response[str]:
 
 @cache
 def _style() -> tuple[bytes, str]:
-    style = (files("tocsin.http.ops") / "page.css").read_bytes()
+    style = (files("tocsin.http.ops") / "ops.css").read_bytes()
     return style, hashlib.sha256(style).hexdigest()[:16]

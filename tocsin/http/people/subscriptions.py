@@ -13,12 +13,12 @@ from msgspec import Meta, Struct
 from tocsin.engine.store import subscription as store
 from tocsin.engine.store.subscription import Latest, Subscription
 from tocsin.http import examples
-from tocsin.http.limits import Topic
-from tocsin.http.notifications import PersonRequest
+from tocsin.http.fields import Topic
 from tocsin.http.operation import Answer, Operation, documented, get
 from tocsin.http.paging import CursorText, Limit, Listing, beside, plain, read_cursor
-from tocsin.http.parse import no_content, read_body, read_query, reply
 from tocsin.http.paths import rest
+from tocsin.http.people.inbox import PersonRequest
+from tocsin.http.requests import no_content, read_body, read_query, reply
 from tocsin.http.services import Services
 
 PATH = "/api/subscriptions/"

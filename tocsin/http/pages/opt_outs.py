@@ -16,8 +16,8 @@ from tocsin.engine.store.database import Database
 from tocsin.engine.store.event_type import EventType, get_event_type, list_event_types
 from tocsin.engine.store.preference import Preferences, get_preferences, set_overrides
 from tocsin.engine.store.recipient import get_recipient
-from tocsin.http.email_overrides import Overrides, all_off, is_on, turn_off, undo
-from tocsin.http.reader import Reader, _
+from tocsin.http.pages.email_overrides import Overrides, all_off, is_on, turn_off, undo
+from tocsin.http.pages.reader import Reader, _
 
 ReaderOf = Callable[[str | None], Reader]
 

@@ -13,9 +13,9 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from tocsin.engine.store import digest as store
 from tocsin.engine.store.digest import ALL, DigestChange, DigestPreferences, Frequency, Weekday
 from tocsin.http import examples
-from tocsin.http.notifications import PersonRequest
 from tocsin.http.operation import Answer, Operation, documented, get
-from tocsin.http.parse import read_body, reply
+from tocsin.http.people.inbox import PersonRequest
+from tocsin.http.requests import read_body, reply
 from tocsin.http.services import Services
 
 PATH = "/api/digest-preferences/"

@@ -9,9 +9,9 @@ from litestar.di import NamedDependency
 
 from tocsin.engine.store.stream_ticket import Ticket, make_ticket
 from tocsin.http import examples
-from tocsin.http.notifications import PersonRequest
 from tocsin.http.operation import Answer, Operation, documented
-from tocsin.http.parse import reply
+from tocsin.http.people.inbox import PersonRequest
+from tocsin.http.requests import reply
 from tocsin.http.services import Services
 
 

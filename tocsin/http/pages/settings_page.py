@@ -9,13 +9,13 @@ from litestar.di import NamedDependency
 
 from tocsin.engine.model import NotFound
 from tocsin.engine.store.recipient import get_recipient
-from tocsin.http.assets import asset_path
 from tocsin.http.auth import Authenticator, Person
 from tocsin.http.errors import AnyRequest, Forbidden, Unauthorized
 from tocsin.http.operation import Answer, Operation, documented, get
-from tocsin.http.page import html
+from tocsin.http.pages.assets import asset_path
+from tocsin.http.pages.html import html
+from tocsin.http.pages.reader import reader
 from tocsin.http.paths import beside
-from tocsin.http.reader import reader
 from tocsin.http.services import Services
 
 MODULE = "tocsin-preferences.js"

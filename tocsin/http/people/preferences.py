@@ -11,9 +11,9 @@ from msgspec import Meta, Struct
 from tocsin.engine.store import preference as store
 from tocsin.engine.store.preference import Preferences
 from tocsin.http import examples
-from tocsin.http.notifications import PersonRequest
 from tocsin.http.operation import Answer, Operation, documented, get
-from tocsin.http.parse import read_body, reply
+from tocsin.http.people.inbox import PersonRequest
+from tocsin.http.requests import read_body, reply
 from tocsin.http.services import Services
 
 PATH = "/api/notification-preferences/"

@@ -8,12 +8,12 @@ from litestar.params import FromPath
 from msgspec import Struct
 
 from tocsin.engine.store import recipient as store
-from tocsin.http import recipients
+from tocsin.http.apps import recipients
 from tocsin.http.errors import AnyRequest
-from tocsin.http.limits import Address
+from tocsin.http.fields import Address
 from tocsin.http.operation import Answer, Operation, documented
-from tocsin.http.parse import read_body, reply
 from tocsin.http.paths import decoded
+from tocsin.http.requests import read_body, reply
 from tocsin.http.services import Services
 
 

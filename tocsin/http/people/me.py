@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from litestar import Response
 from msgspec import Struct
 
-from tocsin.http.notifications import PersonRequest
 from tocsin.http.operation import Answer, Operation, documented, get
-from tocsin.http.parse import reply
+from tocsin.http.people.inbox import PersonRequest
+from tocsin.http.requests import reply
 
 
 class Me(Struct, frozen=True):

@@ -26,7 +26,7 @@ from tocsin.engine.store.lookup import (
 from tocsin.engine.store.notification import why
 from tocsin.http.errors import AnyRequest
 from tocsin.http.operation import Answer, Operation, documented, get
-from tocsin.http.parse import read_query, reply, row_id
+from tocsin.http.requests import read_query, reply, row_id
 from tocsin.http.services import Services
 
 TAG = "Operations"

@@ -20,9 +20,7 @@ from tocsin.engine.store.database import Database
 from tocsin.engine.store.event import Event, EventFilter, EventSummary, NewEvent, Person, Previewed
 from tocsin.engine.store.event_type import check_filter
 from tocsin.http import examples
-from tocsin.http.auth import App
-from tocsin.http.errors import Forbidden
-from tocsin.http.event_shapes import (
+from tocsin.http.apps.event_shapes import (
     AUDIENCES,
     Accepted,
     Cancelled,
@@ -34,10 +32,12 @@ from tocsin.http.event_shapes import (
     Preview,
     Told,
 )
+from tocsin.http.auth import App
+from tocsin.http.errors import Forbidden
 from tocsin.http.offload import Offload
 from tocsin.http.operation import Answer, Operation, documented, get
 from tocsin.http.paging import Listing, beside, plain, read_cursor
-from tocsin.http.parse import count_containers, decode, read_query, reply, row_id
+from tocsin.http.requests import count_containers, decode, read_query, reply, row_id
 from tocsin.http.services import Services
 
 PATH = "/api/events/"

@@ -16,12 +16,12 @@ from tocsin.engine.store.database import Database
 from tocsin.engine.store.recipient import Export, Recipient
 from tocsin.http import examples
 from tocsin.http.errors import AnyRequest
-from tocsin.http.limits import Address, Locale, Name, Zone
+from tocsin.http.fields import Address, Locale, Name, Zone
 from tocsin.http.offload import Offload
 from tocsin.http.operation import Answer, Operation, documented, get
-from tocsin.http.parse import no_content, read_body, reply
 from tocsin.http.paths import decoded
-from tocsin.http.push_tokens import PushToken, register
+from tocsin.http.people.devices import PushToken, register
+from tocsin.http.requests import no_content, read_body, reply
 from tocsin.http.services import Services
 
 PATH = "/api/recipients/{recipient_id:str}/"

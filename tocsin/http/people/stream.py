@@ -26,9 +26,9 @@ from tocsin.engine.subscription import StreamEvent, Subscription
 from tocsin.http import examples
 from tocsin.http.auth import Connection, Person, people_only
 from tocsin.http.errors import Unauthorized
-from tocsin.http.notifications import PATH
 from tocsin.http.operation import Answer, Operation, documented
-from tocsin.http.parse import read_query
+from tocsin.http.people.inbox import PATH
+from tocsin.http.requests import read_query
 from tocsin.http.services import Services
 
 _PUMP = "tocsin_pump"  # where the route leaves it, in the connection's state

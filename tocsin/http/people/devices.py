@@ -13,9 +13,9 @@ from tocsin.engine.store import device as store
 from tocsin.engine.store.database import Database, Session
 from tocsin.engine.store.device import Device, Registered
 from tocsin.http import examples
-from tocsin.http.notifications import PersonRequest
 from tocsin.http.operation import Answer, Operation, documented, get
-from tocsin.http.parse import no_content, read_body, reply, row_id
+from tocsin.http.people.inbox import PersonRequest
+from tocsin.http.requests import no_content, read_body, reply, row_id
 from tocsin.http.services import Services
 
 PATH = "/api/push-tokens/"

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from tocsin.engine.explain import ExplainedChannel
-from tocsin.http.limits import (
+from tocsin.http.fields import (
     ActionUrl,
     Address,
     Body,

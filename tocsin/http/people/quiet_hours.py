@@ -12,10 +12,10 @@ from msgspec import Meta, Struct
 from tocsin.engine.store import quiet_hours as store
 from tocsin.engine.store.quiet_hours import QuietHours
 from tocsin.http import examples
-from tocsin.http.digest_preferences import TimeOfDay
-from tocsin.http.notifications import PersonRequest
 from tocsin.http.operation import Answer, Operation, documented, get
-from tocsin.http.parse import read_body, reply
+from tocsin.http.people.digest_preferences import TimeOfDay
+from tocsin.http.people.inbox import PersonRequest
+from tocsin.http.requests import read_body, reply
 from tocsin.http.services import Services
 
 PATH = "/api/quiet-hours/"

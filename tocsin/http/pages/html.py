@@ -12,9 +12,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from litestar import Response
 
 from tocsin.engine.language import language_of
-from tocsin.http.reader import Reader
+from tocsin.http.pages.reader import Reader
 
-_STYLE = (files("tocsin.http") / "templates" / "page.css").read_text(encoding="utf-8")
+_STYLE = (files("tocsin.http.pages") / "templates" / "page.css").read_text(encoding="utf-8")
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 
 _POLICY = (
@@ -36,7 +36,7 @@ PAGE_HEADERS = {
 }
 
 _TEMPLATES = Environment(
-    loader=PackageLoader("tocsin.http"),
+    loader=PackageLoader("tocsin.http.pages"),
     autoescape=True,
     undefined=StrictUndefined,
     trim_blocks=True,

@@ -17,10 +17,10 @@ from tocsin.engine.store.event_type import check_filter
 from tocsin.engine.store.notification import Filter
 from tocsin.http import examples
 from tocsin.http.auth import Person
-from tocsin.http.limits import CategoryName, EventTypeName
+from tocsin.http.fields import CategoryName, EventTypeName
 from tocsin.http.operation import Answer, Operation, documented, get
 from tocsin.http.paging import CursorText, Limit, beside, plain, read_cursor
-from tocsin.http.parse import no_content, read_body, read_query, reply, row_id
+from tocsin.http.requests import no_content, read_body, read_query, reply, row_id
 from tocsin.http.services import Services
 
 _UNDO = "Tocsin-Undo"

@@ -1,0 +1,1 @@
+"""For apps: calls with an API key."""

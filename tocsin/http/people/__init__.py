@@ -1,0 +1,1 @@
+"""For people: calls with the host app's JWT."""
