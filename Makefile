@@ -29,7 +29,7 @@ seed: $(VENV)/.runtime ## add demo people, phones and notifications to the runni
 	@exec $(PY) -m tocsin seed
 
 reset: $(VENV)/.runtime ## forget what `make up` stored: database, mails, pushes, secrets
-	@exec $(PY) -m tocsin.up.reset
+	@exec $(PY) -m tocsin.dev.reset
 
 # All of it in parallel; what ARGS picks in one process, which starts at once. Bytecode is kept even where images say
 # otherwise: tests start dozens of services, and compiling is half of a start.
@@ -188,7 +188,7 @@ golden: $(VENV)/.dev ## write tests/golden anew: the mails as reviewed; the diff
 	@rm -f tests/golden/*
 	@exec env GOLDEN=rewrite $(PY) -m pytest --quiet tests/test_mail_templates.py
 
-words: $(VENV)/.dev ## collect the mails' words into the catalogues of tocsin/engine/words
+words: $(VENV)/.dev ## collect the mails' words into the catalogues of tocsin/engine/mail/words
 	@exec $(PY) tests/mail_words.py
 
 mail-screenshots: $(VENV)/.dev ## each mail in Chromium (installed by apt where it may be): build/mail; ARGS="forum" picks some

@@ -28,10 +28,10 @@ from aioapns.connection import APNsTLSClientProtocol
 from bench.record import Goal, Record, keep
 from msgspec import Struct
 
-from tocsin.engine.actors.apns import ApnsActor
-from tocsin.engine.actors.apns_connection import Request
-from tocsin.engine.actors.apns_pool import ApnsPool, Endpoint
-from tocsin.engine.actors.provider_token import MemoryStore, ProviderKey, ProviderToken
+from tocsin.engine.actors.apns.actor import ApnsActor
+from tocsin.engine.actors.apns.connection import Request
+from tocsin.engine.actors.apns.pool import ApnsPool, Endpoint
+from tocsin.engine.actors.apns.provider_token import MemoryStore, ProviderKey, ProviderToken
 from tocsin.engine.model import Channel, Message, Priority, Push, Sent, Verdict
 from tocsin.testing.apns import ApnsServer, Authority, Key
 

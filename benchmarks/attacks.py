@@ -79,7 +79,7 @@ def fill(dsn: str) -> None:
 def attacks(dsn: str) -> dict[str, Callable[[], Attack]]:
     import asyncio
 
-    from tocsin.engine.store.api_key import create_api_key
+    from tocsin.engine.store.credential import create_api_key
     from tocsin.engine.store.database import Database
 
     async def key() -> str:

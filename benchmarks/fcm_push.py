@@ -24,8 +24,8 @@ from bench.record import Goal, Record, keep
 from google.oauth2.service_account import Credentials
 from pyfcm import FCMNotification
 
-from tocsin.engine.actors.fcm import FcmActor
-from tocsin.engine.actors.fcm_access import SCOPE
+from tocsin.engine.actors.fcm.access import SCOPE
+from tocsin.engine.actors.fcm.actor import FcmActor
 from tocsin.engine.model import Channel, Message, Priority, Push, Sent, Verdict
 from tocsin.testing.fcm import FcmServer
 

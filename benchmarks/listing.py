@@ -23,7 +23,7 @@ from bench.record import Goal, Record, keep
 from bench.rounds import in_turns
 from bench.service import answering, bearer, serve
 
-from tocsin.engine.store.page import Cursor
+from tocsin.engine.store.pagination import Cursor
 
 PERSON = "p1"  # has 50,000, all unread
 READER = "p10"  # has a few thousand, most of them read

@@ -33,10 +33,10 @@ from bench.record import Goal, Record, keep
 from bench.rounds import in_turns
 from bench.stage import free_port
 
-from tocsin.engine.actors import mime
-from tocsin.engine.actors.email import EmailActor
-from tocsin.engine.links import Links
-from tocsin.engine.mailer import mail_renderer
+from tocsin.engine.actors.email import mime
+from tocsin.engine.actors.email.actor import EmailActor
+from tocsin.engine.mail.links import Links
+from tocsin.engine.mail.render import mail_renderer
 from tocsin.engine.model import Channel, Claimed, Mail, Message, Priority, Sent, Verdict
 
 SENDER = "Example Club <notifications@example.com>"

@@ -22,10 +22,10 @@ from bench import stage
 from bench.record import Goal, Record, keep
 from bench.rounds import in_turns, in_turns_async
 
-from tocsin.engine.overview import Overviews
+from tocsin.engine.ops.overview import Overviews
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.dead_letter import DeadFilter, dead_letter_reasons, dead_letters
-from tocsin.engine.store.delivery_minute import (
+from tocsin.engine.store.delivery import DeadFilter, dead_letter_reasons, dead_letters
+from tocsin.engine.store.operations import (
     channels,
     ended_lately,
     keep_minutes,

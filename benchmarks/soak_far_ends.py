@@ -27,9 +27,8 @@ from tocsin.testing.apns import (
     Reset,
     Rules,
 )
-from tocsin.testing.faults import Fault, Script, Turn
-from tocsin.testing.fcm import FcmServer
-from tocsin.testing.fcm_errors import error, unavailable
+from tocsin.testing.fcm import FcmServer, error, unavailable
+from tocsin.testing.http_faults import Fault, Script, Turn
 
 TOPIC = "com.example.soak"
 REPORT = 0.2  # seconds

@@ -26,9 +26,9 @@ import psycopg
 from bench.record import Record, keep
 from psycopg.rows import dict_row
 
-from tocsin import lifeline, postgres
+from tocsin.dev import embedded_postgres, supervisor
+from tocsin.dev.postgres_cluster import remove_cluster
 from tocsin.migrate import migrate
-from tocsin.postgres.cluster import remove_cluster
 
 HERE = Path(__file__).parent
 AT_ONCE = 500  # people an event
@@ -73,12 +73,12 @@ def database(dsn: str | None, folder: Path) -> Iterator[str]:
     if dsn is not None:
         yield dsn
         return
-    server = postgres.start(folder / "data", durable=False)
+    server = embedded_postgres.start(folder / "data", durable=False)
     try:
         migrate(server.dsn)
         yield server.dsn
     finally:
-        postgres.stop(server)
+        embedded_postgres.stop(server)
         remove_cluster(folder / "data")
 
 
@@ -294,7 +294,7 @@ async def worker(
     environ |= {f"TOCSIN_{name.upper()}": value for name, value in settings.items()}
     environ["TOCSIN_DATA_DIR"] = str(folder)
     reading, writing = os.pipe()  # ends with us, by kill -9 too, and so does the worker then
-    environ[lifeline.VARIABLE] = str(reading)
+    environ[supervisor.VARIABLE] = str(reading)
     command = [sys.executable, "-m", "tocsin", "worker"]
     with (folder / "worker.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(

@@ -30,9 +30,8 @@ from tocsin.testing.apns import (
     Reset,
     Rules,
 )
-from tocsin.testing.faults import Fault, Script, Turn
-from tocsin.testing.fcm import Arrived, FcmServer
-from tocsin.testing.fcm_errors import INTERNAL, error, unavailable
+from tocsin.testing.fcm import INTERNAL, Arrived, FcmServer, error, unavailable
+from tocsin.testing.http_faults import Fault, Script, Turn
 
 TOPIC = "com.example.faults"
 RETRY_AFTER = 3  # seconds

@@ -22,7 +22,7 @@ from msgspec import Struct
 from faults.plan import DST, Fault
 from faults.processes import Service, Supervisor
 from faults.server import OWNER, Pair, Server, accepts
-from tocsin.engine.digest import make_digests
+from tocsin.engine.deliver.digests import make_digests
 from tocsin.engine.model import Conflict, Unavailable
 from tocsin.engine.store.database import Database
 

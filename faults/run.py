@@ -27,7 +27,7 @@ from faults.load import SECRET, Load, new_client
 from faults.plan import DIGEST, DST, PEOPLE, STREAMS, TOPICS, Plan
 from faults.processes import Life, Service, Supervisor, ends_with_parent, usage
 from faults.server import APP, OWNER, Pair, Server, free_port
-from tocsin.engine.store.api_key import create_api_key
+from tocsin.engine.store.credential import create_api_key
 from tocsin.engine.store.database import Database
 
 KNOWN = 1.0  # seconds after which each process knows that PostgreSQL has ended

@@ -18,10 +18,17 @@ from typing import Any
 
 import psycopg
 
+from tocsin.dev.embedded_postgres import PidFile, gone, guard, read_pid_file
+from tocsin.dev.postgres_cluster import (
+    SUPERUSER,
+    Cluster,
+    PostgresError,
+    call,
+    environment,
+    give,
+    make_cluster,
+)
 from tocsin.migrate import migrate
-from tocsin.postgres.binaries import PostgresError, call, environment, give
-from tocsin.postgres.cluster import SUPERUSER, Cluster, make_cluster
-from tocsin.postgres.process import PidFile, gone, guard, read_pid_file
 
 HOST = "127.0.0.1"
 PASSWORD = "faults"

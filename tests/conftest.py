@@ -17,7 +17,7 @@ from pytest_postgresql import factories
 from run_folder import run_folder
 from services import service_dsn
 
-from tocsin import postgres
+from tocsin.dev import embedded_postgres
 from tocsin.engine.store.database import Database
 from tocsin.migrate import migrate
 from tocsin.testing.certificate import Authority
@@ -60,9 +60,9 @@ def server_dsn(server_folder: Path) -> Iterator[str]:
     if named := os.environ.get("TEST_SUPERUSER_DSN"):
         yield _prepare(named, make_conninfo(named, user="tocsin_owner", password="owner-of-tests"))
         return
-    running = postgres.start(server_folder / "data", durable=False)
+    running = embedded_postgres.start(server_folder / "data", durable=False)
     yield _prepare(running.superuser_dsn, running.dsn)
-    postgres.stop(running)
+    embedded_postgres.stop(running)
 
 
 def _prepare(superuser_dsn: str, owner_dsn: str) -> str:

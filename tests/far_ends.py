@@ -16,17 +16,17 @@ from typing import Any, ClassVar, Self
 from test_email_actor import Scripted, raw
 from test_webhook_actor import SECRET, Endpoint
 
-from tocsin.engine.actors.apns import ApnsActor
-from tocsin.engine.actors.base import Actor
-from tocsin.engine.actors.email import EmailActor
-from tocsin.engine.actors.fcm import FcmActor
-from tocsin.engine.actors.provider_token import MemoryStore, ProviderKey, ProviderToken
+from tocsin.engine.actors.apns.actor import ApnsActor
+from tocsin.engine.actors.apns.provider_token import MemoryStore, ProviderKey, ProviderToken
+from tocsin.engine.actors.email.actor import EmailActor
+from tocsin.engine.actors.fcm.actor import FcmActor
+from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.webhook import WebhookActor
 from tocsin.engine.model import Look, Mail, Push
-from tocsin.testing import fcm_errors
+from tocsin.testing import fcm
 from tocsin.testing.apns import Act, Answer, ApnsServer, Authority, Babble, Drop, Hang, Key
-from tocsin.testing.faults import Fault, Reply, Script, Turn
 from tocsin.testing.fcm import FcmServer
+from tocsin.testing.http_faults import Fault, Reply, Script, Turn
 
 SAID = 30
 """Seconds that LATER_SAID asks for."""
@@ -146,13 +146,13 @@ class Fcm(FarEnd):
     address = "device"
     _TURNS: ClassVar[dict[Case, Turn | None]] = {
         Case.ACCEPT: None,
-        Case.DEAD: fcm_errors.UNREGISTERED,
-        Case.ELSEWHERE: fcm_errors.SENDER_ID_MISMATCH,
-        Case.BAD: fcm_errors.INVALID_PAYLOAD,
-        Case.LATER: fcm_errors.quota_exceeded(),
-        Case.LATER_SAID: fcm_errors.quota_exceeded(str(SAID)),
-        Case.DOWN: fcm_errors.INTERNAL,
-        Case.CREDENTIALS: fcm_errors.PERMISSION_DENIED,
+        Case.DEAD: fcm.UNREGISTERED,
+        Case.ELSEWHERE: fcm.SENDER_ID_MISMATCH,
+        Case.BAD: fcm.INVALID_PAYLOAD,
+        Case.LATER: fcm.quota_exceeded(),
+        Case.LATER_SAID: fcm.quota_exceeded(str(SAID)),
+        Case.DOWN: fcm.INTERNAL,
+        Case.CREDENTIALS: fcm.PERMISSION_DENIED,
         **_FAULTS,
     }
 

@@ -15,12 +15,12 @@ from litestar import Litestar
 from services import service_dsn
 
 from tocsin.client import notify
-from tocsin.engine.badge import BadgeHub
-from tocsin.engine.links import Links
-from tocsin.engine.store.api_key import create_api_key
+from tocsin.dev.pages import dev_routes
+from tocsin.engine.badge.hub import BadgeHub
+from tocsin.engine.mail.links import Links
+from tocsin.engine.store.credential import create_api_key
 from tocsin.engine.store.database import Database
 from tocsin.http.app import create_app
-from tocsin.http.dev import dev_routes
 from tocsin.settings import Settings
 
 SECRET = "the secret of these tests, 32 bytes and more"

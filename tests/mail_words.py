@@ -1,4 +1,4 @@
-"""`make words`: the words of the mails and of their pages, collected into the catalogues of tocsin/engine/words."""
+"""`make words`: the words of mails and their pages, collected into the catalogues of tocsin/engine/mail/words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from babel.messages.extract import extract
 from babel.messages.pofile import read_po, write_po
 from jinja2.ext import babel_extract
 
-from tocsin.engine.language import CATALOGUES, LABELS
+from tocsin.engine.mail.language import CATALOGUES, LABELS
 from tocsin.event_types import default_catalogue
 
 ENGINE = CATALOGUES.parent

@@ -14,12 +14,12 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 import tocsin
-from tocsin.engine.actors.dkim import Signer
-from tocsin.engine.actors.email import EmailActor
-from tocsin.engine.links import Links
-from tocsin.engine.mailer import RenderMail, mail_renderer
+from tocsin.dev.mail_catcher import Mailbox
+from tocsin.engine.actors.email.actor import EmailActor
+from tocsin.engine.actors.email.dkim import Signer
+from tocsin.engine.mail.links import Links
+from tocsin.engine.mail.render import RenderMail, mail_renderer
 from tocsin.engine.model import Channel, Claimed, Entry, Message, Priority, Sent, Verdict
-from tocsin.mailbox import Mailbox
 
 PUBLIC_URL = "https://notify.example.com"
 DOMAIN = "example.com"

@@ -12,9 +12,9 @@ import psycopg
 from msgspec import Struct
 from psycopg.rows import class_row
 
-from tocsin import postgres
+from tocsin.dev import embedded_postgres
+from tocsin.dev.postgres_cluster import remove_cluster
 from tocsin.migrate import migrate
-from tocsin.postgres.cluster import remove_cluster
 
 FILE = Path(__file__).parent.parent / "docs" / "schema.md"
 HEADER = """\
@@ -155,13 +155,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)  # PostgreSQL may run as another user
         data_dir = Path(folder) / "data"
-        server = postgres.start(data_dir, durable=False)
+        server = embedded_postgres.start(data_dir, durable=False)
         try:
             migrate(server.dsn)
             with psycopg.connect(server.dsn) as connection:
                 FILE.write_text(schema_page(connection), encoding="utf-8")
         finally:
-            postgres.stop(server)
+            embedded_postgres.stop(server)
             remove_cluster(data_dir)
     print(f"{FILE.name} is written; the diff is the review.")
     return 0

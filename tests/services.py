@@ -17,10 +17,9 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from tocsin.lifeline import VARIABLE
-from tocsin.mailbox import Mailbox, read_mails
-from tocsin.postgres import OWNER
-from tocsin.up.supervisor import Lifeline
+from tocsin.dev.mail_catcher import Mailbox, read_mails
+from tocsin.dev.supervisor import VARIABLE, Lifeline
+from tocsin.settings.running_instance import OWNER
 
 LONGEST = 60.0  # seconds; a hang, never slowness: tests may share their machine with others
 SERVICE_LOGIN = "tocsin_test_service"

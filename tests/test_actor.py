@@ -12,10 +12,10 @@ from uuid import UUID
 
 import pytest
 
-from tocsin.engine.actors.answer import Again, Answer
-from tocsin.engine.actors.base import Actor
-from tocsin.engine.actors.breaker import Breaker, BreakerState
-from tocsin.engine.actors.mailbox import Envelope
+from tocsin.engine.actors.machinery.base import Actor
+from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
+from tocsin.engine.actors.machinery.mailbox import Envelope
+from tocsin.engine.actors.machinery.outcome import Again, Answer
 from tocsin.engine.model import (
     Channel,
     Deferred,

@@ -18,9 +18,9 @@ from apns_far_end import *  # noqa: F403 - fixtures
 from apns_far_end import DEVICE, TOPIC, tokens_of, until
 from structlog.testing import capture_logs
 
-from tocsin.engine.actors.apns import ApnsActor
-from tocsin.engine.actors.breaker import Breaker, BreakerState
-from tocsin.engine.actors.provider_token import TokenUnavailable
+from tocsin.engine.actors.apns.actor import ApnsActor
+from tocsin.engine.actors.apns.provider_token import TokenUnavailable
+from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
 from tocsin.engine.model import (
     Channel,
     Deferred,

@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tocsin.engine.actors.answer import Answer
-from tocsin.engine.actors.apns_reply import (
+from tocsin.engine.actors.apns.reply import (
     DEVICE_PAUSE,
     FAULTS,
     SERVER_PAUSE,
@@ -16,6 +15,7 @@ from tocsin.engine.actors.apns_reply import (
     lost,
     read,
 )
+from tocsin.engine.actors.machinery.outcome import Answer
 from tocsin.engine.model import Deferred, Rejected, Sent, Unknown
 
 WHEN = datetime(2026, 11, 1, 12, tzinfo=UTC)

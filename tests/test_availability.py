@@ -17,11 +17,10 @@ from litestar import Litestar
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from services import LONGEST, SECRET, free_port, running, until
 
-from tocsin.engine.batch import Batch
-from tocsin.engine.ledger import Ledger
+from tocsin.engine.deliver.claiming import Batch, Patience
+from tocsin.engine.deliver.outcome_writer import Ledger
 from tocsin.engine.model import Channel, Priority, Unavailable
-from tocsin.engine.patience import Patience
-from tocsin.engine.store.availability import Availability
+from tocsin.engine.store.connection import Availability
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.health import NotReady, check_start
 
@@ -148,7 +147,7 @@ async def test_the_pause_between_attempts_to_connect_does_not_grow_with_the_outa
         pauses.append(seconds)
         await sleep(0)
 
-    monkeypatch.setattr("tocsin.engine.store.availability.asyncio.sleep", noted)
+    monkeypatch.setattr("tocsin.engine.store.connection.asyncio.sleep", noted)
     await gate.shut()
     database.availability.report_lost()
     await until(lambda: len(pauses) > 200)

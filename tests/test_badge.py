@@ -15,10 +15,10 @@ import psycopg
 import pytest
 from services import LONGEST, service_dsn, until
 
-from tocsin.engine.badge import BadgeHub, TooManyStreams
-from tocsin.engine.dispatch import Dispatcher
+from tocsin.engine.badge.hub import BadgeHub, TooManyStreams
+from tocsin.engine.badge.open_stream import StreamEvent, Subscription
+from tocsin.engine.dispatch.dispatcher import Dispatcher
 from tocsin.engine.store.database import Database
-from tocsin.engine.subscription import StreamEvent, Subscription
 
 Db = psycopg.Connection[Any]
 

@@ -16,9 +16,9 @@ from http_fixtures import SECRET, URL, Db
 from services import free_port, running, service_dsn, until
 from test_push_flow import IPHONE, Phones, device, phones  # noqa: F401 - a fixture
 
-from tocsin.engine.dispatch import Dispatcher
-from tocsin.engine.store.clean_up import clean_up
+from tocsin.engine.dispatch.dispatcher import Dispatcher
 from tocsin.engine.store.database import Database
+from tocsin.engine.store.installation import clean_up
 
 INBOX = "/api/notifications/"
 ONLY_APNS = "delete from tocsin.provider where channel = 'push' and provider <> 'apns'"

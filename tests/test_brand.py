@@ -12,12 +12,11 @@ from pathlib import Path
 import pytest
 from golden_mails import LINKS, claimed
 
-from tocsin.engine.actors import mime
-from tocsin.engine.brand import contrast, read_brand
-from tocsin.engine.mail_templates import Templates
-from tocsin.engine.mailer import mail_renderer
+from tocsin.engine.actors.email import mime
+from tocsin.engine.mail.brand import contrast, read_brand
+from tocsin.engine.mail.loader import TemplateFailed, Templates
+from tocsin.engine.mail.render import mail_renderer
 from tocsin.engine.model import Mail
-from tocsin.engine.template_problem import TemplateFailed
 
 
 def png(width: int = 160, height: int = 40) -> bytes:

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from services import mail_catcher, mails, running, until
 
-from tocsin.mailbox import Mailbox
+from tocsin.dev.mail_catcher import Mailbox
 
 Db = psycopg.Connection[Any]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tocsin.engine.actors.answer import Answer
-from tocsin.engine.actors.fcm_reply import classify, fields, read
+from tocsin.engine.actors.fcm.reply import classify, fields, read
+from tocsin.engine.actors.machinery.outcome import Answer
 from tocsin.engine.model import Deferred, Rejected, Sent
-from tocsin.testing import fcm_errors
-from tocsin.testing.faults import Reply
+from tocsin.testing import fcm
+from tocsin.testing.http_faults import Reply
 
 
 def later(reason: str, wait: float, *, pause: float | None = None) -> Answer:
@@ -101,21 +101,21 @@ def test_no_status_is_without_a_meaning_and_none_alone_touches_a_token(status: i
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [
-        (fcm_errors.INVALID_TOKEN, "fcm_400_invalid_argument_token"),
-        (fcm_errors.INVALID_TOKEN_FIELD, "fcm_400_invalid_argument_token"),
-        (fcm_errors.INVALID_PAYLOAD, "fcm_400_invalid_argument"),
-        (fcm_errors.TOO_BIG, "fcm_400_invalid_argument"),
-        (fcm_errors.THIRD_PARTY_AUTH_ERROR, "fcm_401_third_party_auth_error"),
-        (fcm_errors.UNAUTHENTICATED, "fcm_401_unauthenticated"),
-        (fcm_errors.PERMISSION_DENIED, "fcm_403_permission_denied"),
-        (fcm_errors.SENDER_ID_MISMATCH, "fcm_403_sender_id_mismatch"),
-        (fcm_errors.UNREGISTERED, "fcm_404_unregistered"),
-        (fcm_errors.quota_exceeded(), "fcm_429_quota_exceeded"),
-        (fcm_errors.DEVICE_QUOTA_EXCEEDED, "fcm_429_quota_exceeded_device"),
-        (fcm_errors.INTERNAL, "fcm_500_internal"),
-        (fcm_errors.unavailable(), "fcm_503_unavailable"),
+        (fcm.INVALID_TOKEN, "fcm_400_invalid_argument_token"),
+        (fcm.INVALID_TOKEN_FIELD, "fcm_400_invalid_argument_token"),
+        (fcm.INVALID_PAYLOAD, "fcm_400_invalid_argument"),
+        (fcm.TOO_BIG, "fcm_400_invalid_argument"),
+        (fcm.THIRD_PARTY_AUTH_ERROR, "fcm_401_third_party_auth_error"),
+        (fcm.UNAUTHENTICATED, "fcm_401_unauthenticated"),
+        (fcm.PERMISSION_DENIED, "fcm_403_permission_denied"),
+        (fcm.SENDER_ID_MISMATCH, "fcm_403_sender_id_mismatch"),
+        (fcm.UNREGISTERED, "fcm_404_unregistered"),
+        (fcm.quota_exceeded(), "fcm_429_quota_exceeded"),
+        (fcm.DEVICE_QUOTA_EXCEEDED, "fcm_429_quota_exceeded_device"),
+        (fcm.INTERNAL, "fcm_500_internal"),
+        (fcm.unavailable(), "fcm_503_unavailable"),
         (
-            fcm_errors.apns_error(400, "BadDeviceToken", code=BAD, name=BAD),
+            fcm.apns_error(400, "BadDeviceToken", code=BAD, name=BAD),
             "fcm_400_invalid_argument_token",
         ),
     ],

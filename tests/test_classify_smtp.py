@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tocsin.engine.actors.answer import Answer
-from tocsin.engine.actors.smtp_reply import Step, classify, lost, queue_id
+from tocsin.engine.actors.email.reply import Step, classify, lost, queue_id
+from tocsin.engine.actors.machinery.outcome import Answer
 from tocsin.engine.model import Deferred, Rejected, Sent, Unknown
 
 CONNECT, HELO, TLS, AUTH = Step.CONNECT, Step.HELO, Step.TLS, Step.AUTH

@@ -8,9 +8,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from tocsin.engine.store.clean_up import clean_up, count_over
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.device import list_devices, register_device
+from tocsin.engine.store.installation import clean_up, count_over
+from tocsin.engine.store.recipient import list_devices, register_device
 
 Db = psycopg.Connection[Any]
 NOW = datetime(2026, 11, 21, 3, 17, tzinfo=UTC)

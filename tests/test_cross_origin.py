@@ -10,8 +10,8 @@ from http_fixtures import *  # noqa: F403 - fixtures
 from http_fixtures import KEY, URL, Tell, bearer, token, transport_to
 from msgspec.structs import replace
 
-from tocsin.engine.badge import BadgeHub
-from tocsin.engine.store.api_key import create_api_key
+from tocsin.engine.badge.hub import BadgeHub
+from tocsin.engine.store.credential import create_api_key
 from tocsin.engine.store.database import Database
 from tocsin.http.app import create_app
 from tocsin.settings import Settings

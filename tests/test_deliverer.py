@@ -12,10 +12,10 @@ import psycopg
 import pytest
 from services import until
 
-from tocsin.engine.actors.answer import Again, Answer
-from tocsin.engine.actors.base import Actor
-from tocsin.engine.actors.mailbox import Envelope
-from tocsin.engine.deliver import Deliverer
+from tocsin.engine.actors.machinery.base import Actor
+from tocsin.engine.actors.machinery.mailbox import Envelope
+from tocsin.engine.actors.machinery.outcome import Again, Answer
+from tocsin.engine.deliver.deliverer import Deliverer
 from tocsin.engine.model import Channel, Message, Priority, Sent, Verdict
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.delivery import look

@@ -13,8 +13,8 @@ import psycopg
 import pytest
 from services import Service, mail_catcher, mail_count, mails, running, until
 
-from tocsin import postgres
-from tocsin.mailbox import Mailbox
+from tocsin.dev import embedded_postgres
+from tocsin.dev.mail_catcher import Mailbox
 from tocsin.migrate import migrate
 
 Db = psycopg.Connection[Any]
@@ -182,7 +182,7 @@ async def test_postgres_restarted_in_the_middle_loses_nothing(
     mail_folder: Path, mailbox: Mailbox, tmp_path: Path, server_folder: Path
 ) -> None:
     data = server_folder / "restarted"
-    own = await asyncio.to_thread(postgres.start, data, print)
+    own = await asyncio.to_thread(embedded_postgres.start, data, print)
     try:
         migrate(own.dsn)
         with psycopg.connect(own.dsn, autocommit=True) as db:
@@ -192,8 +192,8 @@ async def test_postgres_restarted_in_the_middle_loses_nothing(
             with psycopg.connect(own.dsn, autocommit=True) as db:
                 db.execute("select tocsin.notify('forum.new_reply', %s, 'All of it')", (names,))
             await until(lambda: mail_count(mail_folder) > 20)
-            postgres.stop(own, immediate=True)
-            own = await asyncio.to_thread(postgres.start, data, print)
+            embedded_postgres.stop(own, immediate=True)
+            own = await asyncio.to_thread(embedded_postgres.start, data, print)
             with psycopg.connect(own.dsn, autocommit=True) as db:
                 await until(lambda: len(states(db)) and "sending" not in states(db))
                 # jobs that were lost with the connection are looked for again after their lease
@@ -202,7 +202,7 @@ async def test_postgres_restarted_in_the_middle_loses_nothing(
                 assert process.process.returncode is None
         assert len({mail["to"][0] for mail in mails(mail_folder)}) == 300
     finally:
-        postgres.stop(own)
+        embedded_postgres.stop(own)
 
 
 async def test_procrastinate_cli_runs_the_same_worker(

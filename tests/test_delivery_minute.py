@@ -11,9 +11,9 @@ from http_fixtures import *  # noqa: F403 - fixtures
 from http_fixtures import Db
 from ledger import deliver, plan
 
-from tocsin.engine.chart import join
+from tocsin.engine.ops.chart import join
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.delivery_minute import (
+from tocsin.engine.store.operations import (
     channels,
     ended_lately,
     keep_minutes,

@@ -13,8 +13,7 @@ import pytest
 from http_fixtures import *  # noqa: F403 - fixtures
 from http_fixtures import Db
 
-from tocsin.engine.store.array import to_array
-from tocsin.engine.store.database import Database
+from tocsin.engine.store.database import Database, to_array
 from tocsin.sql import load
 
 QUERIES = load("delivery")

@@ -11,10 +11,10 @@ import pytest_asyncio
 from http_fixtures import *  # noqa: F403 - fixtures
 from http_fixtures import DEVELOPMENT_URL, Db, bearer, development_app, transport_to
 
+from tocsin.dev.pages.demo import Cast, known_stories, told
+from tocsin.dev.seed import seed
 from tocsin.engine.store.database import Database
 from tocsin.event_types import default_catalogue
-from tocsin.http.dev.story import Cast, known_stories, told
-from tocsin.seed import seed
 from tocsin.settings import Settings
 
 CAST = Cast("alice", "bob", "Alice", "Bob")

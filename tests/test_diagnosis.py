@@ -11,12 +11,12 @@ from uuid import UUID
 import pytest
 from msgspec.structs import replace
 
-from tocsin.engine.chart import ENDS, HOUR, Series, draw, latency, window
-from tocsin.engine.diagnosis import CRITICAL, WARNING, State, diagnose
-from tocsin.engine.remedy import remedy
-from tocsin.engine.store.delivery_minute import ChannelRow, Minute, Unfinished
+from tocsin.engine.explain.reasons import remedy
+from tocsin.engine.ops.chart import ENDS, HOUR, Series, draw, latency, window
+from tocsin.engine.ops.diagnosis import CRITICAL, WARNING, State, diagnose
 from tocsin.engine.store.health import BlockingSession
-from tocsin.engine.store.process import LAPSE, ActorReport, Process, Report
+from tocsin.engine.store.installation import LAPSE, ActorReport, Process, Report
+from tocsin.engine.store.operations import ChannelRow, Minute, Unfinished
 
 NOW = datetime(2026, 11, 22, 3, 7, 42, tzinfo=UTC)
 ACTOR = ActorReport("email", 0, 256, 0, 4, None, "closed", None, 0.0, 0.0, 0, None)

@@ -24,12 +24,12 @@ from hypothesis import strategies as st
 from services import mail_catcher, mails, running, service_dsn, until
 
 from tocsin.cli import main
-from tocsin.engine.digest import make_digests
+from tocsin.dev.mail_catcher import Mailbox
+from tocsin.engine.deliver.digests import make_digests
 from tocsin.engine.model import Channel
-from tocsin.engine.store.clean_up import clean_up
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.delivery import claim
-from tocsin.mailbox import Mailbox
+from tocsin.engine.store.installation import clean_up
 
 PREFERENCES = "/api/digest-preferences/"
 WEEKDAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]

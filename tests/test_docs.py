@@ -17,7 +17,7 @@ from schema_diagram import FILE as SCHEMA_PAGE
 from schema_diagram import schema_page
 
 from tocsin.cli import main
-from tocsin.engine.badge import BadgeHub
+from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.model import DeliveryState
 from tocsin.engine.store.database import Database
 from tocsin.http.app import create_app

@@ -15,7 +15,7 @@ from http_fixtures import *  # noqa: F403 - fixtures
 from http_fixtures import LINKS, METRICS_TOKEN, URL, Tell, bearer, token
 from litestar import Litestar
 
-from tocsin.engine.store.api_key import SCOPES, create_api_key
+from tocsin.engine.store.credential import SCOPES, create_api_key
 from tocsin.engine.store.database import Database
 
 Json = dict[str, Any]

@@ -19,9 +19,9 @@ import trustme
 from aiosmtpd import smtp
 from aiosmtpd.smtp import AuthResult, Envelope, Session
 
-from tocsin.engine.actors.breaker import Breaker, BreakerState
-from tocsin.engine.actors.email import EmailActor
-from tocsin.engine.actors.mime import UnsendableError
+from tocsin.engine.actors.email.actor import EmailActor
+from tocsin.engine.actors.email.mime import UnsendableError
+from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
 from tocsin.engine.model import (
     Channel,
     Deferred,

@@ -17,12 +17,10 @@ from tempfile import mkdtemp
 import psycopg
 import pytest
 
-from tocsin import postgres
-from tocsin.postgres import Postgres, PostgresError
-from tocsin.postgres import binaries as postgres_binaries
-from tocsin.postgres import cluster as postgres_cluster
-from tocsin.postgres.cluster import find_cluster, remove_cluster
-from tocsin.postgres.process import wait_gone
+from tocsin.dev import embedded_postgres, postgres_cluster
+from tocsin.dev import postgres_cluster as postgres_binaries
+from tocsin.dev.embedded_postgres import Postgres, PostgresError, wait_gone
+from tocsin.dev.postgres_cluster import find_cluster, remove_cluster
 
 AS_ROOT = os.geteuid() == 0
 WAIT_SECONDS = 10.0
@@ -35,7 +33,7 @@ def made(server_folder: Path) -> Iterator[Path]:
     base = Path(mkdtemp(prefix="embedded-", dir=server_folder))
     base.chmod(0o755)
     data_dir = base / "data"
-    postgres.stop(postgres.start(data_dir, durable=False))
+    embedded_postgres.stop(embedded_postgres.start(data_dir, durable=False))
     yield data_dir
     remove_cluster(data_dir)
 
@@ -46,14 +44,14 @@ def servers() -> Iterator[list[Postgres]]:
     started: list[Postgres] = []
     yield started
     for server in started:
-        if postgres.alive(server):
-            postgres.stop(server, immediate=True)
-        postgres.let_go(server)
+        if embedded_postgres.alive(server):
+            embedded_postgres.stop(server, immediate=True)
+        embedded_postgres.let_go(server)
 
 
 @pytest.fixture
 def data_dir(made: Path, servers: list[Postgres]) -> Path:
-    assert postgres.running(made) is None
+    assert embedded_postgres.running(made) is None
     return made
 
 
@@ -70,7 +68,7 @@ def execute(dsn: str, statements: str) -> None:
 
 
 def test_it_is_ours_alone(data_dir: Path, servers: list[Postgres]) -> None:
-    servers.append(server := postgres.start(data_dir, durable=True))
+    servers.append(server := embedded_postgres.start(data_dir, durable=True))
 
     assert (
         query(server.dsn, "select current_user || '@' || current_database()")
@@ -106,28 +104,28 @@ def test_it_is_ours_alone(data_dir: Path, servers: list[Postgres]) -> None:
 
 
 def test_what_is_committed_survives_a_stop(data_dir: Path, servers: list[Postgres]) -> None:
-    servers.append(first := postgres.start(data_dir))
+    servers.append(first := embedded_postgres.start(data_dir))
     execute(first.dsn, "create table if not exists kept as select 1 as one")
     holding = psycopg.connect(first.dsn)  # an open session does not delay the stop
 
     began = time.monotonic()
-    postgres.stop(first)
+    embedded_postgres.stop(first)
     took = time.monotonic() - began
     holding.close()
-    servers.append(second := postgres.start(data_dir))
+    servers.append(second := embedded_postgres.start(data_dir))
 
-    assert took < postgres.STOP_SECONDS
+    assert took < embedded_postgres.STOP_SECONDS
     assert (second.dsn, second.adopted) == (first.dsn, False)
     assert query(second.dsn, "select count(*) from kept") == 1
 
 
 def test_a_command_beside_it_finds_it(data_dir: Path, servers: list[Postgres]) -> None:
-    assert postgres.running(data_dir) is None
-    assert postgres.running(data_dir / "nowhere") is None
+    assert embedded_postgres.running(data_dir) is None
+    assert embedded_postgres.running(data_dir / "nowhere") is None
 
-    servers.append(server := postgres.start(data_dir))
+    servers.append(server := embedded_postgres.start(data_dir))
 
-    found = postgres.running(data_dir)
+    found = embedded_postgres.running(data_dir)
     assert found is not None
     assert (found.dsn, found.pid, found.guard) == (server.dsn, server.pid, None)
 
@@ -135,20 +133,20 @@ def test_a_command_beside_it_finds_it(data_dir: Path, servers: list[Postgres]) -
 def test_a_live_server_is_adopted_and_can_be_stopped(
     data_dir: Path, servers: list[Postgres]
 ) -> None:
-    servers.append(first := postgres.start(data_dir))
-    servers.append(second := postgres.start(data_dir))
+    servers.append(first := embedded_postgres.start(data_dir))
+    servers.append(second := embedded_postgres.start(data_dir))
 
     assert (second.adopted, second.pid) == (True, first.pid)
-    postgres.stop(second)
-    assert not postgres.alive(first)
+    embedded_postgres.stop(second)
+    assert not embedded_postgres.alive(first)
 
 
 def test_kill_9_of_all_of_it_is_recovered_from(data_dir: Path, servers: list[Postgres]) -> None:
-    servers.append(first := postgres.start(data_dir))
+    servers.append(first := embedded_postgres.start(data_dir))
     execute(first.dsn, "drop table if exists told; create table told as select 42 as n")
     os.kill(first.pid, signal.SIGKILL)
 
-    servers.append(second := postgres.start(data_dir))
+    servers.append(second := embedded_postgres.start(data_dir))
 
     assert not second.adopted
     assert query(second.dsn, "select n from told") == 42
@@ -157,18 +155,18 @@ def test_kill_9_of_all_of_it_is_recovered_from(data_dir: Path, servers: list[Pos
 def test_a_recycled_pid_in_its_pid_file_is_no_obstacle(
     data_dir: Path, servers: list[Postgres]
 ) -> None:
-    servers.append(first := postgres.start(data_dir))
+    servers.append(first := embedded_postgres.start(data_dir))
     cluster = find_cluster(data_dir)
     assert cluster is not None
     pid_file = cluster.data / "postmaster.pid"
     lines = pid_file.read_text().splitlines()
-    postgres.stop(first)
+    embedded_postgres.stop(first)
     with subprocess.Popen(["sleep", "60"], **cluster.run_as) as stranger:
         pid_file.write_text("\n".join([str(stranger.pid), *lines[1:]]) + "\n")
         if cluster.run_as:
             os.chown(pid_file, cluster.run_as["user"], cluster.run_as["group"])
 
-        servers.append(second := postgres.start(data_dir))
+        servers.append(second := embedded_postgres.start(data_dir))
 
         assert stranger.poll() is None
         stranger.kill()
@@ -176,34 +174,34 @@ def test_a_recycled_pid_in_its_pid_file_is_no_obstacle(
 
 
 def test_a_port_taken_since_is_replaced(data_dir: Path, servers: list[Postgres]) -> None:
-    servers.append(first := postgres.start(data_dir))
-    postgres.stop(first)
+    servers.append(first := embedded_postgres.start(data_dir))
+    embedded_postgres.stop(first)
     with socket.socket() as squatter:
         squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         squatter.bind(("127.0.0.1", first.port))
         squatter.listen()
 
-        servers.append(second := postgres.start(data_dir))
+        servers.append(second := embedded_postgres.start(data_dir))
 
     assert second.port != first.port
     assert query(second.dsn, "select 1") == 1
 
 
 def test_a_copied_data_directory_is_another_one(data_dir: Path, servers: list[Postgres]) -> None:
-    servers.append(first := postgres.start(data_dir, durable=False))
+    servers.append(first := embedded_postgres.start(data_dir, durable=False))
     copy = data_dir.with_name("copy")
     subprocess.run(
         ["cp", "-a", data_dir, copy], check=True
     )  # with its postmaster.pid, as people do
 
-    servers.append(second := postgres.start(copy, durable=False))
+    servers.append(second := embedded_postgres.start(copy, durable=False))
 
     assert (second.adopted, second.pid == first.pid, second.port == first.port) == (
         False,
         False,
         False,
     )
-    assert postgres.alive(first)
+    assert embedded_postgres.alive(first)
 
 
 def test_kill_9_of_the_parent_stops_it(data_dir: Path) -> None:
@@ -238,7 +236,7 @@ def test_kill_9_in_the_middle_of_initdb_does_not_wedge(
             time.sleep(0.005)
         parent.kill()
 
-    servers.append(server := postgres.start(fresh, durable=False))
+    servers.append(server := embedded_postgres.start(fresh, durable=False))
 
     assert query(server.dsn, "select 1") == 1
 
@@ -262,15 +260,15 @@ def test_a_closed_parent_folder_stays_closed(
 
     before = os.umask(0o077)
     try:
-        servers.append(postgres.start(data_dir, durable=False))
+        servers.append(embedded_postgres.start(data_dir, durable=False))
     finally:
         os.umask(before)
 
     for _ in range(2):
-        servers.append(server := postgres.start(data_dir, durable=False))
+        servers.append(server := embedded_postgres.start(data_dir, durable=False))
         assert query(server.dsn, "select 1") == 1
-        assert postgres.running(data_dir) is not None
-        postgres.stop(server)
+        assert embedded_postgres.running(data_dir) is not None
+        embedded_postgres.stop(server)
 
     assert stat.S_IMODE(closed.stat().st_mode) == 0o700
     assert str(shared) in (data_dir / "postgres-is-elsewhere.txt").read_text()
@@ -282,16 +280,16 @@ def test_a_missing_wheel_names_the_way_out(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(postgres_binaries, "find_spec", lambda name: None)
 
     with pytest.raises(PostgresError, match="TOCSIN_DATABASE_URL"):
-        postgres.start(tmp_path / "data")
+        embedded_postgres.start(tmp_path / "data")
 
 
 def test_a_broken_secrets_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "secrets.json").write_text('{"postgres_pass')
 
     with pytest.raises(PostgresError, match=r"secrets\.json"):
-        postgres.start(tmp_path)
+        embedded_postgres.start(tmp_path)
     with pytest.raises(PostgresError, match=r"secrets\.json"):
-        postgres.running(tmp_path)
+        embedded_postgres.running(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 from http_fixtures import *  # noqa: F403 - fixtures
 from http_fixtures import Db, Tell
 
-from tocsin.engine.actors.apns_reply import FAULTS
-from tocsin.engine.explain_push import in_words, unreached
+from tocsin.engine.actors.apns.reply import FAULTS
+from tocsin.engine.explain.reasons import in_words, unreached
 from tocsin.engine.store.notification import DeliveryRecord, DeviceRecord
 
 IPHONE = "f" * 58 + "a1b2c3"

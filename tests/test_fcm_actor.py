@@ -19,9 +19,9 @@ from aiohttp import TCPConnector
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tocsin.engine.actors.breaker import Breaker, BreakerState
-from tocsin.engine.actors.fcm import FcmActor
-from tocsin.engine.actors.fcm_payload import MOST_BYTES, shorten
+from tocsin.engine.actors.fcm.actor import FcmActor
+from tocsin.engine.actors.fcm.payload import MOST_BYTES, shorten
+from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
 from tocsin.engine.model import (
     Channel,
     Deferred,
@@ -37,9 +37,9 @@ from tocsin.engine.model import (
     Unsent,
     Verdict,
 )
-from tocsin.testing import fcm_errors
-from tocsin.testing.faults import Fault, Reply
+from tocsin.testing import fcm as errors
 from tocsin.testing.fcm import FcmServer, fault
+from tocsin.testing.http_faults import Fault, Reply
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 PUSH = Push(
@@ -277,13 +277,13 @@ def test_half_a_character_is_refused(writer: FcmActor) -> None:
 
 
 async def test_a_dead_token_is_dead_as_of_the_last_look(fcm: FcmServer) -> None:
-    fcm.script.then("device-1", [fcm_errors.UNREGISTERED])
+    fcm.script.then("device-1", [errors.UNREGISTERED])
     dead = Rejected("fcm_404_unregistered", address_dead=True, dead_since=NOW)
     assert await send(fcm) == dead
 
 
 async def test_a_used_up_quota_pauses_the_channel_and_returns_what_waits(fcm: FcmServer) -> None:
-    fcm.script.then("device-1", [fcm_errors.quota_exceeded("120")])
+    fcm.script.then("device-1", [errors.quota_exceeded("120")])
     async with actor_for(fcm) as actor:
         posted = [asyncio.create_task(actor.send(message(number))) for number in range(1, 5)]
         first, *others = [(await each).outcome for each in posted]
@@ -297,7 +297,7 @@ async def test_a_used_up_quota_pauses_the_channel_and_returns_what_waits(fcm: Fc
 
 
 async def test_a_quota_of_one_device_leaves_the_others_alone(fcm: FcmServer) -> None:
-    fcm.script.then("device-1", [fcm_errors.DEVICE_QUOTA_EXCEEDED])
+    fcm.script.then("device-1", [errors.DEVICE_QUOTA_EXCEEDED])
     async with actor_for(fcm) as actor:
         first = (await actor.send(message(1))).outcome
         assert first == Deferred("fcm_429_quota_exceeded_device", 60)
@@ -305,7 +305,7 @@ async def test_a_quota_of_one_device_leaves_the_others_alone(fcm: FcmServer) -> 
 
 
 async def test_a_retry_after_may_be_a_date(fcm: FcmServer) -> None:
-    fcm.script.then("device-1", [fcm_errors.unavailable("Sun, 01 Nov 2026 12:01:30 GMT")])
+    fcm.script.then("device-1", [errors.unavailable("Sun, 01 Nov 2026 12:01:30 GMT")])
     assert await send(fcm) == Deferred("fcm_503_unavailable", 90)
 
 
@@ -378,7 +378,7 @@ async def test_a_token_that_ended_early_is_replaced_without_an_attempt(fcm: FcmS
 
 
 async def test_tokens_that_are_never_good_are_not_asked_for_without_end(fcm: FcmServer) -> None:
-    fcm.script.always(fcm.script.EVERY, fcm_errors.UNAUTHENTICATED)
+    fcm.script.always(fcm.script.EVERY, errors.UNAUTHENTICATED)
     async with actor_for(fcm, breaker=Breaker(first=30, most=30)) as actor:
         outcomes = [(await actor.send(message(number))).outcome for number in range(8)]
         assert outcomes[:5] == [Deferred("fcm_401_unauthenticated", 10)] * 5

@@ -24,7 +24,7 @@ from litestar import Litestar
 from services import until
 
 from tocsin.engine.model import Unavailable
-from tocsin.engine.store.api_key import create_api_key, list_api_keys, revoke_api_keys
+from tocsin.engine.store.credential import create_api_key, list_api_keys, revoke_api_keys
 from tocsin.engine.store.database import Database
 from tocsin.http import jwks
 from tocsin.http.errors import Unauthorized

@@ -11,7 +11,7 @@ import pytest
 from http_fixtures import *  # noqa: F403 - fixtures
 from http_fixtures import Db, Tell
 
-from tocsin.engine.explain import explanation
+from tocsin.engine.explain.why import explanation
 from tocsin.engine.store.database import Database
 
 EVENTS = "/api/events/"

@@ -10,10 +10,10 @@ from litestar import Litestar
 from litestar.routes import HTTPRoute
 from msgspec import structs
 
-from tocsin.engine.badge import BadgeHub
+from tocsin.dev.pages import dev_routes
+from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.store.database import Database
 from tocsin.http.app import create_app
-from tocsin.http.dev import dev_routes
 from tocsin.settings import Settings
 
 INBOX = "/api/notifications/"

@@ -16,10 +16,10 @@ from ledger import deliver
 from litestar import Litestar
 from services import free_port, running, until
 
-from tocsin.engine.badge import BadgeHub
-from tocsin.engine.store.api_key import create_api_key, revoke_api_keys
+from tocsin.engine.badge.hub import BadgeHub
+from tocsin.engine.store.credential import create_api_key, revoke_api_keys
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.process import (
+from tocsin.engine.store.installation import (
     ActorReport,
     Identity,
     Report,

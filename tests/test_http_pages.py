@@ -14,8 +14,8 @@ from litestar import Litestar
 from litestar.routes import ASGIRoute, HTTPRoute
 from services import free_port
 
-from tocsin.engine.badge import BadgeHub
-from tocsin.engine.links import Links
+from tocsin.engine.badge.hub import BadgeHub
+from tocsin.engine.mail.links import Links
 from tocsin.engine.store.database import Database
 from tocsin.http.app import create_app
 from tocsin.http.metrics_listener import metrics_listener

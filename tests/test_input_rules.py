@@ -15,11 +15,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypotheses
 from hypothesis import strategies as st
 
-from tocsin.engine.actors.mime import to_mailbox
-from tocsin.engine.links import Links
-from tocsin.engine.sanitise import sanitise
-from tocsin.engine.web_address import is_web_address
-from tocsin.settings.sender import address_fault
+from tocsin.engine.actors.email.mime import to_mailbox
+from tocsin.engine.mail.links import Links
+from tocsin.engine.text import is_web_address, sanitise
+from tocsin.settings.addresses import address_fault
 
 # Only immutable functions are called, so that all examples may share one database.
 MANY = hypotheses(

@@ -15,9 +15,9 @@ from litestar import Litestar, get
 from litestar.routes import HTTPRoute
 
 from tocsin.cli import main
-from tocsin.engine.badge import BadgeHub
+from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.model import Invalid, NotFound
-from tocsin.engine.store.api_key import (
+from tocsin.engine.store.credential import (
     APP_SCOPES,
     SCOPES,
     create_api_key,

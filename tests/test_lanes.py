@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tocsin.engine.lanes import Ask, Lanes
-from tocsin.engine.store.bell import Turn
+from tocsin.engine.dispatch.event_queue import Ask, Lanes
+from tocsin.engine.store.dispatch import Turn
 
 ROOM = 1000
 

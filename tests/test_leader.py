@@ -13,13 +13,12 @@ import psycopg
 import pytest
 from services import LONGEST, service_dsn, until
 
-from tocsin.engine.badge import BadgeHub
-from tocsin.engine.dispatch import Dispatcher
-from tocsin.engine.store.bell import Bell
+from tocsin.engine.badge.hub import BadgeHub
+from tocsin.engine.dispatch.dispatcher import Dispatcher
 from tocsin.engine.store.database import Database
+from tocsin.engine.store.dispatch import Bell
 from tocsin.engine.store.health import ReadinessCheck, sessions_in_the_way
-from tocsin.migrate import migrate
-from tocsin.roles import login_dsn
+from tocsin.migrate import login_dsn, migrate
 
 Db = psycopg.Connection[Any]
 SILENT = timedelta(seconds=15)

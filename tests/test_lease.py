@@ -17,13 +17,12 @@ from services import service_dsn, until
 
 from tocsin.engine.model import Channel, Claimed, DeliveryState, Mail, Message, Withheld
 from tocsin.engine.store import delivery as store
-from tocsin.engine.store.bell import Bell
-from tocsin.engine.store.clean_up import clean_up
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.delivery import Settled
-from tocsin.engine.store.delivery_minute import ended_lately, unfinished
+from tocsin.engine.store.dispatch import Bell
 from tocsin.engine.store.health import standing
-from tocsin.engine.store.process import Identity, Report, report_process
+from tocsin.engine.store.installation import Identity, Report, clean_up, report_process
+from tocsin.engine.store.operations import ended_lately, unfinished
 
 LEASE = timedelta(seconds=30)
 HOLDER = uuid4()

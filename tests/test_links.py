@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.engine.links import (
+from tocsin.engine.mail.links import (
     LinkKind,
     Links,
     Open,

@@ -13,14 +13,19 @@ from hypothesis import given
 from hypothesis import settings as hypotheses
 from hypothesis import strategies as st
 
-from tocsin.engine.actors.mime import address, draft, to_mailbox, to_sender
-from tocsin.engine.mail_templates import DEFAULT, Templates
+from tocsin.engine.actors.email.mime import address, draft, to_mailbox, to_sender
+from tocsin.engine.mail.loader import DEFAULT, Templates
+from tocsin.engine.mail.render_several import render_burst, render_digest
+from tocsin.engine.mail.render_single import render_mail
 from tocsin.engine.model import Entry, InlineImage, Mail
-from tocsin.engine.one_line import beginning, one_line, shortened, shortened_bytes
-from tocsin.engine.render import render_mail
-from tocsin.engine.render_burst import render_burst
-from tocsin.engine.render_digest import render_digest
-from tocsin.engine.sanitise import sanitise, shortened_html
+from tocsin.engine.text import (
+    beginning,
+    one_line,
+    sanitise,
+    shortened,
+    shortened_bytes,
+    shortened_html,
+)
 
 CLIP = 102_400
 WHOLE = 200_000

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from golden_mails import burst, claimed, digest, entry, of_type, one, samples
 
-from tocsin.engine.language import catalogues
-from tocsin.engine.mail_templates import SHIPPED as TEMPLATES
+from tocsin.engine.mail.language import catalogues
+from tocsin.engine.mail.loader import SHIPPED as TEMPLATES
+from tocsin.engine.mail.render_single import LARGEST
 from tocsin.engine.model import Entry, Mail
-from tocsin.engine.render import LARGEST
 from tocsin.event_types import default_catalogue
 
 GOLDEN = Path(__file__).parent / "golden"

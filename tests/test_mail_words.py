@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mail_words import translated, updated, written
 
-from tocsin.engine.language import CATALOGUES, catalogues, language_of, zone_of
+from tocsin.engine.mail.language import CATALOGUES, catalogues, language_of, zone_of
 from tocsin.event_types import default_catalogue
 
 FILES = sorted(CATALOGUES.glob("*.po"))

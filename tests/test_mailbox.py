@@ -12,7 +12,7 @@ import aiosmtplib
 import pytest
 import pytest_asyncio
 
-from tocsin.mailbox import Mailbox, clear, read_mail, read_mails
+from tocsin.dev.mail_catcher import Mailbox, clear, read_mail, read_mails
 
 
 @pytest_asyncio.fixture
@@ -139,7 +139,7 @@ async def test_a_mail_that_is_too_large_is_refused(mailbox: Mailbox) -> None:
 async def test_only_the_newest_mails_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tocsin.mailbox.PRUNE_EVERY", 4)
+    monkeypatch.setattr("tocsin.dev.mail_catcher.PRUNE_EVERY", 4)
     box = Mailbox(tmp_path, kept=2)
     await box.start()
     for number in range(4):

@@ -10,11 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from tocsin.engine import stream_position
+from tocsin.engine.badge import stream_position
+from tocsin.engine.badge.stream_position import Position, is_ahead, read_position
 from tocsin.engine.model import Invalid
-from tocsin.engine.snapshot import from_opaque, is_snapshot, to_opaque
-from tocsin.engine.store.page import Cursor, page, parse_cursor
-from tocsin.engine.stream_position import Position, is_ahead, read_position
+from tocsin.engine.store.pagination import (
+    Cursor,
+    from_opaque,
+    is_snapshot,
+    page,
+    parse_cursor,
+    to_opaque,
+)
 
 SNAPSHOT = "10:20:11,14"
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)

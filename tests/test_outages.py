@@ -15,7 +15,7 @@ import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from services import Service, free_port, running, until
 
-from tocsin import postgres
+from tocsin.dev import embedded_postgres
 from tocsin.migrate import migrate
 
 Db = psycopg.Connection[Any]
@@ -225,7 +225,7 @@ async def test_an_outage_longer_than_the_leases_sends_nothing_twice(
 ) -> None:
     """Each lease ran out while nobody could renew it, and both workers know what became of their mails."""
     data = server_folder / "outage"
-    own = await asyncio.to_thread(postgres.start, data, print)
+    own = await asyncio.to_thread(embedded_postgres.start, data, print)
     try:
         migrate(own.dsn)
         far.slow = 0.1
@@ -235,8 +235,8 @@ async def test_an_outage_longer_than_the_leases_sends_nothing_twice(
             await until(lambda: len(far.mails) > 20)
             with psycopg.connect(own.superuser_dsn, autocommit=True) as db:
                 db.execute("alter database tocsin connection limit 0")  # but for a superuser
-            postgres.stop(own, immediate=True)
-            own = await asyncio.to_thread(postgres.start, data, print)
+            embedded_postgres.stop(own, immediate=True)
+            own = await asyncio.to_thread(embedded_postgres.start, data, print)
             with psycopg.connect(own.superuser_dsn, dbname="tocsin", autocommit=True) as db:
                 db.execute("update tocsin.lease set until = until - interval '1 hour'")
                 db.execute("update tocsin.leader set reached_at = reached_at - interval '1 hour'")
@@ -250,7 +250,7 @@ async def test_an_outage_longer_than_the_leases_sends_nothing_twice(
         assert first.log.count("database available again") == 1
         assert "Traceback" not in first.log
     finally:
-        postgres.stop(own)
+        embedded_postgres.stop(own)
 
 
 async def test_jobs_of_a_dead_worker_are_rescued(

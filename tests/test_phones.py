@@ -14,17 +14,23 @@ import pytest_asyncio
 from http_fixtures import *  # noqa: F403 - fixtures
 from http_fixtures import DEVELOPMENT_URL, SECRET, URL, Db, development_app, transport_to
 
-from tocsin import beside
+from tocsin.dev.push_catcher import (
+    FILE,
+    Arrival,
+    FarEnds,
+    Phones,
+    clear,
+    of_apns,
+    of_fcm,
+    read_arrivals,
+)
+from tocsin.dev.seed import PHONES, seed
 from tocsin.engine.store.database import Database
-from tocsin.phones import FILE, Arrival, Phones, clear, read_arrivals
-from tocsin.push_access import FcmAccess
-from tocsin.secret_file import SecretFileError
-from tocsin.seed import PHONES, seed
-from tocsin.settings import Settings
+from tocsin.settings import Settings, running_instance
+from tocsin.settings.running_instance import FcmAccess
+from tocsin.settings.secret_file import SecretFileError
 from tocsin.testing.apns import Received
 from tocsin.testing.fcm import Arrived
-from tocsin.up.arrivals import of_apns, of_fcm
-from tocsin.up.far_ends import FarEnds
 
 NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
 JSON = {"Accept": "application/json"}
@@ -159,9 +165,9 @@ async def page(database: Database, tmp_path: Path) -> AsyncIterator[httpx.AsyncC
         jwt_secret=SECRET, jwt_algorithms=("HS256",), public_url=URL, data_dir=tmp_path
     )
     app = development_app(settings, database)
-    up = beside.Up(1, URL, fcm=FcmAccess(url="http://127.0.0.1:1", service_account=""))
-    with beside.only_one(tmp_path) as lock:
-        beside.tell(lock, up)
+    up = running_instance.Up(1, URL, fcm=FcmAccess(url="http://127.0.0.1:1", service_account=""))
+    with running_instance.only_one(tmp_path) as lock:
+        running_instance.tell(lock, up)
         async with httpx.AsyncClient(
             transport=transport_to(app), base_url=DEVELOPMENT_URL
         ) as client:

@@ -13,9 +13,9 @@ import psycopg
 from services import until
 from test_supervisor import RunningUp
 
-from tocsin.beside import beside, who_is_up
-from tocsin.postgres.process import gone
-from tocsin.seed import seed
+from tocsin.dev.embedded_postgres import gone
+from tocsin.dev.seed import seed
+from tocsin.settings.running_instance import beside, who_is_up
 
 Db = psycopg.Connection[Any]
 JSON = {"Accept": "application/json"}

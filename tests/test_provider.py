@@ -11,7 +11,7 @@ from test_push_flow import IPHONE, device, far_ends, ledger, settled, tell
 
 from tocsin.engine.model import Channel
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.provider import is_offered, offer_providers
+from tocsin.engine.store.installation import is_offered, offer_providers
 
 Db = psycopg.Connection[Any]
 APNS, FCM, SMTP = (Channel.PUSH, "apns"), (Channel.PUSH, "fcm"), (Channel.EMAIL, "email")

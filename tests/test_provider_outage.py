@@ -19,21 +19,20 @@ import pytest
 from services import mail_catcher, mail_count, running, service_dsn, until
 from test_push_flow import far_ends
 
-from tocsin.engine.actors.apns import ApnsActor
-from tocsin.engine.actors.base import Actor
-from tocsin.engine.actors.breaker import Breaker, BreakerState
-from tocsin.engine.actors.email import EmailActor
-from tocsin.engine.actors.fcm import FcmActor
-from tocsin.engine.actors.provider_token import MemoryStore, ProviderKey, ProviderToken
-from tocsin.engine.deliver import Deliverer
+from tocsin.engine.actors.apns.actor import ApnsActor
+from tocsin.engine.actors.apns.provider_token import MemoryStore, ProviderKey, ProviderToken
+from tocsin.engine.actors.email.actor import EmailActor
+from tocsin.engine.actors.fcm.actor import FcmActor
+from tocsin.engine.actors.machinery.base import Actor
+from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
+from tocsin.engine.deliver.deliverer import Deliverer
 from tocsin.engine.model import Channel, Message, Priority, Verdict
 from tocsin.engine.store import delivery as store
 from tocsin.engine.store.database import Database
 from tocsin.engine.worker import _renderer
 from tocsin.settings import Settings
 from tocsin.testing.apns import Act, Answer, ApnsServer, Hang, Held
-from tocsin.testing.fcm import FcmServer
-from tocsin.testing.fcm_errors import unavailable
+from tocsin.testing.fcm import FcmServer, unavailable
 
 Db = psycopg.Connection[Any]
 

@@ -13,8 +13,7 @@ import pytest
 from services import Service, running, until
 
 from tocsin.testing.apns import Answer, ApnsServer, Authority, Key
-from tocsin.testing.fcm import FcmServer
-from tocsin.testing.fcm_errors import UNREGISTERED
+from tocsin.testing.fcm import UNREGISTERED, FcmServer
 
 Db = psycopg.Connection[Any]
 IPHONE = "a1" * 32

@@ -15,9 +15,8 @@ from litestar import Litestar
 from services import until
 from structlog.testing import capture_logs
 
-from tocsin.engine.badge import BadgeHub
+from tocsin.engine.badge.hub import BadgeHub, UnreadCounts
 from tocsin.engine.store.database import Database
-from tocsin.engine.unread import UnreadCounts
 from tocsin.http import quick_count, tokens, unread_count
 from tocsin.http.app import create_app
 from tocsin.http.tokens import TokenVerifier

@@ -12,12 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import Environment
 
-from tocsin.engine.inline_css import inline_css
-from tocsin.engine.links import OptOutLink, Unsubscribe, UnsubscribeAddress
-from tocsin.engine.mail_templates import Templates
+from tocsin.engine.mail.links import OptOutLink, Unsubscribe, UnsubscribeAddress
+from tocsin.engine.mail.loader import Templates, inline_css
+from tocsin.engine.mail.render_several import render_burst
 from tocsin.engine.model import Mail
-from tocsin.engine.render_burst import render_burst
-from tocsin.engine.sanitise import sanitise, to_text
+from tocsin.engine.text import sanitise, to_text
 
 
 def render(**changes: Any) -> Mail:

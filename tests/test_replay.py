@@ -15,18 +15,18 @@ from ledger import deliver
 from services import mail_catcher, mails, running, until
 
 from tocsin.cli import main
-from tocsin.engine.explain import explanation
+from tocsin.engine.explain.why import explanation
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.dead_letter import (
+from tocsin.engine.store.delivery import (
     DeadFilter,
     Replayed,
+    claim,
     dead_letter_reasons,
     dead_letters,
     replay,
     replay_all,
     replay_batch,
 )
-from tocsin.engine.store.delivery import claim
 
 YESTERDAY = datetime.now(UTC) - timedelta(days=1)
 ALL = DeadFilter(YESTERDAY)

@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from tocsin.engine.backoff import retry_delay
+from tocsin.engine.deliver.settlement import settle, settle_all
 from tocsin.engine.model import (
     Channel,
     Claimed,
@@ -27,8 +29,6 @@ from tocsin.engine.model import (
     Verdict,
     Withheld,
 )
-from tocsin.engine.retry import retry_delay
-from tocsin.engine.settlement import settle, settle_all
 from tocsin.engine.store.delivery import Settled
 
 S = DeliveryState

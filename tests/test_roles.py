@@ -18,15 +18,14 @@ from psycopg.conninfo import make_conninfo
 from services import SERVICE_LOGIN, service_dsn
 from structlog.testing import capture_logs
 
-from tocsin import postgres
 from tocsin.cli import main
+from tocsin.dev import embedded_postgres
+from tocsin.dev.postgres_cluster import wheel
 from tocsin.engine.model import Invalid
-from tocsin.engine.store.bell import Bell
 from tocsin.engine.store.database import Database
+from tocsin.engine.store.dispatch import Bell
 from tocsin.engine.store.health import NotReady, check_start
-from tocsin.migrate import MigrationError, migrate
-from tocsin.postgres.binaries import wheel
-from tocsin.roles import login_dsn
+from tocsin.migrate import MigrationError, login_dsn, migrate
 
 Db = psycopg.Connection[Any]
 Admin = Callable[[str], list[Any]]
@@ -55,9 +54,9 @@ OWNERS = f"""
 @pytest.fixture(scope="module")
 def cluster(server_folder: Path) -> Iterator[str]:
     """The superuser's DSN of a server whose roles these tests may create and drop."""
-    server = postgres.start(server_folder / "roles", lambda _: None, durable=False)
+    server = embedded_postgres.start(server_folder / "roles", lambda _: None, durable=False)
     yield server.superuser_dsn
-    postgres.stop(server)
+    embedded_postgres.stop(server)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from services import (
 )
 
 import tocsin
-from tocsin import postgres
+from tocsin.dev import embedded_postgres
 from tocsin.http.errors import Unauthorized
 from tocsin.http.tokens import TokenVerifier
 from tocsin.migrate import migrate
@@ -215,7 +215,7 @@ async def test_sigterm_with_open_streams_ends_cleanly(db: Db, dsn: str, tmp_path
 
 async def test_streams_survive_a_restart_of_postgres(tmp_path: Path, server_folder: Path) -> None:
     data = server_folder / "streams"
-    own = await asyncio.to_thread(postgres.start, data, print)
+    own = await asyncio.to_thread(embedded_postgres.start, data, print)
     try:
         migrate(own.dsn)
         with psycopg.connect(own.dsn, autocommit=True) as db:
@@ -226,18 +226,18 @@ async def test_streams_survive_a_restart_of_postgres(tmp_path: Path, server_fold
             following(alice) as stream,
         ):
             assert await stream.event("badge") == '{"count":0}'
-            postgres.stop(own, immediate=True)
+            embedded_postgres.stop(own, immediate=True)
             away = await alice.get("/api/notifications/unread-count/", timeout=20)
             assert away.status_code == 503
             assert "retry-after" in away.headers
-            own = await asyncio.to_thread(postgres.start, data, print)
+            own = await asyncio.to_thread(embedded_postgres.start, data, print)
             with psycopg.connect(own.dsn, autocommit=True) as db:
                 db.execute("select tocsin.notify('forum.new_thread', array['alice'], 'x')")
             assert await stream.event("badge") == '{"count":1}'
             back = await alice.get("/api/notifications/unread-count/", timeout=20)
             assert back.json() == {"count": 1}
     finally:
-        postgres.stop(own)
+        embedded_postgres.stop(own)
 
 
 async def test_demo_pages_are_not_served(db: Db, dsn: str, tmp_path: Path) -> None:

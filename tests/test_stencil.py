@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
-from tocsin.engine.actors import mime
-from tocsin.engine.blank import CUTTING, Blank, NotPlain
-from tocsin.engine.mail_templates import Templates
+from tocsin.engine.actors.email import mime
+from tocsin.engine.mail.loader import Templates
+from tocsin.engine.mail.precompiled import CUTTING, Blank, NotPlain
+from tocsin.engine.mail.render_single import render_mail
 from tocsin.engine.model import Claimed, Filled, Mail
-from tocsin.engine.render import render_mail
 
 NASTY = "<b>&amp; \"quoted\" 'n' {{ name }} \ue0001:0e\ue001 %s =3D\u2028 . "
 

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from tocsin.engine.actors.base import Actor
-from tocsin.engine.actors.breaker import Breaker, BreakerState
-from tocsin.engine.actors.storm import Storm
+from tocsin.engine.actors.machinery.base import Actor
+from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
+from tocsin.engine.actors.machinery.mass_rejection import Storm
 from tocsin.engine.model import (
     Channel,
     Message,

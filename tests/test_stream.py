@@ -21,7 +21,7 @@ from services import until
 
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.line import Line
+from tocsin.engine.store.listen_connection import Line
 from tocsin.engine.store.recipient import erase_recipient
 from tocsin.http.protocol import Limits
 from tocsin.http.server import serve

@@ -24,28 +24,34 @@ import pytest_asyncio
 from click.testing import CliRunner, Result
 from test_settings import PEM
 
-from tocsin import postgres
-from tocsin.beside import AlreadyUp, Up, beside, only_one, tell, who_is_up
 from tocsin.cli import main
-from tocsin.development import DEVELOPMENT_KEY
+from tocsin.dev import embedded_postgres
+from tocsin.dev.embedded_postgres import gone
+from tocsin.dev.mail_catcher import read_mails
+from tocsin.dev.postgres_cluster import remove_cluster
+from tocsin.dev.reset import reset
+from tocsin.dev.supervisor import Child, Command, Lifeline, parent_gone
 from tocsin.http.errors import Unauthorized
 from tocsin.http.tokens import TokenVerifier
-from tocsin.lifeline import parent_gone
-from tocsin.mailbox import read_mails
-from tocsin.postgres.cluster import remove_cluster
-from tocsin.postgres.process import gone
-from tocsin.secret_file import keep_secrets
 from tocsin.settings import Settings, read_settings
+from tocsin.settings.running_instance import (
+    DEVELOPMENT_KEY,
+    AlreadyUp,
+    Up,
+    beside,
+    only_one,
+    tell,
+    who_is_up,
+)
+from tocsin.settings.secret_file import keep_secrets
 from tocsin.testing.apns import Authority, Key
 from tocsin.testing.fcm import FcmServer
-from tocsin.up.reset import reset
-from tocsin.up.supervisor import Child, Command, Lifeline
 
 WAIT_SECONDS = 15.0
 
 OBEDIENT = """
 import os, signal, sys, time
-from tocsin.lifeline import parent_fd, stop_with_parent
+from tocsin.dev.supervisor import parent_fd, stop_with_parent
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 stop_with_parent(parent_fd())
 print("working", os.getpid(), flush=True)
@@ -59,7 +65,7 @@ time.sleep(60)
 """
 HTTP = """
 import http.server, os, signal, sys
-from tocsin.lifeline import parent_fd, stop_with_parent
+from tocsin.dev.supervisor import parent_fd, stop_with_parent
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 stop_with_parent(parent_fd())
 class Ready(http.server.BaseHTTPRequestHandler):
@@ -73,8 +79,8 @@ server.serve_forever()
 UP = """
 import asyncio, os, sys
 from tocsin.settings import SettingsError, read_settings
-from tocsin.up.supervisor import Command
-from tocsin.up import UpError, up
+from tocsin.dev.supervisor import Command
+from tocsin.dev.up import UpError, up
 http, worker = ([sys.executable, "-c", program] for program in sys.argv[1:])
 commands = [Command("http", http), Command("worker", worker)]
 steps = {"migrate": lambda dsn: print("migrated", dsn, flush=True), "seed": lambda dsn: print("seeded", flush=True)}
@@ -430,21 +436,21 @@ async def test_a_data_directory_from_before_the_first_release_is_refused_and_kep
         "create schema tocsin; create table tocsin.migration (name text);"
         " insert into tocsin.migration values ('0001_tocsin.sql'), ('0002_device.sql')"
     )
-    server = postgres.start(up_data)
+    server = embedded_postgres.start(up_data)
     with psycopg.connect(server.dsn) as connection:
         connection.execute(made)
-    postgres.stop(server)
+    embedded_postgres.stop(server)
 
     up = run_up(argv=[sys.executable, "-m", "tocsin", "up"])
 
     assert await up.ended() == 1
     (line,) = up.text.strip().splitlines()
     assert "`make reset`" in line
-    server = postgres.start(up_data)
+    server = embedded_postgres.start(up_data)
     with psycopg.connect(server.dsn) as connection:
         kept = connection.execute("select count(*) from tocsin.migration").fetchone()
         connection.execute("drop schema tocsin cascade")
-    postgres.stop(server)
+    embedded_postgres.stop(server)
     assert kept == (2,)
 
 

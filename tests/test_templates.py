@@ -13,10 +13,9 @@ from golden_mails import claimed, one
 from test_brand import png
 
 from tocsin.cli import main
-from tocsin.engine.mail_templates import SHIPPED, Templates
-from tocsin.engine.sample_mails import SampleMails, sample_types
-from tocsin.engine.template_check import check
-from tocsin.engine.template_problem import TemplateFailed
+from tocsin.engine.mail.loader import SHIPPED, TemplateFailed, Templates
+from tocsin.engine.mail.samples import SampleMails, sample_types
+from tocsin.engine.mail.template_check import check
 
 DOCS = Path(__file__).parent.parent / "docs"
 GUIDE = (DOCS / "templates.md").read_text("utf-8")

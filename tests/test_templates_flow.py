@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from services import Service, mail_catcher, mail_count, mails, running, until
 
-from tocsin.mailbox import Mailbox
+from tocsin.dev.mail_catcher import Mailbox
 
 Db = psycopg.Connection[Any]
 REPLY = "notifications/forum/new_reply"

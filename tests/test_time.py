@@ -13,8 +13,8 @@ from http_fixtures import *  # noqa: F403 - fixtures
 from http_fixtures import Db, Tell
 from services import mail_catcher, mails, running, until
 
+from tocsin.dev.mail_catcher import Mailbox
 from tocsin.event_types import CatalogueError, parse_catalogue
-from tocsin.mailbox import Mailbox
 from tocsin.migrate import apply_catalogue
 
 QUIET = "/api/quiet-hours/"

@@ -13,11 +13,11 @@ import psycopg
 import pytest
 from services import mail_catcher, mails, running, until
 
-from tocsin.engine.digest import preview
-from tocsin.engine.mail_templates import DEFAULT
+from tocsin.dev.mail_catcher import Mailbox
+from tocsin.engine.deliver.digests import preview
+from tocsin.engine.mail.loader import DEFAULT
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.timezone import zone_rules
-from tocsin.mailbox import Mailbox
 
 Db = psycopg.Connection[Any]
 

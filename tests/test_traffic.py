@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tocsin.engine.traffic import Traffic
+from tocsin.engine.dispatch.commit_rate import Traffic
 
 AT_ONCE = (0.00002, 0.00005, 0.00003)
 WAITED = (0.004, 0.00003, 0.012)

@@ -18,8 +18,8 @@ import pytest
 from aiohttp import web
 
 from tocsin.engine.actors import webhook
-from tocsin.engine.actors.answer import Answer
-from tocsin.engine.actors.http_connection import ForbiddenAddressError
+from tocsin.engine.actors.machinery.http_connection import ForbiddenAddressError
+from tocsin.engine.actors.machinery.outcome import Answer
 from tocsin.engine.actors.webhook import (
     PublicResolver,
     WebhookActor,
@@ -41,7 +41,7 @@ from tocsin.engine.model import (
     Sent,
     Verdict,
 )
-from tocsin.testing.faults import Reply, Script, play
+from tocsin.testing.http_faults import Reply, Script, play
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 SECRET = "whsec_" + base64.b64encode(b"s" * 24).decode()

@@ -11,9 +11,9 @@ from typing import Any
 
 from tocsin.cli import main
 from tocsin.engine import worker
-from tocsin.engine.actors.answer import Again, Answer
-from tocsin.engine.actors.base import Actor
-from tocsin.engine.actors.mailbox import Envelope
+from tocsin.engine.actors.machinery.base import Actor
+from tocsin.engine.actors.machinery.mailbox import Envelope
+from tocsin.engine.actors.machinery.outcome import Again, Answer
 from tocsin.engine.model import Claimed, Entry, Mail, Message, Sent, Verdict
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.delivery import look

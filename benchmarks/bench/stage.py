@@ -21,7 +21,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 import tocsin.sql
-from tocsin import postgres
+from tocsin.dev import embedded_postgres
 from tocsin.migrate import migrate
 
 HOME = Path(__file__).parent.parent.parent / "build" / "bench"
@@ -41,29 +41,31 @@ for _signal in (signal.SIGTERM, signal.SIGHUP):
 
 
 @contextmanager
-def server() -> Iterator[postgres.Postgres]:
+def server() -> Iterator[embedded_postgres.Postgres]:
     """The benchmarks' own PostgreSQL: fsync and synchronous_commit on. One benchmark at a time has it."""
     HOME.mkdir(parents=True, exist_ok=True)
     with (HOME / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        running = postgres.start(HOME)
+        running = embedded_postgres.start(HOME)
         if _configure(running):
-            postgres.stop(running, seconds=30)
-            running = postgres.start(HOME)
+            embedded_postgres.stop(running, seconds=30)
+            running = embedded_postgres.start(HOME)
         try:
             yield running
         finally:
-            postgres.stop(running, seconds=30)
+            embedded_postgres.stop(running, seconds=30)
 
 
 @contextmanager
-def database(running: postgres.Postgres, name: str, *, rows: int | None = ROWS) -> Iterator[str]:
+def database(
+    running: embedded_postgres.Postgres, name: str, *, rows: int | None = ROWS
+) -> Iterator[str]:
     """The owner's DSN of a database with so many notifications (None: an empty one); dropped at the end."""
     with psycopg.connect(running.superuser_dsn, autocommit=True, dbname="postgres") as admin:
         template = "template1" if rows is None else _stocked(running, admin, rows)
         admin.execute(f'drop database if exists "{name}" with (force)')
         admin.execute(
-            f'create database "{name}" template "{template}" strategy file_copy owner {postgres.OWNER}'
+            f'create database "{name}" template "{template}" strategy file_copy owner {embedded_postgres.OWNER}'
         )
         try:
             dsn = make_conninfo(running.dsn, dbname=name)
@@ -139,7 +141,7 @@ def cpu(pid: int) -> float:
     return ticks / os.sysconf("SC_CLK_TCK") + sum(cpu(int(child)) for child in children)
 
 
-def _configure(running: postgres.Postgres) -> bool:
+def _configure(running: embedded_postgres.Postgres) -> bool:
     """Whether it has to start anew."""
     with psycopg.connect(running.superuser_dsn, autocommit=True) as admin:
         before = {name: _setting(admin, name) for name in SETTINGS}
@@ -154,7 +156,7 @@ def _setting(admin: psycopg.Connection, name: str) -> str:
     return str(row[0])
 
 
-def _stocked(running: postgres.Postgres, admin: psycopg.Connection, rows: int) -> str:
+def _stocked(running: embedded_postgres.Postgres, admin: psycopg.Connection, rows: int) -> str:
     """The template with so many notifications, made where it isn't there yet."""
     name = f"stock_{rows}_{_hash()}"
     if admin.execute("select 1 from pg_database where datname = %s", (name,)).fetchone():
@@ -165,7 +167,7 @@ def _stocked(running: postgres.Postgres, admin: psycopg.Connection, rows: int) -
         admin.execute(f'drop database "{old}" with (force)')
     print(f"Stocking {rows:,} notifications, once ...", file=sys.stderr)
     admin.execute('drop database if exists "stocking" with (force)')
-    admin.execute(f'create database "stocking" owner {postgres.OWNER}')
+    admin.execute(f'create database "stocking" owner {embedded_postgres.OWNER}')
     dsn = make_conninfo(running.dsn, dbname="stocking")
     migrate(dsn)
     with psycopg.connect(dsn, autocommit=True) as owner:

@@ -16,8 +16,8 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from services import free_port
 
-from tocsin.postgres.binaries import call, give, usable_binaries, who_runs_it
-from tocsin.postgres.process import GUARD
+from tocsin.dev.embedded_postgres import GUARD
+from tocsin.dev.postgres_cluster import call, give, usable_binaries, who_runs_it
 
 NPM = Path(__file__).with_name("node_modules")
 OWNER = "tocsin_owner"

@@ -16,8 +16,8 @@ from run_folder import run_folder
 from servers import NEWEST, OWNER, Server, pgbouncer, server, started
 from services import SECRET
 
+from tocsin.dev.postgres_cluster import give, who_runs_it
 from tocsin.migrate import migrate
-from tocsin.postgres.binaries import give, who_runs_it
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ import msgspec
 import psycopg
 from run_folder import run_folder
 
-from tocsin import postgres
+from tocsin.dev import embedded_postgres
 
 ROOT = Path(__file__).parent.parent.parent
 TABLE = Path(__file__).with_name("edits.toml")
@@ -133,13 +133,13 @@ class Bench:
             elif source.exists():
                 shutil.copy(source, self.tree / name)
         self._report = folder / "report.xml"
-        self._server = postgres.start(folder / "data", durable=False)
+        self._server = embedded_postgres.start(folder / "data", durable=False)
         with psycopg.connect(self._server.superuser_dsn, autocommit=True) as connection:
             # the password that tests/conftest.py gives to the owner of a server that is named
             connection.execute("alter role tocsin_owner password 'owner-of-tests'")
 
     def close(self) -> None:
-        postgres.stop(self._server)
+        embedded_postgres.stop(self._server)
 
     def run(self, tests: Sequence[str]) -> tuple[int, int, str]:
         """Runs tests in the copy: how many failed, how many could not run, and the name of a failed one."""

@@ -25,11 +25,10 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from run_folder import run_folder
 from services import LONGEST, SECRET, free_port
 
-from tocsin import postgres
 from tocsin.client import notify
-from tocsin.lifeline import VARIABLE
+from tocsin.dev import embedded_postgres
+from tocsin.dev.supervisor import VARIABLE, Lifeline
 from tocsin.migrate import migrate
-from tocsin.up.supervisor import Lifeline
 
 ROOT = Path(__file__).parent.parent.parent
 PICTURES = ROOT / "build" / "pages"
@@ -163,8 +162,8 @@ def browser(pytestconfig: pytest.Config) -> Browser:
 
 def _start_house(stack: ExitStack) -> House:
     folder = stack.enter_context(run_folder())
-    database = postgres.start(folder / "data", report=lambda _: None, durable=False)
-    stack.callback(postgres.stop, database)
+    database = embedded_postgres.start(folder / "data", report=lambda _: None, durable=False)
+    stack.callback(embedded_postgres.stop, database)
     migrate(database.dsn)
     front = Front(free_port())
     front.start(free_port())

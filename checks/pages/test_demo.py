@@ -19,9 +19,8 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from run_folder import run_folder
 from services import free_port
 
+from tocsin.dev.supervisor import VARIABLE, Lifeline
 from tocsin.event_types import default_catalogue
-from tocsin.lifeline import VARIABLE
-from tocsin.up.supervisor import Lifeline
 
 NO_INBOX = "billing.payment_due"
 

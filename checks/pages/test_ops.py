@@ -22,8 +22,7 @@ from ledger import deliver
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from services import free_port
 
-from tocsin.lifeline import VARIABLE
-from tocsin.up.supervisor import Lifeline
+from tocsin.dev.supervisor import VARIABLE, Lifeline
 
 TOCSIN = (sys.executable, "-m", "tocsin")
 SOON = 30_000  # milliseconds; a hang, never slowness

@@ -19,11 +19,11 @@ import structlog
 from procrastinate.app import WorkerOptions
 from procrastinate.worker import Worker
 
-from tocsin.beside import beside
 from tocsin.engine.model import Channel, Priority
 from tocsin.engine.queue_connector import Connector, JobManager
 from tocsin.engine.worker import Engine, running_engine
 from tocsin.settings import Settings, SettingsError, read_settings
+from tocsin.settings.running_instance import beside
 
 # A worker that died is known by its heartbeat; its jobs are tried so many times in all.
 _HEARTBEAT = 5.0

@@ -17,10 +17,10 @@ from procrastinate.manager import NotificationCallback
 from psycopg.errors import RaiseException
 
 from tocsin.engine.model import Conflict, Unavailable
-from tocsin.engine.store.availability import KEEPALIVES, Availability
+from tocsin.engine.store.connection import KEEPALIVES, Availability
 from tocsin.engine.store.database import Database, connect_directly
 from tocsin.engine.store.health import check_start
-from tocsin.engine.store.queue import requeue_lost_jobs
+from tocsin.engine.store.installation import requeue_lost_jobs
 from tocsin.settings import Settings
 
 QUEUE_SCHEMA = "tocsin_queue"

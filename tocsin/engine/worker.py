@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from tocsin.engine.actors.base import Actor
-from tocsin.engine.actors.email import EmailActor
-from tocsin.engine.deliver import Deliverer, Render
-from tocsin.engine.digest import make_digests
-from tocsin.engine.dispatch import Dispatcher
-from tocsin.engine.links import Links
-from tocsin.engine.mail_templates import Templates
-from tocsin.engine.mailer import mail_renderer
+from tocsin.engine.actors.email.actor import EmailActor
+from tocsin.engine.actors.machinery.base import Actor
+from tocsin.engine.deliver.deliverer import Deliverer, Render
+from tocsin.engine.deliver.digests import make_digests
+from tocsin.engine.deliver.process_report import actor_reports, keep_reporting, new_identity
+from tocsin.engine.dispatch.dispatcher import Dispatcher
+from tocsin.engine.mail.links import Links
+from tocsin.engine.mail.loader import Templates, TemplatesError
+from tocsin.engine.mail.render import mail_renderer, render_push
+from tocsin.engine.mail.samples import to_sample_types
+from tocsin.engine.mail.template_check import check
 from tocsin.engine.model import (
     PROVIDERS,
     Channel,
@@ -30,25 +33,23 @@ from tocsin.engine.model import (
     Unavailable,
     Verdict,
 )
-from tocsin.engine.render_push import render_push
-from tocsin.engine.report import actor_reports, keep_reporting, new_identity
-from tocsin.engine.sample_mails import to_sample_types
-from tocsin.engine.store.availability import Availability
-from tocsin.engine.store.clean_up import clean_up
+from tocsin.engine.store.connection import Availability
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.delivery import look
 from tocsin.engine.store.digest import Assembled
-from tocsin.engine.store.event_type import list_event_types
-from tocsin.engine.store.process import Report
-from tocsin.engine.store.provider import OFFER_AGAIN, offer_providers
-from tocsin.engine.store.provider_token import SharedTokens
-from tocsin.engine.store.secret import get_secret
-from tocsin.engine.template_check import check
-from tocsin.engine.template_problem import TemplatesError
+from tocsin.engine.store.event import list_event_types
+from tocsin.engine.store.installation import (
+    OFFER_AGAIN,
+    Report,
+    SharedTokens,
+    clean_up,
+    get_secret,
+    offer_providers,
+)
 from tocsin.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from tocsin.engine.actors.dkim import Signer
+    from tocsin.engine.actors.email.dkim import Signer
 
 log = structlog.get_logger("tocsin.worker")
 
@@ -156,7 +157,7 @@ def _actors(settings: Settings, database: Database, link_key: bytes) -> dict[str
     if settings.apns:
         actors |= _apns_actors(settings, database, last_look, link_key)
     if settings.fcm_service_account:
-        from tocsin.engine.actors.fcm import FcmActor  # a fifth of a second to import
+        from tocsin.engine.actors.fcm.actor import FcmActor  # a fifth of a second to import
 
         actors["fcm"] = FcmActor(
             look=last_look,
@@ -172,7 +173,7 @@ def _signer(settings: Settings) -> Signer | None:
     key = settings.dkim
     if key is None:
         return None
-    from tocsin.engine.actors.dkim import Signer
+    from tocsin.engine.actors.email.dkim import Signer
 
     return Signer(pem=key.pem, selector=key.selector, domain=key.domain)
 
@@ -181,8 +182,8 @@ def _apns_actors(
     settings: Settings, database: Database, last_look: Look, link_key: bytes
 ) -> dict[str, Actor[Any]]:
     """One for each of Apple's environments, with one token for both."""
-    from tocsin.engine.actors.apns import PRODUCTION_URL, SANDBOX_URL, ApnsActor
-    from tocsin.engine.actors.provider_token import ProviderKey, ProviderToken
+    from tocsin.engine.actors.apns.actor import PRODUCTION_URL, SANDBOX_URL, ApnsActor
+    from tocsin.engine.actors.apns.provider_token import ProviderKey, ProviderToken
 
     apns = settings.apns
     assert apns is not None

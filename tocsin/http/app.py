@@ -11,8 +11,8 @@ from litestar.di import Provide
 from litestar.routes import HTTPRoute
 from litestar.types import ControllerRouterHandler
 
-from tocsin.engine.badge import BadgeHub
-from tocsin.engine.links import Links
+from tocsin.engine.badge.hub import BadgeHub
+from tocsin.engine.mail.links import Links
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.health import ReadinessCheck
 from tocsin.http import openapi, unread_count

@@ -10,7 +10,7 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from msgspec import Struct
 
-from tocsin.engine.store.api_key import (
+from tocsin.engine.store.credential import (
     APP_SCOPES,
     ERASE,
     EVENTS_READ,

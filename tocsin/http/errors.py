@@ -13,7 +13,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, InternalServerException
 from msgspec import Struct
 
-from tocsin.engine.badge import TooManyStreams
+from tocsin.engine.badge.hub import TooManyStreams
 from tocsin.engine.model import Conflict, Invalid, NotFound, Unavailable
 
 PROBLEM = "application/problem+json"

@@ -17,7 +17,7 @@ from jwt import PyJWK, PyJWKSet
 from jwt.exceptions import PyJWKSetError, PyJWTError
 
 from tocsin.engine.model import Unavailable
-from tocsin.settings.loopback import is_untampered
+from tocsin.settings.addresses import is_untampered
 
 _FRESH = 300.0  # seconds until the set is read anew
 _PAUSE = 10.0  # between two reads, so that tokens with invented key ids can't make us hammer the provider

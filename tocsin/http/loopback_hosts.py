@@ -11,7 +11,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from tocsin.http.errors import PROBLEM, Problem
-from tocsin.settings.loopback import host_of, is_loopback
+from tocsin.settings.addresses import host_of, is_loopback
 
 _BODY = msgspec.json.encode(
     Problem(

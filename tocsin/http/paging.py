@@ -6,7 +6,7 @@ from typing import Annotated, Generic, TypeVar
 
 from msgspec import Meta, Struct
 
-from tocsin.engine.store.page import Cursor, Page, parse_cursor
+from tocsin.engine.store.pagination import Cursor, Page, parse_cursor
 from tocsin.http.services import Services
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from tocsin.engine.badge import BadgeHub
+from tocsin.engine.badge.hub import BadgeHub
 from tocsin.http.access_log import Tally
 from tocsin.http.middleware import security_headers
 from tocsin.http.tokens import TokenVerifier

@@ -11,12 +11,11 @@ from types import FrameType
 import uvicorn
 from litestar.types import ControllerRouterHandler
 
-from tocsin.engine.badge import BadgeHub
-from tocsin.engine.minutes import keep_counting
-from tocsin.engine.report import keep_reporting, new_identity
+from tocsin.engine.badge.hub import BadgeHub
+from tocsin.engine.deliver.process_report import keep_reporting, new_identity
+from tocsin.engine.ops.chart import keep_counting
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.process import Report
-from tocsin.engine.store.secret import get_secret
+from tocsin.engine.store.installation import Report, get_secret
 from tocsin.http.app import create_app
 from tocsin.http.metrics import Metrics
 from tocsin.http.metrics_listener import metrics_listener
@@ -56,7 +55,7 @@ async def serve(
 ) -> None:
     """Serves until SIGINT or SIGTERM; raises Unavailable without a database, SystemExit without the port."""
     # so that badges move while no worker runs
-    from tocsin.engine.dispatch import Dispatcher
+    from tocsin.engine.dispatch.dispatcher import Dispatcher
 
     if settings.database_url is None:
         raise ValueError("there is no TOCSIN_DATABASE_URL")

@@ -6,8 +6,8 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
-from tocsin.engine.badge import BadgeHub
-from tocsin.engine.links import Links
+from tocsin.engine.badge.hub import BadgeHub
+from tocsin.engine.mail.links import Links
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.health import ReadinessCheck
 from tocsin.settings import Settings

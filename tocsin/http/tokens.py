@@ -12,11 +12,11 @@ from jwt import PyJWK
 from jwt.exceptions import InvalidSubjectError, PyJWTError
 from msgspec import Struct
 
-from tocsin.development import ALGORITHM, KEY_ID, sign_token
 from tocsin.engine.model import NotFound
 from tocsin.http.errors import Unauthorized
 from tocsin.http.jwks import KeySet
 from tocsin.settings import Settings
+from tocsin.settings.running_instance import ALGORITHM, KEY_ID, sign_token
 
 _LONGEST = 8192  # characters; servers refuse longer headers anyway
 _REMEMBERED = 20_000  # tokens

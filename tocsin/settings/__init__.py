@@ -12,12 +12,16 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 from msgspec.structs import fields
 
-from tocsin.settings.apns_key import ApnsKey, read_apns_key
-from tocsin.settings.dkim_key import DkimKey, read_dkim_key
+from tocsin.settings.addresses import (
+    SmtpServer,
+    StartTls,
+    address_fault,
+    parse_origins,
+    parse_sender,
+    parse_smtp_url,
+)
 from tocsin.settings.jwt_keys import read_content, read_jwt_keys
-from tocsin.settings.origins import parse_origins
-from tocsin.settings.sender import address_fault, parse_sender
-from tocsin.settings.smtp_url import SmtpServer, StartTls, parse_smtp_url
+from tocsin.settings.provider_keys import ApnsKey, DkimKey, read_apns_key, read_dkim_key
 
 __all__ = ["Settings", "SettingsError", "SmtpServer", "StartTls", "read_settings"]
 
@@ -30,7 +34,7 @@ APNS = frozenset(
     {"TOCSIN_APNS_KEY", "TOCSIN_APNS_KEY_ID", "TOCSIN_APNS_TEAM_ID", "TOCSIN_APNS_TOPIC"}
 )
 DKIM = frozenset({"TOCSIN_DKIM_KEY", "TOCSIN_DKIM_SELECTOR", "TOCSIN_DKIM_DOMAIN"})
-INTERNAL = frozenset({"TOCSIN_MAKE_PID", "TOCSIN_PARENT_FD"})  # see tocsin/lifeline.py
+INTERNAL = frozenset({"TOCSIN_MAKE_PID", "TOCSIN_PARENT_FD"})  # see tocsin/dev/supervisor.py
 DERIVED = frozenset(
     {"smtp", "dkim", "apns", "unknown"}
 )  # fields that no setting of their own fills
@@ -227,7 +231,7 @@ def _templates_dir(text: str) -> Path:
 
 
 def _service_account(text: str) -> dict[str, Any]:
-    from tocsin.settings.service_account import parse_service_account
+    from tocsin.settings.provider_keys import parse_service_account
 
     return parse_service_account(text)
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from tocsin.settings.loopback import is_untampered
+from tocsin.settings.addresses import is_untampered
 
 SHARED = frozenset({"HS256", "HS384", "HS512"})
 PUBLIC = frozenset({"RS256", "RS384", "RS512", "ES256", "ES384", "ES512"})

@@ -21,16 +21,16 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from msgspec.structs import replace
 from yarl import URL
 
-from tocsin.engine.actors.answer import Again, Answer
-from tocsin.engine.actors.base import Actor
-from tocsin.engine.actors.http_connection import (
+from tocsin.engine.actors.machinery.base import Actor
+from tocsin.engine.actors.machinery.http_connection import (
     ForbiddenAddressError,
     HttpConnection,
     Lost,
     lost,
     retry_after,
 )
-from tocsin.engine.actors.mailbox import Envelope
+from tocsin.engine.actors.machinery.mailbox import Envelope
+from tocsin.engine.actors.machinery.outcome import Again, Answer
 from tocsin.engine.model import Deferred, Look, Message, Push, Rejected, Sent
 
 PREFIX = "whsec_"

@@ -8,9 +8,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from tocsin.engine.model import Notification
-from tocsin.engine.store.array import to_array
-from tocsin.engine.store.database import Session
-from tocsin.engine.store.line import Heard, Line
+from tocsin.engine.store.database import Session, to_array
+from tocsin.engine.store.listen_connection import Heard, Line
 from tocsin.sql import load
 
 _SQL = load("badge")

@@ -11,9 +11,8 @@ import psycopg
 import structlog
 from msgspec import Struct
 
-from tocsin.connection import find_fault
 from tocsin.engine.model import Unavailable
-from tocsin.engine.store.availability import probe
+from tocsin.engine.store.connection import find_fault, probe
 from tocsin.engine.store.database import Database, Session
 from tocsin.sql import load
 

@@ -11,10 +11,9 @@ from typing import Any
 from msgspec import Struct, structs
 
 from tocsin.engine.model import Invalid, NotFound, Notification
-from tocsin.engine.sanitise import sanitise
-from tocsin.engine.snapshot import from_opaque, is_snapshot, to_opaque
 from tocsin.engine.store.database import Database, Session
-from tocsin.engine.store.page import Cursor, Page, page
+from tocsin.engine.store.pagination import Cursor, Page, from_opaque, is_snapshot, page, to_opaque
+from tocsin.engine.text import sanitise
 from tocsin.sql import load
 
 _SQL = load("notification")

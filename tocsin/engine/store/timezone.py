@@ -7,9 +7,8 @@ from collections.abc import Collection, Sequence
 
 from msgspec import Struct, structs
 
-from tocsin.engine.model import Channel, Claimed
+from tocsin.engine.model import Channel, Claimed, Zone
 from tocsin.engine.store.database import Database
-from tocsin.engine.zone import Zone
 from tocsin.sql import load
 
 _SQL = load("timezone")

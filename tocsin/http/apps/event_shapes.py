@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from tocsin.engine.explain import ExplainedChannel
+from tocsin.engine.explain.why import ExplainedChannel
 from tocsin.http.fields import (
     ActionUrl,
     Address,

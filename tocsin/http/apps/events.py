@@ -12,13 +12,20 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 from msgspec import convert
 
-from tocsin.engine.explain import explain
+from tocsin.engine.explain.why import explain
 from tocsin.engine.model import Invalid
 from tocsin.engine.store import event as store
 from tocsin.engine.store import notification as notifications
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.event import Event, EventFilter, EventSummary, NewEvent, Person, Previewed
-from tocsin.engine.store.event_type import check_filter
+from tocsin.engine.store.event import (
+    Event,
+    EventFilter,
+    EventSummary,
+    NewEvent,
+    Person,
+    Previewed,
+    check_filter,
+)
 from tocsin.http import examples
 from tocsin.http.apps.event_shapes import (
     AUDIENCES,

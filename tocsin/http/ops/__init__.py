@@ -5,7 +5,7 @@ from __future__ import annotations
 from litestar import Router
 from litestar.di import Provide
 
-from tocsin.engine.overview import Overviews
+from tocsin.engine.ops.overview import Overviews
 from tocsin.engine.store.database import Database
 from tocsin.http import openapi
 from tocsin.http.ops import dead_letters, ops_page, overview, search, session

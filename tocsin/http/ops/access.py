@@ -9,8 +9,7 @@ from litestar.connection import ASGIConnection
 from litestar.datastructures import Cookie
 from litestar.handlers import BaseRouteHandler
 
-from tocsin.engine.store.api_key import find_api_key
-from tocsin.engine.store.ops_session import LIFE, Operator, find_session
+from tocsin.engine.store.credential import LIFE, Operator, find_api_key, find_session
 from tocsin.http.auth import Authenticator, check_scope, read_cookie
 from tocsin.http.errors import Forbidden, Unauthorized
 from tocsin.http.services import Services

@@ -11,10 +11,11 @@ from litestar.datastructures import State
 from litestar.di import NamedDependency
 from msgspec import Meta, Struct
 
-from tocsin.engine.explain import mask
+from tocsin.engine.explain.reasons import remedy
+from tocsin.engine.explain.why import mask
 from tocsin.engine.model import Invalid
-from tocsin.engine.remedy import remedy
-from tocsin.engine.store.dead_letter import (
+from tocsin.engine.store.credential import Operator
+from tocsin.engine.store.delivery import (
     BATCH,
     DeadFilter,
     DeadLetter,
@@ -23,7 +24,6 @@ from tocsin.engine.store.dead_letter import (
     replay,
     replay_batch,
 )
-from tocsin.engine.store.ops_session import Operator
 from tocsin.http.access_log import QUIET
 from tocsin.http.errors import AnyRequest
 from tocsin.http.operation import Answer, Operation, documented, get

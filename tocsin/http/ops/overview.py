@@ -8,7 +8,7 @@ from litestar import Response
 from litestar.di import NamedDependency
 from msgspec import Struct
 
-from tocsin.engine.overview import Overview, Overviews
+from tocsin.engine.ops.overview import Overview, Overviews
 from tocsin.http.access_log import QUIET
 from tocsin.http.errors import AnyRequest
 from tocsin.http.operation import Answer, Operation, documented, get

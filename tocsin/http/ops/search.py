@@ -10,11 +10,12 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 from msgspec import Meta, Struct
 
-from tocsin.engine.explain import ExplainedChannel, explain, mask
+from tocsin.engine.explain.why import ExplainedChannel, explain, mask
 from tocsin.engine.model import NotFound
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.event import Event, get_event
-from tocsin.engine.store.lookup import (
+from tocsin.engine.store.notification import why
+from tocsin.engine.store.operations import (
     PersonLine,
     ToldLine,
     find_person,
@@ -23,7 +24,6 @@ from tocsin.engine.store.lookup import (
     told_of_event,
     told_to_person,
 )
-from tocsin.engine.store.notification import why
 from tocsin.http.errors import AnyRequest
 from tocsin.http.operation import Answer, Operation, documented, get
 from tocsin.http.requests import read_query, reply, row_id

@@ -8,7 +8,7 @@ from litestar import Response, delete, post
 from litestar.di import NamedDependency
 from msgspec import Struct
 
-from tocsin.engine.store.ops_session import close_session, open_session, operator_by_key
+from tocsin.engine.store.credential import close_session, open_session, operator_by_key
 from tocsin.http import openapi
 from tocsin.http.auth import read_cookie
 from tocsin.http.errors import AnyRequest, Forbidden, Unauthorized

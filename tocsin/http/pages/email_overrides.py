@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tocsin.engine.model import Channel
-from tocsin.engine.store import opt_out as store
+from tocsin.engine.store import preference as store
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.preference import Preferences, get_preferences, set_overrides
 

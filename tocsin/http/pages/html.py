@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from litestar import Response
 
-from tocsin.engine.language import language_of
+from tocsin.engine.mail.language import language_of
 from tocsin.http.pages.reader import Reader
 
 _STYLE = (files("tocsin.http.pages") / "templates" / "page.css").read_text(encoding="utf-8")

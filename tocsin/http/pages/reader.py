@@ -9,8 +9,8 @@ from pathlib import Path
 from babel.lists import format_list
 from msgspec import Struct
 
-from tocsin.engine.language import Language, Words, catalogues, language_of
-from tocsin.engine.mail_templates import Templates
+from tocsin.engine.mail.language import Language, Words, catalogues, language_of
+from tocsin.engine.mail.loader import Templates
 from tocsin.http.errors import AnyRequest
 from tocsin.http.services import Services
 

@@ -9,9 +9,9 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 from msgspec import Meta, Struct, structs
 
-from tocsin.engine.store import device as store
+from tocsin.engine.store import recipient as store
 from tocsin.engine.store.database import Database, Session
-from tocsin.engine.store.device import Device, Registered
+from tocsin.engine.store.recipient import Device, Registered
 from tocsin.http import examples
 from tocsin.http.operation import Answer, Operation, documented, get
 from tocsin.http.people.inbox import PersonRequest

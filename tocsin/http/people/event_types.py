@@ -10,7 +10,7 @@ from litestar import Response
 from litestar.di import NamedDependency
 from msgspec import Meta, Struct
 
-from tocsin.engine.store.event_type import list_event_types
+from tocsin.engine.store.event import list_event_types
 from tocsin.http import examples
 from tocsin.http.errors import AnyRequest
 from tocsin.http.operation import Answer, Operation, documented, get

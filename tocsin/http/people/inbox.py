@@ -10,10 +10,10 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 from msgspec import Meta, Struct
 
-from tocsin.engine.explain import Explanation, explain
+from tocsin.engine.explain.why import Explanation, explain
 from tocsin.engine.model import NotFound, Notification
 from tocsin.engine.store import notification as store
-from tocsin.engine.store.event_type import check_filter
+from tocsin.engine.store.event import check_filter
 from tocsin.engine.store.notification import Filter
 from tocsin.http import examples
 from tocsin.http.auth import Person

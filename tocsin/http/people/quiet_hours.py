@@ -9,8 +9,8 @@ from litestar import Response, put
 from litestar.di import NamedDependency
 from msgspec import Meta, Struct
 
-from tocsin.engine.store import quiet_hours as store
-from tocsin.engine.store.quiet_hours import QuietHours
+from tocsin.engine.store import preference as store
+from tocsin.engine.store.preference import QuietHours
 from tocsin.http import examples
 from tocsin.http.operation import Answer, Operation, documented, get
 from tocsin.http.people.digest_preferences import TimeOfDay

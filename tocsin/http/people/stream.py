@@ -20,9 +20,9 @@ from litestar.handlers import BaseRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import Meta, Struct
 
+from tocsin.engine.badge.open_stream import StreamEvent, Subscription
 from tocsin.engine.model import Conflict, NotFound, Unavailable
-from tocsin.engine.store.stream_ticket import release_ticket, renew_ticket, take_ticket
-from tocsin.engine.subscription import StreamEvent, Subscription
+from tocsin.engine.store.credential import release_ticket, renew_ticket, take_ticket
 from tocsin.http import examples
 from tocsin.http.auth import Connection, Person, people_only
 from tocsin.http.errors import Unauthorized

@@ -10,8 +10,8 @@ from litestar import Response, delete, post
 from litestar.di import NamedDependency
 from msgspec import Meta, Struct
 
-from tocsin.engine.store import subscription as store
-from tocsin.engine.store.subscription import Latest, Subscription
+from tocsin.engine.store import preference as store
+from tocsin.engine.store.preference import Latest, Subscription
 from tocsin.http import examples
 from tocsin.http.fields import Topic
 from tocsin.http.operation import Answer, Operation, documented, get

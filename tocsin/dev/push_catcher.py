@@ -1,0 +1,267 @@
+"""APNs and FCM of `tocsin up`, in its own process: what arrives is kept for the page's phones.
+
+Importing this imports all of `tocsin.testing`, which takes half a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from fcntl import LOCK_EX, LOCK_SH, flock
+from io import FileIO
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from tocsin.dev.supervisor import Say
+from tocsin.settings.running_instance import ApnsAccess, FcmAccess
+from tocsin.settings.secret_file import SecretFileError, write_secret
+from tocsin.testing.apns import ApnsServer, Authority, Key, Received
+from tocsin.testing.fcm import Arrived, FcmServer
+from tocsin.testing.oauth import new_private_key
+
+# What arrived on the phones of `tocsin up`: the newest pushes, a line each, in one file.
+
+FILE = "phones.jsonl"
+KEPT = 200
+
+Kind = Literal["alert", "badge", "background"]
+
+
+class Arrival(Struct, frozen=True, kw_only=True):
+    """One push as a phone got it; of the person behind the token a provider knows nothing."""
+
+    at: datetime  # UTC
+    provider: str  # apns, fcm
+    token: str
+    kind: Kind  # shown; only the icon's number; only to wake the app
+    title: str = ""
+    body: str = ""
+    badge: int | None = None  # None leaves the icon as it is
+    sound: str | None = None
+    data: dict[str, Any] = {}
+    collapse_id: str | None = None  # a later one with the same takes its place
+
+
+class Phones:
+    """Keeps what arrives, on disk before the sender hears of it; the newest `kept` at least, never twice as many."""
+
+    def __init__(self, file: Path, *, kept: int = KEPT) -> None:
+        self._file = file
+        self._kept = kept
+
+    def keep(self, arrival: Arrival) -> None:
+        """Adds one; raises OSError."""
+        with _open(self._file, os.O_RDWR | os.O_APPEND | os.O_CREAT) as file:
+            lines = file.readall().splitlines(keepends=True)
+            if len(lines) >= 2 * self._kept - 1:
+                file.truncate(0)
+                file.write(b"".join(lines[1 - self._kept :]))
+            elif lines and not lines[-1].endswith(b"\n"):  # a crash cut it off
+                file.write(b"\n")
+            file.write(msgspec.json.encode(arrival) + b"\n")
+
+
+def read_arrivals(file: Path, limit: int = KEPT) -> list[Arrival]:
+    """The newest first."""
+    try:
+        with _open(file, os.O_RDONLY) as opened:
+            lines = opened.readall().splitlines()
+    except FileNotFoundError:
+        return []
+    return [arrival for line in reversed(lines[-limit:]) if (arrival := _parsed(line))]
+
+
+def clear(file: Path) -> None:
+    """Forgets them all."""
+    with suppress(FileNotFoundError), _open(file, os.O_RDWR) as opened:
+        opened.truncate(0)
+
+
+@contextmanager
+def _open(file: Path, flags: int) -> Iterator[FileIO]:
+    """Locked for as long as it is open, since one process writes, another reads and forgets; closed to others."""
+    descriptor = os.open(file, flags, 0o600)
+    with FileIO(descriptor, "rb" if flags == os.O_RDONLY else "r+b") as opened:
+        flock(opened, LOCK_SH if flags == os.O_RDONLY else LOCK_EX)
+        yield opened
+
+
+def _parsed(line: bytes) -> Arrival | None:
+    with suppress(msgspec.DecodeError):
+        return msgspec.json.decode(line, type=Arrival)
+    return None
+
+
+# From what a far end received to what a phone shows of it.
+
+
+def of_apns(received: Received, at: datetime) -> Arrival:
+    """An iPhone: `aps` is the system's, the rest the app's."""
+    payload: dict[str, Any] = dict(received.payload)
+    aps = _object(payload.pop("aps", None))
+    alert = aps.get("alert")
+    texts = {"body": alert} if isinstance(alert, str) else _object(alert)
+    return Arrival(
+        at=at,
+        provider="apns",
+        token=received.device,
+        kind=_kind(shown=bool(texts), badge=aps.get("badge")),
+        title=_text(texts.get("title")) or "",
+        body=_text(texts.get("body")) or "",
+        badge=_number(aps.get("badge")),
+        sound=_text(aps.get("sound")),
+        data=payload,
+        collapse_id=received.headers.get("apns-collapse-id"),
+    )
+
+
+def of_fcm(arrived: Arrived) -> Arrival:
+    """An Android phone, or an iPhone behind FCM, whose number on the icon is in its own block."""
+    message = arrived.message
+    texts = _object(message.get("notification"))
+    android = _object(_object(message.get("android")).get("notification"))
+    aps = _object(_object(_object(message.get("apns")).get("payload")).get("aps"))
+    badge = android.get("notification_count", aps.get("badge"))
+    return Arrival(
+        at=arrived.at,
+        provider="fcm",
+        token=arrived.token,
+        kind=_kind(shown=bool(texts), badge=badge),
+        title=_text(texts.get("title")) or "",
+        body=_text(texts.get("body")) or "",
+        badge=_number(badge),
+        sound=_text(android.get("sound")) or ("default" if android.get("default_sound") else None),
+        data=_object(message.get("data")),
+        collapse_id=_text(android.get("tag")),
+    )
+
+
+def _kind(*, shown: bool, badge: object) -> Kind:
+    if shown:
+        return "alert"
+    return "background" if badge is None else "badge"
+
+
+def _object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+FOLDER = "far-ends"
+TOPIC = "org.example.tocsin"
+KEY_ID, TEAM_ID = "DEMOKEY123", "DEMOTEAM12"
+PROJECT_ID = "tocsin-demo"
+STOP_SECONDS = 0.5
+
+
+class FarEnds:
+    """At most one of each. Making it takes a moment and blocks; raises OSError and SecretFileError.
+
+    The keys that Apple and Google would hand out are made once. The authority behind APNs' certificate is new each
+    time, so its own key is written nowhere.
+    """
+
+    def __init__(self, data_dir: Path, *, apns: bool, fcm: bool, say: Say) -> None:
+        self._phones = Phones(data_dir / FILE)
+        self._say = say
+        folder = data_dir / FOLDER
+        if apns or fcm:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        self._apns_key = folder / "apns-key.p8"
+        self._ca_file = folder / "apns-ca.pem"
+        self._fcm_key = folder / "fcm-key.pem"
+        self._account = folder / "fcm-service-account.json"
+        self._apns = self._make_apns() if apns else None
+        self._fcm = self._make_fcm() if fcm else None
+
+    async def start(self) -> tuple[ApnsAccess | None, FcmAccess | None]:
+        """Listens on free ports of this machine; answers how each is reached."""
+        return await self._start_apns(), await self._start_fcm()
+
+    async def stop(self) -> None:
+        """Hangs up on everybody."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOP_SECONDS):
+                await asyncio.gather(*(end.stop() for end in (self._apns, self._fcm) if end))
+
+    def _make_apns(self) -> ApnsServer:
+        authority = Authority()
+        authority.write(self._ca_file)
+        pem = _kept(self._apns_key, lambda: Key.new().private)
+        try:
+            key = Key(pem, KEY_ID, TEAM_ID)
+            return ApnsServer(authority, key, topics={TOPIC}, keep=1, on_arrival=self._on_apns)
+        except ValueError:
+            raise _no_key(self._apns_key) from None
+
+    def _make_fcm(self) -> FcmServer:
+        pem = _kept(self._fcm_key, new_private_key)
+        try:
+            return FcmServer(
+                project_id=PROJECT_ID, private_key=pem, keep=1, on_arrival=self._on_fcm
+            )
+        except ValueError:
+            raise _no_key(self._fcm_key) from None
+
+    async def _start_apns(self) -> ApnsAccess | None:
+        if self._apns is None:
+            return None
+        await self._apns.start()
+        return ApnsAccess(
+            url=self._apns.url,
+            key=str(self._apns_key),
+            key_id=KEY_ID,
+            team_id=TEAM_ID,
+            topic=TOPIC,
+            ca_file=str(self._ca_file),
+        )
+
+    async def _start_fcm(self) -> FcmAccess | None:
+        if self._fcm is None:
+            return None
+        await self._fcm.start()
+        # anew each time, since it names the port that tokens are to be had at
+        write_secret(self._account, self._fcm.service_account_json.encode())
+        return FcmAccess(url=self._fcm.url, service_account=str(self._account))
+
+    def _on_apns(self, received: Received) -> None:
+        if received.status == 200:
+            self._keep(of_apns(received, datetime.now(UTC)))
+
+    def _on_fcm(self, arrived: Arrived) -> None:
+        if arrived.answered == 200:
+            self._keep(of_fcm(arrived))
+
+    def _keep(self, arrival: Arrival) -> None:
+        try:
+            self._phones.keep(arrival)
+        except OSError as error:  # the push did arrive; only the page can't show it
+            self._say(f"{FILE} can't be written: {error.strerror}")
+
+
+def _kept(file: Path, make: Callable[[], str]) -> str:
+    try:
+        return file.read_text()
+    except FileNotFoundError:
+        made = make()
+        write_secret(file, made.encode())
+        return made
+    except UnicodeDecodeError:
+        raise _no_key(file) from None
+
+
+def _no_key(file: Path) -> SecretFileError:
+    return SecretFileError(f"{file} holds no key: begin anew with make reset")

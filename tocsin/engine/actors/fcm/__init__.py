@@ -1,0 +1,1 @@
+"""Push to Android devices by FCM's HTTP v1 API."""

@@ -1,0 +1,1 @@
+"""What all delivery actors share: admission, mailbox, circuit breaker, supervision."""

@@ -1,0 +1,116 @@
+"""The mailbox: messages that wait for a sender, in order of priority."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from tocsin.engine.actors.machinery.breaker import Clock
+from tocsin.engine.model import (
+    Deferred,
+    Message,
+    Outcome,
+    Priority,
+    Settlement,
+    Unknown,
+    Verdict,
+)
+
+FRESH = 0.2
+"""Seconds that a look holds from its start: the promise is 250 ms, the rest is for the way out."""
+_NEVER = float("-inf")
+
+Settled = Callable[[Settlement], object]
+
+
+class Envelope:
+    """One message on its way through an actor, with its last look and how far it came.
+
+    `settled` is called with its outcome, at once and once.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_settled",
+        "begun",
+        "committed",
+        "done",
+        "draft",
+        "fresh_until",
+        "looked_at",
+        "message",
+        "verdict",
+    )
+
+    def __init__(self, message: Message, settled: Settled, clock: Clock) -> None:
+        self._clock = clock
+        self._settled = settled
+        self.message = message
+        self.draft = b""  # what could be written before the look
+        self.verdict: Verdict | None = None
+        self.fresh_until = _NEVER
+        self.looked_at = False  # by its actor
+        self.begun = False  # its first byte has left
+        self.committed = False  # the provider may have accepted it
+        self.done = False  # its outcome is known, or no longer awaited
+
+    @property
+    def fresh(self) -> bool:
+        """Whether its last look still holds."""
+        return self._clock() < self.fresh_until
+
+    def begin(self) -> bool:
+        """Called right before its first byte: false if the last look is too old, or nobody waits for it."""
+        self.begun = self.fresh and not self.done
+        return self.begun
+
+    def commit(self) -> None:
+        """Called right before the byte from which on the provider may accept it: then a loss is `Unknown`."""
+        self.committed = True
+
+    def settle(self, outcome: Outcome, verdict: Verdict | None = None) -> None:
+        """Hands its outcome to whoever sent it; the first one counts."""
+        if not self.done:
+            self.done = True
+            self._settled(Settlement(outcome, verdict))
+
+    def give_up(self, reason: str) -> None:
+        """Settles what could not be finished by how far it came."""
+        if self.committed:
+            self.settle(Unknown(reason), self.verdict)
+        else:
+            self.settle(Deferred(reason), self.verdict)
+
+
+class Mailbox:
+    """First the higher priority, then who came first."""
+
+    def __init__(self) -> None:
+        self._queues: dict[Priority, deque[Envelope]] = {
+            priority: deque() for priority in sorted(Priority, reverse=True)
+        }
+
+    def __len__(self) -> int:
+        return sum(len(queue) for queue in self._queues.values())
+
+    def __iter__(self) -> Iterator[Envelope]:
+        return itertools.chain.from_iterable(self._queues.values())
+
+    def put(self, envelope: Envelope) -> None:
+        """Adds one behind those of its priority."""
+        self._queues[envelope.message.priority].append(envelope)
+
+    def pop(self) -> Envelope | None:
+        """Takes out the next one."""
+        for queue in self._queues.values():
+            if queue:
+                return queue.popleft()
+        return None
+
+    def clear(self) -> list[Envelope]:
+        """Takes out all."""
+        everything = list(self)
+        for queue in self._queues.values():
+            queue.clear()
+        return everything

@@ -1,0 +1,170 @@
+"""One open stream's mailbox: the latest count, and what arrived and changed since the reader last came."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import msgspec
+from msgspec import Struct, structs
+
+from tocsin.engine.badge.stream_position import Position, is_ahead
+from tocsin.engine.store.badge import InboxChange, Told
+from tocsin.engine.text import sanitise
+
+# What a reader that doesn't read may leave waiting; beyond it, it is told to resync.
+_WAITING = 200
+
+_encode = msgspec.json.Encoder().encode
+
+
+class StreamEvent(Struct, frozen=True):
+    """One server-sent event; `data` is JSON."""
+
+    event: str  # badge, notification, read, archived, resync, expired
+    data: bytes
+    id: str
+
+
+class Subscription:
+    """What one stream has yet to send; filled by the hub, emptied by `next`."""
+
+    __slots__ = (
+        *("_changed", "_closed", "_count", "_count_sent", "_events", "_leave", "_lost", "_reader"),
+        *("_known", "erased", "position", "recipient_id"),
+    )
+
+    def __init__(
+        self,
+        recipient_id: str,
+        position: Position | None,
+        *,
+        lost: bool,
+        leave: Callable[[Subscription], None],
+    ) -> None:
+        self.recipient_id = recipient_id
+        self.position = position
+        self._lost = lost  # it came with a position that is not ours
+        self._leave = leave
+        self._count: int | None = None
+        self._count_sent: int | None = None
+        self._events: list[StreamEvent] = []
+        self._changed = False
+        self._reader: asyncio.Future[None] | None = None  # who waits for it to change
+        self._closed = False
+        self._known = False  # seen as a recipient
+        self.erased = False  # seen so once, and not any more: the stream is closed
+
+    async def __aenter__(self) -> Subscription:
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """The reader is gone."""
+        self._leave(self)
+
+    @property
+    def token(self) -> str:
+        """The id for an event of the stream itself; empty before the first read."""
+        return self.position.token() if self.position else ""
+
+    def close(self) -> None:
+        """Ends the stream once what waits is sent."""
+        self._closed = True
+        self._wake()
+
+    def put(
+        self,
+        snapshot: str,
+        count: int,
+        events: Sequence[StreamEvent] | None,
+        *,
+        known: bool = True,
+    ) -> None:
+        """Takes in what the hub read: all that is new since `position`, in the snapshot; None: too much to tell.
+
+        Ends the stream of a person who was `known` and is not any more. One who never was may get to be.
+        """
+        if self._known and not known:
+            self.erased = True
+            self.close()
+        self._known = known
+        before, self.position = self.position, Position(snapshot)
+        lost = self._lost or (before is not None and is_ahead(before, snapshot))
+        if lost or events is None or len(self._events) > _WAITING:
+            self._events = [StreamEvent("resync", b"{}", self.position.token())]
+        else:
+            self._events += events
+        self._lost = False
+        self._count = count
+        if self._events or count != self._count_sent:
+            self._wake()
+
+    async def next(self, timeout: float) -> list[StreamEvent] | None:
+        """What happened since the last call, in order; [] after `timeout` seconds without any; None at the end."""
+        if not self._changed:
+            # thousands wait here: less of a burden than asyncio.timeout
+            loop = asyncio.get_running_loop()
+            self._reader = loop.create_future()
+            alarm = loop.call_later(timeout, _end, self._reader)
+            try:
+                await self._reader
+            finally:
+                alarm.cancel()
+                self._reader = None
+        if self._closed:
+            return None
+        if not self._changed:
+            return []
+        self._changed = False
+        events, self._events = self._events, []
+        if self._count is not None and self._count != self._count_sent:
+            assert self.position is not None
+            self._count_sent = self._count
+            events.append(
+                StreamEvent("badge", _encode({"count": self._count}), self.position.token())
+            )
+        return events
+
+    def _wake(self) -> None:
+        self._changed = True
+        if self._reader is not None:
+            _end(self._reader)
+
+
+def _end(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
+
+
+def events_since(
+    before: Position, snapshot: str, arrived: Sequence[Told], changes: Sequence[InboxChange]
+) -> list[StreamEvent]:
+    """What a reader at that position is told, each with the position of one who got it and nothing after it.
+
+    Changes come first: a notification brings its own read state, as it is in this snapshot, and an "all" of before it
+    came must not take it along.
+    """
+    events = [StreamEvent(*_change(change), before.token()) for change in changes]
+    for notification in arrived:
+        seen = Position(before.snapshot, snapshot, notification.id)
+        events.append(StreamEvent("notification", _encode(_safe(notification)), seen.token()))
+    if events:
+        events[-1] = structs.replace(events[-1], id=Position(snapshot).token())
+    return events
+
+
+def _change(change: InboxChange) -> tuple[str, bytes]:
+    """The event's name and data."""
+    ids = "all" if change.notification_ids is None else change.notification_ids
+    if change.change == "archived":
+        return "archived", _encode({"ids": ids})
+    return "read", _encode({"ids": ids, "read": change.change == "read"})
+
+
+def _safe(notification: Told) -> Told:
+    if notification.body_html is None:
+        return notification
+    return structs.replace(notification, body_html=sanitise(notification.body_html))

@@ -1,0 +1,92 @@
+"""What the ledger makes of an outcome. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+from tocsin.engine.backoff import retry_delay
+from tocsin.engine.model import (
+    Claimed,
+    Deferred,
+    DeliveryState,
+    Rejected,
+    Sent,
+    Settlement,
+    Unknown,
+    Unsent,
+    Withheld,
+)
+from tocsin.engine.store.delivery import Settled
+
+
+def settle_all(
+    together: Sequence[Claimed], settlement: Settlement, random: Random
+) -> list[Settled]:
+    """What the ledger makes of the outcome of deliveries that went as one message: each for itself.
+
+    Where the last look would not have all of them, those that may go are due again at once, without the others.
+    """
+    if len(together) == 1:
+        written = settle(together[0], settlement, random)
+        return [written] if written else []
+    verdict, seed = settlement.verdict, random.random()
+    apart = {one.delivery_id: one for one in verdict.others} if verdict and verdict.withheld else {}
+    settled = []
+    for claimed in together:
+        own = settlement
+        if apart:
+            looked = apart.get(claimed.delivery_id)
+            withheld = looked.withheld if looked else Withheld(None, "lost")
+            own = Settlement(withheld or Unsent("changed"), looked)
+        # one seed: due again at one time
+        if written := settle(claimed, own, Random(seed)):
+            settled.append(written)
+    return settled
+
+
+def settle(claimed: Claimed, settlement: Settlement, random: Random) -> Settled | None:
+    """What the ledger makes of an outcome; None where the claim was lost, and someone else has it."""
+    result, verdict = settlement.outcome, settlement.verdict
+
+    def settled(
+        state: DeliveryState, reason: str | None, outcome: str | None, delay: float = 0.0
+    ) -> Settled:
+        last = outcome is not None and state is DeliveryState.DEFERRED
+        exhausted = last and claimed.attempt >= claimed.max_attempts
+        return Settled(
+            claimed.delivery_id,
+            claimed.claim,
+            DeliveryState.FAILED if exhausted else state,
+            "attempts_exhausted" if exhausted else reason,
+            delay=delay,
+            outcome=outcome,
+            attempt_reason=reason,
+            address=verdict.address or None if verdict else None,
+            checked_at=verdict.checked_at if verdict else None,
+            provider_id=result.provider_id if isinstance(result, Sent) else None,
+            address_dead=isinstance(result, Rejected)
+            and (result.address_dead or result.quarantine),
+            dead_since=result.dead_since if isinstance(result, Rejected) else None,
+        )
+
+    match result:
+        case Sent():
+            return settled(DeliveryState.SENT, None, "sent")
+        case Rejected(reason):
+            return settled(DeliveryState.FAILED, reason, "rejected")
+        case Deferred(reason, retry_after):
+            delay = retry_delay(claimed.attempt, retry_after, random)
+            return settled(DeliveryState.DEFERRED, reason, "deferred", delay)
+        case Unknown(reason):
+            delay = retry_delay(claimed.attempt, None, random)
+            return settled(DeliveryState.DEFERRED, reason, "unknown", delay)
+        case Unsent(reason, retry_after):
+            return settled(DeliveryState.DEFERRED, reason, None, retry_after)
+        case Withheld(state, reason, retry_after):
+            return settled(state, reason, None, retry_after) if state else None
+
+
+def withhold(claimed: Claimed, reason: str) -> Settled:
+    """What the ledger says of one that was never tried, and won't be."""
+    return Settled(claimed.delivery_id, claimed.claim, DeliveryState.SKIPPED, reason)

@@ -1,0 +1,1 @@
+"""Why somebody was notified or not, and the table of reasons."""

@@ -1,0 +1,1 @@
+"""Everything between a delivery and a MIME message."""

@@ -1,0 +1,319 @@
+"""A recipient's language: the words of the mails' frame, and how dates and sums of money are written.
+
+A catalogue is `words/<language>.po`; English is in the templates themselves. `de-AT` is served by `de`, what has no
+catalogue by English. They are read once and kept as Python's gettext wants them.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from functools import lru_cache
+from gettext import GNUTranslations, NullTranslations
+from io import BytesIO
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from unicodedata import bidirectional
+from zoneinfo import ZoneInfo
+
+from babel import Locale, UnknownLocaleError
+from babel.dates import format_date, format_datetime
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+from babel.numbers import format_currency, format_decimal
+from jinja2 import pass_eval_context
+from jinja2.nodes import EvalContext
+from markupsafe import Markup
+from msgspec import Struct
+
+from tocsin.engine.model import Zone
+from tocsin.engine.text import one_line
+
+AnyZone = Zone | ZoneInfo
+
+CATALOGUES = Path(__file__).parent / "words"
+LABELS = "event type"  # gettext's context of labels, so that they are no sentence's words
+VALUE_CHARACTERS = 120
+
+# Where only "en" is known: the order of day and month that nobody reads wrongly, and 24 hours.
+_ENGLISH = Locale.parse("en_GB")
+_RIGHT_TO_LEFT = frozenset(
+    {"ar", "arc", "ckb", "dv", "fa", "he", "ks", "ps", "sd", "ug", "ur", "yi"}
+)
+_TAG = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_CURRENCY = re.compile(r"[A-Z]{3}")
+_MOST_MONEY = 10**15
+
+
+class Words(Struct, frozen=True):
+    """A host's own catalogues, whose words go before ours."""
+
+    folder: Path
+    version: str = ""  # another one as soon as a file changed
+
+
+class Language(Struct, frozen=True, dict=True):
+    """One person's."""
+
+    tag: str  # theirs, as BCP 47 writes it: that of the app's own texts
+    direction: str
+    words_tag: str  # that of the frame's words, English where theirs has no catalogue
+    words_direction: str
+    locale: Locale  # for dates and numbers, in the language of the words
+    catalogue: NullTranslations
+
+    def label(self, label: str) -> str:
+        """A label of the default catalogue in this language; an app's own as it is."""
+        return self.catalogue.pgettext(LABELS, label)
+
+    def isolated(self, text: str) -> str:
+        """Text to stand in a sentence of ours: kept apart (Unicode's FSI … PDI) where the two run in opposite ways."""
+        if self.words_direction == "ltr" or "L" not in map(bidirectional, text):
+            return text
+        return f"\u2068{text}\u2069"
+
+    def day(self, value: object, zone: AnyZone | None) -> str:
+        """A date or time as people write it, in their zone; other text as it is, and what is no text is nothing."""
+        try:
+            found = _parsed(value)
+        except ValueError:
+            return one_line(value, VALUE_CHARACTERS) if isinstance(value, str) else ""
+        if not isinstance(found, datetime):
+            return format_date(found, "long", locale=self.locale)
+        try:
+            local = _local(found, zone) if found.tzinfo else found
+        except OverflowError:  # of the years 1 and 9999
+            local = found
+        written = format_datetime(local, self._long, locale=self.locale)
+        return f"{written} UTC" if local.tzinfo is not None and zone is None else written
+
+    def date(self, at: datetime, zone: AnyZone | None) -> str:
+        """The day of a moment, in their zone."""
+        return format_date(_local(at, zone).date(), "long", locale=self.locale)
+
+    def moment(self, at: datetime, zone: AnyZone | None) -> str:
+        """Day and time of something recent: `22 Nov, 14:05`."""
+        return format_datetime(_local(at, zone), self._short, locale=self.locale)
+
+    def money(self, amount: object, currency: object = None) -> str:
+        """`84.5, "EUR"` as `€84.50`; an amount that is text as it is."""
+        if isinstance(amount, bool) or not isinstance(amount, int | float):
+            return one_line(amount, VALUE_CHARACTERS) if isinstance(amount, str) else ""
+        if not abs(amount) < _MOST_MONEY:  # nor NaN
+            return ""
+        number = Decimal(str(amount))
+        if isinstance(currency, str) and _CURRENCY.fullmatch(currency):
+            return format_currency(number, currency, locale=self.locale)
+        return format_decimal(number, locale=self.locale)
+
+    @property
+    def _long(self) -> str:
+        return _joined(self.locale, str(self.locale.date_formats["long"]), "long")
+
+    @property
+    def _short(self) -> str:
+        return _joined(self.locale, str(self.locale.datetime_skeletons["MMMd"]), "medium")
+
+
+@lru_cache(maxsize=1024)
+def language_of(locale: str | None, words: Words | None = None) -> Language:
+    """That of a locale such as `de-AT` or `de_DE.UTF-8`; English where there is none."""
+    known = catalogues(words)
+    tag = (locale or "").partition(".")[0].partition("@")[0].replace("_", "-")
+    tag = tag if _TAG.fullmatch(tag) else "en"
+    spoken = tag.partition("-")[0].lower()
+    speaks = spoken if spoken in known else "en"
+    return Language(
+        tag,
+        _direction(spoken),
+        speaks,
+        _direction(speaks),
+        _formats(tag, speaks),
+        known[speaks],
+    )
+
+
+@lru_cache(maxsize=4)
+def catalogues(words: Words | None = None) -> dict[str, NullTranslations]:
+    """By language, English among them, whose words are the templates' own; the host's before ours."""
+    found: dict[str, NullTranslations] = {"en": NullTranslations()}
+    for folder in (CATALOGUES, words.folder if words else None):
+        for path in sorted(folder.glob("*.po")) if folder else ():
+            catalogue = _read(path)
+            if path.stem in found:
+                catalogue.add_fallback(found[path.stem])
+            found[path.stem] = catalogue
+    return found
+
+
+def _read(path: Path) -> GNUTranslations:
+    compiled = BytesIO()
+    with path.open("rb") as file:
+        write_mo(compiled, read_po(file, locale=path.stem, abort_invalid=True))
+    compiled.seek(0)
+    return GNUTranslations(compiled)
+
+
+@lru_cache(maxsize=1024)
+def zone_of(name: str | None) -> ZoneInfo | None:
+    """The zone of that name by Python's rules, for previews without a database; None where it has none."""
+    try:
+        return ZoneInfo(name) if name else None
+    except (KeyError, ValueError, OSError):
+        return None
+
+
+def _local(at: datetime, zone: AnyZone | None) -> datetime:
+    return zone.local(at) if isinstance(zone, Zone) else at.astimezone(zone or UTC)
+
+
+def _direction(spoken: str) -> str:
+    return "rtl" if spoken in _RIGHT_TO_LEFT else "ltr"
+
+
+def _formats(tag: str, words: str) -> Locale:
+    if tag.lower() == "en" or tag.partition("-")[0].lower() != words:
+        return _ENGLISH if words == "en" else Locale.parse(words)
+    try:
+        return Locale.parse(tag, sep="-")
+    except (UnknownLocaleError, ValueError):
+        return _ENGLISH if words == "en" else Locale.parse(words)
+
+
+def _parsed(value: object) -> date | datetime:
+    """What RFC 3339 and ISO 8601 mean by a text; raises ValueError."""
+    if isinstance(value, date):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("neither date nor time")
+    return date.fromisoformat(value) if _DATE.fullmatch(value) else datetime.fromisoformat(value)
+
+
+@lru_cache(maxsize=256)
+def _joined(locale: Locale, day: str, length: str) -> str:
+    """One pattern of day and time, in the order of the locale."""
+    return (
+        str(locale.datetime_formats[length])
+        .replace("{1}", day)
+        .replace("{0}", str(locale.time_formats["short"]))
+    )
+
+
+# What a template speaks with: gettext in its recipient's language, dates in their zone, sums of money.
+
+Gettext = Callable[..., str]
+
+
+@lru_cache(maxsize=1024)
+def voice(
+    locale: str | None, zone: AnyZone | None, words: Words | None = None
+) -> Mapping[str, Any]:
+    """Of one language and zone; the names are part of the contract of templates."""
+    language = language_of(locale, words)
+    return MappingProxyType(
+        {
+            "lang": language.tag,
+            "dir": language.direction,
+            "words_lang": language.words_tag,
+            "words_dir": language.words_direction,
+            **_gettext(language),
+            **_values(language, zone),
+        }
+    )
+
+
+def _gettext(language: Language) -> dict[str, Gettext]:
+    """Jinja's names of gettext in its new style: `_("Open in %(service)s", service=service)`."""
+    words = language.catalogue
+
+    @pass_eval_context
+    def gettext(place: EvalContext, message: str, **values: Any) -> str:
+        return _filled(place, words.gettext(message), values)
+
+    @pass_eval_context
+    def ngettext(place: EvalContext, one: str, more: str, num: int, **values: Any) -> str:
+        return _filled(place, words.ngettext(one, more, num), {"num": num} | values)
+
+    @pass_eval_context
+    def pgettext(place: EvalContext, context: str, message: str, **values: Any) -> str:
+        return _filled(place, words.pgettext(context, message), values)
+
+    @pass_eval_context
+    def npgettext(
+        place: EvalContext, context: str, one: str, more: str, num: int, **values: Any
+    ) -> str:
+        return _filled(place, words.npgettext(context, one, more, num), {"num": num} | values)
+
+    return {
+        "_": gettext,
+        "gettext": gettext,
+        "ngettext": ngettext,
+        "pgettext": pgettext,
+        "npgettext": npgettext,
+    }
+
+
+def _filled(place: EvalContext, words: str, values: Mapping[str, Any]) -> str:
+    """Words with their values; those are escaped where the template is HTML."""
+    if not values and "%" not in words:
+        return _marked(words) if place.autoescape else words
+    return (Markup(words) if place.autoescape else words) % values  # noqa: S704 - of our catalogues
+
+
+@lru_cache(maxsize=1024)
+def _marked(words: str) -> Markup:
+    return Markup(words)  # noqa: S704 - of our catalogues
+
+
+def _values(language: Language, zone: AnyZone | None) -> dict[str, Callable[..., str]]:
+    """What many mails say alike is written once: those of one event have its dates in common."""
+
+    @lru_cache(maxsize=64)
+    def written(at: dt.datetime) -> str:
+        return language.moment(at, zone)
+
+    @lru_cache(maxsize=32)
+    def read(value: str | dt.date) -> str:
+        return language.day(value, zone)
+
+    def day(value: object) -> str:
+        return read(value) if isinstance(value, str | dt.date) else ""
+
+    def moment(at: dt.datetime) -> str:
+        return written(at.replace(second=0, microsecond=0))
+
+    def date(at: dt.datetime) -> str:
+        return language.date(at, zone)
+
+    return {
+        "day": day,
+        "date": date,
+        "moment": moment,
+        "money": _money(language),
+        "plain": _plain,
+        "isolated": language.isolated,
+    }
+
+
+def _money(language: Language) -> Callable[..., str]:
+    @lru_cache(maxsize=32, typed=True)
+    def written(amount: float | str, currency: str | None) -> str:
+        return language.money(amount, currency)
+
+    def money(amount: object, currency: object = None) -> str:
+        if not isinstance(amount, int | float | str):
+            return ""
+        return written(amount, currency if isinstance(currency, str) else None)
+
+    return money
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return ""
+    return one_line(str(value), VALUE_CHARACTERS)

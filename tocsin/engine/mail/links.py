@@ -1,0 +1,196 @@
+"""Signed links: what a mail may do for its reader without signing in.
+
+A token is base64url of: version, kind, expiry, the payload as MessagePack, and an HMAC-SHA256 of all
+that, cut to 128 bits. The kind is under the signature, so a token of one kind is none of another.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime, timedelta
+from enum import IntEnum
+
+import msgspec
+from msgspec import Struct, structs
+
+from tocsin.engine.model import NotFound
+from tocsin.engine.text import is_web_address
+
+VALID_FOR = timedelta(days=365)
+KEY_BYTES = 32
+
+_VERSION = 1
+_TAG_BYTES = 16
+_HEAD_BYTES = 7  # version, kind, and 5 of the expiry in seconds: good for 34,000 years
+_MOST_CHARACTERS = 2048
+_MOST_BYTES = 600  # of a payload: a header's line ends at 998 characters (RFC 5322)
+
+
+class LinkKind(IntEnum):
+    """What a token is for; the numbers are in mails that were sent."""
+
+    UNSUBSCRIBE = 1
+    OPEN = 2
+    UNSUBSCRIBE_ADDRESS = 3
+    UNSUBSCRIBE_DIGEST = 4
+
+
+class Unsubscribe(Struct, frozen=True, array_like=True):
+    """Turns the email of the event types that one mail holds off for one recipient."""
+
+    recipient_id: str
+    event_type: str
+    others: tuple[str, ...] = ()  # further event types of the same mail
+    topic: str | None = None  # what it may be muted for instead
+
+    @property
+    def event_types(self) -> tuple[str, ...]:
+        """All of them."""
+        return self.event_type, *self.others
+
+
+class UnsubscribeAddress(Struct, frozen=True, array_like=True):
+    """Ends all mail to the address of somebody without an account; with one by then, that event type's email."""
+
+    address: str
+    event_type: str
+
+
+class UnsubscribeDigest(Struct, frozen=True, array_like=True):
+    """Turns one recipient's digest off."""
+
+    recipient_id: str
+
+
+class Open(Struct, frozen=True, array_like=True):
+    """Marks a notification read and goes where it leads."""
+
+    notification_id: int
+    recipient_id: str
+
+
+OptOutLink = Unsubscribe | UnsubscribeAddress | UnsubscribeDigest
+_OPT_OUTS: dict[LinkKind, type[OptOutLink]] = {
+    LinkKind.UNSUBSCRIBE: Unsubscribe,
+    LinkKind.UNSUBSCRIBE_ADDRESS: UnsubscribeAddress,
+    LinkKind.UNSUBSCRIBE_DIGEST: UnsubscribeDigest,
+}
+
+
+class Links(Struct, frozen=True):
+    """Makes and reads the links of one service; `key` is 32 secret bytes."""
+
+    public_url: str
+    key: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.key) != KEY_BYTES:
+            raise ValueError(f"a link key has {KEY_BYTES} bytes")
+
+    def unsubscribe(
+        self,
+        recipient_id: str,
+        event_type: str,
+        now: datetime,
+        *,
+        others: Iterable[str] = (),
+        topic: str | None = None,
+    ) -> str:
+        """The link that turns these types' email off: a page by GET, one click by POST (RFC 8058)."""
+        link = Unsubscribe(recipient_id, event_type, topic=topic)
+        for other in others:
+            longer = structs.replace(link, others=(*link.others, other))
+            if len(_encoded(longer)) <= _MOST_BYTES:
+                link = longer
+        return self._unsubscribe(LinkKind.UNSUBSCRIBE, link, now)
+
+    def unsubscribe_address(self, address: str, event_type: str, now: datetime) -> str:
+        """The link that ends all mail to somebody without an account."""
+        link = UnsubscribeAddress(address, event_type)
+        return self._unsubscribe(LinkKind.UNSUBSCRIBE_ADDRESS, link, now)
+
+    def unsubscribe_digest(self, recipient_id: str, now: datetime) -> str:
+        """The link that turns a digest off."""
+        link = UnsubscribeDigest(recipient_id)
+        return self._unsubscribe(LinkKind.UNSUBSCRIBE_DIGEST, link, now)
+
+    def _unsubscribe(self, kind: LinkKind, link: OptOutLink, now: datetime) -> str:
+        return f"{self._base}/unsubscribe/{sign(self.key, kind, link, now + VALID_FOR)}/"
+
+    def open(self, notification_id: int, recipient_id: str, now: datetime) -> str:
+        """The click-through of one notification."""
+        payload = Open(notification_id, recipient_id)
+        return f"{self._base}/c/{sign(self.key, LinkKind.OPEN, payload, now + VALID_FOR)}/"
+
+    def read_unsubscribe(self, token: str, now: datetime) -> OptOutLink:
+        """Whom and what an unsubscribe token names; raises NotFound."""
+        kind, payload = verify(self.key, _OPT_OUTS, token, now)
+        return msgspec.msgpack.decode(payload, type=_OPT_OUTS[kind])
+
+    def read_open(self, token: str, now: datetime) -> Open:
+        """Which notification a click-through token names; raises NotFound."""
+        _, payload = verify(self.key, (LinkKind.OPEN,), token, now)
+        return msgspec.msgpack.decode(payload, type=Open)
+
+    def absolute(self, action_url: str) -> str | None:
+        """Where an action URL leads, seen from anywhere; None unless that is http or https.
+
+        A path is one of this service's own host. An address that was stored under an older rule leads nowhere.
+        """
+        if not is_web_address(action_url):
+            return None
+        return f"{self._base}{action_url}" if action_url.startswith("/") else action_url
+
+    @property
+    def _base(self) -> str:
+        return self.public_url.rstrip("/")
+
+
+def sign(key: bytes, kind: LinkKind, payload: Struct, expires_at: datetime) -> str:
+    """A token for `payload`, good until `expires_at`; safe in a path."""
+    seconds = int(expires_at.timestamp()).to_bytes(_HEAD_BYTES - 2, "big")
+    body = bytes((_VERSION, kind)) + seconds + _encoded(payload)
+    return base64.urlsafe_b64encode(body + _tag(key, body)).rstrip(b"=").decode()
+
+
+def verify(
+    key: bytes, kinds: Collection[LinkKind], token: str, now: datetime
+) -> tuple[LinkKind, bytes]:
+    """Kind and payload of a token of one of these kinds that is ours and still good; raises NotFound."""
+    signed = _decode(token)
+    body, tag = signed[:-_TAG_BYTES], signed[-_TAG_BYTES:]
+    if not hmac.compare_digest(tag, _tag(key, body)):
+        raise NotFound("This link is not one of ours.")
+    if len(body) < _HEAD_BYTES or body[0] != _VERSION or body[1] not in kinds:
+        raise NotFound("This link is for something else.")
+    if datetime.fromtimestamp(int.from_bytes(body[2:_HEAD_BYTES], "big"), UTC) <= now:
+        raise NotFound("This link has expired.")
+    return LinkKind(body[1]), body[_HEAD_BYTES:]
+
+
+def _encoded(payload: Struct) -> bytes:
+    """Without the last fields that say nothing: most links have none of them."""
+    values = list(structs.astuple(payload))
+    while values[-1] in ((), None):
+        values.pop()
+    return msgspec.msgpack.encode(values)
+
+
+def _tag(key: bytes, body: bytes) -> bytes:
+    return hmac.digest(key, b"tocsin link" + body, "sha256")[:_TAG_BYTES]
+
+
+def _decode(token: str) -> bytes:
+    """The bytes of a token, of the one spelling that we make: Python's decoder takes many."""
+    if len(token) > _MOST_CHARACTERS or not token.isascii():
+        raise NotFound("This link is not one of ours.")
+    try:
+        signed = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise NotFound("This link is not one of ours.") from None
+    if base64.urlsafe_b64encode(signed).rstrip(b"=").decode() != token:
+        raise NotFound("This link is not one of ours.")
+    return signed

@@ -1,0 +1,278 @@
+"""Mails with sample data, one of each kind: what `tocsin templates` checks and shows."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from base64 import b64encode
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from uuid import UUID
+
+import msgspec
+from msgspec import Struct
+
+from tocsin.engine.actors.email import mime
+from tocsin.engine.mail.links import KEY_BYTES, Links
+from tocsin.engine.mail.loader import TemplateFailed, Templates
+from tocsin.engine.mail.render import mail_renderer
+from tocsin.engine.model import Channel, Claimed, Entry, Mail, Priority
+from tocsin.event_types import Catalogue, default_catalogue
+
+if TYPE_CHECKING:
+    from tocsin.engine.store.event import EventType
+
+
+FILE = "samples.toml"
+PUBLIC_URL = "https://preview.invalid"
+TO = "alice@example.com"
+OTHERS = ("invitation", "burst", "digest")
+"""Kinds of mail beside those of one event type."""
+
+_TOLD = datetime(2026, 11, 1, 12, tzinfo=UTC)
+_HTML = (
+    "<h2>Agenda</h2><p>We meet at <b>seven</b>.</p><ul><li>Roses</li>"
+    '<li><a href="/boxes">Boxes</a></li></ul><blockquote>Bring gloves.</blockquote>'
+)
+# By what mails of one event type differ, and templates fail.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "in full": {},
+    "with a body in HTML": {"body": "", "body_html": _HTML},
+    "with a title alone": {
+        "body": "",
+        "action_url": None,
+        "name": None,
+        "initiator": None,
+        "locale": None,
+        "timezone": None,
+        "metadata": {},
+    },
+    "mandatory": {"mandatory": True},
+    "of a topic": {"topic": "forum.thread:42", "because": "replied", "reason": None},
+    "from right to left": {"locale": "ar-EG"},
+    "as an invitation": {"recipient_id": None, "invited": TO, "name": None, "locale": None},
+}
+
+
+class SampleType(Struct, frozen=True):
+    """An event type, as far as mails know it."""
+
+    event_type: str
+    label: str
+    category: str
+    category_label: str
+    mandatory: bool = False
+
+
+class Sample(Struct, frozen=True, forbid_unknown_fields=True):
+    """What an app would tell: one table of samples.toml."""
+
+    title: str = "What happened, in one line"
+    body: str = "The first paragraph.\nIts second line.\n\nThe second paragraph."
+    body_html: str | None = None
+    action_url: str | None = "/somewhere"
+    initiator: str | None = "bob"
+    name: str | None = "Alice"
+    metadata: dict[str, Any] = {}
+
+
+class SampleMails:
+    """Renders the sample of any kind: an event type's name, or one of OTHERS. Raises TemplateFailed."""
+
+    def __init__(self, templates: Templates, types: Sequence[SampleType], email_from: str) -> None:
+        self.types = {each.event_type: each for each in types}
+        self._samples = _samples(templates.folder)
+        self._render = mail_renderer(Links(PUBLIC_URL, bytes(KEY_BYTES)), email_from, templates)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """All that can be rendered."""
+        return (*self.types, *OTHERS)
+
+    def mail(self, kind: str, variant: str = "in full", locale: str | None = "en") -> Mail:
+        """One mail."""
+        changes = {"locale": locale} | VARIANTS[variant]
+        if kind == "burst":
+            names = [each for each in self.types.values() if not each.mandatory][:3]
+            return self._mail([self._claimed(7 + n, each, changes) for n, each in enumerate(names)])
+        if kind == "digest":
+            return self._digest(changes)
+        if kind == "invitation":
+            changes, kind = changes | VARIANTS["as an invitation"], next(iter(self.types))
+        each = self.types[kind]
+        if changes.get("recipient_id", "alice") is None:
+            changes |= {"mandatory": False}
+        return self._mail([self._claimed(7, each, changes)])
+
+    def _mail(self, together: Sequence[Claimed], said: Sequence[Entry] = ()) -> Mail:
+        mail = self._render(together, said).content
+        assert isinstance(mail, Mail)
+        return mail
+
+    def _digest(self, changes: Mapping[str, Any]) -> Mail:
+        kept = {name: changes[name] for name in ("locale", "name", "timezone") if name in changes}
+        one = next(iter(self.types.values()))
+        nothing = {"title": "", "body": "", "action_url": None, "event_type": "", "label": ""}
+        digest = self._claimed(9, one, {**nothing, **kept, "digest_id": 1, "notification_id": None})
+        return self._mail([digest], self._entries())
+
+    def _entries(self) -> list[Entry]:
+        """Of each category a few, some of them read; of the first more than are shown."""
+        entries: list[Entry] = []
+        for each in sorted(self.types.values(), key=lambda one: one.category):
+            sample = self._samples.get(each.event_type) or _shipped(each.category)
+            for _ in range(1 if entries else 17):
+                number = len(entries) + 1
+                entries.append(
+                    Entry(
+                        digest_id=1,
+                        recipient_id="alice",
+                        notification_id=number,
+                        event_type=each.event_type,
+                        created_at=_TOLD + timedelta(hours=number),
+                        read=number % 4 == 0,
+                        title=sample.title,
+                        body=sample.body,
+                        body_html=sample.body_html,
+                        action_url=sample.action_url if number % 3 else None,
+                        label=each.label,
+                        category=each.category,
+                        category_label=each.category_label,
+                    )
+                )
+        return entries
+
+    def _claimed(self, number: int, each: SampleType, changes: Mapping[str, Any]) -> Claimed:
+        sample = self._samples.get(each.event_type) or _shipped(each.category)
+        content: dict[str, Any] = {
+            "delivery_id": number,
+            "claim": UUID(int=number),
+            "notification_id": number,
+            "event_id": number,
+            "recipient_id": "alice",
+            "channel": Channel.EMAIL,
+            "priority": Priority.NORMAL,
+            "attempt": 1,
+            "max_attempts": 10,
+            "expires_at": None,
+            "mandatory": each.mandatory,
+            "event_type": each.event_type,
+            "label": each.label,
+            "category": each.category,
+            "locale": "en",
+            "timezone": "Europe/Berlin",
+            "created_at": _TOLD,
+            "reason": "default",
+        }
+        content |= msgspec.structs.asdict(sample) | dict(changes)
+        if (
+            each.event_type in self._samples
+        ):  # what an app tells of it always, its templates may count on
+            content["metadata"] = sample.metadata
+        return Claimed(**content)
+
+
+def sample_types(catalogue: Catalogue | None = None) -> list[SampleType]:
+    """Those of the default catalogue, with a host's own put over it."""
+    ours = default_catalogue()
+    theirs = catalogue or ours
+    entries = theirs.event_types if theirs.replace else ours.event_types | theirs.event_types
+    labels = ours.categories | theirs.categories
+    return [
+        SampleType(
+            name,
+            entry.label,
+            category := name.partition(".")[0],
+            labels.get(category, category),
+            "email" in entry.mandatory,
+        )
+        for name, entry in entries.items()
+    ]
+
+
+def to_sample_types(entries: Iterable[EventType]) -> list[SampleType]:
+    """The catalogue as the database has it."""
+    return [
+        SampleType(
+            each.event_type,
+            each.label,
+            each.category,
+            each.category_label,
+            Channel.EMAIL in each.mandatory_channels,
+        )
+        for each in entries
+    ]
+
+
+def _samples(folder: Path | None) -> dict[str, Sample]:
+    """By event type; raises TemplateFailed."""
+    if folder is None or not (folder / FILE).is_file():
+        return {}
+    try:
+        found = tomllib.loads((folder / FILE).read_text("utf-8"))
+        return {name: _sample(name, each) for name, each in found.items()}
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"line (\d+)", str(error))
+        why = re.sub(r" \(at .*\)", "", str(error))
+        raise TemplateFailed(FILE, int(line[1]) if line else None, why) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise TemplateFailed(FILE, None, f"can't be read: {error}") from None
+
+
+def _sample(name: str, found: Any) -> Sample:
+    for key in found if isinstance(found, dict) else ():
+        if key not in Sample.__struct_fields__:
+            near = get_close_matches(key, Sample.__struct_fields__, 1)
+            cure = f"did you mean {near[0]!r}?" if near else ", ".join(Sample.__struct_fields__)
+            raise TemplateFailed(FILE, None, f"[{name!r}] unknown setting {key!r} ({cure})")
+    try:
+        return msgspec.convert(found, Sample)
+    except msgspec.ValidationError as error:
+        raise TemplateFailed(FILE, None, f"[{name!r}] {error}") from None
+
+
+@cache
+def _by_category() -> dict[str, Sample]:
+    text = (Path(__file__).parent / FILE).read_text("utf-8")
+    return msgspec.toml.decode(text, type=dict[str, Sample])
+
+
+def _shipped(category: str) -> Sample:
+    return _by_category().get(category) or Sample()
+
+
+# A sample mail as somebody wants to look at it: in full, in the dark, or as it goes over the wire.
+
+Scheme = Literal["light", "dark"]
+SCHEMES: tuple[Scheme, ...] = ("light", "dark")
+
+_ASKED = re.compile(r"\(\s*prefers-color-scheme\s*:\s*(light|dark)\s*\)")
+_DECLARED = re.compile(r"((?:supported-)?color-schemes?(?:\s*:|\"\s+content=\")\s*)light dark")
+
+
+def page(mail: Mail, scheme: Scheme) -> str:
+    """Its HTML as a page by itself, its pictures inside, in a colour scheme whatever the browser's is."""
+    html = mail.html
+    for image in mail.images:
+        data = b64encode(image.content).decode("ascii")
+        html = html.replace(f"cid:{image.content_id}", f"data:image/{image.kind};base64,{data}")
+    html = _DECLARED.sub(rf"\g<1>{scheme}", html)
+    # true and false, as media queries say them
+    return _ASKED.sub(lambda asked: f"(min-width: {0 if asked[1] == scheme else 99999}px)", html)
+
+
+def source(mail: Mail, email_from: str, now: datetime) -> str:
+    """All of it, as it goes over the wire before it is signed."""
+    _, sender = mime.to_sender(email_from)
+    whole = mime.address(mime.draft(mail, sender=sender), to=mime.to_mailbox(TO), now=now)
+    return whole.decode("utf-8", "replace").replace("\r\n", "\n")
+
+
+def headers(source: str) -> list[tuple[str, str]]:
+    """The headers of a source, in their order."""
+    head = re.sub(r"\n[ \t]+", " ", source.partition("\n\n")[0])
+    return [(name, value) for name, _, value in (line.partition(": ") for line in head.split("\n"))]

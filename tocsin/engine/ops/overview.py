@@ -1,0 +1,313 @@
+"""The state of the whole installation, as the operations page shows it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+
+from msgspec import Struct
+
+from tocsin.engine.explain.reasons import remedy
+from tocsin.engine.model import Unavailable
+from tocsin.engine.ops.chart import (
+    DAY,
+    HOUR,
+    WAITING,
+    Latency,
+    Series,
+    Window,
+    count,
+    draw,
+    join,
+    latency,
+    window,
+)
+from tocsin.engine.ops.diagnosis import Problem, State, diagnose, is_led
+from tocsin.engine.store.database import Database
+from tocsin.engine.store.health import BlockingSession, sessions_in_the_way
+from tocsin.engine.store.installation import ActorReport, Process, processes
+from tocsin.engine.store.operations import (
+    MOST,
+    ChannelRow,
+    Lately,
+    Minute,
+    Unfinished,
+    channels,
+    ended_lately,
+    kept_minutes,
+    unfinished,
+)
+
+# Everybody who looks at the same time sees the same reading. One that took long is kept for long, so that readings
+# never take more than a few percent of the database's time.
+_GOOD_FOR = 1.0  # seconds
+_SHARE = 25
+_PATIENCE = 8.0  # the page has ten
+_DAY_GOOD_FOR = 20.0
+WINDOWS = {"hour": HOUR, "day": DAY}
+
+
+class ReasonView(Struct, frozen=True):
+    """How many deliveries have a reason, what it means and what to do."""
+
+    channel: str
+    state: str
+    reason: str
+    n: int
+    meaning: str
+    cure: str
+
+
+class ChannelView(Struct, frozen=True):
+    """One channel."""
+
+    channel: str
+    available: bool  # some worker has a provider
+    late: float  # seconds by which its oldest due delivery is late; 0: none is
+    waiting: dict[str, int]  # by state
+    waiting_more: bool  # there are more than were counted
+    oldest_at: datetime | None  # of those that wait for no reason of their person's
+    last_minute: dict[str, int]  # the last 60 s, by end
+    latency: Latency | None  # of what was sent in the last 60 s
+    total: dict[str, int]  # the window, by end
+    window_latency: Latency | None
+    series: Series
+
+
+class ActorView(Struct, frozen=True):
+    """One actor; `since` is when its breaker opened, `retry_at` when it probes next; null while it is closed."""
+
+    name: str
+    waiting: int
+    size: int
+    in_flight: int
+    senders: int
+    rate: float | None
+    breaker: str
+    reason: str | None
+    since: datetime | None
+    retry_at: datetime | None
+    crashes: int
+    advice: str | None
+
+
+class ProcessView(Struct, frozen=True):
+    """One process; silent ones are those whose word has lapsed."""
+
+    kind: str
+    host: str
+    pid: int
+    version: str
+    started_at: datetime
+    reported_at: datetime
+    silent: bool
+    leading: bool
+    streams: int
+    actors: list[ActorView]
+
+
+class Overview(Struct, frozen=True):
+    """All of it; `times` are the beginnings of the charts' steps, the last of which is not over."""
+
+    at: datetime
+    window: str
+    step: int  # seconds
+    times: list[datetime]
+    problems: list[Problem]
+    streams: int
+    channels: list[ChannelView]
+    waiting: list[ReasonView]
+    ended: list[ReasonView]  # of the window, but what was sent
+    processes: list[ProcessView]
+
+
+class _Reading(Struct, frozen=True):
+    """What was read at one moment."""
+
+    at: datetime
+    channels: list[ChannelRow]
+    unfinished: list[Unfinished]
+    lately: list[Lately]
+    processes: list[Process]
+    hour: list[Minute]
+    led_at: datetime  # when a leader was seen last
+    in_the_way: list[BlockingSession]
+
+
+class Overviews:
+    """Reads the state once a second at most, whoever asks."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = asyncio.Lock()
+        self._reading: tuple[float, _Reading] | None = None  # good until
+        self._led_at: datetime | None = None
+        self._day: tuple[float, datetime, list[Minute]] | None = None
+
+    async def get(self, name: str) -> Overview:
+        """The state with charts of the last hour or day; raises Unavailable."""
+        try:
+            async with asyncio.timeout(_PATIENCE), self._lock:
+                reading = await self._read()
+                over = window(reading.at, WINDOWS[name])
+                kept = reading.hour if name == "hour" else await self._read_day(over)
+        except TimeoutError:
+            raise Unavailable("the database is slow") from None
+        return _overview(reading, name, over, kept)
+
+    async def _read(self) -> _Reading:
+        started = time.monotonic()
+        if self._reading and started < self._reading[0]:
+            return self._reading[1]
+        now = datetime.now(UTC)
+        hour = window(now, HOUR)
+        running = await processes(self._database)
+        self._led_at = now if is_led(running) else self._led_at or now
+        reading = _Reading(
+            now,
+            await channels(self._database),
+            await unfinished(self._database),
+            await ended_lately(self._database, now),
+            running,
+            await kept_minutes(self._database, hour.since, hour.step),
+            self._led_at,
+            await sessions_in_the_way(self._database),
+        )
+        ended = time.monotonic()
+        self._reading = ended + max(_GOOD_FOR, _SHARE * (ended - started)), reading
+        return reading
+
+    async def _read_day(self, over: Window) -> list[Minute]:
+        found = self._day
+        if found and found[1] == over.since and time.monotonic() - found[0] < _DAY_GOOD_FOR:
+            return found[2]
+        kept = await kept_minutes(self._database, over.since, over.step)
+        self._day = time.monotonic(), over.since, kept
+        return kept
+
+
+def _overview(reading: _Reading, name: str, over: Window, kept: Sequence[Minute]) -> Overview:
+    names = [row.channel for row in reading.channels]
+    minutes = join(kept, reading.lately)
+    series = draw(minutes, over, names)
+    hour = join(reading.hour, reading.lately)
+    return Overview(
+        at=reading.at,
+        window=name,
+        step=int(over.step.total_seconds()),
+        times=over.times,
+        problems=_problems(reading, hour, names),
+        streams=sum(each.report.streams for each in reading.processes if not each.silent),
+        channels=[_channel(reading, row, minutes, series[row.channel]) for row in reading.channels],
+        waiting=_reasons(
+            ((each.channel, each.state, each.reason), each.n) for each in reading.unfinished
+        ),
+        ended=_reasons(
+            ((each.channel, each.state, reason), n)
+            for each in minutes
+            if each.state not in (*WAITING, "sent")
+            for reason, n in zip(each.reasons, each.n, strict=True)
+        ),
+        processes=[_process(each) for each in reading.processes],
+    )
+
+
+def _problems(reading: _Reading, hour: Sequence[Minute], names: Sequence[str]) -> list[Problem]:
+    failures: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for each in hour:
+        if each.state == "failed" and each.at > reading.at - timedelta(minutes=11):
+            for reason, n in zip(each.reasons, each.n, strict=True):
+                failures[each.channel][reason] += n
+    return diagnose(
+        State(
+            now=reading.at,
+            processes=reading.processes,
+            channels=reading.channels,
+            unfinished=reading.unfinished,
+            series=draw(hour, window(reading.at, HOUR), names),
+            failures={name: found.most_common(1)[0][0] for name, found in failures.items()},
+            most=MOST,
+            led_at=reading.led_at,
+            in_the_way=reading.in_the_way,
+        )
+    )
+
+
+def _channel(
+    reading: _Reading, row: ChannelRow, minutes: Sequence[Minute], series: Series
+) -> ChannelView:
+    mine = [each for each in reading.unfinished if each.channel == row.channel]
+    recent = [each for each in reading.lately if each.channel == row.channel and each.recent]
+    unmeant = [e.oldest_at for e in mine if e.reason not in ("quiet_hours", "delayed")]
+    return ChannelView(
+        channel=row.channel,
+        available=row.available,
+        late=round(row.late, 1),
+        waiting=_sum(mine),
+        waiting_more=sum(each.n for each in mine) >= MOST,
+        oldest_at=min(unmeant, default=None),
+        last_minute=_sum(recent),
+        latency=_latency(join([], recent, every=True)),
+        total={state: sum(values) for state, values in series.ended.items()},
+        window_latency=_latency([each for each in minutes if each.channel == row.channel]),
+        series=series,
+    )
+
+
+def _sum(rows: Iterable[Unfinished | Lately]) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for row in rows:
+        found[row.state] += row.n
+    return dict(found)
+
+
+def _latency(minutes: Iterable[Minute]) -> Latency | None:
+    took: Counter[int] = Counter()
+    for minute in minutes:
+        if minute.state == "sent":
+            count(took, minute)
+    return latency(took)
+
+
+def _reasons(rows: Iterable[tuple[tuple[str, str, str], int]]) -> list[ReasonView]:
+    """By channel, state and reason, the most frequent first."""
+    found: Counter[tuple[str, str, str]] = Counter()
+    for key, n in rows:
+        found[key] += n
+    return [ReasonView(*key, n, *remedy(key[2])) for key, n in found.most_common(50)]
+
+
+def _process(process: Process) -> ProcessView:
+    return ProcessView(
+        kind=process.kind,
+        host=process.host,
+        pid=process.pid,
+        version=process.version,
+        started_at=process.started_at,
+        reported_at=process.reported_at,
+        silent=process.silent,
+        leading=process.report.leading and not process.silent,
+        streams=process.report.streams,
+        actors=[_actor(process, each) for each in process.report.actors],
+    )
+
+
+def _actor(process: Process, actor: ActorReport) -> ActorView:
+    said = process.reported_at
+    return ActorView(
+        name=actor.name,
+        waiting=actor.waiting,
+        size=actor.size,
+        in_flight=actor.in_flight,
+        senders=actor.senders,
+        rate=actor.rate,
+        breaker=actor.breaker,
+        reason=actor.breaker_reason,
+        since=None if actor.breaker == "closed" else said - timedelta(seconds=actor.failing_for),
+        retry_at=said + timedelta(seconds=actor.retry_in) if actor.retry_in else None,
+        crashes=actor.crashes,
+        advice=actor.advice,
+    )

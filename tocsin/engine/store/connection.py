@@ -1,0 +1,266 @@
+"""Connections of commands, and whether Tocsin can work on a database at all."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+import structlog
+
+from tocsin.engine.model import Unavailable
+from tocsin.sql import load
+
+# Whether the database can be reached: one watcher for a process, shared by all that wait for the database.
+#
+# While it can't, one task tries to connect several times a second, everything else fails at once or waits for that
+# task, and the log gets one line for each change of state and one a minute. So the process is back within a second of
+# the database's return, however long it was away.
+
+_SQL = load("session")
+
+# Seconds between two attempts to connect
+_PROBE_AGAIN = 0.25
+# After this long it is said to be away. The attempt goes on: a slow server, or one after a pause, accepts it later.
+_PROBE_WITHIN = 2.0
+# For each address of the DSN, and then for the statement.
+_CONNECT_WITHIN = 5.0
+# A server that has no connection left is not away: those that are open go on.
+_FULL = ("too many", "remaining connection slots")
+_NO_RESPONSE = "no response within 2 s"
+# Seconds between two lines of the log while the database is away.
+_REMIND = 60.0
+
+# A session that vanished (a frozen machine, a cut cable) is noticed within half a minute, on either side.
+KEEPALIVES: dict[str, Any] = {
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,  # milliseconds
+    "connect_timeout": 5,
+}
+
+# What is done first on a connection to a database that is back; a failure counts as the database's.
+OnReturn = Callable[[psycopg.AsyncConnection[Any]], Awaitable[object]]
+
+log = structlog.get_logger("tocsin.database")
+
+
+class Availability:
+    """Knows whether the database at `dsn` can be reached and written to.
+
+    It believes so until somebody reports a lost connection; then it tries to connect until that works.
+    """
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._available = asyncio.Event()
+        self._available.set()
+        self._probed = asyncio.Event()  # since a connection was lost
+        self._probing: asyncio.Task[None] | None = None
+        self.reason = ""
+        """Why the last attempt to connect failed, in one line; empty while the database is available."""
+        self.on_return: OnReturn | None = None
+        """Called when the database is back after an outage, before anything else uses it."""
+        self.generation = 0
+        """Grows with each return of the database: connections of an earlier generation are dead."""
+
+    @property
+    def available(self) -> bool:
+        """Whether the database is believed to be available."""
+        return self._available.is_set()
+
+    def report_lost(self, *, broken: bool = True) -> None:
+        """A connection does not work (`broken`), or there is no free one: finds out whether the database is away."""
+        if self._probing is None or self._probing.done():
+            self._available.clear()
+            self._probed.clear()
+            self._probing = asyncio.create_task(self._probe(broken), name="probe")
+
+    async def wait(self) -> None:
+        """Waits until the database is available, however long that takes."""
+        await self._available.wait()
+
+    async def require(self) -> None:
+        """Raises Unavailable where the last attempt to connect failed; waits for one that is under way first."""
+        if not self.available:
+            await self._probed.wait()
+        if self.reason:
+            raise Unavailable(self.reason)
+
+    async def close(self) -> None:
+        """Stops probing."""
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.gather(self._probing, return_exceptions=True)
+
+    async def _probe(self, broken: bool) -> None:
+        """Tries to connect until that works."""
+        lost_at = time.monotonic()
+        remind_at = lost_at
+        while reason := await self._attempt(broken):
+            self._note(reason)
+            now = time.monotonic()
+            if now >= remind_at:
+                remind_at = now + _REMIND
+                log.warning("database unavailable", reason=reason, seconds=round(now - lost_at))
+            await asyncio.sleep(_PROBE_AGAIN)
+        if self.reason:
+            self.generation += 1
+            seconds = round(time.monotonic() - lost_at, 1)
+            log.warning("database available again", seconds=seconds)
+        elif broken:
+            log.info("database connection lost, connecting again")
+        self._note("")
+        self._available.set()
+
+    async def _attempt(self, broken: bool) -> str | None:
+        """Why an attempt to connect failed; None if it worked. A slow one fails for those that wait, but goes on."""
+        attempt = asyncio.create_task(
+            probe(self._dsn, then=self.on_return if self.reason else None)
+        )
+        try:
+            done, _ = await asyncio.wait({attempt}, timeout=_PROBE_WITHIN)
+            if not done and broken:
+                self._note(_NO_RESPONSE)
+            reason = await attempt
+            return None if reason and any(words in reason for words in _FULL) else reason
+        finally:
+            attempt.cancel()
+
+    def _note(self, reason: str) -> None:
+        """What is known of the database now; empty: it is available."""
+        self.reason = reason
+        self._probed.set()
+
+
+async def probe(
+    dsn: str, *, within: float = _CONNECT_WITHIN, then: OnReturn | None = None
+) -> str | None:
+    """Connects once; returns why the database can't be used, in one line, or None if it can.
+
+    `within` (seconds) is for each address of the DSN: a silent one must not keep the next from being tried. If it can
+    be used, `then` is called with the connection.
+    """
+    try:
+        connection = await connect_async(dsn, connect_timeout=int(within))
+        try:
+            async with asyncio.timeout(within):
+                row = await (await connection.execute(_SQL["is_read_only"])).fetchone()
+                if row and row[0]:
+                    return "it is read-only: a standby, or a server in recovery"
+                if then is not None:
+                    await then(connection)
+        finally:
+            await connection.close()
+    except TimeoutError:
+        return f"no response within {within:.0f} s"
+    except Exception as error:  # noqa: BLE001 - whatever it is, the database can't be used
+        return one_line(error)
+    return None
+
+
+async def connect_async(dsn: str, **options: Any) -> psycopg.AsyncConnection[Any]:
+    """Connects, autocommitted. Cancelled half-way, psycopg would leave a session behind in authentication."""
+    opening = asyncio.ensure_future(
+        psycopg.AsyncConnection.connect(dsn, autocommit=True, **{**KEEPALIVES, **options})
+    )
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        with suppress(psycopg.Error, TimeoutError):
+            await (await asyncio.wait_for(opening, 2.0)).close()
+        raise
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+_MIGRATION_SQL = load("migration")
+_OLDEST = 15
+# Transactions that are held open to see whether a pooler gives one of them the session of another connection.
+_HELD = 3
+
+_UNRELEASED = (
+    "The database was made by a version from before the first release and can't be migrated; nothing in it was "
+    "changed. To start with an empty one: `make reset` if it is that of `make up`, "
+    "else run `drop schema tocsin, tocsin_queue cascade` and then `tocsin migrate`."
+)
+
+Connection = psycopg.Connection[Any]
+
+
+def connect(dsn: str, *, autocommit: bool = False) -> Connection:
+    """A connection with the settings that our statements rely on, whatever the database and the role set."""
+    connection = psycopg.connect(dsn, autocommit=True, connect_timeout=3)
+    try:
+        connection.execute(_SQL["settle_pooled"])
+        connection.execute(_SQL["settle_direct"])
+        connection.autocommit = autocommit
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def find_fault(dsn: str) -> str | None:
+    """In one line, why Tocsin can't work on this database and what to do; None where it can. Raises psycopg.Error."""
+    with psycopg.connect(dsn, autocommit=True, connect_timeout=3) as connection:
+        version = connection.info.server_version // 10000
+        if version < _OLDEST:
+            return f"PostgreSQL {version} is too old: Tocsin needs {_OLDEST} or newer."
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding != "UTF8":  # people's names, and their addresses, are in all scripts
+            return f"The database's encoding is {encoding}: Tocsin needs UTF8, so create one with encoding 'UTF8'."
+        if _value(connection, "is_read_only"):
+            return (
+                "TOCSIN_DATABASE_URL is a standby, which can't be written to: name the primary, "
+                "or all hosts with target_session_attrs=read-write."
+            )
+        if _shares_sessions(connection, dsn):
+            return (
+                "TOCSIN_DATABASE_URL is a connection pooler in transaction mode, where LISTEN does not work: "
+                "connect to PostgreSQL directly, or set pool_mode=session for this database."
+            )
+        if _is_unreleased(connection):
+            return _UNRELEASED
+    return None
+
+
+def _is_unreleased(connection: Connection) -> bool:
+    """Whether the tables are those of a version from before the first release, as far as this role may see them."""
+    for name in ("can_read_migrations", "is_unreleased"):
+        row = connection.execute(_MIGRATION_SQL[name]).fetchone()
+        if row != (True,):
+            return False
+    return True
+
+
+def _shares_sessions(connection: Connection, dsn: str) -> bool:
+    """Whether a pooler gives a session to other connections while this one is open."""
+    own = _value(connection, "backend_pid")
+    if own == connection.info.backend_pid:
+        return False  # PostgreSQL itself; a pooler has numbers of its own
+    held: list[Connection] = []
+    try:
+        for _ in range(_HELD):
+            held.append(psycopg.connect(dsn, connect_timeout=3))
+            if _value(held[-1], "backend_pid") == own or _value(connection, "backend_pid") != own:
+                return True
+    except psycopg.errors.ProtocolViolation:
+        return True  # statement mode refuses transactions
+    finally:
+        for each in held:
+            each.close()
+    return False
+
+
+def _value(connection: Connection, name: str) -> Any:
+    row = connection.execute(_SQL[name]).fetchone()
+    return row[0] if row else None

@@ -1,0 +1,226 @@
+"""The processes of an installation: each says every few seconds how it is, and its word lapses."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from msgspec import Struct
+from psycopg.types.json import Jsonb
+
+from tocsin.engine.model import LEASE, Channel, SignedToken
+from tocsin.engine.store.database import Database, Session
+from tocsin.sql import load
+
+# What is over, removed in batches, so that no lock is held long.
+
+_CLEAN_UP_SQL = load("clean_up")
+_BATCH = 1000
+
+
+async def clean_up(database: Database, *, now: datetime, retention: timedelta) -> int:
+    """Removes notifications that were over `retention` before `now`; how many.
+
+    With them go their digests and events, yesterday's keys, and the pushes that corrected badges; stale devices are
+    disabled, and what the ledger lost sight of is due.
+    """
+    before = now - retention
+    removed = await _in_batches(database, "clean_up_notifications", before=before)
+    await _in_batches(database, "clean_up_digests", before=before)
+    await _in_batches(database, "clean_up_events", before=before)
+    await _in_batches(database, "clean_up_keys", now=now)
+    await _in_batches(database, "clean_up_badge_pushes", now=now)
+    await _in_batches(database, "disable_stale_devices", now=now)
+    await _in_batches(database, "call_lost", now=now)
+    return removed
+
+
+async def _in_batches(database: Database, statement: str, **until: datetime) -> int:
+    removed = 0
+    while True:
+        count = int(await database.value(_CLEAN_UP_SQL[statement], limit=_BATCH, **until))
+        removed += count
+        if count < _BATCH:
+            return removed
+
+
+async def count_over(database: Database, *, now: datetime, retention: timedelta) -> int:
+    """How many notifications a clean-up would remove."""
+    return int(await database.value(_CLEAN_UP_SQL["count_over"], before=now - retention))
+
+
+# Procrastinate's jobs, where its own functions have no query for it.
+
+_QUEUE_SQL = load("queue")
+
+
+async def requeue_lost_jobs(database: Database, worker_id: int, running: Sequence[int]) -> None:
+    """Has the jobs run again that a worker fetched without learning of it; not those that it is `running`."""
+    await database.run(_QUEUE_SQL["requeue_lost_jobs"], worker_id=worker_id, running=list(running))
+
+
+# What one installation keeps for itself.
+
+_SECRET_SQL = load("secret")
+
+
+async def get_secret(database: Database, name: str) -> bytes:
+    """The secret of that name, which the migrations made."""
+    value: bytes | None = await database.value(_SECRET_SQL["get_secret"], name=name)
+    if value is None:
+        raise AssertionError(f"the migrations make the secret {name}")
+    return value
+
+
+# The APNs token that all workers share.
+
+_PROVIDER_TOKEN_SQL = load("provider_token")
+
+
+class SharedTokens:
+    """The token store of the actors, in PostgreSQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def load(self, key: str) -> SignedToken | None:
+        """The token of this key that stands."""
+        return await self._database.row(SignedToken, _PROVIDER_TOKEN_SQL["load_token"], key=key)
+
+    async def save(self, signed: SignedToken, *, replacing: SignedToken | None) -> SignedToken:
+        """Stores it if `replacing` still stands, and returns what stands then."""
+        await self._database.run(
+            _PROVIDER_TOKEN_SQL["save_token"],
+            key=signed.key,
+            token=signed.token,
+            issued_at=signed.issued_at,
+            early=signed.early,
+            replacing=replacing and replacing.token,
+        )
+        return await self.load(signed.key) or signed
+
+
+# Which providers the workers have: each speaks for its own, and its word lapses.
+
+_PROVIDER_SQL = load("provider")
+# A worker says anew what it has; its word lapses when it was silent three times.
+OFFER_AGAIN = timedelta(seconds=30)
+_GOOD_FOR = 3 * OFFER_AGAIN
+
+
+async def offer_providers(database: Database, offered: Mapping[Channel, Collection[str]]) -> None:
+    """Says which providers of which channels this worker has, for the decisions of notify()."""
+    pairs = [(channel.value, name) for channel, names in offered.items() for name in names]
+    await database.run(
+        _PROVIDER_SQL["offer_providers"],
+        channels=[channel for channel, _ in pairs],
+        providers=[name for _, name in pairs],
+        good_for=_GOOD_FOR,
+    )
+
+
+async def is_offered(database: Database, channel: Channel, provider: str) -> bool:
+    """Whether some worker has this provider of the channel."""
+    offered = await database.value(
+        _PROVIDER_SQL["is_offered"], channel=channel.value, provider=provider, good_for=_GOOD_FOR
+    )
+    return bool(offered)
+
+
+_SQL = load("process")
+REPORT_AGAIN = 2.0
+"""Seconds between two reports of a process."""
+LAPSE = 10.0
+"""Seconds of silence after which a process is taken to be gone, or to hang."""
+
+
+class ActorReport(Struct, frozen=True):
+    """One actor of a worker; times are seconds before or after the report."""
+
+    name: str
+    waiting: int  # in its mailbox
+    size: int  # of its mailbox
+    in_flight: int
+    senders: int
+    rate: float | None  # messages a second at most; None: as fast as it goes
+    breaker: str  # closed, open or half_open
+    breaker_reason: str | None
+    failing_for: float  # seconds since the breaker first opened; 0 while it is closed
+    retry_in: float  # seconds until it probes; 0 unless open
+    crashes: int  # since the process started
+    advice: str | None  # what to check, while every address is refused
+
+
+class Report(Struct, frozen=True):
+    """What one process says of itself."""
+
+    leading: bool = False
+    streams: int = 0
+    actors: list[ActorReport] = []
+
+
+class Identity(Struct, frozen=True):
+    """Which process it is."""
+
+    process_id: UUID
+    kind: str  # worker or serve
+    host: str
+    pid: int
+    version: str
+    started_at: datetime
+
+
+class Process(Struct, frozen=True):
+    """A process as it last spoke of itself."""
+
+    process_id: UUID
+    kind: str
+    host: str
+    pid: int
+    version: str
+    started_at: datetime
+    reported_at: datetime
+    silent_for: float  # seconds
+    report: Report
+
+    @property
+    def silent(self) -> bool:
+        """Whether its word has lapsed."""
+        return self.silent_for > LAPSE
+
+
+class _Row(Struct):
+    process_id: UUID
+    kind: str
+    host: str
+    pid: int
+    version: str
+    started_at: datetime
+    reported_at: datetime
+    silent_for: float
+    report: Any
+
+
+async def report_process(database: Database | Session, identity: Identity, report: Report) -> None:
+    """Writes how a process is, in place of its earlier report; renews its leases after a time without one."""
+    await database.value(
+        _SQL["report_process"],
+        **msgspec.structs.asdict(identity),
+        lease=LEASE,
+        report=Jsonb(msgspec.to_builtins(report)),
+    )
+
+
+async def forget_process(database: Database, process_id: UUID) -> None:
+    """A process ends as it should."""
+    await database.run(_SQL["forget_process"], process_id=process_id)
+
+
+async def processes(database: Database) -> list[Process]:
+    """Every process that spoke within the hour, the silent ones too."""
+    rows = await database.rows(_Row, _SQL["processes"])
+    # another version's report may hold more, or less
+    return [msgspec.convert(msgspec.structs.asdict(row), Process) for row in rows]

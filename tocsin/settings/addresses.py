@@ -1,0 +1,199 @@
+"""Which host names mean this machine alone."""
+
+from __future__ import annotations
+
+import re
+from email.utils import parseaddr
+from ipaddress import ip_address
+from typing import Literal, cast
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+
+from msgspec import Struct
+
+# TOCSIN_SMTP_URL: where mail goes out, as one parsed address.
+
+StartTls = Literal["auto", "always", "never"]
+
+DEFAULT_PORTS = {"smtp": 25, "smtps": 465}
+
+
+class SmtpServer(Struct, frozen=True, kw_only=True):
+    """A mail server to submit to: `tls` from the first byte, or `starttls` once connected."""
+
+    host: str
+    port: int
+    username: str | None = None
+    password: str | None = None
+    tls: bool = False
+    starttls: StartTls = "auto"
+
+    def __repr__(self) -> str:
+        """Without the password, as it ends in logs and tracebacks."""
+        return f"SmtpServer({self.host}:{self.port}, tls={self.tls}, starttls={self.starttls})"
+
+
+def parse_smtp_url(url: str) -> SmtpServer:
+    """Reads `smtp[s]://[user:pass@]host[:port][?starttls=auto|always|never]`; ValueError says what is wrong."""
+    parts = urlsplit(url)
+    if parts.scheme not in DEFAULT_PORTS:
+        raise ValueError("must begin with smtp:// or smtps://")
+    if not parts.hostname:
+        raise ValueError("has no host: write smtp://host:port")
+    if parts.path not in ("", "/") or parts.fragment:
+        raise ValueError("has a path; percent-encode / and # in the user name or password")
+    tls = parts.scheme == "smtps"
+    return SmtpServer(
+        host=parts.hostname,
+        port=_port(parts),
+        username=_decoded(parts.username),
+        password=_decoded(parts.password),
+        tls=tls,
+        starttls=_starttls(parts.query, tls=tls),
+    )
+
+
+def _port(parts: SplitResult) -> int:
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port is None:
+        return DEFAULT_PORTS[parts.scheme]
+    if port == 0:
+        raise ValueError("has a port that is not a number from 1 to 65535")
+    return port
+
+
+def _decoded(part: str | None) -> str | None:
+    if not part:
+        return None
+    decoded = unquote(part, errors="strict")
+    if not decoded.isprintable():  # a line break here would write SMTP commands of its own
+        raise ValueError("has a control character in the user name or password")
+    return decoded
+
+
+def _starttls(query: str, *, tls: bool) -> StartTls:
+    options = parse_qs(query, keep_blank_values=True)
+    unknown = sorted(set(options) - {"starttls"})
+    if unknown:
+        raise ValueError(f"has an unknown option {unknown[0]!r}: only starttls= is known")
+    if "starttls" not in options:
+        return "never" if tls else "auto"
+    value = options["starttls"][-1]
+    if value not in ("auto", "always", "never"):
+        raise ValueError("has starttls= other than auto, always or never")
+    if tls and value == "always":
+        raise ValueError("has starttls=always with smtps://, which is encrypted already: use one")
+    return cast("StartTls", value)
+
+
+# The sender of the mails: one ASCII address that servers accept, and perhaps a name before it.
+
+MOST_NAME_CHARACTERS = 200
+
+_SENDER = re.compile(
+    r'(?:"(?:[^"\\]|\\.)*"|[^"<>@,;:\\\[\]]*?)\s*<(?P<named>[^<>\s]+)>|(?P<bare>[^<>\u2039\u203a\s,;]+)'
+)
+# As `tocsin.address_fault` in sql/functions/address.sql, of what is ASCII: RFC 5321, RFC 1123.
+_LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_DOMAIN = re.compile(rf"(?:{_LABEL}\.)*(?![0-9]+\Z){_LABEL}")
+_EXAMPLE = '"Example <notifications@example.com>"'
+
+
+def parse_sender(text: str) -> str:
+    """The same text; raises ValueError with what is wrong with it."""
+    found = _SENDER.fullmatch(text)
+    address = found and (found["named"] or found["bare"])
+    if not address or "@" not in address or not text.isprintable() or parseaddr(text)[1] != address:
+        raise ValueError(f"must be one address in one line, such as {_EXAMPLE}")
+    if len(parseaddr(text)[0]) > MOST_NAME_CHARACTERS:
+        raise ValueError(f"has a name of more than {MOST_NAME_CHARACTERS} characters")
+    if fault := address_fault(address):
+        raise ValueError(
+            f"must have an address that mail servers accept, such as {_EXAMPLE}: {fault}"
+        )
+    return text
+
+
+def address_fault(address: str) -> str | None:
+    """What is wrong with an address of ours, or None. Its domain may be written in any script."""
+    local, at, domain = address.rpartition("@")
+    if not (at and local and domain):
+        return "it needs an @ between a name and a domain"
+    if not local.isascii():
+        return "many lack SMTPUTF8, which the letters before the @ need"
+    if len(local) > 64 or not _LOCAL.fullmatch(local):
+        return "before the @ are at most 64 letters, digits and single dots"
+    domain = _to_ascii(domain)
+    if not _DOMAIN.fullmatch(domain) or len(local) + 1 + len(domain) > 254:
+        return "its domain has an empty, overlong or misspelt part"
+    return None
+
+
+def _to_ascii(domain: str) -> str:
+    """As DNS has it (IDNA 2008); empty where it can't be."""
+    if domain.isascii():
+        return domain
+    import idna
+
+    try:
+        return idna.encode(domain, uts46=True).decode("ascii")
+    except (idna.IDNAError, UnicodeError):
+        return ""
+
+
+# TOCSIN_ALLOWED_ORIGINS: the pages of other origins that people's calls may come from.
+
+_PORTS = {"http": 80, "https": 443}
+
+
+def parse_origins(text: str) -> tuple[str, ...]:
+    """Each as a browser writes it in `Origin` (RFC 6454); raises ValueError with the one at fault."""
+    return tuple(dict.fromkeys(_origin(each) for each in text.replace(",", " ").split()))
+
+
+def _origin(text: str) -> str:
+    shown = repr(text[:100])
+    if "*" in text:
+        raise ValueError(f"has {shown}: name each origin, since there is no wildcard")
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise ValueError(f"has {shown}, whose port is none") from None
+    host = parts.hostname
+    if parts.scheme not in _PORTS or not host or not text.isascii() or "@" in parts.netloc:
+        raise ValueError(f"has {shown}: write a scheme and a host, such as https://app.example.com")
+    if parts.path or parts.query or parts.fragment:
+        raise ValueError(f"has {shown}: leave out what follows the host and its port")
+    host = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{host}" + (
+        f":{port}" if port not in (None, _PORTS[parts.scheme]) else ""
+    )
+
+
+_AUTHORITY = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{1,5})?")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether it is localhost, an address of 127.0.0.0/8, or ::1; no name is looked up."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def host_of(authority: str) -> str:
+    """The host of `host:port` as a Host header has it, without brackets; empty where it is something else."""
+    found = _AUTHORITY.fullmatch(authority)
+    return (found[1] or found[2]) if found else ""
+
+
+def is_untampered(url: str) -> bool:
+    """Whether nobody on the network can change what the address returns: https, or plain http on this machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
