@@ -205,8 +205,8 @@ def test_a_copied_data_directory_is_another_one(data_dir: Path, servers: list[Po
 
 
 def test_kill_9_of_the_parent_stops_it(data_dir: Path) -> None:
-    program = "import sys, time; from pathlib import Path; from tocsin import postgres\n"
-    program += "print(postgres.start(Path(sys.argv[1]), lambda line: None).pid, flush=True); time.sleep(60)"
+    program = "import sys, time; from pathlib import Path; from tocsin.dev import embedded_postgres\n"
+    program += "print(embedded_postgres.start(Path(sys.argv[1]), lambda line: None).pid, flush=True); time.sleep(60)"
     with subprocess.Popen(
         [sys.executable, "-c", program, data_dir], stdout=subprocess.PIPE
     ) as parent:
@@ -228,7 +228,7 @@ def fresh(made: Path) -> Iterator[Path]:
 def test_kill_9_in_the_middle_of_initdb_does_not_wedge(
     fresh: Path, servers: list[Postgres]
 ) -> None:
-    program = "import sys; from pathlib import Path; from tocsin import postgres\n"
+    program = "import sys; from pathlib import Path; from tocsin.dev import embedded_postgres\n"
     program += "postgres.start(Path(sys.argv[1]), durable=False)"
     with subprocess.Popen([sys.executable, "-c", program, fresh]) as parent:
         deadline = time.monotonic() + WAIT_SECONDS

@@ -14,7 +14,7 @@ from tocsin.settings import Settings, SettingsError, read_settings
 if TYPE_CHECKING:
     from tocsin.engine.mail.samples import SampleMails, SampleType
 
-SHIPPED = Path(__file__).parent / "engine/mail/templates"
+SHIPPED = Path(__file__).parent.parent / "engine/mail/templates"
 _OURS = frozenset({".html", ".txt", ".css"})  # what can be overridden by the same name
 _EVENT_TYPES = click.option(
     "--event-types",
