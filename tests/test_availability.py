@@ -37,6 +37,9 @@ class Gate:
         self._moving.set()
         self.port = 0
         self._dsn = dsn
+        self._accepted = 0
+        self.shuts_after = 0
+        """Once it has accepted so many connections, it is shut for a second; never where 0."""
 
     @property
     def dsn(self) -> str:
@@ -64,6 +67,12 @@ class Gate:
         self._moving.set()
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._accepted += 1
+        if self._accepted == self.shuts_after:
+            await self.shut()
+            asyncio.get_running_loop().call_later(1.0, lambda: asyncio.ensure_future(self.open()))
+            writer.transport.abort()
+            return
         with contextlib.suppress(OSError):
             far_reader, far_writer = await asyncio.open_connection(*self._target)
             self._open |= {writer, far_writer}
@@ -233,6 +242,30 @@ async def test_a_service_does_not_wait_where_the_database_refuses_it(dsn: str) -
     async with asyncio.timeout(20):
         with pytest.raises(NotReady, match="password"):
             await check_start(make_conninfo(dsn, password="wrong"), wait=3600.0)
+
+
+@pytest.mark.parametrize("connections", [2, 3, 5, 7])
+async def test_services_start_although_the_database_goes_away_meanwhile(
+    gate: Gate, db: psycopg.Connection[Any], tmp_path: Path, connections: int
+) -> None:
+    gate.shuts_after = connections
+    settings = {
+        "database_url": gate.dsn,
+        "data_dir": str(tmp_path),
+        "public_url": "https://notify.example",
+        "jwt_secret": SECRET,
+        "smtp_url": "smtp://127.0.0.1:1",
+        "port": str(free_port()),
+    }
+    command = "serve" if connections % 2 else "worker"
+    async with running(command, log=tmp_path / "log", settings=settings, as_owner=True) as service:
+        reported = "select count(*) from tocsin.process"
+        await until(
+            lambda: (
+                db.execute(reported).fetchone() == (1,) or service.process.returncode is not None
+            )
+        )
+        assert service.process.returncode is None, service.log
 
 
 COMMANDS = [

@@ -205,7 +205,9 @@ def test_a_copied_data_directory_is_another_one(data_dir: Path, servers: list[Po
 
 
 def test_kill_9_of_the_parent_stops_it(data_dir: Path) -> None:
-    program = "import sys, time; from pathlib import Path; from tocsin.dev import embedded_postgres\n"
+    program = (
+        "import sys, time; from pathlib import Path; from tocsin.dev import embedded_postgres\n"
+    )
     program += "print(embedded_postgres.start(Path(sys.argv[1]), lambda line: None).pid, flush=True); time.sleep(60)"
     with subprocess.Popen(
         [sys.executable, "-c", program, data_dir], stdout=subprocess.PIPE

@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -103,7 +104,7 @@ def up() -> None:
 @click.option("--dev", is_flag=True, hidden=True, help="Serve /dev/ too (`tocsin up`).")
 def serve(dev: bool) -> None:
     """Serve HTTP: REST, the badge stream, the pages."""
-    from tocsin.engine.store.health import check_start
+    from tocsin.engine.store.health import check_start, run_service
     from tocsin.http.server import serve as run_server
 
     settings = _started()
@@ -119,7 +120,10 @@ def serve(dev: bool) -> None:
     asyncio.run(check_start(_database_url(settings), wait=settings.database_wait))
     take_short_turns()
     extra_routes = _dev_routes() if dev else ()
-    _run(run_server(settings, extra_routes=extra_routes, development_key=development_key))
+    start = partial(
+        run_server, settings, extra_routes=extra_routes, development_key=development_key
+    )
+    _run(run_service(start, wait=settings.database_wait))
 
 
 def _development_key(settings: Settings) -> str:

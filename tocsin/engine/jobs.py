@@ -21,6 +21,7 @@ from procrastinate.worker import Worker
 
 from tocsin.engine.model import Channel, Priority
 from tocsin.engine.queue_connector import Connector, JobManager
+from tocsin.engine.store.health import run_service
 from tocsin.engine.worker import Engine, running_engine
 from tocsin.settings import Settings, SettingsError, read_settings
 from tocsin.settings.running_instance import beside
@@ -55,9 +56,13 @@ class App(procrastinate.App):
         self.job_manager = JobManager(self.connector)
 
     async def run_worker_async(self, **options: Unpack[WorkerOptions]) -> None:
-        """Runs until SIGINT or SIGTERM; a worker that stopped by itself (the database was away) is started anew."""
+        """Runs until SIGINT or SIGTERM; a worker that stopped by itself (the database was away) is started again."""
         self.perform_import_paths()  # type: ignore[no-untyped-call]
         options["install_signal_handlers"] = False
+        wait = _settings().database_wait
+        await run_service(lambda: self._run_until_signal(options), wait=wait)
+
+    async def _run_until_signal(self, options: WorkerOptions) -> None:
         stopping = asyncio.Event()
         async with (
             running_engine(_settings(), connector.availability) as engine,

@@ -1,9 +1,10 @@
-"""Whether the database answers."""
+"""Whether a service can start and is ready, and what stands in its way."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
@@ -131,7 +132,20 @@ async def check_start(dsn: str, *, wait: float) -> None:
 
     Waits up to `wait` seconds for one that can't be reached yet, that is starting or recovering.
     """
-    await _wait_for_database(dsn, wait)
+    deadline = time.monotonic() + wait
+    while True:
+        await _wait_for_database(dsn, wait, deadline)
+        try:
+            return await _check_start(dsn)
+        except psycopg.Error as error:
+            reason = " ".join(str(error).split())
+            lost_again = isinstance(error, psycopg.OperationalError) and _may_come(reason)
+            if not lost_again or time.monotonic() >= deadline:
+                raise NotReady(f"TOCSIN_DATABASE_URL can't be reached: {reason}") from None
+            await asyncio.sleep(_AGAIN)
+
+
+async def _check_start(dsn: str) -> None:
     try:
         if fault := await asyncio.to_thread(find_fault, dsn):
             raise NotReady(fault)
@@ -147,16 +161,28 @@ async def check_start(dsn: str, *, wait: float) -> None:
         raise NotReady(
             "The role of TOCSIN_DATABASE_URL may not use Tocsin's tables: grant it tocsin_service, or use the owner's."
         ) from None
-    except psycopg.Error as error:
-        reason = " ".join(str(error).split())
-        raise NotReady(f"TOCSIN_DATABASE_URL can't be reached: {reason}") from None
     if found == (True,):
         cure = "use a login that is granted tocsin_service"
         log.warning("connected to the database as a superuser", role=role, cure=cure)
 
 
-async def _wait_for_database(dsn: str, wait: float) -> None:
+async def run_service(run: Callable[[], Awaitable[None]], *, wait: float) -> None:
+    """Runs a service; starts it again where the database becomes unavailable before it has started.
+
+    `wait` seconds after the first start, it raises Unavailable instead. A service that has started outlasts outages.
+    """
     deadline = time.monotonic() + wait
+    while True:
+        try:
+            return await run()
+        except Unavailable as error:
+            if time.monotonic() >= deadline:
+                raise
+            log.warning("database unavailable during the start, starting again", reason=str(error))
+            await asyncio.sleep(_AGAIN)
+
+
+async def _wait_for_database(dsn: str, wait: float, deadline: float) -> None:
     waiting = False
     while (reason := await probe(dsn)) and _may_come(reason):
         if time.monotonic() >= deadline:
