@@ -97,10 +97,10 @@ mutants-pure: $(VENV)/.dev build/mutants/.installed ## the same by mutmut, over 
 	@exec $(PY) checks/mutants/pure.py $(ARGS)
 
 mutants-edits: $(VENV)/.dev ## the same by our own list of edits to SQL and flows; ARGS="lease" picks some
-	@exec env PYTHONPATH=tests $(PY) checks/mutants/edits.py $(ARGS)
+	@exec $(PY) checks/mutants/edits.py $(ARGS)
 
 mutants-short: $(VENV)/.dev ## all edits still fit the code, and a sample of them; a minute
-	@exec env PYTHONPATH=tests $(PY) checks/mutants/edits.py --short
+	@exec $(PY) checks/mutants/edits.py --short
 
 model-check: ## the protocols of wake-up and lease, modelled and searched exhaustively (spin, installed by apt where it may be)
 	@tools/debian.sh spin=spin gcc=cc
@@ -182,18 +182,18 @@ bench-ops: $(VENV)/.dev ## what the operations page costs, on a ledger of a mill
 	@exec $(PY) benchmarks/operations.py $(ARGS)
 
 schema: $(VENV)/.dev ## write docs/schema.md, the tables with their comments, from a migrated database
-	@exec $(PY) -m tests.schema_diagram
+	@exec $(PY) -m tests.support.schema_diagram
 
 golden: $(VENV)/.dev ## write tests/golden anew: the mails as reviewed; the difference is the review
 	@rm -f tests/golden/*
-	@exec env GOLDEN=rewrite $(PY) -m pytest --quiet tests/test_mail_templates.py
+	@exec env GOLDEN=rewrite $(PY) -m pytest --quiet tests/unit/test_mail_templates.py
 
 words: $(VENV)/.dev ## collect the mails' words into the catalogues of tocsin/engine/mail/words
-	@exec $(PY) tests/mail_words.py
+	@exec $(PY) -m tests.support.mail_words
 
 mail-screenshots: $(VENV)/.dev ## each mail in Chromium (installed by apt where it may be): build/mail; ARGS="forum" picks some
 	@$(CHROMIUM)
-	@exec $(PY) tests/mail_screenshots.py $(ARGS)
+	@exec $(PY) -m tests.support.mail_screenshots $(ARGS)
 
 clean: ## remove the environment and all caches; the data of `make up` stays
 	@rm -rf $(VENV) build dist checks/databases/node_modules checks/mails/node_modules web/node_modules web/dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

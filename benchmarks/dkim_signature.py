@@ -1,6 +1,7 @@
 """Milliseconds that a DKIM signature holds the event loop up: ours and dkimpy's, RSA-2048 and Ed25519, interleaved.
 
-The mail is a single one as tests/sample_mails.py has it, and the longest, a digest. dkimpy reads its key at each mail.
+The mail is a single one as tests/support/sample_mails.py has it, and the longest, a digest. dkimpy reads its key at
+each mail.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ Sign = Callable[[bytes], object]
 
 def signers() -> dict[str, Sign]:
     """Each way to sign, by its name."""
-    from sample_mails import private_pem
+    from tests.support.sample_mails import private_pem
 
     rsa, edwards = private_pem(), Ed25519PrivateKey.generate()
     pem = edwards.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
@@ -71,8 +72,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     rounds = parser.parse_args().rounds
-    sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-    from sample_mails import received, sample_messages
+    sys.path.insert(0, str(Path(__file__).parent.parent))
+    from tests.support.sample_mails import received, sample_messages
 
     kinds = {"single": "forum.new_reply", "digest": "digest"}
     messages = sample_messages()

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import settings
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pytest_postgresql import factories
-from run_folder import run_folder
-from services import service_dsn
 
+from tests.support.run_folder import run_folder
+from tests.support.services import service_dsn
 from tocsin.dev import embedded_postgres
 from tocsin.engine.store.database import Database
 from tocsin.migrate import migrate

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import psycopg
 from psycopg.conninfo import make_conninfo
-from services import free_port
 
+from tests.support.services import free_port
 from tocsin.dev.embedded_postgres import GUARD
 from tocsin.dev.postgres_cluster import call, give, usable_binaries, who_runs_it
 

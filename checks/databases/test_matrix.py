@@ -7,9 +7,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from database_flow import HOSTILE, migrate_anew, run_flow, set_on_database
-from run_folder import run_folder
 from servers import NEWEST, Server, server
+
+from tests.support.database_flow import HOSTILE, migrate_anew, run_flow, set_on_database
+from tests.support.run_folder import run_folder
 
 VERSIONS = (15, 16, 17, NEWEST)
 APP = (

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from database_flow import run_flow
 from psycopg.conninfo import make_conninfo
-from run_folder import run_folder
 from servers import NEWEST, OWNER, Server, pgbouncer, server, started
-from services import SECRET
 
+from tests.support.database_flow import run_flow
+from tests.support.run_folder import run_folder
+from tests.support.services import SECRET
 from tocsin.dev.postgres_cluster import give, who_runs_it
 from tocsin.migrate import migrate
 

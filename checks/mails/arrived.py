@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from msgspec import Struct
-from sample_mails import private_pem, received, sample_messages
 
+from tests.support.sample_mails import private_pem, received, sample_messages
 from tocsin.engine.model import Mail
 
 HERE = Path(__file__).parent

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from arrived import *  # noqa: F403 - a fixture
 from arrived import HERE, KINDS, Arrived, answers
-from sample_mails import DOMAIN, SELECTOR
+
+from tests.support.sample_mails import DOMAIN, SELECTOR
 
 ROOT = HERE.parent.parent
 

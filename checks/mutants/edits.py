@@ -22,8 +22,8 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 import psycopg
-from run_folder import run_folder
 
+from tests.support.run_folder import run_folder
 from tocsin.dev import embedded_postgres
 
 ROOT = Path(__file__).parent.parent.parent

@@ -20,11 +20,11 @@ import jwt
 import psycopg
 import pytest
 from front import PREFIX, Front, HostPage
-from mail_screenshots import chromium
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
-from run_folder import run_folder
-from services import LONGEST, SECRET, free_port
 
+from tests.support.mail_screenshots import chromium
+from tests.support.run_folder import run_folder
+from tests.support.services import LONGEST, SECRET, free_port
 from tocsin.client import notify
 from tocsin.dev import embedded_postgres
 from tocsin.dev.supervisor import VARIABLE, Lifeline

@@ -16,9 +16,9 @@ from front import PREFIX, Front
 from house import *  # noqa: F403 - fixtures
 from house import PHONE, take_picture, until_ready, violations
 from playwright.sync_api import Browser, Locator, Page, expect
-from run_folder import run_folder
-from services import free_port
 
+from tests.support.run_folder import run_folder
+from tests.support.services import free_port
 from tocsin.dev.supervisor import VARIABLE, Lifeline
 from tocsin.event_types import default_catalogue
 

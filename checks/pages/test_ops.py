@@ -18,10 +18,10 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from house import *  # noqa: F403 - fixtures
 from house import DESKTOP, PHONE, House, take_picture, violations
-from ledger import deliver
 from playwright.sync_api import Browser, BrowserContext, Page, expect
-from services import free_port
 
+from tests.support.ledger import deliver
+from tests.support.services import free_port
 from tocsin.dev.supervisor import VARIABLE, Lifeline
 
 TOCSIN = (sys.executable, "-m", "tocsin")

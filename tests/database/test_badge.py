@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 import psycopg
 import pytest
-from services import LONGEST, service_dsn, until
 
+from tests.support.services import LONGEST, service_dsn, until
 from tocsin.engine.badge.hub import BadgeHub, TooManyStreams
 from tocsin.engine.badge.open_stream import StreamEvent, Subscription
 from tocsin.engine.dispatch.dispatcher import Dispatcher

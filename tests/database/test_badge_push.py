@@ -11,11 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
-from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import SECRET, URL, Db
-from services import free_port, running, service_dsn, until
-from test_push_flow import IPHONE, Phones, device, phones  # noqa: F401 - a fixture
 
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.http_fixtures import SECRET, URL, Db
+from tests.support.phones import IPHONE, Phones, device, phones  # noqa: F401 - a fixture
+from tests.support.services import free_port, running, service_dsn, until
 from tocsin.engine.dispatch.dispatcher import Dispatcher
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.installation import clean_up

@@ -10,8 +10,8 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from services import until
 
+from tests.support.services import until
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.machinery.mailbox import Envelope
 from tocsin.engine.actors.machinery.outcome import Again, Answer

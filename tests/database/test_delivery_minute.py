@@ -7,10 +7,10 @@ from typing import Any
 
 import psycopg
 import pytest
-from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import Db
-from ledger import deliver, plan
 
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.http_fixtures import Db
+from tests.support.ledger import deliver, plan
 from tocsin.engine.ops.chart import join
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.operations import (

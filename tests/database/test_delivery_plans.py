@@ -10,9 +10,9 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import Db
 
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.http_fixtures import Db
 from tocsin.engine.store.database import Database, to_array
 from tocsin.sql import load
 

@@ -16,13 +16,13 @@ import httpx
 import psycopg
 import pytest
 from click.testing import CliRunner
-from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import Db, Tell
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from services import mail_catcher, mails, running, service_dsn, until
 
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.http_fixtures import Db, Tell
+from tests.support.services import mail_catcher, mails, running, service_dsn, until
 from tocsin.cli import main
 from tocsin.dev.mail_catcher import Mailbox
 from tocsin.engine.deliver.digests import make_digests

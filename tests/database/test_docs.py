@@ -10,12 +10,12 @@ from pathlib import Path
 import click
 import httpx
 import pytest
-from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import Db
 from msgspec.structs import fields
-from schema_diagram import FILE as SCHEMA_PAGE
-from schema_diagram import schema_page
 
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.http_fixtures import Db
+from tests.support.schema_diagram import FILE as SCHEMA_PAGE
+from tests.support.schema_diagram import schema_page
 from tocsin.cli import main
 from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.model import DeliveryState
@@ -23,7 +23,7 @@ from tocsin.engine.store.database import Database
 from tocsin.http.app import create_app
 from tocsin.settings import DERIVED, INTERNAL, PREFIX, Settings, SettingsError, names, read_settings
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
 PAGES = [
     ROOT / "README.md",

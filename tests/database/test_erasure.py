@@ -11,11 +11,11 @@ from uuid import UUID
 import httpx
 import psycopg
 import pytest
-from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import LINKS, Db
 from psycopg.types.json import Jsonb
-from services import until
 
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.http_fixtures import LINKS, Db
+from tests.support.services import until
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.recipient import erase_recipient
 from tocsin.sql import load
@@ -334,7 +334,7 @@ async def test_each_column_is_reached_exported_and_erased(
 @pytest.fixture
 async def me(app: Any) -> Any:
     """The person, signed in."""
-    from http_fixtures import URL, bearer, token, transport_to
+    from tests.support.http_fixtures import URL, bearer, token, transport_to
 
     transport = transport_to(app)
     async with httpx.AsyncClient(

@@ -11,8 +11,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from services import LONGEST, service_dsn, until
 
+from tests.support.services import LONGEST, service_dsn, until
 from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.dispatch.dispatcher import Dispatcher
 from tocsin.engine.store.database import Database

@@ -11,10 +11,10 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 import pytest_asyncio
-from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import Db
-from services import service_dsn, until
 
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.http_fixtures import Db
+from tests.support.services import service_dsn, until
 from tocsin.engine.model import Channel, Claimed, DeliveryState, Mail, Message, Withheld
 from tocsin.engine.store import delivery as store
 from tocsin.engine.store.database import Database

@@ -8,9 +8,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import Db
 
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.http_fixtures import Db
 from tocsin.sql import load
 
 OLDER = load("notification")["list_older_notifications"]

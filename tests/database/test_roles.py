@@ -15,9 +15,9 @@ import yaml
 from click.testing import CliRunner
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from services import SERVICE_LOGIN, service_dsn
 from structlog.testing import capture_logs
 
+from tests.support.services import SERVICE_LOGIN, service_dsn
 from tocsin.cli import main
 from tocsin.dev import embedded_postgres
 from tocsin.dev.postgres_cluster import wheel
@@ -353,7 +353,9 @@ async def test_a_service_warns_of_a_superuser_and_refuses_a_role_without_rights(
 def test_the_roles_that_docker_compose_creates_are_enough(
     admin: Admin, admin_dsn: str, data_dir: Path
 ) -> None:
-    compose = yaml.safe_load((Path(__file__).parent.parent / "docker-compose.yml").read_text())
+    compose = yaml.safe_load(
+        (Path(__file__).parent.parent.parent / "docker-compose.yml").read_text()
+    )
     script = compose["configs"]["roles"]["content"].replace("$$", "$")
     psql = [str(wheel() / "bin" / "psql"), *compose["services"]["roles"]["command"][1:-1]]
     logins = ("tocsin_owner", "tocsin_service_login", "tocsin_app_login")

@@ -9,10 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
-from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import Db, Tell
-from services import mail_catcher, mails, running, until
 
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.http_fixtures import Db, Tell
+from tests.support.services import mail_catcher, mails, running, until
 from tocsin.dev.mail_catcher import Mailbox
 from tocsin.event_types import CatalogueError, parse_catalogue
 from tocsin.migrate import apply_catalogue

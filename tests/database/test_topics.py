@@ -10,9 +10,9 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from services import mail_catcher, mail_count, running, service_dsn, until
 
 import tocsin
+from tests.support.services import mail_catcher, mail_count, running, service_dsn, until
 from tocsin import notify_topic, subscribe, unsubscribe
 from tocsin.engine.model import Channel, Mail, Message
 from tocsin.engine.store import delivery

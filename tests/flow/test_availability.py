@@ -12,11 +12,11 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from http_fixtures import *  # noqa: F403 - fixtures
 from litestar import Litestar
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from services import LONGEST, SECRET, free_port, running, until
 
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.services import LONGEST, SECRET, free_port, running, until
 from tocsin.engine.deliver.claiming import Batch, Patience
 from tocsin.engine.deliver.outcome_writer import Ledger
 from tocsin.engine.model import Channel, Priority, Unavailable

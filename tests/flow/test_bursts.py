@@ -8,8 +8,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from services import mail_catcher, mails, running, until
 
+from tests.support.services import mail_catcher, mails, running, until
 from tocsin.dev.mail_catcher import Mailbox
 
 Db = psycopg.Connection[Any]

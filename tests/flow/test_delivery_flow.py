@@ -11,8 +11,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from services import Service, mail_catcher, mail_count, mails, running, until
 
+from tests.support.services import Service, mail_catcher, mail_count, mails, running, until
 from tocsin.dev import embedded_postgres
 from tocsin.dev.mail_catcher import Mailbox
 from tocsin.migrate import migrate

@@ -10,8 +10,9 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from services import mail_catcher, mail_count, mails, running, until
-from test_service_flow import following, house
+
+from tests.support.house import following, house
+from tests.support.services import mail_catcher, mail_count, mails, running, until
 
 Db = psycopg.Connection[Any]
 ZOE = "zoë@bücher.example"

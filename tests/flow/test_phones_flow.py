@@ -10,9 +10,9 @@ from typing import Any
 
 import httpx
 import psycopg
-from services import until
-from test_supervisor import RunningUp
 
+from tests.support.running_up import RunningUp
+from tests.support.services import until
 from tocsin.dev.embedded_postgres import gone
 from tocsin.dev.seed import seed
 from tocsin.settings.running_instance import beside, who_is_up

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from services import running, until
-from test_push_flow import IPHONE, device, far_ends, ledger, settled, tell
 
+from tests.support.phones import IPHONE, device, far_ends, ledger, settled, tell
+from tests.support.services import running, until
 from tocsin.engine.model import Channel
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.installation import is_offered, offer_providers

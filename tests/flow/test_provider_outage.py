@@ -16,9 +16,9 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from services import mail_catcher, mail_count, running, service_dsn, until
-from test_push_flow import far_ends
 
+from tests.support.phones import far_ends
+from tests.support.services import mail_catcher, mail_count, running, service_dsn, until
 from tocsin.engine.actors.apns.actor import ApnsActor
 from tocsin.engine.actors.apns.provider_token import MemoryStore, ProviderKey, ProviderToken
 from tocsin.engine.actors.email.actor import EmailActor

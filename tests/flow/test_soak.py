@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 
 Db = psycopg.Connection[Any]
-SOAK = Path(__file__).parent.parent / "benchmarks" / "soak_push.py"
+SOAK = Path(__file__).parent.parent.parent / "benchmarks" / "soak_push.py"
 
 
 async def test_with_one_request_in_twenty_failing_nothing_is_lost_and_nothing_comes_twice(

@@ -8,10 +8,9 @@ import os
 import signal
 import socket
 import stat
-import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -22,8 +21,10 @@ import psycopg
 import pytest
 import pytest_asyncio
 from click.testing import CliRunner, Result
-from test_settings import PEM
 
+from tests.support.keys import PEM
+from tests.support.running_up import HTTP, OBEDIENT, UP, RunningUp
+from tests.support.services import until
 from tocsin.cli import main
 from tocsin.dev import embedded_postgres
 from tocsin.dev.embedded_postgres import gone
@@ -33,7 +34,7 @@ from tocsin.dev.reset import reset
 from tocsin.dev.supervisor import Child, Command, Lifeline, parent_gone
 from tocsin.http.errors import Unauthorized
 from tocsin.http.tokens import TokenVerifier
-from tocsin.settings import Settings, read_settings
+from tocsin.settings import read_settings
 from tocsin.settings.running_instance import (
     DEVELOPMENT_KEY,
     AlreadyUp,
@@ -47,65 +48,16 @@ from tocsin.settings.secret_file import keep_secrets
 from tocsin.testing.apns import Authority, Key
 from tocsin.testing.fcm import FcmServer
 
-WAIT_SECONDS = 15.0
-
-OBEDIENT = """
-import os, signal, sys, time
-from tocsin.dev.supervisor import parent_fd, stop_with_parent
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-stop_with_parent(parent_fd())
-print("working", os.getpid(), flush=True)
-time.sleep(60)
-"""
 STUBBORN = """
 import os, signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print("deaf", os.getpid(), flush=True)
 time.sleep(60)
 """
-HTTP = """
-import http.server, os, signal, sys
-from tocsin.dev.supervisor import parent_fd, stop_with_parent
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-stop_with_parent(parent_fd())
-class Ready(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200); self.end_headers()
-    def log_message(self, *_): pass
-server = http.server.HTTPServer((os.environ["TOCSIN_HOST"], int(os.environ["TOCSIN_PORT"])), Ready)
-print("serving", os.getpid(), flush=True)
-server.serve_forever()
-"""
-UP = """
-import asyncio, os, sys
-from tocsin.settings import SettingsError, read_settings
-from tocsin.dev.supervisor import Command
-from tocsin.dev.up import UpError, up
-http, worker = ([sys.executable, "-c", program] for program in sys.argv[1:])
-commands = [Command("http", http), Command("worker", worker)]
-steps = {"migrate": lambda dsn: print("migrated", dsn, flush=True), "seed": lambda dsn: print("seeded", flush=True)}
-class Nobody:
-    async def start(self): return None, None
-    async def stop(self): pass
-if "FAR_ENDS" not in os.environ:  # half a second each time
-    steps["make_far_ends"] = lambda *_, **__: Nobody()
-try:
-    sys.exit(asyncio.run(up(read_settings(), commands=commands, **steps)))
-except (SettingsError, UpError) as error:
-    sys.exit(str(error))
-"""
-
-GUARD = 'read -r _; kill -s TERM -- "-$1" 2> /dev/null'  # once our end of the pipe is closed, by our death too
 
 
 def python(name: str, program: str) -> Command:
     return Command(name, [sys.executable, "-c", program])
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(WAIT_SECONDS):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 class Family:
@@ -212,84 +164,6 @@ def up_data(server_folder: Path) -> Iterator[Path]:
     base.chmod(0o755)
     yield base / "data"
     remove_cluster(base / "data")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class RunningUp:
-    """`tocsin up` as a process, with stubs for its children."""
-
-    def __init__(
-        self,
-        data_dir: Path,
-        *,
-        worker: str = OBEDIENT,
-        http: str = HTTP,
-        argv: Sequence[str] = (),
-        **more: str,
-    ) -> None:
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("TOCSIN_", "MAKE", "MFLAGS"))
-        }
-        self.environ = (
-            kept | {"TOCSIN_DATA_DIR": str(data_dir), "TOCSIN_PORT": str(free_port())} | more
-        )
-        self.out = data_dir.with_suffix(".out")
-        with self.out.open("wb") as out:
-            self.process = subprocess.Popen(
-                argv or [sys.executable, "-c", UP, http, worker],
-                env=self.environ,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-                # A shell's background job, as this test may be, ignores Ctrl-C, and so would make.
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
-            )
-        self._guard = subprocess.Popen(
-            ["/bin/sh", "-c", GUARD, "up-guard", str(self.process.pid)],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-        )
-
-    @property
-    def text(self) -> str:
-        return self.out.read_text()
-
-    @property
-    def settings(self) -> Settings:
-        return read_settings(self.environ)
-
-    def pids(self, word: str) -> list[int]:
-        return [
-            int(line.rsplit(" ", 1)[1]) for line in self.text.splitlines() if f"| {word}" in line
-        ]
-
-    async def ready(self) -> None:
-        def both_are_heard() -> bool:
-            return (
-                "Tocsin is up" in self.text
-                and "http   | " in self.text
-                and "worker | " in self.text
-            )
-
-        await until(lambda: both_are_heard() or self.process.poll() is not None)
-        assert self.process.poll() is None, self.text
-
-    async def ended(self) -> int:
-        await until(lambda: self.process.poll() is not None)
-        return int(self.process.returncode)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        with self._guard:
-            self._guard.kill()
 
 
 @pytest_asyncio.fixture

@@ -10,8 +10,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from services import Service, mail_catcher, mail_count, mails, running, until
 
+from tests.support.services import Service, mail_catcher, mail_count, mails, running, until
 from tocsin.dev.mail_catcher import Mailbox
 
 Db = psycopg.Connection[Any]

@@ -15,13 +15,14 @@ import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from procrastinate.schema import SchemaManager
 from psycopg.conninfo import make_conninfo
-from services import Service, running, until
-from test_outages import Far, states, tell, worker
+
+from tests.support.refusing_mail_server import Far, states, tell, worker
+from tests.support.services import Service, running, until
 
 Db = psycopg.Connection[Any]
 
 CLI = (str(Path(sys.executable).with_name("procrastinate")), "--app=tocsin.engine.jobs.app")
-OTHER = (sys.executable, str(Path(__file__).with_name("other_procrastinate.py")))
+OTHER = (sys.executable, "-m", "tests.support.other_procrastinate")
 THEIRS = ("procrastinate_any_queue_v1", "procrastinate_queue_v1#email")
 OURS = ("tocsin_queue", "tocsin_bell", "tocsin_badge", "tocsin_turn")
 FORGED = (

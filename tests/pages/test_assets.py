@@ -8,9 +8,9 @@ import hashlib
 
 import httpx
 import pytest
-from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import SECRET, URL, transport_to
 
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.http_fixtures import SECRET, URL, transport_to
 from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.store.database import Database
 from tocsin.http.app import create_app

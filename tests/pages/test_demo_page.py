@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 import pytest_asyncio
-from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import DEVELOPMENT_URL, Db, bearer, development_app, transport_to
 
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.http_fixtures import DEVELOPMENT_URL, Db, bearer, development_app, transport_to
 from tocsin.dev.pages.demo import Cast, known_stories, told
 from tocsin.dev.seed import seed
 from tocsin.engine.store.database import Database

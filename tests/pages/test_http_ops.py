@@ -10,12 +10,12 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
-from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import KEY, SECRET, URL, Db, Tell, bearer, transport_to
-from ledger import deliver
 from litestar import Litestar
-from services import free_port, running, until
 
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.http_fixtures import KEY, SECRET, URL, Db, Tell, bearer, transport_to
+from tests.support.ledger import deliver
+from tests.support.services import free_port, running, until
 from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.store.credential import create_api_key, revoke_api_keys
 from tocsin.engine.store.database import Database

@@ -8,12 +8,22 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import KEY, LINKS, METRICS_TOKEN, SECRET, URL, Db, Tell, bearer, transport_to
 from litestar import Litestar
 from litestar.routes import ASGIRoute, HTTPRoute
-from services import free_port
 
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.http_fixtures import (
+    KEY,
+    LINKS,
+    METRICS_TOKEN,
+    SECRET,
+    URL,
+    Db,
+    Tell,
+    bearer,
+    transport_to,
+)
+from tests.support.services import free_port
 from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.mail.links import Links
 from tocsin.engine.store.database import Database

@@ -8,8 +8,9 @@ from typing import Any
 
 import httpx
 import pytest
-from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import LINKS, Db
+
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.http_fixtures import LINKS, Db
 
 NOW = datetime.now(UTC)
 PREFERENCES = "/api/notification-preferences/"

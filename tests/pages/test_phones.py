@@ -11,9 +11,16 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
-from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import DEVELOPMENT_URL, SECRET, URL, Db, development_app, transport_to
 
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.http_fixtures import (
+    DEVELOPMENT_URL,
+    SECRET,
+    URL,
+    Db,
+    development_app,
+    transport_to,
+)
 from tocsin.dev.push_catcher import (
     FILE,
     Arrival,

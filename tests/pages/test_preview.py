@@ -8,10 +8,10 @@ from pathlib import Path
 import httpx
 import pytest
 import pytest_asyncio
-from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import DEVELOPMENT_URL, SECRET, URL, development_app, transport_to
-from test_brand import png
 
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.http_fixtures import DEVELOPMENT_URL, SECRET, URL, development_app, transport_to
+from tests.support.png import png
 from tocsin.engine.store.database import Database
 from tocsin.settings import Settings
 

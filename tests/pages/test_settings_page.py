@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import Db, token
+
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.http_fixtures import Db, token
 
 PAGE = "/settings/"
 ENGLISH, GERMAN, ARABIC = 'lang="en" dir="ltr"', 'lang="de" dir="ltr"', 'lang="ar" dir="rtl"'

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest_asyncio
-from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import KEY, URL, Tell, bearer, token, transport_to
 from msgspec.structs import replace
 
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.http_fixtures import KEY, URL, Tell, bearer, token, transport_to
 from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.store.credential import create_api_key
 from tocsin.engine.store.database import Database

@@ -11,10 +11,10 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
-from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import LINKS, METRICS_TOKEN, URL, Tell, bearer, token
 from litestar import Litestar
 
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.http_fixtures import LINKS, METRICS_TOKEN, URL, Tell, bearer, token
 from tocsin.engine.store.credential import SCOPES, create_api_key
 from tocsin.engine.store.database import Database
 

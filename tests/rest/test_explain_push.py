@@ -7,9 +7,9 @@ from typing import Any
 
 import httpx
 import pytest
-from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import Db, Tell
 
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.http_fixtures import Db, Tell
 from tocsin.engine.actors.apns.reply import FAULTS
 from tocsin.engine.explain.reasons import in_words, unreached
 from tocsin.engine.store.notification import DeliveryRecord, DeviceRecord

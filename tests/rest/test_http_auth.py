@@ -18,11 +18,11 @@ import psycopg
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import SECRET, URL, Tell, bearer, token
 from litestar import Litestar
-from services import until
 
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.http_fixtures import SECRET, URL, Tell, bearer, token
+from tests.support.services import until
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.credential import create_api_key, list_api_keys, revoke_api_keys
 from tocsin.engine.store.database import Database

@@ -6,8 +6,9 @@ from typing import Any
 
 import httpx
 import pytest
-from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import Db
+
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.http_fixtures import Db
 
 TOKENS = "/api/push-tokens/"
 HEX = "0123456789abcdef" * 4

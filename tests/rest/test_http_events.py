@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import Db, Tell
 
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.http_fixtures import Db, Tell
 from tocsin.engine.explain.why import explanation
 from tocsin.engine.store.database import Database
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import KEY, URL, Db, Tell, bearer, token, transport_to
 from litestar import Litestar
 from litestar.routes import HTTPRoute
 from msgspec import structs
 
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.http_fixtures import KEY, URL, Db, Tell, bearer, token, transport_to
 from tocsin.dev.pages import dev_routes
 from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.store.database import Database

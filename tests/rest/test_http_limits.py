@@ -15,11 +15,11 @@ from typing import Any
 
 import httpx
 import pytest
-from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import LINKS, URL, bearer, token
 from litestar import Litestar
 from structlog.testing import capture_logs
 
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.http_fixtures import LINKS, URL, bearer, token
 from tocsin.engine.model import Invalid, nearest
 from tocsin.http.apps.event_shapes import PostedEvent
 from tocsin.http.people.preferences import ChangedPreferences

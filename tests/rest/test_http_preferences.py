@@ -7,8 +7,9 @@ from typing import Any
 
 import httpx
 import pytest
-from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import Tell
+
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.http_fixtures import Tell
 
 PREFERENCES = "/api/notification-preferences/"
 Overrides = dict[str, dict[str, bool]]

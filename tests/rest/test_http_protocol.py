@@ -11,8 +11,8 @@ import pytest
 import uvicorn
 from litestar.types import Receive, Scope, Send
 from msgspec import structs
-from services import until
 
+from tests.support.services import until
 from tocsin.http.protocol import Connections, Limits
 from tocsin.http.server import uvicorn_config
 from tocsin.settings import Settings

@@ -7,9 +7,9 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import Db
 
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.http_fixtures import Db
 from tocsin import notify_topic, subscribe
 
 SUBSCRIPTIONS = "/api/subscriptions/"

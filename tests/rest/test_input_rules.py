@@ -9,12 +9,12 @@ from typing import Any
 
 import httpx
 import psycopg
-from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import Db
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypotheses
 from hypothesis import strategies as st
 
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.http_fixtures import Db
 from tocsin.engine.actors.email.mime import to_mailbox
 from tocsin.engine.mail.links import Links
 from tocsin.engine.text import is_web_address, sanitise

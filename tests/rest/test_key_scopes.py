@@ -9,11 +9,11 @@ from typing import Any
 import httpx
 import pytest
 from click.testing import CliRunner, Result
-from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import Db, bearer
 from litestar import Litestar, get
 from litestar.routes import HTTPRoute
 
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.http_fixtures import Db, bearer
 from tocsin.cli import main
 from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.model import Invalid, NotFound

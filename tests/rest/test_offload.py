@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 import pytest_asyncio
-from http_fixtures import *  # noqa: F403 - fixtures
 from litestar import Litestar
-from services import until
 
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.services import until
 from tocsin.engine.model import Unavailable
 from tocsin.http.offload import Offload
 from tocsin.settings import Settings

@@ -9,12 +9,21 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import KEY, METRICS_TOKEN, SECRET, Db, Tell, bearer, token, transport_to
 from litestar import Litestar
-from services import until
 from structlog.testing import capture_logs
 
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.http_fixtures import (
+    KEY,
+    METRICS_TOKEN,
+    SECRET,
+    Db,
+    Tell,
+    bearer,
+    token,
+    transport_to,
+)
+from tests.support.services import until
 from tocsin.engine.badge.hub import BadgeHub, UnreadCounts
 from tocsin.engine.store.database import Database
 from tocsin.http import quick_count, tokens, unread_count

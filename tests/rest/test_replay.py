@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import Db
-from ledger import deliver
-from services import mail_catcher, mails, running, until
 
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.http_fixtures import Db
+from tests.support.ledger import deliver
+from tests.support.services import mail_catcher, mails, running, until
 from tocsin.cli import main
 from tocsin.engine.explain.why import explanation
 from tocsin.engine.store.database import Database

@@ -14,11 +14,11 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 import pytest_asyncio
-from http_fixtures import *  # noqa: F403 - fixtures
-from http_fixtures import METRICS_TOKEN, Db, Tell, bearer, token
 from msgspec import structs
-from services import until
 
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.http_fixtures import METRICS_TOKEN, Db, Tell, bearer, token
+from tests.support.services import until
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.listen_connection import Line

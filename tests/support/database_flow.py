@@ -16,8 +16,8 @@ import httpx
 import jwt
 import psycopg
 from psycopg import sql
-from services import SECRET, Service, free_port, mail_catcher, mails, running, until
 
+from tests.support.services import SECRET, Service, free_port, mail_catcher, mails, running, until
 from tocsin.migrate import migrate
 
 Db = psycopg.Connection[Any]

@@ -13,9 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Self
 
-from test_email_actor import Scripted, raw
-from test_webhook_actor import SECRET, Endpoint
-
+from tests.support.smtp_server import Scripted, raw
+from tests.support.webhook_endpoint import SECRET, Endpoint
 from tocsin.engine.actors.apns.actor import ApnsActor
 from tocsin.engine.actors.apns.provider_token import MemoryStore, ProviderKey, ProviderToken
 from tocsin.engine.actors.email.actor import EmailActor

@@ -1,4 +1,4 @@
-"""The HTTP app over a real, empty database: `from http_fixtures import *`."""
+"""The HTTP app over a real, empty database: `from tests.support.http_fixtures import *`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import psycopg
 import pytest
 import pytest_asyncio
 from litestar import Litestar
-from services import service_dsn
 
+from tests.support.services import service_dsn
 from tocsin.client import notify
 from tocsin.dev.pages import dev_routes
 from tocsin.engine.badge.hub import BadgeHub

@@ -1,4 +1,7 @@
-"""Takes each sample's picture in Chromium: light, dark, and on a phone. `python tests/mail_screenshots.py [NAME…]`."""
+"""Takes each sample's picture in Chromium: light, dark, and on a phone.
+
+`python -m tests.support.mail_screenshots [NAME…]`
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from golden_mails import samples
 from playwright.sync_api import Browser, sync_playwright
 
-FOLDER = Path(__file__).parent.parent / "build" / "mail"
+from tests.support.golden_mails import samples
+
+FOLDER = Path(__file__).parent.parent.parent / "build" / "mail"
 NARROW, WIDE = 390, 800
 _PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 # A browser that says nothing to anybody: what it is shown names no remote resource either.

@@ -16,7 +16,7 @@ from tocsin.dev import embedded_postgres
 from tocsin.dev.postgres_cluster import remove_cluster
 from tocsin.migrate import migrate
 
-FILE = Path(__file__).parent.parent / "docs" / "schema.md"
+FILE = Path(__file__).parent.parent.parent / "docs" / "schema.md"
 HEADER = """\
 # The tables
 

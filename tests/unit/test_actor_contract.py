@@ -1,4 +1,4 @@
-"""What every channel's actor does, whatever its provider: one suite, a row for each channel (tests/far_ends.py)."""
+"""What every channel's actor does, whatever its provider: one suite, a row for each of tests/support/far_ends.py."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from far_ends import FAR_ENDS, SAID, Case, FarEnd
 
+from tests.support.far_ends import FAR_ENDS, SAID, Case, FarEnd
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
 from tocsin.engine.actors.machinery.mailbox import Envelope

@@ -14,10 +14,10 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from apns_far_end import *  # noqa: F403 - fixtures
-from apns_far_end import DEVICE, TOPIC, tokens_of, until
 from structlog.testing import capture_logs
 
+from tests.support.apns_far_end import *  # noqa: F403 - fixtures
+from tests.support.apns_far_end import DEVICE, TOPIC, tokens_of, until
 from tocsin.engine.actors.apns.actor import ApnsActor
 from tocsin.engine.actors.apns.provider_token import TokenUnavailable
 from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState

@@ -17,9 +17,9 @@ from aioapns.connection import (
     JWTAuthorizationHeaderProvider,
 )
 from aioapns.exceptions import ConnectionClosed
-from apns_far_end import *  # noqa: F403 - fixtures
-from apns_far_end import DEVICE, TOPIC, outlasting, tokens_of, until
 
+from tests.support.apns_far_end import *  # noqa: F403 - fixtures
+from tests.support.apns_far_end import DEVICE, TOPIC, outlasting, tokens_of, until
 from tocsin.engine.actors.apns.connection import ApnsConnection, Request
 from tocsin.engine.actors.apns.pool import ApnsPool, ConnectError, Endpoint, connect
 from tocsin.engine.actors.apns.reply import Lost, Reply

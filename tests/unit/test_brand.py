@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import re
-import struct
-import zlib
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
-from golden_mails import LINKS, claimed
 
+from tests.support.golden_mails import LINKS, claimed
+from tests.support.png import png
 from tocsin.engine.actors.email import mime
 from tocsin.engine.mail.brand import contrast, read_brand
 from tocsin.engine.mail.loader import TemplateFailed, Templates
 from tocsin.engine.mail.render import mail_renderer
 from tocsin.engine.model import Mail
-
-
-def png(width: int = 160, height: int = 40) -> bytes:
-    rows = b"".join(b"\0" + bytes((138, 59, 18)) * width for _ in range(height))
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        )
-
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        (chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
-    )
 
 
 def rendered(folder: Path) -> Mail:

@@ -180,7 +180,9 @@ def test_a_backlog_that_is_not_counted_to_its_end_says_so() -> None:
 
 
 def documented_reasons() -> list[str]:
-    text = (Path(__file__).parent.parent / "docs" / "delivery.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parent.parent.parent / "docs" / "delivery.md").read_text(
+        encoding="utf-8"
+    )
     table = text.split("Each **delivery** that was not sent")[1].split("A **device**")[0]
     cells = [line.split(" | ")[0] for line in table.splitlines() if line.startswith("| `")]
     return [name for cell in cells for name in re.findall(r"`([a-z][\w…]+(?:\.[\dx.]+)?)`", cell)]

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
-from sample_mails import DOMAIN, SELECTOR, private_pem, received, sample_messages
 
+from tests.support.sample_mails import DOMAIN, SELECTOR, private_pem, received, sample_messages
 from tocsin.engine.actors.email.dkim import SEALED, SIGNED, Signer
 
 RSA = private_pem()

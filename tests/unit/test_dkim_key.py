@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
-from sample_mails import private_pem
 
+from tests.support.sample_mails import private_pem
 from tocsin.engine.worker import _signer
 from tocsin.settings import Settings, SettingsError, read_settings
 

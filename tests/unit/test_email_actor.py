@@ -6,7 +6,7 @@ import asyncio
 import email
 import email.policy
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from email.message import EmailMessage
@@ -19,6 +19,7 @@ import trustme
 from aiosmtpd import smtp
 from aiosmtpd.smtp import AuthResult, Envelope, Session
 
+from tests.support.smtp_server import REPLIES, Scripted, raw
 from tocsin.engine.actors.email.actor import EmailActor
 from tocsin.engine.actors.email.mime import UnsendableError
 from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
@@ -378,91 +379,11 @@ async def test_credentials_that_fail_open_the_breaker(ca: trustme.CA, ca_file: P
 
 # Servers that misbehave.
 
-Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@asynccontextmanager
-async def raw(talk: Talk) -> AsyncIterator[int]:
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            await talk(reader, writer)
-        except (OSError, EOFError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.transport.abort()
-
-    server = await asyncio.start_server(guarded, "127.0.0.1", 0, limit=2**20)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0)
-
-
-REPLIES = {
-    "CONNECT": "220 server.test",
-    "EHLO": "250-server.test\r\n250 SIZE 1000000",
-    "MAIL": "250 OK",
-    "RCPT": "250 OK",
-    "DATA": "354 go ahead",
-    "BODY": "250 queued as Q1234",
-    "RSET": "250 OK",
-    "QUIT": "221 bye",
-}
-
-
 # What a server says to EHLO: that it takes one command after the other, or several in one flight.
 ONE_BY_ONE, IN_ONE_FLIGHT = REPLIES["EHLO"], "250-server.test\r\n250-PIPELINING\r\n250 SIZE 1000000"
 both_ways = pytest.mark.parametrize(
     "ehlo", [ONE_BY_ONE, IN_ONE_FLIGHT], ids=["one by one", "in one flight"]
 )
-
-
-class Scripted:
-    """Plays SMTP, but at some steps does something else: an answer, or None to hang up, or "hang"."""
-
-    def __init__(self, **odd: str | None) -> None:
-        self.odd = odd
-        self.commands: list[str] = []
-        self.connections = 0
-        self.release = asyncio.Event()
-
-    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        if not await self.answer("CONNECT", writer):
-            return
-        while line := await reader.readline():
-            verb = line.decode().split()[0].upper()
-            self.commands.append(verb)
-            if not await self.answer(verb, writer):
-                return
-            if verb == "DATA" and not self.odd.get("DATA"):
-                await reader.readuntil(b"\r\n.\r\n")
-                self.commands.append("BODY")
-                if not await self.answer("BODY", writer):
-                    return
-
-    async def answer(self, verb: str, writer: asyncio.StreamWriter) -> bool:
-        reply = self.odd.get(verb, REPLIES.get(verb, "502 what"))
-        if reply == "hang":
-            await self.release.wait()
-        if reply == "dribble":
-            while not self.release.is_set():
-                writer.write(b"2")
-                await asyncio.sleep(0.01)
-        if reply is None or reply in {"hang", "dribble"}:
-            return False
-        writer.write(reply.encode() + b"\r\n")
-        await writer.drain()
-        return True
 
 
 async def play(script: Scripted, **options: Any) -> Outcome:

@@ -10,8 +10,8 @@ from html.parser import HTMLParser
 from urllib.parse import urlsplit
 
 import pytest
-from sample_mails import PUBLIC_URL, received, sample_messages
 
+from tests.support.sample_mails import PUBLIC_URL, received, sample_messages
 from tocsin.engine.model import Mail
 
 MOST_BYTES = 100_000  # Gmail clips at 102 kB

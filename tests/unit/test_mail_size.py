@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from golden_mails import LINKS, NOW, SENDER, claimed, content
 from hypothesis import given
 from hypothesis import settings as hypotheses
 from hypothesis import strategies as st
 
+from tests.support.golden_mails import LINKS, NOW, SENDER, claimed, content
 from tocsin.engine.actors.email.mime import address, draft, to_mailbox, to_sender
 from tocsin.engine.mail.loader import DEFAULT, Templates
 from tocsin.engine.mail.render_several import render_burst, render_digest

@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from golden_mails import burst, claimed, digest, entry, of_type, one, samples
 
+from tests.support.golden_mails import burst, claimed, digest, entry, of_type, one, samples
 from tocsin.engine.mail.language import catalogues
 from tocsin.engine.mail.loader import SHIPPED as TEMPLATES
 from tocsin.engine.mail.render_single import LARGEST
 from tocsin.engine.model import Entry, Mail
 from tocsin.event_types import default_catalogue
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parent.parent / "golden"
 SAMPLES = samples()
 TYPES = default_catalogue().event_types
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from babel.messages.pofile import read_po
-from golden_mails import claimed, of_type, one
 from hypothesis import given
 from hypothesis import strategies as st
-from mail_words import translated, updated, written
 
+from tests.support.golden_mails import claimed, of_type, one
+from tests.support.mail_words import translated, updated, written
 from tocsin.engine.mail.language import CATALOGUES, catalogues, language_of, zone_of
 from tocsin.event_types import default_catalogue
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from golden_mails import LINKS, NOW, SENDER, claimed, one
 from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import Environment
 
+from tests.support.golden_mails import LINKS, NOW, SENDER, claimed, one
 from tocsin.engine.mail.links import OptOutLink, Unsubscribe, UnsubscribeAddress
 from tocsin.engine.mail.loader import Templates, inline_css
 from tocsin.engine.mail.render_several import render_burst

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import run_folder as module
-from run_folder import PREFIX, has_room, run_folder, sweep
+
+from tests.support import run_folder as module
+from tests.support.run_folder import PREFIX, has_room, run_folder, sweep
 
 HOLDER = """
 import fcntl, os, sys

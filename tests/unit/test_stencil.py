@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from golden_mails import _ONES as KINDS
-from golden_mails import LINKS, NOW, SENDER, claimed, claimed_again, content
 from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
+from tests.support.golden_mails import _ONES as KINDS
+from tests.support.golden_mails import LINKS, NOW, SENDER, claimed, claimed_again, content
 from tocsin.engine.actors.email import mime
 from tocsin.engine.mail.loader import Templates
 from tocsin.engine.mail.precompiled import CUTTING, Blank, NotPlain

@@ -10,11 +10,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from far_ends import Apns, Case, Email, FarEnd, Fcm
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from tests.support.far_ends import Apns, Case, Email, FarEnd, Fcm
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
 from tocsin.engine.actors.machinery.mass_rejection import Storm

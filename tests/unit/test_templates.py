@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from golden_mails import claimed, one
-from test_brand import png
 
+from tests.support.golden_mails import claimed, one
+from tests.support.png import png
 from tocsin.cli import main
 from tocsin.engine.mail.loader import SHIPPED, TemplateFailed, Templates
 from tocsin.engine.mail.samples import SampleMails, sample_types
 from tocsin.engine.mail.template_check import check
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parent.parent.parent / "docs"
 GUIDE = (DOCS / "templates.md").read_text("utf-8")
 OWN = "notifications/forum/new_reply.html"
 REPLLY = "notifications/forum/new_replly.txt"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
-import hmac
 import json
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -15,8 +13,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from aiohttp import web
 
+from tests.support.webhook_endpoint import SECRET, Endpoint
 from tocsin.engine.actors import webhook
 from tocsin.engine.actors.machinery.http_connection import ForbiddenAddressError
 from tocsin.engine.actors.machinery.outcome import Answer
@@ -41,63 +39,15 @@ from tocsin.engine.model import (
     Sent,
     Verdict,
 )
-from tocsin.testing.http_faults import Reply, Script, play
+from tocsin.testing.http_faults import Reply
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
-SECRET = "whsec_" + base64.b64encode(b"s" * 24).decode()
 NEXT = "whsec_" + base64.b64encode(b"n" * 32).decode()
 PUSH = Push("Grüße", "A new reply", data={"event_type": "forum.new_reply", "notification_id": "7"})
 
 
 def message(delivery_id: int = 1, content: Push | Mail = PUSH) -> Message:
     return Message(delivery_id, UUID(int=delivery_id), Channel.PUSH, Priority.NORMAL, content)
-
-
-class Endpoint:
-    """A receiver that checks what it is sent, as Standard Webhooks has it, and answers as scripted."""
-
-    def __init__(self, *secrets: str) -> None:
-        self.secrets = secrets
-        self.script = Script()
-        self.received: list[tuple[dict[str, str], bytes]] = []
-        self.requests = 0
-        self.port = 0
-        app = web.Application()
-        app.router.add_post("/{path:.*}", self._receive)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.0)
-
-    async def __aenter__(self) -> Endpoint:
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.port = self._runner.addresses[0][1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._runner.cleanup()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/hook"
-
-    async def _receive(self, request: web.Request) -> web.StreamResponse:
-        self.requests += 1
-        body = await request.read()
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        self.received.append((headers, body))
-        if turn := self.script.next(request.path):
-            return await play(turn, request)
-        return web.Response(status=204 if self.verified(headers, body) else 401)
-
-    def verified(self, headers: dict[str, str], body: bytes) -> bool:
-        """Written after the standard, not after our code."""
-        signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
-        signatures = [each.split(",", 1) for each in headers["webhook-signature"].split(" ")]
-        for secret in self.secrets:
-            key = base64.b64decode(secret.split("_", 1)[1])
-            digest = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
-            if ["v1", digest] in signatures:
-                return True
-        return False
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@
 
 And, found on the way: a GOAWAY lost also what the server still answers, and what it never took was
 as unknown as what it may have taken; streams stayed in a dict for ever; a connection that is only
-half open was never noticed. tests/test_apns_connection.py shows each, against both classes.
+half open was never noticed. tests/unit/test_apns_connection.py shows each, against both classes.
 """
 
 from __future__ import annotations
