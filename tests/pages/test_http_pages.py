@@ -28,9 +28,9 @@ from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.mail.links import Links
 from tocsin.engine.store.database import Database
 from tocsin.http.app import create_app
-from tocsin.http.metrics_listener import metrics_listener
 from tocsin.http.operation import KEY as OPERATION
 from tocsin.http.operation import Operation
+from tocsin.http.server import metrics_listener
 from tocsin.settings import Settings, SettingsError
 
 NOW = datetime.now(UTC)

@@ -26,10 +26,9 @@ from tests.support.services import until
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.credential import create_api_key, list_api_keys, revoke_api_keys
 from tocsin.engine.store.database import Database
-from tocsin.http import jwks
+from tocsin.http import tokens
 from tocsin.http.errors import Unauthorized
-from tocsin.http.jwks import KeySet
-from tocsin.http.tokens import TokenVerifier
+from tocsin.http.tokens import KeySet, TokenVerifier
 from tocsin.settings import Settings
 
 COUNT = "/api/notifications/unread-count/"
@@ -295,7 +294,7 @@ class Provider:
 
     def nearly_forget(self) -> None:
         """As if the last read were nearly so long ago that the next token makes another."""
-        self._set._tried_at = time.monotonic() - jwks._FRESH + 0.2
+        self._set._tried_at = time.monotonic() - tokens._FRESH + 0.2
 
     def token(self, kid: str) -> str:
         payload = {"sub": "alice", "exp": time.time() + 60, "jti": str(time.time_ns())}

@@ -26,7 +26,7 @@ from tests.support.http_fixtures import (
 from tests.support.services import until
 from tocsin.engine.badge.hub import BadgeHub, UnreadCounts
 from tocsin.engine.store.database import Database
-from tocsin.http import quick_count, tokens, unread_count
+from tocsin.http import quick_count, tokens
 from tocsin.http.app import create_app
 from tocsin.http.tokens import TokenVerifier
 from tocsin.settings import Settings
@@ -38,7 +38,7 @@ COUNT = "/api/notifications/unread-count/"
 def quick(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The counts that were answered before Litestar."""
     answered: list[int] = []
-    send_count = unread_count.send_count
+    send_count = quick_count.send_count
 
     async def noted(send: Any, count: int, *more: Any) -> None:
         answered.append(count)

@@ -15,34 +15,19 @@ from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.mail.links import Links
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.health import ReadinessCheck
-from tocsin.http import openapi, unread_count
+from tocsin.http import openapi, quick_count
 from tocsin.http.access_log import AccessLog, Tally
-from tocsin.http.apps import claims, events, recipients
+from tocsin.http.apps import events, recipients
 from tocsin.http.auth import SCOPE_OF, Authenticator, anyone_known, apps_only, people_only
-from tocsin.http.cross_origin import CrossOrigin
 from tocsin.http.errors import HANDLERS
-from tocsin.http.loopback_hosts import LoopbackHosts
 from tocsin.http.metrics import Metrics
-from tocsin.http.middleware import SecurityHeaders
+from tocsin.http.middleware import CrossOrigin, LoopbackHosts, Options, SecurityHeaders
 from tocsin.http.offload import Offload
 from tocsin.http.ops import ops_routers, probes
-from tocsin.http.options import Options
 from tocsin.http.pages import assets, click_through, settings_page, unsubscribe
-from tocsin.http.paths import PathReader
-from tocsin.http.people import (
-    devices,
-    digest_preferences,
-    event_types,
-    inbox,
-    me,
-    preferences,
-    quiet_hours,
-    stream,
-    subscriptions,
-    tickets,
-)
+from tocsin.http.people import devices, inbox, preferences, stream, subscriptions
 from tocsin.http.quick_count import QuickCount
-from tocsin.http.services import Services
+from tocsin.http.requests import PathReader, Services
 from tocsin.settings import Settings
 
 _PEOPLE = frozenset({"person", "reader", "known"})
@@ -69,7 +54,7 @@ def create_app(
     authenticator = Authenticator(settings, database, development_key)
     metrics = metrics or Metrics()
     offload = Offload(settings, database.dsn)
-    tally = Tally(metrics, "GET", unread_count.PATH.rstrip("/"), 200)
+    tally = Tally(metrics, "GET", quick_count.PATH.rstrip("/"), 200)
     app = Litestar(
         [*_routers(), *ops_routers(database), *extra_routes],
         dependencies={
@@ -123,17 +108,18 @@ def _routers() -> list[Router]:
                 inbox.archive,
                 inbox.mark_all_read,
                 inbox.undo_mark_all_read,
+                inbox.unread_count,
                 inbox.unread_by_category,
                 inbox.why,
-                me.me,
+                inbox.me,
                 click_through.open_notification,
                 preferences.get_preferences,
                 preferences.change_preferences,
-                digest_preferences.get_digest_preferences,
-                digest_preferences.change_digest_preferences,
-                quiet_hours.get_quiet_hours,
-                quiet_hours.set_quiet_hours,
-                tickets.stream_ticket,
+                preferences.get_digest_preferences,
+                preferences.change_digest_preferences,
+                preferences.get_quiet_hours,
+                preferences.set_quiet_hours,
+                stream.stream_ticket,
                 devices.list_push_tokens,
                 devices.register_push_token,
                 devices.remove_push_token,
@@ -143,7 +129,6 @@ def _routers() -> list[Router]:
                 subscriptions.unsubscribe,
             ],
         ),
-        _router("person", [unread_count.get_only, people_only], [unread_count.unread_count]),
         _router("reader", [stream.readers_only], [stream.stream]),
         _router(
             "app",
@@ -158,10 +143,10 @@ def _routers() -> list[Router]:
                 recipients.erase_recipient,
                 recipients.erase_address,
                 recipients.export_recipient,
-                claims.claim_email,
+                recipients.claim_email,
             ],
         ),
-        _router("known", [anyone_known], [event_types.event_types]),
+        _router("known", [anyone_known], [preferences.event_types]),
         _router(
             "everyone",
             [],

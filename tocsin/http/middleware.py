@@ -1,10 +1,17 @@
-"""Headers of every response, where it has none of its own by that name."""
+"""What each request passes through before it reaches its handler, and each response on its way back."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any, cast
 from urllib.parse import urlsplit
 
+import msgspec
+from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from tocsin.http.errors import PROBLEM, Problem
+from tocsin.settings.addresses import host_of, is_loopback
 
 Headers = list[tuple[bytes, bytes]]
 _ALWAYS: Headers = [(b"x-content-type-options", b"nosniff")]
@@ -35,3 +42,128 @@ class SecurityHeaders:
             await send(message)
 
         await self._app(scope, receive, completed)
+
+
+_PREFLIGHT = [
+    (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE"),
+    (b"access-control-allow-headers", b"Authorization, Content-Type, Last-Event-ID"),
+    (b"access-control-max-age", b"7200"),  # seconds; Chromium keeps it no longer
+    (b"content-length", b"0"),
+]
+_EXPOSED = (b"access-control-expose-headers", b"Tocsin-Undo, Retry-After, Idempotent-Replayed")
+_VARY = (b"vary", b"Origin")
+
+
+class CrossOrigin:
+    """Around the app, where origins are allowed at all."""
+
+    def __init__(self, app: ASGIApp, origins: Iterable[str], paths: Iterable[str]) -> None:
+        self._app = app
+        self._origins = frozenset(origin.encode() for origin in origins)
+        self._paths = frozenset(_resource(path) for path in paths)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        origin = self._allowed(scope) if scope["type"] == ScopeType.HTTP else None
+        if origin is None:
+            await self._app(scope, receive, send)
+            return
+        allowed = [(b"access-control-allow-origin", origin), _EXPOSED, _VARY]
+        if scope.get("method") == "OPTIONS":
+            headers = [*allowed, *_PREFLIGHT]
+            await send({"type": "http.response.start", "status": 204, "headers": headers})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
+
+        async def allowing(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *allowed]
+            await send(message)
+
+        await self._app(scope, receive, allowing)
+
+    def _allowed(self, scope: Scope) -> bytes | None:
+        for name, value in scope["headers"]:
+            if name == b"origin":
+                known = value in self._origins and _resource(scope["path"]) in self._paths
+                return value if known else None
+        return None
+
+
+def _resource(path: str) -> str:
+    """Such as `api/notifications`: a call belongs to people, or to apps, with all of its resource."""
+    return "/".join(path.split("/", 3)[1:3])
+
+
+_MISDIRECTED = msgspec.json.encode(
+    Problem(
+        "Misdirected Request",
+        421,
+        "This service is for its own machine: call it as localhost, 127.0.0.1 or [::1].",
+    )
+)
+_MISDIRECTED_HEADERS = [
+    (b"content-type", PROBLEM.encode()),
+    (b"content-length", str(len(_MISDIRECTED)).encode()),
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+]
+
+
+class LoopbackHosts:
+    """Around a whole app."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP or _is_ours(scope):  # there are no WebSockets
+            await self._app(scope, receive, send)
+            return
+        body = b"" if scope.get("method") == "HEAD" else _MISDIRECTED
+        await send({"type": "http.response.start", "status": 421, "headers": _MISDIRECTED_HEADERS})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _is_ours(scope: Scope) -> bool:
+    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    return len(hosts) == 1 and is_loopback(host_of(hosts[0].decode("latin-1")))
+
+
+_NO_METHOD = "TRACE"  # of any path
+
+
+class Options:
+    """Around the app."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP or scope.get("method") != "OPTIONS":
+            await self._app(scope, receive, send)
+            return
+        found = False
+
+        async def named(message: Message) -> None:
+            nonlocal found
+            if message["type"] == "http.response.start" and message["status"] == 405:
+                found = True
+                await send(_allowed(cast("dict[str, Any]", message)["headers"]))
+            elif message["type"] == "http.response.body" and found:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            else:
+                await send(message)
+
+        await self._app(cast("Scope", {**scope, "method": _NO_METHOD}), receive, named)
+
+
+def _allowed(headers: list[tuple[bytes, bytes]]) -> Message:
+    methods = {
+        method.strip()
+        for name, value in headers
+        if name.lower() == b"allow"
+        for method in value.split(b",")
+    }
+    allow = b", ".join(sorted(methods | {b"OPTIONS"}))
+    kept = [(b"allow", allow), (b"cache-control", b"no-store")]
+    return {"type": "http.response.start", "status": 204, "headers": kept}

@@ -14,11 +14,24 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from tocsin.engine.badge.hub import BadgeHub
 from tocsin.http.access_log import Tally
-from tocsin.http.middleware import security_headers
+from tocsin.http.middleware import Headers, security_headers
 from tocsin.http.tokens import TokenVerifier
-from tocsin.http.unread_count import FAILED, PATH, send_count
 
+PATH = "/api/notifications/unread-count/"
+FAILED = "unread_count_failed"
+"""In a scope's state: why QuickCount failed, so that the count is tried once and the failure reported as any other."""
+
+_KIND = (b"content-type", b"application/json")
+_UNKEPT = (b"cache-control", b"no-store")
 _BEARER = b"Bearer "
+
+
+async def send_count(send: Send, count: int, more: Headers | None = None) -> None:
+    """Sends the badge, with these headers too."""
+    body = b'{"count":%d}' % count
+    headers = [_KIND, (b"content-length", b"%d" % len(body)), _UNKEPT, *(more or ())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 class QuickCount:

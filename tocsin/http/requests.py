@@ -1,4 +1,7 @@
-"""Requests into structs: what is wrong is named by its field, with the cure; and structs into answers."""
+"""What handlers have in common: the services, requests into structs, structs into responses, and paths.
+
+What is wrong with a request is named by its field, with the cure.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,21 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from itertools import accumulate, islice
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import msgspec
 from litestar import Response
 from litestar.connection import ASGIConnection
-from msgspec import inspect
+from litestar.types import Scope
+from msgspec import Struct, inspect
 
+from tocsin.engine.badge.hub import BadgeHub
+from tocsin.engine.mail.links import Links
 from tocsin.engine.model import Invalid, NotFound, nearest
+from tocsin.engine.store.database import Database
+from tocsin.engine.store.health import ReadinessCheck
 from tocsin.http.errors import AnyRequest, Unreadable
+from tocsin.settings import Settings
 
 T = TypeVar("T")
 
@@ -238,3 +247,62 @@ def _items(value: dict[str, Any] | list[Any], place: str) -> Iterator[tuple[Any,
 def _nul_at(place: str) -> Invalid:
     place = place or "body"
     return Invalid(_NUL, (place, f"{place} {_NUL}."))
+
+
+class Services(Struct, frozen=True):
+    """The dependency `services` of every handler."""
+
+    settings: Settings
+    database: Database
+    hub: BadgeHub
+    links: Links
+    readiness: ReadinessCheck
+
+    def url(self, path: str, query: dict[str, str] | None = None) -> str:
+        """An address of this service, as the outside sees it (also behind a proxy's path prefix)."""
+        pairs = "&".join(f"{name}={quote(value, safe='')}" for name, value in (query or {}).items())
+        return f"{self.settings.public_url or ''}{path}{'?' + pairs if pairs else ''}"
+
+
+# Stands for %2F inside a segment while the path is routed; no id may have a control character.
+_SLASH = "\x1f"
+
+
+class PathReader:
+    """Makes the path that is routed of the one that came."""
+
+    def __init__(self, public_url: str | None) -> None:
+        self._prefix = urlsplit(public_url or "").path.rstrip("/")
+
+    def __call__(self, scope: Scope) -> str:
+        """The path without the public URL's prefix (where the proxy left it), its %2F kept apart from /."""
+        path = scope["path"]
+        raw = scope.get("raw_path") or b""
+        if b"%2f" in raw.lower():
+            text = raw.split(b"?")[0].decode("latin-1")
+            path = unquote(text.replace("%2F", _SLASH).replace("%2f", _SLASH), errors="replace")
+        if self._prefix and path.startswith(self._prefix + "/"):
+            path = path[len(self._prefix) :]
+        return path
+
+
+def rest(scope: Scope, route: str) -> str:
+    """What follows `route` in the path, but for the last slash.
+
+    As it came, since the router would lose a doubled slash. An id in it may be percent-encoded or not.
+    """
+    raw = (scope.get("raw_path") or quote(scope["path"]).encode()).split(b"?")[0].decode("latin-1")
+    return decoded(unquote(raw.partition(route)[2].removesuffix("/"), errors="replace"))
+
+
+def beside(scope: Scope) -> str:
+    """What leads from a page to the folder it is in, reached with its last slash or without."""
+    path = (scope.get("raw_path") or scope["path"].encode()).split(b"?")[0]
+    return ".." if path.endswith(b"/") else "."
+
+
+def decoded(segment: str) -> str:
+    """An id of a path, its slashes put back; what no id can have is not found."""
+    if "\0" in segment:
+        raise NotFound("There is nothing by that id.")
+    return segment.replace(_SLASH, "/")

@@ -1,14 +1,18 @@
-"""Runs the HTTP app until it is told to stop."""
+"""Runs the HTTP app until it is stopped, and /metrics on a listener of its own."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import signal
-from collections.abc import Sequence
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
 
 import uvicorn
+from litestar import Litestar
 from litestar.types import ControllerRouterHandler
 
 from tocsin.engine.badge.hub import BadgeHub
@@ -17,10 +21,12 @@ from tocsin.engine.ops.chart import keep_counting
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.installation import Report, get_secret
 from tocsin.http.app import create_app
+from tocsin.http.errors import HANDLERS
 from tocsin.http.metrics import Metrics
-from tocsin.http.metrics_listener import metrics_listener
+from tocsin.http.middleware import LoopbackHosts
+from tocsin.http.ops.probes import metrics_without_token
 from tocsin.http.protocol import Connections, Limits, protocol_class
-from tocsin.settings import Settings
+from tocsin.settings import Settings, SettingsError
 
 _GRACE = 3  # seconds for requests under way
 LINK_KEY = "link_key"
@@ -141,3 +147,57 @@ async def _announce(server: uvicorn.Server, started: asyncio.Event) -> None:
     while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.01)
     started.set()
+
+
+HOST = "127.0.0.1"
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the service's own server."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def metrics_listener(port: int | None, service: Litestar) -> AsyncIterator[None]:
+    """Serves the service's /metrics there meanwhile; raises SettingsError where the port can't be had."""
+    if port is None:
+        yield
+        return
+    app = Litestar(
+        [metrics_without_token],
+        dependencies=dict(service.dependencies),
+        exception_handlers=HANDLERS,
+        openapi_config=None,
+        logging_config=None,
+    )
+    config = uvicorn.Config(
+        LoopbackHosts(app),
+        http=protocol_class(Connections()),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=1,
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[_bind(port)]), name="metrics")
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving
+
+
+def _bind(port: int) -> socket.socket:
+    try:
+        return socket.create_server((HOST, port))
+    except OSError as error:
+        why = "is in use" if error.errno == errno.EADDRINUSE else f"can't be had ({error.strerror})"
+        raise SettingsError(
+            f"TOCSIN_METRICS_PORT {port} {why}: set it to a port of this process alone, or leave it out"
+        ) from None

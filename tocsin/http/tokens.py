@@ -1,21 +1,29 @@
-"""People's tokens: the host app's JWTs (RFC 7519, by the advice of RFC 8725)."""
+"""People's tokens: the host app's JWTs (RFC 7519, by the advice of RFC 8725), and the keys that verify them."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
+import ssl
 import time
 from collections import OrderedDict
+from http.client import HTTPException
+from pathlib import Path
 from typing import Any
+from urllib.error import URLError
+from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 import jwt
-from jwt import PyJWK
-from jwt.exceptions import InvalidSubjectError, PyJWTError
+import structlog
+from jwt import PyJWK, PyJWKSet
+from jwt.exceptions import InvalidSubjectError, PyJWKSetError, PyJWTError
 from msgspec import Struct
 
-from tocsin.engine.model import NotFound
+from tocsin.engine.model import NotFound, Unavailable
 from tocsin.http.errors import Unauthorized
-from tocsin.http.jwks import KeySet
 from tocsin.settings import Settings
+from tocsin.settings.addresses import is_untampered
 from tocsin.settings.running_instance import ALGORITHM, KEY_ID, sign_token
 
 _LONGEST = 8192  # characters; servers refuse longer headers anyway
@@ -168,3 +176,90 @@ def _reason(error: Exception) -> str:
         if isinstance(error, kind):
             return reason
     return "The token is not one of ours: its signature or form is wrong."
+
+
+_FRESH = 300.0  # seconds until the set is read anew
+_PAUSE = 10.0  # between two reads, so that tokens with invented key ids can't make us hammer the provider
+_TIMEOUT = 5
+_LARGEST = 1_000_000  # bytes of a key set
+
+log = structlog.get_logger("tocsin.http")
+
+
+class _SafeRedirects(HTTPRedirectHandler):
+    """Follows no redirect to plain http, where anybody on the way could put in a key of their own."""
+
+    def redirect_request(
+        self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> Request | None:
+        if not is_untampered(newurl):
+            raise URLError("a redirect to plain http")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+class KeySet:
+    """The keys behind one JWKS address."""
+
+    def __init__(self, url: str, *, ca_file: Path | None = None) -> None:
+        self._url = url
+        self._opener = build_opener(
+            _SafeRedirects, HTTPSHandler(context=ssl.create_default_context(cafile=ca_file))
+        )
+        self._keys: dict[str | None, PyJWK] = {}
+        self._tried_at = -_FRESH
+        self._answered = False
+        self._reading = asyncio.Lock()
+
+    @property
+    def fresh_for(self) -> float:
+        """Seconds until the set is read anew: a key that its provider withdrew counts no longer than that."""
+        return max(0.0, self._tried_at + _FRESH - time.monotonic())
+
+    async def key(self, key_id: str | None) -> PyJWK | None:
+        """The key of that id, or None; raises Unavailable where it may be a new one of a provider that is down."""
+        age = time.monotonic() - self._tried_at
+        found = self._find(key_id)
+        if age > _FRESH or (found is None and age > _PAUSE):
+            await self._refresh()
+            found = self._find(key_id)
+        if found is None and not self._answered:
+            raise Unavailable("the key set can't be read")
+        return found
+
+    def _find(self, key_id: str | None) -> PyJWK | None:
+        if key_id is None and len(self._keys) == 1:
+            return next(iter(self._keys.values()))
+        return self._keys.get(key_id)
+
+    async def _refresh(self) -> None:
+        before = self._tried_at
+        async with self._reading:
+            if self._tried_at != before:  # someone else just did
+                return
+            try:
+                self._keys = await asyncio.to_thread(self._read)
+                self._answered = True
+            except (PyJWTError, ValueError, OSError, HTTPException) as error:
+                self._answered = False
+                log.warning(
+                    "the JWKS can't be read", error=type(error).__name__, kept=len(self._keys)
+                )
+            self._tried_at = time.monotonic()
+
+    def _read(self) -> dict[str | None, PyJWK]:
+        data = self._fetch()
+        if not isinstance(data, dict):
+            raise PyJWKSetError("not a key set")
+        return {
+            key.key_id: key
+            for key in PyJWKSet.from_dict(data).keys
+            if key.public_key_use in (None, "sig")
+        }
+
+    def _fetch(self) -> object:
+        with self._opener.open(self._url, timeout=_TIMEOUT) as response:
+            text = response.read(_LARGEST + 1)
+        if len(text) > _LARGEST:
+            raise PyJWKSetError("the key set is too large")
+        found: object = json.loads(text)
+        return found

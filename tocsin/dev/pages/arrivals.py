@@ -19,8 +19,7 @@ from tocsin.engine.model import NotFound
 from tocsin.http.access_log import QUIET
 from tocsin.http.errors import AnyRequest
 from tocsin.http.operation import get
-from tocsin.http.requests import no_content, reply
-from tocsin.http.services import Services
+from tocsin.http.requests import Services, no_content, reply
 from tocsin.settings.running_instance import who_is_up
 
 # /dev/mail/: what the mailbox of `make up` caught, as a page or as JSON.

@@ -28,9 +28,7 @@ from tocsin.engine.store.notification import why
 from tocsin.http.auth import Authenticator
 from tocsin.http.errors import AnyRequest
 from tocsin.http.operation import get
-from tocsin.http.paths import beside
-from tocsin.http.requests import read_body, read_query, reply
-from tocsin.http.services import Services
+from tocsin.http.requests import Services, beside, read_body, read_query, reply
 
 # What the demo's people tell one another: words for each event type of the default catalogue, in story.toml.
 

@@ -30,8 +30,7 @@ from tocsin.engine.store.event import list_event_types
 from tocsin.http.access_log import QUIET
 from tocsin.http.errors import AnyRequest
 from tocsin.http.operation import get
-from tocsin.http.requests import reply
-from tocsin.http.services import Services
+from tocsin.http.requests import Services, reply
 
 Locale = Annotated[str, QueryParameter(max_length=35, pattern="^[A-Za-z0-9_-]*$")]
 

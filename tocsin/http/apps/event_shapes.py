@@ -13,15 +13,16 @@ from tocsin.http.fields import (
     Address,
     Body,
     BodyHtml,
+    CursorText,
     EventTypeName,
     Id,
+    Limit,
     Locale,
     Name,
     Title,
     Topic,
     Zone,
 )
-from tocsin.http.paging import CursorText, Limit
 
 Moment = Annotated[datetime, Meta(tz=True)]
 

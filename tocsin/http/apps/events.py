@@ -41,11 +41,10 @@ from tocsin.http.apps.event_shapes import (
 )
 from tocsin.http.auth import App
 from tocsin.http.errors import Forbidden
+from tocsin.http.fields import Listing, beside, plain, read_cursor
 from tocsin.http.offload import Offload
 from tocsin.http.operation import Answer, Operation, documented, get
-from tocsin.http.paging import Listing, beside, plain, read_cursor
-from tocsin.http.requests import count_containers, decode, read_query, reply, row_id
-from tocsin.http.services import Services
+from tocsin.http.requests import Services, count_containers, decode, read_query, reply, row_id
 
 PATH = "/api/events/"
 TAG = "Events"

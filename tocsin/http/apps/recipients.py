@@ -1,4 +1,4 @@
-"""People, as apps make, read, export and erase them."""
+"""People, as apps make, read, export and erase them; and whose an address is."""
 
 from __future__ import annotations
 
@@ -19,10 +19,8 @@ from tocsin.http.errors import AnyRequest
 from tocsin.http.fields import Address, Locale, Name, Zone
 from tocsin.http.offload import Offload
 from tocsin.http.operation import Answer, Operation, documented, get
-from tocsin.http.paths import decoded
 from tocsin.http.people.devices import PushToken, register
-from tocsin.http.requests import no_content, read_body, reply
-from tocsin.http.services import Services
+from tocsin.http.requests import Services, decoded, no_content, read_body, reply
 
 PATH = "/api/recipients/{recipient_id:str}/"
 TAG = "Recipients"
@@ -204,3 +202,42 @@ async def export(database: Database, arguments: Mapping[str, Any], _body: bytes)
     """As `export_recipient`, in the subprocess."""
     exported = await store.export_recipient(database, arguments["recipient_id"])
     return reply(exported, headers={"Content-Disposition": 'attachment; filename="recipient.json"'})
+
+
+class NewClaim(Struct, frozen=True, forbid_unknown_fields=True):
+    """An address that the app has seen to be this person's."""
+
+    email: Address
+
+
+class Claimed(Struct, frozen=True):
+    """How many notifications came into the person's inbox."""
+
+    claimed: int
+
+
+@post(
+    PATH + "claims/",
+    opt=documented(
+        Operation(
+            summary="Claim an address",
+            description=(
+                "After sign-up: what was told to the address before is this person's, and what is told to it later. "
+                "The app vouches that the address is theirs."
+            ),
+            tag=TAG,
+            body=NewClaim,
+            body_example={"email": "bob@example.com"},
+            answers={200: Answer("Claimed.", Claimed, {"claimed": 1})},
+            fails=(409,),
+        )
+    ),
+    status_code=200,
+)
+async def claim_email(
+    request: AnyRequest, services: NamedDependency[Services], recipient_id: FromPath[str]
+) -> Response[bytes]:
+    """Claims an address for a person."""
+    posted = await read_body(request, NewClaim)
+    id_ = decoded(recipient_id)
+    return reply(Claimed(await store.claim_email(services.database, id_, posted.email)))

@@ -8,7 +8,7 @@ from litestar.di import Provide
 from tocsin.engine.ops.overview import Overviews
 from tocsin.engine.store.database import Database
 from tocsin.http import openapi
-from tocsin.http.ops import dead_letters, ops_page, overview, search, session
+from tocsin.http.ops import dead_letters, ops_page, search
 from tocsin.http.ops.access import operators_only
 
 
@@ -25,8 +25,8 @@ def ops_routers(database: Database) -> list[Router]:
             route_handlers=[
                 ops_page.ops_page,
                 ops_page.ops_style,
-                session.sign_in,
-                session.sign_out,
+                ops_page.sign_in,
+                ops_page.sign_out,
             ],
             opt={openapi.ACCESS: "everyone"},
         ),
@@ -34,7 +34,7 @@ def ops_routers(database: Database) -> list[Router]:
             "/",
             guards=[operators_only],
             route_handlers=[
-                overview.overview,
+                ops_page.overview,
                 dead_letters.list_dead_letters,
                 dead_letters.count_dead_letters,
                 dead_letters.replay_dead_letters,

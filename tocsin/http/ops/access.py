@@ -12,7 +12,7 @@ from litestar.handlers import BaseRouteHandler
 from tocsin.engine.store.credential import LIFE, Operator, find_api_key, find_session
 from tocsin.http.auth import Authenticator, check_scope, read_cookie
 from tocsin.http.errors import Forbidden, Unauthorized
-from tocsin.http.services import Services
+from tocsin.http.requests import Services
 
 COOKIE = "tocsin_ops"
 PATH = "/ops/"

@@ -26,10 +26,9 @@ from tocsin.engine.store.delivery import (
 )
 from tocsin.http.access_log import QUIET
 from tocsin.http.errors import AnyRequest
+from tocsin.http.fields import CursorText, Limit, read_cursor
 from tocsin.http.operation import Answer, Operation, documented, get
-from tocsin.http.paging import CursorText, Limit, read_cursor
-from tocsin.http.requests import read_body, read_query, reply
-from tocsin.http.services import Services
+from tocsin.http.requests import Services, read_body, read_query, reply
 
 TAG = "Operations"
 PATH = "/ops/api/dead-letters/"

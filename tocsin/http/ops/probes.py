@@ -14,8 +14,7 @@ from tocsin.http import openapi
 from tocsin.http.errors import AnyRequest, Unauthorized, problem
 from tocsin.http.metrics import Metrics
 from tocsin.http.operation import Answer, Operation, documented
-from tocsin.http.requests import reply
-from tocsin.http.services import Services
+from tocsin.http.requests import Services, reply
 
 TAG = "Operation"
 _GET = [HttpMethod.GET, HttpMethod.HEAD]

@@ -26,8 +26,7 @@ from tocsin.engine.store.operations import (
 )
 from tocsin.http.errors import AnyRequest
 from tocsin.http.operation import Answer, Operation, documented, get
-from tocsin.http.requests import read_query, reply, row_id
-from tocsin.http.services import Services
+from tocsin.http.requests import Services, read_query, reply, row_id
 
 TAG = "Operations"
 _LINES = 25

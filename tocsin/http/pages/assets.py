@@ -20,8 +20,7 @@ from msgspec import Struct
 from tocsin.engine.model import NotFound
 from tocsin.http.errors import AnyRequest
 from tocsin.http.operation import Answer, Operation, documented
-from tocsin.http.requests import reply
-from tocsin.http.services import Services
+from tocsin.http.requests import Services, reply
 
 PATH = "/assets/"
 TAG = "Pages"

@@ -14,12 +14,10 @@ from tocsin.engine.store import notification as store
 from tocsin.http.auth import Authenticator
 from tocsin.http.errors import AnyRequest
 from tocsin.http.operation import Answer, Operation, documented, get
-from tocsin.http.pages.html import PAGE_HEADERS, html
-from tocsin.http.pages.reader import reader
+from tocsin.http.pages.html import PAGE_HEADERS, html, reader
 from tocsin.http.people import inbox
 from tocsin.http.people.inbox import PATH, PersonRequest
-from tocsin.http.requests import no_content, row_id
-from tocsin.http.services import Services
+from tocsin.http.requests import Services, no_content, row_id
 
 _REDIRECT = {303: Answer("To the action URL.", headers={"Location": "The action URL."})}
 

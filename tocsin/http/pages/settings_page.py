@@ -13,10 +13,8 @@ from tocsin.http.auth import Authenticator, Person
 from tocsin.http.errors import AnyRequest, Forbidden, Unauthorized
 from tocsin.http.operation import Answer, Operation, documented, get
 from tocsin.http.pages.assets import asset_path
-from tocsin.http.pages.html import html
-from tocsin.http.pages.reader import reader
-from tocsin.http.paths import beside
-from tocsin.http.services import Services
+from tocsin.http.pages.html import html, reader
+from tocsin.http.requests import Services, beside
 
 MODULE = "tocsin-preferences.js"
 

@@ -15,10 +15,9 @@ from msgspec import Struct
 from tocsin.engine.model import Invalid, NotFound
 from tocsin.http.errors import AnyRequest
 from tocsin.http.operation import Answer, Operation, documented
-from tocsin.http.pages.html import html
+from tocsin.http.pages.html import html, reader
 from tocsin.http.pages.opt_outs import OptOut, opt_out
-from tocsin.http.pages.reader import reader
-from tocsin.http.services import Services
+from tocsin.http.requests import Services
 
 PATH = "/unsubscribe/{token:str}/"
 TAG = "Links in mails"

@@ -15,8 +15,7 @@ from tocsin.engine.store.recipient import Device, Registered
 from tocsin.http import examples
 from tocsin.http.operation import Answer, Operation, documented, get
 from tocsin.http.people.inbox import PersonRequest
-from tocsin.http.requests import no_content, read_body, reply, row_id
-from tocsin.http.services import Services
+from tocsin.http.requests import Services, no_content, read_body, reply, row_id
 
 PATH = "/api/push-tokens/"
 TAG = "Devices"

@@ -1,7 +1,8 @@
-"""A person's inbox."""
+"""A person's inbox, and who is signed in."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from litestar import Request, Response, delete, patch, post
@@ -15,13 +16,19 @@ from tocsin.engine.model import NotFound, Notification
 from tocsin.engine.store import notification as store
 from tocsin.engine.store.event import check_filter
 from tocsin.engine.store.notification import Filter
-from tocsin.http import examples
+from tocsin.http import examples, quick_count
 from tocsin.http.auth import Person
-from tocsin.http.fields import CategoryName, EventTypeName
+from tocsin.http.fields import (
+    CategoryName,
+    CursorText,
+    EventTypeName,
+    Limit,
+    beside,
+    plain,
+    read_cursor,
+)
 from tocsin.http.operation import Answer, Operation, documented, get
-from tocsin.http.paging import CursorText, Limit, beside, plain, read_cursor
-from tocsin.http.requests import no_content, read_body, read_query, reply, row_id
-from tocsin.http.services import Services
+from tocsin.http.requests import Services, no_content, read_body, read_query, reply, row_id
 
 _UNDO = "Tocsin-Undo"
 TAG = "Inbox"
@@ -75,6 +82,12 @@ class Unmarked(Struct, frozen=True):
     """How many are unread again."""
 
     unmarked: int
+
+
+class Count(Struct, frozen=True):
+    """The badge."""
+
+    count: int
 
 
 class CountByCategory(Struct, frozen=True):
@@ -268,6 +281,27 @@ async def undo_mark_all_read(
 
 
 @get(
+    quick_count.PATH,
+    opt=documented(
+        Operation(
+            summary="Count the unread ones",
+            description="Exact, from a snapshot taken after the request arrived.",
+            tag=TAG,
+            answers={200: Answer("The badge.", Count, {"count": 3})},
+        )
+    ),
+)
+async def unread_count(
+    request: PersonRequest, services: NamedDependency[Services]
+) -> Response[bytes]:
+    """The exact count, where it has not been sent before Litestar."""
+    failed: Exception | None = request.scope["state"].get(quick_count.FAILED)
+    if failed is not None:
+        raise failed
+    return reply(Count(await services.hub.count(request.auth.recipient_id)))
+
+
+@get(
     PATH + "unread-count/by-category/",
     opt=documented(
         Operation(
@@ -313,3 +347,31 @@ async def why(
     if id_ not in decided:
         raise NotFound
     return reply(explain(decided[id_]))
+
+
+class Me(Struct, frozen=True):
+    """Whom the token names, and until when it is good."""
+
+    recipient: str
+    expires_at: datetime
+
+
+@get(
+    "/api/me/",
+    opt=documented(
+        Operation(
+            summary="Who is signed in",
+            description="So that a page notices when its cookie has become somebody else's.",
+            tag="Inbox",
+            answers={
+                200: Answer(
+                    "They are.", Me, {"recipient": "alice", "expires_at": "2026-11-22T08:00:00Z"}
+                )
+            },
+        )
+    ),
+)
+async def me(request: PersonRequest) -> Response[bytes]:
+    """Whoever calls."""
+    person = request.auth
+    return reply(Me(person.recipient_id, datetime.fromtimestamp(int(person.expires_at), UTC)))

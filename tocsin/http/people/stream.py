@@ -11,10 +11,12 @@ import random
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Annotated, Any, cast
 
-from litestar import asgi
+from litestar import Response, asgi, post
 from litestar.connection import ASGIConnection
+from litestar.di import NamedDependency
 from litestar.exceptions import MethodNotAllowedException
 from litestar.handlers import BaseRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
@@ -22,14 +24,19 @@ from msgspec import Meta, Struct
 
 from tocsin.engine.badge.open_stream import StreamEvent, Subscription
 from tocsin.engine.model import Conflict, NotFound, Unavailable
-from tocsin.engine.store.credential import release_ticket, renew_ticket, take_ticket
+from tocsin.engine.store.credential import (
+    Ticket,
+    make_ticket,
+    release_ticket,
+    renew_ticket,
+    take_ticket,
+)
 from tocsin.http import examples
 from tocsin.http.auth import Connection, Person, people_only
 from tocsin.http.errors import Unauthorized
 from tocsin.http.operation import Answer, Operation, documented
-from tocsin.http.people.inbox import PATH
-from tocsin.http.requests import read_query
-from tocsin.http.services import Services
+from tocsin.http.people.inbox import PATH, PersonRequest
+from tocsin.http.requests import Services, read_query, reply
 
 _PUMP = "tocsin_pump"  # where the route leaves it, in the connection's state
 HEARTBEAT = 15.0  # seconds
@@ -221,3 +228,27 @@ def encode(events: Sequence[StreamEvent]) -> bytes:
         b"id: %b\nevent: %b\ndata: %b\n\n" % (event.id.encode(), event.event.encode(), event.data)
         for event in events
     )
+
+
+@post(
+    "/api/stream-ticket/",
+    opt=documented(
+        Operation(
+            summary="Get a ticket for the stream",
+            description=(
+                "Opens one stream at a time, within 60 s of its making or of that stream's end, until the token's own "
+                "end (`expires_at`)."
+            ),
+            tag="Stream",
+            answers={201: Answer("The ticket.", Ticket, examples.TICKET)},
+        )
+    ),
+    status_code=201,
+)
+async def stream_ticket(
+    request: PersonRequest, services: NamedDependency[Services]
+) -> Response[bytes]:
+    """Makes a ticket."""
+    person = request.auth
+    expires_at = datetime.fromtimestamp(person.expires_at, UTC)
+    return reply(await make_ticket(services.database, person.recipient_id, expires_at), 201)

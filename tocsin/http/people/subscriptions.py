@@ -13,13 +13,10 @@ from msgspec import Meta, Struct
 from tocsin.engine.store import preference as store
 from tocsin.engine.store.preference import Latest, Subscription
 from tocsin.http import examples
-from tocsin.http.fields import Topic
+from tocsin.http.fields import CursorText, Limit, Listing, Topic, beside, plain, read_cursor
 from tocsin.http.operation import Answer, Operation, documented, get
-from tocsin.http.paging import CursorText, Limit, Listing, beside, plain, read_cursor
-from tocsin.http.paths import rest
 from tocsin.http.people.inbox import PersonRequest
-from tocsin.http.requests import no_content, read_body, read_query, reply
-from tocsin.http.services import Services
+from tocsin.http.requests import Services, no_content, read_body, read_query, reply, rest
 
 PATH = "/api/subscriptions/"
 TAG = "Topics"
