@@ -218,7 +218,7 @@ def test_a_mail_server_that_refuses_and_its_dead_letters(
     page = desk()
     expect(problem(page, "No worker runs")).to_be_visible(timeout=SOON)
     with working(house, mail_server.url, tmp_path):
-        expect(page.locator("#well")).to_contain_text("All is well", timeout=SOON)
+        expect(page.locator("#well")).to_contain_text("Healthy", timeout=SOON)
         alice = house.person()
         house.tell(alice, "The last one that came")
         expect(email(page, "sent")).to_have_text("1", timeout=SOON)
@@ -260,7 +260,7 @@ def test_a_mail_server_that_is_away(desk: Desk, house: House, tmp_path: Path) ->
         expect(broken).to_contain_text("8 wait")
         expect(email(page, "waiting")).to_have_text("8")
         actor = page.locator(".actors li").filter(has_text="Email")
-        expect(actor.locator(".state")).to_have_text(re.compile("rests|probes"))
+        expect(actor.locator(".state")).to_have_text(re.compile("paused|probing"))
         expect(page.locator("#waiting-table")).to_contain_text("smtp_connect_refused", timeout=SOON)
         take_picture(page, "ops-away")
         server = MailServer()

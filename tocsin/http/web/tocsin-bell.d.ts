@@ -1,4 +1,4 @@
-/** One notification, as the API tells it. */
+/** One notification, as the API returns it. */
 export interface Notification {
     id: number;
     event_id: number;

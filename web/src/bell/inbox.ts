@@ -20,7 +20,7 @@ interface Listener {
 
 const PAGE = 20;
 
-const CONFIRMED = 2_000; // milliseconds in which the stream tells of what was done here
+const CONFIRMED = 2_000; // milliseconds in which the stream reports what was done here
 
 export class Inbox {
   link: Link = 'connecting';
@@ -103,7 +103,7 @@ export class Inbox {
     await this.load();
   }
 
-  /** What is shown may be old: it is loaded anew once somebody looks. */
+  /** The list may be out of date: it is reloaded when the panel is opened. */
   missed(): void {
     if (this.listing !== 'new') void this.load();
   }
@@ -126,7 +126,7 @@ export class Inbox {
     await this.#settle(item, item.read ? 0 : -1, call, () => this.items.splice(at, 0, item));
   }
 
-  /** Counts it at once; from when the stream tells of it, or could have, the service's own count is right again. */
+  /** Counts it at once; after the stream has reported it, or should have, the service's own count is used again. */
   async #settle({ id }: Notification, n: number, call: Promise<unknown>, takeBack: () => void): Promise<void> {
     this.#ahead.set(id, n);
     this.#underWay = Promise.allSettled([this.#underWay, call]);

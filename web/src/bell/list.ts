@@ -22,7 +22,7 @@ export class ListView {
     this.element.addEventListener('keydown', (event) => this.#keydown(event));
   }
 
-  /** In another language, everything is made anew. */
+  /** When the language changes, all elements are created again. */
   forget(): void {
     this.#times = null;
     this.#days.clear();
@@ -46,7 +46,7 @@ export class ListView {
     for (const name of this.#days.keys()) if (!days.has(name)) this.#days.delete(name);
   }
 
-  /** Shows that it is new; the style says how. */
+  /** Marks it as new; the style sheet has its look. */
   slideIn(id: number): void {
     const { element } = this.#views.get(id) ?? {};
     element?.classList.add('new');

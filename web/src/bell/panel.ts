@@ -15,7 +15,7 @@ interface Listener extends ItemActions {
   leaves(): void;
   markAll(): void;
   undo(): void;
-  /** Changes something, and says so where it fails. */
+  /** Changes something, and shows the error if it fails. */
   attempt(work: () => Promise<unknown>): void;
 }
 

@@ -1,4 +1,4 @@
-// Days and moments as the reader's language tells them.
+// Days and times in the reader's language.
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
@@ -14,7 +14,7 @@ export class Times {
     this.#full = new Intl.DateTimeFormat(locale, { dateStyle: 'full', timeStyle: 'short' });
   }
 
-  /** Of today: how long ago. Of another day, whose heading says which: the time. A clock that is behind sees "now". */
+  /** For today: how long ago. For another day (its heading names it): the time. "now" if the clock is behind. */
   moment(at: Date, now: Date): string {
     const ago = now.getTime() - at.getTime();
     if (ago < MINUTE) return this.#relative.format(0, 'second');

@@ -2,7 +2,7 @@
 
 export class SignedOut extends Error {}
 
-/** The service answers, but its database does not. */
+/** The service responds, but its database does not. */
 export class Unavailable extends Error {}
 
 export async function get<T>(path: string, query: Record<string, string | null> = {}): Promise<T> {

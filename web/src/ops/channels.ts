@@ -17,8 +17,8 @@ const LABELS = {
   sent: 'Sent, last minute',
   failed: 'Failed, last minute',
   waiting: 'Waiting',
-  latency: 'Told to sent: half, 99 %',
-  late: 'Oldest that is due',
+  latency: 'Created to sent: p50, p99',
+  late: 'Oldest due delivery',
 };
 
 export function showChannels(overview: Overview, now: Date): void {
@@ -33,14 +33,14 @@ function make(channel: Channel): HTMLElement {
   const card: Card = {
     ended: new Chart('Ended', name),
     waiting: new Chart('Waiting', name),
-    latency: new Chart('From told to sent', name),
+    latency: new Chart('From created to sent', name),
   };
   const tiles = TILES.map((key) => el('div', { class: `tile ${key}` }, el('dt', {}, LABELS[key]), el('dd')));
   const element = el(
     'article',
     { class: 'card', 'aria-label': name },
     el('h3', {}, name, el('span', { class: 'state' })),
-    el('p', { class: 'idle none', hidden: '' }, 'No worker has a provider for it, and nothing was sent or waits.'),
+    el('p', { class: 'idle none', hidden: '' }, 'No worker has a provider for this channel, and nothing was sent or is waiting.'),
     el(
       'div',
       { class: 'body' },
@@ -64,7 +64,7 @@ function update(element: HTMLElement, channel: Channel, overview: Overview, now:
     overview.problems.find((each) => each.code === 'no_worker' || each.code === 'no_leader');
   set(part('.state'), { 'data-state': idle ? 'idle' : (wrong?.severity ?? 'well') });
   const name = named(channel.channel);
-  say(part('.state'), idle ? 'not set up' : (wrong?.what.replace(`${name}: `, '').replace(`${name} `, '') ?? 'flows'));
+  say(part('.state'), idle ? 'not set up' : (wrong?.what.replace(`${name}: `, '').replace(`${name} `, '') ?? 'healthy'));
   if (!idle) fill(element, channel, overview, waiting, now);
 }
 
@@ -80,7 +80,7 @@ function fill(element: HTMLElement, channel: Channel, overview: Overview, waitin
   const failed = channel.last_minute.failed ?? 0;
   tile('sent', whole(channel.last_minute.sent ?? 0), `${whole(channel.total.sent)} in the ${overview.window}`);
   tile('failed', whole(failed), `${whole(channel.total.failed)} in the ${overview.window}`, failed ? 'critical' : '');
-  const old = channel.oldest_at && waiting ? `oldest ${since(channel.oldest_at, now)}` : 'as their people wish';
+  const old = channel.oldest_at && waiting ? `oldest ${since(channel.oldest_at, now)}` : 'not due yet';
   tile('waiting', whole(waiting) + (channel.waiting_more ? '+' : ''), waiting ? old : '');
   const { latency, window_latency: wide } = channel;
   const shown = latency ?? wide;
@@ -111,7 +111,7 @@ function draw(element: HTMLElement, channel: Channel, overview: Overview, waitin
     lines: [
       { name: 'sent', kind: 'sent', values: ended.sent },
       { name: 'failed', kind: 'failed', values: ended.failed },
-      { name: 'not wanted any more', kind: 'other', values: other },
+      { name: 'skipped, cancelled or expired', kind: 'other', values: other },
     ],
     summary: `${named(channel.channel)}, last ${window}: ${whole(sent)} sent, ${whole(failed)} failed; at most ${whole(peak)} sent in a step, at ${at}.`,
   });
@@ -128,8 +128,8 @@ function draw(element: HTMLElement, channel: Channel, overview: Overview, waitin
     logarithmic: true,
     say: span,
     lines: [
-      { name: 'half', kind: 'p50', values: p50 },
-      { name: '99 %', kind: 'p99', values: p99 },
+      { name: 'p50', kind: 'p50', values: p50 },
+      { name: 'p99', kind: 'p99', values: p99 },
     ],
     summary: wide
       ? `${named(channel.channel)}, last ${window}: half were sent within ${span(wide.p50)}, 99 of 100 within ${span(wide.p99)}.`

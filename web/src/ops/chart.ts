@@ -17,7 +17,7 @@ export interface Drawing {
   lines: readonly Line[];
   /** What a value is, in words. */
   say: (value: number) => string;
-  /** What the whole of it says, for those who don't see it. */
+  /** A text alternative for the whole chart. */
   summary: string;
   logarithmic?: boolean;
   bars?: boolean;

@@ -35,7 +35,7 @@ export class DeadLetters {
     byId('dead-unfilter').addEventListener('click', () => void this.#choose(null));
   }
 
-  /** Reads them anew where more failed than before, and now and then. */
+  /** Reloads the list when more deliveries have failed, and at intervals. */
   follow(failed: number): void {
     const due = performance.now() - this.#asked > 10_000;
     if (failed === this.#failed && !due) return;
@@ -189,7 +189,7 @@ export class DeadLetters {
     await this.load();
   }
 
-  /** Batch by batch, so that a million is no single transaction; it says how far it is. */
+  /** Batch by batch, so that a million is not a single transaction; shows its progress. */
   async #replayAll(reason: DeadReason): Promise<void> {
     const key = `${reason.channel} ${reason.reason}`;
     const total: Replayed = { replayed: 0, kept: {}, next: null };

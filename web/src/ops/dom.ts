@@ -1,4 +1,4 @@
-// Elements, made and kept: a page that is read anew every two seconds must not lose focus, selection or an open detail.
+// Elements are created once and updated in place: the page is updated every two seconds and must not lose focus, selection or an open detail.
 
 type Child = Node | string | null | undefined | false;
 

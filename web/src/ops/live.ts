@@ -1,4 +1,4 @@
-// Asks again and again while somebody looks, and says how fresh the numbers are.
+// Polls while the page is visible, and shows how old the numbers are.
 
 import { SignedOut, Unavailable } from './api.js';
 import { clockSeconds, span } from './format.js';

@@ -1,4 +1,4 @@
-// What is wrong: read first, and read out as it changes.
+// The problems, with their cures; changes are announced to screen readers.
 
 import { byId, el, keyed, say, sayWithCode, set } from './dom.js';
 import { clock, count, since } from './format.js';
@@ -14,9 +14,9 @@ export function showProblems(overview: Overview, now: Date): void {
   );
   const well = byId('well');
   well.hidden = problems.length > 0;
-  say(well, allIsWell(overview));
+  say(well, healthy(overview));
   announce(problems);
-  document.title = problems.length ? `(${problems.length}) ${problems[0]?.what} · Tocsin` : 'All is well · Tocsin';
+  document.title = problems.length ? `(${problems.length}) ${problems[0]?.what} · Tocsin` : 'Healthy · Tocsin';
 }
 
 function make(problem: Problem): HTMLElement {
@@ -46,20 +46,20 @@ function update(element: HTMLElement, problem: Problem, now: Date): void {
   sayWithCode(part('.cure span'), problem.cure);
 }
 
-function allIsWell(overview: Overview): string {
+function healthy(overview: Overview): string {
   const sent = overview.channels.reduce((sum, each) => sum + each.total.sent, 0);
   const workers = overview.processes.filter((each) => each.kind === 'worker' && !each.silent).length;
   const within = overview.window === 'hour' ? 'hour' : 'day';
-  return `All is well. ${count(sent, 'delivery', 'deliveries')} sent in the last ${within}, ${count(workers, 'worker')}, nothing is late.`;
+  return `Healthy: ${count(sent, 'delivery', 'deliveries')} sent in the last ${within}, ${count(workers, 'worker')}, nothing is late.`;
 }
 
-let told = '';
+let announced = '';
 
-/** Says what changed, once. */
+/** Announces a change once. */
 function announce(problems: readonly Problem[]): void {
   const words = problems.length
     ? `${count(problems.length, 'problem')}: ${problems.map((each) => each.what).join('; ')}`
-    : 'All is well';
-  if (words !== told) say(byId('said'), words);
-  told = words;
+    : 'No problems';
+  if (words !== announced) say(byId('said'), words);
+  announced = words;
 }

@@ -5,7 +5,7 @@ import { ago, clock, count, named, span } from './format.js';
 import type { Actor, Overview, Process } from './types.js';
 
 const KINDS: Record<string, string> = { worker: 'Worker', serve: 'HTTP' };
-const BREAKERS = { closed: 'works', open: 'rests', half_open: 'probes' };
+const BREAKERS = { closed: 'healthy', open: 'paused', half_open: 'probing' };
 
 export function showProcesses(overview: Overview, now: Date): void {
   const { processes } = overview;
@@ -35,12 +35,12 @@ function make(process: Process): HTMLElement {
 function update(element: HTMLElement, process: Process, now: Date): void {
   const part = (name: string) => element.querySelector(name) as HTMLElement;
   set(part('.state'), { 'data-state': process.silent ? 'critical' : 'well' });
-  say(part('.state'), process.silent ? `silent, last heard ${ago(process.reported_at, now)}` : 'lives');
+  say(part('.state'), process.silent ? `silent, last report ${ago(process.reported_at, now)}` : 'running');
   const up = span((now.getTime() - new Date(process.started_at).getTime()) / 1000);
   const facts = [`version ${process.version}`, `up ${up}`];
-  if (process.leading) facts.push('leads');
+  if (process.leading) facts.push('leader');
   if (process.kind === 'serve') facts.push(count(process.streams, 'open stream'));
-  if (process.kind === 'worker' && !process.actors.length) facts.push('no provider: it sends nothing');
+  if (process.kind === 'worker' && !process.actors.length) facts.push('no provider configured: sends nothing');
   say(part('.facts'), facts.join(' · '));
   keyed(part('.actors'), process.silent ? [] : process.actors, (each) => each.name, makeActor, (actor, each) =>
     updateActor(actor, each, now),
@@ -71,12 +71,12 @@ function updateActor(element: HTMLElement, actor: Actor, now: Date): void {
   say(part('.mailbox'), `Mailbox ${actor.waiting} of ${actor.size} · ${actor.in_flight} of ${actor.senders} senders busy`);
   const share = actor.size ? (100 * Math.min(actor.waiting, actor.size)) / actor.size : 0;
   part('.full').setAttribute('width', String(share));
-  const pace = actor.rate === null ? 'as fast as it goes' : `at most ${actor.rate} a second`;
+  const pace = actor.rate === null ? 'unlimited' : `at most ${actor.rate} a second`;
   say(part('.pace'), [pace, actor.crashes ? `crashed ${count(actor.crashes, 'time')}` : ''].filter(Boolean).join(' · '));
 }
 
 function resting(actor: Actor, now: Date): string {
   const left = actor.retry_at ? (new Date(actor.retry_at).getTime() - now.getTime()) / 1000 : 0;
-  const next = left > 0 ? `probes in ${span(Math.max(1, left))}` : 'probes now';
+  const next = left > 0 ? `next probe in ${span(Math.max(1, left))}` : 'probing now';
   return `${actor.reason ?? 'unknown'}, since ${clock(actor.since ?? now, now)} UTC; ${next}`;
 }

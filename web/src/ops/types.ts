@@ -1,4 +1,4 @@
-// What /ops/api/ answers.
+// The responses of /ops/api/.
 
 export type End = 'sent' | 'failed' | 'skipped' | 'cancelled' | 'expired';
 

@@ -74,7 +74,7 @@ export class Cell {
   }
 }
 
-/** A switch that nobody can turn off; it can be come to, and says why. */
+/** A switch that cannot be turned off; it can have the focus, and its label gives the reason. */
 export function lockedCell({ speech, told }: Context, row: Row, channel: string, why: HTMLElement): HTMLElement {
   const name = speech.channel(channel);
   const box = h('input', {

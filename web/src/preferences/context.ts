@@ -10,13 +10,13 @@ export interface Context {
   told(sentence: string, undo?: () => void): void;
   /** Something is on its way to the service, or arrived. */
   saving(): void;
-  /** Why a change was not saved, in the reader's words; says so too. */
+  /** Shows why a change was not saved, in the reader's language. */
   failed(problem: unknown): string;
   /** A host's own name of a topic, and where it leads. */
   topic(name: string): { label: string; href?: string } | null;
 }
 
-/** A part of the page: it reads what it shows, and reads it anew when the page is looked at again. */
+/** A part of the page: it loads what it shows, and reloads it when the page becomes visible again. */
 export interface Section {
   readonly element: HTMLElement;
   refresh(): Promise<void>;

@@ -41,7 +41,7 @@ export class Devices implements Section {
     return this.#underWay > 0;
   }
 
-  /** Nothing is drawn anew that looks the same: somebody may be about to remove one. */
+  /** Unchanged rows are not drawn again: the person may be about to remove one. */
   async refresh(): Promise<void> {
     if (this.saving) return;
     const { results } = await this.context.api.json<{ results: Device[] }>('GET', PATH);
@@ -105,7 +105,7 @@ export class Devices implements Section {
     remove.hidden = true;
     showFailure(failed, null);
     item.append(question);
-    question.scrollIntoView({ block: 'center' }); // not below the line that says what was changed
+    question.scrollIntoView({ block: 'center' }); // not behind the notice of the last change
     really.focus();
   }
 

@@ -43,7 +43,7 @@ export class Draft<State, Change> {
     return saved;
   }
 
-  /** Asks what the service says now. An answer that a change has overtaken is of no use. */
+  /** Loads the current state. A response that is older than a change is ignored. */
   async refresh(read: () => Promise<State>): Promise<void> {
     const before = this.#changes;
     const said = await read();

@@ -162,7 +162,7 @@ export class TocsinPreferences extends HTMLElement implements Omit<Public, keyof
       if (signal.aborted) return;
       // nobody changes another's settings who signed in in another tab
       if (now !== recipient) return void this.#start();
-      // what can't be read now is as it was, and says so when it is changed
+      // what can't be loaded now stays as it was; changing it shows the error
       await Promise.allSettled(this.#sections.map((section) => section.refresh()));
     };
     this.#looked = performance.now();

@@ -1,4 +1,4 @@
-// The line that says what was just changed, with a way back; it is the page's live region too.
+// The notice of the last change, with its undo; also the page's live region.
 
 import { drawing, h } from '../shared/element.js';
 import { undoIcon } from './parts.js';

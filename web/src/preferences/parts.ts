@@ -13,7 +13,7 @@ export function newId(): string {
   return `t${++count}`;
 }
 
-/** A section with its heading and a line that says what it is for. */
+/** A section with its heading and a line that describes it. */
 export function section(id: string, title: string, hint: string, ...children: Node[]): HTMLElement {
   return h(
     'section',

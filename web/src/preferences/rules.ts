@@ -59,12 +59,12 @@ export function answer(type: EventType, category: string, channel: string, overr
 
 /** Of a category, or of all of them. */
 export function sum(categories: Category[], scope: string, channel: string, overrides: Overrides): Sum {
-  const answers = categories.flatMap(({ category, event_types }) =>
+  const settings = categories.flatMap(({ category, event_types }) =>
     event_types.map((type) => answer(type, category, channel, overrides)),
   );
   return {
-    on: answers.filter(({ on }) => on).length,
-    of: answers.length,
+    on: settings.filter(({ on }) => on).length,
+    of: settings.length,
     own: overrides[scope]?.[channel],
   };
 }

@@ -1,6 +1,6 @@
 // What hosts see of <tocsin-bell>. Imports nothing: it is published as it stands.
 
-/** One notification, as the API tells it. */
+/** One notification, as the API returns it. */
 export interface Notification {
   id: number;
   event_id: number;

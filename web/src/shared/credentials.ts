@@ -13,7 +13,7 @@ export class Credentials {
     this.#getToken = getToken;
   }
 
-  /** Whether the browser's cookie says who it is. */
+  /** Whether the browser's cookie identifies the person. */
   get byCookie(): boolean {
     return this.#token === null && this.#getToken === null;
   }

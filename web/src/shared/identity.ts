@@ -2,7 +2,7 @@
 
 import type { Api } from './api.js';
 
-/** The token's `sub`, or what the service says of a cookie. Throws Problem. */
+/** The token's `sub`, or the person that the service finds for a cookie. Throws Problem. */
 export async function identify(api: Api): Promise<string> {
   const token = await api.credentials.token();
   if (token !== null) return subject(token) ?? token;

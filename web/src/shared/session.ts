@@ -23,7 +23,7 @@ interface Listener {
   forget(): void;
 }
 
-const ANSWER = 400; // milliseconds in which a tab that lives says so
+const ANSWER = 400; // milliseconds in which an open tab must reply
 const ASK_EACH = 20; // seconds
 const SLEPT = 4_000; // a timer of a second that took so long
 

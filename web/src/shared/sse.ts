@@ -4,7 +4,7 @@ export interface ServerEvent {
   readonly event: string;
   readonly id: string;
   readonly data: string;
-  /** Milliseconds until a reconnect, where the server says so. */
+  /** Milliseconds until a reconnect, if the server sets it. */
   readonly retry: string;
 }
 

@@ -1,4 +1,4 @@
-// One stream kept open: fetched, since that sends Authorization and Last-Event-ID and tells a refusal from an outage.
+// One stream kept open: fetched, since that sends Authorization and Last-Event-ID and distinguishes a refusal from an outage.
 
 import { type Api, Problem } from './api.js';
 import { read, type ServerEvent } from './sse.js';

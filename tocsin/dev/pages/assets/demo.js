@@ -47,7 +47,7 @@ async function look() {
 
 async function follow() {
   for (;;) {
-    // the service may be away for a moment; each bell says so
+    // the service may be unavailable for a moment; each bell shows that
     if (!document.hidden) await look().catch(() => {});
     await new Promise((resolve) => {
       wake = resolve;

@@ -1,4 +1,4 @@
-// Mail templates: each view of a mail, drawn anew as a template's file is saved.
+// Mail templates: each view of a mail, drawn again when a template's file is saved.
 
 const EACH = 1000;
 
@@ -58,9 +58,9 @@ async function look() {
     const first = known === null;
     known = version;
     if (changed || (first && !view)) await show();
-    if (changed && view) byId("state").textContent = `Drawn anew at ${new Date().toLocaleTimeString()}.`;
+    if (changed && view) byId("state").textContent = `Drawn again at ${new Date().toLocaleTimeString()}.`;
   } catch {
-    // the service is away, or starts anew
+    // the service is unavailable or restarting
   }
 }
 
