@@ -2,7 +2,7 @@
 
 It DOZES while commits can afford to ring, each of which tells the streams itself; while they are too many it is AWAKE,
 looks every few milliseconds and announces what it finds, so that nobody has to ring (sql/functions/bell.sql,
-docs/adr/0004-bell.md and 0026-ringing-tells.md).
+docs/adr/0004-wake-up-signal.md and 0026-wake-up-signal-names-recipients.md).
 """
 
 from __future__ import annotations

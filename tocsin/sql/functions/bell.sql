@@ -5,7 +5,7 @@
 -- advisory lock exclusively. While a transaction holds it shared the listener can't fall asleep, so no commit is missed.
 -- A transaction that rings also tells the HTTP processes itself whose inbox it moved (_moved), which saves them the way by
 -- the listener; that one announces what was committed while it was awake.
--- docs/adr/0004-bell.md and 0026-ringing-tells.md have the alternatives that were measured.
+-- docs/adr/0004-wake-up-signal.md and 0026-wake-up-signal-names-recipients.md have the alternatives that were measured.
 
 create or replace function tocsin.ring(_moved text[] default '{}') returns void
 language plpgsql

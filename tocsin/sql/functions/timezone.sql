@@ -8,7 +8,7 @@ on conflict do nothing;
 
 -- When a zone's clock was and will be changed from 1970 to 2050, as seconds since 1970, each with the offset from UTC that
 -- holds from then on, in seconds. By PostgreSQL's own rules, of which Python may have another version
--- (docs/adr/0051-zone-rules.md). A change is looked for in each week, so two that cancel each other within one are missed.
+-- (docs/adr/0051-time-zone-rules.md). A change is looked for in each week, so two that cancel each other within one are missed.
 create or replace function tocsin.zone_changes(_zone text, out starts bigint[], out utc_offsets integer[])
 language plpgsql stable
 as $$

@@ -738,7 +738,7 @@ comment on column tocsin.leader.backend_pid is 'PostgreSQL''s process id of the 
 comment on column tocsin.leader.backend_start is 'When that session started.';
 comment on column tocsin.leader.beat_at is 'When the leader last wrote here; it does every few seconds.';
 comment on column tocsin.leader.reached_at is 'When a process last reached the database; at most a second ago while one does.';
-comment on column tocsin.leader.outage_ended_at is 'When a process reached the database again after no process could (docs/adr/0029-outages-and-leases.md).';
+comment on column tocsin.leader.outage_ended_at is 'When a process reached the database again after no process could (docs/adr/0029-leases-survive-outages.md).';
 
 insert into tocsin.leader default values;
 
