@@ -32,7 +32,7 @@ from tocsin.engine.actors.apns.actor import ApnsActor
 from tocsin.engine.actors.apns.connection import Request
 from tocsin.engine.actors.apns.pool import ApnsPool, Endpoint
 from tocsin.engine.actors.apns.provider_token import MemoryStore, ProviderKey, ProviderToken
-from tocsin.engine.model import Channel, Message, Priority, Push, Sent, Verdict
+from tocsin.engine.model import Channel, CheckResult, Message, Priority, Push, Sent
 from tocsin.testing.apns import ApnsServer, Authority, Key
 
 TOPIC = "org.example.app"
@@ -88,7 +88,7 @@ async def measure(url: str, folder: Path, rounds: int, pushes: int) -> dict[str,
     signing = ProviderKey(pem=key.private, key_id=key.key_id, team_id=key.team_id)
     tokens = ProviderToken(signing, MemoryStore())
     actor = ApnsActor(
-        look=look, tokens=tokens, topic=TOPIC, installation="bench", url=url, ca_file=ca_file,
+        presend_check=presend_check, tokens=tokens, topic=TOPIC, installation="bench", url=url, ca_file=ca_file,
         connections=1, senders=UNDER_WAY,
     )  # fmt: skip
     await actor.start()
@@ -174,9 +174,11 @@ def by_aioapns(url: str, key: Key, ca_file: Path) -> Send:
     return send
 
 
-async def look(messages: Sequence[Message]) -> dict[int, Verdict]:
+async def presend_check(messages: Sequence[Message]) -> dict[int, CheckResult]:
     now = datetime.now(UTC)
-    return {each.delivery_id: Verdict(each.delivery_id, DEVICE, now, badge=3) for each in messages}
+    return {
+        each.delivery_id: CheckResult(each.delivery_id, DEVICE, now, badge=3) for each in messages
+    }
 
 
 def context(ca_file: Path) -> ssl.SSLContext:

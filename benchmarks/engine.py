@@ -1,8 +1,8 @@
 """Deliveries a second through the whole engine, to a channel that accepts everything at once.
 
 Ours: one `tocsin worker`, from the commit of notify() to the last settled delivery: dispatcher, Procrastinate's jobs,
-claim, last look, mailbox, senders, ledger with an attempt each, a log line each. With a constant message, and with each
-mail rendered. In a database that holds a million notifications.
+claim, presend check, mailbox, senders, ledger with an attempt each, a log line each. With a constant message, and with
+each mail rendered. In a database that holds a million notifications.
 
 Peers: no-op tasks, one a delivery. Procrastinate, one worker at the best concurrency of a trial; Celery on Redis,
 acknowledged early and without results, at the best of a trial: prefork, threads, solo, and two of solo. They look at

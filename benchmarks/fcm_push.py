@@ -26,7 +26,7 @@ from pyfcm import FCMNotification
 
 from tocsin.engine.actors.fcm.access import SCOPE
 from tocsin.engine.actors.fcm.actor import FcmActor
-from tocsin.engine.model import Channel, Message, Priority, Push, Sent, Verdict
+from tocsin.engine.model import Channel, CheckResult, Message, Priority, Push, Sent
 from tocsin.testing.fcm import FcmServer
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -71,16 +71,18 @@ async def serve() -> None:
 
 
 async def tocsin(far: dict[str, Any], pushes: int) -> float:
-    """The actor as a worker has it: by rooms, with its last look."""
+    """The actor as a worker has it: by rooms, with its presend check."""
 
-    async def look(messages: Sequence[Message]) -> dict[int, Verdict]:
+    async def presend_check(messages: Sequence[Message]) -> dict[int, CheckResult]:
         return {
-            each.delivery_id: Verdict(each.delivery_id, f"device-{each.delivery_id}", NOW)
+            each.delivery_id: CheckResult(each.delivery_id, f"device-{each.delivery_id}", NOW)
             for each in messages
         }
 
     push = Push(TITLE, BODY, data=DATA)
-    actor = FcmActor(look=look, service_account=far["account"], url=far["url"], senders=SENDERS)
+    actor = FcmActor(
+        presend_check=presend_check, service_account=far["account"], url=far["url"], senders=SENDERS
+    )
     waiting = iter(range(pushes))
 
     async def job() -> int:

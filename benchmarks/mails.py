@@ -1,6 +1,6 @@
 """Mails a second, rendered, personalised and with all headers, to Postfix's smtp-sink.
 
-Ours are rendered and go through the email actor as a worker does it (uvloop, four connections, a last look that
+Ours are rendered and go through the email actor as a worker does it (uvloop, four connections, a presend check that
 answers at once): each mail of an event of its own, and as one event for all, with a name and links for each. Without
 DKIM, as Django's are.
 
@@ -37,7 +37,7 @@ from tocsin.engine.actors.email import mime
 from tocsin.engine.actors.email.actor import EmailActor
 from tocsin.engine.mail.links import Links
 from tocsin.engine.mail.render import mail_renderer
-from tocsin.engine.model import Channel, Claimed, Mail, Message, Priority, Sent, Verdict
+from tocsin.engine.model import Channel, CheckResult, Claimed, Mail, Message, Priority, Sent
 
 SENDER = "Example Club <notifications@example.com>"
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -99,7 +99,9 @@ def ours(port: int, count: int, *, by_event: bool) -> float:
 
 async def sent(port: int, deliveries: Sequence[Claimed]) -> float:
     """Renders and sends them, so many at a time as the actor's mailbox holds for one job."""
-    actor = EmailActor(look=look, sender=SENDER, host="127.0.0.1", port=port, senders=CONNECTIONS)
+    actor = EmailActor(
+        presend_check=presend_check, sender=SENDER, host="127.0.0.1", port=port, senders=CONNECTIONS
+    )
     await actor.start()
     waiting: Iterator[Claimed] = iter(deliveries)
 
@@ -130,11 +132,13 @@ def source(port: int, count: int) -> float:
     return time.perf_counter() - started
 
 
-async def look(messages: Sequence[Message]) -> dict[int, Verdict]:
+async def presend_check(messages: Sequence[Message]) -> dict[int, CheckResult]:
     """All may go."""
     now = datetime.now(UTC)
     return {
-        each.delivery_id: Verdict(each.delivery_id, f"person{each.delivery_id}@example.com", now)
+        each.delivery_id: CheckResult(
+            each.delivery_id, f"person{each.delivery_id}@example.com", now
+        )
         for each in messages
     }
 

@@ -1,6 +1,6 @@
 """`tocsin worker` whose email channel sends nothing and says Sent at once; told `bare`, it renders nothing either.
 
-All else is the worker's own: Procrastinate, claim, last look, mailbox, senders, ledger, log.
+All else is the worker's own: Procrastinate, claim, presend check, mailbox, senders, ledger, log.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from tocsin.engine import worker
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.machinery.mailbox import Envelope
 from tocsin.engine.actors.machinery.outcome import Again, Answer
-from tocsin.engine.model import Claimed, Entry, Mail, Message, Sent, Verdict
+from tocsin.engine.model import CheckResult, Claimed, Entry, Mail, Message, Sent
+from tocsin.engine.store import delivery as store
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.delivery import look
 
 MAIL = Mail("<1@example.com>", "Subject", "Text\n", "<p>Text</p>")
 
@@ -40,10 +40,10 @@ class NullActor(Actor[object]):
 def actors(_settings: object, database: Database, _key: bytes) -> dict[str, Actor[Any]]:
     """In place of the providers."""
 
-    async def last_look(messages: Sequence[Message]) -> dict[int, Verdict]:
-        return await look(database, messages)
+    async def presend_check(messages: Sequence[Message]) -> dict[int, CheckResult]:
+        return await store.presend_check(database, messages)
 
-    return {"email": NullActor(name="email", look=last_look)}
+    return {"email": NullActor(name="email", presend_check=presend_check)}
 
 
 def bare(_settings: object, _key: bytes) -> Any:

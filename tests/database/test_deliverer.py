@@ -16,9 +16,9 @@ from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.machinery.mailbox import Envelope
 from tocsin.engine.actors.machinery.outcome import Again, Answer
 from tocsin.engine.deliver.deliverer import Deliverer
-from tocsin.engine.model import Channel, Message, Priority, Sent, Verdict
+from tocsin.engine.model import Channel, CheckResult, Message, Priority, Sent
+from tocsin.engine.store import delivery as store
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.delivery import look
 from tocsin.engine.worker import _renderer
 from tocsin.settings import Settings
 
@@ -29,10 +29,10 @@ class Provider(Actor[str]):
     """Accepts each message that it was told to, and all once it is `open`; the others hang, as `committed` says."""
 
     def __init__(self, database: Database, *, committed: bool = False, **options: Any) -> None:
-        async def last_look(messages: Sequence[Message]) -> dict[int, Verdict]:
-            return await look(database, messages)
+        async def presend_check(messages: Sequence[Message]) -> dict[int, CheckResult]:
+            return await store.presend_check(database, messages)
 
-        super().__init__(name="email", look=last_look, **options)
+        super().__init__(name="email", presend_check=presend_check, **options)
         self.open = asyncio.Event()
         self.quick: set[int] = set()
         self.met: list[int] = []

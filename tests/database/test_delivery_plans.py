@@ -1,4 +1,4 @@
-"""The plans of claim, last look and settle: what they cost depends on what they are given, not on what else is due."""
+"""The plans of claim, presend check and settle: the cost depends on what they are given, not on what else is due."""
 
 from __future__ import annotations
 
@@ -91,12 +91,12 @@ def ids(db: Db, state: str, count: int) -> list[int]:
     return [row[0] for row in rows]
 
 
-def test_a_last_look_reads_what_it_looks_at(stocked: Db) -> None:
-    looked_at = ids(stocked, "sending", 100)
+def test_a_presend_check_reads_what_it_checks(stocked: Db) -> None:
+    checked = ids(stocked, "sending", 100)
     found = touched(
         stocked,
-        "look",
-        delivery_ids=looked_at,
+        "presend_check",
+        delivery_ids=checked,
         claims=[CLAIM] * 100,
         contents=[""] * 100,
     )
@@ -117,7 +117,7 @@ def test_a_claim_reads_what_it_claims(stocked: Db) -> None:
         lease=timedelta(seconds=30),
     )
     assert set(found) <= {"delivery_pkey", "delivery_burst"}
-    assert found["delivery_pkey"] <= 301  # found, updated, looked at, and the other one
+    assert found["delivery_pkey"] <= 301  # found, updated, checked, and the other one
 
 
 def test_who_is_the_same_person_is_read_by_the_job(stocked: Db) -> None:

@@ -130,7 +130,9 @@ async def test_what_a_lost_worker_had_not_settled_is_tried_again(
     assert found == [("sent", None, None, 5), ("unknown", "worker_lost", "worker_lost", 5)]
 
 
-async def test_a_claim_takes_a_look(db: Db, database: Database, bell: Bell, ten_mails: int) -> None:
+async def test_a_claim_takes_a_check(
+    db: Db, database: Database, bell: Bell, ten_mails: int
+) -> None:
     (job,) = await dispatch(bell, ten_mails)
     db.execute(
         "insert into tocsin.preference (recipient_id, channel, scope, enabled) values ('p3', 'email', '*', false)"
@@ -138,15 +140,15 @@ async def test_a_claim_takes_a_look(db: Db, database: Database, bell: Bell, ten_
     claimed = await claim(database, job)
     assert {one.recipient_id for one in claimed} == {f"p{number}" for number in range(10)}
     for one in claimed:
-        looked = (await store.look(database, [message(one)]))[one.delivery_id]
+        checked = (await store.presend_check(database, [message(one)]))[one.delivery_id]
         if one.recipient_id == "p3":
-            assert (one.withheld, one.verdict) == ("opted_out_since", None)
-            assert looked.withheld == Withheld(DeliveryState.SKIPPED, "opted_out_since")
+            assert (one.withheld, one.check_result) == ("opted_out_since", None)
+            assert checked.withheld == Withheld(DeliveryState.SKIPPED, "opted_out_since")
         else:
-            assert (one.withheld, looked.withheld) == (None, None)
-            assert one.verdict is not None
-            assert one.verdict.address == looked.address == f"{one.recipient_id}@example.com"
-            assert one.verdict.checked_at < looked.checked_at
+            assert (one.withheld, checked.withheld) == (None, None)
+            assert one.check_result is not None
+            assert one.check_result.address == checked.address == f"{one.recipient_id}@example.com"
+            assert one.check_result.checked_at < checked.checked_at
 
 
 async def test_two_workers_never_have_the_same(
@@ -156,13 +158,13 @@ async def test_two_workers_never_have_the_same(
     first = await claim(database, job)
     assert len(first) == 10
     assert await claim(database, job) == []
-    assert len(await store.look(database, [message(one) for one in first])) == 10
+    assert len(await store.presend_check(database, [message(one) for one in first])) == 10
     run_out(db)  # the first one hangs
-    assert await store.look(database, [message(one) for one in first]) == {}
+    assert await store.presend_check(database, [message(one) for one in first]) == {}
     (again,) = await due(bell)
     second = await claim(database, again)
     assert len(second) == 10
-    assert await store.look(database, [message(one) for one in first]) == {}
+    assert await store.presend_check(database, [message(one) for one in first]) == {}
     assert await store.settle(database, [sent(one) for one in first]) == set()
     assert len(await store.settle(database, [sent(one) for one in second])) == 10
     # both were counted
@@ -175,9 +177,9 @@ async def test_a_lease_that_ran_out_is_lost_before_anybody_noticed(
     """Between its end and the next claim nothing is sent; what had left may still be written down."""
     claimed = await claim(database, (await dispatch(bell, ten_mails))[0])
     messages = [message(one) for one in claimed]
-    assert len(await store.look(database, messages)) == 10
+    assert len(await store.presend_check(database, messages)) == 10
     run_out(db)
-    assert await store.look(database, messages) == {}
+    assert await store.presend_check(database, messages) == {}
     assert db.execute(
         "select count(*) from tocsin.delivery where state = 'sending' and due_at is null"
     ).fetchone() == (10,)  # nobody has ended it
@@ -192,7 +194,7 @@ async def test_a_lease_that_was_ended_is_not_renewed(
     await bell.beat()
     await bell.end_leases(100)
     await store.renew(database, [claimed[0].claim], lease=LEASE)  # too late
-    assert await store.look(database, [message(one) for one in claimed]) == {}
+    assert await store.presend_check(database, [message(one) for one in claimed]) == {}
     assert len(await store.settle(database, [sent(one) for one in claimed])) == 10
     assert await due(bell) == []
 
@@ -368,11 +370,11 @@ async def test_what_is_over_between_claim_and_send_is_not_sent(
 ) -> None:
     claimed = await claim(database, (await dispatch(bell, ten_mails))[0])
     messages = [message(one) for one in claimed]
-    looked = await store.look(database, messages)
-    assert [each.withheld for each in looked.values()] == [None] * 10
+    checked = await store.presend_check(database, messages)
+    assert [each.withheld for each in checked.values()] == [None] * 10
     db.execute(f"update tocsin.event set {column} = now()")
-    looked = await store.look(database, messages)
-    assert [each.withheld for each in looked.values()] == [Withheld(state, state.value)] * 10
+    checked = await store.presend_check(database, messages)
+    assert [each.withheld for each in checked.values()] == [Withheld(state, state.value)] * 10
 
 
 async def test_an_expiry_at_this_very_moment_is_over(db: Db, bell: Bell, ten_mails: int) -> None:
@@ -405,7 +407,7 @@ async def test_a_lease_that_is_renewed_does_not_run_out(
     run_out(db)
     await store.renew(database, [claimed[0].claim], lease=LEASE)
     assert await due(bell) == []
-    assert len(await store.look(database, [message(one) for one in claimed])) == 10
+    assert len(await store.presend_check(database, [message(one) for one in claimed])) == 10
 
 
 async def test_a_job_closes_its_leases_and_leaves_those_that_hold_something(
@@ -452,10 +454,10 @@ async def test_a_lease_of_before_leaves_what_the_next_claim_holds(
     await store.settle(database, [ended(one, DeliveryState.DEFERRED) for one in first])
     (again,) = await due(bell)
     second = await claim(database, again)
-    assert await store.look(database, [message(one) for one in first]) == {}
+    assert await store.presend_check(database, [message(one) for one in first]) == {}
     db.execute("update tocsin.lease set until = now() where claim = %s", (first[0].claim,))
     assert await due(bell) == []
-    assert len(await store.look(database, [message(one) for one in second])) == 10
+    assert len(await store.presend_check(database, [message(one) for one in second])) == 10
 
 
 LAST = "where delivery_id = (select max(delivery_id) from tocsin.delivery)"
@@ -602,7 +604,7 @@ async def test_a_lease_that_somebody_took_away_costs_a_day_at_most(
     claimed = await claim(database, job[:3])
     await store.settle(database, [sent(claimed[0])])
     db.execute("delete from tocsin.lease")
-    assert await store.look(database, [message(one) for one in claimed]) == {}
+    assert await store.presend_check(database, [message(one) for one in claimed]) == {}
     await clean_up(database, now=datetime.now(UTC), retention=timedelta(days=90))
     (again,) = await due(bell)
     assert sorted(again) == sorted([claimed[1].delivery_id, claimed[2].delivery_id, *job[3:]])
@@ -667,7 +669,7 @@ async def test_an_outage_ends_no_claim_of_a_process_that_lives(
     assert await due(bell) == []  # and after it
     await report_process(database, HOLDING, Report())  # connected again
     assert await due(bell) == []
-    assert len(await store.look(database, [message(one) for one in claimed])) == 10
+    assert len(await store.presend_check(database, [message(one) for one in claimed])) == 10
     assert len(await store.settle(database, [sent(one) for one in claimed])) == 10
 
 

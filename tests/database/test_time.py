@@ -114,7 +114,7 @@ async def test_quiet_hours_hold_back_what_is_not_urgent(
     assert (await alice.get("/api/notifications/unread-count/")).json() == {"count": 3}
 
     async with worker(dsn, mailbox, tmp_path):
-        # what was on its way before is held back at the last look
+        # what was on its way before is held back at the presend check
         await until(lambda: deliveries(db)["before"] == ("deferred", "quiet_hours"))
         await until(lambda: deliveries(db)["urgent"] == ("sent", None))
         await until(lambda: deliveries(db)["to another"] == ("sent", None))

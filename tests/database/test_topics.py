@@ -443,7 +443,7 @@ async def database(dsn: str) -> AsyncIterator[Database]:
         ("muted", "compliance.overdue", {}, None),
     ],
 )
-async def test_the_last_look_obeys_what_was_chosen_since(
+async def test_the_presend_check_obeys_what_was_chosen_since(
     db: Db,
     database: Database,
     change: str | None,
@@ -472,8 +472,8 @@ async def test_the_last_look_obeys_what_was_chosen_since(
     message = Message(
         claimed.delivery_id, claimed.claim, Channel.EMAIL, claimed.priority, content=mail
     )
-    (verdict,) = (await delivery.look(database, [message])).values()
-    assert (verdict.withheld and verdict.withheld.reason) == withheld
+    (check_result,) = (await delivery.presend_check(database, [message])).values()
+    assert (check_result.withheld and check_result.withheld.reason) == withheld
 
 
 @pytest.mark.parametrize("choice", ["muted", "mentions", "none"])
@@ -517,7 +517,7 @@ async def test_nothing_leaves_after_a_muting_has_committed(
     muted = value(
         db, "select count(*) from tocsin.delivery where (state, reason) = ('skipped', 'muted')"
     )
-    last_look = value(db, "select max(checked_at) from tocsin.delivery where state = 'sent'")
+    presend_check = value(db, "select max(checked_at) from tocsin.delivery where state = 'sent'")
     assert muted + mail_count(tmp_path / "mails") == 400
     # a look is younger than its snapshot by as long as it takes
-    assert last_look < committed + timedelta(milliseconds=200)
+    assert presend_check < committed + timedelta(milliseconds=200)

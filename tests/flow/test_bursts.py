@@ -88,7 +88,7 @@ async def test_one_that_was_taken_back_is_not_in_the_mail(
 ) -> None:
     db.execute("select tocsin.upsert_recipient('alice', 'alice@example.com')")
     tell(db, "bulletin.new_chapter", "First", "Second", "Third")
-    # taken back while it is being claimed: the last look is what stops it
+    # taken back while it is being claimed: the presend check is what stops it
     db.execute("update tocsin.event set cancelled_at = now() where title = 'Second'")
 
     (mail,) = await delivered(db, dsn, mailbox, tmp_path, 3)

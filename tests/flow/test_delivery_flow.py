@@ -312,7 +312,7 @@ async def test_what_was_opted_out_of_or_cancelled_before_the_send_is_withheld(
     db.execute(
         "update tocsin.recipient set email = 'moved@example.com' where recipient_id = 'person3'"
     )
-    # as if it had been claimed already: only the last look can stop it now
+    # as if it had been claimed already: only the presend check can stop it now
     db.execute("update tocsin.event set cancelled_at = now() where event_id = %s", cancelled)
     async with worker(dsn, mailbox.url, tmp_path):
         await until(lambda: "queued" not in states(db) and "sending" not in states(db))

@@ -26,7 +26,7 @@ from tocsin.engine.actors.fcm.actor import FcmActor
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
 from tocsin.engine.deliver.deliverer import Deliverer
-from tocsin.engine.model import Channel, Message, Priority, Verdict
+from tocsin.engine.model import Channel, CheckResult, Message, Priority
 from tocsin.engine.store import delivery as store
 from tocsin.engine.store.database import Database
 from tocsin.engine.worker import _renderer
@@ -134,8 +134,8 @@ async def stage(db: Db, dsn: str, tmp_path: Path) -> AsyncIterator[Stage]:
         await database.open()
         stack.push_async_callback(database.close)
 
-        async def look(messages: Sequence[Message]) -> dict[int, Verdict]:
-            return await store.look(database, messages)
+        async def presend_check(messages: Sequence[Message]) -> dict[int, CheckResult]:
+            return await store.presend_check(database, messages)
 
         stage = Stage(db, apns, fcm, tmp_path / "mail")
         key = ProviderKey(
@@ -145,7 +145,7 @@ async def stage(db: Db, dsn: str, tmp_path: Path) -> AsyncIterator[Stage]:
         )
         stage.actors = {
             "apns": ApnsActor(
-                look=look,
+                presend_check=presend_check,
                 tokens=ProviderToken(key, MemoryStore()),
                 topic=settings["apns_topic"],
                 installation="test",
@@ -155,13 +155,13 @@ async def stage(db: Db, dsn: str, tmp_path: Path) -> AsyncIterator[Stage]:
                 breaker=stage.breaker(),
             ),
             "fcm": FcmActor(
-                look=look,
+                presend_check=presend_check,
                 service_account=fcm.service_account,
                 url=fcm.url,
                 breaker=stage.breaker(),
             ),
             "email": EmailActor(
-                look=look,
+                presend_check=presend_check,
                 sender="a@example.test",
                 host="127.0.0.1",
                 port=mailbox.port,

@@ -21,7 +21,7 @@ from tocsin.engine.actors.email.actor import EmailActor
 from tocsin.engine.actors.fcm.actor import FcmActor
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.webhook import WebhookActor
-from tocsin.engine.model import Look, Mail, Push
+from tocsin.engine.model import Mail, PresendCheck, Push
 from tocsin.testing import fcm
 from tocsin.testing.apns import Act, Answer, ApnsServer, Authority, Babble, Drop, Hang, Key
 from tocsin.testing.fcm import FcmServer
@@ -82,7 +82,7 @@ class FarEnd(ABC):
         """From now on."""
 
     @abstractmethod
-    def actor(self, *, look: Look, **options: Any) -> Actor[Any]:
+    def actor(self, *, presend_check: PresendCheck, **options: Any) -> Actor[Any]:
         """The actor that sends to it, with short deadlines."""
 
 
@@ -119,10 +119,10 @@ class Email(FarEnd):
     def plays(self, case: Case) -> None:
         self._script.odd = self._ODD[case]
 
-    def actor(self, *, look: Look, **options: Any) -> EmailActor:
+    def actor(self, *, presend_check: PresendCheck, **options: Any) -> EmailActor:
         settings: dict[str, Any] = {"timeout": 0.3, "deadline": 0.6, "local_hostname": "here.test"}
         return EmailActor(
-            look=look,
+            presend_check=presend_check,
             sender="a@example.test",
             host="127.0.0.1",
             port=self._port,
@@ -165,10 +165,10 @@ class Fcm(FarEnd):
     def plays(self, case: Case) -> None:
         self._server.script.always(self._server.script.EVERY, self._TURNS[case])
 
-    def actor(self, *, look: Look, **options: Any) -> FcmActor:
+    def actor(self, *, presend_check: PresendCheck, **options: Any) -> FcmActor:
         account, url = self._server.service_account, self._server.url
         settings: dict[str, Any] = {"timeout": 0.3, "hold": 0.01} | options
-        return FcmActor(look=look, service_account=account, url=url, **settings)
+        return FcmActor(presend_check=presend_check, service_account=account, url=url, **settings)
 
 
 class Apns(FarEnd):
@@ -208,7 +208,7 @@ class Apns(FarEnd):
     def plays(self, case: Case) -> None:
         self._server.default = self._ACTS[case]
 
-    def actor(self, *, look: Look, **options: Any) -> ApnsActor:
+    def actor(self, *, presend_check: PresendCheck, **options: Any) -> ApnsActor:
         settings: dict[str, Any] = {
             "timeout": 0.3,
             "quiet": 0.1,
@@ -216,7 +216,7 @@ class Apns(FarEnd):
             "ca_file": self._ca_file,
         } | options
         return ApnsActor(
-            look=look,
+            presend_check=presend_check,
             tokens=ProviderToken(self._key, MemoryStore()),
             topic="com.example.app",
             installation="tests",
@@ -256,9 +256,9 @@ class Webhook(FarEnd):
     def plays(self, case: Case) -> None:
         self._endpoint.script.always(Script.EVERY, self._TURNS[case])
 
-    def actor(self, *, look: Look, **options: Any) -> WebhookActor:
+    def actor(self, *, presend_check: PresendCheck, **options: Any) -> WebhookActor:
         settings = {"timeout": 0.3, "allow_private": True} | options
-        return WebhookActor(look=look, secrets=[SECRET], **settings)
+        return WebhookActor(presend_check=presend_check, secrets=[SECRET], **settings)
 
 
 FAR_ENDS: list[type[FarEnd]] = [Apns, Email, Fcm, Webhook]

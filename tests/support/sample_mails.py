@@ -19,7 +19,7 @@ from tocsin.engine.actors.email.actor import EmailActor
 from tocsin.engine.actors.email.dkim import Signer
 from tocsin.engine.mail.links import Links
 from tocsin.engine.mail.render import RenderMail, mail_renderer
-from tocsin.engine.model import Channel, Claimed, Entry, Message, Priority, Sent, Verdict
+from tocsin.engine.model import Channel, CheckResult, Claimed, Entry, Message, Priority, Sent
 
 PUBLIC_URL = "https://notify.example.com"
 DOMAIN = "example.com"
@@ -233,14 +233,14 @@ def received(
 async def _received(
     folder: Path, messages: dict[str, Message], *, pem: str | None, to: str
 ) -> dict[str, bytes]:
-    async def look(some: Sequence[Message]) -> dict[int, Verdict]:
+    async def presend_check(some: Sequence[Message]) -> dict[int, CheckResult]:
         now = datetime.now(UTC)
-        return {each.delivery_id: Verdict(each.delivery_id, to, now) for each in some}
+        return {each.delivery_id: CheckResult(each.delivery_id, to, now) for each in some}
 
     mailbox = Mailbox(folder)
     await mailbox.start()
     actor = EmailActor(
-        look=look,
+        presend_check=presend_check,
         sender=SENDER,
         host="127.0.0.1",
         port=mailbox.port,

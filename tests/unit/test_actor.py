@@ -1,4 +1,4 @@
-"""The actor, with a provider made of futures: order, room, last look, breaker, crashes, stop."""
+"""The actor, with a provider made of futures: order, room, presend check, breaker, crashes, stop."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tocsin.engine.actors.machinery.mailbox import Envelope
 from tocsin.engine.actors.machinery.outcome import Again, Answer
 from tocsin.engine.model import (
     Channel,
+    CheckResult,
     Deferred,
     DeliveryState,
     Mail,
@@ -28,7 +29,6 @@ from tocsin.engine.model import (
     Settlement,
     Unknown,
     Unsent,
-    Verdict,
     Withheld,
 )
 
@@ -43,7 +43,7 @@ def message(delivery_id: int, priority: Priority = Priority.NORMAL) -> Message:
 
 
 class Desk:
-    """The last look: says yes to all but those named, and keeps what it was asked."""
+    """The presend check: says yes to all but those named, and keeps what it was asked."""
 
     def __init__(self) -> None:
         self.asked: list[list[int]] = []
@@ -51,13 +51,13 @@ class Desk:
         self.gone: set[int] = set()
         self.error: Exception | None = None
 
-    async def look(self, messages: Sequence[Message]) -> dict[int, Verdict]:
+    async def presend_check(self, messages: Sequence[Message]) -> dict[int, CheckResult]:
         self.asked.append([each.delivery_id for each in messages])
         await asyncio.sleep(0)
         if self.error:
             raise self.error
         return {
-            each.delivery_id: Verdict(
+            each.delivery_id: CheckResult(
                 each.delivery_id,
                 f"{each.delivery_id}@example.test",
                 NOW,
@@ -79,7 +79,7 @@ class ScriptedActor(Actor[Connection]):
     """Answers what its script says; an awaitable is waited for after the first byte."""
 
     def __init__(self, desk: Desk, script: Script = lambda _: Sent(), **options: Any) -> None:
-        super().__init__(name="scripted", look=desk.look, **options)
+        super().__init__(name="scripted", presend_check=desk.presend_check, **options)
         self.script = script
         self.refuse: Deferred | None = None
         self.order: list[int] = []
@@ -133,8 +133,8 @@ async def test_a_message_comes_back_with_its_outcome_and_verdict() -> None:
     async with running(ScriptedActor(Desk(), lambda _: Sent("queue-1"))) as actor:
         settlement = await actor.send(message(1))
     assert settlement.outcome == Sent("queue-1")
-    assert settlement.verdict is not None
-    assert settlement.verdict.address == "1@example.test"
+    assert settlement.check_result is not None
+    assert settlement.check_result.address == "1@example.test"
 
 
 # Order and room.
@@ -225,10 +225,10 @@ async def test_a_cancelled_send_is_not_sent() -> None:
     assert actor.order == [2]
 
 
-# The last look.
+# The presend check.
 
 
-async def test_senders_share_one_look() -> None:
+async def test_senders_share_one_check() -> None:
     desk = Desk()
     actor = ScriptedActor(desk, senders=4)
     tasks = post(actor, *map(message, range(4)))
@@ -238,9 +238,9 @@ async def test_senders_share_one_look() -> None:
     assert [sorted(batch) for batch in desk.asked] == [[0, 1, 2, 3]]
 
 
-async def test_a_look_covers_those_next_in_line() -> None:
+async def test_a_check_covers_those_next_in_line() -> None:
     desk = Desk()
-    actor = ScriptedActor(desk, senders=2, look_ahead=16)
+    actor = ScriptedActor(desk, senders=2, check_ahead=16)
     tasks = post(actor, *map(message, range(32)))
     await until(lambda: actor.stats().waiting == 32)
     async with running(actor):
@@ -248,7 +248,7 @@ async def test_a_look_covers_those_next_in_line() -> None:
     assert [len(batch) for batch in desk.asked] == [16, 16]
 
 
-async def test_a_look_that_grew_old_is_repeated() -> None:
+async def test_a_check_that_grew_old_is_repeated() -> None:
     now = 0.0
     desk = Desk()
 
@@ -265,28 +265,30 @@ async def test_a_look_that_grew_old_is_repeated() -> None:
     assert desk.asked == [[0, 1, 2], [2]]
 
 
-async def test_the_look_of_a_claim_is_enough_for_what_leaves_at_once() -> None:
+async def test_the_check_of_a_claim_is_enough_for_what_leaves_at_once() -> None:
     desk = Desk()
-    seen = Verdict(1, "seen@example.test", NOW)
+    seen = CheckResult(1, "seen@example.test", NOW)
     async with running(ScriptedActor(desk, senders=1)) as actor, actor.room(2) as room:
-        young = await room.send(message(1), look=seen, age=0.01)
-        old = await room.send(message(2), look=seen, age=0.21)
+        young = await room.send(message(1), check_result=seen, age=0.01)
+        old = await room.send(message(2), check_result=seen, age=0.21)
     assert desk.asked == [[2]]
-    assert young.verdict == seen
-    assert old.verdict is not None
-    assert old.verdict.address == "2@example.test"
+    assert young.check_result == seen
+    assert old.check_result is not None
+    assert old.check_result.address == "2@example.test"
 
 
-async def test_a_claims_look_that_was_in_vain_doesnt_shorten_the_next_ones() -> None:
+async def test_a_claims_check_that_was_in_vain_doesnt_shorten_the_next_ones() -> None:
     desk = Desk()
     actor = ScriptedActor(desk, senders=1)
     async with running(actor), actor.room(20) as room:
-        seen = Verdict(0, "seen@example.test", NOW)
-        await asyncio.gather(*(room.send(message(i), look=seen, age=1.0) for i in range(20)))
+        seen = CheckResult(0, "seen@example.test", NOW)
+        await asyncio.gather(
+            *(room.send(message(i), check_result=seen, age=1.0) for i in range(20))
+        )
     assert desk.asked == [list(range(20))]
 
 
-async def test_a_pause_between_look_and_first_byte_means_another_look() -> None:
+async def test_a_pause_between_check_and_first_byte_means_another_check() -> None:
     now = 0.0
     desk = Desk()
 
@@ -302,15 +304,15 @@ async def test_a_pause_between_look_and_first_byte_means_another_look() -> None:
     assert desk.asked == [[1], [1]]
 
 
-async def test_looks_that_are_too_slow_send_nothing() -> None:
+async def test_checks_that_are_too_slow_send_nothing() -> None:
     now = 0.0
     desk = Desk()
 
     class Slow(Desk):
-        async def look(self, messages: Sequence[Message]) -> dict[int, Verdict]:
+        async def presend_check(self, messages: Sequence[Message]) -> dict[int, CheckResult]:
             nonlocal now
             now += 0.3
-            return await desk.look(messages)
+            return await desk.presend_check(messages)
 
     async with running(ScriptedActor(Slow(), clock=lambda: now)) as actor:
         settlement = await actor.send(message(1))
@@ -332,7 +334,7 @@ async def test_withheld_and_lost_claims_are_not_sent() -> None:
     assert actor.order == [3]
 
 
-async def test_a_look_that_fails_costs_no_attempt() -> None:
+async def test_a_check_that_fails_costs_no_attempt() -> None:
     desk = Desk()
     desk.error = ConnectionError("server closed the connection")
     async with running(ScriptedActor(desk)) as actor:
@@ -342,7 +344,7 @@ async def test_a_look_that_fails_costs_no_attempt() -> None:
         assert (await actor.send(message(2))).outcome == Sent()
 
 
-async def test_connecting_comes_before_the_look() -> None:
+async def test_connecting_comes_before_the_check() -> None:
     desk = Desk()
     actor = ScriptedActor(desk)
     actor.gate = asyncio.Event()

@@ -18,6 +18,7 @@ from tocsin.engine.actors.machinery.mailbox import Envelope
 from tocsin.engine.actors.machinery.outcome import Again, Answer
 from tocsin.engine.model import (
     Channel,
+    CheckResult,
     Deferred,
     DeliveryState,
     Message,
@@ -28,7 +29,6 @@ from tocsin.engine.model import (
     Settlement,
     Unknown,
     Unsent,
-    Verdict,
     Withheld,
 )
 
@@ -57,7 +57,7 @@ def cases(*cases: Case) -> pytest.MarkDecorator:
 
 
 class Desk:
-    """The last look: to the far end's address, unless withheld; `gate` holds it up."""
+    """The presend check: to the far end's address, unless withheld; `gate` holds it up."""
 
     def __init__(self, far: FarEnd) -> None:
         self._far = far
@@ -65,10 +65,10 @@ class Desk:
         self.gate.set()
         self.withheld: Withheld | None = None
 
-    async def look(self, messages: Sequence[Message]) -> dict[int, Verdict]:
+    async def presend_check(self, messages: Sequence[Message]) -> dict[int, CheckResult]:
         await self.gate.wait()
         return {
-            each.delivery_id: Verdict(each.delivery_id, self._far.address, NOW, self.withheld)
+            each.delivery_id: CheckResult(each.delivery_id, self._far.address, NOW, self.withheld)
             for each in messages
         }
 
@@ -77,7 +77,7 @@ class Desk:
 async def actor_of(
     far: FarEnd, desk: Desk | None = None, **options: Any
 ) -> AsyncIterator[Actor[Any]]:
-    actor = far.actor(look=(desk or Desk(far)).look, **({"senders": 1} | options))
+    actor = far.actor(presend_check=(desk or Desk(far)).presend_check, **({"senders": 1} | options))
     await actor.start()
     try:
         yield actor
@@ -116,13 +116,13 @@ def hasty() -> Breaker:
 # Accepted.
 
 
-async def test_a_message_that_is_accepted_is_sent_to_the_address_of_its_look(far: FarEnd) -> None:
+async def test_a_message_that_is_accepted_is_sent_to_the_address_of_its_check(far: FarEnd) -> None:
     far.plays(Case.ACCEPT)
     async with actor_of(far) as actor:
         settlement = await actor.send(message(far))
     assert isinstance(settlement.outcome, Sent)
-    assert settlement.verdict is not None
-    assert settlement.verdict.address == far.address
+    assert settlement.check_result is not None
+    assert settlement.check_result.address == far.address
     assert far.received == 1
 
 
@@ -134,7 +134,7 @@ async def test_many_are_sent_each_once(far: FarEnd) -> None:
     assert far.received == 50
 
 
-async def test_what_the_look_withholds_does_not_leave(far: FarEnd) -> None:
+async def test_what_the_check_withholds_does_not_leave(far: FarEnd) -> None:
     desk = Desk(far)
     desk.withheld = Withheld(DeliveryState.SKIPPED, "opted_out_since")
     async with actor_of(far, desk) as actor:
@@ -296,7 +296,7 @@ async def test_an_actor_that_keeps_crashing_gives_back_its_messages_and_is_start
 
 async def test_stopping_says_of_each_message_how_far_it_came(far: FarEnd) -> None:
     far.plays(Case.HANG)
-    actor = far.actor(look=Desk(far).look, senders=1)
+    actor = far.actor(presend_check=Desk(far).presend_check, senders=1)
     await actor.start()
     sent, *waiting = post(actor, far, range(4))
     await until(lambda: far.received == 1)
@@ -311,7 +311,7 @@ async def test_stopping_lets_finish_what_is_being_sent(far: FarEnd) -> None:
     far.plays(Case.ACCEPT)
     desk = Desk(far)
     desk.gate.clear()
-    actor = far.actor(look=desk.look, senders=1)
+    actor = far.actor(presend_check=desk.presend_check, senders=1)
     await actor.start()
     (sending,) = post(actor, far, range(1))
     await until(lambda: actor.stats().in_flight == 1)

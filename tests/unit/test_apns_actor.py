@@ -23,6 +23,7 @@ from tocsin.engine.actors.apns.provider_token import TokenUnavailable
 from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
 from tocsin.engine.model import (
     Channel,
+    CheckResult,
     Deferred,
     DeliveryState,
     Message,
@@ -34,7 +35,6 @@ from tocsin.engine.model import (
     Sent,
     Unknown,
     Unsent,
-    Verdict,
     Withheld,
 )
 from tocsin.testing.apns import (
@@ -73,13 +73,13 @@ class Book:
         self.devices: dict[int, str] = {}
         self.badge = badge
         self.withheld: set[int] = set()
-        self.looks = 0
+        self.checks = 0
 
-    async def look(self, messages: Sequence[Message]) -> dict[int, Verdict]:
-        self.looks += 1
+    async def presend_check(self, messages: Sequence[Message]) -> dict[int, CheckResult]:
+        self.checks += 1
         no = Withheld(DeliveryState.SKIPPED, "device_moved")
         return {
-            each.delivery_id: Verdict(
+            each.delivery_id: CheckResult(
                 each.delivery_id,
                 self.devices.get(each.delivery_id, DEVICE),
                 NOW,
@@ -102,7 +102,7 @@ class Far:
     @asynccontextmanager
     async def actor(self, **options: Any) -> AsyncIterator[ApnsActor]:
         settings: dict[str, Any] = {
-            "look": self.book.look,
+            "presend_check": self.book.presend_check,
             "tokens": tokens_of(self.key),
             "topic": TOPIC,
             "installation": "test",

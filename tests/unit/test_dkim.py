@@ -150,7 +150,7 @@ def test_no_relay_has_a_reason_to_encode_it_anew(signed: dict[str, bytes], kind:
     )
 
 
-def test_the_address_of_the_last_look_is_signed_also_beyond_ascii(tmp_path: Path) -> None:
+def test_the_address_of_the_presend_check_is_signed_also_beyond_ascii(tmp_path: Path) -> None:
     one = {"one": MESSAGES["emoji"]}
     mail = received(tmp_path, one, pem=RSA, to="jürgen@straße.example")["one"]
     assert "\r\nTo: jürgen@xn--strae-oqa.example\r\n".encode() in mail

@@ -25,6 +25,7 @@ from tocsin.engine.actors.email.mime import UnsendableError
 from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
 from tocsin.engine.model import (
     Channel,
+    CheckResult,
     Deferred,
     Mail,
     Message,
@@ -34,7 +35,6 @@ from tocsin.engine.model import (
     Sent,
     Unknown,
     Unsent,
-    Verdict,
 )
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -53,11 +53,13 @@ class Book:
 
     def __init__(self, address: str = "alice@example.test") -> None:
         self.address = address
-        self.looks = 0
+        self.checks = 0
 
-    async def look(self, messages: Sequence[Message]) -> dict[int, Verdict]:
-        self.looks += 1
-        return {each.delivery_id: Verdict(each.delivery_id, self.address, NOW) for each in messages}
+    async def presend_check(self, messages: Sequence[Message]) -> dict[int, CheckResult]:
+        self.checks += 1
+        return {
+            each.delivery_id: CheckResult(each.delivery_id, self.address, NOW) for each in messages
+        }
 
 
 @asynccontextmanager
@@ -71,7 +73,7 @@ async def actor_for(
         "hold": 0.01,
     }
     actor = EmailActor(
-        look=Book(address).look,
+        presend_check=Book(address).presend_check,
         sender="Tocsin <bell@example.test>",
         host="127.0.0.1",
         port=port,
@@ -278,7 +280,12 @@ async def test_no_header_is_injected(mail: Mail) -> None:
 
 def test_a_sender_with_control_characters_is_refused_at_the_start() -> None:
     with pytest.raises(UnsendableError):
-        EmailActor(look=Book().look, sender="A\r\nBcc: x <a@b.test>", host="127.0.0.1", port=25)
+        EmailActor(
+            presend_check=Book().presend_check,
+            sender="A\r\nBcc: x <a@b.test>",
+            host="127.0.0.1",
+            port=25,
+        )
 
 
 async def test_a_domain_beyond_ascii_is_encoded() -> None:
@@ -492,7 +499,7 @@ async def test_nobody_listens() -> None:
 
 async def test_a_host_that_is_not_there() -> None:
     actor = EmailActor(
-        look=Book().look,
+        presend_check=Book().presend_check,
         sender="a@b.test",
         host="nowhere.invalid",
         port=25,
@@ -554,19 +561,23 @@ async def test_a_fresh_connection_that_ends_at_the_first_command_is_a_failure() 
     assert script.connections == 1
 
 
-async def test_the_look_is_repeated_after_a_reconnect() -> None:
+async def test_the_check_is_repeated_after_a_reconnect() -> None:
     script = Scripted()
     book = Book()
     async with raw(script) as port:
         actor = EmailActor(
-            look=book.look, sender="a@b.test", host="127.0.0.1", port=port, senders=1
+            presend_check=book.presend_check,
+            sender="a@b.test",
+            host="127.0.0.1",
+            port=port,
+            senders=1,
         )
         await actor.start()
         await actor.send(message(1))
-        assert book.looks == 1
+        assert book.checks == 1
         await actor.send(message(2))
         await actor.stop()
-    assert book.looks == 2
+    assert book.checks == 2
 
 
 async def test_a_refused_recipient_is_followed_by_rset() -> None:

@@ -24,6 +24,7 @@ from tocsin.engine.actors.fcm.payload import MOST_BYTES, shorten
 from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
 from tocsin.engine.model import (
     Channel,
+    CheckResult,
     Deferred,
     Mail,
     Message,
@@ -35,7 +36,6 @@ from tocsin.engine.model import (
     Sent,
     Unknown,
     Unsent,
-    Verdict,
 )
 from tocsin.testing import fcm as errors
 from tocsin.testing.fcm import FcmServer, fault
@@ -57,13 +57,13 @@ class Book:
     """Says yes to all, each with a device token of its own."""
 
     def __init__(self, badge: int | None = None) -> None:
-        self.looks = 0
+        self.checks = 0
         self._badge = badge
 
-    async def look(self, messages: Sequence[Message]) -> dict[int, Verdict]:
-        self.looks += 1
+    async def presend_check(self, messages: Sequence[Message]) -> dict[int, CheckResult]:
+        self.checks += 1
         return {
-            each.delivery_id: Verdict(
+            each.delivery_id: CheckResult(
                 each.delivery_id, f"device-{each.delivery_id}", NOW, badge=self._badge
             )
             for each in messages
@@ -73,7 +73,7 @@ class Book:
 @asynccontextmanager
 async def actor_for(fcm: FcmServer, **options: Any) -> AsyncIterator[FcmActor]:
     settings: dict[str, Any] = {
-        "look": Book().look,
+        "presend_check": Book().presend_check,
         "service_account": fcm.service_account,
         "url": fcm.url,
         "senders": 1,
@@ -118,7 +118,7 @@ async def test_a_push_arrives_with_a_block_for_each_platform(fcm: FcmServer) -> 
         thread_id="forum",
         expires_at=NOW + timedelta(hours=1),
     )
-    outcome = await send(fcm, push, channel_id="replies", look=Book(badge=3).look)
+    outcome = await send(fcm, push, channel_id="replies", presend_check=Book(badge=3).presend_check)
     assert outcome == Sent("projects/tocsin-test/messages/0:1%tocsin")
     assert fcm.arrived[0].message == {
         "token": "device-1",
@@ -162,7 +162,7 @@ async def test_a_repeat_replaces_what_the_device_shows(fcm: FcmServer) -> None:
 
 async def test_a_silent_push_shows_nothing_and_sets_the_badge(fcm: FcmServer) -> None:
     push = Push(kind=PushKind.BADGE)
-    assert isinstance(await send(fcm, push, look=Book(badge=0).look), Sent)
+    assert isinstance(await send(fcm, push, presend_check=Book(badge=0).presend_check), Sent)
     sent = fcm.arrived[0].message
     assert "notification" not in sent
     assert "notification" not in sent["android"]
@@ -189,10 +189,10 @@ async def test_the_life_is_within_what_fcm_allows(
 
 
 async def test_an_address_that_is_no_plain_text_stays_one_token(fcm: FcmServer) -> None:
-    async def look(messages: Sequence[Message]) -> dict[int, Verdict]:
-        return {1: Verdict(1, '","topic":"all\n', NOW)}
+    async def presend_check(messages: Sequence[Message]) -> dict[int, CheckResult]:
+        return {1: CheckResult(1, '","topic":"all\n', NOW)}
 
-    await send(fcm, look=look)
+    await send(fcm, presend_check=presend_check)
     assert fcm.arrived[0].message["token"] == '","topic":"all\n'
     assert "topic" not in fcm.arrived[0].message
 
@@ -214,7 +214,9 @@ def writer() -> FcmActor:
     """Writes drafts; never started."""
     server = FcmServer()
     server.issuer.uri = "http://127.0.0.1:9/token"
-    return FcmActor(look=Book().look, service_account=server.service_account, now=lambda: NOW)
+    return FcmActor(
+        presend_check=Book().presend_check, service_account=server.service_account, now=lambda: NOW
+    )
 
 
 FAMILY = "👨‍👩‍👧‍👦"
@@ -251,7 +253,10 @@ def test_shorten_never_exceeds_and_never_adds(text: str, most: int) -> None:
 
 
 async def test_what_was_cut_is_taken_by_the_far_end(fcm: FcmServer) -> None:
-    assert isinstance(await send(fcm, Push("Title", FAMILY * 1000), look=Book(badge=1).look), Sent)
+    assert isinstance(
+        await send(fcm, Push("Title", FAMILY * 1000), presend_check=Book(badge=1).presend_check),
+        Sent,
+    )
     assert fault(fcm.arrived[0].message) is None
 
 
@@ -276,7 +281,7 @@ def test_half_a_character_is_refused(writer: FcmActor) -> None:
 # Refusals.
 
 
-async def test_a_dead_token_is_dead_as_of_the_last_look(fcm: FcmServer) -> None:
+async def test_a_dead_token_is_dead_as_of_the_presend_check(fcm: FcmServer) -> None:
     fcm.script.then("device-1", [errors.UNREGISTERED])
     dead = Rejected("fcm_404_unregistered", address_dead=True, dead_since=NOW)
     assert await send(fcm) == dead
@@ -436,7 +441,7 @@ async def test_a_token_endpoint_that_hangs_meets_its_deadline(fcm: FcmServer) ->
 
 async def test_stopping_gives_up_a_renewal(fcm: FcmServer) -> None:
     async with asyncio.timeout(3), silence(fcm) as account:
-        actor = FcmActor(look=Book().look, service_account=account, url=fcm.url)
+        actor = FcmActor(presend_check=Book().presend_check, service_account=account, url=fcm.url)
         await actor.start()
         sending = asyncio.create_task(actor.send(message(1)))
         await until(lambda: actor._access._renewal)
@@ -448,16 +453,16 @@ async def test_stopping_gives_up_a_renewal(fcm: FcmServer) -> None:
 
 
 async def test_connections_are_used_again(fcm: FcmServer) -> None:
-    looks = Book()
-    async with actor_for(fcm, look=looks.look) as actor:
+    checks = Book()
+    async with actor_for(fcm, presend_check=checks.presend_check) as actor:
         for number in range(5):
             await actor.send(message(number))
         assert actor.stats().in_flight == 0
     assert fcm.requests == 5
-    assert looks.looks <= 5
+    assert checks.checks <= 5
 
 
-async def test_connecting_longer_than_a_look_holds_costs_another_look_and_no_connection(
+async def test_connecting_longer_than_a_check_holds_costs_another_check_and_no_connection(
     fcm: FcmServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
@@ -472,10 +477,10 @@ async def test_connecting_longer_than_a_look_holds_costs_another_look_and_no_con
 
     monkeypatch.setattr(TCPConnector, "_create_connection", counted)
 
-    async def look(messages: Sequence[Message]) -> dict[int, Verdict]:
+    async def presend_check(messages: Sequence[Message]) -> dict[int, CheckResult]:
         nonlocal now
-        found = await book.look(messages)
-        if book.looks == 1:
+        found = await book.presend_check(messages)
+        if book.checks == 1:
             # whatever comes next, connecting, takes 300 ms
             asyncio.get_running_loop().call_soon(later)
         return found
@@ -484,9 +489,9 @@ async def test_connecting_longer_than_a_look_holds_costs_another_look_and_no_con
         nonlocal now
         now += 0.3
 
-    async with actor_for(fcm, look=look, clock=lambda: now) as actor:
+    async with actor_for(fcm, presend_check=presend_check, clock=lambda: now) as actor:
         assert isinstance((await actor.send(message(1))).outcome, Sent)
-    assert book.looks == 2
+    assert book.checks == 2
     assert fcm.requests == 1
     assert opened == 2  # one for the access token, one for the push
 
@@ -519,4 +524,4 @@ def test_an_incomplete_service_account_is_refused_at_the_start(missing: str) -> 
     account = FcmServer().service_account
     del account[missing]
     with pytest.raises(ValueError, match=missing):
-        FcmActor(look=Book().look, service_account=account)
+        FcmActor(presend_check=Book().presend_check, service_account=account)

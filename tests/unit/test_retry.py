@@ -16,6 +16,7 @@ from tocsin.engine.backoff import retry_delay
 from tocsin.engine.deliver.settlement import settle, settle_all
 from tocsin.engine.model import (
     Channel,
+    CheckResult,
     Claimed,
     Deferred,
     DeliveryState,
@@ -26,7 +27,6 @@ from tocsin.engine.model import (
     Settlement,
     Unknown,
     Unsent,
-    Verdict,
     Withheld,
 )
 from tocsin.engine.store.delivery import Settled
@@ -139,8 +139,8 @@ CHECKED = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 def test_all_that_is_known_of_an_outcome_is_written() -> None:
     one = claimed()
-    verdict = Verdict(1, "alice@example.com", CHECKED)
-    sent = settle(one, Settlement(Sent("queue-1"), verdict), Random(1))
+    check_result = CheckResult(1, "alice@example.com", CHECKED)
+    sent = settle(one, Settlement(Sent("queue-1"), check_result), Random(1))
     assert sent == Settled(
         1,
         one.claim,
@@ -151,7 +151,7 @@ def test_all_that_is_known_of_an_outcome_is_written() -> None:
         provider_id="queue-1",
     )
     refusal = Rejected("apns_Unregistered", address_dead=True, dead_since=CHECKED)
-    assert settle(one, Settlement(refusal, verdict), Random(1)) == Settled(
+    assert settle(one, Settlement(refusal, check_result), Random(1)) == Settled(
         1,
         one.claim,
         S.FAILED,
@@ -163,7 +163,7 @@ def test_all_that_is_known_of_an_outcome_is_written() -> None:
         address_dead=True,
         dead_since=CHECKED,
     )
-    withheld = Verdict(1, "", CHECKED, Withheld(S.DEFERRED, "quiet_hours", 60.0))
+    withheld = CheckResult(1, "", CHECKED, Withheld(S.DEFERRED, "quiet_hours", 60.0))
     found = settle(one, Settlement(Withheld(S.DEFERRED, "quiet_hours", 60.0), withheld), Random(1))
     assert found == Settled(
         1,
@@ -203,12 +203,12 @@ def test_a_burst_is_settled_each_for_itself_and_due_again_at_one_time() -> None:
 def test_a_burst_of_which_one_is_withheld_goes_again_without_it() -> None:
     together = [of_burst(1), of_burst(2), of_burst(3)]
     changed = Withheld(S.DEFERRED, "changed")
-    looked = (
-        Verdict(1, "alice@example.com", CHECKED),
-        Verdict(2, "", CHECKED, Withheld(S.CANCELLED, "cancelled")),
+    checked = (
+        CheckResult(1, "alice@example.com", CHECKED),
+        CheckResult(2, "", CHECKED, Withheld(S.CANCELLED, "cancelled")),
     )
-    verdict = Verdict(1, "", CHECKED, changed, others=looked)
-    settled = settle_all(together, Settlement(changed, verdict), Random(1))
+    check_result = CheckResult(1, "", CHECKED, changed, others=checked)
+    settled = settle_all(together, Settlement(changed, check_result), Random(1))
     assert [(each.delivery_id, each.state, each.reason, each.outcome) for each in settled] == [
         (1, S.DEFERRED, "changed", None),
         (2, S.CANCELLED, "cancelled", None),

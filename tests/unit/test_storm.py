@@ -20,6 +20,7 @@ from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
 from tocsin.engine.actors.machinery.mass_rejection import Storm
 from tocsin.engine.model import (
     Channel,
+    CheckResult,
     Message,
     Outcome,
     Priority,
@@ -27,7 +28,6 @@ from tocsin.engine.model import (
     Sent,
     Settlement,
     Unsent,
-    Verdict,
 )
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -103,10 +103,10 @@ async def far(request: pytest.FixtureRequest) -> AsyncIterator[FarEnd]:
         yield far
 
 
-async def look(messages: Sequence[Message]) -> dict[int, Verdict]:
+async def presend_check(messages: Sequence[Message]) -> dict[int, CheckResult]:
     """Each message has a device or a mailbox of its own."""
     return {
-        each.delivery_id: Verdict(
+        each.delivery_id: CheckResult(
             each.delivery_id,
             f"{each.delivery_id:064x}" + "@example.test" * (each.channel is Channel.EMAIL),
             NOW,
@@ -118,7 +118,7 @@ async def look(messages: Sequence[Message]) -> dict[int, Verdict]:
 @asynccontextmanager
 async def actor_of(far: FarEnd, **options: Any) -> AsyncIterator[Actor[Any]]:
     settings: dict[str, Any] = {"breaker": Breaker(first=30, most=30), "hold": 60.0, "timeout": 5.0}
-    actor = far.actor(look=look, **(settings | options))
+    actor = far.actor(presend_check=presend_check, **(settings | options))
     await actor.start()
     try:
         yield actor

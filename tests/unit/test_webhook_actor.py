@@ -29,6 +29,7 @@ from tocsin.engine.actors.webhook import (
 )
 from tocsin.engine.model import (
     Channel,
+    CheckResult,
     Deferred,
     Mail,
     Message,
@@ -37,7 +38,6 @@ from tocsin.engine.model import (
     Push,
     Rejected,
     Sent,
-    Verdict,
 )
 from tocsin.testing.http_faults import Reply
 
@@ -52,11 +52,11 @@ def message(delivery_id: int = 1, content: Push | Mail = PUSH) -> Message:
 
 @asynccontextmanager
 async def actor_for(url: str, **options: Any) -> AsyncIterator[WebhookActor]:
-    async def look(messages: Sequence[Message]) -> dict[int, Verdict]:
-        return {each.delivery_id: Verdict(each.delivery_id, url, NOW) for each in messages}
+    async def presend_check(messages: Sequence[Message]) -> dict[int, CheckResult]:
+        return {each.delivery_id: CheckResult(each.delivery_id, url, NOW) for each in messages}
 
     settings: dict[str, Any] = {
-        "look": look,
+        "presend_check": presend_check,
         "secrets": [SECRET],
         "allow_private": True,
         "senders": 1,
@@ -136,12 +136,12 @@ async def test_another_secret_does_not_verify() -> None:
 )
 def test_a_secret_that_is_none_is_refused_at_the_start(secret: str) -> None:
     with pytest.raises(ValueError, match="secret"):
-        WebhookActor(look=lambda _: asyncio.sleep(0, {}), secrets=[secret])
+        WebhookActor(presend_check=lambda _: asyncio.sleep(0, {}), secrets=[secret])
 
 
 def test_a_webhook_needs_a_secret() -> None:
     with pytest.raises(ValueError, match="secret"):
-        WebhookActor(look=lambda _: asyncio.sleep(0, {}), secrets=[])
+        WebhookActor(presend_check=lambda _: asyncio.sleep(0, {}), secrets=[])
 
 
 # Answers.
@@ -168,7 +168,7 @@ def test_answers_are_classified(status: int, wait: float | None, answer: Answer)
     assert classify(status, wait) == answer
 
 
-async def test_410_ends_an_endpoint_as_of_the_last_look(endpoint: Endpoint) -> None:
+async def test_410_ends_an_endpoint_as_of_the_presend_check(endpoint: Endpoint) -> None:
     endpoint.script.then("/hook", [Reply(410)])
     gone = Rejected("webhook_410", address_dead=True, dead_since=NOW)
     assert await send(endpoint.url) == gone

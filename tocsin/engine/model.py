@@ -112,7 +112,7 @@ class Unknown(Struct, frozen=True):
 
 
 class Withheld(Struct, frozen=True):
-    """The last look said no: it was not sent, and ends in `state`, or is DEFERRED for `retry_after` seconds.
+    """The presend check withheld it: it was not sent, and ends in `state`, or is DEFERRED for `retry_after` seconds.
 
     `state` None: the claim is no longer ours.
     """
@@ -148,7 +148,7 @@ class Filled(Struct, frozen=True):
 
 
 class Mail(Struct, frozen=True):
-    """One rendered email, without its address: that is taken at the last look.
+    """One rendered email, without its address: the presend check returns it.
 
     `filled`: the HTML once more, as what it was put together of.
     """
@@ -171,7 +171,7 @@ class PushKind(StrEnum):
 
 
 class Push(Struct, frozen=True):
-    """One push notification, without its device and its badge: those are taken at the last look."""
+    """One push notification, without its device and its badge: the presend check returns these."""
 
     title: str = ""
     body: str = ""
@@ -197,8 +197,8 @@ class Message(Struct, frozen=True):
     contents: tuple[int, ...] = ()  # of a digest: its notifications, in order of their ids
 
 
-class Verdict(Struct, frozen=True):
-    """The last look at one delivery, just before its first byte leaves."""
+class CheckResult(Struct, frozen=True):
+    """The result of the presend check of one delivery: of the moment just before its first byte is sent."""
 
     delivery_id: int
     address: str  # of this moment: an email address, a device token; empty when withheld
@@ -206,18 +206,18 @@ class Verdict(Struct, frozen=True):
     withheld: Withheld | None = None
     badge: int | None = None  # unread notifications at this moment, for push
     sandbox: bool = False  # the device token is one of the provider's test environment
-    others: tuple[Verdict, ...] = ()  # on those that go with it
+    others: tuple[CheckResult, ...] = ()  # on those that go with it
 
 
-Look = Callable[[Sequence[Message]], Awaitable[dict[int, Verdict]]]
-"""Looks at several deliveries in one batched query; a delivery that is missing from the answer is no longer ours."""
+PresendCheck = Callable[[Sequence[Message]], Awaitable[dict[int, CheckResult]]]
+"""Checks several deliveries in one query; the claim of one that is missing from the result is lost."""
 
 
 class Settlement(Struct, frozen=True):
     """An outcome with what the ledger keeps beside it."""
 
     outcome: Outcome
-    verdict: Verdict | None = None  # None: it never came to a last look
+    check_result: CheckResult | None = None  # None: it was never checked
 
 
 class Claimed(Struct, frozen=True):
@@ -253,7 +253,7 @@ class Claimed(Struct, frozen=True):
     because: str | None = None  # of a topic: followed, replied or mentioned
     reason: str | None = None  # of an email's decision: default, preference or mandatory
     invited: str | None = None  # the address of somebody without an account
-    # the look that was taken as it was claimed
+    # the presend check that was made by the claim itself
     address: str = ""
     checked_at: datetime | None = None
     sandbox: bool = False
@@ -262,11 +262,11 @@ class Claimed(Struct, frozen=True):
     zone: Zone | None = None  # of the time zone's name, by PostgreSQL's rules
 
     @property
-    def verdict(self) -> Verdict | None:
-        """That look, where it lets the message go as it is; a digest is looked at once it is rendered."""
+    def check_result(self) -> CheckResult | None:
+        """The result of that check, where it withholds nothing; a digest is checked once it is rendered."""
         if self.checked_at is None or self.withheld is not None or self.digest_id is not None:
             return None
-        return Verdict(
+        return CheckResult(
             self.delivery_id,
             self.address,
             self.checked_at,

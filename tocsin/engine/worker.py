@@ -24,18 +24,18 @@ from tocsin.engine.mail.template_check import check
 from tocsin.engine.model import (
     PROVIDERS,
     Channel,
+    CheckResult,
     Claimed,
     Conflict,
     Entry,
-    Look,
     Message,
+    PresendCheck,
     Priority,
     Unavailable,
-    Verdict,
 )
+from tocsin.engine.store import delivery
 from tocsin.engine.store.connection import Availability
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.delivery import look
 from tocsin.engine.store.digest import Assembled
 from tocsin.engine.store.event import list_event_types
 from tocsin.engine.store.installation import (
@@ -137,13 +137,13 @@ async def running_engine(settings: Settings, availability: Availability) -> Asyn
 def _actors(settings: Settings, database: Database, link_key: bytes) -> dict[str, Actor[Any]]:
     """One actor for each provider that is configured."""
 
-    async def last_look(messages: Sequence[Message]) -> dict[int, Verdict]:
-        return await look(database, messages)
+    async def presend_check(messages: Sequence[Message]) -> dict[int, CheckResult]:
+        return await delivery.presend_check(database, messages)
 
     actors: dict[str, Actor[Any]] = {}
     if server := settings.smtp:
         actors["email"] = EmailActor(
-            look=last_look,
+            presend_check=presend_check,
             sender=settings.email_from,
             host=server.host,
             port=server.port,
@@ -155,12 +155,12 @@ def _actors(settings: Settings, database: Database, link_key: bytes) -> dict[str
             signer=_signer(settings),
         )
     if settings.apns:
-        actors |= _apns_actors(settings, database, last_look, link_key)
+        actors |= _apns_actors(settings, database, presend_check, link_key)
     if settings.fcm_service_account:
         from tocsin.engine.actors.fcm.actor import FcmActor  # a fifth of a second to import
 
         actors["fcm"] = FcmActor(
-            look=last_look,
+            presend_check=presend_check,
             service_account=settings.fcm_service_account,
             url=settings.fcm_url,
             ca_file=settings.ca_file,
@@ -179,7 +179,7 @@ def _signer(settings: Settings) -> Signer | None:
 
 
 def _apns_actors(
-    settings: Settings, database: Database, last_look: Look, link_key: bytes
+    settings: Settings, database: Database, presend_check: PresendCheck, link_key: bytes
 ) -> dict[str, Actor[Any]]:
     """One for each of Apple's environments, with one token for both."""
     from tocsin.engine.actors.apns.actor import PRODUCTION_URL, SANDBOX_URL, ApnsActor
@@ -192,7 +192,7 @@ def _apns_actors(
     return {
         name: ApnsActor(
             name=name,
-            look=last_look,
+            presend_check=presend_check,
             tokens=tokens,
             topic=apns.topic,
             # fixes the apns-id of a delivery over its attempts, and apart from other installations'

@@ -31,7 +31,7 @@ from tocsin.engine.actors.machinery.http_connection import (
 )
 from tocsin.engine.actors.machinery.mailbox import Envelope
 from tocsin.engine.actors.machinery.outcome import Again, Answer
-from tocsin.engine.model import Deferred, Look, Message, Push, Rejected, Sent
+from tocsin.engine.model import Deferred, Message, PresendCheck, Push, Rejected, Sent
 
 PREFIX = "whsec_"
 _SECRET_BYTES = range(24, 65)
@@ -56,7 +56,7 @@ class WebhookActor(Actor[HttpConnection]):
     def __init__(
         self,
         *,
-        look: Look,
+        presend_check: PresendCheck,
         secrets: Sequence[str],
         allow_private: bool = False,
         ca_file: Path | str | None = None,
@@ -64,7 +64,7 @@ class WebhookActor(Actor[HttpConnection]):
         now: Callable[[], datetime] = _utc_now,
         **options: Any,
     ) -> None:
-        super().__init__(name="webhook", look=look, **({"senders": 16} | options))
+        super().__init__(name="webhook", presend_check=presend_check, **({"senders": 16} | options))
         self._keys = [to_key(secret) for secret in secrets]
         if not self._keys:
             raise ValueError("a webhook needs a secret")
@@ -87,16 +87,16 @@ class WebhookActor(Actor[HttpConnection]):
         return connection or HttpConnection(
             context=self._context,
             timeout=self._timeout,
-            keep_alive=2.0,  # long enough for another look; there are many hosts
+            keep_alive=2.0,  # long enough for another presend check; there are many hosts
             resolver=None if self._allow_private else PublicResolver(),
         )
 
     async def transmit(self, connection: HttpConnection, envelope: Envelope) -> Answer | Again:
         """Posts it to the URL of this moment; see `classify` for the answers."""
-        verdict = envelope.verdict
-        if verdict is None:
+        check_result = envelope.check_result
+        if check_result is None:
             return Again(keep=True)
-        if fault := url_fault(verdict.address, allow_private=self._allow_private):
+        if fault := url_fault(check_result.address, allow_private=self._allow_private):
             return Answer(Rejected(fault))
         now = self._now()
         name, at = f"msg_{envelope.message.delivery_id}", str(int(now.timestamp()))
@@ -107,7 +107,7 @@ class WebhookActor(Actor[HttpConnection]):
             "webhook-signature": sign(self._keys, name, at, envelope.draft),
         }
         reply = await connection.post(
-            envelope, verdict.address, body=envelope.draft, headers=headers
+            envelope, check_result.address, body=envelope.draft, headers=headers
         )
         if isinstance(reply, Again):
             return reply
@@ -115,7 +115,9 @@ class WebhookActor(Actor[HttpConnection]):
             return unanswered(reply.how, sent=envelope.committed)
         answer = classify(reply.status, retry_after(reply.headers.get("Retry-After"), now))
         if isinstance(answer.outcome, Rejected) and answer.outcome.address_dead:
-            return replace(answer, outcome=replace(answer.outcome, dead_since=verdict.checked_at))
+            return replace(
+                answer, outcome=replace(answer.outcome, dead_since=check_result.checked_at)
+            )
         return answer
 
     async def discard(self, connection: HttpConnection) -> None:

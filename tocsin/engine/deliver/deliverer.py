@@ -181,7 +181,7 @@ class Deliverer:
                 room.post(
                     message,
                     partial(self._settle, together, leases, now),
-                    together[0].verdict if len(together) == 1 else None,
+                    together[0].check_result if len(together) == 1 else None,
                     now - leases.claimed_at,
                 )
                 if now - turn > _TURN:  # others have theirs between two renderings

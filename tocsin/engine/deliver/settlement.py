@@ -25,13 +25,17 @@ def settle_all(
 ) -> list[Settled]:
     """What the ledger makes of the outcome of deliveries that went as one message: each for itself.
 
-    Where the last look would not have all of them, those that may go are due again at once, without the others.
+    Where the presend check would not have all of them, those that may go are due again at once, without the others.
     """
     if len(together) == 1:
         written = settle(together[0], settlement, random)
         return [written] if written else []
-    verdict, seed = settlement.verdict, random.random()
-    apart = {one.delivery_id: one for one in verdict.others} if verdict and verdict.withheld else {}
+    check_result, seed = settlement.check_result, random.random()
+    apart = (
+        {one.delivery_id: one for one in check_result.others}
+        if check_result and check_result.withheld
+        else {}
+    )
     settled = []
     for claimed in together:
         own = settlement
@@ -47,7 +51,7 @@ def settle_all(
 
 def settle(claimed: Claimed, settlement: Settlement, random: Random) -> Settled | None:
     """What the ledger makes of an outcome; None where the claim was lost, and someone else has it."""
-    result, verdict = settlement.outcome, settlement.verdict
+    result, check_result = settlement.outcome, settlement.check_result
 
     def settled(
         state: DeliveryState, reason: str | None, outcome: str | None, delay: float = 0.0
@@ -62,8 +66,8 @@ def settle(claimed: Claimed, settlement: Settlement, random: Random) -> Settled 
             delay=delay,
             outcome=outcome,
             attempt_reason=reason,
-            address=verdict.address or None if verdict else None,
-            checked_at=verdict.checked_at if verdict else None,
+            address=check_result.address or None if check_result else None,
+            checked_at=check_result.checked_at if check_result else None,
             provider_id=result.provider_id if isinstance(result, Sent) else None,
             address_dead=isinstance(result, Rejected)
             and (result.address_dead or result.quarantine),

@@ -135,7 +135,7 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
     ("worker_lost", "Its worker died or hung.", "Look at that worker's log."),
     (
         "look_failed|look_too_slow",
-        "The last look got no answer in time.",
+        "The presend check got no answer in time.",
         "The database is slow or away: look there.",
     ),
     (

@@ -27,7 +27,7 @@ def render_push(claimed: Claimed) -> Message:
 
 
 def _badge(claimed: Claimed) -> Push:
-    """Nothing but the number, which the last look takes."""
+    """Nothing but the number, which the presend check takes."""
     return Push(kind=PushKind.BADGE, collapse_id=_BADGE, expires_at=claimed.expires_at)
 
 

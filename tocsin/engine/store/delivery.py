@@ -1,4 +1,4 @@
-"""The ledger: claim, last look, settle."""
+"""The ledger: claim, presend check, settle."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from msgspec import Struct, structs
 
 from tocsin.engine.model import (
     Channel,
+    CheckResult,
     Claimed,
     DeliveryState,
     Message,
     Priority,
-    Verdict,
     Withheld,
 )
 from tocsin.engine.store.database import Database, to_array
@@ -158,7 +158,7 @@ _ENDS = {
 }
 
 
-class _Looked(Struct):
+class _Checked(Struct):
     delivery_id: int
     address: str
     checked_at: datetime
@@ -240,47 +240,47 @@ class _SamePerson(Struct):
     delivery_ids: list[int]
 
 
-async def look(database: Database, messages: Sequence[Message]) -> dict[int, Verdict]:
-    """The last look at several messages in one statement; a lost claim is not in the answer."""
-    looked_at = [
+async def presend_check(database: Database, messages: Sequence[Message]) -> dict[int, CheckResult]:
+    """Checks several messages in one statement, right before they are sent; a lost claim is not in the result."""
+    checked = [
         (delivery_id, message.claim, message.contents)
         for message in messages
         for delivery_id in (message.delivery_id, *message.others)
     ]
     rows = await database.rows(
-        _Looked,
-        _SQL["look"],
-        delivery_ids=to_array(delivery_id for delivery_id, *_ in looked_at),
-        claims=to_array(_texts(claim for _, claim, _ in looked_at)),
+        _Checked,
+        _SQL["presend_check"],
+        delivery_ids=to_array(delivery_id for delivery_id, *_ in checked),
+        claims=to_array(_texts(claim for _, claim, _ in checked)),
         contents=to_array(
-            ",".join(map(str, contents)) if contents else "" for *_, contents in looked_at
+            ",".join(map(str, contents)) if contents else "" for *_, contents in checked
         ),
     )
-    verdicts = {row.delivery_id: _verdict(row) for row in rows}
+    check_results = {row.delivery_id: _check_result(row) for row in rows}
     for message in messages:
-        if message.others and (verdict := _on_all(message, verdicts)):
-            verdicts[message.delivery_id] = verdict
-    return verdicts
+        if message.others and (check_result := _on_all(message, check_results)):
+            check_results[message.delivery_id] = check_result
+    return check_results
 
 
-def _on_all(message: Message, verdicts: dict[int, Verdict]) -> Verdict | None:
-    """One verdict on deliveries that go together: where any of them may not go, it is rendered anew without."""
+def _on_all(message: Message, check_results: dict[int, CheckResult]) -> CheckResult | None:
+    """Returns one result for deliveries that go together: where one of them is withheld, all are rendered again."""
     wanted = (message.delivery_id, *message.others)
-    each = tuple(verdicts[one] for one in wanted if one in verdicts)
+    each = tuple(check_results[one] for one in wanted if one in check_results)
     if not each:
         return None
-    if len(each) == len(wanted) and all(verdict.withheld is None for verdict in each):
+    if len(each) == len(wanted) and all(check_result.withheld is None for check_result in each):
         return structs.replace(each[0], others=each[1:])
     changed = Withheld(DeliveryState.DEFERRED, "changed")
-    return Verdict(message.delivery_id, "", each[0].checked_at, changed, others=each)
+    return CheckResult(message.delivery_id, "", each[0].checked_at, changed, others=each)
 
 
-def _verdict(row: _Looked) -> Verdict:
+def _check_result(row: _Checked) -> CheckResult:
     withheld = None
     if row.withheld is not None:
         state = _ENDS.get(row.withheld, DeliveryState.SKIPPED)
         withheld = Withheld(state, row.withheld, row.wait)
-    return Verdict(
+    return CheckResult(
         row.delivery_id,
         row.address,
         row.checked_at,

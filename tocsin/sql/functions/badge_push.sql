@@ -1,11 +1,11 @@
 -- The silent push that corrects the badge on a person's devices after they read elsewhere.
 --
 -- It is a delivery like any other, of no event and no digest. It is due after a few seconds, so that all that a person
--- reads meanwhile is one push for each device; its last look takes the count. No transaction of an app asks for it: the
+-- reads meanwhile is one push for each device; its presend check takes the count. No transaction of an app asks for it: the
 -- elected listener does, for what it saw committed.
 
 -- Asks for one on each live device of these people that has none waiting; answers how many. One that is just being sent
--- doesn't count: its last look may have been before. With `_seen`, all that this snapshot saw has been asked for.
+-- doesn't count: its presend check may have been before. With `_seen`, all that this snapshot saw has been asked for.
 create or replace function tocsin.correct_badges(
     _recipients text[],
     _window interval,

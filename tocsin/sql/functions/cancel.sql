@@ -21,7 +21,7 @@ begin
         end if;
         return 0;
     end if;
-    -- One that is just being claimed is skipped: the last look stops it. To wait for it would keep its row locked until
+    -- One that is just being claimed is skipped: the presend check stops it. To wait for it would keep its row locked until
     -- the app commits, and the ledger could not write its outcome.
     with stopped as (
         update tocsin.delivery d

@@ -172,7 +172,7 @@ where e.cancelled_at is null
         )
     );
 
--- Which notifications a digest says at this moment: compared at the last look with what was rendered.
+-- Which notifications a digest says at this moment: compared at the presend check with what was rendered.
 create or replace function tocsin.digest_contents(_digest_id bigint) returns bigint[]
 language sql stable
 as $$

@@ -1,6 +1,6 @@
 -- Failed deliveries are tried anew: due at once, with a fresh set of attempts and, since the delivery is the same one, the
 -- same Message-ID or apns-id. The attempts that were are renumbered below 0, and 0 says that it was replayed: why keeps
--- all of it. Whether it is still wanted is asked by the last look, as of any delivery.
+-- all of it. Whether it is still wanted is asked by the presend check, as of any delivery.
 --
 -- _lift: where this very refusal suppressed the address or disabled the device, that is taken back first. Answers how many
 -- are due again, and how many of the others stay as they are, by cause.

@@ -1,4 +1,4 @@
--- A delivery as it stands at this moment: what it says, to whom, at which address, and what withholds it. That is the look,
+-- A delivery as it stands at this moment: what it says, to whom, at which address, and what withholds it. That is the presend check,
 -- which a claim takes as it claims, and which is taken again where the message didn't leave at once.
 --
 -- What only some deliveries have is joined by a key that is null for the others: then nothing is read for them. The time is

@@ -162,8 +162,8 @@ where d.delivery_id = any (:delivery_ids)
 group by d.recipient_id
 having count(*) > 1;
 
--- name: look
--- The last look before sending: still ours, still wanted, and to which address. A claim that was lost is not in the answer.
+-- name: presend_check
+-- The check right before sending: still ours, still to be sent, and to which address. A lost claim is not in the result.
 select
     m.delivery_id,
     n.address,

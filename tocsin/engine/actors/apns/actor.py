@@ -25,14 +25,14 @@ from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.machinery.mailbox import Envelope
 from tocsin.engine.actors.machinery.outcome import Again, Answer
 from tocsin.engine.model import (
+    CheckResult,
     Deferred,
-    Look,
     Message,
+    PresendCheck,
     Priority,
     Push,
     PushKind,
     Rejected,
-    Verdict,
 )
 
 # A push's payload: JSON within the provider's limit, its body cut between two characters as people see them.
@@ -158,7 +158,7 @@ class ApnsActor(Actor[Lease]):
     def __init__(
         self,
         *,
-        look: Look,
+        presend_check: PresendCheck,
         tokens: TokenSource,
         topic: str,
         installation: str,
@@ -172,7 +172,9 @@ class ApnsActor(Actor[Lease]):
         quiet: float = 15.0,
         **options: Any,
     ) -> None:
-        super().__init__(name=name, look=look, senders=senders, advice=_STORM, **options)
+        super().__init__(
+            name=name, presend_check=presend_check, senders=senders, advice=_STORM, **options
+        )
         tls = ssl.create_default_context(cafile=ca_file)
         tls.set_alpn_protocols(["h2"])
         endpoint = Endpoint(url=url, tls=tls, connect=connect, quiet=quiet)
@@ -210,10 +212,10 @@ class ApnsActor(Actor[Lease]):
 
     async def transmit(self, connection: Lease, envelope: Envelope) -> Answer | Again:
         """Sends the push to the device of this moment; see `apns_reply.classify` for the answers."""
-        verdict = envelope.verdict
-        if verdict is None:
+        check_result = envelope.check_result
+        if check_result is None:
             return Again(keep=True)
-        request = self._request(envelope, verdict)
+        request = self._request(envelope, check_result)
         if isinstance(request, Rejected):
             return Answer(request)
         try:
@@ -232,14 +234,19 @@ class ApnsActor(Actor[Lease]):
             connection.release()
         if isinstance(reply, Lost):
             return _on_lost(reply, wire)
-        return await self._on_reply(reply, token, wire, request, verdict)
+        return await self._on_reply(reply, token, wire, request, check_result)
 
     async def discard(self, connection: Lease) -> None:
         """Gives its stream back; the connection is for others too."""
         connection.release()
 
     async def _on_reply(
-        self, reply: Reply, token: str, wire: ApnsConnection, request: Request, verdict: Verdict
+        self,
+        reply: Reply,
+        token: str,
+        wire: ApnsConnection,
+        request: Request,
+        check_result: CheckResult,
     ) -> Answer | Again:
         if reply.reason == "ExpiredProviderToken" and await self._renewed(token):
             return Again(keep=True)
@@ -255,7 +262,7 @@ class ApnsActor(Actor[Lease]):
             log.error(_ADVICE[whose], actor=self.name, status=reply.status, reason=reply.reason)
         if not answer.keep:
             wire.retire()
-        return _dated(answer, verdict.checked_at)
+        return _dated(answer, check_result.checked_at)
 
     async def _renewed(self, token: str) -> bool:
         try:
@@ -263,17 +270,17 @@ class ApnsActor(Actor[Lease]):
         except TokenUnavailable:
             return False
 
-    def _request(self, envelope: Envelope, verdict: Verdict) -> Request | Rejected:
+    def _request(self, envelope: Envelope, check_result: CheckResult) -> Request | Rejected:
         message = envelope.message
         push = message.content
         assert isinstance(push, Push)
-        if not _DEVICE.fullmatch(verdict.address):
+        if not _DEVICE.fullmatch(check_result.address):
             return Rejected("apns_invalid_token", quarantine=True)
-        badge = None if push.kind is PushKind.BACKGROUND else verdict.badge
+        badge = None if push.kind is PushKind.BACKGROUND else check_result.badge
         if push.kind is PushKind.BADGE and badge is None:
             return Rejected("apns_no_badge")
         headers = self._headers(push, message.priority, self.apns_id(message.delivery_id))
-        return Request(verdict.address, headers, with_badge(envelope.draft, badge))
+        return Request(check_result.address, headers, with_badge(envelope.draft, badge))
 
     def apns_id(self, delivery_id: int) -> UUID:
         """The same at each attempt of a delivery, and for no other delivery anywhere."""

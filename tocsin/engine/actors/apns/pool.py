@@ -1,4 +1,4 @@
-"""A few connections to APNs that many senders share; a sender has a stream promised before its last look."""
+"""A few connections to APNs that many senders share; a sender has a stream promised before its presend check."""
 
 from __future__ import annotations
 

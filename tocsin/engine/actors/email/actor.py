@@ -19,7 +19,7 @@ from tocsin.engine.actors.email.smtp import SmtpSession, Starttls, why
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.machinery.mailbox import Envelope
 from tocsin.engine.actors.machinery.outcome import Again, Answer
-from tocsin.engine.model import Deferred, Look, Mail, Message, Rejected
+from tocsin.engine.model import Deferred, Mail, Message, PresendCheck, Rejected
 
 if TYPE_CHECKING:
     from tocsin.engine.actors.email.dkim import Signer  # 0.1 s to import
@@ -48,7 +48,7 @@ class EmailActor(Actor[SmtpSession]):
     def __init__(
         self,
         *,
-        look: Look,
+        presend_check: PresendCheck,
         sender: str,
         host: str,
         port: int,
@@ -63,7 +63,7 @@ class EmailActor(Actor[SmtpSession]):
         recycle_after: int = 100,
         **options: Any,
     ) -> None:
-        super().__init__(name="email", look=look, advice=_STORM, **options)
+        super().__init__(name="email", presend_check=presend_check, advice=_STORM, **options)
         self._sender, self._from = mime.to_sender(sender)
         self._host = host
         self._port = port
@@ -101,19 +101,19 @@ class EmailActor(Actor[SmtpSession]):
 
     async def transmit(self, connection: SmtpSession, envelope: Envelope) -> Answer | Again:
         """Sends the mail to the address of this moment; see `classify` for the answers."""
-        verdict = envelope.verdict
-        if verdict is None:
+        check_result = envelope.check_result
+        if check_result is None:
             return Again(keep=True)
         try:
-            to = mime.to_mailbox(verdict.address)
+            to = mime.to_mailbox(check_result.address)
         except UnsendableError as error:
             return Answer(Rejected(str(error)))
         utf8 = to.utf8 or self._sender.utf8
         if utf8 and not connection.knows_utf8:
             return Answer(Rejected("smtputf8_unsupported"))
-        mail = mime.address(envelope.draft, to=to, now=verdict.checked_at)
+        mail = mime.address(envelope.draft, to=to, now=check_result.checked_at)
         if self._signer is not None:  # of what is final: the address and the date are known now
-            mail = self._signer.sign(mail, now=verdict.checked_at) + mail
+            mail = self._signer.sign(mail, now=check_result.checked_at) + mail
         content = mime.stuff_dots(mail)
         size = len(content) + len(".\r\n")
         commands = (

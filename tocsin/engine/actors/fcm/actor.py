@@ -27,10 +27,18 @@ from tocsin.engine.actors.machinery.http_connection import (
 )
 from tocsin.engine.actors.machinery.mailbox import Envelope
 from tocsin.engine.actors.machinery.outcome import Again, Answer
-from tocsin.engine.model import Deferred, Look, Message, Priority, Push, Rejected, Verdict
+from tocsin.engine.model import (
+    CheckResult,
+    Deferred,
+    Message,
+    PresendCheck,
+    Priority,
+    Push,
+    Rejected,
+)
 
 GOOGLE = "https://fcm.googleapis.com"
-_DEFAULTS: dict[str, Any] = {"senders": 32, "size": 512, "look_ahead": 128}
+_DEFAULTS: dict[str, Any] = {"senders": 32, "size": 512, "check_ahead": 128}
 _STORM = (
     "fcm refuses every device, so none is believed to be bad: is TOCSIN_FCM_SERVICE_ACCOUNT of the Firebase project"
     " that the app registers with?"
@@ -55,7 +63,7 @@ class FcmActor(Actor[HttpConnection]):
     def __init__(
         self,
         *,
-        look: Look,
+        presend_check: PresendCheck,
         service_account: Mapping[str, Any],
         url: str = GOOGLE,
         ca_file: Path | str | None = None,
@@ -64,7 +72,9 @@ class FcmActor(Actor[HttpConnection]):
         now: Callable[[], datetime] = _utc_now,
         **options: Any,
     ) -> None:
-        super().__init__(name="fcm", look=look, advice=_STORM, **(_DEFAULTS | options))
+        super().__init__(
+            name="fcm", presend_check=presend_check, advice=_STORM, **(_DEFAULTS | options)
+        )
         credentials = Credentials.from_service_account_info(service_account, scopes=[SCOPE])
         project = quote(_project(service_account), safe="")
         self._url = f"{url.rstrip('/')}/v1/projects/{project}/messages:send"
@@ -104,27 +114,27 @@ class FcmActor(Actor[HttpConnection]):
 
     async def transmit(self, connection: HttpConnection, envelope: Envelope) -> Answer | Again:
         """Posts it to the token of this moment; see `classify` for the answers."""
-        verdict, token = envelope.verdict, self._access.current
-        if verdict is None or token is None:
+        check_result, token = envelope.check_result, self._access.current
+        if check_result is None or token is None:
             return Again(keep=True)
         reply = await connection.post(
             envelope,
             self._url,
-            body=address(envelope.draft, verdict.address, verdict.badge),
+            body=address(envelope.draft, check_result.address, check_result.badge),
             headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
         )
         if isinstance(reply, Again):
             return reply
         if isinstance(reply, Lost):
             return lost("fcm", reply.how, sent=envelope.committed)
-        return self._judge(reply, token, envelope, verdict)
+        return self._judge(reply, token, envelope, check_result)
 
     async def discard(self, connection: HttpConnection) -> None:
         """Closes it."""
         await connection.close()
 
     def _judge(
-        self, reply: Reply, token: str, envelope: Envelope, verdict: Verdict
+        self, reply: Reply, token: str, envelope: Envelope, check_result: CheckResult
     ) -> Answer | Again:
         """What an answer means, and what it says of the access token."""
         found = replies.read(reply.body)
@@ -140,8 +150,10 @@ class FcmActor(Actor[HttpConnection]):
         answer = replies.classify(reply.status, code, details, wait)
         self._tell(answer, details)
         if isinstance(answer.outcome, Rejected) and answer.outcome.address_dead:
-            # FCM doesn't say since when: whoever registered it after our last look has it anew
-            return replace(answer, outcome=replace(answer.outcome, dead_since=verdict.checked_at))
+            # FCM doesn't say since when: whoever registered it after our presend check has it anew
+            return replace(
+                answer, outcome=replace(answer.outcome, dead_since=check_result.checked_at)
+            )
         return answer
 
     def _tell(self, answer: Answer, details: tuple[str, ...]) -> None:

@@ -84,7 +84,7 @@ def silent(push: Push) -> bool:
 
 
 def address(draft: bytes, token: str, badge: int | None) -> bytes:
-    """The draft with its token and the number for the icon, which only the last look knows.
+    """The draft with its token and the number for the icon, which only the presend check knows.
 
     Android has no number of its own for a push that shows nothing: the app finds it in `data`.
     """

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState, Clock
 from tocsin.engine.actors.machinery.mailbox import FRESH, Envelope, Mailbox, Settled
-from tocsin.engine.model import Message, Priority, Settlement, Unsent, Verdict
+from tocsin.engine.model import CheckResult, Message, Priority, Settlement, Unsent
 
 # Pacing: at most so many messages a second, evenly spaced.
 
@@ -143,21 +143,25 @@ class Room:
         self.rest = rest
 
     def post(
-        self, message: Message, settled: Settled, look: Verdict | None = None, age: float = 0.0
+        self,
+        message: Message,
+        settled: Settled,
+        check_result: CheckResult | None = None,
+        age: float = 0.0,
     ) -> Envelope:
         """Sends one message on a seat of this room, and calls `settled` with what became of it.
 
-        `look` is one that let it go, `age` seconds ago: as long as that holds it needs no other. Beyond the room's size
-        it is squeezed in: it is claimed already, and the next ones wait for that.
+        `check_result` is one of `age` seconds ago: while it holds, the message is not checked again. Beyond the room's
+        size it is squeezed in: it is claimed already, and the next ones wait for that.
         """
         if self.left:
             self.left -= 1
         else:
             self._intake.squeeze()
-        return self._intake.post(message, settled, look, age)
+        return self._intake.post(message, settled, check_result, age)
 
     async def send(
-        self, message: Message, look: Verdict | None = None, age: float = 0.0
+        self, message: Message, check_result: CheckResult | None = None, age: float = 0.0
     ) -> Settlement:
         """The same, awaited."""
         result: asyncio.Future[Settlement] = asyncio.get_running_loop().create_future()
@@ -166,7 +170,7 @@ class Room:
             if not result.done():
                 result.set_result(settlement)
 
-        envelope = self.post(message, settled, look, age)
+        envelope = self.post(message, settled, check_result, age)
         try:
             return await result
         finally:
@@ -226,12 +230,16 @@ class Intake:
         self._seats.taken += 1
 
     def post(
-        self, message: Message, settled: Settled, look: Verdict | None = None, age: float = 0.0
+        self,
+        message: Message,
+        settled: Settled,
+        check_result: CheckResult | None = None,
+        age: float = 0.0,
     ) -> Envelope:
         """Puts a message that has a seat into the mailbox; the seat is free once it leaves."""
         envelope = Envelope(message, settled, self._clock)
-        if look is not None:
-            envelope.verdict, envelope.fresh_until = look, self._clock() + FRESH - age
+        if check_result is not None:
+            envelope.check_result, envelope.fresh_until = check_result, self._clock() + FRESH - age
         if self.closed or self._breaker.state is BreakerState.OPEN:
             self._seats.give_back(1)
             envelope.settle(Unsent("shutdown") if self.closed else self._refusal())

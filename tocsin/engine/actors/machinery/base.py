@@ -1,7 +1,7 @@
 """The actor: a bounded mailbox, a few senders, and one provider; it knows no database and no other actor.
 
-A message goes: room → mailbox → a sender takes it → pace → draft → connection → last look → first byte → outcome.
-All that can wait comes before the last look, so that no message leaves on an old one.
+A message goes: room → mailbox → a sender takes it → pace → draft → connection → presend check → first byte → outcome.
+All that can wait comes before the presend check, so that no message leaves on an old one.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from tocsin.engine.actors.machinery.breaker import Breaker, Clock
 from tocsin.engine.actors.machinery.mailbox import FRESH, Envelope
 from tocsin.engine.actors.machinery.mass_rejection import HOLD, Guard
 from tocsin.engine.actors.machinery.outcome import Again, Answer, Stats
-from tocsin.engine.actors.machinery.presend_check import Lookout
+from tocsin.engine.actors.machinery.presend_check import PresendChecker
 from tocsin.engine.actors.machinery.supervision import Deadline, Well, supervise
 from tocsin.engine.model import (
     Deferred,
-    Look,
     Message,
+    PresendCheck,
     Priority,
     Rejected,
     Settlement,
@@ -32,8 +32,8 @@ from tocsin.engine.model import (
     Unsent,
 )
 
-STALE_LOOKS = 5
-"""So many looks in a row too old at the first byte: the look itself is too slow."""
+STALE_CHECKS = 5
+"""So many checks in a row too old at the first byte: the check itself is too slow."""
 
 Connection = TypeVar("Connection")
 
@@ -59,11 +59,11 @@ class Actor(ABC, Generic[Connection]):
         self,
         *,
         name: str,
-        look: Look,
+        presend_check: PresendCheck,
         senders: int = 4,
         size: int = 256,
         reserve: int = 32,
-        look_ahead: int = 128,
+        check_ahead: int = 128,
         rate: float | None = None,
         deadline: float = 60.0,
         idle: float = 10.0,
@@ -80,8 +80,10 @@ class Actor(ABC, Generic[Connection]):
         self._crashes = 0
         self._deadline = Deadline(deadline)
         self._idle = idle
-        most = look_ahead if rate is None else min(look_ahead, max(1, int(rate * FRESH)))
-        self._lookout = Lookout(look, least=min(senders, most), most=most, clock=clock)
+        most = check_ahead if rate is None else min(check_ahead, max(1, int(rate * FRESH)))
+        self._checker = PresendChecker(
+            presend_check, least=min(senders, most), most=most, clock=clock
+        )
         self._pace = Pace(rate, clock)
         self._intake = Intake(name, self.breaker, size=size, reserve=reserve, clock=clock)
         self._guard = Guard(name, advice=advice, rest=self._rest, hold=hold) if advice else None
@@ -159,7 +161,7 @@ class Actor(ABC, Generic[Connection]):
 
     @abstractmethod
     async def transmit(self, connection: Connection, envelope: Envelope) -> Answer | Again:
-        """Sends one message to the address of its verdict.
+        """Sends one message to the address of its check result.
 
         Right before the first byte it calls `envelope.begin()`, and answers `Again` where that says
         no; right before the byte from which on the provider may accept it, `envelope.commit()`.
@@ -223,7 +225,7 @@ class Actor(ABC, Generic[Connection]):
             envelope.settle(draft)
             return
         envelope.draft = draft
-        for _ in range(STALE_LOOKS):
+        for _ in range(STALE_CHECKS):
             connection, hand.connection = hand.connection, None
             ready = await self.prepare(connection)
             if isinstance(ready, Deferred):
@@ -231,21 +233,21 @@ class Actor(ABC, Generic[Connection]):
                 self._intake.failed(ready.reason)
                 return
             hand.connection = ready
-            if not await self._lookout.see(envelope, self._others):
+            if not await self._checker.check(envelope, self._others):
                 return
             answer = await self.transmit(ready, envelope)
             if not answer.keep:
                 await self._drop(hand)
             if isinstance(answer, Answer):
                 if not (self._guard and self._guard.takes(envelope, answer)):
-                    envelope.settle(answer.outcome, envelope.verdict)
+                    envelope.settle(answer.outcome, envelope.check_result)
                 self._note(answer)
                 return
             envelope.begun = envelope.committed = False
-        envelope.settle(Unsent("look_too_slow", 1.0), envelope.verdict)
+        envelope.settle(Unsent("look_too_slow", 1.0), envelope.check_result)
 
     def _others(self) -> Iterator[Envelope]:
-        """Who else could do with a look: those that have a sender, then those next in line."""
+        """The other messages that could be checked: those that have a sender, then those that wait."""
         return itertools.chain(self._intake.in_hand, self._intake.mailbox)
 
     def _note(self, answer: Answer) -> None:

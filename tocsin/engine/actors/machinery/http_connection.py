@@ -1,4 +1,4 @@
-"""One HTTP connection that is used again; a request's first byte leaves on a fresh last look only.
+"""One HTTP connection that is used again; a request's first byte leaves on a fresh presend check only.
 
 What an actor that posts over HTTP shares with the next: the exchange, its deadlines, and how it was lost.
 """
@@ -64,7 +64,7 @@ class ForbiddenAddressError(OSError):
 
 
 class _StaleLookError(Exception):
-    """The last look grew old while connecting."""
+    """The presend check grew old while connecting."""
 
 
 class _Request(ClientRequest):
@@ -73,7 +73,7 @@ class _Request(ClientRequest):
     async def send(self, conn: Connection) -> ClientResponse:
         envelope = _ENVELOPE.get()
         if not envelope.begin():
-            conn.release()  # a good one: after another look it is at hand
+            conn.release()  # a good one: it is used after another check
             raise _StaleLookError
         # a request is one small write: from its first byte on, the provider may have it
         envelope.commit()
@@ -109,7 +109,7 @@ class HttpConnection:
     async def post(
         self, envelope: Envelope, url: str, *, body: bytes, headers: Mapping[str, str]
     ) -> Reply | Lost | Again:
-        """Posts the body once; `Again` says that nothing left, since the look grew old on the way."""
+        """Posts the body once; `Again` says that nothing left, since the presend check grew too old."""
         mark = _ENVELOPE.set(envelope)
         try:
             async with self._session.post(

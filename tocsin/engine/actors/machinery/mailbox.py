@@ -8,24 +8,24 @@ from collections.abc import Callable, Iterator
 
 from tocsin.engine.actors.machinery.breaker import Clock
 from tocsin.engine.model import (
+    CheckResult,
     Deferred,
     Message,
     Outcome,
     Priority,
     Settlement,
     Unknown,
-    Verdict,
 )
 
 FRESH = 0.2
-"""Seconds that a look holds from its start: the promise is 250 ms, the rest is for the way out."""
+"""Seconds that a presend check holds from its start: at most 250 ms are promised at the first byte."""
 _NEVER = float("-inf")
 
 Settled = Callable[[Settlement], object]
 
 
 class Envelope:
-    """One message on its way through an actor, with its last look and how far it came.
+    """One message on its way through an actor, with its presend check and how far it came.
 
     `settled` is called with its outcome, at once and once.
     """
@@ -34,34 +34,34 @@ class Envelope:
         "_clock",
         "_settled",
         "begun",
+        "check_result",
+        "checked",
         "committed",
         "done",
         "draft",
         "fresh_until",
-        "looked_at",
         "message",
-        "verdict",
     )
 
     def __init__(self, message: Message, settled: Settled, clock: Clock) -> None:
         self._clock = clock
         self._settled = settled
         self.message = message
-        self.draft = b""  # what could be written before the look
-        self.verdict: Verdict | None = None
+        self.draft = b""  # what could be written before the presend check
+        self.check_result: CheckResult | None = None
         self.fresh_until = _NEVER
-        self.looked_at = False  # by its actor
+        self.checked = False  # by its actor
         self.begun = False  # its first byte has left
         self.committed = False  # the provider may have accepted it
         self.done = False  # its outcome is known, or no longer awaited
 
     @property
     def fresh(self) -> bool:
-        """Whether its last look still holds."""
+        """Whether its presend check still holds."""
         return self._clock() < self.fresh_until
 
     def begin(self) -> bool:
-        """Called right before its first byte: false if the last look is too old, or nobody waits for it."""
+        """Called right before its first byte: false if the presend check is too old, or nobody waits for it."""
         self.begun = self.fresh and not self.done
         return self.begun
 
@@ -69,18 +69,18 @@ class Envelope:
         """Called right before the byte from which on the provider may accept it: then a loss is `Unknown`."""
         self.committed = True
 
-    def settle(self, outcome: Outcome, verdict: Verdict | None = None) -> None:
+    def settle(self, outcome: Outcome, check_result: CheckResult | None = None) -> None:
         """Hands its outcome to whoever sent it; the first one counts."""
         if not self.done:
             self.done = True
-            self._settled(Settlement(outcome, verdict))
+            self._settled(Settlement(outcome, check_result))
 
     def give_up(self, reason: str) -> None:
         """Settles what could not be finished by how far it came."""
         if self.committed:
-            self.settle(Unknown(reason), self.verdict)
+            self.settle(Unknown(reason), self.check_result)
         else:
-            self.settle(Deferred(reason), self.verdict)
+            self.settle(Deferred(reason), self.check_result)
 
 
 class Mailbox:

@@ -107,14 +107,14 @@ class Guard:
             self._calm()
         if not (isinstance(outcome, Rejected) and (outcome.address_dead or outcome.quarantine)):
             return False
-        if envelope.verdict is None or not envelope.begun:
+        if envelope.check_result is None or not envelope.begun:
             return False  # our own word, not the provider's
         raged = self.raging
-        if self._storm.refused(envelope.verdict.address):
+        if self._storm.refused(envelope.check_result.address):
             self._overturn(envelope, f"{outcome.reason}_storm", begins=not raged)
         else:
             # whoever brings the address anew while this is held has it anew
-            since = outcome.dead_since or envelope.verdict.checked_at
+            since = outcome.dead_since or envelope.check_result.checked_at
             self._keep(envelope, replace(outcome, dead_since=since))
         return True
 
@@ -122,7 +122,7 @@ class Guard:
         """Hands back what is held: another worker may know better."""
         for envelope in list(self._held):
             self._let_go(envelope)
-            envelope.settle(Unsent("shutdown"), envelope.verdict)
+            envelope.settle(Unsent("shutdown"), envelope.check_result)
 
     def _keep(self, envelope: Envelope, outcome: Rejected) -> None:
         timer = asyncio.get_running_loop().call_later(self._hold, self._bear_out, envelope)
@@ -136,7 +136,7 @@ class Guard:
             self._bear_out(envelope)
 
     def _bear_out(self, envelope: Envelope) -> None:
-        envelope.settle(self._let_go(envelope), envelope.verdict)
+        envelope.settle(self._let_go(envelope), envelope.check_result)
 
     def _overturn(self, envelope: Envelope, reason: str, *, begins: bool) -> None:
         if begins:
@@ -148,7 +148,7 @@ class Guard:
         for each in held:
             self._let_go(each)
         for each in (envelope, *held):
-            each.settle(Unsent(reason, seconds), each.verdict)
+            each.settle(Unsent(reason, seconds), each.check_result)
 
     def _let_go(self, envelope: Envelope) -> Rejected:
         outcome, timer = self._held.pop(envelope)

@@ -1,4 +1,4 @@
-"""The last look: one batched query for those about to be sent and those next in line."""
+"""The presend check: one batched query for those about to be sent and those next in line."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ import structlog
 from tocsin.engine.actors.machinery.breaker import Clock
 from tocsin.engine.actors.machinery.mailbox import FRESH, Envelope
 from tocsin.engine.actors.machinery.supervision import describe
-from tocsin.engine.model import Look, Unavailable, Unsent, Withheld
+from tocsin.engine.model import PresendCheck, Unavailable, Unsent, Withheld
 
 PATIENCE = 5.0
-"""Seconds to wait for a look's answer."""
+"""Seconds to wait for the result of a check."""
 
 log = structlog.get_logger(__name__)
 
 
-class Lookout:
-    """Looks for several senders at once, and ahead for as many as they get sent in time.
+class PresendChecker:
+    """Checks for several senders in one query, and for as many waiting messages as are then sent in time.
 
-    Whoever needs a look while another is under way waits for it, and mostly finds itself covered.
+    A sender that needs a check while another one runs waits for that one, which mostly includes its message.
     """
 
-    def __init__(self, look: Look, *, least: int, most: int, clock: Clock) -> None:
-        self._look = look
+    def __init__(self, presend_check: PresendCheck, *, least: int, most: int, clock: Clock) -> None:
+        self._presend_check = presend_check
         self._least = least
         self._most = most
         self._clock = clock
         self._ahead = most
         self._lock = asyncio.Lock()
 
-    async def see(self, envelope: Envelope, others: Callable[[], Iterable[Envelope]]) -> bool:
-        """Makes sure that its last look holds; false if it is settled (withheld, no longer ours, no answer)."""
+    async def check(self, envelope: Envelope, others: Callable[[], Iterable[Envelope]]) -> bool:
+        """Checks a message unless its last check still holds; false where that settled it (withheld, or no result)."""
         if not envelope.fresh:
             async with self._lock:
                 if not envelope.done and not envelope.fresh:
-                    self._adapt(wasted=envelope.looked_at)
-                    await self._see([envelope, *self._company(envelope, others())])
+                    self._adapt(wasted=envelope.checked)
+                    await self._check([envelope, *self._next_ones(envelope, others())])
         return not envelope.done
 
     def _adapt(self, *, wasted: bool) -> None:
-        """Halves the reach when a look was in vain since its message didn't get sent in time."""
-        reach = self._ahead // 2 if wasted else self._ahead + self._least
-        self._ahead = min(self._most, max(self._least, reach))
+        """Halves the number of messages checked ahead where one was not sent in time."""
+        ahead = self._ahead // 2 if wasted else self._ahead + self._least
+        self._ahead = min(self._most, max(self._least, ahead))
 
-    def _company(self, envelope: Envelope, others: Iterable[Envelope]) -> list[Envelope]:
-        """Those to be looked at in the same query."""
+    def _next_ones(self, envelope: Envelope, others: Iterable[Envelope]) -> list[Envelope]:
+        """Those to be checked in the same query."""
         company: list[Envelope] = []
         for other in others:
             if len(company) + 1 >= self._ahead:
@@ -56,24 +56,24 @@ class Lookout:
                 company.append(other)
         return company
 
-    async def _see(self, batch: list[Envelope]) -> None:
+    async def _check(self, batch: list[Envelope]) -> None:
         started = self._clock()
         try:
             async with asyncio.timeout(PATIENCE):
-                verdicts = await self._look([envelope.message for envelope in batch])
+                check_results = await self._presend_check([envelope.message for envelope in batch])
         except Exception as error:  # noqa: BLE001 - whatever it is, nothing of these may leave
             if not isinstance(error, Unavailable):  # the database has a line of its own
-                log.warning("last look failed", messages=len(batch), **describe(error))
+                log.warning("presend check failed", messages=len(batch), **describe(error))
             for envelope in batch:
                 envelope.settle(Unsent("look_failed", 1.0))
             return
         for envelope in batch:
-            verdict = verdicts.get(envelope.message.delivery_id)
-            if verdict is None:
+            check_result = check_results.get(envelope.message.delivery_id)
+            if check_result is None:
                 envelope.settle(Withheld(None, "claim_lost"))
-            elif verdict.withheld is not None:
-                envelope.settle(verdict.withheld, verdict)
+            elif check_result.withheld is not None:
+                envelope.settle(check_result.withheld, check_result)
             else:
-                envelope.verdict = verdict
+                envelope.check_result = check_result
                 envelope.fresh_until = started + FRESH
-                envelope.looked_at = True
+                envelope.checked = True
