@@ -22,7 +22,6 @@ from tocsin.cli.database import with_database as _with_database
 from tocsin.cli.deliveries import deliveries
 from tocsin.cli.keys import api_key
 from tocsin.cli.templates import templates
-from tocsin.dev.short_turns import take_short_turns
 from tocsin.dev.supervisor import parent_fd, stop_with_parent
 from tocsin.settings import Settings, SettingsError, read_settings
 
@@ -118,7 +117,6 @@ def serve(dev: bool) -> None:
             "No JWT key is set: TOCSIN_JWT_SECRET, TOCSIN_JWT_PUBLIC_KEY or TOCSIN_JWKS_URL of the host app."
         )
     asyncio.run(check_start(_database_url(settings), wait=settings.database_wait))
-    take_short_turns()
     extra_routes = _dev_routes() if dev else ()
     start = partial(
         run_server, settings, extra_routes=extra_routes, development_key=development_key
