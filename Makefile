@@ -184,6 +184,9 @@ bench-ops: $(VENV)/.dev ## what the operations page costs, on a ledger of a mill
 schema: $(VENV)/.dev ## write docs/schema.md, the tables with their comments, from a migrated database
 	@exec $(PY) -m tests.support.schema_diagram
 
+settings-page: $(VENV)/.dev ## write the tables of docs/settings.md, from the declarations in tocsin/settings
+	@exec $(PY) -m tests.support.settings_page
+
 golden: $(VENV)/.dev ## write tests/golden anew: the mails as reviewed; the difference is the review
 	@rm -f tests/golden/*
 	@exec env GOLDEN=rewrite $(PY) -m pytest --quiet tests/unit/test_mail_templates.py

@@ -22,7 +22,7 @@ from psycopg.types.json import Jsonb
 
 from tocsin.engine.store.connection import connect, find_fault
 from tocsin.event_types import Catalogue, default_catalogue
-from tocsin.settings.secret_file import SecretFileError, keep_secrets
+from tocsin.settings.running_instance import SecretFileError, keep_secrets
 from tocsin.sql import load
 
 # The database roles: the owner that migrates, `tocsin_service` for services, `tocsin_app` for apps.

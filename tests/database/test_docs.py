@@ -10,18 +10,19 @@ from pathlib import Path
 import click
 import httpx
 import pytest
-from msgspec.structs import fields
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import Db
 from tests.support.schema_diagram import FILE as SCHEMA_PAGE
 from tests.support.schema_diagram import schema_page
+from tests.support.settings_page import FILE as SETTINGS_PAGE
+from tests.support.settings_page import settings_page
 from tocsin.cli import main
 from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.model import DeliveryState
 from tocsin.engine.store.database import Database
 from tocsin.http.app import create_app
-from tocsin.settings import DERIVED, INTERNAL, PREFIX, Settings, SettingsError, names, read_settings
+from tocsin.settings import DECLARED, INTERNAL, PREFIX, Settings, SettingsError, read_settings
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
@@ -32,7 +33,7 @@ PAGES = [
     ROOT / "SECURITY.md",
     *sorted(DOCS.rglob("*.md")),
 ]
-SETTINGS = names()
+SETTINGS = {PREFIX + setting.name for setting in DECLARED}
 
 COMMAND = re.compile(r"(?:^|(?<!from)[\s(]|bin/)tocsin ([a-z][a-z-]*)(?: ([a-z-]+))?", re.MULTILINE)
 
@@ -84,16 +85,9 @@ def test_no_page_names_a_setting_that_is_not_there(page: Path) -> None:
     assert named <= SETTINGS | INTERNAL
 
 
-def test_the_defaults_of_settings_are_as_documented() -> None:
-    documented = {cells[0].strip("`"): cells[1].strip("`") for cells in rows(DOCS / "settings.md")}
-    defaults = read_settings({})
-    compared = set()
-    for field in fields(Settings):
-        value = getattr(defaults, field.name)
-        if isinstance(value, bool | int | Path) and field.name not in DERIVED:
-            assert documented[PREFIX + field.name.upper()] == str(value).lower(), field.name
-            compared.add(field.name)
-    assert {"port", "data_dir", "retention_days"} <= compared
+def test_the_page_of_settings_is_as_they_are_declared() -> None:
+    text = SETTINGS_PAGE.read_text(encoding="utf-8")
+    assert text == settings_page(text), "make settings-page writes it"
 
 
 def test_a_wrong_setting_says_what_the_docs_say() -> None:

@@ -15,7 +15,7 @@ from tests.support.running_up import RunningUp
 from tests.support.services import until
 from tocsin.dev.embedded_postgres import gone
 from tocsin.dev.seed import seed
-from tocsin.settings.running_instance import beside, who_is_up
+from tocsin.settings.running_instance import find_running_instance, with_running_instance
 
 Db = psycopg.Connection[Any]
 JSON = {"Accept": "application/json"}
@@ -54,7 +54,7 @@ async def test_pushes_arrive_without_any_account_and_nothing_stays_behind(
                 assert push["data"]["action_url"] == "/approvals/1"
         assert "route=/dev/phones" not in up.text
 
-        taken = beside(up.settings)
+        taken = with_running_instance(up.settings)
         assert taken.apns is not None
         assert taken.apns_url is not None
         assert taken.apns_url.startswith("https://127.0.0.1:")
@@ -71,8 +71,12 @@ async def test_pushes_arrive_without_any_account_and_nothing_stays_behind(
         assert time.monotonic() - began < 5
         assert all(gone(pid) for pid in children)
         assert "Traceback" not in up.text
-        after = beside(up.settings)
-        assert (after.apns, after.fcm_service_account, who_is_up(tmp_path / "data")) == (
+        after = with_running_instance(up.settings)
+        assert (
+            after.apns,
+            after.fcm_service_account,
+            find_running_instance(tmp_path / "data"),
+        ) == (
             None,
             None,
             None,

@@ -37,14 +37,14 @@ from tocsin.http.tokens import TokenVerifier
 from tocsin.settings import read_settings
 from tocsin.settings.running_instance import (
     DEVELOPMENT_KEY,
-    AlreadyUp,
-    Up,
-    beside,
-    only_one,
-    tell,
-    who_is_up,
+    AlreadyRunning,
+    RunningInstance,
+    find_running_instance,
+    keep_secrets,
+    lock_data_dir,
+    publish,
+    with_running_instance,
 )
-from tocsin.settings.secret_file import keep_secrets
 from tocsin.testing.apns import Authority, Key
 from tocsin.testing.fcm import FcmServer
 
@@ -184,7 +184,7 @@ async def test_up_starts_everything_and_stops_it_all(
 ) -> None:
     up = run_up(FAR_ENDS="1")
     await up.ready()
-    settings = beside(up.settings)
+    settings = with_running_instance(up.settings)
 
     assert "seeded" in up.text
     assert f"http://127.0.0.1:{settings.port}/schema" in up.text
@@ -200,7 +200,7 @@ async def test_up_starts_everything_and_stops_it_all(
     assert settings.fcm_service_account is not None
     for url in (settings.apns_url, settings.fcm_url):
         assert urlsplit(url).hostname == "127.0.0.1"
-    told = who_is_up(up_data)
+    told = find_running_instance(up_data)
     assert told is not None
     assert told.pid == up.process.pid
 
@@ -213,7 +213,7 @@ async def test_up_starts_everything_and_stops_it_all(
     assert time.monotonic() - began < 2
     assert up.text.endswith("Stopped.\n")
     assert all(gone(pid) for pid in children)
-    after = beside(up.settings)
+    after = with_running_instance(up.settings)
     assert (after.database_url, after.smtp_url, after.jwt_secret) == (
         None,
         None,
@@ -248,7 +248,7 @@ async def test_a_second_up_says_where_the_first_one_is(
     assert second.returncode == 1
     assert complaint.decode().strip().count("\n") == 0
     assert f"pid {first.process.pid}) at {url}" in complaint.decode()
-    with pytest.raises(AlreadyUp):
+    with pytest.raises(AlreadyRunning):
         reset(up_data)
 
 
@@ -290,8 +290,8 @@ def test_beside_an_up_tokens_are_its_own_unless_a_secret_is_set(tmp_path: Path) 
     assert "only your host app can sign" in token().stderr
     key = keep_secrets(tmp_path, DEVELOPMENT_KEY)[DEVELOPMENT_KEY]
     assert "only your host app can sign" in token().stderr
-    with only_one(tmp_path) as lock:
-        tell(lock, Up(1, "http://127.0.0.1:1"))
+    with lock_data_dir(tmp_path) as lock:
+        publish(lock, RunningInstance(1, "http://127.0.0.1:1"))
         own = token(TOCSIN_JWT_AUDIENCE="us").stdout.strip()
         theirs = token(TOCSIN_JWT_PUBLIC_KEY="", TOCSIN_JWT_SECRET="s" * 32).stdout.strip()
     settings = read_settings(keys | {"TOCSIN_JWT_AUDIENCE": "us"})
@@ -351,14 +351,14 @@ async def test_children_and_postgresql_that_die_come_back(
     up = run_up()
     await up.ready()
     pid_file = up_data / "postgres/data/postmaster.pid"
-    dsn = beside(up.settings).database_url
+    dsn = with_running_instance(up.settings).database_url
     assert dsn is not None
 
     os.kill(up.pids("working")[0], signal.SIGKILL)
     os.kill(int(pid_file.read_text().splitlines()[0]), signal.SIGQUIT)
 
     await until(lambda: len(up.pids("working")) == 2)
-    await until(lambda: beside(up.settings).database_url == dsn)
+    await until(lambda: with_running_instance(up.settings).database_url == dsn)
     up.process.send_signal(signal.SIGTERM)
     assert await up.ended() == 0
 
@@ -499,7 +499,7 @@ async def test_each_provider_counts_for_itself_and_a_ca_file_stays_ones_own(
     )
     await up.ready()
     await until(lambda: "working" in up.text)
-    taken = beside(up.settings)
+    taken = with_running_instance(up.settings)
     up.process.send_signal(signal.SIGINT)
     await up.ended()
 
@@ -542,12 +542,12 @@ async def test_reset_forgets_what_was_stored_and_nothing_else(
 
 
 def test_the_lock_ends_with_its_holder_and_says_nothing_then(tmp_path: Path) -> None:
-    with only_one(tmp_path) as lock:
+    with lock_data_dir(tmp_path) as lock:
         lock.write(json.dumps({"pid": 1, "url": "http://x"}).encode())
-        assert who_is_up(tmp_path) is not None
-        with pytest.raises(AlreadyUp, match="pid 1"), only_one(tmp_path):
+        assert find_running_instance(tmp_path) is not None
+        with pytest.raises(AlreadyRunning, match="pid 1"), lock_data_dir(tmp_path):
             pass
 
-    assert who_is_up(tmp_path) is None
-    with only_one(tmp_path):
+    assert find_running_instance(tmp_path) is None
+    with lock_data_dir(tmp_path):
         pass

@@ -34,8 +34,7 @@ from tocsin.dev.push_catcher import (
 from tocsin.dev.seed import PHONES, seed
 from tocsin.engine.store.database import Database
 from tocsin.settings import Settings, running_instance
-from tocsin.settings.running_instance import FcmAccess
-from tocsin.settings.secret_file import SecretFileError
+from tocsin.settings.running_instance import FcmAccess, SecretFileError
 from tocsin.testing.apns import Received
 from tocsin.testing.fcm import Arrived
 
@@ -172,9 +171,11 @@ async def page(database: Database, tmp_path: Path) -> AsyncIterator[httpx.AsyncC
         jwt_secret=SECRET, jwt_algorithms=("HS256",), public_url=URL, data_dir=tmp_path
     )
     app = development_app(settings, database)
-    up = running_instance.Up(1, URL, fcm=FcmAccess(url="http://127.0.0.1:1", service_account=""))
-    with running_instance.only_one(tmp_path) as lock:
-        running_instance.tell(lock, up)
+    up = running_instance.RunningInstance(
+        1, URL, fcm=FcmAccess(url="http://127.0.0.1:1", service_account="")
+    )
+    with running_instance.lock_data_dir(tmp_path) as lock:
+        running_instance.publish(lock, up)
         async with httpx.AsyncClient(
             transport=transport_to(app), base_url=DEVELOPMENT_URL
         ) as client:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tocsin.settings.provider_keys import parse_service_account
+from tocsin.settings.keys import parse_service_account
 from tocsin.testing.fcm import FcmServer
 
 ACCOUNT = FcmServer().service_account | {"token_uri": "https://oauth2.googleapis.com/token"}

@@ -37,7 +37,7 @@ class _Commands(click.Group):
         from tocsin.engine.store.health import NotReady
         from tocsin.event_types import CatalogueError
         from tocsin.migrate import MigrationError, RoleError
-        from tocsin.settings.secret_file import SecretFileError
+        from tocsin.settings.running_instance import SecretFileError
 
         try:
             return super().invoke(ctx)
@@ -126,8 +126,7 @@ def serve(dev: bool) -> None:
 
 def _development_key(settings: Settings) -> str:
     """The key of `tocsin up`'s own tokens; raises SettingsError where others could reach the service."""
-    from tocsin.settings.running_instance import DEVELOPMENT_KEY, check_bind
-    from tocsin.settings.secret_file import keep_secrets
+    from tocsin.settings.running_instance import DEVELOPMENT_KEY, check_bind, keep_secrets
 
     check_bind(settings)
     return keep_secrets(settings.data_dir, DEVELOPMENT_KEY)[DEVELOPMENT_KEY]

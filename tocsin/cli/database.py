@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from tocsin.settings import Settings, SettingsError, read_settings
-from tocsin.settings.running_instance import beside
+from tocsin.settings.running_instance import with_running_instance
 
 T = TypeVar("T")
 
 
 def settings() -> Settings:
     """The settings, with what a running `tocsin up` of this data directory has for those that are missing."""
-    return beside(read_settings())
+    return with_running_instance(read_settings())
 
 
 def dsn() -> str:

@@ -37,8 +37,10 @@ from tocsin.settings.running_instance import (
     OWNER_SECRET,
     POSTGRES_HOST,
     POSTGRES_PORT_FILE,
+    SecretFileError,
+    keep_secrets,
+    read_secrets,
 )
-from tocsin.settings.secret_file import SecretFileError, keep_secrets, read_secrets
 
 # One PostgreSQL server process: launch it, read its pid file, see it end.
 

@@ -23,8 +23,13 @@ from tocsin.dev.embedded_postgres import Postgres, PostgresError
 from tocsin.dev.mail_catcher import Mailbox
 from tocsin.dev.supervisor import Child, Command, Lifeline, Say
 from tocsin.settings import Settings, read_settings
-from tocsin.settings.running_instance import DEVELOPMENT_KEY, JWT_SECRET, Up, tell
-from tocsin.settings.secret_file import keep_secrets
+from tocsin.settings.running_instance import (
+    DEVELOPMENT_KEY,
+    JWT_SECRET,
+    RunningInstance,
+    keep_secrets,
+    publish,
+)
 
 if TYPE_CHECKING:
     from tocsin.dev.push_catcher import FarEnds
@@ -136,8 +141,8 @@ class Household:
         self._start_child(http, environ)
         self._far_ends = await making  # only senders need them
         apns, fcm = await self._far_ends.start()
-        up = Up(os.getpid(), url, smtp_url, apns, fcm, settings.database_url is None)
-        tell(lock, up)
+        up = RunningInstance(os.getpid(), url, smtp_url, apns, fcm, settings.database_url is None)
+        publish(lock, up)
         for access in (up.apns, up.fcm):
             environ |= access.environ if access else {}
         for command in senders:

@@ -19,8 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from tocsin.dev.supervisor import Say
-from tocsin.settings.running_instance import ApnsAccess, FcmAccess
-from tocsin.settings.secret_file import SecretFileError, write_secret
+from tocsin.settings.running_instance import ApnsAccess, FcmAccess, SecretFileError, write_secret
 from tocsin.testing.apns import ApnsServer, Authority, Key, Received
 from tocsin.testing.fcm import Arrived, FcmServer
 from tocsin.testing.oauth import new_private_key

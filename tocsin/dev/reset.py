@@ -9,7 +9,7 @@ from pathlib import Path
 from tocsin.dev import embedded_postgres
 from tocsin.dev.postgres_cluster import PostgresError, remove_cluster
 from tocsin.settings import SettingsError, read_settings
-from tocsin.settings.running_instance import AlreadyUp, only_one
+from tocsin.settings.running_instance import AlreadyRunning, lock_data_dir
 
 STORED = (
     "mailbox",
@@ -23,10 +23,10 @@ STORED = (
 
 
 def reset(data_dir: Path) -> None:
-    """Removes database, mails, pushes and secrets; raises AlreadyUp while `tocsin up` runs on them."""
+    """Removes database, mails, pushes and secrets; raises AlreadyRunning while `tocsin up` runs on them."""
     if not data_dir.is_dir():
         return
-    with only_one(data_dir):
+    with lock_data_dir(data_dir):
         if server := embedded_postgres.running(data_dir):
             embedded_postgres.stop(server)
         remove_cluster(data_dir)
@@ -43,7 +43,7 @@ def main() -> int:
     try:
         data_dir = read_settings().data_dir
         reset(data_dir)
-    except (AlreadyUp, PostgresError, SettingsError) as error:
+    except (AlreadyRunning, PostgresError, SettingsError) as error:
         print(error, file=sys.stderr)
         return 1
     print(f"{data_dir} is as new.")

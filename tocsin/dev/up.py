@@ -21,8 +21,12 @@ from tocsin.dev.environment import Household, Steps, UpError
 from tocsin.dev.supervisor import Command, Say, make_gone
 from tocsin.engine.model import PROVIDERS, Conflict, Unavailable
 from tocsin.settings import Settings
-from tocsin.settings.running_instance import AlreadyUp, check_bind, only_one
-from tocsin.settings.secret_file import SecretFileError
+from tocsin.settings.running_instance import (
+    AlreadyRunning,
+    SecretFileError,
+    check_bind,
+    lock_data_dir,
+)
 
 if TYPE_CHECKING:
     from tocsin.dev.push_catcher import FarEnds
@@ -58,14 +62,14 @@ async def up(
     check_bind(settings)
     data_dir = _make(settings.data_dir)
     try:
-        with only_one(data_dir) as lock, _signals() as (stop, force):
+        with lock_data_dir(data_dir) as lock, _signals() as (stop, force):
             _check_port(settings.host, settings.port)
             make = asyncio.create_task(_stop_with_make(environ, stop))
             try:
                 await _live(household, lock, stop, force)
             finally:
                 make.cancel()
-    except (AlreadyUp, PostgresError, SecretFileError) as error:
+    except (AlreadyRunning, PostgresError, SecretFileError) as error:
         raise UpError(str(error)) from None
     except OSError as error:
         if error.filename is None:

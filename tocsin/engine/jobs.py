@@ -24,7 +24,7 @@ from tocsin.engine.queue_connector import Connector, JobManager
 from tocsin.engine.store.health import run_service
 from tocsin.engine.worker import Engine, running_engine
 from tocsin.settings import Settings, SettingsError, read_settings
-from tocsin.settings.running_instance import beside
+from tocsin.settings.running_instance import with_running_instance
 
 # A worker that died is known by its heartbeat; its jobs are tried so many times in all.
 _HEARTBEAT = 5.0
@@ -116,7 +116,7 @@ class App(procrastinate.App):
 
 
 def _settings() -> Settings:
-    settings = beside(read_settings())
+    settings = with_running_instance(read_settings())
     if settings.database_url is None:
         raise SettingsError("TOCSIN_DATABASE_URL is not set, and no `tocsin up` runs here.")
     return settings

@@ -1,4 +1,4 @@
-"""Which host names mean this machine alone."""
+"""Addresses in settings: URLs, hosts, origins, the sender of mails. Parsers raise ValueError with what is wrong."""
 
 from __future__ import annotations
 
@@ -10,11 +10,20 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from msgspec import Struct
 
-# TOCSIN_SMTP_URL: where mail goes out, as one parsed address.
-
 StartTls = Literal["auto", "always", "never"]
 
-DEFAULT_PORTS = {"smtp": 25, "smtps": 465}
+MOST_NAME_CHARACTERS = 200
+
+_PORTS = {"http": 80, "https": 443, "smtp": 25, "smtps": 465}
+_SENDER = re.compile(
+    r'(?:"(?:[^"\\]|\\.)*"|[^"<>@,;:\\\[\]]*?)\s*<(?P<named>[^<>\s]+)>|(?P<bare>[^<>\u2039\u203a\s,;]+)'
+)
+# As `tocsin.address_fault` in sql/functions/address.sql, of what is ASCII: RFC 5321, RFC 1123.
+_LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_DOMAIN = re.compile(rf"(?:{_LABEL}\.)*(?![0-9]+\Z){_LABEL}")
+_EXAMPLE = '"Example <notifications@example.com>"'
+_AUTHORITY = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{1,5})?")
 
 
 class SmtpServer(Struct, frozen=True, kw_only=True):
@@ -32,10 +41,51 @@ class SmtpServer(Struct, frozen=True, kw_only=True):
         return f"SmtpServer({self.host}:{self.port}, tls={self.tls}, starttls={self.starttls})"
 
 
+def parse_host(text: str) -> str:
+    """An address to listen on; raises ValueError."""
+    if not all(char.isalnum() or char in ".:-_%" for char in text):
+        raise ValueError("must be an address or a host name alone, such as 127.0.0.1 or 0.0.0.0")
+    return text
+
+
+def parse_database_url(text: str) -> str:
+    """A DSN of PostgreSQL; raises ValueError."""
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict
+
+    cure = "write postgresql://user:password@host:5432/database"
+    if "://" in text and not text.startswith(("postgresql://", "postgres://")):
+        raise ValueError(f"is no PostgreSQL URL: {cure}")
+    try:
+        conninfo_to_dict(text)
+    except ProgrammingError:  # its message may quote the password
+        raise ValueError(f"can't be read: {cure}, special characters percent-encoded") from None
+    return text
+
+
+def parse_public_url(text: str) -> str:
+    """An absolute http(s) address, without a slash at its end; raises ValueError."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be absolute, such as https://notify.example.com")
+    if parts.query or parts.fragment or parts.username is not None or not text.isprintable():
+        raise ValueError("may have a host, a port and a path, and nothing else")
+    _ = parts.port  # raises ValueError when it is no port
+    return text.rstrip("/")
+
+
+def default_sender(public_url: str | None) -> str:
+    """The sender of mails where TOCSIN_EMAIL_FROM is not set."""
+    host = urlsplit(public_url or "").hostname or "localhost"
+    sender = f"notifications@{host}"
+    # mail servers refuse a bare number after the @, and other hosts that no mail has
+    return "notifications@localhost" if address_fault(sender) else sender
+
+
 def parse_smtp_url(url: str) -> SmtpServer:
-    """Reads `smtp[s]://[user:pass@]host[:port][?starttls=auto|always|never]`; ValueError says what is wrong."""
+    """Reads `smtp[s]://[user:pass@]host[:port][?starttls=auto|always|never]`."""
     parts = urlsplit(url)
-    if parts.scheme not in DEFAULT_PORTS:
+    if parts.scheme not in ("smtp", "smtps"):
         raise ValueError("must begin with smtp:// or smtps://")
     if not parts.hostname:
         raise ValueError("has no host: write smtp://host:port")
@@ -58,7 +108,7 @@ def _port(parts: SplitResult) -> int:
     except ValueError:
         port = 0
     if port is None:
-        return DEFAULT_PORTS[parts.scheme]
+        return _PORTS[parts.scheme]
     if port == 0:
         raise ValueError("has a port that is not a number from 1 to 65535")
     return port
@@ -88,22 +138,8 @@ def _starttls(query: str, *, tls: bool) -> StartTls:
     return cast("StartTls", value)
 
 
-# The sender of the mails: one ASCII address that servers accept, and perhaps a name before it.
-
-MOST_NAME_CHARACTERS = 200
-
-_SENDER = re.compile(
-    r'(?:"(?:[^"\\]|\\.)*"|[^"<>@,;:\\\[\]]*?)\s*<(?P<named>[^<>\s]+)>|(?P<bare>[^<>\u2039\u203a\s,;]+)'
-)
-# As `tocsin.address_fault` in sql/functions/address.sql, of what is ASCII: RFC 5321, RFC 1123.
-_LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_DOMAIN = re.compile(rf"(?:{_LABEL}\.)*(?![0-9]+\Z){_LABEL}")
-_EXAMPLE = '"Example <notifications@example.com>"'
-
-
 def parse_sender(text: str) -> str:
-    """The same text; raises ValueError with what is wrong with it."""
+    """One ASCII address that mail servers accept, and perhaps a name before it."""
     found = _SENDER.fullmatch(text)
     address = found and (found["named"] or found["bare"])
     if not address or "@" not in address or not text.isprintable() or parseaddr(text)[1] != address:
@@ -118,7 +154,7 @@ def parse_sender(text: str) -> str:
 
 
 def address_fault(address: str) -> str | None:
-    """What is wrong with an address of ours, or None. Its domain may be written in any script."""
+    """What is wrong with an address that mails are sent from, or None. Its domain may be in any script."""
     local, at, domain = address.rpartition("@")
     if not (at and local and domain):
         return "it needs an @ between a name and a domain"
@@ -144,13 +180,8 @@ def _to_ascii(domain: str) -> str:
         return ""
 
 
-# TOCSIN_ALLOWED_ORIGINS: the pages of other origins that people's calls may come from.
-
-_PORTS = {"http": 80, "https": 443}
-
-
 def parse_origins(text: str) -> tuple[str, ...]:
-    """Each as a browser writes it in `Origin` (RFC 6454); raises ValueError with the one at fault."""
+    """Each as a browser writes it in `Origin` (RFC 6454)."""
     return tuple(dict.fromkeys(_origin(each) for each in text.replace(",", " ").split()))
 
 
@@ -164,7 +195,12 @@ def _origin(text: str) -> str:
     except ValueError:
         raise ValueError(f"has {shown}, whose port is none") from None
     host = parts.hostname
-    if parts.scheme not in _PORTS or not host or not text.isascii() or "@" in parts.netloc:
+    if (
+        parts.scheme not in ("http", "https")
+        or not host
+        or not text.isascii()
+        or "@" in parts.netloc
+    ):
         raise ValueError(f"has {shown}: write a scheme and a host, such as https://app.example.com")
     if parts.path or parts.query or parts.fragment:
         raise ValueError(f"has {shown}: leave out what follows the host and its port")
@@ -172,9 +208,6 @@ def _origin(text: str) -> str:
     return f"{parts.scheme}://{host}" + (
         f":{port}" if port not in (None, _PORTS[parts.scheme]) else ""
     )
-
-
-_AUTHORITY = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{1,5})?")
 
 
 def is_loopback(host: str) -> bool:

@@ -1,7 +1,9 @@
-"""One `tocsin up` a data directory, and what a command beside it takes over from it."""
+"""The data directory of `tocsin up`: its secrets, its lock, and what other commands take from a running one."""
 
 from __future__ import annotations
 
+import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -16,46 +18,38 @@ from msgspec import Struct, structs
 
 from tocsin.settings import Settings, SettingsError
 from tocsin.settings.addresses import is_loopback, parse_smtp_url
-from tocsin.settings.provider_keys import ApnsKey
-from tocsin.settings.secret_file import SecretFileError, read_secrets
-
-# Under `tocsin up` alone: tokens signed with a key of their own, for a service that only this machine reaches.
+from tocsin.settings.keys import ApnsKey
 
 DEVELOPMENT_KEY = "development_key"  # its name among the data directory's secrets
 KEY_ID = "tocsin-development"  # `kid` in the header of a token that it signed
 ALGORITHM = "HS256"
+
+LOCK = "up.lock"
+SECRETS = "secrets.json"
+JWT_SECRET = "jwt_secret"
+OWNER, DATABASE = "tocsin_owner", "tocsin"  # of the embedded PostgreSQL
+OWNER_SECRET = "owner_password"
+POSTGRES_HOST = "127.0.0.1"
+POSTGRES_PORT_FILE = "postgres.port"
+
+_RANDOM_BYTES = 36  # 48 characters, enough for HS384 too
 _DAY = timedelta(days=1)
 
 
-def check_bind(settings: Settings) -> None:
-    """Raises SettingsError where others could reach the pages that sign anybody in."""
-    if not is_loopback(settings.host):
-        raise SettingsError(
-            f"TOCSIN_HOST {settings.host} can be reached from other machines, and the pages of `make up` sign anybody "
-            "in: leave it unset (127.0.0.1), or run `tocsin serve` and `tocsin worker` in place of `make up`"
-        )
+class SecretFileError(Exception):
+    """The file of secrets is there and can't be used; one line that names the reason."""
 
 
-def sign_token(settings: Settings, recipient_id: str, *, development_key: str | None = None) -> str:
-    """A JWT for a day with the claims that the service asks for, by the development key or else TOCSIN_JWT_SECRET."""
-    now = datetime.now(UTC)
-    claims: dict[str, Any] = {"sub": recipient_id, "iat": now, "exp": now + _DAY}
-    claims |= {"aud": settings.jwt_audience} if settings.jwt_audience else {}
-    claims |= {"iss": settings.jwt_issuer} if settings.jwt_issuer else {}
-    if development_key is not None:
-        return jwt.encode(claims, development_key, ALGORITHM, headers={"kid": KEY_ID})
-    if settings.jwt_secret is None:
-        raise SettingsError(
-            "TOCSIN_JWT_SECRET is not set: only your host app can sign tokens here."
-        )
-    return jwt.encode(claims, settings.jwt_secret, settings.jwt_algorithms[0])
+class AlreadyRunning(Exception):
+    """Another `tocsin up` has this data directory."""
 
-
-# How the far ends of a running `tocsin up` are reached: told by its lock file, so by paths, without any secret.
+    def __init__(self, other: RunningInstance | None) -> None:
+        where = f" (pid {other.pid}) at {other.url}" if other else ""
+        super().__init__(f"Tocsin is up already{where}: stop it first, or set TOCSIN_DATA_DIR")
 
 
 class ApnsAccess(Struct, frozen=True, kw_only=True):
-    """APNs' far end, with the key that it knows and the certificate to trust it by."""
+    """How the far end of APNs is reached. Keys are paths: the lock file holds no secret."""
 
     url: str
     key: str  # a path, as is ca_file
@@ -77,7 +71,7 @@ class ApnsAccess(Struct, frozen=True, kw_only=True):
         }
 
     def settings(self) -> dict[str, object]:
-        """The fields of Settings, read without a check, which would take its time; raises OSError."""
+        """The fields of Settings, without the check of the key, which takes time; raises OSError."""
         pem = Path(self.key).read_text()
         return {
             "apns": ApnsKey(pem, self.key_id, self.team_id, self.topic),
@@ -87,7 +81,7 @@ class ApnsAccess(Struct, frozen=True, kw_only=True):
 
 
 class FcmAccess(Struct, frozen=True, kw_only=True):
-    """FCM's far end, with the service account that it knows."""
+    """How the far end of FCM is reached."""
 
     url: str
     service_account: str  # a path
@@ -106,16 +100,8 @@ class FcmAccess(Struct, frozen=True, kw_only=True):
         return {"fcm_service_account": account, "fcm_url": self.url}
 
 
-LOCK = "up.lock"
-JWT_SECRET = "jwt_secret"
-OWNER, DATABASE = "tocsin_owner", "tocsin"  # of the embedded PostgreSQL
-OWNER_SECRET = "owner_password"
-POSTGRES_HOST = "127.0.0.1"
-POSTGRES_PORT_FILE = "postgres.port"
-
-
-class Up(Struct, frozen=True):
-    """What a running `tocsin up` says of itself, in its lock file."""
+class RunningInstance(Struct, frozen=True):
+    """The content of the lock file of a running `tocsin up`."""
 
     pid: int
     url: str
@@ -125,22 +111,17 @@ class Up(Struct, frozen=True):
     embedded_postgres: bool = False  # whether its database is its own
 
 
-class AlreadyUp(Exception):
-    """Another `tocsin up` has this data directory."""
-
-    def __init__(self, other: Up | None) -> None:
-        where = f" (pid {other.pid}) at {other.url}" if other else ""
-        super().__init__(f"Tocsin is up already{where}: stop it first, or set TOCSIN_DATA_DIR")
-
-
 @contextmanager
-def only_one(data_dir: Path) -> Iterator[FileIO]:
-    """Holds the data directory; the kernel lets go of it with the process, so that no crash leaves it locked."""
+def lock_data_dir(data_dir: Path) -> Iterator[FileIO]:
+    """Locks the data directory for one `tocsin up`; raises AlreadyRunning.
+
+    The kernel releases the lock with the process, so that no crash leaves it locked.
+    """
     with FileIO(data_dir / LOCK, "a+") as lock:
         try:
             flock(lock, LOCK_EX | LOCK_NB)
         except BlockingIOError:
-            raise AlreadyUp(_read(lock)) from None
+            raise AlreadyRunning(_read(lock)) from None
         lock.truncate(0)
         try:
             yield lock
@@ -148,14 +129,14 @@ def only_one(data_dir: Path) -> Iterator[FileIO]:
             lock.truncate(0)
 
 
-def tell(lock: FileIO, up: Up) -> None:
-    """Writes what commands beside it need to know."""
+def publish(lock: FileIO, instance: RunningInstance) -> None:
+    """Writes into the lock file what other commands need to know."""
     lock.truncate(0)
-    lock.write(msgspec.json.encode(up))
+    lock.write(msgspec.json.encode(instance))
 
 
-def who_is_up(data_dir: Path) -> Up | None:
-    """The `tocsin up` of this data directory, while it runs."""
+def find_running_instance(data_dir: Path) -> RunningInstance | None:
+    """The `tocsin up` of this data directory; None where none runs."""
     with suppress(OSError), FileIO(data_dir / LOCK) as lock:
         try:
             flock(lock, LOCK_SH | LOCK_NB)
@@ -164,35 +145,24 @@ def who_is_up(data_dir: Path) -> Up | None:
     return None
 
 
-def development_key(data_dir: Path) -> str | None:
-    """The key of development tokens, while a `tocsin up` of this data directory runs that accepts them."""
-    try:
-        return read_secrets(data_dir).get(DEVELOPMENT_KEY) if who_is_up(data_dir) else None
-    except SecretFileError as error:
-        raise SettingsError(str(error)) from None
-
-
-def beside(settings: Settings) -> Settings:
-    """The settings with what is not set taken from the `tocsin up` of the same data directory.
+def with_running_instance(settings: Settings) -> Settings:
+    """The settings, where what is not set is taken from the `tocsin up` of the same data directory.
 
     Database, public URL, mail server, APNs and FCM while it runs; the JWT secret also afterwards.
     """
     taken: dict[str, object] = {}
-    try:
-        secret = read_secrets(settings.data_dir).get(JWT_SECRET)
-    except SecretFileError as error:
-        raise SettingsError(str(error)) from None
+    secret = _read_secrets_for_settings(settings.data_dir).get(JWT_SECRET)
     if secret and not (settings.jwt_secret or settings.jwt_public_key or settings.jwks_url):
         taken["jwt_secret"] = secret
         taken["jwt_algorithms"] = settings.jwt_algorithms or ("HS256",)
-    if up := who_is_up(settings.data_dir):
-        if settings.database_url is None and up.embedded_postgres:
+    if instance := find_running_instance(settings.data_dir):
+        if settings.database_url is None and instance.embedded_postgres:
             taken["database_url"] = owner_dsn(settings.data_dir)
         if settings.public_url is None:
-            taken["public_url"] = up.url
-        if settings.smtp_url is None and up.smtp_url:
-            taken |= {"smtp_url": up.smtp_url, "smtp": parse_smtp_url(up.smtp_url)}
-        taken |= _push(settings, up)
+            taken["public_url"] = instance.url
+        if settings.smtp_url is None and instance.smtp_url:
+            taken |= {"smtp_url": instance.smtp_url, "smtp": parse_smtp_url(instance.smtp_url)}
+        taken |= _push_settings(settings, instance)
     return structs.replace(settings, **taken)
 
 
@@ -208,20 +178,96 @@ def owner_dsn(data_dir: Path) -> str:
     return f"postgresql://{OWNER}:{password}@{POSTGRES_HOST}:{port}/{DATABASE}"
 
 
-def _push(settings: Settings, up: Up) -> dict[str, object]:
+def development_key(data_dir: Path) -> str | None:
+    """The key of development tokens, while a `tocsin up` of this data directory runs, which accepts them."""
+    if find_running_instance(data_dir) is None:
+        return None
+    return _read_secrets_for_settings(data_dir).get(DEVELOPMENT_KEY)
+
+
+def sign_token(settings: Settings, recipient_id: str, *, development_key: str | None = None) -> str:
+    """A JWT for a day with the claims that the service requires, by the development key or else TOCSIN_JWT_SECRET."""
+    now = datetime.now(UTC)
+    claims: dict[str, Any] = {"sub": recipient_id, "iat": now, "exp": now + _DAY}
+    claims |= {"aud": settings.jwt_audience} if settings.jwt_audience else {}
+    claims |= {"iss": settings.jwt_issuer} if settings.jwt_issuer else {}
+    if development_key is not None:
+        return jwt.encode(claims, development_key, ALGORITHM, headers={"kid": KEY_ID})
+    if settings.jwt_secret is None:
+        raise SettingsError(
+            "TOCSIN_JWT_SECRET is not set: only your host app can sign tokens here."
+        )
+    return jwt.encode(claims, settings.jwt_secret, settings.jwt_algorithms[0])
+
+
+def check_bind(settings: Settings) -> None:
+    """Raises SettingsError where others could reach the pages that sign anybody in."""
+    if not is_loopback(settings.host):
+        raise SettingsError(
+            f"TOCSIN_HOST {settings.host} can be reached from other machines, and the pages of `make up` sign anybody "
+            "in: leave it unset (127.0.0.1), or run `tocsin serve` and `tocsin worker` in place of `make up`"
+        )
+
+
+def read_secrets(data_dir: Path) -> dict[str, str]:
+    """The secrets that are kept in the data directory, by name; raises SecretFileError."""
+    file = data_dir / SECRETS
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=dict[str, str])
+    except FileNotFoundError:
+        return {}
+    except PermissionError:
+        raise SecretFileError(
+            f"{file} is another user's: run this as the one of `make up`"
+        ) from None
+    except (OSError, msgspec.DecodeError):
+        raise SecretFileError(
+            f"{file} can't be read: repair it, or start over with make reset"
+        ) from None
+
+
+def keep_secrets(data_dir: Path, *names: str) -> dict[str, str]:
+    """Makes those that are missing, keeps the others, and returns all."""
+    kept = read_secrets(data_dir)
+    made = {name: secrets.token_urlsafe(_RANDOM_BYTES) for name in names if not kept.get(name)}
+    if made:
+        kept |= made
+        write_secret(data_dir / SECRETS, msgspec.json.format(msgspec.json.encode(kept)) + b"\n")
+    return kept
+
+
+def write_secret(file: Path, content: bytes) -> None:
+    """All or nothing, and never readable by others: a crash in between leaves the old file."""
+    draft = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as out:
+        out.write(content)
+        out.flush()
+        os.fsync(out.fileno())
+    draft.replace(file)
+
+
+def _read_secrets_for_settings(data_dir: Path) -> dict[str, str]:
+    try:
+        return read_secrets(data_dir)
+    except SecretFileError as error:
+        raise SettingsError(str(error)) from None
+
+
+def _push_settings(settings: Settings, instance: RunningInstance) -> dict[str, object]:
     taken: dict[str, object] = {}
     try:
-        if settings.apns is None and up.apns:
-            taken |= up.apns.settings()
-        if settings.fcm_service_account is None and up.fcm:
-            taken |= up.fcm.settings()
+        if settings.apns is None and instance.apns:
+            taken |= instance.apns.settings()
+        if settings.fcm_service_account is None and instance.fcm:
+            taken |= instance.fcm.settings()
     except OSError as error:
         raise SettingsError(f"{error.filename} can't be read: {error.strerror}") from None
     return taken
 
 
-def _read(lock: FileIO) -> Up | None:
+def _read(lock: FileIO) -> RunningInstance | None:
     lock.seek(0)
     with suppress(msgspec.DecodeError):
-        return msgspec.json.decode(lock.read(), type=Up)
+        return msgspec.json.decode(lock.read(), type=RunningInstance)
     return None

@@ -20,7 +20,7 @@ from tocsin.http.access_log import QUIET
 from tocsin.http.errors import AnyRequest
 from tocsin.http.operation import get
 from tocsin.http.requests import Services, no_content, reply
-from tocsin.settings.running_instance import who_is_up
+from tocsin.settings.running_instance import find_running_instance
 
 # /dev/mail/: what the mailbox of `make up` caught, as a page or as JSON.
 
@@ -126,7 +126,7 @@ def clear_phones(services: NamedDependency[Services]) -> Response[None]:
 
 async def phones_of(services: Services, person: str) -> list[Phone]:
     """The frames that the demo page draws for a person."""
-    up = who_is_up(services.settings.data_dir)
+    up = find_running_instance(services.settings.data_dir)
     here = {"apns": bool(up and up.apns), "fcm": bool(up and up.fcm)}
     return [
         Phone(

@@ -15,11 +15,10 @@ from typing import Protocol
 
 import jwt
 import structlog
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from tocsin.engine.model import SignedToken
+from tocsin.settings.keys import load_apns_key
 
 REFRESH = 40 * 60
 """Seconds after which a token is signed anew."""
@@ -62,12 +61,7 @@ class ProviderKey:
     """A .p8 key of a team; raises ValueError where it isn't one, in words for the operator."""
 
     def __init__(self, *, pem: str, key_id: str, team_id: str) -> None:
-        try:
-            key = serialization.load_pem_private_key(pem.strip().encode(), None)
-        except (ValueError, TypeError, UnsupportedAlgorithm):
-            raise ValueError("not a private key in PEM form, as Apple's .p8 files are") from None
-        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
-            raise ValueError("not a P-256 key, as Apple's .p8 files hold")
+        key = load_apns_key(pem)
         public = key.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )

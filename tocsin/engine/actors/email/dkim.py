@@ -12,13 +12,11 @@ from collections import defaultdict
 from datetime import datetime
 from hashlib import sha256
 
-import idna
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from tocsin.settings.keys import load_dkim_key
 
 SEALED = ("from", "to", "cc", "reply-to", "subject", "date", "message-id")
 """Signed once more than they are there, so that nobody can add one: readers trust what these show."""
@@ -38,12 +36,7 @@ SIGNED = (
 )
 """Signed where they are there."""
 
-RSA_BITS = range(1024, 4096 + 1)  # what every verifier must take (RFC 8301 section 3.2)
-
 _FOLD = re.compile(rb"\r\n(?=[ \t])")
-_NAME = re.compile(
-    r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?)*"
-)
 
 
 class Signer:
@@ -53,7 +46,7 @@ class Signer:
     """
 
     def __init__(self, *, pem: str, selector: str, domain: str) -> None:
-        self._key = _load(pem)
+        self._key = load_dkim_key(pem)
         algorithm = "rsa-sha256" if isinstance(self._key, RSAPrivateKey) else "ed25519-sha256"
         self._tags = f"v=1; a={algorithm}; c=relaxed/relaxed; d={domain};\r\n\ts={selector}"
 
@@ -74,35 +67,6 @@ class Signer:
         if isinstance(self._key, RSAPrivateKey):
             return self._key.sign(data, PKCS1v15(), SHA256())
         return self._key.sign(sha256(data).digest())  # RFC 8463 section 3: of the hash
-
-
-def to_name(text: str) -> str:
-    """A selector or a domain as it stands in a signature (IDNA 2008); raises ValueError."""
-    try:
-        name = text.lower() if text.isascii() else idna.encode(text, uts46=True).decode("ascii")
-    except (idna.IDNAError, UnicodeError):
-        raise ValueError("is no name of DNS") from None
-    if not _NAME.fullmatch(name) or len(name) > 200:
-        raise ValueError("is no name of DNS")
-    return name
-
-
-def _load(pem: str) -> RSAPrivateKey | Ed25519PrivateKey:
-    try:
-        key = load_pem_private_key(pem.encode(), password=None)
-    except TypeError:
-        raise ValueError("is encrypted: give it without a passphrase") from None
-    except (ValueError, UnsupportedAlgorithm):
-        raise ValueError("holds no private key in PEM (-----BEGIN PRIVATE KEY-----)") from None
-    if isinstance(key, RSAPrivateKey):
-        if key.key_size not in RSA_BITS:
-            raise ValueError(
-                f"has {key.key_size} bits: RSA needs {RSA_BITS[0]} to {RSA_BITS[-1]}, best 2048"
-            )
-        return key
-    if isinstance(key, Ed25519PrivateKey):
-        return key
-    raise ValueError("is neither an RSA nor an Ed25519 key")
 
 
 def _canonical_headers(head: bytes) -> tuple[list[str], bytes]:

@@ -1,0 +1,349 @@
+"""Keys, certificates and accounts in settings: of people's tokens, DKIM, APNs, FCM. A path or the content itself.
+
+Settings that belong together are read by one function: it gets the texts by name, and raises a ValueError whose one
+line names the setting at fault.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from email.utils import parseaddr
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+from tocsin.settings.addresses import is_untampered
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+SHARED = frozenset({"HS256", "HS384", "HS512"})
+PUBLIC = frozenset({"RS256", "RS384", "RS512", "ES256", "ES384", "ES512"})
+SECRET_BYTES = 32  # RFC 7518 §3.2: an HS256 key is at least as long as its hash
+RSA_BITS = range(1024, 4096 + 1)  # what every verifier must take (RFC 8301 section 3.2)
+
+_APNS = ("APNS_KEY", "APNS_KEY_ID", "APNS_TEAM_ID", "APNS_TOPIC")
+_ACCOUNT_KEYS = ("project_id", "client_email", "private_key", "token_uri")
+_NAME = re.compile(
+    r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?)*"
+)
+
+
+class JwtKeys(Struct, frozen=True):
+    """How people's tokens are verified: at most one of three keys, and the algorithms that go with it."""
+
+    jwt_secret: str | None
+    jwt_public_key: str | None
+    jwks_url: str | None
+    jwt_algorithms: tuple[str, ...]
+
+
+class DkimKey(Struct, frozen=True):
+    """A private key that signs mails. Its public half is at `selector._domainkey.domain`."""
+
+    pem: str
+    selector: str
+    domain: str
+
+    def __repr__(self) -> str:
+        """Without the key."""
+        return f"DkimKey(selector={self.selector!r}, domain={self.domain!r})"
+
+
+class ApnsKey(Struct, frozen=True):
+    """The credentials of an app's server at Apple."""
+
+    pem: str
+    key_id: str
+    team_id: str
+    topic: str
+
+    def __repr__(self) -> str:
+        """Without the key."""
+        return f"ApnsKey(key_id={self.key_id!r}, team_id={self.team_id!r}, topic={self.topic!r})"
+
+
+def read_jwt_keys(texts: Mapping[str, str]) -> JwtKeys:
+    """Reads the key of people's tokens, and which algorithms are accepted."""
+    given = [name for name in ("JWT_SECRET", "JWT_PUBLIC_KEY", "JWKS_URL") if name in texts]
+    if len(given) > 1:
+        raise ValueError(f"TOCSIN_{given[1]} and TOCSIN_{given[0]} are both set: keep one")
+    key = given[0] if given else None
+    text = texts[key] if key else ""
+    return JwtKeys(
+        _secret(text) if key == "JWT_SECRET" else None,
+        _public_key(text) if key == "JWT_PUBLIC_KEY" else None,
+        _jwks_url(text) if key == "JWKS_URL" else None,
+        _algorithms(texts.get("JWT_ALGORITHMS"), key),
+    )
+
+
+def read_dkim_key(texts: Mapping[str, str], *, email_from: str) -> DkimKey | None:
+    """Reads key, selector and domain; None where none of them is set."""
+    if not texts.keys() & {"DKIM_KEY", "DKIM_SELECTOR", "DKIM_DOMAIN"}:
+        return None
+    for name in ("DKIM_KEY", "DKIM_SELECTOR"):
+        if name not in texts:
+            raise ValueError(
+                f"TOCSIN_{name} is not set: DKIM needs TOCSIN_DKIM_KEY and TOCSIN_DKIM_SELECTOR"
+            )
+    return DkimKey(
+        pem=_dkim_pem(texts["DKIM_KEY"]),
+        selector=_dns_name("DKIM_SELECTOR", texts["DKIM_SELECTOR"]),
+        domain=_dkim_domain(texts.get("DKIM_DOMAIN"), email_from),
+    )
+
+
+def read_apns_key(texts: Mapping[str, str]) -> ApnsKey | None:
+    """Reads all four settings of APNs; None where none of them is set."""
+    if not texts.keys() & set(_APNS):
+        return None
+    for name in _APNS:
+        if name not in texts:
+            raise ValueError(f"TOCSIN_{name} is not set: APNs needs {', '.join(_APNS)}")
+    pem, key_id, team_id, topic = (texts[name] for name in _APNS)
+    return ApnsKey(_apns_pem(pem), key_id, team_id, topic)
+
+
+def read_content(text: str) -> str | None:
+    """The content of the file named `text`, or None where there is no such file; raises ValueError."""
+    path = os.path.expanduser(text)
+    if not os.path.isfile(path):  # unlike Path.is_file, False for a text too long for a path
+        return None
+    try:
+        return Path(path).read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        raise ValueError("names a file that can't be read as text") from None
+
+
+def parse_metrics_token(text: str) -> str:
+    """The token that opens `/metrics`; raises ValueError."""
+    token = read_content(text)
+    if token is None and text.startswith(("/", "./", "~/")):
+        raise ValueError("looks like a path, but there is no such file")
+    token = text if token is None else token
+    if not (
+        16 <= len(token) <= 200 and token.isascii() and token.isprintable() and " " not in token
+    ):
+        raise ValueError(
+            "must be 16 to 200 ASCII characters without blanks: try openssl rand -hex 24"
+        )
+    return token
+
+
+def parse_ca_file(text: str) -> Path:
+    """The path of a PEM file with certificates; raises ValueError."""
+    file = Path(text).expanduser()
+    try:
+        holds_one = b"-----BEGIN CERTIFICATE-----" in file.read_bytes()
+    except OSError as error:
+        raise ValueError(f"can't be read ({error.strerror}): name a PEM file") from None
+    if not holds_one:
+        raise ValueError("holds no PEM certificate")
+    return file
+
+
+def parse_service_account(text: str) -> dict[str, Any]:
+    """Reads Google's JSON; raises ValueError, which never quotes any of it."""
+    content = text if text.lstrip().startswith("{") else read_content(text)
+    if content is None:
+        raise ValueError("is neither a service account's JSON nor a file that is there")
+    try:
+        account = json.loads(content)
+    except ValueError:
+        raise ValueError("holds no JSON") from None
+    if not isinstance(account, dict):
+        raise ValueError("holds no JSON object")
+    if missing := [key for key in _ACCOUNT_KEYS if not isinstance(account.get(key), str)]:
+        raise ValueError(f"has no {missing[0]}: it must be a service account's JSON")
+    from google.oauth2.service_account import Credentials  # takes a tenth of a second
+
+    try:
+        Credentials.from_service_account_info(account)
+    except ValueError:
+        raise ValueError("has a private_key that can't be read: download the JSON again") from None
+    return account
+
+
+def load_dkim_key(pem: str) -> RSAPrivateKey | Ed25519PrivateKey:
+    """The private key in `pem`; raises ValueError where DKIM does not know its kind."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        key = load_pem_private_key(pem.encode(), password=None)
+    except TypeError:
+        raise ValueError("is encrypted: give it without a passphrase") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError("holds no private key in PEM (-----BEGIN PRIVATE KEY-----)") from None
+    if isinstance(key, RSAPrivateKey):
+        if key.key_size not in RSA_BITS:
+            raise ValueError(
+                f"has {key.key_size} bits: RSA needs {RSA_BITS[0]} to {RSA_BITS[-1]}, best 2048"
+            )
+        return key
+    if isinstance(key, Ed25519PrivateKey):
+        return key
+    raise ValueError("is neither an RSA nor an Ed25519 key")
+
+
+def load_apns_key(pem: str) -> EllipticCurvePrivateKey:
+    """The private key in `pem`, which is Apple's .p8 file; raises ValueError."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        key = load_pem_private_key(pem.strip().encode(), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise ValueError("not a private key in PEM form, as Apple's .p8 files are") from None
+    if not isinstance(key, EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
+        raise ValueError("not a P-256 key, as Apple's .p8 files hold")
+    return key
+
+
+def to_dns_name(text: str) -> str:
+    """A selector or a domain as DNS has it (IDNA 2008); raises ValueError."""
+    import idna
+
+    try:
+        name = text.lower() if text.isascii() else idna.encode(text, uts46=True).decode("ascii")
+    except (idna.IDNAError, UnicodeError):
+        raise ValueError("is no name of DNS") from None
+    if not _NAME.fullmatch(name) or len(name) > 200:
+        raise ValueError("is no name of DNS")
+    return name
+
+
+def _secret(text: str) -> str:
+    secret = _content("JWT_SECRET", text)
+    if secret is None and text.startswith(("/", "./", "~/")):
+        # A mistyped path, which anyone could guess, must not become the secret.
+        raise ValueError("TOCSIN_JWT_SECRET looks like a path, but there is no such file")
+    secret = text if secret is None else secret
+    if len(secret.encode()) < SECRET_BYTES:
+        raise ValueError(
+            f"TOCSIN_JWT_SECRET must be at least {SECRET_BYTES} bytes: try openssl rand -base64 48"
+        )
+    return secret
+
+
+def _public_key(text: str) -> str:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    pem = _pem("JWT_PUBLIC_KEY", text)
+    if pem is None:
+        raise ValueError(
+            "TOCSIN_JWT_PUBLIC_KEY is neither a PEM public key nor a file that is there"
+        )
+    if "PRIVATE KEY" in pem:
+        raise ValueError("TOCSIN_JWT_PUBLIC_KEY is a private key: give its public half only")
+    try:
+        load_pem_public_key(pem.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError(
+            "TOCSIN_JWT_PUBLIC_KEY holds no PEM public key (-----BEGIN PUBLIC KEY-----)"
+        ) from None
+    return pem
+
+
+def _jwks_url(text: str) -> str:
+    cure = "TOCSIN_JWKS_URL must be absolute, such as https://login.example.com/jwks.json"
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        raise ValueError(cure) from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(cure)
+    if not is_untampered(text):  # an attacker on the network could put in a key of their own
+        raise ValueError(
+            "TOCSIN_JWKS_URL must be https: plain http is for this machine alone (127.0.0.1, localhost)"
+        )
+    return text
+
+
+def _algorithms(text: str | None, key: str | None) -> tuple[str, ...]:
+    allowed = PUBLIC | SHARED if key is None else SHARED if key == "JWT_SECRET" else PUBLIC
+    if text is None:
+        return ("HS256",) if key == "JWT_SECRET" else ("RS256", "ES256") if key else ()
+    names = tuple(dict.fromkeys(text.replace(",", " ").split()))
+    for name in names:
+        if name not in SHARED | PUBLIC:
+            raise ValueError(
+                f"TOCSIN_JWT_ALGORITHMS has {name[:20]!r}: use {', '.join(sorted(SHARED | PUBLIC))}"
+            )
+        if name not in allowed:
+            raise ValueError(
+                f"TOCSIN_JWT_ALGORITHMS has {name}, which does not go with TOCSIN_{key}"
+            )
+    if SHARED & set(names) and PUBLIC & set(names):
+        # A public key would then be taken as the shared secret of a forged HS256 token.
+        raise ValueError("TOCSIN_JWT_ALGORITHMS mixes HS… with RS… or ES…: keep one kind")
+    return names
+
+
+def _dkim_pem(text: str) -> str:
+    pem = _pem("DKIM_KEY", text)
+    if pem is None:
+        raise ValueError("TOCSIN_DKIM_KEY is neither a private key in PEM nor a file that is there")
+    try:
+        load_dkim_key(pem)
+    except ValueError as error:
+        raise ValueError(f"TOCSIN_DKIM_KEY {error}") from None
+    return pem
+
+
+def _dkim_domain(text: str | None, email_from: str) -> str:
+    """The domain of the signature, aligned with the sender's as DMARC asks (RFC 7489 section 3.1.1)."""
+    sender = _dns_name("EMAIL_FROM", parseaddr(email_from)[1].rpartition("@")[2])
+    domain = _dns_name("DKIM_DOMAIN", text) if text else sender
+    if "." not in domain:
+        raise ValueError(
+            f"TOCSIN_DKIM_DOMAIN can't be {domain}: DKIM needs a domain of DNS, such as that of TOCSIN_EMAIL_FROM"
+        )
+    if not f".{sender}".endswith(f".{domain}") and not domain.endswith(f".{sender}"):
+        raise ValueError(
+            f"TOCSIN_DKIM_DOMAIN is {domain}, but mails are from {sender} (TOCSIN_EMAIL_FROM):"
+            " name that domain, or one above or below it"
+        )
+    return domain
+
+
+def _apns_pem(text: str) -> str:
+    pem = _pem("APNS_KEY", text)
+    if pem is None:
+        raise ValueError("TOCSIN_APNS_KEY is neither a .p8 key nor a file that is there")
+    try:
+        load_apns_key(pem)
+    except ValueError as error:
+        raise ValueError(f"TOCSIN_APNS_KEY is {error}") from None
+    return pem
+
+
+def _dns_name(setting: str, text: str) -> str:
+    try:
+        return to_dns_name(text)
+    except ValueError as error:
+        raise ValueError(f"TOCSIN_{setting} {error}") from None
+
+
+def _pem(setting: str, text: str) -> str | None:
+    # Some ways to set a variable can't hold a line break and write \n for it.
+    return text.replace("\\n", "\n").strip() if "-----BEGIN" in text else _content(setting, text)
+
+
+def _content(setting: str, text: str) -> str | None:
+    try:
+        return read_content(text)
+    except ValueError as error:
+        raise ValueError(f"TOCSIN_{setting} {error}") from None
