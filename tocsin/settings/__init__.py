@@ -18,7 +18,6 @@ from tocsin.settings.addresses import (
     SmtpServer,
     StartTls,
     default_sender,
-    parse_database_url,
     parse_host,
     parse_origins,
     parse_public_url,
@@ -72,7 +71,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             "means the embedded PostgreSQL. The connection must be direct, or by session pooling "
             "([PgBouncer](operations.md#pgbouncer)).",
             "postgresql://tocsin:secret@db:5432/app",
-            parse_database_url,
+            _database_url,
             secret=True,
         ),
     ] = None
@@ -417,6 +416,20 @@ def _templates_dir(text: str) -> Path:
     if not folder.is_dir() or not os.access(folder, os.R_OK | os.X_OK):
         raise ValueError("is no folder that can be read: name the one with your mail templates")
     return folder.resolve()
+
+
+def _database_url(text: str) -> str:
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict
+
+    cure = "write postgresql://user:password@host:5432/database"
+    if "://" in text and not text.startswith(("postgresql://", "postgres://")):
+        raise ValueError(f"is no PostgreSQL URL: {cure}")
+    try:
+        conninfo_to_dict(text)
+    except ProgrammingError:  # its message may quote the password
+        raise ValueError(f"can't be read: {cure}, special characters percent-encoded") from None
+    return text
 
 
 def _declared() -> dict[Setting, str]:

@@ -48,21 +48,6 @@ def parse_host(text: str) -> str:
     return text
 
 
-def parse_database_url(text: str) -> str:
-    """A DSN of PostgreSQL; raises ValueError."""
-    from psycopg import ProgrammingError
-    from psycopg.conninfo import conninfo_to_dict
-
-    cure = "write postgresql://user:password@host:5432/database"
-    if "://" in text and not text.startswith(("postgresql://", "postgres://")):
-        raise ValueError(f"is no PostgreSQL URL: {cure}")
-    try:
-        conninfo_to_dict(text)
-    except ProgrammingError:  # its message may quote the password
-        raise ValueError(f"can't be read: {cure}, special characters percent-encoded") from None
-    return text
-
-
 def parse_public_url(text: str) -> str:
     """An absolute http(s) address, without a slash at its end; raises ValueError."""
     parts = urlsplit(text)
