@@ -24,7 +24,7 @@ from bench.record import Goal, Record, keep
 from google.oauth2.service_account import Credentials
 from pyfcm import FCMNotification
 
-from tocsin.engine.actors.fcm.access import SCOPE
+from tocsin.engine.actors.fcm.access_token import SCOPE
 from tocsin.engine.actors.fcm.actor import FcmActor
 from tocsin.engine.model import Channel, CheckResult, Message, Priority, Push, Sent
 from tocsin.testing.fcm import FcmServer
@@ -88,12 +88,12 @@ async def tocsin(far: dict[str, Any], pushes: int) -> float:
     async def job() -> int:
         sent = 0
         while True:
-            async with actor.room(CHUNK) as room:
+            async with actor.acquire(CHUNK) as permits:
                 chunk = [
                     Message(number, UUID(int=number), Channel.PUSH, Priority.NORMAL, push)
-                    for number in itertools.islice(waiting, room.size)
+                    for number in itertools.islice(waiting, permits.size)
                 ]
-                settlements = await asyncio.gather(*(room.send(each) for each in chunk))
+                settlements = await asyncio.gather(*(permits.send(each) for each in chunk))
             if not chunk:
                 return sent
             sent += sum(isinstance(each.outcome, Sent) for each in settlements)

@@ -12,8 +12,7 @@ from typing import Any
 from tocsin.cli import main
 from tocsin.engine import worker
 from tocsin.engine.actors.machinery.base import Actor
-from tocsin.engine.actors.machinery.mailbox import Envelope
-from tocsin.engine.actors.machinery.outcome import Again, Answer
+from tocsin.engine.actors.machinery.envelope import Envelope, RetryNow, SendResult
 from tocsin.engine.model import CheckResult, Claimed, Entry, Mail, Message, Sent
 from tocsin.engine.store import delivery as store
 from tocsin.engine.store.database import Database
@@ -27,11 +26,11 @@ class NullActor(Actor[object]):
     async def prepare(self, connection: object | None) -> object:
         return connection or self
 
-    async def transmit(self, connection: object, envelope: Envelope) -> Answer | Again:  # noqa: ARG002
+    async def transmit(self, connection: object, envelope: Envelope) -> SendResult | RetryNow:  # noqa: ARG002
         if not envelope.begin():
-            return Again(keep=True)
+            return RetryNow(keep_connection=True)
         envelope.commit()
-        return Answer(Sent("ok"))
+        return SendResult(Sent("ok"))
 
     async def discard(self, connection: object) -> None:
         pass

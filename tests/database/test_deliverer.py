@@ -13,8 +13,7 @@ import pytest
 
 from tests.support.services import until
 from tocsin.engine.actors.machinery.base import Actor
-from tocsin.engine.actors.machinery.mailbox import Envelope
-from tocsin.engine.actors.machinery.outcome import Again, Answer
+from tocsin.engine.actors.machinery.envelope import Envelope, RetryNow, SendResult
 from tocsin.engine.deliver.deliverer import Deliverer
 from tocsin.engine.model import Channel, CheckResult, Message, Priority, Sent
 from tocsin.engine.store import delivery as store
@@ -41,15 +40,15 @@ class Provider(Actor[str]):
     async def prepare(self, connection: str | None) -> str:
         return connection or "open"
 
-    async def transmit(self, connection: str, envelope: Envelope) -> Answer | Again:
+    async def transmit(self, connection: str, envelope: Envelope) -> SendResult | RetryNow:
         if not envelope.begin():
-            return Again(keep=True)
+            return RetryNow(keep_connection=True)
         self.met.append(envelope.message.delivery_id)
         if envelope.message.delivery_id not in self.quick:
             if self._committed:
                 envelope.commit()
             await self.open.wait()
-        return Answer(Sent())
+        return SendResult(Sent())
 
     async def discard(self, connection: str) -> None:
         pass

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import Db, Tell
-from tocsin.engine.actors.apns.reply import FAULTS
+from tocsin.engine.actors.apns.reply import REFUSALS
 from tocsin.engine.explain.reasons import in_words, unreached
 from tocsin.engine.store.notification import DeliveryRecord, DeviceRecord
 
@@ -110,7 +110,7 @@ def test_a_reason_in_words(reason: str, words: str | None) -> None:
     assert in_words(reason) == words
 
 
-@pytest.mark.parametrize("said", FAULTS)
+@pytest.mark.parametrize("said", REFUSALS)
 def test_every_documented_reason_of_apple_is_known(said: str) -> None:
     assert not str(in_words(f"apns_{said}")).startswith("Apple did not")
 

@@ -5,10 +5,12 @@ A new channel is one more class here, and its name in FAR_ENDS; see docs/channel
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Self
@@ -256,9 +258,36 @@ class Webhook(FarEnd):
     def plays(self, case: Case) -> None:
         self._endpoint.script.always(Script.EVERY, self._TURNS[case])
 
-    def actor(self, *, presend_check: PresendCheck, **options: Any) -> WebhookActor:
+    def actor(self, *, presend_check: PresendCheck, **options: Any) -> Actor[Any]:
         settings = {"timeout": 0.3, "allow_private": True} | options
         return WebhookActor(presend_check=presend_check, secrets=[SECRET], **settings)
 
 
-FAR_ENDS: list[type[FarEnd]] = [Apns, Email, Fcm, Webhook]
+@cache
+def pager_actor() -> Any:
+    """The class of the example in docs/channels.md."""
+    page = Path(__file__).parents[2] / "docs" / "channels.md"
+    text = page.read_text("utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    module: dict[str, Any] = {"__name__": "pager"}
+    exec(compile(example, str(page), "exec"), module)
+    return module["PagerActor"]
+
+
+class Pager(Webhook):
+    """The example of docs/channels.md, with one pager behind each URL."""
+
+    shared = True
+    _TURNS: ClassVar[dict[Case, Turn | None]] = {**Webhook._TURNS, Case.BAD: Reply(400)}
+
+    async def listen(self, stack: AsyncExitStack) -> None:
+        self._endpoint = await stack.enter_async_context(Endpoint())
+
+    def actor(self, *, presend_check: PresendCheck, **options: Any) -> Actor[Any]:
+        actor: Actor[Any] = pager_actor()(
+            name="pager", presend_check=presend_check, **({"timeout": 0.3} | options)
+        )
+        return actor
+
+
+FAR_ENDS: list[type[FarEnd]] = [Apns, Email, Fcm, Pager, Webhook]

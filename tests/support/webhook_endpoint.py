@@ -49,7 +49,9 @@ class Endpoint:
         return web.Response(status=204 if self.verified(headers, body) else 401)
 
     def verified(self, headers: dict[str, str], body: bytes) -> bool:
-        """Written after the standard, not after our code."""
+        """Written after the standard, not after our code; without secrets, nothing is signed."""
+        if not self.secrets:
+            return True
         signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
         signatures = [each.split(",", 1) for each in headers["webhook-signature"].split(" ")]
         for secret in self.secrets:

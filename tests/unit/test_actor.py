@@ -1,4 +1,4 @@
-"""The actor, with a provider made of futures: order, room, presend check, breaker, crashes, stop."""
+"""The actor, with a provider made of futures: order, permits, presend check, breaker, crashes, stop."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import pytest
 
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
-from tocsin.engine.actors.machinery.mailbox import Envelope
-from tocsin.engine.actors.machinery.outcome import Again, Answer
+from tocsin.engine.actors.machinery.envelope import Envelope, RetryNow, SendResult
 from tocsin.engine.model import (
     Channel,
     CheckResult,
@@ -95,16 +94,16 @@ class ScriptedActor(Actor[Connection]):
             self.opened += 1
         return connection or Connection()
 
-    async def transmit(self, connection: Connection, envelope: Envelope) -> Answer | Again:
+    async def transmit(self, connection: Connection, envelope: Envelope) -> SendResult | RetryNow:
         if not envelope.begin():
-            return Again(keep=True)
+            return RetryNow(keep_connection=True)
         self.order.append(envelope.message.delivery_id)
         answer = self.script(envelope)
         if asyncio.iscoroutine(answer) or asyncio.isfuture(answer):
             answer = await answer
         if isinstance(answer, Exception):
             raise answer
-        return answer if isinstance(answer, Answer | Again) else Answer(answer)
+        return answer if isinstance(answer, SendResult | RetryNow) else SendResult(answer)
 
     async def discard(self, connection: Connection) -> None:
         self.closed += 1
@@ -137,7 +136,7 @@ async def test_a_message_comes_back_with_its_outcome_and_verdict() -> None:
     assert settlement.check_result.address == "1@example.test"
 
 
-# Order and room.
+# Order and permits.
 
 
 async def test_higher_priority_leaves_first_and_equals_in_order() -> None:
@@ -150,11 +149,11 @@ async def test_higher_priority_leaves_first_and_equals_in_order() -> None:
     assert actor.order == [3, 5, 1, 4, 2]
 
 
-async def test_room_is_given_only_as_far_as_the_mailbox_has_it() -> None:
+async def test_permits_are_given_only_as_far_as_the_mailbox_has_room() -> None:
     actor = ScriptedActor(Desk(), size=8, reserve=2)
-    async with actor.room(100) as room:
-        assert room.size == 8
-        second = asyncio.create_task(actor.room(100).__aenter__())
+    async with actor.acquire(100) as permits:
+        assert permits.size == 8
+        second = asyncio.create_task(actor.acquire(100).__aenter__())
         await asyncio.sleep(0)
         assert not second.done()
     assert (await second).size == 8
@@ -164,10 +163,10 @@ async def test_a_normal_claim_waits_until_room_is_worth_it() -> None:
     actor = ScriptedActor(Desk(), size=8, reserve=0, senders=1)
     tasks = post(actor, *map(message, range(8)))
     await until(lambda: actor.stats().waiting == 8)
-    claim = asyncio.create_task(actor.room(100).__aenter__())
+    claim = asyncio.create_task(actor.acquire(100).__aenter__())
     async with running(actor):
-        room = await claim
-    assert room.size >= 2
+        permits = await claim
+    assert permits.size >= 2
     await asyncio.gather(*tasks)
 
 
@@ -175,26 +174,26 @@ async def test_high_priority_has_room_behind_a_full_mailbox() -> None:
     actor = ScriptedActor(Desk(), size=2, reserve=1)
     post(actor, message(1), message(2))
     await until(lambda: actor.stats().waiting == 2)
-    async with asyncio.timeout(1), actor.room(5, Priority.HIGH) as room:
-        assert room.size == 1
+    async with asyncio.timeout(1), actor.acquire(5, Priority.HIGH) as permits:
+        assert permits.size == 1
 
 
 async def test_seats_not_used_are_free_again() -> None:
     actor = ScriptedActor(Desk(), size=4)
     async with running(actor):
-        async with actor.room(4) as room:
-            await room.send(message(1))
-        async with asyncio.timeout(1), actor.room(4) as room:
-            assert room.size == 4
+        async with actor.acquire(4) as permits:
+            await permits.send(message(1))
+        async with asyncio.timeout(1), actor.acquire(4) as permits:
+            assert permits.size == 4
 
 
 async def test_more_messages_than_seats_are_taken_and_the_next_claim_waits() -> None:
     actor = ScriptedActor(Desk(), size=4, reserve=0, senders=1)
     settled: list[Settlement] = []
-    async with actor.room(4) as room:
+    async with actor.acquire(4) as permits:
         for number in range(6):
-            room.post(message(number), settled.append)
-    waiting = asyncio.create_task(actor.room(4).__aenter__())
+            permits.submit(message(number), settled.append)
+    waiting = asyncio.create_task(actor.acquire(4).__aenter__())
     await asyncio.sleep(0)
     assert not waiting.done()
     async with running(actor):
@@ -205,13 +204,13 @@ async def test_more_messages_than_seats_are_taken_and_the_next_claim_waits() -> 
 
 async def test_a_cancelled_claim_keeps_no_seat() -> None:
     actor = ScriptedActor(Desk(), size=4, reserve=0)
-    async with actor.room(4):
-        waiting = asyncio.create_task(actor.room(4).__aenter__())
+    async with actor.acquire(4):
+        waiting = asyncio.create_task(actor.acquire(4).__aenter__())
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-    async with asyncio.timeout(1), actor.room(4) as room:
-        assert room.size == 4
+    async with asyncio.timeout(1), actor.acquire(4) as permits:
+        assert permits.size == 4
 
 
 async def test_a_cancelled_send_is_not_sent() -> None:
@@ -268,9 +267,9 @@ async def test_a_check_that_grew_old_is_repeated() -> None:
 async def test_the_check_of_a_claim_is_enough_for_what_leaves_at_once() -> None:
     desk = Desk()
     seen = CheckResult(1, "seen@example.test", NOW)
-    async with running(ScriptedActor(desk, senders=1)) as actor, actor.room(2) as room:
-        young = await room.send(message(1), check_result=seen, age=0.01)
-        old = await room.send(message(2), check_result=seen, age=0.21)
+    async with running(ScriptedActor(desk, senders=1)) as actor, actor.acquire(2) as permits:
+        young = await permits.send(message(1), check_result=seen, age=0.01)
+        old = await permits.send(message(2), check_result=seen, age=0.21)
     assert desk.asked == [[2]]
     assert young.check_result == seen
     assert old.check_result is not None
@@ -280,10 +279,10 @@ async def test_the_check_of_a_claim_is_enough_for_what_leaves_at_once() -> None:
 async def test_a_claims_check_that_was_in_vain_doesnt_shorten_the_next_ones() -> None:
     desk = Desk()
     actor = ScriptedActor(desk, senders=1)
-    async with running(actor), actor.room(20) as room:
+    async with running(actor), actor.acquire(20) as permits:
         seen = CheckResult(0, "seen@example.test", NOW)
         await asyncio.gather(
-            *(room.send(message(i), check_result=seen, age=1.0) for i in range(20))
+            *(permits.send(message(i), check_result=seen, age=1.0) for i in range(20))
         )
     assert desk.asked == [list(range(20))]
 
@@ -293,7 +292,9 @@ async def test_a_pause_between_check_and_first_byte_means_another_check() -> Non
     desk = Desk()
 
     class Paused(ScriptedActor):
-        async def transmit(self, connection: Connection, envelope: Envelope) -> Answer | Again:
+        async def transmit(
+            self, connection: Connection, envelope: Envelope
+        ) -> SendResult | RetryNow:
             nonlocal now
             now += 0.3 if len(desk.asked) == 1 else 0.0  # SIGSTOP, right before the first byte
             return await super().transmit(connection, envelope)
@@ -378,7 +379,7 @@ async def test_a_connection_is_used_again_and_given_up_when_idle() -> None:
 
 
 async def test_again_without_keeping_takes_a_new_connection() -> None:
-    answers = iter([Again(keep=False), Sent()])
+    answers = iter([RetryNow(keep_connection=False), Sent()])
     async with running(ScriptedActor(Desk(), lambda _: next(answers), senders=1)) as actor:
         settlement = await actor.send(message(1))
     assert settlement.outcome == Sent()
@@ -437,7 +438,9 @@ async def test_a_stop_in_the_middle_of_a_timeout_still_stops() -> None:
     class Clinging(ScriptedActor):
         closing = False
 
-        async def transmit(self, connection: Connection, envelope: Envelope) -> Answer | Again:
+        async def transmit(
+            self, connection: Connection, envelope: Envelope
+        ) -> SendResult | RetryNow:
             try:
                 return await super().transmit(connection, envelope)
             finally:  # says goodbye at length
@@ -486,22 +489,22 @@ async def test_an_open_breaker_gives_no_room_and_refuses_at_once() -> None:
     actor.refuse = Deferred("down")
     async with running(actor):
         await actor.send(message(1))
-        async with actor.room(10) as room:
-            assert room.size == 0
-            assert 10 < room.rest <= 30
+        async with actor.acquire(10) as permits:
+            assert permits.size == 0
+            assert 10 < permits.retry_after <= 30
         assert isinstance((await actor.send(message(2))).outcome, Unsent)
 
 
 async def test_who_waits_for_room_goes_home_as_the_breaker_opens() -> None:
     breaker = Breaker(threshold=1, first=30, most=30)
     actor = ScriptedActor(Desk(), size=1, reserve=0, breaker=breaker)
-    async with actor.room(1):
-        claim = asyncio.create_task(actor.room(1).__aenter__())
+    async with actor.acquire(1):
+        claim = asyncio.create_task(actor.acquire(1).__aenter__())
         await asyncio.sleep(0)
         assert not claim.done()
-        actor._intake.failed("down")
-        room = await claim
-    assert (room.size, room.rest > 10) == (0, True)
+        actor._admission.failed("down")
+        permits = await claim
+    assert (permits.size, permits.retry_after > 10) == (0, True)
 
 
 async def test_who_waits_for_a_provider_that_stands_still_goes_home() -> None:
@@ -518,8 +521,8 @@ async def test_who_waits_for_a_provider_that_stands_still_goes_home() -> None:
         post(actor, message(1), message(2))
         await until(lambda: (actor.stats().in_flight, actor.stats().waiting) == (1, 1))
         now = 3.0
-        async with asyncio.timeout(1), actor.room(1) as room:
-            assert (room.size, room.rest) == (0, 1.0)
+        async with asyncio.timeout(1), actor.acquire(1) as permits:
+            assert (permits.size, permits.retry_after) == (0, 1.0)
 
 
 async def test_half_open_lets_one_probe_through_and_a_success_closes_it() -> None:
@@ -527,11 +530,11 @@ async def test_half_open_lets_one_probe_through_and_a_success_closes_it() -> Non
     actor = ScriptedActor(Desk(), lambda _: probe, breaker=Breaker(threshold=1, first=0.02))
     actor.refuse = Deferred("down")
     async with running(actor):
-        async with actor.room(10) as room:  # held from before it opened
-            await room.send(message(1))
+        async with actor.acquire(10) as permits:  # held from before it opened
+            await permits.send(message(1))
             actor.refuse = None
             await until(lambda: not broken(actor))
-            tasks = [asyncio.create_task(room.send(message(number))) for number in range(2, 6)]
+            tasks = [asyncio.create_task(permits.send(message(number))) for number in range(2, 6)]
             await until(lambda: actor.order)
             assert (actor.stats().in_flight, actor.stats().waiting) == (1, 3)
             assert actor.stats().breaker is BreakerState.HALF_OPEN
@@ -540,15 +543,15 @@ async def test_half_open_lets_one_probe_through_and_a_success_closes_it() -> Non
         assert actor.stats().breaker is BreakerState.CLOSED
 
 
-async def test_half_open_gives_room_for_one() -> None:
+async def test_half_open_gives_one_permit() -> None:
     actor = ScriptedActor(Desk(), breaker=Breaker(threshold=1, first=0.02))
     actor.refuse = Deferred("down")
     async with running(actor):
         await actor.send(message(1))
         await until(lambda: not broken(actor))
-        async with actor.room(10) as room, actor.room(10) as other:
-            assert (room.size, other.size) == (1, 0)
-            assert other.rest > 0
+        async with actor.acquire(10) as permits, actor.acquire(10) as other:
+            assert (permits.size, other.size) == (1, 0)
+            assert other.retry_after > 0
 
 
 async def test_a_failed_probe_opens_it_for_longer() -> None:

@@ -14,8 +14,7 @@ import pytest
 from tests.support.far_ends import FAR_ENDS, SAID, Case, FarEnd
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
-from tocsin.engine.actors.machinery.mailbox import Envelope
-from tocsin.engine.actors.machinery.outcome import Again, Answer
+from tocsin.engine.actors.machinery.envelope import Envelope, RetryNow, SendResult
 from tocsin.engine.model import (
     Channel,
     CheckResult,
@@ -212,14 +211,14 @@ async def test_after_an_outage_the_channel_works_by_itself(far: FarEnd, case: Ca
             await actor.send(message(far, number))
         far.plays(Case.ACCEPT)
         await until(lambda: actor.stats().breaker is not BreakerState.OPEN)
-        async with actor.room(1) as room:
-            assert isinstance((await room.send(message(far, 9))).outcome, Sent)
+        async with actor.acquire(1) as permits:
+            assert isinstance((await permits.send(message(far, 9))).outcome, Sent)
         assert actor.stats().breaker is BreakerState.CLOSED
 
 
 async def test_one_that_hangs_does_not_hold_up_the_others(far: FarEnd) -> None:
     far.plays(Case.HANG)
-    async with actor_of(far, senders=2) as actor:
+    async with actor_of(far, senders=2, timeout=1.0, deadline=1.0) as actor:
         (hanging,) = post(actor, far, range(1))
         await until(lambda: far.received == 1)
         far.plays(Case.ACCEPT)
@@ -239,15 +238,15 @@ async def test_a_full_mailbox_makes_the_claim_wait_and_loses_nothing(far: FarEnd
     async with actor_of(far, desk, size=8, reserve=0, senders=2) as actor:
         tasks = post(actor, far, range(10))
         await until(lambda: actor.stats().in_flight == 2 and actor.stats().waiting == 8)
-        claim = asyncio.create_task(actor.room(8).__aenter__())
+        claim = asyncio.create_task(actor.acquire(8).__aenter__())
         beyond = post(actor, far, range(10, 20))
         await asyncio.sleep(0)
         assert not claim.done()
         assert actor.stats().waiting == 8
         desk.gate.set()
-        room = await asyncio.wait_for(claim, 5)
-        assert room.size >= 2
-        kept = [asyncio.create_task(room.send(message(far, 99))) for _ in range(room.size)]
+        permits = await asyncio.wait_for(claim, 5)
+        assert permits.size >= 2
+        kept = [asyncio.create_task(permits.send(message(far, 99))) for _ in range(permits.size)]
         settlements = await asyncio.gather(*tasks, *beyond, *kept)
     assert {type(each.outcome) for each in settlements} == {Sent}
     assert far.received == len(settlements)
@@ -263,7 +262,7 @@ async def test_a_message_that_crashes_its_sender_takes_no_other_down(
     async with actor_of(far, senders=2) as actor:
         transmit = actor.transmit
 
-        async def poisoned(connection: Any, envelope: Envelope) -> Answer | Again:
+        async def poisoned(connection: Any, envelope: Envelope) -> SendResult | RetryNow:
             if envelope.message.delivery_id == 3:
                 raise ValueError("poison")
             return await transmit(connection, envelope)

@@ -425,8 +425,8 @@ async def test_an_outage_and_its_end(far: Far) -> None:
         assert actor.stats().breaker is BreakerState.OPEN
         far.server.default = None
         await until(lambda: actor.stats().breaker is BreakerState.HALF_OPEN)
-        async with actor.room(1) as room:
-            assert isinstance((await room.send(message(9))).outcome, Sent)
+        async with actor.acquire(1) as permits:
+            assert isinstance((await permits.send(message(9))).outcome, Sent)
         assert actor.stats().breaker is BreakerState.CLOSED
 
 

@@ -22,7 +22,8 @@ from tests.support.apns_far_end import *  # noqa: F403 - fixtures
 from tests.support.apns_far_end import DEVICE, TOPIC, outlasting, tokens_of, until
 from tocsin.engine.actors.apns.connection import ApnsConnection, Request
 from tocsin.engine.actors.apns.pool import ApnsPool, ConnectError, Endpoint, connect
-from tocsin.engine.actors.apns.reply import Lost, Reply
+from tocsin.engine.actors.apns.reply import ApnsResponse
+from tocsin.engine.actors.machinery.envelope import NoResponse
 from tocsin.testing.apns import (
     Act,
     Answer,
@@ -52,7 +53,9 @@ class Mended:
         self.connection = connection
         self.token = token
 
-    async def send(self, device: str = DEVICE, *, timeout: float = 5.0) -> Reply | Lost:
+    async def send(
+        self, device: str = DEVICE, *, timeout: float = 5.0
+    ) -> ApnsResponse | NoResponse:
         headers = (
             ("apns-topic", TOPIC),
             ("apns-push-type", "alert"),
@@ -68,10 +71,10 @@ class Unmended:
     def __init__(self, protocol: APNsTLSClientProtocol) -> None:
         self.protocol = protocol
 
-    async def send(self, device: str = DEVICE) -> Reply:
+    async def send(self, device: str = DEVICE) -> ApnsResponse:
         request = NotificationRequest(device, {"aps": {"alert": "hello"}}, push_type=PushType.ALERT)
         result = await self.protocol.send_notification(request)
-        return Reply(int(result.status), result.description or "")
+        return ApnsResponse(int(result.status), result.description or "")
 
 
 @asynccontextmanager
@@ -131,17 +134,17 @@ async def test_without_the_mend_a_send_hangs(
 @pytest.mark.parametrize(
     ("act", "answer"),
     [
-        (Hang(), Lost("timeout")),
-        (Reset(), Lost("reset")),
-        (Reset(7), Lost("reset", untouched=True)),
-        (Answer(400), Reply(400)),
-        (Answer(400, body=b"{}"), Reply(400)),
-        (Dribble(410), Reply(410)),
-        (Drop(), Lost("disconnected")),
+        (Hang(), NoResponse("timeout")),
+        (Reset(), NoResponse("reset")),
+        (Reset(7), NoResponse("reset", unprocessed=True)),
+        (Answer(400), ApnsResponse(400)),
+        (Answer(400, body=b"{}"), ApnsResponse(400)),
+        (Dribble(410), ApnsResponse(410)),
+        (Drop(), NoResponse("disconnected")),
     ],
 )
 async def test_each_send_has_an_answer(
-    server: ApnsServer, authority: Authority, key: Key, act: Act, answer: Reply | Lost
+    server: ApnsServer, authority: Authority, key: Key, act: Act, answer: ApnsResponse | NoResponse
 ) -> None:
     async with mended(server, authority, key) as connection:
         server.plan(DEVICE, act)
@@ -176,7 +179,7 @@ async def test_ten_thousand_error_answers_come_over_one_connection(
         server.default = Answer(400, "BadTopic")
         for _ in range(100):
             replies = await asyncio.gather(*(connection.send() for _ in range(100)))
-            assert set(replies) == {Reply(400, "BadTopic")}
+            assert set(replies) == {ApnsResponse(400, "BadTopic")}
     assert server.answers[400] == 10_000
     assert server.connected == 1
 
@@ -187,7 +190,7 @@ async def test_long_bodies_are_acknowledged_too(
     async with mended(server, authority, key) as connection:
         server.default = LONG
         for _ in range(300):
-            assert await connection.send() == Reply(400, "BadTopic")
+            assert await connection.send() == ApnsResponse(400, "BadTopic")
 
 
 # 3. Cancellation.
@@ -221,8 +224,8 @@ async def test_a_cancelled_send_harms_no_other(
         victim.cancel()
         await asyncio.wait([victim])
         server.release()
-        assert await other == Reply(200)
-        assert await connection.send() == Reply(200)
+        assert await other == ApnsResponse(200)
+        assert await connection.send() == ApnsResponse(200)
     assert server.connected == 1
 
 
@@ -288,8 +291,8 @@ async def test_an_odd_body_leaves_the_status(
 ) -> None:
     async with mended(server, authority, key) as connection:
         server.plan(DEVICE, act)
-        assert await connection.send() == Reply(503)
-        assert await connection.send() == Reply(200)
+        assert await connection.send() == ApnsResponse(503)
+        assert await connection.send() == ApnsResponse(200)
 
 
 async def test_a_body_in_pieces_is_put_together(
@@ -297,7 +300,7 @@ async def test_a_body_in_pieces_is_put_together(
 ) -> None:
     async with mended(server, authority, key) as connection:
         server.plan(DEVICE, Answer(400, "BadTopic", pieces=21))
-        assert await connection.send() == Reply(400, "BadTopic")
+        assert await connection.send() == ApnsResponse(400, "BadTopic")
 
 
 # What else was found.
@@ -313,10 +316,15 @@ async def test_without_the_mend_goaway_loses_what_the_server_answers(
 
 
 @pytest.mark.parametrize(
-    ("processed", "answer"), [(True, Reply(200)), (False, Lost("goaway", untouched=True))]
+    ("processed", "answer"),
+    [(True, ApnsResponse(200)), (False, NoResponse("goaway", unprocessed=True))],
 )
 async def test_goaway_says_what_was_taken(
-    server: ApnsServer, authority: Authority, key: Key, processed: bool, answer: Reply | Lost
+    server: ApnsServer,
+    authority: Authority,
+    key: Key,
+    processed: bool,
+    answer: ApnsResponse | NoResponse,
 ) -> None:
     async with mended(server, authority, key) as connection:
         await connection.send()
@@ -327,7 +335,7 @@ async def test_goaway_says_what_was_taken(
         assert await connection.send() == answer
         assert not connection.connection.usable
         server.release()
-        assert await earlier == Reply(200)
+        assert await earlier == ApnsResponse(200)
         await connection.connection.gone
 
 
@@ -345,7 +353,7 @@ async def test_a_connection_that_is_half_open_is_noticed(
 ) -> None:
     async with mended(server, authority, key, quiet=0.05) as connection:
         server.plan(DEVICE, Freeze())
-        assert await connection.send() == Lost("disconnected")
+        assert await connection.send() == NoResponse("disconnected")
         await connection.connection.gone
 
 
@@ -355,7 +363,7 @@ async def test_a_pulse_keeps_a_quiet_connection(
     async with mended(server, authority, key, quiet=0.02) as connection:
         heard = connection.connection.heard_at
         await until(lambda: connection.connection.heard_at > heard + 0.1)
-        assert await connection.send() == Reply(200)
+        assert await connection.send() == ApnsResponse(200)
 
 
 async def test_a_connection_that_nobody_uses_is_closed(
@@ -379,8 +387,8 @@ async def test_what_is_not_http2_ends_the_connection(
     async with mended(server, authority, key) as connection:
         await connection.send()
         server.plan(DEVICE, act)
-        assert await connection.send(timeout=0.1) == Lost(how)
-        assert await connection.send() == Lost("closed", untouched=True)
+        assert await connection.send(timeout=0.1) == NoResponse(how)
+        assert await connection.send() == NoResponse("closed", unprocessed=True)
 
 
 async def test_a_deadline_in_silence_retires_the_connection(
@@ -389,7 +397,7 @@ async def test_a_deadline_in_silence_retires_the_connection(
     async with mended(server, authority, key) as connection:
         await connection.send()
         server.plan(DEVICE, Freeze())
-        assert await connection.send(timeout=0.05) == Lost("timeout")
+        assert await connection.send(timeout=0.05) == NoResponse("timeout")
         assert not connection.connection.usable
 
 

@@ -8,29 +8,29 @@ import pytest
 
 from tocsin.engine.actors.apns.reply import (
     DEVICE_PAUSE,
-    FAULTS,
+    REFUSALS,
     SERVER_PAUSE,
-    Reply,
+    ApnsResponse,
     classify,
     lost,
     read,
 )
-from tocsin.engine.actors.machinery.outcome import Answer
+from tocsin.engine.actors.machinery.envelope import SendResult
 from tocsin.engine.model import Deferred, Rejected, Sent, Unknown
 
 WHEN = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
-SENT = Answer(Sent("the-id"))
+SENT = SendResult(Sent("the-id"))
 DEAD = {
-    reason: Answer(Rejected(f"apns_{reason}", address_dead=True, dead_since=WHEN))
+    reason: SendResult(Rejected(f"apns_{reason}", address_dead=True, dead_since=WHEN))
     for reason in ("Unregistered", "ExpiredToken")
 }
 CONTEXT = {
-    reason: Answer(Rejected(f"apns_{reason}", quarantine=True))
+    reason: SendResult(Rejected(f"apns_{reason}", quarantine=True))
     for reason in ("BadDeviceToken", "DeviceTokenNotForTopic")
 }
 REQUEST = {
-    reason: Answer(Rejected(f"apns_{reason}"))
+    reason: SendResult(Rejected(f"apns_{reason}"))
     for reason in [
         "BadCollapseId",
         "BadExpirationDate",
@@ -47,11 +47,11 @@ REQUEST = {
     ]
 }
 SETTING = {
-    reason: Answer(Rejected(f"apns_{reason}"), provider_failed=True)
+    reason: SendResult(Rejected(f"apns_{reason}"), provider_failed=True)
     for reason in ("BadTopic", "MissingTopic", "TopicDisallowed")
 }
 CREDENTIALS = {
-    reason: Answer(Deferred(f"apns_{reason}"), provider_failed=True, keep=False)
+    reason: SendResult(Deferred(f"apns_{reason}"), provider_failed=True, keep_connection=False)
     for reason in [
         "BadCertificate",
         "BadCertificateEnvironment",
@@ -63,10 +63,10 @@ CREDENTIALS = {
         "UnrelatedKeyIdInToken",
     ]
 }
-SLOW_DOWN = {"TooManyRequests": Answer(Deferred("apns_TooManyRequests", DEVICE_PAUSE))}
-CONNECTION = {"IdleTimeout": Answer(Deferred("apns_IdleTimeout"), keep=False)}
+SLOW_DOWN = {"TooManyRequests": SendResult(Deferred("apns_TooManyRequests", DEVICE_PAUSE))}
+CONNECTION = {"IdleTimeout": SendResult(Deferred("apns_IdleTimeout"), keep_connection=False)}
 SERVER = {
-    reason: Answer(Deferred(f"apns_{reason}", SERVER_PAUSE), provider_failed=True)
+    reason: SendResult(Deferred(f"apns_{reason}", SERVER_PAUSE), provider_failed=True)
     for reason in ("InternalServerError", "ServiceUnavailable", "Shutdown")
 }
 REASONS = DEAD | CONTEXT | REQUEST | SETTING | CREDENTIALS | SLOW_DOWN | CONNECTION | SERVER
@@ -85,7 +85,7 @@ STATUSES = {
 
 
 def test_the_table_is_complete() -> None:
-    assert REASONS.keys() == FAULTS.keys()
+    assert REASONS.keys() == REFUSALS.keys()
 
 
 @pytest.mark.parametrize("reason", sorted(REASONS))
@@ -97,22 +97,22 @@ def test_each_reason_has_its_meaning(reason: str) -> None:
     ("status", "answer"),
     [
         (200, SENT),
-        (400, Answer(Rejected("apns_400"))),
-        (403, Answer(Deferred("apns_403"), provider_failed=True, keep=False)),
-        (404, Answer(Rejected("apns_404"))),
-        (405, Answer(Rejected("apns_405"))),
-        (410, Answer(Deferred("apns_410"), provider_failed=True, keep=False)),
-        (413, Answer(Rejected("apns_413"))),
-        (429, Answer(Deferred("apns_429", DEVICE_PAUSE))),
-        (500, Answer(Deferred("apns_500", SERVER_PAUSE), provider_failed=True)),
-        (502, Answer(Deferred("apns_502", SERVER_PAUSE), provider_failed=True)),
-        (599, Answer(Deferred("apns_599", SERVER_PAUSE), provider_failed=True)),
-        (0, Answer(Deferred("apns_0"), provider_failed=True, keep=False)),
-        (302, Answer(Deferred("apns_302"), provider_failed=True, keep=False)),
-        (407, Answer(Deferred("apns_407"), provider_failed=True, keep=False)),
+        (400, SendResult(Rejected("apns_400"))),
+        (403, SendResult(Deferred("apns_403"), provider_failed=True, keep_connection=False)),
+        (404, SendResult(Rejected("apns_404"))),
+        (405, SendResult(Rejected("apns_405"))),
+        (410, SendResult(Deferred("apns_410"), provider_failed=True, keep_connection=False)),
+        (413, SendResult(Rejected("apns_413"))),
+        (429, SendResult(Deferred("apns_429", DEVICE_PAUSE))),
+        (500, SendResult(Deferred("apns_500", SERVER_PAUSE), provider_failed=True)),
+        (502, SendResult(Deferred("apns_502", SERVER_PAUSE), provider_failed=True)),
+        (599, SendResult(Deferred("apns_599", SERVER_PAUSE), provider_failed=True)),
+        (0, SendResult(Deferred("apns_0"), provider_failed=True, keep_connection=False)),
+        (302, SendResult(Deferred("apns_302"), provider_failed=True, keep_connection=False)),
+        (407, SendResult(Deferred("apns_407"), provider_failed=True, keep_connection=False)),
     ],
 )
-def test_a_status_alone(status: int, answer: Answer) -> None:
+def test_a_status_alone(status: int, answer: SendResult) -> None:
     assert classify(status, "", apns_id="the-id") == answer
 
 
@@ -150,37 +150,41 @@ def test_no_token_is_touched_without_the_word_of_apple() -> None:
 
 
 def test_an_answer_that_is_lost_is_unknown_unless_the_request_was_never_taken() -> None:
-    assert lost("timeout", untouched=False).outcome == Unknown("apns_timeout")
-    assert lost("goaway", untouched=True).outcome == Deferred("apns_goaway")
+    assert lost("timeout", unprocessed=False).outcome == Unknown("apns_timeout")
+    assert lost("goaway", unprocessed=True).outcome == Deferred("apns_goaway")
 
 
 @pytest.mark.parametrize(
     ("headers", "body", "reply"),
     [
-        ({b":status": b"200"}, b"", Reply(200)),
+        ({b":status": b"200"}, b"", ApnsResponse(200)),
         (
             {b":status": b"410"},
             b'{"reason":"Unregistered","timestamp":1793534400000}',
-            Reply(410, "Unregistered", WHEN),
+            ApnsResponse(410, "Unregistered", WHEN),
         ),
         (
             {b":status": b"410"},
             b'{"reason":"Unregistered","timestamp":"soon"}',
-            Reply(410, "Unregistered"),
+            ApnsResponse(410, "Unregistered"),
         ),
         (
             {b":status": b"410"},
             b'{"reason":"Unregistered","timestamp":1e300}',
-            Reply(410, "Unregistered"),
+            ApnsResponse(410, "Unregistered"),
         ),
-        ({b":status": b"503", b"retry-after": b"30"}, b"", Reply(503, retry_after=30.0)),
-        ({b":status": b"503", b"retry-after": b"Sun, 01 Nov"}, b"", Reply(503)),
-        ({b":status": b"503", b"retry-after": b"9" * 30}, b"", Reply(503, retry_after=86_400.0)),
-        ({b":status": b"400"}, b'{"reason":"no words\\n"}', Reply(400)),
-        ({b":status": b"xyz"}, b"", Reply(0)),
-        ({b":status": b"400"}, b"\xff", Reply(400)),
-        ({b":status": b"400"}, b'"BadTopic"', Reply(400)),
+        ({b":status": b"503", b"retry-after": b"30"}, b"", ApnsResponse(503, retry_after=30.0)),
+        ({b":status": b"503", b"retry-after": b"Sun, 01 Nov"}, b"", ApnsResponse(503)),
+        (
+            {b":status": b"503", b"retry-after": b"9" * 30},
+            b"",
+            ApnsResponse(503, retry_after=86_400.0),
+        ),
+        ({b":status": b"400"}, b'{"reason":"no words\\n"}', ApnsResponse(400)),
+        ({b":status": b"xyz"}, b"", ApnsResponse(0)),
+        ({b":status": b"400"}, b"\xff", ApnsResponse(400)),
+        ({b":status": b"400"}, b'"BadTopic"', ApnsResponse(400)),
     ],
 )
-def test_answers_are_read(headers: dict[bytes, bytes], body: bytes, reply: Reply) -> None:
+def test_answers_are_read(headers: dict[bytes, bytes], body: bytes, reply: ApnsResponse) -> None:
     assert read(headers, body) == reply

@@ -5,22 +5,22 @@ from __future__ import annotations
 import pytest
 
 from tocsin.engine.actors.fcm.reply import classify, fields, read
-from tocsin.engine.actors.machinery.outcome import Answer
+from tocsin.engine.actors.machinery.envelope import SendResult
 from tocsin.engine.model import Deferred, Rejected, Sent
 from tocsin.testing import fcm
 from tocsin.testing.http_faults import Reply
 
 
-def later(reason: str, wait: float, *, pause: float | None = None) -> Answer:
-    return Answer(Deferred(reason, wait), pause=pause)
+def later(reason: str, wait: float, *, pause: float | None = None) -> SendResult:
+    return SendResult(Deferred(reason, wait), pause=pause)
 
 
-def down(reason: str, wait: float = 10.0, *, pause: float | None = None) -> Answer:
-    return Answer(Deferred(reason, wait), provider_failed=True, pause=pause)
+def down(reason: str, wait: float = 10.0, *, pause: float | None = None) -> SendResult:
+    return SendResult(Deferred(reason, wait), provider_failed=True, pause=pause)
 
 
-def rejected(reason: str, *, dead: bool = False, quarantine: bool = False) -> Answer:
-    return Answer(Rejected(reason, address_dead=dead, quarantine=quarantine))
+def rejected(reason: str, *, dead: bool = False, quarantine: bool = False) -> SendResult:
+    return SendResult(Rejected(reason, address_dead=dead, quarantine=quarantine))
 
 
 BAD = "INVALID_ARGUMENT"
@@ -29,8 +29,14 @@ OUR_REQUEST = rejected("fcm_400_invalid_argument")
 NOT_VALID = "The registration token is not a valid FCM registration token"
 
 TABLE = [
-    (200, None, ("projects/p/messages/0:1%a",), None, Answer(Sent("projects/p/messages/0:1%a"))),
-    (200, None, ("something else",), None, Answer(Sent(None))),
+    (
+        200,
+        None,
+        ("projects/p/messages/0:1%a",),
+        None,
+        SendResult(Sent("projects/p/messages/0:1%a")),
+    ),
+    (200, None, ("something else",), None, SendResult(Sent(None))),
     # A token dies by UNREGISTERED alone.
     (404, "UNREGISTERED", (), None, rejected("fcm_404_unregistered", dead=True)),
     (404, "NOT_FOUND", ("Requested entity was not found.",), None, down("fcm_404_not_found")),
@@ -84,7 +90,7 @@ def test_answers_are_classified(
     code: str | None,
     details: tuple[str, ...],
     retry_after: float | None,
-    answer: Answer,
+    answer: SendResult,
 ) -> None:
     assert classify(status, code, details, retry_after) == answer
 

@@ -5,22 +5,22 @@ from __future__ import annotations
 import pytest
 
 from tocsin.engine.actors.email.reply import Step, classify, lost, queue_id
-from tocsin.engine.actors.machinery.outcome import Answer
+from tocsin.engine.actors.machinery.envelope import SendResult
 from tocsin.engine.model import Deferred, Rejected, Sent, Unknown
 
 CONNECT, HELO, TLS, AUTH = Step.CONNECT, Step.HELO, Step.TLS, Step.AUTH
 MAIL, RCPT, DATA, BODY = Step.MAIL, Step.RCPT, Step.DATA, Step.BODY
 
 
-def deferred(reason: str, *, provider: bool = False, keep: bool = True) -> Answer:
-    return Answer(Deferred(reason), provider_failed=provider, keep=keep)
+def deferred(reason: str, *, provider: bool = False, keep: bool = True) -> SendResult:
+    return SendResult(Deferred(reason), provider_failed=provider, keep_connection=keep)
 
 
-def rejected(reason: str, *, dead: bool = False, provider: bool = False) -> Answer:
-    return Answer(Rejected(reason, address_dead=dead), provider_failed=provider)
+def rejected(reason: str, *, dead: bool = False, provider: bool = False) -> SendResult:
+    return SendResult(Rejected(reason, address_dead=dead), provider_failed=provider)
 
 
-def down(reason: str) -> Answer:
+def down(reason: str) -> SendResult:
     return deferred(reason, provider=True, keep=False)
 
 
@@ -90,15 +90,20 @@ TABLE = [
     (DATA, 250, "ok", down("smtp_protocol_error")),
     (MAIL, -1, "HTTP/1.1 400 Bad Request", down("smtp_protocol_error")),
     (RCPT, 0, "", down("smtp_protocol_error")),
-    (BODY, 354, "?", Answer(Unknown("smtp_protocol_error"), provider_failed=True, keep=False)),
-    (BODY, 250, "2.0.0 Ok: queued as 4XyZ12", Answer(Sent("4XyZ12"))),
-    (BODY, 250, "OK", Answer(Sent(None))),
-    (BODY, 251, "will forward", Answer(Sent(None))),
+    (
+        BODY,
+        354,
+        "?",
+        SendResult(Unknown("smtp_protocol_error"), provider_failed=True, keep_connection=False),
+    ),
+    (BODY, 250, "2.0.0 Ok: queued as 4XyZ12", SendResult(Sent("4XyZ12"))),
+    (BODY, 250, "OK", SendResult(Sent(None))),
+    (BODY, 251, "will forward", SendResult(Sent(None))),
 ]
 
 
 @pytest.mark.parametrize(("step", "code", "text", "answer"), TABLE)
-def test_answers_are_classified(step: Step, code: int, text: str, answer: Answer) -> None:
+def test_answers_are_classified(step: Step, code: int, text: str, answer: SendResult) -> None:
     assert classify(step, code, text) == answer
 
 
@@ -121,7 +126,7 @@ def test_a_lost_answer_is_unknown_only_after_the_final_dot(step: Step) -> None:
     assert type(answer.outcome) is (Unknown if step is BODY else Deferred)
     assert answer.outcome.reason == f"smtp_disconnected_{step}"
     assert answer.provider_failed
-    assert not answer.keep
+    assert not answer.keep_connection
 
 
 @pytest.mark.parametrize(

@@ -679,6 +679,6 @@ async def test_an_outage_and_its_end() -> None:
         assert actor.stats().breaker is BreakerState.OPEN
         script.odd = {}
         await until(lambda: actor.stats().breaker is BreakerState.HALF_OPEN)
-        async with actor.room(1) as room:
-            assert (await room.send(message(9))).outcome == Sent("Q1234")
+        async with actor.acquire(1) as permits:
+            assert (await permits.send(message(9))).outcome == Sent("Q1234")
         assert actor.stats().breaker is BreakerState.CLOSED

@@ -16,8 +16,8 @@ import pytest
 
 from tests.support.webhook_endpoint import SECRET, Endpoint
 from tocsin.engine.actors import webhook
-from tocsin.engine.actors.machinery.http_connection import ForbiddenAddressError
-from tocsin.engine.actors.machinery.outcome import Answer
+from tocsin.engine.actors.machinery.envelope import SendResult
+from tocsin.engine.actors.machinery.http_actor import ForbiddenAddressError
 from tocsin.engine.actors.webhook import (
     PublicResolver,
     WebhookActor,
@@ -148,23 +148,23 @@ def test_a_webhook_needs_a_secret() -> None:
 
 
 TABLE = [
-    (200, None, Answer(Sent())),
-    (204, None, Answer(Sent())),
-    (410, None, Answer(Rejected("webhook_410", address_dead=True))),
-    (301, None, Answer(Rejected("webhook_301"))),
-    (307, None, Answer(Rejected("webhook_307"))),
-    (400, None, Answer(Deferred("webhook_400"))),
-    (401, None, Answer(Deferred("webhook_401"))),
-    (404, None, Answer(Deferred("webhook_404"))),
-    (429, None, Answer(Deferred("webhook_429"))),
-    (429, 120.0, Answer(Deferred("webhook_429", 120.0))),
-    (500, None, Answer(Deferred("webhook_500"))),
-    (503, 7.0, Answer(Deferred("webhook_503", 7.0))),
+    (200, None, SendResult(Sent())),
+    (204, None, SendResult(Sent())),
+    (410, None, SendResult(Rejected("webhook_410", address_dead=True))),
+    (301, None, SendResult(Rejected("webhook_301"))),
+    (307, None, SendResult(Rejected("webhook_307"))),
+    (400, None, SendResult(Deferred("webhook_400"))),
+    (401, None, SendResult(Deferred("webhook_401"))),
+    (404, None, SendResult(Deferred("webhook_404"))),
+    (429, None, SendResult(Deferred("webhook_429"))),
+    (429, 120.0, SendResult(Deferred("webhook_429", 120.0))),
+    (500, None, SendResult(Deferred("webhook_500"))),
+    (503, 7.0, SendResult(Deferred("webhook_503", 7.0))),
 ]
 
 
 @pytest.mark.parametrize(("status", "wait", "answer"), TABLE)
-def test_answers_are_classified(status: int, wait: float | None, answer: Answer) -> None:
+def test_answers_are_classified(status: int, wait: float | None, answer: SendResult) -> None:
     assert classify(status, wait) == answer
 
 

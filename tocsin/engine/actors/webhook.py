@@ -9,11 +9,8 @@ import hashlib
 import hmac
 import re
 import socket
-import ssl
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from ipaddress import IPv6Address, ip_address, ip_network
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,17 +18,14 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from msgspec.structs import replace
 from yarl import URL
 
-from tocsin.engine.actors.machinery.base import Actor
-from tocsin.engine.actors.machinery.http_connection import (
+from tocsin.engine.actors.machinery.envelope import Envelope, SendResult
+from tocsin.engine.actors.machinery.http_actor import (
     ForbiddenAddressError,
-    HttpConnection,
-    Lost,
-    lost,
-    retry_after,
+    HttpActor,
+    HttpRequest,
+    HttpResponse,
 )
-from tocsin.engine.actors.machinery.mailbox import Envelope
-from tocsin.engine.actors.machinery.outcome import Again, Answer
-from tocsin.engine.model import Deferred, Message, PresendCheck, Push, Rejected, Sent
+from tocsin.engine.model import CheckResult, Deferred, Message, Push, Rejected, Sent
 
 PREFIX = "whsec_"
 _SECRET_BYTES = range(24, 65)
@@ -41,109 +35,72 @@ _NUMBER = re.compile(r"(?:.*\.)?(?:\d+|0x[0-9a-f]*)\.?", re.IGNORECASE | re.ASCI
 _NAT64 = ip_network("64:ff9b::/96")  # RFC 6052: the last four bytes are an IPv4 address
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
-class WebhookActor(Actor[HttpConnection]):
+class WebhookActor(HttpActor):
     """Posts notifications to the URL that is the address of each.
 
-    Signs with each of `secrets` (`whsec_…`), so that they can be rotated: the new one is added, the old one taken
-    away once every receiver has both. Connects to public addresses over https only, unless `allow_private`.
-    `timeout` bounds an exchange in seconds. Raises ValueError for a secret that is none.
+    Signs with each of `secrets` (`whsec_…`), so that they can be rotated: add the new one, and remove the old one
+    once every receiver has both. Connects to public addresses over https only, unless `allow_private`. Further
+    options are those of `HttpActor`. Raises ValueError for an invalid secret.
     """
 
     def __init__(
-        self,
-        *,
-        presend_check: PresendCheck,
-        secrets: Sequence[str],
-        allow_private: bool = False,
-        ca_file: Path | str | None = None,
-        timeout: float = 15.0,
-        now: Callable[[], datetime] = _utc_now,
-        **options: Any,
+        self, *, secrets: Sequence[str], allow_private: bool = False, **options: Any
     ) -> None:
-        super().__init__(name="webhook", presend_check=presend_check, **({"senders": 16} | options))
+        settings: dict[str, Any] = {"name": "webhook", "senders": 16}
+        settings["keep_alive"] = 2.0  # long enough for another check; there are many hosts
+        settings["resolver"] = None if allow_private else PublicResolver()
+        super().__init__(**(settings | options))
         self._keys = [to_key(secret) for secret in secrets]
         if not self._keys:
             raise ValueError("a webhook needs a secret")
         self._allow_private = allow_private
-        self._context = ssl.create_default_context(cafile=ca_file)
-        self._timeout = timeout
-        self._now = now
 
     def draft(self, message: Message) -> bytes | Rejected:
-        """The notification as JSON, the same for each attempt."""
+        """Returns the notification as JSON, the same for each attempt."""
         push = message.content
         if not isinstance(push, Push):
             return Rejected("not_a_push")
-        told = {"title": push.title, "body": push.body} | push.data
+        data = {"title": push.title, "body": push.body} | push.data
         kind = push.data.get("event_type", "notification")
-        return msgspec.json.encode({"type": kind, "data": told})
+        return msgspec.json.encode({"type": kind, "data": data})
 
-    async def prepare(self, connection: HttpConnection | None) -> HttpConnection | Deferred:
-        """A connection that opens as it is used: the host is known with the address only."""
-        return connection or HttpConnection(
-            context=self._context,
-            timeout=self._timeout,
-            keep_alive=2.0,  # long enough for another presend check; there are many hosts
-            resolver=None if self._allow_private else PublicResolver(),
-        )
-
-    async def transmit(self, connection: HttpConnection, envelope: Envelope) -> Answer | Again:
-        """Posts it to the URL of this moment; see `classify` for the answers."""
-        check_result = envelope.check_result
-        if check_result is None:
-            return Again(keep=True)
-        if fault := url_fault(check_result.address, allow_private=self._allow_private):
-            return Answer(Rejected(fault))
-        now = self._now()
-        name, at = f"msg_{envelope.message.delivery_id}", str(int(now.timestamp()))
+    def request(self, envelope: Envelope, check_result: CheckResult) -> HttpRequest | Rejected:
+        """Returns the signed request."""
+        if reason := url_fault(check_result.address, allow_private=self._allow_private):
+            return Rejected(reason)
+        name, at = f"msg_{envelope.message.delivery_id}", str(int(self._now().timestamp()))
         headers = {
             "Content-Type": "application/json",
             "webhook-id": name,
             "webhook-timestamp": at,
             "webhook-signature": sign(self._keys, name, at, envelope.draft),
         }
-        reply = await connection.post(
-            envelope, check_result.address, body=envelope.draft, headers=headers
-        )
-        if isinstance(reply, Again):
-            return reply
-        if isinstance(reply, Lost):
-            return unanswered(reply.how, sent=envelope.committed)
-        answer = classify(reply.status, retry_after(reply.headers.get("Retry-After"), now))
-        if isinstance(answer.outcome, Rejected) and answer.outcome.address_dead:
-            return replace(
-                answer, outcome=replace(answer.outcome, dead_since=check_result.checked_at)
-            )
-        return answer
+        return HttpRequest(check_result.address, envelope.draft, headers)
 
-    async def discard(self, connection: HttpConnection) -> None:
-        """Closes it."""
-        await connection.close()
+    def classify(self, response: HttpResponse) -> SendResult:
+        """See the function `classify`."""
+        return classify(response.status, response.retry_after)
+
+    def classify_no_response(self, reason: str, *, sent: bool) -> SendResult:
+        """Says nothing about other endpoints, so the breaker does not count it."""
+        if reason == "address_forbidden":
+            return SendResult(Rejected(f"webhook_{reason}"))
+        result = super().classify_no_response(reason, sent=sent)
+        return replace(result, provider_failed=False)
 
 
-def classify(status: int, retry_after: float | None) -> Answer:
+def classify(status: int, retry_after: float | None) -> SendResult:
     """What an endpoint's answer means: 2xx took it, 410 wants no more, a redirect is not followed, all else is later.
 
     Whatever it is, it says nothing of other endpoints: the breaker stays out of it.
     """
     if 200 <= status < 300:
-        return Answer(Sent())
+        return SendResult(Sent())
     if status == 410:
-        return Answer(Rejected("webhook_410", address_dead=True))
+        return SendResult(Rejected("webhook_410", address_dead=True))
     if 300 <= status < 400:
-        return Answer(Rejected(f"webhook_{status}"))
-    return Answer(Deferred(f"webhook_{status}", retry_after))
-
-
-def unanswered(how: str, *, sent: bool) -> Answer:
-    """What it means that no answer came."""
-    if how == "address_forbidden":
-        return Answer(Rejected(f"webhook_{how}"))
-    return replace(lost("webhook", how, sent=sent), provider_failed=False)
+        return SendResult(Rejected(f"webhook_{status}"))
+    return SendResult(Deferred(f"webhook_{status}", retry_after))
 
 
 def to_key(secret: str) -> bytes:

@@ -165,10 +165,10 @@ class Deliverer:
 
     async def _next_chunk(self, actor: Actor[Any], batch: Batch, leases: Leases) -> None:
         """Claims as many as the actor has room for, and gives them to it."""
-        async with actor.room(min(_CHUNK, len(batch)), batch.priority) as room:
-            if room.rest:
-                await batch.hand_back(timedelta(seconds=room.rest))
-            claimed = await batch.claim(room.size, leases)
+        async with actor.acquire(min(_CHUNK, len(batch)), batch.priority) as permits:
+            if permits.retry_after:
+                await batch.hand_back(timedelta(seconds=permits.retry_after))
+            claimed = await batch.claim(permits.size, leases)
             await self._patience.ask(lambda: self._zones.put_into(claimed))
             entries = await self._entries(claimed)
             turn = time.monotonic()
@@ -178,7 +178,7 @@ class Deliverer:
                     continue
                 leases.add(together)
                 now = time.monotonic()
-                room.post(
+                permits.submit(
                     message,
                     partial(self._settle, together, leases, now),
                     together[0].check_result if len(together) == 1 else None,

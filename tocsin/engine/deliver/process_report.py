@@ -14,8 +14,7 @@ from uuid import uuid4
 
 import structlog
 
-from tocsin.engine.actors.machinery.base import Actor
-from tocsin.engine.actors.machinery.outcome import Stats
+from tocsin.engine.actors.machinery.base import Actor, Stats
 from tocsin.engine.model import Conflict, Unavailable
 from tocsin.engine.store.database import Database, Session
 from tocsin.engine.store.installation import (

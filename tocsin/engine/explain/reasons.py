@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from tocsin.engine.actors.apns.reply import FAULTS, Fault, fault
+from tocsin.engine.actors.apns.reply import REFUSALS, RefusalKind, refusal_kind
 from tocsin.engine.store.notification import DeliveryRecord, DeviceRecord
 
 # Why a phone was not reached, in plain English: what Apple and Google mean by their reasons (docs/delivery.md).
@@ -27,14 +27,14 @@ _APPLE = {
     "invalid_token": "what was registered for it is no token of Apple's",
 }
 _FAULTS = {
-    Fault.DEAD: "Apple says that the app was removed from it",
-    Fault.CONTEXT: "Apple says that its token is not for here",
-    Fault.REQUEST: "Apple refuses how it was sent",
-    Fault.SETTING: "Apple refuses the app's id that this service has",
-    Fault.CREDENTIALS: "Apple refuses the key of this service",
-    Fault.DEVICE: "Apple says that it got too many",
-    Fault.CONNECTION: "Apple closed the connection",
-    Fault.SERVER: "Apple could not take it",
+    RefusalKind.DEAD: "Apple says that the app was removed from it",
+    RefusalKind.CONTEXT: "Apple says that its token is not for here",
+    RefusalKind.REQUEST: "Apple refuses how it was sent",
+    RefusalKind.SETTING: "Apple refuses the app's id that this service has",
+    RefusalKind.CREDENTIALS: "Apple refuses the key of this service",
+    RefusalKind.DEVICE: "Apple says that it got too many",
+    RefusalKind.CONNECTION: "Apple closed the connection",
+    RefusalKind.SERVER: "Apple could not take it",
 }
 _GOOGLE = (
     (r"404_unregistered", "Google says that the app was removed from it"),
@@ -89,7 +89,7 @@ def in_words(reason: str) -> str | None:
 
 
 def _apple(said: str) -> str:
-    known = FAULTS.get(said) or (fault(int(said), "") if said.isdigit() else None)
+    known = REFUSALS.get(said) or (refusal_kind(int(said), "") if said.isdigit() else None)
     return _FAULTS[known] if known else "Apple did not take it"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import ssl
-from datetime import datetime
 from hashlib import sha256
 from itertools import accumulate
 from pathlib import Path
@@ -20,10 +19,9 @@ from tocsin.engine.actors.apns import reply as replies
 from tocsin.engine.actors.apns.connection import ApnsConnection, Request
 from tocsin.engine.actors.apns.pool import ApnsPool, ConnectError, Endpoint, Lease
 from tocsin.engine.actors.apns.provider_token import TokenSource, TokenUnavailable
-from tocsin.engine.actors.apns.reply import Fault, Lost, Reply
+from tocsin.engine.actors.apns.reply import ApnsResponse, RefusalKind
 from tocsin.engine.actors.machinery.base import Actor
-from tocsin.engine.actors.machinery.mailbox import Envelope
-from tocsin.engine.actors.machinery.outcome import Again, Answer
+from tocsin.engine.actors.machinery.envelope import Envelope, NoResponse, RetryNow, SendResult
 from tocsin.engine.model import (
     CheckResult,
     Deferred,
@@ -137,9 +135,9 @@ _STORM = (
 )
 _DEVICE = re.compile(r"[0-9A-Fa-f]{8,200}")
 _ADVICE = {
-    Fault.CREDENTIALS: "apns refuses our key: see TOCSIN_APNS_KEY, _KEY_ID and _TEAM_ID, and the clock",
-    Fault.SETTING: "apns refuses our topic: see TOCSIN_APNS_TOPIC",
-    Fault.REQUEST: "apns refuses a push as malformed",
+    RefusalKind.CREDENTIALS: "apns refuses our key: see TOCSIN_APNS_KEY, _KEY_ID and _TEAM_ID, and the clock",
+    RefusalKind.SETTING: "apns refuses our topic: see TOCSIN_APNS_TOPIC",
+    RefusalKind.REQUEST: "apns refuses a push as malformed",
 }
 
 log = structlog.get_logger(__name__)
@@ -210,31 +208,31 @@ class ApnsActor(Actor[Lease]):
         except ConnectError as error:
             return Deferred(str(error))
 
-    async def transmit(self, connection: Lease, envelope: Envelope) -> Answer | Again:
+    async def transmit(self, connection: Lease, envelope: Envelope) -> SendResult | RetryNow:
         """Sends the push to the device of this moment; see `apns_reply.classify` for the answers."""
         check_result = envelope.check_result
         if check_result is None:
-            return Again(keep=True)
+            return RetryNow(keep_connection=True)
         request = self._request(envelope, check_result)
         if isinstance(request, Rejected):
-            return Answer(request)
+            return SendResult(request)
         try:
             token = await self._tokens.token()
         except TokenUnavailable:
-            return Answer(Deferred("apns_token_unavailable"), provider_failed=True)
+            return SendResult(Deferred("apns_token_unavailable"), provider_failed=True)
         if not connection.good:
-            return Again(keep=False)
+            return RetryNow(keep_connection=False)
         if not envelope.begin():
-            return Again(keep=True)
+            return RetryNow(keep_connection=True)
         envelope.commit()
         wire = connection.connection
         try:
             reply = await wire.send(request, token, timeout=self._timeout)
         finally:
             connection.release()
-        if isinstance(reply, Lost):
+        if isinstance(reply, NoResponse):
             return _on_lost(reply, wire)
-        return await self._on_reply(reply, token, wire, request, check_result)
+        return await self._on_reply(reply, token, wire, request)
 
     async def discard(self, connection: Lease) -> None:
         """Gives its stream back; the connection is for others too."""
@@ -242,14 +240,13 @@ class ApnsActor(Actor[Lease]):
 
     async def _on_reply(
         self,
-        reply: Reply,
+        reply: ApnsResponse,
         token: str,
         wire: ApnsConnection,
         request: Request,
-        check_result: CheckResult,
-    ) -> Answer | Again:
+    ) -> SendResult | RetryNow:
         if reply.reason == "ExpiredProviderToken" and await self._renewed(token):
-            return Again(keep=True)
+            return RetryNow(keep_connection=True)
         answer = replies.classify(
             reply.status,
             reply.reason,
@@ -257,12 +254,12 @@ class ApnsActor(Actor[Lease]):
             reply.retry_after,
             apns_id=dict(request.headers)["apns-id"],
         )
-        whose = replies.fault(reply.status, reply.reason) if reply.status != 200 else None
+        whose = replies.refusal_kind(reply.status, reply.reason) if reply.status != 200 else None
         if whose in _ADVICE:
             log.error(_ADVICE[whose], actor=self.name, status=reply.status, reason=reply.reason)
-        if not answer.keep:
+        if not answer.keep_connection:
             wire.retire()
-        return _dated(answer, check_result.checked_at)
+        return answer
 
     async def _renewed(self, token: str) -> bool:
         try:
@@ -306,17 +303,8 @@ class ApnsActor(Actor[Lease]):
         return tuple(headers)
 
 
-def _on_lost(loss: Lost, wire: ApnsConnection) -> Answer | Again:
+def _on_lost(loss: NoResponse, wire: ApnsConnection) -> SendResult | RetryNow:
     """What the server never took goes again at once, unless it has never answered anything."""
-    if loss.untouched and wire.answered:
-        return Again(keep=False)
-    return replies.lost(loss.how, untouched=loss.untouched)
-
-
-def _dated(answer: Answer, checked_at: datetime) -> Answer:
-    """A token that is dead as of no known time was so when it was looked up for this push."""
-    outcome = answer.outcome
-    if isinstance(outcome, Rejected) and outcome.address_dead and outcome.dead_since is None:
-        dated = msgspec.structs.replace(outcome, dead_since=checked_at)
-        return msgspec.structs.replace(answer, outcome=dated)
-    return answer
+    if loss.unprocessed and wire.answered:
+        return RetryNow(keep_connection=False)
+    return replies.lost(loss.reason, unprocessed=loss.unprocessed)

@@ -30,7 +30,8 @@ from hpack import NeverIndexedHeaderTuple
 from hyperframe.frame import GoAwayFrame
 from msgspec import Struct
 
-from tocsin.engine.actors.apns.reply import Lost, Reply, read
+from tocsin.engine.actors.apns.reply import ApnsResponse, read
+from tocsin.engine.actors.machinery.envelope import NoResponse
 
 # A connection's way to the network: what may be written when, and whether anyone is still there.
 
@@ -213,18 +214,18 @@ class Request(Struct, frozen=True):
 class _Stream:
     """A request that waits for its answer."""
 
-    def __init__(self, answer: asyncio.Future[Reply | Lost]) -> None:
+    def __init__(self, answer: asyncio.Future[ApnsResponse | NoResponse]) -> None:
         self.id = 0
         self.answer = answer
         self.headers: dict[bytes, bytes] = {}
         self.body = bytearray()
 
-    def end(self, how: str, *, untouched: bool = False) -> None:
+    def end(self, how: str, *, unprocessed: bool = False) -> None:
         """Answers with what is known: once there is a status, the body only explains it."""
         if not self.answer.done():
             known = b":status" in self.headers
             self.answer.set_result(
-                read(self.headers, self.body) if known else Lost(how, untouched=untouched)
+                read(self.headers, self.body) if known else NoResponse(how, unprocessed=unprocessed)
             )
 
 
@@ -276,7 +277,9 @@ class ApnsConnection(ApnsWire):
     def waiting(self) -> int:
         return len(self._streams)
 
-    async def send(self, request: Request, token: str, *, timeout: float) -> Reply | Lost:
+    async def send(
+        self, request: Request, token: str, *, timeout: float
+    ) -> ApnsResponse | NoResponse:
         """Sends one push, before anything else can happen, and waits for the answer.
 
         Cancelled, or after `timeout` seconds, its stream ends and no other is harmed.
@@ -292,14 +295,14 @@ class ApnsConnection(ApnsWire):
             if self.heard_at < began:
                 self.closing = True  # nothing at all was heard: nothing more goes this way
             known = b":status" in stream.headers
-            return read(stream.headers, stream.body) if known else Lost("timeout")
+            return read(stream.headers, stream.body) if known else NoResponse("timeout")
         finally:
             self._forget(stream)
 
     def _open(self, request: Request, token: str) -> _Stream:
         stream = _Stream(self.loop.create_future())
         if not self.usable:
-            stream.end("closed", untouched=True)
+            stream.end("closed", unprocessed=True)
             return stream
         self.used_at = self.loop.time()
         try:
@@ -308,7 +311,7 @@ class ApnsConnection(ApnsWire):
             self._streams[stream.id] = stream
             self.conn.send_data(stream.id, request.payload, end_stream=True)
         except H2Error as error:  # a limit of the server's that this request doesn't meet
-            stream.end(type(error).__name__, untouched=True)
+            stream.end(type(error).__name__, unprocessed=True)
         if stream.id >= _LAST_STREAM:
             self.closing = True
         self.flush()
@@ -351,7 +354,7 @@ class ApnsConnection(ApnsWire):
 
     def _on_reset(self, event: events.StreamReset) -> None:
         refused = event.error_code == ErrorCodes.REFUSED_STREAM
-        self._end(event.stream_id, "reset", untouched=refused)
+        self._end(event.stream_id, "reset", unprocessed=refused)
 
     def _on_goodbye(self, event: events.ConnectionTerminated) -> None:
         """What came after the last stream that the server names, it never took (RFC 9113, 6.8)."""
@@ -359,7 +362,7 @@ class ApnsConnection(ApnsWire):
         log.info("apns goes away", code=int(event.error_code or 0), said=said)
         self.closing = True
         for stream_id in [each for each in self._streams if each > (event.last_stream_id or 0)]:
-            self._end(stream_id, "goaway", untouched=True)
+            self._end(stream_id, "goaway", unprocessed=True)
         self.retire()
 
     def _on_settings(self, _: events.RemoteSettingsChanged) -> None:
@@ -370,10 +373,10 @@ class ApnsConnection(ApnsWire):
     def _on_window(self, _: events.WindowUpdated) -> None:
         self.changed()
 
-    def _end(self, stream_id: int, how: str, *, untouched: bool = False) -> None:
+    def _end(self, stream_id: int, how: str, *, unprocessed: bool = False) -> None:
         if stream := self._streams.pop(stream_id, None):
-            self.answered += not untouched
-            stream.end(how, untouched=untouched)
+            self.answered += not unprocessed
+            stream.end(how, unprocessed=unprocessed)
 
 
 def _headers(request: Request, token: str) -> list[Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from tocsin.engine.actors.machinery.outcome import Answer
+from tocsin.engine.actors.machinery.envelope import SendResult
 from tocsin.engine.model import Deferred, Rejected, Sent, Unknown
 
 DEVICE_PAUSE = 60.0
@@ -25,7 +25,7 @@ SERVER_PAUSE = 15 * 60.0
 _MOST_PAUSE = 86_400.0
 
 
-class Fault(Enum):
+class RefusalKind(Enum):
     """Whose fault a refusal is, and so what is done."""
 
     DEAD = auto()  # the device has no such token any more
@@ -38,57 +38,57 @@ class Fault(Enum):
     SERVER = auto()  # Apple's: later
 
 
-FAULTS = {
-    "BadCertificate": Fault.CREDENTIALS,
-    "BadCertificateEnvironment": Fault.CREDENTIALS,
-    "BadCollapseId": Fault.REQUEST,
-    "BadDeviceToken": Fault.CONTEXT,
-    "BadEnvironmentKeyIdInToken": Fault.CREDENTIALS,
-    "BadExpirationDate": Fault.REQUEST,
-    "BadMessageId": Fault.REQUEST,
-    "BadPath": Fault.REQUEST,
-    "BadPriority": Fault.REQUEST,
-    "BadTopic": Fault.SETTING,
-    "DeviceTokenNotForTopic": Fault.CONTEXT,
-    "DuplicateHeaders": Fault.REQUEST,
-    "ExpiredProviderToken": Fault.CREDENTIALS,
-    "ExpiredToken": Fault.DEAD,
-    "Forbidden": Fault.REQUEST,
-    "IdleTimeout": Fault.CONNECTION,
-    "InternalServerError": Fault.SERVER,
-    "InvalidProviderToken": Fault.CREDENTIALS,
-    "InvalidPushType": Fault.REQUEST,
-    "MethodNotAllowed": Fault.REQUEST,
-    "MissingDeviceToken": Fault.REQUEST,
-    "MissingProviderToken": Fault.CREDENTIALS,
-    "MissingTopic": Fault.SETTING,
-    "PayloadEmpty": Fault.REQUEST,
-    "PayloadTooLarge": Fault.REQUEST,
-    "ServiceUnavailable": Fault.SERVER,
-    "Shutdown": Fault.SERVER,
-    "TooManyProviderTokenUpdates": Fault.CREDENTIALS,
-    "TooManyRequests": Fault.DEVICE,
-    "TopicDisallowed": Fault.SETTING,
-    "Unregistered": Fault.DEAD,
-    "UnrelatedKeyIdInToken": Fault.CREDENTIALS,
+REFUSALS = {
+    "BadCertificate": RefusalKind.CREDENTIALS,
+    "BadCertificateEnvironment": RefusalKind.CREDENTIALS,
+    "BadCollapseId": RefusalKind.REQUEST,
+    "BadDeviceToken": RefusalKind.CONTEXT,
+    "BadEnvironmentKeyIdInToken": RefusalKind.CREDENTIALS,
+    "BadExpirationDate": RefusalKind.REQUEST,
+    "BadMessageId": RefusalKind.REQUEST,
+    "BadPath": RefusalKind.REQUEST,
+    "BadPriority": RefusalKind.REQUEST,
+    "BadTopic": RefusalKind.SETTING,
+    "DeviceTokenNotForTopic": RefusalKind.CONTEXT,
+    "DuplicateHeaders": RefusalKind.REQUEST,
+    "ExpiredProviderToken": RefusalKind.CREDENTIALS,
+    "ExpiredToken": RefusalKind.DEAD,
+    "Forbidden": RefusalKind.REQUEST,
+    "IdleTimeout": RefusalKind.CONNECTION,
+    "InternalServerError": RefusalKind.SERVER,
+    "InvalidProviderToken": RefusalKind.CREDENTIALS,
+    "InvalidPushType": RefusalKind.REQUEST,
+    "MethodNotAllowed": RefusalKind.REQUEST,
+    "MissingDeviceToken": RefusalKind.REQUEST,
+    "MissingProviderToken": RefusalKind.CREDENTIALS,
+    "MissingTopic": RefusalKind.SETTING,
+    "PayloadEmpty": RefusalKind.REQUEST,
+    "PayloadTooLarge": RefusalKind.REQUEST,
+    "ServiceUnavailable": RefusalKind.SERVER,
+    "Shutdown": RefusalKind.SERVER,
+    "TooManyProviderTokenUpdates": RefusalKind.CREDENTIALS,
+    "TooManyRequests": RefusalKind.DEVICE,
+    "TopicDisallowed": RefusalKind.SETTING,
+    "Unregistered": RefusalKind.DEAD,
+    "UnrelatedKeyIdInToken": RefusalKind.CREDENTIALS,
 }
 """Every reason that Apple documents for a push to a device."""
 
 _BY_STATUS = {
-    400: Fault.REQUEST,
-    403: Fault.CREDENTIALS,
-    404: Fault.REQUEST,
-    405: Fault.REQUEST,
-    413: Fault.REQUEST,
-    429: Fault.DEVICE,
+    400: RefusalKind.REQUEST,
+    403: RefusalKind.CREDENTIALS,
+    404: RefusalKind.REQUEST,
+    405: RefusalKind.REQUEST,
+    413: RefusalKind.REQUEST,
+    429: RefusalKind.DEVICE,
 }
 """Where the reason is missing or new. Not 410: no token dies without Apple's word for it."""
 
-LOUD = frozenset({Fault.REQUEST, Fault.SETTING, Fault.CREDENTIALS})
+LOUD = frozenset({RefusalKind.REQUEST, RefusalKind.SETTING, RefusalKind.CREDENTIALS})
 """What only an operator, or a developer, can mend."""
 
 
-class Reply(Struct, frozen=True):
+class ApnsResponse(Struct, frozen=True):
     """What APNs answered."""
 
     status: int
@@ -97,26 +97,19 @@ class Reply(Struct, frozen=True):
     retry_after: float | None = None
 
 
-class Lost(Struct, frozen=True):
-    """No answer came; `untouched` if it is certain that the server never took the request."""
-
-    how: str
-    untouched: bool = False
-
-
 class _Body(Struct):
     reason: str = ""
     timestamp: Any = None  # milliseconds
 
 
-def read(headers: Mapping[bytes, bytes], body: bytes | bytearray) -> Reply:
+def read(headers: Mapping[bytes, bytes], body: bytes | bytearray) -> ApnsResponse:
     """Reads an answer; what can't be read of it counts as not said."""
     status = headers.get(b":status", b"")
     try:
         said = msgspec.json.decode(body, type=_Body)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         said = _Body()
-    return Reply(
+    return ApnsResponse(
         int(status) if status.isdigit() else 0,
         said.reason if said.reason.isascii() and said.reason.isalnum() else "",
         _to_time(said.timestamp),
@@ -124,11 +117,11 @@ def read(headers: Mapping[bytes, bytes], body: bytes | bytearray) -> Reply:
     )
 
 
-def fault(status: int, reason: str) -> Fault | None:
+def refusal_kind(status: int, reason: str) -> RefusalKind | None:
     """Whose fault it is; None for what APNs doesn't answer."""
-    if reason in FAULTS:
-        return FAULTS[reason]
-    return Fault.SERVER if 500 <= status < 600 else _BY_STATUS.get(status)
+    if reason in REFUSALS:
+        return REFUSALS[reason]
+    return RefusalKind.SERVER if 500 <= status < 600 else _BY_STATUS.get(status)
 
 
 def classify(
@@ -138,7 +131,7 @@ def classify(
     retry_after: float | None = None,
     *,
     apns_id: str | None = None,
-) -> Answer:
+) -> SendResult:
     """What one answer means for the message, the device's token, the connection and the channel.
 
     A token is dead by Apple's word only, and only if it was registered no later than `timestamp`
@@ -146,38 +139,40 @@ def classify(
     token is touched. `retry_after` is in seconds and lengthens a pause, never shortens it.
     """
     if status == 200:
-        return Answer(Sent(apns_id))
+        return SendResult(Sent(apns_id))
     word = f"apns_{reason or status}"
-    match fault(status, reason):
-        case Fault.DEAD:
-            return Answer(Rejected(word, address_dead=True, dead_since=timestamp))
-        case Fault.CONTEXT:
-            return Answer(Rejected(word, quarantine=True))
-        case Fault.REQUEST:
-            return Answer(Rejected(word))
-        case Fault.SETTING:
-            return Answer(Rejected(word), provider_failed=True)
+    match refusal_kind(status, reason):
+        case RefusalKind.DEAD:
+            return SendResult(Rejected(word, address_dead=True, dead_since=timestamp))
+        case RefusalKind.CONTEXT:
+            return SendResult(Rejected(word, quarantine=True))
+        case RefusalKind.REQUEST:
+            return SendResult(Rejected(word))
+        case RefusalKind.SETTING:
+            return SendResult(Rejected(word), provider_failed=True)
         case transient:
             return _later(word, transient, retry_after)
 
 
-def _later(word: str, transient: Fault | None, retry_after: float | None) -> Answer:
+def _later(word: str, transient: RefusalKind | None, retry_after: float | None) -> SendResult:
     pause = retry_after or 0.0
     match transient:
-        case Fault.DEVICE:
-            return Answer(Deferred(word, max(DEVICE_PAUSE, pause)))
-        case Fault.CONNECTION:
-            return Answer(Deferred(word, retry_after), keep=False)
-        case Fault.SERVER:
-            return Answer(Deferred(word, max(SERVER_PAUSE, pause)), provider_failed=True)
+        case RefusalKind.DEVICE:
+            return SendResult(Deferred(word, max(DEVICE_PAUSE, pause)))
+        case RefusalKind.CONNECTION:
+            return SendResult(Deferred(word, retry_after), keep_connection=False)
+        case RefusalKind.SERVER:
+            return SendResult(Deferred(word, max(SERVER_PAUSE, pause)), provider_failed=True)
         case _:  # our credentials, or no answer of APNs at all
-            return Answer(Deferred(word, retry_after), provider_failed=True, keep=False)
+            return SendResult(
+                Deferred(word, retry_after), provider_failed=True, keep_connection=False
+            )
 
 
-def lost(how: str, *, untouched: bool) -> Answer:
+def lost(how: str, *, unprocessed: bool) -> SendResult:
     """What it means that no answer came, once the request was sent."""
-    outcome: Any = Deferred if untouched else Unknown
-    return Answer(outcome(f"apns_{how}"), provider_failed=True, keep=False)
+    outcome: Any = Deferred if unprocessed else Unknown
+    return SendResult(outcome(f"apns_{how}"), provider_failed=True, keep_connection=False)
 
 
 def _to_time(milliseconds: Any) -> datetime | None:

@@ -17,8 +17,7 @@ from tocsin.engine.actors.email.mime import UnsendableError
 from tocsin.engine.actors.email.reply import Step, classify
 from tocsin.engine.actors.email.smtp import SmtpSession, Starttls, why
 from tocsin.engine.actors.machinery.base import Actor
-from tocsin.engine.actors.machinery.mailbox import Envelope
-from tocsin.engine.actors.machinery.outcome import Again, Answer
+from tocsin.engine.actors.machinery.envelope import Envelope, RetryNow, SendResult
 from tocsin.engine.model import Deferred, Mail, Message, PresendCheck, Rejected
 
 if TYPE_CHECKING:
@@ -99,18 +98,18 @@ class EmailActor(Actor[SmtpSession]):
                     connection.smtp.close()
         return await self._connect()
 
-    async def transmit(self, connection: SmtpSession, envelope: Envelope) -> Answer | Again:
+    async def transmit(self, connection: SmtpSession, envelope: Envelope) -> SendResult | RetryNow:
         """Sends the mail to the address of this moment; see `classify` for the answers."""
         check_result = envelope.check_result
         if check_result is None:
-            return Again(keep=True)
+            return RetryNow(keep_connection=True)
         try:
             to = mime.to_mailbox(check_result.address)
         except UnsendableError as error:
-            return Answer(Rejected(str(error)))
+            return SendResult(Rejected(str(error)))
         utf8 = to.utf8 or self._sender.utf8
         if utf8 and not connection.knows_utf8:
-            return Answer(Rejected("smtputf8_unsupported"))
+            return SendResult(Rejected("smtputf8_unsupported"))
         mail = mime.address(envelope.draft, to=to, now=check_result.checked_at)
         if self._signer is not None:  # of what is final: the address and the date are known now
             mail = self._signer.sign(mail, now=check_result.checked_at) + mail

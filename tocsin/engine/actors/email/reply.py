@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 
-from tocsin.engine.actors.machinery.outcome import Answer
+from tocsin.engine.actors.machinery.envelope import SendResult
 from tocsin.engine.model import Deferred, Rejected, Sent, Unknown
 
 
@@ -45,7 +45,7 @@ _QUEUE_ID = re.compile(rf"(?:queued as|\bid=)\s*{_TOKEN}", re.IGNORECASE | re.AS
 _LAST_TOKEN = re.compile(rf"(?:^|\s){_TOKEN}>?\s*$", re.ASCII)
 
 
-def classify(step: Step, code: int, text: str) -> Answer:
+def classify(step: Step, code: int, text: str) -> SendResult:
     """What one answer other than "go on" means at a step; at the body, 2yz means accepted.
 
     An address is dead only where the server speaks of the recipient's mailbox: 5.1.x and 5.2.1 at
@@ -58,28 +58,30 @@ def classify(step: Step, code: int, text: str) -> Answer:
     enhanced = _enhanced(code, text)
     reason = f"smtp_{code}_{enhanced}" if enhanced else f"smtp_{code}"
     if step is Step.BODY and 200 <= code < 300:
-        return Answer(Sent(queue_id(text)))
+        return SendResult(Sent(queue_id(text)))
     if not 400 <= code < 600:
         outcome = Unknown if step is Step.BODY else Deferred
-        return Answer(outcome("smtp_protocol_error"), provider_failed=True, keep=False)
+        return SendResult(
+            outcome("smtp_protocol_error"), provider_failed=True, keep_connection=False
+        )
     if step in _BEFORE_MAIL or code in _CREDENTIALS:
-        return Answer(Deferred(reason), provider_failed=True, keep=False)
+        return SendResult(Deferred(reason), provider_failed=True, keep_connection=False)
     if code == 421:  # RFC 5321 section 3.8: the service closes the channel, at any step
-        return Answer(Deferred(reason), provider_failed=True, keep=False)
+        return SendResult(Deferred(reason), provider_failed=True, keep_connection=False)
     ours = step is Step.MAIL and not _of_size(code, enhanced)
     if code < 500:
-        return Answer(Deferred(reason), provider_failed=ours)
+        return SendResult(Deferred(reason), provider_failed=ours)
     dead = _is_dead(step, code, enhanced, text)
-    return Answer(Rejected(reason, address_dead=dead), provider_failed=ours)
+    return SendResult(Rejected(reason, address_dead=dead), provider_failed=ours)
 
 
-def lost(step: Step, how: str) -> Answer:
+def lost(step: Step, how: str) -> SendResult:
     """What it means that no answer came: `how` is "disconnected", "timeout" or "protocol_error".
 
     After the final dot the server may have the message (RFC 5321 section 4.5.3.2.6).
     """
     outcome = Unknown if step is Step.BODY else Deferred
-    return Answer(outcome(f"smtp_{how}_{step}"), provider_failed=True, keep=False)
+    return SendResult(outcome(f"smtp_{how}_{step}"), provider_failed=True, keep_connection=False)
 
 
 def queue_id(text: str) -> str | None:

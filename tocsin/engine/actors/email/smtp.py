@@ -19,8 +19,7 @@ from aiosmtplib import (
 from msgspec import structs
 
 from tocsin.engine.actors.email.reply import Step, classify, lost
-from tocsin.engine.actors.machinery.mailbox import Envelope
-from tocsin.engine.actors.machinery.outcome import Again, Answer
+from tocsin.engine.actors.machinery.envelope import Envelope, RetryNow, SendResult
 
 # Commands and replies on an open SMTP connection, several commands in one flight where the server takes that.
 #
@@ -241,14 +240,14 @@ class SmtpSession:
 
     async def transact(
         self, envelope: Envelope, commands: Sequence[tuple[Step, bytes]], content: bytes
-    ) -> Answer | Again:
+    ) -> SendResult | RetryNow:
         """Sends MAIL, RCPT, DATA and the body.
 
         A connection used before that turns out closed at the first command was idle too long for
-        the server: nothing was sent, so it goes `Again` on a new one.
+        the server: nothing was sent, so it goes `RetryNow` on a new one.
         """
         if self._dialogue is None or not envelope.begin():
-            return Again(keep=True)
+            return RetryNow(keep_connection=True)
         self.sent += 1
         try:
             answer = await self._run(self._dialogue, envelope, commands, content)
@@ -258,9 +257,9 @@ class SmtpSession:
             return lost(self.step, "protocol_error")
         except OSError:
             answer = lost(self.step, "disconnected")
-        gone = not answer.keep and not self._dialogue.connected
+        gone = not answer.keep_connection and not self._dialogue.connected
         if self.step is Step.MAIL and gone and self.sent > 1:
-            return Again(keep=False)
+            return RetryNow(keep_connection=False)
         return answer
 
     async def _run(
@@ -269,7 +268,7 @@ class SmtpSession:
         envelope: Envelope,
         commands: Sequence[tuple[Step, bytes]],
         content: bytes,
-    ) -> Answer:
+    ) -> SendResult:
         flights = [commands] if self._pipelining else [[each] for each in commands]
         for flight in flights:
             if refused := await self._fly(dialogue, flight):
@@ -278,7 +277,9 @@ class SmtpSession:
         self.dirty = False
         return classify(Step.BODY, *dialogue.replies[0])
 
-    async def _fly(self, dialogue: Dialogue, flight: Sequence[tuple[Step, bytes]]) -> Answer | None:
+    async def _fly(
+        self, dialogue: Dialogue, flight: Sequence[tuple[Step, bytes]]
+    ) -> SendResult | None:
         """Sends commands together (RFC 2920); what the first one that was refused means."""
         missing: Exception | None = None
         try:
@@ -296,13 +297,13 @@ class SmtpSession:
             raise missing
         return None
 
-    def _refused(self, dialogue: Dialogue, code: int, text: str) -> Answer:
+    def _refused(self, dialogue: Dialogue, code: int, text: str) -> SendResult:
         answer = classify(self.step, code, text)
         last, _ = dialogue.replies[-1]
         # a server that wants the body of what it refused: there is no way back to the next command
         if code == CLOSING or last // 100 == 3:
             dialogue.hang_up()
-            return structs.replace(answer, keep=False)
+            return structs.replace(answer, keep_connection=False)
         return answer
 
     async def _write(self, dialogue: Dialogue, envelope: Envelope, content: bytes) -> None:

@@ -83,8 +83,8 @@ def silent(push: Push) -> bool:
     return push.kind is not PushKind.ALERT
 
 
-def address(draft: bytes, token: str, badge: int | None) -> bytes:
-    """The draft with its token and the number for the icon, which only the presend check knows.
+def with_token(draft: bytes, token: str, badge: int | None) -> bytes:
+    """Returns the draft with its token and the number for the icon, which only the check before sending knows.
 
     Android has no number of its own for a push that shows nothing: the app finds it in `data`.
     """

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from tocsin.engine.actors.machinery.outcome import Answer
+from tocsin.engine.actors.machinery.envelope import SendResult
 from tocsin.engine.model import Deferred, Rejected, Sent, Unknown
 
 SHORTEST_WAIT = 10.0
@@ -32,7 +32,7 @@ _ONE_DEVICE = re.compile(r"\bdevice\b", re.IGNORECASE)
 
 def classify(
     status: int, error_code: str | None, details: Sequence[str], retry_after: float | None
-) -> Answer:
+) -> SendResult:
     """What one answer means; `details` are the fields, reasons and words that came with an error.
 
     A token dies by UNREGISTERED alone: a 404 without it is a wrong URL or project. What may be a good token of
@@ -42,24 +42,26 @@ def classify(
     reason = f"fcm_{status}_{error_code.lower()}" if error_code else f"fcm_{status}"
     wait = max(SHORTEST_WAIT, retry_after or 0.0)
     if 200 <= status < 300:
-        return Answer(Sent(_name(details)))
+        return SendResult(Sent(_name(details)))
     if status == 404 and error_code == "UNREGISTERED":
-        return Answer(Rejected(reason, address_dead=True))
+        return SendResult(Rejected(reason, address_dead=True))
     if status == 403 and error_code == "SENDER_ID_MISMATCH":
-        return Answer(Rejected(reason, quarantine=True))
+        return SendResult(Rejected(reason, quarantine=True))
     if status in {400, 413}:
         return _of_our_request(reason, details)
     if status == 429:
         return _slower(reason, details, retry_after)
     if status >= 500:
         paused = wait if status == 503 and retry_after is not None else None
-        return Answer(Deferred(reason, wait), provider_failed=True, pause=paused)
-    return Answer(Deferred(reason, wait), provider_failed=True)
+        return SendResult(Deferred(reason, wait), provider_failed=True, pause=paused)
+    return SendResult(Deferred(reason, wait), provider_failed=True)
 
 
-def unreadable(status: int) -> Answer:
+def unreadable(status: int) -> SendResult:
     """What it means that a 2xx says nothing of FCM's: some proxy's page, or a message that did go through."""
-    return Answer(Unknown(f"fcm_{status}_unreadable"), provider_failed=True, keep=False)
+    return SendResult(
+        Unknown(f"fcm_{status}_unreadable"), provider_failed=True, keep_connection=False
+    )
 
 
 def read(body: bytes) -> tuple[str | None, tuple[str, ...]] | None:
@@ -90,22 +92,22 @@ def fields(details: Sequence[str]) -> list[str]:
     return [each for each in details if _FIELD.fullmatch(each)]
 
 
-def _of_our_request(reason: str, details: Sequence[str]) -> Answer:
+def _of_our_request(reason: str, details: Sequence[str]) -> SendResult:
     """A 400 is the payload's fault or the token's; the token's only where nothing else is named."""
     at_fault = fields(details)
     named = _TOKEN_FIELD in at_fault or any(_TOKEN_WORDS.search(each) for each in details)
     of_token = named and all(each == _TOKEN_FIELD for each in at_fault)
     if of_token or _OTHER_APP & set(details):
-        return Answer(Rejected(f"{reason}_token", quarantine=True))
-    return Answer(Rejected(reason))
+        return SendResult(Rejected(f"{reason}_token", quarantine=True))
+    return SendResult(Rejected(reason))
 
 
-def _slower(reason: str, details: Sequence[str], retry_after: float | None) -> Answer:
+def _slower(reason: str, details: Sequence[str], retry_after: float | None) -> SendResult:
     """A quota is used up: the project's, or that of a single device."""
     wait = max(SHORTEST_WAIT, QUOTA_WAIT if retry_after is None else retry_after)
     if any(_ONE_DEVICE.search(each) for each in details):
-        return Answer(Deferred(f"{reason}_device", wait))
-    return Answer(Deferred(reason, wait), pause=wait)
+        return SendResult(Deferred(f"{reason}_device", wait))
+    return SendResult(Deferred(reason, wait), pause=wait)
 
 
 def _words(detail: Mapping[str, Any]) -> Iterator[str]:

@@ -1,4 +1,8 @@
-"""The intake of an actor: room, mailbox, and what the breaker lets through to the senders."""
+"""Admission: how many messages an actor takes, and how fast its senders get them.
+
+A job acquires permits, one for each message in the mailbox, before it claims deliveries. So a full mailbox, or a
+provider that fails, stops the claims.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +15,19 @@ import structlog
 from msgspec import Struct
 
 from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState, Clock
-from tocsin.engine.actors.machinery.mailbox import FRESH, Envelope, Mailbox, Settled
+from tocsin.engine.actors.machinery.envelope import FRESH, Envelope, Mailbox, OnSettled
 from tocsin.engine.model import CheckResult, Message, Priority, Settlement, Unsent
 
-# Pacing: at most so many messages a second, evenly spaced.
+STALL_TIMEOUT = 2.0
+"""Seconds that a claim waits while the actor makes no progress: longer, and one provider delays the others' jobs."""
+
+_SOON = 1.0  # seconds until the next try, where the breaker gives no time
+
+log = structlog.get_logger(__name__)
 
 
-class Pace:
-    """Gives each message its slot; `rate` is messages per second, None for as fast as it goes."""
+class RateLimit:
+    """Spaces messages evenly; `rate` is the most messages a second, None for no limit."""
 
     def __init__(self, rate: float | None, clock: Clock) -> None:
         self._gap = 1 / rate if rate else 0.0
@@ -36,37 +45,33 @@ class Pace:
             await asyncio.sleep(slot - now)
 
 
-# The seats that bound a mailbox: who is about to claim takes them first, so back-pressure reaches the claim.
-
-
 class _Waiter(Struct, eq=False):
-    """Somebody who waits for seats."""
+    """A call that waits for permits."""
 
     wanted: int
-    least: int  # fewer aren't worth a claim
-    most: int  # that may be taken by all
+    least: int  # fewer are not worth a claim
+    most: int  # that may be in use by all
     priority: Priority
     granted: asyncio.Future[int]
 
 
-class Seats:
-    """Bounds a mailbox: who is about to claim takes seats first, and waits where there are none.
+class PermitPool:
+    """The permits of a mailbox of `size` messages.
 
-    `reserve` more are for high priority alone, so that it never waits behind a full mailbox.
-    `gate` says how many may be taken at this moment, whatever is free: an open breaker gives none, and then nobody
-    waits here.
+    `reserve` more are for high priority alone, so that it never waits behind a full mailbox. `limit` returns how many
+    may be granted at this moment: where it is 0, since the breaker is open, calls do not wait but get none.
     """
 
-    def __init__(self, size: int, reserve: int, gate: Callable[[], int]) -> None:
+    def __init__(self, size: int, reserve: int, limit: Callable[[], int]) -> None:
         self._size = size
         self._reserve = reserve
-        self._gate = gate
+        self._limit = limit
         self._waiters: list[_Waiter] = []
         self._closed = False
-        self.taken = 0
+        self.in_use = 0
 
-    async def take(self, wanted: int, priority: Priority) -> int:
-        """Waits for seats, takes between 1 and `wanted` of them; 0 once closed, or where the gate is.
+    async def acquire(self, wanted: int, priority: Priority) -> int:
+        """Waits for permits and returns how many it got: 1 to `wanted`, or 0 once closed or where the limit is 0.
 
         A normal claim waits for half of the mailbox, so that a busy one isn't filled one by one.
         """
@@ -78,107 +83,99 @@ class Seats:
         waiter = _Waiter(wanted, least, most, priority, asyncio.get_running_loop().create_future())
         self._waiters.append(waiter)
         self._waiters.sort(key=lambda other: -other.priority)
-        self.offer()
+        self.grant()
         try:
             return await waiter.granted
         except asyncio.CancelledError:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
             elif not waiter.granted.cancelled():
-                self.give_back(waiter.granted.result())
+                self.release(waiter.granted.result())
             raise
 
-    def give_back(self, seats: int) -> None:
-        """Frees seats for those who wait."""
-        self.taken -= seats
+    def release(self, count: int) -> None:
+        """Returns permits to the pool, for those that wait."""
+        self.in_use -= count
         if self._waiters:
-            self.offer()
+            self.grant()
 
-    def offer(self) -> None:
-        """Serves who waits, in order, as far as there is room; sends them home where the gate is closed."""
+    def grant(self) -> None:
+        """Grants permits in order, as far as there are any; none to all that wait where the limit is 0."""
         while self._waiters:
-            gate = self._gate()
-            if not gate:
-                self._send_home()
+            limit = self._limit()
+            if not limit:
+                self._grant_none()
                 return
             first = self._waiters[0]
-            seats = min(first.most - self.taken, first.wanted, gate)
-            if seats < min(first.least, gate):
+            count = min(first.most - self.in_use, first.wanted, limit)
+            if count < min(first.least, limit):
                 return
             self._waiters.pop(0)
             if not first.granted.done():
-                self.taken += seats
-                first.granted.set_result(seats)
+                self.in_use += count
+                first.granted.set_result(count)
 
     def close(self) -> None:
-        """Sends everybody home with no seat, from now on."""
+        """Grants nothing any more."""
         self._closed = True
-        self._send_home()
+        self._grant_none()
 
-    def _send_home(self) -> None:
+    def _grant_none(self) -> None:
         for waiter in self._waiters:
             if not waiter.granted.done():
                 waiter.granted.set_result(0)
         self._waiters.clear()
 
 
-PATIENCE = 2.0
-"""Seconds that a claim waits while nothing at all gets done: any longer, and one provider holds up the others' jobs."""
+class Permits:
+    """Permits that are held for messages about to be claimed.
 
-_SOON = 1.0  # seconds: when to ask again, where the breaker has no time to name
-
-log = structlog.get_logger(__name__)
-
-
-class Room:
-    """Seats that are held for messages about to be claimed.
-
-    `size` 0 says that the actor is stopping, or that the provider rests: ask again in `rest` seconds.
+    `size` is 0 if the actor stops or the provider fails: `retry_after` is then in how many seconds to try again.
     """
 
-    def __init__(self, intake: Intake, size: int, rest: float = 0.0) -> None:
-        self._intake = intake
+    def __init__(self, admission: Admission, size: int, retry_after: float = 0.0) -> None:
+        self._admission = admission
         self.size = size
         self.left = size
-        self.rest = rest
+        self.retry_after = retry_after
 
-    def post(
+    def submit(
         self,
         message: Message,
-        settled: Settled,
+        on_settled: OnSettled,
         check_result: CheckResult | None = None,
         age: float = 0.0,
     ) -> Envelope:
-        """Sends one message on a seat of this room, and calls `settled` with what became of it.
+        """Sends one message on one of these permits, and calls `on_settled` with its settlement.
 
-        `check_result` is one of `age` seconds ago: while it holds, the message is not checked again. Beyond the room's
-        size it is squeezed in: it is claimed already, and the next ones wait for that.
+        `check_result` is one of `age` seconds ago: while it holds, the message is not checked again. A message for
+        which no permit is left is claimed already, so it is forced in, and the next claims wait for that.
         """
         if self.left:
             self.left -= 1
         else:
-            self._intake.squeeze()
-        return self._intake.post(message, settled, check_result, age)
+            self._admission.force()
+        return self._admission.submit(message, on_settled, check_result, age)
 
     async def send(
         self, message: Message, check_result: CheckResult | None = None, age: float = 0.0
     ) -> Settlement:
-        """The same, awaited."""
+        """Submits one message and waits for its settlement."""
         result: asyncio.Future[Settlement] = asyncio.get_running_loop().create_future()
 
-        def settled(settlement: Settlement) -> None:
+        def on_settled(settlement: Settlement) -> None:
             if not result.done():
                 result.set_result(settlement)
 
-        envelope = self.post(message, settled, check_result, age)
+        envelope = self.submit(message, on_settled, check_result, age)
         try:
             return await result
         finally:
-            envelope.done = True  # cancelled, nobody waits for it
+            envelope.done = True  # if cancelled: its settlement is of no use any more
 
 
-class Intake:
-    """Takes messages in as far as there are seats, and gives them out as far as the breaker allows."""
+class Admission:
+    """Takes messages in as far as there are permits, and gives them to senders as far as the breaker allows."""
 
     def __init__(
         self, name: str, breaker: Breaker, *, size: int, reserve: int, clock: Clock
@@ -186,110 +183,117 @@ class Intake:
         self._name = name
         self._breaker = breaker
         self._clock = clock
-        self._seats = Seats(size, reserve, self._gate)
+        self._permits = PermitPool(size, reserve, self._limit)
         self._work = asyncio.Event()
-        self._moved_at = clock()
+        self._progress_at = clock()
         self.mailbox = Mailbox()
-        self.in_hand: set[Envelope] = set()
+        self.in_flight: set[Envelope] = set()
         self.closed = False
 
-    # Towards the engine.
+    # For the engine.
 
     @asynccontextmanager
-    async def room(self, wanted: int, priority: Priority) -> AsyncIterator[Room]:
-        """Waits for room and holds up to `wanted` seats of it; none where the provider rests, or stands still."""
-        size = await self._take_seats(wanted, priority)
-        room = Room(self, size, 0.0 if size or self.closed else self._breaker.retry_after or _SOON)
+    async def acquire(self, wanted: int, priority: Priority) -> AsyncIterator[Permits]:
+        """Waits for up to `wanted` permits and holds them; none where the provider fails or makes no progress."""
+        size = await self._acquire(wanted, priority)
+        failing = not size and not self.closed
+        permits = Permits(self, size, self._breaker.retry_after or _SOON if failing else 0.0)
         try:
-            yield room
+            yield permits
         finally:
-            unused, room.left = room.left, 0
-            self._seats.give_back(unused)
+            unused, permits.left = permits.left, 0
+            self._permits.release(unused)
 
-    async def _take_seats(self, wanted: int, priority: Priority) -> int:
+    async def _acquire(self, wanted: int, priority: Priority) -> int:
         while True:
-            patience = max(0.05, self._moved_at + PATIENCE - self._clock())
+            timeout = max(0.05, self._progress_at + STALL_TIMEOUT - self._clock())
             try:
-                async with asyncio.timeout(patience):
-                    return await self._seats.take(wanted, priority)
+                async with asyncio.timeout(timeout):
+                    return await self._permits.acquire(wanted, priority)
             except TimeoutError:
-                if self.in_hand and self._clock() - self._moved_at >= PATIENCE:
+                if self.in_flight and self._clock() - self._progress_at >= STALL_TIMEOUT:
                     return 0
 
     async def send(self, message: Message) -> Settlement:
-        """Waits for a seat and posts the message; an open breaker answers at once."""
+        """Waits for a permit and submits the message; returns at once if the breaker is open."""
         if self._breaker.state is BreakerState.OPEN:
-            return Settlement(self._refusal())
-        async with self.room(1, message.priority) as room:
-            if room.size:
-                return await room.send(message)
-        return Settlement(Unsent("circuit_open", room.rest) if room.rest else Unsent("shutdown"))
+            return Settlement(self._circuit_open())
+        async with self.acquire(1, message.priority) as permits:
+            if permits.size:
+                return await permits.send(message)
+        wait = permits.retry_after
+        return Settlement(Unsent("circuit_open", wait) if wait else Unsent("shutdown"))
 
-    def squeeze(self) -> None:
-        """Takes a seat that is not there."""
-        self._seats.taken += 1
+    def force(self) -> None:
+        """Takes a permit beyond the limit."""
+        self._permits.in_use += 1
 
-    def post(
+    def submit(
         self,
         message: Message,
-        settled: Settled,
+        on_settled: OnSettled,
         check_result: CheckResult | None = None,
         age: float = 0.0,
     ) -> Envelope:
-        """Puts a message that has a seat into the mailbox; the seat is free once it leaves."""
-        envelope = Envelope(message, settled, self._clock)
+        """Puts a message that has a permit into the mailbox; the permit is free once a sender takes the message."""
+        envelope = Envelope(message, on_settled, self._clock)
         if check_result is not None:
             envelope.check_result, envelope.fresh_until = check_result, self._clock() + FRESH - age
         if self.closed or self._breaker.state is BreakerState.OPEN:
-            self._seats.give_back(1)
-            envelope.settle(Unsent("shutdown") if self.closed else self._refusal())
+            self._permits.release(1)
+            envelope.settle(Unsent("shutdown") if self.closed else self._circuit_open())
         else:
             self.mailbox.put(envelope)
             self._work.set()
         return envelope
 
     def close(self) -> None:
-        """Takes nothing more and gives back what waits."""
+        """Takes no more messages and returns those that wait."""
         self.closed = True
-        self._seats.close()
+        self._permits.close()
         self.return_waiting(Unsent("shutdown"))
         self._work.set()
 
-    # Towards the senders.
+    # For the senders.
 
     def take(self) -> Envelope | None:
-        """The next message, if there is one that may be sent now; while half-open a single one, the probe."""
-        if not self._breaker.closed and (self._breaker.state is BreakerState.OPEN or self.in_hand):
+        """Returns the next message that may be sent now; while the breaker is half-open a single one, the probe."""
+        if not self._breaker.closed and (
+            self._breaker.state is BreakerState.OPEN or self.in_flight
+        ):
             return None
         while (envelope := self.mailbox.pop()) is not None:
-            self._seats.give_back(1)
+            self._permits.release(1)
             if not envelope.done:
-                self._moved_at = self._clock()
-                self.in_hand.add(envelope)
+                self._progress_at = self._clock()
+                self.in_flight.add(envelope)
                 return envelope
         return None
 
     async def wait(self) -> None:
-        """Waits until there may be something to take."""
+        """Waits until there may be a message to take."""
         self._work.clear()
         await self._work.wait()
 
-    def let_go(self, envelope: Envelope) -> None:
-        """Its sender is done with it."""
-        self._moved_at = self._clock()
-        self.in_hand.discard(envelope)
+    def finished(self, envelope: Envelope) -> None:
+        """Called by a sender once it no longer works on a message."""
+        self._progress_at = self._clock()
+        self.in_flight.discard(envelope)
         if not self._breaker.closed and self._breaker.state is BreakerState.HALF_OPEN:
-            self._reconsider()
+            self._wake()
 
     def succeeded(self) -> None:
-        """The provider answered as a working one does."""
+        """Counts a response of a provider that works."""
         probed = not self._breaker.closed
         self._breaker.success()
         if probed and self._breaker.closed:
-            self._reconsider()
+            self._wake()
 
     def failed(self, reason: str, pause: float | None = None) -> None:
-        """The provider as a whole failed, or asked for a pause: if that opens the breaker, gives back what waits."""
+        """Counts a failure of the provider as a whole, or its request for a pause.
+
+        If that opens the breaker, the messages that wait are returned.
+        """
         breaker = self._breaker
         if breaker.failure(reason) if pause is None else breaker.pause(reason, pause):
             log.warning(
@@ -298,38 +302,38 @@ class Intake:
                 reason=reason,
                 seconds=round(self._breaker.retry_after, 1),
             )
-            self.return_waiting(self._refusal())
-            self._seats.offer()
+            self.return_waiting(self._circuit_open())
+            self._permits.grant()
             self._await_probe()
 
     def return_waiting(self, outcome: Unsent) -> None:
-        """Gives back all that no sender has taken."""
+        """Settles all messages that no sender has taken."""
         waiting = self.mailbox.clear()
-        self._seats.give_back(len(waiting))
+        self._permits.release(len(waiting))
         for envelope in waiting:
             envelope.settle(outcome)
 
     def _await_probe(self) -> None:
-        """Wakes the senders as the breaker becomes half-open, which it does by time alone."""
+        """Wakes the senders when the breaker becomes half-open, which it does by time alone."""
         if self._breaker.state is BreakerState.OPEN:
             delay = max(0.001, self._breaker.retry_after)  # a timer may be early by its resolution
             asyncio.get_running_loop().call_later(delay, self._await_probe)
         else:
-            self._reconsider()
+            self._wake()
 
-    def _reconsider(self) -> None:
-        """There may be room, or work, that there was not before."""
-        self._seats.offer()
+    def _wake(self) -> None:
+        """Wakes claims and senders that wait: the breaker has changed."""
+        self._permits.grant()
         if len(self.mailbox):
             self._work.set()
 
-    def _gate(self) -> int:
-        """How many seats may be taken now."""
+    def _limit(self) -> int:
+        """Returns how many permits may be granted now."""
         if self._breaker.closed:
             return sys.maxsize
         if self._breaker.state is BreakerState.OPEN:
             return 0
-        return 0 if self.in_hand or self._seats.taken else 1
+        return 0 if self.in_flight or self._permits.in_use else 1
 
-    def _refusal(self) -> Unsent:
+    def _circuit_open(self) -> Unsent:
         return Unsent("circuit_open", self._breaker.retry_after)

@@ -1,7 +1,7 @@
-"""The actor: a bounded mailbox, a few senders, and one provider; it knows no database and no other actor.
+"""The actor: a bounded mailbox, a few senders, and one provider. It uses no database and no other actor.
 
-A message goes: room → mailbox → a sender takes it → pace → draft → connection → presend check → first byte → outcome.
-All that can wait comes before the presend check, so that no message leaves on an old one.
+A message passes: permit → mailbox → sender → rate limit → draft → connection → presend check → first byte → outcome.
+All that may take time comes before the check, so that it is still valid at the first byte.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Generic, TypeVar
 
-from tocsin.engine.actors.machinery.admission import Intake, Pace, Room
-from tocsin.engine.actors.machinery.breaker import Breaker, Clock
-from tocsin.engine.actors.machinery.mailbox import FRESH, Envelope
-from tocsin.engine.actors.machinery.mass_rejection import HOLD, Guard
-from tocsin.engine.actors.machinery.outcome import Again, Answer, Stats
+from msgspec import Struct
+from msgspec.structs import replace
+
+from tocsin.engine.actors.machinery.admission import Admission, Permits, RateLimit
+from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState, Clock
+from tocsin.engine.actors.machinery.envelope import FRESH, Envelope, RetryNow, SendResult
+from tocsin.engine.actors.machinery.mass_rejection import HOLD, HeldRejections
 from tocsin.engine.actors.machinery.presend_check import PresendChecker
-from tocsin.engine.actors.machinery.supervision import Deadline, Well, supervise
+from tocsin.engine.actors.machinery.supervision import Deadline, MarkProgress, supervise
 from tocsin.engine.model import (
     Deferred,
     Message,
@@ -33,13 +35,31 @@ from tocsin.engine.model import (
 )
 
 STALE_CHECKS = 5
-"""So many checks in a row too old at the first byte: the check itself is too slow."""
+"""After so many checks in a row that were too old at the first byte, a message is not sent."""
 
 Connection = TypeVar("Connection")
 
 
-class Hand(Generic[Connection]):
-    """What one sender holds: its connection, while it has one."""
+class Stats(Struct, frozen=True):
+    """An actor at one moment, for operators."""
+
+    name: str
+    waiting: int
+    in_flight: int
+    breaker: BreakerState
+    breaker_reason: str | None
+    breaker_since: float  # seconds in this state
+    failing_for: float = 0.0  # seconds since the breaker first opened; 0 while it is closed
+    retry_after: float = 0.0  # seconds until the breaker probes; 0 unless open
+    size: int = 0  # of the mailbox
+    senders: int = 0
+    rate: float | None = None  # messages a second at most
+    crashes: int = 0  # since it was made
+    advice: str | None = None  # what to check, while all addresses are refused
+
+
+class SenderState(Generic[Connection]):
+    """One sender: its task, and its connection while it has one."""
 
     def __init__(self, task: asyncio.Task[None]) -> None:
         self.task = task
@@ -47,12 +67,12 @@ class Hand(Generic[Connection]):
 
 
 class Actor(ABC, Generic[Connection]):
-    """One provider's actor; a subclass says how to connect and how to transmit.
+    """One provider's actor; a subclass defines how to connect and how to transmit.
 
-    `size` bounds the mailbox, `reserve` is further room for high priority alone, `rate` is the most
-    messages a second, `deadline` the most seconds that a sender spends on one message, and `idle` the
-    seconds after which a connection that isn't used is closed. With `advice`, refusals that would cost an
-    address are guarded (guard.py) and held back for `hold` seconds; it says what to check in a storm.
+    `size` bounds the mailbox, `reserve` more messages of high priority fit into it, `rate` is the most messages a
+    second, `deadline` the most seconds that a sender spends on one message, and `idle` the seconds after which an
+    unused connection is closed. With `advice`, which is what to check during a mass rejection, rejections that would
+    disable an address are held for `hold` seconds.
     """
 
     def __init__(
@@ -84,25 +104,27 @@ class Actor(ABC, Generic[Connection]):
         self._checker = PresendChecker(
             presend_check, least=min(senders, most), most=most, clock=clock
         )
-        self._pace = Pace(rate, clock)
-        self._intake = Intake(name, self.breaker, size=size, reserve=reserve, clock=clock)
-        self._guard = Guard(name, advice=advice, rest=self._rest, hold=hold) if advice else None
+        self._rate_limit = RateLimit(rate, clock)
+        self._admission = Admission(name, self.breaker, size=size, reserve=reserve, clock=clock)
+        self._rejections: HeldRejections | None = None
+        if advice:
+            self._rejections = HeldRejections(name, advice=advice, pause=self._pause, hold=hold)
         self._tasks: list[asyncio.Task[None]] = []
-        self._resting = 0
+        self._paused = 0  # senders that wait after a crash
 
-    # What the engine calls.
+    # For the engine.
 
     async def start(self) -> None:
-        """Starts the senders; they connect when there is something to send."""
+        """Starts the senders; each connects when there is something to send."""
         for number in range(self._senders):
             work = supervise(
-                self._run, name=self.name, resting=self._on_resting, rested=self._on_rested
+                self._run, name=self.name, paused=self._on_paused, resumed=self._on_resumed
             )
             self._tasks.append(asyncio.create_task(work, name=f"{self.name}-{number}"))
 
     async def stop(self, grace: float = 5.0) -> None:
-        """Takes nothing more, gives back what waits, lets what is being sent finish for `grace` seconds."""
-        self._intake.close()
+        """Returns what waits; lets what is being sent finish for `grace` seconds."""
+        self._admission.close()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=grace)
             for task in late:
@@ -110,29 +132,29 @@ class Actor(ABC, Generic[Connection]):
             await asyncio.gather(*late, return_exceptions=True)
         self._tasks.clear()
         self._deadline.close()
-        if self._guard:
-            self._guard.close()
+        if self._rejections:
+            self._rejections.close()
 
-    def room(
+    def acquire(
         self, wanted: int, priority: Priority = Priority.NORMAL
-    ) -> AbstractAsyncContextManager[Room]:
-        """Waits for room in the mailbox and holds up to `wanted` seats of it; what isn't used is freed.
+    ) -> AbstractAsyncContextManager[Permits]:
+        """Waits for up to `wanted` permits to submit messages, and holds them; unused ones are released.
 
-        A room of size 0 says that the actor is stopping, or that the provider rests or stands still:
-        then `rest` is the seconds after which to ask again.
+        Their `size` is 0 if the actor stops, or if the provider fails or makes no progress: then `retry_after` is in
+        how many seconds to try again.
         """
-        return self._intake.room(wanted, priority)
+        return self._admission.acquire(wanted, priority)
 
     async def send(self, message: Message) -> Settlement:
-        """Sends one message, waiting for room first; a provider that rests answers at once."""
-        return await self._intake.send(message)
+        """Sends one message, after waiting for a permit; returns at once if the breaker is open."""
+        return await self._admission.send(message)
 
     def stats(self) -> Stats:
-        """How it stands at this moment."""
+        """Returns the state of this moment."""
         return Stats(
             name=self.name,
-            waiting=len(self._intake.mailbox),
-            in_flight=len(self._intake.in_hand),
+            waiting=len(self._admission.mailbox),
+            in_flight=len(self._admission.in_flight),
             breaker=self.breaker.state,
             breaker_reason=self.breaker.reason,
             breaker_since=self.breaker.since,
@@ -142,135 +164,146 @@ class Actor(ABC, Generic[Connection]):
             senders=self._senders,
             rate=self._rate,
             crashes=self._crashes,
-            advice=self._guard.advice if self._guard else None,
+            advice=self._rejections.advice if self._rejections else None,
         )
 
-    # What a subclass says.
+    # What a subclass defines.
 
     def draft(self, message: Message) -> bytes | Rejected:  # noqa: ARG002 - for subclasses
-        """What can be written of a message before its address is known; kept as `envelope.draft`."""
+        """Returns what can be written of a message before its address is known; kept as `envelope.draft`."""
         return b""
 
     @abstractmethod
     async def prepare(self, connection: Connection | None) -> Connection | Deferred:
-        """Makes the connection ready for a first byte: opens, renews or resets it.
+        """Returns a connection that is ready for a first byte: opens, renews or resets it.
 
-        It owns what it is given: one that it doesn't return, it has closed. `Deferred` says that the
-        provider can't be had at all.
+        A given connection that it does not return, it has closed. `Deferred` means that the provider can't be reached.
         """
 
     @abstractmethod
-    async def transmit(self, connection: Connection, envelope: Envelope) -> Answer | Again:
+    async def transmit(self, connection: Connection, envelope: Envelope) -> SendResult | RetryNow:
         """Sends one message to the address of its check result.
 
-        Right before the first byte it calls `envelope.begin()`, and answers `Again` where that says
-        no; right before the byte from which on the provider may accept it, `envelope.commit()`.
+        Calls `envelope.begin()` right before the first byte, and returns `RetryNow` if that returns false; calls
+        `envelope.commit()` right before the byte from which on the provider may accept the message.
         """
 
     @abstractmethod
     async def discard(self, connection: Connection) -> None:
         """Closes a connection; at any time, and without raising."""
 
-    # A sender's life.
+    # What a sender does.
 
-    async def _run(self, well: Well) -> None:
+    async def _run(self, mark_progress: MarkProgress) -> None:
         task = asyncio.current_task()
         assert task is not None
-        hand: Hand[Connection] = Hand(task)
+        sender: SenderState[Connection] = SenderState(task)
         try:
-            while (envelope := await self._next(hand)) is not None:
-                await self._carry(envelope, hand)
-                well()
+            while (envelope := await self._next(sender)) is not None:
+                await self._process(envelope, sender)
+                mark_progress()
         except Exception:
             self._crashes += 1
             raise
         finally:
-            await self._drop(hand)
+            await self._disconnect(sender)
 
-    async def _next(self, hand: Hand[Connection]) -> Envelope | None:
-        """Waits for a message, and gives up its connection if that takes long; None: the actor stops."""
-        while not self._intake.closed:
-            if envelope := self._intake.take():
+    async def _next(self, sender: SenderState[Connection]) -> Envelope | None:
+        """Waits for a message, and closes a connection that is idle for long; None if the actor stops."""
+        while not self._admission.closed:
+            if envelope := self._admission.take():
                 return envelope
             try:
-                async with asyncio.timeout(self._idle if hand.connection is not None else None):
-                    await self._intake.wait()
+                async with asyncio.timeout(self._idle if sender.connection is not None else None):
+                    await self._admission.wait()
             except TimeoutError:
-                await self._drop(hand)
+                await self._disconnect(sender)
         return None
 
-    async def _carry(self, envelope: Envelope, hand: Hand[Connection]) -> None:
-        """Brings one message to its outcome, whatever happens."""
+    async def _process(self, envelope: Envelope, sender: SenderState[Connection]) -> None:
+        """Sends one message and settles it, also after a crash, the deadline or a stop."""
         try:
-            await self._pace.wait()
-            self._deadline.begin(hand.task)
-            await self._try(envelope, hand)
+            await self._rate_limit.wait()
+            self._deadline.begin(sender.task)
+            await self._send(envelope, sender)
         except asyncio.CancelledError:
-            if not self._deadline.missed(hand.task):
+            if not self._deadline.missed(sender.task):
                 envelope.settle(Unknown("shutdown") if envelope.committed else Unsent("shutdown"))
                 raise
             envelope.give_up("timeout")
-            self._intake.failed("timeout")
-            await self._drop(hand)
+            self._admission.failed("timeout")
+            await self._disconnect(sender)
         except Exception:
             envelope.give_up("actor_crashed")
             raise
         finally:
-            self._deadline.end(hand.task)
-            self._intake.let_go(envelope)
+            self._deadline.end(sender.task)
+            self._admission.finished(envelope)
 
-    async def _try(self, envelope: Envelope, hand: Hand[Connection]) -> None:
+    async def _send(self, envelope: Envelope, sender: SenderState[Connection]) -> None:
         draft = self.draft(envelope.message)
         if isinstance(draft, Rejected):
             envelope.settle(draft)
             return
         envelope.draft = draft
         for _ in range(STALE_CHECKS):
-            connection, hand.connection = hand.connection, None
+            connection, sender.connection = sender.connection, None
             ready = await self.prepare(connection)
             if isinstance(ready, Deferred):
                 envelope.settle(ready)
-                self._intake.failed(ready.reason)
+                self._admission.failed(ready.reason)
                 return
-            hand.connection = ready
+            sender.connection = ready
             if not await self._checker.check(envelope, self._others):
                 return
-            answer = await self.transmit(ready, envelope)
-            if not answer.keep:
-                await self._drop(hand)
-            if isinstance(answer, Answer):
-                if not (self._guard and self._guard.takes(envelope, answer)):
-                    envelope.settle(answer.outcome, envelope.check_result)
-                self._note(answer)
+            result = await self.transmit(ready, envelope)
+            if not result.keep_connection:
+                await self._disconnect(sender)
+            if isinstance(result, SendResult):
+                self._settle(envelope, _dated(result, envelope))
                 return
             envelope.begun = envelope.committed = False
         envelope.settle(Unsent("look_too_slow", 1.0), envelope.check_result)
 
     def _others(self) -> Iterator[Envelope]:
-        """The other messages that could be checked: those that have a sender, then those that wait."""
-        return itertools.chain(self._intake.in_hand, self._intake.mailbox)
+        """Returns further messages for the same check: those that have a sender, then those that wait."""
+        return itertools.chain(self._admission.in_flight, self._admission.mailbox)
 
-    def _note(self, answer: Answer) -> None:
-        if answer.provider_failed or answer.pause is not None:
-            self._intake.failed(getattr(answer.outcome, "reason", "unknown"), answer.pause)
-        elif not (self._guard and self._guard.raging):
-            self._intake.succeeded()  # in a storm, what is refused for another reason says nothing
+    def _settle(self, envelope: Envelope, result: SendResult) -> None:
+        """Settles a message, unless its rejection is held, and reports the result to the breaker."""
+        if not (self._rejections and self._rejections.take(envelope, result)):
+            envelope.settle(result.outcome, envelope.check_result)
+        if result.provider_failed or result.pause is not None:
+            self._admission.failed(getattr(result.outcome, "reason", "unknown"), result.pause)
+        elif not (self._rejections and self._rejections.too_many):
+            # during a mass rejection, a message that is rejected for another reason shows nothing
+            self._admission.succeeded()
 
-    def _rest(self, reason: str) -> float:
-        """Opens the breaker, where it isn't; the seconds until it probes."""
-        self._intake.failed(reason, 0.0)
+    def _pause(self, reason: str) -> float:
+        """Opens the breaker, if it isn't open; returns the seconds until it probes."""
+        self._admission.failed(reason, 0.0)
         return self.breaker.retry_after
 
-    async def _drop(self, hand: Hand[Connection]) -> None:
-        connection, hand.connection = hand.connection, None
+    async def _disconnect(self, sender: SenderState[Connection]) -> None:
+        connection, sender.connection = sender.connection, None
         if connection is not None:
             await self.discard(connection)
 
-    def _on_resting(self, seconds: float) -> None:
-        """Gives back what waits where no sender is left to take it."""
-        self._resting += 1
-        if self._resting == self._senders:
-            self._intake.return_waiting(Unsent("actor_crashed", seconds))
+    def _on_paused(self, seconds: float) -> None:
+        """Returns what waits if no sender is left to take it."""
+        self._paused += 1
+        if self._paused == self._senders:
+            self._admission.return_waiting(Unsent("actor_crashed", seconds))
 
-    def _on_rested(self) -> None:
-        self._resting -= 1
+    def _on_resumed(self) -> None:
+        self._paused -= 1
+
+
+def _dated(result: SendResult, envelope: Envelope) -> SendResult:
+    """Adds the time of the check to a rejected address: one that is registered again after it is good."""
+    outcome, check_result = result.outcome, envelope.check_result
+    if not isinstance(outcome, Rejected) or not (outcome.address_dead or outcome.quarantine):
+        return result
+    if outcome.dead_since is not None or check_result is None or not envelope.begun:
+        return result
+    return replace(result, outcome=replace(outcome, dead_since=check_result.checked_at))

@@ -1,4 +1,4 @@
-"""The presend check: one batched query for those about to be sent and those next in line."""
+"""The presend check: one query for the messages about to be sent and the next ones in the mailbox."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from tocsin.engine.actors.machinery.breaker import Clock
-from tocsin.engine.actors.machinery.mailbox import FRESH, Envelope
+from tocsin.engine.actors.machinery.envelope import FRESH, Envelope
 from tocsin.engine.actors.machinery.supervision import describe
 from tocsin.engine.model import PresendCheck, Unavailable, Unsent, Withheld
 
-PATIENCE = 5.0
+CHECK_TIMEOUT = 5.0
 """Seconds to wait for the result of a check."""
 
 log = structlog.get_logger(__name__)
@@ -47,22 +47,22 @@ class PresendChecker:
         self._ahead = min(self._most, max(self._least, ahead))
 
     def _next_ones(self, envelope: Envelope, others: Iterable[Envelope]) -> list[Envelope]:
-        """Those to be checked in the same query."""
-        company: list[Envelope] = []
+        """Returns the messages to check in the same query."""
+        following: list[Envelope] = []
         for other in others:
-            if len(company) + 1 >= self._ahead:
+            if len(following) + 1 >= self._ahead:
                 break
             if other is not envelope and not (other.done or other.begun or other.fresh):
-                company.append(other)
-        return company
+                following.append(other)
+        return following
 
     async def _check(self, batch: list[Envelope]) -> None:
         started = self._clock()
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(CHECK_TIMEOUT):
                 check_results = await self._presend_check([envelope.message for envelope in batch])
-        except Exception as error:  # noqa: BLE001 - whatever it is, nothing of these may leave
-            if not isinstance(error, Unavailable):  # the database has a line of its own
+        except Exception as error:  # noqa: BLE001 - whatever it is, none of these may be sent
+            if not isinstance(error, Unavailable):  # the database logs its own outages
                 log.warning("presend check failed", messages=len(batch), **describe(error))
             for envelope in batch:
                 envelope.settle(Unsent("look_failed", 1.0))

@@ -1,4 +1,4 @@
-"""Supervision: what crashes is started again, later each time until it does some work."""
+"""Supervision of senders: a deadline for each message, and a restart after a crash."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ import structlog
 
 from tocsin.engine.actors.machinery.breaker import back_off
 
-# The deadline: ends what takes a sender too long.
-
 _Task = asyncio.Task[Any]
 
 
 class Deadline:
-    """Cancels a task that works on one message for more than `seconds`, and knows that it did.
+    """Cancels a task that works on one message for more than `seconds`, and remembers that it did.
 
-    One timer for all senders, set anew when it rings: hardly a message is ever late, and a timer for each would cost
-    as much as its whole way.
+    One timer serves all senders, since few messages are ever late: a timer for each message would cost as much as
+    sending it.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -31,31 +29,31 @@ class Deadline:
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self, task: _Task) -> None:
-        """The task has a message now."""
+        """Starts the time of a task that begins with a message."""
         loop = task.get_loop()
         self._since[task] = loop.time()
         if self._timer is None:
-            self._timer = loop.call_later(self._seconds, self._ring, loop)
+            self._timer = loop.call_later(self._seconds, self._on_timer, loop)
 
     def missed(self, task: _Task) -> bool:
-        """Whether the task was cancelled for being late, and for nothing else."""
+        """Returns whether the task was cancelled by its deadline, and by nothing else."""
         if task not in self._late:
             return False
         self._late.remove(task)
         return task.uncancel() == 0
 
     def end(self, task: _Task) -> None:
-        """It is done with it."""
+        """Stops the time of a task."""
         self._since.pop(task, None)
         if self._late:
             self.missed(task)
 
     def close(self) -> None:
-        """Ends nothing any more."""
+        """Stops the timer."""
         if self._timer is not None:
             self._timer.cancel()
 
-    def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _on_timer(self, loop: asyncio.AbstractEventLoop) -> None:
         due = loop.time() - self._seconds
         for task in [task for task, since in self._since.items() if since <= due]:
             del self._since[task]
@@ -64,38 +62,38 @@ class Deadline:
         oldest = min(self._since.values(), default=None)
         self._timer = None
         if oldest is not None:
-            self._timer = loop.call_at(oldest + self._seconds, self._ring, loop)
+            self._timer = loop.call_at(oldest + self._seconds, self._on_timer, loop)
 
 
 log = structlog.get_logger(__name__)
 
-Well = Callable[[], None]
+MarkProgress = Callable[[], None]
 
 
 async def supervise(
-    run: Callable[[Well], Awaitable[None]],
+    run: Callable[[MarkProgress], Awaitable[None]],
     *,
     name: str,
-    resting: Callable[[float], None],
-    rested: Callable[[], None],
+    paused: Callable[[float], None],
+    resumed: Callable[[], None],
     first: float = 0.05,
     most: float = 5.0,
 ) -> None:
-    """Keeps `run` running until it returns; `run` says by its argument that it got some work done.
+    """Runs `run` until it returns, and again after each crash; `run` calls its argument after each piece of work.
 
-    The first crash is followed by a start at once: one poison message stops nothing. After that
-    `resting(seconds)` is called before each pause, `rested()` when it is over.
+    After the first crash it starts again at once: one message that crashes its sender stops nothing. After the next
+    ones there is a pause: `paused(seconds)` is called before it, `resumed()` after it.
     """
     crashes = 0
 
-    def well() -> None:
+    def mark_progress() -> None:
         nonlocal crashes
         crashes = 0
 
     while True:
         try:
-            await run(well)
-        except Exception as error:  # noqa: BLE001 - a supervisor meets every bug
+            await run(mark_progress)
+        except Exception as error:  # noqa: BLE001 - any bug of an actor
             crashes += 1
             log.error("actor crashed", actor=name, crashes=crashes, **describe(error))
         else:
@@ -103,13 +101,13 @@ async def supervise(
         if crashes == 1:
             continue
         delay = back_off(crashes - 1, first=first, most=most)
-        resting(delay)
+        paused(delay)
         await asyncio.sleep(delay)
-        rested()
+        resumed()
 
 
 def describe(error: BaseException) -> dict[str, str]:
-    """What may be logged of an exception: its type and place, never its text, which may hold an address."""
+    """Returns what may be logged of an exception: its type and place, not its text, which may contain an address."""
     frames = traceback.extract_tb(error.__traceback__)
     at = f"{PurePath(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
     return {"error": type(error).__name__, "at": at}

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from tests.support.far_ends import Apns, Case, Email, FarEnd, Fcm
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
-from tocsin.engine.actors.machinery.mass_rejection import Storm
+from tocsin.engine.actors.machinery.mass_rejection import RejectionCounter
 from tocsin.engine.model import (
     Channel,
     CheckResult,
@@ -52,13 +52,13 @@ NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
     ],
 )
 def test_stories(first: int, later: int, story: str) -> None:
-    storm = Storm(first=first, later=later)
+    counter = RejectionCounter(first=first, later=later)
     told = ""
     for event in story.replace("!", ""):
         told += event
         if event == "+":
-            storm.accepted()
-        elif storm.refused(event):
+            counter.accepted()
+        elif counter.rejected(event):
             told += "!"
     assert told == story
 
@@ -67,22 +67,22 @@ def test_stories(first: int, later: int, story: str) -> None:
 def test_fewer_than_the_limit_are_believed_between_two_successes(
     events: list[int | None], first: int, later: int
 ) -> None:
-    storm = Storm(first=first, later=later)
+    counter = RejectionCounter(first=first, later=later)
     believed: set[int] = set()
     refused: set[int] = set()
     limit = first
     for device in events:
         if device is None:
-            storm.accepted()
+            counter.accepted()
             believed, refused, limit = set(), set(), later
-            assert not storm.raging
+            assert not counter.too_many
             continue
         refused.add(device)
-        if not storm.refused(str(device)):
+        if not counter.rejected(str(device)):
             believed.add(device)
         assert len(believed) < limit
-        assert storm.raging == (len(refused) >= limit)
-        assert storm.addresses <= limit
+        assert counter.too_many == (len(refused) >= limit)
+        assert counter.addresses <= limit
 
 
 # The actors, against their far ends.

@@ -41,7 +41,7 @@ class _Response(Struct, frozen=True):
     data: bytes
 
 
-class Access:
+class AccessToken:
     """The access token of one service account; `timeout` bounds a renewal in seconds."""
 
     def __init__(
@@ -78,7 +78,7 @@ class Access:
         if token == self.current:
             self._proven = True
 
-    def refused(self, token: str) -> bool:
+    def rejected(self, token: str) -> bool:
         """The provider doesn't take it: true if another one is worth a try.
 
         A token that once was good has ended early; one that never was says that the account isn't good.

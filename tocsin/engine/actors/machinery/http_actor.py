@@ -1,0 +1,275 @@
+"""An actor that sends each message as one HTTP request; a subclass gives the request and classifies the response.
+
+The base keeps the rest: a connection that is kept alive, a valid check right before the first byte, the deadline,
+Retry-After, and whether a request without a response may have been accepted.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import ssl
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+from aiohttp import (
+    ClientConnectorDNSError,
+    ClientConnectorError,
+    ClientError,
+    ClientOSError,
+    ClientRequest,
+    ClientResponse,
+    ClientSession,
+    ClientSSLError,
+    ClientTimeout,
+    DummyCookieJar,
+    ServerDisconnectedError,
+    TCPConnector,
+)
+from aiohttp.abc import AbstractResolver
+from aiohttp.connector import Connection
+from msgspec import Struct
+
+from tocsin.engine.actors.machinery.base import Actor
+from tocsin.engine.actors.machinery.envelope import (
+    Envelope,
+    NoResponse,
+    RetryNow,
+    SendResult,
+)
+from tocsin.engine.model import CheckResult, Deferred, Rejected, Unknown
+
+MOST_BYTES = 65_536
+"""A response body is read up to this size."""
+
+LONGEST_WAIT = 86_400.0
+"""Seconds: a Retry-After beyond a day is a mistake, and would stop a channel."""
+
+_SECONDS = re.compile(r"\d{1,9}", re.ASCII)
+_ENVELOPE: ContextVar[Envelope] = ContextVar("envelope")
+
+
+class HttpRequest(Struct, frozen=True):
+    """One POST request."""
+
+    url: str
+    body: bytes
+    headers: Mapping[str, str] = {}
+
+
+class HttpResponse(Struct, frozen=True):
+    """A complete response; `retry_after` is its Retry-After in seconds, a day at most."""
+
+    request: HttpRequest
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    retry_after: float | None = None
+
+
+class ForbiddenAddressError(OSError):
+    """Raised by an actor's own resolver for a host that must not be connected to."""
+
+
+class _StaleCheckError(Exception):
+    """The check before sending became too old while connecting."""
+
+
+class _Request(ClientRequest):
+    """Calls `envelope.begin()` once there is a connection, right before the first byte."""
+
+    async def send(self, conn: Connection) -> ClientResponse:
+        envelope = _ENVELOPE.get()
+        if not envelope.begin():
+            conn.release()  # it is used again after the next check
+            raise _StaleCheckError
+        # a request is one small write: from its first byte on, the provider may have accepted it
+        envelope.commit()
+        return await super().send(conn)
+
+
+class HttpConnection:
+    """At most one open connection at a time, to the host of each request; `timeout` bounds a whole exchange.
+
+    It follows no redirect, keeps no cookie and reads no proxy from the environment. With a `resolver`, it connects
+    only to the addresses that this returns.
+    """
+
+    def __init__(
+        self,
+        *,
+        context: ssl.SSLContext,
+        timeout: float,
+        keep_alive: float,
+        resolver: AbstractResolver | None,
+    ) -> None:
+        self._session = ClientSession(
+            connector=TCPConnector(
+                limit=1, ssl=context, keepalive_timeout=keep_alive, resolver=resolver
+            ),
+            request_class=_Request,
+            cookie_jar=DummyCookieJar(),
+            timeout=ClientTimeout(total=timeout),
+            auto_decompress=False,  # a small response could unpack to a huge one
+            headers={"User-Agent": "Tocsin", "Accept-Encoding": "identity"},
+        )
+
+    async def post(
+        self, envelope: Envelope, request: HttpRequest, now: Callable[[], datetime]
+    ) -> HttpResponse | NoResponse | RetryNow:
+        """Sends the request once; `RetryNow` if nothing was sent because the check became too old."""
+        token = _ENVELOPE.set(envelope)
+        try:
+            async with self._session.post(
+                request.url, data=request.body, headers=request.headers, allow_redirects=False
+            ) as response:
+                body = await _read(response)
+        except _StaleCheckError:
+            return RetryNow(keep_connection=True)
+        except (ClientError, OSError, ValueError) as error:
+            return NoResponse(_failure(error))
+        finally:
+            _ENVELOPE.reset(token)
+        headers, wait = response.headers, None
+        if "Retry-After" in headers:
+            wait = retry_after(headers["Retry-After"], now())
+        return HttpResponse(request, response.status, headers, body, wait)
+
+    async def close(self) -> None:
+        """Closes it, at any time."""
+        await self._session.close()
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class HttpActor(Actor[HttpConnection]):
+    """Sends each message as one HTTP request; see docs/channels.md for an example.
+
+    `timeout` bounds an exchange and `keep_alive` an unused connection, in seconds. With a `resolver`, the actor
+    connects only to the addresses that this returns. Further options are those of `Actor`.
+    """
+
+    def __init__(
+        self,
+        *,
+        ca_file: Path | str | None = None,
+        timeout: float = 15.0,
+        keep_alive: float = 60.0,
+        resolver: AbstractResolver | None = None,
+        now: Callable[[], datetime] = _utc_now,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self._context = ssl.create_default_context(cafile=ca_file)
+        self._timeout = timeout
+        self._keep_alive = keep_alive
+        self._resolver = resolver
+        self._now = now
+
+    # What a subclass defines.
+
+    @abstractmethod
+    def request(
+        self, envelope: Envelope, check_result: CheckResult
+    ) -> HttpRequest | Rejected | RetryNow:
+        """Returns the request that sends this message to `check_result.address`; `Rejected` if there can be none."""
+
+    @abstractmethod
+    def classify(self, response: HttpResponse) -> SendResult | RetryNow:
+        """Returns what a response means for the message, its address, and the provider."""
+
+    def classify_no_response(self, reason: str, *, sent: bool) -> SendResult:
+        """Returns what it means that no response came; `sent` if the provider may have accepted the message."""
+        outcome = Unknown if sent else Deferred
+        return SendResult(
+            outcome(f"{self.name}_{reason}"), provider_failed=True, keep_connection=False
+        )
+
+    async def authorize(self) -> Deferred | None:
+        """Obtains credentials before the check; returns `Deferred` if there are none."""
+        return None
+
+    # What the base needs.
+
+    async def prepare(self, connection: HttpConnection | None) -> HttpConnection | Deferred:
+        """Returns a connection, which opens when it is first used: its host is known with the address only."""
+        failure = await self.authorize()
+        if failure is None:
+            return connection or HttpConnection(
+                context=self._context,
+                timeout=self._timeout,
+                keep_alive=self._keep_alive,
+                resolver=self._resolver,
+            )
+        if connection is not None:
+            await connection.close()
+        return failure
+
+    async def transmit(
+        self, connection: HttpConnection, envelope: Envelope
+    ) -> SendResult | RetryNow:
+        """Sends one request and returns what its response means."""
+        if envelope.check_result is None:
+            return RetryNow(keep_connection=True)
+        request = self.request(envelope, envelope.check_result)
+        if isinstance(request, RetryNow):
+            return request
+        if isinstance(request, Rejected):
+            return SendResult(request)
+        response = await connection.post(envelope, request, self._now)
+        if isinstance(response, RetryNow):
+            return response
+        if isinstance(response, NoResponse):
+            return self.classify_no_response(response.reason, sent=envelope.committed)
+        return self.classify(response)
+
+    async def discard(self, connection: HttpConnection) -> None:
+        """Closes it."""
+        await connection.close()
+
+
+def retry_after(text: str, now: datetime) -> float | None:
+    """Returns the seconds of a Retry-After (RFC 9110 section 10.2.3: a number, or a date), a day at most."""
+    if _SECONDS.fullmatch(text.strip()):
+        return min(float(text), LONGEST_WAIT)
+    try:
+        at = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return min(max(0.0, math.ceil((at - now).total_seconds())), LONGEST_WAIT)
+
+
+async def _read(response: ClientResponse) -> bytes:
+    """Returns the body; of one that is too long its beginning, and the connection is not used again."""
+    body = b""
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > MOST_BYTES:
+            response.close()
+            break
+    return body[:MOST_BYTES]
+
+
+def _failure(error: Exception) -> str:
+    """Returns a stable word for a failure of the network."""
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    if isinstance(error, ClientConnectorDNSError):
+        forbidden = isinstance(error.os_error, ForbiddenAddressError)
+        return "address_forbidden" if forbidden else "host_unknown"
+    if isinstance(error, ClientSSLError | ssl.SSLError):
+        return "tls_failed"
+    if isinstance(error, ClientConnectorError):
+        refused = isinstance(error.os_error, ConnectionRefusedError)
+        return "connect_refused" if refused else "connect_failed"
+    if isinstance(error, ServerDisconnectedError | ClientOSError | OSError):
+        return "disconnected"
+    return "protocol_error"
