@@ -96,7 +96,7 @@ def main() -> None:
                 Goal(OURS, LITESTAR, at_least=1.2),
                 Goal(OURS, RAW, at_least=0.6),
             ],
-            facts={"people": len(people), "commits looked for under load": fresh.looks},
+            facts={"people": len(people), "commits checked under load": fresh.looks},
             kept={
                 "every commit of another process was seen by the next request": fresh.looks > 0
                 and fresh.late == 0
@@ -105,7 +105,7 @@ def main() -> None:
         ),
         Record(
             "count-http-cpu",
-            "CPU of the answering process, in the same rounds",
+            "CPU of the responding process, in the same rounds",
             "µs a request",
             cpu,
             goals=[

@@ -109,7 +109,7 @@ def main() -> None:
 
 def reading(name: str, title: str, measured: Measured, versions: Mapping[str, str]) -> Record:
     goals = [Goal(f"{scene}: {OURS}", f"{scene}: {CAPPED}", at_least=2) for scene in (HOT, MANY)]
-    return Record(name, title, "questions/s", measured, goals=goals, versions=versions)
+    return Record(name, title, "counts/s", measured, goals=goals, versions=versions)
 
 
 def contenders(dsn: str, folder: Path) -> dict[str, Callable[[], float]]:

@@ -111,7 +111,7 @@ def main() -> None:
     keep(
         Record(
             name="engine",
-            title="Deliveries through the engine, to a channel that does nothing",
+            title="Deliveries through the engine, with a channel that does nothing",
             unit="deliveries/s",
             measured=measured,
             goals=[

@@ -40,7 +40,7 @@ CLIENTS = (1, 8, 32)
 SECONDS = 1  # that each contender has in a round, when it is warm
 FLOOR = Path(__file__).parent / "bench" / "insert_only.sql"
 
-OURS, EACH, SILENT, INSERTS = "notify()", "a NOTIFY each", "no bell", "the rows alone"
+OURS, EACH, SILENT, INSERTS = "notify()", "a NOTIFY each", "no wake-up signal", "the rows alone"
 CLIENT, CELERY, DEFER, DJANGO = (
     "Python notify()",
     "Celery delay()",

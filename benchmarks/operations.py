@@ -113,18 +113,18 @@ def main() -> None:
     keep(
         Record(
             "ops",
-            "Readings of the operations page",
+            "Requests of the operations page",
             "ms",
             readings,
             facts={
                 "deliveries within a day": options.deliveries,
-                "that wait": options.waiting,
-                "catching up with the whole day, once, ms": round(catching_up),
+                "waiting deliveries": options.waiting,
+                "counting the whole day afterwards, once, ms": round(catching_up),
             },
         ),
         Record(
             "ops-ledger",
-            "A delivery's way through the ledger",
+            "A delivery's path through the ledger",
             "µs of processor time",
             way,
             goals=[Goal(WITH, WITHOUT, at_most=1.15)],
@@ -158,7 +158,7 @@ async def read(dsn: str, rounds: int) -> tuple[float, dict[str, list[float]]]:
         "the page, hour": lambda: Overviews(database).get("hour"),
         "the page, day": lambda: Overviews(database).get("day"),
         "of it: channels": lambda: channels(database),
-        "of it: what waits": lambda: unfinished(database),
+        "of it: waiting deliveries": lambda: unfinished(database),
         "of it: the last minute": lambda: ended_lately(database, now),
         "of it: the hour's minutes": lambda: kept_minutes(database, hour, timedelta(minutes=1)),
         "of it: the day's minutes": lambda: kept_minutes(database, day, timedelta(minutes=10)),

@@ -327,7 +327,7 @@ class Soak:
         }
         kept = {
             "no call failed": not self.failed,
-            "all deliveries came to their end": self.unsettled == 0,
+            "all deliveries reached a final state": self.unsettled == 0,
             "each badge is count(*)": self.wrong_badges == 0,
         }
         if minutes >= LEAST_MINUTES:
