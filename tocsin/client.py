@@ -1,13 +1,13 @@
 """Tocsin for Python apps: its SQL functions on the app's own psycopg connection, in the app's own transaction.
 
-Nothing here commits. With a `psycopg.Connection` a call answers; with an `AsyncConnection` it answers an awaitable.
+Nothing here commits. With a `psycopg.Connection` a call returns its result, with an `AsyncConnection` an awaitable.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, NoReturn, overload
+from typing import Any, NoReturn, TypedDict, Unpack, overload
 
 import psycopg
 from psycopg.rows import tuple_row
@@ -18,10 +18,22 @@ AsyncConnection = psycopg.AsyncConnection[Any]
 Metadata = Mapping[str, Any]
 
 
+class EventOptions(TypedDict, total=False):
+    """What `notify`, `notify_topic` and `notify_email` take besides, each with the default of the SQL function."""
+
+    body: str  # plain text; ""
+    action_url: str | None
+    metadata: Metadata | None
+    initiator: str | None  # the person who caused the event, and is not notified of it
+    idempotency_key: str | None
+    body_html: str | None
+    send_at: datetime | None  # with a time zone; None: now
+
+
 class NotifyError(psycopg.DatabaseError):
     """Tocsin refused a call; the transaction it was made in can only be rolled back, to a savepoint or as a whole.
 
-    An error of psycopg's, with the SQLSTATE of its class, so that a handler written for those meets it too.
+    A subclass of psycopg's error, with the SQLSTATE of its class: handlers of psycopg's errors handle it too.
     """
 
     def __init__(self, message: str, hint: str = "", argument: str | None = None) -> None:
@@ -38,19 +50,19 @@ class UnknownEventType(NotifyError):
 
 
 class UnknownRecipient(NotifyError):
-    """Nobody is known by that id: `upsert_recipient` first."""
+    """There is no recipient of that id: call `upsert_recipient` first."""
 
     sqlstate = "TC002"
 
 
 class IdempotencyConflict(NotifyError):
-    """The key stands for other content already."""
+    """The key was used for other content."""
 
     sqlstate = "TC003"
 
 
 class InvalidArgument(NotifyError):
-    """An argument is wrong; the hint says what would be right."""
+    """An argument is wrong; the hint names the cure."""
 
     sqlstate = "TC004"
 
@@ -68,13 +80,7 @@ def notify(
     recipient: str | Iterable[str],
     event_type: str,
     title: str,
-    body: str = "",
-    action_url: str | None = None,
-    metadata: Metadata | None = None,
-    initiator: str | None = None,
-    idempotency_key: str | None = None,
-    body_html: str | None = None,
-    send_at: datetime | None = None,
+    **options: Unpack[EventOptions],
 ) -> int: ...
 @overload
 def notify(
@@ -83,13 +89,7 @@ def notify(
     recipient: str | Iterable[str],
     event_type: str,
     title: str,
-    body: str = "",
-    action_url: str | None = None,
-    metadata: Metadata | None = None,
-    initiator: str | None = None,
-    idempotency_key: str | None = None,
-    body_html: str | None = None,
-    send_at: datetime | None = None,
+    **options: Unpack[EventOptions],
 ) -> Awaitable[int]: ...
 def notify(
     conn: Connection | AsyncConnection,
@@ -97,17 +97,11 @@ def notify(
     recipient: str | Iterable[str],
     event_type: str,
     title: str,
-    body: str = "",
-    action_url: str | None = None,
-    metadata: Metadata | None = None,
-    initiator: str | None = None,
-    idempotency_key: str | None = None,
-    body_html: str | None = None,
-    send_at: datetime | None = None,
+    **options: Unpack[EventOptions],
 ) -> int | Awaitable[int]:
-    """Tells an event to one person or several, if and when the transaction commits; answers the event's id.
+    """Notifies one person or several of an event, if and when the transaction commits; returns the event's id.
 
-    `recipient` is one id or several, `send_at` has a time zone. Raises UnknownEventType, UnknownRecipient,
+    `recipient` is one id or several; `options` are those of EventOptions. Raises UnknownEventType, UnknownRecipient,
     IdempotencyConflict or InvalidArgument.
     """
     one = isinstance(recipient, str)
@@ -117,13 +111,7 @@ def notify(
         event_type,
         recipient if one else list(recipient),
         title,
-        body,
-        action_url,
-        Jsonb(dict(metadata or {})),
-        initiator,
-        idempotency_key,
-        body_html,
-        _zoned(send_at),
+        *_arguments(**options),
     )
     return event_id
 
@@ -135,14 +123,8 @@ def notify_topic(
     topic: str,
     event_type: str,
     title: str,
-    body: str = "",
-    action_url: str | None = None,
-    metadata: Metadata | None = None,
-    initiator: str | None = None,
-    idempotency_key: str | None = None,
-    body_html: str | None = None,
-    send_at: datetime | None = None,
     subscribe_initiator: bool = False,
+    **options: Unpack[EventOptions],
 ) -> int: ...
 @overload
 def notify_topic(
@@ -151,14 +133,8 @@ def notify_topic(
     topic: str,
     event_type: str,
     title: str,
-    body: str = "",
-    action_url: str | None = None,
-    metadata: Metadata | None = None,
-    initiator: str | None = None,
-    idempotency_key: str | None = None,
-    body_html: str | None = None,
-    send_at: datetime | None = None,
     subscribe_initiator: bool = False,
+    **options: Unpack[EventOptions],
 ) -> Awaitable[int]: ...
 def notify_topic(
     conn: Connection | AsyncConnection,
@@ -166,16 +142,10 @@ def notify_topic(
     topic: str,
     event_type: str,
     title: str,
-    body: str = "",
-    action_url: str | None = None,
-    metadata: Metadata | None = None,
-    initiator: str | None = None,
-    idempotency_key: str | None = None,
-    body_html: str | None = None,
-    send_at: datetime | None = None,
     subscribe_initiator: bool = False,
+    **options: Unpack[EventOptions],
 ) -> int | Awaitable[int]:
-    """Tells an event to the followers of a topic, as `notify` does to people; answers the event's id.
+    """Notifies the followers of a topic of an event, with the options of `notify`; returns the event's id.
 
     With `subscribe_initiator` the initiator follows the topic from then on, unless they have muted it.
     """
@@ -185,13 +155,7 @@ def notify_topic(
         topic,
         event_type,
         title,
-        body,
-        action_url,
-        Jsonb(dict(metadata or {})),
-        initiator,
-        idempotency_key,
-        body_html,
-        _zoned(send_at),
+        *_arguments(**options),
         subscribe_initiator,
     )
     return event_id
@@ -206,7 +170,7 @@ def subscribe(
 def subscribe(
     conn: Connection | AsyncConnection, recipient: str, topic: str, level: str = "all"
 ) -> bool | Awaitable[bool]:
-    """Has a person follow a topic (`all`, `mentions` only, or `muted`); answers whether that changed something.
+    """Subscribes a person to a topic (`all`, `mentions` only, or `muted`); returns whether that changed something.
 
     Raises UnknownRecipient or InvalidArgument.
     """
@@ -221,7 +185,7 @@ def unsubscribe(conn: AsyncConnection, recipient: str, topic: str) -> Awaitable[
 def unsubscribe(
     conn: Connection | AsyncConnection, recipient: str, topic: str
 ) -> bool | Awaitable[bool]:
-    """Has a person follow a topic no more; answers whether that changed something."""
+    """Ends a subscription of a person to a topic; returns whether that changed something."""
     changed: bool | Awaitable[bool] = _call(conn, "unsubscribe", recipient, topic)
     return changed
 
@@ -233,13 +197,7 @@ def notify_email(
     email: str,
     event_type: str,
     title: str,
-    body: str = "",
-    action_url: str | None = None,
-    metadata: Metadata | None = None,
-    initiator: str | None = None,
-    idempotency_key: str | None = None,
-    body_html: str | None = None,
-    send_at: datetime | None = None,
+    **options: Unpack[EventOptions],
 ) -> int: ...
 @overload
 def notify_email(
@@ -248,13 +206,7 @@ def notify_email(
     email: str,
     event_type: str,
     title: str,
-    body: str = "",
-    action_url: str | None = None,
-    metadata: Metadata | None = None,
-    initiator: str | None = None,
-    idempotency_key: str | None = None,
-    body_html: str | None = None,
-    send_at: datetime | None = None,
+    **options: Unpack[EventOptions],
 ) -> Awaitable[int]: ...
 def notify_email(
     conn: Connection | AsyncConnection,
@@ -262,17 +214,11 @@ def notify_email(
     email: str,
     event_type: str,
     title: str,
-    body: str = "",
-    action_url: str | None = None,
-    metadata: Metadata | None = None,
-    initiator: str | None = None,
-    idempotency_key: str | None = None,
-    body_html: str | None = None,
-    send_at: datetime | None = None,
+    **options: Unpack[EventOptions],
 ) -> int | Awaitable[int]:
-    """Tells an event to somebody known by an address, as `notify` does to people; answers the event's id.
+    """Notifies somebody known by an address of an event, with the options of `notify`; returns the event's id.
 
-    Who has no account gets a mail, and finds it in the inbox once `claim_email` was called for them.
+    A person without an account gets a mail; it is in their inbox after `claim_email` was called for them.
     """
     event_id: int | Awaitable[int] = _call(
         conn,
@@ -280,13 +226,7 @@ def notify_email(
         email,
         event_type,
         title,
-        body,
-        action_url,
-        Jsonb(dict(metadata or {})),
-        initiator,
-        idempotency_key,
-        body_html,
-        _zoned(send_at),
+        *_arguments(**options),
     )
     return event_id
 
@@ -298,9 +238,9 @@ def claim_email(conn: AsyncConnection, email: str, recipient: str) -> Awaitable[
 def claim_email(
     conn: Connection | AsyncConnection, email: str, recipient: str
 ) -> int | Awaitable[int]:
-    """Says, after sign-up, whose an address is; answers how many notifications came into their inbox.
+    """Ties an address to a person after sign-up; returns how many notifications came into their inbox.
 
-    The caller vouches for it. Raises UnknownRecipient or InvalidArgument.
+    The caller has verified the address. Raises UnknownRecipient or InvalidArgument.
     """
     claimed: int | Awaitable[int] = _call(conn, "claim_email", email, recipient)
     return claimed
@@ -311,7 +251,7 @@ def cancel(conn: Connection, event_id: int) -> int: ...
 @overload
 def cancel(conn: AsyncConnection, event_id: int) -> Awaitable[int]: ...
 def cancel(conn: Connection | AsyncConnection, event_id: int) -> int | Awaitable[int]:
-    """Takes an event back; answers how many deliveries stopped. Raises InvalidArgument where there is none."""
+    """Cancels an event; returns how many deliveries stopped. Raises InvalidArgument where there is no such event."""
     stopped: int | Awaitable[int] = _call(conn, "cancel", event_id)
     return stopped
 
@@ -346,10 +286,10 @@ def upsert_recipient(
     timezone: str | None = None,
 ) -> Awaitable[None] | None:
     """Creates a person or changes what is not None. Raises InvalidArgument."""
-    answer: Awaitable[None] | None = _call(
+    result: Awaitable[None] | None = _call(
         conn, "upsert_recipient", id, email, name, locale, timezone
     )
-    return answer if isinstance(conn, psycopg.AsyncConnection) else None
+    return result if isinstance(conn, psycopg.AsyncConnection) else None
 
 
 @overload
@@ -362,24 +302,35 @@ def unread_count(conn: Connection | AsyncConnection, recipient: str) -> int | Aw
     return count
 
 
-def _zoned(send_at: datetime | None) -> datetime | None:
+def _arguments(
+    *,
+    body: str = "",
+    action_url: str | None = None,
+    metadata: Metadata | None = None,
+    initiator: str | None = None,
+    idempotency_key: str | None = None,
+    body_html: str | None = None,
+    send_at: datetime | None = None,
+) -> tuple[Any, ...]:
+    """The options in the order of the SQL functions' parameters."""
     if send_at is not None and send_at.tzinfo is None:
         raise InvalidArgument(
             "send_at has no time zone",
             "Pass an aware datetime such as datetime.now(UTC).",
             "send_at",
         )
-    return send_at
+    metadata_json = Jsonb(dict(metadata or {}))
+    return body, action_url, metadata_json, initiator, idempotency_key, body_html, send_at
 
 
 def _call(conn: Connection | AsyncConnection, name: str, *arguments: Any) -> Any:
-    # not at the top: an app that imports us pays for the SQL's reader only when it first calls
+    # not at the top: an app pays for the reader of SQL files only at its first call
     from tocsin.sql import load
 
     statement = load("client")[name]
     if isinstance(conn, psycopg.AsyncConnection):
         return _call_async(conn, statement, arguments)
-    # A cursor of our own: the connection's may make anything of a row. With arguments by number, since to convert named
+    # A new cursor: the connection's own row factory may return anything. Arguments by number, since converting named
     # ones takes as long as all the rest.
     try:
         return _first(
@@ -408,7 +359,5 @@ def _raise_typed(error: psycopg.Error) -> NoReturn:
     kind = _ERRORS.get(error.sqlstate or "")
     if kind is None:
         raise error
-    diagnosis = error.diag
-    raise kind(
-        diagnosis.message_primary or "", diagnosis.message_hint or "", diagnosis.column_name
-    ) from error
+    diag = error.diag
+    raise kind(diag.message_primary or "", diag.message_hint or "", diag.column_name) from error
