@@ -1,8 +1,8 @@
 """Runs every `make bench-…` in turn, as the Makefile lists them; `make bench`, at most half an hour on two cores.
 
-What they share is made first, once: the peers' environment, and the stocks of notifications. A line after each says
-what it took and how its goals came out. One that breaks or hangs is named at the end, and the others still
-run; then it ends with 1. A goal that was missed is a measurement, and no failure.
+Shared parts are created first, once: the peers' environment, and the databases with notifications. A line after each
+shows its duration and the results of its goals. A benchmark that fails or hangs is named at the end, and the others
+still run; then the exit status is 1. A missed goal is a measurement, not a failure.
 """
 
 from __future__ import annotations
@@ -49,19 +49,19 @@ def main() -> int:
 
 
 def targets() -> list[str]:
-    """Not the soaks, which have names of their own."""
+    """Without the soak tests, whose targets have other names."""
     return re.findall(r"^(bench-[a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
 
 
 def measured(work: Callable[[], str]) -> tuple[float, str]:
-    """Seconds that it took, and how it ended."""
+    """Runs one target; returns its duration in seconds, and how it ended."""
     started = time.monotonic()
     said = work()
     return time.monotonic() - started, said
 
 
 def shared() -> str:
-    """What the first one to need it would have to wait for."""
+    """Creates what the first benchmark that needs it would otherwise wait for."""
     if run("build/peers/.installed") != "done":
         return BROKE
     with stage.server() as running:
@@ -78,13 +78,13 @@ def run(target: str) -> str:
     except subprocess.TimeoutExpired:
         process.send_signal(
             signal.SIGTERM
-        )  # make hands it on, and the benchmark ends what it started
+        )  # make passes it on, and the benchmark ends what it started
         process.wait()
         return HUNG
 
 
 def goals(since: float) -> str:
-    """How the goals came out of what was kept since then."""
+    """The results of the goals in the records that were written since then."""
     verdicts = Counter(
         goal["verdict"]
         for path in RESULTS.glob("*.json")

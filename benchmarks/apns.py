@@ -1,10 +1,10 @@
-"""Pushes a second to APNs' far end: ours by its connection, ours by the whole actor, and aioapns as it comes.
+"""Pushes a second to APNs' far end: our connection alone, our whole actor, and unmodified aioapns.
 
-The far end runs in a process of its own and is the same for all; runs are interleaved, each with 64 pushes under way
+The far end runs in a separate process and is the same for all; runs are interleaved, each with 64 concurrent pushes
 over one connection. With `--first-streams 1` a connection begins as with Apple, with one stream until it has seen a
-valid provider token; aioapns then never gets beyond one (its semaphore counts wrong), so that the default is to allow
-many at once, where it does its best. What the far end can take bounds
-all three, since it is Python too: read the ratios, and the CPU time of this process for one push.
+valid provider token; aioapns then never gets beyond one (its semaphore counts wrong). So the default is to allow many
+at once, where it is fastest. The far end limits all three, since it is Python too: read the ratios, and the CPU time of
+this process for one push.
 """
 
 from __future__ import annotations

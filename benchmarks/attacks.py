@@ -1,8 +1,8 @@
 """How long `/healthz` takes beside requests made to hold the event loop. `make bench-attacks`.
 
 One `tocsin serve`. Each attack sends one kind of hostile request again and again over a few connections, from a process
-of its own; meanwhile this process asks `/healthz` each 10 ms. The goal is a p99 of 50 ms at most beside each. What an
-attack can't send without credentials has them: a person's JWT, or an app's key.
+of its own; meanwhile this process requests `/healthz` every 10 ms. The goal is a p99 of 50 ms at most beside each.
+Attacks that need credentials have them: a person's JWT, or an app's key.
 """
 
 from __future__ import annotations
@@ -94,15 +94,15 @@ def attacks(dsn: str) -> dict[str, Callable[[], Attack]]:
 
 
 class Attack:
-    """Requests that are sent over and over on each connection; each opens one of its own where `close`."""
+    """Requests that are sent repeatedly on each connection; with `close`, each request opens a new one."""
 
     def __init__(self, sent: bytes, *, waits: bool = True) -> None:
         self.sent = sent
-        self.waits = waits  # for the answer, before it sends again
+        self.waits = waits  # for the response, before it sends again
 
 
 class Attacks:
-    """All of them, made for one key and one token."""
+    """All attacks, made for one key and one token."""
 
     def __init__(self, key: str, jwt: str) -> None:
         self._app = f"Authorization: Bearer {key}"
@@ -307,7 +307,7 @@ def _attack(port: int, attack: Attack, began: Event, stop: Event) -> None:
 
 
 def answered(connection: socket.socket) -> bool:
-    """Reads one answer by its Content-Length; False where the connection ends after it."""
+    """Reads one response by its Content-Length; returns False if the connection ends after it."""
     got = b""
     while b"\r\n\r\n" not in got:
         if not (data := connection.recv(65_536)):

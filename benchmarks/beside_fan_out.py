@@ -1,10 +1,10 @@
-"""The API's p99, and one urgent mail's way, while a fan-out to 100,000 runs; against idle. `make bench-beside-fan-out`.
+"""The API's p99, and the latency of an urgent mail, during a fan-out to 100,000 and while idle.
 
 One `tocsin serve` and one `tocsin worker` over a million notifications. People count, list and mark read at a steady
-pace; four times a second an app tells one person something urgent, whose mail is timed from COMMIT until the SMTP
-server accepted it. First with nothing else; then while another transaction tells 100,000 people by inbox and email, and
-for some seconds more, in which the worker sends those mails. The fan-out is cancelled when its time is over, so that
-the next round begins idle.
+pace; four times a second an app creates an urgent event for one person, whose mail is timed from COMMIT until the SMTP
+server accepted it. First without other load; then while another transaction notifies 100,000 people by inbox and email,
+and for some seconds more, in which the worker sends those mails. The fan-out is cancelled when its time is over, so
+that the next round begins idle. `make bench-beside-fan-out`
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from bench.smtp_sink import MARK
 
 HERE = Path(__file__).parent
 FANNED = 100_000
-CALLERS, PACE = 8, 80.0  # calls a second, of all together
+CALLERS, PACE = 8, 80.0  # calls a second, all callers together
 URGENT = 0.25  # seconds between two
 _PEOPLE = """
 insert into tocsin.recipient (recipient_id, email, name)
@@ -90,7 +90,7 @@ def main() -> None:
             facts={
                 "calls": bench.calls,
                 "urgent mails": bench.urgent,
-                "seconds of the fan-out's notify()": round(max(bench.told), 2),
+                "seconds of the fan-out's notify()": round(max(bench.fan_out_seconds), 2),
                 "mails of the fan-out sent meanwhile": bench.sent,
                 "ms that serve has a CPU, of a second beside": round(bench.ran),
                 "ms that it waits for one, of a second beside": round(bench.waited),
@@ -128,7 +128,7 @@ async def run(dsn: str, rounds: int, seconds: float) -> Bench:
 
 
 class Bench:
-    """The load, and what it took."""
+    """The load, and its measurements."""
 
     def __init__(self, dsn: str, port: int, pid: int) -> None:
         self.dsn = dsn
@@ -137,12 +137,12 @@ class Bench:
         self._schedule = Path(f"/proc/{pid}/schedstat")
         self.api: dict[str, list[float]] = {"warm": [], "idle": [], "busy": []}
         self.mail: dict[str, list[float]] = {"warm": [], "idle": [], "busy": []}
-        self.told: list[float] = []
+        self.fan_out_seconds: list[float] = []
         self.calls = self.urgent = self.sent = self.failed = 0
         self._accepted: dict[int, asyncio.Future[float]] = {}
 
     async def listen(self, output: asyncio.StreamReader) -> None:
-        """Which urgent mail was accepted, and when."""
+        """The urgent mails that were accepted, and when."""
         async for line in output:
             number, at = line.split()
             if waiting := self._accepted.pop(int(number), None):
@@ -151,7 +151,7 @@ class Bench:
     async def phase(
         self, name: str, seconds: float, after: asyncio.Task[int] | None = None
     ) -> None:
-        """The steady load until `after` is done and for so long from then on."""
+        """The steady load until `after` is done and for that long afterwards."""
         calls: list[float] = []
         mails: list[float] = []
         over = asyncio.Event()
@@ -186,7 +186,7 @@ class Bench:
         await asyncio.sleep(1)
 
     def _scheduled(self) -> tuple[float, float]:
-        """Milliseconds that serve's main thread had a CPU, and waited for one."""
+        """Milliseconds in which serve's main thread had a CPU, and waited for one."""
         ran, waited, _ = self._schedule.read_text().split()
         return int(ran) / 1e6, int(waited) / 1e6
 
@@ -194,7 +194,7 @@ class Bench:
         async with await psycopg.AsyncConnection.connect(self.dsn, autocommit=True) as app:
             started = time.monotonic()
             row = await (await app.execute(_FAN_OUT, (FANNED,))).fetchone()
-            self.told.append(time.monotonic() - started)
+            self.fan_out_seconds.append(time.monotonic() - started)
             assert row is not None
             return int(row[0])
 

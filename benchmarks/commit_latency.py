@@ -1,8 +1,8 @@
-"""How long after COMMIT a mail is in an SMTP server's hands, and a badge is in a stream's bytes; on an idle service.
+"""Time from COMMIT until an SMTP server has a mail, and until a stream has the badge; on an idle service.
 
 Starts the whole of `tocsin up` in a folder of its own, with an SMTP server of this process as the provider. Each round
-is one `tocsin.notify` in a transaction; the clock starts when its COMMIT returns. There is no peer and no goal in this
-one: it says what a person waits for. Milliseconds; `make bench-latency`.
+is one `tocsin.notify` in a transaction; the clock starts when its COMMIT returns. There is no peer and no goal:
+it measures the latency for a person. Milliseconds; `make bench-latency`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TOCSIN = [sys.executable, "-m", "tocsin"]
 
 
 class Sink:
-    """Accepts every mail and notes when."""
+    """Accepts every mail and records when."""
 
     def __init__(self) -> None:
         self.accepted: asyncio.Queue[float] = asyncio.Queue()
@@ -67,7 +67,7 @@ async def measure(environ: dict[str, str], sink: Sink, rounds: int) -> dict[str,
     following = asyncio.create_task(follow(url, token, badges))
     taken: dict[str, list[float]] = {"commit to SMTP accepted": [], "commit to stream bytes": []}
     async with await psycopg.AsyncConnection.connect(dsn) as app:
-        await asyncio.sleep(2)  # the seeded mails go out first
+        await asyncio.sleep(2)  # the seeded mails are sent first
         empty(sink.accepted)
         empty(badges)
         for _ in range(rounds):
@@ -78,7 +78,7 @@ async def measure(environ: dict[str, str], sink: Sink, rounds: int) -> dict[str,
             committed = time.perf_counter()
             taken["commit to stream bytes"].append(await badges.get() - committed)
             taken["commit to SMTP accepted"].append(await sink.accepted.get() - committed)
-            await asyncio.sleep(0.25)  # idle again: the listener falls asleep
+            await asyncio.sleep(0.25)  # idle again: so is the leader
     following.cancel()
     return taken
 

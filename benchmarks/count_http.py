@@ -1,13 +1,13 @@
 """Unread counts a second over HTTP, of one process: JWT verified, exact and fresh. `make bench-count-http`.
 
-`tocsin serve` on a million notifications, asked by wrk over 64 connections that stay open, with the tokens of two
+`tocsin serve` with a million notifications; wrk sends requests over 64 open connections, with the tokens of two
 thousand people in turn. Peer: Django REST framework with stateless JWT on the same rows, under gunicorn's threads, once
 with a cache of 30 s, once counting each time. Floors: an empty handler of Litestar's and an ASGI app that does nothing,
-under uvicorn with the very settings of `tocsin serve`.
+under uvicorn with the same settings as `tocsin serve`.
 
-Each is one process, alone under load; all are asked the same requests, first for as long as it takes to have seen every
-token (which fills the peer's cache), then for the measurement. The CPU that the process took is kept too: on a busy
-machine it says more. At the end another process commits while wrk asks on: the next request must see it.
+Each is one process, alone under load; all get the same requests, first until every token was used (which fills the
+peer's cache), then for the measurement. The CPU time of the process is recorded too: on a busy machine it is more
+precise. At the end another process commits while wrk continues: the next request must see it.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def main() -> None:
 
 
 def some_people(dsn: str) -> list[str]:
-    """Of all kinds: the three with 50,000 unread, and others by chance, with a few up to a few hundred."""
+    """All kinds: the three with 50,000 unread, and random others, with a few to a few hundred."""
     with psycopg.connect(dsn) as connection:
         rows = connection.execute(
             "select recipient_id from tocsin.recipient"
@@ -172,17 +172,17 @@ def asked(
 
 
 def answers_rightly(url: str, dsn: str, people: Sequence[str]) -> None:
-    """Ends the benchmark where a contender counts something else."""
+    """Ends the benchmark if a contender has another count."""
     with psycopg.connect(dsn) as connection, httpx.Client() as client:
         for person in people[:50]:
-            answer = client.get(url, headers=bearer(person))
+            response = client.get(url, headers=bearer(person))
             row = connection.execute("select tocsin.unread_count(%s)", (person,)).fetchone()
-            if row is None or answer.json() != {"count": row[0]}:
-                raise SystemExit(f"{url} says {answer.text} for {person}, and not {row}")
+            if row is None or response.json() != {"count": row[0]}:
+                raise SystemExit(f"{url} returned {response.text} for {person}, not {row}")
 
 
 class Freshness:
-    """Commits from this process and asks at once, while the block runs."""
+    """Commits from this process and requests the count at once, while the block runs."""
 
     def __init__(self, dsn: str, url: str) -> None:
         self.looks = self.late = 0

@@ -1,15 +1,16 @@
-"""Unread counts a second in SQL, under churn, and what the badge costs those who write. `make bench-count-sql`.
+"""Unread counts a second in SQL, under churn, and the badge's cost for writers. `make bench-count-sql`.
 
 By pgbench, with prepared statements, ten in a pipeline, so that the database is measured and not its round trips.
-Meanwhile other clients tell, read and roll back at a fixed rate, and `tocsin worker` folds as it does in production.
-Asked are an ordinary person, one with 50,000 unread, and 32 people at once; then all again with somebody's snapshot
-open from the start. Peers: `count(*)` by the partial index on unread ones, ours and that of a Django shop's table
-(which has no churn), and the same capped at 1,000, as a "999+" needs it. Floor: as many rows by their primary key.
+Meanwhile other clients notify, read and roll back at a fixed rate, and `tocsin worker` folds as it does in production.
+Counted are an ordinary person, one with 50,000 unread, and 32 people at once; then all again with another session's
+snapshot open from the start. Peers: `count(*)` by the partial index on unread ones, ours and that of a Django app's
+table (which has no churn), and the same capped at 1,000, as a "999+" needs it. Floor: as many rows by their primary
+key.
 
-Writes are inserts for one hot person, by 8 and by 32 clients: bare rows; rows whose trigger appends a change of the
-badge, as `notify()` does; rows whose trigger keeps a counter. All of `notify()`, which does far more, stands beside.
-A counter's row is let go of at commit, so that each of its transactions has a flush of its own; bare rows share one,
-about half the clients at a time, while the other half write. So how many write at once decides.
+Writes are inserts for one busy person, by 8 and by 32 clients: bare rows; rows whose trigger appends a change of the
+badge, as `notify()` does; rows whose trigger keeps a counter. The complete `notify()`, which does far more, is measured
+too. A counter's row is unlocked at commit, so each of its transactions has a flush of its own; bare rows share one
+flush for about half the clients, while the other half write. So the number of concurrent writers decides.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ def reading(name: str, title: str, measured: Measured, versions: Mapping[str, st
 
 
 def contenders(dsn: str, folder: Path) -> dict[str, Callable[[], float]]:
-    """Each asks ten questions in a pipeline; those of 32 people are fixed, as pgbench can't make arrays."""
+    """Each sends ten queries in a pipeline; the 32 people are fixed, since pgbench can't make arrays."""
     asked = {}
     for scene, person in ((ORDINARY, "'p' || :i{}"), (HOT, "'p1'")):
         for name, question in one_person().items():
@@ -132,7 +133,7 @@ def contenders(dsn: str, folder: Path) -> dict[str, Callable[[], float]]:
 
 
 def questions(dsn: str, scripts: Sequence[Path], name: str) -> Callable[[], float]:
-    # by a bitmap of all 50,000, which the planner likes, the capped ones are ten times slower than they can be
+    # with a bitmap of all 50,000, which the planner prefers, the capped counts are ten times slower than possible
     best = "-c enable_bitmapscan=off" if name.endswith((CAPPED, DJANGO_CAPPED)) else ""
     return lambda: PIPELINE * pgbench.mixed_rate(dsn, scripts, clients=READERS, options=best)
 
@@ -164,15 +165,15 @@ def many_people() -> dict[str, str]:
 
 
 def churn(folder: Path) -> list[Path]:
-    """To somebody and to a hot one; the same taken back; and reading."""
+    """Notifies an ordinary and a busy person; the same rolled back; and reads."""
     sets = ["\\set i random(4, 10000)", "\\set h random(1, 3)"]
-    tell = "select tocsin.notify('forum.new_thread', array['p' || :i, 'p' || :h], 'x');"
+    notify_sql = "select tocsin.notify('forum.new_thread', array['p' || :i, 'p' || :h], 'x');"
     newest = f"select max(notification_id) from {UNREAD}".format("'p' || :{0}")
     read = f"select tocsin.mark_read('p' || :{{0}}, ({newest}), true);"
     return [
-        script(folder, sets, [tell], pipeline=False),
-        script(folder, sets, [tell], pipeline=False),
-        script(folder, sets, ["begin;", tell, read.format("h"), "rollback;"], pipeline=False),
+        script(folder, sets, [notify_sql], pipeline=False),
+        script(folder, sets, [notify_sql], pipeline=False),
+        script(folder, sets, ["begin;", notify_sql, read.format("h"), "rollback;"], pipeline=False),
         script(folder, sets, [read.format("i")], pipeline=False),
         script(folder, sets, [read.format("h")], pipeline=False),
     ]
@@ -210,7 +211,7 @@ def writes(dsn: str, folder: Path) -> dict[str, Callable[[], float]]:
 
 
 def flush() -> float:
-    """Median seconds that the disk of the database takes to keep a page."""
+    """Median seconds for a flush of one page to the database's disk."""
     took = []
     with (stage.HOME / "flush").open("wb", buffering=0) as file:
         for _ in range(FLUSHES):
@@ -223,7 +224,7 @@ def flush() -> float:
 
 
 def longest_wait(dsn: str, statement: str) -> float:
-    """Seconds that the longest write took while another transaction had written and did not end for a while."""
+    """Seconds of the longest write while another transaction had written and stayed open for a while."""
     longest = [0.0]
 
     def write(until: float) -> None:
@@ -247,7 +248,7 @@ def longest_wait(dsn: str, statement: str) -> float:
 
 
 class OldSnapshot:
-    """Somebody's report, say, that takes as long as the block."""
+    """An old snapshot for as long as the block, such as that of a report."""
 
     def __init__(self, dsn: str) -> None:
         self._connection = psycopg.connect(dsn)
@@ -299,7 +300,7 @@ class Comparison:
 
 
 def warm(dsn: str, *counted: str) -> None:
-    """Counts everybody's once, so that nobody is slower for being the first to read a page."""
+    """Counts for everybody once, so that no count is slower because it is the first to read a page."""
     for rows in counted:
         run(
             dsn,

@@ -1,6 +1,6 @@
-"""Milliseconds that a DKIM signature holds the event loop up: ours and dkimpy's, RSA-2048 and Ed25519, interleaved.
+"""Milliseconds for which a DKIM signature blocks the event loop: ours and dkimpy's, RSA-2048 and Ed25519, interleaved.
 
-The mail is a single one as tests/support/sample_mails.py has it, and the longest, a digest. dkimpy reads its key at
+The mails are a single one as tests/support/sample_mails.py has it, and the longest, a digest. dkimpy reads its key for
 each mail.
 """
 
@@ -30,7 +30,7 @@ Sign = Callable[[bytes], object]
 
 
 def signers() -> dict[str, Sign]:
-    """Each way to sign, by its name."""
+    """Each signing method, by its name."""
     from tests.support.sample_mails import private_pem
 
     rsa, edwards = private_pem(), Ed25519PrivateKey.generate()

@@ -1,15 +1,15 @@
-"""Deliveries a second through the whole engine, to a channel that accepts everything at once.
+"""Deliveries a second through the whole engine, with a channel that accepts everything at once.
 
 Ours: one `tocsin worker`, from the commit of notify() to the last settled delivery: dispatcher, Procrastinate's jobs,
 claim, presend check, mailbox, senders, ledger with an attempt each, a log line each. With a constant message, and with
 each mail rendered. In a database that holds a million notifications.
 
 Peers: no-op tasks, one a delivery. Procrastinate, one worker at the best concurrency of a trial; Celery on Redis,
-acknowledged early and without results, at the best of a trial: prefork, threads, solo, and two of solo. They look at
-nothing and record nothing.
+acknowledged early and without results, with the best pool of a trial: prefork, threads, solo, and two of solo. They
+check and record nothing.
 
 Floor: claim and settle of the same table by SQL alone, in batches of 500 by `skip locked`, two committed statements a
-batch, on one connection, with no work between them. It looks at nothing and records no attempt either.
+batch, on one connection, with no work between them. It checks nothing and records no attempt either.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from bench.rounds import in_turns, until
 from bench.stage import HOME, database, free_port, program, server
 
 WORKER = Path(__file__).parent / "bench" / "null_worker.py"
-EVENTS = 20  # that one round is told in
+EVENTS = 20  # in one round
 
 OURS, RENDERED = "tocsin, constant message", "tocsin, mails rendered"
 PROCRASTINATE, CELERY, FLOOR = "Procrastinate", "Celery on Redis", "claim and settle in SQL"
@@ -130,20 +130,20 @@ def main() -> None:
 
 
 def engine(dsn: str, app: psycopg.Connection, count: int, *arguments: str) -> float:
-    """Deliveries a second of a worker that has been running for a moment."""
+    """Deliveries a second of a worker that has warmed up."""
     settings = {"database_url": dsn, "public_url": "https://notify.example.com"}
     command = (sys.executable, WORKER, *arguments)
     with program(*command, settings=settings, log=HOME / "engine.log"):
-        tell(app, count // 20)
+        notify_many(app, count // 20)
         until(lambda: not left(app))
-        tell(app, count)
+        notify_many(app, count)
         started = time.perf_counter()
         until(lambda: not left(app))
         return count / (time.perf_counter() - started)
 
 
-def tell(app: psycopg.Connection, count: int) -> list[int]:
-    """So many deliveries, each to somebody else; the events' ids."""
+def notify_many(app: psycopg.Connection, count: int) -> list[int]:
+    """Creates that many deliveries, each for another person; returns the events' ids."""
     each = count // EVENTS
     events = []
     with app.transaction():
@@ -155,15 +155,15 @@ def tell(app: psycopg.Connection, count: int) -> list[int]:
 
 
 def left(app: psycopg.Connection) -> bool:
-    """Whether any is not settled yet."""
+    """Whether a delivery is not settled yet."""
     row = app.execute(LEFT).fetchone()
     assert row is not None
     return bool(row[0])
 
 
 def floor(app: psycopg.Connection, count: int) -> float:
-    """Deliveries a second by two statements for 500."""
-    events = tell(app, count)
+    """Deliveries a second with two statements for 500."""
+    events = notify_many(app, count)
     ids = [row[0] for row in app.execute(QUEUED, (events,))]
     app.execute("delete from tocsin.lane")
     claim = uuid4()
@@ -179,7 +179,7 @@ def floor(app: psycopg.Connection, count: int) -> float:
 
 @contextmanager
 def procrastinate(dsn: str, count: int) -> Iterator[tuple[Peer, int]]:
-    """The peer, and the concurrency at which it is quickest."""
+    """The peer, and its fastest concurrency."""
     with peer("procrastinate_jobs.py", dsn, python=sys.executable) as jobs:
         trials = {width: jobs.ask(count=count // 4, concurrency=width) for width in (1, 4, 16, 64)}
         yield jobs, min(trials, key=lambda width: trials[width])
@@ -187,7 +187,7 @@ def procrastinate(dsn: str, count: int) -> Iterator[tuple[Peer, int]]:
 
 @contextmanager
 def celery(count: int) -> Iterator[tuple[Peer, str]]:
-    """The peer, and the pool in which it is quickest."""
+    """The peer, and its fastest pool."""
     port = free_port()
     redis = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(HOME)]
     with program(*redis, log=HOME / "redis.log"):
@@ -206,7 +206,7 @@ def celery(count: int) -> Iterator[tuple[Peer, str]]:
 
 @contextmanager
 def celery_workers(port: int, pools: tuple[str, ...]) -> Iterator[None]:
-    """Workers without what costs time and isn't needed."""
+    """Workers without options that cost time and aren't needed."""
     script = PEERS / "celery_worker.py"
     with ExitStack() as stack:
         for number, pool in enumerate(pools):

@@ -1,9 +1,8 @@
 """Recipients a second of one notify() call for 1,000, 10,000 and 100,000 people, until its COMMIT returned.
 
-Everybody is told of a bulletin.new_chapter (in the inbox and by mail): each person's preferences, address and digest
-decide; a notification, a badge's change and a mail's delivery are stored for each, and the lane. One in five has
-preferences of their own, half of these against mail. `tocsin serve` runs beside it; its listener has come to rest
-before each call.
+Everybody gets a bulletin.new_chapter (in the inbox and by mail): each person's preferences, address and digest decide;
+a notification, a badge's change and a mail's delivery are stored for each, and an entry of the event queue. One in five
+has own preferences, half of these turn mail off. `tocsin serve` runs beside it; the leader is idle before each call.
 
 Peer: a Django model's `bulk_create` of bare rows with the same text, in one transaction. Floor: `insert … select` of
 the notifications alone, with one decision for all, into the same table, which has a million rows.

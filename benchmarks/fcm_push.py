@@ -1,8 +1,8 @@
-"""Pushes a second through FCM: Tocsin's actor, and pyfcm as it comes, in turns against one server of another process.
+"""Pushes a second through FCM: Tocsin's actor, and unmodified pyfcm, interleaved against one server in another process.
 
-Each push goes to a device of its own, with title, body, badge and data; every answer is waited for. The server is
-tocsin.testing.fcm, which checks token and message, and so is the limit itself: `server, bare` is what it takes from a
-client that does nothing but post. `python benchmarks/fcm_push.py`.
+Each push goes to a device of its own, with title, body, badge and data, and waits for its response. The server is
+tocsin.testing.fcm, which checks token and message, and so is the limit itself: `server, bare` is its rate with a
+client that only posts. `python benchmarks/fcm_push.py`.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def pyfcm(far: dict[str, Any]) -> FCMNotification:
 
 
 async def pyfcm_notify(far: dict[str, Any], pushes: int) -> float:
-    """One after the other over one session, as its README has it."""
+    """One after the other over one session, as in its README."""
     client = pyfcm(far)
 
     def run() -> None:
@@ -141,13 +141,13 @@ async def pyfcm_async(far: dict[str, Any], pushes: int) -> float:
         for number in range(pushes)
     ]
     started = time.perf_counter()
-    answers = await asyncio.to_thread(client.async_notify_multiple_devices, batch, 60)
-    assert len(answers) == pushes
+    responses = await asyncio.to_thread(client.async_notify_multiple_devices, batch, 60)
+    assert len(responses) == pushes
     return time.perf_counter() - started
 
 
 async def bare(far: dict[str, Any], pushes: int) -> float:
-    """What the server takes: bodies that are made already, over as many connections."""
+    """The server's own rate: bodies that are prepared, over as many connections."""
     client = pyfcm(far)
     headers = await asyncio.to_thread(client.request_headers)
     bodies = [
@@ -158,9 +158,9 @@ async def bare(far: dict[str, Any], pushes: int) -> float:
 
     async def post(session: aiohttp.ClientSession) -> None:
         for body in waiting:
-            async with session.post(client.fcm_end_point, data=body, headers=headers) as answer:
-                assert answer.status == 200
-                await answer.read()
+            async with session.post(client.fcm_end_point, data=body, headers=headers) as response:
+                assert response.status == 200
+                await response.read()
 
     async with aiohttp.ClientSession() as session:
         started = time.perf_counter()

@@ -1,10 +1,10 @@
 """Milliseconds for a page of the inbox, the first and the thousandth, of a person with 50,000. `make bench-list`.
 
-One `tocsin serve`, asked over one connection that stays open, with a verified JWT; pages of 20 by keyset cursors. Peer:
+One `tocsin serve`, with requests over one open connection and a verified JWT; pages of 20 by keyset cursors. Peer:
 Django REST framework with page-number pagination (a count and an offset) on the same rows, under gunicorn. Floor: the
 bare keyset query, prepared, on a psycopg connection.
 
-Filters are measured too: what a person asks for may be rare, or none of it there.
+Filters are measured too: what they select may be rare, or not exist.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def main() -> None:
 
 
 def spent(ask: Ask, requests: int) -> Callable[[], float]:
-    """Milliseconds for one, the median of many."""
+    """Milliseconds for one request, the median of many."""
 
     def measure() -> float:
         times = []
@@ -112,10 +112,10 @@ def asked(port: int, person: str, path: str = "/api/notifications/", **query: ob
 
     def ask() -> bytes:
         connection.request("GET", url, headers=headers)
-        answer = connection.getresponse()
-        body = answer.read()
-        if answer.status != 200:
-            raise SystemExit(f"{url}: {answer.status} {body!r}")
+        response = connection.getresponse()
+        body = response.read()
+        if response.status != 200:
+            raise SystemExit(f"{url}: {response.status} {body!r}")
         return body
 
     return ask
@@ -129,7 +129,7 @@ def bare(app: psycopg.Connection, before: Cursor) -> Ask:
 
 
 def place(app: psycopg.Connection, person: str, skipped: int) -> Cursor:
-    """Where a page begins that has so many rows before it."""
+    """The cursor of a page with that many rows before it."""
     row = app.execute(
         "select n.created_at, n.notification_id from tocsin.notification n"
         " where n.recipient_id = %s and n.in_inbox and n.archived_at is null"

@@ -1,8 +1,8 @@
 """Mails a second, rendered, personalised and with all headers, to Postfix's smtp-sink.
 
-Ours are rendered and go through the email actor as a worker does it (uvloop, four connections, a presend check that
-answers at once): each mail of an event of its own, and as one event for all, with a name and links for each. Without
-DKIM, as Django's are.
+Ours are rendered and sent by the email actor as in a worker (uvloop, four connections, a presend check that returns at
+once): with an event for each mail, and with one event for all, with a name and links for each. Without DKIM, like
+Django's.
 
 Peer: Django renders the same HTML and text from its own templates and calls `send_mail`, which opens a connection for
 each mail; and with one connection for all, which its documentation advises for many.
@@ -93,12 +93,12 @@ def main() -> None:
 
 
 def ours(port: int, count: int, *, by_event: bool) -> float:
-    """Seconds for so many mails."""
+    """Seconds for that many mails."""
     return uvloop.run(sent(port, [claimed(number, by_event=by_event) for number in range(count)]))
 
 
 async def sent(port: int, deliveries: Sequence[Claimed]) -> float:
-    """Renders and sends them, so many at a time as the actor's mailbox holds for one job."""
+    """Renders and sends them, as many at a time as the actor's mailbox holds for one job."""
     actor = EmailActor(
         presend_check=presend_check, sender=SENDER, host="127.0.0.1", port=port, senders=CONNECTIONS
     )
@@ -120,12 +120,12 @@ async def sent(port: int, deliveries: Sequence[Claimed]) -> float:
 
 
 def theirs(django: Peer, port: int, count: int, *, reuse: bool) -> float:
-    """Seconds that Django took."""
+    """Seconds of Django."""
     return float(django.ask(port=port, count=count, reuse=reuse))
 
 
 def source(port: int, count: int) -> float:
-    """Seconds that smtp-source took, for bodies as large as our mails."""
+    """Seconds of smtp-source, for bodies as large as our mails."""
     options = ["-d", "-s", str(CONNECTIONS), "-m", str(count), "-l", str(size())]
     started = time.perf_counter()
     subprocess.run([tool("smtp-source"), *options, f"127.0.0.1:{port}"], check=True)
@@ -133,7 +133,7 @@ def source(port: int, count: int) -> float:
 
 
 async def presend_check(messages: Sequence[Message]) -> dict[int, CheckResult]:
-    """All may go."""
+    """A presend check that allows all."""
     now = datetime.now(UTC)
     return {
         each.delivery_id: CheckResult(
@@ -187,7 +187,7 @@ def size() -> int:
 
 
 def write_templates(folder: Path) -> None:
-    """Our own mail as templates of Django's: the same size, and less to do."""
+    """Our own mail as Django templates: the same size, with less to compute."""
     mail = rendered(7)
     for name, said in (("mail.html", mail.html), ("mail.txt", mail.text)):
         text = said.replace("Reply 7", "{{ title }}").replace("The roses came.", "{{ body }}")
@@ -195,16 +195,16 @@ def write_templates(folder: Path) -> None:
 
 
 def ratio(measured: dict[str, list[float]], one: str, other: str) -> float:
-    """In the median of the rounds."""
+    """The median of the rounds."""
     ratios = sorted(a / b for a, b in zip(measured[one], measured[other], strict=True))
     return round(ratios[len(ratios) // 2], 2)
 
 
 @contextmanager
 def sink() -> Iterator[int]:
-    """The port of a smtp-sink that takes everything."""
+    """The port of an smtp-sink that accepts everything."""
     port = free_port()
-    user = ["-u", "nobody"] if os.geteuid() == 0 else []  # it will not run as root
+    user = ["-u", "nobody"] if os.geteuid() == 0 else []  # it does not run as root
     with subprocess.Popen(
         [tool("smtp-sink"), *user, f"127.0.0.1:{port}", "256"],
         stdout=subprocess.DEVNULL,
@@ -218,7 +218,7 @@ def sink() -> Iterator[int]:
 
 
 def listens(port: int) -> None:
-    """Waits until something does."""
+    """Waits until something listens."""
     for _ in range(100):
         try:
             socket.create_connection(("127.0.0.1", port)).close()
@@ -230,15 +230,17 @@ def listens(port: int) -> None:
 
 
 def tool(name: str) -> str:
-    """Where one of Postfix's programs is."""
+    """The path of one of Postfix's programs."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
     return shutil.which(name, path=path) or sys.exit(f"There is no {name}: install postfix.")
 
 
 def postfix() -> str:
     """Its version."""
-    told = subprocess.run([tool("postconf"), "-d", "mail_version"], capture_output=True, text=True)
-    return told.stdout.rpartition("= ")[2].strip()
+    output = subprocess.run(
+        [tool("postconf"), "-d", "mail_version"], capture_output=True, text=True
+    )
+    return output.stdout.rpartition("= ")[2].strip()
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
-"""notify() calls a second, each a transaction of its own, and how soon after COMMIT the HTTP process has it.
+"""notify() calls a second, each a transaction of its own, and the time from COMMIT to the HTTP process.
 
-One person with an address and a device is told of a forum.new_reply: an event, a notification, a badge, two deliveries
-and two lanes, on a database with a million notifications. `tocsin serve` runs beside it, and in it the elected
-listener, which scans, folds and makes jobs as in production; nobody's workers do: this is about the caller's side.
+One person with an address and a device gets a forum.new_reply: an event, a notification, a badge, two deliveries and
+two entries of the event queue, in a database with a million notifications. `tocsin serve` runs beside it as the leader,
+which scans, folds and makes jobs as in production; no workers run, since this is about the caller's side.
 
-In SQL, by pgbench: notify(); the same with a NOTIFY in each transaction; without the bell (its own source, less the
-ring); and the floor, the same rows inserted by a function that has nothing to decide (bench/insert_only.sql).
+In SQL, by pgbench: notify(); the same with a NOTIFY in each transaction; without the wake-up signal (its own source
+without it); and the floor, the same rows inserted by a function that has nothing to decide (bench/insert_only.sql).
 
 From Python, a process for each client: `tocsin.client.notify()`; Celery's `delay()` on Redis as Debian configures it
-(snapshots, no append-only file: a crash loses what came last); Procrastinate's `defer()` on a schema of its own in the
-same database; a Django model's `create()` with a Celery `delay()` on commit.
+(snapshots, no append-only file: a crash loses the latest tasks); Procrastinate's `defer()` on a schema of its own in
+the same database; a Django model's `create()` with a Celery `delay()` on commit.
 
 Then the time from COMMIT's return to the stream's bytes at its reader: idle, beside 32 clients, and with transactions
-that are held open for a random time, 15 % of them rolled back in the end.
+that are held open for a random time, 15 % of them rolled back.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from procrastinate.schema import SchemaManager
 from psycopg.conninfo import make_conninfo
 
 CLIENTS = (1, 8, 32)
-SECONDS = 1  # that each contender has in a round, when it is warm
+SECONDS = 1  # of each contender in a round, after its warm-up
 FLOOR = Path(__file__).parent / "bench" / "insert_only.sql"
 
 OURS, EACH, SILENT, INSERTS = "notify()", "a NOTIFY each", "no wake-up signal", "the rows alone"
@@ -87,7 +87,7 @@ def main() -> None:
 
 
 def prepare(dsn: str) -> None:
-    """The floor, notify() without its ring, the peer's queue, and providers as a worker would offer them."""
+    """The floor, notify() without its wake-up signal, the peer's queue, and providers as a worker would report them."""
     with psycopg.connect(dsn, autocommit=True) as owner:
         owner.execute(FLOOR.read_text(encoding="utf-8"))
         for name in ("emit", "notify"):
@@ -104,7 +104,7 @@ def prepare(dsn: str) -> None:
 
 
 def without_bell(owner: psycopg.Connection, name: str) -> str:
-    """A function of ours in the schema bench, as it is but for the ring."""
+    """A copy of one of our functions in the schema bench, without the wake-up signal."""
     row = owner.execute(
         "select pg_get_functiondef(oid) from pg_proc where proname = %s and pronamespace = 'tocsin'::regnamespace",
         (name,),
@@ -116,13 +116,13 @@ def without_bell(owner: psycopg.Connection, name: str) -> str:
         .replace("tocsin.emit(", "bench.emit(")
     )
     silent = source.replace("if tocsin.listener_sleeps() then", "if false then")
-    assert silent != source, "the bell has moved"
+    assert silent != source, "the wake-up signal has moved"
     return silent
 
 
 @contextmanager
 def redis(folder: Path) -> Iterator[str]:
-    """Redis as Debian configures it, but for its place: snapshots, no append-only file."""
+    """Redis as Debian configures it, except for its folder: snapshots, no append-only file."""
     port = stage.free_port()
     command = ("redis-server", "/etc/redis/redis.conf", "--port", str(port), "--dir", str(folder))
     more = (
@@ -143,7 +143,7 @@ def redis(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def peers(dsn: str, redis_url: str) -> Iterator[dict[str, Peer]]:
-    """What calls from Python."""
+    """The process that calls from Python."""
     queue = make_conninfo(dsn, options="-c search_path=peer_queue")
     with ExitStack() as stack:
         yield {

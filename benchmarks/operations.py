@@ -1,9 +1,9 @@
-"""What the operations page costs: its readings on a ledger of a million deliveries, and its indexes on the way in.
+"""The cost of the operations page: its requests on a ledger of a million deliveries, and its indexes for writes.
 
-The ledger has a day's worth of deliveries, one in fifty failed, and 100,000 that wait. Each reading is what one
-operator's page asks for, without the cache that answers all who look within a second. The ledger's way of a delivery
-(insert, claim, settle, in batches of 500) is taken with and without what the page adds (an index of failures, a row for
-each batch that ended), as the processor's time of the server's process. There is no peer in this one. `make bench-ops`.
+The ledger has a day's worth of deliveries, one in fifty failed, and 100,000 that wait. Each request is that of one
+operator's page, without the cache that serves all requests within a second. A delivery's path through the ledger
+(insert, claim, settle, in batches of 500) is measured with and without what the page adds (an index of failures, a row
+for each batch that ended), as processor time of the server's process. There is no peer. `make bench-ops`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ WAIT = """
     select e.event_id, i, 'alice', 'email', 'deferred', 'smtp_451', now(), now() + i * interval '1 second'
     from generate_series(1, %s) i, tocsin.event e
 """
-# of some negative numbers, so that each batch finds its own
+# negative ids, so that each batch finds its own rows
 WAY = (
     """
     insert into tocsin.delivery (event_id, notification_id, recipient_id, channel, created_at)
@@ -144,7 +144,7 @@ def fill(dsn: str, deliveries: int, waiting: int) -> None:
 
 
 async def read(dsn: str, rounds: int) -> tuple[float, dict[str, list[float]]]:
-    """Milliseconds that a whole day takes to be counted, and each reading after that."""
+    """Milliseconds for counting a whole day, and for each request after that."""
     database = Database(dsn, max_size=2)
     await database.open()
     now = datetime.now(UTC)
@@ -180,7 +180,7 @@ def timed(ask: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[float]
 
 
 def ways(dsn: str, rounds: int) -> tuple[dict[str, list[float]], dict[str, int]]:
-    """What a delivery's way takes with what the page adds and without it, and how much WAL it writes."""
+    """The cost of a delivery's path with and without what the page adds, and the WAL that it writes."""
     wal: dict[str, int] = {}
     with psycopg.connect(dsn, autocommit=True) as connection:
 
@@ -208,7 +208,7 @@ def ways(dsn: str, rounds: int) -> tuple[dict[str, list[float]], dict[str, int]]
 
 
 def spent(connection: psycopg.Connection[Any]) -> tuple[float, float]:
-    """Processor seconds of the server's process, which other work hardly changes, and bytes of WAL."""
+    """Processor seconds of the server's process, which other load hardly changes, and bytes of WAL."""
     row = connection.execute(
         "select pg_backend_pid(), pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8"
     ).fetchone()

@@ -1,7 +1,7 @@
-"""Writes docs/performance.md: the texts of docs/performance/ with tables and plots of what results/ holds.
+"""Writes docs/performance.md: the texts of docs/performance/ with tables and plots of the records in results/.
 
 A text `NAME.md` gets the records `NAME.json` and `NAME-….json`. The page depends on nothing else, so that a test can
-say whether it is what the results give. `make performance`.
+check whether it is up to date. `make performance`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ DOCS = Path(__file__).parent.parent / "docs"
 PAGE = "performance.md"
 TEXTS = DOCS / "performance"
 INTRODUCTION = "introduction"
-# As one would read it: what people wait for, then what the machine is busy with. Others follow by name.
+# First the latencies for people, then throughput. Others follow by name.
 ORDER = (
     *("count-http", "count-sql", "list", "stream", "latency"),
     *("notify", "fan-out", "engine", "mails", "apns", "fcm", "dkim"),
     *("beside-fan-out", "size", "soak", "soak-push"),
 )
-# Of all the versions in a record, these say what the service itself ran on.
+# Of all versions in a record, those of the service itself.
 _OURS = ("litestar", "psycopg", "procrastinate", "uvicorn", "uvloop", "msgspec", "aiosmtplib")
 _VERDICTS = {"met": "met", "tie": "tie", "missed": "**missed**"}
 
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def files() -> dict[Path, str]:
-    """All that it writes, by path: the page, and a plot for each record."""
+    """All files by path: the page, and a plot for each record."""
     plots = {
         TEXTS / f"{result['name']}.svg": bars(
             result["title"], result["unit"], result["measured"], ours(result)
@@ -55,7 +55,7 @@ def files() -> dict[Path, str]:
 
 
 def stale_plots() -> set[Path]:
-    """Plots whose record is gone."""
+    """Plots without a record."""
     return set(TEXTS.glob("*.svg")) - files().keys()
 
 
@@ -85,12 +85,12 @@ def sections() -> Iterator[tuple[str, list[Result]]]:
 
 
 def place(name: str) -> tuple[int, str]:
-    """Where a section stands."""
+    """The position of a section."""
     return (ORDER.index(name) if name in ORDER else len(ORDER), name)
 
 
 def records() -> list[Result]:
-    """What is kept in results/, by name."""
+    """The records in results/, by name."""
     kept = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))]
     return [each for each in kept if "measured" in each]
 
@@ -107,12 +107,12 @@ def text_of(name: str) -> str:
 
 
 def lifted(target: str) -> str:
-    """A link as it reads from one folder up."""
+    """A link relative to the parent folder."""
     return target.removeprefix("../") if target.startswith("../") else f"{TEXTS.name}/{target}"
 
 
 def overview() -> list[str]:
-    """All goals on one look."""
+    """The table of all goals."""
     rows = [
         (result["name"], said(goal), ratio(goal), bound(goal), _VERDICTS[goal["verdict"]])
         for _, found in sections()
@@ -189,7 +189,7 @@ def where(result: Result) -> str:
 
 
 def grid(head: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> str:
-    """A table; all but the first columns, which are words, stand to the right."""
+    """A table; all columns after the first ones, which are words, are right-aligned."""
     lines = [head, [*["---"] * words, *["---:"] * (len(head) - words)], *rows]
     return "\n".join(
         "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines

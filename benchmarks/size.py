@@ -1,12 +1,12 @@
-"""What a call costs with 10,000, a million, ten million notifications: buffers, by EXPLAIN. `make bench-size`.
+"""The cost of a call with 10,000, a million, ten million notifications: buffers, by EXPLAIN. `make bench-size`.
 
-A buffer is a page of 8 kB that a statement looked at, those of statements inside its functions too; unlike milliseconds
-it is the same on each machine. An index grows in height with the logarithm of its rows, so a call may look at one
-buffer more for each level that an index has grown, each time that it descends that index; how often it does is counted
-by PostgreSQL too. `allowed` is what the smallest database took, plus that, and plus what chance does to the clean-up's
-rows: new rows fill gaps, so twenty lie on more or fewer pages. All sizes have the plan of a large database: on a small
-one PostgreSQL rather reads a whole table, which says nothing of growth. Ten million are stocked by
-`--rows 10000 1000000 10000000`, which takes half an hour and 25 GB.
+A buffer is a page of 8 kB that a statement read, including those of statements inside its functions; unlike
+milliseconds it is the same on each machine. An index grows in height with the logarithm of its rows, so a call may read
+one buffer more for each level that an index has grown, each time that it descends that index; PostgreSQL counts these
+descents too. `allowed` is the cost with the smallest database, plus that, plus the random placement of the clean-up's
+rows: new rows fill gaps, so twenty are on more or fewer pages. All sizes have the plan of a large database: with a
+small one PostgreSQL prefers to read a whole table, which does not show growth. `--rows 10000 1000000 10000000` adds ten
+million, which takes half an hour and 25 GB.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ join pg_index i on i.indexrelid = c.oid
 join pg_am a on a.oid = c.relam and a.amname = 'btree'
 where c.relnamespace in ('tocsin'::regnamespace, 'tocsin_queue'::regnamespace)
 """
-# how often this transaction went down each index: to read, or to put a row's entry in
+# how often this transaction descended each index: to read, or to insert an entry
 DESCENTS = """
 select
     i.indexrelid::regclass::text,
@@ -52,7 +52,7 @@ where c.relnamespace in ('tocsin'::regnamespace, 'tocsin_queue'::regnamespace)
 # twenty events of one person each, mailed and read last century
 _OVER = "select count(*) from tocsin.notification where read_at < '2000-01-01'"
 _MAKE_OVER = """
-with told as (
+with created as (
     insert into tocsin.event (event_type, title, body, metadata, caller, created_at, told_at, expires_at)
     select 'forum.new_reply', 'New reply', 'Bob: yes', '{}', 'role:app', at, at, at
     from generate_series(1, 20), cast('1999-12-31' as timestamptz) at
@@ -61,7 +61,7 @@ with told as (
 kept as (
     insert into tocsin.notification (event_id, recipient_id, event_type, created_at, read_at, in_inbox, decisions)
     select event_id, 'p4000', 'forum.new_reply', created_at, created_at, true, '{}'
-    from told
+    from created
     returning notification_id, event_id, recipient_id, created_at
 ),
 mailed as (
@@ -76,7 +76,7 @@ insert into tocsin.attempt (delivery_id, attempt, at, outcome)
 select delivery_id, 1, created_at, 'sent'
 from mailed
 """
-# Rows are put where there is room. On how many pages those of a call lie is chance and not size, and allowed for.
+# Rows are stored where there is space, so the number of pages of a call's rows is random; it is allowed for.
 _OVER_PAGES = """
 with over as (
     select notification_id, event_id, ctid
@@ -103,13 +103,13 @@ Statement = tuple[str, Mapping[str, Any]]
 
 
 class Seen:
-    """One size: what each call took, how often it went down each index, and how high those are."""
+    """One size: the cost of each call, its descents of each index, and the height of these."""
 
     def __init__(self, levels: dict[str, int]) -> None:
         self.levels = levels
         self.buffers: dict[str, list[float]] = {}
         self.descents: dict[str, dict[str, int]] = {}
-        self.pages: dict[str, int] = {}  # on which the rows of a call lie, where that is chance
+        self.pages: dict[str, int] = {}  # with the rows of a call, where that is random
 
 
 def main() -> None:
@@ -145,7 +145,7 @@ def record(seen: Mapping[int, Seen]) -> Record:
 
 
 def allowance(small: Seen, large: Seen, call: str) -> int:
-    """A buffer for each level that an index has grown, each time that the call goes down there."""
+    """One buffer for each level that an index has grown, for each descent of the call."""
     grown = sum(
         times * max(0, large.levels[index] - small.levels[index])
         for index, times in small.descents[call].items()
@@ -175,7 +175,7 @@ def look(app: Db, admin: Db, rounds: int) -> Seen:
 
 
 def once(app: Db, statement: Statement) -> tuple[int, dict[str, int]]:
-    """Buffers and descents of one call, which is taken back."""
+    """Buffers and descents of one call, which is rolled back."""
     before = dict(app.execute(DESCENTS).fetchall())
     row = app.execute(
         f"explain (analyze, buffers, format json) {statement[0]}", statement[1]
@@ -210,7 +210,7 @@ def notify(_: Db) -> Statement:
 
 
 def claim(app: Db) -> Statement:
-    """Fifty that have just been told."""
+    """Fifty new deliveries."""
     people = [f"p{number}" for number in range(4000, 4050)]
     row = app.execute("select tocsin.notify('forum.new_thread', %s, 'x')", (people,)).fetchone()
     assert row is not None
@@ -234,7 +234,7 @@ def claim(app: Db) -> Statement:
 
 
 def clean_up(app: Db) -> Statement:
-    """The same twenty in each size: the oldest of a stock share fewer events, and have more mails, the larger it is."""
+    """The same twenty in each size: the oldest of a larger database share fewer events, and have more mails."""
     row = app.execute(_OVER).fetchone()
     if row == (0,):
         app.execute(_MAKE_OVER)

@@ -1,11 +1,12 @@
-"""An hour of everything at once, `tocsin serve` and `tocsin worker`: does it stay as it was in the first ten minutes?
+"""An hour of mixed load on `tocsin serve` and `tocsin worker`, compared with its first ten minutes.
 
 Apps notify one person, 200, or a topic's followers; people count, list, mark read and follow streams, which they drop
-and take up again; mails and pushes go to far ends of this machine; digests fall due each minute; the clean-up runs each
-minute, as if what was read a while ago were older than 90 days. All at a steady pace, well below what the machine can.
+and resume; mails and pushes go to far ends on this machine; digests are due every minute; the clean-up runs every
+minute, as if notifications read a while ago were older than 90 days. All at a steady pace, well below the machine's
+limit.
 
 Measured are memory of both processes, the calls' p99, and the size of every table and index; the first sixth against
-each of the five after it. `make soak`; `--minutes 5` for a look, which says nothing of sizes.
+each of the five after it. `make soak`; `--minutes 5` for a short run, which does not judge sizes.
 """
 
 from __future__ import annotations
@@ -42,18 +43,21 @@ TYPES = (
     "event.changed",
     "approval.requested",
 )
-# calls a second, of all together
+# calls a second, all callers together
 PACE = {"count": 10.0, "list": 6.0, "mark read": 3.0, "mark all read": 2.0}
 NOTIFY = 6.0  # a second
-FAN_OUT = 10.0  # seconds between two of 200 people, and between two of a topic
+FAN_OUT = 10.0  # seconds between two events for 200 people, and between two of a topic
 RETENTION = timedelta(days=90)
 WINDOWS = 6
 LEAST_MINUTES = (
-    20.0  # from which on sizes say something: all that is kept for minutes has come to its end
+    20.0  # minutes from which on sizes are judged: all short-lived rows have been deleted once
 )
-# of which an hour is kept, as docs/architecture.md has it: it grows for an hour
+# keeps an hour (docs/architecture.md), so it grows for an hour
 AN_HOUR = ("inbox_change",)
-MOST_GROWTH, GRANTED = 1.25, 2**20  # last third against the middle one; bytes that don't count
+MOST_GROWTH, GRANTED = (
+    1.25,
+    2**20,
+)  # last third against the middle one; bytes that are allowed in addition
 
 SIZES = """
 select c.relname, pg_relation_size(c.oid)
@@ -108,7 +112,7 @@ def main() -> int:
 
 
 def far_ends(stack: ExitStack, folder: Path) -> dict[str, str]:
-    """An SMTP server, Apple's and Google's, in processes of their own; the settings that lead to them."""
+    """SMTP, APNs and FCM servers in separate processes; yields the settings that lead to them."""
     smtp = stack.enter_context(
         Popen(
             [sys.executable, "-m", "bench.smtp_sink"], cwd=HERE, stdin=PIPE, stdout=PIPE, text=True
@@ -126,7 +130,7 @@ def far_ends(stack: ExitStack, folder: Path) -> dict[str, str]:
 
 
 class Soak:
-    """The load of one run, and what was seen meanwhile."""
+    """The load of one run, and its measurements."""
 
     def __init__(
         self, dsn: str, port: int, processes: dict[str, Popen[bytes]], seconds: float
@@ -135,7 +139,7 @@ class Soak:
         self.port = port
         self.processes = processes
         self.seconds = seconds
-        self.kept_for = max(15.0, seconds / 20)  # how long what was read stays
+        self.kept_for = max(15.0, seconds / 20)  # how long read notifications are kept
         self.started = 0.0
         self.times: dict[str, list[list[float]]] = defaultdict(self._windows)
         self.memory: dict[str, list[list[float]]] = defaultdict(self._windows)
@@ -169,7 +173,7 @@ class Soak:
         await self.drain()
 
     async def call(self, caller: Caller) -> None:
-        """What people do, at its share of the pace; a person who lags doesn't catch up."""
+        """The calls of people, at their share of the pace; a late caller doesn't catch up."""
         while True:
             await asyncio.sleep(random.expovariate(sum(PACE.values()) / CALLERS))
             kind = random.choices(list(PACE), list(PACE.values()))[0]
@@ -206,7 +210,7 @@ class Soak:
         return said
 
     async def follow(self, number: int) -> None:
-        """A stream for a while, then again from where it was."""
+        """Reads a stream for a while, then resumes it."""
         last = b""
         while True:
             with suppress(OSError, TimeoutError):
@@ -218,7 +222,7 @@ class Soak:
             self.done["streams"] += 1
 
     async def notify(self) -> None:
-        """Apps: one person mostly, and now and then many."""
+        """The calls of apps: mostly for one person, sometimes for many."""
         fanned_at = time.monotonic()
         async with await psycopg.AsyncConnection.connect(self.dsn, autocommit=True) as app:
             while True:
@@ -240,7 +244,7 @@ class Soak:
                 self.done["notifications"] += len(people)
 
     async def upkeep(self) -> None:
-        """Once a minute (or a twentieth of a short run): digests fall due, and the clean-up comes."""
+        """Once a minute (or a twentieth of a short run): digests are due, and the clean-up runs."""
         while True:
             await asyncio.sleep(min(60.0, self.kept_for))
             async with await psycopg.AsyncConnection.connect(self.dsn, autocommit=True) as owner:
@@ -256,7 +260,7 @@ class Soak:
             self.done["clean-ups"] += 1
 
     async def watch(self) -> None:
-        """Memory, each second; a process that ended ends the run."""
+        """Memory, every second; a process that ended ends the run."""
         while True:
             for name, process in self.processes.items():
                 if process.poll() is not None:
@@ -283,7 +287,7 @@ class Soak:
                 await asyncio.sleep(self.seconds / 120)
 
     async def drain(self) -> None:
-        """Nothing is left over once the load is gone."""
+        """Nothing remains when the load has ended."""
         async with await psycopg.AsyncConnection.connect(self.dsn, autocommit=True) as owner:
             for _ in range(600):
                 self.unsettled = (await (await owner.execute(SETTLED)).fetchone() or [-1])[0]
@@ -353,7 +357,7 @@ def compared(
     facts: dict[str, Any],
     kept: dict[str, bool],
 ) -> Record:
-    """The first window against each one after it."""
+    """Compares the first window with each later one."""
     measured: dict[str, list[float]] = {}
     goals = []
     for each, windows in seen.items():

@@ -1,7 +1,7 @@
-"""The soaks' far ends: APNs and FCM that fail one request in twenty (or none: --calm), and count what they accepted.
+"""The soak tests' far ends: APNs and FCM servers that fail one request in twenty, none with --calm.
 
-A process of its own. It prints its settings and then, now and then, how many it has accepted; at the end of its input
-it writes into the file that it was given how often each push was accepted, and ends.
+A separate process. It counts what it accepts, prints its settings and then, regularly, how many it has accepted; at the
+end of its input it writes into the given file how often each push was accepted, and ends.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ TOPIC = "com.example.soak"
 REPORT = 0.2  # seconds
 RETRY_AFTER = "15"
 
-# In thousandths of all requests, fifty in sum.
+# In thousandths of all requests, fifty in total.
 APPLE: dict[Act, float] = {
     Answer(503, "ServiceUnavailable"): 20,
     Answer(429, "TooManyRequests", headers=(("retry-after", RETRY_AFTER),)): 15,
     Reset(): 12,
     GoAway(processed=True): 1.5,
     GoAway(processed=False): 1.4,
-    Drop(): 0.1,  # takes a whole connection's requests along
+    Drop(): 0.1,  # ends all requests of the connection
 }
 GOOGLE: dict[Turn, float] = {
     unavailable(): 20,
@@ -57,7 +57,7 @@ GOOGLE: dict[Turn, float] = {
 
 
 class Chance:
-    """Gives each request its fault, or none; the same ones in each run."""
+    """Chooses a fault, or none, for each request; the same ones in each run."""
 
     def __init__(self, faults: dict[Any, float]) -> None:
         self._random = random.Random(7)
@@ -68,7 +68,7 @@ class Chance:
         return self._random.choices(self._faults, self._weights)[0]
 
     def even(self) -> bool:
-        """Whether a request whose answer is lost was accepted all the same."""
+        """Whether a request whose response is lost was accepted nevertheless."""
         return self._random.random() < 0.5
 
 
@@ -95,13 +95,13 @@ class Apple(ApnsServer):
 
 
 class GoogleScript(Script):
-    """A fault for one in twenty."""
+    """A fault for one request in twenty."""
 
     def __init__(self, faults: dict[Turn, float]) -> None:
         super().__init__()
         self.chance = Chance(faults)
 
-    def next(self, key: str) -> Turn | None:  # noqa: ARG002 - whoever it is for
+    def next(self, key: str) -> Turn | None:  # noqa: ARG002 - independent of the recipient
         turn: Turn | None = self.chance.next()
         return turn
 
@@ -124,7 +124,7 @@ async def main() -> None:
     def arrived(message: Any) -> None:
         lost = message.answered == Fault.RESET.value and script.chance.even()
         if message.answered == 200 or lost:
-            # a push that corrects a badge is of no notification
+            # a badge push belongs to no notification
             number = message.message.get("data", {}).get("notification_id", "badge")
             google[f"{message.token} {number}"] += 1
 

@@ -1,9 +1,9 @@
-"""The soak: many pushes from SQL to both far ends through the whole engine, one request in twenty failing.
+"""The soak test of pushes: from SQL to both far ends through the whole engine, one request in twenty failing.
 
 Starts a PostgreSQL of its own (or takes a migrated database by --dsn), `tocsin worker` and the far ends
-(soak_far_ends.py), tells events until enough pushes are told, and compares what the ledger says with what the far ends
-accepted. Waits are cut short: what a provider asks for (15 minutes after Apple's 503) is over after a second or two.
-Ends with 1 where a promise is broken. `make soak-push`.
+(soak_far_ends.py), creates events until there are enough pushes, and compares the ledger with what the far ends
+accepted. Waits are shortened: a pause that a provider requests (15 minutes after Apple's 503) ends after a second or
+two. The exit status is 1 if a promise is broken. `make soak-push`.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from tocsin.dev.postgres_cluster import remove_cluster
 from tocsin.migrate import migrate
 
 HERE = Path(__file__).parent
-AT_ONCE = 500  # people an event
-WINDOW = 4000  # pushes under way at most
-MOST_ATTEMPTS = 1.1  # a delivery
+AT_ONCE = 500  # people per event
+WINDOW = 4000  # most pushes in progress
+MOST_ATTEMPTS = 1.1  # per delivery
 MOST_GROWTH = 1.1  # of the worker's memory, after the first tenth
-WARM = 20_000  # pushes from which on memory says something
+WARM = 20_000  # pushes after which memory is judged
 HURRY = 0.5  # seconds
 STUCK = 60.0  # seconds without any progress
 
@@ -47,7 +47,7 @@ async def main() -> int:
     parser.add_argument("--dsn", help="of a migrated database, in place of a PostgreSQL of its own")
     options = parser.parse_args()
     if options.people < AT_ONCE:
-        parser.error(f"--people is at least {AT_ONCE}: so many are told at once")
+        parser.error(f"--people is at least {AT_ONCE}: that many are notified at once")
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
@@ -69,7 +69,7 @@ def workplace() -> Iterator[Path]:
 
 @contextmanager
 def database(dsn: str | None, folder: Path) -> Iterator[str]:
-    """The one that is named, or one of its own that ends with it."""
+    """The named database, or a new one that ends with it."""
     if dsn is not None:
         yield dsn
         return
@@ -110,7 +110,7 @@ class Soak:
             ]
             try:
                 started, cpu = time.perf_counter(), cpu_seconds(process.pid)
-                await self.tell(app)
+                await self.create_events(app)
                 await self.drain(app)
                 self.seconds = time.perf_counter() - started
                 self.cpu_seconds = cpu_seconds(process.pid) - cpu
@@ -122,8 +122,8 @@ class Soak:
                 if sys.stderr.isatty():
                     print(file=sys.stderr)
 
-    async def tell(self, app: psycopg.AsyncConnection[Any]) -> None:
-        """Each event to the next people, as long as not too many pushes are under way."""
+    async def create_events(self, app: psycopg.AsyncConnection[Any]) -> None:
+        """Creates events for the next people, as long as not too many pushes are in progress."""
         for number in range(self.events):
             while number * 2 * AT_ONCE - self.accepted >= WINDOW:
                 if time.monotonic() - self.moved_at > STUCK:
@@ -136,7 +136,7 @@ class Soak:
             )
 
     async def drain(self, app: psycopg.AsyncConnection[Any]) -> None:
-        """Until each delivery is at its end; fails where nothing moves any more."""
+        """Waits until each delivery has a final state; fails if there is no progress."""
         left, moved_at = -1, time.monotonic()
         while True:
             cursor = await app.execute(
@@ -160,9 +160,9 @@ class Soak:
                 self.accepted, self.moved_at = int(line), time.monotonic()
 
     async def watch(self, pid: int) -> None:
-        """The worker's memory, and a line for who watches."""
+        """Records the worker's memory, and prints a line of progress."""
         started = time.perf_counter()
-        told = -1
+        printed = -1
         while True:
             now, share = rss(pid), self.accepted / self.pushes
             if not self.warm_rss and share >= 0.1:
@@ -173,13 +173,13 @@ class Soak:
                 print(
                     f"\r[{'#' * int(share * 30):<30}] {line}", end="", file=sys.stderr, flush=True
                 )
-            elif int(share * 10) > told:
-                told = int(share * 10)
+            elif int(share * 10) > printed:
+                printed = int(share * 10)
                 print(line, file=sys.stderr, flush=True)
             await asyncio.sleep(0.25)
 
     def judged(self) -> dict[str, Any]:
-        """The ledger against what the far ends accepted."""
+        """Compares the ledger with what the far ends accepted."""
         accepted = json.loads((self.folder / "accepted.json").read_text())
         with psycopg.connect(self.dsn, row_factory=dict_row) as connection:
             ledger = connection.execute(LEDGER).fetchall()
@@ -204,7 +204,7 @@ class Soak:
             "mib_at_the_end": round(self.last_rss / 2**20, 1),
         }
         broken = {
-            "told, but not in the ledger": self.pushes - len(ledger),
+            "notified, but not in the ledger": self.pushes - len(ledger),
             "not sent": sum(row["state"] != "sent" for row in ledger),
             "sent, but never accepted": sum(not count for count in times.values()),
             "accepted, but not in the ledger": sum(len(each) for each in accepted.values()),
@@ -239,7 +239,7 @@ COUNTS = (
 
 
 async def make_people(app: psycopg.AsyncConnection[Any], count: int) -> None:
-    """Each with an iPhone and an Android phone."""
+    """Creates people, each with an iPhone and an Android phone."""
     await app.execute(
         "insert into tocsin.recipient (recipient_id) select 'p' || i from generate_series(0, %s) i",
         (count - 1,),
@@ -256,7 +256,7 @@ async def make_people(app: psycopg.AsyncConnection[Any], count: int) -> None:
 
 
 async def hurry(dsn: str) -> None:
-    """As if what a provider asked to wait were over."""
+    """Makes waiting deliveries due, as if the requested pause were over."""
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
         while True:
             await asyncio.sleep(HURRY)
@@ -272,7 +272,7 @@ async def hurry(dsn: str) -> None:
 async def far_ends(
     folder: Path,
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, dict[str, str]]]:
-    """Until the end, when they have written down what they accepted."""
+    """Waits until they have ended and written what they accepted."""
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
         sys.executable, str(HERE / "soak_far_ends.py"), str(folder), stdin=pipe, stdout=pipe
@@ -293,7 +293,9 @@ async def worker(
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
     environ |= {f"TOCSIN_{name.upper()}": value for name, value in settings.items()}
     environ["TOCSIN_DATA_DIR"] = str(folder)
-    reading, writing = os.pipe()  # ends with us, by kill -9 too, and so does the worker then
+    reading, writing = (
+        os.pipe()
+    )  # ends with this process, by kill -9 too, and then so does the worker
     environ[supervisor.VARIABLE] = str(reading)
     command = [sys.executable, "-m", "tocsin", "worker"]
     with (folder / "worker.log").open("wb") as log:
@@ -319,7 +321,7 @@ async def ended(process: asyncio.subprocess.Process) -> None:
 
 
 def rss(pid: int) -> int:
-    """Bytes that a process holds in memory, from /proc; 0 where there is none."""
+    """Bytes of memory of a process, from /proc; 0 without /proc."""
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):
@@ -328,7 +330,7 @@ def rss(pid: int) -> int:
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process has taken of the processors, from /proc; 0 where there is none."""
+    """CPU time of a process, from /proc; 0 without /proc."""
     with suppress(OSError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -336,7 +338,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def report(result: dict[str, Any]) -> None:
-    """One table, what is broken, and a JSON of a run that was long enough."""
+    """Prints one table and the broken promises, and writes the JSON of a run that was long enough."""
     rows = (
         ("pushes", f"{result['pushes']}"),
         ("pushes a second", f"{result['rate']}"),
@@ -358,7 +360,7 @@ def report(result: dict[str, Any]) -> None:
 
 
 def record(result: dict[str, Any]) -> Record:
-    """A run as results/ keeps it; its promises are what judges it."""
+    """A run as a record for results/; it is judged by its promises."""
     return Record(
         name="soak-push",
         title="100,000 pushes, one request in twenty failing",

@@ -2,10 +2,10 @@
 
 One `tocsin serve`; another process commits 100 and 1,000 changes a second in PostgreSQL, each for one of the people
 whose streams a third process reads by epoll. The clock starts when COMMIT has returned. Peer: nginx with nchan, fed by
-one LISTEN; its changes are a row of the app's own table with a NOTIFY in the same transaction, its streams know no
-token, count nothing, and have forgotten a message a minute later. Floor: a bare LISTEN that hears those very notices.
+one LISTEN; its changes are a row of the app's own table with a NOTIFY in the same transaction, its streams check no
+token, count nothing, and keep a message for a minute. Floor: a bare LISTEN that receives the same notifications.
 
-Besides: the same while 32 clients notify others as fast as they can; and the memory of a stream.
+Also: the same while 32 clients notify other people as fast as possible; and the memory of a stream.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def per_stream(memory: Took) -> Record:
 
 
 class Bench:
-    """What a measurement needs: who commits, and who reads."""
+    """The processes of a measurement: the one that commits, and the one that reads."""
 
     def __init__(self, dsn: str, *, reader: Part, committer: Part) -> None:
         self.took: Took = defaultdict(list)
@@ -137,7 +137,7 @@ class Bench:
         how = "notify" if name == OURS else "insert"
         first, count = self._number, int(rate * seconds)
         self._number += count
-        self._reader.tell(collect=[first, 0 if name == FLOOR else count])
+        self._reader.send(collect=[first, 0 if name == FLOOR else count])
         committed = dict(
             self._committer.ask(how=how, people=streams, rate=rate, seconds=seconds, first=first)
         )
@@ -159,7 +159,7 @@ class Bench:
 
 
 class Floor:
-    """A connection that hears what feeds the peer."""
+    """A connection that receives the notifications that feed the peer."""
 
     def __init__(self, dsn: str) -> None:
         self._came: dict[int, float] = {}
@@ -189,17 +189,17 @@ class Floor:
 
 
 class Part:
-    """A process of this benchmark that answers each line with a line."""
+    """A process of this benchmark that replies to each line with a line."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
         self.hear()
 
     def ask(self, **asked: Any) -> Any:
-        self.tell(**asked)
+        self.send(**asked)
         return self.hear()
 
-    def tell(self, **asked: Any) -> None:
+    def send(self, **asked: Any) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()

@@ -1,1 +1,1 @@
-"""What the benchmarks share: rounds in turn, a PostgreSQL with realistic data, peers, and the record."""
+"""Shared parts of the benchmarks: interleaved rounds, a PostgreSQL with realistic data, peers, and the record."""

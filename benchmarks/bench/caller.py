@@ -1,4 +1,4 @@
-"""A person's calls over one HTTP connection that stays open; as little of a client as can be."""
+"""A person's calls over one HTTP connection that stays open; a minimal client."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HOST = "127.0.0.1"
 
 
 class Caller:
-    """One connection; reconnects where it was closed."""
+    """One connection; reconnects if it was closed."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -24,7 +24,7 @@ class Caller:
     async def ask(
         self, person: str, method: str, path: str, body: object = None
     ) -> tuple[int, Any]:
-        """Status and JSON; raises OSError or EOFError where the connection breaks."""
+        """Returns status and JSON; raises OSError or EOFError if the connection breaks."""
         reader, writer = self._streams = self._streams or await asyncio.open_connection(
             HOST, self._port
         )

@@ -1,4 +1,4 @@
-"""How long after COMMIT returned the bytes of an event stream are at its reader, under three kinds of load."""
+"""Time from COMMIT's return until the bytes of an event stream are at its reader, under three kinds of load."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 import jwt
 import psycopg
 
-PERSON = "p3"  # not among those whom pgbench tells
+PERSON = "p3"  # not among those whom pgbench notifies
 IDLE, LOADED, HELD = "idle", "beside 32 clients", "held at random"
 HOLDERS = 8
 _EVENT = re.compile(rb'"event_id":\s*(\d+)')
@@ -24,7 +24,7 @@ _NOTIFY = f"select tocsin.notify('forum.new_reply', array['{PERSON}'], 'New repl
 
 @dataclass
 class Latencies:
-    """Milliseconds of each commit, by the load that it was under."""
+    """Milliseconds of each commit, by its load."""
 
     taken: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
@@ -50,7 +50,7 @@ class Latencies:
 
 
 class Stream:
-    """One reader of the person's event stream: when the bytes of each event came."""
+    """One reader of the person's event stream: the times when the bytes of each event came."""
 
     def __init__(self, port: int, secret: str) -> None:
         self._port = port
@@ -86,7 +86,7 @@ async def measure_latencies(
     *,
     commits: int = 150,
 ) -> Latencies:
-    """Commits one by one, then beside what the command `load` does, then held open by several at once; after a rest."""
+    """Commits one by one, then beside the command `load`, then with several open transactions; with pauses."""
     latencies, stream = Latencies(), Stream(port, secret)
     reading = asyncio.create_task(stream.read())
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as app:
@@ -94,7 +94,7 @@ async def measure_latencies(
         for _ in range(5):
             await _tell(app, stream)
         for _ in range(commits):
-            await asyncio.sleep(0.12)  # until the listener sleeps again
+            await asyncio.sleep(0.12)  # until the leader is idle again
             latencies.taken[IDLE].append(await _tell(app, stream))
         beside = await asyncio.create_subprocess_exec(
             *load, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
@@ -119,7 +119,7 @@ async def _tell(app: psycopg.AsyncConnection, stream: Stream) -> float:
 
 
 async def _hold(dsn: str, stream: Stream, until: float) -> list[float]:
-    """An app whose transactions are open for up to half a second, and 15 % of which come to nothing."""
+    """An app whose transactions are open for up to half a second; 15 % of them are rolled back."""
     latencies = []
     async with await psycopg.AsyncConnection.connect(dsn) as app:
         while time.perf_counter() < until:

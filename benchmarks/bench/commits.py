@@ -1,8 +1,8 @@
-"""Commits changes at a steady pace, for one of some people each, and says when each COMMIT had returned.
+"""Commits changes at a steady rate, each for one of some people, and reports when each COMMIT returned.
 
-A process of its own, told by lines of JSON: {"how": "notify" or "insert", "people", "rate", "seconds", "first"} answers
-[[number, when (monotonic)], …]. "notify" is Tocsin's; "insert" is what people do without: a row of their own table and
-a NOTIFY in the same transaction.
+A separate process with lines of JSON as input: it replies to {"how": "notify" or "insert", "people", "rate", "seconds",
+"first"} with [[number, when (monotonic)], …]. "notify" is Tocsin's; "insert" is the usual alternative: a row of the
+app's own table and a NOTIFY in the same transaction.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
--- Three copies of the notifications' table, empty, with all its indexes; two of them with a trigger that keeps a badge.
+-- Three empty copies of the notifications' table, with all its indexes; two of them have a trigger that updates a badge.
 create schema copies;
 create table copies.bare (like tocsin.notification including all);
 create table copies.appended (like tocsin.notification including all);

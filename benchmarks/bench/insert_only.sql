@@ -1,4 +1,5 @@
--- What notify() stores for one person with an address and a device, decided beforehand, and no bell. The floor.
+-- What notify() stores for one person with an address and a device, with fixed decisions and without the wake-up signal.
+-- The floor.
 create schema bench;
 
 create function bench.insert_only(_person text, _device bigint, _title text, _body text, _action_url text, _metadata jsonb)

@@ -1,4 +1,4 @@
-"""`tocsin serve` beside what is measured, in it the elected listener, and the rest it comes to between contenders."""
+"""Runs `tocsin serve` with the leader beside a measurement, and lets it become idle between contenders."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECRET = "a secret of at least thirty-two bytes, for benchmarks"
 
 @contextmanager
 def serving(dsn: str, port: int) -> Iterator[None]:
-    """`tocsin serve`, once it leads."""
+    """Runs `tocsin serve`; returns when it is the leader."""
     settings = {
         "database_url": dsn,
         "port": str(port),
@@ -38,7 +38,7 @@ def leads(owner: psycopg.Connection) -> bool:
 
 
 def settle(owner: psycopg.Connection) -> None:
-    """Lets the listener come to rest, and does at once what workers would have done by then."""
+    """Waits until the leader is idle, and does at once what workers would have done by then."""
 
     def settled() -> bool:
         owner.execute(

@@ -1,4 +1,4 @@
-"""32 clients that notify one person each, as fast as they can, until they are ended: `python -m bench.loaders DSN`."""
+"""32 clients that notify one person each, as fast as possible, until they are ended: `python -m bench.loaders DSN`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""nginx with nchan, and what feeds it: one LISTEN, each notice posted at once over a connection that stays open."""
+"""nginx with nchan, and its feed: one LISTEN, each notification posted at once over a connection that stays open."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ http {{
 
 @contextmanager
 def nchan(dsn: str) -> Iterator[tuple[int, int]]:
-    """Its port, and the process id of the worker that holds the streams."""
+    """Yields its port, and the process id of the worker that holds the streams."""
     program = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
     assert program is not None
     port = stage.free_port()
     with TemporaryDirectory() as name:
         folder = Path(name)
-        folder.chmod(0o777)  # its worker is another user
+        folder.chmod(0o777)  # its worker runs as another user
         configuration = folder / "nginx.conf"
         user = "user nobody nogroup;" if os.geteuid() == 0 else ""
         module = "/usr/lib/nginx/modules/ngx_nchan_module.so"
@@ -73,13 +73,13 @@ def nchan(dsn: str) -> Iterator[tuple[int, int]]:
 
 
 def version() -> str:
-    """Of nginx; Debian's module has the same release."""
+    """The version of nginx; Debian's module has the same one."""
     said = subprocess.run(["/usr/sbin/nginx", "-v"], capture_output=True, text=True).stderr
     return said.strip().rpartition("/")[2]
 
 
 async def feed(dsn: str, port: int) -> None:
-    """Posts each notice to its channel, without waiting for the answer to the one before."""
+    """Posts each notification to its channel, without waiting for the response to the previous one."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
 
     async def drop_answers() -> None:

@@ -1,4 +1,4 @@
-"""The floors of HTTP: apps that answer the same bytes to all, on the settings of `tocsin serve`.
+"""The floors of HTTP: apps that return the same bytes to all requests, with the settings of `tocsin serve`.
 
 `null_http.py raw|litestar PORT`.
 """
@@ -19,7 +19,7 @@ BODY = b'{"count":3}'
 
 
 async def raw(scope: Scope, receive: Receive, send: Send) -> None:
-    """What any app under uvicorn does at least."""
+    """The minimum of any app under uvicorn."""
     if scope["type"] == "lifespan":
         await receive()
         await send({"type": "lifespan.startup.complete"})
@@ -33,7 +33,7 @@ async def raw(scope: Scope, receive: Receive, send: Send) -> None:
 
 @get("/")
 async def null() -> Response[bytes]:
-    """What any handler of Litestar's costs at least."""
+    """The minimum of any handler of Litestar."""
     return Response(BODY, media_type="application/json")
 
 

@@ -1,6 +1,6 @@
-"""`tocsin worker` whose email channel sends nothing and says Sent at once; told `bare`, it renders nothing either.
+"""`tocsin worker` whose email channel sends nothing and returns Sent at once; with `bare`, it does not render either.
 
-All else is the worker's own: Procrastinate, claim, presend check, mailbox, senders, ledger, log.
+Everything else is the real worker: Procrastinate, claim, presend check, mailbox, senders, ledger, log.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class NullActor(Actor[object]):
 
 
 def actors(_settings: object, database: Database, _key: bytes) -> dict[str, Actor[Any]]:
-    """In place of the providers."""
+    """Replaces the providers."""
 
     async def presend_check(messages: Sequence[Message]) -> dict[int, CheckResult]:
         return await store.presend_check(database, messages)
@@ -46,7 +46,7 @@ def actors(_settings: object, database: Database, _key: bytes) -> dict[str, Acto
 
 
 def bare(_settings: object, _key: bytes) -> Any:
-    """In place of the templates."""
+    """Replaces the templates."""
 
     def render(together: Sequence[Claimed], _said: Sequence[Entry]) -> Message:
         first, *others = together

@@ -1,4 +1,4 @@
-"""A peer in a process and an environment of its own (build/peers), told by lines of JSON what to do."""
+"""A peer in a separate process and environment (build/peers), controlled by lines of JSON."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ PYTHON = PEERS.parent.parent / "build" / "peers" / "bin" / "python"
 
 
 class Peer:
-    """One that answers each line with a line; the first one it says is its versions."""
+    """A peer that replies to each line with a line; its first line has its versions."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
         self.versions: dict[str, str] = self._read()
 
     def ask(self, **asked: Any) -> Any:
-        """What it answers; ends the benchmark where it died."""
+        """Returns its reply; ends the benchmark if it died."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
@@ -37,7 +37,7 @@ class Peer:
 
 @contextmanager
 def peer(script: str, *arguments: str, python: Path | str = PYTHON) -> Iterator[Peer]:
-    """`peers/<script>` as a process that ends with the block."""
+    """Runs `peers/<script>` as a process that ends with the block."""
     with subprocess.Popen(
         [python, PEERS / script, *arguments],
         stdin=subprocess.PIPE,

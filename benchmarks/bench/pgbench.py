@@ -1,4 +1,4 @@
-"""pgbench out of the embedded PostgreSQL's wheel: clients in C, which take the least of the machine."""
+"""pgbench from the embedded PostgreSQL's wheel: clients in C, which need the fewest resources."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SECOND = re.compile(r"^progress: [\d.]+ s, ([\d.]+) tps", re.MULTILINE)
 
 
 class Pgbench:
-    """Scripts by name, each of which is a transaction."""
+    """Scripts by name; each is a transaction."""
 
     def __init__(self, dsn: str, scripts: Mapping[str, str], folder: Path) -> None:
         self._dsn = dsn
@@ -28,15 +28,15 @@ class Pgbench:
             self._file(name).write_text(script, encoding="utf-8")
 
     def rate(self, name: str, *, clients: int, seconds: int) -> float:
-        """Transactions a second of so many clients with prepared statements, after a second in which they warm up.
+        """Transactions a second of that many clients with prepared statements, after a second of warm-up.
 
-        A new connection compiles functions and makes plans, as an app's pool does once in its life.
+        A new connection compiles functions and makes plans, which an app's pool does only once.
         """
         command = self.command(name, clients=clients, seconds=1 + seconds)
-        answer = subprocess.run(command, check=True, capture_output=True, text=True)
-        rates = [float(rate) for rate in _SECOND.findall(answer.stderr)][1:]
-        if "ERROR" in answer.stderr or not rates:
-            raise SystemExit(answer.stderr)
+        result = subprocess.run(command, check=True, capture_output=True, text=True)
+        rates = [float(rate) for rate in _SECOND.findall(result.stderr)][1:]
+        if "ERROR" in result.stderr or not rates:
+            raise SystemExit(result.stderr)
         return statistics.mean(rates)
 
     def command(self, name: str, *, clients: int, seconds: int) -> list[str]:
@@ -51,9 +51,9 @@ class Pgbench:
 def mixed_rate(
     dsn: str, scripts: Sequence[Path], *, clients: int, seconds: int = 1, options: str = ""
 ) -> float:
-    """Transactions a second of scripts that are picked by chance; ends the benchmark where a statement fails.
+    """Transactions a second of randomly chosen scripts; ends the benchmark if a statement fails.
 
-    `options` are the sessions' own, such as `-c jit=off`.
+    `options` are those of the sessions, such as `-c jit=off`.
     """
     command = [*_mixed(scripts, clients), "--time", str(seconds), dsn]
     environ = os.environ | {"PGOPTIONS": options}
@@ -66,7 +66,7 @@ def mixed_rate(
 
 @contextmanager
 def beside(dsn: str, scripts: Sequence[Path], *, clients: int, rate: int) -> Iterator[None]:
-    """So many transactions a second, of scripts that are picked by chance, while the block runs."""
+    """Runs that many transactions a second, of randomly chosen scripts, while the block runs."""
     paced = ["--rate", str(rate), "--time", "86400", dsn]
     with stage.program(*_mixed(scripts, clients), *paced):
         yield

@@ -1,4 +1,4 @@
-"""A small bar plot as SVG: a bar for each contender's median, a line from its least to its most."""
+"""A small bar plot as SVG: a bar for each contender's median, a line from its minimum to its maximum."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from html import escape
 from bench.record import number
 
 WIDTH = 760
-_LABELS = 300  # the labels' share of it
-_VALUES = 90  # room for the number behind the longest line
+_LABELS = 300  # width of the labels
+_VALUES = 90  # space for the number after the longest line
 _ROW = 26
 _TOP = 34
-# Legible on light and dark pages: an image does not know its page's colours, but the reader's system's.
+# Legible on light and dark pages: an image knows the colour scheme of the system, not of its page.
 _STYLE = """
 text { font: 13px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #1f2328 }
 .unit { font-size: 12px; fill: #59636e }
@@ -33,7 +33,7 @@ text { font: 13px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #1f232
 def bars(
     title: str, unit: str, measured: Mapping[str, Sequence[float]], ours: Collection[str]
 ) -> str:
-    """The plot of one record; `ours` are painted in another colour."""
+    """The plot of one record; `ours` have another colour."""
     most = max((max(values) for values in measured.values()), default=0) or 1.0
     scale = (WIDTH - _LABELS - _VALUES) / most
     height = _TOP + _ROW * len(measured) + 8

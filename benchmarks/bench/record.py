@@ -1,4 +1,4 @@
-"""The record of a benchmark: goals judged by their ratios, one table, one JSON with machine and versions."""
+"""The record of a benchmark: goals with their ratios, one table, one JSON file with machine and versions."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Goal:
     theirs: str
     at_least: float | None = None
     at_most: float | None = None
-    says: str = ""  # where the names of the two do not say it
+    says: str = ""  # if the names of the two are not clear enough
 
 
 @dataclass
 class Record:
-    """What a run measured; `measured` has one value a round for each contender."""
+    """The results of a run; `measured` has one value per round for each contender."""
 
     name: str  # of the file in results/ and of the target `make bench-NAME`
     title: str
@@ -50,7 +50,7 @@ class Record:
 
 
 def keep(*records: Record) -> bool:
-    """Prints each one's table and writes its JSON; whether no goal was missed and all promises were kept."""
+    """Prints each table and writes its JSON; returns whether no goal was missed and all promises were kept."""
     RESULTS.mkdir(exist_ok=True)
     good = True
     for record in records:
@@ -76,7 +76,7 @@ def keep(*records: Record) -> bool:
 
 
 def judged(goal: Goal, measured: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """The goal with its ratios: met or missed in every round, or else a tie within the spread."""
+    """The goal with its ratios: met or missed in every round, otherwise a tie."""
     ratios = [
         ours / theirs
         for ours, theirs in zip(measured[goal.ours], measured[goal.theirs], strict=True)
@@ -95,7 +95,7 @@ def judged(goal: Goal, measured: Mapping[str, Sequence[float]]) -> dict[str, Any
 
 
 def table(written: Mapping[str, Any]) -> str:
-    """As people read it."""
+    """As text."""
     lines = [f"\n{written['title']} ({written['unit']})"]
     lines.append(f"  {'':<46}{'median':>12}{'least':>12}{'most':>12}")
     for name, values in written["measured"].items():
@@ -110,7 +110,7 @@ def table(written: Mapping[str, Any]) -> str:
 
 
 def sentence(goal: Mapping[str, Any]) -> str:
-    """One goal and how it came out."""
+    """One goal and its result."""
     what = goal["says"] or f"{goal['ours']} / {goal['theirs']}"
     bound = (
         f">= {goal['at_least']:g}" if goal["at_least"] is not None else f"<= {goal['at_most']:.3g}"
@@ -120,14 +120,14 @@ def sentence(goal: Mapping[str, Any]) -> str:
 
 
 def number(value: float) -> str:
-    """With three digits that say something."""
+    """With three significant digits."""
     if value >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}"
 
 
 def machine() -> dict[str, Any]:
-    """Where it was measured."""
+    """The machine of the measurement."""
     return {
         "cpus": os.cpu_count(),
         "cpu": _cpu(),

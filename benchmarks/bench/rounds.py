@@ -1,4 +1,4 @@
-"""Contenders measured in turn, A B C A B C …, so that a noisy machine is noisy for all of them."""
+"""Interleaved measurements, A B C A B C …, so that other load on the machine affects all contenders."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Measured = dict[str, list[float]]
 
 
 def in_turns(contenders: Mapping[str, Callable[[], float]], rounds: int) -> Measured:
-    """One value a round of each contender; the order turns, so that none is always first."""
+    """One value per round of each contender; the order rotates, so that none is always first."""
     measured: Measured = {name: [] for name in contenders}
     for number in range(rounds):
         for name in _order(list(contenders), number):
@@ -34,7 +34,7 @@ async def in_turns_async(
 
 
 def rate(work: Callable[[], int]) -> Callable[[], float]:
-    """How many a second `work` did, which answers how many it did."""
+    """The rate of `work`, which returns how many it did."""
 
     def measure() -> float:
         started = time.perf_counter()
@@ -56,7 +56,7 @@ def rate_async(work: Callable[[], Awaitable[int]]) -> Callable[[], Awaitable[flo
 
 
 def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Returns once it is true; ends the benchmark where it isn't in time."""
+    """Returns when the condition is true; ends the benchmark if it is not in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

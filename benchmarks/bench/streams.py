@@ -1,8 +1,8 @@
-"""Reads thousands of event streams, as cheaply as Python can: one epoll, and the numbers found in what came.
+"""Reads thousands of event streams with little CPU time: one epoll, and the numbers found in the received bytes.
 
-A process of its own, told by lines of JSON: {"open": [from, to], "port", "path", "token"} opens streams of the people
-s1, s2, …; {"collect": [first, count]} answers [[number, when it came (monotonic)], …] once so many came, or
-nothing did for ten seconds.
+A separate process with lines of JSON as input: {"open": [from, to], "port", "path", "token"} opens streams of the
+people s1, s2, …; {"collect": [first, count]} replies [[number, when it came (monotonic)], …] when that many came, or
+nothing came for ten seconds.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Reader:
         self.came: list[tuple[int, float]] = []
 
     def open(self, start: int, end: int, port: int, path: str, *, by_token: bool) -> None:
-        """Opens some more, and waits until each has said something."""
+        """Opens more streams, and waits until each has sent something."""
         for first in range(start, end, _AT_ONCE):
             waiting = {
                 self._connect(port, path, f"s{number + 1}", by_token)
@@ -45,12 +45,12 @@ class Reader:
                 if not heard:
                     raise SystemExit(f"{len(waiting)} streams did not open")
                 waiting -= heard
-        deadline = time.monotonic() + 1  # what they begin with
+        deadline = time.monotonic() + 1  # the initial events
         while time.monotonic() < deadline:
             self.read(0.1)
 
     def read(self, timeout: float) -> set[int]:
-        """Takes what is there; answers which streams said something."""
+        """Reads the available bytes; returns the streams that sent something."""
         ready = self._poll.poll(timeout)
         now = time.monotonic()
         for number, _ in ready:
@@ -66,7 +66,7 @@ class Reader:
         return {number for number, _ in ready}
 
     def collect(self, first: int, count: int) -> list[tuple[int, float]]:
-        """So many, from this number on; what is older was for somebody else's turn."""
+        """That many, from this number on; older ones belong to the previous contender."""
         self.came = []
         while len(self.came) < count and self.read(_QUIET):
             if self.came and self.came[0][0] < first:
@@ -92,13 +92,13 @@ def main() -> None:
     print("{}", flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
-        answer: Any
+        reply: Any
         if "open" in asked:
             reader.open(*asked["open"], asked["port"], asked["path"], by_token=asked["token"])
-            answer = None
+            reply = None
         else:
-            answer = reader.collect(*asked["collect"])
-        print(json.dumps(answer), flush=True)
+            reply = reader.collect(*asked["collect"])
+        print(json.dumps(reply), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
--- Each request bears the next token of a file, from the first again after the last.
+-- Each request has the next token of a file; after the last one, the first again.
 local requests, last = {}, 0
 
 function init(arguments)

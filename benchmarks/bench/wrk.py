@@ -13,7 +13,7 @@ CONNECTIONS = 64
 def requests_per_second(
     url: str, tokens: Path, *, seconds: int, connections: int = CONNECTIONS
 ) -> float:
-    """Of that many connections that stay open, driven by one thread; ends the benchmark where an answer is not 200."""
+    """Uses that many open connections in one thread; ends the benchmark if a response is not 200."""
     said = subprocess.run(
         [
             *("wrk", "--threads", "1", "--connections", str(connections)),
@@ -24,7 +24,7 @@ def requests_per_second(
         text=True,
     ).stdout
     if re.search(r"Non-2xx|Socket errors", said):
-        raise SystemExit(f"not every answer from {url} was good:\n{said}")
+        raise SystemExit(f"not every response from {url} was a 200:\n{said}")
     found = re.search(r"Requests/sec:\s+([\d.]+)", said)
     if found is None or float(found[1]) == 0:
         raise SystemExit(f"{url} answered nothing:\n{said}")

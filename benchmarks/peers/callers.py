@@ -1,8 +1,8 @@
-"""Clients that tell somebody something as fast as they can, each a process of its own with its own connection.
+"""Clients that notify one person as fast as possible, each a separate process with its own connection.
 
 callers.py KIND ADDRESS…: `tocsin DSN` calls tocsin.client.notify(), `procrastinate DSN` defers a job, `celery REDIS`
-calls delay(), `django DSN REDIS` creates a row and calls delay() when it is committed. Asked {"clients", "seconds"},
-they answer how many calls they made in that time, together.
+calls delay(), `django DSN REDIS` creates a row and calls delay() when it is committed. To {"clients",
+"seconds"} they reply with the number of calls that they made together in that time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Call = Callable[[str], object]
 
 
 def person() -> str:
-    """One of the two thousand with an address, a device and no wish of their own (bench/stock.sql)."""
+    """One of the two thousand people with an address, a device and no preference of their own (bench/stock.sql)."""
     return f"p{5 * random.randrange(1999) + 1}"
 
 
@@ -61,7 +61,7 @@ def procrastinate(dsn: str) -> Callable[[], Call]:
 
     logging.getLogger("procrastinate").setLevel(
         logging.ERROR
-    )  # says for each client where its App is
+    )  # names for each client where its App is
 
     def connect() -> Call:
         app = package.App(
@@ -139,7 +139,7 @@ KINDS = {"tocsin": tocsin, "procrastinate": procrastinate, "celery": celery, "dj
 
 
 def client(connect: Callable[[], Call], start: Any, seconds: float, counts: Any) -> None:
-    """Puts how many calls it made, or what it died of."""
+    """Puts the number of its calls, or its error."""
     try:
         call = connect()
         for _ in range(WARM):
@@ -150,13 +150,13 @@ def client(connect: Callable[[], Call], start: Any, seconds: float, counts: Any)
             call(person())
             count += 1
         counts.put(count)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the others wait for it
+    except Exception as error:  # noqa: BLE001 - for any error, since the others wait for it
         start.abort()
         counts.put(repr(error))
 
 
 def calls_of(connect: Callable[[], Call], clients: int, seconds: float) -> int:
-    """How many calls so many clients made."""
+    """The number of calls of that many clients."""
     fork = multiprocessing.get_context("fork")
     start, counts = fork.Barrier(clients), fork.SimpleQueue()
     processes = [

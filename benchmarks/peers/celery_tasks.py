@@ -1,7 +1,7 @@
-"""No-op tasks of Celery on Redis; told by lines of JSON on standard input.
+"""No-op tasks of Celery on Redis; controlled by lines of JSON on standard input.
 
-{"count"}: queues so many while the worker takes none, lets it begin, and answers the seconds until the queue is empty.
-Acknowledged early, without results: the quickest that Celery has.
+{"count"}: queues that many while the worker takes none, starts it, and replies with the seconds until the queue is
+empty. Acknowledged early, without results: Celery's fastest mode.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A Django shop's fan-out: `bulk_create` of one row for each person, by the batch size that is its best.
+"""A Django app's fan-out: `bulk_create` of one row for each person, with its best batch size.
 
-Asked {"people"}, it answers the seconds that it took, in one transaction.
+To {"people"} it replies with the seconds that it took, in one transaction.
 """
 
 from __future__ import annotations

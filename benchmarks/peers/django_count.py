@@ -1,7 +1,7 @@
-"""The badge endpoint of a Django shop, for gunicorn: Django REST framework, stateless JWT, with a cache and without.
+"""The unread count of a Django app, for gunicorn: Django REST framework, stateless JWT, with a cache and without.
 
-`/cached/` keeps each person's count for 30 s in the process, `/count/` counts each time. Everything that costs and is
-not needed is off: middleware, the browsable API, throttling, the user's row.
+`/cached/` keeps each person's count for 30 s in the process, `/count/` counts each time. Everything that costs time and
+is not needed is off: middleware, the browsable API, throttling, the user's row.
 """
 
 from __future__ import annotations

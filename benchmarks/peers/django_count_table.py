@@ -1,4 +1,4 @@
-"""Makes the Django shop's table of Tocsin's rows, and ends: `django_count_table.py DSN`."""
+"""Fills the Django app's table from Tocsin's rows: `django_count_table.py DSN`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The home-made `notifications` app of a Django shop: one table, a partial index, a flag that says read.
+"""A typical `notifications` app in a Django project: one table, a partial index, a read flag.
 
-`setup()` makes Django ready; `create_table()` makes the table, and `copy_stock()` fills it with Tocsin's own rows of
-the same database, so that both sides read the same. Models can only be imported after `setup()`.
+`setup()` configures Django; `create_table()` creates the table, and `copy_stock()` fills it with Tocsin's own rows of
+the same database, so that both sides read the same data. Models can only be imported after `setup()`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SECRET = "a secret of at least thirty-two bytes, for benchmarks"
 
 
 def setup(dsn: str, **more: Any) -> None:
-    """Django with the database at `dsn`, by one connection a thread that stays open."""
+    """Configures Django with the database at `dsn`, with one persistent connection per thread."""
     parts = conninfo_to_dict(dsn)
     settings.configure(
         SECRET_KEY=SECRET,
@@ -68,7 +68,7 @@ def model() -> Any:
 
 
 def create_table(notification: Any) -> None:
-    """Its table, anew."""
+    """Creates its table again."""
     with connection.cursor() as cursor:
         cursor.execute("drop table if exists inbox_notification")
     with connection.schema_editor() as editor:
@@ -76,7 +76,7 @@ def create_table(notification: Any) -> None:
 
 
 def copy_stock() -> None:
-    """What Tocsin's inboxes hold, with the same churn of a third of the rows, and statistics but no vacuum."""
+    """Copies Tocsin's inboxes, with the same churn of a third of the rows, and statistics but no vacuum."""
     with connection.cursor() as cursor:
         cursor.execute(
             """

@@ -1,6 +1,6 @@
-"""The inbox list of a Django shop, for gunicorn: Django REST framework, stateless JWT, page-number pagination.
+"""The inbox list of a Django app, for gunicorn: Django REST framework, stateless JWT, page-number pagination.
 
-What costs and is not needed is off: middleware, the browsable API, throttling, the user's row.
+Everything that costs time and is not needed is off: middleware, the browsable API, throttling, the user's row.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Notification = django_inbox.model()
 
 
 class NotificationSerializer(ModelSerializer):  # type: ignore[misc]
-    """As the DRF tutorial has it."""
+    """As in the DRF tutorial."""
 
     class Meta:
         model = Notification

@@ -1,7 +1,7 @@
-"""Sends mails as a Django app does, rendered from its own templates; told by lines of JSON on standard input.
+"""Sends mails as a Django app does, rendered from its own templates; controlled by lines of JSON on standard input.
 
-{"port", "count", "reuse"}: through an SMTP server on that port; `reuse` keeps one connection, where `send_mail` opens
-one for each mail. Answers the seconds that it took.
+{"port", "count", "reuse"}: through an SMTP server on that port; `reuse` keeps one connection, while `send_mail` opens
+one for each mail. Replies with the seconds that it took.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """No-op jobs of Procrastinate, in a schema of their own; run by the project's own Python.
 
-{"count", "concurrency"}: defers so many, runs a worker until none is left, and answers the seconds that it ran.
+{"count", "concurrency"}: defers that many, runs a worker until none is left, and replies with the seconds that it ran.
 """
 
 from __future__ import annotations
