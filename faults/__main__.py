@@ -1,4 +1,4 @@
-"""`python -m faults`: runs seeds, several at a time, and prints what came of them."""
+"""`python -m faults`: runs seeds, several at a time, and prints their results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from faults.run import DISK, Result, run_seed
 from faults.server import make_template
 from faults.summary import describe, summarise
 
-SHORT = (24, 33, 50)  # quick ones, which between them have most kinds
+SHORT = (24, 33, 50)  # short seeds, which together have most kinds
 PREFIX = "tocsin-fault-run-"
 RESULT = "result.json"
 HERE = Path(__file__).parent.parent
@@ -93,7 +93,7 @@ def _plan(seed: int, options: argparse.Namespace) -> Plan:
 
 
 def _lacks() -> list[str]:
-    """What the machine has not that some kinds need."""
+    """The requirements of some kinds that this machine does not meet."""
     lacks = []
     if os.geteuid() != 0 or not sys.platform.startswith("linux"):
         lacks.append("root")
@@ -122,7 +122,7 @@ def _run_here(options: argparse.Namespace) -> int:
 
 
 class Running:
-    """A seed under way."""
+    """A running seed."""
 
     def __init__(
         self, plan: Plan, folder: Path, template: Path, options: argparse.Namespace
@@ -158,7 +158,7 @@ class Running:
         return "starts"
 
     def result(self) -> Result | str:
-        """What came of it, or why nothing did."""
+        """Its result, or why it has none."""
         with suppress(OSError):
             return msgspec.json.decode((self.folder / RESULT).read_bytes(), type=Result)
         return (self.folder / "runner.log").read_text()[-3000:]
@@ -244,10 +244,10 @@ def _line(text: str) -> None:
 
 @contextmanager
 def _work_folder() -> Iterator[Path]:
-    """Where servers and logs of this run are, locked while it runs; PostgreSQL's user gets into it."""
+    """The folder of this run's servers and logs, locked while it runs; PostgreSQL's user can access it."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     alone = os.open(tempfile.gettempdir(), os.O_RDONLY)
-    flock(alone, LOCK_EX)  # no folder is swept between its making and its locking
+    flock(alone, LOCK_EX)  # no folder is removed between its creation and its locking
     _sweep()
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     folder.chmod(0o755)
@@ -262,7 +262,7 @@ def _work_folder() -> Iterator[Path]:
 
 
 def _sweep() -> None:
-    """Removes what a runner left that was killed: its lock ended with it."""
+    """Removes the folders of killed runners: their locks ended with them."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         lock = os.open(folder, os.O_RDONLY)
         try:

@@ -1,8 +1,8 @@
-"""SMTP, APNs and FCM in a process of their own: each acceptance is written down before it is answered.
+"""SMTP, APNs and FCM in a process of their own: each acceptance is recorded before the reply.
 
-`python -m faults.far_ends FOLDER --slots 2 --seed 7` prints the settings of each slot: a worker has servers of its own,
-so that it is known which one sent what. A line of JSON on standard input changes how a channel behaves:
-{"channel": "smtp", "mode": "drop_after_data", "share": 0.5}; mode "" is good behaviour.
+`python -m faults.far_ends FOLDER --slots 2 --seed 7` prints the settings of each slot: each worker has servers of its
+own, so that the runner knows which worker sent a message. A line of JSON on standard input changes how a channel
+behaves: {"channel": "smtp", "mode": "drop_after_data", "share": 0.5}; mode "" is normal behaviour.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MARKER = re.compile(r"\bM\d{6}\b")
 
 
 class Behaviour:
-    """How one channel behaves now."""
+    """The current behaviour of one channel."""
 
     def __init__(self, seed: int) -> None:
         self.mode = ""
@@ -50,11 +50,11 @@ class Behaviour:
         self.mode, self._share = mode, share
 
     def now(self) -> str:
-        """The mode that meets this request; "" where it is treated well."""
+        """The mode for this request; "" for normal behaviour."""
         return self.mode if self.mode and self._random.random() < self._share else ""
 
     def even(self) -> bool:
-        """Whether a request whose answer is lost was accepted all the same."""
+        """Whether a request whose response is lost was accepted nevertheless."""
         return self._random.random() < 0.5
 
 
@@ -116,7 +116,7 @@ class Smtp(asyncio.Protocol):
 
     def _take(self, content: bytes) -> None:
         if self._transport.is_closing():
-            return  # the client has gone, and the mail was never taken
+            return  # the client has gone, and the mail was not accepted
         mode = self._behaviour.now()
         refusal = {"451": b"451 4.3.0 later", "554": b"554 5.7.1 policy", "421": b"421 4.3.2 no"}
         if mode in refusal:
@@ -171,7 +171,7 @@ class SmtpServer:
         return session
 
     def cut(self) -> None:
-        """Ends what hangs."""
+        """Ends hanging connections."""
         for session in self._open:
             if session.hangs:
                 session.cut()
@@ -211,7 +211,7 @@ class Apns(ApnsServer):
         if mode in {"rst", "drop"} and self._behaviour.even():
             self._note(device, headers, body.decode(), result="accepted", reply="lost")
         if mode == "drop":
-            # what was answered on this connection a moment ago may not have left yet
+            # recent responses on this connection may not have been sent yet
             self._journal.write(at=time.time(), channel="apns", slot=self._slot, result="cut")
         super().take(wire, stream, headers, body)
 
@@ -243,7 +243,7 @@ class Apns(ApnsServer):
 
 
 class FcmScript(Script):
-    """FCM's turns by its behaviour now."""
+    """FCM's responses, by its current behaviour."""
 
     def __init__(self, behaviour: Behaviour) -> None:
         super().__init__()
@@ -337,7 +337,7 @@ async def main() -> None:
             for each in smtp:
                 each.cut()
         behaviour.become(command["mode"], command.get("share", 1.0))
-    # the end of the input is that of whoever started this
+    # the input ends with the process that started this one
 
 
 if __name__ == "__main__":

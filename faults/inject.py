@@ -1,4 +1,4 @@
-"""Carries out a plan's faults, and keeps when each really began and ended."""
+"""Carries out a plan's faults, and records when each really began and ended."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ LIBFAKETIME = next(
 )
 SHIFT = 3540  # seconds: an hour, less the minute that certificates allow
 BALLAST = "ballast"
-CHANGES = {  # a zone and the day on which its clock changes at about the digest's hour, 02:30
+CHANGES = {  # a time zone and the day on which its clock changes at about the digest's hour, 02:30
     "Europe/Berlin": ("2027-03-28", "2027-10-31"),
     "America/New_York": ("2027-03-14", "2027-11-07"),
 }
 
 
 class Window(Struct):
-    """A fault as it happened (Unix seconds); `ended` is when its cause was gone."""
+    """A fault as it happened (Unix seconds); `ended` is the time when its cause ended."""
 
     kind: str
     began: float
     ended: float = 0.0
-    slot: int = -1  # of the worker that it met
+    slot: int = -1  # of the affected worker
     pid: int = 0
     note: str = ""
 
     @property
     def database(self) -> bool:
-        """Whether the database was away."""
+        """Whether the database was unavailable."""
         return self.kind in {
             "stop_server",
             "freeze_server",
@@ -123,7 +123,7 @@ class Injector:
         self._supervisor.held.add(service)
         window.slot = service.slot if service.kind == "worker" else -1
         window.pid, window.note = service.pid, f"{service.kind} {service.slot}"
-        window.began = time.time()  # finding it may have taken a while
+        window.began = time.time()  # the search for it may have taken a while
         service.kill()
         await asyncio.sleep(fault.seconds)
         self._supervisor.held.discard(service)
@@ -172,7 +172,7 @@ class Injector:
             os.kill(self._far_ends.pid, signal.SIGCONT)
 
     async def _clock(self, fault: Fault, window: Window) -> None:
-        """A worker that starts with a wrong clock, and one with the right clock in its place."""
+        """Starts a worker with a wrong clock, and then replaces it by one with the right clock."""
         service = self._worker(fault)
         window.slot = service.slot
         sign = "+" if fault.number % 2 else "-"
@@ -226,7 +226,7 @@ class Injector:
     async def _terminate(
         self, fault: Fault, window: Window, choose: Callable[[list[int]], list[int]]
     ) -> None:
-        """Again each two seconds."""
+        """Repeats it every two seconds."""
         ends = time.monotonic() + fault.seconds
         cut = 0
         while True:
@@ -276,7 +276,7 @@ class Injector:
             return []
 
     async def returned(self, window: Window) -> None:
-        """Until the database takes a statement again."""
+        """Waits until the database executes a statement again."""
         while not await accepts(self._server.url(OWNER)):
             await asyncio.sleep(0.02)
 
@@ -298,7 +298,7 @@ class Injector:
             _check_hours(self.problems, zone, day, (before.timestamp(), first, second))
 
     async def _digest_after(self, person: int, due: float) -> float:
-        """Runs the digests a minute after that time, twice at once; when the person's next one is due."""
+        """Runs the digests a minute after that time, twice in parallel; returns when the person's next one is due."""
         set_next = (
             "update tocsin.digest_preference set next_at = to_timestamp(%s) where recipient_id = %s"
         )
@@ -313,7 +313,7 @@ class Injector:
         return float(row[0])
 
     async def make_digests(self, now: datetime) -> None:
-        """As `tocsin digest run --now` does, by two processes at once."""
+        """Runs `tocsin digest run --now` in two processes in parallel."""
         database = Database(self.dsn(), max_size=2)
         try:
             await database.open()
@@ -330,7 +330,7 @@ class Injector:
 def _check_hours(
     problems: list[str], zone: str, day: datetime, due: tuple[float, float, float]
 ) -> None:
-    """The first next one is on the day of the change, the second on the day after at the hour that was chosen."""
+    """The next digest is on the day of the change, the one after it on the following day at the chosen hour."""
     local = [datetime.fromtimestamp(each, ZoneInfo(zone)) for each in due]
     shifted = local[1].date() == day.date() and local[1].hour in {1, 2, 3}
     after = day + timedelta(days=1)
@@ -340,7 +340,7 @@ def _check_hours(
 
 
 def _fill(file: Path) -> None:
-    """Takes what is left of the disk."""
+    """Fills the rest of the disk."""
     with file.open("wb", buffering=0) as ballast:
         with suppress(OSError):
             while True:

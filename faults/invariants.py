@@ -1,4 +1,4 @@
-"""The invariants, checked once all is quiet: I1 to I10 as docs/reliability.md numbers them."""
+"""The invariants I1 to I10, checked when the system is idle again."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from faults.load import COMMITTED, NOTHING, TakenBack, Told, address, person_id
 from faults.unknowns import Unknowns
 
 ENDS = frozenset({"sent", "failed", "skipped", "cancelled", "expired"})
-LOOK = 0.25  # seconds for which the last check before sending holds
-SLACK = 0.75  # what a busy machine adds to it
-EARLY = 0.05  # seconds that clocks of one machine may differ in
+LOOK = 0.25  # seconds for which a presend check is valid
+SLACK = 0.75  # additional time on a busy machine
+EARLY = 0.05  # seconds by which clocks of one machine may differ
 
 
 class Violation(Struct):
-    """One invariant that does not hold, with all that is known of it."""
+    """One violated invariant, with its evidence."""
 
     invariant: str
     text: str
@@ -29,7 +29,7 @@ class Violation(Struct):
 
 
 class Findings(Struct):
-    """What the check of one run found."""
+    """The result of the check of one run."""
 
     violations: list[Violation]
     duplicates: Counter[str]  # allowed ones, by their reason
@@ -77,7 +77,7 @@ class Check:
     # I1
 
     def _events(self) -> Iterator[Violation]:
-        """Each committed event is there once, and none that was rolled back."""
+        """Each committed event exists once, and no event that was rolled back."""
         for told in self._told:
             if text := self._fault_of(told):
                 yield Violation("I1", f"{told.action.marker} {text}", _of(told))
@@ -86,7 +86,7 @@ class Check:
                 yield Violation("I1", f"{key} was sent, though its event is not there")
 
     def _fault_of(self, told: Told) -> str:
-        """What is wrong with an event, if anything is."""
+        """The violation of an event, if there is one."""
         event = self._by_marker.get(told.action.marker)
         if event is None:
             vanished = told.outcome == COMMITTED and not self._may_have_vanished(told.at)
@@ -99,7 +99,7 @@ class Check:
         return f"was stored {copies} times" if copies > 1 else ""
 
     def _notifications(self) -> Iterator[Violation]:
-        """One for each recipient, and a delivery for each channel that was decided on."""
+        """One notification for each recipient, and a delivery for each channel that is on."""
         recipients: dict[int, Counter[str]] = defaultdict(Counter)
         for notification in self._ledger.notifications:
             recipients[notification.event_id][notification.recipient_id] += 1
@@ -129,7 +129,7 @@ class Check:
                 yield Violation("I1/I7", text, self._evidence(delivery))
 
     def _sent(self) -> Iterator[Violation]:
-        """What is called sent was accepted, and what is not was not (unless nobody could know)."""
+        """Sent deliveries were accepted, and no others (unless the outcome could not be known)."""
         by_burst = self._burst_keys()
         for delivery in self._ledger.deliveries:
             if delivery.key is None:
@@ -156,7 +156,7 @@ class Check:
     # I2
 
     def _duplicates(self) -> Iterator[Violation]:
-        """One acceptance for each delivery, but for outcomes that nobody could know."""
+        """One acceptance for each delivery, except for outcomes that could not be known."""
         groups: list[tuple[str, list[Passage], Delivery | None]] = [
             (str(key), passages, self._deliveries.get(key))
             for key, passages in self._passages.by_key.items()
@@ -196,12 +196,12 @@ class Check:
         if each.kind == "opt_out":
             return (person_id(each.person), each.event_type) in self._ledger.opt_outs
         event = self._by_marker.get(each.marker)
-        if event is None:  # its number was another event's after a failover
+        if event is None:  # another event had its number after a failover
             return bool(self._failovers)
         return event.cancelled
 
     def _stopped_by(self, each: TakenBack) -> list[Key]:
-        """The deliveries that must not be begun any more."""
+        """The deliveries that must not be started any more."""
         if each.kind == "cancel":
             return [key for key in self._passages.by_key if key[2] == each.marker]
         return [
@@ -211,7 +211,7 @@ class Check:
         ]
 
     def _lay_about(self, passage: Passage) -> bool:
-        """Whether its bytes had left before, and lay in a socket of a far end that was frozen."""
+        """Whether its bytes were sent before, and waited in a socket of a frozen far end."""
         return any(
             window.kind == "freeze_far_end" and window.began <= passage.began <= window.ended + 2
             for window in self._windows
@@ -261,7 +261,7 @@ class Check:
     # Evidence.
 
     def _may_have_vanished(self, at: float) -> bool:
-        """A commit just before an asynchronous failover; nothing else is ever lost."""
+        """Whether it was committed just before an asynchronous failover; nothing else may be lost."""
         return any(window.began - 1.0 <= at <= window.ended for window in self._failovers)
 
     def _evidence(self, delivery: Delivery) -> dict[str, Any]:

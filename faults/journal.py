@@ -1,4 +1,4 @@
-"""Lines of JSON that outlive whoever writes them."""
+"""Lines of JSON that survive the death of their writer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 
 class Journal:
-    """Appends lines; each is the kernel's when `write` returns, so no kill can lose it."""
+    """Appends lines; the kernel has each line when `write` returns, so a kill can't lose it."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -23,7 +23,7 @@ class Journal:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """All lines so far; a last one that is cut off counts as not written."""
+    """All lines so far; an incomplete last line is ignored."""
     if not path.exists():
         return []
     whole = path.read_bytes().rpartition(b"\n")[0]

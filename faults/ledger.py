@@ -1,4 +1,4 @@
-"""The database as it is once all is quiet, and what the far ends wrote down."""
+"""The contents of the database when the system is idle again, and the records of the far ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from psycopg.rows import class_row
 from faults.journal import read
 
 Key = tuple[str, str, str]
-"""Channel, address or device token, marker: one delivery, and what the far ends know of it."""
+"""Channel, address or device token, marker: identifies one delivery, also in the far ends' records."""
 
 EVENTS = """
 select event_id, title, told_at is not null as told, cancelled_at is not null as cancelled
@@ -62,7 +62,7 @@ where state in ('queued', 'sending', 'deferred')
 """
 UNTOLD = "select count(*) from tocsin.event where told_at is null and cancelled_at is null"
 SESSIONS = "select count(*) from pg_stat_activity where datname = current_database() and usename = current_user"
-# As if the wait for a retry were over, which takes up to an hour; what a provider asked for is waited for.
+# Ends waits for a retry, which take up to an hour; pauses that a provider requested are not shortened.
 HURRY = """
 update tocsin.delivery d
 set due_at = now()
@@ -112,7 +112,7 @@ class Delivery(Struct):
 
     @property
     def key(self) -> Key | None:
-        """None for what is of no single event, and for a device that is forgotten."""
+        """None for deliveries without a single event, and for a removed device."""
         if self.event_id is None:
             return None
         to = self.token if self.channel == "push" else f"{self.recipient_id}@example.com"
@@ -128,7 +128,7 @@ class Attempt(Struct):
 
 
 class Passage(Struct):
-    """One message as a far end met it: accepted, refused or ignored."""
+    """One message at a far end: accepted, refused or ignored."""
 
     at: float
     began: float
@@ -147,7 +147,7 @@ class Passage(Struct):
 
 
 class Ledger(Struct):
-    """All of it."""
+    """The complete contents."""
 
     events: list[Event]
     notifications: list[Notification]
@@ -180,7 +180,7 @@ def read_ledger(dsn: str) -> Ledger:
 
 
 class Passages(Struct):
-    """What the far ends met, by key; digests by their Message-ID; and when they cut whole connections."""
+    """The far ends' records by key; digests by their Message-ID; and the times when they cut whole connections."""
 
     by_key: dict[Key, list[Passage]]
     digests: dict[str, list[Passage]]

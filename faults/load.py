@@ -1,4 +1,4 @@
-"""Apps and people of one run: they do what the plan has, and note what became of each call."""
+"""Apps and people of one run: they carry out the plan, and record the result of each call."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from faults.plan import STREAMS, TOPICS, Action
 
 SECRET = "a secret of at least thirty-two bytes, for the fault runner"
 CALL_SECONDS = 6.0
-RETRY_SECONDS = 60.0  # how long an app repeats a call by HTTP whose outcome it does not know
+RETRY_SECONDS = 60.0  # how long an app repeats an HTTP call with an unknown outcome
 GONE = (psycopg.OperationalError, OSError, TimeoutError)
 
 COMMITTED, UNKNOWN, NOTHING = "committed", "unknown", "nothing"
 
 
 class Told(Struct):
-    """What an app knows of an event."""
+    """What an app knows about an event."""
 
     action: Action
     people: tuple[int, ...]
@@ -57,7 +57,7 @@ def address(number: int) -> str:
 
 
 class Load:
-    """The calls of one run; `dsn` and `ports` are where the database and the HTTP processes are now."""
+    """The calls of one run; `dsn` and `ports` are the current addresses of the database and the HTTP processes."""
 
     def __init__(self, dsn: Callable[[], str], ports: list[int], api_key: str) -> None:
         self._dsn = dsn
@@ -66,8 +66,8 @@ class Load:
         self.told: dict[int, Told] = {}
         self.taken_back: list[TakenBack] = []
         self.answers: Counter[str] = Counter()
-        self.badges: dict[int, int] = {}  # the last one of each stream
-        self.refused: list[str] = []  # what no fault explains
+        self.badges: dict[int, int] = {}  # the last badge of each stream
+        self.refused: list[str] = []  # refusals that no fault explains
         self._client = new_client(CALL_SECONDS)
 
     # Running.
@@ -217,7 +217,7 @@ class Load:
         await self._call("POST", path, bearer(action.people[0]))
 
     async def count(self, person: int) -> int:
-        """By REST; -1 where there is no answer."""
+        """The count by REST; -1 without a response."""
         path = "/api/notifications/unread-count/"
         response = await self._call("GET", path, bearer(person))
         if response is None or response.status_code != 200:
@@ -225,7 +225,7 @@ class Load:
         return int(response.json()["count"])
 
     async def follow(self, person: int) -> None:
-        """A person's stream, taken up again whenever it is cut."""
+        """A person's stream, resumed whenever it is cut."""
         last = ""
         while True:
             headers = bearer(person) | ({"Last-Event-ID": last} if last else {})
@@ -253,7 +253,7 @@ class Load:
     async def _call(
         self, method: str, path: str, headers: dict[str, str], body: object = None
     ) -> httpx.Response | None:
-        """The response; None where the connection gave none."""
+        """The response; None if the connection ended without one."""
         try:
             response = await self._client.request(
                 method, self._base() + path, headers=headers, json=body
@@ -273,7 +273,7 @@ class Load:
 
 
 def new_client(timeout: float) -> httpx.AsyncClient:
-    """A new connection for each call: one that a fault cut is met by nobody."""
+    """A new connection for each call, so that no call uses one that a fault has cut."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     return httpx.AsyncClient(timeout=timeout, limits=limits)
 

@@ -1,4 +1,4 @@
-"""What one seed does: the calls of apps and people, and the faults, each with its time. Pure."""
+"""The plan of one seed: the calls of apps and people, and the faults, each with its time. Pure."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from msgspec import Struct
 
 PEOPLE = 36
 DIGEST = range(4)  # people with a daily digest of the forum's category
-DST = range(4, 6)  # people whose digest is due while their zone changes its clock
-OPT_OUT = range(6, 14)  # people who turn the email of a type off meanwhile
+DST = range(4, 6)  # people whose digest is due while the clock of their time zone changes
+OPT_OUT = range(6, 14)  # people who turn the email of an event type off meanwhile
 TOPICS = {"forum.thread:1": range(14, 24), "forum.thread:2": range(20, 34)}
 STREAMS = range(14, 20)  # people with an open stream
 TYPES = (
@@ -23,7 +23,7 @@ TYPES = (
     "messages.new_dm",
 )
 OPT_OUT_TYPES = ("approval.requested", "event.changed")
-LEASE = 30.0  # seconds, that of a claim
+LEASE = 30.0  # seconds, of a claim
 
 
 class Kind(Struct, frozen=True):
@@ -33,7 +33,7 @@ class Kind(Struct, frozen=True):
     least: float
     most: float
     group: str  # faults of one group don't overlap
-    needs: str = ""  # what the machine must have for it
+    needs: str = ""  # its requirement
 
 
 KINDS: dict[str, Kind] = {
@@ -73,13 +73,13 @@ KINDS: dict[str, Kind] = {
     "dst": Kind(1.5, 0.0, 0.0, "dst"),
 }
 ONCE = frozenset({"failover", "disk_full", "freeze_worker_beyond_lease"})
-"""Of these a run has one at most."""
+"""A run has at most one of these."""
 LONG_STOPS = 0.07  # the share of server stops that last longer than the common ones
 MOST_STOP = 150.0
 
 
 class Fault(Struct, frozen=True):
-    """One fault; `number` chooses its target, `share` how much of what passes it meets."""
+    """One fault; `number` chooses its target, `share` the share of affected messages."""
 
     kind: str
     at: float
@@ -101,7 +101,7 @@ class Action(Struct, frozen=True):
     event_type: str = ""
     mode: str = ""
     seconds: float = 0.0
-    target: int = -1  # the action that this one takes back
+    target: int = -1  # the action that this one cancels
 
     @property
     def marker(self) -> str:
@@ -133,11 +133,11 @@ class Plan(Struct, frozen=True):
 def make_plan(
     seed: int, *, max_stop: float = MOST_STOP, lacks: Sequence[str] = (), only: Sequence[str] = ()
 ) -> Plan:
-    """The plan of a seed; `lacks` names what this machine has not, `only` the kinds to choose from."""
+    """The plan of a seed; `lacks` names the unmet requirements, `only` the kinds to choose from."""
     chance = random.Random(seed)
     faults = _faults(chance, max_stop, lacks, only)
     ends = max(fault.at + fault.seconds for fault in faults)
-    # calls go on through long faults, but more slowly
+    # calls continue during long faults, but more slowly
     seconds = max(10.0, min(ends + 2.0, 60.0))
     actions = _actions(chance, seconds, rate=min(12.0, 200.0 / seconds))
     return Plan(seed, chance.choice((2, 2, 3)), chance.choice((1, 2)), seconds, actions, faults)

@@ -34,7 +34,7 @@ class Life(Struct):
 
 
 class Service:
-    """One slot of `tocsin serve` or `tocsin worker`: there is always one process in it, or about to be."""
+    """One slot of `tocsin serve` or `tocsin worker`: a process always runs in it, or is about to start."""
 
     def __init__(self, kind: str, slot: int, log: Path, settings: Mapping[str, str]) -> None:
         self.kind = kind
@@ -43,7 +43,7 @@ class Service:
         self.settings = dict(settings)
         self.extra: dict[str, str] = {}  # of the environment, for the next start
         self.lives: list[Life] = []
-        self.expected = ""  # how the present process is made to end
+        self.expected = ""  # how the current process will be ended
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -92,7 +92,7 @@ class Service:
                 os.kill(self._process.pid, number)
 
     def has_ended(self) -> bool:
-        """Notes the end of the present process, once."""
+        """Records the end of the current process, once."""
         if self._process is None or self._process.poll() is None:
             return False
         life = self.lives[-1]
@@ -102,7 +102,7 @@ class Service:
         return True
 
     async def stop(self) -> None:
-        """Ends it for good."""
+        """Ends it permanently."""
         self.thaw()
         self.terminate()
         process = self._process
@@ -118,7 +118,7 @@ class Service:
 
 
 class Supervisor:
-    """Starts again what ended."""
+    """Restarts processes that ended."""
 
     def __init__(self, services: list[Service]) -> None:
         self.services = services
@@ -143,7 +143,7 @@ def ends_with_parent() -> None:
 
 
 def usage(pid: int) -> tuple[int, int]:
-    """Memory in bytes and open descriptors of a process; (0, 0) once it is gone."""
+    """Memory in bytes and open descriptors of a process; (0, 0) after its end."""
     with suppress(OSError):
         descriptors = len(os.listdir(f"/proc/{pid}/fd"))
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():

@@ -30,13 +30,13 @@ from faults.server import APP, OWNER, Pair, Server, free_port
 from tocsin.engine.store.credential import create_api_key
 from tocsin.engine.store.database import Database
 
-KNOWN = 1.0  # seconds after which each process knows that PostgreSQL has ended
+KNOWN = 1.0  # seconds after which each process has noticed that PostgreSQL ended
 READY_SECONDS = 3.0  # until an HTTP process is ready again after PostgreSQL is back
 QUIET_SECONDS = 240.0  # the longest wait for it
 LATE_SECONDS = (
-    90.0  # a lease of 30 s, a job's rescue within a minute; waits for retries are cut short
+    90.0  # a lease of 30 s, a job's rescue within a minute; waits for retries are shortened
 )
-MOST_SESSIONS = {"serve": 14, "worker": 30}  # docs/operations.md, and what looks in
+MOST_SESSIONS = {"serve": 14, "worker": 30}  # docs/operations.md, plus the runner's own
 MORE_DESCRIPTORS, MORE_MEMORY = 80, 120 * 2**20  # above what a process had before the load
 MOST_LINES = 12.0  # a second and process, without a line for each attempt and each request
 ROUTINE = ('"event":"attempt"', '"event":"request"', '"event": "attempt"', '"event": "request"')
@@ -47,7 +47,7 @@ DISK = "256m"
 
 
 class Probe(Struct):
-    """One look at /readyz of an HTTP process."""
+    """One request of /readyz of an HTTP process."""
 
     at: float
     took: float
@@ -55,7 +55,7 @@ class Probe(Struct):
 
 
 class Result(Struct):
-    """What came of a seed."""
+    """The result of a seed."""
 
     seed: int
     faults: dict[str, int]
@@ -66,8 +66,8 @@ class Result(Struct):
     accepted: int
     duplicates: dict[str, int]
     ready: list[float]  # seconds until ready, after each return of the database
-    refusals: list[float]  # seconds that a 503 took, at most, in each outage that was known
-    quiet: float  # seconds from the last fault or call to the last end
+    refusals: list[float]  # most seconds for a 503, in each outage that was noticed
+    quiet: float  # seconds from the last fault or call to the last final state
     seconds: float
     violations: list[Violation]
     notes: list[str] = field(default_factory=list)
@@ -75,7 +75,7 @@ class Result(Struct):
 
 
 class Stage(Struct):
-    """What runs: a database, far ends, our processes."""
+    """The running parts: a database, far ends, our processes."""
 
     folder: Path
     server: Server
@@ -99,7 +99,7 @@ async def staged(
     failover: bool = False,
     delay: float = 0.0,
 ) -> AsyncIterator[Stage]:
-    """All of it, ready; ended with the block."""
+    """Starts all parts; ends them with the block."""
     async with AsyncExitStack() as stack:
         kind = Pair if failover else Server
         server = kind(folder / "disk" / "database", free_port(), template)
@@ -205,7 +205,7 @@ async def run_seed(
         last = time.time()
         step("becomes quiet")
         quiet = await become_quiet(stage.dsn(), last)
-        with suppress(TimeoutError):  # one that was killed last may still be starting
+        with suppress(TimeoutError):  # a process that was killed last may still be starting
             await until(lambda: all_ready(stage.ports), START_SECONDS)
         step("is checked")
         violations = [] if quiet >= 0 else [Violation("I1/I7", "it does not become quiet")]
@@ -296,7 +296,7 @@ def devices(number: int) -> list[tuple[str, str, str]]:
 
 
 async def run_digests(injector: Injector, plan: Plan) -> None:
-    """The digests fall due in the middle, and are made by two processes at once."""
+    """The digests are due in the middle, and two processes make them in parallel."""
     chance = random.Random(plan.seed)
     await asyncio.sleep(chance.uniform(0.3, 0.9) * min(plan.seconds, 20.0))
     names = [f"p{number}" for number in DIGEST]
@@ -311,7 +311,7 @@ async def run_digests(injector: Injector, plan: Plan) -> None:
 
 
 async def become_quiet(dsn: str, last: float) -> float:
-    """Waits until all has come to its end; seconds since `last`, -1 where it does not."""
+    """Waits until all deliveries have a final state; returns the seconds since `last`, -1 if they do not."""
     deadline = time.time() + QUIET_SECONDS
     calm = 0
     while time.time() < deadline:
@@ -337,7 +337,7 @@ async def become_quiet(dsn: str, last: float) -> float:
 
 
 async def check_badges(load: Load, stage: Stage) -> list[Violation]:
-    """By REST and by the streams, against the database; a stream has a moment to follow."""
+    """Compares REST and streams with the database; a stream may follow after a moment."""
     violations = []
     statement = (
         "select recipient_id, count(*) filter (where in_inbox and archived_at is null and read_at is null)"
@@ -362,7 +362,7 @@ async def check_badges(load: Load, stage: Stage) -> list[Violation]:
 
 
 async def shows(load: Load, number: int, wanted: int) -> bool:
-    """Whether a person's stream comes to the count within a while."""
+    """Whether a person's stream reaches the count within a time limit."""
     with suppress(TimeoutError):
         await until(lambda: load.badges.get(number) == wanted, 15)
         return True
@@ -400,7 +400,7 @@ def check_ready(
     services: list[Service],
     ports: list[int],
 ) -> tuple[list[float], list[Violation]]:
-    """How long after each return of the database each HTTP process that lived through it was ready."""
+    """Seconds from each return of the database until each HTTP process that survived it was ready."""
     times, violations = [], []
     for window in windows:
         if not window.database or any(
@@ -436,17 +436,17 @@ def check_ready(
 
 
 def crowding() -> float:
-    """How many processes there are for each CPU, at least 1: each has to wait for its turn."""
+    """Running processes per CPU, at least 1: each has to wait for its turn."""
     return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def was_ready(probes: list[Probe], life: Life, before: float) -> bool:
-    """Whether a process had come so far by then."""
+    """Whether a process was ready by then."""
     return any(each.status == 200 and life.started < each.at < before for each in probes)
 
 
 def slowest_refusals(windows: list[Window], probes: dict[int, list[Probe]]) -> list[float]:
-    """Of each stop of the server, once the processes had time to notice it."""
+    """For each stop of the server, after the processes had time to notice it."""
     found = []
     for window in windows:
         if window.kind != "stop_server":
@@ -524,7 +524,7 @@ async def all_ready(ports: list[int]) -> bool:
 
 
 async def offered(dsn: str, workers: int) -> bool:
-    """Whether each worker has said that it runs."""
+    """Whether each worker has reported that it runs."""
     statement = "select count(*) from tocsin.process where kind = 'worker'"
     with suppress(psycopg.Error):
         async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as owner:
@@ -534,7 +534,7 @@ async def offered(dsn: str, workers: int) -> bool:
 
 
 async def probe(port: int, probes: list[Probe]) -> None:
-    """Looks at /readyz again and again."""
+    """Requests /readyz repeatedly."""
     async with new_client(15.0) as client:
         while True:
             began = time.time()

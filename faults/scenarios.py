@@ -1,4 +1,4 @@
-"""Single outages, measured: how many mails go twice, and how long until the service is back.
+"""Measures single outages: how many mails are sent twice, and how long until the service is back.
 
 `make faults SCENARIO=outage LENGTHS=20,45,90,140`, and likewise promotion, freeze-server, terminate-connections.
 """
@@ -22,7 +22,7 @@ from faults.server import APP, OWNER, Pair, accepts
 
 PEOPLE = 800
 UNDER_WAY = 100  # mails that are accepted before the outage
-DELAY = 0.05  # seconds that the mail server takes for each
+DELAY = 0.05  # seconds that the mail server needs for each
 READY_LIMIT = 200.0
 QUIET_LIMIT = 400.0
 CUT_EVERY, CUT_FOR = 4.0, 40.0
@@ -32,10 +32,10 @@ Outage = Callable[[Stage, float], Awaitable[None]]
 
 
 class Row(Struct):
-    """What came of one outage."""
+    """The result of one outage."""
 
     length: float
-    meanwhile: int  # mails accepted while the database was away
+    meanwhile: int  # mails accepted while the database was unavailable
     twice: int  # of these
     twice_in_all: int
     missing: int
@@ -45,7 +45,7 @@ class Row(Struct):
 
 
 def run_scenario(name: str, lengths: list[float], folder: Path) -> int:
-    """Runs a scenario by its name and prints its table; the exit status."""
+    """Runs a scenario by its name and prints its table; returns the exit status."""
     if name == "terminate-connections":
         return asyncio.run(_terminate_connections(folder))
     outages: dict[str, Outage] = {
@@ -196,7 +196,7 @@ async def _terminate_connections(work: Path) -> int:
 
 
 async def _send_urgent(stage: Stage, committed: dict[str, float]) -> None:
-    """Again and again; a call whose outcome is unknown is not counted."""
+    """Repeats calls; a call with an unknown outcome is not counted."""
     number = 0
     while True:
         number += 1

@@ -34,7 +34,7 @@ HOST = "127.0.0.1"
 PASSWORD = "faults"
 OWNER, APP, DATABASE = "tocsin_owner", "faults_app", "tocsin"
 START_SECONDS = 60.0
-# A crash of processes loses nothing that the kernel has, so nothing waits for the disk.
+# If processes crash, the kernel loses nothing, so no write waits for the disk.
 SETTINGS = (
     f"listen_addresses={HOST}",
     "unix_socket_directories=",
@@ -48,11 +48,11 @@ SETTINGS = (
 
 
 class ServerDown(Exception):
-    """It does not start."""
+    """The server does not start."""
 
 
 def make_template(folder: Path) -> None:
-    """A migrated cluster, which each run copies."""
+    """Creates a migrated cluster, which each run copies."""
     server = Server(folder, free_port())
     server.start()
     try:
@@ -147,7 +147,7 @@ class Server:
         self.stop()
 
     def signal_all(self, number: int) -> None:
-        """To the postmaster and all its processes."""
+        """Sends a signal to the postmaster and all its processes."""
         with suppress(ProcessLookupError):
             os.kill(self.pid, number)
         for child in self.children():
@@ -168,20 +168,20 @@ class Server:
         return [row[0] for row in self.rows(statement, DATABASE)]
 
     def rows(self, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
-        """As superuser, in the maintenance database."""
+        """Connects as superuser to the maintenance database."""
         url = self.url(SUPERUSER, "postgres")
         with psycopg.connect(url, autocommit=True, connect_timeout=5) as admin:
             return admin.execute(statement.encode(), arguments).fetchall()
 
     def terminate(self, choose: Callable[[list[int]], list[int]]) -> int:
-        """Ends the sessions that `choose` takes; how many."""
+        """Ends the sessions that `choose` selects; returns their number."""
         pids = choose(self.backends())
         self.rows("select pg_terminate_backend(pid) from unnest(%s::int[]) pid", pids)
         return len(pids)
 
 
 class Pair(Server):
-    """A primary with an asynchronous standby, which takes over once."""
+    """A primary with an asynchronous standby, which is promoted once."""
 
     more = ("wal_keep_size=256MB",)
 
@@ -227,7 +227,7 @@ class Pair(Server):
         return standby
 
     def hold_replication(self) -> None:
-        """From now on the standby falls behind."""
+        """Stops the replication, so that the standby falls behind."""
         for child in self._receivers():
             os.kill(child, signal.SIGSTOP)
 
@@ -258,7 +258,7 @@ class Pair(Server):
 
 
 def free_port() -> int:
-    """Below what systems hand out for outgoing connections, so that it stays free while the server is away."""
+    """Chooses a port below the range for outgoing connections, so that it stays free while the server is down."""
     while True:
         port = secrets.choice(range(15432, 32000))
         with socket.socket() as probe:
@@ -269,7 +269,7 @@ def free_port() -> int:
 
 
 async def accepts(url: str) -> bool:
-    """Whether it takes a connection and a statement now."""
+    """Whether it accepts a connection and a statement now."""
     try:
         async with asyncio.timeout(2.0):
             async with await psycopg.AsyncConnection.connect(url, connect_timeout=2) as connection:

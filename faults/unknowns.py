@@ -1,4 +1,4 @@
-"""Whether a worker could know what became of a message. Pure."""
+"""Whether a worker could know the outcome of a message. Pure."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from faults.inject import Window
 from faults.ledger import Passage
 from faults.plan import LEASE
 
-RECORD = 3.0  # seconds in which an outcome is written, with a database that is there
-RETURN = 8.0  # the same after the database was away
-BEYOND = LEASE - 12.0  # a freeze from which on the lease may run out: it is renewed each 10 s
-TIMEOUT = 8.0  # a freeze of a far end from which on a sender may have given up
+RECORD = 3.0  # seconds in which an outcome is written if the database is available
+RETURN = 8.0  # the same after an outage of the database
+BEYOND = (
+    LEASE - 12.0
+)  # length of a freeze after which the lease may run out: it is renewed every 10 s
+TIMEOUT = 8.0  # length of a freeze of a far end after which a sender may have given up
 
 
 class Unknowns:
-    """The faults of one run, as causes of outcomes that nobody could know."""
+    """The faults of one run, as causes of unknown outcomes."""
 
     def __init__(self, windows: Sequence[Window], cuts: Sequence[tuple[float, int]]) -> None:
         self._cuts = cuts
@@ -29,7 +31,7 @@ class Unknowns:
         self._restarts = [w for w in windows if w.kind == "clock"]
 
     def why(self, first: Passage, then: float, slot: int = -1) -> str | None:
-        """Why the outcome of `first` could not be known as it was sent again at `then` by `slot`; None: it could."""
+        """Why the outcome of `first` could not be known when `slot` sent it again at `then`; None if it could."""
         return (
             self._reply_lost(first)
             or self._killed(first)
@@ -62,7 +64,7 @@ class Unknowns:
         begin, end = self._unwritten(first)
         for freeze in self._freezes:
             seconds = freeze.ended - freeze.began
-            # a short one counts where it delays what an outage has delayed already
+            # a short one counts if it extends a delay by an outage
             at_return = any(
                 b - 1 <= freeze.ended and freeze.began <= e + RETURN for b, e in self._away
             )
@@ -81,7 +83,7 @@ class Unknowns:
         return None
 
     def _stopped(self, first: Passage) -> str | None:
-        """A worker that is stopped while the database is away can't write what it knows."""
+        """A worker that is stopped during an outage can't write the outcomes that it knows."""
         begin, end = self._unwritten(first)
         for each in self._restarts:
             for at in (each.began, each.ended):
@@ -91,9 +93,9 @@ class Unknowns:
         return None
 
     def _unwritten(self, first: Passage) -> tuple[float, float]:
-        """From when until when the sender may have been the only one to know of it."""
+        """The time during which only the sender may have known the outcome."""
         begin, end = first.at - 1.0, first.at + RECORD
-        for freeze in self._far_freezes:  # a mail that lay in a socket meanwhile
+        for freeze in self._far_freezes:  # a mail that waited in a socket meanwhile
             if freeze.began <= first.at <= freeze.ended + 3:
                 begin = min(begin, freeze.began - 1.0)
         for freeze in self._freezes:

@@ -1,4 +1,4 @@
-"""PostgreSQL servers of all versions, and PgBouncer, for the time of a test run; each ends with this process."""
+"""PostgreSQL servers of all versions, and PgBouncer, for a test run; each ends with this process."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Server:
 
 
 def binaries_of(version: int, folder: Path) -> Path:
-    """Where the programs of a major version are, as the user that runs them can reach them."""
+    """The path of the programs of a major version, accessible to the user that runs them."""
     if version == NEWEST:
         return usable_binaries(folder, who_runs_it(), print) / "bin"
     package = NPM / f"pg{version}"
@@ -67,7 +67,7 @@ def binaries_of(version: int, folder: Path) -> Path:
 
 @contextmanager
 def server(version: int, folder: Path) -> Iterator[Server]:
-    """A new cluster of a version, with an owner who may create roles; quick and forgetful."""
+    """Creates a cluster of a version, with an owner that may create roles; fast and not durable."""
     folder.mkdir(exist_ok=True)
     binaries, data, run_as = binaries_of(version, folder), folder / f"data{version}", who_runs_it()
     data.mkdir(mode=0o700)
@@ -91,7 +91,7 @@ def server(version: int, folder: Path) -> Iterator[Server]:
 
 @contextmanager
 def started(data: Path, binaries: Path) -> Iterator[Server]:
-    """The server of a cluster, until the end of the block or of this process."""
+    """Runs the server of a cluster until the end of the block or of this process."""
     port = free_port()
     options = (
         f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
@@ -109,7 +109,7 @@ def started(data: Path, binaries: Path) -> Iterator[Server]:
 
 @contextmanager
 def pgbouncer(of: Server, mode: str, folder: Path) -> Iterator[int]:
-    """The port of a PgBouncer in front of a server, with nothing set but the mode of its pools."""
+    """Runs a PgBouncer in front of a server, with only the mode of its pools set; yields its port."""
     port, run_as = free_port(), who_runs_it()
     folder.mkdir(exist_ok=True)
     settings = folder / "pgbouncer.ini"
@@ -148,7 +148,7 @@ def _accepts(port: int) -> bool:
 
 @contextmanager
 def _guarded(pid: int) -> Iterator[None]:
-    """Ends the process with this one, also where this one is killed."""
+    """Ends the process with this one, also if this one is killed."""
     reading, writing = os.pipe()
     subprocess.run(["/bin/sh", "-c", GUARD, "sh", str(pid)], stdin=reading, check=True)
     os.close(reading)

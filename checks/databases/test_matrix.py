@@ -61,7 +61,7 @@ def newest(folder: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def with_icu(folder: Path) -> Iterator[Server]:
-    """The embedded one has no ICU."""
+    """The embedded PostgreSQL has no ICU."""
     with server(17, folder / "icu") as running:
         yield running
 

@@ -1,4 +1,4 @@
-"""PgBouncer and standbys: what can't work is refused in one line, what can works."""
+"""PgBouncer and standbys: unsupported setups are refused in one line, supported ones work."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def newest(folder: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def dsn(newest: Server) -> Iterator[str]:
-    """A migrated database of this test's own."""
+    """A migrated database for this test."""
     with newest.database("app") as found:
         migrate(found)
         yield found
@@ -42,13 +42,13 @@ def dsn(newest: Server) -> Iterator[str]:
 
 @pytest.fixture
 def empty(newest: Server) -> Iterator[str]:
-    """One without Tocsin: what is refused is refused before anything else is looked at."""
+    """A database without Tocsin: a refusal comes before any other check."""
     with newest.database("empty") as found:
         yield found
 
 
 def refusal(command: str, dsn: str, folder: Path) -> str:
-    """All that a command writes before it ends with 1."""
+    """The complete output of a command that exits with status 1."""
     settings = {
         "database_url": dsn,
         "public_url": "https://n.example",

@@ -1,4 +1,4 @@
-"""One signed mail of every kind, as files; and a way to ask another's tool about them."""
+"""One signed mail of every kind, as files; and a function that runs an external tool on them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Arrived(Struct, frozen=True):
 
 @pytest.fixture(scope="session")
 def arrived(tmp_path_factory: pytest.TempPathFactory) -> Arrived:
-    """Sent by the actor over SMTP, and kept as they came."""
+    """Sent by the actor over SMTP, and stored as received."""
     folder = tmp_path_factory.mktemp("mails")
     key = folder / "dkim.pem"
     key.write_text(private_pem())
@@ -41,7 +41,7 @@ def arrived(tmp_path_factory: pytest.TempPathFactory) -> Arrived:
 
 
 def answers(command: Sequence[str | Path]) -> list[str]:
-    """The lines that a tool prints; whatever it complains of is an error here."""
+    """The lines that a tool prints; any complaint is an error."""
     asked = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=300)
     assert asked.returncode == 0, asked.stderr
     return asked.stdout.splitlines()

@@ -1,6 +1,6 @@
-"""What mail programs lack of what our mails use (caniemail.com's tables): only what can be done without.
+"""Features of our mails that mail programs do not support (caniemail.com's tables): only dispensable ones.
 
-Asked are the programs that most people read mail with. Features that they support in part are not told of here.
+Checked are the most common programs. Partially supported features are not reported.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from msgspec import Struct
 
 CLIENTS = (
     "gmail.*",
-    "outlook.windows",  # the one that draws with Word
+    "outlook.windows",  # the one that renders with Word
     "outlook.macos",
     "outlook.ios",
     "outlook.android",
@@ -48,11 +48,11 @@ DONE_WITHOUT = {
     ("word-break", "yahoo.*"): "a long word widens the mail",
     ("height property", "yahoo.*"): "taken for line-height and max-height, which work",
 }
-"""A feature and who lacks it; and why that is no harm."""
+"""A feature, the programs without it, and why that is acceptable."""
 
 
 class Lack(Struct, frozen=True):
-    """What the linter says."""
+    """The linter's report."""
 
     file: str
     client: str

@@ -16,7 +16,7 @@ ROOT = HERE.parent.parent
 
 
 def record(key: Path) -> str:
-    """What the docs' own command prints for a key."""
+    """The output of the docs' command for a key."""
     page = (ROOT / "docs" / "mail.md").read_text(encoding="utf-8")
     command = re.findall(r"^ *(openssl pkey .*-A)$", page, re.MULTILINE)[0]
     printed = subprocess.run(

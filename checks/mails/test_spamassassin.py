@@ -1,4 +1,4 @@
-"""Debian's SpamAssassin has nothing against any mail: its own rules, without the network."""
+"""Debian's SpamAssassin accepts each mail by its own rules, without the network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from arrived import *  # noqa: F403 - a fixture
 from arrived import HERE, KINDS, Arrived, answers
 
 LESS_THAN = 1.0
-RECEIVED = (  # as a server adds it that takes our mail from afar
+RECEIVED = (  # as the receiving server adds it
     "Received: from worker.example.com (worker.example.com [93.184.215.14])\r\n"
     "\tby mx.example.org (Postfix) with ESMTPS id 4ABC123\r\n"
     f"\tfor <alice@example.org>; {format_datetime(datetime.now(UTC))}\r\n"
@@ -23,7 +23,7 @@ Verdicts = dict[str, tuple[float, str]]
 
 
 def judge(mails: dict[str, bytes], folder: Path) -> Verdicts:
-    """The score of each mail, and the rules that it met."""
+    """The score of each mail, and the matching rules."""
     files = {str(folder / f"{number}.eml"): kind for number, kind in enumerate(mails)}
     for file, kind in files.items():
         Path(file).write_bytes(mails[kind])

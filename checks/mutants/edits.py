@@ -29,8 +29,8 @@ from tocsin.dev import embedded_postgres
 ROOT = Path(__file__).parent.parent.parent
 TABLE = Path(__file__).with_name("edits.toml")
 COPIED = ("tocsin", "tests", "checks", "docs", "tools", "README.md", "pyproject.toml")
-LONGEST = 180  # seconds for one edit; a test that hangs has noticed it, too
-SHORT_STEP = 12  # `--short` runs the first edit of so many
+LONGEST = 180  # seconds for one edit; a hanging test counts as noticed
+SHORT_STEP = 12  # `--short` runs one edit of this many
 
 
 class Edit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,7 +54,7 @@ class Table(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Placed(msgspec.Struct, frozen=True):
-    """An edit with the file that holds its text and the test as pytest selects it, both relative to the root."""
+    """An edit with the file that contains its text and the test as pytest selects it, both relative to the root."""
 
     edit: Edit
     file: Path
@@ -62,7 +62,7 @@ class Placed(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """`outcome` is killed, survived, or broken: the edited code does not even start, which proves nothing."""
+    """`outcome` is killed, survived, or broken: the edited code does not start, which proves nothing."""
 
     edit: Edit
     outcome: str
@@ -76,7 +76,7 @@ def read_table(file: Path = TABLE) -> list[Edit]:
 
 
 def place(edits: Sequence[Edit], root: Path = ROOT) -> tuple[list[Placed], list[str]]:
-    """Where each edit and its test are, and a line for each that can't be placed."""
+    """The location of each edit and its test, and a line for each that is not found."""
     sources = {
         file.relative_to(root): file.read_text("utf-8")
         for pattern in ("*.py", "*.sql")
@@ -107,7 +107,7 @@ def place(edits: Sequence[Edit], root: Path = ROOT) -> tuple[list[Placed], list[
 
 
 def find_test(test: str, tests: dict[Path, str]) -> list[str]:
-    """All that go by this name, as pytest selects them."""
+    """All tests of this name, as pytest selects them."""
     name = test.rpartition("::")[2]
     within = test.rpartition("::")[0]
     defined = re.compile(rf"^(?:async )?def {re.escape(name)}\(", re.MULTILINE)
@@ -120,7 +120,7 @@ def find_test(test: str, tests: dict[Path, str]) -> list[str]:
 
 
 class Bench:
-    """A copy of the tree, and a server that the tests of one edit after the other use."""
+    """A copy of the tree, and a server for the tests of the edits, one after the other."""
 
     def __init__(self, folder: Path) -> None:
         self.tree = folder / "tree"
@@ -148,7 +148,7 @@ class Bench:
             "PYTHONPATH": str(self.tree),
             "TEST_SUPERUSER_DSN": self._server.superuser_dsn,
         }
-        environ.pop("PYTHONDONTWRITEBYTECODE", None)  # to compile takes half of a run
+        environ.pop("PYTHONDONTWRITEBYTECODE", None)  # compiling takes half of a run
         command = [
             sys.executable,
             "-m",
@@ -206,7 +206,7 @@ def read_report(file: Path) -> tuple[int, int, str]:
 
 @contextmanager
 def benches(count: int) -> Iterator[SimpleQueue[Bench]]:
-    """So many copies, each with its own server."""
+    """Creates that many copies, each with its own server."""
     free: SimpleQueue[Bench] = SimpleQueue()
     with run_folder() as folder:
         made: list[Bench] = []
@@ -223,7 +223,7 @@ def benches(count: int) -> Iterator[SimpleQueue[Bench]]:
 
 
 def run(placed: Sequence[Placed], jobs: int) -> Iterator[Result]:
-    """The result of each edit, as it is known. Raises SystemExit where a test fails without any edit."""
+    """Yields the result of each edit. Raises SystemExit if a test fails without an edit."""
     with benches(jobs) as free, ThreadPoolExecutor(jobs) as pool:
         bench = free.get()
         failures, errors, name = bench.run(sorted({each.test for each in placed}))

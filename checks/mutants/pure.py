@@ -1,6 +1,6 @@
 """`make mutants-pure`: mutmut over the pure modules, in a copy of the tree; a survivor needs a reason.
 
-pure.py [PATTERN…] runs the mutants of these names alone, such as "*retry*".
+pure.py [PATTERN…] runs only the mutants with these names, such as "*retry*".
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ TREE = ROOT / "build" / "mutants-tree"
 PROGRAM = ROOT / "build" / "mutants" / "bin" / "python"
 REASONS = Path(__file__).with_name("survivors.toml")
 COPIED = ("tocsin", "tests", "pyproject.toml")
-SURVIVED, UNTESTED, KILLED = 0, 33, 1  # exit codes as mutmut keeps them
+SURVIVED, UNTESTED, KILLED = 0, 33, 1  # exit codes as mutmut stores them
 
 
 class Survivor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A mutant that no test notices: `line` of `function` becomes `mutant`, and `why` that does no harm."""
+    """A mutant that no test notices: `line` of `function` becomes `mutant`, and `why` that is harmless."""
 
     function: str
     line: str
@@ -40,7 +40,7 @@ class Reasons(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def copy_tree() -> None:
-    """A fresh copy, since mutmut writes beside what it mutates; what it knows of unchanged files is kept."""
+    """A new copy, since mutmut writes into the tree that it mutates; its results for unchanged files are kept."""
     TREE.mkdir(parents=True, exist_ok=True)
     for name in COPIED:
         source, target = ROOT / name, TREE / name
@@ -58,7 +58,7 @@ def mutmut(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def results(patterns: Sequence[str]) -> Iterator[tuple[str, int | None]]:
-    """Each mutant's name and exit code; None where it was not run."""
+    """Each mutant's name and exit code; None if it was not run."""
     for file in sorted((TREE / "mutants").rglob("*.meta")):
         for name, code in json.loads(file.read_text("utf-8"))["exit_code_by_key"].items():
             if any(fnmatch.fnmatch(name, pattern) for pattern in patterns):
@@ -74,7 +74,7 @@ def changed_lines(name: str) -> tuple[str, str]:
 
 
 def main(patterns: Sequence[str]) -> int:
-    """The command: 1 where a mutant survives without a reason, 2 where mutmut can't run."""
+    """The command: 1 if a mutant survives without a reason, 2 if mutmut can't run."""
     copy_tree()
     patterns = patterns or ["*"]
     ran = mutmut("run", "--max-children", str(os.cpu_count() or 1), *patterns)

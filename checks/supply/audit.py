@@ -21,7 +21,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 ACCEPTED: dict[str, str] = {}
-"""Advisories that were judged, by their id: why the project may live with each."""
+"""Accepted advisories by their id, with the reason."""
 
 _SEMVER = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(?:-([0-9A-Za-z.-]+))?(?:\+.*)?")
 
@@ -34,7 +34,7 @@ class Named(msgspec.Struct):
 
 
 class Range(msgspec.Struct):
-    """Versions between events, each of one key: introduced, fixed, last_affected or limit."""
+    """A range of versions by events, each with one key: introduced, fixed, last_affected or limit."""
 
     type: str
     events: list[dict[str, str]] = []
@@ -49,7 +49,7 @@ class Affected(msgspec.Struct):
 
 
 class Advisory(msgspec.Struct):
-    """The part of an OSV document that decides."""
+    """The relevant part of an OSV document."""
 
     id: str
     summary: str = ""
@@ -59,7 +59,7 @@ class Advisory(msgspec.Struct):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """A locked package that an advisory names; `fixed` are the versions that mend it."""
+    """A locked package that an advisory names; `fixed` are the versions that fix it."""
 
     package: Package
     advisory: Advisory
@@ -67,7 +67,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def read_advisories(database: Path) -> Iterator[Advisory]:
-    """All advisories below a path. Raises ValueError for a file that is none, and where there are none at all."""
+    """All advisories below a path. Raises ValueError for a file that is not one, and if there are none at all."""
     files = (
         sorted(each for each in database.rglob("*") if each.is_file())
         if database.is_dir()
@@ -98,7 +98,7 @@ def _contents(file: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def audit(packages: Iterable[Package], advisories: Iterable[Advisory]) -> list[Finding]:
-    """Each package that an advisory names in its version; advisories that were withdrawn are left out."""
+    """Each package whose version an advisory names; withdrawn advisories are skipped."""
     locked: dict[tuple[str, str], list[Package]] = {}
     for package in packages:
         locked.setdefault(_key(package.ecosystem, package.name), []).append(package)
@@ -118,7 +118,7 @@ def _key(ecosystem: str, name: str) -> tuple[str, str]:
 
 
 def is_affected(package: Package, affected: Affected) -> bool:
-    """Whether a version is listed, or lies in one of the ranges (of a repository's commits nothing is known)."""
+    """Whether a version is listed, or in one of the ranges (ranges of repository commits are ignored)."""
     if package.version in affected.versions:
         return True
     return any(
@@ -129,7 +129,7 @@ def is_affected(package: Package, affected: Affected) -> bool:
 
 
 def _in_range(package: Package, events: list[dict[str, str]]) -> bool:
-    """By OSV's algorithm: the last event at or before the version decides."""
+    """OSV's algorithm: the last event at or before the version decides."""
     version, inside = _comparable(package.ecosystem, package.version), False
     ordered = sorted(
         ((kind, at) for event in events for kind, at in event.items()),
@@ -146,7 +146,7 @@ def _in_range(package: Package, events: list[dict[str, str]]) -> bool:
 
 
 def _comparable(ecosystem: str, version: str) -> Any:
-    """A version that compares as its ecosystem orders them. Raises ValueError for one that is none."""
+    """A version with the ordering of its ecosystem. Raises ValueError for an invalid one."""
     if ecosystem == "PyPI":
         try:
             return Version(version)
@@ -156,7 +156,7 @@ def _comparable(ecosystem: str, version: str) -> Any:
 
 
 class SemVer:
-    """A version of Semantic Versioning 2.0.0, ordered by its section 11; "0" comes before all."""
+    """A version of Semantic Versioning 2.0.0, ordered by its section 11; "0" is the lowest."""
 
     def __init__(self, text: str) -> None:
         matched = _SEMVER.fullmatch("0.0.0-0" if text == "0" else text)
@@ -199,14 +199,14 @@ def _fixes(affected: Affected) -> tuple[str, ...]:
 
 
 def judgement(finding: Finding) -> str:
-    """Why a finding is accepted, or which versions mend it."""
+    """Why a finding is accepted, or which versions fix it."""
     if reason := ACCEPTED.get(finding.advisory.id):
         return f"accepted: {reason}"
     return f"fixed in: {', '.join(finding.fixed) or 'no version yet'}"
 
 
 def main(database: str) -> int:
-    """The command: 0 where nothing was found or given, 1 for findings, 2 for a database that can't be read."""
+    """The command: 0 if nothing was found or no path was given, 1 for findings, 2 for a database that can't be read."""
     if not database:
         print("Nothing was audited: no database is given. AUDIT_DB=path names OSV's exports.")
         return 0

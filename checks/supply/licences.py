@@ -1,4 +1,4 @@
-"""`make licences`: the licence of each package that ships, and an error for one that does not fit Apache-2.0."""
+"""`make licences`: the licence of each package that ships, and an error for one that may not ship with Apache-2.0."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from packages import Package, locked_packages
 ALLOWED = {
     "0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CNRI-Python", "ISC", "MIT", "MIT-0", "PSF-2.0", "Zlib",
 }  # fmt: skip
-"""Permissive: they ask for no more than a notice."""
+"""Permissive: they require only a notice."""
 
 UNCHANGED = {
     "certifi": "MPL-2.0",
@@ -23,7 +23,7 @@ UNCHANGED = {
 """Weak copyleft, for these packages alone: installed beside Tocsin and not changed (docs/adr/0009-dependencies.md)."""
 
 NOT_INSTALLED = {"colorama": "BSD-3-Clause"}
-"""Of packages for another platform, whose metadata is not here."""
+"""Licences of packages for other platforms, whose metadata is not installed."""
 
 SPELLINGS = {
     "Apache 2.0": "Apache-2.0",
@@ -34,19 +34,19 @@ SPELLINGS = {
     "MIT License": "MIT",
     "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
 }
-"""Texts of older metadata, in SPDX's words."""
+"""Licence names of older metadata as SPDX expressions."""
 
 _SPDX: Licensing = get_spdx_licensing()
 
 
 def spdx(package: Package) -> str:
-    """A package's licence as an SPDX expression; "unknown" where the metadata has none."""
+    """A package's licence as an SPDX expression; "unknown" if the metadata has none."""
     named = package.licence or NOT_INSTALLED.get(package.name) or "unknown"
     return SPELLINGS.get(named, named)
 
 
 def is_allowed(package: Package) -> bool:
-    """Whether a package may ship: of `A OR B` one is enough, of `A AND B` both are needed."""
+    """Whether a package may ship: for `A OR B` one is enough, for `A AND B` both are needed."""
     allowed = ALLOWED | {UNCHANGED.get(package.name, "MIT")}
     try:
         expression = _SPDX.parse(spdx(package), validate=True)

@@ -1,4 +1,4 @@
-"""The packages that the lock files name: what ships, and what only builds or checks."""
+"""The packages in the lock files: those that ship, and those for builds and checks only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PIN = re.compile(
 
 
 class Package(Struct, frozen=True):
-    """One locked package; `ships` is false for what only builds or checks the project."""
+    """One locked package; `ships` is false if it is only for builds or checks."""
 
     ecosystem: str  # as OSV names it: PyPI or npm
     name: str
@@ -62,7 +62,7 @@ def _npm(lock: Path) -> Iterator[Package]:
 
 
 def licence_of(name: str) -> str | None:
-    """The licence that the metadata of an installed package names; None where it is not installed on this platform."""
+    """The licence in the metadata of an installed package; None if it is not installed on this platform."""
     try:
         return _named(metadata(name))
     except PackageNotFoundError:

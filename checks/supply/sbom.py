@@ -23,7 +23,7 @@ _HASHES = HashTypeFactory()
 
 
 def bill(packages: Iterable[Package]) -> Bom:
-    """What Tocsin consists of; what only builds or checks it has the scope "excluded"."""
+    """The bill of materials; packages for builds and checks only have the scope "excluded"."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     product = Component(
         type=ComponentType.APPLICATION,
@@ -39,13 +39,13 @@ def bill(packages: Iterable[Package]) -> Bom:
         product, (each for each in bom.components if each.scope == ComponentScope.REQUIRED)
     )
     references = sorted(str(each.bom_ref) for each in bom.components)
-    # the same packages, the same number
+    # the same packages have the same number
     bom.serial_number = uuid.uuid5(uuid.NAMESPACE_URL, "\n".join(references))
     return bom
 
 
 def component(package: Package) -> Component:
-    """One package; each of its files is one more hash of its distribution."""
+    """One package; each of its files adds one hash of its distribution."""
     group, _, name = package.name.rpartition("/")
     purl = PackageURL(package.ecosystem.lower(), group or None, name, package.version)
     licence = spdx(package)
