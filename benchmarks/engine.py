@@ -51,7 +51,7 @@ TELL = """
     )
 """
 LEFT = """
-    select exists (select from tocsin.lane)
+    select exists (select from tocsin.event_queue)
         or exists (select from tocsin.lease)
         or exists (select from tocsin.delivery d where d.channel = 'email' and d.due_at is not null)
 """
@@ -165,7 +165,7 @@ def floor(app: psycopg.Connection, count: int) -> float:
     """Deliveries a second with two statements for 500."""
     events = notify_many(app, count)
     ids = [row[0] for row in app.execute(QUEUED, (events,))]
-    app.execute("delete from tocsin.lane")
+    app.execute("delete from tocsin.event_queue")
     claim = uuid4()
     started = time.perf_counter()
     for start in range(0, len(ids), 500):

@@ -264,7 +264,7 @@ async def hurry(dsn: str) -> None:
                 "with over as (update tocsin.delivery set due_at = clock_timestamp()"
                 " where channel = 'push' and state = 'deferred' and due_at > clock_timestamp() + interval '0.2 s'"
                 " and reason <> 'circuit_open' returning delivery_id)"
-                " select tocsin.ring() where exists (select from over)"
+                " select tocsin.wake() where exists (select from over)"
             )
 
 

@@ -17,7 +17,7 @@ Key = tuple[str, str, str]
 """Channel, address or device token, marker: identifies one delivery, also in the far ends' records."""
 
 EVENTS = """
-select event_id, title, told_at is not null as told, cancelled_at is not null as cancelled
+select event_id, title, fanned_out_at is not null as told, cancelled_at is not null as cancelled
 from tocsin.event
 """
 NOTIFICATIONS = """
@@ -60,7 +60,7 @@ select count(*)
 from tocsin.delivery
 where state in ('queued', 'sending', 'deferred')
 """
-UNTOLD = "select count(*) from tocsin.event where told_at is null and cancelled_at is null"
+UNTOLD = "select count(*) from tocsin.event where fanned_out_at is null and cancelled_at is null"
 SESSIONS = "select count(*) from pg_stat_activity where datname = current_database() and usename = current_user"
 # Ends waits for a retry, which take up to an hour; pauses that a provider requested are not shortened.
 HURRY = """

@@ -188,7 +188,7 @@ def _migrate(connection: _Connection, report: _Report) -> None:
     for path in sorted(_sql_files("functions"), key=lambda path: (path.name == "grants.sql", path)):
         _run(connection, path)
     connection.execute(_QUERIES["reset_foreign_xids"])
-    connection.execute(_QUERIES["write_usual_decisions"])
+    connection.execute(_QUERIES["refresh_default_decisions"])
     catalogue = Jsonb(default_catalogue().in_order())
     connection.execute(_QUERIES["apply_default_catalogue"], {"catalogue": catalogue})
 

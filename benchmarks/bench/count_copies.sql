@@ -10,8 +10,8 @@ select tocsin.upsert_recipient('hot');
 create function copies.append() returns trigger language plpgsql as $$
 begin
     insert into tocsin.unread_delta (recipient_id, n) values (new.recipient_id, 1);
-    if tocsin.listener_sleeps() then
-        perform tocsin.ring(array[new.recipient_id]);
+    if tocsin.leader_is_idle() then
+        perform tocsin.wake(array[new.recipient_id]);
     end if;
     return null;
 end

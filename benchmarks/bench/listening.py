@@ -32,7 +32,7 @@ def serving(dsn: str, port: int) -> Iterator[None]:
 
 def leads(owner: psycopg.Connection) -> bool:
     row = owner.execute(
-        "select beat_at > now() - interval '10 seconds' from tocsin.leader"
+        "select heartbeat_at > now() - interval '10 seconds' from tocsin.leader"
     ).fetchone()
     return row == (True,)
 
@@ -55,8 +55,8 @@ def settle(owner: psycopg.Connection) -> None:
             """
         )
         owner.execute("delete from tocsin_queue.procrastinate_jobs where status = 'todo'")
-        owner.execute("select tocsin.ring()")
-        rest = "select not exists (select from tocsin.lane) and not exists (select from tocsin.unread_delta)"
+        owner.execute("select tocsin.wake()")
+        rest = "select not exists (select from tocsin.event_queue) and not exists (select from tocsin.unread_delta)"
         return owner.execute(rest).fetchone() == (True,)
 
     until(settled)

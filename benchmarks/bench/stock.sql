@@ -17,7 +17,7 @@ select 'p' || i, case i % 3 when 0 then '*' when 1 then 'forum.*' else 'forum.ne
 from generate_series(1, 10000) i
 where i % 5 = 0;
 
-insert into tocsin.event (event_type, title, body, action_url, metadata, caller, created_at, told_at, expires_at, event_id)
+insert into tocsin.event (event_type, title, body, action_url, metadata, caller, created_at, fanned_out_at, expires_at, event_id)
 select
     t.event_type,
     'New reply in ''Spring Formal Planning'' ' || i,
@@ -91,7 +91,7 @@ delete from tocsin.notification
 where read_at is not null
     and notification_id % 19 = 0;
 
-insert into tocsin.unread_counter (recipient_id, n, low)
+insert into tocsin.unread_counter (recipient_id, n, folded_before)
 select n.recipient_id, count(*), pg_snapshot_xmin(pg_current_snapshot())
 from tocsin.notification n
 where n.in_inbox

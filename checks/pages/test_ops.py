@@ -102,11 +102,11 @@ def clean(house: House) -> None:
     """Nothing of another test's in the ledger."""
     with psycopg.connect(house.dsn, autocommit=True) as connection:
         connection.execute(
-            "truncate tocsin.delivery, tocsin.attempt, tocsin.lane, tocsin.delivery_minute, tocsin.process,"
+            "truncate tocsin.delivery, tocsin.attempt, tocsin.event_queue, tocsin.delivery_minute, tocsin.process,"
             " tocsin.suppression, tocsin.ops_session"
         )
         connection.execute(
-            "update tocsin.delivery_minute_mark set upto = date_trunc('minute', now())"
+            "update tocsin.delivery_minute_progress set upto = date_trunc('minute', now())"
         )
 
 
@@ -394,7 +394,7 @@ def outage(house: House, clean: None) -> None:
         with connection.transaction():
             # counted anew, now that all of it is there
             connection.execute(
-                "update tocsin.delivery_minute_mark set upto = date_trunc('minute', now()) - interval '2 hours'"
+                "update tocsin.delivery_minute_progress set upto = date_trunc('minute', now()) - interval '2 hours'"
             )
             connection.execute("delete from tocsin.delivery_minute")
 

@@ -129,7 +129,7 @@ async def test_commits_that_come_often_wake_the_listener_and_ring_no_more(
         begin
             perform tocsin.notify('forum.new_thread', array['alice'], 'x');
             for number in 1..3000 loop
-                perform tocsin.ring();
+                perform tocsin.wake();
                 commit;
             end loop;
         end
@@ -528,7 +528,7 @@ async def test_a_listener_in_this_process_tells_the_short_way(
                 await badge(stream, count)
             holder.execute("select pg_advisory_unlock_shared(1953457011, 1)")
         db.execute("insert into tocsin.unread_delta (recipient_id, n) values ('alice', 5)")
-        db.execute("select tocsin.ring(array['alice'])")
+        db.execute("select tocsin.wake(array['alice'])")
         await badge(stream, 8)
     await hub.stop()
     task.cancel()

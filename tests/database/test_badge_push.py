@@ -56,7 +56,7 @@ async def asked(db: Db, count: int) -> None:
     """A leader has been through all changes, and has asked for so many corrections in all."""
     noticed = (
         "select bool_and(pg_visible_in_snapshot(c.xid, m.snapshot))"
-        " from tocsin.inbox_change c, tocsin.badge_mark m"
+        " from tocsin.inbox_change c, tocsin.badge_push_progress m"
     )
     await until(lambda: db.execute(noticed).fetchone() == (True,))
     assert len(corrections(db)) == count
@@ -67,7 +67,7 @@ async def sent_at_once(db: Db, states: tuple[str, ...] = ("sent",)) -> None:
     db.execute(
         "update tocsin.delivery set due_at = now() where event_id is null and state = 'queued'"
     )
-    db.execute("select tocsin.ring()")
+    db.execute("select tocsin.wake()")
     await until(lambda: {state for state, _ in corrections(db)} <= set(states))
 
 
@@ -235,7 +235,7 @@ async def test_only_devices_that_can_be_reached_and_are_wanted(
 def test_one_that_waits_is_enough_until_it_is_being_sent(db: Db) -> None:
     reachable(db)
     device(db, IPHONE, "ios")
-    ask = "select tocsin.correct_badges('{alice}', interval '5 s', interval '1 hour', null)"
+    ask = "select tocsin.queue_badge_pushes('{alice}', interval '5 s', interval '1 hour', null)"
     assert db.execute(ask).fetchone() == (1,)
     assert db.execute(
         "select due_at > now() + interval '4 s' from tocsin.delivery where event_id is null"
@@ -301,8 +301,8 @@ async def test_a_restored_database_has_a_mark_of_its_own(db: Db, dsn: str) -> No
     """There, the stored snapshot may lie in the future."""
     reachable(db)
     device(db, IPHONE, "ios")
-    db.execute("update tocsin.badge_mark set snapshot = '999999999990:999999999999:'")
-    reset = "select pg_snapshot_xmax(snapshot) < '999999999999' from tocsin.badge_mark"
+    db.execute("update tocsin.badge_push_progress set snapshot = '999999999990:999999999999:'")
+    reset = "select pg_snapshot_xmax(snapshot) < '999999999999' from tocsin.badge_push_progress"
     async with leader(dsn):
         # what changes before is found by the leader's first look, for which no badge is corrected
         await until(lambda: db.execute(reset).fetchone() == (True,))

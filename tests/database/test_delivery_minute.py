@@ -15,9 +15,9 @@ from tocsin.engine.ops.chart import join
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.operations import (
     channels,
-    ended_lately,
-    keep_minutes,
-    kept_minutes,
+    count_minutes,
+    counted_minutes,
+    settled_lately,
     unfinished,
 )
 from tocsin.sql import load
@@ -32,7 +32,7 @@ def everybody(people: None, db: Db) -> None:
 async def keep_all(database: Database, now: datetime | None = None) -> datetime:
     moment = now or datetime.now(UTC)
     while True:
-        kept = await keep_minutes(database, moment)
+        kept = await count_minutes(database, moment)
         assert kept is not None
         if kept >= moment - timedelta(minutes=2):
             return kept
@@ -65,7 +65,7 @@ async def test_counting_again_counts_nothing_twice(db: Db, database: Database) -
     await keep_all(database)
     await keep_all(database)
     # even where the mark was lost
-    db.execute("update tocsin.delivery_minute_mark set upto = now() - interval '1 hour'")
+    db.execute("update tocsin.delivery_minute_progress set upto = now() - interval '1 hour'")
     await keep_all(database)
     assert value(db, "select sum(n)::int from tocsin.delivery_minute where state = 'sent'") == 5
 
@@ -77,8 +77,8 @@ async def test_a_minute_is_either_kept_or_of_late_and_never_both(
         deliver(db, ago=f"{seconds} seconds")
     await keep_all(database)
     now = datetime.now(UTC)
-    kept = await kept_minutes(database, now - timedelta(hours=1), timedelta(minutes=1))
-    lately = await ended_lately(database, now)
+    kept = await counted_minutes(database, now - timedelta(hours=1), timedelta(minutes=1))
+    lately = await settled_lately(database, now)
     assert sum(sum(each.n) for each in join(kept, lately) if each.state == "sent") == 24
     # 0 to 50 s ago, or 60 s ago by a hair
     assert sum(each.n for each in lately if each.recent) == 6
@@ -86,8 +86,8 @@ async def test_a_minute_is_either_kept_or_of_late_and_never_both(
 
 async def test_one_process_counts_at_a_time(db: Db, database: Database, dsn: str) -> None:
     with psycopg.connect(dsn) as other:
-        other.execute("select from tocsin.delivery_minute_mark for update")
-        assert await keep_minutes(database, datetime.now(UTC)) is None
+        other.execute("select from tocsin.delivery_minute_progress for update")
+        assert await count_minutes(database, datetime.now(UTC)) is None
 
 
 async def test_minutes_are_kept_for_two_days(db: Db, database: Database) -> None:
@@ -118,7 +118,7 @@ async def test_that_nothing_waits_is_known_too(db: Db, database: Database) -> No
 
 async def test_a_latency_is_from_notify_to_the_providers_word(db: Db, database: Database) -> None:
     deliver(db, took="1 second")
-    (found,) = await ended_lately(database, datetime.now(UTC))
+    (found,) = await settled_lately(database, datetime.now(UTC))
     assert 2 ** ((found.took - 1) / 4) / 1000 < 1.001
     assert 2 ** (found.took / 4) / 1000 >= 1
 
@@ -135,13 +135,13 @@ async def test_a_latency_is_from_notify_to_the_providers_word(db: Db, database: 
 async def test_what_was_meant_to_wait_has_none(db: Db, database: Database, meant: str) -> None:
     deliver(db, took="11 minutes")
     db.execute(meant.encode())
-    (found,) = await ended_lately(database, datetime.now(UTC))
+    (found,) = await settled_lately(database, datetime.now(UTC))
     assert found.took == -1
 
 
 async def test_what_failed_has_none(db: Db, database: Database) -> None:
     deliver(db, "failed", reason="smtp_550", took="11 minutes")
-    (found,) = await ended_lately(database, datetime.now(UTC))
+    (found,) = await settled_lately(database, datetime.now(UTC))
     assert found.took == -1
 
 
@@ -163,10 +163,10 @@ async def test_a_lane_and_a_due_delivery_are_late(db: Db, database: Database) ->
     late = {each.channel: each.late for each in await channels(database)}
     assert 0 < late["email"] < 60
     assert late["push"] == 0
-    db.execute("update tocsin.event set told_at = now() - interval '10 minutes'")
+    db.execute("update tocsin.event set fanned_out_at = now() - interval '10 minutes'")
     late = {each.channel: each.late for each in await channels(database)}
     assert late["email"] > 599
-    db.execute("delete from tocsin.lane")
+    db.execute("delete from tocsin.event_queue")
     db.execute(
         "update tocsin.delivery set state = 'deferred', due_at = now() - interval '1 minute'"
     )
@@ -189,10 +189,10 @@ def many(db: Db) -> None:
         " from tocsin.delivery, generate_series(1, 40000) i"
     )
     db.execute(
-        "insert into tocsin.ending (settled_at, delivery_ids)"
+        "insert into tocsin.settled_batch (settled_at, delivery_ids)"
         " select settled_at, array_agg(delivery_id) from tocsin.delivery group by settled_at"
     )
-    db.execute("vacuum analyze tocsin.delivery, tocsin.ending")
+    db.execute("vacuum analyze tocsin.delivery, tocsin.settled_batch")
 
 
 def test_a_minute_is_read_by_its_index(db: Db, many: None) -> None:
@@ -209,7 +209,7 @@ def test_a_minute_is_read_by_its_index(db: Db, many: None) -> None:
     for setting in ("enable_hashjoin", "enable_mergejoin"):
         db.execute(f"set {setting} = off".encode())
     found = plan(db, statement)
-    assert "ending_settled" in found, found
+    assert "settled_batch_settled_at" in found, found
     assert "delivery_pkey" in found, found
     assert "Seq Scan on delivery" not in found, found
 
@@ -238,7 +238,9 @@ def test_a_person_is_looked_up_by_an_index(db: Db, many: None) -> None:
     )
     db.execute("vacuum analyze tocsin.notification")
     for name in ("bob", "carol"):
-        found = plan(db, load("lookup")["told_to_person"], {"recipient_id": name, "limit": 25})
+        found = plan(
+            db, load("lookup")["notifications_of_person"], {"recipient_id": name, "limit": 25}
+        )
         assert "notification_xid" in found, found
 
 
@@ -248,11 +250,13 @@ def test_what_was_replayed_has_its_last_end_alone(db: Db) -> None:
         "update tocsin.delivery set state = 'sent', reason = null, settled_at = now() - interval '2 minutes'"
     )
     db.execute(
-        "insert into tocsin.ending (settled_at, delivery_ids) select settled_at, array[%s::bigint]"
+        "insert into tocsin.settled_batch (settled_at, delivery_ids) select settled_at, array[%s::bigint]"
         " from tocsin.delivery",
         (id_,),
     )
-    ends = "select state::text, n from tocsin.ended(now() - interval '1 hour', now(), now())"
+    ends = (
+        "select state::text, n from tocsin.settled_between(now() - interval '1 hour', now(), now())"
+    )
     assert db.execute(ends).fetchall() == [("sent", 1)]
 
 

@@ -22,7 +22,7 @@ CLAIM = UUID(int=1)
 STOCK = """
 insert into tocsin.recipient (recipient_id, email)
 select 'p' || i, 'p' || i || '@example.com' from generate_series(1, 300) i;
-insert into tocsin.event (event_id, event_type, title, body, metadata, caller, created_at, told_at)
+insert into tocsin.event (event_id, event_type, title, body, metadata, caller, created_at, fanned_out_at)
 select i, 'forum.new_reply', 'x', '', '{}', 'role:app', now(), now() from generate_series(1, 30) i;
 insert into tocsin.notification (event_id, recipient_id, event_type, created_at, in_inbox, decisions)
 select e, 'p' || i, 'forum.new_reply', now(), false, '{"email": ["on", "default"]}'
@@ -110,7 +110,7 @@ def test_a_claim_reads_what_it_claims(stocked: Db) -> None:
         "claim",
         delivery_ids=queued,
         others=[queued[-1] + 1],
-        sociable=[queued[-1], queued[-1] + 1],
+        mergeable=[queued[-1], queued[-1] + 1],
         channel="email",
         claim=UUID(int=2),
         process_id=None,
@@ -122,7 +122,7 @@ def test_a_claim_reads_what_it_claims(stocked: Db) -> None:
 
 def test_who_is_the_same_person_is_read_by_the_job(stocked: Db) -> None:
     queued = ids(stocked, "queued", 500)
-    assert touched(stocked, "same_people", delivery_ids=queued) == {"delivery_pkey": 500}
+    assert touched(stocked, "find_mergeable", delivery_ids=queued) == {"delivery_pkey": 500}
 
 
 def test_settling_reads_what_it_settles(stocked: Db) -> None:

@@ -73,7 +73,7 @@ WITHOUT_PERSON: dict[str, str] = {
     "tocsin.idempotency.caller": OPERATORS,
     "tocsin.idempotency.fingerprint": HASH,
     "tocsin.inbox_change.change": CODES,
-    "tocsin.lane.channel": CODES,
+    "tocsin.event_queue.channel": CODES,
     "tocsin.lease.channel": CODES,
     "tocsin.migration.*": OPERATORS,
     "tocsin.notification.because": CODES,
@@ -207,7 +207,7 @@ async def canary(db: Db, machine: httpx.AsyncClient, me: httpx.AsyncClient) -> N
     for_others(db, initiator=ID, metadata={"initiator": ID, "mentions": ["bob", ID]})
     for_others(db, recipients=["bob", ID], metadata={"mentions": [ID]})
     emit(db, initiator=ID)  # nobody is told
-    assert value(db, "select tocsin.correct_badges(array[%s], '0', '1 hour', null)", ID) == 1
+    assert value(db, "select tocsin.queue_badge_pushes(array[%s], '0', '1 hour', null)", ID) == 1
     # as a worker writes it
     db.execute(
         "update tocsin.delivery set state = 'failed',"
@@ -320,7 +320,7 @@ async def test_each_column_is_reached_exported_and_erased(
     assert value(db, "select recipients from tocsin.event where send_at is not null") == ["bob"]
     assert value(
         db,
-        "select array_agg(metadata order by event_id) from tocsin.event where told_at is not null",
+        "select array_agg(metadata order by event_id) from tocsin.event where fanned_out_at is not null",
     ) == [
         {"mentions": ["bob"]},
         {"mentions": []},
@@ -359,13 +359,13 @@ async def test_what_an_open_transaction_commits_is_erased_too(
         if order == "app first":
             other.commit()
         erasing.commit()
-    assert value(db, "select tocsin.sweep_erased()") == (0 if order == "app first" else 1)
+    assert value(db, "select tocsin.finish_erasures()") == (0 if order == "app first" else 1)
     if order == "an old snapshot":
         _write_all(other)
     other.commit()
     if order != "app first":
         assert holding(db), "there is something to sweep"
-    assert value(db, "select tocsin.sweep_erased()") == 0
+    assert value(db, "select tocsin.finish_erasures()") == 0
     assert holding(db) == set()
     assert value(db, "select count(*) from tocsin.notification where recipient_id = 'bob'") == 2
     assert value(db, "select count(*) from tocsin.erasure") == 0
@@ -413,7 +413,7 @@ async def test_the_outcome_of_a_worker_brings_nothing_back(
         # the other one after it
         assert _settle(worker, late, claim) == []
         worker.commit()
-    assert value(db, "select tocsin.sweep_erased()") == 0
+    assert value(db, "select tocsin.finish_erasures()") == 0
     assert holding(db) == set()
     assert value(db, "select count(*) from tocsin.attempt") == 0
     # what the worker had found before stays in force
@@ -474,7 +474,7 @@ async def test_a_suppression_outlives_its_address(db: Db, machine: httpx.AsyncCl
         " returning delivery_id",
         one,
     )
-    assert value(db, "select withheld from tocsin.wanted(%s)", delivery) == "suppressed"
+    assert value(db, "select withheld from tocsin.delivery_snapshot(%s)", delivery) == "suppressed"
 
 
 async def test_an_address_without_an_account_is_erased(
@@ -491,7 +491,7 @@ async def test_an_address_without_an_account_is_erased(
     assert holding(db) <= {"tocsin.erasure.addresses"}
     other.commit()
     after = for_others(db, email=INVITED)  # a new invitation is none of the old ones
-    assert value(db, "select tocsin.sweep_erased()") == 0
+    assert value(db, "select tocsin.finish_erasures()") == 0
     assert value(db, "select array_agg(event_id order by 1) from tocsin.event") == [kept, after]
     assert value(db, "select count(*) from tocsin.suppression where address is null") == 1
     await machine.post("/api/erasures/", json={"email": INVITED})
@@ -508,7 +508,7 @@ async def test_an_address_without_an_account_is_erased(
 
 def test_mentions_are_found_by_an_index(db: Db) -> None:
     db.execute(
-        "insert into tocsin.event (event_type, title, body, metadata, caller, created_at, told_at)"
+        "insert into tocsin.event (event_type, title, body, metadata, caller, created_at, fanned_out_at)"
         " select 'forum.mention', 'x', '', jsonb_build_object('mentions', jsonb_build_array('p' || i)), 'app',"
         " now(), now() from generate_series(1, 2000) i"
     )
@@ -517,7 +517,7 @@ def test_mentions_are_found_by_an_index(db: Db) -> None:
     db.execute("set enable_seqscan = off")
     db.execute("set plan_cache_mode = force_generic_plan")
     db.execute(
-        "prepare mentioning (text) as select from tocsin.event e where tocsin.mentions(e.metadata, $1)"
+        "prepare mentioning (text) as select from tocsin.event e where tocsin.is_mentioned(e.metadata, $1)"
     )
     plan = str(db.execute("explain execute mentioning ('7')").fetchall())
     assert plan.count("Bitmap Index Scan on event_mentions") == 2, plan

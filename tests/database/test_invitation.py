@@ -57,10 +57,10 @@ def decisions(db: Db, event_id: int) -> Any:
     return value(db, "select decisions from tocsin.notification where event_id = %s", event_id)
 
 
-def hand_over(db: Db, since: str | None = None) -> int:
+def assign_invitations(db: Db, since: str | None = None) -> int:
     """What the listener does: looks for what was committed, and hands it over."""
-    addresses = value(db, "select tocsin.claimed_since(%s::pg_snapshot)", since)
-    return int(value(db, "select handed from tocsin.hand_over(%s)", addresses))
+    addresses = value(db, "select tocsin.assignable_since(%s::pg_snapshot)", since)
+    return int(value(db, "select handed from tocsin.assign_invitations(%s)", addresses))
 
 
 def snapshot(db: Db) -> str:
@@ -77,7 +77,7 @@ def test_an_address_without_an_account_gets_a_mail_and_nothing_else(db: Db) -> N
     row = db.execute(
         "select n.recipient_id, n.address, n.in_inbox, d.recipient_id, d.channel, l.priority"
         " from tocsin.notification n join tocsin.delivery d using (notification_id)"
-        " join tocsin.lane l on l.event_id = n.event_id"
+        " join tocsin.event_queue l on l.event_id = n.event_id"
     ).fetchall()
     assert row == [(None, ZOE, False, None, "email", 1)]
 
@@ -121,7 +121,7 @@ def test_who_claims_an_address_gets_what_was_told_to_it_with_its_own_time(db: Db
     ).fetchall()
     assert rows == times
     assert decisions(db, first)["in_app"] == ["on", "claimed"]
-    assert (claim(db), unread(db), hand_over(db)) == (0, 2, 0)
+    assert (claim(db), unread(db), assign_invitations(db)) == (0, 2, 0)
 
 
 def test_a_claim_stands_for_what_comes_later(db: Db) -> None:
@@ -172,12 +172,12 @@ def test_an_invitation_that_commits_after_the_claim_is_handed_over(db: Db, other
     before = snapshot(db)
     invite(other)
     assert claim(db) == 0
-    assert hand_over(db, before) == 0
+    assert assign_invitations(db, before) == 0
     since = snapshot(db)
     other.commit()
     assert unread(db) == 0
-    assert hand_over(db, since) == 1
-    assert (unread(db), hand_over(db)) == (1, 0)
+    assert assign_invitations(db, since) == 1
+    assert (unread(db), assign_invitations(db)) == (1, 0)
 
 
 def test_a_claim_that_commits_after_the_invitation_is_handed_what_it_missed(
@@ -187,10 +187,10 @@ def test_a_claim_that_commits_after_the_invitation_is_handed_what_it_missed(
     assert claim(other) == 0
     invite(db)
     since = snapshot(db)
-    assert hand_over(db, since) == 0
+    assert assign_invitations(db, since) == 0
     other.commit()
-    assert hand_over(db, since) == 1
-    assert (unread(db), hand_over(db)) == (1, 0)
+    assert assign_invitations(db, since) == 1
+    assert (unread(db), assign_invitations(db)) == (1, 0)
 
 
 def test_an_open_claim_makes_nobody_wait(db: Db, other: Db, dsn: str) -> None:
@@ -204,14 +204,14 @@ def test_an_open_claim_makes_nobody_wait(db: Db, other: Db, dsn: str) -> None:
         third.execute("select tocsin.notify('event.invited', array['zoe'], 'x')")
         assert claim(third, "another@example.com") == 0
         assert value(third, "select * from tocsin.mark_all_read('zoe', null, null, null)") == 1
-        assert hand_over(third) == 0
+        assert assign_invitations(third) == 0
         # the listener makes jobs of it meanwhile
         third.execute(
-            "select tocsin.dispatch_lanes('email', 1::smallint, array_agg(event_id), array_agg(0), 10, '1 min')"
+            "select tocsin.dispatch_event_queues('email', 1::smallint, array_agg(event_id), array_agg(0), 10, '1 min')"
             " from tocsin.event"
         )
     other.commit()
-    assert hand_over(db) == 1
+    assert assign_invitations(db) == 1
     assert unread(db) == 2
 
 
@@ -235,17 +235,23 @@ def test_what_an_open_claim_gives_back_is_the_next_ones(db: Db, other: Db) -> No
     invite(db)
     other.execute("select from tocsin.notification for update")
     assert claim(db) == 0
-    addresses = value(db, "select tocsin.claimed_since(null)")
-    assert db.execute("select * from tocsin.hand_over(%s)", (addresses,)).fetchone() == (0, [ZOE])
+    addresses = value(db, "select tocsin.assignable_since(null)")
+    assert db.execute("select * from tocsin.assign_invitations(%s)", (addresses,)).fetchone() == (
+        0,
+        [ZOE],
+    )
     other.rollback()
-    assert db.execute("select * from tocsin.hand_over(%s)", (addresses,)).fetchone() == (1, [])
+    assert db.execute("select * from tocsin.assign_invitations(%s)", (addresses,)).fetchone() == (
+        1,
+        [],
+    )
 
 
 def test_what_was_taken_back_is_never_handed_over(db: Db) -> None:
     event_id = invite(db)
     person(db)
     assert value(db, "select tocsin.cancel(%s)", event_id) == 1
-    assert (claim(db), hand_over(db), unread(db)) == (0, 0, 0)
+    assert (claim(db), assign_invitations(db), unread(db)) == (0, 0, 0)
     assert value(db, "select count(*) from tocsin.inbox_change") == 0
 
 
@@ -270,7 +276,7 @@ def test_a_claim_passes_by_what_an_open_cancel_holds(db: Db, other: Db) -> None:
     other.execute("select tocsin.cancel(%s)", (event_id,))
     assert claim(db) == 0
     other.commit()
-    assert (hand_over(db), unread(db)) == (0, 0)
+    assert (assign_invitations(db), unread(db)) == (0, 0)
 
 
 def test_an_initiators_own_address_is_skipped_and_said_so(db: Db) -> None:
@@ -282,7 +288,7 @@ def test_an_initiators_own_address_is_skipped_and_said_so(db: Db) -> None:
     later = invite(db, initiator="zoe", send_at="2030-01-01")
     assert value(db, skipped, later) is False
     db.execute("update tocsin.event set send_at = now() where event_id = %s", (later,))
-    assert value(db, "select tocsin.tell_due_events(10)") == 1
+    assert value(db, "select tocsin.fan_out_due_events(10)") == 1
     assert value(db, skipped, later) is True
     assert value(db, skipped, invite(db, "bob@example.com", initiator="zoe")) is False
 
@@ -290,7 +296,7 @@ def test_an_initiators_own_address_is_skipped_and_said_so(db: Db) -> None:
 def test_who_invited_their_own_second_address_is_not_told_by_claiming_it(db: Db) -> None:
     person(db)
     invite(db, initiator="zoe")
-    assert (claim(db), hand_over(db), unread(db)) == (0, 0, 0)
+    assert (claim(db), assign_invitations(db), unread(db)) == (0, 0, 0)
 
 
 def test_the_inbox_turned_off_stays_off(db: Db) -> None:
@@ -307,7 +313,7 @@ def test_a_scheduled_invitation_is_told_to_whose_the_address_is_by_then(db: Db) 
     person(db)
     claim(db)
     db.execute("update tocsin.event set send_at = now()")
-    assert value(db, "select tocsin.tell_due_events(10)") == 1
+    assert value(db, "select tocsin.fan_out_due_events(10)") == 1
     assert unread(db) == 1
 
 
@@ -367,8 +373,8 @@ def test_erasing_a_person_erases_what_their_address_was_told(db: Db) -> None:
     invite(db, "bob@example.com")
     db.execute("update tocsin.recipient set email = %s", (ZOE,))
     db.execute("select tocsin.erase_recipient('zoe')")
-    assert value(db, "select count(*) from tocsin.claim") == 0
-    for table in ("event", "notification", "delivery", "lane"):
+    assert value(db, "select count(*) from tocsin.address_owner") == 0
+    for table in ("event", "notification", "delivery", "event_queue"):
         assert value(db, f"select count(*) from tocsin.{table}") == 1, table
 
 
@@ -392,9 +398,9 @@ def test_what_nobody_claims_is_cleaned_up(db: Db) -> None:
 def test_in_another_cluster_claims_are_found_again(db: Db) -> None:
     person(db)
     claim(db)
-    db.execute("update tocsin.claim set xid = '999999999'")
+    db.execute("update tocsin.address_owner set xid = '999999999'")
     assert value(db, "select tocsin.reset_foreign_xids()") is True
-    assert value(db, "select xid::text from tocsin.claim") == "3"
+    assert value(db, "select xid::text from tocsin.address_owner") == "3"
 
 
 def test_the_look_for_claims_reads_only_what_is_new(db: Db) -> None:
@@ -403,13 +409,13 @@ def test_the_look_for_claims_reads_only_what_is_new(db: Db) -> None:
         " select i, i || '@example.com', 'event.invited', now(), false, '{}' from generate_series(1, 20000) i"
     )
     db.execute("analyze tocsin.notification")
-    db.execute(load("bell")["settle_planner"])
+    db.execute(load("bell")["configure_planner"])
     since = snapshot(db)
     invite(db)
     took = []
     for _ in range(20):
         started = time.perf_counter()
-        db.execute("select tocsin.claimed_since(%s::pg_snapshot)", (since,))
+        db.execute("select tocsin.assignable_since(%s::pg_snapshot)", (since,))
         took.append(time.perf_counter() - started)
     assert min(took) < 0.003  # all of it are 20 ms
 

@@ -17,7 +17,7 @@ from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.dispatch.dispatcher import Dispatcher
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.dispatch import Bell
-from tocsin.engine.store.health import ReadinessCheck, sessions_in_the_way
+from tocsin.engine.store.health import ReadinessCheck, blocking_sessions
 from tocsin.migrate import login_dsn, migrate
 
 Db = psycopg.Connection[Any]
@@ -56,7 +56,7 @@ async def test_one_of_two_leads_and_the_other_follows_at_its_end(dsn: str) -> No
 async def test_a_leader_that_hangs_is_replaced_and_its_session_ended(dsn: str, db: Db) -> None:
     async with listener(dsn) as first, listener(dsn) as second:
         assert await first.try_lead(SILENT)
-        db.execute("update tocsin.leader set beat_at = beat_at - interval '16 seconds'")
+        db.execute("update tocsin.leader set heartbeat_at = heartbeat_at - interval '16 seconds'")
         assert await second.try_lead(SILENT)
         assert await second.beat()
         gone = "select not exists (select from pg_stat_activity where pid = %s)"
@@ -95,7 +95,7 @@ async def test_a_stranger_with_all_advisory_locks_stops_neither_badges_nor_migra
             db.execute("select tocsin.notify('forum.new_thread', array['alice'], 'x')")
             assert b'{"count":1}' in [event.data for event in await stream.next(LONGEST) or []]
         await asyncio.to_thread(migrate, dsn)
-        (found,) = await sessions_in_the_way(database)
+        (found,) = await blocking_sessions(database)
         assert (found.pid, found.application_name) == (stranger.info.backend_pid, "stranger")
         assert found.blocks == "the wake-up lock"
     finally:

@@ -22,7 +22,7 @@ from tocsin.engine.store.delivery import Settled
 from tocsin.engine.store.dispatch import Bell
 from tocsin.engine.store.health import standing
 from tocsin.engine.store.installation import Identity, Report, clean_up, report_process
-from tocsin.engine.store.operations import ended_lately, unfinished
+from tocsin.engine.store.operations import settled_lately, unfinished
 
 LEASE = timedelta(seconds=30)
 HOLDER = uuid4()
@@ -54,7 +54,7 @@ def ten_mails(db: Db) -> int:
 
 async def dispatch(bell: Bell, event_id: int, each: int = 100, after: int = 0) -> list[list[int]]:
     """The jobs that a turn of the lane makes."""
-    await bell.dispatch_lanes("email", 1, {event_id: after}, each=each, lease=MINUTES)
+    await bell.dispatch_event_queues("email", 1, {event_id: after}, each=each, lease=MINUTES)
     return await jobs(bell)
 
 
@@ -218,7 +218,7 @@ async def test_what_can_not_be_tried_again_ends_at_dispatch(
     assert db.execute(
         "select distinct state::text, reason, due_at, settled_at is not null from tocsin.delivery"
     ).fetchall() == [(state, reason, None, True)]
-    lately = await ended_lately(database, datetime.now(UTC))
+    lately = await settled_lately(database, datetime.now(UTC))
     assert {each.state: each.n for each in lately} == {state: 10}
     assert leases(db) == 0
 
@@ -309,7 +309,7 @@ async def test_what_a_lost_claim_made_of_it_is_not_written(
     assert await store.settle(database, stale) == set()
     assert states(db) == {"sending": 10}
     assert db.execute("select count(*) from tocsin.attempt").fetchone() == (0,)
-    assert db.execute("select count(*) from tocsin.ending").fetchone() == (0,)
+    assert db.execute("select count(*) from tocsin.settled_batch").fetchone() == (0,)
 
 
 @pytest.mark.parametrize("state", [DeliveryState.FAILED, DeliveryState.SENT])
@@ -383,7 +383,8 @@ async def test_an_expiry_at_this_very_moment_is_over(db: Db, bell: Bell, ten_mai
     with db.transaction():
         db.execute("update tocsin.event set expires_at = now()")
         found = db.execute(
-            "select distinct withheld from unnest(%s::bigint[]) i, tocsin.wanted(i)", (job,)
+            "select distinct withheld from unnest(%s::bigint[]) i, tocsin.delivery_snapshot(i)",
+            (job,),
         ).fetchall()
     assert found == [("expired",)]
 
@@ -468,7 +469,7 @@ async def two_mails(db: Db, bell: Bell) -> list[int]:
     for title in ("first", "second"):
         db.execute("select tocsin.notify('forum.new_reply', '{p0}', %s)", (title,))
     events = db.execute("select event_id from tocsin.event order by event_id desc limit 2")
-    await bell.dispatch_lanes(
+    await bell.dispatch_event_queues(
         "email", 1, {int(event_id): 0 for (event_id,) in events.fetchall()}, each=100, lease=MINUTES
     )
     (job,) = await jobs(bell)
@@ -477,7 +478,7 @@ async def two_mails(db: Db, bell: Bell) -> list[int]:
 
 async def claim_together(database: Database, ids: list[int], among: list[int]) -> list[Claimed]:
     return await store.claim(
-        database, Channel.EMAIL, ids, sociable=among, claim=uuid4(), lease=LEASE
+        database, Channel.EMAIL, ids, mergeable=among, claim=uuid4(), lease=LEASE
     )
 
 
@@ -590,7 +591,7 @@ async def test_what_ended_together_is_counted_by_the_minute(
         Settled(one.delivery_id, one.claim, DeliveryState.SKIPPED, "muted") for one in claimed[7:]
     ]
     await store.settle(database, gone)
-    lately = await ended_lately(database, datetime.now(UTC))
+    lately = await settled_lately(database, datetime.now(UTC))
     found: dict[str, int] = {}
     for each in lately:
         found[each.state] = found.get(each.state, 0) + each.n

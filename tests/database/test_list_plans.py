@@ -26,7 +26,7 @@ TYPES = {
 # 6,000 rows of Alice's: one is read, three are of a rare category
 STOCK = """
 insert into tocsin.recipient (recipient_id) select 'p' || i from generate_series(1, 300) i;
-insert into tocsin.event (event_id, event_type, title, body, metadata, caller, created_at, told_at)
+insert into tocsin.event (event_id, event_type, title, body, metadata, caller, created_at, fanned_out_at)
 select i, 'forum.new_reply', 'x', '', '{}', 'role:app', now() - interval '1 minute' * (6000 - i), now()
 from generate_series(1, 6000) i;
 insert into tocsin.notification (event_id, recipient_id, event_type, created_at, in_inbox, decisions, read_at)

@@ -77,7 +77,14 @@ def test_rollback_leaves_nothing(db: Db, other: Db) -> None:
     assert unread(other, "alice") == 1
     assert unread(db, "alice") == 0
     other.rollback()
-    for table in ("event", "notification", "delivery", "lane", "unread_delta", "idempotency"):
+    for table in (
+        "event",
+        "notification",
+        "delivery",
+        "event_queue",
+        "unread_delta",
+        "idempotency",
+    ):
         assert count(db, table) == 0
 
 
@@ -176,7 +183,7 @@ def test_content_is_fine_where_it_has_no_fault(
     usual = {"title": "t", "body": "", "body_html": None, "action_url": None}
     content = usual | {"metadata": Jsonb({}), "initiator": None} | named
     found = db.execute(
-        "select tocsin.content_fine(t, b, h, u, m, i), (tocsin.content_fault(t, b, h, u, m, i))[1]"
+        "select tocsin.is_valid_content(t, b, h, u, m, i), (tocsin.find_content_fault(t, b, h, u, m, i))[1]"
         " from (select %(title)s::text as t, %(body)s::text as b, %(body_html)s::text as h, %(action_url)s::text as u,"
         " %(metadata)s::jsonb as m, %(initiator)s::text as i) c",
         content,
@@ -219,8 +226,8 @@ def test_an_event_is_kept_the_same_by_either_way(db: Db) -> None:
         notify(db, ["alice"], **given, idempotency_key="k"),
     )
     rows = db.execute(
-        "select to_jsonb(e) - array['event_id', 'created_at', 'told_at', 'expires_at'],"
-        " e.told_at = e.created_at, e.expires_at - e.created_at"
+        "select to_jsonb(e) - array['event_id', 'created_at', 'fanned_out_at', 'expires_at'],"
+        " e.fanned_out_at = e.created_at, e.expires_at - e.created_at"
         " from tocsin.event e where event_id in (%s, %s)",
         (short, long),
     ).fetchall()
@@ -239,7 +246,7 @@ def test_what_commits_after_its_person_was_erased_is_swept(db: Db, other: Db) ->
     db.execute("select tocsin.erase_recipient('alice')")
     other.commit()
     assert unread(db, "alice") == 1
-    assert value(db, "select tocsin.sweep_erased()") == 0  # nothing is still open
+    assert value(db, "select tocsin.finish_erasures()") == 0  # nothing is still open
     assert unread(db, "alice") == 0
     assert value(db, "select count(*) from tocsin.notification") == 1
 
@@ -358,9 +365,10 @@ def test_a_scheduled_event_lives_as_long_from_its_own_time_on(db: Db) -> None:
     db.execute(
         "update tocsin.event set send_at = now(), created_at = created_at - interval '30 days'"
     )
-    assert value(db, "select tocsin.tell_due_events(10)") == 1
-    left = "select expires_at - told_at = t.time_to_live from tocsin.event join tocsin.event_type t using (event_type)"
-    assert value(db, f"{left} where event_id = %s", event_id) is True
+    assert value(db, "select tocsin.fan_out_due_events(10)") == 1
+    left = "select e.expires_at - e.fanned_out_at = t.time_to_live from tocsin.event e"
+    where = "join tocsin.event_type t using (event_type) where e.event_id = %s"
+    assert value(db, f"{left} {where}", event_id) is True
 
 
 def test_a_key_is_free_again_after_a_day(db: Db) -> None:
@@ -445,7 +453,7 @@ def test_a_hundred_thousand_recipients_are_one_call(db: Db) -> None:
     notify(db, people, "bulletin.new_org")
     assert count(db, "notification") == 100_000
     assert count(db, "delivery") == 99_999
-    assert count(db, "lane") == 1
+    assert count(db, "event_queue") == 1
     assert count(db, "event") == 1
     assert unread(db, "n100000") == 1
 
@@ -456,10 +464,10 @@ def test_a_scheduled_event_is_nobodys_until_its_time(db: Db) -> None:
         "select tocsin.notify('forum.new_reply', array['alice'], 'Later', send_at => now() + interval '1 hour')",
     )
     assert unread(db, "alice") == 0
-    assert value(db, "select tocsin.tell_due_events(10)") == 0
+    assert value(db, "select tocsin.fan_out_due_events(10)") == 0
     db.execute("update tocsin.event set send_at = now() where event_id = %s", (event_id,))
     db.execute("insert into tocsin.preference values ('alice', '*', 'email', false)")
-    assert value(db, "select tocsin.tell_due_events(10)") == 1
+    assert value(db, "select tocsin.fan_out_due_events(10)") == 1
     assert unread(db, "alice") == 1
     assert decisions(db, "alice")["email"] == ["off", "preference", "*"]
 
@@ -471,7 +479,7 @@ def test_a_scheduled_event_that_is_cancelled_never_was(db: Db) -> None:
     )
     assert value(db, "select tocsin.cancel(%s)", event_id) == 0
     db.execute("update tocsin.event set send_at = now()")
-    assert value(db, "select tocsin.tell_due_events(10)") == 0
+    assert value(db, "select tocsin.fan_out_due_events(10)") == 0
     assert count(db, "notification") == 0
 
 
@@ -536,8 +544,8 @@ def test_the_app_role_can_call_and_nothing_else(db: Db, dsn: str) -> None:
                 "select * from tocsin.secret",
                 "insert into tocsin.preference values ('zoe', '*', 'email', false)",
                 (
-                    "select tocsin.emit('role:other', 'forum.new_reply', array['zoe'], null, null, 't', '', null, '{}',"
-                    " null, null, null, null)"
+                    "select tocsin.create_event('role:other', 'forum.new_reply', array['zoe'], null, null, 't', '',"
+                    " null, '{}', null, null, null, null)"
                 ),
                 "select tocsin.mark_read('zoe', 1, true)",
                 "select tocsin.erase_recipient('zoe')",

@@ -53,7 +53,7 @@ def told(listener: Db) -> list[str]:
 def test_whoever_moves_an_inbox_tells_its_streams_while_the_listener_sleeps(
     db: Db, listener: Db, mover: str
 ) -> None:
-    listener.execute("select tocsin.arm_bell()")
+    listener.execute("select tocsin.start_idle()")
     db.execute(MOVERS[mover])
     assert {"alice"} <= {each for payload in told(listener) for each in json.loads(payload)}
 
@@ -67,7 +67,7 @@ def test_nobody_tells_anything_to_a_listener_that_is_awake(
 
 
 def test_an_event_for_later_moves_nobody_yet(db: Db, listener: Db) -> None:
-    listener.execute("select tocsin.arm_bell()")
+    listener.execute("select tocsin.start_idle()")
     db.execute(
         "select tocsin.notify_topic('forum.thread:1', 'forum.new_reply', 'x', send_at => now() + interval '1 hour')"
     )
@@ -76,21 +76,21 @@ def test_an_event_for_later_moves_nobody_yet(db: Db, listener: Db) -> None:
 
 def test_a_crowd_of_long_names_goes_in_payloads_that_notify_takes(db: Db, listener: Db) -> None:
     crowd = [f"{number:03}" + 'é"\\' * 65 for number in range(300)]
-    listener.execute("select tocsin.arm_bell()")
-    db.execute("select tocsin.ring(%s)", (crowd,))
+    listener.execute("select tocsin.start_idle()")
+    db.execute("select tocsin.wake(%s)", (crowd,))
     payloads = told(listener)
     assert len(payloads) > 1
     assert sorted(each for payload in payloads for each in json.loads(payload)) == crowd
 
 
 def test_very_many_are_everyone(db: Db, listener: Db) -> None:
-    listener.execute("select tocsin.arm_bell()")
-    db.execute("select tocsin.ring(array(select 'p' || i from generate_series(1, 5001) i))")
+    listener.execute("select tocsin.start_idle()")
+    db.execute("select tocsin.wake(array(select 'p' || i from generate_series(1, 5001) i))")
     assert told(listener) == ["*"]
 
 
 def test_a_ring_finds_out_how_long_its_turn_takes(db: Db) -> None:
-    row = db.execute("call tocsin.ring_turns('{}')").fetchone()
+    row = db.execute("call tocsin.measure_commit_wait('{}')").fetchone()
     assert row is not None
     assert len(row[0]) == 3
     assert all(0 <= seconds < 60 for seconds in row[0])

@@ -94,7 +94,8 @@ def stored(db: Db, event_id: int, person: str) -> Any:
 
 def lanes(db: Db, event_id: int) -> list[tuple[Any, ...]]:
     return db.execute(
-        "select channel, priority from tocsin.lane where event_id = %s order by 1", (event_id,)
+        "select channel, priority from tocsin.event_queue where event_id = %s order by 1",
+        (event_id,),
     ).fetchall()
 
 
@@ -134,7 +135,7 @@ def test_what_is_usual_follows_the_catalogue_and_the_providers(db: Db) -> None:
 def usual(db: Db, event_type: str) -> list[bool]:
     """Whether what is kept is what would be decided, and whether it is kept for each situation."""
     row = db.execute(
-        "select t.usual = tocsin.usual_decisions(t), jsonb_array_length(t.usual) = 8"
+        "select t.default_decisions = tocsin.default_decisions(t), jsonb_array_length(t.default_decisions) = 8"
         " from tocsin.event_type t where event_type = %s",
         (event_type,),
     ).fetchone()

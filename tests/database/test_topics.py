@@ -57,7 +57,7 @@ def because(db: Db, event_id: int) -> dict[str, str]:
 
 
 def told(db: Db, event_id: int) -> int:
-    return int(value(db, "select tocsin.told(%s)", event_id))
+    return int(value(db, "select tocsin.count_notified(%s)", event_id))
 
 
 def level(db: Db, recipient: str, topic: str = THREAD) -> tuple[str, str] | None:
@@ -265,7 +265,7 @@ def test_a_scheduled_event_is_for_those_who_follow_by_then(db: Db) -> None:
     subscribe(db, "carol", THREAD, "mentions")
     assert told(db, event_id) == 0
     db.execute("update tocsin.event set send_at = now()")
-    assert value(db, "select tocsin.tell_due_events(10)") == 1
+    assert value(db, "select tocsin.fan_out_due_events(10)") == 1
     assert because(db, event_id) == {"bob": "followed", "carol": "not_mentioned"}
     assert level(db, "dave") == ("all", "replied")
 
@@ -275,7 +275,7 @@ def test_a_scheduled_event_that_is_cancelled_makes_no_follower(db: Db) -> None:
     event_id = reply(db, initiator="dave", subscribe_initiator=True, send_at=later)
     tocsin.cancel(db, event_id)
     db.execute("update tocsin.event set send_at = now()")
-    assert value(db, "select tocsin.tell_due_events(10)") == 0
+    assert value(db, "select tocsin.fan_out_due_events(10)") == 0
     assert level(db, "dave") is None
 
 
@@ -383,7 +383,7 @@ def test_an_erased_person_follows_nothing(db: Db, other: Db) -> None:
     other.commit()
     assert level(db, "alice", "forum.thread:7")
     assert told(db, reply(db, "forum.thread:7")) == 0
-    assert value(db, "select tocsin.sweep_erased()") == 0  # nothing is still open
+    assert value(db, "select tocsin.finish_erasures()") == 0  # nothing is still open
     assert level(db, "alice", "forum.thread:7") is None
 
 
@@ -402,7 +402,7 @@ def test_a_hundred_thousand_followers_are_one_call(db: Db) -> None:
     assert told(db, event_id) == 99_997
     assert value(db, "select count(*) from tocsin.notification") == 99_999
     assert value(db, "select count(*) from tocsin.delivery") == 99_997
-    assert value(db, "select count(*) from tocsin.lane") == 1
+    assert value(db, "select count(*) from tocsin.event_queue") == 1
     assert (tocsin.unread_count(db, "n100000"), tocsin.unread_count(db, "n3")) == (1, 0)
 
 

@@ -86,7 +86,7 @@ async def test_workers_with_another_provider_each_share_the_devices_of_one_perso
 
             def arrived() -> bool:
                 db.execute("update tocsin.delivery set due_at = now() where state = 'queued'")
-                db.execute("select tocsin.ring()")
+                db.execute("select tocsin.wake()")
                 return settled(db, 20)
 
             await until(arrived)

@@ -24,7 +24,7 @@ Db = psycopg.Connection[Any]
 CLI = (str(Path(sys.executable).with_name("procrastinate")), "--app=tocsin.engine.jobs.app")
 OTHER = (sys.executable, "-m", "tests.support.other_procrastinate")
 THEIRS = ("procrastinate_any_queue_v1", "procrastinate_queue_v1#email")
-OURS = ("tocsin_queue", "tocsin_bell", "tocsin_badge", "tocsin_turn")
+OURS = ("tocsin_queue", "tocsin_wake", "tocsin_badge", "tocsin_commit_wait")
 FORGED = (
     "",
     "no JSON",

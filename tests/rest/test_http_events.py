@@ -197,7 +197,7 @@ async def test_a_dry_run_decides_and_stores_nothing(
     }
     assert found["decisions"]["eve"]["email"]["reason"] == "no_address"
     assert found["decisions"]["bob"]["in_app"]["reason"] == "initiator"
-    tables = ("event", "notification", "delivery", "lane", "idempotency", "unread_delta")
+    tables = ("event", "notification", "delivery", "event_queue", "idempotency", "unread_delta")
     assert [rows(db, table) for table in tables] == [0] * 6
     assert rows(db, "recipient") == 3
 

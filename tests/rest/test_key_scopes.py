@@ -28,7 +28,6 @@ from tocsin.engine.store.database import Database
 from tocsin.http import openapi
 from tocsin.http.app import create_app
 from tocsin.http.auth import SCOPE_OF
-from tocsin.migrate import migrate
 from tocsin.settings import Settings
 
 VALUES = {"event_id": "1", "recipient_id": "somebody", "notification_id": "1"}
@@ -232,17 +231,3 @@ def test_the_commands_make_show_and_end_keys(cli: Callable[..., Result], db: Db)
         assert len(result.stderr.splitlines()) == 1
     assert cli("revoke", "shop").stdout.count("Revoked") == 2
     assert cli("list").stdout.count("revoked") == 2
-
-
-def test_keys_of_before_keep_what_they_could_do(db: Db, dsn: str) -> None:
-    db.execute("alter table tocsin.api_key drop column event_types, drop column prefix")
-    db.execute("delete from tocsin.migration where name like '0021%'")
-    db.execute(
-        "insert into tocsin.api_key (name, scopes, hash) "
-        "values ('app', '{app}', 'a'), ('ops', '{ops}', 'b'), ('both', '{app,ops}', 'c')"
-    )
-    migrate(dsn)
-    found = dict(db.execute("select name, scopes from tocsin.api_key").fetchall())
-    assert set(found["app"]) == {"app", *APP_SCOPES}
-    assert set(found["both"]) == {"app", "ops", *APP_SCOPES}
-    assert found["ops"] == ["ops"]

@@ -25,7 +25,7 @@ def deliver(
     found = db.execute(
         """
         with told as (
-            insert into tocsin.event (event_type, title, body, metadata, caller, created_at, told_at, expires_at)
+            insert into tocsin.event (event_type, title, body, metadata, caller, created_at, fanned_out_at, expires_at)
             select %(event_type)s, 'New reply', '', '{}', 'role:tests', t.at, t.at, t.at + interval '3 days'
             from (select now() - %(ago)s::interval - %(took)s::interval as at) t
             returning event_id, created_at
@@ -48,7 +48,7 @@ def deliver(
             returning delivery_id, settled_at
         ),
         noted_ends as (
-            insert into tocsin.ending (settled_at, delivery_ids)
+            insert into tocsin.settled_batch (settled_at, delivery_ids)
             select e.settled_at, array_agg(e.delivery_id)
             from ended e
             group by e.settled_at

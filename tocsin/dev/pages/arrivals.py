@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 
 from tocsin.dev import mail_catcher as box
 from tocsin.dev.pages.html import INERT, html
-from tocsin.dev.pages.people import list_phones, whose_phones
+from tocsin.dev.pages.people import devices_of_tokens, list_phones
 from tocsin.dev.push_catcher import FILE, Arrival, clear, read_arrivals
 from tocsin.engine.model import NotFound
 from tocsin.http.access_log import QUIET
@@ -107,7 +107,7 @@ async def list_arrivals(
 ) -> Response[Any]:
     """The newest pushes first, of everybody or of one person."""
     arrivals = await asyncio.to_thread(read_arrivals, _file(services))
-    owners = await whose_phones(services.database, list({each.token for each in arrivals}))
+    owners = await devices_of_tokens(services.database, list({each.token for each in arrivals}))
     named = {(phone.provider, phone.token): phone.recipient_id for phone in owners}
     found = [_told(each, named.get((each.provider, each.token))) for each in arrivals]
     if person is not None:

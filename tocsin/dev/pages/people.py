@@ -46,9 +46,9 @@ async def list_phones(database: Database, recipient_id: str, limit: int) -> list
     )
 
 
-async def whose_phones(database: Database, tokens: Sequence[str]) -> list[DemoPhone]:
+async def devices_of_tokens(database: Database, tokens: Sequence[str]) -> list[DemoPhone]:
     """The devices of these tokens."""
-    return await database.rows(DemoPhone, _SQL["whose_phones"], tokens=list(tokens))
+    return await database.rows(DemoPhone, _SQL["devices_of_tokens"], tokens=list(tokens))
 
 
 async def notification_of(database: Database, event_id: int, recipient_id: str) -> int | None:

@@ -18,7 +18,7 @@ import structlog
 from tocsin.engine.badge.open_stream import StreamEvent, Subscription, events_since
 from tocsin.engine.badge.stream_position import Position, read_position
 from tocsin.engine.model import Unavailable
-from tocsin.engine.store.badge import News, Since, ask_news, open_line, unread_counts
+from tocsin.engine.store.badge import News, Since, open_line, request_stream_updates, unread_counts
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.dispatch import EVERYONE
 from tocsin.engine.store.listen_connection import Line
@@ -266,7 +266,9 @@ class BadgeHub:
                     known = recipient_id not in news.unknown
                     stream.put(news.snapshot, counts[recipient_id], events, known=known)
 
-            ask_news(self._line, people, list(readers), limit=_REPLAY + 1, answered=answered)
+            request_stream_updates(
+                self._line, people, list(readers), limit=_REPLAY + 1, answered=answered
+            )
 
 
 def _told(readers: Mapping[Since, int], news: News) -> dict[Since, list[StreamEvent] | None]:

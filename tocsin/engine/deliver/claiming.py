@@ -172,7 +172,7 @@ class Batch:
         """Finds the mails that may go with others of this job."""
         if self.channel is Channel.EMAIL and len(self) > 1:
             ids = list(self._waiting)
-            found = await self._patience.ask(lambda: store.same_people(self._database, ids))
+            found = await self._patience.ask(lambda: store.find_mergeable(self._database, ids))
             self._company = found or {}
 
     async def claim(self, size: int, leases: Leases) -> list[Claimed]:
@@ -180,13 +180,13 @@ class Batch:
         ids = [self._waiting.popleft() for _ in range(min(size, len(self._waiting)))]
         if not ids:
             return []
-        sociable = {other for one in ids for other in self._company.get(one, ())}
+        mergeable = {other for one in ids for other in self._company.get(one, ())}
         claimed = await self._patience.ask(
             lambda: store.claim(
                 self._database,
                 self.channel,
                 ids,
-                sociable=sociable,
+                mergeable=mergeable,
                 claim=leases.new_claim(),
                 process_id=leases.process_id,
                 lease=LEASE,
@@ -196,8 +196,8 @@ class Batch:
         if claimed is None:
             self._waiting.extend(ids)
             return []
-        if sociable:
-            taken = sociable.intersection(one.delivery_id for one in claimed)
+        if mergeable:
+            taken = mergeable.intersection(one.delivery_id for one in claimed)
             self._waiting = deque(one for one in self._waiting if one not in taken)
         return claimed
 

@@ -39,7 +39,7 @@ async def make_digests(
     """
     total = Assembled(0, 0, 0)
     if leftovers:
-        await store.call_waiting(database, now)
+        await store.schedule_leftover_digests(database, now)
     while True:
         if not at_once and await store.digests_at_work(database, _AT_WORK) >= _AT_WORK:
             await asyncio.sleep(_WAIT)

@@ -20,7 +20,7 @@ from tocsin.engine.dispatch.listener import Listener, Told
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.connection import Availability
 from tocsin.engine.store.dispatch import Bell, Scan
-from tocsin.engine.store.health import sessions_in_the_way
+from tocsin.engine.store.health import blocking_sessions
 
 # Who read elsewhere: their devices are promised a silent push that corrects the badge.
 
@@ -44,7 +44,7 @@ class BadgePushes:
 
     async def resume(self) -> None:
         """Takes up what the leader before did not come to; the first scan of a term can't know it."""
-        self._readers.update(await self._bell.changed_since_mark())
+        self._readers.update(await self._bell.changed_since_badge_pushes())
 
     def note(self, readers: Iterable[str]) -> None:
         """These changed their inbox."""
@@ -61,7 +61,7 @@ class BadgePushes:
         if not self._readers or not (resting or now - self._asked_at > _ASK):
             return
         some = [self._readers.pop() for _ in range(min(_MOST, len(self._readers)))]
-        await self._bell.correct_badges(
+        await self._bell.queue_badge_pushes(
             some if self._wanted else [],
             window=WINDOW,
             life=LIFE,
@@ -91,14 +91,14 @@ class Claims:
         """Whether an open transaction holds some of it."""
         return bool(self._busy)
 
-    async def hand_over(self, *, resting: bool) -> bool:
+    async def assign_invitations(self, *, resting: bool) -> bool:
         """Looks, now and then or before a rest; true where something came into an inbox."""
         if not resting and time.monotonic() - self._looked_at < _LOOK:
             return False
-        found = await self._bell.claimed_since(self._snapshot)
+        found = await self._bell.assignable_since(self._snapshot)
         handed = 0
         if addresses := {*found.addresses, *self._busy}:
-            done = await self._bell.hand_over(sorted(addresses))
+            done = await self._bell.assign_invitations(sorted(addresses))
             handed, self._busy = done.handed, done.busy
         self._snapshot, self._looked_at = found.snapshot, time.monotonic()
         return handed > 0
@@ -191,7 +191,7 @@ class Dispatcher:
             await asyncio.sleep(_ELECTION)
             if time.monotonic() > silent_at:
                 silent_at += _REMIND
-                if not await bell.led_lately(_SILENT):
+                if not await bell.has_leader(_SILENT):
                     await report_in_the_way(bell)
 
 
@@ -263,7 +263,7 @@ class Leader:
 
     async def _turn(self, *, resting: bool = False) -> bool:
         """Hands over, dispatches, folds; true if there is more to do at once."""
-        handed = await self._claims.hand_over(resting=resting)
+        handed = await self._claims.assign_invitations(resting=resting)
         dispatched = await self._dispatch()
         await self._keep_house(resting=resting)
         unasked = resting and self._badge_pushes.left
@@ -284,7 +284,7 @@ class Leader:
             room = min(_TURN, (_JOBS - jobs) * _BATCH)
             ask = self._lanes.ask(channel, room, (_JOBS_WITH_NEWCOMERS - jobs) * _BATCH)
             if ask is not None:
-                turns = await self._bell.dispatch_lanes(
+                turns = await self._bell.dispatch_event_queues(
                     channel, ask.priority, ask.lanes, each=ask.each, lease=_DISPATCH_LEASE
                 )
                 count += self._lanes.took(ask, turns)
@@ -296,7 +296,7 @@ class Leader:
         count = 0
         due = await self._bell.next_due()
         if due.get("", 1.0) <= 0:
-            count += await self._bell.tell_due_events(5)
+            count += await self._bell.fan_out_due_events(5)
         if due.get("*", 1.0) <= 0:
             count += await self._bell.end_leases(_LEASES)
         for channel, seconds in due.items():
@@ -349,7 +349,7 @@ class Leader:
 
 async def report_in_the_way(bell: Bell) -> None:
     """Logs the sessions of others that block the service, for an operator to end."""
-    for session in await sessions_in_the_way(bell):
+    for session in await blocking_sessions(bell):
         log.warning("a session is in the way", session=str(session), pid=session.pid)
 
 

@@ -104,7 +104,7 @@ class Listener:
         now = time.monotonic()
         if not self._traffic.counted_for(_OFTEN_WITHIN, now) or self._traffic.is_light(now):
             return False
-        return self._traffic.is_heavy(await self._bell.ring_turns(), time.monotonic())
+        return self._traffic.is_heavy(await self._bell.measure_commit_wait(), time.monotonic())
 
     async def _look(self, *, announce: bool) -> int:
         """Answers how many inboxes moved."""

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from tocsin.engine.model import Conflict, Unavailable
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.operations import Lately, Minute, keep_minutes
+from tocsin.engine.store.operations import Lately, Minute, count_minutes
 
 WAITING = ("queued", "sending", "deferred")
 ENDS = ("sent", "failed", "skipped", "cancelled", "expired")
@@ -145,7 +145,7 @@ async def keep_counting(database: Database) -> None:
         pause = _AGAIN
         try:
             now = datetime.now(UTC)
-            kept = await keep_minutes(database, now)
+            kept = await count_minutes(database, now)
             if kept is not None and kept < now - _BEHIND:
                 pause = _BREATH
         except (Unavailable, Conflict):

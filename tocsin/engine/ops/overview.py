@@ -27,7 +27,7 @@ from tocsin.engine.ops.chart import (
 )
 from tocsin.engine.ops.diagnosis import Problem, State, diagnose, is_led
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.health import BlockingSession, sessions_in_the_way
+from tocsin.engine.store.health import BlockingSession, blocking_sessions
 from tocsin.engine.store.installation import ActorReport, Process, processes
 from tocsin.engine.store.operations import (
     MOST,
@@ -36,8 +36,8 @@ from tocsin.engine.store.operations import (
     Minute,
     Unfinished,
     channels,
-    ended_lately,
-    kept_minutes,
+    counted_minutes,
+    settled_lately,
     unfinished,
 )
 
@@ -170,11 +170,11 @@ class Overviews:
             now,
             await channels(self._database),
             await unfinished(self._database),
-            await ended_lately(self._database, now),
+            await settled_lately(self._database, now),
             running,
-            await kept_minutes(self._database, hour.since, hour.step),
+            await counted_minutes(self._database, hour.since, hour.step),
             self._led_at,
-            await sessions_in_the_way(self._database),
+            await blocking_sessions(self._database),
         )
         ended = time.monotonic()
         self._reading = ended + max(_GOOD_FOR, _SHARE * (ended - started)), reading
@@ -184,7 +184,7 @@ class Overviews:
         found = self._day
         if found and found[1] == over.since and time.monotonic() - found[0] < _DAY_GOOD_FOR:
             return found[2]
-        kept = await kept_minutes(self._database, over.since, over.step)
+        kept = await counted_minutes(self._database, over.since, over.step)
         self._day = time.monotonic(), over.since, kept
         return kept
 

@@ -61,9 +61,9 @@ _read = msgspec.json.Decoder(News).decode
 async def open_line(dsn: str, *, heard: Heard, free: Callable[[], None]) -> Line:
     """Hears whose inbox moved, and can be asked for news; raises Unavailable."""
     prepared = (
-        _SQL["settle_news"],
-        _SQL["prepare_news"],
-        _SQL["prepare_pulse"],
+        _SQL["configure_stream_connection"],
+        _SQL["prepare_stream_updates"],
+        _SQL["prepare_probe"],
         _SQL["listen_badge"],
     )
     return await Line.open(dsn, *prepared, heard=heard, free=free)
@@ -75,7 +75,7 @@ async def unread_counts(session: Session, recipient_ids: Sequence[str]) -> dict[
     return dict(zip(recipient_ids, map(int, found[1:-1].split(",")), strict=True))
 
 
-def ask_news(
+def request_stream_updates(
     line: Line,
     recipient_ids: Sequence[str],
     readers: Sequence[Since],
@@ -92,4 +92,4 @@ def ask_news(
         to_array(reader.seen for reader in readers),
         str(limit),
     )
-    line.ask("news", arguments, lambda found: answered(_read(found)))
+    line.ask("stream_updates", arguments, lambda found: answered(_read(found)))

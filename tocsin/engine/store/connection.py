@@ -200,8 +200,8 @@ def connect(dsn: str, *, autocommit: bool = False) -> Connection:
     """A connection with the settings that our statements rely on, whatever the database and the role set."""
     connection = psycopg.connect(dsn, autocommit=True, connect_timeout=3)
     try:
-        connection.execute(_SQL["settle_pooled"])
-        connection.execute(_SQL["settle_direct"])
+        connection.execute(_SQL["configure_session"])
+        connection.execute(_SQL["configure_direct_session"])
         connection.autocommit = autocommit
     except BaseException:
         connection.close()

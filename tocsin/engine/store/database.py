@@ -177,10 +177,10 @@ class Database:
         )
 
     async def _configure(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        await connection.execute(_SQL["settle_pooled"])
+        await connection.execute(_SQL["configure_session"])
         set_json_loads(_from_json, connection)
         if self._steady:
-            await connection.execute(_SQL["settle_steady"])
+            await connection.execute(_SQL["configure_generic_plans"])
         if self._search_path is not None:
             await connection.execute(_SQL["use_search_path"], {"search_path": self._search_path})
 
@@ -304,8 +304,8 @@ async def connect_directly(dsn: str) -> psycopg.AsyncConnection[Any]:
     with expected_failures():
         connection = await connect_async(dsn)
         try:
-            await connection.execute(_SQL["settle_pooled"])
-            await connection.execute(_SQL["settle_direct"])
+            await connection.execute(_SQL["configure_session"])
+            await connection.execute(_SQL["configure_direct_session"])
         except BaseException:
             await connection.close()
             raise

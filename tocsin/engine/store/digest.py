@@ -153,9 +153,9 @@ async def assemble_digests(database: Database, now: datetime, limit: int) -> Ass
     return batch
 
 
-async def call_waiting(database: Database, now: datetime) -> int:
+async def schedule_leftover_digests(database: Database, now: datetime) -> int:
     """Has what waits without a next digest be due now; answers of how many people."""
-    return int(await database.value(_SQL["call_waiting"], now=now))
+    return int(await database.value(_SQL["schedule_leftover_digests"], now=now))
 
 
 async def digests_at_work(database: Database, limit: int) -> int:

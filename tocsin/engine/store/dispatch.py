@@ -66,7 +66,7 @@ class Bell(Session):
         """Opens it; raises Unavailable."""
         bell = cls(await connect_directly(dsn))
         try:
-            await bell.value(_SQL["settle_planner"])
+            await bell.value(_SQL["configure_planner"])
         except BaseException:
             await bell.close()
             raise
@@ -86,11 +86,11 @@ class Bell(Session):
 
     async def beat(self) -> bool:
         """Proves the leader alive; false where another connection leads."""
-        return bool(await self.value(_SQL["beat"]))
+        return bool(await self.value(_SQL["record_heartbeat"]))
 
-    async def led_lately(self, within: timedelta) -> bool:
+    async def has_leader(self, within: timedelta) -> bool:
         """Whether some leader wrote its beat lately."""
-        return bool(await self.value(_SQL["led_lately"], within=within))
+        return bool(await self.value(_SQL["has_leader"], within=within))
 
     async def listen(self) -> None:
         await self.run(_SQL["listen"])
@@ -103,16 +103,16 @@ class Bell(Session):
                 rings += 1
         return rings
 
-    async def ring_turns(self) -> list[float]:
+    async def measure_commit_wait(self) -> list[float]:
         """Seconds that some transactions waited for their turn to commit, because they rang."""
-        return list(await self.value(_SQL["ring_turns"]))
+        return list(await self.value(_SQL["measure_commit_wait"]))
 
     async def arm(self) -> bool:
         """Asks to be rung; false while an open transaction did not promise to."""
-        return bool(await self.value(_SQL["arm_bell"]))
+        return bool(await self.value(_SQL["start_idle"]))
 
     async def disarm(self) -> None:
-        await self.value(_SQL["disarm_bell"])
+        await self.value(_SQL["stop_idle"])
 
     async def scan(self, since: str | None, *, announce: bool) -> Scan:
         """What was committed since the snapshot `since`; None: all that is there.
@@ -123,15 +123,15 @@ class Bell(Session):
         assert found is not None
         return found
 
-    async def claimed_since(self, since: str | None) -> NewClaims:
+    async def assignable_since(self, since: str | None) -> NewClaims:
         """Which claims met an invitation since the snapshot `since`."""
-        found = await self.row(NewClaims, _SQL["claimed_since"], since=since)
+        found = await self.row(NewClaims, _SQL["assignable_since"], since=since)
         assert found is not None
         return found
 
-    async def hand_over(self, addresses: Sequence[str]) -> HandedOver:
+    async def assign_invitations(self, addresses: Sequence[str]) -> HandedOver:
         """Gives what waits for these addresses to their claimants."""
-        done = await self.row(HandedOver, _SQL["hand_over"], addresses=list(addresses))
+        done = await self.row(HandedOver, _SQL["assign_invitations"], addresses=list(addresses))
         assert done is not None
         return done
 
@@ -143,11 +143,11 @@ class Bell(Session):
         """Folds what the snapshot saw into the counters, `folded` being the one before; answers how many changes."""
         return int(await self.value(_SQL["fold_unread"], announced=announced, folded=folded))
 
-    async def changed_since_mark(self) -> list[str]:
+    async def changed_since_badge_pushes(self) -> list[str]:
         """Who changed their inbox since a leader last asked for pushes that correct badges."""
-        return list(await self.value(_SQL["changed_since_mark"]))
+        return list(await self.value(_SQL["changed_since_badge_pushes"]))
 
-    async def correct_badges(
+    async def queue_badge_pushes(
         self, recipients: Sequence[str], *, window: timedelta, life: timedelta, seen: str | None
     ) -> int:
         """Asks for silent pushes to all devices of these people, due after `window`; answers how many.
@@ -155,7 +155,7 @@ class Bell(Session):
         `seen` is a snapshot all of whose changes have been asked for with these.
         """
         arguments = {"recipients": list(recipients), "window": window, "life": life, "seen": seen}
-        return int(await self.value(_SQL["correct_badges"], **arguments))
+        return int(await self.value(_SQL["queue_badge_pushes"], **arguments))
 
     async def may_vacuum(self) -> bool:
         """Whether this session's role may vacuum the small tables."""
@@ -164,14 +164,14 @@ class Bell(Session):
     async def vacuum(self) -> None:
         """Clears the small tables of what was folded, dispatched and settled."""
         await self.run(_SQL["vacuum_unread"])
-        await self.run(_SQL["vacuum_lanes"])
+        await self.run(_SQL["vacuum_event_queues"])
         await self.run(_SQL["vacuum_leases"])
 
     async def tidy(self) -> None:
         """Forgets what streams had an hour to take, what was counted, and what came back of people who were erased."""
         await self.run(_SQL["forget_inbox_changes"])
-        await self.run(_SQL["forget_endings"])
-        await self.value(_SQL["sweep_erased"])
+        await self.run(_SQL["delete_settled_batches"])
+        await self.value(_SQL["finish_erasures"])
 
     async def jobs_at_work(self, channel: str, alive_within: timedelta) -> int:
         """Jobs of a channel that wait or that live workers have."""
@@ -179,13 +179,13 @@ class Bell(Session):
             await self.value(_SQL["jobs_at_work"], channel=channel, alive_within=alive_within)
         )
 
-    async def dispatch_lanes(
+    async def dispatch_event_queues(
         self, channel: str, priority: int, lanes: dict[int, int], *, each: int, lease: timedelta
     ) -> list[Turn]:
         """Gives lanes ({event id: last delivery taken}) their next turn; one that is locked is not in the answer."""
         return await self.rows(
             Turn,
-            _SQL["dispatch_lanes"],
+            _SQL["dispatch_event_queues"],
             channel=channel,
             priority=priority,
             event_ids=list(lanes),
@@ -202,9 +202,9 @@ class Bell(Session):
         """Makes due what the leases hold that ran out; answers how many leases."""
         return int(await self.value(_SQL["end_leases"], most=most))
 
-    async def tell_due_events(self, limit: int) -> int:
+    async def fan_out_due_events(self, limit: int) -> int:
         """Tells scheduled events whose time has come; answers how many."""
-        return int(await self.value(_SQL["tell_due_events"], limit=limit))
+        return int(await self.value(_SQL["fan_out_due_events"], limit=limit))
 
     async def next_due(self) -> dict[str, float]:
         """Seconds until something falls due, by channel; '' for scheduled events, '*' for leases."""

@@ -205,13 +205,13 @@ async def _emit(
         await session.run(_SQL["create_missing_recipients"], people=Jsonb(rows))
     emitted = await session.row(
         Emitted,
-        _SQL["emit"],
+        _SQL["create_event"],
         caller=caller,
         idempotency_key=idempotency_key,
         **(structs.asdict(event) | {"metadata": Jsonb(event.metadata)}),
     )
     if emitted is None:
-        raise AssertionError("tocsin.emit answers one row")
+        raise AssertionError("tocsin.create_event answers one row")
     return emitted
 
 

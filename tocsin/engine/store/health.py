@@ -75,14 +75,14 @@ async def readiness(database: Database) -> Readiness:
     return found
 
 
-async def sessions_in_the_way(database: Database | Session) -> list[BlockingSession]:
+async def blocking_sessions(database: Database | Session) -> list[BlockingSession]:
     """Sessions of others that hold what the service needs, for a while at least; an operator may end them."""
-    before = await database.rows(BlockingSession, _SQL["sessions_in_the_way"])
+    before = await database.rows(BlockingSession, _SQL["blocking_sessions"])
     if not before:
         return []
     await asyncio.sleep(_HOLDS_FOR)
     held = {(each.pid, each.blocks) for each in before}
-    after = await database.rows(BlockingSession, _SQL["sessions_in_the_way"])
+    after = await database.rows(BlockingSession, _SQL["blocking_sessions"])
     return [each for each in after if (each.pid, each.blocks) in held]
 
 
@@ -123,7 +123,7 @@ class ReadinessCheck:
         unled_for = runs_for if found.unled_for is None else found.unled_for
         if min(unled_for, runs_for) < self._elected_within:
             return None
-        blocking = "; ".join(map(str, await sessions_in_the_way(self._database)))
+        blocking = "; ".join(map(str, await blocking_sessions(self._database)))
         return f"No process has led for {unled_for:.0f} s: badges and deliveries stand still. {blocking}".strip()
 
 
@@ -200,4 +200,4 @@ def _may_come(reason: str) -> bool:
 
 async def standing(database: Database) -> list[Standing]:
     """What the ledger has yet to bring to its end."""
-    return await database.rows(Standing, _SQL["standing"])
+    return await database.rows(Standing, _SQL["unsettled"])

@@ -100,7 +100,7 @@ class Line:
                     if self.busy and silent > _ANSWER_WITHIN:
                         raise TimeoutError
                     if not self.busy and silent > _PULSE:
-                        self.ask("pulse", [], lambda _: None)
+                        self.ask("probe", [], lambda _: None)
         finally:
             self._stop_watching()
             self._lost.cancel()

@@ -65,22 +65,24 @@ async def find_person(database: Database, recipient_id: str) -> PersonLine | Non
     return msgspec.structs.replace(found, devices=devices)
 
 
-async def people_at(database: Database, address: str) -> list[str]:
+async def recipients_with_address(database: Database, address: str) -> list[str]:
     """The ids of those who have this address."""
-    return list(await database.value(_LOOKUP_SQL["people_at"], address=address))
+    return list(await database.value(_LOOKUP_SQL["recipients_with_address"], address=address))
 
 
-async def told_to_person(database: Database, recipient_id: str, limit: int) -> list[ToldLine]:
+async def notifications_of_person(
+    database: Database, recipient_id: str, limit: int
+) -> list[ToldLine]:
     """What a person was told last."""
     return await database.rows(
-        ToldLine, _LOOKUP_SQL["told_to_person"], recipient_id=recipient_id, limit=limit
+        ToldLine, _LOOKUP_SQL["notifications_of_person"], recipient_id=recipient_id, limit=limit
     )
 
 
-async def told_of_event(database: Database, event_id: int, limit: int) -> list[ToldLine]:
+async def notifications_of_event(database: Database, event_id: int, limit: int) -> list[ToldLine]:
     """Whom an event was told to, the first ones by their ids."""
     return await database.rows(
-        ToldLine, _LOOKUP_SQL["told_of_event"], event_id=event_id, limit=limit
+        ToldLine, _LOOKUP_SQL["notifications_of_event"], event_id=event_id, limit=limit
     )
 
 
@@ -142,20 +144,20 @@ class ChannelRow(Struct, frozen=True):
     late: float  # seconds by which its oldest due delivery is late
 
 
-async def keep_minutes(database: Database, now: datetime) -> datetime | None:
+async def count_minutes(database: Database, now: datetime) -> datetime | None:
     """Counts minutes that are over, an hour of them at most; up to when, None while another process does it."""
-    kept: datetime | None = await database.value(_SQL["keep_minutes"], now=now, most=MOST)
+    kept: datetime | None = await database.value(_SQL["count_minutes"], now=now, most=MOST)
     return kept
 
 
-async def kept_minutes(database: Database, since: datetime, step: timedelta) -> list[Minute]:
+async def counted_minutes(database: Database, since: datetime, step: timedelta) -> list[Minute]:
     """What was kept since a time, in steps of so long."""
-    return await database.rows(Minute, _SQL["kept_minutes"], since=since, step=step)
+    return await database.rows(Minute, _SQL["counted_minutes"], since=since, step=step)
 
 
-async def ended_lately(database: Database, now: datetime) -> list[Lately]:
+async def settled_lately(database: Database, now: datetime) -> list[Lately]:
     """What reached its end in the last minute, and since the last one that is kept."""
-    return await database.rows(Lately, _SQL["ended_lately"], now=now)
+    return await database.rows(Lately, _SQL["settled_lately"], now=now)
 
 
 async def unfinished(database: Database) -> list[Unfinished]:

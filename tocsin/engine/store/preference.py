@@ -146,25 +146,25 @@ class Kept(Struct, frozen=True):
     frequency: str | None = None
 
 
-async def keep_for_undo(database: Database, recipient_id: str, key: str, kept: Kept) -> None:
+async def save_for_undo(database: Database, recipient_id: str, key: str, kept: Kept) -> None:
     """Keeps it by the link's and scope's `key`; what is kept there already stays."""
     await database.run(
-        _OPT_OUT_SQL["keep_for_undo"],
+        _OPT_OUT_SQL["save_for_undo"],
         recipient_id=recipient_id,
         key=key,
         kept=Jsonb(msgspec.to_builtins(kept)),
     )
 
 
-async def take_kept(database: Database, recipient_id: str, key: str) -> Kept | None:
+async def take_saved(database: Database, recipient_id: str, key: str) -> Kept | None:
     """What was kept, once; None where that link turned nothing off."""
-    kept = await database.value(_OPT_OUT_SQL["take_kept"], recipient_id=recipient_id, key=key)
+    kept = await database.value(_OPT_OUT_SQL["take_saved"], recipient_id=recipient_id, key=key)
     return None if kept is None else msgspec.convert(kept, Kept)
 
 
 async def address_owner(database: Database, address: str) -> str | None:
     """Whose an address is by now; None where it is nobody's."""
-    owner: str | None = await database.value(_OPT_OUT_SQL["address_owner"], address=address)
+    owner: str | None = await database.value(_OPT_OUT_SQL["find_address_owner"], address=address)
     return owner
 
 
@@ -265,7 +265,7 @@ async def set_quiet_hours(
                 ends=ends,
                 timezone=timezone,
             )
-        await session.value(_QUIET_HOURS_SQL["reconsider_quiet"], recipient_id=recipient_id)
+        await session.value(_QUIET_HOURS_SQL["recheck_quiet_hours"], recipient_id=recipient_id)
         return await get_quiet_hours(session, recipient_id)
 
 

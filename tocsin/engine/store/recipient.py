@@ -301,7 +301,7 @@ async def erase_address(database: Database, email: str) -> None:
 async def _sweep(database: Database) -> None:
     """Drops the note of the erasure where no other transaction was open; else the leader does so later."""
     with suppress(Unavailable, Conflict):
-        await database.value(_SQL["sweep_erased"])
+        await database.value(_SQL["finish_erasures"])
 
 
 async def export_recipient(database: Database, recipient_id: str) -> Export:
@@ -328,7 +328,7 @@ async def export_recipient(database: Database, recipient_id: str) -> Export:
             await session.rows(ExportedDigest, _SQL["export_digests"], **person),
             await session.rows(Device, _SQL["export_devices"], **person),
             await session.rows(ExportedSubscription, _SQL["export_subscriptions"], **person),
-            await session.rows(ExportedClaim, _SQL["export_claims"], **person),
+            await session.rows(ExportedClaim, _SQL["export_address_owners"], **person),
             await session.value(_SQL["export_suppression"], **person),
             suppressions,
             rest,

@@ -20,9 +20,9 @@ from tocsin.engine.store.operations import (
     ToldLine,
     find_person,
     notification_exists,
-    people_at,
-    told_of_event,
-    told_to_person,
+    notifications_of_event,
+    notifications_of_person,
+    recipients_with_address,
 )
 from tocsin.http.errors import AnyRequest
 from tocsin.http.operation import Answer, Operation, documented, get
@@ -119,7 +119,7 @@ async def search(request: AnyRequest, services: NamedDependency[Services]) -> Re
     number = int(asked) if asked.isascii() and asked.isdigit() else 0
     if not 0 < number <= _LAST_ID:
         number = 0
-    ids = await people_at(database, asked) if "@" in asked else []
+    ids = await recipients_with_address(database, asked) if "@" in asked else []
     people = [await _person(database, id_) for id_ in dict.fromkeys([asked, *ids])]
     noted = number and await notification_exists(database, number)
     return reply(
@@ -167,7 +167,7 @@ async def _person(database: Database, recipient_id: str) -> PersonView | None:
     found = await find_person(database, recipient_id)
     if found is None:
         return None
-    return _person_view(found, await told_to_person(database, recipient_id, _LINES))
+    return _person_view(found, await notifications_of_person(database, recipient_id, _LINES))
 
 
 def _person_view(person: PersonLine, told: list[ToldLine]) -> PersonView:
@@ -202,4 +202,4 @@ async def _event(database: Database, event_id: int) -> EventView | None:
         event = await get_event(database, event_id)
     except NotFound:
         return None
-    return EventView(event, await told_of_event(database, event_id, _LINES))
+    return EventView(event, await notifications_of_event(database, event_id, _LINES))

@@ -128,7 +128,7 @@ end
 $$;
 
 -- A person's address, whichever way their row is written.
-create or replace function tocsin.keep_address() returns trigger
+create or replace function tocsin.set_compared_address() returns trigger
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
@@ -140,12 +140,12 @@ begin
 end
 $$;
 
-create or replace trigger keep_address
+create or replace trigger set_compared_address
 before insert or update of email, address on tocsin.recipient
-for each row execute function tocsin.keep_address();
+for each row execute function tocsin.set_compared_address();
 
 -- A suppression's key, whichever way its row is written.
-create or replace function tocsin.keep_suppression_key() returns trigger
+create or replace function tocsin.set_suppression_key() returns trigger
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
@@ -156,18 +156,18 @@ begin
 end
 $$;
 
-create or replace trigger keep_suppression_key
+create or replace trigger set_suppression_key
 before insert on tocsin.suppression
-for each row execute function tocsin.keep_suppression_key();
+for each row execute function tocsin.set_suppression_key();
 
 -- Whose an address is: who claimed it, or else the first person who has it; null where it is nobody's.
-create or replace function tocsin.address_owner(_address text) returns text
+create or replace function tocsin.find_address_owner(_address text) returns text
 language sql stable
 as $$
     select coalesce(
         (
             select c.recipient_id
-            from tocsin.claim c
+            from tocsin.address_owner c
             where c.address = _address
         ),
         (

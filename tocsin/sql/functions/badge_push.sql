@@ -1,12 +1,12 @@
 -- The silent push that corrects the badge on a person's devices after they read elsewhere.
 --
 -- It is a delivery like any other, of no event and no digest. It is due after a few seconds, so that all that a person
--- reads meanwhile is one push for each device; its presend check takes the count. No transaction of an app asks for it: the
+-- reads meanwhile is one push for each device; its last look takes the count. No transaction of an app asks for it: the
 -- elected listener does, for what it saw committed.
 
 -- Asks for one on each live device of these people that has none waiting; answers how many. One that is just being sent
--- doesn't count: its presend check may have been before. With `_seen`, all that this snapshot saw has been asked for.
-create or replace function tocsin.correct_badges(
+-- doesn't count: its last look may have been before. With `_seen`, all that this snapshot saw has been asked for.
+create or replace function tocsin.queue_badge_pushes(
     _recipients text[],
     _window interval,
     _life interval,
@@ -45,9 +45,9 @@ as $$
         returning 1
     ),
     marked as (
-        update tocsin.badge_mark
+        update tocsin.badge_push_progress
         set snapshot = _seen
-        where one
+        where only_row
             and _seen is not null
     )
     select count(*)::integer

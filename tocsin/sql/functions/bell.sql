@@ -7,13 +7,13 @@
 -- the listener; that one announces what was committed while it was awake.
 -- docs/adr/0004-wake-up-signal.md and 0026-wake-up-signal-names-recipients.md have the alternatives that were measured.
 
-create or replace function tocsin.ring(_moved text[] default '{}') returns void
+create or replace function tocsin.wake(_moved text[] default '{}') returns void
 language plpgsql
 as $$
 begin
-    if tocsin.listener_sleeps() then
+    if tocsin.leader_is_idle() then
         perform tocsin.announce(_moved);
-        perform pg_notify('tocsin_bell', '');
+        perform pg_notify('tocsin_wake', '');
     end if;
 end
 $$;
@@ -40,7 +40,7 @@ end
 $$;
 
 -- False keeps it awake until this transaction is over.
-create or replace function tocsin.listener_sleeps() returns boolean
+create or replace function tocsin.leader_is_idle() returns boolean
 language sql
 as $$
     -- 0x746f6373 is 'tocs' in ASCII: the two-key space keeps clear of an app's own advisory locks
@@ -48,7 +48,7 @@ as $$
 $$;
 
 -- The listener falls asleep. A last scan has to follow in a statement of its own: its snapshot must be younger than the lock.
-create or replace function tocsin.arm_bell() returns boolean
+create or replace function tocsin.start_idle() returns boolean
 language sql
 as $$
     select pg_try_advisory_lock(1953457011, 1)
@@ -56,7 +56,7 @@ $$;
 
 -- Seconds that three transactions, one shortly after the other, waited for their turn to commit because they rang (for
 -- nobody): others that ring go before them.
-create or replace procedure tocsin.ring_turns(inout turns float8[])
+create or replace procedure tocsin.measure_commit_wait(inout turns float8[])
 language plpgsql
 as $$
 declare
@@ -64,7 +64,7 @@ declare
 begin
     for number in 1..3 loop
         perform pg_sleep(0.003);
-        perform pg_notify('tocsin_turn', '');
+        perform pg_notify('tocsin_commit_wait', '');
         _started := clock_timestamp();
         commit;
         turns := turns || extract(epoch from clock_timestamp() - _started)::float8;
@@ -72,7 +72,7 @@ begin
 end
 $$;
 
-create or replace function tocsin.disarm_bell() returns boolean
+create or replace function tocsin.stop_idle() returns boolean
 language sql
 as $$
     select pg_advisory_unlock(1953457011, 1)

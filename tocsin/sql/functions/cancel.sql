@@ -17,7 +17,7 @@ begin
         and e.cancelled_at is null;
     if not found then
         if not exists (select from tocsin.event e where e.event_id = _event_id) then
-            perform tocsin.refuse('event_id', format('there is no event %s', coalesce(_event_id::text, 'null')), 'Pass the id that notify() returned.');
+            perform tocsin.raise_invalid('event_id', format('there is no event %s', coalesce(_event_id::text, 'null')), 'Pass the id that notify() returned.');
         end if;
         return 0;
     end if;
@@ -37,7 +37,7 @@ begin
         returning d.delivery_id
     ),
     ended as (
-        insert into tocsin.ending (settled_at, delivery_ids)
+        insert into tocsin.settled_batch (settled_at, delivery_ids)
         select _now, array_agg(s.delivery_id)
         from stopped s
         having count(*) > 0
@@ -72,7 +72,7 @@ begin
     select array_agg(c.recipient_id)
     into _moved
     from changed c;
-    perform tocsin.ring(_moved);
+    perform tocsin.wake(_moved);
     return _stopped;
 end
 $$;

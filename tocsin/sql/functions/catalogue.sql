@@ -25,7 +25,7 @@ begin
     where not exists (select from tocsin.channel k where k.channel = c)
     limit 1;
     if found then
-        perform tocsin.refuse('channels', format('unknown channel %s', quote_literal(_stray)),
+        perform tocsin.raise_invalid('channels', format('unknown channel %s', quote_literal(_stray)),
             'The channels: ' || (select string_agg(k.channel, ', ' order by k.position) from tocsin.channel k));
     end if;
 

@@ -1,6 +1,6 @@
 -- What may come in: each refusal names the argument (as COLUMN, which the HTTP API reports as the field) and the cure.
 
-create or replace function tocsin.refuse(_field text, _message text, _hint text) returns void
+create or replace function tocsin.raise_invalid(_field text, _message text, _hint text) returns void
 language plpgsql
 as $$
 begin
@@ -49,7 +49,7 @@ language plpgsql immutable
 as $$
 begin
     if length(_label) > 100 or not tocsin.is_line(_label) then
-        perform tocsin.refuse('label', 'label is not 1 to 100 characters in one line', 'A label is one line of plain text.');
+        perform tocsin.raise_invalid('label', 'label is not 1 to 100 characters in one line', 'A label is one line of plain text.');
     end if;
     return _label;
 end
@@ -87,7 +87,7 @@ $$;
 -- Whether nothing is wrong with an event's content. Each call asks this first, and the planner puts it in the place of
 -- the call. plpgsql prepares an expression anew in each transaction, each of its functions with a look at who may call
 -- it: so there are as few as can be. The comparisons with ASCII ranges accept most of what comes, without a call.
-create or replace function tocsin.content_fine(
+create or replace function tocsin.is_valid_content(
     _title text,
     _body text,
     _body_html text,
@@ -119,7 +119,7 @@ as $$
 $$;
 
 -- What is wrong with it then, as refuse() says it.
-create or replace function tocsin.content_fault(
+create or replace function tocsin.find_content_fault(
     _title text,
     _body text,
     _body_html text,
@@ -180,7 +180,7 @@ declare
     _fault text := tocsin.address_fault(_email);
 begin
     if _fault is not null then
-        perform tocsin.refuse('email', 'email is not an address: ' || _fault, 'Pass one address such as alice@example.com, without a name or brackets.');
+        perform tocsin.raise_invalid('email', 'email is not an address: ' || _fault, 'Pass one address such as alice@example.com, without a name or brackets.');
     end if;
 end
 $$;
@@ -190,17 +190,17 @@ language plpgsql
 as $$
 begin
     if _id is null or length(_id) > 200 or not tocsin.is_line(_id) then
-        perform tocsin.refuse('id', 'id is not 1 to 200 characters in one line', 'Pass the id by which your app knows the person.');
+        perform tocsin.raise_invalid('id', 'id is not 1 to 200 characters in one line', 'Pass the id by which your app knows the person.');
     end if;
     perform tocsin.check_address(_email);
     if length(_name) > 200 or tocsin.has_line_break(_name) then
-        perform tocsin.refuse('name', 'name is longer than 200 characters or has a control character', 'A name is one line of plain text.');
+        perform tocsin.raise_invalid('name', 'name is longer than 200 characters or has a control character', 'A name is one line of plain text.');
     end if;
     if _locale !~ '^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*$' then
-        perform tocsin.refuse('locale', 'locale is not a language tag', 'Pass a BCP 47 tag such as en or pt-BR.');
+        perform tocsin.raise_invalid('locale', 'locale is not a language tag', 'Pass a BCP 47 tag such as en or pt-BR.');
     end if;
     if _timezone is not null and not exists (select from tocsin.timezone z where z.name = _timezone) then
-        perform tocsin.refuse('timezone', format('timezone %s is not known', quote_literal(left(_timezone, 60))), 'Pass an IANA name such as Europe/Rome.');
+        perform tocsin.raise_invalid('timezone', format('timezone %s is not known', quote_literal(left(_timezone, 60))), 'Pass an IANA name such as Europe/Rome.');
     end if;
 end
 $$;
@@ -237,7 +237,7 @@ as $$
     select string_agg(event_type, ', ') from near
 $$;
 
-create or replace function tocsin.refuse_event_type(_event_type text) returns void
+create or replace function tocsin.raise_unknown_event_type(_event_type text) returns void
 language plpgsql
 as $$
 begin

@@ -87,7 +87,7 @@ as $$
             select o.event_id
             from tocsin.event o
             where o.created_at < _before
-                and (o.told_at is not null or o.cancelled_at is not null)
+                and (o.fanned_out_at is not null or o.cancelled_at is not null)
                 and not exists (select from tocsin.notification n where n.event_id = o.event_id)
             order by o.created_at
             limit _limit

@@ -33,6 +33,6 @@ begin
     return _created;
 exception when sqlstate 'TC004' then
     get stacked diagnostics _field = column_name, _message = message_text, _hint = pg_exception_hint;
-    perform tocsin.refuse(format('recipients[%s].%s', _person.at, _field), _message, _hint);
+    perform tocsin.raise_invalid(format('recipients[%s].%s', _person.at, _field), _message, _hint);
 end
 $$;

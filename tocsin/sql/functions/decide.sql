@@ -1,10 +1,10 @@
 -- Which channels reach a person for an event type, and why (not).
 --
--- The situation holds only what differs from person to person: {"overrides": {channel: [enabled, scope]},
--- "no_address": true, "suppressed": true, "no_device": true, "digest": true, "muted": reason}. People in one situation
+-- The facts holds only what differs from person to person: {"overrides": {channel: [enabled, scope]},
+-- "no_address": true, "suppressed": true, "no_device": true, "digest": true, "muted": reason}. People in one facts
 -- get one decision, so a fan-out decides a few times, not once a person.
 -- Answers {channel: [decision, reason] or [decision, reason, scope]}.
-create or replace function tocsin.decide(_type tocsin.event_type, _situation jsonb) returns jsonb
+create or replace function tocsin.decide(_type tocsin.event_type, _facts jsonb) returns jsonb
 language plpgsql stable
 as $$
 begin
@@ -13,12 +13,12 @@ begin
         select jsonb_object_agg(
             w.channel,
             case
-                when _situation ? 'muted' and not w.mandatory then jsonb_build_array('off', _situation ->> 'muted')
+                when _facts ? 'muted' and not w.mandatory then jsonb_build_array('off', _facts ->> 'muted')
                 when not w.wanted and not w.digest then w.off
                 when not w.available then '["off", "no_provider"]'::jsonb
-                when w.channel = 'email' and _situation ? 'no_address' then '["off", "no_address"]'::jsonb
-                when w.channel = 'email' and _situation ? 'suppressed' then '["off", "suppressed"]'::jsonb
-                when w.channel = 'push' and _situation ? 'no_device' then '["off", "no_device"]'::jsonb
+                when w.channel = 'email' and _facts ? 'no_address' then '["off", "no_address"]'::jsonb
+                when w.channel = 'email' and _facts ? 'suppressed' then '["off", "suppressed"]'::jsonb
+                when w.channel = 'push' and _facts ? 'no_device' then '["off", "no_device"]'::jsonb
                 when w.mandatory then '["on", "mandatory"]'::jsonb
                 when w.digest then '["off", "digest"]'::jsonb
                 when w.override is null then '["on", "default"]'::jsonb
@@ -33,7 +33,7 @@ begin
                 c.channel = any (_type.mandatory_channels) as mandatory,
                 -- a digest holds what it covers, unless an override of theirs turns email off for it
                 c.channel = 'email'
-                    and _situation ? 'digest'
+                    and _facts ? 'digest'
                     and c.channel <> all (_type.mandatory_channels)
                     and coalesce((o.override -> 0)::boolean, true) as digest,
                 c.channel = any (_type.mandatory_channels)
@@ -43,14 +43,14 @@ begin
                     else jsonb_build_array('off', 'preference', o.override -> 1)
                 end as off
             from tocsin.channel c
-            cross join lateral (select _situation -> 'overrides' -> c.channel as override) o
+            cross join lateral (select _facts -> 'overrides' -> c.channel as override) o
         ) w
     );
 end
 $$;
 
--- A situation; what doesn't apply is not in it.
-create or replace function tocsin.situation(
+-- A facts; what doesn't apply is not in it.
+create or replace function tocsin.facts(
     _overrides jsonb,
     _no_address boolean,
     _suppressed boolean,
@@ -78,11 +78,11 @@ $$;
 
 -- The decisions of an event type for people who chose nothing, in the order of no_address, suppressed, no_device: most
 -- calls look them up there.
-create or replace function tocsin.usual_decisions(_type tocsin.event_type) returns jsonb
+create or replace function tocsin.default_decisions(_type tocsin.event_type) returns jsonb
 language sql stable
 as $$
     select jsonb_agg(
-        tocsin.decide(_type, tocsin.situation(null, a.no_address, b.suppressed, c.no_device, false, null))
+        tocsin.decide(_type, tocsin.facts(null, a.no_address, b.suppressed, c.no_device, false, null))
         order by a.no_address, b.suppressed, c.no_device
     )
     from (values (false), (true)) a (no_address)
@@ -91,42 +91,42 @@ as $$
 $$;
 
 -- They go with the type's own channels ...
-create or replace function tocsin.keep_usual_decisions() returns trigger
+create or replace function tocsin.set_default_decisions() returns trigger
 language plpgsql
 as $$
 begin
     -- a channel that becomes available meanwhile comes after this
     perform from tocsin.channel c for share;
-    new.usual := tocsin.usual_decisions(new);
+    new.default_decisions := tocsin.default_decisions(new);
     return new;
 end
 $$;
 
-create or replace trigger keep_usual_decisions
+create or replace trigger set_default_decisions
 before insert or update of default_channels, mandatory_channels on tocsin.event_type
-for each row execute function tocsin.keep_usual_decisions();
+for each row execute function tocsin.set_default_decisions();
 
 -- ... and with what channels there are.
-create or replace function tocsin.renew_usual_decisions() returns trigger
+create or replace function tocsin.refresh_default_decisions() returns trigger
 language plpgsql
 as $$
 begin
     -- a statement that changed no channel comes here too
     update tocsin.event_type t
-    set usual = tocsin.usual_decisions(t)
-    where t.usual is distinct from tocsin.usual_decisions(t);
+    set default_decisions = tocsin.default_decisions(t)
+    where t.default_decisions is distinct from tocsin.default_decisions(t);
     return null;
 end
 $$;
 
-create or replace trigger renew_usual_decisions
+create or replace trigger refresh_default_decisions
 after insert or delete or update of available on tocsin.channel
-for each statement execute function tocsin.renew_usual_decisions();
+for each statement execute function tocsin.refresh_default_decisions();
 
--- The situation of each of several people for one event type; unknown people are left out. `_because` goes with
+-- The facts of each of several people for one event type; unknown people are left out. `_because` goes with
 -- `_people`: why each is among them, where that is a topic's doing.
-create or replace function tocsin.situations(_type tocsin.event_type, _people text[], _because text[])
-returns table (recipient_id text, because text, situation jsonb)
+create or replace function tocsin.recipient_facts(_type tocsin.event_type, _people text[], _because text[])
+returns table (recipient_id text, because text, facts jsonb)
 language sql stable
 as $$
     with strongest as (
@@ -146,7 +146,7 @@ as $$
         from strongest s
         group by s.recipient_id
     ),
-    facts as materialized (
+    person as materialized (
         select
             r.recipient_id,
             u.because,
@@ -171,11 +171,11 @@ as $$
             and _type.category = any (coalesce(g.categories, array[_type.category]))
     )
     select
-        f.recipient_id,
-        f.because,
-        tocsin.situation(
-            f.overrides, f.no_address, f.suppressed, f.no_device, f.digest,
-            case when f.because in ('muted', 'not_mentioned') then f.because end
+        p.recipient_id,
+        p.because,
+        tocsin.facts(
+            p.overrides, p.no_address, p.suppressed, p.no_device, p.digest,
+            case when p.because in ('muted', 'not_mentioned') then p.because end
         )
-    from facts f
+    from person p
 $$;

@@ -13,7 +13,7 @@ $$;
 --
 -- The latency of what was sent is from notify() to the provider's word. What was meant to wait has none: digests, badges,
 -- types with a delay, people with quiet hours, what was replayed. A slow one alone is asked for that.
-create or replace function tocsin.ended(_since timestamptz, _until timestamptz, _recent timestamptz)
+create or replace function tocsin.settled_between(_since timestamptz, _until timestamptz, _recent timestamptz)
 returns table (minute timestamptz, channel text, state tocsin.delivery_state, reason text, took smallint, recent boolean, n integer)
 language sql stable
 set enable_seqscan = off
@@ -24,7 +24,7 @@ as $$
     -- first the batches, then what is in them: else the whole ledger may look cheaper
     with batch as materialized (
         select g.settled_at, unnest(g.delivery_ids) as delivery_id
-        from tocsin.ending g
+        from tocsin.settled_batch g
         where g.settled_at >= _since
             and g.settled_at < _until
     )
@@ -58,7 +58,7 @@ as $$
     group by 1, 2, 3, 4, 5, 6
 $$;
 
--- What is not at its end, counted up to _most on each channel, in lanes, in leases and out of them: with the oldest one's
+-- What is not at its end, counted up to _most on each channel, in event queues, in leases and out of them: with the oldest one's
 -- time.
 create or replace function tocsin.unfinished(_most integer)
 returns table (channel text, state tocsin.delivery_state, reason text, n integer, oldest_at timestamptz)
@@ -95,9 +95,9 @@ as $$
         union all
         (
             select 'queued', null, d.created_at
-            from tocsin.lane l
+            from tocsin.event_queue l
             cross join lateral (
-                -- a lane is emptied from its front: what waits in it is at its end
+                -- an event queue is emptied from its front: what waits in it is at its end
                 select d.delivery_id, d.state, d.due_at, d.created_at
                 from tocsin.delivery d
                 where d.event_id = l.event_id
@@ -106,7 +106,7 @@ as $$
                 limit _most
             ) d
             where l.channel = c.channel
-                and d.delivery_id > l.taken
+                and d.delivery_id > l.dispatched_up_to
                 and d.state = 'queued'
                 and d.due_at is null
             limit _most
@@ -119,7 +119,7 @@ $$;
 -- Keeps the minutes that are over by _now, an hour of them at most, and forgets those of the day before yesterday. Answers
 -- up to when they are kept; null while another process does it. What commits more than five seconds after it was settled
 -- (a cancel() in a long transaction of an app) is not counted.
-create or replace function tocsin.keep_minutes(_now timestamptz, _most integer) returns timestamptz
+create or replace function tocsin.count_minutes(_now timestamptz, _most integer) returns timestamptz
 language plpgsql
 as $$
 declare
@@ -129,7 +129,7 @@ declare
 begin
     select m.upto
     into _mark
-    from tocsin.delivery_minute_mark m
+    from tocsin.delivery_minute_progress m
     for update skip locked;
     if not found then
         return null;
@@ -141,7 +141,7 @@ begin
     _upto := least(_upto, _since + interval '1 hour');
     insert into tocsin.delivery_minute (minute, channel, state, reason, took, n)
     select e.minute, e.channel, e.state, e.reason, e.took, e.n
-    from tocsin.ended(_since, _upto, _upto) e
+    from tocsin.settled_between(_since, _upto, _upto) e
     on conflict do nothing;
     if _upto > _now - interval '2 minutes' then
         insert into tocsin.delivery_minute (minute, channel, state, reason, took, n)
@@ -152,7 +152,7 @@ begin
         where c.task is not null
         on conflict do nothing;
     end if;
-    update tocsin.delivery_minute_mark m
+    update tocsin.delivery_minute_progress m
     set upto = _upto;
     delete from tocsin.delivery_minute m
     where m.minute < _now - interval '2 days';

@@ -19,10 +19,10 @@ declare
     _stored text := tocsin.stored_token(_provider, _token);
 begin
     if _provider = 'apns' and (length(_stored) not between 64 and 200 or _stored !~ '^([0-9a-f]{2})+$') then
-        perform tocsin.refuse('token', 'token is not one of APNs',
+        perform tocsin.raise_invalid('token', 'token is not one of APNs',
             'Send the device token that iOS gave the app as 64 to 200 hexadecimal digits, two for each byte; for a token of Firebase set provider to fcm.');
     elsif _provider = 'fcm' and (length(_stored) not between 1 and 4096 or _stored !~ '^[!-~]+$') then
-        perform tocsin.refuse('token', 'token is not one of FCM',
+        perform tocsin.raise_invalid('token', 'token is not one of FCM',
             'Send the registration token that Firebase gave the app: 1 to 4,096 ASCII characters without blanks.');
     end if;
     return _stored;

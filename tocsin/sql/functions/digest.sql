@@ -258,21 +258,21 @@ begin
             from (select clock_timestamp() as at) n
             returning delivery_id, settled_at
         )
-        insert into tocsin.ending (settled_at, delivery_ids)
+        insert into tocsin.settled_batch (settled_at, delivery_ids)
         select m.settled_at, array[m.delivery_id]
         from made m
         where m.settled_at is not null;
         digests := digests + case when _unsent is null then 1 else 0 end;
         unsent := unsent + case when _unsent is null then 0 else 1 end;
     end loop;
-    perform tocsin.ring();
+    perform tocsin.wake();
     return next;
 end
 $$;
 
 -- What waits for somebody who has no next digest (turned off, no category left, committed late) is due now: nothing waits
 -- for ever. Answers how many people.
-create or replace function tocsin.call_waiting(_now timestamptz) returns integer
+create or replace function tocsin.schedule_leftover_digests(_now timestamptz) returns integer
 language sql
 as $$
     with left_over as (

@@ -44,10 +44,10 @@ as $$
     )::integer
 $$;
 
--- The next turn of each lane: up to _each deliveries of every event, after the last one taken. `last` is null when the
--- lane is empty (its row is deleted). A lane whose event an open cancel() holds is not in the answer: its turn comes later.
+-- The next turn of each event queue: up to _each deliveries of every event, after the last one taken. `last` is null when the
+-- lane is empty (its row is deleted). An event queue whose event an open cancel() holds is not in the answer: its turn comes later.
 -- Lanes of one channel and priority a call.
-create or replace function tocsin.dispatch_lanes(
+create or replace function tocsin.dispatch_event_queues(
     _channel text,
     _priority smallint,
     _event_ids bigint[],
@@ -84,8 +84,8 @@ begin
     from unnest(_event_ids, _after) l (event_id, after)
     cross join lateral (
         -- who led before may have taken more
-        select max(k.taken) as taken
-        from tocsin.lane k
+        select max(k.dispatched_up_to) as dispatched_up_to
+        from tocsin.event_queue k
         where k.event_id = l.event_id
             and k.channel = _channel
     ) k
@@ -94,7 +94,7 @@ begin
         from tocsin.delivery d
         where d.event_id = l.event_id
             and d.channel = _channel
-            and d.delivery_id > greatest(l.after, k.taken)
+            and d.delivery_id > greatest(l.after, k.dispatched_up_to)
             and d.state = 'queued'
             and d.due_at is null
         order by d.delivery_id
@@ -109,7 +109,7 @@ begin
             group by u.event_id
         ),
         emptied as (
-            delete from tocsin.lane l
+            delete from tocsin.event_queue l
             using unnest(_free) w (event_id)
             left join turn t using (event_id)
             where l.event_id = w.event_id
@@ -117,8 +117,8 @@ begin
                 and coalesce(t.taken, 0) < _each
         ),
         shortened as (
-            update tocsin.lane l
-            set taken = t.last
+            update tocsin.event_queue l
+            set dispatched_up_to = t.last
             from turn t
             where l.event_id = t.event_id
                 and l.channel = _channel
@@ -208,9 +208,9 @@ as $$
             = case when _claim is null then 'queued'::tocsin.delivery_state else 'sending'::tocsin.delivery_state end
 $$;
 
--- What no lane, no due time and no lease stands for is due now. There is none unless somebody took a lease away by hand: so it
+-- What no event queue, no due time and no lease stands for is due now. There is none unless somebody took a lease away by hand: so it
 -- may well read the whole ledger, once a day. Answers how many.
-create or replace function tocsin.call_lost(_now timestamptz, _limit integer) returns integer
+create or replace function tocsin.requeue_lost(_now timestamptz, _limit integer) returns integer
 language sql
 set jit = off
 as $$
@@ -226,10 +226,10 @@ as $$
             )
             and not exists (
                 select
-                from tocsin.lane k
+                from tocsin.event_queue k
                 where k.event_id = d.event_id
                     and k.channel = d.channel
-                    and k.taken < d.delivery_id
+                    and k.dispatched_up_to < d.delivery_id
             )
         limit _limit
         for update skip locked
@@ -313,7 +313,7 @@ begin
         group by m.priority
     ),
     ended as (
-        insert into tocsin.ending (settled_at, delivery_ids)
+        insert into tocsin.settled_batch (settled_at, delivery_ids)
         select _now, array_agg(m.delivery_id)
         from moved m
         where m.state <> 'queued'

@@ -35,7 +35,7 @@ begin
             select c.oid
             from pg_class c
             where c.relnamespace = 'tocsin'::regnamespace
-                and c.relname in ('unread_delta', 'lane', 'lease')
+                and c.relname in ('unread_delta', 'event_queue', 'lease')
         loop
             execute format('grant maintain on %s to tocsin_service', _table);
         end loop;

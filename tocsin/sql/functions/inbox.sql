@@ -23,7 +23,7 @@ begin
         values (_recipient_id, case when _read then -1 else 1 end);
         insert into tocsin.inbox_change (recipient_id, change, notification_ids)
         values (_recipient_id, case when _read then 'read' else 'unread' end, array[_notification_id]);
-        perform tocsin.ring(array[_recipient_id]);
+        perform tocsin.wake(array[_recipient_id]);
     end if;
     return true;
 end
@@ -69,7 +69,7 @@ begin
     values (_recipient_id, -cardinality(_ids));
     insert into tocsin.inbox_change (recipient_id, change, notification_ids)
     values (_recipient_id, 'read', case when coalesce(_category, _event_type) is not null or _as_of is not null then _ids end);
-    perform tocsin.ring(array[_recipient_id]);
+    perform tocsin.wake(array[_recipient_id]);
     return query select cardinality(_ids), _now;
 end
 $$;
@@ -101,7 +101,7 @@ begin
     values (_recipient_id, cardinality(_ids));
     insert into tocsin.inbox_change (recipient_id, change, notification_ids)
     values (_recipient_id, 'unread', _ids);
-    perform tocsin.ring(array[_recipient_id]);
+    perform tocsin.wake(array[_recipient_id]);
     return cardinality(_ids);
 end
 $$;
@@ -130,7 +130,7 @@ begin
     end if;
     insert into tocsin.inbox_change (recipient_id, change, notification_ids)
     values (_recipient_id, 'archived', array[_notification_id]);
-    perform tocsin.ring(array[_recipient_id]);
+    perform tocsin.wake(array[_recipient_id]);
     return true;
 end
 $$;

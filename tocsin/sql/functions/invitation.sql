@@ -23,7 +23,7 @@ set standard_conforming_strings = on
 as $$
     -- as tocsin.notify; a null address is refused like an empty one
     select e.event_id
-    from tocsin.emit(
+    from tocsin.create_event(
         ('role:' || session_user) collate "default", $2, null, null, coalesce($1, ''), $3, $4, $5, $6, $7, $8, $9, $10
     ) e
 $$;
@@ -40,34 +40,34 @@ declare
     _address text;
 begin
     perform tocsin.check_address(coalesce($1, ''));
-    perform tocsin.check_known(array[$2], 'recipient');
+    perform tocsin.check_recipients_known(array[$2], 'recipient');
     _address := tocsin.compared_address($1);
     -- asked first: an app may claim at each sign-in, and on conflict locks the row in any case
-    if not exists (select from tocsin.claim c where c.address = _address and c.recipient_id = $2) then
-        insert into tocsin.claim as c (address, recipient_id)
+    if not exists (select from tocsin.address_owner c where c.address = _address and c.recipient_id = $2) then
+        insert into tocsin.address_owner as c (address, recipient_id)
         values (_address, $2)
         on conflict (address) do update
         set recipient_id = excluded.recipient_id, claimed_at = excluded.claimed_at, xid = excluded.xid;
     end if;
-    perform tocsin.take_over_opt_out(_address, $2);
-    perform tocsin.ring();
-    return (select h.handed from tocsin.hand_over(array[_address]) h);
+    perform tocsin.adopt_opt_out(_address, $2);
+    perform tocsin.wake();
+    return (select h.handed from tocsin.assign_invitations(array[_address]) h);
 end
 $$;
 
 -- Tells an event to whoever has its address, or to the address where nobody has: a mail, unless it is suppressed.
 -- Answers 1, or 0 where it is the initiator's own.
-create or replace function tocsin.invite(_event tocsin.event, _type tocsin.event_type, _now timestamptz) returns integer
+create or replace function tocsin.fan_out_to_address(_event tocsin.event, _type tocsin.event_type, _now timestamptz) returns integer
 language plpgsql
 as $$
 declare
     _address text := tocsin.compared_address(_event.email);
-    _owner text := tocsin.address_owner(_address);
+    _owner text := tocsin.find_address_owner(_address);
 begin
     if _owner = _event.initiator then
         return 0;
     elsif _owner is not null then
-        return tocsin.tell(_event.event_id, _type, array[_owner], null, _now);
+        return tocsin.fan_out(_event.event_id, _type, array[_owner], null, _now);
     end if;
     with pending as (
         insert into tocsin.notification (event_id, address, event_type, created_at, in_inbox, decisions)
@@ -81,7 +81,7 @@ begin
         where p.decisions -> 'email' ->> 0 = 'on'
         returning channel
     )
-    insert into tocsin.lane (event_id, channel, priority)
+    insert into tocsin.event_queue (event_id, channel, priority)
     select _event.event_id, q.channel, _type.priority
     from queued q;
     return 1;
@@ -107,7 +107,7 @@ $$;
 -- Gives what is pending for some addresses to those who claimed them: into their inbox, unread, with its own time,
 -- unless they turned the inbox off for it themselves. What was taken back stays out, and so does what the claimant
 -- caused. `busy`: addresses of which somebody else holds something just now.
-create or replace function tocsin.hand_over(_addresses text[], out handed integer, out busy text[])
+create or replace function tocsin.assign_invitations(_addresses text[], out handed integer, out busy text[])
 language plpgsql
 as $$
 declare
@@ -119,7 +119,7 @@ begin
     _ids := array(
         select n.notification_id
         from tocsin.notification n
-        join tocsin.claim c using (address)
+        join tocsin.address_owner c using (address)
         where n.address = any (_addresses)
             and n.recipient_id is null
         order by n.notification_id
@@ -132,7 +132,7 @@ begin
             coalesce(p.enabled, true) or 'in_app' = any (t.mandatory_channels) as wanted,
             p.scope
         from tocsin.notification n
-        join tocsin.claim c using (address)
+        join tocsin.address_owner c using (address)
         join tocsin.event e using (event_id)
         join tocsin.event_type t on t.event_type = n.event_type
         left join lateral (
@@ -174,12 +174,12 @@ begin
     into handed, _moved
     from given g;
     if handed > 0 then
-        perform tocsin.ring(_moved);
+        perform tocsin.wake(_moved);
     end if;
     busy := array(
         select distinct n.address
         from tocsin.notification n
-        join tocsin.claim c using (address)
+        join tocsin.address_owner c using (address)
         where n.address = any (_addresses)
             and n.recipient_id is null
             and n.notification_id <> all (_ids)
@@ -189,7 +189,7 @@ $$;
 
 -- Addresses with something to hand over that was committed since a snapshot (null: ever): the claim, or what it is for.
 -- From what is new to the other side, one by one: the planner would rather join all of both.
-create or replace function tocsin.claimed_since(_since pg_snapshot) returns text[]
+create or replace function tocsin.assignable_since(_since pg_snapshot) returns text[]
 language plpgsql stable
 as $$
 begin
@@ -201,9 +201,9 @@ begin
                 array(select pg_snapshot_xip(_since)) as open
         ),
         claimed as (
-            select c.address from tocsin.claim c, before b where c.xid >= b.next
+            select c.address from tocsin.address_owner c, before b where c.xid >= b.next
             union all
-            select c.address from tocsin.claim c, before b where c.xid = any (b.open)
+            select c.address from tocsin.address_owner c, before b where c.xid = any (b.open)
         ),
         pending as (
             select n.address from tocsin.notification n, before b where n.recipient_id is null and n.xid >= b.next
@@ -221,7 +221,7 @@ begin
             select p.address
             from pending p
             cross join lateral (
-                select from tocsin.claim c where c.address = p.address limit 1
+                select from tocsin.address_owner c where c.address = p.address limit 1
             ) c
         )
     );
@@ -229,7 +229,7 @@ end
 $$;
 
 -- Who unsubscribed an address before they had an account keeps that choice, as an override that is theirs to change.
-create or replace function tocsin.take_over_opt_out(_address text, _recipient_id text) returns void
+create or replace function tocsin.adopt_opt_out(_address text, _recipient_id text) returns void
 language sql
 as $$
     with lifted as (

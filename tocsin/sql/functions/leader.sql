@@ -22,7 +22,7 @@ $$;
 
 -- Notes that a process reached the database at this time, and an outage where none did before. The row may be held by a
 -- process that notes the same, or by a session that is in the way: then it is not waited for.
-create or replace function tocsin.note_reached(_now timestamptz) returns void
+create or replace function tocsin.record_reachable(_now timestamptz) returns void
 language sql
 as $$
     update tocsin.leader l
@@ -71,21 +71,21 @@ declare
 begin
     select l.* into _leader
     from tocsin.leader l;
-    if _leader.beat_at between _now - _silent_for and _now + _silent_for and tocsin.session_exists(_leader.backend_pid, _leader.backend_start) then
+    if _leader.heartbeat_at between _now - _silent_for and _now + _silent_for and tocsin.session_exists(_leader.backend_pid, _leader.backend_start) then
         return false;
     end if;
     -- again, now that nobody else can change it
     select l.* into _leader
     from tocsin.leader l
     for update skip locked;
-    if not found or _leader.beat_at between _now - _silent_for and _now + _silent_for and tocsin.session_exists(_leader.backend_pid, _leader.backend_start) then
+    if not found or _leader.heartbeat_at between _now - _silent_for and _now + _silent_for and tocsin.session_exists(_leader.backend_pid, _leader.backend_start) then
         return false;
     end if;
-    perform tocsin.note_reached(_now);
+    perform tocsin.record_reachable(_now);
     update tocsin.leader l
     set backend_pid = pg_backend_pid(),
         backend_start = (select a.backend_start from pg_stat_get_activity(pg_backend_pid()) a),
-        beat_at = _now
+        heartbeat_at = _now
     where l.only_row;
     if tocsin.session_exists(_leader.backend_pid, _leader.backend_start) then
         begin
@@ -100,7 +100,7 @@ $$;
 
 -- Writes the leader's beat. Returns false where another session leads. While somebody holds the row, no beat is written, and
 -- the leader goes on.
-create or replace function tocsin.beat() returns boolean
+create or replace function tocsin.record_heartbeat() returns boolean
 language plpgsql
 as $$
 declare
@@ -116,9 +116,9 @@ begin
     if _leader.backend_pid is distinct from pg_backend_pid() or not tocsin.session_exists(_leader.backend_pid, _leader.backend_start) then
         return false;
     end if;
-    perform tocsin.note_reached(_now);
+    perform tocsin.record_reachable(_now);
     update tocsin.leader l
-    set beat_at = _now
+    set heartbeat_at = _now
     where l.only_row;
     return true;
 end
@@ -141,7 +141,7 @@ as $$
 declare
     _now timestamptz := clock_timestamp();
 begin
-    perform tocsin.note_reached(_now);
+    perform tocsin.record_reachable(_now);
     if not exists (
         select
         from tocsin.process p
@@ -161,7 +161,7 @@ $$;
 
 -- Sessions of others that are in the way of the service: what each blocks, and since when. An operator may end them. Of a role
 -- that this one is no member of, PostgreSQL hides address and times: they are null.
-create or replace function tocsin.sessions_in_the_way()
+create or replace function tocsin.blocking_sessions()
 returns table (pid integer, role_name text, application_name text, client text, since timestamptz, blocks text)
 language sql stable
 as $$

@@ -5,7 +5,7 @@
 -- `unknown`: those of the people who are no recipients (any more): the stream of a person who was erased ends.
 --
 -- A reader that was cut off within an earlier answer (_uptos) has its notifications as far as _seens.
-create or replace function tocsin.news(
+create or replace function tocsin.stream_updates(
     _recipients text[],
     _readers text[],
     _snapshots pg_snapshot[],

@@ -33,28 +33,28 @@ begin
     if idempotency_key is null and send_at is null and cardinality(recipients) = 1
         and (initiator is null or initiator <> recipients[1])
         and current_setting('transaction_read_only') = 'off'
-        and tocsin.content_fine(title, body, body_html, action_url, metadata, initiator)
+        and tocsin.is_valid_content(title, body, body_html, action_url, metadata, initiator)
     then
         _event_id := nextval('tocsin.event_event_id_seq');
-        _expires_at := tocsin.tell_one(_event_id, event_type, recipients[1], _now);
+        _expires_at := tocsin.fan_out_to_one(_event_id, event_type, recipients[1], _now);
         if _expires_at is not null then
             insert into tocsin.event (
-                event_id, event_type, title, body, body_html, action_url, metadata, initiator, caller, created_at, told_at, expires_at
+                event_id, event_type, title, body, body_html, action_url, metadata, initiator, caller, created_at, fanned_out_at, expires_at
             )
             values (_event_id, $1, $3, $4, $9, $5, $6, $7, _caller, _now, _now, _expires_at);
-            if tocsin.listener_sleeps() then
-                perform tocsin.ring(recipients);
+            if tocsin.leader_is_idle() then
+                perform tocsin.wake(recipients);
             end if;
             return _event_id;
         end if;
     end if;
-    return (tocsin.emit(_caller, $1, $2, null, null, $3, $4, $5, $6, $7, $8, $9, $10)).event_id;
+    return (tocsin.create_event(_caller, $1, $2, null, null, $3, $4, $5, $6, $7, $8, $9, $10)).event_id;
 end
 $$;
 
 -- The same with the caller named, and for the followers of a topic or somebody known by an address alone; nobody but
 -- the owner may execute it.
-create or replace function tocsin.emit(
+create or replace function tocsin.create_event(
     _caller text,
     _event_type text,
     _recipients text[],
@@ -98,10 +98,10 @@ begin
     where t.event_type = _event_type
         and t.retired_at is null;
     if not found then
-        perform tocsin.refuse_event_type(_event_type);
+        perform tocsin.raise_unknown_event_type(_event_type);
     end if;
-    if tocsin.content_fine(_title, _body, _body_html, _action_url, _metadata, _initiator) is not true then
-        _fault := tocsin.content_fault(_title, _body, _body_html, _action_url, _metadata, _initiator);
+    if tocsin.is_valid_content(_title, _body, _body_html, _action_url, _metadata, _initiator) is not true then
+        _fault := tocsin.find_content_fault(_title, _body, _body_html, _action_url, _metadata, _initiator);
     else
         _fault := case
             when length(_idempotency_key) > 255 or not tocsin.is_line(_idempotency_key) then
@@ -114,11 +114,11 @@ begin
         end;
     end if;
     if _fault is not null then
-        perform tocsin.refuse(_fault[1], _fault[2], _fault[3]);
+        perform tocsin.raise_invalid(_fault[1], _fault[2], _fault[3]);
     elsif _listed then
         _people := case
             when cardinality(_recipients) = 1 and coalesce(_initiator <> all (_recipients), true) then _recipients
-            else tocsin.all_but(_initiator, _recipients)
+            else tocsin.distinct_except(_initiator, _recipients)
         end;
     else
         perform tocsin.check_address(_email);
@@ -130,31 +130,31 @@ begin
     event_id := nextval('tocsin.event_event_id_seq');
     if _idempotency_key is not null then
         _earlier := tocsin.earlier_event(_caller, _idempotency_key, event_id, jsonb_build_array(
-            _event_type, tocsin.all_but(null, _recipients), _title, _body, _action_url, _metadata, _initiator, _body_html,
+            _event_type, tocsin.distinct_except(null, _recipients), _title, _body, _action_url, _metadata, _initiator, _body_html,
             extract(epoch from _send_at)
         ) || case when _listed then '[]' else jsonb_build_array(_topic, tocsin.compared_address(_email)) end
             || case when _subscribe_initiator then '["subscribe_initiator"]' else '[]' end::jsonb);
         if _earlier is not null then
             event_id := _earlier;
-            notifications := tocsin.told(_earlier);
+            notifications := tocsin.count_notified(_earlier);
             replayed := true;
             return;
         end if;
     end if;
 
     if _subscribe_initiator then
-        perform tocsin.check_known(array[_initiator], 'initiator');
+        perform tocsin.check_recipients_known(array[_initiator], 'initiator');
     end if;
     if _later then
-        perform tocsin.check_known(_people);
+        perform tocsin.check_recipients_known(_people);
     elsif _listed then
         notifications := case
             when cardinality(_people) = 1
-                and tocsin.tell_one(event_id, _event_type, _people[array_lower(_people, 1)], _now) is not null then 1
-            else tocsin.tell(event_id, _type, _people, null, _now)
+                and tocsin.fan_out_to_one(event_id, _event_type, _people[array_lower(_people, 1)], _now) is not null then 1
+            else tocsin.fan_out(event_id, _type, _people, null, _now)
         end;
         if notifications < cardinality(_people) then
-            perform tocsin.check_known(_people);
+            perform tocsin.check_recipients_known(_people);
         end if;
     else
         _event.event_id := event_id;
@@ -164,13 +164,13 @@ begin
         _event.topic := _topic;
         _event.email := _email;
         _event.subscribe_initiator := _subscribe_initiator;
-        notifications := tocsin.reach(_event, _type, null, _now);
+        notifications := tocsin.fan_out_event(_event, _type, null, _now);
         -- an address tells whose it is only now
         _skipped := case when _topic is null then notifications = 0 else tocsin.skips_initiator(_event) end;
     end if;
     insert into tocsin.event (
         event_id, event_type, title, body, body_html, action_url, metadata, initiator, initiator_skipped, caller, send_at,
-        recipients, created_at, told_at, expires_at, topic, email, subscribe_initiator
+        recipients, created_at, fanned_out_at, expires_at, topic, email, subscribe_initiator
     )
     values (
         event_id, _event_type, _title, _body, _body_html, _action_url, _metadata, _initiator,
@@ -178,8 +178,8 @@ begin
         case when _later then _people end, _now, case when not _later then _now end,
         case when not _later then _now + _type.time_to_live end, _topic, _email, coalesce(_subscribe_initiator, false)
     );
-    if tocsin.listener_sleeps() then
-        perform tocsin.ring(case when _listed then _people else tocsin.in_inbox_of(event_id) end);
+    if tocsin.leader_is_idle() then
+        perform tocsin.wake(case when _listed then _people else tocsin.inbox_owners(event_id) end);
     end if;
     notifications := coalesce(notifications, 0);
     replayed := false;
@@ -187,7 +187,7 @@ end
 $$;
 
 -- A list's people, each once and in order, without the initiator.
-create or replace function tocsin.all_but(_initiator text, _recipients text[]) returns text[]
+create or replace function tocsin.distinct_except(_initiator text, _recipients text[]) returns text[]
 language sql immutable
 as $$
     select array(
@@ -199,7 +199,7 @@ as $$
 $$;
 
 -- Tells an event to those it is meant for at this moment; answers how many.
-create or replace function tocsin.reach(_event tocsin.event, _type tocsin.event_type, _people text[], _now timestamptz)
+create or replace function tocsin.fan_out_event(_event tocsin.event, _type tocsin.event_type, _people text[], _now timestamptz)
 returns integer
 language plpgsql
 as $$
@@ -207,7 +207,7 @@ declare
     _because text[];
 begin
     if _event.email is not null then
-        return tocsin.invite(_event, _type, _now);
+        return tocsin.fan_out_to_address(_event, _type, _now);
     end if;
     if _event.topic is not null then
         select array_agg(f.recipient_id), array_agg(f.because)
@@ -217,12 +217,12 @@ begin
             perform tocsin.follow_by_reply(_event);
         end if;
     end if;
-    return tocsin.tell(_event.event_id, _type, _people, _because, _now);
+    return tocsin.fan_out(_event.event_id, _type, _people, _because, _now);
 end
 $$;
 
 -- How many people an event was told; those who muted its topic were not.
-create or replace function tocsin.told(_event_id bigint) returns integer
+create or replace function tocsin.count_notified(_event_id bigint) returns integer
 language sql stable
 as $$
     select count(*)::integer
@@ -232,7 +232,7 @@ as $$
 $$;
 
 -- In whose inbox an event is; of very many, enough of them to be announced as everyone.
-create or replace function tocsin.in_inbox_of(_event_id bigint) returns text[]
+create or replace function tocsin.inbox_owners(_event_id bigint) returns text[]
 language sql stable
 as $$
     select array(
@@ -245,7 +245,7 @@ as $$
 $$;
 
 -- Names the first unknown ones; _field is the argument that has them.
-create or replace function tocsin.check_known(_people text[], _field text default 'recipients') returns void
+create or replace function tocsin.check_recipients_known(_people text[], _field text default 'recipients') returns void
 language plpgsql stable
 as $$
 declare
@@ -305,7 +305,7 @@ end
 $$;
 
 -- Tells the events whose send_at has come, as if just then; someone erased since is left out.
-create or replace function tocsin.tell_due_events(_limit integer) returns integer
+create or replace function tocsin.fan_out_due_events(_limit integer) returns integer
 language plpgsql
 as $$
 declare
@@ -318,7 +318,7 @@ begin
     for _event in
         select e.*
         from tocsin.event e
-        where e.told_at is null
+        where e.fanned_out_at is null
             and e.cancelled_at is null
             and e.send_at <= clock_timestamp()
         order by e.send_at
@@ -326,20 +326,20 @@ begin
         for update skip locked
     loop
         _now := clock_timestamp();
-        select tocsin.reach(_event, t, _event.recipients, _now)
+        select tocsin.fan_out_event(_event, t, _event.recipients, _now)
         into _told
         from tocsin.event_type t
         where t.event_type = _event.event_type;
         update tocsin.event e
-        set told_at = _now,
+        set fanned_out_at = _now,
             recipients = null,
             initiator_skipped = e.initiator_skipped or tocsin.skips_initiator(e) or (e.email is not null and _told = 0),
             expires_at = _now + (select t.time_to_live from tocsin.event_type t where t.event_type = e.event_type)
         where e.event_id = _event.event_id;
         _count := _count + 1;
-        _moved := _moved || tocsin.in_inbox_of(_event.event_id);
+        _moved := _moved || tocsin.inbox_owners(_event.event_id);
     end loop;
-    perform tocsin.ring(_moved);
+    perform tocsin.wake(_moved);
     return _count;
 end
 $$;

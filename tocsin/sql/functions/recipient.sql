@@ -32,7 +32,7 @@ end
 $$;
 
 -- Erases a person and all that is held of them. Events that others were told stay, without the person. Returns whether
--- the person was known. The caller runs sweep_erased() once this is committed.
+-- the person was known. The caller runs finish_erasures() once this is committed.
 create or replace function tocsin.erase_recipient(_id text) returns boolean
 language plpgsql
 as $$
@@ -43,14 +43,14 @@ declare
 begin
     -- locked first: what another transaction changes of the person is committed by then, and seen below
     perform from tocsin.recipient r where r.recipient_id = _id for update;
-    _addresses := tocsin.addresses_of(_id);
+    _addresses := tocsin.all_addresses_of(_id);
     delete from tocsin.recipient r where r.recipient_id = _id;
     _known := found;
     delete from tocsin.stream_ticket t where t.recipient_id = _id;
     insert into tocsin.erasure (recipient_id, addresses, erased_at)
     values (_id, _addresses, clock_timestamp())
     returning erased_at into _erased_at;
-    perform tocsin.erase_traces(_id, _addresses, _erased_at);
+    perform tocsin.erase_personal_data(_id, _addresses, _erased_at);
     -- their open streams end
     perform tocsin.announce(array[_id]);
     return _known;
@@ -69,8 +69,8 @@ declare
     _suppressed boolean;
 begin
     perform tocsin.check_address(_email);
-    if tocsin.address_owner(_address) is not null then
-        perform tocsin.refuse(
+    if tocsin.find_address_owner(_address) is not null then
+        perform tocsin.raise_invalid(
             'email',
             'email belongs to a recipient',
             'Erase that recipient: DELETE /api/recipients/{id}/ takes the address along.'
@@ -86,7 +86,7 @@ end
 $$;
 
 -- All addresses that are or were a person's: their own, those claimed for them, those that their mails went to.
-create or replace function tocsin.addresses_of(_id text) returns text[]
+create or replace function tocsin.all_addresses_of(_id text) returns text[]
 language sql stable
 as $$
     select array(
@@ -96,7 +96,7 @@ as $$
             and r.address is not null
         union
         select c.address
-        from tocsin.claim c
+        from tocsin.address_owner c
         where c.recipient_id = _id
         union
         select tocsin.compared_address(d.address)
@@ -135,7 +135,7 @@ create or replace function tocsin.erase_invitations(_addresses text[], _before t
 language plpgsql
 as $$
 declare
-    _free text[] := array(select a from unnest(_addresses) a where tocsin.address_owner(a) is null);
+    _free text[] := array(select a from unnest(_addresses) a where tocsin.find_address_owner(a) is null);
     _events bigint[];
 begin
     _events := array(
@@ -147,7 +147,7 @@ begin
         union
         select e.event_id
         from tocsin.event e
-        where (e.told_at is null or e.email is not null)
+        where (e.fanned_out_at is null or e.email is not null)
             and e.email is not null
             and e.created_at <= _before
             and tocsin.compared_address(e.email) = any (_free)
@@ -171,7 +171,7 @@ as $$
 begin
     perform from tocsin.event e where e.event_id = any (_events) order by e.event_id for update;
     perform tocsin.delete_deliveries(array(select d.delivery_id from tocsin.delivery d where d.event_id = any (_events)));
-    delete from tocsin.lane l where l.event_id = any (_events);
+    delete from tocsin.event_queue l where l.event_id = any (_events);
     delete from tocsin.digest_item i
     using tocsin.notification n
     where n.event_id = any (_events)
@@ -195,7 +195,7 @@ end
 $$;
 
 -- All that hangs on a person's id, and on the addresses that were theirs. `_before`: when the person was erased.
-create or replace function tocsin.erase_traces(_id text, _addresses text[], _before timestamptz) returns void
+create or replace function tocsin.erase_personal_data(_id text, _addresses text[], _before timestamptz) returns void
 language plpgsql
 as $$
 declare
@@ -217,14 +217,14 @@ begin
         union
         select e.event_id
         from tocsin.event e
-        where (e.told_at is null or e.email is not null)
+        where (e.fanned_out_at is null or e.email is not null)
             and e.recipients = array[_id]
         union
         -- of their own doing, and nobody was told
         select e.event_id
         from tocsin.event e
         where e.initiator = _id
-            and (e.told_at is not null or e.cancelled_at is not null and e.recipients is null)
+            and (e.fanned_out_at is not null or e.cancelled_at is not null and e.recipients is null)
             and not exists (select from tocsin.notification n where n.event_id = e.event_id)
     );
     -- events before deliveries, as the dispatcher and cancel() lock them
@@ -267,7 +267,7 @@ as $$
 begin
     update tocsin.event e
     set recipients = array_remove(e.recipients, _id)
-    where (e.told_at is null or e.email is not null)
+    where (e.fanned_out_at is null or e.email is not null)
         and _id = any (e.recipients);
     update tocsin.event e
     set initiator = null,
@@ -286,13 +286,13 @@ begin
         )
         else e.metadata - 'mentions'
     end
-    where tocsin.mentions(e.metadata, _id);
+    where tocsin.is_mentioned(e.metadata, _id);
 end
 $$;
 
 -- Whether metadata mention a person, whose id may stand there as a number. An SQL function that is inlined, so that the
 -- index event_mentions is used.
-create or replace function tocsin.mentions(_metadata jsonb, _id text) returns boolean
+create or replace function tocsin.is_mentioned(_metadata jsonb, _id text) returns boolean
 language sql immutable
 as $$
     select _metadata ? 'mentions'
@@ -304,7 +304,7 @@ $$;
 
 -- Erases what transactions that were open during an erasure have committed since, and drops the note of it once they are
 -- over. Returns how many erasures are still noted.
-create or replace function tocsin.sweep_erased() returns integer
+create or replace function tocsin.finish_erasures() returns integer
 language plpgsql
 -- the leader's session allows neither
 set enable_seqscan = on
@@ -323,12 +323,12 @@ begin
         order by e.erasure_id
         for update skip locked
     loop
-        _open := tocsin.still_open(_erasure.open);
+        _open := tocsin.find_open_transactions(_erasure.open_transactions);
         begin
             if _erasure.recipient_id is not null
                 and not exists (select from tocsin.recipient r where r.recipient_id = _erasure.recipient_id)
             then
-                perform tocsin.erase_traces(_erasure.recipient_id, _erasure.addresses, _erasure.erased_at);
+                perform tocsin.erase_personal_data(_erasure.recipient_id, _erasure.addresses, _erasure.erased_at);
             else
                 perform tocsin.erase_invitations(_erasure.addresses, _erasure.erased_at);
                 perform tocsin.hash_suppressions(_erasure.addresses);
@@ -340,9 +340,9 @@ begin
             delete from tocsin.erasure e where e.erasure_id = _erasure.erasure_id;
         else
             update tocsin.erasure e
-            set open = _open
+            set open_transactions = _open
             where e.erasure_id = _erasure.erasure_id
-                and e.open is distinct from _open;
+                and e.open_transactions is distinct from _open;
             _left := _left + 1;
         end if;
     end loop;
@@ -351,7 +351,7 @@ end
 $$;
 
 -- Which of these transactions of this database are open; null: all that are. A prepared one counts as each of them.
-create or replace function tocsin.still_open(_transactions text[]) returns text[]
+create or replace function tocsin.find_open_transactions(_transactions text[]) returns text[]
 language sql volatile
 as $$
     select array(
@@ -373,13 +373,13 @@ as $$
 $$;
 
 -- A new person by the id of an erased one finds nothing of theirs.
-create or replace function tocsin.forget_erased() returns trigger
+create or replace function tocsin.finish_erasure_of_reused_id() returns trigger
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform tocsin.erase_traces(e.recipient_id, e.addresses, e.erased_at)
+    perform tocsin.erase_personal_data(e.recipient_id, e.addresses, e.erased_at)
     from tocsin.erasure e
     join made m using (recipient_id);
     delete from tocsin.erasure e
@@ -389,10 +389,10 @@ begin
 end
 $$;
 
-create or replace trigger forget_erased
+create or replace trigger finish_erasure_of_reused_id
 after insert on tocsin.recipient
 referencing new table as made
-for each statement execute function tocsin.forget_erased();
+for each statement execute function tocsin.finish_erasure_of_reused_id();
 
 -- A delivery as its person's export shows it, the address in clear.
 create or replace function tocsin.exported_delivery(_delivery tocsin.delivery) returns jsonb

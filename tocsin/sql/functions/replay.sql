@@ -94,6 +94,6 @@ begin
         burst_id = case when d.channel = 'email' then coalesce(d.burst_id, d.delivery_id) end
     where d.delivery_id = any (_again);
     get diagnostics replayed = row_count;
-    perform tocsin.ring();
+    perform tocsin.wake();
 end
 $$;

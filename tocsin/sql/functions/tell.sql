@@ -1,8 +1,8 @@
--- Telling an event to people: notifications, badges, deliveries and their lanes.
+-- Telling an event to people: notifications, badges, deliveries and their event queues.
 
 -- Answers how many people were told; unknown ones are left out. `_because` goes with `_people`: why each is among them,
 -- where that is a topic's doing, else null.
-create or replace function tocsin.tell(
+create or replace function tocsin.fan_out(
     _event_id bigint,
     _type tocsin.event_type,
     _people text[],
@@ -13,9 +13,9 @@ language plpgsql
 as $$
 begin
     if cardinality(_people) < 200 then
-        return tocsin.tell_few(_event_id, _type, _people, _because, _now);
+        return tocsin.fan_out_to_few(_event_id, _type, _people, _because, _now);
     else
-        return tocsin.tell_many(_event_id, _type, _people, _because, _now);
+        return tocsin.fan_out_to_many(_event_id, _type, _people, _because, _now);
     end if;
 end
 $$;
@@ -23,7 +23,7 @@ $$;
 -- The same for one person, since most calls are for one: a look at what there is of them, and plain inserts. Answers when
 -- the event is over; null where they are not told, or by tell() only: unknown, in quiet hours, or of an event type that
 -- is retired or has delays.
-create or replace function tocsin.tell_one(_event_id bigint, _event_type text, _person text, _now timestamptz)
+create or replace function tocsin.fan_out_to_one(_event_id bigint, _event_type text, _person text, _now timestamptz)
 returns timestamptz
 language plpgsql
 as $$
@@ -44,7 +44,7 @@ begin
         r.chose,
         r.has_quiet_hours,
         r.devices,
-        t.usual -> (
+        t.default_decisions -> (
             case when r.no_address then 4 else 0 end
             + case when r.suppressed then 2 else 0 end
             + case when r.devices[1] is null then 1 else 0 end
@@ -73,11 +73,11 @@ begin
         return null;
     elsif _chose then
         select
-            tocsin.decide(t, s.situation),
+            tocsin.decide(t, s.facts),
             array(select d.device_id from tocsin.device d where d.recipient_id = _person and d.disabled_at is null)
         into _decisions, _devices
         from tocsin.event_type t
-        cross join lateral tocsin.situations(t, array[_person], null) s
+        cross join lateral tocsin.recipient_facts(t, array[_person], null) s
         where t.event_type = _event_type;
         if not found then
             -- erased a moment ago
@@ -106,7 +106,7 @@ begin
         insert into tocsin.delivery (notification_id, event_id, recipient_id, channel, device_id, created_at)
         select _notification_id, _event_id, _person, case when d.device_id is null then 'email' else 'push' end, d.device_id, _now
         from unnest(case when _by_email then array[null::bigint] end || case when _by_push then _devices end) d (device_id);
-        insert into tocsin.lane (event_id, channel, priority)
+        insert into tocsin.event_queue (event_id, channel, priority)
         select _event_id, c.channel, _priority
         from (values ('email', _by_email), ('push', _by_push)) c (channel, wanted)
         where c.wanted;
@@ -116,7 +116,7 @@ end
 $$;
 
 -- By indexes, with one plan for all calls: to plan anew would take several times what it takes to tell a few.
-create or replace function tocsin.tell_few(
+create or replace function tocsin.fan_out_to_few(
     _event_id bigint,
     _type tocsin.event_type,
     _people text[],
@@ -131,12 +131,12 @@ set enable_mergejoin = off
 set jit = off
 as $$
 begin
-    return tocsin.tell_all(_event_id, _type, _people, _because, _now);
+    return tocsin.fan_out_rows(_event_id, _type, _people, _because, _now);
 end
 $$;
 
 -- With a plan for just so many: by indexes still, or whole tables at once.
-create or replace function tocsin.tell_many(
+create or replace function tocsin.fan_out_to_many(
     _event_id bigint,
     _type tocsin.event_type,
     _people text[],
@@ -152,13 +152,13 @@ set work_mem = '64MB'
 set jit = off
 as $$
 begin
-    return tocsin.tell_all(_event_id, _type, _people, _because, _now);
+    return tocsin.fan_out_rows(_event_id, _type, _people, _because, _now);
 end
 $$;
 
 -- The fan-out: one statement for any number of people. Ids are taken first, so that each row is made once and no insert
 -- has to hand on what it stored.
-create or replace function tocsin.tell_all(
+create or replace function tocsin.fan_out_rows(
     _event_id bigint,
     _type tocsin.event_type,
     _people text[],
@@ -171,20 +171,20 @@ declare
     _told integer;
 begin
     with person as materialized (
-        select s.recipient_id, s.because, s.situation
-        from tocsin.situations(_type, _people, _because) s
+        select s.recipient_id, s.because, s.facts
+        from tocsin.recipient_facts(_type, _people, _because) s
     ),
     decided as materialized (
         select
-            d.situation,
+            d.facts,
             d.decisions,
             d.decisions -> 'in_app' ->> 0 = 'on' as in_inbox,
             d.decisions -> 'email' ->> 0 = 'on' as by_email,
             d.decisions -> 'push' ->> 0 = 'on' as by_push,
             d.decisions -> 'email' ->> 1 = 'digest' as by_digest
         from (
-            select p.situation, tocsin.decide(_type, p.situation) as decisions
-            from (select distinct p.situation from person p) p
+            select p.facts, tocsin.decide(_type, p.facts) as decisions
+            from (select distinct p.facts from person p) p
             -- or each of the columns above would decide anew
             offset 0
         ) d
@@ -194,7 +194,7 @@ begin
             nextval('tocsin.notification_notification_id_seq') as notification_id,
             p.recipient_id, p.because, d.decisions, d.in_inbox, d.by_email, d.by_push, d.by_digest
         from person p
-        join decided d using (situation)
+        join decided d using (facts)
     ),
     kept as (
         insert into tocsin.notification (
@@ -250,7 +250,7 @@ begin
         returning channel, due_at
     ),
     lane as (
-        insert into tocsin.lane (event_id, channel, priority)
+        insert into tocsin.event_queue (event_id, channel, priority)
         select distinct _event_id, q.channel, _type.priority
         from queued q
         where q.due_at is null

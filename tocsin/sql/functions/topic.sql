@@ -22,7 +22,7 @@ set standard_conforming_strings = on
 as $$
     -- as tocsin.notify; a null topic is refused like an empty one
     select e.event_id
-    from tocsin.emit(
+    from tocsin.create_event(
         ('role:' || session_user) collate "default", $2, null, coalesce($1, ''), null, $3, $4, $5, $6, $7, $8, $9, $10, $11
     ) e
 $$;
@@ -41,9 +41,9 @@ declare
 begin
     perform tocsin.check_topic($2);
     if $3 is null or $3 not in ('all', 'mentions', 'muted') then
-        perform tocsin.refuse('level', format('level %s is not known', quote_nullable(left($3, 60))), 'Use one of all, mentions, muted.');
+        perform tocsin.raise_invalid('level', format('level %s is not known', quote_nullable(left($3, 60))), 'Use one of all, mentions, muted.');
     end if;
-    perform tocsin.check_known(array[$1], 'recipient');
+    perform tocsin.check_recipients_known(array[$1], 'recipient');
     select s.* into _before
     from tocsin.subscription s
     where s.topic = $2
@@ -110,7 +110,7 @@ $$;
 --
 -- Mentioned are those whom the list metadata -> 'mentions' names; without such a list, everybody, where the event type
 -- is itself a mention.
-create or replace function tocsin.audience(_event tocsin.event) returns table (recipient_id text, because text)
+create or replace function tocsin.topic_audience(_event tocsin.event) returns table (recipient_id text, because text)
 language sql stable
 as $$
     select distinct on (s.recipient_id)
@@ -143,7 +143,7 @@ create or replace function tocsin.followers(_event tocsin.event) returns table (
 language sql stable
 as $$
     select a.recipient_id, a.because
-    from tocsin.audience(_event) a
+    from tocsin.topic_audience(_event) a
     where a.recipient_id is distinct from _event.initiator
 $$;
 
@@ -153,7 +153,7 @@ language sql stable
 as $$
     select exists (
         select
-        from tocsin.audience(_event) a
+        from tocsin.topic_audience(_event) a
         where a.recipient_id = _event.initiator
             and a.because not in ('muted', 'not_mentioned')
     )
@@ -181,14 +181,14 @@ language plpgsql
 as $$
 begin
     if _topic is null or _topic !~ '^[A-Za-z0-9._:/-]{1,200}$' then
-        perform tocsin.refuse('topic', 'topic is not 1 to 200 characters of A-Z a-z 0-9 . _ : / -', 'Name the thing that is followed, such as forum.thread:42.');
+        perform tocsin.raise_invalid('topic', 'topic is not 1 to 200 characters of A-Z a-z 0-9 . _ : / -', 'Name the thing that is followed, such as forum.thread:42.');
     end if;
 end
 $$;
 
 -- Why somebody who was told of a topic's event is not to get it any more: muted, or not followed (for all) any more. Null:
 -- they still are.
-create or replace function tocsin.unfollowed(_topic text, _recipient_id text, _notification_id bigint) returns text
+create or replace function tocsin.topic_withheld_reason(_topic text, _recipient_id text, _notification_id bigint) returns text
 language sql stable
 as $$
     select case

@@ -2,7 +2,7 @@
 --
 -- A row that each notify() updates would be locked for as long as an app's transaction is open. So a change is appended
 -- (unread_delta), and the elected listener folds what is committed into unread_counter a few times a second. In any one
--- snapshot the counter and the changes that are still there add up to count(*). `low` keeps the read off the dead
+-- snapshot the counter and the changes that are still there add up to count(*). `folded_before` keeps the read off the dead
 -- rows that folding leaves behind: no change below it is missing from the counter.
 
 create or replace function tocsin.unread_count(recipient text) returns integer
@@ -13,10 +13,10 @@ set enable_seqscan = off
 as $$
 declare
     _count integer;
-    _low xid8;
+    _folded_before xid8;
 begin
-    select c.n, c.low
-    into _count, _low
+    select c.n, c.folded_before
+    into _count, _folded_before
     from tocsin.unread_counter c
     where c.recipient_id = recipient;
     return coalesce(_count, 0) + coalesce(
@@ -24,7 +24,7 @@ begin
             select sum(d.n)::integer
             from tocsin.unread_delta d
             where d.recipient_id = recipient
-                and d.xid >= coalesce(_low, '0')
+                and d.xid >= coalesce(_folded_before, '0')
         ),
         0
     );
@@ -33,7 +33,7 @@ $$;
 
 -- Exact counts of several people, in their order.
 --
--- A fold takes all changes that its snapshot saw, whosever they are: so nobody's change is older than the latest `low` of
+-- A fold takes all changes that its snapshot saw, whosever they are: so nobody's change is older than the latest `folded_before` of
 -- any counter, and one look at the few changes since then does for all. To plan takes ten times as long as to read, so
 -- the plans are kept; and a plan may have been made while there were hardly any changes, for which to read them all looks
 -- cheap, and then a fan-out brings a hundred thousand. So they take the indexes, always.
@@ -46,17 +46,17 @@ set jit = off
 as $$
 declare
     _counts integer[];
-    _low xid8;
+    _folded_before xid8;
 begin
-    select array_agg(coalesce(c.n, 0) order by u.position), coalesce(max(c.low), '0')
-    into _counts, _low
+    select array_agg(coalesce(c.n, 0) order by u.position), coalesce(max(c.folded_before), '0')
+    into _counts, _folded_before
     from unnest(_recipients) with ordinality u (recipient_id, position)
     left join tocsin.unread_counter c using (recipient_id);
     if exists (
         select
         from tocsin.unread_delta d
         where d.recipient_id = any (_recipients)
-            and d.xid >= _low
+            and d.xid >= _folded_before
     ) then
         select array_agg(u.n + coalesce(d.n, 0) order by u.position)
         into _counts
@@ -65,7 +65,7 @@ begin
             select d.recipient_id, sum(d.n)::integer as n
             from tocsin.unread_delta d
             where d.recipient_id = any (_recipients)
-                and d.xid >= _low
+                and d.xid >= _folded_before
             group by d.recipient_id
         ) d using (recipient_id);
     end if;
@@ -103,11 +103,11 @@ as $$
         order by g.recipient_id
     ),
     folded as (
-        insert into tocsin.unread_counter as c (recipient_id, n, low)
+        insert into tocsin.unread_counter as c (recipient_id, n, folded_before)
         select s.recipient_id, s.n, pg_snapshot_xmin(_announced)
         from summed s
         on conflict (recipient_id) do update
-        set n = c.n + excluded.n, low = greatest(c.low, excluded.low)
+        set n = c.n + excluded.n, folded_before = greatest(c.folded_before, excluded.folded_before)
     )
     select coalesce(sum(s.changes), 0)::integer
     from summed s
@@ -122,24 +122,24 @@ declare
 begin
     -- Snapshot and search in one statement: a later one sees what was committed since, beyond that snapshot's end.
     select
-        exists (select from tocsin.unread_counter c where c.low > s.next)
+        exists (select from tocsin.unread_counter c where c.folded_before > s.next)
         or exists (select from tocsin.unread_delta d where d.n <> 0 and d.xid > s.next)
         or exists (select from tocsin.inbox_change c where c.xid > s.next)
-        or exists (select from tocsin.lane l where l.xid > s.next)
-        or exists (select from tocsin.claim c where c.xid > s.next)
-        or exists (select from tocsin.badge_mark m where pg_snapshot_xmax(m.snapshot) > s.next)
+        or exists (select from tocsin.event_queue l where l.xid > s.next)
+        or exists (select from tocsin.address_owner c where c.xid > s.next)
+        or exists (select from tocsin.badge_push_progress m where pg_snapshot_xmax(m.snapshot) > s.next)
         or coalesce((select n.xid > s.next from tocsin.notification n order by n.notification_id desc limit 1), false)
     into _foreign
     from (select pg_snapshot_xmax(pg_current_snapshot()) as next) s;
     if not _foreign then
         return false;
     end if;
-    update tocsin.unread_counter set low = '0';
+    update tocsin.unread_counter set folded_before = '0';
     update tocsin.unread_delta set xid = '3';
     update tocsin.inbox_change set xid = '3';
-    update tocsin.lane set xid = '3';
-    update tocsin.claim set xid = '3';
-    update tocsin.badge_mark set snapshot = pg_current_snapshot();
+    update tocsin.event_queue set xid = '3';
+    update tocsin.address_owner set xid = '3';
+    update tocsin.badge_push_progress set snapshot = pg_current_snapshot();
     update tocsin.notification set xid = '3' where xid > pg_snapshot_xmax(pg_current_snapshot());
     return true;
 end

@@ -3,7 +3,7 @@
 --
 -- What only some deliveries have is joined by a key that is null for the others: then nothing is read for them. The time is
 -- the statement's: from before its snapshot, so nothing that was committed before it is missed.
-create or replace function tocsin.wanted(_delivery_id bigint) returns table (
+create or replace function tocsin.delivery_snapshot(_delivery_id bigint) returns table (
     held_by uuid,
     digest_id bigint,
     priority smallint,
@@ -86,8 +86,8 @@ as $$
                 then 'opted_out_since'
             -- of the topic, since it was told
             when e.topic is not null and d.channel <> all (t.mandatory_channels)
-                and tocsin.unfollowed(e.topic, d.recipient_id, d.notification_id) is not null
-                then tocsin.unfollowed(e.topic, d.recipient_id, d.notification_id)
+                and tocsin.topic_withheld_reason(e.topic, d.recipient_id, d.notification_id) is not null
+                then tocsin.topic_withheld_reason(e.topic, d.recipient_id, d.notification_id)
             when d.channel = any (t.skip_if_read) and (n.read_at is not null or n.archived_at is not null)
                 then 'already_read'
             when d.channel = 'push' and v.recipient_id is distinct from d.recipient_id then 'device_moved'
@@ -103,7 +103,7 @@ as $$
     left join tocsin.recipient r using (recipient_id)
     left join tocsin.notification n
         on n.notification_id = case when t.skip_if_read <> '{}' or d.recipient_id is null then d.notification_id end
-    left join tocsin.claim c on c.address = case when d.recipient_id is null then n.address end
+    left join tocsin.address_owner c on c.address = case when d.recipient_id is null then n.address end
     left join tocsin.suppression s on s.key = coalesce(r.address_key, tocsin.address_key(n.address))
     left join tocsin.device v on v.device_id = d.device_id
     left join lateral (

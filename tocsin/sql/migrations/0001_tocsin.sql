@@ -66,7 +66,7 @@ create table tocsin.event_type (
     position smallint not null,
     default_channels text[] not null,
     mandatory_channels text[] not null default '{}',
-    usual jsonb,
+    default_decisions jsonb,
     priority smallint not null default 1 check (priority between 0 and 2),
     time_to_live interval not null default '3 days' check (time_to_live > '0'),
     max_attempts smallint not null default 10 check (max_attempts between 1 and 50),
@@ -85,7 +85,7 @@ comment on column tocsin.event_type.label is 'Its name as people read it.';
 comment on column tocsin.event_type.position is 'Its place in lists, from 1.';
 comment on column tocsin.event_type.default_channels is 'Channels that are on where a person chose nothing.';
 comment on column tocsin.event_type.mandatory_channels is 'Channels that nobody can turn off.';
-comment on column tocsin.event_type.usual is 'Decisions for people who chose nothing: a list of 8, by what is missing (tocsin.usual_decisions); kept by triggers.';
+comment on column tocsin.event_type.default_decisions is 'Decisions for people who chose nothing: a list of 8, by what is missing (tocsin.default_decisions); kept by triggers.';
 comment on column tocsin.event_type.priority is '0 low, 1 normal, 2 high: dispatched first, and in quiet hours too.';
 comment on column tocsin.event_type.time_to_live is 'How long after its event a delivery may still be sent, in hours.';
 comment on column tocsin.event_type.max_attempts is 'Attempts at a delivery before it has failed.';
@@ -222,7 +222,7 @@ create table tocsin.subscription (
     level_before text,
     created_at timestamptz not null default clock_timestamp(),
     updated_at timestamptz not null default clock_timestamp(),
-    -- followers, unfollowed
+    -- followers, topic_withheld_reason
     primary key (topic, recipient_id, event_id)
 );
 
@@ -240,23 +240,23 @@ comment on column tocsin.subscription.level_before is 'Level before the topic wa
 comment on column tocsin.subscription.created_at is 'When it was made.';
 comment on column tocsin.subscription.updated_at is 'When its level last changed.';
 
-create table tocsin.claim (
+create table tocsin.address_owner (
     address text primary key,
     recipient_id text not null references tocsin.recipient on delete cascade,
     claimed_at timestamptz not null default clock_timestamp(),
     xid xid8 not null default pg_current_xact_id()
 );
 
--- export_claims, erase_recipient
-create index claim_recipient on tocsin.claim (recipient_id);
--- claimed_since
-create index claim_xid on tocsin.claim (xid);
+-- export_address_owners, erase_recipient
+create index address_owner_recipient on tocsin.address_owner (recipient_id);
+-- assignable_since
+create index address_owner_xid on tocsin.address_owner (xid);
 
-comment on table tocsin.claim is 'Addresses that apps assigned to a person by claim_email().';
-comment on column tocsin.claim.address is 'The address in the form in which addresses are compared.';
-comment on column tocsin.claim.recipient_id is 'The person.';
-comment on column tocsin.claim.claimed_at is 'When the app did so.';
-comment on column tocsin.claim.xid is 'The transaction that wrote the row.';
+comment on table tocsin.address_owner is 'Addresses that apps assigned to a person by claim_email().';
+comment on column tocsin.address_owner.address is 'The address in the form in which addresses are compared.';
+comment on column tocsin.address_owner.recipient_id is 'The person.';
+comment on column tocsin.address_owner.claimed_at is 'When the app did so.';
+comment on column tocsin.address_owner.xid is 'The transaction that wrote the row.';
 
 create table tocsin.suppression (
     address text,
@@ -312,21 +312,21 @@ create table tocsin.event (
     recipients text[],
     send_at timestamptz,
     created_at timestamptz not null,
-    told_at timestamptz,
+    fanned_out_at timestamptz,
     expires_at timestamptz,
     cancelled_at timestamptz
 );
 
--- tell_due_events
-create index event_send_at on tocsin.event (send_at) where told_at is null and cancelled_at is null;
--- erase_traces, list_events
+-- fan_out_due_events
+create index event_send_at on tocsin.event (send_at) where fanned_out_at is null and cancelled_at is null;
+-- erase_personal_data, list_events
 create index event_initiator on tocsin.event (initiator) where initiator is not null;
 -- list_events
 create index event_created_at on tocsin.event (created_at desc, event_id desc);
--- erase_traces: the events that mention a person
+-- erase_personal_data: the events that mention a person
 create index event_mentions on tocsin.event using gin ((metadata -> 'mentions')) where metadata ? 'mentions';
--- erase_traces, erase_invitations: scheduled events, and invitations
-create index event_scheduled_or_invited on tocsin.event (event_id) where told_at is null or email is not null;
+-- erase_personal_data, erase_invitations: scheduled events, and invitations
+create index event_scheduled_or_invited on tocsin.event (event_id) where fanned_out_at is null or email is not null;
 
 comment on table tocsin.event is 'What happened, as an app reported it.';
 comment on column tocsin.event.event_id is 'Its id.';
@@ -345,7 +345,7 @@ comment on column tocsin.event.email is 'Address of a person without an account 
 comment on column tocsin.event.recipients is 'Ids of people to notify at send_at; null after the fan-out.';
 comment on column tocsin.event.send_at is 'When a scheduled event is due; null: at once.';
 comment on column tocsin.event.created_at is 'When the app reported it.';
-comment on column tocsin.event.told_at is 'When its notifications were made; null: it is scheduled.';
+comment on column tocsin.event.fanned_out_at is 'When its notifications were made; null: it is scheduled.';
 comment on column tocsin.event.expires_at is 'After this, nothing of it is sent any more.';
 comment on column tocsin.event.cancelled_at is 'When it was cancelled.';
 
@@ -378,7 +378,7 @@ create table tocsin.notification (
     decisions jsonb not null,
     because text,
     xid xid8 not null default pg_current_xact_id(),
-    constraint notification_somebodys check (recipient_id is not null or address is not null)
+    constraint notification_has_owner check (recipient_id is not null or address is not null)
 );
 
 -- cancel, event_deliveries; one notification for an event and a person
@@ -395,9 +395,9 @@ create index notification_read on tocsin.notification (recipient_id, event_type,
 where in_inbox and archived_at is null and read_at is not null;
 -- news: what was committed since a snapshot
 create index notification_xid on tocsin.notification (recipient_id, xid);
--- hand_over, claim_email, erase_recipient
+-- assign_invitations, claim_email, erase_recipient
 create index notification_address on tocsin.notification (address) where recipient_id is null;
--- claimed_since
+-- assignable_since
 create index notification_pending on tocsin.notification (xid) include (address) where recipient_id is null;
 -- clean_up_notifications: those that are over, by the time since when
 create index notification_over on tocsin.notification (
@@ -444,13 +444,13 @@ comment on column tocsin.inbox_change.xid is 'The transaction that did it.';
 create table tocsin.unread_counter (
     recipient_id text primary key,
     n integer not null,
-    low xid8 not null
+    folded_before xid8 not null
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02);
 
 comment on table tocsin.unread_counter is 'Folded counts of unread notifications; the badge is this count and the changes that are not folded yet.';
 comment on column tocsin.unread_counter.recipient_id is 'The person.';
 comment on column tocsin.unread_counter.n is 'Unread notifications, as far as they are folded.';
-comment on column tocsin.unread_counter.low is 'Changes of earlier transactions are all folded.';
+comment on column tocsin.unread_counter.folded_before is 'Changes of earlier transactions are all folded.';
 
 create table tocsin.unread_delta (
     recipient_id text not null,
@@ -469,21 +469,21 @@ comment on column tocsin.unread_delta.recipient_id is 'The person.';
 comment on column tocsin.unread_delta.n is 'By how much the count changed; never 0.';
 comment on column tocsin.unread_delta.xid is 'The transaction that changed it.';
 
-create table tocsin.badge_mark (
-    one boolean primary key default true check (one),
+create table tocsin.badge_push_progress (
+    only_row boolean primary key default true check (only_row),
     snapshot pg_snapshot not null
 );
 
-comment on table tocsin.badge_mark is 'One row: how far the leader has asked for silent pushes that correct badges.';
-comment on column tocsin.badge_mark.one is 'Keeps the table to one row.';
-comment on column tocsin.badge_mark.snapshot is 'What was committed in this snapshot is done, so that the next leader neither omits nor repeats a push.';
+comment on table tocsin.badge_push_progress is 'One row: how far the leader has asked for silent pushes that correct badges.';
+comment on column tocsin.badge_push_progress.only_row is 'Keeps the table to one row.';
+comment on column tocsin.badge_push_progress.snapshot is 'What was committed in this snapshot is done, so that the next leader neither omits nor repeats a push.';
 
-insert into tocsin.badge_mark (snapshot) values (pg_current_snapshot());
+insert into tocsin.badge_push_progress (snapshot) values (pg_current_snapshot());
 
 -- == Deliveries ==
 
 create type tocsin.delivery_state as enum (
-    'queued',     -- waits in its event's lane (due_at null), in a job's lease (due_at null), or until due_at
+    'queued',     -- waits in its event's queue (due_at null), in a job's lease (due_at null), or until due_at
     'sending',    -- claimed by a worker, as long as its lease lasts
     'deferred',   -- due again at due_at
     'sent',
@@ -521,7 +521,7 @@ create table tocsin.delivery (
 -- the state or settled_at (a failure has a time of its own), and the page has room for both.
 with (fillfactor = 45, autovacuum_vacuum_scale_factor = 0.02);
 
--- dispatch_lanes, event_deliveries, cancel
+-- dispatch_event_queues, event_deliveries, cancel
 create index delivery_event on tocsin.delivery (event_id, channel, delivery_id);
 -- why
 create index delivery_notification on tocsin.delivery (notification_id);
@@ -537,7 +537,7 @@ create index delivery_digest_due on tocsin.delivery (digest_id) where digest_id 
 -- badge is not one: the next push corrects it.
 create index delivery_failed on tocsin.delivery (failed_at desc, delivery_id desc) include (channel, reason)
 where failed_at is not null and coalesce(event_id, digest_id) is not null;
--- correct_badges: whether one waits for a device; erase_traces. In this form, since `event_id is null` would make the planner
+-- queue_badge_pushes: whether one waits for a device; erase_personal_data. In this form, since `event_id is null` would make the planner
 -- take delivery_event and read all its null keys for each device.
 create index delivery_badge_push on tocsin.delivery (recipient_id, device_id) where coalesce(event_id, digest_id) is null;
 -- clean_up_badge_pushes
@@ -551,7 +551,7 @@ comment on column tocsin.delivery.recipient_id is 'The person; null for a person
 comment on column tocsin.delivery.channel is 'Its channel.';
 comment on column tocsin.delivery.state is 'Its state (docs/delivery.md has the transitions).';
 comment on column tocsin.delivery.reason is 'Reason of its state.';
-comment on column tocsin.delivery.due_at is 'When it is to be dispatched; null while it is in a lane or a lease, and at its end.';
+comment on column tocsin.delivery.due_at is 'When it is to be dispatched; null while it is in an event queue or a lease, and at its end.';
 comment on column tocsin.delivery.attempts is 'Attempts so far, the current one included.';
 comment on column tocsin.delivery.claim is 'Token of the worker''s claim that has it, or had it last.';
 comment on column tocsin.delivery.address is 'Address or last characters of the token that the last attempt used.';
@@ -581,25 +581,25 @@ comment on column tocsin.attempt.at is 'When its outcome was known.';
 comment on column tocsin.attempt.outcome is 'sent, deferred, rejected, unknown or replayed.';
 comment on column tocsin.attempt.reason is 'Reason of the outcome.';
 
-create table tocsin.lane (
+create table tocsin.event_queue (
     event_id bigint not null,
     channel text not null,
     priority smallint not null,
-    taken bigint not null default 0,
+    dispatched_up_to bigint not null default 0,
     xid xid8 not null default pg_current_xact_id()
 ) with (autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 500);
 
 -- scan
-create index lane_xid on tocsin.lane (xid);
--- dispatch_lanes
-create index lane_event on tocsin.lane (event_id, channel);
+create index event_queue_xid on tocsin.event_queue (xid);
+-- dispatch_event_queues
+create index event_queue_event on tocsin.event_queue (event_id, channel);
 
-comment on table tocsin.lane is 'Deliveries of an event on one channel of which some have no job yet; the leader deletes the row after the last one.';
-comment on column tocsin.lane.event_id is 'The event.';
-comment on column tocsin.lane.channel is 'The channel.';
-comment on column tocsin.lane.priority is 'Priority of the event type: 0 low, 1 normal, 2 high.';
-comment on column tocsin.lane.taken is 'Deliveries up to this delivery_id have a job.';
-comment on column tocsin.lane.xid is 'The transaction that made the row.';
+comment on table tocsin.event_queue is 'Deliveries of an event on one channel of which some have no job yet; the leader deletes the row after the last one.';
+comment on column tocsin.event_queue.event_id is 'The event.';
+comment on column tocsin.event_queue.channel is 'The channel.';
+comment on column tocsin.event_queue.priority is 'Priority of the event type: 0 low, 1 normal, 2 high.';
+comment on column tocsin.event_queue.dispatched_up_to is 'Deliveries up to this delivery_id have a job.';
+comment on column tocsin.event_queue.xid is 'The transaction that made the row.';
 
 create table tocsin.lease (
     lease_id bigint generated always as identity primary key,
@@ -615,7 +615,7 @@ create index lease_until on tocsin.lease (until);
 -- close_leases: that of a job
 create index lease_job on tocsin.lease ((delivery_ids[1])) where claim is null;
 
-comment on table tocsin.lease is 'Deliveries at work: made into a job, or claimed by a worker (docs/adr/0024-leases.md). Each delivery that is not at its end is in a lane, in a lease, or has a due_at.';
+comment on table tocsin.lease is 'Deliveries at work: made into a job, or claimed by a worker (docs/adr/0024-leases.md). Each delivery that is not at its end is in an event queue, in a lease, or has a due_at.';
 comment on column tocsin.lease.lease_id is 'Its id.';
 comment on column tocsin.lease.channel is 'Channel of the deliveries.';
 comment on column tocsin.lease.claim is 'Token of the worker''s claim; null for a job.';
@@ -623,17 +623,17 @@ comment on column tocsin.lease.process_id is 'The process that holds the claim; 
 comment on column tocsin.lease.delivery_ids is 'The deliveries.';
 comment on column tocsin.lease.until is 'Deliveries that are still held then are due again.';
 
-create table tocsin.ending (
+create table tocsin.settled_batch (
     settled_at timestamptz not null,
     delivery_ids bigint[] not null
 ) with (autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 5000);
 
--- ended, forget_endings
-create index ending_settled on tocsin.ending (settled_at);
+-- ended, delete_settled_batches
+create index settled_batch_settled_at on tocsin.settled_batch (settled_at);
 
-comment on table tocsin.ending is 'Deliveries by the time at which they reached a final state, many in a row: so that no index has delivery.settled_at.';
-comment on column tocsin.ending.settled_at is 'When they did.';
-comment on column tocsin.ending.delivery_ids is 'The deliveries.';
+comment on table tocsin.settled_batch is 'Deliveries by the time at which they reached a final state, many in a row: so that no index has delivery.settled_at.';
+comment on column tocsin.settled_batch.settled_at is 'When they did.';
+comment on column tocsin.settled_batch.delivery_ids is 'The deliveries.';
 
 create table tocsin.digest (
     digest_id bigint primary key generated always as identity,
@@ -690,16 +690,16 @@ comment on column tocsin.delivery_minute.reason is 'The reason; empty: none.';
 comment on column tocsin.delivery_minute.took is 'Class of the latency of what was sent (tocsin.latency_class); -1 where there is none.';
 comment on column tocsin.delivery_minute.n is 'Of a final state: deliveries that reached it in that minute. Of others: deliveries in it at the minute''s end, as far as they were counted.';
 
-create table tocsin.delivery_minute_mark (
-    one boolean primary key default true check (one),
+create table tocsin.delivery_minute_progress (
+    only_row boolean primary key default true check (only_row),
     upto timestamptz not null
 );
 
-comment on table tocsin.delivery_minute_mark is 'One row: how far tocsin.delivery_minute is filled.';
-comment on column tocsin.delivery_minute_mark.one is 'Keeps the table to one row.';
-comment on column tocsin.delivery_minute_mark.upto is 'Minutes before this are filled.';
+comment on table tocsin.delivery_minute_progress is 'One row: how far tocsin.delivery_minute is filled.';
+comment on column tocsin.delivery_minute_progress.only_row is 'Keeps the table to one row.';
+comment on column tocsin.delivery_minute_progress.upto is 'Minutes before this are filled.';
 
-insert into tocsin.delivery_minute_mark (upto) values (date_trunc('minute', now()) - interval '1 day');
+insert into tocsin.delivery_minute_progress (upto) values (date_trunc('minute', now()) - interval '1 day');
 
 create unlogged table tocsin.process (
     process_id uuid primary key,
@@ -727,7 +727,7 @@ create table tocsin.leader (
     only_row boolean primary key default true check (only_row),
     backend_pid integer,
     backend_start timestamptz,
-    beat_at timestamptz not null default '-infinity',
+    heartbeat_at timestamptz not null default '-infinity',
     reached_at timestamptz not null default '-infinity',
     outage_ended_at timestamptz not null default '-infinity'
 ) with (fillfactor = 50);
@@ -736,7 +736,7 @@ comment on table tocsin.leader is 'One row: the process that listens and dispatc
 comment on column tocsin.leader.only_row is 'Keeps the table to one row.';
 comment on column tocsin.leader.backend_pid is 'PostgreSQL''s process id of the session that the leader listens with; null before the first election.';
 comment on column tocsin.leader.backend_start is 'When that session started.';
-comment on column tocsin.leader.beat_at is 'When the leader last wrote here; it does every few seconds.';
+comment on column tocsin.leader.heartbeat_at is 'When the leader last wrote here; it does every few seconds.';
 comment on column tocsin.leader.reached_at is 'When a process last reached the database; at most a second ago while one does.';
 comment on column tocsin.leader.outage_ended_at is 'When a process reached the database again after no process could (docs/adr/0029-leases-survive-outages.md).';
 
@@ -747,7 +747,7 @@ create table tocsin.erasure (
     recipient_id text,
     addresses text[] not null,
     erased_at timestamptz not null,
-    open text[]
+    open_transactions text[]
 );
 
 comment on table tocsin.erasure is 'People who were erased while other transactions were open: what these still commit is erased afterwards.';
@@ -755,7 +755,7 @@ comment on column tocsin.erasure.erasure_id is 'Its id.';
 comment on column tocsin.erasure.recipient_id is 'The person; null: an address without an account.';
 comment on column tocsin.erasure.addresses is 'All addresses of the person, in the form in which addresses are compared.';
 comment on column tocsin.erasure.erased_at is 'When.';
-comment on column tocsin.erasure.open is 'Transactions (as in pg_locks.virtualxid) that began before the erasure was committed; null: not listed yet.';
+comment on column tocsin.erasure.open_transactions is 'Transactions (as in pg_locks.virtualxid) that began before the erasure was committed; null: not listed yet.';
 
 -- == Keys and secrets ==
 
@@ -852,7 +852,7 @@ cross join generate_series(0, 63) i;
 -- A publication for all tables refuses to update or delete rows of a table that has no primary key, unless the whole row
 -- identifies itself. A primary key would be one more index to write in each notify(); this costs nothing where nothing
 -- is published.
-alter table tocsin.ending replica identity full;
+alter table tocsin.settled_batch replica identity full;
 alter table tocsin.inbox_change replica identity full;
-alter table tocsin.lane replica identity full;
+alter table tocsin.event_queue replica identity full;
 alter table tocsin.unread_delta replica identity full;

@@ -2,32 +2,32 @@
 -- True for the one that listens and dispatches for all; a leader that was silent for too long is replaced.
 select tocsin.try_lead(:silent_for);
 
--- name: beat
+-- name: record_heartbeat
 -- The leader is alive; false where another session leads.
-select tocsin.beat();
+select tocsin.record_heartbeat();
 
--- name: led_lately
+-- name: has_leader
 -- Whether a leader wrote its beat lately.
-select l.beat_at > clock_timestamp() - :within
+select l.heartbeat_at > clock_timestamp() - :within
 from tocsin.leader l;
 
 -- name: listen#
 -- Hears the bell.
-listen tocsin_bell;
+listen tocsin_wake;
 
--- name: ring_turns#
+-- name: measure_commit_wait#
 -- Seconds that commits which ring wait for their turn just now.
-call tocsin.ring_turns('{}');
+call tocsin.measure_commit_wait('{}');
 
--- name: arm_bell
+-- name: start_idle
 -- Asks to be rung from now on; false while a transaction that did not ring is still open.
-select tocsin.arm_bell();
+select tocsin.start_idle();
 
--- name: disarm_bell
+-- name: stop_idle
 -- Awake: nobody needs to ring.
-select tocsin.disarm_bell();
+select tocsin.stop_idle();
 
--- name: settle_planner
+-- name: configure_planner
 -- Few rows among many dead ones are what is looked for: an index, always. One transaction setting each session.
 select
     set_config('enable_seqscan', 'off', false),
@@ -36,7 +36,7 @@ select
 
 -- name: scan
 -- What was committed since an earlier snapshot (null: all that is there): whose inbox moved, who moved it themselves
--- (or an app's cancel did), and which lanes came. Whose inbox moved is announced at once where nobody else did (:announce):
+-- (or an app's cancel did), and which event queues came. Whose inbox moved is announced at once where nobody else did (:announce):
 -- a round trip less for each badge.
 with before as (
     select
@@ -56,9 +56,9 @@ moved as (
     select c.recipient_id from changed c
 ),
 came as (
-    select l.event_id, l.channel, l.priority from tocsin.lane l, before b where l.xid >= b.next
+    select l.event_id, l.channel, l.priority from tocsin.event_queue l, before b where l.xid >= b.next
     union
-    select l.event_id, l.channel, l.priority from tocsin.lane l, before b where l.xid = any (b.open)
+    select l.event_id, l.channel, l.priority from tocsin.event_queue l, before b where l.xid = any (b.open)
 )
 select
     pg_current_snapshot()::text as snapshot,
@@ -70,18 +70,18 @@ select
     coalesce((select array_agg(c.priority order by c.event_id) from came c), '{}') as priorities
 from (select array(select m.recipient_id from moved m) as recipients offset 0) p;
 
--- name: claimed_since
+-- name: assignable_since
 -- Addresses with something for their claimant that was committed since an earlier snapshot (null: ever).
 select
     pg_current_snapshot()::text as snapshot,
-    tocsin.claimed_since(:since::pg_snapshot) as addresses;
+    tocsin.assignable_since(:since::pg_snapshot) as addresses;
 
--- name: hand_over
+-- name: assign_invitations
 -- Gives what waits for these addresses to their claimants.
 select
     h.handed,
     h.busy
-from tocsin.hand_over(:addresses::text[]) h;
+from tocsin.assign_invitations(:addresses::text[]) h;
 
 -- name: announce_everyone
 -- Has the HTTP processes read all their streams anew.
@@ -91,13 +91,13 @@ select pg_notify('tocsin_badge', '*');
 -- Folds the announced changes into the counters; what the fold before had seen the end of is gone.
 select tocsin.fold_unread(:announced::pg_snapshot, :folded::pg_snapshot);
 
--- name: changed_since_mark
+-- name: changed_since_badge_pushes
 -- Who changed their inbox since a leader last asked for pushes that correct badges.
 with before as (
     select
         pg_snapshot_xmax(m.snapshot) as next,
         array(select pg_snapshot_xip(m.snapshot)) as open
-    from tocsin.badge_mark m
+    from tocsin.badge_push_progress m
 )
 select array(
     select c.recipient_id from tocsin.inbox_change c, before b where c.xid >= b.next
@@ -105,9 +105,9 @@ select array(
     select c.recipient_id from tocsin.inbox_change c, before b where c.xid = any (b.open)
 );
 
--- name: correct_badges
+-- name: queue_badge_pushes
 -- Asks for the silent pushes that correct the badges of these people, and marks how far all have been asked for.
-select tocsin.correct_badges(:recipients, :window, :life, :seen::pg_snapshot);
+select tocsin.queue_badge_pushes(:recipients, :window, :life, :seen::pg_snapshot);
 
 -- name: may_vacuum
 -- Whether this session's role may vacuum the small tables: as a member of their owner's role, or by MAINTAIN.
@@ -125,9 +125,9 @@ where c.oid = 'tocsin.unread_delta'::regclass;
 -- The small tables turn over every second; autovacuum's minute is too slow for them.
 vacuum (index_cleanup on, truncate off) tocsin.unread_delta;
 
--- name: vacuum_lanes#
--- The same for the lanes.
-vacuum (index_cleanup on, truncate off) tocsin.lane;
+-- name: vacuum_event_queues#
+-- The same for the event queues.
+vacuum (index_cleanup on, truncate off) tocsin.event_queue;
 
 -- name: vacuum_leases#
 -- The same for the leases.
@@ -138,26 +138,26 @@ vacuum (index_cleanup on, truncate off) tocsin.lease;
 delete from tocsin.inbox_change c
 where c.at < clock_timestamp() - interval '1 hour';
 
--- name: forget_endings!
+-- name: delete_settled_batches!
 -- Minutes that were counted, and those of before yesterday that nobody counts.
-delete from tocsin.ending g
+delete from tocsin.settled_batch g
 where g.settled_at < greatest(
-    (select m.upto - interval '10 minutes' from tocsin.delivery_minute_mark m),
+    (select m.upto - interval '10 minutes' from tocsin.delivery_minute_progress m),
     clock_timestamp() - interval '25 hours'
 );
 
--- name: sweep_erased
+-- name: finish_erasures
 -- What came back of people who were erased.
-select tocsin.sweep_erased();
+select tocsin.finish_erasures();
 
 -- name: jobs_at_work
 -- Jobs of a channel that wait or that live workers have.
 select tocsin.jobs_at_work(:channel, :alive_within);
 
--- name: dispatch_lanes
--- The next turn of some lanes of one channel and priority.
+-- name: dispatch_event_queues
+-- The next turn of some event queues of one channel and priority.
 select t.event_id, t.last, t.taken
-from tocsin.dispatch_lanes(:channel, :priority, :event_ids, :after, :each, :lease) t;
+from tocsin.dispatch_event_queues(:channel, :priority, :event_ids, :after, :each, :lease) t;
 
 -- name: dispatch_due
 -- What is due again on a channel.
@@ -167,9 +167,9 @@ select tocsin.dispatch_due(:channel, :room, :lease);
 -- Leases that ran out: what they hold is due, unless the database was away and their holder may live.
 select tocsin.end_leases(:most);
 
--- name: tell_due_events
+-- name: fan_out_due_events
 -- Scheduled events whose time has come.
-select tocsin.tell_due_events(:limit);
+select tocsin.fan_out_due_events(:limit);
 
 -- name: next_due
 -- Seconds until something falls due, per channel ('' for scheduled events, '*' for leases); less than 0 for what is late.
@@ -192,7 +192,7 @@ select
 from (
     select min(e.send_at) as send_at
     from tocsin.event e
-    where e.told_at is null
+    where e.fanned_out_at is null
         and e.cancelled_at is null
 ) n
 where n.send_at is not null

@@ -22,9 +22,9 @@ select tocsin.clean_up_badge_pushes(:now, :limit);
 -- One batch of devices that were not registered anew for too long.
 select tocsin.disable_stale_devices(:now, :limit);
 
--- name: call_lost
+-- name: requeue_lost
 -- One batch of deliveries that nothing stands for.
-select tocsin.call_lost(:now, :limit);
+select tocsin.requeue_lost(:now, :limit);
 
 -- name: count_over
 -- How many notifications a clean-up would remove.

@@ -1,7 +1,7 @@
 -- name: claim
 -- Takes up deliveries for one worker: what is still to do, under a token and its lease, one attempt more.
 --
--- Single mails to one person that are due together go as one (:sociable, which `same_people` found): those of the same job
+-- Single mails to one person that are due together go as one (:mergeable, which `find_mergeable` found): those of the same job
 -- (:others) join it here. A burst that was tried once stays together, since its Message-ID stands for all of it.
 with first as (
     select d.delivery_id, d.recipient_id, d.event_id, d.burst_id, d.attempts
@@ -37,7 +37,7 @@ mine as (
     union all
     select b.delivery_id, b.recipient_id, b.event_id, b.burst_id, b.attempts from same_burst b
 ),
-sociable_event as (
+mergeable_event as (
     select e.event_id
     from tocsin.event e
     join tocsin.event_type t using (event_type)
@@ -47,14 +47,14 @@ sociable_event as (
         and not t.alone
         and 'email' <> all (t.mandatory_channels)
 ),
-sociable as (
+mergeable as (
     select
         m.delivery_id,
         min(m.delivery_id) over (partition by m.recipient_id) as first_id,
         count(*) over (partition by m.recipient_id) as together
     from mine m
-    join sociable_event e using (event_id)
-    where m.delivery_id = any (:sociable)
+    join mergeable_event e using (event_id)
+    where m.delivery_id = any (:mergeable)
         and m.attempts = 0
         and m.burst_id is null
         and m.recipient_id is not null
@@ -67,7 +67,7 @@ claimed as (
         due_at = null,
         burst_id = coalesce(d.burst_id, case when s.together > 1 then s.first_id end)
     from mine m
-    left join sociable s using (delivery_id)
+    left join mergeable s using (delivery_id)
     where d.delivery_id = m.delivery_id
     returning
         d.delivery_id, d.notification_id, d.event_id, d.recipient_id, d.channel, d.attempts, d.burst_id, d.digest_id
@@ -128,7 +128,7 @@ select
     -- by the rules of `timezone`, which the worker keeps
     null as zone
 from claimed c
-cross join lateral tocsin.wanted(c.delivery_id) n
+cross join lateral tocsin.delivery_snapshot(c.delivery_id) n
 left join tocsin.notification o
     on o.notification_id = c.notification_id
     and (n.topic is not null or c.channel = 'email' and c.event_id is not null)
@@ -151,7 +151,7 @@ with given_back as (
 delete from tocsin.lease l
 where l.claim = :claim;
 
--- name: same_people
+-- name: find_mergeable
 -- Which of some deliveries may go as one mail with others of them, since they are for the same person.
 select array_agg(d.delivery_id) as delivery_ids
 from tocsin.delivery d
@@ -163,7 +163,7 @@ group by d.recipient_id
 having count(*) > 1;
 
 -- name: presend_check
--- The check right before sending: still ours, still to be sent, and to which address. A lost claim is not in the result.
+-- The last look before sending: still ours, still wanted, and to which address. A claim that was lost is not in the answer.
 select
     m.delivery_id,
     n.address,
@@ -181,7 +181,7 @@ select
     n.wait
 -- contents: of a digest, the notifications that were rendered
 from unnest(:delivery_ids::bigint[], :claims::uuid[], :contents::text[]) m (delivery_id, claim, contents)
-cross join lateral tocsin.wanted(m.delivery_id) n
+cross join lateral tocsin.delivery_snapshot(m.delivery_id) n
 where n.held_by = m.claim
     and m.claim = any (array(
         select l.claim
@@ -223,7 +223,7 @@ settled as (
     returning d.delivery_id, d.attempts
 ),
 ended as (
-    insert into tocsin.ending (settled_at, delivery_ids)
+    insert into tocsin.settled_batch (settled_at, delivery_ids)
     select statement_timestamp(), array_agg(s.delivery_id)
     from settled s
     having count(*) > 0
@@ -300,7 +300,7 @@ settled as (
     returning d.delivery_id, d.device_id, d.attempts, d.state, o.outcome, o.attempt_reason, o.address, o.dead, o.dead_since
 ),
 ended as (
-    insert into tocsin.ending (settled_at, delivery_ids)
+    insert into tocsin.settled_batch (settled_at, delivery_ids)
     select statement_timestamp(), array_agg(s.delivery_id)
     from settled s
     where s.state <> 'deferred'
@@ -337,7 +337,7 @@ disabled as (
 select
     s.delivery_id,
     -- the listener may sleep past the retry
-    case when s.state = 'deferred' then tocsin.ring() end as rung
+    case when s.state = 'deferred' then tocsin.wake() end as rung
 from settled s;
 
 -- name: renew!

@@ -1,8 +1,8 @@
--- name: keep_minutes
+-- name: count_minutes
 -- Counts the minutes that are over; up to when, or null while another process does it.
-select tocsin.keep_minutes(:now, :most);
+select tocsin.count_minutes(:now, :most);
 
--- name: kept_minutes
+-- name: counted_minutes
 -- What was counted since a minute, in steps of so many seconds; of what waits the most that a minute of the step had. A
 -- row for each step, channel and state, with arrays of equal length: a day has thousands of reasons and classes.
 select
@@ -26,7 +26,7 @@ from (
 ) s
 group by s.at, s.channel, s.state;
 
--- name: ended_lately
+-- name: settled_lately
 -- What reached its end since the last minute that was counted, and what of it within the last minute.
 select
     e.minute as at,
@@ -37,8 +37,8 @@ select
     e.n,
     e.recent,
     e.minute >= k.upto as uncounted
-from (select m.upto from tocsin.delivery_minute_mark m) k
-cross join lateral tocsin.ended(
+from (select m.upto from tocsin.delivery_minute_progress m) k
+cross join lateral tocsin.settled_between(
     -- while a long absence is being caught up with, its last minutes alone
     least(greatest(date_trunc('minute', k.upto), :now - interval '5 minutes'), :now - interval '1 minute'),
     :now,
@@ -60,7 +60,7 @@ from tocsin.unfinished(:most) u;
 select
     c.channel,
     c.available,
-    greatest(0, extract(epoch from clock_timestamp() - least(d.due_at, l.told_at)))::float8 as late
+    greatest(0, extract(epoch from clock_timestamp() - least(d.due_at, l.fanned_out_at)))::float8 as late
 from tocsin.channel c
 cross join lateral (
     select min(d.due_at) as due_at
@@ -69,10 +69,10 @@ cross join lateral (
         and d.due_at is not null
 ) d
 cross join lateral (
-    select min(e.told_at) as told_at
+    select min(e.fanned_out_at) as fanned_out_at
     from (
         select k.event_id
-        from tocsin.lane k
+        from tocsin.event_queue k
         where k.channel = c.channel
         order by k.xid
         limit 100

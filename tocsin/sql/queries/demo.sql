@@ -21,7 +21,7 @@ where d.recipient_id = :recipient_id
 order by d.device_id
 limit :limit;
 
--- name: whose_phones
+-- name: devices_of_tokens
 -- The devices of these tokens, disabled ones too.
 select
     d.token,

@@ -54,9 +54,9 @@ select
     a.unsent
 from tocsin.assemble_digests(:now, :limit) a;
 
--- name: call_waiting
+-- name: schedule_leftover_digests
 -- What waits without a next digest is due now.
-select tocsin.call_waiting(:now);
+select tocsin.schedule_leftover_digests(:now);
 
 -- name: digests_at_work
 -- Digests that are made and not sent yet, counted up to a limit.

@@ -1,10 +1,10 @@
--- name: emit
+-- name: create_event
 -- Tells an event, for the HTTP API.
 select
     e.event_id,
     e.notifications,
     e.replayed
-from tocsin.emit(
+from tocsin.create_event(
     :caller,
     :event_type,
     :recipients::text[],
@@ -53,9 +53,9 @@ select
     e.caller,
     e.created_at,
     e.send_at,
-    e.told_at,
+    e.fanned_out_at as told_at,
     e.cancelled_at,
-    tocsin.told(e.event_id) as notifications,
+    tocsin.count_notified(e.event_id) as notifications,
     coalesce(
         (
             select jsonb_object_agg(c.channel, c.states)
@@ -91,7 +91,7 @@ select
     e.created_at,
     e.send_at,
     e.cancelled_at,
-    tocsin.told(e.event_id) as notifications,
+    tocsin.count_notified(e.event_id) as notifications,
     (
         select n.notification_id
         from tocsin.notification n
@@ -126,7 +126,7 @@ select
     e.created_at,
     e.send_at,
     e.cancelled_at,
-    tocsin.told(e.event_id) as notifications,
+    tocsin.count_notified(e.event_id) as notifications,
     (
         select n.notification_id
         from tocsin.notification n

@@ -9,10 +9,10 @@ select exists (
 -- Whether the schema is there, and for how many seconds no process has led (null: none ever did).
 select
     exists (select from tocsin.migration) as migrated,
-    extract(epoch from clock_timestamp() - nullif(l.beat_at, '-infinity'))::float8 as unled_for
+    extract(epoch from clock_timestamp() - nullif(l.heartbeat_at, '-infinity'))::float8 as unled_for
 from tocsin.leader l;
 
--- name: sessions_in_the_way
+-- name: blocking_sessions
 -- Sessions of others that hold what the service needs.
 select
     s.pid,
@@ -21,9 +21,9 @@ select
     s.client,
     s.since,
     s.blocks
-from tocsin.sessions_in_the_way() s;
+from tocsin.blocking_sessions() s;
 
--- name: standing
+-- name: unsettled
 -- Deliveries that are not at their end, by channel and state, and by how many seconds the latest one is late.
 select
     s.channel,
@@ -53,9 +53,9 @@ from (
         d.channel,
         d.state,
         d.created_at
-    from tocsin.lane l
+    from tocsin.event_queue l
     join tocsin.delivery d using (event_id, channel)
-    where d.delivery_id > l.taken
+    where d.delivery_id > l.dispatched_up_to
         and d.state = 'queued'
         and d.due_at is null
 ) s

@@ -33,7 +33,7 @@ cross join lateral (
 ) v
 where r.recipient_id = :recipient_id;
 
--- name: people_at
+-- name: recipients_with_address
 -- Who has an address, however it is written.
 select array(
     select r.recipient_id
@@ -43,7 +43,7 @@ select array(
     limit 5
 );
 
--- name: told_to_person
+-- name: notifications_of_person
 -- What a person was told last, in their inbox or not. By xid, since that is what its index is sorted by.
 select
     n.notification_id as id,
@@ -65,7 +65,7 @@ join tocsin.notification n using (notification_id)
 join tocsin.event e using (event_id)
 order by n.notification_id desc;
 
--- name: told_of_event
+-- name: notifications_of_event
 -- Whom an event was told to, the first ones by their ids.
 select
     n.notification_id as id,

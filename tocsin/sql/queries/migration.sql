@@ -80,14 +80,14 @@ where n.nspname = 'tocsin_queue';
 -- After a restore into another cluster.
 select tocsin.reset_foreign_xids();
 
--- name: write_usual_decisions!
+-- name: refresh_default_decisions!
 -- As this version decides.
 update tocsin.event_type t
-set usual = u.decisions
+set default_decisions = u.decisions
 from tocsin.event_type o
-cross join lateral (select tocsin.usual_decisions(o) as decisions) u
+cross join lateral (select tocsin.default_decisions(o) as decisions) u
 where o.event_type = t.event_type
-    and t.usual is distinct from u.decisions;
+    and t.default_decisions is distinct from u.decisions;
 
 -- name: apply_catalogue
 -- Event types from a catalogue; answers how many there are.

@@ -1,6 +1,6 @@
--- name: address_owner
+-- name: find_address_owner
 -- Whose an address is by now, if anybody's.
-select tocsin.address_owner(tocsin.compared_address(:address));
+select tocsin.find_address_owner(tocsin.compared_address(:address));
 
 -- name: suppress_address!
 -- No more mail to the address of somebody without an account.
@@ -45,13 +45,13 @@ select tocsin.subscribe(:recipient_id, :topic, 'muted');
 -- As before it was muted.
 select tocsin.unmute(:recipient_id, :topic);
 
--- name: keep_for_undo!
+-- name: save_for_undo!
 -- What a link turned off; what it kept before stays, so that clicking twice does no harm.
 insert into tocsin.opt_out (recipient_id, key, kept)
 values (:recipient_id, :key, :kept)
 on conflict do nothing;
 
--- name: take_kept
+-- name: take_saved
 -- What it kept, once.
 delete from tocsin.opt_out o
 where o.recipient_id = :recipient_id

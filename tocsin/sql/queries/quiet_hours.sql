@@ -35,7 +35,7 @@ set starts = excluded.starts, ends = excluded.ends, timezone = excluded.timezone
 delete from tocsin.quiet_hours q
 where q.recipient_id = :recipient_id;
 
--- name: reconsider_quiet
+-- name: recheck_quiet_hours
 -- What waits for the end of quiet hours is looked at anew.
 with waiting as (
     update tocsin.delivery d
@@ -48,5 +48,5 @@ with waiting as (
         and d.reason = 'quiet_hours'
     returning 1
 )
-select count(*), tocsin.ring()
+select count(*), tocsin.wake()
 from waiting;

@@ -28,9 +28,9 @@ where r.recipient_id = :recipient_id;
 -- Erases a person and all that is held of them; false where nobody was known by that id.
 select tocsin.erase_recipient(:recipient_id);
 
--- name: sweep_erased
+-- name: finish_erasures
 -- Erases what has come back since, and drops the note of an erasure where nothing can come back any more.
-select tocsin.sweep_erased();
+select tocsin.finish_erasures();
 
 -- name: export_notifications
 -- All notifications of a person with their decisions and deliveries, oldest first.
@@ -103,7 +103,7 @@ select
 from tocsin.notification n
 join tocsin.notification_item i on i.id = n.notification_id
 where n.recipient_id is null
-    and n.address = any (tocsin.addresses_of(:recipient_id))
+    and n.address = any (tocsin.all_addresses_of(:recipient_id))
 order by i.id;
 
 -- name: export_scheduled
@@ -122,11 +122,11 @@ select
     e.cancelled_at,
     e.created_at
 from tocsin.event e
-where (e.told_at is null or e.email is not null)
-    and e.told_at is null
+where (e.fanned_out_at is null or e.email is not null)
+    and e.fanned_out_at is null
     and (
         :recipient_id = any (e.recipients)
-        or tocsin.compared_address(e.email) = any (tocsin.addresses_of(:recipient_id))
+        or tocsin.compared_address(e.email) = any (tocsin.all_addresses_of(:recipient_id))
     )
 order by e.event_id;
 
@@ -160,7 +160,7 @@ select
     e.title,
     e.created_at
 from tocsin.event e
-where tocsin.mentions(e.metadata, :recipient_id)
+where tocsin.is_mentioned(e.metadata, :recipient_id)
 order by e.event_id;
 
 -- name: export_digests
@@ -265,12 +265,12 @@ from tocsin.subscription s
 where s.recipient_id = :recipient_id
 order by s.topic, s.event_id;
 
--- name: export_claims
+-- name: export_address_owners
 -- The addresses that an app said are theirs.
 select
     c.address,
     c.claimed_at
-from tocsin.claim c
+from tocsin.address_owner c
 where c.recipient_id = :recipient_id
 order by c.claimed_at, c.address;
 
@@ -291,7 +291,7 @@ select
     a.address,
     s.reason,
     s.created_at
-from unnest(tocsin.addresses_of(:recipient_id)) a (address)
+from unnest(tocsin.all_addresses_of(:recipient_id)) a (address)
 join tocsin.suppression s on s.key = tocsin.address_key(a.address)
 order by s.created_at, a.address;
 

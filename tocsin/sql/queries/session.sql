@@ -1,4 +1,4 @@
--- name: settle_pooled
+-- name: configure_session
 -- All that our statements rely on, whatever the database, the role or the client's environment set: how values are written
 -- and read, which names are found, and what a transaction may do. As a statement, since a connection pooler refuses such
 -- parameters at the start of a session. An app's open transaction may hold a row (its upsert of a person, its cancel):
@@ -30,12 +30,12 @@ from (
 ) s (name, value)
 where current_setting(s.name, true) is not null;
 
--- name: settle_steady
+-- name: configure_generic_plans
 -- A plan that holds for all values, from the first time on.
 select set_config('plan_cache_mode', 'force_generic_plan', false);
 
--- name: settle_direct
--- After settle_pooled, for a session that listens or migrates: it waits for locks. The server drops a session whose client
+-- name: configure_direct_session
+-- After configure_session, for a session that listens or migrates: it waits for locks. The server drops a session whose client
 -- vanished within half a minute, and with it the locks that it held.
 select
     set_config('lock_timeout', '0', false),
