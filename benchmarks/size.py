@@ -240,7 +240,7 @@ def clean_up(app: Db) -> Statement:
         app.execute(_MAKE_OVER)
         app.commit()
     values = {"before": datetime(2000, 1, 1, tzinfo=UTC), "limit": 20}
-    return load("clean_up")["clean_up_notifications"], values
+    return load("installation")["clean_up_notifications"], values
 
 
 CALLS: dict[str, Callable[[Db], Statement]] = {

@@ -196,7 +196,7 @@ def many(db: Db) -> None:
 
 
 def test_a_minute_is_read_by_its_index(db: Db, many: None) -> None:
-    body = db.execute("select prosrc from pg_proc where proname = 'ended'").fetchone()
+    body = db.execute("select prosrc from pg_proc where proname = 'settled_between'").fetchone()
     assert body is not None
     times = {
         "_since": "now() - interval '1 minute'",
@@ -225,7 +225,7 @@ def test_dead_letters_are_read_by_their_index(db: Db, many: None, name: str) -> 
         "limit": 50,
         "most": 50_000,
     }
-    found = plan(db, load("dead_letter")[name], arguments)
+    found = plan(db, load("delivery")[name], arguments)
     assert "delivery_failed" in found, found
     assert "Seq Scan on delivery" not in found, found
 
@@ -239,7 +239,7 @@ def test_a_person_is_looked_up_by_an_index(db: Db, many: None) -> None:
     db.execute("vacuum analyze tocsin.notification")
     for name in ("bob", "carol"):
         found = plan(
-            db, load("lookup")["notifications_of_person"], {"recipient_id": name, "limit": 25}
+            db, load("operations")["notifications_of_person"], {"recipient_id": name, "limit": 25}
         )
         assert "notification_xid" in found, found
 

@@ -60,7 +60,7 @@ def decisions(db: Db, event_id: int) -> Any:
 def assign_invitations(db: Db, since: str | None = None) -> int:
     """What the listener does: looks for what was committed, and hands it over."""
     addresses = value(db, "select tocsin.assignable_since(%s::pg_snapshot)", since)
-    return int(value(db, "select handed from tocsin.assign_invitations(%s)", addresses))
+    return int(value(db, "select assigned from tocsin.assign_invitations(%s)", addresses))
 
 
 def snapshot(db: Db) -> str:
@@ -409,7 +409,7 @@ def test_the_look_for_claims_reads_only_what_is_new(db: Db) -> None:
         " select i, i || '@example.com', 'event.invited', now(), false, '{}' from generate_series(1, 20000) i"
     )
     db.execute("analyze tocsin.notification")
-    db.execute(load("bell")["configure_planner"])
+    db.execute(load("dispatch")["configure_planner"])
     since = snapshot(db)
     invite(db)
     took = []

@@ -16,7 +16,7 @@ from tests.support.services import LONGEST, service_dsn, until
 from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.dispatch.dispatcher import Dispatcher
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.dispatch import Bell
+from tocsin.engine.store.dispatch import LeaderSession
 from tocsin.engine.store.health import ReadinessCheck, blocking_sessions
 from tocsin.migrate import login_dsn, migrate
 
@@ -25,8 +25,8 @@ SILENT = timedelta(seconds=15)
 
 
 @asynccontextmanager
-async def listener(dsn: str) -> AsyncIterator[Bell]:
-    connected = await Bell.connect(service_dsn(dsn))
+async def listener(dsn: str) -> AsyncIterator[LeaderSession]:
+    connected = await LeaderSession.connect(service_dsn(dsn))
     try:
         yield connected
     finally:

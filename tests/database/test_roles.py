@@ -23,7 +23,7 @@ from tocsin.dev import embedded_postgres
 from tocsin.dev.postgres_cluster import wheel
 from tocsin.engine.model import Invalid
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.dispatch import Bell
+from tocsin.engine.store.dispatch import LeaderSession
 from tocsin.engine.store.health import NotReady, check_start
 from tocsin.migrate import MigrationError, login_dsn, migrate
 
@@ -233,7 +233,7 @@ def test_the_commands_need_no_other_role_than_a_service(
 async def test_a_service_vacuums_the_small_tables_where_postgresql_lets_it(
     db: Db, dsn: str
 ) -> None:
-    bell = await Bell.connect(service_dsn(dsn))
+    bell = await LeaderSession.connect(service_dsn(dsn))
     warnings: list[str | None] = []
     bell.connection.add_notice_handler(lambda notice: warnings.append(notice.message_primary))
     try:
@@ -507,7 +507,7 @@ async def test_a_services_own_sessions_keep_their_values_out_of_the_log(
     plain = make_conninfo(admin_dsn, user="plain", password="x")
     database = Database(plain)
     await database.open()
-    bell = await Bell.connect(plain)
+    bell = await LeaderSession.connect(plain)
     try:
         for session in (database, bell):
             with pytest.raises(Invalid):

@@ -113,7 +113,7 @@ def seed(dsn: str, *, again: bool = False, phones: bool = True) -> str:
 
 def _register_phones(connection: Connection) -> None:
     """Before the story, so that it reaches them."""
-    register = load("device")["register_device"]
+    register = load("recipient")["register_device"]
     for recipient_id, platform, provider, label in PHONES:
         owned = {"recipient_id": recipient_id, "platform": platform, "provider": provider}
         token = sha256(f"{recipient_id}'s {platform} phone".encode()).hexdigest()

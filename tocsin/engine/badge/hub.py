@@ -18,7 +18,13 @@ import structlog
 from tocsin.engine.badge.open_stream import StreamEvent, Subscription, events_since
 from tocsin.engine.badge.stream_position import Position, read_position
 from tocsin.engine.model import Unavailable
-from tocsin.engine.store.badge import News, Since, open_line, request_stream_updates, unread_counts
+from tocsin.engine.store.badge import (
+    Since,
+    StreamUpdates,
+    open_line,
+    request_stream_updates,
+    unread_counts,
+)
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.dispatch import EVERYONE
 from tocsin.engine.store.listen_connection import Line
@@ -258,7 +264,7 @@ class BadgeHub:
                 if stream.position is not None:
                     readers.setdefault(_since(recipient_id, stream), len(readers) + 1)
 
-            def answered(news: News) -> None:
+            def answered(news: StreamUpdates) -> None:
                 counts = dict(zip(people, news.counts, strict=True))
                 told = _told(readers, news)
                 for recipient_id, stream in streams:
@@ -271,7 +277,9 @@ class BadgeHub:
             )
 
 
-def _told(readers: Mapping[Since, int], news: News) -> dict[Since, list[StreamEvent] | None]:
+def _told(
+    readers: Mapping[Since, int], news: StreamUpdates
+) -> dict[Since, list[StreamEvent] | None]:
     """What readers at each of these positions are told; None: too much of it."""
     arrived, changes = defaultdict(list), defaultdict(list)
     for each in news.arrived:

@@ -19,7 +19,7 @@ from tocsin.engine.dispatch.event_queue import Lanes
 from tocsin.engine.dispatch.listener import Listener, Told
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.connection import Availability
-from tocsin.engine.store.dispatch import Bell, Scan
+from tocsin.engine.store.dispatch import LeaderSession, Scan
 from tocsin.engine.store.health import blocking_sessions
 
 # Who read elsewhere: their devices are promised a silent push that corrects the badge.
@@ -36,7 +36,7 @@ _MOST = 1000
 class BadgePushes:
     """One leader's notes of who changed their inbox; not `wanted`, nothing comes of them."""
 
-    def __init__(self, bell: Bell, *, wanted: bool) -> None:
+    def __init__(self, bell: LeaderSession, *, wanted: bool) -> None:
         self._bell = bell
         self._wanted = wanted
         self._readers: set[str] = set()
@@ -80,7 +80,7 @@ _LOOK = 0.1
 class Claims:
     """What the listener has still to hand over."""
 
-    def __init__(self, bell: Bell) -> None:
+    def __init__(self, bell: LeaderSession) -> None:
         self._bell = bell
         self._snapshot: str | None = None
         self._busy: list[str] = []
@@ -99,7 +99,7 @@ class Claims:
         handed = 0
         if addresses := {*found.addresses, *self._busy}:
             done = await self._bell.assign_invitations(sorted(addresses))
-            handed, self._busy = done.handed, done.busy
+            handed, self._busy = done.assigned, done.busy
         self._snapshot, self._looked_at = found.snapshot, time.monotonic()
         return handed > 0
 
@@ -185,7 +185,7 @@ class Dispatcher:
                 if self._told is not None:
                     self._told(0, ())  # another backend may get this one's process id
 
-    async def _elected(self, bell: Bell) -> None:
+    async def _elected(self, bell: LeaderSession) -> None:
         silent_at = time.monotonic() + _REMIND
         while not await bell.try_lead(_SILENT):
             await asyncio.sleep(_ELECTION)
@@ -198,7 +198,9 @@ class Dispatcher:
 class Leader:
     """One term of office: a listener, and beside it, on a connection of its own, the work that it finds."""
 
-    def __init__(self, bell: Bell, desk: Bell, *, badge_pushes: bool, told: Told | None) -> None:
+    def __init__(
+        self, bell: LeaderSession, desk: LeaderSession, *, badge_pushes: bool, told: Told | None
+    ) -> None:
         self._listener = Listener(bell, self._note, told)
         self._bell = desk
         self._lanes = Lanes()
@@ -347,15 +349,15 @@ class Leader:
         self._due_at = 0.0
 
 
-async def report_in_the_way(bell: Bell) -> None:
+async def report_in_the_way(bell: LeaderSession) -> None:
     """Logs the sessions of others that block the service, for an operator to end."""
     for session in await blocking_sessions(bell):
         log.warning("a session is in the way", session=str(session), pid=session.pid)
 
 
 @asynccontextmanager
-async def _connected(dsn: str) -> AsyncIterator[Bell]:
-    bell = await Bell.connect(dsn)
+async def _connected(dsn: str) -> AsyncIterator[LeaderSession]:
+    bell = await LeaderSession.connect(dsn)
     try:
         yield bell
     finally:

@@ -24,7 +24,7 @@ class Since(Struct, frozen=True):
     seen: int = 0
 
 
-class News(Struct, frozen=True):
+class StreamUpdates(Struct, frozen=True):
     """One snapshot's answer for several people and readers."""
 
     snapshot: str
@@ -55,7 +55,7 @@ class InboxChange(Struct, frozen=True):
     notification_ids: list[int] | None
 
 
-_read = msgspec.json.Decoder(News).decode
+_read = msgspec.json.Decoder(StreamUpdates).decode
 
 
 async def open_line(dsn: str, *, heard: Heard, free: Callable[[], None]) -> Line:
@@ -81,7 +81,7 @@ def request_stream_updates(
     readers: Sequence[Since],
     *,
     limit: int,
-    answered: Callable[[News], None],
+    answered: Callable[[StreamUpdates], None],
 ) -> None:
     """Counts of these people, and what is new for these readers (at most `limit` each), all in one snapshot."""
     arguments = (

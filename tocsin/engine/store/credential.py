@@ -16,9 +16,10 @@ from tocsin.engine.store.database import Database
 from tocsin.engine.store.event import check_filter
 from tocsin.sql import load
 
+_SQL = load("credential")
+
 # Tickets with which an EventSource, which can't send headers, opens one stream at a time.
 
-_STREAM_TICKET_SQL = load("stream_ticket")
 _SECRET_BYTES = 32
 
 
@@ -41,9 +42,9 @@ async def make_ticket(database: Database, recipient_id: str, expires_at: datetim
     """Makes a ticket, and forgets those that no stream can be opened with any more."""
     ticket = secrets.token_urlsafe(_SECRET_BYTES)
     async with database.session() as session:
-        await session.run(_STREAM_TICKET_SQL["delete_spent_tickets"])
+        await session.run(_SQL["delete_spent_tickets"])
         usable_until: datetime = await session.value(
-            _STREAM_TICKET_SQL["make_ticket"],
+            _SQL["make_ticket"],
             hash=_hash(ticket),
             recipient_id=recipient_id,
             expires_at=expires_at,
@@ -54,27 +55,24 @@ async def make_ticket(database: Database, recipient_id: str, expires_at: datetim
 async def take_ticket(database: Database, ticket: str) -> TicketHolder:
     """Opens a stream; raises NotFound, or Conflict while the ticket's other stream is open."""
     async with database.session() as session:
-        holder = await session.row(
-            TicketHolder, _STREAM_TICKET_SQL["take_ticket"], hash=_hash(ticket)
-        )
+        holder = await session.row(TicketHolder, _SQL["take_ticket"], hash=_hash(ticket))
         if holder is not None:
             return holder
-        if await session.value(_STREAM_TICKET_SQL["is_ticket_in_use"], hash=_hash(ticket)):
+        if await session.value(_SQL["is_ticket_in_use"], hash=_hash(ticket)):
             raise Conflict("This ticket's stream is still open.")
         raise NotFound("The ticket is not known, or its time is over.")
 
 
 async def renew_ticket(database: Database, ticket: str) -> bool:
     """Says that the stream is still open; false where the ticket was taken away, with its person."""
-    return await database.run(_STREAM_TICKET_SQL["renew_ticket"], hash=_hash(ticket)) > 0
+    return await database.run(_SQL["renew_ticket"], hash=_hash(ticket)) > 0
 
 
 async def release_ticket(database: Database, ticket: str) -> None:
     """Says that the stream ended: the next may be opened at once."""
-    await database.run(_STREAM_TICKET_SQL["release_ticket"], hash=_hash(ticket))
+    await database.run(_SQL["release_ticket"], hash=_hash(ticket))
 
 
-_SQL = load("api_key")
 PREFIX = "tocsin_"  # lets secret scanners know one
 _SHOWN = len(PREFIX) + 6  # characters of a key that are kept to know it by
 _LONGEST_NAME = 100
@@ -199,7 +197,6 @@ def _hash(key: str) -> bytes:
 
 # Operators' sessions: an API key of the scope ops, exchanged for a cookie that a script can't read.
 
-_OPS_SESSION_SQL = load("ops_session")
 LIFE = timedelta(hours=12)
 
 
@@ -227,7 +224,7 @@ async def open_session(database: Database, operator: Operator) -> str:
     """Signs in; answers the cookie's value, which is nowhere kept."""
     token = secrets.token_urlsafe(_SECRET_BYTES)
     await database.run(
-        _OPS_SESSION_SQL["open_session"],
+        _SQL["open_session"],
         hash=_hash(token),
         api_key_id=operator.api_key_id,
         life=LIFE,
@@ -237,9 +234,9 @@ async def open_session(database: Database, operator: Operator) -> str:
 
 async def find_session(database: Database, token: str) -> Operator | None:
     """Whose session it is, while it lasts and its key is good."""
-    return await database.row(Operator, _OPS_SESSION_SQL["find_session"], hash=_hash(token))
+    return await database.row(Operator, _SQL["find_session"], hash=_hash(token))
 
 
 async def close_session(database: Database, token: str) -> None:
     """Signs out."""
-    await database.run(_OPS_SESSION_SQL["close_session"], hash=_hash(token))
+    await database.run(_SQL["close_session"], hash=_hash(token))

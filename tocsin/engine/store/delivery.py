@@ -22,9 +22,10 @@ from tocsin.engine.store.database import Database, to_array
 from tocsin.engine.store.pagination import Cursor
 from tocsin.sql import load
 
+_SQL = load("delivery")
+
 # Dead letters: deliveries that failed for good, and their replay.
 
-_DEAD_LETTER_SQL = load("dead_letter")
 _LAST = 2**63 - 1
 _COUNTED = 50_000  # of the newest
 BATCH = 500
@@ -86,7 +87,7 @@ async def dead_letters(
 ) -> tuple[list[DeadLetter], Cursor | None]:
     """A page of them, newest first, and the place of the next one."""
     found = await database.rows(
-        DeadLetter, _DEAD_LETTER_SQL["dead_letters"], **_place(wanted, cursor), limit=limit + 1
+        DeadLetter, _SQL["dead_letters"], **_place(wanted, cursor), limit=limit + 1
     )
     kept = found[:limit]
     if len(found) <= limit:
@@ -96,16 +97,12 @@ async def dead_letters(
 
 async def dead_letter_reasons(database: Database, since: datetime) -> list[DeadReason]:
     """How many failed since a time, by channel and reason; of the newest 50,000."""
-    return await database.rows(
-        DeadReason, _DEAD_LETTER_SQL["dead_letter_reasons"], since=since, most=_COUNTED
-    )
+    return await database.rows(DeadReason, _SQL["dead_letter_reasons"], since=since, most=_COUNTED)
 
 
 async def replay(database: Database, delivery_ids: Sequence[int], *, lift: bool) -> Replayed:
     """Tries these anew; with `lift`, addresses and devices that their refusal closed are opened again first."""
-    done = await database.row(
-        Replayed, _DEAD_LETTER_SQL["replay"], delivery_ids=list(delivery_ids), lift=lift
-    )
+    done = await database.row(Replayed, _SQL["replay"], delivery_ids=list(delivery_ids), lift=lift)
     assert done is not None
     return done
 
@@ -115,7 +112,7 @@ async def replay_batch(
 ) -> Replayed:
     """Tries the next BATCH that match anew, from the newest on: what fails meanwhile is not met again."""
     found = await database.rows(
-        _DeadLetterPlace, _DEAD_LETTER_SQL["dead_letter_ids"], **_place(wanted, cursor), limit=BATCH
+        _DeadLetterPlace, _SQL["dead_letter_ids"], **_place(wanted, cursor), limit=BATCH
     )
     if not found:
         return Replayed(0, {})
@@ -147,7 +144,6 @@ def _place(wanted: DeadFilter, cursor: Cursor | None) -> dict[str, object]:
     }
 
 
-_SQL = load("delivery")
 _PRIORITIES = tuple(Priority)
 # How a withheld delivery ends; all other reasons skip it.
 _ENDS = {

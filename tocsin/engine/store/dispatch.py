@@ -10,7 +10,8 @@ from msgspec import Struct
 from tocsin.engine.store.database import Session, connect_directly, expected_failures
 from tocsin.sql import load
 
-_SQL = load("bell")
+_SQL = load("dispatch")
+
 # What is announced instead of very many: each process reads all its own streams anew.
 EVERYONE = "*"
 
@@ -31,17 +32,17 @@ class Scan(Struct, frozen=True):
     priorities: list[int]
 
 
-class NewClaims(Struct, frozen=True):
+class Assignable(Struct, frozen=True):
     """Addresses with something for their claimant that was committed since the look before."""
 
     snapshot: str
     addresses: list[str]
 
 
-class HandedOver(Struct, frozen=True):
+class Assigned(Struct, frozen=True):
     """How many notifications became their claimants', and the addresses that somebody else holds just now."""
 
-    handed: int
+    assigned: int
     busy: list[str]
 
 
@@ -58,11 +59,11 @@ class _Due(Struct):
     seconds: float
 
 
-class Bell(Session):
+class LeaderSession(Session):
     """The listener's own connection, direct and autocommitted."""
 
     @classmethod
-    async def connect(cls, dsn: str) -> Bell:
+    async def connect(cls, dsn: str) -> LeaderSession:
         """Opens it; raises Unavailable."""
         bell = cls(await connect_directly(dsn))
         try:
@@ -123,15 +124,15 @@ class Bell(Session):
         assert found is not None
         return found
 
-    async def assignable_since(self, since: str | None) -> NewClaims:
+    async def assignable_since(self, since: str | None) -> Assignable:
         """Which claims met an invitation since the snapshot `since`."""
-        found = await self.row(NewClaims, _SQL["assignable_since"], since=since)
+        found = await self.row(Assignable, _SQL["assignable_since"], since=since)
         assert found is not None
         return found
 
-    async def assign_invitations(self, addresses: Sequence[str]) -> HandedOver:
+    async def assign_invitations(self, addresses: Sequence[str]) -> Assigned:
         """Gives what waits for these addresses to their claimants."""
-        done = await self.row(HandedOver, _SQL["assign_invitations"], addresses=list(addresses))
+        done = await self.row(Assigned, _SQL["assign_invitations"], addresses=list(addresses))
         assert done is not None
         return done
 

@@ -15,9 +15,9 @@ from tocsin.engine.store.database import Database, Session
 from tocsin.engine.store.pagination import Cursor, Page, page
 from tocsin.sql import load
 
-# The catalogue of event types, as readers need it.
+_SQL = load("event")
 
-_EVENT_TYPE_SQL = load("event_type")
+# The catalogue of event types, as readers need it.
 
 
 class EventType(Struct, frozen=True):
@@ -35,12 +35,12 @@ class EventType(Struct, frozen=True):
 
 async def list_event_types(database: Database) -> list[EventType]:
     """All that are not retired, in the catalogue's order."""
-    return await database.rows(EventType, _EVENT_TYPE_SQL["list_event_types"])
+    return await database.rows(EventType, _SQL["list_event_types"])
 
 
 async def get_event_type(database: Database, event_type: str) -> EventType:
     """One, retired or not; raises NotFound."""
-    found = await database.row(EventType, _EVENT_TYPE_SQL["get_event_type"], event_type=event_type)
+    found = await database.row(EventType, _SQL["get_event_type"], event_type=event_type)
     if found is None:
         raise NotFound("There is no such event type.")
     return found
@@ -50,18 +50,15 @@ async def check_filter(database: Database, event_type: str | None, category: str
     """Raises Invalid for names that the catalogue never had: an empty list would hide the mistake."""
     wrong: list[tuple[str, str]] = []
     if event_type is not None:
-        near = await database.value(_EVENT_TYPE_SQL["nearest_event_types"], event_type=event_type)
+        near = await database.value(_SQL["nearest_event_types"], event_type=event_type)
         if near is not None:
             wrong.append(("event_type", f"No such event type. The nearest known ones: {near}."))
     if category is not None:
-        known = await database.value(_EVENT_TYPE_SQL["categories_without"], category=category)
+        known = await database.value(_SQL["categories_without"], category=category)
         if known is not None:
             wrong.append(("category", f"No such category. There are: {known}."))
     if wrong:
         raise Invalid("the filter names what is not in the catalogue", *wrong)
-
-
-_SQL = load("event")
 
 
 class NewEvent(Struct, frozen=True, kw_only=True):
@@ -92,7 +89,7 @@ class Person(Struct, frozen=True, kw_only=True):
     timezone: str | None = None
 
 
-class Emitted(Struct, frozen=True):
+class CreatedEvent(Struct, frozen=True):
     """What telling it came to."""
 
     event_id: int
@@ -166,7 +163,7 @@ async def tell(
     *,
     people: Sequence[Person] = (),
     idempotency_key: str | None = None,
-) -> Emitted:
+) -> CreatedEvent:
     """Creates the missing ones of `people` and tells an event, once per caller and key.
 
     Raises Invalid, or Conflict while another call has the key or an app's transaction one of the new people.
@@ -199,19 +196,19 @@ async def _emit(
     event: NewEvent,
     people: Sequence[Person],
     idempotency_key: str | None,
-) -> Emitted:
+) -> CreatedEvent:
     if people:
         rows = [structs.asdict(person) for person in people]
         await session.run(_SQL["create_missing_recipients"], people=Jsonb(rows))
     emitted = await session.row(
-        Emitted,
+        CreatedEvent,
         _SQL["create_event"],
         caller=caller,
         idempotency_key=idempotency_key,
         **(structs.asdict(event) | {"metadata": Jsonb(event.metadata)}),
     )
     if emitted is None:
-        raise AssertionError("tocsin.create_event answers one row")
+        raise AssertionError("tocsin.create_event returns one row")
     return emitted
 
 

@@ -15,9 +15,10 @@ from tocsin.engine.model import LEASE, Channel, SignedToken
 from tocsin.engine.store.database import Database, Session
 from tocsin.sql import load
 
+_SQL = load("installation")
+
 # What is over, removed in batches, so that no lock is held long.
 
-_CLEAN_UP_SQL = load("clean_up")
 _BATCH = 1000
 
 
@@ -41,7 +42,7 @@ async def clean_up(database: Database, *, now: datetime, retention: timedelta) -
 async def _in_batches(database: Database, statement: str, **until: datetime) -> int:
     removed = 0
     while True:
-        count = int(await database.value(_CLEAN_UP_SQL[statement], limit=_BATCH, **until))
+        count = int(await database.value(_SQL[statement], limit=_BATCH, **until))
         removed += count
         if count < _BATCH:
             return removed
@@ -49,35 +50,29 @@ async def _in_batches(database: Database, statement: str, **until: datetime) -> 
 
 async def count_over(database: Database, *, now: datetime, retention: timedelta) -> int:
     """How many notifications a clean-up would remove."""
-    return int(await database.value(_CLEAN_UP_SQL["count_over"], before=now - retention))
+    return int(await database.value(_SQL["count_over"], before=now - retention))
 
 
 # Procrastinate's jobs, where its own functions have no query for it.
 
-_QUEUE_SQL = load("queue")
-
 
 async def requeue_lost_jobs(database: Database, worker_id: int, running: Sequence[int]) -> None:
     """Has the jobs run again that a worker fetched without learning of it; not those that it is `running`."""
-    await database.run(_QUEUE_SQL["requeue_lost_jobs"], worker_id=worker_id, running=list(running))
+    await database.run(_SQL["requeue_lost_jobs"], worker_id=worker_id, running=list(running))
 
 
 # What one installation keeps for itself.
 
-_SECRET_SQL = load("secret")
-
 
 async def get_secret(database: Database, name: str) -> bytes:
     """The secret of that name, which the migrations made."""
-    value: bytes | None = await database.value(_SECRET_SQL["get_secret"], name=name)
+    value: bytes | None = await database.value(_SQL["get_secret"], name=name)
     if value is None:
         raise AssertionError(f"the migrations make the secret {name}")
     return value
 
 
 # The APNs token that all workers share.
-
-_PROVIDER_TOKEN_SQL = load("provider_token")
 
 
 class SharedTokens:
@@ -88,12 +83,12 @@ class SharedTokens:
 
     async def load(self, key: str) -> SignedToken | None:
         """The token of this key that stands."""
-        return await self._database.row(SignedToken, _PROVIDER_TOKEN_SQL["load_token"], key=key)
+        return await self._database.row(SignedToken, _SQL["load_token"], key=key)
 
     async def save(self, signed: SignedToken, *, replacing: SignedToken | None) -> SignedToken:
         """Stores it if `replacing` still stands, and returns what stands then."""
         await self._database.run(
-            _PROVIDER_TOKEN_SQL["save_token"],
+            _SQL["save_token"],
             key=signed.key,
             token=signed.token,
             issued_at=signed.issued_at,
@@ -105,7 +100,6 @@ class SharedTokens:
 
 # Which providers the workers have: each speaks for its own, and its word lapses.
 
-_PROVIDER_SQL = load("provider")
 # A worker says anew what it has; its word lapses when it was silent three times.
 OFFER_AGAIN = timedelta(seconds=30)
 _GOOD_FOR = 3 * OFFER_AGAIN
@@ -115,7 +109,7 @@ async def offer_providers(database: Database, offered: Mapping[Channel, Collecti
     """Says which providers of which channels this worker has, for the decisions of notify()."""
     pairs = [(channel.value, name) for channel, names in offered.items() for name in names]
     await database.run(
-        _PROVIDER_SQL["offer_providers"],
+        _SQL["offer_providers"],
         channels=[channel for channel, _ in pairs],
         providers=[name for _, name in pairs],
         good_for=_GOOD_FOR,
@@ -125,12 +119,11 @@ async def offer_providers(database: Database, offered: Mapping[Channel, Collecti
 async def is_offered(database: Database, channel: Channel, provider: str) -> bool:
     """Whether some worker has this provider of the channel."""
     offered = await database.value(
-        _PROVIDER_SQL["is_offered"], channel=channel.value, provider=provider, good_for=_GOOD_FOR
+        _SQL["is_offered"], channel=channel.value, provider=provider, good_for=_GOOD_FOR
     )
     return bool(offered)
 
 
-_SQL = load("process")
 REPORT_AGAIN = 2.0
 """Seconds between two reports of a process."""
 LAPSE = 10.0

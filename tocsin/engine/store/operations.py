@@ -11,9 +11,9 @@ from msgspec import Struct
 from tocsin.engine.store.database import Database
 from tocsin.sql import load
 
-# What an operator looks up: a person, an event's people, a notification.
+_SQL = load("operations")
 
-_LOOKUP_SQL = load("lookup")
+# What an operator looks up: a person, an event's people, a notification.
 
 
 class DeviceLine(Struct, frozen=True):
@@ -58,7 +58,7 @@ class ToldLine(Struct, frozen=True):
 
 async def find_person(database: Database, recipient_id: str) -> PersonLine | None:
     """The person of this id, or None."""
-    found = await database.row(PersonLine, _LOOKUP_SQL["find_person"], recipient_id=recipient_id)
+    found = await database.row(PersonLine, _SQL["find_person"], recipient_id=recipient_id)
     if found is None:
         return None
     devices = msgspec.convert(found.devices, list[DeviceLine])
@@ -67,7 +67,7 @@ async def find_person(database: Database, recipient_id: str) -> PersonLine | Non
 
 async def recipients_with_address(database: Database, address: str) -> list[str]:
     """The ids of those who have this address."""
-    return list(await database.value(_LOOKUP_SQL["recipients_with_address"], address=address))
+    return list(await database.value(_SQL["recipients_with_address"], address=address))
 
 
 async def notifications_of_person(
@@ -75,25 +75,22 @@ async def notifications_of_person(
 ) -> list[ToldLine]:
     """What a person was told last."""
     return await database.rows(
-        ToldLine, _LOOKUP_SQL["notifications_of_person"], recipient_id=recipient_id, limit=limit
+        ToldLine, _SQL["notifications_of_person"], recipient_id=recipient_id, limit=limit
     )
 
 
 async def notifications_of_event(database: Database, event_id: int, limit: int) -> list[ToldLine]:
     """Whom an event was told to, the first ones by their ids."""
     return await database.rows(
-        ToldLine, _LOOKUP_SQL["notifications_of_event"], event_id=event_id, limit=limit
+        ToldLine, _SQL["notifications_of_event"], event_id=event_id, limit=limit
     )
 
 
 async def notification_exists(database: Database, notification_id: int) -> bool:
     """Whether there is a notification of this id."""
-    return bool(
-        await database.value(_LOOKUP_SQL["notification_exists"], notification_id=notification_id)
-    )
+    return bool(await database.value(_SQL["notification_exists"], notification_id=notification_id))
 
 
-_SQL = load("delivery_minute")
 MOST = 50_000
 """What waits on a channel is counted this far; of a bigger backlog "so many or more" is known."""
 

@@ -15,9 +15,9 @@ from tocsin.engine.store.digest import check_timezone
 from tocsin.engine.store.pagination import Cursor, Page, page
 from tocsin.sql import load
 
-# Which topics a person follows, how closely, and since when.
+_SQL = load("preference")
 
-_SUBSCRIPTION_SQL = load("subscription")
+# Which topics a person follows, how closely, and since when.
 
 
 class Subscription(Struct, frozen=True):
@@ -51,11 +51,9 @@ async def subscribe(
     Answers it with whether it is new. Raises Invalid, or Conflict while an app's transaction has it.
     """
     async with database.transaction() as session:
-        await session.run(_SUBSCRIPTION_SQL["create_missing_recipient"], recipient_id=recipient_id)
+        await session.run(_SQL["create_missing_recipient"], recipient_id=recipient_id)
         known = await _find(session, recipient_id, topic)
-        await session.value(
-            _SUBSCRIPTION_SQL["subscribe"], recipient_id=recipient_id, topic=topic, level=level
-        )
+        await session.value(_SQL["subscribe"], recipient_id=recipient_id, topic=topic, level=level)
         found = await _find(session, recipient_id, topic)
     if found is None:
         raise Conflict("It is being changed elsewhere.")
@@ -64,25 +62,21 @@ async def subscribe(
 
 async def unsubscribe(database: Database, recipient_id: str, topic: str) -> None:
     """Follows a topic no more; raises NotFound where it was neither followed nor muted."""
-    if not await database.value(
-        _SUBSCRIPTION_SQL["unsubscribe"], recipient_id=recipient_id, topic=topic
-    ):
+    if not await database.value(_SQL["unsubscribe"], recipient_id=recipient_id, topic=topic):
         raise NotFound("You neither follow that topic nor have muted it.")
 
 
 async def mute(database: Database, recipient_id: str, topic: str) -> bool:
     """Mutes a topic for somebody who is known; false where it was muted already."""
     changed: bool = await database.value(
-        _SUBSCRIPTION_SQL["subscribe"], recipient_id=recipient_id, topic=topic, level="muted"
+        _SQL["subscribe"], recipient_id=recipient_id, topic=topic, level="muted"
     )
     return changed
 
 
 async def unmute(database: Database, recipient_id: str, topic: str) -> bool:
     """Takes a muting back: followed as before, or not at all. False where it was not muted."""
-    changed: bool = await database.value(
-        _SUBSCRIPTION_SQL["unmute"], recipient_id=recipient_id, topic=topic
-    )
+    changed: bool = await database.value(_SQL["unmute"], recipient_id=recipient_id, topic=topic)
     return changed
 
 
@@ -97,13 +91,13 @@ async def list_subscriptions(
     """A page of them, newest first; of one topic only where it is named. Raises Invalid."""
     if topic is not None:
         async with database.session() as session:
-            await session.value(_SUBSCRIPTION_SQL["check_topic"], topic=topic)
+            await session.value(_SQL["check_topic"], topic=topic)
             found = await _find(session, recipient_id, topic)
         return Page([] if found is None else [found])
     name = "list_newer_subscriptions" if cursor and cursor.newer else "list_older_subscriptions"
     rows = await database.rows(
         Subscription,
-        _SUBSCRIPTION_SQL[name],
+        _SQL[name],
         recipient_id=recipient_id,
         at=cursor and cursor.at,
         id=cursor and cursor.id,
@@ -118,7 +112,7 @@ async def latest_of_topics(
     """By topic, from the inbox; topics of which nothing is in its newest part are left out."""
     rows = await database.rows(
         _LatestOfTopic,
-        _SUBSCRIPTION_SQL["latest_of_topics"],
+        _SQL["latest_of_topics"],
         recipient_id=recipient_id,
         topics=list(topics),
     )
@@ -130,13 +124,11 @@ async def latest_of_topics(
 
 async def _find(session: Session, recipient_id: str, topic: str) -> Subscription | None:
     return await session.row(
-        Subscription, _SUBSCRIPTION_SQL["get_subscription"], recipient_id=recipient_id, topic=topic
+        Subscription, _SQL["get_subscription"], recipient_id=recipient_id, topic=topic
     )
 
 
 # What a reader of a mail may turn off that is no preference: an address without an account, a digest, a topic.
-
-_OPT_OUT_SQL = load("opt_out")
 
 
 class Kept(Struct, frozen=True):
@@ -149,7 +141,7 @@ class Kept(Struct, frozen=True):
 async def save_for_undo(database: Database, recipient_id: str, key: str, kept: Kept) -> None:
     """Keeps it by the link's and scope's `key`; what is kept there already stays."""
     await database.run(
-        _OPT_OUT_SQL["save_for_undo"],
+        _SQL["save_for_undo"],
         recipient_id=recipient_id,
         key=key,
         kept=Jsonb(msgspec.to_builtins(kept)),
@@ -158,55 +150,49 @@ async def save_for_undo(database: Database, recipient_id: str, key: str, kept: K
 
 async def take_saved(database: Database, recipient_id: str, key: str) -> Kept | None:
     """What was kept, once; None where that link turned nothing off."""
-    kept = await database.value(_OPT_OUT_SQL["take_saved"], recipient_id=recipient_id, key=key)
+    kept = await database.value(_SQL["take_saved"], recipient_id=recipient_id, key=key)
     return None if kept is None else msgspec.convert(kept, Kept)
 
 
 async def address_owner(database: Database, address: str) -> str | None:
     """Whose an address is by now; None where it is nobody's."""
-    owner: str | None = await database.value(_OPT_OUT_SQL["find_address_owner"], address=address)
+    owner: str | None = await database.value(_SQL["find_address_owner"], address=address)
     return owner
 
 
 async def suppress_address(database: Database, address: str) -> None:
     """No more mail to it, for the reason `unsubscribed`."""
-    await database.run(_OPT_OUT_SQL["suppress_address"], address=address)
+    await database.run(_SQL["suppress_address"], address=address)
 
 
 async def lift_suppression(database: Database, address: str) -> bool:
     """Takes exactly that back; true where the address may be mailed now."""
-    await database.run(_OPT_OUT_SQL["lift_suppression"], address=address)
-    return not await database.value(_OPT_OUT_SQL["is_suppressed"], address=address)
+    await database.run(_SQL["lift_suppression"], address=address)
+    return not await database.value(_SQL["is_suppressed"], address=address)
 
 
 async def turn_digest_off(database: Database, recipient_id: str) -> str | None:
     """Answers how often it came, `daily` or `weekly`; None where it was off."""
-    frequency: str | None = await database.value(
-        _OPT_OUT_SQL["turn_digest_off"], recipient_id=recipient_id
-    )
+    frequency: str | None = await database.value(_SQL["turn_digest_off"], recipient_id=recipient_id)
     return frequency
 
 
 async def turn_digest_on(database: Database, recipient_id: str, frequency: str) -> None:
     """On again, from the next hour of their choice on."""
-    await database.value(
-        _OPT_OUT_SQL["turn_digest_on"], recipient_id=recipient_id, frequency=frequency
-    )
+    await database.value(_SQL["turn_digest_on"], recipient_id=recipient_id, frequency=frequency)
 
 
 async def mute_topic(database: Database, recipient_id: str, topic: str) -> None:
     """They hear no more of it."""
-    await database.value(_OPT_OUT_SQL["mute_topic"], recipient_id=recipient_id, topic=topic)
+    await database.value(_SQL["mute_topic"], recipient_id=recipient_id, topic=topic)
 
 
 async def unmute_topic(database: Database, recipient_id: str, topic: str) -> None:
     """They follow it as before, or not at all."""
-    await database.value(_OPT_OUT_SQL["unmute_topic"], recipient_id=recipient_id, topic=topic)
+    await database.value(_SQL["unmute_topic"], recipient_id=recipient_id, topic=topic)
 
 
 # When a person wants no mail and no push.
-
-_QUIET_HOURS_SQL = load("quiet_hours")
 
 
 class QuietHours(Struct, frozen=True):
@@ -225,12 +211,10 @@ class _Row(Struct):
 
 async def get_quiet_hours(session: Database | Session, recipient_id: str) -> QuietHours:
     """A person's."""
-    row = await session.row(_Row, _QUIET_HOURS_SQL["get_quiet_hours"], recipient_id=recipient_id)
+    row = await session.row(_Row, _SQL["get_quiet_hours"], recipient_id=recipient_id)
     zone = row.timezone if row else None
     if zone is None:
-        zone = await session.value(
-            _QUIET_HOURS_SQL["recipient_timezone"], recipient_id=recipient_id
-        )
+        zone = await session.value(_SQL["recipient_timezone"], recipient_id=recipient_id)
     if row is None:
         return QuietHours(None, None, zone)
     return QuietHours(f"{row.starts:%H:%M}", f"{row.ends:%H:%M}", zone)
@@ -256,20 +240,19 @@ async def set_quiet_hours(
         if timezone is not None:
             await check_timezone(session, timezone)
         if starts is None:
-            await session.run(_QUIET_HOURS_SQL["end_quiet_hours"], recipient_id=recipient_id)
+            await session.run(_SQL["end_quiet_hours"], recipient_id=recipient_id)
         else:
             await session.run(
-                _QUIET_HOURS_SQL["set_quiet_hours"],
+                _SQL["set_quiet_hours"],
                 recipient_id=recipient_id,
                 starts=starts,
                 ends=ends,
                 timezone=timezone,
             )
-        await session.value(_QUIET_HOURS_SQL["recheck_quiet_hours"], recipient_id=recipient_id)
+        await session.value(_SQL["recheck_quiet_hours"], recipient_id=recipient_id)
         return await get_quiet_hours(session, recipient_id)
 
 
-_SQL = load("preference")
 _MOST_NAMED = 20  # faults in one answer
 _MOST_SUGGESTED = 3  # of them with the nearest known names, which take a while to find
 

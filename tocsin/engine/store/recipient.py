@@ -14,9 +14,9 @@ from tocsin.engine.store.digest import DigestPreferences, get_digest_preferences
 from tocsin.engine.store.preference import QuietHours, get_quiet_hours
 from tocsin.sql import load
 
-# Devices that take push.
+_SQL = load("recipient")
 
-_DEVICE_SQL = load("device")
+# Devices that take push.
 
 
 class Device(Struct, frozen=True):
@@ -42,7 +42,7 @@ class Registered(Device, frozen=True):
 
 async def list_devices(database: Database | Session, recipient_id: str) -> list[Device]:
     """A person's devices, the newest registration first."""
-    return await database.rows(Device, _DEVICE_SQL["list_devices"], recipient_id=recipient_id)
+    return await database.rows(Device, _SQL["list_devices"], recipient_id=recipient_id)
 
 
 async def register_device(
@@ -58,7 +58,7 @@ async def register_device(
     """Registers a token for a person, who may be new; it moves from whoever had it."""
     found = await database.row(
         Registered,
-        _DEVICE_SQL["register_device"],
+        _SQL["register_device"],
         recipient_id=recipient_id,
         token=token,
         platform=platform,
@@ -74,20 +74,15 @@ async def register_device(
 async def remove_device(database: Database, recipient_id: str, device_id: int) -> None:
     """Forgets a device; raises NotFound where it is not the person's."""
     if not await database.run(
-        _DEVICE_SQL["remove_device"], recipient_id=recipient_id, device_id=device_id
+        _SQL["remove_device"], recipient_id=recipient_id, device_id=device_id
     ):
         raise NotFound("There is no such device of yours.")
 
 
 async def unregister_device(database: Database, recipient_id: str, token: str) -> None:
     """Forgets a device by its token; raises NotFound where it is not the person's."""
-    if not await database.run(
-        _DEVICE_SQL["unregister_device"], recipient_id=recipient_id, token=token
-    ):
+    if not await database.run(_SQL["unregister_device"], recipient_id=recipient_id, token=token):
         raise NotFound("There is no such device of yours.")
-
-
-_SQL = load("recipient")
 
 
 class Recipient(Struct, frozen=True):

@@ -344,13 +344,13 @@ async def turn_off(
     }
     changes = {name: (was, since) for name, (was, since) in changes.items() if was != since}
     if changes or frequency:
-        await store.keep_for_undo(database, person, key, store.Kept(changes, frequency))
+        await store.save_for_undo(database, person, key, store.Kept(changes, frequency))
     await set_overrides(database, person, off)
 
 
 async def undo(database: Database, person: str, key: str) -> store.Kept | None:
     """Sets them as they were, but for what was chosen otherwise since; None where there is nothing to undo."""
-    kept = await store.take_kept(database, person, key)
+    kept = await store.take_saved(database, person, key)
     if kept is None:
         return None
     now = (await get_preferences(database, person)).overrides

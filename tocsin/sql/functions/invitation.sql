@@ -51,7 +51,7 @@ begin
     end if;
     perform tocsin.adopt_opt_out(_address, $2);
     perform tocsin.wake();
-    return (select h.handed from tocsin.assign_invitations(array[_address]) h);
+    return (select h.assigned from tocsin.assign_invitations(array[_address]) h);
 end
 $$;
 
@@ -107,7 +107,7 @@ $$;
 -- Gives what is pending for some addresses to those who claimed them: into their inbox, unread, with its own time,
 -- unless they turned the inbox off for it themselves. What was taken back stays out, and so does what the claimant
 -- caused. `busy`: addresses of which somebody else holds something just now.
-create or replace function tocsin.assign_invitations(_addresses text[], out handed integer, out busy text[])
+create or replace function tocsin.assign_invitations(_addresses text[], out assigned integer, out busy text[])
 language plpgsql
 as $$
 declare
@@ -171,9 +171,9 @@ begin
         group by g.recipient_id
     )
     select count(*), array_agg(distinct g.recipient_id) filter (where g.in_inbox)
-    into handed, _moved
+    into assigned, _moved
     from given g;
-    if handed > 0 then
+    if assigned > 0 then
         perform tocsin.wake(_moved);
     end if;
     busy := array(

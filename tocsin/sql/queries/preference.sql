@@ -1,3 +1,221 @@
+-- name: check_topic
+-- Refuses what can't be one.
+select tocsin.check_topic(:topic);
+
+-- name: create_missing_recipient!
+-- Somebody's first write creates them.
+insert into tocsin.recipient (recipient_id)
+values (:recipient_id)
+on conflict do nothing;
+
+-- name: subscribe
+-- Follows a topic, or changes how closely; true where that changed something.
+select tocsin.subscribe(:recipient_id, :topic, :level);
+
+-- name: unsubscribe
+-- Follows a topic no more; false where it was neither followed nor muted.
+select tocsin.unsubscribe(:recipient_id, :topic);
+
+-- name: unmute
+-- Takes a muting back; false where it was not muted.
+select tocsin.unmute(:recipient_id, :topic);
+
+-- name: get_subscription
+-- How a person follows one topic.
+select
+    s.subscription_id as id,
+    s.topic,
+    s.level,
+    s.because,
+    s.created_at
+from tocsin.subscription s
+where s.topic = :topic
+    and s.recipient_id = :recipient_id
+order by s.event_id
+limit 1;
+
+-- name: list_older_subscriptions
+-- What a person follows or has muted, newest first, from before a place in the list; each topic once.
+select
+    s.subscription_id as id,
+    s.topic,
+    s.level,
+    s.because,
+    s.created_at
+from tocsin.subscription s
+where s.recipient_id = :recipient_id
+    and (s.created_at, s.subscription_id) < (coalesce(:at, 'infinity'::timestamptz), coalesce(:id, 9223372036854775807))
+    and not exists (
+        select
+        from tocsin.subscription o
+        where o.topic = s.topic
+            and o.recipient_id = s.recipient_id
+            and o.event_id < s.event_id
+    )
+order by s.created_at desc, s.subscription_id desc
+limit :limit;
+
+-- name: list_newer_subscriptions
+-- The ones just after a place in the list, oldest first.
+select
+    s.subscription_id as id,
+    s.topic,
+    s.level,
+    s.because,
+    s.created_at
+from tocsin.subscription s
+where s.recipient_id = :recipient_id
+    and (s.created_at, s.subscription_id) > (:at, :id)
+    and not exists (
+        select
+        from tocsin.subscription o
+        where o.topic = s.topic
+            and o.recipient_id = s.recipient_id
+            and o.event_id < s.event_id
+    )
+order by s.created_at, s.subscription_id
+limit :limit;
+
+-- name: latest_of_topics
+-- What a person was last told of some topics, among their newest 500 notifications: a topic has no title of its own.
+--
+-- The bound keeps it to one range of the inbox' index and 500 keys of event, whatever the size of either.
+with newest as materialized (
+    select
+        n.notification_id,
+        n.event_id,
+        n.created_at
+    from tocsin.notification n
+    where n.recipient_id = :recipient_id
+        and n.in_inbox
+        and n.archived_at is null
+    order by n.created_at desc, n.notification_id desc
+    limit 500
+)
+select distinct on (e.topic)
+    e.topic,
+    n.notification_id,
+    e.title,
+    e.action_url,
+    n.created_at
+from newest n
+join tocsin.event e using (event_id)
+where e.topic = any (:topics)
+order by e.topic, n.created_at desc, n.notification_id desc;
+
+-- name: find_address_owner
+-- Whose an address is by now, if anybody's.
+select tocsin.find_address_owner(tocsin.compared_address(:address));
+
+-- name: suppress_address!
+-- No more mail to the address of somebody without an account.
+insert into tocsin.suppression (address, reason)
+values (tocsin.compared_address(:address), 'unsubscribed')
+on conflict do nothing;
+
+-- name: lift_suppression!
+-- Takes that back; what bounced or was reported stays.
+delete from tocsin.suppression s
+where s.key = tocsin.address_key(tocsin.compared_address(:address))
+    and s.reason = 'unsubscribed';
+
+-- name: is_suppressed
+-- Whether an address must not be mailed, whatever for.
+select exists (
+    select
+    from tocsin.suppression s
+    where s.key = tocsin.address_key(tocsin.compared_address(:address))
+);
+
+-- name: turn_digest_off
+-- A person's digest off; answers how often it came, nothing where it was off.
+select p.frequency
+from tocsin.digest_preference p
+cross join tocsin.turn_digest_off(p.recipient_id) t (changed)
+where p.recipient_id = :recipient_id
+    and t.changed;
+
+-- name: turn_digest_on
+-- A person's digest on again, at the hour of their choice, where a link had turned it off.
+select tocsin.set_digest_preference(p.recipient_id, :frequency, null, null, null, null)
+from tocsin.digest_preference p
+where p.recipient_id = :recipient_id
+    and p.unsubscribed;
+
+-- name: mute_topic
+-- A person hears no more of a topic.
+select tocsin.subscribe(:recipient_id, :topic, 'muted');
+
+-- name: unmute_topic
+-- As before it was muted.
+select tocsin.unmute(:recipient_id, :topic);
+
+-- name: save_for_undo!
+-- What a link turned off; what it kept before stays, so that clicking twice does no harm.
+insert into tocsin.opt_out (recipient_id, key, kept)
+values (:recipient_id, :key, :kept)
+on conflict do nothing;
+
+-- name: take_saved
+-- What it kept, once.
+delete from tocsin.opt_out o
+where o.recipient_id = :recipient_id
+    and o.key = :key
+returning o.kept;
+
+-- name: get_quiet_hours
+-- When somebody wants no mail and no push; no row for who never chose.
+select
+    q.starts,
+    q.ends,
+    q.timezone
+from tocsin.quiet_hours q
+where q.recipient_id = :recipient_id;
+
+-- name: recipient_timezone
+-- A person's own zone.
+select coalesce(
+    (
+        select r.timezone
+        from tocsin.recipient r
+        where r.recipient_id = :recipient_id
+    ),
+    'UTC'
+);
+
+-- name: set_quiet_hours!
+-- Sets them; creates the person where it is a first write.
+with person as (
+    insert into tocsin.recipient (recipient_id)
+    values (:recipient_id)
+    on conflict do nothing
+)
+insert into tocsin.quiet_hours (recipient_id, starts, ends, timezone)
+values (:recipient_id, :starts, :ends, :timezone)
+on conflict (recipient_id) do update
+set starts = excluded.starts, ends = excluded.ends, timezone = excluded.timezone, updated_at = now();
+
+-- name: end_quiet_hours!
+-- None from now on.
+delete from tocsin.quiet_hours q
+where q.recipient_id = :recipient_id;
+
+-- name: recheck_quiet_hours
+-- What waits for the end of quiet hours is looked at anew.
+with waiting as (
+    update tocsin.delivery d
+    set due_at = clock_timestamp()
+    from tocsin.notification n
+    where n.recipient_id = :recipient_id
+        and n.created_at > clock_timestamp() - interval '2 days'
+        and d.notification_id = n.notification_id
+        and d.state = 'deferred'
+        and d.reason = 'quiet_hours'
+    returning 1
+)
+select count(*), tocsin.wake()
+from waiting;
+
 -- name: get_preferences
 -- What is on for a person, by the rules of tocsin.decide, and where each answer comes from.
 with choice as (

@@ -79,7 +79,7 @@ select
 -- name: assign_invitations
 -- Gives what waits for these addresses to their claimants.
 select
-    h.handed,
+    h.assigned,
     h.busy
 from tocsin.assign_invitations(:addresses::text[]) h;
 

@@ -94,3 +94,87 @@ select exists (
     from tocsin.notification n
     where n.notification_id = :notification_id
 );
+
+-- name: count_minutes
+-- Counts the minutes that are over; up to when, or null while another process does it.
+select tocsin.count_minutes(:now, :most);
+
+-- name: counted_minutes
+-- What was counted since a minute, in steps of so many seconds; of what waits the most that a minute of the step had. A
+-- row for each step, channel and state, with arrays of equal length: a day has thousands of reasons and classes.
+select
+    s.at,
+    s.channel,
+    s.state::text as state,
+    array_agg(s.reason) as reasons,
+    array_agg(s.took) as took,
+    array_agg(s.n) as n
+from (
+    select
+        date_bin(:step, m.minute, :since) as at,
+        m.channel,
+        m.state,
+        m.reason,
+        m.took,
+        case when m.state in ('queued', 'sending', 'deferred') then max(m.n) else sum(m.n) end::integer as n
+    from tocsin.delivery_minute m
+    where m.minute >= :since
+    group by 1, m.channel, m.state, m.reason, m.took
+) s
+group by s.at, s.channel, s.state;
+
+-- name: settled_lately
+-- What reached its end since the last minute that was counted, and what of it within the last minute.
+select
+    e.minute as at,
+    e.channel,
+    e.state::text as state,
+    e.reason,
+    e.took,
+    e.n,
+    e.recent,
+    e.minute >= k.upto as uncounted
+from (select m.upto from tocsin.delivery_minute_progress m) k
+cross join lateral tocsin.settled_between(
+    -- while a long absence is being caught up with, its last minutes alone
+    least(greatest(date_trunc('minute', k.upto), :now - interval '5 minutes'), :now - interval '1 minute'),
+    :now,
+    :now - interval '1 minute'
+) e;
+
+-- name: unfinished
+-- What is not at its end, by channel, state and reason, counted up to :most on a channel.
+select
+    u.channel,
+    u.state::text as state,
+    u.reason,
+    u.n,
+    u.oldest_at
+from tocsin.unfinished(:most) u;
+
+-- name: channels
+-- Each channel that sends: whether some worker has a provider of it, and by how many seconds its oldest due delivery is late.
+select
+    c.channel,
+    c.available,
+    greatest(0, extract(epoch from clock_timestamp() - least(d.due_at, l.fanned_out_at)))::float8 as late
+from tocsin.channel c
+cross join lateral (
+    select min(d.due_at) as due_at
+    from tocsin.delivery d
+    where d.channel = c.channel
+        and d.due_at is not null
+) d
+cross join lateral (
+    select min(e.fanned_out_at) as fanned_out_at
+    from (
+        select k.event_id
+        from tocsin.event_queue k
+        where k.channel = c.channel
+        order by k.xid
+        limit 100
+    ) k
+    join tocsin.event e using (event_id)
+) l
+where c.task is not null
+order by c.position;

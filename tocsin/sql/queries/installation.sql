@@ -1,0 +1,131 @@
+-- name: clean_up_notifications
+-- One batch of notifications that are over.
+select tocsin.clean_up_notifications(:before, :limit);
+
+-- name: clean_up_digests
+-- One batch of digests that are over.
+select tocsin.clean_up_digests(:before, :limit);
+
+-- name: clean_up_events
+-- One batch of events that nobody has any more.
+select tocsin.clean_up_events(:before, :limit);
+
+-- name: clean_up_keys
+-- One batch of keys and tickets that are over.
+select tocsin.clean_up_keys(:now, :limit);
+
+-- name: clean_up_badge_pushes
+-- One batch of pushes that corrected a badge, and are over.
+select tocsin.clean_up_badge_pushes(:now, :limit);
+
+-- name: disable_stale_devices
+-- One batch of devices that were not registered anew for too long.
+select tocsin.disable_stale_devices(:now, :limit);
+
+-- name: requeue_lost
+-- One batch of deliveries that nothing stands for.
+select tocsin.requeue_lost(:now, :limit);
+
+-- name: count_over
+-- How many notifications a clean-up would remove.
+select count(*)
+from tocsin.notification n
+where (n.read_at is not null or n.archived_at is not null or not n.in_inbox)
+    and coalesce(n.read_at, n.archived_at, case when not n.in_inbox then n.created_at end) < :before;
+
+-- name: requeue_lost_jobs!
+-- Jobs that a worker fetched without learning of it, since its connection was lost: not those that it runs (:running).
+update tocsin_queue.procrastinate_jobs j
+set status = 'todo'
+where j.worker_id = :worker_id
+    and j.status = 'doing'
+    and j.id <> all (:running)
+    and not j.abort_requested;
+
+-- name: get_secret
+-- What this installation keeps for itself under a name.
+select s.value
+from tocsin.secret s
+where s.name = :name;
+
+-- name: load_token
+-- The token of a key that stands.
+select
+    p.key,
+    p.token,
+    p.issued_at,
+    p.early
+from tocsin.provider_token p
+where p.key = :key;
+
+-- name: save_token!
+-- Stores a token if the one it replaces still stands (null: if there is none).
+insert into tocsin.provider_token as p (key, token, issued_at, early)
+values (:key, :token, :issued_at, :early)
+on conflict (key) do update
+set token = excluded.token, issued_at = excluded.issued_at, early = excluded.early
+where p.token = :replacing;
+
+-- name: offer_providers!
+-- Says that this worker has these providers; a channel is available while some worker said so within :good_for. Nothing
+-- is said of providers that it doesn't have: those are for the others to say.
+with offered as (
+    insert into tocsin.provider as p (channel, provider, offered_at)
+    select o.channel, o.provider, clock_timestamp()
+    from unnest(:channels::text[], :providers::text[]) o (channel, provider)
+    -- in one order for all workers
+    order by o.channel, o.provider
+    on conflict (channel, provider) do update
+    set offered_at = excluded.offered_at
+)
+update tocsin.channel c
+set available = not c.available
+where c.task is not null
+    and c.available <> (
+        c.channel = any (:channels)
+        -- as of before this statement
+        or exists (
+            select
+            from tocsin.provider p
+            where p.channel = c.channel
+                and p.offered_at > clock_timestamp() - :good_for
+        )
+    );
+
+-- name: is_offered
+-- Whether some worker said within :good_for that it has this provider of a channel.
+select exists (
+    select
+    from tocsin.provider p
+    where p.channel = :channel
+        and p.provider = :provider
+        and p.offered_at > clock_timestamp() - :good_for
+);
+
+-- name: report_process
+-- How this process is, in place of its earlier report; renews its leases after a time without one.
+select tocsin.report_process(
+    :process_id, :kind, :host, :pid, :version, :started_at, :report, :lease
+);
+
+-- name: forget_process!
+-- This process ends as it should.
+delete from tocsin.process p
+where p.process_id = :process_id;
+
+-- name: processes
+-- Every process that said something within the hour, those that have gone silent too.
+select
+    p.process_id,
+    p.kind,
+    p.host,
+    p.pid,
+    p.version,
+    p.started_at,
+    p.reported_at,
+    extract(epoch from clock_timestamp() - p.reported_at)::float8 as silent_for,
+    p.report
+from tocsin.process p
+where p.reported_at > clock_timestamp() - interval '1 hour'
+order by p.kind desc, p.started_at, p.process_id
+limit 200;
