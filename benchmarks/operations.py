@@ -27,9 +27,9 @@ from tocsin.engine.store.database import Database
 from tocsin.engine.store.delivery import DeadFilter, dead_letter_reasons, dead_letters
 from tocsin.engine.store.operations import (
     channels,
-    ended_lately,
-    keep_minutes,
-    kept_minutes,
+    count_minutes,
+    counted_minutes,
+    settled_lately,
     unfinished,
 )
 
@@ -50,7 +50,7 @@ FILL = """
     from generate_series(1, %s) i, tocsin.event e
 """
 ENDED = """
-    insert into tocsin.ending (settled_at, delivery_ids)
+    insert into tocsin.settled_batch (settled_at, delivery_ids)
     select d.settled_at, array_agg(d.delivery_id)
     from tocsin.delivery d
     where d.settled_at is not null
@@ -90,7 +90,7 @@ WAY_WITH = (
         ")\n    select",
         """),
     ended as (
-        insert into tocsin.ending (settled_at, delivery_ids)
+        insert into tocsin.settled_batch (settled_at, delivery_ids)
         select statement_timestamp(), array_agg(delivery_id)
         from settled
     )
@@ -140,7 +140,7 @@ def fill(dsn: str, deliveries: int, waiting: int) -> None:
         connection.execute(FILL, (deliveries,))
         connection.execute(ENDED)
         connection.execute(WAIT, (waiting,))
-        connection.execute("vacuum analyze tocsin.delivery, tocsin.ending")
+        connection.execute("vacuum analyze tocsin.delivery, tocsin.settled_batch")
 
 
 async def read(dsn: str, rounds: int) -> tuple[float, dict[str, list[float]]]:
@@ -149,7 +149,7 @@ async def read(dsn: str, rounds: int) -> tuple[float, dict[str, list[float]]]:
     await database.open()
     now = datetime.now(UTC)
     started = time.perf_counter()
-    while (kept := await keep_minutes(database, now)) and kept < now - timedelta(minutes=2):
+    while (kept := await count_minutes(database, now)) and kept < now - timedelta(minutes=2):
         pass
     catching_up = 1000 * (time.perf_counter() - started)
     day, hour = now - timedelta(days=1), now - timedelta(hours=1)
@@ -159,9 +159,9 @@ async def read(dsn: str, rounds: int) -> tuple[float, dict[str, list[float]]]:
         "the page, day": lambda: Overviews(database).get("day"),
         "of it: channels": lambda: channels(database),
         "of it: waiting deliveries": lambda: unfinished(database),
-        "of it: the last minute": lambda: ended_lately(database, now),
-        "of it: the hour's minutes": lambda: kept_minutes(database, hour, timedelta(minutes=1)),
-        "of it: the day's minutes": lambda: kept_minutes(database, day, timedelta(minutes=10)),
+        "of it: the last minute": lambda: settled_lately(database, now),
+        "of it: the hour's minutes": lambda: counted_minutes(database, hour, timedelta(minutes=1)),
+        "of it: the day's minutes": lambda: counted_minutes(database, day, timedelta(minutes=10)),
         "dead letters, a page": lambda: dead_letters(database, one_reason, cursor=None, limit=20),
         "dead letters, their reasons": lambda: dead_letter_reasons(database, day),
     }

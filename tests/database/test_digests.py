@@ -542,8 +542,8 @@ def test_due_times_agree_with_a_naive_model(
 ) -> None:
     row = db.execute(
         "select tocsin.next_digest_at("
-        "row('x', %s, null, %s, %s, %s, null, now(), false)::tocsin.digest_preference, %s)",
-        (frequency, at, zone, weekday, after),
+        "row('x', %s, null, %s, %s, %s, null, false, now())::tocsin.digest_preference, %s)",
+        (frequency, at, weekday, zone, after),
     ).fetchone()
     assert row is not None
     assert row[0] == naive_next(frequency, at, zone, weekday, after)

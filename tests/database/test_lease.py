@@ -19,7 +19,7 @@ from tocsin.engine.model import Channel, Claimed, DeliveryState, Mail, Message, 
 from tocsin.engine.store import delivery as store
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.delivery import Settled
-from tocsin.engine.store.dispatch import Bell
+from tocsin.engine.store.dispatch import LeaderSession
 from tocsin.engine.store.health import standing
 from tocsin.engine.store.installation import Identity, Report, clean_up, report_process
 from tocsin.engine.store.operations import settled_lately, unfinished
@@ -31,8 +31,8 @@ MAIL = Mail("<1@example.com>", "Subject", "Text\n", "<p>Text</p>")
 
 
 @pytest_asyncio.fixture
-async def bell(dsn: str) -> AsyncIterator[Bell]:
-    connected = await Bell.connect(service_dsn(dsn))
+async def bell(dsn: str) -> AsyncIterator[LeaderSession]:
+    connected = await LeaderSession.connect(service_dsn(dsn))
     assert await connected.try_lead(timedelta(seconds=15))
     yield connected
     await connected.close()
@@ -52,13 +52,15 @@ def ten_mails(db: Db) -> int:
     return int(row[0])
 
 
-async def dispatch(bell: Bell, event_id: int, each: int = 100, after: int = 0) -> list[list[int]]:
+async def dispatch(
+    bell: LeaderSession, event_id: int, each: int = 100, after: int = 0
+) -> list[list[int]]:
     """The jobs that a turn of the lane makes."""
     await bell.dispatch_event_queues("email", 1, {event_id: after}, each=each, lease=MINUTES)
     return await jobs(bell)
 
 
-async def jobs(bell: Bell) -> list[list[int]]:
+async def jobs(bell: LeaderSession) -> list[list[int]]:
     """Takes the jobs that there are."""
     rows = await bell.connection.execute(
         "delete from tocsin_queue.procrastinate_jobs where queue_name = 'email' returning args"
@@ -66,7 +68,7 @@ async def jobs(bell: Bell) -> list[list[int]]:
     return [args["delivery_ids"] for (args,) in await rows.fetchall()]
 
 
-async def due(bell: Bell) -> list[list[int]]:
+async def due(bell: LeaderSession) -> list[list[int]]:
     """The jobs of what is due, once leases that ran out are ended."""
     await bell.beat()
     await bell.end_leases(100)
@@ -104,7 +106,9 @@ def leases(db: Db) -> int:
     return int(row[0])
 
 
-async def test_a_job_that_vanished_is_made_anew(db: Db, bell: Bell, ten_mails: int) -> None:
+async def test_a_job_that_vanished_is_made_anew(
+    db: Db, bell: LeaderSession, ten_mails: int
+) -> None:
     (job,) = await dispatch(bell, ten_mails)
     assert await due(bell) == []  # its lease stands for it
     run_out(db)
@@ -114,7 +118,7 @@ async def test_a_job_that_vanished_is_made_anew(db: Db, bell: Bell, ten_mails: i
 
 
 async def test_what_a_lost_worker_had_not_settled_is_tried_again(
-    db: Db, database: Database, bell: Bell, ten_mails: int
+    db: Db, database: Database, bell: LeaderSession, ten_mails: int
 ) -> None:
     (job,) = await dispatch(bell, ten_mails)
     claimed = await claim(database, job)
@@ -131,7 +135,7 @@ async def test_what_a_lost_worker_had_not_settled_is_tried_again(
 
 
 async def test_a_claim_takes_a_check(
-    db: Db, database: Database, bell: Bell, ten_mails: int
+    db: Db, database: Database, bell: LeaderSession, ten_mails: int
 ) -> None:
     (job,) = await dispatch(bell, ten_mails)
     db.execute(
@@ -152,7 +156,7 @@ async def test_a_claim_takes_a_check(
 
 
 async def test_two_workers_never_have_the_same(
-    db: Db, database: Database, bell: Bell, ten_mails: int
+    db: Db, database: Database, bell: LeaderSession, ten_mails: int
 ) -> None:
     (job,) = await dispatch(bell, ten_mails)
     first = await claim(database, job)
@@ -172,7 +176,7 @@ async def test_two_workers_never_have_the_same(
 
 
 async def test_a_lease_that_ran_out_is_lost_before_anybody_noticed(
-    db: Db, database: Database, bell: Bell, ten_mails: int
+    db: Db, database: Database, bell: LeaderSession, ten_mails: int
 ) -> None:
     """Between its end and the next claim nothing is sent; what had left may still be written down."""
     claimed = await claim(database, (await dispatch(bell, ten_mails))[0])
@@ -187,7 +191,7 @@ async def test_a_lease_that_ran_out_is_lost_before_anybody_noticed(
 
 
 async def test_a_lease_that_was_ended_is_not_renewed(
-    db: Db, database: Database, bell: Bell, ten_mails: int
+    db: Db, database: Database, bell: LeaderSession, ten_mails: int
 ) -> None:
     claimed = await claim(database, (await dispatch(bell, ten_mails))[0])
     run_out(db)
@@ -209,7 +213,13 @@ async def test_a_lease_that_was_ended_is_not_renewed(
     ],
 )
 async def test_what_can_not_be_tried_again_ends_at_dispatch(
-    db: Db, database: Database, bell: Bell, ten_mails: int, change: str, state: str, reason: str
+    db: Db,
+    database: Database,
+    bell: LeaderSession,
+    ten_mails: int,
+    change: str,
+    state: str,
+    reason: str,
 ) -> None:
     await dispatch(bell, ten_mails)
     db.execute(change)
@@ -223,7 +233,9 @@ async def test_what_can_not_be_tried_again_ends_at_dispatch(
     assert leases(db) == 0
 
 
-async def test_the_last_attempt_of_the_cap_is_made(db: Db, bell: Bell, ten_mails: int) -> None:
+async def test_the_last_attempt_of_the_cap_is_made(
+    db: Db, bell: LeaderSession, ten_mails: int
+) -> None:
     (job,) = await dispatch(bell, ten_mails)
     db.execute("update tocsin.delivery set attempts = 9")
     run_out(db)
@@ -231,7 +243,7 @@ async def test_the_last_attempt_of_the_cap_is_made(db: Db, bell: Bell, ten_mails
 
 
 async def test_a_lost_claim_is_not_kept_by_the_next_job(
-    db: Db, database: Database, bell: Bell, ten_mails: int
+    db: Db, database: Database, bell: LeaderSession, ten_mails: int
 ) -> None:
     claimed = await claim(database, (await dispatch(bell, ten_mails))[0])
     run_out(db)
@@ -241,7 +253,7 @@ async def test_a_lost_claim_is_not_kept_by_the_next_job(
 
 
 async def test_what_somebody_has_locked_is_neither_dispatched_nor_waited_for(
-    dsn: str, db: Db, bell: Bell, ten_mails: int
+    dsn: str, db: Db, bell: LeaderSession, ten_mails: int
 ) -> None:
     (job,) = await dispatch(bell, ten_mails)
     run_out(db)
@@ -254,7 +266,7 @@ async def test_what_somebody_has_locked_is_neither_dispatched_nor_waited_for(
 
 
 async def test_what_somebody_has_locked_is_neither_claimed_nor_waited_for(
-    dsn: str, database: Database, bell: Bell, ten_mails: int
+    dsn: str, database: Database, bell: LeaderSession, ten_mails: int
 ) -> None:
     (job,) = await dispatch(bell, ten_mails)
     with locked(dsn, job[:3]):
@@ -264,7 +276,7 @@ async def test_what_somebody_has_locked_is_neither_claimed_nor_waited_for(
 
 
 async def test_only_what_is_due_and_of_its_channel_is_claimed(
-    database: Database, bell: Bell, ten_mails: int
+    database: Database, bell: LeaderSession, ten_mails: int
 ) -> None:
     (job,) = await dispatch(bell, ten_mails)
     other = await store.claim(
@@ -302,7 +314,7 @@ def locked(dsn: str, ids: list[int]) -> Iterator[Db]:
     "state", [DeliveryState.FAILED, DeliveryState.DEFERRED, DeliveryState.SENT]
 )
 async def test_what_a_lost_claim_made_of_it_is_not_written(
-    db: Db, database: Database, bell: Bell, ten_mails: int, state: DeliveryState
+    db: Db, database: Database, bell: LeaderSession, ten_mails: int, state: DeliveryState
 ) -> None:
     claimed = await claim(database, (await dispatch(bell, ten_mails))[0])
     stale = [ended(one, state, claim=uuid4()) for one in claimed]
@@ -314,7 +326,7 @@ async def test_what_a_lost_claim_made_of_it_is_not_written(
 
 @pytest.mark.parametrize("state", [DeliveryState.FAILED, DeliveryState.SENT])
 async def test_a_claim_that_is_lost_while_its_outcome_is_written_counts_as_lost(
-    dsn: str, db: Db, database: Database, bell: Bell, ten_mails: int, state: DeliveryState
+    dsn: str, db: Db, database: Database, bell: LeaderSession, ten_mails: int, state: DeliveryState
 ) -> None:
     (one, *_) = await claim(database, (await dispatch(bell, ten_mails))[0])
     with locked(dsn, [one.delivery_id]) as other:
@@ -330,7 +342,7 @@ async def test_a_claim_that_is_lost_while_its_outcome_is_written_counts_as_lost(
 
 
 async def test_a_retry_that_would_come_after_its_expiry_is_its_end(
-    db: Db, database: Database, bell: Bell, ten_mails: int
+    db: Db, database: Database, bell: LeaderSession, ten_mails: int
 ) -> None:
     claimed = await claim(database, (await dispatch(bell, ten_mails))[0])
     db.execute("update tocsin.event set expires_at = now() + interval '1 minute'")
@@ -345,7 +357,7 @@ async def test_a_retry_that_would_come_after_its_expiry_is_its_end(
 
 
 async def test_what_was_never_tried_costs_no_attempt(
-    db: Db, database: Database, bell: Bell, ten_mails: int
+    db: Db, database: Database, bell: LeaderSession, ten_mails: int
 ) -> None:
     claimed = await claim(database, (await dispatch(bell, ten_mails))[0])
     unsent = [
@@ -366,7 +378,12 @@ async def test_what_was_never_tried_costs_no_attempt(
     [("expires_at", DeliveryState.EXPIRED), ("cancelled_at", DeliveryState.CANCELLED)],
 )
 async def test_what_is_over_between_claim_and_send_is_not_sent(
-    db: Db, database: Database, bell: Bell, ten_mails: int, column: str, state: DeliveryState
+    db: Db,
+    database: Database,
+    bell: LeaderSession,
+    ten_mails: int,
+    column: str,
+    state: DeliveryState,
 ) -> None:
     claimed = await claim(database, (await dispatch(bell, ten_mails))[0])
     messages = [message(one) for one in claimed]
@@ -377,7 +394,9 @@ async def test_what_is_over_between_claim_and_send_is_not_sent(
     assert [each.withheld for each in checked.values()] == [Withheld(state, state.value)] * 10
 
 
-async def test_an_expiry_at_this_very_moment_is_over(db: Db, bell: Bell, ten_mails: int) -> None:
+async def test_an_expiry_at_this_very_moment_is_over(
+    db: Db, bell: LeaderSession, ten_mails: int
+) -> None:
     """now() is the statement's own time there: the moment itself counts."""
     (job,) = await dispatch(bell, ten_mails)
     with db.transaction():
@@ -390,7 +409,7 @@ async def test_an_expiry_at_this_very_moment_is_over(db: Db, bell: Bell, ten_mai
 
 
 async def test_what_this_worker_has_claimed_is_not_released(
-    db: Db, database: Database, bell: Bell, ten_mails: int
+    db: Db, database: Database, bell: LeaderSession, ten_mails: int
 ) -> None:
     (job,) = await dispatch(bell, ten_mails)
     await claim(database, job[:4])
@@ -401,7 +420,7 @@ async def test_what_this_worker_has_claimed_is_not_released(
 
 
 async def test_a_lease_that_is_renewed_does_not_run_out(
-    db: Db, database: Database, bell: Bell, ten_mails: int
+    db: Db, database: Database, bell: LeaderSession, ten_mails: int
 ) -> None:
     (job,) = await dispatch(bell, ten_mails)
     claimed = await claim(database, job)
@@ -412,7 +431,7 @@ async def test_a_lease_that_is_renewed_does_not_run_out(
 
 
 async def test_a_job_closes_its_leases_and_leaves_those_that_hold_something(
-    db: Db, database: Database, bell: Bell, ten_mails: int
+    db: Db, database: Database, bell: LeaderSession, ten_mails: int
 ) -> None:
     (job,) = await dispatch(bell, ten_mails)
     first = await claim(database, job[:4])
@@ -429,7 +448,7 @@ async def test_a_job_closes_its_leases_and_leaves_those_that_hold_something(
 
 
 async def test_what_is_due_again_has_a_lease_of_its_own(
-    db: Db, database: Database, bell: Bell, ten_mails: int
+    db: Db, database: Database, bell: LeaderSession, ten_mails: int
 ) -> None:
     (job,) = await dispatch(bell, ten_mails)
     claimed = await claim(database, job)
@@ -448,7 +467,7 @@ async def test_what_is_due_again_has_a_lease_of_its_own(
 
 
 async def test_a_lease_of_before_leaves_what_the_next_claim_holds(
-    db: Db, database: Database, bell: Bell, ten_mails: int
+    db: Db, database: Database, bell: LeaderSession, ten_mails: int
 ) -> None:
     """A retry may be claimed again while the lease of its first claim is still there."""
     first = await claim(database, (await dispatch(bell, ten_mails))[0])
@@ -464,7 +483,7 @@ async def test_a_lease_of_before_leaves_what_the_next_claim_holds(
 LAST = "where delivery_id = (select max(delivery_id) from tocsin.delivery)"
 
 
-async def two_mails(db: Db, bell: Bell) -> list[int]:
+async def two_mails(db: Db, bell: LeaderSession) -> list[int]:
     """One job with two events' mails to one person."""
     for title in ("first", "second"):
         db.execute("select tocsin.notify('forum.new_reply', '{p0}', %s)", (title,))
@@ -495,7 +514,7 @@ async def claim_together(database: Database, ids: list[int], among: list[int]) -
     ids=["usual", "urgent", "alone", "mandatory", "tried", "cancelled"],
 )
 async def test_what_may_go_together_is_claimed_together(
-    db: Db, database: Database, bell: Bell, change: str, together: bool
+    db: Db, database: Database, bell: LeaderSession, change: str, together: bool
 ) -> None:
     job = await two_mails(db, bell)
     if change:
@@ -510,7 +529,7 @@ async def test_what_may_go_together_is_claimed_together(
 
 
 async def test_what_went_together_is_retried_together_without_what_is_over(
-    db: Db, database: Database, bell: Bell
+    db: Db, database: Database, bell: LeaderSession
 ) -> None:
     job = await two_mails(db, bell)
     first = await claim_together(database, job, job)
@@ -524,7 +543,7 @@ async def test_what_went_together_is_retried_together_without_what_is_over(
 
 
 async def test_an_open_cancel_is_not_waited_for(
-    db: Db, dsn: str, database: Database, bell: Bell, ten_mails: int
+    db: Db, dsn: str, database: Database, bell: LeaderSession, ten_mails: int
 ) -> None:
     await dispatch(bell, ten_mails)
     run_out(db)
@@ -540,7 +559,7 @@ async def test_an_open_cancel_is_not_waited_for(
 
 
 async def test_an_event_that_an_open_cancel_holds_keeps_no_other_waiting(
-    db: Db, dsn: str, bell: Bell, ten_mails: int
+    db: Db, dsn: str, bell: LeaderSession, ten_mails: int
 ) -> None:
     with psycopg.connect(dsn) as app:
         app.execute("select tocsin.cancel(%s)", (ten_mails,))
@@ -564,7 +583,9 @@ def test_jobs_of_a_dead_worker_do_not_block_their_channel(db: Db) -> None:
     assert db.execute("select tocsin.jobs_at_work('push', '1 minute')").fetchone() == (0,)
 
 
-async def test_a_new_leader_goes_on_where_the_last_one_was(bell: Bell, ten_mails: int) -> None:
+async def test_a_new_leader_goes_on_where_the_last_one_was(
+    bell: LeaderSession, ten_mails: int
+) -> None:
     (first,) = await dispatch(bell, ten_mails, each=4)
     (second,) = await dispatch(bell, ten_mails, each=4)  # it knows of no last one
     (third,) = await dispatch(bell, ten_mails, each=4)
@@ -573,7 +594,7 @@ async def test_a_new_leader_goes_on_where_the_last_one_was(bell: Bell, ten_mails
 
 
 async def test_each_is_counted_once_wherever_it_waits(
-    db: Db, database: Database, bell: Bell, ten_mails: int
+    db: Db, database: Database, bell: LeaderSession, ten_mails: int
 ) -> None:
     (job,) = await dispatch(bell, ten_mails, each=6)
     await claim(database, job[:3])
@@ -583,7 +604,7 @@ async def test_each_is_counted_once_wherever_it_waits(
 
 
 async def test_what_ended_together_is_counted_by_the_minute(
-    database: Database, bell: Bell, ten_mails: int
+    database: Database, bell: LeaderSession, ten_mails: int
 ) -> None:
     claimed = await claim(database, (await dispatch(bell, ten_mails))[0])
     await store.settle(database, [sent(one) for one in claimed[:7]])
@@ -599,7 +620,7 @@ async def test_what_ended_together_is_counted_by_the_minute(
 
 
 async def test_a_lease_that_somebody_took_away_costs_a_day_at_most(
-    db: Db, database: Database, bell: Bell, ten_mails: int
+    db: Db, database: Database, bell: LeaderSession, ten_mails: int
 ) -> None:
     (job,) = await dispatch(bell, ten_mails, each=6)
     claimed = await claim(database, job[:3])
@@ -615,7 +636,7 @@ async def test_a_lease_that_somebody_took_away_costs_a_day_at_most(
 
 
 async def test_a_ledger_from_before_the_leases_comes_to_its_end(
-    db: Db, database: Database, bell: Bell, ten_mails: int
+    db: Db, database: Database, bell: LeaderSession, ten_mails: int
 ) -> None:
     """Dispatched, claimed and deferred ones had a due time: it still counts."""
     (job,) = await dispatch(bell, ten_mails, each=9)
@@ -660,7 +681,7 @@ def outage(db: Db) -> None:
 
 
 async def test_an_outage_ends_no_claim_of_a_process_that_lives(
-    db: Db, database: Database, bell: Bell, ten_mails: int
+    db: Db, database: Database, bell: LeaderSession, ten_mails: int
 ) -> None:
     await report_process(database, HOLDING, Report())
     claimed = await claim(database, (await dispatch(bell, ten_mails))[0])
@@ -675,7 +696,7 @@ async def test_an_outage_ends_no_claim_of_a_process_that_lives(
 
 
 async def test_an_outage_that_emptied_the_reports_ends_no_claim_either(
-    db: Db, database: Database, bell: Bell, ten_mails: int
+    db: Db, database: Database, bell: LeaderSession, ten_mails: int
 ) -> None:
     await report_process(database, HOLDING, Report())
     await claim(database, (await dispatch(bell, ten_mails))[0])
@@ -687,7 +708,7 @@ async def test_an_outage_that_emptied_the_reports_ends_no_claim_either(
 
 
 async def test_after_an_outage_the_claims_of_a_dead_process_are_kept_for_a_minute(
-    db: Db, database: Database, bell: Bell, ten_mails: int
+    db: Db, database: Database, bell: LeaderSession, ten_mails: int
 ) -> None:
     await report_process(database, HOLDING, Report())
     (job,) = await dispatch(bell, ten_mails)
@@ -699,7 +720,7 @@ async def test_after_an_outage_the_claims_of_a_dead_process_are_kept_for_a_minut
 
 
 async def test_without_an_outage_the_claims_of_a_silent_process_end_with_their_lease(
-    db: Db, database: Database, bell: Bell, ten_mails: int
+    db: Db, database: Database, bell: LeaderSession, ten_mails: int
 ) -> None:
     await report_process(database, HOLDING, Report())
     (job,) = await dispatch(bell, ten_mails)
@@ -709,20 +730,20 @@ async def test_without_an_outage_the_claims_of_a_silent_process_end_with_their_l
 
 
 async def test_a_new_leader_after_an_outage_ends_no_claim_of_a_process_that_lives(
-    db: Db, dsn: str, database: Database, bell: Bell, ten_mails: int
+    db: Db, dsn: str, database: Database, bell: LeaderSession, ten_mails: int
 ) -> None:
     await report_process(database, HOLDING, Report())
     await claim(database, (await dispatch(bell, ten_mails))[0])
     outage(db)
     await bell.close()
-    other = await Bell.connect(service_dsn(dsn))
+    other = await LeaderSession.connect(service_dsn(dsn))
     await until(lambda: other.try_lead(timedelta(seconds=15)))
     assert await due(other) == []
     await other.close()
 
 
 async def test_a_claim_whose_result_never_arrived_is_undone_without_cost(
-    db: Db, database: Database, bell: Bell, ten_mails: int
+    db: Db, database: Database, bell: LeaderSession, ten_mails: int
 ) -> None:
     (job,) = await dispatch(bell, ten_mails)
     (lost,) = {one.claim for one in await claim(database, job)}

@@ -1,7 +1,7 @@
 """The ear of the elected one: notices what was committed, within milliseconds, by looking or by being rung.
 
 It DOZES while commits can afford to ring, each of which tells the streams itself; while they are too many it is AWAKE,
-looks every few milliseconds and announces what it finds, so that nobody has to ring (sql/functions/bell.sql,
+looks every few milliseconds and announces what it finds, so that nobody has to ring (sql/functions/wake.sql,
 docs/adr/0004-wake-up-signal.md and 0026-wake-up-signal-names-recipients.md).
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 
 from tocsin.engine.dispatch.commit_rate import Traffic
 from tocsin.engine.model import Unavailable
-from tocsin.engine.store.dispatch import Bell, Scan
+from tocsin.engine.store.dispatch import LeaderSession, Scan
 
 # AWAKE: seconds between looks, four times what one takes, within bounds; and later on while nothing comes
 _LOOK_LEAST = 0.001
@@ -41,7 +41,9 @@ class Listener:
     What it announces to the HTTP processes it also says to `told`, for the one that it is in.
     """
 
-    def __init__(self, bell: Bell, found: Callable[[Scan], None], told: Told | None) -> None:
+    def __init__(
+        self, bell: LeaderSession, found: Callable[[Scan], None], told: Told | None
+    ) -> None:
         self._bell = bell
         self._found = found
         self._told = told

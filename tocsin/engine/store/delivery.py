@@ -189,7 +189,7 @@ async def claim(
     channel: Channel,
     delivery_ids: Sequence[int],
     *,
-    sociable: Collection[int] = (),
+    mergeable: Collection[int] = (),
     claim: UUID,
     process_id: UUID | None = None,
     lease: timedelta,
@@ -198,15 +198,15 @@ async def claim(
 
     After an outage of the database, the claims of a process (`process_id`) are kept until it could write and renew.
 
-    Single mails among `sociable` to the same people come along, to go as one.
+    Single mails among `mergeable` to the same people come along, to go as one.
     """
-    others = set(sociable).difference(delivery_ids)
+    others = set(mergeable).difference(delivery_ids)
     rows = await database.rows(
         Claimed,
         _SQL["claim"],
         delivery_ids=to_array(delivery_ids),
         others=to_array(others),
-        sociable=to_array(sociable),
+        mergeable=to_array(mergeable),
         channel=channel,
         claim=claim,
         process_id=process_id,
@@ -224,10 +224,10 @@ async def undo_claim(database: Database, claim: UUID) -> None:
     await database.run(_SQL["undo_claim"], claim=claim)
 
 
-async def same_people(database: Database, delivery_ids: Sequence[int]) -> dict[int, list[int]]:
+async def find_mergeable(database: Database, delivery_ids: Sequence[int]) -> dict[int, list[int]]:
     """Of each delivery that may go with others of these, all of those."""
     rows = await database.rows(
-        _SamePerson, _SQL["same_people"], delivery_ids=to_array(delivery_ids)
+        _SamePerson, _SQL["find_mergeable"], delivery_ids=to_array(delivery_ids)
     )
     return {one: row.delivery_ids for row in rows for one in row.delivery_ids}
 
