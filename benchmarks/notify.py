@@ -113,9 +113,9 @@ def without_bell(owner: psycopg.Connection, name: str) -> str:
     source = (
         str(row[0])
         .replace(f"tocsin.{name}(", f"bench.{name}(")
-        .replace("tocsin.emit(", "bench.emit(")
+        .replace("tocsin.create_event(", "bench.emit(")
     )
-    silent = source.replace("if tocsin.listener_sleeps() then", "if false then")
+    silent = source.replace("if tocsin.leader_is_idle() then", "if false then")
     assert silent != source, "the wake-up signal has moved"
     return silent
 

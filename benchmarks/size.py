@@ -53,7 +53,7 @@ where c.relnamespace in ('tocsin'::regnamespace, 'tocsin_queue'::regnamespace)
 _OVER = "select count(*) from tocsin.notification where read_at < '2000-01-01'"
 _MAKE_OVER = """
 with created as (
-    insert into tocsin.event (event_type, title, body, metadata, caller, created_at, told_at, expires_at)
+    insert into tocsin.event (event_type, title, body, metadata, caller, created_at, fanned_out_at, expires_at)
     select 'forum.new_reply', 'New reply', 'Bob: yes', '{}', 'role:app', at, at, at
     from generate_series(1, 20), cast('1999-12-31' as timestamptz) at
     returning event_id, created_at
