@@ -225,7 +225,7 @@ def claim(app: Db) -> Statement:
     values = {
         "delivery_ids": [each for (each,) in found],
         "others": [],
-        "sociable": [],
+        "mergeable": [],
         "channel": "email",
         "claim": uuid4(),
         "lease": timedelta(minutes=2),

@@ -18,10 +18,10 @@ from tests.support.services import service_dsn, until
 from tocsin.engine.model import Channel, Claimed, DeliveryState, Mail, Message, Withheld
 from tocsin.engine.store import delivery as store
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.delivery import Settled
+from tocsin.engine.store.delivery import SettledDelivery
 from tocsin.engine.store.dispatch import LeaderSession
 from tocsin.engine.store.health import standing
-from tocsin.engine.store.installation import Identity, Report, clean_up, report_process
+from tocsin.engine.store.installation import Identity, ProcessReport, clean_up, report_process
 from tocsin.engine.store.operations import settled_lately, unfinished
 
 LEASE = timedelta(seconds=30)
@@ -86,8 +86,8 @@ def message(claimed: Claimed) -> Message:
     return Message(claimed.delivery_id, claimed.claim, claimed.channel, claimed.priority, MAIL)
 
 
-def sent(claimed: Claimed) -> Settled:
-    return Settled(claimed.delivery_id, claimed.claim, DeliveryState.SENT, outcome="sent")
+def sent(claimed: Claimed) -> SettledDelivery:
+    return SettledDelivery(claimed.delivery_id, claimed.claim, DeliveryState.SENT, outcome="sent")
 
 
 def run_out(db: Db) -> None:
@@ -294,10 +294,10 @@ async def test_only_what_is_due_and_of_its_channel_is_claimed(
 
 def ended(
     claimed: Claimed, state: DeliveryState, delay: float = 0.0, *, claim: UUID | None = None
-) -> Settled:
+) -> SettledDelivery:
     """A refusal or a retry."""
     outcome = "deferred" if state is DeliveryState.DEFERRED else "rejected"
-    return Settled(
+    return SettledDelivery(
         claimed.delivery_id, claim or claimed.claim, state, "smtp_x", delay, outcome=outcome
     )
 
@@ -361,7 +361,7 @@ async def test_what_was_never_tried_costs_no_attempt(
 ) -> None:
     claimed = await claim(database, (await dispatch(bell, ten_mails))[0])
     unsent = [
-        Settled(one.delivery_id, one.claim, DeliveryState.DEFERRED, "provider_down", 0.0)
+        SettledDelivery(one.delivery_id, one.claim, DeliveryState.DEFERRED, "provider_down", 0.0)
         for one in claimed[:5]
     ]
     await store.settle(
@@ -453,7 +453,7 @@ async def test_what_is_due_again_has_a_lease_of_its_own(
     (job,) = await dispatch(bell, ten_mails)
     claimed = await claim(database, job)
     later = [
-        Settled(
+        SettledDelivery(
             one.delivery_id, one.claim, DeliveryState.DEFERRED, "smtp_421", 0.0, outcome="deferred"
         )
         for one in claimed
@@ -609,7 +609,8 @@ async def test_what_ended_together_is_counted_by_the_minute(
     claimed = await claim(database, (await dispatch(bell, ten_mails))[0])
     await store.settle(database, [sent(one) for one in claimed[:7]])
     gone = [
-        Settled(one.delivery_id, one.claim, DeliveryState.SKIPPED, "muted") for one in claimed[7:]
+        SettledDelivery(one.delivery_id, one.claim, DeliveryState.SKIPPED, "muted")
+        for one in claimed[7:]
     ]
     await store.settle(database, gone)
     lately = await settled_lately(database, datetime.now(UTC))
@@ -659,7 +660,7 @@ async def test_a_ledger_from_before_the_leases_comes_to_its_end(
     )
     assert await due(bell) == []
     # a worker of before settles what it has, a new one takes up a job of before
-    left = Settled(claimed[0], old, DeliveryState.SENT, outcome="sent")
+    left = SettledDelivery(claimed[0], old, DeliveryState.SENT, outcome="sent")
     assert await store.settle(database, [left]) == {claimed[0]}
     assert len(await claim(database, dispatched[:1])) == 1
     db.execute("update tocsin.delivery set due_at = now() where due_at is not null")
@@ -683,13 +684,13 @@ def outage(db: Db) -> None:
 async def test_an_outage_ends_no_claim_of_a_process_that_lives(
     db: Db, database: Database, bell: LeaderSession, ten_mails: int
 ) -> None:
-    await report_process(database, HOLDING, Report())
+    await report_process(database, HOLDING, ProcessReport())
     claimed = await claim(database, (await dispatch(bell, ten_mails))[0])
     outage(db)
     await bell.end_leases(100)  # before the leader's first beat
     assert await due(bell) == []
     assert await due(bell) == []  # and after it
-    await report_process(database, HOLDING, Report())  # connected again
+    await report_process(database, HOLDING, ProcessReport())  # connected again
     assert await due(bell) == []
     assert len(await store.presend_check(database, [message(one) for one in claimed])) == 10
     assert len(await store.settle(database, [sent(one) for one in claimed])) == 10
@@ -698,19 +699,19 @@ async def test_an_outage_ends_no_claim_of_a_process_that_lives(
 async def test_an_outage_that_emptied_the_reports_ends_no_claim_either(
     db: Db, database: Database, bell: LeaderSession, ten_mails: int
 ) -> None:
-    await report_process(database, HOLDING, Report())
+    await report_process(database, HOLDING, ProcessReport())
     await claim(database, (await dispatch(bell, ten_mails))[0])
     outage(db)
     db.execute("truncate tocsin.process")  # it is unlogged: a crash of the server empties it
     assert await due(bell) == []
-    await report_process(database, HOLDING, Report())
+    await report_process(database, HOLDING, ProcessReport())
     assert await due(bell) == []
 
 
 async def test_after_an_outage_the_claims_of_a_dead_process_are_kept_for_a_minute(
     db: Db, database: Database, bell: LeaderSession, ten_mails: int
 ) -> None:
-    await report_process(database, HOLDING, Report())
+    await report_process(database, HOLDING, ProcessReport())
     (job,) = await dispatch(bell, ten_mails)
     await claim(database, job)
     outage(db)
@@ -722,7 +723,7 @@ async def test_after_an_outage_the_claims_of_a_dead_process_are_kept_for_a_minut
 async def test_without_an_outage_the_claims_of_a_silent_process_end_with_their_lease(
     db: Db, database: Database, bell: LeaderSession, ten_mails: int
 ) -> None:
-    await report_process(database, HOLDING, Report())
+    await report_process(database, HOLDING, ProcessReport())
     (job,) = await dispatch(bell, ten_mails)
     await claim(database, job)
     run_out(db)
@@ -732,7 +733,7 @@ async def test_without_an_outage_the_claims_of_a_silent_process_end_with_their_l
 async def test_a_new_leader_after_an_outage_ends_no_claim_of_a_process_that_lives(
     db: Db, dsn: str, database: Database, bell: LeaderSession, ten_mails: int
 ) -> None:
-    await report_process(database, HOLDING, Report())
+    await report_process(database, HOLDING, ProcessReport())
     await claim(database, (await dispatch(bell, ten_mails))[0])
     outage(db)
     await bell.close()

@@ -17,8 +17,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.services import LONGEST, SECRET, free_port, running, until
-from tocsin.engine.deliver.claiming import Batch, Patience
-from tocsin.engine.deliver.outcome_writer import Ledger
+from tocsin.engine.deliver.claiming import Batch, DatabaseRetry
+from tocsin.engine.deliver.outcome_writer import OutcomeWriter
 from tocsin.engine.model import Channel, Priority, Unavailable
 from tocsin.engine.store.connection import Availability
 from tocsin.engine.store.database import Database
@@ -302,13 +302,13 @@ async def test_what_a_job_hands_back_during_an_outage_is_due_when_it_is_over(
     db.execute("select tocsin.upsert_recipient('alice', 'alice@example.com')")
     db.execute("select tocsin.notify('forum.new_reply', array['alice'], 'x')")
     (id_,) = db.execute("select delivery_id from tocsin.delivery").fetchone() or (0,)
-    patience = Patience(database.availability, Ledger(database))
-    batch = Batch(database, patience, Channel.EMAIL, Priority.NORMAL, [id_])
+    retry = DatabaseRetry(database.availability, OutcomeWriter(database))
+    batch = Batch(database, retry, Channel.EMAIL, "email", Priority.NORMAL, [id_])
     await gate.shut()
-    handing_back = asyncio.create_task(batch.hand_back())
+    giving_back = asyncio.create_task(batch.give_back())
     await until(lambda: database.availability.reason)
     await gate.open()
-    await asyncio.wait_for(handing_back, LONGEST)
+    await asyncio.wait_for(giving_back, LONGEST)
     due = db.execute("select due_at <= clock_timestamp() from tocsin.delivery")
     assert due.fetchone() == (True,)
 

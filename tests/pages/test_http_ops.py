@@ -22,7 +22,7 @@ from tocsin.engine.store.database import Database
 from tocsin.engine.store.installation import (
     ActorReport,
     Identity,
-    Report,
+    ProcessReport,
     forget_process,
     processes,
     report_process,
@@ -260,7 +260,7 @@ async def test_processes_say_how_they_are(
         version="1",
         started_at=datetime.now(UTC),
     )
-    await report_process(database, identity, Report(leading=True, actors=[actor]))
+    await report_process(database, identity, ProcessReport(leading=True, actors=[actor]))
     found = (await operator.get(OVERVIEW)).json()
     (worker,) = found["processes"]
     assert (worker["kind"], worker["pid"], worker["silent"], worker["leading"]) == (

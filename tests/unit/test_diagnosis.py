@@ -15,7 +15,7 @@ from tocsin.engine.explain.reasons import remedy
 from tocsin.engine.ops.chart import ENDS, HOUR, Series, draw, latency, window
 from tocsin.engine.ops.diagnosis import CRITICAL, WARNING, State, diagnose
 from tocsin.engine.store.health import BlockingSession
-from tocsin.engine.store.installation import LAPSE, ActorReport, Process, Report
+from tocsin.engine.store.installation import LAPSE, ActorReport, Process, ProcessReport
 from tocsin.engine.store.operations import ChannelRow, Minute, Unfinished
 
 NOW = datetime(2026, 11, 22, 3, 7, 42, tzinfo=UTC)
@@ -25,7 +25,9 @@ ACTOR = ActorReport("email", 0, 256, 0, 4, None, "closed", None, 0.0, 0.0, 0, No
 def process(kind: str = "worker", *, silent_for: float = 1.0, **report: Any) -> Process:
     said = NOW - timedelta(seconds=silent_for)
     start = NOW - timedelta(hours=3)
-    return Process(UUID(int=1), kind, "box", 42, "1", start, said, silent_for, Report(**report))
+    return Process(
+        UUID(int=1), kind, "box", 42, "1", start, said, silent_for, ProcessReport(**report)
+    )
 
 
 def series(**ends: dict[int, int]) -> Series:

@@ -29,7 +29,7 @@ from tocsin.engine.model import (
     Unsent,
     Withheld,
 )
-from tocsin.engine.store.delivery import Settled
+from tocsin.engine.store.delivery import SettledDelivery
 
 S = DeliveryState
 
@@ -141,7 +141,7 @@ def test_all_that_is_known_of_an_outcome_is_written() -> None:
     one = claimed()
     check_result = CheckResult(1, "alice@example.com", CHECKED)
     sent = settle(one, Settlement(Sent("queue-1"), check_result), Random(1))
-    assert sent == Settled(
+    assert sent == SettledDelivery(
         1,
         one.claim,
         S.SENT,
@@ -151,7 +151,7 @@ def test_all_that_is_known_of_an_outcome_is_written() -> None:
         provider_id="queue-1",
     )
     refusal = Rejected("apns_Unregistered", address_dead=True, dead_since=CHECKED)
-    assert settle(one, Settlement(refusal, check_result), Random(1)) == Settled(
+    assert settle(one, Settlement(refusal, check_result), Random(1)) == SettledDelivery(
         1,
         one.claim,
         S.FAILED,
@@ -165,7 +165,7 @@ def test_all_that_is_known_of_an_outcome_is_written() -> None:
     )
     withheld = CheckResult(1, "", CHECKED, Withheld(S.DEFERRED, "quiet_hours", 60.0))
     found = settle(one, Settlement(Withheld(S.DEFERRED, "quiet_hours", 60.0), withheld), Random(1))
-    assert found == Settled(
+    assert found == SettledDelivery(
         1,
         one.claim,
         S.DEFERRED,

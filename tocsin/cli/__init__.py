@@ -293,7 +293,7 @@ def digest_run(now: str | None) -> None:
 
     moment = _moment(now)
     made = _with_database(
-        lambda database: make_digests(database, moment, at_once=True, report=report)
+        lambda database: make_digests(database, moment, at_once=True, on_progress=report)
     )
     if sys.stderr.isatty():
         click.echo("\r", nl=False, err=True)

@@ -1,7 +1,7 @@
 """The Procrastinate app and its tasks; this file and queue_connector.py alone import Procrastinate.
 
 `procrastinate --app=tocsin.engine.jobs.app worker` and `tocsin worker` run the same: a Procrastinate worker with the
-dispatcher, the actors and the ledger around it.
+dispatcher and the actors around it.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from tocsin.engine.worker import Engine, running_engine
 from tocsin.settings import Settings, SettingsError, read_settings
 from tocsin.settings.running_instance import with_running_instance
 
-# A worker that died is known by its heartbeat; its jobs are tried so many times in all.
+# Seconds without a heartbeat after which a worker counts as dead; its jobs are tried so many times in all.
 _HEARTBEAT = 5.0
 _STALLED = 15.0
 _RESCUES = 3
 _RESTART = 0.5
 
 _WORKER: WorkerOptions = {
-    # Jobs wait for room in a mailbox, so there are many: one channel that hangs must not take all places.
+    # Jobs wait for room in a mailbox, so there are many: one channel that hangs must not keep other jobs from starting.
     "concurrency": 64,
     "fetch_job_polling_interval": 0.5,
     "abort_job_polling_interval": 1.0,  # the only way that a request to abort is found
@@ -84,7 +84,7 @@ class App(procrastinate.App):
             if stopping.is_set():
                 connector.stop_waiting()
                 worker.stop()  # type: ignore[no-untyped-call]
-                # its jobs end as the actors give back what they hold
+                # its jobs end once the actors have given back what they hold
                 await engine.stop()
             await running
         except (procrastinate.exceptions.ProcrastinateException, psycopg.Error) as error:
@@ -107,7 +107,7 @@ class App(procrastinate.App):
 
     @property
     def running_engine(self) -> Engine:
-        """The engine of this process; there is none but around its worker."""
+        """The engine of this process; it exists only while its worker runs."""
         if self.engine is None:
             raise RuntimeError(
                 "This needs `tocsin worker`, or `procrastinate worker` with this app."
@@ -145,13 +145,13 @@ async def send_notification_pushes(
 @app.periodic(cron="* * * * * */30")
 @app.task(name="rescue_stalled_jobs", queue="upkeep")
 async def rescue_stalled_jobs(timestamp: int) -> None:  # noqa: ARG001 - Procrastinate's own argument
-    """Takes up what a dead worker left, a bounded number of times."""
+    """Retries the jobs of dead workers, a bounded number of times."""
     for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=_STALLED):
         try:
             if job.attempts < _RESCUES:
                 await app.job_manager.retry_job(job)
             else:
-                # its deliveries are due again by the ledger, whatever becomes of the job
+                # its deliveries become due when its lease runs out
                 await app.job_manager.finish_job(
                     job, status=procrastinate.jobs.Status.FAILED, delete_job=False
                 )
@@ -162,7 +162,7 @@ async def rescue_stalled_jobs(timestamp: int) -> None:  # noqa: ARG001 - Procras
 @app.periodic(cron="* * * * *")
 @app.task(name="generate_digest_emails", queue="upkeep")
 async def generate_digest_emails(timestamp: int) -> None:
-    """Makes the digests that are due; once an hour also for those who have no next one any more."""
+    """Creates the digests that are due; once an hour also for people who have no next one."""
     now = datetime.fromtimestamp(timestamp, UTC)
     made = await app.running_engine.make_digests(now, leftovers=now.minute == 0)
     if made.people:
@@ -172,7 +172,7 @@ async def generate_digest_emails(timestamp: int) -> None:
 @app.periodic(cron="17 3 * * *")
 @app.task(name="cleanup_old_notifications", queue="upkeep")
 async def cleanup_old_notifications(timestamp: int) -> None:
-    """Removes what is over, and jobs that failed that long ago."""
+    """Deletes what is past its retention, and jobs that failed that long ago."""
     engine = app.running_engine
     removed = await engine.clean_up(datetime.fromtimestamp(timestamp, UTC))
     hours = 24 * engine.retention.days

@@ -1,4 +1,4 @@
-"""Procrastinate's connection to the database: it outlasts outages, and keeps to the schema tocsin_queue."""
+"""Procrastinate's connection to the database: it survives outages, and uses the schema tocsin_queue."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ log = structlog.get_logger("tocsin.jobs")
 
 
 class QueuePool:
-    """Procrastinate's connections: one of our pools, which is back at once when the database is."""
+    """Procrastinate's pool: one of ours, which reconnects at once when the database is available again."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -48,7 +48,7 @@ class QueuePool:
         await self._database.open()
 
     async def close(self) -> None:
-        """Closes it, and stops to look for the database."""
+        """Closes it."""
         await self._database.close()
 
     @asynccontextmanager
@@ -59,10 +59,10 @@ class QueuePool:
 
 
 class Connector(procrastinate.PsycopgConnector):
-    """Runs Procrastinate's queries; while the database is away they wait, until the worker stops.
+    """Runs Procrastinate's queries; while the database is unavailable they wait, until the worker stops.
 
-    Otherwise the worker would stop by itself, and its jobs would count as at work until its heartbeat is too old.
-    A query whose connection was lost may have been executed all the same, so it is retried with care.
+    Otherwise the worker would stop by itself, and its jobs would count as running until its heartbeat is too old.
+    A query whose connection was lost may have been executed, so what it did is undone before it is retried.
     """
 
     def __init__(self, read_settings: Callable[[], Settings]) -> None:
@@ -90,7 +90,7 @@ class Connector(procrastinate.PsycopgConnector):
         return self._opened.availability
 
     def stop_waiting(self) -> None:
-        """The worker stops: queries fail at once while the database is away."""
+        """The worker stops: queries fail at once while the database is unavailable."""
         self._stopping.set()
 
     async def execute_query_async(self, query: LiteralString, **arguments: Any) -> None:
@@ -98,7 +98,7 @@ class Connector(procrastinate.PsycopgConnector):
         try:
             await self._retried(super().execute_query_async, query, arguments)
         except procrastinate.exceptions.ConnectorException as error:
-            # Another worker ended it, which took this one for dead; or a try did whose connection was lost.
+            # Ended by a worker for which this one was dead, or by a first try whose connection was lost.
             if query != _FINISH_JOB or not isinstance(error.__cause__, RaiseException):
                 raise
             log.info("job was ended already", job_id=arguments["job_id"])
@@ -165,7 +165,7 @@ class Connector(procrastinate.PsycopgConnector):
         arguments: dict[str, Any],
         before_retry: Callable[[], Awaitable[object]] | None = None,
     ) -> T:
-        """Runs a query until the database executes it; `before_retry` undoes what a lost try may have done."""
+        """Retries a query until it is executed; `before_retry` undoes what a lost try may have done."""
         lost = False
         while True:
             try:

@@ -1,4 +1,4 @@
-"""The engine of one worker process: its actors, its ledger, and a dispatcher that stands for election."""
+"""The engine of one worker process: a deliverer with its actors, and a dispatcher."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from tocsin.engine.store.digest import Assembled
 from tocsin.engine.store.event import list_event_types
 from tocsin.engine.store.installation import (
     OFFER_AGAIN,
-    Report,
+    ProcessReport,
     SharedTokens,
     clean_up,
     get_secret,
@@ -55,7 +55,7 @@ log = structlog.get_logger("tocsin.worker")
 
 
 class Engine:
-    """What a job calls."""
+    """The engine as jobs call it."""
 
     def __init__(self, deliverer: Deliverer, database: Database, retention: timedelta) -> None:
         self._deliverer = deliverer
@@ -65,56 +65,59 @@ class Engine:
     async def deliver(
         self, channel: Channel, delivery_ids: Sequence[int], priority: Priority
     ) -> None:
-        """Delivers what of these is still to do."""
+        """Delivers those that are still queued."""
         await self._deliverer.deliver(channel, delivery_ids, priority)
 
     async def clean_up(self, now: datetime) -> int:
-        """Removes what is over; how many notifications."""
+        """Deletes what is past its retention; returns how many notifications."""
         return await clean_up(self._database, now=now, retention=self.retention)
 
     async def make_digests(self, now: datetime, *, leftovers: bool) -> Assembled:
-        """Makes the digests that are due."""
+        """Creates the digests that are due."""
         return await make_digests(self._database, now, leftovers=leftovers)
 
     async def stop(self) -> None:
-        """Stops sending; what was claimed and not sent is handed back."""
+        """Stops sending; what was claimed and not sent is given back."""
         await self._deliverer.stop()
 
 
 @asynccontextmanager
 async def running_engine(settings: Settings, availability: Availability) -> AsyncIterator[Engine]:
-    """Everything that a worker needs, started; stopped in reverse. `availability` is the process's."""
+    """Starts all that a worker needs, and stops it in reverse. `availability` is shared by the process."""
     assert settings.database_url is not None
     if settings.smtp and not settings.public_url:
         raise SettingsError(
             "TOCSIN_PUBLIC_URL is not set: links in mails lead there, such as https://notify.example.com."
         )
     database = Database(settings.database_url, max_size=4, availability=availability)
-    ledger = Database(
+    deliverer_database = Database(
         settings.database_url, max_size=12, good_for=1.0, steady=True, availability=availability
     )
     identity = new_identity("worker")
     await database.open()
     try:
-        await ledger.open()
+        await deliverer_database.open()
         await _check_templates(settings, database)
         link_key = await get_secret(database, "link_key")
-        actors = _actors(settings, ledger, link_key)
+        actors = _actors(settings, deliverer_database, link_key)
         await _offer(database, actors)
-        _say_what_is_missing(actors)
+        if "email" not in actors:
+            log.warning(
+                "no provider for email: its deliveries are skipped with no_provider; set TOCSIN_SMTP_URL"
+            )
         renderer = _renderer(settings, link_key)
-        deliverer = Deliverer(ledger, actors, renderer, process_id=identity.process_id)
+        deliverer = Deliverer(deliverer_database, actors, renderer, process_id=identity.process_id)
         dispatcher = Dispatcher(
             database.dsn, badge_pushes=settings.badge_pushes, availability=availability
         )
-        beside = [
+        background = [
             asyncio.create_task(dispatcher.run(), name="dispatcher"),
             asyncio.create_task(_keep_offering(database, actors), name="offer"),
             asyncio.create_task(
                 keep_reporting(
                     database,
                     identity,
-                    lambda: Report(
+                    lambda: ProcessReport(
                         leading=dispatcher.leading, actors=actor_reports(actors.values())
                     ),
                 ),
@@ -126,16 +129,16 @@ async def running_engine(settings: Settings, availability: Availability) -> Asyn
                 retention = timedelta(days=settings.retention_days)
                 yield Engine(deliverer, database, retention)
         finally:
-            for task in beside:
+            for task in background:
                 task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
+            await asyncio.gather(*background, return_exceptions=True)
     finally:
-        await ledger.close()
+        await deliverer_database.close()
         await database.close()
 
 
 def _actors(settings: Settings, database: Database, link_key: bytes) -> dict[str, Actor[Any]]:
-    """One actor for each provider that is configured."""
+    """Returns one actor for each provider that is configured."""
 
     async def presend_check(messages: Sequence[Message]) -> dict[int, CheckResult]:
         return await delivery.presend_check(database, messages)
@@ -169,7 +172,7 @@ def _actors(settings: Settings, database: Database, link_key: bytes) -> dict[str
 
 
 def _signer(settings: Settings) -> Signer | None:
-    """What signs mails, where there is a key."""
+    """Returns the DKIM signer, where there is a key."""
     key = settings.dkim
     if key is None:
         return None
@@ -181,7 +184,7 @@ def _signer(settings: Settings) -> Signer | None:
 def _apns_actors(
     settings: Settings, database: Database, presend_check: PresendCheck, link_key: bytes
 ) -> dict[str, Actor[Any]]:
-    """One for each of Apple's environments, with one token for both."""
+    """Returns one for each of Apple's environments; both share one token."""
     from tocsin.engine.actors.apns.actor import PRODUCTION_URL, SANDBOX_URL, ApnsActor
     from tocsin.engine.actors.apns.provider_token import ProviderKey, ProviderToken
 
@@ -195,7 +198,7 @@ def _apns_actors(
             presend_check=presend_check,
             tokens=tokens,
             topic=apns.topic,
-            # fixes the apns-id of a delivery over its attempts, and apart from other installations'
+            # the apns-id of a delivery is made of it: the same for each attempt, unlike those of other installations
             installation=link_key.hex(),
             url=settings.apns_url or url,
             ca_file=settings.apns_ca_file or settings.ca_file,
@@ -205,7 +208,7 @@ def _apns_actors(
 
 
 async def _offer(database: Database, actors: Collection[str]) -> None:
-    """Has notify() decide by the providers that there are."""
+    """Records which providers there are, by which notify() decides."""
     offered = {
         channel: [name for name in names if name in actors] for channel, names in PROVIDERS.items()
     }
@@ -219,15 +222,8 @@ async def _keep_offering(database: Database, actors: Collection[str]) -> None:
             await _offer(database, actors)
 
 
-def _say_what_is_missing(actors: Collection[str]) -> None:
-    if "email" not in actors:
-        log.warning(
-            "no provider for email: its deliveries are skipped with no_provider; set TOCSIN_SMTP_URL"
-        )
-
-
 async def _check_templates(settings: Settings, database: Database) -> None:
-    """Refuses a host's templates that would fail, before anybody is mailed; with reload, it only says so."""
+    """Raises TemplatesError for a host's templates that would fail; with reload, only logs them."""
     if settings.templates_dir is None:
         return
     types = to_sample_types(await list_event_types(database))
@@ -244,8 +240,10 @@ def _renderer(settings: Settings, link_key: bytes) -> Render:
     templates = Templates(settings.templates_dir, reload=settings.templates_reload)
     render_mail = mail_renderer(links, settings.email_from, templates)
 
-    def render(together: Sequence[Claimed], said: Sequence[Entry]) -> Message:
-        first, *_ = together
-        return render_push(first) if first.channel is Channel.PUSH else render_mail(together, said)
+    def render(together: Sequence[Claimed], entries: Sequence[Entry]) -> Message:
+        first = together[0]
+        return (
+            render_push(first) if first.channel is Channel.PUSH else render_mail(together, entries)
+        )
 
     return render

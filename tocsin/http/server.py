@@ -19,7 +19,7 @@ from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.deliver.process_report import keep_reporting, new_identity
 from tocsin.engine.ops.chart import keep_counting
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.installation import Report, get_secret
+from tocsin.engine.store.installation import ProcessReport, get_secret
 from tocsin.http.app import create_app
 from tocsin.http.errors import HANDLERS
 from tocsin.http.metrics import Metrics
@@ -82,7 +82,7 @@ async def serve(
             keep_reporting(
                 database,
                 new_identity("serve"),
-                lambda: Report(leading=standing.leading, streams=hub.open_streams),
+                lambda: ProcessReport(leading=standing.leading, streams=hub.open_streams),
             ),
             name="report",
         ),

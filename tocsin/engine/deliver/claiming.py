@@ -1,4 +1,4 @@
-"""One job's deliveries to one provider: what of them waits, and how it is claimed."""
+"""A job's deliveries for one provider: claimed as far as there is room, and the rest given back."""
 
 from __future__ import annotations
 
@@ -12,40 +12,36 @@ from functools import partial
 from typing import TypeVar
 from uuid import UUID, uuid4
 
-from tocsin.engine.deliver.outcome_writer import Ledger
+from tocsin.engine.deliver.outcome_writer import RETRY, OutcomeWriter
 from tocsin.engine.model import LEASE, Channel, Claimed, Conflict, Priority, Unavailable
 from tocsin.engine.store import delivery as store
 from tocsin.engine.store.connection import Availability
 from tocsin.engine.store.database import Database
 
-# Retries while the database is away or a transaction of an app is in the way, until the worker stops.
-
-_AGAIN = 0.2  # seconds
-
 T = TypeVar("T")
 
 
-class Patience:
-    """Retries a query: a job that failed would only be run again.
+class DatabaseRetry:
+    """Retries queries while the database is unavailable, until the worker stops.
 
-    After an outage, the outcomes that the worker knows are written first (`ledger`).
+    A job that failed would only run again. After an outage, the outcomes that the worker knows are written first.
     """
 
-    def __init__(self, availability: Availability, ledger: Ledger) -> None:
+    def __init__(self, availability: Availability, writer: OutcomeWriter) -> None:
         self._availability = availability
-        self._ledger = ledger
-        self._over = asyncio.Event()
+        self._writer = writer
+        self._stopped = asyncio.Event()
 
     @property
-    def over(self) -> bool:
+    def stopped(self) -> bool:
         """Whether the worker stops."""
-        return self._over.is_set()
+        return self._stopped.is_set()
 
-    def end(self) -> None:
-        """The worker stops: no query is retried any more."""
-        self._over.set()
+    def stop(self) -> None:
+        """Retries no query any more."""
+        self._stopped.set()
 
-    async def ask(
+    async def run(
         self,
         query: Callable[[], Awaitable[T]],
         *,
@@ -54,32 +50,30 @@ class Patience:
     ) -> T | None:
         """Returns the query's result; None where the worker stops before there is one.
 
-        A query whose connection was lost may have been executed all the same: `undo` runs before it is retried. One
+        A query whose connection was lost may have been executed: `undo` runs before it is retried. One
         that runs `at_least_once` is also tried while the worker stops.
         """
         lost = False
-        while at_least_once or not self.over:
+        while at_least_once or not self.stopped:
             at_least_once = False
             try:
-                if self._ledger.behind:
-                    await self._pause(self._ledger.caught_up())
+                if self._writer.behind:
+                    await self._wait(self._writer.caught_up())
                 if lost and undo is not None:
                     await undo()
                     lost = False
                 return await query()
             except Unavailable:
                 lost = True
-                await self._pause(self._availability.wait())
-                await self._pause(
-                    asyncio.sleep(_AGAIN)
-                )  # a full disk leaves the connection as it is
+                await self._wait(self._availability.wait())
+                await self._wait(asyncio.sleep(RETRY))  # a full disk leaves the connection open
             except Conflict:
-                await self._pause(asyncio.sleep(_AGAIN))
+                await self._wait(asyncio.sleep(RETRY))
         return None
 
-    async def _pause(self, waiting: Awaitable[object]) -> None:
+    async def _wait(self, waiting: Awaitable[object]) -> None:
         """Waits, but no longer than until the worker stops."""
-        tasks = {asyncio.ensure_future(waiting), asyncio.ensure_future(self._over.wait())}
+        tasks = {asyncio.ensure_future(waiting), asyncio.ensure_future(self._stopped.wait())}
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -87,101 +81,99 @@ class Patience:
                 task.cancel()
 
 
-# The leases of what is under way: kept until the ledger has written what became of it.
-
-
 class Leases:
-    """Of what a job has claimed and handed over, and is not yet written; `job` is its first delivery."""
+    """Renews the leases of what a job has sent until its outcome is written; `job` is the job's first delivery."""
 
     def __init__(self, database: Database, *, job: int, process_id: UUID) -> None:
         self._database = database
         self.process_id = process_id
         self._job = job
-        self._held: dict[int, UUID] = {}  # each with its claim
-        self._claims: list[UUID] = []  # all there were
+        self._held: dict[int, UUID] = {}  # the claim of each delivery
+        self._claims: list[UUID] = []  # all that were made
         self._empty = asyncio.Event()
         self._empty.set()
-        self._keeper = asyncio.create_task(self._keep())
-        self.claimed_at = 0.0  # when the last claim was asked for (monotonic)
+        self._renewing = asyncio.create_task(self._keep_renewing())
+        self.claimed_at = 0.0  # when the last claim was made (monotonic)
 
     def new_claim(self) -> UUID:
-        """A token for one try."""
+        """Returns the token of a new claim."""
         self._claims.append(uuid4())
         self.claimed_at = time.monotonic()
         return self.latest_claim
 
     @property
     def latest_claim(self) -> UUID:
-        """The token of the last try."""
+        """The token of the last claim."""
         return self._claims[-1]
 
     def add(self, together: Iterable[Claimed]) -> None:
-        """These are with the actor now."""
+        """Renews the leases of these from now on."""
         for one in together:
             self._held[one.delivery_id] = one.claim
         self._empty.clear()
 
     def remove(self, delivery_id: int) -> None:
-        """This one is settled."""
+        """Stops renewing this one's lease: its outcome is written."""
         self._held.pop(delivery_id, None)
         if not self._held:
             self._empty.set()
 
     async def finish(self) -> None:
-        """Keeps them until all are settled, and closes them."""
+        """Renews them until all outcomes are written, and closes them."""
         try:
             await self._empty.wait()
         finally:
-            self._keeper.cancel()
-        with suppress(Unavailable, Conflict):  # else they run out, and hold nothing
+            self._renewing.cancel()
+        with suppress(Unavailable, Conflict):  # then they run out, and hold nothing
             await store.close_leases(self._database, job=self._job, claims=self._claims)
 
-    async def _keep(self) -> None:
+    async def _keep_renewing(self) -> None:
         while True:
             await asyncio.sleep(LEASE.total_seconds() / 3)
             if claims := set(self._held.values()):
-                # Where it fails, the check before sending finds out whether the claim still holds; and after an outage,
+                # Where it fails, the presend check finds out whether the claim still holds; and after an outage,
                 # the report of this process renews all of its leases.
                 with suppress(Unavailable, Conflict):
                     await store.renew(self._database, list(claims), lease=LEASE)
 
 
 class Batch:
-    """Claims them as far as there is room, and hands back what it doesn't come to."""
+    """One job's deliveries for one provider that are not claimed yet."""
 
     def __init__(
         self,
         database: Database,
-        patience: Patience,
+        retry: DatabaseRetry,
         channel: Channel,
+        provider: str,
         priority: Priority,
         delivery_ids: Sequence[int],
     ) -> None:
         self._database = database
-        self._patience = patience
-        self._waiting = deque(delivery_ids)
-        self._company: Mapping[int, Sequence[int]] = {}
+        self._retry = retry
+        self._unclaimed = deque(delivery_ids)
+        self._mergeable: Mapping[int, Sequence[int]] = {}
         self.channel = channel
+        self.provider = provider
         self.priority = priority
 
     def __len__(self) -> int:
-        """How many wait."""
-        return len(self._waiting)
+        return len(self._unclaimed)
 
-    async def find_company(self) -> None:
-        """Finds the mails that may go with others of this job."""
+    async def find_mergeable(self) -> None:
+        """Finds the mails that can be merged with others of this job."""
         if self.channel is Channel.EMAIL and len(self) > 1:
-            ids = list(self._waiting)
-            found = await self._patience.ask(lambda: store.find_mergeable(self._database, ids))
-            self._company = found or {}
+            ids = list(self._unclaimed)
+            found = await self._retry.run(lambda: store.find_mergeable(self._database, ids))
+            self._mergeable = found or {}
 
     async def claim(self, size: int, leases: Leases) -> list[Claimed]:
-        """Claims the next ones, and with them what goes to the same people."""
-        ids = [self._waiting.popleft() for _ in range(min(size, len(self._waiting)))]
+        """Claims the next `size`, and with them the mails that can be merged with one of these."""
+        ids = [self._unclaimed.popleft() for _ in range(min(size, len(self._unclaimed)))]
         if not ids:
             return []
-        mergeable = {other for one in ids for other in self._company.get(one, ())}
-        claimed = await self._patience.ask(
+        mergeable = {other for one in ids for other in self._mergeable.get(one, ())}
+        claimed = await self._retry.run(
             lambda: store.claim(
                 self._database,
                 self.channel,
@@ -194,17 +186,17 @@ class Batch:
             undo=lambda: store.undo_claim(self._database, leases.latest_claim),
         )
         if claimed is None:
-            self._waiting.extend(ids)
+            self._unclaimed.extend(ids)
             return []
         if mergeable:
             taken = mergeable.intersection(one.delivery_id for one in claimed)
-            self._waiting = deque(one for one in self._waiting if one not in taken)
+            self._unclaimed = deque(one for one in self._unclaimed if one not in taken)
         return claimed
 
-    async def hand_back(self, delay: timedelta = timedelta(0)) -> None:
-        """Leaves what wasn't claimed to whoever takes it up after `delay`."""
-        ids = list(self._waiting)
-        self._waiting.clear()
+    async def give_back(self, delay: timedelta = timedelta(0)) -> None:
+        """Makes what is not claimed due after `delay`, for any worker."""
+        ids = list(self._unclaimed)
+        self._unclaimed.clear()
         if ids:
             release = partial(store.release, self._database, ids, delay=delay)
-            await self._patience.ask(release, at_least_once=True)
+            await self._retry.run(release, at_least_once=True)

@@ -1,4 +1,4 @@
-"""From a job to the ledger: room → claim → render → actor → settle."""
+"""From a job to the ledger: claim → render → send → settle."""
 
 from __future__ import annotations
 
@@ -14,59 +14,50 @@ from typing import Any
 from uuid import UUID
 
 import structlog
+from msgspec import Struct
 
+from tocsin.engine.actors.machinery.admission import Permits
 from tocsin.engine.actors.machinery.base import Actor
-from tocsin.engine.deliver.claiming import Batch, Leases, Patience
-from tocsin.engine.deliver.outcome_writer import AttemptLog, Ledger
-from tocsin.engine.deliver.settlement import settle_all, withhold
+from tocsin.engine.deliver.claiming import Batch, DatabaseRetry, Leases
+from tocsin.engine.deliver.outcome_writer import AttemptLog, OutcomeWriter
+from tocsin.engine.deliver.settlement import render_failed, settle_all, skip
 from tocsin.engine.mail.loader import TemplateFailed
-from tocsin.engine.model import (
-    Channel,
-    Claimed,
-    DeliveryState,
-    Entry,
-    Message,
-    Priority,
-    Settlement,
-)
+from tocsin.engine.model import Channel, Claimed, Entry, Message, Priority, Settlement
 from tocsin.engine.store import delivery as store
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.delivery import Settled
 from tocsin.engine.store.digest import digest_entries
 from tocsin.engine.store.installation import is_offered
 from tocsin.engine.store.timezone import Zones
 
-# Single mails to one person that are due together go as one. Pure.
-
-
-def bursts(claimed: Iterable[Claimed]) -> list[tuple[Claimed, ...]]:
-    """What goes together, in the order in which it was claimed; most deliveries go alone."""
-    groups: dict[tuple[str, int], list[Claimed]] = {}
-    for one in claimed:
-        key = ("alone", one.delivery_id) if one.burst_id is None else ("burst", one.burst_id)
-        groups.setdefault(key, []).append(one)
-    return [tuple(group) for group in groups.values()]
-
-
-# A worker without the provider leaves a delivery alone for so long.
+# A worker that lacks the provider gives a delivery back; other workers see it after this long.
 _ELSEWHERE = timedelta(seconds=1)
-# As many as are claimed at once: what waits beyond stays free for other workers.
+# So many are claimed at once: the others stay free for other workers.
 _CHUNK = 128
-# Seconds of rendering, after which others have their turn.
-_TURN = 0.002
-# A job waits no longer for what it has handed over: one provider that hangs would keep the others' jobs from starting.
-_PATIENCE = 1.0
-# What was sent at the end is settled within this long, unless the database is away.
-_LAST_WORDS = 2.0
+# Seconds of rendering, after which other tasks of this process run.
+_RENDERING = 0.002
+# Seconds that a job waits for the outcomes of what it sent: a provider that hangs must not keep others from starting.
+_OUTCOMES_WITHIN = 1.0
+# Seconds within which outcomes are written when the worker stops.
+_STOP_WITHIN = 2.0
 
-# deliveries that go together, and of a digest what it says
+# deliveries that go as one message, and the entries of a digest
 Render = Callable[[Sequence[Claimed], Sequence[Entry]], Message]
 
 log = structlog.get_logger("tocsin.deliver")
 
 
+class Attempt(Struct, eq=False):
+    """One try to send one message, which is of one delivery, or of several that go together."""
+
+    claimed: Sequence[Claimed]
+    leases: Leases
+    entries: Sequence[Entry] = ()  # of a digest
+    message: Message | None = None  # once it is rendered
+    sent_at: float = 0.0  # when the actor got it (monotonic)
+
+
 class Deliverer:
-    """Carries the jobs of one worker process; `actors` has one for each provider that is configured."""
+    """Delivers the jobs of one worker process; `actors` has one for each provider that is configured."""
 
     def __init__(
         self,
@@ -80,143 +71,122 @@ class Deliverer:
         self._database = database
         self._process_id = process_id
         self._actors = actors
-        self._render = render
+        self._renderer = render
         self._random = random or Random()
-        self._ledger = Ledger(database)
-        self._attempts = AttemptLog()
-        self._patience = Patience(database.availability, self._ledger)
+        self._writer = OutcomeWriter(database)
+        self._attempt_log = AttemptLog()
+        self._retry = DatabaseRetry(database.availability, self._writer)
         self._zones = Zones(database)
-        self._late: set[asyncio.Task[None]] = set()  # what jobs no longer wait for
+        self._finishing: set[asyncio.Task[None]] = set()  # what jobs no longer wait for
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Actors and ledger at work; at the end what was sent is settled and the rest handed back."""
-        async with self._ledger.running():
+        """Runs actors and writer; at the end the outcomes are written, and what was not sent is given back."""
+        async with self._writer.running():
             for actor in self._actors.values():
                 await actor.start()
             try:
                 yield
             finally:
                 await self.stop()
-                for task in self._late:
+                for task in self._finishing:
                     task.cancel()
-                self._attempts.flush()
+                self._attempt_log.flush()
 
     async def stop(self, grace: float = 2.5) -> None:
         """Stops claiming; what is being sent may finish for `grace` seconds."""
-        self._patience.end()
+        self._retry.stop()
         await asyncio.gather(*(actor.stop(grace) for actor in self._actors.values()))
-        if self._late:
-            await asyncio.wait(self._late, timeout=_LAST_WORDS)
+        if self._finishing:
+            await asyncio.wait(self._finishing, timeout=_STOP_WITHIN)
 
     async def deliver(
         self, channel: Channel, delivery_ids: Sequence[int], priority: Priority
     ) -> None:
-        """Delivers what of these is still to do; returns once each is settled, handed back, or too long under way."""
-        routes = await self._routes(channel, delivery_ids)
-        await asyncio.gather(
-            *(
-                self._deliver(
-                    provider,
-                    Batch(self._database, self._patience, channel, priority, ids),
-                    Leases(self._database, job=delivery_ids[0], process_id=self._process_id),
-                )
-                for provider, ids in routes.items()
-            )
-        )
+        """Delivers those of a job that are still queued.
 
-    async def _routes(self, channel: Channel, delivery_ids: Sequence[int]) -> dict[str, list[int]]:
-        """Which provider gets which: apart, so that a sick one never slows another."""
+        Returns once each is settled or given back, or the provider takes too long.
+        """
+        by_provider = await self._by_provider(channel, delivery_ids)
+        batches = [
+            self._deliver(
+                self._actors.get(provider),
+                Batch(self._database, self._retry, channel, provider, priority, ids),
+                Leases(self._database, job=delivery_ids[0], process_id=self._process_id),
+            )
+            for provider, ids in by_provider.items()
+        ]
+        await asyncio.gather(*batches)
+
+    async def _by_provider(
+        self, channel: Channel, delivery_ids: Sequence[int]
+    ) -> dict[str, list[int]]:
+        """Each provider's deliveries: one that fails doesn't slow the others. '' has those without a device."""
         if channel is not Channel.PUSH:
             return {channel.value: list(delivery_ids)}
-        providers = await self._patience.ask(lambda: store.providers(self._database, delivery_ids))
-        routes: defaultdict[str, list[int]] = defaultdict(list)
+        providers = await self._retry.run(lambda: store.providers(self._database, delivery_ids))
+        found: defaultdict[str, list[int]] = defaultdict(list)
         for delivery_id in delivery_ids:
-            routes[(providers or {}).get(delivery_id, "")].append(delivery_id)
-        return routes
+            found[(providers or {}).get(delivery_id, "")].append(delivery_id)
+        return found
 
-    async def _deliver(self, provider: str, batch: Batch, leases: Leases) -> None:
-        actor = self._actors.get(provider)
+    async def _deliver(self, actor: Actor[Any] | None, batch: Batch, leases: Leases) -> None:
         try:
-            await batch.find_company()
-            while batch and not self._patience.over:
+            await batch.find_mergeable()
+            while batch and not self._retry.stopped:
                 if actor is None:
-                    await self._without_actor(provider, batch, leases)
-                else:
-                    await self._next_chunk(actor, batch, leases)
+                    await self._skip_or_give_back(batch, leases)
+                    continue
+                async with actor.acquire(min(_CHUNK, len(batch)), batch.priority) as permits:
+                    if permits.retry_after:
+                        await batch.give_back(timedelta(seconds=permits.retry_after))
+                    await self._deliver_chunk(permits, batch, leases)
         finally:
             finishing = asyncio.create_task(leases.finish())
-            self._late.add(finishing)
-            finishing.add_done_callback(self._late.discard)
-            await batch.hand_back()
-            await asyncio.wait({finishing}, timeout=_PATIENCE)
+            self._finishing.add(finishing)
+            finishing.add_done_callback(self._finishing.discard)
+            await batch.give_back()
+            await asyncio.wait({finishing}, timeout=_OUTCOMES_WITHIN)
 
-    async def _without_actor(self, provider: str, batch: Batch, leases: Leases) -> None:
-        """Leaves them to a worker that has the provider; where there is none, they end here."""
-        offered = await self._patience.ask(
-            lambda: is_offered(self._database, batch.channel, provider)
-        )
-        if provider and offered:
-            await batch.hand_back(_ELSEWHERE)
-            return
-        reason = "no_provider" if provider else "no_device"
-        for claimed in await batch.claim(len(batch), leases):
-            self._ledger.write(withhold(claimed, reason))
+    async def _deliver_chunk(self, permits: Permits, batch: Batch, leases: Leases) -> None:
+        """Claims as many as there are permits, renders and sends each; the actor calls `_settle` with outcomes."""
+        attempts = await self._claim(permits, batch, leases)
+        others_ran_at = time.monotonic()
+        for attempt in attempts:
+            if not self._render(attempt):
+                continue
+            self._send(attempt, permits)
+            if attempt.sent_at - others_ran_at > _RENDERING:
+                await asyncio.sleep(0)
+                others_ran_at = time.monotonic()
 
-    async def _next_chunk(self, actor: Actor[Any], batch: Batch, leases: Leases) -> None:
-        """Claims as many as the actor has room for, and gives them to it."""
-        async with actor.acquire(min(_CHUNK, len(batch)), batch.priority) as permits:
-            if permits.retry_after:
-                await batch.hand_back(timedelta(seconds=permits.retry_after))
-            claimed = await batch.claim(permits.size, leases)
-            await self._patience.ask(lambda: self._zones.put_into(claimed))
-            entries = await self._entries(claimed)
-            turn = time.monotonic()
-            for together in bursts(claimed):
-                message = self._message(together, entries)
-                if message is None:
-                    continue
-                leases.add(together)
-                now = time.monotonic()
-                permits.submit(
-                    message,
-                    partial(self._settle, together, leases, now),
-                    together[0].check_result if len(together) == 1 else None,
-                    now - leases.claimed_at,
-                )
-                if now - turn > _TURN:  # others have theirs between two renderings
-                    await asyncio.sleep(0)
-                    turn = time.monotonic()
+    async def _claim(self, permits: Permits, batch: Batch, leases: Leases) -> list[Attempt]:
+        claimed = await batch.claim(permits.size, leases)
+        await self._retry.run(lambda: self._zones.put_into(claimed))
+        attempts = [Attempt(together, leases) for together in merged(claimed)]
+        digest_ids = [one.digest_id for one in claimed if one.digest_id is not None]
+        if not digest_ids:
+            return attempts
+        entries = await self._retry.run(lambda: digest_entries(self._database, digest_ids))
+        if entries is None:  # the worker stops: the leases run out
+            return [one for one in attempts if one.claimed[0].digest_id is None]
+        for attempt in attempts:
+            if (digest_id := attempt.claimed[0].digest_id) is not None:
+                attempt.entries = entries.get(digest_id, ())
+        return attempts
 
-    async def _entries(self, claimed: Sequence[Claimed]) -> dict[int, list[Entry]]:
-        """What those digests say that are among these."""
-        ids = [one.digest_id for one in claimed if one.digest_id is not None]
-        if not ids:
-            return {}
-        return await self._patience.ask(lambda: digest_entries(self._database, ids)) or {}
-
-    def _message(
-        self, together: Sequence[Claimed], entries: Mapping[int, Sequence[Entry]]
-    ) -> Message | None:
-        """The message; None where there is none to send, which is then settled."""
-        first = together[0]
-        if first.digest_id is None:
-            return self._rendered(together, ())
-        if first.digest_id not in entries:
-            return None  # it is time to stop: the lease runs out
-        said = entries[first.digest_id]
-        if said and not all(entry.read for entry in said):
-            return self._rendered(together, said)
-        self._ledger.write(withhold(first, "already_read" if said else "opted_out_since"))
-        return None
-
-    def _rendered(self, together: Sequence[Claimed], said: Sequence[Entry]) -> Message | None:
-        """The message, or None where its template failed: that costs these, visibly."""
+    def _render(self, attempt: Attempt) -> bool:
+        """Renders the message; false where there is none to send, which is then settled."""
+        first = attempt.claimed[0]
+        if first.digest_id is not None and all(entry.read for entry in attempt.entries):
+            reason = "already_read" if attempt.entries else "opted_out_since"
+            self._writer.write(skip(first, reason))
+            return False
         try:
-            return self._render(together, said)
+            attempt.message = self._renderer(attempt.claimed, attempt.entries)
         except Exception as error:
-            template = isinstance(error, TemplateFailed)  # whose line says all, and no body
-            for claimed in together:
+            template = isinstance(error, TemplateFailed)  # its text holds no body
+            for claimed in attempt.claimed:
                 log.error(
                     "render failed",
                     delivery_id=claimed.delivery_id,
@@ -224,30 +194,53 @@ class Deliverer:
                     error=str(error) if template else type(error).__name__,
                     exc_info=not template,
                 )
-                self._ledger.write(
-                    Settled(
-                        claimed.delivery_id,
-                        claimed.claim,
-                        DeliveryState.FAILED,
-                        "render_failed",
-                        outcome="rejected",
-                        attempt_reason="render_failed",
-                    )
-                )
-            return None
+                self._writer.write(render_failed(claimed))
+            return False
+        return True
 
-    def _settle(
-        self,
-        together: Sequence[Claimed],
-        leases: Leases,
-        started: float,
-        settlement: Settlement,
-    ) -> None:
-        """Has the ledger write what became of a message."""
-        self._attempts.note(together, settlement, started)
-        settled = {one.delivery_id: one for one in settle_all(together, settlement, self._random)}
-        for claimed in together:
+    def _send(self, attempt: Attempt, permits: Permits) -> None:
+        """Hands the message to the actor, which checks right before sending unless the claim's check still holds."""
+        assert attempt.message is not None
+        attempt.leases.add(attempt.claimed)
+        attempt.sent_at = now = time.monotonic()
+        check_result = attempt.claimed[0].check_result if len(attempt.claimed) == 1 else None
+        settle = partial(self._settle, attempt)
+        permits.submit(attempt.message, settle, check_result, now - attempt.leases.claimed_at)
+
+    def _settle(self, attempt: Attempt, settlement: Settlement) -> None:
+        """Has the outcome of each delivery written, and keeps its lease until then."""
+        self._attempt_log.note(attempt.claimed, settlement, attempt.sent_at)
+        settled = {
+            one.delivery_id: one for one in settle_all(attempt.claimed, settlement, self._random)
+        }
+        for claimed in attempt.claimed:
             if one := settled.get(claimed.delivery_id):
-                self._ledger.write(one, leases.remove)
-            else:  # somebody else has it
-                leases.remove(claimed.delivery_id)
+                self._writer.write(one, attempt.leases.remove)
+            else:  # the claim was lost
+                attempt.leases.remove(claimed.delivery_id)
+
+    async def _skip_or_give_back(self, batch: Batch, leases: Leases) -> None:
+        """Gives them back for a worker that has the provider; skips them where no worker has it."""
+        offered = await self._retry.run(
+            lambda: is_offered(self._database, batch.channel, batch.provider)
+        )
+        if batch.provider and offered:
+            await batch.give_back(_ELSEWHERE)
+            return
+        reason = "no_provider" if batch.provider else "no_device"
+        for claimed in await batch.claim(len(batch), leases):
+            self._writer.write(skip(claimed, reason))
+
+
+def merged(claimed: Iterable[Claimed]) -> list[list[Claimed]]:
+    """The deliveries of each message, in the order in which they were claimed: single mails to one person go as one."""
+    messages: list[list[Claimed]] = []
+    by_burst: dict[int, list[Claimed]] = {}
+    for one in claimed:
+        if one.burst_id is not None and one.burst_id in by_burst:
+            by_burst[one.burst_id].append(one)
+            continue
+        messages.append([one])
+        if one.burst_id is not None:
+            by_burst[one.burst_id] = messages[-1]
+    return messages

@@ -1,4 +1,4 @@
-"""Makes the digests that are due, a batch of people at a time; from there each is a delivery that is due."""
+"""Creates the digests that are due, for a batch of people at a time; each is then a delivery that is due."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tocsin.engine.store.recipient import Recipient, get_recipient
 from tocsin.engine.store.timezone import zone_rules
 
 _BATCH = 500
-# Made and not sent yet: enough to keep the mailer busy, few enough that what is due again is soon served.
+# At most so many are queued: enough to keep the email actor busy, few enough that retries are soon sent.
 _AT_WORK = 2000
 _WAIT = 0.5  # seconds
 
-Report = Callable[[Assembled], None]
+OnProgress = Callable[[Assembled], None]
 
 
 async def make_digests(
@@ -31,11 +31,11 @@ async def make_digests(
     *,
     leftovers: bool = True,
     at_once: bool = False,
-    report: Report | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Assembled:
-    """Makes each digest that was due by `now`, once however often and wherever it runs; answers what it came to.
+    """Creates each digest that was due by `now`, once however many processes run this; returns how many.
 
-    `leftovers`: also for people with something waiting and no next digest. `at_once` does not wait for mails to leave.
+    `leftovers`: also for people with something waiting and no next digest. `at_once` queues any number.
     """
     total = Assembled(0, 0, 0)
     if leftovers:
@@ -50,8 +50,8 @@ async def make_digests(
             total.digests + batch.digests,
             total.unsent + batch.unsent,
         )
-        if report:
-            report(total)
+        if on_progress:
+            on_progress(total)
         if batch.people < _BATCH:
             return total
 
@@ -59,7 +59,7 @@ async def make_digests(
 async def preview(
     database: Database, recipient_id: str, email_from: str, templates: Templates = DEFAULT
 ) -> str:
-    """The text of somebody's digest if it were made now, with links that lead nowhere; raises NotFound."""
+    """Returns the text of a person's digest if it were created now, with example links; raises NotFound."""
     person = await get_recipient(database, recipient_id)
     preferences = await store.get_digest_preferences(database, recipient_id)
     entries = await store.waiting_entries(database, recipient_id)
@@ -83,7 +83,7 @@ async def preview(
 def _unclaimed(
     person: Recipient, timezone: str | None, zones: Sequence[Zone], now: datetime
 ) -> Claimed:
-    """Stands for the delivery that there is not yet."""
+    """Returns a delivery as the digest would have."""
     return Claimed(
         delivery_id=0,
         claim=UUID(int=0),

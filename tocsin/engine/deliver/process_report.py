@@ -1,4 +1,4 @@
-"""What a process says of itself every few seconds, for operators: its actors, its streams, whether it leads."""
+"""A process reports every few seconds, for operators: its actors, its streams, whether it leads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tocsin.engine.store.installation import (
     REPORT_AGAIN,
     ActorReport,
     Identity,
-    Report,
+    ProcessReport,
     forget_process,
     report_process,
 )
@@ -32,23 +32,25 @@ _RETRY = 0.2  # seconds
 
 
 def new_identity(kind: str) -> Identity:
-    """Which process this is; `kind` is worker or serve."""
+    """Returns a new identity of this process; `kind` is worker or serve."""
     return Identity(
         uuid4(), kind, socket.gethostname(), os.getpid(), version("tocsin"), datetime.now(UTC)
     )
 
 
-async def keep_reporting(database: Database, identity: Identity, say: Callable[[], Report]) -> None:
-    """Reports until it is cancelled, and then removes its report.
+async def keep_reporting(
+    database: Database, identity: Identity, make_report: Callable[[], ProcessReport]
+) -> None:
+    """Reports until it is cancelled, and then deletes its report.
 
     After an outage of the database, the first report comes before anything else: it renews the leases of this process.
     """
     database.availability.on_return = lambda connection: report_process(
-        Session(connection), identity, say()
+        Session(connection), identity, make_report()
     )
     try:
         while True:
-            reported = await _report(database, identity, say())
+            reported = await _report(database, identity, make_report())
             await asyncio.sleep(REPORT_AGAIN if reported else _RETRY)
             await database.availability.wait()
     finally:
@@ -57,20 +59,20 @@ async def keep_reporting(database: Database, identity: Identity, say: Callable[[
                 await forget_process(database, identity.process_id)
 
 
-async def _report(database: Database, identity: Identity, report: Report) -> bool:
-    """Whether it could be written."""
+async def _report(database: Database, identity: Identity, report: ProcessReport) -> bool:
+    """Returns whether the report was written, or need not be retried at once."""
     try:
         await report_process(database, identity, report)
     except (Unavailable, Conflict):
-        return False  # operators see that there is none
+        return False
     except Exception:
-        # a schema in the middle of an upgrade: nothing else of this process hangs on it
+        # a bug, or a schema in the middle of an upgrade: nothing else of this process depends on it
         log.exception("not reported")
     return True
 
 
 def actor_reports(actors: Iterable[Actor[Any]]) -> list[ActorReport]:
-    """How these actors stand."""
+    """Returns the state of each actor."""
     return [_actor_report(actor.stats()) for actor in actors]
 
 

@@ -1,4 +1,4 @@
-"""What the ledger makes of an outcome. Pure."""
+"""The new state of each delivery of a message, by its outcome. Pure."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from tocsin.engine.model import (
     Unsent,
     Withheld,
 )
-from tocsin.engine.store.delivery import Settled
+from tocsin.engine.store.delivery import SettledDelivery
 
 
 def settle_all(
     together: Sequence[Claimed], settlement: Settlement, random: Random
-) -> list[Settled]:
-    """What the ledger makes of the outcome of deliveries that went as one message: each for itself.
+) -> list[SettledDelivery]:
+    """Returns the new states of deliveries that went as one message.
 
-    Where the presend check would not have all of them, those that may go are due again at once, without the others.
+    Where the presend check withheld some of them, the others are due again at once.
     """
     if len(together) == 1:
         written = settle(together[0], settlement, random)
@@ -40,25 +40,25 @@ def settle_all(
     for claimed in together:
         own = settlement
         if apart:
-            looked = apart.get(claimed.delivery_id)
-            withheld = looked.withheld if looked else Withheld(None, "lost")
-            own = Settlement(withheld or Unsent("changed"), looked)
+            checked = apart.get(claimed.delivery_id)
+            withheld = checked.withheld if checked else Withheld(None, "lost")
+            own = Settlement(withheld or Unsent("changed"), checked)
         # one seed: due again at one time
         if written := settle(claimed, own, Random(seed)):
             settled.append(written)
     return settled
 
 
-def settle(claimed: Claimed, settlement: Settlement, random: Random) -> Settled | None:
-    """What the ledger makes of an outcome; None where the claim was lost, and someone else has it."""
+def settle(claimed: Claimed, settlement: Settlement, random: Random) -> SettledDelivery | None:
+    """Returns the new state of one delivery; None where the claim was lost."""
     result, check_result = settlement.outcome, settlement.check_result
 
     def settled(
         state: DeliveryState, reason: str | None, outcome: str | None, delay: float = 0.0
-    ) -> Settled:
+    ) -> SettledDelivery:
         last = outcome is not None and state is DeliveryState.DEFERRED
         exhausted = last and claimed.attempt >= claimed.max_attempts
-        return Settled(
+        return SettledDelivery(
             claimed.delivery_id,
             claimed.claim,
             DeliveryState.FAILED if exhausted else state,
@@ -91,6 +91,18 @@ def settle(claimed: Claimed, settlement: Settlement, random: Random) -> Settled 
             return settled(state, reason, None, retry_after) if state else None
 
 
-def withhold(claimed: Claimed, reason: str) -> Settled:
-    """What the ledger says of one that was never tried, and won't be."""
-    return Settled(claimed.delivery_id, claimed.claim, DeliveryState.SKIPPED, reason)
+def skip(claimed: Claimed, reason: str) -> SettledDelivery:
+    """Returns the new state of one that is never tried."""
+    return SettledDelivery(claimed.delivery_id, claimed.claim, DeliveryState.SKIPPED, reason)
+
+
+def render_failed(claimed: Claimed) -> SettledDelivery:
+    """Returns the new state of one whose template failed: an attempt is spent, for operators to see."""
+    return SettledDelivery(
+        claimed.delivery_id,
+        claimed.claim,
+        DeliveryState.FAILED,
+        "render_failed",
+        outcome="rejected",
+        attempt_reason="render_failed",
+    )

@@ -164,7 +164,7 @@ class _Checked(Struct):
     wait: float
 
 
-class Settled(Struct, frozen=True):
+class SettledDelivery(Struct, frozen=True):
     """One delivery's new state, as `settle` writes it.
 
     `outcome` None: it was never tried, which costs no attempt. `delay` (seconds) only for DEFERRED.
@@ -286,14 +286,14 @@ def _check_result(row: _Checked) -> CheckResult:
     )
 
 
-async def settle(database: Database, settled: Sequence[Settled]) -> set[int]:
+async def settle(database: Database, settled: Sequence[SettledDelivery]) -> set[int]:
     """Writes outcomes in one statement; answers the deliveries whose claim was still ours."""
     if all(one.state is DeliveryState.SENT for one in settled):
         return await _settle_sent(database, settled)
     return await _settle(database, settled)
 
 
-async def _settle_sent(database: Database, sent: Sequence[Settled]) -> set[int]:
+async def _settle_sent(database: Database, sent: Sequence[SettledDelivery]) -> set[int]:
     rows = await database.rows(
         _Ours,
         _SQL["settle_sent"],
@@ -315,7 +315,7 @@ def _texts(claims: Iterable[UUID]) -> Iterator[str]:
         yield text
 
 
-async def _settle(database: Database, settled: Sequence[Settled]) -> set[int]:
+async def _settle(database: Database, settled: Sequence[SettledDelivery]) -> set[int]:
     rows = await database.rows(
         _Id,
         _SQL["settle"],

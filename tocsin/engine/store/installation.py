@@ -147,8 +147,8 @@ class ActorReport(Struct, frozen=True):
     advice: str | None  # what to check, while every address is refused
 
 
-class Report(Struct, frozen=True):
-    """What one process says of itself."""
+class ProcessReport(Struct, frozen=True):
+    """The state of one process."""
 
     leading: bool = False
     streams: int = 0
@@ -167,7 +167,7 @@ class Identity(Struct, frozen=True):
 
 
 class Process(Struct, frozen=True):
-    """A process as it last spoke of itself."""
+    """A process and its last report."""
 
     process_id: UUID
     kind: str
@@ -177,11 +177,11 @@ class Process(Struct, frozen=True):
     started_at: datetime
     reported_at: datetime
     silent_for: float  # seconds
-    report: Report
+    report: ProcessReport
 
     @property
     def silent(self) -> bool:
-        """Whether its word has lapsed."""
+        """Whether its last report is too old."""
         return self.silent_for > LAPSE
 
 
@@ -197,8 +197,10 @@ class _Row(Struct):
     report: Any
 
 
-async def report_process(database: Database | Session, identity: Identity, report: Report) -> None:
-    """Writes how a process is, in place of its earlier report; renews its leases after a time without one."""
+async def report_process(
+    database: Database | Session, identity: Identity, report: ProcessReport
+) -> None:
+    """Replaces the report of a process; renews its leases after a time without one."""
     await database.value(
         _SQL["report_process"],
         **msgspec.structs.asdict(identity),
