@@ -1,4 +1,4 @@
-"""A job's deliveries for one provider: claimed as far as there is room, and the rest given back."""
+"""A job's deliveries for one provider: claimed as far as there are permits, and the rest given back."""
 
 from __future__ import annotations
 
