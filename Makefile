@@ -187,6 +187,9 @@ schema: $(VENV)/.dev ## write docs/schema.md, the tables with their comments, fr
 settings-page: $(VENV)/.dev ## write the tables of docs/settings.md, from the declarations in tocsin/settings
 	@exec $(PY) -m tests.support.settings_page
 
+states: $(VENV)/.dev ## write the diagram of delivery states in docs/delivery.md, from tocsin/engine/model.py
+	@exec $(PY) -m tests.support.delivery_states
+
 golden: $(VENV)/.dev ## write tests/golden anew: the mails as reviewed; the difference is the review
 	@rm -f tests/golden/*
 	@exec env GOLDEN=rewrite $(PY) -m pytest --quiet tests/unit/test_mail_templates.py

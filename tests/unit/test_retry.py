@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 from datetime import UTC, datetime
 from random import Random
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from tocsin.engine import backoff
 from tocsin.engine.backoff import retry_delay
 from tocsin.engine.deliver.settlement import settle, settle_all
 from tocsin.engine.model import (
@@ -32,6 +34,12 @@ from tocsin.engine.model import (
 from tocsin.engine.store.delivery import SettledDelivery
 
 S = DeliveryState
+
+
+def test_the_table_of_waits_holds() -> None:
+    found = doctest.testmod(backoff)
+    assert found.attempted
+    assert not found.failed
 
 
 @given(st.integers(1, 60), st.integers())

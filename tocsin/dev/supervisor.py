@@ -15,6 +15,8 @@ from threading import Thread
 
 from msgspec import Struct
 
+from tocsin.engine.backoff import backoff
+
 # How a child process learns that its parent is gone, be it by kill -9.
 #
 # The parent holds the writing end of a pipe and never writes; the child inherits the reading end,
@@ -132,7 +134,6 @@ class Child:
 
     async def keep_running(self) -> None:
         """Starts it, and again with back-off each time that it ends, until `stop`."""
-        pause = FIRST_PAUSE
         while not self._stop.is_set():
             began = time.monotonic()
             ending = await self._run()
@@ -140,7 +141,7 @@ class Child:
                 return
             settled = time.monotonic() - began > SETTLED_SECONDS
             self.quick_ends = 0 if settled else self.quick_ends + 1
-            pause = FIRST_PAUSE if settled else min(pause * 2, LONGEST_PAUSE)
+            pause = backoff(self.quick_ends + 1, first=FIRST_PAUSE, most=LONGEST_PAUSE)
             self._say(f"{ending}; starting it again in {pause:.1f} s")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), pause)

@@ -1,23 +1,37 @@
-"""When to try again: capped exponential back-off with full jitter. Pure."""
+"""When to try again: capped exponential back-off, for deliveries, breakers and supervised processes. Pure."""
 
 from __future__ import annotations
 
 from random import Random
 
-_FIRST = 5.0  # seconds
-_FACTOR = 3.0
-_CAP = 3600.0
+
+def backoff(failures: int, *, first: float, most: float, factor: float = 2.0) -> float:
+    """Returns the longest wait in seconds after so many failures in a row; callers wait for a random part of it.
+
+    >>> for failures in (1, 2, 3, 4, 5, 6, 7, 8, 60):
+    ...     delivery = backoff(failures, first=5, most=3600, factor=3)
+    ...     breaker = backoff(failures, first=2, most=60)
+    ...     print(f"{failures:2} {delivery:6.0f} {breaker:4.0f}")
+     1      5    2
+     2     15    4
+     3     45    8
+     4    135   16
+     5    405   32
+     6   1215   60
+     7   3600   60
+     8   3600   60
+    60   3600   60
+    """
+    return min(most, first * factor ** min(failures - 1, 30))
 
 
 def retry_delay(attempt: int, retry_after: float | None, random: Random) -> float:
-    """Seconds until the next attempt, after `attempt` (1 for the first) failed.
+    """Returns the seconds until a delivery's next attempt, after `attempt` (1 for the first) failed.
 
-    Full jitter spreads a provider's outage: anything between half a second and the ceiling of this attempt, which
-    grows from 5 s to an hour. Ten attempts take an hour and a half or so: longer than greylisting. Never before the
-    provider's `retry_after`; up to a tenth later, so that not all come back at once.
+    Full jitter (from half a second up) spreads the retries after an outage. Ten attempts take about an hour and a half:
+    longer than greylisting. Never before the provider's `retry_after`, and then up to a tenth later.
     """
-    ceiling = min(_CAP, _FIRST * _FACTOR ** min(attempt - 1, 30))
-    delay = random.uniform(0.5, ceiling)
+    delay = random.uniform(0.5, backoff(attempt, first=5.0, most=3600.0, factor=3.0))
     if retry_after is not None:
         delay = max(delay, retry_after * random.uniform(1.0, 1.1))
     return delay

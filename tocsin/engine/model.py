@@ -60,14 +60,7 @@ class Priority(IntEnum):
 
 
 class DeliveryState(StrEnum):
-    """Where a delivery stands.
-
-    queued → sending → sent | failed | skipped | cancelled | expired
-    sending → deferred → queued …    (a transient refusal, or never tried: due again later)
-    sending → queued                 (the worker that had it is lost)
-    queued | deferred → cancelled | expired
-    failed → queued                  (an operator replays it)
-    """
+    """The state of a delivery; TRANSITIONS has what may follow each."""
 
     QUEUED = "queued"
     SENDING = "sending"
@@ -77,6 +70,22 @@ class DeliveryState(StrEnum):
     SKIPPED = "skipped"
     CANCELLED = "cancelled"
     EXPIRED = "expired"
+
+
+_S = DeliveryState
+TRANSITIONS: dict[DeliveryState | None, tuple[DeliveryState, ...]] = {
+    None: (_S.QUEUED, _S.DEFERRED, _S.SKIPPED),
+    _S.QUEUED: (_S.SENDING, _S.FAILED, _S.CANCELLED, _S.EXPIRED),
+    _S.SENDING: tuple(state for state in _S if state is not _S.SENDING),
+    _S.DEFERRED: (_S.QUEUED, _S.SENDING, _S.FAILED, _S.CANCELLED, _S.EXPIRED),
+    _S.FAILED: (_S.QUEUED,),  # an operator replays it
+    _S.SENT: (),
+    _S.SKIPPED: (),
+    _S.CANCELLED: (),
+    _S.EXPIRED: (),
+}
+"""What may follow each state, None being a new delivery. The statements of tocsin/sql that write a state name theirs in
+a comment (`-- states: queued | deferred -> cancelled`), and docs/delivery.md has the diagram: a test compares all."""
 
 
 class Sent(Struct, frozen=True):

@@ -15,6 +15,7 @@ create or replace function tocsin.queue_badge_pushes(
 language sql
 as $$
     with asked as (
+        -- states: new -> queued
         insert into tocsin.delivery (recipient_id, channel, device_id, due_at, expires_at, created_at)
         select
             v.recipient_id, c.channel, v.device_id, clock_timestamp() + _window, clock_timestamp() + _life,

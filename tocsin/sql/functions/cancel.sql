@@ -24,6 +24,7 @@ begin
     -- One that is just being claimed is skipped: the presend check stops it. To wait for it would keep its row locked until
     -- the app commits, and the ledger could not write its outcome.
     with stopped as (
+        -- states: queued | deferred -> cancelled
         update tocsin.delivery d
         set state = 'cancelled', reason = 'cancelled', due_at = null, settled_at = _now
         from (

@@ -242,6 +242,7 @@ begin
         join tocsin.event e using (event_id)
         where i.digest_id = _digest_id;
         with made as (
+            -- states: new -> queued | skipped
             insert into tocsin.delivery (
                 recipient_id, channel, digest_id, state, reason, due_at, created_at, expires_at, settled_at
             )

@@ -291,6 +291,7 @@ begin
         on conflict do nothing
     ),
     moved as (
+        -- states: queued | sending | deferred -> queued | failed | cancelled | expired
         update tocsin.delivery d
         set state = j.state,
             claim = null,

@@ -103,6 +103,7 @@ begin
     end if;
     if _by_email or _by_push then
         -- no device: by email
+        -- states: new -> queued
         insert into tocsin.delivery (notification_id, event_id, recipient_id, channel, device_id, created_at)
         select _notification_id, _event_id, _person, case when d.device_id is null then 'email' else 'push' end, d.device_id, _now
         from unnest(case when _by_email then array[null::bigint] end || case when _by_push then _devices end) d (device_id);
@@ -228,6 +229,7 @@ begin
             and d.disabled_at is null
     ),
     queued as (
+        -- states: new -> queued | deferred
         insert into tocsin.delivery (
             notification_id, event_id, recipient_id, channel, device_id, created_at, state, due_at, reason
         )

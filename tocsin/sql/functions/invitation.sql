@@ -75,6 +75,7 @@ begin
         returning notification_id, decisions
     ),
     queued as (
+        -- states: new -> queued
         insert into tocsin.delivery (notification_id, event_id, channel, created_at)
         select p.notification_id, _event.event_id, 'email', _now
         from pending p

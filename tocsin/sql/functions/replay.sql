@@ -84,6 +84,7 @@ begin
     insert into tocsin.attempt (delivery_id, attempt, at, outcome)
     select u.delivery_id, 0, _now, 'replayed'
     from unnest(_again) u (delivery_id);
+    -- states: failed -> queued
     update tocsin.delivery d
     set state = 'queued',
         reason = 'replayed',

@@ -150,6 +150,7 @@ mergeable as (
         and m.recipient_id is not null
 ),
 claimed as (
+    -- states: queued | deferred -> sending
     update tocsin.delivery d
     set state = 'sending',
         claim = :claim,
@@ -227,6 +228,7 @@ order by n.priority desc, c.delivery_id;
 -- name: undo_claim!
 -- Gives back what a claim took whose result never arrived: the connection was lost, and nobody tried these.
 with given_back as (
+    -- states: sending -> queued
     update tocsin.delivery d
     set state = 'queued',
         claim = null,
@@ -298,6 +300,7 @@ with outcome as (
     ) o (delivery_id, claim, address, checked_at, provider_id)
 ),
 settled as (
+    -- states: sending -> sent
     update tocsin.delivery d
     set state = 'sent',
         reason = null,
@@ -372,6 +375,7 @@ timed as (
     left join tocsin.event e using (event_id)
 ),
 settled as (
+    -- states: sending -> sent | deferred | failed | skipped | cancelled | expired
     update tocsin.delivery d
     set state = case when t.over then 'expired' else o.state end,
         reason = case when t.over then 'expired' else o.reason end,

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable
 from enum import StrEnum
 
+from tocsin.engine.backoff import backoff
+
 Clock = Callable[[], float]
 Chance = Callable[[], float]
 
@@ -24,15 +26,6 @@ class BreakerState(StrEnum):
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half_open"
-
-
-def back_off(failures: int, *, first: float, most: float, chance: Chance = random.random) -> float:
-    """Seconds to wait after so many failures in a row: doubling, capped, the last half by chance.
-
-    The jitter keeps several workers from asking a provider that recovers at the same moment.
-    """
-    whole = min(most, first * 2.0 ** min(failures - 1, 30))
-    return whole * (0.5 + 0.5 * chance())
 
 
 class Breaker:
@@ -131,5 +124,6 @@ class Breaker:
         if not self._openings:
             self._opened_at = self._changed_at
         self._openings += 1
-        delay = back_off(self._openings, first=self._first, most=self._most, chance=self._chance)
-        self._retry_at = self._changed_at + delay
+        delay = backoff(self._openings, first=self._first, most=self._most)
+        # between half and all of it: several workers must not probe at the same moment
+        self._retry_at = self._changed_at + delay * (0.5 + 0.5 * self._chance())

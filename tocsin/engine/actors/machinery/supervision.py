@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import traceback
 from collections.abc import Awaitable, Callable
 from pathlib import PurePath
@@ -10,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from tocsin.engine.actors.machinery.breaker import back_off
+from tocsin.engine.backoff import backoff
 
 _Task = asyncio.Task[Any]
 
@@ -100,7 +101,7 @@ async def supervise(
             return
         if crashes == 1:
             continue
-        delay = back_off(crashes - 1, first=first, most=most)
+        delay = backoff(crashes - 1, first=first, most=most) * random.uniform(0.5, 1.0)
         paused(delay)
         await asyncio.sleep(delay)
         resumed()
