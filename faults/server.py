@@ -18,15 +18,15 @@ from typing import Any
 
 import psycopg
 
-from tocsin.dev.embedded_postgres import PidFile, gone, guard, read_pid_file
+from tocsin.dev.embedded_postgres import PidFile, gone, read_pid_file, start_watchdog
 from tocsin.dev.postgres_cluster import (
     SUPERUSER,
     Cluster,
     PostgresError,
     call,
-    environment,
     give,
     make_cluster,
+    program_environ,
 )
 from tocsin.migrate import migrate
 
@@ -83,7 +83,7 @@ class Server:
         if template is not None:
             give(self.cluster.home, self.cluster.run_as)
         self.pid = 0
-        self._guard: FileIO | None = None
+        self._watchdog: FileIO | None = None
 
     def url(self, user: str, database: str = DATABASE) -> str:
         return f"postgresql://{user}:{PASSWORD}@{HOST}:{self.port}/{database}"
@@ -104,18 +104,18 @@ class Server:
                     command,
                     **self.cluster.run_as,
                     cwd="/",
-                    env=environment(),
+                    env=program_environ(),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
                     start_new_session=True,
                 )
             self.pid = process.pid
-            self._guard = guard(self.cluster, process.pid)
+            self._watchdog = start_watchdog(self.cluster, process.pid)
             if self._is_ready(process, deadline):
                 process.returncode = 0  # reaped by `gone`
                 return
-            self._guard.close()
+            self._watchdog.close()
             time.sleep(0.3)  # the last sessions of a killed server
         raise ServerDown(f"see {self.folder / 'postgres.log'}")
 
@@ -138,8 +138,8 @@ class Server:
                     os.kill(self.pid, number)
                 if _ended(self.pid, 15.0):
                     break
-        if self._guard is not None:
-            self._guard.close()
+        if self._watchdog is not None:
+            self._watchdog.close()
 
     def end(self) -> None:
         """Stops it for good, also where it is frozen."""

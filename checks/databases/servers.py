@@ -16,8 +16,8 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from tests.support.services import free_port
-from tocsin.dev.embedded_postgres import GUARD
-from tocsin.dev.postgres_cluster import call, give, usable_binaries, who_runs_it
+from tocsin.dev.embedded_postgres import WATCHDOG
+from tocsin.dev.postgres_cluster import call, give, unprivileged_user, usable_binaries
 
 NPM = Path(__file__).with_name("node_modules")
 OWNER = "tocsin_owner"
@@ -52,7 +52,7 @@ class Server:
 def binaries_of(version: int, folder: Path) -> Path:
     """The path of the programs of a major version, accessible to the user that runs them."""
     if version == NEWEST:
-        return usable_binaries(folder, who_runs_it(), print) / "bin"
+        return usable_binaries(folder, unprivileged_user(), print) / "bin"
     package = NPM / f"pg{version}"
     target = folder / package.name
     shutil.copytree(package / "native", target)
@@ -69,7 +69,11 @@ def binaries_of(version: int, folder: Path) -> Path:
 def server(version: int, folder: Path) -> Iterator[Server]:
     """Creates a cluster of a version, with an owner that may create roles; fast and not durable."""
     folder.mkdir(exist_ok=True)
-    binaries, data, run_as = binaries_of(version, folder), folder / f"data{version}", who_runs_it()
+    binaries, data, run_as = (
+        binaries_of(version, folder),
+        folder / f"data{version}",
+        unprivileged_user(),
+    )
     data.mkdir(mode=0o700)
     give(data, run_as)
     _run(
@@ -110,7 +114,7 @@ def started(data: Path, binaries: Path) -> Iterator[Server]:
 @contextmanager
 def pgbouncer(of: Server, mode: str, folder: Path) -> Iterator[int]:
     """Runs a PgBouncer in front of a server, with only the mode of its pools set; yields its port."""
-    port, run_as = free_port(), who_runs_it()
+    port, run_as = free_port(), unprivileged_user()
     folder.mkdir(exist_ok=True)
     settings = folder / "pgbouncer.ini"
     settings.write_text(
@@ -150,7 +154,7 @@ def _accepts(port: int) -> bool:
 def _guarded(pid: int) -> Iterator[None]:
     """Ends the process with this one, also if this one is killed."""
     reading, writing = os.pipe()
-    subprocess.run(["/bin/sh", "-c", GUARD, "sh", str(pid)], stdin=reading, check=True)
+    subprocess.run(["/bin/sh", "-c", WATCHDOG, "sh", str(pid)], stdin=reading, check=True)
     os.close(reading)
     try:
         yield
@@ -159,5 +163,5 @@ def _guarded(pid: int) -> Iterator[None]:
 
 
 def _run(command: list[str]) -> None:
-    done = call(command, who_runs_it())
+    done = call(command, unprivileged_user())
     assert done.returncode == 0, (command, done.stdout, done.stderr)

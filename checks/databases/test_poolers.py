@@ -16,7 +16,7 @@ from servers import NEWEST, OWNER, Server, pgbouncer, server, started
 from tests.support.database_flow import run_flow
 from tests.support.run_folder import run_folder
 from tests.support.services import SECRET
-from tocsin.dev.postgres_cluster import give, who_runs_it
+from tocsin.dev.postgres_cluster import give, unprivileged_user
 from tocsin.migrate import migrate
 
 
@@ -107,7 +107,7 @@ def test_a_standby_is_refused(
     shutil.copytree(newest.data / "pg_wal", data / "pg_wal", dirs_exist_ok=True)
     (data / "backup_label").write_text(label[0])
     (data / "standby.signal").touch()
-    give(data, who_runs_it())
+    give(data, unprivileged_user())
     data.chmod(0o700)
     with started(data, newest.binaries) as standby:
         line = refusal(command, make_conninfo(empty, port=standby.port), tmp_path)

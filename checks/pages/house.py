@@ -27,7 +27,7 @@ from tests.support.run_folder import run_folder
 from tests.support.services import LONGEST, SECRET, free_port
 from tocsin.client import notify
 from tocsin.dev import embedded_postgres
-from tocsin.dev.supervisor import VARIABLE, Lifeline
+from tocsin.dev.supervisor import VARIABLE, ParentPipe
 from tocsin.migrate import migrate
 
 ROOT = Path(__file__).parent.parent.parent
@@ -168,9 +168,9 @@ def _start_house(stack: ExitStack) -> House:
     front = Front(free_port())
     front.start(free_port())
     stack.callback(front.stop)
-    lifeline = Lifeline()
-    stack.callback(lifeline.close)
-    process = _serve(database.dsn, front, folder, lifeline)
+    parent_pipe = ParentPipe()
+    stack.callback(parent_pipe.close)
+    process = _serve(database.dsn, front, folder, parent_pipe)
     stack.callback(process.wait, 20)
     stack.callback(process.terminate)
     direct = f"http://127.0.0.1:{front.backend}"
@@ -186,7 +186,9 @@ def _start_browser(stack: ExitStack) -> Browser:
     return browser
 
 
-def _serve(dsn: str, front: Front, folder: Path, lifeline: Lifeline) -> subprocess.Popen[bytes]:
+def _serve(
+    dsn: str, front: Front, folder: Path, parent_pipe: ParentPipe
+) -> subprocess.Popen[bytes]:
     settings = {
         "DATABASE_URL": dsn,
         "DATA_DIR": str(folder / "tocsin"),
@@ -198,7 +200,7 @@ def _serve(dsn: str, front: Front, folder: Path, lifeline: Lifeline) -> subproce
     }
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
     environ |= {f"TOCSIN_{name}": value for name, value in settings.items()}
-    environ[VARIABLE] = str(lifeline.reading)
+    environ[VARIABLE] = str(parent_pipe.reading)
     with (folder / "http.log").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "tocsin", "serve"],
@@ -206,7 +208,7 @@ def _serve(dsn: str, front: Front, folder: Path, lifeline: Lifeline) -> subproce
             stdout=log,
             stderr=log,
             stdin=subprocess.DEVNULL,
-            pass_fds=[lifeline.reading],
+            pass_fds=[parent_pipe.reading],
         )
 
 

@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.support.run_folder import run_folder
 from tests.support.services import free_port
-from tocsin.dev.supervisor import VARIABLE, Lifeline
+from tocsin.dev.supervisor import VARIABLE, ParentPipe
 from tocsin.event_types import default_catalogue
 
 NO_INBOX = "billing.payment_due"
@@ -32,14 +32,14 @@ def url() -> Iterator[str]:
         front = Front(free_port())
         front.start(free_port())
         stack.callback(front.stop)
-        lifeline = Lifeline()
-        stack.callback(lifeline.close)
+        parent_pipe = ParentPipe()
+        stack.callback(parent_pipe.close)
         environ = {k: v for k, v in os.environ.items() if not k.startswith("TOCSIN_")}
         environ |= {
             "TOCSIN_DATA_DIR": str(folder / "data"),
             "TOCSIN_PORT": str(front.backend),
             "TOCSIN_PUBLIC_URL": front.origin + PREFIX,
-            VARIABLE: str(lifeline.reading),
+            VARIABLE: str(parent_pipe.reading),
         }
         with (folder / "up.log").open("ab") as log:
             process = subprocess.Popen(
@@ -48,7 +48,7 @@ def url() -> Iterator[str]:
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
-                pass_fds=[lifeline.reading],
+                pass_fds=[parent_pipe.reading],
             )
         stack.callback(process.wait, 20)
         stack.callback(process.send_signal, signal.SIGTERM)

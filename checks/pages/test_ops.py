@@ -22,7 +22,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.support.ledger import deliver
 from tests.support.services import free_port
-from tocsin.dev.supervisor import VARIABLE, Lifeline
+from tocsin.dev.supervisor import VARIABLE, ParentPipe
 
 TOCSIN = (sys.executable, "-m", "tocsin")
 SOON = 30_000  # milliseconds; a hang, never slowness
@@ -71,14 +71,14 @@ def mail_server() -> Iterator[MailServer]:
 @contextmanager
 def working(house: House, smtp_url: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A worker beside the service."""
-    lifeline = Lifeline()
+    parent_pipe = ParentPipe()
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
     environ |= {
         "TOCSIN_DATABASE_URL": house.dsn,
         "TOCSIN_DATA_DIR": str(folder),
         "TOCSIN_PUBLIC_URL": house.url,
         "TOCSIN_SMTP_URL": smtp_url,
-        VARIABLE: str(lifeline.reading),
+        VARIABLE: str(parent_pipe.reading),
     }
     with (folder / "worker.log").open("ab") as log:
         process = subprocess.Popen(
@@ -87,14 +87,14 @@ def working(house: House, smtp_url: str, folder: Path) -> Iterator[subprocess.Po
             stdout=log,
             stderr=log,
             stdin=subprocess.DEVNULL,
-            pass_fds=[lifeline.reading],
+            pass_fds=[parent_pipe.reading],
         )
     try:
         yield process
     finally:
         process.terminate()
         process.wait(30)
-        lifeline.close()
+        parent_pipe.close()
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import Db, Tell
 from tests.support.services import mail_catcher, mails, running, service_dsn, until
 from tocsin.cli import main
-from tocsin.dev.mail_catcher import Mailbox
+from tocsin.dev.mail_catcher import MailCatcher
 from tocsin.engine.deliver.digests import make_digests
 from tocsin.engine.model import Channel
 from tocsin.engine.store.database import Database
@@ -361,13 +361,13 @@ async def test_many_runs_at_once_make_each_digest_once(
 
 
 @pytest.fixture
-async def mailbox(tmp_path: Path) -> AsyncIterator[Mailbox]:
+async def mailbox(tmp_path: Path) -> AsyncIterator[MailCatcher]:
     async with mail_catcher(tmp_path / "mails") as catcher:
         yield catcher
 
 
 async def test_the_mail_groups_what_is_new_and_leaves_out_what_was_taken_back(
-    alice: httpx.AsyncClient, tell: Tell, db: Db, dsn: str, mailbox: Mailbox, tmp_path: Path
+    alice: httpx.AsyncClient, tell: Tell, db: Db, dsn: str, mailbox: MailCatcher, tmp_path: Path
 ) -> None:
     await alice.patch(PREFERENCES, json={"frequency": "daily"})
     tell(title="Older reply", body="With some text.", action_url="/forums/7")

@@ -13,7 +13,7 @@ import pytest
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import Db, Tell
 from tests.support.services import mail_catcher, mails, running, until
-from tocsin.dev.mail_catcher import Mailbox
+from tocsin.dev.mail_catcher import MailCatcher
 from tocsin.event_types import CatalogueError, parse_catalogue
 from tocsin.migrate import apply_catalogue
 
@@ -34,12 +34,12 @@ def shop(dsn: str) -> None:
 
 
 @pytest.fixture
-async def mailbox(tmp_path: Path) -> AsyncIterator[Mailbox]:
+async def mailbox(tmp_path: Path) -> AsyncIterator[MailCatcher]:
     async with mail_catcher(tmp_path / "mails") as catcher:
         yield catcher
 
 
-def worker(dsn: str, mailbox: Mailbox, folder: Path) -> Any:
+def worker(dsn: str, mailbox: MailCatcher, folder: Path) -> Any:
     settings = {
         "database_url": dsn,
         "smtp_url": mailbox.url,
@@ -69,7 +69,7 @@ async def test_a_mail_waits_to_be_read_first(
     shop: None,
     db: Db,
     dsn: str,
-    mailbox: Mailbox,
+    mailbox: MailCatcher,
     tmp_path: Path,
 ) -> None:
     seen = tell(event_type="shop.message", title="seen")
@@ -101,7 +101,7 @@ async def test_quiet_hours_hold_back_what_is_not_urgent(
     shop: None,
     db: Db,
     dsn: str,
-    mailbox: Mailbox,
+    mailbox: MailCatcher,
     tmp_path: Path,
 ) -> None:
     tell(title="before")
@@ -176,7 +176,7 @@ def test_quiet_hours_go_by_the_clock_on_the_wall(
 
 
 async def test_what_must_go_alone_does(
-    tell: Tell, shop: None, db: Db, dsn: str, mailbox: Mailbox, tmp_path: Path
+    tell: Tell, shop: None, db: Db, dsn: str, mailbox: MailCatcher, tmp_path: Path
 ) -> None:
     for title in ("one", "two"):
         tell(event_type="shop.letter", title=title)

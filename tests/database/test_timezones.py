@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from tests.support.services import mail_catcher, mails, running, until
-from tocsin.dev.mail_catcher import Mailbox
+from tocsin.dev.mail_catcher import MailCatcher
 from tocsin.engine.deliver.digests import preview
 from tocsin.engine.mail.loader import DEFAULT
 from tocsin.engine.store.database import Database
@@ -34,7 +34,7 @@ ZONES = (
 
 
 @pytest.fixture
-async def mailbox(tmp_path: Path) -> AsyncIterator[Mailbox]:
+async def mailbox(tmp_path: Path) -> AsyncIterator[MailCatcher]:
     async with mail_catcher(tmp_path / "mails") as catcher:
         yield catcher
 
@@ -65,7 +65,7 @@ async def test_the_rules_of_a_zone_are_postgresqls(db: Db, database: Database) -
 
 @pytest.mark.usefixtures("other_rules")
 async def test_mails_show_times_by_the_rules_by_which_they_are_due(
-    db: Db, dsn: str, database: Database, mailbox: Mailbox, tmp_path: Path
+    db: Db, dsn: str, database: Database, mailbox: MailCatcher, tmp_path: Path
 ) -> None:
     db.execute(
         "select tocsin.upsert_recipient('alice', 'alice@example.com', timezone => 'Europe/Rome')"

@@ -10,13 +10,13 @@ import psycopg
 import pytest
 
 from tests.support.services import mail_catcher, mails, running, until
-from tocsin.dev.mail_catcher import Mailbox
+from tocsin.dev.mail_catcher import MailCatcher
 
 Db = psycopg.Connection[Any]
 
 
 @pytest.fixture
-async def mailbox(tmp_path: Path) -> AsyncIterator[Mailbox]:
+async def mailbox(tmp_path: Path) -> AsyncIterator[MailCatcher]:
     async with mail_catcher(tmp_path / "mails") as catcher:
         yield catcher
 
@@ -35,7 +35,7 @@ def states(db: Db) -> dict[str, int]:
     )
 
 
-async def delivered(db: Db, dsn: str, mailbox: Mailbox, folder: Path, count: int) -> list[Any]:
+async def delivered(db: Db, dsn: str, mailbox: MailCatcher, folder: Path, count: int) -> list[Any]:
     """Works until so many deliveries came to an end; the mails that arrived, by subject."""
     settings = {
         "database_url": dsn,
@@ -54,7 +54,7 @@ async def delivered(db: Db, dsn: str, mailbox: Mailbox, folder: Path, count: int
 
 
 async def test_what_is_due_together_comes_as_one_mail_and_what_must_go_alone_does(
-    db: Db, dsn: str, mailbox: Mailbox, tmp_path: Path
+    db: Db, dsn: str, mailbox: MailCatcher, tmp_path: Path
 ) -> None:
     db.execute(
         "select tocsin.upsert_recipient(n, n || '@example.com') from unnest('{alice,bob}'::text[]) n"
@@ -84,7 +84,7 @@ async def test_what_is_due_together_comes_as_one_mail_and_what_must_go_alone_doe
 
 
 async def test_one_that_was_taken_back_is_not_in_the_mail(
-    db: Db, dsn: str, mailbox: Mailbox, tmp_path: Path
+    db: Db, dsn: str, mailbox: MailCatcher, tmp_path: Path
 ) -> None:
     db.execute("select tocsin.upsert_recipient('alice', 'alice@example.com')")
     tell(db, "bulletin.new_chapter", "First", "Second", "Third")

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.services import Service, mail_catcher, mail_count, mails, running, until
 from tocsin.dev import embedded_postgres
-from tocsin.dev.mail_catcher import Mailbox
+from tocsin.dev.mail_catcher import MailCatcher
 from tocsin.migrate import migrate
 
 Db = psycopg.Connection[Any]
@@ -26,7 +26,7 @@ def mail_folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def mailbox(mail_folder: Path) -> AsyncIterator[Mailbox]:
+async def mailbox(mail_folder: Path) -> AsyncIterator[MailCatcher]:
     async with mail_catcher(mail_folder) as catcher:
         yield catcher
 
@@ -73,7 +73,7 @@ async def settled(db: Db, count: int) -> None:
 
 
 async def test_a_committed_event_reaches_the_smtp_server_and_the_ledger(
-    db: Db, dsn: str, mailbox: Mailbox, mail_folder: Path, tmp_path: Path
+    db: Db, dsn: str, mailbox: MailCatcher, mail_folder: Path, tmp_path: Path
 ) -> None:
     people(db)
     async with worker(dsn, mailbox.url, tmp_path) as process:
@@ -100,7 +100,7 @@ async def test_a_committed_event_reaches_the_smtp_server_and_the_ledger(
 
 
 async def test_each_mail_says_why_it_came_in_its_readers_language(
-    db: Db, dsn: str, mailbox: Mailbox, mail_folder: Path, tmp_path: Path
+    db: Db, dsn: str, mailbox: MailCatcher, mail_folder: Path, tmp_path: Path
 ) -> None:
     db.execute(
         "select tocsin.upsert_recipient(n, n || '@example.com', locale => l)"
@@ -122,7 +122,7 @@ async def test_each_mail_says_why_it_came_in_its_readers_language(
 
 
 async def test_a_rolled_back_event_never_happened(
-    db: Db, dsn: str, mailbox: Mailbox, mail_folder: Path, tmp_path: Path
+    db: Db, dsn: str, mailbox: MailCatcher, mail_folder: Path, tmp_path: Path
 ) -> None:
     people(db)
     async with worker(dsn, mailbox.url, tmp_path) as process:
@@ -136,7 +136,7 @@ async def test_a_rolled_back_event_never_happened(
 
 
 async def test_what_a_killed_worker_held_is_taken_up_by_another(
-    db: Db, dsn: str, mail_folder: Path, mailbox: Mailbox, tmp_path: Path
+    db: Db, dsn: str, mail_folder: Path, mailbox: MailCatcher, tmp_path: Path
 ) -> None:
     names, ours = people(db, 300), sessions(db)
     async with worker(dsn, mailbox.url, tmp_path) as first:
@@ -162,7 +162,7 @@ async def test_what_a_killed_worker_held_is_taken_up_by_another(
 
 
 async def test_a_stopped_worker_hands_back_what_it_did_not_send(
-    db: Db, dsn: str, mail_folder: Path, mailbox: Mailbox, tmp_path: Path
+    db: Db, dsn: str, mail_folder: Path, mailbox: MailCatcher, tmp_path: Path
 ) -> None:
     names = people(db, 400)
     async with worker(dsn, mailbox.url, tmp_path) as first:
@@ -179,7 +179,7 @@ async def test_a_stopped_worker_hands_back_what_it_did_not_send(
 
 
 async def test_postgres_restarted_in_the_middle_loses_nothing(
-    mail_folder: Path, mailbox: Mailbox, tmp_path: Path, server_folder: Path
+    mail_folder: Path, mailbox: MailCatcher, tmp_path: Path, server_folder: Path
 ) -> None:
     data = server_folder / "restarted"
     own = await asyncio.to_thread(embedded_postgres.start, data, print)
@@ -206,7 +206,7 @@ async def test_postgres_restarted_in_the_middle_loses_nothing(
 
 
 async def test_procrastinate_cli_runs_the_same_worker(
-    db: Db, dsn: str, mail_folder: Path, mailbox: Mailbox, tmp_path: Path
+    db: Db, dsn: str, mail_folder: Path, mailbox: MailCatcher, tmp_path: Path
 ) -> None:
     people(db)
     program = (str(Path(sys.executable).with_name("procrastinate")), "--app=tocsin.engine.jobs.app")
@@ -252,7 +252,7 @@ async def test_without_a_provider_nothing_fails_and_each_decision_says_so(
 
 
 async def test_a_worker_without_a_provider_leaves_mails_to_one_that_has_it(
-    db: Db, dsn: str, mail_folder: Path, mailbox: Mailbox, tmp_path: Path
+    db: Db, dsn: str, mail_folder: Path, mailbox: MailCatcher, tmp_path: Path
 ) -> None:
     names = people(db, 5)
     poor = {"database_url": dsn, "data_dir": str(tmp_path)}
@@ -267,7 +267,7 @@ async def test_a_worker_without_a_provider_leaves_mails_to_one_that_has_it(
 
 
 async def test_no_secret_gets_into_the_logs(
-    db: Db, dsn: str, mailbox: Mailbox, mail_folder: Path, tmp_path: Path
+    db: Db, dsn: str, mailbox: MailCatcher, mail_folder: Path, tmp_path: Path
 ) -> None:
     """Tracebacks with locals would hold the DSN: connections are cut until libraries complain."""
     people(db)
@@ -296,7 +296,7 @@ async def test_no_secret_gets_into_the_logs(
 
 
 async def test_what_was_opted_out_of_or_cancelled_before_the_send_is_withheld(
-    db: Db, dsn: str, mail_folder: Path, mailbox: Mailbox, tmp_path: Path
+    db: Db, dsn: str, mail_folder: Path, mailbox: MailCatcher, tmp_path: Path
 ) -> None:
     people(db, 5)
     db.execute(
@@ -332,7 +332,7 @@ async def test_what_was_opted_out_of_or_cancelled_before_the_send_is_withheld(
 
 
 async def test_a_scheduled_event_is_told_when_its_time_comes(
-    db: Db, dsn: str, mail_folder: Path, mailbox: Mailbox, tmp_path: Path
+    db: Db, dsn: str, mail_folder: Path, mailbox: MailCatcher, tmp_path: Path
 ) -> None:
     people(db)
     async with worker(dsn, mailbox.url, tmp_path) as process:

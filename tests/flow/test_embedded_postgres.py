@@ -46,7 +46,7 @@ def servers() -> Iterator[list[Postgres]]:
     for server in started:
         if embedded_postgres.alive(server):
             embedded_postgres.stop(server, immediate=True)
-        embedded_postgres.let_go(server)
+        embedded_postgres.release(server)
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_a_command_beside_it_finds_it(data_dir: Path, servers: list[Postgres]) -
 
     found = embedded_postgres.running(data_dir)
     assert found is not None
-    assert (found.dsn, found.pid, found.guard) == (server.dsn, server.pid, None)
+    assert (found.dsn, found.pid, found.watchdog) == (server.dsn, server.pid, None)
 
 
 def test_a_live_server_is_adopted_and_can_be_stopped(

@@ -31,7 +31,7 @@ from tocsin.dev.embedded_postgres import gone
 from tocsin.dev.mail_catcher import read_mails
 from tocsin.dev.postgres_cluster import remove_cluster
 from tocsin.dev.reset import reset
-from tocsin.dev.supervisor import Child, Command, Lifeline, parent_gone
+from tocsin.dev.supervisor import Child, Command, ParentPipe, wait_for_parent_end
 from tocsin.http.errors import Unauthorized
 from tocsin.http.tokens import TokenVerifier
 from tocsin.settings import read_settings
@@ -65,12 +65,12 @@ class Family:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self.lifeline = Lifeline()
+        self.parent_pipe = ParentPipe()
         self.children: list[Child] = []
         self.tasks: list[asyncio.Task[None]] = []
 
     def start(self, command: Command, **environ: str) -> Child:
-        child = Child(command, os.environ | environ, self.lifeline, self.lines.append)
+        child = Child(command, os.environ | environ, self.parent_pipe, self.lines.append)
         self.children.append(child)
         self.tasks.append(asyncio.create_task(child.keep_running()))
         return child
@@ -87,7 +87,7 @@ async def family() -> AsyncIterator[Family]:
     for child in kept.children:
         child.kill()
     await asyncio.gather(*kept.tasks)
-    kept.lifeline.close()
+    kept.parent_pipe.close()
 
 
 async def test_a_child_is_heard_and_stops_when_told(family: Family) -> None:
@@ -107,7 +107,7 @@ async def test_a_child_that_dies_comes_back_and_says_why(family: Family) -> None
 
     os.kill(first, signal.SIGKILL)
 
-    assert await family.said("was ended by SIGKILL; starting it again in 0.5 s")
+    assert await family.said("was ended by SIGKILL; restarting in 0.5 s")
     await family.said("working")
     assert child.pid not in (None, first)
 
@@ -115,7 +115,7 @@ async def test_a_child_that_dies_comes_back_and_says_why(family: Family) -> None
 async def test_a_child_that_ends_at_once_is_started_ever_more_slowly(family: Family) -> None:
     child = family.start(python("worker", "raise SystemExit(3)"))
 
-    await family.said("ended with exit code 3; starting it again in 1.0 s")
+    await family.said("ended with exit code 3; restarting in 1.0 s")
     assert child.quick_ends == 2
     async with asyncio.timeout(1):  # the pause before the next start does not delay the stop
         await child.stop(2)
@@ -125,7 +125,7 @@ async def test_a_child_that_ends_at_once_is_started_ever_more_slowly(family: Fam
 async def test_a_program_that_is_not_there_is_an_ending_like_others(family: Family) -> None:
     family.start(Command("worker", ["/nowhere/tocsin"]))
 
-    await family.said("can't be started (No such file or directory); starting it again")
+    await family.said("can't be started (No such file or directory); restarting")
 
 
 async def test_a_child_that_does_not_hear_is_killed(family: Family) -> None:
@@ -514,8 +514,8 @@ async def test_each_provider_counts_for_itself_and_a_ca_file_stays_ones_own(
 
 
 async def test_parent_gone_waits_for_the_parent() -> None:
-    line = Lifeline()
-    waiting = asyncio.create_task(parent_gone(os.dup(line.reading)))
+    line = ParentPipe()
+    waiting = asyncio.create_task(wait_for_parent_end(os.dup(line.reading)))
     await asyncio.sleep(0.05)
     assert not waiting.done()
 

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from tests.support.services import Service, mail_catcher, mail_count, mails, running, until
-from tocsin.dev.mail_catcher import Mailbox
+from tocsin.dev.mail_catcher import MailCatcher
 
 Db = psycopg.Connection[Any]
 REPLY = "notifications/forum/new_reply"
@@ -27,13 +27,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def mailbox(tmp_path: Path) -> AsyncIterator[Mailbox]:
+async def mailbox(tmp_path: Path) -> AsyncIterator[MailCatcher]:
     async with mail_catcher(tmp_path / "mails") as catcher:
         yield catcher
 
 
 def worker(
-    dsn: str, mailbox: Mailbox, folder: Path, tmp_path: Path, **more: str
+    dsn: str, mailbox: MailCatcher, folder: Path, tmp_path: Path, **more: str
 ) -> AbstractAsyncContextManager[Service]:
     settings = {
         "database_url": dsn,
@@ -56,7 +56,7 @@ def tell(db: Db, title: str, *, recipients: list[str], metadata: str = "{}") -> 
 
 
 async def test_a_worker_refuses_templates_that_would_fail(
-    dsn: str, mailbox: Mailbox, folder: Path, tmp_path: Path
+    dsn: str, mailbox: MailCatcher, folder: Path, tmp_path: Path
 ) -> None:
     (folder / f"{REPLY}.html").write_text("<p>\n{{ tilte }}</p>")
     (folder / f"{REPLY}.txt").write_text("{% if %}")
@@ -72,7 +72,7 @@ async def test_a_worker_refuses_templates_that_would_fail(
 
 
 async def test_an_override_is_what_arrives(
-    db: Db, dsn: str, mailbox: Mailbox, folder: Path, tmp_path: Path
+    db: Db, dsn: str, mailbox: MailCatcher, folder: Path, tmp_path: Path
 ) -> None:
     (folder / "brand.toml").write_text(
         'name = "Acme"\naccent = "#8a3b12"\nfooter = "1 High Street"'
@@ -91,7 +91,7 @@ async def test_an_override_is_what_arrives(
 
 
 async def test_a_bomb_costs_its_own_mail_and_no_other(
-    db: Db, dsn: str, mailbox: Mailbox, folder: Path, tmp_path: Path
+    db: Db, dsn: str, mailbox: MailCatcher, folder: Path, tmp_path: Path
 ) -> None:
     (folder / f"{REPLY}.html").write_text(BOMB + "<p>{{ title }}</p>")
     (folder / "samples.toml").write_text('["forum.new_reply"]\nmetadata = { bomb = false }')
@@ -110,7 +110,7 @@ async def test_a_bomb_costs_its_own_mail_and_no_other(
 
 
 async def test_while_templates_are_developed_a_broken_one_is_a_warning(
-    db: Db, dsn: str, mailbox: Mailbox, folder: Path, tmp_path: Path
+    db: Db, dsn: str, mailbox: MailCatcher, folder: Path, tmp_path: Path
 ) -> None:
     template = folder / f"{REPLY}.txt"
     template.write_text("{{ tilte }}")

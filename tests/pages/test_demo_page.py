@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import DEVELOPMENT_URL, Db, bearer, development_app, transport_to
-from tocsin.dev.pages.demo import Cast, known_stories, told
+from tocsin.dev.pages.demo import Cast, event_of, known_stories
 from tocsin.dev.seed import seed
 from tocsin.engine.store.database import Database
 from tocsin.event_types import default_catalogue
@@ -34,7 +34,7 @@ def test_every_event_type_has_words_and_no_others_have() -> None:
     stories = known_stories()
     assert set(stories) == set(default_catalogue().event_types)
     for event_type, story in stories.items():
-        event = told(story, event_type, CAST, NOW)
+        event = event_of(story, event_type, CAST, NOW)
         for text in (CAST.fill(story.button), event.title, event.body):
             assert text
             assert "{" not in text
@@ -44,7 +44,7 @@ def test_every_event_type_has_words_and_no_others_have() -> None:
 
 
 def test_a_time_of_the_story_is_from_now_on() -> None:
-    event = told(known_stories()["event.invited"], "event.invited", CAST, NOW)
+    event = event_of(known_stories()["event.invited"], "event.invited", CAST, NOW)
     assert event.metadata["starts_at"] == "2026-12-01T09:00:00Z"
 
 

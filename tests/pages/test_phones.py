@@ -23,13 +23,13 @@ from tests.support.http_fixtures import (
 )
 from tocsin.dev.push_catcher import (
     FILE,
-    Arrival,
+    CaughtPush,
     FarEnds,
-    Phones,
+    PushFile,
     clear,
-    of_apns,
-    of_fcm,
-    read_arrivals,
+    from_apns,
+    from_fcm,
+    read_pushes,
 )
 from tocsin.dev.seed import PHONES, seed
 from tocsin.engine.store.database import Database
@@ -43,10 +43,10 @@ JSON = {"Accept": "application/json"}
 XSS = "<script>alert(1)</script>"
 
 
-def arrival(number: int = 0, *, token: str = "a1" * 32, **more: Any) -> Arrival:
+def arrival(number: int = 0, *, token: str = "a1" * 32, **more: Any) -> CaughtPush:
     at = NOW + timedelta(seconds=number)
     named: dict[str, Any] = {"provider": "apns", "kind": "alert", "title": f"{number}"} | more
-    return Arrival(at=at, token=token, **named)
+    return CaughtPush(at=at, token=token, **named)
 
 
 def received(payload: dict[str, Any]) -> Received:
@@ -60,8 +60,8 @@ def arrived(message: dict[str, Any]) -> Arrived:
 def test_an_alert_of_apns_is_read_whole() -> None:
     alert = {"title": "Bob: hello", "body": "How are you?"}
     aps = {"alert": alert, "badge": 3, "sound": "default"}
-    shown = of_apns(received({"aps": aps, "action_url": "/messages/7"}), NOW)
-    assert shown == Arrival(
+    shown = from_apns(received({"aps": aps, "action_url": "/messages/7"}), NOW)
+    assert shown == CaughtPush(
         at=NOW,
         provider="apns",
         token="a1" * 32,
@@ -84,7 +84,7 @@ def test_an_alert_of_fcm_is_read_whole() -> None:
         },
         "apns": {"payload": {"aps": {"badge": 3}}},
     }
-    shown = of_fcm(arrived(message))
+    shown = from_fcm(arrived(message))
     assert (shown.kind, shown.title, shown.body) == ("alert", "Bob: hello", "How are you?")
     assert (shown.badge, shown.sound, shown.collapse_id) == (3, "default", "t")
     assert shown.data == {"action_url": "/messages/7"}
@@ -103,57 +103,57 @@ def test_an_alert_of_fcm_is_read_whole() -> None:
 def test_a_push_that_shows_nothing_is_told_apart(
     aps: dict[str, Any], kind: str, badge: int | None
 ) -> None:
-    shown = of_apns(received({"aps": aps}), NOW)
+    shown = from_apns(received({"aps": aps}), NOW)
     assert (shown.kind, shown.badge) == (kind, badge)
     if "alert" not in aps:
-        behind = of_fcm(arrived({"data": {"silent": "1"}, "apns": {"payload": {"aps": aps}}}))
+        behind = from_fcm(arrived({"data": {"silent": "1"}, "apns": {"payload": {"aps": aps}}}))
         assert (behind.kind, behind.badge) == (kind, badge)
 
 
 def test_what_a_stranger_sent_breaks_nothing() -> None:
-    odd = of_apns(received({"aps": {"alert": {"title": 1}, "badge": "x", "sound": {}}}), NOW)
+    odd = from_apns(received({"aps": {"alert": {"title": 1}, "badge": "x", "sound": {}}}), NOW)
     assert (odd.title, odd.badge, odd.sound) == ("", None, None)
-    assert of_fcm(arrived({"notification": 1, "android": [], "data": None})).data == {}
+    assert from_fcm(arrived({"notification": 1, "android": [], "data": None})).data == {}
 
 
 def test_the_newest_are_kept_and_closed_to_others(tmp_path: Path) -> None:
     file = tmp_path / FILE
-    phones = Phones(file, kept=5)
+    phones = PushFile(file, kept=5)
     for number in range(23):
         phones.keep(arrival(number))
         assert len(file.read_bytes().splitlines()) < 10
-    assert [each.title for each in read_arrivals(file, 5)] == ["22", "21", "20", "19", "18"]
+    assert [each.title for each in read_pushes(file, 5)] == ["22", "21", "20", "19", "18"]
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def test_they_outlive_a_restart_and_a_crash_in_the_middle_of_a_line(tmp_path: Path) -> None:
     file = tmp_path / FILE
-    Phones(file).keep(arrival(1))
+    PushFile(file).keep(arrival(1))
     file.write_bytes(file.read_bytes() + b'{"at":"2026')
-    Phones(file).keep(arrival(2))
-    assert [each.title for each in read_arrivals(file)] == ["2", "1"]
+    PushFile(file).keep(arrival(2))
+    assert [each.title for each in read_pushes(file)] == ["2", "1"]
     clear(file)
-    assert read_arrivals(file) == []
-    Phones(file).keep(arrival(3))
-    assert [each.title for each in read_arrivals(file)] == ["3"]
+    assert read_pushes(file) == []
+    PushFile(file).keep(arrival(3))
+    assert [each.title for each in read_pushes(file)] == ["3"]
 
 
 def test_the_keys_of_the_far_ends_are_made_once_and_closed_to_others(tmp_path: Path) -> None:
     folder = tmp_path / "far-ends"
     names = ("apns-key.p8", "fcm-key.pem")
-    FarEnds(tmp_path, apns=True, fcm=True, say=print)
+    FarEnds(tmp_path, apns=True, fcm=True, report=print)
     made = [(folder / name).read_text() for name in names]
-    FarEnds(tmp_path, apns=True, fcm=True, say=print)
+    FarEnds(tmp_path, apns=True, fcm=True, report=print)
     assert [(folder / name).read_text() for name in names] == made
     assert {stat.S_IMODE((folder / name).stat().st_mode) for name in names} == {0o600}
     (folder / "fcm-key.pem").write_text("cut off")
-    with pytest.raises(SecretFileError, match=r"fcm-key\.pem holds no key: begin anew"):
-        FarEnds(tmp_path, apns=True, fcm=True, say=print)
+    with pytest.raises(SecretFileError, match=r"fcm-key\.pem holds no key: start over"):
+        FarEnds(tmp_path, apns=True, fcm=True, report=print)
 
 
 def test_a_full_disk_is_told_and_refuses_no_push(tmp_path: Path) -> None:
     lines: list[str] = []
-    ends = FarEnds(tmp_path, apns=True, fcm=False, say=lines.append)
+    ends = FarEnds(tmp_path, apns=True, fcm=False, report=lines.append)
     (tmp_path / FILE).mkdir()  # as good as a full disk: nothing can be written there
     ends._on_apns(received({"aps": {"alert": "x"}}))
     assert lines == ["phones.jsonl can't be written: Is a directory"]
@@ -190,9 +190,9 @@ async def test_each_push_is_shown_with_its_person_and_without_its_token(
         db.execute("select recipient_id, token from tocsin.device where provider = 'apns'")
     )
     assert all(len(bytes.fromhex(token)) == 32 for token in tokens.values())
-    Phones(file).keep(arrival(1, token=tokens["alice"], badge=2, data={"action_url": "/a"}))
-    Phones(file).keep(arrival(2, token=tokens["carol"], kind="badge", title="", badge=0))
-    Phones(file).keep(arrival(3, token="nobody's"))
+    PushFile(file).keep(arrival(1, token=tokens["alice"], badge=2, data={"action_url": "/a"}))
+    PushFile(file).keep(arrival(2, token=tokens["carol"], kind="badge", title="", badge=0))
+    PushFile(file).keep(arrival(3, token="nobody's"))
     answer = await page.get("/dev/phones", headers=JSON)
     everybody = answer.json()
     assert [each["recipient"] for each in everybody] == [None, "carol", "alice"]
@@ -234,7 +234,7 @@ async def test_the_demo_draws_the_first_live_device_of_each(
 async def test_no_text_of_a_push_comes_to_life(
     page: httpx.AsyncClient, people: None, file: Path
 ) -> None:
-    Phones(file).keep(arrival(title=XSS, body=XSS, data={"action_url": XSS}))
+    PushFile(file).keep(arrival(title=XSS, body=XSS, data={"action_url": XSS}))
     answer = await page.get("/dev/phones/")
     assert XSS not in answer.text
     assert answer.text.count("&lt;script&gt;") == 3

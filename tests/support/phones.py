@@ -1,4 +1,4 @@
-"""Phones: the far ends of APNs and FCM with a worker that knows both, and what a test needs to push to them."""
+"""PushFile: the far ends of APNs and FCM with a worker that knows both, and what a test needs to push to them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IPHONE = "a1" * 32
 
 
 @dataclass
-class Phones:
+class PushFile:
     """Apple's and Google's far ends, and a worker that knows both."""
 
     apns: ApnsServer
@@ -29,13 +29,13 @@ class Phones:
 
 
 @pytest.fixture
-async def phones(dsn: str, db: Db, tmp_path: Path) -> AsyncIterator[Phones]:
+async def phones(dsn: str, db: Db, tmp_path: Path) -> AsyncIterator[PushFile]:
     db.execute("select tocsin.upsert_recipient('alice', 'alice@example.com', 'Alice')")
     async with far_ends(tmp_path) as (apns, fcm, settings):
         settings |= {"database_url": dsn, "data_dir": str(tmp_path)}
         async with running("worker", log=tmp_path / "worker.log", settings=settings) as worker:
             await worker.says("leading")
-            yield Phones(apns, fcm, worker)
+            yield PushFile(apns, fcm, worker)
 
 
 @asynccontextmanager

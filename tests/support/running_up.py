@@ -52,7 +52,7 @@ except (SettingsError, UpError) as error:
     sys.exit(str(error))
 """
 
-GUARD = 'read -r _; kill -s TERM -- "-$1" 2> /dev/null'  # once our end of the pipe is closed, by our death too
+WATCHDOG = 'read -r _; kill -s TERM -- "-$1" 2> /dev/null'  # once our end of the pipe is closed, by our death too
 
 
 class RunningUp:
@@ -86,8 +86,8 @@ class RunningUp:
                 # A shell's background job, as this test may be, ignores Ctrl-C, and so would make.
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
             )
-        self._guard = subprocess.Popen(
-            ["/bin/sh", "-c", GUARD, "up-guard", str(self.process.pid)],
+        self._watchdog = subprocess.Popen(
+            ["/bin/sh", "-c", WATCHDOG, "up-watchdog", str(self.process.pid)],
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
@@ -123,5 +123,5 @@ class RunningUp:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
-        with self._guard:
-            self._guard.kill()
+        with self._watchdog:
+            self._watchdog.kill()

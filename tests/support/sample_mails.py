@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 import tocsin
-from tocsin.dev.mail_catcher import Mailbox
+from tocsin.dev.mail_catcher import MailCatcher
 from tocsin.engine.actors.email.actor import EmailActor
 from tocsin.engine.actors.email.dkim import Signer
 from tocsin.engine.mail.links import Links
@@ -237,7 +237,7 @@ async def _received(
         now = datetime.now(UTC)
         return {each.delivery_id: CheckResult(each.delivery_id, to, now) for each in some}
 
-    mailbox = Mailbox(folder)
+    mailbox = MailCatcher(folder)
     await mailbox.start()
     actor = EmailActor(
         presend_check=presend_check,

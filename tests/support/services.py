@@ -17,8 +17,8 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from tocsin.dev.mail_catcher import Mailbox, read_mails
-from tocsin.dev.supervisor import VARIABLE, Lifeline
+from tocsin.dev.mail_catcher import MailCatcher, read_mails
+from tocsin.dev.supervisor import VARIABLE, ParentPipe
 from tocsin.settings.running_instance import OWNER
 
 LONGEST = 60.0  # seconds; a hang, never slowness: tests may share their machine with others
@@ -103,12 +103,12 @@ async def running(
 
     In place of the owner it connects as a service (`service_dsn`), except with `as_owner`.
     """
-    lifeline = Lifeline()
+    parent_pipe = ParentPipe()
     if "database_url" in settings and not as_owner:
         settings = {**settings, "database_url": service_dsn(settings["database_url"])}
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
     environ |= {f"TOCSIN_{name.upper()}": value for name, value in settings.items()}
-    environ[VARIABLE] = str(lifeline.reading)
+    environ[VARIABLE] = str(parent_pipe.reading)
     with log.open("ab") as output:
         process = await asyncio.create_subprocess_exec(
             *program,
@@ -117,7 +117,7 @@ async def running(
             stdout=output,
             stderr=output,
             stdin=asyncio.subprocess.DEVNULL,
-            pass_fds=[lifeline.reading],
+            pass_fds=[parent_pipe.reading],
         )
     service = Service(process, log)
     try:
@@ -127,13 +127,13 @@ async def running(
         raise
     finally:
         await service.stop()
-        lifeline.close()
+        parent_pipe.close()
 
 
 @asynccontextmanager
-async def mail_catcher(folder: Path) -> AsyncIterator[Mailbox]:
+async def mail_catcher(folder: Path) -> AsyncIterator[MailCatcher]:
     """A real SMTP server; its mails lie in `folder`."""
-    mailbox = Mailbox(folder)
+    mailbox = MailCatcher(folder)
     await mailbox.start()
     try:
         yield mailbox

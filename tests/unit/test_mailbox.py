@@ -12,12 +12,12 @@ import aiosmtplib
 import pytest
 import pytest_asyncio
 
-from tocsin.dev.mail_catcher import Mailbox, clear, read_mail, read_mails
+from tocsin.dev.mail_catcher import MailCatcher, clear, read_mail, read_mails
 
 
 @pytest_asyncio.fixture
-async def mailbox(tmp_path: Path) -> AsyncIterator[Mailbox]:
-    box = Mailbox(tmp_path / "mailbox", max_bytes=50_000)
+async def mailbox(tmp_path: Path) -> AsyncIterator[MailCatcher]:
+    box = MailCatcher(tmp_path / "mailbox", max_bytes=50_000)
     await box.start()
     yield box
     await box.stop()
@@ -36,7 +36,7 @@ def mail(
     return message
 
 
-async def send(mailbox: Mailbox, content: EmailMessage | bytes, *recipients: str) -> None:
+async def send(mailbox: MailCatcher, content: EmailMessage | bytes, *recipients: str) -> None:
     sender = "bounce+1@example.com"
     to = list(recipients) or ["alice@example.com"]
     async with aiosmtplib.SMTP(hostname="127.0.0.1", port=mailbox.port, start_tls=False) as client:
@@ -46,7 +46,7 @@ async def send(mailbox: Mailbox, content: EmailMessage | bytes, *recipients: str
             await client.send_message(content, sender=sender, recipients=to)
 
 
-async def test_a_mail_is_kept_before_the_sender_hears_of_it(mailbox: Mailbox) -> None:
+async def test_a_mail_is_kept_before_the_sender_hears_of_it(mailbox: MailCatcher) -> None:
     await send(mailbox, mail(), "alice@example.com", "bob@example.com")
 
     [kept] = read_mails(mailbox.folder)
@@ -62,7 +62,7 @@ async def test_a_mail_is_kept_before_the_sender_hears_of_it(mailbox: Mailbox) ->
     assert [path for path in mailbox.folder.iterdir() if path.suffix == ".tmp"] == []
 
 
-async def test_the_newest_mail_comes_first_and_the_limit_holds(mailbox: Mailbox) -> None:
+async def test_the_newest_mail_comes_first_and_the_limit_holds(mailbox: MailCatcher) -> None:
     for number in range(5):
         await send(mailbox, mail(f"Mail {number}"))
 
@@ -72,7 +72,7 @@ async def test_the_newest_mail_comes_first_and_the_limit_holds(mailbox: Mailbox)
     assert list(mailbox.folder.iterdir()) == []
 
 
-async def test_foreign_letters_arrive_in_headers_bodies_and_addresses(mailbox: Mailbox) -> None:
+async def test_foreign_letters_arrive_in_headers_bodies_and_addresses(mailbox: MailCatcher) -> None:
     await send(mailbox, mail("Übergröße 🎉", "Grüße\n", "<p>日本</p>\n"), "jörg@exämple.com")
 
     [kept] = read_mails(mailbox.folder)
@@ -100,7 +100,7 @@ async def test_foreign_letters_arrive_in_headers_bodies_and_addresses(mailbox: M
     ],
 )
 async def test_broken_mail_is_kept_and_read_as_well_as_it_goes(
-    mailbox: Mailbox, broken: bytes
+    mailbox: MailCatcher, broken: bytes
 ) -> None:
     await send(mailbox, broken)
     await send(mailbox, mail("After it"))
@@ -112,14 +112,14 @@ async def test_broken_mail_is_kept_and_read_as_well_as_it_goes(
     "".join(kept["headers"].values()).encode()  # no half characters that JSON can't hold
 
 
-async def test_repeated_headers_are_all_there(mailbox: Mailbox) -> None:
+async def test_repeated_headers_are_all_there(mailbox: MailCatcher) -> None:
     await send(mailbox, b"Received: one\r\nReceived: two\r\nSubject: x\r\n\r\nhello")
 
     [kept] = read_mails(mailbox.folder)
     assert kept["headers"]["Received"] == "one\ntwo"
 
 
-async def test_an_attachment_is_not_the_body(mailbox: Mailbox) -> None:
+async def test_an_attachment_is_not_the_body(mailbox: MailCatcher) -> None:
     message = mail(html=None)
     message.add_attachment("a,b\n", subtype="html", filename="data.html")
     await send(mailbox, message)
@@ -128,7 +128,7 @@ async def test_an_attachment_is_not_the_body(mailbox: Mailbox) -> None:
     assert (kept["text"], kept["html"]) == ("Plain\n", "")
 
 
-async def test_a_mail_that_is_too_large_is_refused(mailbox: Mailbox) -> None:
+async def test_a_mail_that_is_too_large_is_refused(mailbox: MailCatcher) -> None:
     with pytest.raises(aiosmtplib.SMTPResponseException) as caught:
         await send(mailbox, mail(text="x" * 60_000 + "\n"))
 
@@ -140,7 +140,7 @@ async def test_only_the_newest_mails_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tocsin.dev.mail_catcher.PRUNE_EVERY", 4)
-    box = Mailbox(tmp_path, kept=2)
+    box = MailCatcher(tmp_path, kept=2)
     await box.start()
     for number in range(4):
         await send(box, mail(f"Mail {number}"))
@@ -159,7 +159,7 @@ def test_no_other_file_can_be_read_as_a_mail(tmp_path: Path, mail_id: str) -> No
 
 
 async def test_a_sender_that_hangs_does_not_keep_it_from_stopping(tmp_path: Path) -> None:
-    box = Mailbox(tmp_path)
+    box = MailCatcher(tmp_path)
     await box.start()
     reader, writer = await asyncio.open_connection("127.0.0.1", box.port)
     await reader.readline()
@@ -172,7 +172,7 @@ async def test_a_sender_that_hangs_does_not_keep_it_from_stopping(tmp_path: Path
     writer.close()
 
 
-async def test_many_mails_at_once_are_all_kept(mailbox: Mailbox) -> None:
+async def test_many_mails_at_once_are_all_kept(mailbox: MailCatcher) -> None:
     async def one(number: int) -> None:
         await send(mailbox, mail(f"Mail {number}"))
 

@@ -133,7 +133,7 @@ def _development_key(settings: Settings) -> str:
 
 
 def _dev_routes() -> Sequence[Any]:
-    from tocsin.dev.pages import dev_routes
+    from tocsin.dev.pages.demo import dev_routes
 
     return dev_routes()
 

@@ -1,1 +1,1 @@
-"""What only `make up` needs: an embedded PostgreSQL, catchers of mail and push, demo people and pages."""
+"""The development environment of `make up`: an embedded PostgreSQL, catchers of mail and push, demo people, pages."""

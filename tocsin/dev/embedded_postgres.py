@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: start, adopt, stop."""
+"""The embedded PostgreSQL: starts it, adopts one that runs already, stops it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tocsin.dev.postgres_cluster import (
     SUPERUSER,
     Cluster,
     PostgresError,
-    Report,
     announced,
-    environment,
     explain,
     find_cluster,
     make_cluster,
+    program_environ,
 )
+from tocsin.dev.supervisor import Report
 from tocsin.settings.running_instance import (
     DATABASE,
     OWNER,
@@ -42,15 +42,13 @@ from tocsin.settings.running_instance import (
     read_secrets,
 )
 
-# One PostgreSQL server process: launch it, read its pid file, see it end.
-
 PORTS = range(15432, 32000)  # below what systems hand out for outgoing connections
 READY_SECONDS = 120.0  # recovery after a crash may take its time
 LOG_BYTES = 10_000_000
 TRIES = 5
 
-# In the background, so that it is nobody's child; there a shell's own input would be /dev/null.
-GUARD = 'exec 3<&0; (read -r _ <&3; kill -INT "$1" 2> /dev/null) &'
+# In the background, so that no process has to reap it; there the input of a shell would be /dev/null.
+WATCHDOG = 'exec 3<&0; (read -r _ <&3; kill -INT "$1" 2> /dev/null) &'
 
 DURABLE = ("fsync=on", "synchronous_commit=on", "full_page_writes=on")
 THROWAWAY = (
@@ -62,7 +60,7 @@ THROWAWAY = (
 
 
 class PidFile(Struct, frozen=True):
-    """What the server's postmaster.pid says; PostgreSQL's own miscadmin.h names the lines."""
+    """The content of the server's postmaster.pid; PostgreSQL's miscadmin.h names the lines."""
 
     pid: int
     port: int
@@ -70,7 +68,7 @@ class PidFile(Struct, frozen=True):
 
 
 def looks_like_ours(cluster: Cluster, pid: int) -> bool:
-    """By its command line, for a server that does not answer (yet)."""
+    """Whether it is our server by its command line, where it does not respond (yet)."""
     try:
         line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
     except OSError:
@@ -81,7 +79,7 @@ def looks_like_ours(cluster: Cluster, pid: int) -> bool:
 
 
 def read_pid_file(cluster: Cluster) -> PidFile | None:
-    """What the server says of itself, as far as it has come."""
+    """The server's pid file; None where there is none or it is incomplete."""
     try:
         lines = (cluster.data / "postmaster.pid").read_text().splitlines()
     except (FileNotFoundError, PermissionError):
@@ -96,17 +94,19 @@ def read_pid_file(cluster: Cluster) -> PidFile | None:
 def launch(
     cluster: Cluster, data_dir: Path, report: Report, *, durable: bool
 ) -> tuple[PidFile, FileIO]:
-    """Starts it and waits until it takes connections; returns its guard beside it."""
+    """Starts it and waits until it accepts connections; returns it and its watchdog."""
     output = ""
     for attempt in range(TRIES):
         port = _choose_port(data_dir / POSTGRES_PORT_FILE)
-        # Ours, not its user's: root must not write where another may have put a link.
+        # In our folder, not its user's: root must not write where another user may have put a link.
         log = data_dir / "postgres.log"
         with announced(report, "Starting PostgreSQL ..."):
             launched, output = _try_launch(_command(cluster, port, durable=durable), cluster, log)
         if launched is not None:
             return launched
-        if "pre-existing shared memory block" in output:  # the last sessions of a killed server
+        if (
+            "pre-existing shared memory block" in output
+        ):  # the last sessions of a killed server still run
             time.sleep(0.5 * (attempt + 1))
         elif "could not bind" not in output:
             break
@@ -114,7 +114,7 @@ def launch(
 
 
 def _choose_port(port_file: Path) -> int:
-    """The same at each start, so that a DSN noted down stays good; another one when it is taken."""
+    """The same port at each start, so that a DSN stays valid; another one where it is in use."""
     try:
         kept = [int(port_file.read_text())]
     except (OSError, ValueError):
@@ -135,7 +135,7 @@ def _command(cluster: Cluster, port: int, *, durable: bool) -> list[str]:
         f"listen_addresses={POSTGRES_HOST}",
         f"port={port}",
         "unix_socket_directories=",
-        "max_connections=200",  # two processes with pools, and a person looking in
+        "max_connections=200",  # two processes with pools, and clients of people
         "timezone=UTC",
         "log_timezone=UTC",
         *(DURABLE if durable else THROWAWAY),
@@ -149,26 +149,26 @@ def _try_launch(
 ) -> tuple[tuple[PidFile, FileIO] | None, str]:
     if log.exists() and log.stat().st_size > LOG_BYTES:
         log.unlink()
-    log.touch(mode=0o600)  # it may quote what people wrote
+    log.touch(mode=0o600)  # it may quote texts of people
     with log.open("ab") as output:
         begin = output.tell()
         process = subprocess.Popen(
             command,
             **cluster.run_as,
             cwd="/",
-            env=environment(),
+            env=program_environ(),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,  # Ctrl-C is for `tocsin up`, which then stops it in order
         )
-    hold = guard(cluster, process.pid)
+    watchdog = start_watchdog(cluster, process.pid)
     found = _wait_ready(cluster, process)
     if found is not None:
         # Popen would warn of a child that outlives it; stop() reaps this one.
         process.returncode = 0
-        return (found, hold), ""
-    hold.close()
+        return (found, watchdog), ""
+    watchdog.close()
     with log.open("rb") as output_again:
         output_again.seek(begin)
         return None, output_again.read(LOG_BYTES).decode(errors="replace")
@@ -187,15 +187,15 @@ def _wait_ready(cluster: Cluster, process: subprocess.Popen[bytes]) -> PidFile |
     return None
 
 
-def guard(cluster: Cluster, pid: int) -> FileIO:
-    """Leaves a shell waiting on a pipe of ours: its end, be it by kill -9, stops the server."""
+def start_watchdog(cluster: Cluster, pid: int) -> FileIO:
+    """Starts a shell that waits for our end of a pipe to close, even by kill -9, and then stops the server."""
     reading, writing = os.pipe()
     try:
         subprocess.run(
-            ["/bin/sh", "-c", GUARD, "tocsin-postgres-guard", str(pid)],
+            ["/bin/sh", "-c", WATCHDOG, "tocsin-postgres-watchdog", str(pid)],
             **cluster.run_as,
             cwd="/",
-            env=environment(),
+            env=program_environ(),
             stdin=reading,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -217,7 +217,7 @@ def wait_gone(pid: int, seconds: float) -> bool:
 
 
 def gone(pid: int) -> bool:
-    """Whether no such process is there; reaps it where it was our child."""
+    """Whether there is no such process; reaps it where it was our child."""
     with suppress(ChildProcessError):  # an adopted server is no child of ours
         if os.waitpid(pid, os.WNOHANG)[0] == pid:
             return True
@@ -243,8 +243,8 @@ class Postgres(Struct, frozen=True):
     superuser_dsn: str
     pid: int
     port: int
-    adopted: bool  # it ran already, left behind by a parent that was killed
-    guard: FileIO | None = None  # a pipe: when it closes, by our death too, the server stops
+    adopted: bool  # it ran already, left by a parent that was killed
+    watchdog: FileIO | None = None  # a pipe: when it closes, or this process ends, the server stops
 
     def __repr__(self) -> str:
         """Without the passwords, as it ends in logs and tracebacks."""
@@ -254,11 +254,11 @@ class Postgres(Struct, frozen=True):
 def start(data_dir: Path, report: Report = print, *, durable: bool = True) -> Postgres:
     """Makes what is missing, adopts a server that still runs, or starts one. Blocks; raises PostgresError.
 
-    `durable=False` is for throwaway clusters in tests: quick, and lost with the machine's power.
+    `durable=False` is for clusters of tests: quick, and lost in a power failure.
     """
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        with _alone(data_dir):
+        with _start_lock(data_dir):
             return _start(data_dir.resolve(), report, durable=durable)
     except OSError as error:
         if error.errno == errno.ENOSPC:
@@ -269,7 +269,7 @@ def start(data_dir: Path, report: Report = print, *, durable: bool = True) -> Po
 
 
 def running(data_dir: Path) -> Postgres | None:
-    """The server of this data directory, if it runs and answers; for a command beside `tocsin up`."""
+    """The server of this data directory, if it runs and responds; for commands other than `tocsin up`."""
     try:
         kept = read_secrets(data_dir)
     except SecretFileError as error:
@@ -284,18 +284,18 @@ def running(data_dir: Path) -> Postgres | None:
 
 
 def alive(server: Postgres) -> bool:
-    """Whether its process is still there."""
+    """Whether its process still runs."""
     return not gone(server.pid)
 
 
-def let_go(server: Postgres) -> None:
-    """Frees what we hold for a server that has ended by itself."""
-    if server.guard is not None:
-        server.guard.close()
+def release(server: Postgres) -> None:
+    """Closes the pipe of a server that has ended by itself."""
+    if server.watchdog is not None:
+        server.watchdog.close()
 
 
 def stop(server: Postgres, *, immediate: bool = False, seconds: float = STOP_SECONDS) -> None:
-    """Stops it and waits: sessions are cut off, what is committed stays. `immediate` is a crash, for fault tests."""
+    """Stops it and waits: sessions end, what is committed stays. `immediate` is a crash, for fault tests."""
     try:
         for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)[1 if immediate else 0 :]:
             with suppress(ProcessLookupError):
@@ -303,12 +303,12 @@ def stop(server: Postgres, *, immediate: bool = False, seconds: float = STOP_SEC
             if wait_gone(server.pid, seconds):
                 return
     finally:
-        let_go(server)
+        release(server)
 
 
 @contextmanager
-def _alone(data_dir: Path) -> Iterator[None]:
-    """One start at a time for each data directory."""
+def _start_lock(data_dir: Path) -> Iterator[None]:
+    """Allows one start at a time for each data directory."""
     with (data_dir / "postgres.lock").open("a") as lock:
         flock(lock, LOCK_EX)
         yield
@@ -318,25 +318,27 @@ def _start(data_dir: Path, report: Report, *, durable: bool) -> Postgres:
     kept = keep_secrets(data_dir, SUPERUSER_SECRET, OWNER_SECRET)
     cluster = make_cluster(data_dir, kept[SUPERUSER_SECRET], report, durable=durable)
     for _ in range(TRIES):
-        found, hold = _adopt(cluster, kept, report), None
+        found, watchdog = _adopt(cluster, kept, report), None
         adopted = found is not None
         if found is None:
-            found, hold = launch(cluster, data_dir, report, durable=durable)
-        server = _server(found, kept, adopted=adopted, hold=hold or guard(cluster, found.pid))
+            found, watchdog = launch(cluster, data_dir, report, durable=durable)
+        server = _server(
+            found, kept, adopted=adopted, watchdog=watchdog or start_watchdog(cluster, found.pid)
+        )
         try:
             _ensure_owner(server, kept[OWNER_SECRET])
         except psycopg.Error as error:
             if adopted and wait_gone(server.pid, STOP_SECONDS):
                 stop(server)
-                continue  # its former guard was just about to stop it
+                continue  # its former watchdog was stopping it
             stop(server)
-            raise PostgresError(explain(str(error), "it does not let us in")) from None
+            raise PostgresError(explain(str(error), "it refuses the connection")) from None
         return server
-    raise PostgresError(f"PostgreSQL does not stay up: see {data_dir / 'postgres.log'}")
+    raise PostgresError(f"PostgreSQL does not keep running: see {data_dir / 'postgres.log'}")
 
 
 def _server(
-    found: PidFile, kept: dict[str, str], *, adopted: bool, hold: FileIO | None = None
+    found: PidFile, kept: dict[str, str], *, adopted: bool, watchdog: FileIO | None = None
 ) -> Postgres:
     address = f"{POSTGRES_HOST}:{found.port}/{DATABASE}"
     return Postgres(
@@ -345,12 +347,12 @@ def _server(
         pid=found.pid,
         port=found.port,
         adopted=adopted,
-        guard=hold,
+        watchdog=watchdog,
     )
 
 
 def _ensure_owner(server: Postgres, password: str) -> None:
-    """Creates role and database where an earlier start did not come so far. The owner is no superuser."""
+    """Creates role and database where an earlier start was interrupted. The owner is no superuser."""
     maintenance = make_conninfo(server.superuser_dsn, dbname="postgres")
     with psycopg.connect(maintenance, autocommit=True, connect_timeout=10) as connection:
         owner, database = sql.Identifier(OWNER), sql.Identifier(DATABASE)
@@ -367,20 +369,20 @@ def _ensure_owner(server: Postgres, password: str) -> None:
 
 
 def _adopt(cluster: Cluster, kept: dict[str, str], report: Report) -> PidFile | None:
-    """The server that still runs on this cluster; None when there is none and one may be started."""
+    """The server that still runs on this cluster; None where there is none and one may be started."""
     deadline = time.monotonic() + READY_SECONDS
     with announced(report, "Waiting for the PostgreSQL that an earlier run left ..."):
         while (found := read_pid_file(cluster)) and not gone(found.pid):
             if found.status == "ready" and _is_ours(cluster, found, kept):
                 return found
             if not looks_like_ours(cluster, found.pid):
-                # The number was given to another process since: PostgreSQL would refuse to start.
+                # The pid belongs to another process now: PostgreSQL would refuse to start.
                 (cluster.data / "postmaster.pid").unlink(missing_ok=True)
                 return None
             if time.monotonic() > deadline:
                 raise PostgresError(f"The PostgreSQL of an earlier run hangs: kill {found.pid}")
             time.sleep(0.05)
-    return None  # a dead one's file is cleared by PostgreSQL itself
+    return None  # PostgreSQL itself removes the file of one that has ended
 
 
 def _is_ours(cluster: Cluster, found: PidFile, kept: dict[str, str]) -> bool:

@@ -1,4 +1,4 @@
-"""All that `tocsin up` keeps running: PostgreSQL, mailbox, far ends, children; how they start and stop together."""
+"""What `tocsin up` keeps running, started and stopped together: PostgreSQL, catchers of mail and push, children."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from msgspec import Struct
 
 from tocsin.dev import embedded_postgres
 from tocsin.dev.embedded_postgres import Postgres, PostgresError
-from tocsin.dev.mail_catcher import Mailbox
-from tocsin.dev.supervisor import Child, Command, Lifeline, Say
+from tocsin.dev.mail_catcher import MailCatcher
+from tocsin.dev.supervisor import Child, Command, ParentPipe, Report
 from tocsin.settings import Settings, read_settings
 from tocsin.settings.running_instance import (
     DEVELOPMENT_KEY,
@@ -35,11 +35,8 @@ if TYPE_CHECKING:
     from tocsin.dev.push_catcher import FarEnds
 
 
-# What `tocsin up` says once it is ready: where to look, and two lines to try.
-
-
 def banner(url: str, *, mailbox: bool, phones: bool, demo_people: bool) -> str:
-    """A few lines for a terminal, to be copied from."""
+    """The lines that are printed when everything is ready: addresses, and two commands to try."""
     tocsin = _short(Path(sys.executable).with_name("tocsin"))
     psql = "psql" if shutil.which("psql") else _bundled_psql()
     alice = "" if demo_people else "select tocsin.upsert_recipient('alice', 'alice@example.com');"
@@ -73,35 +70,37 @@ def _bundled_psql() -> str:
 
 
 def _short(program: Path) -> str:
-    """As it can be typed from here."""
+    """The shortest path that works from the current folder."""
     here = os.path.relpath(program)
     return str(program) if here.startswith("..") else here
 
 
 READY_SECONDS = 90.0
-QUICK_ENDS = 2  # in a row before anything was ready: it will not get better
-CHILD_SECONDS = 2.5  # far ends 0.5, PostgreSQL 1.5: together below the 5 s that a stop may take
+QUICK_ENDS = 2  # in a row, before anything was ready: a restart does not help
+CHILD_SECONDS = (
+    2.5  # push catcher 0.5, PostgreSQL 1.5: together less than the 5 s that a stop may take
+)
 WATCH_SECONDS = 0.5
-AGAIN_SECONDS = 3.0
+RESTART_SECONDS = 3.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class UpError(Exception):
-    """One line that says why `tocsin up` can't start or go on."""
+    """One line with the reason why `tocsin up` can't start or go on."""
 
 
 class Steps(Struct, frozen=True):
-    """What comes before the children, each in a thread; the first two get the DSN of the database's owner."""
+    """The steps before the child processes, each in a thread; the first two get the DSN of the database's owner."""
 
     migrate: Callable[[str], object]
     seed: Callable[[str], object]
     make_far_ends: Callable[..., FarEnds]
 
 
-class Household:
-    """Lives until it is cancelled, then leaves; `leave` undoes whatever `live` came to."""
+class Environment:
+    """`run` lasts until it is cancelled; `stop` then ends whatever `run` had started."""
 
     def __init__(
         self,
@@ -109,24 +108,24 @@ class Household:
         environ: Mapping[str, str],
         commands: Sequence[Command],
         steps: Steps,
-        say: Say,
+        report: Report,
     ) -> None:
         self._settings = settings
         self._environ = dict(environ)
         self._commands = commands
         self._steps = steps
-        self._say = say
+        self._report = report
         self._data_dir = settings.data_dir.resolve()
         self._starting: asyncio.Future[Postgres] | None = None
         self._server: Postgres | None = None
-        self._mailbox: Mailbox | None = None
+        self._mail_catcher: MailCatcher | None = None
         self._far_ends: FarEnds | None = None
-        self._lifeline = Lifeline()
+        self._parent_pipe = ParentPipe()
         self._children: list[Child] = []
         self._keeping: list[asyncio.Task[None]] = []
 
-    async def live(self, lock: FileIO) -> None:
-        """Starts everything, says where to look, and keeps it running."""
+    async def run(self, lock: FileIO) -> None:
+        """Starts everything, prints where to look, and keeps it running."""
         settings = self._settings
         url = settings.public_url or _url(settings)
         making = self._make_far_ends()  # while PostgreSQL starts
@@ -134,49 +133,51 @@ class Household:
         await _finish(in_thread(self._steps.migrate, dsn))
         if settings.database_url is None:
             await _finish(in_thread(self._steps.seed, dsn))
-        smtp_url = settings.smtp_url or await self._start_mailbox()
+        smtp_url = settings.smtp_url or await self._start_mail_catcher()
         environ = self._child_environ(dsn, url, smtp_url)
-        read_settings(environ)  # a wrong one shows here, in one line
+        read_settings(environ)  # a wrong setting is reported here, in one line
         http, *senders = self._commands
         self._start_child(http, environ)
         self._far_ends = await making  # only senders need them
         apns, fcm = await self._far_ends.start()
-        up = RunningInstance(os.getpid(), url, smtp_url, apns, fcm, settings.database_url is None)
-        publish(lock, up)
-        for access in (up.apns, up.fcm):
+        instance = RunningInstance(
+            os.getpid(), url, smtp_url, apns, fcm, settings.database_url is None
+        )
+        publish(lock, instance)
+        for access in (instance.apns, instance.fcm):
             environ |= access.environ if access else {}
         for command in senders:
             self._start_child(command, environ)
         await self._wait_ready()
-        self._say(
+        self._report(
             banner(
                 url,
-                mailbox=self._mailbox is not None,
-                phones=bool(up.apns or up.fcm),
+                mailbox=self._mail_catcher is not None,
+                phones=bool(instance.apns or instance.fcm),
                 demo_people=self._settings.database_url is None,
             )
         )
         await self._watch_postgres()
 
-    async def leave(self) -> None:
-        """Stops all, those first that use the others. Never more than 5 s."""
+    async def stop(self) -> None:
+        """Stops all, users of others first, within 5 s."""
         await asyncio.gather(*(child.stop(CHILD_SECONDS) for child in self._children))
         for task in self._keeping:
             task.cancel()
-        if self._mailbox is not None:
-            await self._mailbox.stop()
+        if self._mail_catcher is not None:
+            await self._mail_catcher.stop()
         if self._far_ends is not None:
             await self._far_ends.stop()
         if self._server is None and self._starting is not None:
-            # It can't be interrupted half-way; what is not up by then ends with our process.
+            # A start can't be interrupted; what does not run by then ends with this process.
             with suppress(PostgresError, TimeoutError, asyncio.CancelledError):
                 self._server = await asyncio.wait_for(asyncio.shield(self._starting), 2)
         if self._server is not None:
             await in_thread(embedded_postgres.stop, self._server)
-        self._lifeline.close()
+        self._parent_pipe.close()
 
     def force(self) -> None:
-        """At once: the children are killed, PostgreSQL recovers at its next start."""
+        """Ends all at once: the children are killed, PostgreSQL recovers at its next start."""
         for child in self._children:
             child.kill()
         if self._server is not None:
@@ -187,26 +188,26 @@ class Household:
         loop = asyncio.get_running_loop()
 
         def report(line: str) -> None:
-            loop.call_soon_threadsafe(self._say, line)
+            loop.call_soon_threadsafe(self._report, line)
 
         self._starting = in_thread(embedded_postgres.start, self._data_dir, report)
         self._server = await asyncio.shield(self._starting)
         return self._server.dsn
 
-    async def _start_mailbox(self) -> str:
-        self._mailbox = Mailbox(self._data_dir / "mailbox")
-        await self._mailbox.start()
-        return self._mailbox.url
+    async def _start_mail_catcher(self) -> str:
+        self._mail_catcher = MailCatcher(self._data_dir / "mailbox")
+        await self._mail_catcher.start()
+        return self._mail_catcher.url
 
     def _make_far_ends(self) -> asyncio.Future[FarEnds]:
-        """Of the providers that the user has no account of."""
+        """For the providers that are not configured."""
         settings = self._settings
         return in_thread(
             self._steps.make_far_ends,
             self._data_dir,
             apns=settings.apns is None,
             fcm=settings.fcm_service_account is None,
-            say=self._say,
+            report=self._report,
         )
 
     def _child_environ(self, dsn: str, url: str, smtp_url: str) -> dict[str, str]:
@@ -220,7 +221,9 @@ class Household:
             "TOCSIN_PORT": str(settings.port),
             "PYTHONUNBUFFERED": "1",
         }
-        environ.setdefault("TOCSIN_LOG_FORMAT", "console")  # a person reads it, through our pipe
+        environ.setdefault(
+            "TOCSIN_LOG_FORMAT", "console"
+        )  # a person reads it, although it is written to a pipe
         environ.setdefault("TOCSIN_TEMPLATES_RELOAD", "true")
         environ.setdefault("TOCSIN_EMAIL_FROM", "Tocsin <notifications@localhost>")
         keep_secrets(self._data_dir, DEVELOPMENT_KEY)
@@ -230,42 +233,42 @@ class Household:
 
     def _start_child(self, command: Command, environ: dict[str, str]) -> None:
         width = max(len(command.name) for command in self._commands)
-        say = _prefixed(self._say, command.name.ljust(width))
-        child = Child(command, environ, self._lifeline, say)
+        report = _prefixed(self._report, command.name.ljust(width))
+        child = Child(command, environ, self._parent_pipe, report)
         self._children.append(child)
         self._keeping.append(asyncio.create_task(child.keep_running()))
 
     async def _wait_ready(self) -> None:
         deadline = asyncio.get_running_loop().time() + READY_SECONDS
-        while not await _answers(self._settings):
+        while not await _is_ready(self._settings):
             for child in self._children:
                 if child.quick_ends >= QUICK_ENDS:
-                    raise UpError(f"{child.command.name} does not start: its lines above say why")
+                    raise UpError(f"{child.command.name} does not start: see its lines above")
             if asyncio.get_running_loop().time() > deadline:
                 raise UpError(f"Not ready after {READY_SECONDS:.0f} s: see the lines above")
             await asyncio.sleep(0.05)
 
     async def _watch_postgres(self) -> None:
-        """Starts the embedded one again when it dies; the children reconnect by themselves."""
+        """Restarts the embedded PostgreSQL when it ends; the children reconnect by themselves."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             if self._server is None or embedded_postgres.alive(self._server):
                 continue
             before, self._server = self._server, None
-            embedded_postgres.let_go(before)
-            self._say("PostgreSQL ended; starting it again")
-            dsn = await self._start_postgres_at_last()
+            embedded_postgres.release(before)
+            self._report("PostgreSQL ended; restarting it")
+            dsn = await self._restart_postgres()
             for child in self._children if dsn != before.dsn else ():
                 child.environ["TOCSIN_DATABASE_URL"] = dsn  # its port was taken meanwhile
-                child.start_again()
+                child.restart()
 
-    async def _start_postgres_at_last(self) -> str:
+    async def _restart_postgres(self) -> str:
         while True:
             try:
                 return await self._start_postgres()
             except PostgresError as error:
-                self._say(str(error))
-                await asyncio.sleep(AGAIN_SECONDS)
+                self._report(str(error))
+                await asyncio.sleep(RESTART_SECONDS)
 
 
 def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
@@ -285,7 +288,7 @@ def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> as
             outcome = lambda: future.set_exception(failure)  # noqa: E731
         else:
             outcome = lambda: future.set_result(result)  # noqa: E731
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed: there is no waiter any more
             loop.call_soon_threadsafe(settle, outcome)
 
     Thread(target=run, daemon=True).start()
@@ -298,8 +301,8 @@ async def _finish(call: Awaitable[object]) -> None:
         await result
 
 
-async def _answers(settings: Settings) -> bool:
-    """Whether GET /readyz says 200."""
+async def _is_ready(settings: Settings) -> bool:
+    """Whether GET /readyz returns 200."""
     try:
         async with asyncio.timeout(3):
             reader, writer = await asyncio.open_connection(settings.host, settings.port)
@@ -319,5 +322,5 @@ def _url(settings: Settings) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
-def _prefixed(say: Say, name: str) -> Say:
-    return lambda line: say(f"{name} | {line}")
+def _prefixed(report: Report, name: str) -> Report:
+    return lambda line: report(f"{name} | {line}")

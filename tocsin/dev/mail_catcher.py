@@ -1,4 +1,4 @@
-"""The mailbox of `tocsin up` and of the tests: takes mail by SMTP, keeps each as a file."""
+"""Catches the mails of `tocsin up` and of the tests: an SMTP server that keeps each mail as a file."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ PRUNE_EVERY = 500
 
 
 class MailEnvelope(Struct, frozen=True):
-    """What SMTP said, which the mail's own headers need not repeat."""
+    """The addresses of the SMTP session, which the mail's own headers need not repeat."""
 
     sender: str
     recipients: list[str]
 
 
-class Mailbox:
-    """An SMTP server in the running event loop; a mail is on disk before the sender hears 250."""
+class MailCatcher:
+    """An SMTP server in the running event loop; a mail is on disk before the sender gets 250."""
 
     def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES, kept: int = KEPT) -> None:
         self.folder = folder
@@ -47,12 +47,12 @@ class Mailbox:
     def port(self) -> int:
         """Where it listens."""
         if self._server is None:
-            raise RuntimeError("The mailbox is not started")
+            raise RuntimeError("The mail catcher is not started")
         return int(self._server.sockets[0].getsockname()[1])
 
     @property
     def url(self) -> str:
-        """What TOCSIN_SMTP_URL is to be."""
+        """The value for TOCSIN_SMTP_URL."""
         return f"smtp://{HOST}:{self.port}?starttls=never"
 
     async def start(self, port: int = 0) -> None:
@@ -64,35 +64,35 @@ class Mailbox:
         self._server = await loop.create_server(self._session, HOST, port)
 
     async def stop(self) -> None:
-        """Closes it with its open sessions; what was answered with 250 is kept."""
+        """Closes it with its open sessions; mails that got 250 are kept."""
         if self._server is None:
             return
         self._server.close()
         for session in list(self._sessions):
-            session.hang_up()
-        await asyncio.sleep(0.01)  # each sees its end in a turn of the loop
+            session.close()
+        await asyncio.sleep(0.01)  # each session ends in an iteration of the event loop
         self._server = None
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
-        """What aiosmtpd calls with each mail."""
+        """aiosmtpd calls it with each mail."""
         content = envelope.content or b""
         body = content if isinstance(content, bytes) else content.encode()
         try:
             self._store(body, MailEnvelope(envelope.mail_from or "", list(envelope.rcpt_tos)))
         except OSError as error:
-            return f"452 4.3.1 The mailbox can't store it: {error.strerror}"
+            return f"452 4.3.1 The mail can't be stored: {error.strerror}"
         return "250 2.0.0 Kept"
 
     async def handle_exception(self, _error: Exception) -> str:
-        """A sender that hung up in the middle, or a bug: the others go on."""
-        return "451 4.3.0 The mailbox stumbled; try again"
+        """A sender that closed its connection, or a bug: the other sessions continue."""
+        return "451 4.3.0 Internal error; try again"
 
     def _session(self) -> _Session:
         return _Session(
             self,
             self._sessions,
             hostname="localhost",
-            ident="Tocsin's mailbox",
+            ident="Tocsin's mail catcher",
             data_size_limit=self._max_bytes,
             enable_SMTPUTF8=True,
             loop=asyncio.get_running_loop(),
@@ -112,8 +112,8 @@ class Mailbox:
 class _Session(SMTP):
     """One connection, counted among the open ones for as long as it lasts."""
 
-    def __init__(self, mailbox: Mailbox, sessions: set[_Session], **options: Any) -> None:
-        super().__init__(mailbox, **options)
+    def __init__(self, catcher: MailCatcher, sessions: set[_Session], **options: Any) -> None:
+        super().__init__(catcher, **options)
         self._open = sessions
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -124,7 +124,7 @@ class _Session(SMTP):
         super().connection_lost(error)
         self._open.discard(self)
 
-    def hang_up(self) -> None:
+    def close(self) -> None:
         if self.transport is not None:
             self.transport.close()
 
@@ -136,7 +136,7 @@ def read_mails(folder: Path, limit: int | None = None) -> list[dict[str, Any]]:
 
 
 def read_mail(folder: Path, mail_id: str) -> dict[str, Any] | None:
-    """`{"id", "from", "to", "subject", "headers", "text", "html", …}`, or None when it is not there.
+    """`{"id", "from", "to", "subject", "headers", "text", "html", …}`, or None where there is none.
 
     `from` and `to` are plain addresses, `to` those of the envelope; `headers` has each decoded.
     """
@@ -146,12 +146,12 @@ def read_mail(folder: Path, mail_id: str) -> dict[str, Any] | None:
     try:
         return _parsed(file) if file.exists() else None
     except FileNotFoundError:
-        return None  # cleared just now
+        return None  # removed at this moment
 
 
 @lru_cache(maxsize=KEPT)
 def _parsed(file: Path) -> dict[str, Any]:
-    """A mail never changes, and is asked for with each look at the list."""
+    """Cached, since a mail never changes and each request for the list reads all of them."""
     content, mail_id, folder = file.read_bytes(), file.stem, file.parent
     envelope = _envelope(folder / f"{mail_id}.json")
     mail = message_from_bytes(content, policy=policy.default)
@@ -171,7 +171,7 @@ def _parsed(file: Path) -> dict[str, Any]:
 
 
 def clear(folder: Path) -> int:
-    """Forgets all mails; returns how many there were."""
+    """Removes all mails; returns how many there were."""
     mail_ids = _ids(folder)
     for mail_id in mail_ids:
         _remove(folder, mail_id)
@@ -192,7 +192,7 @@ def _remove(folder: Path, mail_id: str) -> None:
 
 
 def _write(file: Path, content: bytes) -> None:
-    """Under another name first: a reader finds all of it or nothing."""
+    """Writes under another name first: a reader finds all of it or nothing."""
     draft = file.with_suffix(f"{file.suffix}.tmp")
     draft.write_bytes(content)
     draft.replace(file)
@@ -206,7 +206,7 @@ def _envelope(file: Path) -> MailEnvelope:
 
 
 def _headers(mail: EmailMessage) -> dict[str, str]:
-    """Repeated ones (Received) a line each; one that can't be parsed as it was written."""
+    """Repeated headers (Received) have a line each; a header that can't be parsed is kept as it was written."""
     headers: dict[str, str] = {}
     for name, raw in mail.raw_items():
         try:
@@ -219,8 +219,8 @@ def _headers(mail: EmailMessage) -> dict[str, str]:
 
 
 def _part(mail: EmailMessage, subtype: str) -> str:
-    """The mail's body of that kind, decoded as well as it goes; empty where there is none."""
-    with suppress(Exception):  # broken MIME: better no part than no mailbox
+    """The mail's body of that kind, decoded as far as possible; empty where there is none."""
+    with suppress(Exception):  # broken MIME: an empty part rather than an error for the list
         for part in mail.walk():
             if part.get_content_type() == f"text/{subtype}" and not part.is_attachment():
                 return _decoded(part)
@@ -232,7 +232,7 @@ def _decoded(part: EmailMessage) -> str:
     body = content if isinstance(content, bytes) else b""
     try:
         text = body.decode(part.get_content_charset("utf-8"), errors="replace")
-    except LookupError:  # a charset that nobody knows
+    except LookupError:  # an unknown charset
         text = body.decode(errors="replace")
     return text.replace("\r\n", "\n")
 

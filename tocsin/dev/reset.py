@@ -1,4 +1,4 @@
-"""`make reset`: forgets all that `tocsin up` stored in the data directory, and nothing else there."""
+"""`make reset`: removes what `tocsin up` stored in the data directory, and nothing else there."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STORED = (
 
 
 def reset(data_dir: Path) -> None:
-    """Removes database, mails, pushes and secrets; raises AlreadyRunning while `tocsin up` runs on them."""
+    """Removes database, mails, pushes and secrets; raises AlreadyRunning while `tocsin up` runs."""
     if not data_dir.is_dir():
         return
     with lock_data_dir(data_dir):
@@ -46,7 +46,7 @@ def main() -> int:
     except (AlreadyRunning, PostgresError, SettingsError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"{data_dir} is as new.")
+    print(f"{data_dir} is reset.")
     return 0
 
 

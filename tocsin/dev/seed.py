@@ -22,14 +22,14 @@ PHONES = (
     ("carol", "android", "fcm", "Carol's tablet"),
 )
 
-# What the demo's replies are about.
+# Of the topic of the demo's replies.
 FOLLOWERS = (
     ("alice", "forum.thread:7", "all"),
     ("bob", "forum.thread:7", "all"),
     ("carol", "forum.thread:7", "mentions"),
 )
 
-_STORY = (
+_EVENTS = (
     (
         "bulletin.new_chapter",
         ["alice", "bob", "carol"],
@@ -82,9 +82,9 @@ _STORY = (
 
 
 def seed(dsn: str, *, again: bool = False, phones: bool = True) -> str:
-    """Adds them where the database is empty, or `again`; answers what it did.
+    """Adds them where the database is empty, or `again`; returns what it did, in one line.
 
-    `phones`: with device tokens that only the far ends of `tocsin up` take for real ones.
+    `phones`: with device tokens that only the far ends of `tocsin up` accept.
     """
     with connect(dsn) as connection:
         known = connection.execute("select exists (select from tocsin.recipient)").fetchone()
@@ -98,7 +98,7 @@ def seed(dsn: str, *, again: bool = False, phones: bool = True) -> str:
             subscribe(connection, *follower)
         if phones:
             _register_phones(connection)
-        for event_type, recipients, title, body, action_url, initiator in _STORY:
+        for event_type, recipients, title, body, action_url, initiator in _EVENTS:
             notify(
                 connection,
                 recipient=recipients,
@@ -108,11 +108,11 @@ def seed(dsn: str, *, again: bool = False, phones: bool = True) -> str:
                 action_url=action_url,
                 initiator=initiator,
             )
-    return f"{len(PEOPLE)} people and {len(_STORY)} events."
+    return f"{len(PEOPLE)} people and {len(_EVENTS)} events."
 
 
 def _register_phones(connection: Connection) -> None:
-    """Before the story, so that it reaches them."""
+    """Registers them before the first event, so that it reaches them."""
     register = load("recipient")["register_device"]
     for recipient_id, platform, provider, label in PHONES:
         owned = {"recipient_id": recipient_id, "platform": platform, "provider": provider}

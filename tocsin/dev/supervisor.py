@@ -1,4 +1,8 @@
-"""Child processes of `tocsin up`: started, kept running, their output prefixed, stopped in order."""
+"""The child processes of `tocsin up`: start, restart, output with a prefix, stop; and how they end with their parent.
+
+The parent holds the writing end of a pipe and never writes; each child inherits the reading end, which reaches its end
+of file when the parent ends, even by kill -9. This works wherever pipes do.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +21,22 @@ from msgspec import Struct
 
 from tocsin.engine.backoff import backoff
 
-# How a child process learns that its parent is gone, be it by kill -9.
-#
-# The parent holds the writing end of a pipe and never writes; the child inherits the reading end,
-# which ends at the moment when the parent does. Works wherever pipes do.
-
 VARIABLE = "TOCSIN_PARENT_FD"
 MAKE_VARIABLE = "TOCSIN_MAKE_PID"  # set by the Makefile
 GRACE_SECONDS = 4.0
 POLL_SECONDS = 0.2
+FIRST_PAUSE, LONGEST_PAUSE = 0.25, 10.0
+SETTLED_SECONDS = 10.0  # a child that ran this long starts again with the first pause
+CHUNK = 1 << 16
+
+Report = Callable[[str], None]  # writes one line for the terminal
+
+
+class Command(Struct, frozen=True):
+    """A child's name, in front of each line of its output, and its command."""
+
+    name: str
+    argv: Sequence[str]
 
 
 def parent_fd(environ: Mapping[str, str] = os.environ) -> int | None:
@@ -34,8 +45,8 @@ def parent_fd(environ: Mapping[str, str] = os.environ) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-async def parent_gone(fd: int) -> None:
-    """Returns when the parent is gone."""
+async def wait_for_parent_end(fd: int) -> None:
+    """Returns when the parent has ended."""
     loop = asyncio.get_running_loop()
     gone = asyncio.Event()
     loop.add_reader(fd, gone.set)
@@ -46,12 +57,12 @@ async def parent_gone(fd: int) -> None:
 
 
 def stop_with_parent(fd: int | None, grace: float = GRACE_SECONDS) -> None:
-    """Turns the parent's end into a SIGTERM to this process, and kills it if that did not end it.
+    """Sends SIGTERM to this process when its parent ends, and kills it where that does not end it.
 
-    A thread, so that it holds during slow imports and when the event loop hangs.
+    In a thread, so that it works during slow imports and while the event loop hangs.
     """
     if fd is not None:
-        Thread(target=_watch, args=(fd, grace), name="lifeline", daemon=True).start()
+        Thread(target=_watch, args=(fd, grace), name="parent-watch", daemon=True).start()
 
 
 def _watch(fd: int, grace: float) -> None:
@@ -65,49 +76,35 @@ def _watch(fd: int, grace: float) -> None:
     os._exit(1)
 
 
-async def make_gone(environ: Mapping[str, str] = os.environ) -> None:
-    """Returns when the `make` that runs us was interrupted or killed; never where there is none.
+async def wait_for_make_end(environ: Mapping[str, str] = os.environ) -> None:
+    """Returns when the `make` that runs this process was interrupted or killed; never where there is none.
 
-    A terminal's Ctrl-C reaches both. A SIGINT sent to make alone does not reach us: make waits for
-    our end, with that signal blocked meanwhile, which Linux shows. So `kill -INT` stops `make up` too.
+    Ctrl-C of a terminal reaches both. A SIGINT sent to make alone does not: make waits for our end with that signal
+    blocked, which is visible on Linux. So `kill -INT` stops `make up` too.
     """
     make = environ.get(MAKE_VARIABLE, "")
     if make != str(os.getppid()):
         await asyncio.Event().wait()
-    while make == str(os.getppid()) and not _interrupted(make):  # noqa: ASYNC110 - nothing tells of it
+    while make == str(os.getppid()) and not _interrupted(make):  # noqa: ASYNC110 - there is no event for it
         await asyncio.sleep(POLL_SECONDS)
 
 
 def _interrupted(make: str) -> bool:
-    with suppress(OSError, ValueError):  # no /proc: only its end is seen
+    with suppress(OSError, ValueError):  # no /proc: only the end of make is detected
         for line in Path(f"/proc/{make}/status").read_text().splitlines():
             if line.startswith("SigBlk:"):
                 return bool(int(line.split()[1], 16) >> (signal.SIGINT - 1) & 1)
     return False
 
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.25, 10.0
-SETTLED_SECONDS = 10.0  # a child that lived this long starts again with the first pause
-CHUNK = 1 << 16
-
-Say = Callable[[str], None]
-
-
-class Command(Struct, frozen=True):
-    """What a child is: its name in front of each line, and what to run."""
-
-    name: str
-    argv: Sequence[str]
-
-
-class Lifeline:
-    """Our end of the pipe that tells children of our end; see tocsin/dev/supervisor.py."""
+class ParentPipe:
+    """The parent's side of the pipe."""
 
     def __init__(self) -> None:
         self.reading, self._writing = os.pipe()  # not inherited, unless by pass_fds
 
     def close(self) -> None:
-        """Lets go; a child that still runs stops then."""
+        """Closes both ends; a child that still runs stops then."""
         for end in (self.reading, self._writing):
             os.close(end)
 
@@ -116,13 +113,13 @@ class Child:
     """One supervised process, in a session of its own, so that Ctrl-C reaches only its parent."""
 
     def __init__(
-        self, command: Command, environ: Mapping[str, str], line: Lifeline, say: Say
+        self, command: Command, environ: Mapping[str, str], parent_pipe: ParentPipe, report: Report
     ) -> None:
         self.command = command
         self.environ = dict(environ)
         self.quick_ends = 0  # in a row, each before it was settled
-        self._line = line
-        self._say = say
+        self._parent_pipe = parent_pipe
+        self._report = report
         self._process: Process | None = None
         self._stop = asyncio.Event()
 
@@ -133,7 +130,7 @@ class Child:
         return process.pid if process and process.returncode is None else None
 
     async def keep_running(self) -> None:
-        """Starts it, and again with back-off each time that it ends, until `stop`."""
+        """Starts it, and restarts it with back-off each time that it ends, until `stop`."""
         while not self._stop.is_set():
             began = time.monotonic()
             ending = await self._run()
@@ -142,12 +139,12 @@ class Child:
             settled = time.monotonic() - began > SETTLED_SECONDS
             self.quick_ends = 0 if settled else self.quick_ends + 1
             pause = backoff(self.quick_ends + 1, first=FIRST_PAUSE, most=LONGEST_PAUSE)
-            self._say(f"{ending}; starting it again in {pause:.1f} s")
+            self._report(f"{ending}; restarting in {pause:.1f} s")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), pause)
 
-    def start_again(self) -> None:
-        """Ends it kindly; `keep_running` starts the next one, with the `environ` of then."""
+    def restart(self) -> None:
+        """Ends it by SIGTERM; `keep_running` starts the next one, with the `environ` of that time."""
         self._signal(signal.SIGTERM)
 
     async def stop(self, seconds: float) -> None:
@@ -160,18 +157,18 @@ class Child:
         try:
             await asyncio.wait_for(process.wait(), seconds)
         except TimeoutError:
-            self._say(f"did not stop within {seconds:.1f} s: killed")
+            self._report(f"did not stop within {seconds:.1f} s: killed")
             self.kill()
             await process.wait()
 
     def kill(self) -> None:
-        """SIGKILL to it and whatever it started, and no next one."""
+        """SIGKILL to it and whatever it started, without a restart."""
         self._stop.set()
         self._signal(signal.SIGKILL)
 
     async def _run(self) -> str:
-        """Runs it once and says how it ended."""
-        # A pipe of our own: asyncio's would not let us see the end while a grandchild holds it open.
+        """Runs it once; returns how it ended."""
+        # Not asyncio's own pipe: that one hides the end of the child while a grandchild holds it open.
         reading, writing = os.pipe()
         pumping = asyncio.create_task(self._pump(FileIO(reading)))
         try:
@@ -180,20 +177,20 @@ class Child:
             return f"can't be started ({error.strerror})"
         finally:
             os.close(writing)
-        if self._stop.is_set():  # asked while it was being started
+        if self._stop.is_set():  # stop() was called while it was being started
             self.kill()
         code = await process.wait()
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)  # what it started and left behind
-        await asyncio.wait([pumping], timeout=0.5)  # its last words
+            os.killpg(process.pid, signal.SIGKILL)  # processes that it started and left
+        await asyncio.wait([pumping], timeout=0.5)  # its last lines
         pumping.cancel()
         return _ending(code)
 
     async def _spawn(self, output: int) -> Process:
         return await asyncio.create_subprocess_exec(
             *self.command.argv,
-            env=self.environ | {VARIABLE: str(self._line.reading)},
-            pass_fds=[self._line.reading],
+            env=self.environ | {VARIABLE: str(self._parent_pipe.reading)},
+            pass_fds=[self._parent_pipe.reading],
             stdin=DEVNULL,
             stdout=output,
             stderr=output,
@@ -201,7 +198,7 @@ class Child:
         )
 
     async def _pump(self, pipe: FileIO) -> None:
-        """Says each line as it comes, until the last writer has closed the pipe."""
+        """Reports each line as it comes, until the last writer has closed the pipe."""
         reader = asyncio.StreamReader()
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), pipe
@@ -213,14 +210,14 @@ class Child:
                 if len(rest) > CHUNK:
                     lines, rest = [*lines, rest], b""
                 for line in lines:
-                    self._say(line.decode(errors="replace").rstrip())
+                    self._report(line.decode(errors="replace").rstrip())
             if rest:
-                self._say(rest.decode(errors="replace"))
+                self._report(rest.decode(errors="replace"))
         finally:
             transport.close()
 
     def _signal(self, number: signal.Signals) -> None:
-        """To its whole session when it is the end, else to it alone, which tells its own children."""
+        """SIGKILL goes to its whole session; other signals go to it alone, which ends its own children."""
         if (pid := self.pid) is not None:
             with suppress(ProcessLookupError, PermissionError):
                 (os.killpg if number == signal.SIGKILL else os.kill)(pid, number)

@@ -1,4 +1,4 @@
-"""What `tocsin up` does: one household a data directory, from the lock to the last process."""
+"""`tocsin up`: locks the data directory, runs the environment until a signal, and stops it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from tocsin.dev.embedded_postgres import PostgresError
-from tocsin.dev.environment import Household, Steps, UpError
-from tocsin.dev.supervisor import Command, Say, make_gone
+from tocsin.dev.environment import Environment, Steps, UpError
+from tocsin.dev.supervisor import Command, Report, wait_for_make_end
 from tocsin.engine.model import PROVIDERS, Conflict, Unavailable
 from tocsin.settings import Settings
 from tocsin.settings.running_instance import (
@@ -38,7 +38,7 @@ COMMANDS = (
     Command("worker", (sys.executable, "-m", "tocsin", "worker")),
 )
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-IMPATIENT_SECONDS = 0.3  # two signals at once (from the terminal and from make) are one wish
+SAME_SIGNAL_SECONDS = 0.3  # two signals at once (from the terminal and from make) count as one
 
 
 async def up(
@@ -49,24 +49,24 @@ async def up(
     migrate: Callable[[str], object] | None = None,
     seed: Callable[[str], object] | None = None,
     make_far_ends: Callable[..., FarEnds] | None = None,
-    say: Say | None = None,
+    report: Report | None = None,
 ) -> int:
     """Runs until SIGINT or SIGTERM, and returns the exit code; raises UpError and SettingsError.
 
-    `migrate` and `seed` get the DSN of the database's owner, `make_far_ends` the arguments of FarEnds, `say` each line
-    for the terminal.
+    `migrate` and `seed` get the DSN of the database's owner, `make_far_ends` the arguments of FarEnds, `report`
+    each line for the terminal.
     """
-    say = say or print_line
+    report = report or print_line
     steps = Steps(migrate or _migrate, seed or _seed, make_far_ends or _make_far_ends)
-    household = Household(settings, environ, commands, steps, say)
+    environment = Environment(settings, environ, commands, steps, report)
     check_bind(settings)
-    data_dir = _make(settings.data_dir)
+    data_dir = _make_data_dir(settings.data_dir)
     try:
         with lock_data_dir(data_dir) as lock, _signals() as (stop, force):
             _check_port(settings.host, settings.port)
             make = asyncio.create_task(_stop_with_make(environ, stop))
             try:
-                await _live(household, lock, stop, force)
+                await _run(environment, lock, stop, force)
             finally:
                 make.cancel()
     except (AlreadyRunning, PostgresError, SecretFileError) as error:
@@ -75,47 +75,47 @@ async def up(
         if error.filename is None:
             raise
         raise UpError(f"{error.filename}: {error.strerror}") from error
-    say("Stopped.")
+    report("Stopped.")
     return 0
 
 
 def print_line(line: str) -> None:
-    """To standard output; where nobody reads it any more, that is no reason to stop."""
+    """Prints to standard output, and ignores that it is closed."""
     with suppress(OSError, ValueError):
         print(line, flush=True)
 
 
-async def _live(
-    household: Household, lock: FileIO, stop: asyncio.Event, force: asyncio.Event
+async def _run(
+    environment: Environment, lock: FileIO, stop: asyncio.Event, force: asyncio.Event
 ) -> None:
-    """Until the first signal, or until it can't go on; either way nothing stays behind."""
-    living = asyncio.create_task(household.live(lock))
+    """Runs until the first signal or a failure; in both cases everything is stopped."""
+    running = asyncio.create_task(environment.run(lock))
     stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({living, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
-    living.cancel()
-    forcing = asyncio.create_task(_force(household, force))
+    running.cancel()
+    forcing = asyncio.create_task(_force(environment, force))
     try:
         with suppress(asyncio.CancelledError):
-            await living
+            await running
     finally:
-        await household.leave()
+        await environment.stop()
         forcing.cancel()
 
 
 async def _stop_with_make(environ: Mapping[str, str], stop: asyncio.Event) -> None:
-    await make_gone(environ)
+    await wait_for_make_end(environ)
     stop.set()
 
 
-async def _force(household: Household, force: asyncio.Event) -> None:
+async def _force(environment: Environment, force: asyncio.Event) -> None:
     await force.wait()
-    household.force()
+    environment.force()
 
 
 @contextmanager
 def _signals() -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
-    """The first signal sets one event, an impatient second Ctrl-C the other."""
+    """The first signal sets the first event; a second Ctrl-C sets the other."""
     loop = asyncio.get_running_loop()
     stop, force = asyncio.Event(), asyncio.Event()
     first = float("inf")
@@ -125,7 +125,7 @@ def _signals() -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
         if not stop.is_set():
             first = loop.time()
             stop.set()
-        elif number == signal.SIGINT and loop.time() - first > IMPATIENT_SECONDS:
+        elif number == signal.SIGINT and loop.time() - first > SAME_SIGNAL_SECONDS:
             force.set()
 
     for number in SIGNALS:
@@ -133,13 +133,13 @@ def _signals() -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
     try:
         yield stop, force
     finally:
-        if stop.is_set():  # all is over: one Ctrl-C more must not end it with another exit code
+        if stop.is_set():  # everything is stopped: one more Ctrl-C must not change the exit code
             signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         for number in SIGNALS:
             loop.remove_signal_handler(number)
 
 
-def _make(data_dir: Path) -> Path:
+def _make_data_dir(data_dir: Path) -> Path:
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -148,7 +148,7 @@ def _make(data_dir: Path) -> Path:
 
 
 def _check_port(host: str, port: int) -> None:
-    """Says so now, in one line, rather than by a child that fails again and again."""
+    """Raises UpError in one line, rather than by a child that fails again and again."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -167,29 +167,29 @@ def _migrate(dsn: str) -> None:
 
     try:
         migrate(dsn)
-        asyncio.run(_offer(dsn))
+        asyncio.run(_mark_providers_as_offered(dsn))
     except (MigrationError, psycopg.Error) as error:
         raise UpError(f"The database can't be migrated: {' '.join(str(error).split())}") from error
 
 
-async def _offer(dsn: str) -> None:
-    """Here every channel has its providers, and what is told before the worker says so is not to miss them."""
+async def _mark_providers_as_offered(dsn: str) -> None:
+    """Every channel has a provider here; so an event before the worker's start does not miss its channels."""
     from tocsin.engine.store.database import Database
     from tocsin.engine.store.installation import offer_providers
 
     database = Database(dsn, max_size=1)
     try:
-        with suppress(Conflict, Unavailable):  # then it is left to the worker
+        with suppress(Conflict, Unavailable):  # then the worker does it
             await database.open()
             await offer_providers(database, PROVIDERS)
     finally:
         await database.close()
 
 
-def _make_far_ends(data_dir: Path, *, apns: bool, fcm: bool, say: Say) -> FarEnds:
-    from tocsin.dev.push_catcher import FarEnds  # half a second
+def _make_far_ends(data_dir: Path, *, apns: bool, fcm: bool, report: Report) -> FarEnds:
+    from tocsin.dev.push_catcher import FarEnds  # takes half a second to import
 
-    return FarEnds(data_dir, apns=apns, fcm=fcm, say=say)
+    return FarEnds(data_dir, apns=apns, fcm=fcm, report=report)
 
 
 def _seed(dsn: str) -> object:

@@ -1,8 +1,9 @@
-"""/dev/phones/: what arrived at the far ends of `make up`, as a page or as JSON."""
+"""/dev/mail/ and /dev/phones/: the mails and pushes that `make up` caught, as pages or as JSON."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,19 +13,24 @@ from litestar.params import FromPath, QueryParameter
 from msgspec import Struct, structs
 
 from tocsin.dev import mail_catcher as box
-from tocsin.dev.pages.html import INERT, html
-from tocsin.dev.pages.people import devices_of_tokens, list_phones
-from tocsin.dev.push_catcher import FILE, Arrival, clear, read_arrivals
+from tocsin.dev.pages import INERT, html
+from tocsin.dev.push_catcher import FILE, CaughtPush, clear, read_pushes
 from tocsin.engine.model import NotFound
+from tocsin.engine.store.database import Database
 from tocsin.http.access_log import QUIET
 from tocsin.http.errors import AnyRequest
 from tocsin.http.operation import get
 from tocsin.http.requests import Services, no_content, reply
 from tocsin.settings.running_instance import find_running_instance
+from tocsin.sql import load
 
-# /dev/mail/: what the mailbox of `make up` caught, as a page or as JSON.
-
+_SQL = load("demo")
 _MAILS_SHOWN = 200
+_PHONES = 6  # of one person, as many as fit on the page
+_TOKEN_CHARACTERS = 6  # the last characters of a token
+
+_MAKES = {"ios": "iPhone", "android": "Android phone"}
+_SETTINGS = {"apns": "TOCSIN_APNS_KEY", "fcm": "TOCSIN_FCM_SERVICE_ACCOUNT"}
 
 
 @get("/mail", sync_to_thread=True, opt={QUIET: True})
@@ -41,7 +47,7 @@ def mailbox(
 
 @delete("/mail", status_code=204, sync_to_thread=False)
 def clear_mailbox(services: NamedDependency[Services]) -> Response[None]:
-    """Forgets them all."""
+    """Removes them all."""
     box.clear(_folder(services))
     return no_content()
 
@@ -83,20 +89,34 @@ def _folder(services: Services) -> Path:
     return services.settings.data_dir / "mailbox"
 
 
-_PHONES = 6  # of one person; what is more would not fit a page
-_TOKEN_CHARACTERS = 6  # the last characters of a token
+class DemoPhone(Struct, frozen=True):
+    """A device with its whole token."""
 
-_MAKES = {"ios": "iPhone", "android": "Android phone"}
-_SETTINGS = {"apns": "TOCSIN_APNS_KEY", "fcm": "TOCSIN_FCM_SERVICE_ACCOUNT"}
+    token: str
+    platform: str
+    provider: str
+    recipient_id: str
+
+
+async def list_phones(database: Database, recipient_id: str, limit: int) -> list[DemoPhone]:
+    """A person's live devices, the first registered first."""
+    return await database.rows(
+        DemoPhone, _SQL["list_phones"], recipient_id=recipient_id, limit=limit
+    )
+
+
+async def devices_of_tokens(database: Database, tokens: Sequence[str]) -> list[DemoPhone]:
+    """The devices with these tokens."""
+    return await database.rows(DemoPhone, _SQL["devices_of_tokens"], tokens=list(tokens))
 
 
 class Phone(Struct, frozen=True):
-    """One frame on the page."""
+    """A phone as the demo page draws it."""
 
     make: str
     provider: str
     token: str  # its last characters
-    elsewhere: str | None  # the setting by which its pushes go to the provider itself
+    elsewhere: str | None  # the setting because of which its pushes go to the provider itself
 
 
 @get("/phones", opt={QUIET: True})
@@ -105,11 +125,11 @@ async def list_arrivals(
     services: NamedDependency[Services],
     person: Annotated[str | None, QueryParameter(max_length=200)] = None,
 ) -> Response[Any]:
-    """The newest pushes first, of everybody or of one person."""
-    arrivals = await asyncio.to_thread(read_arrivals, _file(services))
+    """The newest pushes first, of all people or of one."""
+    arrivals = await asyncio.to_thread(read_pushes, _file(services))
     owners = await devices_of_tokens(services.database, list({each.token for each in arrivals}))
     named = {(phone.provider, phone.token): phone.recipient_id for phone in owners}
-    found = [_told(each, named.get((each.provider, each.token))) for each in arrivals]
+    found = [_shown(each, named.get((each.provider, each.token))) for each in arrivals]
     if person is not None:
         found = [each for each in found if each["recipient"] == person]
     if "application/json" in request.headers.get("accept", ""):
@@ -119,15 +139,18 @@ async def list_arrivals(
 
 @delete("/phones", status_code=204, sync_to_thread=True)
 def clear_phones(services: NamedDependency[Services]) -> Response[None]:
-    """Forgets them all."""
+    """Removes them all."""
     clear(_file(services))
     return no_content()
 
 
 async def phones_of(services: Services, person: str) -> list[Phone]:
-    """The frames that the demo page draws for a person."""
-    up = find_running_instance(services.settings.data_dir)
-    here = {"apns": bool(up and up.apns), "fcm": bool(up and up.fcm)}
+    """The phones of a person that the demo page draws."""
+    instance = find_running_instance(services.settings.data_dir)
+    here = {
+        "apns": bool(instance and instance.apns),
+        "fcm": bool(instance and instance.fcm),
+    }
     return [
         Phone(
             make=_MAKES[phone.platform],
@@ -139,8 +162,8 @@ async def phones_of(services: Services, person: str) -> list[Phone]:
     ]
 
 
-def _told(arrival: Arrival, recipient: str | None) -> dict[str, Any]:
-    """A push, and whose phone it came to: nobody's where its token is no longer registered."""
+def _shown(arrival: CaughtPush, recipient: str | None) -> dict[str, Any]:
+    """A push and its recipient, who is None where the token is no longer registered."""
     return structs.asdict(arrival) | {
         "token": arrival.token[-_TOKEN_CHARACTERS:],
         "recipient": recipient,
@@ -149,3 +172,14 @@ def _told(arrival: Arrival, recipient: str | None) -> dict[str, Any]:
 
 def _file(services: Services) -> Path:
     return services.settings.data_dir / FILE
+
+
+HANDLERS = (
+    mailbox,
+    clear_mailbox,
+    read,
+    mail_html,
+    mail_source,
+    list_arrivals,
+    clear_phones,
+)

@@ -1,4 +1,4 @@
-"""/dev/: a small host app with two people in it, their phones and mails; what one does, the other hears of."""
+"""/dev/: a small host app with two people, their phones and mails, in which the one is notified of the other's acts."""
 
 from __future__ import annotations
 
@@ -11,43 +11,59 @@ from itertools import groupby
 from typing import Any
 
 import msgspec
-from litestar import Response, post
+from litestar import Response, Router, post
 from litestar.datastructures import Cookie
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 from litestar.response import Redirect
+from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
+from tocsin.dev.pages import ASSETS, arrivals, html, preview
 from tocsin.dev.pages.arrivals import Phone, phones_of
-from tocsin.dev.pages.html import ASSETS, html
-from tocsin.dev.pages.people import DemoPerson, list_people, notification_of
 from tocsin.engine.explain.why import ExplainedChannel, explain
 from tocsin.engine.model import Invalid, NotFound
+from tocsin.engine.store.database import Database
 from tocsin.engine.store.event import EventType, NewEvent, get_event_type, list_event_types, tell
 from tocsin.engine.store.notification import why
 from tocsin.http.auth import Authenticator
 from tocsin.http.errors import AnyRequest
 from tocsin.http.operation import get
 from tocsin.http.requests import Services, beside, read_body, read_query, reply
+from tocsin.sql import load
 
-# What the demo's people tell one another: words for each event type of the default catalogue, in story.toml.
-
+_SQL = load("demo")
+_KINDS = {".js": "text/javascript", ".css": "text/css"}
+_PEOPLE = 20
 _LATER = re.compile(r"([+-]\d+)d")
 
 
+class DemoPerson(Struct, frozen=True):
+    """A person of the demo."""
+
+    id: str
+    name: str | None
+    email: str | None
+
+    @property
+    def first_name(self) -> str:
+        """The first word of the name."""
+        return (self.name or self.id).split()[0] if (self.name or self.id).strip() else self.id
+
+
 class Story(Struct, frozen=True, forbid_unknown_fields=True):
-    """One table of the file; `{me}` and `{you}` stand for the two names."""
+    """The words for an event type in story.toml; `{me}` and `{you}` stand for the two names."""
 
     button: str
     title: str
     body: str = ""
     action_url: str | None = None
     metadata: dict[str, Any] = {}
-    topic: str | None = None  # told to its followers
+    topic: str | None = None  # whose followers are notified
 
 
 class Cast(Struct, frozen=True):
-    """Who tells whom: their ids and what they are called."""
+    """The person who acts and the one who is notified: their ids and names."""
 
     me: str
     you: str
@@ -55,17 +71,17 @@ class Cast(Struct, frozen=True):
     your_name: str
 
     def fill(self, text: str) -> str:
-        """A text of the story with the names in it."""
+        """Returns a text of a story with the names."""
         return text.replace("{me}", self.my_name).replace("{you}", self.your_name)
 
 
 def story_of(event_type: str, label: str) -> Story:
-    """The words for an event type; a host's own is told by its label."""
-    return _stories().get(event_type) or Story(label, label)
+    """The words for an event type; its label for one that story.toml does not have."""
+    return known_stories().get(event_type) or Story(label, label)
 
 
-def told(story: Story, event_type: str, cast: Cast, now: datetime) -> NewEvent:
-    """What the app says as somebody presses the button."""
+def event_of(story: Story, event_type: str, cast: Cast, now: datetime) -> NewEvent:
+    """The event that the app creates when the button is pressed."""
     return NewEvent(
         event_type=event_type,
         recipients=[] if story.topic else [cast.you],
@@ -78,11 +94,6 @@ def told(story: Story, event_type: str, cast: Cast, now: datetime) -> NewEvent:
     )
 
 
-def known_stories() -> Mapping[str, Story]:
-    """By event type."""
-    return _stories()
-
-
 def _moved(value: Any, now: datetime) -> Any:
     found = _LATER.fullmatch(value) if isinstance(value, str) else None
     if found is None:
@@ -92,48 +103,47 @@ def _moved(value: Any, now: datetime) -> Any:
 
 
 @cache
-def _stories() -> dict[str, Story]:
+def known_stories() -> Mapping[str, Story]:
+    """All of story.toml, by event type."""
     text = (files("tocsin.dev.pages") / "story.toml").read_text("utf-8")
     return msgspec.toml.decode(text, type=dict[str, Story])
 
 
-_KINDS = {".js": "text/javascript", ".css": "text/css"}
-_PEOPLE = 20
-
-
 class DemoQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """Who sits where."""
+    """The ids of the people in the two windows."""
 
     left: str | None = None
     right: str | None = None
 
 
 class PersonQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """One of the people."""
+    """The id of a person."""
 
     person: str
 
 
 class Desk(Struct, frozen=True):
-    """One of the two people: a window of the app, and a phone."""
+    """One of the two people, with a window of the app and a phone."""
 
     side: str
     person: DemoPerson
     other: DemoPerson
-    groups: list[tuple[str, list[tuple[EventType, str]]]]  # what the buttons say, by category
+    groups: list[
+        tuple[str, list[tuple[EventType, str]]]
+    ]  # the buttons with their labels, by category
     phone: Phone | None
 
 
 class Act(Struct, frozen=True, forbid_unknown_fields=True):
-    """What somebody did in the app."""
+    """The body of a request: what a person did in the app."""
 
     event_type: str
     me: str
     you: str
 
 
-class Told(Struct, frozen=True):
-    """What came of it for the other one: without a notification, they don't follow the topic."""
+class ActResult(Struct, frozen=True):
+    """What it meant for the other person: no notification where they don't follow the topic."""
 
     event_id: int
     notification_id: int | None
@@ -145,13 +155,13 @@ class Told(Struct, frozen=True):
 
 @get("/", sync_to_thread=False)
 def front_door() -> Redirect:
-    """The service's root leads to the demo."""
+    """Redirects the root to the demo."""
     return Redirect("dev/", status_code=303)
 
 
 @get("/")
 async def demo_page(request: AnyRequest, services: NamedDependency[Services]) -> Response[Any]:
-    """The page; with its last slash, since what it loads is beside it."""
+    """The page; its address ends with a slash, since its files have relative addresses."""
     if beside(request.scope) == ".":
         return Redirect("dev/", status_code=303)
     people = await list_people(services.database, _PEOPLE)
@@ -185,7 +195,7 @@ def asset(name: FromPath[str]) -> Response[bytes]:
 
 @get("/token")
 async def sign(request: AnyRequest, authenticator: NamedDependency[Authenticator]) -> Response[Any]:
-    """What a host app's own session would hand to its page: a token of whoever sits there."""
+    """A token of a person, as the session of a host app would give it to its page."""
     _own_page(request)
     person = read_query(request, PersonQuery).person
     return reply({"token": authenticator.tokens.sign_for_development(person)})
@@ -193,7 +203,7 @@ async def sign(request: AnyRequest, authenticator: NamedDependency[Authenticator
 
 @get("/sign-in")
 async def sign_in(request: AnyRequest, authenticator: NamedDependency[Authenticator]) -> Redirect:
-    """Tocsin's own pages, by its cookie, as this person."""
+    """Signs this person in to Tocsin's own pages, by the cookie."""
     person = read_query(request, PersonQuery).person
     cookie = Cookie(
         key="tocsin_token",
@@ -208,23 +218,50 @@ async def sign_in(request: AnyRequest, authenticator: NamedDependency[Authentica
 
 @post("/events")
 async def act(request: AnyRequest, services: NamedDependency[Services]) -> Response[Any]:
-    """Tells what somebody did, as the app would; answers what came of it."""
+    """Creates the event of a person's act, as the app would; returns what it meant for the other person."""
     _own_page(request)
     done = await read_body(request, Act)
     people = {each.id: each for each in await list_people(services.database, _PEOPLE)}
     if not {done.me, done.you} <= people.keys():
-        raise Invalid("nobody there", ("you", "Choose two of the people on the page."))
+        raise Invalid("unknown person", ("you", "Choose two of the people on the page."))
     event_type = await get_event_type(services.database, done.event_type)
     cast = _cast(people[done.me], people[done.you])
     at = datetime.now(UTC)
     story = story_of(event_type.event_type, event_type.label)
-    event = told(story, event_type.event_type, cast, at)
+    event = event_of(story, event_type.event_type, cast, at)
     emitted = await tell(services.database, "demo", event)
     id_ = await notification_of(services.database, emitted.event_id, done.you)
     decided = await why(services.database, [id_]) if id_ is not None else {}
     channels = explain(decided[id_]).channels if id_ is not None else []
-    answer = Told(emitted.event_id, id_, event.title, event.topic, at, channels)
-    return reply(answer, 202)
+    result = ActResult(emitted.event_id, id_, event.title, event.topic, at, channels)
+    return reply(result, 202)
+
+
+async def list_people(database: Database, limit: int) -> list[DemoPerson]:
+    """The people who were created first."""
+    return await database.rows(DemoPerson, _SQL["list_people"], limit=limit)
+
+
+async def notification_of(database: Database, event_id: int, recipient_id: str) -> int | None:
+    """The notification of an event for one person; None where there is none."""
+    found: int | None = await database.value(
+        _SQL["notification_of"], event_id=event_id, recipient_id=recipient_id
+    )
+    return found
+
+
+def dev_routes() -> list[ControllerRouterHandler]:
+    """All of /dev/, and the root that leads there."""
+    handlers: list[ControllerRouterHandler] = [
+        demo_page,
+        asset,
+        sign,
+        sign_in,
+        act,
+        *arrivals.HANDLERS,
+        *preview.HANDLERS,
+    ]
+    return [front_door, Router("/dev", route_handlers=handlers)]
 
 
 def _own_page(request: AnyRequest) -> None:
@@ -233,7 +270,7 @@ def _own_page(request: AnyRequest) -> None:
 
 
 def _pair(people: list[DemoPerson], query: DemoQuery) -> tuple[DemoPerson, DemoPerson]:
-    """The two who were asked for, else the first ones; never one and the same."""
+    """The two people of the query, else the first ones; never the same person twice."""
     known = {each.id: each for each in people}
     nobody = DemoPerson("", None, None)
     left = known.get(query.left or "") or next(

@@ -1,4 +1,4 @@
-"""/dev/templates/: every mail with sample data, as its templates are at this moment."""
+"""/dev/templates/: every mail with sample data, by its templates at this moment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
 
-from tocsin.dev.pages.html import INERT, html
+from tocsin.dev.pages import INERT, html
 from tocsin.engine.mail.language import catalogues
 from tocsin.engine.mail.loader import TemplateFailed, Templates
 from tocsin.engine.mail.samples import (
@@ -36,7 +36,7 @@ Locale = Annotated[str, QueryParameter(max_length=35, pattern="^[A-Za-z0-9_-]*$"
 
 
 class Shown(Struct, frozen=True):
-    """One mail but for its HTML; or what is wrong with its templates, in a line."""
+    """One mail without its HTML; or the problem of its templates, in a line."""
 
     subject: str = ""
     text: str = ""
@@ -58,13 +58,13 @@ async def list_mails(services: NamedDependency[Services]) -> Response[str]:
 
 @get("/templates/version", opt={QUIET: True}, sync_to_thread=True)
 def version(services: NamedDependency[Services]) -> Response[Any]:
-    """Another one as soon as a template changed; asked for each second while somebody looks."""
+    """A value that changes with any template; an open page requests it each second."""
     return reply({"version": Templates(services.settings.templates_dir).version()})
 
 
 @get("/templates/problems")
 async def problems(services: NamedDependency[Services]) -> Response[Any]:
-    """What `tocsin templates check` says."""
+    """The problems that `tocsin templates check` finds."""
     types = await _types(services)
     found = await asyncio.to_thread(check, services.settings.templates_dir, types)
     return reply({"problems": [str(each) for each in found]})
@@ -95,12 +95,12 @@ async def show_html(
     try:
         found = page(await _mail(services, kind, locale), scheme)
     except TemplateFailed:
-        found = ""  # the page around it says what is wrong
+        found = ""  # the page around it shows the problem
     return Response(found, media_type="text/html", headers=INERT)
 
 
 def _locales(services: Services) -> list[str]:
-    """Those with words; and Hebrew, whose texts then run the other way than ours."""
+    """Those with a catalogue of words; and Hebrew, for a look at right to left."""
     words = Templates(services.settings.templates_dir, reload=True).words
     return sorted({*catalogues(words), "he"})
 
@@ -130,3 +130,6 @@ def _rendered(services: Services, types: list[SampleType], kind: str, locale: st
 
 async def _types(services: Services) -> list[SampleType]:
     return to_sample_types(await list_event_types(services.database))
+
+
+HANDLERS = (list_mails, problems, version, show, show_html)
