@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from house import HostPage, House, until
+from host_site import HostPage, HostSite, until
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 _HTML = """<!doctype html>
@@ -31,12 +31,12 @@ nav { flex: 1; display: flex; gap: 16px } a { color: light-dark(#3553d6, #9db1ff
 main { max-width: 40rem; padding: 24px }
 """
 
-# The host's own script: tells what the bell told it.
+# The host's own script: records the events of the bell.
 _SCRIPT = """
 const bell = (window.bell = document.querySelector("tocsin-bell"));
-window.told = [];
+window.received = [];
 for (const name of ["tocsin:count", "tocsin:open", "tocsin:signed-out"]) {
-  addEventListener(name, (event) => window.told.push([name, event.detail]));
+  addEventListener(name, (event) => window.received.push([name, event.detail]));
 }
 """
 
@@ -65,7 +65,7 @@ class Bell:
         return self.items.filter(has_text=title)
 
     def expect_count(self, count: int) -> None:
-        """In the badge, and exactly in its accessible name."""
+        """Expects the count in the badge, and the exact number in its accessible name."""
         expect(self.button).to_have_attribute("aria-label", f"Notifications, {count:,} unread")
         if count:
             expect(self.badge).to_have_text(str(count) if count < 100 else "99+")
@@ -73,7 +73,7 @@ class Bell:
             expect(self.badge).to_be_hidden()
 
     def expect_focus(self, name: str) -> None:
-        """On what has this name, also inside shadow roots."""
+        """Expects the focus on the element with this name, also inside shadow roots."""
         until(lambda: self.focused() == name, lambda: f"the focus is on {self.focused()!r}")
 
     def focused(self) -> str:
@@ -84,17 +84,17 @@ class Bell:
         for key in keys:
             self.page.keyboard.press(key)
 
-    def told(self, name: str) -> list[object]:
-        """The details of the events that the host heard."""
+    def events(self, name: str) -> list[object]:
+        """The details of the events that the host received."""
         found: list[object] = self.page.evaluate(
-            "(name) => window.told.filter(([each]) => each === name).map(([, detail]) => detail)",
+            "(name) => window.received.filter(([each]) => each === name).map(([, detail]) => detail)",
             name,
         )
         return found
 
 
 def open_bell(
-    house: House,
+    site: HostSite,
     context: BrowserContext,
     *,
     script: str = "",
@@ -104,14 +104,14 @@ def open_bell(
     direction: str = "ltr",
 ) -> Bell:
     """A page at the host's own origin, or at another one (`elsewhere`), where only a token counts."""
-    module = f"{house.url}/assets/tocsin-bell.js" if elsewhere else "/notify/assets/tocsin-bell.js"
-    name = f"page-{len(house.front.pages)}"
+    module = f"{site.url}/assets/tocsin-bell.js" if elsewhere else "/notify/assets/tocsin-bell.js"
+    name = f"page-{len(site.front.pages)}"
     html = _HTML.format(
         lang=lang, dir=direction, name=name, module=module, attributes=f" {attributes}"
     )
-    path = house.front.show(name, HostPage(html, _SCRIPT + script, _STYLE))
+    path = site.front.show(name, HostPage(html, _SCRIPT + script, _STYLE))
     page = context.new_page()
-    page.goto((house.front.other_origin if elsewhere else house.front.origin) + path)
+    page.goto((site.front.other_origin if elsewhere else site.front.origin) + path)
     return Bell(page)
 
 

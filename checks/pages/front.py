@@ -1,7 +1,7 @@
-"""A host app's own site: its pages, and Tocsin below `/notify` behind it, as a reverse proxy has it.
+"""A host app's own site: its pages, and Tocsin below `/notify`, as behind a reverse proxy.
 
-It has two origins, so that a page can be Tocsin's neighbour or a stranger to it. Browsers report here what a page's
-Content-Security-Policy stopped.
+It has two origins, so that a page can have Tocsin's origin or another one. Browsers report violations of a page's
+Content-Security-Policy here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from msgspec import Struct
 PREFIX = "/notify"
 _HOP = frozenset({"connection", "transfer-encoding", "keep-alive", "content-encoding", "host"})
 
-# As strict as a host can be: no inline script or style, nothing made of text.
+# The strictest policy: no inline script or style, no markup made from text.
 POLICY = (
     "default-src 'none'; script-src {sources}; style-src 'self'; connect-src {sources}; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; "
@@ -28,7 +28,7 @@ POLICY = (
 
 
 class HostPage(Struct, frozen=True):
-    """What a host app serves: its HTML, its own script, its style sheet."""
+    """A page of a host app: its HTML, its own script, its style sheet."""
 
     html: str
     script: str = ""
@@ -37,7 +37,7 @@ class HostPage(Struct, frozen=True):
 
 
 class Front:
-    """Runs in a thread of its own. `port` is the host's own, `other_port` another origin with the same pages."""
+    """Runs in a separate thread. `port` is the host's own, `other_port` another origin with the same pages."""
 
     def __init__(self, backend: int) -> None:
         self.backend = backend
@@ -67,25 +67,25 @@ class Front:
         self._thread.join(20)
 
     def show(self, name: str, page: HostPage) -> str:
-        """The path of a page, on both origins."""
+        """Serves a page on both origins; returns its path."""
         self.pages[name] = page
         return f"/{name}.html"
 
     def cut(self) -> None:
-        """Ends all connections to Tocsin, as a network does that goes away."""
+        """Ends all connections to Tocsin, like a network failure."""
         for each in self._passing:
             self._loop.call_soon_threadsafe(each.abort)
 
     @contextmanager
     def without_service(self) -> Iterator[None]:
-        """The site is there, and Tocsin behind it is not."""
-        backend, self.backend = self.backend, 1  # where nobody listens
+        """The site responds, but Tocsin behind it does not."""
+        backend, self.backend = self.backend, 1  # a port without a listener
         self.cut()
         yield
         self.backend = backend
 
     def stall(self) -> None:
-        """Whatever is open passes nothing on any more and stays open, as after a sleep; what opens later works."""
+        """Open connections stay open but forward nothing, as after a sleep; later connections work."""
         self._epoch += 1
 
     async def _run(self) -> None:
@@ -114,7 +114,7 @@ class Front:
         return web.Response(status=204)
 
     async def _landed(self, request: web.Request) -> web.Response:
-        """Where action URLs lead."""
+        """The target of action URLs."""
         return web.Response(text="<!doctype html><title>Landed</title>", content_type="text/html")
 
     async def _page(self, request: web.Request) -> web.Response:
@@ -131,7 +131,7 @@ class Front:
         return web.Response(text=page.html, content_type="text/html", headers=headers)
 
     async def _pass_on(self, request: web.Request) -> web.StreamResponse:
-        """To Tocsin, the prefix left in the path, piece by piece so that streams flow."""
+        """Forwards to Tocsin with the prefix in the path, piece by piece so that streams work."""
         url = f"http://127.0.0.1:{self.backend}{request.raw_path}"
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP}
         body = await request.read()
@@ -152,7 +152,7 @@ class Front:
                 if name.lower() not in _HOP - {"content-encoding"}:
                     passed.headers.add(name, value)
             await passed.prepare(request)
-            with suppress(ConnectionError):  # the browser went
+            with suppress(ConnectionError):  # the browser disconnected
                 async for chunk in answer.content.iter_any():
                     if epoch != self._epoch:
                         await self._stop.wait()

@@ -1,10 +1,10 @@
-"""<tocsin-bell> in a host app's page: the badge, the list, and what a person does in it."""
+"""<tocsin-bell> in a host app's page: the badge, the list, and a person's actions in it."""
 
 from __future__ import annotations
 
 from bell_page import open_bell, with_token
-from house import *  # noqa: F403 - fixtures
-from house import HostPage, House, until
+from host_site import *  # noqa: F403 - fixtures
+from host_site import HostPage, HostSite, until
 from playwright.sync_api import Browser, BrowserContext, Route, expect
 
 ONE_TAG = """<!doctype html><html lang="en"><title>Host</title>
@@ -12,63 +12,63 @@ ONE_TAG = """<!doctype html><html lang="en"><title>Host</title>
 <tocsin-bell></tocsin-bell>"""
 
 
-def unread(house: House, person: str) -> int:
-    count: int = house.ask(person, "GET", "notifications/unread-count/")["count"]
+def unread(site: HostSite, person: str) -> int:
+    count: int = site.request(person, "GET", "notifications/unread-count/")["count"]
     return count
 
 
-def test_one_script_tag_is_enough(house: House, context: BrowserContext) -> None:
-    person = house.person()
-    house.tell(person)
-    house.sign_in(context, person)
+def test_one_script_tag_is_enough(site: HostSite, context: BrowserContext) -> None:
+    person = site.person()
+    site.notify(person)
+    site.sign_in(context, person)
     page = context.new_page()
-    page.goto(house.front.origin + house.front.show("one-tag", HostPage(ONE_TAG)))
+    page.goto(site.front.origin + site.front.show("one-tag", HostPage(ONE_TAG)))
     expect(page.get_by_role("button", name="Notifications, 1 unread")).to_be_visible()
-    assert page.evaluate("document.querySelector('tocsin-bell').api") == house.url + "/"
+    assert page.evaluate("document.querySelector('tocsin-bell').api") == site.url + "/"
 
 
 def test_the_badge_moves_on_a_commit_of_another_process(
-    house: House, context: BrowserContext
+    site: HostSite, context: BrowserContext
 ) -> None:
-    person = house.person()
-    house.sign_in(context, person)
-    bell = open_bell(house, context, attributes="title-count")
+    person = site.person()
+    site.sign_in(context, person)
+    bell = open_bell(site, context, attributes="title-count")
     bell.expect_count(0)
-    house.tell(person)
+    site.notify(person)
     bell.expect_count(1)
     expect(bell.page).to_have_title("(1) Chapter")
     for number in range(127):
-        house.tell(person, f"Reply {number}")
+        site.notify(person, f"Reply {number}")
     bell.expect_count(128)
     expect(bell.page).to_have_title("(99+) Chapter")
-    house.ask(person, "POST", "notifications/mark-all-read/")
+    site.request(person, "POST", "notifications/mark-all-read/")
     bell.expect_count(0)
     expect(bell.page).to_have_title("Chapter")
-    assert {"count": 128} in bell.told("tocsin:count")
+    assert {"count": 128} in bell.events("tocsin:count")
     assert bell.page.evaluate("bell.count") == 0
 
 
 def test_opening_one_marks_it_read_and_follows_its_link(
-    house: House, context: BrowserContext
+    site: HostSite, context: BrowserContext
 ) -> None:
-    person = house.person()
-    house.tell(person, "Look here", action_url="/forums/7?page=2#post")
-    house.sign_in(context, person)
-    bell = open_bell(house, context)
+    person = site.person()
+    site.notify(person, "Look here", action_url="/forums/7?page=2#post")
+    site.sign_in(context, person)
+    bell = open_bell(site, context)
     bell.open()
     bell.item("Look here").get_by_role("link", name="Unread: Look here").click()
-    expect(bell.page).to_have_url(f"{house.front.origin}/forums/7?page=2#post")
+    expect(bell.page).to_have_url(f"{site.front.origin}/forums/7?page=2#post")
     bell.page.go_back()
     bell.expect_count(0)
-    assert unread(house, person) == 0
+    assert unread(site, person) == 0
 
 
-def test_a_host_may_open_it_itself(house: House, context: BrowserContext) -> None:
-    person = house.person()
-    id_ = house.tell(person, "Look here", action_url="/forums/7")
-    house.sign_in(context, person)
+def test_a_host_may_open_it_itself(site: HostSite, context: BrowserContext) -> None:
+    person = site.person()
+    id_ = site.notify(person, "Look here", action_url="/forums/7")
+    site.sign_in(context, person)
     bell = open_bell(
-        house,
+        site,
         context,
         script="bell.addEventListener('tocsin:open', (event) => event.preventDefault());",
     )
@@ -77,28 +77,28 @@ def test_a_host_may_open_it_itself(house: House, context: BrowserContext) -> Non
     bell.item("Look here").get_by_role("link").click()
     bell.expect_count(0)
     assert bell.page.url == here
-    assert [each["id"] for each in bell.told("tocsin:open")] == [id_]  # type: ignore[index]
+    assert [each["id"] for each in bell.events("tocsin:open")] == [id_]  # type: ignore[index]
 
 
 def test_one_without_a_link_is_marked_read_where_it_is(
-    house: House, context: BrowserContext
+    site: HostSite, context: BrowserContext
 ) -> None:
-    person = house.person()
-    house.tell(person, "Just so", body="word " * 200)
-    house.sign_in(context, person)
-    bell = open_bell(house, context)
+    person = site.person()
+    site.notify(person, "Just so", body="word " * 200)
+    site.sign_in(context, person)
+    bell = open_bell(site, context)
     bell.open()
     bell.item("Just so").get_by_role("button", name="Unread: Just so").click()
     bell.expect_count(0)
     expect(bell.item("Just so")).to_be_visible()
 
 
-def test_read_and_unread_archive_and_all_with_undo(house: House, context: BrowserContext) -> None:
-    person = house.person()
+def test_read_and_unread_archive_and_all_with_undo(site: HostSite, context: BrowserContext) -> None:
+    person = site.person()
     for title in ("First", "Second", "Third"):
-        house.tell(person, title)
-    house.sign_in(context, person)
-    bell = open_bell(house, context)
+        site.notify(person, title)
+    site.sign_in(context, person)
+    bell = open_bell(site, context)
     bell.open()
     bell.item("Second").hover()
     bell.panel.get_by_role("button", name="Mark as read: Second").click()
@@ -114,17 +114,17 @@ def test_read_and_unread_archive_and_all_with_undo(house: House, context: Browse
     bell.panel.get_by_role("button", name="Undo").click()
     bell.expect_count(2)
     expect(bell.panel.get_by_text("2 marked as read")).to_be_hidden()
-    assert unread(house, person) == 2
+    assert unread(site, person) == 2
 
 
 def test_what_is_being_archived_is_not_marked_with_the_others(
-    house: House, context: BrowserContext
+    site: HostSite, context: BrowserContext
 ) -> None:
-    person = house.person()
+    person = site.person()
     for title in ("First", "Second"):
-        house.tell(person, title)
-    house.sign_in(context, person)
-    bell = open_bell(house, context)
+        site.notify(person, title)
+    site.sign_in(context, person)
+    bell = open_bell(site, context)
     bell.open()
     held: list[Route] = []
 
@@ -145,26 +145,26 @@ def test_what_is_being_archived_is_not_marked_with_the_others(
 
 
 def test_what_came_after_the_list_is_marked_with_it_when_shown(
-    house: House, context: BrowserContext
+    site: HostSite, context: BrowserContext
 ) -> None:
-    person = house.person()
-    house.tell(person, "Before")
-    house.sign_in(context, person)
-    bell = open_bell(house, context)
+    person = site.person()
+    site.notify(person, "Before")
+    site.sign_in(context, person)
+    bell = open_bell(site, context)
     bell.open()
     expect(bell.items).to_have_count(1)
-    house.tell(person, "After")
+    site.notify(person, "After")
     expect(bell.items).to_have_count(2)
     bell.panel.get_by_role("button", name="Mark all as read").click()
     bell.expect_count(0)
 
 
-def test_older_ones_come_as_one_scrolls_each_once(house: House, context: BrowserContext) -> None:
-    person = house.person()
+def test_older_ones_come_as_one_scrolls_each_once(site: HostSite, context: BrowserContext) -> None:
+    person = site.person()
     for number in range(65):
-        house.tell(person, f"Number {number:02}")
-    house.sign_in(context, person)
-    bell = open_bell(house, context)
+        site.notify(person, f"Number {number:02}")
+    site.sign_in(context, person)
+    bell = open_bell(site, context)
     bell.open()
     expect(bell.items.first).to_contain_text("Number 64")
     while bell.items.count() < 65:
@@ -176,22 +176,22 @@ def test_older_ones_come_as_one_scrolls_each_once(house: House, context: Browser
     expect(bell.panel.get_by_role("button", name="Show older ones")).to_be_hidden()
 
 
-def test_filters_by_category_and_unread(house: House, context: BrowserContext) -> None:
-    person = house.person()
-    read = house.tell(person, "A read one")
-    house.ask(person, "PATCH", f"notifications/{read}/read/")
-    house.tell(person, "A reply")
-    house.tell(person, "A vote", event_type="election.opened")
-    house.sign_in(context, person)
-    bell = open_bell(house, context)
+def test_filters_by_category_and_unread(site: HostSite, context: BrowserContext) -> None:
+    person = site.person()
+    read = site.notify(person, "A read one")
+    site.request(person, "PATCH", f"notifications/{read}/read/")
+    site.notify(person, "A reply")
+    site.notify(person, "A vote", event_type="election.opened")
+    site.sign_in(context, person)
+    bell = open_bell(site, context)
     bell.open()
     expect(bell.items).to_have_count(3)
     bell.panel.get_by_role("button", name="Unread", exact=True).click()
     expect(bell.items).to_have_count(2)
     bell.panel.get_by_label("Category").select_option("Elections")
     expect(bell.items).to_have_count(1)
-    house.tell(person, "Another reply")
-    house.tell(person, "The results", event_type="election.results")
+    site.notify(person, "Another reply")
+    site.notify(person, "The results", event_type="election.results")
     expect(bell.item("The results")).to_be_visible()
     expect(bell.items).to_have_count(2)
     bell.panel.get_by_role("button", name="Mark all as read").click()
@@ -201,30 +201,30 @@ def test_filters_by_category_and_unread(house: House, context: BrowserContext) -
     expect(bell.items).to_have_count(5)
 
 
-def test_a_new_one_slides_in_and_is_said_politely(house: House, context: BrowserContext) -> None:
-    person = house.person()
-    house.sign_in(context, person)
-    bell = open_bell(house, context)
+def test_a_new_one_slides_in_and_is_said_politely(site: HostSite, context: BrowserContext) -> None:
+    person = site.person()
+    site.sign_in(context, person)
+    bell = open_bell(site, context)
     bell.open()
     expect(bell.panel.get_by_text("Nothing here yet")).to_be_visible()
-    house.tell(person, "Fresh")
+    site.notify(person, "Fresh")
     expect(bell.items.first).to_contain_text("Fresh")
     said = bell.page.locator("tocsin-bell").get_by_role("status").filter(has_text="New: Fresh")
     expect(said).to_have_count(1)
     expect(bell.panel.get_by_text("Nothing here yet")).to_be_hidden()
 
 
-def test_two_people_see_their_own(house: House, browser: Browser) -> None:
+def test_two_people_see_their_own(site: HostSite, browser: Browser) -> None:
     bells = {}
-    for person in (house.person(), house.person()):
+    for person in (site.person(), site.person()):
         context = browser.new_context()
-        house.sign_in(context, person)
-        bells[person] = open_bell(house, context)
+        site.sign_in(context, person)
+        bells[person] = open_bell(site, context)
         bells[person].expect_count(0)
     (alice, hers), (bob, his) = bells.items()
-    house.tell(alice, "For her")
-    house.tell(bob, "For him")
-    house.tell(bob, "For him too")
+    site.notify(alice, "For her")
+    site.notify(bob, "For him")
+    site.notify(bob, "For him too")
     hers.expect_count(1)
     his.expect_count(2)
     hers.open()
@@ -234,66 +234,66 @@ def test_two_people_see_their_own(house: House, browser: Browser) -> None:
         bell.page.context.close()
 
 
-def test_a_page_of_another_origin_by_token(house: House, context: BrowserContext) -> None:
-    person = house.person()
-    house.tell(person, "From afar", action_url="/forums/7")
-    bell = open_bell(house, context, elsewhere=True, script=with_token(house.token(person)))
+def test_a_page_of_another_origin_by_token(site: HostSite, context: BrowserContext) -> None:
+    person = site.person()
+    site.notify(person, "From afar", action_url="/forums/7")
+    bell = open_bell(site, context, elsewhere=True, script=with_token(site.token(person)))
     bell.expect_count(1)
     bell.open()
     bell.item("From afar").hover()
     bell.panel.get_by_role("button", name="Mark as read: From afar").click()
     bell.expect_count(0)
-    house.tell(person, "Again")
+    site.notify(person, "Again")
     bell.expect_count(1)
     bell.panel.get_by_role("button", name="Mark all as read").click()
     bell.panel.get_by_role("button", name="Undo").click()  # by a header that CORS must expose
     bell.expect_count(1)
     link = bell.item("From afar").get_by_role("link")
-    expect(link).to_have_attribute("href", f"{house.front.other_origin}/forums/7")
+    expect(link).to_have_attribute("href", f"{site.front.other_origin}/forums/7")
 
 
-def test_a_token_that_expires_is_asked_for_again(house: House, context: BrowserContext) -> None:
-    person = house.person()
-    house.tell(person)
-    tokens = [house.token(person, ttl=3), house.token(person)]
+def test_a_token_that_expires_is_asked_for_again(site: HostSite, context: BrowserContext) -> None:
+    person = site.person()
+    site.notify(person)
+    tokens = [site.token(person, ttl=3), site.token(person)]
     bell = open_bell(
-        house,
+        site,
         context,
         script=f"const tokens = {tokens}; window.asked = 0;"
         " bell.getToken = () => tokens[Math.min(window.asked++, 1)];",
     )
     bell.expect_count(1)
     until(lambda: bell.page.evaluate("window.asked") > 1, lambda: "no token was asked for")
-    house.tell(person)
+    site.notify(person)
     bell.expect_count(2)
-    assert bell.told("tocsin:signed-out") == []
+    assert bell.events("tocsin:signed-out") == []
 
 
 def test_without_a_token_it_says_so_and_begins_with_one(
-    house: House, context: BrowserContext
+    site: HostSite, context: BrowserContext
 ) -> None:
-    person = house.person()
-    house.tell(person)
-    bell = open_bell(house, context, elsewhere=True)
-    until(lambda: bell.told("tocsin:signed-out"), lambda: "the host was told nothing")
+    person = site.person()
+    site.notify(person)
+    bell = open_bell(site, context, elsewhere=True)
+    until(lambda: bell.events("tocsin:signed-out"), lambda: "the host received no event")
     expect(bell.badge).to_be_hidden()
-    bell.page.evaluate("(token) => { bell.token = token }", house.token(person))
+    bell.page.evaluate("(token) => { bell.token = token }", site.token(person))
     bell.expect_count(1)
 
 
 def test_another_token_keeps_the_panel_and_shows_whose_it_is(
-    house: House, context: BrowserContext
+    site: HostSite, context: BrowserContext
 ) -> None:
-    alice, bob = house.person(), house.person()
-    house.tell(alice, "For her")
-    house.tell(bob, "For him")
-    bell = open_bell(house, context, attributes=f'token="{house.token(alice)}"')
+    alice, bob = site.person(), site.person()
+    site.notify(alice, "For her")
+    site.notify(bob, "For him")
+    bell = open_bell(site, context, attributes=f'token="{site.token(alice)}"')
     bell.open()
     expect(bell.item("For her")).to_be_visible()
-    bell.page.evaluate("(token) => { bell.token = token }", house.token(alice, ttl=1800))
-    house.tell(alice, "For her too")
+    bell.page.evaluate("(token) => { bell.token = token }", site.token(alice, ttl=1800))
+    site.notify(alice, "For her too")
     expect(bell.items).to_have_count(2)
-    bell.page.evaluate("(token) => { bell.token = token }", house.token(bob))
+    bell.page.evaluate("(token) => { bell.token = token }", site.token(bob))
     expect(bell.item("For him")).to_be_visible()
     expect(bell.items).to_have_count(1)
     bell.expect_count(1)

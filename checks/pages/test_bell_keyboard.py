@@ -1,19 +1,19 @@
-"""The bell without a mouse: all of it can be reached, focus is never lost, and it comes back."""
+"""The bell without a mouse: all parts can be reached, and the focus is never lost."""
 
 from __future__ import annotations
 
 from bell_page import open_bell
-from house import *  # noqa: F403 - fixtures
-from house import PHONE, House
+from host_site import *  # noqa: F403 - fixtures
+from host_site import PHONE, HostSite
 from playwright.sync_api import Browser, BrowserContext, expect
 
 
-def test_all_of_it_by_keys_alone(house: House, context: BrowserContext) -> None:
-    person = house.person()
+def test_all_of_it_by_keys_alone(site: HostSite, context: BrowserContext) -> None:
+    person = site.person()
     for title in ("Third", "Second", "First"):
-        house.tell(person, title)
-    house.sign_in(context, person)
-    bell = open_bell(house, context)
+        site.notify(person, title)
+    site.sign_in(context, person)
+    bell = open_bell(site, context)
     bell.expect_count(3)
     bell.page.locator("nav a").last.focus()
     bell.press("Tab")
@@ -57,14 +57,14 @@ def test_all_of_it_by_keys_alone(house: House, context: BrowserContext) -> None:
     expect(bell.panel).to_be_hidden()
 
 
-def test_focus_stays_where_it_was_as_things_arrive(house: House, context: BrowserContext) -> None:
-    person = house.person()
-    house.tell(person, "Here")
-    house.sign_in(context, person)
-    bell = open_bell(house, context)
+def test_focus_stays_where_it_was_as_things_arrive(site: HostSite, context: BrowserContext) -> None:
+    person = site.person()
+    site.notify(person, "Here")
+    site.sign_in(context, person)
+    bell = open_bell(site, context)
     bell.open()
     bell.item("Here").get_by_role("button", name="Unread: Here").focus()
-    house.tell(person, "Another")
+    site.notify(person, "Another")
     expect(bell.items).to_have_count(2)
     bell.expect_focus("Unread: Here")
     bell.panel.get_by_role("button", name="Mark all as read").focus()
@@ -77,12 +77,12 @@ def test_focus_stays_where_it_was_as_things_arrive(house: House, context: Browse
 
 
 def test_the_last_one_archived_leaves_focus_in_the_panel(
-    house: House, context: BrowserContext
+    site: HostSite, context: BrowserContext
 ) -> None:
-    person = house.person()
-    house.tell(person, "Only")
-    house.sign_in(context, person)
-    bell = open_bell(house, context)
+    person = site.person()
+    site.notify(person, "Only")
+    site.sign_in(context, person)
+    bell = open_bell(site, context)
     bell.open()
     bell.item("Only").get_by_role("button", name="Unread: Only").focus()
     bell.press("Delete")
@@ -90,14 +90,16 @@ def test_the_last_one_archived_leaves_focus_in_the_panel(
     expect(bell.panel.get_by_text("Nothing here yet")).to_be_visible()
 
 
-def test_on_a_phone_the_sheet_keeps_focus_and_gives_it_back(house: House, browser: Browser) -> None:
+def test_on_a_phone_the_sheet_keeps_focus_and_gives_it_back(
+    site: HostSite, browser: Browser
+) -> None:
     context = browser.new_context(
         viewport={"width": PHONE[0], "height": PHONE[1]}, reduced_motion="reduce"
     )
-    person = house.person()
-    house.tell(person, "One")
-    house.sign_in(context, person)
-    bell = open_bell(house, context)
+    person = site.person()
+    site.notify(person, "One")
+    site.sign_in(context, person)
+    bell = open_bell(site, context)
     bell.open()
     expect(bell.items).to_have_count(1)
     assert bell.panel.bounding_box() == {"x": 0, "y": 0, "width": PHONE[0], "height": PHONE[1]}

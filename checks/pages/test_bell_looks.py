@@ -1,4 +1,4 @@
-"""How the bell looks: pictures for people in build/pages, and axe-core's judgement of each."""
+"""The look of the bell: pictures for reviews in build/pages, and axe-core's result for each."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import psycopg
 import pytest
 from bell_page import Bell, open_bell
-from house import *  # noqa: F403 - fixtures
-from house import DESKTOP, PHONE, House, take_picture, violations
+from host_site import *  # noqa: F403 - fixtures
+from host_site import DESKTOP, PHONE, HostSite, take_picture, violations
 from playwright.sync_api import Browser, BrowserContext, expect
 
 STORY: list[dict[str, Any]] = [
@@ -61,15 +61,15 @@ STORY: list[dict[str, Any]] = [
 ]
 
 
-def tell_story(house: House) -> str:
-    """Somebody with a few days of notifications."""
-    person = house.person()
-    with psycopg.connect(house.dsn, autocommit=True) as connection:
+def tell_story(site: HostSite) -> str:
+    """A person with a few days of notifications."""
+    person = site.person()
+    with psycopg.connect(site.dsn, autocommit=True) as connection:
         for each in STORY:
             named = {name: each[name] for name in each if name not in ("ago", "read")}
-            id_ = house.tell(person, action_url="/somewhere", **named)
+            id_ = site.notify(person, action_url="/somewhere", **named)
             if each.get("read"):
-                house.ask(person, "PATCH", f"notifications/{id_}/read/")
+                site.request(person, "PATCH", f"notifications/{id_}/read/")
             connection.execute(
                 "update tocsin.notification set created_at = now() - %s::interval"
                 " where notification_id = %s",
@@ -88,7 +88,7 @@ LOOKS = [
 
 @pytest.mark.parametrize(("name", "size", "scheme", "lang"), LOOKS, ids=[look[0] for look in LOOKS])
 def test_it_looks_well_and_axe_finds_nothing(
-    house: House, browser: Browser, name: str, size: str, scheme: str, lang: str
+    site: HostSite, browser: Browser, name: str, size: str, scheme: str, lang: str
 ) -> None:
     width, height = PHONE if size == "phone" else DESKTOP
     context = browser.new_context(
@@ -99,9 +99,9 @@ def test_it_looks_well_and_axe_finds_nothing(
         device_scale_factor=2,
         reduced_motion="reduce",
     )
-    house.sign_in(context, tell_story(house))
+    site.sign_in(context, tell_story(site))
     direction = "rtl" if lang == "ar" else "ltr"
-    bell = open_bell(house, context, lang=lang, direction=direction, attributes='settings="/s"')
+    bell = open_bell(site, context, lang=lang, direction=direction, attributes='settings="/s"')
     expect(bell.badge).to_be_visible()
     bell.open()
     expect(bell.items).to_have_count(len(STORY))
@@ -111,13 +111,13 @@ def test_it_looks_well_and_axe_finds_nothing(
     context.close()
 
 
-def test_it_fits_the_narrowest_window_and_forced_colours(house: House, browser: Browser) -> None:
-    """320 pixels wide, as 1280 at four times the size (WCAG 1.4.10)."""
+def test_it_fits_the_narrowest_window_and_forced_colours(site: HostSite, browser: Browser) -> None:
+    """320 pixels wide, like 1280 at four times the size (WCAG 1.4.10)."""
     context = browser.new_context(
         viewport={"width": 320, "height": 568}, forced_colors="active", reduced_motion="reduce"
     )
-    house.sign_in(context, tell_story(house))
-    bell = open_bell(house, context, attributes='settings="/s"')
+    site.sign_in(context, tell_story(site))
+    bell = open_bell(site, context, attributes='settings="/s"')
     bell.open()
     expect(bell.items).to_have_count(len(STORY))
     for place in (bell.panel, bell.panel.locator(".scroller")):
@@ -128,14 +128,14 @@ def test_it_fits_the_narrowest_window_and_forced_colours(house: House, browser: 
     context.close()
 
 
-def states(bell: Bell, context: BrowserContext, house: House, person: str) -> None:
-    """The bell with nothing, with a few read at once, and without a network."""
+def states(bell: Bell, context: BrowserContext, site: HostSite, person: str) -> None:
+    """The bell without notifications, with a few that are read at once, and without a network."""
     bell.open()
     expect(bell.panel.locator(".first")).to_be_visible()
     take_picture(bell.page, "bell-empty")
     assert violations(bell.page) == []
-    house.tell(person, "One")
-    house.tell(person, "Two")
+    site.notify(person, "One")
+    site.notify(person, "Two")
     expect(bell.items).to_have_count(2)
     bell.panel.get_by_role("button", name="Mark all as read").click()
     expect(bell.panel.locator(".toast")).to_contain_text("2 marked as read")
@@ -148,23 +148,23 @@ def states(bell: Bell, context: BrowserContext, house: House, person: str) -> No
     context.set_offline(False)
 
 
-def test_each_state_is_designed(house: House, browser: Browser) -> None:
+def test_each_state_is_designed(site: HostSite, browser: Browser) -> None:
     context = browser.new_context(
         viewport={"width": DESKTOP[0], "height": DESKTOP[1]}, reduced_motion="reduce"
     )
-    person = house.person()
-    house.sign_in(context, person)
-    states(open_bell(house, context), context, house, person)
+    person = site.person()
+    site.sign_in(context, person)
+    states(open_bell(site, context), context, site, person)
     context.clear_cookies()
     context.route("**/api/notifications/?*", lambda route: route.abort())
-    house.sign_in(context, person)
-    failing = open_bell(house, context)
+    site.sign_in(context, person)
+    failing = open_bell(site, context)
     failing.open()
     expect(failing.panel.get_by_role("button", name="Try again")).to_be_visible()
     take_picture(failing.page, "bell-failed")
     assert violations(failing.page) == []
     context.clear_cookies()
-    out = open_bell(house, context)
+    out = open_bell(site, context)
     out.open()
     expect(out.panel).to_contain_text("You are signed out")
     take_picture(out.page, "bell-signed-out")
@@ -172,9 +172,9 @@ def test_each_state_is_designed(house: House, browser: Browser) -> None:
     context.close()
 
 
-def test_a_hosts_own_names_reach_the_bells_looks(house: House, context: BrowserContext) -> None:
-    house.sign_in(context, house.person())
-    bell = open_bell(house, context)
+def test_a_hosts_own_names_reach_the_bells_looks(site: HostSite, context: BrowserContext) -> None:
+    site.sign_in(context, site.person())
+    bell = open_bell(site, context)
     bell.open()
     bell.page.evaluate("""() => {
         const sheet = new CSSStyleSheet();

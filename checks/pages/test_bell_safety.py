@@ -1,10 +1,10 @@
-"""What apps and people write stays text: nothing of it runs, loads, or leads to a script."""
+"""Texts of apps and people stay text: nothing of them runs, loads, or leads to a script."""
 
 from __future__ import annotations
 
 from bell_page import Bell, open_bell
-from house import *  # noqa: F403 - fixtures
-from house import House, take_picture
+from host_site import *  # noqa: F403 - fixtures
+from host_site import HostSite, take_picture
 from playwright.sync_api import BrowserContext, Route, expect
 
 CORPUS = [
@@ -43,16 +43,16 @@ INSIDE = frozenset(
 )
 
 
-def test_nothing_that_is_written_comes_to_life(house: House, context: BrowserContext) -> None:
-    person = house.person()
+def test_nothing_that_is_written_comes_to_life(site: HostSite, context: BrowserContext) -> None:
+    person = site.person()
     for text in CORPUS:
         title = text.replace("\t", " ")
-        house.tell(person, title, body=text, body_html=text)
-        house.tell(person, title, body=text)
-    house.sign_in(context, person)
+        site.notify(person, title, body=text, body_html=text)
+        site.notify(person, title, body=text)
+    site.sign_in(context, person)
     asked: list[str] = []
     context.on("request", lambda request: asked.append(request.url))
-    bell = open_bell(house, context)
+    bell = open_bell(site, context)
     bell.open()
     expect(bell.items).to_have_count(20)
     while bell.items.count() < 2 * len(CORPUS):
@@ -63,13 +63,15 @@ def test_nothing_that_is_written_comes_to_life(house: House, context: BrowserCon
     assert bell.page.evaluate("window.pwned") is None
     found = bell.items.locator("*").evaluate_all("(all) => all.map((each) => each.localName)")
     assert set(found) <= INSIDE | {"div", "span", "button", "svg", "path", "time"}
-    assert [url for url in asked if not url.startswith(house.front.origin)] == []
+    assert [url for url in asked if not url.startswith(site.front.origin)] == []
     take_picture(bell.page, "bell-corpus")
 
 
-def test_the_list_of_what_is_allowed_holds_by_itself(house: House, context: BrowserContext) -> None:
-    """Even if the service sanitised nothing."""
-    bell = _showing(house, context, [{"body_html": text} for text in CORPUS])
+def test_the_list_of_what_is_allowed_holds_by_itself(
+    site: HostSite, context: BrowserContext
+) -> None:
+    """Safe even if the service sanitised nothing."""
+    bell = _showing(site, context, [{"body_html": text} for text in CORPUS])
     expect(bell.items.locator(".rich")).to_have_count(len(CORPUS))
     inside = bell.items.locator(".rich *")
     found = inside.evaluate_all("(all) => all.map((e) => [e.localName, ...e.getAttributeNames()])")
@@ -80,18 +82,18 @@ def test_the_list_of_what_is_allowed_holds_by_itself(house: House, context: Brow
     assert bell.page.evaluate("window.pwned") is None
 
 
-def test_an_action_url_that_is_no_page_is_no_link(house: House, context: BrowserContext) -> None:
-    bell = _showing(house, context, [{"action_url": url} for url in URLS])
+def test_an_action_url_that_is_no_page_is_no_link(site: HostSite, context: BrowserContext) -> None:
+    bell = _showing(site, context, [{"action_url": url} for url in URLS])
     expect(bell.items.locator("a")).to_have_count(0)
     bell.items.first.get_by_role("button", name="Unread: Placeholder").click()
     assert bell.page.evaluate("window.pwned") is None
 
 
-def _showing(house: House, context: BrowserContext, changes: list[dict[str, str]]) -> Bell:
-    """The bell of somebody whose list was changed on its way."""
-    person = house.person()
-    house.tell(person, "Placeholder")
-    house.sign_in(context, person)
+def _showing(site: HostSite, context: BrowserContext, changes: list[dict[str, str]]) -> Bell:
+    """The bell of a person whose list was changed in transit."""
+    person = site.person()
+    site.notify(person, "Placeholder")
+    site.sign_in(context, person)
 
     def change(route: Route) -> None:
         answer = route.fetch()
@@ -103,7 +105,7 @@ def _showing(house: House, context: BrowserContext, changes: list[dict[str, str]
         route.fulfill(response=answer, json=found)
 
     context.route("**/api/notifications/?*", change)
-    bell = open_bell(house, context)
+    bell = open_bell(site, context)
     bell.open()
     expect(bell.items).to_have_count(len(changes))
     return bell

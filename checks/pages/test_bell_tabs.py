@@ -1,46 +1,46 @@
-"""One stream for all tabs of a person; right again after offline, sleep and another sign-in."""
+"""One stream for all tabs of a person; correct again after an outage, sleep and another sign-in."""
 
 from __future__ import annotations
 
 from bell_page import Bell, open_bell
-from house import *  # noqa: F403 - fixtures
-from house import House
+from host_site import *  # noqa: F403 - fixtures
+from host_site import HostSite
 from playwright.sync_api import BrowserContext, expect
 
 WAKE = "document.dispatchEvent(new Event('visibilitychange'))"
 
 
-def test_tabs_share_one_stream_and_pass_it_on(house: House, context: BrowserContext) -> None:
-    house.expect_streams(0)
-    person = house.person()
-    id_ = house.tell(person, "Seen in both")
-    house.sign_in(context, person)
-    first, second, third = (open_bell(house, context) for _ in range(3))
+def test_tabs_share_one_stream_and_pass_it_on(site: HostSite, context: BrowserContext) -> None:
+    site.expect_streams(0)
+    person = site.person()
+    id_ = site.notify(person, "Seen in both")
+    site.sign_in(context, person)
+    first, second, third = (open_bell(site, context) for _ in range(3))
     for bell in (first, second, third):
         bell.expect_count(1)
-    house.expect_streams(1)
+    site.expect_streams(1)
     for bell in (first, second):
         bell.open()
         expect(bell.item("Seen in both")).to_be_visible()
-    house.ask(person, "PATCH", f"notifications/{id_}/read/")  # on another device
+    site.request(person, "PATCH", f"notifications/{id_}/read/")  # on another device
     for bell in (first, second, third):
         bell.expect_count(0)
     for bell in (first, second):
         expect(bell.panel.locator(".unread")).to_have_count(0)
-    first.page.close()  # whichever leads, two closings reach it
+    first.page.close()  # whichever tab leads, closing two includes it
     second.page.close()
-    house.tell(person, "After they went")
+    site.notify(person, "After they went")
     third.expect_count(1)
-    house.expect_streams(1)
+    site.expect_streams(1)
     third.page.close()
-    house.expect_streams(0)
+    site.expect_streams(0)
 
 
-def test_what_one_tab_does_the_other_shows(house: House, context: BrowserContext) -> None:
-    person = house.person()
-    house.tell(person, "Mine")
-    house.sign_in(context, person)
-    here, there = open_bell(house, context), open_bell(house, context)
+def test_what_one_tab_does_the_other_shows(site: HostSite, context: BrowserContext) -> None:
+    person = site.person()
+    site.notify(person, "Mine")
+    site.sign_in(context, person)
+    here, there = open_bell(site, context), open_bell(site, context)
     for bell in (here, there):
         bell.open()
         expect(bell.item("Mine")).to_be_visible()
@@ -51,24 +51,24 @@ def test_what_one_tab_does_the_other_shows(house: House, context: BrowserContext
     there.expect_count(0)
 
 
-def test_offline_and_back(house: House, context: BrowserContext) -> None:
-    person = house.person()
-    house.tell(person, "Before")
-    house.sign_in(context, person)
-    bells = [open_bell(house, context), open_bell(house, context)]
+def test_offline_and_back(site: HostSite, context: BrowserContext) -> None:
+    person = site.person()
+    site.notify(person, "Before")
+    site.sign_in(context, person)
+    bells = [open_bell(site, context), open_bell(site, context)]
     for bell in bells:
         bell.open()
         expect(bell.item("Before")).to_be_visible()
     context.set_offline(True)
-    house.front.cut()
+    site.front.cut()
     for bell in bells:
         expect(bell.panel.get_by_text("No connection")).to_be_visible()
-    house.tell(person, "Meanwhile")
+    site.notify(person, "Meanwhile")
     bells[0].page.bring_to_front()
     bells[0].item("Before").hover()
     bells[0].panel.get_by_role("button", name="Mark as read: Before").click()
     expect(bells[0].panel.get_by_text("That didn’t work")).to_be_visible()
-    bells[0].expect_count(1)  # taken back
+    bells[0].expect_count(1)  # reverted
     context.set_offline(False)
     for bell in bells:
         expect(bell.item("Meanwhile")).to_be_visible()
@@ -76,28 +76,28 @@ def test_offline_and_back(house: House, context: BrowserContext) -> None:
         bell.expect_count(2)
 
 
-def test_a_machine_that_slept_is_right_again(house: House, context: BrowserContext) -> None:
+def test_a_machine_that_slept_is_right_again(site: HostSite, context: BrowserContext) -> None:
     context.clock.install()
-    person = house.person()
-    house.sign_in(context, person)
-    bell = open_bell(house, context)
+    person = site.person()
+    site.sign_in(context, person)
+    bell = open_bell(site, context)
     bell.expect_count(0)
-    house.front.stall()  # the stream is dead, and nobody says so
-    house.tell(person)
+    site.front.stall()  # the stream is dead without an error
+    site.notify(person)
     bell.page.clock.fast_forward(60_000)
     bell.expect_count(1)
 
 
-def test_a_service_that_was_away_is_found_again(house: House, context: BrowserContext) -> None:
+def test_a_service_that_was_away_is_found_again(site: HostSite, context: BrowserContext) -> None:
     context.clock.install()
-    person = house.person()
-    house.sign_in(context, person)
-    bell = open_bell(house, context)
+    person = site.person()
+    site.sign_in(context, person)
+    bell = open_bell(site, context)
     bell.open()
     expect(bell.panel.get_by_text("Nothing here yet")).to_be_visible()
-    with house.front.without_service():
+    with site.front.without_service():
         expect(bell.panel.get_by_text("No connection")).to_be_visible()
-        house.tell(person, "Meanwhile")
+        site.notify(person, "Meanwhile")
     bell.page.clock.fast_forward(10_000)  # past the longest first pause
     expect(bell.item("Meanwhile")).to_be_visible()
     expect(bell.panel.get_by_text("No connection")).to_be_hidden()
@@ -105,48 +105,50 @@ def test_a_service_that_was_away_is_found_again(house: House, context: BrowserCo
 
 
 def test_a_restart_of_the_page_comes_back_from_the_history(
-    house: House, context: BrowserContext
+    site: HostSite, context: BrowserContext
 ) -> None:
-    person = house.person()
-    house.sign_in(context, person)
-    bell = open_bell(house, context)
+    person = site.person()
+    site.sign_in(context, person)
+    bell = open_bell(site, context)
     bell.expect_count(0)
-    bell.page.goto(f"{house.front.origin}/elsewhere")
-    house.tell(person)
+    bell.page.goto(f"{site.front.origin}/elsewhere")
+    site.notify(person)
     bell.page.go_back()
     bell.expect_count(1)
 
 
 def test_a_frozen_tab_does_not_keep_the_others_waiting(
-    house: House, context: BrowserContext
+    site: HostSite, context: BrowserContext
 ) -> None:
-    person = house.person()
-    house.tell(person)
-    house.sign_in(context, person)
+    person = site.person()
+    site.notify(person)
+    site.sign_in(context, person)
     frozen = context.new_page()
-    frozen.goto(f"{house.front.origin}/frozen")
-    name = f"tocsin {house.url}/ {person}"
+    frozen.goto(f"{site.front.origin}/frozen")
+    name = f"tocsin {site.url}/ {person}"
     frozen.evaluate(
         "(name) => void navigator.locks.request(name, () => new Promise(() => {}))", name
     )
-    bell = open_bell(house, context)
-    expect(bell.button).to_have_attribute("aria-label", "Notifications")  # it knows of nothing yet
+    bell = open_bell(site, context)
+    expect(bell.button).to_have_attribute(
+        "aria-label", "Notifications"
+    )  # it has received nothing yet
     bell.page.evaluate(WAKE)
     bell.expect_count(1)
 
 
-def test_another_persons_cookie_is_noticed(house: House, context: BrowserContext) -> None:
-    old, new = house.person(), house.person()
-    house.tell(old, "For the old one")
-    house.tell(new, "For the new one")
-    house.tell(new, "For the new one too")
-    house.sign_in(context, old)
-    bell = open_bell(house, context)
+def test_another_persons_cookie_is_noticed(site: HostSite, context: BrowserContext) -> None:
+    old, new = site.person(), site.person()
+    site.notify(old, "For the old one")
+    site.notify(new, "For the new one")
+    site.notify(new, "For the new one too")
+    site.sign_in(context, old)
+    bell = open_bell(site, context)
     bell.open()
     expect(bell.item("For the old one")).to_be_visible()
-    house.sign_in(context, new)
-    other = open_bell(house, context)
-    other.expect_count(2)  # the old one's stream is not hers
+    site.sign_in(context, new)
+    other = open_bell(site, context)
+    other.expect_count(2)  # the previous person's stream is not hers
     bell.page.bring_to_front()
     bell.page.evaluate(WAKE)
     bell.expect_count(2)
@@ -159,16 +161,16 @@ def test_another_persons_cookie_is_noticed(house: House, context: BrowserContext
     expect(bell.badge).to_be_hidden()
 
 
-def test_two_bells_of_two_people_on_one_page(house: House, context: BrowserContext) -> None:
-    alice, bob = house.person(), house.person()
-    house.tell(alice)
+def test_two_bells_of_two_people_on_one_page(site: HostSite, context: BrowserContext) -> None:
+    alice, bob = site.person(), site.person()
+    site.notify(alice)
     script = f"""
-    bell.getToken = () => "{house.token(alice)}";
+    bell.getToken = () => "{site.token(alice)}";
     const second = document.createElement("tocsin-bell");
-    second.getToken = () => "{house.token(bob)}";
+    second.getToken = () => "{site.token(bob)}";
     document.querySelector("main").append(second);
     """
-    page = open_bell(house, context, script=script).page
+    page = open_bell(site, context, script=script).page
     hers, his = (Bell(page) for _ in range(2))
     first, second = page.locator("tocsin-bell").all()
     hers.button, his.button = first.locator(".bell"), second.locator(".bell")

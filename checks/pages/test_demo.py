@@ -1,4 +1,4 @@
-"""The demo of `make up`, behind a proxy with a path prefix: what one person does arrives at the other's."""
+"""The demo of `make up`, behind a proxy with a path prefix: what one person does arrives in the other's window."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 from front import PREFIX, Front
-from house import *  # noqa: F403 - fixtures
-from house import PHONE, take_picture, until_ready, violations
+from host_site import *  # noqa: F403 - fixtures
+from host_site import PHONE, take_picture, until_ready, violations
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.support.run_folder import run_folder
@@ -27,7 +27,7 @@ NO_INBOX = "billing.payment_due"
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    """`tocsin up` with all that it brings, as its page is reached."""
+    """`tocsin up` with all its parts, behind its proxy."""
     with run_folder() as folder, ExitStack() as stack:
         front = Front(free_port())
         front.start(free_port())
@@ -57,7 +57,7 @@ def url() -> Iterator[str]:
 
 
 class Demo:
-    """The page, and what its policy stopped."""
+    """The page, and the violations of its policy."""
 
     def __init__(self, page: Page, url: str) -> None:
         self.page = page
@@ -79,7 +79,7 @@ class Demo:
         return int(self.desk(side).locator("tocsin-bell").evaluate("bell => bell.count"))
 
     def press(self, side: str, event_type: str) -> None:
-        """And waits until it has arrived wherever it goes to."""
+        """Presses it and waits until the notification has arrived everywhere."""
         self.desk(side).locator(f"[data-event-type='{event_type}']").click()
         expect(self.page.locator("#trace li").first).to_be_visible()
         expect(self.page.locator("#trace .waiting")).to_have_count(0)
@@ -91,8 +91,8 @@ class Demo:
             for each in found.all()
         }
 
-    def ask(self, person: str, method: str, path: str, body: object = None) -> Any:
-        """The API as one of the people, from their window."""
+    def request(self, person: str, method: str, path: str, body: object = None) -> Any:
+        """Calls the API as one of the people, from their window."""
         return self.page.evaluate(
             """async ([person, method, path, body]) => {
                 const {token} = await (await fetch(`token/?person=${person}`)).json();
@@ -165,7 +165,7 @@ def test_the_phone_shows_it(demo: Demo) -> None:
     before = demo.count("right")
     expect(phone.locator(".count")).to_have_text(str(before))
 
-    banner.click()  # read on the phone, it is read in the window, and the icon follows
+    banner.click()  # reading it on the phone marks it read in the window, and the icon follows
     desk = demo.desk("right")
     expect(desk.get_by_role("heading", name="Alice wrote to you")).to_be_visible()
     expect(desk.locator("tocsin-bell")).to_have_js_property("count", before - 1)
@@ -236,7 +236,7 @@ def test_axe_has_nothing_against_it(demo: Demo, colours: str) -> None:
     demo.page.emulate_media(color_scheme="dark" if colours == "dark" else "light")
     demo.press("left", "approval.requested")
     demo.press("right", "forum.mention")
-    demo.page.wait_for_timeout(500)  # until all has its colour
+    demo.page.wait_for_timeout(500)  # until all colour transitions have ended
     take_picture(demo.page, f"demo-desktop-{colours}")
     assert violations(demo.page) == []
     demo.desk("left").get_by_role("link", name="Settings").click()

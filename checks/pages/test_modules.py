@@ -1,4 +1,4 @@
-"""The modules are what the sources give, well typed, and small."""
+"""The committed modules match their sources, are well typed, and small."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ EXPORT = re.compile(r"(?<![\w$.])export\s*\{[^}]*\}(?!\s*from)")
 
 
 def imports(module: str) -> list[str]:
-    """The beginnings of all imports, static and dynamic, also where they share a line with other code."""
+    """The starts of all imports, static and dynamic, also inside a line of other code."""
     return IMPORT.findall(EXPORT.sub("", module))
 
 

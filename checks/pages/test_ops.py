@@ -16,8 +16,8 @@ import psycopg
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
-from house import *  # noqa: F403 - fixtures
-from house import DESKTOP, PHONE, House, take_picture, violations
+from host_site import *  # noqa: F403 - fixtures
+from host_site import DESKTOP, PHONE, HostSite, take_picture, violations
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.support.ledger import deliver
@@ -25,8 +25,8 @@ from tests.support.services import free_port
 from tocsin.dev.supervisor import VARIABLE, ParentPipe
 
 TOCSIN = (sys.executable, "-m", "tocsin")
-SOON = 30_000  # milliseconds; a hang, never slowness
-# What a page's policy stopped, and what it asked of whom.
+SOON = 30_000  # milliseconds; for hangs, not for slowness
+# Violations of the page's policy, and its requests.
 WATCH = """
 window.stopped = [];
 addEventListener('securitypolicyviolation', (event) => stopped.push(event.violatedDirective + ' ' + event.blockedURI));
@@ -34,7 +34,7 @@ addEventListener('securitypolicyviolation', (event) => stopped.push(event.violat
 
 
 class MailServer:
-    """Takes every mail, or says what it is told to."""
+    """Accepts every mail, or sends the configured reply."""
 
     def __init__(self) -> None:
         self.word = "250 OK"
@@ -69,14 +69,14 @@ def mail_server() -> Iterator[MailServer]:
 
 
 @contextmanager
-def working(house: House, smtp_url: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker beside the service."""
-    parent_pipe = ParentPipe()
+def working(site: HostSite, smtp_url: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker in addition to the service."""
+    lifeline = Lifeline()
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
     environ |= {
-        "TOCSIN_DATABASE_URL": house.dsn,
+        "TOCSIN_DATABASE_URL": site.dsn,
         "TOCSIN_DATA_DIR": str(folder),
-        "TOCSIN_PUBLIC_URL": house.url,
+        "TOCSIN_PUBLIC_URL": site.url,
         "TOCSIN_SMTP_URL": smtp_url,
         VARIABLE: str(parent_pipe.reading),
     }
@@ -98,9 +98,9 @@ def working(house: House, smtp_url: str, folder: Path) -> Iterator[subprocess.Po
 
 
 @pytest.fixture
-def clean(house: House) -> None:
-    """Nothing of another test's in the ledger."""
-    with psycopg.connect(house.dsn, autocommit=True) as connection:
+def clean(site: HostSite) -> None:
+    """Removes other tests' rows from the ledger."""
+    with psycopg.connect(site.dsn, autocommit=True) as connection:
         connection.execute(
             "truncate tocsin.delivery, tocsin.attempt, tocsin.event_queue, tocsin.delivery_minute, tocsin.process,"
             " tocsin.suppression, tocsin.ops_session"
@@ -111,9 +111,9 @@ def clean(house: House) -> None:
 
 
 @pytest.fixture(scope="session")
-def key(house: House) -> str:
-    """As an operator makes it."""
-    environ = {**os.environ, "TOCSIN_DATABASE_URL": house.dsn}
+def key(site: HostSite) -> str:
+    """A key as an operator creates it."""
+    environ = {**os.environ, "TOCSIN_DATABASE_URL": site.dsn}
     made = subprocess.run(
         [*TOCSIN, "api-key", "create", "night shift", "--scope", "ops"],
         env=environ,
@@ -128,13 +128,13 @@ Desk = Callable[..., Page]
 
 
 @pytest.fixture
-def desk(browser: Browser, house: House, key: str, clean: None) -> Iterator[Desk]:
-    """An operator's browser, signed in; what its policy stopped, or what came from elsewhere, fails the test."""
+def desk(browser: Browser, site: HostSite, key: str, clean: None) -> Iterator[Desk]:
+    """An operator's browser, signed in; violations of its policy and requests to other hosts fail the test."""
     opened: list[tuple[BrowserContext, Page]] = []
     foreign: list[str] = []
 
     def watch(url: str) -> None:
-        if not url.startswith(house.url + "/"):
+        if not url.startswith(site.url + "/"):
             foreign.append(url)
 
     def open_page(
@@ -147,7 +147,7 @@ def desk(browser: Browser, house: House, key: str, clean: None) -> Iterator[Desk
         page = context.new_page()
         page.on("pageerror", lambda error: foreign.append(str(error)))
         opened.append((context, page))
-        page.goto(f"{house.url}/ops/")
+        page.goto(f"{site.url}/ops/")
         if signed_in:
             page.get_by_label("API key").fill(key)
             page.get_by_role("button", name="Sign in").click()
@@ -161,14 +161,14 @@ def desk(browser: Browser, house: House, key: str, clean: None) -> Iterator[Desk
     assert foreign == []
 
 
-def value(house: House, statement: str) -> Any:
-    with psycopg.connect(house.dsn, autocommit=True) as connection:
+def value(site: HostSite, statement: str) -> Any:
+    with psycopg.connect(site.dsn, autocommit=True) as connection:
         row = connection.execute(statement.encode()).fetchone()
         return row and row[0]
 
 
-def run(house: House, statement: str) -> None:
-    with psycopg.connect(house.dsn, autocommit=True) as connection:
+def run(site: HostSite, statement: str) -> None:
+    with psycopg.connect(site.dsn, autocommit=True) as connection:
         connection.execute(statement.encode())
 
 
@@ -180,10 +180,10 @@ def email(page: Page, tile: str) -> Any:
     return page.get_by_role("article", name="Email").locator(f".tile.{tile} .value")
 
 
-# Who gets in.
+# Access.
 
 
-def test_signing_in_and_out_by_keyboard(desk: Desk, house: House, key: str) -> None:
+def test_signing_in_and_out_by_keyboard(desk: Desk, site: HostSite, key: str) -> None:
     page = desk(signed_in=False)
     expect(page.get_by_text("tocsin api-key create NAME --scope ops")).to_be_visible()
     assert violations(page) == []
@@ -194,18 +194,18 @@ def test_signing_in_and_out_by_keyboard(desk: Desk, house: House, key: str) -> N
     assert violations(page) == []
     page.keyboard.type(key)
     page.keyboard.press("Enter")
-    expect(page).to_have_url(f"{house.url}/ops/")
+    expect(page).to_have_url(f"{site.url}/ops/")
     expect(page.locator("#live")).to_contain_text("Live", timeout=SOON)
     assert page.evaluate("document.cookie") == ""
     page.get_by_role("button", name="Sign out").press("Enter")
     expect(page.get_by_label("API key")).to_be_visible()
-    page.goto(f"{house.url}/ops/")
+    page.goto(f"{site.url}/ops/")
     expect(page.get_by_label("API key")).to_be_visible()
 
 
-def test_a_session_that_ended_asks_for_the_key_again(desk: Desk, house: House) -> None:
+def test_a_session_that_ended_asks_for_the_key_again(desk: Desk, site: HostSite) -> None:
     page = desk()
-    run(house, "delete from tocsin.ops_session")
+    run(site, "delete from tocsin.ops_session")
     expect(page.get_by_label("API key")).to_be_visible(timeout=SOON)
 
 
@@ -213,18 +213,18 @@ def test_a_session_that_ended_asks_for_the_key_again(desk: Desk, house: House) -
 
 
 def test_a_mail_server_that_refuses_and_its_dead_letters(
-    desk: Desk, house: House, mail_server: MailServer, tmp_path: Path
+    desk: Desk, site: HostSite, mail_server: MailServer, tmp_path: Path
 ) -> None:
     page = desk()
     expect(problem(page, "No worker runs")).to_be_visible(timeout=SOON)
-    with working(house, mail_server.url, tmp_path):
+    with working(site, mail_server.url, tmp_path):
         expect(page.locator("#well")).to_contain_text("Healthy", timeout=SOON)
-        alice = house.person()
-        house.tell(alice, "The last one that came")
+        alice = site.person()
+        site.notify(alice, "The last one that came")
         expect(email(page, "sent")).to_have_text("1", timeout=SOON)
         mail_server.word = "550 5.7.1 Our reputation is bad"
         for number in range(12):
-            house.tell(house.person(), f"Lost {number}")
+            site.notify(site.person(), f"Lost {number}")
         expect(email(page, "failed")).to_have_text("12", timeout=SOON)
         expect(problem(page, "fail for good")).to_contain_text("smtp_550_5.7.1")
         reason = page.locator("#dead-reasons li").filter(has_text="smtp_550_5.7.1")
@@ -232,7 +232,7 @@ def test_a_mail_server_that_refuses_and_its_dead_letters(
         assert violations(page) == []
         take_picture(page, "ops-refused")
 
-        # mended: one to try, then the rest
+        # fixed: one probe, then the rest
         mail_server.word = "250 OK"
         row = page.get_by_role("row").filter(has_text="Lost 3")
         row.get_by_role("button", name="Replay").click()
@@ -242,17 +242,17 @@ def test_a_mail_server_that_refuses_and_its_dead_letters(
         reason.get_by_role("button", name="Yes, replay").click()
         expect(page.locator("#dead-none")).to_be_visible(timeout=SOON)
         expect(email(page, "sent")).to_have_text("13", timeout=SOON)
-    assert value(house, "select count(*) from tocsin.delivery where state = 'sent'") == 13
+    assert value(site, "select count(*) from tocsin.delivery where state = 'sent'") == 13
     assert len(set(mail_server.taken)) == 13
 
 
-def test_a_mail_server_that_is_away(desk: Desk, house: House, tmp_path: Path) -> None:
+def test_a_mail_server_that_is_away(desk: Desk, site: HostSite, tmp_path: Path) -> None:
     port = free_port()
     page = desk()
-    with working(house, f"smtp://127.0.0.1:{port}", tmp_path):
+    with working(site, f"smtp://127.0.0.1:{port}", tmp_path):
         expect(page.locator("#well")).to_be_visible(timeout=SOON)
         for number in range(8):
-            house.tell(house.person(), f"Waits {number}")
+            site.notify(site.person(), f"Waits {number}")
         broken = problem(page, "Email fails")
         expect(broken).to_contain_text("smtp_connect_refused", timeout=SOON)
         expect(broken).to_contain_text("Since")
@@ -266,19 +266,19 @@ def test_a_mail_server_that_is_away(desk: Desk, house: House, tmp_path: Path) ->
         server = MailServer()
         server._controller.port = port
         with server:
-            # due again in a while by the back-off; an operator has no reason to wait for it, nor has this test
-            run(house, "update tocsin.delivery set due_at = now() where state = 'deferred'")
+            # due again later by the back-off, which this test does not wait for
+            run(site, "update tocsin.delivery set due_at = now() where state = 'deferred'")
             expect(email(page, "sent")).to_have_text("8", timeout=90_000)
             expect(page.locator("#well")).to_be_visible(timeout=SOON)
 
 
 def test_a_worker_that_is_killed(
-    desk: Desk, house: House, mail_server: MailServer, tmp_path: Path
+    desk: Desk, site: HostSite, mail_server: MailServer, tmp_path: Path
 ) -> None:
     page = desk()
-    with working(house, mail_server.url, tmp_path) as worker:
+    with working(site, mail_server.url, tmp_path) as worker:
         expect(page.locator("#well")).to_be_visible(timeout=SOON)
-        # and not still that of the worker before
+        # and not still that of the previous worker
         its = page.locator(".process").filter(has_text=str(worker.pid))
         expect(its).to_be_visible(timeout=SOON)
         worker.kill()
@@ -301,10 +301,10 @@ def test_a_connection_that_is_lost_and_comes_back(desk: Desk) -> None:
     expect(page.locator("#live")).to_contain_text("Live")
 
 
-def test_a_database_that_is_away(desk: Desk, house: House) -> None:
+def test_a_database_that_is_away(desk: Desk, site: HostSite) -> None:
     page = desk()
-    name = value(house, "select current_database()")
-    with psycopg.connect(house.dsn, dbname="postgres", autocommit=True) as other:
+    name = value(site, "select current_database()")
+    with psycopg.connect(site.dsn, dbname="postgres", autocommit=True) as other:
         other.execute(f'alter database "{name}" allow_connections false'.encode())
         try:
             other.execute(
@@ -318,7 +318,7 @@ def test_a_database_that_is_away(desk: Desk, house: House) -> None:
         finally:
             other.execute(f'alter database "{name}" allow_connections true'.encode())
     deadline = time.monotonic() + SOON / 1000
-    while not house.is_ready():  # a moment after its return
+    while not site.is_ready():  # a moment after its return
         assert time.monotonic() < deadline
     page.get_by_role("link", name="Try again").click()
     expect(page.locator("#live")).to_contain_text("Live", timeout=SOON)
@@ -327,11 +327,11 @@ def test_a_database_that_is_away(desk: Desk, house: House) -> None:
 # Search.
 
 
-def test_search_says_why(desk: Desk, house: House) -> None:
-    alice = house.person()
-    with psycopg.connect(house.dsn, autocommit=True) as connection:
+def test_search_says_why(desk: Desk, site: HostSite) -> None:
+    alice = site.person()
+    with psycopg.connect(site.dsn, autocommit=True) as connection:
         deliver(connection, "failed", reason="smtp_550_5.1.1", recipient=alice)
-    id_ = house.tell(alice, "<img src=x onerror=alert(1)> Where is it?")
+    id_ = site.notify(alice, "<img src=x onerror=alert(1)> Where is it?")
     page = desk()
     page.get_by_label("Id of a recipient").fill(alice)
     page.keyboard.press("Enter")
@@ -342,7 +342,7 @@ def test_search_says_why(desk: Desk, house: House) -> None:
     why = page.get_by_role("article", name=f"Notification {id_}")
     expect(why).to_contain_text("It is in your inbox.")
     expect(why).to_contain_text("is on for")
-    # passed on to a colleague
+    # shared with a colleague
     page.goto(page.url)
     expect(page.get_by_role("article", name=f"Notification {id_}")).to_be_visible()
     page.get_by_label("Id of a recipient").fill("nobody-is-this")
@@ -354,13 +354,13 @@ def test_search_says_why(desk: Desk, house: House) -> None:
     take_picture(page, "ops-why")
 
 
-# How it looks.
+# Look.
 
 
 @pytest.fixture
-def outage(house: House, clean: None) -> None:
-    """A busy hour, the last quarter of which went wrong."""
-    with psycopg.connect(house.dsn, autocommit=True) as connection:
+def outage(site: HostSite, clean: None) -> None:
+    """A busy hour with failures in its last quarter."""
+    with psycopg.connect(site.dsn, autocommit=True) as connection:
         for ago in range(60):
             went_wrong = ago < 15
             n = 40 + (ago * 37) % 23
@@ -392,7 +392,7 @@ def outage(house: House, clean: None) -> None:
                     ago=f"{ago} minutes",
                 )
         with connection.transaction():
-            # counted anew, now that all of it is there
+            # counted again, now that all rows exist
             connection.execute(
                 "update tocsin.delivery_minute_progress set upto = date_trunc('minute', now()) - interval '2 hours'"
             )
@@ -403,20 +403,20 @@ def outage(house: House, clean: None) -> None:
 @pytest.mark.parametrize(("name", "size"), [("desktop", DESKTOP), ("phone", PHONE)])
 def test_it_is_readable_in_both_themes(
     desk: Desk,
-    house: House,
+    site: HostSite,
     outage: None,
     tmp_path: Path,
     scheme: str,
     name: str,
     size: tuple[int, int],
 ) -> None:
-    with working(house, f"smtp://127.0.0.1:{free_port()}", tmp_path):
+    with working(site, f"smtp://127.0.0.1:{free_port()}", tmp_path):
         for number in range(8):
-            house.tell(house.person(), f"Waits {number}")
+            site.notify(site.person(), f"Waits {number}")
         page = desk(size=size, color_scheme=scheme)
         expect(problem(page, "Email fails")).to_be_visible(timeout=SOON)
         expect(page.locator("#dead-reasons li")).to_have_count(2)
-        # of each minute
+        # per minute
         hour = re.compile("^(M[^M]+){59}$")
         expect(page.locator("path.bar.sent").first).to_have_attribute("d", hour, timeout=SOON)
         page.get_by_text("As a table").first.click()
@@ -424,13 +424,13 @@ def test_it_is_readable_in_both_themes(
         assert violations(page) == []
         page.get_by_text("As a table").first.click()
         page.evaluate("scrollTo({top: 0, behavior: 'instant'})")
-        # nothing sticks out at the side
+        # nothing overflows at the side
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         take_picture(page, f"ops-{name}-{scheme}")
         page.screenshot(path=f"build/pages/ops-{name}-{scheme}-whole.png", full_page=True)
 
 
-def test_the_day(desk: Desk, house: House, outage: None) -> None:
+def test_the_day(desk: Desk, site: HostSite, outage: None) -> None:
     page = desk()
     page.get_by_role("radio", name="Day").check(force=True)
     expect(page.locator("#ended-title")).to_contain_text("last day")
@@ -438,14 +438,14 @@ def test_the_day(desk: Desk, house: House, outage: None) -> None:
     expect(page.locator("figure table tbody tr")).to_have_count(144)
 
 
-def test_what_is_open_and_focused_stays_so_while_numbers_move(desk: Desk, house: House) -> None:
-    with psycopg.connect(house.dsn, autocommit=True) as connection:
+def test_what_is_open_and_focused_stays_so_while_numbers_move(desk: Desk, site: HostSite) -> None:
+    with psycopg.connect(site.dsn, autocommit=True) as connection:
         deliver(connection, "failed", reason="smtp_550_5.7.1")
     page = desk()
     page.get_by_text("As a table").first.click()
     button = page.get_by_role("button", name="Replay delivery")
     button.focus()
-    with psycopg.connect(house.dsn, autocommit=True) as connection:
+    with psycopg.connect(site.dsn, autocommit=True) as connection:
         deliver(connection, n=3, ago="0 seconds")
         deliver(connection, "failed", reason="smtp_550_5.1.1", ago="0 seconds")
     expect(email(page, "sent")).to_have_text("3", timeout=SOON)

@@ -1,4 +1,4 @@
-"""/settings/ and <tocsin-preferences>: what a person chooses is saved at once, and can be taken back."""
+"""/settings/ and <tocsin-preferences>: a person's choices are saved at once, and can be undone."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
-from house import *  # noqa: F403 - fixtures
-from house import PHONE, HostPage, House, take_picture, violations
+from host_site import *  # noqa: F403 - fixtures
+from host_site import PHONE, HostPage, HostSite, take_picture, violations
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect
 
 from tocsin.client import notify_topic
@@ -29,10 +29,10 @@ XSS = (
 
 
 class Settings:
-    """The page as one person has it open."""
+    """The page as one person sees it."""
 
-    def __init__(self, house: House, page: Page, who: str) -> None:
-        self.house = house
+    def __init__(self, site: HostSite, page: Page, who: str) -> None:
+        self.site = site
         self.page = page
         self.who = who
         self.blocked: list[str] = []
@@ -41,7 +41,7 @@ class Settings:
 
     def open(self, colours: str = "light") -> None:
         self.page.emulate_media(color_scheme="dark" if colours == "dark" else "light")
-        self.page.goto(f"{self.house.url}/settings/")
+        self.page.goto(f"{self.site.url}/settings/")
         expect(self.page.locator("#channels")).to_be_visible()
 
     def switch(self, channel: str, what: str) -> Locator:
@@ -56,11 +56,11 @@ class Settings:
     def notice(self) -> Locator:
         return self.page.locator(".notice .line p")
 
-    def ask(self, method: str, path: str, body: object = None) -> Any:
-        return self.house.ask(self.who, method, path, body)
+    def request(self, method: str, path: str, body: object = None) -> Any:
+        return self.site.request(self.who, method, path, body)
 
     def overrides(self) -> Any:
-        return self.ask("GET", "notification-preferences/")["overrides"]
+        return self.request("GET", "notification-preferences/")["overrides"]
 
     def _heard(self, text: str) -> None:
         if "Content Security Policy" in text or "TrustedHTML" in text:
@@ -68,34 +68,34 @@ class Settings:
 
 
 @pytest.fixture
-def settings(house: House, context: BrowserContext) -> Iterator[Settings]:
-    """Somebody new, signed in by the cookie. What the page's policy stopped fails the test."""
-    who = house.person()
-    with psycopg.connect(house.dsn, autocommit=True) as connection:
+def settings(site: HostSite, context: BrowserContext) -> Iterator[Settings]:
+    """A new person, signed in by the cookie. Violations of the page's policy fail the test."""
+    who = site.person()
+    with psycopg.connect(site.dsn, autocommit=True) as connection:
         connection.execute("select tocsin.upsert_recipient(%s, locale => 'en-GB')", (who,))
-    house.sign_in(context, who)
-    opened = Settings(house, context.new_page(), who)
+    site.sign_in(context, who)
+    opened = Settings(site, context.new_page(), who)
     yield opened
     assert opened.blocked == []
 
 
 def fill(settings: Settings) -> None:
-    """Something of everything."""
-    with psycopg.connect(settings.house.dsn, autocommit=True) as connection:
+    """A person with all kinds of data."""
+    with psycopg.connect(settings.site.dsn, autocommit=True) as connection:
         for topic, level in (("forum.thread:7", "all"), ("forum.thread:12", "mentions")):
-            settings.ask("POST", "subscriptions/", {"topic": topic, "level": level})
+            settings.request("POST", "subscriptions/", {"topic": topic, "level": level})
             title = f"New reply in “Spring Formal”, part {topic[-1]}"
             notify_topic(connection, topic=topic, event_type="forum.mention", title=title)
-    settings.ask("POST", "subscriptions/", {"topic": "election:3", "level": "muted"})
+    settings.request("POST", "subscriptions/", {"topic": "election:3", "level": "muted"})
     for number, label in enumerate(("Ada's iPhone", None)):
         body = {"token": f"{number}a5c3e1d9f" * 7, "platform": "ios", "label": label}
-        settings.ask("POST", "push-tokens/", body)
+        settings.request("POST", "push-tokens/", body)
     digest = {"frequency": "weekly", "weekday": "tuesday", "timezone": "Europe/Rome"}
-    settings.ask("PATCH", "digest-preferences/", digest)
+    settings.request("PATCH", "digest-preferences/", digest)
     hours = {"starts": "22:00", "ends": "07:00", "timezone": "Europe/Rome"}
-    settings.ask("PUT", "quiet-hours/", hours)
+    settings.request("PUT", "quiet-hours/", hours)
     overrides = {"forum.*": {"email": False}, "forum.mention": {"email": True}}
-    settings.ask("PATCH", "notification-preferences/", {"overrides": overrides})
+    settings.request("PATCH", "notification-preferences/", {"overrides": overrides})
 
 
 def test_a_category_is_turned_off_and_its_types_follow(settings: Settings) -> None:
@@ -103,7 +103,7 @@ def test_a_category_is_turned_off_and_its_types_follow(settings: Settings) -> No
     settings.unfold("Forum")
     expect(settings.cell("Email", "New reply")).to_contain_text("Default")
 
-    settings.switch("Email", "Forum").click()  # two of three are on: so, all of them
+    settings.switch("Email", "Forum").click()  # two of three are on: turns all on
     settings.switch("Email", "Forum").click()
 
     expect(settings.switch("Email", "New reply")).not_to_be_checked()
@@ -140,7 +140,7 @@ def test_a_choice_is_stronger_than_what_is_above_it_and_can_be_taken_back(
 
 
 def test_the_pages_rules_are_the_services(settings: Settings) -> None:
-    catalogue = settings.ask("GET", "event-types/")["results"]
+    catalogue = settings.request("GET", "event-types/")["results"]
     types = [each["event_type"] for category in catalogue for each in category["event_types"]]
     scopes = ["*", *(f"{category['category']}.*" for category in catalogue), *types]
     draw = random.Random(11)
@@ -148,7 +148,7 @@ def test_the_pages_rules_are_the_services(settings: Settings) -> None:
     for scope in draw.sample(scopes, 20):
         overrides.setdefault(scope, {})[draw.choice(list(CHANNELS))] = draw.random() < 0.5
     overrides.get("compliance.overdue", {}).pop("email", None)
-    found = settings.ask("PATCH", "notification-preferences/", {"overrides": overrides})
+    found = settings.request("PATCH", "notification-preferences/", {"overrides": overrides})
 
     settings.open()
     settings.page.get_by_role("button", name="Show every kind").click()
@@ -178,7 +178,7 @@ def test_what_is_mandatory_is_explained(settings: Settings) -> None:
     why = "Email can’t be turned off for “Requirement overdue”"
     expect(locked).to_have_accessible_description(re.compile(why))
     expect(settings.page.get_by_text(why)).to_be_visible()
-    locked.click(force=True)  # it is not enabled, and says why
+    locked.click(force=True)  # it is not enabled, and shows the reason
     expect(locked).to_be_checked()
     expect(settings.notice()).to_contain_text(why)
 
@@ -189,7 +189,9 @@ def test_what_is_mandatory_is_explained(settings: Settings) -> None:
 
 
 def test_a_change_can_be_undone(settings: Settings) -> None:
-    settings.ask("PATCH", "notification-preferences/", {"overrides": {"billing.*": {"push": True}}})
+    settings.request(
+        "PATCH", "notification-preferences/", {"overrides": {"billing.*": {"push": True}}}
+    )
     settings.open()
     settings.switch("Push", "Billing").click()
     expect(settings.notice()).to_have_text("Push is off for Billing.")
@@ -268,11 +270,11 @@ def test_quick_changes_are_all_saved_in_their_order(settings: Settings) -> None:
     expect(settings.switch("Email", "Elections")).not_to_be_checked()
 
 
-def test_the_digest_says_when_the_next_one_comes(house: House, browser: Browser) -> None:
-    who = house.person()
+def test_the_digest_says_when_the_next_one_comes(site: HostSite, browser: Browser) -> None:
+    who = site.person()
     context = browser.new_context(timezone_id="America/New_York", locale="en-GB")
-    house.sign_in(context, who)
-    settings = Settings(house, context.new_page(), who)
+    site.sign_in(context, who)
+    settings = Settings(site, context.new_page(), who)
     settings.open()
     settings.page.get_by_label("Once a week").check()
     digest = settings.page.locator("#digest")
@@ -282,7 +284,7 @@ def test_the_digest_says_when_the_next_one_comes(house: House, browser: Browser)
     expect(settings.page.locator(".next")).to_have_text(re.compile(r"^Next one: Tuesday.* 06:30$"))
 
     def saved() -> Any:
-        found = house.ask(who, "GET", "digest-preferences/")
+        found = site.request(who, "GET", "digest-preferences/")
         return found if found["send_at"] == "06:30" else None
 
     expect(settings.notice()).to_contain_text("06:30")
@@ -300,14 +302,14 @@ def test_the_digest_says_when_the_next_one_comes(house: House, browser: Browser)
 
 def until_changed(settings: Settings, name: str, before: object) -> Any:
     expect(settings.page.locator(".frame")).not_to_have_attribute("data-saving", "")
-    found = settings.ask("GET", "digest-preferences/")[name]
+    found = settings.request("GET", "digest-preferences/")[name]
     assert found != before
     return found
 
 
 def test_a_digest_of_nothing_says_so(settings: Settings) -> None:
     body: dict[str, object] = {"frequency": "daily", "categories": ["forum"]}
-    settings.ask("PATCH", "digest-preferences/", body)
+    settings.request("PATCH", "digest-preferences/", body)
     settings.open()
     settings.page.locator("#digest").get_by_label("Forum").uncheck()
     expect(settings.page.locator(".next")).to_have_text(
@@ -324,10 +326,10 @@ def test_quiet_hours_are_kept_and_ended(settings: Settings) -> None:
     expect(settings.page.locator("#quiet .failure")).to_contain_text("at another time")
     settings.page.get_by_label("To", exact=True).fill("06:15")
     expect(settings.notice()).to_have_text("Quiet hours are from 22:00 to 06:15.")
-    assert settings.ask("GET", "quiet-hours/")["ends"] == "06:15"
+    assert settings.request("GET", "quiet-hours/")["ends"] == "06:15"
     settings.page.get_by_label("Keep quiet hours").click()
     expect(settings.notice()).to_have_text("There are no quiet hours.")
-    assert settings.ask("GET", "quiet-hours/")["starts"] is None
+    assert settings.request("GET", "quiet-hours/")["starts"] is None
 
 
 def test_a_topic_is_muted_and_unfollowed_and_followed_again(settings: Settings) -> None:
@@ -351,13 +353,13 @@ def test_a_topic_is_muted_and_unfollowed_and_followed_again(settings: Settings) 
 
 
 def levels(settings: Settings) -> dict[str, str]:
-    found = settings.ask("GET", "subscriptions/")["results"]
+    found = settings.request("GET", "subscriptions/")["results"]
     return {each["topic"]: each["level"] for each in found}
 
 
 def test_more_topics_than_a_page_are_all_there(settings: Settings) -> None:
     for number in range(23):
-        settings.ask("POST", "subscriptions/", {"topic": f"forum.thread:{number}"})
+        settings.request("POST", "subscriptions/", {"topic": f"forum.thread:{number}"})
     settings.open()
     expect(settings.page.locator("#topics li")).to_have_count(20)
     settings.page.get_by_role("button", name="Show more").click()
@@ -380,7 +382,7 @@ def test_a_device_is_removed_once_that_is_meant(settings: Settings) -> None:
     expect(settings.page.get_by_text("Ada's iPhone is removed.")).to_be_visible()
     expect(settings.page.locator("#devices li")).to_have_count(1)
     expect(settings.page.locator("#devices button:focus")).to_have_count(1)
-    (left,) = settings.ask("GET", "push-tokens/")["results"]
+    (left,) = settings.request("GET", "push-tokens/")["results"]
     assert left["label"] is None
 
 
@@ -401,23 +403,23 @@ def test_it_is_used_by_keyboard_alone(settings: Settings) -> None:
     expect(settings.switch("Inbox", "Bulletins")).not_to_be_checked()
     expect(settings.notice()).to_have_text("Inbox is off for Bulletins.")
     press("Tab")
-    press("Enter")  # the way back beside it
+    press("Enter")  # the undo button beside it
     expect(settings.switch("Inbox", "Bulletins")).to_be_checked()
     expect(settings.switch("Inbox", "Bulletins")).to_be_focused()
     settings.page.get_by_label("Off", exact=True).focus()
     press("ArrowRight")
     expect(settings.page.get_by_label("Every day")).to_be_checked()
     expect(settings.page.get_by_label("Every day")).to_be_focused()
-    assert settings.ask("GET", "digest-preferences/")["frequency"] == "daily"
+    assert settings.request("GET", "digest-preferences/")["frequency"] == "daily"
 
 
 def test_what_another_tab_changed_is_there_when_this_one_is_looked_at(settings: Settings) -> None:
     settings.open()
-    settings.ask(
+    settings.request(
         "PATCH", "notification-preferences/", {"overrides": {"billing.*": {"email": False}}}
     )
-    settings.ask("POST", "subscriptions/", {"topic": "forum.thread:1"})
-    settings.ask("PATCH", "digest-preferences/", {"frequency": "daily"})
+    settings.request("POST", "subscriptions/", {"topic": "forum.thread:1"})
+    settings.request("PATCH", "digest-preferences/", {"frequency": "daily"})
 
     def looked() -> bool:
         settings.page.evaluate("dispatchEvent(new Event('focus'))")
@@ -430,12 +432,12 @@ def test_what_another_tab_changed_is_there_when_this_one_is_looked_at(settings: 
 
 
 def test_nobody_changes_anothers_settings(
-    settings: Settings, house: House, context: BrowserContext
+    settings: Settings, site: HostSite, context: BrowserContext
 ) -> None:
     settings.open()
-    other = house.person()
-    house.ask(other, "POST", "subscriptions/", {"topic": "theirs:1"})
-    house.sign_in(context, other)
+    other = site.person()
+    site.request(other, "POST", "subscriptions/", {"topic": "theirs:1"})
+    site.sign_in(context, other)
 
     def looked() -> bool:
         settings.page.evaluate("dispatchEvent(new Event('focus'))")
@@ -448,18 +450,18 @@ def test_nobody_changes_anothers_settings(
     expect(settings.page.get_by_text("You are signed out")).to_be_visible()
     expect(settings.page.get_by_text("Sign in to the app")).to_be_visible()
     take_picture(settings.page, "settings-signed-out")
-    house.sign_in(context, other)
+    site.sign_in(context, other)
     settings.page.get_by_role("button", name="Try again").click()
     expect(settings.page.locator("#topics li")).to_have_count(1)
 
 
 def test_no_text_of_others_comes_to_life(settings: Settings) -> None:
-    with psycopg.connect(settings.house.dsn, autocommit=True) as connection:
+    with psycopg.connect(settings.site.dsn, autocommit=True) as connection:
         for number, text in enumerate(XSS):
             topic = f"forum.thread:{number}"
             body = {"token": f"{number}" * 20, "platform": "android", "label": text}
-            settings.ask("POST", "push-tokens/", body)
-            settings.ask("POST", "subscriptions/", {"topic": topic})
+            settings.request("POST", "push-tokens/", body)
+            settings.request("POST", "subscriptions/", {"topic": topic})
             notify_topic(connection, topic=topic, event_type="forum.new_reply", title=text)
     settings.open()
     for text in XSS:
@@ -478,7 +480,7 @@ def test_axe_has_nothing_against_it(settings: Settings, colours: str) -> None:
     settings.switch("Inbox", "Bulletins").click()
     settings.page.get_by_role("button", name="Remove Ada's iPhone").click()
     expect(settings.notice()).to_have_text("Inbox is off for Bulletins.")
-    settings.page.wait_for_timeout(300)  # until all has its colour
+    settings.page.wait_for_timeout(300)  # until all colour transitions have ended
     assert violations(settings.page) == []
     settings.page.get_by_role("button", name="Dismiss").click()
     settings.page.get_by_role("button", name="Keep it").click()
@@ -488,12 +490,12 @@ def test_axe_has_nothing_against_it(settings: Settings, colours: str) -> None:
 
 @pytest.mark.parametrize("locale", ["en-GB", "de-DE", "ar-EG"])
 def test_a_phone_shows_all_of_it_without_scrolling_sideways(
-    house: House, browser: Browser, locale: str
+    site: HostSite, browser: Browser, locale: str
 ) -> None:
-    who = house.person()
+    who = site.person()
     context = browser.new_context(locale=locale, has_touch=True, color_scheme="dark")
-    house.sign_in(context, who)
-    settings = Settings(house, context.new_page(), who)
+    site.sign_in(context, who)
+    settings = Settings(site, context.new_page(), who)
     fill(settings)
     for width in (320, PHONE[0]):
         settings.page.set_viewport_size({"width": width, "height": PHONE[1]})
@@ -513,15 +515,15 @@ def test_a_phone_shows_all_of_it_without_scrolling_sideways(
 
 @pytest.mark.parametrize("locale", ["de_AT", "de-DE-u-co-phonebk-x-host", "no locale at all"])
 def test_any_locale_of_a_host_is_taken_as_well_as_it_goes(
-    house: House, context: BrowserContext, locale: str
+    site: HostSite, context: BrowserContext, locale: str
 ) -> None:
-    who = house.person()
+    who = site.person()
     html = HOST.format(name="host-locale", base="/notify").replace(
         "theme", f'locale="{locale}" theme'
     )
-    script = SCRIPT.format(token=house.token(who))
+    script = SCRIPT.format(token=site.token(who))
     page = context.new_page()
-    page.goto(house.front.origin + house.front.show("host-locale", HostPage(html, script)))
+    page.goto(site.front.origin + site.front.show("host-locale", HostPage(html, script)))
     title = "Was Sie erreicht" if locale.startswith("de") else "What reaches you"
     expect(page.get_by_role("heading", name=title)).to_be_visible()
 
@@ -537,25 +539,25 @@ element.getToken = () => '{token}';"""
 
 @pytest.mark.parametrize("neighbour", [True, False], ids=["same origin", "another one"])
 def test_a_host_has_it_on_its_own_page(
-    house: House, context: BrowserContext, neighbour: bool
+    site: HostSite, context: BrowserContext, neighbour: bool
 ) -> None:
-    origin = house.front.origin if neighbour else house.front.other_origin
-    base = "/notify" if neighbour else house.url
-    who = house.person()
-    house.ask(who, "POST", "subscriptions/", {"topic": "forum.thread:42"})
+    origin = site.front.origin if neighbour else site.front.other_origin
+    base = "/notify" if neighbour else site.url
+    who = site.person()
+    site.request(who, "POST", "subscriptions/", {"topic": "forum.thread:42"})
     style = (
         ":root { background: #111; color: #eee } tocsin-preferences { --tocsin-accent: #7dd3fc }"
     )
     html = HOST.format(name="host-settings", base=base)
-    script = SCRIPT.format(token=house.token(who))
+    script = SCRIPT.format(token=site.token(who))
     page = context.new_page()
-    page.goto(origin + house.front.show("host-settings", HostPage(html, script, style)))
+    page.goto(origin + site.front.show("host-settings", HostPage(html, script, style)))
     expect(page.get_by_role("link", name="Thema 42")).to_have_attribute(
         "href", re.compile("landed")
     )
     page.get_by_role("checkbox", name="E-Mail, Forum", exact=True).click()
     expect(page.get_by_text("E-Mail ist an für Forum.")).to_be_visible()
-    assert house.ask(who, "GET", "notification-preferences/")["overrides"] == {
+    assert site.request(who, "GET", "notification-preferences/")["overrides"] == {
         "forum.*": {"email": True}
     }
     assert violations(page) == []

@@ -1,4 +1,4 @@
-"""The running service behind a host app's site, and a browser: `from house import *`."""
+"""The running service behind a host app's site, and a browser: `from host_site import *`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ROOT = Path(__file__).parent.parent.parent
 PICTURES = ROOT / "build" / "pages"
 AXE = ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js"
 DESKTOP, PHONE = (1280, 800), (390, 844)
-# Says nothing to anybody, and needs neither a GPU nor a sandbox of the kernel's.
+# No background network traffic, and no need for a GPU or a kernel sandbox.
 QUIET = (
     "--no-sandbox",
     "--disable-gpu",
@@ -44,21 +44,21 @@ QUIET = (
 )
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 METRICS_TOKEN = "the-token-of-the-metrics"
-PATIENCE = 20.0  # seconds; a hang, never slowness
+TIMEOUT = 20.0  # seconds; for hangs, not for slowness
 _numbers = itertools.count(1)
 
 
-class House:
+class HostSite:
     """The service, its database, and the site around it."""
 
     def __init__(self, dsn: str, direct: str, front: Front) -> None:
         self.dsn = dsn
-        self.direct = direct  # the service itself, past the site
+        self.direct = direct  # the service itself, without the site
         self.front = front
         self.url = front.origin + PREFIX
 
     def is_ready(self) -> bool:
-        """Whether the service has its database."""
+        """Whether the service reaches its database."""
         try:
             with urlopen(f"{self.direct}/readyz/", timeout=5):
                 return True
@@ -66,7 +66,7 @@ class House:
             return False
 
     def person(self) -> str:
-        """Somebody new, so that no test sees another's notifications."""
+        """Creates a new person, so that no test sees another's notifications."""
         name = f"person-{next(_numbers)}"
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             connection.execute(
@@ -75,11 +75,11 @@ class House:
         return name
 
     def token(self, recipient: str, ttl: float = 3600) -> str:
-        """As the host app makes it."""
+        """A token as the host app makes it."""
         return jwt.encode({"sub": recipient, "exp": time.time() + ttl}, SECRET, "HS256")
 
-    def tell(self, recipient: str, title: str = "New reply", **named: Any) -> int:
-        """An app's commit, in a process and connection of its own to the service; answers the notification's id."""
+    def notify(self, recipient: str, title: str = "New reply", **named: Any) -> int:
+        """Commits an event like an app, on a separate connection; returns the notification's id."""
         with psycopg.connect(self.dsn) as connection:
             event_id = notify(
                 connection,
@@ -93,13 +93,13 @@ class House:
         assert row is not None
         return int(row[0])
 
-    def ask(self, recipient: str, method: str, path: str, body: object = None) -> Any:
-        """The API, as this person on another device."""
+    def request(self, recipient: str, method: str, path: str, body: object = None) -> Any:
+        """Calls the API as this person on another device."""
         headers = {"Authorization": f"Bearer {self.token(recipient)}"}
         data = None if body is None else json.dumps(body).encode()
         request = Request(f"{self.direct}/api/{path}", data, headers, method=method)
-        with urlopen(request, timeout=20) as answer:
-            text = answer.read()
+        with urlopen(request, timeout=20) as response:
+            text = response.read()
         return json.loads(text) if text else None
 
     def open_streams(self) -> int:
@@ -118,7 +118,7 @@ class House:
         )
 
     def sign_in(self, context: BrowserContext, recipient: str) -> None:
-        """By the cookie of the site's own origin."""
+        """Signs in with the cookie of the site's own origin."""
         context.add_cookies(
             [
                 {
@@ -144,14 +144,14 @@ def _once(config: pytest.Config, key: pytest.StashKey[T], start: Callable[[ExitS
     return config.stash[key]
 
 
-_HOUSE = pytest.StashKey[House]()
+_SITE = pytest.StashKey[HostSite]()
 _BROWSER = pytest.StashKey[Browser]()
 
 
 @pytest.fixture(scope="session")
-def house(pytestconfig: pytest.Config) -> House:
+def site(pytestconfig: pytest.Config) -> HostSite:
     """The running service behind its site."""
-    return _once(pytestconfig, _HOUSE, _start_house)
+    return _once(pytestconfig, _SITE, _start_site)
 
 
 @pytest.fixture(scope="session")
@@ -160,7 +160,7 @@ def browser(pytestconfig: pytest.Config) -> Browser:
     return _once(pytestconfig, _BROWSER, _start_browser)
 
 
-def _start_house(stack: ExitStack) -> House:
+def _start_site(stack: ExitStack) -> HostSite:
     folder = stack.enter_context(run_folder())
     database = embedded_postgres.start(folder / "data", report=lambda _: None, durable=False)
     stack.callback(embedded_postgres.stop, database)
@@ -175,11 +175,11 @@ def _start_house(stack: ExitStack) -> House:
     stack.callback(process.terminate)
     direct = f"http://127.0.0.1:{front.backend}"
     until_ready(direct, process, folder / "http.log")
-    return House(database.dsn, direct, front)
+    return HostSite(database.dsn, direct, front)
 
 
 def _start_browser(stack: ExitStack) -> Browser:
-    expect.set_options(timeout=PATIENCE * 1000)
+    expect.set_options(timeout=TIMEOUT * 1000)
     playwright = stack.enter_context(sync_playwright())
     browser = playwright.chromium.launch(executable_path=chromium(), args=list(QUIET))
     stack.callback(browser.close)
@@ -225,28 +225,28 @@ def until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 @pytest.fixture
-def context(browser: Browser, house: House) -> Iterator[BrowserContext]:
-    """A browser's profile of this test's own, on a desktop. What the page's policy stopped fails the test."""
-    house.front.reports.clear()
+def context(browser: Browser, site: HostSite) -> Iterator[BrowserContext]:
+    """A browser profile for this test, on a desktop. Violations of the page's policy fail the test."""
+    site.front.reports.clear()
     context = browser.new_context(viewport={"width": DESKTOP[0], "height": DESKTOP[1]})
-    context.set_default_timeout(PATIENCE * 1000)
+    context.set_default_timeout(TIMEOUT * 1000)
     yield context
     context.close()
-    assert house.front.reports == []
+    assert site.front.reports == []
 
 
 def until(condition: Callable[[], object], complaint: Callable[[], str]) -> None:
-    """Waits for it as Playwright does, but without a word that a page's policy would stop."""
-    deadline = time.monotonic() + PATIENCE
+    """Waits like Playwright, but without code that a page's policy would block."""
+    deadline = time.monotonic() + TIMEOUT
     while not condition():
         assert time.monotonic() < deadline, complaint()
         time.sleep(0.02)
 
 
 def violations(page: Page) -> list[str]:
-    """What axe-core has against a page, up to WCAG 2.2 AA and its best practices, open shadow roots included."""
+    """The violations that axe-core finds, up to WCAG 2.2 AA and its best practices, with open shadow roots."""
     if not page.evaluate("'axe' in window"):
-        # by the debugger, which no policy of the page stops
+        # by the debugger, which no policy of the page blocks
         page.evaluate(AXE.read_text())
     found = page.evaluate(f"axe.run(document, {{resultTypes: ['violations'], runOnly: {RULES}}})")
     return [
@@ -257,9 +257,9 @@ def violations(page: Page) -> list[str]:
 
 
 def take_picture(page: Page, name: str) -> None:
-    """`build/pages/<name>.png`, for people to look at."""
+    """`build/pages/<name>.png`, for reviews."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=PICTURES / f"{name}.png")
 
 
-__all__ = ["HostPage", "House", "browser", "context", "house"]
+__all__ = ["HostPage", "HostSite", "browser", "context", "site"]
