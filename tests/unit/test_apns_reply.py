@@ -12,10 +12,10 @@ from tocsin.engine.actors.apns.reply import (
     SERVER_PAUSE,
     ApnsResponse,
     classify,
-    lost,
+    classify_no_response,
     read,
 )
-from tocsin.engine.actors.machinery.envelope import SendResult
+from tocsin.engine.actors.machinery.envelope import NoResponse, SendResult
 from tocsin.engine.model import Deferred, Rejected, Sent, Unknown
 
 WHEN = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -150,8 +150,10 @@ def test_no_token_is_touched_without_the_word_of_apple() -> None:
 
 
 def test_an_answer_that_is_lost_is_unknown_unless_the_request_was_never_taken() -> None:
-    assert lost("timeout", unprocessed=False).outcome == Unknown("apns_timeout")
-    assert lost("goaway", unprocessed=True).outcome == Deferred("apns_goaway")
+    assert classify_no_response(NoResponse("timeout")).outcome == Unknown("apns_timeout")
+    assert classify_no_response(NoResponse("goaway", unprocessed=True)).outcome == Deferred(
+        "apns_goaway"
+    )
 
 
 @pytest.mark.parametrize(

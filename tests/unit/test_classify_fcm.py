@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tocsin.engine.actors.fcm.reply import classify, fields, read
+from tocsin.engine.actors.fcm.reply import classify, invalid_fields, read
 from tocsin.engine.actors.machinery.envelope import SendResult
 from tocsin.engine.model import Deferred, Rejected, Sent
 from tocsin.testing import fcm
@@ -172,4 +172,4 @@ def test_odd_errors_are_read_as_far_as_they_go(body: bytes, code: str | None) ->
 
 def test_only_names_of_fields_are_fit_for_a_log() -> None:
     told = ("message.token", "Invalid token: abc", "message.data[0].value", "message token abc")
-    assert fields(told) == ["message.token", "message.data[0].value"]
+    assert invalid_fields(told) == ["message.token", "message.data[0].value"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tocsin.engine.actors.email.reply import Step, classify, lost, queue_id
+from tocsin.engine.actors.email.reply import Step, classify, classify_no_reply, queue_id
 from tocsin.engine.actors.machinery.envelope import SendResult
 from tocsin.engine.model import Deferred, Rejected, Sent, Unknown
 
@@ -122,7 +122,7 @@ def test_each_2xx_after_the_body_is_an_acceptance(code: int, is_sent: bool) -> N
 
 @pytest.mark.parametrize("step", list(Step))
 def test_a_lost_answer_is_unknown_only_after_the_final_dot(step: Step) -> None:
-    answer = lost(step, "disconnected")
+    answer = classify_no_reply(step, "disconnected")
     assert type(answer.outcome) is (Unknown if step is BODY else Deferred)
     assert answer.outcome.reason == f"smtp_disconnected_{step}"
     assert answer.provider_failed

@@ -307,4 +307,4 @@ def _on_lost(loss: NoResponse, wire: ApnsConnection) -> SendResult | RetryNow:
     """What the server never took goes again at once, unless it has never answered anything."""
     if loss.unprocessed and wire.answered:
         return RetryNow(keep_connection=False)
-    return replies.lost(loss.reason, unprocessed=loss.unprocessed)
+    return replies.classify_no_response(loss)

@@ -1,4 +1,4 @@
-"""What APNs' answers mean: pure functions, tested as tables.
+"""What APNs' responses mean: pure functions, tested as tables.
 
 Apple: "Handling notification responses from APNs".
 """
@@ -13,29 +13,29 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from tocsin.engine.actors.machinery.envelope import SendResult
+from tocsin.engine.actors.machinery.envelope import NoResponse, SendResult
 from tocsin.engine.model import Deferred, Rejected, Sent, Unknown
 
 DEVICE_PAUSE = 60.0
-"""Seconds until the next try for a device that got too much; Apple names none."""
+"""Seconds until the next try for a device that got too many; Apple gives no number."""
 
 SERVER_PAUSE = 15 * 60.0
-"""Apple: what was answered 5xx can be retried after 15 minutes."""
+"""Apple: a request with a 5xx response can be retried after 15 minutes."""
 
 _MOST_PAUSE = 86_400.0
 
 
 class RefusalKind(Enum):
-    """Whose fault a refusal is, and so what is done."""
+    """What a refusal is about, which decides what is done."""
 
-    DEAD = auto()  # the device has no such token any more
-    CONTEXT = auto()  # the token may be good, but for another app or environment
-    REQUEST = auto()  # this request of ours: never again
-    SETTING = auto()  # what all requests of ours have in common: never again, and no further ones
-    CREDENTIALS = auto()  # our key: later, all of them
-    DEVICE = auto()  # this device: later
-    CONNECTION = auto()  # this connection: again on another
-    SERVER = auto()  # Apple's: later
+    DEAD = auto()  # the token, which is no longer valid
+    CONTEXT = auto()  # the token, which may be valid for another app or environment
+    REQUEST = auto()  # this request: not retried
+    SETTING = auto()  # a setting that all requests share: not retried, and the breaker counts it
+    CREDENTIALS = auto()  # our key: all requests are retried later
+    DEVICE = auto()  # this device: retried later
+    CONNECTION = auto()  # this connection: retried on another one
+    SERVER = auto()  # the server: retried later
 
 
 REFUSALS = {
@@ -82,17 +82,17 @@ _BY_STATUS = {
     413: RefusalKind.REQUEST,
     429: RefusalKind.DEVICE,
 }
-"""Where the reason is missing or new. Not 410: no token dies without Apple's word for it."""
+"""For a missing or unknown reason. Without 410: a token is dead only by a reason that Apple documents."""
 
 LOUD = frozenset({RefusalKind.REQUEST, RefusalKind.SETTING, RefusalKind.CREDENTIALS})
-"""What only an operator, or a developer, can mend."""
+"""What only an operator, or a developer, can correct."""
 
 
 class ApnsResponse(Struct, frozen=True):
-    """What APNs answered."""
+    """A response of APNs."""
 
     status: int
-    reason: str = ""  # empty if the body had none that can be read
+    reason: str = ""  # empty if the body has none that can be read
     timestamp: datetime | None = None
     retry_after: float | None = None
 
@@ -103,22 +103,22 @@ class _Body(Struct):
 
 
 def read(headers: Mapping[bytes, bytes], body: bytes | bytearray) -> ApnsResponse:
-    """Reads an answer; what can't be read of it counts as not said."""
+    """Returns a response; fields that can't be read are empty."""
     status = headers.get(b":status", b"")
     try:
-        said = msgspec.json.decode(body, type=_Body)
+        fields = msgspec.json.decode(body, type=_Body)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        said = _Body()
+        fields = _Body()
     return ApnsResponse(
         int(status) if status.isdigit() else 0,
-        said.reason if said.reason.isascii() and said.reason.isalnum() else "",
-        _to_time(said.timestamp),
+        fields.reason if fields.reason.isascii() and fields.reason.isalnum() else "",
+        _to_time(fields.timestamp),
         _to_seconds(headers.get(b"retry-after", b"")),
     )
 
 
 def refusal_kind(status: int, reason: str) -> RefusalKind | None:
-    """Whose fault it is; None for what APNs doesn't answer."""
+    """Returns what a refusal is about; None for a response that APNs does not document."""
     if reason in REFUSALS:
         return REFUSALS[reason]
     return RefusalKind.SERVER if 500 <= status < 600 else _BY_STATUS.get(status)
@@ -132,47 +132,47 @@ def classify(
     *,
     apns_id: str | None = None,
 ) -> SendResult:
-    """What one answer means for the message, the device's token, the connection and the channel.
+    """Returns what a response means for the message, the device's token, the connection and the provider.
 
-    A token is dead by Apple's word only, and only if it was registered no later than `timestamp`
-    (`Rejected.dead_since`). Our credentials and Apple's own troubles count for the breaker, and no
-    token is touched. `retry_after` is in seconds and lengthens a pause, never shortens it.
+    A token is dead only if Apple says so, and only if it was registered no later than `timestamp`
+    (`Rejected.dead_since`). Refused credentials and failures of the server count for the breaker, and change no token.
+    `retry_after` is in seconds and makes a pause longer, never shorter.
     """
     if status == 200:
         return SendResult(Sent(apns_id))
-    word = f"apns_{reason or status}"
+    code = f"apns_{reason or status}"
     match refusal_kind(status, reason):
         case RefusalKind.DEAD:
-            return SendResult(Rejected(word, address_dead=True, dead_since=timestamp))
+            return SendResult(Rejected(code, address_dead=True, dead_since=timestamp))
         case RefusalKind.CONTEXT:
-            return SendResult(Rejected(word, quarantine=True))
+            return SendResult(Rejected(code, quarantine=True))
         case RefusalKind.REQUEST:
-            return SendResult(Rejected(word))
+            return SendResult(Rejected(code))
         case RefusalKind.SETTING:
-            return SendResult(Rejected(word), provider_failed=True)
+            return SendResult(Rejected(code), provider_failed=True)
         case transient:
-            return _later(word, transient, retry_after)
+            return _retried(code, transient, retry_after)
 
 
-def _later(word: str, transient: RefusalKind | None, retry_after: float | None) -> SendResult:
+def _retried(code: str, kind: RefusalKind | None, retry_after: float | None) -> SendResult:
     pause = retry_after or 0.0
-    match transient:
+    match kind:
         case RefusalKind.DEVICE:
-            return SendResult(Deferred(word, max(DEVICE_PAUSE, pause)))
+            return SendResult(Deferred(code, max(DEVICE_PAUSE, pause)))
         case RefusalKind.CONNECTION:
-            return SendResult(Deferred(word, retry_after), keep_connection=False)
+            return SendResult(Deferred(code, retry_after), keep_connection=False)
         case RefusalKind.SERVER:
-            return SendResult(Deferred(word, max(SERVER_PAUSE, pause)), provider_failed=True)
-        case _:  # our credentials, or no answer of APNs at all
+            return SendResult(Deferred(code, max(SERVER_PAUSE, pause)), provider_failed=True)
+        case _:  # our credentials, or a response that is not from APNs
             return SendResult(
-                Deferred(word, retry_after), provider_failed=True, keep_connection=False
+                Deferred(code, retry_after), provider_failed=True, keep_connection=False
             )
 
 
-def lost(how: str, *, unprocessed: bool) -> SendResult:
-    """What it means that no answer came, once the request was sent."""
-    outcome: Any = Deferred if unprocessed else Unknown
-    return SendResult(outcome(f"apns_{how}"), provider_failed=True, keep_connection=False)
+def classify_no_response(loss: NoResponse) -> SendResult:
+    """Returns what it means that no response came, once the request was sent."""
+    outcome: Any = Deferred if loss.unprocessed else Unknown
+    return SendResult(outcome(f"apns_{loss.reason}"), provider_failed=True, keep_connection=False)
 
 
 def _to_time(milliseconds: Any) -> datetime | None:
@@ -183,5 +183,5 @@ def _to_time(milliseconds: Any) -> datetime | None:
 
 
 def _to_seconds(value: bytes) -> float | None:
-    """Retry-After in seconds; its other form, a date, Apple doesn't use."""
+    """Returns Retry-After in seconds; Apple does not use its other form, a date."""
     return min(float(value), _MOST_PAUSE) if value.isdigit() else None

@@ -1,6 +1,6 @@
-"""What an SMTP server's answer means: a pure function, tested as a table.
+"""What an SMTP server's replies mean: pure functions, tested as tables.
 
-RFC 5321 section 4.2.1: 4yz may be tried again, 5yz may not. RFC 3463: the enhanced code says why.
+RFC 5321 section 4.2.1: 4yz may be retried, 5yz may not. RFC 3463: the enhanced code is the reason.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tocsin.engine.model import Deferred, Rejected, Sent, Unknown
 
 
 class Step(StrEnum):
-    """Where in the dialogue an answer came, or failed to come."""
+    """The step of the SMTP dialogue to which a reply belongs."""
 
     CONNECT = "connect"
     HELO = "helo"
@@ -22,15 +22,13 @@ class Step(StrEnum):
     MAIL = "mail"
     RCPT = "rcpt"
     DATA = "data"
-    BODY = "body"  # the answer to the final dot
+    BODY = "body"  # the reply to the final dot
 
 
 _BEFORE_MAIL = frozenset({Step.CONNECT, Step.HELO, Step.TLS, Step.AUTH})
-_CREDENTIALS = frozenset({530, 534, 535, 538})  # RFC 4954 section 6: of ours, not of the address
+_CREDENTIALS = frozenset({530, 534, 535, 538})  # RFC 4954 section 6: ours, not the address
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?!\d)")
-_OF_THE_SENDER = frozenset(
-    {"5.1.7", "5.1.8"}
-)  # RFC 3463 section 3.2: class 5.1, but our own address
+_OF_SENDER = frozenset({"5.1.7", "5.1.8"})  # RFC 3463 section 3.2: class 5.1, but our own address
 _NO_SUCH_USER = re.compile(
     r"user unknown|unknown user|unknown recipient|recipient unknown|no such (?:user|recipient|mailbox)"
     r"|(?:user|recipient|mailbox|address) (?:was )?not found|(?:user|mailbox) (?:does not|doesn't) exist",
@@ -40,20 +38,19 @@ _POLICY = re.compile(
     r"spam|block|list|polic|reputation|den(?:y|ied)|relay|auth|spf|dkim|dmarc|rate|quota|full",
     re.IGNORECASE,
 )
-_TOKEN = r"<?([\w.+=-]{4,64})(?![\w.+=@-])"  # no "@": an address is nothing to keep
+_TOKEN = r"<?([\w.+=-]{4,64})(?![\w.+=@-])"  # no "@": an address must not be stored
 _QUEUE_ID = re.compile(rf"(?:queued as|\bid=)\s*{_TOKEN}", re.IGNORECASE | re.ASCII)
 _LAST_TOKEN = re.compile(rf"(?:^|\s){_TOKEN}>?\s*$", re.ASCII)
 
 
 def classify(step: Step, code: int, text: str) -> SendResult:
-    """What one answer other than "go on" means at a step; at the body, 2yz means accepted.
+    """Returns what a reply means that ends the dialogue at a step; at the body, 2yz means accepted.
 
-    An address is dead only where the server speaks of the recipient's mailbox: 5.1.x and 5.2.1 at
-    RCPT or the body, and a bare 550 at RCPT that says in words that there is no such user. All
-    other 5yz, 5.7.x (policy, reputation) above all, end the message and leave the address alone.
-    Before MAIL nothing is about a message: whatever is refused there, is the provider or our
-    credentials. The same goes for a refused MAIL, except for the size: a message that is refused
-    for good there is rejected, and the breaker keeps the next ones from the same fate.
+    An address is dead only by a code about the recipient's mailbox: 5.1.x and 5.2.1 at RCPT or the body, and a 550
+    without such a code at RCPT whose text is that there is no such user. Any other 5yz, such as 5.7.x (policy,
+    reputation), ends the message and does not change the address. A refusal before MAIL concerns the provider or our
+    credentials. So does a refused MAIL, except for the size: the message is rejected if the refusal is permanent, and
+    the breaker counts it.
     """
     enhanced = _enhanced(code, text)
     reason = f"smtp_{code}_{enhanced}" if enhanced else f"smtp_{code}"
@@ -75,17 +72,17 @@ def classify(step: Step, code: int, text: str) -> SendResult:
     return SendResult(Rejected(reason, address_dead=dead), provider_failed=ours)
 
 
-def lost(step: Step, how: str) -> SendResult:
-    """What it means that no answer came: `how` is "disconnected", "timeout" or "protocol_error".
+def classify_no_reply(step: Step, reason: str) -> SendResult:
+    """Returns what it means that no reply came: `reason` is "disconnected", "timeout" or "protocol_error".
 
     After the final dot the server may have the message (RFC 5321 section 4.5.3.2.6).
     """
     outcome = Unknown if step is Step.BODY else Deferred
-    return SendResult(outcome(f"smtp_{how}_{step}"), provider_failed=True, keep_connection=False)
+    return SendResult(outcome(f"smtp_{reason}_{step}"), provider_failed=True, keep_connection=False)
 
 
 def queue_id(text: str) -> str | None:
-    """The server's own name for an accepted message, where its answer has something that looks like one."""
+    """Returns the server's own name for an accepted message, if the reply seems to have one."""
     line = text.strip().rpartition("\n")[2].removesuffix("- gsmtp")
     if found := _QUEUE_ID.search(line):
         return found[1]
@@ -94,7 +91,7 @@ def queue_id(text: str) -> str | None:
 
 
 def _enhanced(code: int, text: str) -> str | None:
-    """The enhanced status code, where there is one of the answer's own class (RFC 2034)."""
+    """Returns the enhanced status code, if it is of the same class as the reply (RFC 2034)."""
     found = _ENHANCED.match(text.lstrip())
     return found[1] if found and found[1][0] == str(code)[0] else None
 
@@ -105,7 +102,7 @@ def _of_size(code: int, enhanced: str | None) -> bool:
 
 def _is_dead(step: Step, code: int, enhanced: str | None, text: str) -> bool:
     if enhanced is not None:
-        told = step in {Step.RCPT, Step.BODY} and enhanced not in _OF_THE_SENDER
-        return told and (enhanced.startswith("5.1.") or enhanced == "5.2.1")
+        of_recipient = step in {Step.RCPT, Step.BODY} and enhanced not in _OF_SENDER
+        return of_recipient and (enhanced.startswith("5.1.") or enhanced == "5.2.1")
     bare = step is Step.RCPT and code == 550
     return bare and bool(_NO_SUCH_USER.search(text)) and not _POLICY.search(text)

@@ -18,7 +18,7 @@ from aiosmtplib import (
 )
 from msgspec import structs
 
-from tocsin.engine.actors.email.reply import Step, classify, lost
+from tocsin.engine.actors.email.reply import Step, classify, classify_no_reply
 from tocsin.engine.actors.machinery.envelope import Envelope, RetryNow, SendResult
 
 # Commands and replies on an open SMTP connection, several commands in one flight where the server takes that.
@@ -252,11 +252,11 @@ class SmtpSession:
         try:
             answer = await self._run(self._dialogue, envelope, commands, content)
         except SMTPTimeoutError:
-            return lost(self.step, "timeout")
+            return classify_no_reply(self.step, "timeout")
         except SMTPResponseException:  # not an answer of SMTP at all
-            return lost(self.step, "protocol_error")
+            return classify_no_reply(self.step, "protocol_error")
         except OSError:
-            answer = lost(self.step, "disconnected")
+            answer = classify_no_reply(self.step, "disconnected")
         gone = not answer.keep_connection and not self._dialogue.connected
         if self.step is Step.MAIL and gone and self.sent > 1:
             return RetryNow(keep_connection=False)

@@ -12,7 +12,7 @@ from pyfcm import FCMNotification
 
 from tocsin.engine.actors.fcm.access_token import SCOPE, AccessToken
 from tocsin.engine.actors.fcm.payload import FcmPayload, TooLargeError, silent, with_token
-from tocsin.engine.actors.fcm.reply import classify, fields, read, unreadable
+from tocsin.engine.actors.fcm.reply import classify, invalid_fields, read, unreadable
 from tocsin.engine.actors.machinery.envelope import Envelope, RetryNow, SendResult
 from tocsin.engine.actors.machinery.http_actor import HttpActor, HttpRequest, HttpResponse
 from tocsin.engine.model import CheckResult, Deferred, Message, Priority, Push, Rejected
@@ -111,7 +111,7 @@ def _log_what_needs_an_operator(result: SendResult, details: tuple[str, ...]) ->
     """Logs an error where only an operator can help: our credentials, or a request that FCM doesn't understand."""
     outcome = result.outcome
     if isinstance(outcome, Rejected) and not (outcome.address_dead or outcome.quarantine):
-        log.error("fcm refused the request", reason=outcome.reason, fields=fields(details))
+        log.error("fcm refused the request", reason=outcome.reason, fields=invalid_fields(details))
     elif isinstance(outcome, Deferred) and outcome.reason.startswith(_OURS):
         log.error("fcm refused our credentials or project", reason=outcome.reason)
 

@@ -1,7 +1,7 @@
-"""The circuit breaker: stops asking a provider that keeps failing, and probes it now and then.
+"""The circuit breaker: sends nothing to a provider that keeps failing, except a probe now and then.
 
 closed    --(threshold failures in a row)--> open
-closed    --(the provider asks for a pause)> open, for as long as it said
+closed    --(the provider asks for a pause)> open, for at least as long
 open      --(its back-off has passed)------> half_open
 half_open --(success)----------------------> closed
 half_open --(failure)----------------------> open, for about twice as long
@@ -21,7 +21,7 @@ Chance = Callable[[], float]
 
 
 class BreakerState(StrEnum):
-    """Whether a provider may be asked; see the module's transitions."""
+    """Whether messages may be sent to a provider; see the transitions at the top of this module."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -29,9 +29,9 @@ class BreakerState(StrEnum):
 
 
 class Breaker:
-    """Counts failures of a provider as a whole; a refusal of one message is a success of the provider.
+    """Counts failures of a provider as a whole; the refusal of one message is a success of the provider.
 
-    What comes in while it is open is left over from before, and changes nothing.
+    Results that come while it is open are of earlier messages, and change nothing.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class Breaker:
 
     @property
     def closed(self) -> bool:
-        """Whether all may go, which is asked for each message."""
+        """Whether all messages may be sent; read for each message, so it is quick."""
         return not self._openings
 
     @property
     def state(self) -> BreakerState:
-        """The state as of now; that an open breaker becomes half-open is a matter of time alone."""
+        """The current state; an open breaker becomes half-open by time alone."""
         if self.closed:
             return BreakerState.CLOSED
         return BreakerState.OPEN if self.retry_after > 0 else BreakerState.HALF_OPEN
@@ -86,7 +86,7 @@ class Breaker:
         return self._clock() - self._opened_at if self._openings else 0.0
 
     def success(self) -> None:
-        """The provider answered as a working one does."""
+        """Counts a response of a provider that works."""
         if not self.closed:
             if self.state is BreakerState.OPEN:
                 return
@@ -95,7 +95,7 @@ class Breaker:
         self.reason = None
 
     def failure(self, reason: str) -> bool:
-        """The provider as a whole failed; true if that has just opened the breaker."""
+        """Counts a failure of the provider as a whole; returns true if that opens the breaker."""
         state = self.state
         if state is BreakerState.OPEN:
             return False
@@ -107,9 +107,9 @@ class Breaker:
         return True
 
     def pause(self, reason: str, seconds: float) -> bool:
-        """The provider asked for so many seconds of silence: open for no less; true if that has just opened it.
+        """Opens for at least as many seconds, as the provider asked; returns true if it was not open before.
 
-        Up to a tenth longer, so that not all workers come back at once.
+        Up to a tenth longer, so that not all workers return at once.
         """
         opens = self.state is not BreakerState.OPEN
         if opens:
