@@ -88,9 +88,9 @@ def test_the_table_is_complete() -> None:
     assert REASONS.keys() == REFUSALS.keys()
 
 
-@pytest.mark.parametrize("reason", sorted(REASONS))
-def test_each_reason_has_its_meaning(reason: str) -> None:
-    assert classify(STATUSES.get(reason, 400), reason, WHEN) == REASONS[reason]
+def test_each_reason_has_its_meaning() -> None:
+    found = {reason: classify(STATUSES.get(reason, 400), reason, WHEN) for reason in REFUSALS}
+    assert found == REASONS
 
 
 @pytest.mark.parametrize(

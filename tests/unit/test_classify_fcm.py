@@ -84,24 +84,20 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize(("status", "code", "details", "retry_after", "answer"), TABLE)
-def test_answers_are_classified(
-    status: int,
-    code: str | None,
-    details: tuple[str, ...],
-    retry_after: float | None,
-    answer: SendResult,
-) -> None:
-    assert classify(status, code, details, retry_after) == answer
+def test_responses_are_classified() -> None:
+    wrong = [
+        (given, found) for *given, expected in TABLE if (found := classify(*given)) != expected
+    ]
+    assert not wrong
 
 
-@pytest.mark.parametrize("status", range(300, 600))
-def test_no_status_is_without_a_meaning_and_none_alone_touches_a_token(status: int) -> None:
-    outcome = classify(status, None, (), None).outcome
-    assert isinstance(outcome, Deferred | Rejected)
-    assert outcome.reason == f"fcm_{status}"
-    assert not getattr(outcome, "address_dead", False)
-    assert not getattr(outcome, "quarantine", False)
+def test_no_status_is_without_a_meaning_and_none_alone_touches_a_token() -> None:
+    for status in range(300, 600):
+        outcome = classify(status, None, (), None).outcome
+        assert isinstance(outcome, Deferred | Rejected)
+        assert outcome.reason == f"fcm_{status}"
+        assert not getattr(outcome, "address_dead", False)
+        assert not getattr(outcome, "quarantine", False)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
 from tocsin.engine.actors.email.reply import Step, classify, classify_no_reply, queue_id
@@ -102,17 +104,20 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize(("step", "code", "text", "answer"), TABLE)
-def test_answers_are_classified(step: Step, code: int, text: str, answer: SendResult) -> None:
-    assert classify(step, code, text) == answer
+def test_replies_are_classified() -> None:
+    wrong = [
+        (step, code, text, found)
+        for step, code, text, expected in TABLE
+        if (found := classify(step, code, text)) != expected
+    ]
+    assert not wrong
 
 
-@pytest.mark.parametrize("code", range(400, 600))
-@pytest.mark.parametrize("step", list(Step))
-def test_no_code_is_without_a_meaning(step: Step, code: int) -> None:
-    outcome = classify(step, code, "alice@example.test said no").outcome
-    assert isinstance(outcome, Deferred if code < 500 else Deferred | Rejected)
-    assert outcome.reason == f"smtp_{code}"
+def test_no_code_is_without_a_meaning() -> None:
+    for step, code in product(Step, range(400, 600)):
+        outcome = classify(step, code, "alice@example.test said no").outcome
+        assert isinstance(outcome, Deferred if code < 500 else Deferred | Rejected)
+        assert outcome.reason == f"smtp_{code}"
 
 
 @pytest.mark.parametrize(("code", "is_sent"), [(200, True), (250, True), (299, True), (300, False)])
@@ -121,12 +126,12 @@ def test_each_2xx_after_the_body_is_an_acceptance(code: int, is_sent: bool) -> N
 
 
 @pytest.mark.parametrize("step", list(Step))
-def test_a_lost_answer_is_unknown_only_after_the_final_dot(step: Step) -> None:
-    answer = classify_no_reply(step, "disconnected")
-    assert type(answer.outcome) is (Unknown if step is BODY else Deferred)
-    assert answer.outcome.reason == f"smtp_disconnected_{step}"
-    assert answer.provider_failed
-    assert not answer.keep_connection
+def test_a_lost_reply_is_unknown_only_after_the_final_dot(step: Step) -> None:
+    result = classify_no_reply(step, "disconnected")
+    assert type(result.outcome) is (Unknown if step is BODY else Deferred)
+    assert result.outcome.reason == f"smtp_disconnected_{step}"
+    assert result.provider_failed
+    assert not result.keep_connection
 
 
 @pytest.mark.parametrize(

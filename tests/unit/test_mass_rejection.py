@@ -1,4 +1,4 @@
-"""The storm guard: what a provider refuses in a row, and no success between, costs no address."""
+"""Mass rejection, with each actor and its far end: many rejections in a row, without a success, cost no address."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from tests.support.far_ends import Apns, Case, Email, FarEnd, Fcm
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
-from tocsin.engine.actors.machinery.mass_rejection import RejectionCounter
 from tocsin.engine.model import (
     Channel,
     CheckResult,
@@ -31,61 +28,6 @@ from tocsin.engine.model import (
 )
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
-
-
-# The rule: `+` is a success, a letter the refusal of that device, and `!` after it says that it isn't believed.
-
-
-@pytest.mark.parametrize(
-    ("first", "later", "story"),
-    [
-        (3, 5, "a"),  # one person with one dead token
-        (3, 5, "aaaaaaaa"),  # however often it is refused
-        (3, 5, "ab"),
-        (3, 5, "abc!"),
-        (3, 5, "abc!d!e!a!"),
-        (3, 5, "ab+abcd"),  # what was accepted shows that the settings are right
-        (3, 5, "ab+abcde!"),  # and then it is the provider that errs
-        (3, 5, "abc!+abcd+abcd+"),
-        (3, 5, "abc!d!+d"),  # over with a success, and then a dead token is dead
-        (1, 1, "a!+b!"),
-    ],
-)
-def test_stories(first: int, later: int, story: str) -> None:
-    counter = RejectionCounter(first=first, later=later)
-    told = ""
-    for event in story.replace("!", ""):
-        told += event
-        if event == "+":
-            counter.accepted()
-        elif counter.rejected(event):
-            told += "!"
-    assert told == story
-
-
-@given(st.lists(st.one_of(st.none(), st.integers(0, 30))), st.integers(1, 8), st.integers(1, 20))
-def test_fewer_than_the_limit_are_believed_between_two_successes(
-    events: list[int | None], first: int, later: int
-) -> None:
-    counter = RejectionCounter(first=first, later=later)
-    believed: set[int] = set()
-    refused: set[int] = set()
-    limit = first
-    for device in events:
-        if device is None:
-            counter.accepted()
-            believed, refused, limit = set(), set(), later
-            assert not counter.too_many
-            continue
-        refused.add(device)
-        if not counter.rejected(str(device)):
-            believed.add(device)
-        assert len(believed) < limit
-        assert counter.too_many == (len(refused) >= limit)
-        assert counter.addresses <= limit
-
-
-# The actors, against their far ends.
 
 
 class Mails(Email):
