@@ -128,7 +128,7 @@ def by_connection(pool: ApnsPool, tokens: ProviderToken) -> Send:
     payload = b'{"aps":{"alert":{"title":"New reply","body":"Alice: hello"},"sound":"default"}}'
 
     async def send(_: int) -> None:
-        lease = await pool.lease()
+        slot = await pool.acquire()
         headers = (
             ("apns-topic", TOPIC),
             ("apns-push-type", "alert"),
@@ -136,8 +136,8 @@ def by_connection(pool: ApnsPool, tokens: ProviderToken) -> Send:
             ("apns-id", str(uuid4())),
         )
         request = Request(DEVICE, headers, payload)
-        reply = await lease.connection.send(request, await tokens.token(), timeout=20)
-        lease.release()
+        reply = await slot.connection.send(request, await tokens.token(), timeout=20)
+        slot.release()
         assert getattr(reply, "status", 0) == 200, reply
 
     return send

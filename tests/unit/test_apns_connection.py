@@ -87,7 +87,7 @@ async def mended(
         yield Mended(connection, await tokens_of(key).token())
     finally:
         connection.close()
-        await connection.gone
+        await connection.closed
 
 
 @asynccontextmanager
@@ -256,9 +256,9 @@ async def test_all_connections_share_one_token(
     tokens = tokens_of(key)
     pool = ApnsPool(endpoint, most=3)
     server.streams = 1
-    leases = [await pool.lease() for _ in range(3)]
-    for lease in leases:
-        await Mended(lease.connection, await tokens.token()).send()
+    slots = [await pool.acquire() for _ in range(3)]
+    for slot in slots:
+        await Mended(slot.connection, await tokens.token()).send()
     await pool.close()
     assert server.connected == 3
     assert len(server.rules.tokens) == 1
@@ -336,7 +336,7 @@ async def test_goaway_says_what_was_taken(
         assert not connection.connection.usable
         server.release()
         assert await earlier == ApnsResponse(200)
-        await connection.connection.gone
+        await connection.connection.closed
 
 
 async def test_without_the_mend_streams_are_remembered_for_ever(
@@ -354,15 +354,15 @@ async def test_a_connection_that_is_half_open_is_noticed(
     async with mended(server, authority, key, quiet=0.05) as connection:
         server.plan(DEVICE, Freeze())
         assert await connection.send() == NoResponse("disconnected")
-        await connection.connection.gone
+        await connection.connection.closed
 
 
-async def test_a_pulse_keeps_a_quiet_connection(
+async def test_pings_keep_a_quiet_connection(
     server: ApnsServer, authority: Authority, key: Key
 ) -> None:
     async with mended(server, authority, key, quiet=0.02) as connection:
-        heard = connection.connection.heard_at
-        await until(lambda: connection.connection.heard_at > heard + 0.1)
+        before = connection.connection.event_at
+        await until(lambda: connection.connection.event_at > before + 0.1)
         assert await connection.send() == ApnsResponse(200)
 
 
@@ -371,7 +371,7 @@ async def test_a_connection_that_nobody_uses_is_closed(
 ) -> None:
     async with mended(server, authority, key, quiet=0.02) as connection:
         connection.connection.INACTIVITY_TIME = 0
-        await connection.connection.gone
+        await connection.connection.closed
 
 
 @pytest.mark.parametrize(
@@ -408,12 +408,12 @@ async def test_a_connection_starts_with_one_stream_and_takes_more_once_it_is_tru
     server: ApnsServer, authority: Authority, key: Key
 ) -> None:
     pool = ApnsPool(Endpoint(url=server.url, tls=h2_context(authority)), most=1)
-    first = await pool.lease()
-    others = [asyncio.create_task(pool.lease()) for _ in range(20)]
+    first = await pool.acquire()
+    others = [asyncio.create_task(pool.acquire()) for _ in range(20)]
     await asyncio.sleep(0)
     assert not any(each.done() for each in others)
     await Mended(first.connection, await tokens_of(key).token()).send()
-    assert all(lease.good for lease in await asyncio.gather(*others))
+    assert all(slot.usable for slot in await asyncio.gather(*others))
     await pool.close()
     assert server.connected == 1
 
@@ -422,12 +422,12 @@ async def test_streams_that_are_given_back_go_to_who_waits(
     server: ApnsServer, authority: Authority
 ) -> None:
     pool = ApnsPool(Endpoint(url=server.url, tls=h2_context(authority)), most=1)
-    first = await pool.lease()
-    given_up, waiting = (asyncio.create_task(pool.lease()) for _ in range(2))
+    first = await pool.acquire()
+    given_up, waiting = (asyncio.create_task(pool.acquire()) for _ in range(2))
     await asyncio.sleep(0)
     first.release()
     given_up.cancel()  # its turn came, and it is gone
-    assert (await waiting).good
+    assert (await waiting).usable
     await pool.close()
 
 
@@ -435,10 +435,10 @@ async def test_who_gives_up_while_it_connects_harms_no_other(
     server: ApnsServer, authority: Authority
 ) -> None:
     pool = ApnsPool(Endpoint(url=server.url, tls=h2_context(authority)))
-    first, second = (asyncio.create_task(pool.lease()) for _ in range(2))
+    first, second = (asyncio.create_task(pool.acquire()) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
-    assert (await second).good
+    assert (await second).usable
     await pool.close()
     assert server.connected == 1
 
@@ -447,7 +447,7 @@ async def test_a_refused_connection_is_told_to_all_who_wait(authority: Authority
     async with ApnsServer(authority, key, topics={TOPIC}) as gone:
         url = gone.url
     pool = ApnsPool(Endpoint(url=url, tls=h2_context(authority)))
-    results = await asyncio.gather(*(pool.lease() for _ in range(5)), return_exceptions=True)
+    results = await asyncio.gather(*(pool.acquire() for _ in range(5)), return_exceptions=True)
     assert [str(each) for each in results] == ["apns_connect_refused"] * 5
     assert {type(each) for each in results} == {ConnectError}
 
@@ -456,14 +456,14 @@ async def test_a_server_that_does_not_greet(server: ApnsServer, authority: Autho
     server.greets = False
     pool = ApnsPool(Endpoint(url=server.url, tls=h2_context(authority), connect=0.2))
     with pytest.raises(ConnectError, match="apns_timeout_connect"):
-        await pool.lease()
+        await pool.acquire()
     await until(lambda: not server.wires)
 
 
 async def test_a_certificate_of_nobody_we_know(server: ApnsServer) -> None:
     pool = ApnsPool(Endpoint(url=server.url, tls=h2_context(Authority())))
     with pytest.raises(ConnectError, match="apns_tls_failed"):
-        await pool.lease()
+        await pool.acquire()
 
 
 async def test_a_server_without_http2(authority: Authority) -> None:
@@ -475,10 +475,10 @@ async def test_a_server_without_http2(authority: Authority) -> None:
     async with plain:
         pool = ApnsPool(Endpoint(url=url, tls=h2_context(authority)))
         with pytest.raises(ConnectError, match="apns_no_http2"):
-            await pool.lease()
+            await pool.acquire()
 
 
 async def test_a_host_that_is_not_there(authority: Authority) -> None:
     pool = ApnsPool(Endpoint(url="https://nowhere.invalid", tls=h2_context(authority)))
     with pytest.raises(ConnectError, match="apns_host_unknown"):
-        await pool.lease()
+        await pool.acquire()

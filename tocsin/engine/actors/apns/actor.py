@@ -1,4 +1,4 @@
-"""Push to Apple devices by APNs: many at once over a few connections, each to its own device."""
+"""Push to Apple devices by APNs: many requests at the same time over a few connections."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aioapns.common import PRIORITY_HIGH, PRIORITY_NORMAL, PushType
 
 from tocsin.engine.actors.apns import reply as replies
 from tocsin.engine.actors.apns.connection import ApnsConnection, Request
-from tocsin.engine.actors.apns.pool import ApnsPool, ConnectError, Endpoint, Lease
+from tocsin.engine.actors.apns.pool import ApnsPool, ConnectError, Endpoint, StreamSlot
 from tocsin.engine.actors.apns.provider_token import TokenSource, TokenUnavailable
 from tocsin.engine.actors.apns.reply import ApnsResponse, RefusalKind
 from tocsin.engine.actors.machinery.base import Actor
@@ -33,10 +33,8 @@ from tocsin.engine.model import (
     Rejected,
 )
 
-# A push's payload: JSON within the provider's limit, its body cut between two characters as people see them.
-#
-# Apple: "Generating a remote notification". What a reader takes for one character can be many code
-# points (a family of emoji, a flag, a letter with its accents): Unicode's UAX #29 says where they end.
+# The payload: JSON within Apple's limit ("Generating a remote notification"). A text is cut between two characters as
+# people see them, which can be many code points (Unicode's UAX #29).
 
 MAX_PAYLOAD = 4096
 MAX_COLLAPSE_ID = 64
@@ -50,11 +48,11 @@ _HEADER_SAFE = re.compile(r"[!-~]{1,64}")
 
 
 class TooLargeError(Exception):
-    """What the app adds is beyond the limit even without title and body."""
+    """The payload is too large even without title and body."""
 
 
 def draft(push: Push) -> bytes:
-    """The payload for APNs but for its badge, which `with_badge` adds; raises TooLargeError."""
+    """Returns the payload without its badge, which `with_badge` adds; raises TooLargeError."""
     title, body = _clean(push.title), _clean(push.body)
     room = MAX_PAYLOAD - _BADGE_ROOM
     if len(_encode(push, "", "")) > room:
@@ -66,26 +64,26 @@ def draft(push: Push) -> bytes:
     return _encode(push, title, body)
 
 
-def with_badge(drafted: bytes, badge: int | None) -> bytes:
-    """The whole payload with the number on the app's icon; None leaves that as it is."""
+def with_badge(draft: bytes, badge: int | None) -> bytes:
+    """Returns the whole payload with the number on the app's icon, which None does not change."""
     if badge is None:
-        return drafted
-    rest = drafted[len(_START) :]
+        return draft
+    rest = draft[len(_START) :]
     return b'%b"badge":%d%b%b' % (_START, badge, b"" if rest.startswith(b"}") else b",", rest)
 
 
 def clip(text: str, room: int) -> str:
-    """The longest beginning of a text whose JSON takes at most `room` bytes, quotes not counted.
+    """Returns the longest beginning of a text whose JSON takes at most `room` bytes, without the quotes.
 
-    What is cut off is marked by an ellipsis, and no character as people see it is cut in two. Empty
-    where not even the ellipsis fits.
+    A text that was cut ends in an ellipsis, and is cut between two characters as people see them. Empty if not even
+    the ellipsis fits.
     """
     if _size(text) <= room:
         return text
     room -= _size(_ELLIPSIS)
     if room < 0:
         return ""
-    # No code point is less than a byte, so that what counts is within the first `room` of them.
+    # a code point takes at least one byte, so the first `room` of them are enough
     clusters: list[str] = _CLUSTER.findall(text[: room + 1])
     sizes = accumulate(_size(cluster) for cluster in clusters)
     fitting = sum(1 for size in sizes if size <= room)
@@ -93,12 +91,12 @@ def clip(text: str, room: int) -> str:
 
 
 def collapse_id(name: str) -> str:
-    """An id of at most 64 bytes that is safe in a header; a digest where the name itself isn't."""
+    """Returns an id of at most 64 bytes that is valid in a header: the name itself if it is, else its digest."""
     return name if _HEADER_SAFE.fullmatch(name) else sha256(_clean(name).encode()).hexdigest()
 
 
 def _encode(push: Push, title: str, body: str) -> bytes:
-    """JSON with `aps` first, so that the badge has its known place."""
+    """Returns JSON with `aps` first, so that the place of the badge is known."""
     data = {name: value for name, value in push.data.items() if name != "aps"}
     return msgspec.json.encode({"aps": _aps(push, title, body), **data})
 
@@ -122,19 +120,19 @@ def _size(text: str) -> int:
 
 
 def _clean(text: str) -> str:
-    """Half a surrogate pair is no text, and JSON can't hold it."""
+    """Replaces lone surrogates, which JSON can't contain."""
     return _SURROGATE.sub("\ufffd", text)
 
 
 PRODUCTION_URL = "https://api.push.apple.com"
 SANDBOX_URL = "https://api.sandbox.push.apple.com"
 
-_STORM = (
+_ADVICE = (
     "apns refuses every device, so none is believed to be bad: see TOCSIN_APNS_TOPIC, TOCSIN_APNS_URL,"
     " and the environment that the app registers its tokens with"
 )
 _DEVICE = re.compile(r"[0-9A-Fa-f]{8,200}")
-_ADVICE = {
+_LOGGED = {
     RefusalKind.CREDENTIALS: "apns refuses our key: see TOCSIN_APNS_KEY, _KEY_ID and _TEAM_ID, and the clock",
     RefusalKind.SETTING: "apns refuses our topic: see TOCSIN_APNS_TOPIC",
     RefusalKind.REQUEST: "apns refuses a push as malformed",
@@ -143,14 +141,13 @@ _ADVICE = {
 log = structlog.get_logger(__name__)
 
 
-class ApnsActor(Actor[Lease]):
+class ApnsActor(Actor[StreamSlot]):
     """Sends pushes to the devices of one environment; for the other one, another actor with its URL.
 
-    `tokens` is shared by all actors of a team. `topic` is the app's bundle id. `installation` is any
-    text that stays the same for this installation: with the delivery's id it makes the apns-id. At
-    most `senders` pushes are under way, over at most `connections`; `timeout` bounds each answer in
-    seconds, `connect` a connection, and `quiet` the silence before a connection's pulse is taken.
-    Further options are those of `Actor`.
+    `tokens` is shared by all actors of a team. `topic` is the app's bundle id. `installation` is any text that stays
+    the same for this installation: with the delivery's id it makes the apns-id. At most `senders` pushes are in flight,
+    over at most `connections` connections; `timeout` bounds the wait for a response in seconds, `connect` a connection,
+    and `quiet` the silence before a ping. Further options are those of `Actor`.
     """
 
     def __init__(
@@ -171,7 +168,7 @@ class ApnsActor(Actor[Lease]):
         **options: Any,
     ) -> None:
         super().__init__(
-            name=name, presend_check=presend_check, senders=senders, advice=_STORM, **options
+            name=name, presend_check=presend_check, senders=senders, advice=_ADVICE, **options
         )
         tls = ssl.create_default_context(cafile=ca_file)
         tls.set_alpn_protocols(["h2"])
@@ -183,12 +180,12 @@ class ApnsActor(Actor[Lease]):
         self._timeout = timeout
 
     async def stop(self, grace: float = 5.0) -> None:
-        """As any actor, and then closes its connections."""
+        """Stops, and closes the connections."""
         await super().stop(grace)
         await self._pool.close()
 
     def draft(self, message: Message) -> bytes | Rejected:
-        """The payload, but for its badge."""
+        """Returns the payload without its badge."""
         assert isinstance(message.content, Push)
         try:
             return draft(message.content)
@@ -197,19 +194,19 @@ class ApnsActor(Actor[Lease]):
         except (TypeError, ValueError, msgspec.MsgspecError):
             return Rejected("payload_not_json")
 
-    async def prepare(self, connection: Lease | None) -> Lease | Deferred:
-        """A stream on a connection that is good."""
+    async def prepare(self, connection: StreamSlot | None) -> StreamSlot | Deferred:
+        """Returns a stream on a usable connection."""
         if connection is not None:
-            if connection.good:
+            if connection.usable:
                 return connection
             connection.release()
         try:
-            return await self._pool.lease()
+            return await self._pool.acquire()
         except ConnectError as error:
             return Deferred(str(error))
 
-    async def transmit(self, connection: Lease, envelope: Envelope) -> SendResult | RetryNow:
-        """Sends the push to the device of this moment; see `apns_reply.classify` for the answers."""
+    async def transmit(self, connection: StreamSlot, envelope: Envelope) -> SendResult | RetryNow:
+        """Sends the push to the device of the check; see `reply.classify` for the responses."""
         check_result = envelope.check_result
         if check_result is None:
             return RetryNow(keep_connection=True)
@@ -220,46 +217,52 @@ class ApnsActor(Actor[Lease]):
             token = await self._tokens.token()
         except TokenUnavailable:
             return SendResult(Deferred("apns_token_unavailable"), provider_failed=True)
-        if not connection.good:
+        if not connection.usable:
             return RetryNow(keep_connection=False)
         if not envelope.begin():
             return RetryNow(keep_connection=True)
         envelope.commit()
-        wire = connection.connection
+        http2 = connection.connection
         try:
-            reply = await wire.send(request, token, timeout=self._timeout)
+            response = await http2.send(request, token, timeout=self._timeout)
         finally:
             connection.release()
-        if isinstance(reply, NoResponse):
-            return _on_lost(reply, wire)
-        return await self._on_reply(reply, token, wire, request)
+        if isinstance(response, NoResponse):
+            return _on_no_response(response, http2)
+        return await self._on_response(response, token, http2, request)
 
-    async def discard(self, connection: Lease) -> None:
-        """Gives its stream back; the connection is for others too."""
+    async def discard(self, connection: StreamSlot) -> None:
+        """Releases its stream; other senders use the connection too."""
         connection.release()
 
-    async def _on_reply(
+    async def _on_response(
         self,
-        reply: ApnsResponse,
+        response: ApnsResponse,
         token: str,
-        wire: ApnsConnection,
+        http2: ApnsConnection,
         request: Request,
     ) -> SendResult | RetryNow:
-        if reply.reason == "ExpiredProviderToken" and await self._renewed(token):
+        if response.reason == "ExpiredProviderToken" and await self._renewed(token):
             return RetryNow(keep_connection=True)
-        answer = replies.classify(
-            reply.status,
-            reply.reason,
-            reply.timestamp,
-            reply.retry_after,
+        result = replies.classify(
+            response.status,
+            response.reason,
+            response.timestamp,
+            response.retry_after,
             apns_id=dict(request.headers)["apns-id"],
         )
-        whose = replies.refusal_kind(reply.status, reply.reason) if reply.status != 200 else None
-        if whose in _ADVICE:
-            log.error(_ADVICE[whose], actor=self.name, status=reply.status, reason=reply.reason)
-        if not answer.keep_connection:
-            wire.retire()
-        return answer
+        kind = (
+            replies.refusal_kind(response.status, response.reason)
+            if response.status != 200
+            else None
+        )
+        if kind in _LOGGED:
+            log.error(
+                _LOGGED[kind], actor=self.name, status=response.status, reason=response.reason
+            )
+        if not result.keep_connection:
+            http2.retire()
+        return result
 
     async def _renewed(self, token: str) -> bool:
         try:
@@ -280,31 +283,31 @@ class ApnsActor(Actor[Lease]):
         return Request(check_result.address, headers, with_badge(envelope.draft, badge))
 
     def apns_id(self, delivery_id: int) -> UUID:
-        """The same at each attempt of a delivery, and for no other delivery anywhere."""
+        """Returns the same id for each attempt of a delivery, and for no other delivery of any installation."""
         return uuid5(self._namespace, f"delivery:{delivery_id}")
 
     def _headers(
         self, push: Push, priority: Priority, apns_id: UUID
     ) -> tuple[tuple[str, str], ...]:
-        """A push that changes only the badge is no background push to Apple, but need not hurry."""
+        """Returns the headers; a push that changes only the badge is no background push to Apple, but not urgent."""
         background = push.kind is PushKind.BACKGROUND
-        hurry = push.kind is PushKind.ALERT and priority is not Priority.LOW
+        urgent = push.kind is PushKind.ALERT and priority is not Priority.LOW
         headers = [
             ("apns-topic", self._topic),
             ("apns-push-type", (PushType.BACKGROUND if background else PushType.ALERT).value),
-            ("apns-priority", PRIORITY_HIGH if hurry else PRIORITY_NORMAL),
+            ("apns-priority", PRIORITY_HIGH if urgent else PRIORITY_NORMAL),
             ("apns-id", str(apns_id)),
         ]
         if push.expires_at is not None:
             headers.append(("apns-expiration", str(max(1, int(push.expires_at.timestamp())))))
-        # shown once, also where Apple takes it a second time: it knows no other way to tell that it is the same
-        wanted = push.collapse_id or str(apns_id)
-        headers.append(("apns-collapse-id", collapse_id(wanted)))
+        # without it, a repeated push would be shown twice: Apple does not compare apns-ids
+        name = push.collapse_id or str(apns_id)
+        headers.append(("apns-collapse-id", collapse_id(name)))
         return tuple(headers)
 
 
-def _on_lost(loss: NoResponse, wire: ApnsConnection) -> SendResult | RetryNow:
-    """What the server never took goes again at once, unless it has never answered anything."""
-    if loss.unprocessed and wire.answered:
+def _on_no_response(loss: NoResponse, http2: ApnsConnection) -> SendResult | RetryNow:
+    """Retries at once what the server did not process, unless it has never responded on this connection."""
+    if loss.unprocessed and http2.responses:
         return RetryNow(keep_connection=False)
     return replies.classify_no_response(loss)

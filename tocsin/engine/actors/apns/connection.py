@@ -1,14 +1,7 @@
-"""One connection to APNs: aioapns' own, with the faults of its version 4.0 mended.
+"""One connection to APNs: that of aioapns, with the faults of its version 4.0 corrected.
 
-1. No send had a deadline; a stream that was reset, or ended without a reason, hung for ever.
-2. DATA was never acknowledged: a connection stood still after some 2,000 error answers.
-3. A send that was cancelled killed the connection, and with it all others in flight.
-4. Each connection signed a token of its own; here each request brings the one that all share.
-5. An error body that isn't JSON, or comes in pieces, killed the connection.
-
-And, found on the way: a GOAWAY lost also what the server still answers, and what it never took was
-as unknown as what it may have taken; streams stayed in a dict for ever; a connection that is only
-half open was never noticed. tests/unit/test_apns_connection.py shows each, against both classes.
+docs/upstream/aioapns.md describes each fault and its correction; tests/unit/test_apns_connection.py shows them against
+both classes.
 """
 
 from __future__ import annotations
@@ -33,18 +26,16 @@ from msgspec import Struct
 from tocsin.engine.actors.apns.reply import ApnsResponse, read
 from tocsin.engine.actors.machinery.envelope import NoResponse
 
-# A connection's way to the network: what may be written when, and whether anyone is still there.
-
-_PING = b"tocsin??"
+_PING = b"tocsin??"  # any eight bytes
 
 log = structlog.get_logger(__name__)
 
 
 class _H2(H2Connection):
-    """h2 refuses each frame after a GOAWAY, though the server still answers what it took."""
+    """Accepts frames after a GOAWAY, since the server still responds to what it accepted; h2 refuses them."""
 
     MAX_CLOSED_STREAMS = (
-        4096  # it remembers them to tell what comes late; 65,536 are some megabytes
+        4096  # h2 remembers them for frames that come late; its 65,536 take megabytes
     )
 
     def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Any], list[events.Event]]:
@@ -54,13 +45,12 @@ class _H2(H2Connection):
         return received
 
 
-class ApnsWire(APNsTLSClientProtocol):
-    """aioapns' protocol from below: it writes once a round, never into a full pipe, and checks the pulse.
+class ApnsProtocol(APNsTLSClientProtocol):
+    """The transport side of a connection: buffers what it writes, and pings a server that is silent.
 
-    `quiet` is after how many seconds of silence the server is asked whether it is still there, and
-    as many later given up; `INACTIVITY_TIME` after how many without a request the connection is
-    closed. `changed` is called when it may take more, or nothing any more; `gone` is done once it is
-    closed.
+    After `quiet` seconds without an event the server gets a ping, and after as many again the connection is given up.
+    After `INACTIVITY_TIME` seconds without a request it is closed. `changed` is called when it accepts more requests,
+    or none any more; `closed` is done once it is closed.
     """
 
     INACTIVITY_TIME = 300
@@ -73,46 +63,46 @@ class ApnsWire(APNsTLSClientProtocol):
         self.closing = False
         self.writable = True
         self.changed = changed
-        self.gone: asyncio.Future[None] = loop.create_future()
-        self.heard_at = self.asked_at = self.used_at = loop.time()
+        self.closed: asyncio.Future[None] = loop.create_future()
+        self.event_at = self.pinged_at = self.used_at = loop.time()
         self._quiet = quiet
         self._flushing = False
-        self._pulse: asyncio.TimerHandle | None = None
+        self._keep_alive_timer: asyncio.TimerHandle | None = None
 
-    # What a subclass says.
+    # What a subclass defines.
 
     @property
     def waiting(self) -> int:
-        """How many requests wait for their answers."""
+        """How many requests wait for their responses."""
         raise NotImplementedError
 
     def on_event(self, event: events.Event) -> None:
-        """Meets one event of HTTP/2."""
+        """Called for each event of HTTP/2."""
         raise NotImplementedError
 
-    def on_broken(self, how: str) -> None:
-        """No answer comes any more to what waits."""
+    def on_lost(self, reason: str) -> None:
+        """Called when no response comes any more."""
         raise NotImplementedError
 
-    # What it may ask.
+    # What a subclass may call.
 
     def flush(self) -> None:
-        """Writes what there is, once for all that happens in one round of the loop."""
+        """Writes what is buffered, once per iteration of the event loop."""
         if not self._flushing:
             self._flushing = True
             self.loop.call_soon(self._write)
 
     def retire(self) -> None:
-        """Takes nothing more, and closes once nothing waits for an answer."""
+        """Accepts no more requests, and closes once none waits for a response."""
         self.closing = True
         if not self.waiting:
             self.close()
         self.changed()
 
     def close(self) -> None:
-        """Closes at once; politely, unless something still waits for an answer."""
+        """Closes at once; in an orderly way unless a request still waits for a response."""
         self.closing = True
-        self._stop_pulse()
+        self._stop_keep_alive()
         if self.transport is None or self.transport.is_closing():
             return
         if self.waiting:
@@ -121,32 +111,34 @@ class ApnsWire(APNsTLSClientProtocol):
             self._write()
             self.transport.close()
 
-    def abort(self, how: str) -> None:
-        """Cuts it, and with it all that waits."""
-        self.on_broken(how)
+    def abort(self, reason: str) -> None:
+        """Closes the transport at once; the requests that wait are lost."""
+        self.on_lost(reason)
         self.closing = True
-        self._stop_pulse()
+        self._stop_keep_alive()
         if self.transport is not None:
             with suppress(AttributeError):  # early 3.11: a TLS transport that is closed already
                 self.transport.abort()
         self.changed()
 
-    # asyncio's side.
+    # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        self.transport.set_write_buffer_limits(high=1, low=0)  # a push that waits there grows stale
+        self.transport.set_write_buffer_limits(
+            high=1, low=0
+        )  # a push that waits in the buffer would be sent on an old check
         self.conn.local_settings.enable_push = 0
         self.conn.initiate_connection()
         self._write()
-        self._beat()
+        self._keep_alive()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closing = True
-        self._stop_pulse()
+        self._stop_keep_alive()
         self.transport = None
-        self.gone.set_result(None)
-        self.on_broken("disconnected" if exc is None else "connection_lost")
+        self.closed.set_result(None)
+        self.on_lost("disconnected" if exc is None else "connection_lost")
         self.changed()
 
     def pause_writing(self) -> None:
@@ -157,10 +149,12 @@ class ApnsWire(APNsTLSClientProtocol):
         self.changed()
 
     def data_received(self, data: bytes) -> None:
-        self._write()  # h2 forgets what it has still to send when it reads a GOAWAY
+        self._write()  # h2 discards its output when it reads a GOAWAY
         try:
             for event in self.conn.receive_data(data):
-                self.heard_at = self.loop.time()  # bytes alone are no sign of life
+                self.event_at = (
+                    self.loop.time()
+                )  # bytes without an event do not show that it is alive
                 self.on_event(event)
         except H2Error as error:
             log.warning("apns protocol error", error=str(error))
@@ -174,37 +168,37 @@ class ApnsWire(APNsTLSClientProtocol):
         if data and self.transport is not None:
             self.transport.write(data)
 
-    def _beat(self) -> None:
-        """Asks a server that is silent whether it is there, and gives up one that doesn't say so."""
+    def _keep_alive(self) -> None:
+        """Pings a silent server, and gives up a connection without a response to the ping."""
         now = self.loop.time()
-        asked = self.asked_at > self.heard_at
-        if asked and now - self.asked_at >= self._quiet:
-            log.warning("apns connection is dead", waiting=self.waiting)
+        pinged = self.pinged_at > self.event_at
+        if pinged and now - self.pinged_at >= self._quiet:
+            log.warning("apns connection does not respond", waiting=self.waiting)
             self.abort("disconnected")
             return
         if not self.waiting and now - self.used_at >= self.INACTIVITY_TIME:
             self.retire()
             return
-        if not asked and now - self.heard_at >= self._quiet:
-            self.asked_at = now
+        if not pinged and now - self.event_at >= self._quiet:
+            self.pinged_at = now
             self.conn.ping(_PING)
             self.flush()
-        self._pulse = self.loop.call_later(self._quiet, self._beat)
+        self._keep_alive_timer = self.loop.call_later(self._quiet, self._keep_alive)
 
-    def _stop_pulse(self) -> None:
-        if self._pulse is not None:
-            self._pulse.cancel()
-            self._pulse = None
+    def _stop_keep_alive(self) -> None:
+        if self._keep_alive_timer is not None:
+            self._keep_alive_timer.cancel()
+            self._keep_alive_timer = None
 
 
 MAX_PAYLOAD = 4096
-_MAX_BODY = 4096  # of an answer; what is beyond is not kept
-_LAST_STREAM = 2**30  # half of HTTP/2's range: time for another connection
-_ALWAYS_ANOTHER = frozenset({"apns-id", "apns-collapse-id"})
+_MAX_BODY = 4096  # bytes kept of a response
+_LAST_STREAM = 2**30  # half of the range of HTTP/2: then another connection is used
+_UNIQUE_HEADERS = frozenset({"apns-id", "apns-collapse-id"})
 
 
 class Request(Struct, frozen=True):
-    """One push as it goes over the wire; `headers` are those that begin with "apns-"."""
+    """One push as it is sent; `headers` are those that begin with "apns-"."""
 
     device: str
     headers: tuple[tuple[str, str], ...]
@@ -212,29 +206,31 @@ class Request(Struct, frozen=True):
 
 
 class _Stream:
-    """A request that waits for its answer."""
+    """A request that waits for its response."""
 
-    def __init__(self, answer: asyncio.Future[ApnsResponse | NoResponse]) -> None:
+    def __init__(self, response: asyncio.Future[ApnsResponse | NoResponse]) -> None:
         self.id = 0
-        self.answer = answer
+        self.response = response
         self.headers: dict[bytes, bytes] = {}
         self.body = bytearray()
 
-    def end(self, how: str, *, unprocessed: bool = False) -> None:
-        """Answers with what is known: once there is a status, the body only explains it."""
-        if not self.answer.done():
+    def end(self, reason: str, *, unprocessed: bool = False) -> None:
+        """Ends it with a response if there is a status, whose body is only an explanation."""
+        if not self.response.done():
             known = b":status" in self.headers
-            self.answer.set_result(
-                read(self.headers, self.body) if known else NoResponse(how, unprocessed=unprocessed)
+            self.response.set_result(
+                read(self.headers, self.body)
+                if known
+                else NoResponse(reason, unprocessed=unprocessed)
             )
 
 
-class ApnsConnection(ApnsWire):
-    """Many requests at once on one connection.
+class ApnsConnection(ApnsProtocol):
+    """Many requests at the same time on one connection.
 
-    It is `ready` once the server has greeted, or gone. `held` counts the requests that are promised a stream
-    or have one, by the pool; `most` bounds them together with the server's own limit. `server` is
-    the authority of its URL.
+    `ready` is done once the settings of the server came, or the connection is lost. `reserved` counts the requests that
+    have a stream, or for which the pool reserved one; `most` and the limit of the server bound them. `server` is the
+    authority of its URL.
     """
 
     def __init__(
@@ -242,34 +238,34 @@ class ApnsConnection(ApnsWire):
     ) -> None:
         super().__init__(changed=changed, quiet=quiet)
         self.ready: asyncio.Future[None] = self.loop.create_future()
-        self.held = 0
-        self.answered = 0
+        self.reserved = 0
+        self.responses = 0
         self._most = most
         self._streams: dict[int, _Stream] = {}
-        self._meet: dict[type[events.Event], Callable[[Any], None]] = {
+        self._handlers: dict[type[events.Event], Callable[[Any], None]] = {
             events.ResponseReceived: self._on_headers,
             events.DataReceived: self._on_data,
             events.StreamEnded: self._on_end,
             events.StreamReset: self._on_reset,
-            events.ConnectionTerminated: self._on_goodbye,
+            events.ConnectionTerminated: self._on_goaway,
             events.RemoteSettingsChanged: self._on_settings,
             events.WindowUpdated: self._on_window,
         }
-        self._head = (
+        self._fixed_headers = (
             (b":method", b"POST"),
             (b":scheme", b"https"),
             (b":authority", server.encode()),
         )
 
     @property
-    def room(self) -> int:
-        """How many further requests may be promised a stream now."""
+    def free_streams(self) -> int:
+        """How many more streams may be reserved now."""
         limit = min(self._most, self.conn.remote_settings.max_concurrent_streams)
-        return limit - self.held if self.usable else 0
+        return limit - self.reserved if self.usable else 0
 
     @property
     def usable(self) -> bool:
-        """Whether a request that is sent now leaves at once."""
+        """Whether a request would be written at once."""
         window = self.conn.outbound_flow_control_window
         return not self.closing and self.writable and window >= MAX_PAYLOAD
 
@@ -280,20 +276,22 @@ class ApnsConnection(ApnsWire):
     async def send(
         self, request: Request, token: str, *, timeout: float
     ) -> ApnsResponse | NoResponse:
-        """Sends one push, before anything else can happen, and waits for the answer.
+        """Sends one push without an await before its first byte, and waits for the response.
 
-        Cancelled, or after `timeout` seconds, its stream ends and no other is harmed.
+        When it is cancelled, or after `timeout` seconds, only its own stream ends.
         """
         began = self.loop.time()
         stream = self._open(request, token)
         try:
             async with asyncio.timeout(timeout):
-                return await stream.answer
+                return await stream.response
         except TimeoutError:
-            if stream.answer.done() and not stream.answer.cancelled():
-                return stream.answer.result()
-            if self.heard_at < began:
-                self.closing = True  # nothing at all was heard: nothing more goes this way
+            if stream.response.done() and not stream.response.cancelled():
+                return stream.response.result()
+            if self.event_at < began:
+                self.closing = (
+                    True  # there was no event at all: no more requests on this connection
+                )
             known = b":status" in stream.headers
             return read(stream.headers, stream.body) if known else NoResponse("timeout")
         finally:
@@ -307,10 +305,10 @@ class ApnsConnection(ApnsWire):
         self.used_at = self.loop.time()
         try:
             stream.id = self.conn.get_next_available_stream_id()
-            self.conn.send_headers(stream.id, [*self._head, *_headers(request, token)])
+            self.conn.send_headers(stream.id, [*self._fixed_headers, *_headers(request, token)])
             self._streams[stream.id] = stream
             self.conn.send_data(stream.id, request.payload, end_stream=True)
-        except H2Error as error:  # a limit of the server's that this request doesn't meet
+        except H2Error as error:  # the request is beyond a limit of the server
             stream.end(type(error).__name__, unprocessed=True)
         if stream.id >= _LAST_STREAM:
             self.closing = True
@@ -318,26 +316,26 @@ class ApnsConnection(ApnsWire):
         return stream
 
     def _forget(self, stream: _Stream) -> None:
-        """Gives up a stream whose end didn't come."""
+        """Resets a stream that has not ended."""
         if self._streams.pop(stream.id, None) is not None:
-            with contextlib.suppress(StreamClosedError):  # it came in this very moment
+            with contextlib.suppress(StreamClosedError):  # it ended at this moment
                 self.conn.reset_stream(stream.id, ErrorCodes.CANCEL)
             self.flush()
         if self.closing and not self._streams:
             self.retire()
 
-    # What comes from the server.
+    # What the server sends.
 
     def on_event(self, event: events.Event) -> None:
-        if meet := self._meet.get(type(event)):
-            meet(event)
+        if handler := self._handlers.get(type(event)):
+            handler(event)
 
-    def on_broken(self, how: str) -> None:
+    def on_lost(self, reason: str) -> None:
         if not self.ready.done():
             self.ready.set_result(None)
         streams, self._streams = self._streams, {}
         for stream in streams.values():
-            stream.end(how)
+            stream.end(reason)
 
     def _on_headers(self, event: events.ResponseReceived) -> None:
         if stream := self._streams.get(event.stream_id):
@@ -356,10 +354,10 @@ class ApnsConnection(ApnsWire):
         refused = event.error_code == ErrorCodes.REFUSED_STREAM
         self._end(event.stream_id, "reset", unprocessed=refused)
 
-    def _on_goodbye(self, event: events.ConnectionTerminated) -> None:
-        """What came after the last stream that the server names, it never took (RFC 9113, 6.8)."""
-        said = bytes(event.additional_data or b"")[:200].decode("ascii", "replace")
-        log.info("apns goes away", code=int(event.error_code or 0), said=said)
+    def _on_goaway(self, event: events.ConnectionTerminated) -> None:
+        """Ends the streams after the last one that the server processed (RFC 9113 section 6.8)."""
+        text = bytes(event.additional_data or b"")[:200].decode("ascii", "replace")
+        log.info("apns closes the connection", code=int(event.error_code or 0), text=text)
         self.closing = True
         for stream_id in [each for each in self._streams if each > (event.last_stream_id or 0)]:
             self._end(stream_id, "goaway", unprocessed=True)
@@ -373,19 +371,19 @@ class ApnsConnection(ApnsWire):
     def _on_window(self, _: events.WindowUpdated) -> None:
         self.changed()
 
-    def _end(self, stream_id: int, how: str, *, unprocessed: bool = False) -> None:
+    def _end(self, stream_id: int, reason: str, *, unprocessed: bool = False) -> None:
         if stream := self._streams.pop(stream_id, None):
-            self.answered += not unprocessed
-            stream.end(how, unprocessed=unprocessed)
+            self.responses += not unprocessed
+            stream.end(reason, unprocessed=unprocessed)
 
 
 def _headers(request: Request, token: str) -> list[Any]:
-    """What repeats is indexed, as Apple recommends; what is each time another is not."""
+    """Returns the headers; those that repeat are indexed, as Apple recommends, and unique ones are not."""
     headers: list[Any] = [
         NeverIndexedHeaderTuple(b":path", b"/3/device/" + request.device.encode()),
         (b"authorization", b"bearer " + token.encode()),
     ]
     for name, value in request.headers:
         pair = (name.encode(), value.encode())
-        headers.append(NeverIndexedHeaderTuple(*pair) if name in _ALWAYS_ANOTHER else pair)
+        headers.append(NeverIndexedHeaderTuple(*pair) if name in _UNIQUE_HEADERS else pair)
     return headers

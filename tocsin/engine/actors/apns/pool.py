@@ -1,4 +1,4 @@
-"""A few connections to APNs that many senders share; a sender has a stream promised before its presend check."""
+"""A few connections to APNs that many senders share; each sender reserves a stream before its presend check."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from msgspec import Struct
 
 from tocsin.engine.actors.apns.connection import ApnsConnection
 
-_GOODBYE = 1.0  # seconds for a polite end
+_CLOSE_TIMEOUT = 1.0  # seconds for an orderly close
 
 
 class ConnectError(Exception):
-    """No connection can be had; the first argument is the reason, a stable word."""
+    """There is no connection; the first argument is the reason, a stable word."""
 
 
 class Endpoint(Struct, frozen=True, kw_only=True):
-    """Where APNs is, and how patient we are: `connect` seconds until it greets, `quiet` until it is asked."""
+    """The URL of APNs, and timeouts: `connect` seconds until its settings came, `quiet` until a ping is sent."""
 
     url: str
     tls: ssl.SSLContext
@@ -29,29 +29,29 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     quiet: float = 15.0
 
 
-class Lease:
-    """One stream on a connection, promised until it is released."""
+class StreamSlot:
+    """One stream on a connection, reserved until it is released."""
 
     def __init__(self, connection: ApnsConnection) -> None:
-        connection.held += 1
+        connection.reserved += 1
         self.connection = connection
-        self._held = True
+        self._reserved = True
 
     @property
-    def good(self) -> bool:
+    def usable(self) -> bool:
         """Whether a request may still be sent on it."""
-        return self._held and self.connection.usable
+        return self._reserved and self.connection.usable
 
     def release(self) -> None:
-        """Gives the stream back; any number of times."""
-        if self._held:
-            self._held = False
-            self.connection.held -= 1
+        """Releases the stream; may be called several times."""
+        if self._reserved:
+            self._reserved = False
+            self.connection.reserved -= 1
             self.connection.changed()
 
 
 class ApnsPool:
-    """Opens connections as they are needed, one after the other and at most `most`."""
+    """Opens connections when they are needed, one at a time and at most `most`."""
 
     def __init__(self, endpoint: Endpoint, *, most: int = 2) -> None:
         self._endpoint = endpoint
@@ -60,18 +60,18 @@ class ApnsPool:
         self._opening: asyncio.Task[None] | None = None
         self._waiters: deque[asyncio.Future[None]] = deque()
 
-    async def lease(self) -> Lease:
-        """Waits for a stream; raises ConnectError where there is no connection and none can be made."""
+    async def acquire(self) -> StreamSlot:
+        """Waits for a stream; raises ConnectError if there is no connection and none can be opened."""
         while True:
             for connection in self._connections:
-                if connection.room > 0:
-                    return Lease(connection)
+                if connection.free_streams > 0:
+                    return StreamSlot(connection)
             if self._may_open:
                 self._opening = asyncio.create_task(self._open())
-            await self._turn()
+            await self._wait()
 
     async def close(self) -> None:
-        """Closes all connections; what is in flight is lost."""
+        """Closes all connections; requests in flight are lost."""
         if self._opening is not None:
             self._opening.cancel()
             await asyncio.gather(self._opening, return_exceptions=True)
@@ -79,16 +79,16 @@ class ApnsPool:
         for connection in connections:
             connection.close()
         if connections:
-            await asyncio.wait([each.gone for each in connections], timeout=_GOODBYE)
+            await asyncio.wait([each.closed for each in connections], timeout=_CLOSE_TIMEOUT)
         for connection in connections:
             connection.abort("shutdown")
 
     @property
     def _may_open(self) -> bool:
-        living = sum(not each.closing for each in self._connections)
-        return self._opening is None and living < self._most
+        open_ones = sum(not each.closing for each in self._connections)
+        return self._opening is None and open_ones < self._most
 
-    async def _turn(self) -> None:
+    async def _wait(self) -> None:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         try:
@@ -97,17 +97,17 @@ class ApnsPool:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
             else:
-                self._changed()  # its turn came with its end: the next one's
+                self._changed()  # it was woken and cancelled at once: wakes the next one
             raise
 
     async def _open(self) -> None:
-        """Opens one in a task of its own, so that who asked first may give up without harm."""
+        """Opens a connection, in its own task: the sender that asked for it may be cancelled meanwhile."""
         error: ConnectError | None = None
         try:
             connection = await connect(self._endpoint, self._changed)
             self._connections.append(connection)
-        except ConnectError as refused:
-            error = refused
+        except ConnectError as failure:
+            error = failure
         finally:
             self._opening = None
         if error is None:
@@ -122,10 +122,10 @@ class ApnsPool:
                 waiter.set_exception(ConnectError(*error.args))
 
     def _changed(self) -> None:
-        """Wakes as many as may find a stream, or one that may open a connection."""
-        self._connections = [each for each in self._connections if not each.gone.done()]
-        room = sum(each.room for each in self._connections if each.room > 0)
-        wake = max(room, 1 if self._may_open else 0)
+        """Wakes as many senders as there are free streams, or one that may open a connection."""
+        self._connections = [each for each in self._connections if not each.closed.done()]
+        free = sum(each.free_streams for each in self._connections if each.free_streams > 0)
+        wake = max(free, 1 if self._may_open else 0)
         while wake > 0 and self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
@@ -134,7 +134,7 @@ class ApnsPool:
 
 
 async def connect(endpoint: Endpoint, changed: Callable[[], None]) -> ApnsConnection:
-    """Connects and waits for the server's greeting; raises ConnectError."""
+    """Connects and waits for the server's settings; raises ConnectError."""
     address = urlsplit(endpoint.url)
     host, port = address.hostname or "", address.port or 443
     made: list[ApnsConnection] = []
@@ -143,7 +143,7 @@ async def connect(endpoint: Endpoint, changed: Callable[[], None]) -> ApnsConnec
         made.append(ApnsConnection(address.netloc, changed=changed, quiet=endpoint.quiet))
         return made[0]
 
-    greeted = False
+    established = False
     try:
         async with asyncio.timeout(endpoint.connect):
             loop = asyncio.get_running_loop()
@@ -152,23 +152,23 @@ async def connect(endpoint: Endpoint, changed: Callable[[], None]) -> ApnsConnec
                 raise ConnectError("apns_no_http2")
             await connection.ready
             if connection.closing:
-                raise ConnectionResetError("closed before it greeted")
-        greeted = True
+                raise ConnectionResetError("closed before its settings came")
+        established = True
     except OSError as error:  # a TimeoutError too
-        raise ConnectError(f"apns_{_why(error)}") from error
+        raise ConnectError(f"apns_{_reason(error)}") from error
     finally:
-        if made and not greeted:
+        if made and not established:
             made[0].abort("not_greeted")
     return connection
 
 
-def _why(error: OSError) -> str:
-    """A stable word for a failure to connect."""
-    words: tuple[tuple[type[OSError], str], ...] = (
+def _reason(error: OSError) -> str:
+    """Returns a stable word for a failure to connect."""
+    reasons: tuple[tuple[type[OSError], str], ...] = (
         (ssl.SSLError, "tls_failed"),
         (socket.gaierror, "host_unknown"),
         (TimeoutError, "timeout_connect"),
         (ConnectionRefusedError, "connect_refused"),
         (ConnectionError, "disconnected_connect"),
     )
-    return next((word for kind, word in words if isinstance(error, kind)), "connect_failed")
+    return next((word for kind, word in reasons if isinstance(error, kind)), "connect_failed")

@@ -1,8 +1,8 @@
-"""The provider token: one JWT for all connections of all workers, signed anew every 40 minutes.
+"""The provider token: one JWT for all connections of all workers, renewed every 40 minutes.
 
-Apple: "Establishing a token-based connection to APNs": a token is refreshed no more than once every 20
-minutes and no less than once every 60, counted per team; sooner is answered 429
-TooManyProviderTokenUpdates, later 403 ExpiredProviderToken.
+Apple: "Establishing a token-based connection to APNs". A token is refreshed at most once every 20 minutes and at least
+once every 60, counted per team; the response is 429 TooManyProviderTokenUpdates if it is too early, and 403
+ExpiredProviderToken if it is too late.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from tocsin.engine.model import SignedToken
 from tocsin.settings.keys import load_apns_key
 
 REFRESH = 40 * 60
-"""Seconds after which a token is signed anew."""
+"""Seconds after which a token is renewed."""
 
 LEAST = 20 * 60
-"""Seconds that a token is kept at least, but for one that Apple calls expired."""
+"""Seconds that a token is kept at least, unless Apple reports it as expired."""
 
 USABLE = 55 * 60
 """Seconds that a token may be used while no new one can be stored."""
@@ -34,31 +34,31 @@ log = structlog.get_logger(__name__)
 
 
 class TokenUnavailable(Exception):
-    """The store that all workers share can't be reached, and there is no token that is still good."""
+    """The store that all workers share can't be reached, and there is no valid token."""
 
 
 class TokenStore(Protocol):
     """Where the workers share their token."""
 
     async def load(self, key: str) -> SignedToken | None:
-        """The token of this key that stands."""
+        """Returns the current token of this key."""
 
     async def save(self, signed: SignedToken, *, replacing: SignedToken | None) -> SignedToken:
-        """Stores it if `replacing` still stands, and returns what stands then."""
+        """Stores a token if `replacing` is still the current one; returns the current one after that."""
 
 
 class TokenSource(Protocol):
-    """What an actor needs of it."""
+    """What an actor needs."""
 
     async def token(self) -> str:
-        """The token of this moment; raises TokenUnavailable."""
+        """Returns the current token; raises TokenUnavailable."""
 
     async def renew(self, stale: str) -> bool:
-        """Apple called `stale` expired: true if there is another one now; raises TokenUnavailable."""
+        """Returns whether there is another token than `stale`, which has expired; raises TokenUnavailable."""
 
 
 class ProviderKey:
-    """A .p8 key of a team; raises ValueError where it isn't one, in words for the operator."""
+    """A .p8 key of a team; raises ValueError with a message for the operator if it is invalid."""
 
     def __init__(self, *, pem: str, key_id: str, team_id: str) -> None:
         key = load_apns_key(pem)
@@ -71,7 +71,7 @@ class ProviderKey:
         self.name = f"{team_id}.{key_id}.{sha256(public).hexdigest()[:16]}"
 
     def sign(self, now: int, *, early: bool = False) -> SignedToken:
-        """Signs a token as of `now`, in Unix seconds."""
+        """Returns a token signed at `now`, in Unix seconds."""
         claims = {"iss": self._team_id, "iat": now}
         token = jwt.encode(claims, self._key, "ES256", headers={"kid": self._key_id, "typ": None})
         return SignedToken(self.name, token, now, early)
@@ -84,19 +84,19 @@ class MemoryStore:
         self._tokens: dict[str, SignedToken] = {}
 
     async def load(self, key: str) -> SignedToken | None:
-        """The token of this key that stands."""
+        """Returns the current token of this key."""
         return self._tokens.get(key)
 
     async def save(self, signed: SignedToken, *, replacing: SignedToken | None) -> SignedToken:
-        """Stores it if `replacing` still stands, and returns what stands then."""
-        standing = self._tokens.get(signed.key)
-        if standing is None or standing == replacing:
+        """Stores a token if `replacing` is still the current one; returns the current one after that."""
+        stored = self._tokens.get(signed.key)
+        if stored is None or stored == replacing:
             self._tokens[signed.key] = signed
         return self._tokens[signed.key]
 
 
 class ProviderToken:
-    """Hands out the token that all share; `clock` is in Unix seconds, best the same for all workers."""
+    """Returns the token that all workers share; `clock` is in Unix seconds, best the same for all workers."""
 
     def __init__(
         self, key: ProviderKey, store: TokenStore, *, clock: Callable[[], float] = time.time
@@ -108,7 +108,7 @@ class ProviderToken:
         self._current: SignedToken | None = None
 
     async def token(self) -> str:
-        """The token of this moment; at most one look into the store at a time, and few of them."""
+        """Returns the current token; reads the store seldom, and once at a time."""
         if not self._younger(self._current, REFRESH):
             async with self._lock:
                 if not self._younger(self._current, REFRESH):
@@ -117,31 +117,31 @@ class ProviderToken:
         return self._current.token
 
     async def renew(self, stale: str) -> bool:
-        """Whether there is another token now than the one that Apple called expired.
+        """Returns whether there is another token than the one that Apple reported as expired.
 
-        One that was signed less than 20 minutes ago should be good: our clock is wrong, or Apple's.
-        It is replaced all the same, but only once: more would be too many updates.
+        One that was signed less than 20 minutes ago should be valid: our clock is wrong, or Apple's. It is replaced,
+        but only once: more would be too many updates.
         """
         async with self._lock:
             if self._current is None or self._current.token != stale:
                 return True
-            standing = await self._load()
-            if standing is not None and standing.token != stale:
-                self._current = standing
+            stored = await self._load()
+            if stored is not None and stored.token != stale:
+                self._current = stored
                 return True
             young = self._younger(self._current, LEAST)
             if young and self._current.early:
                 return False
-            await self._sign(replacing=standing, early=young)
+            await self._sign(replacing=stored, early=young)
             return self._current.token != stale
 
     async def _refresh(self) -> None:
         try:
-            standing = await self._load()
-            if standing is not None and self._younger(standing, REFRESH):
-                self._current = standing
+            stored = await self._load()
+            if stored is not None and self._younger(stored, REFRESH):
+                self._current = stored
             else:
-                await self._sign(replacing=standing)
+                await self._sign(replacing=stored)
         except TokenUnavailable:
             if not self._younger(self._current, USABLE):
                 raise
@@ -153,7 +153,7 @@ class ProviderToken:
             raise TokenUnavailable from error
 
     async def _sign(self, *, replacing: SignedToken | None, early: bool = False) -> None:
-        """Signs one; where another worker was faster, takes that worker's."""
+        """Signs a token, or uses that of another worker that was faster."""
         signed = self._key.sign(self._now(replacing), early=early)
         try:
             self._current = await self._store.save(signed, replacing=replacing)
@@ -162,7 +162,7 @@ class ProviderToken:
         log.info("apns provider token signed", early=early, ours=self._current == signed)
 
     def _now(self, replacing: SignedToken | None) -> int:
-        """The same second would give the same claims, which Apple takes for the same token."""
+        """Returns the time to sign: in the same second the claims, and so the token, would be the same."""
         now = int(self._clock())
         return now + 1 if replacing is not None and replacing.issued_at == now else now
 
