@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import Db
-from tocsin.engine.actors.email.mime import to_mailbox
+from tocsin.engine.actors.email.mime import to_address
 from tocsin.engine.mail.links import Links
 from tocsin.engine.text import is_web_address, sanitise
 from tocsin.settings.addresses import address_fault
@@ -362,6 +362,6 @@ def test_each_address_that_is_accepted_can_be_written_into_a_mail(db: Db, addres
     address = address.replace("\0", "").encode("utf-8", "replace").decode()
     row = db.execute("select tocsin.address_fault(%s) is null", (address,)).fetchone()
     if row == (True,):
-        mailbox = to_mailbox(address).address
+        mailbox = to_address(address).address
         assert mailbox.rpartition("@")[2].isascii()
         assert len(mailbox.encode()) <= 254

@@ -13,7 +13,7 @@ from hypothesis import settings as hypotheses
 from hypothesis import strategies as st
 
 from tests.support.golden_mails import LINKS, NOW, SENDER, claimed, content
-from tocsin.engine.actors.email.mime import address, draft, to_mailbox, to_sender
+from tocsin.engine.actors.email.mime import complete, draft, to_address, to_sender
 from tocsin.engine.mail.loader import DEFAULT, Templates
 from tocsin.engine.mail.render_several import render_burst, render_digest
 from tocsin.engine.mail.render_single import render_mail
@@ -80,8 +80,8 @@ def sized(mail: Mail) -> Mail:
     """Checks a mail as it is sent."""
     assert len(mail.html.encode()) <= CLIP
     _, sender = to_sender(f'"{"😀" * 200}" <notifications@example.com>')
-    to = to_mailbox(f"{'a' * 64}@{'.'.join(['b' * 60] * 3)}.com")
-    assert len(address(draft(mail, sender=sender), to=to, now=NOW)) <= WHOLE
+    to = to_address(f"{'a' * 64}@{'.'.join(['b' * 60] * 3)}.com")
+    assert len(complete(draft(mail, sender=sender), to=to, now=NOW)) <= WHOLE
     assert mail.html.rstrip().endswith("</html>")
     return mail
 

@@ -1,4 +1,4 @@
-"""Webhooks by Standard Webhooks (https://www.standardwebhooks.com): signed JSON, posted to whoever asked for it."""
+"""Webhooks by Standard Webhooks (https://www.standardwebhooks.com): signed JSON, posted to a URL."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tocsin.engine.model import CheckResult, Deferred, Message, Push, Rejected, 
 PREFIX = "whsec_"
 _SECRET_BYTES = range(24, 65)
 _NUMBER = re.compile(r"(?:.*\.)?(?:\d+|0x[0-9a-f]*)\.?", re.IGNORECASE | re.ASCII)
-"""An IPv4 address in one of its old spellings (127.1, 0x7f000001), which no name looks like."""
+"""An IPv4 address in an old spelling (127.1, 0x7f000001); no host name looks like one."""
 
 _NAT64 = ip_network("64:ff9b::/96")  # RFC 6052: the last four bytes are an IPv4 address
 
@@ -90,9 +90,9 @@ class WebhookActor(HttpActor):
 
 
 def classify(status: int, retry_after: float | None) -> SendResult:
-    """What an endpoint's answer means: 2xx took it, 410 wants no more, a redirect is not followed, all else is later.
+    """Returns what an endpoint's response means: 2xx accepted, 410 no more, a redirect is not followed, else later.
 
-    Whatever it is, it says nothing of other endpoints: the breaker stays out of it.
+    It says nothing about other endpoints, so the breaker does not count it.
     """
     if 200 <= status < 300:
         return SendResult(Sent())
@@ -104,7 +104,7 @@ def classify(status: int, retry_after: float | None) -> SendResult:
 
 
 def to_key(secret: str) -> bytes:
-    """The bytes of a `whsec_…` secret, 24 to 64 of them; raises ValueError."""
+    """Returns the bytes of a `whsec_…` secret, 24 to 64 of them; raises ValueError."""
     try:
         key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
     except binascii.Error:
@@ -115,14 +115,14 @@ def to_key(secret: str) -> bytes:
 
 
 def sign(keys: Sequence[bytes], name: str, at: str, body: bytes) -> str:
-    """The webhook-signature header: one `v1,` signature over id, timestamp and body for each key."""
+    """Returns the webhook-signature header: one `v1,` signature over id, timestamp and body for each key."""
     signed = b".".join((name.encode(), at.encode(), body))
     made = (hmac.digest(key, signed, hashlib.sha256) for key in keys)
     return " ".join(f"v1,{base64.b64encode(each).decode()}" for each in made)
 
 
 def url_fault(url: str, *, allow_private: bool) -> str | None:
-    """Why nothing is posted to a URL: it is none, not https, has credentials in it, or names a private address."""
+    """Returns why nothing is posted to a URL: it is invalid, not https, has credentials, or a private address."""
     try:
         parts = URL(url)
         host, port = parts.host, parts.port
@@ -138,7 +138,7 @@ def url_fault(url: str, *, allow_private: bool) -> str | None:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the internet's, as is one that is wrapped in it."""
+    """Returns whether an IP address is public, and an IPv4 address that it embeds."""
     ip = ip_address(address.partition("%")[0])
     if isinstance(ip, IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
@@ -150,7 +150,7 @@ def is_public(address: str) -> bool:
 
 
 def _may_be_public(host: str) -> bool:
-    """A name that is still to be resolved, or a public address."""
+    """Returns whether a host is a public address, or a name that is still to be resolved."""
     try:
         return is_public(host)
     except ValueError:
@@ -158,12 +158,12 @@ def _may_be_public(host: str) -> bool:
 
 
 class PublicResolver(AbstractResolver):
-    """Resolves once, and to public addresses only: what it answers is what is connected to."""
+    """Resolves to public addresses only; the connection then uses exactly the returned addresses."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """All addresses of a host; raises ForbiddenAddressError if any of them is private."""
+        """Returns all addresses of a host; raises ForbiddenAddressError if any of them is private."""
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family)
         results = [
@@ -182,4 +182,4 @@ class PublicResolver(AbstractResolver):
         return results
 
     async def close(self) -> None:
-        """Holds nothing."""
+        """Has nothing to close."""

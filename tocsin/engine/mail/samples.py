@@ -268,7 +268,7 @@ def page(mail: Mail, scheme: Scheme) -> str:
 def source(mail: Mail, email_from: str, now: datetime) -> str:
     """All of it, as it goes over the wire before it is signed."""
     _, sender = mime.to_sender(email_from)
-    whole = mime.address(mime.draft(mail, sender=sender), to=mime.to_mailbox(TO), now=now)
+    whole = mime.complete(mime.draft(mail, sender=sender), to=mime.to_address(TO), now=now)
     return whole.decode("utf-8", "replace").replace("\r\n", "\n")
 
 

@@ -1,4 +1,4 @@
-"""Email by SMTP: a few connections that are used again, each mail at its own address."""
+"""Email by SMTP, over a few connections that are kept open."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aiosmtplib import SMTP, SMTPException, SMTPResponseException
 from tocsin.engine.actors.email import mime
 from tocsin.engine.actors.email.mime import UnsendableError
 from tocsin.engine.actors.email.reply import Step, classify
-from tocsin.engine.actors.email.smtp import SmtpSession, Starttls, why
+from tocsin.engine.actors.email.smtp import SmtpSession, Starttls, failure_reason
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.machinery.envelope import Envelope, RetryNow, SendResult
 from tocsin.engine.model import Deferred, Mail, Message, PresendCheck, Rejected
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tocsin.engine.actors.email.dkim import Signer  # 0.1 s to import
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-_STORM = (
+_ADVICE = (
     "the mail server refuses every address, so none is believed to be dead: is TOCSIN_SMTP_URL the server that relays"
     " for us, and does it know where to?"
 )
@@ -36,12 +36,10 @@ log = structlog.get_logger(__name__)
 class EmailActor(Actor[SmtpSession]):
     """Sends mails through one SMTP server.
 
-    `sender` is `Name <name@example.org>`; `tls` is TLS from the first byte, `starttls` "auto" takes
-    it where it is offered. `timeout` bounds each answer in seconds, but not that to the final dot:
-    there only the deadline of the whole message counts. A connection is renewed after
-    `recycle_after` messages. `signer` signs each mail by DKIM. Further options are those of
-    `Actor`. Raises UnsendableError for a sender
-    that no mail can have.
+    `sender` is `Name <name@example.org>`; `tls` is TLS from the first byte, `starttls` "auto" uses it if the server
+    offers it. `timeout` bounds the wait for each reply in seconds, except that to the final dot, which only the
+    deadline of the message bounds. A connection is replaced after `recycle_after` messages. `signer` signs each mail
+    by DKIM. Further options are those of `Actor`. Raises UnsendableError for an invalid sender.
     """
 
     def __init__(
@@ -62,7 +60,7 @@ class EmailActor(Actor[SmtpSession]):
         recycle_after: int = 100,
         **options: Any,
     ) -> None:
-        super().__init__(name="email", presend_check=presend_check, advice=_STORM, **options)
+        super().__init__(name="email", presend_check=presend_check, advice=_ADVICE, **options)
         self._sender, self._from = mime.to_sender(sender)
         self._host = host
         self._port = port
@@ -77,7 +75,7 @@ class EmailActor(Actor[SmtpSession]):
         self._recycle_after = recycle_after
 
     def draft(self, message: Message) -> bytes | Rejected:
-        """The MIME message, but for its address."""
+        """Returns the MIME message without its address."""
         if not isinstance(message.content, Mail):
             return Rejected("not_a_mail")
         try:
@@ -86,11 +84,11 @@ class EmailActor(Actor[SmtpSession]):
             return Rejected(str(error))
 
     async def prepare(self, connection: SmtpSession | None) -> SmtpSession | Deferred:
-        """An open connection without a transaction, the given one if it is still good."""
+        """Returns an open connection without a transaction: the given one if it still works."""
         if connection is not None:
             try:
-                worn = connection.sent >= self._recycle_after
-                if not worn and await connection.reset():
+                replace = connection.sent >= self._recycle_after
+                if not replace and await connection.reset():
                     return connection
                 await connection.close()
             finally:
@@ -99,19 +97,19 @@ class EmailActor(Actor[SmtpSession]):
         return await self._connect()
 
     async def transmit(self, connection: SmtpSession, envelope: Envelope) -> SendResult | RetryNow:
-        """Sends the mail to the address of this moment; see `classify` for the answers."""
+        """Sends the mail to the address of the check; see `reply.classify` for the replies."""
         check_result = envelope.check_result
         if check_result is None:
             return RetryNow(keep_connection=True)
         try:
-            to = mime.to_mailbox(check_result.address)
+            to = mime.to_address(check_result.address)
         except UnsendableError as error:
             return SendResult(Rejected(str(error)))
         utf8 = to.utf8 or self._sender.utf8
-        if utf8 and not connection.knows_utf8:
+        if utf8 and not connection.supports_utf8:
             return SendResult(Rejected("smtputf8_unsupported"))
-        mail = mime.address(envelope.draft, to=to, now=check_result.checked_at)
-        if self._signer is not None:  # of what is final: the address and the date are known now
+        mail = mime.complete(envelope.draft, to=to, now=check_result.checked_at)
+        if self._signer is not None:  # the whole mail: the address and the date are known now
             mail = self._signer.sign(mail, now=check_result.checked_at) + mail
         content = mime.stuff_dots(mail)
         size = len(content) + len(".\r\n")
@@ -123,25 +121,25 @@ class EmailActor(Actor[SmtpSession]):
         return await connection.transact(envelope, commands, content)
 
     async def discard(self, connection: SmtpSession) -> None:
-        """Closes it politely."""
+        """Closes it with QUIT."""
         await connection.close()
 
     def _mail_command(self, session: SmtpSession, size: int, *, utf8: bool) -> bytes:
         command = f"MAIL FROM:<{self._sender.address}>"
-        if session.knows_size:  # RFC 1870: too large is then known before the body
+        if session.supports_size:  # RFC 1870: the server can refuse the size before the body
             command += f" SIZE={size}"
         if utf8:
             command += " SMTPUTF8 BODY=8BITMIME"
         return command.encode()
 
     async def _connect(self) -> SmtpSession | Deferred:
-        """Connects, greets, encrypts, logs in; what the server refuses here is not about a message."""
+        """Connects, encrypts, logs in; a refusal here does not concern a message."""
         session = SmtpSession(
             SMTP(
                 hostname=self._host,
                 port=self._port,
                 use_tls=self._tls,
-                start_tls=False,  # by SmtpSession.open, which knows where it stands
+                start_tls=False,  # done by SmtpSession.open
                 tls_context=self._context,
                 local_hostname=await self._own_name(),
                 timeout=self._timeout,
@@ -155,32 +153,32 @@ class EmailActor(Actor[SmtpSession]):
             session.begin()
             opened = True
         except (SMTPException, OSError) as error:
-            return self._refused(session.step, error)
+            return self._connect_failure(session.step, error)
         finally:
             if not opened:
                 session.smtp.close()
         return session
 
     async def _log_in(self, session: SmtpSession, username: str) -> None:
-        """Logs in, but sends no password in clear over a network unless `starttls` is "never"."""
+        """Logs in, but sends no password without TLS over a network unless `starttls` is "never"."""
         local = self._host in _LOOPBACK or self._starttls == "never"
         if not session.encrypted and not local:
             session.step = Step.TLS
             raise SMTPException("no password without TLS")
         await session.log_in(username, self._password or "")
 
-    def _refused(self, step: Step, error: Exception) -> Deferred:
-        """Why there is no connection; loud where only an operator can help."""
-        outcome = Deferred(f"smtp_{why(step, error)}")
+    def _connect_failure(self, step: Step, error: Exception) -> Deferred:
+        """Returns why there is no connection; logs an error if only an operator can help."""
+        outcome = Deferred(f"smtp_{failure_reason(step, error)}")
         if isinstance(error, SMTPResponseException):
-            answered = classify(step, error.code, error.message).outcome
-            outcome = answered if isinstance(answered, Deferred) else outcome
+            classified = classify(step, error.code, error.message).outcome
+            outcome = classified if isinstance(classified, Deferred) else outcome
         if step in {Step.AUTH, Step.TLS}:
             log.error("smtp login impossible", host=self._host, reason=outcome.reason)
         return outcome
 
     async def _own_name(self) -> str:
-        """The name for EHLO: this host's, looked up once."""
+        """Returns the name for EHLO, that of this host; looks it up once."""
         if self._local_hostname is None:
             name = await asyncio.to_thread(socket.getfqdn)
             self._local_hostname = name if _HOST_NAME.fullmatch(name) else "localhost"

@@ -1,6 +1,6 @@
-"""A mail's DKIM signature (RFC 6376): over all of its body and the headers that say what it is.
+"""A mail's DKIM signature (RFC 6376), over its whole body and the headers that people and mail servers rely on.
 
-By `cryptography`, since the library that there is takes 20 ms of the event loop for a mail (ADR 0014).
+Made with `cryptography`, since dkimpy takes 20 ms of the event loop for a mail (ADR 0014).
 Both canonicalizations are "relaxed": relays may fold headers and trim spaces.
 """
 
@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from tocsin.settings.keys import load_dkim_key
 
 SEALED = ("from", "to", "cc", "reply-to", "subject", "date", "message-id")
-"""Signed once more than they are there, so that nobody can add one: readers trust what these show."""
+"""Signed once more than they occur, so that nobody can add another one: readers trust these."""
 
 SIGNED = (
     *SEALED,
@@ -29,20 +29,20 @@ SIGNED = (
     "in-reply-to",
     "references",
     "list-id",
-    "list-unsubscribe",  # RFC 8058 section 4: it and the next must be covered
+    "list-unsubscribe",  # RFC 8058 section 4: this and the next must be signed
     "list-unsubscribe-post",
     "auto-submitted",
     "feedback-id",
 )
-"""Signed where they are there."""
+"""Signed if they occur."""
 
 _FOLD = re.compile(rb"\r\n(?=[ \t])")
 
 
 class Signer:
-    """Signs with one private key (PEM), whose public half is at `selector._domainkey.domain`.
+    """Signs with one private key (PEM), whose public key is at `selector._domainkey.domain`.
 
-    It is read once; raises ValueError for one that DKIM does not know.
+    Raises ValueError for a key that DKIM does not support.
     """
 
     def __init__(self, *, pem: str, selector: str, domain: str) -> None:
@@ -51,7 +51,7 @@ class Signer:
         self._tags = f"v=1; a={algorithm}; c=relaxed/relaxed; d={domain};\r\n\ts={selector}"
 
     def sign(self, message: bytes, *, now: datetime) -> bytes:
-        """The header to put before a finished message, which has CRLF at each line's end."""
+        """Returns the header to put before a complete message, whose lines end in CRLF."""
         head, _, body = message.partition(b"\r\n\r\n")
         names, lines = _canonical_headers(head)
         body_hash = base64.b64encode(sha256(_canonical_body(body)).digest()).decode()
@@ -70,7 +70,7 @@ class Signer:
 
 
 def _canonical_headers(head: bytes) -> tuple[list[str], bytes]:
-    """The names to sign, each as often as it is signed, and what is signed of them (section 5.4.2)."""
+    """Returns the names to sign, each as often as it is signed, and the signed lines (section 5.4.2)."""
     found: defaultdict[str, list[bytes]] = defaultdict(list)
     for line in _FOLD.sub(b"", head).split(b"\r\n"):
         header = _canonical_header(line)
@@ -79,24 +79,24 @@ def _canonical_headers(head: bytes) -> tuple[list[str], bytes]:
     signed: list[bytes] = []
     for name in SIGNED:
         names += [name] * (len(found[name]) + (name in SEALED))
-        signed += reversed(found[name])  # the lowest first
+        signed += reversed(found[name])  # the last one first
     return names, b"".join(signed)
 
 
 def _canonical_header(header: bytes) -> bytes:
-    """Section 3.4.2, without the line's end."""
+    """Returns a header by section 3.4.2, without its line ending."""
     name, _, value = _FOLD.sub(b"", header).partition(b":")
     return name.strip().lower() + b":" + _single_spaces(value).strip(b" ")
 
 
 def _canonical_body(body: bytes) -> bytes:
-    """Section 3.4.4."""
+    """Returns a body by section 3.4.4."""
     lines = _single_spaces(body).replace(b" \r\n", b"\r\n").rstrip(b"\r\n")
     return lines + b"\r\n" if lines else b""
 
 
 def _single_spaces(text: bytes) -> bytes:
-    """Each run of spaces and tabs as one space; a regular expression takes several times as long."""
+    """Returns each run of spaces and tabs as one space; a regular expression takes several times as long."""
     text = text.replace(b"\t", b" ")
     while b"  " in text:
         text = text.replace(b"  ", b" ")
@@ -104,6 +104,6 @@ def _single_spaces(text: bytes) -> bytes:
 
 
 def _in_lines(names: list[str]) -> str:
-    """Names with colons between them, folded."""
+    """Returns names with colons between them, folded."""
     rows = (names[at : at + 5] for at in range(0, len(names), 5))
     return ":\r\n\t ".join(":".join(row) for row in rows)

@@ -1,7 +1,7 @@
-"""One mail as bytes: a text and an HTML part, every line short and every header one line.
+"""Writes a mail as bytes: a text and an HTML part, no long line, and each header in one piece.
 
-Written out here since the standard library takes 0.3 to 1 ms for what takes 0.05, and had header
-injections (CVE-2024-6923, CVE-2026-1299): a control character in any header is refused.
+Written here since the standard library takes 0.3 to 1 ms for what takes 0.05 ms, and had header injections
+(CVE-2024-6923, CVE-2026-1299): a control character in any header is refused.
 """
 
 from __future__ import annotations
@@ -36,31 +36,31 @@ _OWN_HEADERS = frozenset(
 
 
 class UnsendableError(Exception):
-    """What can't be written as a mail; the first argument is the reason, a stable word."""
+    """Raised for what can't be sent as a mail; the first argument is the reason, a stable word."""
 
 
-class Mailbox(Struct, frozen=True):
-    """An address as it goes over the wire: an ASCII domain, and a local part that may need SMTPUTF8."""
+class EmailAddress(Struct, frozen=True):
+    """An address as SMTP has it: an ASCII domain, and a local part that may need SMTPUTF8."""
 
     address: str
 
     @property
     def utf8(self) -> bool:
-        """Whether the server must know SMTPUTF8 (RFC 6531) to take it."""
+        """Whether the server must support SMTPUTF8 (RFC 6531)."""
         return not self.address.isascii()
 
 
-def to_mailbox(address: str) -> Mailbox:
-    """Checks an address and encodes its domain (IDNA 2008); raises UnsendableError."""
+def to_address(address: str) -> EmailAddress:
+    """Validates an address and encodes its domain (IDNA 2008); raises UnsendableError."""
     local, at, domain = address.rpartition("@")
     if not at or _CONTROL.search(address) or not _LOCAL_PART.fullmatch(local):
         raise UnsendableError("invalid_address")
-    return Mailbox(f"{local}@{_to_ascii(domain)}")
+    return EmailAddress(f"{local}@{_to_ascii(domain)}")
 
 
 @lru_cache(maxsize=1024)
 def _to_ascii(domain: str) -> str:
-    """As DNS has it. What IDNA 2008 refuses may be registered: emoji, hyphens in third and fourth place."""
+    """Returns the domain in ASCII; some registered ones are invalid in IDNA 2008, such as those with emoji."""
     try:
         encoded = idna.encode(domain, uts46=True).decode("ascii")
     except (idna.IDNAError, UnicodeError):
@@ -74,23 +74,23 @@ def _to_ascii_label(label: str) -> str:
     return label if label.isascii() else "xn--" + label.encode("punycode").decode("ascii")
 
 
-def to_sender(sender: str) -> tuple[Mailbox, str]:
-    """The envelope's sender and the From header of `Name <name@example.org>`; raises UnsendableError."""
+def to_sender(sender: str) -> tuple[EmailAddress, str]:
+    """Returns the envelope sender and the From header of `Name <name@example.org>`; raises UnsendableError."""
     if _CONTROL.search(sender):
         raise UnsendableError("invalid_sender")
     name, address = parseaddr(sender)
-    mailbox = to_mailbox(address)
+    parsed = to_address(address)
     if not name:
-        return mailbox, mailbox.address
+        return parsed, parsed.address
     encoded = name if name.isascii() else Header(name, "utf-8", maxlinelen=70).encode()
     if encoded is name:
-        return mailbox, formataddr((name, mailbox.address))
-    return mailbox, f"{encoded} <{mailbox.address}>".replace("\n", "\r\n")
+        return parsed, formataddr((name, parsed.address))
+    return parsed, f"{encoded} <{parsed.address}>".replace("\n", "\r\n")
 
 
 def draft(mail: Mail, *, sender: str) -> bytes:
-    """All of a message but its address and date; `sender` is a From header of `to_sender`."""
-    boundary = f"=_{sha256(mail.message_id.encode()).hexdigest()[:24]}"  # no part can hold it: "=_"
+    """Returns a message without its address and date; `sender` is a From header of `to_sender`."""
+    boundary = f"=_{sha256(mail.message_id.encode()).hexdigest()[:24]}"  # no part can contain it, since "=" is encoded
     headers = [
         f"From: {sender}",
         _header("Subject", mail.subject),
@@ -110,8 +110,8 @@ def draft(mail: Mail, *, sender: str) -> bytes:
     )
 
 
-def address(draft: bytes, *, to: Mailbox, now: datetime) -> bytes:
-    """The whole message."""
+def complete(draft: bytes, *, to: EmailAddress, now: datetime) -> bytes:
+    """Returns the draft with its address and date."""
     date = _date(now.replace(microsecond=0))
     return f"To: {to.address}\r\nDate: {date}\r\n".encode() + draft
 
@@ -122,12 +122,12 @@ def _date(second: datetime) -> str:
 
 
 def stuff_dots(message: bytes) -> bytes:
-    """The message as SMTP has it before the final dot (RFC 5321 section 4.5.2)."""
+    """Returns the message as SMTP sends it before the final dot (RFC 5321 section 4.5.2)."""
     return message.replace(b"\r\n.", b"\r\n..")
 
 
 def _html(boundary: str, mail: Mail) -> bytes:
-    """The HTML part; together with its pictures, where it has any (RFC 2387)."""
+    """Returns the HTML part, together with its images if it has any (RFC 2387)."""
     html = _encoded(mail.html) if mail.filled is None else _filled(mail.filled)
     if not mail.images:
         return _part(boundary, "html", html)
@@ -163,37 +163,37 @@ def _part(boundary: str, subtype: str, encoded: bytes) -> bytes:
 
 
 def _encoded(text: str) -> bytes:
-    """Quoted-printable: lines of 76 octets, "=" as =3D, so that none is ever a boundary."""
+    """Returns quoted-printable: lines of at most 76 octets, "=" as =3D, so that no line is a boundary."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n") + "\n"
-    # the first line's ending is the one b2a_qp breaks lines with
+    # b2a_qp uses the line ending of the first line for its own breaks
     crlf = lines.replace("\n", "\r\n")
     return binascii.b2a_qp(crlf.encode("utf-8", "replace"))
 
 
 def _filled(filled: Filled) -> bytes:
-    """The same of a text whose pieces were encoded before; each value begins a line, and ends it softly."""
+    """Returns the same for a template whose pieces are cached; each value is on lines of its own, by soft breaks."""
     pieces = _pieces(filled.pieces)
-    values = [_softly(value) if value else b"" for value in filled.values]
-    woven = [b""] * (2 * len(values) + 1)
-    woven[::2] = pieces
-    woven[1::2] = values
-    return b"".join(woven)
+    values = [_with_soft_break(value) if value else b"" for value in filled.values]
+    parts = [b""] * (2 * len(values) + 1)
+    parts[::2] = pieces
+    parts[1::2] = values
+    return b"".join(parts)
 
 
 @lru_cache(maxsize=256)
 def _pieces(pieces: tuple[str, ...]) -> list[bytes]:
     *before, last = pieces
-    return [*(_softly(piece) if piece else b"" for piece in before), _encoded(last)]
+    return [*(_with_soft_break(piece) if piece else b"" for piece in before), _encoded(last)]
 
 
-def _softly(text: str) -> bytes:
-    """Encoded, with a soft break at its end: what follows goes on in the same line, and begins a new one here."""
+def _with_soft_break(text: str) -> bytes:
+    """Returns quoted-printable with a soft line break at its end, so that the text continues on a new line."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n") + "\n"
     encoded = binascii.b2a_qp(lines.replace("\n", "\r\n").encode("utf-8", "replace"))[:-2]
     start = encoded.rfind(b"\n") + 1
     if start == len(encoded):
         return encoded
-    if len(encoded) - start == _QP_LINE:  # no room for the "=": broken before it, not within an =3D
+    if len(encoded) - start == _QP_LINE:  # the "=" does not fit: breaks earlier, not within an =3D
         end = len(encoded) - 3
         while b"=" in encoded[end - 2 : end]:
             end -= 1
@@ -208,7 +208,7 @@ def _own_header(name: str, value: str) -> str:
 
 
 def _header(name: str, value: str) -> str:
-    """One header, folded; words beyond ASCII encoded (RFC 2047)."""
+    """Returns one header, folded; words beyond ASCII are encoded (RFC 2047)."""
     if _CONTROL.search(value):
         raise UnsendableError("invalid_header")
     line = f"{name}: {value}"

@@ -1,4 +1,4 @@
-"""One SMTP connection, step by step, so that whatever goes wrong is known with where it went wrong."""
+"""One SMTP connection: which step of the dialogue it is in, and several commands in one packet if the server can."""
 
 from __future__ import annotations
 
@@ -21,21 +21,19 @@ from msgspec import structs
 from tocsin.engine.actors.email.reply import Step, classify, classify_no_reply
 from tocsin.engine.actors.machinery.envelope import Envelope, RetryNow, SendResult
 
-# Commands and replies on an open SMTP connection, several commands in one flight where the server takes that.
-#
-# aiosmtplib connects, greets, encrypts and logs in; then a dialogue takes the connection over. aiosmtplib sends
-# one command and waits for its reply, four times a mail, each under a lock, a timer and a check of its own:
-# that is most of what a mail costs.
+SmtpReply = tuple[int, str]
 
-Reply = tuple[int, str]
-
-_MOST_BYTES = 32_768  # of one flight's replies
-_MALFORMED = -1  # aiosmtplib's code for what is no reply
-CLOSING = 421  # RFC 5321 section 3.8: whatever was asked, the server hangs up
+_MOST_BYTES = 32_768  # of the replies to one batch of commands
+_MALFORMED = -1  # aiosmtplib's code for an invalid reply
+CLOSING = 421  # RFC 5321 section 3.8: the server closes the connection
 
 
 class Dialogue(asyncio.Protocol):
-    """Takes over the connection that `smtp` opened; whatever goes wrong is one of aiosmtplib's exceptions."""
+    """Takes over the connection that `smtp` opened; its errors are aiosmtplib's exceptions.
+
+    aiosmtplib connects, encrypts and logs in. It would also send one command at a time and wait for its reply, four
+    times a mail, each with a lock, a timer and a check: most of the cost of a mail.
+    """
 
     def __init__(self, smtp: SMTP) -> None:
         self._loop = asyncio.get_running_loop()
@@ -48,9 +46,9 @@ class Dialogue(asyncio.Protocol):
         self._timeout: float | None = None
         self._expected = 0
         self._buffer = b""
-        self._heard = 0  # bytes
-        self._text: list[bytes] = []  # of a reply of several lines, as far as it came
-        self.replies: list[Reply] = []  # to the last flight, as far as they came
+        self._received = 0  # bytes
+        self._text: list[bytes] = []  # the lines of an unfinished reply
+        self.replies: list[SmtpReply] = []  # to the last batch, as far as they came
         self._transport.set_protocol(self)
 
     @property
@@ -59,48 +57,48 @@ class Dialogue(asyncio.Protocol):
 
     @property
     def unwritten(self) -> int:
-        """Bytes that have not left this process yet."""
+        """Bytes that are not written to the socket yet."""
         return self._transport.get_write_buffer_size()
 
     def write(self, content: bytes) -> None:
-        """Sends what is answered later."""
+        """Sends bytes that get no reply of their own."""
         if not self.connected:
             raise SMTPServerDisconnected("Connection lost")
         self._transport.write(content)
 
-    def hang_up(self) -> None:
-        """Closes the connection without a word."""
+    def close(self) -> None:
+        """Closes the connection without QUIT."""
         self._transport.close()
 
-    async def ask(self, flight: bytes, expected: int = 1, timeout: float | None = None) -> None:
-        """Sends a flight, and returns once it has so many `replies`, or fewer and the server hangs up.
+    async def ask(self, commands: bytes, expected: int = 1, timeout: float | None = None) -> None:
+        """Sends commands and waits for `expected` replies, or fewer if the server closes the connection.
 
-        `timeout` bounds the seconds to each reply. Raises SMTPServerDisconnected, SMTPTimeoutError, or
-        SMTPResponseException for what is no reply; `replies` has those that came before.
+        `timeout` bounds the seconds until each reply. Raises SMTPServerDisconnected, SMTPTimeoutError, or
+        SMTPResponseException for an invalid reply; `replies` has those that came before.
         """
         self.replies = []
-        self._buffer, self._text, self._heard = b"", [], 0
+        self._buffer, self._text, self._received = b"", [], 0
         self._expected, self._timeout = expected, timeout
         waiter = self._waiter = self._loop.create_future()
         try:
-            self.write(flight)
+            self.write(commands)
             self._set_timer()
             await waiter
         except BaseException:
-            self.hang_up()  # what comes later would be taken for the reply to something else
+            self.close()  # a late reply would be taken as that to another command
             raise
         finally:
             self._waiter = None
             self._stop_timer()
 
-    # What the loop calls.
+    # What asyncio calls.
 
     def data_received(self, data: bytes) -> None:
-        """Takes replies; what comes when none is expected belongs to no command, and is dropped."""
+        """Reads replies; ignores bytes that come while no reply is expected."""
         if self._waiter is None or self._waiter.done():
             return
         self._buffer += data
-        self._heard += len(data)
+        self._received += len(data)
         before = len(self.replies)
         try:
             self._read()
@@ -126,8 +124,8 @@ class Dialogue(asyncio.Protocol):
         self._end(SMTPServerDisconnected("Connection lost"))
 
     def _read(self) -> None:
-        """Moves whole replies from the buffer to `replies`."""
-        if self._heard > _MOST_BYTES:
+        """Moves complete replies from the buffer to `replies`."""
+        if self._received > _MOST_BYTES:
             raise SMTPResponseException(_MALFORMED, "too long")
         *lines, self._buffer = self._buffer.split(b"\n")
         for line in lines:
@@ -165,23 +163,23 @@ class Dialogue(asyncio.Protocol):
 Starttls = Literal["auto", "always", "never"]
 
 _OK = 250
-_AT_ONCE = 16_384  # bytes: the smallest buffer that Linux gives a socket to send from
-_DRAIN = 0.005  # seconds between two looks whether a long body has gone out
+_AT_ONCE = 16_384  # bytes: the smallest send buffer of a socket in Linux
+_DRAIN = 0.005  # seconds between two checks whether a long body was written
 
 
 class SmtpSession:
-    """A connection and how far its dialogue came; the errors of `open` and `log_in` are aiosmtplib's."""
+    """A connection and its current step; the errors of `open` and `log_in` are aiosmtplib's."""
 
     def __init__(self, smtp: SMTP) -> None:
         self.smtp = smtp
         self.step = Step.CONNECT
-        self.sent = 0  # messages tried on it
-        self.dirty = False  # a transaction was begun and not ended: RSET before the next
-        self.knows_size = self.knows_utf8 = self._pipelining = False
+        self.sent = 0  # messages, whatever became of them
+        self.in_transaction = False  # needs RSET before the next message
+        self.supports_size = self.supports_utf8 = self._pipelining = False
         self._dialogue: Dialogue | None = None
 
     async def open(self, starttls: Starttls) -> None:
-        """Connects, greets, and encrypts where that is asked for or, with "auto", offered."""
+        """Connects, and encrypts if that is required or, with "auto", offered."""
         await self.smtp.connect()
         await self._greet()
         if self.encrypted or starttls == "never":
@@ -189,25 +187,25 @@ class SmtpSession:
         self.step = Step.TLS
         if self.smtp.supports_extension("starttls"):
             await self.smtp.starttls()
-            await self._greet()  # RFC 3207 section 4.2: what was known before doesn't count
+            await self._greet()  # RFC 3207 section 4.2: extensions known before are discarded
         elif starttls == "always":
             raise SMTPException("STARTTLS is not offered")
 
     async def log_in(self, username: str, password: str) -> None:
-        """Tries the methods that both sides know."""
+        """Logs in by a method that both sides support."""
         self.step = Step.AUTH
         await self.smtp.login(username, password)
 
     def begin(self) -> None:
-        """Ready for messages: aiosmtplib's part is done."""
-        self.knows_size = self.smtp.supports_extension("size")
-        self.knows_utf8 = self.smtp.supports_extension("smtputf8")
+        """Takes the connection over from aiosmtplib, ready for messages."""
+        self.supports_size = self.smtp.supports_extension("size")
+        self.supports_utf8 = self.smtp.supports_extension("smtputf8")
         self._pipelining = self.smtp.supports_extension("pipelining")
         self._dialogue = Dialogue(self.smtp)
 
     @property
     def encrypted(self) -> bool:
-        """Whether the connection is under TLS."""
+        """Whether the connection uses TLS."""
         return self.smtp.get_transport_info("sslcontext") is not None
 
     @property
@@ -215,23 +213,23 @@ class SmtpSession:
         return self._dialogue is not None and self._dialogue.connected
 
     async def reset(self) -> bool:
-        """Ends a transaction that was begun; false if the connection is no longer good."""
+        """Ends an open transaction; returns false if the connection no longer works."""
         if self._dialogue is None or not self._dialogue.connected:
             return False
-        if self.dirty:
+        if self.in_transaction:
             try:
                 await self._dialogue.ask(b"RSET\r\n", timeout=self.smtp.timeout)
             except (SMTPException, OSError):
                 return False
             if self._dialogue.replies[0][0] != _OK:
                 return False
-            self.dirty = False
+            self.in_transaction = False
         return True
 
     async def close(self) -> None:
-        """Says QUIT without waiting long for the answer; doesn't raise."""
+        """Closes it with QUIT, without waiting long for the reply; does not raise."""
         try:
-            if self._dialogue is not None and self._dialogue.connected and not self.dirty:
+            if self._dialogue is not None and self._dialogue.connected and not self.in_transaction:
                 await self._dialogue.ask(b"QUIT\r\n", timeout=1.0)
         except (SMTPException, OSError):
             pass
@@ -243,24 +241,24 @@ class SmtpSession:
     ) -> SendResult | RetryNow:
         """Sends MAIL, RCPT, DATA and the body.
 
-        A connection used before that turns out closed at the first command was idle too long for
-        the server: nothing was sent, so it goes `RetryNow` on a new one.
+        If a connection that was used before is closed at the first command, it was idle too long for the server:
+        nothing was sent, so the message is retried at once on a new one.
         """
         if self._dialogue is None or not envelope.begin():
             return RetryNow(keep_connection=True)
         self.sent += 1
         try:
-            answer = await self._run(self._dialogue, envelope, commands, content)
+            result = await self._run(self._dialogue, envelope, commands, content)
         except SMTPTimeoutError:
             return classify_no_reply(self.step, "timeout")
-        except SMTPResponseException:  # not an answer of SMTP at all
+        except SMTPResponseException:  # not a reply of SMTP
             return classify_no_reply(self.step, "protocol_error")
         except OSError:
-            answer = classify_no_reply(self.step, "disconnected")
-        gone = not answer.keep_connection and not self._dialogue.connected
-        if self.step is Step.MAIL and gone and self.sent > 1:
+            result = classify_no_reply(self.step, "disconnected")
+        closed = not result.keep_connection and not self._dialogue.connected
+        if self.step is Step.MAIL and closed and self.sent > 1:
             return RetryNow(keep_connection=False)
-        return answer
+        return result
 
     async def _run(
         self,
@@ -269,49 +267,49 @@ class SmtpSession:
         commands: Sequence[tuple[Step, bytes]],
         content: bytes,
     ) -> SendResult:
-        flights = [commands] if self._pipelining else [[each] for each in commands]
-        for flight in flights:
-            if refused := await self._fly(dialogue, flight):
+        batches = [commands] if self._pipelining else [[each] for each in commands]
+        for batch in batches:
+            if refused := await self._send_commands(dialogue, batch):
                 return refused
         await self._write(dialogue, envelope, content)
-        self.dirty = False
+        self.in_transaction = False
         return classify(Step.BODY, *dialogue.replies[0])
 
-    async def _fly(
-        self, dialogue: Dialogue, flight: Sequence[tuple[Step, bytes]]
+    async def _send_commands(
+        self, dialogue: Dialogue, batch: Sequence[tuple[Step, bytes]]
     ) -> SendResult | None:
-        """Sends commands together (RFC 2920); what the first one that was refused means."""
+        """Sends commands together (RFC 2920); returns what the first refusal means, None if there is none."""
         missing: Exception | None = None
         try:
-            commands = b"".join([command + b"\r\n" for _, command in flight])
-            await dialogue.ask(commands, len(flight), self.smtp.timeout)
+            commands = b"".join([command + b"\r\n" for _, command in batch])
+            await dialogue.ask(commands, len(batch), self.smtp.timeout)
         except (SMTPException, OSError) as error:
             missing = error
-        for (step, _), (code, text) in zip(flight, dialogue.replies, strict=False):
+        for (step, _), (code, text) in zip(batch, dialogue.replies, strict=False):
             self.step = step
             if code // 100 != (3 if step is Step.DATA else 2):
                 return self._refused(dialogue, code, text)
-            self.dirty = True
+            self.in_transaction = True
         if missing is not None:
-            self.step = flight[len(dialogue.replies)][0]
+            self.step = batch[len(dialogue.replies)][0]
             raise missing
         return None
 
     def _refused(self, dialogue: Dialogue, code: int, text: str) -> SendResult:
-        answer = classify(self.step, code, text)
+        result = classify(self.step, code, text)
         last, _ = dialogue.replies[-1]
-        # a server that wants the body of what it refused: there is no way back to the next command
+        # a server that expects the body although it refused: the next command would be read as the body
         if code == CLOSING or last // 100 == 3:
-            dialogue.hang_up()
-            return structs.replace(answer, keep_connection=False)
-        return answer
+            dialogue.close()
+            return structs.replace(result, keep_connection=False)
+        return result
 
     async def _write(self, dialogue: Dialogue, envelope: Envelope, content: bytes) -> None:
-        """Writes the body, and the final dot only once all before it has left this process.
+        """Writes the body, and the final dot once all before it is written to the socket.
 
-        Until the dot the server can't have accepted anything, after it an answer that is missing
-        tells nothing; so the step, and `commit`, change exactly there. What surely fits into the
-        socket goes with its dot: the kernel takes all of that or nothing.
+        Before the dot the server can't have accepted the message; after it, a lost reply means that it may have. So the
+        step changes, and `commit` is called, exactly between them. A body that surely fits into the socket is written
+        together with its dot: the kernel takes all of it or nothing.
         """
         dot = b".\r\n"
         if len(content) > _AT_ONCE:
@@ -335,8 +333,8 @@ class SmtpSession:
             await self.smtp.helo()
 
 
-def why(step: Step, error: Exception) -> str:
-    """A stable word for a failure to connect."""
+def failure_reason(step: Step, error: Exception) -> str:
+    """Returns a stable word for a failure to connect."""
     cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
     if isinstance(error, SMTPTimeoutError):
         return f"timeout_{step}"

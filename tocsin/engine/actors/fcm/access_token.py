@@ -1,7 +1,7 @@
-"""Google's access token: one for all senders, renewed in the background before it ends.
+"""Google's access token: one for all senders, renewed in the background before it expires.
 
-google-auth signs the service account's assertion in a thread; the request itself goes over our own session,
-so that deadlines and certificates are ours too.
+google-auth signs the assertion of the service account in a thread. The request is made here, with our own timeouts and
+certificates.
 """
 
 from __future__ import annotations
@@ -25,16 +25,21 @@ from tocsin.engine.model import Deferred
 
 SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
 _MARGIN = 300.0
-"""Seconds before its end from which on a token is renewed; a quarter of its life for short ones."""
+"""A token is renewed so many seconds before it expires; a short one after three quarters of its life."""
 
 _MOST_BYTES = 65_536
-_UNREADABLE = (AttributeError, KeyError, TypeError, ValueError)  # google-auth's, over odd answers
+_UNREADABLE = (
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+)  # raised by google-auth for invalid responses
 
 log = structlog.get_logger(__name__)
 
 
 class _Response(Struct, frozen=True):
-    """An answer as google-auth reads it."""
+    """A response as google-auth reads it."""
 
     status: int
     headers: Mapping[str, str]
@@ -57,38 +62,38 @@ class AccessToken:
         self._timeout = timeout
         self._clock = clock
         self._renewal: asyncio.Task[Deferred | None] | None = None
-        self._renew_at = self._ends_at = float("-inf")
-        self._proven = False  # the provider took it at least once
-        self._worth = True  # to try another one after a refusal
+        self._renew_at = self._expires_at = float("-inf")
+        self._accepted = False  # the provider accepted it at least once
+        self._retry = True  # whether another token is tried after a rejection
         self.current: str | None = None
 
     async def ready(self) -> Deferred | None:
-        """Makes sure that there is a token, renewing it for all at once; `Deferred` says that none can be had."""
+        """Makes sure that there is a token, with one renewal for all senders; returns `Deferred` if there is none."""
         now = self._clock()
-        if self.current is not None and now < self._ends_at:
+        if self.current is not None and now < self._expires_at:
             if now >= self._renew_at:
-                self._renew_at = now + self._timeout  # where it fails, not again at once
+                self._renew_at = now + self._timeout  # if it fails, the next one is not at once
                 self._start()
             return None
-        # shielded: the others wait for it too
+        # shielded, since other senders wait for it too
         return await asyncio.shield(self._start())
 
     def accepted(self, token: str) -> None:
-        """The provider took it."""
+        """Called when the provider accepted a token."""
         if token == self.current:
-            self._proven = True
+            self._accepted = True
 
     def rejected(self, token: str) -> bool:
-        """The provider doesn't take it: true if another one is worth a try.
+        """Called when the provider rejected a token; returns whether to retry with another one.
 
-        A token that once was good has ended early; one that never was says that the account isn't good.
+        A token that was accepted before has expired early. One that never was means that the account is refused.
         """
         if token == self.current:
-            self._worth, self._proven, self.current = self._proven, False, None
-        return self._worth
+            self._retry, self._accepted, self.current = self._accepted, False, None
+        return self._retry
 
     async def close(self) -> None:
-        """Ends a renewal under way."""
+        """Cancels a renewal that runs."""
         if self._renewal is not None:
             self._renewal.cancel()
             await asyncio.gather(self._renewal, return_exceptions=True)
@@ -118,39 +123,43 @@ class AccessToken:
             return self._failed("unreadable")
         finally:
             for post in posts:
-                post.cancel()  # else a thread that nobody waits for would go on waiting
+                post.cancel()  # else the thread would wait on
         return None
 
     async def _post(self, url: str, body: bytes, headers: Mapping[str, str]) -> _Response:
-        """Asks the token endpoint; a failure that may pass is raised, or google-auth would sleep and ask again."""
+        """Sends a request to the token endpoint; raises transient failures, for which google-auth would sleep."""
         try:
             async with (
                 ClientSession(
                     connector=TCPConnector(ssl=self._context),
                     timeout=ClientTimeout(total=self._timeout),
                 ) as session,
-                session.post(url, data=body, headers=headers, allow_redirects=False) as answer,
+                session.post(url, data=body, headers=headers, allow_redirects=False) as response,
             ):
-                data = await answer.content.read(_MOST_BYTES)
+                data = await response.content.read(_MOST_BYTES)
         except TimeoutError:
             raise TransportError("timeout") from None
         except (ClientError, OSError):
             raise TransportError("unreachable") from None
-        if answer.status == 429 or answer.status >= 500:
-            raise TransportError(str(answer.status))
-        return _Response(answer.status, answer.headers, data)
+        if response.status == 429 or response.status >= 500:
+            raise TransportError(str(response.status))
+        return _Response(response.status, response.headers, data)
 
     def _keep(self, token: str, expiry: datetime | None) -> None:
-        """Google's clock says when it ends, in UTC without saying so."""
+        """Stores a token; `expiry` is by Google's clock, in UTC without a time zone."""
         life = 0.0
         if expiry is not None:
             life = (expiry.replace(tzinfo=UTC) - datetime.now(UTC)).total_seconds()
-        self._ends_at = self._clock() + life
-        self._renew_at = self._ends_at - min(_MARGIN, life / 4)
-        self.current, self._proven = token, False
+        self._expires_at = self._clock() + life
+        self._renew_at = self._expires_at - min(_MARGIN, life / 4)
+        self.current, self._accepted = token, False
 
-    def _failed(self, how: str) -> Deferred:
-        """Only an operator can help where the account itself is refused."""
-        say = log.error if how == "refused" else log.warning
-        say("no access token for FCM", reason=how, account=self._credentials.service_account_email)
-        return Deferred(f"fcm_token_{how}")
+    def _failed(self, reason: str) -> Deferred:
+        """Logs an error if only an operator can help, since the account itself is refused."""
+        write = log.error if reason == "refused" else log.warning
+        write(
+            "no access token for FCM",
+            reason=reason,
+            account=self._credentials.service_account_email,
+        )
+        return Deferred(f"fcm_token_{reason}")

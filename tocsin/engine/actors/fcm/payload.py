@@ -1,4 +1,4 @@
-"""One push as FCM's JSON: pyfcm's payload with a block for each platform, cut to 4096 bytes."""
+"""One push as FCM's JSON: pyfcm's payload with a block for each platform, its texts cut to fit 4096 bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pyfcm import FCMNotification
 from tocsin.engine.model import Push, PushKind
 
 MOST_BYTES = 4096 - 64
-"""FCM's limit, held for the message less its token and its badge: no platform's own share can then be more."""
+"""FCM's limit, applied to the message without its token and badge: then no platform's part is larger."""
 
 LONGEST_LIFE = 28 * 24 * 3600
 """Seconds that FCM keeps a message for a device that is away."""
@@ -24,7 +24,7 @@ _COLLAPSE_BYTES = 64
 
 
 class TooLargeError(Exception):
-    """What stays of a push without its texts is still too large."""
+    """A push is too large even without its texts."""
 
 
 class FcmPayload:
@@ -35,9 +35,9 @@ class FcmPayload:
         self._channel_id = channel_id
 
     def draft(self, push: Push, *, tag: str, now: datetime, high: bool) -> bytes:
-        """The JSON but for token and badge, texts cut so that it fits; raises TooLargeError where nothing helps.
+        """Returns the JSON without token and badge, its texts cut so that it fits; raises TooLargeError.
 
-        `tag` is the delivery's own: a repeat under it replaces what the device shows of the first.
+        `tag` identifies the delivery: a repeated push replaces the first one on the device.
         """
         blocks = self._blocks(push, tag, now, high=high)
 
@@ -52,7 +52,7 @@ class FcmPayload:
         if body is not None:
             return write(push.title, body)
         title = _longest(push.title, lambda text: len(write(text, "")) <= MOST_BYTES)
-        if not title:  # with no text at all it would be a silent one
+        if not title:  # without any text it would be a silent push
             raise TooLargeError
         return write(title, "")
 
@@ -79,14 +79,14 @@ class FcmPayload:
 
 
 def silent(push: Push) -> bool:
-    """Whether the device shows nothing of it."""
+    """Returns whether the device shows nothing."""
     return push.kind is not PushKind.ALERT
 
 
 def with_token(draft: bytes, token: str, badge: int | None) -> bytes:
     """Returns the draft with its token and the number for the icon, which only the check before sending knows.
 
-    Android has no number of its own for a push that shows nothing: the app finds it in `data`.
+    Android takes no number with a push that shows nothing: the app finds it in `data`.
     """
     message = json.loads(draft)["message"]
     if badge is not None:
@@ -100,7 +100,7 @@ def with_token(draft: bytes, token: str, badge: int | None) -> bytes:
 
 
 def shorten(text: str, most: int) -> str:
-    """The text in at most so many bytes of UTF-8, cut between two graphemes, with an ellipsis where it was cut."""
+    """Returns the text in at most so many bytes of UTF-8; a cut one ends in an ellipsis after a whole grapheme."""
     if len(text.encode()) <= most:
         return text
     room = most - len("…".encode())
@@ -115,9 +115,9 @@ def shorten(text: str, most: int) -> str:
 
 
 def _longest(text: str, fits: Callable[[str], bool]) -> str | None:
-    """The longest beginning of a text that fits, by halving: JSON takes more bytes for some letters than for others.
+    """Returns the longest beginning of a text that fits, by bisection: JSON takes more bytes for some characters.
 
-    None where not even the empty text fits.
+    None if not even the empty text fits.
     """
     if not fits(""):
         return None
@@ -130,8 +130,10 @@ def _longest(text: str, fits: Callable[[str], bool]) -> str | None:
 
 
 def _apns(push: Push, tag: str, *, high: bool) -> dict[str, Any]:
-    """For an iPhone behind FCM; the texts are those of the notification."""
-    background = push.kind is PushKind.BACKGROUND  # to Apple, one that changes the badge is none
+    """Returns the block for iPhones; the texts are those of the notification."""
+    background = (
+        push.kind is PushKind.BACKGROUND
+    )  # to Apple, a push that changes the badge is no background push
     headers = {
         "apns-priority": "10" if high else "5",
         "apns-push-type": "background" if background else "alert",
@@ -148,7 +150,7 @@ def _apns(push: Push, tag: str, *, high: bool) -> dict[str, Any]:
 
 
 def _webpush(push: Push, tag: str, life: int | None, *, high: bool) -> dict[str, Any]:
-    """For a browser behind FCM (RFC 8030), which opens https addresses only."""
+    """Returns the block for browsers (RFC 8030), which open https addresses only."""
     headers = {"Urgency": "high" if high else "normal"}
     if life is not None:
         headers["TTL"] = str(life)
