@@ -86,7 +86,9 @@ TABLE = [
 
 def test_responses_are_classified() -> None:
     wrong = [
-        (given, found) for *given, expected in TABLE if (found := classify(*given)) != expected
+        (status, code, details, wait, found)
+        for status, code, details, wait, expected in TABLE
+        if (found := classify(status, code, details, wait)) != expected
     ]
     assert not wrong
 

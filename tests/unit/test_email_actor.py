@@ -672,7 +672,7 @@ async def test_replies_that_come_in_pieces_are_put_together() -> None:
 
 async def test_an_outage_and_its_end() -> None:
     script = Scripted(CONNECT="421 down")
-    breaker = Breaker(first=0.02, most=0.02)
+    breaker = Breaker(first=0.2, most=0.2)
     async with raw(script) as port, actor_for(port, breaker=breaker) as actor:
         for number in range(5):
             assert (await actor.send(message(number))).outcome == Deferred("smtp_421")
