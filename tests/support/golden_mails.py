@@ -9,7 +9,7 @@ from uuid import UUID
 
 from tocsin.engine.mail.links import Links
 from tocsin.engine.mail.loader import DEFAULT, Templates
-from tocsin.engine.mail.render_several import render_burst, render_digest
+from tocsin.engine.mail.render import render_burst, render_digest
 from tocsin.engine.mail.render_single import render_mail, to_sender
 from tocsin.engine.model import Channel, Claimed, Entry, Mail, Message, Priority
 from tocsin.event_types import default_catalogue

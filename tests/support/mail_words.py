@@ -16,10 +16,10 @@ from jinja2.ext import babel_extract
 from tocsin.engine.mail.language import CATALOGUES, LABELS
 from tocsin.event_types import default_catalogue
 
-ENGINE = CATALOGUES.parent
-HTTP = ENGINE.parent / "http"
-ROOT = ENGINE.parent.parent
-SOURCES = (ENGINE / "because.py", ENGINE / "mail_context.py", HTTP / "pages" / "opt_outs.py")
+MAIL = CATALOGUES.parent
+PACKAGE = MAIL.parent.parent
+ROOT = PACKAGE.parent
+SOURCES = (MAIL / "context.py", PACKAGE / "http" / "pages" / "opt_outs.py")
 KEYWORDS = {
     "_": None,
     "gettext": None,
@@ -67,7 +67,10 @@ def _found() -> Iterator[Words]:
             for found in extract("python", file, keywords=KEYWORDS):
                 yield _parted(found[1], found[3], str(source.relative_to(ROOT)))
     for path in sorted(
-        [*(ENGINE / "templates").rglob("*.*"), *(HTTP / "pages" / "templates").glob("*.html")]
+        [
+            *(MAIL / "templates").rglob("*.*"),
+            *(PACKAGE / "http" / "pages" / "templates").glob("*.html"),
+        ]
     ):
         if path.suffix not in {".html", ".txt"}:
             continue

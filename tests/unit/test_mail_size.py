@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.support.golden_mails import LINKS, NOW, SENDER, claimed, content
 from tocsin.engine.actors.email.mime import complete, draft, to_address, to_sender
 from tocsin.engine.mail.loader import DEFAULT, Templates
-from tocsin.engine.mail.render_several import render_burst, render_digest
+from tocsin.engine.mail.render import render_burst, render_digest
 from tocsin.engine.mail.render_single import render_mail
 from tocsin.engine.model import Entry, InlineImage, Mail
 from tocsin.engine.text import (

@@ -14,7 +14,7 @@ from jinja2 import Environment
 from tests.support.golden_mails import LINKS, NOW, SENDER, claimed, one
 from tocsin.engine.mail.links import OptOutLink, Unsubscribe, UnsubscribeAddress
 from tocsin.engine.mail.loader import Templates, inline_css
-from tocsin.engine.mail.render_several import render_burst
+from tocsin.engine.mail.render import render_burst
 from tocsin.engine.model import Mail
 from tocsin.engine.text import sanitise, to_text
 

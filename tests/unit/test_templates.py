@@ -120,11 +120,6 @@ WRONG = [
     ("{% include 'parts/no.html' %}", "{own}:3: there is no template 'parts/no.html'"),
     ("{{ ''.__class__ }}", "{own}:3: access to attribute '__class__' of 'str' object is unsafe"),
     ("{{ 1 // 0 }}", "{own}:3: ZeroDivisionError in an expression"),
-    ("{{ 'x' * 10 ** 9 }}", "{own}:3: a value is larger than 2,000,000"),
-    (
-        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
-        "{own}:3: it takes too long: is there a loop in a loop?",
-    ),
     (
         "{{ metadata.thread }}",
         "{own}:3: the sample of forum.new_reply has no metadata 'thread': add it to samples.toml",
@@ -140,12 +135,9 @@ def test_a_mistake_is_one_line_with_its_place(folder: Path, source: str, line: s
     assert found.startswith(line.format(own=OWN))
 
 
-def test_what_no_sandbox_can_count_is_ended_by_the_kernel(folder: Path) -> None:
-    put(
-        folder,
-        OWN,
-        EXTENDS + "{{ ('a ' * 200000) | title | title | title | title | length }}" + END,
-    )
+def test_a_template_that_takes_too_long_is_found(folder: Path) -> None:
+    loops = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    put(folder, OWN, EXTENDS + loops + END)
     found = check(folder, sample_types(), seconds=0.1)
     assert [each.why for each in found] == ["it takes longer than 0.1 s"]
 

@@ -204,16 +204,16 @@ def _joined(locale: Locale, day: str, length: str) -> str:
     )
 
 
-# What a template speaks with: gettext in its recipient's language, dates in their zone, sums of money.
+# Functions for templates: gettext in the recipient's language, dates in their zone, sums of money.
 
 Gettext = Callable[..., str]
 
 
 @lru_cache(maxsize=1024)
-def voice(
+def template_functions(
     locale: str | None, zone: AnyZone | None, words: Words | None = None
 ) -> Mapping[str, Any]:
-    """Of one language and zone; the names are part of the contract of templates."""
+    """Returns those of one language and zone; their names are public (docs/mail.md)."""
     language = language_of(locale, words)
     return MappingProxyType(
         {

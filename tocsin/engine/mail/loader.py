@@ -1,7 +1,7 @@
-"""The templates of mails: ours, and over them those of the host app's own folder.
+"""The templates of mails: the shipped ones, and over them those of the host app's own folder.
 
-A name such as `notifications/layout.html` is looked for in the host's folder, then among ours;
-`tocsin/notifications/layout.html` is always ours, so that an override can extend what it overrides.
+A name such as `notifications/layout.html` is searched in the host's folder, then among the shipped ones;
+`tocsin/notifications/layout.html` is always the shipped one, so that an override can extend what it overrides.
 """
 
 from __future__ import annotations
@@ -32,66 +32,60 @@ from msgspec import Struct
 from tocsin.engine.mail.brand import FILE as BRAND
 from tocsin.engine.mail.brand import Brand, BrandError, read_brand
 from tocsin.engine.mail.language import Words
-from tocsin.engine.mail.precompiled import Stencils
-from tocsin.engine.mail.sandbox import Sandbox, TemplateTooMuch, rendered, said
-
-# What can be wrong with a template: its file, the line where it is known, and why, in one line.
+from tocsin.engine.mail.sandbox import Sandbox, exported_variables, render_template
 
 
-class Problem(Struct, frozen=True, order=True):
-    """What a check found: `str()` is the line."""
+class TemplateProblem(Struct, frozen=True, order=True):
+    """A mistake in a template: its file, the line if it is known, and what is wrong. `str()` is all in one line."""
 
     name: str
     line: int | None
     why: str
-    stray: bool = False  # it harms no mail: a template for an event type that is not there
+    stray: bool = False  # no mail uses it: there is no such event type
 
     def __str__(self) -> str:
         return f"{self.name}{f':{self.line}' if self.line else ''}: {self.why}"
 
 
 class TemplateFailed(Exception):
-    """A mail's template failed."""
+    """A template could not be loaded or rendered."""
 
     def __init__(self, name: str, line: int | None, why: str) -> None:
-        self.problem = Problem(name, line, why)
+        self.problem = TemplateProblem(name, line, why)
         super().__init__(str(self.problem))
 
 
 class TemplatesError(Exception):
     """Templates that would fail: a line for each problem."""
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[TemplateProblem]) -> None:
         super().__init__("\n".join(str(each) for each in problems))
 
 
-# Inlines CSS into a mail template, once per template and not once per mail.
-#
-# An HTML parser would tear Jinja's tags apart, so each stands in for itself as a placeholder while the
-# CSS is inlined: a comment where text may stand (also between table rows, where a parser would move
-# text elsewhere), a plain word inside a tag, a comment, <style> or <title>.
+# CSS is inlined into a template as it is loaded, not into each mail. An HTML parser would tear Jinja's tags apart, so
+# each is replaced meanwhile: by a comment where text may stand (also between table rows, where a parser would move text
+# elsewhere), by a word inside a tag, a comment, <style> or <title>.
 
 _JINJA = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
 _MARKUP = re.compile(
     r"<!--.*?-->|<style\b.*?</style>|<title\b.*?</title>|<[^>]*>", re.DOTALL | re.IGNORECASE
 )
 _WORD = re.compile(r"jinja(\d+)tag")
-_PLACEHOLDER = re.compile(r"<!--jinja(\d+)tag-->|jinja(\d+)tag")
+_REPLACED = re.compile(r"<!--jinja(\d+)tag-->|jinja(\d+)tag")
 
 
 def inline_css(source: str, css: str) -> str:
-    """The template with the rules of `css` as style attributes; its own <style> stays as it is.
+    """Returns the template with the rules of `css` as style attributes; its own <style> stays as it is.
 
-    A tag of Jinja may stand in text and in attribute values; elsewhere it would not survive, which
-    raises ValueError.
+    Raises ValueError if a tag of Jinja is neither in text nor in an attribute's value.
     """
     tags: list[str] = []
 
-    def put_by(tag: re.Match[str]) -> str:
+    def replace(tag: re.Match[str]) -> str:
         tags.append(tag[0])
         return f"jinja{len(tags) - 1}tag"
 
-    html = _as_comments(_JINJA.sub(put_by, source))
+    html = _as_comments(_JINJA.sub(replace, source))
     if re.match(r"\s*<!doctype", html, re.IGNORECASE):
         inliner = css_inline.CSSInliner(
             inline_style_tags=False,
@@ -102,14 +96,14 @@ def inline_css(source: str, css: str) -> str:
         inlined = inliner.inline(html)
     else:
         inlined = css_inline.inline_fragment(html, css, load_remote_stylesheets=False)
-    found = [int(comment or word) for comment, word in _PLACEHOLDER.findall(inlined)]
+    found = [int(comment or word) for comment, word in _REPLACED.findall(inlined)]
     if sorted(found) != list(range(len(tags))):  # sorted: attributes may change places
         raise ValueError("a Jinja tag stands where the CSS can't be inlined around it")
-    return _PLACEHOLDER.sub(lambda match: tags[int(match[1] or match[2])], inlined)
+    return _REPLACED.sub(lambda match: tags[int(match[1] or match[2])], inlined)
 
 
 def _as_comments(html: str) -> str:
-    """Makes comments of the placeholders outside all markup."""
+    """Makes comments of the words outside all markup."""
     pieces: list[str] = []
     end = 0
     for markup in _MARKUP.finditer(html):
@@ -122,7 +116,6 @@ SHIPPED = Path(__file__).parent / "templates"
 WORDS = "words"
 OURS = "tocsin"  # the prefix of what is always ours
 STYLESHEET = "notifications/email.css"
-MOST_BYTES = 200_000  # of one file
 
 _IMPORT = re.compile(rf'@import "{OURS}/{STYLESHEET}";')
 
@@ -130,7 +123,7 @@ Loaded = tuple[str, str | None, Callable[[], bool] | None]
 
 
 class Templates:
-    """The templates of one service; `folder` is the host's own. With `reload`, a file that changed is read anew."""
+    """The templates of one service; `folder` is the host's own. With `reload`, changed files are read again."""
 
     def __init__(
         self, folder: Path | None = None, *, reload: bool = False, inline: bool = True
@@ -138,25 +131,24 @@ class Templates:
         self.folder = folder
         self._inline = inline
         self._reload = reload
-        self._version = ""
+        self.loaded_version = ""  # with `reload`, that of the files as they were read
         self._brand: Brand | None = None
         self._environment: Sandbox | None = None
-        self._chosen: dict[tuple[str, ...], Template] = {}
-        self.stencils: Stencils | None = Stencils()
+        self._selected: dict[tuple[str, ...], Template] = {}
 
     def render(self, names: Sequence[str], context: Mapping[str, Any]) -> str:
-        """What the first of these templates that is there writes; raises TemplateFailed."""
-        self.look_again()
+        """Renders the first of these templates that exists; raises TemplateFailed."""
+        self.reload_if_changed()
         try:
-            return rendered(self._choose(tuple(names)), context)
+            return render_template(self._select(tuple(names)), context)
         except Exception as error:
             raise self.failure(error, names[-1]) from error
 
-    def said(self, names: Sequence[str], context: Mapping[str, Any]) -> dict[str, Any]:
-        """What the first of these templates that is there sets; raises TemplateFailed."""
-        self.look_again()
+    def variables(self, names: Sequence[str], context: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns what the first of these templates that exists sets; raises TemplateFailed."""
+        self.reload_if_changed()
         try:
-            return said(self._choose(tuple(names)), context)
+            return exported_variables(self._select(tuple(names)), context)
         except Exception as error:
             raise self.failure(error, names[-1]) from error
 
@@ -172,7 +164,7 @@ class Templates:
 
     @property
     def brand(self) -> Brand:
-        """What `brand.toml` says; raises TemplateFailed."""
+        """The host's `brand.toml`; raises TemplateFailed."""
         if self._brand is None:
             try:
                 self._brand = read_brand(self.folder) if self.folder else Brand()
@@ -185,21 +177,21 @@ class Templates:
         """The host's own catalogues, if there are any."""
         if self.folder is None or not (self.folder / WORDS).is_dir():
             return None
-        self.look_again()
-        return Words(self.folder / WORDS, self._version)
+        self.reload_if_changed()
+        return Words(self.folder / WORDS, self.loaded_version)
 
     def version(self) -> str:
-        """Another one as soon as any file changed."""
-        told = hashlib.sha256()
+        """Returns a hash that differs as soon as any file changed."""
+        files = hashlib.sha256()
         for root in filter(None, (self.folder, SHIPPED)):
             for file in sorted(root.rglob("*")):
                 with suppress(OSError):
                     found = file.stat()
-                    told.update(f"{file}\0{found.st_mtime_ns}\0{found.st_size}\0".encode())
-        return told.hexdigest()[:16]
+                    files.update(f"{file}\0{found.st_mtime_ns}\0{found.st_size}\0".encode())
+        return files.hexdigest()[:16]
 
     def file(self, name: str) -> Path | None:
-        """Where a template is, by its name."""
+        """Returns where a template is."""
         if name.startswith(f"{OURS}/"):
             places = [SHIPPED / name.removeprefix(f"{OURS}/")]
         else:
@@ -207,7 +199,7 @@ class Templates:
         return next((place for place in places if place.is_file()), None)
 
     def failure(self, error: Exception, name: str) -> TemplateFailed:
-        """An error as one line; `name` is what was to be rendered."""
+        """Returns an error as one line; `name` is the template that was rendered."""
         if isinstance(error, TemplateFailed):
             return error
         if isinstance(error, TemplateSyntaxError):
@@ -215,19 +207,17 @@ class Templates:
         place = self._place(error.__traceback__) or (name, None)
         return TemplateFailed(*place, _why(error))
 
-    def look_again(self) -> None:
-        """With `reload`, forgets what changed."""
-        if self._reload and (version := self.version()) != self._version:
-            self._version = version
+    def reload_if_changed(self) -> None:
+        """With `reload`, drops all that was read if a file changed."""
+        if self._reload and (version := self.version()) != self.loaded_version:
+            self.loaded_version = version
             self._brand = self._environment = None
-            self._chosen.clear()
-            if self.stencils is not None:
-                self.stencils.clear()
+            self._selected.clear()
 
-    def _choose(self, names: tuple[str, ...]) -> Template:
-        if names not in self._chosen:
-            self._chosen[names] = self.environment.select_template(list(names))
-        return self._chosen[names]
+    def _select(self, names: tuple[str, ...]) -> Template:
+        if names not in self._selected:
+            self._selected[names] = self.environment.select_template(list(names))
+        return self._selected[names]
 
     def _place(self, traceback: TracebackType | None) -> tuple[str, int | None] | None:
         """The innermost line of a template, which Jinja puts into tracebacks."""
@@ -248,7 +238,7 @@ class Templates:
 
 
 def names_of(event_type: str, kind: str) -> tuple[str, ...]:
-    """Of an event type's own template, its category's, and the one for all; `kind` is html, txt or words.txt."""
+    """Returns the templates of an event type, the most specific first; `kind` is html, txt or words.txt."""
     category, _, name = event_type.partition(".")
     return (
         f"notifications/{category}/{name}.{kind}",
@@ -258,7 +248,7 @@ def names_of(event_type: str, kind: str) -> tuple[str, ...]:
 
 
 class _Loader(BaseLoader):
-    """Files of both folders, the HTML ones with the style sheet inlined."""
+    """Loads files of both folders, and inlines the style sheet into HTML."""
 
     def __init__(self, folder: Path | None, more_css: str, *, inline: bool) -> None:
         ours = FileSystemLoader(SHIPPED)
@@ -268,10 +258,8 @@ class _Loader(BaseLoader):
         self._inline = inline
 
     def get_source(self, environment: Environment, template: str) -> Loaded:
-        """What Jinja asks of a loader."""
+        """Returns the source, its path, and whether it is unchanged: Jinja's interface."""
         source, path, unchanged = self._files.get_source(environment, template)
-        if len(source.encode()) > MOST_BYTES:
-            raise TemplateSyntaxError(f"it has more than {MOST_BYTES:,} bytes", 1, template, path)
         if self._inline and template.endswith(".html"):
             try:
                 source = inline_css(source, self._css)
@@ -280,12 +268,12 @@ class _Loader(BaseLoader):
         return source, path, unchanged
 
     def list_templates(self) -> list[str]:
-        """All that can be loaded."""
+        """Returns the names of all templates."""
         return self._files.list_templates()
 
 
 def _stylesheet(folder: Path | None) -> str:
-    """The host's, or ours; the host's may import ours."""
+    """Returns the host's style sheet, which may import the shipped one; or the shipped one."""
     ours = (SHIPPED / STYLESHEET).read_text("utf-8")
     if folder is None or not (folder / STYLESHEET).is_file():
         return ours
@@ -296,17 +284,17 @@ def _stylesheet(folder: Path | None) -> str:
 
 
 def _why(error: Exception) -> str:
-    """What is wrong, in one line, without what the mail says."""
+    """Returns the error in one line, without the content of the mail."""
     if isinstance(error, RecursionError):
         return f"it includes or extends itself: write {OURS}/ before the name to reach the one that it overrides"
     if isinstance(error, UnicodeDecodeError):
         return "it is not in UTF-8"
     if isinstance(error, TemplateNotFound):
         return f"there is no template {error.name!r}"
-    if isinstance(error, TemplateError | TemplateTooMuch):
+    if isinstance(error, TemplateError):
         return " ".join(str(error.args[0] if error.args else error).split()).rstrip(".")
     return f"{type(error).__name__} in an expression"
 
 
 DEFAULT = Templates()
-"""Ours alone."""
+"""The shipped templates alone."""

@@ -1,9 +1,9 @@
-"""What mails have in common, rendered once: templates cut into pieces, with blanks for each mail's own values.
+"""What mails have in common, rendered once: precompiled mails with placeholders for each mail's own values.
 
-Rendering is the dearest part of a mail, and most of what it writes is the same for everybody. So a template is
-rendered with blanks in place of the values, which may be written out and nothing else (blank.py). Where that
-works, a mail is the pieces and its escaped values. It is proved for each stencil before it is used: filled with
-values that no escaping leaves alone, it has to be what the template itself writes of them.
+Rendering is the most expensive part of a mail, and most of its output is the same for all readers. So the templates
+are rendered once with placeholders in place of the values (sandbox.py), and a mail is the pieces between the
+placeholders, with its own values escaped. Each precompiled mail is tested before it is used: filled with values that
+no escaping leaves unchanged, it has to equal what the templates themselves write of these values.
 """
 
 from __future__ import annotations
@@ -11,227 +11,230 @@ from __future__ import annotations
 import re
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Any, NoReturn
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
 
 from markupsafe import Markup, escape
 from msgspec import Struct
 
-# A blank: what stands in for a value while a template is rendered for many mails at once (stencil.py).
-#
-# It may be written out as it is, and asked whether it is there; whatever else a template does with it would come
-# out differently for each value, so it raises NotPlain, and the template is rendered for each mail by itself.
+from tocsin.engine.mail.context import with_defaults
+from tocsin.engine.mail.loader import Templates, names_of
+from tocsin.engine.mail.sandbox import NotPrecompilable, Placeholder, precompiling
+from tocsin.engine.model import Claimed
 
-CUTTING: ContextVar[str] = ContextVar("cutting", default="")
-"""What the marks of the stencil begin with that is being cut in this context; empty while there is none."""
+_KEPT = 128  # precompiled mails of one service
+_AFTER = 3  # mails of a kind: precompiling takes as long as two mails
+_LARGEST = 50_000  # characters: large mails are seldom sent to many
 
+_PERSONAL = ("name", "open_url", "unsubscribe_url", "mute_url")  # different for each person
+_OF_THE_EVENT = ("title", "text", "body_html", "initiator", "because")  # different for each event
+# Of these a template may make anything, so they can't be used in what is precompiled for many events.
+_UNUSABLE = ("metadata", "created_at")
+_OF_THE_WORDS = ("subject", "preheader")  # set by words.txt, which may use what is the event's
 
-class NotPlain(Exception):
-    """A template does more with a value than to write it out."""
-
-
-class Blank:
-    """In place of one value. `text` is the mark that is written for it, or None where it may not be written.
-
-    `kept`: it is what a template wrote before, with marks in it.
-    """
-
-    __slots__ = ("kept", "text")
-
-    def __init__(self, text: str | None, *, kept: bool = False) -> None:
-        self.text = text
-        self.kept = kept
-
-    def __bool__(self) -> bool:
-        return True  # nothing stands in for what is empty
-
-    def _refuse(self, *_: Any) -> NoReturn:
-        raise NotPlain
-
-    # What every object has, or is asked for; whatever else a template may try is a TypeError anyway.
-    __str__ = __repr__ = __format__ = __hash__ = _refuse
-    __eq__ = __ne__ = _refuse
-    __getattr__ = _refuse
-
-
-def mark(value: Blank, *, escaped: bool) -> str:
-    """What is written for it, by a template that escapes or doesn't."""
-    if value.text is None:
-        raise NotPlain
-    if value.kept:  # it was escaped then or not at all
-        if isinstance(value.text, Markup) != escaped:
-            raise NotPlain
-        return value.text
-    return f"{value.text}{'e' if escaped else 'w'}\ue001"
-
-
-def captured(value: Any) -> Any:
-    """What a template keeps of its own output: opaque too, where there are marks in it."""
-    started = CUTTING.get()
-    return (
-        Blank(value, kept=True)
-        if started and isinstance(value, str) and started in value
-        else value
-    )
-
-
-def refuse_blanks(*values: object) -> None:
-    """For what looks at values: filters, tests, calls."""
-    for value in values:
-        if type(value) is Blank:
-            raise NotPlain
-
-
-def refuse_chance(name: str) -> None:
-    """A filter that answers differently each time."""
-    if name == "random" and CUTTING.get():
-        raise NotPlain
-
-
-_KEPT = 128  # stencils of one service's templates
-_AFTER = 3  # mails of a kind
-_LARGEST = 50_000  # characters: what is large is seldom sent to many
-
-Key = str | tuple[int, int]  # of a context, or of a line in its paragraphs
+Key = str | tuple[int, int]  # a name in the context, or a line of its paragraphs
 Context = Mapping[str, Any]
 
 
-class Pieces(Struct, frozen=True):
-    """Text with blanks: piece, value, piece, value, …, piece."""
+class PrecompiledPart(Struct, frozen=True):
+    """The text or the HTML of a mail: piece, value, piece, value, …, piece."""
 
     pieces: tuple[str, ...]
-    blanks: tuple[tuple[Key, bool], ...]  # whose value, and whether it is escaped there
+    placeholders: tuple[tuple[Key, bool], ...]  # whose value, and whether it is escaped there
 
     def values(self, context: Context) -> list[str]:
-        """What the blanks are of one mail."""
+        """Returns the values of one mail."""
         paragraphs = context["paragraphs"]
         found: list[str] = []
-        for key, escaped in self.blanks:
+        for key, escaped in self.placeholders:
             value = context[key] if type(key) is str else paragraphs[key[0]][key[1]]
             found.append(str(escape(value)) if escaped else str(value))
         return found
 
     def filled(self, values: Sequence[str]) -> str:
-        """The whole text."""
+        """Returns the whole text."""
         woven = [""] * (2 * len(values) + 1)
         woven[::2] = self.pieces
         woven[1::2] = values
         return "".join(woven)
 
 
-class Stencil(Struct, frozen=True):
-    """Of one kind of mail."""
+class PrecompiledMail(Struct, frozen=True):
+    """All mails of one kind."""
 
-    said: dict[str, Any]  # by its words.txt
-    text: Pieces
-    html: Pieces
+    words: dict[str, Any]  # set by its words.txt
+    text: PrecompiledPart
+    html: PrecompiledPart
 
 
-class Stencils:
-    """Those that were cut, the latest kept. To cut one takes as long as two mails, so it waits for the third."""
+class PrecompiledMails:
+    """The precompiled mails of one service, the last used kept."""
 
     def __init__(self) -> None:
-        # how many mails came before there was one; None: its templates do more than to write values
-        self._cut: OrderedDict[Hashable, Stencil | int | None] = OrderedDict()
+        # how many mails came before it was precompiled; None: its templates can't be
+        self._found: OrderedDict[Hashable, PrecompiledMail | int | None] = OrderedDict()
 
-    def get(self, key: Hashable, cut: Callable[[], Stencil]) -> Stencil | None:
-        """That of a kind of mail; None where there is none, or not yet."""
-        found = self._cut.get(key, 0)
+    def get(
+        self, claimed: Claimed, context: Context, templates: Templates
+    ) -> PrecompiledMail | None:
+        """Returns that for this mail; None if its templates have to be rendered for it alone.
+
+        Most mails of an event type share one. Where templates do more than to write the event's values, the mails of
+        one event share one.
+        """
+        templates.reload_if_changed()
+        kind = (templates.loaded_version, *_kind(claimed, context))
+        found = self._get(kind, lambda: _precompile(context, templates, one_event=False))
+        if found is not None or self._found[kind] is not None:
+            return found
+        event = (kind, _event(context))
+        return self._get(event, lambda: _precompile(context, templates, one_event=True))
+
+    def _get(
+        self, key: Hashable, precompile: Callable[[], PrecompiledMail]
+    ) -> PrecompiledMail | None:
+        found = self._found.get(key, 0)
         if isinstance(found, int):
-            found = found + 1 if found + 1 < _AFTER else _cut(cut)
-            self._cut[key] = found
-            if len(self._cut) > _KEPT:
-                self._cut.popitem(last=False)
-        self._cut.move_to_end(key)
-        return found if isinstance(found, Stencil) else None
-
-    def refused(self, key: Hashable) -> bool:
-        """Whether the templates of this kind do more with some value than to write it."""
-        return self._cut.get(key, 0) is None
-
-    def clear(self) -> None:
-        """Templates changed."""
-        self._cut.clear()
+            found = found + 1 if found + 1 < _AFTER else _or_none(precompile)
+            self._found[key] = found
+            if len(self._found) > _KEPT:
+                self._found.popitem(last=False)
+        self._found.move_to_end(key)
+        return found if isinstance(found, PrecompiledMail) else None
 
 
-def _cut(cut: Callable[[], Stencil]) -> Stencil | None:
+def _or_none(precompile: Callable[[], PrecompiledMail]) -> PrecompiledMail | None:
     try:
-        return cut()
-    except Exception:  # noqa: BLE001 - the template itself says what is wrong with it
+        return precompile()
+    except Exception:  # noqa: BLE001 - a template that fails does so again when it is rendered
         return None
 
 
-class Cutter:
-    """Makes the blanks of one stencil, and pieces of what was rendered with them."""
+def _kind(claimed: Claimed, context: Context) -> tuple[Hashable, ...]:
+    """All that templates may look at beside the placeholders."""
+    return (
+        claimed.event_type,
+        claimed.locale,
+        claimed.timezone,
+        claimed.zone,
+        context["category"],
+        context["label"],
+        context["service"],
+        context["why"],
+        context["mandatory"],
+        context["invited"],
+        *(bool(context[key]) for key in (*_PERSONAL, *_OF_THE_EVENT, *_UNUSABLE)),
+        *map(len, context["paragraphs"]),
+    )
+
+
+def _event(context: Context) -> Hashable:
+    values = (context[key] for key in _OF_THE_EVENT)
+    return (*values, repr(context["metadata"]), context["created_at"])
+
+
+def _precompile(context: Context, templates: Templates, *, one_event: bool) -> PrecompiledMail:
+    """Precompiles mails like this one; raises NotPrecompilable, and what the templates raise."""
+    event_type = context["event_type"]
+    keys = _PERSONAL if one_event else (*_PERSONAL, *_OF_THE_EVENT)
+    placeholders = _Placeholders()
+    replaced = placeholders.replace(context, keys, () if one_event else _UNUSABLE)
+    if not one_event:
+        replaced["paragraphs"] = placeholders.of_lines(context["paragraphs"])
+    with precompiling(placeholders.start):
+        words = templates.variables(names_of(event_type, "words.txt"), replaced)
+    if not _is_plain(words):
+        raise NotPrecompilable
+    worded = with_defaults(words, context)
+    replaced |= worded
+    if not one_event:
+        replaced |= {key: placeholders.add(key) for key in _OF_THE_WORDS}
+        keys = (*keys, *_OF_THE_WORDS)
+    test_values = _with_test_values({**context, **worded}, keys, lines=not one_event)
+    text, html = (
+        _part(placeholders, templates, names_of(event_type, part), replaced, test_values)
+        for part in ("txt", "html")
+    )
+    return PrecompiledMail(words, text, html)
+
+
+def _part(
+    placeholders: _Placeholders,
+    templates: Templates,
+    names: Sequence[str],
+    replaced: Context,
+    test_values: Context,
+) -> PrecompiledPart:
+    """Precompiles one part, and tests it."""
+    with precompiling(placeholders.start):
+        part = placeholders.split(templates.render(names, replaced))
+    if part.filled(part.values(test_values)) != templates.render(names, test_values):
+        raise NotPrecompilable
+    return part
+
+
+def _is_plain(words: object) -> bool:
+    """Whether there is no placeholder in it, nor a value of a kind that could hold one."""
+    if isinstance(words, Mapping):
+        return all(map(_is_plain, words.values()))
+    if isinstance(words, list | tuple):
+        return all(map(_is_plain, words))
+    return words is None or isinstance(words, str | int | float)
+
+
+class _Placeholders:
+    """Those of one precompiled mail."""
 
     def __init__(self) -> None:
         self.start = f"\ue000{secrets.token_hex(8)}:"
         self._keys: list[Key] = []
         self._mark = re.compile(f"{self.start}(\\d+)([ew])\ue001")
 
-    def blanked(
-        self, context: Context, keys: Sequence[str], closed: Sequence[str]
+    def add(self, key: Key) -> Placeholder:
+        """Makes one more."""
+        self._keys.append(key)
+        return Placeholder(f"{self.start}{len(self._keys) - 1}")
+
+    def replace(
+        self, context: Context, keys: Sequence[str], unusable: Sequence[str]
     ) -> dict[str, Any]:
-        """The context with blanks for what is there of `keys`; what is `closed` may not be looked at."""
-        blanked = dict(context)
-        for key in keys:
-            if context[key]:
-                blanked[key] = self.blank(key)
-        for key in closed:
-            if context[key]:
-                blanked[key] = Blank(None)
-        return blanked
+        """Returns the context with placeholders for those of its values that are not empty."""
+        replaced = dict(context)
+        replaced |= {key: self.add(key) for key in keys if context[key]}
+        return replaced | {key: Placeholder(None) for key in unusable if context[key]}
 
-    def blanked_lines(self, paragraphs: Sequence[Sequence[str]]) -> list[list[Blank]]:
-        """The same of the lines of a text."""
-        return [
-            [self.blank((i, j)) for j in range(len(lines))] for i, lines in enumerate(paragraphs)
-        ]
+    def of_lines(self, paragraphs: Sequence[Sequence[str]]) -> list[list[Placeholder]]:
+        """Returns placeholders for the lines of a body."""
+        return [[self.add((i, j)) for j in range(len(each))] for i, each in enumerate(paragraphs)]
 
-    @contextmanager
-    def cutting(self) -> Iterator[None]:
-        """While templates are rendered with the blanks."""
-        token = CUTTING.set(self.start)
-        try:
-            yield
-        finally:
-            CUTTING.reset(token)
-
-    def pieces(self, written: str) -> Pieces:
-        """Of what was rendered with the blanks; raises NotPlain."""
+    def split(self, written: str) -> PrecompiledPart:
+        """Splits what was rendered with the placeholders; raises NotPrecompilable."""
         if len(written) > _LARGEST:
-            raise NotPlain
+            raise NotPrecompilable
         pieces = self._mark.split(written)
         if any(self.start in piece for piece in pieces[::3]):
-            raise NotPlain
-        blanks = zip(pieces[1::3], pieces[2::3], strict=True)
-        return Pieces(
+            raise NotPrecompilable
+        marks = zip(pieces[1::3], pieces[2::3], strict=True)
+        return PrecompiledPart(
             tuple(pieces[::3]),
-            tuple((self._keys[int(number)], how == "e") for number, how in blanks),
+            tuple((self._keys[int(number)], how == "e") for number, how in marks),
         )
 
-    def blank(self, key: Key) -> Blank:
-        """In place of this value."""
-        self._keys.append(key)
-        return Blank(f"{self.start}{len(self._keys) - 1}")
 
-
-def probe(context: Context, keys: Sequence[str], *, lines: bool) -> dict[str, Any]:
-    """The context with values that come out right only where each is escaped once, or never, as the template does."""
-    probed = dict(context)
+def _with_test_values(context: Context, keys: Sequence[str], *, lines: bool) -> dict[str, Any]:
+    """Returns the context with values that come out right only if each is escaped as often as the template does."""
+    replaced = dict(context)
     for number, key in enumerate(keys):
         if context[key]:
-            value = _probe(number)
-            probed[key] = Markup(value) if isinstance(context[key], Markup) else value  # noqa: S704
+            value = _test_value(number)
+            replaced[key] = Markup(value) if isinstance(context[key], Markup) else value  # noqa: S704
     if lines:
-        probed["paragraphs"] = [
-            [_probe(100 * i + j) for j in range(len(lines))]
-            for i, lines in enumerate(context["paragraphs"], 1)
+        replaced["paragraphs"] = [
+            [_test_value(100 * i + j) for j in range(len(each))]
+            for i, each in enumerate(context["paragraphs"], 1)
         ]
-    return probed
+    return replaced
 
 
-def _probe(number: int) -> str:
-    return f" Pr{number}öbe & <{number}> \"'&amp; "
+def _test_value(number: int) -> str:
+    return f" Te{number}öst & <{number}> \"'&amp; "

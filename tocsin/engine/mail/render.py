@@ -1,34 +1,116 @@
-"""Which mail it is: one notification's, several that go together, or a digest's."""
+"""From claimed deliveries to the message that an actor sends: a mail of one, of several or of a digest, or a push."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
+from typing import Any, TypeVar
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from tocsin.engine.mail.brand import Brand
+from tocsin.engine.mail.context import (
+    PREHEADER_CHARACTERS,
+    inbox_url,
+    layout_context,
+    notification_context,
+    reason_code,
+    reason_variables,
+    with_defaults,
+    with_shorter_body,
+)
+from tocsin.engine.mail.language import Language, Words, language_of
 from tocsin.engine.mail.links import Links
-from tocsin.engine.mail.loader import DEFAULT, Templates
-from tocsin.engine.mail.render_several import render_burst, render_digest
-from tocsin.engine.mail.render_single import render_mail, to_sender
+from tocsin.engine.mail.loader import DEFAULT, Templates, names_of
+from tocsin.engine.mail.precompiled import PrecompiledMails
+from tocsin.engine.mail.render_single import (
+    SUBJECT_CHARACTERS,
+    Sender,
+    fits,
+    headers,
+    message_id,
+    mute_url_of,
+    render_mail,
+    to_sender,
+    unsubscribe_url_of,
+)
 from tocsin.engine.model import Claimed, Entry, Mail, Message, Push, PushKind
+from tocsin.engine.text import one_line, sanitise, to_text
 
-# From a claimed delivery to the push that its actor sends.
+RenderMail = Callable[[Sequence[Claimed], Sequence[Entry]], Message]
+Parts = tuple[str, str]
+"""The text and the HTML of a mail."""
+Size = TypeVar("Size")
 
-# Of several that wait for a device that is off, the last one is enough.
-_BADGE = "tocsin-badge"
+# Of several badge pushes that wait for a device that is off, the last one is enough.
+_BADGE_COLLAPSE_ID = "tocsin-badge"
+
+
+def mail_renderer(
+    links: Links, email_from: str, templates: Templates = DEFAULT, *, precompile: bool = True
+) -> RenderMail:
+    """Returns a function that renders the mails of one service, at the present time."""
+    from_header = to_sender(email_from)
+    precompiled = PrecompiledMails() if precompile else None
+
+    def render(together: Sequence[Claimed], entries: Sequence[Entry]) -> Message:
+        now = datetime.now(UTC)
+        first = together[0]
+        sender = structs.replace(from_header, name=templates.brand.name or from_header.name)
+        if first.digest_id is not None:
+            message = render_digest(
+                first, entries, links=links, sender=sender, now=now, templates=templates
+            )
+        elif len(together) > 1:
+            message = render_burst(
+                together, links=links, sender=sender, now=now, templates=templates
+            )
+        else:
+            message = render_mail(
+                first,
+                links=links,
+                sender=sender,
+                now=now,
+                templates=templates,
+                precompiled=precompiled,
+            )
+        return _with_brand(message, templates.brand)
+
+    return render
+
+
+def _with_brand(message: Message, brand: Brand) -> Message:
+    """Adds the logo, if the mail shows it, and the address for replies."""
+    mail = message.content
+    assert isinstance(mail, Mail)
+    if brand.image and f"cid:{brand.image.content_id}" in mail.html:
+        mail = structs.replace(mail, images=(brand.image,))
+    if brand.reply_to:
+        mail = structs.replace(mail, headers=(*mail.headers, ("Reply-To", brand.reply_to)))
+    return message if mail is message.content else structs.replace(message, content=mail)
+
+
+def _first_that_fits(
+    sizes: Sequence[Size], render: Callable[[Size, Templates], Parts], templates: Templates
+) -> Parts:
+    """Renders with less and less; with the shipped templates if a host's write too much at every size."""
+    for size in sizes:
+        text, html = render(size, templates)
+        if fits(html, text, templates):
+            return text, html
+    return render(sizes[-1], DEFAULT)
 
 
 def render_push(claimed: Claimed) -> Message:
-    """The push of one delivery; without an event it corrects the badge."""
-    push = _badge(claimed) if claimed.event_id is None else _alert(claimed)
+    """Returns the push of one delivery; one without an event corrects the badge."""
+    if claimed.event_id is None:  # nothing but the number, which is read right before sending
+        push = Push(
+            kind=PushKind.BADGE, collapse_id=_BADGE_COLLAPSE_ID, expires_at=claimed.expires_at
+        )
+    else:
+        push = _alert(claimed)
     return Message(claimed.delivery_id, claimed.claim, claimed.channel, claimed.priority, push)
-
-
-def _badge(claimed: Claimed) -> Push:
-    """Nothing but the number, which the presend check takes."""
-    return Push(kind=PushKind.BADGE, collapse_id=_BADGE, expires_at=claimed.expires_at)
 
 
 def _alert(claimed: Claimed) -> Push:
@@ -49,38 +131,264 @@ def _alert(claimed: Claimed) -> Push:
     )
 
 
-RenderMail = Callable[[Sequence[Claimed], Sequence[Entry]], Message]
+# A digest: one mail about what happened in a day or a week, grouped by category.
+
+_DIGEST_TEMPLATE = "notifications/digest_email"
+# More of one category than this are counted, not shown.
+SHOWN = 15
+EXCERPT_CHARACTERS = 200
 
 
-def mail_renderer(links: Links, email_from: str, templates: Templates = DEFAULT) -> RenderMail:
-    """Renders the mails of one service, at the present time."""
-    from_header = to_sender(email_from)
+class _DigestSize(Struct, frozen=True):
+    """How much a digest shows."""
 
-    def render(together: Sequence[Claimed], said: Sequence[Entry]) -> Message:
-        now = datetime.now(UTC)
-        first = together[0]
-        sender = structs.replace(from_header, name=templates.brand.name or from_header.name)
-        if first.digest_id is not None:
-            message = render_digest(
-                first, said, links=links, sender=sender, now=now, templates=templates
-            )
-        elif len(together) > 1:
-            message = render_burst(
-                together, links=links, sender=sender, now=now, templates=templates
-            )
-        else:
-            message = render_mail(first, links=links, sender=sender, now=now, templates=templates)
-        return _branded(message, templates.brand)
-
-    return render
+    full: int  # entries with an excerpt,
+    shown: int  # and with those that are one line
+    title: int  # characters of one
 
 
-def _branded(message: Message, brand: Brand) -> Message:
-    """With the logo, where the mail shows it, and an address for answers."""
-    mail = message.content
-    assert isinstance(mail, Mail)
-    if brand.image and f"cid:{brand.image.content_id}" in mail.html:
-        mail = structs.replace(mail, images=(brand.image,))
-    if brand.reply_to:
-        mail = structs.replace(mail, headers=(*mail.headers, ("Reply-To", brand.reply_to)))
-    return message if mail is message.content else structs.replace(message, content=mail)
+# Each in turn, until the mail is small enough.
+_DIGEST_SIZES = (
+    _DigestSize(full=10, shown=30, title=SUBJECT_CHARACTERS),
+    _DigestSize(full=10, shown=20, title=100),
+    _DigestSize(full=0, shown=10, title=60),
+)
+
+
+def render_digest(
+    claimed: Claimed,
+    entries: Sequence[Entry],
+    *,
+    links: Links,
+    sender: Sender,
+    now: datetime,
+    templates: Templates = DEFAULT,
+) -> Message:
+    """Renders one digest; the same at each attempt, unless something in it was cancelled since."""
+    unsubscribe_url = links.unsubscribe_digest(claimed.recipient_id or "", now)
+    unread = [entry for entry in entries if not entry.read]
+    newest = max(unread or entries, key=lambda entry: (entry.created_at, entry.notification_id))
+    language = language_of(claimed.locale, templates.words)
+    context = layout_context(claimed, sender.name, templates.words)
+    context |= {
+        **reason_variables("digest", [], claimed, sender.name, templates.words),
+        "title": "",
+        "text": "",
+        "newest": one_line(newest.title or newest.label, 120),
+        "unread": len(unread),
+        "inbox_url": inbox_url(claimed, links, templates.brand.inbox),
+        "unsubscribe_url": unsubscribe_url,
+    }
+    context["text"] = " · ".join(_counts(entries, language))
+    context |= _words(_DIGEST_TEMPLATE, context, templates)
+
+    def rendered(size: _DigestSize, by: Templates) -> Parts:
+        groups = _groups(entries, language, size, links, now)
+        return _parts(_DIGEST_TEMPLATE, context | {"groups": groups}, by)
+
+    text, html = _first_that_fits(_DIGEST_SIZES, rendered, templates)
+    mail = Mail(
+        message_id=message_id(claimed, links, sender),
+        subject=one_line(context["subject"], SUBJECT_CHARACTERS),
+        text=text.strip() + "\n",
+        html=html,
+        headers=headers("digest", "digest", sender, unsubscribe_url),
+    )
+    return Message(
+        claimed.delivery_id,
+        claimed.claim,
+        claimed.channel,
+        claimed.priority,
+        mail,
+        contents=tuple(sorted(entry.notification_id for entry in entries)),
+    )
+
+
+def _counts(entries: Sequence[Entry], language: Language) -> list[str]:
+    """Returns how many are unread in each category that has some."""
+    counts: dict[str, int] = {}
+    for entry in entries:
+        counts[entry.category_label] = counts.get(entry.category_label, 0) + (not entry.read)
+    return [f"{language.label(category)}: {count}" for category, count in counts.items() if count]
+
+
+def _words(template: str, context: dict[str, Any], templates: Templates) -> dict[str, Any]:
+    return with_defaults(templates.variables([f"{template}.words.txt"], context), context)
+
+
+def _parts(template: str, context: dict[str, Any], templates: Templates) -> Parts:
+    text = templates.render([f"{template}.txt"], context)
+    return text, templates.render([f"{template}.html"], context)
+
+
+def _groups(
+    entries: Sequence[Entry], language: Language, size: _DigestSize, links: Links, now: datetime
+) -> list[dict[str, Any]]:
+    """Returns the groups by category; if there are too many entries in all, each shows its share."""
+    groups = [list(group) for _, group in groupby(entries, key=lambda entry: entry.category)]
+    # the largest share of a category with which all fit
+    counts = [len(group) for group in groups]
+    shares = range(SHOWN, 0, -1)
+    share = next((n for n in shares if sum(min(n, count) for count in counts) <= size.shown), 1)
+    shown = [_group(group, language, share, size, links, now) for group in groups[: size.shown]]
+    for group in groups[size.shown :]:
+        shown[-1]["more"] += len(group)
+    unread = [entry for group in shown for entry in group["entries"] if not entry["read"]]
+    # the newest of each category first, so that each category has some in full
+    in_turn = sorted(unread, key=lambda entry: entry["place"])
+    for entry in in_turn[size.full :]:
+        entry["brief"] = True
+    return shown
+
+
+def _group(
+    entries: list[Entry],
+    language: Language,
+    most: int,
+    size: _DigestSize,
+    links: Links,
+    now: datetime,
+) -> dict[str, Any]:
+    """Returns one category. Unread entries are chosen before read ones, and shown newest first."""
+    shown = sorted(entries, key=lambda entry: entry.read)[:most]
+    in_order = sorted(shown, key=lambda entry: entry.created_at, reverse=True)
+    return {
+        "category": entries[0].category,
+        "label": language.label(entries[0].category_label),
+        "unread": sum(not entry.read for entry in entries),
+        "more": len(entries) - len(shown),
+        "entries": [
+            _entry(entry, language, links, now, title=size.title) | {"place": place}
+            for place, entry in enumerate(in_order)
+        ],
+    }
+
+
+def _entry(
+    entry: Entry, language: Language, links: Links, now: datetime, *, title: int
+) -> dict[str, Any]:
+    text = entry.body or to_text(sanitise(entry.body_html or "", base_url=links.public_url))
+    leads_somewhere = entry.action_url and links.absolute(entry.action_url)
+    return {
+        "title": one_line(entry.title or entry.label, title),
+        "excerpt": one_line(text[: 4 * EXCERPT_CHARACTERS], EXCERPT_CHARACTERS),
+        "label": language.label(entry.label),
+        "read": entry.read,
+        "brief": False,
+        "at": entry.created_at,
+        "open_url": links.open(entry.notification_id, entry.recipient_id, now)
+        if leads_somewhere
+        else None,
+    }
+
+
+# A burst: one mail for several deliveries to one person that are due together.
+
+_BURST_TEMPLATE = "notifications/burst_email"
+
+
+class _BurstSize(Struct, frozen=True):
+    """How much of a burst its mail shows."""
+
+    full: int  # notifications with their body,
+    shown: int  # and with those that are one line
+    body: int  # bytes of one
+    title: int  # characters of one
+
+
+# Each in turn, until the mail is small enough.
+_BURST_SIZES = (
+    _BurstSize(full=10, shown=30, body=4_000, title=SUBJECT_CHARACTERS),
+    _BurstSize(full=10, shown=30, body=1_000, title=SUBJECT_CHARACTERS),
+    _BurstSize(full=10, shown=30, body=250, title=100),
+    _BurstSize(full=5, shown=20, body=250, title=60),
+    _BurstSize(full=0, shown=10, body=0, title=60),
+)
+
+
+def render_burst(
+    together: Sequence[Claimed],
+    *,
+    links: Links,
+    sender: Sender,
+    now: datetime,
+    templates: Templates = DEFAULT,
+) -> Message:
+    """Renders several, the newest first; the same deliveries get the same Message-ID at each attempt."""
+    first = min(together, key=lambda one: one.delivery_id)
+    newest_first = sorted(together, key=lambda one: one.delivery_id, reverse=True)
+    shown = newest_first[: _BURST_SIZES[0].shown]
+    items = [_item(one, links, sender, now, templates) for one in shown]
+    unsubscribe_url = unsubscribe_url_of(newest_first, links, now)
+    titles = [one_line(item["title"] or item["label"], SUBJECT_CHARACTERS - 40) for item in items]
+    context = layout_context(newest_first[0], sender.name, templates.words)
+    context |= {
+        **_common_reason(newest_first, items, sender, templates.words),
+        "title": "",
+        "newest": titles[0],
+        "items": items,
+        "count": len(together),
+        "more": len(together) - len(items),
+        "inbox_url": inbox_url(first, links, templates.brand.inbox),
+        "text": " · ".join(titles[1:]),
+        "unsubscribe_url": unsubscribe_url,
+        "mute_url": mute_url_of(newest_first, unsubscribe_url),
+    }
+    context |= _words(_BURST_TEMPLATE, context, templates)
+
+    def rendered(size: _BurstSize, by: Templates) -> Parts:
+        cut = _shortened_items(shown, items, size, by.words)
+        more = len(together) - len(cut)
+        return _parts(_BURST_TEMPLATE, context | {"items": cut, "more": more}, by)
+
+    text, html = _first_that_fits(_BURST_SIZES, rendered, templates)
+    mail = Mail(
+        message_id=message_id(first, links, sender),
+        subject=one_line(context["subject"], SUBJECT_CHARACTERS + PREHEADER_CHARACTERS),
+        text=text.strip() + "\n",
+        html=html,
+        headers=headers(first.event_type, first.category, sender, unsubscribe_url),
+    )
+    return Message(
+        first.delivery_id,
+        first.claim,
+        first.channel,
+        first.priority,
+        mail,
+        others=tuple(one.delivery_id for one in together if one is not first),
+    )
+
+
+def _item(
+    one: Claimed, links: Links, sender: Sender, now: datetime, templates: Templates
+) -> dict[str, Any]:
+    inbox = templates.brand.inbox
+    context = notification_context(one, links, sender.name, now, templates.words, inbox=inbox)
+    variables = templates.variables(names_of(one.event_type, "words.txt"), context)
+    return context | with_defaults(variables, context)
+
+
+def _common_reason(
+    together: Sequence[Claimed],
+    items: Sequence[dict[str, Any]],
+    sender: Sender,
+    words: Words | None,
+) -> dict[str, str]:
+    """Returns the reason that all have; if they differ, that mails of the types shown are on."""
+    reasons = {(reason_code(one), one.topic) for one in together}
+    code = reason_code(together[0]) if len(reasons) == 1 else "on"
+    labels = [item["label"] for item in items]
+    return reason_variables(code, labels, together[0], sender.name, words)
+
+
+def _shortened_items(
+    shown: Sequence[Claimed], items: Iterable[dict[str, Any]], size: _BurstSize, words: Words | None
+) -> list[dict[str, Any]]:
+    return [
+        {
+            **with_shorter_body(item, size.body if place < size.full else 0, one, words),
+            "title": one_line(item["title"], size.title),
+            "brief": place >= size.full,
+        }
+        for place, (one, item) in enumerate(zip(shown, items, strict=True))
+    ][: size.shown]

@@ -1,4 +1,4 @@
-"""Mails with sample data, one of each kind: what `tocsin templates` checks and shows."""
+"""Mails with sample data, one of each kind, for `tocsin templates check` and `preview`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _HTML = (
     "<h2>Agenda</h2><p>We meet at <b>seven</b>.</p><ul><li>Roses</li>"
     '<li><a href="/boxes">Boxes</a></li></ul><blockquote>Bring gloves.</blockquote>'
 )
-# By what mails of one event type differ, and templates fail.
+# How mails of one event type differ: each may meet a mistake in a template.
 VARIANTS: dict[str, dict[str, Any]] = {
     "in full": {},
     "with a body in HTML": {"body": "", "body_html": _HTML},
@@ -59,7 +59,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 class SampleType(Struct, frozen=True):
-    """An event type, as far as mails know it."""
+    """What mails use of an event type."""
 
     event_type: str
     label: str
@@ -69,7 +69,7 @@ class SampleType(Struct, frozen=True):
 
 
 class Sample(Struct, frozen=True, forbid_unknown_fields=True):
-    """What an app would tell: one table of samples.toml."""
+    """One notification: a table of samples.toml."""
 
     title: str = "What happened, in one line"
     body: str = "The first paragraph.\nIts second line.\n\nThe second paragraph."
@@ -86,15 +86,16 @@ class SampleMails:
     def __init__(self, templates: Templates, types: Sequence[SampleType], email_from: str) -> None:
         self.types = {each.event_type: each for each in types}
         self._samples = _samples(templates.folder)
-        self._render = mail_renderer(Links(PUBLIC_URL, bytes(KEY_BYTES)), email_from, templates)
+        links = Links(PUBLIC_URL, bytes(KEY_BYTES))
+        self._render = mail_renderer(links, email_from, templates, precompile=False)
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """All that can be rendered."""
+        """Returns all kinds of mail."""
         return (*self.types, *OTHERS)
 
     def mail(self, kind: str, variant: str = "in full", locale: str | None = "en") -> Mail:
-        """One mail."""
+        """Renders one mail."""
         changes = {"locale": locale} | VARIANTS[variant]
         if kind == "burst":
             names = [each for each in self.types.values() if not each.mandatory][:3]
@@ -108,8 +109,8 @@ class SampleMails:
             changes |= {"mandatory": False}
         return self._mail([self._claimed(7, each, changes)])
 
-    def _mail(self, together: Sequence[Claimed], said: Sequence[Entry] = ()) -> Mail:
-        mail = self._render(together, said).content
+    def _mail(self, together: Sequence[Claimed], entries: Sequence[Entry] = ()) -> Mail:
+        mail = self._render(together, entries).content
         assert isinstance(mail, Mail)
         return mail
 
@@ -121,7 +122,7 @@ class SampleMails:
         return self._mail([digest], self._entries())
 
     def _entries(self) -> list[Entry]:
-        """Of each category a few, some of them read; of the first more than are shown."""
+        """Returns entries of each category, some of them read; of the first category more than are shown."""
         entries: list[Entry] = []
         for each in sorted(self.types.values(), key=lambda one: one.category):
             sample = self._samples.get(each.event_type) or _shipped(each.category)
@@ -169,15 +170,13 @@ class SampleMails:
             "reason": "default",
         }
         content |= msgspec.structs.asdict(sample) | dict(changes)
-        if (
-            each.event_type in self._samples
-        ):  # what an app tells of it always, its templates may count on
+        if each.event_type in self._samples:  # its templates may rely on the metadata of its sample
             content["metadata"] = sample.metadata
         return Claimed(**content)
 
 
 def sample_types(catalogue: Catalogue | None = None) -> list[SampleType]:
-    """Those of the default catalogue, with a host's own put over it."""
+    """Returns those of the default catalogue, with a host's own over it."""
     ours = default_catalogue()
     theirs = catalogue or ours
     entries = theirs.event_types if theirs.replace else ours.event_types | theirs.event_types
@@ -195,7 +194,7 @@ def sample_types(catalogue: Catalogue | None = None) -> list[SampleType]:
 
 
 def to_sample_types(entries: Iterable[EventType]) -> list[SampleType]:
-    """The catalogue as the database has it."""
+    """Returns those of the database."""
     return [
         SampleType(
             each.event_type,
@@ -209,7 +208,7 @@ def to_sample_types(entries: Iterable[EventType]) -> list[SampleType]:
 
 
 def _samples(folder: Path | None) -> dict[str, Sample]:
-    """By event type; raises TemplateFailed."""
+    """Reads samples.toml, by event type; raises TemplateFailed."""
     if folder is None or not (folder / FILE).is_file():
         return {}
     try:
@@ -245,7 +244,7 @@ def _shipped(category: str) -> Sample:
     return _by_category().get(category) or Sample()
 
 
-# A sample mail as somebody wants to look at it: in full, in the dark, or as it goes over the wire.
+# A mail as a page in light or dark mode, and as its source.
 
 Scheme = Literal["light", "dark"]
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
@@ -255,24 +254,24 @@ _DECLARED = re.compile(r"((?:supported-)?color-schemes?(?:\s*:|\"\s+content=\")\
 
 
 def page(mail: Mail, scheme: Scheme) -> str:
-    """Its HTML as a page by itself, its pictures inside, in a colour scheme whatever the browser's is."""
+    """Returns its HTML as a page with the pictures inside, in a fixed colour scheme."""
     html = mail.html
     for image in mail.images:
         data = b64encode(image.content).decode("ascii")
         html = html.replace(f"cid:{image.content_id}", f"data:image/{image.kind};base64,{data}")
     html = _DECLARED.sub(rf"\g<1>{scheme}", html)
-    # true and false, as media queries say them
+    # media queries that are always true or false
     return _ASKED.sub(lambda asked: f"(min-width: {0 if asked[1] == scheme else 99999}px)", html)
 
 
 def source(mail: Mail, email_from: str, now: datetime) -> str:
-    """All of it, as it goes over the wire before it is signed."""
+    """Returns the whole mail as it is sent, without a signature."""
     _, sender = mime.to_sender(email_from)
     whole = mime.complete(mime.draft(mail, sender=sender), to=mime.to_address(TO), now=now)
     return whole.decode("utf-8", "replace").replace("\r\n", "\n")
 
 
 def headers(source: str) -> list[tuple[str, str]]:
-    """The headers of a source, in their order."""
+    """Returns the headers of a source, in their order."""
     head = re.sub(r"\n[ \t]+", " ", source.partition("\n\n")[0])
     return [(name, value) for name, _, value in (line.partition(": ") for line in head.split("\n"))]

@@ -30,8 +30,8 @@ from tocsin.engine.mail.loader import (
     OURS,
     SHIPPED,
     WORDS,
-    Problem,
     TemplateFailed,
+    TemplateProblem,
     Templates,
     names_of,
 )
@@ -118,7 +118,7 @@ def _parsed(templates: Templates, name: str) -> nodes.Template | None:
 _VALUE = re.compile(r"%(?:\((\w+)\)s|\((\w+)\)d|%|.)")
 
 
-def catalogue_problems(folder: Path) -> Iterator[Problem]:
+def catalogue_problems(folder: Path) -> Iterator[TemplateProblem]:
     """Of each `<language>.po` of a folder."""
     for path in sorted(folder.glob("*.po")):
         name = f"{folder.name}/{path.name}"
@@ -132,13 +132,13 @@ def catalogue_problems(folder: Path) -> Iterator[Problem]:
                 if isinstance(error, UnicodeError)
                 else "it is named after no language"
             )
-            yield Problem(name, None, why)
+            yield TemplateProblem(name, None, why)
         except PoFileError as error:
-            yield Problem(name, (error.lineno or 0) + 1, str(error.args[0]))
+            yield TemplateProblem(name, (error.lineno or 0) + 1, str(error.args[0]))
         else:
             for message in catalogue:
                 if message.id and (wrong := _wrong(message)):
-                    yield Problem(name, message.lineno, wrong)
+                    yield TemplateProblem(name, message.lineno, wrong)
 
 
 def _wrong(message: Message) -> str | None:
@@ -179,7 +179,7 @@ class _Task(Struct, frozen=True):
 
 def check(
     folder: Path | None, types: Sequence[SampleType], *, seconds: float = SECONDS
-) -> list[Problem]:
+) -> list[TemplateProblem]:
     """All problems of a folder's templates; blocks for about a second. `seconds` of CPU are for each template."""
     where = str(folder.resolve()) if folder else None
     task = msgspec.json.encode(_Task(where, list(types), seconds))
@@ -201,9 +201,9 @@ def check(
         if isinstance(found, str):
             at = found
         else:
-            problems.append(msgspec.convert(found, Problem))
+            problems.append(msgspec.convert(found, TemplateProblem))
     if ended:
-        problems.append(Problem(at, None, f"it takes longer than {seconds:g} s"))
+        problems.append(TemplateProblem(at, None, f"it takes longer than {seconds:g} s"))
     return problems
 
 
@@ -214,17 +214,16 @@ class _Recorder(Templates):
         super().__init__(folder, inline=False)  # so that lines are those of the files
         self.seconds = seconds
         self.contexts: dict[str, dict[str, Any]] = {}
-        self.stencils = None  # each mail is a sample of its own
         self.failures: list[TemplateFailed] = []
-        self.said_by = ""  # the last words.txt
+        self.words_name = ""  # the last words.txt
         self._failed: Counter[str] = Counter()
 
     def render(self, names: Sequence[str], context: Mapping[str, Any]) -> str:
         return self._tried(names, context, super().render) or ""
 
-    def said(self, names: Sequence[str], context: Mapping[str, Any]) -> dict[str, Any]:
-        self.said_by = next(name for name in names if self.file(name))
-        return self._tried(names, context, super().said) or {}
+    def variables(self, names: Sequence[str], context: Mapping[str, Any]) -> dict[str, Any]:
+        self.words_name = next(name for name in names if self.file(name))
+        return self._tried(names, context, super().variables) or {}
 
     def _tried(
         self,
@@ -238,7 +237,7 @@ class _Recorder(Templates):
         # what a template can count on is what all its mails have
         known = self.contexts.setdefault(root, dict(context))
         self.contexts[root] = {name: known[name] for name in known if name in context}
-        self.say(root)
+        self.report(root)
         try:
             return act(names, context)
         except TemplateFailed as error:
@@ -246,8 +245,8 @@ class _Recorder(Templates):
             self.failures.append(error)
             return None
 
-    def say(self, name: str) -> None:
-        """Where it is; and the kernel's clock for that, which no template can hold up."""
+    def report(self, name: str) -> None:
+        """Prints the name of the next template, and gives it its CPU time."""
         signal.setitimer(signal.ITIMER_PROF, self.seconds)
         print(json.dumps(name), flush=True)
 
@@ -258,14 +257,14 @@ def _run() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
     task = msgspec.json.decode(sys.stdin.buffer.read(), type=_Task)
     folder = Path(task.folder) if task.folder else None
-    seen: set[Problem] = set()
+    seen: set[TemplateProblem] = set()
     for problem in _problems(_Recorder(folder, task.seconds), task.types):
         if problem not in seen:
             seen.add(problem)
             print(json.dumps(msgspec.to_builtins(problem)), flush=True)
 
 
-def _problems(recorder: _Recorder, types: Sequence[SampleType]) -> Iterator[Problem]:
+def _problems(recorder: _Recorder, types: Sequence[SampleType]) -> Iterator[TemplateProblem]:
     try:
         names = sorted(_names(recorder))
         mails = SampleMails(recorder, types, "Sample <sample@example.com>")
@@ -279,7 +278,7 @@ def _problems(recorder: _Recorder, types: Sequence[SampleType]) -> Iterator[Prob
         return  # what follows would say the same again, less clearly
     failures = _rendered(recorder, mails)
     signal.setitimer(signal.ITIMER_PROF, 0)
-    unknown = [Problem(*each) for each in unknown_names(recorder, recorder.contexts)]
+    unknown = [TemplateProblem(*each) for each in unknown_names(recorder, recorder.contexts)]
     yield from unknown
     places = {(each.name, each.line) for each in unknown}
     yield from (
@@ -304,9 +303,11 @@ def _below(folder: Path) -> set[str]:
     }
 
 
-def _compiled(raw: _Recorder, inlined: Templates, names: Sequence[str]) -> Iterator[Problem]:
+def _compiled(
+    raw: _Recorder, inlined: Templates, names: Sequence[str]
+) -> Iterator[TemplateProblem]:
     for name in names:
-        raw.say(name)
+        raw.report(name)
         for templates in (raw, inlined):
             try:
                 templates.environment.get_template(name)
@@ -323,7 +324,7 @@ def _rendered(recorder: _Recorder, mails: SampleMails) -> list[tuple[TemplateFai
             try:
                 mails.mail(kind, variant)
             except (TypeError, ValueError, AttributeError):
-                recorder.failures.append(TemplateFailed(recorder.said_by, None, _WORDS))
+                recorder.failures.append(TemplateFailed(recorder.words_name, None, _WORDS))
             found += [(error, kind) for error in recorder.failures]
             recorder.failures.clear()
     return found
@@ -335,7 +336,7 @@ class _Why:
     def __init__(self, templates: Templates) -> None:
         self._templates = templates
 
-    def __call__(self, failure: tuple[TemplateFailed, str]) -> Problem:
+    def __call__(self, failure: tuple[TemplateFailed, str]) -> TemplateProblem:
         error, kind = failure
         missing = re.search(r"has no (?:attribute|element) '?(\w+)'?", error.problem.why)
         if missing is None:
@@ -344,13 +345,15 @@ class _Why:
         line = file.read_text("utf-8").splitlines()[(error.problem.line or 1) - 1] if file else ""
         if re.search(rf"metadata(?:\.|\[['\"]){name}\b", line):
             why = f"the sample of {kind} has no metadata {name!r}: add it to {SAMPLES}, or ask with metadata.get()"
-            return Problem(error.problem.name, error.problem.line, why)
-        return Problem(error.problem.name, error.problem.line, f"unknown attribute {name!r}")
+            return TemplateProblem(error.problem.name, error.problem.line, why)
+        return TemplateProblem(
+            error.problem.name, error.problem.line, f"unknown attribute {name!r}"
+        )
 
 
 def _strays(
     templates: Templates, names: Sequence[str], types: Sequence[SampleType]
-) -> Iterator[Problem]:
+) -> Iterator[TemplateProblem]:
     """Templates that no mail will ever use."""
     used = {
         name
@@ -369,7 +372,7 @@ def _strays(
                 why = f"there is no category {match[1]!r}{did_you_mean(match[1], categories)}"
             else:
                 why = f"there is no event type {event_type!r}{did_you_mean(event_type, known)}"
-            yield Problem(name, None, why, stray=True)
+            yield TemplateProblem(name, None, why, stray=True)
 
 
 if __name__ == "__main__":

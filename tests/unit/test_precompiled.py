@@ -1,4 +1,4 @@
-"""A mail by its stencil says what its templates would, byte by byte; templates that do more get none."""
+"""A precompiled mail equals what its templates write, byte by byte; templates that do more are not precompiled."""
 
 from __future__ import annotations
 
@@ -19,21 +19,34 @@ from tests.support.golden_mails import _ONES as KINDS
 from tests.support.golden_mails import LINKS, NOW, SENDER, claimed, claimed_again, content
 from tocsin.engine.actors.email import mime
 from tocsin.engine.mail.loader import Templates
-from tocsin.engine.mail.precompiled import CUTTING, Blank, NotPlain
+from tocsin.engine.mail.precompiled import PrecompiledMails
 from tocsin.engine.mail.render_single import render_mail
+from tocsin.engine.mail.sandbox import NotPrecompilable, Placeholder
 from tocsin.engine.model import Claimed, Filled, Mail
 
 NASTY = "<b>&amp; \"quoted\" 'n' {{ name }} \ue0001:0e\ue001 %s =3D\u2028 . "
 
 
-def render(message: Claimed, templates: Templates) -> Mail:
-    return content(render_mail(message, links=LINKS, sender=SENDER, now=NOW, templates=templates))
+class Renderer:
+    """Renders single mails, precompiled or not."""
 
+    def __init__(
+        self, folder: Path | None = None, *, precompile: bool = True, reload: bool = False
+    ) -> None:
+        self._templates = Templates(folder, reload=reload)
+        self._precompiled = PrecompiledMails() if precompile else None
 
-def without_stencils(folder: Path | None = None) -> Templates:
-    templates = Templates(folder)
-    templates.stencils = None
-    return templates
+    def render(self, message: Claimed) -> Mail:
+        return content(
+            render_mail(
+                message,
+                links=LINKS,
+                sender=SENDER,
+                now=NOW,
+                templates=self._templates,
+                precompiled=self._precompiled,
+            )
+        )
 
 
 def like(message: Claimed, **changes: Any) -> list[Claimed]:
@@ -53,24 +66,24 @@ def like(message: Claimed, **changes: Any) -> list[Claimed]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_mail_by_its_stencil_is_what_its_templates_write(kind: str) -> None:
-    templates, plain = Templates(), without_stencils()
-    mails = [render(message, templates) for message in like(KINDS[kind]) * 7]
+def test_a_precompiled_mail_equals_what_its_templates_write(kind: str) -> None:
+    precompiling, plain = Renderer(), Renderer(precompile=False)
+    mails = [precompiling.render(message) for message in like(KINDS[kind]) * 7]
     for message, mail in zip(like(KINDS[kind]) * 7, mails, strict=True):
-        expected = render(message, plain)
+        expected = plain.render(message)
         assert (mail.subject, mail.text, mail.html) == (
             expected.subject,
             expected.text,
             expected.html,
         )
         assert mail.headers == expected.headers
-    assert mails[-5].filled is not None, "many mails of an event have a stencil"
+    assert mails[-5].filled is not None, "many mails of an event are precompiled"
 
 
-def test_mails_of_many_events_have_a_stencil_in_common() -> None:
-    templates = Templates()
+def test_mails_of_many_events_share_one() -> None:
+    precompiling = Renderer()
     mails = [
-        render(claimed(event_id=n, title=f"Title {n}", metadata={"post_id": n}), templates)
+        precompiling.render(claimed(event_id=n, title=f"Title {n}", metadata={"post_id": n}))
         for n in range(4)
     ]
     assert mails[2].filled is not None
@@ -78,7 +91,7 @@ def test_mails_of_many_events_have_a_stencil_in_common() -> None:
     assert mails[2].filled.pieces is mails[3].filled.pieces
 
 
-MORE = [
+COMPUTING = [
     "{{ name|upper }}",
     "{{ name|length }}",
     "{{ name ~ '!' }}",
@@ -115,7 +128,7 @@ MORE = [
     "{{ name|wordcount }}",
     "{{ unsubscribe_url.split('/')|last }}",
 ]
-AS_IT_IS = [
+WRITING = [
     "{{ name }}",
     "{{ name or 'you' }}",
     "{% if name %}Hi {{ name }}{% endif %}",
@@ -139,49 +152,49 @@ def own(folder: Path, source: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("source", [*MORE, *AS_IT_IS])
+@pytest.mark.parametrize("source", [*COMPUTING, *WRITING])
 def test_whatever_a_template_does_the_mail_is_the_same(tmp_path: Path, source: str) -> None:
     folder = own(tmp_path, source)
-    templates, plain = Templates(folder), without_stencils(folder)
+    precompiling, plain = Renderer(folder), Renderer(folder, precompile=False)
     for name in ("Alice", "Bob", "alice", NASTY, "Z" * 100, "Bob"):
         message = claimed(name=name, recipient_id=name)
-        ours = render(message, templates)
-        assert ours.html == render(message, plain).html
-        assert ours.filled is None or source in AS_IT_IS
+        ours = precompiling.render(message)
+        assert ours.html == plain.render(message).html
+        assert ours.filled is None or source in WRITING
 
 
-@pytest.mark.parametrize("source", AS_IT_IS)
-def test_what_is_only_written_has_a_stencil(tmp_path: Path, source: str) -> None:
-    templates = Templates(own(tmp_path, source))
+@pytest.mark.parametrize("source", WRITING)
+def test_a_template_that_only_writes_values_is_precompiled(tmp_path: Path, source: str) -> None:
+    precompiling = Renderer(own(tmp_path, source))
     for name in ("Alice", "Carol"):
-        render(claimed(name=name), templates)
-    assert render(claimed(name="Bob"), templates).filled is not None
+        precompiling.render(claimed(name=name))
+    assert precompiling.render(claimed(name="Bob")).filled is not None
 
 
-def test_chance_is_left_to_each_mail(tmp_path: Path) -> None:
-    templates = Templates(own(tmp_path, "{{ [1, 2, 3]|random }}"))
-    assert [render(claimed(), templates).filled for _ in range(5)] == [None] * 5
+def test_a_template_with_random_values_is_not_precompiled(tmp_path: Path) -> None:
+    precompiling = Renderer(own(tmp_path, "{{ [1, 2, 3]|random }}"))
+    assert [precompiling.render(claimed()).filled for _ in range(5)] == [None] * 5
 
 
 def test_a_mail_that_gets_too_large_is_cut_by_its_templates() -> None:
-    templates = Templates()
+    precompiling = Renderer()
     for _ in range(3):
-        render(claimed(), templates)
+        precompiling.render(claimed())
     large = claimed(body="x" * 120_000 + "\nTwo\n\nThree")
-    assert render(large, templates) == render(large, without_stencils())
+    assert precompiling.render(large) == Renderer(precompile=False).render(large)
 
 
-def test_a_template_that_changes_has_no_old_stencil(tmp_path: Path) -> None:
+def test_a_template_that_changes_is_precompiled_again(tmp_path: Path) -> None:
     folder = own(tmp_path, "before {{ name }}")
-    templates = Templates(folder, reload=True)
+    precompiling = Renderer(folder, reload=True)
     for _ in range(3):
-        assert "before" in render(claimed(), templates).html
+        assert "before" in precompiling.render(claimed()).html
     (folder / "notifications" / "forum" / "new_reply.html").write_text("after {{ name }}", "utf-8")
-    assert "after Alice" in render(claimed(), templates).html
+    assert "after Alice" in precompiling.render(claimed()).html
 
 
-def test_a_blank_is_not_taken_for_a_text() -> None:
-    blank: Any = Blank("x")
+def test_a_placeholder_can_not_be_used_as_a_text() -> None:
+    placeholder: Any = Placeholder("x")
     uses: list[Callable[[Any], object]] = [
         *(str, repr, hash, len, list, Markup, "{}".format),
         lambda it: it == 1,
@@ -189,10 +202,9 @@ def test_a_blank_is_not_taken_for_a_text() -> None:
         lambda it: it.upper(),
     ]
     for use in uses:
-        with pytest.raises((NotPlain, TypeError)):
-            use(blank)
-    assert blank
-    assert CUTTING.get() == ""
+        with pytest.raises((NotPrecompilable, TypeError)):
+            use(placeholder)
+    assert placeholder
 
 
 TEXT = st.text(st.sampled_from("ab =.\té“\r\n<&") | st.characters(codec="utf-8"), max_size=200)
