@@ -197,6 +197,9 @@ golden: $(VENV)/.dev ## write tests/golden anew: the mails as reviewed; the diff
 words: $(VENV)/.dev ## collect the mails' words into the catalogues of tocsin/engine/mail/words
 	@exec $(PY) -m tests.support.mail_words
 
+reasons: $(VENV)/.dev ## write the tables of reasons in docs/delivery.md
+	@exec $(PY) -m tests.support.reason_tables
+
 mail-screenshots: $(VENV)/.dev ## each mail in Chromium (installed by apt where it may be): build/mail; ARGS="forum" picks some
 	@$(CHROMIUM)
 	@exec $(PY) -m tests.support.mail_screenshots $(ARGS)

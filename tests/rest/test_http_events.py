@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import Db, Tell
-from tocsin.engine.explain.why import explanation
+from tocsin.engine.explain.why import explain_in_lines
 from tocsin.engine.store.database import Database
 
 EVENTS = "/api/events/"
@@ -295,7 +295,7 @@ async def test_an_operator_is_told_why_of_what_is_nobodys(database: Database, db
     db.execute("select tocsin.notify_email('zoe@example.com', 'event.invited', 'x')")
     row = db.execute("select notification_id from tocsin.notification").fetchone()
     assert row is not None
-    lines = await explanation(database, row[0])
+    lines = await explain_in_lines(database, row[0])
     assert lines[0].startswith("zoe@example.com, ")
     assert lines[1] == "in_app: The inbox needs an account, and the address had none."
     assert lines[2].startswith("email: The address had no account, so it gets a mail.")

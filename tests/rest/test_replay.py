@@ -15,7 +15,7 @@ from tests.support.http_fixtures import Db
 from tests.support.ledger import deliver
 from tests.support.services import mail_catcher, mails, running, until
 from tocsin.cli import main
-from tocsin.engine.explain.why import explanation
+from tocsin.engine.explain.why import explain_in_lines
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.delivery import (
     DeadFilter,
@@ -127,7 +127,7 @@ async def test_why_tells_of_the_replay(db: Db, database: Database) -> None:
     (delivery_id,) = deliver(db, "failed", reason="smtp_451")
     await replay(database, [delivery_id], lift=False)
     (notification_id,) = row(db, "select notification_id from tocsin.notification")
-    lines = await explanation(database, notification_id)
+    lines = await explain_in_lines(database, notification_id)
     assert any("on its way" in line for line in lines)
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 from msgspec.structs import replace
 
-from tocsin.engine.explain.reasons import remedy
 from tocsin.engine.ops.chart import ENDS, HOUR, Series, draw, latency, window
 from tocsin.engine.ops.diagnosis import CRITICAL, WARNING, State, diagnose
 from tocsin.engine.store.health import BlockingSession
@@ -176,52 +173,6 @@ def test_a_backlog_that_is_not_counted_to_its_end_says_so() -> None:
     waiting = Unfinished("email", "queued", "", 50_000, NOW)
     (problem, _) = diagnose(replace(WELL, processes=[], unfinished=[waiting]))
     assert "50,000 or more wait" in problem.detail
-
-
-# Reasons.
-
-
-def documented_reasons() -> list[str]:
-    text = (Path(__file__).parent.parent.parent / "docs" / "delivery.md").read_text(
-        encoding="utf-8"
-    )
-    table = text.split("Each **delivery** that was not sent")[1].split("A **device**")[0]
-    cells = [line.split(" | ")[0] for line in table.splitlines() if line.startswith("| `")]
-    return [name for cell in cells for name in re.findall(r"`([a-z][\w…]+(?:\.[\dx.]+)?)`", cell)]
-
-
-def test_every_documented_reason_has_a_meaning_and_a_cure() -> None:
-    reasons = documented_reasons()
-    assert len(reasons) > 60
-    unknown = [
-        reason
-        for reason in reasons
-        if "" in remedy(reason.replace("…", "").replace("yz", "99").replace("xx", "00"))
-    ]
-    assert unknown == []
-
-
-@pytest.mark.parametrize(
-    ("reason", "word"),
-    [
-        ("smtp_535_5.7.8", "login"),
-        ("smtp_550_5.1.1", "does not exist"),
-        ("smtp_550_5.7.1", "policy"),
-        ("smtp_451_4.7.1", "later"),
-        ("smtp_timeout_connect", "reached"),
-        ("smtp_timeout_body", "broke off"),
-        ("apns_InvalidProviderToken", "our key"),
-        ("apns_BadDeviceToken_storm", "Every device"),
-        ("smtp_550_5.1.1_storm", "Every address"),
-        ("fcm_503_unavailable", "now"),
-        ("fcm_404_unregistered", "gone"),
-        ("fcm_404", "our account"),
-        ("fcm_token_503", "token_uri"),
-        ("webhook_500", ""),
-    ],
-)
-def test_what_reasons_mean(reason: str, word: str) -> None:
-    assert word in remedy(reason)[0]
 
 
 # Charts.

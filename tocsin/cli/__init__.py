@@ -226,9 +226,9 @@ def notify_command(
 @click.argument("notification_id", type=int)
 def why(notification_id: int) -> None:
     """Say why a notification did (not) reach its person, channel by channel."""
-    from tocsin.engine.explain.why import explanation
+    from tocsin.engine.explain.why import explain_in_lines
 
-    for line in _with_database(lambda database: explanation(database, notification_id)):
+    for line in _with_database(lambda database: explain_in_lines(database, notification_id)):
         click.echo(line)
 
 

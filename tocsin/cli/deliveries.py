@@ -18,12 +18,12 @@ def deliveries() -> None:
 @click.option("--days", default=7, show_default=True, help="How far back.")
 def deliveries_failed(days: int) -> None:
     """Count what failed for good, by channel and reason, and say what each means."""
-    from tocsin.engine.explain.reasons import remedy
+    from tocsin.engine.explain.reasons import meaning_and_cure
     from tocsin.engine.store.delivery import dead_letter_reasons
 
     since = datetime.now(UTC) - timedelta(days=days)
     for each in with_database(lambda database: dead_letter_reasons(database, since)):
-        meaning = remedy(each.reason)[0]
+        meaning = meaning_and_cure(each.reason)[0]
         last = f"{each.last_at:%Y-%m-%d %H:%M}"
         click.echo(f"{each.n:>7}  {each.channel:<6} {each.reason:<28} last {last}  {meaning}")
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
-from tocsin.engine.explain.reasons import remedy
+from tocsin.engine.explain.reasons import meaning_and_cure
 from tocsin.engine.model import PROVIDERS
 from tocsin.engine.ops.chart import Series
 from tocsin.engine.store.health import BlockingSession
@@ -159,7 +159,7 @@ def _breakers(state: State) -> Iterable[Problem]:
             continue
         process, worst = max(shut, key=lambda pair: pair[1].failing_for)
         reason = worst.breaker_reason or "unknown"
-        meaning, cure = remedy(reason)
+        meaning, cure = meaning_and_cure(reason)
         channel = _CHANNELS.get(name)
         where = "" if len(shut) == len(of_name) else f" in {len(shut)} of {len(of_name)} workers"
         storm = worst.advice is not None
@@ -203,7 +203,7 @@ def _failing(state: State) -> Iterable[Problem]:
         if lost < _MANY_FAIL or lost < _FAILING * ended:
             continue
         reason = state.failures.get(channel, "")
-        meaning, cure = remedy(reason)
+        meaning, cure = meaning_and_cure(reason)
         yield Problem(
             "failing",
             CRITICAL if lost > ended / 2 else WARNING,

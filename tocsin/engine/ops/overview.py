@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct
 
-from tocsin.engine.explain.reasons import remedy
+from tocsin.engine.explain.reasons import meaning_and_cure
 from tocsin.engine.model import Unavailable
 from tocsin.engine.ops.chart import (
     DAY,
@@ -277,7 +277,7 @@ def _reasons(rows: Iterable[tuple[tuple[str, str, str], int]]) -> list[ReasonVie
     found: Counter[tuple[str, str, str]] = Counter()
     for key, n in rows:
         found[key] += n
-    return [ReasonView(*key, n, *remedy(key[2])) for key, n in found.most_common(50)]
+    return [ReasonView(*key, n, *meaning_and_cure(key[2])) for key, n in found.most_common(50)]
 
 
 def _process(process: Process) -> ProcessView:

@@ -11,7 +11,7 @@ from litestar.datastructures import State
 from litestar.di import NamedDependency
 from msgspec import Meta, Struct
 
-from tocsin.engine.explain.reasons import remedy
+from tocsin.engine.explain.reasons import meaning_and_cure
 from tocsin.engine.explain.why import mask
 from tocsin.engine.model import Invalid
 from tocsin.engine.store.credential import Operator
@@ -181,7 +181,7 @@ async def count_dead_letters(
                     each.n,
                     each.first_at,
                     each.last_at,
-                    *remedy(each.reason),
+                    *meaning_and_cure(each.reason),
                 )
                 for each in found
             ]
