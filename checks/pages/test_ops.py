@@ -216,7 +216,7 @@ def test_a_mail_server_that_refuses_and_its_dead_letters(
     desk: Desk, site: HostSite, mail_server: MailServer, tmp_path: Path
 ) -> None:
     page = desk()
-    expect(problem(page, "No worker runs")).to_be_visible(timeout=SOON)
+    expect(problem(page, "No worker is running")).to_be_visible(timeout=SOON)
     with working(site, mail_server.url, tmp_path):
         expect(page.locator("#well")).to_contain_text("Healthy", timeout=SOON)
         alice = site.person()
@@ -226,7 +226,7 @@ def test_a_mail_server_that_refuses_and_its_dead_letters(
         for number in range(12):
             site.notify(site.person(), f"Lost {number}")
         expect(email(page, "failed")).to_have_text("12", timeout=SOON)
-        expect(problem(page, "fail for good")).to_contain_text("smtp_550_5.7.1")
+        expect(problem(page, "fail permanently")).to_contain_text("smtp_550_5.7.1")
         reason = page.locator("#dead-reasons li").filter(has_text="smtp_550_5.7.1")
         expect(reason.locator(".n")).to_have_text("12", timeout=SOON)
         assert violations(page) == []
@@ -282,8 +282,8 @@ def test_a_worker_that_is_killed(
         its = page.locator(".process").filter(has_text=str(worker.pid))
         expect(its).to_be_visible(timeout=SOON)
         worker.kill()
-        expect(problem(page, "No worker runs")).to_be_visible(timeout=SOON)
-        expect(problem(page, "went silent")).to_contain_text(str(worker.pid))
+        expect(problem(page, "No worker is running")).to_be_visible(timeout=SOON)
+        expect(problem(page, "stopped reporting")).to_contain_text(str(worker.pid))
         expect(its).to_contain_text("silent")
         take_picture(page, "ops-killed")
 

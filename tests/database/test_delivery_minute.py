@@ -11,7 +11,7 @@ import pytest
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import Db
 from tests.support.ledger import deliver, plan
-from tocsin.engine.ops.chart import join
+from tocsin.engine.ops.chart import merge
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.operations import (
     channels,
@@ -79,7 +79,7 @@ async def test_a_minute_is_either_kept_or_of_late_and_never_both(
     now = datetime.now(UTC)
     kept = await counted_minutes(database, now - timedelta(hours=1), timedelta(minutes=1))
     lately = await settled_lately(database, now)
-    assert sum(sum(each.n) for each in join(kept, lately) if each.state == "sent") == 24
+    assert sum(sum(each.n) for each in merge(kept, lately) if each.state == "sent") == 24
     # 0 to 50 s ago, or 60 s ago by a hair
     assert sum(each.n for each in lately if each.recent) == 6
 

@@ -1,4 +1,4 @@
-"""The ledger by the minute: counted by one HTTP process as minutes end, and shown as series for charts."""
+"""The ledger by the minute: counted by one HTTP process when a minute is over, and made into series for charts."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ log = structlog.get_logger("tocsin.minutes")
 
 
 class Latency(Struct, frozen=True):
-    """Seconds from notify() to the provider's word: half took no longer than p50, 99 of 100 no longer than p99."""
+    """Percentiles of the seconds from notify() until the provider accepted it."""
 
     p50: float
     p99: float
 
 
 class Series(Struct, frozen=True):
-    """One channel over time: a value for each step; None where nothing was counted."""
+    """One channel over time: a value for each step; None if nothing was counted."""
 
-    ended: dict[str, list[int]]  # of each end, how many reached it
+    ended: dict[str, list[int]]  # how many reached each final state
     waiting: list[int | None]  # at the step's end
     p50: list[float | None]
     p99: list[float | None]
 
 
 class Window(Struct, frozen=True):
-    """The stretch of time that is looked at: `count` steps, the last of which is not over yet."""
+    """The time that a chart shows: `count` steps, the last of which is not over yet."""
 
     since: datetime
     step: timedelta
     count: int
 
-    def place(self, at: datetime) -> int | None:
-        """Which step a time is in."""
-        place = (at - self.since) // self.step
-        return place if 0 <= place < self.count else None
+    def step_of(self, at: datetime) -> int | None:
+        """Returns the number of the step that a time is in."""
+        number = (at - self.since) // self.step
+        return number if 0 <= number < self.count else None
 
     @property
     def times(self) -> list[datetime]:
-        """When each step begins."""
-        return [self.since + self.step * place for place in range(self.count)]
+        """Returns when each step begins."""
+        return [self.since + self.step * number for number in range(self.count)]
 
 
 HOUR = (timedelta(minutes=1), 60)
@@ -60,15 +60,15 @@ DAY = (timedelta(minutes=10), 144)
 
 
 def window(now: datetime, shape: tuple[timedelta, int]) -> Window:
-    """The steps up to the one that `now` is in, on the clock's round times."""
+    """Returns the steps up to the one that `now` is in, at round times of the clock."""
     step, count = shape
     seconds = int(step.total_seconds())
     current = datetime.fromtimestamp(int(now.timestamp()) // seconds * seconds, now.tzinfo)
     return Window(current - step * (count - 1), step, count)
 
 
-def join(kept: Iterable[Minute], lately: Iterable[Lately], *, every: bool = False) -> list[Minute]:
-    """What is kept, and what is not kept yet; or `every` one of late."""
+def merge(kept: Iterable[Minute], lately: Iterable[Lately], *, every: bool = False) -> list[Minute]:
+    """Adds to the kept minutes what was not counted yet; or `every` one of the last minute."""
     return [
         *kept,
         *(
@@ -79,26 +79,28 @@ def join(kept: Iterable[Minute], lately: Iterable[Lately], *, every: bool = Fals
     ]
 
 
-def draw(minutes: Iterable[Minute], over: Window, channels: Iterable[str]) -> dict[str, Series]:
-    """A series for each channel."""
+def series_by_channel(
+    minutes: Iterable[Minute], over: Window, channels: Iterable[str]
+) -> dict[str, Series]:
+    """Returns a series for each channel."""
     ended: dict[str, dict[str, list[int]]] = {
         name: {state: [0] * over.count for state in ENDS} for name in channels
     }
     waiting: dict[str, list[int | None]] = {name: [None] * over.count for name in ended}
     took: defaultdict[tuple[str, int], Counter[int]] = defaultdict(Counter)
     for each in minutes:
-        place = over.place(each.at)
-        if place is None or each.channel not in ended:
+        step = over.step_of(each.at)
+        if step is None or each.channel not in ended:
             continue
         if each.state in WAITING:
-            waiting[each.channel][place] = (waiting[each.channel][place] or 0) + sum(each.n)
+            waiting[each.channel][step] = (waiting[each.channel][step] or 0) + sum(each.n)
             continue
-        ended[each.channel][each.state][place] += sum(each.n)
+        ended[each.channel][each.state][step] += sum(each.n)
         if each.state == "sent":
-            count(took[each.channel, place], each)
+            add_latencies(took[each.channel, step], each)
     found = {}
     for name, states in ended.items():
-        latencies = [latency(took[name, place]) for place in range(over.count)]
+        latencies = [latency(took[name, step]) for step in range(over.count)]
         found[name] = Series(
             states,
             waiting[name],
@@ -108,22 +110,22 @@ def draw(minutes: Iterable[Minute], over: Window, channels: Iterable[str]) -> di
     return found
 
 
-def count(took: Counter[int], minute: Minute) -> None:
-    """Adds what was sent in a minute to the classes of its latencies."""
+def add_latencies(took: Counter[int], minute: Minute) -> None:
+    """Adds what was sent in a minute to the counts of the latency classes."""
     for each, n in zip(minute.took, minute.n, strict=True):
         if each != NO_LATENCY:
             took[each] += n
 
 
 def latency(took: Mapping[int, int]) -> Latency | None:
-    """From how many were in each class; None of nothing."""
+    """Returns the percentiles of the counts of the latency classes; None if there are none."""
     if not sum(took.values()):
         return None
     return Latency(_quantile(took, 0.5), _quantile(took, 0.99))
 
 
 def _quantile(took: Mapping[int, int], share: float) -> float:
-    """Within its class by how far on it is: off by a tenth at most."""
+    """Returns a quantile, interpolated within its class: off by a tenth at most."""
     wanted = share * sum(took.values())
     below = 0
     for each in sorted(took):
@@ -134,23 +136,23 @@ def _quantile(took: Mapping[int, int], share: float) -> float:
     raise AssertionError("shares are of what is there")
 
 
-_AGAIN = 5.0  # seconds
+_PAUSE = 5.0  # seconds
 _BEHIND = timedelta(minutes=2)
-_BREATH = 0.05  # seconds between two hours that are caught up with
+_PAUSE_BEHIND = 0.05  # seconds between two hours that are counted afterwards
 
 
 async def keep_counting(database: Database) -> None:
-    """Counts until it is cancelled; what was missed while nothing ran, back to a day ago."""
+    """Counts until it is cancelled, beginning with what was missed while no process ran, at most a day."""
     while True:
-        pause = _AGAIN
+        pause = _PAUSE
         try:
             now = datetime.now(UTC)
             kept = await count_minutes(database, now)
             if kept is not None and kept < now - _BEHIND:
-                pause = _BREATH
+                pause = _PAUSE_BEHIND
         except (Unavailable, Conflict):
             pass
         except Exception:
-            # charts alone hang on it
+            # only the charts depend on it
             log.exception("minutes not counted")
         await asyncio.sleep(pause)

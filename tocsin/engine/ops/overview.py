@@ -19,13 +19,13 @@ from tocsin.engine.ops.chart import (
     Latency,
     Series,
     Window,
-    count,
-    draw,
-    join,
+    add_latencies,
     latency,
+    merge,
+    series_by_channel,
     window,
 )
-from tocsin.engine.ops.diagnosis import Problem, State, diagnose, is_led
+from tocsin.engine.ops.problems import Problem, Snapshot, find_problems, is_led
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.health import BlockingSession, blocking_sessions
 from tocsin.engine.store.installation import ActorReport, Process, processes
@@ -41,17 +41,17 @@ from tocsin.engine.store.operations import (
     unfinished,
 )
 
-# Everybody who looks at the same time sees the same reading. One that took long is kept for long, so that readings
+# All who look at the same time get the same reading. A reading that took long is kept for longer, so that readings
 # never take more than a few percent of the database's time.
-_GOOD_FOR = 1.0  # seconds
-_SHARE = 25
-_PATIENCE = 8.0  # the page has ten
-_DAY_GOOD_FOR = 20.0
+_KEPT_FOR = 1.0  # seconds
+_KEPT_FOR_TIMES_ITS_DURATION = 25
+_TIMEOUT = 8.0  # the page's own is ten seconds
+_DAY_KEPT_FOR = 20.0
 WINDOWS = {"hour": HOUR, "day": DAY}
 
 
 class ReasonView(Struct, frozen=True):
-    """How many deliveries have a reason, what it means and what to do."""
+    """How many deliveries have a reason, with its meaning and cure."""
 
     channel: str
     state: str
@@ -66,10 +66,10 @@ class ChannelView(Struct, frozen=True):
 
     channel: str
     available: bool  # some worker has a provider
-    late: float  # seconds by which its oldest due delivery is late; 0: none is
+    late: float  # seconds by which its oldest due delivery is late; 0 if none is
     waiting: dict[str, int]  # by state
     waiting_more: bool  # there are more than were counted
-    oldest_at: datetime | None  # of those that wait for no reason of their person's
+    oldest_at: datetime | None  # without those that wait for the person (quiet hours, delay)
     last_minute: dict[str, int]  # the last 60 s, by end
     latency: Latency | None  # of what was sent in the last 60 s
     total: dict[str, int]  # the window, by end
@@ -95,7 +95,7 @@ class ActorView(Struct, frozen=True):
 
 
 class ProcessView(Struct, frozen=True):
-    """One process; silent ones are those whose word has lapsed."""
+    """One process; it is silent if its last report has expired."""
 
     kind: str
     host: str
@@ -110,7 +110,7 @@ class ProcessView(Struct, frozen=True):
 
 
 class Overview(Struct, frozen=True):
-    """All of it; `times` are the beginnings of the charts' steps, the last of which is not over."""
+    """The whole page; `times` are the beginnings of the charts' steps, the last of which is not over."""
 
     at: datetime
     window: str
@@ -120,12 +120,12 @@ class Overview(Struct, frozen=True):
     streams: int
     channels: list[ChannelView]
     waiting: list[ReasonView]
-    ended: list[ReasonView]  # of the window, but what was sent
+    ended: list[ReasonView]  # of the window, without what was sent
     processes: list[ProcessView]
 
 
 class _Reading(Struct, frozen=True):
-    """What was read at one moment."""
+    """What was read from the database at one moment."""
 
     at: datetime
     channels: list[ChannelRow]
@@ -133,24 +133,24 @@ class _Reading(Struct, frozen=True):
     lately: list[Lately]
     processes: list[Process]
     hour: list[Minute]
-    led_at: datetime  # when a leader was seen last
-    in_the_way: list[BlockingSession]
+    led_at: datetime  # when there was a leader last
+    blocking: list[BlockingSession]
 
 
 class Overviews:
-    """Reads the state once a second at most, whoever asks."""
+    """Reads the state at most once a second, for all requests."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._lock = asyncio.Lock()
-        self._reading: tuple[float, _Reading] | None = None  # good until
+        self._reading: tuple[float, _Reading] | None = None  # valid until
         self._led_at: datetime | None = None
         self._day: tuple[float, datetime, list[Minute]] | None = None
 
     async def get(self, name: str) -> Overview:
-        """The state with charts of the last hour or day; raises Unavailable."""
+        """Returns the state with charts of the last hour or day; raises Unavailable."""
         try:
-            async with asyncio.timeout(_PATIENCE), self._lock:
+            async with asyncio.timeout(_TIMEOUT), self._lock:
                 reading = await self._read()
                 over = window(reading.at, WINDOWS[name])
                 kept = reading.hour if name == "hour" else await self._read_day(over)
@@ -177,12 +177,15 @@ class Overviews:
             await blocking_sessions(self._database),
         )
         ended = time.monotonic()
-        self._reading = ended + max(_GOOD_FOR, _SHARE * (ended - started)), reading
+        self._reading = (
+            ended + max(_KEPT_FOR, _KEPT_FOR_TIMES_ITS_DURATION * (ended - started)),
+            reading,
+        )
         return reading
 
     async def _read_day(self, over: Window) -> list[Minute]:
         found = self._day
-        if found and found[1] == over.since and time.monotonic() - found[0] < _DAY_GOOD_FOR:
+        if found and found[1] == over.since and time.monotonic() - found[0] < _DAY_KEPT_FOR:
             return found[2]
         kept = await counted_minutes(self._database, over.since, over.step)
         self._day = time.monotonic(), over.since, kept
@@ -191,9 +194,9 @@ class Overviews:
 
 def _overview(reading: _Reading, name: str, over: Window, kept: Sequence[Minute]) -> Overview:
     names = [row.channel for row in reading.channels]
-    minutes = join(kept, reading.lately)
-    series = draw(minutes, over, names)
-    hour = join(reading.hour, reading.lately)
+    minutes = merge(kept, reading.lately)
+    series = series_by_channel(minutes, over, names)
+    hour = merge(reading.hour, reading.lately)
     return Overview(
         at=reading.at,
         window=name,
@@ -221,17 +224,17 @@ def _problems(reading: _Reading, hour: Sequence[Minute], names: Sequence[str]) -
         if each.state == "failed" and each.at > reading.at - timedelta(minutes=11):
             for reason, n in zip(each.reasons, each.n, strict=True):
                 failures[each.channel][reason] += n
-    return diagnose(
-        State(
+    return find_problems(
+        Snapshot(
             now=reading.at,
             processes=reading.processes,
             channels=reading.channels,
             unfinished=reading.unfinished,
-            series=draw(hour, window(reading.at, HOUR), names),
+            series=series_by_channel(hour, window(reading.at, HOUR), names),
             failures={name: found.most_common(1)[0][0] for name, found in failures.items()},
             most=MOST,
             led_at=reading.led_at,
-            in_the_way=reading.in_the_way,
+            blocking=reading.blocking,
         )
     )
 
@@ -241,16 +244,16 @@ def _channel(
 ) -> ChannelView:
     mine = [each for each in reading.unfinished if each.channel == row.channel]
     recent = [each for each in reading.lately if each.channel == row.channel and each.recent]
-    unmeant = [e.oldest_at for e in mine if e.reason not in ("quiet_hours", "delayed")]
+    unintended = [e.oldest_at for e in mine if e.reason not in ("quiet_hours", "delayed")]
     return ChannelView(
         channel=row.channel,
         available=row.available,
         late=round(row.late, 1),
         waiting=_sum(mine),
         waiting_more=sum(each.n for each in mine) >= MOST,
-        oldest_at=min(unmeant, default=None),
+        oldest_at=min(unintended, default=None),
         last_minute=_sum(recent),
-        latency=_latency(join([], recent, every=True)),
+        latency=_latency(merge([], recent, every=True)),
         total={state: sum(values) for state, values in series.ended.items()},
         window_latency=_latency([each for each in minutes if each.channel == row.channel]),
         series=series,
@@ -268,12 +271,12 @@ def _latency(minutes: Iterable[Minute]) -> Latency | None:
     took: Counter[int] = Counter()
     for minute in minutes:
         if minute.state == "sent":
-            count(took, minute)
+            add_latencies(took, minute)
     return latency(took)
 
 
 def _reasons(rows: Iterable[tuple[tuple[str, str, str], int]]) -> list[ReasonView]:
-    """By channel, state and reason, the most frequent first."""
+    """Sums by channel, state and reason, the most frequent first."""
     found: Counter[tuple[str, str, str]] = Counter()
     for key, n in rows:
         found[key] += n
@@ -296,7 +299,7 @@ def _process(process: Process) -> ProcessView:
 
 
 def _actor(process: Process, actor: ActorReport) -> ActorView:
-    said = process.reported_at
+    at = process.reported_at
     return ActorView(
         name=actor.name,
         waiting=actor.waiting,
@@ -306,8 +309,8 @@ def _actor(process: Process, actor: ActorReport) -> ActorView:
         rate=actor.rate,
         breaker=actor.breaker,
         reason=actor.breaker_reason,
-        since=None if actor.breaker == "closed" else said - timedelta(seconds=actor.failing_for),
-        retry_at=said + timedelta(seconds=actor.retry_in) if actor.retry_in else None,
+        since=None if actor.breaker == "closed" else at - timedelta(seconds=actor.failing_for),
+        retry_at=at + timedelta(seconds=actor.retry_in) if actor.retry_in else None,
         crashes=actor.crashes,
         advice=actor.advice,
     )

@@ -1,4 +1,4 @@
-"""What is wrong, since when, how bad, and what to do: the sentences that an operator reads first. Pure."""
+"""Problems of the installation, each with its severity, its start and its cure. Pure."""
 
 from __future__ import annotations
 
@@ -25,14 +25,10 @@ _FAILING = 0.1
 _LOOK_BACK = 10  # minutes
 _CHANNELS = {name: channel.value for channel, names in PROVIDERS.items() for name in names}
 _NAMES = {"email": "Email", "push": "Push"}
-_SETTINGS = {
-    "email": "Set TOCSIN_SMTP_URL for the workers.",
-    "push": "Set TOCSIN_APNS_KEY and its companions, or TOCSIN_FCM_SERVICE_ACCOUNT, for the workers.",
-}
 
 
 class Problem(Struct, frozen=True):
-    """One thing that is wrong: `what` in a few words, `detail` how bad it is, `cure` what to do."""
+    """One problem: `what` it is in a few words, `detail` how severe it is, `cure` what to do."""
 
     code: str
     severity: str  # critical or warning
@@ -43,8 +39,8 @@ class Problem(Struct, frozen=True):
     channel: str | None = None
 
 
-class State(Struct, frozen=True):
-    """All that is looked at; the series are of the last hour, by the minute."""
+class Snapshot(Struct, frozen=True):
+    """The state of the installation; the series are of the last hour, by the minute."""
 
     now: datetime
     processes: Sequence[Process]
@@ -52,17 +48,17 @@ class State(Struct, frozen=True):
     unfinished: Sequence[Unfinished]
     series: dict[str, Series]
     failures: dict[str, str]  # of each channel, the most frequent reason of late
-    most: int  # what waits is counted this far
-    led_at: datetime | None = None  # when a leader was seen last, where there is none now
-    in_the_way: Sequence[BlockingSession] = ()
+    most: int  # waiting deliveries are counted up to this number
+    led_at: datetime | None = None  # when there was a leader last, if there is none now
+    blocking: Sequence[BlockingSession] = ()
 
 
-def diagnose(state: State) -> list[Problem]:
-    """What is wrong, the worst first."""
+def find_problems(state: Snapshot) -> list[Problem]:
+    """Returns all problems, the critical ones first."""
     found = [
         *_workers(state),
         *_leader(state),
-        *_in_the_way(state),
+        *_blocking(state),
         *_silent(state),
         *_breakers(state),
         *_late(state),
@@ -74,12 +70,12 @@ def diagnose(state: State) -> list[Problem]:
 
 
 def is_led(processes: Iterable[Process]) -> bool:
-    """Whether one of those whose word is good leads."""
+    """Whether a process that reports is the leader."""
     return any(each.report.leading for each in processes if not each.silent)
 
 
-def actors(state: State) -> list[tuple[Process, ActorReport]]:
-    """The actors of all processes whose word is good."""
+def actors(state: Snapshot) -> list[tuple[Process, ActorReport]]:
+    """Returns the actors of all processes that report."""
     return [
         (process, actor)
         for process in state.processes
@@ -88,25 +84,25 @@ def actors(state: State) -> list[tuple[Process, ActorReport]]:
     ]
 
 
-def _alive(state: State, kind: str) -> list[Process]:
+def _running(state: Snapshot, kind: str) -> list[Process]:
     return [each for each in state.processes if each.kind == kind and not each.silent]
 
 
-def _workers(state: State) -> Iterable[Problem]:
-    if _alive(state, "worker"):
+def _workers(state: Snapshot) -> Iterable[Problem]:
+    if _running(state, "worker"):
         return
     gone = [each.reported_at for each in state.processes if each.kind == "worker"]
     yield Problem(
         "no_worker",
         CRITICAL,
-        "No worker runs",
-        f"Nothing is sent. {_waits(state)}",
-        "Start `tocsin worker`. If one should run: its log says why it ended.",
+        "No worker is running",
+        f"Nothing is sent. {_waiting(state)}",
+        "Start `tocsin worker`. If one should be running, its log has the reason why it ended.",
         max(gone, default=None),
     )
 
 
-def _leader(state: State) -> Iterable[Problem]:
+def _leader(state: Snapshot) -> Iterable[Problem]:
     if is_led(state.processes) or (
         state.led_at and state.now - state.led_at < timedelta(seconds=_ELECTION)
     ):
@@ -114,27 +110,27 @@ def _leader(state: State) -> Iterable[Problem]:
     yield Problem(
         "no_leader",
         CRITICAL,
-        "No process leads",
-        "Nothing is dispatched, and badges stand still.",
-        "A new leader is elected within 15 s. If it stays: look for `dispatcher` in the logs, then restart "
+        "There is no leader",
+        "Nothing is dispatched, and badges are not updated.",
+        "A new leader is elected within 15 s. If not, look for `dispatcher` in the logs, then restart "
         "`tocsin serve` and `tocsin worker`.",
         state.led_at,
     )
 
 
-def _in_the_way(state: State) -> Iterable[Problem]:
-    for session in state.in_the_way:
+def _blocking(state: Snapshot) -> Iterable[Problem]:
+    for session in state.blocking:
         yield Problem(
             "in_the_way",
             CRITICAL if "wake-up" not in session.blocks else WARNING,
-            "A session of the database is in the way",
+            "A database session blocks the service",
             f"{session}."[:1].upper() + f"{session}."[1:],
             f"End it: select pg_terminate_backend({session.pid}). Or end its transaction.",
             session.since,
         )
 
 
-def _silent(state: State) -> Iterable[Problem]:
+def _silent(state: Snapshot) -> Iterable[Problem]:
     gone = [each for each in state.processes if each.silent]
     if not gone:
         return
@@ -143,33 +139,37 @@ def _silent(state: State) -> Iterable[Problem]:
     yield Problem(
         "silent",
         WARNING,
-        "A process went silent" if len(gone) == 1 else f"{len(gone)} processes went silent",
-        f"{names}{more}: no word since, so it crashed, was killed, or hangs.",
-        "Others take up what it had within 30 s. If it still runs, kill it. Its log says more.",
+        "A process stopped reporting"
+        if len(gone) == 1
+        else f"{len(gone)} processes stopped reporting",
+        f"{names}{more}: no report since, so it crashed, was killed, or hangs.",
+        "Other workers take over its deliveries within 30 s. If it is still running, kill it, and read its log.",
         min(each.reported_at for each in gone),
     )
 
 
-def _breakers(state: State) -> Iterable[Problem]:
+def _breakers(state: Snapshot) -> Iterable[Problem]:
     every = actors(state)
     for name in sorted({actor.name for _, actor in every}):
         of_name = [(process, actor) for process, actor in every if actor.name == name]
-        shut = [(process, actor) for process, actor in of_name if actor.breaker != "closed"]
-        if not shut:
+        failing = [(process, actor) for process, actor in of_name if actor.breaker != "closed"]
+        if not failing:
             continue
-        process, worst = max(shut, key=lambda pair: pair[1].failing_for)
+        process, worst = max(failing, key=lambda pair: pair[1].failing_for)
         reason = worst.breaker_reason or "unknown"
         meaning, cure = meaning_and_cure(reason)
         channel = _CHANNELS.get(name)
-        where = "" if len(shut) == len(of_name) else f" in {len(shut)} of {len(of_name)} workers"
-        storm = worst.advice is not None
+        where = (
+            "" if len(failing) == len(of_name) else f" in {len(failing)} of {len(of_name)} workers"
+        )
+        mass_rejection = worst.advice is not None
         yield Problem(
-            "storm" if storm else "breaker",
-            CRITICAL if len(shut) == len(of_name) else WARNING,
+            "storm" if mass_rejection else "breaker",
+            CRITICAL if len(failing) == len(of_name) else WARNING,
             f"{_named(name)} refuses every {'address' if channel == 'email' else 'device'}{where}"
-            if storm
+            if mass_rejection
             else f"{_named(name)} fails{where}",
-            f"{meaning or 'The provider fails.'} ({reason}) {_waits(state, channel)}",
+            f"{meaning or 'The provider fails.'} ({reason}) {_waiting(state, channel)}",
             worst.advice or cure or "Look at the provider, and at the worker's log.",
             _since_failing(process, worst),
             channel,
@@ -180,22 +180,22 @@ def _since_failing(process: Process, actor: ActorReport) -> datetime:
     return process.reported_at - timedelta(seconds=actor.failing_for)
 
 
-def _late(state: State) -> Iterable[Problem]:
+def _late(state: Snapshot) -> Iterable[Problem]:
     for row in state.channels:
-        if row.late >= _LATE and _alive(state, "worker"):
+        if row.late >= _LATE and _running(state, "worker"):
             yield Problem(
                 "late",
                 CRITICAL if row.late >= _VERY_LATE else WARNING,
                 f"{_NAMES.get(row.channel, row.channel)} is late",
-                f"What is due is not taken up. {_waits(state, row.channel)}",
-                "A backlog of one huge event passes by itself. Else: does a leader run, do the workers have room, is "
-                "the database slow? More workers help.",
+                f"Due deliveries are not being sent. {_waiting(state, row.channel)}",
+                "The backlog of one large event passes by itself. Otherwise: is there a leader, do the workers have "
+                "capacity, is the database slow? More workers help.",
                 state.now - timedelta(seconds=row.late),
                 row.channel,
             )
 
 
-def _failing(state: State) -> Iterable[Problem]:
+def _failing(state: Snapshot) -> Iterable[Problem]:
     for channel, series in state.series.items():
         failed, sent = series.ended["failed"], series.ended["sent"]
         lost = sum(failed[-_LOOK_BACK:])
@@ -207,7 +207,7 @@ def _failing(state: State) -> Iterable[Problem]:
         yield Problem(
             "failing",
             CRITICAL if lost > ended / 2 else WARNING,
-            f"{_NAMES.get(channel, channel)}: {lost * 100 // ended} % fail for good",
+            f"{_NAMES.get(channel, channel)}: {lost * 100 // ended} % fail permanently",
             f"{lost:,} of {ended:,} in ten minutes, mostly {reason}. {meaning}".rstrip(),
             f"{cure} Dead letters below can be replayed.".lstrip(),
             _first_failure(state, failed),
@@ -215,8 +215,8 @@ def _failing(state: State) -> Iterable[Problem]:
         )
 
 
-def _first_failure(state: State, failed: Sequence[int]) -> datetime:
-    """Since when some failed, with no five minutes between without one."""
+def _first_failure(state: Snapshot, failed: Sequence[int]) -> datetime:
+    """Returns the start of the failures, of which at most five minutes are without one."""
     start = pause = 0
     for back, n in enumerate(reversed(failed)):
         pause = 0 if n else pause + 1
@@ -226,7 +226,7 @@ def _first_failure(state: State, failed: Sequence[int]) -> datetime:
     return state.now.replace(second=0, microsecond=0) - timedelta(minutes=start)
 
 
-def _crashes(state: State) -> Iterable[Problem]:
+def _crashes(state: Snapshot) -> Iterable[Problem]:
     for process, actor in actors(state):
         if actor.crashes:
             yield Problem(
@@ -240,28 +240,28 @@ def _crashes(state: State) -> Iterable[Problem]:
             )
 
 
-def _without_provider(state: State) -> Iterable[Problem]:
+def _without_provider(state: Snapshot) -> Iterable[Problem]:
     for channel, series in state.series.items():
         available = next((row.available for row in state.channels if row.channel == channel), True)
-        if available or not _alive(state, "worker"):
+        if available or not _running(state, "worker"):
             continue
         if any(series.ended["skipped"]) or any(series.ended["sent"]):
             yield Problem(
                 "no_provider",
                 WARNING,
                 f"{_NAMES.get(channel, channel)} has no provider",
-                "No worker has one: what is told now gets no delivery on this channel, and what waited was skipped.",
-                _SETTINGS.get(channel, "Give the workers its settings."),
+                "No worker has one: new notifications get no delivery on this channel, and waiting ones are skipped.",
+                meaning_and_cure("no_provider")[1],
                 channel=channel,
             )
 
 
-def _waits(state: State, channel: str | None = None) -> str:
+def _waiting(state: Snapshot, channel: str | None = None) -> str:
     n = sum(each.n for each in state.unfinished if channel in (None, each.channel))
     if not n:
-        return "Nothing waits."
+        return "Nothing is waiting."
     more = " or more" if n >= state.most else ""
-    return f"{n:,}{more} {'waits' if n == 1 else 'wait'}."
+    return f"{n:,}{more} {'is' if n == 1 else 'are'} waiting."
 
 
 def _named(actor: str) -> str:

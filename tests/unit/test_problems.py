@@ -1,4 +1,4 @@
-"""What an operator reads first: what is wrong, since when, how bad, what to do."""
+"""Problems of the installation: which state has which, with its severity, its start and its cure."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from uuid import UUID
 import pytest
 from msgspec.structs import replace
 
-from tocsin.engine.ops.chart import ENDS, HOUR, Series, draw, latency, window
-from tocsin.engine.ops.diagnosis import CRITICAL, WARNING, State, diagnose
+from tocsin.engine.ops.chart import ENDS, HOUR, Series, latency, series_by_channel, window
+from tocsin.engine.ops.problems import CRITICAL, WARNING, Snapshot, find_problems
 from tocsin.engine.store.health import BlockingSession
 from tocsin.engine.store.installation import LAPSE, ActorReport, Process, ProcessReport
 from tocsin.engine.store.operations import ChannelRow, Minute, Unfinished
@@ -37,7 +37,7 @@ def series(**ends: dict[int, int]) -> Series:
     return Series(found, nothing, nothing, nothing)
 
 
-WELL = State(
+WELL = Snapshot(
     now=NOW,
     processes=[process(leading=True, actors=[ACTOR]), process("serve", streams=3)],
     channels=[ChannelRow("email", True, 0.0), ChannelRow("push", False, 0.0)],
@@ -58,8 +58,8 @@ STORM = replace(
 )
 
 
-def codes(state: State) -> list[tuple[str, str]]:
-    return [(each.code, each.severity) for each in diagnose(state)]
+def codes(state: Snapshot) -> list[tuple[str, str]]:
+    return [(each.code, each.severity) for each in find_problems(state)]
 
 
 @pytest.mark.parametrize(
@@ -134,45 +134,45 @@ def codes(state: State) -> list[tuple[str, str]]:
         ),
     ],
 )
-def test_stories(changes: dict[str, Any], wanted: list[tuple[str, str]]) -> None:
+def test_each_state_of_the_installation_has_its_problems(changes: dict[str, Any], wanted: list[tuple[str, str]]) -> None:
     assert codes(replace(WELL, **changes)) == wanted
 
 
-def test_a_breaker_says_since_when_how_bad_and_what_to_do() -> None:
+def test_an_open_breaker_has_a_start_a_severity_and_a_cure() -> None:
     waiting = Unfinished("email", "deferred", "circuit_open", 1234, NOW)
     state = replace(WELL, processes=[process(leading=True, actors=[BROKEN])], unfinished=[waiting])
-    (problem,) = diagnose(state)
+    (problem,) = find_problems(state)
     assert problem.what == "Email fails"
     assert problem.since == NOW - timedelta(seconds=121)
     assert "smtp_connect_refused" in problem.detail
-    assert "1,234 wait" in problem.detail
+    assert "1,234 are waiting" in problem.detail
     assert "TOCSIN_SMTP_URL" in problem.cure
 
 
-def test_a_storm_of_mails_speaks_of_addresses() -> None:
+def test_a_mass_rejection_of_mails_names_addresses() -> None:
     storm = replace(STORM, name="email", breaker_reason="smtp_550_5.1.1_storm")
-    (problem,) = diagnose(replace(WELL, processes=[process(leading=True, actors=[storm])]))
+    (problem,) = find_problems(replace(WELL, processes=[process(leading=True, actors=[storm])]))
     assert problem.what == "Email refuses every address"
 
 
-def test_a_storm_says_what_the_actor_advises() -> None:
-    (problem,) = diagnose(replace(WELL, processes=[process(leading=True, actors=[STORM])]))
+def test_a_mass_rejection_has_the_advice_of_the_actor() -> None:
+    (problem,) = find_problems(replace(WELL, processes=[process(leading=True, actors=[STORM])]))
     assert problem.cure == "Check the topic."
     assert problem.channel == "push"
 
 
-def test_what_fails_says_since_when() -> None:
+def test_failures_have_a_start() -> None:
     failing = series(failed={0: 5, 2: 5, 4: 9, 30: 1})
     state = replace(WELL, series={"email": failing}, failures={"email": "smtp_550_5.7.1"})
-    (problem,) = diagnose(state)
+    (problem,) = find_problems(state)
     assert problem.since == NOW.replace(second=0) - timedelta(minutes=4)
     assert "smtp_550_5.7.1" in problem.detail
 
 
-def test_a_backlog_that_is_not_counted_to_its_end_says_so() -> None:
+def test_a_backlog_that_is_not_counted_to_its_end_is_so_many_or_more() -> None:
     waiting = Unfinished("email", "queued", "", 50_000, NOW)
-    (problem, _) = diagnose(replace(WELL, processes=[], unfinished=[waiting]))
-    assert "50,000 or more wait" in problem.detail
+    (problem, _) = find_problems(replace(WELL, processes=[], unfinished=[waiting]))
+    assert "50,000 or more are waiting" in problem.detail
 
 
 # Charts.
@@ -187,7 +187,7 @@ def minute(
 
 def test_a_series_has_a_place_for_each_minute_and_no_other() -> None:
     over = window(NOW, HOUR)
-    drawn = draw(
+    drawn = series_by_channel(
         [
             minute(0, n=2),
             minute(59, n=3),
@@ -212,10 +212,10 @@ def test_latencies_are_right_within_a_fifth() -> None:
     assert latency({}) is None
 
 
-def test_a_session_in_the_way_is_named_with_its_cure() -> None:
+def test_a_blocking_session_is_named_with_its_cure() -> None:
     since = NOW - timedelta(minutes=5)
     session = BlockingSession(77, "reports", "psql", "10.0.0.9", since, "the election of a leader")
-    (found,) = diagnose(replace(WELL, in_the_way=[session]))
+    (found,) = find_problems(replace(WELL, blocking=[session]))
     assert (found.code, found.severity, found.since) == ("in_the_way", CRITICAL, since)
     assert "Session 77 of role reports (psql, from 10.0.0.9)" in found.detail
     assert "pg_terminate_backend(77)" in found.cure
