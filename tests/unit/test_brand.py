@@ -95,7 +95,7 @@ WRONG = [
     ('name = "x"\n[logo]\nscr = "x"', "brand.toml:3: unknown setting 'scr' (did you mean 'src'?)"),
     ('name = "x"\naccent = ', "brand.toml:2: Invalid value"),
     ("name = 1", "brand.toml:1: Expected `str | null`, got `int`: name"),
-    ('accent = "blue"', "brand.toml:1: accent 'blue' is no colour such as #1d4ed8"),
+    ('accent = "blue"', "brand.toml:1: accent 'blue' is not a colour such as #1d4ed8"),
     (
         'accent = "#ffcc00"',
         (
@@ -110,7 +110,7 @@ WRONG = [
             "and links need 4.5:1: take a lighter one"
         ),
     ),
-    ('[logo]\nsrc = "https://x.test/l.png"', "brand.toml:1: logo has no alt text: say in it what the picture shows"),
+    ('[logo]\nsrc = "https://x.test/l.png"', "brand.toml:1: logo has no alt text: describe the picture in it"),
     (
         'name = "x"\n[logo]\nsrc = "http://x.test/l.png"',
         "brand.toml:3: src 'http://x.test/l.png' is neither an https address nor a file of this folder",
@@ -125,13 +125,13 @@ WRONG = [
     ),
     (
         'name = "x"\nlogo = { src = "logo.svg" }',
-        "brand.toml:2: src 'logo.svg' is no PNG, JPEG or GIF, which is what mail programs show",
+        "brand.toml:2: src 'logo.svg' is not a PNG, JPEG or GIF, the formats that mail programs show",
     ),
     (
         'name = "x"\nlogo = { src = "large.png" }',
         "brand.toml:2: src 'large.png' has 20,008 bytes: 20,000 at most travel in each mail",
     ),
-    ('reply_to = "help"', "brand.toml:1: reply_to 'help' is no address such as help@example.com"),
+    ('reply_to = "help"', "brand.toml:1: reply_to 'help' is not an address such as help@example.com"),
     ('name = "a\\nb"', "brand.toml:1: name is empty, or has more than one line"),
 ]  # fmt: skip
 

@@ -134,7 +134,9 @@ def codes(state: Snapshot) -> list[tuple[str, str]]:
         ),
     ],
 )
-def test_each_state_of_the_installation_has_its_problems(changes: dict[str, Any], wanted: list[tuple[str, str]]) -> None:
+def test_each_state_has_its_problems(
+    changes: dict[str, Any], wanted: list[tuple[str, str]]
+) -> None:
     assert codes(replace(WELL, **changes)) == wanted
 
 

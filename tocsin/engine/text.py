@@ -1,8 +1,4 @@
-"""Text cut to a size: for subjects, headings, the list view, and mails that would be too large.
-
-What a reader takes for one character can be many code points (a family of emoji, a flag, a letter with its accents):
-Unicode's UAX #29 says where they end, and none is cut in two.
-"""
+"""Text from apps: which addresses are safe links, text cut to a size, and HTML reduced to a safe set."""
 
 from __future__ import annotations
 
@@ -14,7 +10,7 @@ from html.parser import HTMLParser
 import nh3
 import regex
 
-# Which links are safe to follow: the rule of `tocsin.is_web_address` (sql/functions/check.sql), for links in HTML.
+# Safe links: the rule of `tocsin.is_web_address` (sql/functions/check.sql), for links in HTML.
 
 MOST_CHARACTERS = 2_000
 
@@ -34,7 +30,7 @@ _IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(?:\.|\Z)){4}")
 
 
 def is_web_address(address: str) -> bool:
-    """Whether it is a path on the app's own host, or an http(s) address that browsers read in one way only."""
+    """Whether it is a path on the app's own host, or an http(s) address that all browsers read in the same way."""
     if len(address) > MOST_CHARACTERS or _REFUSED.search(address):
         return False
     if _PATH.match(address):
@@ -50,6 +46,9 @@ def is_web_address(address: str) -> bool:
     )
 
 
+# Text cut to a size. What a reader sees as one character can be many code points (a flag, an emoji of a family, a
+# letter with accents): UAX #29 defines where such a cluster ends, and none is cut in two.
+
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 ELLIPSIS = "…"
 
@@ -57,18 +56,18 @@ _CLUSTER = regex.compile(r"\X")
 
 
 def one_line(text: str, most: int | None = None) -> str:
-    """Without line breaks and control characters, cut at a number of code points."""
+    """Returns the text without line breaks and control characters, cut at a number of code points."""
     line = " ".join(CONTROL.sub(" ", text).split())
     return line if most is None else shortened(line, most)
 
 
 def shortened(text: str, most: int) -> str:
-    """The text, or what of its beginning goes into so many code points with an ellipsis."""
+    """Returns the text, or its beginning with an ellipsis, in at most so many code points."""
     return text if len(text) <= most else beginning(text, most - 1).rstrip() + ELLIPSIS
 
 
 def shortened_bytes(text: str, most: int) -> str:
-    """The same by bytes of UTF-8."""
+    """Returns the same in at most so many bytes of UTF-8."""
     if len(text) * 4 <= most or len(encoded := text.encode("utf-8", "replace")) <= most:
         return text
     room = max(most - len(ELLIPSIS.encode()), 0)
@@ -76,7 +75,7 @@ def shortened_bytes(text: str, most: int) -> str:
 
 
 def beginning(text: str, most: int) -> str:
-    """At most so many code points, and no character cut in two unless a single one is longer than that."""
+    """Returns at most so many code points; no character is cut in two unless a single one is longer."""
     start = text[: most + 1]
     if len(start) <= most or start.isascii():
         return start[:most]
@@ -85,7 +84,7 @@ def beginning(text: str, most: int) -> str:
     return "".join(whole) or start[:most]
 
 
-# HTML from apps, cut down to a small safe set; for mails and for what clients read.
+# HTML from apps, reduced to a small safe set, for mails and for clients.
 
 _TAGS = frozenset(
     {"a", "p", "br", "strong", "em", "b", "i", "ul", "ol", "li", "blockquote", "code", "pre"}
@@ -99,17 +98,17 @@ _MAILTO = "mailto:"
 
 @lru_cache(maxsize=16)
 def sanitise(html: str, *, base_url: str | None = None) -> str:
-    """Text structure and links; all else is removed, scripts and styles with their content.
+    """Keeps the structure of text and links; all else is removed, scripts and styles with their content.
 
-    A link leads to a mail address, or to what an event's action_url may be; another loses its href. In a mail a path is
-    put behind `base_url`. In an inbox it stays as it is, since that is part of the app's pages. The last
-    results are kept: the HTML of an event is the same for all recipients.
+    A link is kept if it leads to a mail address, or if an event's action_url may be the same. For a mail, `base_url` is
+    put before a path; in an inbox, which is part of the app's pages, a path stays as it is. The last results are
+    cached: the HTML of an event is the same for all recipients.
     """
     return _cleaner(base_url).clean(html)
 
 
 def shortened_html(html: str, most: int) -> str:
-    """Sanitised HTML, or its beginning with an ellipsis, well-formed, in at most so many bytes of UTF-8."""
+    """Returns sanitised HTML, or its beginning with an ellipsis, well-formed, in at most so many bytes of UTF-8."""
     if len(html.encode("utf-8", "replace")) <= most:
         return html
     kept: list[str] = []
@@ -135,7 +134,7 @@ def shortened_html(html: str, most: int) -> str:
 
 
 def to_text(html: str) -> str:
-    """The text of sanitised HTML: a line per block, a dash per item, a link's target in brackets."""
+    """Returns the text of sanitised HTML: a line per block, a dash per item, a link's target in brackets."""
     reader = _TextReader()
     reader.feed(html)
     reader.close()
@@ -159,7 +158,7 @@ def _cleaner(base_url: str | None) -> nh3.Cleaner:
 
 
 def _link_filter(base_url: str) -> Callable[[str, str, str], str | None]:
-    """What nh3 asks of each attribute: its value, or None to remove it."""
+    """Returns nh3's filter of attributes: from a value to a value, or to None to remove the attribute."""
 
     def filtered(_tag: str, attribute: str, value: str) -> str | None:
         if attribute != "href":
@@ -183,7 +182,7 @@ class _TextReader(HTMLParser):
         self._targets: list[tuple[str, int]] = []  # of the open links, with the piece each began at
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Starts a line for a block, notes a link."""
+        """Starts a line for a block, remembers a link."""
         if tag == "a":
             self._targets.append((dict(attrs).get("href") or "", len(self.pieces)))
         elif tag == "br":
@@ -194,7 +193,7 @@ class _TextReader(HTMLParser):
             self.pieces.append("\n\n")
 
     def handle_endtag(self, tag: str) -> None:
-        """Ends a block, says where a link led."""
+        """Ends a block, adds the target of a link."""
         if tag == "a" and self._targets:
             target, start = self._targets.pop()
             shown = "".join(self.pieces[start:]).strip()
@@ -204,5 +203,5 @@ class _TextReader(HTMLParser):
             self.pieces.append("\n\n")
 
     def handle_data(self, data: str) -> None:
-        """Keeps text as it is, line breaks too, but not those between two blocks."""
+        """Keeps text with its line breaks, except those between two blocks."""
         self.pieces.append(" " if data.isspace() else data)

@@ -1,4 +1,4 @@
-"""`brand.toml` in a host's template folder: its name, colours, logo and what its footer says."""
+"""`brand.toml` in a host's template folder: name, colours, logo and footer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
 class BrandError(Exception):
-    """What is wrong with the file; `line` where it is known."""
+    """The file is not valid; `line` is None if it is not known."""
 
     def __init__(self, why: str, line: int | None = None) -> None:
         super().__init__(why)
@@ -45,7 +45,7 @@ class Logo(Struct, frozen=True):
 
 
 class Brand(Struct, frozen=True):
-    """What templates know as `brand`."""
+    """The variable `brand` of templates."""
 
     name: str | None = None  # in place of the name in TOCSIN_EMAIL_FROM
     accent: str = ACCENT
@@ -75,7 +75,7 @@ class _BrandFile(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_brand(folder: Path) -> Brand:
-    """The brand of a folder; without the file nothing is changed. Raises BrandError."""
+    """Reads the brand of a folder; the default without the file. Raises BrandError."""
     try:
         text = (folder / FILE).read_text("utf-8")
     except FileNotFoundError:
@@ -90,7 +90,7 @@ def read_brand(folder: Path) -> Brand:
 
 
 def contrast(one: str, other: str) -> float:
-    """The contrast of two colours such as #1d4ed8, from 1 to 21 (WCAG 2.2)."""
+    """Returns the contrast of two colours such as #1d4ed8, from 1 to 21 (WCAG 2.2)."""
     low, high = sorted((_luminance(one), _luminance(other)))
     return (high + 0.05) / (low + 0.05)
 
@@ -101,7 +101,7 @@ def _parsed(text: str) -> _BrandFile:
     except tomllib.TOMLDecodeError as error:
         line = re.search(r"line (\d+)", str(error))
         why = re.sub(r" \(at .*\)", "", str(error))
-        last = len(text.splitlines()) or 1  # it says "end of document" there
+        last = len(text.splitlines()) or 1  # for "end of document"
         raise BrandError(why, int(line[1]) if line else last) from None
     _refuse_unknown(text, found, _BrandFile)
     if isinstance(found.get("logo"), dict):
@@ -123,24 +123,24 @@ def _refuse_unknown(text: str, found: dict[str, Any], known: type[Struct]) -> No
 
 
 def _line_of(text: str, name: str) -> int | None:
-    """Where a key is set."""
+    """Returns the line of a key."""
     key = re.compile(rf'\s*(?:\[?\s*|.*[{{,]\s*)"?{re.escape(name.rpartition(".")[2])}"?\s*[=\]]')
     return next((n for n, line in enumerate(text.splitlines(), 1) if key.match(line)), None)
 
 
 def _brand(file: _BrandFile, folder: Path) -> Brand:
     logo, image = _logo(file, folder) if file.logo else (None, None)
-    accent = _colour("accent", file.accent, ground=_WHITE) if file.accent else ACCENT
+    accent = _colour("accent", file.accent, background=_WHITE) if file.accent else ACCENT
     css, style = "", ""
     if file.accent or file.accent_dark:
         dark = (
-            _colour("accent_dark", file.accent_dark, ground=_DARK_CARD)
+            _colour("accent_dark", file.accent_dark, background=_DARK_CARD)
             if file.accent_dark
             else _lighter(accent)
         )
         css, style = _light_css(accent), _light_style(accent) + _dark_style(dark)
     if file.reply_to is not None and not _is_sender(file.reply_to):
-        raise BrandError(f"reply_to {file.reply_to!r} is no address such as help@example.com")
+        raise BrandError(f"reply_to {file.reply_to!r} is not an address such as help@example.com")
     if file.name is not None and not (file.name.strip() and file.name.isprintable()):
         raise BrandError("name is empty, or has more than one line")
     if file.name is not None and len(file.name) > MOST_NAME_CHARACTERS:
@@ -160,22 +160,22 @@ def _brand(file: _BrandFile, folder: Path) -> Brand:
     )
 
 
-def _colour(key: str, colour: str, *, ground: str) -> str:
-    """A colour that can be read as a link on its ground, and carries a button's text."""
+def _colour(key: str, colour: str, *, background: str) -> str:
+    """Checks that a link in this colour is readable on its background."""
     if not _COLOUR.fullmatch(colour):
-        raise BrandError(f"{key} {colour!r} is no colour such as {ACCENT}")
-    found = contrast(colour, ground)
+        raise BrandError(f"{key} {colour!r} is not a colour such as {ACCENT}")
+    found = contrast(colour, background)
     if found < CONTRAST:
-        where, cure = ("white", "darker") if ground == _WHITE else ("the dark card", "lighter")
+        where, cure = ("white", "darker") if background == _WHITE else ("the dark card", "lighter")
         raise BrandError(
-            f"{key} {colour!r} has a contrast of {found:.1f}:1 on {where} ({ground}), and links need "
+            f"{key} {colour!r} has a contrast of {found:.1f}:1 on {where} ({background}), and links need "
             f"{CONTRAST}:1: take a {cure} one"
         )
     return colour.lower()
 
 
 def _lighter(colour: str) -> str:
-    """The same hue, light enough for the dark card."""
+    """Returns the same hue, light enough for the dark card."""
     parts = [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
     for percent in range(0, 101, 5):
         mixed = "#" + "".join(f"{part + (255 - part) * percent // 100:02x}" for part in parts)
@@ -185,7 +185,7 @@ def _lighter(colour: str) -> str:
 
 
 def _on(colour: str) -> str:
-    """The text colour of a button: one of the two always has 4.5:1."""
+    """Returns the colour of a button's text: one of the two always has 4.5:1."""
     return _WHITE if contrast(colour, _WHITE) >= CONTRAST else _BLACK
 
 
@@ -213,7 +213,7 @@ def _logo(file: _BrandFile, folder: Path) -> tuple[Logo, InlineImage | None]:
     assert file.logo is not None
     src, alt = file.logo.src, file.logo.alt or file.name
     if not alt:
-        raise BrandError("logo has no alt text: say in it what the picture shows")
+        raise BrandError("logo has no alt text: describe the picture in it")
     image = None
     if not src.startswith("https://"):
         image = _image(src, folder)
@@ -231,7 +231,9 @@ def _image(src: str, folder: Path) -> InlineImage:
         raise BrandError(f"src {src!r} can't be read: {error.strerror}") from None
     kind = next((kind for magic, kind in _KINDS.items() if content.startswith(magic)), None)
     if kind is None:
-        raise BrandError(f"src {src!r} is no PNG, JPEG or GIF, which is what mail programs show")
+        raise BrandError(
+            f"src {src!r} is not a PNG, JPEG or GIF, the formats that mail programs show"
+        )
     if len(content) > MOST_LOGO_BYTES:
         raise BrandError(
             f"src {src!r} has {len(content):,} bytes: {MOST_LOGO_BYTES:,} at most travel in each mail"

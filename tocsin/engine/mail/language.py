@@ -1,7 +1,7 @@
-"""A recipient's language: the words of the mails' frame, and how dates and sums of money are written.
+"""A recipient's language: translations of the words in mails, and how dates and sums of money are written.
 
-A catalogue is `words/<language>.po`; English is in the templates themselves. `de-AT` is served by `de`, what has no
-catalogue by English. They are read once and kept as Python's gettext wants them.
+A catalogue is `words/<language>.po`; English is in the templates themselves. `de-AT` uses `de`, and a language without
+a catalogue uses English.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from tocsin.engine.text import one_line
 AnyZone = Zone | ZoneInfo
 
 CATALOGUES = Path(__file__).parent / "words"
-LABELS = "event type"  # gettext's context of labels, so that they are no sentence's words
+LABELS = "event type"  # gettext's context of labels, which separates them from words in sentences
 VALUE_CHARACTERS = 120
 
-# Where only "en" is known: the order of day and month that nobody reads wrongly, and 24 hours.
+# For plain "en": day before month, and 24 hours.
 _ENGLISH = Locale.parse("en_GB")
 _RIGHT_TO_LEFT = frozenset(
     {"ar", "arc", "ckb", "dv", "fa", "he", "ks", "ps", "sd", "ug", "ur", "yi"}
@@ -51,34 +51,34 @@ _MOST_MONEY = 10**15
 
 
 class Words(Struct, frozen=True):
-    """A host's own catalogues, whose words go before ours."""
+    """A host's own catalogues, which take precedence."""
 
     folder: Path
     version: str = ""  # another one as soon as a file changed
 
 
 class Language(Struct, frozen=True, dict=True):
-    """One person's."""
+    """The language of one person."""
 
-    tag: str  # theirs, as BCP 47 writes it: that of the app's own texts
+    tag: str  # the person's (BCP 47), for the app's own texts
     direction: str
-    words_tag: str  # that of the frame's words, English where theirs has no catalogue
+    words_tag: str  # of the words of the template: English if there is no catalogue
     words_direction: str
     locale: Locale  # for dates and numbers, in the language of the words
     catalogue: NullTranslations
 
     def label(self, label: str) -> str:
-        """A label of the default catalogue in this language; an app's own as it is."""
+        """Translates a label of the default catalogue; an app's own stays as it is."""
         return self.catalogue.pgettext(LABELS, label)
 
     def isolated(self, text: str) -> str:
-        """Text to stand in a sentence of ours: kept apart (Unicode's FSI … PDI) where the two run in opposite ways."""
+        """Returns text for use in a sentence; isolated (Unicode's FSI … PDI) if their directions differ."""
         if self.words_direction == "ltr" or "L" not in map(bidirectional, text):
             return text
         return f"\u2068{text}\u2069"
 
     def day(self, value: object, zone: AnyZone | None) -> str:
-        """A date or time as people write it, in their zone; other text as it is, and what is no text is nothing."""
+        """Returns a date or time as people write it, in their zone; other text as it is; empty for other values."""
         try:
             found = _parsed(value)
         except ValueError:
@@ -93,15 +93,15 @@ class Language(Struct, frozen=True, dict=True):
         return f"{written} UTC" if local.tzinfo is not None and zone is None else written
 
     def date(self, at: datetime, zone: AnyZone | None) -> str:
-        """The day of a moment, in their zone."""
+        """Returns the day of a time, in their zone."""
         return format_date(_local(at, zone).date(), "long", locale=self.locale)
 
     def moment(self, at: datetime, zone: AnyZone | None) -> str:
-        """Day and time of something recent: `22 Nov, 14:05`."""
+        """Returns day and time of something recent: `22 Nov, 14:05`."""
         return format_datetime(_local(at, zone), self._short, locale=self.locale)
 
     def money(self, amount: object, currency: object = None) -> str:
-        """`84.5, "EUR"` as `€84.50`; an amount that is text as it is."""
+        """Returns `84.5, "EUR"` as `€84.50`; an amount that is text as it is."""
         if isinstance(amount, bool) or not isinstance(amount, int | float):
             return one_line(amount, VALUE_CHARACTERS) if isinstance(amount, str) else ""
         if not abs(amount) < _MOST_MONEY:  # nor NaN
@@ -122,7 +122,7 @@ class Language(Struct, frozen=True, dict=True):
 
 @lru_cache(maxsize=1024)
 def language_of(locale: str | None, words: Words | None = None) -> Language:
-    """That of a locale such as `de-AT` or `de_DE.UTF-8`; English where there is none."""
+    """Returns the language of a locale such as `de-AT` or `de_DE.UTF-8`; English without one."""
     known = catalogues(words)
     tag = (locale or "").partition(".")[0].partition("@")[0].replace("_", "-")
     tag = tag if _TAG.fullmatch(tag) else "en"
@@ -140,7 +140,7 @@ def language_of(locale: str | None, words: Words | None = None) -> Language:
 
 @lru_cache(maxsize=4)
 def catalogues(words: Words | None = None) -> dict[str, NullTranslations]:
-    """By language, English among them, whose words are the templates' own; the host's before ours."""
+    """Returns the catalogues by language, and English, whose words are in the templates; a host's take precedence."""
     found: dict[str, NullTranslations] = {"en": NullTranslations()}
     for folder in (CATALOGUES, words.folder if words else None):
         for path in sorted(folder.glob("*.po")) if folder else ():
@@ -161,7 +161,7 @@ def _read(path: Path) -> GNUTranslations:
 
 @lru_cache(maxsize=1024)
 def zone_of(name: str | None) -> ZoneInfo | None:
-    """The zone of that name by Python's rules, for previews without a database; None where it has none."""
+    """Returns the zone of that name by Python's rules, for previews without a database; None if it is unknown."""
     try:
         return ZoneInfo(name) if name else None
     except (KeyError, ValueError, OSError):
@@ -186,7 +186,7 @@ def _formats(tag: str, words: str) -> Locale:
 
 
 def _parsed(value: object) -> date | datetime:
-    """What RFC 3339 and ISO 8601 mean by a text; raises ValueError."""
+    """Parses RFC 3339 and ISO 8601; raises ValueError."""
     if isinstance(value, date):
         return value
     if not isinstance(value, str):
@@ -196,7 +196,7 @@ def _parsed(value: object) -> date | datetime:
 
 @lru_cache(maxsize=256)
 def _joined(locale: Locale, day: str, length: str) -> str:
-    """One pattern of day and time, in the order of the locale."""
+    """Joins the patterns of day and time in the order of the locale."""
     return (
         str(locale.datetime_formats[length])
         .replace("{1}", day)
@@ -228,7 +228,7 @@ def template_functions(
 
 
 def _gettext(language: Language) -> dict[str, Gettext]:
-    """Jinja's names of gettext in its new style: `_("Open in %(service)s", service=service)`."""
+    """Returns gettext under Jinja's names, in its new style: `_("Open in %(service)s", service=service)`."""
     words = language.catalogue
 
     @pass_eval_context
@@ -259,7 +259,7 @@ def _gettext(language: Language) -> dict[str, Gettext]:
 
 
 def _filled(place: EvalContext, words: str, values: Mapping[str, Any]) -> str:
-    """Words with their values; those are escaped where the template is HTML."""
+    """Returns words with their values, which are escaped in HTML."""
     if not values and "%" not in words:
         return _marked(words) if place.autoescape else words
     return (Markup(words) if place.autoescape else words) % values  # noqa: S704 - of our catalogues
@@ -271,7 +271,7 @@ def _marked(words: str) -> Markup:
 
 
 def _values(language: Language, zone: AnyZone | None) -> dict[str, Callable[..., str]]:
-    """What many mails say alike is written once: those of one event have its dates in common."""
+    """Returns the functions for values. Results are cached, since the mails of one event share its dates."""
 
     @lru_cache(maxsize=64)
     def written(at: dt.datetime) -> str:

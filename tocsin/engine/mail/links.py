@@ -1,7 +1,7 @@
-"""Signed links: what a mail may do for its reader without signing in.
+"""Signed links, by which the reader of a mail can act without signing in.
 
 A token is base64url of: version, kind, expiry, the payload as MessagePack, and an HMAC-SHA256 of all
-that, cut to 128 bits. The kind is under the signature, so a token of one kind is none of another.
+that, cut to 128 bits. The kind is signed too, so a token can't be used as one of another kind.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MOST_BYTES = 600  # of a payload: a header's line ends at 998 characters (RFC 5
 
 
 class LinkKind(IntEnum):
-    """What a token is for; the numbers are in mails that were sent."""
+    """What a token is for; the numbers are in mails that were already sent."""
 
     UNSUBSCRIBE = 1
     OPEN = 2
@@ -48,12 +48,12 @@ class Unsubscribe(Struct, frozen=True, array_like=True):
 
     @property
     def event_types(self) -> tuple[str, ...]:
-        """All of them."""
+        """All event types of the mail."""
         return self.event_type, *self.others
 
 
 class UnsubscribeAddress(Struct, frozen=True, array_like=True):
-    """Ends all mail to the address of somebody without an account; with one by then, that event type's email."""
+    """Ends all mail to an address without an account; if it has one by then, the email of that event type."""
 
     address: str
     event_type: str
@@ -66,7 +66,7 @@ class UnsubscribeDigest(Struct, frozen=True, array_like=True):
 
 
 class Open(Struct, frozen=True, array_like=True):
-    """Marks a notification read and goes where it leads."""
+    """Marks a notification read and redirects to its action URL."""
 
     notification_id: int
     recipient_id: str
@@ -99,7 +99,7 @@ class Links(Struct, frozen=True):
         others: Iterable[str] = (),
         topic: str | None = None,
     ) -> str:
-        """The link that turns these types' email off: a page by GET, one click by POST (RFC 8058)."""
+        """Returns the link that turns the email of these types off: a page by GET, one click by POST (RFC 8058)."""
         link = Unsubscribe(recipient_id, event_type, topic=topic)
         for other in others:
             longer = structs.replace(link, others=(*link.others, other))
@@ -108,12 +108,12 @@ class Links(Struct, frozen=True):
         return self._unsubscribe(LinkKind.UNSUBSCRIBE, link, now)
 
     def unsubscribe_address(self, address: str, event_type: str, now: datetime) -> str:
-        """The link that ends all mail to somebody without an account."""
+        """Returns the link that ends all mail to an address without an account."""
         link = UnsubscribeAddress(address, event_type)
         return self._unsubscribe(LinkKind.UNSUBSCRIBE_ADDRESS, link, now)
 
     def unsubscribe_digest(self, recipient_id: str, now: datetime) -> str:
-        """The link that turns a digest off."""
+        """Returns the link that turns a digest off."""
         link = UnsubscribeDigest(recipient_id)
         return self._unsubscribe(LinkKind.UNSUBSCRIBE_DIGEST, link, now)
 
@@ -121,24 +121,24 @@ class Links(Struct, frozen=True):
         return f"{self._base}/unsubscribe/{sign(self.key, kind, link, now + VALID_FOR)}/"
 
     def open(self, notification_id: int, recipient_id: str, now: datetime) -> str:
-        """The click-through of one notification."""
+        """Returns the click-through of one notification."""
         payload = Open(notification_id, recipient_id)
         return f"{self._base}/c/{sign(self.key, LinkKind.OPEN, payload, now + VALID_FOR)}/"
 
     def read_unsubscribe(self, token: str, now: datetime) -> OptOutLink:
-        """Whom and what an unsubscribe token names; raises NotFound."""
+        """Returns the content of an unsubscribe token; raises NotFound."""
         kind, payload = verify(self.key, _OPT_OUTS, token, now)
         return msgspec.msgpack.decode(payload, type=_OPT_OUTS[kind])
 
     def read_open(self, token: str, now: datetime) -> Open:
-        """Which notification a click-through token names; raises NotFound."""
+        """Returns the content of a click-through token; raises NotFound."""
         _, payload = verify(self.key, (LinkKind.OPEN,), token, now)
         return msgspec.msgpack.decode(payload, type=Open)
 
     def absolute(self, action_url: str) -> str | None:
-        """Where an action URL leads, seen from anywhere; None unless that is http or https.
+        """Returns an action URL as an absolute address; None if it is not a safe link.
 
-        A path is one of this service's own host. An address that was stored under an older rule leads nowhere.
+        A path is on this service's own host.
         """
         if not is_web_address(action_url):
             return None
@@ -150,7 +150,7 @@ class Links(Struct, frozen=True):
 
 
 def sign(key: bytes, kind: LinkKind, payload: Struct, expires_at: datetime) -> str:
-    """A token for `payload`, good until `expires_at`; safe in a path."""
+    """Returns a token for `payload`, valid until `expires_at` and safe in a path."""
     seconds = int(expires_at.timestamp()).to_bytes(_HEAD_BYTES - 2, "big")
     body = bytes((_VERSION, kind)) + seconds + _encoded(payload)
     return base64.urlsafe_b64encode(body + _tag(key, body)).rstrip(b"=").decode()
@@ -159,7 +159,7 @@ def sign(key: bytes, kind: LinkKind, payload: Struct, expires_at: datetime) -> s
 def verify(
     key: bytes, kinds: Collection[LinkKind], token: str, now: datetime
 ) -> tuple[LinkKind, bytes]:
-    """Kind and payload of a token of one of these kinds that is ours and still good; raises NotFound."""
+    """Returns kind and payload of a valid token of one of these kinds; raises NotFound."""
     signed = _decode(token)
     body, tag = signed[:-_TAG_BYTES], signed[-_TAG_BYTES:]
     if not hmac.compare_digest(tag, _tag(key, body)):
@@ -172,7 +172,7 @@ def verify(
 
 
 def _encoded(payload: Struct) -> bytes:
-    """Without the last fields that say nothing: most links have none of them."""
+    """Encodes the payload without trailing empty fields, which most links have."""
     values = list(structs.astuple(payload))
     while values[-1] in ((), None):
         values.pop()
@@ -184,7 +184,7 @@ def _tag(key: bytes, body: bytes) -> bytes:
 
 
 def _decode(token: str) -> bytes:
-    """The bytes of a token, of the one spelling that we make: Python's decoder takes many."""
+    """Decodes a token, in the one spelling that `sign` writes: Python's decoder accepts several."""
     if len(token) > _MOST_CHARACTERS or not token.isascii():
         raise NotFound("This link is not one of ours.")
     try:

@@ -1,7 +1,7 @@
-"""Checks a host's templates before anybody is mailed: each problem one line with its file and place.
+"""Checks a host's templates before a mail is sent: each problem is one line with its file and place.
 
-Every template is compiled, asked for variables that no mail has, and rendered with sample data of every event type that
-it can serve. That runs in a process of its own, which the kernel ends if a template holds it for too long.
+Every template is compiled, searched for unknown variables, and rendered with sample data of every event type that uses
+it. This runs in a process of its own, which the kernel ends if a template takes too long.
 """
 
 from __future__ import annotations
@@ -38,29 +38,29 @@ from tocsin.engine.mail.loader import (
 from tocsin.engine.mail.samples import FILE as SAMPLES
 from tocsin.engine.mail.samples import OTHERS, VARIANTS, SampleMails, SampleType
 
-# Names that a template asks for and its mails don't have, in any branch; found without rendering it.
+# Variables that a template uses in any branch and its mails don't have; found without rendering.
 
 Unknown = tuple[str, int, str]
-"""A template, its line, and what is wrong there."""
+"""A template, its line, and the problem there."""
 
 
 def unknown_names(
     templates: Templates, contexts: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[Unknown]:
-    """Of the templates that mails begin with, each with its context, and of all that they refer to."""
+    """Finds them in the templates of mails, each with its context, and in all templates that they refer to."""
     for root, context in contexts.items():
         known = dict(templates.environment.globals) | dict(context)
         yield from _unknown_in(templates, root, known, frozenset())
 
 
 def references(templates: Templates, name: str) -> Iterator[str]:
-    """The templates that one names."""
+    """Returns the templates that one refers to."""
     if tree := _parsed(templates, name):
         yield from (each for each in meta.find_referenced_templates(tree) if each)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The nearest known one, in brackets."""
+    """Returns the nearest known one, in brackets."""
     near = get_close_matches(name, list(known), 1)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
@@ -70,7 +70,7 @@ def _unknown_in(
 ) -> Iterator[Unknown]:
     if name in above or (tree := _parsed(templates, name)) is None:
         return
-    # what it sets is known to those that it includes or extends; whether it is set everywhere, rendering shows
+    # templates that it includes or extends may use what it sets; rendering shows whether it is set
     stored = {node.name: None for node in tree.find_all(nodes.Name) if node.ctx != "load"}
     for each in sorted(meta.find_undeclared_variables(tree) - known.keys() - stored.keys()):
         found = next(node for node in tree.find_all(nodes.Name) if node.name == each)
@@ -94,13 +94,13 @@ def _unknown_attributes(
 
 
 def _keys(owner: str, known: Mapping[str, Any]) -> set[str] | None:
-    """The attributes of what is always alike; of what apps say, nobody knows."""
+    """Returns the attributes of `brand`; those of other values depend on the app."""
     value = known.get(owner)
     return set(value.__struct_fields__) if owner == "brand" and value is not None else None
 
 
 def _named(reference: nodes.Node) -> Iterator[str]:
-    """The templates that a tag names in plain words."""
+    """Returns the templates that a tag names by constants."""
     wanted = getattr(reference, "template", None)
     if isinstance(wanted, nodes.Const) and isinstance(wanted.value, str):
         yield wanted.value
@@ -113,13 +113,13 @@ def _parsed(templates: Templates, name: str) -> nodes.Template | None:
     return templates.environment.parse(file.read_text("utf-8"), name) if file else None
 
 
-# What is wrong with a host's own words: a catalogue that can't be read, or a value that a sentence does not have.
+# Problems of a host's catalogues: one that can't be read, or a value that its message does not have.
 
 _VALUE = re.compile(r"%(?:\((\w+)\)s|\((\w+)\)d|%|.)")
 
 
 def catalogue_problems(folder: Path) -> Iterator[TemplateProblem]:
-    """Of each `<language>.po` of a folder."""
+    """Checks each `<language>.po` of a folder."""
     for path in sorted(folder.glob("*.po")):
         name = f"{folder.name}/{path.name}"
         try:
@@ -137,12 +137,12 @@ def catalogue_problems(folder: Path) -> Iterator[TemplateProblem]:
             yield TemplateProblem(name, (error.lineno or 0) + 1, str(error.args[0]))
         else:
             for message in catalogue:
-                if message.id and (wrong := _wrong(message)):
-                    yield TemplateProblem(name, message.lineno, wrong)
+                if message.id and (unknown := _unknown_value(message)):
+                    yield TemplateProblem(name, message.lineno, unknown)
 
 
-def _wrong(message: Message) -> str | None:
-    """A value that the words ask for and nobody gives would cost each mail with them."""
+def _unknown_value(message: Message) -> str | None:
+    """Returns why each mail with this message would fail: a translation has a value that the message has not."""
     ids = message.id if isinstance(message.id, tuple) else (message.id,)
     words = message.string if isinstance(message.string, tuple) else (message.string,)
     given = {value for each in ids for value in _values(str(each))}
@@ -154,17 +154,17 @@ def _wrong(message: Message) -> str | None:
 
 
 def _values(text: str) -> Iterator[str]:
-    """The names in %(…)s; a lone percent sign by itself, which would be read as one."""
+    """Returns the names in %(…)s, and single percent signs, which would be read as one."""
     for match in _VALUE.finditer(text):
         if match[0] != "%%":
             yield match[1] or match[2] or match[0]
 
 
-SECONDS = 5.0  # of CPU, for one template; the sandbox ends most of what is too long before
+SECONDS = 5.0  # of CPU, for one template
 MOST_BYTES = 2 << 30
-_PATIENCE = 120.0
+_TIMEOUT = 120.0
 _WORDS = "facts are pairs of a name and a value; subject, preheader, button and highlight are texts"
-_ENOUGH = 10  # failures of one template; it fails everywhere then
+_MOST_FAILURES = 10  # of one template
 
 _OWN = re.compile(r"notifications/([a-z][a-z0-9_]*)/([a-z][a-z0-9_]*)\.(?:html|txt|words\.txt)")
 
@@ -180,7 +180,7 @@ class _Task(Struct, frozen=True):
 def check(
     folder: Path | None, types: Sequence[SampleType], *, seconds: float = SECONDS
 ) -> list[TemplateProblem]:
-    """All problems of a folder's templates; blocks for about a second. `seconds` of CPU are for each template."""
+    """Returns all problems of a folder's templates; blocks for about a second. Each template gets `seconds` of CPU."""
     where = str(folder.resolve()) if folder else None
     task = msgspec.json.encode(_Task(where, list(types), seconds))
     try:
@@ -188,9 +188,9 @@ def check(
             [sys.executable, "-m", __name__],
             input=task,
             capture_output=True,
-            timeout=_PATIENCE,
+            timeout=_TIMEOUT,
         )
-        output, ended = done.stdout, done.returncode < 0  # by the kernel's clock
+        output, ended = done.stdout, done.returncode < 0  # by a signal
         if done.returncode > 0:
             raise RuntimeError(done.stderr.decode(errors="replace"))
     except subprocess.TimeoutExpired as error:
@@ -208,7 +208,7 @@ def check(
 
 
 class _Recorder(Templates):
-    """Renders what can be rendered, and remembers which context each template got, and what failed."""
+    """Renders templates, and records the context of each, and the failures."""
 
     def __init__(self, folder: Path | None, seconds: float) -> None:
         super().__init__(folder, inline=False)  # so that lines are those of the files
@@ -232,9 +232,9 @@ class _Recorder(Templates):
         act: Callable[[Sequence[str], Mapping[str, Any]], T],
     ) -> T | None:
         root = next(name for name in names if self.file(name))
-        if self._failed[root] >= _ENOUGH:
+        if self._failed[root] >= _MOST_FAILURES:
             return None
-        # what a template can count on is what all its mails have
+        # a template may use the variables that all its mails have
         known = self.contexts.setdefault(root, dict(context))
         self.contexts[root] = {name: known[name] for name in known if name in context}
         self.report(root)
@@ -252,7 +252,7 @@ class _Recorder(Templates):
 
 
 def _run() -> None:
-    """The process: a task on standard input, progress and problems as lines of JSON on standard output."""
+    """Runs in the process: a task on standard input, progress and problems as lines of JSON on standard output."""
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
     task = msgspec.json.decode(sys.stdin.buffer.read(), type=_Task)
@@ -275,20 +275,20 @@ def _problems(recorder: _Recorder, types: Sequence[SampleType]) -> Iterator[Temp
     broken += list(_compiled(recorder, Templates(recorder.folder), names))
     yield from broken
     if broken:
-        return  # what follows would say the same again, less clearly
+        return  # the next checks would find the same again, less clearly
     failures = _rendered(recorder, mails)
     signal.setitimer(signal.ITIMER_PROF, 0)
     unknown = [TemplateProblem(*each) for each in unknown_names(recorder, recorder.contexts)]
     yield from unknown
     places = {(each.name, each.line) for each in unknown}
     yield from (
-        each for each in map(_Why(recorder), failures) if (each.name, each.line) not in places
+        each for each in map(_ToProblem(recorder), failures) if (each.name, each.line) not in places
     )
     yield from _strays(recorder, names, types)
 
 
 def _names(templates: Templates) -> set[str]:
-    """The host's templates, and ours that they don't override; with `tocsin/…` for ours that they do."""
+    """Returns the host's templates and the shipped ones, with `tocsin/` before the names of overridden ones."""
     _ = templates.brand
     theirs = _below(templates.folder) if templates.folder else set()
     ours = _below(SHIPPED)
@@ -317,7 +317,7 @@ def _compiled(
 
 
 def _rendered(recorder: _Recorder, mails: SampleMails) -> list[tuple[TemplateFailed, str]]:
-    """What failed, each with the kind of mail."""
+    """Returns the failures, each with the kind of mail."""
     found = []
     for kind in mails.kinds:
         for variant in VARIANTS if kind not in OTHERS else ("in full", "with a title alone"):
@@ -330,8 +330,8 @@ def _rendered(recorder: _Recorder, mails: SampleMails) -> list[tuple[TemplateFai
     return found
 
 
-class _Why:
-    """A failure of rendering, as a problem that says what to do."""
+class _ToProblem:
+    """Makes problems, with their cure, of failures of rendering."""
 
     def __init__(self, templates: Templates) -> None:
         self._templates = templates
@@ -354,7 +354,7 @@ class _Why:
 def _strays(
     templates: Templates, names: Sequence[str], types: Sequence[SampleType]
 ) -> Iterator[TemplateProblem]:
-    """Templates that no mail will ever use."""
+    """Finds templates that no mail uses."""
     used = {
         name
         for each in types
