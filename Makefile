@@ -34,7 +34,7 @@ reset: $(VENV)/.runtime ## forget what `make up` stored: database, mails, pushes
 # All of it in parallel; what ARGS picks in one process, which starts at once. Bytecode is kept even where images say
 # otherwise: tests start dozens of services, and compiling is half of a start.
 test: $(VENV)/.dev ## the whole suite; ARGS="-k badge" picks some
-	@exec env -u PYTHONDONTWRITEBYTECODE $(PY) -m pytest $(or $(ARGS),--numprocesses=auto --dist=worksteal)
+	@exec env -u PYTHONDONTWRITEBYTECODE $(PY) -m pytest --durations=10 $(or $(ARGS),--numprocesses=auto --dist=worksteal)
 
 lint: $(VENV)/.dev ## style
 	@$(PY) -m ruff check

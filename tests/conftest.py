@@ -1,4 +1,4 @@
-"""What tests share: the project's own PostgreSQL, and a fresh migrated database for each test."""
+"""What tests share: the project's own PostgreSQL, and an empty migrated database for each test."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import psycopg
 import pytest
 from hypothesis import settings
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from pytest_postgresql import factories
+from psycopg.conninfo import make_conninfo
 
 from tests.support.run_folder import run_folder
 from tests.support.services import service_dsn
+from tests.support.shared_database import SharedDatabase
 from tocsin.dev import embedded_postgres
 from tocsin.engine.store.database import Database
-from tocsin.migrate import migrate
 from tocsin.testing.certificate import Authority
 
 # What takes long on a busy machine is not wrong.
@@ -76,6 +74,7 @@ def _prepare(superuser_dsn: str, owner_dsn: str) -> str:
                 "create role tocsin_owner login createrole password 'owner-of-tests'"
             )
         connection.execute("alter role tocsin_owner createdb")
+        connection.execute("grant set on parameter session_replication_role to tocsin_owner")
         if connection.info.server_version >= 180000:
             # a database is dropped after its test, whoever is just vacuuming it
             connection.execute("grant pg_signal_autovacuum_worker to tocsin_owner")
@@ -91,44 +90,20 @@ def _alone(dsn: str) -> Iterator[psycopg.Connection[Any]]:
 
 
 @pytest.fixture(scope="session")
-def server_address(server_dsn: str) -> SimpleNamespace:
-    """The server in pytest-postgresql's terms."""
-    parts = conninfo_to_dict(server_dsn)
-    return SimpleNamespace(
-        host=parts["host"],
-        port=int(str(parts["port"])),
-        user=parts["user"],
-        password=parts["password"],
-        options="",
-        maintenance_dbname="postgres",
-        template_dbname=None,
-    )
-
-
-def _load_schema(*, host: str, port: int, user: str, dbname: str, password: str, **_: Any) -> None:
-    dsn = make_conninfo(host=host, port=port, user=user, dbname=dbname, password=password)
-    with _alone(dsn):
-        migrate(dsn)
-
-
-postgresql_server = factories.postgresql_noproc(
-    depends_on="server_address", dbname="tocsin_test", load=[_load_schema]
-)
-postgresql = factories.postgresql("postgresql_server")
+def shared_database(server_dsn: str) -> Iterator[SharedDatabase]:
+    """This process's database; each test has it for itself (`dsn`)."""
+    name = f"tocsin_test_{os.getpid()}"
+    with _alone(server_dsn):  # migrations make roles
+        shared = SharedDatabase(server_dsn, name)
+    yield shared
+    shared.drop()
 
 
 @pytest.fixture
-def dsn(postgresql: psycopg.Connection[Any]) -> str:
-    """A migrated, empty database of this test's own, as its owner."""
-    info = postgresql.info
-    return make_conninfo(
-        "",
-        host=info.host,
-        port=info.port,
-        user=info.user,
-        password=info.password,
-        dbname=info.dbname,
-    )
+def dsn(shared_database: SharedDatabase) -> Iterator[str]:
+    """A migrated, empty database that no other test uses meanwhile, as its owner."""
+    yield shared_database.dsn
+    shared_database.reset()
 
 
 @pytest.fixture

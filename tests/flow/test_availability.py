@@ -24,6 +24,8 @@ from tocsin.engine.store.connection import Availability
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.health import NotReady, check_start
 
+pytestmark = pytest.mark.own_app
+
 
 class Gate:
     """A relay in front of the server: shut, it refuses or drops connections; frozen, it passes nothing on."""

@@ -30,6 +30,8 @@ from tocsin.engine.store.installation import (
 from tocsin.http.app import create_app
 from tocsin.settings import Settings
 
+pytestmark = pytest.mark.own_app
+
 OVERVIEW = "/ops/api/overview/"
 DEAD = "/ops/api/dead-letters/"
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}

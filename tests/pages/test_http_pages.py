@@ -33,6 +33,8 @@ from tocsin.http.operation import Operation
 from tocsin.http.server import metrics_listener
 from tocsin.settings import Settings, SettingsError
 
+pytestmark = pytest.mark.own_app
+
 NOW = datetime.now(UTC)
 PREFERENCES = "/api/notification-preferences/"
 XSS = "<script>alert(1)</script><img src=x onerror=alert(1)>"

@@ -16,6 +16,8 @@ from tocsin.engine.store.database import Database
 from tocsin.http.app import create_app
 from tocsin.settings import Settings
 
+pytestmark = pytest.mark.own_app
+
 INBOX = "/api/notifications/"
 HSTS = "strict-transport-security"
 

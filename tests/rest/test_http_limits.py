@@ -25,6 +25,8 @@ from tocsin.http.apps.event_shapes import PostedEvent
 from tocsin.http.people.preferences import ChangedPreferences
 from tocsin.http.requests import decode
 
+pytestmark = pytest.mark.own_app
+
 EVENTS = "/api/events/"
 MOST_CALLS = 60_000  # of functions, Python's own among them: some 10 ms
 

@@ -20,6 +20,8 @@ from tocsin.engine.model import Unavailable
 from tocsin.http.offload import Offload
 from tocsin.settings import Settings
 
+pytestmark = pytest.mark.own_app
+
 EVENT = {"event_type": "forum.new_thread", "title": "x"}
 LARGE = "y" * 40_000  # more than the event loop decodes
 

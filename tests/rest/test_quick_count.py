@@ -31,6 +31,8 @@ from tocsin.http.app import create_app
 from tocsin.http.tokens import TokenVerifier
 from tocsin.settings import Settings
 
+pytestmark = pytest.mark.own_app
+
 COUNT = "/api/notifications/unread-count/"
 
 

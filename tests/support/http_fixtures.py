@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import cache
 from typing import Any
 
 import httpx
@@ -83,12 +84,35 @@ async def database(dsn: str) -> AsyncIterator[Database]:
     await pool.close()
 
 
+class CurrentDatabase:
+    """The database of the test that is running, for an app that is made once for many tests."""
+
+    current: Database
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.current, name)
+
+
+@cache
+def _make_shared_app(settings: Settings, dsn: str) -> tuple[Litestar, CurrentDatabase]:
+    """To make an app takes longer than most of its tests. `dsn` is where its subprocess connects."""
+    database: Any = CurrentDatabase()
+    database.current = Database(dsn)
+    return create_app(settings, database, BadgeHub(database), link_key=KEY), database
+
+
 @pytest_asyncio.fixture
-async def app(settings: Settings, database: Database) -> AsyncIterator[Litestar]:
-    """The app."""
+async def app(
+    request: pytest.FixtureRequest, settings: Settings, database: Database
+) -> AsyncIterator[Litestar]:
+    """The app, which other tests use before and after, except with the mark `own_app`."""
     # Not started, since only streams need it to listen: a connection that is given up half-way would keep PostgreSQL
     # from dropping the test's database until it times out.
-    app = create_app(settings, database, BadgeHub(database), link_key=KEY)
+    if request.node.get_closest_marker("own_app"):
+        app = create_app(settings, database, BadgeHub(database), link_key=KEY)
+    else:
+        app, shared = _make_shared_app(settings, database.dsn)
+        shared.current = database
     yield app
     await app.state.offload.stop()
 
