@@ -71,7 +71,7 @@ def mail_server() -> Iterator[MailServer]:
 @contextmanager
 def working(site: HostSite, smtp_url: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A worker in addition to the service."""
-    lifeline = Lifeline()
+    parent_pipe = ParentPipe()
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
     environ |= {
         "TOCSIN_DATABASE_URL": site.dsn,
