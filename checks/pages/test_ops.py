@@ -313,7 +313,9 @@ def test_a_database_that_is_away(desk: Desk, site: HostSite) -> None:
             expect(page.locator("#lost")).to_contain_text("database does not answer", timeout=SOON)
             take_picture(page, "ops-database")
             page.reload()
-            expect(page.get_by_role("heading", name="The database does not answer")).to_be_visible()
+            expect(
+                page.get_by_role("heading", name="The database does not respond")
+            ).to_be_visible()
             assert violations(page) == []
         finally:
             other.execute(f'alter database "{name}" allow_connections true'.encode())

@@ -83,7 +83,7 @@ async def test_what_a_link_asks_for_survives_signing_in(
     anyone: httpx.AsyncClient, ops_key: tuple[int, str]
 ) -> None:
     linked = await anyone.get("/ops/?q=a%22%26b", headers={"Sec-Fetch-Site": "cross-site"})
-    assert "Signed in already?" in linked.text
+    assert "Already signed in?" in linked.text
     assert 'value="a&#34;&amp;b"' in linked.text
     wrong = await anyone.post("/ops/session/", data={"key": "x", "q": 'a"&b'})
     assert 'value="a&#34;&amp;b"' in wrong.text
@@ -217,7 +217,7 @@ async def test_without_a_database_the_page_says_so(
     await database.close()
     page = await operator.get("/ops/")
     assert page.status_code == 503
-    assert "The database does not answer" in page.text
+    assert "The database does not respond" in page.text
     assert (await operator.get(OVERVIEW)).status_code == 503
 
 

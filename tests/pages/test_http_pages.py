@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import msgspec
 import pytest
-from litestar import Litestar
-from litestar.routes import ASGIRoute, HTTPRoute
+from litestar import Litestar, Response
+from litestar.routes import HTTPRoute
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import (
@@ -28,8 +29,7 @@ from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.mail.links import Links
 from tocsin.engine.store.database import Database
 from tocsin.http.app import create_app
-from tocsin.http.operation import KEY as OPERATION
-from tocsin.http.operation import Operation
+from tocsin.http.openapi import OtherResponse, notes_of
 from tocsin.http.server import metrics_listener
 from tocsin.settings import Settings, SettingsError
 
@@ -152,8 +152,6 @@ async def test_the_description_names_every_route(anyone: httpx.AsyncClient, app:
         if isinstance(route, HTTPRoute):
             for method in route.methods - {"OPTIONS", "HEAD"}:
                 assert (path, method.lower()) in described
-        elif isinstance(route, ASGIRoute):
-            assert (path, "get") in described
     page = (await anyone.get("/schema")).text
     assert all(f"<code>{path}</code>" in page for path in doc["paths"])
 
@@ -165,22 +163,27 @@ async def test_the_descriptions_references_and_examples_hold(
     names = set(msgspec.json.decode(text)["components"]["schemas"])
     references = {part.split('"')[0] for part in text.split('"#/components/schemas/')[1:]}
     assert {"Notification", "Accepted"} <= references <= names
-    handlers = [
-        handler
-        for route in app.routes
-        for handler in (
-            route.route_handlers if isinstance(route, HTTPRoute) else [route.route_handler]
-        )
-    ]
-    operations = [handler.opt[OPERATION] for handler in handlers if OPERATION in handler.opt]
-    assert len(operations) > 30
-    for operation in operations:
-        assert isinstance(operation, Operation)
-        for answer in operation.answers.values():
-            if answer.example is not None:
-                msgspec.convert(answer.example, answer.kind)
-        if operation.body_example is not None:
-            msgspec.convert(operation.body_example, operation.body)
+    assert len(list(each_example(app))) > 45
+    for kind, example in each_example(app):
+        msgspec.convert(example, kind)
+
+
+def each_example(app: Litestar) -> Iterator[tuple[Any, Any]]:
+    """Of what handlers take and return, with its type."""
+    for route in app.routes:
+        assert isinstance(route, HTTPRoute)
+        for handler in route.route_handlers:
+            notes = notes_of(handler)
+            if notes.example is not None:
+                found = handler.parsed_fn_signature.return_type
+                kind = found.inner_types[0] if found.is_subclass_of(Response) else found
+                yield kind.annotation, notes.example
+            for answer in (handler.responses or {}).values():
+                if isinstance(answer, OtherResponse) and answer.example is not None:
+                    yield answer.data_container, answer.example
+            if notes.body is not None:
+                taken = handler.resolve_dependencies().get("read_by_handler", handler)
+                yield taken.parsed_fn_signature.parameters["data"].annotation, notes.body
 
 
 @pytest.mark.parametrize("path", ["/api/notifications", "/api/event-types", "/schema", "/healthz"])

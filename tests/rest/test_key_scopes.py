@@ -25,9 +25,8 @@ from tocsin.engine.store.credential import (
     revoke_api_keys,
 )
 from tocsin.engine.store.database import Database
-from tocsin.http import openapi
 from tocsin.http.app import create_app
-from tocsin.http.auth import SCOPE_OF
+from tocsin.http.auth import ACCESS, SCOPE_OF
 from tocsin.settings import Settings
 
 VALUES = {"event_id": "1", "recipient_id": "somebody", "notification_id": "1"}
@@ -41,7 +40,7 @@ def calls_by_key(app: Litestar) -> list[tuple[str, str]]:
         if isinstance(route, HTTPRoute)
         for handler in route.route_handlers
         for method in handler.http_methods
-        if handler.opt.get(openapi.ACCESS) in ("app", "operator") and method != "OPTIONS"
+        if handler.opt.get(ACCESS) in ("app", "operator") and method != "OPTIONS"
     )
 
 
@@ -66,7 +65,7 @@ async def test_each_call_takes_a_key_of_its_own_scope_and_of_no_other(
 async def test_a_call_by_a_key_without_a_scope_of_its_own_does_not_start(
     settings: Settings, database: Database
 ) -> None:
-    @get("/api/forgotten/", opt={openapi.ACCESS: "app"})
+    @get("/api/forgotten/", opt={ACCESS: "app"})
     async def forgotten() -> None:
         """Returns nothing."""
 

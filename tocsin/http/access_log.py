@@ -1,6 +1,7 @@
 """One line a request: method, route, status, milliseconds; never a path, a query or a header, which hold tokens.
 
-A page of ours that asks each second is told of at DEBUG only, and what thousands ask each second in one line a second.
+A page of ours that calls each second is logged at DEBUG only. A route that is called thousands of times a second has
+one line a second.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 log = structlog.get_logger("tocsin.http")
 
 QUIET = "quiet"
-"""In a handler's `opt`: asked again and again, so worth no line while it goes well."""
+"""In a handler's `opt`: called again and again, so not logged while it succeeds."""
 
 
 class AccessLog:
@@ -39,24 +40,24 @@ class AccessLog:
         started = time.perf_counter()
         scope["path"] = self._path(scope)
 
-        async def noted(message: Message) -> None:
+        async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._note(scope, message["status"], time.perf_counter() - started)
+                self._count(scope, message["status"], time.perf_counter() - started)
             await send(message)
 
-        await self._app(scope, receive, noted)
+        await self._app(scope, receive, counted)
 
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+    def _count(self, scope: Scope, status: int, seconds: float) -> None:
         route = str(scope.get("path_template", "-"))
-        asked = str(scope.get("method"))
-        method = asked if asked in _METHODS else "-"
+        given = str(scope.get("method"))
+        method = given if given in _METHODS else "-"
         self._metrics.series(method, route, status).observe(seconds)
-        say = log.debug if status < 300 and _is_quiet(scope) else log.info
-        say("request", method=method, route=route, status=status, ms=round(seconds * 1000, 2))
+        write = log.debug if status < 300 and _is_quiet(scope) else log.info
+        write("request", method=method, route=route, status=status, ms=round(seconds * 1000, 2))
 
 
-class Tally:
-    """One line a second for a route that is asked so often that a line each would cost more than the answer."""
+class RequestSummary:
+    """One log line a second for a route that is called so often that a line each would cost more than the response."""
 
     def __init__(self, metrics: Metrics, method: str, route: str, status: int) -> None:
         self._series = metrics.series(method, route, status)
@@ -64,18 +65,18 @@ class Tally:
         self._requests = 0
         self._seconds = self._slowest = 0.0
 
-    def note(self, seconds: float) -> None:
-        """One that was answered."""
+    def count(self, seconds: float) -> None:
+        """Counts one request that succeeded."""
         self._series.observe(seconds)
         if not self._requests:
-            asyncio.get_running_loop().call_later(1.0, self.tell)
+            asyncio.get_running_loop().call_later(1.0, self.log)
         self._requests += 1
         self._seconds += seconds
         if seconds > self._slowest:
             self._slowest = seconds
 
-    def tell(self) -> None:
-        """Of those since the last line."""
+    def log(self) -> None:
+        """Logs the requests since the last line."""
         if not self._requests:
             return
         method, route, status = self._which

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.routes import HTTPRoute
-from litestar.types import ControllerRouterHandler
+from litestar.types import ASGIApp, ControllerRouterHandler
 
 from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.mail.links import Links
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.health import ReadinessCheck
 from tocsin.http import openapi, quick_count
-from tocsin.http.access_log import AccessLog, Tally
+from tocsin.http.access_log import AccessLog, RequestSummary
 from tocsin.http.apps import events, recipients
-from tocsin.http.auth import SCOPE_OF, Authenticator, anyone_known, apps_only, people_only
+from tocsin.http.auth import ACCESS, SCOPE_OF, Authenticator, anyone_known, apps_only, people_only
 from tocsin.http.errors import HANDLERS
 from tocsin.http.metrics import Metrics
 from tocsin.http.middleware import CrossOrigin, LoopbackHosts, Options, SecurityHeaders
@@ -26,13 +26,14 @@ from tocsin.http.offload import Offload
 from tocsin.http.ops import ops_routers, probes
 from tocsin.http.pages import assets, click_through, settings_page, unsubscribe
 from tocsin.http.people import devices, inbox, preferences, stream, subscriptions
+from tocsin.http.people.stream import Follow
 from tocsin.http.quick_count import QuickCount
-from tocsin.http.requests import PathReader, Services
+from tocsin.http.requests import ApiRequest, PathReader, Services, check_query
 from tocsin.settings import Settings
 
 _PEOPLE = frozenset({"person", "reader", "known"})
 _BY_KEY = frozenset({"app", "operator"})
-_LARGEST_BODY = 64_000  # bytes; a route that takes more says so itself
+_LARGEST_BODY = 64_000  # bytes; a route that takes more states it
 
 
 def create_app(
@@ -54,9 +55,9 @@ def create_app(
     authenticator = Authenticator(settings, database, development_key)
     metrics = metrics or Metrics()
     offload = Offload(settings, database.dsn)
-    tally = Tally(metrics, "GET", quick_count.PATH.rstrip("/"), 200)
+    summary = RequestSummary(metrics, "GET", quick_count.PATH.rstrip("/"), 200)
     app = Litestar(
-        [*_routers(), *ops_routers(database), *extra_routes],
+        [*_routers(), *ops_routers(database), _undescribed(extra_routes)],
         dependencies={
             "services": _always(services),
             "authenticator": _always(authenticator),
@@ -69,31 +70,53 @@ def create_app(
             deep_copy=False,
         ),
         request_max_body_size=_LARGEST_BODY,
-        openapi_config=None,
+        request_class=ApiRequest,
+        before_request=check_query,
+        openapi_config=openapi.openapi_config(settings.public_url),
+        plugins=[openapi.StructSchemas()],
         logging_config=None,
-        on_shutdown=[tally.tell, offload.stop],
+        on_shutdown=[summary.log, offload.stop],
         debug=False,
     )
     _check_scopes(app)
-    app.state.openapi = openapi.describe(app, settings.public_url)
-    # outermost last
-    app.asgi_handler = Options(app.asgi_handler)
-    if settings.allowed_origins:
-        app.asgi_handler = CrossOrigin(
-            app.asgi_handler, settings.allowed_origins, _paths_of_people(app)
-        )
-    app.asgi_handler = AccessLog(app.asgi_handler, metrics, PathReader(settings.public_url))
-    app.asgi_handler = SecurityHeaders(app.asgi_handler, settings.public_url)
-    app.asgi_handler = QuickCount(
-        stream.Follow(app.asgi_handler),
-        hub,
-        authenticator.tokens,
-        tally,
-        public_url=settings.public_url,
+    around = _around(
+        app,
+        settings,
+        metrics,
+        lambda inner: QuickCount(
+            inner, hub, authenticator.tokens, summary, public_url=settings.public_url
+        ),
+        on_loopback_only=development_key is not None,
     )
-    if development_key is not None:
-        app.asgi_handler = LoopbackHosts(app.asgi_handler)
+    for wrapped in around:
+        app.asgi_handler = wrapped(app.asgi_handler)
     return app
+
+
+def _around(
+    app: Litestar,
+    settings: Settings,
+    metrics: Metrics,
+    quick_count: Callable[[ASGIApp], ASGIApp],
+    *,
+    on_loopback_only: bool,
+) -> Iterator[Callable[[ASGIApp], ASGIApp]]:
+    """What is around Litestar, the innermost first.
+
+    Litestar's own middleware runs after its router. These have to see requests that no route takes, change the path
+    before it is routed, or be done before Litestar begins.
+    """
+    yield Options  # OPTIONS of any path, without its guards
+    if settings.allowed_origins:
+        paths = frozenset(_paths_of_people(app))
+        yield lambda inner: CrossOrigin(inner, settings.allowed_origins, paths)  # preflights
+    # counts what is not found too, and sets the path that is routed
+    yield lambda inner: AccessLog(inner, metrics, PathReader(settings.public_url))
+    yield lambda inner: SecurityHeaders(inner, settings.public_url)  # also of what is not found
+    yield Follow  # a stream, after all the above have let go of it
+    yield quick_count  # the badge, in a fifth of the time that Litestar takes
+    if on_loopback_only:
+        yield LoopbackHosts  # nothing at all for other names
 
 
 def _routers() -> list[Router]:
@@ -152,7 +175,7 @@ def _routers() -> list[Router]:
             [],
             [
                 unsubscribe.unsubscribe_page,
-                unsubscribe.unsubscribe,
+                unsubscribe.turn_emails_off,
                 click_through.click_through,
                 probes.healthz,
                 probes.readyz,
@@ -172,7 +195,7 @@ def _paths_of_people(app: Litestar) -> Iterator[str]:
     """The paths of every route that is for people: of no app's, and of no page."""
     for route in app.routes:
         handlers = route.route_handlers if isinstance(route, HTTPRoute) else (route.route_handler,)
-        if any(each.opt.get(openapi.ACCESS) in _PEOPLE for each in handlers):
+        if any(each.opt.get(ACCESS) in _PEOPLE for each in handlers):
             yield route.path
 
 
@@ -184,14 +207,18 @@ def _check_scopes(app: Litestar) -> None:
         if isinstance(route, HTTPRoute)
         for handler in route.route_handlers
         for method in handler.http_methods
-        if handler.opt.get(openapi.ACCESS) in _BY_KEY and method not in ("HEAD", "OPTIONS")
+        if handler.opt.get(ACCESS) in _BY_KEY and method not in ("HEAD", "OPTIONS")
     }
     if different := calls ^ SCOPE_OF.keys():
         raise LookupError(f"routes and SCOPE_OF in tocsin/http/auth.py differ: {sorted(different)}")
 
 
 def _router(access: str, guards: list[Any], handlers: list[ControllerRouterHandler]) -> Router:
-    return Router("/", guards=guards, route_handlers=handlers, opt={openapi.ACCESS: access})
+    return Router("/", guards=guards, route_handlers=handlers, opt={ACCESS: access})
+
+
+def _undescribed(handlers: Sequence[ControllerRouterHandler]) -> Router:
+    return Router("/", route_handlers=handlers, include_in_schema=False)
 
 
 def _always(value: object) -> Provide:

@@ -1,4 +1,4 @@
-"""Who calls, and what they may: people by the host app's JWT, apps by an API key and its scopes."""
+"""Authentication and authorisation: people by the host app's JWT, apps by an API key and its scopes."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from tocsin.http.tokens import Token, TokenVerifier
 from tocsin.settings import Settings
 
 COOKIE = "tocsin_token"
+ACCESS = "access"  # in the opt of a router or handler: for whom the call is, a key of SECURITY in openapi.py
 # The one scope that each call by a key needs; a route for apps or operators that is not here doesn't start.
 SCOPE_OF: Mapping[tuple[str, str], str] = {
     ("POST", "/api/events"): EVENTS_WRITE,
@@ -87,30 +88,30 @@ class App(Struct, frozen=True):
 
 async def people_only(connection: Connection, _handler: BaseRouteHandler) -> None:
     """Guard: a person with a token, left as the connection's `auth`."""
-    who = await _authenticator(connection).identify(connection, _PEOPLE)
-    if isinstance(who, ApiKey):
+    caller = await _authenticator(connection).identify(connection, _PEOPLE)
+    if isinstance(caller, ApiKey):
         raise Forbidden("This call is for people: an API key has no inbox. " + _PEOPLE + ".")
-    connection.scope["auth"] = who
+    connection.scope["auth"] = caller
 
 
 async def apps_only(connection: Connection, _handler: BaseRouteHandler) -> None:
     """Guard: an app with a key of the scope that the call needs."""
-    who = await _authenticator(connection).identify(connection, _APPS)
-    if isinstance(who, Person):
+    caller = await _authenticator(connection).identify(connection, _APPS)
+    if isinstance(caller, Person):
         raise Forbidden("This call is for apps. " + _APPS + ".")
-    check_scope(connection, who)
-    connection.scope["auth"] = App(who.id, who.event_types)
+    check_scope(connection, caller)
+    connection.scope["auth"] = App(caller.id, caller.event_types)
 
 
 async def anyone_known(connection: Connection, _handler: BaseRouteHandler) -> None:
     """Guard: a person, or an app with any key but an operator's."""
-    who = await _authenticator(connection).identify(connection, _PEOPLE)
-    if isinstance(who, ApiKey):
-        if _CATALOGUE.isdisjoint(who.scopes):
+    caller = await _authenticator(connection).identify(connection, _PEOPLE)
+    if isinstance(caller, ApiKey):
+        if _CATALOGUE.isdisjoint(caller.scopes):
             raise Forbidden(_missing("of an app, such as " + EVENTS_WRITE, EVENTS_WRITE))
-        connection.scope["auth"] = App(who.id, who.event_types)
+        connection.scope["auth"] = App(caller.id, caller.event_types)
     else:
-        connection.scope["auth"] = who
+        connection.scope["auth"] = caller
 
 
 def check_scope(connection: Connection, key: ApiKey) -> None:
@@ -129,7 +130,7 @@ def _missing(what: str, scope: str) -> str:
 
 
 class Authenticator:
-    """Knows who calls; one per app, as `state.authenticator`."""
+    """Identifies the caller; one per app, as `state.authenticator`."""
 
     def __init__(
         self, settings: Settings, database: Database, development_key: str | None = None
@@ -139,7 +140,7 @@ class Authenticator:
         self._origin = _origin(settings.public_url)
 
     async def identify(self, connection: Connection, cure: str) -> Person | ApiKey:
-        """Whoever the credentials name; raises Unauthorized with the cure, or Forbidden."""
+        """Returns the caller that the credentials name; raises Unauthorized with the cure, or Forbidden."""
         credentials = _bearer(connection)
         if credentials is None:
             return await self._by_cookie(connection, cure)
@@ -170,7 +171,7 @@ class Authenticator:
         return person
 
     def is_own_origin(self, connection: Connection) -> bool:
-        """Whether a page of this service made the call; no word of the browser's about it is a no."""
+        """Whether a page of this service made the call; False where the browser does not state it."""
         site = connection.headers.get("sec-fetch-site")
         if site is not None:  # a page can't set it
             return site == "same-origin"

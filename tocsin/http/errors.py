@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import structlog
 from litestar import Request, Response
-from litestar.exceptions import HTTPException, InternalServerException
+from litestar.exceptions import HTTPException, InternalServerException, ValidationException
 from msgspec import Struct
 
 from tocsin.engine.badge.hub import TooManyStreams
@@ -22,7 +22,7 @@ _CURES = {
     400: "The request can't be read: check that its body is JSON in UTF-8.",
     404: "There is nothing here. /schema lists what there is.",
     405: "This path does not take that method; the header Allow names those that it takes.",
-    500: "Something went wrong here; it was noted in the service's log.",
+    500: "Something went wrong here; the service's log has it.",
 }
 _WENT_AWAY = "client disconnected prematurely"  # Litestar's words for it
 _CLOSED_REQUEST = 499  # nginx' number for it
@@ -39,7 +39,7 @@ class FieldError(Struct, frozen=True):
     message: str
 
 
-class Problem(Struct, frozen=True, omit_defaults=True):
+class ProblemDetails(Struct, frozen=True, omit_defaults=True):
     """RFC 9457; `errors` only where fields are at fault."""
 
     title: str
@@ -54,11 +54,15 @@ class Unreadable(Exception):
 
 
 class Unauthorized(Exception):
-    """No or bad credentials; the message says which, and how to send good ones."""
+    """No or bad credentials; the message states which, and how to send good ones."""
 
     def __init__(self, detail: str, *, error: str | None = None) -> None:
         super().__init__(detail)
         self.error = error  # RFC 6750, section 3.1; None where there were no credentials at all
+
+
+class NotReady(Exception):
+    """The service can't serve; the message states why."""
 
 
 class Forbidden(Exception):
@@ -72,8 +76,8 @@ def problem(
     errors: list[FieldError] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response[bytes]:
-    """A problem+json answer."""
-    body = Problem(HTTPStatus(status).phrase, status, detail, errors=errors or [])
+    """Returns a problem+json response."""
+    body = ProblemDetails(HTTPStatus(status).phrase, status, detail, errors=errors or [])
     own = {"Retry-After": _RETRY_AFTER[status]} if status in _RETRY_AFTER else {}
     return Response(
         msgspec.json.encode(body),
@@ -87,6 +91,21 @@ def _not_found(_request: AnyRequest, error: NotFound) -> Response[bytes]:
     return problem(404, _detail(error))
 
 
+def _validation(request: AnyRequest, error: ValidationException) -> Response[bytes]:
+    """Litestar's own, for a parameter of the wrong type or beyond its limits."""
+    faults: list[dict[str, str]] = error.extra if isinstance(error.extra, list) else []
+    if any(each.get("source") == "path" for each in faults):
+        return _not_found(request, NotFound())
+    if any(each.get("key") == "data" for each in faults):
+        return _unreadable(request, Unreadable("The body is not JSON in UTF-8."))
+    errors = [
+        FieldError(each.get("key", "query"), each["message"].replace("`", "") + ".")
+        for each in faults
+    ]
+    names = ", ".join(each.field for each in errors[:5])
+    return problem(422, f"{names} can't be taken as it is.", errors=errors)
+
+
 def _conflict(_request: AnyRequest, error: Conflict) -> Response[bytes]:
     return problem(409, f"{_detail(error)} Try again in a moment.")
 
@@ -98,6 +117,10 @@ def _invalid(_request: AnyRequest, error: Invalid) -> Response[bytes]:
 
 def _unavailable(_request: AnyRequest, _error: Unavailable) -> Response[bytes]:
     return problem(503, "The service can't do this just now. Try again in a few seconds.")
+
+
+def _not_ready(_request: AnyRequest, error: NotReady) -> Response[bytes]:
+    return problem(503, str(error))
 
 
 def _unreadable(_request: AnyRequest, error: Unreadable) -> Response[bytes]:
@@ -135,14 +158,14 @@ def _http(request: AnyRequest, error: HTTPException) -> Response[bytes]:
 def response_to(error: Exception, operation: str) -> Response[bytes]:
     """The response to a failure of an operation, outside of a request."""
     handler = _OF_OPERATIONS.get(type(error))
-    return _noted(error, operation) if handler is None else handler(None, error)
+    return _logged(error, operation) if handler is None else handler(None, error)
 
 
 def _unexpected(request: AnyRequest, error: Exception) -> Response[bytes]:
-    return _noted(error, request.scope.get("path_template", ""))
+    return _logged(error, request.scope.get("path_template", ""))
 
 
-def _noted(error: Exception, route: str) -> Response[bytes]:
+def _logged(error: Exception, route: str) -> Response[bytes]:
     # Neither the message nor the values: they may hold what people wrote.
     log.error(
         "unexpected failure",
@@ -172,8 +195,10 @@ _OF_OPERATIONS: dict[int | type[Exception], Callable[[Any, Any], Response[bytes]
 }
 HANDLERS: dict[int | type[Exception], Callable[[AnyRequest, Any], Response[Any]]] = {
     **_OF_OPERATIONS,
+    NotReady: _not_ready,
     Unauthorized: _unauthorized,
     TooManyStreams: _too_many_streams,
+    ValidationException: _validation,
     HTTPException: _http,
     Exception: _unexpected,
 }

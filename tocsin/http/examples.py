@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-EVENT: dict[str, Any] = {
+POSTED_EVENT: dict[str, Any] = {
     "event_type": "forum.new_reply",
     "recipients": ["alice", {"id": "bob", "email": "bob@example.com", "name": "Bob"}],
     "title": "Carol replied to “Bell ringing”",
@@ -131,7 +131,7 @@ RECIPIENT: dict[str, Any] = {
     "created_at": "2026-11-20T17:00:00Z",
     "updated_at": "2026-11-20T17:00:00Z",
 }
-TOLD: dict[str, Any] = {
+EVENT: dict[str, Any] = {
     "id": 311,
     "event_type": "forum.new_reply",
     "title": "Carol replied to “Bell ringing”",
@@ -146,12 +146,12 @@ TOLD: dict[str, Any] = {
     "notifications": 2,
     "deliveries": {"email": {"sent": 1, "queued": 1}},
 }
-TOLD_LISTING: dict[str, Any] = {
+EVENT_LISTING: dict[str, Any] = {
     "results": [
         {
             **{
                 k: v
-                for k, v in TOLD.items()
+                for k, v in EVENT.items()
                 if k not in {"deliveries", "initiator_skipped", "told_at", "topic"}
             },
             "notification": {

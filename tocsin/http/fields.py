@@ -1,84 +1,79 @@
 """Types of fields with their limits, for the API's description; and pages of long lists.
 
-The database checks most of the limits, since its refusals name the cure."""
+The database checks those of bodies, since its refusals name the cure; those of parameters are checked as they are read.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from msgspec import Meta, Struct
+from litestar.openapi.spec import Example
+from litestar.params import KwargDefinition, PathParameter, QueryParameter
 
 from tocsin.engine.store.pagination import Cursor, Page, parse_cursor
 from tocsin.http.requests import Services
 
-
-def _limits(low: int, high: int) -> Meta:
-    return Meta(extra_json_schema={"minLength": low, "maxLength": high})
+T = TypeVar("T")
 
 
-Id = Annotated[str, _limits(1, 200)]
-Address = Annotated[
-    str, Meta(extra_json_schema={"maxLength": 254, "pattern": r"^[^@\s]+@[^@\s]+$"})
-]
-Name = Annotated[str, _limits(0, 200)]
-Title = Annotated[str, _limits(1, 500)]
-Body = Annotated[str, _limits(0, 100_000)]
-BodyHtml = Annotated[str, _limits(0, 200_000)]
+class Described(KwargDefinition):
+    """What the description states of a type; hashable whatever it holds, as each part of a union has to be."""
+
+    __hash__ = object.__hash__
+
+
+def _described(description: str | None = None, **schema: Any) -> Described:
+    """The names are those of `litestar.openapi.spec.Schema`."""
+    return Described(description=description, schema_extra=schema)
+
+
+Id = Annotated[str, _described(minLength=1, maxLength=200)]
+Address = Annotated[str, _described(maxLength=254, pattern=r"^[^@\s]+@[^@\s]+$")]
+Name = Annotated[str, _described(maxLength=200)]
+Title = Annotated[str, _described(minLength=1, maxLength=500)]
+Body = Annotated[str, _described(maxLength=100_000)]
+BodyHtml = Annotated[str, _described(maxLength=200_000)]
+ActionUrl = Annotated[str, _described(minLength=1, maxLength=2000)]
 Locale = Annotated[
     str,
-    Meta(
-        description="A BCP 47 tag, such as `pt-BR`.",
-        extra_json_schema={"pattern": "^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*$"},
-    ),
+    _described("A BCP 47 tag, such as `pt-BR`.", pattern="^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*$"),
 ]
-Zone = Annotated[
-    str,
-    Meta(description="An IANA name, such as `Europe/Rome`.", extra_json_schema={"minLength": 1}),
-]
+Zone = Annotated[str, _described("An IANA name, such as `Europe/Rome`.", minLength=1)]
 EventTypeName = Annotated[
     str,
-    Meta(
-        description="An event type, such as `forum.new_reply`.",
-        extra_json_schema={"pattern": r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$"},
+    _described(
+        "An event type, such as `forum.new_reply`.",
+        pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$",
     ),
 ]
 CategoryName = Annotated[
-    str,
-    Meta(
-        description="A category, such as `forum`.",
-        extra_json_schema={"pattern": "^[a-z][a-z0-9_]*$"},
-    ),
+    str, _described("A category, such as `forum`.", pattern="^[a-z][a-z0-9_]*$")
 ]
-ActionUrl = Annotated[str, _limits(1, 2000)]
 Topic = Annotated[
     str,
-    Meta(
+    Described(
         description="1 to 200 characters of `A-Z a-z 0-9 . _ : / -`.",
-        examples=["forum.thread:42"],
-        extra_json_schema={"pattern": "^[A-Za-z0-9._:/-]{1,200}$"},
+        examples=[Example(value="forum.thread:42")],
+        schema_extra={"pattern": "^[A-Za-z0-9._:/-]{1,200}$"},
     ),
 ]
 
+# Parameters
 
-T = TypeVar("T")
-
-Limit = Annotated[int, Meta(ge=1, le=100, description="How many a page, 1 to 100.", examples=[20])]
+# What no row can have is not found.
+RowId = Annotated[
+    int, PathParameter(ge=1, le=2**63 - 1, schema_extra={"format": "int64", "maximum": None})
+]
+Limit = Annotated[
+    int,
+    QueryParameter(
+        ge=1, le=100, description="How many a page, 1 to 100.", examples=[Example(value=20)]
+    ),
+]
 CursorText = Annotated[
     str,
-    Meta(
-        description="A place in the list: from `next` or `previous`.",
-        extra_json_schema={"pattern": "^[A-Za-z0-9_-]+$"},
-    ),
+    _described("A place in the list: from `next` or `previous`.", pattern="^[A-Za-z0-9_-]+$"),
 ]
-RecipientId = Annotated[str, Meta(min_length=1, max_length=200)]
-
-
-class Listing(Struct, Generic[T], frozen=True):
-    """One page; `next` is older, `previous` newer."""
-
-    results: list[T]
-    next: str | None = None
-    previous: str | None = None
 
 
 def read_cursor(text: str | None) -> Cursor | None:
@@ -86,7 +81,7 @@ def read_cursor(text: str | None) -> Cursor | None:
     return None if text is None else parse_cursor(text)
 
 
-def beside(
+def page_links(
     services: Services, path: str, page: Page[T], query: dict[str, str]
 ) -> tuple[str | None, str | None]:
     """The addresses of the next and the previous page, with the same filters."""
@@ -97,7 +92,7 @@ def beside(
     return link(page.next), link(page.previous)
 
 
-def plain(**values: object) -> dict[str, str]:
+def without_nulls(**values: object) -> dict[str, str]:
     """Query values as text, without those that were not given."""
     return {
         name: str(value).lower() if isinstance(value, bool) else str(value)

@@ -36,7 +36,7 @@ class Series:
         self._times = times
 
     def observe(self, seconds: float) -> None:
-        """One answered request."""
+        """Counts one request."""
         self.count += 1
         self._times.observe(seconds)
 
@@ -61,7 +61,7 @@ class _Requests(Collector):
             requests.add_metric((method, route, str(status)), series.count)
         yield requests
         times = HistogramMetricFamily(
-            "tocsin_http_request_seconds", "Seconds until the answer began.", labels=("route",)
+            "tocsin_http_request_seconds", "Seconds until the response began.", labels=("route",)
         )
         for route, each in self._times.items():
             times.add_metric((route,), each.buckets(), each.sum)
@@ -101,11 +101,11 @@ class _Connections(Collector):
 
 
 class Metrics:
-    """Requests by route and status, and the open streams; beside what else the process registered."""
+    """Requests by route and status, and the open streams; and what else the process registered."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self._registry = CollectorRegistry()
-        self._beside = REGISTRY if registry is None else registry
+        self._others = REGISTRY if registry is None else registry
         self._requests = _Requests()
         self._registry.register(self._requests)
         self.connections = Connections()
@@ -137,6 +137,6 @@ class Metrics:
             self._deliveries.labels(each.channel, each.state).set(each.n)
             late = max(each.late, *(s.late for s in standing if s.channel == each.channel))
             self._late.labels(each.channel).set(late)
-        # the charset is Litestar's to say
+        # Litestar adds the charset
         kind = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")
-        return generate_latest(self._registry) + generate_latest(self._beside), kind
+        return generate_latest(self._registry) + generate_latest(self._others), kind

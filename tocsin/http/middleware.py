@@ -10,14 +10,14 @@ import msgspec
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from tocsin.http.errors import PROBLEM, Problem
+from tocsin.http.errors import PROBLEM, ProblemDetails
 from tocsin.settings.addresses import host_of, is_loopback
 
 Headers = list[tuple[bytes, bytes]]
 _ALWAYS: Headers = [(b"x-content-type-options", b"nosniff")]
 # A year. Not for subdomains, which are not Tocsin's to speak for.
 _BY_HTTPS: Headers = [(b"strict-transport-security", b"max-age=31536000")]
-# What is kept by a cache says so itself, as the modules of pages do.
+# What a cache may keep has a header of its own, as the modules of pages do.
 _UNKEPT: Headers = [(b"cache-control", b"no-store")]
 
 
@@ -95,7 +95,7 @@ def _resource(path: str) -> str:
 
 
 _MISDIRECTED = msgspec.json.encode(
-    Problem(
+    ProblemDetails(
         "Misdirected Request",
         421,
         "This service is for its own machine: call it as localhost, 127.0.0.1 or [::1].",

@@ -47,7 +47,7 @@ class Setup(Struct, frozen=True):
 
 
 class Call(Struct, frozen=True):
-    """What to run, and for whom; the frame's body is the request's."""
+    """What to run, with which arguments; the frame's body is the request's."""
 
     operation: str
     arguments: dict[str, Any]
@@ -84,7 +84,7 @@ class Offload:
         arguments: Mapping[str, Any],
         body: Sequence[bytes] = (),
         rest: AsyncIterable[bytes] | None = None,
-    ) -> Response[bytes]:
+    ) -> Response[Any]:
         """The response of an operation to a body, of which `rest` is yet to be read; raises Unavailable."""
         if self._waiting >= _MOST_WAITING:
             raise Unavailable("too many large requests are waiting")
@@ -144,7 +144,7 @@ class _Running:
         self._writer = writer
         self._writing = asyncio.Lock()
         self._numbers = itertools.count()
-        self._waiting: dict[int, asyncio.Future[Response[bytes]]] = {}
+        self._waiting: dict[int, asyncio.Future[Response[Any]]] = {}
         self._receiving = asyncio.create_task(self._receive(), name="offload")
 
     @classmethod
@@ -162,9 +162,9 @@ class _Running:
         log.info("subprocess for large requests started", pid=process.pid)
         return running
 
-    async def respond(self, call: Call, body: Sequence[bytes]) -> Response[bytes]:
+    async def respond(self, call: Call, body: Sequence[bytes]) -> Response[Any]:
         number = next(self._numbers)
-        waiting: asyncio.Future[Response[bytes]] = asyncio.get_running_loop().create_future()
+        waiting: asyncio.Future[Response[Any]] = asyncio.get_running_loop().create_future()
         self._waiting[number] = waiting
         try:
             await self._send(number, call, body)

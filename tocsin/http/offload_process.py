@@ -13,7 +13,7 @@ import msgspec
 from litestar import Response
 
 from tocsin.engine.store.database import Database
-from tocsin.http.apps.events import tell_encoded
+from tocsin.http.apps.events import create_encoded_event
 from tocsin.http.apps.recipients import export
 from tocsin.http.errors import response_to
 from tocsin.http.offload import CONCURRENT, Call, Result, Setup, read_frame, write_frame
@@ -21,8 +21,8 @@ from tocsin.logs import configure_logs
 from tocsin.settings import Settings
 
 _LESS_URGENT = 5  # than the process that serves all the other requests
-OPERATIONS: Mapping[str, Callable[[Database, Mapping[str, Any], bytes], Awaitable[Response[bytes]]]]
-OPERATIONS = {"tell_event": tell_encoded, "export_recipient": export}
+OPERATIONS: Mapping[str, Callable[[Database, Mapping[str, Any], bytes], Awaitable[Response[Any]]]]
+OPERATIONS = {"create_event": create_encoded_event, "export_recipient": export}
 
 
 async def main(descriptor: int) -> None:
@@ -67,8 +67,9 @@ async def run(
         response = await OPERATIONS[call.operation](await pool.opened(), call.arguments, body)
     except Exception as error:  # noqa: BLE001 - each has its response, as in the other process
         response = response_to(error, call.operation)
-    result = Result(response.status_code or 200, str(response.media_type), dict(response.headers))
-    write_frame(writer, number, result, [response.content])
+    kind = str(response.media_type or "application/json")
+    result = Result(response.status_code or 200, kind, dict(response.headers))
+    write_frame(writer, number, result, [response.render(response.content, kind)])
     await writer.drain()
 
 

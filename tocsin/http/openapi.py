@@ -1,24 +1,52 @@
-"""The API's description (OpenAPI 3.1), made of what stands beside each handler, as JSON and as a page."""
+"""The API's description (OpenAPI 3.1): Litestar's own, of the handlers' annotations, completed; as JSON and as a page.
+
+Litestar knows the paths, the parameters, the bodies and what is returned. It does not know what is raised, so that is
+added here by the kind of caller, and so are the examples, and what msgspec refuses but Litestar does not state (see
+docs/adr/0060-litestar.md).
+"""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from importlib.metadata import version
-from typing import Any
+from typing import Annotated, Any
 
-import msgspec
-from litestar import Litestar, Response
-from litestar.datastructures import State
-from litestar.routes import ASGIRoute, HTTPRoute
+from litestar import HttpMethod, Litestar, Response, Router, route
+from litestar._openapi.schema_generation.plugins.struct import StructSchemaPlugin
+from litestar.di import Provide
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi import OpenAPIConfig, ResponseSpec
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import (
+    Components,
+    License,
+    OpenAPI,
+    OpenAPIHeader,
+    OpenAPIMediaType,
+    OpenAPIResponse,
+    Operation,
+    Parameter,
+    Reference,
+    RequestBody,
+    Schema,
+    SecurityScheme,
+    Server,
+    Tag,
+)
+from litestar.openapi.spec.base import BaseSchemaObject
+from litestar.openapi.spec.enums import OpenAPIType
+from litestar.params import Body
+from litestar.routes import BaseRoute, HTTPRoute
+from msgspec import Struct
 
-from tocsin.http.auth import SCOPE_OF
-from tocsin.http.errors import PROBLEM, Problem
-from tocsin.http.operation import KEY, Answer, Operation, documented, get
+from tocsin.http.auth import ACCESS, SCOPE_OF
+from tocsin.http.errors import PROBLEM, AnyRequest
 from tocsin.http.pages.html import html
-from tocsin.http.requests import reply
 
-ACCESS = "access"  # in a router's opt: who may call
 _SECURITY: dict[str, list[dict[str, list[str]]]] = {
     "person": [{"token": []}, {"cookie": []}],
     "reader": [{"token": []}, {"cookie": []}, {"ticket": []}],
@@ -28,48 +56,46 @@ _SECURITY: dict[str, list[dict[str, list[str]]]] = {
     "metrics": [{"metrics_token": []}],
     "everyone": [],
 }
-_SCHEMES = {
-    "token": {
-        "type": "http",
-        "scheme": "bearer",
-        "bearerFormat": "JWT",
-        "description": "The host app's JWT; `sub` is the recipient's id, `exp` is required.",
-    },
-    "cookie": {
-        "type": "apiKey",
-        "in": "cookie",
-        "name": "tocsin_token",
-        "description": "The same JWT. Calls that change something must come from the service's own origin.",
-    },
-    "ticket": {
-        "type": "apiKey",
-        "in": "query",
-        "name": "ticket",
-        "description": "From POST /api/stream-ticket/, for EventSource.",
-    },
-    "api_key": {
-        "type": "http",
-        "scheme": "bearer",
-        "description": "`tocsin_…`, made by `tocsin api-key create NAME`; each call names the key's scope.",
-    },
-    "ops_key": {
-        "type": "http",
-        "scheme": "bearer",
-        "description": "`tocsin_…`, made by `tocsin api-key create NAME --scope ops`.",
-    },
-    "metrics_token": {
-        "type": "http",
-        "scheme": "bearer",
-        "description": "The operator's TOCSIN_METRICS_TOKEN.",
-    },
-    "ops_cookie": {
-        "type": "apiKey",
-        "in": "cookie",
-        "name": "tocsin_ops",
-        "description": "From POST /ops/session/. Calls that change something must come from the service's own origin.",
-    },
+_SCHEMES: dict[str, SecurityScheme | Reference] = {
+    "token": SecurityScheme(
+        type="http",
+        scheme="bearer",
+        bearer_format="JWT",
+        description="The host app's JWT; `sub` is the recipient's id, `exp` is required.",
+    ),
+    "cookie": SecurityScheme(
+        type="apiKey",
+        security_scheme_in="cookie",
+        name="tocsin_token",
+        description="The same JWT. Calls that change something must come from the service's own origin.",
+    ),
+    "ticket": SecurityScheme(
+        type="apiKey",
+        security_scheme_in="query",
+        name="ticket",
+        description="From POST /api/stream-ticket/, for EventSource.",
+    ),
+    "api_key": SecurityScheme(
+        type="http",
+        scheme="bearer",
+        description="`tocsin_…`, made by `tocsin api-key create NAME`; each call names the key's scope.",
+    ),
+    "ops_key": SecurityScheme(
+        type="http",
+        scheme="bearer",
+        description="`tocsin_…`, made by `tocsin api-key create NAME --scope ops`.",
+    ),
+    "metrics_token": SecurityScheme(
+        type="http", scheme="bearer", description="The operator's TOCSIN_METRICS_TOKEN."
+    ),
+    "ops_cookie": SecurityScheme(
+        type="apiKey",
+        security_scheme_in="cookie",
+        name="tocsin_ops",
+        description="From POST /ops/session/. Calls that change something must come from the service's own origin.",
+    ),
 }
-_FAILURES = {
+FAILURES = {
     400: "The body can't be read.",
     401: "There are no credentials, or bad ones.",
     403: "The credentials are for something else.",
@@ -80,183 +106,272 @@ _FAILURES = {
     429: "Too many at once; try again after Retry-After seconds.",
     503: "Not just now; try again after Retry-After seconds.",
 }
-_REF = "#/components/schemas/{name}"
+_NOTES = "notes"  # in a handler's opt
 _SCHEMA = "Description"
 
 Json = dict[str, Any]
 
+get = partial(route, http_method=[HttpMethod.GET, HttpMethod.HEAD])
+"""As Litestar's, but with HEAD: uvicorn sends its response without the body. Such a handler must not change state."""
+
+
+class OtherResponse(ResponseSpec):
+    """A response besides a handler's usual one; without a `kind` it has no body, unless it has a media type."""
+
+    def __init__(
+        self,
+        description: str,
+        kind: Any = None,
+        example: Any = None,
+        *,
+        media_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        if kind is None and media_type != "application/json":
+            kind = str
+        super().__init__(
+            kind, generate_examples=False, description=description, media_type=media_type
+        )
+        self.example = example
+        self.headers = headers or {}
+
+
+class Notes(Struct, frozen=True, kw_only=True):
+    """What no annotation of a handler states."""
+
+    example: Any = None  # of what is returned
+    media_types: tuple[str, ...] = ()  # of what is returned, besides the usual one
+    body: Any = None  # an example of it
+    body_media_types: tuple[str, ...] = ("application/json",)
+    fails: tuple[int, ...] = ()  # besides those of each call with such credentials
+
+
+def noted(**notes: Any) -> dict[str, Any]:
+    """For a handler's `opt`; the names are those of `Notes`."""
+    return {_NOTES: Notes(**notes)}
+
+
+def notes_of(handler: HTTPRouteHandler) -> Notes:
+    """What `noted()` left in the handler's `opt`."""
+    found: Notes = handler.opt.get(_NOTES) or Notes()
+    return found
+
 
 @get(
     "/schema/",
-    opt=documented(
-        Operation(
-            summary="This page",
-            tag=_SCHEMA,
-            answers={200: Answer("The API's description.", media_type="text/html")},
-        )
-    ),
+    summary="This page",
+    tags=[_SCHEMA],
+    response_description="The API's description.",
+    media_type="text/html",
 )
-async def schema_page(state: State) -> Response[str]:
+async def schema_page(request: AnyRequest) -> Response[str]:
     """The description as a page."""
-    return html("schema.html", doc=state.openapi, calls=list(_calls(state.openapi)))
+    doc = describe(request.app)
+    return html("schema.html", doc=doc, calls=list(_calls(doc)))
 
 
 @get(
     "/schema/openapi.json/",
-    opt=documented(
-        Operation(
-            summary="This description as OpenAPI 3.1",
-            tag=_SCHEMA,
-            answers={200: Answer("The document.", dict[str, Any])},
-        )
-    ),
+    summary="This description as OpenAPI 3.1",
+    tags=[_SCHEMA],
+    response_description="The document.",
 )
-async def schema_json(state: State) -> Response[bytes]:
+async def schema_json(request: AnyRequest) -> dict[str, Any]:
     """The description as JSON."""
-    return reply(state.openapi)
+    return describe(request.app)
 
 
-def describe(app: Litestar, public_url: str | None) -> Json:
-    """The document: each route that says something of itself, under the names of its structs."""
-    found = list(_operations(app))
-    kinds = [kind for *_, operation in found for kind in _kinds(operation)]
-    schemas, components = msgspec.json.schema_components([*kinds, Problem], ref_template=_REF)
-    by_kind = {repr(kind): schema for kind, schema in zip([*kinds, Problem], schemas, strict=True)}
-    paths: Json = {}
-    for path, method, parameters, access, operation in found:
-        call = _call(operation, by_kind, components, access, parameters)
-        if scope := SCOPE_OF.get((method, path.rstrip("/"))):
-            call["security"] = [
-                {name: [scope] if name.endswith("_key") else [] for name in each}
-                for each in call["security"]
-            ]
-        paths.setdefault(path, {})[method.lower()] = call
-    return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "Tocsin",
-            "version": version("tocsin"),
-            "summary": "The notification engine.",
-            "description": "Times are RFC 3339 in UTC, ids integers. Every path works with and without its last slash.",
-            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
-        },
-        "servers": [{"url": public_url or "/"}],
-        "tags": [{"name": tag} for tag in dict.fromkeys(each[-1].tag for each in found)],
-        "paths": paths,
-        "components": {"schemas": components, "securitySchemes": _SCHEMES},
-    }
+def body_read_by_handler(kind: Any) -> dict[str, Provide]:
+    """For a handler's `dependencies`: states the body of one that reads it itself, and is never called."""
+
+    async def body(data: Any) -> None:
+        """Litestar describes the `data` of dependencies too."""
+
+    body.__annotations__["data"] = Annotated[kind, Body()]
+    return {"read_by_handler": Provide(body)}
 
 
-def _operations(app: Litestar) -> Iterator[tuple[str, str, Json, str, Operation]]:
-    """(path, method, path parameters, who may call, what it says) of each documented route."""
-    for route in app.routes:
-        if not isinstance(route, HTTPRoute | ASGIRoute):
-            continue
-        path = f"{route.path_format.rstrip('/')}/"
-        parameters = {name: each.type for name, each in route.path_parameters.items()}
-        handlers = route.route_handlers if isinstance(route, HTTPRoute) else [route.route_handler]
-        for handler in handlers:
-            operation = handler.opt.get(KEY)
-            if not isinstance(operation, Operation):
-                continue
-            access = handler.opt.get(ACCESS, "everyone")
-            methods = getattr(handler, "http_methods", operation.methods)
-            for method in sorted(map(str, methods)):
-                if method not in ("HEAD", "OPTIONS"):
-                    yield path, method, parameters, access, operation
+class StructSchemas(StructSchemaPlugin):
+    """Litestar's schemas of structs, with their docstrings, and that unknown fields are refused."""
+
+    def to_openapi_schema(self, field_definition: Any, schema_creator: Any) -> Schema:
+        """As Litestar calls it."""
+        schema = super().to_openapi_schema(field_definition, schema_creator)
+        kind = field_definition.type_
+        schema.description = inspect.getdoc(kind)
+        if kind.__struct_config__.forbid_unknown_fields:
+            schema.additional_properties = False
+        return schema
 
 
-def _kinds(operation: Operation) -> list[Any]:
-    answers = [answer.kind for answer in operation.answers.values()]
-    return [kind for kind in (operation.body, operation.query, *answers) if kind is not None]
+class _NoRoutes(Router):
+    """Litestar's routes for the document are left out: ours take HEAD, and fail as all others do."""
+
+    def register(self, value: Any) -> list[BaseRoute]:  # noqa: ARG002
+        """Registers nothing."""
+        return []
 
 
-def _call(
-    operation: Operation, schemas: Json, components: Json, access: str, path: Mapping[str, type]
-) -> Json:
-    parameters = [
-        _parameter(name, "path", True, {"type": "integer" if kind is int else "string"})
-        for name, kind in path.items()
-    ]
-    if operation.query is not None:
-        parameters += _query(components[operation.query.__name__])
-    parameters += [
-        _parameter(name, "header", False, {"type": "string"}) | {"description": text}
-        for name, text in operation.headers.items()
-    ]
-    call: Json = {
-        "summary": operation.summary,
-        "tags": [operation.tag],
-        "security": _SECURITY[access],
-        "responses": _responses(operation, schemas, access, bool(path)),
-    }
-    if operation.description:
-        call["description"] = operation.description
-    if parameters:
-        call["parameters"] = parameters
-    if operation.body is not None:
-        content: Json = {"schema": schemas[repr(operation.body)]}
-        if operation.body_example is not None:
-            content["example"] = operation.body_example
-        call["requestBody"] = {
-            "required": operation.body_required,
-            "content": dict.fromkeys((operation.body_type, *operation.other_body_types), content),
-        }
-    return call
+@dataclass
+class _Verbatim(BaseSchemaObject):
+    """An example, of which Litestar would leave out what is null."""
+
+    value: Any
+
+    def to_schema(self) -> Any:
+        """As Litestar calls it."""
+        return self.value
 
 
-def _query(schema: Json) -> list[Json]:
-    required = schema.get("required", [])
-    return [
-        _parameter(name, "query", name in required, each)
-        for name, each in schema["properties"].items()
-    ]
-
-
-def _parameter(name: str, place: str, required: bool, schema: Json) -> Json:
-    text = schema.get("description") or next(
-        (each["description"] for each in schema.get("anyOf", ()) if "description" in each), None
+def openapi_config(public_url: str | None) -> OpenAPIConfig:
+    """For Litestar."""
+    return OpenAPIConfig(
+        title="Tocsin",
+        version=version("tocsin"),
+        summary="The notification engine.",
+        description="Times are RFC 3339 in UTC, ids integers. Every path works with and without its last slash.",
+        license=License(name="Apache-2.0", identifier="Apache-2.0"),
+        servers=[Server(url=public_url or "/")],
+        components=Components(security_schemes=_SCHEMES),
+        operation_id_creator=_operation_id,
+        render_plugins=[JsonRenderPlugin()],
+        openapi_router=_NoRoutes("/", route_handlers=[]),
     )
-    found = {"name": name, "in": place, "required": required, "schema": schema}
-    return found | ({"description": text} if text else {})
 
 
-def _responses(operation: Operation, schemas: Json, access: str, has_path: bool) -> Json:
-    responses = {str(code): _answer(each, schemas) for code, each in operation.answers.items()}
-    fails = set(operation.fails)
+def describe(app: Litestar) -> Json:
+    """The document, made with the first call, which takes a third of a second."""
+    found: Json | None = app.state.get(_SCHEMA)
+    if found is None:
+        found = app.state[_SCHEMA] = _completed(app, app.openapi_schema)
+    return found
+
+
+def _completed(app: Litestar, doc: OpenAPI) -> Json:
+    paths = doc.paths or {}
+    tags: dict[str, None] = {}
+    for each in app.routes:
+        if not isinstance(each, HTTPRoute) or each.path_format not in paths:
+            continue
+        item = paths[each.path_format]
+        item.head = None
+        for handler in each.route_handlers:
+            for method in sorted(map(str, handler.http_methods - {"HEAD", "OPTIONS"})):
+                operation: Operation | None = getattr(item, method.lower())
+                if operation is not None:
+                    _complete(operation, handler, SCOPE_OF.get((method, each.path_format)))
+                    tags |= dict.fromkeys(operation.tags or ())
+    doc.paths = {f"{path.rstrip('/')}/": item for path, item in paths.items()}
+    doc.tags = [Tag(name=tag) for tag in tags]
+    return doc.to_schema()
+
+
+def _operation_id(handler: HTTPRouteHandler, method: Any, _path: Any) -> str:
+    return handler.handler_name + ("_head" if method == HttpMethod.HEAD else "")
+
+
+def _complete(operation: Operation, handler: HTTPRouteHandler, scope: str | None) -> None:
+    notes = notes_of(handler)
+    access: str = handler.opt.get(ACCESS, "everyone")
+    for parameter in operation.parameters or ():
+        if isinstance(parameter, Parameter):
+            parameter.description = parameter.description or _description(parameter.schema)
+    _complete_body(operation, notes)
+    operation.responses = _responses(operation, handler, notes, access)
+    operation.security = [
+        {name: [scope] if scope and name.endswith("_key") else [] for name in each}
+        for each in _SECURITY[access]
+    ]
+
+
+def _description(schema: Schema | Reference | None) -> str | None:
+    """Of a parameter that may be left out: its type's."""
+    if not isinstance(schema, Schema):
+        return None
+    inner = (each.description for each in schema.one_of or () if isinstance(each, Schema))
+    return schema.description or next(filter(None, inner), None)
+
+
+def _complete_body(operation: Operation, notes: Notes) -> None:
+    if not isinstance(operation.request_body, RequestBody):
+        return
+    schema = next(iter(operation.request_body.content.values())).schema
+    if isinstance(schema, Schema) and schema.one_of:  # or null, which stands for no body
+        schema, operation.request_body.required = schema.one_of[0], False
+    content = OpenAPIMediaType(schema=schema, example=_Verbatim(notes.body))
+    operation.request_body.content = dict.fromkeys(notes.body_media_types, content)
+
+
+def _responses(
+    operation: Operation, handler: HTTPRouteHandler, notes: Notes, access: str
+) -> dict[str, OpenAPIResponse | Reference]:
+    own = handler.responses or {}
+    found: dict[str, OpenAPIResponse | Reference] = {}
+    for status, response in (operation.responses or {}).items():
+        if not isinstance(response, OpenAPIResponse):
+            continue
+        if other := own.get(int(status)):
+            found[status] = _other(response, other)
+        elif int(status) == handler.status_code:
+            found[status] = _usual(response, notes)
+        # else it is Litestar's own way to fail, which is not ours
+    for code in sorted(_failures(operation, notes, access)):
+        known = found.get(str(code))
+        content = known.content if isinstance(known, OpenAPIResponse) and known.content else {}
+        description = known.description if isinstance(known, OpenAPIResponse) else FAILURES[code]
+        found[str(code)] = OpenAPIResponse(description, content=content | _problem(code))
+    return found
+
+
+def _failures(operation: Operation, notes: Notes, access: str) -> set[int]:
+    fails = set(notes.fails)
+    places = {each.param_in for each in operation.parameters or () if isinstance(each, Parameter)}
     if access not in ("everyone", "metrics"):
         fails |= {401, 403, 503}
-        fails |= {404} if has_path else set()
-        fails |= {422} if operation.query or operation.body else set()
-        fails |= {400, 413} if operation.body else set()
-    for code in sorted(fails):
-        example = {
-            "title": HTTPStatus(code).phrase,
-            "status": code,
-            "detail": _FAILURES[code],
-            "type": "about:blank",
-        }
-        content = {PROBLEM: {"schema": schemas[repr(Problem)], "example": example}}
-        known = responses.get(str(code), {"description": _FAILURES[code]})
-        responses[str(code)] = known | {"content": known.get("content", {}) | content}
-    return responses
+        fails |= {404} if "path" in places else set()
+        fails |= {422} if "query" in places or operation.request_body else set()
+        fails |= {400, 413} if operation.request_body else set()
+    return fails
 
 
-def _answer(answer: Answer, schemas: Json) -> Json:
-    found: Json = {"description": answer.description}
-    if answer.kind is not None or answer.media_type != "application/json":
-        content: Json = {
-            "schema": schemas[repr(answer.kind)] if answer.kind else {"type": "string"}
+def _problem(code: int) -> dict[str, OpenAPIMediaType]:
+    example = {
+        "title": HTTPStatus(code).phrase,
+        "status": code,
+        "detail": FAILURES[code],
+        "type": "about:blank",
+    }
+    return {
+        PROBLEM: OpenAPIMediaType(
+            schema=Reference(ref="#/components/schemas/ProblemDetails"), example=example
+        )
+    }
+
+
+def _usual(response: OpenAPIResponse, notes: Notes) -> OpenAPIResponse:
+    for header in (response.headers or {}).values():
+        if isinstance(header, OpenAPIHeader):
+            header.schema = header.schema or Schema(type=OpenAPIType.STRING)
+    for content in (response.content or {}).values():
+        content.example = None if notes.example is None else _Verbatim(notes.example)
+        if isinstance(content.schema, Schema) and content.schema.type == "null":
+            response.content = None
+            return response
+    for media_type in notes.media_types:
+        assert response.content is not None
+        response.content[media_type] = next(iter(response.content.values()))
+    return response
+
+
+def _other(response: OpenAPIResponse, other: ResponseSpec) -> OpenAPIResponse:
+    if isinstance(other, OtherResponse):
+        for content in (response.content or {}).values():
+            content.example = None if other.example is None else _Verbatim(other.example)
+        response.headers = {
+            name: OpenAPIHeader(description=text, schema=Schema(type=OpenAPIType.STRING))
+            for name, text in other.headers.items()
         }
-        if answer.example is not None:
-            content["example"] = answer.example
-        found["content"] = dict.fromkeys((answer.media_type, *answer.other_media_types), content)
-    if answer.headers:
-        found["headers"] = {
-            name: {"description": text, "schema": {"type": "string"}}
-            for name, text in answer.headers.items()
-        }
-    return found
+    return response
 
 
 def _calls(doc: Json) -> Iterator[Json]:

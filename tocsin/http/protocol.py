@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from tocsin.http.errors import PROBLEM, Problem
+from tocsin.http.errors import PROBLEM, ProblemDetails
 
 _HEADS_AND_TRAILERS = (
     "The head of the request is larger than {:,} bytes or has more than {} headers."
@@ -291,7 +291,7 @@ def protocol_class(connections: Connections, limits: Limits | None = None) -> ty
 
 def _response(status: int, detail: str) -> bytes:
     phrase = HTTPStatus(status).phrase
-    body = msgspec.json.encode(Problem(phrase, status, detail))
+    body = msgspec.json.encode(ProblemDetails(phrase, status, detail))
     head = (
         f"HTTP/1.1 {status} {phrase}\r\nContent-Type: {PROBLEM}\r\nContent-Length: {len(body)}\r\n"
         "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"

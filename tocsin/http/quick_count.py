@@ -1,8 +1,7 @@
 """The badge before Litestar: a GET of the unread count whose token was verified a moment ago.
 
-It answers what is beyond doubt, and only that. All else goes on to the app: another path, method or credential, a token
-that is new or has run out, a page of another origin, and what went wrong here. So there is one place that refuses, and
-it is not this one.
+It responds where there is no doubt. Everything else is passed on to the app: another path, method or credential, a new
+or expired token, a page of another origin, and a failure here. So there is one place that refuses, not two.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from urllib.parse import urlsplit
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from tocsin.engine.badge.hub import BadgeHub
-from tocsin.http.access_log import Tally
+from tocsin.http.access_log import RequestSummary
 from tocsin.http.middleware import Headers, security_headers
 from tocsin.http.tokens import TokenVerifier
 
@@ -42,14 +41,14 @@ class QuickCount:
         app: ASGIApp,
         hub: BadgeHub,
         tokens: TokenVerifier,
-        tally: Tally,
+        summary: RequestSummary,
         *,
         public_url: str | None,
     ) -> None:
         self._app = app
         self._hub = hub
         self._tokens = tokens
-        self._tally = tally
+        self._summary = summary
         self._headers = security_headers(public_url)
         prefix = urlsplit(public_url or "").path.rstrip("/")
         self._paths = {
@@ -63,11 +62,11 @@ class QuickCount:
                 started = time.perf_counter()
                 try:
                     count = await self._hub.count(recipient_id)
-                except Exception as error:  # noqa: BLE001 - the app tells it
+                except Exception as error:  # noqa: BLE001 - the app reports it
                     scope.setdefault("state", {})[FAILED] = error
                 else:
                     await send_count(send, count, self._headers)
-                    self._tally.note(time.perf_counter() - started)
+                    self._summary.count(time.perf_counter() - started)
                     return
         await self._app(scope, receive, send)
 

@@ -7,73 +7,68 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import accumulate, islice
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import msgspec
-from litestar import Response
-from litestar.connection import ASGIConnection
+from litestar import Request
+from litestar.datastructures import State
+from litestar.enums import ParamType
+from litestar.handlers import BaseRouteHandler
+from litestar.params import ParameterKwarg
 from litestar.types import Scope
-from msgspec import Struct, inspect
+from msgspec import Meta, Struct, inspect
 
 from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.mail.links import Links
 from tocsin.engine.model import Invalid, NotFound, nearest
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.health import ReadinessCheck
+from tocsin.http.auth import ACCESS
 from tocsin.http.errors import AnyRequest, Unreadable
 from tocsin.settings import Settings
 
 T = TypeVar("T")
+Moment = Annotated[datetime, Meta(tz=True)]
 
 _PLACE = re.compile(r"^(.*?)(?: - at `(?:key` in `)?\$\.?([^`]*)`)?$", re.DOTALL)
-_STEPS = bytes.maketrans(
-    b"[{]}", b"\x01\x01\xff\xff"
-)  # as signed bytes, what each adds to the depth
+# As signed bytes, what each bracket adds to the depth.
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[{]}"))
 _NAMED = re.compile(r"Object (missing required|contains unknown) field `([^`]*)`")
-_LAST_ID = 2**63 - 1
 _NUL = "has a NUL character, which can't be stored"
 _DEEPEST = 64  # levels of objects and lists
+_QUERY = "query"  # in a handler's opt, once it was called
 _MOST_PARAMETERS = 50  # of a query
-_MOST_NAMED = 20  # faults in one answer
+_MOST_NAMED = 20  # faults in one response
 _MOST_SUGGESTED = 3  # of them with the nearest known name, which takes a while to find
 
 
-def reply(
-    value: object, status: int = 200, headers: Mapping[str, str] | None = None
-) -> Response[bytes]:
-    """A JSON answer; never kept by a cache, since it is somebody's own."""
-    return Response(
-        msgspec.json.encode(value),
-        status_code=status,
-        media_type="application/json",
-        headers={"Cache-Control": "no-store", **(headers or {})},
-    )
+class ApiRequest(Request[Any, Any, State]):
+    """Litestar's request, but a JSON body is decoded as the type of the handler's `data`.
+
+    Litestar's own would first make objects of all that it holds, and then accept "1" for 1.
+    """
+
+    async def json(self) -> Any:
+        """The body; raises Unreadable or Invalid."""
+        kind, is_optional = _body_of(self.route_handler)
+        return decode(await self.body(), kind, optional=is_optional)
 
 
-def no_content() -> Response[None]:
-    """204."""
-    return Response(None, status_code=204, headers={"Cache-Control": "no-store"})
-
-
-def row_id(value: int) -> int:
-    """An id from a path; what no row can have is not found."""
-    if not 0 < value <= _LAST_ID:
-        raise NotFound
-    return value
-
-
-async def read_body(request: AnyRequest, kind: type[T], *, optional: bool = False) -> T:
-    """The JSON body as a `kind`; with `optional`, none is an empty object. Raises Unreadable or Invalid."""
-    return decode(await request.body(), kind, optional=optional)
+def _body_of(handler: BaseRouteHandler) -> tuple[type[object], bool]:
+    """The type of a handler's `data`, and whether there may be none."""
+    field = handler.parsed_fn_signature.parameters["data"]
+    if not field.is_optional:
+        return field.annotation, False
+    return next(each.annotation for each in field.inner_types if not each.is_none_type), True
 
 
 def decode(raw: bytes, kind: type[T], *, optional: bool = False) -> T:
-    """A JSON body as a `kind`, as `read_body` does."""
+    """A JSON body as a `kind`; with `optional`, blanks are an empty object. Raises Unreadable or Invalid."""
     if optional and not raw.strip():
         raw = b"{}"
     # Before it is decoded: thousands of nested objects would set off full collections of garbage.
@@ -90,27 +85,66 @@ def decode(raw: bytes, kind: type[T], *, optional: bool = False) -> T:
     return value
 
 
-def read_query(connection: ASGIConnection[Any, Any, Any, Any], kind: type[T]) -> T:
-    """The query string as a `kind`, each parameter once at most; raises Invalid."""
-    pairs = _pairs(connection.scope["query_string"].decode("latin-1"))
+class _Query(Struct, frozen=True):
+    """The parameters in the query that a handler takes: whether each is required, and which are times."""
+
+    required: dict[str, bool]
+    times: frozenset[str]
+
+
+def _query_of(handler: BaseRouteHandler) -> _Query:
+    found: _Query | None = handler.opt.get(_QUERY)
+    if found is None:
+        found = handler.opt[_QUERY] = _read_signature(handler)
+    return found
+
+
+def _read_signature(handler: BaseRouteHandler) -> _Query:
+    fields = {
+        name: field
+        for name, field in handler.parsed_fn_signature.parameters.items()
+        if not field.is_di_field
+        and isinstance(field.kwarg_definition, ParameterKwarg)
+        and field.kwarg_definition.param_type == ParamType.QUERY
+    }
+    return _Query(
+        {name: field.is_required for name, field in fields.items()},
+        frozenset(name for name, field in fields.items() if field.has_inner_subclass_of(datetime)),
+    )
+
+
+async def check_query(request: AnyRequest) -> None:
+    """Before each handler: raises Invalid for what Litestar would ignore or accept in a query.
+
+    These are parameters that are not known or there twice, NUL characters, and numbers for times.
+    """
+    query = _query_of(request.route_handler)
+    if not query.required:
+        return
+    pairs = _pairs(request.scope["query_string"].decode("latin-1"))
     values = dict(pairs)
     for name, value in pairs:
         if "\0" in value:
             raise Invalid(_NUL, (name, f"{name} {_NUL}."))
         if values[name] != value:
             raise Invalid(f"{name} is there twice", (name, "Give it once."))
+    # Calls of operators have always ignored the others.
+    ignores = request.route_handler.opt.get(ACCESS) == "operator"
+    asked = {name: each for name, each in values.items() if name in query.required}
+    if wrong := _wrong_names(asked if ignores else values, query.required):
+        raise refused(wrong)
+    for name in query.times & values.keys():
+        _check_time(name, values[name])
+
+
+def _check_time(name: str, value: str) -> None:
+    if value[4:5] != "-":
+        cure = "Give a time such as 2026-11-21T09:30:00Z."
+        raise Invalid(f"{name} is no time", (name, cure))
     try:
-        found = msgspec.convert(values, kind, strict=False)
+        msgspec.convert(value, Moment)
     except msgspec.ValidationError as error:
-        raise _invalid(error, kind, values) from None
-    for (
-        name,
-        value,
-    ) in values.items():  # not strict, so that a number is a number; nor is it then a time
-        if isinstance(getattr(found, name, None), datetime) and value[4:5] != "-":
-            cure = "Give a time such as 2026-11-21T09:30:00Z."
-            raise Invalid(f"{name} is no time", (name, cure))
-    return found
+        raise refused([(name, f"{error}.".replace("`", ""))]) from None
 
 
 def _pairs(query: str) -> list[tuple[str, str]]:
@@ -135,21 +169,26 @@ def _plain(raw: bytes) -> object:
 
 def _invalid(error: msgspec.ValidationError, kind: type[object], value: object) -> Invalid:
     """The unknown and missing fields of the object itself, or else the one that msgspec found."""
-    wrong: list[tuple[str, str]] = []
     fields = _fields(inspect.type_info(kind))
-    if isinstance(value, dict) and fields:
-        unknown = islice((name for name in value if name not in fields), _MOST_NAMED)
-        wrong += [
-            (name[:100], _unknown(name, fields, suggest=at < _MOST_SUGGESTED))
-            for at, name in enumerate(unknown)
-        ]
-        wrong += [
-            (name, f"{name} is required.")
-            for name, required in fields.items()
-            if required and name not in value
-        ]
-    if not wrong:
-        wrong.append(_found(str(error), kind))
+    wrong = _wrong_names(value, fields) if isinstance(value, dict) and fields else []
+    return refused(wrong or [_found(str(error), kind)])
+
+
+def _wrong_names(values: Mapping[str, object], fields: Mapping[str, bool]) -> list[tuple[str, str]]:
+    unknown = islice((name for name in values if name not in fields), _MOST_NAMED)
+    wrong = [
+        (name[:100], _unknown(name, fields, suggest=at < _MOST_SUGGESTED))
+        for at, name in enumerate(unknown)
+    ]
+    return wrong + [
+        (name, f"{name} is required.")
+        for name, required in fields.items()
+        if required and name not in values
+    ]
+
+
+def refused(wrong: Sequence[tuple[str, str]]) -> Invalid:
+    """What is raised for fields that are at fault, each with its message."""
     names = ", ".join(field for field, _ in wrong[:5])
     return Invalid(f"{names} can't be taken as it is", *wrong[:_MOST_NAMED])
 
@@ -295,7 +334,7 @@ def rest(scope: Scope, route: str) -> str:
     return decoded(unquote(raw.partition(route)[2].removesuffix("/"), errors="replace"))
 
 
-def beside(scope: Scope) -> str:
+def relative_root(scope: Scope) -> str:
     """What leads from a page to the folder it is in, reached with its last slash or without."""
     path = (scope.get("raw_path") or scope["path"].encode()).split(b"?")[0]
     return ".." if path.endswith(b"/") else "."

@@ -24,6 +24,7 @@ from tocsin.http.app import create_app
 from tocsin.http.errors import HANDLERS
 from tocsin.http.metrics import Metrics
 from tocsin.http.middleware import LoopbackHosts
+from tocsin.http.openapi import describe
 from tocsin.http.ops.probes import metrics_without_token
 from tocsin.http.protocol import Connections, Limits, protocol_class
 from tocsin.settings import Settings, SettingsError
@@ -69,20 +70,20 @@ async def serve(
     await database.open()
     hub = BadgeHub(database)
     await hub.start()
-    standing = Dispatcher(
+    dispatching = Dispatcher(
         settings.database_url,
         badge_pushes=settings.badge_pushes,
         told=hub.told,
         availability=database.availability,
     )
-    dispatcher = asyncio.create_task(standing.run(), name="dispatcher")
-    beside = [
+    dispatcher = asyncio.create_task(dispatching.run(), name="dispatcher")
+    background = [
         asyncio.create_task(keep_counting(database), name="minutes"),
         asyncio.create_task(
             keep_reporting(
                 database,
                 new_identity("serve"),
-                lambda: ProcessReport(leading=standing.leading, streams=hub.open_streams),
+                lambda: ProcessReport(leading=dispatching.leading, streams=hub.open_streams),
             ),
             name="report",
         ),
@@ -102,13 +103,14 @@ async def serve(
         server = Server(uvicorn_config(settings, app, metrics.connections, limits), hub)
         if started is not None:
             asyncio.get_running_loop().create_task(_announce(server, started))
+        describe(app)
         _collect_less()
         async with metrics_listener(settings.metrics_port, app):
             await server.serve()
     finally:
-        for task in (dispatcher, *beside):
+        for task in (dispatcher, *background):
             task.cancel()
-        await asyncio.gather(dispatcher, *beside, return_exceptions=True)
+        await asyncio.gather(dispatcher, *background, return_exceptions=True)
         await hub.stop()
         await database.close()
 

@@ -28,7 +28,7 @@ from tocsin.settings.running_instance import ALGORITHM, KEY_ID, sign_token
 
 _LONGEST = 8192  # characters; servers refuse longer headers anyway
 _REMEMBERED = 20_000  # tokens
-_TRUSTED_FOR = 300.0  # seconds; then a key that its provider withdrew no longer counts
+_TRUSTED_FOR = 300.0  # seconds; then a key that its provider withdrew is no longer accepted
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _FOREVER = 253402300799.0  # the end of the year 9999
 _LEEWAY = 30.0  # seconds that clocks may differ by, for nbf and iat; exp has none, since streams end at it
@@ -44,7 +44,7 @@ class CriticalExtension(jwt.InvalidTokenError):
 
 
 class Token(Struct, frozen=True):
-    """What a verified token says: who, and until when (a POSIX time)."""
+    """The claims of a verified token: the person, and its end (a POSIX time)."""
 
     recipient_id: str
     expires_at: float
@@ -64,7 +64,7 @@ class TokenVerifier:
         self._verified: OrderedDict[str, tuple[Token, float]] = OrderedDict()
 
     async def verify(self, text: str) -> Token:
-        """What the token says; raises Unauthorized, or Unavailable when its key can't be had."""
+        """Returns the claims; raises Unauthorized, or Unavailable when its key can't be read."""
         known = self.remembered(text)
         if known is not None:
             return known
@@ -74,13 +74,13 @@ class TokenVerifier:
         try:
             token = _read(await self._decode(text))
         except (PyJWTError, ArithmeticError, ValueError, RecursionError) as error:
-            # beside its own errors, what a hostile header or claim makes of Python's JSON and numbers
+            # besides its own errors, those that a hostile header or claim causes in Python's JSON and numbers
             raise Unauthorized(_reason(error), error="invalid_token") from None
         self._remember(text, token, now)
         return token
 
     def remembered(self, text: str) -> Token | None:
-        """What a token said that was verified a while ago and still counts."""
+        """Returns the claims of a token that was verified a while ago and is still valid, or None."""
         known = self._verified.get(text)
         if known is None or time.time() >= known[1]:
             return None
@@ -178,7 +178,7 @@ def _reason(error: Exception) -> str:
     return "The token is not one of ours: its signature or form is wrong."
 
 
-_FRESH = 300.0  # seconds until the set is read anew
+_FRESH = 300.0  # seconds until the set is read again
 _PAUSE = 10.0  # between two reads, so that tokens with invented key ids can't make us hammer the provider
 _TIMEOUT = 5
 _LARGEST = 1_000_000  # bytes of a key set
@@ -207,12 +207,12 @@ class KeySet:
         )
         self._keys: dict[str | None, PyJWK] = {}
         self._tried_at = -_FRESH
-        self._answered = False
+        self._readable = False
         self._reading = asyncio.Lock()
 
     @property
     def fresh_for(self) -> float:
-        """Seconds until the set is read anew: a key that its provider withdrew counts no longer than that."""
+        """Seconds until the set is read again: a key that its provider withdrew is accepted no longer than that."""
         return max(0.0, self._tried_at + _FRESH - time.monotonic())
 
     async def key(self, key_id: str | None) -> PyJWK | None:
@@ -222,7 +222,7 @@ class KeySet:
         if age > _FRESH or (found is None and age > _PAUSE):
             await self._refresh()
             found = self._find(key_id)
-        if found is None and not self._answered:
+        if found is None and not self._readable:
             raise Unavailable("the key set can't be read")
         return found
 
@@ -234,13 +234,13 @@ class KeySet:
     async def _refresh(self) -> None:
         before = self._tried_at
         async with self._reading:
-            if self._tried_at != before:  # someone else just did
+            if self._tried_at != before:  # another call has just read it
                 return
             try:
                 self._keys = await asyncio.to_thread(self._read)
-                self._answered = True
+                self._readable = True
             except (PyJWTError, ValueError, OSError, HTTPException) as error:
-                self._answered = False
+                self._readable = False
                 log.warning(
                     "the JWKS can't be read", error=type(error).__name__, kept=len(self._keys)
                 )

@@ -19,8 +19,8 @@ from tocsin.engine.model import NotFound
 from tocsin.engine.store.database import Database
 from tocsin.http.access_log import QUIET
 from tocsin.http.errors import AnyRequest
-from tocsin.http.operation import get
-from tocsin.http.requests import Services, no_content, reply
+from tocsin.http.openapi import get
+from tocsin.http.requests import Services
 from tocsin.settings.running_instance import find_running_instance
 from tocsin.sql import load
 
@@ -41,15 +41,14 @@ def mailbox(
 ) -> Response[Any]:
     """The newest mails first: all of them as JSON, or the newest `limit`; the newest 200 as a page."""
     if "application/json" in request.headers.get("accept", ""):
-        return reply(box.read_mails(_folder(services), limit))
+        return Response(box.read_mails(_folder(services), limit))
     return html("mailbox.html", mails=box.read_mails(_folder(services), _MAILS_SHOWN))
 
 
 @delete("/mail", status_code=204, sync_to_thread=False)
-def clear_mailbox(services: NamedDependency[Services]) -> Response[None]:
+def clear_mailbox(services: NamedDependency[Services]) -> None:
     """Removes them all."""
     box.clear(_folder(services))
-    return no_content()
 
 
 @get("/mail/{mail_id:str}", sync_to_thread=False)
@@ -59,7 +58,7 @@ def read(
     """One mail: its HTML, its text, its headers."""
     mail = _mail(services, mail_id)
     if "application/json" in request.headers.get("accept", ""):
-        return reply(mail)
+        return Response(mail)
     return html("mail.html", mail=mail)
 
 
@@ -133,15 +132,14 @@ async def list_arrivals(
     if person is not None:
         found = [each for each in found if each["recipient"] == person]
     if "application/json" in request.headers.get("accept", ""):
-        return reply(found)
+        return Response(found)
     return html("phones.html", arrivals=found)
 
 
 @delete("/phones", status_code=204, sync_to_thread=True)
-def clear_phones(services: NamedDependency[Services]) -> Response[None]:
+def clear_phones(services: NamedDependency[Services]) -> None:
     """Removes them all."""
     clear(_file(services))
-    return no_content()
 
 
 async def phones_of(services: Services, person: str) -> list[Phone]:

@@ -14,7 +14,7 @@ import msgspec
 from litestar import Response, Router, post
 from litestar.datastructures import Cookie
 from litestar.di import NamedDependency
-from litestar.params import FromPath
+from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.response import Redirect
 from litestar.types import ControllerRouterHandler
 from msgspec import Struct
@@ -28,8 +28,8 @@ from tocsin.engine.store.event import EventType, NewEvent, get_event_type, list_
 from tocsin.engine.store.notification import why
 from tocsin.http.auth import Authenticator
 from tocsin.http.errors import AnyRequest
-from tocsin.http.operation import get
-from tocsin.http.requests import Services, beside, read_body, read_query, reply
+from tocsin.http.openapi import get
+from tocsin.http.requests import Services, relative_root
 from tocsin.sql import load
 
 _SQL = load("demo")
@@ -109,19 +109,6 @@ def known_stories() -> Mapping[str, Story]:
     return msgspec.toml.decode(text, type=dict[str, Story])
 
 
-class DemoQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """The ids of the people in the two windows."""
-
-    left: str | None = None
-    right: str | None = None
-
-
-class PersonQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """The id of a person."""
-
-    person: str
-
-
 class Desk(Struct, frozen=True):
     """One of the two people, with a window of the app and a phone."""
 
@@ -160,12 +147,17 @@ def front_door() -> Redirect:
 
 
 @get("/")
-async def demo_page(request: AnyRequest, services: NamedDependency[Services]) -> Response[Any]:
+async def demo_page(
+    request: AnyRequest,
+    services: NamedDependency[Services],
+    left: FromQuery[str | None] = None,
+    right: FromQuery[str | None] = None,
+) -> Response[Any]:
     """The page; its address ends with a slash, since its files have relative addresses."""
-    if beside(request.scope) == ".":
+    if relative_root(request.scope) == ".":
         return Redirect("dev/", status_code=303)
     people = await list_people(services.database, _PEOPLE)
-    chosen = _pair(people, read_query(request, DemoQuery))
+    chosen = _pair(people, left, right)
     types = await list_event_types(services.database)
     desks = [
         Desk(side, me, you, _buttons(types, _cast(me, you)), await _phone(services, me))
@@ -194,17 +186,19 @@ def asset(name: FromPath[str]) -> Response[bytes]:
 
 
 @get("/token")
-async def sign(request: AnyRequest, authenticator: NamedDependency[Authenticator]) -> Response[Any]:
+async def sign(
+    request: AnyRequest, authenticator: NamedDependency[Authenticator], person: FromQuery[str]
+) -> dict[str, str]:
     """A token of a person, as the session of a host app would give it to its page."""
     _own_page(request)
-    person = read_query(request, PersonQuery).person
-    return reply({"token": authenticator.tokens.sign_for_development(person)})
+    return {"token": authenticator.tokens.sign_for_development(person)}
 
 
 @get("/sign-in")
-async def sign_in(request: AnyRequest, authenticator: NamedDependency[Authenticator]) -> Redirect:
+async def sign_in(
+    request: AnyRequest, authenticator: NamedDependency[Authenticator], person: FromQuery[str]
+) -> Redirect:
     """Signs this person in to Tocsin's own pages, by the cookie."""
-    person = read_query(request, PersonQuery).person
     cookie = Cookie(
         key="tocsin_token",
         value=authenticator.tokens.sign_for_development(person),
@@ -212,29 +206,29 @@ async def sign_in(request: AnyRequest, authenticator: NamedDependency[Authentica
         httponly=True,
         samesite="strict",
     )
-    up = f"{beside(request.scope)}/.."
+    up = f"{relative_root(request.scope)}/.."
     return Redirect(f"{up}/settings/", status_code=303, cookies=[cookie])
 
 
-@post("/events")
-async def act(request: AnyRequest, services: NamedDependency[Services]) -> Response[Any]:
+@post("/events", status_code=202)
+async def act(
+    request: AnyRequest, services: NamedDependency[Services], data: JSONBody[Act]
+) -> ActResult:
     """Creates the event of a person's act, as the app would; returns what it meant for the other person."""
     _own_page(request)
-    done = await read_body(request, Act)
     people = {each.id: each for each in await list_people(services.database, _PEOPLE)}
-    if not {done.me, done.you} <= people.keys():
+    if not {data.me, data.you} <= people.keys():
         raise Invalid("unknown person", ("you", "Choose two of the people on the page."))
-    event_type = await get_event_type(services.database, done.event_type)
-    cast = _cast(people[done.me], people[done.you])
+    event_type = await get_event_type(services.database, data.event_type)
+    cast = _cast(people[data.me], people[data.you])
     at = datetime.now(UTC)
     story = story_of(event_type.event_type, event_type.label)
     event = event_of(story, event_type.event_type, cast, at)
     emitted = await tell(services.database, "demo", event)
-    id_ = await notification_of(services.database, emitted.event_id, done.you)
+    id_ = await notification_of(services.database, emitted.event_id, data.you)
     decided = await why(services.database, [id_]) if id_ is not None else {}
     channels = explain(decided[id_]).channels if id_ is not None else []
-    result = ActResult(emitted.event_id, id_, event.title, event.topic, at, channels)
-    return reply(result, 202)
+    return ActResult(emitted.event_id, id_, event.title, event.topic, at, channels)
 
 
 async def list_people(database: Database, limit: int) -> list[DemoPerson]:
@@ -269,15 +263,17 @@ def _own_page(request: AnyRequest) -> None:
         raise Invalid("This is for the page of this service only.")
 
 
-def _pair(people: list[DemoPerson], query: DemoQuery) -> tuple[DemoPerson, DemoPerson]:
-    """The two people of the query, else the first ones; never the same person twice."""
+def _pair(
+    people: list[DemoPerson], left_id: str | None, right_id: str | None
+) -> tuple[DemoPerson, DemoPerson]:
+    """The two people of these ids, else the first ones; never the same person twice."""
     known = {each.id: each for each in people}
     nobody = DemoPerson("", None, None)
-    left = known.get(query.left or "") or next(
-        (each for each in people if each.id != query.right), nobody
+    left = known.get(left_id or "") or next(
+        (each for each in people if each.id != right_id), nobody
     )
     others = [each for each in people if each != left]
-    right = known.get(query.right or "")
+    right = known.get(right_id or "")
     if right is None or right == left:
         right = others[0] if others else nobody
     return left, right

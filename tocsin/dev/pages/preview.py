@@ -29,8 +29,8 @@ from tocsin.engine.model import Mail, NotFound
 from tocsin.engine.store.event import list_event_types
 from tocsin.http.access_log import QUIET
 from tocsin.http.errors import AnyRequest
-from tocsin.http.operation import get
-from tocsin.http.requests import Services, reply
+from tocsin.http.openapi import get
+from tocsin.http.requests import Services
 
 Locale = Annotated[str, QueryParameter(max_length=35, pattern="^[A-Za-z0-9_-]*$")]
 
@@ -59,7 +59,7 @@ async def list_mails(services: NamedDependency[Services]) -> Response[str]:
 @get("/templates/version", opt={QUIET: True}, sync_to_thread=True)
 def version(services: NamedDependency[Services]) -> Response[Any]:
     """A value that changes with any template; an open page requests it each second."""
-    return reply({"version": Templates(services.settings.templates_dir).version()})
+    return Response({"version": Templates(services.settings.templates_dir).version()})
 
 
 @get("/templates/problems")
@@ -67,7 +67,7 @@ async def problems(services: NamedDependency[Services]) -> Response[Any]:
     """The problems that `tocsin templates check` finds."""
     types = await _types(services)
     found = await asyncio.to_thread(check, services.settings.templates_dir, types)
-    return reply({"problems": [str(each) for each in found]})
+    return Response({"problems": [str(each) for each in found]})
 
 
 @get("/templates/{kind:str}")
@@ -80,7 +80,7 @@ async def show(
     """One mail: its text, headers and source, and its HTML in a frame."""
     shown = await _shown(services, kind, locale)
     if "application/json" in request.headers.get("accept", ""):
-        return reply(shown)
+        return Response(shown)
     return html("preview.html", kind=kind, shown=shown, locale=locale, locales=_locales(services))
 
 

@@ -13,21 +13,18 @@ from tocsin.http.fields import (
     Address,
     Body,
     BodyHtml,
-    CursorText,
+    Described,
     EventTypeName,
     Id,
-    Limit,
     Locale,
     Name,
     Title,
     Topic,
     Zone,
 )
+from tocsin.http.requests import Moment
 
-Moment = Annotated[datetime, Meta(tz=True)]
-
-
-# whom an event may be told: exactly one of these
+# for whom an event may be: exactly one of these
 AUDIENCES = ("recipients", "topic", "email")
 MOST_RECIPIENTS = 100_000
 
@@ -47,10 +44,12 @@ class PostedEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     event_type: EventTypeName
     recipients: Annotated[list[Id | NewRecipient], Meta(max_length=MOST_RECIPIENTS)] | None = None
-    topic: Annotated[Topic, Meta(description="Its followers, in place of recipients.")] | None = (
-        None
-    )
-    email: Annotated[Address, Meta(description="An address, in place of recipients.")] | None = None
+    topic: Annotated[
+        Topic | None, Described(description="Its followers, in place of recipients.")
+    ] = None
+    email: Annotated[
+        Address | None, Described(description="An address, in place of recipients.")
+    ] = None
     title: Title
     body: Body = ""
     body_html: BodyHtml | None = None
@@ -65,7 +64,7 @@ class PostedEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Accepted(Struct, frozen=True):
-    """The event, and how many people it was told."""
+    """The event, and how many people are notified of it."""
 
     event_id: int
     notifications: int
@@ -87,8 +86,8 @@ class Preview(Struct, frozen=True):
     decisions: dict[str, dict[str, Decision]]
 
 
-class Told(Struct, frozen=True):
-    """What the asked-for recipient got of an event, and why."""
+class EventNotification(Struct, frozen=True):
+    """What the recipient of the filter got of an event, and why."""
 
     id: int
     recipient: str | None
@@ -107,7 +106,7 @@ class ListedEvent(Struct, frozen=True):
     send_at: datetime | None
     cancelled_at: datetime | None
     notifications: int
-    notification: Told | None = None
+    notification: EventNotification | None = None
     reason: str | None = None  # `initiator`: the recipient caused it, and was left out
 
 
@@ -117,11 +116,9 @@ class Cancelled(Struct, frozen=True):
     cancelled: int
 
 
-class EventQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which events."""
+class EventListing(Struct, frozen=True):
+    """One page; `next` is older, `previous` newer."""
 
-    recipient: Annotated[Id, Meta(description="Only those told to this person.")] | None = None
-    event_type: EventTypeName | None = None
-    since: Moment | None = None
-    limit: Limit = 20
-    cursor: CursorText | None = None
+    results: list[ListedEvent]
+    next: str | None
+    previous: str | None

@@ -1,15 +1,15 @@
-"""Events: what apps tell, and what administrators look up."""
+"""Events: what apps send, and what administrators look up."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC
-from typing import Any
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
 from litestar import Request, Response, post
 from litestar.datastructures import State
 from litestar.di import NamedDependency
-from litestar.params import FromPath
+from litestar.params import FromQuery, HeaderParameter, QueryParameter
 from msgspec import convert
 
 from tocsin.engine.explain.why import explain
@@ -32,19 +32,27 @@ from tocsin.http.apps.event_shapes import (
     Accepted,
     Cancelled,
     Decision,
-    EventQuery,
+    EventListing,
+    EventNotification,
     ListedEvent,
     NewRecipient,
     PostedEvent,
     Preview,
-    Told,
 )
 from tocsin.http.auth import App
 from tocsin.http.errors import Forbidden
-from tocsin.http.fields import Listing, beside, plain, read_cursor
+from tocsin.http.fields import (
+    CursorText,
+    EventTypeName,
+    Limit,
+    RowId,
+    page_links,
+    read_cursor,
+    without_nulls,
+)
 from tocsin.http.offload import Offload
-from tocsin.http.operation import Answer, Operation, documented, get
-from tocsin.http.requests import Services, count_containers, decode, read_query, reply, row_id
+from tocsin.http.openapi import OtherResponse, body_read_by_handler, get, noted
+from tocsin.http.requests import Services, count_containers, decode
 
 PATH = "/api/events/"
 TAG = "Events"
@@ -59,41 +67,39 @@ AppRequest = Request[Any, App, State]
 
 @post(
     PATH,
-    opt=documented(
-        Operation(
-            summary="Tell an event",
-            description=(
-                "For `recipients`, for those who follow a `topic`, or for whoever has an `email`, with an account or "
-                "without; all or nothing. An object among the recipients creates a missing one and never overwrites. "
-                "Calls with one Idempotency-Key tell it once in 24 hours; `dry_run` stores nothing and answers what "
-                "would be decided now."
-            ),
-            tag=TAG,
-            body=PostedEvent,
-            body_example=examples.EVENT,
-            headers={_KEY: "1 to 255 characters; the same for each try of one call."},
-            answers={
-                202: Answer(
-                    "Told.",
-                    Accepted,
-                    {"event_id": 311, "notifications": 2},
-                    headers={
-                        "Idempotent-Replayed": "`true` where the key's first call had told it."
-                    },
-                ),
-                200: Answer("dry_run: the decisions.", Preview, examples.DRY_RUN),
-            },
-            fails=(409, 413),
-        )
-    ),
-    request_max_body_size=LARGEST_BODY,
+    summary="Send an event",
+    description="For `recipients`, for those who follow a `topic`, or for whoever has an `email`, with an account or "
+    "without; all or nothing. An object among the recipients creates a missing one and never overwrites. "
+    "Calls with one Idempotency-Key send it once in 24 hours; `dry_run` stores nothing and returns what "
+    "would be decided now.",
+    tags=[TAG],
     status_code=202,
+    responses={
+        202: OtherResponse(
+            "Accepted.",
+            Accepted,
+            {"event_id": 311, "notifications": 2},
+            headers={"Idempotent-Replayed": "`true` where the key's first call had sent it."},
+        ),
+        200: OtherResponse("dry_run: the decisions.", Preview, examples.DRY_RUN),
+    },
+    dependencies=body_read_by_handler(PostedEvent),
+    request_max_body_size=LARGEST_BODY,
+    opt=noted(body=examples.POSTED_EVENT, fails=(409, 413)),
 )
 async def post_event(
-    request: AppRequest, services: NamedDependency[Services], offload: NamedDependency[Offload]
-) -> Response[bytes]:
-    """Tells an event, in the subprocess where it or its response is large."""
-    app, key = request.auth, request.headers.get(_KEY)
+    request: AppRequest,
+    services: NamedDependency[Services],
+    offload: NamedDependency[Offload],
+    idempotency_key: Annotated[
+        str | None,
+        HeaderParameter(
+            name=_KEY, description="1 to 255 characters; the same for each try of one call."
+        ),
+    ] = None,
+) -> Response[Accepted | Preview]:
+    """Creates an event, in the subprocess where it or its response is large."""
+    app = request.auth
     body, start, size = request.stream(), [], 0
     async for chunk in body:
         start.append(chunk)
@@ -105,9 +111,9 @@ async def post_event(
         if count_containers(raw) <= _MANY_CONTAINERS:
             posted = decode(raw, PostedEvent)
             if not _is_large(posted):
-                return await tell(services.database, app, key, posted)
-    arguments = {"app": app, "key": key}
-    return await offload.respond("tell_event", arguments, start, body)
+                return await create_event(services.database, app, idempotency_key, posted)
+    arguments = {"app": app, "key": idempotency_key}
+    return await offload.respond("create_event", arguments, start, body)
 
 
 def _is_large(posted: PostedEvent) -> bool:
@@ -116,105 +122,110 @@ def _is_large(posted: PostedEvent) -> bool:
     return posted.dry_run and many
 
 
-async def tell_encoded(
+async def create_encoded_event(
     database: Database, arguments: Mapping[str, Any], raw: bytes
-) -> Response[bytes]:
-    """As `tell`, in the subprocess."""
+) -> Response[Accepted | Preview]:
+    """As `create_event`, in the subprocess."""
     app = convert(arguments["app"], App)
-    return await tell(database, app, arguments["key"], decode(raw, PostedEvent))
+    return await create_event(database, app, arguments["key"], decode(raw, PostedEvent))
 
 
-async def tell(
+async def create_event(
     database: Database, app: App, key: str | None, posted: PostedEvent
-) -> Response[bytes]:
-    """Tells an event of an app, once with that key; or responds with what would be decided."""
+) -> Response[Accepted | Preview]:
+    """Creates an event of an app, once with that key; or returns what would be decided."""
     _check_audience(posted)
     app.check_event_type(posted.event_type)
     event, people = _event(posted), _people(posted)
     if posted.dry_run:
         previewed = await store.preview(database, app.caller, event, people=people)
-        return reply(_preview(posted, previewed))
+        return Response(_preview(posted, previewed), status_code=200)
     try:
-        told = await store.tell(database, app.caller, event, people=people, idempotency_key=key)
+        stored = await store.tell(database, app.caller, event, people=people, idempotency_key=key)
     except Invalid as error:
         raise _in_http_terms(error) from error
-    headers = {"Idempotent-Replayed": "true"} if told.replayed else {}
-    return reply(Accepted(told.event_id, told.notifications), 202, headers)
+    headers = {"Idempotent-Replayed": "true"} if stored.replayed else {}
+    return Response(
+        Accepted(stored.event_id, stored.notifications), status_code=202, headers=headers
+    )
 
 
 @get(
     PATH,
-    opt=documented(
-        Operation(
-            summary="List events",
-            description="Newest first; with `recipient`, what that person was told and why.",
-            tag=TAG,
-            query=EventQuery,
-            answers={200: Answer("A page.", Listing[ListedEvent], examples.TOLD_LISTING)},
-        )
-    ),
+    summary="List events",
+    description="Newest first; with `recipient`, what that person was notified of and why.",
+    tags=[TAG],
+    response_description="A page.",
+    opt=noted(example=examples.EVENT_LISTING),
 )
-async def list_events(request: AppRequest, services: NamedDependency[Services]) -> Response[bytes]:
+async def list_events(
+    request: AppRequest,
+    services: NamedDependency[Services],
+    recipient: Annotated[
+        str | None,
+        QueryParameter(
+            min_length=1,
+            max_length=200,
+            description="Only those of which this person was notified.",
+        ),
+    ] = None,
+    event_type: FromQuery[EventTypeName | None] = None,
+    since: FromQuery[datetime | None] = None,
+    limit: Limit = 20,
+    cursor: FromQuery[CursorText | None] = None,
+) -> EventListing:
     """A page of events."""
-    query = read_query(request, EventQuery)
-    cursor = read_cursor(query.cursor)
-    _check_filtered(request.auth, query.event_type)
-    await check_filter(services.database, query.event_type, None)
-    if query.since is not None and not 1970 <= query.since.year < 3000:
+    place = read_cursor(cursor)
+    _check_filtered(request.auth, event_type)
+    await check_filter(services.database, event_type, None)
+    if since is not None and not 1970 <= since.year < 3000:
         raise Invalid("since is out of range", ("since", "Give a time from 1970 to 2999."))
-    wanted = EventFilter(query.recipient, query.event_type, query.since)
-    page = await store.list_events(services.database, wanted, cursor=cursor, limit=query.limit)
-    kept = plain(
-        limit=query.limit,
-        recipient=query.recipient,
-        event_type=query.event_type,
-        since=query.since and query.since.astimezone(UTC).isoformat(),
+    wanted = EventFilter(recipient, event_type, since)
+    page = await store.list_events(services.database, wanted, cursor=place, limit=limit)
+    kept = without_nulls(
+        limit=limit,
+        recipient=recipient,
+        event_type=event_type,
+        since=since and since.astimezone(UTC).isoformat(),
     )
-    older, newer = beside(services, PATH, page, kept)
-    return reply(Listing(await _explained(services, page.results, query.recipient), older, newer))
+    older, newer = page_links(services, PATH, page, kept)
+    return EventListing(await _explained(services, page.results, recipient), older, newer)
 
 
 @get(
     PATH + "{event_id:int}/",
-    opt=documented(
-        Operation(
-            summary="Read an event",
-            description="With the number of its deliveries by channel and state.",
-            tag=TAG,
-            answers={200: Answer("The event.", Event, examples.TOLD)},
-        )
-    ),
+    summary="Read an event",
+    description="With the number of its deliveries by channel and state.",
+    tags=[TAG],
+    response_description="The event.",
+    opt=noted(example=examples.EVENT),
 )
 async def get_event(
-    request: AppRequest, services: NamedDependency[Services], event_id: FromPath[int]
-) -> Response[bytes]:
+    request: AppRequest, services: NamedDependency[Services], event_id: RowId
+) -> Event:
     """One event."""
-    event = await store.get_event(services.database, row_id(event_id))
+    event = await store.get_event(services.database, event_id)
     request.auth.check_event_type(event.event_type)
-    return reply(event)
+    return event
 
 
 @post(
     PATH + "{event_id:int}/cancel/",
-    opt=documented(
-        Operation(
-            summary="Take an event back",
-            description="What no provider has yet is stopped, and it leaves inboxes and badges. Again, it answers 0.",
-            tag=TAG,
-            answers={200: Answer("How many deliveries stopped.", Cancelled, {"cancelled": 2})},
-            fails=(409,),
-        )
-    ),
+    summary="Cancel an event",
+    description="What no provider has yet is stopped, and it leaves inboxes and badges. Repeated, it returns 0.",
+    tags=[TAG],
+    response_description="How many deliveries stopped.",
     status_code=200,
+    opt=noted(example={"cancelled": 2}, fails=(409,)),
 )
 async def cancel_event(
-    request: AppRequest, services: NamedDependency[Services], event_id: FromPath[int]
-) -> Response[bytes]:
-    """Takes an event back."""
+    request: AppRequest, services: NamedDependency[Services], event_id: RowId
+) -> Cancelled:
+    """Cancels an event."""
     if request.auth.event_types is not None:
-        event = await store.get_event(services.database, row_id(event_id))
+        event = await store.get_event(services.database, event_id)
         request.auth.check_event_type(event.event_type)
-    return reply(Cancelled(await store.cancel_event(services.database, row_id(event_id))))
+    return Cancelled(await store.cancel_event(services.database, event_id))
 
 
 def _check_filtered(app: App, event_type: str | None) -> None:
@@ -293,8 +304,9 @@ async def _explained(
 ) -> list[ListedEvent]:
     ids = [event.notification_id for event in events if event.notification_id is not None]
     decided = await notifications.why(services.database, ids) if ids else {}
-    told = {
-        id_: Told(id_, each.recipient_id, explain(each).channels) for id_, each in decided.items()
+    notified = {
+        id_: EventNotification(id_, each.recipient_id, explain(each).channels)
+        for id_, each in decided.items()
     }
     return [
         ListedEvent(
@@ -307,7 +319,7 @@ async def _explained(
             event.send_at,
             event.cancelled_at,
             event.notifications,
-            told.get(event.notification_id or 0),
+            notified.get(event.notification_id or 0),
             "initiator" if recipient and event.notification_id is None else None,
         )
         for event in events

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from litestar import Response, delete, post, put
 from litestar.di import NamedDependency
-from litestar.params import FromPath
+from litestar.params import FromPath, JSONBody
 from msgspec import Meta, Struct
 
 from tocsin.engine.model import Invalid
@@ -15,12 +15,11 @@ from tocsin.engine.store import recipient as store
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.recipient import Export, Recipient
 from tocsin.http import examples
-from tocsin.http.errors import AnyRequest
 from tocsin.http.fields import Address, Locale, Name, Zone
 from tocsin.http.offload import Offload
-from tocsin.http.operation import Answer, Operation, documented, get
+from tocsin.http.openapi import OtherResponse, get, noted
 from tocsin.http.people.devices import PushToken, register
-from tocsin.http.requests import Services, decoded, no_content, read_body, reply
+from tocsin.http.requests import Services, decoded
 
 PATH = "/api/recipients/{recipient_id:str}/"
 TAG = "Recipients"
@@ -38,27 +37,24 @@ class PutRecipient(Struct, frozen=True, forbid_unknown_fields=True):
 
 @put(
     PATH,
-    opt=documented(
-        Operation(
-            summary="Create or change a person",
-            description="What is null or absent stays as it is; `push_tokens` are added to the person's devices.",
-            tag=TAG,
-            body=PutRecipient,
-            body_example={"email": "bob@example.com", "name": "Bob", "timezone": "Europe/Rome"},
-            body_required=False,
-            answers={
-                200: Answer("As it is now.", Recipient, examples.RECIPIENT),
-                201: Answer("Created.", Recipient, examples.RECIPIENT),
-            },
-            fails=(409,),
-        )
+    summary="Create or change a person",
+    description="What is null or absent stays as it is; `push_tokens` are added to the person's devices.",
+    tags=[TAG],
+    response_description="As it is now.",
+    responses={201: OtherResponse("Created.", Recipient, examples.RECIPIENT)},
+    opt=noted(
+        example=examples.RECIPIENT,
+        body={"email": "bob@example.com", "name": "Bob", "timezone": "Europe/Rome"},
+        fails=(409,),
     ),
 )
 async def put_recipient(
-    request: AnyRequest, services: NamedDependency[Services], recipient_id: FromPath[str]
-) -> Response[bytes]:
+    services: NamedDependency[Services],
+    recipient_id: FromPath[str],
+    data: JSONBody[PutRecipient | None] = None,
+) -> Response[Recipient]:
     """Creates or changes a person."""
-    posted = await read_body(request, PutRecipient, optional=True)
+    posted = data or PutRecipient()
     id_ = decoded(recipient_id)
     async with services.database.transaction() as session:
         created = await store.upsert_recipient(
@@ -75,48 +71,38 @@ async def put_recipient(
             except Invalid as error:
                 fields = [(f"push_tokens[{at}].{name}", text) for name, text in error.fields]
                 raise Invalid(str(error), *fields) from error
-    return reply(await store.get_recipient(services.database, id_), 201 if created else 200)
+    return Response(
+        await store.get_recipient(services.database, id_), status_code=201 if created else 200
+    )
 
 
 @get(
     PATH,
-    opt=documented(
-        Operation(
-            summary="Read a person",
-            tag=TAG,
-            answers={200: Answer("The person.", Recipient, examples.RECIPIENT)},
-        )
-    ),
+    summary="Read a person",
+    tags=[TAG],
+    response_description="The person.",
+    opt=noted(example=examples.RECIPIENT),
 )
 async def get_recipient(
     services: NamedDependency[Services], recipient_id: FromPath[str]
-) -> Response[bytes]:
+) -> Recipient:
     """One person."""
-    return reply(await store.get_recipient(services.database, decoded(recipient_id)))
+    return await store.get_recipient(services.database, decoded(recipient_id))
 
 
 @delete(
     PATH,
-    opt=documented(
-        Operation(
-            summary="Erase a person",
-            description=(
-                "With all that is held of them; their open streams end. Events that others were told stay, without "
-                "the person."
-            ),
-            tag=TAG,
-            answers={204: Answer("Erased.")},
-            fails=(409,),
-        )
-    ),
+    summary="Erase a person",
+    description="With all that is held of them; their open streams end. Events of which others were notified stay, "
+    "without the person.",
+    tags=[TAG],
+    response_description="Erased.",
     status_code=204,
+    opt=noted(fails=(409,)),
 )
-async def erase_recipient(
-    services: NamedDependency[Services], recipient_id: FromPath[str]
-) -> Response[None]:
+async def erase_recipient(services: NamedDependency[Services], recipient_id: FromPath[str]) -> None:
     """Erases a person."""
     await store.erase_recipient(services.database, decoded(recipient_id))
-    return no_content()
 
 
 class Erasure(Struct, frozen=True, forbid_unknown_fields=True):
@@ -127,81 +113,68 @@ class Erasure(Struct, frozen=True, forbid_unknown_fields=True):
 
 @post(
     "/api/erasures/",
-    opt=documented(
-        Operation(
-            summary="Erase an address",
-            description=(
-                "With its invitations, of somebody who never had an account. A suppression stays in force, as a keyed "
-                "hash of the address. An address of a recipient is a 422: erase the recipient. A 404: nothing is held."
-            ),
-            tag=TAG,
-            body=Erasure,
-            body_example={"email": "zoe@example.com"},
-            answers={204: Answer("Erased.")},
-            fails=(404, 409),
-        )
-    ),
+    summary="Erase an address",
+    description="With its invitations, of somebody who never had an account. A suppression stays in force, as a keyed "
+    "hash of the address. An address of a recipient is a 422: erase the recipient. A 404: nothing is held.",
+    tags=[TAG],
+    response_description="Erased.",
     status_code=204,
+    opt=noted(body={"email": "zoe@example.com"}, fails=(404, 409)),
 )
-async def erase_address(request: AnyRequest, services: NamedDependency[Services]) -> Response[None]:
+async def erase_address(services: NamedDependency[Services], data: JSONBody[Erasure]) -> None:
     """Erases an address without an account; it comes in the body, since paths are written to proxies' logs."""
-    posted = await read_body(request, Erasure)
-    await store.erase_address(services.database, posted.email)
-    return no_content()
+    await store.erase_address(services.database, data.email)
 
 
 @get(
     PATH + "export/",
-    opt=documented(
-        Operation(
-            summary="Export a person",
-            description="All that is held of them.",
-            tag=TAG,
-            answers={
-                200: Answer(
-                    "Everything.",
-                    Export,
-                    {
-                        "recipient": examples.RECIPIENT,
-                        "preferences": [],
-                        "digest": examples.DIGEST_PREFERENCES,
-                        "quiet_hours": examples.QUIET_HOURS,
-                        "notifications": [],
-                        "invitations": [],
-                        "scheduled_events": [],
-                        "initiated_events": [],
-                        "mentions": [],
-                        "digests": [],
-                        "devices": [examples.DEVICE],
-                        "subscriptions": [],
-                        "claims": [],
-                        "suppression": None,
-                        "suppressions": [],
-                        "others": {
-                            "waiting_for_digest": [],
-                            "badge_pushes": [],
-                            "inbox_changes": [],
-                            "opt_outs": [],
-                            "stream_tickets": [],
-                            "unread": 0,
-                        },
-                    },
-                )
+    summary="Export a person",
+    description="All that is held of them.",
+    tags=[TAG],
+    response_description="Everything.",
+    opt=noted(
+        example={
+            "recipient": examples.RECIPIENT,
+            "preferences": [],
+            "digest": examples.DIGEST_PREFERENCES,
+            "quiet_hours": examples.QUIET_HOURS,
+            "notifications": [],
+            "invitations": [],
+            "scheduled_events": [],
+            "initiated_events": [],
+            "mentions": [],
+            "digests": [],
+            "devices": [examples.DEVICE],
+            "subscriptions": [],
+            "claims": [],
+            "suppression": None,
+            "suppressions": [],
+            "others": {
+                "waiting_for_digest": [],
+                "badge_pushes": [],
+                "inbox_changes": [],
+                "opt_outs": [],
+                "stream_tickets": [],
+                "unread": 0,
             },
-        )
+        }
     ),
 )
 async def export_recipient(
     offload: NamedDependency[Offload], recipient_id: FromPath[str]
-) -> Response[bytes]:
+) -> Response[Export]:
     """All that is held of a person, from the subprocess, since it may be much."""
     return await offload.respond("export_recipient", {"recipient_id": decoded(recipient_id)})
 
 
-async def export(database: Database, arguments: Mapping[str, Any], _body: bytes) -> Response[bytes]:
+async def export(
+    database: Database, arguments: Mapping[str, Any], _body: bytes
+) -> Response[Export]:
     """As `export_recipient`, in the subprocess."""
-    exported = await store.export_recipient(database, arguments["recipient_id"])
-    return reply(exported, headers={"Content-Disposition": 'attachment; filename="recipient.json"'})
+    return Response(
+        await store.export_recipient(database, arguments["recipient_id"]),
+        headers={"Content-Disposition": 'attachment; filename="recipient.json"'},
+    )
 
 
 class NewClaim(Struct, frozen=True, forbid_unknown_fields=True):
@@ -218,26 +191,19 @@ class Claimed(Struct, frozen=True):
 
 @post(
     PATH + "claims/",
-    opt=documented(
-        Operation(
-            summary="Claim an address",
-            description=(
-                "After sign-up: what was told to the address before is this person's, and what is told to it later. "
-                "The app vouches that the address is theirs."
-            ),
-            tag=TAG,
-            body=NewClaim,
-            body_example={"email": "bob@example.com"},
-            answers={200: Answer("Claimed.", Claimed, {"claimed": 1})},
-            fails=(409,),
-        )
-    ),
+    summary="Claim an address",
+    description="After sign-up: earlier and later notifications for the address are this person's. "
+    "The app vouches that the address is theirs.",
+    tags=[TAG],
+    response_description="Claimed.",
     status_code=200,
+    opt=noted(example={"claimed": 1}, body={"email": "bob@example.com"}, fails=(409,)),
 )
 async def claim_email(
-    request: AnyRequest, services: NamedDependency[Services], recipient_id: FromPath[str]
-) -> Response[bytes]:
+    services: NamedDependency[Services],
+    recipient_id: FromPath[str],
+    data: JSONBody[NewClaim],
+) -> Claimed:
     """Claims an address for a person."""
-    posted = await read_body(request, NewClaim)
     id_ = decoded(recipient_id)
-    return reply(Claimed(await store.claim_email(services.database, id_, posted.email)))
+    return Claimed(await store.claim_email(services.database, id_, data.email))

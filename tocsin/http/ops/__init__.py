@@ -7,7 +7,7 @@ from litestar.di import Provide
 
 from tocsin.engine.ops.overview import Overviews
 from tocsin.engine.store.database import Database
-from tocsin.http import openapi
+from tocsin.http.auth import ACCESS
 from tocsin.http.ops import dead_letters, ops_page, search
 from tocsin.http.ops.access import operators_only
 
@@ -28,7 +28,7 @@ def ops_routers(database: Database) -> list[Router]:
                 ops_page.sign_in,
                 ops_page.sign_out,
             ],
-            opt={openapi.ACCESS: "everyone"},
+            opt={ACCESS: "everyone"},
         ),
         Router(
             "/",
@@ -42,6 +42,6 @@ def ops_routers(database: Database) -> list[Router]:
                 search.why_notification,
             ],
             dependencies={"overviews": Provide(provide)},
-            opt={openapi.ACCESS: "operator"},
+            opt={ACCESS: "operator"},
         ),
     ]

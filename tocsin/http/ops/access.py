@@ -1,4 +1,4 @@
-"""Who operates: an API key of the scope `ops`, by itself or exchanged for a session cookie."""
+"""Authentication of operators: an API key of the scope `ops`, by itself or exchanged for a session cookie."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ async def operators_only(connection: Connection, _handler: BaseRouteHandler) -> 
 
 
 async def signed_in(connection: Connection) -> Operator | None:
-    """Whose session the cookie is, if there is a good one."""
+    """Returns the operator of the session cookie, if it is valid."""
     token = read_cookie(connection, COOKIE)
     return await find_session(_services(connection).database, token) if token else None
 
 
 def is_foreign(connection: Connection) -> bool:
-    """Whether the browser names another site as the caller; what is no browser names none."""
-    says = connection.headers.get("sec-fetch-site"), connection.headers.get("origin")
-    return any(says) and not _is_own_origin(connection)
+    """Whether the browser names another site as the caller; other clients name none."""
+    origins = connection.headers.get("sec-fetch-site"), connection.headers.get("origin")
+    return any(origins) and not _is_own_origin(connection)
 
 
 def session_cookie(services: Services, token: str | None) -> Cookie:

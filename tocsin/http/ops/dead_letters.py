@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import structlog
-from litestar import Request, Response, post
+from litestar import Request, post
 from litestar.datastructures import State
 from litestar.di import NamedDependency
+from litestar.params import FromQuery, JSONBody, QueryParameter
 from msgspec import Meta, Struct
 
 from tocsin.engine.explain.reasons import meaning_and_cure
@@ -25,10 +26,9 @@ from tocsin.engine.store.delivery import (
     replay_batch,
 )
 from tocsin.http.access_log import QUIET
-from tocsin.http.errors import AnyRequest
 from tocsin.http.fields import CursorText, Limit, read_cursor
-from tocsin.http.operation import Answer, Operation, documented, get
-from tocsin.http.requests import Services, read_body, read_query, reply
+from tocsin.http.openapi import get, noted
+from tocsin.http.requests import Services
 
 TAG = "Operations"
 PATH = "/ops/api/dead-letters/"
@@ -37,17 +37,10 @@ _BACK = timedelta(days=7)  # by default
 log = structlog.get_logger("tocsin.ops")
 
 Since = Annotated[datetime, Meta(tz=True, description="Failed since then; by default a week ago.")]
+FailedSince = Annotated[
+    datetime | None, QueryParameter(description="Failed since then; by default a week ago.")
+]
 OpsRequest = Request[Operator, Any, State]
-
-
-class DeadLettersQuery(Struct, frozen=True):
-    """Which ones."""
-
-    since: Since | None = None
-    channel: str | None = None
-    reason: str | None = None
-    limit: Limit = 20
-    cursor: CursorText | None = None
 
 
 class DeadLetterView(Struct, frozen=True):
@@ -115,127 +108,95 @@ class ReplayAnswer(Struct, frozen=True):
 
 @get(
     PATH,
-    opt={
-        QUIET: True,
-        **documented(
-            Operation(
-                summary="List dead letters",
-                tag=TAG,
-                query=DeadLettersQuery,
-                answers={200: Answer("A page of them.", DeadLetterPage)},
-            )
-        ),
-    },
+    summary="List dead letters",
+    tags=[TAG],
+    response_description="A page of them.",
+    opt={QUIET: True},
 )
 async def list_dead_letters(
-    request: AnyRequest, services: NamedDependency[Services]
-) -> Response[bytes]:
+    services: NamedDependency[Services],
+    since: FailedSince = None,
+    channel: FromQuery[str | None] = None,
+    reason: FromQuery[str | None] = None,
+    limit: Limit = 20,
+    cursor: FromQuery[CursorText | None] = None,
+) -> DeadLetterPage:
     """A page of what failed for good."""
-    query = read_query(request, DeadLettersQuery)
     found, following = await dead_letters(
         services.database,
-        _wanted(query),
-        cursor=read_cursor(query.cursor),
-        limit=query.limit,
+        DeadFilter(since or _a_week_ago(), channel, reason),
+        cursor=read_cursor(cursor),
+        limit=limit,
     )
-    return reply(
-        DeadLetterPage(
-            [_view(each) for each in found], None if following is None else str(following)
-        )
+    return DeadLetterPage(
+        [_view(each) for each in found], None if following is None else str(following)
     )
-
-
-class DeadReasonsQuery(Struct, frozen=True):
-    """Since when."""
-
-    since: Since | None = None
 
 
 @get(
     PATH + "reasons/",
-    opt={
-        QUIET: True,
-        **documented(
-            Operation(
-                summary="Count dead letters by their reasons",
-                description="Of the newest 50,000.",
-                tag=TAG,
-                query=DeadReasonsQuery,
-                answers={200: Answer("The counts.", DeadReasons)},
-            )
-        ),
-    },
+    summary="Count dead letters by their reasons",
+    description="Of the newest 50,000.",
+    tags=[TAG],
+    response_description="The counts.",
+    opt={QUIET: True},
 )
 async def count_dead_letters(
-    request: AnyRequest, services: NamedDependency[Services]
-) -> Response[bytes]:
+    services: NamedDependency[Services], since: FailedSince = None
+) -> DeadReasons:
     """How many failed, and why."""
-    query = read_query(request, DeadReasonsQuery)
-    found = await dead_letter_reasons(services.database, query.since or _a_week_ago())
-    return reply(
-        DeadReasons(
-            [
-                DeadReasonView(
-                    each.channel,
-                    each.reason,
-                    each.n,
-                    each.first_at,
-                    each.last_at,
-                    *meaning_and_cure(each.reason),
-                )
-                for each in found
-            ]
-        )
+    found = await dead_letter_reasons(services.database, since or _a_week_ago())
+    return DeadReasons(
+        [
+            DeadReasonView(
+                each.channel,
+                each.reason,
+                each.n,
+                each.first_at,
+                each.last_at,
+                *meaning_and_cure(each.reason),
+            )
+            for each in found
+        ]
     )
 
 
 @post(
     PATH + "replay/",
+    summary="Retry dead letters",
+    description="A fresh set of attempts under the same Message-ID or apns-id; whether each is still to be sent is "
+    f"checked again right before that. Of those that match, {BATCH} a call, from the newest on: repeat it with "
+    "`cursor` while there is a `next`. What was cancelled or expired meanwhile stays. So does what would go to a "
+    "suppressed address or a disabled device, unless `lift` is true and it was closed because of this failure.",
+    tags=[TAG],
+    response_description="What it came to.",
     status_code=200,
-    opt=documented(
-        Operation(
-            summary="Try dead letters anew",
-            description=(
-                "A fresh set of attempts under the same Message-ID or apns-id; whether each is still wanted is asked "
-                f"anew as it leaves. Of those that match, {BATCH} a call, from the newest on: repeat it with `cursor` "
-                "while there is a `next`. What was cancelled or expired meanwhile stays. So does what would go to a "
-                "suppressed address or a disabled device, unless `lift` says so and it was for this very failure."
-            ),
-            tag=TAG,
-            body=ReplayBody,
-            body_example={"channel": "email", "reason": "attempts_exhausted"},
-            answers={200: Answer("What it came to.", ReplayAnswer)},
-        )
-    ),
+    opt=noted(body={"channel": "email", "reason": "attempts_exhausted"}),
 )
 async def replay_dead_letters(
-    request: OpsRequest, services: NamedDependency[Services]
-) -> Response[bytes]:
+    request: OpsRequest, services: NamedDependency[Services], data: JSONBody[ReplayBody]
+) -> ReplayAnswer:
     """Tries one, several, or a batch of all that match."""
-    body = await read_body(request, ReplayBody)
-    if body.delivery_ids is not None:
-        if body.channel or body.reason or body.since or body.cursor:
-            cure = "Name deliveries, or say which match, but not both."
-            raise Invalid("two ways to say which", ("delivery_ids", cure))
-        done = await replay(services.database, body.delivery_ids, lift=body.lift)
+    if data.delivery_ids is not None:
+        if data.channel or data.reason or data.since or data.cursor:
+            cure = "Name deliveries, or give filters, but not both."
+            raise Invalid("deliveries and filters", ("delivery_ids", cure))
+        done = await replay(services.database, data.delivery_ids, lift=data.lift)
     else:
         done = await replay_batch(
-            services.database, _wanted(body), cursor=read_cursor(body.cursor), lift=body.lift
+            services.database,
+            DeadFilter(data.since or _a_week_ago(), data.channel, data.reason),
+            cursor=read_cursor(data.cursor),
+            lift=data.lift,
         )
     log.info(
         "replayed",
         api_key_id=request.auth.api_key_id,
         replayed=done.replayed,
         kept=sum(done.kept.values()),
-        lift=body.lift,
+        lift=data.lift,
     )
-    return reply(
-        ReplayAnswer(done.replayed, done.kept, None if done.next is None else str(done.next))
-    )
-
-
-def _wanted(asked: DeadLettersQuery | ReplayBody) -> DeadFilter:
-    return DeadFilter(asked.since or _a_week_ago(), asked.channel, asked.reason)
+    return ReplayAnswer(done.replayed, done.kept, None if done.next is None else str(done.next))
 
 
 def _a_week_ago() -> datetime:

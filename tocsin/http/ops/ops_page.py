@@ -5,22 +5,22 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs, quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from litestar import HttpMethod, Response, delete, post, route
+from litestar import Response, delete, post
 from litestar.di import NamedDependency
+from litestar.params import QueryParameter
 from msgspec import Struct
 
 from tocsin.engine.model import Unavailable
 from tocsin.engine.ops.overview import Overview, Overviews
 from tocsin.engine.store.credential import close_session, open_session, operator_by_key
-from tocsin.http import openapi
 from tocsin.http.access_log import QUIET
-from tocsin.http.auth import read_cookie
+from tocsin.http.auth import ACCESS, read_cookie
 from tocsin.http.errors import AnyRequest, Forbidden, Unauthorized
-from tocsin.http.operation import Answer, Operation, documented, get
+from tocsin.http.openapi import OtherResponse, body_read_by_handler, get, noted
 from tocsin.http.ops.access import (
     COOKIE,
     PATH,
@@ -30,10 +30,9 @@ from tocsin.http.ops.access import (
     signed_in,
 )
 from tocsin.http.pages.assets import asset_path
-from tocsin.http.requests import Services, no_content, read_body, read_query, reply
+from tocsin.http.requests import Services, decode
 
 TAG = "Operations"
-_GET = [HttpMethod.GET, HttpMethod.HEAD]
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
@@ -57,33 +56,27 @@ _TEMPLATES = Environment(
 )
 
 
-@route(
+@get(
     PATH,
-    http_method=_GET,
-    opt=documented(
-        Operation(
-            summary="The operations page",
-            description="Without a session, it asks for a key.",
-            tag=TAG,
-            answers={
-                200: Answer("The page.", media_type="text/html"),
-                308: Answer(
-                    "To the address with its last slash.", headers={"Location": "That address."}
-                ),
-                503: Answer(
-                    "The database does not answer: a page that says so.", media_type="text/html"
-                ),
-            },
-        )
-    ),
+    summary="The operations page",
+    description="Without a session, it asks for a key.",
+    tags=[TAG],
+    response_description="The page.",
+    media_type="text/html",
+    responses={
+        308: OtherResponse(
+            "To the address with its last slash.", headers={"Location": "That address."}
+        ),
+        503: OtherResponse(
+            "The database does not respond: a page that explains it.", media_type="text/html"
+        ),
+    },
 )
-async def ops_page(
-    request: AnyRequest, services: NamedDependency[Services]
-) -> Response[str] | Response[bytes]:
+async def ops_page(request: AnyRequest, services: NamedDependency[Services]) -> Response[str]:
     """The page, or the one that asks for a key."""
     if not request.scope["raw_path"].split(b"?")[0].endswith(b"/"):
         # all its addresses are relative, so that it works behind any prefix
-        return Response(b"", status_code=308, media_type="text/plain", headers={"Location": "ops/"})
+        return Response("", status_code=308, media_type="text/plain", headers={"Location": "ops/"})
     try:
         operator = await signed_in(request)
     except Unavailable:
@@ -102,16 +95,12 @@ async def ops_page(
     )
 
 
-@route(
+@get(
     PATH + "page.css/",
-    http_method=_GET,
-    opt=documented(
-        Operation(
-            summary="The page's style sheet",
-            tag=TAG,
-            answers={200: Answer("The style sheet.", media_type="text/css")},
-        )
-    ),
+    summary="The page's style sheet",
+    tags=[TAG],
+    response_description="The style sheet.",
+    media_type="text/css",
 )
 async def ops_style() -> Response[bytes]:
     """The style sheet, which its address names by its content."""
@@ -123,7 +112,7 @@ async def ops_style() -> Response[bytes]:
 def sign_in_page(
     *, asked: str = "", elsewhere: bool = False, wrong: str | None = None
 ) -> Response[str]:
-    """Asks for a key, and says how to make one; `asked` is what to search for after that."""
+    """Asks for a key, and explains how to make one; `asked` is what to search for after that."""
     return _html(
         "sign_in.html",
         200 if wrong is None else 401,
@@ -167,73 +156,60 @@ class SignIn(Struct, frozen=True):
 
 @post(
     _SESSION,
-    opt=documented(
-        Operation(
-            summary="Sign in",
-            description=(
-                "Exchanges an API key of the scope `ops` for a cookie that lasts twelve hours, and no longer than the "
-                "key. As JSON, or as the page's form, which is answered by a redirect to it."
-            ),
-            tag=TAG,
-            body=SignIn,
-            body_example={"key": "tocsin_…"},
-            other_body_types=(_FORM,),
-            answers={
-                401: Answer("To the form: the page that asks for a key.", media_type="text/html"),
-                204: Answer("Signed in.", headers={"Set-Cookie": "The session."}),
-                303: Answer("To the page, from its form.", headers={"Set-Cookie": "The session."}),
-            },
-            fails=(400, 401, 403, 413, 422, 503),
-        )
-    ),
+    summary="Sign in",
+    description="Exchanges an API key of the scope `ops` for a cookie that lasts twelve hours, and no longer than the "
+    "key. As JSON, or as the page's form, to which the response is a redirect to the page.",
+    tags=[TAG],
+    status_code=303,
+    responses={
+        303: OtherResponse("To the page, from its form.", headers={"Set-Cookie": "The session."}),
+        204: OtherResponse("Signed in.", headers={"Set-Cookie": "The session."}),
+        401: OtherResponse("To the form: the page that asks for a key.", media_type="text/html"),
+    },
+    dependencies=body_read_by_handler(SignIn),
     request_max_body_size=_LARGEST_BODY,
+    opt=noted(
+        body={"key": "tocsin_…"},
+        body_media_types=("application/json", _FORM),
+        fails=(400, 401, 403, 413, 422, 503),
+    ),
 )
-async def sign_in(
-    request: AnyRequest, services: NamedDependency[Services]
-) -> Response[None] | Response[str] | Response[bytes]:
+async def sign_in(request: AnyRequest, services: NamedDependency[Services]) -> Response[Any]:
     """A key for a session."""
     if is_foreign(request):
         raise Forbidden("Nobody is signed in by another site's page.")
     form = request.headers.get("content-type", "").startswith(_FORM)
-    asked = await _form(request) if form else await read_body(request, SignIn)
+    asked = await _form(request) if form else decode(await request.body(), SignIn)
     operator = await operator_by_key(services.database, asked.key.strip())
     if operator is None and form:
         return sign_in_page(asked=asked.q, wrong=_WRONG)
     if operator is None:
         raise Unauthorized(f"{_WRONG} {_CURE}", error="invalid_token")
     cookie = session_cookie(services, await open_session(services.database, operator))
-    answer: Response[None] | Response[bytes] = (
+    if form:
         # relative, so that it leads to the same host and prefix
-        Response(
-            b"",
+        return Response(
+            "",
             status_code=303,
             media_type="text/plain",
             headers={"Location": "../" + _search(asked.q)},
+            cookies=[cookie],
         )
-        if form
-        else no_content()
-    )
-    answer.set_cookie(cookie)
-    return answer
+    return Response(None, status_code=204, cookies=[cookie])
 
 
 @delete(
     _SESSION,
-    # beside `sign_in`, since one path is one router's
+    summary="Sign out",
+    tags=[TAG],
+    response_description="The session is over.",
     guards=[operators_only],
-    opt={
-        openapi.ACCESS: "operator",
-        **documented(
-            Operation(summary="Sign out", tag=TAG, answers={204: Answer("The session is over.")})
-        ),
-    },
+    opt={ACCESS: "operator"},
 )
 async def sign_out(request: AnyRequest, services: NamedDependency[Services]) -> Response[None]:
     """Ends the session."""
     await close_session(services.database, read_cookie(request, COOKIE))
-    answer = no_content()
-    answer.set_cookie(session_cookie(services, None))
-    return answer
+    return Response(None, status_code=204, cookies=[session_cookie(services, None)])
 
 
 async def _form(request: AnyRequest) -> SignIn:
@@ -245,30 +221,20 @@ def _search(asked: str) -> str:
     return f"?q={quote(asked[:320], safe='')}#search" if asked else ""
 
 
-class OverviewQuery(Struct, frozen=True):
-    """How far back the charts go."""
-
-    window: Literal["hour", "day"] = "hour"
-
-
 @get(
     "/ops/api/overview/",
-    opt={
-        QUIET: True,
-        **documented(
-            Operation(
-                summary="How is it?",
-                description=(
-                    "What is wrong; channels, and what waits or ended otherwise than sent; processes with their "
-                    "actors; series by the minute or by ten. Read at most once a second, whoever asks."
-                ),
-                tag=TAG,
-                query=OverviewQuery,
-                answers={200: Answer("The state.", Overview)},
-            )
-        ),
-    },
+    summary="Read the state",
+    description="What is wrong; channels, and what waits or ended otherwise than sent; processes with their "
+    "actors; series by the minute or by ten. Read from the database at most once a second.",
+    tags=[TAG],
+    response_description="The state.",
+    opt={QUIET: True},
 )
-async def overview(request: AnyRequest, overviews: NamedDependency[Overviews]) -> Response[bytes]:
+async def overview(
+    overviews: NamedDependency[Overviews],
+    window: Annotated[
+        Literal["hour", "day"], QueryParameter(description="How far back the charts go.")
+    ] = "hour",
+) -> Overview:
     """All that the page draws."""
-    return reply(await overviews.get(read_query(request, OverviewQuery).window))
+    return await overviews.get(window)

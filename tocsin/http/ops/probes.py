@@ -4,87 +4,69 @@ from __future__ import annotations
 
 from hmac import compare_digest
 
-from litestar import HttpMethod, Response, route
+from litestar import Response
 from litestar.di import NamedDependency
 from msgspec import Struct
 
 from tocsin.engine.model import NotFound, Unavailable
 from tocsin.engine.store.health import standing
-from tocsin.http import openapi
-from tocsin.http.errors import AnyRequest, Unauthorized, problem
+from tocsin.http.auth import ACCESS
+from tocsin.http.errors import PROBLEM, AnyRequest, NotReady, ProblemDetails, Unauthorized
 from tocsin.http.metrics import Metrics
-from tocsin.http.operation import Answer, Operation, documented
-from tocsin.http.requests import Services, reply
+from tocsin.http.openapi import FAILURES, OtherResponse, get, noted
+from tocsin.http.requests import Services
 
 TAG = "Operation"
-_GET = [HttpMethod.GET, HttpMethod.HEAD]
 
 
 class Status(Struct, frozen=True):
-    """All is well."""
+    """The state of the service."""
 
     status: str = "ok"
 
 
-@route(
+@get(
     "/healthz/",
-    http_method=_GET,
-    opt=documented(
-        Operation(
-            summary="Is the process alive?",
-            tag=TAG,
-            answers={200: Answer("It is.", Status, {"status": "ok"})},
-        )
-    ),
+    summary="Is the process alive?",
+    tags=[TAG],
+    response_description="It is.",
+    opt=noted(example={"status": "ok"}),
 )
-async def healthz() -> Response[bytes]:
-    """Alive; asks nobody else."""
-    return reply(Status())
+async def healthz() -> Status:
+    """Responds without any other service."""
+    return Status()
 
 
-@route(
+@get(
     "/readyz/",
-    http_method=_GET,
-    opt=documented(
-        Operation(
-            summary="Can it serve?",
-            description="Whether the database responds and has the schema, and some process leads.",
-            tag=TAG,
-            answers={200: Answer("It can.", Status, {"status": "ok"})},
-            fails=(503,),
-        )
-    ),
+    summary="Can it serve?",
+    description="Whether the database responds and has the schema, and some process leads.",
+    tags=[TAG],
+    response_description="It can.",
+    responses={503: OtherResponse(FAILURES[503], ProblemDetails, media_type=PROBLEM)},
+    opt=noted(example={"status": "ok"}, fails=(503,)),
 )
-async def readyz(services: NamedDependency[Services]) -> Response[bytes]:
+async def readyz(services: NamedDependency[Services]) -> Status:
     """Ready when the database responds within a second and some process leads."""
     if reason := await services.readiness.why_not():
-        return problem(503, reason)
-    return reply(Status())
+        raise NotReady(reason)
+    return Status()
 
 
-@route(
+@get(
     "/metrics/",
-    http_method=_GET,
-    opt={
-        openapi.ACCESS: "metrics",
-        **documented(
-            Operation(
-                summary="Metrics of this process",
-                description=(
-                    "Prometheus' text, for the bearer of TOCSIN_METRICS_TOKEN; where that is not set, a 404 here. "
-                    "TOCSIN_METRICS_PORT has them on a listener of its own."
-                ),
-                tag=TAG,
-                answers={200: Answer("The metrics.", str, media_type="text/plain")},
-                fails=(401, 404),
-            )
-        ),
-    },
+    summary="Metrics of this process",
+    description="Prometheus' text, for the bearer of TOCSIN_METRICS_TOKEN; where that is not set, a 404 here. "
+    "TOCSIN_METRICS_PORT has them on a listener of its own.",
+    tags=[TAG],
+    response_description="The metrics.",
+    media_type="text/plain",
+    opt={ACCESS: "metrics", **noted(fails=(401, 404))},
 )
 async def metrics(
     request: AnyRequest, services: NamedDependency[Services], metrics: NamedDependency[Metrics]
 ) -> Response[bytes]:
-    """This process's numbers, for who has the token."""
+    """This process's metrics, for the bearer of the token."""
     token = services.settings.metrics_token
     if token is None:
         raise NotFound(
@@ -98,11 +80,11 @@ async def metrics(
     return await _rendered(services, metrics)
 
 
-@route("/metrics/", http_method=_GET)
+@get("/metrics/", include_in_schema=False, media_type="text/plain")
 async def metrics_without_token(
     services: NamedDependency[Services], metrics: NamedDependency[Metrics]
 ) -> Response[bytes]:
-    """This process's numbers, on a listener that only this machine reaches."""
+    """This process's metrics, on a listener that only this machine reaches."""
     return await _rendered(services, metrics)
 
 

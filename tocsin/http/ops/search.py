@@ -1,14 +1,13 @@
-"""Search: whoever or whatever an id or an address stands for, and why it went as it did."""
+"""Search by an id or an address, and the explanation of one notification."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated
 
-from litestar import Response
 from litestar.di import NamedDependency
-from litestar.params import FromPath
-from msgspec import Meta, Struct
+from litestar.params import QueryParameter
+from msgspec import Struct
 
 from tocsin.engine.explain.why import ExplainedChannel, explain, mask
 from tocsin.engine.model import NotFound
@@ -24,26 +23,21 @@ from tocsin.engine.store.operations import (
     notifications_of_person,
     recipients_with_address,
 )
-from tocsin.http.errors import AnyRequest
-from tocsin.http.operation import Answer, Operation, documented, get
-from tocsin.http.requests import Services, read_query, reply, row_id
+from tocsin.http.fields import RowId
+from tocsin.http.openapi import get
+from tocsin.http.requests import Services
 
 TAG = "Operations"
 _LINES = 25
 _LAST_ID = 2**63 - 1
-
-
-class SearchQuery(Struct, frozen=True):
-    """What to look for."""
-
-    q: Annotated[
-        str,
-        Meta(
-            min_length=1,
-            max_length=320,
-            description="The id of a recipient, an event or a notification, or an email address.",
-        ),
-    ]
+SearchText = Annotated[
+    str,
+    QueryParameter(
+        min_length=1,
+        max_length=320,
+        description="The id of a recipient, an event or a notification, or an email address.",
+    ),
+]
 
 
 class DeviceView(Struct, frozen=True):
@@ -75,7 +69,7 @@ class PersonView(Struct, frozen=True):
 
 
 class EventView(Struct, frozen=True):
-    """An event, and the first ones whom it was told to."""
+    """An event, and the first people that were notified of it."""
 
     event: Event
     told: list[ToldLine]
@@ -90,7 +84,7 @@ class Found(Struct, frozen=True):
 
 
 class WhyView(Struct, frozen=True):
-    """Why one notification went as it did."""
+    """The explanation of one notification."""
 
     id: int
     event_id: int
@@ -104,62 +98,46 @@ class WhyView(Struct, frozen=True):
 
 @get(
     "/ops/api/search/",
-    opt=documented(
-        Operation(
-            summary="Look something up",
-            tag=TAG,
-            query=SearchQuery,
-            answers={200: Answer("All that it may stand for.", Found)},
-        )
-    ),
+    summary="Search",
+    tags=[TAG],
+    response_description="All that it may stand for.",
 )
-async def search(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
+async def search(services: NamedDependency[Services], q: SearchText) -> Found:
     """People, an event, a notification."""
-    asked, database = read_query(request, SearchQuery).q.strip(), services.database
+    asked, database = q.strip(), services.database
     number = int(asked) if asked.isascii() and asked.isdigit() else 0
     if not 0 < number <= _LAST_ID:
         number = 0
     ids = await recipients_with_address(database, asked) if "@" in asked else []
     people = [await _person(database, id_) for id_ in dict.fromkeys([asked, *ids])]
     noted = number and await notification_exists(database, number)
-    return reply(
-        Found(
-            people=[each for each in people if each is not None],
-            event=await _event(database, number) if number else None,
-            notification_id=number if noted else None,
-        )
+    return Found(
+        people=[each for each in people if each is not None],
+        event=await _event(database, number) if number else None,
+        notification_id=number if noted else None,
     )
 
 
 @get(
     "/ops/api/notifications/{notification_id:int}/why/",
-    opt=documented(
-        Operation(
-            summary="Why did it go as it did?",
-            tag=TAG,
-            answers={200: Answer("Each channel's decision, and its deliveries.", WhyView)},
-        )
-    ),
+    summary="Explain a notification",
+    tags=[TAG],
+    response_description="Each channel's decision, and its deliveries.",
 )
-async def why_notification(
-    notification_id: FromPath[int], services: NamedDependency[Services]
-) -> Response[bytes]:
-    """Anybody's, for an operator."""
-    id_ = row_id(notification_id)
-    told = (await why(services.database, [id_])).get(id_)
+async def why_notification(notification_id: RowId, services: NamedDependency[Services]) -> WhyView:
+    """Explains any notification to an operator."""
+    told = (await why(services.database, [notification_id])).get(notification_id)
     if told is None:
         raise NotFound("There is no such notification.")
-    return reply(
-        WhyView(
-            id=id_,
-            event_id=told.event_id,
-            event_type=told.event_type,
-            title=told.title,
-            created_at=told.created_at,
-            recipient_id=told.recipient_id,
-            email=None if told.email is None else mask(told.email),
-            channels=explain(told).channels,
-        )
+    return WhyView(
+        id=notification_id,
+        event_id=told.event_id,
+        event_type=told.event_type,
+        title=told.title,
+        created_at=told.created_at,
+        recipient_id=told.recipient_id,
+        email=None if told.email is None else mask(told.email),
+        channels=explain(told).channels,
     )
 
 

@@ -1,7 +1,7 @@
 """What pages load: modules and their types, as `make web` built them into `tocsin/http/web`.
 
-A host's page has one stable address, `/assets/tocsin-bell.js`, which is asked for anew each time and answers 304. Pages
-that can be told of each release take the one with the content's hash in it, which is kept for a year.
+A host's page has one stable address, `/assets/tocsin-bell.js`, which a browser requests each time, mostly to get a 304.
+Pages that change with each release use the address with the content's hash in it, which is kept for a year.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import hashlib
 from functools import cache
 from importlib.resources import files
 
-from litestar import HttpMethod, Response, route
+from litestar import Response
+from litestar.datastructures import ResponseHeader
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 from msgspec import Struct
 
 from tocsin.engine.model import NotFound
 from tocsin.http.errors import AnyRequest
-from tocsin.http.operation import Answer, Operation, documented
-from tocsin.http.requests import Services, reply
+from tocsin.http.openapi import OtherResponse, get, noted
+from tocsin.http.requests import Services
 
 PATH = "/assets/"
 TAG = "Pages"
-_GET = [HttpMethod.GET, HttpMethod.HEAD]
 _FOLDER = files("tocsin.http") / "web"
 _KINDS = {".js": "text/javascript", ".d.ts": "text/plain"}
 _YEAR = "public, max-age=31536000, immutable"
@@ -39,15 +39,9 @@ _OPEN = {
 }
 
 
-_FILE = {
-    200: Answer(
-        "The file; of types (`.d.ts`) as plain text.",
-        media_type="text/javascript",
-        other_media_types=("text/plain",),
-        headers={"ETag": "Its version, for If-None-Match."},
-    ),
-    304: Answer("It is the version that If-None-Match names."),
-}
+_ETAG = ResponseHeader(
+    name="ETag", description="Its version, for If-None-Match.", documentation_only=True
+)
 
 
 class Asset(Struct, frozen=True):
@@ -72,68 +66,58 @@ def asset_path(name: str) -> str:
     return f"{PATH}{_assets()[name].version}/{name}"
 
 
-@route(
+@get(
     PATH,
-    http_method=_GET,
-    opt=documented(
-        Operation(
-            summary="List the modules",
-            description="The address of each by its content, and the hash that a page can pin it with.",
-            tag=TAG,
-            answers={
-                200: Answer(
-                    "By their names.",
-                    dict[str, AssetAddress],
-                    {
-                        "tocsin-bell.js": {
-                            "url": "https://notify.example.com/assets/3f0c8d21a64be975/tocsin-bell.js",
-                            "integrity": "sha256-…",
-                        }
-                    },
-                )
-            },
-        )
+    summary="List the modules",
+    description="The address of each by its content, and the hash that a page can pin it with.",
+    tags=[TAG],
+    response_description="By their names.",
+    opt=noted(
+        example={
+            "tocsin-bell.js": {
+                "url": "https://notify.example.com/assets/3f0c8d21a64be975/tocsin-bell.js",
+                "integrity": "sha256-…",
+            }
+        }
     ),
 )
-async def list_assets(services: NamedDependency[Services]) -> Response[bytes]:
+async def list_assets(services: NamedDependency[Services]) -> Response[dict[str, AssetAddress]]:
     """All of them."""
     found = {
         name: AssetAddress(services.url(asset_path(name)), asset.integrity)
         for name, asset in _assets().items()
     }
-    return reply(found, headers={"Cache-Control": "no-cache", "Access-Control-Allow-Origin": "*"})
+    return Response(
+        found, headers={"Cache-Control": "no-cache", "Access-Control-Allow-Origin": "*"}
+    )
 
 
-@route(
+@get(
     PATH + "{name:str}/",
-    http_method=_GET,
-    opt=documented(
-        Operation(
-            summary="Load a module",
-            description="`tocsin-bell.js`, or its types `tocsin-bell.d.ts`; with an ETag, asked for anew each time.",
-            tag=TAG,
-            answers=_FILE,
-            fails=(404,),
-        )
-    ),
+    summary="Load a module",
+    description="`tocsin-bell.js`, or its types `tocsin-bell.d.ts`; with an ETag, to be requested each time.",
+    tags=[TAG],
+    response_description="The file; of types (`.d.ts`) as plain text.",
+    response_headers=[_ETAG],
+    media_type="text/javascript",
+    responses={304: OtherResponse("It is the version that If-None-Match names.")},
+    opt=noted(media_types=("text/plain",), fails=(404,)),
 )
 async def asset(name: FromPath[str], request: AnyRequest) -> Response[bytes]:
     """As it is now."""
     return _answer(request, _found(name), "no-cache")
 
 
-@route(
+@get(
     PATH + "{version:str}/{name:str}/",
-    http_method=_GET,
-    opt=documented(
-        Operation(
-            summary="Load a module for good",
-            description="By its content's hash, kept for a year. Another hash gets what there is, kept by nobody.",
-            tag=TAG,
-            answers=_FILE,
-            fails=(404,),
-        )
-    ),
+    summary="Load a module for good",
+    description="By its content's hash, kept for a year. Another hash gets what there is, kept by nobody.",
+    tags=[TAG],
+    response_description="The file; of types (`.d.ts`) as plain text.",
+    response_headers=[_ETAG],
+    media_type="text/javascript",
+    responses={304: OtherResponse("It is the version that If-None-Match names.")},
+    opt=noted(media_types=("text/plain",), fails=(404,)),
 )
 async def versioned_asset(
     version: FromPath[str], name: FromPath[str], request: AnyRequest

@@ -4,82 +4,77 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from litestar import HttpMethod, Request, Response, route
+from litestar import Request, Response
 from litestar.datastructures import State
 from litestar.di import NamedDependency
+from litestar.openapi import ResponseSpec
 from litestar.params import FromPath
 
 from tocsin.engine.model import Conflict, NotFound, Notification
 from tocsin.engine.store import notification as store
 from tocsin.http.auth import Authenticator
 from tocsin.http.errors import AnyRequest
-from tocsin.http.operation import Answer, Operation, documented, get
+from tocsin.http.fields import RowId
+from tocsin.http.openapi import OtherResponse, get, noted
 from tocsin.http.pages.html import PAGE_HEADERS, html, reader
 from tocsin.http.people import inbox
 from tocsin.http.people.inbox import PATH, PersonRequest
-from tocsin.http.requests import Services, no_content, row_id
+from tocsin.http.requests import Services
 
-_REDIRECT = {303: Answer("To the action URL.", headers={"Location": "The action URL."})}
+_REDIRECT: dict[int, ResponseSpec] = {
+    303: OtherResponse("To the action URL.", headers={"Location": "The action URL."})
+}
 
 
 @get(
     PATH + "{notification_id:int}/open/",
-    opt=documented(
-        Operation(
-            summary="Click through",
-            description=(
-                "Marks it read and redirects. With the cookie and from another site's page it only redirects, so that "
-                "no foreign page can mark anything."
-            ),
-            tag=inbox.TAG,
-            answers=_REDIRECT | {204: Answer("It leads nowhere.")},
-        )
-    ),
+    summary="Click through",
+    description="Marks it read and redirects. With the cookie and from another site's page it only redirects, so that "
+    "no foreign page can mark anything.",
+    tags=[inbox.TAG],
+    status_code=303,
+    responses=_REDIRECT | {204: OtherResponse("It leads nowhere.")},
 )
 async def open_notification(
     request: PersonRequest,
     services: NamedDependency[Services],
     authenticator: NamedDependency[Authenticator],
-    notification_id: FromPath[int],
-) -> Response[bytes] | Response[None]:
+    notification_id: RowId,
+) -> Response[str]:
     """Marks one read and goes where it leads."""
-    person, id_ = request.auth, row_id(notification_id)
+    person = request.auth
     only_looks = request.method == "HEAD" or (
         person.by_cookie and _is_foreign(request, authenticator)
     )
     if only_looks:
-        found = await store.get_notification(services.database, person.recipient_id, id_)
-    else:
-        found = await _read(services, person.recipient_id, id_)
-    return _redirect(found.action_url) if found.action_url else no_content()
-
-
-@route(
-    "/c/{token:str}/",
-    http_method=[HttpMethod.GET, HttpMethod.HEAD],
-    opt=documented(
-        Operation(
-            summary="Click through from a mail",
-            description=(
-                "The token is signed and names one notification. It is marked read only when a person follows the link "
-                "(`Sec-Fetch-User: ?1`): scanners of mail follow links too."
-            ),
-            tag="Links in mails",
-            answers=_REDIRECT
-            | {
-                200: Answer("It leads nowhere: a page with it.", media_type="text/html"),
-                404: Answer(
-                    "A page: the link is not one of this service, too old, or of a notification that is gone.",
-                    media_type="text/html",
-                ),
-            },
-            fails=(503,),
+        found = await store.get_notification(
+            services.database, person.recipient_id, notification_id
         )
-    ),
+    else:
+        found = await _read(services, person.recipient_id, notification_id)
+    return _redirect(found.action_url) if found.action_url else Response("", status_code=204)
+
+
+@get(
+    "/c/{token:str}/",
+    summary="Click through from a mail",
+    description="The token is signed and names one notification. It is marked read only when a person follows the link "
+    "(`Sec-Fetch-User: ?1`): scanners of mail follow links too.",
+    tags=["Links in mails"],
+    response_description="It leads nowhere: a page with it.",
+    media_type="text/html",
+    responses=_REDIRECT
+    | {
+        404: OtherResponse(
+            "A page: the link is not one of this service, too old, or of a notification that is gone.",
+            media_type="text/html",
+        )
+    },
+    opt=noted(fails=(503,)),
 )
 async def click_through(
     request: Request[None, None, State], services: NamedDependency[Services], token: FromPath[str]
-) -> Response[str] | Response[bytes]:
+) -> Response[str]:
     """Goes where a notification leads, for the reader of a mail."""
     try:
         link = services.links.read_open(token, datetime.now(UTC))
@@ -102,10 +97,10 @@ async def _read(services: Services, recipient_id: str, notification_id: int) -> 
         return await store.get_notification(services.database, recipient_id, notification_id)
 
 
-def _redirect(target: str) -> Response[bytes]:
+def _redirect(target: str) -> Response[str]:
     # Response, not Redirect: that one would quote a URL that is a valid one already
     headers = {**PAGE_HEADERS, "Location": _ascii(target)}
-    return Response(b"", status_code=303, media_type="text/plain", headers=headers)
+    return Response("", status_code=303, media_type="text/plain", headers=headers)
 
 
 def _ascii(url: str) -> str:
@@ -117,7 +112,7 @@ def _ascii(url: str) -> str:
 
 
 def _is_a_person(request: AnyRequest) -> bool:
-    """Whether a browser says that somebody clicked (W3C Fetch Metadata)."""
+    """Whether a browser states that a person clicked (W3C Fetch Metadata)."""
     headers = request.headers
     return (
         request.method == "GET"
@@ -128,5 +123,5 @@ def _is_a_person(request: AnyRequest) -> bool:
 
 def _is_foreign(request: AnyRequest, authenticator: Authenticator) -> bool:
     """Whether the browser names another site as the caller; a browser that names none is believed."""
-    says = request.headers.get("sec-fetch-site"), request.headers.get("origin")
-    return says[0] != "none" and any(says) and not authenticator.is_own_origin(request)
+    origins = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    return origins[0] != "none" and any(origins) and not authenticator.is_own_origin(request)

@@ -61,16 +61,16 @@ def html(
     scripts: bool = False,
     **values: Any,
 ) -> Response[str]:
-    """A page from `templates/`, in English where nobody says who reads it; `scripts`: with modules of our own."""
+    """A page from `templates/`, in English where the reader is not known; `scripts`: with modules of our own."""
     language = reader.language if reader else language_of(None)
-    said = {
+    words_of_page = {
         "_": language.catalogue.gettext,
         "lang": language.words_tag,
         "dir": language.words_direction,
     }
     policy = {"Content-Security-Policy": _POLICY + _SCRIPTS} if scripts else {}
     return Response(
-        _TEMPLATES.get_template(template).render(said | values),
+        _TEMPLATES.get_template(template).render(words_of_page | values),
         status_code=status,
         media_type="text/html",
         headers=PAGE_HEADERS | policy,
@@ -83,11 +83,11 @@ def _(message: str) -> str:
 
 
 class Reader(Struct, frozen=True):
-    """What a page says to them."""
+    """The language of a page's reader."""
 
     language: Language
 
-    def say(self, sentence: str, **values: str) -> str:
+    def translate(self, sentence: str, **values: str) -> str:
         """A marked sentence with its values."""
         words = self.language.catalogue.gettext(sentence)
         return words % {name: self.language.isolated(value) for name, value in values.items()}

@@ -1,4 +1,4 @@
-"""What the reader of a mail may turn off, by whose mail it was, and what the page says of it in their language."""
+"""What the reader of a mail may turn off, by whose mail it was, and the page's sentences about it in their language."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _UNDONE = _("Undone")
 
 
 class Choice(Struct, frozen=True):
-    """One thing to turn off, and in words what that does; `done` is said once it is off."""
+    """One thing to turn off, and in words what that does; `done` is shown once it is off."""
 
     scope: str
     label: str
@@ -54,7 +54,7 @@ class OptOut(ABC):
     def __init__(self, database: Database, reader: Reader) -> None:
         self._database = database
         self.reader = reader
-        self._say = reader.say
+        self._translate = reader.translate
 
     @abstractmethod
     async def turn_off(self, scope: str) -> Done:
@@ -65,12 +65,12 @@ class OptOut(ABC):
         """Takes it back, as far as nobody chose otherwise since."""
 
     def _undone(self, note: str | None = None) -> Done:
-        return Done(self._say(_UNDONE), note)
+        return Done(self._translate(_UNDONE), note)
 
     def _nothing(self) -> Done:
         return Done(
-            self._say(_("Nothing changed")),
-            self._say(_("This link has turned nothing off.")),
+            self._translate(_("Nothing changed")),
+            self._translate(_("This link has turned nothing off.")),
             can_undo=False,
         )
 
@@ -79,7 +79,7 @@ class OptOut(ABC):
 
 
 async def opt_out(database: Database, link: OptOutLink, reader_of: ReaderOf) -> OptOut:
-    """What a link may do by now; NotFound for somebody who was erased: a click must not make them again."""
+    """Returns what a link may turn off; NotFound for a person that was erased: a click must not create them again."""
     if isinstance(link, UnsubscribeAddress):
         owner = await store.address_owner(database, link.address)
         if owner is None:
@@ -122,17 +122,17 @@ class _OfTypes(OptOut):
         self._address = address
         self._subject = reader.labels([each.label for each in types])
         if stays := [each.label for each in types if _is_required(each)]:
-            stay = self._say(
+            stay = self._translate(
                 _("Emails about %(labels)s can’t be turned off."),  # noqa: RUF001
                 labels=reader.labels(stays),
             )
-            self.note = f"{stay} {self._say(_REQUIRED)}"
+            self.note = f"{stay} {self._translate(_REQUIRED)}"
         self.choices = self._choices()
 
     def _choices(self) -> list[Choice]:
-        say, several = self._say, len(self._types) > 1
+        translate, several = self._translate, len(self._types) > 1
         categories = self.reader.labels([each.category_label for each in self._types])
-        but = self._say(
+        but = self._translate(
             _("All but those that are required: %(labels)s."),
             labels=self.reader.labels(self._required),
         )
@@ -140,29 +140,31 @@ class _OfTypes(OptOut):
             Choice(
                 "type",
                 self._subject,
-                say(_("Only these kinds.")) if several else say(_("Only this kind.")),
-                say(_("You get no more emails about %(labels)s"), labels=self._subject),
+                translate(_("Only these kinds.")) if several else translate(_("Only this kind.")),
+                translate(_("You get no more emails about %(labels)s"), labels=self._subject),
             ),
             Choice(
                 "category",
-                say(_("everything in %(categories)s"), categories=categories),
-                say(_("Every kind there, whichever you had on.")),
-                say(
+                translate(_("everything in %(categories)s"), categories=categories),
+                translate(_("Every kind there, whichever you had on.")),
+                translate(
                     _("You get no more emails about everything in %(categories)s"),
                     categories=categories,
                 ),
             ),
             Choice(
                 "all",
-                say(_("anything")),
-                but if self._required else say(_("No emails at all.")),
-                say(_("You get no more emails about anything")),
+                translate(_("anything")),
+                but if self._required else translate(_("No emails at all.")),
+                translate(_("You get no more emails about anything")),
             ),
         ]
         if self._topic is not None:
-            hint = say(_("Nothing more about it, nor in your inbox. All else stays as it is."))
-            done = say(_("You hear no more about this thread"))
-            choices.append(Choice("topic", say(_("this thread")), hint, done))
+            hint = translate(
+                _("Nothing more about it, nor in your inbox. All else stays as it is.")
+            )
+            done = translate(_("You hear no more about this thread"))
+            choices.append(Choice("topic", translate(_("this thread")), hint, done))
         return choices
 
     async def turn_off(self, scope: str) -> Done:
@@ -175,18 +177,20 @@ class _OfTypes(OptOut):
         required = [each.label for each in self._types if _is_required(each)]
         if scope == "type" and len(required) == len(self._types):
             return Done(
-                self._say(_STILL, labels=self._subject), self._say(_REQUIRED), can_undo=False
+                self._translate(_STILL, labels=self._subject),
+                self._translate(_REQUIRED),
+                can_undo=False,
             )
         stay = self._required if scope == "all" else required
         if not stay:
             return Done(self._done(scope))
-        still = self._say(_STILL, labels=self.reader.labels(stay))
-        return Done(self._done(scope), f"{still}. {self._say(_REQUIRED)}")
+        still = self._translate(_STILL, labels=self.reader.labels(stay))
+        return Done(self._done(scope), f"{still}. {self._translate(_REQUIRED)}")
 
     async def undo(self, scope: str) -> Done:
         if scope == "topic" and self._topic is not None:
             await store.unmute_topic(self._database, self._person, self._topic)
-            return self._undone(self._say(_("You hear of this thread as before.")))
+            return self._undone(self._translate(_("You hear of this thread as before.")))
         kept = await undo(self._database, self._person, self._key(scope))
         if kept is None and self._address is None:
             return self._nothing()
@@ -195,14 +199,14 @@ class _OfTypes(OptOut):
         after = await get_preferences(self._database, self._person)
         if all(is_on(after, each.event_type) for each in self._types):
             return self._undone(
-                self._say(_("Emails about %(labels)s are on now."), labels=self._subject)
+                self._translate(_("Emails about %(labels)s are on now."), labels=self._subject)
             )
         return self._undone(
-            self._say(_("Emails about %(labels)s are off now."), labels=self._subject)
+            self._translate(_("Emails about %(labels)s are off now."), labels=self._subject)
         )
 
     async def _mail_again(self, address: str) -> None:
-        """What the address had said before it had an account."""
+        """Takes back what the address turned off before it had an account."""
         await store.lift_suppression(self._database, address)
         before = await get_preferences(self._database, self._person)
         if off := [key for key in self._keys("type") if not is_on(before, key)]:
@@ -237,18 +241,18 @@ class _OfAddress(OptOut):
         super().__init__(database, reader)
         self._address = address
         self._masked = mask(address)
-        say = self._say
+        translate = self._translate
         self.choices = [
             Choice(
                 "type",
                 self._masked,
-                say(
+                translate(
                     _(
                         "There is no account with %(address)s, so this is for all mail from this service."
                     ),
                     address=self._masked,
                 ),
-                say(_("You get no more emails at %(address)s"), address=self._masked),
+                translate(_("You get no more emails at %(address)s"), address=self._masked),
             )
         ]
 
@@ -259,12 +263,12 @@ class _OfAddress(OptOut):
     async def undo(self, _scope: str) -> Done:
         if await store.lift_suppression(self._database, self._address):
             return self._undone(
-                self._say(_("Emails to %(address)s are on now."), address=self._masked)
+                self._translate(_("Emails to %(address)s are on now."), address=self._masked)
             )
-        note = self._say(
+        note = self._translate(
             _("Mail to this address came back or was reported, so none is sent there.")
         )
-        return Done(self._say(_UNDONE), note, can_undo=False)
+        return Done(self._translate(_UNDONE), note, can_undo=False)
 
 
 class _OfDigest(OptOut):
@@ -275,23 +279,23 @@ class _OfDigest(OptOut):
     def __init__(self, database: Database, reader: Reader, recipient_id: str) -> None:
         super().__init__(database, reader)
         self._person = recipient_id
-        say = self._say
+        translate = self._translate
         self.choices = [
             Choice(
                 "type",
-                say(_("what is new, as a summary")),
-                say(
+                translate(_("what is new, as a summary")),
+                translate(
                     _(
                         "What it held stays in your inbox; what is new comes by itself, where that is on."
                     )
                 ),
-                say(_("You get no more summaries")),
+                translate(_("You get no more summaries")),
             ),
             Choice(
                 "all",
-                say(_("anything")),
-                say(_("No summary and no single emails, but for those that are required.")),
-                say(_("You get no more emails about anything")),
+                translate(_("anything")),
+                translate(_("No summary and no single emails, but for those that are required.")),
+                translate(_("You get no more emails about anything")),
             ),
         ]
 
@@ -315,9 +319,9 @@ class _OfDigest(OptOut):
         await store.turn_digest_on(self._database, self._person, kept.frequency)
         daily = kept.frequency == "daily"
         return self._undone(
-            self._say(_("Your daily summary is on again."))
+            self._translate(_("Your daily summary is on again."))
             if daily
-            else self._say(_("Your weekly summary is on again."))
+            else self._translate(_("Your weekly summary is on again."))
         )
 
 

@@ -11,31 +11,24 @@ from tocsin.engine.model import NotFound
 from tocsin.engine.store.recipient import get_recipient
 from tocsin.http.auth import Authenticator, Person
 from tocsin.http.errors import AnyRequest, Forbidden, Unauthorized
-from tocsin.http.operation import Answer, Operation, documented, get
+from tocsin.http.openapi import OtherResponse, get, noted
 from tocsin.http.pages.assets import asset_path
 from tocsin.http.pages.html import html, reader
-from tocsin.http.requests import Services, beside
+from tocsin.http.requests import Services, relative_root
 
 MODULE = "tocsin-preferences.js"
 
 
 @get(
     "/settings/",
-    opt=documented(
-        Operation(
-            summary="The settings page",
-            description=(
-                "`<tocsin-preferences>` for the person whom the cookie `tocsin_token` names, in their language; "
-                "401 and a page that says so where it names nobody."
-            ),
-            tag="Pages",
-            answers={
-                200: Answer("The page.", media_type="text/html"),
-                401: Answer("A page that says how to sign in.", media_type="text/html"),
-            },
-            fails=(503,),
-        )
-    ),
+    summary="The settings page",
+    description="`<tocsin-preferences>` for the person whom the cookie `tocsin_token` names, in their language; "
+    "401 and a page that explains it where it names nobody.",
+    tags=["Pages"],
+    response_description="The page.",
+    media_type="text/html",
+    responses={401: OtherResponse("A page that explains how to sign in.", media_type="text/html")},
+    opt=noted(fails=(503,)),
 )
 async def settings_page(
     request: AnyRequest,
@@ -43,10 +36,10 @@ async def settings_page(
     authenticator: NamedDependency[Authenticator],
 ) -> Response[str]:
     """The same for everybody; what is a person's own is the component's to ask for."""
-    person = await _who(request, authenticator)
-    told = await _locale(services, person) if person else None
-    language = reader(services, request, told)
-    module = beside(request.scope) + asset_path(MODULE)
+    person = await _person(request, authenticator)
+    locale = await _locale(services, person) if person else None
+    language = reader(services, request, locale)
+    module = relative_root(request.scope) + asset_path(MODULE)
     status = 200 if person else 401
     return html(
         "settings.html",
@@ -58,10 +51,10 @@ async def settings_page(
     )
 
 
-async def _who(request: AnyRequest, authenticator: Authenticator) -> Person | None:
+async def _person(request: AnyRequest, authenticator: Authenticator) -> Person | None:
     with suppress(Unauthorized, Forbidden):
-        who = await authenticator.identify(request, "")
-        return who if isinstance(who, Person) else None
+        caller = await authenticator.identify(request, "")
+        return caller if isinstance(caller, Person) else None
     return None
 
 

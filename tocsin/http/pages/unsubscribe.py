@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 from typing import Literal
 from urllib.parse import parse_qs
 
-from litestar import HttpMethod, Response, post, route
+from litestar import Response, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 from msgspec import Struct
 
 from tocsin.engine.model import Invalid, NotFound
 from tocsin.http.errors import AnyRequest
-from tocsin.http.operation import Answer, Operation, documented
+from tocsin.http.openapi import OtherResponse, body_read_by_handler, get, noted
 from tocsin.http.pages.html import html, reader
 from tocsin.http.pages.opt_outs import OptOut, opt_out
 from tocsin.http.requests import Services
@@ -22,8 +22,9 @@ from tocsin.http.requests import Services
 PATH = "/unsubscribe/{token:str}/"
 TAG = "Links in mails"
 _LARGEST_BODY = 8_000  # bytes, from anybody who has a link
-_PAGE = Answer("A page.", media_type="text/html")
-_GONE = Answer("A page: the link is not one of this service, or too old.", media_type="text/html")
+_GONE = OtherResponse(
+    "A page: the link is not one of this service, or too old.", media_type="text/html"
+)
 
 
 class UnsubscribeForm(Struct, frozen=True):
@@ -33,18 +34,15 @@ class UnsubscribeForm(Struct, frozen=True):
     undo: Literal["1"] | None = None
 
 
-@route(
+@get(
     PATH,
-    http_method=[HttpMethod.GET, HttpMethod.HEAD],
-    opt=documented(
-        Operation(
-            summary="Ask which emails to turn off",
-            description="Changes nothing: scanners of mail follow links.",
-            tag=TAG,
-            answers={200: _PAGE, 404: _GONE},
-            fails=(503,),
-        )
-    ),
+    summary="Ask which emails to turn off",
+    description="Changes nothing: scanners of mail follow links.",
+    tags=[TAG],
+    response_description="A page.",
+    media_type="text/html",
+    responses={404: _GONE},
+    opt=noted(fails=(503,)),
 )
 async def unsubscribe_page(
     request: AnyRequest, services: NamedDependency[Services], token: FromPath[str]
@@ -62,26 +60,23 @@ async def unsubscribe_page(
 
 @post(
     PATH,
-    opt=documented(
-        Operation(
-            summary="Turn emails off",
-            description=(
-                "Without a body, that mail's event types, digest, or all mail to an address without an account. "
-                "`undo=1` takes it back. Doing it twice does no harm. `topic` mutes the thread that the mail is about."
-            ),
-            tag=TAG,
-            body=UnsubscribeForm,
-            body_example={"scope": "category"},
-            body_required=False,
-            body_type="application/x-www-form-urlencoded",
-            answers={200: _PAGE, 404: _GONE},
-            fails=(413, 422, 503),
-        )
-    ),
+    dependencies=body_read_by_handler(UnsubscribeForm | None),
+    summary="Turn emails off",
+    description="Without a body, that mail's event types, digest, or all mail to an address without an account. "
+    "`undo=1` takes it back. Doing it twice does no harm. `topic` mutes the thread that the mail is about.",
+    tags=[TAG],
+    response_description="A page.",
+    media_type="text/html",
+    responses={404: _GONE},
     request_max_body_size=_LARGEST_BODY,
     status_code=200,
+    opt=noted(
+        body={"scope": "category"},
+        body_media_types=("application/x-www-form-urlencoded",),
+        fails=(413, 422, 503),
+    ),
 )
-async def unsubscribe(
+async def turn_emails_off(
     request: AnyRequest, services: NamedDependency[Services], token: FromPath[str]
 ) -> Response[str]:
     """Does it."""

@@ -6,16 +6,17 @@ from typing import Annotated, Literal
 
 from litestar import Response, delete, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath
+from litestar.params import JSONBody
 from msgspec import Meta, Struct, structs
 
 from tocsin.engine.store import recipient as store
 from tocsin.engine.store.database import Database, Session
 from tocsin.engine.store.recipient import Device, Registered
 from tocsin.http import examples
-from tocsin.http.operation import Answer, Operation, documented, get
+from tocsin.http.fields import RowId
+from tocsin.http.openapi import OtherResponse, get, noted
 from tocsin.http.people.inbox import PersonRequest
-from tocsin.http.requests import Services, no_content, read_body, reply, row_id
+from tocsin.http.requests import Services
 
 PATH = "/api/push-tokens/"
 TAG = "Devices"
@@ -69,86 +70,63 @@ class Devices(Struct, frozen=True):
 
 @get(
     PATH,
-    opt=documented(
-        Operation(
-            summary="List the devices",
-            description="Of each token only the last six characters.",
-            tag=TAG,
-            answers={200: Answer("Yours.", Devices, {"results": [examples.DEVICE]})},
-        )
-    ),
+    summary="List the devices",
+    description="Of each token only the last six characters.",
+    tags=[TAG],
+    response_description="The person's devices.",
+    opt=noted(example={"results": [examples.DEVICE]}),
 )
-async def list_push_tokens(
-    request: PersonRequest, services: NamedDependency[Services]
-) -> Response[bytes]:
+async def list_push_tokens(request: PersonRequest, services: NamedDependency[Services]) -> Devices:
     """A person's devices."""
-    return reply(Devices(await store.list_devices(services.database, request.auth.recipient_id)))
+    return Devices(await store.list_devices(services.database, request.auth.recipient_id))
 
 
 @post(
     PATH,
-    opt=documented(
-        Operation(
-            summary="Register a device",
-            description="A token moves to whoever registered it last. Registering it again enables it again.",
-            tag=TAG,
-            body=PushToken,
-            body_example={"token": _TOKEN, "platform": "ios"},
-            answers={
-                200: Answer("It was known.", Device, examples.DEVICE),
-                201: Answer("Registered.", Device, examples.DEVICE),
-            },
-            fails=(409,),
-        )
-    ),
+    summary="Register a device",
+    description="A token moves to whoever registered it last. Registering it again enables it again.",
+    tags=[TAG],
+    response_description="Registered.",
+    responses={200: OtherResponse("It was known.", Device, examples.DEVICE)},
     status_code=201,
+    opt=noted(example=examples.DEVICE, body={"token": _TOKEN, "platform": "ios"}, fails=(409,)),
 )
 async def register_push_token(
-    request: PersonRequest, services: NamedDependency[Services]
-) -> Response[bytes]:
+    request: PersonRequest, services: NamedDependency[Services], data: JSONBody[PushToken]
+) -> Response[Device]:
     """Registers a device."""
-    posted = await read_body(request, PushToken)
-    device = await register(services.database, request.auth.recipient_id, posted)
-    return reply(_public(device), 200 if device.known else 201)
+    device = await register(services.database, request.auth.recipient_id, data)
+    return Response(_public(device), status_code=200 if device.known else 201)
 
 
 @delete(
     PATH + "{device_id:int}/",
-    opt=documented(
-        Operation(summary="Forget a device", tag=TAG, answers={204: Answer("Forgotten.")})
-    ),
+    summary="Forget a device",
+    tags=[TAG],
+    response_description="Forgotten.",
     status_code=204,
 )
 async def remove_push_token(
-    request: PersonRequest, services: NamedDependency[Services], device_id: FromPath[int]
-) -> Response[None]:
+    request: PersonRequest, services: NamedDependency[Services], device_id: RowId
+) -> None:
     """Forgets a device."""
-    await store.remove_device(services.database, request.auth.recipient_id, row_id(device_id))
-    return no_content()
+    await store.remove_device(services.database, request.auth.recipient_id, device_id)
 
 
 @post(
     PATH + "unregister/",
-    opt=documented(
-        Operation(
-            summary="Forget a device by its token",
-            description="For a client that kept only that, as it signs out.",
-            tag=TAG,
-            body=UnregisterToken,
-            body_example={"token": _TOKEN},
-            answers={204: Answer("Forgotten.")},
-            fails=(404,),
-        )
-    ),
+    summary="Forget a device by its token",
+    description="For a client that kept only that, as it signs out.",
+    tags=[TAG],
+    response_description="Forgotten.",
     status_code=204,
+    opt=noted(body={"token": _TOKEN}, fails=(404,)),
 )
 async def unregister_push_token(
-    request: PersonRequest, services: NamedDependency[Services]
-) -> Response[None]:
+    request: PersonRequest, services: NamedDependency[Services], data: JSONBody[UnregisterToken]
+) -> None:
     """Forgets a device by its token."""
-    posted = await read_body(request, UnregisterToken)
-    await store.unregister_device(services.database, request.auth.recipient_id, posted.token)
-    return no_content()
+    await store.unregister_device(services.database, request.auth.recipient_id, data.token)
 
 
 async def register(

@@ -1,4 +1,4 @@
-"""A person's inbox, and who is signed in."""
+"""A person's inbox, and the person of a token."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from litestar import Request, Response, delete, patch, post
-from litestar.datastructures import State
+from litestar.datastructures import ResponseHeader, State
 from litestar.di import NamedDependency
-from litestar.params import FromPath
+from litestar.params import FromQuery, JSONBody, QueryParameter
 from msgspec import Meta, Struct
 
 from tocsin.engine.explain.why import Explanation, explain
@@ -23,30 +23,22 @@ from tocsin.http.fields import (
     CursorText,
     EventTypeName,
     Limit,
-    beside,
-    plain,
+    RowId,
+    page_links,
     read_cursor,
+    without_nulls,
 )
-from tocsin.http.operation import Answer, Operation, documented, get
-from tocsin.http.requests import Services, no_content, read_body, read_query, reply, row_id
+from tocsin.http.openapi import get, noted
+from tocsin.http.requests import Services
 
 _UNDO = "Tocsin-Undo"
 TAG = "Inbox"
 PATH = "/api/notifications/"
 
 PersonRequest = Request[Any, Person, State]
-
-
-class ListQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which part of the inbox."""
-
-    limit: Limit = 20
-    cursor: CursorText | None = None
-    read: (
-        Annotated[bool, Meta(description="Only read ones (true) or unread ones (false).")] | None
-    ) = None
-    event_type: EventTypeName | None = None
-    category: CategoryName | None = None
+ReadFilter = Annotated[
+    bool | None, QueryParameter(description="Only read ones (true) or unread ones (false).")
+]
 
 
 class InboxListing(Struct, frozen=True):
@@ -105,143 +97,115 @@ class Marked(Struct, frozen=True):
 
 @get(
     PATH,
-    opt=documented(
-        Operation(
-            summary="List the inbox",
-            description="Newest first. `next` and `previous` keep the filters; pages stay put while new ones arrive.",
-            tag=TAG,
-            query=ListQuery,
-            answers={200: Answer("A page.", InboxListing, examples.LISTING)},
-        )
-    ),
+    summary="List the inbox",
+    description="Newest first. `next` and `previous` keep the filters; pages stay put while new ones arrive.",
+    tags=[TAG],
+    response_description="A page.",
+    opt=noted(example=examples.LISTING),
 )
 async def list_notifications(
-    request: PersonRequest, services: NamedDependency[Services]
-) -> Response[bytes]:
+    request: PersonRequest,
+    services: NamedDependency[Services],
+    limit: Limit = 20,
+    cursor: FromQuery[CursorText | None] = None,
+    read: ReadFilter = None,
+    event_type: FromQuery[EventTypeName | None] = None,
+    category: FromQuery[CategoryName | None] = None,
+) -> InboxListing:
     """A page of the inbox."""
-    query = read_query(request, ListQuery)
-    cursor = read_cursor(query.cursor)
-    await check_filter(services.database, query.event_type, query.category)
+    place = read_cursor(cursor)
+    await check_filter(services.database, event_type, category)
     inbox = await store.list_notifications(
         services.database,
         request.auth.recipient_id,
-        Filter(query.read, query.event_type, query.category),
-        cursor=cursor,
-        limit=query.limit,
+        Filter(read, event_type, category),
+        cursor=place,
+        limit=limit,
     )
-    kept = plain(
-        limit=query.limit,
-        read=query.read,
-        event_type=query.event_type,
-        category=query.category,
-    )
-    older, newer = beside(services, PATH, inbox.page, kept)
-    return reply(InboxListing(inbox.page.results, older, newer, inbox.as_of))
+    kept = without_nulls(limit=limit, read=read, event_type=event_type, category=category)
+    older, newer = page_links(services, PATH, inbox.page, kept)
+    return InboxListing(inbox.page.results, older, newer, inbox.as_of)
 
 
 @get(
     PATH + "{notification_id:int}/",
-    opt=documented(
-        Operation(
-            summary="Read one",
-            description="Also one that never was in the inbox, or was removed from it.",
-            tag=TAG,
-            answers={200: Answer("The notification.", Notification, examples.NOTIFICATION)},
-        )
-    ),
+    summary="Read one",
+    description="Also one that never was in the inbox, or was removed from it.",
+    tags=[TAG],
+    response_description="The notification.",
+    opt=noted(example=examples.NOTIFICATION),
 )
 async def get_notification(
-    request: PersonRequest, services: NamedDependency[Services], notification_id: FromPath[int]
-) -> Response[bytes]:
+    request: PersonRequest, services: NamedDependency[Services], notification_id: RowId
+) -> Notification:
     """One notification."""
-    return reply(
-        await store.get_notification(
-            services.database, request.auth.recipient_id, row_id(notification_id)
-        )
+    return await store.get_notification(
+        services.database, request.auth.recipient_id, notification_id
     )
 
 
 @patch(
     PATH + "{notification_id:int}/read/",
-    opt=documented(
-        Operation(
-            summary="Mark one read, or unread",
-            tag=TAG,
-            body=ReadState,
-            body_example={"read": True},
-            body_required=False,
-            answers={
-                200: Answer(
-                    "As it is now.",
-                    Notification,
-                    examples.NOTIFICATION | {"read": True, "read_at": "2026-11-21T08:20:00Z"},
-                )
-            },
-        )
+    summary="Mark one read, or unread",
+    tags=[TAG],
+    response_description="As it is now.",
+    opt=noted(
+        body={"read": True},
+        example=examples.NOTIFICATION | {"read": True, "read_at": "2026-11-21T08:20:00Z"},
     ),
 )
 async def mark_read(
-    request: PersonRequest, services: NamedDependency[Services], notification_id: FromPath[int]
-) -> Response[bytes]:
+    request: PersonRequest,
+    services: NamedDependency[Services],
+    notification_id: RowId,
+    data: JSONBody[ReadState | None] = None,
+) -> Notification:
     """Marks one read."""
-    wanted = await read_body(request, ReadState, optional=True)
-    return reply(
-        await store.mark_read(
-            services.database,
-            request.auth.recipient_id,
-            row_id(notification_id),
-            read=wanted.read,
-        )
+    return await store.mark_read(
+        services.database,
+        request.auth.recipient_id,
+        notification_id,
+        read=(data or ReadState()).read,
     )
 
 
 @delete(
     PATH + "{notification_id:int}/",
-    opt=documented(
-        Operation(
-            summary="Remove one from the inbox",
-            description="It leaves list and badge; by its id it is still found.",
-            tag=TAG,
-            answers={204: Answer("Removed.")},
-        )
-    ),
-    status_code=204,
+    summary="Remove one from the inbox",
+    description="It leaves list and badge; by its id it is still found.",
+    tags=[TAG],
+    response_description="Removed.",
 )
 async def archive(
-    request: PersonRequest, services: NamedDependency[Services], notification_id: FromPath[int]
-) -> Response[None]:
+    request: PersonRequest, services: NamedDependency[Services], notification_id: RowId
+) -> None:
     """Archives one."""
-    await store.archive(services.database, request.auth.recipient_id, row_id(notification_id))
-    return no_content()
+    await store.archive(services.database, request.auth.recipient_id, notification_id)
 
 
 @post(
     PATH + "mark-all-read/",
-    opt=documented(
-        Operation(
-            summary="Mark all read",
-            description="With `as_of` of a list, no more than what that list could show.",
-            tag=TAG,
-            body=MarkAll,
-            body_example={"category": "forum", "as_of": "NzUxOjc1MTo"},
-            body_required=False,
-            answers={
-                200: Answer(
-                    "How many were unread.",
-                    Marked,
-                    {"marked": 3},
-                    headers={_UNDO: "What takes it back; for the call to undo it."},
-                )
-            },
-        )
-    ),
+    summary="Mark all read",
+    description="With `as_of` of a list, no more than what that list could show.",
+    tags=[TAG],
     status_code=200,
+    response_description="How many were unread.",
+    response_headers=[
+        ResponseHeader(
+            name=_UNDO,
+            description="What takes it back; for the call to undo it.",
+            documentation_only=True,
+        )
+    ],
+    opt=noted(body={"category": "forum", "as_of": "NzUxOjc1MTo"}, example={"marked": 3}),
 )
 async def mark_all_read(
-    request: PersonRequest, services: NamedDependency[Services]
-) -> Response[bytes]:
+    request: PersonRequest,
+    services: NamedDependency[Services],
+    data: JSONBody[MarkAll | None] = None,
+) -> Response[Marked]:
     """Marks what a list could show."""
-    wanted = await read_body(request, MarkAll, optional=True)
+    wanted = data or MarkAll()
     await check_filter(services.database, wanted.event_type, wanted.category)
     marked = await store.mark_all_read(
         services.database,
@@ -249,108 +213,80 @@ async def mark_all_read(
         Filter(event_type=wanted.event_type, category=wanted.category),
         as_of=wanted.as_of,
     )
-    return reply(Marked(marked.marked), headers={_UNDO: marked.undo})
+    return Response(Marked(marked.marked), headers={_UNDO: marked.undo})
 
 
 @post(
     PATH + "mark-all-read/undo/",
-    opt=documented(
-        Operation(
-            summary="Undo a mark-all",
-            description=f"`undo` is the header `{_UNDO}` of its answer. What was touched since stays as it is.",
-            tag=TAG,
-            body=Undo,
-            body_example={"undo": "MjAyNi0xMS0yMVQwODoyMDowMCswMDowMA"},
-            answers={200: Answer("How many are unread again.", Unmarked, {"unmarked": 3})},
-        )
-    ),
+    summary="Undo a mark-all",
+    description=f"`undo` is the header `{_UNDO}` of its response. What was touched since stays as it is.",
+    tags=[TAG],
     status_code=200,
+    response_description="How many are unread again.",
+    opt=noted(body={"undo": "MjAyNi0xMS0yMVQwODoyMDowMCswMDowMA"}, example={"unmarked": 3}),
 )
 async def undo_mark_all_read(
-    request: PersonRequest, services: NamedDependency[Services]
-) -> Response[bytes]:
+    request: PersonRequest, services: NamedDependency[Services], data: JSONBody[Undo]
+) -> Unmarked:
     """Takes a mark-all back."""
-    wanted = await read_body(request, Undo)
-    return reply(
-        Unmarked(
-            await store.undo_mark_all_read(
-                services.database, request.auth.recipient_id, wanted.undo
-            )
-        )
+    return Unmarked(
+        await store.undo_mark_all_read(services.database, request.auth.recipient_id, data.undo)
     )
 
 
 @get(
     quick_count.PATH,
-    opt=documented(
-        Operation(
-            summary="Count the unread ones",
-            description="Exact, from a snapshot taken after the request arrived.",
-            tag=TAG,
-            answers={200: Answer("The badge.", Count, {"count": 3})},
-        )
-    ),
+    summary="Count the unread ones",
+    description="Exact, from a snapshot taken after the request arrived.",
+    tags=[TAG],
+    response_description="The badge.",
+    opt=noted(example={"count": 3}),
 )
-async def unread_count(
-    request: PersonRequest, services: NamedDependency[Services]
-) -> Response[bytes]:
+async def unread_count(request: PersonRequest, services: NamedDependency[Services]) -> Count:
     """The exact count, where it has not been sent before Litestar."""
     failed: Exception | None = request.scope["state"].get(quick_count.FAILED)
     if failed is not None:
         raise failed
-    return reply(Count(await services.hub.count(request.auth.recipient_id)))
+    return Count(await services.hub.count(request.auth.recipient_id))
 
 
 @get(
     PATH + "unread-count/by-category/",
-    opt=documented(
-        Operation(
-            summary="Count the unread ones by category",
-            description="Exact; categories without any are left out.",
-            tag=TAG,
-            answers={
-                200: Answer(
-                    "All of them together, and each.",
-                    CountByCategory,
-                    {"count": 5, "categories": {"election": 1, "forum": 4}},
-                )
-            },
-        )
-    ),
+    summary="Count the unread ones by category",
+    description="Exact; categories without any are left out.",
+    tags=[TAG],
+    response_description="All of them together, and each.",
+    opt=noted(example={"count": 5, "categories": {"election": 1, "forum": 4}}),
 )
 async def unread_by_category(
     request: PersonRequest, services: NamedDependency[Services]
-) -> Response[bytes]:
+) -> CountByCategory:
     """The exact counts."""
     counts = await store.unread_by_category(services.database, request.auth.recipient_id)
-    return reply(CountByCategory(sum(counts.values()), counts))
+    return CountByCategory(sum(counts.values()), counts)
 
 
 @get(
     PATH + "{notification_id:int}/why/",
-    opt=documented(
-        Operation(
-            summary="Why did (not) this reach me?",
-            tag=TAG,
-            answers={
-                200: Answer("Each channel's decision and deliveries.", Explanation, examples.WHY)
-            },
-        )
-    ),
+    summary="Why did (not) this reach me?",
+    tags=[TAG],
+    response_description="Each channel's decision and deliveries.",
+    opt=noted(example=examples.WHY),
 )
 async def why(
-    request: PersonRequest, services: NamedDependency[Services], notification_id: FromPath[int]
-) -> Response[bytes]:
+    request: PersonRequest, services: NamedDependency[Services], notification_id: RowId
+) -> Explanation:
     """Explains one notification."""
-    id_ = row_id(notification_id)
-    decided = await store.why(services.database, [id_], recipient_id=request.auth.recipient_id)
-    if id_ not in decided:
+    decided = await store.why(
+        services.database, [notification_id], recipient_id=request.auth.recipient_id
+    )
+    if notification_id not in decided:
         raise NotFound
-    return reply(explain(decided[id_]))
+    return explain(decided[notification_id])
 
 
 class Me(Struct, frozen=True):
-    """Whom the token names, and until when it is good."""
+    """The person of the token, and when it expires."""
 
     recipient: str
     expires_at: datetime
@@ -358,20 +294,13 @@ class Me(Struct, frozen=True):
 
 @get(
     "/api/me/",
-    opt=documented(
-        Operation(
-            summary="Who is signed in",
-            description="So that a page notices when its cookie has become somebody else's.",
-            tag="Inbox",
-            answers={
-                200: Answer(
-                    "They are.", Me, {"recipient": "alice", "expires_at": "2026-11-22T08:00:00Z"}
-                )
-            },
-        )
-    ),
+    summary="Read the signed-in person",
+    description="So that a page notices when its cookie has become somebody else's.",
+    tags=[TAG],
+    response_description="The person, and when the token expires.",
+    opt=noted(example={"recipient": "alice", "expires_at": "2026-11-22T08:00:00Z"}),
 )
-async def me(request: PersonRequest) -> Response[bytes]:
-    """Whoever calls."""
+async def me(request: PersonRequest) -> Me:
+    """Returns the caller."""
     person = request.auth
-    return reply(Me(person.recipient_id, datetime.fromtimestamp(int(person.expires_at), UTC)))
+    return Me(person.recipient_id, datetime.fromtimestamp(int(person.expires_at), UTC))

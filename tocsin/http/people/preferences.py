@@ -1,4 +1,4 @@
-"""What a person wants to be told, how and when: channels, digests, quiet hours; and the event types there are."""
+"""A person's preferences: channels, digests and quiet hours; and the event types that there are."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from datetime import time
 from itertools import groupby
 from typing import Annotated
 
-from litestar import Response, patch, put
+from litestar import patch, put
 from litestar.di import NamedDependency
+from litestar.params import JSONBody, QueryParameter
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from tocsin.engine.store import digest, preference
@@ -17,20 +18,21 @@ from tocsin.engine.store.event import list_event_types
 from tocsin.engine.store.preference import Preferences, QuietHours
 from tocsin.http import examples
 from tocsin.http.errors import AnyRequest
-from tocsin.http.fields import Listing
-from tocsin.http.operation import Answer, Operation, documented, get
+from tocsin.http.fields import Described
+from tocsin.http.openapi import get, noted
 from tocsin.http.pages.html import reader
 from tocsin.http.people.inbox import PersonRequest
-from tocsin.http.requests import Services, read_body, read_query, reply
+from tocsin.http.requests import Services
 
 PATH = "/api/notification-preferences/"
 TAG = "Preferences"
 
 Overrides = Annotated[
     dict[str, dict[str, bool | None]],
-    Meta(
-        max_length=1000,
+    Meta(max_length=1000),
+    Described(
         description="By `*`, `category.*` or event type: each channel on, off, or null to inherit again.",
+        schema_extra={"maxProperties": 1000},
     ),
 ]
 
@@ -43,49 +45,34 @@ class ChangedPreferences(Struct, frozen=True, forbid_unknown_fields=True):
 
 @get(
     PATH,
-    opt=documented(
-        Operation(
-            summary="Read the preferences",
-            description="What is on for each event type, and where each answer comes from.",
-            tag=TAG,
-            answers={200: Answer("All of them.", Preferences, examples.PREFERENCES)},
-        )
-    ),
+    summary="Read the preferences",
+    description="What is on for each event type, and which preference or default decides it.",
+    tags=[TAG],
+    response_description="All of them.",
+    opt=noted(example=examples.PREFERENCES),
 )
 async def get_preferences(
     request: PersonRequest, services: NamedDependency[Services]
-) -> Response[bytes]:
+) -> Preferences:
     """All preferences."""
-    return reply(await preference.get_preferences(services.database, request.auth.recipient_id))
+    return await preference.get_preferences(services.database, request.auth.recipient_id)
 
 
 @patch(
     PATH,
-    opt=documented(
-        Operation(
-            summary="Change preferences",
-            description=(
-                "Merges; null inherits again. An event type's own override is stronger than its category's, that than "
-                "`*`. A mandatory channel stays on whatever is chosen."
-            ),
-            tag=TAG,
-            body=ChangedPreferences,
-            body_example={"overrides": {"forum.*": {"email": False}}},
-            answers={
-                200: Answer("All of them, as they are now.", Preferences, examples.PREFERENCES)
-            },
-        )
-    ),
+    summary="Change preferences",
+    description="Merges; null inherits again. An event type's own override is stronger than its category's, that than "
+    "`*`. A mandatory channel stays on whatever is chosen.",
+    tags=[TAG],
+    response_description="All of them, as they are now.",
+    opt=noted(example=examples.PREFERENCES, body={"overrides": {"forum.*": {"email": False}}}),
 )
 async def change_preferences(
-    request: PersonRequest, services: NamedDependency[Services]
-) -> Response[bytes]:
+    request: PersonRequest, services: NamedDependency[Services], data: JSONBody[ChangedPreferences]
+) -> Preferences:
     """Merges overrides."""
-    changed = await read_body(request, ChangedPreferences)
-    return reply(
-        await preference.set_overrides(
-            services.database, request.auth.recipient_id, changed.overrides
-        )
+    return await preference.set_overrides(
+        services.database, request.auth.recipient_id, data.overrides
     )
 
 
@@ -111,57 +98,47 @@ class ChangedDigestPreferences(Struct, frozen=True, forbid_unknown_fields=True):
 
 @get(
     DIGEST_PATH,
-    opt=documented(
-        Operation(
-            summary="Read the digest's preferences",
-            description="`next_at` is when the next one is due; null while it is off.",
-            tag=TAG,
-            answers={200: Answer("As they are.", DigestPreferences, examples.DIGEST_PREFERENCES)},
-        )
-    ),
+    summary="Read the digest's preferences",
+    description="`next_at` is when the next one is due; null while it is off.",
+    tags=[TAG],
+    response_description="As they are.",
+    opt=noted(example=examples.DIGEST_PREFERENCES),
 )
 async def get_digest_preferences(
     request: PersonRequest, services: NamedDependency[Services]
-) -> Response[bytes]:
+) -> DigestPreferences:
     """A person's digest."""
-    return reply(await digest.get_digest_preferences(services.database, request.auth.recipient_id))
+    return await digest.get_digest_preferences(services.database, request.auth.recipient_id)
 
 
 @patch(
     DIGEST_PATH,
-    opt=documented(
-        Operation(
-            summary="Change the digest's preferences",
-            description=(
-                "Merges. While it is on, what happens in its categories comes in one mail a day or a week and not in "
-                "mails of its own; what a digest may not hold still does. Turned off, what waits comes in one last one."
-            ),
-            tag=TAG,
-            body=ChangedDigestPreferences,
-            body_example={"frequency": "weekly", "weekday": "friday", "categories": ["forum"]},
-            answers={
-                200: Answer("As they are now.", DigestPreferences, examples.DIGEST_PREFERENCES)
-            },
-        )
+    summary="Change the digest's preferences",
+    description="Merges. While it is on, what happens in its categories comes in one mail a day or a week and not in "
+    "mails of its own; what a digest may not hold still does. Turned off, what waits comes in one last one.",
+    tags=[TAG],
+    response_description="As they are now.",
+    opt=noted(
+        example=examples.DIGEST_PREFERENCES,
+        body={"frequency": "weekly", "weekday": "friday", "categories": ["forum"]},
     ),
 )
 async def change_digest_preferences(
-    request: PersonRequest, services: NamedDependency[Services]
-) -> Response[bytes]:
+    request: PersonRequest,
+    services: NamedDependency[Services],
+    data: JSONBody[ChangedDigestPreferences],
+) -> DigestPreferences:
     """Merges them."""
-    changed = await read_body(request, ChangedDigestPreferences)
-    return reply(
-        await digest.set_digest_preferences(
-            services.database,
-            request.auth.recipient_id,
-            DigestChange(
-                changed.frequency,
-                _categories(changed.categories),
-                time.fromisoformat(changed.send_at) if changed.send_at else None,
-                changed.timezone,
-                changed.weekday,
-            ),
-        )
+    return await digest.set_digest_preferences(
+        services.database,
+        request.auth.recipient_id,
+        DigestChange(
+            data.frequency,
+            _categories(data.categories),
+            time.fromisoformat(data.send_at) if data.send_at else None,
+            data.timezone,
+            data.weekday,
+        ),
     )
 
 
@@ -186,51 +163,38 @@ class ChosenQuietHours(Struct, frozen=True, forbid_unknown_fields=True):
 
 @get(
     QUIET_HOURS_PATH,
-    opt=documented(
-        Operation(
-            summary="Read the quiet hours",
-            description="Null where there are none.",
-            tag=TAG,
-            answers={200: Answer("As they are.", QuietHours, examples.QUIET_HOURS)},
-        )
-    ),
+    summary="Read the quiet hours",
+    description="Null where there are none.",
+    tags=[TAG],
+    response_description="As they are.",
+    opt=noted(example=examples.QUIET_HOURS),
 )
 async def get_quiet_hours(
     request: PersonRequest, services: NamedDependency[Services]
-) -> Response[bytes]:
+) -> QuietHours:
     """A person's quiet hours."""
-    return reply(await preference.get_quiet_hours(services.database, request.auth.recipient_id))
+    return await preference.get_quiet_hours(services.database, request.auth.recipient_id)
 
 
 @put(
     QUIET_HOURS_PATH,
-    opt=documented(
-        Operation(
-            summary="Set the quiet hours",
-            description=(
-                "Within them no mail and no push leaves, but for event types of high priority and the digest, whose "
-                "hour is chosen; the rest follows at their end. The inbox and its badge go on."
-            ),
-            tag=TAG,
-            body=ChosenQuietHours,
-            body_example={"starts": "22:00", "ends": "07:00"},
-            answers={200: Answer("As they are now.", QuietHours, examples.QUIET_HOURS)},
-        )
-    ),
+    summary="Set the quiet hours",
+    description="Within them no mail and no push leaves, but for event types of high priority and the digest, whose "
+    "hour is chosen; the rest follows at their end. The inbox and its badge go on.",
+    tags=[TAG],
+    response_description="As they are now.",
+    opt=noted(example=examples.QUIET_HOURS, body={"starts": "22:00", "ends": "07:00"}),
 )
 async def set_quiet_hours(
-    request: PersonRequest, services: NamedDependency[Services]
-) -> Response[bytes]:
+    request: PersonRequest, services: NamedDependency[Services], data: JSONBody[ChosenQuietHours]
+) -> QuietHours:
     """Sets them."""
-    chosen = await read_body(request, ChosenQuietHours)
-    return reply(
-        await preference.set_quiet_hours(
-            services.database,
-            request.auth.recipient_id,
-            starts=time.fromisoformat(chosen.starts) if chosen.starts else None,
-            ends=time.fromisoformat(chosen.ends) if chosen.ends else None,
-            timezone=chosen.timezone,
-        )
+    return await preference.set_quiet_hours(
+        services.database,
+        request.auth.recipient_id,
+        starts=time.fromisoformat(data.starts) if data.starts else None,
+        ends=time.fromisoformat(data.ends) if data.ends else None,
+        timezone=data.timezone,
     )
 
 
@@ -253,37 +217,36 @@ class CatalogueCategory(Struct, frozen=True):
     event_types: list[CatalogueType]
 
 
-class CatalogueQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """In which language."""
+class Catalogue(Struct, frozen=True):
+    """All event types by category, in the catalogue's order."""
 
-    locale: Annotated[
-        str,
-        Meta(
-            max_length=35,
-            pattern="^[A-Za-z0-9_-]*$(?!\n)",
-            description="Labels in this language, where there are words of them; else as the catalogue has them.",
-        ),
-    ] = ""
+    results: list[CatalogueCategory]
 
 
 @get(
     "/api/event-types/",
-    opt=documented(
-        Operation(
-            summary="List the event types",
-            description="By category, in the catalogue's order.",
-            tag=TAG,
-            query=CatalogueQuery,
-            answers={200: Answer("All of them.", Listing[CatalogueCategory], examples.EVENT_TYPES)},
-        )
-    ),
+    summary="List the event types",
+    description="By category, in the catalogue's order.",
+    tags=[TAG],
+    response_description="All of them.",
+    opt=noted(example=examples.EVENT_TYPES),
 )
-async def event_types(request: AnyRequest, services: NamedDependency[Services]) -> Response[bytes]:
+async def event_types(
+    request: AnyRequest,
+    services: NamedDependency[Services],
+    locale: Annotated[
+        str,
+        QueryParameter(
+            max_length=35,
+            pattern="^[A-Za-z0-9_-]*$(?!\n)",
+            description="Labels in this language, where there are words of them; else as the catalogue has them.",
+        ),
+    ] = "",
+) -> Catalogue:
     """All event types by category."""
-    query = read_query(request, CatalogueQuery)
     label: Callable[[str], str] = str
-    if query.locale:  # by the same words as in the mails
-        label = reader(services, request, query.locale).language.label
+    if locale:  # by the same words as in the mails
+        label = reader(services, request, locale).language.label
     rows = await list_event_types(services.database)
     categories = [
         CatalogueCategory(
@@ -305,4 +268,4 @@ async def event_types(request: AnyRequest, services: NamedDependency[Services]) 
             rows, lambda row: (row.category, row.category_label)
         )
     ]
-    return reply({"results": categories})
+    return Catalogue(categories)

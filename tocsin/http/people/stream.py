@@ -1,7 +1,7 @@
-"""The stream: server-sent events of one inbox (WHATWG HTML, section 9.2), as a raw ASGI route.
+"""The stream: server-sent events of one inbox (WHATWG HTML, section 9.2), of which Litestar sends the head.
 
-The route opens it and comes to its end; `Follow`, around the app, then pumps from the hub to the client, so that an
-open stream holds on to no more than it needs (there are thousands). Beside it a task waits for the client to go.
+The handler opens it and comes to its end; `Follow`, around the app, then pumps from the hub to the client, so that an
+open stream holds on to no more than it needs (there are thousands). Another task waits until the client disconnects.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any, cast
 
-from litestar import Response, asgi, post
-from litestar.connection import ASGIConnection
+from litestar import Response, post
 from litestar.di import NamedDependency
-from litestar.exceptions import MethodNotAllowedException
 from litestar.handlers import BaseRouteHandler
+from litestar.params import HeaderParameter, QueryParameter
+from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp, Receive, Scope, Send
-from msgspec import Meta, Struct
 
 from tocsin.engine.badge.open_stream import StreamEvent, Subscription
 from tocsin.engine.model import Conflict, NotFound, Unavailable
@@ -34,16 +33,17 @@ from tocsin.engine.store.credential import (
 from tocsin.http import examples
 from tocsin.http.auth import Connection, Person, people_only
 from tocsin.http.errors import Unauthorized
-from tocsin.http.operation import Answer, Operation, documented
+from tocsin.http.openapi import get, noted
 from tocsin.http.people.inbox import PATH, PersonRequest
-from tocsin.http.requests import Services, read_query, reply
+from tocsin.http.requests import Services
 
-_PUMP = "tocsin_pump"  # where the route leaves it, in the connection's state
+_PUMP = "tocsin_pump"  # where the handler leaves it, in the connection's state
 HEARTBEAT = 15.0  # seconds
 _RETRY = (
     2000,
     6000,
 )  # milliseconds; spread, so that a restart does not bring everybody back at once
+_UNBUFFERED = {"X-Accel-Buffering": "no"}
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
@@ -51,68 +51,71 @@ _HEADERS = [
 ]
 
 
-class StreamQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """What EventSource can't say in headers."""
-
-    ticket: (
-        Annotated[str, Meta(max_length=200, description="From POST /api/stream-ticket/.")] | None
-    ) = None
-    last_event_id: (
-        Annotated[str, Meta(max_length=8192, description="As the header Last-Event-ID.")] | None
-    ) = None
-
-
 async def readers_only(connection: Connection, handler: BaseRouteHandler) -> None:
     """Guard: a token or cookie as everywhere, or a ticket, which is taken when the stream opens."""
-    if connection.scope.get("method") not in ("GET", "HEAD"):
-        raise MethodNotAllowedException(headers={"Allow": "GET, HEAD"})
-    if read_query(connection, StreamQuery).ticket is None:
+    if "ticket" not in connection.query_params:
         await people_only(connection, handler)
 
 
-@asgi(
+@get(
     PATH + "stream/",
-    opt=documented(
-        Operation(
-            summary="Follow the inbox",
-            description=(
-                "Server-sent events: `badge` {count}, `notification` {…}, `read` {ids, read}, "
-                "`archived` {ids}, `resync` (read the list anew), and `expired` at the token's end or when the "
-                "person is erased. Comments are heartbeats. A ticket whose stream is still open is a 409, one that "
-                "is not known or too old a 401."
-            ),
-            tag="Stream",
-            query=StreamQuery,
-            headers={"Last-Event-ID": "Replays what was committed since that event."},
-            answers={200: Answer("The stream.", str, examples.STREAM, "text/event-stream")},
-            fails=(409, 429),
-        )
-    ),
-    copy_scope=False,
+    summary="Follow the inbox",
+    description="Server-sent events: `badge` {count}, `notification` {…}, `read` {ids, read}, "
+    "`archived` {ids}, `resync` (read the list again), and `expired` at the token's end or when the "
+    "person is erased. Comments are heartbeats. A ticket whose stream is still open is a 409, one that "
+    "is not known or too old a 401.",
+    tags=["Stream"],
+    response_description="The stream.",
+    media_type="text/event-stream",
+    opt=noted(example=examples.STREAM, fails=(409, 429)),
 )
-async def stream(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
-    """Streams one inbox until its reader goes, the token expires or the service stops."""
-    connection = ASGIConnection[Any, Any, Any, Any](scope)
-    query = read_query(connection, StreamQuery)
-    if scope.get("method") == "HEAD":  # opens nothing, and takes no ticket
-        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-        return
-    services: Services = scope["litestar_app"].state.services
-    last = connection.headers.get("last-event-id") or query.last_event_id
-    person = scope["auth"] if query.ticket is None else await _take(services, query.ticket)
+async def stream(
+    request: PersonRequest,
+    services: NamedDependency[Services],
+    ticket: Annotated[
+        str | None, QueryParameter(max_length=200, description="From POST /api/stream-ticket/.")
+    ] = None,
+    last_event_id: Annotated[
+        str | None, QueryParameter(max_length=8192, description="As the header Last-Event-ID.")
+    ] = None,
+    last_event_id_header: Annotated[
+        str | None,
+        HeaderParameter(
+            name="Last-Event-ID", description="Replays what was committed since that event."
+        ),
+    ] = None,
+) -> Response[str]:
+    """Opens the stream of one inbox, which `Follow` sends until its reader goes or the token expires."""
+    if request.method == "HEAD":  # opens nothing, and takes no ticket
+        return Response("", media_type="text/event-stream", headers=_UNBUFFERED)
+    person = request.auth if ticket is None else await _take(services, ticket)
+    last = last_event_id_header or last_event_id or None
     try:
-        subscription = services.hub.subscribe(person.recipient_id, last or None)
+        subscription = services.hub.subscribe(person.recipient_id, last)
     except BaseException:
-        await _release(services, query.ticket)
+        await _release(services, ticket)
         raise
-    pump = _Pump(services, subscription, person.expires_at, query.ticket)
-    try:
-        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-    except BaseException:
-        await pump.close()
-        raise
-    scope["state"][_PUMP] = pump
+    return _EventStream(_Pump(services, subscription, person.expires_at, ticket))
+
+
+class _EventStream(Response[str]):
+    """Sends the head of a response without a length, and leaves the rest to `Follow`."""
+
+    def __init__(self, pump: _Pump) -> None:
+        super().__init__("")
+        self._pump = pump
+
+    def to_asgi_response(self, *_arguments: Any, **_named: Any) -> ASGIResponse:
+        """As Litestar calls it."""
+        return cast("ASGIResponse", self._open)
+
+    async def _open(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        except BaseException:
+            await self._pump.close()
+            raise
+        scope["state"][_PUMP] = self._pump
 
 
 class Follow:
@@ -199,7 +202,7 @@ async def _gone(receive: Receive, subscription: Subscription) -> None:
 
 
 async def _take(services: Services, ticket: str) -> Person:
-    """Who reads with this ticket, which is taken from now on."""
+    """Returns the person of this ticket, which is in use from now on."""
     try:
         holder = await take_ticket(services.database, ticket)
     except NotFound:
@@ -232,23 +235,16 @@ def encode(events: Sequence[StreamEvent]) -> bytes:
 
 @post(
     "/api/stream-ticket/",
-    opt=documented(
-        Operation(
-            summary="Get a ticket for the stream",
-            description=(
-                "Opens one stream at a time, within 60 s of its making or of that stream's end, until the token's own "
-                "end (`expires_at`)."
-            ),
-            tag="Stream",
-            answers={201: Answer("The ticket.", Ticket, examples.TICKET)},
-        )
-    ),
+    summary="Get a ticket for the stream",
+    description="Opens one stream at a time, within 60 s of its making or of that stream's end, until the token's own "
+    "end (`expires_at`).",
+    tags=["Stream"],
+    response_description="The ticket.",
     status_code=201,
+    opt=noted(example=examples.TICKET),
 )
-async def stream_ticket(
-    request: PersonRequest, services: NamedDependency[Services]
-) -> Response[bytes]:
+async def stream_ticket(request: PersonRequest, services: NamedDependency[Services]) -> Ticket:
     """Makes a ticket."""
     person = request.auth
     expires_at = datetime.fromtimestamp(person.expires_at, UTC)
-    return reply(await make_ticket(services.database, person.recipient_id, expires_at), 201)
+    return await make_ticket(services.database, person.recipient_id, expires_at)

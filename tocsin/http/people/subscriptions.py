@@ -8,24 +8,33 @@ from typing import Annotated
 
 from litestar import Response, delete, post
 from litestar.di import NamedDependency
-from msgspec import Meta, Struct
+from litestar.params import FromQuery, JSONBody, QueryParameter
+from msgspec import Struct
 
 from tocsin.engine.store import preference as store
 from tocsin.engine.store.preference import Latest, Subscription
 from tocsin.http import examples
-from tocsin.http.fields import CursorText, Limit, Listing, Topic, beside, plain, read_cursor
-from tocsin.http.operation import Answer, Operation, documented, get
+from tocsin.http.fields import (
+    CursorText,
+    Described,
+    Limit,
+    Topic,
+    page_links,
+    read_cursor,
+    without_nulls,
+)
+from tocsin.http.openapi import OtherResponse, get, noted
 from tocsin.http.people.inbox import PersonRequest
-from tocsin.http.requests import Services, no_content, read_body, read_query, reply, rest
+from tocsin.http.requests import Services, rest
 
 PATH = "/api/subscriptions/"
 TAG = "Topics"
 
 Level = Annotated[
     str,
-    Meta(
+    Described(
         description="All that happens in it, mentions only, or nothing.",
-        extra_json_schema={"enum": ["all", "mentions", "muted"]},
+        schema_extra={"enum": ["all", "mentions", "muted"]},
     ),
 ]
 
@@ -40,7 +49,7 @@ class Follow(Struct, frozen=True, forbid_unknown_fields=True):
 class FollowedTopic(Struct, frozen=True):
     """A topic that somebody follows or has muted; `because` is `followed` or `replied`.
 
-    A topic has no title of its own: `latest` is what the person was last told of it, where that is in their inbox.
+    A topic has no title of its own: `latest` is the newest notification of it in the person's inbox.
     """
 
     topic: str
@@ -50,99 +59,86 @@ class FollowedTopic(Struct, frozen=True):
     latest: Latest | None
 
 
-class SubscriptionQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which part of them."""
+class SubscriptionListing(Struct, frozen=True):
+    """One page; `next` is older, `previous` newer."""
 
-    topic: Annotated[Topic, Meta(description="Only this one, where it is there.")] | None = None
-    limit: Limit = 20
-    cursor: CursorText | None = None
+    results: list[FollowedTopic]
+    next: str | None
+    previous: str | None
 
 
 @get(
     PATH,
-    opt=documented(
-        Operation(
-            summary="List what you follow",
-            description="And what you have muted; newest first.",
-            tag=TAG,
-            query=SubscriptionQuery,
-            answers={
-                200: Answer(
-                    "A page.",
-                    Listing[FollowedTopic],
-                    {"results": [examples.SUBSCRIPTION], "next": None, "previous": None},
-                )
-            },
-        )
-    ),
+    summary="List what you follow",
+    description="And what you have muted; newest first.",
+    tags=[TAG],
+    response_description="A page.",
+    opt=noted(example={"results": [examples.SUBSCRIPTION], "next": None, "previous": None}),
 )
 async def list_subscriptions(
-    request: PersonRequest, services: NamedDependency[Services]
-) -> Response[bytes]:
+    request: PersonRequest,
+    services: NamedDependency[Services],
+    topic: Annotated[
+        Topic | None, QueryParameter(description="Only this one, where it is there.")
+    ] = None,
+    limit: Limit = 20,
+    cursor: FromQuery[CursorText | None] = None,
+) -> SubscriptionListing:
     """A page of subscriptions."""
-    query = read_query(request, SubscriptionQuery)
     page = await store.list_subscriptions(
         services.database,
         request.auth.recipient_id,
-        query.topic,
-        cursor=read_cursor(query.cursor),
-        limit=query.limit,
+        topic,
+        cursor=read_cursor(cursor),
+        limit=limit,
     )
-    older, newer = beside(services, PATH, page, plain(limit=query.limit))
+    older, newer = page_links(services, PATH, page, without_nulls(limit=limit))
     results = await _public(services, request.auth.recipient_id, page.results)
-    return reply(Listing(results, older, newer))
+    return SubscriptionListing(results, older, newer)
 
 
 @post(
     PATH,
-    opt=documented(
-        Operation(
-            summary="Follow a topic",
-            description="Or change how closely it is followed; `muted` is stronger than any mention.",
-            tag=TAG,
-            body=Follow,
-            body_example={"topic": "forum.thread:42", "level": "all"},
-            answers={
-                200: Answer(
-                    "It was followed or muted already.", FollowedTopic, examples.SUBSCRIPTION
-                ),
-                201: Answer("It is new.", FollowedTopic, examples.SUBSCRIPTION),
-            },
-            fails=(409,),
+    summary="Follow a topic",
+    description="Or change how closely it is followed; `muted` is stronger than any mention.",
+    tags=[TAG],
+    response_description="It is new.",
+    responses={
+        200: OtherResponse(
+            "It was followed or muted already.", FollowedTopic, examples.SUBSCRIPTION
         )
-    ),
+    },
     status_code=201,
+    opt=noted(
+        example=examples.SUBSCRIPTION,
+        body={"topic": "forum.thread:42", "level": "all"},
+        fails=(409,),
+    ),
 )
-async def subscribe(request: PersonRequest, services: NamedDependency[Services]) -> Response[bytes]:
+async def subscribe(
+    request: PersonRequest, services: NamedDependency[Services], data: JSONBody[Follow]
+) -> Response[FollowedTopic]:
     """Follows a topic."""
-    posted = await read_body(request, Follow)
     found, new = await store.subscribe(
-        services.database, request.auth.recipient_id, posted.topic, posted.level
+        services.database, request.auth.recipient_id, data.topic, data.level
     )
     (followed,) = await _public(services, request.auth.recipient_id, [found])
-    return reply(followed, 201 if new else 200)
+    return Response(followed, status_code=201 if new else 200)
 
 
 @delete(
     PATH + "{topic:path}",
-    opt=documented(
-        Operation(
-            summary="Follow a topic no more",
-            description="Percent-encoded or as it is. A muted one is muted no more.",
-            tag=TAG,
-            answers={204: Answer("Done.")},
-            fails=(409,),
-        )
-    ),
+    summary="Follow a topic no more",
+    description="Percent-encoded or as it is. A muted one is muted no more.",
+    tags=[TAG],
+    response_description="Done.",
     status_code=204,
+    opt=noted(fails=(409,)),
 )
-async def unsubscribe(
-    request: PersonRequest, services: NamedDependency[Services]
-) -> Response[None]:
+async def unsubscribe(request: PersonRequest, services: NamedDependency[Services]) -> None:
     """Follows a topic no more."""
     topic = rest(request.scope, PATH)
     await store.unsubscribe(services.database, request.auth.recipient_id, topic)
-    return no_content()
 
 
 async def _public(
