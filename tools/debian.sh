@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs Debian packages that a make target needs: debian.sh PACKAGE=PROOF … What is there already is left alone.
-# The proof is a command, a file, or perl:MODULE. Several commands that will do are parted by "|".
+# Installs the Debian packages that a make target needs: debian.sh PACKAGE=PROOF … Installed ones are not changed.
+# The proof is a command, a file, or perl:MODULE. Alternative commands are separated by "|".
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/usr/local/sbin
 
@@ -40,7 +40,7 @@ fi
 echo "Installing Debian's ${missing[*]} ..."
 scratch=$(mktemp -d)
 policy=/usr/sbin/policy-rc.d
-# services of theirs must not start by themselves: who needs one starts it on a port of its own
+# their services must not start automatically: a target that needs one starts it on a port of its own
 kept=yes
 [ -e "$policy" ] || { kept=no; install -m 755 <(printf '#!/bin/sh\nexit 101\n') "$policy"; }
 trap '[ "$kept" = yes ] || rm -f "$policy"; rm -rf "$scratch"' EXIT

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what a folder's package-lock.json names, with Debian's Node and npm: npm.sh FOLDER. Done once for each lock.
+# Installs the packages of a folder's package-lock.json, with Debian's Node and npm, once for each lock: npm.sh FOLDER
 set -euo pipefail
 "$(dirname "$0")/debian.sh" nodejs=node npm=npm
 cd "$1"

@@ -1,4 +1,4 @@
-// Asks caniemail which features of each file a client lacks; prints JSON: [{file, client, feature, notes}].
+// Finds with caniemail which features of each file a client does not support; prints JSON: [{file, client, feature, notes}].
 import { readFileSync } from 'node:fs';
 import { caniemail } from 'caniemail';
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes package-lock.json anew: versions and hashes, and no address.
+# Writes package-lock.json again, with versions and hashes, and without URLs.
 set -euo pipefail
 cd "$(dirname "$0")"
 

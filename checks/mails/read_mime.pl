@@ -1,4 +1,4 @@
-# Reads each file by Email::MIME; prints an object of JSON a line.
+# Reads each file with Email::MIME; prints a line with a JSON object for each.
 use strict;
 use warnings;
 use Email::MIME;

@@ -1,5 +1,5 @@
-# Judges each file by the rules that SpamAssassin came with, without the network.
-# Prints by tabs: file, score, and what each rule added.
+# Checks each file with the rules that SpamAssassin ships, without the network.
+# Prints, separated by tabs: file, score, and the points of each rule.
 use strict;
 use warnings;
 use Mail::SpamAssassin;

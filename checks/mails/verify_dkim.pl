@@ -1,5 +1,5 @@
-# Verifies each file's DKIM signature by Mail::DKIM; the key's record is given in place of DNS.
-# Prints by tabs: file, result.
+# Verifies each file's DKIM signature with Mail::DKIM; the key's record is an argument, so no DNS is used.
+# Prints, separated by tabs: file, result.
 use strict;
 use warnings;
 use Mail::DKIM::DNS;

@@ -1,16 +1,16 @@
-/* The lease: one delivery, two workers, a leader, and a database that goes away and comes back.
+/* The lease: one delivery, two workers, a leader, and a database with outages.
 
-   What is modelled: dispatch and claim, the check before sending, sending, the far end's acceptance, settling, renewal, the
-   end of a lease (tocsin.end_leases), reports (tocsin.report_process), a worker that dies, one that stands still, a reply that
-   is lost, and a claim whose result is lost. Time is modelled by what may happen: a lease may run out only where nobody could
-   or would renew it.
+   What is modelled: dispatch and claim, the presend check, sending, the far end's acceptance, settling, renewal, the
+   end of a lease (tocsin.end_leases), reports (tocsin.report_process), a worker that dies, one that freezes, a lost reply,
+   and a claim whose result is lost. Time is modelled by possible events: a lease may run out only if it could not be
+   or was not renewed.
 
    -DNO_GRACE is the protocol before docs/adr/0029: the leader ends each lease that ran out.
-   -DNO_NOTE lets the leader end leases before anybody noted the outage.
-   -DTIME_LAST has it read the time after the rest: an outage in between is not seen.
-   -DNEVER_ENDED has it end none: what a dead worker held stays.
+   -DNO_NOTE lets the leader end leases before a process recorded the outage.
+   -DTIME_LAST lets it read the time after the rest: an outage in between is not seen.
+   -DNEVER_ENDED lets it end none: the claims of a dead worker stay.
 
-   Assumption: a process that lives connects again within tocsin.outage_grace() of the database's return. */
+   Assumption: a living process connects again within tocsin.outage_grace() of the database's return. */
 
 #define WORKERS 2
 
@@ -25,15 +25,15 @@ bool lapsed = false;          /* it ran out */
 byte lease_claim = 0;
 byte holder = 0;
 
-bool database = true;         /* it can be reached */
-bool long_outage = false;     /* this outage is longer than what is left of a lease */
-bool noted = true;            /* somebody has reached the database since the outage, and has noted it */
+bool database = true;         /* it is available */
+bool long_outage = false;     /* this outage is longer than the rest of a lease */
+bool noted = true;            /* a process has reached the database since the outage, and recorded it */
 bool outage = false;          /* an outage ended within the grace */
 
 bool alive[WORKERS] = true;
 bool frozen[WORKERS] = false;
 bool reported[WORKERS] = true;
-byte token[WORKERS] = 0;      /* what the worker believes to hold */
+byte token[WORKERS] = 0;      /* the claim that the worker believes to hold */
 bool checked[WORKERS] = false;
 bool accepted_by[WORKERS] = false; /* it knows that the far end accepted, and has not written it yet */
 bool unknown[WORKERS] = false;     /* the reply was lost */
@@ -52,9 +52,9 @@ byte outages = 0, crashes = 0, freezes = 0, lost_replies = 0, lost_claims = 0;
 #define outage_is_noted noted
 #endif
 #ifdef NO_GRACE
-#define holder_had_its_chance true
+#define holder_could_renew true
 #else
-#define holder_had_its_chance (!outage || reported[holder] || !alive[holder])
+#define holder_could_renew (!outage || reported[holder] || !alive[holder])
 #endif
 
 inline release_claim() {
@@ -75,7 +75,7 @@ proctype worker(byte w) {
         :: lost_claims < 1 -> lost_claims++ /* the connection is lost before the result arrives */
         fi
        }
-    /* the check before sending: still ours? */
+    /* the presend check: is the claim still ours? */
     :: atomic { runs(w) && database && token[w] != 0 && !checked[w] && !accepted_by[w] && !unknown[w] ->
         if
         :: holds(w) -> checked[w] = true
@@ -92,7 +92,7 @@ proctype worker(byte w) {
         :: lost_replies < 1 -> lost_replies++; unknown[w] = true; excuses++
         fi
        }
-    /* settle: only where the claim is still ours */
+    /* settle: only if the claim is still ours */
     :: atomic { runs(w) && database && accepted_by[w] ->
         if
         :: claim == token[w] -> state = sent; release_claim()
@@ -107,7 +107,7 @@ proctype worker(byte w) {
         fi;
         unknown[w] = false; token[w] = 0
        }
-    /* the first report after an outage renews what this process holds */
+    /* the first report after an outage renews the leases of this process */
     :: atomic { runs(w) && database && !reported[w] ->
         if
         :: !noted -> noted = true; outage = true
@@ -122,7 +122,7 @@ proctype worker(byte w) {
     od
 }
 
-/* A lease runs out where its holder is dead, stands still, does not know of it, or cannot reach the database. */
+/* A lease runs out if its holder is dead, frozen, does not know of it, or cannot reach the database. */
 proctype clock() {
     do
     :: atomic { leased && !lapsed &&
@@ -143,10 +143,10 @@ proctype leader() {
     byte ran_out = 0;
     do
     :: atomic { database && !noted -> noted = true; outage = true }
-    /* end_leases, in two steps, between which the server may stand still: it reads the time, then the rest */
+    /* end_leases, in two steps, between which the server may freeze: it reads the time, then the rest */
 #ifndef NEVER_ENDED
 #ifdef TIME_LAST
-    :: atomic { database && leased -> may_end = outage_is_noted && holder_had_its_chance }
+    :: atomic { database && leased -> may_end = outage_is_noted && holder_could_renew }
     :: atomic { database && leased && may_end ->
         may_end = false;
         if
@@ -159,13 +159,13 @@ proctype leader() {
     :: atomic { database && leased && ran_out == lease_claim ->
         ran_out = 0;
         if
-        :: lapsed && outage_is_noted && holder_had_its_chance -> end_lease()
+        :: lapsed && outage_is_noted && holder_could_renew -> end_lease()
         :: else -> skip
         fi
        }
 #endif
 #endif
-    /* the grace is over: whoever lives has reported */
+    /* the grace is over: all living processes have reported */
     :: atomic { database && outage && (reported[0] || !alive[0]) && (reported[1] || !alive[1]) ->
         outage = false }
     od
@@ -185,7 +185,7 @@ proctype faults() {
         :: else -> skip
         fi
        }
-    /* only the first worker dies or stands still: the other one carries on */
+    /* only the first worker dies or freezes: the other one continues */
     :: atomic { alive[0] && crashes < 1 -> crashes++;
         if
         :: accepted_by[0] || unknown[0] -> excuses++

@@ -1,20 +1,20 @@
-/* The wake-up: transactions of apps, and the leader, which looks again and again or sleeps until it is woken.
+/* The wake-up signal: transactions of apps, and the leader, which scans repeatedly or is idle until it is woken.
 
-   What is modelled: the wake-up lock (shared by transactions, exclusive by the sleeping leader), NOTIFY at commit, rollback, a
-   leader that dies awake or asleep and is followed by another, and a stranger that holds the lock in either mode.
+   What is modelled: the wake-up lock (shared by transactions, exclusive by the idle leader), NOTIFY at commit, rollback, a
+   leader that dies while active or idle and is replaced by another, and another login that holds the lock in either mode.
 
-   -DONE_STATEMENT takes the lock and looks in one statement, whose snapshot is older than the lock.
-   -DEARLY_RELEASE releases the lock before the commit can be seen; PostgreSQL does it after. */
+   -DONE_STATEMENT takes the lock and scans in one statement, whose snapshot is older than the lock.
+   -DEARLY_RELEASE releases the lock before the commit is visible; PostgreSQL releases it after. */
 
 #define TRANSACTIONS 3
 
 bool visible[TRANSACTIONS] = false;   /* committed */
-bool seen[TRANSACTIONS] = false;      /* by a leader's look */
-byte shared = 0;                      /* holders of the lock in the shared mode */
-bool exclusive = false;               /* the leader, or a stranger, holds it alone */
+bool seen[TRANSACTIONS] = false;      /* by a leader's scan */
+byte shared = 0;                      /* holders of the lock in shared mode */
+bool exclusive = false;               /* the leader, or another login, holds it exclusively */
 bool notified = false;                /* a notification waits for the leader's session */
 bool leading = false;
-bool stranger_exclusive = false;
+bool other_login_exclusive = false;
 byte deaths = 0;
 
 inline try_shared(got) {
@@ -36,7 +36,7 @@ inline release(got) {
 }
 
 proctype transaction(byte t) {
-    bool promised = false;      /* it holds the lock, so the leader does not sleep before its end */
+    bool promised = false;      /* it holds the lock, so the leader does not become idle before its end */
     bool sends = false;
     try_shared(promised);
     sends = !promised;
@@ -48,7 +48,7 @@ proctype transaction(byte t) {
 #else
         commit_visible(t);
 #endif
-        /* NOTIFY is delivered after the commit can be seen */
+        /* NOTIFY is delivered after the commit is visible */
         if
         :: sends -> atomic { if :: leading -> notified = true :: else -> skip fi }
         :: else -> skip
@@ -56,11 +56,11 @@ proctype transaction(byte t) {
 #ifndef EARLY_RELEASE
         release(promised)
 #endif
-    :: true -> seen[t] = true; release(promised) /* rolled back: there is nothing to see */
+    :: true -> seen[t] = true; release(promised) /* rolled back: nothing to see */
     fi
 }
 
-inline look() {
+inline scan() {
     atomic {
         byte i = 0;
         found = false;
@@ -79,38 +79,38 @@ inline look() {
 
 proctype leader() {
     bool found = false;
-    bool armed = false;
+    bool idle = false;
 elected:
-    leading = true;             /* LISTEN, and then the first look */
-    look();
+    leading = true;             /* LISTEN, and then the first scan */
+    scan();
 awake:
     do
-    :: look();
+    :: scan();
         if
         :: found -> skip
         :: !found ->
 #ifdef ONE_STATEMENT
-            look();
+            scan();
 #endif
             atomic {
                 if
-                :: !exclusive && shared == 0 -> exclusive = true; armed = true
-                :: else -> armed = false
+                :: !exclusive && shared == 0 -> exclusive = true; idle = true
+                :: else -> idle = false
                 fi
             };
             if
-            :: armed ->
+            :: idle ->
 #ifndef ONE_STATEMENT
-                look();
+                scan();
 #endif
-                /* asleep */
+                /* idle */
                 do
-                :: atomic { notified -> notified = false }; look(); break
-                :: atomic { deaths < 1 -> deaths++; exclusive = false; armed = false; leading = false; notified = false };
+                :: atomic { notified -> notified = false }; scan(); break
+                :: atomic { deaths < 1 -> deaths++; exclusive = false; idle = false; leading = false; notified = false };
                     goto elected
                 od;
                 exclusive = false;
-                armed = false
+                idle = false
             :: else -> skip
             fi
         fi
@@ -118,12 +118,12 @@ awake:
     od
 }
 
-/* Another login of the database: it takes the lock as it likes, and lets go when it likes, or never. */
-proctype stranger() {
+/* Another login of the database: it may take the lock at any time, and release it at any time, or never. */
+proctype other_login() {
     bool got = false;
     if
     :: try_shared(got); if :: release(got) :: true fi
-    :: atomic { !exclusive && shared == 0 -> exclusive = true; stranger_exclusive = true };
+    :: atomic { !exclusive && shared == 0 -> exclusive = true; other_login_exclusive = true };
         if
         :: exclusive = false
         :: true
@@ -139,7 +139,7 @@ init {
         :: t < TRANSACTIONS -> run transaction(t); t++
         :: else -> break
         od;
-        run leader(); run stranger()
+        run leader(); run other_login()
     }
 }
 
