@@ -1,5 +1,5 @@
 // Builds each entry of src/entries into one ES module, and each file of src/public into its types:
-// `node build.mjs FOLDER`. The same sources give the same bytes; modules and types that have no source are removed.
+// `node build.mjs FOLDER`. The same sources give the same bytes; modules and types without a source are removed.
 
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -46,7 +46,7 @@ function minifyCss(plugin) {
   });
 }
 
-/** What a file of src/public exports is written for hosts; it imports nothing, so that it stands alone. */
+/** Writes the types of the files in src/public for hosts; these import nothing, so they are self-contained. */
 function writeTypes() {
   const made = mkdtempSync(join(tmpdir(), 'tocsin-types-'));
   const tsc = join(here, 'node_modules/typescript/bin/tsc');

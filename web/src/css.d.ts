@@ -1,4 +1,4 @@
-// A style sheet is its text; see build.mjs.
+// A style sheet is imported as text; see build.mjs.
 declare module '*.css' {
   const text: string;
   export default text;

@@ -14,23 +14,23 @@ export interface Notification {
     read_at: string | null;
     created_at: string;
 }
-/** The bell's own words; `{n}`, `{title}` stand for what is told. A word with a count may have one for each plural category. */
+/** The bell's own texts, with the placeholders `{n}` and `{title}`. A text with a count may have one for each plural category. */
 export type Word = string | Partial<Record<Intl.LDMLPluralRule, string>>;
 /** The element `<tocsin-bell>`. A property with an attribute's name reflects it. */
 export declare class TocsinBell extends HTMLElement {
-    /** Tocsin's address; where the module was loaded from unless it is set. */
+    /** Tocsin's URL; default: where the module was loaded from. */
     api: string;
-    /** A JWT of the host app. Without it, and without `getToken`, the cookie `tocsin_token` of the same origin counts. */
+    /** A JWT of the host app. Without it, and without `getToken`, the cookie `tocsin_token` of the same origin is used. */
     token: string | null;
-    /** Gets a JWT; asked again whenever the last one has expired or was refused. Null: nobody is signed in. */
+    /** Returns a JWT; called again when the last one has expired or was refused. Null: nobody is signed in. */
     getToken: (() => string | null | Promise<string | null>) | null;
-    /** By the page's own `color-scheme` unless it is set; `auto` is by the system's. */
+    /** Default: the page's own `color-scheme`; `auto`: the system's. */
     theme: 'auto' | 'light' | 'dark' | null;
-    /** A BCP 47 tag; that of the page unless it is set. */
+    /** A BCP 47 tag; default: the page's language. */
     locale: string | null;
-    /** Words in place of ours, by their names. */
+    /** Texts that replace the bell's own, by their names. */
     words: Record<string, Word>;
-    /** The unread ones; null while that is not known. */
+    /** The number of unread notifications; null while it is not known. */
     readonly count: number | null;
     /** Whether the list is open. */
     readonly open: boolean;
@@ -38,13 +38,13 @@ export declare class TocsinBell extends HTMLElement {
     hide(): void;
 }
 export interface TocsinBellEventMap {
-    /** Somebody opens a notification. `preventDefault()`: it is marked read, and the page goes nowhere. */
+    /** The person opens a notification. After `preventDefault()` it is marked read, and the browser does not navigate. */
     'tocsin:open': CustomEvent<Notification>;
-    /** The count is known, or has changed. */
+    /** The count became known, or changed. */
     'tocsin:count': CustomEvent<{
         count: number;
     }>;
-    /** The token or cookie is refused and there is no other. */
+    /** The token or cookie was refused, and there is no other. */
     'tocsin:signed-out': CustomEvent<null>;
 }
 declare global {

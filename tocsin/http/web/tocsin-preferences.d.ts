@@ -1,23 +1,23 @@
 /** The element `<tocsin-preferences>`. A property with an attribute's name reflects it. */
 export declare class TocsinPreferences extends HTMLElement {
-    /** Tocsin's address; where the module was loaded from unless it is set. */
+    /** Tocsin's URL; default: where the module was loaded from. */
     api: string;
-    /** A JWT of the host app. Without it, and without `getToken`, the cookie `tocsin_token` of the same origin counts. */
+    /** A JWT of the host app. Without it, and without `getToken`, the cookie `tocsin_token` of the same origin is used. */
     token: string | null;
-    /** Gets a JWT; asked again whenever the last one has expired or was refused. Null: nobody is signed in. */
+    /** Returns a JWT; called again when the last one has expired or was refused. Null: nobody is signed in. */
     getToken: (() => string | null | Promise<string | null>) | null;
-    /** Your own name of a topic, and where it leads; null where you know none. */
+    /** Your own name for a topic, and its link; null if you have none. */
     describeTopic: ((topic: string) => {
         label: string;
         href?: string;
     } | null) | null;
-    /** By the page's own `color-scheme` unless it is set; `auto` is by the system's. */
+    /** Default: the page's own `color-scheme`; `auto`: the system's. */
     theme: 'auto' | 'light' | 'dark' | null;
-    /** A BCP 47 tag; that of the page unless it is set. */
+    /** A BCP 47 tag; default: the page's language. */
     locale: string | null;
 }
 export interface TocsinPreferencesEventMap {
-    /** The token or cookie is refused and there is no other. */
+    /** The token or cookie was refused, and there is no other. */
     'tocsin:signed-out': CustomEvent<null>;
 }
 declare global {

@@ -6,7 +6,7 @@ import type { Language } from './words.js';
 
 const MOST = 99;
 
-/** As the badge and the page's title show it; nothing at zero. */
+/** The text of the badge and in the page's title; empty at zero. */
 export function short(count: number | null): string {
   return !count ? '' : count > MOST ? `${MOST}+` : String(count);
 }

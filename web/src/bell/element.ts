@@ -1,4 +1,4 @@
-// The element: attributes in, events out, and what the parts need of one another.
+// The element: its attributes and events, and the connections of its parts.
 
 import type { Notification, TocsinBell as Public, Word } from '../public/tocsin-bell.js';
 import { Api, baseOf } from '../shared/api.js';
@@ -13,8 +13,8 @@ import { Panel } from './panel.js';
 import { TitleCount } from './title.js';
 import { Language, pick } from './words.js';
 
-const TICK = 20_000; // milliseconds; relative times are of minutes
-const TOGETHER = 800; // what arrives within is announced together
+const TICK = 20_000; // milliseconds; relative times change every minute
+const TOGETHER = 800; // milliseconds; arrivals within are announced together
 const REFLECTED = ['token', 'theme', 'locale'] as const;
 let sheet: CSSStyleSheet | null = null;
 
@@ -50,7 +50,7 @@ export class TocsinBell extends HTMLElement implements Omit<Public, keyof HTMLEl
     root.adoptedStyleSheets = [sheet];
     root.append(this.#button.element, this.#live);
     this.#button.element.addEventListener('click', (event) => {
-      event.preventDefault(); // the browser's own opening knows no place and no phone
+      event.preventDefault(); // the browser's own opening has no position and no phone layout
       if (this.open) this.hide();
       else this.show();
     });
@@ -120,7 +120,7 @@ export class TocsinBell extends HTMLElement implements Omit<Public, keyof HTMLEl
     else this.#render();
   }
 
-  /** Once for all that is set together. */
+  /** Runs once for all properties that are set together. */
   #restart(): void {
     if (this.#starting || !this.isConnected) return;
     this.#starting = true;
@@ -131,7 +131,7 @@ export class TocsinBell extends HTMLElement implements Omit<Public, keyof HTMLEl
     });
   }
 
-  /** Another token: what is shown stays, unless it is another person's. */
+  /** Another token: the list stays, unless it is another person's. */
   #renew(): void {
     if (this.#api === null || this.#starting) return this.#restart();
     this.#api.credentials = this.#credentials;
@@ -189,7 +189,7 @@ export class TocsinBell extends HTMLElement implements Omit<Public, keyof HTMLEl
     this.#render();
   }
 
-  /** Once for all that changes together. */
+  /** Runs once for all changes together. */
   #render(): void {
     if (this.#rendering) return;
     this.#rendering = true;
@@ -249,10 +249,10 @@ export class TocsinBell extends HTMLElement implements Omit<Public, keyof HTMLEl
     }, TOGETHER);
   }
 
-  /** Politely, to those who don't see it. */
+  /** A polite announcement for screen readers. */
   #announce(text: string): void {
     const live = this.#panel?.live ?? this.#live;
-    setText(live, ''); // the same again is news too
+    setText(live, ''); // so that the same text is announced again
     setTimeout(() => setText(live, text), 50);
   }
 
@@ -285,7 +285,7 @@ for (const name of REFLECTED) {
   });
 }
 
-/** The page's own scripts have run: they gave the token, and hear what is told. */
+/** Waits for the page's own scripts, which set the token and listen to events. */
 async function scriptsRan(): Promise<void> {
   const [page] = performance.getEntriesByType('navigation') as PerformanceNavigationTiming[];
   if (document.readyState === 'complete' || page?.domContentLoadedEventStart) return;

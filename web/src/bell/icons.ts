@@ -1,4 +1,4 @@
-// The drawings, as strokes.
+// The icons, as strokes.
 
 export const BELL = ['M6 9.5a6 6 0 0 1 12 0c0 5 2 6.5 2 6.5H4s2-1.5 2-6.5', 'M10 19.5a2.2 2.2 0 0 0 4 0'];
 export const CLOSE = ['M6 6l12 12M18 6 6 18'];

@@ -1,4 +1,4 @@
-// The inbox as this tab knows it: the count, and the part of the list that was looked at.
+// The inbox in this tab: the count, and the loaded part of the list.
 
 import type { Notification } from '../public/tocsin-bell.js';
 import { type Api, Problem } from '../shared/api.js';
@@ -13,7 +13,7 @@ interface Page {
 }
 
 interface Listener {
-  /** Anything of what is public here. */
+  /** A public value changed. */
   changed(): void;
   arrived(notification: Notification): void;
 }
@@ -32,8 +32,8 @@ export class Inbox {
   /** How many the last mark-all marked, while it can be undone. */
   marked = 0;
 
-  #told: number | null = null; // by the service
-  readonly #ahead = new Map<number, number>(); // what was done here and not told yet, by notification
+  #told: number | null = null; // from the service
+  readonly #ahead = new Map<number, number>(); // changes made here that the service has not reported yet, by notification
   #cursor: string | null = null;
   #asOf: string | null = null;
   #underWay: Promise<unknown> = Promise.resolve();
@@ -45,7 +45,7 @@ export class Inbox {
     private readonly listener: Listener,
   ) {}
 
-  /** The unread ones; null while nobody knows. */
+  /** The number of unread notifications; null while it is not known. */
   get count(): number | null {
     if (this.#told === null) return null;
     let count = this.#told;
@@ -53,7 +53,7 @@ export class Inbox {
     return Math.max(0, count);
   }
 
-  /** The first page of what is asked for, in the place of what is shown. */
+  /** Loads the first page for the current filter, and replaces the list. */
   async load(): Promise<void> {
     const load = ++this.#loads;
     this.listing = 'loading';
@@ -75,12 +75,12 @@ export class Inbox {
     this.listener.changed();
   }
 
-  /** The next older ones; throws Problem. */
+  /** Loads the next older ones; throws Problem. */
   async loadMore(): Promise<void> {
     const load = this.#loads;
     if (this.listing !== 'ready' || this.#cursor === null) return;
     const from = this.#cursor;
-    this.#cursor = null; // asked for once
+    this.#cursor = null; // requested once
     try {
       const page = await this.#page(from);
       if (load !== this.#loads) return;
@@ -108,12 +108,12 @@ export class Inbox {
     if (this.listing !== 'new') void this.load();
   }
 
-  /** At once here, and then at the service; taken back and thrown where that fails. */
+  /** Changes it here at once, then at the service; reverts it and throws if that fails. */
   async setRead(item: Notification, read: boolean): Promise<void> {
     if (item.read === read) return;
     this.#forgetUndo();
     item.read = read;
-    // kept alive, since opening one leaves the page
+    // keepalive, since opening a notification leaves the page
     const call = this.api.json('PATCH', `notifications/${item.id}/read/`, { read }, { keepalive: true });
     await this.#settle(item, read ? -1 : 1, call, () => (item.read = !read));
   }
@@ -147,9 +147,9 @@ export class Inbox {
     this.listener.changed();
   }
 
-  /** What the list could show, and nothing that came later. Answers how many. */
+  /** Marks what the list could show, nothing later. Returns how many. */
   async markAll(): Promise<number> {
-    await this.#underWay; // what was archived a moment ago is not among them
+    await this.#underWay; // without those that were just archived
     this.#asOf ??= (await this.#page(null, 1)).as_of;
     const body = { as_of: this.#asOf, ...(this.category && { category: this.category }) };
     const answer = await this.api.call('POST', 'notifications/mark-all-read/', body);
@@ -235,7 +235,7 @@ export class Inbox {
   }
 }
 
-/** Of an address as the service writes it, which may be another host's than the one that we call. */
+/** The query of a URL from the service, whose host may differ from the one that we call. */
 function cursor(next: string | null): string | null {
   return next === null ? null : new URL(next, location.href).searchParams.get('cursor');
 }

@@ -16,7 +16,7 @@ export interface ItemActions {
 
 export class ItemView {
   readonly element: HTMLLIElement;
-  /** What opens it: the keyboard goes from one to the next. */
+  /** The element that opens it; the arrow keys move between these. */
   readonly opener: HTMLElement;
   readonly #unread = h('span', { class: 'sr' });
   readonly #mark: HTMLElement;
@@ -87,7 +87,7 @@ function body(item: Notification): HTMLElement | null {
   return item.body ? h('p', { class: 'body', dir: 'auto', part: 'item-body' }, item.body) : null;
 }
 
-/** A tint in degrees, the same for a category each time; the golden angle keeps neighbours apart. */
+/** A hue in degrees, always the same for a category; the golden angle makes neighbours differ. */
 function hue(category: string): number {
   let sum = 0;
   for (const char of category) sum = (sum * 31 + char.charCodeAt(0)) % 9973;

@@ -1,4 +1,4 @@
-// The list by day, kept in step with the inbox element by element.
+// The list by day, updated from the inbox element by element.
 
 import type { Notification } from '../public/tocsin-bell.js';
 import { h, place, setText } from '../shared/dom.js';
@@ -53,7 +53,7 @@ export class ListView {
     element?.addEventListener('animationend', () => element.classList.remove('new'), { once: true });
   }
 
-  /** The focus goes to the one that takes its place. */
+  /** The focus moves to the item that takes its place. */
   focusBeside(item: Notification, otherwise: HTMLElement): void {
     const openers = this.#openers();
     const at = openers.indexOf(this.#views.get(item.id)!.opener);

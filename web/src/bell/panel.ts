@@ -1,4 +1,4 @@
-// The panel: a popover beside the bell, or on a phone a sheet over all of the page.
+// The panel: a popover next to the bell, or on a phone a sheet over the whole page.
 
 import type { Notification } from '../public/tocsin-bell.js';
 import { h, icon, setAttribute, setText } from '../shared/dom.js';
@@ -20,7 +20,7 @@ interface Listener extends ItemActions {
 }
 
 const PHONE = matchMedia('(max-width: 480px)');
-const NEAR = '240px'; // this far below what is seen, older ones are loaded
+const NEAR = '240px'; // older notifications are loaded this far below the visible part
 
 export class Panel {
   readonly element = h('dialog', { popover: 'auto', id: 'panel', part: 'panel', 'aria-labelledby': 'title' });
@@ -42,8 +42,8 @@ export class Panel {
   readonly #toast = h('div', { class: 'toast', part: 'toast' }, this.#told, this.#undo);
   readonly #live = h('div', { class: 'sr', role: 'status' });
   #place = () => {};
-  #shown: string | null = null; // which state is drawn
-  /** What went wrong, until something else is done. */
+  #shown: string | null = null; // the state that is drawn
+  /** The last error, until the next action. */
   notice = '';
 
   constructor(
@@ -73,7 +73,7 @@ export class Panel {
     return this.element.open || this.element.matches(':popover-open');
   }
 
-  /** Where something is said while all else on the page is out of reach. */
+  /** The place for announcements while the rest of the page is inert. */
   get live(): HTMLElement | null {
     return this.element.matches(':modal') ? this.#live : null;
   }
@@ -98,7 +98,7 @@ export class Panel {
     this.#list.slideIn(id);
   }
 
-  /** In another language. */
+  /** Changes the language. */
   forget(): void {
     this.#list.forget();
     this.#shown = null;
@@ -146,7 +146,7 @@ export class Panel {
     this.#category.value = this.inbox.category;
   }
 
-  /** What stands in the place of a list that has nothing, yet or at all. */
+  /** Shown instead of an empty list, or while it is loading. */
   #renderState(language: Language): void {
     const { inbox } = this;
     const none = inbox.items.length === 0;
@@ -197,7 +197,7 @@ export class Panel {
     this.#close.addEventListener('click', () => this.hide());
     this.#markAll.addEventListener('click', () => inbox.count && listener.markAll());
     this.#undo.addEventListener('click', () => {
-      this.#title.focus(); // the button goes
+      this.#title.focus(); // the button disappears
       listener.undo();
     });
     this.#all.addEventListener('click', () => void inbox.show({ unreadOnly: false }));
@@ -206,7 +206,7 @@ export class Panel {
     this.#more.addEventListener('click', () => listener.attempt(() => inbox.loadMore()));
     const near = { root: this.#scroller, rootMargin: `0px 0px ${NEAR}` };
     const seen = new IntersectionObserver(([entry]) => {
-      if (entry?.isIntersecting && inbox.link !== 'offline') inbox.loadMore().catch(() => {}); // the button is left
+      if (entry?.isIntersecting && inbox.link !== 'offline') inbox.loadMore().catch(() => {}); // the button remains
     }, near);
     seen.observe(this.#more);
   }

@@ -1,8 +1,8 @@
-// Where the panel opens: below the bell or above it, on the side where there is room, within the window.
+// The position of the panel: below or above the bell, where there is space, within the window.
 
 const GAP = 8;
 
-/** By the object model, which a page's policy against inline styles leaves alone. */
+/** Set through the object model, which a policy against inline styles allows. */
 export function place(panel: HTMLElement, button: HTMLElement): void {
   const { top, bottom, left, right } = button.getBoundingClientRect();
   const { clientWidth, clientHeight } = document.documentElement;

@@ -1,7 +1,7 @@
-// `body_html` as elements: built one by one from a list of what is allowed, so that no text is ever parsed as HTML.
+// `body_html` as elements: created one by one from an allow-list, so that no text is ever parsed as HTML.
 //
-// The service sanitises it and writes it in one form (html5ever's), which is all that is read here. Anything else stays
-// what it is: text. A page that requires Trusted Types needs no exception.
+// The service sanitises it and writes it in one form (html5ever's), the only form that is read here. Anything else stays
+// text. A page that requires Trusted Types needs no exception.
 
 import { safeUrl } from './safe-url.js';
 

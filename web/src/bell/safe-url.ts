@@ -1,6 +1,6 @@
-// Where a link may lead: to pages, never to a script.
+// Allowed targets of links: pages, never scripts.
 
-/** Absolute, or null where it is neither http, https nor relative to the page. */
+/** The absolute URL, or null if it is neither http, https nor relative to the page. */
 export function safeUrl(text: string | null, also = ''): string | null {
   try {
     const url = new URL(text || '?', document.baseURI);

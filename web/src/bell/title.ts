@@ -6,7 +6,7 @@ export class TitleCount {
   #text = '';
   readonly #observer = new MutationObserver(() => this.#apply());
 
-  /** '' takes it away. */
+  /** '' removes it. */
   show(text: string): void {
     if (this.#text === text) return;
     this.#text = text;

@@ -1,4 +1,4 @@
-// The bell's own words. What else it shows is the app's, or made by Intl.
+// The bell's own texts. Others come from the app or from Intl.
 
 import type { Word } from '../public/tocsin-bell.js';
 
@@ -116,9 +116,9 @@ const ar: Words = {
 const LANGUAGES: Record<string, Words> = { en, de, ar };
 const RIGHT_TO_LEFT = /^(ar|he|fa|ur|ps|sd|ug|yi|dv|ckb)\b/;
 
-/** Words, numbers and dates of one language. */
+/** Texts, numbers and dates of one language. */
 export class Language {
-  /** Ours, where there are words; dates are the locale's own in any case. */
+  /** A language with texts of ours; dates always use the locale. */
   readonly lang: string;
   readonly dir: 'ltr' | 'rtl';
   readonly #words: Record<string, Word>;
@@ -146,7 +146,7 @@ export class Language {
   }
 }
 
-/** A tag that Intl takes, of those that are wished for. */
+/** The first of the tags that Intl accepts. */
 export function pick(...wished: (string | null | undefined)[]): string {
   for (const tag of wished) {
     try {

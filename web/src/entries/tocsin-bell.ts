@@ -1,4 +1,4 @@
-// <tocsin-bell>, defined as soon as the module is loaded.
+// Defines <tocsin-bell> when the module is loaded.
 
 import { TocsinBell } from '../bell/element.js';
 

@@ -1,4 +1,4 @@
-// The operations page: what is wrong, since when, how bad, what to do.
+// The operations page: problems with their start, severity and cure; channels, processes, dead letters, search.
 
 import { get, signOut } from '../ops/api.js';
 import { showChannels } from '../ops/channels.js';

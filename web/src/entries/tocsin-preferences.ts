@@ -1,4 +1,4 @@
-// <tocsin-preferences>, defined as soon as the module is loaded.
+// Defines <tocsin-preferences> when the module is loaded.
 
 import { TocsinPreferences } from '../preferences/element.js';
 

@@ -1,4 +1,4 @@
-// Calls of /ops/api/, beside the page: so it works behind any prefix.
+// Calls of /ops/api/, relative to the page, so that it works behind any prefix.
 
 export class SignedOut extends Error {}
 

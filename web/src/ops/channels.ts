@@ -1,4 +1,4 @@
-// Each channel: its numbers of this moment, and how they came to be.
+// Each channel: its current numbers, and their charts.
 
 import { Chart } from './chart.js';
 import { byId, el, keyed, say, set } from './dom.js';
@@ -58,7 +58,7 @@ function update(element: HTMLElement, channel: Channel, overview: Overview, now:
   const idle = !channel.available && !waiting && !Object.values(channel.total).some(Boolean);
   part('.idle').hidden = !idle;
   part('.body').hidden = idle;
-  // the channel's own trouble, or one that stops all of them
+  // a problem of this channel, or one of all channels
   const wrong =
     overview.problems.find((each) => each.channel === channel.channel) ??
     overview.problems.find((each) => each.code === 'no_worker' || each.code === 'no_leader');

@@ -1,4 +1,4 @@
-// Charts as SVG, drawn by hand: bars in stacks, and lines. The labels are HTML beside it, so that nothing is stretched.
+// Charts as SVG: stacked bars, and lines. The labels are HTML next to it, so that they are not stretched.
 
 import { el, say, set, svg } from './dom.js';
 import { clock } from './format.js';
@@ -15,7 +15,7 @@ export interface Line {
 export interface Drawing {
   times: readonly string[];
   lines: readonly Line[];
-  /** What a value is, in words. */
+  /** A value as text. */
   say: (value: number) => string;
   /** A text alternative for the whole chart. */
   summary: string;
@@ -23,7 +23,7 @@ export interface Drawing {
   bars?: boolean;
 }
 
-/** One chart: its title, the drawing, what is under the pointer, and the same as a table. */
+/** One chart: its title, the drawing, the values under the pointer, and the same as a table. */
 export class Chart {
   readonly element: HTMLElement;
   readonly #svg = svg('svg', { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: 'none', role: 'img' });
@@ -82,7 +82,7 @@ export class Chart {
     this.#read();
   }
 
-  /** What is under the pointer, in place of the legend. */
+  /** The values under the pointer, instead of the legend. */
   #read(): void {
     const drawing = this.#drawing;
     const under = this.#under;
@@ -96,7 +96,7 @@ export class Chart {
     say(this.#readout, `${clock(time)}: ${parts.join(', ') || 'nothing'}`);
   }
 
-  /** Made only while it is open: it has a row for each step. */
+  /** Created only while it is open: it has a row for each step. */
   #tabulate(): void {
     const drawing = this.#drawing;
     if (!drawing || !this.#details.open) return this.#table.replaceChildren();
@@ -115,14 +115,14 @@ export class Chart {
   }
 }
 
-const FLOOR = 0.01; // seconds, where a logarithmic scale begins
+const FLOOR = 0.01; // seconds; the start of a logarithmic scale
 
 function stacked(lines: readonly Line[]): number[] {
   const count = lines[0]?.values.length ?? 0;
   return Array.from({ length: count }, (_, place) => lines.reduce((sum, line) => sum + (line.values[place] ?? 0), 0));
 }
 
-/** The next round number: 1, 2 or 5 and noughts. */
+/** The next round number: 1, 2 or 5 followed by zeros. */
 function highest(values: readonly number[]): number {
   const most = Math.max(1, ...values);
   const unit = 10 ** Math.floor(Math.log10(most));
@@ -136,7 +136,7 @@ function ceiling(drawing: Drawing): number {
   return [1, 10, 60, 600, 3600, 86_400].find((each) => each >= most) ?? 864_000;
 }
 
-/** A path for each kind, so that a chart is a few elements however many bars it has; the last step is not over yet. */
+/** One path for each kind, so that a chart has few elements for any number of bars; the last step is still running. */
 function bars(lines: readonly Line[], top: number): SVGElement[] {
   const count = lines[0]?.values.length ?? 1;
   const width = WIDTH / count;
@@ -149,7 +149,7 @@ function bars(lines: readonly Line[], top: number): SVGElement[] {
       if (!value) return;
       const y0 = HEIGHT - ((from[place] ?? 0) / top) * HEIGHT;
       from[place] = (from[place] ?? 0) + value;
-      // one failure among thousands must be seen
+      // one failure among thousands must be visible
       const y1 = Math.min(y0 - 2, HEIGHT - ((from[place] ?? 0) / top) * HEIGHT);
       const x = place * width;
       const bar = `M${x + gap} ${y0}V${y1}H${x + width - gap}V${y0}Z`;

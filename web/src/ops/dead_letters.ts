@@ -1,4 +1,4 @@
-// Dead letters: how many and why, the newest ones, and their replay, which asks before it does many.
+// Dead letters: their number by reason, the newest ones, and their replay, which asks for confirmation before many.
 
 import { get, post, SignedOut } from './api.js';
 import { byId, el, keyed, say, set } from './dom.js';
@@ -26,7 +26,7 @@ export class DeadLetters {
   #next: string | null = null;
   #failed = -1;
   #asked = 0;
-  readonly #said = new Map<string, string>(); // what became of replays, by reason
+  readonly #said = new Map<string, string>(); // results of replays, by reason
 
   constructor(private readonly changed: () => void) {
     byId('dead-since').addEventListener('change', () => void this.load());

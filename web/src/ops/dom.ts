@@ -2,7 +2,7 @@
 
 type Child = Node | string | null | undefined | false;
 
-/** An element; `class`, `text` and `on…` besides attributes. Never markup: what is shown may be anybody's words. */
+/** An element; `class`, `text` and `on…` besides attributes. Never markup: the text may come from anyone. */
 export function el<K extends keyof HTMLElementTagNameMap>(
   name: K,
   attributes: Record<string, string | null> = {},
@@ -21,7 +21,7 @@ export function svg(name: string, attributes: Record<string, string | number> = 
   return made;
 }
 
-/** Attributes as they should be; null takes one away. */
+/** Sets attributes; null removes one. */
 export function set(element: Element, attributes: Record<string, string | null>): void {
   for (const [key, value] of Object.entries(attributes)) {
     if (value === null) element.removeAttribute(key);
@@ -29,12 +29,12 @@ export function set(element: Element, attributes: Record<string, string | null>)
   }
 }
 
-/** The text of an element, touched only where it changed. */
+/** Sets the text of an element, if it changed. */
 export function say(element: Element, text: string): void {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** A sentence with its `code` set as such. */
+/** A sentence whose `code` parts become code elements. */
 export function sayWithCode(element: HTMLElement, text: string): void {
   if (element.dataset['shown'] === text) return;
   element.dataset['shown'] = text;
@@ -47,7 +47,7 @@ export function byId<T extends HTMLElement = HTMLElement>(id: string): T {
   return found as T;
 }
 
-/** A child for each item, in their order; one with the same key is kept and updated, others are made and removed. */
+/** A child for each item, in their order; one with the same key is kept and updated, others are created and removed. */
 export function keyed<T, E extends HTMLElement>(
   parent: Element,
   items: readonly T[],

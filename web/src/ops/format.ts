@@ -1,4 +1,4 @@
-// Numbers and times, as an operator reads them. Logs are in UTC, and so is this.
+// Numbers and times for operators, in UTC like the logs.
 
 const WHOLE = new Intl.NumberFormat('en');
 const CLOCK = new Intl.DateTimeFormat('en-GB', { timeZone: 'UTC', hour: '2-digit', minute: '2-digit' });
@@ -22,7 +22,7 @@ export function named(name: string): string {
   return NAMES[name] ?? (name.charAt(0).toUpperCase() + name.slice(1)).replaceAll('_', ' ');
 }
 
-/** How long something has been so: whole seconds. */
+/** The time since a moment, in whole seconds. */
 export function since(at: string | Date, now: Date): string {
   const seconds = Math.max(1, Math.round((now.getTime() - new Date(at).getTime()) / 1000));
   return seconds < 10 ? `${seconds} s` : span(seconds);
@@ -43,7 +43,7 @@ function two(large: number, unit: string, small: number, under: string): string 
   return small ? `${large} ${unit} ${small} ${under}` : `${large} ${unit}`;
 }
 
-/** `03:07`, with the day where it is another one than today. */
+/** `03:07`, with the day if it is not today. */
 export function clock(at: string | Date, now = new Date()): string {
   const time = new Date(at);
   const today = DAY.format(time) === DAY.format(now);

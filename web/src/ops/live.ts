@@ -15,14 +15,14 @@ function cause(error: unknown): string {
   return (error as Error).message;
 }
 
-/** Runs `read` on and on; `now()` asks at once. */
+/** Runs `read` repeatedly; `now()` runs it at once. */
 export class Live {
   #timer = 0;
   #failures = 0;
   #asking = false;
   #again = false;
-  #at: Date | null = null; // of the service's clock
-  #heard = 0; // of ours
+  #at: Date | null = null; // by the service's clock
+  #heard = 0; // by our clock
   #why = '';
 
   constructor(private readonly read: () => Promise<string>) {
@@ -39,7 +39,7 @@ export class Live {
     if (!this.#asking) void this.#ask();
   }
 
-  /** The service's time, between two readings too. */
+  /** The service's time, also between two requests. */
   time(): Date {
     return this.#at ? new Date(this.#at.getTime() + performance.now() - this.#heard) : new Date();
   }
@@ -61,7 +61,7 @@ export class Live {
       this.#asking = false;
     }
     this.#show();
-    // nobody looks at a hidden page; it is read as it comes back
+    // a hidden page is not updated; it is when it becomes visible
     if (this.#again) this.now();
     else if (!document.hidden) this.#timer = setTimeout(() => void this.#ask(), this.#pause());
   }

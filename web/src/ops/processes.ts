@@ -1,4 +1,4 @@
-// The processes, and of workers their actors: mailbox, breaker, pace.
+// The processes, and the actors of workers: mailbox, circuit breaker, rate limit.
 
 import { byId, el, keyed, say, set, svg } from './dom.js';
 import { ago, clock, count, named, span } from './format.js';

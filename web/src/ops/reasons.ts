@@ -1,4 +1,4 @@
-// Why deliveries wait, and why they ended without being sent: with what that means and what to do.
+// The reasons why deliveries wait or ended without being sent, each with its meaning and what to do.
 
 import { byId, el, keyed, say } from './dom.js';
 import { named, whole } from './format.js';

@@ -1,4 +1,4 @@
-// Search: a person, an event or a notification, and the why of each. The address bar keeps it, to be passed on.
+// Search: a person, an event or a notification, each with its explanation. The URL contains the query, to be shared.
 
 import { get, SignedOut } from './api.js';
 import { byId, el } from './dom.js';
@@ -19,7 +19,7 @@ export function startSearch(): void {
   }
 }
 
-/** Looks something up, and shows it. */
+/** Searches, and shows the result. */
 export async function search(text: string): Promise<void> {
   const asked = text.trim();
   if (!asked) return;

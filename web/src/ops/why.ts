@@ -1,4 +1,4 @@
-// Why one notification went as it did, channel by channel, with every attempt.
+// The explanation of one notification, channel by channel, with every attempt.
 
 import { el } from './dom.js';
 import { clock, clockSeconds, named } from './format.js';

@@ -1,4 +1,4 @@
-// One switch of the matrix: what is on, where that comes from, and the way back to it.
+// One switch of the matrix: its state, its source, and a button to inherit again.
 
 import { drawing, h, set } from '../shared/element.js';
 import type { Context } from './context.js';
@@ -6,12 +6,12 @@ import { LOCK, newId, undoIcon } from './parts.js';
 import { ALL, answer, type Category, type EventType, next, type Overrides, sum } from './rules.js';
 import type { Speech } from './speech.js';
 
-/** What one row stands for: everything, a category, or one kind. */
+/** A row: everything, a category, or one event type. */
 export interface Row {
   scope: string;
   label: string;
-  categories: Category[]; // whose kinds it speaks for
-  category?: Category; // of a single kind
+  categories: Category[]; // with its event types
+  category?: Category; // of a single event type
   type?: EventType;
 }
 
@@ -22,7 +22,7 @@ export class Cell {
   readonly #back: HTMLButtonElement;
   #overrides: Overrides = {};
 
-  /** `change` is told what is chosen; null follows again what is above. */
+  /** `change` receives the choice; null inherits again. */
   constructor(
     private readonly speech: Speech,
     private readonly row: Row,
@@ -63,7 +63,7 @@ export class Cell {
     return sum(this.row.categories, this.row.scope, this.channel, this.#overrides);
   }
 
-  /** Where an inherited answer comes from. */
+  /** The source of an inherited value. */
   #origin(): string {
     const { scope, type, category } = this.row;
     const all = this.#overrides[ALL]?.[this.channel] !== undefined && scope !== ALL;
@@ -92,7 +92,7 @@ export function lockedCell({ speech, told }: Context, row: Row, channel: string,
   return framed(name, box, h('span', { class: 'source' }, drawing(LOCK, 12), speech.say('always')));
 }
 
-/** With its channel's name, which is shown where the page is too narrow for the table's head. */
+/** With the channel's name, which is shown if the page is too narrow for the table's head. */
 function framed(channel: string, ...parts: HTMLElement[]): HTMLElement {
   return h('td', { role: 'cell' }, h('span', { class: 'channel', 'aria-hidden': 'true' }, channel), ...parts);
 }

@@ -1,4 +1,4 @@
-// The matrix: each category and kind of notification by channel.
+// The matrix: each category and event type by channel.
 
 import { drawing, h, set } from '../shared/element.js';
 import { Cell, lockedCell, type Row } from './cell.js';
@@ -58,7 +58,7 @@ export class Channels implements Section {
     return this.#draft.saving;
   }
 
-  /** The catalogue, which other sections name their categories by. */
+  /** The catalogue, from which other sections take the names of categories. */
   get categories(): Category[] {
     return this.catalogue;
   }
@@ -69,7 +69,7 @@ export class Channels implements Section {
     );
   }
 
-  // The table's roles are said in full: on a narrow page its parts are laid out otherwise, and would lose them.
+  // The table's roles are explicit: on a narrow page another layout would remove them.
   #table(): HTMLElement {
     const { speech } = this.context;
     const heads = this.#channels.map((name) =>

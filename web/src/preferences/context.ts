@@ -1,4 +1,4 @@
-// What each section works with.
+// The context that each section uses.
 
 import type { Api, Problem } from '../shared/api.js';
 import type { Speech } from './speech.js';
@@ -6,13 +6,13 @@ import type { Speech } from './speech.js';
 export interface Context {
   readonly api: Api;
   readonly speech: Speech;
-  /** Says what was changed, with a way back. */
+  /** Announces a change, with an undo. */
   told(sentence: string, undo?: () => void): void;
-  /** Something is on its way to the service, or arrived. */
+  /** A change is being saved, or was saved. */
   saving(): void;
   /** Shows why a change was not saved, in the reader's language. */
   failed(problem: unknown): string;
-  /** A host's own name of a topic, and where it leads. */
+  /** The host's own name for a topic, and its link. */
   topic(name: string): { label: string; href?: string } | null;
 }
 
@@ -20,11 +20,11 @@ export interface Context {
 export interface Section {
   readonly element: HTMLElement;
   refresh(): Promise<void>;
-  /** Whether something is on its way. */
+  /** Whether a change is being saved. */
   readonly saving: boolean;
 }
 
-/** The reader's words for a refusal; the service's own, which are English, where they say which field is wrong. */
+/** The message for a refusal in the reader's language; the service's own, in English, if it names a wrong field. */
 export function reason(problem: unknown, speech: Speech): string {
   const { status, fields } = problem as Partial<Problem>;
   if (status === 0) return speech.say('offline');

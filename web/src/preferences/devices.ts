@@ -78,7 +78,7 @@ export class Devices implements Section {
     return item;
   }
 
-  /** Once removed, only the device itself can come back: so it is asked first. */
+  /** Asks for confirmation, since only the device itself can register again. */
   #ask(device: Device, item: HTMLElement, remove: HTMLElement, failed: HTMLElement): void {
     const { speech } = this.context;
     const name = this.#name(device);
@@ -136,7 +136,7 @@ export class Devices implements Section {
     this.#list.hidden = this.#devices.length === 0;
   }
 
-  /** What its person calls it; else what it is, and the end of its token where there are several. */
+  /** The label; else the platform, with the end of the token if there are several devices. */
   #name({ label, platform, token }: Device): string {
     const { speech } = this.context;
     return label ?? `${speech.say(platform === 'ios' ? 'ios' : 'android')}, ${speech.say('token', { token })}`;

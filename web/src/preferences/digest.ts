@@ -1,4 +1,4 @@
-// The digest: how often, when, and what it holds.
+// The digest: its frequency, time and categories.
 
 import { h } from '../shared/element.js';
 import type { Context, Section } from './context.js';
@@ -137,7 +137,7 @@ export class Digest implements Section {
     );
   }
 
-  /** Categories with something that a digest may hold. */
+  /** Categories with an event type that digests may include. */
   #holdable(): Category[] {
     return this.catalogue.filter(({ event_types }) => event_types.some(({ digest }) => digest));
   }
@@ -145,7 +145,7 @@ export class Digest implements Section {
   #turn(frequency: Preferences['frequency']): void {
     const { frequency: before, timezone } = this.#draft.state;
     const words = { off: 'digestOff', daily: 'digestDaily', weekly: 'digestWeekly' } as const;
-    // who turns it on for the first time means an hour of their own clock
+    // the first time, the hour is meant in the person's own time zone
     const first = before === 'off' && timezone === 'UTC' && ownZone() !== 'UTC';
     this.#change(first ? { frequency, timezone: ownZone() } : { frequency }, words[frequency]);
   }
@@ -204,7 +204,7 @@ export class Digest implements Section {
   }
 }
 
-/** What has the focus in an element's own tree. */
+/** The focused element in an element's own tree. */
 function active(element: HTMLElement): Element | null {
   return (element.getRootNode() as Document | ShadowRoot).activeElement;
 }

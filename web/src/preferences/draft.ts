@@ -1,6 +1,6 @@
-// What the service has said, with the changes on top that are on their way to it.
+// The last state of the service, with the pending changes applied to it.
 
-/** Changes show at once, are saved one after the other, and are gone again where the service refuses them. */
+/** Changes show at once, are saved one after the other, and are reverted if the service refuses them. */
 export class Draft<State, Change> {
   #said: State;
   #underWay: { change: Change }[] = [];
@@ -16,7 +16,7 @@ export class Draft<State, Change> {
     this.#said = said;
   }
 
-  /** As it will be once all is saved. */
+  /** The state when all changes are saved. */
   get state(): State {
     return this.#underWay.reduce((state, { change }) => this.apply(state, change), this.#said);
   }
@@ -25,7 +25,7 @@ export class Draft<State, Change> {
     return this.#underWay.length > 0;
   }
 
-  /** Resolves once it is saved; rejects with the Problem, and all is as it was. */
+  /** Resolves when it is saved; rejects with the Problem after reverting it. */
   change(change: Change): Promise<void> {
     const mine = { change };
     this.#underWay.push(mine);

@@ -1,4 +1,4 @@
-// <tocsin-preferences>: what reaches a person, as they choose it.
+// <tocsin-preferences>: a person's choices of notifications.
 
 import type { TocsinPreferences as Public } from '../public/tocsin-preferences.js';
 import { Api, baseOf, type Problem } from '../shared/api.js';
@@ -15,7 +15,7 @@ import { Quiet } from './quiet.js';
 import { Speech } from './speech.js';
 import { Topics } from './topics.js';
 
-const LOOK_AGAIN = 1000; // milliseconds between two looks at what another tab may have changed
+const LOOK_AGAIN = 1000; // milliseconds between two checks for changes of another tab
 
 export type DescribeTopic = (topic: string) => { label: string; href?: string } | null;
 
@@ -38,7 +38,7 @@ export class TocsinPreferences extends HTMLElement implements Omit<Public, keyof
     this.#root.adoptedStyleSheets = [sheet];
   }
 
-  /** Tocsin's address; where the module came from unless it is set. */
+  /** Tocsin's URL; default: where the module was loaded from. */
   get api(): string {
     const address = new URL(this.getAttribute('api') ?? baseOf(import.meta.url), document.baseURI).href;
     return address.endsWith('/') ? address : `${address}/`;
@@ -72,7 +72,7 @@ export class TocsinPreferences extends HTMLElement implements Omit<Public, keyof
     set(this, { locale: value });
   }
 
-  /** Gets a token of whoever is signed in, again when it is refused. */
+  /** Returns a token of the signed-in person; called again when it is refused. */
   get getToken(): GetToken | null {
     return this.#getToken;
   }
@@ -82,7 +82,7 @@ export class TocsinPreferences extends HTMLElement implements Omit<Public, keyof
     this.#startSoon();
   }
 
-  /** The host's own name of a topic, and where it leads. */
+  /** The host's own name for a topic, and its link. */
   get describeTopic(): DescribeTopic | null {
     return this.#describeTopic;
   }
@@ -106,7 +106,7 @@ export class TocsinPreferences extends HTMLElement implements Omit<Public, keyof
     this.#startSoon();
   }
 
-  /** Once for all that is set at the same time. */
+  /** Runs once for all properties that are set at the same time. */
   #startSoon(): void {
     if (this.#starting) return;
     this.#starting = true;
@@ -153,14 +153,14 @@ export class TocsinPreferences extends HTMLElement implements Omit<Public, keyof
     set(body, { 'aria-busy': null });
   }
 
-  /** What another tab or device changed is there as soon as this page is looked at again. */
+  /** Loads changes of other tabs and devices when this page becomes visible again. */
   #follow(context: Context, recipient: string, signal: AbortSignal): void {
     const look = async () => {
       if (document.hidden || performance.now() - this.#looked < LOOK_AGAIN) return;
       this.#looked = performance.now();
       const now = await identify(context.api).catch(({ status }: Problem) => (status === 401 ? null : recipient));
       if (signal.aborted) return;
-      // nobody changes another's settings who signed in in another tab
+      // another person may have signed in in another tab
       if (now !== recipient) return void this.#start();
       // what can't be loaded now stays as it was; changing it shows the error
       await Promise.allSettled(this.#sections.map((section) => section.refresh()));
@@ -187,7 +187,7 @@ export class TocsinPreferences extends HTMLElement implements Omit<Public, keyof
 async function read(context: Context): Promise<Section[]> {
   const topics = Topics.read(context);
   const devices = Devices.read(context);
-  for (const each of [topics, devices]) each.catch(() => undefined); // told below, with the others
+  for (const each of [topics, devices]) each.catch(() => undefined); // reported below, with the others
   const channels = await Channels.read(context);
   const { categories } = channels;
   return Promise.all([channels, Digest.read(context, categories), Quiet.read(context, categories), topics, devices]);

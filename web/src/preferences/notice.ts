@@ -5,8 +5,8 @@ import { undoIcon } from './parts.js';
 import type { Speech } from './speech.js';
 
 const CROSS = 'M6 6l12 12M18 6 6 18';
-const PATIENCE = 400; // milliseconds; what is saved sooner needs no word
-const SHOWN = 12_000; // milliseconds; the same can be undone where it was done
+const PATIENCE = 400; // milliseconds; a change that is saved sooner needs no notice
+const SHOWN = 12_000; // milliseconds; later, the change can be undone at its own switch
 
 export class Notice {
   readonly element: HTMLElement;
@@ -16,7 +16,7 @@ export class Notice {
   readonly #close: HTMLButtonElement;
   readonly #busy: HTMLElement;
   #back: (() => void) | undefined;
-  #from: HTMLElement | null = null; // what had the focus as it was said
+  #from: HTMLElement | null = null; // the element that had the focus before
   #patience: ReturnType<typeof setTimeout> | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -37,7 +37,7 @@ export class Notice {
     this.#hide();
   }
 
-  /** Whether something is on its way to the service; screen readers hear of its end only. */
+  /** Whether a change is being saved; screen readers announce only its end. */
   saving(saving: boolean): void {
     clearTimeout(this.#patience);
     const show = () => {
@@ -48,7 +48,7 @@ export class Notice {
     else show();
   }
 
-  /** For those who don't see what is said elsewhere on the page. */
+  /** Announces text to screen readers that is shown elsewhere on the page. */
   announce(sentence: string): void {
     this.#hide();
     this.#heard.textContent = sentence;
@@ -66,13 +66,13 @@ export class Notice {
     this.#wait();
   }
 
-  /** Nobody is hurried while they look at it or have come to it by keyboard. */
+  /** The notice stays while the pointer or the focus is on it. */
   #wait(): void {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => (this.element.matches(':hover, :focus-within') ? this.#wait() : this.#hide()), SHOWN);
   }
 
-  /** Whoever was in it by keyboard is back where they came from. */
+  /** Returns the focus to where it was before. */
   #leave(): void {
     const from = this.element.matches(':focus-within') ? this.#from : null;
     this.#hide();

@@ -1,4 +1,4 @@
-// Pieces that several sections are made of.
+// Parts that several sections share.
 
 import { h, drawing } from '../shared/element.js';
 import type { Speech } from './speech.js';
@@ -24,7 +24,7 @@ export function section(id: string, title: string, hint: string, ...children: No
   );
 }
 
-/** A line for what failed, beside the thing; empty ones are not there. */
+/** A line for an error next to its element; hidden while empty. */
 export function failure(id = newId()): HTMLParagraphElement {
   return h('p', { class: 'failure', id, hidden: true });
 }
@@ -65,12 +65,12 @@ export function zones(speech: Speech, suggested: string[], onchange: (zone: stri
   };
 }
 
-/** The zone of the reader's own clock. */
+/** The time zone of the reader's own clock. */
 export function ownZone(): string {
   return Intl.DateTimeFormat().resolvedOptions().timeZone || 'UTC';
 }
 
-/** Calls it once the hand rests: a time is typed in several steps, each of them a change. */
+/** Calls it after a pause in typing: a time is typed in several steps, each of which is a change. */
 export function rested(call: () => void, milliseconds = 500): () => void {
   let timer: ReturnType<typeof setTimeout> | undefined;
   return () => {

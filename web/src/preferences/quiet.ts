@@ -1,4 +1,4 @@
-// Quiet hours: from when to when no mail and no push leaves.
+// Quiet hours: the hours in which no mail and no push is sent.
 
 import { h } from '../shared/element.js';
 import type { Context, Section } from './context.js';

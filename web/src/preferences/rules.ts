@@ -1,4 +1,4 @@
-// What is on, and where each answer comes from: the rules of the service, so that a change shows at once.
+// What is on, and the source of each value: the rules of the service, so that a change shows at once.
 
 export interface EventType {
   event_type: string;
@@ -18,7 +18,7 @@ export interface Category {
 /** By `*`, `category.*` or event type: each channel that is chosen there. */
 export type Overrides = Record<string, Record<string, boolean>>;
 
-/** The same, merged into those that there are; null inherits again. */
+/** Changes to be merged into the overrides; null inherits again. */
 export type Change = Record<string, Record<string, boolean | null>>;
 
 export type Source = 'mandatory' | 'type' | 'category' | 'all' | 'default';
@@ -28,11 +28,11 @@ export interface Answer {
   source: Source;
 }
 
-/** What several types come to together. */
+/** The combined state of several types. */
 export interface Sum {
   on: number;
   of: number;
-  /** What was chosen for them all, if anything. */
+  /** The override for all of them, if there is one. */
   own: boolean | undefined;
 }
 
@@ -57,7 +57,7 @@ export function answer(type: EventType, category: string, channel: string, overr
   return { on: type.default_channels.includes(channel), source: 'default' };
 }
 
-/** Of a category, or of all of them. */
+/** The state of a category, or of all categories. */
 export function sum(categories: Category[], scope: string, channel: string, overrides: Overrides): Sum {
   const settings = categories.flatMap(({ category, event_types }) =>
     event_types.map((type) => answer(type, category, channel, overrides)),
@@ -69,7 +69,7 @@ export function sum(categories: Category[], scope: string, channel: string, over
   };
 }
 
-/** What a click on the switch of several means: on, unless they all are, or that was said already. */
+/** The effect of a click on the switch of several types: on, unless they all are, or that was chosen already. */
 export function next({ on, of, own }: Sum): boolean {
   if (on === of) return false;
   return on === 0 ? true : !own;
@@ -88,7 +88,7 @@ export function merged(overrides: Overrides, change: Change): Overrides {
   return result;
 }
 
-/** The change that takes another one back. */
+/** The change that reverts another one. */
 export function reverse(change: Change, before: Overrides): Change {
   const entries = Object.entries(change).map(([scope, channels]) => [
     scope,
@@ -97,7 +97,7 @@ export function reverse(change: Change, before: Overrides): Change {
   return Object.fromEntries(entries);
 }
 
-/** The channels that there are, those that everybody knows first. */
+/** The existing channels, well-known ones first. */
 export function channelsOf(eventTypes: Record<string, Record<string, boolean>>): string[] {
   const known = ['in_app', 'email', 'push'];
   const found = new Set(Object.values(eventTypes).flatMap(Object.keys));

@@ -1,4 +1,4 @@
-// How things are said to one reader: words, times, days, lists, in their language.
+// Texts, times, days and lists in the reader's language.
 
 import { ar } from './words.ar.js';
 import { de } from './words.de.js';
@@ -19,7 +19,7 @@ export class Speech {
   readonly language: string;
   readonly direction: 'ltr' | 'rtl';
 
-  /** A locale as BCP 47 has it: its words, or English ones, and its way to write days and times. */
+  /** A BCP 47 locale: its texts, or English ones, and its format of days and times. */
   constructor(locale: string) {
     this.locale = plain(locale);
     const language = this.locale.split('-')[0]!.toLowerCase();
@@ -27,7 +27,7 @@ export class Speech {
     this.direction = RIGHT_TO_LEFT.has(this.language) ? 'rtl' : 'ltr';
   }
 
-  /** `say('nowOn', {channel, what})`: what others wrote is kept apart where it may run the other way. */
+  /** `say('nowOn', {channel, what})`: inserted text is isolated if its direction may differ. */
   say(key: Key, values: Record<string, string | number> = {}): string {
     return WORDS[this.language]![key].replace(/\{(\w+)\}/g, (_, name: string) => this.#isolated(values[name] ?? ''));
   }
@@ -80,14 +80,14 @@ export class Speech {
     }
   }
 
-  /** English words with an English calendar, whatever the reader's own language is. */
+  /** English texts have an English calendar, for any language of the reader. */
   get #tag(): string {
     const spoken = this.locale.split('-')[0]!.toLowerCase();
     if (spoken !== this.language) return 'en-GB';
     return this.locale.toLowerCase() === 'en' ? 'en-GB' : this.locale;
   }
 
-  /** Between FSI and PDI where it runs the other way than the words around it. */
+  /** Puts text between FSI and PDI if its direction differs from the text around it. */
   #isolated(value: string | number): string {
     const text = String(value);
     const against = this.direction === 'rtl' ? /\p{Script=Latin}/u : /[\u0590-\u08ff\ufb1d-\ufefc]/;
@@ -95,7 +95,7 @@ export class Speech {
   }
 }
 
-/** Language, script and region; English where it is no locale at all. */
+/** Language, script and region; English if it is not a locale. */
 function plain(locale: string): string {
   try {
     return new Intl.Locale(locale.replaceAll('_', '-')).baseName;

@@ -1,4 +1,4 @@
-// What a person follows or has muted.
+// The topics that a person follows or has muted.
 
 import { h, set } from '../shared/element.js';
 import type { Context, Section } from './context.js';
@@ -160,7 +160,7 @@ export class Topics implements Section {
   }
 }
 
-/** One topic: its name, how closely it is followed, and a way out. */
+/** One topic: its name, its level, and a button to unfollow it. */
 class TopicRow {
   readonly element: HTMLLIElement;
   readonly failed = failure();
@@ -211,12 +211,12 @@ class TopicRow {
   }
 }
 
-/** By the host's own name for it, by what was last told of it, or by its key. */
+/** The host's own name, the title of the last notification, or the key. */
 function nameOf(context: Context, { topic, latest }: Subscription): string {
   return context.topic(topic)?.label || latest?.title || topic;
 }
 
-/** An address that may be followed; never one that is a program. */
+/** A URL that may be linked; never a script. */
 function webAddress(href: string | undefined): string | null {
   if (!href || !URL.canParse(href, document.baseURI)) return null;
   const url = new URL(href, document.baseURI);

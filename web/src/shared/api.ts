@@ -2,19 +2,19 @@
 
 import type { Credentials } from './credentials.js';
 
-/** An answer that is not a good one (RFC 9457), or none at all: then `status` is 0. */
+/** An error response (RFC 9457), or no response: then `status` is 0. */
 export class Problem extends Error {
   constructor(
     readonly status: number,
     message: string,
-    /** Milliseconds, where the service said when to come again. */
+    /** Milliseconds until a retry, if the service named them. */
     readonly retryAfter: number | null = null,
     readonly fields: readonly { field: string; message: string }[] = [],
   ) {
     super(message);
   }
 
-  /** Nobody is signed in, or not as somebody who may. */
+  /** Nobody is signed in, or the person may not do this. */
   get isSignedOut(): boolean {
     return this.status === 401 || this.status === 403;
   }
@@ -26,19 +26,19 @@ export function baseOf(module: string): string {
 }
 
 export class Api {
-  /** `base` is Tocsin's address, with a slash at its end. */
+  /** `base` is Tocsin's URL, with a slash at its end. */
   constructor(
     readonly base: string,
     public credentials: Credentials,
   ) {}
 
-  /** The answer's JSON; undefined where it has none. */
+  /** The response's JSON; undefined if it has none. */
   async json<T>(method: string, path: string, body?: unknown, options?: RequestInit): Promise<T> {
     const answer = await this.call(method, path, body, options);
     return (answer.status === 204 ? undefined : await answer.json()) as T;
   }
 
-  /** A good answer; throws Problem. `path` is below `/api/`. A token that is refused is renewed once. */
+  /** Returns a successful response; throws Problem. `path` is below `/api/`. A refused token is renewed once. */
   async call(method: string, path: string, body?: unknown, options: RequestInit = {}): Promise<Response> {
     for (let tries = 0; ; tries++) {
       const token = await this.#token();
@@ -52,7 +52,7 @@ export class Api {
     const token = await this.credentials.token().catch((error) => {
       throw new Problem(0, String(error));
     });
-    // Without a token only the cookie is left, and that stays at home.
+    // Without a token only the cookie is left, which is not sent to other origins.
     const home = new URL(this.base).origin === location.origin;
     if (token === null && !(this.credentials.byCookie && home)) throw new Problem(401, 'There is no token.');
     return token;

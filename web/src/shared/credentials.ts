@@ -1,6 +1,6 @@
-// Who is signed in: by a token, by a callback that gets one, or by the cookie of Tocsin's own origin.
+// The credentials: a token, a callback that returns one, or the cookie of Tocsin's own origin.
 
-/** Gets a token of whoever is signed in; null: nobody is. */
+/** Returns a token of the signed-in person; null: nobody is signed in. */
 export type GetToken = () => string | null | Promise<string | null>;
 
 export class Credentials {
@@ -18,7 +18,7 @@ export class Credentials {
     return this.#token === null && this.#getToken === null;
   }
 
-  /** The token to send, or null by cookie. While one is being got, everybody waits for the same one. */
+  /** The token to send, or null for the cookie. Concurrent calls share one request for it. */
   async token(): Promise<string | null> {
     if (this.#token !== null || this.#getToken === null) return this.#token;
     this.#asked ??= Promise.resolve()
@@ -27,7 +27,7 @@ export class Credentials {
     return (this.#token = await this.#asked);
   }
 
-  /** This token is refused, or whichever there is has expired: the next call gets another. False: it can't be got. */
+  /** This token was refused, or the current one has expired: the next call gets another. Returns false if there is none. */
   refused(token: string | null = this.#token): boolean {
     if (this.#getToken === null) return false;
     if (this.#token === token) this.#token = null;

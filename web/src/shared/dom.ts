@@ -1,4 +1,4 @@
-// Elements by hand: text only ever becomes text.
+// Elements are created one by one: text never becomes markup.
 
 type Child = Node | string | null;
 
@@ -14,7 +14,7 @@ export function h<Name extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
-/** Sets it, or takes it away, only where that changes something. */
+/** Sets or removes it, only if that changes something. */
 export function setAttribute(element: Element, name: string, value: string | number | boolean | null): void {
   const text = value === true ? '' : value === false || value === null ? null : String(value);
   if (element.getAttribute(name) === text) return;
@@ -26,7 +26,7 @@ export function setText(element: Element, text: string): void {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** These children in this order; what is in its place already is not touched, so that it keeps focus. */
+/** These children in this order; those already in place are not touched, so that they keep the focus. */
 export function place(parent: Element, children: readonly Element[]): void {
   const wanted = new Set<Element>(children);
   for (const child of [...parent.children]) if (!wanted.has(child)) child.remove();
@@ -37,7 +37,7 @@ export function place(parent: Element, children: readonly Element[]): void {
   }
 }
 
-/** A drawing of 24 by 24, in the colour of the text around it. */
+/** An icon of 24 by 24, in the colour of the text around it. */
 export function icon(...paths: string[]): SVGSVGElement {
   const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
   svg.setAttribute('viewBox', '0 0 24 24');

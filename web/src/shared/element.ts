@@ -1,11 +1,11 @@
-// Elements with their listeners, and properties that were set before an element was defined.
+// Elements with listeners, and properties that were set before an element was defined.
 
 import { h as made, icon, setAttribute } from './dom.js';
 
 type Value = string | number | boolean | null | undefined | ((event: Event) => void);
 type Child = Node | string | null | undefined | false;
 
-/** As `h` of dom.ts, with listeners too: `onclick`. */
+/** Like `h` of dom.ts, also with listeners: `onclick`. */
 export function h<Name extends keyof HTMLElementTagNameMap>(
   name: Name,
   props: Record<string, Value> = {},
@@ -31,7 +31,7 @@ export function drawing(path: string, size = 20): SVGSVGElement {
   return svg;
 }
 
-/** What a page set before the module was loaded goes through the element's own setter. */
+/** Passes properties that a page set before the module was loaded to the element's own setters. */
 export function upgrade(element: HTMLElement, names: readonly string[]): void {
   const properties = element as unknown as Record<string, unknown>;
   for (const name of names) {

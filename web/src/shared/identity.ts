@@ -1,4 +1,4 @@
-// Whose inbox it is: tabs share a stream with those of the same person only.
+// The person of an inbox: tabs share a stream only with tabs of the same person.
 
 import type { Api } from './api.js';
 
@@ -9,7 +9,7 @@ export async function identify(api: Api): Promise<string> {
   return (await api.json<{ recipient: string }>('GET', 'me/')).recipient;
 }
 
-/** Of a JWT (RFC 7519), unverified: that is the service's to do. */
+/** Reads a JWT (RFC 7519) without verifying it, which the service does. */
 function subject(token: string): string | null {
   try {
     const bytes = atob((token.split('.')[1] ?? '').replace(/-/g, '+').replace(/_/g, '/'));

@@ -1,4 +1,4 @@
-// One person's live inbox in one tab: the stream's events, wherever the stream is.
+// One person's live inbox in one tab: receives the stream's events, in whichever tab the stream is.
 
 import { type Api, Problem } from './api.js';
 import { identify } from './identity.js';
@@ -7,25 +7,25 @@ import { type Link, Stream } from './stream.js';
 import { Tabs } from './tabs.js';
 
 type Message =
-  /** What the leader got, and the last event before it. */
+  /** The events that the leader received, and the last event before them. */
   | { kind: 'events'; before: string; events: ServerEvent[] }
   | { kind: 'link'; link: Link }
-  /** Is somebody there? */
+  /** Asks whether there is a leader. */
   | { kind: 'ask' }
   | { kind: 'now'; lastId: string; link: Link; badge: string };
 
 interface Listener {
   event(name: string, data: string): void;
   link(link: Link): void;
-  /** Something was missed: what is shown may be old. */
+  /** Events were missed: the list may be out of date. */
   missed(): void;
-  /** It is nobody's inbox any more, or another person's. */
+  /** The person signed out, or another one signed in. */
   forget(): void;
 }
 
 const ANSWER = 400; // milliseconds in which an open tab must reply
 const ASK_EACH = 20; // seconds
-const SLEPT = 4_000; // a timer of a second that took so long
+const SLEPT = 4_000; // milliseconds; a timer of a second that took this long means that the machine slept
 
 export class Session {
   #who: string | null = null;
@@ -48,14 +48,14 @@ export class Session {
     document.addEventListener('visibilitychange', wake, { signal });
     addEventListener('online', () => this.#wake(true), { signal });
     addEventListener('offline', () => this.#tell('offline'), { signal });
-    addEventListener('pagehide', () => this.#leave(), { signal }); // else the page can't be kept for "back"
+    addEventListener('pagehide', () => this.#leave(), { signal }); // otherwise the browser can't keep the page for "back"
     addEventListener('pageshow', ({ persisted }) => persisted && void this.#join(), { signal });
     const clock = setInterval(() => this.#tick(), 1_000);
     signal.addEventListener('abort', () => clearInterval(clock));
     void this.#join();
   }
 
-  /** There are other credentials, perhaps another person's. */
+  /** The credentials changed, perhaps to another person's. */
   async renewed(): Promise<void> {
     if (this.#tabs === null) return this.#join();
     if (!(await this.#isSame())) this.#startOver();
@@ -67,7 +67,7 @@ export class Session {
     this.#leave();
   }
 
-  /** Into the tabs of this person; tried again for as long as nobody can say who that is. */
+  /** Joins the tabs of this person; retries as long as the person is unknown. */
   async #join(pause = 1_000): Promise<void> {
     try {
       const who = await identify(this.api);
@@ -170,7 +170,7 @@ export class Session {
     if (this.api.credentials.byCookie && !(await this.#isSame())) this.#startOver();
   }
 
-  /** Another tab may have changed the cookie, or taken it away. Without an answer it is taken for the same. */
+  /** Another tab may have changed or removed the cookie. Without a response, the person is assumed to be the same. */
   async #isSame(): Promise<boolean> {
     try {
       return (await identify(this.api)) === this.#who;
@@ -179,7 +179,7 @@ export class Session {
     }
   }
 
-  /** Hears from whoever leads, or leads from now on. */
+  /** Follows the leader, or becomes it. */
   async #ask(): Promise<void> {
     const answered = new Promise<boolean>((resolve) => {
       this.#answered = () => resolve(true);

@@ -1,4 +1,4 @@
-// Server-sent events out of a fetched body (WHATWG HTML, section 9.2), as Tocsin writes them: LF, UTF-8, data on one line.
+// Server-sent events from a fetched body (WHATWG HTML, section 9.2), as Tocsin writes them: LF, UTF-8, data on one line.
 
 export interface ServerEvent {
   readonly event: string;
@@ -8,7 +8,7 @@ export interface ServerEvent {
   readonly retry: string;
 }
 
-/** What came together, as it comes; nothing where it was a heartbeat. */
+/** Yields the events of each chunk; an empty list for a heartbeat. */
 export async function* read(body: ReadableStream<Uint8Array>): AsyncGenerator<ServerEvent[]> {
   const reader = body.pipeThrough(new TextDecoderStream() as TransformStream<Uint8Array, string>).getReader();
   let text = '';

@@ -5,19 +5,19 @@ import { read, type ServerEvent } from './sse.js';
 
 export type Link = 'connecting' | 'live' | 'offline' | 'signed-out';
 
-const HEARTBEAT = 15_000; // milliseconds between two signs of life of the server's
+const HEARTBEAT = 15_000; // milliseconds between two messages of the server
 const LONGEST = 60_000;
 
 interface Listener {
-  /** Before each connection; throws to keep it from being made. */
+  /** Called before each connection; throws to prevent it. */
   check(): Promise<void>;
-  /** What came together. */
+  /** Events of one chunk. */
   events(events: ServerEvent[]): void;
   link(link: Link): void;
 }
 
 export class Stream {
-  #heard = 0; // when the server last gave a sign of life, or was last asked for one
+  #heard = 0; // when the server last sent something, or was last connected to
   #retry = 3_000;
   #failures = 0;
   #live = false;
@@ -26,12 +26,12 @@ export class Stream {
 
   constructor(
     private readonly api: Api,
-    /** The last event that was seen; what came after it is replayed. */
+    /** The last event that was seen; later ones are replayed. */
     private lastId: string,
     private readonly listener: Listener,
   ) {}
 
-  /** Until the signal. Each pause is spread, so that a restart of the service does not bring all back at once. */
+  /** Runs until the signal. Pauses are random, so that not all clients reconnect at once after a restart of the service. */
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       const attempt = new AbortController();
@@ -50,18 +50,18 @@ export class Stream {
     }
   }
 
-  /** Right again at once: a machine that slept, or a network that is back, has streams that are dead and don't know. */
+  /** Reconnects at once: after a sleep, or when the network is back, a stream may be dead without an error. */
   wake(certain = false): void {
     const silent = Date.now() - this.#heard;
     if (certain || this.#refused || silent > (this.#live ? HEARTBEAT + 2_000 : 1_000)) this.#again();
   }
 
-  /** What a timer looks at: two heartbeats missed. */
+  /** Checked by a timer: two heartbeats are missing. */
   watch(): void {
     if (this.#live && Date.now() - this.#heard > 2 * HEARTBEAT + 5_000) this.#again();
   }
 
-  /** Answers the pause after it, in milliseconds. */
+  /** Returns the pause after it, in milliseconds. */
   async #connect(signal: AbortSignal): Promise<number> {
     this.#heard = Date.now();
     this.#refused = false;
@@ -74,7 +74,7 @@ export class Stream {
     this.#failures = 0;
     for await (const events of read(answer.body!)) {
       this.#heard = Date.now();
-      this.listener.link('live'); // each time: a browser may have said "offline", and be wrong
+      this.listener.link('live'); // each time: the browser may have reported "offline" wrongly
       for (const { retry } of events) if (retry) this.#retry = Number(retry);
       const told = events.filter(({ event }) => event && event !== 'expired');
       if (told.length > 0) {
@@ -83,7 +83,7 @@ export class Stream {
       }
       if (events.some(({ event }) => event === 'expired')) {
         this.api.credentials.refused();
-        return Date.now() - began > 5_000 ? 0 : this.#retry; // a callback with a stale token makes no storm
+        return Date.now() - began > 5_000 ? 0 : this.#retry; // prevents a loop of requests if the callback returns an expired token
       }
     }
     this.listener.link('connecting');

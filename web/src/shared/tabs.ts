@@ -1,4 +1,4 @@
-// One of all tabs leads: by a Web Lock, which the browser hands on when that tab is gone, however it went.
+// One of all tabs is the leader: by a Web Lock, which the browser passes on when that tab ends for any reason.
 
 interface Listener<Message> {
   /** This tab leads until the signal. */
@@ -21,15 +21,15 @@ export class Tabs<Message> {
 
   start(): void {
     if (navigator.locks) this.#queue({ signal: this.#closing.signal });
-    else this.#start(); // a page by plain http: each tab for itself
+    else this.#start(); // a page with plain http: each tab has its own stream
   }
 
-  /** To all other tabs. */
+  /** Sends a message to all other tabs. */
   post(message: Message): void {
     if (!this.#closing.signal.aborted) this.#channel.postMessage(message);
   }
 
-  /** Whoever leads does not answer: a tab that the system froze keeps its lock. */
+  /** Takes over if the leader does not reply: a frozen tab keeps its lock. */
   steal(): void {
     if (navigator.locks && this.#lead === null) this.#queue({ steal: true });
   }
@@ -43,7 +43,7 @@ export class Tabs<Message> {
   #queue(options: LockOptions): void {
     const held = navigator.locks.request(this.name, options, () => this.#start());
     held
-      .catch(() => {}) // closed while waiting, or stolen
+      .catch(() => {}) // closed while waiting, or taken over
       .then(() => {
         this.#stop();
         if (!this.#closing.signal.aborted && !options.steal) this.#queue(options);
