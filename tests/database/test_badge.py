@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.services import LONGEST, service_dsn, until
 from tocsin.engine.badge.hub import BadgeHub, TooManyStreams
-from tocsin.engine.badge.open_stream import StreamEvent, Subscription
+from tocsin.engine.badge.open_stream import OpenStream, StreamEvent
 from tocsin.engine.dispatch.dispatcher import Dispatcher
 from tocsin.engine.store.database import Database
 
@@ -64,7 +64,7 @@ def data(event: StreamEvent) -> Any:
     return msgspec.json.decode(event.data)
 
 
-async def collect(stream: Subscription, names: set[str], count: int) -> list[StreamEvent]:
+async def collect(stream: OpenStream, names: set[str], count: int) -> list[StreamEvent]:
     """The next `count` events with these names."""
     found: list[StreamEvent] = []
     deadline = time.monotonic() + LONGEST
@@ -74,7 +74,7 @@ async def collect(stream: Subscription, names: set[str], count: int) -> list[Str
     return found
 
 
-async def badge(stream: Subscription, count: int) -> None:
+async def badge(stream: OpenStream, count: int) -> None:
     """Until the stream says this count."""
     deadline = time.monotonic() + LONGEST
     while True:
@@ -85,7 +85,7 @@ async def badge(stream: Subscription, count: int) -> None:
 
 
 async def test_the_badge_moves_on_commit_and_not_before(hub: BadgeHub, db: Db, other: Db) -> None:
-    async with hub.subscribe("alice", None) as stream:
+    async with hub.open_stream("alice", None) as stream:
         await badge(stream, 0)
         notify(other)
         assert await stream.next(0.3) == []
@@ -98,7 +98,7 @@ async def test_the_badge_moves_on_commit_and_not_before(hub: BadgeHub, db: Db, o
 
 
 async def test_a_sleeping_listener_is_rung_within_milliseconds(hub: BadgeHub, db: Db) -> None:
-    async with hub.subscribe("alice", None) as stream:
+    async with hub.open_stream("alice", None) as stream:
         await badge(stream, 0)
         delays = []
         for count in range(1, 6):
@@ -112,7 +112,7 @@ async def test_a_sleeping_listener_is_rung_within_milliseconds(hub: BadgeHub, db
 
 
 async def test_between_few_commits_the_listener_dozes_on(hub: BadgeHub, db: Db) -> None:
-    async with hub.subscribe("alice", None) as stream:
+    async with hub.open_stream("alice", None) as stream:
         await badge(stream, 0)
         await until(lambda: bell_is_armed(db))
         for count in range(1, 4):
@@ -135,7 +135,7 @@ async def test_commits_that_come_often_wake_the_listener_and_ring_no_more(
         end
         $$
     """
-    async with hub.subscribe("alice", None) as stream:
+    async with hub.open_stream("alice", None) as stream:
         await badge(stream, 0)
         await until(lambda: bell_is_armed(db))
         told = 0
@@ -155,7 +155,7 @@ async def test_what_the_listener_does_itself_moves_the_badge_too(
     hub: BadgeHub, db: Db, other: Db
 ) -> None:
     """A scheduled event that it tells, and an invitation that met its claim in an open transaction."""
-    async with hub.subscribe("alice", None) as stream:
+    async with hub.open_stream("alice", None) as stream:
         await badge(stream, 0)
         await until(lambda: bell_is_armed(db))
         db.execute(
@@ -178,7 +178,7 @@ def bell_is_armed(db: Db) -> bool:
 
 
 async def test_streams_get_the_notification_and_every_change(hub: BadgeHub, db: Db) -> None:
-    async with hub.subscribe("alice", None) as stream, hub.subscribe("alice", None) as second:
+    async with hub.open_stream("alice", None) as stream, hub.open_stream("alice", None) as second:
         await badge(stream, 0)
         notify(db, title="Hello")
         (came,) = await collect(stream, {"notification"}, 1)
@@ -201,7 +201,7 @@ async def test_streams_get_the_notification_and_every_change(hub: BadgeHub, db: 
 
 
 async def test_nobody_sees_anothers_events(hub: BadgeHub, db: Db) -> None:
-    async with hub.subscribe("bob", None) as stream:
+    async with hub.open_stream("bob", None) as stream:
         await badge(stream, 0)
         notify(db, "alice")
         assert await stream.next(0.3) == []
@@ -211,22 +211,22 @@ async def test_a_reconnect_replays_what_was_committed_since_each_once(
     hub: BadgeHub, db: Db, other: Db
 ) -> None:
     notify(other, title="begun first, committed last")
-    async with hub.subscribe("alice", None) as stream:
+    async with hub.open_stream("alice", None) as stream:
         await badge(stream, 0)
         notify(db, title="seen")
         (seen,) = await collect(stream, {"notification"}, 1)
     notify(db, title="missed 1")
     notify(db, title="missed 2")
     other.commit()
-    async with hub.subscribe("alice", seen.id) as stream:
+    async with hub.open_stream("alice", seen.id) as stream:
         events = await collect(stream, {"notification"}, 3)
         titles = {data(event)["title"] for event in events}
         assert titles == {"missed 1", "missed 2", "begun first, committed last"}
     # cut off within the replay: the rest comes, and nothing twice
-    async with hub.subscribe("alice", events[0].id) as stream:
+    async with hub.open_stream("alice", events[0].id) as stream:
         rest = await collect(stream, {"notification"}, 2)
     assert [data(event)["id"] for event in rest] == [data(event)["id"] for event in events[1:]]
-    async with hub.subscribe("alice", events[2].id) as stream:
+    async with hub.open_stream("alice", events[2].id) as stream:
         first = await stream.next(2.0)
         assert [event.event for event in first or []] == ["badge"]
 
@@ -234,13 +234,13 @@ async def test_a_reconnect_replays_what_was_committed_since_each_once(
 async def test_all_read_does_not_take_along_what_came_after_it(hub: BadgeHub, db: Db) -> None:
     """Both are in one batch more often than not: the client ends with the newer one unread, live and by replay."""
     notify(db)
-    async with hub.subscribe("alice", None) as stream:
+    async with hub.open_stream("alice", None) as stream:
         await badge(stream, 1)
         notify(db, title="start")
         (start,) = await collect(stream, {"notification"}, 1)
     db.execute("select tocsin.mark_all_read('alice', null, null, null)")
     notify(db, title="newer")
-    async with hub.subscribe("alice", start.id) as stream:
+    async with hub.open_stream("alice", start.id) as stream:
         read, came = await collect(stream, {"read", "notification"}, 2)
         assert (read.event, data(read)["ids"]) == ("read", "all")
         assert (data(came)["title"], data(came)["read"]) == ("newer", False)
@@ -259,28 +259,28 @@ async def test_all_read_does_not_take_along_what_came_after_it(hub: BadgeHub, db
 )
 async def test_a_position_that_is_not_ours_means_resync(hub: BadgeHub, db: Db, token: str) -> None:
     notify(db)
-    async with hub.subscribe("alice", token) as stream, hub.subscribe("bob", None) as bystander:
+    async with hub.open_stream("alice", token) as stream, hub.open_stream("bob", None) as bystander:
         (resync,) = await collect(stream, {"resync"}, 1)
         await badge(bystander, 0)
-    async with hub.subscribe("alice", resync.id) as stream:
+    async with hub.open_stream("alice", resync.id) as stream:
         first = await stream.next(2.0)
         assert [event.event for event in first or []] == ["badge"]
 
 
 async def test_too_much_to_replay_means_resync(hub: BadgeHub, db: Db) -> None:
-    async with hub.subscribe("alice", None) as stream:
+    async with hub.open_stream("alice", None) as stream:
         await badge(stream, 0)
         notify(db)
         (seen,) = await collect(stream, {"notification"}, 1)
     db.execute(
         "select tocsin.notify('forum.new_thread', array['alice'], 'x') from generate_series(1, 120)"
     )
-    async with hub.subscribe("alice", seen.id) as stream:
+    async with hub.open_stream("alice", seen.id) as stream:
         await collect(stream, {"resync"}, 1)
 
 
 async def test_a_slow_reader_gets_the_last_count(hub: BadgeHub, db: Db) -> None:
-    async with hub.subscribe("alice", None) as stream:
+    async with hub.open_stream("alice", None) as stream:
         await badge(stream, 0)
         for _ in range(30):
             notify(db)
@@ -291,30 +291,30 @@ async def test_a_slow_reader_gets_the_last_count(hub: BadgeHub, db: Db) -> None:
 
 async def test_a_person_has_a_cap_of_streams(hub: BadgeHub) -> None:
     async with (
-        hub.subscribe("alice", None),
-        hub.subscribe("alice", None),
-        hub.subscribe("alice", None),
+        hub.open_stream("alice", None),
+        hub.open_stream("alice", None),
+        hub.open_stream("alice", None),
     ):
         with pytest.raises(TooManyStreams):
-            async with hub.subscribe("alice", None):
+            async with hub.open_stream("alice", None):
                 pass
-        async with hub.subscribe("bob", None):
+        async with hub.open_stream("bob", None):
             pass
-    async with hub.subscribe("alice", None):
+    async with hub.open_stream("alice", None):
         pass
 
 
 async def test_streams_end_at_once_when_the_server_stops(hub: BadgeHub) -> None:
-    async with hub.subscribe("alice", None) as stream:
+    async with hub.open_stream("alice", None) as stream:
         await badge(stream, 0)
         hub.close_streams()
         assert await stream.next(5.0) is None
-    async with hub.subscribe("alice", None) as late:
+    async with hub.open_stream("alice", None) as late:
         assert await late.next(5.0) is None
 
 
 async def test_a_killed_listen_connection_is_noticed(hub: BadgeHub, db: Db) -> None:
-    async with hub.subscribe("alice", None) as stream:
+    async with hub.open_stream("alice", None) as stream:
         await badge(stream, 0)
         for count in range(1, 4):
             kill_others(db)
@@ -338,7 +338,7 @@ async def test_another_process_takes_over_from_a_leader_that_dies(
         async with dispatcher(dsn) as first:
             await until(lambda: first.leading)
             second = await stack.enter_async_context(dispatcher(dsn))
-            stream = await stack.enter_async_context(hub.subscribe("alice", None))
+            stream = await stack.enter_async_context(hub.open_stream("alice", None))
             await badge(stream, 0)
             assert not second.leading
         notify(db)
@@ -396,7 +396,7 @@ async def test_the_badge_is_count_star_in_every_snapshot_under_stress(
     hub: BadgeHub, dsn: str, db: Db
 ) -> None:
     stop, dice = asyncio.Event(), random.Random(7)
-    async with hub.subscribe("alice", None) as stream:
+    async with hub.open_stream("alice", None) as stream:
         checking = asyncio.create_task(compare_with_count_star(dsn, stop))
         writing = [asyncio.create_task(write_at_random(dsn, dice, stop)) for _ in range(6)]
         written = "select count(*) > 1500 from tocsin.notification"
@@ -513,10 +513,10 @@ async def test_a_listener_in_this_process_tells_the_short_way(
 ) -> None:
     """What it announces is not read a second time; another process' announcements are."""
     hub = BadgeHub(database)
-    standing = Dispatcher(service_dsn(dsn), told=hub.told)
+    standing = Dispatcher(service_dsn(dsn), on_announced=hub.announced)
     task = asyncio.create_task(standing.run())
     await hub.start()
-    async with hub.subscribe("alice", None) as stream:
+    async with hub.open_stream("alice", None) as stream:
         await badge(stream, 0)
         await until(lambda: standing.leading)
         # an open transaction that did not ring keeps the listener awake

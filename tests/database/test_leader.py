@@ -49,7 +49,7 @@ async def test_one_of_two_leads_and_the_other_follows_at_its_end(dsn: str) -> No
         async with listener(dsn) as first:
             assert await first.try_lead(SILENT)
             assert not await second.try_lead(SILENT)
-            assert await first.beat()
+            assert await first.record_heartbeat()
         await until(lambda: second.try_lead(SILENT))
 
 
@@ -58,7 +58,7 @@ async def test_a_leader_that_hangs_is_replaced_and_its_session_ended(dsn: str, d
         assert await first.try_lead(SILENT)
         db.execute("update tocsin.leader set heartbeat_at = heartbeat_at - interval '16 seconds'")
         assert await second.try_lead(SILENT)
-        assert await second.beat()
+        assert await second.record_heartbeat()
         gone = "select not exists (select from pg_stat_activity where pid = %s)"
         await until(lambda: db.execute(gone, (first.pid,)).fetchone() == (True,))
 
@@ -67,7 +67,7 @@ async def test_a_leader_that_was_replaced_learns_it_from_its_beat(dsn: str, db: 
     async with listener(dsn) as first:
         assert await first.try_lead(SILENT)
         db.execute("update tocsin.leader set backend_pid = pg_backend_pid(), backend_start = now()")
-        assert not await first.beat()
+        assert not await first.record_heartbeat()
 
 
 async def test_another_session_with_the_leaders_process_id_is_not_the_leader(
@@ -90,7 +90,7 @@ async def test_a_stranger_with_all_advisory_locks_stops_neither_badges_nor_migra
     leading = asyncio.create_task(dispatcher.run())
     try:
         await until(lambda: dispatcher.leading)
-        async with hub.subscribe("alice", None) as stream:
+        async with hub.open_stream("alice", None) as stream:
             assert (await stream.next(LONGEST) or [])[0].data == b'{"count":0}'
             db.execute("select tocsin.notify('forum.new_thread', array['alice'], 'x')")
             assert b'{"count":1}' in [event.data for event in await stream.next(LONGEST) or []]

@@ -70,7 +70,7 @@ async def jobs(bell: LeaderSession) -> list[list[int]]:
 
 async def due(bell: LeaderSession) -> list[list[int]]:
     """The jobs of what is due, once leases that ran out are ended."""
-    await bell.beat()
+    await bell.record_heartbeat()
     await bell.end_leases(100)
     await bell.dispatch_due("email", 500, MINUTES)
     return await jobs(bell)
@@ -195,7 +195,7 @@ async def test_a_lease_that_was_ended_is_not_renewed(
 ) -> None:
     claimed = await claim(database, (await dispatch(bell, ten_mails))[0])
     run_out(db)
-    await bell.beat()
+    await bell.record_heartbeat()
     await bell.end_leases(100)
     await store.renew(database, [claimed[0].claim], lease=LEASE)  # too late
     assert await store.presend_check(database, [message(one) for one in claimed]) == {}

@@ -21,7 +21,7 @@ from tests.support.http_fixtures import METRICS_TOKEN, Db, Tell, bearer, token
 from tests.support.services import until
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.listen_connection import Line
+from tocsin.engine.store.listen_connection import ListenConnection
 from tocsin.engine.store.recipient import erase_recipient
 from tocsin.http.protocol import Limits
 from tocsin.http.server import serve
@@ -208,7 +208,7 @@ async def test_a_stop_ends_open_streams_within_three_seconds(url: str) -> None:
         assert time.monotonic() - began < 3
 
 
-class Replaced(Line):
+class Replaced(ListenConnection):
     """As its connection is lost, another one of this process gets the number of its socket."""
 
     def _lose(self, error: Exception) -> None:
@@ -225,17 +225,17 @@ class Replaced(Line):
 async def test_a_lost_connection_leaves_the_number_of_its_socket_to_the_next(
     db: Db, dsn: str
 ) -> None:
-    line = await Replaced.open(dsn, heard=lambda *_: None, free=lambda: None)
-    assert isinstance(line, Replaced)
-    holding = asyncio.create_task(line.hold())
+    connection = await Replaced.open(dsn, on_notice=lambda *_: None, on_free=lambda: None)
+    assert isinstance(connection, Replaced)
+    holding = asyncio.create_task(connection.hold())
     await asyncio.sleep(0)
-    db.execute("select pg_terminate_backend(%s)", (line._connection.info.backend_pid,))
+    db.execute("select pg_terminate_backend(%s)", (connection._connection.info.backend_pid,))
     with pytest.raises(Unavailable):
         await holding
-    transport, _ = await line.connected
+    transport, _ = await connection.connected
     assert not transport.is_closing()
     transport.abort()
-    for each in line.others:
+    for each in connection.others:
         each.close()
 
 

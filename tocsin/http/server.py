@@ -73,7 +73,7 @@ async def serve(
     dispatching = Dispatcher(
         settings.database_url,
         badge_pushes=settings.badge_pushes,
-        told=hub.told,
+        on_announced=hub.announced,
         availability=database.availability,
     )
     dispatcher = asyncio.create_task(dispatching.run(), name="dispatcher")

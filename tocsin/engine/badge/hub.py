@@ -15,57 +15,60 @@ import msgspec
 import psycopg
 import structlog
 
-from tocsin.engine.badge.open_stream import StreamEvent, Subscription, events_since
-from tocsin.engine.badge.stream_position import Position, read_position
+from tocsin.engine.badge.open_stream import (
+    OpenStream,
+    Position,
+    StreamEvent,
+    events_since,
+    read_position,
+)
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.badge import (
     Since,
     StreamUpdates,
-    open_line,
+    open_listen_connection,
     request_stream_updates,
     unread_counts,
 )
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.dispatch import EVERYONE
-from tocsin.engine.store.listen_connection import Line
+from tocsin.engine.store.listen_connection import ListenConnection
 
-# The unread count's hot path: concurrent questions share one read.
-
-# A session that nobody needed for so long (seconds) goes back to the pool; to take one out costs more than a read.
+# Seconds after which an unused session goes back to the pool; to take one out costs more than a read.
 _LINGER = 0.2
 
-Answer = asyncio.Future[int]
-Questions = dict[str, list[Answer]]  # by recipient
+PendingCount = asyncio.Future[int]
+PendingCounts = dict[str, list[PendingCount]]  # by recipient
 
 
 class UnreadCounts:
-    """Batches look-ups: what is asked while a read is under way waits for the next one, so each answer is fresh.
+    """Batches look-ups: a count that is asked for during a read waits for the next one, so that each is exact.
 
-    A batched look-up costs a twentieth of one of its own.
+    A count in a batch costs a twentieth of a query of its own.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._asked: Questions = {}
+        self._requested: PendingCounts = {}
         self._reader: asyncio.Task[None] | None = None
-        self._idle: asyncio.Future[None] | None = None  # while the reader waits for a question
+        self._idle: asyncio.Future[None] | None = None  # while the reader waits for a request
 
-    def read(self, recipient_id: str) -> Answer:
+    def read(self, recipient_id: str) -> PendingCount:
         """The count from a snapshot taken after this call; awaiting it raises Unavailable."""
-        answer: Answer = asyncio.get_running_loop().create_future()
-        self._ask(recipient_id, [answer])
+        count: PendingCount = asyncio.get_running_loop().create_future()
+        self._request(recipient_id, [count])
         if self._idle is not None:
             _end(self._idle)
         elif self._reader is None or self._reader.done():
             self._reader = asyncio.create_task(self._read())
-        return answer
+        return count
 
-    def _ask(self, recipient_id: str, answers: list[Answer]) -> None:
-        others = self._asked.get(recipient_id)
+    def _request(self, recipient_id: str, counts: list[PendingCount]) -> None:
+        others = self._requested.get(recipient_id)
         if others is None:
-            self._asked[recipient_id] = answers
+            self._requested[recipient_id] = counts
         else:
-            others += answers
+            others += counts
 
     async def _read(self) -> None:
         while batch := self._take():
@@ -73,27 +76,27 @@ class UnreadCounts:
             try:
                 async with self._database.session() as session:
                     while batch:
-                        _answer(batch, await unread_counts(session, list(batch)))
+                        _resolve(batch, await unread_counts(session, list(batch)))
                         batch, kept = {}, True
                         batch = await self._next()
-            except Exception as error:  # noqa: BLE001 - told to those who asked
+            except Exception as error:  # noqa: BLE001 - raised for those who asked
                 if kept and isinstance(error, Unavailable):
-                    # the session died since its last use, and the pool has others
-                    for recipient_id, answers in batch.items():
-                        self._ask(recipient_id, answers)
+                    # the session was lost since its last use, and the pool has others
+                    for recipient_id, counts in batch.items():
+                        self._request(recipient_id, counts)
                 else:
                     _fail(batch, error)
             except BaseException:
                 _cancel(batch)
                 raise
 
-    def _take(self) -> Questions:
-        batch, self._asked = self._asked, {}
+    def _take(self) -> PendingCounts:
+        batch, self._requested = self._requested, {}
         return batch
 
-    async def _next(self) -> Questions:
-        """What was asked meanwhile, or else within a while."""
-        if not self._asked:
+    async def _next(self) -> PendingCounts:
+        """Returns what was asked for meanwhile, or else what is within `_LINGER`."""
+        if not self._requested:
             loop = asyncio.get_running_loop()
             self._idle = loop.create_future()
             timer = loop.call_later(_LINGER, _end, self._idle)
@@ -105,26 +108,26 @@ class UnreadCounts:
         return self._take()
 
 
-def _answer(batch: Questions, counts: dict[str, int]) -> None:
-    for recipient_id, answers in batch.items():
+def _resolve(batch: PendingCounts, counts: dict[str, int]) -> None:
+    for recipient_id, pending in batch.items():
         count = counts[recipient_id]
-        for answer in answers:
-            if not answer.done():  # who asked may have hung up
-                answer.set_result(count)
+        for each in pending:
+            if not each.done():  # the client may have disconnected
+                each.set_result(count)
 
 
-def _fail(batch: Questions, error: Exception) -> None:
-    for answer in _waiting(batch):
-        answer.set_exception(error)
+def _fail(batch: PendingCounts, error: Exception) -> None:
+    for each in _waiting(batch):
+        each.set_exception(error)
 
 
-def _cancel(batch: Questions) -> None:
-    for answer in _waiting(batch):
-        answer.cancel()
+def _cancel(batch: PendingCounts) -> None:
+    for each in _waiting(batch):
+        each.cancel()
 
 
-def _waiting(batch: Questions) -> Iterable[Answer]:
-    return (answer for answers in batch.values() for answer in answers if not answer.done())
+def _waiting(batch: PendingCounts) -> Iterable[PendingCount]:
+    return (each for pending in batch.values() for each in pending if not each.done())
 
 
 def _end(future: asyncio.Future[None]) -> None:
@@ -133,7 +136,7 @@ def _end(future: asyncio.Future[None]) -> None:
 
 
 _RECONNECT = 0.2
-# Readers in one batched query, and notifications that one of them can get in a row before it is told to resync.
+# Recipients in one query, and notifications that a stream gets in a row before it gets `resync`.
 _BATCH = 500
 _REPLAY = 100
 _STREAMS_PER_PERSON = 20
@@ -148,7 +151,7 @@ class TooManyStreams(Exception):
 
 
 class BadgeHub:
-    """Moves the streams of this process, and counts for it."""
+    """The open streams of this process, and its unread counts."""
 
     def __init__(
         self, database: Database, *, streams_per_person: int = _STREAMS_PER_PERSON
@@ -156,16 +159,16 @@ class BadgeHub:
         self._database = database
         self._most = streams_per_person
         self._counts = UnreadCounts(database)
-        self._streams: defaultdict[str, set[Subscription]] = defaultdict(set)
-        self._moved: set[str] = set()
-        self._line: Line | None = None  # while it is up
-        self._listener = 0  # the backend of one in this process
-        self._attending: asyncio.Task[None] | None = None
+        self._streams: defaultdict[str, set[OpenStream]] = defaultdict(set)
+        self._changed: set[str] = set()
+        self._connection: ListenConnection | None = None  # while it is up
+        self._announcer = 0  # the backend of a leader in this process
+        self._listening: asyncio.Task[None] | None = None
         self._closed = False
 
     async def start(self) -> None:
         """Starts to listen."""
-        self._attending = asyncio.create_task(self._attend(), name="badge")
+        self._listening = asyncio.create_task(self._listen(), name="badge")
 
     def close_streams(self) -> None:
         """Ends every stream now, and opens no more: the server waits for them when it stops."""
@@ -177,9 +180,9 @@ class BadgeHub:
     async def stop(self) -> None:
         """Ends every stream, and the LISTEN connection."""
         self.close_streams()
-        if self._attending is not None:
-            self._attending.cancel()
-            await asyncio.gather(self._attending, return_exceptions=True)
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.gather(self._listening, return_exceptions=True)
 
     def count(self, recipient_id: str) -> Awaitable[int]:
         """The exact number of unread notifications, from a snapshot taken after this call."""
@@ -190,7 +193,7 @@ class BadgeHub:
         """How many streams are open in this process."""
         return sum(map(len, self._streams.values()))
 
-    def subscribe(self, recipient_id: str, last_event_id: str | None) -> Subscription:
+    def open_stream(self, recipient_id: str, last_event_id: str | None) -> OpenStream:
         """A stream for a person: first the badge and what came since `last_event_id`, then what comes.
 
         It lasts until its `leave`, or the end of a block. Raises TooManyStreams.
@@ -200,87 +203,89 @@ class BadgeHub:
             raise TooManyStreams
         position = read_position(last_event_id) if last_event_id else None
         lost = last_event_id is not None and position is None
-        stream = Subscription(recipient_id, position, lost=lost, leave=self._forget)
+        stream = OpenStream(recipient_id, position, lost=lost, leave=self._forget)
         if self._closed:
             stream.close()
         self._streams[recipient_id].add(stream)
         self._mark({recipient_id})
         return stream
 
-    def _forget(self, stream: Subscription) -> None:
+    def _forget(self, stream: OpenStream) -> None:
         streams = self._streams[stream.recipient_id]
         streams.discard(stream)
         if not streams:
             del self._streams[stream.recipient_id]
 
-    async def _attend(self) -> None:
-        """Hears whose inbox moved, and reads it; whatever was missed while the line was away is read anew."""
+    async def _listen(self) -> None:
+        """Listens for announcements; after a lost connection, reads again for all streams."""
         while True:
             try:
-                line = await open_line(self._database.dsn, heard=self._hear, free=self._ask)
-                self._line = line
+                connection = await open_listen_connection(
+                    self._database.dsn, on_notice=self._on_notice, on_free=self._update
+                )
+                self._connection = connection
                 self._mark(set(self._streams))
-                await line.hold()
+                await connection.hold()
             except (Unavailable, psycopg.Error, TimeoutError):
                 self._database.availability.report_lost(broken=False)
                 await self._database.availability.wait()
             except Exception:
                 log.exception("streams not read")
             finally:
-                self._line = None
+                self._connection = None
             await asyncio.sleep(_RECONNECT)
 
-    def told(self, pid: int, recipients: Collection[str]) -> None:
-        """The listener is in this process: what it announces comes the short way, and need not be heard too."""
-        self._listener = pid
+    def announced(self, pid: int, recipients: Collection[str]) -> None:
+        """Updates these recipients' streams; called by the leader in this process, whose notices are then ignored."""
+        self._announcer = pid
         if recipients:
             self._mark(self._streams.keys() & set(recipients))
 
-    def _hear(self, payload: str, pid: int) -> None:
+    def _on_notice(self, payload: str, pid: int) -> None:
         if payload == EVERYONE:
-            self._moved |= self._streams.keys()
-        elif pid != self._listener:
+            self._changed |= self._streams.keys()
+        elif pid != self._announcer:
             with suppress(msgspec.DecodeError):  # any database user may send one
-                moved = _recipients(payload)
-                self._moved.update([each for each in moved if each in self._streams])
+                changed = _recipients(payload)
+                self._changed.update([each for each in changed if each in self._streams])
 
     def _mark(self, recipient_ids: set[str]) -> None:
-        self._moved |= recipient_ids
-        if self._line is not None and not self._line.busy:
-            self._ask()
+        self._changed |= recipient_ids
+        if self._connection is not None and not self._connection.busy:
+            self._update()
 
-    def _ask(self) -> None:
-        """One query for the streams of those who moved; streams of one person mostly stand at the same position."""
+    def _update(self) -> None:
+        """Runs one query for the streams of changed recipients; those of one person mostly have the same position."""
         people: list[str] = []
-        while self._moved and len(people) < _BATCH:
-            recipient_id = self._moved.pop()
+        while self._changed and len(people) < _BATCH:
+            recipient_id = self._changed.pop()
             if recipient_id in self._streams:
                 people.append(recipient_id)
         if people:
-            assert self._line is not None
+            assert self._connection is not None
             streams = [(id_, stream) for id_ in people for stream in self._streams[id_]]
             readers: dict[Since, int] = {}
             for recipient_id, stream in streams:
                 if stream.position is not None:
                     readers.setdefault(_since(recipient_id, stream), len(readers) + 1)
 
-            def answered(news: StreamUpdates) -> None:
+            def on_result(news: StreamUpdates) -> None:
                 counts = dict(zip(people, news.counts, strict=True))
-                told = _told(readers, news)
+                events_of = _events_of(readers, news)
                 for recipient_id, stream in streams:
-                    events = told[_since(recipient_id, stream)] if stream.position else []
+                    events = events_of[_since(recipient_id, stream)] if stream.position else []
                     known = recipient_id not in news.unknown
                     stream.put(news.snapshot, counts[recipient_id], events, known=known)
 
             request_stream_updates(
-                self._line, people, list(readers), limit=_REPLAY + 1, answered=answered
+                self._connection, people, list(readers), limit=_REPLAY + 1, on_result=on_result
             )
 
 
-def _told(
+def _events_of(
     readers: Mapping[Since, int], news: StreamUpdates
 ) -> dict[Since, list[StreamEvent] | None]:
-    """What readers at each of these positions are told; None: too much of it."""
+    """Returns the events for readers at each of these positions; None where there are too many."""
     arrived, changes = defaultdict(list), defaultdict(list)
     for each in news.arrived:
         arrived[each.position].append(each.notification)
@@ -299,7 +304,7 @@ def _told(
     }
 
 
-def _since(recipient_id: str, stream: Subscription) -> Since:
+def _since(recipient_id: str, stream: OpenStream) -> Since:
     position = stream.position
     assert position is not None
     return Since(recipient_id, position.snapshot, position.upto, position.seen)

@@ -1,21 +1,57 @@
-"""One open stream's mailbox: the latest count, and what arrived and changed since the reader last came."""
+"""One open stream: its position in the inbox, the latest count, and the events that are not sent yet."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 
 import msgspec
 from msgspec import Struct, structs
 
-from tocsin.engine.badge.stream_position import Position, is_ahead
-from tocsin.engine.store.badge import InboxChange, Told
+from tocsin.engine.store.badge import InboxChange, StreamNotification
+from tocsin.engine.store.pagination import from_opaque, is_snapshot, next_xid, to_opaque
 from tocsin.engine.text import sanitise
 
-# What a reader that doesn't read may leave waiting; beyond it, it is told to resync.
+# Events that a slow reader may leave waiting; beyond it, one `resync` takes their place.
 _WAITING = 200
 
+# Changes of an inbox are kept for an hour (forget_inbox_changes): who was away for longer has to read all again.
+_GOOD_FOR = 3300.0  # seconds
+
 _encode = msgspec.json.Encoder().encode
+
+
+class Position(Struct, frozen=True):
+    """What a reader has: all that `snapshot` saw, and of what `upto` saw the notifications up to `seen`."""
+
+    snapshot: str
+    upto: str | None = None
+    seen: int = 0
+
+    def token(self) -> str:
+        """As an event id, with the time of day."""
+        parts = (self.snapshot, self.upto or "", str(self.seen), str(int(time.time())))
+        return to_opaque("~".join(parts))
+
+
+def read_position(token: str) -> Position | None:
+    """The position behind an event id; None for one that is not ours, or too old."""
+    parts = from_opaque(token).split("~")
+    if len(parts) != 4:
+        return None
+    snapshot, upto, *numbers = parts
+    if not (is_snapshot(snapshot) and (not upto or is_snapshot(upto))):
+        return None
+    if not all(number.isdigit() and len(number) < 19 for number in numbers):
+        return None
+    seen, at = map(int, numbers)
+    return None if time.time() - at > _GOOD_FOR else Position(snapshot, upto or None, seen)
+
+
+def is_ahead(position: Position, current: str) -> bool:
+    """True for a position of another cluster: it names transactions that this one has yet to begin."""
+    return next_xid(position.snapshot) > next_xid(current)
 
 
 class StreamEvent(Struct, frozen=True):
@@ -26,7 +62,7 @@ class StreamEvent(Struct, frozen=True):
     id: str
 
 
-class Subscription:
+class OpenStream:
     """What one stream has yet to send; filled by the hub, emptied by `next`."""
 
     __slots__ = (
@@ -40,7 +76,7 @@ class Subscription:
         position: Position | None,
         *,
         lost: bool,
-        leave: Callable[[Subscription], None],
+        leave: Callable[[OpenStream], None],
     ) -> None:
         self.recipient_id = recipient_id
         self.position = position
@@ -50,12 +86,12 @@ class Subscription:
         self._count_sent: int | None = None
         self._events: list[StreamEvent] = []
         self._changed = False
-        self._reader: asyncio.Future[None] | None = None  # who waits for it to change
+        self._reader: asyncio.Future[None] | None = None  # until there is something to send
         self._closed = False
         self._known = False  # seen as a recipient
         self.erased = False  # seen so once, and not any more: the stream is closed
 
-    async def __aenter__(self) -> Subscription:
+    async def __aenter__(self) -> OpenStream:
         return self
 
     async def __aexit__(self, *failure: object) -> None:
@@ -83,9 +119,9 @@ class Subscription:
         *,
         known: bool = True,
     ) -> None:
-        """Takes in what the hub read: all that is new since `position`, in the snapshot; None: too much to tell.
+        """Takes in what the hub read: all that is new since `position`, in the snapshot; None: too much.
 
-        Ends the stream of a person who was `known` and is not any more. One who never was may get to be.
+        Ends the stream of a person who was `known` and is not any more, which is erased.
         """
         if self._known and not known:
             self.erased = True
@@ -103,16 +139,16 @@ class Subscription:
             self._wake()
 
     async def next(self, timeout: float) -> list[StreamEvent] | None:
-        """What happened since the last call, in order; [] after `timeout` seconds without any; None at the end."""
+        """Returns the events since the last call, in order; [] after `timeout` seconds without any; None at the end."""
         if not self._changed:
-            # thousands wait here: less of a burden than asyncio.timeout
+            # thousands wait here: cheaper than asyncio.timeout
             loop = asyncio.get_running_loop()
             self._reader = loop.create_future()
-            alarm = loop.call_later(timeout, _end, self._reader)
+            timer = loop.call_later(timeout, _end, self._reader)
             try:
                 await self._reader
             finally:
-                alarm.cancel()
+                timer.cancel()
                 self._reader = None
         if self._closed:
             return None
@@ -140,12 +176,15 @@ def _end(waiting: asyncio.Future[None]) -> None:
 
 
 def events_since(
-    before: Position, snapshot: str, arrived: Sequence[Told], changes: Sequence[InboxChange]
+    before: Position,
+    snapshot: str,
+    arrived: Sequence[StreamNotification],
+    changes: Sequence[InboxChange],
 ) -> list[StreamEvent]:
-    """What a reader at that position is told, each with the position of one who got it and nothing after it.
+    """Returns the events for a reader at that position, each with the position after it.
 
-    Changes come first: a notification brings its own read state, as it is in this snapshot, and an "all" of before it
-    came must not take it along.
+    Changes come first: a notification brings its own read state, as it is in this snapshot, and an "all" of before must
+    not include it.
     """
     events = [StreamEvent(*_change(change), before.token()) for change in changes]
     for notification in arrived:
@@ -164,7 +203,7 @@ def _change(change: InboxChange) -> tuple[str, bytes]:
     return "read", _encode({"ids": ids, "read": change.change == "read"})
 
 
-def _safe(notification: Told) -> Told:
+def _safe(notification: StreamNotification) -> StreamNotification:
     if notification.body_html is None:
         return notification
     return structs.replace(notification, body_html=sanitise(notification.body_html))

@@ -9,7 +9,7 @@ from msgspec import Raw, Struct
 
 from tocsin.engine.model import Notification
 from tocsin.engine.store.database import Session, to_array
-from tocsin.engine.store.listen_connection import Heard, Line
+from tocsin.engine.store.listen_connection import ListenConnection, OnNotice
 from tocsin.sql import load
 
 _SQL = load("badge")
@@ -25,7 +25,7 @@ class Since(Struct, frozen=True):
 
 
 class StreamUpdates(Struct, frozen=True):
-    """One snapshot's answer for several people and readers."""
+    """What one snapshot has for several people and readers."""
 
     snapshot: str
     counts: list[int]  # in the order of the people
@@ -38,10 +38,10 @@ class Arrived(Struct, frozen=True):
     """A notification that came; `position` (from 1) says for which reader."""
 
     position: int
-    notification: Told
+    notification: StreamNotification
 
 
-class Told(Notification, frozen=True):
+class StreamNotification(Notification, frozen=True):
     """As PostgreSQL wrote it: its metadata goes on to the reader untouched, whatever numbers they hold."""
 
     metadata: Raw  # type: ignore[assignment]
@@ -58,15 +58,17 @@ class InboxChange(Struct, frozen=True):
 _read = msgspec.json.Decoder(StreamUpdates).decode
 
 
-async def open_line(dsn: str, *, heard: Heard, free: Callable[[], None]) -> Line:
-    """Hears whose inbox moved, and can be asked for news; raises Unavailable."""
+async def open_listen_connection(
+    dsn: str, *, on_notice: OnNotice, on_free: Callable[[], None]
+) -> ListenConnection:
+    """Listens for announcements, and runs `request_stream_updates`; raises Unavailable."""
     prepared = (
         _SQL["configure_stream_connection"],
         _SQL["prepare_stream_updates"],
         _SQL["prepare_probe"],
         _SQL["listen_badge"],
     )
-    return await Line.open(dsn, *prepared, heard=heard, free=free)
+    return await ListenConnection.open(dsn, *prepared, on_notice=on_notice, on_free=on_free)
 
 
 async def unread_counts(session: Session, recipient_ids: Sequence[str]) -> dict[str, int]:
@@ -76,12 +78,12 @@ async def unread_counts(session: Session, recipient_ids: Sequence[str]) -> dict[
 
 
 def request_stream_updates(
-    line: Line,
+    connection: ListenConnection,
     recipient_ids: Sequence[str],
     readers: Sequence[Since],
     *,
     limit: int,
-    answered: Callable[[StreamUpdates], None],
+    on_result: Callable[[StreamUpdates], None],
 ) -> None:
     """Counts of these people, and what is new for these readers (at most `limit` each), all in one snapshot."""
     arguments = (
@@ -92,4 +94,4 @@ def request_stream_updates(
         to_array(reader.seen for reader in readers),
         str(limit),
     )
-    line.ask("stream_updates", arguments, lambda found: answered(_read(found)))
+    connection.ask("stream_updates", arguments, lambda found: on_result(_read(found)))

@@ -1,4 +1,4 @@
-"""What the elected listener asks: who moved, which lanes came, what is due, and jobs for it."""
+"""The statements of the leader: what was committed, what is due, and jobs for it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tocsin.sql import load
 
 _SQL = load("dispatch")
 
-# What is announced instead of very many: each process reads all its own streams anew.
+# Announced in place of very many recipients: each process reads again for all its streams.
 EVERYONE = "*"
 
 
 class Scan(Struct, frozen=True):
-    """What was committed since the scan before: lanes as three arrays of equal length.
+    """What was committed since the last scan; entries of the event queue as three arrays of equal length.
 
     `changed` are those of the recipients whose inbox changed otherwise than by something new. `announced` is null or
-    empty: it is there for what it does.
+    empty: the announcement is its side effect.
     """
 
     snapshot: str
@@ -33,21 +33,21 @@ class Scan(Struct, frozen=True):
 
 
 class Assignable(Struct, frozen=True):
-    """Addresses with something for their claimant that was committed since the look before."""
+    """Addresses with something for their claimant that was committed since the last check."""
 
     snapshot: str
     addresses: list[str]
 
 
 class Assigned(Struct, frozen=True):
-    """How many notifications became their claimants', and the addresses that somebody else holds just now."""
+    """How many notifications were assigned, and the addresses that another transaction has locked."""
 
     assigned: int
     busy: list[str]
 
 
-class Turn(Struct, frozen=True):
-    """A lane after its turn; `last` None: it is empty."""
+class DispatchedEvent(Struct, frozen=True):
+    """An entry of the event queue of which `taken` deliveries were dispatched; `last` None: it has no more."""
 
     event_id: int
     last: int | None
@@ -60,100 +60,100 @@ class _Due(Struct):
 
 
 class LeaderSession(Session):
-    """The listener's own connection, direct and autocommitted."""
+    """A connection of the leader, direct and autocommitted."""
 
     @classmethod
     async def connect(cls, dsn: str) -> LeaderSession:
         """Opens it; raises Unavailable."""
-        bell = cls(await connect_directly(dsn))
+        session = cls(await connect_directly(dsn))
         try:
-            await bell.value(_SQL["configure_planner"])
+            await session.value(_SQL["configure_planner"])
         except BaseException:
-            await bell.close()
+            await session.close()
             raise
-        return bell
+        return session
 
     async def close(self) -> None:
         await self.connection.close()
 
     @property
     def pid(self) -> int:
-        """Its backend's process id, which its announcements bear."""
+        """The process id of its backend, from which its announcements come."""
         return self.connection.info.backend_pid
 
     async def try_lead(self, silent_for: timedelta) -> bool:
-        """Makes this connection the elected one, where there is none or it was silent for so long; until it closes."""
+        """Makes this connection the leader's until it closes, where there is none or it was silent for so long."""
         return bool(await self.value(_SQL["try_lead"], silent_for=silent_for))
 
-    async def beat(self) -> bool:
+    async def record_heartbeat(self) -> bool:
         """Proves the leader alive; false where another connection leads."""
         return bool(await self.value(_SQL["record_heartbeat"]))
 
     async def has_leader(self, within: timedelta) -> bool:
-        """Whether some leader wrote its beat lately."""
+        """Whether a leader recorded its heartbeat lately."""
         return bool(await self.value(_SQL["has_leader"], within=within))
 
     async def listen(self) -> None:
         await self.run(_SQL["listen"])
 
-    async def rung(self, timeout: float) -> int:
-        """Waits for a ring, `timeout` seconds at most; answers how many came together."""
-        rings = 0
+    async def wait_for_wake(self, timeout: float) -> int:
+        """Waits for a wake-up signal, `timeout` seconds at most; returns how many came together."""
+        signals = 0
         with expected_failures():
             async for _ in self.connection.notifies(timeout=timeout, stop_after=1):
-                rings += 1
-        return rings
+                signals += 1
+        return signals
 
     async def measure_commit_wait(self) -> list[float]:
-        """Seconds that some transactions waited for their turn to commit, because they rang."""
+        """Seconds that some transactions waited to commit, because they sent a signal."""
         return list(await self.value(_SQL["measure_commit_wait"]))
 
-    async def arm(self) -> bool:
-        """Asks to be rung; false while an open transaction did not promise to."""
+    async def start_idle(self) -> bool:
+        """Asks for wake-up signals; false while an open transaction will send none."""
         return bool(await self.value(_SQL["start_idle"]))
 
-    async def disarm(self) -> None:
+    async def stop_idle(self) -> None:
         await self.value(_SQL["stop_idle"])
 
     async def scan(self, since: str | None, *, announce: bool) -> Scan:
         """What was committed since the snapshot `since`; None: all that is there.
 
-        To `announce` whose inbox moved it is for a listener that is awake.
+        With `announce`, its recipients are announced to the HTTP processes, which idle commits do themselves.
         """
         found = await self.row(Scan, _SQL["scan"], since=since, announce=announce)
         assert found is not None
         return found
 
     async def assignable_since(self, since: str | None) -> Assignable:
-        """Which claims met an invitation since the snapshot `since`."""
+        """Which claimed addresses have invitations, as committed since the snapshot `since`."""
         found = await self.row(Assignable, _SQL["assignable_since"], since=since)
         assert found is not None
         return found
 
     async def assign_invitations(self, addresses: Sequence[str]) -> Assigned:
-        """Gives what waits for these addresses to their claimants."""
+        """Assigns the invitations of these addresses to their claimants."""
         done = await self.row(Assigned, _SQL["assign_invitations"], addresses=list(addresses))
         assert done is not None
         return done
 
     async def announce_everyone(self) -> None:
-        """Has every HTTP process read all its streams anew."""
+        """Has each HTTP process read again for all its streams."""
         await self.value(_SQL["announce_everyone"])
 
     async def fold_unread(self, announced: str, folded: str | None) -> int:
-        """Folds what the snapshot saw into the counters, `folded` being the one before; answers how many changes."""
+        """Folds what the snapshot saw into the counters, `folded` being the one before; returns how many changes."""
         return int(await self.value(_SQL["fold_unread"], announced=announced, folded=folded))
 
     async def changed_since_badge_pushes(self) -> list[str]:
-        """Who changed their inbox since a leader last asked for pushes that correct badges."""
+        """Who changed their inbox since badge pushes were last queued."""
         return list(await self.value(_SQL["changed_since_badge_pushes"]))
 
     async def queue_badge_pushes(
         self, recipients: Sequence[str], *, window: timedelta, life: timedelta, seen: str | None
     ) -> int:
-        """Asks for silent pushes to all devices of these people, due after `window`; answers how many.
+        """Queues silent pushes to all devices of these people, due after `window`; returns how many.
 
-        `seen` is a snapshot all of whose changes have been asked for with these.
+        `seen` is a snapshot all of whose changes are queued with these.
         """
         arguments = {"recipients": list(recipients), "window": window, "life": life, "seen": seen}
         return int(await self.value(_SQL["queue_badge_pushes"], **arguments))
@@ -169,7 +169,7 @@ class LeaderSession(Session):
         await self.run(_SQL["vacuum_leases"])
 
     async def tidy(self) -> None:
-        """Forgets what streams had an hour to take, what was counted, and what came back of people who were erased."""
+        """Deletes inbox changes after an hour, batches that were counted, and new data of erased people."""
         await self.run(_SQL["forget_inbox_changes"])
         await self.run(_SQL["delete_settled_batches"])
         await self.value(_SQL["finish_erasures"])
@@ -181,30 +181,30 @@ class LeaderSession(Session):
         )
 
     async def dispatch_event_queues(
-        self, channel: str, priority: int, lanes: dict[int, int], *, each: int, lease: timedelta
-    ) -> list[Turn]:
-        """Gives lanes ({event id: last delivery taken}) their next turn; one that is locked is not in the answer."""
+        self, channel: str, priority: int, events: dict[int, int], *, each: int, lease: timedelta
+    ) -> list[DispatchedEvent]:
+        """Dispatches the next deliveries of {event id: last dispatched}; a locked event is not in the result."""
         return await self.rows(
-            Turn,
+            DispatchedEvent,
             _SQL["dispatch_event_queues"],
             channel=channel,
             priority=priority,
-            event_ids=list(lanes),
-            after=list(lanes.values()),
+            event_ids=list(events),
+            after=list(events.values()),
             each=each,
             lease=lease,
         )
 
     async def dispatch_due(self, channel: str, room: int, lease: timedelta) -> int:
-        """Dispatches what is due again; answers how many deliveries it took up."""
+        """Dispatches what is due; returns how many deliveries."""
         return int(await self.value(_SQL["dispatch_due"], channel=channel, room=room, lease=lease))
 
     async def end_leases(self, most: int) -> int:
-        """Makes due what the leases hold that ran out; answers how many leases."""
+        """Makes due what is held by leases that ran out; returns how many leases."""
         return int(await self.value(_SQL["end_leases"], most=most))
 
     async def fan_out_due_events(self, limit: int) -> int:
-        """Tells scheduled events whose time has come; answers how many."""
+        """Fans out scheduled events that are due; returns how many."""
         return int(await self.value(_SQL["fan_out_due_events"], limit=limit))
 
     async def next_due(self) -> dict[str, float]:
@@ -212,5 +212,5 @@ class LeaderSession(Session):
         return {row.channel: row.seconds for row in await self.rows(_Due, _SQL["next_due"])}
 
     async def reset_foreign_xids(self) -> bool:
-        """Starts transaction ids anew where the database was restored into another cluster."""
+        """Resets transaction ids where the database was restored into another cluster."""
         return bool(await self.value(_SQL["reset_foreign_xids"]))

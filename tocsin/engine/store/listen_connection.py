@@ -1,4 +1,4 @@
-"""A connection that hears notices and answers one question at a time, by libpq's own calls.
+"""A connection that listens for notices and runs one prepared query at a time, by libpq's own calls.
 
 Each wait of a task costs more than a small read takes, and there are several in a statement. Here the loop calls back
 once there is something to read, and what it is said to does the rest.
@@ -23,29 +23,29 @@ _ANSWER_WITHIN = 10.0
 
 
 # A notice's payload, and the process id of the backend that sent it.
-Heard = Callable[[str, int], None]
+OnNotice = Callable[[str, int], None]
 
 
-class Line:
-    """One connection; `heard` is called with each notice, and then `free` unless a question is open."""
+class ListenConnection:
+    """One connection; `on_notice` is called with each notice, and then `on_free` unless a question is open."""
 
     def __init__(
         self,
         connection: psycopg.AsyncConnection[Any],
         *,
-        heard: Heard,
-        free: Callable[[], None],
+        on_notice: OnNotice,
+        on_free: Callable[[], None],
     ) -> None:
         self._connection = connection
         self._pgconn = connection.pgconn
         self._socket = self._pgconn.socket
         self._watched = True
         self._encoding = connection.info.encoding
-        self._heard = heard
-        self._free = free
+        self._on_notice = on_notice
+        self._on_free = on_free
         self._loop = asyncio.get_running_loop()
         self._lost: asyncio.Future[None] = self._loop.create_future()
-        self._answered: Callable[[str], None] | None = None
+        self._on_result: Callable[[str], None] | None = None
         self._result: PGresult | None = None
         self._spoke_at = time.monotonic()
 
@@ -54,9 +54,9 @@ class Line:
         cls,
         dsn: str,
         *prepared: LiteralString,
-        heard: Heard,
-        free: Callable[[], None],
-    ) -> Line:
+        on_notice: OnNotice,
+        on_free: Callable[[], None],
+    ) -> ListenConnection:
         """Opens it and says what prepares it; raises Unavailable."""
         connection = await connect_directly(dsn)
         try:
@@ -66,17 +66,17 @@ class Line:
         except BaseException:
             await connection.close()
             raise
-        return cls(connection, heard=heard, free=free)
+        return cls(connection, on_notice=on_notice, on_free=on_free)
 
     @property
     def busy(self) -> bool:
         """Whether a question is open."""
-        return self._answered is not None
+        return self._on_result is not None
 
-    def ask(self, name: str, arguments: Sequence[str], answered: Callable[[str], None]) -> None:
-        """Has a prepared statement answer with one text, in a later call of `answered`."""
-        assert self._answered is None
-        self._answered, self._result = answered, None
+    def ask(self, name: str, arguments: Sequence[str], on_result: Callable[[str], None]) -> None:
+        """Runs a prepared query; a later call of `on_result` has its one text."""
+        assert self._on_result is None
+        self._on_result, self._result = on_result, None
         self._spoke_at = time.monotonic()
         try:
             self._pgconn.send_query_prepared(
@@ -87,7 +87,7 @@ class Line:
             self._lose(error)
 
     async def hold(self) -> None:
-        """Until the connection is lost or doesn't answer any more, which it raises; or until it is cancelled."""
+        """Keeps it open until it is cancelled; raises once the connection is lost or returns nothing any more."""
         self._loop.add_reader(self._socket, self._readable)
         try:
             with expected_failures():
@@ -116,20 +116,20 @@ class Line:
         pgconn = self._pgconn
         pgconn.consume_input()
         while (notice := pgconn.notifies()) is not None:
-            self._heard(notice.extra.decode(self._encoding), notice.be_pid)
-        while self._answered is not None and not pgconn.is_busy():
+            self._on_notice(notice.extra.decode(self._encoding), notice.be_pid)
+        while self._on_result is not None and not pgconn.is_busy():
             result = pgconn.get_result()
             if result is not None:
                 self._result = result
             else:
                 self._spoke_at = time.monotonic()
-                answered, self._answered = self._answered, None
-                answered(self._text())
-        # those that came in behind the answer
+                on_result, self._on_result = self._on_result, None
+                on_result(self._text())
+        # those that came after the result
         while (notice := pgconn.notifies()) is not None:
-            self._heard(notice.extra.decode(self._encoding), notice.be_pid)
-        if self._answered is None:
-            self._free()
+            self._on_notice(notice.extra.decode(self._encoding), notice.be_pid)
+        if self._on_result is None:
+            self._on_free()
 
     def _text(self) -> str:
         result = self._result

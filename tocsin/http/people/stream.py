@@ -21,7 +21,7 @@ from litestar.params import HeaderParameter, QueryParameter
 from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from tocsin.engine.badge.open_stream import StreamEvent, Subscription
+from tocsin.engine.badge.open_stream import OpenStream, StreamEvent
 from tocsin.engine.model import Conflict, NotFound, Unavailable
 from tocsin.engine.store.credential import (
     Ticket,
@@ -91,11 +91,11 @@ async def stream(
     person = request.auth if ticket is None else await _take(services, ticket)
     last = last_event_id_header or last_event_id or None
     try:
-        subscription = services.hub.subscribe(person.recipient_id, last)
+        open_stream = services.hub.open_stream(person.recipient_id, last)
     except BaseException:
         await _release(services, ticket)
         raise
-    return _EventStream(_Pump(services, subscription, person.expires_at, ticket))
+    return _EventStream(_Pump(services, open_stream, person.expires_at, ticket))
 
 
 class _EventStream(Response[str]):
@@ -136,25 +136,25 @@ class Follow:
 
 
 class _Pump:
-    """From one subscription to its reader."""
+    """From one open_stream to its reader."""
 
-    __slots__ = ("_expires_at", "_services", "_subscription", "_ticket")
+    __slots__ = ("_expires_at", "_open_stream", "_services", "_ticket")
 
     def __init__(
         self,
         services: Services,
-        subscription: Subscription,
+        open_stream: OpenStream,
         expires_at: float,
         ticket: str | None,
     ) -> None:
         self._services = services
-        self._subscription = subscription
+        self._open_stream = open_stream
         self._expires_at = expires_at
         self._ticket = ticket
 
     async def run(self, receive: Receive, send: Send) -> None:
         """Until either end closes; the connection of a reader that takes nothing ends (`http/protocol.py`)."""
-        gone = asyncio.create_task(_gone(receive, self._subscription))
+        gone = asyncio.create_task(_gone(receive, self._open_stream))
         try:
             with suppress(OSError):
                 await self._pump(send)
@@ -163,17 +163,17 @@ class _Pump:
             await self.close()
 
     async def close(self) -> None:
-        """Lets go of the subscription and the ticket."""
-        self._subscription.leave()
+        """Lets go of the open_stream and the ticket."""
+        self._open_stream.leave()
         await _release(self._services, self._ticket)
 
     async def _pump(self, send: Send) -> None:
-        subscription = self._subscription
+        open_stream = self._open_stream
         # The first bytes leave at once: proxies and clients take the stream for open only then.
         await _write(send, b"retry: %d\n\n" % random.randint(*_RETRY))
         while (left := self._expires_at - time.time()) > 0:
-            events = await subscription.next(min(HEARTBEAT, left))
-            if events is None and subscription.erased:
+            events = await open_stream.next(min(HEARTBEAT, left))
+            if events is None and open_stream.erased:
                 break
             if events is None:
                 await _write(send, b"", more=False)
@@ -181,7 +181,7 @@ class _Pump:
             if not events and self._ticket is not None and not await self._renew(self._ticket):
                 break
             await _write(send, encode(events) or b": heartbeat\n\n")
-        expired = StreamEvent("expired", b"{}", subscription.token)
+        expired = StreamEvent("expired", b"{}", open_stream.token)
         await _write(send, encode([expired]), more=False)
 
     async def _renew(self, ticket: str) -> bool:
@@ -195,10 +195,10 @@ async def _write(send: Send, data: bytes, *, more: bool = True) -> None:
     await send({"type": "http.response.body", "body": data, "more_body": more})
 
 
-async def _gone(receive: Receive, subscription: Subscription) -> None:
+async def _gone(receive: Receive, open_stream: OpenStream) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-    subscription.close()
+    open_stream.close()
 
 
 async def _take(services: Services, ticket: str) -> Person:
