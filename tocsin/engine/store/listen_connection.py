@@ -1,7 +1,7 @@
 """A connection that listens for notices and runs one prepared query at a time, by libpq's own calls.
 
 Each wait of a task costs more than a small read takes, and there are several in a statement. Here the loop calls back
-once there is something to read, and what it is said to does the rest.
+once there is something to read, and the callbacks do the rest.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ OnNotice = Callable[[str, int], None]
 
 
 class ListenConnection:
-    """One connection; `on_notice` is called with each notice, and then `on_free` unless a question is open."""
+    """One connection; `on_notice` is called with each notice, and then `on_free` unless a query runs."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class ListenConnection:
         on_notice: OnNotice,
         on_free: Callable[[], None],
     ) -> ListenConnection:
-        """Opens it and says what prepares it; raises Unavailable."""
+        """Opens it and runs the `prepared` statements; raises Unavailable."""
         connection = await connect_directly(dsn)
         try:
             with expected_failures():
@@ -70,7 +70,7 @@ class ListenConnection:
 
     @property
     def busy(self) -> bool:
-        """Whether a question is open."""
+        """Whether a query runs."""
         return self._on_result is not None
 
     def ask(self, name: str, arguments: Sequence[str], on_result: Callable[[str], None]) -> None:
