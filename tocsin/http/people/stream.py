@@ -136,7 +136,7 @@ class Follow:
 
 
 class _Pump:
-    """From one open_stream to its reader."""
+    """Sends one open stream to its reader."""
 
     __slots__ = ("_expires_at", "_open_stream", "_services", "_ticket")
 
@@ -163,7 +163,7 @@ class _Pump:
             await self.close()
 
     async def close(self) -> None:
-        """Lets go of the open_stream and the ticket."""
+        """Closes the stream and releases the ticket."""
         self._open_stream.leave()
         await _release(self._services, self._ticket)
 
