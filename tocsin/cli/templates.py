@@ -1,4 +1,4 @@
-"""`tocsin templates`: the templates of mails, ours and those of the host's own folder."""
+"""`tocsin templates`: the templates of mails, built-in ones and those of the host's own folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tocsin.engine.mail.samples import SampleMails, SampleType
 
 SHIPPED = Path(__file__).parent.parent / "engine/mail/templates"
-_OURS = frozenset({".html", ".txt", ".css"})  # what can be overridden by the same name
+_OURS = frozenset({".html", ".txt", ".css"})  # files that one of the same name replaces
 _EVENT_TYPES = click.option(
     "--event-types",
     "catalogue",
@@ -26,12 +26,12 @@ _EVENT_TYPES = click.option(
 
 @click.group()
 def templates() -> None:
-    """The templates of mails; yours are in TOCSIN_TEMPLATES_DIR."""
+    """The templates of mails; your own are in TOCSIN_TEMPLATES_DIR."""
 
 
 @templates.command(name="list")
 def list_templates() -> None:
-    """List all templates, and whose each is."""
+    """List all templates: built in (ours), or from your folder (yours)."""
     folder = read_settings().templates_dir
     ours, theirs = _names(SHIPPED), _names(folder) if folder else set()
     for name in sorted(ours | theirs):
@@ -41,9 +41,11 @@ def list_templates() -> None:
 
 @templates.command()
 @click.argument("name")
-@click.option("--as", "new_name", help="Another name, such as notifications/forum/new_reply.html.")
+@click.option(
+    "--as", "new_name", help="The name of the copy, such as notifications/forum/new_reply.html."
+)
 def copy(name: str, new_name: str | None) -> None:
-    """Write our template NAME into your folder, to start from."""
+    """Copy the built-in template NAME into your folder."""
     folder = _folder(read_settings())
     known = _names(SHIPPED)
     if name not in known:
@@ -58,7 +60,7 @@ def copy(name: str, new_name: str | None) -> None:
         with target.open("xb") as file:
             file.write((SHIPPED / name).read_bytes())
     except FileExistsError:
-        raise SettingsError(f"{target} is there already: it stays as it is.") from None
+        raise SettingsError(f"{target} is there already: it is not changed.") from None
     except OSError as error:
         raise SettingsError(f"{target} can't be written: {error.strerror}") from None
     click.echo(target)
@@ -67,7 +69,7 @@ def copy(name: str, new_name: str | None) -> None:
 @templates.command()
 @_EVENT_TYPES
 def check(catalogue: Path | None) -> None:
-    """Compile and render every template with sample data; each problem is one line."""
+    """Compile and render every template with sample data; prints each problem in one line."""
     from tocsin.engine.mail.loader import TemplatesError
     from tocsin.engine.mail.template_check import check as check_templates
 
@@ -81,8 +83,8 @@ def check(catalogue: Path | None) -> None:
 
 @templates.command()
 @click.argument("kind", required=False)
-@click.option("--out", type=click.Path(path_type=Path), help="A folder for files to look at.")
-@click.option("--locale", default="en", help="The reader's, such as de or ar-EG.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write files into this folder.")
+@click.option("--locale", default="en", help="The language of the reader, such as de or ar-EG.")
 @_EVENT_TYPES
 def preview(kind: str | None, out: Path | None, locale: str, catalogue: Path | None) -> None:
     """Show the sample mail of KIND (an event type, invitation, burst or digest), or of all."""
@@ -109,7 +111,7 @@ def preview(kind: str | None, out: Path | None, locale: str, catalogue: Path | N
 
 
 def _write(out: Path, kind: str, mails: SampleMails, locale: str, email_from: str) -> Path:
-    """Its HTML, light and dark, its text and its source, as files; gives the first."""
+    """Writes its HTML, light and dark, its text and its source; returns the path of the first."""
     from tocsin.engine.mail.samples import SCHEMES, page, source
 
     out.mkdir(parents=True, exist_ok=True)

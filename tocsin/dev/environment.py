@@ -21,7 +21,7 @@ from msgspec import Struct
 from tocsin.dev import embedded_postgres
 from tocsin.dev.embedded_postgres import Postgres, PostgresError
 from tocsin.dev.mail_catcher import MailCatcher
-from tocsin.dev.supervisor import Child, Command, ParentPipe, Report
+from tocsin.dev.supervisor import Child, Command, ParentPipe, Report, UpError
 from tocsin.settings import Settings, read_settings
 from tocsin.settings.running_instance import (
     DEVELOPMENT_KEY,
@@ -85,10 +85,6 @@ RESTART_SECONDS = 3.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class UpError(Exception):
-    """One line with the reason why `tocsin up` can't start or go on."""
 
 
 class Steps(Struct, frozen=True):

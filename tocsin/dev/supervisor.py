@@ -32,6 +32,10 @@ CHUNK = 1 << 16
 Report = Callable[[str], None]  # writes one line for the terminal
 
 
+class UpError(Exception):
+    """One line with the reason why `tocsin up` can't start or go on."""
+
+
 class Command(Struct, frozen=True):
     """A child's name, in front of each line of its output, and its command."""
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from tocsin.dev.embedded_postgres import PostgresError
-from tocsin.dev.environment import Environment, Steps, UpError
-from tocsin.dev.supervisor import Command, Report, wait_for_make_end
+from tocsin.dev.environment import Environment, Steps
+from tocsin.dev.supervisor import Command, Report, UpError, wait_for_make_end
 from tocsin.engine.model import PROVIDERS, Conflict, Unavailable
 from tocsin.settings import Settings
 from tocsin.settings.running_instance import (

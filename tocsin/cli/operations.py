@@ -1,0 +1,289 @@
+"""The commands on notifications, event types, digests, deliveries and API keys."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tocsin.cli.services import find_dsn, find_settings, with_database
+
+if TYPE_CHECKING:
+    from tocsin.engine.store.credential import ApiKey
+
+_STANDARD_SCOPES = (
+    "events:write",
+    "events:read",
+    "recipients",
+    "erase",
+    "channels",
+    "suppressions",
+)
+
+
+@click.command(name="notify")
+@click.argument("event_type")
+@click.argument("recipients", nargs=-1, required=True)
+@click.option("--title", required=True, help="What happened, in one line.")
+@click.option("--body", default="", help="The details, as plain text.")
+@click.option("--action-url", help="The page that it opens: a path or an http(s) address.")
+@click.option("--metadata", default="{}", help="A JSON object, for clients.")
+@click.option("--initiator", help="The person who caused it, and is not notified of it.")
+@click.option("--idempotency-key", help="The same key and content within a day is the same event.")
+def notify_command(
+    event_type: str, recipients: tuple[str, ...], metadata: str, **named: Any
+) -> None:
+    """Notify RECIPIENTS of an event of EVENT_TYPE; prints the event's id."""
+    from tocsin.client import notify
+    from tocsin.engine.store.connection import connect
+
+    try:
+        parsed = json.loads(metadata)
+    except ValueError as error:
+        raise click.BadParameter(f"not JSON: {error}", param_hint="--metadata") from error
+    with connect(find_dsn()) as connection:
+        click.echo(
+            notify(
+                connection, recipient=recipients, event_type=event_type, metadata=parsed, **named
+            )
+        )
+
+
+@click.command()
+@click.argument("notification_id", type=int)
+def why(notification_id: int) -> None:
+    """Explain for each channel why a notification was or was not sent."""
+    from tocsin.engine.explain.why import explain_in_lines
+
+    for line in with_database(lambda database: explain_in_lines(database, notification_id)):
+        click.echo(line)
+
+
+@click.group(name="event-types")
+def event_types() -> None:
+    """The catalogue of event types."""
+
+
+@event_types.command(name="list")
+def event_types_list() -> None:
+    """List the event types with their channels."""
+    from tocsin.engine.store.event import list_event_types
+
+    for entry in with_database(list_event_types):
+        channels = [
+            f"{channel} (mandatory)" if channel in entry.mandatory_channels else channel
+            for channel in entry.default_channels
+        ]
+        click.echo(f"{entry.event_type:<30} {entry.label:<26} {', '.join(channels)}")
+
+
+@event_types.command(name="apply")
+@click.argument("file", type=click.Path(path_type=Path))
+def event_types_apply(file: Path) -> None:
+    """Add to or change the catalogue from a TOML FILE, all or nothing."""
+    from tocsin.event_types import read_catalogue
+    from tocsin.migrate import apply_catalogue
+
+    count = apply_catalogue(find_dsn(), read_catalogue(file))
+    click.echo(f"The catalogue has {count} event types now.")
+
+
+@click.group()
+def digest() -> None:
+    """Daily or weekly mails that replace single ones."""
+
+
+@digest.command(name="run")
+@click.option("--now", help="Use this time instead of now: 2026-11-21T06:00:00Z.")
+def digest_run(now: str | None) -> None:
+    """Make the digests that are due, now or at another time. Workers do it every minute, and send them."""
+    from tocsin.engine.deliver.digests import make_digests
+
+    def report(so_far: Any) -> None:
+        if sys.stderr.isatty():
+            click.echo(f"\r{so_far.people} people", nl=False, err=True)
+
+    moment = _moment(now)
+    made = with_database(
+        lambda database: make_digests(database, moment, at_once=True, on_progress=report)
+    )
+    if sys.stderr.isatty():
+        click.echo("\r", nl=False, err=True)
+    click.echo(
+        f"{made.people} due: {made.digests} digest{'s' * (made.digests != 1)} made, "
+        f"{made.unsent} with nothing unread, {made.people - made.digests - made.unsent} with nothing at all."
+    )
+
+
+@digest.command(name="preview")
+@click.argument("recipient")
+def digest_preview(recipient: str) -> None:
+    """Show the digest of RECIPIENT as if it were made now; nothing is sent or changed."""
+    from tocsin.engine.deliver.digests import preview
+    from tocsin.engine.mail.loader import Templates
+
+    settings = find_settings()
+    templates = Templates(settings.templates_dir)
+    text = with_database(
+        lambda database: preview(database, recipient, settings.email_from, templates)
+    )
+    click.echo(text.rstrip())
+
+
+@click.command()
+@click.option("--now", help="Use this time instead of now: 2026-11-21T09:30:00Z.")
+@click.option("--dry-run", is_flag=True, help="Print how many would be removed, and keep them.")
+def cleanup(now: str | None, dry_run: bool) -> None:
+    """Remove notifications that were read more than TOCSIN_RETENTION_DAYS ago. Workers do it daily."""
+    from tocsin.engine.store.installation import clean_up, count_over
+
+    act, word = (count_over, "would be removed") if dry_run else (clean_up, "removed")
+    moment, retention = _moment(now), timedelta(days=find_settings().retention_days)
+    count = with_database(lambda database: act(database, now=moment, retention=retention))
+    click.echo(f"{count} notification{'s' * (count != 1)} {word}.")
+
+
+@click.group()
+def deliveries() -> None:
+    """Deliveries that failed for good."""
+
+
+@deliveries.command(name="failed")
+@click.option("--days", default=7, show_default=True, help="Failed in the last DAYS days.")
+def deliveries_failed(days: int) -> None:
+    """Count failed deliveries by channel and reason, with the meaning of each reason."""
+    from tocsin.engine.explain.reasons import meaning_and_cure
+    from tocsin.engine.store.delivery import dead_letter_reasons
+
+    since = datetime.now(UTC) - timedelta(days=days)
+    for each in with_database(lambda database: dead_letter_reasons(database, since)):
+        meaning = meaning_and_cure(each.reason)[0]
+        last = f"{each.last_at:%Y-%m-%d %H:%M}"
+        click.echo(f"{each.n:>7}  {each.channel:<6} {each.reason:<28} last {last}  {meaning}")
+
+
+@deliveries.command(name="replay")
+@click.argument("delivery_ids", nargs=-1, type=int)
+@click.option("--channel", help="Deliveries of this channel.")
+@click.option("--reason", help="Deliveries with this reason.")
+@click.option("--days", default=7, show_default=True, help="Failed in the last DAYS days.")
+@click.option("--all", "every", is_flag=True, help="All of them, whatever channel and reason.")
+@click.option(
+    "--lift",
+    is_flag=True,
+    help="Also where this failure suppressed the address or disabled the device: allow it again.",
+)
+def deliveries_replay(
+    delivery_ids: tuple[int, ...],
+    channel: str | None,
+    reason: str | None,
+    days: int,
+    every: bool,
+    lift: bool,
+) -> None:
+    """Try failed deliveries again: DELIVERY_IDS, or those of a channel or reason."""
+    from tocsin.engine.store.delivery import DeadFilter, replay, replay_all
+
+    matching = bool(channel or reason or every)
+    if bool(delivery_ids) == matching:
+        raise click.UsageError("Name deliveries, or give --channel, --reason or --all.")
+    wanted = DeadFilter(datetime.now(UTC) - timedelta(days=days), channel, reason)
+    done = with_database(
+        lambda database: (
+            replay(database, delivery_ids, lift=lift)
+            if delivery_ids
+            else replay_all(database, wanted, lift=lift)
+        )
+    )
+    kept = "".join(f", {n} stay ({cause})" for cause, n in sorted(done.kept.items()))
+    click.echo(f"{done.replayed} due again{kept}.")
+
+
+@click.group(name="api-key")
+def api_key() -> None:
+    """API keys of apps and operators."""
+
+
+@api_key.command()
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    metavar="SCOPE",
+    help=f"A permission; may be repeated. One of {', '.join(_STANDARD_SCOPES)} (by default all of these), "
+    "mail-events, ops.",
+)
+@click.option(
+    "--event-types",
+    "event_types",
+    multiple=True,
+    metavar="PATTERN",
+    help="Only events of these types: forum.new_reply or 'forum.*'; may be repeated.",
+)
+def create(name: str, scopes: tuple[str, ...], event_types: tuple[str, ...]) -> None:
+    """Create a key called NAME; it is printed only now.
+
+    A second key of the same NAME is valid together with the first, so that one can replace the other without a gap.
+    """
+    from tocsin.engine.store.credential import APP_SCOPES, create_api_key
+
+    _, key = with_database(
+        lambda database: create_api_key(
+            database, name, scopes=scopes or APP_SCOPES, event_types=event_types
+        )
+    )
+    click.echo("Store it now: only its hash is kept.", err=True)
+    click.echo(key)
+
+
+@api_key.command(name="list")
+def list_keys() -> None:
+    """List all keys, revoked ones too."""
+    from tocsin.engine.store.credential import list_api_keys
+
+    keys = with_database(list_api_keys)
+    if not keys:
+        click.echo("There are no keys yet: `tocsin api-key create NAME` creates one.", err=True)
+    for key in keys:
+        click.echo(_line(key))
+
+
+@api_key.command()
+@click.argument("key")
+def revoke(key: str) -> None:
+    """Revoke at once: the one key of this id or first characters (tocsin_…), or all keys of this name."""
+    from tocsin.engine.store.credential import revoke_api_keys
+
+    for each in with_database(lambda database: revoke_api_keys(database, key)):
+        click.echo(f"Revoked {each.id} ({each.name}).")
+
+
+def _line(key: ApiKey) -> str:
+    from tocsin.engine.store.credential import SCOPES
+
+    used = f"last used {key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never used"
+    state = f"revoked {key.revoked_at:%Y-%m-%d}" if key.revoked_at else used
+    scopes = ",".join(each for each in SCOPES if each in key.scopes)
+    limit = f" for {','.join(key.event_types)}" if key.event_types else ""
+    first = f"{key.prefix}…" if key.prefix else "tocsin_…"
+    return f"{key.id:>4}  {key.name:<24} {first:<14}  made {key.created_at:%Y-%m-%d}  {state:<26}  {scopes}{limit}"
+
+
+def _moment(text: str | None) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text) if text else datetime.now(UTC)
+    except ValueError as error:
+        raise click.BadParameter(
+            "not a time such as 2026-11-21T09:30:00Z", param_hint="--now"
+        ) from error
+    if not 2000 <= moment.year < 3000:
+        raise click.BadParameter("not between the years 2000 and 3000", param_hint="--now")
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+COMMANDS = (notify_command, why, event_types, digest, cleanup, deliveries, api_key)

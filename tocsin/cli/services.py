@@ -1,0 +1,196 @@
+"""The commands that run services, and those that set up the database and show how to reach it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+import click
+
+from tocsin.dev.supervisor import parent_fd, stop_with_parent
+from tocsin.settings import Settings, SettingsError, read_settings
+from tocsin.settings.running_instance import with_running_instance
+
+T = TypeVar("T")
+
+
+@click.command()
+def up() -> None:
+    """Run everything: PostgreSQL, HTTP, a worker, and catchers of mail and push."""
+    from tocsin.dev.up import up as run_up
+
+    sys.exit(asyncio.run(run_up(read_settings())))
+
+
+@click.command()
+@click.option("--dev", is_flag=True, hidden=True, help="Serve /dev/ too (`tocsin up`).")
+def serve(dev: bool) -> None:
+    """Serve HTTP: REST, the badge stream, the pages."""
+    from tocsin.engine.store.health import check_start, run_service
+    from tocsin.http.server import serve as run_server
+
+    settings = _set_up_service()
+    development_key = _development_key(settings) if dev else None
+    if settings.public_url is None:
+        raise SettingsError(
+            "TOCSIN_PUBLIC_URL is not set: the address under which people reach this service, such as https://notify.example.com."
+        )
+    if not settings.jwt_algorithms:
+        raise SettingsError(
+            "No JWT key is set: TOCSIN_JWT_SECRET, TOCSIN_JWT_PUBLIC_KEY or TOCSIN_JWKS_URL of the host app."
+        )
+    asyncio.run(check_start(database_url(settings), wait=settings.database_wait))
+    extra_routes = _dev_routes() if dev else ()
+    start = partial(
+        run_server, settings, extra_routes=extra_routes, development_key=development_key
+    )
+    _run(run_service(start, wait=settings.database_wait))
+
+
+def _development_key(settings: Settings) -> str:
+    """The key of `tocsin up`'s own tokens; raises SettingsError where others could reach the service."""
+    from tocsin.settings.running_instance import DEVELOPMENT_KEY, check_bind, keep_secrets
+
+    check_bind(settings)
+    return keep_secrets(settings.data_dir, DEVELOPMENT_KEY)[DEVELOPMENT_KEY]
+
+
+def _dev_routes() -> Sequence[Any]:
+    from tocsin.dev.pages.demo import dev_routes
+
+    return dev_routes()
+
+
+@click.command()
+def worker() -> None:
+    """Run the worker, which delivers by all channels."""
+    from tocsin.engine.jobs import run_worker
+
+    _set_up_service()
+    _collect_less()
+    _run(run_worker())
+
+
+def _run(service: Coroutine[Any, Any, None]) -> None:
+    """Runs it on uvloop where that is installed: about half as fast again as asyncio's own loop."""
+    try:
+        from uvloop import run
+    except ImportError:
+        asyncio.run(service)
+    else:
+        run(service)
+
+
+def _collect_less() -> None:
+    """Excludes imported modules from garbage collection and runs it less often: a worker makes few cycles."""
+    gc.freeze()
+    gc.set_threshold(10_000)
+
+
+def _set_up_service() -> Settings:
+    """The settings of a service, after its logs were set up."""
+    from tocsin.logs import configure_logs
+
+    stop_with_parent(parent_fd())
+    settings = find_settings()
+    configure_logs(settings)
+    for name in settings.unknown:
+        click.echo(f"tocsin: {name} is no setting; see docs/settings.md", err=True)
+    return settings
+
+
+@click.command()
+def migrate() -> None:
+    """Bring the database to this version's schema."""
+    from tocsin.migrate import migrate as run_migrations
+
+    run_migrations(find_dsn(), click.echo)
+    click.echo("The database is up to date.")
+
+
+@click.command()
+def seed() -> None:
+    """Add demo people, their phones and notifications."""
+    from tocsin.dev.seed import seed as run_seed
+
+    embedded = (
+        read_settings().database_url is None
+    )  # otherwise a real provider would get demo tokens
+    click.echo(run_seed(find_dsn(), again=True, phones=embedded))
+
+
+@click.command()
+@click.argument("recipient")
+def token(recipient: str) -> None:
+    """Print a JWT for RECIPIENT that is valid for a day, to try things out."""
+    from tocsin.settings.running_instance import development_key, sign_token
+
+    if not 1 <= len(recipient) <= 200:
+        raise click.BadParameter("an id has 1 to 200 characters", param_hint="RECIPIENT")
+    settings = find_settings()
+    # a running `tocsin up` accepts its own tokens, whatever key the host app signs with
+    configured = read_settings().jwt_secret is not None
+    key = None if configured else development_key(settings.data_dir)
+    click.echo(sign_token(settings, recipient, development_key=key))
+
+
+@click.command()
+@click.option(
+    "--role",
+    type=click.Choice(["owner", "app", "service"]),
+    default="owner",
+    help="The role of the login.",
+)
+def dsn(role: Literal["owner", "app", "service"]) -> None:
+    """Print a DSN of the owner, or of a login that is granted tocsin_app or tocsin_service."""
+    from tocsin.migrate import login_dsn
+
+    click.echo(
+        find_dsn() if role == "owner" else login_dsn(find_dsn(), find_settings().data_dir, role)
+    )
+
+
+def find_settings() -> Settings:
+    """The settings; those that are missing are taken from a running `tocsin up` of this data directory."""
+    return with_running_instance(read_settings())
+
+
+def find_dsn() -> str:
+    """The database's DSN; raises SettingsError where there is none."""
+    return database_url(find_settings())
+
+
+def database_url(settings: Settings) -> str:
+    """The database's DSN in these settings; raises SettingsError where there is none."""
+    if settings.database_url is None:
+        raise SettingsError(
+            "TOCSIN_DATABASE_URL is not set, and no `tocsin up` runs with the data directory "
+            f"{settings.data_dir}: set it, or start `make up`."
+        )
+    return settings.database_url
+
+
+def with_database(use: Callable[[Any], Awaitable[T]]) -> T:
+    """The result of `use`, with a pool of one connection; raises Unavailable within 5 s."""
+    from tocsin.engine.model import Unavailable
+    from tocsin.engine.store.connection import probe
+    from tocsin.engine.store.database import Database
+
+    async def run() -> T:
+        if reason := await probe(find_dsn(), within=3.0):
+            raise Unavailable(reason)
+        database = Database(find_dsn(), max_size=1)
+        await database.open()
+        try:
+            return await use(database)
+        finally:
+            await database.close()
+
+    return asyncio.run(run())
+
+
+COMMANDS = (up, serve, worker, migrate, seed, token, dsn)
