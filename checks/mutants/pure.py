@@ -5,6 +5,8 @@ pure.py [PATTERN…] runs only the mutants with these names, such as "*retry*".
 
 from __future__ import annotations
 
+import ast
+import difflib
 import fnmatch
 import json
 import os
@@ -57,19 +59,35 @@ def mutmut(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=TREE, capture_output=True, text=True)
 
 
-def results(patterns: Sequence[str]) -> Iterator[tuple[str, int | None]]:
-    """Each mutant's name and exit code; None if it was not run."""
+class Result(msgspec.Struct, frozen=True):
+    """A mutant: its name, its exit code (None if it was not run), and the file with it and the original."""
+
+    name: str
+    code: int | None
+    file: Path
+
+
+def results(patterns: Sequence[str]) -> Iterator[Result]:
+    """Yields the mutants whose names match."""
     for file in sorted((TREE / "mutants").rglob("*.meta")):
         for name, code in json.loads(file.read_text("utf-8"))["exit_code_by_key"].items():
             if any(fnmatch.fnmatch(name, pattern) for pattern in patterns):
-                yield name, code
+                yield Result(name, code, file.with_suffix(""))
 
 
-def changed_lines(name: str) -> tuple[str, str]:
-    """The line before and after, from mutmut's difference."""
-    lines = mutmut("show", name).stdout.splitlines()
-    before = [line[1:].strip() for line in lines if line.startswith("-") and line[:3] != "---"]
-    after = [line[1:].strip() for line in lines if line.startswith("+") and line[:3] != "+++"]
+def changed_lines(mutant: Result) -> tuple[str, str]:
+    """Returns the line before and after; in the file, each mutant is a function after the original."""
+    text = mutant.file.read_text("utf-8")
+    name = mutant.name.rpartition(".")[2]
+    bodies = {
+        node.name: text.splitlines()[node.lineno : node.end_lineno]
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    original = bodies[name.partition("__mutmut_")[0] + "__mutmut_orig"]
+    lines = list(difflib.unified_diff(original, bodies[name], n=0, lineterm=""))[2:]
+    before = [line[1:].strip() for line in lines if line.startswith("-")]
+    after = [line[1:].strip() for line in lines if line.startswith("+")]
     return " ".join(before), " ".join(after)
 
 
@@ -79,7 +97,7 @@ def main(patterns: Sequence[str]) -> int:
     patterns = patterns or ["*"]
     ran = mutmut("run", "--max-children", str(os.cpu_count() or 1), *patterns)
     found = list(results(patterns))
-    if not found or all(code is None for _, code in found):
+    if not found or all(mutant.code is None for mutant in found):
         print(
             ran.stdout[-3000:], ran.stderr[-3000:], "mutmut did not run.", sep="\n", file=sys.stderr
         )
@@ -87,14 +105,15 @@ def main(patterns: Sequence[str]) -> int:
     reasons = msgspec.toml.decode(REASONS.read_bytes(), type=Reasons).survivor
     known = {(each.function, each.line, each.mutant): each.why for each in reasons}
     counts = {"killed": 0, "survived with a reason": 0, "survived": 0, "not run": 0}
-    for name, code in found:
+    for each in found:
+        name, code = each.name, each.code
         if code is None:
             counts["not run"] += 1
         elif code not in (SURVIVED, UNTESTED):
             counts["killed"] += 1  # by a test, by its time limit, or by a signal
         else:
             function = name.rpartition(".")[2].partition("__mutmut_")[0].removeprefix("x_")
-            line, mutant = changed_lines(name)
+            line, mutant = changed_lines(each)
             if (function, line, mutant) in known:
                 counts["survived with a reason"] += 1
             else:

@@ -107,6 +107,7 @@ def test_each_reason_has_its_meaning() -> None:
         (500, SendResult(Deferred("apns_500", SERVER_PAUSE), provider_failed=True)),
         (502, SendResult(Deferred("apns_502", SERVER_PAUSE), provider_failed=True)),
         (599, SendResult(Deferred("apns_599", SERVER_PAUSE), provider_failed=True)),
+        (600, SendResult(Deferred("apns_600"), provider_failed=True, keep_connection=False)),
         (0, SendResult(Deferred("apns_0"), provider_failed=True, keep_connection=False)),
         (302, SendResult(Deferred("apns_302"), provider_failed=True, keep_connection=False)),
         (407, SendResult(Deferred("apns_407"), provider_failed=True, keep_connection=False)),
@@ -130,6 +131,7 @@ def test_a_reason_that_is_new_counts_by_its_status() -> None:
         (503, "Shutdown", 5.0, SERVER_PAUSE),
         (503, "Shutdown", 3600.0, 3600.0),
         (403, "InvalidProviderToken", 30.0, 30.0),
+        (400, "IdleTimeout", 30.0, 30.0),
     ],
 )
 def test_retry_after_lengthens_a_pause_and_never_shortens_it(
@@ -150,7 +152,9 @@ def test_no_token_is_touched_without_the_word_of_apple() -> None:
 
 
 def test_an_answer_that_is_lost_is_unknown_unless_the_request_was_never_taken() -> None:
-    assert classify_no_response(NoResponse("timeout")).outcome == Unknown("apns_timeout")
+    assert classify_no_response(NoResponse("timeout")) == SendResult(
+        Unknown("apns_timeout"), provider_failed=True, keep_connection=False
+    )
     assert classify_no_response(NoResponse("goaway", unprocessed=True)).outcome == Deferred(
         "apns_goaway"
     )
@@ -184,6 +188,7 @@ def test_an_answer_that_is_lost_is_unknown_unless_the_request_was_never_taken() 
         ),
         ({b":status": b"400"}, b'{"reason":"no words\\n"}', ApnsResponse(400)),
         ({b":status": b"xyz"}, b"", ApnsResponse(0)),
+        ({}, b"", ApnsResponse(0)),
         ({b":status": b"400"}, b"\xff", ApnsResponse(400)),
         ({b":status": b"400"}, b'"BadTopic"', ApnsResponse(400)),
     ],

@@ -8,6 +8,14 @@ from random import Random
 from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
 
 
+def test_a_new_one_is_closed() -> None:
+    now = 3.0
+    breaker = Breaker(clock=lambda: now)
+    now = 8.0
+    assert (breaker.state, breaker.reason, breaker.retry_after) == (BreakerState.CLOSED, None, 0)
+    assert (breaker.since, breaker.failing_for) == (5, 0)
+
+
 def test_a_failed_probe_opens_it_for_longer() -> None:
     now = 0.0
     breaker = Breaker(clock=lambda: now, chance=lambda: 1.0)

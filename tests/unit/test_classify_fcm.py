@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from tocsin.engine.actors.fcm.reply import classify, invalid_fields, read
+from tocsin.engine.actors.fcm.reply import classify, invalid_fields, read, unreadable
 from tocsin.engine.actors.machinery.envelope import SendResult
-from tocsin.engine.model import Deferred, Rejected, Sent
+from tocsin.engine.model import Deferred, Rejected, Sent, Unknown
 from tocsin.testing import fcm
 from tocsin.testing.http_faults import Reply
 
@@ -171,3 +172,45 @@ def test_odd_errors_are_read_as_far_as_they_go(body: bytes, code: str | None) ->
 def test_only_names_of_fields_are_fit_for_a_log() -> None:
     told = ("message.token", "Invalid token: abc", "message.data[0].value", "message token abc")
     assert invalid_fields(told) == ["message.token", "message.data[0].value"]
+
+
+@pytest.mark.parametrize(
+    ("error", "details"),
+    [
+        ({"status": "NOT_FOUND"}, ("",)),
+        (
+            {
+                "message": "Invalid",
+                "details": [
+                    {"fieldViolations": [{"field": "message.token", "description": "Odd"}]}
+                ],
+            },
+            ("message.token", "Odd", "Invalid"),
+        ),
+        (
+            {
+                "message": "Too many",
+                "details": [
+                    {
+                        "reason": "RATE",
+                        "violations": [{"subject": "project:7", "description": "Device rate"}],
+                    }
+                ],
+            },
+            ("RATE", "project:7", "Device rate", "Too many"),
+        ),
+        ({"message": "m" * 600, "details": [{"reason": "r" * 600}]}, ("r" * 500, "m" * 500)),
+    ],
+)
+def test_the_texts_of_an_error_are_its_details(
+    error: dict[str, object], details: tuple[str, ...]
+) -> None:
+    found = read(msgspec.json.encode({"error": error}))
+    assert found is not None
+    assert found[1] == details
+
+
+def test_a_2xx_that_is_not_from_fcm_leaves_the_outcome_unknown() -> None:
+    assert unreadable(200) == SendResult(
+        Unknown("fcm_200_unreadable"), provider_failed=True, keep_connection=False
+    )

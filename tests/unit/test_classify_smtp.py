@@ -61,6 +61,7 @@ TABLE = [
     (RCPT, 553, "5.1.3 bad syntax", rejected("smtp_553_5.1.3", dead=True)),
     (RCPT, 551, "5.1.6 moved", rejected("smtp_551_5.1.6", dead=True)),
     (RCPT, 556, "5.1.10 null MX", rejected("smtp_556_5.1.10", dead=True)),
+    (RCPT, 550, " 5.1.1 no such user", rejected("smtp_550_5.1.1", dead=True)),
     (RCPT, 550, "5.2.1 mailbox disabled", rejected("smtp_550_5.2.1", dead=True)),
     (BODY, 550, "5.1.1 no such user", rejected("smtp_550_5.1.1", dead=True)),
     # The sender's address, a full mailbox, policy, reputation: never.
@@ -81,6 +82,7 @@ TABLE = [
     (RCPT, 550, "user unknown (blocked by list)", rejected("smtp_550")),
     (RCPT, 550, "relay not permitted", rejected("smtp_550")),
     (RCPT, 550, "", rejected("smtp_550")),
+    (RCPT, 500, "", rejected("smtp_500")),
     (RCPT, 551, "User unknown", rejected("smtp_551")),
     (RCPT, 553, "User unknown", rejected("smtp_553")),
     (BODY, 550, "User unknown", rejected("smtp_550")),
@@ -92,6 +94,7 @@ TABLE = [
     (DATA, 250, "ok", down("smtp_protocol_error")),
     (MAIL, -1, "HTTP/1.1 400 Bad Request", down("smtp_protocol_error")),
     (RCPT, 0, "", down("smtp_protocol_error")),
+    (RCPT, 600, "", down("smtp_protocol_error")),
     (
         BODY,
         354,
@@ -128,10 +131,10 @@ def test_each_2xx_after_the_body_is_an_acceptance(code: int, is_sent: bool) -> N
 @pytest.mark.parametrize("step", list(Step))
 def test_a_lost_reply_is_unknown_only_after_the_final_dot(step: Step) -> None:
     result = classify_no_reply(step, "disconnected")
-    assert type(result.outcome) is (Unknown if step is BODY else Deferred)
-    assert result.outcome.reason == f"smtp_disconnected_{step}"
-    assert result.provider_failed
-    assert not result.keep_connection
+    outcome = Unknown if step is BODY else Deferred
+    assert result == SendResult(
+        outcome(f"smtp_disconnected_{step}"), provider_failed=True, keep_connection=False
+    )
 
 
 @pytest.mark.parametrize(

@@ -85,8 +85,10 @@ def test_fewer_than_the_limit_are_believed_between_two_successes(
 
 def test_by_default_ten_in_a_row_are_too_many_and_after_a_success_fifty() -> None:
     counter = RejectionCounter()
+    assert counter.too_many is False
     assert [counter.rejected(str(device)) for device in range(11)] == [False] * 9 + [True] * 2
     counter.accepted()
+    assert counter.too_many is False
     assert [counter.rejected(str(device)) for device in range(51)] == [False] * 49 + [True] * 2
 
 
@@ -168,14 +170,13 @@ async def test_a_success_confirms_all_that_are_held() -> None:
 async def test_too_many_are_discarded_and_open_the_breaker() -> None:
     rejections = Rejections()
     with capture_logs() as logs:
-        for number in range(1, 5):
+        for number in range(1, 4):
             assert rejections.take(number, ELSEWHERE)
     reason = "apns_BadDeviceToken_storm"
-    assert rejections.outcomes() == dict.fromkeys(range(1, 5), Unsent(reason, 7.0))
+    assert rejections.outcomes() == dict.fromkeys(range(1, 4), Unsent(reason, 7.0))
     assert [each[0].check_result for each in rejections.settled.values()] == [
-        CheckResult(number, f"device-{number}", NOW) for number in range(1, 5)
+        CheckResult(number, f"device-{number}", NOW) for number in range(1, 4)
     ]
-    assert rejections.pauses == [reason] * 2
     assert rejections.held.too_many
     assert rejections.held.advice == "check the topic"
     assert logs == [
@@ -187,6 +188,11 @@ async def test_too_many_are_discarded_and_open_the_breaker() -> None:
             "addresses": 3,
         }
     ]
+    with capture_logs() as logs:
+        assert rejections.take(4, ELSEWHERE)
+    assert rejections.outcomes()[4] == Unsent(reason, 7.0)
+    assert rejections.pauses == [reason] * 2
+    assert not logs  # it is logged once
 
 
 async def test_a_success_ends_a_mass_rejection() -> None:

@@ -51,10 +51,8 @@ def classify(
         return _invalid_request(reason, details)
     if status == 429:
         return _over_quota(reason, details, retry_after)
-    if status >= 500:
-        paused = wait if status == 503 and retry_after is not None else None
-        return SendResult(Deferred(reason, wait), provider_failed=True, pause=paused)
-    return SendResult(Deferred(reason, wait), provider_failed=True)
+    pause = wait if status == 503 and retry_after is not None else None
+    return SendResult(Deferred(reason, wait), provider_failed=True, pause=pause)
 
 
 def unreadable(status: int) -> SendResult:
