@@ -53,6 +53,15 @@ def copy_tree() -> None:
             shutil.copy(source, target)
 
 
+def forget_survivors() -> None:
+    """Has mutmut run the survivors again, which new tests may notice; it keeps the results of unchanged functions."""
+    for file in (TREE / "mutants").rglob("*.meta"):
+        known = json.loads(file.read_text("utf-8"))
+        codes = known["exit_code_by_key"]
+        codes.update({name: None for name, code in codes.items() if code in (SURVIVED, UNTESTED)})
+        file.write_text(json.dumps(known), "utf-8")
+
+
 def mutmut(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs mutmut in the copy."""
     command = [str(PROGRAM), "-m", "mutmut", *arguments]
@@ -94,6 +103,7 @@ def changed_lines(mutant: Result) -> tuple[str, str]:
 def main(patterns: Sequence[str]) -> int:
     """The command: 1 if a mutant survives without a reason, 2 if mutmut can't run."""
     copy_tree()
+    forget_survivors()
     patterns = patterns or ["*"]
     ran = mutmut("run", "--max-children", str(os.cpu_count() or 1), *patterns)
     found = list(results(patterns))

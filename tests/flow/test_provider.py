@@ -18,10 +18,7 @@ APNS, FCM, SMTP = (Channel.PUSH, "apns"), (Channel.PUSH, "fcm"), (Channel.EMAIL,
 
 
 async def offer(database: Database, *offered: tuple[Channel, str]) -> None:
-    by_channel: dict[Channel, list[str]] = {}
-    for channel, name in offered:
-        by_channel.setdefault(channel, []).append(name)
-    await offer_providers(database, by_channel)
+    await offer_providers(database, [name for _, name in offered])
 
 
 def available(db: Db) -> set[str]:

@@ -47,8 +47,22 @@ class Channel(StrEnum):
 LEASE = timedelta(seconds=30)
 """For how long a worker holds a claim without renewing it; then a dead worker's deliveries are due again."""
 
-PROVIDERS = {Channel.EMAIL: ("email",), Channel.PUSH: ("apns", "apns_sandbox", "fcm")}
-"""Who may be behind a channel, by the name of the actor."""
+
+class Provider(Struct, frozen=True):
+    """A service that sends on a channel; `label` is its name on pages, `setting` what configures it."""
+
+    channel: Channel
+    label: str
+    setting: str
+
+
+PROVIDERS = {
+    "email": Provider(Channel.EMAIL, "Email", "TOCSIN_SMTP_URL"),
+    "apns": Provider(Channel.PUSH, "APNs", "TOCSIN_APNS_KEY"),
+    "apns_sandbox": Provider(Channel.PUSH, "APNs (sandbox)", "TOCSIN_APNS_KEY"),
+    "fcm": Provider(Channel.PUSH, "FCM", "TOCSIN_FCM_SERVICE_ACCOUNT"),
+}
+"""All providers, by the name of the actor; tests/unit/test_providers.py checks the rest against this table."""
 
 
 class Priority(IntEnum):

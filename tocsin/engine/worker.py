@@ -22,7 +22,6 @@ from tocsin.engine.mail.render import mail_renderer, render_push
 from tocsin.engine.mail.samples import to_sample_types
 from tocsin.engine.mail.template_check import check
 from tocsin.engine.model import (
-    PROVIDERS,
     Channel,
     CheckResult,
     Claimed,
@@ -100,7 +99,7 @@ async def running_engine(settings: Settings, availability: Availability) -> Asyn
         await _check_templates(settings, database)
         link_key = await get_secret(database, "link_key")
         actors = _actors(settings, deliverer_database, link_key)
-        await _offer(database, actors)
+        await offer_providers(database, actors)
         if "email" not in actors:
             log.warning(
                 "no provider for email: its deliveries are skipped with no_provider; set TOCSIN_SMTP_URL"
@@ -207,19 +206,11 @@ def _apns_actors(
     }
 
 
-async def _offer(database: Database, actors: Collection[str]) -> None:
-    """Records which providers there are, by which notify() decides."""
-    offered = {
-        channel: [name for name in names if name in actors] for channel, names in PROVIDERS.items()
-    }
-    await offer_providers(database, offered)
-
-
 async def _keep_offering(database: Database, actors: Collection[str]) -> None:
     while True:
         await asyncio.sleep(OFFER_AGAIN.total_seconds())
         with suppress(Unavailable, Conflict):
-            await _offer(database, actors)
+            await offer_providers(database, actors)
 
 
 async def _check_templates(settings: Settings, database: Database) -> None:

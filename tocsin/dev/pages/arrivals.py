@@ -15,7 +15,7 @@ from msgspec import Struct, structs
 from tocsin.dev import mail_catcher as box
 from tocsin.dev.pages import INERT, html
 from tocsin.dev.push_catcher import FILE, CaughtPush, clear, read_pushes
-from tocsin.engine.model import NotFound
+from tocsin.engine.model import PROVIDERS, NotFound
 from tocsin.engine.store.database import Database
 from tocsin.http.access_log import QUIET
 from tocsin.http.errors import AnyRequest
@@ -30,7 +30,6 @@ _PHONES = 6  # of one person, as many as fit on the page
 _TOKEN_CHARACTERS = 6  # the last characters of a token
 
 _MAKES = {"ios": "iPhone", "android": "Android phone"}
-_SETTINGS = {"apns": "TOCSIN_APNS_KEY", "fcm": "TOCSIN_FCM_SERVICE_ACCOUNT"}
 
 
 @get("/mail", sync_to_thread=True, opt={QUIET: True})
@@ -154,7 +153,7 @@ async def phones_of(services: Services, person: str) -> list[Phone]:
             make=_MAKES[phone.platform],
             provider=phone.provider,
             token=phone.token[-_TOKEN_CHARACTERS:],
-            elsewhere=None if here[phone.provider] else _SETTINGS[phone.provider],
+            elsewhere=None if here[phone.provider] else PROVIDERS[phone.provider].setting,
         )
         for phone in await list_phones(services.database, person, _PHONES)
     ]

@@ -23,7 +23,7 @@ _ELECTION = 15.0  # seconds
 _MANY_FAIL = 10  # within ten minutes, and a tenth of what ended
 _FAILING = 0.1
 _LOOK_BACK = 10  # minutes
-_CHANNELS = {name: channel.value for channel, names in PROVIDERS.items() for name in names}
+_CHANNELS = {name: provider.channel.value for name, provider in PROVIDERS.items()}
 _NAMES = {"email": "Email", "push": "Push"}
 
 
@@ -265,8 +265,8 @@ def _waiting(state: Snapshot, channel: str | None = None) -> str:
 
 
 def _named(actor: str) -> str:
-    names = {"email": "Email", "apns": "APNs", "apns_sandbox": "APNs (sandbox)", "fcm": "FCM"}
-    return names.get(actor, actor)
+    provider = PROVIDERS.get(actor)
+    return provider.label if provider else actor
 
 
 def _times(n: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 from psycopg.types.json import Jsonb
 
-from tocsin.engine.model import LEASE, Channel, SignedToken
+from tocsin.engine.model import LEASE, PROVIDERS, Channel, SignedToken
 from tocsin.engine.store.database import Database, Session
 from tocsin.sql import load
 
@@ -105,13 +105,12 @@ OFFER_AGAIN = timedelta(seconds=30)
 _GOOD_FOR = 3 * OFFER_AGAIN
 
 
-async def offer_providers(database: Database, offered: Mapping[Channel, Collection[str]]) -> None:
+async def offer_providers(database: Database, names: Collection[str]) -> None:
     """Says which providers of which channels this worker has, for the decisions of notify()."""
-    pairs = [(channel.value, name) for channel, names in offered.items() for name in names]
     await database.run(
         _SQL["offer_providers"],
-        channels=[channel for channel, _ in pairs],
-        providers=[name for _, name in pairs],
+        channels=[PROVIDERS[name].channel.value for name in names],
+        providers=list(names),
         good_for=_GOOD_FOR,
     )
 
