@@ -97,10 +97,10 @@ def test_responses_are_classified() -> None:
 def test_no_status_is_without_a_meaning_and_none_alone_touches_a_token() -> None:
     for status in range(300, 600):
         outcome = classify(status, None, (), None).outcome
-        assert isinstance(outcome, Deferred | Rejected)
+        assert isinstance(outcome, Deferred | Rejected), status
         assert outcome.reason == f"fcm_{status}"
-        assert not getattr(outcome, "address_dead", False)
-        assert not getattr(outcome, "quarantine", False)
+        assert not getattr(outcome, "address_dead", False), status
+        assert not getattr(outcome, "quarantine", False), status
 
 
 @pytest.mark.parametrize(

@@ -119,8 +119,8 @@ def test_replies_are_classified() -> None:
 def test_no_code_is_without_a_meaning() -> None:
     for step, code in product(Step, range(400, 600)):
         outcome = classify(step, code, "alice@example.test said no").outcome
-        assert isinstance(outcome, Deferred if code < 500 else Deferred | Rejected)
-        assert outcome.reason == f"smtp_{code}"
+        assert isinstance(outcome, Deferred if code < 500 else Deferred | Rejected), (step, code)
+        assert outcome.reason == f"smtp_{code}", step
 
 
 @pytest.mark.parametrize(("code", "is_sent"), [(200, True), (250, True), (299, True), (300, False)])
