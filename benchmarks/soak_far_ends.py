@@ -128,7 +128,7 @@ async def main() -> None:
             number = message.message.get("data", {}).get("notification_id", "badge")
             google[f"{message.token} {number}"] += 1
 
-    fcm = FcmServer(keep=1, on_arrival=arrived)
+    fcm = FcmServer(keep=1, on_request=arrived)
     fcm.script = script
     async with apple, fcm:
         settings = {

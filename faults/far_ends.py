@@ -30,7 +30,7 @@ from tocsin.testing.apns import (
     Reset,
     Rules,
 )
-from tocsin.testing.fcm import INTERNAL, Arrived, FcmServer, error, unavailable
+from tocsin.testing.fcm import INTERNAL, FcmServer, ReceivedMessage, error, unavailable
 from tocsin.testing.http_faults import Fault, Script, Turn
 
 TOPIC = "com.example.faults"
@@ -269,7 +269,7 @@ class FcmScript(Script):
 def fcm_server(slot: int, behaviour: Behaviour, journal: Journal) -> FcmServer:
     """One slot's FCM server."""
 
-    def arrived(message: Arrived) -> None:
+    def arrived(message: ReceivedMessage) -> None:
         lost = isinstance(message.answered, str) and behaviour.even()
         good = message.answered == 200 or lost
         now = time.time()
@@ -286,7 +286,7 @@ def fcm_server(slot: int, behaviour: Behaviour, journal: Journal) -> FcmServer:
             retry_after=float(RETRY_AFTER) if message.answered == 429 else 0.0,
         )
 
-    server = FcmServer(keep=1, on_arrival=arrived)
+    server = FcmServer(keep=1, on_request=arrived)
     server.script = FcmScript(behaviour)
     return server
 

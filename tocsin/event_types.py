@@ -59,7 +59,7 @@ _NAMES: Final = {
 
 
 class CatalogueError(Exception):
-    """The catalogue file is wrong: says where, and what is expected."""
+    """The catalogue file is wrong; a line for each error, with its position and the cure."""
 
 
 class EntryDefinition(Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,7 +75,7 @@ class EntryDefinition(Struct, frozen=True, forbid_unknown_fields=True):
     delay: dict[ChannelName, Duration] = {}
     skip_if_read: list[ChannelName] = []
     alone: bool = False
-    mention: bool = False  # of a topic: reaches those too who follow it for mentions only
+    mention: bool = False  # an event of a topic also reaches people who follow it for mentions only
 
 
 class Catalogue(Struct, frozen=True, forbid_unknown_fields=True):
@@ -83,7 +83,7 @@ class Catalogue(Struct, frozen=True, forbid_unknown_fields=True):
 
     event_types: dict[EventTypeName, EntryDefinition]
     categories: dict[CategoryName, Label] = {}
-    replace: bool = False  # retire what the file does not name
+    replace: bool = False  # retire event types that the file does not name
 
     @property
     def constants(self) -> dict[str, str]:

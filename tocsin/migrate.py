@@ -1,7 +1,7 @@
-"""Brings a database to this version's schema: migrations forward, functions anew, Procrastinate's beside them.
+"""Brings a database to this version's schema: roles, migrations, functions, and Procrastinate's schema.
 
-All of it is one transaction that locks the table tocsin.migration: a crash leaves the old schema whole, and several
-processes may start at once. docs/adr/0006-migrations.md says why no migration tool does it.
+Everything is one transaction that locks the table tocsin.migration: a crash leaves the old schema unchanged, and
+several processes may start at once. docs/adr/0006-migrations.md has the reasons against a migration tool.
 """
 
 from __future__ import annotations
@@ -25,22 +25,26 @@ from tocsin.event_types import Catalogue, default_catalogue
 from tocsin.settings.running_instance import SecretFileError, keep_secrets
 from tocsin.sql import load
 
-# The database roles: the owner that migrates, `tocsin_service` for services, `tocsin_app` for apps.
-
 _ROLE_QUERIES = load("role")
 
+_SQL = files("tocsin.sql")
+_QUERIES = load("migration")
+_QUEUE = "procrastinate "  # the prefix of its versions in tocsin.migration
+
+_Connection = psycopg.Connection[TupleRow]
+_Report = Callable[[str], None]
 _AnyConnection = psycopg.Connection[Any]
 
 
 class RoleError(Exception):
-    """A role is missing or lacks a right: one line for each, with its cure."""
+    """A role is missing or lacks a right: one line for each, with the cure."""
 
 
 def act_as_owner(connection: _AnyConnection) -> None:
-    """Makes what is missing of the roles, and acts as the schemas' owner until the transaction ends.
+    """Creates missing roles, and acts as the owner of the schemas until the transaction ends.
 
     The owner is never a superuser: what a superuser migrates belongs to `tocsin_owner`
-    (docs/adr/0040-roles.md). Raises RoleError with all that the session's role lacks.
+    (docs/adr/0040-roles.md). Raises RoleError with every right that the session's role lacks.
     """
     if faults := connection.execute(_ROLE_QUERIES["missing_rights"]).fetchall():
         raise RoleError(_lines("The database can't be migrated yet", faults))
@@ -53,7 +57,7 @@ def act_as_owner(connection: _AnyConnection) -> None:
 
 
 def login_dsn(owner_dsn: str, data_dir: Path, role: Literal["app", "service"]) -> str:
-    """The DSN of a login that is granted `tocsin_app` or `tocsin_service`; the login is created at its first use.
+    """The DSN of a login that is granted `tocsin_app` or `tocsin_service`; the first call creates the login.
 
     Its password is kept in the data directory. Raises RoleError where the owner can't create it.
     """
@@ -102,16 +106,8 @@ def _lines(what: str, faults: list[tuple[str, str]]) -> str:
     return "\n".join([f"{what}:", *(f"  {cure}  -- {reason}" for cure, reason in faults)])
 
 
-_SQL = files("tocsin.sql")
-_QUERIES = load("migration")
-_QUEUE = "procrastinate "  # the prefix of its versions in tocsin.migration
-
-_Connection = psycopg.Connection[TupleRow]
-_Report = Callable[[str], None]
-
-
 class MigrationError(Exception):
-    """The database can't be brought to this version: says why, and what to do."""
+    """The database can't be brought to this version; one line with the reason and the cure."""
 
 
 def migrate(dsn: str, report: _Report | None = None) -> None:
@@ -122,7 +118,7 @@ def migrate(dsn: str, report: _Report | None = None) -> None:
         with connect(dsn, autocommit=True) as connection:
             _create_migration(connection)
             with connection.transaction():
-                _migrate(connection, report or _say_nothing)
+                _migrate(connection, report or _ignore)
     except psycopg.errors.InsufficientPrivilege as error:
         raise MigrationError(
             f"{error.diag.message_primary}: migrate as the role that owns the schemas tocsin and tocsin_queue."
@@ -131,11 +127,11 @@ def migrate(dsn: str, report: _Report | None = None) -> None:
         raise MigrationError(str(error)) from error
 
 
-def _say_nothing(line: str) -> None: ...
+def _ignore(line: str) -> None: ...
 
 
 def apply_catalogue(dsn: str, catalogue: Catalogue) -> int:
-    """Adds to or changes the event types, all or nothing; answers how many there are."""
+    """Adds to or changes the event types, all or nothing; returns how many there are."""
     with connect(dsn) as connection:
         arguments = {"catalogue": Jsonb(catalogue.in_order())}
         row = connection.execute(_QUERIES["apply_catalogue"], arguments).fetchone()
@@ -143,7 +139,7 @@ def apply_catalogue(dsn: str, catalogue: Catalogue) -> int:
 
 
 def _create_migration(connection: _Connection) -> None:
-    """Creates the table that a migration locks. Of two processes that do so at once, one fails and looks again."""
+    """Creates the table that a migration locks. Of two processes that do so at once, one fails and tries again."""
     for _ in range(3):
         with suppress(
             psycopg.errors.UniqueViolation,

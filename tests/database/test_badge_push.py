@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import SECRET, URL, Db
-from tests.support.phones import IPHONE, PushFile, device, phones  # noqa: F401 - a fixture
+from tests.support.phones import IPHONE, Phones, device, phones  # noqa: F401 - a fixture
 from tests.support.services import free_port, running, service_dsn, until
 from tocsin.engine.dispatch.dispatcher import Dispatcher
 from tocsin.engine.store.database import Database
@@ -76,7 +76,7 @@ async def sent_at_once(db: Db, states: tuple[str, ...] = ("sent",)) -> None:
 
 async def test_three_read_on_the_web_are_one_silent_push_for_each_phone(
     db: Db,
-    phones: PushFile,  # noqa: F811
+    phones: Phones,  # noqa: F811
     alice: httpx.AsyncClient,
 ) -> None:
     device(db, IPHONE, "ios")
@@ -91,7 +91,7 @@ async def test_three_read_on_the_web_are_one_silent_push_for_each_phone(
     assert iphone.headers["apns-push-type"] == "alert"
     assert iphone.headers["apns-priority"] == "5"
     assert iphone.headers["apns-collapse-id"] == "tocsin-badge"
-    (pixel,) = phones.fcm.arrived
+    (pixel,) = phones.fcm.received
     assert pixel.message["data"] == {"silent": "1", "badge": "1"}
     assert "notification" not in pixel.message
     assert pixel.message["android"]["priority"] == "NORMAL"
@@ -99,12 +99,12 @@ async def test_three_read_on_the_web_are_one_silent_push_for_each_phone(
     await asked(db, 4)
     await sent_at_once(db)
     assert phones.apns.received[-1].payload == {"aps": {"badge": 0}}
-    assert phones.fcm.arrived[-1].message["data"]["badge"] == "0"
+    assert phones.fcm.received[-1].message["data"]["badge"] == "0"
 
 
 async def test_an_app_that_cancels_corrects_the_badge_too(
     db: Db,
-    phones: PushFile,  # noqa: F811
+    phones: Phones,  # noqa: F811
 ) -> None:
     device(db, IPHONE, "ios")
     arrive(db, 2)
@@ -116,7 +116,7 @@ async def test_an_app_that_cancels_corrects_the_badge_too(
 
 async def test_what_is_new_right_after_is_in_both_pushes(
     db: Db,
-    phones: PushFile,  # noqa: F811
+    phones: Phones,  # noqa: F811
 ) -> None:
     device(db, IPHONE, "ios")
     read(db, *arrive(db, 2)[:1])
@@ -131,7 +131,7 @@ async def test_what_is_new_right_after_is_in_both_pushes(
 
 async def test_who_turned_push_off_since_gets_none(
     db: Db,
-    phones: PushFile,  # noqa: F811
+    phones: Phones,  # noqa: F811
 ) -> None:
     device(db, IPHONE, "ios")
     read(db, *arrive(db, 1))

@@ -88,4 +88,4 @@ async def test_workers_with_another_provider_each_share_the_devices_of_one_perso
 
             await until(arrived)
         assert set(ledger(db)) == {("sent", None)}
-        assert (len(apns.received), len(fcm.arrived)) == (10, 10)
+        assert (len(apns.received), len(fcm.received)) == (10, 10)

@@ -295,7 +295,7 @@ async def test_a_provider_that_hangs_holds_up_neither_the_other_nor_the_mail(
                 db.execute("select tocsin.notify('forum.new_reply', array[%s], 'x')", (person,))
                 # each event a job of its own
                 await until(lambda: not db.execute("select 1 from tocsin.event_queue").fetchone())
-            await until(lambda: len(fcm.arrived) == mail_count(tmp_path / "m") == 40)
+            await until(lambda: len(fcm.received) == mail_count(tmp_path / "m") == 40)
             assert "breaker opened" not in worker.log
             assert not apns.answers
             apns.default = None

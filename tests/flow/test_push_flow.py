@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.support.phones import *  # noqa: F403 - fixtures
-from tests.support.phones import IPHONE, Db, PushFile, device, far_ends, ledger, settled, tell
+from tests.support.phones import IPHONE, Db, Phones, device, far_ends, ledger, settled, tell
 from tests.support.services import running, until
 from tocsin.testing.apns import Answer
 from tocsin.testing.fcm import UNREGISTERED
 
 
 async def test_a_notification_reaches_both_phones_with_the_exact_badge(
-    db: Db, phones: PushFile
+    db: Db, phones: Phones
 ) -> None:
     device(db, IPHONE, "ios")
     device(db, "pixel", "android")
@@ -25,13 +25,13 @@ async def test_a_notification_reaches_both_phones_with_the_exact_badge(
     assert iphone.payload["aps"]["badge"] == 2
     assert iphone.payload["action_url"] == "/messages/7"
     assert iphone.headers["apns-topic"] == "com.example.app"
-    (pixel,) = phones.fcm.arrived
+    (pixel,) = phones.fcm.received
     assert pixel.message["token"] == "pixel"
     assert pixel.message["data"]["action_url"] == "/messages/7"
     assert pixel.message["android"]["notification"]["notification_count"] == 2
 
 
-async def test_a_dead_token_is_disabled_and_says_why(db: Db, phones: PushFile) -> None:
+async def test_a_dead_token_is_disabled_and_says_why(db: Db, phones: Phones) -> None:
     device(db, IPHONE, "ios")
     device(db, "pixel", "android")
     phones.apns.plan(IPHONE, Answer(410, "Unregistered", 4_000_000_000_000))
@@ -54,7 +54,7 @@ async def test_a_dead_token_is_disabled_and_says_why(db: Db, phones: PushFile) -
     assert decision == (["off", "no_device"],)
 
 
-async def test_a_token_registered_anew_since_lives(db: Db, phones: PushFile) -> None:
+async def test_a_token_registered_anew_since_lives(db: Db, phones: Phones) -> None:
     device(db, IPHONE, "ios")
     phones.apns.plan(IPHONE, Answer(410, "Unregistered", 1_500_000_000_000))
     tell(db)
@@ -92,12 +92,12 @@ async def test_a_device_whose_provider_nobody_has_is_skipped_not_retried(
             await worker.says("leading")
             tell(db)
             await until(lambda: settled(db, 2))
-        assert len(fcm.arrived) == 1
+        assert len(fcm.received) == 1
     assert sorted(ledger(db)) == [("sent", None), ("skipped", "no_provider")]
 
 
 async def test_workers_share_one_provider_token(
-    db: Db, dsn: str, phones: PushFile, tmp_path: Path
+    db: Db, dsn: str, phones: Phones, tmp_path: Path
 ) -> None:
     device(db, IPHONE, "ios")
     tell(db)
@@ -107,16 +107,16 @@ async def test_workers_share_one_provider_token(
     assert phones.apns.received[0].headers["authorization"] == f"bearer {first[0][0]}"
 
 
-async def test_a_sick_provider_does_not_slow_the_other(db: Db, phones: PushFile) -> None:
+async def test_a_sick_provider_does_not_slow_the_other(db: Db, phones: Phones) -> None:
     device(db, IPHONE, "ios")
     device(db, "pixel", "android")
     phones.apns.plan(IPHONE, *[Answer(503, "ServiceUnavailable")] * 5)
     tell(db)
     await until(lambda: sorted(state for state, _ in ledger(db)) == ["deferred", "sent"])
-    assert len(phones.fcm.arrived) == 1
+    assert len(phones.fcm.received) == 1
 
 
-async def test_a_wrong_topic_costs_no_device_and_no_push(db: Db, phones: PushFile) -> None:
+async def test_a_wrong_topic_costs_no_device_and_no_push(db: Db, phones: Phones) -> None:
     db.execute("select tocsin.upsert_recipient('p' || i) from generate_series(1, 15) i")
     for number in range(1, 16):
         device(db, f"{number:064x}", "ios", f"p{number}")

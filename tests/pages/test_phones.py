@@ -36,7 +36,7 @@ from tocsin.engine.store.database import Database
 from tocsin.settings import Settings, running_instance
 from tocsin.settings.running_instance import FcmAccess, SecretFileError
 from tocsin.testing.apns import Received
-from tocsin.testing.fcm import Arrived
+from tocsin.testing.fcm import ReceivedMessage
 
 NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
 JSON = {"Accept": "application/json"}
@@ -53,8 +53,8 @@ def received(payload: dict[str, Any]) -> Received:
     return Received("a1" * 32, {"apns-collapse-id": "c"}, payload, 1, 200)
 
 
-def arrived(message: dict[str, Any]) -> Arrived:
-    return Arrived(NOW, "pixel", message, "", 200)
+def arrived(message: dict[str, Any]) -> ReceivedMessage:
+    return ReceivedMessage(NOW, "pixel", message, "", 200)
 
 
 def test_an_alert_of_apns_is_read_whole() -> None:

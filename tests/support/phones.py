@@ -1,4 +1,4 @@
-"""PushFile: the far ends of APNs and FCM with a worker that knows both, and what a test needs to push to them."""
+"""Phones: the far ends of APNs and FCM with a worker that knows both, and what a test needs to push to them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IPHONE = "a1" * 32
 
 
 @dataclass
-class PushFile:
+class Phones:
     """Apple's and Google's far ends, and a worker that knows both."""
 
     apns: ApnsServer
@@ -29,13 +29,13 @@ class PushFile:
 
 
 @pytest.fixture
-async def phones(dsn: str, db: Db, tmp_path: Path) -> AsyncIterator[PushFile]:
+async def phones(dsn: str, db: Db, tmp_path: Path) -> AsyncIterator[Phones]:
     db.execute("select tocsin.upsert_recipient('alice', 'alice@example.com', 'Alice')")
     async with far_ends(tmp_path) as (apns, fcm, settings):
         settings |= {"database_url": dsn, "data_dir": str(tmp_path)}
         async with running("worker", log=tmp_path / "worker.log", settings=settings) as worker:
             await worker.says("leading")
-            yield PushFile(apns, fcm, worker)
+            yield Phones(apns, fcm, worker)
 
 
 @asynccontextmanager

@@ -120,7 +120,7 @@ async def test_a_push_arrives_with_a_block_for_each_platform(fcm: FcmServer) -> 
     )
     outcome = await send(fcm, push, channel_id="replies", presend_check=Book(badge=3).presend_check)
     assert outcome == Sent("projects/tocsin-test/messages/0:1%tocsin")
-    assert fcm.arrived[0].message == {
+    assert fcm.received[0].message == {
         "token": "device-1",
         "notification": {"title": "Grüße", "body": "A new reply"},
         "data": {"notification_id": "7", "action_url": "https://app.test/threads/1"},
@@ -156,14 +156,14 @@ async def test_a_repeat_replaces_what_the_device_shows(fcm: FcmServer) -> None:
     async with actor_for(fcm) as actor:
         await actor.send(message(9))
         await actor.send(message(9))
-    tags = [each.message["android"]["notification"]["tag"] for each in fcm.arrived]
+    tags = [each.message["android"]["notification"]["tag"] for each in fcm.received]
     assert tags == ["tocsin-9", "tocsin-9"]
 
 
 async def test_a_silent_push_shows_nothing_and_sets_the_badge(fcm: FcmServer) -> None:
     push = Push(kind=PushKind.BADGE)
     assert isinstance(await send(fcm, push, presend_check=Book(badge=0).presend_check), Sent)
-    sent = fcm.arrived[0].message
+    sent = fcm.received[0].message
     assert "notification" not in sent
     assert "notification" not in sent["android"]
     assert sent["data"] == {"silent": "1", "badge": "0"}
@@ -185,7 +185,7 @@ async def test_the_life_is_within_what_fcm_allows(
     fcm: FcmServer, life: timedelta, ttl: str
 ) -> None:
     assert isinstance(await send(fcm, Push("t", "b", expires_at=NOW + life)), Sent)
-    assert fcm.arrived[0].message["android"]["ttl"] == ttl
+    assert fcm.received[0].message["android"]["ttl"] == ttl
 
 
 async def test_an_address_that_is_no_plain_text_stays_one_token(fcm: FcmServer) -> None:
@@ -193,8 +193,8 @@ async def test_an_address_that_is_no_plain_text_stays_one_token(fcm: FcmServer) 
         return {1: CheckResult(1, '","topic":"all\n', NOW)}
 
     await send(fcm, presend_check=presend_check)
-    assert fcm.arrived[0].message["token"] == '","topic":"all\n'
-    assert "topic" not in fcm.arrived[0].message
+    assert fcm.received[0].message["token"] == '","topic":"all\n'
+    assert "topic" not in fcm.received[0].message
 
 
 async def test_a_mail_is_no_push(fcm: FcmServer) -> None:
@@ -257,7 +257,7 @@ async def test_what_was_cut_is_taken_by_the_far_end(fcm: FcmServer) -> None:
         await send(fcm, Push("Title", FAMILY * 1000), presend_check=Book(badge=1).presend_check),
         Sent,
     )
-    assert fault(fcm.arrived[0].message) is None
+    assert fault(fcm.received[0].message) is None
 
 
 def test_a_title_is_cut_only_where_the_body_is_gone(writer: FcmActor) -> None:
@@ -354,7 +354,7 @@ async def test_an_access_token_is_renewed_in_the_background_before_it_ends(fcm: 
         await until(lambda: len(fcm.issuer.issued) == 2)
         await until(lambda: actor._access.current == fcm.issuer.issued[1])
         await actor.send(message(4))
-    bearers = [each.authorization for each in fcm.arrived]
+    bearers = [each.authorization for each in fcm.received]
     assert len(set(bearers[:3])) == 1
     assert bearers[3] == f"Bearer {fcm.issuer.issued[1]}"
 

@@ -21,8 +21,7 @@ from msgspec import Struct
 from tocsin.dev.supervisor import Report
 from tocsin.settings.running_instance import ApnsAccess, FcmAccess, SecretFileError, write_secret
 from tocsin.testing.apns import ApnsServer, Authority, Key, Received
-from tocsin.testing.fcm import Arrived, FcmServer
-from tocsin.testing.oauth import new_private_key
+from tocsin.testing.fcm import FcmServer, ReceivedMessage, new_private_key
 
 FILE = "phones.jsonl"
 KEPT = 200
@@ -115,7 +114,7 @@ def from_apns(received: Received, at: datetime) -> CaughtPush:
     )
 
 
-def from_fcm(arrived: Arrived) -> CaughtPush:
+def from_fcm(arrived: ReceivedMessage) -> CaughtPush:
     """An Android phone, or an iPhone behind FCM, whose number on the icon is in its own block."""
     message = arrived.message
     texts = _object(message.get("notification"))
@@ -197,7 +196,7 @@ class FarEnds:
         pem = _kept(self._apns_key, lambda: Key.new().private)
         try:
             key = Key(pem, KEY_ID, TEAM_ID)
-            return ApnsServer(authority, key, topics={TOPIC}, keep=1, on_arrival=self._on_apns)
+            return ApnsServer(authority, key, topics={TOPIC}, keep=1, on_request=self._on_apns)
         except ValueError:
             raise _no_key(self._apns_key) from None
 
@@ -205,7 +204,7 @@ class FarEnds:
         pem = _kept(self._fcm_key, new_private_key)
         try:
             return FcmServer(
-                project_id=PROJECT_ID, private_key=pem, keep=1, on_arrival=self._on_fcm
+                project_id=PROJECT_ID, private_key=pem, keep=1, on_request=self._on_fcm
             )
         except ValueError:
             raise _no_key(self._fcm_key) from None
@@ -235,7 +234,7 @@ class FarEnds:
         if received.status == 200:
             self._keep(from_apns(received, datetime.now(UTC)))
 
-    def _on_fcm(self, arrived: Arrived) -> None:
+    def _on_fcm(self, arrived: ReceivedMessage) -> None:
         if arrived.answered == 200:
             self._keep(from_fcm(arrived))
 

@@ -1,1 +1,1 @@
-"""The providers' far ends, to test against without their accounts: real wire, scripted answers."""
+"""Local far ends of the providers, for tests without an account: real protocols, scripted responses."""

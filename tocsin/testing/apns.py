@@ -1,4 +1,4 @@
-"""APNs' far end: HTTP/2 over TLS on loopback, which checks as Apple does and misbehaves as it is told.
+"""A local far end of APNs: HTTP/2 over TLS, with Apple's checks and scripted responses and faults.
 
 authority, key = Authority(), Key.new()
 async with ApnsServer(authority, key, topics={"org.example.app"}) as server:
@@ -44,29 +44,29 @@ __all__ = [
 
 
 class Hang(Struct, frozen=True):
-    """Never answers this request."""
+    """Sends no response to this request."""
 
 
 class Held(Struct, frozen=True):
-    """Waits for `ApnsServer.release`, and is then answered."""
+    """Sends the response after `ApnsServer.release`."""
 
     answer: Answer = Answer()
 
 
 class Babble(Struct, frozen=True):
-    """Sends bytes that aren't HTTP/2."""
+    """Sends bytes that are not HTTP/2."""
 
     data: bytes = b"HTTP/1.1 400 Bad Request\r\n\r\n"
 
 
 class Reset(Struct, frozen=True):
-    """Ends the stream by RST_STREAM; 2 is INTERNAL_ERROR, 7 REFUSED_STREAM: it wasn't processed."""
+    """Ends the stream by RST_STREAM; 2 is INTERNAL_ERROR, 7 REFUSED_STREAM: the request was not processed."""
 
     code: int = 2
 
 
 class GoAway(Struct, frozen=True):
-    """Ends the connection politely: answers what it took, this request too if `processed`."""
+    """Ends the connection by GOAWAY, after the responses to earlier requests, and to this one if `processed`."""
 
     processed: bool = True
     reason: str = ""
@@ -74,39 +74,39 @@ class GoAway(Struct, frozen=True):
 
 
 class Dribble(Struct, frozen=True):
-    """Sends the status, then one byte of the body now and then, without an end."""
+    """Sends the status, then one byte of the body after another, without an end."""
 
     status: int = 400
 
 
 class Drop(Struct, frozen=True):
-    """Cuts the connection."""
+    """Closes the connection without a GOAWAY."""
 
 
 class Freeze(Struct, frozen=True):
-    """Keeps the connection open, but reads and writes nothing on it any more, no PING either."""
+    """Keeps the connection open, but neither reads nor writes on it, not even for a PING."""
 
 
 Act = Answer | Held | Hang | Babble | Reset | GoAway | Dribble | Drop | Freeze
 
 
 class Received(Struct):
-    """One request; `status` is what it was answered, 0 for none (yet)."""
+    """One request; `status` is that of the response, 0 where there is none (yet)."""
 
     device: str
     headers: dict[str, str]
-    payload: Any  # None if it isn't JSON
+    payload: Any  # None where it is not JSON
     connection: int
     status: int = 0
 
 
 class ApnsServer:
-    """Answers 200 to what is right, and otherwise what APNs would, unless a plan says something else.
+    """Responds as APNs does, 200 to correct requests, unless a plan has another response for the device.
 
-    It keeps the last `keep` requests in `received` and counts all answers by status in `answers`; `on_arrival` hears of
-    each request that is answered, right before its answer leaves.
-    `streams` is how many a connection may have open, `first_streams` how many before the first valid
-    provider token (with Apple one). `greets` false: connections are accepted, but hear nothing.
+    It keeps the last `keep` requests in `received` and counts all responses by status in `answers`; `on_request` is
+    called with each request right before its response is sent. `streams` is how many a connection may have open,
+    `first_streams` how many before the first valid provider token (one with Apple). With `greets` false connections are
+    accepted, but nothing is sent on them.
     """
 
     def __init__(
@@ -121,12 +121,12 @@ class ApnsServer:
         first_streams: int = 1,
         keep: int = 1000,
         rules: Rules | None = None,
-        on_arrival: Callable[[Received], None] | None = None,
+        on_request: Callable[[Received], None] | None = None,
     ) -> None:
         self.rules = rules or Rules(key, topics=frozenset(topics))
         self.received: deque[Received] = deque(maxlen=keep)
         self.answers: Counter[int] = Counter()
-        self.default: Act | None = None  # in place of what the rules say, where no plan does
+        self.default: Act | None = None  # in place of the rules, for devices without a plan
         self.greets = True
         self.connected = 0  # connections ever
         self.streams = streams
@@ -135,35 +135,35 @@ class ApnsServer:
         self._plans: dict[str, deque[Act]] = {}
         self._held: list[Callable[[], None]] = []
         self._address = (host, port)
-        self._on_arrival = on_arrival
+        self._on_request = on_request
         self._tls = authority.server_context(host, "localhost")
         self._tls.set_alpn_protocols(["h2"])
         self._server: asyncio.Server | None = None
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The address of the server."""
         return f"https://{self._address[0]}:{self._address[1]}"
 
     def plan(self, device: str, *acts: Act) -> None:
-        """Says what the next requests for a device get, one act each; afterwards it is as usual."""
+        """Sets what the next requests for a device get, one act each; later ones get the usual response."""
         self._plans.setdefault(device, deque()).extend(acts)
 
     def release(self) -> None:
-        """Answers all that is held."""
+        """Sends the responses to all held requests."""
         held, self._held = self._held, []
         for answer in held:
             answer()
 
     async def start(self) -> None:
-        """Listens; with port 0 on one that is free."""
+        """Listens; port 0 means a free one."""
         loop = asyncio.get_running_loop()
         host, port = self._address
         self._server = await loop.create_server(lambda: Wire(self), host, port, ssl=self._tls)
         self._address = (host, self._server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
-        """Cuts all connections and listens no more."""
+        """Closes all connections, and stops listening."""
         if self._server is not None:
             self._server.close()
             for wire in list(self.wires):
@@ -185,10 +185,10 @@ class ApnsServer:
     ) -> None:
         await self.stop()
 
-    # Towards its connections.
+    # Called by its connections.
 
     def take(self, wire: Wire, stream: int, headers: dict[str, str], body: bytes) -> None:
-        """Meets one whole request."""
+        """Handles one whole request."""
         device = headers.get(":path", "").rpartition("/")[2]
         record = Received(device, headers, _decoded(body), wire.number)
         self.received.append(record)
@@ -216,8 +216,8 @@ class ApnsServer:
     def _answer(self, answer: Answer, wire: Wire, stream: int, record: Received) -> None:
         record.status = answer.status
         self.answers[answer.status] += 1
-        if self._on_arrival:
-            self._on_arrival(record)
+        if self._on_request:
+            self._on_request(record)
         headers = (("apns-id", record.headers.get("apns-id", "")), *answer.headers)
         wire.answer(stream, answer.status, headers, answer.content, answer.pieces)
 

@@ -1,4 +1,4 @@
-"""What APNs checks of a request, in its order, and how it answers what is wrong.
+"""The checks of APNs on a request, in Apple's order, and the response to each error.
 
 Apple: "Sending notification requests to APNs", "Handling notification responses from APNs" and
 "Establishing a token-based connection to APNs".
@@ -43,9 +43,9 @@ _PUSH_TYPES = frozenset(
 
 
 class Answer(Struct, frozen=True):
-    """One answer: `body` in place of the JSON that `reason` and `timestamp` (milliseconds) make.
+    """One response: `body` replaces the JSON of `reason` and `timestamp` (milliseconds).
 
-    `pieces` is in how many DATA frames the body goes.
+    `pieces` is the number of DATA frames for the body.
     """
 
     status: int = 200
@@ -57,7 +57,7 @@ class Answer(Struct, frozen=True):
 
     @property
     def content(self) -> bytes:
-        """The body as it goes over the wire."""
+        """The body as it is sent."""
         if self.body is not None:
             return self.body
         if not self.reason:
@@ -69,7 +69,7 @@ class Answer(Struct, frozen=True):
 
 
 class Key(Struct, frozen=True):
-    """A team's key for provider tokens; `private` is what Apple hands out as a .p8 file."""
+    """A team's key for provider tokens; `private` is the content of Apple's .p8 file."""
 
     private: str
     key_id: str = "KEY1234567"
@@ -77,7 +77,7 @@ class Key(Struct, frozen=True):
 
     @staticmethod
     def new() -> Key:
-        """Makes one."""
+        """Makes a key."""
         return Key(private_pem(ec.generate_private_key(ec.SECP256R1())).decode())
 
 
@@ -104,11 +104,11 @@ class Rules:
 
     @property
     def tokens(self) -> list[str]:
-        """The provider tokens that were accepted, in the order of their coming."""
+        """The provider tokens that were accepted, in their order."""
         return list(self._issued_at)
 
     def judge(self, headers: Mapping[str, str], body: bytes) -> Answer:
-        """The first thing that is wrong, or 200."""
+        """The response to the first error, or 200."""
         if headers.get(":method") != "POST":
             return Answer(405, "MethodNotAllowed")
         path = _PATH.fullmatch(headers.get(":path", ""))
@@ -139,7 +139,7 @@ class Rules:
         return None
 
     def _verified(self, token: str) -> int | None:
-        """When it was issued; None if it isn't one of this team's."""
+        """When it was issued; None where it is not one of this team."""
         try:
             if jwt.get_unverified_header(token).get("kid") != self._key.key_id:
                 return None
@@ -176,7 +176,7 @@ class Rules:
 
 
 def _is_uuid(text: str | None) -> bool:
-    """A missing apns-id is fine: APNs makes one; a given one is canonical."""
+    """Whether an apns-id is a canonical UUID; it may be missing, then APNs makes one."""
     if text is None:
         return True
     try:

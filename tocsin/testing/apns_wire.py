@@ -50,7 +50,7 @@ class Server(Protocol):
     wires: set[Wire]
 
     def take(self, wire: Wire, stream: int, headers: dict[str, str], body: bytes) -> None:
-        """Meets one whole request."""
+        """Handles one whole request."""
 
 
 class Wire(asyncio.Protocol):
@@ -67,7 +67,7 @@ class Wire(asyncio.Protocol):
         self.frozen = not server.greets
         self.number = 0
 
-    # Answers.
+    # Responses.
 
     def answer(
         self,
@@ -77,7 +77,7 @@ class Wire(asyncio.Protocol):
         body: bytes,
         pieces: int = 1,
     ) -> None:
-        """Sends a whole answer; none if the client gave up meanwhile."""
+        """Sends a whole response; nothing where the client has reset the stream."""
         try:
             head = [(":status", str(status)), *headers]
             self._h2.send_headers(stream, head, end_stream=not body)
@@ -95,9 +95,9 @@ class Wire(asyncio.Protocol):
         self._flush()
 
     def go_away(self, last: int, code: int, reason: str) -> None:
-        """Announces the end; requests after stream `last` are ignored from now on.
+        """Sends GOAWAY; requests after stream `last` are ignored from now on.
 
-        Written by hand, since h2 sends nothing more on a connection once it said GOAWAY.
+        Without h2, which sends nothing more on a connection after its own GOAWAY.
         """
         data = msgspec.json.encode({"reason": reason}) if reason else b""
         frame = GoAwayFrame(0, last_stream_id=last, error_code=code, additional_data=data)
@@ -105,7 +105,7 @@ class Wire(asyncio.Protocol):
         self._write(frame.serialize())
 
     def dribble(self, stream: int, status: int) -> None:
-        """Sends the status, then one byte after the other, as long as the stream lasts."""
+        """Sends the status, then one byte after another, until the stream ends."""
         self._h2.send_headers(stream, [(":status", str(status))])
         self._drip(stream)
 
@@ -114,7 +114,7 @@ class Wire(asyncio.Protocol):
         self._write(data)
 
     def drop(self) -> None:
-        """Cuts the connection."""
+        """Closes the connection at once."""
         transport, self._transport = self._transport, None  # nothing more is written
         if transport is not None:
             with suppress(AttributeError):  # early 3.11: a TLS transport that is closed already
@@ -127,11 +127,11 @@ class Wire(asyncio.Protocol):
             self.limit(self._server.streams)
 
     def limit(self, streams: int) -> None:
-        """Says how many streams may be open at once from now on."""
+        """Sets how many streams may be open at once from now on."""
         self._h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: streams})
         self._flush()
 
-    # asyncio's side.
+    # Called by asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.WriteTransport", transport)
@@ -165,10 +165,10 @@ class Wire(asyncio.Protocol):
             self.drop()
             return
         for event in events:
-            self._meet(event)
+            self._handle(event)
         self._send_bodies()
 
-    def _meet(self, event: Event) -> None:
+    def _handle(self, event: Event) -> None:
         match event:
             case RequestReceived():
                 headers = {str(name): str(value) for name, value in event.headers}
@@ -187,7 +187,7 @@ class Wire(asyncio.Protocol):
                 self.drop()
 
     def _send_bodies(self) -> None:
-        """Sends what the client's window takes; the rest waits for its acknowledgements."""
+        """Sends as much as the client's window allows; the rest waits for its acknowledgements."""
         while self._bodies:
             piece = self._bodies[0]
             try:
@@ -195,7 +195,7 @@ class Wire(asyncio.Protocol):
                     break
                 self._h2.send_data(piece.stream, piece.data, end_stream=piece.last)
             except StreamClosedError:
-                pass  # the client gave up
+                pass  # the client has reset the stream
             self._bodies.popleft()
         self._flush()
 
@@ -204,7 +204,7 @@ class Wire(asyncio.Protocol):
             return
         try:
             self._h2.send_data(stream, b"{")
-        except ProtocolError:  # the client gave up, or its window is full
+        except ProtocolError:  # the client has reset the stream, or its window is full
             return
         self._flush()
         asyncio.get_running_loop().call_later(_DRIBBLE, self._drip, stream)

@@ -1,4 +1,4 @@
-"""A certificate authority for one run, so that even a far end on loopback is met by real TLS."""
+"""A certificate authority for one run, so that clients reach a local far end by real TLS."""
 
 from __future__ import annotations
 

@@ -1,31 +1,53 @@
-"""FCM's HTTP v1 API on this machine, with its own OAuth: give its service account and address to whoever sends.
+"""A local far end of FCM's HTTP v1 API, with the OAuth token endpoint (RFC 7523) of its service account.
 
 async with FcmServer() as fcm:
     fcm.script.then("a-device-token", [UNREGISTERED])
     ...  # TOCSIN_FCM_URL=fcm.url, TOCSIN_FCM_SERVICE_ACCOUNT=fcm.service_account_json
-    fcm.arrived[-1].message["notification"]
+    fcm.received[-1].message["notification"]
 """
 
 from __future__ import annotations
 
 import json
 import re
+import secrets
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from types import TracebackType
 from typing import Any, Self
 
+import jwt
 from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from msgspec import Struct
 
 from tocsin.testing.http_faults import Reply, Script, play
-from tocsin.testing.oauth import TokenIssuer, as_json
 
-# The errors of FCM's HTTP v1 API as it sends them.
+SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
+GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+GOOGLE = "https://oauth2.googleapis.com/token"  # the audience of google-auth, whatever the account's token_uri
+
+_LONGEST_ASSERTION = 3600  # seconds, as Google has it
 
 _RPC = "type.googleapis.com/google.rpc."
 _FCM = "type.googleapis.com/google.firebase.fcm.v1."
+MOST_BYTES = 4096
+_LONGEST_LIFE = 28 * 24 * 3600
+_KNOWN = frozenset(
+    {"token", "topic", "condition", "notification", "data", "android", "apns", "webpush"}
+    | {"fcm_options"}
+)
+_DURATION = re.compile(r"(\d{1,12})(?:\.\d{1,9})?s", re.ASCII)
+_RESERVED = re.compile(r"from|message_type|(?:google|gcm)[._].*|google|gcm")
 
 
 def error(
@@ -39,11 +61,11 @@ def error(
 ) -> Reply:
     """One error: Google's canonical `name`, FCM's own `code`, further details, and a Retry-After."""
     own = [{"@type": f"{_FCM}FcmError", "errorCode": code}] if code else []
-    told = {"code": status, "message": message, "status": name, "details": [*own, *details]}
+    content = {"code": status, "message": message, "status": name, "details": [*own, *details]}
     headers = [("Content-Type", "application/json; charset=UTF-8")]
     if retry_after is not None:
         headers.append(("Retry-After", retry_after))
-    return Reply(status, json.dumps({"error": told}), tuple(headers))
+    return Reply(status, json.dumps({"error": content}), tuple(headers))
 
 
 def invalid_argument(*fields: str, message: str = "Request contains an invalid argument.") -> Reply:
@@ -74,7 +96,7 @@ def unavailable(retry_after: str | None = None) -> Reply:
 
 
 def apns_error(status: int, reason: str, *, code: str, name: str) -> Reply:
-    """What Apple said, passed on."""
+    """An error of APNs that FCM passes on."""
     detail = {"@type": f"{_FCM}ApnsError", "statusCode": status, "reason": reason}
     return error(status, name, "APNs refused it.", code=code, details=[detail])
 
@@ -115,18 +137,8 @@ DEVICE_QUOTA_EXCEEDED = error(
 INTERNAL = error(500, "INTERNAL", "Internal error encountered.", code="INTERNAL")
 
 
-MOST_BYTES = 4096
-_LONGEST_LIFE = 28 * 24 * 3600
-_KNOWN = frozenset(
-    {"token", "topic", "condition", "notification", "data", "android", "apns", "webpush"}
-    | {"fcm_options"}
-)
-_DURATION = re.compile(r"(\d{1,12})(?:\.\d{1,9})?s", re.ASCII)
-_RESERVED = re.compile(r"from|message_type|(?:google|gcm)[._].*|google|gcm")
-
-
-class Arrived(Struct, frozen=True):
-    """One message that came through, or was answered as scripted."""
+class ReceivedMessage(Struct, frozen=True):
+    """One request, with its message and the response to it."""
 
     at: datetime
     token: str
@@ -136,10 +148,10 @@ class Arrived(Struct, frozen=True):
 
 
 class FcmServer:
-    """The far end: `arrived` has what came, `script` what to do instead of taking it, `issuer` the OAuth side.
+    """The far end: `received` has the messages, `script` the responses other than acceptance, `issuer` the OAuth side.
 
-    `private_key` (PEM) is the service account's, to be kept over restarts; without, one is made. `keep` bounds how many
-    messages are kept; `on_arrival` hears of each before it is answered.
+    `private_key` (PEM) is that of the service account, for a server that restarts; by default one is made. `keep`
+    limits how many messages are kept; `on_request` is called with each before the response.
     """
 
     def __init__(
@@ -151,18 +163,18 @@ class FcmServer:
         port: int = 0,
         tls: ssl.SSLContext | None = None,
         keep: int = 10_000,
-        on_arrival: Callable[[Arrived], None] | None = None,
+        on_request: Callable[[ReceivedMessage], None] | None = None,
     ) -> None:
         self.issuer = TokenIssuer(project_id, private_key)
         self.script = Script()
-        self.arrived: list[Arrived] = []
+        self.received: list[ReceivedMessage] = []
         self.requests = 0
         self.url = ""
         self._host = host
         self._port = port
         self._tls = tls
         self._keep = keep
-        self._on_arrival = on_arrival
+        self._on_request = on_request
         app = web.Application()
         app.router.add_post("/token", self.issuer.answer)
         app.router.add_post("/v1/projects/{project}/messages:send", self._send)
@@ -189,12 +201,12 @@ class FcmServer:
         self.issuer.uri = f"{self.url}/token"
 
     async def stop(self) -> None:
-        """Hangs up on everybody."""
+        """Closes all connections."""
         await self._runner.cleanup()
 
     @property
     def service_account(self) -> dict[str, str]:
-        """The throw-away account of this server."""
+        """The service account that this server accepts."""
         return self.issuer.service_account
 
     @property
@@ -220,7 +232,7 @@ class FcmServer:
         return web.json_response({"name": name})
 
     def _refusal(self, request: web.Request, message: dict[str, Any]) -> Reply | None:
-        """What FCM itself would refuse."""
+        """The error that FCM itself would return."""
         if not self.issuer.knows(request.headers.get("Authorization", "")):
             return UNAUTHENTICATED
         if request.match_info["project"] != self.issuer.project_id:
@@ -233,15 +245,15 @@ class FcmServer:
         self, request: web.Request, token: str, message: dict[str, Any], answered: int | str
     ) -> None:
         bearer = request.headers.get("Authorization", "")
-        arrived = Arrived(datetime.now(UTC), token, message, bearer, answered)
-        self.arrived.append(arrived)
-        del self.arrived[: -self._keep]
-        if self._on_arrival:
-            self._on_arrival(arrived)
+        arrived = ReceivedMessage(datetime.now(UTC), token, message, bearer, answered)
+        self.received.append(arrived)
+        del self.received[: -self._keep]
+        if self._on_request:
+            self._on_request(arrived)
 
 
 def fault(message: dict[str, Any]) -> Reply | None:
-    """What is wrong with a message, as FCM says it: its target, its data, its life, its size."""
+    """The error that FCM returns for a message: for its target, data, ttl or size; None for a correct one."""
     if unknown := sorted(message.keys() - _KNOWN):
         return invalid_argument(f"message.{unknown[0]}", message="Invalid JSON payload received.")
     targets = [key for key in ("token", "topic", "condition") if message.get(key)]
@@ -262,3 +274,111 @@ def fault(message: dict[str, Any]) -> Reply | None:
     rest = {key: each for key, each in message.items() if key != targets[0]}
     size = len(json.dumps(rest, ensure_ascii=False, separators=(",", ":")).encode())
     return TOO_BIG if size > MOST_BYTES else None
+
+
+class TokenIssuer:
+    """Google's token endpoint for one service account, and the access tokens that were issued.
+
+    `private_key` (PEM) is for a server that restarts; by default one is made. `lifetime` is that of the next token in
+    seconds. With a `status` other than 200 it returns that and `body`. Raises ValueError for an invalid key.
+    """
+
+    def __init__(self, project_id: str, private_key: str | None = None) -> None:
+        self.project_id = project_id
+        self.email = f"tocsin@{project_id}.iam.gserviceaccount.com"
+        self.uri = ""  # known once the server listens
+        self.lifetime = 3600.0
+        self.status = 200
+        self.body: str | None = None
+        self.issued: list[str] = []
+        self.revoked = False  # the account's key: its assertions are refused
+        self._key = _load_key(private_key) if private_key else _shared_key()
+        self._ends_at: dict[str, float] = {}
+
+    @property
+    def service_account(self) -> dict[str, str]:
+        """The JSON file that Google's console issues."""
+        return {
+            "type": "service_account",
+            "project_id": self.project_id,
+            "private_key_id": "throw-away",
+            "private_key": _pem(self._key),
+            "client_email": self.email,
+            "client_id": "1",
+            "token_uri": self.uri,
+        }
+
+    def revoke_tokens(self) -> None:
+        """Ends all access tokens that were issued."""
+        self._ends_at.clear()
+
+    def knows(self, authorization: str) -> bool:
+        """Whether an Authorization header has a token that is valid now."""
+        kind, _, token = authorization.partition(" ")
+        return kind == "Bearer" and self._ends_at.get(token, 0.0) > time.monotonic()
+
+    async def answer(self, request: web.Request) -> web.Response:
+        """Handles POST on the token address."""
+        form = await request.post()
+        if self.status != 200 or self.body is not None:
+            return web.Response(status=self.status, text=self.body or "")
+        fault = self._fault(str(form.get("grant_type")), str(form.get("assertion")))
+        if fault:
+            error = {"error": "invalid_grant", "error_description": fault}
+            return web.json_response(error, status=400)
+        token = f"ya29.{secrets.token_urlsafe(32)}"
+        self.issued.append(token)
+        self._ends_at[token] = time.monotonic() + self.lifetime
+        return web.json_response(
+            {"access_token": token, "expires_in": self.lifetime, "token_type": "Bearer"}
+        )
+
+    def _fault(self, grant: str, assertion: str) -> str | None:
+        """The error of an assertion, or None."""
+        if grant != GRANT:
+            return f"grant_type must be {GRANT}"
+        if self.revoked:
+            return "Invalid JWT Signature."
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                assertion,
+                self._key.public_key(),
+                algorithms=["RS256"],
+                audience=[GOOGLE, self.uri],
+                issuer=self.email,
+                options={"require": ["iss", "aud", "exp", "iat", "scope"]},
+            )
+        except jwt.PyJWTError as error:
+            return f"Invalid JWT: {error}"
+        if claims["exp"] - claims["iat"] > _LONGEST_ASSERTION:
+            return "Invalid JWT: Token must be a short-lived token (60 minutes)."
+        if SCOPE not in claims["scope"].split():
+            return "Invalid scope."
+        return None
+
+
+def as_json(service_account: dict[str, str]) -> str:
+    """The account as TOCSIN_FCM_SERVICE_ACCOUNT takes it, in one line."""
+    return json.dumps(service_account)
+
+
+def new_private_key() -> str:
+    """A service account's key as PEM, to be kept."""
+    return _pem(_shared_key())
+
+
+def _load_key(pem: str) -> RSAPrivateKey:
+    key = load_pem_private_key(pem.encode(), None)
+    if not isinstance(key, RSAPrivateKey):
+        raise ValueError("The key of a service account is an RSA key")
+    return key
+
+
+@cache
+def _shared_key() -> RSAPrivateKey:
+    """One key for all servers of this process: making it takes a tenth of a second."""
+    return generate_private_key(public_exponent=65537, key_size=2048)
+
+
+def _pem(key: RSAPrivateKey) -> str:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()

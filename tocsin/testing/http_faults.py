@@ -1,4 +1,4 @@
-"""How a far end of HTTP misbehaves when told to: it answers anything, hangs, resets, dribbles or talks garbage."""
+"""Scripted responses and faults of an HTTP far end: any response, none, a reset, a slow one, or garbage."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _DRIBBLE = 0.01  # seconds between two bytes
 
 
 class Fault(Enum):
-    """What is no answer at all."""
+    """A fault in place of a response."""
 
-    HANG = "hang"  # takes the request and never answers
-    RESET = "reset"  # takes the request and cuts the connection
-    DRIBBLE = "dribble"  # answers a byte at a time, without an end
-    GARBAGE = "garbage"  # answers what isn't HTTP
+    HANG = "hang"  # reads the request and sends no response
+    RESET = "reset"  # reads the request and resets the connection
+    DRIBBLE = "dribble"  # sends a byte at a time, without an end
+    GARBAGE = "garbage"  # sends bytes that are not HTTP
 
 
 class Reply(Struct, frozen=True):
-    """An answer as it goes over the wire."""
+    """A response as it is sent."""
 
     status: int = 200
     body: str = ""
@@ -34,7 +34,7 @@ Turn = Reply | Fault
 
 
 class Script:
-    """What to do with the next requests of each key, instead of answering as usual."""
+    """What to do with the next requests of each key, in place of the usual response."""
 
     EVERY = ""
 
@@ -54,7 +54,7 @@ class Script:
             self._always[key] = turn
 
     def next(self, key: str) -> Turn | None:
-        """What to do with this request of the key; None: as usual."""
+        """What to do with this request of the key; None: the usual response."""
         for each in (key, self.EVERY):
             if queue := self._once.get(each):
                 return queue.popleft()
@@ -62,7 +62,7 @@ class Script:
 
 
 async def play(turn: Turn, request: web.Request) -> web.StreamResponse:
-    """Does to a request what its turn says."""
+    """Sends the response, or commits the fault, of a turn."""
     if isinstance(turn, Reply):
         body = turn.body.encode()
         return web.Response(status=turn.status, body=body, headers=dict(turn.headers))
@@ -79,4 +79,4 @@ async def play(turn: Turn, request: web.Request) -> web.StreamResponse:
         await asyncio.sleep(_DRIBBLE)
         if turn is Fault.DRIBBLE:
             transport.write(b" ")
-    return web.Response()  # to nobody
+    return web.Response()  # never sent
