@@ -44,7 +44,7 @@ def main() -> int:
     print(f"{'together':<24}{time.monotonic() - started:>8.0f}")
     broken = [name for name, (_, said) in took.items() if said != "done"]
     if broken:
-        print(f"These broke: {', '.join(broken)}. What the page says of them is of an earlier run.")
+        print(f"These failed: {', '.join(broken)}. The page has their results of an earlier run.")
     return 1 if broken else 0
 
 

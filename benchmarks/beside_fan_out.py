@@ -73,18 +73,18 @@ def main() -> None:
     keep(
         Record(
             "beside-fan-out",
-            "Beside a fan-out to 100,000",
+            "During a fan-out to 100,000",
             "ms",
             {
                 "tocsin, API p99, idle": api["idle"],
-                "tocsin, API p99, beside a fan-out": api["busy"],
+                "tocsin, API p99, during a fan-out": api["busy"],
                 "tocsin, urgent mail, idle": mail["idle"],
-                "tocsin, urgent mail, beside a fan-out": mail["busy"],
+                "tocsin, urgent mail, during a fan-out": mail["busy"],
             },
             goals=[
-                Goal("tocsin, API p99, beside a fan-out", "tocsin, API p99, idle", at_most=2),
+                Goal("tocsin, API p99, during a fan-out", "tocsin, API p99, idle", at_most=2),
                 Goal(
-                    "tocsin, urgent mail, beside a fan-out", "tocsin, urgent mail, idle", at_most=3
+                    "tocsin, urgent mail, during a fan-out", "tocsin, urgent mail, idle", at_most=3
                 ),
             ],
             facts={
@@ -92,8 +92,8 @@ def main() -> None:
                 "urgent mails": bench.urgent,
                 "seconds of the fan-out's notify()": round(max(bench.fan_out_seconds), 2),
                 "mails of the fan-out sent meanwhile": bench.sent,
-                "ms that serve has a CPU, of a second beside": round(bench.ran),
-                "ms that it waits for one, of a second beside": round(bench.waited),
+                "ms with a CPU for serve, per second during a fan-out": round(bench.ran),
+                "ms of waiting for one, per second during a fan-out": round(bench.waited),
             },
             kept={"no call failed, each urgent mail came": not bench.failed},
         )

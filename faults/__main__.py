@@ -64,7 +64,7 @@ def _options() -> argparse.Namespace:
         "--max-stop",
         type=float,
         default=MOST_STOP,
-        help="seconds that the database is away at most",
+        help="longest outage of the database, in seconds",
     )
     parser.add_argument("--only", nargs="+", default=(), choices=tuple(KINDS), metavar="KIND")
     parser.add_argument("--out", type=Path, default=KEPT / "results.jsonl")

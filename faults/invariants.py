@@ -11,11 +11,11 @@ from msgspec import Struct, to_builtins
 
 from faults.inject import Window
 from faults.ledger import Delivery, Key, Ledger, Passage, Passages, acceptances
-from faults.load import COMMITTED, NOTHING, TakenBack, Told, address, person_id
+from faults.load import COMMITTED, NOTHING, AppEvent, Revocation, address, person_id
 from faults.unknowns import Unknowns
 
 ENDS = frozenset({"sent", "failed", "skipped", "cancelled", "expired"})
-LOOK = 0.25  # seconds for which a presend check is valid
+CHECK_VALID = 0.25  # seconds for which a presend check is valid
 SLACK = 0.75  # additional time on a busy machine
 EARLY = 0.05  # seconds by which clocks of one machine may differ
 
@@ -42,14 +42,14 @@ class Check:
         self,
         ledger: Ledger,
         passages: Passages,
-        told: Sequence[Told],
-        taken_back: Sequence[TakenBack],
+        app_events: Sequence[AppEvent],
+        revocations: Sequence[Revocation],
         windows: Sequence[Window],
     ) -> None:
         self._ledger = ledger
         self._passages = passages
-        self._told = told
-        self._taken_back = taken_back
+        self._app_events = app_events
+        self._revocations = revocations
         self._windows = windows
         self._unknowns = Unknowns(windows, passages.cuts)
         self._failovers = [window for window in windows if window.kind == "failover"]
@@ -78,23 +78,23 @@ class Check:
 
     def _events(self) -> Iterator[Violation]:
         """Each committed event exists once, and no event that was rolled back."""
-        for told in self._told:
-            if text := self._fault_of(told):
-                yield Violation("I1", f"{told.action.marker} {text}", _of(told))
+        for app_event in self._app_events:
+            if text := self._fault_of(app_event):
+                yield Violation("I1", f"{app_event.action.marker} {text}", _of(app_event))
         for key in self._passages.by_key:
             if key[2] not in self._by_marker and not self._failovers:
                 yield Violation("I1", f"{key} was sent, though its event is not there")
 
-    def _fault_of(self, told: Told) -> str:
+    def _fault_of(self, app_event: AppEvent) -> str:
         """The violation of an event, if there is one."""
-        event = self._by_marker.get(told.action.marker)
+        event = self._by_marker.get(app_event.action.marker)
         if event is None:
-            vanished = told.outcome == COMMITTED and not self._may_have_vanished(told.at)
+            vanished = app_event.outcome == COMMITTED and not self._may_have_vanished(app_event.at)
             return "committed, and is gone" if vanished else ""
-        if told.outcome == NOTHING:
+        if app_event.outcome == NOTHING:
             return "never committed, and is there"
-        if not event.told and not event.cancelled:
-            return "was not told"
+        if not event.fanned_out and not event.cancelled:
+            return "was not fanned out"
         copies = self._copies[event.marker]
         return f"was stored {copies} times" if copies > 1 else ""
 
@@ -103,15 +103,15 @@ class Check:
         recipients: dict[int, Counter[str]] = defaultdict(Counter)
         for notification in self._ledger.notifications:
             recipients[notification.event_id][notification.recipient_id] += 1
-        for told in self._told:
-            event = self._by_marker.get(told.action.marker)
-            if event is None or not event.told:
+        for app_event in self._app_events:
+            event = self._by_marker.get(app_event.action.marker)
+            if event is None or not event.fanned_out:
                 continue
-            wanted = Counter(person_id(number) for number in told.people)
-            if recipients[event.event_id] != wanted:
+            expected = Counter(person_id(number) for number in app_event.people)
+            if recipients[event.event_id] != expected:
                 text = f"{event.marker} has notifications for others than its recipients"
                 found = dict(recipients[event.event_id])
-                yield Violation("I1", text, _of(told) | {"found": found})
+                yield Violation("I1", text, _of(app_event) | {"found": found})
         mails = Counter(
             each.notification_id for each in self._ledger.deliveries if each.channel == "email"
         )
@@ -178,7 +178,7 @@ class Check:
     # I3
 
     def _obeyed(self) -> Iterator[Violation]:
-        for each in self._taken_back:
+        for each in self._revocations:
             if not self._is_stored(each):
                 if not self._may_have_vanished(each.at):
                     yield Violation("I3", f"a committed {each.kind} is gone", to_builtins(each))
@@ -186,13 +186,13 @@ class Check:
             for key in self._stopped_by(each):
                 for passage in self._passages.by_key.get(key, []):
                     late = passage.began - each.at
-                    if late > LOOK + SLACK and not self._lay_about(passage):
+                    if late > CHECK_VALID + SLACK and not self._waited_in_socket(passage):
                         text = f"{key} was begun {late:.2f} s after its {each.kind} had committed"
                         delivery = self._deliveries.get(key)
                         evidence = self._evidence(delivery) if delivery else {}
-                        yield Violation("I3", text, evidence | {"taken_back": to_builtins(each)})
+                        yield Violation("I3", text, evidence | {"revocations": to_builtins(each)})
 
-    def _is_stored(self, each: TakenBack) -> bool:
+    def _is_stored(self, each: Revocation) -> bool:
         if each.kind == "opt_out":
             return (person_id(each.person), each.event_type) in self._ledger.opt_outs
         event = self._by_marker.get(each.marker)
@@ -200,17 +200,17 @@ class Check:
             return bool(self._failovers)
         return event.cancelled
 
-    def _stopped_by(self, each: TakenBack) -> list[Key]:
+    def _stopped_by(self, each: Revocation) -> list[Key]:
         """The deliveries that must not be started any more."""
         if each.kind == "cancel":
             return [key for key in self._passages.by_key if key[2] == each.marker]
         return [
-            ("email", address(each.person), told.action.marker)
-            for told in self._told
-            if told.action.event_type == each.event_type
+            ("email", address(each.person), app_event.action.marker)
+            for app_event in self._app_events
+            if app_event.action.event_type == each.event_type
         ]
 
-    def _lay_about(self, passage: Passage) -> bool:
+    def _waited_in_socket(self, passage: Passage) -> bool:
         """Whether its bytes were sent before, and waited in a socket of a frozen far end."""
         return any(
             window.kind == "freeze_far_end" and window.began <= passage.began <= window.ended + 2
@@ -282,5 +282,5 @@ class Check:
         return {"windows": near}
 
 
-def _of(told: Told) -> dict[str, Any]:
-    return {"told": to_builtins(told)}
+def _of(app_event: AppEvent) -> dict[str, Any]:
+    return {"app_event": to_builtins(app_event)}

@@ -17,7 +17,7 @@ Key = tuple[str, str, str]
 """Channel, address or device token, marker: identifies one delivery, also in the far ends' records."""
 
 EVENTS = """
-select event_id, title, fanned_out_at is not null as told, cancelled_at is not null as cancelled
+select event_id, title, fanned_out_at is not null as fanned_out, cancelled_at is not null as cancelled
 from tocsin.event
 """
 NOTIFICATIONS = """
@@ -76,7 +76,7 @@ where d.state = 'deferred'
 class Event(Struct):
     event_id: int
     title: str
-    told: bool
+    fanned_out: bool
     cancelled: bool
 
     @property

@@ -27,7 +27,7 @@ GONE = (psycopg.OperationalError, OSError, TimeoutError)
 COMMITTED, UNKNOWN, NOTHING = "committed", "unknown", "nothing"
 
 
-class Told(Struct):
+class AppEvent(Struct):
     """What an app knows about an event."""
 
     action: Action
@@ -38,7 +38,7 @@ class Told(Struct):
     send_at: float = 0.0
 
 
-class TakenBack(Struct):
+class Revocation(Struct):
     """A cancellation or an opt-out that committed."""
 
     kind: str
@@ -63,9 +63,9 @@ class Load:
         self._dsn = dsn
         self._ports = ports
         self._api_key = api_key
-        self.told: dict[int, Told] = {}
-        self.taken_back: list[TakenBack] = []
-        self.answers: Counter[str] = Counter()
+        self.app_events: dict[int, AppEvent] = {}
+        self.revocations: list[Revocation] = []
+        self.responses: Counter[str] = Counter()
         self.badges: dict[int, int] = {}  # the last badge of each stream
         self.refused: list[str] = []  # refusals that no fault explains
         self._client = new_client(CALL_SECONDS)
@@ -88,14 +88,14 @@ class Load:
     async def _sql(self, action: Action) -> None:
         statement = "select tocsin.notify(%s, %s, %s)"
         arguments = (action.event_type, self._ids(action), _title(action))
-        await self._tell(action, action.people, statement, arguments)
+        await self._notify(action, action.people, statement, arguments)
 
     _crowd = _sql
 
     async def _topic(self, action: Action) -> None:
         followers = tuple(TOPICS[action.mode])
         statement = "select tocsin.notify_topic(%s, %s, %s)"
-        await self._tell(
+        await self._notify(
             action, followers, statement, (action.mode, action.event_type, _title(action))
         )
 
@@ -103,52 +103,52 @@ class Load:
         at = datetime.now(UTC) + timedelta(seconds=action.seconds)
         statement = "select tocsin.notify(%s, %s, %s, send_at => %s)"
         arguments = (action.event_type, self._ids(action), _title(action), at)
-        told = await self._tell(action, action.people, statement, arguments)
-        told.send_at = at.timestamp()
+        app_event = await self._notify(action, action.people, statement, arguments)
+        app_event.send_at = at.timestamp()
 
-    async def _tell(
+    async def _notify(
         self, action: Action, people: tuple[int, ...], statement: str, arguments: tuple[Any, ...]
-    ) -> Told:
-        told = self.told[action.number] = Told(action, people, NOTHING, 0.0)
+    ) -> AppEvent:
+        app_event = self.app_events[action.number] = AppEvent(action, people, NOTHING, 0.0)
         try:
             async with asyncio.timeout(CALL_SECONDS):
                 async with self._connection() as connection:
                     if action.mode in {"commit", "rollback", "slow"}:
-                        await self._in_a_transaction(told, connection, statement, arguments)
+                        await self._in_a_transaction(app_event, connection, statement, arguments)
                     else:
-                        told.outcome = UNKNOWN
-                        await self._say(told, connection, statement, arguments)
-                        told.outcome = COMMITTED
+                        app_event.outcome = UNKNOWN
+                        await self._execute(app_event, connection, statement, arguments)
+                        app_event.outcome = COMMITTED
         except GONE as error:
-            self.answers[type(error).__name__] += 1
+            self.responses[type(error).__name__] += 1
         except psycopg.Error as error:
-            told.outcome = NOTHING
+            app_event.outcome = NOTHING
             self.refused.append(f"{action.kind}: {error}")
-        told.at = time.time()
-        return told
+        app_event.at = time.time()
+        return app_event
 
     async def _in_a_transaction(
-        self, told: Told, connection: Any, statement: str, arguments: tuple[Any, ...]
+        self, app_event: AppEvent, connection: Any, statement: str, arguments: tuple[Any, ...]
     ) -> None:
         await connection.set_autocommit(False)
-        await self._say(told, connection, statement, arguments)
-        if told.action.mode == "slow":
-            await asyncio.sleep(min(2.0, told.action.seconds))
-        if told.action.mode == "rollback":
+        await self._execute(app_event, connection, statement, arguments)
+        if app_event.action.mode == "slow":
+            await asyncio.sleep(min(2.0, app_event.action.seconds))
+        if app_event.action.mode == "rollback":
             await connection.rollback()
             return
-        told.outcome = UNKNOWN
+        app_event.outcome = UNKNOWN
         await connection.commit()
-        told.outcome = COMMITTED
+        app_event.outcome = COMMITTED
 
-    async def _say(
-        self, told: Told, connection: Any, statement: str, arguments: tuple[Any, ...]
+    async def _execute(
+        self, app_event: AppEvent, connection: Any, statement: str, arguments: tuple[Any, ...]
     ) -> None:
         row = await (await connection.execute(statement, arguments)).fetchone()
-        told.event_id = int(row[0])
+        app_event.event_id = int(row[0])
 
     async def _http(self, action: Action) -> None:
-        told = self.told[action.number] = Told(action, action.people, UNKNOWN, 0.0)
+        app_event = self.app_events[action.number] = AppEvent(action, action.people, UNKNOWN, 0.0)
         body = {
             "event_type": action.event_type,
             "recipients": self._ids(action),
@@ -162,17 +162,17 @@ class Load:
         while time.monotonic() < until:
             response = await self._call("POST", "/api/events/", headers, body)
             if response is not None and response.status_code == 202:
-                told.event_id = int(response.json()["event_id"])
-                told.outcome = COMMITTED
+                app_event.event_id = int(response.json()["event_id"])
+                app_event.outcome = COMMITTED
                 break
             if response is not None and response.status_code not in {409, 429, 500, 503}:
                 self.refused.append(f"http: {response.status_code} {response.text[:200]}")
                 break
             await asyncio.sleep(0.5)
-        told.at = time.time()
+        app_event.at = time.time()
 
     async def _cancel(self, action: Action) -> None:
-        target = self.told.get(action.target)
+        target = self.app_events.get(action.target)
         if target is None or target.outcome != COMMITTED:
             return
         try:
@@ -180,10 +180,10 @@ class Load:
                 async with self._connection() as connection:
                     await connection.execute("select tocsin.cancel(%s)", (target.event_id,))
         except GONE as error:
-            self.answers[type(error).__name__] += 1
+            self.responses[type(error).__name__] += 1
         else:
             marker = target.action.marker
-            self.taken_back.append(TakenBack("cancel", time.time(), marker))
+            self.revocations.append(Revocation("cancel", time.time(), marker))
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:
@@ -201,8 +201,8 @@ class Load:
         path = "/api/notification-preferences/"
         response = await self._call("PATCH", path, bearer(person), body)
         if response is not None and response.status_code == 200:
-            self.taken_back.append(
-                TakenBack("opt_out", time.time(), person=person, event_type=action.event_type)
+            self.revocations.append(
+                Revocation("opt_out", time.time(), person=person, event_type=action.event_type)
             )
 
     async def _read_one(self, action: Action) -> None:
@@ -259,9 +259,9 @@ class Load:
                 method, self._base() + path, headers=headers, json=body
             )
         except httpx.HTTPError as error:
-            self.answers[type(error).__name__] += 1
+            self.responses[type(error).__name__] += 1
             return None
-        self.answers[str(response.status_code)] += 1
+        self.responses[str(response.status_code)] += 1
         return response
 
     def _base(self) -> str:

@@ -221,7 +221,9 @@ async def run_seed(
         ledger = await asyncio.to_thread(read_ledger, stage.dsn())
     step("has ended")
     passages = read_passages(folder / "far-ends.jsonl")
-    check = Check(ledger, passages, list(load.told.values()), load.taken_back, injector.windows)
+    check = Check(
+        ledger, passages, list(load.app_events.values()), load.revocations, injector.windows
+    )
     found = check.all()
     ready, slow = check_ready(injector.windows, probes, stage.services, stage.ports)
     violations += found.violations + slow
@@ -232,7 +234,7 @@ async def run_seed(
     return Result(
         plan.seed,
         dict(Counter(fault.kind for fault in plan.faults)),
-        dict(load.answers),
+        dict(load.responses),
         len(ledger.events),
         len(ledger.deliveries),
         dict(Counter(each.state for each in ledger.deliveries)),

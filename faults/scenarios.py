@@ -131,7 +131,7 @@ def _row(length: float, journal: Path, stopped: float, back: float, ready: float
 
 def _table(rows: list[Row], *, head: bool) -> str:
     lines = [
-        "| away, s | meanwhile | of these twice | twice in all | missing | ready, s | first mail, s | last, s |",
+        "| outage, s | meanwhile | of these twice | twice in all | missing | ready, s | first mail, s | last, s |",
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     return "\n".join(

@@ -70,7 +70,7 @@ def summarise(results: Sequence[Result]) -> str:
     refusals = sorted(time for result in results for time in result.refusals)
     if refusals:
         half, most = refusals[len(refusals) // 2], refusals[-1]
-        lines.append(f"503 while it is away: {half:.2f} s at the median, {most:.2f} s at most")
+        lines.append(f"503 during an outage: {half:.2f} s at the median, {most:.2f} s at most")
     if ready:
         half, most = ready[len(ready) // 2], ready[-1]
         lines.append(

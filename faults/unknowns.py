@@ -21,7 +21,7 @@ class Unknowns:
 
     def __init__(self, windows: Sequence[Window], cuts: Sequence[tuple[float, int]]) -> None:
         self._cuts = cuts
-        self._away = sorted((w.began, w.ended) for w in windows if w.database)
+        self._outages = sorted((w.began, w.ended) for w in windows if w.database)
         self._kills = [
             w for w in windows if w.slot >= 0 and w.kind in {"kill_worker", "kill_leader"}
         ]
@@ -66,7 +66,7 @@ class Unknowns:
             seconds = freeze.ended - freeze.began
             # a short one counts if it extends a delay by an outage
             at_return = any(
-                b - 1 <= freeze.ended and freeze.began <= e + RETURN for b, e in self._away
+                b - 1 <= freeze.ended and freeze.began <= e + RETURN for b, e in self._outages
             )
             if seconds < BEYOND and not at_return:
                 continue
@@ -87,8 +87,8 @@ class Unknowns:
         begin, end = self._unwritten(first)
         for each in self._restarts:
             for at in (each.began, each.ended):
-                away = any(b - 0.5 <= at + 5 and at <= e for b, e in self._away)
-                if each.slot == first.slot and away and begin <= at <= end:
+                outage = any(b - 0.5 <= at + 5 and at <= e for b, e in self._outages)
+                if each.slot == first.slot and outage and begin <= at <= end:
                     return "worker stopped without a database"
         return None
 
@@ -101,7 +101,7 @@ class Unknowns:
         for freeze in self._freezes:
             if freeze.slot == first.slot and freeze.began - RECORD <= end:
                 end = max(end, freeze.ended + RECORD) if freeze.ended >= first.at else end
-        for away, back in self._away:
-            if away - 1.0 <= end and back >= begin:
+        for outage, back in self._outages:
+            if outage - 1.0 <= end and back >= begin:
                 end = max(end, back + RETURN)
         return begin, end

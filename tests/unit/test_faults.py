@@ -10,12 +10,12 @@ from msgspec import structs
 from faults.inject import Window
 from faults.invariants import Check
 from faults.ledger import Attempt, Delivery, Event, Ledger, Notification, Passage, Passages
-from faults.load import COMMITTED, NOTHING, TakenBack, Told
+from faults.load import COMMITTED, NOTHING, AppEvent, Revocation
 from faults.plan import KINDS, Action, make_plan
 
 ACTION = Action(1, 0.0, "sql", (1,), "event.changed", "auto")
-TOLD = Told(ACTION, (1,), COMMITTED, 1.0, 1)
-EVENT = Event(1, "M000001 of sql", told=True, cancelled=False)
+APP_EVENT = AppEvent(ACTION, (1,), COMMITTED, 1.0, 1)
+EVENT = Event(1, "M000001 of sql", fanned_out=True, cancelled=False)
 NOTIFICATION = Notification(
     1, 1, "p1", in_inbox=True, read=False, archived=False, decisions={"email": ["on", "default"]}
 )
@@ -43,11 +43,11 @@ def at(seconds: float, **changes: Any) -> Passage:
 
 def found(
     *passages: Passage,
-    told: Told = TOLD,
+    app_event: AppEvent = APP_EVENT,
     event: Event | None = EVENT,
     delivery: Delivery = DELIVERY,
     windows: tuple[Window, ...] = (),
-    taken_back: tuple[TakenBack, ...] = (),
+    revocations: tuple[Revocation, ...] = (),
     counts: tuple[tuple[str, int, int], ...] = (),
     opt_outs: frozenset[tuple[str, str]] = frozenset(),
 ) -> list[str]:
@@ -62,7 +62,7 @@ def found(
         set(opt_outs),
     )
     met = Passages({KEY: list(passages)} if passages else {}, {}, [], len(passages))
-    check = Check(ledger, met, [told], list(taken_back), list(windows))
+    check = Check(ledger, met, [app_event], list(revocations), list(windows))
     return [violation.invariant for violation in check.all().violations]
 
 
@@ -85,7 +85,7 @@ def test_a_delivery_that_nobody_accepted_is_lost() -> None:
 
 
 def test_an_event_that_never_committed_must_not_be_there() -> None:
-    assert found(ACCEPTED, told=structs.replace(TOLD, outcome=NOTHING)) == ["I1"]
+    assert found(ACCEPTED, app_event=structs.replace(APP_EVENT, outcome=NOTHING)) == ["I1"]
 
 
 def test_a_committed_event_must_be_there() -> None:
@@ -137,14 +137,14 @@ def test_a_second_one_is_a_violation_where_a_worker_knew_the_first(window: Windo
 
 
 def test_nothing_is_begun_after_an_opt_out_or_a_cancellation() -> None:
-    opt_out = TakenBack("opt_out", 90.0, person=1, event_type="event.changed")
+    opt_out = Revocation("opt_out", 90.0, person=1, event_type="event.changed")
     stored = frozenset({("p1", "event.changed")})
-    assert found(at(100.0), taken_back=(opt_out,), opt_outs=stored) == ["I3"]
-    assert found(at(90.3), taken_back=(opt_out,), opt_outs=stored) == []
-    assert found(at(90.3), taken_back=(opt_out,)) == ["I3"]  # it is gone
+    assert found(at(100.0), revocations=(opt_out,), opt_outs=stored) == ["I3"]
+    assert found(at(90.3), revocations=(opt_out,), opt_outs=stored) == []
+    assert found(at(90.3), revocations=(opt_out,)) == ["I3"]  # it is gone
     cancelled = structs.replace(EVENT, cancelled=True)
-    cancel = TakenBack("cancel", 90.0, "M000001")
-    assert found(at(100.0), event=cancelled, taken_back=(cancel,)) == ["I3"]
+    cancel = Revocation("cancel", 90.0, "M000001")
+    assert found(at(100.0), event=cancelled, revocations=(cancel,)) == ["I3"]
 
 
 def test_attempts_have_a_cap() -> None:

@@ -8,7 +8,7 @@ export interface ServerEvent {
   readonly retry: string;
 }
 
-/** Yields the events of each chunk; an empty list for a heartbeat. */
+/** Yields the events of each chunk; a heartbeat has an empty `event`. */
 export async function* read(body: ReadableStream<Uint8Array>): AsyncGenerator<ServerEvent[]> {
   const reader = body.pipeThrough(new TextDecoderStream() as TransformStream<Uint8Array, string>).getReader();
   let text = '';
