@@ -78,7 +78,7 @@ class EntryDefinition(Struct, frozen=True, forbid_unknown_fields=True):
     mention: bool = False  # an event of a topic also reaches people who follow it for mentions only
 
 
-class Catalogue(Struct, frozen=True, forbid_unknown_fields=True):
+class CatalogueFile(Struct, frozen=True, forbid_unknown_fields=True):
     """A catalogue file: categories with labels, and event types."""
 
     event_types: dict[EventTypeName, EntryDefinition]
@@ -108,13 +108,13 @@ def _seconds(duration: str) -> int:
     return int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[duration[-1]]
 
 
-def default_catalogue() -> Catalogue:
+def default_catalogue() -> CatalogueFile:
     """The catalogue that a new database starts with."""
     text = (files("tocsin") / "event_types.toml").read_text(encoding="utf-8")
     return parse_catalogue(text, "event_types.toml")
 
 
-def read_catalogue(path: Path) -> Catalogue:
+def read_catalogue(path: Path) -> CatalogueFile:
     """Reads a catalogue file; raises CatalogueError with one line that names the place."""
     try:
         return parse_catalogue(path.read_text(encoding="utf-8"), str(path))
@@ -122,7 +122,7 @@ def read_catalogue(path: Path) -> Catalogue:
         raise CatalogueError(f"{path}: cannot be read: {error}") from error
 
 
-def parse_catalogue(text: str, place: str) -> Catalogue:
+def parse_catalogue(text: str, place: str) -> CatalogueFile:
     """Reads a catalogue's text; `place` names it in errors, which name all that is wrong, one a line."""
     try:
         found = tomllib.loads(text)
@@ -131,12 +131,12 @@ def parse_catalogue(text: str, place: str) -> Catalogue:
     problems = list(_problems(found))
     if problems:
         raise CatalogueError("\n".join(_placed(text, place, *each) for each in problems))
-    return msgspec.convert(found, Catalogue)
+    return msgspec.convert(found, CatalogueFile)
 
 
 def _problems(found: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
     """The keys that lead to each fault, and what it is."""
-    yield from _unknown((), found, Catalogue)
+    yield from _unknown((), found, CatalogueFile)
     if not isinstance(found.get("replace", False), bool):
         yield ("replace",), "must be true or false"
     for table, kind in (("categories", CategoryName), ("event_types", EventTypeName)):

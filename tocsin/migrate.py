@@ -21,7 +21,7 @@ from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 
 from tocsin.engine.store.connection import connect, find_fault
-from tocsin.event_types import Catalogue, default_catalogue
+from tocsin.event_types import CatalogueFile, default_catalogue
 from tocsin.settings.running_instance import SecretFileError, keep_secrets
 from tocsin.sql import load
 
@@ -130,7 +130,7 @@ def migrate(dsn: str, report: _Report | None = None) -> None:
 def _ignore(line: str) -> None: ...
 
 
-def apply_catalogue(dsn: str, catalogue: Catalogue) -> int:
+def apply_catalogue(dsn: str, catalogue: CatalogueFile) -> int:
     """Adds to or changes the event types, all or nothing; returns how many there are."""
     with connect(dsn) as connection:
         arguments = {"catalogue": Jsonb(catalogue.in_order())}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tocsin.engine.actors.apns.actor import (
     MAX_PAYLOAD,
-    TooLargeError,
+    ApnsTooLargeError,
     clip,
     collapse_id,
     draft,
@@ -134,7 +134,7 @@ def test_a_title_too_long_is_cut_too() -> None:
 
 
 def test_what_the_app_adds_is_never_cut() -> None:
-    with pytest.raises(TooLargeError):
+    with pytest.raises(ApnsTooLargeError):
         draft(Push("t", "b", {"x": "y" * 4096}))
 
 

@@ -46,7 +46,7 @@ _WORKER: WorkerOptions = {
 log = structlog.get_logger("tocsin.jobs")
 
 
-class App(procrastinate.App):
+class QueueApp(procrastinate.App):
     """Procrastinate's app, with the engine around its worker."""
 
     engine: Engine | None = None
@@ -123,7 +123,7 @@ def _settings() -> Settings:
 
 
 connector = Connector(_settings)
-app = App(connector=connector, worker_defaults=_WORKER)
+app = QueueApp(connector=connector, worker_defaults=_WORKER)
 
 
 @app.task(name="send_notification_emails", queue="email", pass_context=True)

@@ -26,7 +26,7 @@ from tocsin.http.offload import Offload
 from tocsin.http.ops import ops_routers, probes
 from tocsin.http.pages import assets, click_through, settings_page, unsubscribe
 from tocsin.http.people import devices, inbox, preferences, stream, subscriptions
-from tocsin.http.people.stream import Follow
+from tocsin.http.people.stream import StreamMiddleware
 from tocsin.http.quick_count import QuickCount
 from tocsin.http.requests import ApiRequest, PathReader, Services, check_query
 from tocsin.settings import Settings
@@ -113,7 +113,7 @@ def _around(
     # counts what is not found too, and sets the path that is routed
     yield lambda inner: AccessLog(inner, metrics, PathReader(settings.public_url))
     yield lambda inner: SecurityHeaders(inner, settings.public_url)  # also of what is not found
-    yield Follow  # a stream, after all the above have let go of it
+    yield StreamMiddleware  # a stream, after all the above have let go of it
     yield quick_count  # the badge, in a fifth of the time that Litestar takes
     if on_loopback_only:
         yield LoopbackHosts  # nothing at all for other names

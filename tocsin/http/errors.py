@@ -61,7 +61,7 @@ class Unauthorized(Exception):
         self.error = error  # RFC 6750, section 3.1; None where there were no credentials at all
 
 
-class NotReady(Exception):
+class NotServing(Exception):
     """The service can't serve; the message states why."""
 
 
@@ -119,7 +119,7 @@ def _unavailable(_request: AnyRequest, _error: Unavailable) -> Response[bytes]:
     return problem(503, "The service can't do this just now. Try again in a few seconds.")
 
 
-def _not_ready(_request: AnyRequest, error: NotReady) -> Response[bytes]:
+def _not_ready(_request: AnyRequest, error: NotServing) -> Response[bytes]:
     return problem(503, str(error))
 
 
@@ -195,7 +195,7 @@ _OF_OPERATIONS: dict[int | type[Exception], Callable[[Any, Any], Response[bytes]
 }
 HANDLERS: dict[int | type[Exception], Callable[[AnyRequest, Any], Response[Any]]] = {
     **_OF_OPERATIONS,
-    NotReady: _not_ready,
+    NotServing: _not_ready,
     Unauthorized: _unauthorized,
     TooManyStreams: _too_many_streams,
     ValidationException: _validation,

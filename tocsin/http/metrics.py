@@ -28,7 +28,7 @@ from tocsin.http.protocol import Connections
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
-class Series:
+class RequestSeries:
     """Requests of one method, route and status; the library's own, with their locks, cost four times as much."""
 
     def __init__(self, times: _Times) -> None:
@@ -43,14 +43,14 @@ class Series:
 
 class _Requests(Collector):
     def __init__(self) -> None:
-        self._series: dict[tuple[str, str, int], Series] = {}
+        self._series: dict[tuple[str, str, int], RequestSeries] = {}
         self._times: dict[str, _Times] = {}
 
-    def series(self, method: str, route: str, status: int) -> Series:
+    def series(self, method: str, route: str, status: int) -> RequestSeries:
         key = method, route, status
         found = self._series.get(key)
         if found is None:
-            found = self._series[key] = Series(self._times.setdefault(route, _Times()))
+            found = self._series[key] = RequestSeries(self._times.setdefault(route, _Times()))
         return found
 
     def collect(self) -> Iterator[Metric]:
@@ -124,7 +124,7 @@ class Metrics:
             registry=self._registry,
         )
 
-    def series(self, method: str, route: str, status: int) -> Series:
+    def series(self, method: str, route: str, status: int) -> RequestSeries:
         """Where such requests are counted; `route` is the template, so that the number of series is bounded."""
         return self._requests.series(method, route, status)
 

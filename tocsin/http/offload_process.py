@@ -32,7 +32,7 @@ async def main(descriptor: int) -> None:
     _, encoded, _ = await read_frame(reader)
     setup = msgspec.msgpack.decode(encoded, type=Setup)
     configure_logs(Settings(log_format=setup.log_format, log_level=setup.log_level))  # type: ignore[arg-type]
-    database = Pool(setup.database_url)
+    database = LazyDatabase(setup.database_url)
     calls = set()
     while True:
         number, encoded, body = await read_frame(reader)
@@ -42,7 +42,7 @@ async def main(descriptor: int) -> None:
         running.add_done_callback(calls.discard)
 
 
-class Pool:
+class LazyDatabase:
     """The database, opened with the first call."""
 
     def __init__(self, dsn: str) -> None:
@@ -60,7 +60,7 @@ class Pool:
 
 
 async def run(
-    pool: Pool, call: Call, body: bytes, number: int, writer: asyncio.StreamWriter
+    pool: LazyDatabase, call: Call, body: bytes, number: int, writer: asyncio.StreamWriter
 ) -> None:
     """Runs one call, and sends its response."""
     try:

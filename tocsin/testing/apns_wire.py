@@ -40,7 +40,7 @@ class _Piece(Struct):
     last: bool
 
 
-class Server(Protocol):
+class PushServer(Protocol):
     """What a connection needs of its server."""
 
     greets: bool
@@ -56,7 +56,7 @@ class Server(Protocol):
 class Wire(asyncio.Protocol):
     """A connection; it hands whole requests to its server."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: PushServer) -> None:
         self._server = server
         self._requests: dict[int, _Request] = {}
         self._bodies: deque[_Piece] = deque()

@@ -121,7 +121,7 @@ class Desk(Struct, frozen=True):
     phone: Phone | None
 
 
-class Act(Struct, frozen=True, forbid_unknown_fields=True):
+class DemoAct(Struct, frozen=True, forbid_unknown_fields=True):
     """The body of a request: what a person did in the app."""
 
     event_type: str
@@ -212,7 +212,7 @@ async def sign_in(
 
 @post("/events", status_code=202)
 async def act(
-    request: AnyRequest, services: NamedDependency[Services], data: JSONBody[Act]
+    request: AnyRequest, services: NamedDependency[Services], data: JSONBody[DemoAct]
 ) -> ActResult:
     """Creates the event of a person's act, as the app would; returns what it meant for the other person."""
     _own_page(request)

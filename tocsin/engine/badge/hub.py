@@ -24,7 +24,7 @@ from tocsin.engine.badge.open_stream import (
 )
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.badge import (
-    Since,
+    ReaderPosition,
     StreamUpdates,
     open_listen_connection,
     request_stream_updates,
@@ -264,16 +264,18 @@ class BadgeHub:
         if people:
             assert self._connection is not None
             streams = [(id_, stream) for id_ in people for stream in self._streams[id_]]
-            readers: dict[Since, int] = {}
+            readers: dict[ReaderPosition, int] = {}
             for recipient_id, stream in streams:
                 if stream.position is not None:
-                    readers.setdefault(_since(recipient_id, stream), len(readers) + 1)
+                    readers.setdefault(_reader_position(recipient_id, stream), len(readers) + 1)
 
             def on_result(news: StreamUpdates) -> None:
                 counts = dict(zip(people, news.counts, strict=True))
                 events_of = _events_of(readers, news)
                 for recipient_id, stream in streams:
-                    events = events_of[_since(recipient_id, stream)] if stream.position else []
+                    events = (
+                        events_of[_reader_position(recipient_id, stream)] if stream.position else []
+                    )
                     known = recipient_id not in news.unknown
                     stream.put(news.snapshot, counts[recipient_id], events, known=known)
 
@@ -283,8 +285,8 @@ class BadgeHub:
 
 
 def _events_of(
-    readers: Mapping[Since, int], news: StreamUpdates
-) -> dict[Since, list[StreamEvent] | None]:
+    readers: Mapping[ReaderPosition, int], news: StreamUpdates
+) -> dict[ReaderPosition, list[StreamEvent] | None]:
     """Returns the events for readers at each of these positions; None where there are too many."""
     arrived, changes = defaultdict(list), defaultdict(list)
     for each in news.arrived:
@@ -304,7 +306,7 @@ def _events_of(
     }
 
 
-def _since(recipient_id: str, stream: OpenStream) -> Since:
+def _reader_position(recipient_id: str, stream: OpenStream) -> ReaderPosition:
     position = stream.position
     assert position is not None
-    return Since(recipient_id, position.snapshot, position.upto, position.seen)
+    return ReaderPosition(recipient_id, position.snapshot, position.upto, position.seen)

@@ -32,7 +32,7 @@ _OF_THE_EVENT = ("title", "text", "body_html", "initiator", "because")  # differ
 _UNUSABLE = ("metadata", "created_at")
 _OF_THE_WORDS = ("subject", "preheader")  # set by words.txt, which may use what is the event's
 
-Key = str | tuple[int, int]  # a name in the context, or a line of its paragraphs
+ValueKey = str | tuple[int, int]  # a name in the context, or a line of its paragraphs
 Context = Mapping[str, Any]
 
 
@@ -40,7 +40,7 @@ class PrecompiledPart(Struct, frozen=True):
     """The text or the HTML of a mail: piece, value, piece, value, …, piece."""
 
     pieces: tuple[str, ...]
-    placeholders: tuple[tuple[Key, bool], ...]  # whose value, and whether it is escaped there
+    placeholders: tuple[tuple[ValueKey, bool], ...]  # whose value, and whether it is escaped there
 
     def values(self, context: Context) -> list[str]:
         """Returns the values of one mail."""
@@ -187,10 +187,10 @@ class _Placeholders:
 
     def __init__(self) -> None:
         self.start = f"\ue000{secrets.token_hex(8)}:"
-        self._keys: list[Key] = []
+        self._keys: list[ValueKey] = []
         self._mark = re.compile(f"{self.start}(\\d+)([ew])\ue001")
 
-    def add(self, key: Key) -> Placeholder:
+    def add(self, key: ValueKey) -> Placeholder:
         """Makes one more."""
         self._keys.append(key)
         return Placeholder(f"{self.start}{len(self._keys) - 1}")

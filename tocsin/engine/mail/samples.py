@@ -21,7 +21,7 @@ from tocsin.engine.mail.links import KEY_BYTES, Links
 from tocsin.engine.mail.loader import TemplateFailed, Templates
 from tocsin.engine.mail.render import mail_renderer
 from tocsin.engine.model import Channel, Claimed, Entry, Mail, Priority
-from tocsin.event_types import Catalogue, default_catalogue
+from tocsin.event_types import CatalogueFile, default_catalogue
 
 if TYPE_CHECKING:
     from tocsin.engine.store.event import EventType
@@ -175,7 +175,7 @@ class SampleMails:
         return Claimed(**content)
 
 
-def sample_types(catalogue: Catalogue | None = None) -> list[SampleType]:
+def sample_types(catalogue: CatalogueFile | None = None) -> list[SampleType]:
     """Returns those of the default catalogue, with a host's own over it."""
     ours = default_catalogue()
     theirs = catalogue or ours

@@ -40,13 +40,13 @@ from tocsin.engine.mail.samples import OTHERS, VARIANTS, SampleMails, SampleType
 
 # Variables that a template uses in any branch and its mails don't have; found without rendering.
 
-Unknown = tuple[str, int, str]
+UnknownName = tuple[str, int, str]
 """A template, its line, and the problem there."""
 
 
 def unknown_names(
     templates: Templates, contexts: Mapping[str, Mapping[str, Any]]
-) -> Iterator[Unknown]:
+) -> Iterator[UnknownName]:
     """Finds them in the templates of mails, each with its context, and in all templates that they refer to."""
     for root, context in contexts.items():
         known = dict(templates.environment.globals) | dict(context)
@@ -67,7 +67,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def _unknown_in(
     templates: Templates, name: str, known: Mapping[str, Any], above: frozenset[str]
-) -> Iterator[Unknown]:
+) -> Iterator[UnknownName]:
     if name in above or (tree := _parsed(templates, name)) is None:
         return
     # templates that it includes or extends may use what it sets; rendering shows whether it is set

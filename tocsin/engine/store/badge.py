@@ -15,7 +15,7 @@ from tocsin.sql import load
 _SQL = load("badge")
 
 
-class Since(Struct, frozen=True):
+class ReaderPosition(Struct, frozen=True):
     """Where a reader of an inbox stands: it has what `snapshot` saw, and of what `upto` saw the ids up to `seen`."""
 
     recipient_id: str
@@ -30,11 +30,11 @@ class StreamUpdates(Struct, frozen=True):
     snapshot: str
     counts: list[int]  # in the order of the people
     unknown: set[str]  # those of them who are no recipients: never were, or were erased
-    arrived: list[Arrived]
+    arrived: list[ArrivedNotification]
     changes: list[InboxChange]
 
 
-class Arrived(Struct, frozen=True):
+class ArrivedNotification(Struct, frozen=True):
     """A notification that came; `position` (from 1) says for which reader."""
 
     position: int
@@ -80,7 +80,7 @@ async def unread_counts(session: Session, recipient_ids: Sequence[str]) -> dict[
 def request_stream_updates(
     connection: ListenConnection,
     recipient_ids: Sequence[str],
-    readers: Sequence[Since],
+    readers: Sequence[ReaderPosition],
     *,
     limit: int,
     on_result: Callable[[StreamUpdates], None],

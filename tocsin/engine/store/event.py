@@ -78,7 +78,7 @@ class NewEvent(Struct, frozen=True, kw_only=True):
     subscribe_initiator: bool = False  # to the topic
 
 
-class Person(Struct, frozen=True, kw_only=True):
+class MissingRecipient(Struct, frozen=True, kw_only=True):
     """A person to create where nobody is known by that id; `at` is the place in the caller's list, for errors."""
 
     at: int
@@ -161,7 +161,7 @@ async def tell(
     caller: str,
     event: NewEvent,
     *,
-    people: Sequence[Person] = (),
+    people: Sequence[MissingRecipient] = (),
     idempotency_key: str | None = None,
 ) -> CreatedEvent:
     """Creates the missing ones of `people` and tells an event, once per caller and key.
@@ -176,7 +176,7 @@ async def tell(
 
 
 async def preview(
-    database: Database, caller: str, event: NewEvent, *, people: Sequence[Person] = ()
+    database: Database, caller: str, event: NewEvent, *, people: Sequence[MissingRecipient] = ()
 ) -> Previewed:
     """What would be decided if it were told now; stores nothing. Raises Invalid."""
     now = structs.replace(event, send_at=None)
@@ -194,7 +194,7 @@ async def _emit(
     session: Session,
     caller: str,
     event: NewEvent,
-    people: Sequence[Person],
+    people: Sequence[MissingRecipient],
     idempotency_key: str | None,
 ) -> CreatedEvent:
     if people:

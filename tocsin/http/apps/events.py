@@ -21,8 +21,8 @@ from tocsin.engine.store.event import (
     Event,
     EventFilter,
     EventSummary,
+    MissingRecipient,
     NewEvent,
-    Person,
     Previewed,
     check_filter,
 )
@@ -270,9 +270,9 @@ def _event(posted: PostedEvent) -> NewEvent:
     )
 
 
-def _people(posted: PostedEvent) -> list[Person]:
+def _people(posted: PostedEvent) -> list[MissingRecipient]:
     return [
-        Person(
+        MissingRecipient(
             at=at,
             id=each.id,
             email=each.email,

@@ -183,7 +183,7 @@ class NewClaim(Struct, frozen=True, forbid_unknown_fields=True):
     email: Address
 
 
-class Claimed(Struct, frozen=True):
+class ClaimedEmail(Struct, frozen=True):
     """How many notifications came into the person's inbox."""
 
     claimed: int
@@ -203,7 +203,7 @@ async def claim_email(
     services: NamedDependency[Services],
     recipient_id: FromPath[str],
     data: JSONBody[NewClaim],
-) -> Claimed:
+) -> ClaimedEmail:
     """Claims an address for a person."""
     id_ = decoded(recipient_id)
-    return Claimed(await store.claim_email(services.database, id_, data.email))
+    return ClaimedEmail(await store.claim_email(services.database, id_, data.email))

@@ -11,7 +11,7 @@ from msgspec import Struct
 from tocsin.engine.model import NotFound, Unavailable
 from tocsin.engine.store.health import standing
 from tocsin.http.auth import ACCESS
-from tocsin.http.errors import PROBLEM, AnyRequest, NotReady, ProblemDetails, Unauthorized
+from tocsin.http.errors import PROBLEM, AnyRequest, NotServing, ProblemDetails, Unauthorized
 from tocsin.http.metrics import Metrics
 from tocsin.http.openapi import FAILURES, OtherResponse, get, noted
 from tocsin.http.requests import Services
@@ -49,7 +49,7 @@ async def healthz() -> Status:
 async def readyz(services: NamedDependency[Services]) -> Status:
     """Ready when the database responds within a second and some process leads."""
     if reason := await services.readiness.why_not():
-        raise NotReady(reason)
+        raise NotServing(reason)
     return Status()
 
 

@@ -1,7 +1,7 @@
 """The stream: server-sent events of one inbox (WHATWG HTML, section 9.2), of which Litestar sends the head.
 
-The handler opens it and comes to its end; `Follow`, around the app, then pumps from the hub to the client, so that an
-open stream holds on to no more than it needs (there are thousands). Another task waits until the client disconnects.
+The handler opens it and returns; `StreamMiddleware`, around the app, then sends from the hub to the client, so that an
+open stream keeps no more than it needs in memory (there are thousands). Another task waits for the client to disconnect.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ async def stream(
         ),
     ] = None,
 ) -> Response[str]:
-    """Opens the stream of one inbox, which `Follow` sends until its reader goes or the token expires."""
+    """Opens the stream of one inbox, which `StreamMiddleware` sends until its reader goes or the token expires."""
     if request.method == "HEAD":  # opens nothing, and takes no ticket
         return Response("", media_type="text/event-stream", headers=_UNBUFFERED)
     person = request.auth if ticket is None else await _take(services, ticket)
@@ -99,7 +99,7 @@ async def stream(
 
 
 class _EventStream(Response[str]):
-    """Sends the head of a response without a length, and leaves the rest to `Follow`."""
+    """Sends the head of a response without a length, and leaves the rest to `StreamMiddleware`."""
 
     def __init__(self, pump: _Pump) -> None:
         super().__init__("")
@@ -118,7 +118,7 @@ class _EventStream(Response[str]):
         scope["state"][_PUMP] = self._pump
 
 
-class Follow:
+class StreamMiddleware:
     """Around the app: goes on with a stream that the app has opened."""
 
     def __init__(self, app: ASGIApp) -> None:

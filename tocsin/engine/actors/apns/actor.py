@@ -47,16 +47,16 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _HEADER_SAFE = re.compile(r"[!-~]{1,64}")
 
 
-class TooLargeError(Exception):
+class ApnsTooLargeError(Exception):
     """The payload is too large even without title and body."""
 
 
 def draft(push: Push) -> bytes:
-    """Returns the payload without its badge, which `with_badge` adds; raises TooLargeError."""
+    """Returns the payload without its badge, which `with_badge` adds; raises ApnsTooLargeError."""
     title, body = _clean(push.title), _clean(push.body)
     room = MAX_PAYLOAD - _BADGE_ROOM
     if len(_encode(push, "", "")) > room:
-        raise TooLargeError
+        raise ApnsTooLargeError
     if push.kind is PushKind.ALERT and len(_encode(push, title, body)) > room:
         room -= len(_encode(push, "t", "b")) - len("tb")
         title = clip(title, room)
@@ -189,7 +189,7 @@ class ApnsActor(Actor[StreamSlot]):
         assert isinstance(message.content, Push)
         try:
             return draft(message.content)
-        except TooLargeError:
+        except ApnsTooLargeError:
             return Rejected("payload_too_large")
         except (TypeError, ValueError, msgspec.MsgspecError):
             return Rejected("payload_not_json")
