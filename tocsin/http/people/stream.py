@@ -1,7 +1,7 @@
 """The stream: server-sent events of one inbox (WHATWG HTML, section 9.2), of which Litestar sends the head.
 
 The handler opens it and returns; `StreamMiddleware`, around the app, then sends from the hub to the client, so that an
-open stream keeps no more than it needs in memory (there are thousands). Another task waits until the client has gone.
+open stream keeps no more than it needs in memory. Another task waits until the client has gone.
 """
 
 from __future__ import annotations
