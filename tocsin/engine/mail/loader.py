@@ -114,10 +114,10 @@ def _as_comments(html: str) -> str:
 
 SHIPPED = Path(__file__).parent / "templates"
 WORDS = "words"
-OURS = "tocsin"  # the prefix of what is always ours
+SHIPPED_PREFIX = "tocsin"  # of names that are always shipped templates
 STYLESHEET = "notifications/email.css"
 
-_IMPORT = re.compile(rf'@import "{OURS}/{STYLESHEET}";')
+_IMPORT = re.compile(rf'@import "{SHIPPED_PREFIX}/{STYLESHEET}";')
 
 Loaded = tuple[str, str | None, Callable[[], bool] | None]
 
@@ -154,7 +154,7 @@ class Templates:
 
     @property
     def environment(self) -> Sandbox:
-        """Jinja's, made when it is first asked for."""
+        """Jinja's environment, created at first use."""
         if self._environment is None:
             brand = self.brand
             loader = _Loader(self.folder, brand.css, inline=self._inline)
@@ -192,8 +192,8 @@ class Templates:
 
     def file(self, name: str) -> Path | None:
         """Returns where a template is."""
-        if name.startswith(f"{OURS}/"):
-            places = [SHIPPED / name.removeprefix(f"{OURS}/")]
+        if name.startswith(f"{SHIPPED_PREFIX}/"):
+            places = [SHIPPED / name.removeprefix(f"{SHIPPED_PREFIX}/")]
         else:
             places = [root / name for root in (self.folder, SHIPPED) if root]
         return next((place for place in places if place.is_file()), None)
@@ -233,7 +233,7 @@ class Templates:
             if self.folder and file.is_relative_to(self.folder):
                 return file.relative_to(self.folder).as_posix()
             if file.is_relative_to(SHIPPED):
-                return f"{OURS}/{file.relative_to(SHIPPED).as_posix()}"
+                return f"{SHIPPED_PREFIX}/{file.relative_to(SHIPPED).as_posix()}"
         return None
 
 
@@ -251,9 +251,9 @@ class _Loader(BaseLoader):
     """Loads files of both folders, and inlines the style sheet into HTML."""
 
     def __init__(self, folder: Path | None, more_css: str, *, inline: bool) -> None:
-        ours = FileSystemLoader(SHIPPED)
-        theirs = [FileSystemLoader(folder)] if folder else []
-        self._files = ChoiceLoader([PrefixLoader({OURS: ours}), *theirs, ours])
+        shipped = FileSystemLoader(SHIPPED)
+        host = [FileSystemLoader(folder)] if folder else []
+        self._files = ChoiceLoader([PrefixLoader({SHIPPED_PREFIX: shipped}), *host, shipped])
         self._css = _stylesheet(folder) + more_css
         self._inline = inline
 
@@ -274,11 +274,11 @@ class _Loader(BaseLoader):
 
 def _stylesheet(folder: Path | None) -> str:
     """Returns the host's style sheet, which may import the shipped one; or the shipped one."""
-    ours = (SHIPPED / STYLESHEET).read_text("utf-8")
+    shipped = (SHIPPED / STYLESHEET).read_text("utf-8")
     if folder is None or not (folder / STYLESHEET).is_file():
-        return ours
+        return shipped
     try:
-        return _IMPORT.sub(lambda _: ours, (folder / STYLESHEET).read_text("utf-8"), count=1)
+        return _IMPORT.sub(lambda _: shipped, (folder / STYLESHEET).read_text("utf-8"), count=1)
     except (OSError, UnicodeDecodeError) as error:
         raise TemplateFailed(STYLESHEET, None, _why(error)) from None
 
@@ -286,7 +286,8 @@ def _stylesheet(folder: Path | None) -> str:
 def _why(error: Exception) -> str:
     """Returns the error in one line, without the content of the mail."""
     if isinstance(error, RecursionError):
-        return f"it includes or extends itself: write {OURS}/ before the name to reach the one that it overrides"
+        cure = f"write {SHIPPED_PREFIX}/ before the name to reach the one that it overrides"
+        return f"it includes or extends itself: {cure}"
     if isinstance(error, UnicodeDecodeError):
         return "it is not in UTF-8"
     if isinstance(error, TemplateNotFound):

@@ -177,10 +177,10 @@ class SampleMails:
 
 def sample_types(catalogue: CatalogueFile | None = None) -> list[SampleType]:
     """Returns those of the default catalogue, with a host's own over it."""
-    ours = default_catalogue()
-    theirs = catalogue or ours
-    entries = theirs.event_types if theirs.replace else ours.event_types | theirs.event_types
-    labels = ours.categories | theirs.categories
+    default = default_catalogue()
+    host = catalogue or default
+    entries = host.event_types if host.replace else default.event_types | host.event_types
+    labels = default.categories | host.categories
     return [
         SampleType(
             name,
@@ -249,7 +249,7 @@ def _shipped(category: str) -> Sample:
 Scheme = Literal["light", "dark"]
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 
-_ASKED = re.compile(r"\(\s*prefers-color-scheme\s*:\s*(light|dark)\s*\)")
+_COLOUR_SCHEME_QUERY = re.compile(r"\(\s*prefers-color-scheme\s*:\s*(light|dark)\s*\)")
 _DECLARED = re.compile(r"((?:supported-)?color-schemes?(?:\s*:|\"\s+content=\")\s*)light dark")
 
 
@@ -261,7 +261,9 @@ def page(mail: Mail, scheme: Scheme) -> str:
         html = html.replace(f"cid:{image.content_id}", f"data:image/{image.kind};base64,{data}")
     html = _DECLARED.sub(rf"\g<1>{scheme}", html)
     # media queries that are always true or false
-    return _ASKED.sub(lambda asked: f"(min-width: {0 if asked[1] == scheme else 99999}px)", html)
+    return _COLOUR_SCHEME_QUERY.sub(
+        lambda query: f"(min-width: {0 if query[1] == scheme else 99999}px)", html
+    )
 
 
 def source(mail: Mail, email_from: str, now: datetime) -> str:

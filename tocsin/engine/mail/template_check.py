@@ -27,8 +27,8 @@ from jinja2 import TemplateError, meta, nodes
 from msgspec import Struct
 
 from tocsin.engine.mail.loader import (
-    OURS,
     SHIPPED,
+    SHIPPED_PREFIX,
     WORDS,
     TemplateFailed,
     TemplateProblem,
@@ -290,9 +290,9 @@ def _problems(recorder: _Recorder, types: Sequence[SampleType]) -> Iterator[Temp
 def _names(templates: Templates) -> set[str]:
     """Returns the host's templates and the shipped ones, with `tocsin/` before the names of overridden ones."""
     _ = templates.brand
-    theirs = _below(templates.folder) if templates.folder else set()
-    ours = _below(SHIPPED)
-    return theirs | (ours - theirs) | {f"{OURS}/{name}" for name in ours & theirs}
+    host = _below(templates.folder) if templates.folder else set()
+    shipped = _below(SHIPPED)
+    return host | shipped | {f"{SHIPPED_PREFIX}/{name}" for name in shipped & host}
 
 
 def _below(folder: Path) -> set[str]:
@@ -344,7 +344,7 @@ class _ToProblem:
         name, file = missing[1], self._templates.file(error.problem.name)
         line = file.read_text("utf-8").splitlines()[(error.problem.line or 1) - 1] if file else ""
         if re.search(rf"metadata(?:\.|\[['\"]){name}\b", line):
-            why = f"the sample of {kind} has no metadata {name!r}: add it to {SAMPLES}, or ask with metadata.get()"
+            why = f"the sample of {kind} has no metadata {name!r}: add it to {SAMPLES}, or use metadata.get()"
             return TemplateProblem(error.problem.name, error.problem.line, why)
         return TemplateProblem(
             error.problem.name, error.problem.line, f"unknown attribute {name!r}"
