@@ -45,7 +45,7 @@ class Channel(StrEnum):
 
 
 LEASE = timedelta(seconds=30)
-"""For how long a worker holds a claim without renewing it; then a dead worker's deliveries are due again."""
+"""How long a claim holds without being renewed; then the deliveries of a dead worker are due again."""
 
 
 class Provider(Struct, frozen=True):
@@ -173,7 +173,7 @@ class Filled(Struct, frozen=True):
 class Mail(Struct, frozen=True):
     """One rendered email, without its address: the presend check returns it.
 
-    `filled`: the HTML once more, as what it was put together of.
+    `filled`: the same HTML as a precompiled template and its values.
     """
 
     message_id: str  # with its angle brackets; the same for each attempt
@@ -205,7 +205,7 @@ class Push(Struct, frozen=True):
     sound: str | None = "default"
     thread_id: str | None = None  # shown together on the device
     collapse_id: str | None = None  # a later one with the same id takes its place
-    expires_at: datetime | None = None  # no use to the device after that
+    expires_at: datetime | None = None  # not shown after that
 
 
 class Message(Struct, frozen=True):
@@ -237,25 +237,25 @@ PresendCheck = Callable[[Sequence[Message]], Awaitable[dict[int, CheckResult]]]
 
 
 class Settlement(Struct, frozen=True):
-    """An outcome with what the ledger keeps beside it."""
+    """An outcome, and the check on which the message was sent."""
 
     outcome: Outcome
     check_result: CheckResult | None = None  # None: it was never checked
 
 
 class Claimed(Struct, frozen=True):
-    """A delivery taken up by this worker, with all that rendering needs."""
+    """A delivery that this worker has claimed, with all that rendering needs."""
 
     delivery_id: int
     claim: UUID
     notification_id: int | None  # None for a digest, and for the push that corrects a badge
     event_id: int | None
-    recipient_id: str | None  # None for somebody known by an address alone
+    recipient_id: str | None  # None for an address without an account
     channel: Channel
     priority: Priority
     attempt: int  # 1 for the first
     max_attempts: int
-    expires_at: datetime | None  # no use to anybody after that
+    expires_at: datetime | None  # not sent after that
     mandatory: bool
     event_type: str
     label: str  # of the event type

@@ -16,7 +16,7 @@ from tocsin.engine.text import sanitise
 # Events that a slow reader may leave waiting; beyond it, one `resync` takes their place.
 _WAITING = 200
 
-# Changes of an inbox are kept for an hour (forget_inbox_changes): who was away for longer has to read all again.
+# Changes of an inbox are kept for an hour (forget_inbox_changes): after a longer pause a reader reads all again.
 _GOOD_FOR = 3300.0  # seconds
 
 _encode = msgspec.json.Encoder().encode

@@ -1,1 +1,1 @@
-"""The elected leader: hears commits, moves badges, and makes jobs of deliveries that are due."""
+"""The elected leader: finds what was committed, announces badges, and makes jobs of deliveries that are due."""

@@ -44,7 +44,7 @@ class BadgeAnnouncer:
         self._changed.update(await self._session.changed_since_badge_pushes())
 
     def announce(self, scan: Scan, announced_by: int | None) -> None:
-        """Announces what a scan found; `announced_by` is the backend that told other processes, if one did."""
+        """Announces what a scan found; `announced_by` is the backend that notified other processes, if one did."""
         if announced_by is not None and self._on_announced is not None:
             self._on_announced(announced_by, scan.recipients)
         if self._snapshot is not None:
@@ -58,7 +58,7 @@ class BadgeAnnouncer:
         return bool(self._changed)
 
     async def queue_pushes(self, *, idle: bool) -> None:
-        """Queues a silent push for each device of those who changed their inbox, at intervals and before idling."""
+        """Queues silent pushes for the devices of recipients whose inbox changed, at intervals and before idling."""
         now = time.monotonic()
         if not self._changed or not (idle or now - self._queued_at > _QUEUE_EVERY):
             return

@@ -259,7 +259,7 @@ class Leader:
 
 
 class Invitations:
-    """Assigns invitations to who claimed their address: the two may be committed in either order."""
+    """Assigns invitations to the person that claimed their address: either may be committed first."""
 
     def __init__(self, session: LeaderSession) -> None:
         self._session = session
