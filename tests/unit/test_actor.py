@@ -40,17 +40,17 @@ def message(delivery_id: int, priority: Priority = Priority.NORMAL) -> Message:
     return Message(delivery_id, UUID(int=delivery_id), Channel.EMAIL, priority, mail)
 
 
-class Desk:
-    """The presend check: says yes to all but those named, and keeps what it was asked."""
+class Checks:
+    """The presend check: passes all but those named, and keeps which it checked."""
 
     def __init__(self) -> None:
-        self.asked: list[list[int]] = []
+        self.calls: list[list[int]] = []
         self.withheld: dict[int, Withheld] = {}
         self.gone: set[int] = set()
         self.error: Exception | None = None
 
     async def presend_check(self, messages: Sequence[Message]) -> dict[int, CheckResult]:
-        self.asked.append([each.delivery_id for each in messages])
+        self.calls.append([each.delivery_id for each in messages])
         await asyncio.sleep(0)
         if self.error:
             raise self.error
@@ -76,8 +76,8 @@ Script = Callable[[Envelope], Any]
 class ScriptedActor(Actor[Connection]):
     """Answers what its script says; an awaitable is waited for after the first byte."""
 
-    def __init__(self, desk: Desk, script: Script = lambda _: Sent(), **options: Any) -> None:
-        super().__init__(name="scripted", presend_check=desk.presend_check, **options)
+    def __init__(self, checks: Checks, script: Script = lambda _: Sent(), **options: Any) -> None:
+        super().__init__(name="scripted", presend_check=checks.presend_check, **options)
         self.script = script
         self.refuse: Deferred | None = None
         self.order: list[int] = []
@@ -127,8 +127,8 @@ def post(actor: ScriptedActor, *messages: Message) -> list[asyncio.Task[Settleme
     return [asyncio.create_task(actor.send(each)) for each in messages]
 
 
-async def test_a_message_comes_back_with_its_outcome_and_verdict() -> None:
-    async with running(ScriptedActor(Desk(), lambda _: Sent("queue-1"))) as actor:
+async def test_a_message_is_settled_with_its_outcome_and_check_result() -> None:
+    async with running(ScriptedActor(Checks(), lambda _: Sent("queue-1"))) as actor:
         settlement = await actor.send(message(1))
     assert settlement.outcome == Sent("queue-1")
     assert settlement.check_result is not None
@@ -139,7 +139,7 @@ async def test_a_message_comes_back_with_its_outcome_and_verdict() -> None:
 
 
 async def test_higher_priority_leaves_first_and_equals_in_order() -> None:
-    actor = ScriptedActor(Desk(), senders=1)
+    actor = ScriptedActor(Checks(), senders=1)
     low, high = Priority.LOW, Priority.HIGH
     tasks = post(actor, message(1), message(2, low), message(3, high), message(4), message(5, high))
     await until(lambda: actor.stats().waiting == 5)
@@ -149,7 +149,7 @@ async def test_higher_priority_leaves_first_and_equals_in_order() -> None:
 
 
 async def test_permits_are_given_only_as_far_as_the_mailbox_has_room() -> None:
-    actor = ScriptedActor(Desk(), size=8, reserve=2)
+    actor = ScriptedActor(Checks(), size=8, reserve=2)
     async with actor.acquire(100) as permits:
         assert permits.size == 8
         second = asyncio.create_task(actor.acquire(100).__aenter__())
@@ -159,7 +159,7 @@ async def test_permits_are_given_only_as_far_as_the_mailbox_has_room() -> None:
 
 
 async def test_a_normal_claim_waits_until_room_is_worth_it() -> None:
-    actor = ScriptedActor(Desk(), size=8, reserve=0, senders=1)
+    actor = ScriptedActor(Checks(), size=8, reserve=0, senders=1)
     tasks = post(actor, *map(message, range(8)))
     await until(lambda: actor.stats().waiting == 8)
     claim = asyncio.create_task(actor.acquire(100).__aenter__())
@@ -170,15 +170,15 @@ async def test_a_normal_claim_waits_until_room_is_worth_it() -> None:
 
 
 async def test_high_priority_has_room_behind_a_full_mailbox() -> None:
-    actor = ScriptedActor(Desk(), size=2, reserve=1)
+    actor = ScriptedActor(Checks(), size=2, reserve=1)
     post(actor, message(1), message(2))
     await until(lambda: actor.stats().waiting == 2)
     async with asyncio.timeout(1), actor.acquire(5, Priority.HIGH) as permits:
         assert permits.size == 1
 
 
-async def test_seats_not_used_are_free_again() -> None:
-    actor = ScriptedActor(Desk(), size=4)
+async def test_unused_permits_are_free_again() -> None:
+    actor = ScriptedActor(Checks(), size=4)
     async with running(actor):
         async with actor.acquire(4) as permits:
             await permits.send(message(1))
@@ -186,8 +186,8 @@ async def test_seats_not_used_are_free_again() -> None:
             assert permits.size == 4
 
 
-async def test_more_messages_than_seats_are_taken_and_the_next_claim_waits() -> None:
-    actor = ScriptedActor(Desk(), size=4, reserve=0, senders=1)
+async def test_more_messages_than_permits_are_taken_and_the_next_claim_waits() -> None:
+    actor = ScriptedActor(Checks(), size=4, reserve=0, senders=1)
     settled: list[Settlement] = []
     async with actor.acquire(4) as permits:
         for number in range(6):
@@ -201,8 +201,8 @@ async def test_more_messages_than_seats_are_taken_and_the_next_claim_waits() -> 
     assert actor.order == list(range(6))
 
 
-async def test_a_cancelled_claim_keeps_no_seat() -> None:
-    actor = ScriptedActor(Desk(), size=4, reserve=0)
+async def test_a_cancelled_claim_keeps_no_permit() -> None:
+    actor = ScriptedActor(Checks(), size=4, reserve=0)
     async with actor.acquire(4):
         waiting = asyncio.create_task(actor.acquire(4).__aenter__())
         await asyncio.sleep(0)
@@ -213,7 +213,7 @@ async def test_a_cancelled_claim_keeps_no_seat() -> None:
 
 
 async def test_a_cancelled_send_is_not_sent() -> None:
-    actor = ScriptedActor(Desk(), senders=1, size=1)
+    actor = ScriptedActor(Checks(), senders=1, size=1)
     (task,) = post(actor, message(1))
     await until(lambda: actor.stats().waiting == 1)
     task.cancel()
@@ -227,92 +227,92 @@ async def test_a_cancelled_send_is_not_sent() -> None:
 
 
 async def test_senders_share_one_check() -> None:
-    desk = Desk()
-    actor = ScriptedActor(desk, senders=4)
+    checks = Checks()
+    actor = ScriptedActor(checks, senders=4)
     tasks = post(actor, *map(message, range(4)))
     await until(lambda: actor.stats().waiting == 4)
     async with running(actor):
         await asyncio.gather(*tasks)
-    assert [sorted(batch) for batch in desk.asked] == [[0, 1, 2, 3]]
+    assert [sorted(batch) for batch in checks.calls] == [[0, 1, 2, 3]]
 
 
 async def test_a_check_covers_those_next_in_line() -> None:
-    desk = Desk()
-    actor = ScriptedActor(desk, senders=2, check_ahead=16)
+    checks = Checks()
+    actor = ScriptedActor(checks, senders=2, check_ahead=16)
     tasks = post(actor, *map(message, range(32)))
     await until(lambda: actor.stats().waiting == 32)
     async with running(actor):
         await asyncio.gather(*tasks)
-    assert [len(batch) for batch in desk.asked] == [16, 16]
+    assert [len(batch) for batch in checks.calls] == [16, 16]
 
 
-async def test_a_check_that_grew_old_is_repeated() -> None:
+async def test_a_check_that_is_too_old_is_repeated() -> None:
     now = 0.0
-    desk = Desk()
+    checks = Checks()
 
     def script(envelope: Envelope) -> Sent:
         nonlocal now
         now += 0.15
         return Sent()
 
-    actor = ScriptedActor(desk, script, senders=1, clock=lambda: now)
+    actor = ScriptedActor(checks, script, senders=1, clock=lambda: now)
     tasks = post(actor, *map(message, range(3)))
     await until(lambda: actor.stats().waiting == 3)
     async with running(actor):
         await asyncio.gather(*tasks)
-    assert desk.asked == [[0, 1, 2], [2]]
+    assert checks.calls == [[0, 1, 2], [2]]
 
 
 async def test_the_check_of_a_claim_is_enough_for_what_leaves_at_once() -> None:
-    desk = Desk()
+    checks = Checks()
     seen = CheckResult(1, "seen@example.test", NOW)
-    async with running(ScriptedActor(desk, senders=1)) as actor, actor.acquire(2) as permits:
+    async with running(ScriptedActor(checks, senders=1)) as actor, actor.acquire(2) as permits:
         young = await permits.send(message(1), check_result=seen, age=0.01)
         old = await permits.send(message(2), check_result=seen, age=0.21)
-    assert desk.asked == [[2]]
+    assert checks.calls == [[2]]
     assert young.check_result == seen
     assert old.check_result is not None
     assert old.check_result.address == "2@example.test"
 
 
 async def test_a_claims_check_that_was_in_vain_doesnt_shorten_the_next_ones() -> None:
-    desk = Desk()
-    actor = ScriptedActor(desk, senders=1)
+    checks = Checks()
+    actor = ScriptedActor(checks, senders=1)
     async with running(actor), actor.acquire(20) as permits:
         seen = CheckResult(0, "seen@example.test", NOW)
         await asyncio.gather(
             *(permits.send(message(i), check_result=seen, age=1.0) for i in range(20))
         )
-    assert desk.asked == [list(range(20))]
+    assert checks.calls == [list(range(20))]
 
 
 async def test_a_pause_between_check_and_first_byte_means_another_check() -> None:
     now = 0.0
-    desk = Desk()
+    checks = Checks()
 
     class Paused(ScriptedActor):
         async def transmit(
             self, connection: Connection, envelope: Envelope
         ) -> SendResult | RetryNow:
             nonlocal now
-            now += 0.3 if len(desk.asked) == 1 else 0.0  # SIGSTOP, right before the first byte
+            now += 0.3 if len(checks.calls) == 1 else 0.0  # SIGSTOP, right before the first byte
             return await super().transmit(connection, envelope)
 
-    async with running(Paused(desk, clock=lambda: now)) as actor:
+    async with running(Paused(checks, clock=lambda: now)) as actor:
         settlement = await actor.send(message(1))
     assert settlement.outcome == Sent()
-    assert desk.asked == [[1], [1]]
+    assert checks.calls == [[1], [1]]
 
 
 async def test_checks_that_are_too_slow_send_nothing() -> None:
     now = 0.0
-    desk = Desk()
+    checks = Checks()
 
-    class Slow(Desk):
+    class Slow(Checks):
         async def presend_check(self, messages: Sequence[Message]) -> dict[int, CheckResult]:
             nonlocal now
             now += 0.3
-            return await desk.presend_check(messages)
+            return await checks.presend_check(messages)
 
     async with running(ScriptedActor(Slow(), clock=lambda: now)) as actor:
         settlement = await actor.send(message(1))
@@ -321,10 +321,10 @@ async def test_checks_that_are_too_slow_send_nothing() -> None:
 
 
 async def test_withheld_and_lost_claims_are_not_sent() -> None:
-    desk = Desk()
-    withheld = desk.withheld[1] = Withheld(DeliveryState.SKIPPED, "opted_out_since")
-    desk.gone.add(2)
-    async with running(ScriptedActor(desk)) as actor:
+    checks = Checks()
+    withheld = checks.withheld[1] = Withheld(DeliveryState.SKIPPED, "opted_out_since")
+    checks.gone.add(2)
+    async with running(ScriptedActor(checks)) as actor:
         settlements = await asyncio.gather(*post(actor, message(1), message(2), message(3)))
     assert [each.outcome for each in settlements] == [
         withheld,
@@ -335,30 +335,30 @@ async def test_withheld_and_lost_claims_are_not_sent() -> None:
 
 
 async def test_a_check_that_fails_costs_no_attempt() -> None:
-    desk = Desk()
-    desk.error = ConnectionError("server closed the connection")
-    async with running(ScriptedActor(desk)) as actor:
+    checks = Checks()
+    checks.error = ConnectionError("server closed the connection")
+    async with running(ScriptedActor(checks)) as actor:
         settlement = await actor.send(message(1))
-        desk.error = None
+        checks.error = None
         assert settlement.outcome == Unsent("look_failed", 1.0)
         assert (await actor.send(message(2))).outcome == Sent()
 
 
 async def test_connecting_comes_before_the_check() -> None:
-    desk = Desk()
-    actor = ScriptedActor(desk)
+    checks = Checks()
+    actor = ScriptedActor(checks)
     actor.gate = asyncio.Event()
     async with running(actor):
         (task,) = post(actor, message(1))
         await until(lambda: actor.stats().in_flight == 1)
-        assert desk.asked == []
+        assert checks.calls == []
         actor.gate.set()
         await task
-    assert desk.asked == [[1]]
+    assert checks.calls == [[1]]
 
 
 async def test_pacing_spaces_messages() -> None:
-    actor = ScriptedActor(Desk(), rate=50.0)
+    actor = ScriptedActor(Checks(), rate=50.0)
     started = asyncio.get_running_loop().time()
     async with running(actor):
         await asyncio.gather(*post(actor, *map(message, range(6))))
@@ -369,7 +369,7 @@ async def test_pacing_spaces_messages() -> None:
 
 
 async def test_a_connection_is_used_again_and_given_up_when_idle() -> None:
-    actor = ScriptedActor(Desk(), senders=1, idle=0.02)
+    actor = ScriptedActor(Checks(), senders=1, idle=0.02)
     async with running(actor):
         for number in range(3):
             await actor.send(message(number))
@@ -377,9 +377,9 @@ async def test_a_connection_is_used_again_and_given_up_when_idle() -> None:
         await until(lambda: actor.closed == 1)
 
 
-async def test_again_without_keeping_takes_a_new_connection() -> None:
+async def test_a_retry_without_keeping_takes_a_new_connection() -> None:
     answers = iter([RetryNow(keep_connection=False), Sent()])
-    async with running(ScriptedActor(Desk(), lambda _: next(answers), senders=1)) as actor:
+    async with running(ScriptedActor(Checks(), lambda _: next(answers), senders=1)) as actor:
         settlement = await actor.send(message(1))
     assert settlement.outcome == Sent()
     assert (actor.opened, actor.closed) == (2, 2)
@@ -401,7 +401,7 @@ async def hang(envelope: Envelope, *, committed: bool) -> Sent:
 async def test_the_deadline_ends_a_send_by_how_far_it_came(
     committed: bool, outcome: Deferred | Unknown
 ) -> None:
-    actor = ScriptedActor(Desk(), lambda each: hang(each, committed=committed), deadline=0.02)
+    actor = ScriptedActor(Checks(), lambda each: hang(each, committed=committed), deadline=0.02)
     async with running(actor):
         assert (await actor.send(message(1))).outcome == outcome
         assert (actor.opened, actor.closed) == (1, 1)
@@ -412,7 +412,7 @@ async def test_each_sender_has_a_deadline_of_its_own() -> None:
         hangs = envelope.message.delivery_id in {1, 4}
         return hang(envelope, committed=False) if hangs else asyncio.sleep(0.002, Sent())
 
-    actor = ScriptedActor(Desk(), script, senders=2, deadline=0.05)
+    actor = ScriptedActor(Checks(), script, senders=2, deadline=0.05)
     async with running(actor):
         settlements = await asyncio.gather(*post(actor, *map(message, range(1, 41))))
     late = [number for number, each in enumerate(settlements, 1) if each.outcome != Sent()]
@@ -424,7 +424,7 @@ async def test_one_that_hangs_delays_no_other() -> None:
     def script(envelope: Envelope) -> Any:
         return hang(envelope, committed=True) if envelope.message.delivery_id == 1 else Sent()
 
-    actor = ScriptedActor(Desk(), script, senders=2)
+    actor = ScriptedActor(Checks(), script, senders=2)
     async with running(actor):
         hanging, *others = post(actor, *map(message, range(1, 41)))
         await asyncio.gather(*others)
@@ -446,7 +446,7 @@ async def test_a_stop_in_the_middle_of_a_timeout_still_stops() -> None:
                 self.closing = True
                 await asyncio.sleep(0.05)
 
-    actor = Clinging(Desk(), lambda each: hang(each, committed=False), deadline=0.01)
+    actor = Clinging(Checks(), lambda each: hang(each, committed=False), deadline=0.01)
     await actor.start()
     (task,) = post(actor, message(1))
     await until(lambda: actor.closing)
@@ -462,7 +462,7 @@ def broken(actor: ScriptedActor) -> bool:
 
 
 async def test_five_failures_of_the_provider_open_the_breaker_and_return_what_waits() -> None:
-    actor = ScriptedActor(Desk(), senders=1, breaker=Breaker(first=30, most=30))
+    actor = ScriptedActor(Checks(), senders=1, breaker=Breaker(first=30, most=30))
     actor.refuse = Deferred("connect_refused")
     tasks = post(actor, *map(message, range(8)))
     await until(lambda: actor.stats().waiting == 8)
@@ -478,13 +478,13 @@ async def test_five_failures_of_the_provider_open_the_breaker_and_return_what_wa
 
 
 async def test_refusals_of_single_messages_leave_the_breaker_closed() -> None:
-    async with running(ScriptedActor(Desk(), lambda _: Rejected("no_such_user"))) as actor:
+    async with running(ScriptedActor(Checks(), lambda _: Rejected("no_such_user"))) as actor:
         await asyncio.gather(*post(actor, *map(message, range(20))))
         assert actor.stats().breaker is BreakerState.CLOSED
 
 
-async def test_an_open_breaker_gives_no_room_and_refuses_at_once() -> None:
-    actor = ScriptedActor(Desk(), senders=1, breaker=Breaker(threshold=1, first=30, most=30))
+async def test_an_open_breaker_gives_no_permit_and_refuses_at_once() -> None:
+    actor = ScriptedActor(Checks(), senders=1, breaker=Breaker(threshold=1, first=30, most=30))
     actor.refuse = Deferred("down")
     async with running(actor):
         await actor.send(message(1))
@@ -494,9 +494,9 @@ async def test_an_open_breaker_gives_no_room_and_refuses_at_once() -> None:
         assert isinstance((await actor.send(message(2))).outcome, Unsent)
 
 
-async def test_who_waits_for_room_goes_home_as_the_breaker_opens() -> None:
+async def test_a_claim_that_waits_gets_no_permit_when_the_breaker_opens() -> None:
     breaker = Breaker(threshold=1, first=30, most=30)
-    actor = ScriptedActor(Desk(), size=1, reserve=0, breaker=breaker)
+    actor = ScriptedActor(Checks(), size=1, reserve=0, breaker=breaker)
     async with actor.acquire(1):
         claim = asyncio.create_task(actor.acquire(1).__aenter__())
         await asyncio.sleep(0)
@@ -506,10 +506,10 @@ async def test_who_waits_for_room_goes_home_as_the_breaker_opens() -> None:
     assert (permits.size, permits.retry_after > 10) == (0, True)
 
 
-async def test_who_waits_for_a_provider_that_stands_still_goes_home() -> None:
+async def test_a_claim_gets_no_permit_while_the_provider_makes_no_progress() -> None:
     now = 0.0
     actor = ScriptedActor(
-        Desk(),
+        Checks(),
         lambda each: hang(each, committed=True),
         size=1,
         reserve=0,
@@ -526,7 +526,7 @@ async def test_who_waits_for_a_provider_that_stands_still_goes_home() -> None:
 
 async def test_half_open_lets_one_probe_through_and_a_success_closes_it() -> None:
     probe: asyncio.Future[Sent] = asyncio.get_running_loop().create_future()
-    actor = ScriptedActor(Desk(), lambda _: probe, breaker=Breaker(threshold=1, first=0.02))
+    actor = ScriptedActor(Checks(), lambda _: probe, breaker=Breaker(threshold=1, first=0.02))
     actor.refuse = Deferred("down")
     async with running(actor):
         async with actor.acquire(10) as permits:  # held from before it opened
@@ -543,7 +543,7 @@ async def test_half_open_lets_one_probe_through_and_a_success_closes_it() -> Non
 
 
 async def test_half_open_gives_one_permit() -> None:
-    actor = ScriptedActor(Desk(), breaker=Breaker(threshold=1, first=0.02))
+    actor = ScriptedActor(Checks(), breaker=Breaker(threshold=1, first=0.02))
     actor.refuse = Deferred("down")
     async with running(actor):
         await actor.send(message(1))
@@ -560,7 +560,7 @@ async def test_a_poison_message_takes_no_other_down() -> None:
     def script(envelope: Envelope) -> Sent | Exception:
         return ValueError("poison") if envelope.message.delivery_id % 5 == 0 else Sent()
 
-    async with running(ScriptedActor(Desk(), script, senders=2)) as actor:
+    async with running(ScriptedActor(Checks(), script, senders=2)) as actor:
         settlements = await asyncio.gather(*post(actor, *map(message, range(1, 21))))
     reasons = [getattr(each.outcome, "reason", "sent") for each in settlements]
     assert [number for number, reason in enumerate(reasons, 1) if reason == "actor_crashed"] == [
@@ -577,12 +577,12 @@ async def test_a_crash_after_the_body_leaves_the_outcome_unknown() -> None:
         envelope.commit()
         return ValueError("bug")
 
-    async with running(ScriptedActor(Desk(), script)) as actor:
+    async with running(ScriptedActor(Checks(), script)) as actor:
         assert (await actor.send(message(1))).outcome == Unknown("actor_crashed")
 
 
-async def test_what_waits_comes_back_when_all_senders_rest() -> None:
-    actor = ScriptedActor(Desk(), lambda _: ValueError("bug"), senders=1)
+async def test_messages_are_returned_while_all_senders_pause() -> None:
+    actor = ScriptedActor(Checks(), lambda _: ValueError("bug"), senders=1)
     tasks = post(actor, *map(message, range(3)))
     await until(lambda: actor.stats().waiting == 3)
     async with running(actor):
@@ -596,7 +596,7 @@ async def test_what_waits_comes_back_when_all_senders_rest() -> None:
 
 async def test_stop_finishes_what_is_being_sent_and_returns_what_waits() -> None:
     answer: asyncio.Future[Sent] = asyncio.get_running_loop().create_future()
-    actor = ScriptedActor(Desk(), lambda _: answer, senders=1)
+    actor = ScriptedActor(Checks(), lambda _: answer, senders=1)
     await actor.start()
     tasks = post(actor, message(1), message(2))
     await until(lambda: actor.order == [1])
@@ -615,7 +615,7 @@ async def test_stop_finishes_what_is_being_sent_and_returns_what_waits() -> None
 async def test_what_outlasts_the_grace_is_cut_off(
     committed: bool, outcome: Unsent | Unknown
 ) -> None:
-    actor = ScriptedActor(Desk(), lambda each: hang(each, committed=committed))
+    actor = ScriptedActor(Checks(), lambda each: hang(each, committed=committed))
     await actor.start()
     (task,) = post(actor, message(1))
     await until(lambda: actor.order)

@@ -55,7 +55,7 @@ def cases(*cases: Case) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(("far", "case"), pairs, indirect=["far"])
 
 
-class Desk:
+class Checks:
     """The presend check: to the far end's address, unless withheld; `gate` holds it up."""
 
     def __init__(self, far: FarEnd) -> None:
@@ -74,9 +74,11 @@ class Desk:
 
 @asynccontextmanager
 async def actor_of(
-    far: FarEnd, desk: Desk | None = None, **options: Any
+    far: FarEnd, checks: Checks | None = None, **options: Any
 ) -> AsyncIterator[Actor[Any]]:
-    actor = far.actor(presend_check=(desk or Desk(far)).presend_check, **({"senders": 1} | options))
+    actor = far.actor(
+        presend_check=(checks or Checks(far)).presend_check, **({"senders": 1} | options)
+    )
     await actor.start()
     try:
         yield actor
@@ -134,10 +136,10 @@ async def test_many_are_sent_each_once(far: FarEnd) -> None:
 
 
 async def test_what_the_check_withholds_does_not_leave(far: FarEnd) -> None:
-    desk = Desk(far)
-    desk.withheld = Withheld(DeliveryState.SKIPPED, "opted_out_since")
-    async with actor_of(far, desk) as actor:
-        assert (await actor.send(message(far))).outcome == desk.withheld
+    checks = Checks(far)
+    checks.withheld = Withheld(DeliveryState.SKIPPED, "opted_out_since")
+    async with actor_of(far, checks) as actor:
+        assert (await actor.send(message(far))).outcome == checks.withheld
     assert far.received == 0
 
 
@@ -233,9 +235,9 @@ async def test_one_that_hangs_does_not_hold_up_the_others(far: FarEnd) -> None:
 
 async def test_a_full_mailbox_makes_the_claim_wait_and_loses_nothing(far: FarEnd) -> None:
     far.plays(Case.ACCEPT)
-    desk = Desk(far)
-    desk.gate.clear()
-    async with actor_of(far, desk, size=8, reserve=0, senders=2) as actor:
+    checks = Checks(far)
+    checks.gate.clear()
+    async with actor_of(far, checks, size=8, reserve=0, senders=2) as actor:
         tasks = post(actor, far, range(10))
         await until(lambda: actor.stats().in_flight == 2 and actor.stats().waiting == 8)
         claim = asyncio.create_task(actor.acquire(8).__aenter__())
@@ -243,7 +245,7 @@ async def test_a_full_mailbox_makes_the_claim_wait_and_loses_nothing(far: FarEnd
         await asyncio.sleep(0)
         assert not claim.done()
         assert actor.stats().waiting == 8
-        desk.gate.set()
+        checks.gate.set()
         permits = await asyncio.wait_for(claim, 5)
         assert permits.size >= 2
         kept = [asyncio.create_task(permits.send(message(far, 99))) for _ in range(permits.size)]
@@ -295,7 +297,7 @@ async def test_an_actor_that_keeps_crashing_gives_back_its_messages_and_is_start
 
 async def test_stopping_says_of_each_message_how_far_it_came(far: FarEnd) -> None:
     far.plays(Case.HANG)
-    actor = far.actor(presend_check=Desk(far).presend_check, senders=1)
+    actor = far.actor(presend_check=Checks(far).presend_check, senders=1)
     await actor.start()
     sent, *waiting = post(actor, far, range(4))
     await until(lambda: far.received == 1)
@@ -308,13 +310,13 @@ async def test_stopping_says_of_each_message_how_far_it_came(far: FarEnd) -> Non
 
 async def test_stopping_lets_finish_what_is_being_sent(far: FarEnd) -> None:
     far.plays(Case.ACCEPT)
-    desk = Desk(far)
-    desk.gate.clear()
-    actor = far.actor(presend_check=desk.presend_check, senders=1)
+    checks = Checks(far)
+    checks.gate.clear()
+    actor = far.actor(presend_check=checks.presend_check, senders=1)
     await actor.start()
     (sending,) = post(actor, far, range(1))
     await until(lambda: actor.stats().in_flight == 1)
     stopping = asyncio.create_task(actor.stop(grace=5))
-    desk.gate.set()
+    checks.gate.set()
     await stopping
     assert isinstance((await sending).outcome, Sent)

@@ -66,8 +66,8 @@ def message(
     return Message(delivery_id, UUID(int=delivery_id), Channel.PUSH, priority, push)
 
 
-class Book:
-    """Says yes to all; each delivery has the device that its book says."""
+class Checks:
+    """Says yes to all; each delivery has the device that its checks says."""
 
     def __init__(self, badge: int | None = 3) -> None:
         self.devices: dict[int, str] = {}
@@ -97,12 +97,12 @@ class Far:
         self.server = server
         self.key = key
         self.ca_file = ca_file
-        self.book = Book()
+        self.checks = Checks()
 
     @asynccontextmanager
     async def actor(self, **options: Any) -> AsyncIterator[ApnsActor]:
         settings: dict[str, Any] = {
-            "presend_check": self.book.presend_check,
+            "presend_check": self.checks.presend_check,
             "tokens": tokens_of(self.key),
             "topic": TOPIC,
             "installation": "test",
@@ -194,13 +194,13 @@ async def test_push_type_and_priority(
 
 
 async def test_a_silent_badge(far: Far) -> None:
-    far.book.badge = 0
+    far.checks.badge = 0
     assert isinstance(await far.push(Push(kind=PushKind.BADGE)), Sent)
     assert far.server.received[0].payload == {"aps": {"badge": 0}}
 
 
 async def test_a_silent_badge_without_a_number_is_nothing_to_send(far: Far) -> None:
-    far.book.badge = None
+    far.checks.badge = None
     assert await far.push(Push(kind=PushKind.BADGE)) == Rejected("apns_no_badge")
     assert not far.server.received
 
@@ -210,7 +210,7 @@ async def test_what_can_not_be_sent_at_all(far: Far) -> None:
     assert await far.push(Push("t", data={"x": object()})) == Rejected("payload_not_json")
     assert await far.push(Push("t", data={"x": "\ud83d"})) == Rejected("payload_not_json")
     for device in ("", "not-hex!", "../3", "aabb\r\nx: y", "ab" * 101):
-        far.book.devices[1] = device
+        far.checks.devices[1] = device
         assert await far.push() == Rejected("apns_invalid_token", quarantine=True)
     assert not far.server.received
 
@@ -221,7 +221,7 @@ async def test_a_body_of_emoji_is_cut_to_what_apple_takes(far: Far) -> None:
 
 
 async def test_what_is_withheld_is_not_sent(far: Far) -> None:
-    far.book.withheld.add(1)
+    far.checks.withheld.add(1)
     assert await far.push() == Withheld(DeliveryState.SKIPPED, "device_moved")
     assert not far.server.received
 
@@ -364,7 +364,7 @@ async def test_a_store_of_tokens_that_is_down_sends_nothing(far: Far) -> None:
 
 
 async def test_one_that_is_slow_holds_up_no_other(far: Far) -> None:
-    far.book.devices[1] = "11" * 32
+    far.checks.devices[1] = "11" * 32
     far.server.plan("11" * 32, Held())
     async with far.actor() as actor:
         await actor.send(message(0))
@@ -443,7 +443,7 @@ async def test_memory_and_connections_stay_as_they_were(far: Far) -> None:
 
     def misbehave(start: int) -> None:
         for number in range(start, start + 400, 20):
-            device = far.book.devices[number] = f"{number:064x}"
+            device = far.checks.devices[number] = f"{number:064x}"
             acts: list[Act] = [Answer(429, "TooManyRequests"), Reset(), GoAway(), Answer(410)]
             far.server.plan(device, acts[number // 20 % 4])
 
@@ -452,7 +452,7 @@ async def test_memory_and_connections_stay_as_they_were(far: Far) -> None:
         settlements = await asyncio.gather(
             *(actor.send(message(number)) for number in range(start, start + 400))
         )
-        far.book.devices.clear()
+        far.checks.devices.clear()
         far.server.received.clear()
         del settlements
         gc.collect()

@@ -53,8 +53,8 @@ def message(delivery_id: int = 1, push: Push | Mail = PUSH) -> Message:
     return Message(delivery_id, UUID(int=delivery_id), Channel.PUSH, Priority.NORMAL, push)
 
 
-class Book:
-    """Says yes to all, each with a device token of its own."""
+class Checks:
+    """Passes all messages, each with its own device token."""
 
     def __init__(self, badge: int | None = None) -> None:
         self.checks = 0
@@ -73,7 +73,7 @@ class Book:
 @asynccontextmanager
 async def actor_for(fcm: FcmServer, **options: Any) -> AsyncIterator[FcmActor]:
     settings: dict[str, Any] = {
-        "presend_check": Book().presend_check,
+        "presend_check": Checks().presend_check,
         "service_account": fcm.service_account,
         "url": fcm.url,
         "senders": 1,
@@ -118,7 +118,9 @@ async def test_a_push_arrives_with_a_block_for_each_platform(fcm: FcmServer) -> 
         thread_id="forum",
         expires_at=NOW + timedelta(hours=1),
     )
-    outcome = await send(fcm, push, channel_id="replies", presend_check=Book(badge=3).presend_check)
+    outcome = await send(
+        fcm, push, channel_id="replies", presend_check=Checks(badge=3).presend_check
+    )
     assert outcome == Sent("projects/tocsin-test/messages/0:1%tocsin")
     assert fcm.received[0].message == {
         "token": "device-1",
@@ -162,7 +164,7 @@ async def test_a_repeat_replaces_what_the_device_shows(fcm: FcmServer) -> None:
 
 async def test_a_silent_push_shows_nothing_and_sets_the_badge(fcm: FcmServer) -> None:
     push = Push(kind=PushKind.BADGE)
-    assert isinstance(await send(fcm, push, presend_check=Book(badge=0).presend_check), Sent)
+    assert isinstance(await send(fcm, push, presend_check=Checks(badge=0).presend_check), Sent)
     sent = fcm.received[0].message
     assert "notification" not in sent
     assert "notification" not in sent["android"]
@@ -215,7 +217,9 @@ def writer() -> FcmActor:
     server = FcmServer()
     server.issuer.uri = "http://127.0.0.1:9/token"
     return FcmActor(
-        presend_check=Book().presend_check, service_account=server.service_account, now=lambda: NOW
+        presend_check=Checks().presend_check,
+        service_account=server.service_account,
+        now=lambda: NOW,
     )
 
 
@@ -254,7 +258,7 @@ def test_shorten_never_exceeds_and_never_adds(text: str, most: int) -> None:
 
 async def test_what_was_cut_is_taken_by_the_far_end(fcm: FcmServer) -> None:
     assert isinstance(
-        await send(fcm, Push("Title", FAMILY * 1000), presend_check=Book(badge=1).presend_check),
+        await send(fcm, Push("Title", FAMILY * 1000), presend_check=Checks(badge=1).presend_check),
         Sent,
     )
     assert fault(fcm.received[0].message) is None
@@ -441,7 +445,7 @@ async def test_a_token_endpoint_that_hangs_meets_its_deadline(fcm: FcmServer) ->
 
 async def test_stopping_gives_up_a_renewal(fcm: FcmServer) -> None:
     async with asyncio.timeout(3), silence(fcm) as account:
-        actor = FcmActor(presend_check=Book().presend_check, service_account=account, url=fcm.url)
+        actor = FcmActor(presend_check=Checks().presend_check, service_account=account, url=fcm.url)
         await actor.start()
         sending = asyncio.create_task(actor.send(message(1)))
         await until(lambda: actor._access._renewal)
@@ -453,7 +457,7 @@ async def test_stopping_gives_up_a_renewal(fcm: FcmServer) -> None:
 
 
 async def test_connections_are_used_again(fcm: FcmServer) -> None:
-    checks = Book()
+    checks = Checks()
     async with actor_for(fcm, presend_check=checks.presend_check) as actor:
         for number in range(5):
             await actor.send(message(number))
@@ -466,7 +470,7 @@ async def test_connecting_longer_than_a_check_holds_costs_another_check_and_no_c
     fcm: FcmServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
-    book = Book()
+    checks = Checks()
     opened = 0
     create = TCPConnector._create_connection
 
@@ -479,8 +483,8 @@ async def test_connecting_longer_than_a_check_holds_costs_another_check_and_no_c
 
     async def presend_check(messages: Sequence[Message]) -> dict[int, CheckResult]:
         nonlocal now
-        found = await book.presend_check(messages)
-        if book.checks == 1:
+        found = await checks.presend_check(messages)
+        if checks.checks == 1:
             # whatever comes next, connecting, takes 300 ms
             asyncio.get_running_loop().call_soon(later)
         return found
@@ -491,7 +495,7 @@ async def test_connecting_longer_than_a_check_holds_costs_another_check_and_no_c
 
     async with actor_for(fcm, presend_check=presend_check, clock=lambda: now) as actor:
         assert isinstance((await actor.send(message(1))).outcome, Sent)
-    assert book.checks == 2
+    assert checks.checks == 2
     assert fcm.requests == 1
     assert opened == 2  # one for the access token, one for the push
 
@@ -524,4 +528,4 @@ def test_an_incomplete_service_account_is_refused_at_the_start(missing: str) -> 
     account = FcmServer().service_account
     del account[missing]
     with pytest.raises(ValueError, match=missing):
-        FcmActor(presend_check=Book().presend_check, service_account=account)
+        FcmActor(presend_check=Checks().presend_check, service_account=account)

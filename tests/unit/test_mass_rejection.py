@@ -103,7 +103,9 @@ async def answered(actor: Actor[Any], far: FarEnd, count: int) -> None:
 
 
 @pytest.mark.parametrize("case", [Case.DEAD, Case.ELSEWHERE])
-async def test_a_storm_costs_no_device_and_tells_what_to_check(far: FarEnd, case: Case) -> None:
+async def test_a_mass_rejection_disables_no_device_and_logs_what_to_check(
+    far: FarEnd, case: Case
+) -> None:
     far.plays(elsewhere(far) if case is Case.ELSEWHERE else case)
     with capture_logs() as logs:
         async with actor_of(far) as actor:
@@ -122,14 +124,14 @@ async def test_a_storm_costs_no_device_and_tells_what_to_check(far: FarEnd, case
     assert told["addresses"] == 10
 
 
-async def test_a_storm_that_comes_slowly_costs_few_devices(far: FarEnd) -> None:
+async def test_a_slow_mass_rejection_disables_few_devices(far: FarEnd) -> None:
     far.plays(elsewhere(far))
     async with actor_of(far, hold=0.001) as actor:
         found = [(await outcomes(*post(actor, far, range(n, n + 1))))[0] for n in range(12)]
     assert [type(each) for each in found] == [Rejected] * 9 + [Unsent] * 3
 
 
-async def test_one_dead_token_and_nothing_else_is_no_storm(far: FarEnd) -> None:
+async def test_a_single_dead_token_is_no_mass_rejection(far: FarEnd) -> None:
     far.plays(Case.DEAD)
     async with actor_of(far, hold=0.01) as actor:
         (found,) = await outcomes(*post(actor, far, range(1)))
@@ -138,7 +140,7 @@ async def test_one_dead_token_and_nothing_else_is_no_storm(far: FarEnd) -> None:
     assert found.address_dead
 
 
-async def test_a_success_bears_out_what_was_refused_before(far: FarEnd) -> None:
+async def test_a_success_confirms_earlier_rejections(far: FarEnd) -> None:
     far.plays(elsewhere(far))
     async with actor_of(far) as actor:
         refused = post(actor, far, range(5))
@@ -151,7 +153,7 @@ async def test_a_success_bears_out_what_was_refused_before(far: FarEnd) -> None:
     assert all(isinstance(each, Rejected) and each.dead_since is not None for each in found)
 
 
-async def test_an_old_list_with_every_second_token_dead_is_no_storm(far: FarEnd) -> None:
+async def test_a_list_with_every_second_token_dead_is_no_mass_rejection(far: FarEnd) -> None:
     async with actor_of(far, senders=1) as actor:
         found = []
         for number in range(60):
@@ -163,7 +165,7 @@ async def test_an_old_list_with_every_second_token_dead_is_no_storm(far: FarEnd)
         assert [type(each) for each in await outcomes(*found)] == [Sent, Rejected] * 30
 
 
-async def test_probes_find_out_when_a_storm_is_over(far: FarEnd) -> None:
+async def test_probes_find_out_when_a_mass_rejection_is_over(far: FarEnd) -> None:
     far.plays(elsewhere(far))
     async with actor_of(far, breaker=Breaker(first=0.02, most=0.1)) as actor:
         await outcomes(*post(actor, far, range(20)))
@@ -193,7 +195,7 @@ async def test_probes_find_out_when_a_storm_is_over(far: FarEnd) -> None:
         assert isinstance((await outcomes(*dead))[0], Rejected)
 
 
-async def test_stopping_hands_back_what_is_held(far: FarEnd) -> None:
+async def test_stopping_returns_held_rejections(far: FarEnd) -> None:
     far.plays(elsewhere(far))
     async with actor_of(far) as actor:
         held = post(actor, far, range(3))

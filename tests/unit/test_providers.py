@@ -45,7 +45,7 @@ def test_a_device_has_one_of_the_providers_of_push() -> None:
     """Its environment, which decides between the two of APNs, is a column of its own."""
     (allowed,) = re.findall(r"provider text not null check \(provider in \((.+?)\)\)", MIGRATION)
     assert {name.strip(" '") for name in allowed.split(",")} == PUSH - {"apns_sandbox"}
-    assert set(get_args(devices.Provider)) == PUSH - {"apns_sandbox"}
+    assert set(get_args(devices.PushProvider)) == PUSH - {"apns_sandbox"}
 
 
 def test_the_comment_of_the_table_of_providers_names_them() -> None:

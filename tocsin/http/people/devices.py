@@ -23,7 +23,7 @@ TAG = "Devices"
 _TOKEN = "a1b2c3d4e5f6a7b8" * 4
 
 Platform = Literal["ios", "android"]
-Provider = Literal["apns", "fcm"]
+PushProvider = Literal["apns", "fcm"]
 Environment = Literal["production", "sandbox"]
 Token = Annotated[
     str,
@@ -51,7 +51,7 @@ class PushToken(Struct, frozen=True, forbid_unknown_fields=True):
 
     token: Token
     platform: Platform
-    provider: Provider | None = None
+    provider: PushProvider | None = None
     environment: Environment = "production"
     label: Label | None = None
 

@@ -11,7 +11,7 @@ from google.oauth2.service_account import Credentials
 from pyfcm import FCMNotification
 
 from tocsin.engine.actors.fcm.access_token import SCOPE, AccessToken
-from tocsin.engine.actors.fcm.payload import FcmPayload, TooLargeError, silent, with_token
+from tocsin.engine.actors.fcm.payload import FcmPayload, FcmTooLargeError, silent, with_token
 from tocsin.engine.actors.fcm.reply import classify, invalid_fields, read, unreadable
 from tocsin.engine.actors.machinery.envelope import Envelope, RetryNow, SendResult
 from tocsin.engine.actors.machinery.http_actor import HttpActor, HttpRequest, HttpResponse
@@ -71,7 +71,7 @@ class FcmActor(HttpActor):
         high = not silent(push) and message.priority is not Priority.LOW
         try:
             return self._payload.draft(push, tag=tag, now=self._now(), high=high)
-        except TooLargeError:
+        except FcmTooLargeError:
             log.error("push too large", delivery_id=message.delivery_id)
             return Rejected("payload_too_large")
         except UnicodeEncodeError:  # half of a surrogate pair

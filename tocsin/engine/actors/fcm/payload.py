@@ -23,7 +23,7 @@ _TOPIC = regex.compile(r"[A-Za-z0-9_-]{1,32}")  # RFC 8030 section 5.4
 _COLLAPSE_BYTES = 64
 
 
-class TooLargeError(Exception):
+class FcmTooLargeError(Exception):
     """A push is too large even without its texts."""
 
 
@@ -35,7 +35,7 @@ class FcmPayload:
         self._channel_id = channel_id
 
     def draft(self, push: Push, *, tag: str, now: datetime, high: bool) -> bytes:
-        """Returns the JSON without token and badge, its texts cut so that it fits; raises TooLargeError.
+        """Returns the JSON without token and badge, its texts cut so that it fits; raises FcmTooLargeError.
 
         `tag` identifies the delivery: a repeated push replaces the first one on the device.
         """
@@ -53,7 +53,7 @@ class FcmPayload:
             return write(push.title, body)
         title = _longest(push.title, lambda text: len(write(text, "")) <= MOST_BYTES)
         if not title:  # without any text it would be a silent push
-            raise TooLargeError
+            raise FcmTooLargeError
         return write(title, "")
 
     def _blocks(self, push: Push, tag: str, now: datetime, *, high: bool) -> dict[str, Any]:

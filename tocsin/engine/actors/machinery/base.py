@@ -37,7 +37,7 @@ from tocsin.engine.model import (
 STALE_CHECKS = 5
 """After so many checks in a row that were too old at the first byte, a message is not sent."""
 
-Connection = TypeVar("Connection")
+ConnectionT = TypeVar("ConnectionT")
 
 
 class Stats(Struct, frozen=True):
@@ -58,15 +58,15 @@ class Stats(Struct, frozen=True):
     advice: str | None = None  # what to check, while all addresses are refused
 
 
-class SenderState(Generic[Connection]):
+class SenderState(Generic[ConnectionT]):
     """One sender: its task, and its connection while it has one."""
 
     def __init__(self, task: asyncio.Task[None]) -> None:
         self.task = task
-        self.connection: Connection | None = None
+        self.connection: ConnectionT | None = None
 
 
-class Actor(ABC, Generic[Connection]):
+class Actor(ABC, Generic[ConnectionT]):
     """One provider's actor; a subclass defines how to connect and how to transmit.
 
     `size` bounds the mailbox, `reserve` more messages of high priority fit into it, `rate` is the most messages a
@@ -174,14 +174,14 @@ class Actor(ABC, Generic[Connection]):
         return b""
 
     @abstractmethod
-    async def prepare(self, connection: Connection | None) -> Connection | Deferred:
+    async def prepare(self, connection: ConnectionT | None) -> ConnectionT | Deferred:
         """Returns a connection that is ready for a first byte: opens, renews or resets it.
 
         A given connection that it does not return, it has closed. `Deferred` means that the provider can't be reached.
         """
 
     @abstractmethod
-    async def transmit(self, connection: Connection, envelope: Envelope) -> SendResult | RetryNow:
+    async def transmit(self, connection: ConnectionT, envelope: Envelope) -> SendResult | RetryNow:
         """Sends one message to the address of its check result.
 
         Calls `envelope.begin()` right before the first byte, and returns `RetryNow` if that returns false; calls
@@ -189,7 +189,7 @@ class Actor(ABC, Generic[Connection]):
         """
 
     @abstractmethod
-    async def discard(self, connection: Connection) -> None:
+    async def discard(self, connection: ConnectionT) -> None:
         """Closes a connection; at any time, and without raising."""
 
     # What a sender does.
@@ -197,7 +197,7 @@ class Actor(ABC, Generic[Connection]):
     async def _run(self, mark_progress: MarkProgress) -> None:
         task = asyncio.current_task()
         assert task is not None
-        sender: SenderState[Connection] = SenderState(task)
+        sender: SenderState[ConnectionT] = SenderState(task)
         try:
             while (envelope := await self._next(sender)) is not None:
                 await self._process(envelope, sender)
@@ -208,7 +208,7 @@ class Actor(ABC, Generic[Connection]):
         finally:
             await self._disconnect(sender)
 
-    async def _next(self, sender: SenderState[Connection]) -> Envelope | None:
+    async def _next(self, sender: SenderState[ConnectionT]) -> Envelope | None:
         """Waits for a message, and closes a connection that is idle for long; None if the actor stops."""
         while not self._admission.closed:
             if envelope := self._admission.take():
@@ -220,7 +220,7 @@ class Actor(ABC, Generic[Connection]):
                 await self._disconnect(sender)
         return None
 
-    async def _process(self, envelope: Envelope, sender: SenderState[Connection]) -> None:
+    async def _process(self, envelope: Envelope, sender: SenderState[ConnectionT]) -> None:
         """Sends one message and settles it, also after a crash, the deadline or a stop."""
         try:
             await self._rate_limit.wait()
@@ -240,7 +240,7 @@ class Actor(ABC, Generic[Connection]):
             self._deadline.end(sender.task)
             self._admission.finished(envelope)
 
-    async def _send(self, envelope: Envelope, sender: SenderState[Connection]) -> None:
+    async def _send(self, envelope: Envelope, sender: SenderState[ConnectionT]) -> None:
         draft = self.draft(envelope.message)
         if isinstance(draft, Rejected):
             envelope.settle(draft)
@@ -284,7 +284,7 @@ class Actor(ABC, Generic[Connection]):
         self._admission.failed(reason, 0.0)
         return self.breaker.retry_after
 
-    async def _disconnect(self, sender: SenderState[Connection]) -> None:
+    async def _disconnect(self, sender: SenderState[ConnectionT]) -> None:
         connection, sender.connection = sender.connection, None
         if connection is not None:
             await self.discard(connection)
