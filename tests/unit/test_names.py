@@ -18,7 +18,6 @@ PARALLELS = {
     "Label",
     "Locale",
     "Overrides",
-    "Provider",
     "Token",
     "Zone",
 }
