@@ -33,8 +33,6 @@ from tocsin.http.openapi import OtherResponse, notes_of
 from tocsin.http.server import metrics_listener
 from tocsin.settings import Settings, SettingsError
 
-pytestmark = pytest.mark.own_app
-
 NOW = datetime.now(UTC)
 PREFERENCES = "/api/notification-preferences/"
 XSS = "<script>alert(1)</script><img src=x onerror=alert(1)>"
@@ -214,6 +212,7 @@ async def test_a_content_type_has_its_charset_once(anyone: httpx.AsyncClient) ->
         assert answer.headers["content-type"].count("charset") == 1
 
 
+@pytest.mark.own_app
 async def test_metrics_say_what_waits(anyone: httpx.AsyncClient, people: None, db: Db) -> None:
     db.execute("select tocsin.notify('forum.new_reply', array['alice'], 'x')")
     db.execute("select tocsin.notify('forum.new_reply', array['alice'], 'y')")

@@ -16,8 +16,6 @@ from tocsin.engine.store.database import Database
 from tocsin.http.app import create_app
 from tocsin.settings import Settings
 
-pytestmark = pytest.mark.own_app
-
 INBOX = "/api/notifications/"
 HSTS = "strict-transport-security"
 
@@ -51,6 +49,7 @@ async def test_head_has_the_headers_of_get(alice: httpx.AsyncClient, path: str) 
     assert head.headers == got.headers
 
 
+@pytest.mark.own_app
 async def test_head_changes_nothing(
     app: Litestar, alice: httpx.AsyncClient, anyone: httpx.AsyncClient, tell: Tell, db: Db
 ) -> None:
@@ -70,6 +69,7 @@ async def test_head_changes_nothing(
     assert taken.fetchone() is None
 
 
+@pytest.mark.own_app
 async def test_every_response_forbids_sniffing_and_caches_and_asks_for_https(
     alice: httpx.AsyncClient, anyone: httpx.AsyncClient, people: None
 ) -> None:
