@@ -81,7 +81,7 @@ def _prepare(superuser_dsn: str, owner_dsn: str) -> str:
         connection.execute("alter role tocsin_owner createdb")
         connection.execute("grant set on parameter session_replication_role to tocsin_owner")
         if connection.info.server_version >= 180000:
-            # a database is dropped after its test, whoever is just vacuuming it
+            # tests end all sessions of their database, whatever is just vacuuming it
             connection.execute("grant pg_signal_autovacuum_worker to tocsin_owner")
     return owner_dsn
 
