@@ -59,7 +59,7 @@ Connection = ASGIConnection[Any, Any, Any, Any]
 
 
 class Person(Struct, frozen=True):
-    """Somebody signed in."""
+    """A person that is signed in."""
 
     recipient_id: str
     expires_at: float

@@ -141,13 +141,13 @@ def _too_many_streams(_request: AnyRequest, error: TooManyStreams) -> Response[b
 
 
 def _http(request: AnyRequest, error: HTTPException) -> Response[bytes]:
-    """Litestar's own: its detail may quote the request, so ours stands for it."""
+    """Litestar's own: its detail may quote the request, so it is replaced by ours."""
     status = 404 if error.status_code < 400 else error.status_code
     if status == 413:
         most = request.route_handler.resolve_request_max_body_size()
         return problem(413, f"The body is larger than the {most:,} bytes that this call takes.")
     if isinstance(error, InternalServerException) and error.detail == _WENT_AWAY:
-        # nobody reads it; the access log and the metrics show the status
+        # the client has disconnected; the access log and the metrics show the status
         return Response(b"", status_code=_CLOSED_REQUEST, media_type="text/plain")
     if status >= 500:
         return _unexpected(request, error)

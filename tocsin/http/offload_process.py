@@ -78,4 +78,4 @@ if __name__ == "__main__":
     try:
         asyncio.run(main(int(sys.argv[1])))
     except (asyncio.IncompleteReadError, ConnectionError, KeyboardInterrupt):
-        os._exit(0)  # what is under way is nobody's any more
+        os._exit(0)  # the calls under way have no receiver any more

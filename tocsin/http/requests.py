@@ -130,8 +130,8 @@ async def check_query(request: AnyRequest) -> None:
             raise Invalid(f"{name} is there twice", (name, "Give it once."))
     # Calls of operators have always ignored the others.
     ignores = request.route_handler.opt.get(ACCESS) == "operator"
-    asked = {name: each for name, each in values.items() if name in query.required}
-    if wrong := _wrong_names(asked if ignores else values, query.required):
+    known = {name: each for name, each in values.items() if name in query.required}
+    if wrong := _wrong_names(known if ignores else values, query.required):
         raise refused(wrong)
     for name in query.times & values.keys():
         _check_time(name, values[name])

@@ -1,4 +1,4 @@
-"""What goes in and out of the events' calls."""
+"""Bodies and responses of the events' calls."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MOST_RECIPIENTS = 100_000
 
 
 class NewRecipient(Struct, frozen=True, forbid_unknown_fields=True):
-    """Somebody to create where nobody is known by that id; a known one stays as it is."""
+    """A recipient that is created if the id is unknown; a known one stays as it is."""
 
     id: Id
     email: Address | None = None
@@ -95,7 +95,7 @@ class EventNotification(Struct, frozen=True):
 
 
 class ListedEvent(Struct, frozen=True):
-    """One event of a list; `notification` only where a recipient was asked for."""
+    """One event of a list; `notification` only with the filter `recipient`."""
 
     id: int
     event_type: str

@@ -1,4 +1,4 @@
-"""The operations page and what it asks: /ops/, for whoever has a key of the scope `ops`."""
+"""The operations page and its calls: /ops/, for a key of the scope `ops`."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ async def ops_page(request: AnyRequest, services: NamedDependency[Services]) -> 
     try:
         operator = await signed_in(request)
     except Unavailable:
-        # of all pages the one that is opened just then
+        # this is the page that is opened during an outage
         return _html("away.html", 503)
     if operator is None:
         # a link on another site's page comes without the cookie: the next click has it
@@ -112,7 +112,7 @@ async def ops_style() -> Response[bytes]:
 def sign_in_page(
     *, asked: str = "", elsewhere: bool = False, wrong: str | None = None
 ) -> Response[str]:
-    """Asks for a key, and explains how to make one; `asked` is what to search for after that."""
+    """Returns the page that asks for a key and explains how to make one; `asked` is what to search for after that."""
     return _html(
         "sign_in.html",
         200 if wrong is None else 401,
@@ -179,10 +179,10 @@ async def sign_in(request: AnyRequest, services: NamedDependency[Services]) -> R
     if is_foreign(request):
         raise Forbidden("Nobody is signed in by another site's page.")
     form = request.headers.get("content-type", "").startswith(_FORM)
-    asked = await _form(request) if form else decode(await request.body(), SignIn)
-    operator = await operator_by_key(services.database, asked.key.strip())
+    form_or_body = await _form(request) if form else decode(await request.body(), SignIn)
+    operator = await operator_by_key(services.database, form_or_body.key.strip())
     if operator is None and form:
-        return sign_in_page(asked=asked.q, wrong=_WRONG)
+        return sign_in_page(asked=form_or_body.q, wrong=_WRONG)
     if operator is None:
         raise Unauthorized(f"{_WRONG} {_CURE}", error="invalid_token")
     cookie = session_cookie(services, await open_session(services.database, operator))
@@ -192,7 +192,7 @@ async def sign_in(request: AnyRequest, services: NamedDependency[Services]) -> R
             "",
             status_code=303,
             media_type="text/plain",
-            headers={"Location": "../" + _search(asked.q)},
+            headers={"Location": "../" + _search(form_or_body.q)},
             cookies=[cookie],
         )
     return Response(None, status_code=204, cookies=[cookie])

@@ -76,7 +76,7 @@ class EventView(Struct, frozen=True):
 
 
 class Found(Struct, frozen=True):
-    """All that it may stand for."""
+    """All matches."""
 
     people: list[PersonView]
     event: EventView | None
@@ -100,16 +100,16 @@ class WhyView(Struct, frozen=True):
     "/ops/api/search/",
     summary="Search",
     tags=[TAG],
-    response_description="All that it may stand for.",
+    response_description="All matches.",
 )
 async def search(services: NamedDependency[Services], q: SearchText) -> Found:
     """People, an event, a notification."""
-    asked, database = q.strip(), services.database
-    number = int(asked) if asked.isascii() and asked.isdigit() else 0
+    text, database = q.strip(), services.database
+    number = int(text) if text.isascii() and text.isdigit() else 0
     if not 0 < number <= _LAST_ID:
         number = 0
-    ids = await recipients_with_address(database, asked) if "@" in asked else []
-    people = [await _person(database, id_) for id_ in dict.fromkeys([asked, *ids])]
+    ids = await recipients_with_address(database, text) if "@" in text else []
+    people = [await _person(database, id_) for id_ in dict.fromkeys([text, *ids])]
     noted = number and await notification_exists(database, number)
     return Found(
         people=[each for each in people if each is not None],

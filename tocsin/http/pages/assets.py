@@ -105,13 +105,13 @@ async def list_assets(services: NamedDependency[Services]) -> Response[dict[str,
 )
 async def asset(name: FromPath[str], request: AnyRequest) -> Response[bytes]:
     """As it is now."""
-    return _answer(request, _found(name), "no-cache")
+    return _file_response(request, _found(name), "no-cache")
 
 
 @get(
     PATH + "{version:str}/{name:str}/",
     summary="Load a module for good",
-    description="By its content's hash, kept for a year. Another hash gets what there is, kept by nobody.",
+    description="By its content's hash, kept for a year. Another hash leads to the current file, which no cache keeps.",
     tags=[TAG],
     response_description="The file; of types (`.d.ts`) as plain text.",
     response_headers=[_ETAG],
@@ -122,9 +122,9 @@ async def asset(name: FromPath[str], request: AnyRequest) -> Response[bytes]:
 async def versioned_asset(
     version: FromPath[str], name: FromPath[str], request: AnyRequest
 ) -> Response[bytes]:
-    """By its hash. While two releases run side by side, one is asked for what the other has."""
+    """By its hash. While two releases run at the same time, one receives requests for the other's files."""
     found = _found(name)
-    return _answer(request, found, _YEAR if version == found.version else "no-cache")
+    return _file_response(request, found, _YEAR if version == found.version else "no-cache")
 
 
 def _found(name: str) -> Asset:
@@ -134,7 +134,7 @@ def _found(name: str) -> Asset:
     return found
 
 
-def _answer(request: AnyRequest, asset: Asset, caching: str) -> Response[bytes]:
+def _file_response(request: AnyRequest, asset: Asset, caching: str) -> Response[bytes]:
     etag = f'"{asset.version}"'
     headers = {**_OPEN, "Cache-Control": caching, "ETag": etag}
     if etag in request.headers.get("if-none-match", ""):

@@ -41,7 +41,7 @@ async def open_notification(
     authenticator: NamedDependency[Authenticator],
     notification_id: RowId,
 ) -> Response[str]:
-    """Marks one read and goes where it leads."""
+    """Marks one read and redirects to its action URL."""
     person = request.auth
     only_looks = request.method == "HEAD" or (
         person.by_cookie and _is_foreign(request, authenticator)
@@ -75,7 +75,7 @@ async def open_notification(
 async def click_through(
     request: Request[None, None, State], services: NamedDependency[Services], token: FromPath[str]
 ) -> Response[str]:
-    """Goes where a notification leads, for the reader of a mail."""
+    """Redirects the reader of a mail to a notification's action URL."""
     try:
         link = services.links.read_open(token, datetime.now(UTC))
         found = await store.get_notification(
@@ -90,7 +90,7 @@ async def click_through(
 
 
 async def _read(services: Services, recipient_id: str, notification_id: int) -> Notification:
-    """Marks it read, unless an app is just taking it back: whoever follows a link gets there in any case."""
+    """Marks it read, unless an app is just cancelling it: the redirect follows in any case."""
     try:
         return await store.mark_read(services.database, recipient_id, notification_id, read=True)
     except Conflict:

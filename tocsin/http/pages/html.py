@@ -99,12 +99,12 @@ class Reader(Struct, frozen=True):
 
 
 def reader(services: Services, request: AnyRequest, locale: str | None = None) -> Reader:
-    """Of somebody with that locale; without one, as the browser asks (RFC 9110, section 12.5.4)."""
+    """Returns the reader with that locale; without one, by the browser's header (RFC 9110, section 12.5.4)."""
     words = _words(services.settings.templates_dir)
     if locale is None:
         known = catalogues(words)
-        asked = _preferred(request.headers.get("accept-language", ""))
-        locale = next((tag for tag in asked if tag.partition("-")[0].lower() in known), None)
+        preferred = _preferred(request.headers.get("accept-language", ""))
+        locale = next((tag for tag in preferred if tag.partition("-")[0].lower() in known), None)
     return Reader(language_of(locale, words))
 
 
@@ -114,7 +114,7 @@ def _words(folder: Path | None) -> Words | None:
 
 
 def _preferred(header: str) -> list[str]:
-    """The tags of an Accept-Language header, the most wanted one first; none that is unwanted (q=0)."""
+    """The tags of an Accept-Language header, the preferred one first; without those that are excluded (q=0)."""
     weighed: Mapping[str, float] = dict(map(_weighed, header[:1000].split(",")))
     return sorted((tag for tag in weighed if weighed[tag] > 0), key=lambda tag: -weighed[tag])
 

@@ -62,7 +62,7 @@ class OptOut(ABC):
 
     @abstractmethod
     async def undo(self, scope: str) -> Done:
-        """Takes it back, as far as nobody chose otherwise since."""
+        """Takes it back, but for what was changed since."""
 
     def _undone(self, note: str | None = None) -> Done:
         return Done(self._translate(_UNDONE), note)

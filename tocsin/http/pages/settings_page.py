@@ -1,4 +1,4 @@
-"""/settings/: <tocsin-preferences> for whoever the cookie names, on a page of Tocsin's own."""
+"""/settings/: <tocsin-preferences> for the person of the cookie, on a page of Tocsin's own."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MODULE = "tocsin-preferences.js"
     "/settings/",
     summary="The settings page",
     description="`<tocsin-preferences>` for the person whom the cookie `tocsin_token` names, in their language; "
-    "401 and a page that explains it where it names nobody.",
+    "401 and a page that explains it without a valid cookie.",
     tags=["Pages"],
     response_description="The page.",
     media_type="text/html",

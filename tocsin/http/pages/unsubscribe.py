@@ -47,14 +47,14 @@ class UnsubscribeForm(Struct, frozen=True):
 async def unsubscribe_page(
     request: AnyRequest, services: NamedDependency[Services], token: FromPath[str]
 ) -> Response[str]:
-    """Asks."""
+    """Returns the page with the choices."""
     try:
         found = await _read(services, request, token)
     except NotFound:
         return html("gone.html", 404, reader(services, request))
     scopes = [each.scope for each in found.choices]
-    asked = request.query_params.get("scope")
-    chosen = asked if asked in scopes else scopes[0]
+    scope = request.query_params.get("scope")
+    chosen = scope if scope in scopes else scopes[0]
     return html("unsubscribe.html", 200, found.reader, asked=found, chosen=chosen, done=None)
 
 
@@ -79,7 +79,7 @@ async def unsubscribe_page(
 async def turn_emails_off(
     request: AnyRequest, services: NamedDependency[Services], token: FromPath[str]
 ) -> Response[str]:
-    """Does it."""
+    """Turns emails off, or takes it back."""
     try:
         found = await _read(services, request, token)
     except NotFound:

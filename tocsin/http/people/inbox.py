@@ -205,13 +205,13 @@ async def mark_all_read(
     data: JSONBody[MarkAll | None] = None,
 ) -> Response[Marked]:
     """Marks what a list could show."""
-    wanted = data or MarkAll()
-    await check_filter(services.database, wanted.event_type, wanted.category)
+    chosen = data or MarkAll()
+    await check_filter(services.database, chosen.event_type, chosen.category)
     marked = await store.mark_all_read(
         services.database,
         request.auth.recipient_id,
-        Filter(event_type=wanted.event_type, category=wanted.category),
-        as_of=wanted.as_of,
+        Filter(event_type=chosen.event_type, category=chosen.category),
+        as_of=chosen.as_of,
     )
     return Response(Marked(marked.marked), headers={_UNDO: marked.undo})
 
