@@ -321,3 +321,13 @@ async def test_who_caused_an_event_finds_it_with_the_reason(
     (listed,) = (await machine.get("/api/events/?recipient=alice")).json()["results"]
     assert listed["reason"] is None
     assert listed["notification"]["recipient"] == "alice"
+
+
+async def test_a_filter_of_events_is_held_to_its_limits(machine: httpx.AsyncClient) -> None:
+    for params, field in (
+        ({"recipient": ""}, "recipient"),
+        ({"recipient": "x" * 201}, "recipient"),
+        ({"since": "2026-11-21T09:30:00"}, "since"),  # without a zone
+    ):
+        answer = await machine.get(EVENTS, params=params)
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field)
