@@ -31,7 +31,7 @@ from tocsin.dev.embedded_postgres import gone
 from tocsin.dev.mail_catcher import read_mails
 from tocsin.dev.postgres_cluster import remove_cluster
 from tocsin.dev.reset import reset
-from tocsin.dev.supervisor import Child, Command, ParentPipe, wait_for_parent_end
+from tocsin.dev.supervisor import Child, Command, ParentPipe
 from tocsin.http.errors import Unauthorized
 from tocsin.http.tokens import TokenVerifier
 from tocsin.settings import read_settings
@@ -511,18 +511,6 @@ async def test_each_provider_counts_for_itself_and_a_ca_file_stays_ones_own(
     assert (taken.apns.key_id, taken.apns_url, taken.apns_ca_file) == ("MINE", None, None)
     assert taken.fcm_service_account is not None
     assert taken.ca_file == ca_file
-
-
-async def test_parent_gone_waits_for_the_parent() -> None:
-    line = ParentPipe()
-    waiting = asyncio.create_task(wait_for_parent_end(os.dup(line.reading)))
-    await asyncio.sleep(0.05)
-    assert not waiting.done()
-
-    line.close()
-
-    async with asyncio.timeout(1):
-        await waiting
 
 
 async def test_reset_forgets_what_was_stored_and_nothing_else(

@@ -49,17 +49,6 @@ def parent_fd(environ: Mapping[str, str] = os.environ) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-async def wait_for_parent_end(fd: int) -> None:
-    """Returns when the parent has ended."""
-    loop = asyncio.get_running_loop()
-    gone = asyncio.Event()
-    loop.add_reader(fd, gone.set)
-    try:
-        await gone.wait()
-    finally:
-        loop.remove_reader(fd)
-
-
 def stop_with_parent(fd: int | None, grace: float = GRACE_SECONDS) -> None:
     """Sends SIGTERM to this process when its parent ends, and kills it where that does not end it.
 
