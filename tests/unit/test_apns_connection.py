@@ -1,4 +1,4 @@
-"""The faults of aioapns 4.0, each shown to be there without the mend, and gone with it."""
+"""The faults of aioapns 4.0, each shown to be there without the correction, and gone with it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ pytestmark = pytest.mark.asyncio
 OTHER = "11223344" * 8
 
 
-class Mended:
+class Corrected:
     """One of our connections."""
 
     def __init__(self, connection: ApnsConnection, token: str) -> None:
@@ -65,7 +65,7 @@ class Mended:
         return await self.connection.send(request, self.token, timeout=timeout)
 
 
-class Unmended:
+class Uncorrected:
     """One of aioapns' connections."""
 
     def __init__(self, protocol: APNsTLSClientProtocol) -> None:
@@ -78,20 +78,22 @@ class Unmended:
 
 
 @asynccontextmanager
-async def mended(
+async def corrected(
     server: ApnsServer, authority: Authority, key: Key, *, quiet: float = 15.0
-) -> AsyncIterator[Mended]:
+) -> AsyncIterator[Corrected]:
     endpoint = Endpoint(url=server.url, tls=h2_context(authority), quiet=quiet)
     connection = await connect(endpoint, lambda: None)
     try:
-        yield Mended(connection, await tokens_of(key).token())
+        yield Corrected(connection, await tokens_of(key).token())
     finally:
         connection.close()
         await connection.closed
 
 
 @asynccontextmanager
-async def unmended(server: ApnsServer, authority: Authority, key: Key) -> AsyncIterator[Unmended]:
+async def uncorrected(
+    server: ApnsServer, authority: Authority, key: Key
+) -> AsyncIterator[Uncorrected]:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda *_: None)  # its faults are expected
     provider = JWTAuthorizationHeaderProvider(key.private, key.key_id, key.team_id)
@@ -99,7 +101,7 @@ async def unmended(server: ApnsServer, authority: Authority, key: Key) -> AsyncI
     host, port = address(server)
     _, protocol = await loop.create_connection(factory, host, port, ssl=h2_context(authority))
     try:
-        yield Unmended(protocol)
+        yield Uncorrected(protocol)
     finally:
         protocol.close()
         with suppress(AttributeError):  # early 3.11: a TLS transport that is closed already
@@ -122,10 +124,10 @@ def h2_context(authority: Authority) -> ssl.SSLContext:
 
 
 @pytest.mark.parametrize("act", [Hang(), Reset(), Answer(400), Answer(400, body=b"{}")])
-async def test_without_the_mend_a_send_hangs(
+async def test_without_the_correction_a_send_hangs(
     server: ApnsServer, authority: Authority, key: Key, act: Act
 ) -> None:
-    async with unmended(server, authority, key) as connection:
+    async with uncorrected(server, authority, key) as connection:
         server.plan(DEVICE, act)
         async with outlasting(0.2):
             await connection.send()
@@ -146,7 +148,7 @@ async def test_without_the_mend_a_send_hangs(
 async def test_each_send_has_an_answer(
     server: ApnsServer, authority: Authority, key: Key, act: Act, answer: ApnsResponse | NoResponse
 ) -> None:
-    async with mended(server, authority, key) as connection:
+    async with corrected(server, authority, key) as connection:
         server.plan(DEVICE, act)
         assert await connection.send(timeout=0.2) == answer
         assert connection.connection.waiting == 0
@@ -159,10 +161,10 @@ LONG = Answer(
 )
 
 
-async def test_without_the_mend_a_connection_stands_still_after_many_bodies(
+async def test_without_the_correction_a_connection_stands_still_after_many_bodies(
     server: ApnsServer, authority: Authority, key: Key
 ) -> None:
-    async with unmended(server, authority, key) as connection:
+    async with uncorrected(server, authority, key) as connection:
         server.default = LONG
         most = 65_535 // len(LONG.content)
         for _ in range(most):
@@ -174,8 +176,8 @@ async def test_without_the_mend_a_connection_stands_still_after_many_bodies(
 async def test_thousands_of_error_answers_come_over_one_connection(
     server: ApnsServer, authority: Authority, key: Key
 ) -> None:
-    """Without the mend it stands still after 2,340 of them, which fill the connection's window."""
-    async with mended(server, authority, key) as connection:
+    """Without the correction it stands still after 2,340 of them, which fill the connection's window."""
+    async with corrected(server, authority, key) as connection:
         await connection.send()
         server.default = Answer(400, "BadTopic")
         for _ in range(30):
@@ -188,7 +190,7 @@ async def test_thousands_of_error_answers_come_over_one_connection(
 async def test_long_bodies_are_acknowledged_too(
     server: ApnsServer, authority: Authority, key: Key
 ) -> None:
-    async with mended(server, authority, key) as connection:
+    async with corrected(server, authority, key) as connection:
         server.default = LONG
         for _ in range(300):
             assert await connection.send() == ApnsResponse(400, "BadTopic")
@@ -197,10 +199,10 @@ async def test_long_bodies_are_acknowledged_too(
 # 3. Cancellation.
 
 
-async def test_without_the_mend_a_cancelled_send_takes_the_others_with_it(
+async def test_without_the_correction_a_cancelled_send_takes_the_others_with_it(
     server: ApnsServer, authority: Authority, key: Key
 ) -> None:
-    async with unmended(server, authority, key) as connection:
+    async with uncorrected(server, authority, key) as connection:
         await connection.send()
         server.plan(DEVICE, Held())
         server.plan(OTHER, Held())
@@ -216,7 +218,7 @@ async def test_without_the_mend_a_cancelled_send_takes_the_others_with_it(
 async def test_a_cancelled_send_harms_no_other(
     server: ApnsServer, authority: Authority, key: Key
 ) -> None:
-    async with mended(server, authority, key) as connection:
+    async with corrected(server, authority, key) as connection:
         await connection.send()
         server.plan(DEVICE, Held())
         server.plan(OTHER, Held())
@@ -233,7 +235,7 @@ async def test_a_cancelled_send_harms_no_other(
 # 4. One token.
 
 
-async def test_without_the_mend_each_connection_signs_a_token(
+async def test_without_the_correction_each_connection_signs_a_token(
     server: ApnsServer, authority: Authority, key: Key
 ) -> None:
     host, port = address(server)
@@ -244,7 +246,7 @@ async def test_without_the_mend_each_connection_signs_a_token(
     pool.protocol_class = type("Local", (APNsTLSClientProtocol,), there)
     for _ in range(3):
         connection = await pool.create_connection()
-        await Unmended(connection).send()  # type: ignore[arg-type]
+        await Uncorrected(connection).send()  # type: ignore[arg-type]
         connection.close()
     assert len(server.rules.tokens) == 3
     await until(lambda: not server.wires)
@@ -259,7 +261,7 @@ async def test_all_connections_share_one_token(
     server.streams = 1
     slots = [await pool.acquire() for _ in range(3)]
     for slot in slots:
-        await Mended(slot.connection, await tokens.token()).send()
+        await Corrected(slot.connection, await tokens.token()).send()
     await pool.close()
     assert server.connected == 3
     assert len(server.rules.tokens) == 1
@@ -277,10 +279,10 @@ ODD = [
 
 
 @pytest.mark.parametrize("act", [*ODD[:2], ODD[3], Answer(400, "BadTopic", pieces=3)])
-async def test_without_the_mend_an_odd_body_kills_the_connection(
+async def test_without_the_correction_an_odd_body_kills_the_connection(
     server: ApnsServer, authority: Authority, key: Key, act: Act
 ) -> None:
-    async with unmended(server, authority, key) as connection:
+    async with uncorrected(server, authority, key) as connection:
         server.plan(DEVICE, act)
         with pytest.raises(ConnectionClosed):
             await connection.send()
@@ -290,7 +292,7 @@ async def test_without_the_mend_an_odd_body_kills_the_connection(
 async def test_an_odd_body_leaves_the_status(
     server: ApnsServer, authority: Authority, key: Key, act: Act
 ) -> None:
-    async with mended(server, authority, key) as connection:
+    async with corrected(server, authority, key) as connection:
         server.plan(DEVICE, act)
         assert await connection.send() == ApnsResponse(503)
         assert await connection.send() == ApnsResponse(200)
@@ -299,7 +301,7 @@ async def test_an_odd_body_leaves_the_status(
 async def test_a_body_in_pieces_is_put_together(
     server: ApnsServer, authority: Authority, key: Key
 ) -> None:
-    async with mended(server, authority, key) as connection:
+    async with corrected(server, authority, key) as connection:
         server.plan(DEVICE, Answer(400, "BadTopic", pieces=21))
         assert await connection.send() == ApnsResponse(400, "BadTopic")
 
@@ -307,10 +309,10 @@ async def test_a_body_in_pieces_is_put_together(
 # What else was found.
 
 
-async def test_without_the_mend_goaway_loses_what_the_server_answers(
+async def test_without_the_correction_goaway_loses_what_the_server_answers(
     server: ApnsServer, authority: Authority, key: Key
 ) -> None:
-    async with unmended(server, authority, key) as connection:
+    async with uncorrected(server, authority, key) as connection:
         server.plan(DEVICE, GoAway(processed=True))
         with pytest.raises(ConnectionClosed):
             await connection.send()
@@ -327,7 +329,7 @@ async def test_goaway_says_what_was_taken(
     processed: bool,
     answer: ApnsResponse | NoResponse,
 ) -> None:
-    async with mended(server, authority, key) as connection:
+    async with corrected(server, authority, key) as connection:
         await connection.send()
         server.plan(OTHER, Held())
         earlier = asyncio.create_task(connection.send(OTHER))
@@ -340,10 +342,10 @@ async def test_goaway_says_what_was_taken(
         await connection.connection.closed
 
 
-async def test_without_the_mend_streams_are_remembered_for_ever(
+async def test_without_the_correction_streams_are_remembered_for_ever(
     server: ApnsServer, authority: Authority, key: Key
 ) -> None:
-    async with unmended(server, authority, key) as connection:
+    async with uncorrected(server, authority, key) as connection:
         for _ in range(10):
             await connection.send()
         assert len(connection.protocol.request_streams) == 10
@@ -352,7 +354,7 @@ async def test_without_the_mend_streams_are_remembered_for_ever(
 async def test_a_connection_that_is_half_open_is_noticed(
     server: ApnsServer, authority: Authority, key: Key
 ) -> None:
-    async with mended(server, authority, key, quiet=0.05) as connection:
+    async with corrected(server, authority, key, quiet=0.05) as connection:
         server.plan(DEVICE, Freeze())
         assert await connection.send() == NoResponse("disconnected")
         await connection.connection.closed
@@ -361,7 +363,7 @@ async def test_a_connection_that_is_half_open_is_noticed(
 async def test_pings_keep_a_quiet_connection(
     server: ApnsServer, authority: Authority, key: Key
 ) -> None:
-    async with mended(server, authority, key, quiet=0.02) as connection:
+    async with corrected(server, authority, key, quiet=0.02) as connection:
         before = connection.connection.event_at
         await until(lambda: connection.connection.event_at > before + 0.1)
         assert await connection.send() == ApnsResponse(200)
@@ -370,7 +372,7 @@ async def test_pings_keep_a_quiet_connection(
 async def test_a_connection_that_nobody_uses_is_closed(
     server: ApnsServer, authority: Authority, key: Key
 ) -> None:
-    async with mended(server, authority, key, quiet=0.02) as connection:
+    async with corrected(server, authority, key, quiet=0.02) as connection:
         connection.connection.INACTIVITY_TIME = 0
         await connection.connection.closed
 
@@ -385,7 +387,7 @@ async def test_a_connection_that_nobody_uses_is_closed(
 async def test_what_is_not_http2_ends_the_connection(
     server: ApnsServer, authority: Authority, key: Key, act: Act, how: str
 ) -> None:
-    async with mended(server, authority, key) as connection:
+    async with corrected(server, authority, key) as connection:
         await connection.send()
         server.plan(DEVICE, act)
         assert await connection.send(timeout=0.1) == NoResponse(how)
@@ -395,7 +397,7 @@ async def test_what_is_not_http2_ends_the_connection(
 async def test_a_deadline_in_silence_retires_the_connection(
     server: ApnsServer, authority: Authority, key: Key
 ) -> None:
-    async with mended(server, authority, key) as connection:
+    async with corrected(server, authority, key) as connection:
         await connection.send()
         server.plan(DEVICE, Freeze())
         assert await connection.send(timeout=0.05) == NoResponse("timeout")
@@ -413,7 +415,7 @@ async def test_a_connection_starts_with_one_stream_and_takes_more_once_it_is_tru
     others = [asyncio.create_task(pool.acquire()) for _ in range(20)]
     await asyncio.sleep(0)
     assert not any(each.done() for each in others)
-    await Mended(first.connection, await tokens_of(key).token()).send()
+    await Corrected(first.connection, await tokens_of(key).token()).send()
     assert all(slot.usable for slot in await asyncio.gather(*others))
     await pool.close()
     assert server.connected == 1

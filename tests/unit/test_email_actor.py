@@ -48,15 +48,15 @@ def message(delivery_id: int = 1, mail: Mail = MAIL) -> Message:
     return Message(delivery_id, UUID(int=delivery_id), Channel.EMAIL, Priority.NORMAL, mail)
 
 
-class Book:
-    """Says yes to all, with one address."""
+class Checks:
+    """Passes all messages, with one address."""
 
     def __init__(self, address: str = "alice@example.test") -> None:
         self.address = address
-        self.checks = 0
+        self.calls = 0
 
     async def presend_check(self, messages: Sequence[Message]) -> dict[int, CheckResult]:
-        self.checks += 1
+        self.calls += 1
         return {
             each.delivery_id: CheckResult(each.delivery_id, self.address, NOW) for each in messages
         }
@@ -73,7 +73,7 @@ async def actor_for(
         "hold": 0.01,
     }
     actor = EmailActor(
-        presend_check=Book(address).presend_check,
+        presend_check=Checks(address).presend_check,
         sender="Tocsin <bell@example.test>",
         host="127.0.0.1",
         port=port,
@@ -281,7 +281,7 @@ async def test_no_header_is_injected(mail: Mail) -> None:
 def test_a_sender_with_control_characters_is_refused_at_the_start() -> None:
     with pytest.raises(UnsendableError):
         EmailActor(
-            presend_check=Book().presend_check,
+            presend_check=Checks().presend_check,
             sender="A\r\nBcc: x <a@b.test>",
             host="127.0.0.1",
             port=25,
@@ -499,7 +499,7 @@ async def test_nobody_listens() -> None:
 
 async def test_a_host_that_is_not_there() -> None:
     actor = EmailActor(
-        presend_check=Book().presend_check,
+        presend_check=Checks().presend_check,
         sender="a@b.test",
         host="nowhere.invalid",
         port=25,
@@ -563,10 +563,10 @@ async def test_a_fresh_connection_that_ends_at_the_first_command_is_a_failure() 
 
 async def test_the_check_is_repeated_after_a_reconnect() -> None:
     script = Scripted()
-    book = Book()
+    checks = Checks()
     async with raw(script) as port:
         actor = EmailActor(
-            presend_check=book.presend_check,
+            presend_check=checks.presend_check,
             sender="a@b.test",
             host="127.0.0.1",
             port=port,
@@ -574,10 +574,10 @@ async def test_the_check_is_repeated_after_a_reconnect() -> None:
         )
         await actor.start()
         await actor.send(message(1))
-        assert book.checks == 1
+        assert checks.calls == 1
         await actor.send(message(2))
         await actor.stop()
-    assert book.checks == 2
+    assert checks.calls == 2
 
 
 async def test_a_refused_recipient_is_followed_by_rset() -> None:
