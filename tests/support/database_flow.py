@@ -17,7 +17,16 @@ import jwt
 import psycopg
 from psycopg import sql
 
-from tests.support.services import SECRET, Service, free_port, mail_catcher, mails, running, until
+from tests.support.services import (
+    LONGEST,
+    SECRET,
+    Service,
+    free_port,
+    mail_catcher,
+    mails,
+    running,
+    until,
+)
 from tocsin.migrate import migrate
 
 Db = psycopg.Connection[Any]
@@ -117,7 +126,8 @@ class Installation:
 
     def client(self, credentials: str) -> httpx.AsyncClient:
         headers = {"Authorization": f"Bearer {credentials}"}
-        return httpx.AsyncClient(base_url=self.settings["public_url"], headers=headers)
+        url = self.settings["public_url"]
+        return httpx.AsyncClient(base_url=url, headers=headers, timeout=LONGEST)
 
     def person(self, name: str) -> httpx.AsyncClient:
         claims = {"sub": name, "exp": int(time.time() + 600)}

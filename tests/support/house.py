@@ -42,11 +42,15 @@ class House:
 
     def person(self, name: str, token: str = "") -> httpx.AsyncClient:
         token = token or jwt.encode({"sub": name, "exp": int(time.time() + 600)}, SECRET, "HS256")
-        return httpx.AsyncClient(base_url=self.url, headers={"Authorization": f"Bearer {token}"})
+        return self._client(token)
 
     def app(self) -> httpx.AsyncClient:
         key = self.cli("api-key", "create", "tests")
-        return httpx.AsyncClient(base_url=self.url, headers={"Authorization": f"Bearer {key}"})
+        return self._client(key)
+
+    def _client(self, credentials: str) -> httpx.AsyncClient:
+        headers = {"Authorization": f"Bearer {credentials}"}
+        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=LONGEST)
 
 
 class Stream:
