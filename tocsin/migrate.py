@@ -29,6 +29,7 @@ _ROLE_QUERIES = load("role")
 
 _SQL = files("tocsin.sql")
 _QUERIES = load("migration")
+_LAST = {"grants.sql", "planner_profiles.sql"}  # they change the functions of the other files
 _QUEUE = "procrastinate "  # the prefix of its versions in tocsin.migration
 
 _Connection = psycopg.Connection[TupleRow]
@@ -181,7 +182,7 @@ def _migrate(connection: _Connection, report: _Report) -> None:
     applied: dict[str, str] = dict(connection.execute(_QUERIES["applied_migrations"]).fetchall())
     _apply_queue(connection, applied, report)
     _apply_migrations(connection, applied, report)
-    for path in sorted(_sql_files("functions"), key=lambda path: (path.name == "grants.sql", path)):
+    for path in sorted(_sql_files("functions"), key=lambda path: (path.name in _LAST, path)):
         _run(connection, path)
     connection.execute(_QUERIES["reset_foreign_xids"])
     connection.execute(_QUERIES["refresh_default_decisions"])

@@ -61,10 +61,27 @@ def stocked(db: Db) -> Db:
     return db
 
 
-def touched(db: Db, name: str, **arguments: Any) -> dict[str, float]:
+def statement_of(db: Db, function: str) -> str:
+    """The first statement of a plpgsql function, with its arguments as placeholders."""
+    row = db.execute(
+        "select prosrc, proargnames, proargtypes::regtype[]::text[] from pg_proc"
+        " where pronamespace = 'tocsin'::regnamespace and proname = %s",
+        (function,),
+    ).fetchone()
+    assert row is not None
+    source, names, types = row
+    text = re.sub(
+        r"^ *into .*$", "", source.split("begin\n")[1].split(";\n")[0], flags=re.MULTILINE
+    )
+    for name, kind in zip(names, types, strict=True):
+        text = re.sub(rf"\b{name}\b", f"%({name.removeprefix('_')})s::{kind}", text)
+    return str(text)
+
+
+def touched(db: Db, name: str, *, text: str | None = None, **arguments: Any) -> dict[str, float]:
     """Rows of `delivery` that each of its indexes gave, whether they were kept or not."""
     with psycopg.ClientCursor(db) as cursor:
-        text = re.sub(r"%\((\w+)\)s", r"%(\1)s", QUERIES[name])
+        text = text or re.sub(r"%\((\w+)\)s", r"%(\1)s", QUERIES[name])
         cursor.execute(f"explain (analyze, format json) {text}".encode(), arguments)
         row = cursor.fetchone()
     assert row is not None
@@ -140,6 +157,7 @@ def test_settling_reads_what_it_settles(stocked: Db) -> None:
     found = touched(
         stocked,
         "settle",
+        text=statement_of(stocked, "settle"),
         **many,
         states=["deferred"] * 100,
         reasons=["later"] * 100,

@@ -95,6 +95,30 @@ def test_a_database_from_before_the_first_release_is_refused_and_left_as_it_is(
     assert db.execute("select to_regproc('tocsin.unread_count')").fetchone() == (None,)
 
 
+def test_planner_settings_are_those_of_three_profiles(db: Db) -> None:
+    found = db.execute(
+        """
+        select array(
+            select s
+            from unnest(p.proconfig) s
+            where s ~ '^(enable_|plan_cache_mode|jit|work_mem|.*_cost)'
+            order by s
+        )::text[] as settings, array_agg(p.proname order by p.proname)::text[]
+        from pg_proc p
+        where p.pronamespace = 'tocsin'::regnamespace
+            and p.proconfig::text ~ '(enable_|plan_cache_mode|jit|work_mem|_cost)'
+        group by 1
+        """
+    ).fetchall()
+    profiles = {
+        tuple(settings): functions
+        for settings, functions in found
+        if functions not in (["unread_count"], ["finish_erasures"])
+    }
+    assert len(profiles) == 3
+    assert sum(map(len, profiles.values())) == 10  # all that planner_profiles.sql lists
+
+
 def test_procrastinates_schema_keeps_out_of_the_apps_way(db: Db) -> None:
     """An app may have a Procrastinate of its own, in public."""
     found = db.execute(

@@ -20,8 +20,8 @@ EVENT_TYPES = (
 )
 # what is read of each person
 READ = ("recipient", "device", "preference", "digest_preference", "quiet_hours", "suppression")
-# beside those of PEOPLE; more than go by an index one by one
-CROWD = 300
+# beside those of PEOPLE; more than have one plan for all calls
+CROWD = 2100
 
 
 @pytest.fixture(autouse=True)

@@ -341,7 +341,6 @@ class _Ours(Struct):
 
 class _Id(Struct):
     delivery_id: int
-    rung: str | None
 
 
 async def renew(database: Database, claims: Sequence[UUID], *, lease: timedelta) -> None:

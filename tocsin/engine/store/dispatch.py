@@ -19,13 +19,11 @@ EVERYONE = "*"
 class Scan(Struct, frozen=True):
     """What was committed since the last scan; entries of the event queue as three arrays of equal length.
 
-    `changed` are those of the recipients whose inbox changed otherwise than by something new. `announced` is null or
-    empty: the announcement is its side effect.
+    `changed` are those of the recipients whose inbox changed otherwise than by something new.
     """
 
     snapshot: str
     recipients: list[str]
-    announced: str | None
     changed: list[str]
     event_ids: list[int]
     channels: list[str]

@@ -1,9 +1,9 @@
--- The one form of an address in which two spellings of it are compared: case, Unicode's and DNS's two ways to write a
--- domain (RFC 5321, RFC 6531, IDNA 2008). Nothing is trimmed, and dots and tags of the local part stay: what they
--- mean is its server's own affair.
+-- The form in which addresses are compared, so that two spellings of one address are equal: upper and lower case, and the
+-- two ways in which Unicode and DNS write a domain (RFC 5321, RFC 6531, IDNA 2008). Nothing is trimmed, and dots and tags
+-- of the local part stay: only its server knows what they mean.
 --
--- It is stored, so it must not depend on the database's locale, nor on the libraries of the machine: the lower-case
--- letters are a table of ours, and lower() is asked for ASCII only.
+-- The form is stored, so it must not depend on the database's locale or on the machine's libraries: lower-case letters
+-- come from a table of our own, and lower() is used for ASCII only.
 
 create or replace function tocsin.compared_address(_address text) returns text
 language plpgsql immutable strict parallel safe
@@ -15,14 +15,14 @@ begin
         return lower(_address collate "C");
     end if;
     _local := coalesce(substring(_address from '^(.*)@'), '');
-    -- a sigma at a word's end is a sigma
+    -- a final sigma is compared as a sigma
     return replace(normalize(tocsin.lower_case(normalize(_local, nfc)), nfc), 'ς', 'σ') || '@'
         || tocsin.compared_domain(substring(_address from length(_local) + 2));
 end
 $$;
 
--- A domain as DNS has it: each label that is not ASCII in punycode, after the mapping of UTS 46 as far as PostgreSQL
--- has it: compatibility forms, case, the three other full stops, and what no reader sees.
+-- A domain as DNS writes it: each label that is not ASCII in punycode, after the mapping of UTS 46 as far as PostgreSQL
+-- has it: compatibility forms, case, the three other full stops, and invisible characters.
 create or replace function tocsin.compared_domain(_domain text) returns text
 language sql immutable strict parallel safe
 as $$
@@ -34,7 +34,7 @@ as $$
     from string_to_array(
         normalize(
             tocsin.lower_case(
-                -- what follows the full stop is dropped: soft hyphen, joiner, zero-width space, variation selectors
+                -- what stands after the full stop is dropped: soft hyphen, joiner, zero-width space, variation selectors
                 translate(
                     normalize(_domain, nfkc),
                     E'\u3002\u00ad\u034f\u200b\u2060\ufeff'
@@ -114,8 +114,8 @@ begin
 end
 $$;
 
--- The keyed hash (HMAC-SHA256) of an address in its compared form. A suppression is found by it, also when the address
--- itself has been erased.
+-- The keyed hash (HMAC-SHA256) of an address in its compared form. A suppression is found by it even after the address
+-- itself was erased.
 create or replace function tocsin.address_key(_address text) returns bytea
 language plpgsql stable strict parallel safe
 as $$
@@ -127,7 +127,7 @@ begin
 end
 $$;
 
--- A person's address, whichever way their row is written.
+-- Sets a recipient's compared address and its hash, however the row is written.
 create or replace function tocsin.set_compared_address() returns trigger
 language plpgsql
 security definer
@@ -144,7 +144,7 @@ create or replace trigger set_compared_address
 before insert or update of email, address on tocsin.recipient
 for each row execute function tocsin.set_compared_address();
 
--- A suppression's key, whichever way its row is written.
+-- Sets a suppression's key, however the row is written.
 create or replace function tocsin.set_suppression_key() returns trigger
 language plpgsql
 security definer
@@ -160,7 +160,7 @@ create or replace trigger set_suppression_key
 before insert on tocsin.suppression
 for each row execute function tocsin.set_suppression_key();
 
--- Whose an address is: who claimed it, or else the first person who has it; null where it is nobody's.
+-- The recipient to whom an address belongs: the one who claimed it, else the first one who has it; null if there is none.
 create or replace function tocsin.find_address_owner(_address text) returns text
 language sql stable
 as $$
@@ -180,9 +180,9 @@ as $$
     )
 $$;
 
--- What is wrong with an address, or null: RFC 5321 (sections 4.1.2 and 4.5.3.1), with RFC 6531 for what is not ASCII, and
--- RFC 1123 for host names. Refused though the RFCs allow them: a quoted local part and an address literal, which hardly any
--- server accepts. Whether the domain exists is not checked. settings/sender.py has the same rule for ASCII addresses.
+-- What is wrong with an address, or null: RFC 5321 (sections 4.1.2 and 4.5.3.1), with RFC 6531 for characters beyond ASCII,
+-- and RFC 1123 for host names. A quoted local part and an address literal are refused, though the RFCs allow them: hardly
+-- any server accepts them. Whether the domain exists is not checked. settings/sender.py has the same rule for ASCII addresses.
 create or replace function tocsin.address_fault(_address text) returns text
 language plpgsql immutable strict parallel safe
 as $$
@@ -190,7 +190,7 @@ declare
     _local text := split_part(_address, '@', 1);
     _domain text := substr(_address, length(_local) + 2);
 begin
-    -- the usual address by one comparison
+    -- one comparison is enough for most addresses
     if length(_address) <= 64 and _address ~ '^[a-z0-9]+([._+-][a-z0-9]+)*@([a-z0-9]+(-[a-z0-9]+)*[.])+[a-z]+$' then
         return null;
     end if;
@@ -198,7 +198,7 @@ begin
         return 'it is longer than 254 bytes';
     end if;
     if octet_length(_domain) <> length(_domain) then
-        -- punctuation and what can't be seen would get a form in punycode too
+        -- punctuation and invisible characters would get a form in punycode too
         _domain := case
             when _domain !~
                 E'[\\u0001-\\u0020\\u007f-\\u00a0\\u115f\\u1160\\u1680\\u180e\\u2000-\\u200a\\u200c-\\u205f\\u2061-\\u206f'

@@ -1,11 +1,12 @@
--- The silent push that corrects the badge on a person's devices after they read elsewhere.
+-- The silent push that corrects the badge on a person's devices after they read something elsewhere.
 --
--- It is a delivery like any other, of no event and no digest. It is due after a few seconds, so that all that a person
--- reads meanwhile is one push for each device; its last look takes the count. No transaction of an app asks for it: the
--- elected listener does, for what it saw committed.
+-- It is a delivery without an event and without a digest. It is due after a few seconds, so that all that a person reads
+-- meanwhile needs one push for each device; the count is read right before it is sent. No transaction of an app queues
+-- it: the leader does, for the changes that it saw committed.
 
--- Asks for one on each live device of these people that has none waiting; answers how many. One that is just being sent
--- doesn't count: its last look may have been before. With `_seen`, all that this snapshot saw has been asked for.
+-- Queues one for each live device of these people that has none waiting; returns how many. One that is being sent does not
+-- count as waiting: it may have read the count before the change. With `_seen`, records that everything in this snapshot
+-- is done.
 create or replace function tocsin.queue_badge_pushes(
     _recipients text[],
     _window interval,
@@ -40,7 +41,7 @@ as $$
                     and d.device_id = v.device_id
                     and coalesce(d.event_id, d.digest_id) is null
                     and d.state in ('queued', 'deferred')
-                -- asked for each device by itself: as a join it would go through all that wait, for each
+                -- asked for each device by itself: as a join it would read all that wait, for each device
                 offset 0
             )
         returning 1
@@ -55,7 +56,7 @@ as $$
     from asked
 $$;
 
--- Not for those who turned push off altogether; one category that they turned on again has badges to correct.
+-- Whether a person gets them: not after turning push off altogether, unless it is on for some category.
 create or replace function tocsin.wants_badge_pushes(_recipient_id text) returns boolean
 language sql stable
 as $$

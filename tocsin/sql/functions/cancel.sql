@@ -1,4 +1,5 @@
--- Takes an event back: what no provider has yet is stopped, and it leaves inbox and badge. Answers how many deliveries stopped.
+-- Cancels an event: stops its deliveries that no provider has yet, and removes it from inbox and badge. Returns how many
+-- deliveries were stopped.
 create or replace function tocsin.cancel(event_id bigint) returns integer
 language plpgsql
 security definer
@@ -11,7 +12,7 @@ declare
     _moved text[];
 begin
     update tocsin.event e
-    -- the recipients of a scheduled event stay: by them it is found when one of them is erased
+    -- the recipients of a scheduled event stay, so that it is found when one of them is erased
     set cancelled_at = _now
     where e.event_id = _event_id
         and e.cancelled_at is null;
@@ -21,8 +22,8 @@ begin
         end if;
         return 0;
     end if;
-    -- One that is just being claimed is skipped: the presend check stops it. To wait for it would keep its row locked until
-    -- the app commits, and the ledger could not write its outcome.
+    -- A delivery that is being claimed is skipped; the check right before sending stops it. Waiting for it would keep the
+    -- rows locked until the app commits, and its outcome could not be written.
     with stopped as (
         -- states: queued | deferred -> cancelled
         update tocsin.delivery d
@@ -50,7 +51,7 @@ begin
         update tocsin.notification n
         set in_inbox = false
         where n.event_id = _event_id
-            -- one that is being claimed just now, too
+            -- also one that is being claimed by its recipient just now
             and (n.in_inbox or n.recipient_id is null)
         returning n.notification_id, n.recipient_id, n.read_at, n.archived_at
     ),

@@ -1,5 +1,5 @@
--- A duration such as 10m, 12h or 3d in hours: a day of an interval has 23 or 25 hours where the clock is changed in the zone
--- of the session that adds it, and an app's session has any zone.
+-- A duration such as 10m, 12h or 3d, in hours: a day of an interval has 23 or 25 hours when the clock is changed in the time
+-- zone of the session that adds it, and an app's session may have any zone.
 create or replace function tocsin.duration(_text text) returns interval
 language sql immutable
 as $$
@@ -9,7 +9,7 @@ $$;
 -- Applies a catalogue of event types, all or nothing:
 -- {"categories": [{category, label}], "event_types": [{event_type, label, channels, mandatory, priority, …}],
 -- "replace": boolean}; lists, since the order of an object's keys is lost.
--- Answers how many event types it holds now.
+-- Returns how many event types there are now.
 create or replace function tocsin.apply_catalogue(_catalogue jsonb) returns integer
 language plpgsql
 as $$
@@ -77,7 +77,7 @@ begin
             ),
             '{}'
         ),
-        -- what waits to be read first is not sent once it was
+        -- what waits to be read first is not sent after it was read
         array(
             select jsonb_array_elements_text(e.entry -> 'skip_if_read')
             union

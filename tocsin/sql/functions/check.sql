@@ -1,4 +1,4 @@
--- What may come in: each refusal names the argument (as COLUMN, which the HTTP API reports as the field) and the cure.
+-- Checks of arguments: each error names the argument (as COLUMN, which the HTTP API returns as the field) and the cure.
 
 create or replace function tocsin.raise_invalid(_field text, _message text, _hint text) returns void
 language plpgsql
@@ -43,7 +43,7 @@ begin
 end
 $$;
 
--- A name that people read, such as that of a device or an event type; or an error.
+-- Returns a name that people read, such as that of a device or an event type; raises an error where it is not valid.
 create or replace function tocsin.checked_label(_label text) returns text
 language plpgsql immutable
 as $$
@@ -84,9 +84,9 @@ begin
 end
 $$;
 
--- Whether nothing is wrong with an event's content. Each call asks this first, and the planner puts it in the place of
--- the call. plpgsql prepares an expression anew in each transaction, each of its functions with a look at who may call
--- it: so there are as few as can be. The comparisons with ASCII ranges accept most of what comes, without a call.
+-- Whether an event's content is valid. Each call asks this first, and the planner inlines it. plpgsql prepares an expression
+-- again in each transaction, and checks for each of its functions who may call it, so there are as few functions as
+-- possible. The comparisons with ASCII ranges accept most content without a call.
 create or replace function tocsin.is_valid_content(
     _title text,
     _body text,
@@ -95,7 +95,7 @@ create or replace function tocsin.is_valid_content(
     _metadata jsonb,
     _initiator text
 ) returns boolean
--- not immutable: pg_column_size() isn't, and it would be called in earnest
+-- not immutable: pg_column_size() isn't, so the function would not be inlined
 language sql stable
 as $$
     select length(_title) <= 500
@@ -118,7 +118,7 @@ as $$
         and (_initiator is null or (length(_initiator) <= 200 and (_initiator ~ '^[ -~]*[!-~][ -~]*$' or tocsin.is_line(_initiator))))
 $$;
 
--- What is wrong with it then, as refuse() says it.
+-- What is wrong with content that is not valid, as the arguments of raise_invalid().
 create or replace function tocsin.find_content_fault(
     _title text,
     _body text,
@@ -205,7 +205,7 @@ begin
 end
 $$;
 
--- The catalogue's nearest names, by the share of letter pairs in common (no extension is needed for it).
+-- The names in the catalogue that are nearest to one, by the share of common letter pairs (no extension is needed).
 create or replace function tocsin.nearest_event_types(_event_type text) returns text
 language sql stable
 as $$

@@ -1,10 +1,9 @@
--- Clean-up: one bounded batch of what is over, with what hangs on it. None of it is in a badge, so no badge moves.
+-- Clean-up: deletes one bounded batch of old rows and what belongs to them. None of them is in a badge.
 
--- Notifications that were read or archived before _before, or made before it and never in an inbox (or taken back).
--- Answers how many; fewer than _limit: that was all.
+-- Notifications that were read or archived before _before, or that were made before it and are in no inbox. Returns how
+-- many; fewer than _limit means that there are no more.
 create or replace function tocsin.clean_up_notifications(_before timestamptz, _limit integer) returns integer
 language plpgsql
-set jit = off
 as $$
 declare
     _ids bigint[];
@@ -13,7 +12,7 @@ declare
 begin
     with gone as (
         delete from tocsin.notification n
-        -- by place, not by key: they are locked where they were found
+        -- by ctid, not by key: they are locked where they were found
         where n.ctid = any (array(
             select o.ctid
             from tocsin.notification o
@@ -21,7 +20,7 @@ begin
                 and coalesce(o.read_at, o.archived_at, case when not o.in_inbox then o.created_at end) < _before
             order by coalesce(o.read_at, o.archived_at, case when not o.in_inbox then o.created_at end)
             limit _limit
-            -- one that its person is just marking is left for the next time
+            -- one that is being marked just now is left for the next time
             for update skip locked
         ))
         returning n.notification_id, n.event_id
@@ -46,7 +45,7 @@ begin
 end
 $$;
 
--- Digests made before _before, with their deliveries. Answers how many.
+-- Digests made before _before, with their deliveries. Returns how many.
 create or replace function tocsin.clean_up_digests(_before timestamptz, _limit integer) returns integer
 language sql
 as $$
@@ -77,7 +76,7 @@ as $$
     from gone
 $$;
 
--- Events of before _before that were told to nobody, or whose notifications are gone. Answers how many.
+-- Events from before _before that have no notifications, or no longer. Returns how many.
 create or replace function tocsin.clean_up_events(_before timestamptz, _limit integer) returns integer
 language sql
 as $$
@@ -99,7 +98,7 @@ as $$
     from gone
 $$;
 
--- Idempotency keys of yesterday, and tickets whose token is over. Answers how many.
+-- Idempotency keys older than a day, and tickets whose token has expired. Returns how many.
 create or replace function tocsin.clean_up_keys(_now timestamptz, _limit integer) returns integer
 language sql
 as $$
@@ -128,7 +127,7 @@ as $$
     select greatest((select count(*) from keys), (select count(*) from tickets))::integer
 $$;
 
--- Pushes that corrected a badge, two days after they ended: each does within one. Answers how many.
+-- Pushes that corrected a badge, two days after they were settled, which takes a day at most. Returns how many.
 create or replace function tocsin.clean_up_badge_pushes(_now timestamptz, _limit integer) returns integer
 language sql
 as $$
@@ -155,8 +154,8 @@ as $$
     from gone
 $$;
 
--- Devices that no app has registered anew for 270 days: Google's tokens expire by then, and Apple's app would have done
--- so at each start. They are kept, with the reason; registering one anew revives it. Answers how many.
+-- Disables devices that no app has registered for 270 days: Google's tokens expire by then, and an app on iOS registers at
+-- each start. The rows stay, with the reason; registering one again enables it. Returns how many.
 create or replace function tocsin.disable_stale_devices(_now timestamptz, _limit integer) returns integer
 language sql
 as $$
@@ -169,7 +168,7 @@ as $$
             where o.disabled_at is null
                 and o.registered_at < _now - interval '270 days'
             limit _limit
-            -- one that is just being registered is none
+            -- one that is being registered just now is not stale
             for update skip locked
         )
         returning 1

@@ -1,5 +1,5 @@
--- Creates those of [{"at", "id", "email", "name", "locale", "timezone"}] who are not known yet and leaves the known ones
--- as they are; `at` is the place in the caller's own list, for the error. Answers how many it created.
+-- Creates the unknown ones of [{"at", "id", "email", "name", "locale", "timezone"}], and leaves the known ones as they are;
+-- `at` is the position in the caller's own list, for errors. Returns how many were created.
 create or replace function tocsin.create_missing_recipients(_people jsonb) returns integer
 language plpgsql
 as $$
@@ -26,7 +26,7 @@ begin
         p.timezone
     from jsonb_to_recordset(_people) p (at integer, id text, email text, name text, locale text, timezone text)
     where not exists (select from tocsin.recipient r where r.recipient_id = p.id)
-    -- one order for all, so that two fan-outs can't deadlock
+    -- in the same order in each call, so that two fan-outs can't deadlock
     order by p.id, p.at
     on conflict do nothing;
     get diagnostics _created = row_count;

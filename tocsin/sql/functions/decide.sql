@@ -1,14 +1,14 @@
--- Which channels reach a person for an event type, and why (not).
+-- Decides which channels reach a person for an event type, and the reason for each.
 --
--- The facts holds only what differs from person to person: {"overrides": {channel: [enabled, scope]},
--- "no_address": true, "suppressed": true, "no_device": true, "digest": true, "muted": reason}. People in one facts
--- get one decision, so a fan-out decides a few times, not once a person.
--- Answers {channel: [decision, reason] or [decision, reason, scope]}.
+-- `_facts` has only what differs from person to person: {"overrides": {channel: [enabled, scope]}, "no_address": true,
+-- "suppressed": true, "no_device": true, "digest": true, "muted": reason}. People with equal facts get one decision, so a
+-- fan-out decides a few times, not once for each person.
+-- Returns {channel: [decision, reason] or [decision, reason, scope]}.
 create or replace function tocsin.decide(_type tocsin.event_type, _facts jsonb) returns jsonb
 language plpgsql stable
 as $$
 begin
-    -- plpgsql keeps the plan, where an SQL function would make it anew at each call
+    -- plpgsql keeps the plan; an SQL function would be planned at each call
     return (
         select jsonb_object_agg(
             w.channel,
@@ -31,7 +31,7 @@ begin
                 c.available,
                 o.override,
                 c.channel = any (_type.mandatory_channels) as mandatory,
-                -- a digest holds what it covers, unless an override of theirs turns email off for it
+                -- a digest takes what it covers, unless an override turns email off for it
                 c.channel = 'email'
                     and _facts ? 'digest'
                     and c.channel <> all (_type.mandatory_channels)
@@ -49,8 +49,8 @@ begin
 end
 $$;
 
--- A facts; what doesn't apply is not in it.
-create or replace function tocsin.facts(
+-- A person's facts as an object; facts that don't apply are left out.
+create or replace function tocsin.make_facts(
     _overrides jsonb,
     _no_address boolean,
     _suppressed boolean,
@@ -58,11 +58,11 @@ create or replace function tocsin.facts(
     _digest boolean,
     _muted text
 ) returns jsonb
--- a body that the planner puts in the place of the call
+-- a body that the planner inlines
 language sql stable
 as $$
     select case
-        -- most people's, without the making of an object
+        -- the facts of most people, without building an object
         when _overrides is null and _muted is null and not (_no_address or _suppressed or _digest) then
             case when _no_device then '{"no_device": true}'::jsonb else '{}' end
         else jsonb_strip_nulls(jsonb_build_object(
@@ -76,13 +76,13 @@ as $$
     end
 $$;
 
--- The decisions of an event type for people who chose nothing, in the order of no_address, suppressed, no_device: most
--- calls look them up there.
+-- The decisions of an event type for people who chose nothing, in the order of no_address, suppressed, no_device. They are
+-- stored, and most calls look them up there.
 create or replace function tocsin.default_decisions(_type tocsin.event_type) returns jsonb
 language sql stable
 as $$
     select jsonb_agg(
-        tocsin.decide(_type, tocsin.facts(null, a.no_address, b.suppressed, c.no_device, false, null))
+        tocsin.decide(_type, tocsin.make_facts(null, a.no_address, b.suppressed, c.no_device, false, null))
         order by a.no_address, b.suppressed, c.no_device
     )
     from (values (false), (true)) a (no_address)
@@ -90,12 +90,12 @@ as $$
     cross join (values (false), (true)) c (no_device)
 $$;
 
--- They go with the type's own channels ...
+-- Stores them when the channels of an event type change.
 create or replace function tocsin.set_default_decisions() returns trigger
 language plpgsql
 as $$
 begin
-    -- a channel that becomes available meanwhile comes after this
+    -- a channel that becomes available meanwhile updates them afterwards
     perform from tocsin.channel c for share;
     new.default_decisions := tocsin.default_decisions(new);
     return new;
@@ -106,12 +106,12 @@ create or replace trigger set_default_decisions
 before insert or update of default_channels, mandatory_channels on tocsin.event_type
 for each row execute function tocsin.set_default_decisions();
 
--- ... and with what channels there are.
+-- Stores them when a channel becomes available or unavailable.
 create or replace function tocsin.refresh_default_decisions() returns trigger
 language plpgsql
 as $$
 begin
-    -- a statement that changed no channel comes here too
+    -- also runs for statements that changed no row
     update tocsin.event_type t
     set default_decisions = tocsin.default_decisions(t)
     where t.default_decisions is distinct from tocsin.default_decisions(t);
@@ -123,59 +123,54 @@ create or replace trigger refresh_default_decisions
 after insert or delete or update of available on tocsin.channel
 for each statement execute function tocsin.refresh_default_decisions();
 
--- The facts of each of several people for one event type; unknown people are left out. `_because` goes with
--- `_people`: why each is among them, where that is a topic's doing.
+-- The facts of several people for one event type; unknown people are left out. `_because` goes with `_people`: why each of
+-- them is notified, for the followers of a topic.
+--
+-- Each table is read by an index for each person, however many there are (`offset 0` keeps the planner from joining whole
+-- tables): so no plan depends on what pages are estimated to cost.
 create or replace function tocsin.recipient_facts(_type tocsin.event_type, _people text[], _because text[])
 returns table (recipient_id text, because text, facts jsonb)
 language sql stable
 as $$
-    with strongest as (
-        select distinct on (p.recipient_id, p.channel)
-            p.recipient_id,
-            p.channel,
-            p.enabled,
-            p.scope
-        from unnest(_people) u (recipient_id)
-        join tocsin.preference p using (recipient_id)
-        where p.scope in (_type.event_type, _type.category || '.*', '*')
-        -- a type's own override is stronger than its category's, that than the one for all
-        order by p.recipient_id, p.channel, p.scope = _type.event_type desc, p.scope <> '*' desc
-    ),
-    override as (
-        select s.recipient_id, jsonb_object_agg(s.channel, jsonb_build_array(s.enabled, s.scope)) as overrides
-        from strongest s
-        group by s.recipient_id
-    ),
-    person as materialized (
+    select
+        u.recipient_id,
+        u.because,
+        tocsin.make_facts(
+            p.overrides, p.no_address, p.suppressed, p.no_device, p.digest,
+            case when u.because in ('muted', 'not_mentioned') then u.because end
+        )
+    from unnest(_people, _because) u (recipient_id, because)
+    cross join lateral (
         select
-            r.recipient_id,
-            u.because,
-            o.overrides,
             r.email is null as no_address,
-            s.key is not null as suppressed,
+            exists (select from tocsin.suppression s where s.key = r.address_key) as suppressed,
             not exists (
                 select
                 from tocsin.device d
                 where d.recipient_id = r.recipient_id
                     and d.disabled_at is null
             ) as no_device,
-            g.recipient_id is not null as digest
-        from unnest(_people, _because) u (recipient_id, because)
-        join tocsin.recipient r using (recipient_id)
-        left join override o using (recipient_id)
-        left join tocsin.suppression s on s.key = r.address_key
-        left join tocsin.digest_preference g
-            on g.recipient_id = r.recipient_id
-            and g.frequency <> 'off'
-            and _type.allows_digest
-            and _type.category = any (coalesce(g.categories, array[_type.category]))
-    )
-    select
-        p.recipient_id,
-        p.because,
-        tocsin.facts(
-            p.overrides, p.no_address, p.suppressed, p.no_device, p.digest,
-            case when p.because in ('muted', 'not_mentioned') then p.because end
-        )
-    from person p
+            exists (
+                select
+                from tocsin.digest_preference g
+                where g.recipient_id = r.recipient_id
+                    and g.frequency <> 'off'
+                    and _type.allows_digest
+                    and _type.category = any (coalesce(g.categories, array[_type.category]))
+            ) as digest,
+            (
+                -- The last one of a channel stays: an override of the type, else of its category, else of "*".
+                select jsonb_object_agg(
+                    p.channel,
+                    jsonb_build_array(p.enabled, p.scope)
+                    order by p.scope = _type.event_type, p.scope <> '*'
+                )
+                from tocsin.preference p
+                where p.recipient_id = r.recipient_id
+                    and p.scope in (_type.event_type, _type.category || '.*', '*')
+            ) as overrides
+        from tocsin.recipient r
+        where r.recipient_id = u.recipient_id
+        offset 0
+    ) p
 $$;

@@ -1,27 +1,23 @@
--- The ledger by the minute, for the operations page: a bounded slice of the ledger is counted once, and charts read the
--- counts (docs/adr/0018-operations-page.md).
+-- The ledger by the minute, for the operations page: each part of the ledger is counted once, and charts read the counts
+-- (docs/adr/0018-operations-page.md).
 
--- Latencies in classes, four to the octave from a millisecond on: class n is up to 2^(n/4) ms.
+-- Classes of latency, four for each doubling from a millisecond on: class n is up to 2^(n/4) ms.
 create or replace function tocsin.latency_class(_took interval) returns smallint
 language sql immutable
 as $$
-    -- in floating point: numeric would take thirty times as long
+    -- in floating point: numeric takes thirty times as long
     select greatest(0, ceil(4 * ln(greatest(extract(epoch from _took)::float8, 0.001) * 1000) / ln(2::float8)))::smallint
 $$;
 
--- What reached its end between two times, counted. `recent`: since _recent.
+-- Counts of the deliveries that reached a final state between two times; `recent`: since _recent.
 --
--- The latency of what was sent is from notify() to the provider's word. What was meant to wait has none: digests, badges,
--- types with a delay, people with quiet hours, what was replayed. A slow one alone is asked for that.
+-- The latency of a sent delivery is from notify() to the provider's response. What was meant to wait has none: digests,
+-- badges, types with a delay, people with quiet hours, replays. This is looked up for slow ones only.
 create or replace function tocsin.settled_between(_since timestamptz, _until timestamptz, _recent timestamptz)
 returns table (minute timestamptz, channel text, state tocsin.delivery_state, reason text, took smallint, recent boolean, n integer)
 language sql stable
-set enable_seqscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
-set jit = off
 as $$
-    -- first the batches, then what is in them: else the whole ledger may look cheaper
+    -- first the batches, then their deliveries: else reading the whole ledger may look cheaper
     with batch as materialized (
         select g.settled_at, unnest(g.delivery_ids) as delivery_id
         from tocsin.settled_batch g
@@ -53,18 +49,16 @@ as $$
         d.settled_at >= _recent,
         count(*)::integer
     from batch b
-    -- one that was replayed since has another end
+    -- one that was replayed since then has another settled_at
     join tocsin.delivery d on d.delivery_id = b.delivery_id and d.settled_at = b.settled_at
     group by 1, 2, 3, 4, 5, 6
 $$;
 
--- What is not at its end, counted up to _most on each channel, in event queues, in leases and out of them: with the oldest one's
--- time.
+-- Counts of the deliveries that are not in a final state, up to _most on each channel, with the time of the oldest: in event
+-- queues, in leases, and with a due time.
 create or replace function tocsin.unfinished(_most integer)
 returns table (channel text, state tocsin.delivery_state, reason text, n integer, oldest_at timestamptz)
 language sql stable
-set enable_seqscan = off
-set jit = off
 as $$
     select
         c.channel,
@@ -97,7 +91,7 @@ as $$
             select 'queued', null, d.created_at
             from tocsin.event_queue l
             cross join lateral (
-                -- an event queue is emptied from its front: what waits in it is at its end
+                -- an event queue is emptied from its start: what waits is at its end
                 select d.delivery_id, d.state, d.due_at, d.created_at
                 from tocsin.delivery d
                 where d.event_id = l.event_id
@@ -116,9 +110,9 @@ as $$
     group by 1, 2, 3
 $$;
 
--- Keeps the minutes that are over by _now, an hour of them at most, and forgets those of the day before yesterday. Answers
--- up to when they are kept; null while another process does it. What commits more than five seconds after it was settled
--- (a cancel() in a long transaction of an app) is not counted.
+-- Counts the minutes that are over at _now, an hour of them at most, and deletes counts older than two days. Returns up to
+-- when minutes are counted; null while another process does it. What is committed more than five seconds after it was
+-- settled (a cancel() in a long transaction of an app) is not counted.
 create or replace function tocsin.count_minutes(_now timestamptz, _most integer) returns timestamptz
 language plpgsql
 as $$
@@ -145,7 +139,7 @@ begin
     on conflict do nothing;
     if _upto > _now - interval '2 minutes' then
         insert into tocsin.delivery_minute (minute, channel, state, reason, took, n)
-        -- that nothing waits is known too
+        -- a row also where nothing waits, so that 0 is known
         select _upto - interval '1 minute', c.channel, coalesce(u.state, 'queued'), coalesce(u.reason, ''), -1, coalesce(u.n, 0)
         from tocsin.channel c
         left join tocsin.unfinished(_most) u using (channel)

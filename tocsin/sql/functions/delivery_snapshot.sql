@@ -1,8 +1,8 @@
--- A delivery as it stands at this moment: what it says, to whom, at which address, and what withholds it. That is the presend check,
--- which a claim takes as it claims, and which is taken again where the message didn't leave at once.
+-- A delivery as it is at this moment: its content, its recipient, its address, and why it must not be sent, if so. A claim
+-- reads it, and the check right before sending reads it again where the message was not sent at once.
 --
--- What only some deliveries have is joined by a key that is null for the others: then nothing is read for them. The time is
--- the statement's: from before its snapshot, so nothing that was committed before it is missed.
+-- Tables that matter for some deliveries only are joined by a key that is null for the others, so that nothing is read for
+-- them. The time is that of the statement, before its snapshot: everything committed before it is seen.
 create or replace function tocsin.delivery_snapshot(_delivery_id bigint) returns table (
     held_by uuid,
     digest_id bigint,
@@ -35,7 +35,7 @@ create or replace function tocsin.delivery_snapshot(_delivery_id bigint) returns
 language sql stable
 as $$
     select
-        -- the claim that has it
+        -- the claim that holds it
         case when d.state = 'sending' and d.due_at is null then d.claim end as held_by,
         d.digest_id,
         coalesce(t.priority, 0::smallint) as priority,
@@ -67,13 +67,13 @@ as $$
         ) as address,
         statement_timestamp() as checked_at,
         coalesce(v.environment = 'sandbox', false) as sandbox,
-        -- the exact count of this moment, for the icon
+        -- the exact count at this moment, for the app's icon
         case when d.channel = 'push' then tocsin.unread_count(d.recipient_id) end as badge,
         case
             when e.cancelled_at is not null then 'cancelled'
             when coalesce(e.expires_at, d.expires_at) <= statement_timestamp() then 'expired'
             when r.recipient_id is null and (d.recipient_id is not null or e.email is null) then 'erased'
-            -- an invitation whose address has an account by now: it is in its inbox
+            -- an invitation whose address has an account by now: it is in that person's inbox
             when d.recipient_id is null and (n.recipient_id is not null or c.address is not null) then 'claimed'
             when p.enabled is false and d.digest_id is null and coalesce(d.channel <> all (t.mandatory_channels), true)
                 then 'opted_out_since'
@@ -84,7 +84,7 @@ as $$
                     and g.unsubscribed
             )
                 then 'opted_out_since'
-            -- of the topic, since it was told
+            -- the topic was muted or left since the fan-out
             when e.topic is not null and d.channel <> all (t.mandatory_channels)
                 and tocsin.topic_withheld_reason(e.topic, d.recipient_id, d.notification_id) is not null
                 then tocsin.topic_withheld_reason(e.topic, d.recipient_id, d.notification_id)
@@ -113,17 +113,17 @@ as $$
             and t.priority < 2
     ) h on true
     left join lateral (
-        -- of the narrowest scope; a sort would take longer than all the rest
+        -- that of the narrowest scope; sorting would take longer than everything else
         select max(
             case when p.scope = t.event_type then 4 when p.scope <> '*' then 2 else 0 end + p.enabled::integer
         ) & 1 = 1 as enabled
         from tocsin.preference p
         where p.recipient_id = d.recipient_id
             and p.channel = d.channel
-            -- a badge is corrected for who has any push on
+            -- a badge is corrected for people who have push on for anything
             and (p.scope in (t.event_type, t.category || '.*', '*') or d.event_id is null and p.enabled)
     ) p on true
     where d.delivery_id = _delivery_id
-    -- by itself, each by its keys: among the joins of a statement it would be planned as if for the whole ledger
+    -- planned by itself, by keys: merged into another statement's joins it would be planned as if for the whole ledger
     offset 0
 $$;

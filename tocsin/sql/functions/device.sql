@@ -1,7 +1,7 @@
--- The tokens of devices.
+-- Tokens of devices.
 
--- A token in the one form in which it is stored, so that a phone is one row. APNs: hexadecimal digits in lower case; some apps
--- send them as iOS once printed them, `<740f4707 bebcf74f …>`. FCM: opaque, without blanks around it.
+-- A token in the form in which it is stored, so that a phone is one row. APNs: hexadecimal digits in lower case; some apps
+-- send them as older versions of iOS printed them, `<740f4707 bebcf74f …>`. FCM: as it is, without blanks around it.
 create or replace function tocsin.stored_token(_provider text, _token text) returns text
 language sql immutable strict parallel safe
 as $$
@@ -11,7 +11,7 @@ as $$
     end
 $$;
 
--- The same, or an error where the provider can't accept the token.
+-- The same; raises an error where the provider can't accept the token.
 create or replace function tocsin.checked_token(_provider text, _token text) returns text
 language plpgsql immutable
 as $$

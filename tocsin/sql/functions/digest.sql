@@ -1,7 +1,7 @@
--- Digests: what waits, when the next one comes, and how it becomes a delivery that is due.
+-- Digests: what waits for one, when the next one is due, and how it becomes a delivery.
 
--- The first digest after a moment; null where none is to come. Local time is that of the zone's clock on that day: a time
--- that the clock skips comes as much later as the clock was moved, one that comes twice is used once.
+-- When the first digest after a time is due; null where there is none. Local time is that of the zone's clock on that day: a
+-- time that the clock skips is as much later as the clock was moved, and a time that comes twice is used once.
 create or replace function tocsin.next_digest_at(_preference tocsin.digest_preference, _after timestamptz)
 returns timestamptz
 language plpgsql stable
@@ -26,7 +26,8 @@ begin
 end
 $$;
 
--- Merges what is not null; categories {*} are all, later ones too. Turned off, or with no category left, a digest that was to come still comes where something waits.
+-- Changes what is not null; categories {*} mean all, also later ones. When digests are turned off, or no category is left,
+-- one more digest is sent if something waits.
 create or replace function tocsin.set_digest_preference(
     _recipient_id text,
     _frequency text,
@@ -68,13 +69,13 @@ begin
     if _before.next_at <= _after and not _before.unsubscribed then
         return;
     end if;
-    -- one a day, or one an ISO week: a new hour or weekday counts from the next one on where this one's was made
+    -- one a day, or one an ISO week: a new hour or weekday applies from the next day or week on where this one's was made
     _zone := coalesce(_preference.timezone, 'UTC');
     select date_trunc(case _preference.frequency when 'weekly' then 'week' else 'day' end, g.due_at at time zone _zone)
     into _last
     from tocsin.digest g
     where g.recipient_id = _recipient_id
-        -- the last one before it was turned off counts too
+        -- the last one before digests were turned off counts too
         and g.frequency in (_preference.frequency, 'off')
     order by g.due_at desc
     limit 1;
@@ -101,7 +102,7 @@ begin
 end
 $$;
 
--- An unsubscribe link: no digest any more, not even a last one; true where that changed something.
+-- For unsubscribe links: no digest any more, not even a last one. Returns whether that changed something.
 create or replace function tocsin.turn_digest_off(_recipient_id text) returns boolean
 language sql
 as $$
@@ -115,8 +116,8 @@ as $$
     select exists (select from changed)
 $$;
 
--- What a digest says: its notifications less those taken back, and those whose email its person turned off since, or
--- whose topic they muted or left.
+-- The content of a digest: its notifications, except for cancelled events, and for those whose email the person turned off
+-- since, or whose topic they muted or left.
 create or replace view tocsin.digest_entry as
 select
     i.digest_id,
@@ -172,7 +173,7 @@ where e.cancelled_at is null
         )
     );
 
--- Which notifications a digest says at this moment: compared at the presend check with what was rendered.
+-- The notifications in a digest at this moment; the check right before sending compares them with what was rendered.
 create or replace function tocsin.digest_contents(_digest_id bigint) returns bigint[]
 language sql stable
 as $$
@@ -181,16 +182,12 @@ as $$
     where e.digest_id = _digest_id
 $$;
 
--- One batch of people whose digest is due: ties what waits to it, makes its delivery, and moves the next one on. A digest
--- with nothing unread is settled right here. Any number of these may run at once. Person by person: each statement then
--- has its one cheap plan, whatever waits.
+-- One batch of people whose digest is due: assigns what waits to a new digest, queues its delivery, and sets when the next
+-- one is due. A digest with nothing unread is settled at once. Several processes may run it at once. It goes person by
+-- person, so that each statement has one cheap plan, however much waits.
 create or replace function tocsin.assemble_digests(_now timestamptz, _limit integer)
 returns table (people integer, digests integer, unsent integer)
 language plpgsql
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off
-set enable_bitmapscan = off
-set jit = off
 as $$
 declare
     _due tocsin.digest_preference;
@@ -213,7 +210,7 @@ begin
         set next_at = tocsin.next_digest_at(_due, _now)
         where p.recipient_id = _due.recipient_id;
 
-        -- a period's digest that was made already: what waits now waits for the next one
+        -- where this period's digest was made already, what waits now is for the next one
         insert into tocsin.digest (recipient_id, frequency, due_at)
         select _due.recipient_id, _due.frequency, _due.next_at
         where exists (
@@ -271,8 +268,8 @@ begin
 end
 $$;
 
--- What waits for somebody who has no next digest (turned off, no category left, committed late) is due now: nothing waits
--- for ever. Answers how many people.
+-- What waits for a person without a next digest (turned off, no category left, committed late) is due now, so that nothing
+-- waits for ever. Returns for how many people.
 create or replace function tocsin.schedule_leftover_digests(_now timestamptz) returns integer
 language sql
 as $$

@@ -1,9 +1,9 @@
 -- Dispatch: deliveries that are due become Procrastinate jobs of up to 500.
 --
--- A job is only a hint: the ledger stays the truth. What is made into a job, or claimed, is in a lease, and due again when
--- that runs out: so a vanished job, a dead worker's claim, a retry and a scheduled send are all one case.
+-- A job is only a hint; the ledger is the truth. Deliveries with a job, or claimed by a worker, are in a lease, and due again
+-- when it runs out: so a lost job, a dead worker's claim, a retry and a scheduled delivery are handled in the same way.
 
--- One Procrastinate job per 500 deliveries, each with its lease; the only place that writes to Procrastinate's tables.
+-- Makes one Procrastinate job for each 500 deliveries, with a lease; nothing else writes to Procrastinate's tables.
 create or replace function tocsin.defer_jobs(_channel text, _priority smallint, _delivery_ids bigint[], _lease interval)
 returns integer
 language sql
@@ -23,7 +23,8 @@ as $$
     having count(*) > 0
 $$;
 
--- Jobs of a channel that wait, or that a live worker has. Those of a dead worker don't count, lest they block the channel.
+-- How many jobs of a channel wait or are run by a live worker. Those of a dead worker don't count, so that they don't block
+-- the channel.
 create or replace function tocsin.jobs_at_work(_channel text, _alive_within interval) returns integer
 language sql stable
 as $$
@@ -44,9 +45,9 @@ as $$
     )::integer
 $$;
 
--- The next turn of each event queue: up to _each deliveries of every event, after the last one taken. `last` is null when the
--- lane is empty (its row is deleted). An event queue whose event an open cancel() holds is not in the answer: its turn comes later.
--- Lanes of one channel and priority a call.
+-- Makes jobs of the next deliveries of each event queue, up to _each of every event, after the last one with a job. `last` is
+-- null when the queue is empty (its row is then deleted). A queue whose event is locked by an open cancel() is not in the
+-- result and comes later. All queues of a call have one channel and priority.
 create or replace function tocsin.dispatch_event_queues(
     _channel text,
     _priority smallint,
@@ -56,9 +57,6 @@ create or replace function tocsin.dispatch_event_queues(
     _lease interval
 ) returns table (event_id bigint, last bigint, taken integer)
 language plpgsql
-set enable_seqscan = off
-set enable_bitmapscan = off
-set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -78,12 +76,12 @@ begin
         from unnest(_event_ids) w (event_id)
         where not exists (select from tocsin.event e where e.event_id = w.event_id)
     );
-    -- turn by turn, so that a job of several events has the first ones of each in front
+    -- in turn, so that the first deliveries of each event are at the start of a job of several events
     select array_agg(d.delivery_id order by d.turn, d.event_id), array_agg(d.event_id order by d.turn, d.event_id)
     into _ids, _events
     from unnest(_event_ids, _after) l (event_id, after)
     cross join lateral (
-        -- who led before may have taken more
+        -- an earlier leader may have gone further
         select max(k.dispatched_up_to) as dispatched_up_to
         from tocsin.event_queue k
         where k.event_id = l.event_id
@@ -130,16 +128,14 @@ begin
 end
 $$;
 
--- Leases that ran out: what they still hold is due now. One that somebody has locked (an open cancel()) is asked for again a
--- little later. Returns how many ran out.
+-- Ends leases that ran out: what they still hold is due now. One that is locked (by an open cancel()) is tried again a little
+-- later. Returns how many ran out.
 --
--- Where the database was away, nobody could renew a lease, and a worker that lives may know that its mails were sent. So the
--- claims of a process that has not reported since the outage are kept for a while; its report renews them. The time is read
--- before the row: if the server stands still in between, the time is old and no lease ends too early.
+-- While the database was away nobody could renew a lease, and a live worker may know that its mails were sent. So the claims
+-- of a process that has not reported since the outage are kept for a while; its report renews them. The time is read before
+-- the row: if the server stands still in between, the time is old and no lease ends too early.
 create or replace function tocsin.end_leases(_most integer) returns integer
 language plpgsql
-set enable_seqscan = off
-set jit = off
 as $$
 declare
     _now timestamptz := clock_timestamp();
@@ -151,7 +147,7 @@ begin
     from tocsin.leader l
     where l.reached_at >= greatest(_now - tocsin.outage_after(), pg_postmaster_start_time());
     if not found then
-        return 0; -- whoever notes that it reached the database notes the outage first
+        return 0; -- the process that records reaching the database records the outage first
     end if;
     _over := array(
         select l.lease_id
@@ -198,7 +194,7 @@ begin
 end
 $$;
 
--- Whether a lease still holds a delivery: that of a job until it is claimed, that of a claim until it is settled.
+-- Whether a lease still holds a delivery: that of a job until the delivery is claimed, that of a claim until it is settled.
 create or replace function tocsin.is_held(_delivery tocsin.delivery, _claim uuid) returns boolean
 language sql immutable
 as $$
@@ -208,11 +204,10 @@ as $$
             = case when _claim is null then 'queued'::tocsin.delivery_state else 'sending'::tocsin.delivery_state end
 $$;
 
--- What no event queue, no due time and no lease stands for is due now. There is none unless somebody took a lease away by hand: so it
--- may well read the whole ledger, once a day. Answers how many.
+-- Deliveries without an event queue, a due time and a lease are due now. There are none unless a lease was deleted by hand, so
+-- this may read the whole ledger, once a day. Returns how many.
 create or replace function tocsin.requeue_lost(_now timestamptz, _limit integer) returns integer
 language sql
-set jit = off
 as $$
     with lost as (
         select d.delivery_id
@@ -245,16 +240,18 @@ as $$
     from called
 $$;
 
--- What is due again: retries, vanished jobs, claims whose lease ran out. Settles what can't be tried any more and
--- dispatches the rest, a job for each priority. Answers how many it took up.
+-- Dispatches what is due again: retries, lost jobs, claims whose lease ran out. Settles what can't be tried any more, and
+-- makes a job of the rest for each priority. Returns how many were due.
 create or replace function tocsin.dispatch_due(_channel text, _room integer, _lease interval) returns integer
 language plpgsql
-set enable_seqscan = off
-set jit = off
 as $$
 declare
     _now timestamptz := clock_timestamp();
-    _taken integer;
+    _count integer;
+    _ids bigint[];
+    _priorities smallint[];
+    _priority smallint;
+    _batch bigint[];
 begin
     with due as (
         select d.delivery_id
@@ -270,7 +267,7 @@ begin
             d.delivery_id,
             d.attempts,
             d.state = 'sending' as abandoned,
-            -- a digest or a badge waits for mails and pushes
+            -- digests and badges come after mails and pushes
             coalesce(t.priority, 0::smallint) as priority,
             case
                 when e.cancelled_at is not null then 'cancelled'
@@ -307,21 +304,26 @@ begin
         where d.delivery_id = j.delivery_id
         returning d.delivery_id, d.state, j.priority
     ),
-    deferred as (
-        select tocsin.defer_jobs(_channel, m.priority, array_agg(m.delivery_id), _lease) as jobs
-        from moved m
-        where m.state = 'queued'
-        group by m.priority
-    ),
-    ended as (
+    settled as (
         insert into tocsin.settled_batch (settled_at, delivery_ids)
         select _now, array_agg(m.delivery_id)
         from moved m
         where m.state <> 'queued'
         having count(*) > 0
     )
-    select (select count(*) from moved) + 0 * coalesce((select sum(f.jobs) from deferred f), 0)
-    into _taken;
-    return _taken;
+    select
+        count(*),
+        array_agg(m.delivery_id) filter (where m.state = 'queued'),
+        array_agg(m.priority) filter (where m.state = 'queued')
+    into _count, _ids, _priorities
+    from moved m;
+    for _priority, _batch in
+        select u.priority, array_agg(u.delivery_id)
+        from unnest(_ids, _priorities) u (delivery_id, priority)
+        group by u.priority
+    loop
+        perform tocsin.defer_jobs(_channel, _priority, _batch, _lease);
+    end loop;
+    return _count;
 end
 $$;

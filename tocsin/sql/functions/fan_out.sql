@@ -1,7 +1,7 @@
--- Telling an event to people: notifications, badges, deliveries and their event queues.
+-- The fan-out: an event's notifications, and with each the change of the badge, the digest's item and the deliveries.
 
--- Answers how many people were told; unknown ones are left out. `_because` goes with `_people`: why each is among them,
--- where that is a topic's doing, else null.
+-- Makes the notifications of an event for these people; unknown ones are left out. `_because` goes with `_people`: why each
+-- of them is notified, for the followers of a topic, else null. Returns how many people were notified.
 create or replace function tocsin.fan_out(
     _event_id bigint,
     _type tocsin.event_type,
@@ -12,7 +12,7 @@ create or replace function tocsin.fan_out(
 language plpgsql
 as $$
 begin
-    if cardinality(_people) < 200 then
+    if cardinality(_people) < 2000 then
         return tocsin.fan_out_to_few(_event_id, _type, _people, _because, _now);
     else
         return tocsin.fan_out_to_many(_event_id, _type, _people, _because, _now);
@@ -20,11 +20,23 @@ begin
 end
 $$;
 
--- The same for one person, since most calls are for one: a look at what there is of them, and plain inserts. Answers when
--- the event is over; null where they are not told, or by tell() only: unknown, in quiet hours, or of an event type that
--- is retired or has delays.
-create or replace function tocsin.fan_out_to_one(_event_id bigint, _event_type text, _person text, _now timestamptz)
-returns timestamptz
+-- The usual event, for one person at once: stores the event too, and wakes the leader. One look-up of all that decides for
+-- the person, and plain inserts (docs/adr/0027-notify-short-path.md). Returns the event's id; null, with nothing stored, where
+-- tocsin.create_event() has to do it: the person is unknown or has quiet hours, or the event type is unknown, retired or
+-- has delays.
+create or replace function tocsin.create_event_for_one(
+    _event_id bigint,
+    _caller text,
+    _event_type text,
+    _person text,
+    _title text,
+    _body text,
+    _body_html text,
+    _action_url text,
+    _metadata jsonb,
+    _initiator text,
+    _now timestamptz
+) returns bigint
 language plpgsql
 as $$
 declare
@@ -63,7 +75,7 @@ begin
             exists (select from tocsin.quiet_hours q where q.recipient_id = _person) as has_quiet_hours
         from tocsin.recipient r
         where r.recipient_id = _person
-        -- or each look would be repeated where it is used
+        -- else each look-up would be repeated wherever its result is used
         offset 0
     ) r
     where t.event_type = _event_type
@@ -73,11 +85,11 @@ begin
         return null;
     elsif _chose then
         select
-            tocsin.decide(t, s.facts),
+            tocsin.decide(t, f.facts),
             array(select d.device_id from tocsin.device d where d.recipient_id = _person and d.disabled_at is null)
         into _decisions, _devices
         from tocsin.event_type t
-        cross join lateral tocsin.recipient_facts(t, array[_person], null) s
+        cross join lateral tocsin.recipient_facts(t, array[_person], null) f
         where t.event_type = _event_type;
         if not found then
             -- erased a moment ago
@@ -102,21 +114,31 @@ begin
         values (_notification_id, _person);
     end if;
     if _by_email or _by_push then
-        -- no device: by email
+        -- a null device stands for the email
         -- states: new -> queued
         insert into tocsin.delivery (notification_id, event_id, recipient_id, channel, device_id, created_at)
         select _notification_id, _event_id, _person, case when d.device_id is null then 'email' else 'push' end, d.device_id, _now
         from unnest(case when _by_email then array[null::bigint] end || case when _by_push then _devices end) d (device_id);
         insert into tocsin.event_queue (event_id, channel, priority)
         select _event_id, c.channel, _priority
-        from (values ('email', _by_email), ('push', _by_push)) c (channel, wanted)
-        where c.wanted;
+        from (values ('email', _by_email), ('push', _by_push)) c (channel, is_on)
+        where c.is_on;
     end if;
-    return _expires_at;
+    insert into tocsin.event (
+        event_id, event_type, title, body, body_html, action_url, metadata, initiator, caller, created_at, fanned_out_at, expires_at
+    )
+    values (
+        _event_id, _event_type, _title, _body, _body_html, _action_url, _metadata, _initiator, _caller, _now, _now, _expires_at
+    );
+    if tocsin.leader_is_idle() then
+        perform tocsin.wake(array[_person]);
+    end if;
+    return _event_id;
 end
 $$;
 
--- By indexes, with one plan for all calls: to plan anew would take several times what it takes to tell a few.
+-- For fewer than 2,000 people: by indexes, with one plan for all calls, since planning would take several times as long as
+-- the statement itself.
 create or replace function tocsin.fan_out_to_few(
     _event_id bigint,
     _type tocsin.event_type,
@@ -125,18 +147,13 @@ create or replace function tocsin.fan_out_to_few(
     _now timestamptz
 ) returns integer
 language plpgsql
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
-set jit = off
 as $$
 begin
     return tocsin.fan_out_rows(_event_id, _type, _people, _because, _now);
 end
 $$;
 
--- With a plan for just so many: by indexes still, or whole tables at once.
+-- For many people: with a plan for just that number, by indexes or by reading whole tables.
 create or replace function tocsin.fan_out_to_many(
     _event_id bigint,
     _type tocsin.event_type,
@@ -145,20 +162,14 @@ create or replace function tocsin.fan_out_to_many(
     _now timestamptz
 ) returns integer
 language plpgsql
-set plan_cache_mode = force_custom_plan
--- these tables are in memory, also where most of the database is not
-set seq_page_cost = 0.1
-set random_page_cost = 0.1
-set work_mem = '64MB'
-set jit = off
 as $$
 begin
     return tocsin.fan_out_rows(_event_id, _type, _people, _because, _now);
 end
 $$;
 
--- The fan-out: one statement for any number of people. Ids are taken first, so that each row is made once and no insert
--- has to hand on what it stored.
+-- One statement for any number of people. Ids are taken first, so that each row is made once and no insert has to return
+-- what it stored.
 create or replace function tocsin.fan_out_rows(
     _event_id bigint,
     _type tocsin.event_type,
@@ -169,11 +180,11 @@ create or replace function tocsin.fan_out_rows(
 language plpgsql
 as $$
 declare
-    _told integer;
+    _notified integer;
 begin
     with person as materialized (
-        select s.recipient_id, s.because, s.facts
-        from tocsin.recipient_facts(_type, _people, _because) s
+        select f.recipient_id, f.because, f.facts
+        from tocsin.recipient_facts(_type, _people, _because) f
     ),
     decided as materialized (
         select
@@ -186,47 +197,52 @@ begin
         from (
             select p.facts, tocsin.decide(_type, p.facts) as decisions
             from (select distinct p.facts from person p) p
-            -- or each of the columns above would decide anew
+            -- else each of the columns above would decide again
             offset 0
         ) d
     ),
-    told as materialized (
+    notified as materialized (
         select
             nextval('tocsin.notification_notification_id_seq') as notification_id,
             p.recipient_id, p.because, d.decisions, d.in_inbox, d.by_email, d.by_push, d.by_digest
         from person p
         join decided d using (facts)
     ),
-    kept as (
+    stored as (
         insert into tocsin.notification (
             notification_id, event_id, recipient_id, event_type, created_at, in_inbox, decisions, because
         )
         overriding system value
         select t.notification_id, _event_id, t.recipient_id, _type.event_type, _now, t.in_inbox, t.decisions, t.because
-        from told t
+        from notified t
     ),
     unread as (
         insert into tocsin.unread_delta (recipient_id, n)
         select t.recipient_id, 1
-        from told t
+        from notified t
         where t.in_inbox
     ),
-    waiting as (
+    digest as (
         insert into tocsin.digest_item (notification_id, recipient_id)
         select t.notification_id, t.recipient_id
-        from told t
+        from notified t
         where t.by_digest
     ),
-    wanted as (
+    message as (
         select t.notification_id, t.recipient_id, 'email' as channel, null as device_id
-        from told t
+        from notified t
         where t.by_email
         union all
         select t.notification_id, t.recipient_id, 'push', d.device_id
-        from told t
-        join tocsin.device d using (recipient_id)
+        from notified t
+        cross join lateral (
+            select v.device_id
+            from tocsin.device v
+            where v.recipient_id = t.recipient_id
+                and v.disabled_at is null
+            offset 0
+        ) d
         where t.by_push
-            and d.disabled_at is null
     ),
     queued as (
         -- states: new -> queued | deferred
@@ -237,30 +253,36 @@ begin
             w.notification_id, _event_id, w.recipient_id, w.channel, w.device_id, _now,
             case when h.due_at is null then 'queued' else 'deferred' end::tocsin.delivery_state,
             h.due_at,
-            case when h.due_at is not null then case when q.recipient_id is null then 'delayed' else 'quiet_hours' end end
-        from wanted w
-        left join tocsin.quiet_hours q on q.recipient_id = w.recipient_id and _type.priority < 2
+            case when h.due_at is not null then case when (q.hours).recipient_id is null then 'delayed' else 'quiet_hours' end end
+        from message w
+        left join lateral (
+            select h as hours
+            from tocsin.quiet_hours h
+            where h.recipient_id = w.recipient_id
+                and _type.priority < 2
+            offset 0
+        ) q on true
         cross join lateral (
             select nullif(
                 greatest(
                     _now + coalesce((_type.delays ->> w.channel)::interval, '0'),
-                    case when q.recipient_id is not null then tocsin.quiet_until(q, _now) end
+                    case when (q.hours).recipient_id is not null then tocsin.quiet_until(q.hours, _now) end
                 ),
                 _now
             ) as due_at
         ) h
         returning channel, due_at
     ),
-    lane as (
+    queue as (
         insert into tocsin.event_queue (event_id, channel, priority)
         select distinct _event_id, q.channel, _type.priority
         from queued q
         where q.due_at is null
     )
     select count(*)
-    into _told
-    from told t
+    into _notified
+    from notified t
     where coalesce(t.because, '') not in ('muted', 'not_mentioned');
-    return _told;
+    return _notified;
 end
 $$;

@@ -1,4 +1,4 @@
--- Who may do what: docs/adr/0040-roles.md. The roles themselves are created by `tocsin migrate` (queries/role.sql).
+-- Rights of the roles: docs/adr/0040-roles.md. The roles themselves are created by `tocsin migrate` (queries/role.sql).
 
 revoke all on schema tocsin, tocsin_queue from public;
 revoke all on all routines in schema tocsin, tocsin_queue from public;
@@ -17,8 +17,8 @@ grant execute on function
     tocsin.unread_count(text)
 to tocsin_app;
 
--- `serve` and `worker` read and write rows, and call functions. They can't create or change objects, and they can't
--- write what says which migrations were applied.
+-- `serve` and `worker` read and write rows, and call functions. They can't create or change objects, and they can't write
+-- which migrations were applied.
 grant usage on schema tocsin, tocsin_queue to tocsin_service;
 grant select, insert, update, delete on all tables in schema tocsin, tocsin_queue to tocsin_service;
 revoke insert, update, delete on tocsin.migration from tocsin_service;
@@ -47,7 +47,7 @@ do $$
 declare
     _function regprocedure;
 begin
-    -- Where the owner may, a call that fails is logged without its statement, whose literals are what people wrote.
+    -- Where the owner may set this, a failing call is logged without its statement, whose literals people wrote.
     if has_parameter_privilege('log_min_error_statement', 'SET') then
         for _function in
             select p.oid

@@ -1,9 +1,9 @@
--- What a person does in their inbox; each change moves the badge and is told to their other open streams.
+-- What a person does in their inbox; each change updates the badge and is sent to the person's other open streams.
 
--- Marks one notification read or unread; nothing happens where it is so already.
+-- Marks one notification read or unread. Returns whether that changed something.
 create or replace function tocsin.mark_read(_recipient_id text, _notification_id bigint, _read boolean) returns boolean
 language plpgsql
--- an app's open cancel() may hold it: that is said at once, and the person tries again
+-- an app's open cancel() may hold the row: the call fails soon, and the client tries again
 set lock_timeout = '250ms'
 as $$
 declare
@@ -29,8 +29,8 @@ begin
 end
 $$;
 
--- Marks all that a list could show: unread, of this category or event type where given, and in the list's snapshot. They
--- have one read_at, by which it can be undone.
+-- Marks everything read that a list could show: unread, of this category or event type where given, and in the list's
+-- snapshot. All of them get one read_at, by which it can be undone.
 create or replace function tocsin.mark_all_read(
     _recipient_id text,
     _category text,
@@ -44,7 +44,7 @@ declare
     _ids bigint[];
     _now timestamptz := clock_timestamp();
 begin
-    -- in one order, and past rows that someone else is just changing: it neither waits nor deadlocks
+    -- in one order, and without rows that are being changed just now: it neither waits nor deadlocks
     _ids := array(
         select n.notification_id
         from tocsin.notification n
@@ -74,7 +74,7 @@ begin
 end
 $$;
 
--- Takes a mark-all back: those that were read by it and nothing else since are unread again. Answers how many.
+-- Undoes mark_all_read(): what has exactly this read_at is unread again. Returns how many.
 create or replace function tocsin.undo_mark_all_read(_recipient_id text, _read_at timestamptz) returns integer
 language plpgsql
 as $$
@@ -106,7 +106,7 @@ begin
 end
 $$;
 
--- Takes one notification out of list and badge; false where there is none.
+-- Removes one notification from list and badge; false where there is none.
 create or replace function tocsin.archive(_recipient_id text, _notification_id bigint) returns boolean
 language plpgsql
 set lock_timeout = '250ms'

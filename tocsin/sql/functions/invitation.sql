@@ -1,8 +1,8 @@
--- Invitations: events for somebody known by an address alone, and the claim that makes them somebody's.
+-- Invitations: events for a person known only by an address, and the claim that assigns them to a recipient.
 --
--- Until its address is claimed, a notification is pending: nobody's, in no inbox, with one mail. An open transaction sees
--- no other's rows, so a claim may miss an invitation that commits after it, and the other way round. Whichever commits
--- later is found by the listener, which hands over what then belongs to the claimant; nobody waits for that.
+-- Until its address is claimed, a notification is pending: it has no recipient, is in no inbox, and has one mail. An open
+-- transaction can't see rows of another one, so a claim may miss an invitation that is committed after it, and the other
+-- way round. The leader finds whichever is committed later, and assigns what belongs to the claimant; nobody waits for it.
 
 create or replace function tocsin.notify_email(
     email text,
@@ -28,8 +28,8 @@ as $$
     ) e
 $$;
 
--- Says whose an address is: what waits for it, and what comes for it from now on, is theirs. The caller vouches for it.
--- Answers how many notifications came into their inbox at once.
+-- Assigns an address to a recipient: what is pending for it, and what comes for it from now on, is that person's. The caller
+-- vouches for the address. Returns how many notifications came into the inbox at once.
 create or replace function tocsin.claim_email(email text, recipient text) returns integer
 language plpgsql
 security definer
@@ -42,7 +42,7 @@ begin
     perform tocsin.check_address(coalesce($1, ''));
     perform tocsin.check_recipients_known(array[$2], 'recipient');
     _address := tocsin.compared_address($1);
-    -- asked first: an app may claim at each sign-in, and on conflict locks the row in any case
+    -- read first: an app may claim at each sign-in, and `on conflict` locks the row in any case
     if not exists (select from tocsin.address_owner c where c.address = _address and c.recipient_id = $2) then
         insert into tocsin.address_owner as c (address, recipient_id)
         values (_address, $2)
@@ -55,8 +55,8 @@ begin
 end
 $$;
 
--- Tells an event to whoever has its address, or to the address where nobody has: a mail, unless it is suppressed.
--- Answers 1, or 0 where it is the initiator's own.
+-- Fans an event out to the recipient to whom its address belongs, or else to the address: one mail, unless it is suppressed.
+-- Returns 1, or 0 where the address is the initiator's own.
 create or replace function tocsin.fan_out_to_address(_event tocsin.event, _type tocsin.event_type, _now timestamptz) returns integer
 language plpgsql
 as $$
@@ -89,7 +89,7 @@ begin
 end
 $$;
 
--- Which channels reach an address without an account: a mail is what the caller asked for, whatever the type's default.
+-- Which channels reach an address without an account: a mail is what the caller asked for, whatever the type's default is.
 create or replace function tocsin.decide_invitation(_address text) returns jsonb
 language sql stable
 as $$
@@ -105,9 +105,9 @@ as $$
     from tocsin.channel c
 $$;
 
--- Gives what is pending for some addresses to those who claimed them: into their inbox, unread, with its own time,
--- unless they turned the inbox off for it themselves. What was taken back stays out, and so does what the claimant
--- caused. `busy`: addresses of which somebody else holds something just now.
+-- Assigns what is pending for these addresses to the recipients who claimed them: into their inbox, unread, with its original
+-- time, unless they turned the inbox off for it. Cancelled events and what the claimant caused are left out. `busy`: addresses
+-- of which another transaction holds something just now.
 create or replace function tocsin.assign_invitations(_addresses text[], out assigned integer, out busy text[])
 language plpgsql
 as $$
@@ -115,8 +115,8 @@ declare
     _ids bigint[];
     _moved text[];
 begin
-    -- Locked first, and looked at in the next statement: a cancel that committed before is seen there, and one that
-    -- comes later waits, and then finds it in the inbox.
+    -- Locked first and read in the next statement: a cancel that was committed before is seen there, and one that comes
+    -- later waits, and then finds the notification in the inbox.
     _ids := array(
         select n.notification_id
         from tocsin.notification n
@@ -158,7 +158,7 @@ begin
                 'in_app',
                 case when t.wanted then '["on", "claimed"]' else jsonb_build_array('off', 'preference', t.scope) end
             ),
-            -- new to their open streams
+            -- so that it is new to the person's open streams
             xid = pg_current_xact_id()
         from theirs t
         where n.notification_id = t.notification_id
@@ -188,8 +188,8 @@ begin
 end
 $$;
 
--- Addresses with something to hand over that was committed since a snapshot (null: ever): the claim, or what it is for.
--- From what is new to the other side, one by one: the planner would rather join all of both.
+-- Addresses with something to assign that was committed since a snapshot (null: at any time): the claim, or the invitation.
+-- From what is new on one side to the other side, one by one: the planner would join all rows of both.
 create or replace function tocsin.assignable_since(_since pg_snapshot) returns text[]
 language plpgsql stable
 as $$
@@ -217,7 +217,7 @@ begin
             cross join lateral (
                 select from tocsin.notification n where n.address = c.address and n.recipient_id is null limit 1
             ) n
-            -- an address may come twice: to sort that out costs more than the look
+            -- an address may come twice: removing duplicates would cost more than the look-up
             union all
             select p.address
             from pending p
@@ -229,7 +229,8 @@ begin
 end
 $$;
 
--- Who unsubscribed an address before they had an account keeps that choice, as an override that is theirs to change.
+-- An address that was unsubscribed before its owner had an account: the choice becomes an override, which the person can
+-- change.
 create or replace function tocsin.adopt_opt_out(_address text, _recipient_id text) returns void
 language sql
 as $$
@@ -244,7 +245,7 @@ as $$
     from lifted l
     on conflict (recipient_id, scope, channel) do update
     set enabled = false, updated_at = excluded.updated_at
-    -- a choice that they made since is the later word
+    -- not over a choice that the person made later
     where p.enabled
         and p.updated_at < (select l.created_at from lifted l)
 $$;

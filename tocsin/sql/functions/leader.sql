@@ -1,27 +1,27 @@
 -- The leader: one process listens and dispatches for all.
 --
--- It is a row, which only roles of the service may write. An advisory lock would do the same, but any login may take one.
--- The row names the database session of the leader's listener. A leader is gone when that session is, or when it did not
--- write its beat for some seconds.
+-- It is elected by a row, which only roles of the service may write. An advisory lock would do the same, but any login may
+-- take one. The row names the database session that the leader listens with. A leader is gone when that session is gone, or
+-- when it has not written its heartbeat for some seconds.
 --
--- The row also shows when the database was away: each process writes into it that it reached the database, every few seconds.
+-- The row also shows when the database was away: each process records every few seconds that it reached the database.
 
--- If no process reached the database for longer than this, it was away.
+-- If no process reached the database for longer than this, the database was away.
 create or replace function tocsin.outage_after() returns interval
 language sql immutable
 as $$
     select interval '8 seconds'
 $$;
 
--- After an outage, the claims of a process that did not report since are kept for so long. Then it is taken to be dead.
+-- After an outage, the claims of a process that has not reported since are kept for this long; then it is taken as dead.
 create or replace function tocsin.outage_grace() returns interval
 language sql immutable
 as $$
     select interval '60 seconds'
 $$;
 
--- Notes that a process reached the database at this time, and an outage where none did before. The row may be held by a
--- process that notes the same, or by a session that is in the way: then it is not waited for.
+-- Records that a process reached the database at this time, and the end of an outage where no process did before. Does not
+-- wait for the row, which may be held by a process that records the same, or by a blocking session.
 create or replace function tocsin.record_reachable(_now timestamptz) returns void
 language sql
 as $$
@@ -30,9 +30,9 @@ as $$
         outage_ended_at = case
             when f.reached_at > '-infinity' and (
                 f.reached_at < _now - tocsin.outage_after()
-                -- short ones may follow one another
+                -- several short outages may follow one another
                 or f.reached_at < pg_postmaster_start_time()
-                -- the clock was put back
+                -- the clock was set back
                 or f.reached_at > _now + interval '1 second'
             ) then _now
             else f.outage_ended_at
@@ -46,8 +46,7 @@ as $$
     where l.only_row = f.only_row
 $$;
 
--- Whether a session is still there. Its start is hidden from roles that may not see it: then the process id
--- alone has to do.
+-- Whether a session still exists. Its start is hidden from roles that may not see it; then the process id has to be enough.
 create or replace function tocsin.session_exists(_pid integer, _start timestamptz) returns boolean
 language sql stable
 as $$
@@ -60,8 +59,8 @@ as $$
     )
 $$;
 
--- Makes this session the leader where there is none, or where the leader was silent for too long: then that one's session is
--- ended, as far as this role may. Returns true for the new leader.
+-- Makes this session the leader where there is none, or where the leader was silent for too long; the session of that one is
+-- then ended, as far as this role may. Returns true for the new leader.
 create or replace function tocsin.try_lead(_silent_for interval) returns boolean
 language plpgsql
 as $$
@@ -74,7 +73,7 @@ begin
     if _leader.heartbeat_at between _now - _silent_for and _now + _silent_for and tocsin.session_exists(_leader.backend_pid, _leader.backend_start) then
         return false;
     end if;
-    -- again, now that nobody else can change it
+    -- again, now that no other session can change it
     select l.* into _leader
     from tocsin.leader l
     for update skip locked;
@@ -91,15 +90,15 @@ begin
         begin
             perform pg_terminate_backend(_leader.backend_pid);
         exception when insufficient_privilege then
-            null; -- it learns from its next beat that it no longer leads
+            null; -- its next heartbeat shows it that it no longer leads
         end;
     end if;
     return true;
 end
 $$;
 
--- Writes the leader's beat. Returns false where another session leads. While somebody holds the row, no beat is written, and
--- the leader goes on.
+-- Writes the leader's heartbeat. Returns false where another session leads. While another session holds the row no heartbeat
+-- is written, and the leader goes on.
 create or replace function tocsin.record_heartbeat() returns boolean
 language plpgsql
 as $$
@@ -124,8 +123,8 @@ begin
 end
 $$;
 
--- Writes how a process is, in place of its earlier report. After a time without one (the database was away; a crash of the server
--- empties the table), it also renews what this process holds: nobody ends these leases before (tocsin.end_leases).
+-- Writes a process's report in place of its earlier one. After a time without one (the database was away; a crash of the
+-- server empties the table) it also renews the leases of this process: nobody ends them before (tocsin.end_leases).
 create or replace function tocsin.report_process(
     _process_id uuid,
     _kind text,
@@ -159,8 +158,8 @@ begin
 end
 $$;
 
--- Sessions of others that are in the way of the service: what each blocks, and since when. An operator may end them. Of a role
--- that this one is no member of, PostgreSQL hides address and times: they are null.
+-- Sessions of others that block the service: what each blocks, and since when. An operator may end them. Address and times are
+-- null where PostgreSQL hides them, for roles that this one is no member of.
 create or replace function tocsin.blocking_sessions()
 returns table (pid integer, role_name text, application_name text, client text, since timestamptz, blocks text)
 language sql stable
@@ -173,7 +172,7 @@ as $$
         coalesce(a.xact_start, a.backend_start),
         b.blocks
     from (
-        -- the leader alone holds it in this mode: otherwise each commit has to send its own wake-up, which costs speed
+        -- only the leader holds it in this mode: otherwise each commit has to send its own wake-up, which costs speed
         select l.pid, 'the wake-up lock' as blocks
         from pg_locks l
         cross join tocsin.leader e
@@ -186,7 +185,7 @@ as $$
             and l.mode = 'ExclusiveLock'
             and l.pid is distinct from e.backend_pid
         union all
-        -- those that a session of the service waits for, by locks on tables of the service
+        -- those that a session of the service waits for, by locks on its tables
         select u.pid, 'table ' || string_agg(distinct (w.relation::regclass)::text, ', ')
         from pg_locks w
         join pg_class c on c.oid = w.relation
@@ -208,4 +207,56 @@ as $$
     ) b
     join pg_stat_activity a on a.pid = b.pid
     where a.pid <> pg_backend_pid()
+$$;
+
+-- What was committed since an earlier snapshot (null: everything that is there): the people whose badge or inbox changed
+-- (`changed`: by themselves, or by an app's cancel), and the event queues that were added. With _announce, these people are
+-- announced at once, which saves a round trip for each badge; without it a transaction announced them itself.
+create or replace function tocsin.scan(
+    _since pg_snapshot,
+    _announce boolean,
+    out snapshot text,
+    out recipients text[],
+    out changed text[],
+    out event_ids bigint[],
+    out channels text[],
+    out priorities smallint[]
+)
+language plpgsql
+as $$
+begin
+    with before as (
+        select
+            coalesce(pg_snapshot_xmax(_since), '0'::xid8) as next,
+            array(select pg_snapshot_xip(_since)) as open
+    ),
+    changed as (
+        select c.recipient_id from tocsin.inbox_change c, before b where c.xid >= b.next
+        union all
+        select c.recipient_id from tocsin.inbox_change c, before b where c.xid = any (b.open)
+    ),
+    moved as (
+        select d.recipient_id from tocsin.unread_delta d, before b where d.n <> 0 and d.xid >= b.next
+        union
+        select d.recipient_id from tocsin.unread_delta d, before b where d.n <> 0 and d.xid = any (b.open)
+        union
+        select c.recipient_id from changed c
+    ),
+    queue as (
+        select q.event_id, q.channel, q.priority from tocsin.event_queue q, before b where q.xid >= b.next
+        union
+        select q.event_id, q.channel, q.priority from tocsin.event_queue q, before b where q.xid = any (b.open)
+    )
+    select
+        pg_current_snapshot()::text,
+        array(select m.recipient_id from moved m),
+        array(select c.recipient_id from changed c),
+        coalesce((select array_agg(q.event_id order by q.event_id) from queue q), '{}'),
+        coalesce((select array_agg(q.channel order by q.event_id) from queue q), '{}'),
+        coalesce((select array_agg(q.priority order by q.event_id) from queue q), '{}')
+    into snapshot, recipients, changed, event_ids, channels, priorities;
+    if _announce and recipients <> '{}' then
+        perform tocsin.announce(recipients);
+    end if;
+end
 $$;

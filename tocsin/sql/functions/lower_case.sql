@@ -1,6 +1,6 @@
--- The lower case of each character by itself, the same in every locale and version: Unicode's simple mappings, and its
--- one special one. A final sigma stays a sigma, and a Turkish capital I with its dot keeps it: 'İ' and 'i' are two
--- letters, so nobody's address is taken for another's.
+-- The lower case of each character by itself, the same in every locale and version: Unicode's simple mappings, and its one
+-- special mapping. A final sigma stays a sigma, and a Turkish capital I with a dot keeps the dot: 'İ' and 'i' are two
+-- letters, so no address is taken for another one.
 create or replace function tocsin.lower_case(_text text) returns text
 language sql immutable strict parallel safe
 as $$

@@ -1,4 +1,4 @@
--- A notification as people read it: its own row with what its event says.
+-- A notification as people read it: its own row and the content of its event.
 --
 -- The planner sees through a view, so `listed` and `not read` still find the partial indexes of tocsin.notification.
 create or replace view tocsin.notification_item as

@@ -1,7 +1,7 @@
--- Notify: one event for each of its recipients, in the caller's own transaction.
+-- notify(): one event for each of its recipients, in the caller's own transaction.
 --
--- It only ever inserts, so that it waits for nobody and nobody waits for it. The deliveries stay in their event's lane
--- until the dispatcher, which hears of them at commit by the bell, makes jobs of them.
+-- It only inserts, so it waits for no other transaction and none waits for it. The deliveries wait in their event's queue
+-- until the leader, which is woken by the commit, makes jobs of them.
 
 create or replace function tocsin.notify(
     event_type text,
@@ -15,36 +15,29 @@ create or replace function tocsin.notify(
     body_html text default null,
     send_at timestamptz default null
 ) returns bigint
--- plpgsql keeps the plan, where an SQL function would make it anew at each call
+-- plpgsql keeps the plan; an SQL function would be planned at each call
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-    -- session_user: inside a SECURITY DEFINER function current_user is its owner. It is of type name, whose collation
-    -- would spread to every comparison in there, and keep them all from using an index.
+    -- session_user: inside a SECURITY DEFINER function current_user is the function's owner. It is of type name, whose
+    -- collation would spread to each comparison and keep indexes from being used.
     _caller text := ('role:' || session_user) collate "default";
-    _now timestamptz := clock_timestamp();
     _event_id bigint;
-    _expires_at timestamptz;
 begin
-    -- the usual call by the shortest way: to one person, at once
+    -- the usual call: to one person, at once
     if idempotency_key is null and send_at is null and cardinality(recipients) = 1
         and (initiator is null or initiator <> recipients[1])
         and current_setting('transaction_read_only') = 'off'
         and tocsin.is_valid_content(title, body, body_html, action_url, metadata, initiator)
     then
-        _event_id := nextval('tocsin.event_event_id_seq');
-        _expires_at := tocsin.fan_out_to_one(_event_id, event_type, recipients[1], _now);
-        if _expires_at is not null then
-            insert into tocsin.event (
-                event_id, event_type, title, body, body_html, action_url, metadata, initiator, caller, created_at, fanned_out_at, expires_at
-            )
-            values (_event_id, $1, $3, $4, $9, $5, $6, $7, _caller, _now, _now, _expires_at);
-            if tocsin.leader_is_idle() then
-                perform tocsin.wake(recipients);
-            end if;
+        _event_id := tocsin.create_event_for_one(
+            nextval('tocsin.event_event_id_seq'),
+            _caller, event_type, recipients[1], title, body, body_html, action_url, metadata, initiator, clock_timestamp()
+        );
+        if _event_id is not null then
             return _event_id;
         end if;
     end if;
@@ -52,8 +45,8 @@ begin
 end
 $$;
 
--- The same with the caller named, and for the followers of a topic or somebody known by an address alone; nobody but
--- the owner may execute it.
+-- Stores an event and fans it out: for recipients, for the followers of a topic, or for an address; at once or, with
+-- send_at in the future, later. All arguments are checked. It is for the service and for the functions that apps call.
 create or replace function tocsin.create_event(
     _caller text,
     _event_type text,
@@ -107,7 +100,7 @@ begin
             when length(_idempotency_key) > 255 or not tocsin.is_line(_idempotency_key) then
                 array['idempotency_key', 'idempotency_key is not 1 to 255 characters in one line', 'A UUID is enough.']
             when _send_at not between _now - interval '100 years' and _now + interval '10 years' then
-                array['send_at', 'send_at is not within the next ten years', 'Pass a time with its zone, or null to tell it now.']
+                array['send_at', 'send_at is not within the next ten years', 'Pass a time with its zone, or null to send it now.']
             when _subscribe_initiator and _initiator is null then
                 array['subscribe_initiator', 'subscribe_initiator is true without an initiator', 'Pass the id of the person who replied as initiator.']
             when _listed then tocsin.recipients_fault(_recipients)
@@ -148,11 +141,18 @@ begin
     if _later then
         perform tocsin.check_recipients_known(_people);
     elsif _listed then
-        notifications := case
-            when cardinality(_people) = 1
-                and tocsin.fan_out_to_one(event_id, _event_type, _people[array_lower(_people, 1)], _now) is not null then 1
-            else tocsin.fan_out(event_id, _type, _people, null, _now)
-        end;
+        if cardinality(_people) = 1 and _send_at is null and not coalesce(_subscribe_initiator, false)
+            and not coalesce(_initiator = any (_recipients), false)
+            and tocsin.create_event_for_one(
+                event_id, _caller, _event_type, _people[array_lower(_people, 1)],
+                _title, _body, _body_html, _action_url, _metadata, _initiator, _now
+            ) is not null
+        then
+            notifications := 1;
+            replayed := false;
+            return;
+        end if;
+        notifications := tocsin.fan_out(event_id, _type, _people, null, _now);
         if notifications < cardinality(_people) then
             perform tocsin.check_recipients_known(_people);
         end if;
@@ -165,7 +165,7 @@ begin
         _event.email := _email;
         _event.subscribe_initiator := _subscribe_initiator;
         notifications := tocsin.fan_out_event(_event, _type, null, _now);
-        -- an address tells whose it is only now
+        -- only now is it known whose an address is
         _skipped := case when _topic is null then notifications = 0 else tocsin.skips_initiator(_event) end;
     end if;
     insert into tocsin.event (
@@ -186,7 +186,7 @@ begin
 end
 $$;
 
--- A list's people, each once and in order, without the initiator.
+-- Each recipient once and in order, without the initiator.
 create or replace function tocsin.distinct_except(_initiator text, _recipients text[]) returns text[]
 language sql immutable
 as $$
@@ -198,7 +198,8 @@ as $$
     )
 $$;
 
--- Tells an event to those it is meant for at this moment; answers how many.
+-- Resolves an event's audience as of this moment (its address, the followers of its topic, or `_people`) and fans it out.
+-- Returns how many people were notified.
 create or replace function tocsin.fan_out_event(_event tocsin.event, _type tocsin.event_type, _people text[], _now timestamptz)
 returns integer
 language plpgsql
@@ -221,7 +222,7 @@ begin
 end
 $$;
 
--- How many people an event was told; those who muted its topic were not.
+-- How many people were notified of an event, without those who muted its topic.
 create or replace function tocsin.count_notified(_event_id bigint) returns integer
 language sql stable
 as $$
@@ -231,7 +232,7 @@ as $$
         and coalesce(n.because, '') not in ('muted', 'not_mentioned')
 $$;
 
--- In whose inbox an event is; of very many, enough of them to be announced as everyone.
+-- The people who have an event in their inbox; of very many, enough of them to be announced as everyone.
 create or replace function tocsin.inbox_owners(_event_id bigint) returns text[]
 language sql stable
 as $$
@@ -244,7 +245,7 @@ as $$
     )
 $$;
 
--- Names the first unknown ones; _field is the argument that has them.
+-- Raises an error that names the first unknown people; _field is the argument that has them.
 create or replace function tocsin.check_recipients_known(_people text[], _field text default 'recipients') returns void
 language plpgsql stable
 as $$
@@ -273,7 +274,7 @@ begin
 end
 $$;
 
--- The event that this key stands for already, or null once the key is ours. Waits only for a call with the same key.
+-- The event for which this idempotency key was used, or null where it is new. Waits only for a call with the same key.
 create or replace function tocsin.earlier_event(_caller text, _key text, _event_id bigint, _content jsonb) returns bigint
 language plpgsql
 as $$
@@ -304,7 +305,7 @@ begin
 end
 $$;
 
--- Tells the events whose send_at has come, as if just then; someone erased since is left out.
+-- Fans out the events whose send_at has come, as if they were created just then; people who were erased are left out.
 create or replace function tocsin.fan_out_due_events(_limit integer) returns integer
 language plpgsql
 as $$
@@ -312,7 +313,7 @@ declare
     _event tocsin.event;
     _now timestamptz;
     _count integer := 0;
-    _told integer;
+    _notified integer;
     _moved text[] := '{}';
 begin
     for _event in
@@ -327,13 +328,13 @@ begin
     loop
         _now := clock_timestamp();
         select tocsin.fan_out_event(_event, t, _event.recipients, _now)
-        into _told
+        into _notified
         from tocsin.event_type t
         where t.event_type = _event.event_type;
         update tocsin.event e
         set fanned_out_at = _now,
             recipients = null,
-            initiator_skipped = e.initiator_skipped or tocsin.skips_initiator(e) or (e.email is not null and _told = 0),
+            initiator_skipped = e.initiator_skipped or tocsin.skips_initiator(e) or (e.email is not null and _notified = 0),
             expires_at = _now + (select t.time_to_live from tocsin.event_type t where t.event_type = e.event_type)
         where e.event_id = _event.event_id;
         _count := _count + 1;

@@ -1,7 +1,7 @@
--- What Procrastinate's triggers announce, on a channel of our schema.
+-- What Procrastinate's triggers notify, on a channel in our own name.
 --
 -- Procrastinate's own channels have no schema in their names: a second Procrastinate in the database would receive our
--- notifications, and ours would receive its. Any login may send on any channel, so the payload says nothing and is not
+-- notifications, and ours would receive its. Any login may send on any channel, so the payload is empty and is not
 -- read: a notification only makes a worker look for jobs earlier than its next poll.
 
 create or replace function tocsin_queue.procrastinate_notify_queue_job_inserted_v1() returns trigger

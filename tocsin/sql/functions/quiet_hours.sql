@@ -1,4 +1,4 @@
--- The end of the quiet hours that somebody is in at a moment; null outside of them.
+-- The end of the quiet hours in which a time falls; null outside of them.
 create or replace function tocsin.quiet_until(_quiet tocsin.quiet_hours, _at timestamptz) returns timestamptz
 language plpgsql stable
 as $$
@@ -17,7 +17,25 @@ begin
     elsif (_over_midnight or _local::time >= _quiet.starts) and _local::time < _quiet.ends then
         _until := (_local::date + _quiet.ends) at time zone _zone;
     end if;
-    -- where the clock is put back the same local time comes twice
+    -- when the clock is set back, the same local time comes twice
     return case when _until > _at then _until end;
+end
+$$;
+
+-- Deliveries that wait for the end of a person's quiet hours are due now; the check right before sending makes them wait
+-- again where they have to.
+create or replace function tocsin.recheck_quiet_hours(_recipient_id text) returns void
+language plpgsql
+as $$
+begin
+    update tocsin.delivery d
+    set due_at = clock_timestamp()
+    from tocsin.notification n
+    where n.recipient_id = _recipient_id
+        and n.created_at > clock_timestamp() - interval '2 days'
+        and d.notification_id = n.notification_id
+        and d.state = 'deferred'
+        and d.reason = 'quiet_hours';
+    perform tocsin.wake();
 end
 $$;

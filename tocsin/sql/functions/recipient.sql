@@ -1,4 +1,4 @@
--- Creates a person or changes what is not null.
+-- Creates a recipient or changes what is not null.
 create or replace function tocsin.upsert_recipient(
     id text,
     email text default null,
@@ -21,7 +21,7 @@ begin
         locale = coalesce(excluded.locale, r.locale),
         timezone = coalesce(excluded.timezone, r.timezone),
         updated_at = now()
-    -- a host app upserts on each sign-in: write only what changes
+    -- an app may call it at each sign-in: only changes are written
     where (r.email, r.name, r.locale, r.timezone) is distinct from (
         coalesce(excluded.email, r.email),
         coalesce(excluded.name, r.name),
@@ -31,8 +31,8 @@ begin
 end
 $$;
 
--- Erases a person and all that is held of them. Events that others were told stay, without the person. Returns whether
--- the person was known. The caller runs finish_erasures() once this is committed.
+-- Erases a person and all data about them. Events of which others were notified too stay, without the person. Returns whether
+-- the person was known. The caller runs finish_erasures() after the commit.
 create or replace function tocsin.erase_recipient(_id text) returns boolean
 language plpgsql
 as $$
@@ -41,7 +41,7 @@ declare
     _known boolean;
     _erased_at timestamptz;
 begin
-    -- locked first: what another transaction changes of the person is committed by then, and seen below
+    -- locked first: what another transaction changes of the person is then committed and seen below
     perform from tocsin.recipient r where r.recipient_id = _id for update;
     _addresses := tocsin.all_addresses_of(_id);
     delete from tocsin.recipient r where r.recipient_id = _id;
@@ -51,14 +51,14 @@ begin
     values (_id, _addresses, clock_timestamp())
     returning erased_at into _erased_at;
     perform tocsin.erase_personal_data(_id, _addresses, _erased_at);
-    -- their open streams end
+    -- the person's open streams end
     perform tocsin.announce(array[_id]);
     return _known;
 end
 $$;
 
--- Erases what is held of an address that is nobody's: its invitations, sent, waiting or scheduled. A suppression of it
--- stays as its keyed hash. Returns whether anything was held.
+-- Erases all data about an address that belongs to no recipient: its invitations, sent, waiting or scheduled. Its suppression
+-- stays as a keyed hash. Returns whether there was anything.
 create or replace function tocsin.erase_address(_email text) returns boolean
 language plpgsql
 as $$
@@ -85,7 +85,7 @@ begin
 end
 $$;
 
--- All addresses that are or were a person's: their own, those claimed for them, those that their mails went to.
+-- All addresses that are or were a person's: the email, claimed ones, and those that their mails were sent to.
 create or replace function tocsin.all_addresses_of(_id text) returns text[]
 language sql stable
 as $$
@@ -114,7 +114,7 @@ as $$
     )
 $$;
 
--- Suppressions of these addresses stay in force, but the addresses can't be read any more. Returns how many were in clear.
+-- Suppressions of these addresses stay in force, but the addresses can't be read any more. Returns how many could be read.
 create or replace function tocsin.hash_suppressions(_addresses text[]) returns integer
 language plpgsql
 as $$
@@ -130,7 +130,7 @@ begin
 end
 $$;
 
--- Invitations to these addresses from before a moment; none where an address is somebody's. Returns how many.
+-- Erases the invitations to these addresses from before a time; none where an address belongs to a recipient. Returns how many.
 create or replace function tocsin.erase_invitations(_addresses text[], _before timestamptz) returns integer
 language plpgsql
 as $$
@@ -151,7 +151,7 @@ begin
             and e.email is not null
             and e.created_at <= _before
             and tocsin.compared_address(e.email) = any (_free)
-            -- one that was claimed is its claimant's
+            -- a claimed one belongs to its claimant
             and not exists (
                 select
                 from tocsin.notification n
@@ -164,7 +164,7 @@ begin
 end
 $$;
 
--- Deletes events, with all that hangs on them.
+-- Deletes events and everything that belongs to them.
 create or replace function tocsin.delete_events(_events bigint[]) returns void
 language plpgsql
 as $$
@@ -177,7 +177,7 @@ begin
     where n.event_id = any (_events)
         and i.notification_id = n.notification_id;
     delete from tocsin.notification n where n.event_id = any (_events);
-    -- a key may hold an id, and the event that it stands for is gone
+    -- an idempotency key may contain a person's id, and its event is gone
     delete from tocsin.idempotency i where i.event_id = any (_events);
     delete from tocsin.event e where e.event_id = any (_events);
 end
@@ -189,12 +189,12 @@ language plpgsql
 as $$
 begin
     delete from tocsin.delivery d where d.delivery_id = any (_deliveries);
-    -- in a statement of its own: the one before may have waited for a worker that wrote the outcome of an attempt
+    -- in a statement of its own: the one before may have waited for a worker that wrote an attempt's outcome
     delete from tocsin.attempt a where a.delivery_id = any (_deliveries);
 end
 $$;
 
--- All that hangs on a person's id, and on the addresses that were theirs. `_before`: when the person was erased.
+-- Erases everything that belongs to a person's id and to their addresses. `_before`: when the person was erased.
 create or replace function tocsin.erase_personal_data(_id text, _addresses text[], _before timestamptz) returns void
 language plpgsql
 as $$
@@ -203,7 +203,7 @@ declare
     _alone bigint[];
 begin
     _notifications := array(select n.notification_id from tocsin.notification n where n.recipient_id = _id);
-    -- an event that only this person was told, or was to be told, speaks of them
+    -- an event of which only this person is notified is about them
     _alone := array(
         select n.event_id
         from tocsin.notification n
@@ -220,14 +220,14 @@ begin
         where (e.fanned_out_at is null or e.email is not null)
             and e.recipients = array[_id]
         union
-        -- of their own doing, and nobody was told
+        -- events that the person caused and of which nobody was notified
         select e.event_id
         from tocsin.event e
         where e.initiator = _id
             and (e.fanned_out_at is not null or e.cancelled_at is not null and e.recipients is null)
             and not exists (select from tocsin.notification n where n.event_id = e.event_id)
     );
-    -- events before deliveries, as the dispatcher and cancel() lock them
+    -- events before deliveries, in the order in which the dispatcher and cancel() lock them
     perform from tocsin.event e where e.event_id = any (_alone) order by e.event_id for update;
     perform tocsin.erase_from_events(_id);
     perform tocsin.delete_deliveries(array(
@@ -255,12 +255,12 @@ begin
     delete from tocsin.inbox_change c where c.recipient_id = _id;
     delete from tocsin.subscription s where s.recipient_id = _id;
     perform tocsin.erase_invitations(_addresses, _before);
-    -- last: a worker for whose outcome the deletions waited may have suppressed one
+    -- last: a worker for which the deletions waited may have suppressed one
     perform tocsin.hash_suppressions(_addresses);
 end
 $$;
 
--- Takes a person out of the events that others were told, or are to be told. What the app wrote for the others stays.
+-- Removes a person from events of which others are notified too. The content that the app wrote stays.
 create or replace function tocsin.erase_from_events(_id text) returns void
 language plpgsql
 as $$
@@ -290,8 +290,8 @@ begin
 end
 $$;
 
--- Whether metadata mention a person, whose id may stand there as a number. An SQL function that is inlined, so that the
--- index event_mentions is used.
+-- Whether metadata mention a person, whose id may also be a number there. An SQL function that is inlined, so that the index
+-- event_mentions is used.
 create or replace function tocsin.is_mentioned(_metadata jsonb, _id text) returns boolean
 language sql immutable
 as $$
@@ -302,14 +302,14 @@ as $$
         )
 $$;
 
--- Erases what transactions that were open during an erasure have committed since, and drops the note of it once they are
--- over. Returns how many erasures are still noted.
+-- Erases what transactions that were open during an erasure have committed since, and ends an erasure once they are over.
+-- Returns how many erasures are not ended.
 create or replace function tocsin.finish_erasures() returns integer
 language plpgsql
--- the leader's session allows neither
+-- the leader's session turns both off
 set enable_seqscan = on
 set enable_bitmapscan = on
--- what an app's open transaction holds is left for the next time
+-- rows that an app's open transaction holds are left for the next time
 set lock_timeout = '250ms'
 as $$
 declare
@@ -350,7 +350,7 @@ begin
 end
 $$;
 
--- Which of these transactions of this database are open; null: all that are. A prepared one counts as each of them.
+-- Which of these transactions of this database are open; null: all open ones. A prepared transaction counts as each of them.
 create or replace function tocsin.find_open_transactions(_transactions text[]) returns text[]
 language sql volatile
 as $$
@@ -362,7 +362,7 @@ as $$
             and l.mode = 'ExclusiveLock'
             and l.pid <> pg_backend_pid()
             and a.datid = (select d.oid from pg_database d where d.datname = current_database())
-            -- autovacuum has none
+            -- autovacuum has no user
             and a.usesysid is not null
             and (_transactions is null or l.virtualxid = any (_transactions))
         union all
@@ -372,7 +372,7 @@ as $$
     )
 $$;
 
--- A new person by the id of an erased one finds nothing of theirs.
+-- A new recipient with the id of an erased one gets nothing of that one's data.
 create or replace function tocsin.finish_erasure_of_reused_id() returns trigger
 language plpgsql
 security definer
@@ -394,7 +394,7 @@ after insert on tocsin.recipient
 referencing new table as made
 for each statement execute function tocsin.finish_erasure_of_reused_id();
 
--- A delivery as its person's export shows it, the address in clear.
+-- A delivery in the person's export, with the address in clear.
 create or replace function tocsin.exported_delivery(_delivery tocsin.delivery) returns jsonb
 language sql stable
 as $$

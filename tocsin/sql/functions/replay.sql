@@ -1,9 +1,9 @@
--- Failed deliveries are tried anew: due at once, with a fresh set of attempts and, since the delivery is the same one, the
--- same Message-ID or apns-id. The attempts that were are renumbered below 0, and 0 says that it was replayed: why keeps
--- all of it. Whether it is still wanted is asked by the presend check, as of any delivery.
+-- Replays failed deliveries: they are due at once, with a new set of attempts and, since a delivery stays the same, with the
+-- same Message-ID or apns-id. Earlier attempts are renumbered below 0, and number 0 records the replay, so that `why` shows
+-- all of them. The check right before sending decides whether it may still be sent, as for any delivery.
 --
--- _lift: where this very refusal suppressed the address or disabled the device, that is taken back first. Answers how many
--- are due again, and how many of the others stay as they are, by cause.
+-- _lift: where this very failure suppressed the address or disabled the device, that is undone first. Returns how many are
+-- due again, and how many of the others stay as they are, by cause.
 create or replace function tocsin.replay(_delivery_ids bigint[], _lift boolean, out replayed integer, out kept jsonb)
 language plpgsql
 as $$
@@ -71,7 +71,7 @@ begin
             and v.device_id = d.device_id
             and v.disabled_reason = d.reason;
     end if;
-    -- by more than they span, so that none meets another on its way
+    -- by more than their range, so that no number is used twice on the way
     update tocsin.attempt a
     set attempt = a.attempt - s.span
     from (
@@ -91,7 +91,7 @@ begin
         due_at = _now,
         attempts = 0,
         settled_at = null,
-        -- a mail by itself stays so: its Message-ID is its own
+        -- a mail that was sent alone stays alone: it has its own Message-ID
         burst_id = case when d.channel = 'email' then coalesce(d.burst_id, d.delivery_id) end
     where d.delivery_id = any (_again);
     get diagnostics replayed = row_count;

@@ -1,10 +1,10 @@
--- What streams have to say: the counts of some people (in their order), and what is new for some readers since each one's
--- snapshot, at most _limit notifications each. One statement, so that all is of one snapshot and takes one round trip, as
--- JSON, which is read faster than rows. Its plan is made once, for the indexes, as that of the counts is.
+-- What open streams need: the counts of some people (in their order), and for some readers what is new since their snapshot,
+-- at most _limit notifications each. One statement, so that everything comes from one snapshot in one round trip; as JSON,
+-- which is parsed faster than rows.
 --
--- `unknown`: those of the people who are no recipients (any more): the stream of a person who was erased ends.
+-- `unknown`: those of the people who are not recipients, or no longer: the stream of a person who was erased ends.
 --
--- A reader that was cut off within an earlier answer (_uptos) has its notifications as far as _seens.
+-- A reader whose earlier result was cut off at _limit (in the snapshot _uptos) has its notifications up to the id _seens.
 create or replace function tocsin.stream_updates(
     _recipients text[],
     _readers text[],
@@ -14,10 +14,6 @@ create or replace function tocsin.stream_updates(
     _limit integer
 ) returns text
 language plpgsql stable
-set enable_seqscan = off
-set enable_bitmapscan = off
-set plan_cache_mode = force_generic_plan
-set jit = off
 set timezone = 'UTC'
 as $$
 begin

@@ -1,4 +1,4 @@
--- The names that this PostgreSQL knows: its own view of them takes a tenth of a second to read.
+-- The time zones that this PostgreSQL knows: reading its own view takes a tenth of a second.
 insert into tocsin.timezone (name)
 select z.name
 from pg_timezone_names z
@@ -6,9 +6,9 @@ where z.name !~ '^(posix|right)/'
     and z.name not in ('Factory', 'localtime', 'posixrules')
 on conflict do nothing;
 
--- When a zone's clock was and will be changed from 1970 to 2050, as seconds since 1970, each with the offset from UTC that
--- holds from then on, in seconds. By PostgreSQL's own rules, of which Python may have another version
--- (docs/adr/0051-time-zone-rules.md). A change is looked for in each week, so two that cancel each other within one are missed.
+-- When a zone's offset changed and will change from 1970 to 2050, in seconds since 1970, each with the offset from UTC that is
+-- valid from then on, in seconds. By PostgreSQL's own rules, of which Python may have another version
+-- (docs/adr/0051-time-zone-rules.md). Changes are searched week by week, so two that cancel each other within a week are missed.
 create or replace function tocsin.zone_changes(_zone text, out starts bigint[], out utc_offsets integer[])
 language plpgsql stable
 as $$
@@ -47,7 +47,7 @@ begin
 end
 $$;
 
--- A zone's offset from UTC at a moment (seconds since 1970), in seconds.
+-- A zone's offset from UTC at a time (seconds since 1970), in seconds.
 create or replace function tocsin.utc_offset(_zone text, _at bigint) returns integer
 language sql stable
 as $$

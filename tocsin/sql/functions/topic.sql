@@ -1,7 +1,7 @@
--- Topics: whom an event of one is told, and who follows it.
+-- Topics: who follows one, and who is notified of an event of it.
 
--- Tells an event to the followers of a topic; with subscribe_initiator its initiator follows the topic from then on,
--- unless they have muted it.
+-- Notifies the followers of a topic; with subscribe_initiator the initiator follows the topic from then on, unless they have
+-- muted it.
 create or replace function tocsin.notify_topic(
     topic text,
     event_type text,
@@ -27,7 +27,7 @@ as $$
     ) e
 $$;
 
--- Follows a topic, or changes how closely. True where that changed something.
+-- Follows a topic, or changes its level. Returns whether that changed something.
 create or replace function tocsin.subscribe(recipient text, topic text, level text default 'all') returns boolean
 language plpgsql
 security definer
@@ -61,7 +61,7 @@ begin
         updated_at = clock_timestamp()
     where s.level <> excluded.level;
     _changed := found;
-    -- one row is enough now: it says that they replied, where they did
+    -- one row is enough now: it keeps that the person replied
     delete from tocsin.subscription s
     where s.topic = $2
         and s.recipient_id = $1
@@ -70,7 +70,7 @@ begin
 end
 $$;
 
--- Follows a topic no more, nor is it muted any longer. True where that changed something.
+-- Removes a subscription, also a muted one. Returns whether there was one.
 create or replace function tocsin.unsubscribe(recipient text, topic text) returns boolean
 language plpgsql
 security definer
@@ -84,7 +84,7 @@ begin
 end
 $$;
 
--- Takes the muting of a topic back: it is followed as before, or not at all. True where that changed something.
+-- Undoes muting a topic: it is followed as before, or not at all. Returns whether that changed something.
 create or replace function tocsin.unmute(_recipient_id text, _topic text) returns boolean
 language plpgsql
 as $$
@@ -106,10 +106,10 @@ begin
 end
 $$;
 
--- Everyone who follows or has muted an event's topic, and why each is told it, or is not ('muted', 'not_mentioned').
+-- Everyone who follows or has muted an event's topic, and why each is notified, or is not ('muted', 'not_mentioned').
 --
--- Mentioned are those whom the list metadata -> 'mentions' names; without such a list, everybody, where the event type
--- is itself a mention.
+-- Mentioned are the people in the list metadata -> 'mentions'; without such a list everybody is, where the event type is a
+-- mention.
 create or replace function tocsin.topic_audience(_event tocsin.event) returns table (recipient_id text, because text)
 language sql stable
 as $$
@@ -134,11 +134,11 @@ as $$
     from tocsin.subscription s
     join tocsin.event_type t on t.event_type = _event.event_type
     where s.topic = _event.topic
-    -- the primary key's own order
+    -- the order of the primary key
     order by s.recipient_id, s.event_id
 $$;
 
--- Those of them to whom an event may be told: all but its initiator.
+-- The same without the event's initiator.
 create or replace function tocsin.followers(_event tocsin.event) returns table (recipient_id text, because text)
 language sql stable
 as $$
@@ -147,7 +147,7 @@ as $$
     where a.recipient_id is distinct from _event.initiator
 $$;
 
--- Whether the initiator would have been told as a follower.
+-- Whether the initiator would have been notified as a follower.
 create or replace function tocsin.skips_initiator(_event tocsin.event) returns boolean
 language sql stable
 as $$
@@ -159,8 +159,8 @@ as $$
     )
 $$;
 
--- The initiator follows the topic by replying, unless they follow or have muted it already. It waits for nobody: the row
--- is this event's own.
+-- The initiator follows the topic from now on because they replied, unless they follow or have muted it already. It waits for
+-- no other transaction: the row belongs to this event alone.
 create or replace function tocsin.follow_by_reply(_event tocsin.event) returns void
 language sql
 as $$
@@ -186,8 +186,8 @@ begin
 end
 $$;
 
--- Why somebody who was told of a topic's event is not to get it any more: muted, or not followed (for all) any more. Null:
--- they still are.
+-- Why a person who was notified for a topic must not get the delivery any more: the topic is muted, or not followed any more.
+-- Null: it is still followed.
 create or replace function tocsin.topic_withheld_reason(_topic text, _recipient_id text, _notification_id bigint) returns text
 language sql stable
 as $$

@@ -1,9 +1,9 @@
--- The badge: a counter that nobody's transaction updates.
+-- The badge: a counter that no app's transaction updates.
 --
--- A row that each notify() updates would be locked for as long as an app's transaction is open. So a change is appended
--- (unread_delta), and the elected listener folds what is committed into unread_counter a few times a second. In any one
--- snapshot the counter and the changes that are still there add up to count(*). `folded_before` keeps the read off the dead
--- rows that folding leaves behind: no change below it is missing from the counter.
+-- A row that each notify() updates would be locked as long as an app's transaction is open. So each change is appended
+-- (unread_delta), and the leader folds committed changes into unread_counter a few times a second. In any one snapshot the
+-- counter and the changes that are still there add up to count(*). `folded_before` keeps reads away from the dead rows that
+-- folding leaves: every change below it is in the counter.
 
 create or replace function tocsin.unread_count(recipient text) returns integer
 language plpgsql stable
@@ -33,16 +33,12 @@ $$;
 
 -- Exact counts of several people, in their order.
 --
--- A fold takes all changes that its snapshot saw, whosever they are: so nobody's change is older than the latest `folded_before` of
--- any counter, and one look at the few changes since then does for all. To plan takes ten times as long as to read, so
--- the plans are kept; and a plan may have been made while there were hardly any changes, for which to read them all looks
--- cheap, and then a fan-out brings a hundred thousand. So they take the indexes, always.
+-- A fold takes the changes of all people that its snapshot saw, so no change is older than the latest `folded_before` of any
+-- counter, and one look-up of the few changes since then is enough for all people. Planning takes ten times as long as
+-- reading, so the plans are kept. A plan may be made while there are hardly any changes, when reading the whole table looks
+-- cheap, and then a fan-out adds a hundred thousand: so only indexes are used.
 create or replace function tocsin.unread_counts_in_order(_recipients text[]) returns integer[]
 language plpgsql stable
-set enable_seqscan = off
-set enable_bitmapscan = off
-set plan_cache_mode = force_generic_plan
-set jit = off
 as $$
 declare
     _counts integer[];
@@ -81,9 +77,9 @@ as $$
     from unnest($1, tocsin.unread_counts_in_order($1)) u (recipient_id, n)
 $$;
 
--- Folds the changes that the given snapshot saw: those were announced to the streams. Answers how many. `_folded` is the
--- snapshot of the fold before, if the caller made it: what had ended by then is gone, and while somebody's old snapshot
--- keeps its dead rows, they are not read again each time.
+-- Folds the changes that the given snapshot saw, which were announced to the streams. Returns how many. `_folded` is the
+-- snapshot of the fold before, if the same session made it: changes from before it are gone, and while an old snapshot of
+-- another session keeps their dead rows, these are not read again each time.
 create or replace function tocsin.fold_unread(_announced pg_snapshot, _folded pg_snapshot default null) returns integer
 language sql
 as $$
@@ -99,7 +95,7 @@ as $$
         select g.recipient_id, sum(g.n)::integer as n, count(*)::integer as changes
         from gone g
         group by g.recipient_id
-        -- one order for all, so that an old and a new listener can't deadlock
+        -- in one order, so that an old and a new leader can't deadlock
         order by g.recipient_id
     ),
     folded as (
@@ -113,14 +109,14 @@ as $$
     from summed s
 $$;
 
--- Transaction ids of another cluster mean nothing here (after a dump and restore): start them anew.
+-- Transaction ids of another cluster (after a dump and restore) mean nothing here: they are reset. Returns whether any were.
 create or replace function tocsin.reset_foreign_xids() returns boolean
 language plpgsql
 as $$
 declare
     _foreign boolean;
 begin
-    -- Snapshot and search in one statement: a later one sees what was committed since, beyond that snapshot's end.
+    -- Snapshot and search in one statement: a later one would see rows committed after the snapshot's end.
     select
         exists (select from tocsin.unread_counter c where c.folded_before > s.next)
         or exists (select from tocsin.unread_delta d where d.n <> 0 and d.xid > s.next)

@@ -1,10 +1,10 @@
--- The bell: how a commit is noticed within a millisecond without a NOTIFY in each app's transaction.
+-- The wake-up signal: how the leader learns of a commit within a millisecond without a NOTIFY in each app's transaction.
 --
--- PostgreSQL takes one global lock over commits that NOTIFY, which costs three quarters of the throughput. So a
--- transaction rings only when the elected listener sleeps, and the listener says that it sleeps by holding the bell's
--- advisory lock exclusively. While a transaction holds it shared the listener can't fall asleep, so no commit is missed.
--- A transaction that rings also tells the HTTP processes itself whose inbox it moved (_moved), which saves them the way by
--- the listener; that one announces what was committed while it was awake.
+-- PostgreSQL takes one global lock for commits with a NOTIFY, which costs three quarters of the throughput. So a transaction
+-- sends one only while the leader is idle, and the leader shows that it is idle by holding an advisory lock exclusively.
+-- While a transaction holds the lock shared the leader can't become idle, so no commit is missed. A transaction that wakes
+-- the leader also announces to the HTTP processes whose badge it changed (_moved), which is faster than by the leader; the
+-- leader announces what is committed while it is awake.
 -- docs/adr/0004-wake-up-signal.md and 0026-wake-up-signal-names-recipients.md have the alternatives that were measured.
 
 create or replace function tocsin.wake(_moved text[] default '{}') returns void
@@ -18,8 +18,8 @@ begin
 end
 $$;
 
--- Tells the HTTP processes whose streams to read anew: ids only, since any session may listen; '*' for very many. A
--- payload has to be shorter than 8,000 bytes, and an id is at most 200 characters.
+-- Notifies the HTTP processes whose streams have to read again: ids only, since any session may listen; '*' for very many
+-- people. A payload must be shorter than 8,000 bytes, and an id has at most 200 characters.
 create or replace function tocsin.announce(_moved text[]) returns void
 language plpgsql
 as $$
@@ -39,7 +39,7 @@ begin
 end
 $$;
 
--- False keeps it awake until this transaction is over.
+-- Whether the leader is idle. False also keeps it awake until this transaction is over.
 create or replace function tocsin.leader_is_idle() returns boolean
 language sql
 as $$
@@ -47,15 +47,16 @@ as $$
     select not pg_try_advisory_xact_lock_shared(1953457011, 1)
 $$;
 
--- The listener falls asleep. A last scan has to follow in a statement of its own: its snapshot must be younger than the lock.
+-- The leader becomes idle. A last scan has to follow in a statement of its own: its snapshot must be younger than the lock.
+-- Returns false while a transaction is open that did not send a wake-up.
 create or replace function tocsin.start_idle() returns boolean
 language sql
 as $$
     select pg_try_advisory_lock(1953457011, 1)
 $$;
 
--- Seconds that three transactions, one shortly after the other, waited for their turn to commit because they rang (for
--- nobody): others that ring go before them.
+-- How many seconds three transactions in turn waited to commit because they sent a NOTIFY (to nobody): commits of others
+-- with a NOTIFY go before them.
 create or replace procedure tocsin.measure_commit_wait(inout turns float8[])
 language plpgsql
 as $$

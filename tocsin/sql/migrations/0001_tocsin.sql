@@ -110,7 +110,7 @@ create table tocsin.recipient (
     updated_at timestamptz not null default now()
 );
 
--- address_owner
+-- find_address_owner
 create index recipient_address on tocsin.recipient (address, created_at, recipient_id) where address is not null;
 
 comment on table tocsin.recipient is 'People who can be notified.';
@@ -226,7 +226,7 @@ create table tocsin.subscription (
     primary key (topic, recipient_id, event_id)
 );
 
--- list_subscriptions
+-- list_older_subscriptions, list_newer_subscriptions
 create index subscription_recipient on tocsin.subscription (recipient_id, created_at desc, subscription_id desc);
 
 comment on table tocsin.subscription is 'Topics that people follow. Of several rows of a person and topic, the one with the lowest event_id counts.';
@@ -319,9 +319,9 @@ create table tocsin.event (
 
 -- fan_out_due_events
 create index event_send_at on tocsin.event (send_at) where fanned_out_at is null and cancelled_at is null;
--- erase_personal_data, list_events
+-- erase_personal_data, list_older_events, list_newer_events
 create index event_initiator on tocsin.event (initiator) where initiator is not null;
--- list_events
+-- list_older_events, list_newer_events
 create index event_created_at on tocsin.event (created_at desc, event_id desc);
 -- erase_personal_data: the events that mention a person
 create index event_mentions on tocsin.event using gin ((metadata -> 'mentions')) where metadata ? 'mentions';
@@ -381,9 +381,9 @@ create table tocsin.notification (
     constraint notification_has_owner check (recipient_id is not null or address is not null)
 );
 
--- cancel, event_deliveries; one notification for an event and a person
+-- cancel, get_event; one notification for an event and a person
 create unique index notification_event on tocsin.notification (event_id, recipient_id);
--- list_notifications
+-- list_older_notifications, list_newer_notifications
 create index notification_inbox on tocsin.notification (recipient_id, created_at desc, notification_id desc)
 where in_inbox and archived_at is null;
 -- list_older_notifications, list_newer_notifications with filters, mark_all_read, unread_by_category: by type, so that what a
@@ -393,7 +393,7 @@ create index notification_unread on tocsin.notification (recipient_id, event_typ
 where in_inbox and archived_at is null and read_at is null;
 create index notification_read on tocsin.notification (recipient_id, event_type, created_at desc, notification_id desc)
 where in_inbox and archived_at is null and read_at is not null;
--- news: what was committed since a snapshot
+-- stream_updates: what was committed since a snapshot
 create index notification_xid on tocsin.notification (recipient_id, xid);
 -- assign_invitations, claim_email, erase_recipient
 create index notification_address on tocsin.notification (address) where recipient_id is null;
@@ -429,7 +429,7 @@ create table tocsin.inbox_change (
     xid xid8 not null default pg_current_xact_id()
 );
 
--- news
+-- stream_updates
 create index inbox_change_recipient on tocsin.inbox_change (recipient_id, xid);
 -- scan
 create index inbox_change_xid on tocsin.inbox_change (xid) include (recipient_id);
@@ -521,7 +521,7 @@ create table tocsin.delivery (
 -- the state or settled_at (a failure has a time of its own), and the page has room for both.
 with (fillfactor = 45, autovacuum_vacuum_scale_factor = 0.02);
 
--- dispatch_event_queues, event_deliveries, cancel
+-- dispatch_event_queues, get_event, cancel
 create index delivery_event on tocsin.delivery (event_id, channel, delivery_id);
 -- why
 create index delivery_notification on tocsin.delivery (notification_id);
@@ -628,7 +628,7 @@ create table tocsin.settled_batch (
     delivery_ids bigint[] not null
 ) with (autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 5000);
 
--- ended, delete_settled_batches
+-- settled_between, delete_settled_batches
 create index settled_batch_settled_at on tocsin.settled_batch (settled_at);
 
 comment on table tocsin.settled_batch is 'Deliveries by the time at which they reached a final state, many in a row: so that no index has delivery.settled_at.';
@@ -662,7 +662,7 @@ create table tocsin.digest_item (
 
 -- assemble_digests
 create index digest_item_waiting on tocsin.digest_item (recipient_id) where digest_id is null;
--- digest_items
+-- digest_entries
 create index digest_item_digest on tocsin.digest_item (digest_id) where digest_id is not null;
 
 comment on table tocsin.digest_item is 'Notifications that wait for a digest or are in one; each is in one at most.';

@@ -1,13 +1,13 @@
 -- name: listen_badge#
--- Hears whose inbox moved.
+-- Listens for people whose badge changed.
 listen tocsin_badge;
 
 -- name: unread_counts
--- Exact counts for several people in one read, in their order; the ids and the counts are one text each.
+-- Exact counts of several people in one statement, in their order; ids and counts are one text each.
 select tocsin.unread_counts_in_order($1::text[])::text;
 
 -- name: configure_stream_connection
--- The line's planner: what it asks has one plan for ever, by the indexes.
+-- Planner settings of the connection for streams: each of its statements has one plan, by the indexes.
 select
     set_config('enable_seqscan', 'off', false),
     set_config('enable_bitmapscan', 'off', false),
@@ -16,11 +16,11 @@ select
     set_config('timezone', 'UTC', false);
 
 -- name: prepare_stream_updates#
--- What some streams have to say, as JSON.
+-- What some streams need, as JSON.
 prepare stream_updates (text[], text[], pg_snapshot[], pg_snapshot[], bigint[], integer) as
 select tocsin.stream_updates($1, $2, $3, $4, $5, $6);
 
 -- name: prepare_probe#
--- Proves the line alive.
+-- Shows that the connection works.
 prepare probe as
 select '';

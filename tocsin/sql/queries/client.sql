@@ -1,5 +1,5 @@
 -- name: notify
--- Tells an event in the caller's transaction; answers its id.
+-- Creates an event for recipients in the caller's transaction; returns its id.
 select tocsin.notify(
     event_type => $1,
     recipients => $2::text[],
@@ -29,7 +29,7 @@ select tocsin.notify(
 );
 
 -- name: notify_topic
--- Tells an event to the followers of a topic in the caller's transaction; answers its id.
+-- Creates an event for the followers of a topic in the caller's transaction; returns its id.
 select tocsin.notify_topic(
     topic => $1,
     event_type => $2,
@@ -45,15 +45,15 @@ select tocsin.notify_topic(
 );
 
 -- name: subscribe
--- Has a person follow a topic; true where that changed something.
+-- Subscribes a person to a topic; returns whether that changed something.
 select tocsin.subscribe($1, $2, $3);
 
 -- name: unsubscribe
--- Has a person follow a topic no more; true where that changed something.
+-- Removes a person's subscription to a topic; returns whether there was one.
 select tocsin.unsubscribe($1, $2);
 
 -- name: notify_email
--- Tells an event to somebody by an address; answers its id.
+-- Creates an event for an address in the caller's transaction; returns its id.
 select tocsin.notify_email(
     email => $1,
     event_type => $2,
@@ -68,15 +68,15 @@ select tocsin.notify_email(
 );
 
 -- name: claim_email
--- Says whose an address is; answers how many notifications became theirs.
+-- Assigns an address to a recipient; returns how many notifications came into their inbox.
 select tocsin.claim_email(email => $1, recipient => $2);
 
 -- name: cancel
--- Takes an event back; answers how many deliveries stopped.
+-- Cancels an event; returns how many deliveries were stopped.
 select tocsin.cancel($1::bigint);
 
 -- name: upsert_recipient
--- Creates a person or changes what is not null.
+-- Creates a recipient or changes what is not null.
 select tocsin.upsert_recipient(
     id => $1,
     email => $2,

@@ -1,11 +1,11 @@
 -- name: make_ticket
--- A new ticket; answers until when it may be used first.
+-- Creates a ticket; returns until when it can be used first.
 insert into tocsin.stream_ticket (hash, recipient_id, expires_at, usable_until)
 values (:hash, :recipient_id, :expires_at, least(now() + interval '60 s', :expires_at))
 returning usable_until;
 
 -- name: take_ticket
--- Opens a stream with a ticket. A process that died with the stream lets go of it when in_use_until comes.
+-- Opens a stream with a ticket. If a process dies with the stream, the ticket is free again at in_use_until.
 update tocsin.stream_ticket t
 set in_use_until = now() + interval '45 s'
 where t.hash = :hash
@@ -19,7 +19,7 @@ returning
     t.expires_at;
 
 -- name: is_ticket_in_use
--- Whether a ticket is good but has its stream open.
+-- Whether a ticket is valid and its stream is open.
 select exists (
     select
     from tocsin.stream_ticket t
@@ -29,31 +29,31 @@ select exists (
 );
 
 -- name: renew_ticket!
--- Its stream is still open; changes nothing where the ticket is gone, with its person.
+-- Its stream is still open; changes nothing where the ticket was deleted with its person.
 update tocsin.stream_ticket t
 set in_use_until = now() + interval '45 s'
 where t.hash = :hash;
 
 -- name: release_ticket!
--- Its stream ended: 60 s for the next one.
+-- Its stream ended: the next one may be opened within 60 s.
 update tocsin.stream_ticket t
 set in_use_until = null, usable_until = now() + interval '60 s'
 where t.hash = :hash;
 
 -- name: delete_spent_tickets!
--- Those that no stream can be opened with any more.
+-- Deletes tickets with which no stream can be opened any more.
 delete from tocsin.stream_ticket t
 where t.expires_at < now()
     or greatest(t.usable_until, t.in_use_until + interval '60 s') < now();
 
 -- name: create_api_key
--- Keeps a key's hash; returns its id.
+-- Stores the hash of a key; returns its id.
 insert into tocsin.api_key (name, scopes, event_types, prefix, hash)
 values (:name, :scopes, :event_types, :prefix, :hash)
 returning api_key_id;
 
 -- name: find_api_key
--- The key of this hash, and notes (once a minute at most) that it was used.
+-- The key with this hash; records, once a minute at most, that it was used.
 with used as (
     update tocsin.api_key k
     set last_used_at = now()
@@ -88,7 +88,7 @@ from tocsin.api_key k
 order by k.api_key_id;
 
 -- name: revoke_api_keys
--- Ends these keys at once; returns the ids of those that were live.
+-- Revokes these keys; returns the ids of those that were not revoked before.
 update tocsin.api_key k
 set revoked_at = now()
 where k.api_key_id = any (:api_key_ids)
@@ -96,7 +96,7 @@ where k.api_key_id = any (:api_key_ids)
 returning k.api_key_id as id;
 
 -- name: open_session!
--- Signs an operator in with a key that is good and has the scope; forgets sessions that are over.
+-- Signs an operator in with a valid key that has the scope; deletes sessions that are over.
 with over as (
     delete from tocsin.ops_session s
     where s.expires_at < clock_timestamp()
@@ -105,7 +105,7 @@ insert into tocsin.ops_session (hash, api_key_id, expires_at)
 values (:hash, :api_key_id, clock_timestamp() + :life);
 
 -- name: find_session
--- Whose session it is, while it lasts and its key is good.
+-- The key of a session, while the session lasts and its key is valid.
 select
     k.api_key_id,
     k.name,

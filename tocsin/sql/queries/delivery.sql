@@ -1,5 +1,5 @@
 -- name: dead_letters
--- Failed deliveries, newest first, from before a place in the list; with what their last attempt was told.
+-- Failed deliveries, newest first, from a position in the list on; with the reason of their last attempt.
 with chosen as (
     select d.delivery_id, d.failed_at
     from tocsin.delivery d
@@ -51,7 +51,7 @@ left join lateral (
 order by chosen.failed_at desc, d.delivery_id desc;
 
 -- name: dead_letter_ids
--- The same, as a batch to replay.
+-- The same, as a batch for a replay.
 select d.delivery_id, d.failed_at
 from tocsin.delivery d
 where d.failed_at is not null
@@ -64,7 +64,7 @@ order by d.failed_at desc, d.delivery_id desc
 limit :limit;
 
 -- name: dead_letter_reasons
--- How many failed since a time, by channel and reason; of the newest :most.
+-- How many deliveries failed since a time, by channel and reason; of the newest :most.
 select
     f.channel,
     f.reason,
@@ -84,15 +84,15 @@ group by f.channel, f.reason
 order by count(*) desc, f.channel, f.reason;
 
 -- name: replay
--- Tries failed deliveries anew; how many, and how many stay as they are, by cause.
+-- Replays failed deliveries; returns how many, and how many stay as they are, by cause.
 select r.replayed, r.kept
 from tocsin.replay(:delivery_ids::bigint[], :lift) r;
 
 -- name: claim
--- Takes up deliveries for one worker: what is still to do, under a token and its lease, one attempt more.
+-- Claims deliveries for one worker: those that are still to be sent, with a token and its lease, and one attempt more.
 --
--- Single mails to one person that are due together go as one (:mergeable, which `find_mergeable` found): those of the same job
--- (:others) join it here. A burst that was tried once stays together, since its Message-ID stands for all of it.
+-- Single mails to one person that are due together go as one (:mergeable, found by `find_mergeable`): those of the same job
+-- (:others) are added here. A burst that was tried once stays together, since its Message-ID is that of all of it.
 with first as (
     select d.delivery_id, d.recipient_id, d.event_id, d.burst_id, d.attempts
     from tocsin.delivery d
@@ -206,9 +206,9 @@ select
     c.burst_id,
     c.digest_id,
     n.topic,
-    -- asked of events of a topic only
+    -- read for events of a topic only
     case when n.topic is not null then o.because end as because,
-    -- a mail says why it came
+    -- a mail has the reason in its footer
     case when c.channel = 'email' and c.event_id is not null then o.decisions #>> '{email,1}' end as reason,
     n.invited,
     n.address,
@@ -216,7 +216,7 @@ select
     n.sandbox,
     n.badge,
     n.withheld,
-    -- by the rules of `timezone`, which the worker keeps
+    -- the worker fills it by `timezone`, whose rules it keeps
     null as zone
 from claimed c
 cross join lateral tocsin.delivery_snapshot(c.delivery_id) n
@@ -226,7 +226,7 @@ left join tocsin.notification o
 order by n.priority desc, c.delivery_id;
 
 -- name: undo_claim!
--- Gives back what a claim took whose result never arrived: the connection was lost, and nobody tried these.
+-- Undoes a claim whose result never arrived because the connection was lost: nobody tried these deliveries.
 with given_back as (
     -- states: sending -> queued
     update tocsin.delivery d
@@ -244,7 +244,7 @@ delete from tocsin.lease l
 where l.claim = :claim;
 
 -- name: find_mergeable
--- Which of some deliveries may go as one mail with others of them, since they are for the same person.
+-- Which of some deliveries may go as one mail because they are for the same person.
 select array_agg(d.delivery_id) as delivery_ids
 from tocsin.delivery d
 where d.delivery_id = any (:delivery_ids)
@@ -255,7 +255,8 @@ group by d.recipient_id
 having count(*) > 1;
 
 -- name: presend_check
--- The last look before sending: still ours, still wanted, and to which address. A claim that was lost is not in the answer.
+-- The check right before sending: whether the claim still holds, whether the delivery may still be sent, and the address. A
+-- claim that was lost is not in the result.
 select
     m.delivery_id,
     n.address,
@@ -283,7 +284,7 @@ where n.held_by = m.claim
     ));
 
 -- name: settle_sent
--- The same as `settle`, for what was sent, which most is: a third of the work.
+-- The same as `settle` for sent deliveries, which most are: a third of the work.
 with outcome as (
     select
         o.delivery_id,
@@ -331,117 +332,31 @@ select s.delivery_id
 from settled s;
 
 -- name: settle
--- Writes outcomes down, each only while its claim is still the delivery's own; answers those that were.
-with outcome as (
-    select
-        o.delivery_id,
-        o.claim,
-        o.state,
-        o.reason,
-        o.delay,
-        o.outcome,
-        o.attempt_reason,
-        o.address,
-        o.checked_at,
-        o.provider_id,
-        o.dead,
-        o.dead_since
-    from unnest(
-        :delivery_ids::bigint[],
-        :claims::uuid[],
-        :states::tocsin.delivery_state[],
-        :reasons::text[],
-        :delays::interval[],
-        :outcomes::text[],
-        :attempt_reasons::text[],
-        :addresses::text[],
-        :checked_ats::timestamptz[],
-        :provider_ids::text[],
-        :dead::boolean[],
-        :dead_sinces::timestamptz[]
-    ) o (
-        delivery_id, claim, state, reason, delay, outcome, attempt_reason, address, checked_at, provider_id, dead,
-        dead_since
-    )
-),
-timed as (
-    select
-        o.delivery_id,
-        o.state = 'deferred' as again,
-        clock_timestamp() + o.delay as due_at,
-        o.state = 'deferred' and clock_timestamp() + o.delay >= coalesce(e.expires_at, d.expires_at, 'infinity') as over
-    from outcome o
-    join tocsin.delivery d using (delivery_id, claim)
-    left join tocsin.event e using (event_id)
-),
-settled as (
-    -- states: sending -> sent | deferred | failed | skipped | cancelled | expired
-    update tocsin.delivery d
-    set state = case when t.over then 'expired' else o.state end,
-        reason = case when t.over then 'expired' else o.reason end,
-        claim = null,
-        due_at = case when t.again and not t.over then t.due_at end,
-        -- without an outcome it was never tried: that costs no attempt
-        attempts = d.attempts - case when o.outcome is null then 1 else 0 end,
-        address = coalesce(o.address, d.address),
-        checked_at = coalesce(o.checked_at, d.checked_at),
-        provider_id = o.provider_id,
-        settled_at = case when t.over or not t.again then statement_timestamp() end
-    from outcome o
-    join timed t using (delivery_id)
-    where d.delivery_id = o.delivery_id
-        and d.claim = o.claim
-    returning d.delivery_id, d.device_id, d.attempts, d.state, o.outcome, o.attempt_reason, o.address, o.dead, o.dead_since
-),
-ended as (
-    insert into tocsin.settled_batch (settled_at, delivery_ids)
-    select statement_timestamp(), array_agg(s.delivery_id)
-    from settled s
-    where s.state <> 'deferred'
-    having count(*) > 0
-),
-tried as (
-    insert into tocsin.attempt (delivery_id, attempt, at, outcome, reason)
-    select s.delivery_id, s.attempts, clock_timestamp(), s.outcome, s.attempt_reason
-    from settled s
-    where s.outcome is not null
-    on conflict do nothing
-),
-suppressed as (
-    insert into tocsin.suppression (address, reason)
-    select distinct on (a.address) a.address, s.attempt_reason
-    from settled s
-    cross join lateral (select tocsin.compared_address(s.address) as address) a
-    where s.dead
-        and s.device_id is null
-        -- asked first: an open claim may be taking it away, and the ledger would wait for it
-        and not exists (select from tocsin.suppression k where k.key = tocsin.address_key(a.address))
-    on conflict do nothing
-),
-disabled as (
-    update tocsin.device v
-    set disabled_at = clock_timestamp(), disabled_reason = s.attempt_reason
-    from settled s
-    where s.dead
-        and v.device_id = s.device_id
-        and v.token = s.address
-        -- it may have been registered anew since the provider last knew of it
-        and v.registered_at <= coalesce(s.dead_since, clock_timestamp())
-)
-select
-    s.delivery_id,
-    -- the listener may sleep past the retry
-    case when s.state = 'deferred' then tocsin.wake() end as rung
-from settled s;
+-- Writes outcomes, each only while its claim still holds the delivery; returns those that were written.
+select d.delivery_id
+from tocsin.settle(
+    :delivery_ids::bigint[],
+    :claims::uuid[],
+    :states::tocsin.delivery_state[],
+    :reasons::text[],
+    :delays::interval[],
+    :outcomes::text[],
+    :attempt_reasons::text[],
+    :addresses::text[],
+    :checked_ats::timestamptz[],
+    :provider_ids::text[],
+    :dead::boolean[],
+    :dead_sinces::timestamptz[]
+) d (delivery_id);
 
 -- name: renew!
--- Keeps claims alive while their messages wait.
+-- Renews the leases of claims whose messages wait.
 update tocsin.lease l
 set until = clock_timestamp() + :lease
 where l.claim = any (:claims);
 
 -- name: close_leases!
--- At the end of a job: its lease, and those of its claims, where they hold nothing any more.
+-- At the end of a job, deletes its lease and those of its claims, where they hold nothing any more.
 delete from tocsin.lease l
 where (l.claim = any (:claims) or l.claim is null and l.delivery_ids[1] = :job)
     and not exists (
@@ -452,17 +367,17 @@ where (l.claim = any (:claims) or l.claim is null and l.delivery_ids[1] = :job)
     );
 
 -- name: release!
--- Hands dispatched deliveries that were not claimed back at once: this worker stops.
+-- Gives back dispatched deliveries that were not claimed: this worker stops.
 update tocsin.delivery d
 set due_at = clock_timestamp() + :delay
 where d.delivery_id = any (:delivery_ids)
     and d.state = 'queued';
 
 -- name: providers
--- Which provider each of some push deliveries goes to.
+-- The provider of each of some push deliveries.
 select
     d.delivery_id,
-    -- Apple has an address of its own for the tokens of apps in development
+    -- Apple has a separate address for the tokens of apps in development
     case when v.provider = 'apns' and v.environment = 'sandbox' then 'apns_sandbox' else v.provider end as provider
 from tocsin.delivery d
 join tocsin.device v using (device_id)

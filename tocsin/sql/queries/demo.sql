@@ -1,5 +1,5 @@
 -- name: list_people
--- Whom the demo page offers.
+-- People for the demo page.
 select
     r.recipient_id as id,
     r.name,
@@ -9,7 +9,7 @@ order by r.created_at, r.recipient_id
 limit :limit;
 
 -- name: list_phones
--- A person's live devices, for the demo page to draw; their whole tokens, since by these it knows what arrived.
+-- A person's live devices with their whole tokens, by which the demo page knows what arrived.
 select
     d.token,
     d.platform,
@@ -22,7 +22,7 @@ order by d.device_id
 limit :limit;
 
 -- name: devices_of_tokens
--- The devices of these tokens, disabled ones too.
+-- The devices with these tokens, also disabled ones.
 select
     d.token,
     d.platform,
@@ -32,7 +32,7 @@ from tocsin.device d
 where d.token = any (:tokens);
 
 -- name: notification_of
--- What an event came to for one person.
+-- The notification of an event for one person.
 select n.notification_id
 from tocsin.notification n
 where n.event_id = :event_id

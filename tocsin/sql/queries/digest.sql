@@ -1,5 +1,5 @@
 -- name: get_digest_preference
--- When and for what somebody gets a digest; no row for who never chose.
+-- When a person gets digests and of what; no row for a person who never chose.
 select
     p.frequency,
     p.categories,
@@ -11,14 +11,14 @@ from tocsin.digest_preference p
 where p.recipient_id = :recipient_id;
 
 -- name: digest_timezone
--- The zone whose clock a person's digest tells: its own, else theirs.
+-- The time zone of a person's digest: its own, else the person's.
 select coalesce(p.timezone, r.timezone)
 from tocsin.recipient r
 left join tocsin.digest_preference p using (recipient_id)
 where r.recipient_id = :recipient_id;
 
 -- name: digest_categories
--- Categories with something that a digest may hold.
+-- Categories of which a digest may have something.
 select array(
     select c.category
     from tocsin.category c
@@ -33,7 +33,7 @@ select array(
 );
 
 -- name: is_timezone
--- Whether a zone is known by this name.
+-- Whether a time zone is known by this name.
 select exists (
     select
     from tocsin.timezone z
@@ -41,13 +41,13 @@ select exists (
 );
 
 -- name: set_digest_preference
--- Merges what is not null; creates the person where it is a first write.
+-- Changes what is not null; creates the person where they are unknown.
 select tocsin.set_digest_preference(
     :recipient_id, :frequency, :categories::text[], :send_at::time, :timezone, :weekday::smallint
 );
 
 -- name: assemble_digests
--- One batch of people whose digest is due.
+-- Makes the digests of one batch of people for whom one is due.
 select
     a.people,
     a.digests,
@@ -55,7 +55,7 @@ select
 from tocsin.assemble_digests(:now, :limit) a;
 
 -- name: schedule_leftover_digests
--- What waits without a next digest is due now.
+-- Makes digests due for people who have something waiting but no next digest.
 select tocsin.schedule_leftover_digests(:now);
 
 -- name: digests_at_work
@@ -81,7 +81,7 @@ from (
 ) w;
 
 -- name: digest_entries
--- What some digests say, newest first within each category.
+-- The content of some digests, newest first within each category.
 select
     e.digest_id,
     e.recipient_id,
@@ -101,7 +101,7 @@ where e.digest_id = any (:digest_ids)
 order by e.digest_id, e.category_position, e.created_at desc, e.notification_id desc;
 
 -- name: waiting_entries
--- What would be in somebody's digest if it were made now.
+-- What would be in a person's digest if it were made now.
 select
     e.digest_id,
     e.recipient_id,

@@ -1,98 +1,74 @@
 -- name: try_lead
--- True for the one that listens and dispatches for all; a leader that was silent for too long is replaced.
+-- Makes this session the leader, also in place of one that was silent for too long; returns whether it leads.
 select tocsin.try_lead(:silent_for);
 
 -- name: record_heartbeat
--- The leader is alive; false where another session leads.
+-- Writes the leader's heartbeat; false where another session leads.
 select tocsin.record_heartbeat();
 
 -- name: has_leader
--- Whether a leader wrote its beat lately.
+-- Whether a leader wrote its heartbeat lately.
 select l.heartbeat_at > clock_timestamp() - :within
 from tocsin.leader l;
 
 -- name: listen#
--- Hears the bell.
+-- Listens for the wake-up signal.
 listen tocsin_wake;
 
 -- name: measure_commit_wait#
--- Seconds that commits which ring wait for their turn just now.
+-- How many seconds commits with a NOTIFY wait for their turn just now.
 call tocsin.measure_commit_wait('{}');
 
 -- name: start_idle
--- Asks to be rung from now on; false while a transaction that did not ring is still open.
+-- Becomes idle: commits send the wake-up signal from now on; false while a transaction is open that did not.
 select tocsin.start_idle();
 
 -- name: stop_idle
--- Awake: nobody needs to ring.
+-- Is awake: no commit needs to send the wake-up signal.
 select tocsin.stop_idle();
 
 -- name: configure_planner
--- Few rows among many dead ones are what is looked for: an index, always. One transaction setting each session.
+-- Planner settings of the leader's session: it looks for few rows among many dead ones, so by an index always. Each session is
+-- set in one transaction.
 select
     set_config('enable_seqscan', 'off', false),
     set_config('enable_bitmapscan', 'off', false),
     set_config('jit', 'off', false);
 
 -- name: scan
--- What was committed since an earlier snapshot (null: all that is there): whose inbox moved, who moved it themselves
--- (or an app's cancel did), and which event queues came. Whose inbox moved is announced at once where nobody else did (:announce):
--- a round trip less for each badge.
-with before as (
-    select
-        coalesce(pg_snapshot_xmax(:since::pg_snapshot), '0'::xid8) as next,
-        array(select pg_snapshot_xip(:since::pg_snapshot)) as open
-),
-changed as (
-    select c.recipient_id from tocsin.inbox_change c, before b where c.xid >= b.next
-    union all
-    select c.recipient_id from tocsin.inbox_change c, before b where c.xid = any (b.open)
-),
-moved as (
-    select d.recipient_id from tocsin.unread_delta d, before b where d.n <> 0 and d.xid >= b.next
-    union
-    select d.recipient_id from tocsin.unread_delta d, before b where d.n <> 0 and d.xid = any (b.open)
-    union
-    select c.recipient_id from changed c
-),
-came as (
-    select l.event_id, l.channel, l.priority from tocsin.event_queue l, before b where l.xid >= b.next
-    union
-    select l.event_id, l.channel, l.priority from tocsin.event_queue l, before b where l.xid = any (b.open)
-)
+-- What was committed since an earlier snapshot (null: everything that is there).
 select
-    pg_current_snapshot()::text as snapshot,
-    p.recipients,
-    case when :announce and p.recipients <> '{}' then tocsin.announce(p.recipients)::text end as announced,
-    array(select c.recipient_id from changed c) as changed,
-    coalesce((select array_agg(c.event_id order by c.event_id) from came c), '{}') as event_ids,
-    coalesce((select array_agg(c.channel order by c.event_id) from came c), '{}') as channels,
-    coalesce((select array_agg(c.priority order by c.event_id) from came c), '{}') as priorities
-from (select array(select m.recipient_id from moved m) as recipients offset 0) p;
+    s.snapshot,
+    s.recipients,
+    s.changed,
+    s.event_ids,
+    s.channels,
+    s.priorities
+from tocsin.scan(:since::pg_snapshot, :announce) s;
 
 -- name: assignable_since
--- Addresses with something for their claimant that was committed since an earlier snapshot (null: ever).
+-- Addresses with something to assign that was committed since an earlier snapshot (null: at any time).
 select
     pg_current_snapshot()::text as snapshot,
     tocsin.assignable_since(:since::pg_snapshot) as addresses;
 
 -- name: assign_invitations
--- Gives what waits for these addresses to their claimants.
+-- Assigns what is pending for these addresses to the recipients who claimed them.
 select
     h.assigned,
     h.busy
 from tocsin.assign_invitations(:addresses::text[]) h;
 
 -- name: announce_everyone
--- Has the HTTP processes read all their streams anew.
+-- Has the HTTP processes read for all their streams again.
 select pg_notify('tocsin_badge', '*');
 
 -- name: fold_unread
--- Folds the announced changes into the counters; what the fold before had seen the end of is gone.
+-- Folds the announced changes into the counters; what ended before the fold before is gone.
 select tocsin.fold_unread(:announced::pg_snapshot, :folded::pg_snapshot);
 
 -- name: changed_since_badge_pushes
--- Who changed their inbox since a leader last asked for pushes that correct badges.
+-- People whose inbox changed since a leader last queued pushes that correct badges.
 with before as (
     select
         pg_snapshot_xmax(m.snapshot) as next,
@@ -106,7 +82,7 @@ select array(
 );
 
 -- name: queue_badge_pushes
--- Asks for the silent pushes that correct the badges of these people, and marks how far all have been asked for.
+-- Queues the silent pushes that correct the badges of these people, and records up to which snapshot that is done.
 select tocsin.queue_badge_pushes(:recipients, :window, :life, :seen::pg_snapshot);
 
 -- name: may_vacuum
@@ -114,7 +90,7 @@ select tocsin.queue_badge_pushes(:recipients, :window, :life, :seen::pg_snapshot
 select
     case
         when pg_has_role(c.relowner, 'USAGE') then true
-        -- not known to PostgreSQL before 17
+        -- PostgreSQL before 17 does not have it
         when current_setting('server_version_num')::int >= 170000 then has_table_privilege(c.oid, 'MAINTAIN')
         else false
     end
@@ -122,7 +98,7 @@ from pg_class c
 where c.oid = 'tocsin.unread_delta'::regclass;
 
 -- name: vacuum_unread#
--- The small tables turn over every second; autovacuum's minute is too slow for them.
+-- All rows of the small tables change within seconds; autovacuum runs too seldom for them.
 vacuum (index_cleanup on, truncate off) tocsin.unread_delta;
 
 -- name: vacuum_event_queues#
@@ -134,12 +110,12 @@ vacuum (index_cleanup on, truncate off) tocsin.event_queue;
 vacuum (index_cleanup on, truncate off) tocsin.lease;
 
 -- name: forget_inbox_changes!
--- A stream that was away for longer reads its list anew.
+-- Deletes changes that a stream could only have missed if it was away for longer: it reads its list again.
 delete from tocsin.inbox_change c
 where c.at < clock_timestamp() - interval '1 hour';
 
 -- name: delete_settled_batches!
--- Minutes that were counted, and those of before yesterday that nobody counts.
+-- Deletes what was counted by minute, and what is too old to be counted.
 delete from tocsin.settled_batch g
 where g.settled_at < greatest(
     (select m.upto - interval '10 minutes' from tocsin.delivery_minute_progress m),
@@ -147,32 +123,32 @@ where g.settled_at < greatest(
 );
 
 -- name: finish_erasures
--- What came back of people who were erased.
+-- Erases what was committed since of people who were erased.
 select tocsin.finish_erasures();
 
 -- name: jobs_at_work
--- Jobs of a channel that wait or that live workers have.
+-- How many jobs of a channel wait or are run by live workers.
 select tocsin.jobs_at_work(:channel, :alive_within);
 
 -- name: dispatch_event_queues
--- The next turn of some event queues of one channel and priority.
+-- Dispatches the next deliveries of some event queues of one channel and priority.
 select t.event_id, t.last, t.taken
 from tocsin.dispatch_event_queues(:channel, :priority, :event_ids, :after, :each, :lease) t;
 
 -- name: dispatch_due
--- What is due again on a channel.
+-- Dispatches what is due again on a channel.
 select tocsin.dispatch_due(:channel, :room, :lease);
 
 -- name: end_leases
--- Leases that ran out: what they hold is due, unless the database was away and their holder may live.
+-- Ends leases that ran out: what they hold is due, unless the database was away and their holder may be alive.
 select tocsin.end_leases(:most);
 
 -- name: fan_out_due_events
--- Scheduled events whose time has come.
+-- Fans out scheduled events that are due.
 select tocsin.fan_out_due_events(:limit);
 
 -- name: next_due
--- Seconds until something falls due, per channel ('' for scheduled events, '*' for leases); less than 0 for what is late.
+-- Seconds until something is due, by channel ('' for scheduled events, '*' for leases); negative where it is late.
 select
     c.channel,
     extract(epoch from n.due_at - clock_timestamp())::float8 as seconds
@@ -207,5 +183,5 @@ from (
 where n.until is not null;
 
 -- name: reset_foreign_xids
--- A database that was restored into another cluster.
+-- Resets transaction ids after a restore into another cluster.
 select tocsin.reset_foreign_xids();

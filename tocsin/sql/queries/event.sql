@@ -1,5 +1,5 @@
 -- name: list_event_types
--- The catalogue in its order.
+-- The event types in the order of the catalogue.
 select
     c.category,
     c.label as category_label,
@@ -30,7 +30,7 @@ join tocsin.category c using (category)
 where t.event_type = :event_type;
 
 -- name: nearest_event_types
--- Null where there is such an event type, retired or not; else the nearest known ones.
+-- Null where this event type exists, retired or not; else the nearest known ones.
 select tocsin.nearest_event_types(left(:event_type, 100))
 where not exists (
     select
@@ -39,13 +39,13 @@ where not exists (
 );
 
 -- name: categories_without
--- Null where there is such a category; else those that there are.
+-- Null where this category exists; else all categories.
 select string_agg(c.category, ', ' order by c.position)
 from tocsin.category c
 having bool_and(c.category <> :category);
 
 -- name: create_event
--- Tells an event, for the HTTP API.
+-- Creates an event, for the HTTP API.
 select
     e.event_id,
     e.notifications,
@@ -68,11 +68,11 @@ from tocsin.create_event(
 ) e;
 
 -- name: create_missing_recipients
--- Creates those of [{"at", "id", "email", "name", "locale", "timezone"}] who are not known yet; how many.
+-- Creates the unknown ones of [{"at", "id", "email", "name", "locale", "timezone"}]; returns how many.
 select tocsin.create_missing_recipients(:people::jsonb);
 
 -- name: decisions
--- What was decided for each person of an event, or for the address of somebody without an account.
+-- What was decided for each person of an event, or for the address of a person without an account.
 select
     coalesce(n.recipient_id, e.email) as recipient_id,
     n.decisions
@@ -82,13 +82,13 @@ where n.event_id = :event_id
 order by n.recipient_id;
 
 -- name: initiator_skipped
--- Whether an event's initiator was among those it was for, and was left out.
+-- Whether an event's initiator was among its recipients and was left out.
 select e.initiator_skipped
 from tocsin.event e
 where e.event_id = :event_id;
 
 -- name: get_event
--- One event with what became of it.
+-- One event with its counts.
 select
     e.event_id as id,
     e.event_type,
@@ -127,7 +127,7 @@ from tocsin.event e
 where e.event_id = :event_id;
 
 -- name: list_older_events
--- Events, newest first, from before a place in the list; with a recipient, those that this person was told.
+-- Events, newest first, from a position in the list on; with a recipient, those of which this person was notified.
 select
     e.event_id as id,
     e.event_type,
@@ -155,14 +155,14 @@ where (e.created_at, e.event_id) < (coalesce(:at, 'infinity'::timestamptz), coal
             from tocsin.notification n
             where n.recipient_id = :recipient_id
         )
-        -- and those that this person was left out of, as the one who caused them
+        -- and those that this person caused and was left out of
         or e.initiator = :recipient_id and e.initiator_skipped
     )
 order by e.created_at desc, e.event_id desc
 limit :limit;
 
 -- name: list_newer_events
--- The events just after a place in the list, oldest first.
+-- The events just after a position in the list, oldest first.
 select
     e.event_id as id,
     e.event_type,
@@ -190,14 +190,14 @@ where (e.created_at, e.event_id) > (:at, :id)
             from tocsin.notification n
             where n.recipient_id = :recipient_id
         )
-        -- and those that this person was left out of, as the one who caused them
+        -- and those that this person caused and was left out of
         or e.initiator = :recipient_id and e.initiator_skipped
     )
 order by e.created_at, e.event_id
 limit :limit;
 
 -- name: cancel_event
--- Takes an event back; null where there is none, else how many deliveries stopped.
+-- Cancels an event; null where there is none, else how many deliveries were stopped.
 select tocsin.cancel(e.event_id)
 from tocsin.event e
 where e.event_id = :event_id;

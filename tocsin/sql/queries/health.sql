@@ -1,12 +1,12 @@
 -- name: is_migrated
--- Whether the schema is there: a load balancer's question.
+-- Whether the schema exists.
 select exists (
     select
     from tocsin.migration
 );
 
 -- name: readiness
--- Whether the schema is there, and for how many seconds no process has led (null: none ever did).
+-- Whether the schema exists, and for how many seconds no process has led (null: none ever did).
 select
     exists (select from tocsin.migration) as migrated,
     extract(epoch from clock_timestamp() - nullif(l.heartbeat_at, '-infinity'))::float8 as unled_for
@@ -24,7 +24,7 @@ select
 from tocsin.blocking_sessions() s;
 
 -- name: unsettled
--- Deliveries that are not at their end, by channel and state, and by how many seconds the latest one is late.
+-- Deliveries that are not in a final state, by channel and state, and by how many seconds the latest of them is late.
 select
     s.channel,
     s.state::text as state,
@@ -34,12 +34,12 @@ from (
     select
         d.channel,
         d.state,
-        -- what lies ahead, of a lease or of a retry, is not late
+        -- a due time in the future, of a retry, is not late
         case when d.due_at < clock_timestamp() then d.due_at end as due_at
     from tocsin.delivery d
     where d.due_at is not null
     union all
-    -- at work
+    -- in a lease
     select
         d.channel,
         d.state,

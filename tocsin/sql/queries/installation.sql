@@ -1,40 +1,41 @@
 -- name: clean_up_notifications
--- One batch of notifications that are over.
+-- Deletes one batch of old notifications.
 select tocsin.clean_up_notifications(:before, :limit);
 
 -- name: clean_up_digests
--- One batch of digests that are over.
+-- Deletes one batch of old digests.
 select tocsin.clean_up_digests(:before, :limit);
 
 -- name: clean_up_events
--- One batch of events that nobody has any more.
+-- Deletes one batch of events without notifications.
 select tocsin.clean_up_events(:before, :limit);
 
 -- name: clean_up_keys
--- One batch of keys and tickets that are over.
+-- Deletes one batch of expired keys and tickets.
 select tocsin.clean_up_keys(:now, :limit);
 
 -- name: clean_up_badge_pushes
--- One batch of pushes that corrected a badge, and are over.
+-- Deletes one batch of settled pushes that corrected a badge.
 select tocsin.clean_up_badge_pushes(:now, :limit);
 
 -- name: disable_stale_devices
--- One batch of devices that were not registered anew for too long.
+-- Disables one batch of devices that were not registered again for too long.
 select tocsin.disable_stale_devices(:now, :limit);
 
 -- name: requeue_lost
--- One batch of deliveries that nothing stands for.
+-- Makes one batch of deliveries due that have no event queue, due time or lease.
 select tocsin.requeue_lost(:now, :limit);
 
 -- name: count_over
--- How many notifications a clean-up would remove.
+-- How many notifications a clean-up would delete.
 select count(*)
 from tocsin.notification n
 where (n.read_at is not null or n.archived_at is not null or not n.in_inbox)
     and coalesce(n.read_at, n.archived_at, case when not n.in_inbox then n.created_at end) < :before;
 
 -- name: requeue_lost_jobs!
--- Jobs that a worker fetched without learning of it, since its connection was lost: not those that it runs (:running).
+-- Queues jobs again that a worker fetched without receiving them, since its connection was lost; not those that it runs
+-- (:running).
 update tocsin_queue.procrastinate_jobs j
 set status = 'todo'
 where j.worker_id = :worker_id
@@ -43,13 +44,13 @@ where j.worker_id = :worker_id
     and not j.abort_requested;
 
 -- name: get_secret
--- What this installation keeps for itself under a name.
+-- A secret of this installation.
 select s.value
 from tocsin.secret s
 where s.name = :name;
 
 -- name: load_token
--- The token of a key that stands.
+-- The valid token of a key.
 select
     p.key,
     p.token,
@@ -59,7 +60,7 @@ from tocsin.provider_token p
 where p.key = :key;
 
 -- name: save_token!
--- Stores a token if the one it replaces still stands (null: if there is none).
+-- Stores a token if the one that it replaces is still valid (null: if there is none).
 insert into tocsin.provider_token as p (key, token, issued_at, early)
 values (:key, :token, :issued_at, :early)
 on conflict (key) do update
@@ -67,13 +68,13 @@ set token = excluded.token, issued_at = excluded.issued_at, early = excluded.ear
 where p.token = :replacing;
 
 -- name: offer_providers!
--- Says that this worker has these providers; a channel is available while some worker said so within :good_for. Nothing
--- is said of providers that it doesn't have: those are for the others to say.
+-- Records that this worker has these providers. A channel is available while some worker recorded a provider of it within
+-- :good_for. Providers that this worker doesn't have are left to the others.
 with offered as (
     insert into tocsin.provider as p (channel, provider, offered_at)
     select o.channel, o.provider, clock_timestamp()
     from unnest(:channels::text[], :providers::text[]) o (channel, provider)
-    -- in one order for all workers
+    -- in the same order in all workers
     order by o.channel, o.provider
     on conflict (channel, provider) do update
     set offered_at = excluded.offered_at
@@ -83,7 +84,7 @@ set available = not c.available
 where c.task is not null
     and c.available <> (
         c.channel = any (:channels)
-        -- as of before this statement
+        -- as it was before this statement
         or exists (
             select
             from tocsin.provider p
@@ -93,7 +94,7 @@ where c.task is not null
     );
 
 -- name: is_offered
--- Whether some worker said within :good_for that it has this provider of a channel.
+-- Whether some worker recorded within :good_for that it has this provider of a channel.
 select exists (
     select
     from tocsin.provider p
@@ -103,18 +104,18 @@ select exists (
 );
 
 -- name: report_process
--- How this process is, in place of its earlier report; renews its leases after a time without one.
+-- Writes this process's report in place of its earlier one; renews its leases after a time without one.
 select tocsin.report_process(
     :process_id, :kind, :host, :pid, :version, :started_at, :report, :lease
 );
 
 -- name: forget_process!
--- This process ends as it should.
+-- This process ends in an orderly way.
 delete from tocsin.process p
 where p.process_id = :process_id;
 
 -- name: processes
--- Every process that said something within the hour, those that have gone silent too.
+-- Processes that reported within the last hour, also those that are silent since.
 select
     p.process_id,
     p.kind,

@@ -1,10 +1,10 @@
 -- name: lock_migration#
--- One migration at a time; the lock goes with the transaction, so a crash leaves none behind. An advisory lock would do the
+-- Only one migration runs at a time. The lock ends with the transaction, so a crash leaves none. An advisory lock would do the
 -- same, but any login may take one.
 lock table tocsin.migration in share row exclusive mode;
 
 -- name: migration_blockers
--- Sessions that keep this one from locking the table, or that have it locked.
+-- Sessions that hold a lock which keeps this one from locking the table.
 select
     a.pid,
     a.usename::text,
@@ -17,7 +17,7 @@ where l.relation = to_regclass('tocsin.migration')
     and l.pid <> pg_backend_pid();
 
 -- name: create_schemas#
--- The schemas, where they are missing.
+-- Creates the schemas where they are missing.
 do $$
 begin
     if to_regnamespace('tocsin') is null then
@@ -30,7 +30,7 @@ end
 $$;
 
 -- name: create_migration#
--- What was applied, with the checksum of each file.
+-- What was applied, with a checksum of each file.
 create table if not exists tocsin.migration (
     name text primary key,
     checksum text not null,
@@ -58,30 +58,30 @@ select exists (
 );
 
 -- name: applied_migrations
--- All that was applied, by name.
+-- Everything that was applied, by name.
 select
     name,
     checksum
 from tocsin.migration;
 
 -- name: record_migration!
--- Notes one as applied.
+-- Records a migration as applied.
 insert into tocsin.migration (name, checksum)
 values (:name, :checksum);
 
 -- name: pin_queue_functions
--- Procrastinate's functions use unqualified names: pin their schema, so that they run from any session.
+-- Procrastinate's functions use unqualified names: sets their schema, so that they run in any session.
 select format('alter function %s set search_path = tocsin_queue, pg_temp', p.oid::regprocedure)
 from pg_proc p
 join pg_namespace n on n.oid = p.pronamespace
 where n.nspname = 'tocsin_queue';
 
 -- name: reset_foreign_xids
--- After a restore into another cluster.
+-- Resets transaction ids after a restore into another cluster.
 select tocsin.reset_foreign_xids();
 
 -- name: refresh_default_decisions!
--- As this version decides.
+-- Stores the decisions as this version makes them.
 update tocsin.event_type t
 set default_decisions = u.decisions
 from tocsin.event_type o
@@ -90,10 +90,10 @@ where o.event_type = t.event_type
     and t.default_decisions is distinct from u.decisions;
 
 -- name: apply_catalogue
--- Event types from a catalogue; answers how many there are.
+-- Adds or changes the event types of a catalogue; returns how many there are.
 select tocsin.apply_catalogue(:catalogue);
 
 -- name: apply_default_catalogue
--- Only into a new database: a host app's own catalogue stays.
+-- Only into a new database: an app's own catalogue stays.
 select tocsin.apply_catalogue(:catalogue)
 where not exists (select from tocsin.event_type);

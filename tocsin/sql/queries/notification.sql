@@ -1,9 +1,9 @@
 -- name: list_older_notifications
--- A page of the inbox, newest first, from before a place in it; always one row at least, for the snapshot.
+-- A page of the inbox, newest first, from a position in it on; always at least one row, for the snapshot.
 --
--- Without a filter it is one walk along notification_inbox. With one it is a short walk for each type that it names,
--- along notification_unread and notification_read, however rare that type is. Branches that the filter excludes are
--- not run: their condition holds no column.
+-- Without a filter it reads along notification_inbox. With one it reads for each type that the filter names along
+-- notification_unread and notification_read, which is short however rare the type is. Branches that the filter excludes are
+-- not run: their condition has no column.
 with filtered as (
     select t.event_type
     from tocsin.event_type t
@@ -81,7 +81,7 @@ left join tocsin.event e using (event_id)
 order by n.created_at desc, n.notification_id desc;
 
 -- name: list_newer_notifications
--- The page of the inbox just after a place in it, oldest first; always one row at least, for the snapshot.
+-- The page of the inbox just after a position in it, oldest first; always at least one row, for the snapshot.
 with filtered as (
     select t.event_type
     from tocsin.event_type t
@@ -159,7 +159,7 @@ left join tocsin.event e using (event_id)
 order by n.created_at, n.notification_id;
 
 -- name: get_notification
--- One of a person's own, in the inbox or not.
+-- One notification of a person, in the inbox or not.
 select
     i.id,
     i.event_id,
@@ -179,26 +179,26 @@ where i.id = :notification_id
     and i.recipient_id = :recipient_id;
 
 -- name: mark_read
--- Read or unread; true where that changed something.
+-- Marks one read or unread; returns whether that changed something.
 select tocsin.mark_read(:recipient_id, :notification_id, :read);
 
 -- name: archive
--- Out of list and badge; true where it was there.
+-- Removes one from list and badge; returns whether it was there.
 select tocsin.archive(:recipient_id, :notification_id);
 
 -- name: mark_all_read
--- All that a list with these filters could show; how many there were, and the moment that undoes it.
+-- Marks everything read that a list with these filters could show; returns how many, and the read_at by which to undo it.
 select
     m.marked,
     m.read_at
 from tocsin.mark_all_read(:recipient_id, :category, :event_type, :as_of::pg_snapshot) m;
 
 -- name: undo_mark_all_read
--- Those that were read at exactly this moment are unread again; how many.
+-- Marks everything unread that has exactly this read_at; returns how many.
 select tocsin.undo_mark_all_read(:recipient_id, :read_at);
 
 -- name: unread_by_category
--- How many unread ones there are in each category that has some.
+-- How many are unread in each category that has some.
 select
     split_part(n.event_type, '.', 1) as category,
     count(*)::integer as count
@@ -248,7 +248,7 @@ cross join lateral (
             'address', d.address,
             'due_at', d.due_at,
             'digest', d.digest,
-            -- not one that moved since: it is somebody else's
+            -- not one that moved to another person since
             'device', (
                 select jsonb_build_object(
                     'platform', v.platform,
@@ -278,7 +278,7 @@ cross join lateral (
         from tocsin.delivery w
         where w.notification_id = n.notification_id
         union all
-        -- the digest that it was in
+        -- the digest in which it was
         select w.delivery_id, w.channel, w.state, w.reason, w.address, w.due_at, w.device_id, true
         from tocsin.digest_item i
         join tocsin.delivery w using (digest_id)

@@ -1,5 +1,5 @@
 -- name: find_person
--- What is known of a person that decides what reaches them.
+-- The facts about a person that decide what reaches them.
 select
     r.recipient_id as id,
     r.email,
@@ -34,7 +34,7 @@ cross join lateral (
 where r.recipient_id = :recipient_id;
 
 -- name: recipients_with_address
--- Who has an address, however it is written.
+-- The people with an address, however it is written.
 select array(
     select r.recipient_id
     from tocsin.recipient r
@@ -44,7 +44,7 @@ select array(
 );
 
 -- name: notifications_of_person
--- What a person was told last, in their inbox or not. By xid, since that is what its index is sorted by.
+-- The last notifications of a person, in the inbox or not. By xid, in the order of its index.
 select
     n.notification_id as id,
     n.event_id,
@@ -66,7 +66,7 @@ join tocsin.event e using (event_id)
 order by n.notification_id desc;
 
 -- name: notifications_of_event
--- Whom an event was told to, the first ones by their ids.
+-- The first notifications of an event, by the ids of the people.
 select
     n.notification_id as id,
     n.event_id,
@@ -88,7 +88,7 @@ join tocsin.event e using (event_id)
 order by n.recipient_id;
 
 -- name: notification_exists
--- Whether there is one.
+-- Whether a notification exists.
 select exists (
     select
     from tocsin.notification n
@@ -96,12 +96,12 @@ select exists (
 );
 
 -- name: count_minutes
--- Counts the minutes that are over; up to when, or null while another process does it.
+-- Counts the minutes that are over; returns up to when minutes are counted, or null while another process does it.
 select tocsin.count_minutes(:now, :most);
 
 -- name: counted_minutes
--- What was counted since a minute, in steps of so many seconds; of what waits the most that a minute of the step had. A
--- row for each step, channel and state, with arrays of equal length: a day has thousands of reasons and classes.
+-- The counts since a time, in steps of so many seconds; of what waits, the highest count of a step. One row for each step,
+-- channel and state, with arrays of equal length: a day has thousands of reasons and classes.
 select
     s.at,
     s.channel,
@@ -124,7 +124,7 @@ from (
 group by s.at, s.channel, s.state;
 
 -- name: settled_lately
--- What reached its end since the last minute that was counted, and what of it within the last minute.
+-- What reached a final state since the last minute that was counted, and within the last minute.
 select
     e.minute as at,
     e.channel,
@@ -136,14 +136,14 @@ select
     e.minute >= k.upto as uncounted
 from (select m.upto from tocsin.delivery_minute_progress m) k
 cross join lateral tocsin.settled_between(
-    -- while a long absence is being caught up with, its last minutes alone
+    -- after a long absence, only the last minutes while the rest is being counted
     least(greatest(date_trunc('minute', k.upto), :now - interval '5 minutes'), :now - interval '1 minute'),
     :now,
     :now - interval '1 minute'
 ) e;
 
 -- name: unfinished
--- What is not at its end, by channel, state and reason, counted up to :most on a channel.
+-- What is not in a final state, by channel, state and reason, counted up to :most on a channel.
 select
     u.channel,
     u.state::text as state,

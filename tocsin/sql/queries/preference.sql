@@ -1,27 +1,27 @@
 -- name: check_topic
--- Refuses what can't be one.
+-- Raises an error where this is not a valid topic.
 select tocsin.check_topic(:topic);
 
 -- name: create_missing_recipient!
--- Somebody's first write creates them.
+-- Creates a person at their first write.
 insert into tocsin.recipient (recipient_id)
 values (:recipient_id)
 on conflict do nothing;
 
 -- name: subscribe
--- Follows a topic, or changes how closely; true where that changed something.
+-- Subscribes to a topic, or changes the level; returns whether that changed something.
 select tocsin.subscribe(:recipient_id, :topic, :level);
 
 -- name: unsubscribe
--- Follows a topic no more; false where it was neither followed nor muted.
+-- Removes a subscription; false where the topic was neither followed nor muted.
 select tocsin.unsubscribe(:recipient_id, :topic);
 
 -- name: unmute
--- Takes a muting back; false where it was not muted.
+-- Undoes muting; false where the topic was not muted.
 select tocsin.unmute(:recipient_id, :topic);
 
 -- name: get_subscription
--- How a person follows one topic.
+-- A person's subscription to one topic.
 select
     s.subscription_id as id,
     s.topic,
@@ -35,7 +35,7 @@ order by s.event_id
 limit 1;
 
 -- name: list_older_subscriptions
--- What a person follows or has muted, newest first, from before a place in the list; each topic once.
+-- The topics that a person follows or has muted, newest first, from a position in the list on; each topic once.
 select
     s.subscription_id as id,
     s.topic,
@@ -56,7 +56,7 @@ order by s.created_at desc, s.subscription_id desc
 limit :limit;
 
 -- name: list_newer_subscriptions
--- The ones just after a place in the list, oldest first.
+-- The topics just after a position in the list, oldest first.
 select
     s.subscription_id as id,
     s.topic,
@@ -77,9 +77,9 @@ order by s.created_at, s.subscription_id
 limit :limit;
 
 -- name: latest_of_topics
--- What a person was last told of some topics, among their newest 500 notifications: a topic has no title of its own.
+-- The last notification of some topics among a person's newest 500 notifications: a topic has no title of its own.
 --
--- The bound keeps it to one range of the inbox' index and 500 keys of event, whatever the size of either.
+-- The limit keeps it to one range of the inbox's index and 500 keys of event, whatever the size of either.
 with newest as materialized (
     select
         n.notification_id,
@@ -104,23 +104,23 @@ where e.topic = any (:topics)
 order by e.topic, n.created_at desc, n.notification_id desc;
 
 -- name: find_address_owner
--- Whose an address is by now, if anybody's.
+-- The recipient to whom an address belongs, if any.
 select tocsin.find_address_owner(tocsin.compared_address(:address));
 
 -- name: suppress_address!
--- No more mail to the address of somebody without an account.
+-- Suppresses the address of a person without an account.
 insert into tocsin.suppression (address, reason)
 values (tocsin.compared_address(:address), 'unsubscribed')
 on conflict do nothing;
 
 -- name: lift_suppression!
--- Takes that back; what bounced or was reported stays.
+-- Undoes that; a suppression for a bounce or a complaint stays.
 delete from tocsin.suppression s
 where s.key = tocsin.address_key(tocsin.compared_address(:address))
     and s.reason = 'unsubscribed';
 
 -- name: is_suppressed
--- Whether an address must not be mailed, whatever for.
+-- Whether an address must not be mailed.
 select exists (
     select
     from tocsin.suppression s
@@ -128,7 +128,7 @@ select exists (
 );
 
 -- name: turn_digest_off
--- A person's digest off; answers how often it came, nothing where it was off.
+-- Turns a person's digest off; returns the frequency before, and no row where it was off.
 select p.frequency
 from tocsin.digest_preference p
 cross join tocsin.turn_digest_off(p.recipient_id) t (changed)
@@ -136,35 +136,35 @@ where p.recipient_id = :recipient_id
     and t.changed;
 
 -- name: turn_digest_on
--- A person's digest on again, at the hour of their choice, where a link had turned it off.
+-- Turns a person's digest on again where an unsubscribe link turned it off.
 select tocsin.set_digest_preference(p.recipient_id, :frequency, null, null, null, null)
 from tocsin.digest_preference p
 where p.recipient_id = :recipient_id
     and p.unsubscribed;
 
 -- name: mute_topic
--- A person hears no more of a topic.
+-- Mutes a topic for a person.
 select tocsin.subscribe(:recipient_id, :topic, 'muted');
 
 -- name: unmute_topic
--- As before it was muted.
+-- Undoes that.
 select tocsin.unmute(:recipient_id, :topic);
 
 -- name: save_for_undo!
--- What a link turned off; what it kept before stays, so that clicking twice does no harm.
+-- Stores what a link turned off; what is stored already stays, so that clicking twice does no harm.
 insert into tocsin.opt_out (recipient_id, key, kept)
 values (:recipient_id, :key, :kept)
 on conflict do nothing;
 
 -- name: take_saved
--- What it kept, once.
+-- Returns what was stored, and deletes it.
 delete from tocsin.opt_out o
 where o.recipient_id = :recipient_id
     and o.key = :key
 returning o.kept;
 
 -- name: get_quiet_hours
--- When somebody wants no mail and no push; no row for who never chose.
+-- A person's quiet hours; no row for a person who never chose.
 select
     q.starts,
     q.ends,
@@ -173,7 +173,7 @@ from tocsin.quiet_hours q
 where q.recipient_id = :recipient_id;
 
 -- name: recipient_timezone
--- A person's own zone.
+-- A person's time zone.
 select coalesce(
     (
         select r.timezone
@@ -184,7 +184,7 @@ select coalesce(
 );
 
 -- name: set_quiet_hours!
--- Sets them; creates the person where it is a first write.
+-- Sets quiet hours; creates the person where they are unknown.
 with person as (
     insert into tocsin.recipient (recipient_id)
     values (:recipient_id)
@@ -196,28 +196,16 @@ on conflict (recipient_id) do update
 set starts = excluded.starts, ends = excluded.ends, timezone = excluded.timezone, updated_at = now();
 
 -- name: end_quiet_hours!
--- None from now on.
+-- Removes quiet hours.
 delete from tocsin.quiet_hours q
 where q.recipient_id = :recipient_id;
 
 -- name: recheck_quiet_hours
--- What waits for the end of quiet hours is looked at anew.
-with waiting as (
-    update tocsin.delivery d
-    set due_at = clock_timestamp()
-    from tocsin.notification n
-    where n.recipient_id = :recipient_id
-        and n.created_at > clock_timestamp() - interval '2 days'
-        and d.notification_id = n.notification_id
-        and d.state = 'deferred'
-        and d.reason = 'quiet_hours'
-    returning 1
-)
-select count(*), tocsin.wake()
-from waiting;
+-- Deliveries that wait for the end of a person's quiet hours are due now, and wait again where they have to.
+select tocsin.recheck_quiet_hours(:recipient_id);
 
 -- name: get_preferences
--- What is on for a person, by the rules of tocsin.decide, and where each answer comes from.
+-- Which channels are on for a person, by the rules of tocsin.decide, and where each choice comes from.
 with choice as (
     select
         t.event_type,
@@ -277,7 +265,7 @@ select
     ) as mandatory;
 
 -- name: preference_keys
--- What an override may name: each scope, and each channel.
+-- The scopes and channels that an override may have.
 select
     array(
         select '*'
@@ -303,7 +291,7 @@ select
     ) as mandatory;
 
 -- name: set_overrides!
--- Merges overrides {scope: {channel: true, false or null}}; null inherits again. Creates the person where it is a first write.
+-- Changes overrides {scope: {channel: true, false or null}}; null deletes one. Creates the person where they are unknown.
 with person as (
     insert into tocsin.recipient (recipient_id)
     values (:recipient_id)
@@ -333,7 +321,7 @@ select
     c.enabled::boolean
 from change c
 where c.enabled is not null
--- one order for all, so that two devices can't deadlock
+-- in the same order in each call, so that two devices can't deadlock
 order by c.scope, c.channel
 on conflict (recipient_id, scope, channel) do update
 set enabled = excluded.enabled, updated_at = now()

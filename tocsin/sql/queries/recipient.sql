@@ -16,7 +16,7 @@ where d.recipient_id = :recipient_id
 order by d.registered_at desc, d.device_id desc;
 
 -- name: register_device
--- Registers a token for a person, and enables it again; the person is created where it is a first write.
+-- Registers a token for a person, and enables it again; creates the person where they are unknown.
 with checked as materialized (
     select tocsin.checked_token(:provider, :token) as token, tocsin.checked_label(:label) as label
 ),
@@ -36,7 +36,7 @@ select c.token, :recipient_id, :platform, :provider, :environment, c.label
 from checked c
 on conflict (token) do update
 set recipient_id = excluded.recipient_id,
-    -- another person's name for it is not this one's
+    -- another person's label for it is not kept
     label = coalesce(excluded.label, case when d.recipient_id = excluded.recipient_id then d.label end),
     platform = excluded.platform,
     provider = excluded.provider,
@@ -58,19 +58,19 @@ returning
     (select count(*) from known) = 1 as known;
 
 -- name: remove_device!
--- One of a person's own.
+-- Deletes one device of a person.
 delete from tocsin.device d
 where d.device_id = :device_id
     and d.recipient_id = :recipient_id;
 
 -- name: unregister_device!
--- By its token, for a client that kept only that.
+-- The same by its token, for a client that kept only that.
 delete from tocsin.device d
 where d.token = tocsin.stored_token(d.provider, :token)
     and d.recipient_id = :recipient_id;
 
 -- name: upsert_recipient
--- Creates a person or changes what is not null; true where it was created.
+-- Creates a recipient or changes what is not null; returns whether it was created.
 with known as (
     select exists (
         select
@@ -96,11 +96,11 @@ from tocsin.recipient r
 where r.recipient_id = :recipient_id;
 
 -- name: erase_recipient
--- Erases a person and all that is held of them; false where nobody was known by that id.
+-- Erases a person and all data about them; false where nobody is known by that id.
 select tocsin.erase_recipient(:recipient_id);
 
 -- name: finish_erasures
--- Erases what has come back since, and drops the note of an erasure where nothing can come back any more.
+-- Erases what was committed since an erasure, and ends it where no transaction is open any more that could do so.
 select tocsin.finish_erasures();
 
 -- name: export_notifications
@@ -124,7 +124,7 @@ select
     n.because,
     n.address,
     (
-        -- of an event that others were told too it is not theirs
+        -- if others were notified of the event too, the key is not this person's
         select k.key
         from tocsin.idempotency k
         where k.event_id = i.event_id
@@ -150,7 +150,7 @@ where i.recipient_id = :recipient_id
 order by i.id;
 
 -- name: export_invitations
--- What a person's addresses were told before they were anybody's, and nobody claimed yet.
+-- Notifications to a person's addresses from before they belonged to anybody, which nobody has claimed.
 select
     i.id,
     i.event_id,
@@ -178,7 +178,7 @@ where n.recipient_id is null
 order by i.id;
 
 -- name: export_scheduled
--- Events that a person or an address of theirs is to be told later, or was to be told until they were cancelled.
+-- Scheduled events for a person or an address of theirs, also cancelled ones.
 select
     e.event_id as id,
     e.event_type,
@@ -213,7 +213,7 @@ where p.recipient_id = :recipient_id
 order by p.scope, p.channel;
 
 -- name: export_initiated
--- The events that name a person as the one who caused them.
+-- The events that a person caused.
 select
     e.event_id as id,
     e.event_type,
@@ -235,7 +235,7 @@ where tocsin.is_mentioned(e.metadata, :recipient_id)
 order by e.event_id;
 
 -- name: export_digests
--- The digests that were made for a person, oldest first.
+-- The digests of a person, oldest first.
 select
     g.digest_id as id,
     g.frequency,
@@ -260,7 +260,7 @@ where g.recipient_id = :recipient_id
 order by g.digest_id;
 
 -- name: export_rest
--- What else is held of a person.
+-- All other data about a person.
 select
     array(
         select i.notification_id
@@ -337,7 +337,7 @@ where s.recipient_id = :recipient_id
 order by s.topic, s.event_id;
 
 -- name: export_address_owners
--- The addresses that an app said are theirs.
+-- The addresses that apps assigned to a person.
 select
     c.address,
     c.claimed_at
@@ -346,18 +346,18 @@ where c.recipient_id = :recipient_id
 order by c.claimed_at, c.address;
 
 -- name: claim_email
--- Says whose an address is; answers how many notifications became theirs.
+-- Assigns an address to a recipient; returns how many notifications came into their inbox.
 select tocsin.claim_email(:email, :recipient_id);
 
 -- name: export_suppression
--- Why mail to a person's address is held back, if it is.
+-- Why mail to a person's address is suppressed, if it is.
 select s.reason
 from tocsin.suppression s
 join tocsin.recipient r on r.address_key = s.key
 where r.recipient_id = :recipient_id;
 
 -- name: export_suppressions
--- Why mail to addresses of a person is held back.
+-- Why mail to addresses of a person is suppressed.
 select
     a.address,
     s.reason,
@@ -367,5 +367,5 @@ join tocsin.suppression s on s.key = tocsin.address_key(a.address)
 order by s.created_at, a.address;
 
 -- name: erase_address
--- Erases what is held of an address without an account; false where nothing was.
+-- Erases all data about an address without an account; false where there was none.
 select tocsin.erase_address(:email);

@@ -1,5 +1,5 @@
 -- name: missing_rights
--- What the role of this session lacks to migrate: the cure, and the reason for it.
+-- Which rights the role of this session lacks for a migration: the cure, and the reason.
 with me as (
     select r.oid, r.rolname, r.rolsuper, r.rolcreaterole
     from pg_roles r
@@ -50,7 +50,7 @@ where me.rolsuper
     and r.rolsuper;
 
 -- name: create_roles
--- Statements that create the roles that are missing; tocsin_owner where a superuser would own the schemas otherwise.
+-- Statements that create missing roles; tocsin_owner only where a superuser would own the schemas otherwise.
 select format(
     'do $do$ begin create role %I nologin; exception when duplicate_object or unique_violation then null; end $do$',
     w.role
@@ -92,7 +92,7 @@ select
 select set_config('role', :owner, true);
 
 -- name: give_to_owner
--- Statements of a superuser: both schemas and all that is in them belong to the owner.
+-- Statements of a superuser that give both schemas and everything in them to the owner.
 with ours as (
     select n.oid, n.nspname, n.nspowner
     from pg_namespace n
@@ -110,7 +110,7 @@ from ours o
 join pg_class c on c.relnamespace = o.oid
 where c.relowner <> to_regrole(quote_ident(:owner))
     and c.relkind in ('r', 'p', 'v', 'm', 'S')
-    -- a sequence of a column goes with its table
+    -- the sequence of a column goes with its table
     and not exists (
         select
         from pg_depend d
@@ -133,13 +133,13 @@ where t.typowner <> to_regrole(quote_ident(:owner))
     and (t.typtype in ('e', 'd', 'r') or c.relkind = 'c');
 
 -- name: is_superuser
--- Whether this session's role may do everything.
+-- Whether this session's role is a superuser.
 select r.rolsuper
 from pg_roles r
 where r.rolname = current_user;
 
 -- name: login_faults
--- Why no login can be created that is granted a role, and the cure.
+-- Why a login that is granted a role can't be created, and the cure.
 select
     'run tocsin migrate first' as cure,
     format('the role %%s does not exist', :granted::text) as reason
@@ -162,7 +162,7 @@ where to_regrole(:login) is null
 union all
 select format('alter role %%I login password %%L', :login::text, :password::text)
 union all
--- the values of a failing statement stay out of the server's log
+-- keeps the values of a failing statement out of the server's log
 select format('alter role %%I set log_parameter_max_length_on_error = 0', :login::text)
 union all
 select format('grant %%I to %%I', :granted::text, :login::text)

@@ -1,9 +1,9 @@
 -- name: configure_session
--- All that our statements rely on, whatever the database, the role or the client's environment set: how values are written
--- and read, which names are found, and what a transaction may do. As a statement, since a connection pooler refuses such
+-- Sets everything that our statements rely on, whatever the database, the role or the client's environment set: how values are
+-- written and read, which names are found, and what a transaction may do. As a statement, since a connection pooler refuses such
 -- parameters at the start of a session. An app's open transaction may hold a row (its upsert of a person, its cancel):
--- raise an error instead of waiting for it. Values of a statement that fails stay out of the server's log. A setting that this
--- version of PostgreSQL does not know is left out.
+-- statements then fail instead of waiting for long. Values of a failing statement stay out of the server's log. Settings
+-- that this version of PostgreSQL does not have are left out.
 select set_config(s.name, s.value, false)
 from (
     values
@@ -17,6 +17,7 @@ from (
         ('array_nulls', 'on'),
         ('transform_null_equals', 'off'),
         ('search_path', 'pg_catalog, pg_temp'),
+        ('jit', 'off'),
         ('row_security', 'on'),
         ('default_transaction_isolation', 'read committed'),
         ('default_transaction_read_only', 'off'),
@@ -31,12 +32,12 @@ from (
 where current_setting(s.name, true) is not null;
 
 -- name: configure_generic_plans
--- A plan that holds for all values, from the first time on.
+-- Uses one plan for all values, from the first execution on.
 select set_config('plan_cache_mode', 'force_generic_plan', false);
 
 -- name: configure_direct_session
--- After configure_session, for a session that listens or migrates: it waits for locks. The server drops a session whose client
--- vanished within half a minute, and with it the locks that it held.
+-- After configure_session, for a session that listens or migrates: it waits for locks. The server ends a session whose client
+-- vanished within half a minute, and so releases its locks.
 select
     set_config('lock_timeout', '0', false),
     set_config('tcp_keepalives_idle', '10', false),
@@ -52,5 +53,5 @@ select pg_is_in_recovery();
 select set_config('search_path', :search_path, false);
 
 -- name: backend_pid
--- The process of PostgreSQL that executes this.
+-- The process id of this session in PostgreSQL.
 select pg_backend_pid();

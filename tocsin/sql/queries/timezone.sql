@@ -1,5 +1,5 @@
 -- name: zone_changes
--- The rules of these zones; a name that PostgreSQL does not know is not in the result.
+-- The rules of these time zones; names that PostgreSQL does not know are not in the result.
 select
     z.name,
     c.starts,

@@ -1,0 +1,44 @@
+-- Planner settings of functions: three profiles, each with the functions that have it.
+--
+-- by_index: for statements that look for a few rows by an index, often among many dead ones. Planning takes longer than
+--     they do, so a plan is kept; it may be made while a table is almost empty, when reading all of it looks cheap, and be
+--     used when the table has a hundred thousand rows.
+-- by_index_nested: the same for statements that join such rows with several tables, one row after the other.
+-- bulk: for the fan-out to many people: each execution is planned for its number of people, and may use memory.
+--
+-- tocsin.unread_count() has a setting of its own: it is called most often, and each setting costs time.
+do $$
+declare
+    _function regprocedure;
+    _setting text;
+begin
+    for _function, _setting in
+        select f.oid, u.setting
+        from (
+            values
+                (
+                    array[
+                        'assemble_digests', 'dispatch_due', 'dispatch_event_queues', 'end_leases', 'stream_updates', 'unfinished',
+                        'unread_counts_in_order'
+                    ],
+                    array['enable_seqscan = off', 'enable_bitmapscan = off', 'jit = off', 'plan_cache_mode = force_generic_plan']
+                ),
+                (
+                    array['fan_out_to_few', 'settled_between'],
+                    array[
+                        'enable_seqscan = off', 'enable_bitmapscan = off', 'jit = off', 'plan_cache_mode = force_generic_plan',
+                        'enable_hashjoin = off', 'enable_mergejoin = off'
+                    ]
+                ),
+                (
+                    array['fan_out_to_many'],
+                    array['jit = off', 'plan_cache_mode = force_custom_plan', 'work_mem = ''64MB''']
+                )
+        ) p (functions, settings)
+        join pg_proc f on f.pronamespace = 'tocsin'::regnamespace and f.proname = any (p.functions)
+        cross join unnest(p.settings) u (setting)
+    loop
+        execute format('alter function %s set %s', _function, _setting);
+    end loop;
+end
+$$;
