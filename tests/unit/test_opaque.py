@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from tocsin.engine.badge import open_stream
-from tocsin.engine.badge.open_stream import Position, is_ahead, read_position
+from tocsin.engine.badge import stream_position
+from tocsin.engine.badge.stream_position import Position, is_ahead, read_position
 from tocsin.engine.model import Invalid
 from tocsin.engine.store.pagination import (
     Cursor,
@@ -185,4 +185,4 @@ def test_a_position_of_another_cluster_is_ahead() -> None:
     assert not is_ahead(position, "10:20:")
     assert not is_ahead(position, "20:21:")
     assert is_ahead(position, "10:19:")
-    assert timedelta(0) < timedelta(seconds=open_stream._GOOD_FOR) < timedelta(hours=1)
+    assert timedelta(0) < timedelta(seconds=stream_position._GOOD_FOR) < timedelta(hours=1)

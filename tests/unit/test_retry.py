@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from tocsin.engine import backoff
 from tocsin.engine.backoff import retry_delay
-from tocsin.engine.deliver.settlement import settle, settle_all
+from tocsin.engine.deliver.settlement import render_failed, settle, settle_all, skip
 from tocsin.engine.model import (
     Channel,
     CheckResult,
@@ -61,6 +61,19 @@ def test_the_jitter_is_full() -> None:
     assert max(waits) > 360
     first = [retry_delay(1, None, Random(seed)) for seed in range(500)]
     assert 0.5 <= min(first) < 0.6
+
+
+class Longest(Random):
+    """Draws the upper end of each range."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return max(a, b)
+
+
+def test_the_longest_waits_are_an_hour_and_a_tenth_more_than_the_provider_asked_for() -> None:
+    assert retry_delay(1, None, Longest()) == 5
+    assert retry_delay(60, None, Longest()) == 3600
+    assert retry_delay(60, 4000.0, Longest()) == pytest.approx(4400)
 
 
 def claimed(attempt: int = 1) -> Claimed:
@@ -181,6 +194,25 @@ def test_all_that_is_known_of_an_outcome_is_written() -> None:
         60.0,
         attempt_reason="quiet_hours",
         checked_at=CHECKED,
+    )
+
+
+def test_one_that_is_never_tried_has_no_attempt() -> None:
+    one = claimed()
+    assert skip(one, "no_device") == SettledDelivery(
+        one.delivery_id, one.claim, S.SKIPPED, "no_device"
+    )
+
+
+def test_one_whose_template_failed_has_spent_an_attempt() -> None:
+    one = claimed()
+    assert render_failed(one) == SettledDelivery(
+        one.delivery_id,
+        one.claim,
+        S.FAILED,
+        "render_failed",
+        outcome="rejected",
+        attempt_reason="render_failed",
     )
 
 

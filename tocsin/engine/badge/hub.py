@@ -15,13 +15,8 @@ import msgspec
 import psycopg
 import structlog
 
-from tocsin.engine.badge.open_stream import (
-    OpenStream,
-    Position,
-    StreamEvent,
-    events_since,
-    read_position,
-)
+from tocsin.engine.badge.open_stream import OpenStream, StreamEvent, events_since
+from tocsin.engine.badge.stream_position import Position, read_position
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.badge import (
     ReaderPosition,

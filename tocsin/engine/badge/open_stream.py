@@ -3,55 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 
 import msgspec
 from msgspec import Struct, structs
 
+from tocsin.engine.badge.stream_position import Position, is_ahead
 from tocsin.engine.store.badge import InboxChange, StreamNotification
-from tocsin.engine.store.pagination import from_opaque, is_snapshot, next_xid, to_opaque
 from tocsin.engine.text import sanitise
 
 # Events that a slow reader may leave waiting; beyond it, one `resync` takes their place.
 _WAITING = 200
 
-# Changes of an inbox are kept for an hour (forget_inbox_changes): after a longer pause a reader reads all again.
-_GOOD_FOR = 3300.0  # seconds
-
 _encode = msgspec.json.Encoder().encode
-
-
-class Position(Struct, frozen=True):
-    """What a reader has: all that `snapshot` saw, and of what `upto` saw the notifications up to `seen`."""
-
-    snapshot: str
-    upto: str | None = None
-    seen: int = 0
-
-    def token(self) -> str:
-        """As an event id, with the time of day."""
-        parts = (self.snapshot, self.upto or "", str(self.seen), str(int(time.time())))
-        return to_opaque("~".join(parts))
-
-
-def read_position(token: str) -> Position | None:
-    """The position behind an event id; None for one that is not ours, or too old."""
-    parts = from_opaque(token).split("~")
-    if len(parts) != 4:
-        return None
-    snapshot, upto, *numbers = parts
-    if not (is_snapshot(snapshot) and (not upto or is_snapshot(upto))):
-        return None
-    if not all(number.isdigit() and len(number) < 19 for number in numbers):
-        return None
-    seen, at = map(int, numbers)
-    return None if time.time() - at > _GOOD_FOR else Position(snapshot, upto or None, seen)
-
-
-def is_ahead(position: Position, current: str) -> bool:
-    """True for a position of another cluster: it names transactions that this one has yet to begin."""
-    return next_xid(position.snapshot) > next_xid(current)
 
 
 class StreamEvent(Struct, frozen=True):
