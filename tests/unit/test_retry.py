@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tocsin.engine import backoff
-from tocsin.engine.backoff import retry_delay
+from tocsin.engine.actors.machinery import backoff
+from tocsin.engine.actors.machinery.backoff import retry_delay
 from tocsin.engine.deliver.settlement import render_failed, settle, settle_all, skip
 from tocsin.engine.model import (
     Channel,

@@ -1,4 +1,4 @@
-"""The Procrastinate app and its tasks; this file and queue_connector.py alone import Procrastinate.
+"""The Procrastinate app and its tasks; this file and store/queue.py alone import Procrastinate.
 
 `procrastinate --app=tocsin.engine.jobs.app worker` and `tocsin worker` run the same: a Procrastinate worker with the
 dispatcher and the actors around it.
@@ -20,8 +20,8 @@ from procrastinate.app import WorkerOptions
 from procrastinate.worker import Worker
 
 from tocsin.engine.model import Channel, Priority
-from tocsin.engine.queue_connector import Connector, JobManager
 from tocsin.engine.store.health import run_service
+from tocsin.engine.store.queue import Connector, JobManager
 from tocsin.engine.worker import Engine, running_engine
 from tocsin.settings import Settings, SettingsError, read_settings
 from tocsin.settings.running_instance import with_running_instance

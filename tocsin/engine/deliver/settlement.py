@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from tocsin.engine.backoff import retry_delay
+from tocsin.engine.actors.machinery.backoff import retry_delay
 from tocsin.engine.model import (
     Claimed,
     Deferred,

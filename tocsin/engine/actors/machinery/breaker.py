@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from enum import StrEnum
 
-from tocsin.engine.backoff import backoff
+from tocsin.engine.actors.machinery.backoff import backoff
 
 Clock = Callable[[], float]
 Chance = Callable[[], float]

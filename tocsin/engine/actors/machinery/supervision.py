@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from tocsin.engine.backoff import backoff
+from tocsin.engine.actors.machinery.backoff import backoff
 
 _Task = asyncio.Task[Any]
 
