@@ -40,6 +40,8 @@ class Gate:
         self.port = 0
         self._dsn = dsn
         self._accepted = 0
+        self.refusal = ""
+        """The message with which it refuses connections, as PostgreSQL does; none where empty."""
         self.shuts_after = 0
         """Once it has accepted so many connections, it is shut for a second; never where 0."""
 
@@ -75,6 +77,9 @@ class Gate:
             asyncio.get_running_loop().call_later(1.0, lambda: asyncio.ensure_future(self.open()))
             writer.transport.abort()
             return
+        if self.refusal:
+            await self._refuse(reader, writer)
+            return
         with contextlib.suppress(OSError):
             far_reader, far_writer = await asyncio.open_connection(*self._target)
             self._open |= {writer, far_writer}
@@ -84,6 +89,16 @@ class Gate:
                 for each in (writer, far_writer):
                     self._open.discard(each)
                     each.transport.abort()
+
+    async def _refuse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """An ErrorResponse to the startup message, after "no" to requests for encryption."""
+        while len(request := await reader.read(1024)) == 8:
+            writer.write(b"N")
+        if request:
+            fields = f"SFATAL\0VFATAL\0C58030\0M{self.refusal}\0\0".encode()
+            writer.write(b"E" + (len(fields) + 4).to_bytes(4, "big") + fields)
+            await writer.drain()
+        writer.close()
 
     async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -244,6 +259,24 @@ async def test_a_service_does_not_wait_where_the_database_refuses_it(dsn: str) -
     async with asyncio.timeout(20):
         with pytest.raises(NotReady, match="password"):
             await check_start(make_conninfo(dsn, password="wrong"), wait=3600.0)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        "the database system is starting up",
+        "sorry, too many clients already",
+        "could not write init file: No space left on device",
+        "out of memory",
+    ],
+)
+async def test_a_service_waits_where_the_refusal_may_pass(gate: Gate, refusal: str) -> None:
+    gate.refusal = refusal
+    start = asyncio.create_task(check_start(gate.dsn, wait=30.0))
+    done, _ = await asyncio.wait({start}, timeout=0.6)
+    assert not done
+    gate.refusal = ""
+    await asyncio.wait_for(start, 20)
 
 
 @pytest.mark.parametrize("connections", [2, 3, 5, 7])

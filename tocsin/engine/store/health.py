@@ -25,8 +25,17 @@ _READY_WITHIN = 1.0  # seconds
 # Seconds after which some process leads, also where the one before hangs.
 _ELECTED_WITHIN = 20.0
 _NOT_MIGRATED = "The database is not migrated: run `tocsin migrate` first."
-# Of PostgreSQL's messages to who connects: it starts, recovers, or ends.
-_PASSING = ("starting up", "recovery", "shutting down", "not accepting connections", "too many")
+# In PostgreSQL's refusals that may pass: it starts, recovers or stops, or has no room left on its disk or in memory.
+_PASSING = (
+    "starting up",
+    "recovery",
+    "shutting down",
+    "not accepting connections",
+    "too many",
+    "terminating connection",
+    "could not",
+    "out of memory",
+)
 
 log = structlog.get_logger("tocsin.database")
 
