@@ -210,7 +210,7 @@ async def test_up_starts_everything_and_stops_it_all(
     code = await up.ended()
 
     assert code == 0, up.text
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
     assert up.text.endswith("Stopped.\n")
     assert all(gone(pid) for pid in children)
     after = with_running_instance(up.settings)

@@ -72,6 +72,7 @@ class Offload:
         self._starting = asyncio.Lock()
         self._running: _Running | None = None
         self._idle: asyncio.TimerHandle | None = None
+        self._ending: set[asyncio.Task[None]] = set()  # of processes that were idle
 
     @property
     def pid(self) -> int | None:
@@ -110,6 +111,7 @@ class Offload:
         running, self._running = self._running, None
         if running is not None:
             await running.stop()
+        await asyncio.gather(*self._ending)
 
     async def _start(self) -> _Running:
         async with self._starting:
@@ -129,7 +131,9 @@ class Offload:
             return
         running, self._running = self._running, None
         if running is not None:
-            running.end()
+            ending = asyncio.create_task(running.stop(), name="offload ends")
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
 
 
 class _Running:
@@ -157,8 +161,13 @@ class _Running:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
-        running = cls(process, *await asyncio.open_connection(sock=ours))
-        await running._send(0, setup, [])
+        try:
+            running = cls(process, *await asyncio.open_connection(sock=ours))
+            await running._send(0, setup, [])
+        except BaseException:  # such as a request that was cancelled
+            process.kill()
+            await process.wait()
+            raise
         log.info("subprocess for large requests started", pid=process.pid)
         return running
 
