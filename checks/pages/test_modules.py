@@ -80,7 +80,7 @@ def test_the_docs_name_every_part_and_property_of_the_bell_and_no_other() -> Non
     docs = (ROOT / "docs" / "bell.md").read_text("utf-8")
     sources = [file.read_text("utf-8") for file in (ROOT / "web" / "src" / "bell").iterdir()]
     parts = {*re.findall(r"\bpart: '([\w-]+)'", "".join(sources)), "item", "item-unread"}
-    listed = docs[docs.index("Parts: ") : docs.index("A window up to")]
+    listed = docs[docs.index("Parts: ") : docs.index("In a window up to")]
     assert set(re.findall(r"`([\w-]+)`", listed)) == parts
     properties = set(re.findall(r"--tocsin-[\w-]+", "".join(sources)))
     assert properties == set(re.findall(r"--tocsin-[\w-]+", docs))
