@@ -109,7 +109,7 @@ class Sent(Struct, frozen=True):
 
 
 class Deferred(Struct, frozen=True):
-    """A transient refusal: try again, not before `retry_after` seconds where the provider said so."""
+    """A transient refusal: try again, not before `retry_after` seconds if the provider requested that."""
 
     reason: str
     retry_after: float | None = None

@@ -92,7 +92,7 @@ class WebhookActor(HttpActor):
 def classify(status: int, retry_after: float | None) -> SendResult:
     """Returns what an endpoint's response means: 2xx accepted, 410 no more, a redirect is not followed, else later.
 
-    It says nothing about other endpoints, so the breaker does not count it.
+    Other endpoints may work, so the breaker does not count it.
     """
     if 200 <= status < 300:
         return SendResult(Sent())

@@ -33,7 +33,7 @@ class DecisionReason(Struct, frozen=True):
 
 
 class DeliveryReason(Struct, frozen=True):
-    """Why a delivery is in its state. `clause` continues "It was not sent: "; empty where the code says enough."""
+    """Why a delivery is in its state. `clause` continues "It was not sent: "; empty where the code is clear enough."""
 
     codes: tuple[str, ...]
     state: str
@@ -261,7 +261,7 @@ _PUSH = (
                    "The content can't be written as JSON.", "Correct the data of the event."),
     DeliveryReason(("invalid_text",), "failed", "its text is broken",
                    "The text can't be written in UTF-8.", "Correct the data of the event."),
-    DeliveryReason(("stale",), "disabled", "its app has not registered it anew for 270 days",
+    DeliveryReason(("stale",), "disabled", "its app has not registered it again for 270 days",
                    "A device that was not registered again for 270 days.", _NOTHING),
 )  # fmt: skip
 

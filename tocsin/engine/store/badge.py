@@ -35,7 +35,7 @@ class StreamUpdates(Struct, frozen=True):
 
 
 class ArrivedNotification(Struct, frozen=True):
-    """A notification that came; `position` (from 1) says for which reader."""
+    """A new notification; `position` (from 1) is the reader's."""
 
     position: int
     notification: StreamNotification

@@ -24,7 +24,7 @@ _SQL = load("session")
 
 # Seconds between two attempts to connect
 _PROBE_AGAIN = 0.25
-# After this long it is said to be away. The attempt goes on: a slow server, or one after a pause, accepts it later.
+# After this long it counts as unavailable. The attempt goes on: a slow or paused server may accept it later.
 _PROBE_WITHIN = 2.0
 # For each address of the DSN, and then for the statement.
 _CONNECT_WITHIN = 5.0
@@ -178,7 +178,7 @@ async def connect_async(dsn: str, **options: Any) -> psycopg.AsyncConnection[Any
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, in one line."""
+    """The message of an error, in one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 

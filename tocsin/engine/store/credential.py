@@ -221,7 +221,7 @@ async def operator_by_key(database: Database, key: str) -> Operator | None:
 
 
 async def open_session(database: Database, operator: Operator) -> str:
-    """Signs in; answers the cookie's value, which is nowhere kept."""
+    """Signs in; returns the cookie's value, which is not stored."""
     token = secrets.token_urlsafe(_SECRET_BYTES)
     await database.run(
         _SQL["open_session"],

@@ -22,7 +22,7 @@ from tocsin.engine.model import Conflict, Invalid, Unavailable
 from tocsin.engine.store.connection import KEEPALIVES, Availability, connect_async
 from tocsin.sql import load
 
-# Arrays as PostgreSQL writes them: for the statements that a worker says all the time, where psycopg's own writing of
+# Arrays in PostgreSQL's text format: for the statements that a worker runs all the time, where psycopg's own writing of
 # each element took a tenth of a delivery.
 
 
@@ -89,7 +89,7 @@ class Session:
         return row[0] if row else None
 
     async def run(self, statement: LiteralString, **arguments: object) -> int:
-        """Runs a statement without rows; answers how many rows it changed."""
+        """Runs a statement without rows; returns how many rows it changed."""
         with expected_failures():
             return (await self.connection.execute(statement, arguments)).rowcount
 

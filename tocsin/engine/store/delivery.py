@@ -33,7 +33,7 @@ BATCH = 500
 
 
 class DeadLetter(Struct, frozen=True):
-    """A delivery that failed; `held` says why a replay would leave it as it is."""
+    """A delivery that failed; `held` is why a replay would leave it as it is."""
 
     delivery_id: int
     notification_id: int | None
@@ -43,7 +43,7 @@ class DeadLetter(Struct, frozen=True):
     event_type: str | None
     title: str | None
     reason: str | None
-    last_reason: str | None  # what the last attempt was told
+    last_reason: str | None  # the reason of the last attempt
     attempts: int
     address: str | None  # in clear
     created_at: datetime
@@ -101,7 +101,7 @@ async def dead_letter_reasons(database: Database, since: datetime) -> list[DeadR
 
 
 async def replay(database: Database, delivery_ids: Sequence[int], *, lift: bool) -> Replayed:
-    """Tries these anew; with `lift`, addresses and devices that their refusal closed are opened again first."""
+    """Tries these again; with `lift`, addresses and devices that their refusal closed are opened again first."""
     done = await database.row(Replayed, _SQL["replay"], delivery_ids=list(delivery_ids), lift=lift)
     assert done is not None
     return done
@@ -110,7 +110,7 @@ async def replay(database: Database, delivery_ids: Sequence[int], *, lift: bool)
 async def replay_batch(
     database: Database, wanted: DeadFilter, *, cursor: Cursor | None, lift: bool
 ) -> Replayed:
-    """Tries the next BATCH that match anew, from the newest on: what fails meanwhile is not met again."""
+    """Tries the next BATCH that match again, from the newest on; what fails meanwhile is not included."""
     found = await database.rows(
         _DeadLetterPlace, _SQL["dead_letter_ids"], **_place(wanted, cursor), limit=BATCH
     )
@@ -122,7 +122,7 @@ async def replay_batch(
 
 
 async def replay_all(database: Database, wanted: DeadFilter, *, lift: bool) -> Replayed:
-    """Tries all that match anew, batch by batch."""
+    """Tries all that match again, batch by batch."""
     replayed, kept = 0, Counter[str]()
     cursor: Cursor | None = None
     while True:
@@ -287,7 +287,7 @@ def _check_result(row: _Checked) -> CheckResult:
 
 
 async def settle(database: Database, settled: Sequence[SettledDelivery]) -> set[int]:
-    """Writes outcomes in one statement; answers the deliveries whose claim was still ours."""
+    """Writes outcomes in one statement; returns the deliveries whose claim was still ours."""
     if all(one.state is DeliveryState.SENT for one in settled):
         return await _settle_sent(database, settled)
     return await _settle(database, settled)

@@ -99,7 +99,7 @@ async def get_digest_preferences(
 
 
 async def digest_timezone(database: Database, recipient_id: str) -> str | None:
-    """The zone whose clock a person's digest tells; None where neither it nor they have one."""
+    """The time zone of a person's digest; None where neither it nor the person has one."""
     timezone: str | None = await database.value(_SQL["digest_timezone"], recipient_id=recipient_id)
     return timezone
 
@@ -149,12 +149,12 @@ async def assemble_digests(database: Database, now: datetime, limit: int) -> Ass
     """Makes the digests of one batch of people."""
     batch = await database.row(Assembled, _SQL["assemble_digests"], now=now, limit=limit)
     if batch is None:
-        raise AssertionError("tocsin.assemble_digests answers one row")
+        raise AssertionError("tocsin.assemble_digests returns one row")
     return batch
 
 
 async def schedule_leftover_digests(database: Database, now: datetime) -> int:
-    """Has what waits without a next digest be due now; answers of how many people."""
+    """Makes entries without a next digest due now; returns for how many people."""
     return int(await database.value(_SQL["schedule_leftover_digests"], now=now))
 
 

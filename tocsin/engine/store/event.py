@@ -62,7 +62,7 @@ async def check_filter(database: Database, event_type: str | None, category: str
 
 
 class NewEvent(Struct, frozen=True, kw_only=True):
-    """What an app says happened; see tocsin.notify."""
+    """An event as an app reports it; see tocsin.notify."""
 
     event_type: str
     recipients: list[str] = []
@@ -164,7 +164,7 @@ async def tell(
     people: Sequence[MissingRecipient] = (),
     idempotency_key: str | None = None,
 ) -> CreatedEvent:
-    """Creates the missing ones of `people` and tells an event, once per caller and key.
+    """Creates the missing ones of `people` and the event, once per caller and key.
 
     Raises Invalid, or Conflict while another call has the key or an app's transaction one of the new people.
     """
@@ -178,7 +178,7 @@ async def tell(
 async def preview(
     database: Database, caller: str, event: NewEvent, *, people: Sequence[MissingRecipient] = ()
 ) -> Previewed:
-    """What would be decided if it were told now; stores nothing. Raises Invalid."""
+    """Returns what would be decided if it were created now; stores nothing. Raises Invalid."""
     now = structs.replace(event, send_at=None)
     async with database.session() as session, session.connection.transaction(force_rollback=True):
         emitted = await _emit(session, caller, now, people, None)
@@ -239,7 +239,7 @@ async def list_events(
 
 
 async def cancel_event(database: Database, event_id: int) -> int:
-    """Takes an event back; answers how many deliveries stopped. Raises NotFound."""
+    """Cancels an event; returns how many deliveries stopped. Raises NotFound."""
     stopped: int | None = await database.value(_SQL["cancel_event"], event_id=event_id)
     if stopped is None:
         raise NotFound("There is no such event.")

@@ -41,7 +41,7 @@ log = structlog.get_logger("tocsin.database")
 
 
 class NotReady(Exception):
-    """One line that says why a service can't start, and what to do."""
+    """Why a service can't start and the cure, in one line."""
 
 
 class Readiness(Struct, frozen=True):

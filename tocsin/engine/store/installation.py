@@ -1,4 +1,4 @@
-"""The processes of an installation: each says every few seconds how it is, and its word lapses."""
+"""The processes of an installation: each reports its state every few seconds, and a report expires."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class SharedTokens:
 
 # Which providers the workers have: each speaks for its own, and its word lapses.
 
-# A worker says anew what it has; its word lapses when it was silent three times.
+# A worker reports its providers at this interval; they expire after three missed reports.
 OFFER_AGAIN = timedelta(seconds=30)
 _GOOD_FOR = 3 * OFFER_AGAIN
 

@@ -163,7 +163,7 @@ async def get_notification(
 async def mark_read(
     database: Database, recipient_id: str, notification_id: int, *, read: bool
 ) -> Notification:
-    """Marks one read or unread and answers what it is then; raises NotFound."""
+    """Marks one read or unread and returns it; raises NotFound."""
     async with database.session() as session:
         await session.run(
             _SQL["mark_read"],
@@ -199,7 +199,7 @@ async def mark_all_read(
 
 
 async def undo_mark_all_read(database: Database, recipient_id: str, undo: str) -> int:
-    """Takes a mark-all back, but for what was touched since; answers how many. Raises Invalid."""
+    """Undoes a mark-all, except for what was changed since; returns how many. Raises Invalid."""
     try:
         read_at = datetime.fromisoformat(from_opaque(undo))
     except ValueError:

@@ -73,14 +73,14 @@ async def recipients_with_address(database: Database, address: str) -> list[str]
 async def notifications_of_person(
     database: Database, recipient_id: str, limit: int
 ) -> list[ToldLine]:
-    """What a person was told last."""
+    """The newest notifications of a person."""
     return await database.rows(
         ToldLine, _SQL["notifications_of_person"], recipient_id=recipient_id, limit=limit
     )
 
 
 async def notifications_of_event(database: Database, event_id: int, limit: int) -> list[ToldLine]:
-    """Whom an event was told to, the first ones by their ids."""
+    """The recipients of an event, the first ones by their ids."""
     return await database.rows(
         ToldLine, _SQL["notifications_of_event"], event_id=event_id, limit=limit
     )

@@ -31,7 +31,7 @@ class Subscription(Struct, frozen=True):
 
 
 class Latest(Struct, frozen=True):
-    """What a person was last told of a topic."""
+    """The newest notification of a topic that a person got."""
 
     notification_id: int
     title: str

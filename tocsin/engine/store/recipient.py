@@ -115,14 +115,14 @@ class ExportedNotification(Struct, frozen=True):
     created_at: datetime
     archived_at: datetime | None
     decisions: dict[str, list[str]]
-    because: str | None  # why they were told, where a topic was
-    address: str | None  # that it was told to before it was theirs
+    because: str | None  # why they were notified, for an event of a topic
+    address: str | None  # the address, if it was notified before it was theirs
     idempotency_key: str | None  # of an event that was for them alone
     deliveries: list[dict[str, Any]]
 
 
 class ExportedInvitation(Struct, frozen=True):
-    """What an address of the person was told while it was nobody's, and they did not claim."""
+    """A notification of an address of the person that nobody has claimed."""
 
     id: int
     event_id: int
@@ -139,7 +139,7 @@ class ExportedInvitation(Struct, frozen=True):
 
 
 class ExportedScheduled(Struct, frozen=True):
-    """An event that the person is to be told later; `cancelled_at`: not any more."""
+    """A scheduled event for the person; `cancelled_at` is set if it was cancelled."""
 
     id: int
     event_type: str
@@ -175,7 +175,7 @@ class ExportedSubscription(Struct, frozen=True):
 
 
 class ExportedClaim(Struct, frozen=True):
-    """An address that an app said is the person's."""
+    """An address that an app assigned to the person."""
 
     address: str
     claimed_at: datetime
@@ -271,7 +271,7 @@ async def get_recipient(database: Database, recipient_id: str) -> Recipient:
 
 
 async def claim_email(database: Database, recipient_id: str, email: str) -> int:
-    """Says whose an address is; answers how many notifications became theirs. Raises NotFound or Invalid."""
+    """Assigns an address to a person; returns how many notifications became theirs. Raises NotFound or Invalid."""
     await get_recipient(database, recipient_id)
     claimed: int = await database.value(_SQL["claim_email"], email=email, recipient_id=recipient_id)
     return claimed
