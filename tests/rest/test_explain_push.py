@@ -71,5 +71,6 @@ async def test_who_has_only_disabled_devices_reads_why_those_are(
     assert (found["reason"], found["deliveries"]) == ("no_device", [])
     assert found["sentence"] == (
         "Push is on, but no device of yours gets any more (your iPhone …a1b2c3: Apple says that the app was removed"
-        " from it (unregistered); your Android phone …f00baa: its app has not registered it again for 270 days (stale))."
+        " from it (unregistered); your Android phone …f00baa: its app has not registered it again for 270 days"
+        " (stale))."
     )
