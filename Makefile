@@ -181,6 +181,9 @@ bench-attacks: $(VENV)/.dev ## latency of /healthz beside requests made to block
 bench-ops: $(VENV)/.dev ## the cost of the operations page, with a ledger of a million deliveries
 	@exec $(PY) benchmarks/operations.py $(ARGS)
 
+queue-schema: $(VENV)/.dev ## copy Procrastinate's SQL files into tocsin/sql/procrastinate, after another version was locked
+	@exec $(PY) -m tests.support.queue_schema
+
 schema: $(VENV)/.dev ## write docs/schema.md, the tables with their comments, from a migrated database
 	@exec $(PY) -m tests.support.schema_diagram
 

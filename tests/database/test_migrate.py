@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,10 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from tocsin import migrate as module
-from tocsin.migrate import MigrationError, apply_catalogue, migrate
+from tocsin.event_types import default_catalogue
+from tocsin.migrate import apply_catalogue, login_dsn, migrate
+from tocsin.sql import install as module
+from tocsin.sql.install import MigrationError
 
 Db = psycopg.Connection[Any]
 
@@ -51,6 +55,54 @@ def test_several_processes_may_migrate_at_once(db: Db, dsn: str) -> None:
     assert db.execute("select count(*) from tocsin.event_type").fetchone() == (24,)
 
 
+def test_procrastinates_sql_in_the_wheel_is_that_of_the_installed_one() -> None:
+    """After another version was locked: make queue-schema."""
+    folder = module._SQL / "procrastinate"
+    installed = files("procrastinate") / "sql"
+    assert (folder / "VERSION").read_text().strip() == version("procrastinate")
+    assert (folder / "schema.sql").read_text() == (installed / "schema.sql").read_text()
+    later = {
+        path.name: path.read_text()
+        for path in Path(str(installed / "migrations")).glob("*.sql")
+        if module._numbers(path.name.split("_")[0]) > (3, 10, 0)
+    }
+    copied = Path(str(folder / "migrations")).glob("*.sql")
+    assert {path.name: path.read_text() for path in copied} == later
+
+
+def test_the_state_of_the_schemas_names_what_to_do(db: Db, dsn: str, data_dir: Path) -> None:
+    assert module.state(db) == "current"
+    db.execute("update tocsin.migration set checksum = 'another' where name = 'functions'")
+    assert module.state(db) == "behind"
+    migrate(dsn)
+    assert module.state(db) == "current"
+    db.execute("insert into tocsin.migration (name, checksum) values ('9999_later.sql', '')")
+    assert module.state(db) == "newer"
+    with psycopg.connect(login_dsn(dsn, data_dir, "app")) as app:
+        assert module.state(app) == "unreadable"
+    module.uninstall(db)
+    assert module.state(db) == "missing"
+
+
+def test_an_installation_in_another_transaction_leaves_its_session_as_it_was(db: Db) -> None:
+    """A framework's migrations run in one transaction, and write tables of the app's own afterwards."""
+    settings = "select current_setting('role'), current_setting('search_path'), current_setting('lock_timeout')"
+    db.execute("set lock_timeout = '7s'")
+    before = db.execute(settings).fetchone()
+    with db.transaction():
+        module.uninstall(db)
+        module.install(db, default_catalogue().in_order())
+        assert db.execute(settings).fetchone() == before
+    assert module.state(db) == "current"
+
+
+def test_a_newer_procrastinate_of_the_database_is_left_as_it_is(db: Db, dsn: str) -> None:
+    db.execute("update tocsin.migration set name = 'procrastinate 3.99.0' where name like 'procr%'")
+    migrate(dsn)
+    names = db.execute("select name from tocsin.migration where name like 'procr%'").fetchall()
+    assert names == [("procrastinate 3.99.0",)]
+
+
 def test_an_edited_migration_is_refused(db: Db, dsn: str) -> None:
     db.execute("update tocsin.migration set checksum = 'another' where name = '0001_tocsin.sql'")
     with pytest.raises(MigrationError, match=r"0001_tocsin\.sql was edited"):
@@ -68,12 +120,12 @@ def test_a_failing_migration_leaves_the_old_schema_whole(
 ) -> None:
     broken = tmp_path / "0002_broken.sql"
     broken.write_text("create table tocsin.half_made (); select 1 / 0;")
-    files = module._sql_files
+    files = module.sql_files
 
     def with_broken(folder: str) -> list[Path]:
         return [*files(folder), *([broken] if folder == "migrations" else [])]
 
-    monkeypatch.setattr(module, "_sql_files", with_broken)
+    monkeypatch.setattr(module, "sql_files", with_broken)
     with pytest.raises(psycopg.errors.DivisionByZero):
         migrate(dsn)
     assert db.execute("select to_regclass('tocsin.half_made')").fetchone() == (None,)

@@ -25,7 +25,8 @@ from tocsin.engine.model import Invalid
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.dispatch import LeaderSession
 from tocsin.engine.store.health import NotReady, check_start
-from tocsin.migrate import MigrationError, login_dsn, migrate
+from tocsin.migrate import login_dsn, migrate
+from tocsin.sql.install import MigrationError
 
 Db = psycopg.Connection[Any]
 Admin = Callable[[str], list[Any]]

@@ -14,7 +14,8 @@ from psycopg.conninfo import make_conninfo
 from tests.support.database_flow import HOSTILE, migrate_anew, run_flow, set_on_database
 from tocsin.client import notify
 from tocsin.engine.store.health import NotReady, check_start
-from tocsin.migrate import MigrationError, migrate
+from tocsin.migrate import migrate
+from tocsin.sql.install import MigrationError
 
 Db = psycopg.Connection[Any]
 

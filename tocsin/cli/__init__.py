@@ -24,8 +24,8 @@ class _Commands(click.Group):
         from tocsin.engine.model import Conflict, Invalid, NotFound, Unavailable
         from tocsin.engine.store.health import NotReady
         from tocsin.event_types import CatalogueError
-        from tocsin.migrate import MigrationError, RoleError
         from tocsin.settings.running_instance import SecretFileError
+        from tocsin.sql.install import MigrationError, RoleError
 
         try:
             return super().invoke(ctx)

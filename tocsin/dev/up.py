@@ -163,7 +163,8 @@ def _check_port(host: str, port: int) -> None:
 
 
 def _migrate(dsn: str) -> None:
-    from tocsin.migrate import MigrationError, migrate
+    from tocsin.migrate import migrate
+    from tocsin.sql.install import MigrationError
 
     try:
         migrate(dsn)

@@ -235,7 +235,7 @@ def find_fault(dsn: str) -> str | None:
 
 def _is_unreleased(connection: Connection) -> bool:
     """Whether the tables are those of a version from before the first release, as far as this role may see them."""
-    for name in ("can_read_migrations", "is_unreleased"):
+    for name in ("find_migration", "is_unreleased"):
         row = connection.execute(_MIGRATION_SQL[name]).fetchone()
         if row != (True,):
             return False

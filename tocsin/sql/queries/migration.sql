@@ -37,17 +37,43 @@ create table if not exists tocsin.migration (
     applied_at timestamptz not null default now()
 );
 
--- name: can_read_migrations
--- Whether the table is there and this role may read it.
-select exists (
-    select
-    from pg_class c
-    join pg_namespace n on n.oid = c.relnamespace
-    where n.nspname = 'tocsin'
-        and c.relname = 'migration'
-        and has_schema_privilege(n.oid, 'usage')
+-- name: drop_schemas#
+-- Drops both schemas with all that is in them.
+drop schema tocsin, tocsin_queue cascade;
+
+-- name: installation_settings
+-- The role and the settings that an installation changes until it has ended.
+select
+    s.name,
+    current_setting(s.name)
+from unnest(array[
+    'role', 'search_path', 'client_min_messages', 'check_function_bodies', 'lock_timeout', 'statement_timeout',
+    'standard_conforming_strings'
+]) s (name);
+
+-- name: configure_installation
+-- Sets what the files rely on until the transaction ends. Functions call functions of files that come later.
+select
+    set_config('search_path', 'pg_catalog, pg_temp', true),
+    set_config('client_min_messages', 'warning', true),
+    set_config('check_function_bodies', 'off', true),
+    set_config('lock_timeout', '0', true),
+    set_config('statement_timeout', '0', true),
+    set_config('standard_conforming_strings', 'on', true);
+
+-- name: restore_setting
+-- Sets the role or a setting until the transaction ends.
+select set_config(:name, :value, true);
+
+-- name: find_migration
+-- A row if the table is there: whether this role may read it.
+select
+    has_schema_privilege(n.oid, 'usage')
         and has_table_privilege(c.oid, 'select')
-);
+from pg_class c
+join pg_namespace n on n.oid = c.relnamespace
+where n.nspname = 'tocsin'
+    and c.relname = 'migration';
 
 -- name: is_unreleased
 -- Whether a version from before the first release made the tables: its second migration of many.
@@ -65,9 +91,13 @@ select
 from tocsin.migration;
 
 -- name: record_migration!
--- Records a migration as applied.
-insert into tocsin.migration (name, checksum)
-values (:name, :checksum);
+-- Records a migration as applied, or another checksum of it.
+insert into tocsin.migration as m (name, checksum)
+values (:name, :checksum)
+on conflict (name) do update
+set checksum = excluded.checksum,
+    applied_at = now()
+where m.checksum <> excluded.checksum;
 
 -- name: pin_queue_functions
 -- Procrastinate's functions use unqualified names: sets their schema, so that they run in any session.
