@@ -1,0 +1,43 @@
+"""Tocsin for Python apps: its SQL functions on the app's own connection, in the app's own transaction.
+
+Nothing here commits. With a connection or session of psycopg, Django or SQLAlchemy a call returns its result; with an
+asynchronous one of psycopg, SQLAlchemy or asyncpg it returns an awaitable.
+"""
+
+from tocsin.client.calls import (
+    EventOptions,
+    cancel,
+    claim_email,
+    notify,
+    notify_email,
+    notify_topic,
+    subscribe,
+    unread_count,
+    unsubscribe,
+    upsert_recipient,
+)
+from tocsin.client.notify_error import (
+    IdempotencyConflict,
+    InvalidArgument,
+    NotifyError,
+    UnknownEventType,
+    UnknownRecipient,
+)
+
+__all__ = [
+    "EventOptions",
+    "IdempotencyConflict",
+    "InvalidArgument",
+    "NotifyError",
+    "UnknownEventType",
+    "UnknownRecipient",
+    "cancel",
+    "claim_email",
+    "notify",
+    "notify_email",
+    "notify_topic",
+    "subscribe",
+    "unread_count",
+    "unsubscribe",
+    "upsert_recipient",
+]
