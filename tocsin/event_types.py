@@ -1,17 +1,11 @@
-"""The event types of the default catalogue as constants, and the reader of catalogue files."""
+"""The event types of the default catalogue as constants, and those of your own catalogue file by name."""
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
-from difflib import get_close_matches
-from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args, get_origin
-
-import msgspec
-from msgspec import Meta, Struct, structs
+from typing import Final
 
 BULLETIN_NEW_CHAPTER: Final = "bulletin.new_chapter"
 BULLETIN_NEW_ORG: Final = "bulletin.new_org"
@@ -38,193 +32,11 @@ RECOGNITION_RECEIVED: Final = "recognition.received"
 MESSAGES_NEW_DM: Final = "messages.new_dm"
 MESSAGES_GROUP_MENTION: Final = "messages.group_mention"
 
-ChannelName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$(?!\n)")]
-CategoryName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$(?!\n)")]
-EventTypeName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$(?!\n)")]
-# one line; tocsin.checked_label refuses what can't be seen too
-_LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*\S[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$(?!\n)"
-Label = Annotated[str, Meta(min_length=1, max_length=100, pattern=_LINE)]
-Duration = Annotated[str, Meta(pattern="^[1-9][0-9]{0,4}[smhd]$(?!\n)")]
 
+def read_constants(path: Path) -> dict[str, str]:
+    """The event types of a catalogue file: `{"SHOP_ORDER_SENT": "shop.order_sent", …}`.
 
-# What is allowed, in words.
-_ALLOWED: Final[dict[Any, str]] = {
-    Label: "a label is 1 to 100 characters in one line",
-    Duration: 'a duration is a number up to 99999 and one of s, m, h, d, such as "3d"',
-}
-_NAMES: Final = {
-    "categories": "a category is lower-case letters, digits and underscores, such as shop",
-    "event_types": "an event type is category.name, each of lower-case letters, digits and underscores",
-}
-
-
-class CatalogueError(Exception):
-    """The catalogue file is wrong; a line for each error, with its position and the cure."""
-
-
-class EntryDefinition(Struct, frozen=True, forbid_unknown_fields=True):
-    """One event type of a catalogue file."""
-
-    label: Label
-    channels: list[ChannelName]
-    mandatory: list[ChannelName] = []
-    priority: Literal["low", "normal", "high"] = "normal"
-    time_to_live: Duration = "3d"
-    max_attempts: Annotated[int, Meta(ge=1, le=50)] = 10
-    digest: bool = True
-    delay: dict[ChannelName, Duration] = {}
-    skip_if_read: list[ChannelName] = []
-    alone: bool = False
-    mention: bool = False  # an event of a topic also reaches people who follow it for mentions only
-
-
-class CatalogueFile(Struct, frozen=True, forbid_unknown_fields=True):
-    """A catalogue file: categories with labels, and event types."""
-
-    event_types: dict[EventTypeName, EntryDefinition]
-    categories: dict[CategoryName, Label] = {}
-    replace: bool = False  # retire event types that the file does not name
-
-    @property
-    def constants(self) -> dict[str, str]:
-        """`{"FORUM_NEW_REPLY": "forum.new_reply", …}`, as this module has them for the default catalogue."""
-        return {re.sub(r"\W", "_", name).upper(): name for name in self.event_types}
-
-    def in_order(self) -> dict[str, object]:
-        """For the database: its objects would lose the order of the file."""
-        return {
-            "categories": [
-                {"category": name, "label": label} for name, label in self.categories.items()
-            ],
-            "event_types": [
-                {"event_type": name, **msgspec.to_builtins(entry)}
-                for name, entry in self.event_types.items()
-            ],
-            "replace": self.replace,
-        }
-
-
-def _seconds(duration: str) -> int:
-    return int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[duration[-1]]
-
-
-def default_catalogue() -> CatalogueFile:
-    """The catalogue that a new database starts with."""
-    text = (files("tocsin") / "event_types.toml").read_text(encoding="utf-8")
-    return parse_catalogue(text, "event_types.toml")
-
-
-def read_catalogue(path: Path) -> CatalogueFile:
-    """Reads a catalogue file; raises CatalogueError with one line that names the place."""
-    try:
-        return parse_catalogue(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise CatalogueError(f"{path}: cannot be read: {error}") from error
-
-
-def parse_catalogue(text: str, place: str) -> CatalogueFile:
-    """Reads a catalogue's text; `place` names it in errors, which name all that is wrong, one a line."""
-    try:
-        found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise CatalogueError(f"{place}: it is not TOML: {error}") from None
-    problems = list(_problems(found))
-    if problems:
-        raise CatalogueError("\n".join(_placed(text, place, *each) for each in problems))
-    return msgspec.convert(found, CatalogueFile)
-
-
-def _problems(found: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """The keys that lead to each fault, and what it is."""
-    yield from _unknown((), found, CatalogueFile)
-    if not isinstance(found.get("replace", False), bool):
-        yield ("replace",), "must be true or false"
-    for table, kind in (("categories", CategoryName), ("event_types", EventTypeName)):
-        entries = found.get(table, None if table == "event_types" else {})
-        if not isinstance(entries, dict):
-            yield (table,), f"must be there, as a table: [{table}]"
-            continue
-        for name, entry in entries.items():
-            if _fault(name, kind):
-                yield (table, name), _NAMES[table]
-            elif table == "categories":
-                yield from (((table, name), fault) for fault in [_fault(entry, Label)] if fault)
-            else:
-                yield from (((table, *keys), fault) for keys, fault in _entry_problems(name, entry))
-
-
-def _entry_problems(name: str, entry: object) -> Iterator[tuple[tuple[str, ...], str]]:
-    if not isinstance(entry, dict):
-        yield (name,), 'must be a table such as { label = "Sent", channels = ["email"] }'
-        return
-    wrong = list(_unknown((name,), entry, EntryDefinition))
-    for field in structs.fields(EntryDefinition):
-        if field.name in entry:
-            if fault := _fault(entry[field.name], field.type):
-                wrong.append(((name, field.name), fault))
-        elif field.required:
-            wrong.append(((name,), f"{field.name} is required"))
-    yield from wrong
-    if not wrong:
-        definition = msgspec.convert(entry, EntryDefinition)
-        yield from (((name,), fault) for fault in _contradictions(definition))
-
-
-def _contradictions(entry: EntryDefinition) -> Iterator[str]:
-    """What can't be, though each value by itself can."""
-    for channel in entry.mandatory:
-        if channel not in entry.channels:
-            yield f"{channel} is mandatory but not among its channels; add it to channels"
-    for channel, delay in entry.delay.items():
-        if _seconds(delay) >= _seconds(entry.time_to_live):
-            yield (
-                f"{channel} is delayed by {delay}, but nothing is sent after its "
-                f"time_to_live of {entry.time_to_live}; make that longer"
-            )
-    if "in_app" in (*entry.delay, *entry.skip_if_read):
-        yield "in_app is the inbox itself, and comes at once; delay another channel"
-
-
-def _unknown(
-    keys: tuple[str, ...], found: dict[str, Any], known: type[Struct]
-) -> Iterator[tuple[tuple[str, ...], str]]:
-    names = known.__struct_fields__
-    for name in found:
-        if name not in names:
-            near = get_close_matches(name[:100], names, n=1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            yield (*keys, name), f"there is no such key{hint}; there are {', '.join(names)}"
-
-
-def _fault(value: object, kind: Any) -> str | None:
-    """What is wrong with one value, with what is allowed and the nearest to it."""
-    try:
-        msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        allowed = [str(each) for each in get_args(kind)] if get_origin(kind) is Literal else []
-        near = get_close_matches(str(value)[:100], allowed, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        if allowed:
-            return f"{value!r:.60} is not one of {', '.join(allowed)}{hint}"
-        return f"{value!r:.60} can't be used: {_ALLOWED.get(kind) or str(error).replace('`', '')}"
-    return None
-
-
-def _placed(text: str, place: str, keys: tuple[str, ...], fault: str) -> str:
-    """A fault with its file, its line where that can be found, and its key."""
-    line = _line_of(text, keys)
-    path = ".".join(key if re.fullmatch(r"[\w-]+", key) else f'"{key}"' for key in keys)
-    return f"{place}{f':{line}' if line else ''}: {path}: {fault}."
-
-
-def _line_of(text: str, keys: tuple[str, ...]) -> int | None:
-    """Where the deepest of the keys is that can be found, each searched for from the line of the one above it."""
-    at = 0
-    lines = text.splitlines()
-    for key in keys:
-        named = re.compile(rf'(?:^|[\[{{,.\s"]){re.escape(key)}"?\s*[=\].]')
-        at = (
-            next((n for n in range(max(at - 1, 0), len(lines)) if named.search(lines[n])), at - 1)
-            + 1
-        )
-    return at or None
+    `tocsin event-types apply` checks the file. Raises OSError, and ValueError where it is not TOML.
+    """
+    found = tomllib.loads(path.read_text("utf-8"))
+    return {re.sub(r"\W", "_", name).upper(): name for name in found.get("event_types", {})}

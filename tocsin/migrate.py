@@ -14,8 +14,8 @@ from urllib.parse import quote
 import psycopg
 from psycopg.types.json import Jsonb
 
+from tocsin.engine.catalogue import CatalogueFile, default_catalogue
 from tocsin.engine.store.connection import connect, find_fault
-from tocsin.event_types import CatalogueFile, default_catalogue
 from tocsin.settings.running_instance import SecretFileError, keep_secrets
 from tocsin.sql import load
 from tocsin.sql.install import MigrationError, RoleError, install, lines, run_each

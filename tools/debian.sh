@@ -33,7 +33,7 @@ fail() {
 
 find_missing "$@"
 [ ${#missing[@]} -gt 0 ] || exit 0
-install="apt-get install --yes --no-install-recommends ${missing[*]}"
+install="apt-get -o DPkg::Lock::Timeout=300 install --yes --no-install-recommends ${missing[*]}"
 if [ "$(id -u)" != 0 ] || ! command -v apt-get > /dev/null; then
 	fail "${missing[*]} not found; on Debian or Ubuntu, as root: $install"
 fi

@@ -13,8 +13,8 @@ from babel.messages.extract import extract
 from babel.messages.pofile import read_po, write_po
 from jinja2.ext import babel_extract
 
+from tocsin.engine.catalogue import default_catalogue
 from tocsin.engine.mail.language import CATALOGUES, LABELS
-from tocsin.event_types import default_catalogue
 
 MAIL = CATALOGUES.parent
 PACKAGE = MAIL.parent.parent

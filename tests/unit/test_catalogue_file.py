@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tocsin.event_types import CatalogueError, parse_catalogue
+from tocsin.engine.catalogue import CatalogueError, parse_catalogue
+from tocsin.event_types import read_constants
 
 FILE = """replace = "yes"
 [categorys]
@@ -56,3 +59,9 @@ def test_all_that_is_wrong_is_named_with_its_place_and_cure() -> None:
 def test_what_is_no_catalogue_at_all_is_named_too(text: str) -> None:
     with pytest.raises(CatalogueError, match=r"shop\.toml"):
         parse_catalogue(text, "shop.toml")
+
+
+def test_an_app_reads_the_names_of_its_own_event_types_without_the_service(tmp_path: Path) -> None:
+    file = tmp_path / "shop.toml"
+    file.write_text('[event_types]\n"shop.order_sent" = { label = "Sent", channels = ["email"] }')
+    assert read_constants(file) == {"SHOP_ORDER_SENT": "shop.order_sent"}

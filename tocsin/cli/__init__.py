@@ -20,10 +20,10 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         from tocsin.client import NotifyError
         from tocsin.dev.embedded_postgres import PostgresError
+        from tocsin.engine.catalogue import CatalogueError
         from tocsin.engine.mail.loader import TemplateFailed, TemplatesError
         from tocsin.engine.model import Conflict, Invalid, NotFound, Unavailable
         from tocsin.engine.store.health import NotReady
-        from tocsin.event_types import CatalogueError
         from tocsin.settings.running_instance import SecretFileError
         from tocsin.sql.install import MigrationError, RoleError
 

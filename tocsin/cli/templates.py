@@ -125,8 +125,8 @@ def _write(out: Path, kind: str, mails: SampleMails, locale: str, email_from: st
 
 
 def _types(catalogue: Path | None) -> list[SampleType]:
+    from tocsin.engine.catalogue import read_catalogue
     from tocsin.engine.mail.samples import sample_types
-    from tocsin.event_types import read_catalogue
 
     return sample_types(read_catalogue(catalogue) if catalogue else None)
 

@@ -283,7 +283,7 @@ def _with_defaults(function: str, options: EventOptions) -> dict[str, Any]:
 def _call(conn: Any, function: str, /, **values: Any) -> Any:
     """Runs a SQL function with these arguments, in its order."""
     # not at the top: an app pays for reading the SQL file at its first call only
-    from tocsin.sql import client_statements
+    from tocsin.sql import load
 
     caller = caller_for(conn)
     try:
@@ -292,4 +292,4 @@ def _call(conn: Any, function: str, /, **values: Any) -> Any:
         raise caller.own(error) from error.__cause__
     if function == "notify" and isinstance(arguments[1], str):
         function = "notify_one"
-    return caller.run(client_statements()[function], arguments)
+    return caller.run(load("client")[function], arguments)

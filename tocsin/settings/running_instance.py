@@ -12,7 +12,6 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-import jwt
 import msgspec
 from msgspec import Struct, structs
 
@@ -187,6 +186,8 @@ def development_key(data_dir: Path) -> str | None:
 
 def sign_token(settings: Settings, recipient_id: str, *, development_key: str | None = None) -> str:
     """A JWT for a day with the claims that the service requires, by the development key or else TOCSIN_JWT_SECRET."""
+    import jwt
+
     now = datetime.now(UTC)
     claims: dict[str, Any] = {"sub": recipient_id, "iat": now, "exp": now + _DAY}
     claims |= {"aud": settings.jwt_audience} if settings.jwt_audience else {}

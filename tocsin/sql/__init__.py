@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import as_file, files
-from typing import LiteralString
+from importlib.resources import files
+from typing import LiteralString, cast
+
+_NAME = re.compile(r"^-- name: (\w+)[!#]?\n", re.MULTILINE)  # ! and # mark statements without rows
+# Strings, quoted names and casts are found too, so that no colon in them is taken for a parameter.
+_PARAMETER = re.compile(r"""'(?:[^']|'')*'|"[^"]*"|::|:(?P<name>[a-z_]\w*)""")
 
 
 @cache
 def load(noun: str) -> Mapping[str, LiteralString]:
-    """The statements of `queries/<noun>.sql` by their names, with psycopg's placeholders."""
-    import aiosql  # not at the top: apps that call Tocsin don't have it
-
-    with as_file(files(__name__) / "queries" / f"{noun}.sql") as path:
-        queries = aiosql.from_path(path, "psycopg", mandatory_parameters=False)
-    return {
-        name: getattr(queries, name).sql
-        for name in queries.available_queries
-        if "_cursor" not in name
-    }
+    """The statements of `queries/<noun>.sql` by their names, with psycopg's placeholders: `%(name)s` for `:name`."""
+    text = (files(__name__) / "queries" / f"{noun}.sql").read_text("utf-8")
+    _, *parts = _NAME.split(text)
+    return {name: _statement(body) for name, body in zip(parts[::2], parts[1::2], strict=True)}
 
 
-@cache
-def client_statements() -> Mapping[str, LiteralString]:
-    """The statements that apps run, by name, with placeholders `$1`, `$2`, … as they are."""
-    text = (files(__name__) / "queries" / "client.sql").read_text("utf-8")
-    statements: dict[str, LiteralString] = {}
-    for part in text.split("-- name: ")[1:]:
-        name, _comment, statement = part.split("\n", 2)
-        statements[name] = statement.strip().rstrip(";")
-    return statements
+def _statement(body: str) -> LiteralString:
+    """One statement without its comment lines."""
+    lines = [line for line in body.splitlines() if not line.lstrip().startswith("--")]
+    # what comes from the package's own files is not built from strings: psycopg accepts it as a literal
+    return cast(
+        "LiteralString", _PARAMETER.sub(_placeholder, "\n".join(lines).strip().removesuffix(";"))
+    )
+
+
+def _placeholder(found: re.Match[str]) -> str:
+    return f"%({found['name']})s" if found["name"] else found[0]

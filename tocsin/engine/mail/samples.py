@@ -17,11 +17,11 @@ import msgspec
 from msgspec import Struct
 
 from tocsin.engine.actors.email import mime
+from tocsin.engine.catalogue import CatalogueFile, default_catalogue
 from tocsin.engine.mail.links import KEY_BYTES, Links
 from tocsin.engine.mail.loader import TemplateFailed, Templates
 from tocsin.engine.mail.render import mail_renderer
 from tocsin.engine.model import Channel, Claimed, Entry, Mail, Priority
-from tocsin.event_types import CatalogueFile, default_catalogue
 
 if TYPE_CHECKING:
     from tocsin.engine.store.event import EventType
