@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
+from typing import cast
 
 import pytest
 from packaging.markers import default_environment
@@ -92,7 +93,7 @@ def installed(folder: Path, *requirements: str) -> Path:
 
 
 def _requires(name: str, extra: str) -> Iterator[Requirement]:
-    environment = {**default_environment(), "extra": extra}
+    environment = cast("dict[str, str]", {**default_environment(), "extra": extra})
     for each in map(Requirement, distribution(name).requires or ()):
         if each.marker is None or each.marker.evaluate(environment):
             yield each

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from typing import LiteralString, cast
+from typing import LiteralString
 
 _NAME = re.compile(r"^-- name: (\w+)[!#]?\n", re.MULTILINE)  # ! and # mark statements without rows
 # Strings, quoted names and casts are found too, so that no colon in them is taken for a parameter.
@@ -24,10 +24,7 @@ def load(noun: str) -> Mapping[str, LiteralString]:
 def _statement(body: str) -> LiteralString:
     """One statement without its comment lines."""
     lines = [line for line in body.splitlines() if not line.lstrip().startswith("--")]
-    # what comes from the package's own files is not built from strings: psycopg accepts it as a literal
-    return cast(
-        "LiteralString", _PARAMETER.sub(_placeholder, "\n".join(lines).strip().removesuffix(";"))
-    )
+    return _PARAMETER.sub(_placeholder, "\n".join(lines).strip().removesuffix(";"))
 
 
 def _placeholder(found: re.Match[str]) -> str:
