@@ -181,6 +181,10 @@ class Load:
                     await connection.execute("select tocsin.cancel(%s)", (target.event_id,))
         except GONE as error:
             self.responses[type(error).__name__] += 1
+        except psycopg.Error as error:
+            # an asynchronous failover may lose the event, which the invariants judge
+            if "there is no event" not in str(error):
+                self.refused.append(f"cancel: {error}")
         else:
             marker = target.action.marker
             self.revocations.append(Revocation("cancel", time.time(), marker))

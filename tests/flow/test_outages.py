@@ -171,6 +171,28 @@ async def test_an_outage_longer_than_the_leases_sends_nothing_twice(
         embedded_postgres.stop(own)
 
 
+async def test_a_worker_that_stops_without_a_database_ends_in_order(
+    far: Far, tmp_path: Path, server_folder: Path
+) -> None:
+    """Its jobs are under way, and their end can't be written."""
+    own = await asyncio.to_thread(embedded_postgres.start, server_folder / "stopped", print)
+    try:
+        migrate(own.dsn)
+        far.slow = 0.3
+        async with worker(own.dsn, far, tmp_path) as process:
+            with psycopg.connect(own.dsn, autocommit=True) as db:
+                tell(db, 40)
+            await until(lambda: far.mails)
+            embedded_postgres.stop(own, immediate=True)
+            await process.says("database unavailable")
+            await process.stop()
+        assert "Traceback" not in process.log
+        assert "exc_type" not in process.log
+        assert "stopped by itself" not in process.log
+    finally:
+        embedded_postgres.stop(own)
+
+
 async def test_jobs_of_a_dead_worker_are_rescued(
     db: Db, dsn: str, far: Far, tmp_path: Path
 ) -> None:

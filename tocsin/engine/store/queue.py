@@ -37,6 +37,10 @@ T = TypeVar("T")
 log = structlog.get_logger("tocsin.jobs")
 
 
+class _StoppedWaiting(procrastinate.exceptions.ConnectorException):
+    """The worker stops while the database is unavailable."""
+
+
 class QueuePool:
     """Procrastinate's pool: one of ours, which reconnects at once when the database is available again."""
 
@@ -94,9 +98,12 @@ class Connector(procrastinate.PsycopgConnector):
         self._stopping.set()
 
     async def execute_query_async(self, query: LiteralString, **arguments: Any) -> None:
-        """Runs a query without rows."""
+        """Runs a query without rows; does nothing where the worker stops and the database is unavailable."""
         try:
             await self._retried(super().execute_query_async, query, arguments)
+        except _StoppedWaiting:
+            # a job that was not ended is taken over by another worker, which finds its deliveries settled
+            log.info("a query was left out", arguments=arguments)
         except procrastinate.exceptions.ConnectorException as error:
             # Ended by a worker for which this one was dead, or by a first try whose connection was lost.
             if query != _FINISH_JOB or not isinstance(error.__cause__, RaiseException):
@@ -112,14 +119,17 @@ class Connector(procrastinate.PsycopgConnector):
         """Runs a query that has one row."""
         if query != _FETCH_JOB:
             return await self._retried(super().execute_query_one_async, query, arguments)
-        row: dict[str, Any] = await self._retried(
-            super().execute_query_one_async,
-            query,
-            arguments,
-            before_retry=lambda: requeue_lost_jobs(
-                self._opened, arguments["worker_id"], list(self._running)
-            ),
-        )
+        try:
+            row: dict[str, Any] = await self._retried(
+                super().execute_query_one_async,
+                query,
+                arguments,
+                before_retry=lambda: requeue_lost_jobs(
+                    self._opened, arguments["worker_id"], list(self._running)
+                ),
+            )
+        except _StoppedWaiting:
+            return {"id": None}  # no job
         if row["id"] is not None:
             self._running.add(row["id"])
         return row
@@ -127,8 +137,11 @@ class Connector(procrastinate.PsycopgConnector):
     async def execute_query_all_async(
         self, query: LiteralString, **arguments: Any
     ) -> list[dict[str, Any]]:
-        """Runs a query that has rows."""
-        return await self._retried(super().execute_query_all_async, query, arguments)
+        """Runs a query that has rows; there are none where the worker stops and the database is unavailable."""
+        try:
+            return await self._retried(super().execute_query_all_async, query, arguments)
+        except _StoppedWaiting:
+            return []
 
     async def listen_notify(
         self, on_notification: procrastinate.connector.Notify, channels: Iterable[str]
@@ -176,7 +189,7 @@ class Connector(procrastinate.PsycopgConnector):
                 lost = True
                 await self._until_available()
                 if self._stopping.is_set() and isinstance(error, Unavailable):
-                    raise procrastinate.exceptions.ConnectorException from error
+                    raise _StoppedWaiting from error
 
     async def _until_available(self) -> None:
         """Waits for the database, or until the worker stops."""
