@@ -548,7 +548,7 @@ def test_the_app_role_can_call_and_nothing_else(db: Db, dsn: str) -> None:
                     " null, '{}', null, null, null, null)"
                 ),
                 "select tocsin.mark_read('zoe', 1, true)",
-                "select tocsin.erase_recipient('zoe')",
+                "select tocsin.erase_personal_data('zoe', '{}', now())",
                 "select * from tocsin_queue.procrastinate_jobs",
                 "create table tocsin.mine (a int)",
             ):

@@ -34,9 +34,11 @@ Admin = Callable[[str], list[Any]]
 PUBLIC = {
     "cancel",
     "claim_email",
+    "erase_recipient",
     "notify",
     "notify_email",
     "notify_topic",
+    "register_push_token",
     "subscribe",
     "unread_count",
     "unsubscribe",

@@ -270,6 +270,59 @@ def unread_count(
     return result
 
 
+@overload
+def erase_recipient(conn: Connection, id: RecipientId) -> bool: ...
+@overload
+def erase_recipient(conn: AsyncConnection, id: RecipientId) -> Awaitable[bool]: ...
+def erase_recipient(conn: Connection | AsyncConnection, id: RecipientId) -> bool | Awaitable[bool]:  # noqa: A002
+    """Erases a person and all data about them; returns whether they were known."""
+    result: bool | Awaitable[bool] = _call(conn, "erase_recipient", id=id)
+    return result
+
+
+@overload
+def register_push_token(
+    conn: Connection,
+    recipient: RecipientId,
+    token: Text,
+    platform: Text,
+    provider: Text | None = None,
+    environment: Text = "production",
+) -> int: ...
+@overload
+def register_push_token(
+    conn: AsyncConnection,
+    recipient: RecipientId,
+    token: Text,
+    platform: Text,
+    provider: Text | None = None,
+    environment: Text = "production",
+) -> Awaitable[int]: ...
+def register_push_token(
+    conn: Connection | AsyncConnection,
+    recipient: RecipientId,
+    token: Text,
+    platform: Text,
+    provider: Text | None = None,
+    environment: Text = "production",
+) -> int | Awaitable[int]:
+    """Registers a phone of a person, who is created where they are unknown; returns the device's id.
+
+    `platform` is "ios" or "android"; `provider` is "apns" or "fcm", None: the platform's own; `environment` is
+    "production" or "sandbox". A token of another person moves. Raises InvalidArgument.
+    """
+    result: int | Awaitable[int] = _call(
+        conn,
+        "register_push_token",
+        recipient=recipient,
+        token=token,
+        platform=platform,
+        provider=provider,
+        environment=environment,
+    )
+    return result
+
+
 def _with_defaults(function: str, options: EventOptions) -> dict[str, Any]:
     if wrong := options.keys() - _DEFAULTS.keys():
         from difflib import get_close_matches

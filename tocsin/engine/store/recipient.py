@@ -51,11 +51,14 @@ async def register_device(
     *,
     token: str,
     platform: str,
-    provider: str,
+    provider: str | None,
     environment: str,
     label: str | None = None,
 ) -> Registered:
-    """Registers a token for a person, who may be new; it moves from whoever had it."""
+    """Registers a token for a person, who may be new; it moves from whoever had it.
+
+    Without a provider it is one of the platform's own. Raises Invalid.
+    """
     found = await database.row(
         Registered,
         _SQL["register_device"],

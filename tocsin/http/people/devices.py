@@ -133,13 +133,12 @@ async def register(
     database: Database | Session, recipient_id: str, push_token: PushToken
 ) -> Registered:
     """Registers a device; without a provider, its platform's own."""
-    own = "apns" if push_token.platform == "ios" else "fcm"
     return await store.register_device(
         database,
         recipient_id,
         token=push_token.token,
         platform=push_token.platform,
-        provider=push_token.provider or own,
+        provider=push_token.provider,
         environment=push_token.environment,
         label=push_token.label,
     )

@@ -32,15 +32,22 @@ end
 $$;
 
 -- Erases a person and all data about them. Events of which others were notified too stay, without the person. Returns whether
--- the person was known. The caller runs finish_erasures() after the commit.
-create or replace function tocsin.erase_recipient(_id text) returns boolean
+-- the person was known. finish_erasures() erases what transactions that are open now commit later: the leader calls it, and
+-- the HTTP API right after the commit.
+create or replace function tocsin.erase_recipient(id text) returns boolean
 language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
 as $$
 declare
+    _id alias for $1;
     _addresses text[];
     _known boolean;
     _erased_at timestamptz;
 begin
+    if _id is null then
+        perform tocsin.raise_invalid('id', 'id is null', 'Pass the id by which your app knows the person.');
+    end if;
     -- locked first: what another transaction changes of the person is then committed and seen below
     perform from tocsin.recipient r where r.recipient_id = _id for update;
     _addresses := tocsin.all_addresses_of(_id);
@@ -56,6 +63,9 @@ begin
     return _known;
 end
 $$;
+
+comment on function tocsin.erase_recipient(text) is
+    'Erases a person and all data about them when the transaction commits; returns whether the person was known.';
 
 -- Erases all data about an address that belongs to no recipient: its invitations, sent, waiting or scheduled. Its suppression
 -- stays as a keyed hash. Returns whether there was anything.

@@ -88,3 +88,17 @@ select tocsin.upsert_recipient(
 -- name: unread_count
 -- A person's badge.
 select tocsin.unread_count($1);
+
+-- name: erase_recipient
+-- Erases a person; returns whether they were known.
+select tocsin.erase_recipient($1);
+
+-- name: register_push_token
+-- Registers a phone of a person; returns its id.
+select tocsin.register_push_token(
+    recipient => $1,
+    token => $2,
+    platform => $3,
+    provider => $4,
+    environment => $5
+);

@@ -17,45 +17,19 @@ order by d.registered_at desc, d.device_id desc;
 
 -- name: register_device
 -- Registers a token for a person, and enables it again; creates the person where they are unknown.
-with checked as materialized (
-    select tocsin.checked_token(:provider, :token) as token, tocsin.checked_label(:label) as label
-),
-person as (
-    insert into tocsin.recipient (recipient_id)
-    values (:recipient_id)
-    on conflict do nothing
-),
-known as (
-    select d.device_id
-    from tocsin.device d
-    where d.token = (select c.token from checked c)
-        and d.recipient_id = :recipient_id
-)
-insert into tocsin.device as d (token, recipient_id, platform, provider, environment, label)
-select c.token, :recipient_id, :platform, :provider, :environment, c.label
-from checked c
-on conflict (token) do update
-set recipient_id = excluded.recipient_id,
-    -- another person's label for it is not kept
-    label = coalesce(excluded.label, case when d.recipient_id = excluded.recipient_id then d.label end),
-    platform = excluded.platform,
-    provider = excluded.provider,
-    environment = excluded.environment,
-    registered_at = clock_timestamp(),
-    disabled_at = null,
-    disabled_reason = null
-returning
-    d.device_id as id,
-    right(d.token, 6) as token,
-    d.platform,
-    d.provider,
-    d.environment,
-    d.label,
-    d.created_at,
-    d.registered_at,
-    d.disabled_at,
-    d.disabled_reason,
-    (select count(*) from known) = 1 as known;
+select
+    (r.device).device_id as id,
+    right((r.device).token, 6) as token,
+    (r.device).platform,
+    (r.device).provider,
+    (r.device).environment,
+    (r.device).label,
+    (r.device).created_at,
+    (r.device).registered_at,
+    (r.device).disabled_at,
+    (r.device).disabled_reason,
+    r.known
+from tocsin.register_device(:recipient_id, :token, :platform, :provider, :environment, :label) r;
 
 -- name: remove_device!
 -- Deletes one device of a person.
