@@ -9,8 +9,9 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from litestar import Litestar, Response
+from litestar import Litestar
 from litestar.routes import HTTPRoute
+from litestar.typing import FieldDefinition
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import (
@@ -29,7 +30,8 @@ from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.mail.links import Links
 from tocsin.engine.store.database import Database
 from tocsin.http.app import create_app
-from tocsin.http.openapi import OtherResponse, notes_of
+from tocsin.http.openapi import examples
+from tocsin.http.pages.assets import AssetAddress
 from tocsin.http.server import metrics_listener
 from tocsin.settings import Settings, SettingsError
 
@@ -162,8 +164,12 @@ async def test_the_descriptions_references_and_examples_hold(
     references = {part.split('"')[0] for part in text.split('"#/components/schemas/')[1:]}
     assert {"Notification", "Accepted"} <= references <= names
     assert len(list(each_example(app))) > 45
+    kinds = set()
     for kind, example in each_example(app):
         msgspec.convert(example, kind)
+        kinds.add(getattr(kind, "__name__", ""))
+    unused = examples().keys() - kinds - {"list_assets", "stream"}
+    assert not unused
 
 
 def each_example(app: Litestar) -> Iterator[tuple[Any, Any]]:
@@ -171,17 +177,21 @@ def each_example(app: Litestar) -> Iterator[tuple[Any, Any]]:
     for route in app.routes:
         assert isinstance(route, HTTPRoute)
         for handler in route.route_handlers:
-            notes = notes_of(handler)
-            if notes.example is not None:
-                found = handler.parsed_fn_signature.return_type
-                kind = found.inner_types[0] if found.is_subclass_of(Response) else found
-                yield kind.annotation, notes.example
-            for answer in (handler.responses or {}).values():
-                if isinstance(answer, OtherResponse) and answer.example is not None:
-                    yield answer.data_container, answer.example
-            if notes.body is not None:
-                taken = handler.resolve_dependencies().get("read_by_handler", handler)
-                yield taken.parsed_fn_signature.parameters["data"].annotation, notes.body
+            found = handler.parsed_fn_signature.return_type
+            kinds = [found, *found.inner_types]
+            kinds += [
+                FieldDefinition.from_annotation(each.data_container)
+                for each in (handler.responses or {}).values()
+            ]
+            taken = handler.resolve_dependencies().get("read_by_handler", handler)
+            if data := taken.parsed_fn_signature.parameters.get("data"):
+                kinds += data.inner_types if data.is_optional else [data]
+            for kind in kinds:
+                example = examples().get(getattr(kind.annotation, "__name__", ""))
+                if example is not None:
+                    yield kind.annotation, example
+    yield dict[str, AssetAddress], examples()["list_assets"]
+    yield str, examples()["stream"]
 
 
 @pytest.mark.parametrize("path", ["/api/notifications", "/api/event-types", "/schema", "/healthz"])

@@ -26,7 +26,7 @@ from tests.support.http_fixtures import (
 from tests.support.services import until
 from tocsin.engine.badge.hub import BadgeHub, UnreadCounts
 from tocsin.engine.store.database import Database
-from tocsin.http import quick_count, tokens
+from tocsin.http import middleware, tokens
 from tocsin.http.app import create_app
 from tocsin.http.tokens import TokenVerifier
 from tocsin.settings import Settings
@@ -40,13 +40,13 @@ COUNT = "/api/notifications/unread-count/"
 def quick(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The counts that were answered before Litestar."""
     answered: list[int] = []
-    send_count = quick_count.send_count
+    send_count = middleware.send_count
 
     async def noted(send: Any, count: int, *more: Any) -> None:
         answered.append(count)
         await send_count(send, count, *more)
 
-    monkeypatch.setattr(quick_count, "send_count", noted)
+    monkeypatch.setattr(middleware, "send_count", noted)
     return answered
 
 

@@ -109,7 +109,7 @@ def test_the_table_has_no_reason_that_nothing_writes() -> None:
 
 
 def test_every_reason_in_an_example_of_the_openapi_description_is_in_the_table() -> None:
-    examples = (ROOT / "tocsin/http/examples.py").read_text("utf-8")
+    examples = (ROOT / "tocsin/http/examples.json").read_text("utf-8")
     codes = set(re.findall(r'"reason": "(\w+)"', examples))
     assert codes
     assert {code for code in codes if not (decision_reason(code) or delivery_reason(code))} == set()

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from litestar import Router
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
+from litestar.types import ControllerRouterHandler, Guard
 from msgspec import Struct
 
 from tocsin.engine.store.credential import (
     APP_SCOPES,
-    ERASE,
-    EVENTS_READ,
     EVENTS_WRITE,
     MAIL_EVENTS,
-    OPS,
     PREFIX,
-    RECIPIENTS,
     ApiKey,
     covers,
     find_api_key,
@@ -30,26 +28,7 @@ from tocsin.settings import Settings
 
 COOKIE = "tocsin_token"
 ACCESS = "access"  # in the opt of a router or handler: for whom the call is, a key of SECURITY in openapi.py
-# The one scope that each call by a key needs; a route for apps or operators that is not here doesn't start.
-SCOPE_OF: Mapping[tuple[str, str], str] = {
-    ("POST", "/api/events"): EVENTS_WRITE,
-    ("GET", "/api/events"): EVENTS_READ,
-    ("GET", "/api/events/{event_id}"): EVENTS_READ,
-    ("POST", "/api/events/{event_id}/cancel"): EVENTS_WRITE,
-    ("PUT", "/api/recipients/{recipient_id}"): RECIPIENTS,
-    ("GET", "/api/recipients/{recipient_id}"): RECIPIENTS,
-    ("DELETE", "/api/recipients/{recipient_id}"): ERASE,
-    ("POST", "/api/erasures"): ERASE,
-    ("GET", "/api/recipients/{recipient_id}/export"): RECIPIENTS,
-    ("POST", "/api/recipients/{recipient_id}/claims"): RECIPIENTS,
-    ("DELETE", "/ops/session"): OPS,
-    ("GET", "/ops/api/overview"): OPS,
-    ("GET", "/ops/api/dead-letters"): OPS,
-    ("GET", "/ops/api/dead-letters/reasons"): OPS,
-    ("POST", "/ops/api/dead-letters/replay"): OPS,
-    ("GET", "/ops/api/search"): OPS,
-    ("GET", "/ops/api/notifications/{notification_id}/why"): OPS,
-}
+SCOPE = "scope"  # in the same opt: what a key needs for the call
 _CATALOGUE = frozenset({*APP_SCOPES, MAIL_EVENTS})  # each of them reads the event types
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _PEOPLE = "Send the app's JWT as Authorization: Bearer <token>"
@@ -94,12 +73,12 @@ async def people_only(connection: Connection, _handler: BaseRouteHandler) -> Non
     connection.scope["auth"] = caller
 
 
-async def apps_only(connection: Connection, _handler: BaseRouteHandler) -> None:
+async def apps_only(connection: Connection, handler: BaseRouteHandler) -> None:
     """Guard: an app with a key of the scope that the call needs."""
     caller = await _authenticator(connection).identify(connection, _APPS)
     if isinstance(caller, Person):
         raise Forbidden("This call is for apps. " + _APPS + ".")
-    check_scope(connection, caller)
+    check_scope(handler, caller)
     connection.scope["auth"] = App(caller.id, caller.event_types)
 
 
@@ -114,10 +93,9 @@ async def anyone_known(connection: Connection, _handler: BaseRouteHandler) -> No
         connection.scope["auth"] = caller
 
 
-def check_scope(connection: Connection, key: ApiKey) -> None:
+def check_scope(handler: BaseRouteHandler, key: ApiKey) -> None:
     """Raises Forbidden with the scope that the call needs and the key lacks."""
-    method, path = str(connection.scope.get("method")), connection.scope["path_template"]
-    needed = SCOPE_OF["GET" if method == "HEAD" else method, path.rstrip("/")]
+    needed: str = handler.opt[SCOPE]
     if needed not in key.scopes:
         raise Forbidden(_missing(needed, needed))
 
@@ -127,6 +105,28 @@ def _missing(what: str, scope: str) -> str:
         f"This call needs a key with the scope {what}, which this key lacks: "
         f"`tocsin api-key create NAME --scope {scope}` makes one."
     )
+
+
+def people_router(tag: str, *handlers: ControllerRouterHandler) -> Router:
+    """Calls for a person with a token."""
+    return router(tag, "person", *handlers, guards=[people_only])
+
+
+def apps_router(tag: str, scope: str, *handlers: ControllerRouterHandler) -> Router:
+    """Calls for an app with a key of that scope."""
+    return router(tag, "app", *handlers, guards=[apps_only], scope=scope)
+
+
+def router(
+    tag: str,
+    access: str,
+    *handlers: ControllerRouterHandler,
+    guards: Sequence[Guard] = (),
+    scope: str | None = None,
+) -> Router:
+    """Calls of one kind of caller, below one heading of the description."""
+    opt = {ACCESS: access} | ({SCOPE: scope} if scope else {})
+    return Router("/", route_handlers=handlers, guards=guards, tags=[tag], opt=opt)
 
 
 class Authenticator:
@@ -181,6 +181,11 @@ class Authenticator:
         if self._origin is not None:
             return origin == self._origin
         return urlsplit(origin).netloc == connection.headers.get("host")
+
+    def is_foreign(self, connection: Connection) -> bool:
+        """Whether the browser names another site as the caller; other clients name none."""
+        site, origin = connection.headers.get("sec-fetch-site"), connection.headers.get("origin")
+        return site != "none" and bool(site or origin) and not self.is_own_origin(connection)
 
 
 def read_cookie(connection: Connection, name: str) -> str:

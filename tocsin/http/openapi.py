@@ -8,14 +8,16 @@ docs/adr/0060-litestar.md).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from http import HTTPStatus
 from importlib.metadata import version
-from typing import Annotated, Any
+from importlib.resources import files
+from typing import Annotated, Any, Literal
 
-from litestar import HttpMethod, Litestar, Response, Router, route
+import msgspec
+from litestar import HttpMethod, Litestar, Router, route
 from litestar._openapi.schema_generation.plugins.struct import StructSchemaPlugin
 from litestar.di import Provide
 from litestar.handlers import HTTPRouteHandler
@@ -43,9 +45,8 @@ from litestar.params import Body
 from litestar.routes import BaseRoute, HTTPRoute
 from msgspec import Struct
 
-from tocsin.http.auth import ACCESS, SCOPE_OF
-from tocsin.http.errors import PROBLEM, AnyRequest
-from tocsin.http.pages.html import html
+from tocsin.http.auth import ACCESS, SCOPE
+from tocsin.http.errors import PROBLEM
 
 _SECURITY: dict[str, list[dict[str, list[str]]]] = {
     "person": [{"token": []}, {"cookie": []}],
@@ -56,44 +57,33 @@ _SECURITY: dict[str, list[dict[str, list[str]]]] = {
     "metrics": [{"metrics_token": []}],
     "everyone": [],
 }
+
+
+def _bearer(description: str, bearer_format: str | None = None) -> SecurityScheme:
+    return SecurityScheme(
+        type="http", scheme="bearer", bearer_format=bearer_format, description=description
+    )
+
+
+def _parameter(place: Literal["cookie", "query"], name: str, description: str) -> SecurityScheme:
+    return SecurityScheme(
+        type="apiKey", security_scheme_in=place, name=name, description=description
+    )
+
+
+_OWN_ORIGIN = "Calls that change something must come from the service's own origin."
 _SCHEMES: dict[str, SecurityScheme | Reference] = {
-    "token": SecurityScheme(
-        type="http",
-        scheme="bearer",
-        bearer_format="JWT",
-        description="The host app's JWT; `sub` is the recipient's id, `exp` is required.",
+    "token": _bearer(
+        "The host app's JWT; `sub` is the recipient's id, `exp` is required.", bearer_format="JWT"
     ),
-    "cookie": SecurityScheme(
-        type="apiKey",
-        security_scheme_in="cookie",
-        name="tocsin_token",
-        description="The same JWT. Calls that change something must come from the service's own origin.",
+    "cookie": _parameter("cookie", "tocsin_token", f"The same JWT. {_OWN_ORIGIN}"),
+    "ticket": _parameter("query", "ticket", "From POST /api/stream-ticket/, for EventSource."),
+    "api_key": _bearer(
+        "`tocsin_…`, made by `tocsin api-key create NAME`; each call names the key's scope."
     ),
-    "ticket": SecurityScheme(
-        type="apiKey",
-        security_scheme_in="query",
-        name="ticket",
-        description="From POST /api/stream-ticket/, for EventSource.",
-    ),
-    "api_key": SecurityScheme(
-        type="http",
-        scheme="bearer",
-        description="`tocsin_…`, made by `tocsin api-key create NAME`; each call names the key's scope.",
-    ),
-    "ops_key": SecurityScheme(
-        type="http",
-        scheme="bearer",
-        description="`tocsin_…`, made by `tocsin api-key create NAME --scope ops`.",
-    ),
-    "metrics_token": SecurityScheme(
-        type="http", scheme="bearer", description="The operator's TOCSIN_METRICS_TOKEN."
-    ),
-    "ops_cookie": SecurityScheme(
-        type="apiKey",
-        security_scheme_in="cookie",
-        name="tocsin_ops",
-        description="From POST /ops/session/. Calls that change something must come from the service's own origin.",
-    ),
+    "ops_key": _bearer("`tocsin_…`, made by `tocsin api-key create NAME --scope ops`."),
+    "metrics_token": _bearer("The operator's TOCSIN_METRICS_TOKEN."),
+    "ops_cookie": _parameter("cookie", "tocsin_ops", f"From POST /ops/session/. {_OWN_ORIGIN}"),
 }
 FAILURES = {
     400: "The body can't be read.",
@@ -107,7 +97,7 @@ FAILURES = {
     503: "Not just now; try again after Retry-After seconds.",
 }
 _NOTES = "notes"  # in a handler's opt
-_SCHEMA = "Description"
+_DESCRIPTION = "description"  # in the app's state
 
 Json = dict[str, Any]
 
@@ -122,7 +112,6 @@ class OtherResponse(ResponseSpec):
         self,
         description: str,
         kind: Any = None,
-        example: Any = None,
         *,
         media_type: str = "application/json",
         headers: Mapping[str, str] | None = None,
@@ -132,16 +121,13 @@ class OtherResponse(ResponseSpec):
         super().__init__(
             kind, generate_examples=False, description=description, media_type=media_type
         )
-        self.example = example
         self.headers = headers or {}
 
 
 class Notes(Struct, frozen=True, kw_only=True):
     """What no annotation of a handler states."""
 
-    example: Any = None  # of what is returned
     media_types: tuple[str, ...] = ()  # of what is returned, besides the usual one
-    body: Any = None  # an example of it
     body_media_types: tuple[str, ...] = ("application/json",)
     fails: tuple[int, ...] = ()  # besides those of each call with such credentials
 
@@ -151,34 +137,11 @@ def noted(**notes: Any) -> dict[str, Any]:
     return {_NOTES: Notes(**notes)}
 
 
-def notes_of(handler: HTTPRouteHandler) -> Notes:
-    """What `noted()` left in the handler's `opt`."""
-    found: Notes = handler.opt.get(_NOTES) or Notes()
+@cache
+def examples() -> Mapping[str, Any]:
+    """By the name of a struct; of a call that returns none, by the name of its handler."""
+    found: Json = msgspec.json.decode((files("tocsin.http") / "examples.json").read_bytes())
     return found
-
-
-@get(
-    "/schema/",
-    summary="This page",
-    tags=[_SCHEMA],
-    response_description="The API's description.",
-    media_type="text/html",
-)
-async def schema_page(request: AnyRequest) -> Response[str]:
-    """The description as a page."""
-    doc = describe(request.app)
-    return html("schema.html", doc=doc, calls=list(_calls(doc)))
-
-
-@get(
-    "/schema/openapi.json/",
-    summary="This description as OpenAPI 3.1",
-    tags=[_SCHEMA],
-    response_description="The document.",
-)
-async def schema_json(request: AnyRequest) -> dict[str, Any]:
-    """The description as JSON."""
-    return describe(request.app)
 
 
 def body_read_by_handler(kind: Any) -> dict[str, Provide]:
@@ -241,14 +204,15 @@ def openapi_config(public_url: str | None) -> OpenAPIConfig:
 
 def describe(app: Litestar) -> Json:
     """The document, made with the first call, which takes a third of a second."""
-    found: Json | None = app.state.get(_SCHEMA)
+    found: Json | None = app.state.get(_DESCRIPTION)
     if found is None:
-        found = app.state[_SCHEMA] = _completed(app, app.openapi_schema)
+        found = app.state[_DESCRIPTION] = _completed(app, app.openapi_schema)
     return found
 
 
 def _completed(app: Litestar, doc: OpenAPI) -> Json:
     paths = doc.paths or {}
+    schemas = doc.components.schemas
     tags: dict[str, None] = {}
     for each in app.routes:
         if not isinstance(each, HTTPRoute) or each.path_format not in paths:
@@ -259,7 +223,7 @@ def _completed(app: Litestar, doc: OpenAPI) -> Json:
             for method in sorted(map(str, handler.http_methods - {"HEAD", "OPTIONS"})):
                 operation: Operation | None = getattr(item, method.lower())
                 if operation is not None:
-                    _complete(operation, handler, SCOPE_OF.get((method, each.path_format)))
+                    _complete(operation, handler, schemas)
                     tags |= dict.fromkeys(operation.tags or ())
     doc.paths = {f"{path.rstrip('/')}/": item for path, item in paths.items()}
     doc.tags = [Tag(name=tag) for tag in tags]
@@ -270,14 +234,22 @@ def _operation_id(handler: HTTPRouteHandler, method: Any, _path: Any) -> str:
     return handler.handler_name + ("_head" if method == HttpMethod.HEAD else "")
 
 
-def _complete(operation: Operation, handler: HTTPRouteHandler, scope: str | None) -> None:
-    notes = notes_of(handler)
+def _complete(
+    operation: Operation, handler: HTTPRouteHandler, schemas: Mapping[str, Schema]
+) -> None:
+    notes: Notes = handler.opt.get(_NOTES) or Notes()
     access: str = handler.opt.get(ACCESS, "everyone")
+    scope: str | None = handler.opt.get(SCOPE)
+    summary, _, description = (inspect.getdoc(handler.fn) or "").partition("\n\n")
+    operation.summary = summary.removesuffix(".")
+    operation.description = operation.description or " ".join(description.split()) or None
     for parameter in operation.parameters or ():
         if isinstance(parameter, Parameter):
             parameter.description = parameter.description or _description(parameter.schema)
     _complete_body(operation, notes)
-    operation.responses = _responses(operation, handler, notes, access)
+    operation.responses = _responses(
+        operation, handler, schemas, _failures(operation, notes, access)
+    )
     operation.security = [
         {name: [scope] if scope and name.endswith("_key") else [] for name in each}
         for each in _SECURITY[access]
@@ -298,24 +270,42 @@ def _complete_body(operation: Operation, notes: Notes) -> None:
     schema = next(iter(operation.request_body.content.values())).schema
     if isinstance(schema, Schema) and schema.one_of:  # or null, which stands for no body
         schema, operation.request_body.required = schema.one_of[0], False
-    content = OpenAPIMediaType(schema=schema, example=_Verbatim(notes.body))
+    content = OpenAPIMediaType(schema=schema, example=_example(schema))
     operation.request_body.content = dict.fromkeys(notes.body_media_types, content)
 
 
+def _example(schema: Schema | Reference | None, name: str = "") -> Any:
+    """The example of a struct, else that of this name."""
+    name = _name(schema) or name
+    return _Verbatim(examples()[name]) if name in examples() else None
+
+
+def _name(schema: Schema | Reference | None) -> str:
+    return schema.ref.rpartition("/")[2] if isinstance(schema, Reference) else ""
+
+
 def _responses(
-    operation: Operation, handler: HTTPRouteHandler, notes: Notes, access: str
+    operation: Operation,
+    handler: HTTPRouteHandler,
+    schemas: Mapping[str, Schema],
+    failures: Iterable[int],
 ) -> dict[str, OpenAPIResponse | Reference]:
-    own = handler.responses or {}
     found: dict[str, OpenAPIResponse | Reference] = {}
     for status, response in (operation.responses or {}).items():
-        if not isinstance(response, OpenAPIResponse):
-            continue
-        if other := own.get(int(status)):
-            found[status] = _other(response, other)
-        elif int(status) == handler.status_code:
-            found[status] = _usual(response, notes)
-        # else it is Litestar's own way to fail, which is not ours
-    for code in sorted(_failures(operation, notes, access)):
+        other = (handler.responses or {}).get(int(status))
+        # others are Litestar's own way to fail, which is not ours
+        if isinstance(response, OpenAPIResponse) and (other or int(status) == handler.status_code):
+            found[status] = response
+            for each in (response.content or {}).values():
+                each.example = _example(each.schema, handler.handler_name)
+            if isinstance(other, OtherResponse):
+                response.headers = {
+                    name: OpenAPIHeader(description=text, schema=Schema(type=OpenAPIType.STRING))
+                    for name, text in other.headers.items()
+                }
+            else:
+                _complete_usual(response, handler, schemas)
+    for code in sorted(failures):
         known = found.get(str(code))
         content = known.content if isinstance(known, OpenAPIResponse) and known.content else {}
         description = known.description if isinstance(known, OpenAPIResponse) else FAILURES[code]
@@ -348,37 +338,18 @@ def _problem(code: int) -> dict[str, OpenAPIMediaType]:
     }
 
 
-def _usual(response: OpenAPIResponse, notes: Notes) -> OpenAPIResponse:
+def _complete_usual(
+    response: OpenAPIResponse, handler: HTTPRouteHandler, schemas: Mapping[str, Schema]
+) -> None:
     for header in (response.headers or {}).values():
         if isinstance(header, OpenAPIHeader):
             header.schema = header.schema or Schema(type=OpenAPIType.STRING)
-    for content in (response.content or {}).values():
-        content.example = None if notes.example is None else _Verbatim(notes.example)
-        if isinstance(content.schema, Schema) and content.schema.type == "null":
-            response.content = None
-            return response
+    schema = next((each.schema for each in (response.content or {}).values()), None)
+    if isinstance(schema, Schema) and schema.type == "null":
+        response.content = None
+    if struct := schemas.get(_name(schema)):
+        response.description = struct.description or response.description
+    notes: Notes = handler.opt.get(_NOTES) or Notes()
     for media_type in notes.media_types:
         assert response.content is not None
         response.content[media_type] = next(iter(response.content.values()))
-    return response
-
-
-def _other(response: OpenAPIResponse, other: ResponseSpec) -> OpenAPIResponse:
-    if isinstance(other, OtherResponse):
-        for content in (response.content or {}).values():
-            content.example = None if other.example is None else _Verbatim(other.example)
-        response.headers = {
-            name: OpenAPIHeader(description=text, schema=Schema(type=OpenAPIType.STRING))
-            for name, text in other.headers.items()
-        }
-    return response
-
-
-def _calls(doc: Json) -> Iterator[Json]:
-    """Each call for the page, with an anchor."""
-    for path, methods in doc["paths"].items():
-        for method, call in methods.items():
-            anchor = (
-                f"{method}-{path.strip('/').replace('/', '-').replace('{', '').replace('}', '')}"
-            )
-            yield {"path": path, "method": method.upper(), "anchor": anchor, **call}

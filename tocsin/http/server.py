@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from litestar import Litestar
@@ -22,33 +23,43 @@ from tocsin.engine.store.database import Database
 from tocsin.engine.store.installation import ProcessReport, get_secret
 from tocsin.http.app import create_app
 from tocsin.http.errors import HANDLERS
-from tocsin.http.metrics import Metrics
 from tocsin.http.middleware import LoopbackHosts
+from tocsin.http.observability import Metrics, metrics_without_token
 from tocsin.http.openapi import describe
-from tocsin.http.ops.probes import metrics_without_token
 from tocsin.http.protocol import Connections, Limits, protocol_class
 from tocsin.settings import Settings, SettingsError
 
 _GRACE = 3  # seconds for requests under way
+_QUIET: dict[str, Any] = {
+    "ws": "none",
+    "log_config": None,
+    "access_log": False,
+    "server_header": False,
+    "proxy_headers": False,
+}
 LINK_KEY = "link_key"
 
 
 class Server(uvicorn.Server):
     """uvicorn, but the streams end before it waits for them: it would wait for as long as they are read."""
 
-    def __init__(self, config: uvicorn.Config, hub: BadgeHub) -> None:
+    def __init__(
+        self, config: uvicorn.Config, hub: BadgeHub, started: asyncio.Event | None = None
+    ) -> None:
         super().__init__(config)
         self._hub = hub
+        self._started = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's; then sets the event that it has none of."""
+        await super().startup(sockets)
+        if self._started is not None:
+            self._started.set()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """A signal came; a second Ctrl-C doesn't wait. uvicorn's own would raise it again after a clean stop."""
         self._hub.close_streams()
         self.force_exit = self.should_exit and sig == signal.SIGINT
-        self.should_exit = True
-
-    def stop(self) -> None:
-        """As by a signal."""
-        self._hub.close_streams()
         self.should_exit = True
 
 
@@ -61,6 +72,27 @@ async def serve(
     limits: Limits | None = None,
 ) -> None:
     """Serves until SIGINT or SIGTERM; raises Unavailable without a database, SystemExit without the port."""
+    async with _services(settings) as (database, hub):
+        metrics = Metrics()
+        app = create_app(
+            settings,
+            database,
+            hub,
+            link_key=await get_secret(database, LINK_KEY),
+            extra_routes=extra_routes,
+            metrics=metrics,
+            development_key=development_key,
+        )
+        server = Server(uvicorn_config(settings, app, metrics.connections, limits), hub, started)
+        describe(app)
+        _collect_less()
+        async with metrics_listener(settings.metrics_port, app):
+            await server.serve()
+
+
+@asynccontextmanager
+async def _services(settings: Settings) -> AsyncIterator[tuple[Database, BadgeHub]]:
+    """An open database and a started hub; meanwhile the dispatcher and the reports of this process run."""
     # so that badges move while no worker runs
     from tocsin.engine.dispatch.dispatcher import Dispatcher
 
@@ -70,47 +102,27 @@ async def serve(
     await database.open()
     hub = BadgeHub(database)
     await hub.start()
-    dispatching = Dispatcher(
+    dispatcher = Dispatcher(
         settings.database_url,
         badge_pushes=settings.badge_pushes,
         on_announced=hub.announced,
         availability=database.availability,
     )
-    dispatcher = asyncio.create_task(dispatching.run(), name="dispatcher")
-    background = [
+
+    def report() -> ProcessReport:
+        return ProcessReport(leading=dispatcher.leading, streams=hub.open_streams)
+
+    tasks = [
+        asyncio.create_task(dispatcher.run(), name="dispatcher"),
         asyncio.create_task(keep_counting(database), name="minutes"),
-        asyncio.create_task(
-            keep_reporting(
-                database,
-                new_identity("serve"),
-                lambda: ProcessReport(leading=dispatching.leading, streams=hub.open_streams),
-            ),
-            name="report",
-        ),
+        asyncio.create_task(keep_reporting(database, new_identity("serve"), report), name="report"),
     ]
     try:
-        key = await get_secret(database, LINK_KEY)
-        metrics = Metrics()
-        app = create_app(
-            settings,
-            database,
-            hub,
-            link_key=key,
-            extra_routes=extra_routes,
-            metrics=metrics,
-            development_key=development_key,
-        )
-        server = Server(uvicorn_config(settings, app, metrics.connections, limits), hub)
-        if started is not None:
-            asyncio.get_running_loop().create_task(_announce(server, started))
-        describe(app)
-        _collect_less()
-        async with metrics_listener(settings.metrics_port, app):
-            await server.serve()
+        yield database, hub
     finally:
-        for task in (dispatcher, *background):
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(dispatcher, *background, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await hub.stop()
         await database.close()
 
@@ -131,24 +143,14 @@ def uvicorn_config(
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
         http=protocol_class(connections or Connections(), limits),
-        ws="none",
         host=settings.host,
         port=settings.port,
         lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
         date_header=True,
-        proxy_headers=False,
         timeout_graceful_shutdown=_GRACE,
         timeout_keep_alive=75,
+        **_QUIET,
     )
-
-
-async def _announce(server: uvicorn.Server, started: asyncio.Event) -> None:
-    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
-        await asyncio.sleep(0.01)
-    started.set()
 
 
 HOST = "127.0.0.1"
@@ -178,13 +180,9 @@ async def metrics_listener(port: int | None, service: Litestar) -> AsyncIterator
     config = uvicorn.Config(
         LoopbackHosts(app),
         http=protocol_class(Connections()),
-        ws="none",
         lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
         timeout_graceful_shutdown=1,
+        **_QUIET,
     )
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[_bind(port)]), name="metrics")

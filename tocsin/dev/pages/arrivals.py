@@ -17,8 +17,8 @@ from tocsin.dev.pages import INERT, html
 from tocsin.dev.push_catcher import FILE, CaughtPush, clear, read_pushes
 from tocsin.engine.model import PROVIDERS, NotFound
 from tocsin.engine.store.database import Database
-from tocsin.http.access_log import QUIET
 from tocsin.http.errors import AnyRequest
+from tocsin.http.observability import QUIET
 from tocsin.http.openapi import get
 from tocsin.http.requests import Services
 from tocsin.settings.running_instance import find_running_instance

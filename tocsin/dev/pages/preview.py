@@ -27,8 +27,8 @@ from tocsin.engine.mail.samples import (
 from tocsin.engine.mail.template_check import check
 from tocsin.engine.model import Mail, NotFound
 from tocsin.engine.store.event import list_event_types
-from tocsin.http.access_log import QUIET
 from tocsin.http.errors import AnyRequest
+from tocsin.http.observability import QUIET
 from tocsin.http.openapi import get
 from tocsin.http.requests import Services
 

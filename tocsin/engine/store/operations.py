@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -17,7 +16,7 @@ _SQL = load("operations")
 
 
 class DeviceLine(Struct, frozen=True):
-    """One device of a person; its token in clear."""
+    """One device of a person."""
 
     platform: str
     provider: str
@@ -40,7 +39,7 @@ class PersonLine(Struct, frozen=True):
     suppressed_at: datetime | None
     digest: str | None
     quiet_hours: bool
-    devices: list[Any]
+    devices: list[DeviceLine]
 
 
 class ToldLine(Struct, frozen=True):

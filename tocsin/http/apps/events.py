@@ -10,12 +10,13 @@ from litestar import Request, Response, post
 from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.params import FromQuery, HeaderParameter, QueryParameter
-from msgspec import convert
+from msgspec import Meta, Struct, convert, structs
 
-from tocsin.engine.explain.why import explain
+from tocsin.engine.explain.why import ExplainedChannel, explain
 from tocsin.engine.model import Invalid
 from tocsin.engine.store import event as store
 from tocsin.engine.store import notification as notifications
+from tocsin.engine.store.credential import EVENTS_READ, EVENTS_WRITE
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.event import (
     Event,
@@ -26,36 +27,133 @@ from tocsin.engine.store.event import (
     Previewed,
     check_filter,
 )
-from tocsin.http import examples
-from tocsin.http.apps.event_shapes import (
-    AUDIENCES,
-    Accepted,
-    Cancelled,
-    Decision,
-    EventListing,
-    EventNotification,
-    ListedEvent,
-    NewRecipient,
-    PostedEvent,
-    Preview,
-)
-from tocsin.http.auth import App
+from tocsin.http.auth import SCOPE, App, apps_router
 from tocsin.http.errors import Forbidden
 from tocsin.http.fields import (
+    ActionUrl,
+    Address,
+    Body,
+    BodyHtml,
     CursorText,
+    Described,
     EventTypeName,
+    Id,
     Limit,
+    Locale,
+    Name,
     RowId,
+    Title,
+    Topic,
+    Zone,
     page_links,
     read_cursor,
     without_nulls,
 )
 from tocsin.http.offload import Offload
 from tocsin.http.openapi import OtherResponse, body_read_by_handler, get, noted
-from tocsin.http.requests import Services, count_containers, decode
+from tocsin.http.requests import Moment, Services, count_containers, decode
+
+# for whom an event may be: exactly one of these
+AUDIENCES = ("recipients", "topic", "email")
+MOST_RECIPIENTS = 100_000
+
+
+class NewRecipient(Struct, frozen=True, forbid_unknown_fields=True):
+    """A recipient that is created if the id is unknown; a known one stays as it is."""
+
+    id: Id
+    email: Address | None = None
+    name: Name | None = None
+    locale: Locale | None = None
+    timezone: Zone | None = None
+
+
+class PostedEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What happened."""
+
+    event_type: EventTypeName
+    recipients: Annotated[list[Id | NewRecipient], Meta(max_length=MOST_RECIPIENTS)] | None = None
+    topic: Annotated[
+        Topic | None, Described(description="Its followers, in place of recipients.")
+    ] = None
+    email: Annotated[
+        Address | None, Described(description="An address, in place of recipients.")
+    ] = None
+    title: Title
+    body: Body = ""
+    body_html: BodyHtml | None = None
+    action_url: ActionUrl | None = None
+    metadata: dict[str, Any] = {}
+    initiator: Id | None = None
+    send_at: Moment | None = None
+    subscribe_initiator: Annotated[
+        bool, Meta(description="The initiator follows the topic from then on.")
+    ] = False
+    dry_run: bool = False
+
+
+class Accepted(Struct, frozen=True):
+    """The event, and how many people are notified of it."""
+
+    event_id: int
+    notifications: int
+
+
+class Decision(Struct, frozen=True):
+    """What is decided for one channel; `scope` is the preference's."""
+
+    decision: str
+    reason: str
+    scope: str | None = None
+
+
+class Preview(Struct, frozen=True):
+    """What would be decided, by recipient and channel."""
+
+    event_id: None
+    notifications: int
+    decisions: dict[str, dict[str, Decision]]
+
+
+class EventNotification(Struct, frozen=True):
+    """What the recipient of the filter got of an event, and why."""
+
+    id: int
+    recipient: str | None
+    channels: list[ExplainedChannel]
+
+
+class ListedEvent(Struct, frozen=True):
+    """One event of a list; `notification` only with the filter `recipient`."""
+
+    id: int
+    event_type: str
+    title: str
+    initiator: str | None
+    caller: str
+    created_at: datetime
+    send_at: datetime | None
+    cancelled_at: datetime | None
+    notifications: int
+    notification: EventNotification | None = None
+    reason: str | None = None  # `initiator`: the recipient caused it, and was left out
+
+
+class Cancelled(Struct, frozen=True):
+    """How many deliveries stopped."""
+
+    cancelled: int
+
+
+class EventListing(Struct, frozen=True):
+    """One page; `next` is older, `previous` newer."""
+
+    results: list[ListedEvent]
+    next: str | None
+    previous: str | None
+
 
 PATH = "/api/events/"
-TAG = "Events"
 LARGEST_BODY = 16_000_000  # bytes: 100,000 recipients as objects
 _LARGE_BODY = 16_000  # bytes; more is for the subprocess
 _MANY_CONTAINERS = 500  # objects and lists of a body; more is too
@@ -67,25 +165,18 @@ AppRequest = Request[Any, App, State]
 
 @post(
     PATH,
-    summary="Send an event",
-    description="For `recipients`, for those who follow a `topic`, or for whoever has an `email`, with an account or "
-    "without; all or nothing. An object among the recipients creates a missing one and never overwrites. "
-    "Calls with one Idempotency-Key send it once in 24 hours; `dry_run` stores nothing and returns what "
-    "would be decided now.",
-    tags=[TAG],
     status_code=202,
     responses={
         202: OtherResponse(
             "Accepted.",
             Accepted,
-            {"event_id": 311, "notifications": 2},
             headers={"Idempotent-Replayed": "`true` where the key's first call had sent it."},
         ),
-        200: OtherResponse("dry_run: the decisions.", Preview, examples.DRY_RUN),
+        200: OtherResponse("dry_run: the decisions.", Preview),
     },
     dependencies=body_read_by_handler(PostedEvent),
     request_max_body_size=LARGEST_BODY,
-    opt=noted(body=examples.POSTED_EVENT, fails=(409, 413)),
+    opt={SCOPE: EVENTS_WRITE, **noted(fails=(409, 413))},
 )
 async def post_event(
     request: AppRequest,
@@ -98,7 +189,12 @@ async def post_event(
         ),
     ] = None,
 ) -> Response[Accepted | Preview]:
-    """Creates an event, in the subprocess where it or its response is large."""
+    """Send an event.
+
+    For `recipients`, for those who follow a `topic`, or for whoever has an `email`, with an account or without; all or
+    nothing. An object among the recipients creates a missing one and never overwrites. Calls with one Idempotency-Key
+    send it once in 24 hours; `dry_run` stores nothing and returns what would be decided now.
+    """
     app = request.auth
     body, start, size = request.stream(), [], 0
     async for chunk in body:
@@ -150,14 +246,7 @@ async def create_event(
     )
 
 
-@get(
-    PATH,
-    summary="List events",
-    description="Newest first; with `recipient`, what that person was notified of and why.",
-    tags=[TAG],
-    response_description="A page.",
-    opt=noted(example=examples.EVENT_LISTING),
-)
+@get(PATH)
 async def list_events(
     request: AppRequest,
     services: NamedDependency[Services],
@@ -174,7 +263,10 @@ async def list_events(
     limit: Limit = 20,
     cursor: FromQuery[CursorText | None] = None,
 ) -> EventListing:
-    """A page of events."""
+    """List events.
+
+    Newest first; with `recipient`, what that person was notified of and why.
+    """
     place = read_cursor(cursor)
     _check_filtered(request.auth, event_type)
     await check_filter(services.database, event_type, None)
@@ -192,18 +284,14 @@ async def list_events(
     return EventListing(await _explained(services, page.results, recipient), older, newer)
 
 
-@get(
-    PATH + "{event_id:int}/",
-    summary="Read an event",
-    description="With the number of its deliveries by channel and state.",
-    tags=[TAG],
-    response_description="The event.",
-    opt=noted(example=examples.EVENT),
-)
+@get(PATH + "{event_id:int}/")
 async def get_event(
     request: AppRequest, services: NamedDependency[Services], event_id: RowId
 ) -> Event:
-    """One event."""
+    """Read an event.
+
+    With the number of its deliveries by channel and state.
+    """
     event = await store.get_event(services.database, event_id)
     request.auth.check_event_type(event.event_type)
     return event
@@ -211,17 +299,16 @@ async def get_event(
 
 @post(
     PATH + "{event_id:int}/cancel/",
-    summary="Cancel an event",
-    description="What no provider has yet is stopped, and it leaves inboxes and badges. Repeated, it returns 0.",
-    tags=[TAG],
-    response_description="How many deliveries stopped.",
     status_code=200,
-    opt=noted(example={"cancelled": 2}, fails=(409,)),
+    opt={SCOPE: EVENTS_WRITE, **noted(fails=(409,))},
 )
 async def cancel_event(
     request: AppRequest, services: NamedDependency[Services], event_id: RowId
 ) -> Cancelled:
-    """Cancels an event."""
+    """Cancel an event.
+
+    What no provider has yet is stopped, and it leaves inboxes and badges. Repeated, it returns 0.
+    """
     if request.auth.event_types is not None:
         event = await store.get_event(services.database, event_id)
         request.auth.check_event_type(event.event_type)
@@ -254,32 +341,14 @@ def _check_audience(posted: PostedEvent) -> None:
 
 
 def _event(posted: PostedEvent) -> NewEvent:
-    return NewEvent(
-        event_type=posted.event_type,
-        recipients=[each if isinstance(each, str) else each.id for each in posted.recipients or ()],
-        topic=posted.topic,
-        email=posted.email,
-        title=posted.title,
-        body=posted.body,
-        action_url=posted.action_url,
-        metadata=posted.metadata,
-        initiator=posted.initiator,
-        body_html=posted.body_html,
-        send_at=posted.send_at,
-        subscribe_initiator=posted.subscribe_initiator,
-    )
+    fields = {name: getattr(posted, name) for name in NewEvent.__struct_fields__}
+    ids = [each if isinstance(each, str) else each.id for each in posted.recipients or ()]
+    return NewEvent(**fields | {"recipients": ids})
 
 
 def _people(posted: PostedEvent) -> list[MissingRecipient]:
     return [
-        MissingRecipient(
-            at=at,
-            id=each.id,
-            email=each.email,
-            name=each.name,
-            locale=each.locale,
-            timezone=each.timezone,
-        )
+        MissingRecipient(at=at, **structs.asdict(each))
         for at, each in enumerate(posted.recipients or ())
         if isinstance(each, NewRecipient)
     ]
@@ -309,18 +378,10 @@ async def _explained(
         for id_, each in decided.items()
     }
     return [
-        ListedEvent(
-            event.id,
-            event.event_type,
-            event.title,
-            event.initiator,
-            event.caller,
-            event.created_at,
-            event.send_at,
-            event.cancelled_at,
-            event.notifications,
-            notified.get(event.notification_id or 0),
-            "initiator" if recipient and event.notification_id is None else None,
+        structs.replace(
+            convert(event, ListedEvent, from_attributes=True),
+            notification=notified.get(event.notification_id or 0),
+            reason="initiator" if recipient and event.notification_id is None else None,
         )
         for event in events
     ]
@@ -330,3 +391,6 @@ def _in_http_terms(error: Invalid) -> Invalid:
     """The key is an argument in SQL and a header here."""
     fields = [(_KEY if name == "idempotency_key" else name, text) for name, text in error.fields]
     return Invalid(str(error), *fields)
+
+
+ROUTERS = (apps_router("Events", EVENTS_READ, post_event, list_events, get_event, cancel_event),)

@@ -12,9 +12,10 @@ from msgspec import Meta, Struct
 
 from tocsin.engine.model import Invalid
 from tocsin.engine.store import recipient as store
+from tocsin.engine.store.credential import ERASE, RECIPIENTS
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.recipient import Export, Recipient
-from tocsin.http import examples
+from tocsin.http.auth import SCOPE, apps_router
 from tocsin.http.fields import Address, Locale, Name, Zone
 from tocsin.http.offload import Offload
 from tocsin.http.openapi import OtherResponse, get, noted
@@ -22,7 +23,6 @@ from tocsin.http.people.devices import PushToken, register
 from tocsin.http.requests import Services, decoded
 
 PATH = "/api/recipients/{recipient_id:str}/"
-TAG = "Recipients"
 
 
 class PutRecipient(Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,25 +35,16 @@ class PutRecipient(Struct, frozen=True, forbid_unknown_fields=True):
     push_tokens: Annotated[list[PushToken], Meta(max_length=50)] | None = None
 
 
-@put(
-    PATH,
-    summary="Create or change a person",
-    description="What is null or absent stays as it is; `push_tokens` are added to the person's devices.",
-    tags=[TAG],
-    response_description="As it is now.",
-    responses={201: OtherResponse("Created.", Recipient, examples.RECIPIENT)},
-    opt=noted(
-        example=examples.RECIPIENT,
-        body={"email": "bob@example.com", "name": "Bob", "timezone": "Europe/Rome"},
-        fails=(409,),
-    ),
-)
+@put(PATH, responses={201: OtherResponse("Created.", Recipient)}, opt=noted(fails=(409,)))
 async def put_recipient(
     services: NamedDependency[Services],
     recipient_id: FromPath[str],
     data: JSONBody[PutRecipient | None] = None,
 ) -> Response[Recipient]:
-    """Creates or changes a person."""
+    """Create or change a person.
+
+    What is null or absent stays as it is; `push_tokens` are added to the person's devices.
+    """
     posted = data or PutRecipient()
     id_ = decoded(recipient_id)
     async with services.database.transaction() as session:
@@ -76,32 +67,21 @@ async def put_recipient(
     )
 
 
-@get(
-    PATH,
-    summary="Read a person",
-    tags=[TAG],
-    response_description="The person.",
-    opt=noted(example=examples.RECIPIENT),
-)
+@get(PATH)
 async def get_recipient(
     services: NamedDependency[Services], recipient_id: FromPath[str]
 ) -> Recipient:
-    """One person."""
+    """Read a person."""
     return await store.get_recipient(services.database, decoded(recipient_id))
 
 
-@delete(
-    PATH,
-    summary="Erase a person",
-    description="With all that is held of them; their open streams end. Events of which others were notified stay, "
-    "without the person.",
-    tags=[TAG],
-    response_description="Erased.",
-    status_code=204,
-    opt=noted(fails=(409,)),
-)
+@delete(PATH, status_code=204, opt={SCOPE: ERASE, **noted(fails=(409,))})
 async def erase_recipient(services: NamedDependency[Services], recipient_id: FromPath[str]) -> None:
-    """Erases a person."""
+    """Erase a person.
+
+    With all that is held of them; their open streams end. Events of which others were notified stay, without the
+    person.
+    """
     await store.erase_recipient(services.database, decoded(recipient_id))
 
 
@@ -111,59 +91,24 @@ class Erasure(Struct, frozen=True, forbid_unknown_fields=True):
     email: str
 
 
-@post(
-    "/api/erasures/",
-    summary="Erase an address",
-    description="With its invitations, of somebody who never had an account. A suppression stays in force, as a keyed "
-    "hash of the address. An address of a recipient is a 422: erase the recipient. A 404: nothing is held.",
-    tags=[TAG],
-    response_description="Erased.",
-    status_code=204,
-    opt=noted(body={"email": "zoe@example.com"}, fails=(404, 409)),
-)
+@post("/api/erasures/", status_code=204, opt={SCOPE: ERASE, **noted(fails=(404, 409))})
 async def erase_address(services: NamedDependency[Services], data: JSONBody[Erasure]) -> None:
-    """Erases an address without an account; it comes in the body, since paths are written to proxies' logs."""
+    """Erase an address.
+
+    With its invitations, of somebody who never had an account. A suppression stays in force, as a keyed hash of the
+    address. An address of a recipient is a 422: erase the recipient. A 404: nothing is held.
+    """
     await store.erase_address(services.database, data.email)
 
 
-@get(
-    PATH + "export/",
-    summary="Export a person",
-    description="All that is held of them.",
-    tags=[TAG],
-    response_description="Everything.",
-    opt=noted(
-        example={
-            "recipient": examples.RECIPIENT,
-            "preferences": [],
-            "digest": examples.DIGEST_PREFERENCES,
-            "quiet_hours": examples.QUIET_HOURS,
-            "notifications": [],
-            "invitations": [],
-            "scheduled_events": [],
-            "initiated_events": [],
-            "mentions": [],
-            "digests": [],
-            "devices": [examples.DEVICE],
-            "subscriptions": [],
-            "claims": [],
-            "suppression": None,
-            "suppressions": [],
-            "others": {
-                "waiting_for_digest": [],
-                "badge_pushes": [],
-                "inbox_changes": [],
-                "opt_outs": [],
-                "stream_tickets": [],
-                "unread": 0,
-            },
-        }
-    ),
-)
+@get(PATH + "export/")
 async def export_recipient(
     offload: NamedDependency[Offload], recipient_id: FromPath[str]
 ) -> Response[Export]:
-    """All that is held of a person, from the subprocess, since it may be much."""
+    """Export a person.
+
+    All that is held of them.
+    """
     return await offload.respond("export_recipient", {"recipient_id": decoded(recipient_id)})
 
 
@@ -189,21 +134,30 @@ class ClaimedEmail(Struct, frozen=True):
     claimed: int
 
 
-@post(
-    PATH + "claims/",
-    summary="Claim an address",
-    description="After sign-up: earlier and later notifications for the address are this person's. "
-    "The app vouches that the address is theirs.",
-    tags=[TAG],
-    response_description="Claimed.",
-    status_code=200,
-    opt=noted(example={"claimed": 1}, body={"email": "bob@example.com"}, fails=(409,)),
-)
+@post(PATH + "claims/", status_code=200, opt=noted(fails=(409,)))
 async def claim_email(
     services: NamedDependency[Services],
     recipient_id: FromPath[str],
     data: JSONBody[NewClaim],
 ) -> ClaimedEmail:
-    """Claims an address for a person."""
+    """Claim an address.
+
+    After sign-up: earlier and later notifications for the address are this person's. The app vouches that the address
+    is theirs.
+    """
     id_ = decoded(recipient_id)
     return ClaimedEmail(await store.claim_email(services.database, id_, data.email))
+
+
+ROUTERS = (
+    apps_router(
+        "Recipients",
+        RECIPIENTS,
+        put_recipient,
+        get_recipient,
+        erase_recipient,
+        erase_address,
+        export_recipient,
+        claim_email,
+    ),
+)

@@ -10,7 +10,7 @@ from litestar import Request, post
 from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.params import FromQuery, JSONBody, QueryParameter
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from tocsin.engine.explain.reasons import meaning_and_cure
 from tocsin.engine.explain.why import mask
@@ -20,17 +20,18 @@ from tocsin.engine.store.delivery import (
     BATCH,
     DeadFilter,
     DeadLetter,
+    DeadReason,
     dead_letter_reasons,
     dead_letters,
     replay,
     replay_batch,
 )
-from tocsin.http.access_log import QUIET
 from tocsin.http.fields import CursorText, Limit, read_cursor
-from tocsin.http.openapi import get, noted
+from tocsin.http.observability import QUIET
+from tocsin.http.openapi import get
+from tocsin.http.ops.ops_page import ops_router
 from tocsin.http.requests import Services
 
-TAG = "Operations"
 PATH = "/ops/api/dead-letters/"
 _BACK = timedelta(days=7)  # by default
 
@@ -43,40 +44,16 @@ FailedSince = Annotated[
 OpsRequest = Request[Operator, Any, State]
 
 
-class DeadLetterView(Struct, frozen=True):
-    """One delivery that failed; `held`: why a replay would leave it as it is, null where it would not."""
-
-    delivery_id: int
-    notification_id: int | None
-    event_id: int | None
-    recipient_id: str | None
-    channel: str
-    event_type: str | None
-    title: str | None
-    reason: str | None
-    last_reason: str | None
-    attempts: int
-    address: str | None  # masked
-    created_at: datetime
-    failed_at: datetime
-    held: str | None
-
-
 class DeadLetterPage(Struct, frozen=True):
     """A page of them, newest first; `next` is the cursor of the one after."""
 
-    results: list[DeadLetterView]
+    results: list[DeadLetter]
     next: str | None
 
 
-class DeadReasonView(Struct, frozen=True):
+class ExplainedReason(DeadReason, frozen=True):
     """How many failed for one reason, what it means and what to do."""
 
-    channel: str
-    reason: str
-    n: int
-    first_at: datetime
-    last_at: datetime
     meaning: str
     cure: str
 
@@ -84,7 +61,7 @@ class DeadReasonView(Struct, frozen=True):
 class DeadReasons(Struct, frozen=True):
     """By channel and reason, the most frequent first."""
 
-    results: list[DeadReasonView]
+    results: list[ExplainedReason]
 
 
 class ReplayBody(Struct, frozen=True):
@@ -98,7 +75,7 @@ class ReplayBody(Struct, frozen=True):
     lift: bool = False
 
 
-class ReplayAnswer(Struct, frozen=True):
+class ReplayResult(Struct, frozen=True):
     """How many are due again, and how many stay as they are, by cause; `next`: send it as `cursor` to go on."""
 
     replayed: int
@@ -106,13 +83,7 @@ class ReplayAnswer(Struct, frozen=True):
     next: str | None = None
 
 
-@get(
-    PATH,
-    summary="List dead letters",
-    tags=[TAG],
-    response_description="A page of them.",
-    opt={QUIET: True},
-)
+@get(PATH, opt={QUIET: True})
 async def list_dead_letters(
     services: NamedDependency[Services],
     since: FailedSince = None,
@@ -121,62 +92,48 @@ async def list_dead_letters(
     limit: Limit = 20,
     cursor: FromQuery[CursorText | None] = None,
 ) -> DeadLetterPage:
-    """A page of what failed for good."""
+    """List dead letters."""
     found, following = await dead_letters(
         services.database,
         DeadFilter(since or _a_week_ago(), channel, reason),
         cursor=read_cursor(cursor),
         limit=limit,
     )
-    return DeadLetterPage(
-        [_view(each) for each in found], None if following is None else str(following)
-    )
+    masked = [structs.replace(each, address=each.address and mask(each.address)) for each in found]
+    return DeadLetterPage(masked, None if following is None else str(following))
 
 
-@get(
-    PATH + "reasons/",
-    summary="Count dead letters by their reasons",
-    description="Of the newest 50,000.",
-    tags=[TAG],
-    response_description="The counts.",
-    opt={QUIET: True},
-)
+@get(PATH + "reasons/", opt={QUIET: True})
 async def count_dead_letters(
     services: NamedDependency[Services], since: FailedSince = None
 ) -> DeadReasons:
-    """How many failed, and why."""
+    """Count dead letters by their reasons.
+
+    Of the newest 50,000.
+    """
     found = await dead_letter_reasons(services.database, since or _a_week_ago())
-    return DeadReasons(
-        [
-            DeadReasonView(
-                each.channel,
-                each.reason,
-                each.n,
-                each.first_at,
-                each.last_at,
-                *meaning_and_cure(each.reason),
-            )
-            for each in found
-        ]
-    )
+    return DeadReasons([_explained(each) for each in found])
+
+
+def _explained(reason: DeadReason) -> ExplainedReason:
+    meaning, cure = meaning_and_cure(reason.reason)
+    return ExplainedReason(**structs.asdict(reason), meaning=meaning, cure=cure)
 
 
 @post(
     PATH + "replay/",
-    summary="Retry dead letters",
-    description="A fresh set of attempts under the same Message-ID or apns-id; whether each is still to be sent is "
-    f"checked again right before that. Of those that match, {BATCH} a call, from the newest on: repeat it with "
-    "`cursor` while there is a `next`. What was cancelled or expired meanwhile stays. So does what would go to a "
-    "suppressed address or a disabled device, unless `lift` is true and it was closed because of this failure.",
-    tags=[TAG],
-    response_description="What it came to.",
     status_code=200,
-    opt=noted(body={"channel": "email", "reason": "attempts_exhausted"}),
 )
 async def replay_dead_letters(
     request: OpsRequest, services: NamedDependency[Services], data: JSONBody[ReplayBody]
-) -> ReplayAnswer:
-    """Tries one, several, or a batch of all that match."""
+) -> ReplayResult:
+    """Retry dead letters.
+
+    A fresh set of attempts under the same Message-ID or apns-id; whether each is still to be sent is checked again
+    right before that. Of those that match, 500 a call, from the newest on: repeat it with `cursor` while there is a
+    `next`. What was cancelled or expired meanwhile stays. So does what would go to a suppressed address or a disabled
+    device, unless `lift` is true and it was closed because of this failure.
+    """
     if data.delivery_ids is not None:
         if data.channel or data.reason or data.since or data.cursor:
             cure = "Name deliveries, or give filters, but not both."
@@ -196,27 +153,11 @@ async def replay_dead_letters(
         kept=sum(done.kept.values()),
         lift=data.lift,
     )
-    return ReplayAnswer(done.replayed, done.kept, None if done.next is None else str(done.next))
+    return ReplayResult(done.replayed, done.kept, None if done.next is None else str(done.next))
 
 
 def _a_week_ago() -> datetime:
     return datetime.now(UTC) - _BACK
 
 
-def _view(letter: DeadLetter) -> DeadLetterView:
-    return DeadLetterView(
-        delivery_id=letter.delivery_id,
-        notification_id=letter.notification_id,
-        event_id=letter.event_id,
-        recipient_id=letter.recipient_id,
-        channel=letter.channel,
-        event_type=letter.event_type,
-        title=letter.title,
-        reason=letter.reason,
-        last_reason=letter.last_reason,
-        attempts=letter.attempts,
-        address=None if letter.address is None else mask(letter.address),
-        created_at=letter.created_at,
-        failed_at=letter.failed_at,
-        held=letter.held,
-    )
+ROUTERS = (ops_router(list_dead_letters, count_dead_letters, replay_dead_letters),)

@@ -1,67 +1,125 @@
-"""The operations page: one document, one module and one style sheet, all of this service; signing in; its data."""
+"""The operations page: signing in with a key of the scope `ops`, its guard, the page and its data."""
 
 from __future__ import annotations
 
 import hashlib
 from functools import cache
 from importlib.resources import files
-from typing import Annotated, Any, Literal
-from urllib.parse import parse_qs, quote
+from typing import Annotated, Any, Literal, cast
+from urllib.parse import parse_qs, quote, urlsplit
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from litestar import Response, delete, post
+from litestar import Response, Router, delete, post
+from litestar.datastructures import Cookie
 from litestar.di import NamedDependency
+from litestar.handlers import BaseRouteHandler
 from litestar.params import QueryParameter
+from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
 from tocsin.engine.model import Unavailable
 from tocsin.engine.ops.overview import Overview, Overviews
-from tocsin.engine.store.credential import close_session, open_session, operator_by_key
-from tocsin.http.access_log import QUIET
-from tocsin.http.auth import ACCESS, read_cookie
-from tocsin.http.errors import AnyRequest, Forbidden, Unauthorized
-from tocsin.http.openapi import OtherResponse, body_read_by_handler, get, noted
-from tocsin.http.ops.access import (
-    COOKIE,
-    PATH,
-    is_foreign,
-    operators_only,
-    session_cookie,
-    signed_in,
+from tocsin.engine.store.credential import (
+    LIFE,
+    OPS,
+    Operator,
+    close_session,
+    find_api_key,
+    find_session,
+    open_session,
+    operator_by_key,
 )
+from tocsin.http.auth import (
+    ACCESS,
+    SCOPE,
+    Authenticator,
+    Connection,
+    check_scope,
+    read_cookie,
+    router,
+)
+from tocsin.http.errors import AnyRequest, Forbidden, Unauthorized
+from tocsin.http.observability import QUIET
+from tocsin.http.openapi import OtherResponse, body_read_by_handler, get, noted
 from tocsin.http.pages.assets import asset_path
+from tocsin.http.pages.html import SCRIPTS, Pages
 from tocsin.http.requests import Services, decode
 
-TAG = "Operations"
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
-        "require-trusted-types-for 'script'; trusted-types 'none'"
-    ),
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "X-Robots-Tag": "noindex, nofollow",
-}
-_TEMPLATES = Environment(
-    loader=PackageLoader("tocsin.http.ops"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
+COOKIE = "tocsin_ops"
+PATH = "/ops/"
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_SIGN_IN = (
+    "Sign in at /ops/, or send a key of the scope ops as Authorization: Bearer tocsin_…; "
+    "`tocsin api-key create NAME --scope ops` makes one."
 )
+_PAGES = Pages(
+    "tocsin.http.ops",
+    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
+    f"frame-ancestors 'none'{SCRIPTS}",
+)
+
+
+def ops_router(*handlers: ControllerRouterHandler) -> Router:
+    """Calls for operators."""
+    return router("Operations", "operator", *handlers, guards=[operators_only], scope=OPS)
+
+
+async def operators_only(connection: Connection, handler: BaseRouteHandler) -> None:
+    """Guard: a key with the scope, or a session of one, left as the connection's `auth`."""
+    header = connection.headers.get("authorization")
+    if header is not None:
+        connection.scope["auth"] = await _by_key(connection, handler, header)
+        return
+    operator = await signed_in(connection)
+    if operator is None:
+        raise Unauthorized(f"Nobody is signed in. {_SIGN_IN}")
+    if connection.scope.get("method") not in _SAFE and not _authenticator(connection).is_own_origin(
+        connection
+    ):
+        raise Forbidden("A call that changes something must come from this service's own page.")
+    connection.scope["auth"] = operator
+
+
+async def signed_in(connection: Connection) -> Operator | None:
+    """Returns the operator of the session cookie, if it is valid."""
+    token = read_cookie(connection, COOKIE)
+    return await find_session(_services(connection).database, token) if token else None
+
+
+def session_cookie(services: Services, token: str | None) -> Cookie:
+    """The cookie of a session; None ends it."""
+    url = urlsplit(services.settings.public_url or "")
+    return Cookie(
+        key=COOKIE,
+        value=token or "",
+        path=f"{url.path.rstrip('/')}{PATH.rstrip('/')}",
+        max_age=int(LIFE.total_seconds()) if token else 0,
+        secure=url.scheme == "https",
+        httponly=True,
+        samesite="strict",
+    )
+
+
+async def _by_key(connection: Connection, handler: BaseRouteHandler, header: str) -> Operator:
+    scheme, _, key = header.partition(" ")
+    found = await find_api_key(_services(connection).database, key.strip())
+    if scheme.lower() != "bearer" or found is None or found.revoked_at is not None:
+        raise Unauthorized(
+            f"That is no good key of the scope ops. {_SIGN_IN}", error="invalid_token"
+        )
+    check_scope(handler, found)
+    return Operator(found.id, found.name)
+
+
+def _authenticator(connection: Connection) -> Authenticator:
+    return cast("Authenticator", connection.scope["litestar_app"].state.authenticator)
+
+
+def _services(connection: Connection) -> Services:
+    return cast("Services", connection.scope["litestar_app"].state.services)
 
 
 @get(
     PATH,
-    summary="The operations page",
-    description="Without a session, it asks for a key.",
-    tags=[TAG],
-    response_description="The page.",
     media_type="text/html",
     responses={
         308: OtherResponse(
@@ -73,7 +131,10 @@ _TEMPLATES = Environment(
     },
 )
 async def ops_page(request: AnyRequest, services: NamedDependency[Services]) -> Response[str]:
-    """The page, or the one that asks for a key."""
+    """The operations page.
+
+    Without a session, it asks for a key.
+    """
     if not request.scope["raw_path"].split(b"?")[0].endswith(b"/"):
         # all its addresses are relative, so that it works behind any prefix
         return Response("", status_code=308, media_type="text/plain", headers={"Location": "ops/"})
@@ -81,12 +142,12 @@ async def ops_page(request: AnyRequest, services: NamedDependency[Services]) -> 
         operator = await signed_in(request)
     except Unavailable:
         # this is the page that is opened during an outage
-        return _html("away.html", 503)
+        return _page("away.html", 503)
     if operator is None:
         # a link on another site's page comes without the cookie: the next click has it
         elsewhere = request.headers.get("sec-fetch-site") in ("cross-site", "same-site")
         return sign_in_page(asked=request.query_params.get("q", ""), elsewhere=elsewhere)
-    return _html(
+    return _page(
         "ops.html",
         operator=operator,
         module=".." + asset_path("tocsin-ops.js"),
@@ -95,15 +156,9 @@ async def ops_page(request: AnyRequest, services: NamedDependency[Services]) -> 
     )
 
 
-@get(
-    PATH + "page.css/",
-    summary="The page's style sheet",
-    tags=[TAG],
-    response_description="The style sheet.",
-    media_type="text/css",
-)
+@get(PATH + "page.css/", media_type="text/css")
 async def ops_style() -> Response[bytes]:
-    """The style sheet, which its address names by its content."""
+    """The page's style sheet."""
     style, _ = _style()
     headers = {"Cache-Control": "max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
     return Response(style, media_type="text/css", headers=headers)
@@ -113,7 +168,7 @@ def sign_in_page(
     *, asked: str = "", elsewhere: bool = False, wrong: str | None = None
 ) -> Response[str]:
     """Returns the page that asks for a key and explains how to make one; `asked` is what to search for after that."""
-    return _html(
+    return _page(
         "sign_in.html",
         200 if wrong is None else 401,
         asked=asked,
@@ -123,15 +178,9 @@ def sign_in_page(
     )
 
 
-def _html(template: str, status: int = 200, **values: Any) -> Response[str]:
+def _page(template: str, status: int = 200, **values: Any) -> Response[str]:
     _, version = _style()
-    values = {"base": "", "style": f"page.css?{version}", **values}
-    return Response(
-        _TEMPLATES.get_template(template).render(values),
-        status_code=status,
-        media_type="text/html",
-        headers=_HEADERS,
-    )
+    return _PAGES.render(template, status, **{"base": "", "style": f"page.css?{version}"} | values)
 
 
 @cache
@@ -156,10 +205,6 @@ class SignIn(Struct, frozen=True):
 
 @post(
     _SESSION,
-    summary="Sign in",
-    description="Exchanges an API key of the scope `ops` for a cookie that lasts twelve hours, and no longer than the "
-    "key. As JSON, or as the page's form, to which the response is a redirect to the page.",
-    tags=[TAG],
     status_code=303,
     responses={
         303: OtherResponse("To the page, from its form.", headers={"Set-Cookie": "The session."}),
@@ -168,15 +213,15 @@ class SignIn(Struct, frozen=True):
     },
     dependencies=body_read_by_handler(SignIn),
     request_max_body_size=_LARGEST_BODY,
-    opt=noted(
-        body={"key": "tocsin_…"},
-        body_media_types=("application/json", _FORM),
-        fails=(400, 401, 403, 413, 422, 503),
-    ),
+    opt=noted(body_media_types=("application/json", _FORM), fails=(400, 401, 403, 413, 422, 503)),
 )
 async def sign_in(request: AnyRequest, services: NamedDependency[Services]) -> Response[Any]:
-    """A key for a session."""
-    if is_foreign(request):
+    """Sign in.
+
+    Exchanges an API key of the scope `ops` for a cookie that lasts twelve hours, and no longer than the key. As JSON,
+    or as the page's form, to which the response is a redirect to the page.
+    """
+    if _authenticator(request).is_foreign(request):
         raise Forbidden("Nobody is signed in by another site's page.")
     form = request.headers.get("content-type", "").startswith(_FORM)
     form_or_body = await _form(request) if form else decode(await request.body(), SignIn)
@@ -198,16 +243,9 @@ async def sign_in(request: AnyRequest, services: NamedDependency[Services]) -> R
     return Response(None, status_code=204, cookies=[cookie])
 
 
-@delete(
-    _SESSION,
-    summary="Sign out",
-    tags=[TAG],
-    response_description="The session is over.",
-    guards=[operators_only],
-    opt={ACCESS: "operator"},
-)
+@delete(_SESSION, guards=[operators_only], opt={ACCESS: "operator", SCOPE: OPS})
 async def sign_out(request: AnyRequest, services: NamedDependency[Services]) -> Response[None]:
-    """Ends the session."""
+    """Sign out."""
     await close_session(services.database, read_cookie(request, COOKIE))
     return Response(None, status_code=204, cookies=[session_cookie(services, None)])
 
@@ -221,20 +259,22 @@ def _search(asked: str) -> str:
     return f"?q={quote(asked[:320], safe='')}#search" if asked else ""
 
 
-@get(
-    "/ops/api/overview/",
-    summary="Read the state",
-    description="What is wrong; channels, and what waits or ended otherwise than sent; processes with their "
-    "actors; series by the minute or by ten. Read from the database at most once a second.",
-    tags=[TAG],
-    response_description="The state.",
-    opt={QUIET: True},
-)
+@get("/ops/api/overview/", opt={QUIET: True})
 async def overview(
     overviews: NamedDependency[Overviews],
     window: Annotated[
         Literal["hour", "day"], QueryParameter(description="How far back the charts go.")
     ] = "hour",
 ) -> Overview:
-    """All that the page draws."""
+    """Read the state.
+
+    What is wrong; channels, and what waits or ended otherwise than sent; processes with their actors; series by the
+    minute or by ten. Read from the database at most once a second.
+    """
     return await overviews.get(window)
+
+
+ROUTERS = (
+    router("Operations", "everyone", ops_page, ops_style, sign_in, sign_out),
+    ops_router(overview),
+)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from tocsin.engine.explain.why import ExplainedChannel, explain, mask
 from tocsin.engine.model import NotFound
@@ -25,9 +25,9 @@ from tocsin.engine.store.operations import (
 )
 from tocsin.http.fields import RowId
 from tocsin.http.openapi import get
+from tocsin.http.ops.ops_page import ops_router
 from tocsin.http.requests import Services
 
-TAG = "Operations"
 _LINES = 25
 _LAST_ID = 2**63 - 1
 SearchText = Annotated[
@@ -40,31 +40,9 @@ SearchText = Annotated[
 ]
 
 
-class DeviceView(Struct, frozen=True):
-    """One device; its token masked."""
+class PersonView(PersonLine, frozen=True):
+    """What decides what reaches a person; the address and the tokens masked."""
 
-    platform: str
-    provider: str
-    token: str
-    registered_at: datetime
-    disabled_at: datetime | None
-    disabled_reason: str | None
-
-
-class PersonView(Struct, frozen=True):
-    """What decides what reaches a person; the address masked."""
-
-    id: str
-    email: str | None
-    locale: str | None
-    timezone: str | None
-    created_at: datetime
-    unread: int
-    suppressed: str | None
-    suppressed_at: datetime | None
-    digest: str | None
-    quiet_hours: bool
-    devices: list[DeviceView]
     told: list[ToldLine]  # the newest first
 
 
@@ -96,14 +74,9 @@ class WhyView(Struct, frozen=True):
     channels: list[ExplainedChannel]
 
 
-@get(
-    "/ops/api/search/",
-    summary="Search",
-    tags=[TAG],
-    response_description="All matches.",
-)
+@get("/ops/api/search/")
 async def search(services: NamedDependency[Services], q: SearchText) -> Found:
-    """People, an event, a notification."""
+    """Search."""
     text, database = q.strip(), services.database
     number = int(text) if text.isascii() and text.isdigit() else 0
     if not 0 < number <= _LAST_ID:
@@ -118,26 +91,21 @@ async def search(services: NamedDependency[Services], q: SearchText) -> Found:
     )
 
 
-@get(
-    "/ops/api/notifications/{notification_id:int}/why/",
-    summary="Explain a notification",
-    tags=[TAG],
-    response_description="Each channel's decision, and its deliveries.",
-)
+@get("/ops/api/notifications/{notification_id:int}/why/")
 async def why_notification(notification_id: RowId, services: NamedDependency[Services]) -> WhyView:
-    """Explains any notification to an operator."""
-    told = (await why(services.database, [notification_id])).get(notification_id)
-    if told is None:
+    """Explain a notification."""
+    found = (await why(services.database, [notification_id])).get(notification_id)
+    if found is None:
         raise NotFound("There is no such notification.")
     return WhyView(
         id=notification_id,
-        event_id=told.event_id,
-        event_type=told.event_type,
-        title=told.title,
-        created_at=told.created_at,
-        recipient_id=told.recipient_id,
-        email=None if told.email is None else mask(told.email),
-        channels=explain(told).channels,
+        event_id=found.event_id,
+        event_type=found.event_type,
+        title=found.title,
+        created_at=found.created_at,
+        recipient_id=found.recipient_id,
+        email=found.email and mask(found.email),
+        channels=explain(found).channels,
     )
 
 
@@ -145,34 +113,13 @@ async def _person(database: Database, recipient_id: str) -> PersonView | None:
     found = await find_person(database, recipient_id)
     if found is None:
         return None
-    return _person_view(found, await notifications_of_person(database, recipient_id, _LINES))
-
-
-def _person_view(person: PersonLine, told: list[ToldLine]) -> PersonView:
-    return PersonView(
-        id=person.id,
-        email=None if person.email is None else mask(person.email),
-        locale=person.locale,
-        timezone=person.timezone,
-        created_at=person.created_at,
-        unread=person.unread,
-        suppressed=person.suppressed,
-        suppressed_at=person.suppressed_at,
-        digest=person.digest,
-        quiet_hours=person.quiet_hours,
-        devices=[
-            DeviceView(
-                each.platform,
-                each.provider,
-                mask(each.token),
-                each.registered_at,
-                each.disabled_at,
-                each.disabled_reason,
-            )
-            for each in person.devices
-        ],
-        told=told,
+    masked = structs.replace(
+        found,
+        email=found.email and mask(found.email),
+        devices=[structs.replace(each, token=mask(each.token)) for each in found.devices],
     )
+    lines = await notifications_of_person(database, recipient_id, _LINES)
+    return PersonView(**structs.asdict(masked), told=lines)
 
 
 async def _event(database: Database, event_id: int) -> EventView | None:
@@ -181,3 +128,6 @@ async def _event(database: Database, event_id: int) -> EventView | None:
     except NotFound:
         return None
     return EventView(event, await notifications_of_event(database, event_id, _LINES))
+
+
+ROUTERS = (ops_router(search, why_notification),)

@@ -19,12 +19,12 @@ from litestar.params import FromPath
 from msgspec import Struct
 
 from tocsin.engine.model import NotFound
+from tocsin.http.auth import router
 from tocsin.http.errors import AnyRequest
 from tocsin.http.openapi import OtherResponse, get, noted
 from tocsin.http.requests import Services
 
 PATH = "/assets/"
-TAG = "Pages"
 _FOLDER = files("tocsin.http") / "web"
 _KINDS = {".js": "text/javascript", ".d.ts": "text/plain"}
 _YEAR = "public, max-age=31536000, immutable"
@@ -66,23 +66,12 @@ def asset_path(name: str) -> str:
     return f"{PATH}{_assets()[name].version}/{name}"
 
 
-@get(
-    PATH,
-    summary="List the modules",
-    description="The address of each by its content, and the hash that a page can pin it with.",
-    tags=[TAG],
-    response_description="By their names.",
-    opt=noted(
-        example={
-            "tocsin-bell.js": {
-                "url": "https://notify.example.com/assets/3f0c8d21a64be975/tocsin-bell.js",
-                "integrity": "sha256-…",
-            }
-        }
-    ),
-)
+@get(PATH)
 async def list_assets(services: NamedDependency[Services]) -> Response[dict[str, AssetAddress]]:
-    """All of them."""
+    """List the modules.
+
+    The address of each by its content, and the hash that a page can pin it with.
+    """
     found = {
         name: AssetAddress(services.url(asset_path(name)), asset.integrity)
         for name, asset in _assets().items()
@@ -94,26 +83,21 @@ async def list_assets(services: NamedDependency[Services]) -> Response[dict[str,
 
 @get(
     PATH + "{name:str}/",
-    summary="Load a module",
-    description="`tocsin-bell.js`, or its types `tocsin-bell.d.ts`; with an ETag, to be requested each time.",
-    tags=[TAG],
-    response_description="The file; of types (`.d.ts`) as plain text.",
     response_headers=[_ETAG],
     media_type="text/javascript",
     responses={304: OtherResponse("It is the version that If-None-Match names.")},
     opt=noted(media_types=("text/plain",), fails=(404,)),
 )
 async def asset(name: FromPath[str], request: AnyRequest) -> Response[bytes]:
-    """As it is now."""
+    """Load a module.
+
+    `tocsin-bell.js`, or its types `tocsin-bell.d.ts`; with an ETag, to be requested each time.
+    """
     return _file_response(request, _found(name), "no-cache")
 
 
 @get(
     PATH + "{version:str}/{name:str}/",
-    summary="Load a module for good",
-    description="By its content's hash, kept for a year. Another hash leads to the current file, which no cache keeps.",
-    tags=[TAG],
-    response_description="The file; of types (`.d.ts`) as plain text.",
     response_headers=[_ETAG],
     media_type="text/javascript",
     responses={304: OtherResponse("It is the version that If-None-Match names.")},
@@ -122,7 +106,10 @@ async def asset(name: FromPath[str], request: AnyRequest) -> Response[bytes]:
 async def versioned_asset(
     version: FromPath[str], name: FromPath[str], request: AnyRequest
 ) -> Response[bytes]:
-    """By its hash. While two releases run at the same time, one receives requests for the other's files."""
+    """Load a module for good.
+
+    By its content's hash, kept for a year. Another hash leads to the current file, which no cache keeps.
+    """
     found = _found(name)
     return _file_response(request, found, _YEAR if version == found.version else "no-cache")
 
@@ -169,3 +156,6 @@ def _asset(kind: str, plain: bytes) -> Asset:
         plain,
         gzip.compress(plain, 9, mtime=0),
     )
+
+
+ROUTERS = (router("Pages", "everyone", list_assets, asset, versioned_asset),)

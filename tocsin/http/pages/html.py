@@ -1,11 +1,12 @@
-"""The few HTML pages: calm, mostly without scripts and other sites, in the language of their reader."""
+"""The HTML pages: how they are made, in the language of their reader; the settings page, and the API's description."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -14,25 +15,22 @@ from typing import Any
 from babel.lists import format_list
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from litestar import Response
+from litestar.di import NamedDependency
 from msgspec import Struct
 
 from tocsin.engine.mail.language import Language, Words, catalogues, language_of
 from tocsin.engine.mail.loader import Templates
-from tocsin.http.errors import AnyRequest
-from tocsin.http.requests import Services
+from tocsin.engine.model import NotFound
+from tocsin.engine.store.recipient import get_recipient
+from tocsin.http.auth import Authenticator, Person, router
+from tocsin.http.errors import AnyRequest, Forbidden, Unauthorized
+from tocsin.http.openapi import Json, OtherResponse, describe, get, noted
+from tocsin.http.pages.assets import asset_path
+from tocsin.http.requests import Services, relative_root
 
-_STYLE = (files("tocsin.http.pages") / "templates" / "page.css").read_text(encoding="utf-8")
-_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-
-_POLICY = (
-    f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action 'self'; "
-    "base-uri 'none'; frame-ancestors 'none'"
-)
-# Modules of our own and calls of our own; and no text becomes markup.
-_SCRIPTS = "; script-src 'self'; connect-src 'self'; require-trusted-types-for 'script'; trusted-types 'none'"
+MODULE = "tocsin-preferences.js"
 PAGE_HEADERS = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": _POLICY,
     "Referrer-Policy": "no-referrer",  # the address holds a token
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -41,16 +39,44 @@ PAGE_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "interest-cohort=()",
 }
+# Modules of our own and calls of our own; and no text becomes markup.
+SCRIPTS = "; script-src 'self'; connect-src 'self'; require-trusted-types-for 'script'; trusted-types 'none'"
+_STYLE = (files("tocsin.http.pages") / "templates" / "page.css").read_text(encoding="utf-8")
+_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 
-_TEMPLATES = Environment(
-    loader=PackageLoader("tocsin.http.pages"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
+
+class Pages:
+    """Makes the pages of one package from its folder `templates`, with one Content-Security-Policy."""
+
+    def __init__(self, package: str, policy: str) -> None:
+        self._policy = policy
+        self.environment = Environment(
+            loader=PackageLoader(package),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+
+    def render(
+        self, template: str, status: int = 200, *, more_policy: str = "", **values: Any
+    ) -> Response[str]:
+        """A page; StrictUndefined raises where a template uses a value that is not given."""
+        return Response(
+            self.environment.get_template(template).render(values),
+            status_code=status,
+            media_type="text/html",
+            headers=PAGE_HEADERS | {"Content-Security-Policy": self._policy + more_policy},
+        )
+
+
+PAGES = Pages(
+    "tocsin.http.pages",
+    f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'",
 )
-_TEMPLATES.globals["style"] = _STYLE
-_TEMPLATES.filters["pretty"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
+PAGES.environment.globals["style"] = _STYLE
+PAGES.environment.filters["pretty"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def html(
@@ -63,17 +89,14 @@ def html(
 ) -> Response[str]:
     """A page from `templates/`, in English where the reader is not known; `scripts`: with modules of our own."""
     language = reader.language if reader else language_of(None)
-    words_of_page = {
-        "_": language.catalogue.gettext,
-        "lang": language.words_tag,
-        "dir": language.words_direction,
-    }
-    policy = {"Content-Security-Policy": _POLICY + _SCRIPTS} if scripts else {}
-    return Response(
-        _TEMPLATES.get_template(template).render(words_of_page | values),
-        status_code=status,
-        media_type="text/html",
-        headers=PAGE_HEADERS | policy,
+    return PAGES.render(
+        template,
+        status,
+        more_policy=SCRIPTS if scripts else "",
+        _=language.catalogue.gettext,
+        lang=language.words_tag,
+        dir=language.words_direction,
+        **values,
     )
 
 
@@ -125,3 +148,76 @@ def _weighed(part: str) -> tuple[str, float]:
         return tag.strip(), float(weight.strip().removeprefix("q=")) if weight else 1.0
     except ValueError:
         return tag.strip(), 0.0
+
+
+@get(
+    "/settings/",
+    media_type="text/html",
+    responses={401: OtherResponse("A page that explains how to sign in.", media_type="text/html")},
+    opt=noted(fails=(503,)),
+)
+async def settings_page(
+    request: AnyRequest,
+    services: NamedDependency[Services],
+    authenticator: NamedDependency[Authenticator],
+) -> Response[str]:
+    """The settings page.
+
+    `<tocsin-preferences>` for the person whom the cookie `tocsin_token` names, in their language; 401 and a page that
+    explains it without a valid cookie.
+    """
+    person = await _person(request, authenticator)
+    locale = await _locale(services, person) if person else None
+    language = reader(services, request, locale)
+    module = relative_root(request.scope) + asset_path(MODULE)
+    status = 200 if person else 401
+    return html(
+        "settings.html",
+        status,
+        language,
+        scripts=True,
+        module=module,
+        locale=language.language.tag,
+    )
+
+
+async def _person(request: AnyRequest, authenticator: Authenticator) -> Person | None:
+    with suppress(Unauthorized, Forbidden):
+        caller = await authenticator.identify(request, "")
+        return caller if isinstance(caller, Person) else None
+    return None
+
+
+async def _locale(services: Services, person: Person) -> str | None:
+    with suppress(NotFound):  # they have not written anything yet
+        return (await get_recipient(services.database, person.recipient_id)).locale
+    return None
+
+
+@get("/schema/", media_type="text/html")
+async def schema_page(request: AnyRequest) -> Response[str]:
+    """The API's description as a page."""
+    doc = describe(request.app)
+    return html("schema.html", doc=doc, calls=list(_calls(doc)))
+
+
+@get("/schema/openapi.json/")
+async def schema_json(request: AnyRequest) -> dict[str, Any]:
+    """The API's description as OpenAPI 3.1."""
+    return describe(request.app)
+
+
+def _calls(doc: Json) -> Iterator[Json]:
+    """Each call for the page, with an anchor."""
+    for path, methods in doc["paths"].items():
+        for method, call in methods.items():
+            anchor = f"{method}-{path.strip('/').replace('/', '-')}".translate(_WITHOUT_BRACES)
+            yield {"path": path, "method": method.upper(), "anchor": anchor, **call}
+
+
+_WITHOUT_BRACES = str.maketrans("", "", "{}")
+
+ROUTERS = (
+    router("Pages", "everyone", settings_page),
+    router("Description", "everyone", schema_page, schema_json),
+)

@@ -12,15 +12,13 @@ from msgspec import Meta, Struct, structs
 from tocsin.engine.store import recipient as store
 from tocsin.engine.store.database import Database, Session
 from tocsin.engine.store.recipient import Device, Registered
-from tocsin.http import examples
+from tocsin.http.auth import people_router
 from tocsin.http.fields import RowId
 from tocsin.http.openapi import OtherResponse, get, noted
 from tocsin.http.people.inbox import PersonRequest
 from tocsin.http.requests import Services
 
 PATH = "/api/push-tokens/"
-TAG = "Devices"
-_TOKEN = "a1b2c3d4e5f6a7b8" * 4
 
 Platform = Literal["ios", "android"]
 PushProvider = Literal["apns", "fcm"]
@@ -68,64 +66,48 @@ class Devices(Struct, frozen=True):
     results: list[Device]
 
 
-@get(
-    PATH,
-    summary="List the devices",
-    description="Of each token only the last six characters.",
-    tags=[TAG],
-    response_description="The person's devices.",
-    opt=noted(example={"results": [examples.DEVICE]}),
-)
+@get(PATH)
 async def list_push_tokens(request: PersonRequest, services: NamedDependency[Services]) -> Devices:
-    """A person's devices."""
+    """List the devices.
+
+    Of each token only the last six characters.
+    """
     return Devices(await store.list_devices(services.database, request.auth.recipient_id))
 
 
 @post(
     PATH,
-    summary="Register a device",
-    description="A token moves to whoever registered it last. Registering it again enables it again.",
-    tags=[TAG],
-    response_description="Registered.",
-    responses={200: OtherResponse("It was known.", Device, examples.DEVICE)},
+    responses={200: OtherResponse("It was known.", Device)},
     status_code=201,
-    opt=noted(example=examples.DEVICE, body={"token": _TOKEN, "platform": "ios"}, fails=(409,)),
+    opt=noted(fails=(409,)),
 )
 async def register_push_token(
     request: PersonRequest, services: NamedDependency[Services], data: JSONBody[PushToken]
 ) -> Response[Device]:
-    """Registers a device."""
+    """Register a device.
+
+    A token moves to whoever registered it last. Registering it again enables it again.
+    """
     device = await register(services.database, request.auth.recipient_id, data)
     return Response(_public(device), status_code=200 if device.known else 201)
 
 
-@delete(
-    PATH + "{device_id:int}/",
-    summary="Forget a device",
-    tags=[TAG],
-    response_description="Forgotten.",
-    status_code=204,
-)
+@delete(PATH + "{device_id:int}/", status_code=204)
 async def remove_push_token(
     request: PersonRequest, services: NamedDependency[Services], device_id: RowId
 ) -> None:
-    """Forgets a device."""
+    """Forget a device."""
     await store.remove_device(services.database, request.auth.recipient_id, device_id)
 
 
-@post(
-    PATH + "unregister/",
-    summary="Forget a device by its token",
-    description="For a client that kept only that, as it signs out.",
-    tags=[TAG],
-    response_description="Forgotten.",
-    status_code=204,
-    opt=noted(body={"token": _TOKEN}, fails=(404,)),
-)
+@post(PATH + "unregister/", status_code=204, opt=noted(fails=(404,)))
 async def unregister_push_token(
     request: PersonRequest, services: NamedDependency[Services], data: JSONBody[UnregisterToken]
 ) -> None:
-    """Forgets a device by its token."""
+    """Forget a device by its token.
+
+    For a client that kept only that, as it signs out.
+    """
     await store.unregister_device(services.database, request.auth.recipient_id, data.token)
 
 
@@ -133,18 +115,17 @@ async def register(
     database: Database | Session, recipient_id: str, push_token: PushToken
 ) -> Registered:
     """Registers a device; without a provider, its platform's own."""
-    return await store.register_device(
-        database,
-        recipient_id,
-        token=push_token.token,
-        platform=push_token.platform,
-        provider=push_token.provider,
-        environment=push_token.environment,
-        label=push_token.label,
-    )
+    return await store.register_device(database, recipient_id, **structs.asdict(push_token))
 
 
 def _public(device: Registered) -> Device:
     fields = structs.asdict(device)
     del fields["known"]
     return Device(**fields)
+
+
+ROUTERS = (
+    people_router(
+        "Devices", list_push_tokens, register_push_token, remove_push_token, unregister_push_token
+    ),
+)

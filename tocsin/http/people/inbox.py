@@ -16,8 +16,7 @@ from tocsin.engine.model import NotFound, Notification
 from tocsin.engine.store import notification as store
 from tocsin.engine.store.event import check_filter
 from tocsin.engine.store.notification import Filter
-from tocsin.http import examples, quick_count
-from tocsin.http.auth import Person
+from tocsin.http.auth import Person, people_router
 from tocsin.http.fields import (
     CategoryName,
     CursorText,
@@ -28,11 +27,11 @@ from tocsin.http.fields import (
     read_cursor,
     without_nulls,
 )
-from tocsin.http.openapi import get, noted
+from tocsin.http.middleware import COUNT_FAILED, COUNT_PATH
+from tocsin.http.openapi import get
 from tocsin.http.requests import Services
 
 _UNDO = "Tocsin-Undo"
-TAG = "Inbox"
 PATH = "/api/notifications/"
 
 PersonRequest = Request[Any, Person, State]
@@ -95,14 +94,7 @@ class Marked(Struct, frozen=True):
     marked: int
 
 
-@get(
-    PATH,
-    summary="List the inbox",
-    description="Newest first. `next` and `previous` keep the filters; pages stay put while new ones arrive.",
-    tags=[TAG],
-    response_description="A page.",
-    opt=noted(example=examples.LISTING),
-)
+@get(PATH)
 async def list_notifications(
     request: PersonRequest,
     services: NamedDependency[Services],
@@ -112,7 +104,10 @@ async def list_notifications(
     event_type: FromQuery[EventTypeName | None] = None,
     category: FromQuery[CategoryName | None] = None,
 ) -> InboxListing:
-    """A page of the inbox."""
+    """List the inbox.
+
+    Newest first. `next` and `previous` keep the filters; pages stay put while new ones arrive.
+    """
     place = read_cursor(cursor)
     await check_filter(services.database, event_type, category)
     inbox = await store.list_notifications(
@@ -127,40 +122,27 @@ async def list_notifications(
     return InboxListing(inbox.page.results, older, newer, inbox.as_of)
 
 
-@get(
-    PATH + "{notification_id:int}/",
-    summary="Read one",
-    description="Also one that never was in the inbox, or was removed from it.",
-    tags=[TAG],
-    response_description="The notification.",
-    opt=noted(example=examples.NOTIFICATION),
-)
+@get(PATH + "{notification_id:int}/")
 async def get_notification(
     request: PersonRequest, services: NamedDependency[Services], notification_id: RowId
 ) -> Notification:
-    """One notification."""
+    """Read one.
+
+    Also one that never was in the inbox, or was removed from it.
+    """
     return await store.get_notification(
         services.database, request.auth.recipient_id, notification_id
     )
 
 
-@patch(
-    PATH + "{notification_id:int}/read/",
-    summary="Mark one read, or unread",
-    tags=[TAG],
-    response_description="As it is now.",
-    opt=noted(
-        body={"read": True},
-        example=examples.NOTIFICATION | {"read": True, "read_at": "2026-11-21T08:20:00Z"},
-    ),
-)
+@patch(PATH + "{notification_id:int}/read/")
 async def mark_read(
     request: PersonRequest,
     services: NamedDependency[Services],
     notification_id: RowId,
     data: JSONBody[ReadState | None] = None,
 ) -> Notification:
-    """Marks one read."""
+    """Mark one read, or unread."""
     return await store.mark_read(
         services.database,
         request.auth.recipient_id,
@@ -169,27 +151,20 @@ async def mark_read(
     )
 
 
-@delete(
-    PATH + "{notification_id:int}/",
-    summary="Remove one from the inbox",
-    description="It leaves list and badge; by its id it is still found.",
-    tags=[TAG],
-    response_description="Removed.",
-)
+@delete(PATH + "{notification_id:int}/")
 async def archive(
     request: PersonRequest, services: NamedDependency[Services], notification_id: RowId
 ) -> None:
-    """Archives one."""
+    """Remove one from the inbox.
+
+    It leaves list and badge; by its id it is still found.
+    """
     await store.archive(services.database, request.auth.recipient_id, notification_id)
 
 
 @post(
     PATH + "mark-all-read/",
-    summary="Mark all read",
-    description="With `as_of` of a list, no more than what that list could show.",
-    tags=[TAG],
     status_code=200,
-    response_description="How many were unread.",
     response_headers=[
         ResponseHeader(
             name=_UNDO,
@@ -197,14 +172,16 @@ async def archive(
             documentation_only=True,
         )
     ],
-    opt=noted(body={"category": "forum", "as_of": "NzUxOjc1MTo"}, example={"marked": 3}),
 )
 async def mark_all_read(
     request: PersonRequest,
     services: NamedDependency[Services],
     data: JSONBody[MarkAll | None] = None,
 ) -> Response[Marked]:
-    """Marks what a list could show."""
+    """Mark all read.
+
+    With `as_of` of a list, no more than what that list could show.
+    """
     chosen = data or MarkAll()
     await check_filter(services.database, chosen.event_type, chosen.category)
     marked = await store.mark_all_read(
@@ -218,65 +195,47 @@ async def mark_all_read(
 
 @post(
     PATH + "mark-all-read/undo/",
-    summary="Undo a mark-all",
     description=f"`undo` is the header `{_UNDO}` of its response. What was touched since stays as it is.",
-    tags=[TAG],
     status_code=200,
-    response_description="How many are unread again.",
-    opt=noted(body={"undo": "MjAyNi0xMS0yMVQwODoyMDowMCswMDowMA"}, example={"unmarked": 3}),
 )
 async def undo_mark_all_read(
     request: PersonRequest, services: NamedDependency[Services], data: JSONBody[Undo]
 ) -> Unmarked:
-    """Takes a mark-all back."""
+    """Undo a mark-all."""
     return Unmarked(
         await store.undo_mark_all_read(services.database, request.auth.recipient_id, data.undo)
     )
 
 
-@get(
-    quick_count.PATH,
-    summary="Count the unread ones",
-    description="Exact, from a snapshot taken after the request arrived.",
-    tags=[TAG],
-    response_description="The badge.",
-    opt=noted(example={"count": 3}),
-)
+@get(COUNT_PATH)
 async def unread_count(request: PersonRequest, services: NamedDependency[Services]) -> Count:
-    """The exact count, where it has not been sent before Litestar."""
-    failed: Exception | None = request.scope["state"].get(quick_count.FAILED)
+    """Count the unread ones.
+
+    Exact, from a snapshot taken after the request arrived.
+    """
+    failed: Exception | None = request.scope["state"].get(COUNT_FAILED)
     if failed is not None:
         raise failed
     return Count(await services.hub.count(request.auth.recipient_id))
 
 
-@get(
-    PATH + "unread-count/by-category/",
-    summary="Count the unread ones by category",
-    description="Exact; categories without any are left out.",
-    tags=[TAG],
-    response_description="All of them together, and each.",
-    opt=noted(example={"count": 5, "categories": {"election": 1, "forum": 4}}),
-)
+@get(PATH + "unread-count/by-category/")
 async def unread_by_category(
     request: PersonRequest, services: NamedDependency[Services]
 ) -> CountByCategory:
-    """The exact counts."""
+    """Count the unread ones by category.
+
+    Exact; categories without any are left out.
+    """
     counts = await store.unread_by_category(services.database, request.auth.recipient_id)
     return CountByCategory(sum(counts.values()), counts)
 
 
-@get(
-    PATH + "{notification_id:int}/why/",
-    summary="Why did (not) this reach me?",
-    tags=[TAG],
-    response_description="Each channel's decision and deliveries.",
-    opt=noted(example=examples.WHY),
-)
+@get(PATH + "{notification_id:int}/why/")
 async def why(
     request: PersonRequest, services: NamedDependency[Services], notification_id: RowId
 ) -> Explanation:
-    """Explains one notification."""
+    """Why did (not) this reach me?"""
     decided = await store.why(
         services.database, [notification_id], recipient_id=request.auth.recipient_id
     )
@@ -292,15 +251,28 @@ class Me(Struct, frozen=True):
     expires_at: datetime
 
 
-@get(
-    "/api/me/",
-    summary="Read the signed-in person",
-    description="So that a page notices when its cookie has become somebody else's.",
-    tags=[TAG],
-    response_description="The person, and when the token expires.",
-    opt=noted(example={"recipient": "alice", "expires_at": "2026-11-22T08:00:00Z"}),
-)
+@get("/api/me/")
 async def me(request: PersonRequest) -> Me:
-    """Returns the caller."""
+    """Read the signed-in person.
+
+    So that a page notices when its cookie has become somebody else's.
+    """
     person = request.auth
     return Me(person.recipient_id, datetime.fromtimestamp(int(person.expires_at), UTC))
+
+
+ROUTERS = (
+    people_router(
+        "Inbox",
+        list_notifications,
+        get_notification,
+        mark_read,
+        archive,
+        mark_all_read,
+        undo_mark_all_read,
+        unread_count,
+        unread_by_category,
+        why,
+        me,
+    ),
+)

@@ -10,22 +10,21 @@ from typing import Annotated
 from litestar import patch, put
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, convert, structs
 
 from tocsin.engine.store import digest, preference
 from tocsin.engine.store.digest import ALL, DigestChange, DigestPreferences, Frequency, Weekday
 from tocsin.engine.store.event import list_event_types
 from tocsin.engine.store.preference import Preferences, QuietHours
-from tocsin.http import examples
+from tocsin.http.auth import anyone_known, people_router, router
 from tocsin.http.errors import AnyRequest
 from tocsin.http.fields import Described
-from tocsin.http.openapi import get, noted
+from tocsin.http.openapi import get
 from tocsin.http.pages.html import reader
 from tocsin.http.people.inbox import PersonRequest
 from tocsin.http.requests import Services
 
 PATH = "/api/notification-preferences/"
-TAG = "Preferences"
 
 Overrides = Annotated[
     dict[str, dict[str, bool | None]],
@@ -43,34 +42,26 @@ class ChangedPreferences(Struct, frozen=True, forbid_unknown_fields=True):
     overrides: Overrides
 
 
-@get(
-    PATH,
-    summary="Read the preferences",
-    description="What is on for each event type, and which preference or default decides it.",
-    tags=[TAG],
-    response_description="All of them.",
-    opt=noted(example=examples.PREFERENCES),
-)
+@get(PATH)
 async def get_preferences(
     request: PersonRequest, services: NamedDependency[Services]
 ) -> Preferences:
-    """All preferences."""
+    """Read the preferences.
+
+    What is on for each event type, and which preference or default decides it.
+    """
     return await preference.get_preferences(services.database, request.auth.recipient_id)
 
 
-@patch(
-    PATH,
-    summary="Change preferences",
-    description="Merges; null inherits again. An event type's own override is stronger than its category's, that than "
-    "`*`. A mandatory channel stays on whatever is chosen.",
-    tags=[TAG],
-    response_description="All of them, as they are now.",
-    opt=noted(example=examples.PREFERENCES, body={"overrides": {"forum.*": {"email": False}}}),
-)
+@patch(PATH)
 async def change_preferences(
     request: PersonRequest, services: NamedDependency[Services], data: JSONBody[ChangedPreferences]
 ) -> Preferences:
-    """Merges overrides."""
+    """Change preferences.
+
+    Merges; null inherits again. An event type's own override is stronger than its category's, that than `*`. A
+    mandatory channel stays on whatever is chosen.
+    """
     return await preference.set_overrides(
         services.database, request.auth.recipient_id, data.overrides
     )
@@ -96,39 +87,28 @@ class ChangedDigestPreferences(Struct, frozen=True, forbid_unknown_fields=True):
     weekday: Weekday | None = None
 
 
-@get(
-    DIGEST_PATH,
-    summary="Read the digest's preferences",
-    description="`next_at` is when the next one is due; null while it is off.",
-    tags=[TAG],
-    response_description="As they are.",
-    opt=noted(example=examples.DIGEST_PREFERENCES),
-)
+@get(DIGEST_PATH)
 async def get_digest_preferences(
     request: PersonRequest, services: NamedDependency[Services]
 ) -> DigestPreferences:
-    """A person's digest."""
+    """Read the digest's preferences.
+
+    `next_at` is when the next one is due; null while it is off.
+    """
     return await digest.get_digest_preferences(services.database, request.auth.recipient_id)
 
 
-@patch(
-    DIGEST_PATH,
-    summary="Change the digest's preferences",
-    description="Merges. While it is on, what happens in its categories comes in one mail a day or a week and not in "
-    "mails of its own; what a digest may not hold still does. Turned off, what waits comes in one last one.",
-    tags=[TAG],
-    response_description="As they are now.",
-    opt=noted(
-        example=examples.DIGEST_PREFERENCES,
-        body={"frequency": "weekly", "weekday": "friday", "categories": ["forum"]},
-    ),
-)
+@patch(DIGEST_PATH)
 async def change_digest_preferences(
     request: PersonRequest,
     services: NamedDependency[Services],
     data: JSONBody[ChangedDigestPreferences],
 ) -> DigestPreferences:
-    """Merges them."""
+    """Change the digest's preferences.
+
+    Merges. While it is on, what happens in its categories comes in one mail a day or a week and not in mails of its
+    own; what a digest may not hold still does. Turned off, what waits comes in one last one.
+    """
     return await digest.set_digest_preferences(
         services.database,
         request.auth.recipient_id,
@@ -161,34 +141,26 @@ class ChosenQuietHours(Struct, frozen=True, forbid_unknown_fields=True):
     ) = None
 
 
-@get(
-    QUIET_HOURS_PATH,
-    summary="Read the quiet hours",
-    description="Null where there are none.",
-    tags=[TAG],
-    response_description="As they are.",
-    opt=noted(example=examples.QUIET_HOURS),
-)
+@get(QUIET_HOURS_PATH)
 async def get_quiet_hours(
     request: PersonRequest, services: NamedDependency[Services]
 ) -> QuietHours:
-    """A person's quiet hours."""
+    """Read the quiet hours.
+
+    Null where there are none.
+    """
     return await preference.get_quiet_hours(services.database, request.auth.recipient_id)
 
 
-@put(
-    QUIET_HOURS_PATH,
-    summary="Set the quiet hours",
-    description="Within them no mail and no push leaves, but for event types of high priority and the digest, whose "
-    "hour is chosen; the rest follows at their end. The inbox and its badge go on.",
-    tags=[TAG],
-    response_description="As they are now.",
-    opt=noted(example=examples.QUIET_HOURS, body={"starts": "22:00", "ends": "07:00"}),
-)
+@put(QUIET_HOURS_PATH)
 async def set_quiet_hours(
     request: PersonRequest, services: NamedDependency[Services], data: JSONBody[ChosenQuietHours]
 ) -> QuietHours:
-    """Sets them."""
+    """Set the quiet hours.
+
+    Within them no mail and no push leaves, but for event types of high priority and the digest, whose hour is chosen;
+    the rest follows at their end. The inbox and its badge go on.
+    """
     return await preference.set_quiet_hours(
         services.database,
         request.auth.recipient_id,
@@ -223,14 +195,7 @@ class Catalogue(Struct, frozen=True):
     results: list[CatalogueCategory]
 
 
-@get(
-    "/api/event-types/",
-    summary="List the event types",
-    description="By category, in the catalogue's order.",
-    tags=[TAG],
-    response_description="All of them.",
-    opt=noted(example=examples.EVENT_TYPES),
-)
+@get("/api/event-types/")
 async def event_types(
     request: AnyRequest,
     services: NamedDependency[Services],
@@ -243,29 +208,40 @@ async def event_types(
         ),
     ] = "",
 ) -> Catalogue:
-    """All event types by category."""
+    """List the event types.
+
+    By category, in the catalogue's order.
+    """
     label: Callable[[str], str] = str
     if locale:  # by the same words as in the mails
         label = reader(services, request, locale).language.label
-    rows = await list_event_types(services.database)
-    categories = [
-        CatalogueCategory(
-            category,
-            label(category_label),
-            [
-                CatalogueType(
-                    row.event_type,
-                    label(row.label),
-                    row.default_channels,
-                    row.mandatory_channels,
-                    row.priority,
-                    row.digest,
-                )
-                for row in group
-            ],
-        )
-        for (category, category_label), group in groupby(
-            rows, lambda row: (row.category, row.category_label)
-        )
+    types = [
+        structs.replace(each, label=label(each.label), category_label=label(each.category_label))
+        for each in await list_event_types(services.database)
     ]
-    return Catalogue(categories)
+    return Catalogue(
+        [
+            CatalogueCategory(
+                category,
+                category_label,
+                convert([*group], list[CatalogueType], from_attributes=True),
+            )
+            for (category, category_label), group in groupby(
+                types, lambda each: (each.category, each.category_label)
+            )
+        ]
+    )
+
+
+ROUTERS = (
+    people_router(
+        "Preferences",
+        get_preferences,
+        change_preferences,
+        get_digest_preferences,
+        change_digest_preferences,
+        get_quiet_hours,
+        set_quiet_hours,
+    ),
+    router("Preferences", "known", event_types, guards=[anyone_known]),
+)

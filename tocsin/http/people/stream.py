@@ -30,8 +30,7 @@ from tocsin.engine.store.credential import (
     renew_ticket,
     take_ticket,
 )
-from tocsin.http import examples
-from tocsin.http.auth import Connection, Person, people_only
+from tocsin.http.auth import Connection, Person, people_only, people_router, router
 from tocsin.http.errors import Unauthorized
 from tocsin.http.openapi import get, noted
 from tocsin.http.people.inbox import PATH, PersonRequest
@@ -59,15 +58,8 @@ async def readers_only(connection: Connection, handler: BaseRouteHandler) -> Non
 
 @get(
     PATH + "stream/",
-    summary="Follow the inbox",
-    description="Server-sent events: `badge` {count}, `notification` {…}, `read` {ids, read}, "
-    "`archived` {ids}, `resync` (read the list again), and `expired` at the token's end or when the "
-    "person is erased. Comments are heartbeats. A ticket whose stream is still open is a 409, one that "
-    "is not known or too old a 401.",
-    tags=["Stream"],
-    response_description="The stream.",
     media_type="text/event-stream",
-    opt=noted(example=examples.STREAM, fails=(409, 429)),
+    opt=noted(fails=(409, 429)),
 )
 async def stream(
     request: PersonRequest,
@@ -85,7 +77,12 @@ async def stream(
         ),
     ] = None,
 ) -> Response[str]:
-    """Opens the stream of one inbox, which `StreamMiddleware` sends until its reader goes or the token expires."""
+    """Follow the inbox.
+
+    Server-sent events: `badge` {count}, `notification` {…}, `read` {ids, read}, `archived` {ids}, `resync` (read the
+    list again), and `expired` at the token's end or when the person is erased. Comments are heartbeats. A ticket whose
+    stream is still open is a 409, one that is not known or too old a 401.
+    """
     if request.method == "HEAD":  # opens nothing, and takes no ticket
         return Response("", media_type="text/event-stream", headers=_UNBUFFERED)
     person = request.auth if ticket is None else await _take(services, ticket)
@@ -233,18 +230,19 @@ def encode(events: Sequence[StreamEvent]) -> bytes:
     )
 
 
-@post(
-    "/api/stream-ticket/",
-    summary="Get a ticket for the stream",
-    description="Opens one stream at a time, within 60 s of its making or of that stream's end, until the token's own "
-    "end (`expires_at`).",
-    tags=["Stream"],
-    response_description="The ticket.",
-    status_code=201,
-    opt=noted(example=examples.TICKET),
-)
+@post("/api/stream-ticket/", status_code=201)
 async def stream_ticket(request: PersonRequest, services: NamedDependency[Services]) -> Ticket:
-    """Makes a ticket."""
+    """Get a ticket for the stream.
+
+    Opens one stream at a time, within 60 s of its making or of that stream's end, until the token's own end
+    (`expires_at`).
+    """
     person = request.auth
     expires_at = datetime.fromtimestamp(person.expires_at, UTC)
     return await make_ticket(services.database, person.recipient_id, expires_at)
+
+
+ROUTERS = (
+    router("Stream", "reader", stream, guards=[readers_only]),
+    people_router("Stream", stream_ticket),
+)

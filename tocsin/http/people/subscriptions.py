@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from tocsin.engine.store import preference as store
 from tocsin.engine.store.preference import Latest, Subscription
-from tocsin.http import examples
+from tocsin.http.auth import people_router
 from tocsin.http.fields import (
     CursorText,
     Described,
@@ -28,7 +28,6 @@ from tocsin.http.people.inbox import PersonRequest
 from tocsin.http.requests import Services, rest
 
 PATH = "/api/subscriptions/"
-TAG = "Topics"
 
 Level = Annotated[
     str,
@@ -67,14 +66,7 @@ class SubscriptionListing(Struct, frozen=True):
     previous: str | None
 
 
-@get(
-    PATH,
-    summary="List what you follow",
-    description="And what you have muted; newest first.",
-    tags=[TAG],
-    response_description="A page.",
-    opt=noted(example={"results": [examples.SUBSCRIPTION], "next": None, "previous": None}),
-)
+@get(PATH)
 async def list_subscriptions(
     request: PersonRequest,
     services: NamedDependency[Services],
@@ -84,7 +76,10 @@ async def list_subscriptions(
     limit: Limit = 20,
     cursor: FromQuery[CursorText | None] = None,
 ) -> SubscriptionListing:
-    """A page of subscriptions."""
+    """List what you follow.
+
+    And what you have muted; newest first.
+    """
     page = await store.list_subscriptions(
         services.database,
         request.auth.recipient_id,
@@ -99,26 +94,17 @@ async def list_subscriptions(
 
 @post(
     PATH,
-    summary="Follow a topic",
-    description="Or change how closely it is followed; `muted` is stronger than any mention.",
-    tags=[TAG],
-    response_description="It is new.",
-    responses={
-        200: OtherResponse(
-            "It was followed or muted already.", FollowedTopic, examples.SUBSCRIPTION
-        )
-    },
+    responses={200: OtherResponse("It was followed or muted already.", FollowedTopic)},
     status_code=201,
-    opt=noted(
-        example=examples.SUBSCRIPTION,
-        body={"topic": "forum.thread:42", "level": "all"},
-        fails=(409,),
-    ),
+    opt=noted(fails=(409,)),
 )
 async def subscribe(
     request: PersonRequest, services: NamedDependency[Services], data: JSONBody[Follow]
 ) -> Response[FollowedTopic]:
-    """Follows a topic."""
+    """Follow a topic.
+
+    Or change how closely it is followed; `muted` is stronger than any mention.
+    """
     found, new = await store.subscribe(
         services.database, request.auth.recipient_id, data.topic, data.level
     )
@@ -126,17 +112,12 @@ async def subscribe(
     return Response(followed, status_code=201 if new else 200)
 
 
-@delete(
-    PATH + "{topic:path}",
-    summary="Follow a topic no more",
-    description="Percent-encoded or as it is. A muted one is muted no more.",
-    tags=[TAG],
-    response_description="Done.",
-    status_code=204,
-    opt=noted(fails=(409,)),
-)
+@delete(PATH + "{topic:path}", status_code=204, opt=noted(fails=(409,)))
 async def unsubscribe(request: PersonRequest, services: NamedDependency[Services]) -> None:
-    """Follows a topic no more."""
+    """Follow a topic no more.
+
+    Percent-encoded or as it is. A muted one is muted no more.
+    """
     topic = rest(request.scope, PATH)
     await store.unsubscribe(services.database, request.auth.recipient_id, topic)
 
@@ -150,3 +131,6 @@ async def _public(
         FollowedTopic(each.topic, each.level, each.because, each.created_at, latest.get(each.topic))
         for each in found
     ]
+
+
+ROUTERS = (people_router("Topics", list_subscriptions, subscribe, unsubscribe),)

@@ -1,0 +1,213 @@
+"""Signed links in mails: to what a notification is about; and to turn emails off, by a page or one click (RFC 8058)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Literal
+from urllib.parse import parse_qs
+
+from litestar import Request, Response, post
+from litestar.datastructures import State
+from litestar.di import NamedDependency
+from litestar.openapi import ResponseSpec
+from litestar.params import FromPath
+from msgspec import Struct
+
+from tocsin.engine.model import Conflict, Invalid, NotFound, Notification
+from tocsin.engine.store import notification as store
+from tocsin.http.auth import Authenticator, people_router, router
+from tocsin.http.errors import AnyRequest
+from tocsin.http.fields import RowId
+from tocsin.http.openapi import OtherResponse, body_read_by_handler, get, noted
+from tocsin.http.pages.html import PAGE_HEADERS, html, reader
+from tocsin.http.pages.opt_outs import OptOut, opt_out
+from tocsin.http.people import inbox
+from tocsin.http.people.inbox import PersonRequest
+from tocsin.http.requests import Services
+
+UNSUBSCRIBE = "/unsubscribe/{token:str}/"
+_LARGEST_FORM = 8_000  # bytes, from anybody who has a link
+_GONE = OtherResponse(
+    "A page: the link is not one of this service, too old, or of something that is gone.",
+    media_type="text/html",
+)
+_REDIRECT: dict[int, ResponseSpec] = {
+    303: OtherResponse("To the action URL.", headers={"Location": "The action URL."})
+}
+
+
+@get(
+    inbox.PATH + "{notification_id:int}/open/",
+    status_code=303,
+    responses=_REDIRECT | {204: OtherResponse("It leads nowhere.")},
+)
+async def open_notification(
+    request: PersonRequest,
+    services: NamedDependency[Services],
+    authenticator: NamedDependency[Authenticator],
+    notification_id: RowId,
+) -> Response[str]:
+    """Click through.
+
+    Marks it read and redirects. With the cookie and from another site's page it only redirects, so that no foreign page
+    can mark anything.
+    """
+    person = request.auth
+    foreign = person.by_cookie and authenticator.is_foreign(request)
+    if request.method == "HEAD" or foreign:
+        found = await store.get_notification(
+            services.database, person.recipient_id, notification_id
+        )
+    else:
+        found = await _read(services, person.recipient_id, notification_id)
+    return _redirect(found.action_url) if found.action_url else Response("", status_code=204)
+
+
+@get(
+    "/c/{token:str}/",
+    media_type="text/html",
+    responses=_REDIRECT | {404: _GONE},
+    opt=noted(fails=(503,)),
+)
+async def click_through(
+    request: Request[None, None, State], services: NamedDependency[Services], token: FromPath[str]
+) -> Response[str]:
+    """Click through from a mail.
+
+    The token is signed and names one notification. It is marked read only when a person follows the link
+    (`Sec-Fetch-User: ?1`): scanners of mail follow links too.
+    """
+    try:
+        link = services.links.read_open(token, datetime.now(UTC))
+        found = await store.get_notification(
+            services.database, link.recipient_id, link.notification_id
+        )
+    except NotFound:
+        return html("gone.html", 404, reader(services, request))
+    if _is_a_person(request):
+        await _read(services, link.recipient_id, found.id)
+    target = found.action_url and services.links.absolute(found.action_url)
+    return _redirect(target) if target else html("notification.html", notification=found)
+
+
+async def _read(services: Services, recipient_id: str, notification_id: int) -> Notification:
+    """Marks it read, unless an app is just cancelling it: the redirect follows in any case."""
+    try:
+        return await store.mark_read(services.database, recipient_id, notification_id, read=True)
+    except Conflict:
+        return await store.get_notification(services.database, recipient_id, notification_id)
+
+
+def _redirect(target: str) -> Response[str]:
+    # Response, not Redirect: that one would quote a URL that is a valid one already
+    headers = {**PAGE_HEADERS, "Location": _ascii(target)}
+    return Response("", status_code=303, media_type="text/plain", headers=headers)
+
+
+def _ascii(url: str) -> str:
+    """The address as a header can hold it (RFC 3986): what is not ASCII percent-encoded, all else as it was."""
+    return "".join(
+        char if char.isascii() else "".join(f"%{byte:02X}" for byte in char.encode())
+        for char in url
+    )
+
+
+def _is_a_person(request: AnyRequest) -> bool:
+    """Whether a browser states that a person clicked (W3C Fetch Metadata)."""
+    headers = request.headers
+    return (
+        request.method == "GET"
+        and headers.get("sec-fetch-mode") == "navigate"
+        and headers.get("sec-fetch-user") == "?1"
+    )
+
+
+class UnsubscribeForm(Struct, frozen=True):
+    """The form; a bare POST, or RFC 8058's `List-Unsubscribe=One-Click`, is `scope=type`."""
+
+    scope: Literal["type", "category", "all", "topic"] = "type"
+    undo: Literal["1"] | None = None
+
+
+@get(UNSUBSCRIBE, media_type="text/html", responses={404: _GONE}, opt=noted(fails=(503,)))
+async def unsubscribe_page(
+    request: AnyRequest, services: NamedDependency[Services], token: FromPath[str]
+) -> Response[str]:
+    """Ask which emails to turn off.
+
+    Changes nothing: scanners of mail follow links.
+    """
+    try:
+        found = await _found(services, request, token)
+    except NotFound:
+        return html("gone.html", 404, reader(services, request))
+    scopes = [each.scope for each in found.choices]
+    scope = request.query_params.get("scope")
+    chosen = scope if scope in scopes else scopes[0]
+    return html("unsubscribe.html", 200, found.reader, asked=found, chosen=chosen, done=None)
+
+
+@post(
+    UNSUBSCRIBE,
+    dependencies=body_read_by_handler(UnsubscribeForm | None),
+    media_type="text/html",
+    responses={404: _GONE},
+    request_max_body_size=_LARGEST_FORM,
+    status_code=200,
+    opt=noted(body_media_types=("application/x-www-form-urlencoded",), fails=(413, 422, 503)),
+)
+async def turn_emails_off(
+    request: AnyRequest, services: NamedDependency[Services], token: FromPath[str]
+) -> Response[str]:
+    """Turn emails off.
+
+    Without a body, that mail's event types, digest, or all mail to an address without an account. `undo=1` takes it
+    back. Doing it twice does no harm. `topic` mutes the thread that the mail is about.
+    """
+    try:
+        found = await _found(services, request, token)
+    except NotFound:
+        return html("gone.html", 404, reader(services, request))
+    fields = await _form(request)
+    scope, undone = _scope(found, fields), _undone(fields)
+    done = await (found.undo(scope) if undone else found.turn_off(scope))
+    return html(
+        "unsubscribe.html", 200, found.reader, asked=found, scope=scope, done=done, undone=undone
+    )
+
+
+async def _found(services: Services, request: AnyRequest, token: str) -> OptOut:
+    link = services.links.read_unsubscribe(token, datetime.now(UTC))
+    return await opt_out(services.database, link, lambda locale: reader(services, request, locale))
+
+
+async def _form(request: AnyRequest) -> dict[str, str]:
+    """The form's fields; read by hand, since one-click clients may send any form encoding or none."""
+    kind, _ = request.content_type
+    if kind == "multipart/form-data":
+        form = await request.form()
+        return {name: value for name, value in form.items() if isinstance(value, str)}
+    fields = parse_qs((await request.body()).decode("utf-8", "replace"))
+    return {name: values[-1] for name, values in fields.items()}
+
+
+def _scope(found: OptOut, fields: Mapping[str, str]) -> str:
+    scopes = [each.scope for each in found.choices]
+    scope = fields.get("scope", scopes[0])
+    scope = found.same.get(scope, scope)
+    if scope not in scopes:
+        raise Invalid("scope is not known", ("scope", f"Use one of {', '.join(scopes)}."))
+    return scope
+
+
+def _undone(fields: Mapping[str, str]) -> bool:
+    if (undo := fields.get("undo", "")) not in ("", "1"):
+        raise Invalid("undo is not known", ("undo", "Pass 1, or leave it out."))
+    return undo == "1"
+
+
+ROUTERS = (
+    people_router("Inbox", open_notification),
+    router("Links in mails", "everyone", click_through, unsubscribe_page, turn_emails_off),
+)
