@@ -74,6 +74,19 @@ check-pages: $(VENV)/.dev ## the modules' types and size, and the pages in Chrom
 	@tools/npm.sh web
 	@exec $(PY) -m pytest checks/pages $(ARGS)
 
+check-languages: $(VENV)/.dev ## the guides for Node, Ruby, Rails, Go and PHP, run against the service; installs what is missing
+	@tools/debian.sh ruby=ruby ruby-pg=/usr/share/doc/ruby-pg ruby-jwt=/usr/share/doc/ruby-jwt \
+		ruby-activerecord=/usr/share/doc/ruby-activerecord php-cli=php php-pgsql=/usr/share/doc/php-pgsql \
+		golang-go=go golang-github-lib-pq-dev=/usr/share/gocode/src/github.com/lib/pq openssl=openssl
+	@tools/npm.sh web
+	@tools/npm.sh checks/languages
+	@exec $(PY) -m pytest checks/languages $(ARGS)
+
+check-frontends: $(VENV)/.dev ## Next.js, Nuxt, Astro, Vue and Svelte with the npm package, in Chromium; installs what is missing
+	@$(CHROMIUM)
+	@tools/npm.sh web
+	@exec $(PY) -m pytest checks/frontends $(ARGS)
+
 sbom: $(VENV)/.dev ## write build/sbom.json, a bill of materials (CycloneDX) from the lock files
 	@exec $(PY) checks/supply/sbom.py build/sbom.json
 
@@ -106,7 +119,7 @@ model-check: ## exhaustive search of the models of wake-up signal and lease with
 	@tools/debian.sh spin=spin gcc=cc
 	@checks/models/check.sh
 
-check: lint types contract lock-check test test-databases check-mails check-pages model-check faults-short ## all that CI runs
+check: lint types contract lock-check test test-databases check-mails check-pages check-frontends check-languages model-check faults-short ## all that CI runs
 
 format: $(VENV)/.dev ## rewrite the code in its style
 	@$(PY) -m ruff check --fix
@@ -205,7 +218,7 @@ mail-screenshots: $(VENV)/.dev ## each mail in Chromium (installs it if missing)
 	@exec $(PY) -m tests.support.mail_screenshots $(ARGS)
 
 clean: ## remove the environment and all caches; the data of `make up` stays
-	@rm -rf $(VENV) build dist checks/databases/node_modules checks/mails/node_modules web/node_modules web/dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) build dist checks/databases/node_modules checks/languages/node_modules checks/mails/node_modules web/node_modules web/dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp file for each lock, so that a second run installs nothing. The development lock contains the runtime one in the

@@ -1,23 +1,20 @@
 // Builds each entry of src/entries into one ES module, and each file of src/public into its types:
-// `node build.mjs FOLDER`. The same sources give the same bytes; modules and types without a source are removed.
+// `node build.mjs FOLDER`. With `--npm`, the folder is that of the npm package: also what is in src/npm, without the
+// modules that are only for our own pages. The same sources give the same bytes; files without a source are removed.
 
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { basename, join, resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
 const here = fileURLToPath(new URL('.', import.meta.url));
-const folder = resolve(process.argv[2] ?? 'dist');
-const entries = sources('src/entries');
-
-mkdirSync(folder, { recursive: true });
-for (const name of readdirSync(folder)) if (/\.(js|d\.ts)$/.test(name)) rmSync(join(folder, name));
-await build({
+const [folder = 'dist', npm] = process.argv.slice(2);
+const target = resolve(folder);
+const options = {
   absWorkingDir: here,
-  entryPoints: entries,
-  outdir: folder,
+  outdir: target,
   bundle: true,
   minify: true,
   format: 'esm',
@@ -25,11 +22,21 @@ await build({
   charset: 'utf8',
   legalComments: 'none',
   loader: { '.css': 'text' },
-  plugins: [{ name: 'small css', setup: minifyCss }],
   logLevel: 'warning',
-});
+};
+const types = sources('src/public');
+
+mkdirSync(target, { recursive: true });
+for (const name of readdirSync(target)) if (/\.(js|d\.ts)$/.test(name)) rmSync(join(target, name));
+const entries = sources('src/entries').filter((entry) => !npm || !entry.includes('tocsin-ops'));
+await build({ ...options, entryPoints: entries, plugins: [{ name: 'small css', setup: minifyCss }] });
+if (npm) {
+  types.push(...sources('src/npm'));
+  const plugins = [{ name: 'neighbours', setup: loadNeighbours }];
+  await build({ ...options, entryPoints: ['src/npm/tocsin-react.ts'], external: ['react'], plugins });
+}
 writeTypes();
-for (const name of readdirSync(folder).sort()) console.log(join(folder, name));
+for (const name of readdirSync(target).sort()) console.log(join(target, name));
 
 function sources(of) {
   return readdirSync(join(here, of))
@@ -46,15 +53,23 @@ function minifyCss(plugin) {
   });
 }
 
-/** Writes the types of the files in src/public for hosts; these import nothing, so they are self-contained. */
+/** A module of the package that imports another one does not contain it. */
+function loadNeighbours(plugin) {
+  plugin.onResolve({ filter: /\/entries\// }, ({ path }) => ({ path: path.replace(/.*\//, './'), external: true }));
+}
+
+/** Writes the types for hosts. The files import only each other, and the frameworks that they are for. */
 function writeTypes() {
   const made = mkdtempSync(join(tmpdir(), 'tocsin-types-'));
   const tsc = join(here, 'node_modules/typescript/bin/tsc');
-  const options = ['--ignoreConfig', '--declaration', '--emitDeclarationOnly', '--strict', '--target', 'ES2022'];
-  const files = sources('src/public');
-  execFileSync(process.execPath, [tsc, ...options, '--outDir', made, ...files], { cwd: here, stdio: 'inherit' });
-  for (const name of readdirSync(made).sort()) {
-    writeFileSync(join(folder, basename(name)), readFileSync(join(made, name), 'utf8'));
+  const project = { extends: join(here, 'tsconfig.json'), include: [], files: [...types, 'src/css.d.ts'].map((file) => join(here, file)) };
+  const declared = { noEmit: false, declaration: true, emitDeclarationOnly: true, rootDir: join(here, 'src'), outDir: made };
+  writeFileSync(join(made, 'tsconfig.json'), JSON.stringify({ ...project, compilerOptions: declared }));
+  execFileSync(process.execPath, [tsc, '--project', made], { stdio: 'inherit' });
+  for (const source of types) {
+    const name = source.replace('.ts', '.d.ts');
+    const text = readFileSync(join(made, name.replace('src/', '')), 'utf8').replace(/'\.\.\/public\//g, "'./");
+    writeFileSync(join(target, name.replace(/.*\//, '')), text);
   }
   rmSync(made, { recursive: true });
 }

@@ -16,6 +16,8 @@ from typing import Any
 from aiohttp import ClientConnectionError, ClientSession, ClientTimeout, web
 from msgspec import Struct
 
+from tests.support.services import free_port
+
 PREFIX = "/notify"
 _HOP = frozenset({"connection", "transfer-encoding", "keep-alive", "content-encoding", "host"})
 
@@ -42,6 +44,7 @@ class Front:
     def __init__(self, backend: int) -> None:
         self.backend = backend
         self.port = self.other_port = 0
+        self.app_port = free_port()  # of an app that is served beside the site
         self.pages: dict[str, HostPage] = {}
         self.reports: list[dict[str, Any]] = []
         self._epoch = 0

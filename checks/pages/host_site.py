@@ -196,7 +196,7 @@ def _serve(
         "PUBLIC_URL": front.origin + PREFIX,
         "JWT_SECRET": SECRET,
         "METRICS_TOKEN": METRICS_TOKEN,
-        "ALLOWED_ORIGINS": front.other_origin,
+        "ALLOWED_ORIGINS": f"{front.other_origin},http://localhost:{front.app_port}",
     }
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
     environ |= {f"TOCSIN_{name}": value for name, value in settings.items()}

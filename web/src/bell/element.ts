@@ -1,14 +1,14 @@
 // The element: its attributes and events, and the connections of its parts.
 
+import { Inbox } from '../client/inbox.js';
 import type { Notification, TocsinBell as Public, Word } from '../public/tocsin-bell.js';
 import { Api, baseOf } from '../shared/api.js';
 import { Credentials, type GetToken } from '../shared/credentials.js';
 import { h, setAttribute, setText } from '../shared/dom.js';
-import { upgrade } from '../shared/element.js';
+import { ElementBase, upgrade } from '../shared/element.js';
 import { Session } from '../shared/session.js';
 import sheetText from './bell.css';
 import { BellButton, short } from './button.js';
-import { Inbox } from './inbox.js';
 import { Panel } from './panel.js';
 import { TitleCount } from './title.js';
 import { Language, pick } from './words.js';
@@ -18,7 +18,7 @@ const TOGETHER = 800; // milliseconds; arrivals within are announced together
 const REFLECTED = ['token', 'theme', 'locale'] as const;
 let sheet: CSSStyleSheet | null = null;
 
-export class TocsinBell extends HTMLElement implements Omit<Public, keyof HTMLElement> {
+export class TocsinBell extends ElementBase implements Omit<Public, keyof HTMLElement> {
   static observedAttributes = ['api', 'token', 'locale', 'title-count', 'settings'];
 
   declare token: string | null;

@@ -1,9 +1,9 @@
 // The panel: a popover next to the bell, or on a phone a sheet over the whole page.
 
+import type { Inbox } from '../client/inbox.js';
 import type { Notification } from '../public/tocsin-bell.js';
 import { h, icon, setAttribute, setText } from '../shared/dom.js';
 import { BELL, CHECK_ALL, CLOSE, GEAR } from './icons.js';
-import type { Inbox } from './inbox.js';
 import type { ItemActions } from './item.js';
 import { ListView } from './list.js';
 import { place } from './position.js';
@@ -19,7 +19,7 @@ interface Listener extends ItemActions {
   attempt(work: () => Promise<unknown>): void;
 }
 
-const PHONE = matchMedia('(max-width: 480px)');
+const PHONE = '(max-width: 480px)';
 const NEAR = '240px'; // older notifications are loaded this far below the visible part
 
 export class Panel {
@@ -83,7 +83,7 @@ export class Panel {
     this.#place = () => place(this.element, button);
     this.#place();
     for (const moved of ['resize', 'scroll']) addEventListener(moved, this.#place, true);
-    if (PHONE.matches) {
+    if (matchMedia(PHONE).matches) {
       this.element.showModal();
       this.listener.toggled(true);
     } else this.element.showPopover();

@@ -1,7 +1,8 @@
-// Defines <tocsin-bell> when the module is loaded.
+// Defines <tocsin-bell> when the module is loaded in a browser.
 
 import { TocsinBell } from '../bell/element.js';
+import { define } from '../shared/element.js';
 
-if (!customElements.get('tocsin-bell')) customElements.define('tocsin-bell', TocsinBell);
+define('tocsin-bell', TocsinBell);
 
 export { TocsinBell };

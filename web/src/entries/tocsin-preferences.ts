@@ -1,7 +1,8 @@
-// Defines <tocsin-preferences> when the module is loaded.
+// Defines <tocsin-preferences> when the module is loaded in a browser.
 
 import { TocsinPreferences } from '../preferences/element.js';
+import { define } from '../shared/element.js';
 
-if (!customElements.get('tocsin-preferences')) customElements.define('tocsin-preferences', TocsinPreferences);
+define('tocsin-preferences', TocsinPreferences);
 
 export { TocsinPreferences };

@@ -3,7 +3,7 @@
 import type { TocsinPreferences as Public } from '../public/tocsin-preferences.js';
 import { Api, baseOf, type Problem } from '../shared/api.js';
 import { Credentials, type GetToken } from '../shared/credentials.js';
-import { h, set, upgrade } from '../shared/element.js';
+import { ElementBase, h, set, upgrade } from '../shared/element.js';
 import { identify } from '../shared/identity.js';
 import { Channels } from './channels.js';
 import { type Context, reason, type Section } from './context.js';
@@ -19,7 +19,7 @@ const LOOK_AGAIN = 1000; // milliseconds between two checks for changes of anoth
 
 export type DescribeTopic = (topic: string) => { label: string; href?: string } | null;
 
-export class TocsinPreferences extends HTMLElement implements Omit<Public, keyof HTMLElement> {
+export class TocsinPreferences extends ElementBase implements Omit<Public, keyof HTMLElement> {
   static readonly observedAttributes = ['api', 'token', 'locale'];
 
   readonly #root: ShadowRoot;

@@ -1,21 +1,8 @@
-// The types of <tocsin-bell> for hosts. Imports nothing: it is published unchanged.
+// The types of <tocsin-bell> for hosts. Imports only other files of this folder: they are published unchanged.
 
-/** One notification, as the API returns it. */
-export interface Notification {
-  id: number;
-  event_id: number;
-  event_type: string;
-  category: string;
-  title: string;
-  body: string;
-  body_html: string | null;
-  action_url: string | null;
-  metadata: Record<string, unknown>;
-  initiator: string | null;
-  read: boolean;
-  read_at: string | null;
-  created_at: string;
-}
+import type { Notification } from './tocsin-client.js';
+
+export type { Notification };
 
 /** The bell's own texts, with the placeholders `{n}` and `{title}`. A text with a count may have one for each plural category. */
 export type Word = string | Partial<Record<Intl.LDMLPluralRule, string>>;
@@ -40,6 +27,20 @@ export declare class TocsinBell extends HTMLElement {
   readonly open: boolean;
   show(): void;
   hide(): void;
+}
+
+/** What a template of a framework may set: attributes, and properties by their names. */
+export interface TocsinBellProps {
+  api?: string | undefined;
+  token?: string | null | undefined;
+  theme?: 'auto' | 'light' | 'dark' | null | undefined;
+  locale?: string | null | undefined;
+  /** Shows the count before the page's title. */
+  'title-count'?: boolean | '' | undefined;
+  /** The URL of your page for notification settings. */
+  settings?: string | undefined;
+  getToken?: TocsinBell['getToken'] | undefined;
+  words?: Record<string, Word> | undefined;
 }
 
 export interface TocsinBellEventMap {

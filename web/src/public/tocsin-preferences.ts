@@ -16,6 +16,16 @@ export declare class TocsinPreferences extends HTMLElement {
   locale: string | null;
 }
 
+/** What a template of a framework may set: attributes, and properties by their names. */
+export interface TocsinPreferencesProps {
+  api?: string | undefined;
+  token?: string | null | undefined;
+  theme?: 'auto' | 'light' | 'dark' | null | undefined;
+  locale?: string | null | undefined;
+  getToken?: TocsinPreferences['getToken'] | undefined;
+  describeTopic?: TocsinPreferences['describeTopic'] | undefined;
+}
+
 export interface TocsinPreferencesEventMap {
   /** The token or cookie was refused, and there is no other. */
   'tocsin:signed-out': CustomEvent<null>;

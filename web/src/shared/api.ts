@@ -30,6 +30,7 @@ export class Api {
   constructor(
     readonly base: string,
     public credentials: Credentials,
+    private readonly fetcher: typeof fetch = (...request) => fetch(...request),
   ) {}
 
   /** The response's JSON; undefined if it has none. */
@@ -53,17 +54,18 @@ export class Api {
       throw new Problem(0, String(error));
     });
     // Without a token only the cookie is left, which is not sent to other origins.
-    const home = new URL(this.base).origin === location.origin;
+    const home = new URL(this.base).origin === globalThis.location?.origin;
     if (token === null && !(this.credentials.byCookie && home)) throw new Problem(401, 'There is no token.');
     return token;
   }
 
   async #fetch(method: string, path: string, body: unknown, token: string | null, options: RequestInit) {
+    const { fetcher } = this;
     const headers = new Headers(options.headers);
     if (token !== null) headers.set('Authorization', `Bearer ${token}`);
     if (body !== undefined) headers.set('Content-Type', 'application/json');
     try {
-      return await fetch(new URL(`api/${path}`, this.base), {
+      return await fetcher(new URL(`api/${path}`, this.base), {
         ...options,
         method,
         headers,

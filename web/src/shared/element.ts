@@ -2,6 +2,13 @@
 
 import { h as made, icon, setAttribute } from './dom.js';
 
+/** A server that renders pages imports the modules too, but has no elements. */
+export const ElementBase = globalThis.HTMLElement ?? (class {} as typeof HTMLElement);
+
+export function define(name: string, element: CustomElementConstructor): void {
+  if (globalThis.customElements?.get(name) === undefined) globalThis.customElements?.define(name, element);
+}
+
 type Value = string | number | boolean | null | undefined | ((event: Event) => void);
 type Child = Node | string | null | undefined | false;
 

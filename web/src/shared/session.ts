@@ -1,9 +1,10 @@
 // One person's live inbox in one tab: receives the stream's events, in whichever tab the stream is.
 
+import type { Link } from '../public/tocsin-client.js';
 import { type Api, Problem } from './api.js';
 import { identify } from './identity.js';
 import type { ServerEvent } from './sse.js';
-import { type Link, Stream } from './stream.js';
+import { Stream } from './stream.js';
 import { Tabs } from './tabs.js';
 
 type Message =
@@ -14,7 +15,7 @@ type Message =
   | { kind: 'ask' }
   | { kind: 'now'; lastId: string; link: Link; badge: string };
 
-interface Listener {
+export interface Listener {
   event(name: string, data: string): void;
   link(link: Link): void;
   /** Events were missed: the list may be out of date. */

@@ -1,9 +1,8 @@
 // One stream kept open: fetched, since that sends Authorization and Last-Event-ID and distinguishes a refusal from an outage.
 
+import type { Link } from '../public/tocsin-client.js';
 import { type Api, Problem } from './api.js';
 import { read, type ServerEvent } from './sse.js';
-
-export type Link = 'connecting' | 'live' | 'offline' | 'signed-out';
 
 const HEARTBEAT = 15_000; // milliseconds between two messages of the server
 const LONGEST = 60_000;
@@ -46,7 +45,10 @@ export class Stream {
       const pause = await this.#connect(attempt.signal).catch((error) => this.#failed(error, attempt.signal));
       this.#live = false;
       signal.removeEventListener('abort', stop);
-      if (!signal.aborted) await Promise.race([woken, aborted(signal), after(pause * (0.5 + Math.random()))]);
+      if (signal.aborted) return;
+      const timer = setTimeout(resume, pause * (0.5 + Math.random()));
+      await Promise.race([woken, aborted(signal)]);
+      clearTimeout(timer);
     }
   }
 
@@ -99,10 +101,6 @@ export class Stream {
     if (this.#refused) return LONGEST * 5;
     return problem.retryAfter ?? Math.min(LONGEST, this.#retry * 2 ** Math.min(this.#failures - 1, 6));
   }
-}
-
-function after(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

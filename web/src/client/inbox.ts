@@ -1,8 +1,7 @@
 // The inbox in this tab: the count, and the loaded part of the list.
 
-import type { Notification } from '../public/tocsin-bell.js';
+import type { Link, Notification } from '../public/tocsin-client.js';
 import { type Api, Problem } from '../shared/api.js';
-import type { Link } from '../shared/stream.js';
 
 export type Listing = 'new' | 'loading' | 'ready' | 'failed';
 
@@ -64,7 +63,7 @@ export class Inbox {
       const known = new Map(this.items.map((item) => [item.id, item]));
       this.items = page.results.map((item) => Object.assign(known.get(item.id) ?? item, item));
       this.#asOf = page.as_of;
-      this.#cursor = cursor(page.next);
+      this.#cursor = cursorOf(page.next);
       this.more = this.#cursor !== null;
       this.listing = 'ready';
     } catch (error) {
@@ -86,7 +85,7 @@ export class Inbox {
       if (load !== this.#loads) return;
       const known = new Set(this.items.map((item) => item.id));
       this.items.push(...page.results.filter((item) => !known.has(item.id)));
-      this.#cursor = cursor(page.next);
+      this.#cursor = cursorOf(page.next);
       this.more = this.#cursor !== null;
     } catch (error) {
       this.#cursor = from;
@@ -235,7 +234,7 @@ export class Inbox {
   }
 }
 
-/** The query of a URL from the service, whose host may differ from the one that we call. */
-function cursor(next: string | null): string | null {
-  return next === null ? null : new URL(next, location.href).searchParams.get('cursor');
+/** The cursor in the URL of another page. */
+export function cursorOf(page: string | null): string | null {
+  return page === null ? null : new URLSearchParams(page.split('?')[1]).get('cursor');
 }

@@ -1,0 +1,4 @@
+// The session of a real app; here everybody is the person of the check.
+export async function currentUser(_: unknown): Promise<{ id: string } | null> {
+  return { id: process.env.CHECK_PERSON! };
+}

@@ -1,0 +1,351 @@
+"""`tocsin/client` in Node, against the running service."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from queue import Queue
+from typing import Any
+from urllib.request import urlopen
+
+from host_site import *  # noqa: F403 - fixtures
+from host_site import TIMEOUT, HostSite
+
+ROOT = Path(__file__).parent.parent.parent
+MODULE = ROOT / "tocsin" / "http" / "web" / "tocsin-client.js"
+TYPES = (ROOT / "web" / "src" / "public" / "tocsin-client.ts").read_text("utf-8")
+START = f"""
+import {{ createClient, Problem }} from {json.dumps(str(MODULE))};
+import {{ once }} from 'node:events';
+import {{ createInterface }} from 'node:readline';
+const say = (value) => console.log(JSON.stringify(value ?? null));
+const lines = createInterface({{ input: process.stdin }});
+const heard = () => once(lines, 'line').then(([line]) => line);
+const api = process.env.API;
+const token = process.env.TOKEN;
+const client = createClient({{ api, token }});
+"""
+
+
+class Script:
+    """A running script: `say(value)` in it is one `line()` here, `await heard()` one `tell(text)`."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self._lines: Queue[str] = Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def line(self) -> Any:
+        text = self._lines.get(timeout=TIMEOUT * 2)
+        assert text, "the script ended"
+        return json.loads(text)
+
+    def tell(self, text: str = "go on") -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(text + "\n")
+        self._process.stdin.flush()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.put(line)
+        self._lines.put("")
+
+
+@contextmanager
+def script(site: HostSite, person: str, text: str, *options: str, **more: str) -> Iterator[Script]:
+    """Runs a script as this person, through the site's proxy."""
+    environ = {**os.environ, "API": site.url, "TOKEN": site.token(person), **more}
+    command = ["node", *options, "--input-type=module", "--eval", START + text]
+    with subprocess.Popen(
+        command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield Script(process)
+        finally:
+            process.kill()
+
+
+def run(site: HostSite, person: str, text: str, *options: str, **more: str) -> list[Any]:
+    """Runs a script to its end; what it said."""
+    environ = {**os.environ, "API": site.url, "TOKEN": site.token(person), **more}
+    command = ["node", *options, "--input-type=module", "--eval", START + text]
+    ran = subprocess.run(
+        command,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT * 3,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return [json.loads(line) for line in ran.stdout.splitlines()]
+
+
+def test_a_list_has_pages_and_filters(site: HostSite) -> None:
+    person = site.person()
+    for number in range(5):
+        site.notify(person, f"Reply {number}")
+    site.notify(person, "A vote", event_type="election.opened")
+    titles, newer, everything, forum = run(
+        site,
+        person,
+        """
+        const first = await client.list({ limit: 2 });
+        const second = await client.list({ limit: 2, cursor: first.next });
+        const back = await client.list({ limit: 2, cursor: second.previous });
+        say([...first.results, ...second.results].map((each) => each.title));
+        say(back.results.map((each) => each.title));
+        say((await Array.fromAsync?.(client.all()) ?? []).length);
+        let forum = 0;
+        for await (const each of client.all({ category: 'forum', read: false })) forum++;
+        say(forum);
+        """,
+    )
+    assert titles == ["A vote", "Reply 4", "Reply 3", "Reply 2"]
+    assert newer == ["A vote", "Reply 4"]
+    assert everything in (0, 6)  # Array.fromAsync is newer than Node 20
+    assert forum == 5
+
+
+def test_what_a_person_does_with_one_notification_and_with_all(site: HostSite) -> None:
+    person = site.person()
+    ids = [site.notify(person, title) for title in ("First", "Second", "Third")]
+    said = run(
+        site,
+        person,
+        f"""
+        const [first, second] = {ids};
+        say((await client.markRead(first)).read);
+        say(await client.unreadCount());
+        say((await client.markUnread(first)).read);
+        await client.archive(second);
+        say(await client.unreadCount());
+        const {{ marked, undo }} = await client.markAllRead({{ as_of: (await client.list()).as_of }});
+        say(marked);
+        say(await client.undoMarkAllRead(undo));
+        say((await client.why(first)).channels.map((each) => each.channel).includes('in_app'));
+        """,
+    )
+    assert said == [True, {"count": 2}, False, {"count": 2}, 2, {"unmarked": 2}, True]
+
+
+def test_settings_devices_and_topics(site: HostSite) -> None:
+    said = run(
+        site,
+        site.person(),
+        """
+        say((await client.setPreferences({ 'forum.*': { email: false } })).overrides);
+        say((await client.setDigest({ frequency: 'daily' })).frequency);
+        say((await client.setQuietHours({ starts: '22:00', ends: '07:00', timezone: 'UTC' })).starts);
+        say((await client.quietHours()).ends);
+        say((await client.eventTypes()).some((each) => each.category === 'forum'));
+        await client.registerDevice({ token: 'a'.repeat(64), platform: 'ios' });
+        say((await client.devices()).map((each) => each.token));
+        await client.unregisterDevice('a'.repeat(64));
+        say((await client.devices()).length);
+        say((await client.subscribe('forum.thread:42/a', 'mentions')).level);
+        say((await client.subscriptions()).results.map((each) => each.topic));
+        await client.unsubscribe('forum.thread:42/a');
+        say((await client.subscriptions()).results);
+        """,
+    )
+    assert said == [
+        {"forum.*": {"email": False}}, "daily", "22:00", "07:00", True, ["aaaaaa"], 0, "mentions",
+        ["forum.thread:42/a"], [],
+    ]  # fmt: skip
+
+
+def test_each_notification_comes_once_over_reconnects_and_restarts(site: HostSite) -> None:
+    person = site.person()
+    follow = """
+    for await (const { event, id, data } of client.stream({ lastEventId: process.env.LAST }))
+      if (event === 'notification' || event === 'badge') say([event, id, data.title ?? data.count]);
+    """
+    with script(site, person, follow) as running:
+        assert running.line()[::2] == ["badge", 0]
+        site.notify(person, "Before")
+        seen = [running.line(), running.line()]
+        site.front.cut()
+        site.notify(person, "While away")
+        while seen[-1][2] != "While away" and ["badge", 2] not in [each[::2] for each in seen]:
+            seen.append(running.line())
+        while "While away" not in [each[2] for each in seen]:
+            seen.append(running.line())
+        titles = [each[2] for each in seen if each[0] == "notification"]
+        assert titles == ["Before", "While away"]
+        last = next(each[1] for each in seen if each[2] == "While away")
+    site.notify(person, "After the restart")
+    with script(site, person, follow, LAST=last) as running:
+        line = running.line()
+        while line[0] != "notification":
+            line = running.line()
+        assert line[2] == "After the restart"
+
+
+def test_a_token_that_expires_is_asked_for_again(site: HostSite) -> None:
+    person = site.person()
+    text = """
+    let asked = 0;
+    const tokens = JSON.parse(process.env.TOKENS);
+    const mine = createClient({ api, getToken: () => tokens[Math.min(asked++, 1)] });
+    for await (const { event, data } of mine.stream()) {
+      if (event === 'badge') say([asked, data.count]);
+    }
+    """
+    tokens = json.dumps([site.token(person, ttl=3), site.token(person)])
+    with script(site, person, text, TOKENS=tokens) as running:
+        assert running.line() == [1, 0]
+        assert running.line() == [2, 0]
+
+
+def test_a_refused_token_is_a_problem_for_calls_and_streams(site: HostSite) -> None:
+    person = site.person()
+    said = run(
+        site,
+        person,
+        """
+        const other = createClient({ api, token: 'no token' });
+        const caught = (error) => say([error instanceof Problem, error.status, error.isSignedOut]);
+        await other.unreadCount().catch(caught);
+        try { for await (const each of other.stream()) say(each); } catch (error) { caught(error); }
+        await createClient({ api }).list().catch(caught);
+        await client.list({ cursor: 'no cursor' }).catch((error) => say([error.status, error.fields[0].field]));
+        await createClient({ api: 'http://127.0.0.1:1/', token }).list().catch((error) => say(error.status));
+        try { createClient({ api: 'notify.example.com', token }); } catch (error) { say(error.message); }
+        """,
+    )
+    assert said[:3] == [[True, 401, True]] * 3
+    assert said[3:5] == [[422, "cursor"], 0]
+    assert said[5].startswith("createClient: api has to be the URL of Tocsin, such as https://")
+
+
+def test_a_stream_ends_with_its_signal_and_with_its_loop(site: HostSite) -> None:
+    person = site.person()
+    said = run(
+        site,
+        person,
+        """
+        const closing = new AbortController();
+        for await (const { event } of client.stream({ signal: closing.signal })) {
+          say(event);
+          closing.abort();
+        }
+        for await (const { event } of client.stream()) break;
+        say('ended');
+        """,
+    )
+    assert said == ["badge", "ended"]  # and the script ended: nothing stays open
+    site.expect_streams(0)
+
+
+def test_an_inbox_is_kept_up_to_date_while_somebody_subscribes(site: HostSite) -> None:
+    person = site.person()
+    site.notify(person, "First")
+    text = """
+    const inbox = client.inbox();
+    const stop = [inbox, client.badge].map((store) => store.subscribe(() => {
+      const { items, count, status } = inbox.get();
+const titles = items.map((each) => each.title + (each.read ? ' read' : ''));
+      say([titles, count, client.badge.get()?.count ?? null, status]);
+    }));
+    const same = inbox.get() === inbox.get();
+    await heard();
+    const [second, first] = inbox.get().items;
+    await inbox.markRead(second.id);
+    const [changed, kept] = inbox.get().items;
+    say([same, changed === second, changed.read, kept === first]);
+    await heard();
+    await inbox.archive(first.id);
+    say(await inbox.markAllRead());
+    await inbox.markRead(123).catch(() => {});
+    """
+    with script(site, person, text) as running:
+        expect_line(running, [["First"], 1, 1, "ready"])
+        site.notify(person, "Second")
+        expect_line(running, [["Second", "First"], 2, 2, "ready"])
+        running.tell()
+        expect_line(running, [True, False, True, True])
+        expect_line(running, [["Second read", "First"], 1, 1, "ready"])
+        running.tell()
+        expect_line(running, 0)
+        expect_line(running, [["Second read"], 0, 0, "ready"])
+
+
+def test_stores_follow_the_person_who_signs_in(site: HostSite) -> None:
+    alice, bob = site.person(), site.person()
+    site.notify(alice, "For her")
+    site.notify(bob, "For him")
+    text = """
+    const inbox = client.inbox();
+    inbox.subscribe(() => say([inbox.get().items.map((each) => each.title), inbox.get().count]));
+    await heard();
+    client.signIn({ token: process.env.OTHER });
+    """
+    with script(site, alice, text, OTHER=site.token(bob)) as running:
+        expect_line(running, [["For her"], 1])
+        running.tell()
+        expect_line(running, [["For him"], 1])
+
+
+def test_an_event_source_of_node_opens_the_stream_with_a_ticket(site: HostSite) -> None:
+    person = site.person()
+    text = """
+    const { url } = await client.streamTicket();
+    const source = new EventSource(url);
+    source.addEventListener('badge', ({ data }) => say(JSON.parse(data)));
+    """
+    with script(site, person, text, "--experimental-eventsource") as running:
+        assert running.line() == {"count": 0}
+        site.notify(person)
+        assert running.line() == {"count": 1}
+
+
+def expect_line(running: Script, wanted: Any) -> None:
+    """Reads lines until this one; the others are states on the way there."""
+    read = [running.line()]
+    while read[-1] != wanted:
+        assert len(read) < 100, read
+        read.append(running.line())
+
+
+def members(interface: str) -> set[str]:
+    """The names in an interface of the client's types."""
+    body = re.search(
+        rf"export interface {interface}\b[^{{]*\{{(.*?)^\}}", TYPES, re.DOTALL | re.MULTILINE
+    )
+    assert body is not None
+    return set(re.findall(r"^  (\w+)\??:", body[1], re.MULTILINE))
+
+
+def test_the_types_are_the_shapes_of_the_api(site: HostSite) -> None:
+    person = site.person()
+    id_ = site.notify(person)
+    site.request(person, "POST", "push-tokens/", {"token": "b" * 64, "platform": "ios"})
+
+    def shape(path: str) -> set[str]:
+        found = site.request(person, "GET", path)
+        return set(found["results"][0] if found.get("results") else found)
+
+    assert members("Notification") == shape(f"notifications/{id_}/")
+    assert members("Preferences") == shape("notification-preferences/")
+    assert members("DigestPreferences") == shape("digest-preferences/")
+    assert members("QuietHours") == shape("quiet-hours/")
+    assert members("Device") == shape("push-tokens/")
+    assert members("Category") == shape("event-types/")
+    types = site.request(person, "GET", "event-types/")["results"][0]["event_types"]
+    assert members("EventType") == set(types[0])
+    assert members("Count") == shape("notifications/unread-count/")
+    page = set(site.request(person, "GET", "notifications/"))
+    assert members("Page") | members("NotificationPage") == page
+
+
+def test_a_page_may_load_the_client_from_the_service(site: HostSite) -> None:
+    with urlopen(f"{site.url}/assets/tocsin-client.js", timeout=20) as response:
+        assert response.read() == MODULE.read_bytes()

@@ -1,0 +1,298 @@
+/** One notification, as the API returns it. */
+export interface Notification {
+    id: number;
+    event_id: number;
+    event_type: string;
+    category: string;
+    title: string;
+    body: string;
+    body_html: string | null;
+    action_url: string | null;
+    metadata: Record<string, unknown>;
+    initiator: string | null;
+    read: boolean;
+    read_at: string | null;
+    created_at: string;
+}
+/** The badge. */
+export interface Count {
+    /** The number of unread notifications. */
+    count: number;
+}
+export interface Filter {
+    category?: string;
+    event_type?: string;
+    /** Only read ones (true), or only unread ones (false). */
+    read?: boolean;
+}
+export interface ListOptions extends Filter {
+    /** 1 to 100; 20 by default. */
+    limit?: number;
+    /** `next` or `previous` of another page. */
+    cursor?: string;
+}
+/** A page of a list, the newest first. */
+export interface Page<Item> {
+    results: Item[];
+    /** The cursor of the older page, or null. */
+    next: string | null;
+    /** The cursor of the newer page, or null. */
+    previous: string | null;
+}
+export interface NotificationPage extends Page<Notification> {
+    /** For `markAllRead`: marks only what this list could show. */
+    as_of: string;
+}
+export interface MarkedAll {
+    marked: number;
+    /** For `undoMarkAllRead`; null if nothing was marked. */
+    undo: string | null;
+}
+export interface Why {
+    channels: {
+        channel: string;
+        decision: string;
+        reason: string;
+        sentence: string;
+        deliveries: {
+            state: string;
+            reason: string | null;
+            /** Masked. */
+            address: string | null;
+            attempts: {
+                at: string;
+                outcome: string;
+                reason: string | null;
+            }[];
+        }[];
+    }[];
+}
+/** By `*`, `category.*` or event type: each channel that the person chose there. */
+export type Overrides = Record<string, Record<string, boolean>>;
+/** Changes to be merged into the overrides; null inherits again. */
+export type OverrideChanges = Record<string, Record<string, boolean | null>>;
+export interface Preferences {
+    event_types: Record<string, Record<string, boolean>>;
+    /** What decides each channel of a type: `default`, `*`, `category.*`, `type` or `mandatory`. */
+    sources: Record<string, Record<string, string>>;
+    overrides: Overrides;
+    mandatory: Record<string, string[]>;
+}
+export interface DigestPreferences {
+    frequency: 'off' | 'daily' | 'weekly';
+    categories: string[];
+    all_categories: boolean;
+    /** `HH:MM` */
+    send_at: string;
+    timezone: string;
+    weekday: string;
+    next_at: string | null;
+}
+/** `categories: null` means all categories, also those added later. */
+export type DigestChanges = Partial<Omit<DigestPreferences, 'next_at' | 'all_categories' | 'categories'>> & {
+    categories?: string[] | null;
+};
+export interface QuietHours {
+    /** `HH:MM`; null: no quiet hours. */
+    starts: string | null;
+    ends: string | null;
+    timezone: string;
+}
+export interface EventType {
+    event_type: string;
+    label: string;
+    default_channels: string[];
+    mandatory_channels: string[];
+    priority: string;
+    digest: boolean;
+}
+export interface Category {
+    category: string;
+    label: string;
+    event_types: EventType[];
+}
+/** A phone's registration. */
+export interface NewDevice {
+    token: string;
+    platform: 'ios' | 'android';
+    /** Default: the platform's own. */
+    provider?: 'apns' | 'fcm';
+    /** Default: `production`. */
+    environment?: 'production' | 'sandbox';
+    /** The person's name for it. */
+    label?: string;
+}
+export interface Device {
+    id: number;
+    /** Its last six characters. */
+    token: string;
+    platform: string;
+    provider: string;
+    environment: string;
+    label: string | null;
+    created_at: string;
+    registered_at: string;
+    disabled_at: string | null;
+    disabled_reason: string | null;
+}
+export type Level = 'all' | 'mentions' | 'muted';
+/** A topic that the person follows, or has muted. */
+export interface Subscription {
+    topic: string;
+    level: Level;
+}
+/** The data of each event of the stream. A later version of the service may send further ones: ignore unknown names. */
+export interface StreamEvents {
+    /** On connect, and when the count changes. */
+    badge: Count;
+    notification: Notification;
+    read: {
+        ids: number[] | 'all';
+        read: boolean;
+    };
+    archived: {
+        ids: number[];
+    };
+    /** Missed events can't be replayed: read the list again. */
+    resync: Record<string, never>;
+}
+export type StreamEvent = {
+    [Name in keyof StreamEvents]: {
+        event: Name;
+        id: string;
+        data: StreamEvents[Name];
+    };
+}[keyof StreamEvents];
+export interface StreamOptions {
+    /** The id of the last event that was processed: later ones are replayed. */
+    lastEventId?: string;
+    /** Ends the stream. */
+    signal?: AbortSignal;
+}
+export interface StreamTicket {
+    ticket: string;
+    expires_at: string;
+    usable_until: string;
+    /** For `new EventSource(url)`. */
+    url: string;
+}
+/** The state of the connection to the stream. */
+export type Link = 'connecting' | 'live' | 'offline' | 'signed-out';
+/** A value that changes: for `useSyncExternalStore` of React, `readable` of Svelte, `shallowRef` of Vue, or alone. */
+export interface Store<Value> {
+    /** The current value: the same object until it changes. */
+    readonly get: () => Value;
+    /** Calls `changed` after each change; returns a function that ends this. While somebody subscribes, it is up to date. */
+    readonly subscribe: (changed: () => void) => () => void;
+}
+export interface InboxState {
+    /** The loaded notifications, the newest first. */
+    items: readonly Notification[];
+    /** All unread notifications of the person, whatever the filter; null while it is not known. */
+    count: number | null;
+    status: 'loading' | 'ready' | 'failed';
+    /** Whether there are older ones: `loadMore()`. */
+    more: boolean;
+    link: Link;
+    /** How many the last `markAllRead()` marked, as long as `undo()` is possible. */
+    marked: number;
+}
+export interface InboxFilter {
+    category?: string;
+    unreadOnly?: boolean;
+}
+/** A list that is kept up to date. Changes of the person appear at once, and are reverted if the service refuses them. */
+export interface Inbox extends Store<InboxState> {
+    /** Loads the list again. */
+    reload(): Promise<void>;
+    loadMore(): Promise<void>;
+    markRead(id: number): Promise<void>;
+    markUnread(id: number): Promise<void>;
+    archive(id: number): Promise<void>;
+    /** Marks all that the list could show; returns how many. */
+    markAllRead(): Promise<number>;
+    /** Takes the last `markAllRead()` back. */
+    undo(): Promise<void>;
+}
+export interface ClientOptions {
+    /** Tocsin's URL. */
+    api: string | URL;
+    /** A JWT of the host app. Without it, and without `getToken`, the cookie `tocsin_token` of the same origin is used. */
+    token?: string | null;
+    /** Returns a JWT; called again when the last one has expired or was refused. Null: nobody is signed in. */
+    getToken?: () => string | null | Promise<string | null>;
+    /** Default: the global `fetch`. */
+    fetch?: typeof fetch;
+}
+/** One person's notifications. Each method throws `Problem` if the service refuses the call or can't be reached. */
+export interface Client {
+    /** The badge; null while it is not known. */
+    readonly badge: Store<Count | null>;
+    /** A list that is kept up to date. All stores of a client, in all tabs of a browser, share one stream. */
+    inbox(filter?: InboxFilter): Inbox;
+    unreadCount(): Promise<Count>;
+    list(options?: ListOptions): Promise<NotificationPage>;
+    /** All notifications of a filter, page by page. */
+    all(filter?: Filter): AsyncIterable<Notification>;
+    get(id: number): Promise<Notification>;
+    why(id: number): Promise<Why>;
+    markRead(id: number): Promise<Notification>;
+    markUnread(id: number): Promise<Notification>;
+    archive(id: number): Promise<void>;
+    markAllRead(options?: {
+        category?: string;
+        event_type?: string;
+        as_of?: string;
+    }): Promise<MarkedAll>;
+    /** Returns how many are unread again. */
+    undoMarkAllRead(undo: string): Promise<{
+        unmarked: number;
+    }>;
+    /**
+     * The events of a connection of its own, which reconnects by itself without losing or repeating one. Throws `Problem`
+     * when the credentials are refused and there are no others.
+     */
+    stream(options?: StreamOptions): AsyncIterable<StreamEvent>;
+    /** For `EventSource`, which can't send a token. */
+    streamTicket(): Promise<StreamTicket>;
+    preferences(): Promise<Preferences>;
+    setPreferences(overrides: OverrideChanges): Promise<Preferences>;
+    digest(): Promise<DigestPreferences>;
+    setDigest(changes: DigestChanges): Promise<DigestPreferences>;
+    quietHours(): Promise<QuietHours>;
+    setQuietHours(hours: Omit<QuietHours, 'timezone'> & {
+        timezone?: string;
+    }): Promise<QuietHours>;
+    eventTypes(locale?: string): Promise<Category[]>;
+    devices(): Promise<Device[]>;
+    registerDevice(device: NewDevice): Promise<Device>;
+    /** By its whole token. */
+    unregisterDevice(token: string): Promise<void>;
+    subscriptions(options?: {
+        limit?: number;
+        cursor?: string;
+        topic?: string;
+    }): Promise<Page<Subscription>>;
+    subscribe(topic: string, level?: Level): Promise<Subscription>;
+    unsubscribe(topic: string): Promise<void>;
+    /** Any other call for people; `path` is below `/api/`. Undefined if the response has no content. */
+    request<Result>(method: string, path: string, body?: unknown): Promise<Result>;
+    /** Uses other credentials, perhaps another person's: the stores show that person. */
+    signIn(credentials: Pick<ClientOptions, 'token' | 'getToken'>): void;
+    /** Ends the shared stream; the stores keep their last values. */
+    close(): void;
+}
+export declare function createClient(options: ClientOptions): Client;
+/** An error response (RFC 9457). */
+export declare class Problem extends Error {
+    /** The HTTP status; 0: no response. */
+    readonly status: number;
+    /** Milliseconds until a retry, if the service named them. */
+    readonly retryAfter: number | null;
+    readonly fields: readonly {
+        field: string;
+        message: string;
+    }[];
+    /** Nobody is signed in, or the person may not do this. */
+    readonly isSignedOut: boolean;
+}

@@ -1,0 +1,87 @@
+'use client';
+// React 18 and 19: hooks over the client, and <tocsin-bell> as a component.
+
+import {
+  createContext,
+  createElement,
+  type ReactElement,
+  type ReactNode,
+  useContext,
+  useEffect,
+  useMemo,
+  useRef,
+  useSyncExternalStore,
+} from 'react';
+import type { Notification, TocsinBell as Bell, TocsinBellEventMap, TocsinBellProps } from '../public/tocsin-bell.js';
+import type { Client, Inbox, InboxFilter, InboxState, Store } from '../public/tocsin-client.js';
+
+export type * from './tocsin-jsx.js';
+
+const Context = createContext<Client | null>(null);
+
+/** Gives a client (`createClient` of `tocsin/client`) to the hooks below it. */
+export function TocsinProvider({ client, children }: { client: Client; children?: ReactNode }): ReactElement {
+  return createElement(Context.Provider, { value: client }, children);
+}
+
+/** The client of the nearest `TocsinProvider`. */
+export function useTocsin(): Client {
+  const client = useContext(Context);
+  if (client === null) throw new Error('The hooks of tocsin/react need a <TocsinProvider client={…}> around the component.');
+  return client;
+}
+
+/** The number of unread notifications; null while it is not known. */
+export function useUnreadCount(): number | null {
+  const { badge } = useTocsin();
+  return useSyncExternalStore(badge.subscribe, badge.get, () => null)?.count ?? null;
+}
+
+/** The list and its actions, kept up to date. */
+export function useNotifications(filter: InboxFilter = {}): InboxState & Omit<Inbox, keyof Store<unknown>> {
+  const client = useTocsin();
+  const { category = '', unreadOnly = false } = filter;
+  const inbox = useMemo(() => client.inbox({ category, unreadOnly }), [client, category, unreadOnly]);
+  const state = useSyncExternalStore(inbox.subscribe, inbox.get, inbox.get);
+  return useMemo(() => {
+    const { reload, loadMore, markRead, markUnread, archive, markAllRead, undo } = inbox;
+    return { ...state, reload, loadMore, markRead, markUnread, archive, markAllRead, undo };
+  }, [inbox, state]);
+}
+
+export interface TocsinBellComponentProps extends TocsinBellProps {
+  className?: string;
+  /** The person opens a notification; after `event.preventDefault()` the browser does not navigate. */
+  onOpen?: (event: CustomEvent<Notification>) => void;
+  onCount?: (event: CustomEvent<{ count: number }>) => void;
+  onSignedOut?: (event: CustomEvent<null>) => void;
+}
+
+/** Loads the bell when it is first shown. Give it the person's id as `key`, so that another person gets another bell. */
+export function TocsinBell(props: TocsinBellComponentProps): ReactElement {
+  const { getToken, words, onOpen, onCount, onSignedOut, className, 'title-count': titleCount, ...attributes } = props;
+  const element = useRef<Bell>(null);
+  const latest = useRef(props);
+  const byFunction = getToken != null;
+  useEffect(() => void (latest.current = props));
+  useEffect(() => {
+    void import('../entries/tocsin-bell.js');
+    const bell = element.current!;
+    const listeners: { [Name in keyof TocsinBellEventMap]: (event: TocsinBellEventMap[Name]) => void } = {
+      'tocsin:open': (event) => latest.current.onOpen?.(event),
+      'tocsin:count': (event) => latest.current.onCount?.(event),
+      'tocsin:signed-out': (event) => latest.current.onSignedOut?.(event),
+    };
+    const each = Object.entries(listeners) as [string, EventListener][];
+    for (const [name, listener] of each) bell.addEventListener(name, listener);
+    return () => each.forEach(([name, listener]) => bell.removeEventListener(name, listener));
+  }, []);
+  useEffect(() => {
+    // one function for all renderings: another one would mean that somebody else may be signed in
+    if (byFunction) element.current!.getToken = () => latest.current.getToken?.() ?? null;
+  }, [byFunction]);
+  useEffect(() => {
+    if (words) element.current!.words = words;
+  }, [words]);
+  return createElement('tocsin-bell', { ...attributes, ref: element, class: className, 'title-count': titleCount ? '' : undefined });
+}
