@@ -43,6 +43,7 @@ PUBLIC = {
     "unread_count",
     "unsubscribe",
     "upsert_recipient",
+    "why",
 }
 ROLES = "select rolname from pg_roles where rolname !~ '^pg_' and oid <> 10"
 OURS = "array['tocsin'::regnamespace, 'tocsin_queue'::regnamespace]"

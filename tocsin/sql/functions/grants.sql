@@ -16,7 +16,8 @@ grant execute on function
     tocsin.upsert_recipient(text, text, text, text, text),
     tocsin.unread_count(text),
     tocsin.erase_recipient(text),
-    tocsin.register_push_token(text, text, text, text, text)
+    tocsin.register_push_token(text, text, text, text, text),
+    tocsin.why(text, bigint, integer)
 to tocsin_app;
 
 -- `serve` and `worker` read and write rows, and call functions. They can't create or change objects, and they can't write

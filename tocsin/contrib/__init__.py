@@ -1,0 +1,1 @@
+"""Tocsin in web frameworks: one package for each."""

@@ -1,0 +1,136 @@
+"""Both schemas in Django's database: installed by the first migration, and brought up to date by each `migrate`."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.core.management.base import CommandError
+from django.db import DEFAULT_DB_ALIAS, connections, router, transaction
+from django.db.migrations.recorder import MigrationRecorder
+from psycopg.types.json import Jsonb
+
+from tocsin.contrib.django.conf import options
+from tocsin.sql import load
+from tocsin.sql.install import MigrationError, RoleError, State, install, state, uninstall
+
+_SQL = load("django")
+_CATALOGUE = load("migration")["apply_catalogue"]
+_FIRST = ("tocsin", "0001_initial")
+
+_DEFAULTS: dict[str, Any] = {
+    "mandatory": [],
+    "priority": "normal",
+    "time_to_live": "3d",
+    "max_attempts": 10,
+    "digest": True,
+    "delay": {},
+    "skip_if_read": [],
+    "alone": False,
+    "mention": False,
+}
+
+
+def is_ours(connection: Any) -> bool:
+    """Whether Tocsin's schemas are in this database, and no router of the project forbids it."""
+    alias: str = connection.alias
+    return alias == options().database and router.allow_migrate(alias, "tocsin")
+
+
+def create(_apps: Any, schema_editor: Any) -> None:
+    """The first migration: installs both schemas in its transaction."""
+    if is_ours(schema_editor.connection):
+        _install(schema_editor.connection)
+
+
+def drop(_apps: Any, schema_editor: Any) -> None:
+    """The first migration in reverse: drops both schemas, with all notifications."""
+    if is_ours(schema_editor.connection):
+        uninstall(_psycopg(schema_editor.connection))
+
+
+def state_of(connection: Any) -> State:
+    """How the schemas relate to the installed version of Tocsin."""
+    connection.ensure_connection()
+    return state(connection.connection)
+
+
+def after_migrate(
+    sender: AppConfig, using: str = DEFAULT_DB_ALIAS, verbosity: int = 1, **arguments: Any
+) -> None:
+    """After `migrate`: brings the schemas to the installed version. After `flush`: empties them."""
+    connection = connections[using]
+    if not is_ours(connection) or not _is_migrated(connection):
+        return
+    if "plan" not in arguments:
+        _flush(connection)
+        return
+    found = state_of(connection)
+    if found in ("missing", "behind"):
+        if verbosity > 0:
+            print("  Installing Tocsin's schemas")
+        with transaction.atomic(using=using):
+            _install(connection)
+    if found != "newer" and (path := options().event_types):
+        with connection.cursor() as cursor:
+            cursor.execute(_CATALOGUE, {"catalogue": Jsonb(catalogue(Path(path)))})
+
+
+def catalogue(path: Path | None = None) -> dict[str, object]:
+    """A file with event types (None: the default ones) as the database takes it. Raises OSError or ValueError."""
+    file = path or files("tocsin") / "event_types.toml"
+    found = tomllib.loads(file.read_text(encoding="utf-8"))
+    return {
+        "categories": [
+            {"category": name, "label": label}
+            for name, label in found.get("categories", {}).items()
+        ],
+        "event_types": [
+            {"event_type": name, **_complete(name, entry)}
+            for name, entry in found["event_types"].items()
+        ],
+        "replace": found.get("replace", False),
+    }
+
+
+def _complete(name: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry with its defaults. The database checks the values; keys are checked here."""
+    keys = ["label", "channels", *_DEFAULTS]
+    if unknown := entry.keys() - set(keys):
+        raise ValueError(f"{name} has no key {min(unknown)!r}; the keys are {', '.join(keys)}")
+    if missing := {"label", "channels"} - entry.keys():
+        raise ValueError(f"{name} needs the key {min(missing)!r}")
+    return {key: entry.get(key, _DEFAULTS.get(key)) for key in keys}
+
+
+def _install(connection: Any) -> None:
+    try:
+        install(_psycopg(connection), catalogue())
+    except (MigrationError, RoleError) as error:
+        raise CommandError(str(error)) from error
+
+
+def _psycopg(connection: Any) -> Any:
+    """The connection below Django's, in a transaction that has begun."""
+    with connection.cursor() as cursor:
+        cursor.execute("select")
+    return connection.connection
+
+
+def _is_migrated(connection: Any) -> bool:
+    """Whether the app's first migration is applied, or Django creates tables without migrations (in tests)."""
+    modules = settings.MIGRATION_MODULES
+    if "tocsin" in modules and modules["tocsin"] is None:
+        return True
+    return _FIRST in MigrationRecorder(connection).applied_migrations()
+
+
+def _flush(connection: Any) -> None:
+    """Removes people and notifications; event types, keys and settings of the installation stay."""
+    if state_of(connection) == "current":
+        with connection.cursor() as cursor:
+            cursor.execute(_SQL["flush"])

@@ -1,0 +1,77 @@
+-- What was decided for the newest notifications of a person, of an event, or of both, on each channel, and what became of the
+-- deliveries: [{"state", "reason", "address" (masked), "at", "attempts": [{"at", "outcome", "reason"}]}].
+create or replace function tocsin.why(
+    recipient text default null,
+    event_id bigint default null,
+    max_rows integer default 50
+) returns table (
+    notification_id bigint,
+    notified_event_id bigint,
+    event_type text,
+    title text,
+    recipient_id text,
+    created_at timestamptz,
+    read_at timestamptz,
+    channel text,
+    decision text,
+    reason text,
+    scope text,
+    deliveries jsonb
+)
+language plpgsql stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if $1 is null and $2 is null then
+        perform tocsin.raise_invalid('recipient', 'neither recipient nor event_id is given', 'Pass one of them, or both.');
+    end if;
+    return query
+    select
+        n.notification_id,
+        n.event_id,
+        n.event_type,
+        e.title,
+        n.recipient_id,
+        n.created_at,
+        n.read_at,
+        c.channel,
+        n.decisions -> c.channel ->> 0,
+        n.decisions -> c.channel ->> 1,
+        n.decisions -> c.channel ->> 2,
+        coalesce(d.deliveries, '[]')
+    from (
+        select m.*
+        from tocsin.notification m
+        where ($1 is null or m.recipient_id = $1)
+            and ($2 is null or m.event_id = $2)
+        order by m.created_at desc, m.notification_id desc
+        limit least(greatest($3, 1), 500)
+    ) n
+    join tocsin.event e on e.event_id = n.event_id
+    join tocsin.channel c on n.decisions ? c.channel
+    cross join lateral (
+        select jsonb_agg(
+            jsonb_build_object(
+                'state', w.state,
+                'reason', w.reason,
+                'address', regexp_replace(w.address, '^(.).*(?=.@)|^.*(?=.{6}$)', '\1***'),
+                'at', coalesce(w.settled_at, w.created_at),
+                'attempts', (
+                    select coalesce(
+                        jsonb_agg(jsonb_build_object('at', a.at, 'outcome', a.outcome, 'reason', a.reason) order by a.attempt),
+                        '[]'
+                    )
+                    from tocsin.attempt a
+                    where a.delivery_id = w.delivery_id
+                )
+            )
+            order by w.delivery_id
+        ) as deliveries
+        from tocsin.delivery w
+        where w.notification_id = n.notification_id
+            and w.channel = c.channel
+    ) d
+    order by n.created_at desc, n.notification_id desc, c.position;
+end
+$$;
