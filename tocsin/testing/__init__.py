@@ -1,1 +1,20 @@
-"""Local far ends of the providers, for tests without an account: real protocols, scripted responses."""
+"""What the tests of a host app use: an outbox to assert on, and the schema in a test database.
+
+The modules `apns`, `fcm` and those beside them are local far ends of the providers, for tests of deliveries themselves;
+they need `tocsin[up]`. Everything else needs psycopg alone.
+"""
+
+from tocsin.testing.contents import OutboxDecision, OutboxDelivery, OutboxEvent, OutboxNotification
+from tocsin.testing.outbox import AsyncOutbox, Outbox, OutboxError
+from tocsin.testing.schema import install_schema
+
+__all__ = [
+    "AsyncOutbox",
+    "Outbox",
+    "OutboxDecision",
+    "OutboxDelivery",
+    "OutboxError",
+    "OutboxEvent",
+    "OutboxNotification",
+    "install_schema",
+]
