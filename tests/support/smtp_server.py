@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @asynccontextmanager
-async def raw(talk: Talk) -> AsyncIterator[int]:
+async def raw(talk: Talk, **options: Any) -> AsyncIterator[int]:
     tasks: set[asyncio.Task[None]] = set()
 
     async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -24,7 +25,7 @@ async def raw(talk: Talk) -> AsyncIterator[int]:
         finally:
             writer.transport.abort()
 
-    server = await asyncio.start_server(guarded, "127.0.0.1", 0, limit=2**20)
+    server = await asyncio.start_server(guarded, "127.0.0.1", 0, limit=2**20, **options)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:

@@ -9,6 +9,7 @@ import click
 import psycopg
 
 from tocsin.cli import operations, services
+from tocsin.cli.doctor import doctor
 from tocsin.cli.templates import templates
 from tocsin.dev.supervisor import UpError
 from tocsin.settings import SettingsError
@@ -70,5 +71,5 @@ def main() -> None:
     """
 
 
-for command in (*services.COMMANDS, *operations.COMMANDS, templates):
+for command in (*services.COMMANDS, *operations.COMMANDS, templates, doctor):
     main.add_command(command)

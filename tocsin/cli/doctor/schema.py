@@ -1,0 +1,238 @@
+"""The checks of Tocsin's schema, of the roles, and of what else uses the server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from importlib.metadata import version
+
+from msgspec import Struct
+
+from tocsin.cli.doctor.examination import Colour, Examination, Finding, green, red, skipped, yellow
+from tocsin.engine.store.connection import connect
+from tocsin.engine.store.installation import processes
+from tocsin.sql import load
+from tocsin.sql.install import State, state
+
+_SQL = load("doctor")
+_MIGRATE = (
+    "Run `tocsin migrate` as the owner of the schemas, before services of this version start."
+)
+_STATES: dict[State, tuple[str, str]] = {
+    "missing": ("The database is not migrated.", _MIGRATE),
+    "unreadable": (
+        "The role of TOCSIN_DATABASE_URL may not read Tocsin's tables.",
+        "Grant it tocsin_service.",
+    ),
+    "behind": ("Tables or functions are those of an earlier version.", _MIGRATE),
+    "newer": ("The database is newer than this Tocsin.", "Install the newer version here."),
+}
+
+_OF_SERVE, _OF_WORKER = 12, 28  # connections
+_LAG = 10.0  # seconds
+
+
+class _Right(Struct, frozen=True):
+    level: Colour
+    sentence: str
+    cure: str
+
+
+class _Login(Struct, frozen=True):
+    rolname: str
+
+
+class _Publication(Struct, frozen=True):
+    name: str
+    all_tables: bool
+    refusing: list[str]
+
+
+class FreeConnections(Struct, frozen=True):
+    """How many connections are open and possible, for this role."""
+
+    possible: int
+    used: int
+    role_limit: int | None
+    used_by_role: int
+    database_limit: int | None
+    used_in_database: int
+
+    @property
+    def free(self) -> int:
+        """How many more this role can open."""
+        role = self.possible if self.role_limit is None else self.role_limit - self.used_by_role
+        database = (
+            self.possible
+            if self.database_limit is None
+            else self.database_limit - self.used_in_database
+        )
+        return max(0, min(self.possible - self.used, role, database))
+
+
+class _Transaction(Struct, frozen=True):
+    name: str
+    role: str
+    program: str
+    seconds: float
+    prepared: bool
+
+
+class Replication(Struct, frozen=True):
+    """Standbys and replication slots; `lag` in seconds."""
+
+    needs_standby: bool
+    waits: bool
+    synchronous: int
+    standbys: int
+    lag: float | None
+    abandoned_slots: list[str] | None
+
+
+async def check_schema(examination: Examination) -> Iterable[Finding]:
+    """Whether the tables and functions are those of this version."""
+    found = await asyncio.to_thread(_read_state, examination.dsn)
+    if found in _STATES:
+        return [red(*_STATES[found])]
+    if await examination.database.value(_SQL["has_foreign_xids"]):
+        return [
+            red(
+                "Rows carry transaction ids of another cluster: the database was restored.",
+                "Run `tocsin migrate`, before apps write: it resets them.",
+            )
+        ]
+    return [green(f"Tables and functions are those of this version ({version('tocsin')}).")]
+
+
+def _read_state(dsn: str) -> State:
+    with connect(dsn) as connection:
+        return state(connection)
+
+
+async def check_rights(examination: Examination) -> Iterable[Finding]:
+    """Whether roles and grants are as they have to be."""
+    rights = await examination.database.rows(_Right, _SQL["rights"])
+    if rights:
+        return [Finding(row.level, row.sentence, row.cure) for row in rights]
+    logins = [row.rolname for row in await examination.database.rows(_Login, _SQL["app_logins"])]
+    return [
+        green(
+            f"Roles and grants are right; {', '.join(logins) or 'no login besides the owner'} may notify."
+        )
+    ]
+
+
+async def check_publications(examination: Examination) -> Iterable[Finding]:
+    """Whether logical replication keeps Tocsin's rows from being changed."""
+    found = []
+    for row in await examination.database.rows(_Publication, _SQL["publications"]):
+        if row.refusing:
+            tables = ", ".join(row.refusing)
+            found.append(
+                red(
+                    f"With the publication {row.name} PostgreSQL refuses changes of {tables}: no replica identity.",
+                    f"Run: alter table tocsin.{row.refusing[0]} replica identity full; or leave the schemas out of it.",
+                )
+            )
+        else:
+            found.append(
+                yellow(
+                    f"The publication {row.name} sends Tocsin's tables to its subscribers, with people's addresses.",
+                    "Publish the tables of your app alone, unless the subscribers need them.",
+                )
+            )
+    return found or [green("No publication includes Tocsin's tables.")]
+
+
+async def check_connections(examination: Examination) -> Iterable[Finding]:
+    """Whether the server has room for the services."""
+    row = await examination.database.row(FreeConnections, _SQL["connections"])
+    assert row is not None
+    running = (
+        {each.kind for each in await processes(examination.database) if not each.silent}
+        if examination.migrated
+        else set()
+    )
+    return [judge_connections(row, running)]
+
+
+def judge_connections(row: FreeConnections, running: set[str]) -> Finding:
+    """Services that run have theirs; the others need them still."""
+    needed = (0 if "serve" in running else _OF_SERVE) + (0 if "worker" in running else _OF_WORKER)
+    cure = (
+        "Raise max_connections, or the limit of the role or database: "
+        f"a `serve` needs {_OF_SERVE}, a `worker` {_OF_WORKER}."
+    )
+    if row.free < max(1, needed):
+        return red(
+            f"{row.free} more connections are possible, and services need {max(1, needed)}.", cure
+        )
+    if row.free < needed + _OF_WORKER:
+        return yellow(
+            f"{row.free} more connections are possible: not enough for another worker.", cure
+        )
+    return green(f"{row.free} more connections are possible, of {row.possible}.")
+
+
+async def check_transactions(examination: Examination) -> Iterable[Finding]:
+    """Whether a transaction has been open for long."""
+    longest = examination.options.long_transaction
+    rows = await examination.database.rows(
+        _Transaction, _SQL["open_transactions"], longer_than=longest
+    )
+    found = []
+    for row in rows:
+        minutes = f"{row.seconds / 60:.0f} minutes"
+        if row.prepared:
+            found.append(
+                red(
+                    f"The prepared transaction {row.name} of {row.role} has held its locks for {minutes}.",
+                    f"Run: rollback prepared '{row.name}'; or commit prepared.",
+                )
+            )
+        else:
+            found.append(
+                yellow(
+                    f"Session {row.name} of {row.role} ({row.program}) has a transaction open for {minutes}.",
+                    f"Commit it, or run: select pg_terminate_backend({row.name});",
+                )
+            )
+    return found or [
+        green(f"No transaction has been open for more than {longest.seconds // 60} minutes.")
+    ]
+
+
+async def check_replication(examination: Examination) -> Iterable[Finding]:
+    """Whether standbys keep up, and whether commits wait for one that is not there."""
+    row = await examination.database.row(Replication, _SQL["replication"])
+    assert row is not None
+    return list(judge_replication(row))
+
+
+def judge_replication(row: Replication) -> Iterable[Finding]:
+    """What is wrong, or how it is."""
+    fine = True
+    if row.needs_standby and row.waits and row.synchronous == 0:
+        fine = False
+        yield red(
+            "synchronous_standby_names is set, and no synchronous standby is connected: commits wait.",
+            "Start the standby, or reset synchronous_standby_names.",
+        )
+    if row.lag is not None and row.lag > _LAG:
+        fine = False
+        yield yellow(
+            f"A standby is {row.lag:.0f} s behind.",
+            "Check its load and network: a failover would lose what it has not received.",
+        )
+    for slot in row.abandoned_slots or ():
+        fine = False
+        yield yellow(
+            f"The replication slot {slot} keeps more than 1 GB of WAL for nobody: the disk fills.",
+            f"Start its subscriber, or run: select pg_drop_replication_slot('{slot}');",
+        )
+    if fine:
+        yield (
+            green(f"{row.standbys} standbys are connected.")
+            if row.standbys
+            else skipped("There is no standby.")
+        )
