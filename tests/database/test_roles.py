@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from structlog.testing import capture_logs
 
+from tests.support.forked import run_tocsin
 from tests.support.services import SERVICE_LOGIN, service_dsn
 from tocsin.cli import main
 from tocsin.dev import embedded_postgres
@@ -95,8 +95,7 @@ def admin(admin_dsn: str) -> Iterator[Admin]:
 
 def tocsin(*arguments: str, dsn: str | None, data_dir: Path) -> subprocess.CompletedProcess[str]:
     environ = {"TOCSIN_DATA_DIR": str(data_dir)} | ({"TOCSIN_DATABASE_URL": dsn} if dsn else {})
-    command = [sys.executable, "-m", "tocsin", *arguments]
-    return subprocess.run(command, env=environ, capture_output=True, text=True)
+    return run_tocsin(*arguments, environ=environ)
 
 
 # -- what belongs to whom

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import psycopg
 import pytest
 
 import tocsin
-from tests.support.house import TOCSIN, following, house
+from tests.support.forked import run_tocsin
+from tests.support.house import following, house
 from tests.support.services import (
     LONGEST,
     SECRET,
@@ -275,7 +277,12 @@ async def test_a_database_from_before_the_first_release_stops_the_start_with_one
     assert "`drop schema tocsin, tocsin_queue cascade`" in line
 
 
-def test_commands_answer_errors_in_one_line(db: Db, dsn: str, tmp_path: Path) -> None:
+def test_the_installed_command_runs() -> None:
+    installed = Path(sys.executable).with_name("tocsin")
+    assert subprocess.check_output([str(installed), "--version"], text=True).startswith("tocsin")
+
+
+def test_commands_print_errors_in_one_line(db: Db, dsn: str, tmp_path: Path) -> None:
     environ = {"TOCSIN_DATABASE_URL": dsn, "TOCSIN_DATA_DIR": str(tmp_path)}
     for arguments, words in (
         (("notify", "forum.new_repl", "alice", "--title", "x"), "forum.new_reply"),
@@ -286,9 +293,7 @@ def test_commands_answer_errors_in_one_line(db: Db, dsn: str, tmp_path: Path) ->
         (("why", "7"), "no such notification"),
         (("event-types", "apply", "nowhere.toml"), "nowhere.toml"),
     ):
-        done = subprocess.run(
-            [str(TOCSIN), *arguments], env=environ, capture_output=True, text=True
-        )
+        done = run_tocsin(*arguments, environ=environ)
         assert done.returncode == 1, done
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
         assert words in done.stderr

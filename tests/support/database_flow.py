@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 import time
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
@@ -17,6 +15,7 @@ import jwt
 import psycopg
 from psycopg import sql
 
+from tests.support.forked import run_tocsin
 from tests.support.services import (
     LONGEST,
     SECRET,
@@ -115,12 +114,8 @@ class Installation:
 
     def cli(self, *arguments: str) -> str:
         """The last line that a command prints."""
-        done = subprocess.run(
-            [str(Path(sys.executable).with_name("tocsin")), *arguments],
-            env={f"TOCSIN_{name.upper()}": value for name, value in self.settings.items()},
-            capture_output=True,
-            text=True,
-        )
+        environ = {f"TOCSIN_{name.upper()}": value for name, value in self.settings.items()}
+        done = run_tocsin(*arguments, environ=environ)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip().splitlines()[-1]
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -13,9 +11,8 @@ from pathlib import Path
 import httpx
 import jwt
 
+from tests.support.forked import run_tocsin
 from tests.support.services import LONGEST, SECRET, Service, free_port, running, until
-
-TOCSIN = Path(sys.executable).with_name("tocsin")
 
 
 class House:
@@ -31,12 +28,8 @@ class House:
         return self.print(*arguments).splitlines()[-1]
 
     def print(self, *arguments: str) -> str:
-        done = subprocess.run(
-            [str(TOCSIN), *arguments],
-            env={f"TOCSIN_{name.upper()}": value for name, value in self.settings.items()},
-            capture_output=True,
-            text=True,
-        )
+        environ = {f"TOCSIN_{name.upper()}": value for name, value in self.settings.items()}
+        done = run_tocsin(*arguments, environ=environ)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 

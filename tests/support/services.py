@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from tests.support.forked import ForkedProcess, fork_tocsin
 from tocsin.dev.mail_catcher import MailCatcher, read_mails
 from tocsin.dev.supervisor import VARIABLE, ParentPipe
 from tocsin.settings.running_instance import OWNER
@@ -66,7 +66,7 @@ def service_dsn(dsn: str) -> str:
 class Service:
     """One process of Tocsin, and what it said."""
 
-    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+    def __init__(self, process: asyncio.subprocess.Process | ForkedProcess, log: Path) -> None:
         self.process = process
         self._log = log
 
@@ -95,11 +95,13 @@ class Service:
 async def running(
     *command: str,
     log: Path,
-    program: tuple[str, ...] = (sys.executable, "-m", "tocsin"),
+    program: tuple[str, ...] = (),
     settings: Mapping[str, str],
     as_owner: bool = False,
 ) -> AsyncIterator[Service]:
-    """A process with these settings and no others of ours; it ends with this one, also where that is killed.
+    """A process of `tocsin`, or of `program`, with these settings and no others of ours.
+
+    It ends with this one, also where that is killed.
 
     In place of the owner it connects as a service (`service_dsn`), except with `as_owner`.
     """
@@ -108,17 +110,20 @@ async def running(
         settings = {**settings, "database_url": service_dsn(settings["database_url"])}
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
     environ |= {f"TOCSIN_{name.upper()}": value for name, value in settings.items()}
-    environ[VARIABLE] = str(parent_pipe.reading)
+    process: asyncio.subprocess.Process | ForkedProcess
     with log.open("ab") as output:
-        process = await asyncio.create_subprocess_exec(
-            *program,
-            *command,
-            env=environ,
-            stdout=output,
-            stderr=output,
-            stdin=asyncio.subprocess.DEVNULL,
-            pass_fds=[parent_pipe.reading],
-        )
+        if program:
+            process = await asyncio.create_subprocess_exec(
+                *program,
+                *command,
+                env=environ | {VARIABLE: str(parent_pipe.reading)},
+                stdout=output,
+                stderr=output,
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=[parent_pipe.reading],
+            )
+        else:
+            process = fork_tocsin(*command, environ=environ, log=log, parent_fd=parent_pipe.reading)
     service = Service(process, log)
     try:
         yield service
