@@ -36,6 +36,9 @@ reset: $(VENV)/.runtime ## delete what `make up` stored: database, mails, pushes
 test: $(VENV)/.dev ## the whole suite; ARGS="-k badge" picks some
 	@exec env -u PYTHONDONTWRITEBYTECODE $(PY) -m pytest --durations=10 $(or $(ARGS),--numprocesses=auto --dist=worksteal)
 
+test-crowds: $(VENV)/.dev ## one call to 100,000 people, by SQL, by topic and by HTTP; a minute
+	@exec env TEST_CROWD=100000 $(PY) -m pytest -m crowd $(ARGS)
+
 lint: $(VENV)/.dev ## style
 	@$(PY) -m ruff check
 	@$(PY) -m ruff format --check
@@ -119,7 +122,7 @@ model-check: ## exhaustive search of the models of wake-up signal and lease with
 	@tools/debian.sh spin=spin gcc=cc
 	@checks/models/check.sh
 
-check: lint types contract lock-check test test-databases check-mails check-pages check-frontends check-languages model-check faults-short ## all that CI runs
+check: lint types contract lock-check test test-crowds test-databases check-mails check-pages check-frontends check-languages model-check faults-short ## all that CI runs
 
 format: $(VENV)/.dev ## rewrite the code in its style
 	@$(PY) -m ruff check --fix

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 import tocsin
+from tests.support.crowd import CROWD
 from tests.support.services import mail_catcher, mail_count, running, service_dsn, until
 from tocsin import notify_topic, subscribe, unsubscribe
 from tocsin.engine.model import Channel, Mail, Message
@@ -387,23 +388,25 @@ def test_an_erased_person_follows_nothing(db: Db, other: Db) -> None:
     assert level(db, "alice", "forum.thread:7") is None
 
 
-def test_a_hundred_thousand_followers_are_one_call(db: Db) -> None:
+@pytest.mark.crowd
+def test_a_crowd_of_followers_is_one_call(db: Db) -> None:
     db.execute(
         "insert into tocsin.recipient (recipient_id, email)"
-        " select 'n' || i, 'n' || i || '@example.com' from generate_series(1, 100000) i"
+        " select 'n' || i, 'n' || i || '@example.com' from generate_series(1, %s) i",
+        (CROWD,),
     )
     db.execute(
         "insert into tocsin.subscription (topic, recipient_id, level, because)"
         " select %s, 'n' || i, (array['muted', 'mentions', 'all'])[least(i, 3)], 'followed'"
-        " from generate_series(1, 100000) i",
-        (THREAD,),
+        " from generate_series(1, %s) i",
+        (THREAD, CROWD),
     )
     event_id = reply(db, initiator="n3", event_type="bulletin.new_org")
-    assert told(db, event_id) == 99_997
-    assert value(db, "select count(*) from tocsin.notification") == 99_999
-    assert value(db, "select count(*) from tocsin.delivery") == 99_997
+    assert told(db, event_id) == CROWD - 3
+    assert value(db, "select count(*) from tocsin.notification") == CROWD - 1
+    assert value(db, "select count(*) from tocsin.delivery") == CROWD - 3
     assert value(db, "select count(*) from tocsin.event_queue") == 1
-    assert (tocsin.unread_count(db, "n100000"), tocsin.unread_count(db, "n3")) == (1, 0)
+    assert (tocsin.unread_count(db, f"n{CROWD}"), tocsin.unread_count(db, "n3")) == (1, 0)
 
 
 def test_followers_are_found_by_an_index(db: Db) -> None:
