@@ -35,6 +35,7 @@ server.serve_forever()
 """
 UP = """
 import asyncio, os, sys
+from tocsin.dev import environment
 from tocsin.settings import SettingsError, read_settings
 from tocsin.dev.supervisor import Command
 from tocsin.dev.up import UpError, up
@@ -44,6 +45,7 @@ steps = {"migrate": lambda dsn: print("migrated", dsn, flush=True), "seed": lamb
 class Nobody:
     async def start(self): return None, None
     async def stop(self): pass
+environment.CHILD_SECONDS = float(os.environ.get("CHILD_SECONDS", environment.CHILD_SECONDS))
 if "FAR_ENDS" not in os.environ:  # half a second each time
     steps["make_far_ends"] = lambda *_, **__: Nobody()
 try:
