@@ -151,7 +151,6 @@ async def stage(db: Db, dsn: str, tmp_path: Path) -> AsyncIterator[Stage]:
                 installation="test",
                 url=apns.url,
                 ca_file=settings["ca_file"],
-                timeout=0.04,
                 breaker=stage.breaker(),
             ),
             "fcm": FcmActor(
@@ -207,6 +206,11 @@ def apple(act: Act | None) -> Callable[[Stage], Any]:
     return lambda stage: setattr(stage.apns, "default", act)
 
 
+def apple_hangs(stage: Stage, *, down: bool) -> None:
+    stage.apns.default = Hang() if down else None
+    setattr(stage.actors["apns"], "_timeout", 0.04 if down else 60.0)  # noqa: B010 - it waits for nothing
+
+
 def google(stage: Stage, *, down: bool) -> None:
     script = stage.fcm.script
     script.always(script.EVERY, unavailable() if down else None)
@@ -220,7 +224,10 @@ OUTAGES = {
         lambda stage: len(stage.apns.received),
     ),
     "apns-hangs": Outage(
-        "apns", apple(Hang()), apple(None), lambda stage: len(stage.apns.received)
+        "apns",
+        lambda stage: apple_hangs(stage, down=True),
+        lambda stage: apple_hangs(stage, down=False),
+        lambda stage: len(stage.apns.received),
     ),
     "apns-refuses-connections": Outage(
         "apns",

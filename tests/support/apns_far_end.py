@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,6 @@ async def server(authority: Authority, key: Key) -> AsyncIterator[ApnsServer]:
 def tokens_of(key: Key, **options: Any) -> ProviderToken:
     signing = ProviderKey(pem=key.private, key_id=key.key_id, team_id=key.team_id)
     return ProviderToken(signing, options.pop("store", MemoryStore()), **options)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 @asynccontextmanager

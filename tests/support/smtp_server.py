@@ -55,6 +55,7 @@ class Scripted:
         self.odd = odd
         self.commands: list[str] = []
         self.connections = 0
+        self.stuck = False  # it has come to a step at which it hangs or dribbles
         self.release = asyncio.Event()
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -74,6 +75,7 @@ class Scripted:
 
     async def answer(self, verb: str, writer: asyncio.StreamWriter) -> bool:
         reply = self.odd.get(verb, REPLIES.get(verb, "502 what"))
+        self.stuck = reply in {"hang", "dribble"}
         if reply == "hang":
             await self.release.wait()
         if reply == "dribble":

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 
+from tests.support.services import LONGEST, until
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
 from tocsin.engine.actors.machinery.envelope import Envelope, RetryNow, SendResult
@@ -117,12 +118,6 @@ async def running(actor: ScriptedActor) -> AsyncIterator[ScriptedActor]:
         await actor.stop(grace=0)
 
 
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.001)
-
-
 def post(actor: ScriptedActor, *messages: Message) -> list[asyncio.Task[Settlement]]:
     return [asyncio.create_task(actor.send(each)) for each in messages]
 
@@ -173,7 +168,7 @@ async def test_high_priority_has_room_behind_a_full_mailbox() -> None:
     actor = ScriptedActor(Checks(), size=2, reserve=1)
     post(actor, message(1), message(2))
     await until(lambda: actor.stats().waiting == 2)
-    async with asyncio.timeout(1), actor.acquire(5, Priority.HIGH) as permits:
+    async with asyncio.timeout(LONGEST), actor.acquire(5, Priority.HIGH) as permits:
         assert permits.size == 1
 
 
@@ -182,7 +177,7 @@ async def test_unused_permits_are_free_again() -> None:
     async with running(actor):
         async with actor.acquire(4) as permits:
             await permits.send(message(1))
-        async with asyncio.timeout(1), actor.acquire(4) as permits:
+        async with asyncio.timeout(LONGEST), actor.acquire(4) as permits:
             assert permits.size == 4
 
 
@@ -208,7 +203,7 @@ async def test_a_cancelled_claim_keeps_no_permit() -> None:
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-    async with asyncio.timeout(1), actor.acquire(4) as permits:
+    async with asyncio.timeout(LONGEST), actor.acquire(4) as permits:
         assert permits.size == 4
 
 
@@ -520,7 +515,7 @@ async def test_a_claim_gets_no_permit_while_the_provider_makes_no_progress() -> 
         post(actor, message(1), message(2))
         await until(lambda: (actor.stats().in_flight, actor.stats().waiting) == (1, 1))
         now = 3.0
-        async with asyncio.timeout(1), actor.acquire(1) as permits:
+        async with asyncio.timeout(LONGEST), actor.acquire(1) as permits:
             assert (permits.size, permits.retry_after) == (0, 1.0)
 
 

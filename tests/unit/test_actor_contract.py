@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +12,8 @@ from uuid import UUID
 import pytest
 
 from tests.support.far_ends import FAR_ENDS, SAID, Case, FarEnd
+from tests.support.loop_clock import LoopClock
+from tests.support.services import LONGEST, until
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
 from tocsin.engine.actors.machinery.envelope import Envelope, RetryNow, SendResult
@@ -94,24 +96,20 @@ def post(actor: Actor[Any], far: FarEnd, numbers: range) -> list[asyncio.Task[Se
     return [asyncio.create_task(actor.send(message(far, number))) for number in numbers]
 
 
-async def play(far: FarEnd, case: Case, **options: Any) -> Outcome:
+async def play(far: FarEnd, case: Case) -> Outcome:
     far.plays(case)
-    async with asyncio.timeout(5), actor_of(far, **options) as actor:
-        return (await actor.send(message(far))).outcome
+    async with actor_of(far) as actor:
+        return await send(actor, far, case)
 
 
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.001)
-
-
-def patient() -> Breaker:
-    return Breaker(first=60, most=60)
-
-
-def hasty() -> Breaker:
-    return Breaker(first=0.01, most=0.02)
+async def send(actor: Actor[Any], far: FarEnd, case: Case, number: int = 1) -> Outcome:
+    """Where the far end never responds, the time until the deadline passes at once."""
+    (sending,) = post(actor, far, range(number, number + 1))
+    if case in {Case.HANG, Case.DRIBBLE}:
+        before = far.received
+        await until(lambda: far.received > before)
+        await LoopClock().advance_until_done(sending)
+    return (await sending).outcome
 
 
 # Accepted.
@@ -186,7 +184,7 @@ async def test_a_provider_that_fails_is_left_in_peace_and_no_address_is_touched(
     far: FarEnd, case: Case
 ) -> None:
     far.plays(case)
-    async with actor_of(far, breaker=patient()) as actor:
+    async with actor_of(far, breaker=Breaker(first=3600, most=3600)) as actor:
         outcomes = [(await actor.send(message(far, number))).outcome for number in range(8)]
         state = actor.stats().breaker
     assert all(isinstance(each, Deferred | Unsent) for each in outcomes)
@@ -208,9 +206,9 @@ async def test_an_answer_that_is_lost_leaves_the_outcome_unknown(far: FarEnd, ca
 @cases(Case.DOWN, Case.CREDENTIALS, *LOST)
 async def test_after_an_outage_the_channel_works_by_itself(far: FarEnd, case: Case) -> None:
     far.plays(case)
-    async with asyncio.timeout(8), actor_of(far, breaker=hasty()) as actor:
+    async with actor_of(far, breaker=Breaker(first=0.01, most=0.02)) as actor:
         for number in range(6 if case not in {Case.HANG, Case.DRIBBLE} else 1):
-            await actor.send(message(far, number))
+            await send(actor, far, case, number)
         far.plays(Case.ACCEPT)
         await until(lambda: actor.stats().breaker is not BreakerState.OPEN)
         async with actor.acquire(1) as permits:
@@ -220,13 +218,14 @@ async def test_after_an_outage_the_channel_works_by_itself(far: FarEnd, case: Ca
 
 async def test_one_that_hangs_does_not_hold_up_the_others(far: FarEnd) -> None:
     far.plays(Case.HANG)
-    async with actor_of(far, senders=2, timeout=1.0, deadline=1.0) as actor:
+    async with actor_of(far, senders=2) as actor:
         (hanging,) = post(actor, far, range(1))
         await until(lambda: far.received == 1)
         far.plays(Case.ACCEPT)
         settlements = await asyncio.gather(*post(actor, far, range(1, 20)))
         assert not hanging.done()
         assert {type(each.outcome) for each in settlements} == {Sent}
+        await LoopClock().advance_until_done(hanging)
         assert isinstance((await hanging).outcome, Unknown)
 
 
@@ -246,7 +245,7 @@ async def test_a_full_mailbox_makes_the_claim_wait_and_loses_nothing(far: FarEnd
         assert not claim.done()
         assert actor.stats().waiting == 8
         checks.gate.set()
-        permits = await asyncio.wait_for(claim, 5)
+        permits = await asyncio.wait_for(claim, LONGEST)
         assert permits.size >= 2
         kept = [asyncio.create_task(permits.send(message(far, 99))) for _ in range(permits.size)]
         settlements = await asyncio.gather(*tasks, *beyond, *kept)
@@ -287,7 +286,7 @@ async def test_an_actor_that_keeps_crashing_gives_back_its_messages_and_is_start
         outcomes = [each.outcome for each in settlements]
         assert outcomes[:2] == [Deferred("actor_crashed")] * 2
         assert all(isinstance(each, Unsent) for each in outcomes[2:])
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(LONGEST):
             assert isinstance((await actor.send(message(far))).outcome, Sent)
     assert far.received == 1
 
@@ -301,8 +300,7 @@ async def test_stopping_says_of_each_message_how_far_it_came(far: FarEnd) -> Non
     await actor.start()
     sent, *waiting = post(actor, far, range(4))
     await until(lambda: far.received == 1)
-    async with asyncio.timeout(2):
-        await actor.stop(grace=0.05)
+    await actor.stop(grace=0.05)
     assert (await sent).outcome == Unknown("shutdown")
     assert [(await each).outcome for each in waiting] == [Unsent("shutdown")] * 3
     assert (await actor.send(message(far, 9))).outcome == Unsent("shutdown")
@@ -316,7 +314,7 @@ async def test_stopping_lets_finish_what_is_being_sent(far: FarEnd) -> None:
     await actor.start()
     (sending,) = post(actor, far, range(1))
     await until(lambda: actor.stats().in_flight == 1)
-    stopping = asyncio.create_task(actor.stop(grace=5))
+    stopping = asyncio.create_task(actor.stop(grace=LONGEST))
     checks.gate.set()
     await stopping
     assert isinstance((await sending).outcome, Sent)

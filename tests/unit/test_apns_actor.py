@@ -17,7 +17,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.apns_far_end import *  # noqa: F403 - fixtures
-from tests.support.apns_far_end import DEVICE, TOPIC, tokens_of, until
+from tests.support.apns_far_end import DEVICE, TOPIC, tokens_of
+from tests.support.loop_clock import LoopClock
+from tests.support.services import until
 from tocsin.engine.actors.apns.actor import ApnsActor
 from tocsin.engine.actors.apns.provider_token import TokenUnavailable
 from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
@@ -108,7 +110,7 @@ class Far:
             "installation": "test",
             "url": self.server.url,
             "ca_file": self.ca_file,
-            "timeout": 2.0,
+            "timeout": 10.0,
             "senders": 8,
             "idle": 0.5,
             "hold": 0.01,
@@ -268,12 +270,18 @@ async def test_what_is_withheld_is_not_sent(far: Far) -> None:
 )
 async def test_outcomes(far: Far, act: Act, outcome: Outcome) -> None:
     far.server.plan(DEVICE, act)
-    assert await far.push(timeout=0.2) == outcome
+    sending = asyncio.create_task(far.push())
+    if act in {Hang(), Dribble(410), Freeze(), Babble()}:  # ended by our timeout
+        await until(lambda: far.server.received)
+        await LoopClock().advance_until_done(sending, step=0.1)
+    assert await sending == outcome
 
 
 async def test_the_deadline_of_the_whole_message(far: Far) -> None:
     far.server.plan(DEVICE, Hang())
-    assert await far.push(deadline=0.2) == Unknown("timeout")
+    sending = asyncio.create_task(far.push(deadline=5.0))
+    await until(lambda: far.server.received)
+    assert await LoopClock().advance_until_done(sending) == Unknown("timeout")
 
 
 async def test_a_server_that_does_not_greet(far: Far) -> None:

@@ -19,7 +19,9 @@ from aioapns.connection import (
 from aioapns.exceptions import ConnectionClosed
 
 from tests.support.apns_far_end import *  # noqa: F403 - fixtures
-from tests.support.apns_far_end import DEVICE, TOPIC, outlasting, tokens_of, until
+from tests.support.apns_far_end import DEVICE, TOPIC, outlasting, tokens_of
+from tests.support.loop_clock import LoopClock
+from tests.support.services import until
 from tocsin.engine.actors.apns.connection import ApnsConnection, Request
 from tocsin.engine.actors.apns.pool import ApnsPool, ConnectError, Endpoint, connect
 from tocsin.engine.actors.apns.reply import ApnsResponse
@@ -54,7 +56,7 @@ class Corrected:
         self.token = token
 
     async def send(
-        self, device: str = DEVICE, *, timeout: float = 5.0
+        self, device: str = DEVICE, *, timeout: float = 10.0
     ) -> ApnsResponse | NoResponse:
         headers = (
             ("apns-topic", TOPIC),
@@ -150,7 +152,11 @@ async def test_each_send_has_an_answer(
 ) -> None:
     async with corrected(server, authority, key) as connection:
         server.plan(DEVICE, act)
-        assert await connection.send(timeout=0.2) == answer
+        sending = asyncio.create_task(connection.send())
+        if act in {Hang(), Dribble(410)}:
+            await until(lambda: server.received)
+            await LoopClock().advance_until_done(sending, step=0.1)
+        assert await sending == answer
         assert connection.connection.waiting == 0
 
 
@@ -390,7 +396,11 @@ async def test_what_is_not_http2_ends_the_connection(
     async with corrected(server, authority, key) as connection:
         await connection.send()
         server.plan(DEVICE, act)
-        assert await connection.send(timeout=0.1) == NoResponse(how)
+        sending = asyncio.create_task(connection.send())
+        if how == "timeout":
+            await until(lambda: len(server.received) == 2)
+            await LoopClock().advance_until_done(sending)
+        assert await sending == NoResponse(how)
         assert await connection.send() == NoResponse("closed", unprocessed=True)
 
 
@@ -400,7 +410,9 @@ async def test_a_deadline_in_silence_retires_the_connection(
     async with corrected(server, authority, key) as connection:
         await connection.send()
         server.plan(DEVICE, Freeze())
-        assert await connection.send(timeout=0.05) == NoResponse("timeout")
+        sending = asyncio.create_task(connection.send())
+        await until(lambda: len(server.received) == 2)
+        assert await LoopClock().advance_until_done(sending) == NoResponse("timeout")
         assert not connection.connection.usable
 
 

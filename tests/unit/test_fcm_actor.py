@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ from aiohttp import TCPConnector
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.services import until
 from tocsin.engine.actors.fcm.actor import FcmActor
 from tocsin.engine.actors.fcm.payload import MOST_BYTES, shorten
 from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
@@ -98,12 +99,6 @@ async def fcm() -> AsyncIterator[FcmServer]:
 async def send(fcm: FcmServer, push: Push | Mail = PUSH, **options: Any) -> Outcome:
     async with actor_for(fcm, **options) as actor:
         return (await actor.send(message(1, push))).outcome
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 # What arrives.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.far_ends import Apns, Case, Email, FarEnd, Fcm
+from tests.support.services import LONGEST, until
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
 from tocsin.engine.model import (
@@ -83,14 +84,8 @@ def post(actor: Actor[Any], far: FarEnd, numbers: range) -> list[asyncio.Task[Se
 
 
 async def outcomes(*tasks: asyncio.Task[Settlement]) -> list[Outcome]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LONGEST):
         return [settlement.outcome for settlement in await asyncio.gather(*tasks)]
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 async def until_probing(actor: Actor[Any]) -> None:
