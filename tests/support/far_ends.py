@@ -125,7 +125,7 @@ class Email(FarEnd):
         self._script.odd = self._ODD[case]
 
     def actor(self, *, presend_check: PresendCheck, **options: Any) -> EmailActor:
-        settings: dict[str, Any] = {"timeout": TIMEOUT, "local_hostname": "here.test"}
+        settings: dict[str, Any] = {"timeout": TIMEOUT, "hold": 0.01, "local_hostname": "here.test"}
         return EmailActor(
             presend_check=presend_check,
             sender="a@example.test",

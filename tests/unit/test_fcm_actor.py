@@ -19,7 +19,7 @@ from aiohttp import TCPConnector
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.services import until
+from tests.support.services import LONGEST, until
 from tocsin.engine.actors.fcm.actor import FcmActor
 from tocsin.engine.actors.fcm.payload import MOST_BYTES, shorten
 from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
@@ -415,7 +415,7 @@ async def test_a_token_endpoint_that_misbehaves(
     fcm: FcmServer, status: int, body: str | None, reason: str
 ) -> None:
     fcm.issuer.status, fcm.issuer.body = status, body
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(LONGEST):
         assert await send(fcm) == Deferred(reason)
 
 
@@ -439,7 +439,7 @@ async def test_a_token_endpoint_that_hangs_meets_its_deadline(fcm: FcmServer) ->
 
 
 async def test_stopping_gives_up_a_renewal(fcm: FcmServer) -> None:
-    async with asyncio.timeout(3), silence(fcm) as account:
+    async with asyncio.timeout(LONGEST), silence(fcm) as account:
         actor = FcmActor(presend_check=Checks().presend_check, service_account=account, url=fcm.url)
         await actor.start()
         sending = asyncio.create_task(actor.send(message(1)))
