@@ -44,7 +44,9 @@ def test_no_mail_looks_like_spam(verdicts: Verdicts, kind: str) -> None:
     assert score < LESS_THAN, rules
 
 
-def test_the_rules_met_are_told(verdicts: Verdicts, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_rules_that_matched_are_reported(
+    verdicts: Verdicts, capsys: pytest.CaptureFixture[str]
+) -> None:
     with capsys.disabled():
         for (score, rules), mails in sorted(Counter(verdicts.values()).items()):
             print(f"\nSpamAssassin: {mails} mails with {score:.1f}: {rules}", end=" ")

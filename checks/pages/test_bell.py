@@ -201,7 +201,9 @@ def test_filters_by_category_and_unread(site: HostSite, context: BrowserContext)
     expect(bell.items).to_have_count(5)
 
 
-def test_a_new_one_slides_in_and_is_said_politely(site: HostSite, context: BrowserContext) -> None:
+def test_a_new_one_slides_in_and_is_announced_politely(
+    site: HostSite, context: BrowserContext
+) -> None:
     person = site.person()
     site.sign_in(context, person)
     bell = open_bell(site, context)
@@ -269,7 +271,7 @@ def test_a_token_that_expires_is_asked_for_again(site: HostSite, context: Browse
     assert bell.events("tocsin:signed-out") == []
 
 
-def test_without_a_token_it_says_so_and_begins_with_one(
+def test_without_a_token_it_shows_that_and_begins_with_one(
     site: HostSite, context: BrowserContext
 ) -> None:
     person = site.person()

@@ -201,7 +201,7 @@ def test_a_thread_that_is_muted_is_quiet(demo: Demo) -> None:
     expect(desk.get_by_text("You hear all of Spring")).to_be_visible()
 
 
-def test_what_is_opened_says_why_it_came(demo: Demo) -> None:
+def test_an_opened_notification_shows_its_reason(demo: Demo) -> None:
     demo.press("left", "recognition.received")
     desk = demo.desk("right")
     before = demo.count("right")

@@ -329,7 +329,7 @@ def test_a_database_that_is_away(desk: Desk, site: HostSite) -> None:
 # Search.
 
 
-def test_search_says_why(desk: Desk, site: HostSite) -> None:
+def test_search_shows_the_reasons(desk: Desk, site: HostSite) -> None:
     alice = site.person()
     with psycopg.connect(site.dsn, autocommit=True) as connection:
         deliver(connection, "failed", reason="smtp_550_5.1.1", recipient=alice)

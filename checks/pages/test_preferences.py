@@ -202,7 +202,7 @@ def test_a_change_can_be_undone(settings: Settings) -> None:
     assert settings.overrides() == {"billing.*": {"push": True}}
 
 
-def test_what_can_not_be_saved_is_as_it_was_and_says_so_beside_it(settings: Settings) -> None:
+def test_what_can_not_be_saved_is_as_it_was_with_an_error_beside_it(settings: Settings) -> None:
     settings.open()
     settings.page.route("**/api/notification-preferences/", refuse)
     settings.switch("Inbox", "Bulletins").click()
@@ -229,7 +229,7 @@ def refuse(route: Route) -> None:
         route.fulfill(status=503, json={"title": "Service Unavailable", "status": 503})
 
 
-def test_a_slow_one_says_that_it_is_on_its_way(settings: Settings) -> None:
+def test_a_slow_one_shows_that_it_is_being_saved(settings: Settings) -> None:
     settings.open()
     held: list[Route] = []
 
@@ -270,7 +270,7 @@ def test_quick_changes_are_all_saved_in_their_order(settings: Settings) -> None:
     expect(settings.switch("Email", "Elections")).not_to_be_checked()
 
 
-def test_the_digest_says_when_the_next_one_comes(site: HostSite, browser: Browser) -> None:
+def test_the_digest_shows_when_the_next_one_comes(site: HostSite, browser: Browser) -> None:
     who = site.person()
     context = browser.new_context(timezone_id="America/New_York", locale="en-GB")
     site.sign_in(context, who)
@@ -307,7 +307,7 @@ def until_changed(settings: Settings, name: str, before: object) -> Any:
     return found
 
 
-def test_a_digest_of_nothing_says_so(settings: Settings) -> None:
+def test_a_digest_of_nothing_is_explained(settings: Settings) -> None:
     body: dict[str, object] = {"frequency": "daily", "categories": ["forum"]}
     settings.request("PATCH", "digest-preferences/", body)
     settings.open()

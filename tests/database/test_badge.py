@@ -97,7 +97,7 @@ async def test_the_badge_moves_on_commit_and_not_before(hub: BadgeHub, db: Db, o
     assert hub.open_streams == 0
 
 
-async def test_a_sleeping_listener_is_rung_within_milliseconds(hub: BadgeHub, db: Db) -> None:
+async def test_an_idle_leader_is_woken_within_milliseconds(hub: BadgeHub, db: Db) -> None:
     async with hub.open_stream("alice", None) as stream:
         await badge(stream, 0)
         delays = []
@@ -111,7 +111,7 @@ async def test_a_sleeping_listener_is_rung_within_milliseconds(hub: BadgeHub, db
     assert sorted(delays)[2] < 0.25  # far below a poll; benchmarks measure it
 
 
-async def test_between_few_commits_the_listener_dozes_on(hub: BadgeHub, db: Db) -> None:
+async def test_between_few_commits_the_leader_stays_idle(hub: BadgeHub, db: Db) -> None:
     async with hub.open_stream("alice", None) as stream:
         await badge(stream, 0)
         await until(lambda: bell_is_armed(db))
@@ -121,7 +121,7 @@ async def test_between_few_commits_the_listener_dozes_on(hub: BadgeHub, db: Db) 
             assert bell_is_armed(db)  # it heard this one, and will be rung by the next
 
 
-async def test_commits_that_come_often_wake_the_listener_and_ring_no_more(
+async def test_frequent_commits_make_the_leader_active_and_send_no_more_wake_ups(
     hub: BadgeHub, db: Db
 ) -> None:
     many = """
@@ -508,7 +508,7 @@ def test_what_is_committed_meanwhile_is_not_taken_for_another_clusters(dsn: str,
     assert found == (False,)
 
 
-async def test_a_listener_in_this_process_tells_the_short_way(
+async def test_a_leader_in_this_process_announces_without_notify(
     dsn: str, database: Database, db: Db
 ) -> None:
     """What it announces is not read a second time; another process' announcements are."""

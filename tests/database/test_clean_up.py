@@ -129,7 +129,7 @@ async def test_digests_of_the_last_weeks_stay(db: Db, database: Database) -> Non
     assert number(db, "select count(*) from tocsin.delivery") == 1
 
 
-async def test_an_old_event_stays_until_it_was_told_and_while_it_has_notifications(
+async def test_an_old_event_stays_until_it_is_fanned_out_and_while_it_has_notifications(
     db: Db, database: Database
 ) -> None:
     tell(db, "alice", days_ago=400)
@@ -208,7 +208,7 @@ async def test_keys_and_tickets_of_yesterday_go(db: Db, database: Database) -> N
 PHONES = {"old": "01" * 32, "older": "02" * 32, "dead": "03" * 32}
 
 
-async def test_a_device_that_was_not_registered_anew_for_270_days_is_stale(
+async def test_a_device_that_was_not_registered_again_for_270_days_is_stale(
     db: Db, database: Database
 ) -> None:
     db.execute("select tocsin.upsert_recipient('alice')")

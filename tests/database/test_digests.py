@@ -257,7 +257,7 @@ async def test_a_zone_is_one_that_every_part_knows(
 
 
 @pytest.mark.parametrize(("method", "path"), [("PATCH", "read/"), ("DELETE", "")])
-async def test_nothing_unread_is_no_mail_and_says_so(
+async def test_nothing_unread_is_no_mail_and_the_reason_is_kept(
     alice: httpx.AsyncClient, tell: Tell, db: Db, database: Database, method: str, path: str
 ) -> None:
     await alice.patch(PREFERENCES, json={"frequency": "daily"})
@@ -431,7 +431,7 @@ async def test_one_that_somebody_is_just_changing_keeps_no_other_waiting(
     assert (await make_digests(database, tomorrow())).digests == 1
 
 
-async def test_it_tells_times_by_its_own_clock_else_by_its_persons(
+async def test_its_times_are_in_its_own_zone_else_in_its_persons(
     alice: httpx.AsyncClient, tell: Tell, db: Db, dsn: str, database: Database
 ) -> None:
     async def zone() -> str | None:
@@ -461,7 +461,7 @@ async def test_it_tells_times_by_its_own_clock_else_by_its_persons(
     assert "1 Jul, 08:00" in shown.output
 
 
-def test_a_preview_says_why_there_would_be_none(db: Db, dsn: str, people: None) -> None:
+def test_a_preview_gives_the_reason_why_there_would_be_none(db: Db, dsn: str, people: None) -> None:
     environ = {"TOCSIN_DATABASE_URL": dsn}
     shown = CliRunner().invoke(main, ["digest", "preview", "alice"], env=environ)
     assert "Nothing waits for alice's digest" in shown.output

@@ -91,7 +91,7 @@ def test_the_page_of_settings_is_as_they_are_declared() -> None:
     assert text == settings_page(text), "make settings-page writes it"
 
 
-def test_a_wrong_setting_says_what_the_docs_say() -> None:
+def test_the_message_of_a_wrong_setting_is_the_one_in_the_docs() -> None:
     pairs = [
         pair
         for block in blocks(DOCS / "settings.md", "text")
@@ -209,7 +209,7 @@ def test_files_that_code_points_to_are_there() -> None:
     assert {each for each in named if not (ROOT / each[0]).exists()} == set()
 
 
-def test_the_first_sql_of_the_readme_tells_alice(db: Db, people: None) -> None:
+def test_the_first_sql_of_the_readme_notifies_alice(db: Db, people: None) -> None:
     first = blocks(ROOT / "README.md", "sql")[0]
     db.execute(first.encode())
     assert db.execute("select tocsin.unread_count('alice')").fetchone() == (1,)

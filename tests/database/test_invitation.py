@@ -106,7 +106,7 @@ def test_an_address_of_a_recipient_is_an_ordinary_notification_to_the_first_of_t
     assert value(db, "select recipient_id from tocsin.delivery") == "first"
 
 
-def test_who_claims_an_address_gets_what_was_told_to_it_with_its_own_time(db: Db) -> None:
+def test_a_claimed_address_brings_its_notifications_with_their_own_times(db: Db) -> None:
     first, second = invite(db, "Zoe@example.com"), invite(db, "ZOE@EXAMPLE.COM")
     invite(db, "somebody.else@example.com")
     times = db.execute(
@@ -279,7 +279,7 @@ def test_a_claim_passes_by_what_an_open_cancel_holds(db: Db, other: Db) -> None:
     assert (assign_invitations(db), unread(db)) == (0, 0)
 
 
-def test_an_initiators_own_address_is_skipped_and_said_so(db: Db) -> None:
+def test_an_initiators_own_address_is_skipped_with_the_reason(db: Db) -> None:
     person(db, "zoe", ZOE)
     event_id = invite(db, "Zoe@example.com", initiator="zoe")
     assert value(db, "select count(*) from tocsin.notification") == 0
@@ -293,7 +293,7 @@ def test_an_initiators_own_address_is_skipped_and_said_so(db: Db) -> None:
     assert value(db, skipped, invite(db, "bob@example.com", initiator="zoe")) is False
 
 
-def test_who_invited_their_own_second_address_is_not_told_by_claiming_it(db: Db) -> None:
+def test_an_initiator_that_claims_the_invited_address_is_not_notified(db: Db) -> None:
     person(db)
     invite(db, initiator="zoe")
     assert (claim(db), assign_invitations(db), unread(db)) == (0, 0, 0)
@@ -308,7 +308,7 @@ def test_the_inbox_turned_off_stays_off(db: Db) -> None:
     assert decisions(db, event_id)["in_app"] == ["off", "preference", "event.*"]
 
 
-def test_a_scheduled_invitation_is_told_to_whose_the_address_is_by_then(db: Db) -> None:
+def test_a_scheduled_invitation_notifies_the_owner_of_the_address_at_that_time(db: Db) -> None:
     invite(db, send_at="2030-01-01")
     person(db)
     claim(db)
@@ -317,7 +317,7 @@ def test_a_scheduled_invitation_is_told_to_whose_the_address_is_by_then(db: Db) 
     assert unread(db) == 1
 
 
-def test_a_suppressed_address_is_not_mailed_and_says_so(db: Db) -> None:
+def test_a_suppressed_address_is_not_mailed_and_the_reason_is_kept(db: Db) -> None:
     db.execute("insert into tocsin.suppression values ('zoe@xn--bcher-kva.example', 'smtp_550')")
     event_id = invite(db, "zoe@bücher.example")
     assert decisions(db, event_id)["email"] == ["off", "suppressed"]
@@ -326,7 +326,7 @@ def test_a_suppressed_address_is_not_mailed_and_says_so(db: Db) -> None:
     assert decisions(db, invite(db))["email"] == ["off", "no_provider"]
 
 
-def test_one_key_tells_an_address_once_however_it_is_spelled(db: Db) -> None:
+def test_one_key_notifies_an_address_once_however_it_is_spelled(db: Db) -> None:
     first = invite(db, "Zoe@example.com", idempotency_key="k")
     assert invite(db, "zoe@EXAMPLE.com", idempotency_key="k") == first
     with pytest.raises(psycopg.Error) as caught:
@@ -363,7 +363,7 @@ def test_a_bounced_address_stays_suppressed_when_it_is_claimed(db: Db) -> None:
     assert value(db, "select count(*) from tocsin.preference") == 0
 
 
-def test_erasing_a_person_erases_what_their_address_was_told(db: Db) -> None:
+def test_erasing_a_person_erases_the_notifications_of_their_address(db: Db) -> None:
     person(db, "zoe", ZOE)
     claim(db, "second@example.com")
     db.execute("update tocsin.recipient set email = null")

@@ -106,7 +106,7 @@ def leases(db: Db) -> int:
     return int(row[0])
 
 
-async def test_a_job_that_vanished_is_made_anew(
+async def test_a_job_that_vanished_is_made_again(
     db: Db, bell: LeaderSession, ten_mails: int
 ) -> None:
     (job,) = await dispatch(bell, ten_mails)

@@ -354,7 +354,7 @@ def test_each_argument_is_part_of_what_a_key_stands_for(db: Db, other: dict[str,
 
 
 @pytest.mark.parametrize("recipients", [["alice"], ["alice", "bob"]])
-def test_a_retired_event_type_is_told_to_nobody(db: Db, recipients: list[str]) -> None:
+def test_a_retired_event_type_notifies_nobody(db: Db, recipients: list[str]) -> None:
     db.execute("update tocsin.event_type set retired_at = now() where event_type = 'forum.mention'")
     with pytest.raises(psycopg.Error) as caught:
         notify(db, recipients, "forum.mention")

@@ -75,7 +75,7 @@ def skipped(db: Db, event_id: int) -> bool:
     )
 
 
-def test_followers_are_told_and_nobody_else(db: Db) -> None:
+def test_followers_are_notified_and_nobody_else(db: Db) -> None:
     subscribe(db, "alice", THREAD)
     subscribe(db, "bob", "forum.thread:7")
     event_id = reply(db)
@@ -85,7 +85,7 @@ def test_followers_are_told_and_nobody_else(db: Db) -> None:
     assert value(db, "select count(*) from tocsin.delivery") == 1
 
 
-def test_subscribing_says_whether_it_changed_anything(db: Db) -> None:
+def test_subscribing_returns_whether_it_changed_anything(db: Db) -> None:
     assert subscribe(db, "alice", THREAD) is True
     assert subscribe(db, "alice", THREAD) is False
     assert subscribe(db, "alice", THREAD, "mentions") is True
@@ -95,13 +95,13 @@ def test_subscribing_says_whether_it_changed_anything(db: Db) -> None:
     assert value(db, "select count(*) from tocsin.subscription") == 0
 
 
-def test_a_topic_that_nobody_follows_is_told_to_nobody(db: Db) -> None:
+def test_a_topic_that_nobody_follows_notifies_nobody(db: Db) -> None:
     event_id = reply(db, "nobody/here")
     assert told(db, event_id) == 0
     assert value(db, "select topic from tocsin.event where event_id = %s", event_id)
 
 
-def test_whoever_muted_it_is_not_told_and_can_see_why(db: Db) -> None:
+def test_a_person_that_muted_it_is_not_notified_and_can_see_why(db: Db) -> None:
     subscribe(db, "alice", THREAD, "muted")
     subscribe(db, "bob", THREAD)
     event_id = reply(db, metadata={"mentions": ["alice"]})
@@ -134,7 +134,7 @@ def test_whoever_muted_it_is_not_told_and_can_see_why(db: Db) -> None:
         ("messages.group_mention", {}, {"alice": "mentioned", "bob": "mentioned"}),
     ],
 )
-def test_mentions_only_is_told_mentions_only(
+def test_a_follower_for_mentions_is_notified_of_mentions_only(
     db: Db, event_type: str, metadata: dict[str, Any], expected: dict[str, str]
 ) -> None:
     subscribe(db, "alice", THREAD)
@@ -150,7 +150,7 @@ def test_a_mandatory_channel_is_on_even_where_it_is_muted(db: Db) -> None:
     assert decisions["in_app"] == ["off", "muted"]
 
 
-def test_the_initiator_is_never_told(db: Db) -> None:
+def test_the_initiator_is_never_notified(db: Db) -> None:
     subscribe(db, "alice", THREAD)
     subscribe(db, "bob", THREAD)
     event_id = reply(db, initiator="bob", metadata={"mentions": ["bob"]})
@@ -161,7 +161,7 @@ def test_the_initiator_is_never_told(db: Db) -> None:
     assert not skipped(db, reply(db, initiator="bob"))
 
 
-def test_who_replies_follows_and_is_told_the_next_one(db: Db) -> None:
+def test_a_reply_subscribes_its_author_to_the_next_ones(db: Db) -> None:
     first = reply(db, initiator="alice", subscribe_initiator=True)
     assert because(db, first) == {}
     second = reply(db, initiator="bob", subscribe_initiator=True)

@@ -99,7 +99,7 @@ async def test_a_committed_event_reaches_the_smtp_server_and_the_ledger(
         assert process.process.returncode == 0
 
 
-async def test_each_mail_says_why_it_came_in_its_readers_language(
+async def test_each_mail_gives_its_reason_in_the_language_of_its_reader(
     db: Db, dsn: str, mailbox: MailCatcher, mail_folder: Path, tmp_path: Path
 ) -> None:
     db.execute(
@@ -230,7 +230,7 @@ async def test_procrastinate_cli_runs_the_same_worker(
     assert mail_count(mail_folder) == 1
 
 
-async def test_without_a_provider_nothing_fails_and_each_decision_says_so(
+async def test_without_a_provider_nothing_fails_and_each_decision_has_the_reason(
     db: Db, dsn: str, tmp_path: Path
 ) -> None:
     people(db)
@@ -332,7 +332,7 @@ async def test_what_was_opted_out_of_or_cancelled_before_the_send_is_withheld(
     assert [mail["to"] for mail in mails(mail_folder)] == [["moved@example.com"]]
 
 
-async def test_a_scheduled_event_is_told_when_its_time_comes(
+async def test_a_scheduled_event_is_fanned_out_when_its_time_comes(
     db: Db, dsn: str, mail_folder: Path, mailbox: MailCatcher, tmp_path: Path
 ) -> None:
     people(db)

@@ -303,7 +303,7 @@ def test_a_broken_secrets_file_is_named(tmp_path: Path) -> None:
         ("", "no message"),
     ],
 )
-def test_what_postgresql_says_becomes_one_line(output: str, words: str) -> None:
+def test_an_error_of_postgresql_becomes_one_line(output: str, words: str) -> None:
     line = postgres_binaries.explain(output, "it does not start")
 
     assert words in line

@@ -51,7 +51,7 @@ async def test_a_channel_ends_with_the_word_of_the_last_worker_that_had_it(
     assert available(db) == {"push", "email"}
 
 
-async def test_an_offer_that_says_nothing_new_leaves_the_channels_alone(
+async def test_an_offer_without_a_change_leaves_the_channels_alone(
     db: Db, database: Database
 ) -> None:
     """notify() reads them, and each new version of a row costs it a step."""

@@ -31,7 +31,7 @@ async def test_a_notification_reaches_both_phones_with_the_exact_badge(
     assert pixel.message["android"]["notification"]["notification_count"] == 2
 
 
-async def test_a_dead_token_is_disabled_and_says_why(db: Db, phones: Phones) -> None:
+async def test_a_dead_token_is_disabled_with_the_reason(db: Db, phones: Phones) -> None:
     device(db, IPHONE, "ios")
     device(db, "pixel", "android")
     phones.apns.plan(IPHONE, Answer(410, "Unregistered", 4_000_000_000_000))
@@ -54,7 +54,7 @@ async def test_a_dead_token_is_disabled_and_says_why(db: Db, phones: Phones) -> 
     assert decision == (["off", "no_device"],)
 
 
-async def test_a_token_registered_anew_since_lives(db: Db, phones: Phones) -> None:
+async def test_a_token_registered_again_since_stays_enabled(db: Db, phones: Phones) -> None:
     device(db, IPHONE, "ios")
     phones.apns.plan(IPHONE, Answer(410, "Unregistered", 1_500_000_000_000))
     tell(db)

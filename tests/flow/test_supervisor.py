@@ -91,7 +91,7 @@ async def family() -> AsyncIterator[Family]:
     kept.parent_pipe.close()
 
 
-async def test_a_child_is_heard_and_stops_when_told(family: Family) -> None:
+async def test_the_output_of_a_child_is_reported_and_it_stops_on_request(family: Family) -> None:
     child = family.start(python("worker", OBEDIENT))
     await family.said("working")
 
@@ -101,7 +101,7 @@ async def test_a_child_is_heard_and_stops_when_told(family: Family) -> None:
     assert len(family.lines) == 1
 
 
-async def test_a_child_that_dies_comes_back_and_says_why(family: Family) -> None:
+async def test_a_child_that_dies_is_restarted_and_the_reason_reported(family: Family) -> None:
     child = family.start(python("worker", OBEDIENT))
     first = int((await family.said("working")).split()[1])
     family.lines.clear()
@@ -139,7 +139,7 @@ async def test_a_program_that_is_not_there_is_an_ending_like_others(family: Fami
     await family.said("can't be started (No such file or directory); restarting")
 
 
-async def test_a_child_that_does_not_hear_is_killed(family: Family) -> None:
+async def test_a_child_that_ignores_sigterm_is_killed(family: Family) -> None:
     child = family.start(python("worker", STUBBORN))
     pid = int((await family.said("deaf")).split()[1])
 
@@ -242,7 +242,7 @@ async def send_mail(port: int) -> None:
     )
 
 
-async def test_a_second_up_says_where_the_first_one_is(
+async def test_a_second_up_names_the_address_of_the_first(
     run_up: Callable[..., RunningUp], up_data: Path
 ) -> None:
     first = run_up()
@@ -372,7 +372,7 @@ async def test_children_and_postgresql_that_die_come_back(
     assert await up.ended() == 0
 
 
-async def test_a_deaf_child_does_not_delay_the_stop_beyond_5_seconds(
+async def test_a_child_that_ignores_sigterm_does_not_delay_the_stop_beyond_5_seconds(
     run_up: Callable[..., RunningUp],
 ) -> None:
     up = run_up(worker=STUBBORN)
@@ -538,7 +538,7 @@ async def test_reset_forgets_what_was_stored_and_nothing_else(
     assert {path.name for path in up_data.iterdir()} == {"mine.txt", "up.lock"}
 
 
-def test_the_lock_ends_with_its_holder_and_says_nothing_then(tmp_path: Path) -> None:
+def test_the_lock_ends_with_its_holder_and_names_nobody_then(tmp_path: Path) -> None:
     with lock_data_dir(tmp_path) as lock:
         lock.write(json.dumps({"pid": 1, "url": "http://x"}).encode())
         assert find_running_instance(tmp_path) is not None

@@ -20,7 +20,7 @@ from tocsin.settings import Settings
 BELL = "/assets/tocsin-bell.js"
 
 
-async def test_a_module_is_asked_for_anew_each_time(anyone: httpx.AsyncClient) -> None:
+async def test_a_module_is_revalidated_each_time(anyone: httpx.AsyncClient) -> None:
     answer = await anyone.get(BELL)
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
@@ -46,7 +46,7 @@ async def test_an_address_by_content_is_kept_for_a_year(anyone: httpx.AsyncClien
     assert (await anyone.get("/assets/nothing.js")).status_code == 404
 
 
-async def test_it_is_sent_zipped_to_those_who_take_it(anyone: httpx.AsyncClient) -> None:
+async def test_it_is_compressed_for_clients_that_accept_it(anyone: httpx.AsyncClient) -> None:
     plain = await anyone.get(BELL, headers={"Accept-Encoding": "identity"})
     assert "content-encoding" not in plain.headers
     async with anyone.stream("GET", BELL, headers={"Accept-Encoding": "gzip, br"}) as zipped:

@@ -59,9 +59,7 @@ async def test_both_doors_lead_to_the_page(page: httpx.AsyncClient, dsn: str) ->
     assert answer.text.count('class="act"') == 2 * len(default_catalogue().event_types)
 
 
-async def test_what_one_does_is_told_to_the_other(
-    page: httpx.AsyncClient, db: Db, dsn: str
-) -> None:
+async def test_what_one_does_notifies_the_other(page: httpx.AsyncClient, db: Db, dsn: str) -> None:
     seed(dsn, phones=False)
     before = db.execute("select tocsin.unread_count('alice')").fetchone()
     done = {"event_type": "approval.requested", "me": "alice", "you": "bob"}
@@ -79,7 +77,7 @@ async def test_what_one_does_is_told_to_the_other(
     assert db.execute("select tocsin.unread_count('alice')").fetchone() == before
 
 
-async def test_who_does_not_follow_the_thread_is_not_told(
+async def test_a_person_that_does_not_follow_the_thread_is_not_notified(
     page: httpx.AsyncClient, db: Db, dsn: str
 ) -> None:
     seed(dsn, phones=False)
@@ -95,7 +93,7 @@ async def test_who_does_not_follow_the_thread_is_not_told(
     ("changed", "status"),
     [({"you": "nobody"}, 422), ({"event_type": "forum.x"}, 404), ({"more": 1}, 422)],
 )
-async def test_nothing_else_can_be_told(
+async def test_nothing_else_can_be_reported(
     page: httpx.AsyncClient, dsn: str, changed: dict[str, object], status: int
 ) -> None:
     seed(dsn, phones=False)
@@ -127,7 +125,9 @@ async def test_the_settings_page_is_one_click_away(
     assert (await page.get("/settings/")).status_code == 200
 
 
-async def test_without_people_it_says_so(page: httpx.AsyncClient, db: Db) -> None:
+async def test_without_people_it_shows_the_command_that_adds_them(
+    page: httpx.AsyncClient, db: Db
+) -> None:
     assert "There are no two people yet" in (await page.get("/dev/")).text
     db.execute("select tocsin.upsert_recipient('one', name => %s)", (XSS,))
     db.execute("select tocsin.upsert_recipient('two', name => ' ')")

@@ -176,7 +176,7 @@ async def test_the_key_itself_is_taken_by_the_api(
         ("DELETE", "/ops/session/"),
     ],
 )
-async def test_nobody_else_is_told_anything(
+async def test_nobody_else_learns_anything(
     anyone: httpx.AsyncClient,
     alice: httpx.AsyncClient,
     machine: httpx.AsyncClient,
@@ -211,7 +211,7 @@ async def test_behind_a_prefix_the_cookie_is_for_the_page_alone(
         assert 'src="../assets/' in page.text
 
 
-async def test_without_a_database_the_page_says_so(
+async def test_without_a_database_the_page_shows_it(
     operator: httpx.AsyncClient, database: Database
 ) -> None:
     await database.close()
@@ -319,7 +319,7 @@ async def test_search_finds_people_events_and_notifications(
     assert (await operator.get("/ops/api/search/")).status_code == 422
 
 
-async def test_why_is_told_in_full(operator: httpx.AsyncClient, db: Db, people: None) -> None:
+async def test_why_is_explained_in_full(operator: httpx.AsyncClient, db: Db, people: None) -> None:
     deliver(db, "failed", reason="smtp_550_5.1.1")
     (notification_id,) = db.execute(  # type: ignore[misc]
         "select notification_id from tocsin.notification"

@@ -96,7 +96,7 @@ async def test_what_was_on_by_its_own_choice_is_on_again_after_undo(
     assert await overrides(alice) == chosen
 
 
-async def test_the_page_says_in_words_what_each_choice_does(
+async def test_the_page_explains_what_each_choice_does(
     anyone: httpx.AsyncClient, people: None
 ) -> None:
     link = LINKS.unsubscribe("alice", "forum.new_reply", NOW, topic="forum.thread:1")
@@ -118,7 +118,7 @@ async def test_the_page_says_in_words_what_each_choice_does(
     assert "prefers-color-scheme: dark" in page
 
 
-async def test_turning_all_off_says_what_still_comes(
+async def test_turning_all_off_shows_what_still_comes(
     anyone: httpx.AsyncClient, people: None
 ) -> None:
     link = LINKS.unsubscribe("alice", "forum.new_reply", NOW)

@@ -100,7 +100,7 @@ def test_an_alert_of_fcm_is_read_whole() -> None:
         ({"alert": "as a text"}, "alert", None),
     ],
 )
-def test_a_push_that_shows_nothing_is_told_apart(
+def test_a_push_that_shows_nothing_is_marked(
     aps: dict[str, Any], kind: str, badge: int | None
 ) -> None:
     shown = from_apns(received({"aps": aps}), NOW)
@@ -151,7 +151,7 @@ def test_the_keys_of_the_far_ends_are_made_once_and_closed_to_others(tmp_path: P
         FarEnds(tmp_path, apns=True, fcm=True, report=print)
 
 
-def test_a_full_disk_is_told_and_refuses_no_push(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_refuses_no_push(tmp_path: Path) -> None:
     lines: list[str] = []
     ends = FarEnds(tmp_path, apns=True, fcm=False, report=lines.append)
     (tmp_path / FILE).mkdir()  # as good as a full disk: nothing can be written there

@@ -16,7 +16,7 @@ def cookie(who: str, ttl: float = 600) -> dict[str, str]:
     return {"Cookie": f"tocsin_token={token(who, ttl=ttl)}"}
 
 
-async def test_it_is_for_whom_the_cookie_names(anyone: httpx.AsyncClient) -> None:
+async def test_it_is_for_the_person_of_the_cookie(anyone: httpx.AsyncClient) -> None:
     signed_in = await anyone.get(PAGE, headers=cookie("alice"))
     assert signed_in.status_code == 200
     assert "<tocsin-preferences" in signed_in.text
@@ -73,7 +73,7 @@ async def test_it_speaks_what_the_browser_asks_for(
     assert lang in answer.text
 
 
-async def test_what_the_app_says_of_a_person_goes_before(
+async def test_what_the_app_stored_of_a_person_takes_precedence(
     anyone: httpx.AsyncClient, people: None, db: Db
 ) -> None:
     db.execute("select tocsin.upsert_recipient('alice', locale => 'de-AT')")

@@ -41,7 +41,7 @@ def preflight(origin: str, method: str = "PATCH") -> dict[str, str]:
     }
 
 
-async def test_a_preflight_is_answered_without_a_token(client: httpx.AsyncClient) -> None:
+async def test_a_preflight_needs_no_token(client: httpx.AsyncClient) -> None:
     for path in (f"{INBOX}1/read/", f"{INBOX}stream/", "/api/quiet-hours", "/api/event-types/"):
         answer = await client.options(path, headers=preflight(HOME))
         assert (answer.status_code, answer.headers[ALLOW]) == (204, HOME)
@@ -51,7 +51,7 @@ async def test_a_preflight_is_answered_without_a_token(client: httpx.AsyncClient
         assert "access-control-allow-credentials" not in answer.headers
 
 
-async def test_answers_can_be_read_there_and_errors_too(
+async def test_responses_and_errors_can_be_read_there(
     client: httpx.AsyncClient, tell: Tell
 ) -> None:
     tell()
@@ -82,7 +82,9 @@ async def test_a_cookie_from_there_changes_nothing(client: httpx.AsyncClient, pe
     assert (await client.post(f"{INBOX}mark-all-read/", headers=headers)).status_code == 403
 
 
-async def test_me_is_whom_the_token_names(alice: httpx.AsyncClient, bob: httpx.AsyncClient) -> None:
+async def test_me_is_the_person_of_the_token(
+    alice: httpx.AsyncClient, bob: httpx.AsyncClient
+) -> None:
     assert (await alice.get("/api/me/")).json()["recipient"] == "alice"
     found = (await bob.get("/api/me/")).json()
     assert found["recipient"] == "bob"

@@ -140,7 +140,7 @@ async def visit(visitor: Visitor, method: str, path: str, call: Json, own: dict[
                 assert (answer.status_code == 400) == needed, (method, path)
 
 
-async def test_every_mistake_is_answered_as_documented_and_all_that_is_documented_comes_about(
+async def test_every_mistake_gets_a_documented_response_and_each_documented_one_occurs(
     visitor: Visitor, doc: Json, credentials: dict[str, dict[str, str]], tell: Tell
 ) -> None:
     for method, path, call in calls(doc):

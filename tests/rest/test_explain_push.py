@@ -12,7 +12,7 @@ from tests.support.http_fixtures import Db, Tell
 
 IPHONE = "f" * 58 + "a1b2c3"
 REMOVED = "apns_Unregistered"
-BY_APPLE = "Apple says that the app was removed from it (unregistered)"
+BY_APPLE = "Apple reports that the app was removed from it (unregistered)"
 
 
 async def push(person: httpx.AsyncClient, notification_id: int) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def disable(db: Db, token: str, reason: str) -> None:
     )
 
 
-async def test_a_disabled_token_says_why_in_the_list_and_in_why(
+async def test_a_disabled_token_has_its_reason_in_the_list_and_in_why(
     db: Db, alice: httpx.AsyncClient, bob: httpx.AsyncClient, tell: Tell
 ) -> None:
     db.execute("update tocsin.channel set available = true where channel = 'push'")
@@ -70,7 +70,7 @@ async def test_who_has_only_disabled_devices_reads_why_those_are(
     found = await push(alice, told)
     assert (found["reason"], found["deliveries"]) == ("no_device", [])
     assert found["sentence"] == (
-        "Push is on, but no device of yours gets any more (your iPhone …a1b2c3: Apple says that the app was removed"
+        "Push is on, but no device of yours gets any more (your iPhone …a1b2c3: Apple reports that the app was removed"
         " from it (unregistered); your Android phone …f00baa: its app has not registered it again for 270 days"
         " (stale))."
     )

@@ -425,7 +425,7 @@ async def test_the_database_holds_no_key(database: Database, dsn: str) -> None:
     assert key.removeprefix("tocsin_") not in row[0]
 
 
-async def test_no_database_is_unavailable_and_says_when_to_come_back(
+async def test_without_a_database_the_response_is_503_with_retry_after(
     app: Litestar, alice: httpx.AsyncClient, database: Database
 ) -> None:
     await database.close()

@@ -65,7 +65,7 @@ async def test_a_device_bears_the_name_that_its_person_gave_it(
         assert answer.json()["errors"][0]["field"] == "label"
 
 
-async def test_the_provider_and_environment_may_be_said(alice: httpx.AsyncClient) -> None:
+async def test_the_provider_and_environment_may_be_given(alice: httpx.AsyncClient) -> None:
     device = await register(alice, {**IPHONE, "provider": "fcm", "environment": "sandbox"})
     assert (device["provider"], device["environment"]) == ("fcm", "sandbox")
 

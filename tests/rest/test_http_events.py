@@ -33,7 +33,7 @@ def rows(db: Db, table: str) -> int:
     return int(row[0])
 
 
-async def test_an_event_is_told_and_can_be_looked_up(
+async def test_an_event_notifies_and_can_be_looked_up(
     machine: httpx.AsyncClient, alice: httpx.AsyncClient, people: None
 ) -> None:
     answer = await machine.post(
@@ -139,7 +139,7 @@ async def test_bodies_have_limits(machine: httpx.AsyncClient, alice: httpx.Async
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-async def test_a_key_tells_once_and_says_so(
+async def test_an_idempotency_key_creates_one_event_and_the_replay_is_marked(
     machine: httpx.AsyncClient, people: None, db: Db
 ) -> None:
     key = {"Idempotency-Key": "order-7"}
@@ -212,7 +212,7 @@ async def test_a_crowd_is_one_call(machine: httpx.AsyncClient, db: Db) -> None:
     assert rows(db, "delivery") == CROWD
 
 
-async def test_administrators_find_who_was_told_what_and_why(
+async def test_administrators_find_who_was_notified_of_what_and_why(
     machine: httpx.AsyncClient, tell: Tell
 ) -> None:
     told = [tell(title=f"To Alice {n}") for n in range(3)]
@@ -260,7 +260,7 @@ async def test_a_person_is_put_read_exported_and_erased(
     assert (await alice.get("/api/notifications/")).json()["results"] == []
 
 
-async def test_an_address_is_told_looked_up_and_claimed(
+async def test_an_address_is_notified_looked_up_and_claimed(
     machine: httpx.AsyncClient, people: None, db: Db
 ) -> None:
     posted = {"event_type": "event.invited", "email": "Zoe@example.com", "title": "Join us"}
@@ -293,7 +293,9 @@ async def test_only_an_app_claims_addresses(alice: httpx.AsyncClient, people: No
     assert answer.status_code == 403
 
 
-async def test_an_operator_is_told_why_of_what_is_nobodys(database: Database, db: Db) -> None:
+async def test_an_operator_sees_the_reasons_of_a_notification_without_a_person(
+    database: Database, db: Db
+) -> None:
     db.execute("select tocsin.notify_email('zoe@example.com', 'event.invited', 'x')")
     row = db.execute("select notification_id from tocsin.notification").fetchone()
     assert row is not None

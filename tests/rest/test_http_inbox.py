@@ -39,7 +39,7 @@ async def test_a_valid_token_of_nobody_yet_reads_an_empty_inbox(alice: httpx.Asy
     }
 
 
-async def test_a_notification_reads_as_it_was_told(alice: httpx.AsyncClient, tell: Tell) -> None:
+async def test_a_notification_reads_as_it_was_created(alice: httpx.AsyncClient, tell: Tell) -> None:
     id_ = tell(
         body="Monday.",
         action_url="/forums/7",

@@ -62,7 +62,7 @@ async def test_precedence_agrees_with_a_naive_model(alice: httpx.AsyncClient) ->
     assert found["mandatory"] == {"compliance.overdue": ["email"]}
 
 
-async def test_preferences_decide_what_is_told(alice: httpx.AsyncClient, tell: Tell) -> None:
+async def test_preferences_decide_the_channels(alice: httpx.AsyncClient, tell: Tell) -> None:
     await alice.patch(PREFERENCES, json={"overrides": {"forum.*": {"email": False}}})
     why = (await alice.get(f"/api/notifications/{tell()}/why/")).json()["channels"]
     email = next(each for each in why if each["channel"] == "email")

@@ -171,7 +171,7 @@ async def test_thousands_come_in_pages_each_once(
     assert first["results"][0]["because"] == "replied"
 
 
-async def test_an_event_of_a_topic_is_told_to_its_followers(
+async def test_an_event_of_a_topic_notifies_its_followers(
     machine: httpx.AsyncClient, alice: httpx.AsyncClient, bob: httpx.AsyncClient, people: None
 ) -> None:
     await follow(alice)
@@ -219,7 +219,7 @@ async def test_a_dry_run_of_a_topic_decides_and_stores_nothing(
     assert db.execute("select count(*) from tocsin.subscription").fetchone() == (2,)
 
 
-async def test_a_replayed_key_answers_how_many_were_told(
+async def test_a_replayed_key_returns_how_many_were_notified(
     machine: httpx.AsyncClient, alice: httpx.AsyncClient, bob: httpx.AsyncClient
 ) -> None:
     await follow(alice)
@@ -231,7 +231,7 @@ async def test_a_replayed_key_answers_how_many_were_told(
     assert again.headers["idempotent-replayed"] == "true"
 
 
-async def test_a_topic_is_told_apart_by_what_was_last_told_of_it(
+async def test_a_topic_is_shown_with_its_latest_notification(
     alice: httpx.AsyncClient, people: None, db: Db
 ) -> None:
     assert (await follow(alice))["latest"] is None

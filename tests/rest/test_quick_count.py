@@ -68,7 +68,7 @@ async def test_the_second_call_is_quick_and_like_the_first(
     assert quick == [1, 2, 2]
 
 
-async def test_it_answers_behind_the_public_urls_prefix(
+async def test_it_responds_behind_the_prefix_of_the_public_url(
     database: Database, quick: list[int]
 ) -> None:
     settings = Settings(
@@ -124,7 +124,7 @@ async def test_a_token_is_quick_for_its_own_person_alone(
     assert quick == [1, 0, 0]
 
 
-async def test_a_remembered_token_that_expired_is_told_so_by_the_app(
+async def test_a_remembered_token_that_expired_is_refused_by_the_app(
     anyone: httpx.AsyncClient, quick: list[int]
 ) -> None:
     short = bearer(token(ttl=2))
@@ -188,7 +188,7 @@ def kill_sessions(dsn: str) -> None:
         )
 
 
-async def test_one_who_hangs_up_takes_no_answer_from_the_others(
+async def test_a_client_that_disconnects_costs_the_others_no_response(
     database: Database, tell: Tell
 ) -> None:
     tell()
@@ -209,13 +209,13 @@ async def test_ids_of_any_characters_are_counted(database: Database, db: Db, tel
     assert await asyncio.gather(*(counts.read(name) for name in names)) == expected
 
 
-async def test_a_question_larger_than_the_socket_takes_is_answered(database: Database) -> None:
+async def test_a_query_larger_than_the_socket_buffer_gets_its_result(database: Database) -> None:
     counts = UnreadCounts(database)
     names = [f"{'x' * 180}{number}" for number in range(20_000)]
     assert set(await asyncio.gather(*(counts.read(name) for name in names))) == {0}
 
 
-async def test_they_are_counted_and_told_of_once_a_second(
+async def test_they_are_counted_and_logged_once_a_second(
     app: Litestar, alice: httpx.AsyncClient, quick: list[int]
 ) -> None:
     with capture_logs() as lines:

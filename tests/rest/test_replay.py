@@ -42,7 +42,7 @@ def row(db: Db, statement: str, *arguments: Any) -> Any:
     return db.execute(statement.encode(), arguments).fetchone()
 
 
-async def test_a_dead_letter_says_what_its_last_attempt_was_told(
+async def test_a_dead_letter_shows_the_reply_to_its_last_attempt(
     db: Db, database: Database
 ) -> None:
     (delivery_id,) = deliver(db, "failed", reason="smtp_451")
@@ -123,7 +123,7 @@ async def test_a_replay_is_a_fresh_set_of_attempts(db: Db, database: Database) -
     assert row(db, "select max(attempt) from tocsin.attempt") == (0,)
 
 
-async def test_why_tells_of_the_replay(db: Db, database: Database) -> None:
+async def test_why_shows_the_replay(db: Db, database: Database) -> None:
     (delivery_id,) = deliver(db, "failed", reason="smtp_451")
     await replay(database, [delivery_id], lift=False)
     (notification_id,) = row(db, "select notification_id from tocsin.notification")

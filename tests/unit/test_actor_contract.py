@@ -145,7 +145,7 @@ async def test_what_the_check_withholds_does_not_leave(far: FarEnd) -> None:
 
 
 @cases(*PERMANENT)
-async def test_a_permanent_refusal_is_of_one_message_and_says_what_becomes_of_its_address(
+async def test_a_permanent_refusal_is_of_one_message_and_states_what_happens_to_its_address(
     far: FarEnd, case: Case
 ) -> None:
     far.plays(case)
@@ -199,7 +199,7 @@ async def test_a_provider_that_fails_is_left_in_peace_and_no_address_is_touched(
 
 
 @cases(*LOST)
-async def test_an_answer_that_is_lost_leaves_the_outcome_unknown(far: FarEnd, case: Case) -> None:
+async def test_a_lost_response_leaves_the_outcome_unknown(far: FarEnd, case: Case) -> None:
     assert isinstance(await play(far, case), Unknown)
 
 
@@ -294,7 +294,7 @@ async def test_an_actor_that_keeps_crashing_gives_back_its_messages_and_is_start
 # Stopping.
 
 
-async def test_stopping_says_of_each_message_how_far_it_came(far: FarEnd) -> None:
+async def test_a_stop_reports_of_each_message_how_far_it_came(far: FarEnd) -> None:
     far.plays(Case.HANG)
     actor = far.actor(presend_check=Checks(far).presend_check, senders=1)
     await actor.start()

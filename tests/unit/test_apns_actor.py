@@ -328,7 +328,7 @@ async def test_a_refusal_of_all_that_is_ours_pauses_the_channel_and_touches_no_t
     assert DEVICE not in str(logs)
 
 
-async def test_a_token_that_apple_calls_expired_is_signed_anew_once(far: Far) -> None:
+async def test_a_token_that_apns_calls_expired_is_signed_again_once(far: Far) -> None:
     far.server.plan(DEVICE, Answer(403, "ExpiredProviderToken"))
     async with far.actor() as actor:
         assert isinstance((await actor.send(message(1))).outcome, Sent)

@@ -147,7 +147,7 @@ async def test_without_the_correction_a_send_hangs(
         (Drop(), NoResponse("disconnected")),
     ],
 )
-async def test_each_send_has_an_answer(
+async def test_each_send_has_a_result(
     server: ApnsServer, authority: Authority, key: Key, act: Act, answer: ApnsResponse | NoResponse
 ) -> None:
     async with corrected(server, authority, key) as connection:
@@ -179,7 +179,7 @@ async def test_without_the_correction_a_connection_stands_still_after_many_bodie
             await connection.send()
 
 
-async def test_thousands_of_error_answers_come_over_one_connection(
+async def test_thousands_of_error_responses_come_over_one_connection(
     server: ApnsServer, authority: Authority, key: Key
 ) -> None:
     """Without the correction it stands still after 2,340 of them, which fill the connection's window."""
@@ -315,7 +315,7 @@ async def test_a_body_in_pieces_is_put_together(
 # What else was found.
 
 
-async def test_without_the_correction_goaway_loses_what_the_server_answers(
+async def test_without_the_correction_goaway_loses_the_servers_responses(
     server: ApnsServer, authority: Authority, key: Key
 ) -> None:
     async with uncorrected(server, authority, key) as connection:
@@ -328,7 +328,7 @@ async def test_without_the_correction_goaway_loses_what_the_server_answers(
     ("processed", "answer"),
     [(True, ApnsResponse(200)), (False, NoResponse("goaway", unprocessed=True))],
 )
-async def test_goaway_says_what_was_taken(
+async def test_goaway_states_what_was_processed(
     server: ApnsServer,
     authority: Authority,
     key: Key,
@@ -433,7 +433,7 @@ async def test_a_connection_starts_with_one_stream_and_takes_more_once_it_is_tru
     assert server.connected == 1
 
 
-async def test_streams_that_are_given_back_go_to_who_waits(
+async def test_streams_that_are_given_back_go_to_those_that_wait(
     server: ApnsServer, authority: Authority
 ) -> None:
     pool = ApnsPool(Endpoint(url=server.url, tls=h2_context(authority)), most=1)
@@ -458,7 +458,7 @@ async def test_who_gives_up_while_it_connects_harms_no_other(
     assert server.connected == 1
 
 
-async def test_a_refused_connection_is_told_to_all_who_wait(authority: Authority, key: Key) -> None:
+async def test_a_refused_connection_ends_all_that_wait(authority: Authority, key: Key) -> None:
     async with ApnsServer(authority, key, topics={TOPIC}) as gone:
         url = gone.url
     pool = ApnsPool(Endpoint(url=url, tls=h2_context(authority)))

@@ -151,7 +151,7 @@ def test_no_token_is_touched_without_the_word_of_apple() -> None:
     assert touching == {*DEAD, *CONTEXT}
 
 
-def test_an_answer_that_is_lost_is_unknown_unless_the_request_was_never_taken() -> None:
+def test_a_lost_response_is_unknown_unless_the_request_was_never_processed() -> None:
     assert classify_no_response(NoResponse("timeout")) == SendResult(
         Unknown("apns_timeout"), provider_failed=True, keep_connection=False
     )
@@ -193,5 +193,7 @@ def test_an_answer_that_is_lost_is_unknown_unless_the_request_was_never_taken() 
         ({b":status": b"400"}, b'"BadTopic"', ApnsResponse(400)),
     ],
 )
-def test_answers_are_read(headers: dict[bytes, bytes], body: bytes, reply: ApnsResponse) -> None:
+def test_responses_are_parsed(
+    headers: dict[bytes, bytes], body: bytes, reply: ApnsResponse
+) -> None:
     assert read(headers, body) == reply

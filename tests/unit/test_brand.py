@@ -30,7 +30,7 @@ def write(folder: Path, text: str) -> Path:
     return folder
 
 
-def test_name_colour_footer_and_answers_are_the_hosts(tmp_path: Path) -> None:
+def test_name_colour_footer_and_reply_address_are_the_hosts(tmp_path: Path) -> None:
     write(
         tmp_path,
         'name = "Acme Club"\naccent = "#8a3b12"\nreply_to = "help@acme.test"\n'

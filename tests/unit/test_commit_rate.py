@@ -49,7 +49,7 @@ def test_one_stall_is_no_crowd() -> None:
     assert not heavy_within(commits, 1000, AT_ONCE, windows=3)
 
 
-def test_after_a_crowd_fewer_may_ring_and_by_and_by_more_again() -> None:
+def test_after_many_commits_fewer_may_wake_and_then_gradually_more() -> None:
     commits = CommitRate(0.0)
     assert heavy_within(commits, 1000, WAITED, windows=3)
     assert not commits.is_calm(ring(commits, 900, since=1.0, seconds=0.25))
@@ -58,7 +58,7 @@ def test_after_a_crowd_fewer_may_ring_and_by_and_by_more_again() -> None:
     assert not commits.is_calm(ring(commits, 1900, since=100.0, seconds=0.25))
 
 
-def test_what_is_counted_is_summed_and_each_answer_counts_anew() -> None:
+def test_counts_are_summed_and_start_at_zero_after_each_read() -> None:
     commits = CommitRate(0.0)
     commits.count(60)
     commits.count(60)

@@ -58,7 +58,7 @@ def test_its_settings_are_known_and_valid(name: str) -> None:
     assert settings.public_url == given["TOCSIN_PUBLIC_URL"]
 
 
-def test_what_must_be_set_says_so() -> None:
+def test_a_required_variable_is_named_where_it_is_missing() -> None:
     required = {name for name, kind, message in VARIABLE.findall(TEXT) if kind == "?" and message}
 
     assert required == {

@@ -82,7 +82,7 @@ def test_so_it_is_with_ed25519(tmp_path: Path, kind: str) -> None:
     assert not verifies(mail.replace(b"Subject: ", b"Subject: x"), ED25519)
 
 
-def test_the_signature_says_what_it_covers(mail: bytes) -> None:
+def test_the_signature_lists_what_it_covers(mail: bytes) -> None:
     found = tags(mail)
     assert (found["v"], found["a"], found["c"]) == ("1", "rsa-sha256", "relaxed/relaxed")
     assert (found["d"], found["s"]) == (DOMAIN, SELECTOR)
@@ -136,7 +136,7 @@ def test_what_relays_do_breaks_nothing(mail: bytes, relay: Callable[[bytes], byt
 
 
 @pytest.mark.parametrize("kind", MESSAGES)
-def test_no_relay_has_a_reason_to_encode_it_anew(signed: dict[str, bytes], kind: str) -> None:
+def test_no_relay_has_a_reason_to_encode_it_again(signed: dict[str, bytes], kind: str) -> None:
     """A body of 7 bits with short lines needs no 8BITMIME; there is no bare CR or LF to mend (RFC 6376 section 5.3)."""
     mail = signed[kind]
     assert mail.isascii()

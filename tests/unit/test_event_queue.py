@@ -58,7 +58,7 @@ def test_more_events_than_fit_a_share_take_turns() -> None:
     assert not first.events.keys() & second.events.keys()
 
 
-def test_a_busy_channel_still_serves_who_never_had_a_share() -> None:
+def test_a_busy_channel_still_serves_events_without_a_share_so_far() -> None:
     queue, left = EventQueue(), {1: 100_000, 2: 100}
     queue.add(1, "email", 1)
     take(queue, left)

@@ -324,7 +324,7 @@ async def test_a_redirect_is_not_followed(fcm: FcmServer) -> None:
     assert await send(fcm) == Deferred("fcm_307", 10)
 
 
-async def test_an_endless_answer_is_not_read_to_its_end(fcm: FcmServer) -> None:
+async def test_an_endless_response_is_not_read_to_its_end(fcm: FcmServer) -> None:
     fcm.script.then("device-1", [Reply(200, "x" * 10_000_000)])
     assert await send(fcm) == Unknown("fcm_200_unreadable")
 

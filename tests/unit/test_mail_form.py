@@ -93,7 +93,7 @@ def is_good(link: str) -> bool:
 
 
 @pytest.mark.parametrize("kind", MESSAGES)
-def test_every_link_is_absolute_and_says_where_to(mails: dict[str, bytes], kind: str) -> None:
+def test_every_link_is_absolute_and_has_words(mails: dict[str, bytes], kind: str) -> None:
     page = Page(part(mails[kind], "html"))
     assert [link for link in page.links if not is_good(link)] == []
     assert page.empty_links == 0

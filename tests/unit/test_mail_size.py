@@ -122,14 +122,14 @@ def entry(place: int, given: dict[str, Any]) -> Entry:
 
 @FEW
 @given(contents)
-def test_a_mail_is_small_whatever_it_says(given: dict[str, Any]) -> None:
+def test_a_mail_is_small_whatever_its_content(given: dict[str, Any]) -> None:
     sized(single(given))
     sized(single(given | {"recipient_id": None, "invited": "zoe@example.com"}))
 
 
 @FEW
 @given(st.lists(contents, min_size=1, max_size=3), st.integers(2, 140))
-def test_a_burst_is_small_whatever_it_says(given: list[dict[str, Any]], count: int) -> None:
+def test_a_burst_is_small_whatever_its_content(given: list[dict[str, Any]], count: int) -> None:
     together = [
         claimed(**given[n % len(given)], delivery_id=n + 1, notification_id=n + 1)
         for n in range(count)
@@ -139,7 +139,7 @@ def test_a_burst_is_small_whatever_it_says(given: list[dict[str, Any]], count: i
 
 @FEW
 @given(st.lists(contents, min_size=1, max_size=3), st.integers(1, 140))
-def test_a_digest_is_small_whatever_it_says(given: list[dict[str, Any]], count: int) -> None:
+def test_a_digest_is_small_whatever_its_content(given: list[dict[str, Any]], count: int) -> None:
     entries = sorted(
         (entry(n, given[n % len(given)]) for n in range(count)), key=lambda each: each.category
     )
@@ -206,7 +206,7 @@ def test_the_rest_is_counted_in_the_persons_language(locale: str, words: str) ->
     assert words in line
 
 
-def test_the_inbox_is_where_the_brand_says(tmp_path: Path) -> None:
+def test_the_link_to_the_inbox_is_the_brands(tmp_path: Path) -> None:
     (tmp_path / "brand.toml").write_text('inbox = "/inbox/?all=1"\n', "utf-8")
     together = [claimed(delivery_id=n, notification_id=n) for n in range(1, 40)]
     mail = content(

@@ -48,7 +48,7 @@ def test_each_category_has_words_of_its_own_for_each_of_its_types(category: str)
             assert re.search(r"^(?!Open in)\S.+: https://app\.example\.test/c/", text, re.MULTILINE)
 
 
-def test_a_mail_has_one_button_and_says_what_it_does() -> None:
+def test_a_mail_has_one_button_labelled_with_what_it_does() -> None:
     buttons = {
         name: mail.html.count('class="button"')
         for name, mail in SAMPLES.items()
@@ -71,7 +71,7 @@ def test_a_mail_has_one_button_and_says_what_it_does() -> None:
         ({"recipient_id": None, "invited": "z@example.com"}, "which has no account there."),
     ],
 )
-def test_a_mail_says_why_it_came(changes: dict[str, object], sentence: str) -> None:
+def test_a_mail_gives_its_reason(changes: dict[str, object], sentence: str) -> None:
     mail = one(claimed(**changes))
     assert sentence in mail.text
     assert sentence.replace("<", "&lt;").replace(">", "&gt;") in mail.html
@@ -103,7 +103,7 @@ def test_a_mail_without_a_title_is_headed_by_its_label() -> None:
     assert mail.text.startswith("New reply\n")
 
 
-def test_the_digest_tells_times_in_its_persons_zone() -> None:
+def test_the_times_of_the_digest_are_in_its_persons_zone() -> None:
     late = entry("forum.mention", "Late", ago=0)
     assert "1 Nov, 13:00" in digest(late, timezone="Europe/Berlin").text
     assert "Nov 1, 7:00\u202fAM" in digest(late, timezone="America/New_York", locale="en-US").text
@@ -191,7 +191,7 @@ def test_outlook_gets_a_width_a_font_and_a_padded_button() -> None:
         assert f'bgcolor="{colour}"' in html
 
 
-def test_right_to_left_is_told_to_whoever_ignores_the_page() -> None:
+def test_right_to_left_is_marked_for_clients_that_drop_the_html_element() -> None:
     html = SAMPLES["forum_ar"].html
     assert '<html lang="ar-EG" dir="rtl">' in html
     assert re.search(r'<table [^>]*class="outer"[^>]* dir="rtl"', html)
@@ -261,7 +261,7 @@ def test_all_that_is_read_stands_out(dark: bool) -> None:
             assert found >= 4.5, f"{name} on {ground}: {found:.2f}"
 
 
-def test_old_and_new_are_told_apart_in_the_digest() -> None:
+def test_old_and_new_differ_in_the_digest() -> None:
     mail = digest(
         entry("forum.mention", "Old", read=True, ago=30), entry("forum.new_reply", "New", ago=2)
     )

@@ -142,7 +142,7 @@ def test_days_are_written_as_their_reader_writes_them(
     assert language_of(locale).day(value, BERLIN) == written
 
 
-def test_a_time_in_no_zone_says_that_it_is_utc() -> None:
+def test_a_time_without_a_zone_is_marked_as_utc() -> None:
     assert zone_of("Mars/Olympus") is zone_of(None) is zone_of("../etc/passwd") is None
     assert language_of("en").day("2026-11-12T19:00:00+01:00", None) == "12 November 2026, 18:00 UTC"
 

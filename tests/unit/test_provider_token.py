@@ -66,7 +66,7 @@ def worker(store: Store, clock: Clock, key: Key = KEY) -> ProviderToken:
     return ProviderToken(signing(key), store, clock=clock)
 
 
-async def test_a_token_says_who_signed_it_and_when() -> None:
+async def test_a_token_names_its_key_its_team_and_its_time() -> None:
     token = await worker(Store(), Clock()).token()
     private = load_pem_private_key(KEY.private.encode(), None)
     assert isinstance(private, ec.EllipticCurvePrivateKey)
@@ -77,7 +77,7 @@ async def test_a_token_says_who_signed_it_and_when() -> None:
     assert jwt.get_unverified_header(token) == {"alg": "ES256", "kid": KEY.key_id}
 
 
-async def test_all_who_ask_at_once_get_one_token() -> None:
+async def test_simultaneous_callers_get_one_token() -> None:
     store, clock = Store(), Clock()
     workers = [worker(store, clock) for _ in range(4)]
     tokens = await asyncio.gather(*(each.token() for each in workers for _ in range(50)))
@@ -119,7 +119,7 @@ async def test_another_key_has_a_token_of_its_own() -> None:
     assert await worker(store, clock).token() != await worker(store, clock, Key.new()).token()
 
 
-async def test_a_token_older_than_twenty_minutes_that_is_called_expired_is_signed_anew() -> None:
+async def test_a_token_older_than_twenty_minutes_that_is_called_expired_is_signed_again() -> None:
     store, clock = Store(), Clock()
     tokens = worker(store, clock)
     first = await tokens.token()
@@ -131,7 +131,7 @@ async def test_a_token_older_than_twenty_minutes_that_is_called_expired_is_signe
     assert await tokens.renew(second)
 
 
-async def test_a_young_token_that_is_called_expired_is_signed_anew_once() -> None:
+async def test_a_young_token_that_is_called_expired_is_signed_again_once() -> None:
     store, clock = Store(), Clock()
     tokens = worker(store, clock)
     first = await tokens.token()
@@ -144,7 +144,7 @@ async def test_a_young_token_that_is_called_expired_is_signed_anew_once() -> Non
     assert await tokens.renew(second)
 
 
-async def test_many_who_are_told_the_same_sign_once() -> None:
+async def test_many_refusals_of_one_token_sign_once() -> None:
     store, clock = Store(), Clock()
     workers = [worker(store, clock) for _ in range(4)]
     first = await workers[0].token()

@@ -141,18 +141,18 @@ def test_what_reasons_mean(reason: str, word: str) -> None:
 # A push that was not delivered.
 
 REMOVED = "apns_Unregistered"
-BY_APPLE = "Apple says that the app was removed from it (unregistered)"
+BY_APPLE = "Apple reports that the app was removed from it (unregistered)"
 
 WORDS = [
     (REMOVED, BY_APPLE),
-    ("apns_ExpiredToken", "Apple says that its token has expired (expired token)"),
+    ("apns_ExpiredToken", "Apple reports that its token has expired (expired token)"),
     (
         "apns_BadDeviceToken",
         "Apple does not know its token, which may be one of the other environment (bad device token)",
     ),
     (
         "apns_DeviceTokenNotForTopic",
-        "Apple says that its token is another app's (device token not for topic)",
+        "Apple reports that its token is another app's (device token not for topic)",
     ),
     (
         "apns_invalid_token",
@@ -179,7 +179,7 @@ WORDS = [
         "apns_TooManyProviderTokenUpdates",
         "Apple wants no new token of this service yet (too many provider token updates)",
     ),
-    ("apns_TooManyRequests", "Apple says that it got too many (too many requests)"),
+    ("apns_TooManyRequests", "Apple reports that it got too many (too many requests)"),
     ("apns_InternalServerError", "Apple could not take it (internal server error)"),
     ("apns_ServiceUnavailable", "Apple could not take it (service unavailable)"),
     ("apns_Shutdown", "Apple could not take it (shutdown)"),
@@ -193,10 +193,10 @@ WORDS = [
         "apns_BadDeviceToken_storm",
         "every device was refused just then, so that none is believed to be bad (bad device token storm)",
     ),
-    ("fcm_404_unregistered", "Google says that the app was removed from it (unregistered)"),
+    ("fcm_404_unregistered", "Google reports that the app was removed from it (unregistered)"),
     (
         "fcm_403_sender_id_mismatch",
-        "Google says that its token is another project's (sender id mismatch)",
+        "Google reports that its token is another project's (sender id mismatch)",
     ),
     (
         "fcm_400_invalid_argument_token",
@@ -217,7 +217,7 @@ WORDS = [
     ),
     (
         "fcm_429_quota_exceeded_device",
-        "Google says that it got too many (quota exceeded device)",
+        "Google reports that it got too many (quota exceeded device)",
     ),
     ("fcm_500_internal", "Google could not take it (internal)"),
     ("fcm_503_unavailable", "Google could not take it (unavailable)"),
@@ -259,7 +259,7 @@ def test_every_documented_reason_of_apple_is_known(said: str) -> None:
             "failed",
             "fcm_404_unregistered",
             None,
-            "Your device was not reached: Google says that the app was removed from it (unregistered).",
+            "Your device was not reached: Google reports that the app was removed from it (unregistered).",
         ),
         (
             "failed",

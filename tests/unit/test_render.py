@@ -65,7 +65,7 @@ def test_no_button_without_somewhere_to_go(action_url: str | None) -> None:
     assert "/c/" not in mail.text + mail.html
 
 
-def test_mandatory_mail_says_why_and_has_no_way_out() -> None:
+def test_mandatory_mail_gives_its_reason_and_has_no_unsubscribe_link() -> None:
     mail = render(mandatory=True)
     assert "unsubscribe" not in (mail.html + mail.text).lower()
     assert "can’t be turned off" in mail.html

@@ -38,7 +38,7 @@ def test_an_account_is_a_path_or_the_content_itself(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_wrong_account_is_told_in_one_line_that_quotes_nothing(text: str, fault: str) -> None:
+def test_a_wrong_account_is_reported_in_one_line_that_quotes_nothing(text: str, fault: str) -> None:
     with pytest.raises(ValueError, match=fault) as caught:
         parse_service_account(text)
 

@@ -47,7 +47,7 @@ def found(folder: Path, documents: list[dict[str, Any]], *packages: Package) -> 
 # The packages.
 
 
-def test_each_package_of_the_locks_is_known_with_its_hashes_and_what_ships_is_told_apart() -> None:
+def test_each_package_of_the_locks_is_known_with_its_hashes_and_whether_it_ships() -> None:
     packages = list(locked_packages())
     names = {each.name for each in packages if each.ecosystem == "PyPI"}
     assert {"psycopg", "litestar", "pytest"} <= names

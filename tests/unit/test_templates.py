@@ -157,7 +157,7 @@ def test_a_layout_is_checked_with_each_mail_that_it_frames(folder: Path) -> None
     assert problems(folder) == ["notifications/layout.html:2: unknown variable 'event_type'"]
 
 
-def test_a_template_that_extends_itself_says_how_not_to(folder: Path) -> None:
+def test_the_error_of_a_template_that_extends_itself_names_the_cure(folder: Path) -> None:
     put(folder, "notifications/layout.txt", '{% extends "notifications/layout.txt" %}')
     (line,) = problems(folder)
     assert "it includes or extends itself: write tocsin/ before the name" in line
@@ -221,14 +221,14 @@ def test_a_folder_that_is_not_there_is_one_line(folder: Path) -> None:
 # At send time.
 
 
-def test_a_failure_is_told_without_what_the_mail_says(folder: Path) -> None:
+def test_a_failure_is_reported_without_the_content_of_the_mail(folder: Path) -> None:
     put(folder, OWN, EXTENDS + "{{ title.index('~') }}" + END)
     with pytest.raises(TemplateFailed) as failed:
         html(folder, title="secret")
     assert str(failed.value) == f"{OWN}:3: ValueError in an expression"
 
 
-def test_what_changes_is_read_anew_where_that_is_asked_for(folder: Path) -> None:
+def test_changed_templates_are_read_again_where_that_is_set(folder: Path) -> None:
     put(folder, "notifications/email.txt", "one")
     templates, still = Templates(folder, reload=True), Templates(folder)
     assert (still.render(["notifications/email.txt"], {})) == "one"
@@ -241,7 +241,7 @@ def test_what_changes_is_read_anew_where_that_is_asked_for(folder: Path) -> None
 # list, copy, preview.
 
 
-def test_the_list_says_whose_each_is(folder: Path) -> None:
+def test_the_list_shows_where_each_comes_from(folder: Path) -> None:
     put(folder, "notifications/layout.html", "x")
     put(folder, OWN, "x")
     found = dict(line.split(maxsplit=1) for line in tocsin(folder, "list").stdout.splitlines())
@@ -358,7 +358,7 @@ def test_another_language_is_a_file_more(folder: Path) -> None:
     assert "Stop these emails" in one(claimed(locale="fr"), Templates(folder, reload=True)).html
 
 
-def test_words_that_change_are_read_anew(folder: Path) -> None:
+def test_changed_words_are_read_again(folder: Path) -> None:
     templates = Templates(folder, reload=True)
     for words in ("Stop these emails", "No more of them"):
         put(folder, "words/en.po", PO % ("Turn these emails off", words))

@@ -164,7 +164,7 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("status", "wait", "answer"), TABLE)
-def test_answers_are_classified(status: int, wait: float | None, answer: SendResult) -> None:
+def test_responses_are_classified(status: int, wait: float | None, answer: SendResult) -> None:
     assert classify(status, wait) == answer
 
 

@@ -266,9 +266,9 @@ _PUSH = (
 )  # fmt: skip
 
 _APNS = (
-    DeliveryReason(("apns_ExpiredToken",), "failed", "Apple says that its token has expired",
+    DeliveryReason(("apns_ExpiredToken",), "failed", "Apple reports that its token has expired",
                    "The token expired; it is dead unless it was registered again since.", _NOTHING),
-    DeliveryReason(_apns(RefusalKind.DEAD), "failed", "Apple says that the app was removed from it",
+    DeliveryReason(_apns(RefusalKind.DEAD), "failed", "Apple reports that the app was removed from it",
                    "The app is gone from the device; the token is dead unless it was registered again since Apple's "
                    "timestamp.",
                    _NOTHING),
@@ -276,7 +276,7 @@ _APNS = (
                    "Apple does not know its token, which may be one of the other environment",
                    "The token is of the other environment; it is put in quarantine.",
                    "Check the environment that the app registers with."),
-    DeliveryReason(_apns(RefusalKind.CONTEXT), "failed", "Apple says that its token is another app's",
+    DeliveryReason(_apns(RefusalKind.CONTEXT), "failed", "Apple reports that its token is another app's",
                    "The token is another app's; it is put in quarantine.", "Check TOCSIN_APNS_TOPIC."),
     DeliveryReason(("apns_invalid_token",), "failed", "what was registered for it is no token of Apple's",
                    "The token is not one of Apple's; the device is disabled.", "The app registers the right one."),
@@ -288,7 +288,7 @@ _APNS = (
                    "Check TOCSIN_APNS_KEY, its id and team, and the clock; restart the workers."),
     DeliveryReason(_apns(RefusalKind.SETTING), "failed", "Apple refuses the app's id that this service has",
                    "Apple refuses the app's id.", "Check TOCSIN_APNS_TOPIC; restart the workers."),
-    DeliveryReason((*_apns(RefusalKind.DEVICE), "apns_429"), "deferred", "Apple says that it got too many",
+    DeliveryReason((*_apns(RefusalKind.DEVICE), "apns_429"), "deferred", "Apple reports that it got too many",
                    "Too many for this one device.", "Send fewer pushes to it."),
     DeliveryReason(_apns(RefusalKind.CONNECTION), "deferred", "Apple closed the connection",
                    "Apple closed the connection.", _UNLESS_IT_STAYS),
@@ -302,14 +302,14 @@ _APNS = (
     DeliveryReason(("apns_connect_…", "apns_host_unknown", "apns_tls_…", "apns_timeout_connect"), "deferred",
                    "Apple did not take it", "APNs can't be reached.", _NETWORK),
     DeliveryReason(("apns_…",), "deferred", "Apple did not take it",
-                   "No answer, or an unknown one. The outcome is unknown unless nothing was sent.", _UNLESS_IT_STAYS),
+                   "No response, or an unknown one. The outcome is unknown unless nothing was sent.", _UNLESS_IT_STAYS),
 )  # fmt: skip
 
 _FCM = (
-    DeliveryReason(("fcm_404_unregistered",), "failed", "Google says that the app was removed from it",
+    DeliveryReason(("fcm_404_unregistered",), "failed", "Google reports that the app was removed from it",
                    "The app is gone from the device; the token is dead unless it was registered again since.",
                    _NOTHING),
-    DeliveryReason(("fcm_403_sender_id_mismatch",), "failed", "Google says that its token is another project's",
+    DeliveryReason(("fcm_403_sender_id_mismatch",), "failed", "Google reports that its token is another project's",
                    "The token is another project's; it is put in quarantine.",
                    "Does the app use the project of the service account?"),
     DeliveryReason(("fcm_400_…token", "fcm_400_token"), "failed", "Google does not know its token",
@@ -326,7 +326,7 @@ _FCM = (
     DeliveryReason(("fcm_token_timeout", "fcm_token_unreachable", "fcm_token_unreadable", "fcm_token_5yz"), "deferred",
                    "Google did not take it", "The account's token_uri can't be reached, or fails.",
                    "Check the network and TOCSIN_CA_FILE."),
-    DeliveryReason(("fcm_429…_device",), "deferred", "Google says that it got too many",
+    DeliveryReason(("fcm_429…_device",), "deferred", "Google reports that it got too many",
                    "Too many for this one device.", "Send fewer pushes to it, or collapse them."),
     DeliveryReason(("fcm_429…",), "deferred", "Google takes no more of this service for the moment",
                    "FCM takes no more now: the quota is used up.", _UNLESS_IT_STAYS),
@@ -335,7 +335,7 @@ _FCM = (
     DeliveryReason(("fcm_connect_…", "fcm_host_unknown", "fcm_tls_…", "fcm_timeout_connect"), "deferred",
                    "Google did not take it", "FCM can't be reached.", _NETWORK),
     DeliveryReason(("fcm_…",), "deferred", "Google did not take it",
-                   "No answer, or an unknown one. The outcome is unknown unless nothing was sent.", _UNLESS_IT_STAYS),
+                   "No response, or an unknown one. The outcome is unknown unless nothing was sent.", _UNLESS_IT_STAYS),
 )  # fmt: skip
 
 PUSH_REASONS = (*_PUSH, *_APNS, *_FCM)

@@ -1,4 +1,4 @@
-// The demo: two windows of a small app, each with its own person. What is pressed in one is told to the other.
+// The demo: two windows of a small app, each with its own person. What is pressed in one notifies the other.
 
 import { Desk } from "./desk.js";
 import { Mailbox } from "./mailbox.js";

@@ -38,7 +38,7 @@ export class Trace {
   told({ notification_id: id, topic, at, channels }, other) {
     Object.assign(this, { id, other, at: new Date(at).getTime() });
     if (id === null) {
-      this.line.textContent = `${this.words}. ${other.name} does not follow ${topic ?? "this"}, and was not told.`;
+      this.line.textContent = `${this.words}. ${other.name} does not follow ${topic ?? "this"}, and was not notified.`;
       return;
     }
     const reasons = [];

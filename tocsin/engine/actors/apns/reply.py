@@ -134,7 +134,7 @@ def classify(
 ) -> SendResult:
     """Returns what a response means for the message, the device's token, the connection and the provider.
 
-    A token is dead only if Apple says so, and only if it was registered no later than `timestamp`
+    A token is dead only if Apple reports so, and only if it was registered no later than `timestamp`
     (`Rejected.dead_since`). Refused credentials and failures of the server count for the breaker, and change no token.
     `retry_after` is in seconds and makes a pause longer, never shorter.
     """

@@ -100,7 +100,7 @@ def lanes(db: Db, event_id: int) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("event_type", EVENT_TYPES)
-def test_alone_among_few_and_in_a_crowd_people_are_told_the_same(db: Db, event_type: str) -> None:
+def test_alone_among_few_and_in_a_crowd_people_get_the_same(db: Db, event_type: str) -> None:
     crowd = [f"crowd{i}" for i in range(1, CROWD + 1)]
     few, many = notify(db, event_type, *PEOPLE), notify(db, event_type, *PEOPLE, *crowd)
     for person in PEOPLE:
@@ -144,7 +144,7 @@ def usual(db: Db, event_type: str) -> list[bool]:
 
 
 @pytest.mark.parametrize("recipients", [("plain",), ("no_mail",), ("plain", "quiet", "digest")])
-def test_one_and_a_few_are_told_by_indexes_alone(db: Db, recipients: tuple[str, ...]) -> None:
+def test_notifying_one_and_a_few_uses_indexes_alone(db: Db, recipients: tuple[str, ...]) -> None:
     db.execute(
         """
         insert into tocsin.recipient (recipient_id, email)

@@ -50,7 +50,7 @@ def told(listener: Db) -> list[str]:
 
 
 @pytest.mark.parametrize("mover", MOVERS)
-def test_whoever_moves_an_inbox_tells_its_streams_while_the_listener_sleeps(
+def test_a_changed_inbox_is_announced_by_its_transaction_while_the_leader_is_idle(
     db: Db, listener: Db, mover: str
 ) -> None:
     listener.execute("select tocsin.start_idle()")
@@ -59,9 +59,7 @@ def test_whoever_moves_an_inbox_tells_its_streams_while_the_listener_sleeps(
 
 
 @pytest.mark.parametrize("mover", MOVERS)
-def test_nobody_tells_anything_to_a_listener_that_is_awake(
-    db: Db, listener: Db, mover: str
-) -> None:
+def test_nothing_is_sent_to_a_leader_that_is_active(db: Db, listener: Db, mover: str) -> None:
     db.execute(MOVERS[mover])
     assert told(listener) == []
 
@@ -89,7 +87,7 @@ def test_very_many_are_everyone(db: Db, listener: Db) -> None:
     assert told(listener) == ["*"]
 
 
-def test_a_ring_finds_out_how_long_its_turn_takes(db: Db) -> None:
+def test_a_wake_up_measures_how_long_it_waits(db: Db) -> None:
     row = db.execute("call tocsin.measure_commit_wait('{}')").fetchone()
     assert row is not None
     assert len(row[0]) == 3
