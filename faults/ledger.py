@@ -60,7 +60,9 @@ select count(*)
 from tocsin.delivery
 where state in ('queued', 'sending', 'deferred')
 """
-UNTOLD = "select count(*) from tocsin.event where fanned_out_at is null and cancelled_at is null"
+NOT_FANNED_OUT = (
+    "select count(*) from tocsin.event where fanned_out_at is null and cancelled_at is null"
+)
 SESSIONS = "select count(*) from pg_stat_activity where datname = current_database() and usename = current_user"
 # Ends waits for a retry, which take up to an hour; pauses that a provider requested are not shortened.
 HURRY = """

@@ -3,55 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import random
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import httpx
 import psycopg
 from msgspec import Struct, field
 
 from faults.inject import Injector, Window
 from faults.invariants import Check, Violation
-from faults.ledger import HURRY, SESSIONS, UNSETTLED, UNTOLD, read_ledger, read_passages
-from faults.load import SECRET, Load, new_client
-from faults.plan import DIGEST, DST, PEOPLE, STREAMS, TOPICS, Plan
-from faults.processes import Life, Service, Supervisor, ends_with_parent, usage
-from faults.server import APP, OWNER, Pair, Server, free_port
+from faults.ledger import HURRY, NOT_FANNED_OUT, UNSETTLED, Ledger, read_ledger, read_passages
+from faults.load import Load
+from faults.plan import DIGEST, DST, PEOPLE, TOPICS, Plan
+from faults.process_checks import (
+    Probe,
+    check_badges,
+    check_ends,
+    check_logs,
+    check_ready,
+    check_resources,
+    probe,
+    slowest_refusals,
+    violations_of_sessions,
+)
+from faults.processes import usage
+from faults.server import APP
+from faults.stage import START_SECONDS, Stage, all_ready, staged, until
 from tocsin.engine.store.credential import create_api_key
 from tocsin.engine.store.database import Database
 
-KNOWN = 1.0  # seconds after which each process has noticed that PostgreSQL ended
-READY_SECONDS = 3.0  # until an HTTP process is ready again after PostgreSQL is back
 QUIET_SECONDS = 240.0  # the longest wait for it
-LATE_SECONDS = (
-    90.0  # a lease of 30 s, a job's rescue within a minute; waits for retries are shortened
-)
-MOST_SESSIONS = {"serve": 14, "worker": 30}  # docs/operations.md, plus the runner's own
-MORE_DESCRIPTORS, MORE_MEMORY = 80, 120 * 2**20  # above what a process had before the load
-MOST_LINES = 12.0  # a second and process, without a line for each attempt and each request
-ROUTINE = ('"event":"attempt"', '"event":"request"', '"event": "attempt"', '"event": "request"')
-START_SECONDS = 120.0
-# Procrastinate logs it where the end of a job can't be written: the connection was cut, or the job is another's by now.
-PROCRASTINATES = "coro=<Worker._process_job() done"
+# A lease of 30 s, a job's rescue within a minute; waits for retries are shortened.
+LATE_SECONDS = 90.0
 DISK = "256m"
-
-
-class Probe(Struct):
-    """One request of /readyz of an HTTP process."""
-
-    at: float
-    took: float
-    status: int  # 0: none
 
 
 class Result(Struct):
@@ -74,113 +62,12 @@ class Result(Struct):
     windows: list[Window] = field(default_factory=list)
 
 
-class Stage(Struct):
-    """The running parts: a database, far ends, our processes."""
-
-    folder: Path
-    server: Server
-    far_ends: subprocess.Popen[str]
-    services: list[Service]
-    supervisor: Supervisor
-    ports: list[int]
-
-    def dsn(self) -> str:
-        return self.server.url(OWNER)
-
-
-@asynccontextmanager
-async def staged(
-    folder: Path,
-    template: Path,
-    *,
-    workers: int,
-    serves: int,
-    seed: int = 0,
-    failover: bool = False,
-    delay: float = 0.0,
-) -> AsyncIterator[Stage]:
-    """Starts all parts; ends them with the block."""
-    async with AsyncExitStack() as stack:
-        kind = Pair if failover else Server
-        server = kind(folder / "disk" / "database", free_port(), template)
-        stack.callback(server.end)
-        await asyncio.to_thread(server.start)
-        far_ends, settings = start_far_ends(folder, workers, seed, delay)
-        stack.callback(far_ends.wait)
-        stack.callback(far_ends.kill)
-        common = {
-            "database_url": server.url(OWNER),
-            "jwt_secret": SECRET,
-            "log_format": "json",
-            "data_dir": str(folder),
-        }
-        ports = [free_port() for _ in range(serves)]
-        url = f"http://127.0.0.1:{ports[0]}"
-        services = [
-            Service(
-                "serve",
-                slot,
-                folder / f"serve-{slot}.log",
-                common | {"port": str(port), "public_url": url},
-            )
-            for slot, port in enumerate(ports)
-        ]
-        services += [
-            Service(
-                "worker",
-                slot,
-                folder / f"worker-{slot}.log",
-                common | one | {"public_url": url},
-            )
-            for slot, one in enumerate(settings)
-        ]
-        supervisor = Supervisor(services)
-        for service in services:
-            service.start()
-        stack.push_async_callback(stop_all, services)
-        supervising = asyncio.create_task(supervisor.run())
-        stack.callback(supervising.cancel)
-        await until(lambda: all_ready(ports), START_SECONDS)
-        await until(lambda: offered(server.url(OWNER), workers), START_SECONDS)
-        yield Stage(folder, server, far_ends, services, supervisor, ports)
-
-
-async def stop_all(services: list[Service]) -> None:
-    await asyncio.gather(*(service.stop() for service in services))
-
-
-def start_far_ends(
-    folder: Path, slots: int, seed: int, delay: float
-) -> tuple[subprocess.Popen[str], list[dict[str, str]]]:
-    """The process of the far ends, and the settings that lead each worker to its own."""
-    command = [sys.executable, "-m", "faults.far_ends", str(folder)]
-    options = ["--slots", str(slots), "--seed", str(seed), "--delay", str(delay)]
-    with (folder / "far-ends.log").open("ab") as log:
-        process = subprocess.Popen(
-            [*command, *options],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            start_new_session=True,
-            preexec_fn=ends_with_parent,  # noqa: PLW1509 - one system call
-        )
-    assert process.stdout is not None
-    return process, json.loads(process.stdout.readline())
-
-
 async def run_seed(
     plan: Plan, folder: Path, template: Path, report: Callable[[str], None]
 ) -> Result:
     """Runs one plan; `report` gets each step."""
-    started = time.monotonic()
-    notes: list[str] = []
-
-    def step(name: str) -> None:
-        notes.append(f"{name} at {time.monotonic() - started:.0f} s")
-        report(name)
-
-    step("starts")
+    run = Run(plan, folder, report)
+    run.step("starts")
     async with staged(
         folder,
         template,
@@ -189,65 +76,93 @@ async def run_seed(
         seed=plan.seed,
         failover=plan.has("failover"),
     ) as stage:
-        api_key = await populate(stage.dsn())
-        app = stage.server.url(APP)
+        api_key, app = await populate(stage.dsn()), stage.server.url(APP)
         load = Load(lambda: app, stage.ports, api_key)
         injector = Injector(stage.server, stage.supervisor, stage.far_ends, folder / "disk")
+        await run.play(stage, load, injector)
+        ledger = await asyncio.to_thread(read_ledger, stage.dsn())
+    run.step("has ended")
+    return run.result(stage, load, injector, ledger)
+
+
+class Run:
+    """One plan: what it has found so far."""
+
+    def __init__(self, plan: Plan, folder: Path, report: Callable[[str], None]) -> None:
+        self._plan = plan
+        self._folder = folder
+        self._report = report
+        self._started = time.monotonic()
+        self._notes: list[str] = []
+        self._violations: list[Violation] = []
+        self._probes: dict[int, list[Probe]] = {}
+        self._quiet = -1.0
+
+    def step(self, name: str) -> None:
+        self._notes.append(f"{name} at {time.monotonic() - self._started:.0f} s")
+        self._report(name)
+
+    async def play(self, stage: Stage, load: Load, injector: Injector) -> None:
+        """Load and faults, until all is quiet again; then checks what runs."""
         baseline = {service: usage(service.pid) for service in stage.services}
-        probes: dict[int, list[Probe]] = {port: [] for port in stage.ports}
-        streams = load.streams()
-        looking = [asyncio.create_task(probe(port, probes[port])) for port in stage.ports]
-        step("faults")
+        self._probes = {port: [] for port in stage.ports}
+        probing = [asyncio.create_task(probe(port, self._probes[port])) for port in stage.ports]
+        watching = [*load.streams(), *probing]
+        self.step("faults")
         async with asyncio.TaskGroup() as group:
-            group.create_task(load.run(plan.actions))
-            group.create_task(injector.run(plan.faults))
-            group.create_task(run_digests(injector, plan))
+            group.create_task(load.run(self._plan.actions))
+            group.create_task(injector.run(self._plan.faults))
+            group.create_task(run_digests(injector, self._plan))
         last = time.time()
-        step("becomes quiet")
-        quiet = await become_quiet(stage.dsn(), last)
+        self.step("becomes quiet")
+        self._quiet = await become_quiet(stage.dsn(), last)
         with suppress(TimeoutError):  # a process that was killed last may still be starting
             await until(lambda: all_ready(stage.ports), START_SECONDS)
-        step("is checked")
-        violations = [] if quiet >= 0 else [Violation("I1/I7", "it does not become quiet")]
-        if quiet > LATE_SECONDS and not plan.has("failover"):
-            violations.append(Violation("late", f"the last delivery ended after {quiet:.0f} s"))
-        violations += await check_badges(load, stage)
-        violations += check_resources(stage, baseline, len(plan.actions))
-        sessions = violations_of_sessions(stage)
-        violations += sessions
-        for task in (*streams, *looking):
+        self.step("is checked")
+        self._check_quiet()
+        self._violations += await check_badges(load, stage)
+        self._violations += check_resources(stage, baseline, len(self._plan.actions))
+        self._violations += violations_of_sessions(stage)
+        for task in watching:
             task.cancel()
-        await asyncio.gather(*streams, *looking, return_exceptions=True)
-        ledger = await asyncio.to_thread(read_ledger, stage.dsn())
-    step("has ended")
-    passages = read_passages(folder / "far-ends.jsonl")
-    check = Check(
-        ledger, passages, list(load.app_events.values()), load.revocations, injector.windows
-    )
-    found = check.all()
-    ready, slow = check_ready(injector.windows, probes, stage.services, stage.ports)
-    violations += found.violations + slow
-    violations += [Violation("runner", text) for text in load.refused[:5]]
-    violations += [Violation("I10", text) for text in injector.problems]
-    violations += check_ends(stage.services)
-    violations += check_logs(stage.services, time.monotonic() - started)
-    return Result(
-        plan.seed,
-        dict(Counter(fault.kind for fault in plan.faults)),
-        dict(load.responses),
-        len(ledger.events),
-        len(ledger.deliveries),
-        dict(Counter(each.state for each in ledger.deliveries)),
-        passages.accepted,
-        dict(found.duplicates),
-        ready,
-        slowest_refusals(injector.windows, probes),
-        quiet,
-        time.monotonic() - started,
-        violations,
-        notes,
-        injector.windows,
-    )
+        await asyncio.gather(*watching, return_exceptions=True)
+
+    def _check_quiet(self) -> None:
+        if self._quiet < 0:
+            self._violations.append(Violation("I1/I7", "it does not become quiet"))
+        if self._quiet > LATE_SECONDS and not self._plan.has("failover"):
+            text = f"the last delivery ended after {self._quiet:.0f} s"
+            self._violations.append(Violation("late", text))
+
+    def result(self, stage: Stage, load: Load, injector: Injector, ledger: Ledger) -> Result:
+        """Checks the ledger, and what the processes left behind."""
+        passages = read_passages(self._folder / "far-ends.jsonl")
+        events = list(load.app_events.values())
+        found = Check(ledger, passages, events, load.revocations, injector.windows).all()
+        ready, slow = check_ready(injector.windows, self._probes, stage.services, stage.ports)
+        seconds = time.monotonic() - self._started
+        violations = [*self._violations, *found.violations, *slow]
+        violations += [Violation("runner", text) for text in load.refused[:5]]
+        violations += [Violation("I10", text) for text in injector.problems]
+        violations += check_ends(stage.services)
+        violations += check_logs(stage.services, seconds)
+        return Result(
+            seed=self._plan.seed,
+            faults=dict(Counter(fault.kind for fault in self._plan.faults)),
+            calls=dict(load.responses),
+            events=len(ledger.events),
+            deliveries=len(ledger.deliveries),
+            states=dict(Counter(each.state for each in ledger.deliveries)),
+            accepted=passages.accepted,
+            duplicates=dict(found.duplicates),
+            ready=ready,
+            refusals=slowest_refusals(injector.windows, self._probes),
+            quiet=self._quiet,
+            seconds=seconds,
+            violations=violations,
+            notes=self._notes,
+            windows=injector.windows,
+        )
 
 
 async def populate(dsn: str) -> str:
@@ -325,7 +240,7 @@ async def become_quiet(dsn: str, last: float) -> float:
                     await owner.execute(HURRY.encode())
                     left = [
                         (await (await owner.execute(one.encode())).fetchone() or (1,))[0]
-                        for one in (UNSETTLED, UNTOLD)
+                        for one in (UNSETTLED, NOT_FANNED_OUT)
                     ]
                     calm = 0 if any(left) else calm + 1
                     if calm >= 3:
@@ -333,219 +248,3 @@ async def become_quiet(dsn: str, last: float) -> float:
                     await asyncio.sleep(0.3)
         await asyncio.sleep(0.2)
     return -1.0
-
-
-# What is checked of the processes.
-
-
-async def check_badges(load: Load, stage: Stage) -> list[Violation]:
-    """Compares REST and streams with the database; a stream may follow after a moment."""
-    violations = []
-    statement = (
-        "select recipient_id, count(*) filter (where in_inbox and archived_at is null and read_at is null)"
-        " from tocsin.notification group by 1"
-    )
-    async with await psycopg.AsyncConnection.connect(stage.dsn(), autocommit=True) as owner:
-        rows = await (await owner.execute(statement.encode())).fetchall()
-    counts: dict[str, int] = dict(rows)
-    for number in range(PEOPLE):
-        wanted = counts.get(f"p{number}", 0)
-        found = await load.count(number)
-        if found == -1:
-            found = await load.count(number)
-        if found != wanted:
-            violations.append(Violation("I6", f"REST counts {found} for p{number}, not {wanted}"))
-    for number in STREAMS:
-        wanted = counts.get(f"p{number}", 0)
-        if not await shows(load, number, wanted):
-            text = f"the stream of p{number} shows {load.badges.get(number)}, not {wanted}"
-            violations.append(Violation("I6", text))
-    return violations
-
-
-async def shows(load: Load, number: int, wanted: int) -> bool:
-    """Whether a person's stream reaches the count within a time limit."""
-    with suppress(TimeoutError):
-        await until(lambda: load.badges.get(number) == wanted, 15)
-        return True
-    return False
-
-
-def check_resources(
-    stage: Stage, baseline: dict[Service, tuple[int, int]], calls: int
-) -> list[Violation]:
-    violations = []
-    for service in stage.services:
-        memory, descriptors = usage(service.pid)
-        before, opened = baseline[service]
-        name = f"{service.kind} {service.slot}"
-        if descriptors > opened + MORE_DESCRIPTORS:
-            text = f"{name} has {descriptors} descriptors open, {opened} before {calls} calls"
-            violations.append(Violation("I9", text))
-        if memory > before + MORE_MEMORY:
-            text = f"{name} has {memory >> 20} MiB, {before >> 20} before {calls} calls"
-            violations.append(Violation("I9", text))
-    return violations
-
-
-def violations_of_sessions(stage: Stage) -> list[Violation]:
-    most = sum(MOST_SESSIONS[service.kind] for service in stage.services)
-    with psycopg.connect(stage.dsn(), autocommit=True) as owner:
-        row = owner.execute(SESSIONS.encode()).fetchone()
-    count = row[0] if row else 0
-    return [Violation("I9", f"{count} sessions, {most} at most")] if count > most else []
-
-
-def check_ready(
-    windows: list[Window],
-    probes: dict[int, list[Probe]],
-    services: list[Service],
-    ports: list[int],
-) -> tuple[list[float], list[Violation]]:
-    """Seconds from each return of the database until each HTTP process that survived it was ready."""
-    times, violations = [], []
-    for window in windows:
-        if not window.database or any(
-            other is not window
-            and other.database
-            and other.began < window.ended + 5 < other.ended + 5
-            for other in windows
-        ):
-            continue
-        for slot, port in enumerate(ports):
-            through = any(
-                life.alive_at(window.ended + 5) and was_ready(probes[port], life, window.began)
-                for life in services[slot].lives
-            )
-            frozen = any(
-                other.kind == "freeze_serve"
-                and other.began < window.ended + 5
-                and other.ended > window.ended - 1
-                for other in windows
-            )
-            ready = [
-                each.at for each in probes[port] if each.status == 200 and each.at > window.ended
-            ]
-            if not through or frozen:
-                continue
-            took = (ready[0] if ready else time.time()) - window.ended
-            times.append(round(took, 2))
-            if took > READY_SECONDS * crowding():
-                text = f"serve {slot} was ready {took:.1f} s after {window.kind} of"
-                text += f" {window.ended - window.began:.0f} s was over"
-                violations.append(Violation("ready", text))
-    return times, violations
-
-
-def crowding() -> float:
-    """Running processes per CPU, at least 1: each has to wait for its turn."""
-    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-
-
-def was_ready(probes: list[Probe], life: Life, before: float) -> bool:
-    """Whether a process was ready by then."""
-    return any(each.status == 200 and life.started < each.at < before for each in probes)
-
-
-def slowest_refusals(windows: list[Window], probes: dict[int, list[Probe]]) -> list[float]:
-    """For each stop of the server, after the processes had time to notice it."""
-    found = []
-    for window in windows:
-        if window.kind != "stop_server":
-            continue
-        took = [
-            each.took
-            for one in probes.values()
-            for each in one
-            if window.began + KNOWN < each.at - each.took and each.at < window.ended
-        ]
-        if took:
-            found.append(round(max(took), 2))
-    return found
-
-
-def check_ends(services: list[Service]) -> list[Violation]:
-    return [
-        Violation(
-            "process",
-            f"{service.kind} {service.slot} ended by itself: {life.how}",
-            {"log": _tail(service.log), "after": round(life.ended - life.started, 1)},
-        )
-        for service in services
-        for life in service.lives
-        if life.how not in {"killed", "stopped", ""}
-    ]
-
-
-def check_logs(services: list[Service], seconds: float) -> list[Violation]:
-    violations = []
-    for service in services:
-        lines = service.log.read_text(errors="replace").splitlines()
-        traces = [
-            line
-            for line in lines
-            if ("Traceback" in line or '"exception"' in line) and PROCRASTINATES not in line
-        ]
-        if traces:
-            text = f"{service.kind} {service.slot} logged {len(traces)} tracebacks"
-            violations.append(Violation("log", text, {"first": traces[0][:3000]}))
-        rare = [line for line in lines if not any(word in line for word in ROUTINE)]
-        if len(rare) > MOST_LINES * seconds:
-            text = f"{service.kind} {service.slot} logged {len(rare)} lines in {seconds:.0f} s"
-            common = Counter(line.partition('"event":')[2][:60] for line in rare).most_common(5)
-            violations.append(Violation("log", text, {"most": common}))
-    return violations
-
-
-# Waiting.
-
-
-async def until(condition: Callable[[], Any], seconds: float) -> None:
-    """Raises TimeoutError."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = condition()
-        if asyncio.iscoroutine(found):
-            found = await found
-        if found:
-            return
-        if time.monotonic() > deadline:
-            raise TimeoutError
-        await asyncio.sleep(0.05)
-
-
-async def all_ready(ports: list[int]) -> bool:
-    async with new_client(5.0) as client:
-        with suppress(httpx.HTTPError):
-            for port in ports:
-                response = await client.get(f"http://127.0.0.1:{port}/readyz")
-                if response.status_code != 200:
-                    return False
-            return True
-    return False
-
-
-async def offered(dsn: str, workers: int) -> bool:
-    """Whether each worker has reported that it runs."""
-    statement = "select count(*) from tocsin.process where kind = 'worker'"
-    with suppress(psycopg.Error):
-        async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as owner:
-            row = await (await owner.execute(statement)).fetchone()
-            return row is not None and row[0] >= workers
-    return False
-
-
-async def probe(port: int, probes: list[Probe]) -> None:
-    """Requests /readyz repeatedly."""
-    async with new_client(15.0) as client:
-        while True:
-            began = time.time()
-            status = 0
-            with suppress(httpx.HTTPError):
-                status = (await client.get(f"http://127.0.0.1:{port}/readyz")).status_code
-            probes.append(Probe(time.time(), time.time() - began, status))
-            await asyncio.sleep(0.1)
-
-
-def _tail(file: Path) -> list[str]:
-    return file.read_text(errors="replace").splitlines()[-8:]

@@ -17,8 +17,8 @@ from msgspec import Struct
 
 from faults.journal import read
 from faults.ledger import UNSETTLED
-from faults.run import Stage, all_ready, staged, until
 from faults.server import APP, OWNER, Pair, accepts
+from faults.stage import Stage, all_ready, staged, until
 
 PEOPLE = 800
 UNDER_WAY = 100  # mails that are accepted before the outage

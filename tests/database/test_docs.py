@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
 from collections.abc import Iterator
@@ -171,6 +172,63 @@ def test_links_lead_somewhere(page: Path) -> None:
         file = (page.parent / name).resolve() if name else page
         assert file.exists(), target
         assert not anchor or anchor in anchors(file), target
+
+
+FILE = re.compile(
+    r"(?:[\w.-]+/)+(?:[\w-]+(?:\.\w+)?)?|[\w-]+\.(?:py|sql|toml|ts|css|html|po|sh|md)"
+)
+NOT_OURS = {
+    "application/",
+    "brand.toml",
+    "far-ends/",
+    "forum/new_reply.html",
+    "multipart/related",
+    "npm/all.zip",
+    "PyPI/all.zip",
+    "tests/http/__init__.py",
+    "words/en.po",
+}
+"""Files of a host app, of another project, or that must not be there; and media types."""
+
+
+def test_files_and_modules_that_the_docs_name_are_there() -> None:
+    """A path may begin at any folder: `engine/store/`, `fan_out.sql`."""
+    sources = list(repository())
+    ends = {f"/{each.relative_to(ROOT)}" for each in sources}
+    sql = {word for each in sources if each.suffix == ".sql" for word in words(each)}
+    missing = []
+    for page in (each for each in PAGES if each.name != "CHANGELOG.md"):
+        for text in code(page):
+            if FILE.fullmatch(text) and text not in NOT_OURS and not text.startswith("build/"):
+                there = any(each.endswith(f"/{text.rstrip('/')}") for each in ends)
+            elif re.fullmatch(r"tocsin(\.\w+)+", text):
+                there = set(text.split(".")[1:]) <= sql or is_in_package(text)
+            else:
+                continue
+            if not there:
+                missing.append(f"{page.name}: {text}")
+    assert missing == []
+
+
+def repository() -> Iterator[Path]:
+    """Its files and folders, but for what is installed or made."""
+    for folder, folders, files in os.walk(ROOT):
+        folders[:] = set(folders) - {".git", ".venv", "build", "node_modules", "__pycache__"}
+        for name in (*folders, *files):
+            yield Path(folder, name)
+
+
+def words(file: Path) -> set[str]:
+    return set(re.findall(r"\w+", file.read_text(encoding="utf-8")))
+
+
+def is_in_package(name: str) -> bool:
+    """Whether a dotted name is a module, or a name in one."""
+    path = ROOT.joinpath(*name.split("."))
+    if path.is_dir() or path.with_suffix(".py").exists():
+        return True
+    modules = path.parent.with_suffix(".py"), path.parent / "__init__.py"
+    return any(each.exists() and path.name in words(each) for each in modules)
 
 
 def test_each_test_that_the_page_of_attacks_names_is_there() -> None:
