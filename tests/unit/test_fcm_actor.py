@@ -443,7 +443,7 @@ async def test_stopping_gives_up_a_renewal(fcm: FcmServer) -> None:
         actor = FcmActor(presend_check=Checks().presend_check, service_account=account, url=fcm.url)
         await actor.start()
         sending = asyncio.create_task(actor.send(message(1)))
-        await until(lambda: actor._access._renewal)
+        await until(lambda: actor._access._renewal is not None)
         await actor.stop(grace=0.01)
         assert (await sending).outcome == Unsent("shutdown")
 

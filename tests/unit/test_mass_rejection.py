@@ -13,6 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.far_ends import Apns, Case, Email, FarEnd, Fcm
+from tests.support.loop_clock import LoopClock
 from tests.support.services import LONGEST, until
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
@@ -88,10 +89,6 @@ async def outcomes(*tasks: asyncio.Task[Settlement]) -> list[Outcome]:
         return [settlement.outcome for settlement in await asyncio.gather(*tasks)]
 
 
-async def until_probing(actor: Actor[Any]) -> None:
-    await until(lambda: actor.stats().breaker is not BreakerState.OPEN)
-
-
 async def answered(actor: Actor[Any], far: FarEnd, count: int) -> None:
     """So many have arrived, and no sender has any in hand."""
     await until(lambda: far.received == count and not actor.stats().in_flight)
@@ -162,17 +159,24 @@ async def test_a_list_with_every_second_token_dead_is_no_mass_rejection(far: Far
 
 async def test_probes_find_out_when_a_mass_rejection_is_over(far: FarEnd) -> None:
     far.plays(elsewhere(far))
-    async with actor_of(far, breaker=Breaker(first=0.02, most=0.1)) as actor:
+    clock = LoopClock()
+    breaker = Breaker(first=30, most=30, clock=asyncio.get_running_loop().time)
+
+    async def until_probing() -> None:
+        clock.advance(31)
+        await until(lambda: breaker.state is not BreakerState.OPEN)
+
+    async with actor_of(far, breaker=breaker, hold=3600.0) as actor:
         await outcomes(*post(actor, far, range(20)))
         for number in range(20, 23):
-            await until_probing(actor)
+            await until_probing()
             arrived = far.received
             (probe,) = await outcomes(*post(actor, far, range(number, number + 1)))
             assert isinstance(probe, Unsent)
             assert probe.reason.endswith("_storm")
             assert far.received == arrived + 1
             assert actor.stats().breaker is BreakerState.OPEN
-        await until_probing(actor)
+        await until_probing()
         far.plays(Case.BAD)  # another refusal says nothing of the devices
         (bad,) = await outcomes(*post(actor, far, range(30, 31)))
         assert isinstance(bad, Rejected)
