@@ -180,17 +180,22 @@ FILE = re.compile(
 NOT_OURS = {
     "application/",
     "brand.toml",
+    "database/sql",
     "far-ends/",
     "forum/new_reply.html",
     "multipart/related",
     "npm/all.zip",
     "PyPI/all.zip",
     "tests/http/__init__.py",
-    "tocsin.contrib",
-    "tocsin.contrib.django",
+    "tocsin.django",
+    "tocsin.view_decision",
+    "tocsin/preferences",
+    "tocsin/react",
+    "tocsin/svelte",
+    "tocsin/vue",
     "words/en.po",
 }
-"""Files of a host app, of another project, or that must not be there; media types; and modules that are planned."""
+"""Files of a host app, of another project, or that must not be there; names in Django, Go and npm; media types."""
 
 
 def test_files_and_modules_that_the_docs_name_are_there() -> None:
