@@ -72,6 +72,22 @@ web: ## build the pages' modules from web/ into tocsin/http/web; installs Node, 
 	@tools/npm.sh web
 	@node web/build.mjs tocsin/http/web
 
+test-matrix: $(VENV)/.dev ## a part of the suite on Python 3.11 to 3.14 with PostgreSQL 15 to 18; DOWNLOAD=1 lets uv install Pythons
+	@tools/npm.sh checks/databases
+	@exec env PYTHONPATH=.:checks/databases:checks/package $(PY) checks/matrix/combinations.py $(if $(DOWNLOAD),--download)
+
+test-matrix-ends: $(VENV)/.dev ## the same with the oldest and the newest of both
+	@tools/npm.sh checks/databases
+	@exec env PYTHONPATH=.:checks/databases:checks/package $(PY) checks/matrix/combinations.py --ends $(if $(DOWNLOAD),--download)
+
+package-check: $(VENV)/.dev ## the wheel and the sdist, installed and run in new environments without the clone
+	@exec $(PY) -m pytest checks/package $(ARGS)
+
+image-check: $(VENV)/.dev ## the image, built and run by Debian's Docker, and docker-compose.yml; as root; minutes; installs what is missing
+	@tools/debian.sh docker.io=dockerd debootstrap=debootstrap
+	@tools/debian.sh docker-cli=docker # part of docker.io before Debian 13
+	@exec $(PY) -m pytest checks/image $(ARGS)
+
 check-pages: $(VENV)/.dev ## the modules' types and size, and the pages in Chromium; installs what is missing
 	@$(CHROMIUM)
 	@tools/npm.sh web
@@ -92,6 +108,10 @@ check-frontends: $(VENV)/.dev ## Next.js, Nuxt, Astro, Vue and Svelte with the n
 
 sbom: $(VENV)/.dev ## write build/sbom.json, a bill of materials (CycloneDX) from the lock files
 	@exec $(PY) checks/supply/sbom.py build/sbom.json
+
+release: $(VENV)/.dev ## VERSION=0.2.0: a version's commit and tag, its packages in build/release; pushes nothing; DRY_RUN=1
+	@tools/npm.sh web
+	@exec $(PY) tools/release.py $(VERSION) $(if $(DRY_RUN),--dry-run)
 
 licences: $(VENV)/.dev ## the licence of each package that ships; fails on one that is not compatible with Apache-2.0
 	@exec $(PY) checks/supply/licences.py
@@ -122,7 +142,7 @@ model-check: ## exhaustive search of the models of wake-up signal and lease with
 	@tools/debian.sh spin=spin gcc=cc
 	@checks/models/check.sh
 
-check: lint types contract lock-check test test-crowds test-databases check-mails check-pages check-frontends check-languages model-check faults-short ## all that CI runs
+check: lint types contract lock-check test test-crowds test-databases test-matrix-ends check-mails check-pages check-frontends check-languages model-check faults-short ## all that CI runs
 
 format: $(VENV)/.dev ## rewrite the code in its style
 	@$(PY) -m ruff check --fix

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
 import time
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
@@ -79,11 +81,12 @@ def migrate_anew(dsn: str) -> None:
 
 
 class Installation:
-    """A running `serve` and `worker` on a database, and its mails."""
+    """A running `serve` and `worker` on a database, and its mails; of `program`, or else of this environment."""
 
-    def __init__(self, dsn: str, folder: Path) -> None:
+    def __init__(self, dsn: str, folder: Path, program: tuple[str, ...] = ()) -> None:
         self.dsn = dsn
         self.folder = folder
+        self.program = program
         self.port = free_port()
         self.settings: dict[str, str] = {}
         self.services: list[Service] = []
@@ -94,6 +97,7 @@ class Installation:
         self.settings = {
             "database_url": self.dsn,
             "smtp_url": mailbox.url,
+            "host": "127.0.0.1",
             "port": str(self.port),
             "public_url": f"http://127.0.0.1:{self.port}",
             "jwt_secret": SECRET,
@@ -101,7 +105,7 @@ class Installation:
         }
         for command in ("serve", "worker"):
             log = self.folder / f"{command}.log"
-            service = running(command, log=log, settings=self.settings)
+            service = running(command, log=log, program=self.program, settings=self.settings)
             self.services.append(await self._stack.enter_async_context(service))
         return self
 
@@ -115,7 +119,11 @@ class Installation:
     def cli(self, *arguments: str) -> str:
         """The last line that a command prints."""
         environ = {f"TOCSIN_{name.upper()}": value for name, value in self.settings.items()}
-        done = run_tocsin(*arguments, environ=environ)
+        done = (
+            _run(self.program, *arguments, environ=environ)
+            if self.program
+            else run_tocsin(*arguments, environ=environ)
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip().splitlines()[-1]
 
@@ -139,10 +147,15 @@ class Installation:
 
 
 async def run_flow(
-    dsn: str, folder: Path, app_settings: Iterable[str] = (), *, app_dsn: str | None = None
+    dsn: str,
+    folder: Path,
+    app_settings: Iterable[str] = (),
+    *,
+    app_dsn: str | None = None,
+    program: tuple[str, ...] = (),
 ) -> None:
     """The whole way; the app's own session has what the database set, but for `app_settings` (`name = value`)."""
-    async with Installation(dsn, folder) as tocsin:
+    async with Installation(dsn, folder, program) as tocsin:
         await asyncio.gather(*(until_ready(tocsin), _leading(tocsin)))
         with psycopg.connect(app_dsn or dsn) as app:
             for setting in app_settings:
@@ -151,6 +164,21 @@ async def run_flow(
             await _notify_and_read(tocsin, app)
             await _digest(tocsin, app)
         assert "Traceback" not in tocsin.log, tocsin.log
+
+
+def migrate_by(program: tuple[str, ...], dsn: str) -> None:
+    """Runs the program's `migrate`."""
+    done = _run(program, "migrate", environ={"TOCSIN_DATABASE_URL": dsn})
+    assert done.returncode == 0, done.stderr
+
+
+def _run(
+    program: tuple[str, ...], *arguments: str, environ: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
+    return subprocess.run(
+        [*program, *arguments], env=ours | environ, capture_output=True, text=True
+    )
 
 
 async def until_ready(tocsin: Installation) -> None:

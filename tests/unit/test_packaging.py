@@ -25,7 +25,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 CLIENT = {"__init__.py", "__main__.py", "client", "event_types.py", "contrib", "sql"}
 DISTRIBUTIONS = packages_distributions()
 UP = {"dev", "testing"}  # what else there is belongs to `server`
-HOST = {"asyncpg", "django", "fastapi", "flask", "pytest", "sqlalchemy", "starlette"}
+HOST = {"asyncpg", "django", "fastapi", "flask", "jwt", "pytest", "sqlalchemy", "starlette"}
 """Packages of the host app, imported only where it has them."""
 
 
