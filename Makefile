@@ -3,8 +3,9 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --quiet --disable-pip-version-check --no-input
-COMPILE := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-annotate --no-header pyproject.toml
+COMPILE_FILE := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --no-header
+COMPILE := $(COMPILE_FILE) pyproject.toml
 RUNTIME_LOCK := --extra up --group build
 CHROMIUM := tools/debian.sh 'chromium=chromium|chromium-browser|google-chrome'
 DEV_LOCK := --all-extras --group dev --constraint requirements.lock
@@ -67,6 +68,9 @@ test-databases: $(VENV)/.dev ## PostgreSQL 15 to 18, each setting and collation,
 	@tools/debian.sh pgbouncer=pgbouncer
 	@tools/npm.sh checks/databases
 	@exec $(PY) -m pytest checks/databases $(ARGS)
+
+test-frameworks: $(VENV)/.dev ## FastAPI, Litestar, Flask, asyncpg and others, each in its environment; NAMES="flask" picks some
+	@exec $(PY) checks/run_frameworks.py $(NAMES)
 
 web: ## build the pages' modules from web/ into tocsin/http/web; installs Node, npm and their packages if missing
 	@tools/npm.sh web
@@ -142,7 +146,7 @@ model-check: ## exhaustive search of the models of wake-up signal and lease with
 	@tools/debian.sh spin=spin gcc=cc
 	@checks/models/check.sh
 
-check: lint types contract lock-check test test-crowds test-databases test-matrix-ends check-mails check-pages check-frontends check-languages model-check faults-short ## all that CI runs
+check: lint types contract lock-check test test-crowds test-databases test-matrix-ends test-frameworks check-mails check-pages check-frontends check-languages model-check faults-short ## all that CI runs
 
 format: $(VENV)/.dev ## rewrite the code in its style
 	@$(PY) -m ruff check --fix
@@ -151,6 +155,10 @@ format: $(VENV)/.dev ## rewrite the code in its style
 lock: $(VENV)/.dev ## update the lock files; UPGRADE=--upgrade takes newer versions
 	@$(COMPILE) $(RUNTIME_LOCK) $(UPGRADE) --output-file requirements.lock
 	@$(COMPILE) $(DEV_LOCK) $(UPGRADE) --output-file requirements-dev.lock
+
+lock-frameworks: $(VENV)/.dev ## the same for checks/frameworks
+	@for file in checks/frameworks/*/requirements*.in; do \
+		$(COMPILE_FILE) $(UPGRADE) $$file --output-file $${file%.in}.lock || exit 1; done
 
 bench: $(VENV)/.dev ## run all of the following, and write docs/performance.md; at most 30 minutes
 	@$(PY) benchmarks/all_of_them.py; broke=$$?; $(PY) benchmarks/page.py && exit $$broke

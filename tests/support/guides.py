@@ -17,13 +17,12 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 def files(page: str) -> dict[str, str]:
-    """The files of a guide, by their paths."""
+    """The files of a guide, by their paths; the parts of one file are joined."""
     text = (GUIDES / page).read_text("utf-8")
-    found = {}
+    found: dict[str, str] = {}
     for _, code in _BLOCK.findall(text):
         if named := _PATH.match(code):
-            assert named[1] not in found, f"{page} has {named[1]} twice"
-            found[named[1]] = code
+            found[named[1]] = found.get(named[1], "") + code
     return found
 
 

@@ -71,7 +71,8 @@ def _id(name: str, value: Any) -> str | None:
     raise _wrong(name, value, _cure_of_id(value))
 
 
-def _recipient(name: str, value: Any) -> str:
+def recipient_id(name: str, value: Any) -> str:
+    """A person's id as text. Raises InvalidArgument with the cure; `name` is the argument's."""
     found = _id(name, value)
     if found is None:
         raise _wrong(
@@ -87,12 +88,12 @@ def _recipients(name: str, value: Any) -> str | list[str]:
     ):
         if isinstance(value, AsyncIterable):
             raise _wrong(name, value, "Read it first: [id async for id in …].")
-        return _recipient(name, value)
+        return recipient_id(name, value)
     if isinstance(value, str) or _is_lazy(value):
-        return _recipient(name, value)
+        return recipient_id(name, value)
     if isinstance(value, type):
         raise _wrong(name, value, "Pass ids, not a class.")
-    return [_recipient(f"an element of {name}", one) for one in value]
+    return [recipient_id(f"an element of {name}", one) for one in value]
 
 
 def _moment(name: str, value: Any) -> datetime | None:
@@ -135,8 +136,8 @@ def _boolean(name: str, value: Any) -> bool:
 
 _CONVERTERS: dict[str, Converter] = {
     "recipients": lambda _, value: _recipients("recipient", value),
-    "recipient": _recipient,
-    "id": _recipient,
+    "recipient": recipient_id,
+    "id": recipient_id,
     "initiator": _id,
     "idempotency_key": _id,
     "send_at": _moment,
