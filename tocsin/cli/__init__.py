@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import click
 import psycopg
 
-from tocsin.cli import operations, services
+from tocsin.cli import imports, operations, services
 from tocsin.cli.doctor import doctor
 from tocsin.cli.templates import templates
 from tocsin.dev.supervisor import UpError
@@ -19,6 +19,7 @@ class _Commands(click.Group):
     """Prints the error and its cure in one line."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        from tocsin.cli.import_sources import ImportFault
         from tocsin.client import NotifyError
         from tocsin.dev.embedded_postgres import PostgresError
         from tocsin.engine.catalogue import CatalogueError
@@ -33,6 +34,7 @@ class _Commands(click.Group):
         except (
             SettingsError,
             CatalogueError,
+            ImportFault,
             MigrationError,
             PostgresError,
             RoleError,
@@ -71,5 +73,6 @@ def main() -> None:
     """
 
 
-for command in (*services.COMMANDS, *operations.COMMANDS, templates, doctor):
+COMMANDS = (*services.COMMANDS, *operations.COMMANDS, *imports.COMMANDS, templates, doctor)
+for command in COMMANDS:
     main.add_command(command)

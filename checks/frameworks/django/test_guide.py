@@ -20,6 +20,7 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent.parent
 GUIDE = (ROOT / "docs/guides/django.md").read_text("utf-8")
 SERVER = psycopg.conninfo.conninfo_to_dict(os.environ["FRAMEWORKS_DSN"])
+SERVICE_PYTHON = os.environ.get("SERVICE_PYTHON", str(ROOT / ".venv/bin/python"))
 SECRET = "the secret of the guide, which is long enough"
 ENVIRON = {
     **{k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"},
@@ -103,7 +104,7 @@ class Serving:
             port = probe.getsockname()[1]
         url = f"http://127.0.0.1:{port}"
         self.process = subprocess.Popen(
-            [str(ROOT / ".venv/bin/python"), "-m", "tocsin", "serve"],
+            [SERVICE_PYTHON, "-m", "tocsin", "serve"],
             env=ENVIRON
             | {
                 "TOCSIN_DATABASE_URL": DSN,

@@ -21,6 +21,7 @@ from tocsin import notify, unread_count
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent.parent
+SERVICE_PYTHON = os.environ.get("SERVICE_PYTHON", str(ROOT / ".venv/bin/python"))
 SERVER = os.environ["FRAMEWORKS_DSN"]
 
 Manage = Callable[..., str]
@@ -61,7 +62,7 @@ def tocsin(name: str, *arguments: str) -> str:
     """Runs the tocsin command of the development environment on that database."""
     dsn = psycopg.conninfo.make_conninfo(SERVER, dbname=name)
     done = subprocess.run(
-        [str(ROOT / ".venv/bin/python"), "-m", "tocsin", *arguments],
+        [SERVICE_PYTHON, "-m", "tocsin", *arguments],
         env={**os.environ, "TOCSIN_DATABASE_URL": dsn, "PYTHONPATH": ""},
         capture_output=True,
         text=True,
@@ -228,9 +229,7 @@ def test_the_default_event_types_are_those_of_tocsin() -> None:
     )
     from tocsin.contrib.django.schema import catalogue
 
-    done = subprocess.run(
-        [str(ROOT / ".venv/bin/python"), "-c", script], capture_output=True, text=True, cwd=ROOT
-    )
+    done = subprocess.run([SERVICE_PYTHON, "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert json.loads(done.stdout) == catalogue()
     assert project.TOCSIN["EVENT_TYPES"].exists()
 

@@ -134,6 +134,13 @@ DECISIONS = (
         _NOTHING,
     ),
     DecisionReason(
+        "imported",
+        "on, off",
+        "{Channel} is {decision}: this was imported from an earlier inbox, and nothing was sent.",
+        "It was imported from an earlier inbox, and nothing was sent.",
+        _NOTHING,
+    ),
+    DecisionReason(
         "initiator",
         "off",
         "You caused it yourself.",
