@@ -24,11 +24,13 @@ from bench.rounds import in_turns, in_turns_async
 
 from tocsin.engine.ops.overview import Overviews
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.delivery import DeadFilter, dead_letter_reasons, dead_letters
 from tocsin.engine.store.operations import (
+    DeadFilter,
     channels,
     count_minutes,
     counted_minutes,
+    dead_letter_reasons,
+    dead_letters,
     settled_lately,
     unfinished,
 )

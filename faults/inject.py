@@ -22,9 +22,9 @@ from msgspec import Struct
 from faults.plan import DST, Fault
 from faults.processes import Service, Supervisor
 from faults.server import OWNER, Pair, Server, accepts
-from tocsin.engine.deliver.digests import make_digests
 from tocsin.engine.model import Conflict, Unavailable
 from tocsin.engine.store.database import Database
+from tocsin.engine.store.digest import make_digests
 
 LIBFAKETIME = next(
     Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), Path("/nowhere/libfaketime.so.1")

@@ -200,6 +200,21 @@ async def test_streams_get_the_notification_and_every_change(hub: BadgeHub, db: 
         assert data(archived) == {"ids": [id_]}
 
 
+async def test_what_was_archived_meanwhile_is_not_new_to_a_reader(hub: BadgeHub, db: Db) -> None:
+    async with hub.open_stream("alice", None) as stream:
+        await badge(stream, 0)
+        seen = stream.token
+    notify(db, title="Archived")
+    notify(db, title="Kept")
+    db.execute(
+        "select tocsin.archive('alice', (select min(notification_id) from tocsin.notification))"
+    )
+    async with hub.open_stream("alice", seen) as stream:
+        events = await collect(stream, {"notification"}, 1)
+        events += await stream.next(0.1) or []
+    assert [data(each)["title"] for each in events if each.event == "notification"] == ["Kept"]
+
+
 async def test_nobody_sees_anothers_events(hub: BadgeHub, db: Db) -> None:
     async with hub.open_stream("bob", None) as stream:
         await badge(stream, 0)
@@ -456,6 +471,28 @@ def test_folding_goes_on_where_it_ended_and_misses_nothing_that_was_open(
     assert fold(db, current_snapshot(db), snapshots[-1]) == 1
     assert db.execute("select n from tocsin.unread_counter").fetchall() == [(4,)]
     assert db.execute("select count(*) from tocsin.unread_delta").fetchone() == (0,)
+
+
+def test_an_older_fold_does_not_send_reads_back_to_folded_changes(db: Db) -> None:
+    """A leader that was replaced may end with a fold of its own, by an older snapshot."""
+    notify(db)
+    older = current_snapshot(db)
+    notify(db)
+    newer = current_snapshot(db)
+    oldest_change = db.execute(
+        "delete from tocsin.unread_delta where xid = (select min(xid) from tocsin.unread_delta)"
+        " returning recipient_id, n, xid"
+    ).fetchone()
+    assert oldest_change is not None
+    assert fold(db, newer, None) == 1
+    folded_before = db.execute("select folded_before from tocsin.unread_counter").fetchone()
+    db.execute(
+        "insert into tocsin.unread_delta (recipient_id, n, xid) values (%s, %s, %s)", oldest_change
+    )
+    assert fold(db, older, None) == 1
+    found = db.execute("select n, folded_before from tocsin.unread_counter").fetchone()
+    assert folded_before is not None
+    assert found == (2, *folded_before)
 
 
 def current_snapshot(db: Db) -> str:

@@ -122,11 +122,11 @@ async def test_a_cancelled_job_sends_what_it_handed_over_and_claims_no_more(
     provider = Provider(database, senders=2, size=8, reserve=0)
     async with running(database, provider) as deliverer:
         job = asyncio.create_task(deliverer.deliver(Channel.EMAIL, ids, Priority.NORMAL))
-        await until(lambda: len(provider.met) == 2 and provider.stats().waiting == 6)
+        await until(lambda: len(provider.met) == 2 and provider.report().waiting == 6)
         job.cancel()
         await asyncio.gather(job, return_exceptions=True)
         provider.open.set()
-        await until(lambda: not provider.stats().in_flight)
+        await until(lambda: not provider.report().in_flight)
         await until(lambda: states(db) == {("sent", None, 1): 8, ("queued", None, 0): 32})
         # its seats are free again
         await deliverer.deliver(Channel.EMAIL, ids, Priority.NORMAL)

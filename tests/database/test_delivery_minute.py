@@ -214,7 +214,7 @@ def test_a_minute_is_read_by_its_index(db: Db, many: None) -> None:
     assert "Seq Scan on delivery" not in found, found
 
 
-@pytest.mark.parametrize("name", ["dead_letters", "dead_letter_ids", "dead_letter_reasons"])
+@pytest.mark.parametrize("name", ["dead_letters", "dead_letter_reasons"])
 def test_dead_letters_are_read_by_their_index(db: Db, many: None, name: str) -> None:
     arguments = {
         "at": datetime.now(UTC),

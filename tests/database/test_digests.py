@@ -25,10 +25,10 @@ from tests.support.http_fixtures import Db, Tell
 from tests.support.services import mail_catcher, mails, running, service_dsn, until
 from tocsin.cli import main
 from tocsin.dev.mail_catcher import MailCatcher
-from tocsin.engine.deliver.digests import make_digests
 from tocsin.engine.model import Channel
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.delivery import claim
+from tocsin.engine.store.digest import make_digests
 from tocsin.engine.store.installation import clean_up
 
 PREFERENCES = "/api/digest-preferences/"

@@ -20,7 +20,7 @@ from tocsin.engine.store import delivery as store
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.delivery import SettledDelivery
 from tocsin.engine.store.dispatch import LeaderSession
-from tocsin.engine.store.health import standing
+from tocsin.engine.store.health import unsettled
 from tocsin.engine.store.installation import Identity, ProcessReport, clean_up, report_process
 from tocsin.engine.store.operations import settled_lately, unfinished
 
@@ -115,6 +115,18 @@ async def test_a_job_that_vanished_is_made_again(
     assert [sorted(again) for again in await due(bell)] == [job]
     assert leases(db) == 1
     assert db.execute("select max(attempts) from tocsin.delivery").fetchone() == (0,)
+
+
+async def test_the_clean_up_takes_no_delivery_from_its_job(
+    bell: LeaderSession, database: Database, db: Db, ten_mails: int
+) -> None:
+    now = datetime.now(UTC)
+    assert len(await dispatch(bell, ten_mails)) == 1
+    await clean_up(database, now=now, retention=timedelta(days=90))
+    assert await due(bell) == []
+    db.execute("delete from tocsin.lease")  # by hand: the job is lost
+    await clean_up(database, now=now, retention=timedelta(days=90))
+    assert len(await due(bell)) == 1
 
 
 async def test_what_a_lost_worker_had_not_settled_is_tried_again(
@@ -600,7 +612,7 @@ async def test_each_is_counted_once_wherever_it_waits(
     await claim(database, job[:3])
     counted = {each.state: each.n for each in await unfinished(database)}
     assert counted == {"queued": 7, "sending": 3}
-    assert {each.state: each.n for each in await standing(database)} == counted
+    assert {each.state: each.n for each in await unsettled(database)} == counted
 
 
 async def test_what_ended_together_is_counted_by_the_minute(

@@ -14,10 +14,10 @@ import pytest
 
 from tests.support.services import mail_catcher, mails, running, until
 from tocsin.dev.mail_catcher import MailCatcher
-from tocsin.engine.deliver.digests import preview
 from tocsin.engine.mail.loader import DEFAULT
+from tocsin.engine.mail.samples import preview
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.timezone import zone_rules
+from tocsin.engine.store.delivery import zone_rules
 
 Db = psycopg.Connection[Any]
 

@@ -204,7 +204,7 @@ async def test_http_returns_503_with_retry_after_and_readiness_has_the_reason(
         response = await alice.get(path)
         assert response.status_code == 503
         assert response.headers["retry-after"]
-    assert (await alice.get("/readyz/")).json()["detail"] == "The database is away."
+    assert (await alice.get("/readyz/")).json()["detail"] == "The database is unavailable."
     await gate.open()
     await until(lambda: _is_ready(alice))
 

@@ -17,10 +17,10 @@ from tests.support.http_fixtures import KEY, SECRET, URL, Db, Tell, bearer, tran
 from tests.support.ledger import deliver
 from tests.support.services import free_port, running, until
 from tocsin.engine.badge.hub import BadgeHub
+from tocsin.engine.model import ActorReport
 from tocsin.engine.store.credential import create_api_key, revoke_api_keys
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.installation import (
-    ActorReport,
     Identity,
     ProcessReport,
     forget_process,

@@ -17,10 +17,10 @@ from tests.support.services import mail_catcher, mails, running, until
 from tocsin.cli import main
 from tocsin.engine.explain.why import explain_in_lines
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.delivery import (
+from tocsin.engine.store.delivery import claim
+from tocsin.engine.store.operations import (
     DeadFilter,
     Replayed,
-    claim,
     dead_letter_reasons,
     dead_letters,
     replay,

@@ -20,8 +20,8 @@ from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import METRICS_TOKEN, Db, Tell, bearer, token
 from tests.support.services import until
 from tocsin.engine.model import Unavailable
+from tocsin.engine.store.badge import ListenConnection
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.listen_connection import ListenConnection
 from tocsin.engine.store.recipient import erase_recipient
 from tocsin.http.protocol import Limits
 from tocsin.http.server import serve

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from tocsin.engine.catalogue import default_catalogue
+from tocsin.engine.mail.context import Rendering
 from tocsin.engine.mail.links import Links
 from tocsin.engine.mail.loader import DEFAULT, Templates
 from tocsin.engine.mail.render import render_burst, render_digest
@@ -71,7 +72,7 @@ def content(message: Message) -> Mail:
 
 
 def one(message: Claimed, templates: Templates = DEFAULT) -> Mail:
-    return content(render_mail(message, links=LINKS, sender=SENDER, now=NOW, templates=templates))
+    return content(render_mail(message, Rendering(LINKS, SENDER, NOW, templates)))
 
 
 def burst(*together: Claimed) -> Mail:
@@ -79,12 +80,12 @@ def burst(*together: Claimed) -> Mail:
         claimed_again(each, delivery_id=7 + i, notification_id=42 + i)
         for i, each in enumerate(together)
     ]
-    return content(render_burst(numbered, links=LINKS, sender=SENDER, now=NOW))
+    return content(render_burst(numbered, Rendering(LINKS, SENDER, NOW)))
 
 
 def digest(*entries: Entry, **changes: Any) -> Mail:
     delivery = claimed(digest_id=1, notification_id=None, event_id=None, label="", **changes)
-    return content(render_digest(delivery, entries, links=LINKS, sender=SENDER, now=NOW))
+    return content(render_digest(delivery, entries, Rendering(LINKS, SENDER, NOW)))
 
 
 def claimed_again(of: Claimed, **changes: Any) -> Claimed:

@@ -137,7 +137,7 @@ async def test_higher_priority_leaves_first_and_equals_in_order() -> None:
     actor = ScriptedActor(Checks(), senders=1)
     low, high = Priority.LOW, Priority.HIGH
     tasks = post(actor, message(1), message(2, low), message(3, high), message(4), message(5, high))
-    await until(lambda: actor.stats().waiting == 5)
+    await until(lambda: actor.report().waiting == 5)
     async with running(actor):
         await asyncio.gather(*tasks)
     assert actor.order == [3, 5, 1, 4, 2]
@@ -156,7 +156,7 @@ async def test_permits_are_given_only_as_far_as_the_mailbox_has_room() -> None:
 async def test_a_normal_claim_waits_until_room_is_worth_it() -> None:
     actor = ScriptedActor(Checks(), size=8, reserve=0, senders=1)
     tasks = post(actor, *map(message, range(8)))
-    await until(lambda: actor.stats().waiting == 8)
+    await until(lambda: actor.report().waiting == 8)
     claim = asyncio.create_task(actor.acquire(100).__aenter__())
     async with running(actor):
         permits = await claim
@@ -167,7 +167,7 @@ async def test_a_normal_claim_waits_until_room_is_worth_it() -> None:
 async def test_high_priority_has_room_behind_a_full_mailbox() -> None:
     actor = ScriptedActor(Checks(), size=2, reserve=1)
     post(actor, message(1), message(2))
-    await until(lambda: actor.stats().waiting == 2)
+    await until(lambda: actor.report().waiting == 2)
     async with asyncio.timeout(LONGEST), actor.acquire(5, Priority.HIGH) as permits:
         assert permits.size == 1
 
@@ -210,7 +210,7 @@ async def test_a_cancelled_claim_keeps_no_permit() -> None:
 async def test_a_cancelled_send_is_not_sent() -> None:
     actor = ScriptedActor(Checks(), senders=1, size=1)
     (task,) = post(actor, message(1))
-    await until(lambda: actor.stats().waiting == 1)
+    await until(lambda: actor.report().waiting == 1)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     async with running(actor):
@@ -225,7 +225,7 @@ async def test_senders_share_one_check() -> None:
     checks = Checks()
     actor = ScriptedActor(checks, senders=4)
     tasks = post(actor, *map(message, range(4)))
-    await until(lambda: actor.stats().waiting == 4)
+    await until(lambda: actor.report().waiting == 4)
     async with running(actor):
         await asyncio.gather(*tasks)
     assert [sorted(batch) for batch in checks.calls] == [[0, 1, 2, 3]]
@@ -235,7 +235,7 @@ async def test_a_check_covers_those_next_in_line() -> None:
     checks = Checks()
     actor = ScriptedActor(checks, senders=2, check_ahead=16)
     tasks = post(actor, *map(message, range(32)))
-    await until(lambda: actor.stats().waiting == 32)
+    await until(lambda: actor.report().waiting == 32)
     async with running(actor):
         await asyncio.gather(*tasks)
     assert [len(batch) for batch in checks.calls] == [16, 16]
@@ -252,7 +252,7 @@ async def test_a_check_that_is_too_old_is_repeated() -> None:
 
     actor = ScriptedActor(checks, script, senders=1, clock=lambda: now)
     tasks = post(actor, *map(message, range(3)))
-    await until(lambda: actor.stats().waiting == 3)
+    await until(lambda: actor.report().waiting == 3)
     async with running(actor):
         await asyncio.gather(*tasks)
     assert checks.calls == [[0, 1, 2], [2]]
@@ -345,7 +345,7 @@ async def test_connecting_comes_before_the_check() -> None:
     actor.gate = asyncio.Event()
     async with running(actor):
         (task,) = post(actor, message(1))
-        await until(lambda: actor.stats().in_flight == 1)
+        await until(lambda: actor.report().in_flight == 1)
         assert checks.calls == []
         actor.gate.set()
         await task
@@ -460,7 +460,7 @@ async def test_five_failures_of_the_provider_open_the_breaker_and_return_what_wa
     actor = ScriptedActor(Checks(), senders=1, breaker=Breaker(first=30, most=30))
     actor.refuse = Deferred("connect_refused")
     tasks = post(actor, *map(message, range(8)))
-    await until(lambda: actor.stats().waiting == 8)
+    await until(lambda: actor.report().waiting == 8)
     async with running(actor):
         settlements = await asyncio.gather(*tasks)
     outcomes = [each.outcome for each in settlements]
@@ -469,13 +469,13 @@ async def test_five_failures_of_the_provider_open_the_breaker_and_return_what_wa
         assert isinstance(outcome, Unsent)
         assert outcome.reason == "circuit_open"
         assert 10 < outcome.retry_after <= 30
-    assert actor.stats().breaker_reason == "connect_refused"
+    assert actor.report().breaker_reason == "connect_refused"
 
 
 async def test_refusals_of_single_messages_leave_the_breaker_closed() -> None:
     async with running(ScriptedActor(Checks(), lambda _: Rejected("no_such_user"))) as actor:
         await asyncio.gather(*post(actor, *map(message, range(20))))
-        assert actor.stats().breaker is BreakerState.CLOSED
+        assert actor.report().breaker is BreakerState.CLOSED
 
 
 async def test_an_open_breaker_gives_no_permit_and_refuses_at_once() -> None:
@@ -513,7 +513,7 @@ async def test_a_claim_gets_no_permit_while_the_provider_makes_no_progress() -> 
     )
     async with running(actor):
         post(actor, message(1), message(2))
-        await until(lambda: (actor.stats().in_flight, actor.stats().waiting) == (1, 1))
+        await until(lambda: (actor.report().in_flight, actor.report().waiting) == (1, 1))
         now = 3.0
         async with asyncio.timeout(LONGEST), actor.acquire(1) as permits:
             assert (permits.size, permits.retry_after) == (0, 1.0)
@@ -530,11 +530,11 @@ async def test_half_open_lets_one_probe_through_and_a_success_closes_it() -> Non
             await until(lambda: not broken(actor))
             tasks = [asyncio.create_task(permits.send(message(number))) for number in range(2, 6)]
             await until(lambda: actor.order)
-            assert (actor.stats().in_flight, actor.stats().waiting) == (1, 3)
-            assert actor.stats().breaker is BreakerState.HALF_OPEN
+            assert (actor.report().in_flight, actor.report().waiting) == (1, 3)
+            assert actor.report().breaker is BreakerState.HALF_OPEN
             probe.set_result(Sent())
             await asyncio.gather(*tasks)
-        assert actor.stats().breaker is BreakerState.CLOSED
+        assert actor.report().breaker is BreakerState.CLOSED
 
 
 async def test_half_open_gives_one_permit() -> None:
@@ -579,7 +579,7 @@ async def test_a_crash_after_the_body_leaves_the_outcome_unknown() -> None:
 async def test_messages_are_returned_while_all_senders_pause() -> None:
     actor = ScriptedActor(Checks(), lambda _: ValueError("bug"), senders=1)
     tasks = post(actor, *map(message, range(3)))
-    await until(lambda: actor.stats().waiting == 3)
+    await until(lambda: actor.report().waiting == 3)
     async with running(actor):
         settlements = await asyncio.gather(*tasks)
     assert [each.outcome for each in settlements[:2]] == [Deferred("actor_crashed")] * 2

@@ -151,7 +151,7 @@ async def test_a_permanent_refusal_is_of_one_message_and_states_what_happens_to_
     far.plays(case)
     async with actor_of(far) as actor:
         outcomes = [(await actor.send(message(far, number))).outcome for number in range(6)]
-        assert actor.stats().breaker is BreakerState.CLOSED
+        assert actor.report().breaker is BreakerState.CLOSED
         far.plays(Case.ACCEPT)
         assert isinstance((await actor.send(message(far))).outcome, Sent)
     for outcome in outcomes:
@@ -186,7 +186,7 @@ async def test_a_provider_that_fails_is_left_in_peace_and_no_address_is_touched(
     far.plays(case)
     async with actor_of(far, breaker=Breaker(first=3600, most=3600)) as actor:
         outcomes = [(await actor.send(message(far, number))).outcome for number in range(8)]
-        state = actor.stats().breaker
+        state = actor.report().breaker
     assert all(isinstance(each, Deferred | Unsent) for each in outcomes)
     if far.shared:
         assert state is BreakerState.OPEN
@@ -210,10 +210,10 @@ async def test_after_an_outage_the_channel_works_by_itself(far: FarEnd, case: Ca
         for number in range(6 if case not in {Case.HANG, Case.DRIBBLE} else 1):
             await send(actor, far, case, number)
         far.plays(Case.ACCEPT)
-        await until(lambda: actor.stats().breaker is not BreakerState.OPEN)
+        await until(lambda: actor.report().breaker is not BreakerState.OPEN)
         async with actor.acquire(1) as permits:
             assert isinstance((await permits.send(message(far, 9))).outcome, Sent)
-        assert actor.stats().breaker is BreakerState.CLOSED
+        assert actor.report().breaker is BreakerState.CLOSED
 
 
 async def test_one_that_hangs_does_not_hold_up_the_others(far: FarEnd) -> None:
@@ -238,12 +238,12 @@ async def test_a_full_mailbox_makes_the_claim_wait_and_loses_nothing(far: FarEnd
     checks.gate.clear()
     async with actor_of(far, checks, size=8, reserve=0, senders=2) as actor:
         tasks = post(actor, far, range(10))
-        await until(lambda: actor.stats().in_flight == 2 and actor.stats().waiting == 8)
+        await until(lambda: actor.report().in_flight == 2 and actor.report().waiting == 8)
         claim = asyncio.create_task(actor.acquire(8).__aenter__())
         beyond = post(actor, far, range(10, 20))
         await asyncio.sleep(0)
         assert not claim.done()
-        assert actor.stats().waiting == 8
+        assert actor.report().waiting == 8
         checks.gate.set()
         permits = await asyncio.wait_for(claim, LONGEST)
         assert permits.size >= 2
@@ -313,7 +313,7 @@ async def test_stopping_lets_finish_what_is_being_sent(far: FarEnd) -> None:
     actor = far.actor(presend_check=checks.presend_check, senders=1)
     await actor.start()
     (sending,) = post(actor, far, range(1))
-    await until(lambda: actor.stats().in_flight == 1)
+    await until(lambda: actor.report().in_flight == 1)
     stopping = asyncio.create_task(actor.stop(grace=LONGEST))
     checks.gate.set()
     await stopping

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tocsin.engine.dispatch.commit_rate import CommitRate
+from tocsin.engine.dispatch.listener import CommitRate
 
 AT_ONCE = (0.00002, 0.00005, 0.00003)
 WAITED = (0.004, 0.00003, 0.012)

@@ -375,7 +375,7 @@ async def test_credentials_that_fail_open_the_breaker(ca: trustme.CA, ca_file: P
         actor_for(port, ca_file=ca_file, username="user", password="wrong") as actor,
     ):
         outcomes = [(await actor.send(message(number))).outcome for number in range(6)]
-        assert actor.stats().breaker is BreakerState.OPEN
+        assert actor.report().breaker is BreakerState.OPEN
     assert outcomes[:5] == [Deferred("smtp_535_5.7.8")] * 5
     assert isinstance(outcomes[5], Unsent)
 
@@ -528,7 +528,7 @@ async def test_a_connection_closed_while_idle_is_replaced() -> None:
         await actor.send(message(1))
         writers[0].transport.abort()
         assert (await actor.send(message(2))).outcome == Sent("Q1234")
-        assert actor.stats().breaker_reason is None
+        assert actor.report().breaker_reason is None
     assert script.connections == 2
 
 
@@ -548,7 +548,7 @@ async def test_a_reused_connection_that_ends_at_the_first_command_costs_no_attem
         await actor.send(message(1))
         script.odd = {"MAIL": reply}
         assert (await actor.send(message(2))).outcome == Sent("Q1234")
-        assert actor.stats().breaker_reason is None
+        assert actor.report().breaker_reason is None
     assert script.connections == 2
     assert script.commands.count("BODY") == 2
 
@@ -674,9 +674,9 @@ async def test_an_outage_and_its_end() -> None:
     async with raw(script) as port, actor_for(port, breaker=breaker) as actor:
         for number in range(5):
             assert (await actor.send(message(number))).outcome == Deferred("smtp_421")
-        assert actor.stats().breaker is BreakerState.OPEN
+        assert actor.report().breaker is BreakerState.OPEN
         script.odd = {}
-        await until(lambda: actor.stats().breaker is BreakerState.HALF_OPEN)
+        await until(lambda: actor.report().breaker is BreakerState.HALF_OPEN)
         async with actor.acquire(1) as permits:
             assert (await permits.send(message(9))).outcome == Sent("Q1234")
-        assert actor.stats().breaker is BreakerState.CLOSED
+        assert actor.report().breaker is BreakerState.CLOSED

@@ -20,8 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.services import LONGEST, until
-from tocsin.engine.actors.fcm.actor import FcmActor
-from tocsin.engine.actors.fcm.payload import MOST_BYTES, shorten
+from tocsin.engine.actors.fcm.actor import MOST_BYTES, FcmActor
 from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
 from tocsin.engine.model import (
     Channel,
@@ -243,14 +242,6 @@ def test_a_long_body_is_cut_between_graphemes_and_fills_the_room(
     assert len(draft) > MOST_BYTES - 40
 
 
-@settings(deadline=None)
-@given(text=st.text(max_size=200), most=st.integers(0, 300))
-def test_shorten_never_exceeds_and_never_adds(text: str, most: int) -> None:
-    short = shorten(text, most)
-    assert len(short.encode()) <= most or short == ""
-    assert short == text or text.startswith(short.removesuffix("…"))
-
-
 async def test_what_was_cut_is_taken_by_the_far_end(fcm: FcmServer) -> None:
     assert isinstance(
         await send(fcm, Push("Title", FAMILY * 1000), presend_check=Checks(badge=1).presend_check),
@@ -295,7 +286,7 @@ async def test_a_used_up_quota_pauses_the_channel_and_returns_what_waits(fcm: Fc
         for outcome in others:
             assert isinstance(outcome, Unsent)
             assert 110 < outcome.retry_after <= 132
-        assert actor.stats().breaker_reason == "fcm_429_quota_exceeded"
+        assert actor.report().breaker_reason == "fcm_429_quota_exceeded"
         assert actor.breaker.retry_after > 110
     assert fcm.requests == 1
 
@@ -377,7 +368,7 @@ async def test_a_token_that_ended_early_is_replaced_without_an_attempt(fcm: FcmS
         fcm.issuer.revoke_tokens()
         sent = await asyncio.gather(*(actor.send(message(number)) for number in range(2, 10)))
         assert {type(each.outcome) for each in sent} == {Sent}
-        assert actor.stats().breaker_reason is None
+        assert actor.report().breaker_reason is None
     assert len(fcm.issuer.issued) == 2
 
 
@@ -395,7 +386,7 @@ async def test_a_revoked_key_pauses_the_channel_and_touches_no_token(fcm: FcmSer
     async with actor_for(fcm, breaker=Breaker(first=30, most=30)) as actor:
         outcomes = [(await actor.send(message(number))).outcome for number in range(6)]
         assert outcomes[:5] == [Deferred("fcm_token_refused")] * 5
-        assert actor.stats().breaker is BreakerState.OPEN
+        assert actor.report().breaker is BreakerState.OPEN
     assert fcm.requests == 0
 
 
@@ -456,7 +447,7 @@ async def test_connections_are_used_again(fcm: FcmServer) -> None:
     async with actor_for(fcm, presend_check=checks.presend_check) as actor:
         for number in range(5):
             await actor.send(message(number))
-        assert actor.stats().in_flight == 0
+        assert actor.report().in_flight == 0
     assert fcm.requests == 5
     assert checks.checks <= 5
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from tocsin.engine.actors.machinery.breaker import HeldRejections, RejectionCounter
 from tocsin.engine.actors.machinery.envelope import Envelope, SendResult
-from tocsin.engine.actors.machinery.mass_rejection import HeldRejections, RejectionCounter
 from tocsin.engine.model import (
     Channel,
     CheckResult,

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.support.golden_mails import LINKS, NOW, SENDER, claimed, content
 from tocsin.engine.actors.email.mime import complete, draft, to_address, to_sender
+from tocsin.engine.mail.context import Rendering
 from tocsin.engine.mail.loader import DEFAULT, Templates
 from tocsin.engine.mail.render import render_burst, render_digest
 from tocsin.engine.mail.render_single import render_mail
@@ -99,7 +100,7 @@ def branded(folder: Path, **files: str) -> Templates:
 
 def single(given: dict[str, Any], templates: Templates = DEFAULT) -> Mail:
     one = claimed(**given, category=given["event_type"].partition(".")[0])
-    return content(render_mail(one, links=LINKS, sender=SENDER, now=NOW, templates=templates))
+    return content(render_mail(one, Rendering(LINKS, SENDER, NOW, templates)))
 
 
 def entry(place: int, given: dict[str, Any]) -> Entry:
@@ -134,7 +135,7 @@ def test_a_burst_is_small_whatever_its_content(given: list[dict[str, Any]], coun
         claimed(**given[n % len(given)], delivery_id=n + 1, notification_id=n + 1)
         for n in range(count)
     ]
-    sized(content(render_burst(together, links=LINKS, sender=SENDER, now=NOW)))
+    sized(content(render_burst(together, Rendering(LINKS, SENDER, NOW))))
 
 
 @FEW
@@ -144,7 +145,7 @@ def test_a_digest_is_small_whatever_its_content(given: list[dict[str, Any]], cou
         (entry(n, given[n % len(given)]) for n in range(count)), key=lambda each: each.category
     )
     digest = claimed(digest_id=1, event_type="digest", category="digest", locale=given[0]["locale"])
-    sized(content(render_digest(digest, entries, links=LINKS, sender=SENDER, now=NOW)))
+    sized(content(render_digest(digest, entries, Rendering(LINKS, SENDER, NOW))))
 
 
 CONTENT = '{% extends "notifications/layout.html" %}{% block content %}'
@@ -162,11 +163,11 @@ def test_what_a_hosts_templates_write_too_much_of_is_rendered_by_ours(tmp_path: 
     given = {"title": "😀" * 500, "body": "😀" * 100_000, "event_type": "forum.new_reply"}
     assert "Read all" in sized(single(given, templates)).html
     together = [claimed(**given, delivery_id=n + 1, notification_id=n + 1) for n in range(40)]
-    common: dict[str, Any] = {"links": LINKS, "sender": SENDER, "now": NOW, "templates": templates}
-    assert "and 30 more" in sized(content(render_burst(together, **common))).html
+    by = Rendering(LINKS, SENDER, NOW, templates)
+    assert "and 30 more" in sized(content(render_burst(together, by))).html
     full = given | {"label": "L", "body_html": None, "action_url": "/"}
     digest = claimed(digest_id=1, event_type="digest", category="digest")
-    assert "more" in sized(content(render_digest(digest, [entry(1, full)] * 40, **common))).html
+    assert "more" in sized(content(render_digest(digest, [entry(1, full)] * 40, by))).html
 
 
 def test_a_logo_counts(tmp_path: Path) -> None:
@@ -183,7 +184,7 @@ def test_a_burst_shows_ten_in_full_twenty_as_lines_and_a_link_to_the_rest() -> N
         claimed(delivery_id=n, notification_id=n, title=f"Title {n}", body=f"Body {n}.")
         for n in range(1, 131)
     ]
-    mail = sized(content(render_burst(together, links=LINKS, sender=SENDER, now=NOW)))
+    mail = sized(content(render_burst(together, Rendering(LINKS, SENDER, NOW))))
     assert mail.html.count('class="item"') == 10
     assert mail.html.count('class="line"') == 20
     for n in range(1, 131):
@@ -201,7 +202,7 @@ def test_a_burst_shows_ten_in_full_twenty_as_lines_and_a_link_to_the_rest() -> N
 @pytest.mark.parametrize(("locale", "words"), [("de", "und 100 weitere"), ("ar", "100")])
 def test_the_rest_is_counted_in_the_persons_language(locale: str, words: str) -> None:
     together = [claimed(delivery_id=n, notification_id=n, locale=locale) for n in range(1, 131)]
-    mail = content(render_burst(together, links=LINKS, sender=SENDER, now=NOW))
+    mail = content(render_burst(together, Rendering(LINKS, SENDER, NOW)))
     (line,) = re.findall(r'class="more"[^>]*><a[^>]*>([^<]*)</a>', mail.html)[-1:]
     assert words in line
 
@@ -209,9 +210,7 @@ def test_the_rest_is_counted_in_the_persons_language(locale: str, words: str) ->
 def test_the_link_to_the_inbox_is_the_brands(tmp_path: Path) -> None:
     (tmp_path / "brand.toml").write_text('inbox = "/inbox/?all=1"\n', "utf-8")
     together = [claimed(delivery_id=n, notification_id=n) for n in range(1, 40)]
-    mail = content(
-        render_burst(together, links=LINKS, sender=SENDER, now=NOW, templates=Templates(tmp_path))
-    )
+    mail = content(render_burst(together, Rendering(LINKS, SENDER, NOW, Templates(tmp_path))))
     assert "and 9 more: https://app.example.test/inbox/?all=1\n" in mail.text
 
 

@@ -91,7 +91,7 @@ async def outcomes(*tasks: asyncio.Task[Settlement]) -> list[Outcome]:
 
 async def answered(actor: Actor[Any], far: FarEnd, count: int) -> None:
     """So many have arrived, and no sender has any in hand."""
-    await until(lambda: far.received == count and not actor.stats().in_flight)
+    await until(lambda: far.received == count and not actor.report().in_flight)
 
 
 @pytest.mark.parametrize("case", [Case.DEAD, Case.ELSEWHERE])
@@ -102,7 +102,7 @@ async def test_a_mass_rejection_disables_no_device_and_logs_what_to_check(
     with capture_logs() as logs:
         async with actor_of(far) as actor:
             found = await outcomes(*post(actor, far, range(60)))
-            stats = actor.stats()
+            stats = actor.report()
     assert all(isinstance(each, Unsent) for each in found)
     kept = [each for each in found if isinstance(each, Unsent) and each.reason.endswith("_storm")]
     assert len(kept) >= 10
@@ -127,7 +127,7 @@ async def test_a_single_dead_token_is_no_mass_rejection(far: FarEnd) -> None:
     far.plays(Case.DEAD)
     async with actor_of(far, hold=0.01) as actor:
         (found,) = await outcomes(*post(actor, far, range(1)))
-        assert actor.stats().breaker is BreakerState.CLOSED
+        assert actor.report().breaker is BreakerState.CLOSED
     assert isinstance(found, Rejected)
     assert found.address_dead
 
@@ -175,16 +175,16 @@ async def test_probes_find_out_when_a_mass_rejection_is_over(far: FarEnd) -> Non
             assert isinstance(probe, Unsent)
             assert probe.reason.endswith("_storm")
             assert far.received == arrived + 1
-            assert actor.stats().breaker is BreakerState.OPEN
+            assert actor.report().breaker is BreakerState.OPEN
         await until_probing()
         far.plays(Case.BAD)  # another refusal says nothing of the devices
         (bad,) = await outcomes(*post(actor, far, range(30, 31)))
         assert isinstance(bad, Rejected)
-        assert actor.stats().breaker is BreakerState.HALF_OPEN
+        assert actor.report().breaker is BreakerState.HALF_OPEN
         far.plays(Case.ACCEPT)
         (probe,) = await outcomes(*post(actor, far, range(40, 41)))
         assert isinstance(probe, Sent)
-        assert (actor.stats().breaker, actor.stats().advice) == (BreakerState.CLOSED, None)
+        assert (actor.report().breaker, actor.report().advice) == (BreakerState.CLOSED, None)
         far.plays(Case.DEAD)
         arrived = far.received
         dead = post(actor, far, range(60, 61))

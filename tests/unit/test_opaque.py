@@ -10,15 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from tocsin.engine.badge import stream_position
-from tocsin.engine.badge.stream_position import Position, is_ahead, read_position
 from tocsin.engine.model import Invalid
+from tocsin.engine.store import pagination
 from tocsin.engine.store.pagination import (
     Cursor,
+    Position,
     from_opaque,
+    is_ahead,
     is_snapshot,
     page,
     parse_cursor,
+    read_position,
     to_opaque,
 )
 
@@ -185,4 +187,4 @@ def test_a_position_of_another_cluster_is_ahead() -> None:
     assert not is_ahead(position, "10:20:")
     assert not is_ahead(position, "20:21:")
     assert is_ahead(position, "10:19:")
-    assert timedelta(0) < timedelta(seconds=stream_position._GOOD_FOR) < timedelta(hours=1)
+    assert timedelta(0) < timedelta(seconds=pagination._GOOD_FOR) < timedelta(hours=1)

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from tocsin.engine.actors.apns.actor import (
     MAX_PAYLOAD,
     ApnsTooLargeError,
-    clip,
     collapse_id,
     draft,
     with_badge,
 )
 from tocsin.engine.model import Push, PushKind
+from tocsin.engine.text import clip
 
 FAMILY = "👨‍👩‍👧‍👦"
 PARTS = [
@@ -66,7 +66,7 @@ def loaded(drafted: bytes, badge: int | None = None) -> Any:
 @settings(deadline=None)
 @given(TEXT.filter(str.isprintable), st.integers(0, 400))
 def test_a_text_is_cut_between_characters_and_no_earlier_than_needed(text: str, room: int) -> None:
-    cut = clip(text, room)
+    cut = clip(text, room, size)
     assert size(cut) <= room
     if cut == text:
         return
@@ -119,7 +119,7 @@ def test_a_long_body_fills_the_payload(part: str) -> None:
     ],
 )
 def test_examples(text: str, room: int, cut: str) -> None:
-    assert clip(text, room) == cut
+    assert clip(text, room, size) == cut
 
 
 def test_the_body_goes_before_the_title() -> None:

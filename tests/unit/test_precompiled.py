@@ -18,6 +18,7 @@ from markupsafe import Markup
 from tests.support.golden_mails import _ONES as KINDS
 from tests.support.golden_mails import LINKS, NOW, SENDER, claimed, claimed_again, content
 from tocsin.engine.actors.email import mime
+from tocsin.engine.mail.context import Rendering
 from tocsin.engine.mail.loader import Templates
 from tocsin.engine.mail.precompiled import PrecompiledMails
 from tocsin.engine.mail.render_single import render_mail
@@ -40,11 +41,8 @@ class Renderer:
         return content(
             render_mail(
                 message,
-                links=LINKS,
-                sender=SENDER,
-                now=NOW,
-                templates=self._templates,
-                precompiled=self._precompiled,
+                Rendering(LINKS, SENDER, NOW, self._templates),
+                self._precompiled,
             )
         )
 

@@ -9,10 +9,11 @@ from uuid import UUID
 import pytest
 from msgspec.structs import replace
 
+from tocsin.engine.model import ActorReport
 from tocsin.engine.ops.chart import ENDS, HOUR, Series, latency, series_by_channel, window
 from tocsin.engine.ops.problems import CRITICAL, WARNING, Snapshot, find_problems
 from tocsin.engine.store.health import BlockingSession
-from tocsin.engine.store.installation import LAPSE, ActorReport, Process, ProcessReport
+from tocsin.engine.store.installation import SILENT_AFTER, Process, ProcessReport
 from tocsin.engine.store.operations import ChannelRow, Minute, Unfinished
 
 NOW = datetime(2026, 11, 22, 3, 7, 42, tzinfo=UTC)
@@ -69,7 +70,7 @@ def codes(state: Snapshot) -> list[tuple[str, str]]:
         # a push channel that nobody uses is no fault
         ({"processes": []}, [("no_worker", CRITICAL), ("no_leader", CRITICAL)]),
         (
-            {"processes": [process("serve", leading=True), process(silent_for=LAPSE + 1)]},
+            {"processes": [process("serve", leading=True), process(silent_for=SILENT_AFTER + 1)]},
             [("no_worker", CRITICAL), ("silent", WARNING)],
         ),
         (

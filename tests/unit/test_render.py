@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from jinja2 import Environment
 
 from tests.support.golden_mails import LINKS, NOW, SENDER, claimed, one
+from tocsin.engine.mail.context import Rendering
 from tocsin.engine.mail.links import OptOutLink, Unsubscribe, UnsubscribeAddress
 from tocsin.engine.mail.loader import Templates, inline_css
 from tocsin.engine.mail.render import render_burst
@@ -171,7 +172,7 @@ def test_one_mail_of_several_types_names_and_ends_all_of_them() -> None:
         claimed(delivery_id=8, event_type="forum.mention", label="Mention", topic="t:2"),
         claimed(delivery_id=9, topic="t:1"),
     ]
-    mail = render_burst(together, links=LINKS, sender=SENDER, now=NOW).content
+    mail = render_burst(together, Rendering(LINKS, SENDER, NOW)).content
     assert isinstance(mail, Mail)
     link = unsubscribe_link(mail)
     assert link == Unsubscribe("alice", "forum.new_reply", ("forum.mention",))

@@ -13,9 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tocsin.engine.actors.machinery import backoff
-from tocsin.engine.actors.machinery.backoff import retry_delay
-from tocsin.engine.deliver.settlement import render_failed, settle, settle_all, skip
+from tocsin.engine.actors.machinery import breaker
+from tocsin.engine.deliver.settlement import render_failed, retry_delay, settle, settle_all, skip
 from tocsin.engine.model import (
     Channel,
     CheckResult,
@@ -37,7 +36,7 @@ S = DeliveryState
 
 
 def test_the_table_of_waits_holds() -> None:
-    found = doctest.testmod(backoff)
+    found = doctest.testmod(breaker)
     assert found.attempted
     assert not found.failed
 

@@ -101,7 +101,7 @@ def digest() -> None:
 @click.option("--now", help="Use this time instead of now: 2026-11-21T06:00:00Z.")
 def digest_run(now: str | None) -> None:
     """Make the digests that are due, now or at another time. Workers do it every minute, and send them."""
-    from tocsin.engine.deliver.digests import make_digests
+    from tocsin.engine.store.digest import make_digests
 
     def report(so_far: Any) -> None:
         if sys.stderr.isatty():
@@ -123,8 +123,8 @@ def digest_run(now: str | None) -> None:
 @click.argument("recipient")
 def digest_preview(recipient: str) -> None:
     """Show the digest of RECIPIENT as if it were made now; nothing is sent or changed."""
-    from tocsin.engine.deliver.digests import preview
     from tocsin.engine.mail.loader import Templates
+    from tocsin.engine.mail.samples import preview
 
     settings = find_settings()
     templates = Templates(settings.templates_dir)
@@ -157,7 +157,7 @@ def deliveries() -> None:
 def deliveries_failed(days: int) -> None:
     """Count failed deliveries by channel and reason, with the meaning of each reason."""
     from tocsin.engine.explain.reasons import meaning_and_cure
-    from tocsin.engine.store.delivery import dead_letter_reasons
+    from tocsin.engine.store.operations import dead_letter_reasons
 
     since = datetime.now(UTC) - timedelta(days=days)
     for each in with_database(lambda database: dead_letter_reasons(database, since)):
@@ -186,7 +186,7 @@ def deliveries_replay(
     lift: bool,
 ) -> None:
     """Try failed deliveries again: DELIVERY_IDS, or those of a channel or reason."""
-    from tocsin.engine.store.delivery import DeadFilter, replay, replay_all
+    from tocsin.engine.store.operations import DeadFilter, replay, replay_all
 
     matching = bool(channel or reason or every)
     if bool(delivery_ids) == matching:

@@ -19,7 +19,7 @@ from threading import Thread
 
 from msgspec import Struct
 
-from tocsin.engine.actors.machinery.backoff import backoff
+from tocsin.engine.actors.machinery.breaker import backoff
 
 VARIABLE = "TOCSIN_PARENT_FD"
 MAKE_VARIABLE = "TOCSIN_MAKE_PID"  # set by the Makefile

@@ -20,7 +20,9 @@ from procrastinate.app import WorkerOptions
 from procrastinate.worker import Worker
 
 from tocsin.engine.model import Channel, Priority
+from tocsin.engine.store.digest import make_digests
 from tocsin.engine.store.health import run_service
+from tocsin.engine.store.installation import clean_up
 from tocsin.engine.store.queue import Connector, JobManager
 from tocsin.engine.worker import Engine, running_engine
 from tocsin.settings import Settings, SettingsError, read_settings
@@ -56,7 +58,7 @@ class QueueApp(procrastinate.App):
         self.job_manager = JobManager(self.connector)
 
     async def run_worker_async(self, **options: Unpack[WorkerOptions]) -> None:
-        """Runs until SIGINT or SIGTERM; a worker that stopped by itself (the database was away) is started again."""
+        """Runs until SIGINT or SIGTERM; starts a worker again that an outage of the database stopped."""
         self.perform_import_paths()  # type: ignore[no-untyped-call]
         options["install_signal_handlers"] = False
         wait = _settings().database_wait
@@ -85,7 +87,7 @@ class QueueApp(procrastinate.App):
                 connector.stop_waiting()
                 worker.stop()  # type: ignore[no-untyped-call]
                 # its jobs end once the actors have given back what they hold
-                await engine.stop()
+                await engine.deliverer.stop()
             await running
         except (procrastinate.exceptions.ProcrastinateException, psycopg.Error) as error:
             log.warning("worker stopped by itself", error=str(error))
@@ -103,7 +105,7 @@ class QueueApp(procrastinate.App):
     async def deliver(self, channel: Channel, delivery_ids: list[int], priority: int) -> None:
         """Hands a job's deliveries to the running engine."""
         urgency = Priority(min(max(priority, Priority.LOW), Priority.HIGH))
-        await self.running_engine.deliver(channel, delivery_ids, urgency)
+        await self.running_engine.deliverer.deliver(channel, delivery_ids, urgency)
 
     @property
     def running_engine(self) -> Engine:
@@ -164,7 +166,8 @@ async def rescue_stalled_jobs(timestamp: int) -> None:  # noqa: ARG001 - Procras
 async def generate_digest_emails(timestamp: int) -> None:
     """Creates the digests that are due; once an hour also for people who have no next one."""
     now = datetime.fromtimestamp(timestamp, UTC)
-    made = await app.running_engine.make_digests(now, leftovers=now.minute == 0)
+    database = app.running_engine.database
+    made = await make_digests(database, now, leftovers=now.minute == 0)
     if made.people:
         log.info("digests made", people=made.people, digests=made.digests, unsent=made.unsent)
 
@@ -174,7 +177,8 @@ async def generate_digest_emails(timestamp: int) -> None:
 async def cleanup_old_notifications(timestamp: int) -> None:
     """Deletes what is past its retention, and jobs that failed that long ago."""
     engine = app.running_engine
-    removed = await engine.clean_up(datetime.fromtimestamp(timestamp, UTC))
+    now = datetime.fromtimestamp(timestamp, UTC)
+    removed = await clean_up(engine.database, now=now, retention=engine.retention)
     hours = 24 * engine.retention.days
     await app.job_manager.delete_old_jobs(nb_hours=hours, include_failed=True)
     log.info("cleaned up", notifications=removed)

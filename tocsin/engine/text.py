@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 from html.parser import HTMLParser
+from itertools import accumulate
 
 import nh3
 import regex
@@ -72,6 +73,22 @@ def shortened_bytes(text: str, most: int) -> str:
         return text
     room = max(most - len(ELLIPSIS.encode()), 0)
     return beginning(text, len(encoded[:room].decode("utf-8", "ignore"))).rstrip() + ELLIPSIS
+
+
+def clip(text: str, room: int, size: Callable[[str], int]) -> str:
+    """Returns the longest beginning of a text whose `size` is at most `room`, between two clusters.
+
+    A text that was cut ends in an ellipsis; it is empty if not even the ellipsis fits.
+    """
+    if size(text) <= room:
+        return text
+    room -= size(ELLIPSIS)
+    if room < 0:
+        return ""
+    # a code point takes at least one byte, so the first `room` of them are enough
+    clusters: list[str] = _CLUSTER.findall(text[: room + 1])
+    fitting = sum(1 for each in accumulate(map(size, clusters)) if each <= room)
+    return "".join(clusters[:fitting]).rstrip() + ELLIPSIS
 
 
 def beginning(text: str, most: int) -> str:

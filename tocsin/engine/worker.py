@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from msgspec import Struct
 
 from tocsin.engine.actors.email.actor import EmailActor
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.deliver.deliverer import Deliverer, Render
-from tocsin.engine.deliver.digests import make_digests
-from tocsin.engine.deliver.process_report import actor_reports, keep_reporting, new_identity
 from tocsin.engine.dispatch.dispatcher import Dispatcher
 from tocsin.engine.mail.links import Links
 from tocsin.engine.mail.loader import Templates, TemplatesError
@@ -29,20 +28,19 @@ from tocsin.engine.model import (
     Entry,
     Message,
     PresendCheck,
-    Priority,
     Unavailable,
 )
 from tocsin.engine.store import delivery
 from tocsin.engine.store.connection import Availability
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.digest import Assembled
 from tocsin.engine.store.event import list_event_types
 from tocsin.engine.store.installation import (
     OFFER_AGAIN,
     ProcessReport,
     SharedTokens,
-    clean_up,
     get_secret,
+    keep_reporting,
+    new_identity,
     offer_providers,
 )
 from tocsin.settings import Settings, SettingsError
@@ -53,49 +51,29 @@ if TYPE_CHECKING:
 log = structlog.get_logger("tocsin.worker")
 
 
-class Engine:
-    """The engine as jobs call it."""
+class Engine(Struct, frozen=True):
+    """What the jobs of a worker use."""
 
-    def __init__(self, deliverer: Deliverer, database: Database, retention: timedelta) -> None:
-        self._deliverer = deliverer
-        self._database = database
-        self.retention = retention
-
-    async def deliver(
-        self, channel: Channel, delivery_ids: Sequence[int], priority: Priority
-    ) -> None:
-        """Delivers those that are still queued."""
-        await self._deliverer.deliver(channel, delivery_ids, priority)
-
-    async def clean_up(self, now: datetime) -> int:
-        """Deletes what is past its retention; returns how many notifications."""
-        return await clean_up(self._database, now=now, retention=self.retention)
-
-    async def make_digests(self, now: datetime, *, leftovers: bool) -> Assembled:
-        """Creates the digests that are due."""
-        return await make_digests(self._database, now, leftovers=leftovers)
-
-    async def stop(self) -> None:
-        """Stops sending; what was claimed and not sent is given back."""
-        await self._deliverer.stop()
+    deliverer: Deliverer
+    database: Database
+    retention: timedelta
 
 
 @asynccontextmanager
 async def running_engine(settings: Settings, availability: Availability) -> AsyncIterator[Engine]:
     """Starts all that a worker needs, and stops it in reverse. `availability` is shared by the process."""
-    assert settings.database_url is not None
+    dsn = settings.database_url
+    assert dsn is not None
     if settings.smtp and not settings.public_url:
         raise SettingsError(
             "TOCSIN_PUBLIC_URL is not set: links in mails lead there, such as https://notify.example.com."
         )
-    database = Database(settings.database_url, max_size=4, availability=availability)
-    deliverer_database = Database(
-        settings.database_url, max_size=12, good_for=1.0, steady=True, availability=availability
-    )
-    identity = new_identity("worker")
-    await database.open()
-    try:
-        await deliverer_database.open()
+    async with (
+        _opened(Database(dsn, max_size=4, availability=availability)) as database,
+        _opened(
+            Database(dsn, max_size=12, good_for=1.0, steady=True, availability=availability)
+        ) as deliverer_database,
+    ):
         await _check_templates(settings, database)
         link_key = await get_secret(database, "link_key")
         actors = _actors(settings, deliverer_database, link_key)
@@ -104,36 +82,48 @@ async def running_engine(settings: Settings, availability: Availability) -> Asyn
             log.warning(
                 "no provider for email: its deliveries are skipped with no_provider; set TOCSIN_SMTP_URL"
             )
-        renderer = _renderer(settings, link_key)
-        deliverer = Deliverer(deliverer_database, actors, renderer, process_id=identity.process_id)
-        dispatcher = Dispatcher(
-            database.dsn, badge_pushes=settings.badge_pushes, availability=availability
+        identity = new_identity("worker")
+        deliverer = Deliverer(
+            deliverer_database,
+            actors,
+            _renderer(settings, link_key),
+            process_id=identity.process_id,
         )
-        background = [
-            asyncio.create_task(dispatcher.run(), name="dispatcher"),
-            asyncio.create_task(_keep_offering(database, actors), name="offer"),
-            asyncio.create_task(
-                keep_reporting(
-                    database,
-                    identity,
-                    lambda: ProcessReport(
-                        leading=dispatcher.leading, actors=actor_reports(actors.values())
-                    ),
-                ),
-                name="report",
+        dispatcher = Dispatcher(dsn, badge_pushes=settings.badge_pushes, availability=availability)
+
+        def report() -> ProcessReport:
+            reports = [actor.report() for actor in actors.values()]
+            return ProcessReport(leading=dispatcher.leading, actors=reports)
+
+        async with (
+            _in_background(
+                dispatcher.run(),
+                _keep_offering(database, actors),
+                keep_reporting(database, identity, report),
             ),
-        ]
-        try:
-            async with deliverer.running():
-                retention = timedelta(days=settings.retention_days)
-                yield Engine(deliverer, database, retention)
-        finally:
-            for task in background:
-                task.cancel()
-            await asyncio.gather(*background, return_exceptions=True)
+            deliverer.running(),
+        ):
+            yield Engine(deliverer, database, timedelta(days=settings.retention_days))
+
+
+@asynccontextmanager
+async def _opened(database: Database) -> AsyncIterator[Database]:
+    try:
+        await database.open()
+        yield database
     finally:
-        await deliverer_database.close()
         await database.close()
+
+
+@asynccontextmanager
+async def _in_background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _actors(settings: Settings, database: Database, link_key: bytes) -> dict[str, Actor[Any]]:

@@ -32,7 +32,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from tocsin.engine.model import NotFound, Unavailable
-from tocsin.engine.store.health import Standing, standing
+from tocsin.engine.store.health import Unsettled, unsettled
 from tocsin.http.auth import ACCESS, router
 from tocsin.http.errors import PROBLEM, AnyRequest, NotServing, ProblemDetails, Unauthorized
 from tocsin.http.openapi import FAILURES, OtherResponse, get, noted
@@ -78,7 +78,7 @@ class Metrics(Collector):
         self._series: dict[tuple[str, str, int], RequestSeries] = {}
         self._times: dict[str, _Times] = {}
         self._open_streams = 0
-        self._standing: Sequence[Standing] = ()
+        self._unsettled: Sequence[Unsettled] = ()
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -90,9 +90,9 @@ class Metrics(Collector):
             found = self._series[key] = RequestSeries(self._times.setdefault(route, _Times()))
         return found
 
-    def render(self, *, open_streams: int, standing: Sequence[Standing]) -> tuple[bytes, str]:
+    def render(self, *, open_streams: int, unsettled: Sequence[Unsettled]) -> tuple[bytes, str]:
         """Prometheus' text and its media type."""
-        self._open_streams, self._standing = open_streams, standing
+        self._open_streams, self._unsettled = open_streams, unsettled
         # Litestar adds the charset
         kind = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")
         return generate_latest(self._registry) + generate_latest(self._others), kind
@@ -127,7 +127,7 @@ class Metrics(Collector):
             labels=("channel",),
         )
         most_late: dict[str, float] = {}
-        for row in self._standing:
+        for row in self._unsettled:
             deliveries.add_metric((row.channel, row.state), row.n)
             most_late[row.channel] = max(row.late, most_late.get(row.channel, 0.0))
         for channel, seconds in most_late.items():
@@ -277,10 +277,10 @@ async def metrics_without_token(
 
 async def _rendered(services: Services, metrics: Metrics) -> Response[bytes]:
     try:
-        ledger = await standing(services.database)
+        ledger = await unsettled(services.database)
     except Unavailable:
         ledger = []  # its absence is a signal too, and the rest is worth having
-    text, kind = metrics.render(open_streams=services.hub.open_streams, standing=ledger)
+    text, kind = metrics.render(open_streams=services.hub.open_streams, unsettled=ledger)
     return Response(text, media_type=kind, headers={"Cache-Control": "no-store"})
 
 

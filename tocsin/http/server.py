@@ -17,10 +17,9 @@ from litestar import Litestar
 from litestar.types import ControllerRouterHandler
 
 from tocsin.engine.badge.hub import BadgeHub
-from tocsin.engine.deliver.process_report import keep_reporting, new_identity
 from tocsin.engine.ops.chart import keep_counting
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.installation import ProcessReport, get_secret
+from tocsin.engine.store.installation import ProcessReport, get_secret, keep_reporting, new_identity
 from tocsin.http.app import create_app
 from tocsin.http.errors import HANDLERS
 from tocsin.http.middleware import LoopbackHosts

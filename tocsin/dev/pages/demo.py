@@ -24,7 +24,13 @@ from tocsin.dev.pages.arrivals import Phone, phones_of
 from tocsin.engine.explain.why import ExplainedChannel, explain
 from tocsin.engine.model import Invalid, NotFound
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.event import EventType, NewEvent, get_event_type, list_event_types, tell
+from tocsin.engine.store.event import (
+    EventType,
+    NewEvent,
+    create_event,
+    get_event_type,
+    list_event_types,
+)
 from tocsin.engine.store.notification import why
 from tocsin.http.auth import Authenticator
 from tocsin.http.errors import AnyRequest
@@ -224,7 +230,7 @@ async def act(
     at = datetime.now(UTC)
     story = story_of(event_type.event_type, event_type.label)
     event = event_of(story, event_type.event_type, cast, at)
-    emitted = await tell(services.database, "demo", event)
+    emitted = await create_event(services.database, "demo", event)
     id_ = await notification_of(services.database, emitted.event_id, data.you)
     decided = await why(services.database, [id_]) if id_ is not None else {}
     channels = explain(decided[id_]).channels if id_ is not None else []

@@ -82,7 +82,7 @@ class WebhookActor(HttpActor):
         return classify(response.status, response.retry_after)
 
     def classify_no_response(self, reason: str, *, sent: bool) -> SendResult:
-        """Says nothing about other endpoints, so the breaker does not count it."""
+        """Returns an outcome that the breaker does not count: other endpoints may work."""
         if reason == "address_forbidden":
             return SendResult(Rejected(f"webhook_{reason}"))
         result = super().classify_no_response(reason, sent=sent)

@@ -1,7 +1,7 @@
-"""The badge hub of one HTTP process: one LISTEN, many waiting streams.
+"""The badge hub of one HTTP process: one LISTEN connection, many open streams.
 
-The listener names whose inbox moved; the hub reads those that have a stream open here in one batched query and puts
-what is new into each stream's mailbox. A slow reader loses intermediate counts, never the last one.
+An announcement names the recipients whose inbox changed. The hub reads those that have a stream open here in one query,
+and puts what is new into each stream. A slow reader loses intermediate counts, never the last one.
 """
 
 from __future__ import annotations
@@ -16,18 +16,17 @@ import psycopg
 import structlog
 
 from tocsin.engine.badge.open_stream import OpenStream, StreamEvent, events_since
-from tocsin.engine.badge.stream_position import Position, read_position
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.badge import (
-    ReaderPosition,
+    ListenConnection,
+    Reader,
     StreamUpdates,
-    open_listen_connection,
     request_stream_updates,
     unread_counts,
 )
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.dispatch import EVERYONE
-from tocsin.engine.store.listen_connection import ListenConnection
+from tocsin.engine.store.pagination import read_position
 
 # Seconds after which an unused session goes back to the pool; to take one out costs more than a read.
 _LINGER = 0.2
@@ -37,7 +36,7 @@ PendingCounts = dict[str, list[PendingCount]]  # by recipient
 
 
 class UnreadCounts:
-    """Batches look-ups: a count that is asked for during a read waits for the next one, so that each is exact.
+    """Reads counts in batches: one that is requested during a read waits for the next read, so that each is exact.
 
     A count in a batch costs a twentieth of a query of its own.
     """
@@ -49,7 +48,7 @@ class UnreadCounts:
         self._idle: asyncio.Future[None] | None = None  # while the reader waits for a request
 
     def read(self, recipient_id: str) -> PendingCount:
-        """The count from a snapshot taken after this call; awaiting it raises Unavailable."""
+        """Returns the count from a snapshot taken after this call; awaiting it raises Unavailable."""
         count: PendingCount = asyncio.get_running_loop().create_future()
         self._request(recipient_id, [count])
         if self._idle is not None:
@@ -74,7 +73,7 @@ class UnreadCounts:
                         _resolve(batch, await unread_counts(session, list(batch)))
                         batch, kept = {}, True
                         batch = await self._next()
-            except Exception as error:  # noqa: BLE001 - raised for those who asked
+            except Exception as error:  # noqa: BLE001 - raised by each count of the batch
                 if kept and isinstance(error, Unavailable):
                     # the session was lost since its last use, and the pool has others
                     for recipient_id, counts in batch.items():
@@ -90,7 +89,7 @@ class UnreadCounts:
         return batch
 
     async def _next(self) -> PendingCounts:
-        """Returns what was asked for meanwhile, or else what is within `_LINGER`."""
+        """Returns what was requested meanwhile, or else within `_LINGER`."""
         if not self._requested:
             loop = asyncio.get_running_loop()
             self._idle = loop.create_future()
@@ -142,7 +141,7 @@ log = structlog.get_logger("tocsin.badge")
 
 
 class TooManyStreams(Exception):
-    """This person has as many streams open as one may have: close one, or share one among the tabs."""
+    """This person has the most streams open that are allowed: close one, or share one among the tabs."""
 
 
 class BadgeHub:
@@ -180,7 +179,7 @@ class BadgeHub:
             await asyncio.gather(self._listening, return_exceptions=True)
 
     def count(self, recipient_id: str) -> Awaitable[int]:
-        """The exact number of unread notifications, from a snapshot taken after this call."""
+        """Returns the exact number of unread notifications, from a snapshot taken after this call."""
         return self._counts.read(recipient_id)
 
     @property
@@ -189,7 +188,7 @@ class BadgeHub:
         return sum(map(len, self._streams.values()))
 
     def open_stream(self, recipient_id: str, last_event_id: str | None) -> OpenStream:
-        """A stream for a person: first the badge and what came since `last_event_id`, then what comes.
+        """Opens a stream for a person: first the badge and what is new since `last_event_id`, then each change.
 
         It lasts until its `leave`, or the end of a block. Raises TooManyStreams.
         """
@@ -215,7 +214,7 @@ class BadgeHub:
         """Listens for announcements; after a lost connection, reads again for all streams."""
         while True:
             try:
-                connection = await open_listen_connection(
+                connection = await ListenConnection.open(
                     self._database.dsn, on_notice=self._on_notice, on_free=self._update
                 )
                 self._connection = connection
@@ -258,21 +257,19 @@ class BadgeHub:
                 people.append(recipient_id)
         if people:
             assert self._connection is not None
-            streams = [(id_, stream) for id_ in people for stream in self._streams[id_]]
-            readers: dict[ReaderPosition, int] = {}
-            for recipient_id, stream in streams:
+            streams = [stream for id_ in people for stream in self._streams[id_]]
+            readers: dict[Reader, int] = {}
+            for stream in streams:
                 if stream.position is not None:
-                    readers.setdefault(_reader_position(recipient_id, stream), len(readers) + 1)
+                    readers.setdefault((stream.recipient_id, stream.position), len(readers) + 1)
 
             def on_result(news: StreamUpdates) -> None:
                 counts = dict(zip(people, news.counts, strict=True))
                 events_of = _events_of(readers, news)
-                for recipient_id, stream in streams:
-                    events = (
-                        events_of[_reader_position(recipient_id, stream)] if stream.position else []
-                    )
-                    known = recipient_id not in news.unknown
-                    stream.put(news.snapshot, counts[recipient_id], events, known=known)
+                for stream in streams:
+                    id_, position = stream.recipient_id, stream.position
+                    events = [] if position is None else events_of[id_, position]
+                    stream.put(news.snapshot, counts[id_], events, known=id_ not in news.unknown)
 
             request_stream_updates(
                 self._connection, people, list(readers), limit=_REPLAY + 1, on_result=on_result
@@ -280,28 +277,17 @@ class BadgeHub:
 
 
 def _events_of(
-    readers: Mapping[ReaderPosition, int], news: StreamUpdates
-) -> dict[ReaderPosition, list[StreamEvent] | None]:
-    """Returns the events for readers at each of these positions; None where there are too many."""
+    readers: Mapping[Reader, int], news: StreamUpdates
+) -> dict[Reader, list[StreamEvent] | None]:
+    """Returns the events for each of these readers; None where there are too many."""
     arrived, changes = defaultdict(list), defaultdict(list)
     for each in news.arrived:
         arrived[each.position].append(each.notification)
     for change in news.changes:
         changes[change.position].append(change)
     return {
-        since: None
+        reader: None
         if len(arrived[place]) > _REPLAY
-        else events_since(
-            Position(since.snapshot, since.upto, since.seen),
-            news.snapshot,
-            arrived[place],
-            changes[place],
-        )
-        for since, place in readers.items()
+        else events_since(reader[1], news.snapshot, arrived[place], changes[place])
+        for reader, place in readers.items()
     }
-
-
-def _reader_position(recipient_id: str, stream: OpenStream) -> ReaderPosition:
-    position = stream.position
-    assert position is not None
-    return ReaderPosition(recipient_id, position.snapshot, position.upto, position.seen)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 from msgspec import Struct, structs
 
-from tocsin.engine.badge.stream_position import Position, is_ahead
 from tocsin.engine.store.badge import InboxChange, StreamNotification
+from tocsin.engine.store.pagination import Position, is_ahead
 from tocsin.engine.text import sanitise
 
 # Events that a slow reader may leave waiting; beyond it, one `resync` takes their place.
@@ -62,7 +62,7 @@ class OpenStream:
         self.leave()
 
     def leave(self) -> None:
-        """The reader is gone."""
+        """Removes the stream: its reader has disconnected."""
         self._leave(self)
 
     @property
@@ -83,9 +83,9 @@ class OpenStream:
         *,
         known: bool = True,
     ) -> None:
-        """Takes in what the hub read: all that is new since `position`, in the snapshot; None: too much.
+        """Adds what the hub read: all that is new since `position`, in the snapshot; None: too much.
 
-        Ends the stream of a person who was `known` and is not any more, which is erased.
+        Ends the stream of a person that was `known` and no longer is: the person was erased.
         """
         if self._known and not known:
             self.erased = True
@@ -147,8 +147,8 @@ def events_since(
 ) -> list[StreamEvent]:
     """Returns the events for a reader at that position, each with the position after it.
 
-    Changes come first: a notification brings its own read state, as it is in this snapshot, and an "all" of before must
-    not include it.
+    Changes come first: a notification has its own read state, as in this snapshot, and an earlier "all" must not
+    include it.
     """
     events = [StreamEvent(*_change(change), before.token()) for change in changes]
     for notification in arrived:

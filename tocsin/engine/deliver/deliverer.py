@@ -25,9 +25,9 @@ from tocsin.engine.mail.loader import TemplateFailed
 from tocsin.engine.model import Channel, Claimed, Entry, Message, Priority, Settlement
 from tocsin.engine.store import delivery as store
 from tocsin.engine.store.database import Database
+from tocsin.engine.store.delivery import Zones
 from tocsin.engine.store.digest import digest_entries
 from tocsin.engine.store.installation import is_offered
-from tocsin.engine.store.timezone import Zones
 
 # A worker that lacks the provider gives a delivery back; other workers see it after this long.
 _ELSEWHERE = timedelta(seconds=1)
@@ -109,7 +109,7 @@ class Deliverer:
         """
         by_provider = await self._by_provider(channel, delivery_ids)
         batches = [
-            self._deliver(
+            self._deliver_batch(
                 self._actors.get(provider),
                 Batch(self._database, self._retry, channel, provider, priority, ids),
                 Leases(self._database, job=delivery_ids[0], process_id=self._process_id),
@@ -121,7 +121,7 @@ class Deliverer:
     async def _by_provider(
         self, channel: Channel, delivery_ids: Sequence[int]
     ) -> dict[str, list[int]]:
-        """Each provider's deliveries: one that fails doesn't slow the others. '' has those without a device."""
+        """Returns the deliveries by provider: one that fails doesn't slow the others. '' has those without a device."""
         if channel is not Channel.PUSH:
             return {channel.value: list(delivery_ids)}
         providers = await self._retry.run(lambda: store.providers(self._database, delivery_ids))
@@ -130,7 +130,7 @@ class Deliverer:
             found[(providers or {}).get(delivery_id, "")].append(delivery_id)
         return found
 
-    async def _deliver(self, actor: Actor[Any] | None, batch: Batch, leases: Leases) -> None:
+    async def _deliver_batch(self, actor: Actor[Any] | None, batch: Batch, leases: Leases) -> None:
         try:
             await batch.find_mergeable()
             while batch and not self._retry.stopped:
@@ -149,14 +149,13 @@ class Deliverer:
             await asyncio.wait({finishing}, timeout=_OUTCOMES_WITHIN)
 
     async def _deliver_chunk(self, permits: Permits, batch: Batch, leases: Leases) -> None:
-        """Claims as many as there are permits, renders and sends each; the actor calls `_settle` with outcomes."""
+        """Claims as many as there are permits, renders and sends each, and settles it once its outcome is known."""
         attempts = await self._claim(permits, batch, leases)
         others_ran_at = time.monotonic()
         for attempt in attempts:
-            if not self._render(attempt):
-                continue
-            self._send(attempt, permits)
-            if attempt.sent_at - others_ran_at > _RENDERING:
+            if self._render(attempt):
+                self._send(attempt, permits, then=self._settle)
+            if time.monotonic() - others_ran_at > _RENDERING:
                 await asyncio.sleep(0)
                 others_ran_at = time.monotonic()
 
@@ -198,14 +197,19 @@ class Deliverer:
             return False
         return True
 
-    def _send(self, attempt: Attempt, permits: Permits) -> None:
-        """Hands the message to the actor, which checks right before sending unless the claim's check still holds."""
+    def _send(
+        self, attempt: Attempt, permits: Permits, *, then: Callable[[Attempt, Settlement], None]
+    ) -> None:
+        """Gives the message to the actor, which calls `then` with its outcome.
+
+        The actor checks right before sending, unless the check that was made with the claim still holds.
+        """
         assert attempt.message is not None
         attempt.leases.add(attempt.claimed)
         attempt.sent_at = now = time.monotonic()
         check_result = attempt.claimed[0].check_result if len(attempt.claimed) == 1 else None
-        settle = partial(self._settle, attempt)
-        permits.submit(attempt.message, settle, check_result, now - attempt.leases.claimed_at)
+        age = now - attempt.leases.claimed_at
+        permits.submit(attempt.message, partial(then, attempt), check_result, age)
 
     def _settle(self, attempt: Attempt, settlement: Settlement) -> None:
         """Has the outcome of each delivery written, and keeps its lease until then."""
@@ -233,7 +237,7 @@ class Deliverer:
 
 
 def merged(claimed: Iterable[Claimed]) -> list[list[Claimed]]:
-    """The deliveries of each message, in the order in which they were claimed: single mails to one person go as one."""
+    """Returns the deliveries of each message, in the order of the claims: single mails to one person go as one."""
     messages: list[list[Claimed]] = []
     by_burst: dict[int, list[Claimed]] = {}
     for one in claimed:

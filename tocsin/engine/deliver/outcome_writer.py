@@ -16,7 +16,7 @@ from tocsin.engine.store.database import Database
 from tocsin.engine.store.delivery import SettledDelivery
 
 RETRY = 0.2
-"""Seconds until a statement is retried that met a full disk, or the open transaction of an app."""
+"""Seconds until a statement is retried that failed by a full disk or an open transaction of an app."""
 _BATCH = 500
 _LOG_AFTER = 0.02  # seconds
 
@@ -153,7 +153,7 @@ class OutcomeWriter:
 
 
 def _by_statement(batch: Sequence[SettledDelivery]) -> list[list[SettledDelivery]]:
-    """Apart what was sent, as most is: that has a cheaper statement."""
+    """Separates what was sent, as most was: it has a cheaper statement."""
     sent = [one for one in batch if one.state is DeliveryState.SENT]
     others = [one for one in batch if one.state is not DeliveryState.SENT]
     return [each for each in (sent, others) if each]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from tocsin.engine.actors.machinery.backoff import retry_delay
+from tocsin.engine.actors.machinery.breaker import backoff
 from tocsin.engine.model import (
     Claimed,
     Deferred,
@@ -89,6 +89,18 @@ def settle(claimed: Claimed, settlement: Settlement, random: Random) -> SettledD
             return settled(DeliveryState.DEFERRED, reason, None, retry_after)
         case Withheld(state, reason, retry_after):
             return settled(state, reason, None, retry_after) if state else None
+
+
+def retry_delay(attempt: int, retry_after: float | None, random: Random) -> float:
+    """Returns the seconds until a delivery's next attempt, after `attempt` (1 for the first) failed.
+
+    Full jitter (from half a second up) spreads the retries after an outage. Ten attempts take about an hour and a half:
+    longer than greylisting. Never before the provider's `retry_after`, and then up to a tenth later.
+    """
+    delay = random.uniform(0.5, backoff(attempt, first=5.0, most=3600.0, factor=3.0))
+    if retry_after is not None:
+        delay = max(delay, retry_after * random.uniform(1.0, 1.1))
+    return delay
 
 
 def skip(claimed: Claimed, reason: str) -> SettledDelivery:

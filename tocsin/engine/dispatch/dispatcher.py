@@ -1,26 +1,26 @@
-"""The dispatcher: elects a leader, which announces badges and makes jobs of deliveries that are due.
+"""The dispatcher: elects a leader, which makes jobs of deliveries that are due, in an order that is fair to all events.
 
 Every worker and HTTP process runs a dispatcher; the row tocsin.leader names the one that leads
-(sql/functions/leader.sql). Its listener (engine/dispatch/listener.py) finds what was committed.
+(sql/functions/leader.sql). Its listener (engine/dispatch/listener.py) finds what was committed, and announces it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 import psycopg
 import structlog
+from msgspec import Struct
 
-from tocsin.engine.dispatch.badges import BadgeAnnouncer, OnAnnounced
-from tocsin.engine.dispatch.event_queue import EventQueue
-from tocsin.engine.dispatch.listener import Listener
+from tocsin.engine.dispatch.listener import BadgeAnnouncer, Listener, OnAnnounced
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.connection import Availability
-from tocsin.engine.store.dispatch import LeaderSession, Scan
+from tocsin.engine.store.dispatch import DispatchedEvent, LeaderSession, Scan
 from tocsin.engine.store.health import blocking_sessions
 
 # Seconds between two rounds of work: four times what one takes, within bounds. Nothing for this long: idle.
@@ -29,7 +29,7 @@ _PAUSE_MOST = 0.01
 _IDLE_AFTER = 0.05
 # The longest wait while idle.
 _IDLE_MOST = 30.0
-# A leader that missed five heartbeats hangs.
+# A leader that missed five heartbeats is replaced.
 _SILENT = timedelta(seconds=15)
 _ELECTION = 0.3
 # Seconds before a new connection, after one was lost.
@@ -41,14 +41,14 @@ _VACUUM = 2.0
 _VACUUM_SHARE = 20  # times as long as one takes is between two
 _CLEAN_UP = 60.0
 _CHECK_DUE = 0.1
-# Seconds between two checks for invitations: a claim that met an open transaction is rare, and nobody waits for it.
+# Seconds between two checks for invitations: a claim during an open transaction is rare, and not urgent.
 _CHECK_INVITATIONS = 0.1
 
 # Jobs of one channel at a time: enough to keep all actors busy, few enough that a new event is soon dispatched.
 _JOBS = 8
 _JOBS_WITH_NEWCOMERS = 32
 _BATCH = 500
-# Retries are dispatched even while a huge fan-out takes all the room.
+# Retries are dispatched even while a huge fan-out takes all the capacity.
 _DUE_AT_LEAST = 50
 # Deliveries in one round: it must not delay badges for long.
 _ROUND = 1000
@@ -62,8 +62,8 @@ _ALIVE = timedelta(seconds=15)
 log = structlog.get_logger("tocsin.dispatch")
 
 
-class Dispatcher:
-    """Stands for election, and leads while elected; the options are those of BadgeAnnouncer."""
+class Dispatcher:  # pragma: no mutate block
+    """Takes part in the election, and leads while elected; the options are those of BadgeAnnouncer."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class Dispatcher:
                 await self._availability.wait()
                 await asyncio.sleep(_RECONNECT)
             except Exception:
-                # a bug, or a schema in the middle of an upgrade: badges and mails depend on this task, so it goes on
+                # a bug, or a schema in the middle of an upgrade: badges and mails depend on this task, so it runs again
                 log.exception("dispatcher failed")
                 await asyncio.sleep(1.0)
             finally:
@@ -117,7 +117,7 @@ class Dispatcher:
                     await log_blocking_sessions(session)
 
 
-class Leader:
+class Leader:  # pragma: no mutate block
     """Leads: listens on one connection, and does the work that this finds on another."""
 
     def __init__(
@@ -251,15 +251,15 @@ class Leader:
     async def _idle(self) -> None:
         """Waits until the listener finds something, or until something falls due."""
         await self._dispatch_due()
-        # events that wait for room, and claims for an open transaction, are tried again soon
+        # events that wait for capacity, and owned addresses locked by a transaction, are tried again soon
         waiting = self._queue or self._invitations.waiting
         remaining = _CHECK_DUE if waiting else max(0.0, self._next_due)
         await self._wait_for_scan(min(_IDLE_MOST, remaining))
         self._due_at = 0.0
 
 
-class Invitations:
-    """Assigns invitations to the person that claimed their address: either may be committed first."""
+class Invitations:  # pragma: no mutate block
+    """Assigns invitations to the owners of their addresses: either may be committed first."""
 
     def __init__(self, session: LeaderSession) -> None:
         self._session = session
@@ -285,17 +285,80 @@ class Invitations:
         return assigned > 0
 
 
-async def log_blocking_sessions(session: LeaderSession) -> None:
+async def log_blocking_sessions(session: LeaderSession) -> None:  # pragma: no mutate block
     """Logs the sessions of others that block the service, for an operator to end."""
     for blocking in await blocking_sessions(session):
-        log.warning("a session is in the way", session=str(blocking), pid=blocking.pid)
+        log.warning("a session blocks the service", session=str(blocking), pid=blocking.pid)
 
 
 @asynccontextmanager
-async def _connected(dsn: str) -> AsyncIterator[LeaderSession]:
+async def _connected(dsn: str) -> AsyncIterator[LeaderSession]:  # pragma: no mutate block
     session = await LeaderSession.connect(dsn)
     try:
         yield session
     finally:
         with suppress(psycopg.Error):
             await session.close()
+
+
+class Share(Struct, frozen=True):
+    """What to dispatch next: `each` deliveries of events of one channel and priority ({event id: last dispatched})."""
+
+    channel: str
+    priority: int
+    events: dict[int, int]
+    each: int
+
+
+class EventQueue:
+    """Round robin: an event that had its share goes to the end of the queue.
+
+    A huge fan-out thus takes its share and no more: the one mail of another event is in the next share. What is
+    kept here is only a hint of what the table tocsin.event_queue has.
+    """
+
+    MOST = 200  # events in a share
+    NEWCOMER = 20  # deliveries that a new event may dispatch at once, however busy the channel
+
+    def __init__(self) -> None:
+        self._queues: dict[tuple[str, int], OrderedDict[int, int]] = {}
+
+    def __bool__(self) -> bool:
+        return any(self._queues.values())
+
+    def add(self, event_id: int, channel: str, priority: int) -> None:
+        """Adds an event; one that is queued already keeps its place."""
+        self._queues.setdefault((channel, priority), OrderedDict()).setdefault(event_id, 0)
+
+    @property
+    def channels(self) -> list[str]:
+        """Channels for which an event is queued."""
+        return sorted({channel for (channel, _), queue in self._queues.items() if queue})
+
+    def next_share(self, channel: str, room: int, newcomers_room: int) -> Share | None:
+        """Returns the next share of a channel that has room for so many deliveries.
+
+        Where it has none, events that never had a share still get a first small one, within `newcomers_room`.
+        """
+        for priority in sorted({p for c, p in self._queues if c == channel}, reverse=True):
+            queue = self._queues[channel, priority]
+            if room > 0 and queue:
+                events = dict(list(queue.items())[: self.MOST])
+                return Share(channel, priority, events, max(1, min(500, room // len(events))))
+            new = [event_id for event_id, last in queue.items() if last == 0][: self.MOST]
+            if newcomers_room > 0 and new:
+                return Share(channel, priority, dict.fromkeys(new, 0), self.NEWCOMER)
+        return None
+
+    def dispatched(self, share: Share, results: Iterable[DispatchedEvent]) -> int:
+        """Notes what was dispatched of a share; returns how many deliveries."""
+        queue = self._queues[share.channel, share.priority]
+        count = 0
+        for result in results:
+            count += result.taken
+            if result.last is None:
+                queue.pop(result.event_id, None)
+            else:
+                queue[result.event_id] = result.last
+                queue.move_to_end(result.event_id)
+        return count

@@ -1,17 +1,22 @@
-"""The leader's listener: finds what was committed within milliseconds, by polling or by a wake-up signal.
+"""The leader's listener: finds what was committed within milliseconds, and announces whose unread count changed.
 
 It is IDLE while commits are few: each sends a wake-up signal and announces its recipients itself. While they are many,
 it is POLLING: it scans every few milliseconds and announces what it finds, so that no commit has to send a signal
 (wake.sql, docs/adr/0004 and 0026).
+
+An announcement names recipients, never a count: the count is read for each open stream and each phone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
+import statistics
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+from datetime import timedelta
 
-from tocsin.engine.dispatch.commit_rate import CommitRate
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.dispatch import LeaderSession, Scan
 
@@ -27,14 +32,14 @@ _CALM_WITHIN = 0.25
 _GATHER = 0.005
 _GATHER_MORE = 0.02
 _OFTEN_WITHIN = 0.1
-# Seconds between two heartbeats, by which the leader proves itself alive; and the longest wait for a signal.
+# Seconds between two heartbeats, which show that the leader is alive; and the longest wait for a signal.
 _HEARTBEAT = 3.0
 
 # A scan, and the process id of the backend that announced its recipients, if one did.
 OnScan = Callable[[Scan, int | None], None]
 
 
-class Listener:
+class Listener:  # pragma: no mutate block
     """Scans on a connection of its own, where nothing else keeps it from listening."""
 
     def __init__(self, session: LeaderSession, on_scan: OnScan) -> None:
@@ -45,7 +50,7 @@ class Listener:
         self._snapshot: str | None = None
 
     async def begin(self) -> None:
-        """Scans all that is there; the leader before may have died between a scan and its announcement."""
+        """Scans everything; the previous leader may have ended between a scan and its announcement."""
         await self._session.listen()
         await self._scan(announce=False)
         await self._session.announce_everyone()
@@ -75,7 +80,7 @@ class Listener:
     async def _idle(self) -> None:
         """Waits for signals, until too many commits send one."""
         self._commits.restart(time.monotonic())
-        # first what was committed before without a signal, and then what still comes without one
+        # first what was committed before without a signal, and then what is still committed without one
         signals = 0
         while True:
             await self._scan(announce=not signals)
@@ -107,3 +112,142 @@ class Listener:
         self._snapshot = scan.snapshot
         self._on_scan(scan, self._session.pid if announce else None)
         return len(scan.recipients)
+
+
+# So few a second may always send a signal, and so many never: each signal wakes each HTTP process.
+_FEW = 100.0
+_MANY = 2000.0
+# PostgreSQL commits transactions that send a signal one after the other, each with a flush of its own. Where the median
+# wait of the last ones is more than this many seconds, they are too many for the disk, or for the processors.
+_WAIT = 0.001
+_WAITS = 9
+# This share of them may send a signal again; and twice as many every so many seconds, since a stall passes.
+_FEWER = 0.6
+_TWICE = 5.0
+
+
+class CommitRate:
+    """Counts commits, and learns how many may send a signal."""
+
+    def __init__(self, now: float) -> None:
+        self._waits: deque[float] = deque(maxlen=_WAITS)
+        self._limit, self._limited_at = _MANY, now
+        self.restart(now)
+
+    def restart(self, now: float) -> None:
+        """Starts to count from zero."""
+        self._count, self._since = 0, now
+
+    def count(self, commits: int) -> None:
+        self._count += commits
+
+    def counted_for(self, seconds: float, now: float) -> bool:
+        """Whether it has counted for so long."""
+        return now - self._since >= seconds
+
+    def is_light(self, now: float) -> bool:
+        """Whether so few sent a signal that nothing need be measured; if so, counts from zero."""
+        if self._rate(now) >= _FEW:
+            return False
+        self._waits.clear()
+        self.restart(now)
+        return True
+
+    def is_heavy(self, waits: Iterable[float], now: float) -> bool:
+        """Whether too many send a signal; `waits` are seconds that some waited to commit. Counts from zero."""
+        rate = self._rate(now)
+        self.restart(now)
+        self._waits.extend(waits)
+        slow = len(self._waits) == _WAITS and statistics.median(self._waits) > _WAIT
+        if rate > _MANY or slow:
+            self._waits.clear()
+            self._limit, self._limited_at = rate * _FEWER, now
+            return True
+        return False
+
+    def is_calm(self, now: float) -> bool:
+        """Whether so few come that each may send a signal; counts from zero."""
+        rate = self._rate(now)
+        self.restart(now)
+        doublings = min(10.0, (now - self._limited_at) / _TWICE)
+        return rate < max(_FEW, min(_MANY * _FEWER, self._limit * math.exp2(doublings)))
+
+    def _rate(self, now: float) -> float:
+        return self._count / max(now - self._since, 1e-6)
+
+
+PUSH_WINDOW = timedelta(seconds=5)
+"""A silent push is due after this: all that a person reads within it is one push for each device."""
+PUSH_LIFE = timedelta(days=1)
+"""A push that waited for an outage, or for a phone that was off, still has the count of the moment when it is sent."""
+_QUEUE_EVERY = 0.5  # seconds
+_FOLD_EVERY = 0.25
+# Recipients in one statement: it must not delay announcements for long.
+_RECIPIENTS = 1000
+
+# The recipients whose count changed, as announced by the backend with this process id.
+OnAnnounced = Callable[[int, Collection[str]], None]
+
+
+class BadgeAnnouncer:  # pragma: no mutate block
+    """Announces changed unread counts: to the streams of this process, to phones, and to the counters.
+
+    `pushes` is the setting, `on_announced` that of the badge hub of this process.
+    """
+
+    def __init__(
+        self, session: LeaderSession, *, pushes: bool, on_announced: OnAnnounced | None
+    ) -> None:
+        self._session = session
+        self._pushes = pushes
+        self._on_announced = on_announced
+        self._changed: set[str] = set()  # recipients whose phones have no push yet
+        self._snapshot: str | None = None  # of the last scan
+        self._queued_at = self._folded_at = time.monotonic()
+        self._unfolded = False
+        self._folded: str | None = None  # the snapshot of the last fold
+
+    async def resume(self) -> None:
+        """Finds the pushes that the previous leader did not queue: the first scan of a leader can't see them."""
+        self._changed.update(await self._session.changed_since_badge_pushes())
+
+    def announce(self, scan: Scan, announced_by: int | None) -> None:
+        """Announces what a scan found; `announced_by` is the backend that notified other processes, if one did."""
+        if announced_by is not None and self._on_announced is not None:
+            self._on_announced(announced_by, scan.recipients)
+        if self._snapshot is not None:
+            self._changed.update(scan.changed)
+        self._snapshot = scan.snapshot
+        self._unfolded = self._unfolded or bool(scan.recipients)
+
+    @property
+    def pending(self) -> bool:
+        """Whether pushes are still to be queued."""
+        return bool(self._changed)
+
+    async def queue_pushes(self, *, idle: bool) -> None:
+        """Queues silent pushes for the devices of recipients whose inbox changed, at intervals and before idling."""
+        now = time.monotonic()
+        if not self._changed or not (idle or now - self._queued_at > _QUEUE_EVERY):
+            return
+        some = [self._changed.pop() for _ in range(min(_RECIPIENTS, len(self._changed)))]
+        await self._session.queue_badge_pushes(
+            some if self._pushes else [],
+            window=PUSH_WINDOW,
+            life=PUSH_LIFE,
+            seen=None if self._changed else self._snapshot,
+        )
+        if not self._changed:
+            self._queued_at = now
+
+    async def fold(self, *, idle: bool) -> int:
+        """Folds announced changes into the counters, at intervals and before idling; returns how many."""
+        now = time.monotonic()
+        if not self._unfolded or not (idle or now - self._folded_at > _FOLD_EVERY):
+            return 0
+        assert self._snapshot is not None
+        # the listener scans meanwhile: what it finds is for the next fold
+        self._unfolded, announced = False, self._snapshot
+        count = await self._session.fold_unread(announced, self._folded)
+        self._folded, self._folded_at = announced, now
+        return count

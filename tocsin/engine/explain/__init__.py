@@ -1,1 +1,1 @@
-"""Why somebody was notified or not, and the table of reasons."""
+"""Why a person was notified or not, and the table of reasons."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import datetime
 
 import msgspec
 from msgspec import Struct
@@ -17,18 +16,16 @@ from tocsin.engine.explain.reasons import (
 )
 from tocsin.engine.model import NotFound
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.notification import Decisions, DeliveryRecord, DeviceRecord, why
+from tocsin.engine.store.notification import (
+    AttemptRecord,
+    Decisions,
+    DeliveryRecord,
+    DeviceRecord,
+    why,
+)
 
 _CHANNELS = {"in_app": "the inbox", "email": "email", "push": "push"}
 _PHONES = {"ios": "iPhone", "android": "Android phone"}
-
-
-class ExplainedAttempt(Struct, frozen=True):
-    """One attempt at a delivery."""
-
-    at: datetime
-    outcome: str
-    reason: str | None
 
 
 class ExplainedDelivery(Struct, frozen=True):
@@ -37,7 +34,7 @@ class ExplainedDelivery(Struct, frozen=True):
     state: str
     reason: str | None
     address: str | None
-    attempts: list[ExplainedAttempt]
+    attempts: list[AttemptRecord]
 
 
 class ExplainedChannel(Struct, frozen=True):
@@ -107,7 +104,7 @@ def _channel(decided: Decisions, channel: str, records: list[DeliveryRecord]) ->
                 record.state,
                 record.reason,
                 None if record.address is None else mask(record.address),
-                [ExplainedAttempt(a.at, a.outcome, a.reason) for a in record.attempts],
+                record.attempts,
             )
             for record in records
         ],

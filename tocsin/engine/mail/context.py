@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from markupsafe import Markup
+from msgspec import Struct
 
 from tocsin.engine.mail.language import (
     VALUE_CHARACTERS,
@@ -19,6 +20,7 @@ from tocsin.engine.mail.language import (
     zone_of,
 )
 from tocsin.engine.mail.links import Links
+from tocsin.engine.mail.loader import DEFAULT, Templates
 from tocsin.engine.model import Claimed
 from tocsin.engine.text import CONTROL, one_line, sanitise, shortened_bytes, shortened_html, to_text
 
@@ -27,29 +29,41 @@ _EMPTY_LINE = re.compile(r"\n[ \t]*\n")
 _LINE_END = re.compile("\r\n|[\r\x85\u2028\u2029]")
 
 
-def notification_context(
-    claimed: Claimed,
-    links: Links,
-    service: str,
-    now: datetime,
-    words: Words | None = None,
-    *,
-    inbox: str = "/",
-) -> dict[str, Any]:
-    """Returns the variables of one notification's mail, except those that its `words.txt` sets.
+class Sender(Struct, frozen=True):
+    """The service's name and its mail domain."""
 
-    `inbox` is where the app shows the inbox.
-    """
-    html = sanitise(claimed.body_html, base_url=links.public_url) if claimed.body_html else ""
+    name: str
+    domain: str
+
+
+class Rendering(Struct, frozen=True):
+    """What the mails of one service have in common at one time."""
+
+    links: Links
+    sender: Sender
+    now: datetime
+    templates: Templates = DEFAULT
+
+    @property
+    def words(self) -> Words | None:
+        """The host's own catalogues."""
+        return self.templates.words
+
+
+def notification_context(claimed: Claimed, by: Rendering) -> dict[str, Any]:
+    """Returns the variables of one notification's mail, except those that its `words.txt` sets."""
+    html = ""
+    if claimed.body_html:
+        html = sanitise(claimed.body_html, base_url=by.links.public_url)
     body = CONTROL.sub("", _LINE_END.sub("\n", claimed.body)).strip()
     text = body or to_text(html)
-    return layout_context(claimed, service, words) | {
+    return layout_context(claimed, by) | {
         "title": one_line(claimed.title),
         "text": text,
         "paragraphs": _paragraphs(body),
         "body_html": Markup(html),  # noqa: S704 - sanitised above
-        "open_url": _open_url(claimed, links, now),
-        "inbox_url": inbox_url(claimed, links, inbox),
+        "open_url": _open_url(claimed, by),
+        "inbox_url": inbox_url(claimed, by),
         "event_type": claimed.event_type,
         "category": claimed.category,
         "metadata": claimed.metadata,
@@ -58,18 +72,19 @@ def notification_context(
     }
 
 
-def layout_context(claimed: Claimed, service: str, words: Words | None = None) -> dict[str, Any]:
+def layout_context(claimed: Claimed, by: Rendering) -> dict[str, Any]:
     """Returns the variables of the layout around any content."""
+    words = by.words
     label = _label(claimed.label, claimed.locale, words) if claimed.label else ""
     return {
         **template_functions(claimed.locale, claimed.zone or zone_of(claimed.timezone), words),
-        **reason_variables(reason_code(claimed), [label], claimed, service, words),
+        **reason_variables(reason_code(claimed), [label], claimed, by),
         "mandatory": claimed.mandatory,
         "invited": claimed.recipient_id is None,
         "mute_url": None,
         "label": label,
         "name": claimed.name,
-        "service": _isolated(service, claimed.locale, words),
+        "service": _isolated(by.sender.name, claimed.locale, words),
     }
 
 
@@ -89,9 +104,9 @@ def with_defaults(variables: Mapping[str, Any], context: Mapping[str, Any]) -> d
     return words
 
 
-def inbox_url(claimed: Claimed, links: Links, inbox: str) -> str | None:
-    """Returns where the person reads all; None without an account."""
-    return None if claimed.recipient_id is None else links.absolute(inbox)
+def inbox_url(claimed: Claimed, by: Rendering) -> str | None:
+    """Returns the address of the person's inbox in the app; None without an account."""
+    return None if claimed.recipient_id is None else by.links.absolute(by.templates.brand.inbox)
 
 
 def body_bytes(context: Mapping[str, Any]) -> int:
@@ -130,12 +145,12 @@ def _paragraphs(body: str) -> list[list[str]]:
     return [part.strip().split("\n") for part in _EMPTY_LINE.split(body) if part.strip()]
 
 
-def _open_url(claimed: Claimed, links: Links, now: datetime) -> str | None:
+def _open_url(claimed: Claimed, by: Rendering) -> str | None:
     """Returns the click-through; without an account, where nothing can be marked read, the action URL itself."""
-    target = links.absolute(claimed.action_url) if claimed.action_url else None
+    target = by.links.absolute(claimed.action_url) if claimed.action_url else None
     if target is None or claimed.recipient_id is None:
         return target
-    return links.open(claimed.notification_id or 0, claimed.recipient_id, now)
+    return by.links.open(claimed.notification_id or 0, claimed.recipient_id, by.now)
 
 
 # Why a person gets the mail, in its footer.
@@ -179,17 +194,13 @@ def reason_code(claimed: Claimed) -> str:
 
 
 def reason_variables(
-    code: str,
-    labels: Iterable[str],
-    claimed: Claimed,
-    service: str,
-    words: Words | None = None,
+    code: str, labels: Iterable[str], claimed: Claimed, by: Rendering
 ) -> dict[str, str]:
     """Returns the reason as a word and as a sentence."""
     topic = claimed.metadata.get("topic_title")
     named = one_line(topic, VALUE_CHARACTERS) if isinstance(topic, str) else ""
     names = tuple(dict.fromkeys(labels))
-    sentence = footer_reason(code, names, named, service, claimed.locale, words)
+    sentence = footer_reason(code, names, named, by.sender.name, claimed.locale, by.words)
     return {"why": code, "because": sentence}
 
 

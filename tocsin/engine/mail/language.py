@@ -127,14 +127,14 @@ def language_of(locale: str | None, words: Words | None = None) -> Language:
     tag = (locale or "").partition(".")[0].partition("@")[0].replace("_", "-")
     tag = tag if _TAG.fullmatch(tag) else "en"
     spoken = tag.partition("-")[0].lower()
-    speaks = spoken if spoken in known else "en"
+    of_words = spoken if spoken in known else "en"
     return Language(
         tag,
         _direction(spoken),
-        speaks,
-        _direction(speaks),
-        _formats(tag, speaks),
-        known[speaks],
+        of_words,
+        _direction(of_words),
+        _formats(tag, of_words),
+        known[of_words],
     )
 
 

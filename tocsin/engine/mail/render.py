@@ -12,6 +12,7 @@ from msgspec import Struct, structs
 from tocsin.engine.mail.brand import Brand
 from tocsin.engine.mail.context import (
     PREHEADER_CHARACTERS,
+    Rendering,
     inbox_url,
     layout_context,
     notification_context,
@@ -26,12 +27,11 @@ from tocsin.engine.mail.loader import DEFAULT, Templates, names_of
 from tocsin.engine.mail.precompiled import PrecompiledMails
 from tocsin.engine.mail.render_single import (
     SUBJECT_CHARACTERS,
-    Sender,
+    Written,
     fits,
-    headers,
-    message_id,
     mute_url_of,
     render_mail,
+    to_message,
     to_sender,
     unsubscribe_url_of,
 )
@@ -39,8 +39,6 @@ from tocsin.engine.model import Claimed, Entry, Mail, Message, Push, PushKind
 from tocsin.engine.text import one_line, sanitise, to_text
 
 RenderMail = Callable[[Sequence[Claimed], Sequence[Entry]], Message]
-Parts = tuple[str, str]
-"""The text and the HTML of a mail."""
 Size = TypeVar("Size")
 
 # Of several badge pushes that wait for a device that is off, the last one is enough.
@@ -55,26 +53,15 @@ def mail_renderer(
     precompiled = PrecompiledMails() if precompile else None
 
     def render(together: Sequence[Claimed], entries: Sequence[Entry]) -> Message:
-        now = datetime.now(UTC)
         first = together[0]
         sender = structs.replace(from_header, name=templates.brand.name or from_header.name)
+        by = Rendering(links, sender, datetime.now(UTC), templates)
         if first.digest_id is not None:
-            message = render_digest(
-                first, entries, links=links, sender=sender, now=now, templates=templates
-            )
+            message = render_digest(first, entries, by)
         elif len(together) > 1:
-            message = render_burst(
-                together, links=links, sender=sender, now=now, templates=templates
-            )
+            message = render_burst(together, by)
         else:
-            message = render_mail(
-                first,
-                links=links,
-                sender=sender,
-                now=now,
-                templates=templates,
-                precompiled=precompiled,
-            )
+            message = render_mail(first, by, precompiled)
         return _with_brand(message, templates.brand)
 
     return render
@@ -92,13 +79,13 @@ def _with_brand(message: Message, brand: Brand) -> Message:
 
 
 def _first_that_fits(
-    sizes: Sequence[Size], render: Callable[[Size, Templates], Parts], templates: Templates
-) -> Parts:
+    sizes: Sequence[Size], render: Callable[[Size, Templates], Written], templates: Templates
+) -> Written:
     """Renders with less and less; with the shipped templates if a host's write too much at every size."""
     for size in sizes:
-        text, html = render(size, templates)
-        if fits(html, text, templates):
-            return text, html
+        written = render(size, templates)
+        if fits(written.html, written.text, templates):
+            return written
     return render(sizes[-1], DEFAULT)
 
 
@@ -155,51 +142,34 @@ _DIGEST_SIZES = (
 )
 
 
-def render_digest(
-    claimed: Claimed,
-    entries: Sequence[Entry],
-    *,
-    links: Links,
-    sender: Sender,
-    now: datetime,
-    templates: Templates = DEFAULT,
-) -> Message:
+def render_digest(claimed: Claimed, entries: Sequence[Entry], by: Rendering) -> Message:
     """Renders one digest; the same at each attempt, unless something in it was cancelled since."""
-    unsubscribe_url = links.unsubscribe_digest(claimed.recipient_id or "", now)
+    unsubscribe_url = by.links.unsubscribe_digest(claimed.recipient_id or "", by.now)
     unread = [entry for entry in entries if not entry.read]
     newest = max(unread or entries, key=lambda entry: (entry.created_at, entry.notification_id))
-    language = language_of(claimed.locale, templates.words)
-    context = layout_context(claimed, sender.name, templates.words)
-    context |= {
-        **reason_variables("digest", [], claimed, sender.name, templates.words),
+    language = language_of(claimed.locale, by.words)
+    context = layout_context(claimed, by) | {
+        **reason_variables("digest", [], claimed, by),
         "title": "",
-        "text": "",
+        "text": " · ".join(_counts(entries, language)),
         "newest": one_line(newest.title or newest.label, 120),
         "unread": len(unread),
-        "inbox_url": inbox_url(claimed, links, templates.brand.inbox),
+        "inbox_url": inbox_url(claimed, by),
         "unsubscribe_url": unsubscribe_url,
     }
-    context["text"] = " · ".join(_counts(entries, language))
-    context |= _words(_DIGEST_TEMPLATE, context, templates)
+    context |= _words(_DIGEST_TEMPLATE, context, by.templates)
 
-    def rendered(size: _DigestSize, by: Templates) -> Parts:
-        groups = _groups(entries, language, size, links, now)
-        return _parts(_DIGEST_TEMPLATE, context | {"groups": groups}, by)
+    def rendered(size: _DigestSize, templates: Templates) -> Written:
+        groups = _groups(entries, language, size, by)
+        return _parts(_DIGEST_TEMPLATE, context | {"groups": groups}, templates)
 
-    text, html = _first_that_fits(_DIGEST_SIZES, rendered, templates)
-    mail = Mail(
-        message_id=message_id(claimed, links, sender),
+    return to_message(
+        claimed,
+        by,
         subject=one_line(context["subject"], SUBJECT_CHARACTERS),
-        text=text.strip() + "\n",
-        html=html,
-        headers=headers("digest", "digest", sender, unsubscribe_url),
-    )
-    return Message(
-        claimed.delivery_id,
-        claimed.claim,
-        claimed.channel,
-        claimed.priority,
-        mail,
+        written=_first_that_fits(_DIGEST_SIZES, rendered, by.templates),
+        about=("digest", "digest"),
+        unsubscribe_url=unsubscribe_url,
         contents=tuple(sorted(entry.notification_id for entry in entries)),
     )
 
@@ -216,13 +186,13 @@ def _words(template: str, context: dict[str, Any], templates: Templates) -> dict
     return with_defaults(templates.variables([f"{template}.words.txt"], context), context)
 
 
-def _parts(template: str, context: dict[str, Any], templates: Templates) -> Parts:
+def _parts(template: str, context: dict[str, Any], templates: Templates) -> Written:
     text = templates.render([f"{template}.txt"], context)
-    return text, templates.render([f"{template}.html"], context)
+    return Written(text, templates.render([f"{template}.html"], context))
 
 
 def _groups(
-    entries: Sequence[Entry], language: Language, size: _DigestSize, links: Links, now: datetime
+    entries: Sequence[Entry], language: Language, size: _DigestSize, by: Rendering
 ) -> list[dict[str, Any]]:
     """Returns the groups by category; if there are too many entries in all, each shows its share."""
     groups = [list(group) for _, group in groupby(entries, key=lambda entry: entry.category)]
@@ -230,7 +200,7 @@ def _groups(
     counts = [len(group) for group in groups]
     shares = range(SHOWN, 0, -1)
     share = next((n for n in shares if sum(min(n, count) for count in counts) <= size.shown), 1)
-    shown = [_group(group, language, share, size, links, now) for group in groups[: size.shown]]
+    shown = [_group(group, language, share, size, by) for group in groups[: size.shown]]
     for group in groups[size.shown :]:
         shown[-1]["more"] += len(group)
     unread = [entry for group in shown for entry in group["entries"] if not entry["read"]]
@@ -242,12 +212,7 @@ def _groups(
 
 
 def _group(
-    entries: list[Entry],
-    language: Language,
-    most: int,
-    size: _DigestSize,
-    links: Links,
-    now: datetime,
+    entries: list[Entry], language: Language, most: int, size: _DigestSize, by: Rendering
 ) -> dict[str, Any]:
     """Returns one category. Unread entries are chosen before read ones, and shown newest first."""
     shown = sorted(entries, key=lambda entry: entry.read)[:most]
@@ -258,26 +223,24 @@ def _group(
         "unread": sum(not entry.read for entry in entries),
         "more": len(entries) - len(shown),
         "entries": [
-            _entry(entry, language, links, now, title=size.title) | {"place": place}
+            _entry(entry, language, size, by) | {"place": place}
             for place, entry in enumerate(in_order)
         ],
     }
 
 
-def _entry(
-    entry: Entry, language: Language, links: Links, now: datetime, *, title: int
-) -> dict[str, Any]:
-    text = entry.body or to_text(sanitise(entry.body_html or "", base_url=links.public_url))
-    leads_somewhere = entry.action_url and links.absolute(entry.action_url)
+def _entry(entry: Entry, language: Language, size: _DigestSize, by: Rendering) -> dict[str, Any]:
+    text = entry.body or to_text(sanitise(entry.body_html or "", base_url=by.links.public_url))
+    has_target = entry.action_url and by.links.absolute(entry.action_url)
     return {
-        "title": one_line(entry.title or entry.label, title),
+        "title": one_line(entry.title or entry.label, size.title),
         "excerpt": one_line(text[: 4 * EXCERPT_CHARACTERS], EXCERPT_CHARACTERS),
         "label": language.label(entry.label),
         "read": entry.read,
         "brief": False,
         "at": entry.created_at,
-        "open_url": links.open(entry.notification_id, entry.recipient_id, now)
-        if leads_somewhere
+        "open_url": by.links.open(entry.notification_id, entry.recipient_id, by.now)
+        if has_target
         else None,
     }
 
@@ -306,79 +269,58 @@ _BURST_SIZES = (
 )
 
 
-def render_burst(
-    together: Sequence[Claimed],
-    *,
-    links: Links,
-    sender: Sender,
-    now: datetime,
-    templates: Templates = DEFAULT,
-) -> Message:
+def render_burst(together: Sequence[Claimed], by: Rendering) -> Message:
     """Renders several, the newest first; the same deliveries get the same Message-ID at each attempt."""
     first = min(together, key=lambda one: one.delivery_id)
     newest_first = sorted(together, key=lambda one: one.delivery_id, reverse=True)
     shown = newest_first[: _BURST_SIZES[0].shown]
-    items = [_item(one, links, sender, now, templates) for one in shown]
-    unsubscribe_url = unsubscribe_url_of(newest_first, links, now)
+    items = [_item(one, by) for one in shown]
+    unsubscribe_url = unsubscribe_url_of(newest_first, by)
+    context = _burst_context(newest_first, items, by) | {
+        "inbox_url": inbox_url(first, by),
+        "unsubscribe_url": unsubscribe_url,
+        "mute_url": mute_url_of(newest_first, unsubscribe_url),
+    }
+    context |= _words(_BURST_TEMPLATE, context, by.templates)
+
+    def rendered(size: _BurstSize, templates: Templates) -> Written:
+        cut = _shortened_items(shown, items, size, templates.words)
+        more = len(together) - len(cut)
+        return _parts(_BURST_TEMPLATE, context | {"items": cut, "more": more}, templates)
+
+    return to_message(
+        first,
+        by,
+        subject=one_line(context["subject"], SUBJECT_CHARACTERS + PREHEADER_CHARACTERS),
+        written=_first_that_fits(_BURST_SIZES, rendered, by.templates),
+        about=(first.event_type, first.category),
+        unsubscribe_url=unsubscribe_url,
+        others=tuple(one.delivery_id for one in together if one is not first),
+    )
+
+
+def _item(one: Claimed, by: Rendering) -> dict[str, Any]:
+    context = notification_context(one, by)
+    variables = by.templates.variables(names_of(one.event_type, "words.txt"), context)
+    return context | with_defaults(variables, context)
+
+
+def _burst_context(
+    together: Sequence[Claimed], items: Sequence[dict[str, Any]], by: Rendering
+) -> dict[str, Any]:
+    """Returns the variables of the layout; its reason is the one that all have, or that mails of the types are on."""
+    reasons = {(reason_code(one), one.topic) for one in together}
+    code = reason_code(together[0]) if len(reasons) == 1 else "on"
     titles = [one_line(item["title"] or item["label"], SUBJECT_CHARACTERS - 40) for item in items]
-    context = layout_context(newest_first[0], sender.name, templates.words)
-    context |= {
-        **_common_reason(newest_first, items, sender, templates.words),
+    return layout_context(together[0], by) | {
+        **reason_variables(code, [item["label"] for item in items], together[0], by),
         "title": "",
         "newest": titles[0],
         "items": items,
         "count": len(together),
         "more": len(together) - len(items),
-        "inbox_url": inbox_url(first, links, templates.brand.inbox),
         "text": " · ".join(titles[1:]),
-        "unsubscribe_url": unsubscribe_url,
-        "mute_url": mute_url_of(newest_first, unsubscribe_url),
     }
-    context |= _words(_BURST_TEMPLATE, context, templates)
-
-    def rendered(size: _BurstSize, by: Templates) -> Parts:
-        cut = _shortened_items(shown, items, size, by.words)
-        more = len(together) - len(cut)
-        return _parts(_BURST_TEMPLATE, context | {"items": cut, "more": more}, by)
-
-    text, html = _first_that_fits(_BURST_SIZES, rendered, templates)
-    mail = Mail(
-        message_id=message_id(first, links, sender),
-        subject=one_line(context["subject"], SUBJECT_CHARACTERS + PREHEADER_CHARACTERS),
-        text=text.strip() + "\n",
-        html=html,
-        headers=headers(first.event_type, first.category, sender, unsubscribe_url),
-    )
-    return Message(
-        first.delivery_id,
-        first.claim,
-        first.channel,
-        first.priority,
-        mail,
-        others=tuple(one.delivery_id for one in together if one is not first),
-    )
-
-
-def _item(
-    one: Claimed, links: Links, sender: Sender, now: datetime, templates: Templates
-) -> dict[str, Any]:
-    inbox = templates.brand.inbox
-    context = notification_context(one, links, sender.name, now, templates.words, inbox=inbox)
-    variables = templates.variables(names_of(one.event_type, "words.txt"), context)
-    return context | with_defaults(variables, context)
-
-
-def _common_reason(
-    together: Sequence[Claimed],
-    items: Sequence[dict[str, Any]],
-    sender: Sender,
-    words: Words | None,
-) -> dict[str, str]:
-    """Returns the reason that all have; if they differ, that mails of the types shown are on."""
-    reasons = {(reason_code(one), one.topic) for one in together}
-    code = reason_code(together[0]) if len(reasons) == 1 else "on"
-    labels = [item["label"] for item in items]
-    return reason_variables(code, labels, together[0], sender.name, words)
 
 
 def _shortened_items(

@@ -6,7 +6,6 @@ import binascii
 import hmac
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from email.utils import parseaddr
 from typing import Any
 
@@ -14,12 +13,13 @@ import idna
 from msgspec import Struct
 
 from tocsin.engine.mail.context import (
+    Rendering,
+    Sender,
     body_bytes,
     notification_context,
     with_defaults,
     with_shorter_body,
 )
-from tocsin.engine.mail.links import Links
 from tocsin.engine.mail.loader import DEFAULT, Templates, names_of
 from tocsin.engine.mail.precompiled import PrecompiledMails
 from tocsin.engine.model import Claimed, Filled, Mail, Message
@@ -38,13 +38,6 @@ _CUTS = (60_000, 40_000, 25_000, 15_000, 8_000, 4_000, 1_500, 500)
 _NOT_IN_A_TOKEN = re.compile(r"[^A-Za-z0-9._-]+")
 
 
-class Sender(Struct, frozen=True):
-    """The service's name and its mail domain."""
-
-    name: str
-    domain: str
-
-
 def to_sender(email_from: str) -> Sender:
     """Returns the sender in `Name <name@example.org>`; its domain takes the place of a missing name."""
     name, address = parseaddr(email_from)
@@ -53,43 +46,60 @@ def to_sender(email_from: str) -> Sender:
 
 
 def render_mail(
-    claimed: Claimed,
-    *,
-    links: Links,
-    sender: Sender,
-    now: datetime,
-    templates: Templates = DEFAULT,
-    precompiled: PrecompiledMails | None = None,
+    claimed: Claimed, by: Rendering, precompiled: PrecompiledMails | None = None
 ) -> Message:
     """Renders the mail of one delivery, which has the same Message-ID at each attempt."""
-    unsubscribe_url = unsubscribe_url_of([claimed], links, now)
-    context = notification_context(
-        claimed, links, sender.name, now, templates.words, inbox=templates.brand.inbox
-    )
+    unsubscribe_url = unsubscribe_url_of([claimed], by)
+    context = notification_context(claimed, by)
     context["unsubscribe_url"] = unsubscribe_url
     context["mute_url"] = mute_url_of([claimed], unsubscribe_url)
     written = None
     if precompiled is not None:
-        written = _filled(claimed, context, templates, precompiled)
+        written = _filled(claimed, context, by.templates, precompiled)
     if written is None:
-        written = _rendered(claimed, context, templates)
+        written = _rendered(claimed, context, by.templates)
+    return to_message(
+        claimed,
+        by,
+        subject=one_line(context["subject"], SUBJECT_CHARACTERS) or by.sender.name,
+        written=written,
+        about=(claimed.event_type, claimed.category),
+        unsubscribe_url=None if claimed.mandatory else unsubscribe_url,
+    )
+
+
+def to_message(
+    claimed: Claimed,
+    by: Rendering,
+    *,
+    subject: str,
+    written: Written,
+    about: tuple[str, str],
+    unsubscribe_url: str | None,
+    others: tuple[int, ...] = (),
+    contents: tuple[int, ...] = (),
+) -> Message:
+    """Returns a rendered mail as its actor gets it; it is `about` an event type and its category."""
     mail = Mail(
-        message_id=message_id(claimed, links, sender),
-        subject=one_line(context["subject"], SUBJECT_CHARACTERS) or sender.name,
+        message_id=message_id(claimed, by),
+        subject=subject,
         text=written.text.strip() + "\n",
         html=written.html,
-        headers=headers(
-            claimed.event_type,
-            claimed.category,
-            sender,
-            None if claimed.mandatory else unsubscribe_url,
-        ),
+        headers=headers(*about, by.sender, unsubscribe_url),
         filled=written.filled,
     )
-    return Message(claimed.delivery_id, claimed.claim, claimed.channel, claimed.priority, mail)
+    return Message(
+        claimed.delivery_id,
+        claimed.claim,
+        claimed.channel,
+        claimed.priority,
+        mail,
+        others,
+        contents,
+    )
 
 
-class _Written(Struct, frozen=True):
+class Written(Struct, frozen=True):
     """Both parts of a mail."""
 
     text: str
@@ -99,7 +109,7 @@ class _Written(Struct, frozen=True):
 
 def _filled(
     claimed: Claimed, context: dict[str, Any], templates: Templates, precompiled: PrecompiledMails
-) -> _Written | None:
+) -> Written | None:
     """Fills a precompiled mail, if there is one; its words are added to the context."""
     found = precompiled.get(claimed, context, templates)
     if found is None:
@@ -113,10 +123,10 @@ def _filled(
     if not fits(html, text, templates):
         return None
     context |= worded
-    return _Written(text, html, Filled(found.html.pieces, tuple(values)))
+    return Written(text, html, Filled(found.html.pieces, tuple(values)))
 
 
-def _rendered(claimed: Claimed, context: dict[str, Any], templates: Templates) -> _Written:
+def _rendered(claimed: Claimed, context: dict[str, Any], templates: Templates) -> Written:
     """Renders the templates, with a shorter body if the mail is too large; their words are added to the context.
 
     If that is not enough, a host's templates write too much beside the body: the shipped ones are used.
@@ -142,9 +152,9 @@ def _worded(claimed: Claimed, context: Mapping[str, Any], templates: Templates) 
     return with_defaults(variables, context)
 
 
-def _parts(claimed: Claimed, context: Mapping[str, Any], templates: Templates) -> _Written:
+def _parts(claimed: Claimed, context: Mapping[str, Any], templates: Templates) -> Written:
     text = templates.render(names_of(claimed.event_type, "txt"), context)
-    return _Written(text, templates.render(names_of(claimed.event_type, "html"), context))
+    return Written(text, templates.render(names_of(claimed.event_type, "html"), context))
 
 
 def fits(html: str, text: str, templates: Templates) -> bool:
@@ -167,14 +177,14 @@ def _encoded_bytes(text: str) -> int:
     return len(binascii.b2a_qp(text.replace("\n", "\r\n").encode("utf-8", "replace")))
 
 
-def unsubscribe_url_of(together: Sequence[Claimed], links: Links, now: datetime) -> str:
+def unsubscribe_url_of(together: Sequence[Claimed], by: Rendering) -> str:
     """Returns the link to turn off the email of all that one mail holds."""
     first = together[0]
     if first.recipient_id is None:
-        return links.unsubscribe_address(first.invited or "", first.event_type, now)
+        return by.links.unsubscribe_address(first.invited or "", first.event_type, by.now)
     event_type, *others = dict.fromkeys(one.event_type for one in together)
-    return links.unsubscribe(
-        first.recipient_id, event_type, now, others=others, topic=_topic(together)
+    return by.links.unsubscribe(
+        first.recipient_id, event_type, by.now, others=others, topic=_topic(together)
     )
 
 
@@ -208,8 +218,8 @@ def headers(
     return tuple(found)
 
 
-def message_id(claimed: Claimed, links: Links, sender: Sender) -> str:
+def message_id(claimed: Claimed, by: Rendering) -> str:
     """Returns the same for each attempt at a delivery; others can't guess it."""
     identity = f"message-id {claimed.delivery_id}".encode()
-    proof = hmac.digest(links.key, identity, "sha256").hex()[:12]
-    return f"<delivery-{claimed.delivery_id}.{proof}@{sender.domain}>"
+    proof = hmac.digest(by.links.key, identity, "sha256").hex()[:12]
+    return f"<delivery-{claimed.delivery_id}.{proof}@{by.sender.domain}>"

@@ -1,4 +1,4 @@
-"""Mails with sample data, one of each kind, for `tocsin templates check` and `preview`."""
+"""Mails with sample data, one of each kind, for `tocsin templates check` and `preview`; and previews of digests."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from msgspec import Struct
 from tocsin.engine.actors.email import mime
 from tocsin.engine.catalogue import CatalogueFile, default_catalogue
 from tocsin.engine.mail.links import KEY_BYTES, Links
-from tocsin.engine.mail.loader import TemplateFailed, Templates
+from tocsin.engine.mail.loader import DEFAULT, TemplateFailed, Templates
 from tocsin.engine.mail.render import mail_renderer
 from tocsin.engine.model import Channel, Claimed, Entry, Mail, Priority
 
 if TYPE_CHECKING:
+    from tocsin.engine.store.database import Database
     from tocsin.engine.store.event import EventType
-
 
 FILE = "samples.toml"
 PUBLIC_URL = "https://preview.invalid"
@@ -33,12 +33,32 @@ TO = "alice@example.com"
 OTHERS = ("invitation", "burst", "digest")
 """Kinds of mail beside those of one event type."""
 
-_TOLD = datetime(2026, 11, 1, 12, tzinfo=UTC)
+_CREATED_AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
 _HTML = (
     "<h2>Agenda</h2><p>We meet at <b>seven</b>.</p><ul><li>Roses</li>"
     '<li><a href="/boxes">Boxes</a></li></ul><blockquote>Bring gloves.</blockquote>'
 )
-# How mails of one event type differ: each may meet a mistake in a template.
+_DELIVERY: dict[str, Any] = {
+    "delivery_id": 0,
+    "claim": UUID(int=0),
+    "notification_id": None,
+    "event_id": None,
+    "channel": Channel.EMAIL,
+    "priority": Priority.NORMAL,
+    "attempt": 1,
+    "max_attempts": 10,
+    "expires_at": None,
+    "mandatory": False,
+    "event_type": "",
+    "label": "",
+    "category": "",
+    "title": "",
+    "body": "",
+    "body_html": None,
+    "action_url": None,
+    "initiator": None,
+}
+# How mails of one event type differ: each may reveal a mistake in a template.
 VARIANTS: dict[str, dict[str, Any]] = {
     "in full": {},
     "with a body in HTML": {"body": "", "body_html": _HTML},
@@ -134,7 +154,7 @@ class SampleMails:
                         recipient_id="alice",
                         notification_id=number,
                         event_type=each.event_type,
-                        created_at=_TOLD + timedelta(hours=number),
+                        created_at=_CREATED_AT + timedelta(hours=number),
                         read=number % 4 == 0,
                         title=sample.title,
                         body=sample.body,
@@ -149,30 +169,59 @@ class SampleMails:
 
     def _claimed(self, number: int, each: SampleType, changes: Mapping[str, Any]) -> Claimed:
         sample = self._samples.get(each.event_type) or _shipped(each.category)
-        content: dict[str, Any] = {
+        content = _DELIVERY | {
             "delivery_id": number,
-            "claim": UUID(int=number),
             "notification_id": number,
             "event_id": number,
             "recipient_id": "alice",
-            "channel": Channel.EMAIL,
-            "priority": Priority.NORMAL,
-            "attempt": 1,
-            "max_attempts": 10,
-            "expires_at": None,
             "mandatory": each.mandatory,
             "event_type": each.event_type,
             "label": each.label,
             "category": each.category,
             "locale": "en",
             "timezone": "Europe/Berlin",
-            "created_at": _TOLD,
+            "created_at": _CREATED_AT,
             "reason": "default",
         }
         content |= msgspec.structs.asdict(sample) | dict(changes)
         if each.event_type in self._samples:  # its templates may rely on the metadata of its sample
             content["metadata"] = sample.metadata
         return Claimed(**content)
+
+
+async def preview(
+    database: Database, recipient_id: str, email_from: str, templates: Templates = DEFAULT
+) -> str:
+    """Returns the text of a person's digest if it were created now, with example links; raises NotFound."""
+    # imported here, since checks of templates need no database
+    from tocsin.engine.store import delivery, digest, recipient
+
+    person = await recipient.get_recipient(database, recipient_id)
+    preferences = await digest.get_digest_preferences(database, recipient_id)
+    entries = await digest.waiting_entries(database, recipient_id)
+    timezone = await digest.digest_timezone(database, recipient_id)
+    zones = await delivery.zone_rules(database, [timezone] if timezone else [])
+    when = f"due {preferences.next_at:%Y-%m-%d %H:%M} UTC" if preferences.next_at else "none is due"
+    if not entries:
+        return (
+            f"Nothing waits for {recipient_id}'s digest ({preferences.frequency}, {when}): no mail."
+        )
+    if all(entry.read for entry in entries):
+        return f"All that waits for {recipient_id}'s digest was read ({when}): no mail."
+    claimed = Claimed(
+        **_DELIVERY,
+        recipient_id=recipient_id,
+        name=person.name,
+        locale=person.locale,
+        timezone=timezone,
+        created_at=datetime.now(UTC),
+        digest_id=0,
+        zone=zones[0] if zones else None,
+    )
+    links = Links(PUBLIC_URL, bytes(KEY_BYTES))
+    mail = mail_renderer(links, email_from, templates)([claimed], entries).content
+    assert isinstance(mail, Mail)
+    return f"To: {person.email or 'no address'} ({when})\nSubject: {mail.subject}\n\n{mail.text}"
 
 
 def sample_types(catalogue: CatalogueFile | None = None) -> list[SampleType]:

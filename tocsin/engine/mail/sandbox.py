@@ -1,7 +1,7 @@
 """Jinja's sandbox for the templates of mails, and the placeholders with which a template is precompiled.
 
-A placeholder stands in for a value while a template is rendered once for many mails (precompiled.py). A template may
-write it out, and ask whether it is there. Anything else depends on the value and raises NotPrecompilable; such a
+A placeholder replaces a value while a template is rendered once for many mails (precompiled.py). A template may
+write it out, and test whether it is there. Anything else depends on the value and raises NotPrecompilable; such a
 template is rendered for each mail.
 """
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from msgspec import Struct
 
 from tocsin.engine.explain.reasons import meaning_and_cure
-from tocsin.engine.model import Unavailable
+from tocsin.engine.model import ActorReport, Unavailable
 from tocsin.engine.ops.chart import (
     DAY,
     HOUR,
@@ -28,7 +28,7 @@ from tocsin.engine.ops.chart import (
 from tocsin.engine.ops.problems import Problem, Snapshot, find_problems, is_led
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.health import BlockingSession, blocking_sessions
-from tocsin.engine.store.installation import ActorReport, Process, processes
+from tocsin.engine.store.installation import Process, processes
 from tocsin.engine.store.operations import (
     MOST,
     ChannelRow,
@@ -41,8 +41,8 @@ from tocsin.engine.store.operations import (
     unfinished,
 )
 
-# All who look at the same time get the same reading. A reading that took long is kept for longer, so that readings
-# never take more than a few percent of the database's time.
+# Requests at the same time share a reading. A reading that took long is kept for longer, so that readings never take
+# more than a few percent of the database's time.
 _KEPT_FOR = 1.0  # seconds
 _KEPT_FOR_TIMES_ITS_DURATION = 25
 _TIMEOUT = 8.0  # the page's own is ten seconds

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 
 from tocsin.engine.explain.reasons import meaning_and_cure
-from tocsin.engine.model import PROVIDERS
+from tocsin.engine.model import PROVIDERS, ActorReport
 from tocsin.engine.ops.chart import Series
 from tocsin.engine.store.health import BlockingSession
-from tocsin.engine.store.installation import ActorReport, Process
+from tocsin.engine.store.installation import Process
 from tocsin.engine.store.operations import ChannelRow, Unfinished
 
 CRITICAL = "critical"

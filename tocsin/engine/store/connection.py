@@ -18,20 +18,20 @@ from tocsin.sql import load
 #
 # While it can't, one task tries to connect several times a second, everything else fails at once or waits for that
 # task, and the log gets one line for each change of state and one a minute. So the process is back within a second of
-# the database's return, however long it was away.
+# the database's return, however long the outage was.
 
 _SQL = load("session")
 
 # Seconds between two attempts to connect
 _PROBE_AGAIN = 0.25
-# After this long it counts as unavailable. The attempt goes on: a slow or paused server may accept it later.
+# After this long it counts as unavailable. The attempt continues: a slow or paused server may accept it later.
 _PROBE_WITHIN = 2.0
 # For each address of the DSN, and then for the statement.
 _CONNECT_WITHIN = 5.0
-# A server that has no connection left is not away: those that are open go on.
+# A server that has no connection left is available: those that are open still work.
 _FULL = ("too many", "remaining connection slots")
 _NO_RESPONSE = "no response within 2 s"
-# Seconds between two lines of the log while the database is away.
+# Seconds between two lines of the log during an outage.
 _REMIND = 60.0
 
 # A session that vanished (a frozen machine, a cut cable) is noticed within half a minute, on either side.
@@ -53,7 +53,7 @@ log = structlog.get_logger("tocsin.database")
 class Availability:
     """Knows whether the database at `dsn` can be reached and written to.
 
-    It believes so until somebody reports a lost connection; then it tries to connect until that works.
+    It is taken as available until a lost connection is reported; then this tries to connect until that works.
     """
 
     def __init__(self, dsn: str) -> None:
@@ -75,7 +75,7 @@ class Availability:
         return self._available.is_set()
 
     def report_lost(self, *, broken: bool = True) -> None:
-        """A connection does not work (`broken`), or there is no free one: finds out whether the database is away."""
+        """Reports a connection that does not work (`broken`), or none that is free: checks the database."""
         if self._probing is None or self._probing.done():
             self._available.clear()
             self._probed.clear()
@@ -119,7 +119,7 @@ class Availability:
         self._available.set()
 
     async def _attempt(self, broken: bool) -> str | None:
-        """Why an attempt to connect failed; None if it worked. A slow one fails for those that wait, but goes on."""
+        """Returns why an attempt to connect failed; None if it worked. A slow one fails for callers, but continues."""
         attempt = asyncio.create_task(
             probe(self._dsn, then=self.on_return if self.reason else None)
         )

@@ -1,4 +1,4 @@
-"""API keys: the database has their hashes only. Several may be live under one name, while one replaces another."""
+"""Credentials: tickets of streams, API keys and operators' sessions; the database has only their hashes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,11 @@ from tocsin.sql import load
 
 _SQL = load("credential")
 
-# Tickets with which an EventSource, which can't send headers, opens one stream at a time.
-
 _SECRET_BYTES = 32
 
 
 class Ticket(Struct, frozen=True):
-    """A new ticket."""
+    """A new ticket, with which an EventSource, which can't send headers, opens one stream at a time."""
 
     ticket: str
     expires_at: datetime  # the token's own end
@@ -32,14 +30,14 @@ class Ticket(Struct, frozen=True):
 
 
 class TicketHolder(Struct, frozen=True):
-    """Whose stream a ticket opens, and until when it may stay open."""
+    """The person whose stream a ticket opens, and how long it may stay open."""
 
     recipient_id: str
     expires_at: datetime
 
 
 async def make_ticket(database: Database, recipient_id: str, expires_at: datetime) -> Ticket:
-    """Makes a ticket, and forgets those that no stream can be opened with any more."""
+    """Makes a ticket, and deletes those that can open no stream any more."""
     ticket = secrets.token_urlsafe(_SECRET_BYTES)
     async with database.session() as session:
         await session.run(_SQL["delete_spent_tickets"])
@@ -64,12 +62,12 @@ async def take_ticket(database: Database, ticket: str) -> TicketHolder:
 
 
 async def renew_ticket(database: Database, ticket: str) -> bool:
-    """Says that the stream is still open; false where the ticket was taken away, with its person."""
+    """Keeps a ticket while its stream is open; false where it was deleted, with its person."""
     return await database.run(_SQL["renew_ticket"], hash=_hash(ticket)) > 0
 
 
 async def release_ticket(database: Database, ticket: str) -> None:
-    """Says that the stream ended: the next may be opened at once."""
+    """Ends the use of a ticket: it can open the next stream at once."""
     await database.run(_SQL["release_ticket"], hash=_hash(ticket))
 
 
@@ -134,12 +132,12 @@ async def create_api_key(
 
 
 async def find_api_key(database: Database, key: str) -> ApiKey | None:
-    """The key, revoked or not, or None; notes that it was used."""
+    """Returns the key, revoked or not, or None; records that it was used."""
     return await database.row(ApiKey, _SQL["find_api_key"], hash=_hash(key))
 
 
 async def list_api_keys(database: Database) -> list[ApiKey]:
-    """All keys, revoked ones too."""
+    """Returns all keys, revoked ones too."""
     return await database.rows(ApiKey, _SQL["list_api_keys"])
 
 
@@ -154,15 +152,8 @@ async def revoke_api_keys(database: Database, which: str) -> list[ApiKey]:
             f"There is no live key of the id, name or first characters {which[:_SHOWN]!r}: "
             "`tocsin api-key list` shows all."
         )
-    ended = await database.rows(
-        _Ended, _SQL["revoke_api_keys"], api_key_ids=[each.id for each in meant]
-    )
-    ids = {each.id for each in ended}
-    return [each for each in meant if each.id in ids]
-
-
-class _Ended(Struct, frozen=True):
-    id: int
+    ended = await database.column(_SQL["revoke_api_keys"], api_key_ids=[each.id for each in meant])
+    return [each for each in meant if each.id in ended]
 
 
 def _meant(live: list[ApiKey], which: str) -> list[ApiKey]:
@@ -201,7 +192,7 @@ LIFE = timedelta(hours=12)
 
 
 class Operator(Struct, frozen=True):
-    """Who is signed in: a key, and until when."""
+    """A signed-in operator: the key and its name."""
 
     api_key_id: int
     name: str  # of the key
@@ -209,10 +200,9 @@ class Operator(Struct, frozen=True):
 
 
 async def operator_by_key(database: Database, key: str) -> Operator | None:
-    """Whose key it is, if it is good and has the scope.
+    """Returns the operator of a key that is not revoked and has the scope.
 
-    Keys have 256 random bits and are found by their hash, so there is nothing to guess, and nothing to be learnt from
-    how long an answer takes.
+    Keys have 256 random bits and are found by their hash, so the time of a response reveals nothing.
     """
     found = await find_api_key(database, key)
     if found is None or found.revoked_at is not None or OPS not in found.scopes:
@@ -233,7 +223,7 @@ async def open_session(database: Database, operator: Operator) -> str:
 
 
 async def find_session(database: Database, token: str) -> Operator | None:
-    """Whose session it is, while it lasts and its key is good."""
+    """Returns the operator of a session that has not expired and whose key is not revoked."""
     return await database.row(Operator, _SQL["find_session"], hash=_hash(token))
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from typing import Any, LiteralString, TypeVar
 from weakref import WeakKeyDictionary
 
 import msgspec
 import psycopg
-from psycopg.pq import ExecStatus
-from psycopg.pq.abc import PGconn, PGresult
-from psycopg.rows import BaseRowFactory, RowMaker, args_row, class_row
+from psycopg import AsyncCursor
+from psycopg.rows import BaseRowFactory, RowMaker, args_row, kwargs_row, scalar_row, tuple_row
 from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
@@ -44,76 +44,96 @@ def _escaped(text: str) -> str:
 
 Pool = AsyncConnectionPool[psycopg.AsyncConnection[Any]]
 T = TypeVar("T")
+Kind = Callable[..., T]
 
 _SQL = load("session")
-# Two transactions in each other's way: the next try finds the way free.
+# Conflicts of two transactions: the next try mostly succeeds.
 _PASSING = (
     psycopg.errors.LockNotAvailable,
     psycopg.errors.DeadlockDetected,
     psycopg.errors.SerializationFailure,
 )
 
-# A server that demoted itself, or a standby, refuses to write.
-_AWAY = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction, PoolTimeout, PoolClosed)
+# A standby, or a server that was demoted, refuses to write.
+_UNAVAILABLE = (
+    psycopg.OperationalError,
+    psycopg.errors.ReadOnlySqlTransaction,
+    PoolTimeout,
+    PoolClosed,
+)
 
-# Seconds within which an idle connection has to prove that it is alive.
+# Seconds within which an idle connection has to respond.
 _CHECK_WITHIN = 3.0
-# Seconds that closing a pool waits for connections which a server that hangs does not let go.
+# Seconds that closing a pool waits for connections of a server that hangs.
 _CLOSE_WITHIN = 1.0
 # Seconds that a statement waits for a free connection.
 _FREE_WITHIN = 5.0
 
 
-class Session:
+class Queries(ABC):
+    """Runs statements, and raises Invalid, Conflict or Unavailable where the database refuses one."""
+
+    @abstractmethod
+    def cursor(self, rows: BaseRowFactory[T]) -> AbstractAsyncContextManager[AsyncCursor[T]]:
+        """A cursor for one statement."""
+
+    async def rows(self, kind: Kind[T], statement: LiteralString, **arguments: object) -> list[T]:
+        """Returns all rows, each as a `kind`: a struct with a field per column, or a function of the columns."""
+        async with self.cursor(_row_of(kind)) as cursor:
+            await cursor.execute(statement, arguments)
+            return await cursor.fetchall()
+
+    async def row(self, kind: Kind[T], statement: LiteralString, **arguments: object) -> T | None:
+        """Returns the first row, or None."""
+        rows = await self.rows(kind, statement, **arguments)
+        return rows[0] if rows else None
+
+    async def one(self, kind: Kind[T], statement: LiteralString, **arguments: object) -> T:
+        """Returns the row of a statement that always has one."""
+        return (await self.rows(kind, statement, **arguments))[0]
+
+    async def column(self, statement: LiteralString, **arguments: object) -> list[Any]:
+        """Returns the first column."""
+        async with self.cursor(scalar_row) as cursor:
+            await cursor.execute(statement, arguments)
+            return await cursor.fetchall()
+
+    async def value(self, statement: LiteralString, **arguments: object) -> Any:
+        """Returns the first column of the first row, or None."""
+        column = await self.column(statement, **arguments)
+        return column[0] if column else None
+
+    async def pairs(self, statement: LiteralString, **arguments: object) -> dict[Any, Any]:
+        """Returns the second column by the first."""
+        async with self.cursor(tuple_row) as cursor:
+            await cursor.execute(statement, arguments)
+            return dict(await cursor.fetchall())
+
+    async def run(self, statement: LiteralString, **arguments: object) -> int:
+        """Runs a statement without rows; returns how many rows it changed."""
+        async with self.cursor(tuple_row) as cursor:
+            return (await cursor.execute(statement, arguments)).rowcount
+
+
+class Session(Queries):
     """Statements on one connection."""
 
     def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
         self.connection = connection
 
-    async def rows(self, kind: type[T], statement: LiteralString, **arguments: object) -> list[T]:
-        """All rows, each as a `kind` (a struct with a field per column)."""
+    @asynccontextmanager
+    async def cursor(self, rows: BaseRowFactory[T]) -> AsyncIterator[AsyncCursor[T]]:
+        """A cursor for one statement."""
         with expected_failures():
-            async with self.connection.cursor(row_factory=_row_of(kind)) as cursor:
-                await cursor.execute(statement, arguments)
-                return await cursor.fetchall()
-
-    async def row(self, kind: type[T], statement: LiteralString, **arguments: object) -> T | None:
-        """The first row, or None."""
-        rows = await self.rows(kind, statement, **arguments)
-        return rows[0] if rows else None
-
-    async def value(self, statement: LiteralString, **arguments: object) -> Any:
-        """The first column of the first row, or None."""
-        with expected_failures():
-            row = await (await self.connection.execute(statement, arguments)).fetchone()
-        return row[0] if row else None
-
-    async def run(self, statement: LiteralString, **arguments: object) -> int:
-        """Runs a statement without rows; returns how many rows it changed."""
-        with expected_failures():
-            return (await self.connection.execute(statement, arguments)).rowcount
-
-    async def text(self, statement: LiteralString, argument: str) -> str:
-        """A text for a text ($1), by libpq's own calls: a cursor costs more than a small read takes."""
-        connection = self.connection
-        with expected_failures():
-            encoding = connection.info.encoding
-            connection.pgconn.send_query_params(statement.encode(), [argument.encode(encoding)])
-            try:
-                result = await _result(connection.pgconn)
-            except BaseException:
-                await connection.close()  # whoever has it next would get this answer
-                raise
-            if result.status != ExecStatus.TUPLES_OK:
-                raise psycopg.errors.error_from_result(result, encoding)
-            return (result.get_value(0, 0) or b"").decode(encoding)
+            async with self.connection.cursor(row_factory=rows) as cursor:
+                yield cursor
 
 
-class Database:
+class Database(Queries):
     """The pool of one process; each call of its own is one autocommitted statement.
 
-    A connection is checked before it is used, but not again for `good_for` seconds: whoever runs many small statements
-    and retries while the database is unavailable saves half of the round trips.
+    A connection is checked before it is used, but not again for `good_for` seconds. That saves half of the round trips
+    of many small statements, which then have to be retried after a lost connection.
 
     A `steady` one runs a few statements all the time: each is prepared at its first use, and planned once. A session
     would plan it eleven times before it sees that its plan is always the same.
@@ -200,7 +220,7 @@ class Database:
             await pool.putconn(connection)
 
     async def _connection(self) -> tuple[Pool, psycopg.AsyncConnection[Any]]:
-        """A connection that works, and the pool that gets it back."""
+        """Returns a connection that works, and its pool."""
         while True:
             await self.availability.require()
             pool = await self._current_pool()
@@ -239,7 +259,7 @@ class Database:
         return False
 
     async def _drop_dead(self, pool: Pool) -> None:
-        """Replaces what else is dead in a pool: what cut one connection has mostly cut the others too."""
+        """Replaces further broken connections of a pool: what broke one has mostly broken others too."""
         with suppress(PoolClosed):
             await pool.check()
 
@@ -254,12 +274,12 @@ class Database:
         self._in_background(give_back())
 
     def _report_lost(self, pool: Pool, *, broken: bool = True) -> None:
-        """Unless it is a connection from before the database's last return."""
+        """Reports a lost connection, unless it is from before the last outage."""
         if pool is self._pool and self._generation == self.availability.generation:
             self.availability.report_lost(broken=broken)
 
     async def _current_pool(self) -> Pool:
-        """The pool, or a new one where the database was away since it was opened."""
+        """Returns the pool, or a new one after an outage since it was opened."""
         if self._generation != self.availability.generation:
             async with self._replacing:
                 if self._generation != self.availability.generation:
@@ -282,25 +302,15 @@ class Database:
                 await session.run("set transaction isolation level repeatable read read only")
             yield session
 
-    async def rows(self, kind: type[T], statement: LiteralString, **arguments: object) -> list[T]:
-        async with self.session() as session:
-            return await session.rows(kind, statement, **arguments)
-
-    async def row(self, kind: type[T], statement: LiteralString, **arguments: object) -> T | None:
-        async with self.session() as session:
-            return await session.row(kind, statement, **arguments)
-
-    async def value(self, statement: LiteralString, **arguments: object) -> Any:
-        async with self.session() as session:
-            return await session.value(statement, **arguments)
-
-    async def run(self, statement: LiteralString, **arguments: object) -> int:
-        async with self.session() as session:
-            return await session.run(statement, **arguments)
+    @asynccontextmanager
+    async def cursor(self, rows: BaseRowFactory[T]) -> AsyncIterator[AsyncCursor[T]]:
+        """A cursor for one statement."""
+        async with self.session() as session, session.cursor(rows) as cursor:
+            yield cursor
 
 
 async def connect_directly(dsn: str) -> psycopg.AsyncConnection[Any]:
-    """A connection outside the pool, for LISTEN: autocommit, and with keepalives on both ends."""
+    """Returns a connection outside the pool, for LISTEN: autocommitted, and with keepalives on both ends."""
     with expected_failures():
         connection = await connect_async(dsn)
         try:
@@ -312,41 +322,10 @@ async def connect_directly(dsn: str) -> psycopg.AsyncConnection[Any]:
     return connection
 
 
-async def _result(pgconn: PGconn) -> PGresult:
-    """The one result of what was sent, once all of it is there."""
-    loop = asyncio.get_running_loop()
-    socket = pgconn.socket
-    while pgconn.flush():
-        await _called(loop.add_writer, loop.remove_writer, socket)
-    while pgconn.is_busy():
-        await _called(loop.add_reader, loop.remove_reader, socket)
-        pgconn.consume_input()
-    result = pgconn.get_result()
-    assert result is not None
-    while pgconn.get_result() is not None:  # the end of it
-        pass
-    return result
-
-
-async def _called(add: Callable[..., Any], remove: Callable[[int], Any], socket: int) -> None:
-    """Until the loop has called back for the socket."""
-    called = asyncio.get_running_loop().create_future()
-
-    def call() -> None:
-        if not called.done():
-            called.set_result(None)
-
-    add(socket, call)
-    try:
-        await called
-    finally:
-        remove(socket)
-
-
-def _row_of(kind: type[T]) -> BaseRowFactory[T]:
-    """Rows as structs: by position where the columns are the fields in their order, which takes a third of the time."""
+def _row_of(kind: Kind[T]) -> BaseRowFactory[T]:
+    """Makes structs of rows: by position where the columns are the fields in order, in a third of the time."""
     fields: tuple[str, ...] = getattr(kind, "__struct_fields__", ())
-    by_position, by_name = args_row(kind), class_row(kind)
+    by_position, by_name = args_row(kind), kwargs_row(kind)
 
     def factory(cursor: Any) -> RowMaker[T]:
         columns = tuple(column.name for column in cursor.description or ())
@@ -357,7 +336,7 @@ def _row_of(kind: type[T]) -> BaseRowFactory[T]:
 
 
 def _from_json(text: str | bytes) -> Any:
-    """Python's own, which knows 1e400 too, is asked only where the fast one doesn't."""
+    """Uses Python's decoder, which reads 1e400 too, only where the fast one fails."""
     try:
         return msgspec.json.decode(text)
     except msgspec.MsgspecError:
@@ -366,7 +345,7 @@ def _from_json(text: str | bytes) -> Any:
 
 @contextmanager
 def expected_failures() -> Iterator[None]:
-    """Turns what the database refuses into Invalid, Conflict or Unavailable."""
+    """Raises Invalid, Conflict or Unavailable for errors of the database."""
     try:
         yield
     except psycopg.Error as error:
@@ -377,6 +356,6 @@ def expected_failures() -> Iterator[None]:
             raise Invalid(message, (diagnosis.column_name or "", cure)) from error
         if isinstance(error, _PASSING):
             raise Conflict("An open transaction of an app holds it.") from error
-        if isinstance(error, _AWAY):
+        if isinstance(error, _UNAVAILABLE):
             raise Unavailable(type(error).__name__) from error
         raise

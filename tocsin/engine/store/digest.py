@@ -1,23 +1,28 @@
-"""Digests: when somebody gets one, what is in it, and how they are made."""
+"""Digests: when a person gets one, its content, and how they are made."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, time
 from enum import StrEnum
 
 from msgspec import Struct
 
 from tocsin.engine.model import Entry, Invalid, nearest
-from tocsin.engine.store.database import Database, Session
+from tocsin.engine.store.database import Database, Queries, Session
 from tocsin.sql import load
 
 _SQL = load("digest")
+_BATCH = 500  # people in one statement
+# At most so many are queued: enough to keep the email actor busy, few enough that retries are soon sent.
+_AT_WORK = 2000
+_WAIT = 0.5  # seconds
 
 
 class Frequency(StrEnum):
-    """How often somebody gets a digest."""
+    """How often a person gets a digest."""
 
     OFF = "off"
     DAILY = "daily"
@@ -37,11 +42,11 @@ class Weekday(StrEnum):
 
 
 class DigestPreferences(Struct, frozen=True):
-    """When and for what somebody gets a digest."""
+    """When a person gets a digest, and of which categories."""
 
     frequency: Frequency
     categories: list[str]
-    all_categories: bool  # they chose none: all are theirs, later ones too
+    all_categories: bool  # they chose none: all are in it, later ones too
     send_at: str  # HH:MM, by the clock of `timezone`
     timezone: str  # an IANA name
     weekday: Weekday  # of a weekly one
@@ -62,11 +67,14 @@ class DigestChange(Struct, frozen=True):
 
 
 class Assembled(Struct, frozen=True):
-    """What one batch came to."""
+    """The result of one batch."""
 
     people: int  # whose digest was due
     digests: int  # to be sent
     unsent: int  # with nothing in them that is still unread
+
+
+OnProgress = Callable[[Assembled], None]
 
 
 class _Row(Struct):
@@ -78,10 +86,8 @@ class _Row(Struct):
     next_at: datetime | None
 
 
-async def get_digest_preferences(
-    session: Database | Session, recipient_id: str
-) -> DigestPreferences:
-    """A person's; for one who never chose, off, and what turning it on would bring."""
+async def get_digest_preferences(session: Queries, recipient_id: str) -> DigestPreferences:
+    """Returns a person's; for one without a choice, off with the defaults."""
     row = await session.row(_Row, _SQL["get_digest_preference"], recipient_id=recipient_id)
     row = row or _Row("off", None, time(6), "UTC", 1, None)
     categories = row.categories
@@ -99,7 +105,7 @@ async def get_digest_preferences(
 
 
 async def digest_timezone(database: Database, recipient_id: str) -> str | None:
-    """The time zone of a person's digest; None where neither it nor the person has one."""
+    """Returns the time zone of a person's digest; None where neither it nor the person has one."""
     timezone: str | None = await database.value(_SQL["digest_timezone"], recipient_id=recipient_id)
     return timezone
 
@@ -145,26 +151,54 @@ async def check_timezone(session: Session, timezone: str) -> None:
         raise Invalid("unknown timezone", ("timezone", cure))
 
 
+async def make_digests(
+    database: Database,
+    now: datetime,
+    *,
+    leftovers: bool = True,
+    at_once: bool = False,
+    on_progress: OnProgress | None = None,
+) -> Assembled:
+    """Creates each digest that was due by `now`, once however many processes run this; returns how many.
+
+    `leftovers`: also for people with something waiting and no next digest. `at_once` queues any number.
+    """
+    total = Assembled(0, 0, 0)
+    if leftovers:
+        await schedule_leftover_digests(database, now)
+    while True:
+        if not at_once and await digests_at_work(database, _AT_WORK) >= _AT_WORK:
+            await asyncio.sleep(_WAIT)
+            continue
+        batch = await assemble_digests(database, now, _BATCH)
+        total = Assembled(
+            total.people + batch.people,
+            total.digests + batch.digests,
+            total.unsent + batch.unsent,
+        )
+        if on_progress:
+            on_progress(total)
+        if batch.people < _BATCH:
+            return total
+
+
 async def assemble_digests(database: Database, now: datetime, limit: int) -> Assembled:
     """Makes the digests of one batch of people."""
-    batch = await database.row(Assembled, _SQL["assemble_digests"], now=now, limit=limit)
-    if batch is None:
-        raise AssertionError("tocsin.assemble_digests returns one row")
-    return batch
+    return await database.one(Assembled, _SQL["assemble_digests"], now=now, limit=limit)
 
 
 async def schedule_leftover_digests(database: Database, now: datetime) -> int:
-    """Makes entries without a next digest due now; returns for how many people."""
+    """Makes a digest due now for people with entries but no next digest; returns for how many."""
     return int(await database.value(_SQL["schedule_leftover_digests"], now=now))
 
 
 async def digests_at_work(database: Database, limit: int) -> int:
-    """How many are made and not sent yet; counts up to `limit`."""
+    """Returns how many are made and not sent yet, counted up to `limit`."""
     return int(await database.value(_SQL["digests_at_work"], limit=limit))
 
 
 async def digest_entries(database: Database, digest_ids: Sequence[int]) -> dict[int, list[Entry]]:
-    """What some digests say; one that has nothing to say any more is an empty list."""
+    """Returns the entries of some digests; an empty list for one that has none any more."""
     entries: defaultdict[int, list[Entry]] = defaultdict(list)
     for entry in await database.rows(Entry, _SQL["digest_entries"], digest_ids=list(digest_ids)):
         entries[entry.digest_id or 0].append(entry)
@@ -172,5 +206,5 @@ async def digest_entries(database: Database, digest_ids: Sequence[int]) -> dict[
 
 
 async def waiting_entries(database: Database, recipient_id: str) -> list[Entry]:
-    """What would be in somebody's digest now."""
+    """Returns what would be in a person's digest now."""
     return await database.rows(Entry, _SQL["waiting_entries"], recipient_id=recipient_id)

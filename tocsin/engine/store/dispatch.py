@@ -1,4 +1,4 @@
-"""The statements of the leader: what was committed, what is due, and jobs for it."""
+"""The queries of the leader: what was committed, what is due, and jobs for it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Scan(Struct, frozen=True):
 
 
 class Assignable(Struct, frozen=True):
-    """Addresses with something for their claimant that was committed since the last check."""
+    """Owned addresses with invitations, one or the other committed since the last check."""
 
     snapshot: str
     addresses: list[str]
@@ -52,17 +52,12 @@ class DispatchedEvent(Struct, frozen=True):
     taken: int
 
 
-class _Due(Struct):
-    channel: str
-    seconds: float
-
-
 class LeaderSession(Session):
     """A connection of the leader, direct and autocommitted."""
 
     @classmethod
     async def connect(cls, dsn: str) -> LeaderSession:
-        """Opens it; raises Unavailable."""
+        """Opens a connection; raises Unavailable."""
         session = cls(await connect_directly(dsn))
         try:
             await session.value(_SQL["configure_planner"])
@@ -84,11 +79,11 @@ class LeaderSession(Session):
         return bool(await self.value(_SQL["try_lead"], silent_for=silent_for))
 
     async def record_heartbeat(self) -> bool:
-        """Proves the leader alive; false where another connection leads."""
+        """Records that the leader is alive; false where another connection leads."""
         return bool(await self.value(_SQL["record_heartbeat"]))
 
     async def has_leader(self, within: timedelta) -> bool:
-        """Whether a leader recorded its heartbeat lately."""
+        """Whether a leader recorded a heartbeat within this time."""
         return bool(await self.value(_SQL["has_leader"], within=within))
 
     async def listen(self) -> None:
@@ -103,47 +98,41 @@ class LeaderSession(Session):
         return signals
 
     async def measure_commit_wait(self) -> list[float]:
-        """Seconds that some transactions waited to commit, because they sent a signal."""
+        """Returns the seconds that some transactions waited to commit, because they sent a signal."""
         return list(await self.value(_SQL["measure_commit_wait"]))
 
     async def start_idle(self) -> bool:
-        """Asks for wake-up signals; false while an open transaction will send none."""
+        """Makes commits send wake-up signals; false while an open transaction will send none."""
         return bool(await self.value(_SQL["start_idle"]))
 
     async def stop_idle(self) -> None:
         await self.value(_SQL["stop_idle"])
 
     async def scan(self, since: str | None, *, announce: bool) -> Scan:
-        """What was committed since the snapshot `since`; None: all that is there.
+        """Returns what was committed since the snapshot `since`; None: all that is there.
 
-        With `announce`, its recipients are announced to the HTTP processes, which idle commits do themselves.
+        With `announce`, its recipients are announced to the HTTP processes; while idle, the commits do that.
         """
-        found = await self.row(Scan, _SQL["scan"], since=since, announce=announce)
-        assert found is not None
-        return found
+        return await self.one(Scan, _SQL["scan"], since=since, announce=announce)
 
     async def assignable_since(self, since: str | None) -> Assignable:
-        """Which claimed addresses have invitations, as committed since the snapshot `since`."""
-        found = await self.row(Assignable, _SQL["assignable_since"], since=since)
-        assert found is not None
-        return found
+        """Returns the owned addresses with invitations, one or the other committed since the snapshot `since`."""
+        return await self.one(Assignable, _SQL["assignable_since"], since=since)
 
     async def assign_invitations(self, addresses: Sequence[str]) -> Assigned:
-        """Assigns the invitations of these addresses to their claimants."""
-        done = await self.row(Assigned, _SQL["assign_invitations"], addresses=list(addresses))
-        assert done is not None
-        return done
+        """Assigns the invitations of these addresses to their owners."""
+        return await self.one(Assigned, _SQL["assign_invitations"], addresses=list(addresses))
 
     async def announce_everyone(self) -> None:
-        """Has each HTTP process read again for all its streams."""
+        """Makes each HTTP process read again for all its streams."""
         await self.value(_SQL["announce_everyone"])
 
     async def fold_unread(self, announced: str, folded: str | None) -> int:
-        """Folds what the snapshot saw into the counters, `folded` being the one before; returns how many changes."""
+        """Adds what the snapshot saw to the counters; `folded` is the snapshot before. Returns how many changes."""
         return int(await self.value(_SQL["fold_unread"], announced=announced, folded=folded))
 
     async def changed_since_badge_pushes(self) -> list[str]:
-        """Who changed their inbox since badge pushes were last queued."""
+        """Returns the recipients whose inbox changed since badge pushes were last queued."""
         return list(await self.value(_SQL["changed_since_badge_pushes"]))
 
     async def queue_badge_pushes(
@@ -161,7 +150,7 @@ class LeaderSession(Session):
         return bool(await self.value(_SQL["may_vacuum"]))
 
     async def vacuum(self) -> None:
-        """Clears the small tables of what was folded, dispatched and settled."""
+        """Vacuums the small tables."""
         await self.run(_SQL["vacuum_unread"])
         await self.run(_SQL["vacuum_event_queues"])
         await self.run(_SQL["vacuum_leases"])
@@ -173,7 +162,7 @@ class LeaderSession(Session):
         await self.value(_SQL["finish_erasures"])
 
     async def jobs_at_work(self, channel: str, alive_within: timedelta) -> int:
-        """Jobs of a channel that wait or that live workers have."""
+        """Returns how many jobs of a channel wait, or are run by workers that are alive."""
         return int(
             await self.value(_SQL["jobs_at_work"], channel=channel, alive_within=alive_within)
         )
@@ -198,7 +187,7 @@ class LeaderSession(Session):
         return int(await self.value(_SQL["dispatch_due"], channel=channel, room=room, lease=lease))
 
     async def end_leases(self, most: int) -> int:
-        """Makes due what is held by leases that ran out; returns how many leases."""
+        """Makes the deliveries of expired leases due; returns how many leases."""
         return int(await self.value(_SQL["end_leases"], most=most))
 
     async def fan_out_due_events(self, limit: int) -> int:
@@ -206,8 +195,8 @@ class LeaderSession(Session):
         return int(await self.value(_SQL["fan_out_due_events"], limit=limit))
 
     async def next_due(self) -> dict[str, float]:
-        """Seconds until something falls due, by channel; '' for scheduled events, '*' for leases."""
-        return {row.channel: row.seconds for row in await self.rows(_Due, _SQL["next_due"])}
+        """Returns the seconds until something is due, by channel; '' for scheduled events, '*' for leases."""
+        return await self.pairs(_SQL["next_due"])
 
     async def reset_foreign_xids(self) -> bool:
         """Resets transaction ids where the database was restored into another cluster."""

@@ -1,4 +1,4 @@
-"""Events, as apps tell them and administrators look them up."""
+"""Events as apps create them and administrators look them up, and the catalogue of event types."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from tocsin.sql import load
 
 _SQL = load("event")
 
-# The catalogue of event types, as readers need it.
-
 
 class EventType(Struct, frozen=True):
     """One event type with its category's label."""
@@ -34,12 +32,12 @@ class EventType(Struct, frozen=True):
 
 
 async def list_event_types(database: Database) -> list[EventType]:
-    """All that are not retired, in the catalogue's order."""
+    """Returns all that are not retired, in the catalogue's order."""
     return await database.rows(EventType, _SQL["list_event_types"])
 
 
 async def get_event_type(database: Database, event_type: str) -> EventType:
-    """One, retired or not; raises NotFound."""
+    """Returns one, retired or not; raises NotFound."""
     found = await database.row(EventType, _SQL["get_event_type"], event_type=event_type)
     if found is None:
         raise NotFound("There is no such event type.")
@@ -47,7 +45,7 @@ async def get_event_type(database: Database, event_type: str) -> EventType:
 
 
 async def check_filter(database: Database, event_type: str | None, category: str | None) -> None:
-    """Raises Invalid for names that the catalogue never had: an empty list would hide the mistake."""
+    """Raises Invalid for names that were never in the catalogue: an empty list would hide the mistake."""
     wrong: list[tuple[str, str]] = []
     if event_type is not None:
         near = await database.value(_SQL["nearest_event_types"], event_type=event_type)
@@ -67,7 +65,7 @@ class NewEvent(Struct, frozen=True, kw_only=True):
     event_type: str
     recipients: list[str] = []
     topic: str | None = None  # in place of recipients: its followers
-    email: str | None = None  # in place of recipients: whoever has this address
+    email: str | None = None  # in place of recipients: the person with this address
     title: str
     body: str = ""
     action_url: str | None = None
@@ -79,7 +77,7 @@ class NewEvent(Struct, frozen=True, kw_only=True):
 
 
 class MissingRecipient(Struct, frozen=True, kw_only=True):
-    """A person to create where nobody is known by that id; `at` is the place in the caller's list, for errors."""
+    """A person to create unless the id is known; `at` is the index in the caller's list, for errors."""
 
     at: int
     id: str
@@ -90,7 +88,7 @@ class MissingRecipient(Struct, frozen=True, kw_only=True):
 
 
 class CreatedEvent(Struct, frozen=True):
-    """What telling it came to."""
+    """The result of creating an event."""
 
     event_id: int
     notifications: int
@@ -100,7 +98,7 @@ class CreatedEvent(Struct, frozen=True):
 class Decided(Struct, frozen=True):
     """What was decided for one person: {channel: [decision, reason] or [decision, reason, scope]}.
 
-    `recipient_id` is the address of somebody without an account.
+    `recipient_id` is the address of a person without an account.
     """
 
     recipient_id: str
@@ -108,7 +106,7 @@ class Decided(Struct, frozen=True):
 
 
 class Previewed(Struct, frozen=True):
-    """What telling an event would come to."""
+    """What the creation of an event would result in."""
 
     notifications: int
     initiator_skipped: bool
@@ -116,14 +114,14 @@ class Previewed(Struct, frozen=True):
 
 
 class Event(Struct, frozen=True):
-    """One event and what became of it."""
+    """One event with the states of its deliveries."""
 
     id: int
     event_type: str
     title: str
     topic: str | None  # whose followers it was for
     initiator: str | None
-    initiator_skipped: bool  # was among those it was for, and left out
+    initiator_skipped: bool  # the initiator was a recipient, and was not notified
     caller: str  # role:… or key:…
     created_at: datetime
     send_at: datetime | None
@@ -134,7 +132,7 @@ class Event(Struct, frozen=True):
 
 
 class EventSummary(Struct, frozen=True):
-    """One event of a list; `notification_id` is the asked-for recipient's."""
+    """One event of a list; `notification_id` is that of the recipient in the filter."""
 
     id: int
     event_type: str
@@ -156,7 +154,7 @@ class EventFilter(Struct, frozen=True):
     since: datetime | None = None
 
 
-async def tell(
+async def create_event(
     database: Database,
     caller: str,
     event: NewEvent,
@@ -169,10 +167,10 @@ async def tell(
     Raises Invalid, or Conflict while another call has the key or an app's transaction one of the new people.
     """
     async with database.transaction() as session:
-        emitted = await _emit(session, caller, event, people, idempotency_key)
-        if emitted.replayed:
-            raise psycopg.Rollback  # nor is anybody created again who was erased since
-    return emitted
+        created = await _create_event(session, caller, event, people, idempotency_key)
+        if created.replayed:
+            raise psycopg.Rollback  # a person who was erased since is not created again
+    return created
 
 
 async def preview(
@@ -181,16 +179,16 @@ async def preview(
     """Returns what would be decided if it were created now; stores nothing. Raises Invalid."""
     now = structs.replace(event, send_at=None)
     async with database.session() as session, session.connection.transaction(force_rollback=True):
-        emitted = await _emit(session, caller, now, people, None)
-        event_id = emitted.event_id
+        created = await _create_event(session, caller, now, people, None)
+        event_id = created.event_id
         return Previewed(
-            emitted.notifications,
+            created.notifications,
             await session.value(_SQL["initiator_skipped"], event_id=event_id),
             await session.rows(Decided, _SQL["decisions"], event_id=event_id),
         )
 
 
-async def _emit(
+async def _create_event(
     session: Session,
     caller: str,
     event: NewEvent,
@@ -200,20 +198,17 @@ async def _emit(
     if people:
         rows = [structs.asdict(person) for person in people]
         await session.run(_SQL["create_missing_recipients"], people=Jsonb(rows))
-    emitted = await session.row(
+    return await session.one(
         CreatedEvent,
         _SQL["create_event"],
         caller=caller,
         idempotency_key=idempotency_key,
         **(structs.asdict(event) | {"metadata": Jsonb(event.metadata)}),
     )
-    if emitted is None:
-        raise AssertionError("tocsin.create_event returns one row")
-    return emitted
 
 
 async def get_event(database: Database, event_id: int) -> Event:
-    """One event with its counts; raises NotFound."""
+    """Returns one event; raises NotFound."""
     found = await database.row(Event, _SQL["get_event"], event_id=event_id)
     if found is None:
         raise NotFound("There is no such event.")
@@ -223,7 +218,7 @@ async def get_event(database: Database, event_id: int) -> Event:
 async def list_events(
     database: Database, wanted: EventFilter, *, cursor: Cursor | None, limit: int
 ) -> Page[EventSummary]:
-    """A page of events, newest first."""
+    """Returns a page of events, newest first."""
     name = "list_newer_events" if cursor and cursor.newer else "list_older_events"
     rows = await database.rows(
         EventSummary,

@@ -1,4 +1,4 @@
-"""Whether a service can start and is ready, and what stands in its way."""
+"""Whether a service can start and is ready, and which sessions block it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.connection import find_fault, probe
-from tocsin.engine.store.database import Database, Session
+from tocsin.engine.store.database import Database, Queries
 from tocsin.sql import load
 
 _SQL = load("health")
@@ -41,7 +41,7 @@ log = structlog.get_logger("tocsin.database")
 
 
 class NotReady(Exception):
-    """Why a service can't start and the cure, in one line."""
+    """The reason why a service can't start, with its cure, in one line."""
 
 
 class Readiness(Struct, frozen=True):
@@ -52,7 +52,7 @@ class Readiness(Struct, frozen=True):
 
 
 class BlockingSession(Struct, frozen=True):
-    """A session of another that is in the way of the service; `blocks` names what it holds."""
+    """A session of another client that blocks the service; `blocks` names what it holds."""
 
     pid: int
     role_name: str
@@ -68,8 +68,8 @@ class BlockingSession(Struct, frozen=True):
         return f"session {self.pid} of role {self.role_name} ({name}{client}) holds {self.blocks}{since}"
 
 
-class Standing(Struct, frozen=True):
-    """How many deliveries of a channel are in a state that is not an end, and how late the latest of them is."""
+class Unsettled(Struct, frozen=True):
+    """How many deliveries of a channel are in a state that is not final, and how late the latest of them is."""
 
     channel: str
     state: str
@@ -78,14 +78,12 @@ class Standing(Struct, frozen=True):
 
 
 async def readiness(database: Database) -> Readiness:
-    """Whether a service can work; raises Unavailable."""
-    found = await database.row(Readiness, _SQL["readiness"])
-    assert found is not None
-    return found
+    """Returns whether a service can work; raises Unavailable."""
+    return await database.one(Readiness, _SQL["readiness"])
 
 
-async def blocking_sessions(database: Database | Session) -> list[BlockingSession]:
-    """Sessions of others that hold what the service needs, for a while at least; an operator may end them."""
+async def blocking_sessions(database: Queries) -> list[BlockingSession]:
+    """Returns sessions of others that keep holding what the service needs; an operator may end them."""
     before = await database.rows(BlockingSession, _SQL["blocking_sessions"])
     if not before:
         return []
@@ -96,7 +94,7 @@ async def blocking_sessions(database: Database | Session) -> list[BlockingSessio
 
 
 def _read_exception(task: asyncio.Task[Any]) -> None:
-    """Of a check that nobody waits for any more, which asyncio would log."""
+    """Reads the exception of a check that is no longer awaited, which asyncio would log."""
     if not task.cancelled():
         task.exception()
 
@@ -111,7 +109,7 @@ class ReadinessCheck:
         self._check: asyncio.Task[str | None] | None = None
 
     async def why_not(self) -> str | None:
-        """Why the service is not ready, in one sentence; None if it is."""
+        """Returns why the service is not ready, in one sentence; None if it is."""
         if self._check is None or self._check.done():
             self._check = asyncio.create_task(self._why_not())
             self._check.add_done_callback(_read_exception)
@@ -122,7 +120,7 @@ class ReadinessCheck:
         try:
             return self._check.result()
         except Unavailable:
-            return "The database is away."
+            return "The database is unavailable."
 
     async def _why_not(self) -> str | None:
         found = await readiness(self._database)
@@ -133,7 +131,7 @@ class ReadinessCheck:
         if min(unled_for, runs_for) < self._elected_within:
             return None
         blocking = "; ".join(map(str, await blocking_sessions(self._database)))
-        return f"No process has led for {unled_for:.0f} s: badges and deliveries stand still. {blocking}".strip()
+        return f"No process has led for {unled_for:.0f} s: badges and deliveries are not updated. {blocking}".strip()
 
 
 async def check_start(dsn: str, *, wait: float) -> None:
@@ -203,10 +201,10 @@ async def _wait_for_database(dsn: str, wait: float, deadline: float) -> None:
 
 
 def _may_come(reason: str) -> bool:
-    """Whether a database that can't be used may be usable later: not where it refuses the role or the name."""
+    """Whether the database may be usable later: not where it refuses the role or the name."""
     return "FATAL" not in reason or any(words in reason for words in _PASSING)
 
 
-async def standing(database: Database) -> list[Standing]:
-    """What the ledger has yet to bring to its end."""
-    return await database.rows(Standing, _SQL["unsettled"])
+async def unsettled(database: Database) -> list[Unsettled]:
+    """Returns how many deliveries are not in a final state."""
+    return await database.rows(Unsettled, _SQL["unsettled"])

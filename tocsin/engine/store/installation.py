@@ -1,29 +1,45 @@
-"""The processes of an installation: each reports its state every few seconds, and a report expires."""
+"""What one installation has in common: secrets, tokens, providers, processes, and the clean-up.
+
+Each process reports its state every few seconds, with that of its actors and whether it leads; a report expires.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from datetime import datetime, timedelta
-from typing import Any
-from uuid import UUID
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from uuid import UUID, uuid4
 
 import msgspec
+import structlog
 from msgspec import Struct
 from psycopg.types.json import Jsonb
 
-from tocsin.engine.model import LEASE, PROVIDERS, Channel, SignedToken
-from tocsin.engine.store.database import Database, Session
+from tocsin.engine.model import (
+    LEASE,
+    PROVIDERS,
+    ActorReport,
+    Channel,
+    Conflict,
+    SignedToken,
+    Unavailable,
+)
+from tocsin.engine.store.database import Database, Queries, Session
 from tocsin.sql import load
 
 _SQL = load("installation")
+_BATCH = 1000  # rows of one statement of a clean-up, so that no lock is held long
+_RETRY = 0.2  # seconds until a report is retried
 
-# What is over, removed in batches, so that no lock is held long.
-
-_BATCH = 1000
+log = structlog.get_logger("tocsin.report")
 
 
 async def clean_up(database: Database, *, now: datetime, retention: timedelta) -> int:
-    """Removes notifications that were over `retention` before `now`; how many.
+    """Deletes notifications that were past `retention` at `now`; returns how many.
 
     With them go their digests and events, yesterday's keys, and the pushes that corrected badges; stale devices are
     disabled, and what the ledger lost sight of is due.
@@ -49,44 +65,33 @@ async def _in_batches(database: Database, statement: str, **until: datetime) -> 
 
 
 async def count_over(database: Database, *, now: datetime, retention: timedelta) -> int:
-    """How many notifications a clean-up would remove."""
+    """Returns how many notifications a clean-up would delete."""
     return int(await database.value(_SQL["count_over"], before=now - retention))
 
 
-# Procrastinate's jobs, where its own functions have no query for it.
-
-
 async def requeue_lost_jobs(database: Database, worker_id: int, running: Sequence[int]) -> None:
-    """Has the jobs run again that a worker fetched without learning of it; not those that it is `running`."""
+    """Queues again the jobs that a worker fetched in a query whose result was lost, except those it is `running`."""
     await database.run(_SQL["requeue_lost_jobs"], worker_id=worker_id, running=list(running))
 
 
-# What one installation keeps for itself.
-
-
 async def get_secret(database: Database, name: str) -> bytes:
-    """The secret of that name, which the migrations made."""
-    value: bytes | None = await database.value(_SQL["get_secret"], name=name)
-    if value is None:
-        raise AssertionError(f"the migrations make the secret {name}")
+    """Returns the secret of that name, which the migrations made."""
+    value: bytes = await database.value(_SQL["get_secret"], name=name)
     return value
 
 
-# The APNs token that all workers share.
-
-
 class SharedTokens:
-    """The token store of the actors, in PostgreSQL."""
+    """The APNs token that all workers share, in PostgreSQL."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def load(self, key: str) -> SignedToken | None:
-        """The token of this key that stands."""
+        """Returns the current token of this key."""
         return await self._database.row(SignedToken, _SQL["load_token"], key=key)
 
     async def save(self, signed: SignedToken, *, replacing: SignedToken | None) -> SignedToken:
-        """Stores it if `replacing` still stands, and returns what stands then."""
+        """Stores it if `replacing` is still the current one; returns the current one after that."""
         await self._database.run(
             _SQL["save_token"],
             key=signed.key,
@@ -98,7 +103,7 @@ class SharedTokens:
         return await self.load(signed.key) or signed
 
 
-# Which providers the workers have: each speaks for its own, and its word lapses.
+# Which providers the workers have, as each reports its own.
 
 # A worker reports its providers at this interval; they expire after three missed reports.
 OFFER_AGAIN = timedelta(seconds=30)
@@ -106,7 +111,7 @@ _GOOD_FOR = 3 * OFFER_AGAIN
 
 
 async def offer_providers(database: Database, names: Collection[str]) -> None:
-    """Says which providers of which channels this worker has, for the decisions of notify()."""
+    """Reports which providers this worker has, for the decisions of notify()."""
     await database.run(
         _SQL["offer_providers"],
         channels=[PROVIDERS[name].channel.value for name in names],
@@ -125,25 +130,8 @@ async def is_offered(database: Database, channel: Channel, provider: str) -> boo
 
 REPORT_AGAIN = 2.0
 """Seconds between two reports of a process."""
-LAPSE = 10.0
-"""Seconds of silence after which a process is taken to be gone, or to hang."""
-
-
-class ActorReport(Struct, frozen=True):
-    """One actor of a worker; times are seconds before or after the report."""
-
-    name: str
-    waiting: int  # in its mailbox
-    size: int  # of its mailbox
-    in_flight: int
-    senders: int
-    rate: float | None  # messages a second at most; None: as fast as it goes
-    breaker: str  # closed, open or half_open
-    breaker_reason: str | None
-    failing_for: float  # seconds since the breaker first opened; 0 while it is closed
-    retry_in: float  # seconds until it probes; 0 unless open
-    crashes: int  # since the process started
-    advice: str | None  # what to check, while every address is refused
+SILENT_AFTER = 10.0
+"""Seconds without a report after which a process counts as ended or hanging."""
 
 
 class ProcessReport(Struct, frozen=True):
@@ -165,15 +153,9 @@ class Identity(Struct, frozen=True):
     started_at: datetime
 
 
-class Process(Struct, frozen=True):
+class Process(Identity, frozen=True):
     """A process and its last report."""
 
-    process_id: UUID
-    kind: str
-    host: str
-    pid: int
-    version: str
-    started_at: datetime
     reported_at: datetime
     silent_for: float  # seconds
     report: ProcessReport
@@ -181,24 +163,10 @@ class Process(Struct, frozen=True):
     @property
     def silent(self) -> bool:
         """Whether its last report is too old."""
-        return self.silent_for > LAPSE
+        return self.silent_for > SILENT_AFTER
 
 
-class _Row(Struct):
-    process_id: UUID
-    kind: str
-    host: str
-    pid: int
-    version: str
-    started_at: datetime
-    reported_at: datetime
-    silent_for: float
-    report: Any
-
-
-async def report_process(
-    database: Database | Session, identity: Identity, report: ProcessReport
-) -> None:
+async def report_process(database: Queries, identity: Identity, report: ProcessReport) -> None:
     """Replaces the report of a process; renews its leases after a time without one."""
     await database.value(
         _SQL["report_process"],
@@ -209,12 +177,54 @@ async def report_process(
 
 
 async def forget_process(database: Database, process_id: UUID) -> None:
-    """A process ends as it should."""
+    """Deletes the report of a process that ends."""
     await database.run(_SQL["forget_process"], process_id=process_id)
 
 
 async def processes(database: Database) -> list[Process]:
-    """Every process that spoke within the hour, the silent ones too."""
-    rows = await database.rows(_Row, _SQL["processes"])
-    # another version's report may hold more, or less
-    return [msgspec.convert(msgspec.structs.asdict(row), Process) for row in rows]
+    """Returns every process that reported within the hour, the silent ones too."""
+    return await database.rows(_to_process, _SQL["processes"])
+
+
+def _to_process(**columns: object) -> Process:
+    return msgspec.convert(columns, Process)  # another version's report may hold more, or less
+
+
+def new_identity(kind: str) -> Identity:
+    """Returns a new identity of this process; `kind` is worker or serve."""
+    return Identity(
+        uuid4(), kind, socket.gethostname(), os.getpid(), version("tocsin"), datetime.now(UTC)
+    )
+
+
+async def keep_reporting(
+    database: Database, identity: Identity, make_report: Callable[[], ProcessReport]
+) -> None:
+    """Reports until it is cancelled, and then deletes its report.
+
+    After an outage of the database, the first report comes before anything else: it renews the leases of this process.
+    """
+    database.availability.on_return = lambda connection: report_process(
+        Session(connection), identity, make_report()
+    )
+    try:
+        while True:
+            reported = await _report(database, identity, make_report())
+            await asyncio.sleep(REPORT_AGAIN if reported else _RETRY)
+            await database.availability.wait()
+    finally:
+        with suppress(Unavailable, Conflict, TimeoutError):
+            async with asyncio.timeout(1.0):
+                await forget_process(database, identity.process_id)
+
+
+async def _report(database: Database, identity: Identity, report: ProcessReport) -> bool:
+    """Returns whether the report was written, or need not be retried at once."""
+    try:
+        await report_process(database, identity, report)
+    except (Unavailable, Conflict):
+        return False
+    except Exception:
+        # a bug, or a schema in the middle of an upgrade: nothing else of this process depends on it
+        log.exception("not reported")
+    return True

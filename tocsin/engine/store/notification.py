@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import Struct, structs
 
 from tocsin.engine.model import Invalid, NotFound, Notification
-from tocsin.engine.store.database import Database, Session
+from tocsin.engine.store.database import Database, Queries
 from tocsin.engine.store.pagination import Cursor, Page, from_opaque, is_snapshot, page, to_opaque
 from tocsin.engine.text import sanitise
 from tocsin.sql import load
@@ -30,14 +30,14 @@ class Filter(Struct, frozen=True):
 
 
 class Inbox(Struct, frozen=True):
-    """A page of an inbox, and the snapshot it shows."""
+    """A page of an inbox, and the snapshot from which it was read."""
 
     page: Page[Notification]
     as_of: str  # opaque
 
 
 class AttemptRecord(Struct, frozen=True):
-    """One try."""
+    """One attempt at a delivery."""
 
     at: datetime
     outcome: str
@@ -53,7 +53,7 @@ class DeviceRecord(Struct, frozen=True):
 
 
 class DeliveryRecord(Struct, frozen=True):
-    """What became of a delivery; `address` in clear."""
+    """The state of a delivery; `address` in clear."""
 
     channel: str
     state: str
@@ -66,7 +66,7 @@ class DeliveryRecord(Struct, frozen=True):
 
 
 class Decisions(Struct, frozen=True):
-    """All that is recorded about why one notification went where it did."""
+    """All that is recorded about the channels of one notification."""
 
     notification_id: int
     event_id: int
@@ -84,24 +84,14 @@ class Decisions(Struct, frozen=True):
     disabled_devices: list[dict[str, Any]]  # where push had none to go to
     because: str | None = None  # of a topic: followed, replied, mentioned, muted or not_mentioned
     topic: str | None = None
-    email: str | None = None  # whom the event was for, in place of recipients
+    email: str | None = None  # that the event was for, in place of recipients
 
 
 class MarkedAll(Struct, frozen=True):
-    """How many were marked, and what takes it back."""
+    """How many were marked, and the token to undo it."""
 
     marked: int
     undo: str
-
-
-class _MarkedAll(Struct):
-    marked: int
-    read_at: datetime
-
-
-class _CategoryCount(Struct):
-    category: str
-    count: int
 
 
 class _InboxRow:
@@ -115,7 +105,7 @@ class _InboxRow:
 async def list_notifications(
     database: Database, recipient_id: str, wanted: Filter, *, cursor: Cursor | None, limit: int
 ) -> Inbox:
-    """A page of a person's inbox; a shorter one where its notifications are large."""
+    """Returns a page of a person's inbox; a shorter one where its notifications are large."""
     name = "list_newer_notifications" if cursor and cursor.newer else "list_older_notifications"
     rows = await database.rows(
         _InboxRow,
@@ -140,15 +130,15 @@ async def list_notifications(
 
 
 def _fitting(found: Sequence[Notification]) -> int:
-    """How many of them make a page that is not too large to encode at once, one at least."""
+    """Returns how many of them make a page that is not too large to encode at once, at least one."""
     sizes = accumulate(len(each.body) + len(each.body_html or "") for each in found)
     return max(1, sum(size <= _LARGEST_PAGE for size in sizes))
 
 
 async def get_notification(
-    session: Database | Session, recipient_id: str, notification_id: int
+    session: Queries, recipient_id: str, notification_id: int
 ) -> Notification:
-    """One of a person's own, in the inbox or not; raises NotFound."""
+    """Returns one of a person's own, in the inbox or not; raises NotFound."""
     found = await session.row(
         Notification,
         _SQL["get_notification"],
@@ -175,7 +165,7 @@ async def mark_read(
 
 
 async def archive(database: Database, recipient_id: str, notification_id: int) -> None:
-    """Takes one out of list and badge, once; raises NotFound."""
+    """Removes one from list and badge; raises NotFound."""
     async with database.session() as session:
         arguments = {"recipient_id": recipient_id, "notification_id": notification_id}
         if not await session.value(_SQL["archive"], **arguments):
@@ -185,17 +175,19 @@ async def archive(database: Database, recipient_id: str, notification_id: int) -
 async def mark_all_read(
     database: Database, recipient_id: str, wanted: Filter, *, as_of: str | None
 ) -> MarkedAll:
-    """Marks what a list could show (with `as_of`: what that list could)."""
-    marked = await database.row(
-        _MarkedAll,
+    """Marks what a list can show; with `as_of`, what that list could show."""
+    return await database.one(
+        _to_marked_all,
         _SQL["mark_all_read"],
         recipient_id=recipient_id,
         category=wanted.category,
         event_type=wanted.event_type,
         as_of=None if as_of is None else _snapshot(as_of),
     )
-    assert marked is not None
-    return MarkedAll(marked.marked, to_opaque(marked.read_at.isoformat()))
+
+
+def _to_marked_all(marked: int, read_at: datetime) -> MarkedAll:
+    return MarkedAll(marked, to_opaque(read_at.isoformat()))
 
 
 async def undo_mark_all_read(database: Database, recipient_id: str, undo: str) -> int:
@@ -207,7 +199,7 @@ async def undo_mark_all_read(database: Database, recipient_id: str, undo: str) -
     if read_at is None or read_at.tzinfo is None:
         raise Invalid(
             "undo is not one of a mark-all's",
-            ("undo", "Pass the header Tocsin-Undo of the answer to mark-all-read."),
+            ("undo", "Pass the header Tocsin-Undo of the response to mark-all-read."),
         )
     undone: int = await database.value(
         _SQL["undo_mark_all_read"], recipient_id=recipient_id, read_at=read_at
@@ -216,17 +208,14 @@ async def undo_mark_all_read(database: Database, recipient_id: str, undo: str) -
 
 
 async def unread_by_category(database: Database, recipient_id: str) -> dict[str, int]:
-    """How many unread ones a person has in each category that has some."""
-    rows = await database.rows(
-        _CategoryCount, _SQL["unread_by_category"], recipient_id=recipient_id
-    )
-    return {row.category: row.count for row in rows}
+    """Returns how many unread ones a person has in each category that has some."""
+    return await database.pairs(_SQL["unread_by_category"], recipient_id=recipient_id)
 
 
 async def why(
     database: Database, notification_ids: Sequence[int], *, recipient_id: str | None = None
 ) -> dict[int, Decisions]:
-    """What was decided and what came of it, by notification; a person's own only, unless an operator asks."""
+    """Returns decisions and deliveries by notification; with `recipient_id`, those of that person only."""
     rows = await database.rows(
         Decisions, _SQL["why"], notification_ids=list(notification_ids), recipient_id=recipient_id
     )
@@ -240,7 +229,7 @@ def _safe(notification: Notification) -> Notification:
 
 
 def _snapshot(as_of: str) -> str:
-    """The snapshot in an `as_of`; raises Invalid where PostgreSQL would not read it."""
+    """Returns the snapshot in an `as_of`; raises Invalid where PostgreSQL would not read it."""
     snapshot = from_opaque(as_of)
     if is_snapshot(snapshot):
         return snapshot

@@ -1,18 +1,25 @@
-"""The ledger by the minute: what reached its end, and what waits; for charts that must not scan it."""
+"""What operators look up: people and their notifications, dead letters and their replay, the ledger by the minute."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 from msgspec import Struct
 
 from tocsin.engine.store.database import Database
+from tocsin.engine.store.pagination import Cursor
 from tocsin.sql import load
 
 _SQL = load("operations")
-
-# What an operator looks up: a person, an event's people, a notification.
+_LAST = 2**63 - 1
+_COUNTED = 50_000  # of the newest
+BATCH = 500
+"""How many are replayed in one statement."""
+MOST = 50_000
+"""Waiting deliveries of a channel are counted up to this number."""
 
 
 class DeviceLine(Struct, frozen=True):
@@ -42,7 +49,7 @@ class PersonLine(Struct, frozen=True):
     devices: list[DeviceLine]
 
 
-class ToldLine(Struct, frozen=True):
+class NotificationLine(Struct, frozen=True):
     """One notification of a list."""
 
     id: int
@@ -56,32 +63,34 @@ class ToldLine(Struct, frozen=True):
 
 
 async def find_person(database: Database, recipient_id: str) -> PersonLine | None:
-    """The person of this id, or None."""
-    found = await database.row(PersonLine, _SQL["find_person"], recipient_id=recipient_id)
-    if found is None:
-        return None
-    devices = msgspec.convert(found.devices, list[DeviceLine])
-    return msgspec.structs.replace(found, devices=devices)
+    """Returns the person of this id, or None."""
+    return await database.row(_to_person, _SQL["find_person"], recipient_id=recipient_id)
+
+
+def _to_person(**columns: object) -> PersonLine:
+    return msgspec.convert(columns, PersonLine)
 
 
 async def recipients_with_address(database: Database, address: str) -> list[str]:
-    """The ids of those who have this address."""
+    """Returns the ids of the recipients that have this address."""
     return list(await database.value(_SQL["recipients_with_address"], address=address))
 
 
 async def notifications_of_person(
     database: Database, recipient_id: str, limit: int
-) -> list[ToldLine]:
-    """The newest notifications of a person."""
+) -> list[NotificationLine]:
+    """Returns the newest notifications of a person."""
     return await database.rows(
-        ToldLine, _SQL["notifications_of_person"], recipient_id=recipient_id, limit=limit
+        NotificationLine, _SQL["notifications_of_person"], recipient_id=recipient_id, limit=limit
     )
 
 
-async def notifications_of_event(database: Database, event_id: int, limit: int) -> list[ToldLine]:
-    """The recipients of an event, the first ones by their ids."""
+async def notifications_of_event(
+    database: Database, event_id: int, limit: int
+) -> list[NotificationLine]:
+    """Returns the notifications of an event, the first ones by their recipients' ids."""
     return await database.rows(
-        ToldLine, _SQL["notifications_of_event"], event_id=event_id, limit=limit
+        NotificationLine, _SQL["notifications_of_event"], event_id=event_id, limit=limit
     )
 
 
@@ -90,8 +99,110 @@ async def notification_exists(database: Database, notification_id: int) -> bool:
     return bool(await database.value(_SQL["notification_exists"], notification_id=notification_id))
 
 
-MOST = 50_000
-"""What waits on a channel is counted this far; of a bigger backlog "so many or more" is known."""
+# Dead letters: deliveries that failed permanently, and their replay.
+
+
+class DeadLetter(Struct, frozen=True):
+    """A delivery that failed; `held` is why a replay would leave it as it is."""
+
+    delivery_id: int
+    notification_id: int | None
+    event_id: int | None
+    recipient_id: str | None
+    channel: str
+    event_type: str | None
+    title: str | None
+    reason: str | None
+    last_reason: str | None  # the reason of the last attempt
+    attempts: int
+    address: str | None  # in clear
+    created_at: datetime
+    failed_at: datetime
+    held: str | None
+
+
+class DeadReason(Struct, frozen=True):
+    """How many failed for one reason."""
+
+    channel: str
+    reason: str
+    n: int
+    first_at: datetime
+    last_at: datetime
+
+
+class DeadFilter(Struct, frozen=True):
+    """Which dead letters; None is all."""
+
+    since: datetime
+    channel: str | None = None
+    reason: str | None = None
+
+
+class Replayed(Struct, frozen=True):
+    """How many are due again, and how many stay as they are, by cause; `next` batch, None at the end."""
+
+    replayed: int
+    kept: dict[str, int]
+    next: Cursor | None = None
+
+
+async def dead_letters(
+    database: Database, wanted: DeadFilter, *, cursor: Cursor | None, limit: int
+) -> tuple[list[DeadLetter], Cursor | None]:
+    """Returns a page of them, newest first, and the position of the next one."""
+    found = await database.rows(
+        DeadLetter, _SQL["dead_letters"], **_place(wanted, cursor), limit=limit + 1
+    )
+    kept = found[:limit]
+    if len(found) <= limit:
+        return kept, None
+    return kept, Cursor(kept[-1].failed_at, kept[-1].delivery_id)
+
+
+async def dead_letter_reasons(database: Database, since: datetime) -> list[DeadReason]:
+    """Returns how many failed since a time, by channel and reason; of the newest 50,000."""
+    return await database.rows(DeadReason, _SQL["dead_letter_reasons"], since=since, most=_COUNTED)
+
+
+async def replay(database: Database, delivery_ids: Sequence[int], *, lift: bool) -> Replayed:
+    """Queues these again; with `lift`, enables addresses and devices first that were disabled by the refusal."""
+    return await database.one(Replayed, _SQL["replay"], delivery_ids=list(delivery_ids), lift=lift)
+
+
+async def replay_batch(
+    database: Database, wanted: DeadFilter, *, cursor: Cursor | None, lift: bool
+) -> Replayed:
+    """Replays the next BATCH that match, from the newest on; what fails meanwhile is not included."""
+    letters, after = await dead_letters(database, wanted, cursor=cursor, limit=BATCH)
+    done = await replay(database, [each.delivery_id for each in letters], lift=lift)
+    return Replayed(done.replayed, done.kept, after)
+
+
+async def replay_all(database: Database, wanted: DeadFilter, *, lift: bool) -> Replayed:
+    """Replays all that match, in batches."""
+    replayed, kept = 0, Counter[str]()
+    cursor: Cursor | None = None
+    while True:
+        done = await replay_batch(database, wanted, cursor=cursor, lift=lift)
+        replayed += done.replayed
+        kept.update(done.kept)
+        if done.next is None:
+            return Replayed(replayed, dict(kept))
+        cursor = done.next
+
+
+def _place(wanted: DeadFilter, cursor: Cursor | None) -> dict[str, object]:
+    return {
+        "since": wanted.since,
+        "channel": wanted.channel,
+        "reason": wanted.reason,
+        "at": cursor.at if cursor else datetime.max.replace(tzinfo=UTC),
+        "id": cursor.id if cursor else _LAST,
+    }
+
+
+# The ledger by the minute, for charts that must not scan it.
 
 
 class Minute(Struct, frozen=True):
@@ -110,7 +221,7 @@ class Minute(Struct, frozen=True):
 
 
 class Lately(Struct, frozen=True):
-    """The same of now; `recent`: within the last 60 s; `uncounted`: not in any minute that is kept."""
+    """The same of the current minute; `recent`: within the last 60 s; `uncounted`: not in any counted minute."""
 
     at: datetime
     channel: str
@@ -123,7 +234,7 @@ class Lately(Struct, frozen=True):
 
 
 class Unfinished(Struct, frozen=True):
-    """Deliveries that are not at their end, alike; `oldest_at` is when the oldest was asked for."""
+    """Deliveries that are not at their end, alike; `oldest_at` is when the oldest was created."""
 
     channel: str
     state: str
@@ -141,26 +252,26 @@ class ChannelRow(Struct, frozen=True):
 
 
 async def count_minutes(database: Database, now: datetime) -> datetime | None:
-    """Counts minutes that are over, an hour of them at most; up to when, None while another process does it."""
+    """Counts minutes that are over, at most an hour; returns up to when, None while another process counts."""
     kept: datetime | None = await database.value(_SQL["count_minutes"], now=now, most=MOST)
     return kept
 
 
 async def counted_minutes(database: Database, since: datetime, step: timedelta) -> list[Minute]:
-    """What was kept since a time, in steps of so long."""
+    """Returns what was counted since a time, in steps of this length."""
     return await database.rows(Minute, _SQL["counted_minutes"], since=since, step=step)
 
 
 async def settled_lately(database: Database, now: datetime) -> list[Lately]:
-    """What reached its end in the last minute, and since the last one that is kept."""
+    """Returns what reached its end in the last minute, and since the last counted one."""
     return await database.rows(Lately, _SQL["settled_lately"], now=now)
 
 
 async def unfinished(database: Database) -> list[Unfinished]:
-    """What waits, counted up to MOST on a channel."""
+    """Returns what waits, counted up to MOST on a channel."""
     return await database.rows(Unfinished, _SQL["unfinished"], most=MOST)
 
 
 async def channels(database: Database) -> list[ChannelRow]:
-    """The channels that send."""
+    """Returns the channels that send."""
     return await database.rows(ChannelRow, _SQL["channels"])

@@ -1,10 +1,10 @@
-"""Places in a list that is ordered by (created_at, id): keyset cursors in both directions."""
+"""Positions: keyset cursors of lists that are ordered by (created_at, id), and positions of streams. Pure."""
 
 from __future__ import annotations
 
 import base64
-import binascii
 import re
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Generic, Protocol, TypeVar
@@ -13,14 +13,14 @@ from msgspec import Struct
 
 from tocsin.engine.model import Invalid
 
-# PostgreSQL's snapshots as text, `xmin:xmax:xip,…`, when they come back from outside.
+# Opaque texts for clients, and PostgreSQL's snapshots in them: `xmin:xmax:xip,…`.
 
 _SNAPSHOT = re.compile(r"\d{1,19}:\d{1,19}:(?:\d{1,19}(?:,\d{1,19})*)?")
 _LONGEST = 8000
 
 
 def is_snapshot(text: str) -> bool:
-    """PostgreSQL's own rules for pg_snapshot: it refuses any other, and with it the whole statement."""
+    """Whether PostgreSQL reads it as a pg_snapshot; it would refuse the statement with any other."""
     if not _SNAPSHOT.fullmatch(text):
         return False
     xmin, xmax, *running = _numbers(text)
@@ -32,17 +32,17 @@ def is_snapshot(text: str) -> bool:
 
 
 def next_xid(snapshot: str) -> int:
-    """The first transaction id that had not begun."""
+    """Returns the first transaction id that had not begun."""
     return _numbers(snapshot)[1]
 
 
 def to_opaque(text: str) -> str:
-    """For clients, who give it back as it is."""
+    """Returns the text for clients, who return it as it is."""
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def from_opaque(opaque: str) -> str:
-    """What `to_opaque` was given; an empty text for what is not one of ours."""
+    """Returns the argument of `to_opaque`; an empty text for what is not one of ours."""
     if len(opaque) > _LONGEST:
         return ""
     try:
@@ -62,7 +62,7 @@ _LAST_ID = 2**63 - 1
 
 
 class Listed(Protocol):
-    """A row that has a place in such a list."""
+    """A row that has a position in such a list."""
 
     @property
     def id(self) -> int:
@@ -78,17 +78,17 @@ Row = TypeVar("Row", bound=Listed)
 
 
 class Cursor(Struct, frozen=True):
-    """A place between two rows, and which way to read from it."""
+    """A position between two rows, and the direction in which to read from it."""
 
     at: datetime
     id: int
     newer: bool = False
 
     def __str__(self) -> str:
-        """The opaque text that clients carry."""
+        """Returns the opaque text for clients."""
         micros = (self.at - _EPOCH) // _MICROSECOND
         plain = f"{'n' if self.newer else 'o'}{micros}.{self.id}"
-        return base64.urlsafe_b64encode(plain.encode()).rstrip(b"=").decode()
+        return to_opaque(plain)
 
 
 class Page(Struct, Generic[T], frozen=True):
@@ -101,11 +101,7 @@ class Page(Struct, Generic[T], frozen=True):
 
 def parse_cursor(text: str) -> Cursor:
     """Reads a cursor's text; raises Invalid when it is not one of ours."""
-    try:
-        plain = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii")
-    except (ValueError, binascii.Error):
-        plain = ""
-    if (match := _CURSOR.fullmatch(plain)) is None or int(match[3]) > _LAST_ID:
+    if (match := _CURSOR.fullmatch(from_opaque(text))) is None or int(match[3]) > _LAST_ID:
         raise Invalid(
             "cursor is not one of this list",
             (
@@ -126,11 +122,49 @@ def page(rows: Sequence[Row], cursor: Cursor | None, limit: int) -> Page[Row]:
         kept.reverse()
     if not kept:
         return Page(kept)
-    # Coming from a place means that there are rows on its other side.
-    older = _place(kept[-1]) if (beyond if not newer else True) else None
-    back = _place(kept[0], newer=True) if (beyond if newer else cursor is not None) else None
+    # a cursor means that there are rows on its other side
+    older = _cursor_at(kept[-1]) if (beyond if not newer else True) else None
+    back = _cursor_at(kept[0], newer=True) if (beyond if newer else cursor is not None) else None
     return Page(kept, older, back)
 
 
-def _place(row: Listed, *, newer: bool = False) -> Cursor:
+def _cursor_at(row: Listed, *, newer: bool = False) -> Cursor:
     return Cursor(row.created_at, row.id, newer)
+
+
+# The position in an inbox from which a stream resumes: the id of its events.
+
+# Changes of an inbox are kept for an hour (forget_inbox_changes): after a longer pause a reader reads all again.
+_GOOD_FOR = 3300.0  # seconds
+
+
+class Position(Struct, frozen=True):
+    """What a reader has: all that `snapshot` saw, and of what `upto` saw the notifications up to `seen`."""
+
+    snapshot: str
+    upto: str | None = None
+    seen: int = 0
+
+    def token(self) -> str:
+        """Returns the id of a stream's event, with the present time."""
+        parts = (self.snapshot, self.upto or "", str(self.seen), str(int(time.time())))
+        return to_opaque("~".join(parts))
+
+
+def read_position(token: str) -> Position | None:
+    """Returns the position of an event id; None for one that is not ours, or too old."""
+    parts = from_opaque(token).split("~")
+    if len(parts) != 4:
+        return None
+    snapshot, upto, *numbers = parts
+    if not (is_snapshot(snapshot) and (not upto or is_snapshot(upto))):
+        return None
+    if not all(number.isdigit() and len(number) < 19 for number in numbers):
+        return None
+    seen, at = map(int, numbers)
+    return None if time.time() - at > _GOOD_FOR else Position(snapshot, upto or None, seen)
+
+
+def is_ahead(position: Position, current: str) -> bool:
+    """Whether it is of another cluster: it names transactions that have not begun in this one."""
+    return next_xid(position.snapshot) > next_xid(current)

@@ -1,4 +1,4 @@
-"""A person's preferences: overrides of the catalogue's defaults."""
+"""A person's choices: topics, opt-outs by links in mails, quiet hours, and overrides of the catalogue's defaults."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from msgspec import Struct
 from psycopg.types.json import Jsonb
 
 from tocsin.engine.model import Conflict, Invalid, NotFound, nearest
-from tocsin.engine.store.database import Database, Session
+from tocsin.engine.store.database import Database, Queries, Session
 from tocsin.engine.store.digest import check_timezone
 from tocsin.engine.store.pagination import Cursor, Page, page
 from tocsin.sql import load
 
 _SQL = load("preference")
 
-# Which topics a person follows, how closely, and since when.
+# Topics that a person follows or has muted.
 
 
 class Subscription(Struct, frozen=True):
@@ -39,16 +39,12 @@ class Latest(Struct, frozen=True):
     created_at: datetime
 
 
-class _LatestOfTopic(Latest, frozen=True):
-    topic: str
-
-
 async def subscribe(
     database: Database, recipient_id: str, topic: str, level: str
 ) -> tuple[Subscription, bool]:
-    """Follows a topic, or changes how closely; creates the person where it is a first write.
+    """Follows a topic, or changes the level; creates the person where it is a first write.
 
-    Answers it with whether it is new. Raises Invalid, or Conflict while an app's transaction has it.
+    Returns it, and whether it is new. Raises Invalid, or Conflict while an app's transaction changes it.
     """
     async with database.transaction() as session:
         await session.run(_SQL["create_missing_recipient"], recipient_id=recipient_id)
@@ -61,23 +57,9 @@ async def subscribe(
 
 
 async def unsubscribe(database: Database, recipient_id: str, topic: str) -> None:
-    """Follows a topic no more; raises NotFound where it was neither followed nor muted."""
+    """Ends a subscription; raises NotFound where the topic was neither followed nor muted."""
     if not await database.value(_SQL["unsubscribe"], recipient_id=recipient_id, topic=topic):
         raise NotFound("You neither follow that topic nor have muted it.")
-
-
-async def mute(database: Database, recipient_id: str, topic: str) -> bool:
-    """Mutes a topic for somebody who is known; false where it was muted already."""
-    changed: bool = await database.value(
-        _SQL["subscribe"], recipient_id=recipient_id, topic=topic, level="muted"
-    )
-    return changed
-
-
-async def unmute(database: Database, recipient_id: str, topic: str) -> bool:
-    """Takes a muting back: followed as before, or not at all. False where it was not muted."""
-    changed: bool = await database.value(_SQL["unmute"], recipient_id=recipient_id, topic=topic)
-    return changed
 
 
 async def list_subscriptions(
@@ -88,7 +70,7 @@ async def list_subscriptions(
     cursor: Cursor | None,
     limit: int,
 ) -> Page[Subscription]:
-    """A page of them, newest first; of one topic only where it is named. Raises Invalid."""
+    """Returns a page of them, newest first; with `topic`, of that one only. Raises Invalid."""
     if topic is not None:
         async with database.session() as session:
             await session.value(_SQL["check_topic"], topic=topic)
@@ -109,17 +91,15 @@ async def list_subscriptions(
 async def latest_of_topics(
     database: Database, recipient_id: str, topics: Sequence[str]
 ) -> dict[str, Latest]:
-    """By topic, from the inbox; topics of which nothing is in its newest part are left out."""
-    rows = await database.rows(
-        _LatestOfTopic,
-        _SQL["latest_of_topics"],
-        recipient_id=recipient_id,
-        topics=list(topics),
+    """Returns them by topic, from the newest part of the inbox; other topics are left out."""
+    return dict(
+        await database.rows(
+            lambda topic, **columns: (topic, Latest(**columns)),
+            _SQL["latest_of_topics"],
+            recipient_id=recipient_id,
+            topics=list(topics),
+        )
     )
-    return {
-        row.topic: Latest(row.notification_id, row.title, row.action_url, row.created_at)
-        for row in rows
-    }
 
 
 async def _find(session: Session, recipient_id: str, topic: str) -> Subscription | None:
@@ -128,18 +108,18 @@ async def _find(session: Session, recipient_id: str, topic: str) -> Subscription
     )
 
 
-# What a reader of a mail may turn off that is no preference: an address without an account, a digest, a topic.
+# What a link in a mail turns off and is no preference: an address without an account, a digest, a topic.
 
 
 class Kept(Struct, frozen=True):
-    """What an opt-out changed: overrides of email by scope, as they were and as it made them; a digest that was on."""
+    """What an opt-out changed: overrides of email by scope, before and after; the frequency of a digest that was on."""
 
     overrides: dict[str, tuple[bool | None, bool | None]] = {}
     frequency: str | None = None
 
 
 async def save_for_undo(database: Database, recipient_id: str, key: str, kept: Kept) -> None:
-    """Keeps it by the link's and scope's `key`; what is kept there already stays."""
+    """Stores it by the link's and scope's `key`, unless something is stored there."""
     await database.run(
         _SQL["save_for_undo"],
         recipient_id=recipient_id,
@@ -149,75 +129,60 @@ async def save_for_undo(database: Database, recipient_id: str, key: str, kept: K
 
 
 async def take_saved(database: Database, recipient_id: str, key: str) -> Kept | None:
-    """What was kept, once; None where that link turned nothing off."""
+    """Returns what was stored, and deletes it; None where that link turned nothing off."""
     kept = await database.value(_SQL["take_saved"], recipient_id=recipient_id, key=key)
     return None if kept is None else msgspec.convert(kept, Kept)
 
 
 async def address_owner(database: Database, address: str) -> str | None:
-    """Whose an address is by now; None where it is nobody's."""
+    """Returns the recipient to whom an address belongs, if any."""
     owner: str | None = await database.value(_SQL["find_address_owner"], address=address)
     return owner
 
 
 async def suppress_address(database: Database, address: str) -> None:
-    """No more mail to it, for the reason `unsubscribed`."""
+    """Suppresses an address, with the reason `unsubscribed`."""
     await database.run(_SQL["suppress_address"], address=address)
 
 
 async def lift_suppression(database: Database, address: str) -> bool:
-    """Takes exactly that back; true where the address may be mailed now."""
+    """Undoes exactly that; returns whether the address may be mailed now."""
     await database.run(_SQL["lift_suppression"], address=address)
     return not await database.value(_SQL["is_suppressed"], address=address)
 
 
 async def turn_digest_off(database: Database, recipient_id: str) -> str | None:
-    """Answers how often it came, `daily` or `weekly`; None where it was off."""
+    """Returns its frequency before, `daily` or `weekly`; None where it was off."""
     frequency: str | None = await database.value(_SQL["turn_digest_off"], recipient_id=recipient_id)
     return frequency
 
 
 async def turn_digest_on(database: Database, recipient_id: str, frequency: str) -> None:
-    """On again, from the next hour of their choice on."""
+    """Turns it on again, from the next hour of their choice on."""
     await database.value(_SQL["turn_digest_on"], recipient_id=recipient_id, frequency=frequency)
 
 
 async def mute_topic(database: Database, recipient_id: str, topic: str) -> None:
-    """They hear no more of it."""
+    """Mutes a topic."""
     await database.value(_SQL["mute_topic"], recipient_id=recipient_id, topic=topic)
 
 
 async def unmute_topic(database: Database, recipient_id: str, topic: str) -> None:
-    """They follow it as before, or not at all."""
+    """Undoes that: the topic is followed as before, or not at all."""
     await database.value(_SQL["unmute_topic"], recipient_id=recipient_id, topic=topic)
 
 
-# When a person wants no mail and no push.
-
-
 class QuietHours(Struct, frozen=True):
-    """By the clock of `timezone`, `HH:MM`; `ends` before `starts` is over midnight. None: there are none."""
+    """No mail and no push, in the time zone, `HH:MM`; `ends` before `starts` is over midnight. None: there are none."""
 
     starts: str | None
     ends: str | None
     timezone: str
 
 
-class _Row(Struct):
-    starts: time
-    ends: time
-    timezone: str | None
-
-
-async def get_quiet_hours(session: Database | Session, recipient_id: str) -> QuietHours:
-    """A person's."""
-    row = await session.row(_Row, _SQL["get_quiet_hours"], recipient_id=recipient_id)
-    zone = row.timezone if row else None
-    if zone is None:
-        zone = await session.value(_SQL["recipient_timezone"], recipient_id=recipient_id)
-    if row is None:
-        return QuietHours(None, None, zone)
-    return QuietHours(f"{row.starts:%H:%M}", f"{row.ends:%H:%M}", zone)
+async def get_quiet_hours(session: Queries, recipient_id: str) -> QuietHours:
+    """Returns a person's quiet hours."""
+    return await session.one(QuietHours, _SQL["get_quiet_hours"], recipient_id=recipient_id)
 
 
 async def set_quiet_hours(
@@ -228,10 +193,10 @@ async def set_quiet_hours(
     ends: time | None,
     timezone: str | None,
 ) -> QuietHours:
-    """Sets them, in the person's own zone where none is given; none at all where both are None. Raises Invalid."""
+    """Sets them, in the person's own zone where none is given; removes them where both are None. Raises Invalid."""
     if (starts is None) != (ends is None):
         missing = "starts" if starts is None else "ends"
-        raise Invalid("half of it", (missing, "Give both starts and ends, or null for both."))
+        raise Invalid("incomplete", (missing, "Give both starts and ends, or null for both."))
     if starts is not None and starts == ends:
         raise Invalid(
             "no time at all", ("ends", "Quiet hours end at another time than they start.")
@@ -253,15 +218,15 @@ async def set_quiet_hours(
         return await get_quiet_hours(session, recipient_id)
 
 
-_MOST_NAMED = 20  # faults in one answer
-_MOST_SUGGESTED = 3  # of them with the nearest known names, which take a while to find
+_MOST_NAMED = 20  # faults in one error
+_MOST_SUGGESTED = 3  # of them with the nearest known names, which take long to find
 
 Overrides = Mapping[str, Mapping[str, bool | None]]
 """{'*', 'forum.*' or an event type: {channel: on, off, or None to inherit again}}"""
 
 
 class Preferences(Struct, frozen=True):
-    """What reaches a person, where each answer comes from, and what they chose."""
+    """The channels that are on for a person, what decides each, and their overrides."""
 
     event_types: dict[str, dict[str, bool]]
     sources: dict[str, dict[str, str]]  # default, *, forum.*, type or mandatory
@@ -275,12 +240,9 @@ class _Keys(Struct):
     mandatory: dict[str, list[str]]
 
 
-async def get_preferences(session: Database | Session, recipient_id: str) -> Preferences:
-    """By the rules of tocsin.decide; for a person that is not known, the defaults."""
-    found = await session.row(Preferences, _SQL["get_preferences"], recipient_id=recipient_id)
-    if found is None:
-        raise AssertionError("an aggregate has one row")
-    return found
+async def get_preferences(session: Queries, recipient_id: str) -> Preferences:
+    """Returns them by the rules of tocsin.decide; for an unknown person the defaults."""
+    return await session.one(Preferences, _SQL["get_preferences"], recipient_id=recipient_id)
 
 
 async def set_overrides(database: Database, recipient_id: str, overrides: Overrides) -> Preferences:
@@ -296,9 +258,7 @@ async def set_overrides(database: Database, recipient_id: str, overrides: Overri
 
 
 async def _check(session: Session, overrides: Overrides) -> None:
-    keys = await session.row(_Keys, _SQL["preference_keys"])
-    if keys is None:
-        raise AssertionError("a statement without from has one row")
+    keys = await session.one(_Keys, _SQL["preference_keys"])
     scopes = frozenset(keys.scopes)
     wrong: list[tuple[str, str]] = []
     for scope, channels in overrides.items():

@@ -1,4 +1,4 @@
-"""People: made, read, exported and erased."""
+"""People: created, read, exported and erased, and their devices."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from typing import Any
 
 from msgspec import Struct
 
-from tocsin.engine.model import Conflict, NotFound, Unavailable
-from tocsin.engine.store.database import Database, Session
+from tocsin.engine.model import Conflict, NotFound, Notification, Unavailable
+from tocsin.engine.store.database import Database, Queries
 from tocsin.engine.store.digest import DigestPreferences, get_digest_preferences
 from tocsin.engine.store.preference import QuietHours, get_quiet_hours
 from tocsin.sql import load
 
 _SQL = load("recipient")
-
-# Devices that take push.
 
 
 class Device(Struct, frozen=True):
@@ -27,7 +25,7 @@ class Device(Struct, frozen=True):
     platform: str
     provider: str
     environment: str
-    label: str | None  # what its person calls it
+    label: str | None  # the name that its person gave it
     created_at: datetime
     registered_at: datetime  # the last time: apps do so at each start
     disabled_at: datetime | None
@@ -35,18 +33,22 @@ class Device(Struct, frozen=True):
 
 
 class Registered(Device, frozen=True):
-    """A device just registered; `known` where it was this person's already."""
+    """A device that was just registered; `known` if it was this person's before."""
 
     known: bool
 
 
-async def list_devices(database: Database | Session, recipient_id: str) -> list[Device]:
-    """A person's devices, the newest registration first."""
-    return await database.rows(Device, _SQL["list_devices"], recipient_id=recipient_id)
+async def list_devices(
+    database: Queries, recipient_id: str, *, whole_tokens: bool = False
+) -> list[Device]:
+    """Returns a person's devices, the newest registration first."""
+    return await database.rows(
+        Device, _SQL["list_devices"], recipient_id=recipient_id, whole_tokens=whole_tokens
+    )
 
 
 async def register_device(
-    database: Database | Session,
+    database: Queries,
     recipient_id: str,
     *,
     token: str,
@@ -55,11 +57,11 @@ async def register_device(
     environment: str,
     label: str | None = None,
 ) -> Registered:
-    """Registers a token for a person, who may be new; it moves from whoever had it.
+    """Registers a token for a person, who may be new; any other person loses it.
 
     Without a provider it is one of the platform's own. Raises Invalid.
     """
-    found = await database.row(
+    return await database.one(
         Registered,
         _SQL["register_device"],
         recipient_id=recipient_id,
@@ -69,13 +71,10 @@ async def register_device(
         environment=environment,
         label=label,
     )
-    if found is None:
-        raise AssertionError("an upsert returns its row")
-    return found
 
 
 async def remove_device(database: Database, recipient_id: str, device_id: int) -> None:
-    """Forgets a device; raises NotFound where it is not the person's."""
+    """Deletes a device; raises NotFound where it is not the person's."""
     if not await database.run(
         _SQL["remove_device"], recipient_id=recipient_id, device_id=device_id
     ):
@@ -83,7 +82,7 @@ async def remove_device(database: Database, recipient_id: str, device_id: int) -
 
 
 async def unregister_device(database: Database, recipient_id: str, token: str) -> None:
-    """Forgets a device by its token; raises NotFound where it is not the person's."""
+    """Deletes a device by its token; raises NotFound where it is not the person's."""
     if not await database.run(_SQL["unregister_device"], recipient_id=recipient_id, token=token):
         raise NotFound("There is no such device of yours.")
 
@@ -100,22 +99,9 @@ class Recipient(Struct, frozen=True):
     updated_at: datetime
 
 
-class ExportedNotification(Struct, frozen=True):
+class ExportedNotification(Notification, frozen=True):
     """A notification with all that is recorded of it, addresses in clear: they are the person's own."""
 
-    id: int
-    event_id: int
-    event_type: str
-    category: str
-    title: str
-    body: str
-    body_html: str | None
-    action_url: str | None
-    metadata: dict[str, Any]
-    initiator: str | None
-    read: bool
-    read_at: datetime | None
-    created_at: datetime
     archived_at: datetime | None
     decisions: dict[str, list[str]]
     because: str | None  # why they were notified, for an event of a topic
@@ -124,38 +110,37 @@ class ExportedNotification(Struct, frozen=True):
     deliveries: list[dict[str, Any]]
 
 
-class ExportedInvitation(Struct, frozen=True):
-    """A notification of an address of the person that nobody has claimed."""
+class ExportedEvent(Struct, frozen=True):
+    """An event that names the person as its initiator, or mentions them."""
 
     id: int
-    event_id: int
     event_type: str
     title: str
+    created_at: datetime
+
+
+class _ExportedContent(ExportedEvent, frozen=True):
     body: str
     body_html: str | None
     action_url: str | None
     metadata: dict[str, Any]
     initiator: str | None
-    created_at: datetime
+
+
+class ExportedInvitation(_ExportedContent, frozen=True):
+    """A notification of an address of the person that nobody has claimed."""
+
+    event_id: int
     address: str
     deliveries: list[dict[str, Any]]
 
 
-class ExportedScheduled(Struct, frozen=True):
+class ExportedScheduled(_ExportedContent, frozen=True):
     """A scheduled event for the person; `cancelled_at` is set if it was cancelled."""
 
-    id: int
-    event_type: str
-    title: str
-    body: str
-    body_html: str | None
-    action_url: str | None
-    metadata: dict[str, Any]
-    initiator: str | None
     email: str | None  # that it is for, where it is not for the person by their id
     send_at: datetime | None
     cancelled_at: datetime | None
-    created_at: datetime
 
 
 class ExportedPreference(Struct, frozen=True):
@@ -185,7 +170,7 @@ class ExportedClaim(Struct, frozen=True):
 
 
 class ExportedSuppression(Struct, frozen=True):
-    """Why mail to an address of the person is held back."""
+    """The reason why an address of the person is suppressed."""
 
     address: str
     reason: str
@@ -204,23 +189,14 @@ class ExportedDigest(Struct, frozen=True):
 
 
 class ExportedRest(Struct, frozen=True):
-    """What is held beside these, most of it for a short time."""
+    """All other data, most of it kept for a short time."""
 
     waiting_for_digest: list[int]  # ids of notifications
     badge_pushes: list[dict[str, Any]]  # deliveries that corrected the badge on a device
     inbox_changes: list[dict[str, Any]]
-    opt_outs: list[dict[str, Any]]  # by links in mails: what an undo would bring back
+    opt_outs: list[dict[str, Any]]  # by links in mails: what an undo would restore
     stream_tickets: list[dict[str, Any]]
     unread: int
-
-
-class ExportedEvent(Struct, frozen=True):
-    """An event that names the person as the one who caused it, or mentions them."""
-
-    id: int
-    event_type: str
-    title: str
-    created_at: datetime
 
 
 class Export(Struct, frozen=True):
@@ -239,13 +215,13 @@ class Export(Struct, frozen=True):
     devices: list[Device]  # each with its whole token
     subscriptions: list[ExportedSubscription]
     claims: list[ExportedClaim]
-    suppression: str | None  # why mail to their address is held back
+    suppression: str | None  # the reason why their address is suppressed
     suppressions: list[ExportedSuppression]  # the same of all addresses that are or were theirs
     others: ExportedRest
 
 
 async def upsert_recipient(
-    database: Database | Session,
+    database: Queries,
     recipient_id: str,
     *,
     email: str | None = None,
@@ -266,7 +242,7 @@ async def upsert_recipient(
 
 
 async def get_recipient(database: Database, recipient_id: str) -> Recipient:
-    """One person; raises NotFound."""
+    """Returns one person; raises NotFound."""
     found = await database.row(Recipient, _SQL["get_recipient"], recipient_id=recipient_id)
     if found is None:
         raise NotFound("There is no such recipient.")
@@ -285,7 +261,7 @@ async def erase_recipient(database: Database, recipient_id: str) -> None:
     async with database.transaction() as session:
         if not await session.value(_SQL["erase_recipient"], recipient_id=recipient_id):
             raise NotFound("There is no such recipient.")
-    await _sweep(database)
+    await _finish(database)
 
 
 async def erase_address(database: Database, email: str) -> None:
@@ -293,17 +269,17 @@ async def erase_address(database: Database, email: str) -> None:
     async with database.transaction() as session:
         if not await session.value(_SQL["erase_address"], email=email):
             raise NotFound("Nothing is held of this address.")
-    await _sweep(database)
+    await _finish(database)
 
 
-async def _sweep(database: Database) -> None:
-    """Drops the note of the erasure where no other transaction was open; else the leader does so later."""
+async def _finish(database: Database) -> None:
+    """Ends the erasure where no other transaction is open; else the leader does so later."""
     with suppress(Unavailable, Conflict):
         await database.value(_SQL["finish_erasures"])
 
 
 async def export_recipient(database: Database, recipient_id: str) -> Export:
-    """All that is held of a person, from one snapshot; raises NotFound."""
+    """Returns all that is held of a person, from one snapshot; raises NotFound."""
     async with database.transaction(snapshot=True) as session:
         person = {"recipient_id": recipient_id}
         recipient = await session.row(Recipient, _SQL["get_recipient"], **person)
@@ -324,7 +300,7 @@ async def export_recipient(database: Database, recipient_id: str) -> Export:
             await session.rows(ExportedEvent, _SQL["export_initiated"], **person),
             await session.rows(ExportedEvent, _SQL["export_mentions"], **person),
             await session.rows(ExportedDigest, _SQL["export_digests"], **person),
-            await session.rows(Device, _SQL["export_devices"], **person),
+            await list_devices(session, recipient_id, whole_tokens=True),
             await session.rows(ExportedSubscription, _SQL["export_subscriptions"], **person),
             await session.rows(ExportedClaim, _SQL["export_address_owners"], **person),
             await session.value(_SQL["export_suppression"], **person),

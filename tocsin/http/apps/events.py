@@ -237,7 +237,9 @@ async def create_event(
         previewed = await store.preview(database, app.caller, event, people=people)
         return Response(_preview(posted, previewed), status_code=200)
     try:
-        stored = await store.tell(database, app.caller, event, people=people, idempotency_key=key)
+        stored = await store.create_event(
+            database, app.caller, event, people=people, idempotency_key=key
+        )
     except Invalid as error:
         raise _in_http_terms(error) from error
     headers = {"Idempotent-Replayed": "true"} if stored.replayed else {}

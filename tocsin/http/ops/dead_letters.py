@@ -16,7 +16,7 @@ from tocsin.engine.explain.reasons import meaning_and_cure
 from tocsin.engine.explain.why import mask
 from tocsin.engine.model import Invalid
 from tocsin.engine.store.credential import Operator
-from tocsin.engine.store.delivery import (
+from tocsin.engine.store.operations import (
     BATCH,
     DeadFilter,
     DeadLetter,

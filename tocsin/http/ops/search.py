@@ -15,8 +15,8 @@ from tocsin.engine.store.database import Database
 from tocsin.engine.store.event import Event, get_event
 from tocsin.engine.store.notification import why
 from tocsin.engine.store.operations import (
+    NotificationLine,
     PersonLine,
-    ToldLine,
     find_person,
     notification_exists,
     notifications_of_event,
@@ -43,14 +43,14 @@ SearchText = Annotated[
 class PersonView(PersonLine, frozen=True):
     """What decides what reaches a person; the address and the tokens masked."""
 
-    told: list[ToldLine]  # the newest first
+    told: list[NotificationLine]  # the newest first
 
 
 class EventView(Struct, frozen=True):
     """An event, and the first people that were notified of it."""
 
     event: Event
-    told: list[ToldLine]
+    told: list[NotificationLine]
 
 
 class Found(Struct, frozen=True):

@@ -10,7 +10,7 @@ from litestar.params import JSONBody
 from msgspec import Meta, Struct, structs
 
 from tocsin.engine.store import recipient as store
-from tocsin.engine.store.database import Database, Session
+from tocsin.engine.store.database import Queries
 from tocsin.engine.store.recipient import Device, Registered
 from tocsin.http.auth import people_router
 from tocsin.http.fields import RowId
@@ -111,9 +111,7 @@ async def unregister_push_token(
     await store.unregister_device(services.database, request.auth.recipient_id, data.token)
 
 
-async def register(
-    database: Database | Session, recipient_id: str, push_token: PushToken
-) -> Registered:
+async def register(database: Queries, recipient_id: str, push_token: PushToken) -> Registered:
     """Registers a device; without a provider, its platform's own."""
     return await store.register_device(database, recipient_id, **structs.asdict(push_token))
 

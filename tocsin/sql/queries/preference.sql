@@ -16,10 +16,6 @@ select tocsin.subscribe(:recipient_id, :topic, :level);
 -- Removes a subscription; false where the topic was neither followed nor muted.
 select tocsin.unsubscribe(:recipient_id, :topic);
 
--- name: unmute
--- Undoes muting; false where the topic was not muted.
-select tocsin.unmute(:recipient_id, :topic);
-
 -- name: get_subscription
 -- A person's subscription to one topic.
 select
@@ -164,24 +160,14 @@ where o.recipient_id = :recipient_id
 returning o.kept;
 
 -- name: get_quiet_hours
--- A person's quiet hours; no row for a person who never chose.
+-- A person's quiet hours in their time zone, or in the person's; null where there are none.
 select
-    q.starts,
-    q.ends,
-    q.timezone
-from tocsin.quiet_hours q
-where q.recipient_id = :recipient_id;
-
--- name: recipient_timezone
--- A person's time zone.
-select coalesce(
-    (
-        select r.timezone
-        from tocsin.recipient r
-        where r.recipient_id = :recipient_id
-    ),
-    'UTC'
-);
+    to_char(q.starts, 'HH24:MI') as starts,
+    to_char(q.ends, 'HH24:MI') as ends,
+    coalesce(q.timezone, r.timezone, 'UTC') as timezone
+from (values (:recipient_id)) p (recipient_id)
+left join tocsin.recipient r using (recipient_id)
+left join tocsin.quiet_hours q using (recipient_id);
 
 -- name: set_quiet_hours!
 -- Sets quiet hours; creates the person where they are unknown.

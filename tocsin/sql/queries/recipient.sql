@@ -1,8 +1,8 @@
 -- name: list_devices
--- A person's devices, the newest registration first.
+-- A person's devices, the newest registration first; without :whole_tokens, only the last six characters of each token.
 select
     d.device_id as id,
-    right(d.token, 6) as token,
+    case when :whole_tokens then d.token else right(d.token, 6) end as token,
     d.platform,
     d.provider,
     d.environment,
@@ -280,23 +280,6 @@ select
         where t.recipient_id = :recipient_id
     ) as stream_tickets,
     tocsin.unread_count(:recipient_id) as unread;
-
--- name: export_devices
--- The devices of a person, each with its whole token.
-select
-    d.device_id as id,
-    d.token,
-    d.platform,
-    d.provider,
-    d.environment,
-    d.label,
-    d.created_at,
-    d.registered_at,
-    d.disabled_at,
-    d.disabled_reason
-from tocsin.device d
-where d.recipient_id = :recipient_id
-order by d.device_id;
 
 -- name: export_subscriptions
 -- All topics that a person follows or has muted.

@@ -5,20 +5,18 @@ from __future__ import annotations
 import re
 import ssl
 from hashlib import sha256
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 import msgspec
-import regex
 import structlog
 from aioapns.common import PRIORITY_HIGH, PRIORITY_NORMAL, PushType
 
 from tocsin.engine.actors.apns import reply as replies
 from tocsin.engine.actors.apns.connection import ApnsConnection, Request
 from tocsin.engine.actors.apns.pool import ApnsPool, ConnectError, Endpoint, StreamSlot
-from tocsin.engine.actors.apns.provider_token import TokenSource, TokenUnavailable
+from tocsin.engine.actors.apns.provider_token import ProviderToken, TokenUnavailable
 from tocsin.engine.actors.apns.reply import ApnsResponse, RefusalKind
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.machinery.envelope import Envelope, NoResponse, RetryNow, SendResult
@@ -32,15 +30,13 @@ from tocsin.engine.model import (
     PushKind,
     Rejected,
 )
+from tocsin.engine.text import clip
 
-# The payload: JSON within Apple's limit ("Generating a remote notification"). A text is cut between two characters as
-# people see them, which can be many code points (Unicode's UAX #29).
+# The payload: JSON within Apple's limit ("Generating a remote notification").
 
 MAX_PAYLOAD = 4096
 MAX_COLLAPSE_ID = 64
 
-_ELLIPSIS = "…"
-_CLUSTER = regex.compile(r"\X")
 _START = b'{"aps":{'
 _BADGE_ROOM = len(b'"badge":-9223372036854775808,')
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -59,8 +55,8 @@ def draft(push: Push) -> bytes:
         raise ApnsTooLargeError
     if push.kind is PushKind.ALERT and len(_encode(push, title, body)) > room:
         room -= len(_encode(push, "t", "b")) - len("tb")
-        title = clip(title, room)
-        body = clip(body, room - _size(title))
+        title = clip(title, room, _size)
+        body = clip(body, room - _size(title), _size)
     return _encode(push, title, body)
 
 
@@ -70,24 +66,6 @@ def with_badge(draft: bytes, badge: int | None) -> bytes:
         return draft
     rest = draft[len(_START) :]
     return b'%b"badge":%d%b%b' % (_START, badge, b"" if rest.startswith(b"}") else b",", rest)
-
-
-def clip(text: str, room: int) -> str:
-    """Returns the longest beginning of a text whose JSON takes at most `room` bytes, without the quotes.
-
-    A text that was cut ends in an ellipsis, and is cut between two characters as people see them. Empty if not even
-    the ellipsis fits.
-    """
-    if _size(text) <= room:
-        return text
-    room -= _size(_ELLIPSIS)
-    if room < 0:
-        return ""
-    # a code point takes at least one byte, so the first `room` of them are enough
-    clusters: list[str] = _CLUSTER.findall(text[: room + 1])
-    sizes = accumulate(_size(cluster) for cluster in clusters)
-    fitting = sum(1 for size in sizes if size <= room)
-    return "".join(clusters[:fitting]).rstrip() + _ELLIPSIS
 
 
 def collapse_id(name: str) -> str:
@@ -154,7 +132,7 @@ class ApnsActor(Actor[StreamSlot]):
         self,
         *,
         presend_check: PresendCheck,
-        tokens: TokenSource,
+        tokens: ProviderToken,
         topic: str,
         installation: str,
         url: str = PRODUCTION_URL,

@@ -26,6 +26,10 @@ from msgspec import Struct
 from tocsin.engine.actors.apns.reply import ApnsResponse, read
 from tocsin.engine.actors.machinery.envelope import NoResponse
 
+MAX_PAYLOAD = 4096
+_MAX_BODY = 4096  # bytes kept of a response
+_LAST_STREAM = 2**30  # half of the range of HTTP/2: then another connection is used
+_UNIQUE_HEADERS = frozenset({"apns-id", "apns-collapse-id"})
 _PING = b"tocsin??"  # any eight bytes
 
 log = structlog.get_logger(__name__)
@@ -43,158 +47,6 @@ class _H2(H2Connection):
         received = super()._receive_goaway_frame(frame)
         self.state_machine.state = state
         return received
-
-
-class ApnsProtocol(APNsTLSClientProtocol):
-    """The transport side of a connection: buffers what it writes, and pings a server that is silent.
-
-    After `quiet` seconds without an event the server gets a ping, and after as many again the connection is given up.
-    After `INACTIVITY_TIME` seconds without a request it is closed. `changed` is called when it accepts more requests,
-    or none any more; `closed` is done once it is closed.
-    """
-
-    INACTIVITY_TIME = 300
-
-    def __init__(self, *, changed: Callable[[], None], quiet: float) -> None:
-        loop = asyncio.get_running_loop()
-        super().__init__(apns_topic="", loop=loop)
-        plain = H2Configuration(normalize_outbound_headers=False, validate_outbound_headers=False)
-        self.conn = _H2(plain)
-        self.closing = False
-        self.writable = True
-        self.changed = changed
-        self.closed: asyncio.Future[None] = loop.create_future()
-        self.event_at = self.pinged_at = self.used_at = loop.time()
-        self._quiet = quiet
-        self._flushing = False
-        self._keep_alive_timer: asyncio.TimerHandle | None = None
-
-    # What a subclass defines.
-
-    @property
-    def waiting(self) -> int:
-        """How many requests wait for their responses."""
-        raise NotImplementedError
-
-    def on_event(self, event: events.Event) -> None:
-        """Called for each event of HTTP/2."""
-        raise NotImplementedError
-
-    def on_lost(self, reason: str) -> None:
-        """Called when no response comes any more."""
-        raise NotImplementedError
-
-    # What a subclass may call.
-
-    def flush(self) -> None:
-        """Writes what is buffered, once per iteration of the event loop."""
-        if not self._flushing:
-            self._flushing = True
-            self.loop.call_soon(self._write)
-
-    def retire(self) -> None:
-        """Accepts no more requests, and closes once none waits for a response."""
-        self.closing = True
-        if not self.waiting:
-            self.close()
-        self.changed()
-
-    def close(self) -> None:
-        """Closes at once; in an orderly way unless a request still waits for a response."""
-        self.closing = True
-        self._stop_keep_alive()
-        if self.transport is None or self.transport.is_closing():
-            return
-        if self.waiting:
-            self.transport.abort()
-        else:
-            self._write()
-            self.transport.close()
-
-    def abort(self, reason: str) -> None:
-        """Closes the transport at once; the requests that wait are lost."""
-        self.on_lost(reason)
-        self.closing = True
-        self._stop_keep_alive()
-        if self.transport is not None:
-            with suppress(AttributeError):  # early 3.11: a TLS transport that is closed already
-                self.transport.abort()
-        self.changed()
-
-    # What asyncio calls.
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
-        self.transport.set_write_buffer_limits(
-            high=1, low=0
-        )  # a push that waits in the buffer would be sent on an old check
-        self.conn.local_settings.enable_push = 0
-        self.conn.initiate_connection()
-        self._write()
-        self._keep_alive()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.closing = True
-        self._stop_keep_alive()
-        self.transport = None
-        self.closed.set_result(None)
-        self.on_lost("disconnected" if exc is None else "connection_lost")
-        self.changed()
-
-    def pause_writing(self) -> None:
-        self.writable = False
-
-    def resume_writing(self) -> None:
-        self.writable = True
-        self.changed()
-
-    def data_received(self, data: bytes) -> None:
-        self._write()  # h2 discards its output when it reads a GOAWAY
-        try:
-            for event in self.conn.receive_data(data):
-                self.event_at = (
-                    self.loop.time()
-                )  # bytes without an event do not show that it is alive
-                self.on_event(event)
-        except H2Error as error:
-            log.warning("apns protocol error", error=str(error))
-            self.abort("protocol_error")
-            return
-        self.flush()
-
-    def _write(self) -> None:
-        self._flushing = False
-        data = self.conn.data_to_send()
-        if data and self.transport is not None:
-            self.transport.write(data)
-
-    def _keep_alive(self) -> None:
-        """Pings a silent server, and gives up a connection without a response to the ping."""
-        now = self.loop.time()
-        pinged = self.pinged_at > self.event_at
-        if pinged and now - self.pinged_at >= self._quiet:
-            log.warning("apns connection does not respond", waiting=self.waiting)
-            self.abort("disconnected")
-            return
-        if not self.waiting and now - self.used_at >= self.INACTIVITY_TIME:
-            self.retire()
-            return
-        if not pinged and now - self.event_at >= self._quiet:
-            self.pinged_at = now
-            self.conn.ping(_PING)
-            self.flush()
-        self._keep_alive_timer = self.loop.call_later(self._quiet, self._keep_alive)
-
-    def _stop_keep_alive(self) -> None:
-        if self._keep_alive_timer is not None:
-            self._keep_alive_timer.cancel()
-            self._keep_alive_timer = None
-
-
-MAX_PAYLOAD = 4096
-_MAX_BODY = 4096  # bytes kept of a response
-_LAST_STREAM = 2**30  # half of the range of HTTP/2: then another connection is used
-_UNIQUE_HEADERS = frozenset({"apns-id", "apns-collapse-id"})
 
 
 class Request(Struct, frozen=True):
@@ -225,22 +77,37 @@ class _Stream:
             )
 
 
-class ApnsConnection(ApnsProtocol):
-    """Many requests at the same time on one connection.
+class ApnsConnection(APNsTLSClientProtocol):
+    """Many requests at the same time on one connection, which buffers what it writes, and pings a silent server.
 
-    `ready` is done once the settings of the server came, or the connection is lost. `reserved` counts the requests that
-    have a stream, or for which the pool reserved one; `most` and the limit of the server bound them. `server` is the
-    authority of its URL.
+    `ready` is done once the settings of the server came, or the connection is lost; `closed` once it is closed.
+    `reserved` counts the requests that have a stream, or for which the pool reserved one; `most` and the limit of the
+    server bound them. `server` is the authority of its URL. `changed` is called when it accepts more requests, or none
+    any more. After `quiet` seconds without an event the server gets a ping, and after as many again the connection is
+    given up. After `INACTIVITY_TIME` seconds without a request it is closed.
     """
+
+    INACTIVITY_TIME = 300
 
     def __init__(
         self, server: str, *, changed: Callable[[], None], quiet: float = 15.0, most: int = 500
     ) -> None:
-        super().__init__(changed=changed, quiet=quiet)
-        self.ready: asyncio.Future[None] = self.loop.create_future()
+        loop = asyncio.get_running_loop()
+        super().__init__(apns_topic="", loop=loop)
+        plain = H2Configuration(normalize_outbound_headers=False, validate_outbound_headers=False)
+        self.conn = _H2(plain)
+        self.closing = False
+        self.writable = True
+        self.changed = changed
+        self.ready: asyncio.Future[None] = loop.create_future()
+        self.closed: asyncio.Future[None] = loop.create_future()
+        self.event_at = self.pinged_at = self.used_at = loop.time()
         self.reserved = 0
         self.responses = 0
+        self._quiet = quiet
         self._most = most
+        self._flushing = False
+        self._keep_alive_timer: asyncio.TimerHandle | None = None
         self._streams: dict[int, _Stream] = {}
         self._handlers: dict[type[events.Event], Callable[[Any], None]] = {
             events.ResponseReceived: self._on_headers,
@@ -271,6 +138,7 @@ class ApnsConnection(ApnsProtocol):
 
     @property
     def waiting(self) -> int:
+        """How many requests wait for their responses."""
         return len(self._streams)
 
     async def send(
@@ -324,18 +192,119 @@ class ApnsConnection(ApnsProtocol):
         if self.closing and not self._streams:
             self.retire()
 
-    # What the server sends.
+    def flush(self) -> None:
+        """Writes what is buffered, once per iteration of the event loop."""
+        if not self._flushing:
+            self._flushing = True
+            self.loop.call_soon(self._write)
 
-    def on_event(self, event: events.Event) -> None:
-        if handler := self._handlers.get(type(event)):
-            handler(event)
+    def retire(self) -> None:
+        """Accepts no more requests, and closes once none waits for a response."""
+        self.closing = True
+        if not self.waiting:
+            self.close()
+        self.changed()
 
-    def on_lost(self, reason: str) -> None:
+    def close(self) -> None:
+        """Closes at once; in an orderly way unless a request still waits for a response."""
+        self.closing = True
+        self._stop_keep_alive()
+        if self.transport is None or self.transport.is_closing():
+            return
+        if self.waiting:
+            self.transport.abort()
+        else:
+            self._write()
+            self.transport.close()
+
+    def abort(self, reason: str) -> None:
+        """Closes the transport at once; the requests that wait are lost."""
+        self._lose(reason)
+        self.closing = True
+        self._stop_keep_alive()
+        if self.transport is not None:
+            with suppress(AttributeError):  # early 3.11: a TLS transport that is closed already
+                self.transport.abort()
+        self.changed()
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(
+            high=1, low=0
+        )  # a push that waits in the buffer would be sent on an old check
+        self.conn.local_settings.enable_push = 0
+        self.conn.initiate_connection()
+        self._write()
+        self._keep_alive()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closing = True
+        self._stop_keep_alive()
+        self.transport = None
+        self.closed.set_result(None)
+        self._lose("disconnected" if exc is None else "connection_lost")
+        self.changed()
+
+    def pause_writing(self) -> None:
+        self.writable = False
+
+    def resume_writing(self) -> None:
+        self.writable = True
+        self.changed()
+
+    def data_received(self, data: bytes) -> None:
+        self._write()  # h2 discards its output when it reads a GOAWAY
+        try:
+            for event in self.conn.receive_data(data):
+                self.event_at = (
+                    self.loop.time()
+                )  # bytes without an event do not show that it is alive
+                if handler := self._handlers.get(type(event)):
+                    handler(event)
+        except H2Error as error:
+            log.warning("apns protocol error", error=str(error))
+            self.abort("protocol_error")
+            return
+        self.flush()
+
+    def _write(self) -> None:
+        self._flushing = False
+        data = self.conn.data_to_send()
+        if data and self.transport is not None:
+            self.transport.write(data)
+
+    def _keep_alive(self) -> None:
+        """Pings a silent server, and gives up a connection without a response to the ping."""
+        now = self.loop.time()
+        pinged = self.pinged_at > self.event_at
+        if pinged and now - self.pinged_at >= self._quiet:
+            log.warning("apns connection does not respond", waiting=self.waiting)
+            self.abort("disconnected")
+            return
+        if not self.waiting and now - self.used_at >= self.INACTIVITY_TIME:
+            self.retire()
+            return
+        if not pinged and now - self.event_at >= self._quiet:
+            self.pinged_at = now
+            self.conn.ping(_PING)
+            self.flush()
+        self._keep_alive_timer = self.loop.call_later(self._quiet, self._keep_alive)
+
+    def _stop_keep_alive(self) -> None:
+        if self._keep_alive_timer is not None:
+            self._keep_alive_timer.cancel()
+            self._keep_alive_timer = None
+
+    def _lose(self, reason: str) -> None:
         if not self.ready.done():
             self.ready.set_result(None)
         streams, self._streams = self._streams, {}
         for stream in streams.values():
             stream.end(reason)
+
+    # What the server sends.
 
     def _on_headers(self, event: events.ResponseReceived) -> None:
         if stream := self._streams.get(event.stream_id):

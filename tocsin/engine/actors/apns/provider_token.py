@@ -47,16 +47,6 @@ class TokenStore(Protocol):
         """Stores a token if `replacing` is still the current one; returns the current one after that."""
 
 
-class TokenSource(Protocol):
-    """What an actor needs."""
-
-    async def token(self) -> str:
-        """Returns the current token; raises TokenUnavailable."""
-
-    async def renew(self, stale: str) -> bool:
-        """Returns whether there is another token than `stale`, which has expired; raises TokenUnavailable."""
-
-
 class ProviderKey:
     """A .p8 key of a team; raises ValueError with a message for the operator if it is invalid."""
 
@@ -75,24 +65,6 @@ class ProviderKey:
         claims = {"iss": self._team_id, "iat": now}
         token = jwt.encode(claims, self._key, "ES256", headers={"kid": self._key_id, "typ": None})
         return SignedToken(self.name, token, now, early)
-
-
-class MemoryStore:
-    """A store for a single process, and for tests."""
-
-    def __init__(self) -> None:
-        self._tokens: dict[str, SignedToken] = {}
-
-    async def load(self, key: str) -> SignedToken | None:
-        """Returns the current token of this key."""
-        return self._tokens.get(key)
-
-    async def save(self, signed: SignedToken, *, replacing: SignedToken | None) -> SignedToken:
-        """Stores a token if `replacing` is still the current one; returns the current one after that."""
-        stored = self._tokens.get(signed.key)
-        if stored is None or stored == replacing:
-            self._tokens[signed.key] = signed
-        return self._tokens[signed.key]
 
 
 class ProviderToken:

@@ -84,9 +84,6 @@ _BY_STATUS = {
 }
 """For a missing or unknown reason. Without 410: a token is dead only by a reason that Apple documents."""
 
-LOUD = frozenset({RefusalKind.REQUEST, RefusalKind.SETTING, RefusalKind.CREDENTIALS})
-"""What only an operator, or a developer, can correct."""
-
 
 class ApnsResponse(Struct, frozen=True):
     """A response of APNs."""

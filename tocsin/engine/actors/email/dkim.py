@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from tocsin.settings.keys import load_dkim_key
 
 SEALED = ("from", "to", "cc", "reply-to", "subject", "date", "message-id")
-"""Signed once more than they occur, so that nobody can add another one: readers trust these."""
+"""Signed once more than they occur, so that another one can't be added: readers trust these."""
 
 SIGNED = (
     *SEALED,

@@ -20,7 +20,7 @@ from google.auth.exceptions import GoogleAuthError, RefreshError, TransportError
 from google.oauth2.service_account import Credentials
 from msgspec import Struct
 
-from tocsin.engine.actors.machinery.breaker import Clock
+from tocsin.engine.actors.machinery.envelope import Clock
 from tocsin.engine.model import Deferred
 
 SCOPE = "https://www.googleapis.com/auth/firebase.messaging"

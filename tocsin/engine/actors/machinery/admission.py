@@ -14,8 +14,8 @@ from contextlib import asynccontextmanager
 import structlog
 from msgspec import Struct
 
-from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState, Clock
-from tocsin.engine.actors.machinery.envelope import FRESH, Envelope, Mailbox, OnSettled
+from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
+from tocsin.engine.actors.machinery.envelope import FRESH, Clock, Envelope, Mailbox, OnSettled
 from tocsin.engine.model import CheckResult, Message, Priority, Settlement, Unsent
 
 STALL_TIMEOUT = 2.0

@@ -18,12 +18,22 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tocsin.engine.actors.machinery.admission import Admission, Permits, RateLimit
-from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState, Clock
-from tocsin.engine.actors.machinery.envelope import FRESH, Envelope, RetryNow, SendResult
-from tocsin.engine.actors.machinery.mass_rejection import HOLD, HeldRejections
-from tocsin.engine.actors.machinery.presend_check import PresendChecker
+from tocsin.engine.actors.machinery.breaker import (
+    HOLD,
+    Breaker,
+    HeldRejections,
+)
+from tocsin.engine.actors.machinery.envelope import (
+    FRESH,
+    Clock,
+    Envelope,
+    PresendChecker,
+    RetryNow,
+    SendResult,
+)
 from tocsin.engine.actors.machinery.supervision import Deadline, MarkProgress, supervise
 from tocsin.engine.model import (
+    ActorReport,
     Deferred,
     Message,
     PresendCheck,
@@ -40,30 +50,11 @@ STALE_CHECKS = 5
 ConnectionT = TypeVar("ConnectionT")
 
 
-class Stats(Struct, frozen=True):
-    """An actor at one moment, for operators."""
-
-    name: str
-    waiting: int
-    in_flight: int
-    breaker: BreakerState
-    breaker_reason: str | None
-    breaker_since: float  # seconds in this state
-    failing_for: float = 0.0  # seconds since the breaker first opened; 0 while it is closed
-    retry_after: float = 0.0  # seconds until the breaker probes; 0 unless open
-    size: int = 0  # of the mailbox
-    senders: int = 0
-    rate: float | None = None  # messages a second at most
-    crashes: int = 0  # since it was made
-    advice: str | None = None  # what to check, while all addresses are refused
-
-
-class SenderState(Generic[ConnectionT]):
+class SenderState(Struct, Generic[ConnectionT], eq=False):
     """One sender: its task, and its connection while it has one."""
 
-    def __init__(self, task: asyncio.Task[None]) -> None:
-        self.task = task
-        self.connection: ConnectionT | None = None
+    task: asyncio.Task[None]
+    connection: ConnectionT | None = None
 
 
 class Actor(ABC, Generic[ConnectionT]):
@@ -149,20 +140,19 @@ class Actor(ABC, Generic[ConnectionT]):
         """Sends one message, after waiting for a permit; returns at once if the breaker is open."""
         return await self._admission.send(message)
 
-    def stats(self) -> Stats:
+    def report(self) -> ActorReport:
         """Returns the state of this moment."""
-        return Stats(
+        return ActorReport(
             name=self.name,
             waiting=len(self._admission.mailbox),
-            in_flight=len(self._admission.in_flight),
-            breaker=self.breaker.state,
-            breaker_reason=self.breaker.reason,
-            breaker_since=self.breaker.since,
-            failing_for=self.breaker.failing_for,
-            retry_after=self.breaker.retry_after,
             size=self._size,
+            in_flight=len(self._admission.in_flight),
             senders=self._senders,
             rate=self._rate,
+            breaker=self.breaker.state,
+            breaker_reason=self.breaker.reason,
+            failing_for=round(self.breaker.failing_for, 1),
+            retry_in=round(self.breaker.retry_after, 1),
             crashes=self._crashes,
             advice=self._rejections.advice if self._rejections else None,
         )
@@ -197,7 +187,7 @@ class Actor(ABC, Generic[ConnectionT]):
     async def _run(self, mark_progress: MarkProgress) -> None:
         task = asyncio.current_task()
         assert task is not None
-        sender: SenderState[ConnectionT] = SenderState(task)
+        sender = SenderState[ConnectionT](task)
         try:
             while (envelope := await self._next(sender)) is not None:
                 await self._process(envelope, sender)

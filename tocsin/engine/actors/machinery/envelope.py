@@ -1,29 +1,41 @@
-"""One message on its way through an actor, what became of it, and the mailbox in which it waits."""
+"""One message on its way through an actor: its presend check, its outcome, and the mailbox in which it waits."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import PurePath
 
+import structlog
 from msgspec import Struct
 
-from tocsin.engine.actors.machinery.breaker import Clock
 from tocsin.engine.model import (
     CheckResult,
     Deferred,
     Message,
     Outcome,
+    PresendCheck,
     Priority,
     Settlement,
+    Unavailable,
     Unknown,
+    Unsent,
+    Withheld,
 )
 
 FRESH = 0.2
 """Seconds that a presend check holds from its start: at most 250 ms are promised at the first byte."""
+CHECK_TIMEOUT = 5.0
+"""Seconds to wait for the result of a check."""
 _NEVER = float("-inf")
 
+Clock = Callable[[], float]
 OnSettled = Callable[[Settlement], object]
+
+log = structlog.get_logger(__name__)
 
 
 class SendResult(Struct, frozen=True):
@@ -51,41 +63,27 @@ class NoResponse(Struct, frozen=True):
     unprocessed: bool = False
 
 
-class Envelope:
+class Envelope(Struct, eq=False):
     """One message on its way through an actor, with its presend check and its progress.
 
     `on_settled` is called exactly once, with its settlement.
     """
 
-    __slots__ = (
-        "_clock",
-        "_on_settled",
-        "begun",
-        "check_result",
-        "checked",
-        "committed",
-        "done",
-        "draft",
-        "fresh_until",
-        "message",
-    )
-
-    def __init__(self, message: Message, on_settled: OnSettled, clock: Clock) -> None:
-        self._clock = clock
-        self._on_settled = on_settled
-        self.message = message
-        self.draft = b""  # what could be written before the presend check
-        self.check_result: CheckResult | None = None
-        self.fresh_until = _NEVER
-        self.checked = False  # by its actor
-        self.begun = False  # its first byte was sent
-        self.committed = False  # the provider may have accepted it
-        self.done = False  # it is settled, or its settlement no longer awaited
+    message: Message
+    on_settled: OnSettled
+    clock: Clock
+    draft: bytes = b""  # what could be written before the presend check
+    check_result: CheckResult | None = None
+    fresh_until: float = _NEVER
+    checked: bool = False  # by its actor
+    begun: bool = False  # its first byte was sent
+    committed: bool = False  # the provider may have accepted it
+    done: bool = False  # it is settled, or its settlement no longer awaited
 
     @property
     def fresh(self) -> bool:
         """Whether its presend check still holds."""
-        return self._clock() < self.fresh_until
+        return self.clock() < self.fresh_until
 
     def begin(self) -> bool:
         """Called right before the first byte; false if the check is too old, or its settlement is no longer awaited."""
@@ -100,7 +98,7 @@ class Envelope:
         """Reports its outcome; only the first one counts."""
         if not self.done:
             self.done = True
-            self._on_settled(Settlement(outcome, check_result))
+            self.on_settled(Settlement(outcome, check_result))
 
     def give_up(self, reason: str) -> None:
         """Settles a message that could not be finished: `Unknown` if the provider may have accepted it."""
@@ -141,3 +139,71 @@ class Mailbox:
         for queue in self._queues.values():
             queue.clear()
         return everything
+
+
+class PresendChecker:
+    """Checks for several senders in one query, and for as many waiting messages as are then sent in time.
+
+    A sender that needs a check while another one runs waits for that one, which mostly includes its message.
+    """
+
+    def __init__(self, presend_check: PresendCheck, *, least: int, most: int, clock: Clock) -> None:
+        self._presend_check = presend_check
+        self._least = least
+        self._most = most
+        self._clock = clock
+        self._ahead = most
+        self._lock = asyncio.Lock()
+
+    async def check(self, envelope: Envelope, others: Callable[[], Iterable[Envelope]]) -> bool:
+        """Checks a message unless its last check still holds; false where that settled it (withheld, or no result)."""
+        if not envelope.fresh:
+            async with self._lock:
+                if not envelope.done and not envelope.fresh:
+                    self._adapt(wasted=envelope.checked)
+                    await self._check([envelope, *self._next_ones(envelope, others())])
+        return not envelope.done
+
+    def _adapt(self, *, wasted: bool) -> None:
+        """Halves the number of messages checked ahead where one was not sent in time."""
+        ahead = self._ahead // 2 if wasted else self._ahead + self._least
+        self._ahead = min(self._most, max(self._least, ahead))
+
+    def _next_ones(self, envelope: Envelope, others: Iterable[Envelope]) -> list[Envelope]:
+        """Returns the messages to check in the same query."""
+        following: list[Envelope] = []
+        for other in others:
+            if len(following) + 1 >= self._ahead:
+                break
+            if other is not envelope and not (other.done or other.begun or other.fresh):
+                following.append(other)
+        return following
+
+    async def _check(self, batch: list[Envelope]) -> None:
+        started = self._clock()
+        try:
+            async with asyncio.timeout(CHECK_TIMEOUT):
+                check_results = await self._presend_check([envelope.message for envelope in batch])
+        except Exception as error:  # noqa: BLE001 - whatever it is, none of these may be sent
+            if not isinstance(error, Unavailable):  # the database logs its own outages
+                log.warning("presend check failed", messages=len(batch), **describe(error))
+            for envelope in batch:
+                envelope.settle(Unsent("look_failed", 1.0))
+            return
+        for envelope in batch:
+            check_result = check_results.get(envelope.message.delivery_id)
+            if check_result is None:
+                envelope.settle(Withheld(None, "claim_lost"))
+            elif check_result.withheld is not None:
+                envelope.settle(check_result.withheld, check_result)
+            else:
+                envelope.check_result = check_result
+                envelope.fresh_until = started + FRESH
+                envelope.checked = True
+
+
+def describe(error: BaseException) -> dict[str, str]:
+    """Returns what may be logged of an exception: its type and place, not its text, which may contain an address."""
+    frames = traceback.extract_tb(error.__traceback__)
+    at = f"{PurePath(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
+    return {"error": type(error).__name__, "at": at}

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -168,9 +169,13 @@ class HttpActor(Actor[HttpConnection]):
     ) -> None:
         super().__init__(**options)
         self._context = ssl.create_default_context(cafile=ca_file)
-        self._timeout = timeout
-        self._keep_alive = keep_alive
-        self._resolver = resolver
+        self._new_connection = partial(
+            HttpConnection,
+            context=self._context,
+            timeout=timeout,
+            keep_alive=keep_alive,
+            resolver=resolver,
+        )
         self._now = now
 
     # What a subclass defines.
@@ -202,12 +207,7 @@ class HttpActor(Actor[HttpConnection]):
         """Returns a connection, which opens when it is first used: its host is known with the address only."""
         failure = await self.authorize()
         if failure is None:
-            return connection or HttpConnection(
-                context=self._context,
-                timeout=self._timeout,
-                keep_alive=self._keep_alive,
-                resolver=self._resolver,
-            )
+            return connection or self._new_connection()
         if connection is not None:
             await connection.close()
         return failure

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-import traceback
 from collections.abc import Awaitable, Callable
-from pathlib import PurePath
 from typing import Any
 
 import structlog
 
-from tocsin.engine.actors.machinery.backoff import backoff
+from tocsin.engine.actors.machinery.breaker import backoff
+from tocsin.engine.actors.machinery.envelope import describe
 
 _Task = asyncio.Task[Any]
 
@@ -105,10 +104,3 @@ async def supervise(
         paused(delay)
         await asyncio.sleep(delay)
         resumed()
-
-
-def describe(error: BaseException) -> dict[str, str]:
-    """Returns what may be logged of an exception: its type and place, not its text, which may contain an address."""
-    frames = traceback.extract_tb(error.__traceback__)
-    at = f"{PurePath(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
-    return {"error": type(error).__name__, "at": at}
