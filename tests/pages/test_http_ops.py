@@ -252,7 +252,7 @@ async def test_processes_say_how_they_are(
     operator: httpx.AsyncClient, database: Database, db: Db
 ) -> None:
     actor = ActorReport(
-        "email", 3, 256, 4, 4, 10.0, "open", "smtp_connect_refused", 60.0, 12.0, 1, None
+        "email", 3, 256, 4, 4, 10.0, "open", 1, None, "smtp_connect_refused", 60.0, 12.0
     )
     identity = Identity(
         process_id="6f1ed002-ab55-4b5f-8d33-1a2b3c4d5e6f",  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from tocsin.engine.store.installation import SILENT_AFTER, Process, ProcessRepor
 from tocsin.engine.store.operations import ChannelRow, Minute, Unfinished
 
 NOW = datetime(2026, 11, 22, 3, 7, 42, tzinfo=UTC)
-ACTOR = ActorReport("email", 0, 256, 0, 4, None, "closed", None, 0.0, 0.0, 0, None)
+ACTOR = ActorReport("email", 0, 256, 0, 4, None, "closed", 0, None, None, 0.0, 0.0)
 
 
 def process(kind: str = "worker", *, silent_for: float = 1.0, **report: Any) -> Process:

@@ -343,8 +343,8 @@ class SignedToken(Struct, frozen=True):
     early: bool = False  # in place of one that Apple called expired before its time
 
 
-class ActorReport(Struct, frozen=True):
-    """One actor of a worker, for operators; times are seconds before or after the report."""
+class ActorState(Struct, frozen=True):
+    """One actor of a worker, for operators."""
 
     name: str
     waiting: int  # in its mailbox
@@ -353,11 +353,16 @@ class ActorReport(Struct, frozen=True):
     senders: int
     rate: float | None  # messages a second at most; None: unlimited
     breaker: str  # closed, open or half_open
-    breaker_reason: str | None
-    failing_for: float  # seconds since the breaker first opened; 0 while it is closed
-    retry_in: float  # seconds until it probes; 0 unless open
     crashes: int  # since the process started
     advice: str | None  # what to check, while every address is refused
+
+
+class ActorReport(ActorState, frozen=True):
+    """The same with times in seconds before or after the report."""
+
+    breaker_reason: str | None
+    failing_for: float  # since the breaker first opened; 0 while it is closed
+    retry_in: float  # until it probes; 0 unless open
 
 
 class NotFound(Exception):

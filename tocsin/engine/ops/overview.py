@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from msgspec import Struct
 
 from tocsin.engine.explain.reasons import meaning_and_cure
-from tocsin.engine.model import ActorReport, Unavailable
+from tocsin.engine.model import ActorReport, ActorState, Unavailable
 from tocsin.engine.ops.chart import (
     DAY,
     HOUR,
@@ -61,12 +61,9 @@ class ReasonView(Struct, frozen=True):
     cure: str
 
 
-class ChannelView(Struct, frozen=True):
+class ChannelView(ChannelRow, frozen=True):
     """One channel."""
 
-    channel: str
-    available: bool  # some worker has a provider
-    late: float  # seconds by which its oldest due delivery is late; 0 if none is
     waiting: dict[str, int]  # by state
     waiting_more: bool  # there are more than were counted
     oldest_at: datetime | None  # without those that wait for the person (quiet hours, delay)
@@ -77,21 +74,12 @@ class ChannelView(Struct, frozen=True):
     series: Series
 
 
-class ActorView(Struct, frozen=True):
+class ActorView(ActorState, frozen=True):
     """One actor; `since` is when its breaker opened, `retry_at` when it probes next; null while it is closed."""
 
-    name: str
-    waiting: int
-    size: int
-    in_flight: int
-    senders: int
-    rate: float | None
-    breaker: str
     reason: str | None
     since: datetime | None
     retry_at: datetime | None
-    crashes: int
-    advice: str | None
 
 
 class ProcessView(Struct, frozen=True):
@@ -300,17 +288,10 @@ def _process(process: Process) -> ProcessView:
 
 def _actor(process: Process, actor: ActorReport) -> ActorView:
     at = process.reported_at
+    state = {name: getattr(actor, name) for name in ActorState.__struct_fields__}
     return ActorView(
-        name=actor.name,
-        waiting=actor.waiting,
-        size=actor.size,
-        in_flight=actor.in_flight,
-        senders=actor.senders,
-        rate=actor.rate,
-        breaker=actor.breaker,
+        **state,
         reason=actor.breaker_reason,
         since=None if actor.breaker == "closed" else at - timedelta(seconds=actor.failing_for),
         retry_at=at + timedelta(seconds=actor.retry_in) if actor.retry_in else None,
-        crashes=actor.crashes,
-        advice=actor.advice,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from tocsin.engine.actors.apns.connection import ApnsConnection
+from tocsin.engine.actors.machinery.envelope import network_failure
 
 _CLOSE_TIMEOUT = 1.0  # seconds for an orderly close
 
@@ -155,20 +155,8 @@ async def connect(endpoint: Endpoint, changed: Callable[[], None]) -> ApnsConnec
                 raise ConnectionResetError("closed before its settings came")
         established = True
     except OSError as error:  # a TimeoutError too
-        raise ConnectError(f"apns_{_reason(error)}") from error
+        raise ConnectError(f"apns_{network_failure(error)}") from error
     finally:
         if made and not established:
             made[0].abort("not_greeted")
     return connection
-
-
-def _reason(error: OSError) -> str:
-    """Returns a stable word for a failure to connect."""
-    reasons: tuple[tuple[type[OSError], str], ...] = (
-        (ssl.SSLError, "tls_failed"),
-        (socket.gaierror, "host_unknown"),
-        (TimeoutError, "timeout_connect"),
-        (ConnectionRefusedError, "connect_refused"),
-        (ConnectionError, "disconnected_connect"),
-    )
-    return next((word for kind, word in reasons if isinstance(error, kind)), "connect_failed")

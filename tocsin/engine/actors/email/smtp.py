@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import ssl
 from collections.abc import Sequence
 from typing import Literal, cast
 
@@ -19,7 +17,7 @@ from aiosmtplib import (
 from msgspec import structs
 
 from tocsin.engine.actors.email.reply import Step, classify, classify_no_reply
-from tocsin.engine.actors.machinery.envelope import Envelope, RetryNow, SendResult
+from tocsin.engine.actors.machinery.envelope import Envelope, RetryNow, SendResult, network_failure
 
 SmtpReply = tuple[int, str]
 
@@ -335,17 +333,7 @@ class SmtpSession:
 
 def failure_reason(step: Step, error: Exception) -> str:
     """Returns a stable word for a failure to connect."""
-    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
-    if isinstance(error, SMTPTimeoutError):
-        return f"timeout_{step}"
-    if isinstance(cause, ssl.SSLError):
-        return "tls_failed"
-    if isinstance(cause, socket.gaierror):
-        return "host_unknown"
-    if isinstance(cause, ConnectionRefusedError):
-        return "connect_refused"
-    if isinstance(cause, ConnectionError):
-        return f"disconnected_{step}"
-    if isinstance(cause, OSError):
-        return "connect_failed"
+    for each in (error,) if isinstance(error, TimeoutError) else (error.__cause__, error):
+        if isinstance(each, OSError):
+            return network_failure(each, step)
     return {Step.TLS: "tls_not_offered", Step.AUTH: "auth_not_offered"}.get(step, "protocol_error")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import socket
+import ssl
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -200,6 +202,18 @@ class PresendChecker:
                 envelope.check_result = check_result
                 envelope.fresh_until = started + FRESH
                 envelope.checked = True
+
+
+def network_failure(error: OSError, step: str = "connect") -> str:
+    """Returns a stable word for a failure of the network at a step."""
+    words: tuple[tuple[type[OSError], str], ...] = (
+        (ssl.SSLError, "tls_failed"),
+        (socket.gaierror, "host_unknown"),
+        (TimeoutError, f"timeout_{step}"),
+        (ConnectionRefusedError, "connect_refused"),
+        (ConnectionError, f"disconnected_{step}"),
+    )
+    return next((word for kind, word in words if isinstance(error, kind)), "connect_failed")
 
 
 def describe(error: BaseException) -> dict[str, str]:
