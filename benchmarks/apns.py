@@ -28,11 +28,10 @@ from aioapns.connection import APNsTLSClientProtocol
 from bench.record import Goal, Record, keep
 from msgspec import Struct
 
-from tests.support.apns_far_end import MemoryStore
 from tocsin.engine.actors.apns.actor import ApnsActor
 from tocsin.engine.actors.apns.connection import Request
 from tocsin.engine.actors.apns.pool import ApnsPool, Endpoint
-from tocsin.engine.actors.apns.provider_token import ProviderKey, ProviderToken
+from tocsin.engine.actors.apns.provider_token import MemoryStore, ProviderKey, ProviderToken
 from tocsin.engine.model import Channel, CheckResult, Message, Priority, Push, Sent
 from tocsin.testing.apns import ApnsServer, Authority, Key
 

@@ -225,7 +225,7 @@ def test_dead_letters_are_read_by_their_index(db: Db, many: None, name: str) -> 
         "limit": 50,
         "most": 50_000,
     }
-    found = plan(db, load("delivery")[name], arguments)
+    found = plan(db, load("operations")[name], arguments)
     assert "delivery_failed" in found, found
     assert "Seq Scan on delivery" not in found, found
 

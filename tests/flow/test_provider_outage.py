@@ -17,11 +17,10 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from tests.support.apns_far_end import MemoryStore
 from tests.support.phones import far_ends
 from tests.support.services import mail_catcher, mail_count, running, service_dsn, until
 from tocsin.engine.actors.apns.actor import ApnsActor
-from tocsin.engine.actors.apns.provider_token import ProviderKey, ProviderToken
+from tocsin.engine.actors.apns.provider_token import MemoryStore, ProviderKey, ProviderToken
 from tocsin.engine.actors.email.actor import EmailActor
 from tocsin.engine.actors.fcm.actor import FcmActor
 from tocsin.engine.actors.machinery.base import Actor

@@ -10,30 +10,11 @@ from typing import Any
 
 import pytest
 
-from tocsin.engine.actors.apns.provider_token import ProviderKey, ProviderToken
-from tocsin.engine.model import SignedToken
+from tocsin.engine.actors.apns.provider_token import MemoryStore, ProviderKey, ProviderToken
 from tocsin.testing.apns import ApnsServer, Authority, Key
 
 TOPIC = "org.example.app"
 DEVICE = "aabbccdd" * 8
-
-
-class MemoryStore:
-    """A store of provider tokens in memory."""
-
-    def __init__(self) -> None:
-        self._tokens: dict[str, SignedToken] = {}
-
-    async def load(self, key: str) -> SignedToken | None:
-        """Returns the current token of this key."""
-        return self._tokens.get(key)
-
-    async def save(self, signed: SignedToken, *, replacing: SignedToken | None) -> SignedToken:
-        """Stores a token if `replacing` is still the current one; returns the current one after that."""
-        stored = self._tokens.get(signed.key)
-        if stored is None or stored == replacing:
-            self._tokens[signed.key] = signed
-        return self._tokens[signed.key]
 
 
 @pytest.fixture(scope="module")

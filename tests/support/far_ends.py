@@ -15,11 +15,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Self
 
-from tests.support.apns_far_end import MemoryStore
 from tests.support.smtp_server import Scripted, raw
 from tests.support.webhook_endpoint import SECRET, Endpoint
 from tocsin.engine.actors.apns.actor import ApnsActor
-from tocsin.engine.actors.apns.provider_token import ProviderKey, ProviderToken
+from tocsin.engine.actors.apns.provider_token import MemoryStore, ProviderKey, ProviderToken
 from tocsin.engine.actors.email.actor import EmailActor
 from tocsin.engine.actors.fcm.actor import FcmActor
 from tocsin.engine.actors.machinery.base import Actor

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from tests.support.apns_far_end import MemoryStore
 from tocsin.engine.actors.apns.provider_token import (
+    MemoryStore,
     ProviderKey,
     ProviderToken,
     TokenUnavailable,

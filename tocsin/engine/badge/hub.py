@@ -19,7 +19,7 @@ from tocsin.engine.badge.open_stream import OpenStream, StreamEvent, events_sinc
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.badge import (
     ListenConnection,
-    Reader,
+    StreamReader,
     StreamUpdates,
     request_stream_updates,
     unread_counts,
@@ -258,7 +258,7 @@ class BadgeHub:
         if people:
             assert self._connection is not None
             streams = [stream for id_ in people for stream in self._streams[id_]]
-            readers: dict[Reader, int] = {}
+            readers: dict[StreamReader, int] = {}
             for stream in streams:
                 if stream.position is not None:
                     readers.setdefault((stream.recipient_id, stream.position), len(readers) + 1)
@@ -277,8 +277,8 @@ class BadgeHub:
 
 
 def _events_of(
-    readers: Mapping[Reader, int], news: StreamUpdates
-) -> dict[Reader, list[StreamEvent] | None]:
+    readers: Mapping[StreamReader, int], news: StreamUpdates
+) -> dict[StreamReader, list[StreamEvent] | None]:
     """Returns the events for each of these readers; None where there are too many."""
     arrived, changes = defaultdict(list), defaultdict(list)
     for each in news.arrived:

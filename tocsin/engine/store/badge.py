@@ -35,7 +35,7 @@ _RESPONSE_WITHIN = 10.0  # seconds
 # A notice's payload, and the process id of the backend that sent it.
 OnNotice = Callable[[str, int], None]
 # A recipient's id, and what a stream of theirs has.
-Reader = tuple[str, Position]
+StreamReader = tuple[str, Position]
 
 
 class StreamUpdates(Struct, frozen=True):
@@ -81,7 +81,7 @@ async def unread_counts(session: Session, recipient_ids: Sequence[str]) -> dict[
 def request_stream_updates(
     connection: ListenConnection,
     recipient_ids: Sequence[str],
-    readers: Sequence[Reader],
+    readers: Sequence[StreamReader],
     *,
     limit: int,
     on_result: Callable[[StreamUpdates], None],

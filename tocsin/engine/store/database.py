@@ -44,7 +44,7 @@ def _escaped(text: str) -> str:
 
 Pool = AsyncConnectionPool[psycopg.AsyncConnection[Any]]
 T = TypeVar("T")
-Kind = Callable[..., T]
+MakeRow = Callable[..., T]
 
 _SQL = load("session")
 # Conflicts of two transactions: the next try mostly succeeds.
@@ -77,18 +77,22 @@ class Queries(ABC):
     def cursor(self, rows: BaseRowFactory[T]) -> AbstractAsyncContextManager[AsyncCursor[T]]:
         """A cursor for one statement."""
 
-    async def rows(self, kind: Kind[T], statement: LiteralString, **arguments: object) -> list[T]:
+    async def rows(
+        self, kind: MakeRow[T], statement: LiteralString, **arguments: object
+    ) -> list[T]:
         """Returns all rows, each as a `kind`: a struct with a field per column, or a function of the columns."""
         async with self.cursor(_row_of(kind)) as cursor:
             await cursor.execute(statement, arguments)
             return await cursor.fetchall()
 
-    async def row(self, kind: Kind[T], statement: LiteralString, **arguments: object) -> T | None:
+    async def row(
+        self, kind: MakeRow[T], statement: LiteralString, **arguments: object
+    ) -> T | None:
         """Returns the first row, or None."""
         rows = await self.rows(kind, statement, **arguments)
         return rows[0] if rows else None
 
-    async def one(self, kind: Kind[T], statement: LiteralString, **arguments: object) -> T:
+    async def one(self, kind: MakeRow[T], statement: LiteralString, **arguments: object) -> T:
         """Returns the row of a statement that always has one."""
         return (await self.rows(kind, statement, **arguments))[0]
 
@@ -322,7 +326,7 @@ async def connect_directly(dsn: str) -> psycopg.AsyncConnection[Any]:
     return connection
 
 
-def _row_of(kind: Kind[T]) -> BaseRowFactory[T]:
+def _row_of(kind: MakeRow[T]) -> BaseRowFactory[T]:
     """Makes structs of rows: by position where the columns are the fields in order, in a third of the time."""
     fields: tuple[str, ...] = getattr(kind, "__struct_fields__", ())
     by_position, by_name = args_row(kind), kwargs_row(kind)

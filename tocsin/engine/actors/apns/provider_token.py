@@ -67,6 +67,24 @@ class ProviderKey:
         return SignedToken(self.name, token, now, early)
 
 
+class MemoryStore:
+    """A store for a single process."""
+
+    def __init__(self) -> None:
+        self._tokens: dict[str, SignedToken] = {}
+
+    async def load(self, key: str) -> SignedToken | None:
+        """Returns the current token of this key."""
+        return self._tokens.get(key)
+
+    async def save(self, signed: SignedToken, *, replacing: SignedToken | None) -> SignedToken:
+        """Stores a token if `replacing` is still the current one; returns the current one after that."""
+        stored = self._tokens.get(signed.key)
+        if stored is None or stored == replacing:
+            self._tokens[signed.key] = signed
+        return self._tokens[signed.key]
+
+
 class ProviderToken:
     """Returns the token that all workers share; `clock` is in Unix seconds, best the same for all workers."""
 
