@@ -8,6 +8,10 @@ from typing import Any
 import psycopg
 from psycopg.rows import tuple_row
 
+from tocsin.sql import load
+from tocsin.sql.catalogue import catalogue
+from tocsin.sql.install import install
+
 CHANNELS = ("email", "push")
 
 
@@ -18,17 +22,13 @@ def install_schema(connection: Any, *, channels: Iterable[str] = CHANNELS) -> No
     Committed at once, unless a transaction is open on it. `notify()` then decides as where workers have a provider for
     `channels`: without any it would decide "off (no_provider)". Raises MigrationError or RoleError with the cure.
     """
-    from tocsin.engine.catalogue import default_catalogue
-    from tocsin.sql import load
-    from tocsin.sql.install import install
-
     if isinstance(connection, str):
         with psycopg.connect(connection, connect_timeout=5) as own:
             return install_schema(own, channels=channels)
     row_factory, connection.row_factory = connection.row_factory, tuple_row
     try:
         with connection.transaction():
-            install(connection, default_catalogue().in_order())
+            install(connection, catalogue())
             available = {"channels": list(channels)}
             connection.execute(load("testing")["make_channels_available"], available)
     finally:

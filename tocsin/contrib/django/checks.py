@@ -12,8 +12,9 @@ from django.core.exceptions import FieldDoesNotExist
 from django.db import connections
 
 from tocsin.contrib.django.conf import faults, options
-from tocsin.contrib.django.schema import catalogue, is_ours, state_of
+from tocsin.contrib.django.schema import is_ours, state_of
 from tocsin.sql import load
+from tocsin.sql.catalogue import catalogue
 
 _CAN_CALL = load("django")["can_call"]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +14,12 @@ from psycopg.types.json import Jsonb
 
 from tocsin.contrib.django.conf import options
 from tocsin.sql import load
+from tocsin.sql.catalogue import catalogue
 from tocsin.sql.install import MigrationError, RoleError, State, install, state, uninstall
 
 _SQL = load("django")
 _CATALOGUE = load("migration")["apply_catalogue"]
 _FIRST = ("tocsin", "0001_initial")
-
-_DEFAULTS: dict[str, Any] = {
-    "mandatory": [],
-    "priority": "normal",
-    "time_to_live": "3d",
-    "max_attempts": 10,
-    "digest": True,
-    "delay": {},
-    "skip_if_read": [],
-    "alone": False,
-    "mention": False,
-}
 
 
 def is_ours(connection: Any) -> bool:
@@ -78,33 +65,6 @@ def after_migrate(
     if found != "newer" and (path := options().event_types):
         with connection.cursor() as cursor:
             cursor.execute(_CATALOGUE, {"catalogue": Jsonb(catalogue(Path(path)))})
-
-
-def catalogue(path: Path | None = None) -> dict[str, object]:
-    """A file with event types (None: the default ones) as the database takes it. Raises OSError or ValueError."""
-    file = path or files("tocsin") / "event_types.toml"
-    found = tomllib.loads(file.read_text(encoding="utf-8"))
-    return {
-        "categories": [
-            {"category": name, "label": label}
-            for name, label in found.get("categories", {}).items()
-        ],
-        "event_types": [
-            {"event_type": name, **_complete(name, entry)}
-            for name, entry in found["event_types"].items()
-        ],
-        "replace": found.get("replace", False),
-    }
-
-
-def _complete(name: str, entry: dict[str, Any]) -> dict[str, Any]:
-    """An entry with its defaults. The database checks the values; keys are checked here."""
-    keys = ["label", "channels", *_DEFAULTS]
-    if unknown := entry.keys() - set(keys):
-        raise ValueError(f"{name} has no key {min(unknown)!r}; the keys are {', '.join(keys)}")
-    if missing := {"label", "channels"} - entry.keys():
-        raise ValueError(f"{name} needs the key {min(missing)!r}")
-    return {key: entry.get(key, _DEFAULTS.get(key)) for key in keys}
 
 
 def _install(connection: Any) -> None:
