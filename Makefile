@@ -97,6 +97,10 @@ check-pages: $(VENV)/.dev ## the modules' types and size, and the pages in Chrom
 	@tools/npm.sh web
 	@exec $(PY) -m pytest checks/pages $(ARGS)
 
+check-deploy: $(VENV)/.dev build/deploy/.installed ## the files of deploy/: manifests, units, Procfile, nginx; installs what is missing
+	@tools/debian.sh systemd=systemd-analyze nginx=nginx
+	@exec $(PY) -m pytest checks/deploy $(ARGS)
+
 check-languages: $(VENV)/.dev ## the guides for Node, Ruby, Rails, Go and PHP, run against the service; installs what is missing
 	@tools/debian.sh ruby=ruby ruby-pg=/usr/share/doc/ruby-pg ruby-jwt=/usr/share/doc/ruby-jwt \
 		ruby-activerecord=/usr/share/doc/ruby-activerecord php-cli=php php-pgsql=/usr/share/doc/php-pgsql \
@@ -146,7 +150,7 @@ model-check: ## exhaustive search of the models of wake-up signal and lease with
 	@tools/debian.sh spin=spin gcc=cc
 	@checks/models/check.sh
 
-check: lint types contract lock-check test test-crowds test-databases test-matrix-ends test-frameworks check-mails check-pages check-frontends check-languages model-check faults-short ## all that CI runs
+check: lint types contract lock-check test test-crowds test-databases test-matrix-ends test-frameworks check-mails check-pages check-frontends check-languages check-deploy model-check faults-short ## all that CI runs
 
 format: $(VENV)/.dev ## rewrite the code in its style
 	@$(PY) -m ruff check --fix
@@ -273,6 +277,12 @@ $(VENV)/.dev: requirements-dev.lock requirements.lock pyproject.toml | $(PY)
 build/peers/.installed: benchmarks/peers/requirements.lock | $(PY)
 	@$(PY) -m venv build/peers
 	@build/peers/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes --no-deps -r $<
+	@touch $@
+
+# The validator of Kubernetes manifests, with their schemas, in a separate environment.
+build/deploy/.installed: checks/deploy/requirements.lock | $(PY)
+	@$(PY) -m venv build/deploy
+	@build/deploy/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes --no-deps -r $<
 	@touch $@
 
 # mutmut imports the project and its tests, so it also sees the packages of the development environment.
