@@ -36,24 +36,21 @@ TOOLS = (
     "pyyaml",
     "trustme",
 )
-# What depends on Python alone, what depends on PostgreSQL, and services that use both.
+# What depends on Python alone, and what depends on both.
 ON_EACH_PYTHON = (
-    "tests/unit/test_mail_templates.py",
-    "tests/unit/test_email_actor.py",
-    "tests/unit/test_fcm_actor.py",
-    "tests/unit/test_apns_actor.py",
-    "tests/unit/test_settings.py",
     "tests/unit/test_client_arguments.py",
+    "tests/unit/test_email_actor.py",
+    "tests/unit/test_mail_templates.py",
+    "tests/unit/test_settings.py",
     "tests/rest/test_stream.py",
-    "tests/rest/test_http_inbox.py",
 )
 ON_EACH_PAIR = (
     "tests/database/test_client.py",
-    "tests/database/test_notify.py",
     "tests/database/test_migrate.py",
-    "tests/database/test_digests.py",
+    "tests/database/test_notify.py",
     "tests/flow/test_databases.py",
 )
+_OPTIONS = ("--quiet", "--numprocesses=2", "--dist=worksteal")
 
 
 class Result(Struct, frozen=True):
@@ -77,7 +74,7 @@ def run_tests(name: str, environment: Environment, tests: tuple[str, ...], dsn: 
     """Runs them in this environment, on this server."""
     started = time.monotonic()
     done = subprocess.run(
-        [str(environment.folder / "bin" / "python"), "-m", "pytest", "--quiet", *tests],
+        [str(environment.folder / "bin" / "python"), "-m", "pytest", *_OPTIONS, *tests],
         cwd=ROOT,
         env=os.environ | {"TEST_SUPERUSER_DSN": dsn},
         capture_output=True,
