@@ -33,7 +33,7 @@ def test_a_search_by_person_shows_each_channel_with_its_reason(alice: Member) ->
     for text in (by_person, by_event):
         assert "Bob &amp; you" in text
         assert "<code>default</code>" in text
-        assert "<code>no_provider</code>" in text
+        assert "<code>no_device</code>" in text
         assert "<strong>queued</strong>" in text
         assert f"event {event}," in text.replace("\n", " ")
     assert "Why was a person notified?" in client.get(PAGE).content.decode()

@@ -68,7 +68,7 @@ def test_the_inbox_of_django_notifications_moves_over() -> None:
                 ).fetchone()
                 count = found.execute("select tocsin.unread_count('1')").fetchone()
         finally:
-            server.execute(f"drop database if exists {NAME} with (force)".encode())
+            server.execute(f"drop database if exists {NAME}".encode())
     assert once == "51 imported, 0 were imported before, 0 refused.\n"
     assert again == "0 imported, 51 were imported before, 0 refused.\n"
     assert titles == [("Bob shipped", False), ("Was paid", True)]

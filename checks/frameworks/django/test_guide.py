@@ -39,7 +39,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The project, after all that the guide has for it."""
     folder = tmp_path_factory.mktemp("guide")
     with psycopg.connect(os.environ["FRAMEWORKS_DSN"], autocommit=True) as server:
-        server.execute("drop database if exists mysite with (force)")
+        server.execute("drop database if exists mysite")
         server.execute("create database mysite")
         for language, text in re.findall(r"^```(\w+)\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL):
             if language == "sh":
@@ -52,7 +52,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
                 with path.open("a" if named[2] else "w") as file:
                     file.write(text[named.end() :])
         yield folder
-        server.execute("drop database mysite with (force)")
+        server.execute("drop database mysite")
 
 
 def run(folder: Path, command: str) -> str:

@@ -44,3 +44,11 @@ def test_a_failed_transaction_names_the_cure(tocsin_outbox: Outbox) -> None:
             with pytest.raises(Exception, match="upsert_recipient"):
                 notify(connection, recipient=4242, event_type="shop.order_sent", title="Sent")
             tocsin_outbox.assert_nothing()
+
+
+def test_channels_decide_as_where_workers_have_providers(tocsin_outbox: Outbox) -> None:
+    bob = Member.objects.create_user("bob")
+    notify(connection, recipient=bob.pk, event_type="forum.mention", title="Bob")
+    (notification,) = tocsin_outbox.notifications(recipient=bob.pk)
+    assert notification.decisions["push"].reason == "no_device"
+    assert notification.decisions["email"].reason == "no_address"

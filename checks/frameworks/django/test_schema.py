@@ -35,7 +35,7 @@ def name() -> Iterator[str]:
         server.execute(f"drop database if exists {name}".encode())
         server.execute(f"create database {name}".encode())
         yield name
-        server.execute(f"drop database {name} with (force)".encode())
+        server.execute(f"drop database {name}".encode())
         server.execute("drop role if exists plain_django")
 
 

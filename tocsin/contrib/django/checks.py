@@ -8,7 +8,7 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
-from django.core.exceptions import FieldDoesNotExist
+from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.db import connections
 
 from tocsin.contrib.django.conf import faults, options
@@ -95,7 +95,13 @@ def _check_engine() -> Iterator[CheckMessage]:
 
 
 def _check_user() -> Iterator[CheckMessage]:
-    model: Any = get_user_model()
+    try:
+        model: Any = get_user_model()
+    except ImproperlyConfigured as error:
+        if options().sync_users:
+            cure = 'Install "django.contrib.auth", or set "SYNC_USERS": False in TOCSIN.'
+            yield Error(f"There is no user model: {error}", hint=cure, id="tocsin.E005")
+        return
     for name, mapped in options().user_map.items():
         first = mapped.split(".")[0] if isinstance(mapped, str) else "pk"
         if first == "pk" or hasattr(model, first):

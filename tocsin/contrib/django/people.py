@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 from django.contrib.auth import get_user_model
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
 from django.db.models import QuerySet
 from django.db.models.signals import post_delete, post_save
@@ -38,8 +39,11 @@ def person_of(user: Any, chosen: Options | None = None) -> Person:
 
 
 def connect_signals() -> None:
-    """Keeps recipients in step with the user model from now on."""
-    model = get_user_model()
+    """Keeps recipients in step with the user model from now on, if the project has one."""
+    try:
+        model = get_user_model()
+    except ImproperlyConfigured:
+        return
     post_save.connect(_saved, sender=model, dispatch_uid="tocsin.user_saved")
     post_delete.connect(_deleted, sender=model, dispatch_uid="tocsin.user_deleted")
 

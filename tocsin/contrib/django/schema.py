@@ -7,6 +7,7 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.conf import settings
+from django.core import mail
 from django.core.management.base import CommandError
 from django.db import DEFAULT_DB_ALIAS, connections, router, transaction
 from django.db.migrations.recorder import MigrationRecorder
@@ -19,6 +20,7 @@ from tocsin.sql.install import MigrationError, RoleError, State, install, state,
 
 _SQL = load("django")
 _CATALOGUE = load("migration")["apply_catalogue"]
+_CHANNELS = load("testing")["make_channels_available"]
 _FIRST = ("tocsin", "0001_initial")
 
 
@@ -62,9 +64,13 @@ def after_migrate(
             print("  Installing Tocsin's schemas")
         with transaction.atomic(using=using):
             _install(connection)
-    if found != "newer" and (path := options().event_types):
-        with connection.cursor() as cursor:
+    with connection.cursor() as cursor:
+        if found != "newer" and (path := options().event_types):
             cursor.execute(_CATALOGUE, {"catalogue": Jsonb(catalogue(Path(path)))})
+        if hasattr(
+            mail, "outbox"
+        ):  # in tests, as Django documents it: no worker reports a provider there
+            cursor.execute(_CHANNELS, {"channels": ["email", "push"]})
 
 
 def _install(connection: Any) -> None:
