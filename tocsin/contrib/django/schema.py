@@ -64,12 +64,16 @@ def after_migrate(
             print("  Installing Tocsin's schemas")
         with transaction.atomic(using=using):
             _install(connection)
+    if found not in ("newer", "unreadable"):
+        _configure(connection)
+
+
+def _configure(connection: Any) -> None:
+    """Applies the project's event types; in tests, also lets notify() decide as where workers have providers."""
     with connection.cursor() as cursor:
-        if found != "newer" and (path := options().event_types):
+        if path := options().event_types:
             cursor.execute(_CATALOGUE, {"catalogue": Jsonb(catalogue(Path(path)))})
-        if hasattr(
-            mail, "outbox"
-        ):  # in tests, as Django documents it: no worker reports a provider there
+        if hasattr(mail, "outbox"):  # Django's documented sign of a test
             cursor.execute(_CHANNELS, {"channels": ["email", "push"]})
 
 
