@@ -148,7 +148,7 @@ def test_every_sql_function_of_apps_is_in_the_docs_and_no_other(db: Db) -> None:
     documented = set()
     for block in blocks(DOCS / "sql.md", "text"):
         for name, arguments, result in re.findall(
-            r"tocsin\.(\w+)\((.*?)\) returns (\w+)", block, re.DOTALL
+            r"tocsin\.(\w+)\((.*?)\)\s+returns (\w+)", block, re.DOTALL
         ):
             names = tuple(part.split()[0] for part in arguments.split(","))
             documented.add((f"{name} {result}", names))

@@ -21,6 +21,7 @@ TYPES = {
     "read": "boolean",
     "event_type": "text",
     "category": "text",
+    "subject": "text",
     "limit": "integer",
 }
 # 6,000 rows of Alice's: one is read, three are of a rare category
@@ -29,7 +30,7 @@ insert into tocsin.recipient (recipient_id) select 'p' || i from generate_series
 insert into tocsin.event (event_id, event_type, title, body, metadata, caller, created_at, fanned_out_at)
 select i, 'forum.new_reply', 'x', '', '{}', 'role:app', now() - interval '1 minute' * (6000 - i), now()
 from generate_series(1, 6000) i;
-insert into tocsin.notification (event_id, recipient_id, event_type, created_at, in_inbox, decisions, read_at)
+insert into tocsin.notification (event_id, recipient_id, event_type, created_at, in_inbox, decisions, subject, read_at)
 select
     e.event_id,
     'alice',
@@ -37,6 +38,7 @@ select
     e.created_at,
     true,
     '{}',
+    case when e.event_id in (4, 5) then 'forum.thread:42' end,
     case when e.event_id = 5 then now() end
 from tocsin.event e;
 insert into tocsin.notification (event_id, recipient_id, event_type, created_at, in_inbox, decisions)
@@ -120,8 +122,9 @@ def test_a_deep_page_reads_no_more_than_the_first(stocked: Db) -> None:
         ({"category": "billing"}, {"notification_unread", "notification_read"}, 3),
         ({"event_type": "forum.mention"}, {"notification_unread", "notification_read"}, 0),
         ({"category": "forum", "read": True}, {"notification_read"}, 1),
+        ({"subject": "forum.thread:42"}, {"notification_subject"}, 2),
     ],
-    ids=["unread", "read", "rare category", "type without any", "category and read"],
+    ids=["unread", "read", "rare category", "type without any", "category and read", "subject"],
 )
 def test_what_a_filter_asks_for_is_found_without_a_search(
     stocked: Db, wanted: dict[str, Any], walked: set[str], found: int

@@ -35,6 +35,8 @@ PUBLIC = {
     "cancel",
     "claim_email",
     "erase_recipient",
+    "inbox",
+    "mark_read",
     "notify",
     "notify_email",
     "notify_topic",
@@ -44,6 +46,7 @@ PUBLIC = {
     "unsubscribe",
     "upsert_recipient",
     "why",
+    "withdraw",
 }
 ROLES = "select rolname from pg_roles where rolname !~ '^pg_' and oid <> 10"
 OURS = "array['tocsin'::regnamespace, 'tocsin_queue'::regnamespace]"

@@ -335,3 +335,38 @@ async def test_a_filter_of_events_is_held_to_its_limits(machine: httpx.AsyncClie
     ):
         answer = await machine.get(EVENTS, params=params)
         assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field)
+
+
+async def test_a_thing_is_read_where_the_app_shows_it_and_withdrawn_when_it_is_gone(
+    machine: httpx.AsyncClient, alice: httpx.AsyncClient, people: None
+) -> None:
+    for subject in ("forum.thread:42", "forum.thread:42", "forum.thread:43"):
+        created = await machine.post(EVENTS, json=event(subject=subject))
+        assert created.status_code == 202, created.text
+    listed = (await alice.get("/api/notifications/", params={"subject": "forum.thread:42"})).json()
+    assert [each["subject"] for each in listed["results"]] == ["forum.thread:42"] * 2
+    body = {"subject": "forum.thread:42"}
+    assert (await machine.post("/api/recipients/alice/read/", json=body)).json() == {"marked": 2}
+    assert (await machine.post("/api/recipients/zoe/read/", json=body)).status_code == 404
+    marked = await alice.post(
+        "/api/notifications/mark-all-read/", json={"subject": "forum.thread:43"}
+    )
+    assert marked.json() == {"marked": 1}
+    withdrawn = await machine.post(f"{EVENTS}withdraw/", json=body)
+    assert withdrawn.json() == {"withdrawn": 2}
+    left = (await alice.get("/api/notifications/")).json()["results"]
+    assert [each["subject"] for each in left] == ["forum.thread:43"]
+    refused = await machine.post(f"{EVENTS}withdraw/", json={"subject": "a b"})
+    assert refused.status_code == 422, refused.text
+
+
+async def test_unknown_recipients_are_created_or_skipped_where_the_app_asks_for_it(
+    machine: httpx.AsyncClient, people: None
+) -> None:
+    skipped = await machine.post(EVENTS, json=event(recipients=["alice", "zoe"], unknown="skip"))
+    assert skipped.json()["notifications"] == 1
+    found = (await machine.get(f"{EVENTS}{skipped.json()['event_id']}/")).json()
+    assert found["unknown_skipped"] == 1
+    created = await machine.post(EVENTS, json=event(recipients=["zoe"], unknown="create"))
+    assert created.json()["notifications"] == 1
+    assert (await machine.get("/api/recipients/zoe/")).status_code == 200

@@ -273,6 +273,8 @@ class Claimed(Struct, frozen=True):
     burst_id: int | None = None  # those with the same one go as one mail
     digest_id: int | None = None
     topic: str | None = None
+    subject: str | None = None  # what it is about
+    replaces: bool = False  # earlier ones of its subject
     because: str | None = None  # of a topic: followed, replied or mentioned
     reason: str | None = None  # of an email's decision: default, preference or mandatory
     invited: str | None = None  # the address of somebody without an account
@@ -329,6 +331,7 @@ class Notification(Struct, frozen=True):
     action_url: str | None
     metadata: dict[str, Any]
     initiator: str | None
+    subject: str | None  # what it is about
     read: bool
     read_at: datetime | None
     created_at: datetime

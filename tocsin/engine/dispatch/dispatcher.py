@@ -41,8 +41,10 @@ _VACUUM = 2.0
 _VACUUM_SHARE = 20  # times as long as one takes is between two
 _CLEAN_UP = 60.0
 _CHECK_DUE = 0.1
-# Seconds between two checks for invitations: a claim during an open transaction is rare, and not urgent.
+# Seconds between two checks for invitations and pending changes: one that met an open transaction is rare, and nobody
+# waits for it.
 _CHECK_INVITATIONS = 0.1
+_CHECK_PENDING = 0.1
 
 # Jobs of one channel at a time: enough to keep all actors busy, few enough that a new event is soon dispatched.
 _JOBS = 8
@@ -128,6 +130,7 @@ class Leader:  # pragma: no mutate block
         self._queue = EventQueue()
         self._badges = badges
         self._invitations = Invitations(working)
+        self._pending = PendingChanges(working)
         self._scanned = asyncio.Event()
         self._vacuum_after = _VACUUM
         self._vacuumed_at = self._cleaned_at = time.monotonic()
@@ -181,6 +184,7 @@ class Leader:  # pragma: no mutate block
     async def _work_once(self, *, idle: bool = False) -> bool:
         """Assigns invitations, dispatches, updates badges; returns whether there is more to do at once."""
         assigned = await self._invitations.assign(idle=idle)
+        await self._pending.apply(idle=idle)
         dispatched = await self._dispatch()
         await self._badges.queue_pushes(idle=idle)
         if await self._badges.fold(idle=idle):
@@ -251,8 +255,8 @@ class Leader:  # pragma: no mutate block
     async def _idle(self) -> None:
         """Waits until the listener finds something, or until something falls due."""
         await self._dispatch_due()
-        # events that wait for capacity, and owned addresses locked by a transaction, are tried again soon
-        waiting = self._queue or self._invitations.waiting
+        # events that wait for capacity, and what is locked by a transaction, are tried again soon
+        waiting = self._queue or self._invitations.waiting or self._pending.waiting
         remaining = _CHECK_DUE if waiting else max(0.0, self._next_due)
         await self._wait_for_scan(min(_IDLE_MOST, remaining))
         self._due_at = 0.0
@@ -285,7 +289,27 @@ class Invitations:  # pragma: no mutate block
         return assigned > 0
 
 
-async def log_blocking_sessions(session: LeaderSession) -> None:  # pragma: no mutate block
+class PendingChanges:
+    """Applies what calls left for after their commit (sql/functions/subject.sql)."""
+
+    def __init__(self, session: LeaderSession) -> None:
+        self._session = session
+        self._checked_at = 0.0
+        self._left = 0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether some wait for open transactions to end."""
+        return self._left > 0
+
+    async def apply(self, *, idle: bool) -> None:
+        """Applies those that were committed, at intervals and before idling."""
+        if idle or time.monotonic() - self._checked_at >= _CHECK_PENDING:
+            self._left = await self._session.apply_pending_changes()
+            self._checked_at = time.monotonic()
+
+
+async def log_blocking_sessions(session: LeaderSession) -> None:
     """Logs the sessions of others that block the service, for an operator to end."""
     for blocking in await blocking_sessions(session):
         log.warning("a session blocks the service", session=str(blocking), pid=blocking.pid)

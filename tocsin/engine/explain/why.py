@@ -139,6 +139,8 @@ def _scope(decided: Decisions, scope: str | None) -> str:
 def _inbox(decided: Decisions) -> str:
     if decided.cancelled:
         return "It was taken back since."
+    if decided.replaced:
+        return "A newer one of the same subject took its place."
     return "You removed it since." if decided.archived else "It is in your inbox."
 
 
@@ -159,7 +161,7 @@ def _delivery(record: DeliveryRecord) -> str:
         case "failed":
             return f"It could not be sent: {clause or 'no reason was given'}."
         case "cancelled":
-            return "It was taken back before it was sent."
+            return f"{_start(clause or 'it was taken back')} before it was sent."
         case "expired":
             return "It was not sent: its time was over."
         case _:

@@ -114,6 +114,7 @@ def _alert(claimed: Claimed) -> Push:
         body=claimed.body,
         data=data,
         thread_id=claimed.category,
+        collapse_id=claimed.subject if claimed.replaces else None,
         expires_at=claimed.expires_at,
     )
 

@@ -123,6 +123,10 @@ class LeaderSession(Session):
         """Assigns the invitations of these addresses to their owners."""
         return await self.one(Assigned, _SQL["assign_invitations"], addresses=list(addresses))
 
+    async def apply_pending_changes(self) -> int:
+        """Applies what calls left for after their commit; returns how much waits for open transactions."""
+        return int(await self.value(_SQL["apply_pending_changes"]) or 0)
+
     async def announce_everyone(self) -> None:
         """Makes each HTTP process read again for all its streams."""
         await self.value(_SQL["announce_everyone"])

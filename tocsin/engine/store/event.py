@@ -74,6 +74,11 @@ class NewEvent(Struct, frozen=True, kw_only=True):
     body_html: str | None = None
     send_at: datetime | None = None
     subscribe_initiator: bool = False  # to the topic
+    subject: str | None = None  # what it is about; of a topic's event its topic
+    replaces: bool = False  # earlier unread ones of the same person, type and subject
+    content: dict[str, Any] | None = None  # other texts for channels and languages
+    actions: list[dict[str, Any]] | None = None  # one to three buttons
+    unknown: str = "error"  # or create, or skip: what an unknown recipient means
 
 
 class MissingRecipient(Struct, frozen=True, kw_only=True):
@@ -120,8 +125,10 @@ class Event(Struct, frozen=True):
     event_type: str
     title: str
     topic: str | None  # whose followers it was for
+    subject: str | None
     initiator: str | None
     initiator_skipped: bool  # the initiator was a recipient, and was not notified
+    unknown_skipped: int  # recipients of unknown ids that were left out
     caller: str  # role:… or key:…
     created_at: datetime
     send_at: datetime | None
@@ -203,7 +210,14 @@ async def _create_event(
         _SQL["create_event"],
         caller=caller,
         idempotency_key=idempotency_key,
-        **(structs.asdict(event) | {"metadata": Jsonb(event.metadata)}),
+        **(
+            structs.asdict(event)
+            | {
+                "metadata": Jsonb(event.metadata),
+                "content": None if event.content is None else Jsonb(event.content),
+                "actions": None if event.actions is None else Jsonb(event.actions),
+            }
+        ),
     )
 
 
@@ -239,3 +253,8 @@ async def cancel_event(database: Database, event_id: int) -> int:
     if stopped is None:
         raise NotFound("There is no such event.")
     return stopped
+
+
+async def withdraw(database: Database, subject: str, event_type: str | None) -> int:
+    """Cancels the events of a subject, or those of one type; returns how many. Raises Invalid."""
+    return int(await database.value(_SQL["withdraw"], subject=subject, event_type=event_type))

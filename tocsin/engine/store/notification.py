@@ -27,6 +27,7 @@ class Filter(Struct, frozen=True):
     read: bool | None = None
     event_type: str | None = None
     category: str | None = None
+    subject: str | None = None
 
 
 class Inbox(Struct, frozen=True):
@@ -78,6 +79,7 @@ class Decisions(Struct, frozen=True):
     category_label: str
     archived: bool
     cancelled: bool
+    replaced: bool
     channels: list[str]  # those decided, in their order
     decisions: dict[str, list[str]]  # channel: [decision, reason] or [decision, reason, scope]
     deliveries: list[dict[str, Any]]
@@ -116,6 +118,7 @@ async def list_notifications(
         read=wanted.read,
         event_type=wanted.event_type,
         category=wanted.category,
+        subject=wanted.subject,
         limit=limit + 1,
     )
     found = [row.notification for row in rows if row.notification is not None]
@@ -182,6 +185,7 @@ async def mark_all_read(
         recipient_id=recipient_id,
         category=wanted.category,
         event_type=wanted.event_type,
+        subject=wanted.subject,
         as_of=None if as_of is None else _snapshot(as_of),
     )
 

@@ -256,6 +256,14 @@ async def claim_email(database: Database, recipient_id: str, email: str) -> int:
     return claimed
 
 
+async def mark_subject_read(database: Database, recipient_id: str, subject: str) -> int:
+    """Marks what is about a subject as read; returns how many were unread. Raises NotFound or Invalid."""
+    await get_recipient(database, recipient_id)
+    return int(
+        await database.value(_SQL["mark_subject_read"], recipient_id=recipient_id, subject=subject)
+    )
+
+
 async def erase_recipient(database: Database, recipient_id: str) -> None:
     """Erases a person and all that is held of them; raises NotFound where nobody was known by that id."""
     async with database.transaction() as session:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from litestar import Request, Response, post
 from litestar.datastructures import State
 from litestar.di import NamedDependency
-from litestar.params import FromQuery, HeaderParameter, QueryParameter
+from litestar.params import FromQuery, HeaderParameter, JSONBody, QueryParameter
 from msgspec import Meta, Struct, convert, structs
 
 from tocsin.engine.explain.why import ExplainedChannel, explain
@@ -89,6 +89,20 @@ class PostedEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     subscribe_initiator: Annotated[
         bool, Meta(description="The initiator follows the topic from then on.")
     ] = False
+    subject: Annotated[
+        Topic | None,
+        Described(description="What it is about; of a topic's event its topic, if none is given."),
+    ] = None
+    replaces: Annotated[
+        bool,
+        Meta(description="Earlier unread ones of the same person, type and subject leave."),
+    ] = False
+    content: dict[str, Any] | None = None
+    actions: list[dict[str, Any]] | None = None
+    unknown: Annotated[
+        Literal["error", "create", "skip"],
+        Meta(description="What an unknown recipient means."),
+    ] = "error"
     dry_run: bool = False
 
 
@@ -143,6 +157,19 @@ class Cancelled(Struct, frozen=True):
     """How many deliveries stopped."""
 
     cancelled: int
+
+
+class Withdrawal(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is gone."""
+
+    subject: Topic
+    event_type: EventTypeName | None = None
+
+
+class Withdrawn(Struct, frozen=True):
+    """How many events were cancelled."""
+
+    withdrawn: int
 
 
 class EventListing(Struct, frozen=True):
@@ -317,6 +344,22 @@ async def cancel_event(
     return Cancelled(await store.cancel_event(services.database, event_id))
 
 
+@post(
+    PATH + "withdraw/",
+    status_code=200,
+    opt={SCOPE: EVENTS_WRITE},
+)
+async def withdraw_subject(
+    request: AppRequest, services: NamedDependency[Services], data: JSONBody[Withdrawal]
+) -> Withdrawn:
+    """Withdraw a subject.
+
+    The thing is gone: all events about it, or those of one type, are cancelled, also scheduled ones.
+    """
+    _check_filtered(request.auth, data.event_type)
+    return Withdrawn(await store.withdraw(services.database, data.subject, data.event_type))
+
+
 def _check_filtered(app: App, event_type: str | None) -> None:
     """Raises Forbidden where a key for some event types lists others: it has to name one of its own."""
     if event_type is not None:
@@ -395,4 +438,14 @@ def _in_http_terms(error: Invalid) -> Invalid:
     return Invalid(str(error), *fields)
 
 
-ROUTERS = (apps_router("Events", EVENTS_READ, post_event, list_events, get_event, cancel_event),)
+ROUTERS = (
+    apps_router(
+        "Events",
+        EVENTS_READ,
+        post_event,
+        list_events,
+        get_event,
+        cancel_event,
+        withdraw_subject,
+    ),
+)

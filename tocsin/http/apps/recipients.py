@@ -16,7 +16,7 @@ from tocsin.engine.store.credential import ERASE, RECIPIENTS
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.recipient import Export, Recipient
 from tocsin.http.auth import SCOPE, apps_router
-from tocsin.http.fields import Address, Locale, Name, Zone
+from tocsin.http.fields import Address, Locale, Name, Topic, Zone
 from tocsin.http.offload import Offload
 from tocsin.http.openapi import OtherResponse, get, noted
 from tocsin.http.people.devices import PushToken, register
@@ -122,6 +122,36 @@ async def export(
     )
 
 
+class ReadSubject(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the app shows to the person."""
+
+    subject: Topic
+
+
+class MarkedRead(Struct, frozen=True):
+    """How many notifications were unread."""
+
+    marked: int
+
+
+@post(
+    PATH + "read/",
+    status_code=200,
+)
+async def mark_subject_read(
+    services: NamedDependency[Services],
+    recipient_id: FromPath[str],
+    data: JSONBody[ReadSubject],
+) -> MarkedRead:
+    """Mark a subject as read.
+
+    For an app that shows the thing: the person's notifications about it are read.
+    """
+    return MarkedRead(
+        await store.mark_subject_read(services.database, decoded(recipient_id), data.subject)
+    )
+
+
 class NewClaim(Struct, frozen=True, forbid_unknown_fields=True):
     """An address that the app has seen to be this person's."""
 
@@ -159,5 +189,6 @@ ROUTERS = (
         erase_address,
         export_recipient,
         claim_email,
+        mark_subject_read,
     ),
 )

@@ -23,6 +23,7 @@ from tocsin.http.fields import (
     EventTypeName,
     Limit,
     RowId,
+    Topic,
     page_links,
     read_cursor,
     without_nulls,
@@ -60,6 +61,7 @@ class MarkAll(Struct, frozen=True, forbid_unknown_fields=True):
 
     category: CategoryName | None = None
     event_type: EventTypeName | None = None
+    subject: Topic | None = None
     as_of: Annotated[str, Meta(max_length=20_000)] | None = None
 
 
@@ -103,6 +105,7 @@ async def list_notifications(
     read: ReadFilter = None,
     event_type: FromQuery[EventTypeName | None] = None,
     category: FromQuery[CategoryName | None] = None,
+    subject: FromQuery[Topic | None] = None,
 ) -> InboxListing:
     """List the inbox.
 
@@ -113,11 +116,13 @@ async def list_notifications(
     inbox = await store.list_notifications(
         services.database,
         request.auth.recipient_id,
-        Filter(read, event_type, category),
+        Filter(read, event_type, category, subject),
         cursor=place,
         limit=limit,
     )
-    kept = without_nulls(limit=limit, read=read, event_type=event_type, category=category)
+    kept = without_nulls(
+        limit=limit, read=read, event_type=event_type, category=category, subject=subject
+    )
     older, newer = page_links(services, PATH, inbox.page, kept)
     return InboxListing(inbox.page.results, older, newer, inbox.as_of)
 
@@ -187,7 +192,7 @@ async def mark_all_read(
     marked = await store.mark_all_read(
         services.database,
         request.auth.recipient_id,
-        Filter(event_type=chosen.event_type, category=chosen.category),
+        Filter(event_type=chosen.event_type, category=chosen.category, subject=chosen.subject),
         as_of=chosen.as_of,
     )
     return Response(Marked(marked.marked), headers={_UNDO: marked.undo})

@@ -7,20 +7,50 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     _event_id alias for $1;
+    _cancelled record;
+begin
+    select c.events, c.stopped
+    into _cancelled
+    from tocsin.cancel_events(array[_event_id]) c;
+    if _cancelled.events = 0 and not exists (select from tocsin.event e where e.event_id = _event_id) then
+        perform tocsin.raise_invalid('event_id', format('there is no event %s', coalesce(_event_id::text, 'null')), 'Pass the id that notify() returned.');
+    end if;
+    return _cancelled.stopped;
+end
+$$;
+
+-- The same for several events. Returns how many were cancelled now, and how many of their deliveries were stopped.
+create or replace function tocsin.cancel_events(_event_ids bigint[], out events integer, out stopped integer)
+language plpgsql
+as $$
+declare
     _now timestamptz := clock_timestamp();
-    _stopped integer;
+    _ids bigint[];
     _moved text[];
 begin
-    update tocsin.event e
-    -- the recipients of a scheduled event stay, so that it is found when one of them is erased
-    set cancelled_at = _now
-    where e.event_id = _event_id
-        and e.cancelled_at is null;
-    if not found then
-        if not exists (select from tocsin.event e where e.event_id = _event_id) then
-            perform tocsin.raise_invalid('event_id', format('there is no event %s', coalesce(_event_id::text, 'null')), 'Pass the id that notify() returned.');
-        end if;
-        return 0;
+    with locked as (
+        select e.event_id
+        from tocsin.event e
+        where e.event_id = any (_event_ids)
+            and e.cancelled_at is null
+        -- in one order, so that two calls can't deadlock
+        order by e.event_id
+        for update
+    ),
+    cancelled as (
+        update tocsin.event e
+        -- the recipients of a scheduled event stay, so that it is found when one of them is erased
+        set cancelled_at = _now
+        from locked l
+        where e.event_id = l.event_id
+        returning e.event_id
+    )
+    select count(*), coalesce(array_agg(c.event_id), '{}')
+    into events, _ids
+    from cancelled c;
+    if events = 0 then
+        stopped := 0;
+        return;
     end if;
     -- A delivery that is being claimed is skipped; the check right before sending stops it. Waiting for it would keep the
     -- rows locked until the app commits, and its outcome could not be written.
@@ -31,7 +61,7 @@ begin
         from (
             select w.delivery_id
             from tocsin.delivery w
-            where w.event_id = _event_id
+            where w.event_id = any (_ids)
                 and w.state in ('queued', 'deferred')
             for update skip locked
         ) waiting
@@ -45,12 +75,12 @@ begin
         having count(*) > 0
     )
     select count(*)
-    into _stopped
+    into stopped
     from stopped;
     with withdrawn as (
         update tocsin.notification n
         set in_inbox = false
-        where n.event_id = _event_id
+        where n.event_id = any (_ids)
             -- also one that is being claimed by its recipient just now
             and (n.in_inbox or n.recipient_id is null)
         returning n.notification_id, n.recipient_id, n.read_at, n.archived_at
@@ -75,6 +105,5 @@ begin
     into _moved
     from changed c;
     perform tocsin.wake(_moved);
-    return _stopped;
 end
 $$;

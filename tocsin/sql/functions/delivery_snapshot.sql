@@ -24,6 +24,8 @@ create or replace function tocsin.delivery_snapshot(_delivery_id bigint) returns
     created_at timestamptz,
     metadata jsonb,
     topic text,
+    subject text,
+    replaces boolean,
     invited text,
     address text,
     checked_at timestamptz,
@@ -56,6 +58,8 @@ as $$
         coalesce(e.created_at, d.created_at) as created_at,
         coalesce(e.metadata, '{}') as metadata,
         e.topic,
+        e.subject,
+        coalesce(e.replaces, false) as replaces,
         e.email as invited,
         coalesce(
             case
@@ -71,6 +75,7 @@ as $$
         case when d.channel = 'push' then tocsin.unread_count(d.recipient_id) end as badge,
         case
             when e.cancelled_at is not null then 'cancelled'
+            when n.replaced_by is not null then 'replaced'
             when coalesce(e.expires_at, d.expires_at) <= statement_timestamp() then 'expired'
             when r.recipient_id is null and (d.recipient_id is not null or e.email is null) then 'erased'
             -- an invitation whose address has an account by now: it is in that person's inbox
@@ -102,7 +107,9 @@ as $$
     left join tocsin.event_type t using (event_type)
     left join tocsin.recipient r using (recipient_id)
     left join tocsin.notification n
-        on n.notification_id = case when t.skip_if_read <> '{}' or d.recipient_id is null then d.notification_id end
+        on n.notification_id = case
+            when t.skip_if_read <> '{}' or d.recipient_id is null or e.subject is not null then d.notification_id
+        end
     left join tocsin.address_owner c on c.address = case when d.recipient_id is null then n.address end
     left join tocsin.suppression s on s.key = coalesce(r.address_key, tocsin.address_key(n.address))
     left join tocsin.device v on v.device_id = d.device_id

@@ -143,6 +143,7 @@ join tocsin.event e using (event_id)
 join tocsin.event_type t on t.event_type = n.event_type
 join tocsin.category c using (category)
 where e.cancelled_at is null
+    and n.replaced_by is null
     and not exists (
         select
         from (

@@ -7,15 +7,16 @@ create or replace function tocsin.fan_out(
     _type tocsin.event_type,
     _people text[],
     _because text[],
-    _now timestamptz
+    _now timestamptz,
+    _subject text
 ) returns integer
 language plpgsql
 as $$
 begin
     if cardinality(_people) < 2000 then
-        return tocsin.fan_out_to_few(_event_id, _type, _people, _because, _now);
+        return tocsin.fan_out_to_few(_event_id, _type, _people, _because, _now, _subject);
     else
-        return tocsin.fan_out_to_many(_event_id, _type, _people, _because, _now);
+        return tocsin.fan_out_to_many(_event_id, _type, _people, _because, _now, _subject);
     end if;
 end
 $$;
@@ -35,7 +36,8 @@ create or replace function tocsin.create_event_for_one(
     _action_url text,
     _metadata jsonb,
     _initiator text,
-    _now timestamptz
+    _now timestamptz,
+    _subject text
 ) returns bigint
 language plpgsql
 as $$
@@ -96,8 +98,8 @@ begin
             return null;
         end if;
     end if;
-    insert into tocsin.notification (event_id, recipient_id, event_type, created_at, in_inbox, decisions)
-    values (_event_id, _person, _event_type, _now, _decisions @> '{"in_app": ["on"]}', _decisions)
+    insert into tocsin.notification (event_id, recipient_id, event_type, subject, created_at, in_inbox, decisions)
+    values (_event_id, _person, _event_type, _subject, _now, _decisions @> '{"in_app": ["on"]}', _decisions)
     returning
         notification_id,
         in_inbox,
@@ -125,10 +127,12 @@ begin
         where c.is_on;
     end if;
     insert into tocsin.event (
-        event_id, event_type, title, body, body_html, action_url, metadata, initiator, caller, created_at, fanned_out_at, expires_at
+        event_id, event_type, title, body, body_html, action_url, metadata, initiator, caller, created_at, fanned_out_at, expires_at,
+        subject
     )
     values (
-        _event_id, _event_type, _title, _body, _body_html, _action_url, _metadata, _initiator, _caller, _now, _now, _expires_at
+        _event_id, _event_type, _title, _body, _body_html, _action_url, _metadata, _initiator, _caller, _now, _now, _expires_at,
+        _subject
     );
     if tocsin.leader_is_idle() then
         perform tocsin.wake(array[_person]);
@@ -144,12 +148,13 @@ create or replace function tocsin.fan_out_to_few(
     _type tocsin.event_type,
     _people text[],
     _because text[],
-    _now timestamptz
+    _now timestamptz,
+    _subject text
 ) returns integer
 language plpgsql
 as $$
 begin
-    return tocsin.fan_out_rows(_event_id, _type, _people, _because, _now);
+    return tocsin.fan_out_rows(_event_id, _type, _people, _because, _now, _subject);
 end
 $$;
 
@@ -159,12 +164,13 @@ create or replace function tocsin.fan_out_to_many(
     _type tocsin.event_type,
     _people text[],
     _because text[],
-    _now timestamptz
+    _now timestamptz,
+    _subject text
 ) returns integer
 language plpgsql
 as $$
 begin
-    return tocsin.fan_out_rows(_event_id, _type, _people, _because, _now);
+    return tocsin.fan_out_rows(_event_id, _type, _people, _because, _now, _subject);
 end
 $$;
 
@@ -175,7 +181,8 @@ create or replace function tocsin.fan_out_rows(
     _type tocsin.event_type,
     _people text[],
     _because text[],
-    _now timestamptz
+    _now timestamptz,
+    _subject text
 ) returns integer
 language plpgsql
 as $$
@@ -210,10 +217,10 @@ begin
     ),
     stored as (
         insert into tocsin.notification (
-            notification_id, event_id, recipient_id, event_type, created_at, in_inbox, decisions, because
+            notification_id, event_id, recipient_id, event_type, subject, created_at, in_inbox, decisions, because
         )
         overriding system value
-        select t.notification_id, _event_id, t.recipient_id, _type.event_type, _now, t.in_inbox, t.decisions, t.because
+        select t.notification_id, _event_id, t.recipient_id, _type.event_type, _subject, _now, t.in_inbox, t.decisions, t.because
         from notified t
     ),
     unread as (

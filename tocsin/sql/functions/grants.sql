@@ -6,13 +6,22 @@ revoke all on all routines in schema tocsin, tocsin_queue from public;
 -- An app's role may call these functions and do nothing else in the schema: it sees no table.
 grant usage on schema tocsin to tocsin_app;
 grant execute on function
-    tocsin.notify(text, text[], text, text, text, jsonb, text, text, text, timestamptz),
-    tocsin.notify_topic(text, text, text, text, text, jsonb, text, text, text, timestamptz, boolean),
+    tocsin.notify(
+        text, text[], text, text, text, jsonb, text, text, text, timestamptz, text, boolean, jsonb, jsonb, text
+    ),
+    tocsin.notify_topic(
+        text, text, text, text, text, jsonb, text, text, text, timestamptz, boolean, text, boolean, jsonb, jsonb, text
+    ),
     tocsin.subscribe(text, text, text),
     tocsin.unsubscribe(text, text),
-    tocsin.notify_email(text, text, text, text, text, jsonb, text, text, text, timestamptz),
+    tocsin.notify_email(
+        text, text, text, text, text, jsonb, text, text, text, timestamptz, text, boolean, jsonb, jsonb, text
+    ),
     tocsin.claim_email(text, text),
     tocsin.cancel(bigint),
+    tocsin.withdraw(text, text),
+    tocsin.mark_read(text, text),
+    tocsin.inbox(text, integer, text, boolean),
     tocsin.upsert_recipient(text, text, text, text, text),
     tocsin.unread_count(text),
     tocsin.erase_recipient(text),

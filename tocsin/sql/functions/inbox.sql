@@ -29,12 +29,13 @@ begin
 end
 $$;
 
--- Marks everything read that a list could show: unread, of this category or event type where given, and in the list's
+-- Marks everything read that a list could show: unread, of this category, event type or subject where given, and in the list's
 -- snapshot. All of them get one read_at, by which it can be undone.
 create or replace function tocsin.mark_all_read(
     _recipient_id text,
     _category text,
     _event_type text,
+    _subject text,
     _as_of pg_snapshot
 ) returns table (marked integer, read_at timestamptz)
 language plpgsql
@@ -54,6 +55,7 @@ begin
             and n.read_at is null
             and (_category is null or split_part(n.event_type, '.', 1) = _category)
             and (_event_type is null or n.event_type = _event_type)
+            and (_subject is null or n.subject = _subject)
             and (_as_of is null or pg_visible_in_snapshot(n.xid, _as_of))
         order by n.notification_id
         for update skip locked
@@ -68,7 +70,7 @@ begin
     insert into tocsin.unread_delta (recipient_id, n)
     values (_recipient_id, -cardinality(_ids));
     insert into tocsin.inbox_change (recipient_id, change, notification_ids)
-    values (_recipient_id, 'read', case when coalesce(_category, _event_type) is not null or _as_of is not null then _ids end);
+    values (_recipient_id, 'read', case when coalesce(_category, _event_type, _subject) is not null or _as_of is not null then _ids end);
     perform tocsin.wake(array[_recipient_id]);
     return query select cardinality(_ids), _now;
 end

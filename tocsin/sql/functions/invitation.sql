@@ -14,7 +14,12 @@ create or replace function tocsin.notify_email(
     initiator text default null,
     idempotency_key text default null,
     body_html text default null,
-    send_at timestamptz default null
+    send_at timestamptz default null,
+    subject text default null,
+    replaces boolean default false,
+    content jsonb default null,
+    actions jsonb default null,
+    unknown text default 'error'
 ) returns bigint
 language sql
 security definer
@@ -24,7 +29,8 @@ as $$
     -- as tocsin.notify; a null address is refused like an empty one
     select e.event_id
     from tocsin.create_event(
-        ('role:' || session_user) collate "default", $2, null, null, coalesce($1, ''), $3, $4, $5, $6, $7, $8, $9, $10
+        ('role:' || session_user) collate "default", $2, null, null, coalesce($1, ''), $3, $4, $5, $6, $7, $8, $9, $10,
+        false, $11, $12, $13, $14, $15
     ) e
 $$;
 
@@ -67,11 +73,11 @@ begin
     if _owner = _event.initiator then
         return 0;
     elsif _owner is not null then
-        return tocsin.fan_out(_event.event_id, _type, array[_owner], null, _now);
+        return tocsin.fan_out(_event.event_id, _type, array[_owner], null, _now, _event.subject);
     end if;
     with pending as (
-        insert into tocsin.notification (event_id, address, event_type, created_at, in_inbox, decisions)
-        values (_event.event_id, _address, _type.event_type, _now, false, tocsin.decide_invitation(_address))
+        insert into tocsin.notification (event_id, address, event_type, subject, created_at, in_inbox, decisions)
+        values (_event.event_id, _address, _type.event_type, _event.subject, _now, false, tocsin.decide_invitation(_address))
         returning notification_id, decisions
     ),
     queued as (

@@ -19,6 +19,7 @@ select
     n.created_at,
     n.in_inbox and n.archived_at is null as listed,
     n.archived_at,
-    n.decisions
+    n.decisions,
+    n.subject
 from tocsin.notification n
 join tocsin.event e using (event_id);

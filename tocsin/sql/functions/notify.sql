@@ -13,7 +13,12 @@ create or replace function tocsin.notify(
     initiator text default null,
     idempotency_key text default null,
     body_html text default null,
-    send_at timestamptz default null
+    send_at timestamptz default null,
+    subject text default null,
+    replaces boolean default false,
+    content jsonb default null,
+    actions jsonb default null,
+    unknown text default 'error'
 ) returns bigint
 -- plpgsql keeps the plan; an SQL function would be planned at each call
 language plpgsql
@@ -29,19 +34,26 @@ declare
 begin
     -- the usual call: to one person, at once
     if idempotency_key is null and send_at is null and cardinality(recipients) = 1
+        and not replaces and content is null and actions is null and unknown = 'error'
+        and (subject is null or subject ~ '^[A-Za-z0-9._:/-]{1,200}$')
         and (initiator is null or initiator <> recipients[1])
         and current_setting('transaction_read_only') = 'off'
         and tocsin.is_valid_content(title, body, body_html, action_url, metadata, initiator)
     then
         _event_id := tocsin.create_event_for_one(
             nextval('tocsin.event_event_id_seq'),
-            _caller, event_type, recipients[1], title, body, body_html, action_url, metadata, initiator, clock_timestamp()
+            _caller, event_type, recipients[1], title, body, body_html, action_url, metadata, initiator, clock_timestamp(),
+            subject
         );
         if _event_id is not null then
             return _event_id;
         end if;
     end if;
-    return (tocsin.create_event(_caller, $1, $2, null, null, $3, $4, $5, $6, $7, $8, $9, $10)).event_id;
+    return (
+        tocsin.create_event(
+            _caller, $1, $2, null, null, $3, $4, $5, $6, $7, $8, $9, $10, false, $11, $12, $13, $14, $15
+        )
+    ).event_id;
 end
 $$;
 
@@ -62,6 +74,11 @@ create or replace function tocsin.create_event(
     _body_html text,
     _send_at timestamptz,
     _subscribe_initiator boolean default false,
+    _subject text default null,
+    _replaces boolean default false,
+    _content jsonb default null,
+    _actions jsonb default null,
+    _unknown text default 'error',
     out event_id bigint,
     out notifications integer,
     out replayed boolean
@@ -79,7 +96,10 @@ declare
     _event tocsin.event;
     _skipped boolean;
     _earlier bigint;
+    _unknown_skipped integer := 0;
+    _busy text[] := '{}';
 begin
+    _subject := coalesce(_subject, _topic);
     if current_setting('transaction_read_only') = 'on' then
         raise exception using
             errcode = 'read_only_sql_transaction',
@@ -103,7 +123,8 @@ begin
                 array['send_at', 'send_at is not within the next ten years', 'Pass a time with its zone, or null to send it now.']
             when _subscribe_initiator and _initiator is null then
                 array['subscribe_initiator', 'subscribe_initiator is true without an initiator', 'Pass the id of the person who replied as initiator.']
-            when _listed then tocsin.recipients_fault(_recipients)
+            when _listed and tocsin.recipients_fault(_recipients) is not null then tocsin.recipients_fault(_recipients)
+            else tocsin.find_option_fault(_topic, _subject, _replaces, _content, _actions, _unknown)
         end;
     end if;
     if _fault is not null then
@@ -126,7 +147,8 @@ begin
             _event_type, tocsin.distinct_except(null, _recipients), _title, _body, _action_url, _metadata, _initiator, _body_html,
             extract(epoch from _send_at)
         ) || case when _listed then '[]' else jsonb_build_array(_topic, tocsin.compared_address(_email)) end
-            || case when _subscribe_initiator then '["subscribe_initiator"]' else '[]' end::jsonb);
+            || case when _subscribe_initiator then '["subscribe_initiator"]' else '[]' end::jsonb
+            || tocsin.options_fingerprint(nullif(_subject, _topic), _replaces, _content, _actions, _unknown));
         if _earlier is not null then
             event_id := _earlier;
             notifications := tocsin.count_notified(_earlier);
@@ -138,23 +160,31 @@ begin
     if _subscribe_initiator then
         perform tocsin.check_recipients_known(array[_initiator], 'initiator');
     end if;
+    if _unknown = 'create' then
+        _busy := tocsin.create_recipients_by_id(_people);
+    elsif _unknown = 'skip' and _listed then
+        _unknown_skipped := cardinality(_people);
+        _people := tocsin.known_recipients(_people);
+        _unknown_skipped := _unknown_skipped - cardinality(_people);
+    end if;
     if _later then
-        perform tocsin.check_recipients_known(_people);
+        perform tocsin.check_recipients_known(array(select u.id from unnest(_people) u (id) where u.id <> all (_busy)));
     elsif _listed then
         if cardinality(_people) = 1 and _send_at is null and not coalesce(_subscribe_initiator, false)
+            and not _replaces and coalesce(_content, _actions) is null and _unknown_skipped = 0
             and not coalesce(_initiator = any (_recipients), false)
             and tocsin.create_event_for_one(
                 event_id, _caller, _event_type, _people[array_lower(_people, 1)],
-                _title, _body, _body_html, _action_url, _metadata, _initiator, _now
+                _title, _body, _body_html, _action_url, _metadata, _initiator, _now, _subject
             ) is not null
         then
             notifications := 1;
             replayed := false;
             return;
         end if;
-        notifications := tocsin.fan_out(event_id, _type, _people, null, _now);
-        if notifications < cardinality(_people) then
-            perform tocsin.check_recipients_known(_people);
+        notifications := tocsin.fan_out(event_id, _type, _people, null, _now, _subject);
+        if notifications + cardinality(_busy) < cardinality(_people) then
+            perform tocsin.check_recipients_known(array(select u.id from unnest(_people) u (id) where u.id <> all (_busy)));
         end if;
     else
         _event.event_id := event_id;
@@ -163,6 +193,7 @@ begin
         _event.initiator := _initiator;
         _event.topic := _topic;
         _event.email := _email;
+        _event.subject := _subject;
         _event.subscribe_initiator := _subscribe_initiator;
         notifications := tocsin.fan_out_event(_event, _type, null, _now);
         -- only now is it known whose an address is
@@ -170,14 +201,26 @@ begin
     end if;
     insert into tocsin.event (
         event_id, event_type, title, body, body_html, action_url, metadata, initiator, initiator_skipped, caller, send_at,
-        recipients, created_at, fanned_out_at, expires_at, topic, email, subscribe_initiator
+        recipients, created_at, fanned_out_at, expires_at, topic, email, subscribe_initiator,
+        subject, replaces, content, actions, unknown_skipped
     )
     values (
         event_id, _event_type, _title, _body, _body_html, _action_url, _metadata, _initiator,
         coalesce(_skipped, _initiator = any (_recipients), false), _caller, _send_at,
         case when _later then _people end, _now, case when not _later then _now end,
-        case when not _later then _now + _type.time_to_live end, _topic, _email, coalesce(_subscribe_initiator, false)
+        case when not _later then _now + _type.time_to_live end, _topic, _email, coalesce(_subscribe_initiator, false),
+        _subject, _replaces, _content, _actions, _unknown_skipped
     );
+    if cardinality(_busy) > 0 then
+        insert into tocsin.pending_change (change, event_id, recipient_id)
+        select 'create', create_event.event_id, b.id
+        from unnest(_busy) b (id);
+    end if;
+    if _replaces and not _later then
+        perform tocsin.replace_earlier(event_id);
+        insert into tocsin.pending_change (change, event_id)
+        values ('replace', event_id);
+    end if;
     if tocsin.leader_is_idle() then
         perform tocsin.wake(case when _listed then _people else tocsin.inbox_owners(event_id) end);
     end if;
@@ -218,7 +261,7 @@ begin
             perform tocsin.follow_by_reply(_event);
         end if;
     end if;
-    return tocsin.fan_out(_event.event_id, _type, _people, _because, _now);
+    return tocsin.fan_out(_event.event_id, _type, _people, _because, _now, _event.subject);
 end
 $$;
 
@@ -337,6 +380,11 @@ begin
             initiator_skipped = e.initiator_skipped or tocsin.skips_initiator(e) or (e.email is not null and _notified = 0),
             expires_at = _now + (select t.time_to_live from tocsin.event_type t where t.event_type = e.event_type)
         where e.event_id = _event.event_id;
+        if _event.replaces then
+            perform tocsin.replace_earlier(_event.event_id);
+            insert into tocsin.pending_change (change, event_id)
+            values ('replace', _event.event_id);
+        end if;
         _count := _count + 1;
         _moved := _moved || tocsin.inbox_owners(_event.event_id);
     end loop;

@@ -41,11 +41,12 @@ begin
                         e.action_url,
                         e.metadata,
                         e.initiator,
+                        f.subject,
                         f.read_at is not null as read,
                         f.read_at,
                         f.created_at
                     from (
-                        select c.notification_id, c.event_id, c.event_type, c.created_at, c.read_at
+                        select c.notification_id, c.event_id, c.event_type, c.subject, c.created_at, c.read_at
                         from tocsin.notification c
                         where c.recipient_id = s.recipient_id
                             and c.in_inbox

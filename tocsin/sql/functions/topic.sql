@@ -13,7 +13,12 @@ create or replace function tocsin.notify_topic(
     idempotency_key text default null,
     body_html text default null,
     send_at timestamptz default null,
-    subscribe_initiator boolean default false
+    subscribe_initiator boolean default false,
+    subject text default null,
+    replaces boolean default false,
+    content jsonb default null,
+    actions jsonb default null,
+    unknown text default 'error'
 ) returns bigint
 language sql
 security definer
@@ -23,7 +28,8 @@ as $$
     -- as tocsin.notify; a null topic is refused like an empty one
     select e.event_id
     from tocsin.create_event(
-        ('role:' || session_user) collate "default", $2, null, coalesce($1, ''), null, $3, $4, $5, $6, $7, $8, $9, $10, $11
+        ('role:' || session_user) collate "default", $2, null, coalesce($1, ''), null, $3, $4, $5, $6, $7, $8, $9, $10, $11,
+        $12, $13, $14, $15, $16
     ) e
 $$;
 

@@ -123,6 +123,7 @@ begin
         or exists (select from tocsin.inbox_change c where c.xid > s.next)
         or exists (select from tocsin.event_queue l where l.xid > s.next)
         or exists (select from tocsin.address_owner c where c.xid > s.next)
+        or exists (select from tocsin.pending_change c where c.horizon > s.next)
         or exists (select from tocsin.badge_push_progress m where pg_snapshot_xmax(m.snapshot) > s.next)
         or coalesce((select n.xid > s.next from tocsin.notification n order by n.notification_id desc limit 1), false)
     into _foreign
@@ -135,6 +136,7 @@ begin
     update tocsin.inbox_change set xid = '3';
     update tocsin.event_queue set xid = '3';
     update tocsin.address_owner set xid = '3';
+    update tocsin.pending_change set horizon = null;
     update tocsin.badge_push_progress set snapshot = pg_current_snapshot();
     update tocsin.notification set xid = '3' where xid > pg_snapshot_xmax(pg_current_snapshot());
     return true;

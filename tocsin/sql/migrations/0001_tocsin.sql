@@ -309,6 +309,11 @@ create table tocsin.event (
     topic text,
     subscribe_initiator boolean not null default false,
     email text,
+    subject text,
+    replaces boolean not null default false,
+    content jsonb,
+    actions jsonb,
+    unknown_skipped integer not null default 0,
     recipients text[],
     send_at timestamptz,
     created_at timestamptz not null,
@@ -328,6 +333,9 @@ create index event_mentions on tocsin.event using gin ((metadata -> 'mentions'))
 -- erase_personal_data, erase_invitations: scheduled events, and invitations
 create index event_scheduled_or_invited on tocsin.event (event_id) where fanned_out_at is null or email is not null;
 
+-- withdraw
+create index event_subject on tocsin.event (subject) where subject is not null and cancelled_at is null;
+
 comment on table tocsin.event is 'What happened, as an app reported it.';
 comment on column tocsin.event.event_id is 'Its id.';
 comment on column tocsin.event.event_type is 'Its event type. No foreign key: each call would lock the type''s row; types are retired, never deleted.';
@@ -342,6 +350,11 @@ comment on column tocsin.event.caller is 'The app that called: "role:" and its d
 comment on column tocsin.event.topic is 'Topic whose followers are notified; null: recipients or email.';
 comment on column tocsin.event.subscribe_initiator is 'Whether the initiator follows the topic from the fan-out on.';
 comment on column tocsin.event.email is 'Address of a person without an account who is notified.';
+comment on column tocsin.event.subject is 'What it is about, such as forum.thread:42; null: nothing that other events are about too.';
+comment on column tocsin.event.replaces is 'Whether it replaces earlier unread ones of the same person, type and subject.';
+comment on column tocsin.event.content is 'Other texts for a channel or a language, as the app gave them; null: none.';
+comment on column tocsin.event.actions is 'One to three buttons: [{"key", "label", "url", "style"}]; null: none.';
+comment on column tocsin.event.unknown_skipped is 'How many recipients were left out because nobody has their id.';
 comment on column tocsin.event.recipients is 'Ids of people to notify at send_at; null after the fan-out.';
 comment on column tocsin.event.send_at is 'When a scheduled event is due; null: at once.';
 comment on column tocsin.event.created_at is 'When the app reported it.';
@@ -371,10 +384,12 @@ create table tocsin.notification (
     recipient_id text,
     address text,
     event_type text not null,
+    subject text,
     created_at timestamptz not null,
     in_inbox boolean not null,
     read_at timestamptz,
     archived_at timestamptz,
+    replaced_by bigint,
     decisions jsonb not null,
     because text,
     xid xid8 not null default pg_current_xact_id(),
@@ -399,6 +414,9 @@ create index notification_xid on tocsin.notification (recipient_id, xid);
 create index notification_address on tocsin.notification (address) where recipient_id is null;
 -- assignable_since
 create index notification_pending on tocsin.notification (xid) include (address) where recipient_id is null;
+-- mark_read, replace_earlier, list_older_notifications with a subject
+create index notification_subject on tocsin.notification (recipient_id, subject, created_at desc, notification_id desc)
+where subject is not null and archived_at is null;
 -- clean_up_notifications: those that are over, by the time since when
 create index notification_over on tocsin.notification (
     coalesce(read_at, archived_at, case when not in_inbox then created_at end)
@@ -411,13 +429,41 @@ comment on column tocsin.notification.event_id is 'Its event.';
 comment on column tocsin.notification.recipient_id is 'The person; null for a person without an account whose address nobody has claimed.';
 comment on column tocsin.notification.address is 'Address of a person without an account, in the form in which addresses are compared; else null.';
 comment on column tocsin.notification.event_type is 'Type of its event.';
+comment on column tocsin.notification.subject is 'Subject of its event.';
 comment on column tocsin.notification.created_at is 'When it was made.';
 comment on column tocsin.notification.in_inbox is 'Whether it is in inbox and badge; false where in_app was off, and after a cancel.';
 comment on column tocsin.notification.read_at is 'When the person read it; null: unread.';
 comment on column tocsin.notification.archived_at is 'When the person removed it from the inbox.';
+comment on column tocsin.notification.replaced_by is 'The event of the same subject that replaced it; null: none did.';
 comment on column tocsin.notification.decisions is 'What was decided for each channel: {channel: [decision, reason, scope of the preference]}.';
 comment on column tocsin.notification.because is 'Why a person was notified who was not named: followed, replied or mentioned; or why not: muted or not_mentioned.';
 comment on column tocsin.notification.xid is 'The transaction that wrote the row, or put it into this person''s inbox.';
+
+create table tocsin.pending_change (
+    pending_change_id bigint primary key generated always as identity,
+    change text not null check (change in ('withdraw', 'replace', 'read', 'create')),
+    subject text,
+    event_type text,
+    event_id bigint,
+    recipient_id text,
+    notification_ids bigint[],
+    made_at timestamptz not null default clock_timestamp(),
+    horizon xid8
+);
+
+comment on table tocsin.pending_change is
+'What a call left for the leader to do after its commit, since it could not see or lock the rows; kept while a transaction is open that may commit such a row.';
+comment on column tocsin.pending_change.pending_change_id is 'Its id.';
+comment on column tocsin.pending_change.change is
+'withdraw: cancel the events of the subject; replace: what the event replaces; read: mark as read; create: create the recipient and notify them.';
+comment on column tocsin.pending_change.subject is 'withdraw: the subject.';
+comment on column tocsin.pending_change.event_type is 'withdraw: events of this type; null: of all types.';
+comment on column tocsin.pending_change.event_id is 'replace, create: the event.';
+comment on column tocsin.pending_change.recipient_id is 'read, create: the person.';
+comment on column tocsin.pending_change.notification_ids is 'read: the notifications.';
+comment on column tocsin.pending_change.made_at is 'When it was made; of a withdrawal, just before its commit: events that were reported later stay.';
+comment on column tocsin.pending_change.horizon is
+'The first transaction id that was not assigned when the leader saw the change: when all before it have ended, the change is over.';
 
 -- == Inbox and badge ==
 

@@ -116,6 +116,8 @@ select
     c.burst_id,
     c.digest_id,
     n.topic,
+    n.subject,
+    n.replaces,
     -- read for events of a topic only
     case when n.topic is not null then o.because end as because,
     -- a mail has the reason in its footer

@@ -59,6 +59,11 @@ select
     h.busy
 from tocsin.assign_invitations(:addresses::text[]) h;
 
+-- name: apply_pending_changes
+-- Applies what calls left for after their commit; returns how much is left.
+select tocsin.apply_pending_changes()
+where exists (select from tocsin.pending_change);
+
 -- name: announce_everyone
 -- Has the HTTP processes read for all their streams again.
 select pg_notify('tocsin_badge', '*');

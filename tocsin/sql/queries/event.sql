@@ -64,7 +64,12 @@ from tocsin.create_event(
     :idempotency_key,
     :body_html,
     :send_at::timestamptz,
-    :subscribe_initiator
+    :subscribe_initiator,
+    :subject,
+    :replaces,
+    :content::jsonb,
+    :actions::jsonb,
+    :unknown
 ) e;
 
 -- name: create_missing_recipients
@@ -94,8 +99,10 @@ select
     e.event_type,
     e.title,
     e.topic,
+    e.subject,
     e.initiator,
     e.initiator_skipped,
+    e.unknown_skipped,
     e.caller,
     e.created_at,
     e.send_at,
@@ -201,3 +208,7 @@ limit :limit;
 select tocsin.cancel(e.event_id)
 from tocsin.event e
 where e.event_id = :event_id;
+
+-- name: withdraw
+-- Cancels the events of a subject; returns how many.
+select tocsin.withdraw(:subject, :event_type);

@@ -3,11 +3,12 @@
 --
 -- Without a filter it reads along notification_inbox. With one it reads for each type that the filter names along
 -- notification_unread and notification_read, which is short however rare the type is. Branches that the filter excludes are
--- not run: their condition has no column.
+-- not run: their condition has no column. With a subject it reads along notification_subject alone.
 with filtered as (
     select t.event_type
     from tocsin.event_type t
     where coalesce(:read::boolean::text, :event_type, :category) is not null
+        and :subject::text is null
         and (:event_type::text is null or t.event_type = :event_type)
         and (:category::text is null or t.category = :category)
 )
@@ -23,29 +24,30 @@ select
     e.action_url,
     e.metadata,
     e.initiator,
+    n.subject,
     n.read_at is not null as read,
     n.read_at,
     n.created_at
 from (select pg_current_snapshot()::text as as_of) s
 left join lateral (
-    select f.notification_id, f.event_id, f.event_type, f.read_at, f.created_at
+    select f.notification_id, f.event_id, f.event_type, f.subject, f.read_at, f.created_at
     from (
         (
-            select n.notification_id, n.event_id, n.event_type, n.read_at, n.created_at
+            select n.notification_id, n.event_id, n.event_type, n.subject, n.read_at, n.created_at
             from tocsin.notification n
             where n.recipient_id = :recipient_id
                 and n.in_inbox
                 and n.archived_at is null
-                and coalesce(:read::boolean::text, :event_type, :category) is null
+                and coalesce(:read::boolean::text, :event_type, :category, :subject) is null
                 and (n.created_at, n.notification_id) < (coalesce(:at, 'infinity'::timestamptz), coalesce(:id, 9223372036854775807))
             order by n.created_at desc, n.notification_id desc
             limit :limit
         )
         union all
-        select r.notification_id, r.event_id, r.event_type, r.read_at, r.created_at
+        select r.notification_id, r.event_id, r.event_type, r.subject, r.read_at, r.created_at
         from filtered t
         cross join lateral (
-            select n.notification_id, n.event_id, n.event_type, n.read_at, n.created_at
+            select n.notification_id, n.event_id, n.event_type, n.subject, n.read_at, n.created_at
             from tocsin.notification n
             where n.recipient_id = :recipient_id
                 and n.in_inbox
@@ -58,10 +60,10 @@ left join lateral (
         ) r
         where :read::boolean is distinct from true
         union all
-        select r.notification_id, r.event_id, r.event_type, r.read_at, r.created_at
+        select r.notification_id, r.event_id, r.event_type, r.subject, r.read_at, r.created_at
         from filtered t
         cross join lateral (
-            select n.notification_id, n.event_id, n.event_type, n.read_at, n.created_at
+            select n.notification_id, n.event_id, n.event_type, n.subject, n.read_at, n.created_at
             from tocsin.notification n
             where n.recipient_id = :recipient_id
                 and n.in_inbox
@@ -73,6 +75,22 @@ left join lateral (
             limit :limit
         ) r
         where :read::boolean is distinct from false
+        union all
+        (
+            select n.notification_id, n.event_id, n.event_type, n.subject, n.read_at, n.created_at
+            from tocsin.notification n
+            where n.recipient_id = :recipient_id
+                and :subject::text is not null
+                and n.subject = :subject
+                and n.in_inbox
+                and n.archived_at is null
+                and (:read::boolean is null or (n.read_at is not null) = :read)
+                and (:event_type::text is null or n.event_type = :event_type)
+                and (:category::text is null or split_part(n.event_type, '.', 1) = :category)
+                and (n.created_at, n.notification_id) < (coalesce(:at, 'infinity'::timestamptz), coalesce(:id, 9223372036854775807))
+            order by n.created_at desc, n.notification_id desc
+            limit :limit
+        )
     ) f
     order by f.created_at desc, f.notification_id desc
     limit :limit
@@ -86,6 +104,7 @@ with filtered as (
     select t.event_type
     from tocsin.event_type t
     where coalesce(:read::boolean::text, :event_type, :category) is not null
+        and :subject::text is null
         and (:event_type::text is null or t.event_type = :event_type)
         and (:category::text is null or t.category = :category)
 )
@@ -101,29 +120,30 @@ select
     e.action_url,
     e.metadata,
     e.initiator,
+    n.subject,
     n.read_at is not null as read,
     n.read_at,
     n.created_at
 from (select pg_current_snapshot()::text as as_of) s
 left join lateral (
-    select f.notification_id, f.event_id, f.event_type, f.read_at, f.created_at
+    select f.notification_id, f.event_id, f.event_type, f.subject, f.read_at, f.created_at
     from (
         (
-            select n.notification_id, n.event_id, n.event_type, n.read_at, n.created_at
+            select n.notification_id, n.event_id, n.event_type, n.subject, n.read_at, n.created_at
             from tocsin.notification n
             where n.recipient_id = :recipient_id
                 and n.in_inbox
                 and n.archived_at is null
-                and coalesce(:read::boolean::text, :event_type, :category) is null
+                and coalesce(:read::boolean::text, :event_type, :category, :subject) is null
                 and (n.created_at, n.notification_id) > (:at, :id)
             order by n.created_at, n.notification_id
             limit :limit
         )
         union all
-        select r.notification_id, r.event_id, r.event_type, r.read_at, r.created_at
+        select r.notification_id, r.event_id, r.event_type, r.subject, r.read_at, r.created_at
         from filtered t
         cross join lateral (
-            select n.notification_id, n.event_id, n.event_type, n.read_at, n.created_at
+            select n.notification_id, n.event_id, n.event_type, n.subject, n.read_at, n.created_at
             from tocsin.notification n
             where n.recipient_id = :recipient_id
                 and n.in_inbox
@@ -136,10 +156,10 @@ left join lateral (
         ) r
         where :read::boolean is distinct from true
         union all
-        select r.notification_id, r.event_id, r.event_type, r.read_at, r.created_at
+        select r.notification_id, r.event_id, r.event_type, r.subject, r.read_at, r.created_at
         from filtered t
         cross join lateral (
-            select n.notification_id, n.event_id, n.event_type, n.read_at, n.created_at
+            select n.notification_id, n.event_id, n.event_type, n.subject, n.read_at, n.created_at
             from tocsin.notification n
             where n.recipient_id = :recipient_id
                 and n.in_inbox
@@ -151,6 +171,22 @@ left join lateral (
             limit :limit
         ) r
         where :read::boolean is distinct from false
+        union all
+        (
+            select n.notification_id, n.event_id, n.event_type, n.subject, n.read_at, n.created_at
+            from tocsin.notification n
+            where n.recipient_id = :recipient_id
+                and :subject::text is not null
+                and n.subject = :subject
+                and n.in_inbox
+                and n.archived_at is null
+                and (:read::boolean is null or (n.read_at is not null) = :read)
+                and (:event_type::text is null or n.event_type = :event_type)
+                and (:category::text is null or split_part(n.event_type, '.', 1) = :category)
+                and (n.created_at, n.notification_id) > (:at, :id)
+            order by n.created_at, n.notification_id
+            limit :limit
+        )
     ) f
     order by f.created_at, f.notification_id
     limit :limit
@@ -171,6 +207,7 @@ select
     i.action_url,
     i.metadata,
     i.initiator,
+    i.subject,
     i.read,
     i.read_at,
     i.created_at
@@ -191,7 +228,7 @@ select tocsin.archive(:recipient_id, :notification_id);
 select
     m.marked,
     m.read_at
-from tocsin.mark_all_read(:recipient_id, :category, :event_type, :as_of::pg_snapshot) m;
+from tocsin.mark_all_read(:recipient_id, :category, :event_type, :subject, :as_of::pg_snapshot) m;
 
 -- name: undo_mark_all_read
 -- Marks everything unread that has exactly this read_at; returns how many.
@@ -223,6 +260,7 @@ select
     c.label as category_label,
     n.archived_at is not null as archived,
     e.cancelled_at is not null as cancelled,
+    n.replaced_by is not null as replaced,
     n.decisions,
     array(
         select k.channel

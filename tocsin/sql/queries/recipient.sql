@@ -306,6 +306,10 @@ order by c.claimed_at, c.address;
 -- Assigns an address to a recipient; returns how many notifications came into their inbox.
 select tocsin.claim_email(:email, :recipient_id);
 
+-- name: mark_subject_read
+-- Marks what is about a subject as read for a person; returns how many.
+select tocsin.mark_read(:recipient_id, :subject);
+
 -- name: export_suppression
 -- Why mail to a person's address is suppressed, if it is.
 select s.reason
