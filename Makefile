@@ -30,7 +30,7 @@ seed: $(VENV)/.runtime ## add demo people, phones and notifications to the runni
 	@exec $(PY) -m tocsin seed
 
 reset: $(VENV)/.runtime ## delete what `make up` stored: database, mails, pushes, secrets
-	@exec $(PY) -m tocsin.dev.reset
+	@exec $(PY) -m tocsin reset
 
 # The whole suite runs in parallel; a selection by ARGS in one process, which starts at once. Bytecode is cached even if the
 # image disables that: tests start dozens of services, and compiling is half of a start.

@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import trustme
 from hypothesis import settings
 from psycopg.conninfo import make_conninfo
 
@@ -18,7 +19,6 @@ from tests.support.services import service_dsn
 from tests.support.shared_database import SharedDatabase
 from tocsin.dev import embedded_postgres
 from tocsin.engine.store.database import Database
-from tocsin.testing.certificate import Authority
 
 # What takes long on a busy machine is not wrong.
 settings.register_profile("tocsin", deadline=None)
@@ -43,7 +43,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def no_public_authorities(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test meets the world's certificates, and each TLS context would take 30 ms to read them."""
     folder = tmp_path_factory.mktemp("authorities")
-    file = Authority().write(folder / "ca.pem")
+    file = folder / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(file)
     with pytest.MonkeyPatch.context() as environ:
         environ.setenv("SSL_CERT_FILE", str(file))
         environ.setenv("SSL_CERT_DIR", str(folder))

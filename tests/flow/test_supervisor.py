@@ -31,8 +31,8 @@ from tocsin.dev.environment import CHILD_SECONDS
 from tocsin.dev.mail_catcher import read_mails
 from tocsin.dev.postgres_cluster import remove_cluster
 from tocsin.dev.push_catcher import STOP_SECONDS as PUSH_CATCHER_SECONDS
-from tocsin.dev.reset import reset
 from tocsin.dev.supervisor import Child, Command, ParentPipe
+from tocsin.dev.up import reset
 from tocsin.http.errors import Unauthorized
 from tocsin.http.tokens import TokenVerifier
 from tocsin.settings import read_settings

@@ -31,10 +31,10 @@ from tocsin.dev.push_catcher import (
     from_fcm,
     read_pushes,
 )
-from tocsin.dev.seed import PHONES, seed
+from tocsin.dev.seed import demo, seed
 from tocsin.engine.store.database import Database
 from tocsin.settings import Settings, running_instance
-from tocsin.settings.running_instance import FcmAccess, SecretFileError
+from tocsin.settings.running_instance import SecretFileError
 from tocsin.testing.apns import Received
 from tocsin.testing.fcm import ReceivedMessage
 
@@ -171,9 +171,7 @@ async def page(database: Database, tmp_path: Path) -> AsyncIterator[httpx.AsyncC
         jwt_secret=SECRET, jwt_algorithms=("HS256",), public_url=URL, data_dir=tmp_path
     )
     app = development_app(settings, database)
-    up = running_instance.RunningInstance(
-        1, URL, fcm=FcmAccess(url="http://127.0.0.1:1", service_account="")
-    )
+    up = running_instance.RunningInstance(1, URL, {"TOCSIN_FCM_SERVICE_ACCOUNT": "account.json"})
     with running_instance.lock_data_dir(tmp_path) as lock:
         running_instance.publish(lock, up)
         async with httpx.AsyncClient(
@@ -221,7 +219,7 @@ async def test_the_demo_draws_the_first_live_device_of_each(
     page: httpx.AsyncClient, db: Db, dsn: str
 ) -> None:
     seed(dsn)
-    assert db.execute("select count(*) from tocsin.device").fetchone() == (len(PHONES),)
+    assert db.execute("select count(*) from tocsin.device").fetchone() == (len(demo()["phones"]),)
     shown = (await page.get("/dev/?left=carol&right=bob")).text
     assert shown.count('class="phone"') == 2
     assert "Its pushes go to Apple: <code>TOCSIN_APNS_KEY</code> is set." in shown

@@ -43,7 +43,7 @@ http, worker = ([sys.executable, "-c", program] for program in sys.argv[1:])
 commands = [Command("http", http), Command("worker", worker)]
 steps = {"migrate": lambda dsn: print("migrated", dsn, flush=True), "seed": lambda dsn: print("seeded", flush=True)}
 class Nobody:
-    async def start(self): return None, None
+    async def start(self): return {}
     async def stop(self): pass
 environment.CHILD_SECONDS = float(os.environ.get("CHILD_SECONDS", environment.CHILD_SECONDS))
 if "FAR_ENDS" not in os.environ:  # half a second each time

@@ -26,13 +26,14 @@ class _Commands(click.Group):
         from tocsin.engine.mail.loader import TemplateFailed, TemplatesError
         from tocsin.engine.model import Conflict, Invalid, NotFound, Unavailable
         from tocsin.engine.store.health import NotReady
-        from tocsin.settings.running_instance import SecretFileError
+        from tocsin.settings.running_instance import AlreadyRunning, SecretFileError
         from tocsin.sql.install import MigrationError, RoleError
 
         try:
             return super().invoke(ctx)
         except (
             SettingsError,
+            AlreadyRunning,
             CatalogueError,
             ImportFault,
             MigrationError,

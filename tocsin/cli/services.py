@@ -26,6 +26,16 @@ def up() -> None:
     sys.exit(asyncio.run(run_up(read_settings())))
 
 
+@click.command(hidden=True)
+def reset() -> None:
+    """Remove what `make up` stored: database, mails, pushes, secrets."""
+    from tocsin.dev.up import reset as run_reset
+
+    data_dir = read_settings().data_dir
+    run_reset(data_dir)
+    click.echo(f"{data_dir} is reset.")
+
+
 @click.command()
 @click.option("--dev", is_flag=True, hidden=True, help="Serve /dev/ too (`tocsin up`).")
 def serve(dev: bool) -> None:
@@ -193,4 +203,4 @@ def with_database(use: Callable[[Any], Awaitable[T]]) -> T:
     return asyncio.run(run())
 
 
-COMMANDS = (up, serve, worker, migrate, seed, token, dsn)
+COMMANDS = (up, reset, serve, worker, migrate, seed, token, dsn)

@@ -135,24 +135,15 @@ class Environment:
         http, *senders = self._commands
         self._start_child(http, environ)
         self._far_ends = await making  # only senders need them
-        apns, fcm = await self._far_ends.start()
-        instance = RunningInstance(
-            os.getpid(), url, smtp_url, apns, fcm, settings.database_url is None
-        )
-        publish(lock, instance)
-        for access in (instance.apns, instance.fcm):
-            environ |= access.environ if access else {}
+        far_ends = await self._far_ends.start()
+        embedded = settings.database_url is None
+        mail = {"TOCSIN_SMTP_URL": smtp_url}
+        publish(lock, RunningInstance(os.getpid(), url, mail | far_ends, embedded))
         for command in senders:
-            self._start_child(command, environ)
+            self._start_child(command, environ | far_ends)
         await self._wait_ready()
-        self._report(
-            banner(
-                url,
-                mailbox=self._mail_catcher is not None,
-                phones=bool(instance.apns or instance.fcm),
-                demo_people=self._settings.database_url is None,
-            )
-        )
+        mailbox = self._mail_catcher is not None
+        self._report(banner(url, mailbox=mailbox, phones=bool(far_ends), demo_people=embedded))
         await self._watch_postgres()
 
     async def stop(self) -> None:

@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from tocsin.dev.supervisor import Report
-from tocsin.settings.running_instance import ApnsAccess, FcmAccess, SecretFileError, write_secret
+from tocsin.settings.running_instance import SecretFileError, write_secret
 from tocsin.testing.apns import ApnsServer, Authority, Key, Received
 from tocsin.testing.fcm import FcmServer, ReceivedMessage, new_private_key
 
@@ -180,9 +180,9 @@ class FarEnds:
         self._apns = self._make_apns() if apns else None
         self._fcm = self._make_fcm() if fcm else None
 
-    async def start(self) -> tuple[ApnsAccess | None, FcmAccess | None]:
-        """Listens on free ports of this machine; returns how each is reached."""
-        return await self._start_apns(), await self._start_fcm()
+    async def start(self) -> dict[str, str]:
+        """Listens on free ports of this machine; returns the settings by which each is reached."""
+        return await self._start_apns() | await self._start_fcm()
 
     async def stop(self) -> None:
         """Closes all connections."""
@@ -209,26 +209,29 @@ class FarEnds:
         except ValueError:
             raise _no_key(self._fcm_key) from None
 
-    async def _start_apns(self) -> ApnsAccess | None:
+    async def _start_apns(self) -> dict[str, str]:
         if self._apns is None:
-            return None
+            return {}
         await self._apns.start()
-        return ApnsAccess(
-            url=self._apns.url,
-            key=str(self._apns_key),
-            key_id=KEY_ID,
-            team_id=TEAM_ID,
-            topic=TOPIC,
-            ca_file=str(self._ca_file),
-        )
+        return {
+            "TOCSIN_APNS_KEY": str(self._apns_key),
+            "TOCSIN_APNS_KEY_ID": KEY_ID,
+            "TOCSIN_APNS_TEAM_ID": TEAM_ID,
+            "TOCSIN_APNS_TOPIC": TOPIC,
+            "TOCSIN_APNS_URL": self._apns.url,
+            "TOCSIN_APNS_CA_FILE": str(self._ca_file),
+        }
 
-    async def _start_fcm(self) -> FcmAccess | None:
+    async def _start_fcm(self) -> dict[str, str]:
         if self._fcm is None:
-            return None
+            return {}
         await self._fcm.start()
         # written each time, since it names the port of the token endpoint
         write_secret(self._account, self._fcm.service_account_json.encode())
-        return FcmAccess(url=self._fcm.url, service_account=str(self._account))
+        return {
+            "TOCSIN_FCM_SERVICE_ACCOUNT": str(self._account),
+            "TOCSIN_FCM_URL": self._fcm.url,
+        }
 
     def _on_apns(self, received: Received) -> None:
         if received.status == 200:

@@ -1,10 +1,11 @@
-"""`tocsin up`: locks the data directory, runs the environment until a signal, and stops it."""
+"""`tocsin up`: locks the data directory, runs the environment until a signal, and stops it; and `make reset`."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -16,8 +17,10 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from tocsin.dev import embedded_postgres
 from tocsin.dev.embedded_postgres import PostgresError
 from tocsin.dev.environment import Environment, Steps
+from tocsin.dev.postgres_cluster import remove_cluster
 from tocsin.dev.supervisor import Command, Report, UpError, wait_for_make_end
 from tocsin.engine.model import PROVIDERS, Conflict, Unavailable
 from tocsin.settings import Settings
@@ -31,11 +34,15 @@ from tocsin.settings.running_instance import (
 if TYPE_CHECKING:
     from tocsin.dev.push_catcher import FarEnds
 
-__all__ = ["COMMANDS", "UpError", "up"]
+__all__ = ["COMMANDS", "UpError", "reset", "up"]
 
 COMMANDS = (
     Command("http", (sys.executable, "-m", "tocsin", "serve", "--dev")),
     Command("worker", (sys.executable, "-m", "tocsin", "worker")),
+)
+STORED = (
+    *("mailbox", "phones.jsonl", "far-ends", "secrets.json", "postgres-is-elsewhere.txt"),
+    *("postgres.port", "postgres.lock", "postgres.log"),
 )
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SAME_SIGNAL_SECONDS = 0.3  # two signals at once (from the terminal and from make) count as one
@@ -77,6 +84,22 @@ async def up(
         raise UpError(f"{error.filename}: {error.strerror}") from error
     report("Stopped.")
     return 0
+
+
+def reset(data_dir: Path) -> None:
+    """Removes what `up` stored there: database, mails, pushes, secrets; raises AlreadyRunning while it runs."""
+    if not data_dir.is_dir():
+        return
+    with lock_data_dir(data_dir):
+        if server := embedded_postgres.running(data_dir):
+            embedded_postgres.stop(server)
+        remove_cluster(data_dir)
+        for name in STORED:
+            path = data_dir / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def print_line(line: str) -> None:

@@ -87,8 +87,16 @@ def problem(
     )
 
 
-def _not_found(_request: AnyRequest, error: NotFound) -> Response[bytes]:
-    return problem(404, _detail(error))
+Handler = Callable[[Any, Any], Response[bytes]]
+
+
+def _with_detail(status: int, cure: str = "") -> Handler:
+    """Makes the problem of an error from its message, or else from its docstring."""
+
+    def handle(_request: Any, error: Exception) -> Response[bytes]:
+        return problem(status, _sentence(str(error) or type(error).__doc__ or "") + cure)
+
+    return handle
 
 
 def _validation(request: AnyRequest, error: ValidationException) -> Response[bytes]:
@@ -106,10 +114,6 @@ def _validation(request: AnyRequest, error: ValidationException) -> Response[byt
     return problem(422, f"{names} can't be taken as it is.", errors=errors)
 
 
-def _conflict(_request: AnyRequest, error: Conflict) -> Response[bytes]:
-    return problem(409, f"{_detail(error)} Try again in a moment.")
-
-
 def _invalid(_request: AnyRequest, error: Invalid) -> Response[bytes]:
     errors = [FieldError(field or "body", message) for field, message in error.fields]
     return problem(422, _sentence(str(error)), errors=errors)
@@ -119,25 +123,9 @@ def _unavailable(_request: AnyRequest, _error: Unavailable) -> Response[bytes]:
     return problem(503, "The service can't do this just now. Try again in a few seconds.")
 
 
-def _not_ready(_request: AnyRequest, error: NotServing) -> Response[bytes]:
-    return problem(503, str(error))
-
-
-def _unreadable(_request: AnyRequest, error: Unreadable) -> Response[bytes]:
-    return problem(400, _detail(error))
-
-
 def _unauthorized(_request: AnyRequest, error: Unauthorized) -> Response[bytes]:
     challenge = 'Bearer realm="tocsin"' + (f', error="{error.error}"' if error.error else "")
     return problem(401, str(error), headers={"WWW-Authenticate": challenge})
-
-
-def _forbidden(_request: AnyRequest, error: Forbidden) -> Response[bytes]:
-    return problem(403, str(error))
-
-
-def _too_many_streams(_request: AnyRequest, error: TooManyStreams) -> Response[bytes]:
-    return problem(429, _detail(error))
 
 
 def _http(request: AnyRequest, error: HTTPException) -> Response[bytes]:
@@ -177,27 +165,24 @@ def _logged(error: Exception, route: str) -> Response[bytes]:
     return problem(500, _CURES[500])
 
 
-def _detail(error: Exception) -> str:
-    return _sentence(str(error) or type(error).__doc__ or "")
-
-
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
 
 
-_OF_OPERATIONS: dict[int | type[Exception], Callable[[Any, Any], Response[bytes]]] = {
+_not_found, _unreadable = _with_detail(404), _with_detail(400)
+_OF_OPERATIONS: dict[int | type[Exception], Handler] = {
     NotFound: _not_found,
-    Conflict: _conflict,
+    Conflict: _with_detail(409, " Try again in a moment."),
     Invalid: _invalid,
     Unavailable: _unavailable,
     Unreadable: _unreadable,
-    Forbidden: _forbidden,
+    Forbidden: _with_detail(403),
 }
 HANDLERS: dict[int | type[Exception], Callable[[AnyRequest, Any], Response[Any]]] = {
     **_OF_OPERATIONS,
-    NotServing: _not_ready,
+    NotServing: _with_detail(503),
     Unauthorized: _unauthorized,
-    TooManyStreams: _too_many_streams,
+    TooManyStreams: _with_detail(429),
     ValidationException: _validation,
     HTTPException: _http,
     Exception: _unexpected,

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.utils import parseaddr
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+T = TypeVar("T")
 
 SHARED = frozenset({"HS256", "HS384", "HS512"})
 PUBLIC = frozenset({"RS256", "RS384", "RS512", "ES256", "ES384", "ES512"})
@@ -72,15 +74,15 @@ class ApnsKey(Struct, frozen=True):
 
 def read_jwt_keys(texts: Mapping[str, str]) -> JwtKeys:
     """Reads the key of people's tokens, and which algorithms are accepted."""
-    given = [name for name in ("JWT_SECRET", "JWT_PUBLIC_KEY", "JWKS_URL") if name in texts]
+    given = [name for name in _JWT_KEYS if name in texts]
     if len(given) > 1:
         raise ValueError(f"TOCSIN_{given[1]} and TOCSIN_{given[0]} are both set: keep one")
     key = given[0] if given else None
-    text = texts[key] if key else ""
+    parsed = {name: _named(name, _JWT_KEYS[name], texts[name]) for name in given}
     return JwtKeys(
-        _secret(text) if key == "JWT_SECRET" else None,
-        _public_key(text) if key == "JWT_PUBLIC_KEY" else None,
-        _jwks_url(text) if key == "JWKS_URL" else None,
+        parsed.get("JWT_SECRET"),
+        parsed.get("JWT_PUBLIC_KEY"),
+        parsed.get("JWKS_URL"),
         _algorithms(texts.get("JWT_ALGORITHMS"), key),
     )
 
@@ -95,8 +97,8 @@ def read_dkim_key(texts: Mapping[str, str], *, email_from: str) -> DkimKey | Non
                 f"TOCSIN_{name} is not set: DKIM needs TOCSIN_DKIM_KEY and TOCSIN_DKIM_SELECTOR"
             )
     return DkimKey(
-        pem=_dkim_pem(texts["DKIM_KEY"]),
-        selector=_dns_name("DKIM_SELECTOR", texts["DKIM_SELECTOR"]),
+        pem=_named("DKIM_KEY", _dkim_pem, texts["DKIM_KEY"]),
+        selector=_named("DKIM_SELECTOR", to_dns_name, texts["DKIM_SELECTOR"]),
         domain=_dkim_domain(texts.get("DKIM_DOMAIN"), email_from),
     )
 
@@ -109,7 +111,7 @@ def read_apns_key(texts: Mapping[str, str]) -> ApnsKey | None:
         if name not in texts:
             raise ValueError(f"TOCSIN_{name} is not set: APNs needs {', '.join(_APNS)}")
     pem, key_id, team_id, topic = (texts[name] for name in _APNS)
-    return ApnsKey(_apns_pem(pem), key_id, team_id, topic)
+    return ApnsKey(_named("APNS_KEY", _apns_pem, pem), key_id, team_id, topic)
 
 
 def read_content(text: str) -> str | None:
@@ -125,10 +127,7 @@ def read_content(text: str) -> str | None:
 
 def parse_metrics_token(text: str) -> str:
     """The token that opens `/metrics`; raises ValueError."""
-    token = read_content(text)
-    if token is None and text.startswith(("/", "./", "~/")):
-        raise ValueError("looks like a path, but there is no such file")
-    token = text if token is None else token
+    token = _secret_text(text)
     if not (
         16 <= len(token) <= 200 and token.isascii() and token.isprintable() and " " not in token
     ):
@@ -205,9 +204,9 @@ def load_apns_key(pem: str) -> EllipticCurvePrivateKey:
     try:
         key = load_pem_private_key(pem.strip().encode(), None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise ValueError("not a private key in PEM form, as Apple's .p8 files are") from None
+        raise ValueError("is not a private key in PEM form, as Apple's .p8 files are") from None
     if not isinstance(key, EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
-        raise ValueError("not a P-256 key, as Apple's .p8 files hold")
+        raise ValueError("is not a P-256 key, as Apple's .p8 files hold")
     return key
 
 
@@ -224,16 +223,27 @@ def to_dns_name(text: str) -> str:
     return name
 
 
-def _secret(text: str) -> str:
-    secret = _content("JWT_SECRET", text)
-    if secret is None and text.startswith(("/", "./", "~/")):
+def _named(name: str, parse: Callable[[str], T], text: str) -> T:
+    """What `parse` returns; its ValueError begins with the setting's name."""
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise ValueError(f"TOCSIN_{name} {error}") from None
+
+
+def _secret_text(text: str) -> str:
+    """The secret itself, or the content of the file that is named."""
+    content = read_content(text)
+    if content is None and text.startswith(("/", "./", "~/")):
         # A mistyped path, which anyone could guess, must not become the secret.
-        raise ValueError("TOCSIN_JWT_SECRET looks like a path, but there is no such file")
-    secret = text if secret is None else secret
+        raise ValueError("looks like a path, but there is no such file")
+    return text if content is None else content
+
+
+def _jwt_secret(text: str) -> str:
+    secret = _secret_text(text)
     if len(secret.encode()) < SECRET_BYTES:
-        raise ValueError(
-            f"TOCSIN_JWT_SECRET must be at least {SECRET_BYTES} bytes: try openssl rand -base64 48"
-        )
+        raise ValueError(f"must be at least {SECRET_BYTES} bytes: try openssl rand -base64 48")
     return secret
 
 
@@ -241,24 +251,18 @@ def _public_key(text: str) -> str:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-    pem = _pem("JWT_PUBLIC_KEY", text)
-    if pem is None:
-        raise ValueError(
-            "TOCSIN_JWT_PUBLIC_KEY is neither a PEM public key nor a file that is there"
-        )
+    pem = _pem(text, "a PEM public key")
     if "PRIVATE KEY" in pem:
-        raise ValueError("TOCSIN_JWT_PUBLIC_KEY is a private key: give its public half only")
+        raise ValueError("is a private key: give its public half only")
     try:
         load_pem_public_key(pem.encode())
     except (ValueError, UnsupportedAlgorithm):
-        raise ValueError(
-            "TOCSIN_JWT_PUBLIC_KEY holds no PEM public key (-----BEGIN PUBLIC KEY-----)"
-        ) from None
+        raise ValueError("holds no PEM public key (-----BEGIN PUBLIC KEY-----)") from None
     return pem
 
 
 def _jwks_url(text: str) -> str:
-    cure = "TOCSIN_JWKS_URL must be absolute, such as https://login.example.com/jwks.json"
+    cure = "must be absolute, such as https://login.example.com/jwks.json"
     try:
         parts = urlsplit(text)
     except ValueError:
@@ -267,9 +271,16 @@ def _jwks_url(text: str) -> str:
         raise ValueError(cure)
     if not is_untampered(text):  # an attacker on the network could put in a key of their own
         raise ValueError(
-            "TOCSIN_JWKS_URL must be https: plain http is for this machine alone (127.0.0.1, localhost)"
+            "must be https: plain http is for this machine alone (127.0.0.1, localhost)"
         )
     return text
+
+
+_JWT_KEYS: Mapping[str, Callable[[str], str]] = {
+    "JWT_SECRET": _jwt_secret,
+    "JWT_PUBLIC_KEY": _public_key,
+    "JWKS_URL": _jwks_url,
+}
 
 
 def _algorithms(text: str | None, key: str | None) -> tuple[str, ...]:
@@ -293,20 +304,15 @@ def _algorithms(text: str | None, key: str | None) -> tuple[str, ...]:
 
 
 def _dkim_pem(text: str) -> str:
-    pem = _pem("DKIM_KEY", text)
-    if pem is None:
-        raise ValueError("TOCSIN_DKIM_KEY is neither a private key in PEM nor a file that is there")
-    try:
-        load_dkim_key(pem)
-    except ValueError as error:
-        raise ValueError(f"TOCSIN_DKIM_KEY {error}") from None
+    pem = _pem(text, "a private key in PEM")
+    load_dkim_key(pem)
     return pem
 
 
 def _dkim_domain(text: str | None, email_from: str) -> str:
     """The domain of the signature, aligned with the sender's as DMARC asks (RFC 7489 section 3.1.1)."""
-    sender = _dns_name("EMAIL_FROM", parseaddr(email_from)[1].rpartition("@")[2])
-    domain = _dns_name("DKIM_DOMAIN", text) if text else sender
+    sender = _named("EMAIL_FROM", to_dns_name, parseaddr(email_from)[1].rpartition("@")[2])
+    domain = _named("DKIM_DOMAIN", to_dns_name, text) if text else sender
     if "." not in domain:
         raise ValueError(
             f"TOCSIN_DKIM_DOMAIN can't be {domain}: DKIM needs a domain of DNS, such as that of TOCSIN_EMAIL_FROM"
@@ -320,30 +326,14 @@ def _dkim_domain(text: str | None, email_from: str) -> str:
 
 
 def _apns_pem(text: str) -> str:
-    pem = _pem("APNS_KEY", text)
-    if pem is None:
-        raise ValueError("TOCSIN_APNS_KEY is neither a .p8 key nor a file that is there")
-    try:
-        load_apns_key(pem)
-    except ValueError as error:
-        raise ValueError(f"TOCSIN_APNS_KEY is {error}") from None
+    pem = _pem(text, "a .p8 key")
+    load_apns_key(pem)
     return pem
 
 
-def _dns_name(setting: str, text: str) -> str:
-    try:
-        return to_dns_name(text)
-    except ValueError as error:
-        raise ValueError(f"TOCSIN_{setting} {error}") from None
-
-
-def _pem(setting: str, text: str) -> str | None:
+def _pem(text: str, what: str) -> str:
     # Some ways to set a variable can't hold a line break and write \n for it.
-    return text.replace("\\n", "\n").strip() if "-----BEGIN" in text else _content(setting, text)
-
-
-def _content(setting: str, text: str) -> str | None:
-    try:
-        return read_content(text)
-    except ValueError as error:
-        raise ValueError(f"TOCSIN_{setting} {error}") from None
+    pem = text.replace("\\n", "\n").strip() if "-----BEGIN" in text else read_content(text)
+    if pem is None:
+        raise ValueError(f"is neither {what} nor a file that is there")
+    return pem

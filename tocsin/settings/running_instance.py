@@ -15,9 +15,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct, structs
 
-from tocsin.settings import Settings, SettingsError
-from tocsin.settings.addresses import is_loopback, parse_smtp_url
-from tocsin.settings.keys import ApnsKey
+from tocsin.settings import Settings, SettingsError, read_settings
+from tocsin.settings.addresses import is_loopback
 
 DEVELOPMENT_KEY = "development_key"  # its name among the data directory's secrets
 KEY_ID = "tocsin-development"  # `kid` in the header of a token that it signed
@@ -31,6 +30,13 @@ OWNER_SECRET = "owner_password"
 POSTGRES_HOST = "127.0.0.1"
 POSTGRES_PORT_FILE = "postgres.port"
 
+# Settings that are taken from a running `tocsin up`, each group where its first one is not set.
+_TOGETHER = (
+    ("public_url",),
+    ("smtp_url", "smtp"),
+    ("apns", "apns_url", "apns_ca_file"),
+    ("fcm_service_account", "fcm_url"),
+)
 _RANDOM_BYTES = 36  # 48 characters, enough for HS384 too
 _DAY = timedelta(days=1)
 
@@ -47,66 +53,12 @@ class AlreadyRunning(Exception):
         super().__init__(f"Tocsin is up already{where}: stop it first, or set TOCSIN_DATA_DIR")
 
 
-class ApnsAccess(Struct, frozen=True, kw_only=True):
-    """How the far end of APNs is reached. Keys are paths: the lock file holds no secret."""
-
-    url: str
-    key: str  # a path, as is ca_file
-    key_id: str
-    team_id: str
-    topic: str
-    ca_file: str
-
-    @property
-    def environ(self) -> dict[str, str]:
-        """For a child process."""
-        return {
-            "TOCSIN_APNS_KEY": self.key,
-            "TOCSIN_APNS_KEY_ID": self.key_id,
-            "TOCSIN_APNS_TEAM_ID": self.team_id,
-            "TOCSIN_APNS_TOPIC": self.topic,
-            "TOCSIN_APNS_URL": self.url,
-            "TOCSIN_APNS_CA_FILE": self.ca_file,
-        }
-
-    def settings(self) -> dict[str, object]:
-        """The fields of Settings, without the check of the key, which takes time; raises OSError."""
-        pem = Path(self.key).read_text()
-        return {
-            "apns": ApnsKey(pem, self.key_id, self.team_id, self.topic),
-            "apns_url": self.url,
-            "apns_ca_file": Path(self.ca_file),
-        }
-
-
-class FcmAccess(Struct, frozen=True, kw_only=True):
-    """How the far end of FCM is reached."""
-
-    url: str
-    service_account: str  # a path
-
-    @property
-    def environ(self) -> dict[str, str]:
-        """For a child process."""
-        return {
-            "TOCSIN_FCM_SERVICE_ACCOUNT": self.service_account,
-            "TOCSIN_FCM_URL": self.url,
-        }
-
-    def settings(self) -> dict[str, object]:
-        """The fields of Settings; raises OSError."""
-        account: dict[str, Any] = msgspec.json.decode(Path(self.service_account).read_bytes())
-        return {"fcm_service_account": account, "fcm_url": self.url}
-
-
 class RunningInstance(Struct, frozen=True):
     """The content of the lock file of a running `tocsin up`."""
 
     pid: int
     url: str
-    smtp_url: str | None = None
-    apns: ApnsAccess | None = None
-    fcm: FcmAccess | None = None
+    environ: dict[str, str] = {}  # its mail server, APNs and FCM as settings; keys are paths
     embedded_postgres: bool = False  # whether its database is its own
 
 
@@ -155,13 +107,12 @@ def with_running_instance(settings: Settings) -> Settings:
         taken["jwt_secret"] = secret
         taken["jwt_algorithms"] = settings.jwt_algorithms or ("HS256",)
     if instance := find_running_instance(settings.data_dir):
+        theirs = read_settings(instance.environ | {"TOCSIN_PUBLIC_URL": instance.url})
+        for names in _TOGETHER:
+            if getattr(settings, names[0]) is None:
+                taken |= {name: getattr(theirs, name) for name in names}
         if settings.database_url is None and instance.embedded_postgres:
             taken["database_url"] = owner_dsn(settings.data_dir)
-        if settings.public_url is None:
-            taken["public_url"] = instance.url
-        if settings.smtp_url is None and instance.smtp_url:
-            taken |= {"smtp_url": instance.smtp_url, "smtp": parse_smtp_url(instance.smtp_url)}
-        taken |= _push_settings(settings, instance)
     return structs.replace(settings, **taken)
 
 
@@ -253,18 +204,6 @@ def _read_secrets_for_settings(data_dir: Path) -> dict[str, str]:
         return read_secrets(data_dir)
     except SecretFileError as error:
         raise SettingsError(str(error)) from None
-
-
-def _push_settings(settings: Settings, instance: RunningInstance) -> dict[str, object]:
-    taken: dict[str, object] = {}
-    try:
-        if settings.apns is None and instance.apns:
-            taken |= instance.apns.settings()
-        if settings.fcm_service_account is None and instance.fcm:
-            taken |= instance.fcm.settings()
-    except OSError as error:
-        raise SettingsError(f"{error.filename} can't be read: {error.strerror}") from None
-    return taken
 
 
 def _read(lock: FileIO) -> RunningInstance | None:

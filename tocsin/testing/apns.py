@@ -13,15 +13,15 @@ import asyncio
 import ssl
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from types import TracebackType
+from pathlib import Path
 from typing import Any
 
 import msgspec
+import trustme
 from msgspec import Struct
 
 from tocsin.testing.apns_rules import Answer, Key, Rules
 from tocsin.testing.apns_wire import Wire
-from tocsin.testing.certificate import Authority
 
 __all__ = [
     "Act",
@@ -98,6 +98,21 @@ class Received(Struct):
     payload: Any  # None where it is not JSON
     connection: int
     status: int = 0
+
+
+class Authority(trustme.CA):
+    """A certificate authority for one run, so that clients reach a local far end by real TLS."""
+
+    def write(self, path: Path) -> Path:
+        """Writes its own certificate to a file, for TOCSIN_APNS_CA_FILE."""
+        self.cert_pem.write_to_path(path)
+        return path
+
+    def server_context(self, *names: str) -> ssl.SSLContext:
+        """A TLS context for a server that is called by these names or addresses."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.issue_cert(*names).configure_cert(context)
+        return context
 
 
 class ApnsServer:
@@ -177,12 +192,7 @@ class ApnsServer:
         await self.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
     # Called by its connections.
@@ -238,7 +248,7 @@ def _misbehave(act: Act, wire: Wire, stream: int) -> None:
 
 def trusting(authority: Authority) -> ssl.SSLContext:
     """A client's TLS context that trusts this authority alone."""
-    return ssl.create_default_context(cadata=authority.pem.decode())
+    return ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
 
 
 def _decoded(body: bytes) -> Any:

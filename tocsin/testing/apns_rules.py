@@ -18,8 +18,6 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec import Struct
 
-from tocsin.testing.certificate import private_pem
-
 MAX_PAYLOAD = 4096
 MAX_COLLAPSE_ID = 64
 TOKEN_LIFE = 3600
@@ -78,7 +76,12 @@ class Key(Struct, frozen=True):
     @staticmethod
     def new() -> Key:
         """Makes a key."""
-        return Key(private_pem(ec.generate_private_key(ec.SECP256R1())).decode())
+        pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        return Key(pem.decode())
 
 
 class Rules:

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache
-from types import TracebackType
 from typing import Any, Self
 
 import jwt
@@ -184,12 +183,7 @@ class FcmServer:
         await self.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
     async def start(self) -> None:
@@ -212,7 +206,7 @@ class FcmServer:
     @property
     def service_account_json(self) -> str:
         """The same as TOCSIN_FCM_SERVICE_ACCOUNT takes it."""
-        return as_json(self.service_account)
+        return json.dumps(self.service_account)
 
     async def _send(self, request: web.Request) -> web.StreamResponse:
         self.requests += 1
@@ -355,11 +349,6 @@ class TokenIssuer:
         if SCOPE not in claims["scope"].split():
             return "Invalid scope."
         return None
-
-
-def as_json(service_account: dict[str, str]) -> str:
-    """The account as TOCSIN_FCM_SERVICE_ACCOUNT takes it, in one line."""
-    return json.dumps(service_account)
 
 
 def new_private_key() -> str:

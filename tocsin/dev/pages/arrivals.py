@@ -13,17 +13,32 @@ from litestar.params import FromPath, QueryParameter
 from msgspec import Struct, structs
 
 from tocsin.dev import mail_catcher as box
-from tocsin.dev.pages import INERT, html
 from tocsin.dev.push_catcher import FILE, CaughtPush, clear, read_pushes
 from tocsin.engine.model import PROVIDERS, NotFound
 from tocsin.engine.store.database import Database
 from tocsin.http.errors import AnyRequest
 from tocsin.http.observability import QUIET
 from tocsin.http.openapi import get
+from tocsin.http.pages.html import Pages
 from tocsin.http.requests import Services
 from tocsin.settings.running_instance import find_running_instance
 from tocsin.sql import load
 
+PAGES = Pages(
+    "tocsin.dev.pages",
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; frame-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+)
+# Headers for untrusted HTML, such as a mail's: no script, no form, nothing loaded.
+INERT = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+        "sandbox allow-popups allow-popups-to-escape-sandbox"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
 _SQL = load("demo")
 _MAILS_SHOWN = 200
 _PHONES = 6  # of one person, as many as fit on the page
@@ -41,7 +56,7 @@ def mailbox(
     """The newest mails first: all of them as JSON, or the newest `limit`; the newest 200 as a page."""
     if "application/json" in request.headers.get("accept", ""):
         return Response(box.read_mails(_folder(services), limit))
-    return html("mailbox.html", mails=box.read_mails(_folder(services), _MAILS_SHOWN))
+    return PAGES.render("mailbox.html", mails=box.read_mails(_folder(services), _MAILS_SHOWN))
 
 
 @delete("/mail", status_code=204, sync_to_thread=False)
@@ -58,7 +73,7 @@ def read(
     mail = _mail(services, mail_id)
     if "application/json" in request.headers.get("accept", ""):
         return Response(mail)
-    return html("mail.html", mail=mail)
+    return PAGES.render("mail.html", mail=mail)
 
 
 @get("/mail/{mail_id:str}/html", sync_to_thread=False)
@@ -132,7 +147,7 @@ async def list_arrivals(
         found = [each for each in found if each["recipient"] == person]
     if "application/json" in request.headers.get("accept", ""):
         return Response(found)
-    return html("phones.html", arrivals=found)
+    return PAGES.render("phones.html", arrivals=found)
 
 
 @delete("/phones", status_code=204, sync_to_thread=True)
@@ -144,18 +159,17 @@ def clear_phones(services: NamedDependency[Services]) -> None:
 async def phones_of(services: Services, person: str) -> list[Phone]:
     """The phones of a person that the demo page draws."""
     instance = find_running_instance(services.settings.data_dir)
-    here = {
-        "apns": bool(instance and instance.apns),
-        "fcm": bool(instance and instance.fcm),
-    }
+    here = instance.environ if instance else {}
+    phones = await list_phones(services.database, person, _PHONES)
     return [
         Phone(
             make=_MAKES[phone.platform],
             provider=phone.provider,
             token=phone.token[-_TOKEN_CHARACTERS:],
-            elsewhere=None if here[phone.provider] else PROVIDERS[phone.provider].setting,
+            elsewhere=None if setting in here else setting,
         )
-        for phone in await list_phones(services.database, person, _PHONES)
+        for phone in phones
+        for setting in (PROVIDERS[phone.provider].setting,)
     ]
 
 

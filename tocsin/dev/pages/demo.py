@@ -19,8 +19,8 @@ from litestar.response import Redirect
 from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
-from tocsin.dev.pages import ASSETS, arrivals, html, preview
-from tocsin.dev.pages.arrivals import Phone, phones_of
+from tocsin.dev.pages import arrivals, preview
+from tocsin.dev.pages.arrivals import PAGES, Phone, phones_of
 from tocsin.engine.explain.why import ExplainedChannel, explain
 from tocsin.engine.model import Invalid, NotFound
 from tocsin.engine.store.database import Database
@@ -38,6 +38,7 @@ from tocsin.http.openapi import get
 from tocsin.http.requests import Services, relative_root
 from tocsin.sql import load
 
+ASSETS = files("tocsin.dev.pages") / "assets"
 _SQL = load("demo")
 _KINDS = {".js": "text/javascript", ".css": "text/css"}
 _PEOPLE = 20
@@ -169,7 +170,7 @@ async def demo_page(
         Desk(side, me, you, _buttons(types, _cast(me, you)), await _phone(services, me))
         for side, me, you in zip(("left", "right"), chosen, chosen[::-1], strict=True)
     ]
-    return html(
+    return PAGES.render(
         "demo.html",
         people=people,
         desks=desks if len(people) > 1 else [],

@@ -11,7 +11,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
 
-from tocsin.dev.pages import INERT, html
+from tocsin.dev.pages.arrivals import INERT, PAGES
 from tocsin.engine.mail.language import catalogues
 from tocsin.engine.mail.loader import TemplateFailed, Templates
 from tocsin.engine.mail.samples import (
@@ -53,7 +53,7 @@ async def list_mails(services: NamedDependency[Services]) -> Response[str]:
     for each in types:
         categories.setdefault(each.category_label, []).append(each)
     folder = services.settings.templates_dir
-    return html("previews.html", categories=categories, others=OTHERS, folder=folder)
+    return PAGES.render("previews.html", categories=categories, others=OTHERS, folder=folder)
 
 
 @get("/templates/version", opt={QUIET: True}, sync_to_thread=True)
@@ -81,7 +81,9 @@ async def show(
     shown = await _shown(services, kind, locale)
     if "application/json" in request.headers.get("accept", ""):
         return Response(shown)
-    return html("preview.html", kind=kind, shown=shown, locale=locale, locales=_locales(services))
+    return PAGES.render(
+        "preview.html", kind=kind, shown=shown, locale=locale, locales=_locales(services)
+    )
 
 
 @get("/templates/{kind:str}/html")
