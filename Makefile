@@ -114,6 +114,9 @@ check-frontends: $(VENV)/.dev ## Next.js, Nuxt, Astro, Vue and Svelte with the n
 	@tools/npm.sh web
 	@exec $(PY) -m pytest checks/frontends $(ARGS)
 
+api-check: $(VENV)/.dev build/api/.installed ## the API against its own description, with all checks of Schemathesis; two minutes
+	@exec $(PY) -m pytest checks/api $(ARGS)
+
 sbom: $(VENV)/.dev ## write build/sbom.json, a bill of materials (CycloneDX) from the lock files
 	@exec $(PY) checks/supply/sbom.py build/sbom.json
 
@@ -150,7 +153,7 @@ model-check: ## exhaustive search of the models of wake-up signal and lease with
 	@tools/debian.sh spin=spin gcc=cc
 	@checks/models/check.sh
 
-check: lint types contract lock-check test test-crowds test-databases test-matrix-ends test-frameworks check-mails check-pages check-frontends check-languages check-deploy model-check faults-short ## all that CI runs
+check: lint types contract lock-check test test-crowds api-check test-databases test-matrix-ends test-frameworks check-mails check-pages check-frontends check-languages check-deploy model-check faults-short ## all that CI runs
 
 format: $(VENV)/.dev ## rewrite the code in its style
 	@$(PY) -m ruff check --fix

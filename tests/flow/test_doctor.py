@@ -47,9 +47,8 @@ from tocsin.cli.doctor.schema import (
     judge_connections,
     judge_replication,
 )
-from tocsin.testing.apns import Answer, ApnsServer
+from tocsin.testing.apns import Answer, ApnsServer, Authority
 from tocsin.testing.apns_rules import Key
-from tocsin.testing.certificate import Authority
 from tocsin.testing.fcm import PERMISSION_DENIED, FcmServer
 
 Db = psycopg.Connection[Any]

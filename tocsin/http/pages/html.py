@@ -110,8 +110,8 @@ class Reader(Struct, frozen=True):
 
     language: Language
 
-    def translate(self, sentence: str, **values: str) -> str:
-        """A marked sentence with its values."""
+    def gettext(self, sentence: str, **values: str) -> str:
+        """A sentence in this language with its values."""
         words = self.language.catalogue.gettext(sentence)
         return words % {name: self.language.isolated(value) for name, value in values.items()}
 

@@ -18,6 +18,7 @@ from tocsin.engine.store.preference import Preferences, get_preferences, set_ove
 from tocsin.engine.store.recipient import get_recipient
 from tocsin.http.pages.html import Reader, _
 
+Overrides = dict[str, dict[str, bool | None]]
 ReaderOf = Callable[[str | None], Reader]
 
 _REQUIRED = _("They are required: the service has to be able to reach you about this.")
@@ -54,7 +55,6 @@ class OptOut(ABC):
     def __init__(self, database: Database, reader: Reader) -> None:
         self._database = database
         self.reader = reader
-        self._translate = reader.translate
 
     @abstractmethod
     async def turn_off(self, scope: str) -> Done:
@@ -65,12 +65,12 @@ class OptOut(ABC):
         """Takes it back, but for what was changed since."""
 
     def _undone(self, note: str | None = None) -> Done:
-        return Done(self._translate(_UNDONE), note)
+        return Done(self.reader.gettext(_UNDONE), note)
 
     def _nothing(self) -> Done:
         return Done(
-            self._translate(_("Nothing changed")),
-            self._translate(_("This link has turned nothing off.")),
+            self.reader.gettext("Nothing changed"),
+            self.reader.gettext("This link has turned nothing off."),
             can_undo=False,
         )
 
@@ -101,7 +101,48 @@ async def opt_out(database: Database, link: OptOutLink, reader_of: ReaderOf) -> 
     return _OfTypes(database, reader, link, found, required=required, address=address)
 
 
-class _OfTypes(OptOut):
+class _OfPerson(OptOut):
+    """Emails to a person."""
+
+    def __init__(self, database: Database, reader: Reader, recipient_id: str) -> None:
+        super().__init__(database, reader)
+        self._person = recipient_id
+
+    async def _set_off(
+        self,
+        key: str,
+        off_from: Callable[[Preferences], Overrides],
+        frequency: str | None = None,
+    ) -> None:
+        """Sets the overrides, and keeps what they were for an undo, where anything changes."""
+        before = await get_preferences(self._database, self._person)
+        off = off_from(before)
+        changes = {
+            name: (was, since)
+            for name, channels in off.items()
+            for was, since in [(_chosen(before, name), channels[Channel.EMAIL])]
+            if was != since
+        }
+        if changes or frequency:
+            kept = store.Kept(changes, frequency)
+            await store.save_for_undo(self._database, self._person, key, kept)
+        await set_overrides(self._database, self._person, off)
+
+    async def _set_back(self, key: str) -> store.Kept | None:
+        """Sets them as they were, but for what was chosen otherwise since; None where there is nothing to undo."""
+        kept = await store.take_saved(self._database, self._person, key)
+        if kept is not None:
+            now = await get_preferences(self._database, self._person)
+            back: Overrides = {
+                name: {Channel.EMAIL: was}
+                for name, (was, since) in kept.overrides.items()
+                if _chosen(now, name) == since
+            }
+            await set_overrides(self._database, self._person, back)
+        return kept
+
+
+class _OfTypes(_OfPerson):
     """Emails to a person: those types, their categories, all; or a thread, wherever it comes."""
 
     def __init__(
@@ -114,84 +155,79 @@ class _OfTypes(OptOut):
         required: Sequence[str],
         address: str | None,
     ) -> None:
-        super().__init__(database, reader)
-        self._person = link.recipient_id
+        super().__init__(database, reader, link.recipient_id)
         self._topic = link.topic
         self._types = types
         self._required = required
         self._address = address
         self._subject = reader.labels([each.label for each in types])
         if stays := [each.label for each in types if _is_required(each)]:
-            stay = self._translate(
-                _("Emails about %(labels)s can’t be turned off."),  # noqa: RUF001
+            stay = self.reader.gettext(
+                "Emails about %(labels)s can’t be turned off.",  # noqa: RUF001
                 labels=reader.labels(stays),
             )
-            self.note = f"{stay} {self._translate(_REQUIRED)}"
+            self.note = f"{stay} {self.reader.gettext(_REQUIRED)}"
         self.choices = self._choices()
 
     def _choices(self) -> list[Choice]:
-        translate, several = self._translate, len(self._types) > 1
+        gettext, several = self.reader.gettext, len(self._types) > 1
         categories = self.reader.labels([each.category_label for each in self._types])
-        but = self._translate(
-            _("All but those that are required: %(labels)s."),
+        but = self.reader.gettext(
+            "All but those that are required: %(labels)s.",
             labels=self.reader.labels(self._required),
         )
         choices = [
             Choice(
                 "type",
                 self._subject,
-                translate(_("Only these kinds.")) if several else translate(_("Only this kind.")),
-                translate(_("You get no more emails about %(labels)s"), labels=self._subject),
+                gettext("Only these kinds.") if several else gettext("Only this kind."),
+                gettext("You get no more emails about %(labels)s", labels=self._subject),
             ),
             Choice(
                 "category",
-                translate(_("everything in %(categories)s"), categories=categories),
-                translate(_("Every kind there, whichever you had on.")),
-                translate(
-                    _("You get no more emails about everything in %(categories)s"),
+                gettext("everything in %(categories)s", categories=categories),
+                gettext("Every kind there, whichever you had on."),
+                gettext(
+                    "You get no more emails about everything in %(categories)s",
                     categories=categories,
                 ),
             ),
             Choice(
                 "all",
-                translate(_("anything")),
-                but if self._required else translate(_("No emails at all.")),
-                translate(_("You get no more emails about anything")),
+                gettext("anything"),
+                but if self._required else gettext("No emails at all."),
+                gettext("You get no more emails about anything"),
             ),
         ]
         if self._topic is not None:
-            hint = translate(
-                _("Nothing more about it, nor in your inbox. All else stays as it is.")
-            )
-            done = translate(_("You hear no more about this thread"))
-            choices.append(Choice("topic", translate(_("this thread")), hint, done))
+            hint = gettext("Nothing more about it, nor in your inbox. All else stays as it is.")
+            done = gettext("You hear no more about this thread")
+            choices.append(Choice("topic", gettext("this thread"), hint, done))
         return choices
 
     async def turn_off(self, scope: str) -> Done:
         if scope == "topic" and self._topic is not None:
             await store.mute_topic(self._database, self._person, self._topic)
             return Done(self._done(scope))
-        await turn_off(
-            self._database, self._person, self._key(scope), lambda before: self._off(scope, before)
-        )
+        await self._set_off(self._key(scope), lambda before: self._off(scope, before))
         required = [each.label for each in self._types if _is_required(each)]
         if scope == "type" and len(required) == len(self._types):
             return Done(
-                self._translate(_STILL, labels=self._subject),
-                self._translate(_REQUIRED),
+                self.reader.gettext(_STILL, labels=self._subject),
+                self.reader.gettext(_REQUIRED),
                 can_undo=False,
             )
         stay = self._required if scope == "all" else required
         if not stay:
             return Done(self._done(scope))
-        still = self._translate(_STILL, labels=self.reader.labels(stay))
-        return Done(self._done(scope), f"{still}. {self._translate(_REQUIRED)}")
+        still = self.reader.gettext(_STILL, labels=self.reader.labels(stay))
+        return Done(self._done(scope), f"{still}. {self.reader.gettext(_REQUIRED)}")
 
     async def undo(self, scope: str) -> Done:
         if scope == "topic" and self._topic is not None:
             await store.unmute_topic(self._database, self._person, self._topic)
-            return self._undone(self._translate(_("You hear of this thread as before.")))
-        kept = await undo(self._database, self._person, self._key(scope))
+            return self._undone(self.reader.gettext("You hear of this thread as before."))
+        kept = await self._set_back(self._key(scope))
         if kept is None and self._address is None:
             return self._nothing()
         if self._address is not None:
@@ -199,10 +235,10 @@ class _OfTypes(OptOut):
         after = await get_preferences(self._database, self._person)
         if all(is_on(after, each.event_type) for each in self._types):
             return self._undone(
-                self._translate(_("Emails about %(labels)s are on now."), labels=self._subject)
+                self.reader.gettext("Emails about %(labels)s are on now.", labels=self._subject)
             )
         return self._undone(
-            self._translate(_("Emails about %(labels)s are off now."), labels=self._subject)
+            self.reader.gettext("Emails about %(labels)s are off now.", labels=self._subject)
         )
 
     async def _mail_again(self, address: str) -> None:
@@ -241,18 +277,16 @@ class _OfAddress(OptOut):
         super().__init__(database, reader)
         self._address = address
         self._masked = mask(address)
-        translate = self._translate
+        gettext = self.reader.gettext
         self.choices = [
             Choice(
                 "type",
                 self._masked,
-                translate(
-                    _(
-                        "There is no account with %(address)s, so this is for all mail from this service."
-                    ),
+                gettext(
+                    "There is no account with %(address)s, so this is for all mail from this service.",
                     address=self._masked,
                 ),
-                translate(_("You get no more emails at %(address)s"), address=self._masked),
+                gettext("You get no more emails at %(address)s", address=self._masked),
             )
         ]
 
@@ -263,47 +297,42 @@ class _OfAddress(OptOut):
     async def undo(self, _scope: str) -> Done:
         if await store.lift_suppression(self._database, self._address):
             return self._undone(
-                self._translate(_("Emails to %(address)s are on now."), address=self._masked)
+                self.reader.gettext("Emails to %(address)s are on now.", address=self._masked)
             )
-        note = self._translate(
-            _("Mail to this address came back or was reported, so none is sent there.")
+        note = self.reader.gettext(
+            "Mail to this address came back or was reported, so none is sent there."
         )
-        return Done(self._translate(_UNDONE), note, can_undo=False)
+        return Done(self.reader.gettext(_UNDONE), note, can_undo=False)
 
 
-class _OfDigest(OptOut):
+class _OfDigest(_OfPerson):
     """A person's summary; or all their emails, of which it is one."""
 
     same: ClassVar = {"category": "type"}
 
     def __init__(self, database: Database, reader: Reader, recipient_id: str) -> None:
-        super().__init__(database, reader)
-        self._person = recipient_id
-        translate = self._translate
+        super().__init__(database, reader, recipient_id)
+        gettext = self.reader.gettext
         self.choices = [
             Choice(
                 "type",
-                translate(_("what is new, as a summary")),
-                translate(
-                    _(
-                        "What it held stays in your inbox; what is new comes by itself, where that is on."
-                    )
+                gettext("what is new, as a summary"),
+                gettext(
+                    "What it held stays in your inbox; what is new comes by itself, where that is on."
                 ),
-                translate(_("You get no more summaries")),
+                gettext("You get no more summaries"),
             ),
             Choice(
                 "all",
-                translate(_("anything")),
-                translate(_("No summary and no single emails, but for those that are required.")),
-                translate(_("You get no more emails about anything")),
+                gettext("anything"),
+                gettext("No summary and no single emails, but for those that are required."),
+                gettext("You get no more emails about anything"),
             ),
         ]
 
     async def turn_off(self, scope: str) -> Done:
         frequency = await store.turn_digest_off(self._database, self._person)
-        await turn_off(
-            self._database,
-            self._person,
+        await self._set_off(
             f"digest {scope}",
             lambda before: all_off(["*"], before) if scope == "all" else {},
             frequency,
@@ -311,7 +340,7 @@ class _OfDigest(OptOut):
         return Done(self._done(scope))
 
     async def undo(self, scope: str) -> Done:
-        kept = await undo(self._database, self._person, f"digest {scope}")
+        kept = await self._set_back(f"digest {scope}")
         if kept is None:
             return self._nothing()
         if kept.frequency is None:
@@ -319,52 +348,14 @@ class _OfDigest(OptOut):
         await store.turn_digest_on(self._database, self._person, kept.frequency)
         daily = kept.frequency == "daily"
         return self._undone(
-            self._translate(_("Your daily summary is on again."))
+            self.reader.gettext("Your daily summary is on again.")
             if daily
-            else self._translate(_("Your weekly summary is on again."))
+            else self.reader.gettext("Your weekly summary is on again.")
         )
 
 
 def _is_required(event_type: EventType) -> bool:
     return Channel.EMAIL in event_type.mandatory_channels
-
-
-Overrides = dict[str, dict[str, bool | None]]
-
-
-async def turn_off(
-    database: Database,
-    person: str,
-    key: str,
-    off_from: Callable[[Preferences], Overrides],
-    frequency: str | None = None,
-) -> None:
-    """Sets the overrides, and keeps what they were for an undo, where anything changes."""
-    before = await get_preferences(database, person)
-    off = off_from(before)
-    changes = {
-        name: (before.overrides.get(name, {}).get(Channel.EMAIL), channels[Channel.EMAIL])
-        for name, channels in off.items()
-    }
-    changes = {name: (was, since) for name, (was, since) in changes.items() if was != since}
-    if changes or frequency:
-        await store.save_for_undo(database, person, key, store.Kept(changes, frequency))
-    await set_overrides(database, person, off)
-
-
-async def undo(database: Database, person: str, key: str) -> store.Kept | None:
-    """Sets them as they were, but for what was chosen otherwise since; None where there is nothing to undo."""
-    kept = await store.take_saved(database, person, key)
-    if kept is None:
-        return None
-    now = (await get_preferences(database, person)).overrides
-    back: Overrides = {
-        name: {Channel.EMAIL: was}
-        for name, (was, since) in kept.overrides.items()
-        if now.get(name, {}).get(Channel.EMAIL) == since
-    }
-    await set_overrides(database, person, back)
-    return kept
 
 
 def all_off(keys: Sequence[str], before: Preferences) -> Overrides:
@@ -376,6 +367,11 @@ def all_off(keys: Sequence[str], before: Preferences) -> Overrides:
         if name.startswith(inside) and channels.get(Channel.EMAIL)
     }
     return stronger | {key: {Channel.EMAIL: False} for key in keys}
+
+
+def _chosen(preferences: Preferences, name: str) -> bool | None:
+    """The override of email; None where there is none."""
+    return preferences.overrides.get(name, {}).get(Channel.EMAIL)
 
 
 def is_on(preferences: Preferences, event_type: str) -> bool:
