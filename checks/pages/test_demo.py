@@ -69,18 +69,18 @@ class Demo:
     def open(self, people: str = "left=alice&right=bob") -> None:
         self.page.goto(f"{self.url}/dev/?{people}")
         for side in ("left", "right"):
-            expect(self.desk(side).locator("tocsin-bell")).not_to_have_js_property("count", None)
+            expect(self.panel(side).locator("tocsin-bell")).not_to_have_js_property("count", None)
         expect(self.page.locator(".clock").first).not_to_be_empty()
 
-    def desk(self, side: str) -> Locator:
-        return self.page.locator(f".desk.{side}")
+    def panel(self, side: str) -> Locator:
+        return self.page.locator(f".panel.{side}")
 
     def count(self, side: str) -> int:
-        return int(self.desk(side).locator("tocsin-bell").evaluate("bell => bell.count"))
+        return int(self.panel(side).locator("tocsin-bell").evaluate("bell => bell.count"))
 
     def press(self, side: str, event_type: str) -> None:
         """Presses it and waits until the notification has arrived everywhere."""
-        self.desk(side).locator(f"[data-event-type='{event_type}']").click()
+        self.panel(side).locator(f"[data-event-type='{event_type}']").click()
         expect(self.page.locator("#trace li").first).to_be_visible()
         expect(self.page.locator("#trace .waiting")).to_have_count(0)
 
@@ -159,74 +159,74 @@ def test_the_mail_is_shown_as_html_as_text_and_as_it_came(demo: Demo) -> None:
 
 def test_the_phone_shows_it(demo: Demo) -> None:
     demo.press("left", "messages.new_dm")
-    phone = demo.desk("right").locator(".phone")
+    phone = demo.panel("right").locator(".phone")
     banner = phone.get_by_role("button", name="Alice wrote to you").first
     expect(banner).to_be_visible()
     before = demo.count("right")
     expect(phone.locator(".count")).to_have_text(str(before))
 
     banner.click()  # reading it on the phone marks it read in the window, and the icon follows
-    desk = demo.desk("right")
-    expect(desk.get_by_role("heading", name="Alice wrote to you")).to_be_visible()
-    expect(desk.locator("tocsin-bell")).to_have_js_property("count", before - 1)
+    panel = demo.panel("right")
+    expect(panel.get_by_role("heading", name="Alice wrote to you")).to_be_visible()
+    expect(panel.locator("tocsin-bell")).to_have_js_property("count", before - 1)
     expect(phone.locator(".count")).to_have_text(str(before - 1), timeout=20_000)
 
 
 def test_a_choice_is_obeyed_and_named(demo: Demo) -> None:
-    desk = demo.desk("right")
-    desk.get_by_role("link", name="Settings").click()
-    desk.get_by_role("checkbox", name="Email, Approvals", exact=True).click()
-    expect(desk.get_by_text("Email is off for Approvals.")).to_be_visible()
+    panel = demo.panel("right")
+    panel.get_by_role("link", name="Settings").click()
+    panel.get_by_role("checkbox", name="Email, Approvals", exact=True).click()
+    expect(panel.get_by_text("Email is off for Approvals.")).to_be_visible()
     demo.press("left", "approval.decided")
     assert demo.steps() == {"Inbox": "done", "Mail": "off", "Push": "done"}
     expect(demo.page.locator("#trace")).to_contain_text(
         "You turned email off for everything in Approvals."
     )
-    desk.get_by_role("button", name="Undo").click()
-    expect(desk.get_by_text("Email for Approvals follows")).to_be_visible()
+    panel.get_by_role("button", name="Undo").click()
+    expect(panel.get_by_text("Email for Approvals follows")).to_be_visible()
 
 
 def test_a_thread_that_is_muted_is_quiet(demo: Demo) -> None:
-    desk = demo.desk("right")
-    desk.get_by_role("link", name="Settings").click()
-    level = desk.get_by_label("How much you hear of Spring Formal Planning")
+    panel = demo.panel("right")
+    panel.get_by_role("link", name="Settings").click()
+    level = panel.get_by_label("How much you hear of Spring Formal Planning")
     level.select_option("muted")
-    expect(desk.get_by_text("Spring Formal Planning is muted.")).to_be_visible()
+    expect(panel.get_by_text("Spring Formal Planning is muted.")).to_be_visible()
     before = demo.count("right")
     demo.press("left", "forum.new_reply")
     assert set(demo.steps().values()) == {"off"}
     expect(demo.page.locator("#trace")).to_contain_text("You muted forum.thread:7.")
     assert demo.count("right") == before
     level.select_option("all")
-    expect(desk.get_by_text("You hear all of Spring")).to_be_visible()
+    expect(panel.get_by_text("You hear all of Spring")).to_be_visible()
 
 
 def test_an_opened_notification_shows_its_reason(demo: Demo) -> None:
     demo.press("left", "recognition.received")
-    desk = demo.desk("right")
+    panel = demo.panel("right")
     before = demo.count("right")
-    desk.locator("tocsin-bell .bell").click()
-    desk.locator("tocsin-bell").get_by_text("Alice thanked you").first.click()
-    expect(desk.get_by_role("heading", name="Alice thanked you")).to_be_focused()
-    expect(desk.locator(".why")).to_contain_text("It is in your inbox.")
-    expect(desk.locator(".path")).to_have_text("/recognition/18")
-    expect(desk.locator("tocsin-bell")).to_have_js_property("count", before - 1)
-    desk.get_by_role("link", name="Back").click()
-    expect(desk.get_by_role("button", name="Thank Alice")).to_be_visible()
+    panel.locator("tocsin-bell .bell").click()
+    panel.locator("tocsin-bell").get_by_text("Alice thanked you").first.click()
+    expect(panel.get_by_role("heading", name="Alice thanked you")).to_be_focused()
+    expect(panel.locator(".why")).to_contain_text("It is in your inbox.")
+    expect(panel.locator(".path")).to_have_text("/recognition/18")
+    expect(panel.locator("tocsin-bell")).to_have_js_property("count", before - 1)
+    panel.get_by_role("link", name="Back").click()
+    expect(panel.get_by_role("button", name="Thank Alice")).to_be_visible()
 
 
 def test_others_may_sit_down(demo: Demo) -> None:
     demo.page.get_by_label("Who sits left").select_option("carol")
-    expect(demo.desk("left").get_by_text("What Carol does here, Bob hears of.")).to_be_visible()
-    expect(demo.desk("right")).to_have_attribute("data-person", "bob")
+    expect(demo.panel("left").get_by_text("What Carol does here, Bob hears of.")).to_be_visible()
+    expect(demo.panel("right")).to_have_attribute("data-person", "bob")
     demo.press("left", "recognition.received")
     assert demo.steps()["Inbox"] == "done"
 
 
 def test_the_settings_page_is_one_click_away(demo: Demo) -> None:
-    desk = demo.desk("left")
-    desk.get_by_role("link", name="Settings").click()
-    desk.get_by_role("link", name="On a page of its own").click()
+    panel = demo.panel("left")
+    panel.get_by_role("link", name="Settings").click()
+    panel.get_by_role("link", name="On a page of its own").click()
     expect(demo.page).to_have_url(re.compile(r"/notify/settings/$"))
     expect(demo.page.get_by_text("Alice's iPhone", exact=True)).to_be_visible()
 
@@ -239,17 +239,17 @@ def test_axe_has_nothing_against_it(demo: Demo, colours: str) -> None:
     demo.page.wait_for_timeout(500)  # until all colour transitions have ended
     take_picture(demo.page, f"demo-desktop-{colours}")
     assert violations(demo.page) == []
-    demo.desk("left").get_by_role("link", name="Settings").click()
-    expect(demo.desk("left").locator("#devices")).to_be_attached()
+    demo.panel("left").get_by_role("link", name="Settings").click()
+    expect(demo.panel("left").locator("#devices")).to_be_attached()
     assert violations(demo.page) == []
 
 
 def test_it_is_used_by_keyboard_alone(demo: Demo) -> None:
     before = demo.count("right")
-    demo.desk("left").get_by_role("button", name="Thank Bob").focus()
+    demo.panel("left").get_by_role("button", name="Thank Bob").focus()
     demo.page.keyboard.press("Enter")
-    expect(demo.desk("right").locator("tocsin-bell")).to_have_js_property("count", before + 1)
-    expect(demo.desk("left").get_by_role("button", name="Thank Bob")).to_be_focused()
+    expect(demo.panel("right").locator("tocsin-bell")).to_have_js_property("count", before + 1)
+    expect(demo.panel("left").get_by_role("button", name="Thank Bob")).to_be_focused()
 
 
 def test_a_phone_has_room_for_it(url: str, browser: Browser) -> None:

@@ -11,13 +11,13 @@ import pytest_asyncio
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import DEVELOPMENT_URL, Db, bearer, development_app, transport_to
-from tocsin.dev.pages.demo import Cast, event_of, known_stories
+from tocsin.dev.pages.demo import DemoPair, event_of, known_stories
 from tocsin.dev.seed import seed
 from tocsin.engine.catalogue import default_catalogue
 from tocsin.engine.store.database import Database
 from tocsin.settings import Settings
 
-CAST = Cast("alice", "bob", "Alice", "Bob")
+CAST = DemoPair("alice", "bob", "Alice", "Bob")
 NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
 XSS = "<script>alert(1)</script>"
 

@@ -7,10 +7,9 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
-from inspect import isawaitable
 from io import FileIO
 from pathlib import Path
 from threading import Thread
@@ -126,9 +125,9 @@ class Environment:
         url = settings.public_url or _url(settings)
         making = self._make_far_ends()  # while PostgreSQL starts
         dsn = settings.database_url or await self._start_postgres()
-        await _finish(in_thread(self._steps.migrate, dsn))
+        await in_thread(self._steps.migrate, dsn)
         if settings.database_url is None:
-            await _finish(in_thread(self._steps.seed, dsn))
+            await in_thread(self._steps.seed, dsn)
         smtp_url = settings.smtp_url or await self._start_mail_catcher()
         environ = self._child_environ(dsn, url, smtp_url)
         read_settings(environ)  # a wrong setting is reported here, in one line
@@ -219,9 +218,10 @@ class Environment:
         return environ
 
     def _start_child(self, command: Command, environ: dict[str, str]) -> None:
-        width = max(len(command.name) for command in self._commands)
-        report = _prefixed(self._report, command.name.ljust(width))
-        child = Child(command, environ, self._parent_pipe, report)
+        name = command.name.ljust(max(len(each.name) for each in self._commands))
+        child = Child(
+            command, environ, self._parent_pipe, lambda line: self._report(f"{name} | {line}")
+        )
         self._children.append(child)
         self._keeping.append(asyncio.create_task(child.keep_running()))
 
@@ -282,12 +282,6 @@ def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> as
     return future
 
 
-async def _finish(call: Awaitable[object]) -> None:
-    result = await call
-    if isawaitable(result):
-        await result
-
-
 async def _is_ready(settings: Settings) -> bool:
     """Whether GET /readyz returns 200."""
     try:
@@ -307,7 +301,3 @@ async def _is_ready(settings: Settings) -> bool:
 def _url(settings: Settings) -> str:
     host = settings.host
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
-
-
-def _prefixed(report: Report, name: str) -> Report:
-    return lambda line: report(f"{name} | {line}")

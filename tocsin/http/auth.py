@@ -25,6 +25,7 @@ from tocsin.engine.store.database import Database
 from tocsin.http.errors import Forbidden, Unauthorized
 from tocsin.http.tokens import Token, TokenVerifier
 from tocsin.settings import Settings
+from tocsin.settings.addresses import origin_of
 
 COOKIE = "tocsin_token"
 ACCESS = "access"  # in the opt of a router or handler: for whom the call is, a key of SECURITY in openapi.py
@@ -137,7 +138,7 @@ class Authenticator:
     ) -> None:
         self._database = database
         self.tokens = TokenVerifier(settings, development_key)
-        self._origin = _origin(settings.public_url)
+        self._origin = origin_of(settings.public_url) if settings.public_url else None
 
     async def identify(self, connection: Connection, cure: str) -> Person | ApiKey:
         """Returns the caller that the credentials name; raises Unauthorized with the cure, or Forbidden."""
@@ -221,14 +222,3 @@ def _bearer(connection: Connection) -> str | None:
 
 def _person(token: Token, *, by_cookie: bool = False) -> Person:
     return Person(token.recipient_id, token.expires_at, by_cookie)
-
-
-def _origin(url: str | None) -> str | None:
-    """The Origin header (RFC 6454) of pages at this address."""
-    if url is None:
-        return None
-    parts = urlsplit(url)
-    default = {"http": 80, "https": 443}.get(parts.scheme)
-    port = f":{parts.port}" if parts.port not in (None, default) else ""
-    host = parts.hostname or ""
-    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}"

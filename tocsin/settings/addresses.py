@@ -176,7 +176,7 @@ def _origin(text: str) -> str:
         raise ValueError(f"has {shown}: name each origin, since there is no wildcard")
     try:
         parts = urlsplit(text)
-        port = parts.port
+        _ = parts.port
     except ValueError:
         raise ValueError(f"has {shown}, whose port is none") from None
     host = parts.hostname
@@ -189,10 +189,15 @@ def _origin(text: str) -> str:
         raise ValueError(f"has {shown}: write a scheme and a host, such as https://app.example.com")
     if parts.path or parts.query or parts.fragment:
         raise ValueError(f"has {shown}: leave out what follows the host and its port")
-    host = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{host}" + (
-        f":{port}" if port not in (None, _PORTS[parts.scheme]) else ""
-    )
+    return origin_of(text)
+
+
+def origin_of(url: str) -> str:
+    """The origin of pages at this address, as a browser writes it in `Origin` (RFC 6454)."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    port = f":{parts.port}" if parts.port not in (None, _PORTS[parts.scheme]) else ""
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}"
 
 
 def is_loopback(host: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +14,6 @@ from msgspec import Struct, structs
 from tocsin.dev import mail_catcher as box
 from tocsin.dev.push_catcher import FILE, CaughtPush, clear, read_pushes
 from tocsin.engine.model import PROVIDERS, NotFound
-from tocsin.engine.store.database import Database
 from tocsin.http.errors import AnyRequest
 from tocsin.http.observability import QUIET
 from tocsin.http.openapi import get
@@ -111,18 +109,6 @@ class DemoPhone(Struct, frozen=True):
     recipient_id: str
 
 
-async def list_phones(database: Database, recipient_id: str, limit: int) -> list[DemoPhone]:
-    """A person's live devices, the first registered first."""
-    return await database.rows(
-        DemoPhone, _SQL["list_phones"], recipient_id=recipient_id, limit=limit
-    )
-
-
-async def devices_of_tokens(database: Database, tokens: Sequence[str]) -> list[DemoPhone]:
-    """The devices with these tokens."""
-    return await database.rows(DemoPhone, _SQL["devices_of_tokens"], tokens=list(tokens))
-
-
 class Phone(Struct, frozen=True):
     """A phone as the demo page draws it."""
 
@@ -140,7 +126,8 @@ async def list_arrivals(
 ) -> Response[Any]:
     """The newest pushes first, of all people or of one."""
     arrivals = await asyncio.to_thread(read_pushes, _file(services))
-    owners = await devices_of_tokens(services.database, list({each.token for each in arrivals}))
+    tokens = list({each.token for each in arrivals})
+    owners = await services.database.rows(DemoPhone, _SQL["devices_of_tokens"], tokens=tokens)
     named = {(phone.provider, phone.token): phone.recipient_id for phone in owners}
     found = [_shown(each, named.get((each.provider, each.token))) for each in arrivals]
     if person is not None:
@@ -160,7 +147,9 @@ async def phones_of(services: Services, person: str) -> list[Phone]:
     """The phones of a person that the demo page draws."""
     instance = find_running_instance(services.settings.data_dir)
     here = instance.environ if instance else {}
-    phones = await list_phones(services.database, person, _PHONES)
+    phones = await services.database.rows(
+        DemoPhone, _SQL["list_phones"], recipient_id=person, limit=_PHONES
+    )
     return [
         Phone(
             make=_MAKES[phone.platform],

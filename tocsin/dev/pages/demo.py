@@ -69,7 +69,7 @@ class Story(Struct, frozen=True, forbid_unknown_fields=True):
     topic: str | None = None  # whose followers are notified
 
 
-class Cast(Struct, frozen=True):
+class DemoPair(Struct, frozen=True):
     """The person who acts and the one who is notified: their ids and names."""
 
     me: str
@@ -87,17 +87,17 @@ def story_of(event_type: str, label: str) -> Story:
     return known_stories().get(event_type) or Story(label, label)
 
 
-def event_of(story: Story, event_type: str, cast: Cast, now: datetime) -> NewEvent:
+def event_of(story: Story, event_type: str, pair: DemoPair, now: datetime) -> NewEvent:
     """The event that the app creates when the button is pressed."""
     return NewEvent(
         event_type=event_type,
-        recipients=[] if story.topic else [cast.you],
+        recipients=[] if story.topic else [pair.you],
         topic=story.topic,
-        title=cast.fill(story.title),
-        body=cast.fill(story.body),
+        title=pair.fill(story.title),
+        body=pair.fill(story.body),
         action_url=story.action_url,
         metadata={name: _moved(value, now) for name, value in story.metadata.items()},
-        initiator=cast.me,
+        initiator=pair.me,
     )
 
 
@@ -116,7 +116,7 @@ def known_stories() -> Mapping[str, Story]:
     return msgspec.toml.decode(text, type=dict[str, Story])
 
 
-class Desk(Struct, frozen=True):
+class DemoPanel(Struct, frozen=True):
     """One of the two people, with a window of the app and a phone."""
 
     side: str
@@ -166,14 +166,14 @@ async def demo_page(
     people = await list_people(services.database, _PEOPLE)
     chosen = _pair(people, left, right)
     types = await list_event_types(services.database)
-    desks = [
-        Desk(side, me, you, _buttons(types, _cast(me, you)), await _phone(services, me))
+    panels = [
+        DemoPanel(side, me, you, _buttons(types, _demo_pair(me, you)), await _phone(services, me))
         for side, me, you in zip(("left", "right"), chosen, chosen[::-1], strict=True)
     ]
     return PAGES.render(
         "demo.html",
         people=people,
-        desks=desks if len(people) > 1 else [],
+        panels=panels if len(people) > 1 else [],
         mailbox=services.settings.smtp is not None,
     )
 
@@ -227,28 +227,22 @@ async def act(
     if not {data.me, data.you} <= people.keys():
         raise Invalid("unknown person", ("you", "Choose two of the people on the page."))
     event_type = await get_event_type(services.database, data.event_type)
-    cast = _cast(people[data.me], people[data.you])
+    pair = _demo_pair(people[data.me], people[data.you])
     at = datetime.now(UTC)
     story = story_of(event_type.event_type, event_type.label)
-    event = event_of(story, event_type.event_type, cast, at)
-    emitted = await create_event(services.database, "demo", event)
-    id_ = await notification_of(services.database, emitted.event_id, data.you)
+    event = event_of(story, event_type.event_type, pair, at)
+    created = await create_event(services.database, "demo", event)
+    id_: int | None = await services.database.value(
+        _SQL["notification_of"], event_id=created.event_id, recipient_id=data.you
+    )
     decided = await why(services.database, [id_]) if id_ is not None else {}
     channels = explain(decided[id_]).channels if id_ is not None else []
-    return ActResult(emitted.event_id, id_, event.title, event.topic, at, channels)
+    return ActResult(created.event_id, id_, event.title, event.topic, at, channels)
 
 
 async def list_people(database: Database, limit: int) -> list[DemoPerson]:
     """The people who were created first."""
     return await database.rows(DemoPerson, _SQL["list_people"], limit=limit)
-
-
-async def notification_of(database: Database, event_id: int, recipient_id: str) -> int | None:
-    """The notification of an event for one person; None where there is none."""
-    found: int | None = await database.value(
-        _SQL["notification_of"], event_id=event_id, recipient_id=recipient_id
-    )
-    return found
 
 
 def dev_routes() -> list[ControllerRouterHandler]:
@@ -286,15 +280,17 @@ def _pair(
     return left, right
 
 
-def _cast(me: DemoPerson, you: DemoPerson) -> Cast:
-    return Cast(me.id, you.id, me.first_name, you.first_name)
+def _demo_pair(me: DemoPerson, you: DemoPerson) -> DemoPair:
+    return DemoPair(me.id, you.id, me.first_name, you.first_name)
 
 
-def _buttons(types: list[EventType], cast: Cast) -> list[tuple[str, list[tuple[EventType, str]]]]:
+def _buttons(
+    types: list[EventType], pair: DemoPair
+) -> list[tuple[str, list[tuple[EventType, str]]]]:
     return [
         (
             label,
-            [(each, cast.fill(story_of(each.event_type, each.label).button)) for each in group],
+            [(each, pair.fill(story_of(each.event_type, each.label).button)) for each in group],
         )
         for label, group in groupby(types, lambda each: each.category_label)
     ]

@@ -36,7 +36,7 @@ from tocsin.http.openapi import get, noted
 from tocsin.http.people.inbox import PATH, PersonRequest
 from tocsin.http.requests import Services
 
-_PUMP = "tocsin_pump"  # where the handler leaves it, in the connection's state
+_WRITER = "tocsin_stream"  # where the handler leaves it, in the connection's state
 HEARTBEAT = 15.0  # seconds
 _RETRY = (
     2000,
@@ -92,15 +92,15 @@ async def stream(
     except BaseException:
         await _release(services, ticket)
         raise
-    return _EventStream(_Pump(services, open_stream, person.expires_at, ticket))
+    return _EventStream(_StreamWriter(services, open_stream, person.expires_at, ticket))
 
 
 class _EventStream(Response[str]):
     """Sends the head of a response without a length, and leaves the rest to `StreamMiddleware`."""
 
-    def __init__(self, pump: _Pump) -> None:
+    def __init__(self, writer: _StreamWriter) -> None:
         super().__init__("")
-        self._pump = pump
+        self._writer = writer
 
     def to_asgi_response(self, *_arguments: Any, **_named: Any) -> ASGIResponse:
         """As Litestar calls it."""
@@ -110,9 +110,9 @@ class _EventStream(Response[str]):
         try:
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         except BaseException:
-            await self._pump.close()
+            await self._writer.close()
             raise
-        scope["state"][_PUMP] = self._pump
+        scope["state"][_WRITER] = self._writer
 
 
 class StreamMiddleware:
@@ -124,15 +124,15 @@ class StreamMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
         kept = cast("dict[str, Any]", scope)
-        pump = kept.get("state", {}).pop(_PUMP, None)
-        if pump is not None:
+        writer = kept.get("state", {}).pop(_WRITER, None)
+        if writer is not None:
             # the server keeps it for as long as the stream is open, and asks it for no more than this
             for name in kept.keys() - {"type", "method"}:
                 del kept[name]
-            await pump.run(receive, send)
+            await writer.run(receive, send)
 
 
-class _Pump:
+class _StreamWriter:
     """Sends one open stream to its reader."""
 
     __slots__ = ("_expires_at", "_open_stream", "_services", "_ticket")
@@ -151,12 +151,12 @@ class _Pump:
 
     async def run(self, receive: Receive, send: Send) -> None:
         """Until either end closes; the connection of a reader that takes nothing ends (`http/protocol.py`)."""
-        gone = asyncio.create_task(_gone(receive, self._open_stream))
+        disconnected = asyncio.create_task(_close_on_disconnect(receive, self._open_stream))
         try:
             with suppress(OSError):
-                await self._pump(send)
+                await self._send_events(send)
         finally:
-            gone.cancel()
+            disconnected.cancel()
             await self.close()
 
     async def close(self) -> None:
@@ -164,7 +164,7 @@ class _Pump:
         self._open_stream.leave()
         await _release(self._services, self._ticket)
 
-    async def _pump(self, send: Send) -> None:
+    async def _send_events(self, send: Send) -> None:
         open_stream = self._open_stream
         # The first bytes leave at once: proxies and clients take the stream for open only then.
         await _write(send, b"retry: %d\n\n" % random.randint(*_RETRY))
@@ -192,7 +192,7 @@ async def _write(send: Send, data: bytes, *, more: bool = True) -> None:
     await send({"type": "http.response.body", "body": data, "more_body": more})
 
 
-async def _gone(receive: Receive, open_stream: OpenStream) -> None:
+async def _close_on_disconnect(receive: Receive, open_stream: OpenStream) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     open_stream.close()

@@ -1,6 +1,6 @@
 // The demo: two windows of a small app, each with its own person. What is pressed in one notifies the other.
 
-import { Desk } from "./desk.js";
+import { Panel } from "./panel.js";
 import { Mailbox } from "./mailbox.js";
 import { Phone, readArrivals } from "./phones.js";
 import { Trace } from "./trace.js";
@@ -9,22 +9,22 @@ const CALM = 1000; // milliseconds between two looks at phones and mails
 const EAGER = 120; // while something is on its way
 
 const trace = new Trace(document.getElementById("trace"));
-const desks = [...document.querySelectorAll(".desk")].map((element) => new Desk(element));
+const panels = [...document.querySelectorAll(".panel")].map((element) => new Panel(element));
 const phones = new Map(
   [...document.querySelectorAll(".phone[data-token]")].map((element) => [
-    element.closest(".desk").dataset.person,
+    element.closest(".panel").dataset.person,
     new Phone(element),
   ]),
 );
 const box = document.getElementById("mailbox");
-const mailbox = box && new Mailbox(box, new Map(desks.map((desk) => [desk.email, desk.name])));
+const mailbox = box && new Mailbox(box, new Map(panels.map((panel) => [panel.email, panel.name])));
 let wake = () => {};
 
-async function act(desk, eventType, words) {
-  const other = desks.find((each) => each.person === desk.other);
-  trace.begin(`${desk.name}: ${words}`);
+async function act(panel, eventType, words) {
+  const other = panels.find((each) => each.person === panel.other);
+  trace.begin(`${panel.name}: ${words}`);
   try {
-    const sent = { event_type: eventType, me: desk.person, you: other.person };
+    const sent = { event_type: eventType, me: panel.person, you: other.person };
     const answer = await fetch("events/", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
@@ -56,11 +56,11 @@ async function follow() {
   }
 }
 
-for (const desk of desks) {
-  desk.onact = (eventType, words) => act(desk, eventType, words);
-  const phone = phones.get(desk.person);
-  if (phone) phone.onopen = (id) => desk.openById(id);
-  desk.onnotification = (count) => trace.counted(desk.person, count);
+for (const panel of panels) {
+  panel.onact = (eventType, words) => act(panel, eventType, words);
+  const phone = phones.get(panel.person);
+  if (phone) phone.onopen = (id) => panel.openById(id);
+  panel.onnotification = (count) => trace.counted(panel.person, count);
 }
 document.addEventListener("visibilitychange", () => document.hidden || wake());
 follow();

@@ -2,7 +2,7 @@
 
 const TOPICS = { "forum.thread:7": "Spring Formal Planning" };
 
-export class Desk {
+export class Panel {
   constructor(element) {
     const { side, person, name, other, email } = element.dataset;
     Object.assign(this, { element, side, person, name, other, email });
