@@ -29,6 +29,7 @@ from tocsin import (
     unsubscribe,
     upsert_recipient,
 )
+from tocsin.testing import AsyncOutbox
 
 REPLY: dict[str, Any] = {"event_type": "forum.new_reply", "title": "Hello"}
 
@@ -126,3 +127,20 @@ async def test_the_guides_code_does_what_it_claims(
     async with pool.acquire() as connection:
         assert await unread_count(connection, guest) == 0
     await pool.execute("drop table guest, booking")
+
+
+async def test_a_test_asserts_on_what_its_transaction_notified() -> None:
+    alice = uuid4()
+    connection = await asyncpg.connect(os.environ["OWNER_DSN"])
+    transaction = connection.transaction()
+    await transaction.start()
+    outbox = AsyncOutbox(connection)
+    await outbox.clear()
+    await outbox.assert_nothing()
+    await upsert_recipient(connection, alice, email="alice@example.com")
+    event_id = await notify(connection, recipient=alice, metadata={"post": 12}, **REPLY)
+    notification = await outbox.assert_notified(alice, "forum.new_reply", channel="in_app")
+    assert (notification.event.id, notification.event.metadata) == (event_id, {"post": 12})
+    await transaction.rollback()
+    await outbox.assert_nothing()
+    await connection.close()

@@ -18,10 +18,12 @@ from flask import Flask
 from flask_babel import Babel, lazy_gettext
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import MetaData, create_engine, inspect
+from sqlalchemy.orm import Session
 
 from tests.support import guides
-from tocsin import InvalidArgument, notify, unread_count, upsert_recipient
+from tocsin import InvalidArgument, NotifyError, notify, unread_count, upsert_recipient
 from tocsin.contrib.sqlalchemy import include_name, keep_recipients
+from tocsin.testing import Outbox, OutboxError
 
 
 def url(driver: str) -> str:
@@ -147,3 +149,23 @@ def test_the_client_imports_no_framework() -> None:
     code = "import sys, tocsin; print({'flask', 'sqlalchemy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_a_test_asserts_on_what_its_session_notified(driver: str) -> None:
+    engine = create_engine(os.environ["OWNER_DSN"].replace("sql://", f"sql+{driver}://"))
+    alice = uuid4()
+    with Session(engine) as session:
+        outbox = Outbox(session)
+        outbox.clear()
+        outbox.assert_nothing()
+        upsert_recipient(session, alice, email="alice@example.com")
+        notify(session, recipient=alice, event_type="forum.new_reply", title="Hello")
+        assert outbox.assert_notified(alice, "forum.new_reply").title == "Hello"
+        with pytest.raises(NotifyError):
+            notify(session, recipient=uuid4(), event_type="forum.new_reply", title="Hello")
+        with pytest.raises(OutboxError, match="savepoint"):
+            outbox.assert_nothing()
+        session.rollback()
+        outbox.assert_nothing()
+    engine.dispose()
