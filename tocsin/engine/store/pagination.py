@@ -74,7 +74,7 @@ class Listed(Protocol):
 
 
 T = TypeVar("T")
-Row = TypeVar("Row", bound=Listed)
+RowT = TypeVar("RowT", bound=Listed)
 
 
 class Cursor(Struct, frozen=True):
@@ -113,7 +113,7 @@ def parse_cursor(text: str) -> Cursor:
     return Cursor(at, int(match[3]), newer=match[1] == "n")
 
 
-def page(rows: Sequence[Row], cursor: Cursor | None, limit: int) -> Page[Row]:
+def page(rows: Sequence[RowT], cursor: Cursor | None, limit: int) -> Page[RowT]:
     """Makes a page of up to `limit + 1` rows as they were read: by the cursor's direction, nearest first."""
     newer = cursor is not None and cursor.newer
     beyond = len(rows) > limit
