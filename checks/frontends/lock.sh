@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-for folder in astro next nuxt types; do
+for folder in astro capacitor next nuxt types; do
 	(cd "$folder" && npm install --package-lock-only --ignore-scripts --loglevel=error)
 	FOLDER=$folder node --input-type=module <<'END'
 import { readFileSync, writeFileSync } from 'node:fs';

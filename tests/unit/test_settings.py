@@ -37,6 +37,12 @@ def test_origins_are_as_browsers_write_them() -> None:
     assert origins == ("https://app.example.com", "http://localhost:3000")
 
 
+def test_the_pages_of_a_phone_app_have_an_origin_too() -> None:
+    origins = read(ALLOWED_ORIGINS="capacitor://localhost,https://localhost").allowed_origins
+
+    assert origins == ("capacitor://localhost", "https://localhost")
+
+
 WRONG = [
     ("PORT", "0"),
     ("PORT", "65536"),

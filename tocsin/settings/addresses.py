@@ -15,6 +15,7 @@ StartTls = Literal["auto", "always", "never"]
 MOST_NAME_CHARACTERS = 200
 
 _PORTS = {"http": 80, "https": 443, "smtp": 25, "smtps": 465}
+_APP_SCHEMES = ("capacitor", "ionic", "tauri")  # the pages of apps on phones and desktops
 _SENDER = re.compile(
     r'(?:"(?:[^"\\]|\\.)*"|[^"<>@,;:\\\[\]]*?)\s*<(?P<named>[^<>\s]+)>|(?P<bare>[^<>\u2039\u203a\s,;]+)'
 )
@@ -181,7 +182,7 @@ def _origin(text: str) -> str:
         raise ValueError(f"has {shown}, whose port is none") from None
     host = parts.hostname
     if (
-        parts.scheme not in ("http", "https")
+        parts.scheme not in ("http", "https", *_APP_SCHEMES)
         or not host
         or not text.isascii()
         or "@" in parts.netloc
@@ -196,7 +197,7 @@ def origin_of(url: str) -> str:
     """The origin of pages at this address, as a browser writes it in `Origin` (RFC 6454)."""
     parts = urlsplit(url)
     host = parts.hostname or ""
-    port = f":{parts.port}" if parts.port not in (None, _PORTS[parts.scheme]) else ""
+    port = f":{parts.port}" if parts.port not in (None, _PORTS.get(parts.scheme)) else ""
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}"
 
 
