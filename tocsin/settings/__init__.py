@@ -124,8 +124,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         Setting(
             "Origins of other pages that people's calls may come from ([CORS](http.md#other-origins)), separated by "
-            "commas or spaces: scheme, host and port, no wildcard. A page of the public URL's own origin needs none; the pages "
-            "of an app made with Capacitor have `capacitor://localhost` and `https://localhost`.",
+            "commas or spaces: scheme, host and port, no wildcard. A page of the public URL's own origin needs none; "
+            "the pages of an app made with Capacitor have `capacitor://localhost` and `https://localhost`.",
             "https://app.example.com,https://www.example.com",
             parse_origins,
         ),

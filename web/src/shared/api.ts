@@ -30,7 +30,7 @@ export class Api {
   constructor(
     readonly base: string,
     public credentials: Credentials,
-    private readonly fetcher: typeof fetch = (...request) => fetch(...request),
+    private readonly fetcher?: typeof fetch,
   ) {}
 
   /** The response's JSON; undefined if it has none. */
@@ -60,7 +60,7 @@ export class Api {
   }
 
   async #fetch(method: string, path: string, body: unknown, token: string | null, options: RequestInit) {
-    const { fetcher } = this;
+    const { fetcher = fetch } = this;
     const headers = new Headers(options.headers);
     if (token !== null) headers.set('Authorization', `Bearer ${token}`);
     if (body !== undefined) headers.set('Content-Type', 'application/json');

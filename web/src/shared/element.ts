@@ -6,7 +6,8 @@ import { h as made, icon, setAttribute } from './dom.js';
 export const ElementBase = globalThis.HTMLElement ?? (class {} as typeof HTMLElement);
 
 export function define(name: string, element: CustomElementConstructor): void {
-  if (globalThis.customElements?.get(name) === undefined) globalThis.customElements?.define(name, element);
+  const { customElements: known } = globalThis;
+  if (!known?.get(name)) known?.define(name, element);
 }
 
 type Value = string | number | boolean | null | undefined | ((event: Event) => void);
