@@ -11,7 +11,6 @@ import psycopg
 from tocsin.cli import imports, operations, services
 from tocsin.cli.doctor import doctor
 from tocsin.cli.templates import templates
-from tocsin.dev.supervisor import UpError
 from tocsin.settings import SettingsError
 
 
@@ -22,6 +21,7 @@ class _Commands(click.Group):
         from tocsin.cli.import_sources import ImportFault
         from tocsin.client import NotifyError
         from tocsin.dev.embedded_postgres import PostgresError
+        from tocsin.dev.supervisor import UpError
         from tocsin.engine.catalogue import CatalogueError
         from tocsin.engine.mail.loader import TemplateFailed, TemplatesError
         from tocsin.engine.model import Conflict, Invalid, NotFound, Unavailable

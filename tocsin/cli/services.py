@@ -11,7 +11,6 @@ from typing import Any, Literal, TypeVar
 
 import click
 
-from tocsin.dev.supervisor import parent_fd, stop_with_parent
 from tocsin.settings import Settings, SettingsError, read_settings
 from tocsin.settings.running_instance import with_running_instance
 
@@ -103,6 +102,7 @@ def _collect_less() -> None:
 
 def _set_up_service() -> Settings:
     """The settings of a service, after its logs were set up."""
+    from tocsin.dev.supervisor import parent_fd, stop_with_parent
     from tocsin.logs import configure_logs
 
     stop_with_parent(parent_fd())
