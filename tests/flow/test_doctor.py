@@ -380,6 +380,9 @@ async def test_a_database_that_can_not_be_written_to_is_red(db: Db, dsn: str) ->
         "green",
         "yellow",
     )  # fsync is off in tests
+    db.execute("alter table tocsin.attempt set unlogged")
+    await is_red("storage", "unlogged: attempt", "set logged", database_url=url)
+    db.execute("alter table tocsin.attempt set logged")
     db.execute("revoke insert on tocsin.idempotency from tocsin_service")
     await is_red("storage", "can't be written to", "PostgreSQL's log", database_url=url)
 

@@ -88,6 +88,7 @@ class _Storage(Struct, frozen=True):
     vacuums: bool
     xid_age: int
     collation_changed: bool | None
+    unlogged: list[str]
 
 
 class _Zone(Struct, frozen=True):
@@ -342,6 +343,11 @@ def judge_storage(storage: _Storage, took: float) -> Iterable[Finding]:
         yield red(
             f"The oldest transaction id is {storage.xid_age:,} transactions old: at 2 billions PostgreSQL stops.",
             "End old transactions and replication slots, then run: vacuum (freeze);",
+        )
+    if storage.unlogged:
+        yield red(
+            f"Tables are unlogged: {', '.join(storage.unlogged)}. A crash empties them, and standbys lack them.",
+            f"Run: alter table tocsin.{storage.unlogged[0]} set logged;",
         )
     if storage.collation_changed:
         yield yellow(

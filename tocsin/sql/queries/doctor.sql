@@ -58,7 +58,16 @@ select
     current_setting('fsync')::boolean as durable,
     current_setting('autovacuum')::boolean and current_setting('track_counts')::boolean as vacuums,
     age(d.datfrozenxid)::bigint as xid_age,
-    d.datcollversion <> pg_database_collation_actual_version(d.oid) as collation_changed
+    d.datcollversion <> pg_database_collation_actual_version(d.oid) as collation_changed,
+    array(
+        select c.relname::text
+        from pg_class c
+        join pg_namespace n on n.oid = c.relnamespace
+        where n.nspname in ('tocsin', 'tocsin_queue')
+            and c.relkind = 'r'
+            and c.relpersistence = 'u'
+        order by c.relname
+    ) as unlogged
 from pg_database d
 where d.datname = current_database();
 
