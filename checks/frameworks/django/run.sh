@@ -7,6 +7,8 @@ cd "$(dirname "$0")"
 root=$(cd ../../.. && pwd)
 export SERVICE_PYTHON="${SERVICE_PYTHON:-$root/.venv/bin/python}"
 
+export PYTHONDONTWRITEBYTECODE=1
+
 for lock in requirements-4.2.lock requirements.lock; do
 	env="$root/build/frameworks/django-${lock%.lock}"
 	if ! cmp -s "$lock" "$env/installed.lock"; then
@@ -17,7 +19,6 @@ for lock in requirements-4.2.lock requirements.lock; do
 		cp "$lock" "$env/installed.lock"
 	fi
 	python="$env/bin/python"
-	export PYTHONDONTWRITEBYTECODE=1 PYTHONWARNINGS=default
 	"$python" -c 'import django; print("Django", django.__version__)'
 	"$python" -m pytest --quiet --create-db --ignore test_uuid_users.py --ignore test_django_notifications.py "$@"
 	[ $# -eq 0 ] || continue
