@@ -31,7 +31,7 @@ from tocsin.dev.environment import CHILD_SECONDS
 from tocsin.dev.mail_catcher import read_mails
 from tocsin.dev.postgres_cluster import remove_cluster
 from tocsin.dev.push_catcher import STOP_SECONDS as PUSH_CATCHER_SECONDS
-from tocsin.dev.supervisor import Child, Command, ParentPipe
+from tocsin.dev.supervisor import Child, ChildCommand, ParentPipe
 from tocsin.dev.up import reset
 from tocsin.http.errors import Unauthorized
 from tocsin.http.tokens import TokenVerifier
@@ -57,8 +57,8 @@ time.sleep(60)
 """
 
 
-def python(name: str, program: str) -> Command:
-    return Command(name, [sys.executable, "-c", program])
+def python(name: str, program: str) -> ChildCommand:
+    return ChildCommand(name, [sys.executable, "-c", program])
 
 
 class Family:
@@ -70,7 +70,7 @@ class Family:
         self.children: list[Child] = []
         self.tasks: list[asyncio.Task[None]] = []
 
-    def start(self, command: Command, **environ: str) -> Child:
+    def start(self, command: ChildCommand, **environ: str) -> Child:
         child = Child(command, os.environ | environ, self.parent_pipe, self.lines.append)
         self.children.append(child)
         self.tasks.append(asyncio.create_task(child.keep_running()))
@@ -134,7 +134,7 @@ async def test_the_pause_before_the_next_start_does_not_delay_the_stop(
 
 
 async def test_a_program_that_is_not_there_is_an_ending_like_others(family: Family) -> None:
-    family.start(Command("worker", ["/nowhere/tocsin"]))
+    family.start(ChildCommand("worker", ["/nowhere/tocsin"]))
 
     await family.said("can't be started (No such file or directory); restarting")
 

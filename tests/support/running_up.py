@@ -37,10 +37,10 @@ UP = """
 import asyncio, os, sys
 from tocsin.dev import environment
 from tocsin.settings import SettingsError, read_settings
-from tocsin.dev.supervisor import Command
+from tocsin.dev.supervisor import ChildCommand
 from tocsin.dev.up import UpError, up
 http, worker = ([sys.executable, "-c", program] for program in sys.argv[1:])
-commands = [Command("http", http), Command("worker", worker)]
+commands = [ChildCommand("http", http), ChildCommand("worker", worker)]
 steps = {"migrate": lambda dsn: print("migrated", dsn, flush=True), "seed": lambda dsn: print("seeded", flush=True)}
 class Nobody:
     async def start(self): return {}

@@ -37,7 +37,7 @@ class Row:
     fault: str | None = None
 
 
-class Source(Protocol):
+class ImportSource(Protocol):
     """What can be imported: its name in tocsin.imported, how long it is in steps of progress, and its rows."""
 
     @property

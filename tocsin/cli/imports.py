@@ -17,7 +17,7 @@ from tocsin.cli.services import find_dsn
 from tocsin.sql import load
 
 if TYPE_CHECKING:
-    from tocsin.cli.import_sources import Row, Source
+    from tocsin.cli.import_sources import Row, ImportSource
 
 _SHOWN = 20  # faults
 
@@ -81,7 +81,7 @@ def import_django_notifications(
     _run(DjangoNotifications(dsn or find_dsn(), table, event_type, named), **options)
 
 
-def _run(source: Source, *, dry_run: bool, batch: int, create_recipients: bool) -> None:
+def _run(source: ImportSource, *, dry_run: bool, batch: int, create_recipients: bool) -> None:
     """Imports batch by batch, each in a transaction; prints faults and counts, and exits with 1 if there are faults."""
     from tocsin.engine.store.connection import connect
 

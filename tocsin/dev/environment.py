@@ -20,7 +20,7 @@ from msgspec import Struct
 from tocsin.dev import embedded_postgres
 from tocsin.dev.embedded_postgres import Postgres, PostgresError
 from tocsin.dev.mail_catcher import MailCatcher
-from tocsin.dev.supervisor import Child, Command, ParentPipe, Report, UpError
+from tocsin.dev.supervisor import Child, ChildCommand, ParentPipe, Report, UpError
 from tocsin.settings import Settings, read_settings
 from tocsin.settings.running_instance import (
     DEVELOPMENT_KEY,
@@ -101,7 +101,7 @@ class Environment:
         self,
         settings: Settings,
         environ: Mapping[str, str],
-        commands: Sequence[Command],
+        commands: Sequence[ChildCommand],
         steps: Steps,
         report: Report,
     ) -> None:
@@ -217,7 +217,7 @@ class Environment:
             environ["TOCSIN_JWT_SECRET"] = keep_secrets(self._data_dir, JWT_SECRET)[JWT_SECRET]
         return environ
 
-    def _start_child(self, command: Command, environ: dict[str, str]) -> None:
+    def _start_child(self, command: ChildCommand, environ: dict[str, str]) -> None:
         name = command.name.ljust(max(len(each.name) for each in self._commands))
         child = Child(
             command, environ, self._parent_pipe, lambda line: self._report(f"{name} | {line}")

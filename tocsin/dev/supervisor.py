@@ -36,7 +36,7 @@ class UpError(Exception):
     """One line with the reason why `tocsin up` can't start or go on."""
 
 
-class Command(Struct, frozen=True):
+class ChildCommand(Struct, frozen=True):
     """A child's name, in front of each line of its output, and its command."""
 
     name: str
@@ -106,7 +106,11 @@ class Child:
     """One supervised process, in a session of its own, so that Ctrl-C reaches only its parent."""
 
     def __init__(
-        self, command: Command, environ: Mapping[str, str], parent_pipe: ParentPipe, report: Report
+        self,
+        command: ChildCommand,
+        environ: Mapping[str, str],
+        parent_pipe: ParentPipe,
+        report: Report,
     ) -> None:
         self.command = command
         self.environ = dict(environ)

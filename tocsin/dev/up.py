@@ -21,7 +21,7 @@ from tocsin.dev import embedded_postgres
 from tocsin.dev.embedded_postgres import PostgresError
 from tocsin.dev.environment import Environment, Steps
 from tocsin.dev.postgres_cluster import remove_cluster
-from tocsin.dev.supervisor import Command, Report, UpError, wait_for_make_end
+from tocsin.dev.supervisor import ChildCommand, Report, UpError, wait_for_make_end
 from tocsin.engine.model import PROVIDERS, Conflict, Unavailable
 from tocsin.settings import Settings
 from tocsin.settings.running_instance import (
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS", "UpError", "reset", "up"]
 
 COMMANDS = (
-    Command("http", (sys.executable, "-m", "tocsin", "serve", "--dev")),
-    Command("worker", (sys.executable, "-m", "tocsin", "worker")),
+    ChildCommand("http", (sys.executable, "-m", "tocsin", "serve", "--dev")),
+    ChildCommand("worker", (sys.executable, "-m", "tocsin", "worker")),
 )
 STORED = (
     *("mailbox", "phones.jsonl", "far-ends", "secrets.json", "postgres-is-elsewhere.txt"),
@@ -52,7 +52,7 @@ async def up(
     settings: Settings,
     *,
     environ: Mapping[str, str] = os.environ,
-    commands: Sequence[Command] = COMMANDS,
+    commands: Sequence[ChildCommand] = COMMANDS,
     migrate: Callable[[str], object] | None = None,
     seed: Callable[[str], object] | None = None,
     make_far_ends: Callable[..., FarEnds] | None = None,

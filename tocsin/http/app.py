@@ -24,7 +24,7 @@ from tocsin.http.middleware import (
     COUNT_PATH,
     CrossOrigin,
     LoopbackHosts,
-    Options,
+    OptionsMethod,
     QuickCount,
     SecurityHeaders,
 )
@@ -111,7 +111,7 @@ def _around(
     before it is routed, or be done before Litestar begins.
     """
     url, services, tokens = settings.public_url, app.state.services, app.state.authenticator.tokens
-    yield Options  # OPTIONS of any path, without its guards
+    yield OptionsMethod  # OPTIONS of any path, without its guards
     if settings.allowed_origins:
         paths = frozenset(_paths_of_people(app))
         yield lambda inner: CrossOrigin(inner, settings.allowed_origins, paths)  # preflights

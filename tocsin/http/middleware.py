@@ -136,7 +136,7 @@ def _is_ours(scope: Scope) -> bool:
 _NO_METHOD = "TRACE"  # of any path
 
 
-class Options:
+class OptionsMethod:
     """Around the app."""
 
     def __init__(self, app: ASGIApp) -> None:

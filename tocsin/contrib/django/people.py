@@ -19,7 +19,7 @@ from tocsin.sql import load
 
 _SQL = load("django")
 _MOST = 200  # characters of an id and a name
-Person = dict[str, str | None]
+PersonFields = dict[str, str | None]
 
 log = logging.getLogger("tocsin.django")
 
@@ -29,7 +29,7 @@ def recipient_id(user: Any) -> str:
     return str(_value(user, options().user_map["id"]))
 
 
-def person_of(user: Any, chosen: Options | None = None) -> Person:
+def person_of(user: Any, chosen: Options | None = None) -> PersonFields:
     """What Tocsin is to know about a user; empty values are None."""
     mapped = (chosen or options()).user_map
     found = {name: _text(_value(user, mapped[name])) for name in USER_FIELDS}
@@ -91,13 +91,13 @@ def _concerns_us(update_fields: Iterable[str] | None) -> bool:
     return update_fields is None or bool(set(update_fields) - {"last_login", "password"})
 
 
-def _upsert_all(people: list[Person], alias: str) -> None:
+def _upsert_all(people: list[PersonFields], alias: str) -> None:
     """All in one statement, a hundred times as fast as one by one."""
     with connections[alias].cursor() as cursor:
         cursor.execute(_SQL["upsert_recipients"], {n: [p[n] for p in people] for n in USER_FIELDS})
 
 
-def _upsert_each(people: Iterable[Person], alias: str) -> Iterator[str]:
+def _upsert_each(people: Iterable[PersonFields], alias: str) -> Iterator[str]:
     """One by one. What Tocsin refuses of a person is left out: a user must not fail to be saved because of it."""
     for person in people:
         left_out: dict[str, str] = {}

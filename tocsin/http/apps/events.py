@@ -113,7 +113,7 @@ class Accepted(Struct, frozen=True):
     notifications: int
 
 
-class Decision(Struct, frozen=True):
+class ChannelDecision(Struct, frozen=True):
     """What is decided for one channel; `scope` is the preference's."""
 
     decision: str
@@ -126,7 +126,7 @@ class Preview(Struct, frozen=True):
 
     event_id: None
     notifications: int
-    decisions: dict[str, dict[str, Decision]]
+    decisions: dict[str, dict[str, ChannelDecision]]
 
 
 class EventNotification(Struct, frozen=True):
@@ -402,13 +402,13 @@ def _people(posted: PostedEvent) -> list[MissingRecipient]:
 def _preview(posted: PostedEvent, previewed: Previewed) -> Preview:
     decisions = {
         person.recipient_id: {
-            channel: Decision(*parts) for channel, parts in person.decisions.items()
+            channel: ChannelDecision(*parts) for channel, parts in person.decisions.items()
         }
         for person in previewed.decided
     }
     if previewed.initiator_skipped:
         channels = next(iter(decisions.values()), {"in_app": None})
-        initiator = dict.fromkeys(channels, Decision("off", "initiator"))
+        initiator = dict.fromkeys(channels, ChannelDecision("off", "initiator"))
         decisions[str(posted.initiator)] = initiator
     return Preview(None, previewed.notifications, decisions)
 
