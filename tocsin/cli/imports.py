@@ -17,7 +17,7 @@ from tocsin.cli.services import find_dsn
 from tocsin.sql import load
 
 if TYPE_CHECKING:
-    from tocsin.cli.import_sources import Row, ImportSource
+    from tocsin.cli.import_sources import ImportSource, Row
 
 _SHOWN = 20  # faults
 
