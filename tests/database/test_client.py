@@ -120,6 +120,12 @@ def test_refusals_are_typed_and_say_the_cure(conn: psycopg.Connection[dict[str, 
     assert isinstance(unknown.value.__cause__, psycopg.Error)
 
 
+def test_one_text_with_several_ids_is_named(conn: psycopg.Connection[dict[str, object]]) -> None:
+    with conn, pytest.raises(tocsin.UnknownRecipient) as unknown, conn.transaction():
+        notify(conn, recipient="alice,bob", event_type="forum.new_reply", title="x")
+    assert "several elements of an array" in unknown.value.hint
+
+
 def test_each_refusal_has_its_own_type(conn: psycopg.Connection[dict[str, object]]) -> None:
     def call(title: str = "x", recipient: str = "alice") -> None:
         with conn.transaction():

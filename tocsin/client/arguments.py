@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
+from functools import cache
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -27,6 +28,7 @@ Text = str | LazyText
 RecipientId = str | int | UUID
 Metadata = Mapping[str, Any]
 
+_BYTES = (bytes, bytearray, memoryview)
 _LAZY = {"Promise", "LazyString", "LazyProxy"}
 """Classes of lazy strings: of Django, of Flask-Babel and WTForms, of Babel."""
 
@@ -64,10 +66,12 @@ def _text(name: str, value: Any) -> str | None:
 
 
 def _id(name: str, value: Any) -> str | None:
-    if isinstance(value, UUID) or (isinstance(value, int) and not isinstance(value, bool)):
-        return str(int(value) if isinstance(value, int) else value)
     if value is None or isinstance(value, str) or _is_lazy(value):
         return _text(name, value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(int(value))  # an IntEnum too
+    if isinstance(value, UUID):
+        return str(value)
     raise _wrong(name, value, _cure_of_id(value))
 
 
@@ -83,16 +87,12 @@ def recipient_id(name: str, value: Any) -> str:
 
 def _recipients(name: str, value: Any) -> str | list[str]:
     """One id or many."""
-    if isinstance(value, (bytes, bytearray, memoryview, Mapping)) or not isinstance(
-        value, Iterable
-    ):
-        if isinstance(value, AsyncIterable):
-            raise _wrong(name, value, "Read it first: [id async for id in …].")
-        return recipient_id(name, value)
     if isinstance(value, str) or _is_lazy(value):
         return recipient_id(name, value)
-    if isinstance(value, type):
-        raise _wrong(name, value, "Pass ids, not a class.")
+    if isinstance(value, AsyncIterable):
+        raise _wrong(name, value, "Read it first: [id async for id in …].")
+    if not isinstance(value, Iterable) or isinstance(value, (*_BYTES, Mapping, type)):
+        return recipient_id(name, value)
     return [recipient_id(f"an element of {name}", one) for one in value]
 
 
@@ -118,11 +118,11 @@ def _moment(name: str, value: Any) -> datetime | None:
 
 
 def _number(name: str, value: Any) -> int:
+    if isinstance(value, Awaitable):
+        raise _wrong(name, value, "Await it first.")
     if isinstance(value, bool) or not isinstance(value, int):
         cure = "Pass int(…) of it." if isinstance(value, str) else "Pass what notify() returned."
-        if isinstance(value, str) or not hasattr(value, "__await__"):
-            raise _wrong(name, value, cure)
-        raise _wrong(name, value, "Await it first.")
+        raise _wrong(name, value, cure)
     if not -(2**63) <= value < 2**63:
         raise InvalidArgument(f"there is no event {value}", "Pass what notify() returned.", name)
     return int(value)
@@ -200,7 +200,13 @@ def _plain(value: Any) -> Any:
 
 
 def _is_lazy(value: Any) -> bool:
-    return any(base.__name__ in _LAZY for base in type(value).__mro__)
+    kind: Any = type(value)
+    return _is_lazy_class(kind)
+
+
+@cache
+def _is_lazy_class(kind: type[Any]) -> bool:
+    return any(base.__name__ in _LAZY for base in kind.__mro__)
 
 
 def _wrong(name: str, value: Any, cure: str) -> InvalidArgument:
@@ -215,7 +221,7 @@ def _kind(value: Any) -> str:
 
 
 def _cure_of_text(value: Any) -> str:
-    if isinstance(value, (bytes, bytearray)):
+    if isinstance(value, _BYTES):
         return ": value.decode()"
     if isinstance(value, Enum):
         return ": value.value"
@@ -223,7 +229,7 @@ def _cure_of_text(value: Any) -> str:
 
 
 def _cure_of_id(value: Any) -> str:
-    if isinstance(value, (bytes, bytearray)):
+    if isinstance(value, _BYTES):
         return "Pass text: value.decode()."
     if isinstance(value, Mapping):
         return "Pass the ids alone; upsert_recipient() creates people, with their address and name."

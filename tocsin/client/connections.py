@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable
 from functools import cache
 from typing import Any, Protocol
 
@@ -228,7 +228,8 @@ _ANY = (
 
 def caller_for(conn: Any) -> Caller:
     """What runs statements on an app's connection. Raises InvalidArgument with the cure."""
-    names = list(_names(type(conn)))
+    kind_of_conn: Any = type(conn)
+    names = _names(kind_of_conn)
     for name in names:
         if kind := _CALLERS.get(name):
             return kind(conn)
@@ -237,10 +238,10 @@ def caller_for(conn: Any) -> Caller:
     raise InvalidArgument(f"conn is not a connection but {given}", cure, "conn")
 
 
-def _names(kind: type) -> Iterator[str]:
+@cache
+def _names(kind: type[Any]) -> tuple[str, ...]:
     """The names of a class and its bases, each with the package that it is from."""
-    for base in kind.__mro__:
-        yield f"{base.__module__.partition('.')[0]}.{base.__name__}"
+    return tuple(f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in kind.__mro__)
 
 
 def _other_database(framework: str, vendor: str, cure: str) -> InvalidArgument:

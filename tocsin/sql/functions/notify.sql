@@ -312,7 +312,11 @@ begin
                 array_to_string(array(select quote_nullable(left(u, 60)) from unnest(_unknown[:5]) u), ', '),
                 case when cardinality(_unknown) > 5 then ' and more' end
             ),
-            hint = 'Create them first with tocsin.upsert_recipient(id, email, name) or PUT /api/recipients/{id}/. Nothing was stored.';
+            hint = 'Create them first with tocsin.upsert_recipient(id, email, name) or PUT /api/recipients/{id}/. Nothing was stored.'
+                || case
+                    when array_to_string(_unknown, '') ~ '[,;]' then ' Several ids are several elements of an array, not one text.'
+                    else ''
+                end;
     end if;
 end
 $$;
