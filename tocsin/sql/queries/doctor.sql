@@ -66,6 +66,8 @@ select
         where n.nspname in ('tocsin', 'tocsin_queue')
             and c.relkind = 'r'
             and c.relpersistence = 'u'
+            -- unlogged by design: its rows are written every two seconds
+            and c.relname <> 'process'
         order by c.relname
     ) as unlogged
 from pg_database d
