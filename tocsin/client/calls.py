@@ -20,7 +20,7 @@ class EventOptions(TypedDict, total=False):
 
     body: Text  # plain text; ""
     action_url: Text | None
-    metadata: Metadata | None  # with dates, UUIDs, Decimals, Enums, and what the host's encoder knows
+    metadata: Metadata | None  # with what the host's JSON encoder knows
     initiator: RecipientId | None  # the person who caused the event, and is not notified of it
     idempotency_key: str | int | UUID | None
     body_html: Text | None
