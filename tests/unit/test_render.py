@@ -15,8 +15,8 @@ from tests.support.golden_mails import LINKS, NOW, SENDER, claimed, one
 from tocsin.engine.mail.context import Rendering
 from tocsin.engine.mail.links import OptOutLink, Unsubscribe, UnsubscribeAddress
 from tocsin.engine.mail.loader import Templates, inline_css
-from tocsin.engine.mail.render import render_burst
-from tocsin.engine.model import Mail
+from tocsin.engine.mail.render import render_burst, render_push
+from tocsin.engine.model import Mail, Push
 from tocsin.engine.text import sanitise, to_text
 
 
@@ -316,3 +316,51 @@ def test_relative_links_become_absolute_in_mails_and_stay_in_inboxes() -> None:
 def test_html_reads_as_text() -> None:
     html = '<h1>T</h1><p>a &amp; b<br>c</p><ul><li>one</li><li>two</li></ul><a href="https://x.test">x</a>'
     assert to_text(html) == "T\n\na & b\nc\n\n- one\n- two\n\nx (https://x.test)"
+
+
+# Threads, and what a phone gets.
+
+
+def test_mails_about_one_subject_to_one_person_are_a_thread() -> None:
+    first = headers(render(subject="forum.thread:42"))
+    assert first["In-Reply-To"] == first["References"]
+    assert headers(render(subject="forum.thread:42", delivery_id=99)).items() >= {
+        ("References", first["References"])
+    }
+    assert headers(render(subject="forum.thread:43"))["References"] != first["References"]
+    other = headers(render(subject="forum.thread:42", recipient_id="bob"))
+    assert other["References"] != first["References"]
+    assert "References" not in headers(render())
+
+
+def test_a_burst_is_part_of_a_thread_if_all_of_it_has_one_subject() -> None:
+    def burst(*subjects: str) -> dict[str, str]:
+        together = [
+            claimed(delivery_id=number, subject=subject)
+            for number, subject in enumerate(subjects, 1)
+        ]
+        mail = render_burst(together, Rendering(LINKS, SENDER, NOW)).content
+        assert isinstance(mail, Mail)
+        return headers(mail)
+
+    single = headers(render(subject="forum.thread:42"))
+    assert burst("forum.thread:42", "forum.thread:42")["References"] == single["References"]
+    assert "References" not in burst("forum.thread:42", "forum.thread:43")
+
+
+def test_a_push_carries_the_data_of_the_app_and_drops_an_address_for_which_there_is_no_room() -> (
+    None
+):
+    def data(**changes: Any) -> dict[str, str]:
+        push = render_push(claimed(**changes)).content
+        assert isinstance(push, Push)
+        return push.data
+
+    assert data(data={"room": "7"}, action_url="/x") == {
+        "notification_id": "42",
+        "event_id": data()["event_id"],
+        "event_type": "forum.new_reply",
+        "room": "7",
+        "action_url": "/x",
+    }
+    assert "action_url" not in data(data={"x": "y" * 1900}, action_url="/" + "z" * 1500)

@@ -270,6 +270,7 @@ class Claimed(Struct, frozen=True):
     timezone: str | None  # of the digest where it is one and has its own
     created_at: datetime
     metadata: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, str] | None = None  # what the app gave for phones
     burst_id: int | None = None  # those with the same one go as one mail
     digest_id: int | None = None
     topic: str | None = None

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, TypeVar
 
+import msgspec
 from msgspec import Struct, structs
 
 from tocsin.engine.mail.brand import Brand
@@ -31,6 +32,7 @@ from tocsin.engine.mail.render_single import (
     fits,
     mute_url_of,
     render_mail,
+    thread_headers,
     to_message,
     to_sender,
     unsubscribe_url_of,
@@ -42,6 +44,8 @@ RenderMail = Callable[[Sequence[Claimed], Sequence[Entry]], Message]
 Size = TypeVar("Size")
 
 # Of several badge pushes that wait for a device that is off, the last one is enough.
+# Bytes of what a push carries for the app: of the 4096, some are left for its texts.
+_LARGEST_PUSH_DATA = 3_000
 _BADGE_COLLAPSE_ID = "tocsin-badge"
 
 
@@ -107,8 +111,9 @@ def _alert(claimed: Claimed) -> Push:
         "event_id": str(claimed.event_id),
         "event_type": claimed.event_type,
     }
-    if claimed.action_url:
-        data["action_url"] = claimed.action_url
+    data |= claimed.data or {}
+    if (url := claimed.action_url) and _bytes(data) + len(url.encode()) <= _LARGEST_PUSH_DATA:
+        data["action_url"] = url  # else the app finds it by the notification's id
     return Push(
         title=claimed.title,
         body=claimed.body,
@@ -117,6 +122,10 @@ def _alert(claimed: Claimed) -> Push:
         collapse_id=claimed.subject if claimed.replaces else None,
         expires_at=claimed.expires_at,
     )
+
+
+def _bytes(data: dict[str, str]) -> int:
+    return len(msgspec.json.encode(data))
 
 
 # A digest: one mail about what happened in a day or a week, grouped by category.
@@ -296,6 +305,7 @@ def render_burst(together: Sequence[Claimed], by: Rendering) -> Message:
         written=_first_that_fits(_BURST_SIZES, rendered, by.templates),
         about=(first.event_type, first.category),
         unsubscribe_url=unsubscribe_url,
+        thread=thread_headers(together, by),
         others=tuple(one.delivery_id for one in together if one is not first),
     )
 

@@ -65,6 +65,7 @@ def render_mail(
         written=written,
         about=(claimed.event_type, claimed.category),
         unsubscribe_url=None if claimed.mandatory else unsubscribe_url,
+        thread=thread_headers([claimed], by),
     )
 
 
@@ -76,6 +77,7 @@ def to_message(
     written: Written,
     about: tuple[str, str],
     unsubscribe_url: str | None,
+    thread: tuple[tuple[str, str], ...] = (),
     others: tuple[int, ...] = (),
     contents: tuple[int, ...] = (),
 ) -> Message:
@@ -85,7 +87,7 @@ def to_message(
         subject=subject,
         text=written.text.strip() + "\n",
         html=written.html,
-        headers=headers(*about, by.sender, unsubscribe_url),
+        headers=headers(*about, by.sender, unsubscribe_url) + thread,
         filled=written.filled,
     )
     return Message(
@@ -216,6 +218,18 @@ def headers(
             ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"),  # RFC 8058
         ]
     return tuple(found)
+
+
+def thread_headers(together: Sequence[Claimed], by: Rendering) -> tuple[tuple[str, str], ...]:
+    """Returns the headers by which mail clients show all mails about one subject to one person as a thread."""
+    subjects = {one.subject for one in together}
+    if len(subjects) != 1 or None in subjects:
+        return ()
+    first = together[0]
+    identity = repr(("thread", first.recipient_id or first.invited, first.subject)).encode()
+    proof = hmac.digest(by.links.key, identity, "sha256").hex()[:24]
+    thread = f"<thread-{proof}@{by.sender.domain}>"
+    return (("In-Reply-To", thread), ("References", thread))
 
 
 def message_id(claimed: Claimed, by: Rendering) -> str:

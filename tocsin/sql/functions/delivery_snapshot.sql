@@ -23,6 +23,7 @@ create or replace function tocsin.delivery_snapshot(_delivery_id bigint) returns
     timezone text,
     created_at timestamptz,
     metadata jsonb,
+    data jsonb,
     topic text,
     subject text,
     replaces boolean,
@@ -47,9 +48,9 @@ as $$
         coalesce(t.event_type, '') as event_type,
         coalesce(t.label, '') as label,
         coalesce(t.category, '') as category,
-        coalesce(e.title, '') as title,
-        coalesce(e.body, '') as body,
-        e.body_html,
+        coalesce(case when e.content is null then e.title else tocsin.text_for(e.content, r.locale, d.channel, 'title', e.title) end, '') as title,
+        coalesce(case when e.content is null then e.body else tocsin.text_for(e.content, r.locale, d.channel, 'body', e.body) end, '') as body,
+        case when e.content is null then e.body_html else tocsin.text_for(e.content, r.locale, d.channel, 'body_html', e.body_html) end as body_html,
         e.action_url,
         e.initiator,
         r.name,
@@ -57,6 +58,11 @@ as $$
         r.timezone,
         coalesce(e.created_at, d.created_at) as created_at,
         coalesce(e.metadata, '{}') as metadata,
+        -- for the app on a phone
+        case
+            when e.content is not null and d.channel = 'push'
+                then tocsin.push_data(tocsin.find_texts(e.content, r.locale, 'push', '{data}') -> 'data')
+        end as data,
         e.topic,
         e.subject,
         coalesce(e.replaces, false) as replaces,

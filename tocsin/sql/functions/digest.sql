@@ -127,9 +127,9 @@ select
     n.event_type,
     n.created_at,
     n.read_at is not null or n.archived_at is not null as read,
-    e.title,
-    e.body,
-    e.body_html,
+    case when e.content is null then e.title else tocsin.text_for(e.content, r.locale, 'email', 'title', e.title) end as title,
+    case when e.content is null then e.body else tocsin.text_for(e.content, r.locale, 'email', 'body', e.body) end as body,
+    case when e.content is null then e.body_html else tocsin.text_for(e.content, r.locale, 'email', 'body_html', e.body_html) end as body_html,
     e.action_url,
     e.metadata,
     e.initiator,
@@ -142,6 +142,7 @@ join tocsin.notification n using (notification_id)
 join tocsin.event e using (event_id)
 join tocsin.event_type t on t.event_type = n.event_type
 join tocsin.category c using (category)
+left join tocsin.recipient r on r.recipient_id = case when e.content is not null then i.recipient_id end
 where e.cancelled_at is null
     and n.replaced_by is null
     and not exists (

@@ -106,6 +106,7 @@ as $$
 declare
     _key text;
     _value jsonb;
+    _name text;
     _fault text[];
 begin
     if jsonb_typeof(_fields) <> 'object' then
@@ -119,8 +120,20 @@ begin
                 format('Its fields are %s.', array_to_string(_allowed, ', '))
             ];
         elsif _key = 'data' then
-            if jsonb_typeof(_value) <> 'object' or pg_column_size(_value) > 4096 then
-                return array[_path || '.data', _path || '.data is not a JSON object of at most 4 kB', 'A phone gets its values as strings: keep ids in it.'];
+            if jsonb_typeof(_value) <> 'object' or octet_length(coalesce(tocsin.push_data(_value), '{}')::text) > 2000 then
+                return array[_path || '.data', _path || '.data is not a JSON object of at most 2,000 bytes', 'A phone gets its values as strings: keep ids in it.'];
+            end if;
+            select k.key into _name
+            from jsonb_object_keys(_value) k (key)
+            where k.key in ('notification_id', 'event_id', 'event_type', 'action_url', 'aps', 'from', 'message_type')
+                or k.key ~ '^(google|gcm)'
+            limit 1;
+            if found then
+                return array[
+                    _path || '.data.' || left(_name, 60),
+                    format('%s.data has %s, which Tocsin, APNs or FCM use themselves', _path, quote_literal(left(_name, 60))),
+                    'Use another name.'
+                ];
             end if;
         elsif jsonb_typeof(_value) <> 'string' then
             return array[_path || '.' || _key, format('%s.%s is not a text', _path, _key), 'Pass a text, or leave it out.'];

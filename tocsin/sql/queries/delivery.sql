@@ -113,6 +113,7 @@ select
     ) as timezone,
     n.created_at,
     n.metadata,
+    n.data,
     c.burst_id,
     c.digest_id,
     n.topic,

@@ -90,6 +90,7 @@ select
     i.action_url,
     i.metadata,
     i.initiator,
+    i.subject,
     i.read,
     i.read_at,
     i.created_at,
