@@ -50,7 +50,7 @@ def engine() -> Iterator[dict[str, str]]:
     folder = Path(mkdtemp(prefix="tocsin-docker-", dir="/tmp"))  # the path of a socket is short
     socket = f"unix://{folder}/socket"
     command = ["dockerd", f"--data-root={folder}/data", f"--exec-root={folder}/exec"]
-    command += [f"--pidfile={folder}/pid", f"--host={socket}", "--storage-driver=vfs"]
+    command += [f"--pidfile={folder}/pid", f"--host={socket}"]
     command += ["--bridge=none", "--iptables=false", "--ip6tables=false"]
     path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
     with (folder / "log").open("wb") as log:
