@@ -9,6 +9,7 @@ from tocsin.client import (
     cancel,
     claim_email,
     erase_recipient,
+    mark_read,
     notify,
     notify_email,
     notify_topic,
@@ -17,6 +18,7 @@ from tocsin.client import (
     unread_count,
     unsubscribe,
     upsert_recipient,
+    withdraw,
 )
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "cancel",
     "claim_email",
     "erase_recipient",
+    "mark_read",
     "notify",
     "notify_email",
     "notify_topic",
@@ -36,4 +39,5 @@ __all__ = [
     "unread_count",
     "unsubscribe",
     "upsert_recipient",
+    "withdraw",
 ]

@@ -85,6 +85,40 @@ async def test_an_async_connection_is_awaited(
         await other.rollback()
 
 
+def test_what_an_event_is_about_is_read_replaced_and_withdrawn(
+    conn: psycopg.Connection[dict[str, object]],
+) -> None:
+    with conn:
+        for number in range(3):
+            notify(
+                conn,
+                recipient=["alice", "zoe"],
+                event_type="forum.new_reply",
+                title=f"Build {number} of 3",
+                subject="build:7",
+                replaces=True,
+                content={"translations": {"de": {"title": f"Bau {number} von 3"}}},
+                actions=[{"key": "stop", "label": "Stop"}],
+                unknown="create",
+            )
+        assert tocsin.unread_count(conn, "alice") == 1
+        assert tocsin.mark_read(conn, "alice", "build:7") == 1
+        assert tocsin.unread_count(conn, "alice") == 0
+        tocsin.notify_topic(
+            conn,
+            topic="forum.thread:42",
+            event_type="forum.new_reply",
+            title="New reply",
+            initiator="bob",
+            subscribe_initiator=True,
+            subject="forum.thread:42",
+        )
+        assert tocsin.withdraw(conn, "forum.thread:42") == 1
+        assert tocsin.withdraw(conn, "build:7", "forum.new_reply") == 3
+        with pytest.raises(tocsin.InvalidArgument, match="replaces is true without a subject"):
+            notify(conn, recipient="alice", event_type="forum.new_reply", title="x", replaces=True)
+
+
 def test_an_address_is_notified_and_claimed(conn: psycopg.Connection[dict[str, object]]) -> None:
     with conn:
         invited = tocsin.notify_email(

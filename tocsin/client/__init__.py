@@ -9,6 +9,7 @@ from tocsin.client.calls import (
     cancel,
     claim_email,
     erase_recipient,
+    mark_read,
     notify,
     notify_email,
     notify_topic,
@@ -17,6 +18,7 @@ from tocsin.client.calls import (
     unread_count,
     unsubscribe,
     upsert_recipient,
+    withdraw,
 )
 from tocsin.client.notify_error import (
     IdempotencyConflict,
@@ -36,6 +38,7 @@ __all__ = [
     "cancel",
     "claim_email",
     "erase_recipient",
+    "mark_read",
     "notify",
     "notify_email",
     "notify_topic",
@@ -44,4 +47,5 @@ __all__ = [
     "unread_count",
     "unsubscribe",
     "upsert_recipient",
+    "withdraw",
 ]

@@ -43,7 +43,9 @@ def convert(
     converted: list[Any] = []
     for name, value in values.items():
         if name == "metadata":
-            converted.append(_encoded(name, value, encoder))
+            converted.append("{}" if value is None else _encoded(name, value, encoder))
+        elif name in ("content", "actions"):
+            converted.append(None if value is None else _encoded(name, value, encoder))
         else:
             converter: Converter = _CONVERTERS.get(name, _text)
             converted.append(converter(name, value))
@@ -143,18 +145,22 @@ _CONVERTERS: dict[str, Converter] = {
     "send_at": _moment,
     "event_id": _number,
     "subscribe_initiator": _boolean,
+    "replaces": _boolean,
 }
 """By the names of arguments; all others are text."""
 
 
 def _encoded(name: str, value: Any, encoder: Callable[[], JsonEncoder | None]) -> str:
-    if value is None:
-        return "{}"
-    if not isinstance(value, Mapping):
+    if name == "actions":
+        if not isinstance(value, (list, tuple)):
+            raise _wrong(name, value, 'Pass [{"key": "accept", "label": "Accept"}].')
+        value = list(value)
+    elif not isinstance(value, Mapping):
         raise _wrong(name, value, _cure_of_object(value))
-    value = dict(value)
-    if not value:
-        return "{}"
+    else:
+        value = dict(value)
+        if not value:
+            return "{}"
     try:
         text = _with_host(value, encoder())
     except (TypeError, ValueError) as error:
@@ -170,7 +176,7 @@ def _encoded(name: str, value: Any, encoder: Callable[[], JsonEncoder | None]) -
     return text
 
 
-def _with_host(value: dict[str, Any], encoder: JsonEncoder | None) -> str:
+def _with_host(value: dict[str, Any] | list[Any], encoder: JsonEncoder | None) -> str:
     """As the host's encoder writes it, which knows what the host has; else as ours does."""
     if encoder is not None:
         try:

@@ -5,7 +5,7 @@ Each takes the connection on which the app's transaction is open. With an asynch
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypedDict, Unpack, overload
 from uuid import UUID
@@ -25,6 +25,13 @@ class EventOptions(TypedDict, total=False):
     idempotency_key: str | int | UUID | None
     body_html: Text | None
     send_at: datetime | None  # with a time zone; None: now
+    subject: (
+        Text | None
+    )  # what it is about, such as "forum.thread:42"; of a topic's event its topic, if None
+    replaces: bool  # earlier unread ones of the same person, type and subject leave; False
+    content: Mapping[str, Any] | None  # other texts for a channel or a language
+    actions: Sequence[Mapping[str, Any]] | None  # one to three buttons
+    unknown: str  # what an unknown recipient means: "error", "create" or "skip"
 
 
 _DEFAULTS: EventOptions = {
@@ -35,6 +42,11 @@ _DEFAULTS: EventOptions = {
     "idempotency_key": None,
     "body_html": None,
     "send_at": None,
+    "subject": None,
+    "replaces": False,
+    "content": None,
+    "actions": None,
+    "unknown": "error",
 }
 """In the order of the SQL functions' parameters."""
 
@@ -184,6 +196,35 @@ def cancel(conn: AsyncConnection, event_id: int) -> Awaitable[int]: ...
 def cancel(conn: Connection | AsyncConnection, event_id: int) -> int | Awaitable[int]:
     """Cancels an event; returns how many deliveries stopped. Raises InvalidArgument where there is no such event."""
     result: int | Awaitable[int] = _call(conn, "cancel", event_id=event_id)
+    return result
+
+
+@overload
+def withdraw(conn: Connection, subject: Text, event_type: Text | None = None) -> int: ...
+@overload
+def withdraw(
+    conn: AsyncConnection, subject: Text, event_type: Text | None = None
+) -> Awaitable[int]: ...
+def withdraw(
+    conn: Connection | AsyncConnection, subject: Text, event_type: Text | None = None
+) -> int | Awaitable[int]:
+    """Cancels all events of a subject, or those of one type; returns how many. Raises InvalidArgument."""
+    result: int | Awaitable[int] = _call(conn, "withdraw", subject=subject, event_type=event_type)
+    return result
+
+
+@overload
+def mark_read(conn: Connection, recipient: RecipientId, subject: Text) -> int: ...
+@overload
+def mark_read(conn: AsyncConnection, recipient: RecipientId, subject: Text) -> Awaitable[int]: ...
+def mark_read(
+    conn: Connection | AsyncConnection, recipient: RecipientId, subject: Text
+) -> int | Awaitable[int]:
+    """Marks what is about a subject as read, for an app that shows it; returns how many were unread.
+
+    Raises UnknownRecipient or InvalidArgument.
+    """
+    result: int | Awaitable[int] = _call(conn, "mark_read", recipient=recipient, subject=subject)
     return result
 
 

@@ -10,7 +10,12 @@ select tocsin.notify(
     initiator => $7,
     idempotency_key => $8,
     body_html => $9,
-    send_at => $10::timestamptz
+    send_at => $10::timestamptz,
+    subject => $11,
+    replaces => $12,
+    content => $13::text::jsonb,
+    actions => $14::text::jsonb,
+    unknown => $15
 );
 
 -- name: notify_one
@@ -25,7 +30,12 @@ select tocsin.notify(
     initiator => $7,
     idempotency_key => $8,
     body_html => $9,
-    send_at => $10::timestamptz
+    send_at => $10::timestamptz,
+    subject => $11,
+    replaces => $12,
+    content => $13::text::jsonb,
+    actions => $14::text::jsonb,
+    unknown => $15
 );
 
 -- name: notify_topic
@@ -41,7 +51,12 @@ select tocsin.notify_topic(
     idempotency_key => $8,
     body_html => $9,
     send_at => $10::timestamptz,
-    subscribe_initiator => $11
+    subject => $11,
+    replaces => $12,
+    content => $13::text::jsonb,
+    actions => $14::text::jsonb,
+    unknown => $15,
+    subscribe_initiator => $16
 );
 
 -- name: subscribe
@@ -64,7 +79,12 @@ select tocsin.notify_email(
     initiator => $7,
     idempotency_key => $8,
     body_html => $9,
-    send_at => $10::timestamptz
+    send_at => $10::timestamptz,
+    subject => $11,
+    replaces => $12,
+    content => $13::text::jsonb,
+    actions => $14::text::jsonb,
+    unknown => $15
 );
 
 -- name: claim_email
@@ -74,6 +94,14 @@ select tocsin.claim_email(email => $1, recipient => $2);
 -- name: cancel
 -- Cancels an event; returns how many deliveries were stopped.
 select tocsin.cancel($1::bigint);
+
+-- name: withdraw
+-- Cancels the events of a subject; returns how many.
+select tocsin.withdraw($1, $2);
+
+-- name: mark_read
+-- Marks what is about a subject as read; returns how many.
+select tocsin.mark_read($1, $2::text);
 
 -- name: upsert_recipient
 -- Creates a recipient or changes what is not null.
