@@ -282,6 +282,12 @@ build/peers/.installed: benchmarks/peers/requirements.lock | $(PY)
 	@build/peers/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes --no-deps -r $<
 	@touch $@
 
+# Schemathesis, in an environment of its own.
+build/api/.installed: checks/api/requirements.lock | $(PY)
+	@$(PY) -m venv build/api
+	@build/api/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes --no-deps -r $<
+	@touch $@
+
 # The validator of Kubernetes manifests, with their schemas, in a separate environment.
 build/deploy/.installed: checks/deploy/requirements.lock | $(PY)
 	@$(PY) -m venv build/deploy

@@ -82,6 +82,11 @@ WITHOUT_PERSON: dict[str, str] = {
     "tocsin.ops_session.hash": HASH,
     "tocsin.opt_out.key": HASH,
     "tocsin.opt_out.kept": "which scopes an opt-out changed",
+    "tocsin.imported.source": CODES,
+    "tocsin.imported.key": "the id of a row in the app's own tables",
+    "tocsin.pending_change.change": CODES,
+    "tocsin.pending_change.event_type": CODES,
+    "tocsin.pending_change.subject": "the name of a thing of the app's, for seconds",
     "tocsin.preference.channel": CODES,
     "tocsin.preference.scope": CODES,
     "tocsin.process.*": OPERATORS,
@@ -227,7 +232,17 @@ async def canary(db: Db, machine: httpx.AsyncClient, me: httpx.AsyncClient) -> N
         "select tocsin.defer_jobs('email', 1::smallint, array(select delivery_id from tocsin.delivery), '1 min')"
     )
     db.execute("select tocsin.fold_unread(pg_current_snapshot(), null)")
-    emit(db, event_type="messages.new_dm")
+    db.execute(
+        "insert into tocsin.pending_change (change, recipient_id, notification_ids) values ('read', %s, '{}')",
+        (ID,),
+    )
+    emit(
+        db,
+        event_type="messages.new_dm",
+        subject="canary:subject",
+        content={"push": {"title": "canary content"}},
+        actions=Jsonb([{"key": "accept", "label": "canary action"}]),
+    )
 
 
 def _now(db: Db) -> Any:

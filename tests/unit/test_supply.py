@@ -55,7 +55,7 @@ def test_each_package_of_the_locks_is_known_with_its_hashes_and_whether_it_ships
     assert len([each for each in packages if each.ships]) == pins > 50
     assert [each.name for each in packages if each.ecosystem == "PyPI" and not each.hashes] == []
     assert not next(each for each in packages if each.name == "pytest").ships
-    of_npm = {path for lock in NPM for path in json.loads(lock.read_text())["packages"] if path}
+    of_npm = [path for lock in NPM for path in json.loads(lock.read_text())["packages"] if path]
     assert len([each for each in packages if each.ecosystem == "npm"]) <= len(of_npm)
     assert {"esbuild", "caniemail"} <= {each.name for each in packages if each.ecosystem == "npm"}
 

@@ -91,7 +91,8 @@ def _recipients(name: str, value: Any) -> str | list[str]:
     """One id or many."""
     if isinstance(value, str) or _is_lazy(value):
         return recipient_id(name, value)
-    if isinstance(value, AsyncIterable):
+    # a QuerySet of Django's is both
+    if isinstance(value, AsyncIterable) and not isinstance(value, Iterable):
         raise _wrong(name, value, "Read it first: [id async for id in …].")
     if not isinstance(value, Iterable) or isinstance(value, (*_BYTES, Mapping, type)):
         return recipient_id(name, value)

@@ -35,8 +35,8 @@ create or replace function tocsin.mark_all_read(
     _recipient_id text,
     _category text,
     _event_type text,
-    _subject text,
-    _as_of pg_snapshot
+    _as_of pg_snapshot,
+    _subject text default null
 ) returns table (marked integer, read_at timestamptz)
 language plpgsql
 as $$

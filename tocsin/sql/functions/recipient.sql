@@ -263,6 +263,7 @@ begin
     delete from tocsin.unread_delta d where d.recipient_id = _id;
     delete from tocsin.unread_counter c where c.recipient_id = _id;
     delete from tocsin.inbox_change c where c.recipient_id = _id;
+    delete from tocsin.pending_change c where c.recipient_id = _id;
     delete from tocsin.subscription s where s.recipient_id = _id;
     perform tocsin.erase_invitations(_addresses, _before);
     -- last: a worker for which the deletions waited may have suppressed one

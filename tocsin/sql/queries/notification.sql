@@ -228,7 +228,7 @@ select tocsin.archive(:recipient_id, :notification_id);
 select
     m.marked,
     m.read_at
-from tocsin.mark_all_read(:recipient_id, :category, :event_type, :subject, :as_of::pg_snapshot) m;
+from tocsin.mark_all_read(:recipient_id, :category, :event_type, :as_of::pg_snapshot, :subject) m;
 
 -- name: undo_mark_all_read
 -- Marks everything unread that has exactly this read_at; returns how many.
