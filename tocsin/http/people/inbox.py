@@ -105,7 +105,12 @@ async def list_notifications(
     read: ReadFilter = None,
     event_type: FromQuery[EventTypeName | None] = None,
     category: FromQuery[CategoryName | None] = None,
-    subject: FromQuery[Topic | None] = None,
+    subject: Annotated[
+        str | None,
+        QueryParameter(
+            pattern="^[A-Za-z0-9._:/-]{1,200}$", description="Only those that are about this."
+        ),
+    ] = None,
 ) -> InboxListing:
     """List the inbox.
 
