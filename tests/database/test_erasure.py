@@ -72,6 +72,7 @@ WITHOUT_PERSON: dict[str, str] = {
     "tocsin.event_type.*": OPERATORS,
     "tocsin.idempotency.caller": OPERATORS,
     "tocsin.idempotency.fingerprint": HASH,
+    "tocsin.action.key": CODES,
     "tocsin.inbox_change.change": CODES,
     "tocsin.event_queue.channel": CODES,
     "tocsin.lease.channel": CODES,

@@ -32,6 +32,7 @@ Db = psycopg.Connection[Any]
 Admin = Callable[[str], list[Any]]
 
 PUBLIC = {
+    "actions_since",
     "cancel",
     "claim_email",
     "erase_recipient",

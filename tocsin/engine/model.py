@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from difflib import get_close_matches
 from enum import IntEnum, StrEnum
 from heapq import nlargest
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from msgspec import Struct, field
@@ -319,6 +319,22 @@ class Entry(Struct, frozen=True):
     category_label: str
 
 
+class Action(Struct, frozen=True):
+    """A button of a notification; `url` opens after the press."""
+
+    key: str
+    label: str
+    url: str | None = None
+    style: Literal["primary", "danger"] | None = None
+
+
+class Acted(Struct, frozen=True):
+    """Which button a person pressed, and when."""
+
+    key: str
+    at: datetime
+
+
 class Notification(Struct, frozen=True):
     """One notification as a person's client gets it, by REST and by the stream."""
 
@@ -336,6 +352,8 @@ class Notification(Struct, frozen=True):
     read: bool
     read_at: datetime | None
     created_at: datetime
+    actions: list[Action] | None
+    acted: Acted | None  # None: no button was pressed yet
 
 
 class SignedToken(Struct, frozen=True):
@@ -371,6 +389,10 @@ class ActorReport(ActorState, frozen=True):
 
 class NotFound(Exception):
     """It is not there, or not yours."""
+
+
+class Refused(Exception):
+    """It is over, or decided already; to try again changes nothing."""
 
 
 class Conflict(Exception):

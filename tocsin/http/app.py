@@ -32,7 +32,7 @@ from tocsin.http.observability import AccessLog, Metrics, RequestSummary
 from tocsin.http.offload import Offload
 from tocsin.http.ops import dead_letters, ops_page, search
 from tocsin.http.pages import assets, html, mail_links
-from tocsin.http.people import devices, inbox, preferences, stream, subscriptions
+from tocsin.http.people import actions, devices, inbox, preferences, stream, subscriptions
 from tocsin.http.people.stream import StreamMiddleware
 from tocsin.http.requests import ApiRequest, PathReader, Services, check_query
 from tocsin.settings import Settings
@@ -42,7 +42,17 @@ _BY_KEY = frozenset({"app", "operator"})
 _ROUTERS = [
     router
     for module in (
-        *(inbox, mail_links, preferences, stream, devices, subscriptions, events, recipients),
+        *(
+            inbox,
+            actions,
+            mail_links,
+            preferences,
+            stream,
+            devices,
+            subscriptions,
+            events,
+            recipients,
+        ),
         *(observability, assets, html, ops_page, dead_letters, search),
     )
     for router in module.ROUTERS

@@ -14,7 +14,7 @@ from litestar.exceptions import HTTPException, InternalServerException, Validati
 from msgspec import Struct
 
 from tocsin.engine.badge.hub import TooManyStreams
-from tocsin.engine.model import Conflict, Invalid, NotFound, Unavailable
+from tocsin.engine.model import Conflict, Invalid, NotFound, Refused, Unavailable
 
 PROBLEM = "application/problem+json"
 _RETRY_AFTER = {409: "1", 429: "5", 503: "5"}  # seconds
@@ -119,6 +119,12 @@ def _invalid(_request: AnyRequest, error: Invalid) -> Response[bytes]:
     return problem(422, _sentence(str(error)), errors=errors)
 
 
+def _refused(_request: AnyRequest, error: Refused) -> Response[bytes]:
+    refused = problem(409, str(error))
+    del refused.headers["Retry-After"]
+    return refused
+
+
 def _unavailable(_request: AnyRequest, _error: Unavailable) -> Response[bytes]:
     return problem(503, "The service can't do this just now. Try again in a few seconds.")
 
@@ -173,6 +179,7 @@ _not_found, _unreadable = _with_detail(404), _with_detail(400)
 _OF_OPERATIONS: dict[int | type[Exception], Handler] = {
     NotFound: _not_found,
     Conflict: _with_detail(409, " Try again in a moment."),
+    Refused: _refused,
     Invalid: _invalid,
     Unavailable: _unavailable,
     Unreadable: _unreadable,

@@ -162,6 +162,8 @@ def events_since(
 def _change(change: InboxChange) -> tuple[str, bytes]:
     """The event's name and data."""
     ids = "all" if change.notification_ids is None else change.notification_ids
+    if change.change == "acted":
+        return "action", _encode({"id": ids[0], "acted": change.acted})
     if change.change == "archived":
         return "archived", _encode({"ids": ids})
     return "read", _encode({"ids": ids, "read": change.change == "read"})

@@ -17,7 +17,7 @@ from msgspec import Raw, Struct
 from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 
-from tocsin.engine.model import Notification
+from tocsin.engine.model import Acted, Notification
 from tocsin.engine.store.database import Session, connect_directly, expected_failures, to_array
 from tocsin.engine.store.pagination import Position
 from tocsin.sql import load
@@ -67,6 +67,7 @@ class InboxChange(Struct, frozen=True):
     position: int
     change: str
     notification_ids: list[int] | None
+    acted: Acted | None = None  # of an action
 
 
 _read = msgspec.json.Decoder(StreamUpdates).decode

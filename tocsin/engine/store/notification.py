@@ -8,9 +8,9 @@ from datetime import datetime
 from itertools import accumulate
 from typing import Any
 
-from msgspec import Struct, structs
+from msgspec import Struct, convert, structs
 
-from tocsin.engine.model import Invalid, NotFound, Notification
+from tocsin.engine.model import Acted, Action, Invalid, NotFound, Notification
 from tocsin.engine.store.database import Database, Queries
 from tocsin.engine.store.pagination import Cursor, Page, from_opaque, is_snapshot, page, to_opaque
 from tocsin.engine.text import sanitise
@@ -227,6 +227,12 @@ async def why(
 
 
 def _safe(notification: Notification) -> Notification:
+    if notification.actions is not None:  # as PostgreSQL has them
+        notification = structs.replace(
+            notification,
+            actions=convert(notification.actions, list[Action]),
+            acted=convert(notification.acted, Acted | None),
+        )
     if notification.body_html is None:
         return notification
     return structs.replace(notification, body_html=sanitise(notification.body_html))

@@ -79,9 +79,9 @@ async def stream(
 ) -> Response[str]:
     """Follow the inbox.
 
-    Server-sent events: `badge` {count}, `notification` {…}, `read` {ids, read}, `archived` {ids}, `resync` (read the
-    list again), and `expired` at the token's end or when the person is erased. Comments are heartbeats. A ticket whose
-    stream is still open is a 409, one that is not known or too old a 401.
+    Server-sent events: `badge` {count}, `notification` {…}, `read` {ids, read}, `archived` {ids}, `action` {id, acted},
+    `resync` (read the list again), and `expired` at the token's end or when the person is erased. Comments are
+    heartbeats. A ticket whose stream is still open is a 409, one that is not known or too old a 401.
     """
     if request.method == "HEAD":  # opens nothing, and takes no ticket
         return Response("", media_type="text/event-stream", headers=_UNBUFFERED)

@@ -38,6 +38,8 @@ begin
     where a.delivery_id = g.delivery_id;
     delete from tocsin.digest_item i
     where i.notification_id = any (_ids);
+    delete from tocsin.action a
+    where a.notification_id = any (_ids);
     delete from tocsin.event e
     where e.event_id = any (_events)
         and not exists (select from tocsin.notification n where n.event_id = e.event_id);

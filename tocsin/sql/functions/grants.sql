@@ -22,6 +22,7 @@ grant execute on function
     tocsin.withdraw(text, text),
     tocsin.mark_read(text, text),
     tocsin.inbox(text, integer, text, boolean),
+    tocsin.actions_since(bigint),
     tocsin.upsert_recipient(text, text, text, text, text),
     tocsin.unread_count(text),
     tocsin.erase_recipient(text),

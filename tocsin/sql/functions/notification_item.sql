@@ -20,6 +20,8 @@ select
     n.in_inbox and n.archived_at is null as listed,
     n.archived_at,
     n.decisions,
-    n.subject
+    n.subject,
+    e.actions,
+    case when e.actions is not null then tocsin.acted(n.notification_id) end as acted
 from tocsin.notification n
 join tocsin.event e using (event_id);

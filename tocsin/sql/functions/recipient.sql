@@ -186,6 +186,10 @@ begin
     using tocsin.notification n
     where n.event_id = any (_events)
         and i.notification_id = n.notification_id;
+    delete from tocsin.action a
+    using tocsin.notification n
+    where n.event_id = any (_events)
+        and a.notification_id = n.notification_id;
     delete from tocsin.notification n where n.event_id = any (_events);
     -- an idempotency key may contain a person's id, and its event is gone
     delete from tocsin.idempotency i where i.event_id = any (_events);
@@ -258,6 +262,7 @@ begin
     ));
     delete from tocsin.digest g where g.recipient_id = _id;
     delete from tocsin.digest_item i where i.notification_id = any (_notifications);
+    delete from tocsin.action a where a.notification_id = any (_notifications);
     delete from tocsin.notification n where n.notification_id = any (_notifications);
     perform tocsin.delete_events(_alone);
     delete from tocsin.unread_delta d where d.recipient_id = _id;

@@ -44,7 +44,9 @@ begin
                         f.subject,
                         f.read_at is not null as read,
                         f.read_at,
-                        f.created_at
+                        f.created_at,
+                        e.actions,
+                        case when e.actions is not null then tocsin.acted(f.notification_id) end as acted
                     from (
                         select c.notification_id, c.event_id, c.event_type, c.subject, c.created_at, c.read_at
                         from tocsin.notification c
@@ -67,7 +69,12 @@ begin
             'changes', (
                 select coalesce(
                     json_agg(
-                        json_build_object('position', s.position, 'change', c.change, 'notification_ids', c.notification_ids)
+                        json_build_object(
+                            'position', s.position,
+                            'change', c.change,
+                            'notification_ids', c.notification_ids,
+                            'acted', case when c.change = 'acted' then tocsin.acted(c.notification_ids[1]) end
+                        )
                         order by s.position, c.at
                     ),
                     '[]'

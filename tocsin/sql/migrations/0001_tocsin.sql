@@ -467,9 +467,36 @@ comment on column tocsin.pending_change.horizon is
 
 -- == Inbox and badge ==
 
+create table tocsin.action (
+    notification_id bigint primary key,
+    event_id bigint not null,
+    recipient_id text not null,
+    key text not null,
+    at timestamptz not null default clock_timestamp(),
+    seq bigint not null unique
+);
+
+comment on table tocsin.action is 'The buttons that people pressed, one for each notification; deleted with it.';
+comment on column tocsin.action.notification_id is 'The notification.';
+comment on column tocsin.action.event_id is 'Its event.';
+comment on column tocsin.action.recipient_id is 'The person.';
+comment on column tocsin.action.key is 'The key of the action, as in event.actions.';
+comment on column tocsin.action.at is 'When.';
+comment on column tocsin.action.seq is 'Its number in the order of the commits, for actions_since().';
+
+create table tocsin.action_counter (
+    one boolean primary key default true check (one),
+    seq bigint not null
+);
+insert into tocsin.action_counter (seq) values (0);
+
+comment on table tocsin.action_counter is 'One row, which a press locks until its commit.';
+comment on column tocsin.action_counter.one is 'true';
+comment on column tocsin.action_counter.seq is 'The last number in tocsin.action.';
+
 create table tocsin.inbox_change (
     recipient_id text not null,
-    change text not null check (change in ('read', 'unread', 'archived')),
+    change text not null check (change in ('read', 'unread', 'archived', 'acted')),
     notification_ids bigint[],
     at timestamptz not null default now(),
     xid xid8 not null default pg_current_xact_id()
@@ -482,7 +509,7 @@ create index inbox_change_xid on tocsin.inbox_change (xid) include (recipient_id
 
 comment on table tocsin.inbox_change is 'What people did in their inbox, for their other open streams; kept for an hour.';
 comment on column tocsin.inbox_change.recipient_id is 'The person.';
-comment on column tocsin.inbox_change.change is 'read, unread or archived.';
+comment on column tocsin.inbox_change.change is 'read, unread, archived or acted.';
 comment on column tocsin.inbox_change.notification_ids is 'The notifications; null: all.';
 comment on column tocsin.inbox_change.at is 'When.';
 comment on column tocsin.inbox_change.xid is 'The transaction that did it.';

@@ -27,7 +27,9 @@ select
     n.subject,
     n.read_at is not null as read,
     n.read_at,
-    n.created_at
+    n.created_at,
+    e.actions,
+    case when e.actions is not null then tocsin.acted(n.notification_id) end as acted
 from (select pg_current_snapshot()::text as as_of) s
 left join lateral (
     select f.notification_id, f.event_id, f.event_type, f.subject, f.read_at, f.created_at
@@ -123,7 +125,9 @@ select
     n.subject,
     n.read_at is not null as read,
     n.read_at,
-    n.created_at
+    n.created_at,
+    e.actions,
+    case when e.actions is not null then tocsin.acted(n.notification_id) end as acted
 from (select pg_current_snapshot()::text as as_of) s
 left join lateral (
     select f.notification_id, f.event_id, f.event_type, f.subject, f.read_at, f.created_at
@@ -210,7 +214,9 @@ select
     i.subject,
     i.read,
     i.read_at,
-    i.created_at
+    i.created_at,
+    i.actions,
+    i.acted
 from tocsin.notification_item i
 where i.id = :notification_id
     and i.recipient_id = :recipient_id;

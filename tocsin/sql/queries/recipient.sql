@@ -94,6 +94,8 @@ select
     i.read,
     i.read_at,
     i.created_at,
+    i.actions,
+    i.acted,
     i.archived_at,
     i.decisions,
     n.because,
