@@ -244,6 +244,12 @@ async def canary(db: Db, machine: httpx.AsyncClient, me: httpx.AsyncClient) -> N
         content={"push": {"title": "canary content"}},
         actions=Jsonb([{"key": "accept", "label": "canary action"}]),
     )
+    db.execute(
+        "insert into tocsin.action (notification_id, event_id, recipient_id, key, seq)"
+        " select notification_id, event_id, recipient_id, 'accept', 1 from tocsin.notification"
+        " where recipient_id = %s limit 1",
+        (ID,),
+    )
 
 
 def _now(db: Db) -> Any:
