@@ -12,9 +12,15 @@ export interface Notification {
   action_url: string | null;
   metadata: Record<string, unknown>;
   initiator: string | null;
+  /** What it is about, such as `forum.thread:42`. */
+  subject: string | null;
   read: boolean;
   read_at: string | null;
   created_at: string;
+  /** The buttons, if it has any. */
+  actions: { key: string; label: string; url: string | null; style: "primary" | "danger" | null }[] | null;
+  /** Which button was pressed. */
+  acted: { key: string; at: string } | null;
 }
 
 /** The badge. */
