@@ -41,3 +41,11 @@ def test_no_public_type_is_defined_twice() -> None:
                 places[name].add(str(path.relative_to(TOCSIN)))
     twice = {name: found for name, found in places.items() if len(found) > 1}
     assert twice.keys() == PARALLELS, twice
+
+
+def test_each_decision_has_a_number_of_its_own() -> None:
+    decisions = sorted((TOCSIN.parent / "docs/adr").glob("0*.md"))
+    numbers = [path.name[:4] for path in decisions]
+    assert numbers == sorted(set(numbers))
+    for path in decisions:
+        assert path.read_text("utf-8").startswith(f"# {path.name[:4]}: "), path.name

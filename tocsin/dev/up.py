@@ -160,6 +160,8 @@ def _signals() -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
             signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         for number in SIGNALS:
             loop.remove_signal_handler(number)
+            if stop.is_set():  # a mask holds for one thread only
+                signal.signal(number, signal.SIG_IGN)
 
 
 def _make_data_dir(data_dir: Path) -> Path:

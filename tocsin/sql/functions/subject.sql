@@ -1,7 +1,7 @@
 -- Subjects: what a notification is about. An app marks what was about a thing as read, withdraws it, or replaces it.
 --
 -- An open transaction can't see rows of another one, and must not wait for one that holds a row. So a call does at once what
--- it can, and leaves the rest as a pending change, which the leader applies after the commit (docs/adr/0062-subjects.md).
+-- it can, and leaves the rest as a pending change, which the leader applies after the commit (docs/adr/0067-subjects.md).
 
 create or replace function tocsin.check_subject(_subject text) returns void
 language plpgsql

@@ -32,7 +32,8 @@ begin
         and c.relkind = 'r'
         and c.relname not in (
             'migration', 'channel', 'provider', 'category', 'event_type', 'timezone', 'badge_push_progress',
-            'delivery_minute_progress', 'process', 'leader', 'api_key', 'ops_session', 'provider_token', 'secret'
+            'delivery_minute_progress', 'action_counter', 'process', 'leader', 'api_key', 'ops_session', 'provider_token',
+            'secret'
         );
     execute 'truncate ' || _tables;
 end
