@@ -210,7 +210,7 @@ def main(database: str) -> int:
     if not database:
         print("Nothing was audited: no database is given. AUDIT_DB=path names OSV's exports.")
         return 0
-    packages = list(locked_packages())
+    packages = locked_packages()
     advisories = 0
 
     def counted() -> Iterator[Advisory]:
@@ -228,7 +228,7 @@ def main(database: str) -> int:
         also = f" ({', '.join(finding.advisory.aliases)})" if finding.advisory.aliases else ""
         print(f"{finding.package.name} {finding.package.version}: {finding.advisory.id}{also}")
         print(f"    {finding.advisory.summary or 'no summary'}")
-        print(f"    {judgement(finding)}")
+        print(f"    {judgement(finding)}; locked in: {', '.join(finding.package.locks)}")
     open_ones = sum(finding.advisory.id not in ACCEPTED for finding in findings)
     accepted = len(findings) - open_ones
     print(

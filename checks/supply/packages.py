@@ -1,4 +1,4 @@
-"""The packages in the lock files: those that ship, and those for builds and checks only."""
+"""The packages in all lock files: those that ship, and those for builds, checks and benchmarks only."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from importlib.metadata import PackageMetadata, PackageNotFoundError, metadata
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 ROOT = Path(__file__).parent.parent.parent
 RUNTIME = ROOT / "requirements.lock"
-DEVELOPMENT = ROOT / "requirements-dev.lock"
-NPM = (ROOT / "web" / "package-lock.json", ROOT / "checks" / "mails" / "package-lock.json")
+FOLDERS = ("web", "checks/*", "checks/*/*", "benchmarks/*")
+"""Where the lock files of builds, checks and benchmarks are."""
 
 _PIN = re.compile(
     r"^([a-z0-9._-]+)==(\S+)(?: ; ([^\\]+?))? \\\n((?: +--hash=\S+(?: \\)?\n?)+)", re.MULTILINE
@@ -29,26 +30,36 @@ class Package(Struct, frozen=True):
     licence: str | None
     hashes: tuple[str, ...]  # "sha256:" or "sha512:", then hexadecimal
     ships: bool
+    locks: tuple[str, ...] = ()  # the files that name it
 
 
-def locked_packages() -> Iterator[Package]:
-    """All packages of the four lock files, each once."""
-    runtime = set()
-    for package in _python(RUNTIME, ships=True):
-        runtime.add(package.name)
-        yield package
-    for package in _python(DEVELOPMENT, ships=False):
-        if package.name not in runtime:
-            yield package
-    seen = set()
-    for lock in NPM:
-        for package in _npm(lock):
-            if (package.name, package.version) not in seen:
-                seen.add((package.name, package.version))
-                yield package
+def locks() -> list[Path]:
+    """Every lock file, that of what ships first."""
+    others = (
+        path
+        for folder in FOLDERS
+        for name in ("requirements*.lock", "package-lock.json")
+        for path in sorted(ROOT.glob(f"{folder}/{name}"))
+    )
+    return [RUNTIME, ROOT / "requirements-dev.lock", *others]
 
 
-def _python(lock: Path, *, ships: bool) -> Iterator[Package]:
+def locked_packages() -> list[Package]:
+    """Each version of each package once, with all lock files that name it; it ships if the first one does."""
+    found: dict[tuple[str, str, str], Package] = {}
+    for lock in locks():
+        read = _npm if lock.suffix == ".json" else _python
+        for package in read(lock):
+            key = (package.ecosystem, package.name, package.version)
+            first = found.setdefault(key, package)
+            name = lock.relative_to(ROOT).as_posix()
+            if name not in first.locks:
+                found[key] = replace(first, locks=(*first.locks, name))
+    return list(found.values())
+
+
+def _python(lock: Path) -> Iterator[Package]:
+    ships = lock == RUNTIME
     for name, version, _, hashes in _PIN.findall(lock.read_text("utf-8")):
         found = tuple(re.findall(r"--hash=(\S+)", hashes))
         yield Package("PyPI", name, version, licence_of(name), found, ships)

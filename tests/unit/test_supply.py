@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 import sbom
 from hypothesis import given
 from hypothesis import strategies as st
-from packages import NPM, RUNTIME, Package, locked_packages
+from packages import ROOT, RUNTIME, Package, locked_packages, locks
 
 
 def package(name: str = "demo", version: str = "1.5", **named: Any) -> Package:
@@ -47,17 +48,31 @@ def found(folder: Path, documents: list[dict[str, Any]], *packages: Package) -> 
 # The packages.
 
 
+def test_each_lock_file_of_the_repository_is_read() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "--", "*.lock", "*package-lock.json"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    names = {lock.relative_to(ROOT).as_posix() for lock in locks()}
+    assert {"checks/api/requirements.lock", "checks/frontends/next/package-lock.json"} <= names
+    assert names == set(listed.stdout.split())
+    assert {name for each in locked_packages() for name in each.locks} == names
+
+
 def test_each_package_of_the_locks_is_known_with_its_hashes_and_whether_it_ships() -> None:
-    packages = list(locked_packages())
-    names = {each.name for each in packages if each.ecosystem == "PyPI"}
-    assert {"psycopg", "litestar", "pytest"} <= names
+    packages = locked_packages()
+    of_python = [each for each in packages if each.ecosystem == "PyPI"]
+    assert {"psycopg", "litestar", "pytest", "schemathesis"} <= {each.name for each in of_python}
     pins = len(re.findall(r"^[a-z0-9._-]+==", RUNTIME.read_text(), re.MULTILINE))
     assert len([each for each in packages if each.ships]) == pins > 50
-    assert [each.name for each in packages if each.ecosystem == "PyPI" and not each.hashes] == []
+    assert [each.name for each in of_python if not each.hashes] == []
     assert not next(each for each in packages if each.name == "pytest").ships
-    of_npm = [path for lock in NPM for path in json.loads(lock.read_text())["packages"] if path]
-    assert len([each for each in packages if each.ecosystem == "npm"]) <= len(of_npm)
-    assert {"esbuild", "caniemail"} <= {each.name for each in packages if each.ecosystem == "npm"}
+    for lock in locks():
+        if lock.suffix == ".lock":
+            read = re.findall(r"^[^\s#].*==\S+", lock.read_text(), re.MULTILINE)
+            name = lock.relative_to(ROOT).as_posix()
+            assert len([each for each in packages if name in each.locks]) == len(read)
+    assert {"esbuild", "caniemail", "nuxt"} <= {each.name for each in packages}
 
 
 # The bill.
@@ -225,7 +240,7 @@ def test_an_audit_fails_with_what_was_found_and_where_it_is_fixed(
     assert audit.main(str(tmp_path)) == 1
     said = capsys.readouterr().out
     assert f"litestar {version}: OSV-1 (CVE-1)" in said
-    assert "fixed in: 99" in said
+    assert "fixed in: 99; locked in: requirements.lock, requirements-dev.lock" in said
     assert "1 open" in said
     monkeypatch.setitem(audit.ACCEPTED, "OSV-1", "only with a debugger")
     assert audit.main(str(archive)) == 0
