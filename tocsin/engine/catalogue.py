@@ -13,6 +13,8 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 import msgspec
 from msgspec import Meta, Struct, structs
 
+from tocsin.engine.group_title import find_fault, is_language
+
 ChannelName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$(?!\n)")]
 CategoryName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$(?!\n)")]
 EventTypeName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$(?!\n)")]
@@ -20,6 +22,9 @@ EventTypeName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$
 _LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*\S[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$(?!\n)"
 Label = Annotated[str, Meta(min_length=1, max_length=100, pattern=_LINE)]
 Duration = Annotated[str, Meta(pattern="^[1-9][0-9]{0,4}[smhd]$(?!\n)")]
+LanguageTag = Annotated[str, Meta(pattern="^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$(?!\n)")]
+PluralCategory = Literal["zero", "one", "two", "few", "many", "other"]
+GroupTitle = Annotated[str, Meta(min_length=1, max_length=200, pattern=_LINE)]
 
 
 # What is allowed, in words.
@@ -51,6 +56,8 @@ class EntryDefinition(Struct, frozen=True, forbid_unknown_fields=True):
     skip_if_read: list[ChannelName] = []
     alone: bool = False
     mention: bool = False  # an event of a topic also reaches people who follow it for mentions only
+    group: bool = True
+    title_many: dict[LanguageTag, dict[PluralCategory, GroupTitle]] = {}
 
 
 class CatalogueFile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -153,6 +160,18 @@ def _contradictions(entry: EntryDefinition) -> Iterator[str]:
             )
     if "in_app" in (*entry.delay, *entry.skip_if_read):
         yield "in_app is the inbox itself, and comes at once; delay another channel"
+    yield from _title_faults(entry)
+
+
+def _title_faults(entry: EntryDefinition) -> Iterator[str]:
+    for language, forms in entry.title_many.items():
+        if not is_language(language):
+            yield f"title_many.{language} is no language with known plural rules; use a tag such as pt-BR"
+        if "other" not in forms:
+            yield f"title_many.{language} has no text for other, which is used where no plural form fits; add it"
+        for category, text in forms.items():
+            if fault := find_fault(text):
+                yield f"title_many.{language}.{category}: {fault}"
 
 
 def _unknown(

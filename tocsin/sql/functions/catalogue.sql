@@ -57,7 +57,7 @@ begin
 
     insert into tocsin.event_type as t (
         event_type, category, label, position, default_channels, mandatory_channels, priority, time_to_live,
-        max_attempts, allows_digest, delays, skip_if_read, alone, mention
+        max_attempts, allows_digest, delays, skip_if_read, alone, mention, grouped, title_many
     )
     select
         e.entry ->> 'event_type',
@@ -84,7 +84,9 @@ begin
             select jsonb_object_keys(e.entry -> 'delay')
         ),
         (e.entry ->> 'alone')::boolean,
-        coalesce((e.entry ->> 'mention')::boolean, false)
+        coalesce((e.entry ->> 'mention')::boolean, false),
+        coalesce((e.entry ->> 'group')::boolean, true),
+        nullif(nullif(e.entry -> 'title_many', '{}'), 'null')
     from jsonb_array_elements(_catalogue -> 'event_types') with ordinality e (entry, position)
     on conflict (event_type) do update
     set label = excluded.label,
@@ -98,6 +100,8 @@ begin
         skip_if_read = excluded.skip_if_read,
         alone = excluded.alone,
         mention = excluded.mention,
+        grouped = excluded.grouped,
+        title_many = excluded.title_many,
         retired_at = null;
 
     if (_catalogue -> 'replace')::boolean then

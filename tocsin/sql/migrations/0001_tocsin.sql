@@ -75,6 +75,8 @@ create table tocsin.event_type (
     allows_digest boolean not null default true,
     alone boolean not null default false,
     mention boolean not null default false,
+    grouped boolean not null default true,
+    title_many jsonb,
     retired_at timestamptz
 );
 
@@ -94,6 +96,8 @@ comment on column tocsin.event_type.skip_if_read is 'Channels on which nothing i
 comment on column tocsin.event_type.allows_digest is 'Whether its notifications may wait for a digest.';
 comment on column tocsin.event_type.alone is 'Whether each of its mails is sent alone, never as one mail with others.';
 comment on column tocsin.event_type.mention is 'Whether it means that a person was mentioned: it also reaches those who follow a topic for mentions only.';
+comment on column tocsin.event_type.grouped is 'Whether its notifications of one subject are one item of a grouped inbox.';
+comment on column tocsin.event_type.title_many is 'Title of a group of several: {language: {plural category of CLDR: text}}; null: the title of the newest one.';
 comment on column tocsin.event_type.retired_at is 'When it left the catalogue; the row is kept for events that name it.';
 
 -- == Recipients, and what belongs to them ==
