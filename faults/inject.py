@@ -263,11 +263,20 @@ class Injector:
 
     async def _failover(self, fault: Fault, window: Window) -> None:
         assert isinstance(self._server, Pair)
+        while not await self._replicates(self._server):  # only the last moments may be lost
+            await asyncio.sleep(0.05)
+        window.began = time.time()
         self._server.hold_replication()
         await asyncio.sleep(fault.seconds)
         await asyncio.to_thread(self._server.fail_over)
         await self.returned(window)
         window.ended = time.time()
+
+    async def _replicates(self, pair: Pair) -> bool:
+        try:
+            return await asyncio.to_thread(pair.replicates)
+        except psycopg.Error:
+            return False
 
     async def _backends(self) -> list[int]:
         try:

@@ -183,7 +183,7 @@ class Server:
 class Pair(Server):
     """A primary with an asynchronous standby, which is promoted once."""
 
-    more = ("wal_keep_size=256MB",)
+    more = ("wal_keep_size=256MB", "wal_retrieve_retry_interval=200ms")
 
     def __init__(self, folder: Path, port: int, template: Path) -> None:
         super().__init__(folder, port, template)
@@ -225,6 +225,12 @@ class Pair(Server):
         standby = Server(folder, self.standby_port)
         standby.start()
         return standby
+
+    def replicates(self) -> bool:
+        """Whether the standby receives what the primary writes; not yet so after an outage of the primary."""
+        streaming = "select from pg_stat_replication where state = 'streaming'"
+        lag = "pg_wal_lsn_diff(pg_current_wal_flush_lsn(), flush_lsn)"
+        return bool(self.rows(f"{streaming} and {lag} < 65536"))
 
     def hold_replication(self) -> None:
         """Stops the replication, so that the standby falls behind."""

@@ -79,6 +79,7 @@ def make_services(
         "jwt_secret": SECRET,
         "log_format": "json",
         "data_dir": str(folder),
+        "database_wait": "300",  # a start during an outage waits for its end, however long
         "public_url": f"http://127.0.0.1:{ports[0]}",
     }
     settings = [("serve", slot, {"port": str(port)}) for slot, port in enumerate(ports)]
