@@ -40,6 +40,7 @@ TOOLS = (
 ON_EACH_PYTHON = (
     "tests/unit/test_client_arguments.py",
     "tests/unit/test_email_actor.py",
+    "tests/unit/test_smtp_failures.py",
     "tests/unit/test_mail_templates.py",
     "tests/unit/test_settings.py",
     "tests/rest/test_stream.py",
