@@ -1,49 +1,25 @@
-"""The badge: exact, on commit, whatever dies meanwhile."""
+"""The badge: exact, and updated on commit, whichever process or connection ends meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-import threading
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import msgspec
 import psycopg
 import pytest
 
+from tests.support.dispatching import *  # noqa: F403 - fixtures
+from tests.support.dispatching import Db, dispatcher, notify
 from tests.support.services import LONGEST, service_dsn, until
 from tocsin.engine.badge.hub import BadgeHub, TooManyStreams
 from tocsin.engine.badge.open_stream import OpenStream, StreamEvent
 from tocsin.engine.dispatch.dispatcher import Dispatcher
 from tocsin.engine.store.database import Database
-
-Db = psycopg.Connection[Any]
-
-
-@pytest.fixture(autouse=True)
-def people(db: Db) -> None:
-    for name in ("alice", "bob"):
-        db.execute("select tocsin.upsert_recipient(%s)", (name,))
-
-
-@pytest.fixture
-def other(dsn: str) -> Iterator[Db]:
-    with psycopg.connect(dsn) as connection:
-        yield connection
-
-
-@asynccontextmanager
-async def dispatcher(dsn: str) -> AsyncIterator[Dispatcher]:
-    standing = Dispatcher(service_dsn(dsn))
-    task = asyncio.create_task(standing.run())
-    try:
-        yield standing
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 @pytest.fixture
@@ -54,10 +30,6 @@ async def hub(dsn: str, database: Database) -> AsyncIterator[BadgeHub]:
         await until(lambda: leader.leading)
         yield hub
         await hub.stop()
-
-
-def notify(db: Db, recipient: str = "alice", title: str = "x") -> None:
-    db.execute("select tocsin.notify('forum.new_thread', array[%s], %s)", (recipient, title))
 
 
 def data(event: StreamEvent) -> Any:
@@ -424,125 +396,6 @@ async def test_the_badge_is_count_star_in_every_snapshot_under_stress(
         await until(lambda: stream._count == final[0])
     folded = "select n from tocsin.unread_counter where recipient_id = 'alice'"
     await until(lambda: db.execute(folded).fetchone() == final)
-
-
-def test_a_count_reads_its_own_changes_alone_by_a_plan_from_quiet_times(db: Db) -> None:
-    notify(db)
-    counts = (
-        "select tocsin.unread_count('alice')",
-        "select tocsin.unread_counts_in_order(array['bob', 'alice', 'bob', 'nobody', 'alice'])",
-    )
-    for _ in range(8):  # PostgreSQL keeps a plan from the sixth time on
-        assert [db.execute(count).fetchone() for count in counts] == [(1,), ([0, 1, 0, 0, 1],)]
-    db.execute(
-        "insert into tocsin.unread_delta (recipient_id, n) select 'p' || i, 1 from generate_series(1, 50000) i"
-    )
-    before = read_of_changes(db)
-    for count in counts:
-        db.execute(count)
-    after = read_of_changes(db)
-    assert after.keys() == {"unread_delta", "unread_delta_recipient", "unread_delta_unfolded"}
-    assert after["unread_delta"] == before["unread_delta"]
-    assert after["unread_delta_unfolded"] == before["unread_delta_unfolded"]
-    assert 1 <= after["unread_delta_recipient"] - before["unread_delta_recipient"] <= 10
-
-
-def read_of_changes(db: Db) -> dict[str, int]:
-    """How many entries were read of the table as a whole, and of each index."""
-    db.execute("select pg_stat_force_next_flush()")
-    return dict(
-        db.execute(
-            "select relname, seq_tup_read from pg_stat_user_tables where relname = 'unread_delta'"
-            " union all select indexrelname, idx_tup_read from pg_stat_user_indexes where relname = 'unread_delta'"
-        ).fetchall()
-    )
-
-
-def test_folding_goes_on_where_it_ended_and_misses_nothing_that_was_open(
-    dsn: str, db: Db, other: Db
-) -> None:
-    notify(other)  # stays open
-    snapshots = []
-    for count in range(1, 4):
-        notify(db)
-        snapshots.append(current_snapshot(db))
-        assert fold(db, snapshots[-1], snapshots[-2] if count > 1 else None) == 1
-    other.commit()
-    assert fold(db, current_snapshot(db), snapshots[-1]) == 1
-    assert db.execute("select n from tocsin.unread_counter").fetchall() == [(4,)]
-    assert db.execute("select count(*) from tocsin.unread_delta").fetchone() == (0,)
-
-
-def test_an_older_fold_does_not_send_reads_back_to_folded_changes(db: Db) -> None:
-    """A leader that was replaced may end with a fold of its own, by an older snapshot."""
-    notify(db)
-    older = current_snapshot(db)
-    notify(db)
-    newer = current_snapshot(db)
-    oldest_change = db.execute(
-        "delete from tocsin.unread_delta where xid = (select min(xid) from tocsin.unread_delta)"
-        " returning recipient_id, n, xid"
-    ).fetchone()
-    assert oldest_change is not None
-    assert fold(db, newer, None) == 1
-    folded_before = db.execute("select folded_before from tocsin.unread_counter").fetchone()
-    db.execute(
-        "insert into tocsin.unread_delta (recipient_id, n, xid) values (%s, %s, %s)", oldest_change
-    )
-    assert fold(db, older, None) == 1
-    found = db.execute("select n, folded_before from tocsin.unread_counter").fetchone()
-    assert folded_before is not None
-    assert found == (2, *folded_before)
-
-
-def current_snapshot(db: Db) -> str:
-    row = db.execute("select pg_current_snapshot()::text").fetchone()
-    assert row is not None
-    return str(row[0])
-
-
-def fold(db: Db, announced: str, folded: str | None) -> int:
-    row = db.execute("select tocsin.fold_unread(%s, %s)", (announced, folded)).fetchone()
-    assert row is not None
-    return int(row[0])
-
-
-async def test_counts_survive_a_restore_into_another_cluster(
-    dsn: str, database: Database, db: Db
-) -> None:
-    """There, stored transaction ids lie in the future."""
-    notify(db)
-    db.execute("insert into tocsin.unread_counter values ('alice', 4, '999999999999')")
-    db.execute("update tocsin.notification set xid = '999999999990'")
-    assert db.execute("select tocsin.unread_count('alice')").fetchone() == (4,)
-    async with dispatcher(dsn) as leader:
-        await until(lambda: leader.leading)
-        await until(lambda: db.execute("select tocsin.unread_count('alice')").fetchone() == (5,))
-
-
-def test_what_is_committed_meanwhile_is_not_taken_for_another_clusters(dsn: str, db: Db) -> None:
-    """A leader asks this at its start, while apps and people go on."""
-    done = threading.Event()
-
-    def write() -> None:
-        with psycopg.connect(dsn, autocommit=True) as connection:
-            while not done.is_set():
-                connection.execute(
-                    "insert into tocsin.unread_delta (recipient_id, n) values ('a', 1)"
-                )
-
-    writers = [threading.Thread(target=write) for _ in range(2)]
-    for writer in writers:
-        writer.start()
-    try:
-        found = db.execute(
-            "select bool_or(tocsin.reset_foreign_xids()) from generate_series(1, 2000)"
-        ).fetchone()
-    finally:
-        done.set()
-        for writer in writers:
-            writer.join()
-    assert found == (False,)
 
 
 async def test_a_leader_in_this_process_announces_without_notify(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -11,58 +10,8 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from tests.support.crowd import CROWD
-
-Db = psycopg.Connection[Any]
-
-
-@pytest.fixture(autouse=True)
-def people(db: Db) -> None:
-    for name in ("alice", "bob", "carol"):
-        db.execute(
-            "select tocsin.upsert_recipient(%s, %s, %s)",
-            (name, f"{name}@example.com", name.title()),
-        )
-
-
-@pytest.fixture
-def other(dsn: str) -> Iterator[Db]:
-    """A second app's connection, in a transaction of its own."""
-    with psycopg.connect(dsn) as connection:
-        yield connection
-
-
-def notify(db: Db, recipients: list[str], event_type: str = "forum.new_reply", **named: Any) -> int:
-    arguments = {"title": "New reply", **named}
-    listed = ", ".join(f"{name} => %({name})s" for name in arguments)
-    row = db.execute(
-        f"select tocsin.notify(%(event_type)s, %(recipients)s, {listed})",
-        {"event_type": event_type, "recipients": recipients, **arguments},
-    ).fetchone()
-    assert row is not None
-    return int(row[0])
-
-
-def value(db: Db, statement: str, *arguments: Any) -> Any:
-    row = db.execute(statement, arguments).fetchone()
-    return row[0] if row else None
-
-
-def unread(db: Db, recipient: str) -> int:
-    return int(value(db, "select tocsin.unread_count(%s)", recipient))
-
-
-def decisions(db: Db, recipient: str) -> dict[str, list[str]]:
-    return dict(
-        value(
-            db,
-            "select decisions from tocsin.notification where recipient_id = %s order by notification_id desc",
-            recipient,
-        )
-    )
-
-
-def count(db: Db, table: str) -> int:
-    return int(value(db, f"select count(*) from tocsin.{table}"))
+from tests.support.notifying import *  # noqa: F403 - fixtures
+from tests.support.notifying import Db, count, decisions, notify, unread, value
 
 
 def test_each_recipient_gets_one_notification_and_the_initiator_none(db: Db) -> None:
@@ -314,45 +263,6 @@ def test_each_negative_decision_has_its_reason(db: Db) -> None:
     assert decisions(db, "alice")["email"] == ["off", "default"]
 
 
-def test_same_key_and_content_is_the_first_event(db: Db) -> None:
-    first = notify(db, ["alice", "bob"], idempotency_key="k", metadata=Jsonb({"a": 1, "b": 2}))
-    again = notify(
-        db, ["bob", "alice", "bob"], idempotency_key="k", metadata=Jsonb({"b": 2, "a": 1})
-    )
-    assert again == first
-    assert unread(db, "alice") == 1
-
-
-def test_same_key_with_other_content_is_an_error(db: Db) -> None:
-    notify(db, ["alice"], idempotency_key="k")
-    with pytest.raises(psycopg.Error) as caught:
-        notify(db, ["bob"], idempotency_key="k")
-    assert caught.value.sqlstate == "TC003"
-    assert unread(db, "bob") == 0
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        {"title": "Another"},
-        {"body": "Another"},
-        {"body_html": "<p>Another</p>"},
-        {"action_url": "/another"},
-        {"metadata": Jsonb({"another": 1})},
-        {"initiator": "bob"},
-        {"event_type": "forum.mention"},
-        {"send_at": "2030-01-01 00:00+00"},
-    ],
-    ids=lambda other: next(iter(other)),
-)
-def test_each_argument_is_part_of_what_a_key_stands_for(db: Db, other: dict[str, Any]) -> None:
-    first = notify(db, ["alice"], idempotency_key="k")
-    with pytest.raises(psycopg.Error) as caught:
-        notify(db, ["alice"], idempotency_key="k", **other)
-    assert caught.value.sqlstate == "TC003"
-    assert notify(db, ["alice"], idempotency_key="k") == first
-
-
 @pytest.mark.parametrize("recipients", [["alice"], ["alice", "bob"]])
 def test_a_retired_event_type_notifies_nobody(db: Db, recipients: list[str]) -> None:
     db.execute("update tocsin.event_type set retired_at = now() where event_type = 'forum.mention'")
@@ -360,49 +270,6 @@ def test_a_retired_event_type_notifies_nobody(db: Db, recipients: list[str]) -> 
         notify(db, recipients, "forum.mention")
     assert caught.value.sqlstate == "TC001"
     assert count(db, "event") == 0
-
-
-def test_a_scheduled_event_lives_as_long_from_its_own_time_on(db: Db) -> None:
-    event_id = notify(db, ["alice"], send_at="2030-01-01 00:00+00")
-    db.execute(
-        "update tocsin.event set send_at = now(), created_at = created_at - interval '30 days'"
-    )
-    assert value(db, "select tocsin.fan_out_due_events(10)") == 1
-    left = "select e.expires_at - e.fanned_out_at = t.time_to_live from tocsin.event e"
-    where = "join tocsin.event_type t using (event_type) where e.event_id = %s"
-    assert value(db, f"{left} {where}", event_id) is True
-
-
-def test_a_key_is_free_again_after_a_day(db: Db) -> None:
-    first = notify(db, ["alice"], idempotency_key="k")
-    db.execute("update tocsin.idempotency set created_at = now() - interval '23 hours 59 minutes'")
-    assert notify(db, ["alice"], idempotency_key="k") == first
-    db.execute("update tocsin.idempotency set created_at = now() - interval '24 hours 1 minute'")
-    assert notify(db, ["bob"], idempotency_key="k") != first
-
-
-def test_concurrent_calls_with_one_key_are_one_event(db: Db, other: Db, dsn: str) -> None:
-    first = notify(other, ["alice"], idempotency_key="k")
-    answers: list[int] = []
-
-    def second() -> None:
-        with psycopg.connect(dsn, autocommit=True) as connection:
-            answers.append(notify(connection, ["alice"], idempotency_key="k"))
-
-    waiting = threading.Thread(target=second)
-    waiting.start()
-    wait_for_lock(db)
-    other.commit()
-    waiting.join(5)
-    assert answers == [first]
-    assert unread(db, "alice") == 1
-
-
-def test_a_key_whose_call_rolled_back_is_free(db: Db, other: Db, dsn: str) -> None:
-    notify(other, ["alice"], idempotency_key="k")
-    other.rollback()
-    notify(db, ["bob"], idempotency_key="k")
-    assert unread(db, "bob") == 1
 
 
 def test_open_transactions_to_one_person_never_wait(db: Db, other: Db, dsn: str) -> None:
@@ -460,77 +327,6 @@ def test_a_crowd_is_one_call(db: Db) -> None:
     assert count(db, "event_queue") == 1
     assert count(db, "event") == 1
     assert unread(db, people[-1]) == 1
-
-
-def test_a_scheduled_event_is_nobodys_until_its_time(db: Db) -> None:
-    event_id = value(
-        db,
-        "select tocsin.notify('forum.new_reply', array['alice'], 'Later', send_at => now() + interval '1 hour')",
-    )
-    assert unread(db, "alice") == 0
-    assert value(db, "select tocsin.fan_out_due_events(10)") == 0
-    db.execute("update tocsin.event set send_at = now() where event_id = %s", (event_id,))
-    db.execute("insert into tocsin.preference values ('alice', '*', 'email', false)")
-    assert value(db, "select tocsin.fan_out_due_events(10)") == 1
-    assert unread(db, "alice") == 1
-    assert decisions(db, "alice")["email"] == ["off", "preference", "*"]
-
-
-def test_a_scheduled_event_that_is_cancelled_never_was(db: Db) -> None:
-    event_id = value(
-        db,
-        "select tocsin.notify('forum.new_reply', array['alice'], 'Later', send_at => now() + interval '1 hour')",
-    )
-    assert value(db, "select tocsin.cancel(%s)", event_id) == 0
-    db.execute("update tocsin.event set send_at = now()")
-    assert value(db, "select tocsin.fan_out_due_events(10)") == 0
-    assert count(db, "notification") == 0
-
-
-def test_cancel_stops_deliveries_and_empties_inbox_and_badge(db: Db) -> None:
-    notify(db, ["alice"])
-    event_id = notify(db, ["alice", "bob"])
-    assert value(db, "select tocsin.cancel(%s)", event_id) == 2
-    assert unread(db, "alice") == 1
-    assert unread(db, "bob") == 0
-    shown = "select count(*) from tocsin.notification where in_inbox and event_id = %s"
-    assert value(db, shown, event_id) == 0
-    assert value(db, "select tocsin.cancel(%s)", event_id) == 0
-
-
-def test_cancel_takes_nothing_from_the_badge_of_what_was_read_or_archived(db: Db) -> None:
-    notify(db, ["alice", "bob", "carol"])
-    event_id = notify(db, ["alice", "bob", "carol"])
-    read = (
-        "select notification_id from tocsin.notification where event_id = %s and recipient_id = %s"
-    )
-    db.execute("select tocsin.mark_read('alice', %s, true)", (value(db, read, event_id, "alice"),))
-    db.execute("select tocsin.archive('bob', %s)", (value(db, read, event_id, "bob"),))
-    assert [unread(db, name) for name in ("alice", "bob", "carol")] == [1, 1, 2]
-    db.execute("select tocsin.cancel(%s)", (event_id,))
-    assert [unread(db, name) for name in ("alice", "bob", "carol")] == [1, 1, 1]
-    at = value(db, "select cancelled_at from tocsin.event where event_id = %s", event_id)
-    db.execute("select tocsin.cancel(%s)", (event_id,))
-    assert [unread(db, name) for name in ("alice", "bob", "carol")] == [1, 1, 1]
-    assert value(db, "select cancelled_at from tocsin.event where event_id = %s", event_id) == at
-
-
-def test_cancel_leaves_what_is_being_sent_and_waits_for_nobody(db: Db, other: Db) -> None:
-    event_id = notify(db, ["alice", "bob", "carol"])
-    db.execute("update tocsin.delivery set state = 'sending' where recipient_id = 'alice'")
-    other.execute("select from tocsin.delivery where recipient_id = 'bob' for update")
-    db.execute("set lock_timeout = '1s'")
-    assert value(db, "select tocsin.cancel(%s)", event_id) == 1
-    assert dict(db.execute("select recipient_id, state::text from tocsin.delivery").fetchall()) == {
-        "alice": "sending",
-        "bob": "queued",
-        "carol": "cancelled",
-    }
-
-
-def test_cancelling_what_is_not_there_is_an_error(db: Db) -> None:
-    with pytest.raises(psycopg.Error, match="no event 42"):
-        db.execute("select tocsin.cancel(42)")
 
 
 def test_the_app_role_can_call_and_nothing_else(db: Db, dsn: str) -> None:
@@ -594,19 +390,6 @@ def test_a_recipient_that_cannot_be_is_refused(db: Db, field: str, named: str) -
         db.execute(f"select tocsin.upsert_recipient('frank', {named})")
     assert caught.value.sqlstate == "TC004"
     assert caught.value.diag.column_name == field
-
-
-def wait_for_lock(db: Db) -> None:
-    """Until some session of this database waits for another."""
-    for _ in range(5000):
-        waiting = (
-            "select count(*) from pg_stat_activity"
-            " where datname = current_database() and wait_event_type = 'Lock'"
-        )
-        if value(db, waiting):
-            return
-        db.execute("select pg_sleep(0.001)")
-    raise AssertionError("nobody waits")
 
 
 def test_the_functions_of_an_inbox_change_ones_own_alone(db: Db) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +11,23 @@ import psycopg
 import pytest
 import yaml
 from click.testing import CliRunner
-from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from structlog.testing import capture_logs
 
+from tests.support.cluster import *  # noqa: F403 - fixtures
+from tests.support.cluster import Admin
 from tests.support.forked import run_tocsin
 from tests.support.services import SERVICE_LOGIN, service_dsn
 from tocsin.cli import main
-from tocsin.dev import embedded_postgres
 from tocsin.dev.postgres_cluster import wheel
-from tocsin.engine.model import Invalid
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.dispatch import LeaderSession
 from tocsin.engine.store.health import NotReady, check_start
-from tocsin.migrate import login_dsn, migrate
+from tocsin.migrate import migrate
 from tocsin.sql.install import MigrationError
 
 Db = psycopg.Connection[Any]
-Admin = Callable[[str], list[Any]]
+
 
 PUBLIC = {
     "actions_since",
@@ -49,52 +47,17 @@ PUBLIC = {
     "why",
     "withdraw",
 }
-ROLES = "select rolname from pg_roles where rolname !~ '^pg_' and oid <> 10"
+
+
 OURS = "array['tocsin'::regnamespace, 'tocsin_queue'::regnamespace]"
+
+
 OWNERS = f"""
     select nspowner::regrole::text from pg_namespace where oid = any ({OURS})
     union select c.relowner::regrole::text from pg_class c where c.relnamespace = any ({OURS})
     union select p.proowner::regrole::text from pg_proc p where p.pronamespace = any ({OURS})
     union select t.typowner::regrole::text from pg_type t where t.typnamespace = any ({OURS})
 """
-
-
-@pytest.fixture(scope="module")
-def cluster(server_folder: Path) -> Iterator[str]:
-    """The superuser's DSN of a server whose roles these tests may create and drop."""
-    server = embedded_postgres.start(server_folder / "roles", lambda _: None, durable=False)
-    yield server.superuser_dsn
-    embedded_postgres.stop(server)
-
-
-@pytest.fixture
-def admin_dsn(cluster: str) -> str:
-    """The superuser's DSN of an empty database, on a server with no role but the superuser."""
-    with psycopg.connect(cluster, dbname="postgres", autocommit=True) as connection:
-        for drop, names in (
-            (
-                "drop database {} with (force)",
-                "select datname from pg_database where not datistemplate and datname <> 'postgres'",
-            ),
-            ("drop owned by {}", ROLES),
-            ("drop role {}", ROLES),
-        ):
-            for (name,) in connection.execute(names).fetchall():
-                connection.execute(sql.SQL(drop).format(sql.Identifier(name)))
-        connection.execute("create database app")
-    return make_conninfo(cluster, dbname="app")
-
-
-@pytest.fixture
-def admin(admin_dsn: str) -> Iterator[Admin]:
-    """Runs a statement as the superuser of that database."""
-    with psycopg.connect(admin_dsn, autocommit=True) as connection:
-
-        def run(statement: str) -> list[Any]:
-            cursor = connection.execute(statement)
-            return cursor.fetchall() if cursor.description else []
-
-        yield run
 
 
 def tocsin(*arguments: str, dsn: str | None, data_dir: Path) -> subprocess.CompletedProcess[str]:
@@ -422,107 +385,3 @@ def test_dsn_names_what_is_missing(admin: Admin, admin_dsn: str, data_dir: Path)
     assert "grant tocsin_app to tocsin_app_login;" in fault(plain)
     (data_dir / "file").touch()
     assert "file/below/secrets.json can't be read" in fault(admin_dsn, data_dir / "file" / "below")
-
-
-# -- the server's log
-
-CANARY = "kanarienvogel"
-FAILING = [
-    "select tocsin.notify('forum.nothing', array['alice'], %(text)s, %(text)s)",
-    "select tocsin.notify('forum.new_reply', array['nobody'], %(text)s, %(text)s, body_html => %(text)s)",
-    "select tocsin.notify('forum.new_reply', array['alice'], %(lines)s, %(text)s)",
-    "select tocsin.notify('forum.new_reply', array['alice'], %(long)s, %(text)s)",
-    "select tocsin.notify('forum.new_reply', array['alice'], 'x', action_url => %(text)s)",
-    "select tocsin.notify('forum.new_reply', array['alice'], 'x', metadata => to_jsonb(%(text)s::text))",
-    "select tocsin.notify('forum.new_reply', array['alice', null], %(text)s, %(text)s)",
-    "select tocsin.notify('forum.new_reply', array['alice'], %(text)s, initiator => repeat('x', 201))",
-    "select tocsin.notify('forum.new_reply', array['alice'], %(text)s, idempotency_key => 'used')",
-    "select tocsin.notify_topic('no topic', 'forum.new_reply', %(text)s, %(text)s)",
-    "select tocsin.notify_email(%(text)s, 'forum.new_reply', %(text)s, %(text)s)",
-    "select tocsin.upsert_recipient('carol', email => %(text)s)",
-    "select tocsin.upsert_recipient('carol', email => %(address)s, name => %(lines)s)",
-    "select tocsin.upsert_recipient('carol', email => %(address)s, locale => %(text)s)",
-    "select tocsin.claim_email(%(text)s, 'alice')",
-    "select tocsin.claim_email(%(address)s, 'nobody')",
-]  # fmt: skip
-
-
-@pytest.fixture
-def logged(server_folder: Path, admin_dsn: str) -> Callable[[], str]:
-    """What the server has logged since the test began."""
-    log = server_folder / "roles" / "postgres.log"
-    begin = log.stat().st_size
-    return lambda: log.read_bytes()[begin:].decode(errors="replace")
-
-
-def fail_each(dsn: str, cursors: type[psycopg.Cursor[Any]]) -> None:
-    """Makes all the failing calls, on one connection of an app."""
-    texts = {
-        "text": CANARY,
-        "lines": f"{CANARY}\n{CANARY}",
-        "long": f"{CANARY} " * 100,
-        "address": f"{CANARY}@example.com",
-    }
-    with psycopg.connect(dsn, autocommit=True, cursor_factory=cursors) as app:
-        app.execute("select tocsin.upsert_recipient('alice')")
-        app.execute(
-            "select tocsin.notify('forum.new_reply', array['alice'], 'x', idempotency_key => 'used')"
-        )
-        for call in FAILING:
-            with pytest.raises(psycopg.Error) as caught:
-                app.execute(call, texts)
-            assert (caught.value.sqlstate or "").startswith("TC"), call
-
-
-def test_messages_of_failing_calls_have_nothing_that_people_wrote(
-    admin: Admin, admin_dsn: str, data_dir: Path, logged: Callable[[], str]
-) -> None:
-    """And the values of an app's login stay out of the log also where the database would log them."""
-    migrate(admin_dsn)
-    admin("alter database app set log_parameter_max_length_on_error = -1")
-    fail_each(login_dsn(admin_dsn, data_dir, "app"), psycopg.Cursor)
-    assert logged().count("ERROR:") == len(FAILING)
-    assert CANARY not in logged()
-
-
-def test_an_owner_that_may_keeps_the_literals_of_failing_calls_out_of_the_log(
-    admin: Admin, admin_dsn: str, data_dir: Path, logged: Callable[[], str]
-) -> None:
-    migrate(admin_dsn)
-    app = login_dsn(admin_dsn, data_dir, "app")
-    fail_each(app, psycopg.ClientCursor)
-    assert logged().count("STATEMENT:") == logged().count("ERROR:") == len(FAILING)
-    assert CANARY in logged()
-    admin("grant set on parameter log_min_error_statement to tocsin_owner")
-    migrate(admin_dsn)
-    before = len(logged())
-    fail_each(app, psycopg.ClientCursor)
-    assert logged()[before:].count("ERROR:") == len(FAILING)
-    assert CANARY not in logged()[before:]
-    admin("revoke set on parameter log_min_error_statement from tocsin_owner")
-    migrate(admin_dsn)  # and without the right the calls work again
-    fail_each(app, psycopg.Cursor)
-
-
-async def test_a_services_own_sessions_keep_their_values_out_of_the_log(
-    admin: Admin, admin_dsn: str, data_dir: Path, logged: Callable[[], str]
-) -> None:
-    migrate(admin_dsn)
-    admin("create role plain login password 'x'")
-    admin("grant tocsin_service to plain")
-    admin("alter database app set log_parameter_max_length_on_error = -1")
-    plain = make_conninfo(admin_dsn, user="plain", password="x")
-    database = Database(plain)
-    await database.open()
-    bell = await LeaderSession.connect(plain)
-    try:
-        for session in (database, bell):
-            with pytest.raises(Invalid):
-                await session.value(
-                    "select tocsin.notify('forum.nothing', array['alice'], %(title)s)", title=CANARY
-                )
-    finally:
-        await bell.close()
-        await database.close()
-    assert logged().count("ERROR:") == 2
-    assert CANARY not in logged()

@@ -12,6 +12,12 @@ from pathlib import Path
 from tests.support.services import free_port, until
 from tocsin.settings import Settings, read_settings
 
+STUBBORN = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("ignoring", os.getpid(), flush=True)
+time.sleep(60)
+"""
 OBEDIENT = """
 import os, signal, sys, time
 from tocsin.dev.supervisor import parent_fd, stop_with_parent

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import pytest
 import regex
@@ -19,17 +17,15 @@ from aiohttp import TCPConnector
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.services import LONGEST, until
+from tests.support.fcm_actor import *  # noqa: F403 - fixtures
+from tests.support.fcm_actor import NOW, Checks, actor_for, message, send
+from tests.support.services import until
 from tocsin.engine.actors.fcm.actor import MOST_BYTES, FcmActor
-from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
 from tocsin.engine.model import (
-    Channel,
     CheckResult,
     Deferred,
     Mail,
     Message,
-    Outcome,
-    Priority,
     Push,
     PushKind,
     Rejected,
@@ -40,65 +36,6 @@ from tocsin.engine.model import (
 from tocsin.testing import fcm as errors
 from tocsin.testing.fcm import FcmServer, fault
 from tocsin.testing.http_faults import Fault, Reply
-
-NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
-PUSH = Push(
-    "Grüße",
-    "A new reply",
-    data={"notification_id": "7", "action_url": "https://app.test/threads/1"},
-)
-
-
-def message(delivery_id: int = 1, push: Push | Mail = PUSH) -> Message:
-    return Message(delivery_id, UUID(int=delivery_id), Channel.PUSH, Priority.NORMAL, push)
-
-
-class Checks:
-    """Passes all messages, each with its own device token."""
-
-    def __init__(self, badge: int | None = None) -> None:
-        self.checks = 0
-        self._badge = badge
-
-    async def presend_check(self, messages: Sequence[Message]) -> dict[int, CheckResult]:
-        self.checks += 1
-        return {
-            each.delivery_id: CheckResult(
-                each.delivery_id, f"device-{each.delivery_id}", NOW, badge=self._badge
-            )
-            for each in messages
-        }
-
-
-@asynccontextmanager
-async def actor_for(fcm: FcmServer, **options: Any) -> AsyncIterator[FcmActor]:
-    settings: dict[str, Any] = {
-        "presend_check": Checks().presend_check,
-        "service_account": fcm.service_account,
-        "url": fcm.url,
-        "senders": 1,
-        "timeout": 5.0,
-        "now": lambda: NOW,
-        "hold": 0.01,
-    }
-    actor = FcmActor(**(settings | options))
-    await actor.start()
-    try:
-        yield actor
-    finally:
-        await actor.stop(grace=1)
-
-
-@pytest.fixture
-async def fcm() -> AsyncIterator[FcmServer]:
-    async with FcmServer() as server:
-        yield server
-
-
-async def send(fcm: FcmServer, push: Push | Mail = PUSH, **options: Any) -> Outcome:
-    async with actor_for(fcm, **options) as actor:
-        return (await actor.send(message(1, push))).outcome
-
 
 # What arrives.
 
@@ -205,19 +142,9 @@ def body_of(draft: bytes) -> str:
     return str(json.loads(draft)["message"]["notification"].get("body", ""))
 
 
-@pytest.fixture(scope="module")
-def writer() -> FcmActor:
-    """Writes drafts; never started."""
-    server = FcmServer()
-    server.issuer.uri = "http://127.0.0.1:9/token"
-    return FcmActor(
-        presend_check=Checks().presend_check,
-        service_account=server.service_account,
-        now=lambda: NOW,
-    )
-
-
 FAMILY = "👨‍👩‍👧‍👦"
+
+
 PIECES = st.sampled_from(
     [FAMILY, "🇩🇪", "e\u0301", "שלום", "\u202bمرحبا\u202c", '"', "\\", "x", "한국어", "\x01"]
 )
@@ -318,125 +245,6 @@ async def test_a_redirect_is_not_followed(fcm: FcmServer) -> None:
 async def test_an_endless_response_is_not_read_to_its_end(fcm: FcmServer) -> None:
     fcm.script.then("device-1", [Reply(200, "x" * 10_000_000)])
     assert await send(fcm) == Unknown("fcm_200_unreadable")
-
-
-# The access token.
-
-
-async def test_one_access_token_serves_all_senders(fcm: FcmServer) -> None:
-    async with actor_for(fcm, senders=8) as actor:
-        await asyncio.gather(*(actor.send(message(number)) for number in range(40)))
-    assert len(fcm.issuer.issued) == 1
-    assert fcm.requests == 40
-
-
-async def test_an_access_token_is_renewed_in_the_background_before_it_ends(fcm: FcmServer) -> None:
-    fcm.issuer.lifetime = 400.0  # of which the last 100 s are for renewing
-    now = 0.0
-    async with actor_for(fcm, senders=2) as actor:
-        actor._access._clock = lambda: now
-        await actor.send(message(1))
-        now = 200.0
-        await actor.send(message(2))
-        assert len(fcm.issuer.issued) == 1
-        now = 330.0
-        assert isinstance((await actor.send(message(3))).outcome, Sent)
-        await until(lambda: len(fcm.issuer.issued) == 2)
-        await until(lambda: actor._access.current == fcm.issuer.issued[1])
-        await actor.send(message(4))
-    bearers = [each.authorization for each in fcm.received]
-    assert len(set(bearers[:3])) == 1
-    assert bearers[3] == f"Bearer {fcm.issuer.issued[1]}"
-
-
-async def test_a_background_renewal_that_fails_stops_nothing(fcm: FcmServer) -> None:
-    fcm.issuer.lifetime = 400.0
-    now = 0.0
-    async with actor_for(fcm) as actor:
-        actor._access._clock = lambda: now
-        await actor.send(message(1))
-        fcm.issuer.status = 503
-        now = 330.0
-        assert isinstance((await actor.send(message(2))).outcome, Sent)
-        await until(lambda: actor._access._renewal is not None and actor._access._renewal.done())
-        assert isinstance((await actor.send(message(3))).outcome, Sent)
-
-
-async def test_a_token_that_ended_early_is_replaced_without_an_attempt(fcm: FcmServer) -> None:
-    async with actor_for(fcm, senders=4) as actor:
-        await actor.send(message(1))
-        fcm.issuer.revoke_tokens()
-        sent = await asyncio.gather(*(actor.send(message(number)) for number in range(2, 10)))
-        assert {type(each.outcome) for each in sent} == {Sent}
-        assert actor.report().breaker_reason is None
-    assert len(fcm.issuer.issued) == 2
-
-
-async def test_tokens_that_are_never_good_are_not_asked_for_without_end(fcm: FcmServer) -> None:
-    fcm.script.always(fcm.script.EVERY, errors.UNAUTHENTICATED)
-    async with actor_for(fcm, breaker=Breaker(first=30, most=30)) as actor:
-        outcomes = [(await actor.send(message(number))).outcome for number in range(8)]
-        assert outcomes[:5] == [Deferred("fcm_401_unauthenticated", 10)] * 5
-        assert all(isinstance(each, Unsent) for each in outcomes[5:])
-    assert len(fcm.issuer.issued) == 5
-
-
-async def test_a_revoked_key_pauses_the_channel_and_touches_no_token(fcm: FcmServer) -> None:
-    fcm.issuer.revoked = True
-    async with actor_for(fcm, breaker=Breaker(first=30, most=30)) as actor:
-        outcomes = [(await actor.send(message(number))).outcome for number in range(6)]
-        assert outcomes[:5] == [Deferred("fcm_token_refused")] * 5
-        assert actor.report().breaker is BreakerState.OPEN
-    assert fcm.requests == 0
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "reason"),
-    [
-        (503, None, "fcm_token_503"),
-        (429, None, "fcm_token_429"),
-        (302, None, "fcm_token_refused"),
-        (200, "<html>", "fcm_token_unreadable"),
-        (200, "[]", "fcm_token_unreadable"),
-        (200, "{}", "fcm_token_refused"),
-        (400, "nonsense", "fcm_token_refused"),
-    ],
-)
-async def test_a_token_endpoint_that_misbehaves(
-    fcm: FcmServer, status: int, body: str | None, reason: str
-) -> None:
-    fcm.issuer.status, fcm.issuer.body = status, body
-    async with asyncio.timeout(LONGEST):
-        assert await send(fcm) == Deferred(reason)
-
-
-@asynccontextmanager
-async def silence(fcm: FcmServer) -> AsyncIterator[dict[str, str]]:
-    """An account whose token endpoint never answers."""
-    writers: list[asyncio.StreamWriter] = []
-    server = await asyncio.start_server(lambda _, writer: writers.append(writer), "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        yield fcm.service_account | {"token_uri": f"http://127.0.0.1:{port}/token"}
-        for writer in writers:
-            writer.close()
-            await writer.wait_closed()
-
-
-async def test_a_token_endpoint_that_hangs_meets_its_deadline(fcm: FcmServer) -> None:
-    async with silence(fcm) as account, actor_for(fcm, service_account=account) as actor:
-        actor._access._timeout = 0.1
-        assert (await actor.send(message(1))).outcome == Deferred("fcm_token_timeout")
-
-
-async def test_stopping_gives_up_a_renewal(fcm: FcmServer) -> None:
-    async with asyncio.timeout(LONGEST), silence(fcm) as account:
-        actor = FcmActor(presend_check=Checks().presend_check, service_account=account, url=fcm.url)
-        await actor.start()
-        sending = asyncio.create_task(actor.send(message(1)))
-        await until(lambda: actor._access._renewal is not None)
-        await actor.stop(grace=0.01)
-        assert (await sending).outcome == Unsent("shutdown")
 
 
 # The connection.
