@@ -34,7 +34,7 @@ MESSAGES_GROUP_MENTION: Final = "messages.group_mention"
 
 
 def read_constants(path: Path) -> dict[str, str]:
-    """The event types of a catalogue file: `{"SHOP_ORDER_SENT": "shop.order_sent", …}`.
+    """Returns the event types of a catalogue file: `{"SHOP_ORDER_SENT": "shop.order_sent", …}`.
 
     `tocsin event-types apply` checks the file. Raises OSError, and ValueError where it is not TOML.
     """

@@ -50,7 +50,7 @@ def apply_catalogue(dsn: str, catalogue: CatalogueFile) -> int:
 
 
 def login_dsn(owner_dsn: str, data_dir: Path, role: Literal["app", "service"]) -> str:
-    """The DSN of a login that is granted `tocsin_app` or `tocsin_service`; the first call creates the login.
+    """Returns the DSN of a login that is granted `tocsin_app` or `tocsin_service`; the first call creates the login.
 
     Its password is kept in the data directory. Raises RoleError where the owner can't create it.
     """

@@ -46,7 +46,7 @@ class ImportSource(Protocol):
     def length(self) -> int: ...
 
     def rows(self) -> Iterator[tuple[int, Row]]:
-        """Each row with the progress since the one before."""
+        """Yields each row with the progress since the one before."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class DjangoNotifications:
 
 
 def _names(connection: psycopg.Connection[Any]) -> dict[str, str]:
-    """The names of all recipients by their ids, where Tocsin is in the same database."""
+    """Returns the names of all recipients by their ids, where Tocsin is in the same database."""
     row = connection.execute(_QUERIES["find_table"], {"name": "tocsin.recipient"}).fetchone()
     if row == (None,):
         return {}
@@ -186,13 +186,13 @@ def _csv_row(place: str, found: dict[str, Any]) -> Row:
 
 
 def _moment(text: str) -> str:
-    """A time in ISO 8601; without a zone it is UTC."""
+    """Returns a time in ISO 8601; without a zone it is UTC."""
     moment = datetime.fromisoformat(text)
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
 
 
 def _json(text: str | None) -> object:
-    """The value of a JSON text; another text as it is."""
+    """Returns the value of a JSON text; another text as it is."""
     try:
         return json.loads(text) if text else None
     except ValueError:

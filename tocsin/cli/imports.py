@@ -134,7 +134,7 @@ class _Counts:
         self.refused += [f"{good[position - 1].place}: {fault}" for position, fault in faults]
 
     def lines(self, dry_run: bool) -> Iterator[str]:
-        """The first faults, and the counts."""
+        """Yields the first faults, and the counts."""
         yield from self.refused[:_SHOWN]
         if len(self.refused) > _SHOWN:
             yield f"and {len(self.refused) - _SHOWN} more."

@@ -61,7 +61,7 @@ def serve(dev: bool) -> None:
 
 
 def _development_key(settings: Settings) -> str:
-    """The key of `tocsin up`'s own tokens; raises SettingsError where others could reach the service."""
+    """Returns the key of `tocsin up`'s own tokens; raises SettingsError where others could reach the service."""
     from tocsin.settings.running_instance import DEVELOPMENT_KEY, check_bind, keep_secrets
 
     check_bind(settings)
@@ -101,7 +101,7 @@ def _collect_less() -> None:
 
 
 def _set_up_service() -> Settings:
-    """The settings of a service, after its logs were set up."""
+    """Returns the settings of a service, after its logs were set up."""
     from tocsin.dev.supervisor import parent_fd, stop_with_parent
     from tocsin.logs import configure_logs
 
@@ -165,17 +165,17 @@ def dsn(role: Literal["owner", "app", "service"]) -> None:
 
 
 def find_settings() -> Settings:
-    """The settings; those that are missing are taken from a running `tocsin up` of this data directory."""
+    """Returns the settings; those that are missing are taken from a running `tocsin up` of this data directory."""
     return with_running_instance(read_settings())
 
 
 def find_dsn() -> str:
-    """The database's DSN; raises SettingsError where there is none."""
+    """Returns the database's DSN; raises SettingsError where there is none."""
     return database_url(find_settings())
 
 
 def database_url(settings: Settings) -> str:
-    """The database's DSN in these settings; raises SettingsError where there is none."""
+    """Returns the database's DSN in these settings; raises SettingsError where there is none."""
     if settings.database_url is None:
         raise SettingsError(
             "TOCSIN_DATABASE_URL is not set, and no `tocsin up` runs with the data directory "
@@ -185,7 +185,7 @@ def database_url(settings: Settings) -> str:
 
 
 def with_database(use: Callable[[Any], Awaitable[T]]) -> T:
-    """The result of `use`, with a pool of one connection; raises Unavailable within 5 s."""
+    """Returns the result of `use`, with a pool of one connection; raises Unavailable within 5 s."""
     from tocsin.engine.model import Unavailable
     from tocsin.engine.store.connection import probe
     from tocsin.engine.store.database import Database

@@ -36,7 +36,7 @@ _LAZY = {"Promise", "LazyString", "LazyProxy"}
 def convert(
     values: Mapping[str, Any], encoder: Callable[[], JsonEncoder | None]
 ) -> tuple[Any, ...]:
-    """The arguments of a function by their names, as the database takes them, in the same order.
+    """Returns the arguments of a function by their names, as the database takes them, in the same order.
 
     `encoder` returns the host's JSON encoder. Raises InvalidArgument with the cure.
     """
@@ -78,7 +78,7 @@ def _id(name: str, value: Any) -> str | None:
 
 
 def recipient_id(name: str, value: Any) -> str:
-    """A person's id as text. Raises InvalidArgument with the cure; `name` is the argument's."""
+    """Returns a person's id as text. Raises InvalidArgument with the cure; `name` is the argument's."""
     found = _id(name, value)
     if found is None:
         raise _wrong(
@@ -88,7 +88,7 @@ def recipient_id(name: str, value: Any) -> str:
 
 
 def _recipients(name: str, value: Any) -> str | list[str]:
-    """One id or many."""
+    """Returns the ids, of which there may be one or many."""
     if isinstance(value, str) or _is_lazy(value):
         return recipient_id(name, value)
     # a QuerySet of Django's is both
@@ -178,7 +178,7 @@ def _encoded(name: str, value: Any, encoder: Callable[[], JsonEncoder | None]) -
 
 
 def _with_host(value: dict[str, Any] | list[Any], encoder: JsonEncoder | None) -> str:
-    """As the host's encoder writes it, which knows what the host has; else as ours does."""
+    """Returns the JSON of the host's encoder, which knows the types of the host; else of our own."""
     if encoder is not None:
         try:
             text = encoder(value)
@@ -196,7 +196,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """What Python's encoder doesn't know, as something that it knows."""
+    """Returns what Python's encoder doesn't know, as something that it knows."""
     if isinstance(value, (datetime, date, time)):
         return value.isoformat()
     if isinstance(value, Enum):

@@ -304,7 +304,7 @@ def unread_count(conn: AsyncConnection, recipient: RecipientId) -> Awaitable[int
 def unread_count(
     conn: Connection | AsyncConnection, recipient: RecipientId
 ) -> int | Awaitable[int]:
-    """A person's badge, with what this transaction did; 0 for somebody who is not known."""
+    """Returns a person's badge, with what this transaction did; 0 for somebody who is not known."""
     result: int | Awaitable[int] = _call(conn, "unread_count", recipient=recipient)
     return result
 

@@ -49,18 +49,18 @@ class Caller(ABC):
 
     @abstractmethod
     def run(self, statement: str, arguments: tuple[Any, ...]) -> Any:
-        """The single value that a statement with `$1`, `$2`, … returns, or an awaitable of it."""
+        """Returns the single value that a statement with `$1`, `$2`, … returns, or an awaitable of it."""
 
     def host_error(self) -> type[Exception] | None:
-        """The class of database errors that the app handles."""
+        """Returns the class of database errors that the app handles."""
         return None
 
     def host_encoder(self) -> JsonEncoder | None:
-        """The app's own way from a value to JSON, which raises TypeError for what it doesn't know."""
+        """Returns the app's own way from a value to JSON, which raises TypeError for what it doesn't know."""
         return None
 
     def own(self, error: NotifyError) -> NotifyError:
-        """The same error as one of the app's database errors too."""
+        """Returns the same error as one of the app's database errors too."""
         return combined(type(error), self.host_error())(error.message, error.hint, error.argument)
 
 
@@ -145,7 +145,7 @@ class _Sqlalchemy(Caller):
             raise_refusal(error, self.host_error())
 
     def in_style(self, statement: str) -> str:
-        """The statement with the placeholders of the driver."""
+        """Returns the statement with the placeholders of the driver."""
         numbered = self.dialect.paramstyle == "numeric_dollar"
         return statement if numbered else _with_percents(statement)
 
@@ -227,7 +227,7 @@ _ANY = (
 
 
 def caller_for(conn: Any) -> Caller:
-    """What runs statements on an app's connection. Raises InvalidArgument with the cure."""
+    """Returns what runs statements on an app's connection. Raises InvalidArgument with the cure."""
     kind_of_conn: Any = type(conn)
     names = _names(kind_of_conn)
     for name in names:
@@ -240,7 +240,7 @@ def caller_for(conn: Any) -> Caller:
 
 @cache
 def _names(kind: type[Any]) -> tuple[str, ...]:
-    """The names of a class and its bases, each with the package that it is from."""
+    """Returns the names of a class and its bases, each with the package that it is from."""
     return tuple(f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in kind.__mro__)
 
 
@@ -251,13 +251,13 @@ def _other_database(framework: str, vendor: str, cure: str) -> InvalidArgument:
 
 @cache
 def _with_percents(statement: str) -> str:
-    """With `%s` for each `$1`, `$2`, …, which a statement has once, in order."""
+    """Returns the statement with `%s` for each `$1`, `$2`, …, which it has once, in order."""
     return re.sub(r"\$\d+", "%s", statement)
 
 
 @cache
 def _sqlalchemy_error() -> type[Exception]:
-    """SQLAlchemy's error, made from a message alone; it holds neither the statement nor what people wrote."""
+    """Returns SQLAlchemy's error from a message alone, without the statement and without what people wrote."""
     from sqlalchemy.exc import DatabaseError
 
     def create(self: Any, message: str) -> None:

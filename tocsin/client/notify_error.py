@@ -87,14 +87,14 @@ def raise_refusal(error: Exception, also: type[Exception] | None) -> NoReturn:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, and those of the driver that its framework wrapped."""
+    """Yields an error, and those of the driver that its framework wrapped."""
     while error is not None:
         yield error
         error = getattr(error, "orig", None) or error.__cause__
 
 
 def _parts(error: Any) -> tuple[str, str, str | None] | None:
-    """Message, hint and argument, as psycopg or asyncpg name them; None where the error is a wrapper without them."""
+    """Returns message, hint and argument of an error of psycopg or asyncpg; None for a wrapper without them."""
     if diag := getattr(error, "diag", None):
         return diag.message_primary or "", diag.message_hint or "", diag.column_name
     if hasattr(error, "column_name"):
@@ -103,7 +103,7 @@ def _parts(error: Any) -> tuple[str, str, str | None] | None:
 
 
 def combined(kind: type[NotifyError], also: type[Exception] | None) -> type[NotifyError]:
-    """The class of errors that are of both kinds."""
+    """Returns the class of errors that are of both kinds."""
     if also is None:
         return kind
     names = {"__module__": kind.__module__, "__doc__": kind.__doc__}

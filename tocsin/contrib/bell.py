@@ -36,7 +36,7 @@ def person_token(
     audience: str | None = None,
     issuer: str | None = None,
 ) -> str:
-    """A person's JWT for the Tocsin service.
+    """Returns a person's JWT for the Tocsin service.
 
     `signing_key` is the TOCSIN_JWT_SECRET of the service; for an algorithm of key pairs the private key as PEM, which
     needs PyJWT with cryptography. Raises InvalidArgument for what is no id, ValueError for a key that is too short.

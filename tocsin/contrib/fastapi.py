@@ -23,7 +23,7 @@ def token_router(
     audience: str | None = None,
     issuer: str | None = None,
 ) -> APIRouter:
-    """A router with `GET path`, the token as text, and `GET path.js`, the module that gives it to the bell.
+    """Returns a router with `GET path`, the token as text, and `GET path.js`, the module that gives it to the bell.
 
     `person` is the app's dependency that returns the id of the person who is signed in; None is a 401. The other
     arguments are those of `person_token`.
@@ -32,7 +32,7 @@ def token_router(
     signed_in = Depends(person)
 
     def token(found: Any = signed_in) -> Response:
-        """The token of the person who is signed in, for the bell."""
+        """Returns the token of the person who is signed in, for the bell."""
         if found is None:
             raise HTTPException(401, "Nobody is signed in.")
         text = person_token(
@@ -46,7 +46,7 @@ def token_router(
         return Response(text, media_type="text/plain", headers={"Cache-Control": "no-store"})
 
     def token_module() -> Response:
-        """The module that lets the bell fetch its token."""
+        """Returns the module that lets the bell fetch its token."""
         return Response(TOKEN_MODULE, media_type="text/javascript")
 
     router.add_api_route(path, token, methods=["GET"], include_in_schema=False)

@@ -68,7 +68,7 @@ class PidFile(Struct, frozen=True):
 
 
 def looks_like_ours(cluster: Cluster, pid: int) -> bool:
-    """Whether it is our server by its command line, where it does not respond (yet)."""
+    """Returns whether it is our server, by its command line: one that starts does not respond yet."""
     try:
         line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
     except OSError:
@@ -79,7 +79,7 @@ def looks_like_ours(cluster: Cluster, pid: int) -> bool:
 
 
 def read_pid_file(cluster: Cluster) -> PidFile | None:
-    """The server's pid file; None where there is none or it is incomplete."""
+    """Returns the server's pid file; None where there is none or it is incomplete."""
     try:
         lines = (cluster.data / "postmaster.pid").read_text().splitlines()
     except (FileNotFoundError, PermissionError):
@@ -114,7 +114,7 @@ def launch(
 
 
 def _choose_port(port_file: Path) -> int:
-    """The same port at each start, so that a DSN stays valid; another one where it is in use."""
+    """Returns the port of the last start, so that a DSN stays valid; another one where it is in use."""
     try:
         kept = [int(port_file.read_text())]
     except (OSError, ValueError):
@@ -207,7 +207,7 @@ def start_watchdog(cluster: Cluster, pid: int) -> FileIO:
 
 
 def wait_gone(pid: int, seconds: float) -> bool:
-    """Whether the process ended within that time."""
+    """Returns whether the process ended within that time."""
     deadline = time.monotonic() + seconds
     while not gone(pid):
         if time.monotonic() > deadline:
@@ -217,7 +217,7 @@ def wait_gone(pid: int, seconds: float) -> bool:
 
 
 def gone(pid: int) -> bool:
-    """Whether there is no such process; reaps it where it was our child."""
+    """Returns whether there is no such process; reaps it where it was our child."""
     with suppress(ChildProcessError):  # an adopted server is no child of ours
         if os.waitpid(pid, os.WNOHANG)[0] == pid:
             return True
@@ -247,7 +247,7 @@ class Postgres(Struct, frozen=True):
     watchdog: FileIO | None = None  # a pipe: when it closes, or this process ends, the server stops
 
     def __repr__(self) -> str:
-        """Without the passwords, as it ends in logs and tracebacks."""
+        """Returns a text without the passwords, since it is written to logs and tracebacks."""
         return f"Postgres(pid={self.pid}, port={self.port}, adopted={self.adopted})"
 
 
@@ -269,7 +269,7 @@ def start(data_dir: Path, report: Report = print, *, durable: bool = True) -> Po
 
 
 def running(data_dir: Path) -> Postgres | None:
-    """The server of this data directory, if it runs and responds; for commands other than `tocsin up`."""
+    """Returns the server of this data directory, if it runs and responds; for commands other than `tocsin up`."""
     try:
         kept = read_secrets(data_dir)
     except SecretFileError as error:
@@ -284,7 +284,7 @@ def running(data_dir: Path) -> Postgres | None:
 
 
 def alive(server: Postgres) -> bool:
-    """Whether its process still runs."""
+    """Returns whether its process still runs."""
     return not gone(server.pid)
 
 
@@ -369,7 +369,7 @@ def _ensure_owner(server: Postgres, password: str) -> None:
 
 
 def _adopt(cluster: Cluster, kept: dict[str, str], report: Report) -> PidFile | None:
-    """The server that still runs on this cluster; None where there is none and one may be started."""
+    """Returns the server that still runs on this cluster; None where there is none and one may be started."""
     deadline = time.monotonic() + READY_SECONDS
     with announced(report, "Waiting for the PostgreSQL that an earlier run left ..."):
         while (found := read_pid_file(cluster)) and not gone(found.pid):

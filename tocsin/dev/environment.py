@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def banner(url: str, *, mailbox: bool, phones: bool, demo_people: bool) -> str:
-    """The lines that are printed when everything is ready: addresses, and two commands to try."""
+    """Returns the lines that are printed when everything is ready: addresses, and two commands to try."""
     tocsin = _short(Path(sys.executable).with_name("tocsin"))
     psql = "psql" if shutil.which("psql") else _bundled_psql()
     alice = "" if demo_people else "select tocsin.upsert_recipient('alice', 'alice@example.com');"
@@ -69,7 +69,7 @@ def _bundled_psql() -> str:
 
 
 def _short(program: Path) -> str:
-    """The shortest path that works from the current folder."""
+    """Returns the shortest path that works from the current folder."""
     here = os.path.relpath(program)
     return str(program) if here.startswith("..") else here
 
@@ -186,7 +186,7 @@ class Environment:
         return self._mail_catcher.url
 
     def _make_far_ends(self) -> asyncio.Future[FarEnds]:
-        """For the providers that are not configured."""
+        """Starts far ends for the providers that are not configured."""
         settings = self._settings
         return in_thread(
             self._steps.make_far_ends,
@@ -259,7 +259,7 @@ class Environment:
 
 
 def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
-    """Like asyncio.to_thread, but a call that hangs does not keep the process from ending."""
+    """Runs a call as asyncio.to_thread does; one that hangs does not keep the process from ending."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
@@ -283,7 +283,7 @@ def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> as
 
 
 async def _is_ready(settings: Settings) -> bool:
-    """Whether GET /readyz returns 200."""
+    """Returns whether GET /readyz returns 200."""
     try:
         async with asyncio.timeout(3):
             reader, writer = await asyncio.open_connection(settings.host, settings.port)

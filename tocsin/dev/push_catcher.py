@@ -64,7 +64,7 @@ class PushFile:
 
 
 def read_pushes(file: Path, limit: int = KEPT) -> list[CaughtPush]:
-    """The newest first."""
+    """Returns the pushes, the newest first."""
     try:
         with _open(file, os.O_RDONLY) as opened:
             lines = opened.readall().splitlines()
@@ -95,7 +95,7 @@ def _parsed(line: bytes) -> CaughtPush | None:
 
 
 def from_apns(received: Received, at: datetime) -> CaughtPush:
-    """An iPhone: `aps` is the system's, the rest the app's."""
+    """Returns a push to an iPhone: `aps` is for the system, the rest for the app."""
     payload: dict[str, Any] = dict(received.payload)
     aps = _object(payload.pop("aps", None))
     alert = aps.get("alert")
@@ -115,7 +115,7 @@ def from_apns(received: Received, at: datetime) -> CaughtPush:
 
 
 def from_fcm(arrived: ReceivedMessage) -> CaughtPush:
-    """An Android phone, or an iPhone behind FCM, whose number on the icon is in its own block."""
+    """Returns a push to an Android phone, or to an iPhone through FCM, whose badge is in a block of its own."""
     message = arrived.message
     texts = _object(message.get("notification"))
     android = _object(_object(message.get("android")).get("notification"))

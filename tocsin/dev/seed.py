@@ -16,7 +16,7 @@ from tocsin.sql import load
 
 @cache
 def demo() -> dict[str, list[dict[str, Any]]]:
-    """What seed.toml holds: people, phones, subscriptions (to the topic of the demo's replies), events."""
+    """Returns what seed.toml holds: people, phones, subscriptions (to the topic of the demo's replies), events."""
     text = (files("tocsin.dev") / "seed.toml").read_text("utf-8")
     return msgspec.toml.decode(text, type=dict[str, list[dict[str, Any]]])
 

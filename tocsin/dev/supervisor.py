@@ -44,7 +44,7 @@ class ChildCommand(Struct, frozen=True):
 
 
 def parent_fd(environ: Mapping[str, str] = os.environ) -> int | None:
-    """The inherited end of the pipe, where `tocsin up` is the parent."""
+    """Returns the inherited end of the pipe, where `tocsin up` is the parent."""
     text = environ.get(VARIABLE, "")
     return int(text) if text.isdigit() else None
 
@@ -145,7 +145,7 @@ class Child:
         self._signal(signal.SIGTERM)
 
     async def stop(self, seconds: float) -> None:
-        """SIGTERM, then SIGKILL to its whole session when the time is over."""
+        """Sends SIGTERM, and SIGKILL to its whole session when the time is over."""
         self._stop.set()
         process = self._process
         if process is None or process.returncode is not None:
@@ -159,7 +159,7 @@ class Child:
             await process.wait()
 
     def kill(self) -> None:
-        """SIGKILL to it and whatever it started, without a restart."""
+        """Sends SIGKILL to it and to whatever it started; it is not restarted."""
         self._stop.set()
         self._signal(signal.SIGKILL)
 
@@ -214,7 +214,7 @@ class Child:
             transport.close()
 
     def _signal(self, number: signal.Signals) -> None:
-        """SIGKILL goes to its whole session; other signals go to it alone, which ends its own children."""
+        """Sends SIGKILL to its whole session; another signal to it alone, since it ends its own children."""
         if (pid := self.pid) is not None:
             with suppress(ProcessLookupError, PermissionError):
                 (os.killpg if number == signal.SIGKILL else os.kill)(pid, number)

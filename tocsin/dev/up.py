@@ -138,7 +138,7 @@ async def _force(environment: Environment, force: asyncio.Event) -> None:
 
 @contextmanager
 def _signals() -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
-    """The first signal sets the first event; a second Ctrl-C sets the other."""
+    """Yields two events: the first signal sets the first one, a second Ctrl-C the other."""
     loop = asyncio.get_running_loop()
     stop, force = asyncio.Event(), asyncio.Event()
     first = float("inf")
@@ -199,7 +199,7 @@ def _migrate(dsn: str) -> None:
 
 
 async def _mark_providers_as_offered(dsn: str) -> None:
-    """Every channel has a provider here; so an event before the worker's start does not miss its channels."""
+    """Marks each channel as available, so that an event before the worker's start has its mails and pushes too."""
     from tocsin.engine.store.database import Database
     from tocsin.engine.store.installation import offer_providers
 

@@ -68,7 +68,7 @@ class CatalogueFile(Struct, frozen=True, forbid_unknown_fields=True):
     replace: bool = False  # retire event types that the file does not name
 
     def in_order(self) -> dict[str, object]:
-        """For the database: its objects would lose the order of the file."""
+        """Returns lists for the database, whose objects would lose the order of the file."""
         return {
             "categories": [
                 {"category": name, "label": label} for name, label in self.categories.items()
@@ -86,7 +86,7 @@ def _seconds(duration: str) -> int:
 
 
 def default_catalogue() -> CatalogueFile:
-    """The catalogue that a new database starts with."""
+    """Returns the catalogue that a new database starts with."""
     text = (files("tocsin") / "event_types.toml").read_text(encoding="utf-8")
     return parse_catalogue(text, "event_types.toml")
 
@@ -112,7 +112,7 @@ def parse_catalogue(text: str, place: str) -> CatalogueFile:
 
 
 def _problems(found: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """The keys that lead to each fault, and what it is."""
+    """Yields each fault, with the keys that lead to it."""
     yield from _unknown((), found, CatalogueFile)
     if not isinstance(found.get("replace", False), bool):
         yield ("replace",), "must be true or false"
@@ -148,7 +148,7 @@ def _entry_problems(name: str, entry: object) -> Iterator[tuple[tuple[str, ...],
 
 
 def _contradictions(entry: EntryDefinition) -> Iterator[str]:
-    """What can't be, though each value by itself can."""
+    """Yields contradictions between values that are valid by themselves."""
     for channel in entry.mandatory:
         if channel not in entry.channels:
             yield f"{channel} is mandatory but not among its channels; add it to channels"
@@ -186,7 +186,7 @@ def _unknown(
 
 
 def _fault(value: object, kind: Any) -> str | None:
-    """What is wrong with one value, with what is allowed and the nearest to it."""
+    """Returns what is wrong with one value, with what is allowed and the nearest to it."""
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
@@ -200,14 +200,14 @@ def _fault(value: object, kind: Any) -> str | None:
 
 
 def _placed(text: str, place: str, keys: tuple[str, ...], fault: str) -> str:
-    """A fault with its file, its line where that can be found, and its key."""
+    """Returns a fault with its file, its line where that can be found, and its key."""
     line = _line_of(text, keys)
     path = ".".join(key if re.fullmatch(r"[\w-]+", key) else f'"{key}"' for key in keys)
     return f"{place}{f':{line}' if line else ''}: {path}: {fault}."
 
 
 def _line_of(text: str, keys: tuple[str, ...]) -> int | None:
-    """Where the deepest of the keys is that can be found, each searched for from the line of the one above it."""
+    """Returns the line of the deepest key that can be found; each is searched for below the one before."""
     at = 0
     lines = text.splitlines()
     for key in keys:

@@ -24,12 +24,12 @@ class Zone(Struct, frozen=True, eq=False):
     utc_offsets: tuple[int, ...]
 
     def local(self, at: datetime) -> datetime:
-        """The same moment by the zone's clock; raises OverflowError in the years 1 and 9999."""
+        """Returns the same moment by the zone's clock; raises OverflowError in the years 1 and 9999."""
         place = max(bisect_right(self.starts, at.timestamp()) - 1, 0)
         return at.astimezone(timezone(timedelta(seconds=self.utc_offsets[place])))
 
     def has_rules_of(self, other: Zone) -> bool:
-        """Whether both have the same rules."""
+        """Returns whether both have the same rules."""
         return (self.starts, self.utc_offsets) == (other.starts, other.utc_offsets)
 
 
@@ -408,7 +408,7 @@ class Invalid(Exception):
 
 
 def nearest(name: str, known: Iterable[str], n: int = 1, *, cutoff: float = 0.6) -> list[str]:
-    """The `n` of the known names that are most like a name, none for a long one.
+    """Returns the `n` of the known names that are most like a name, none for a long one.
 
     difflib takes milliseconds a pair, so it compares only those few that share most pairs of letters with the name.
     """

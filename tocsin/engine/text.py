@@ -31,7 +31,7 @@ _IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(?:\.|\Z)){4}")
 
 
 def is_web_address(address: str) -> bool:
-    """Whether it is a path on the app's own host, or an http(s) address that all browsers read in the same way."""
+    """Returns whether it is a path on the app's own host, or an http(s) address that all browsers read alike."""
     if len(address) > MOST_CHARACTERS or _REFUSED.search(address):
         return False
     if _PATH.match(address):

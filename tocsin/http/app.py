@@ -70,7 +70,7 @@ def create_app(
     metrics: Metrics | None = None,
     development_key: str | None = None,
 ) -> Litestar:
-    """The app over an open database and a started hub, which stay their maker's to stop.
+    """Returns the app over an open database and a started hub, which stay their maker's to stop.
 
     With a `development_key` it also accepts tokens signed with that, and only calls to names of this machine.
     """
@@ -115,7 +115,7 @@ def create_app(
 def _around(
     app: Litestar, settings: Settings, metrics: Metrics, summary: RequestSummary
 ) -> Iterator[Callable[[ASGIApp], ASGIApp]]:
-    """The middleware around Litestar, the innermost first.
+    """Yields the middleware around Litestar, the innermost first.
 
     Litestar's own middleware runs after its router. These have to see requests that no route takes, change the path
     before it is routed, or be done before Litestar begins.
@@ -134,7 +134,7 @@ def _around(
 
 
 def _paths_of_people(app: Litestar) -> Iterator[str]:
-    """The paths of every route that is for people: of no app's, and of no page."""
+    """Yields the paths of every route that is for people: of no app's, and of no page."""
     for route in app.routes:
         handlers = route.route_handlers if isinstance(route, HTTPRoute) else (route.route_handler,)
         if any(each.opt.get(ACCESS) in _PEOPLE for each in handlers):

@@ -172,7 +172,7 @@ class Authenticator:
         return person
 
     def is_own_origin(self, connection: Connection) -> bool:
-        """Whether a page of this service made the call; False where the browser does not state it."""
+        """Returns whether a page of this service made the call; False where the browser does not state it."""
         site = connection.headers.get("sec-fetch-site")
         if site is not None:  # a page can't set it
             return site == "same-origin"
@@ -184,13 +184,13 @@ class Authenticator:
         return urlsplit(origin).netloc == connection.headers.get("host")
 
     def is_foreign(self, connection: Connection) -> bool:
-        """Whether the browser names another site as the caller; other clients name none."""
+        """Returns whether the browser names another site as the caller; other clients name none."""
         site, origin = connection.headers.get("sec-fetch-site"), connection.headers.get("origin")
         return site != "none" and bool(site or origin) and not self.is_own_origin(connection)
 
 
 def read_cookie(connection: Connection, name: str) -> str:
-    """The value of a cookie as it came, or an empty text.
+    """Returns the value of a cookie as it came, or an empty text.
 
     Litestar reads all of them by `http.cookies`, whose time grows with the square of a quoted value's length.
     """

@@ -100,7 +100,7 @@ def _with_detail(status: int, cure: str = "") -> Handler:
 
 
 def _validation(request: AnyRequest, error: ValidationException) -> Response[bytes]:
-    """Litestar's own, for a parameter of the wrong type or beyond its limits."""
+    """Returns the response to Litestar's own error for a parameter of the wrong type or beyond its limits."""
     faults: list[dict[str, str]] = error.extra if isinstance(error.extra, list) else []
     if any(each.get("source") == "path" for each in faults):
         return _not_found(request, NotFound())
@@ -135,7 +135,7 @@ def _unauthorized(_request: AnyRequest, error: Unauthorized) -> Response[bytes]:
 
 
 def _http(request: AnyRequest, error: HTTPException) -> Response[bytes]:
-    """Litestar's own: its detail may quote the request, so it is replaced by ours."""
+    """Returns the response to Litestar's own error, without its detail, which may quote the request."""
     status = 404 if error.status_code < 400 else error.status_code
     if status == 413:
         most = request.route_handler.resolve_request_max_body_size()
@@ -150,7 +150,7 @@ def _http(request: AnyRequest, error: HTTPException) -> Response[bytes]:
 
 
 def response_to(error: Exception, operation: str) -> Response[bytes]:
-    """The response to a failure of an operation, outside of a request."""
+    """Returns the response to a failure of an operation, outside of a request."""
     handler = _OF_OPERATIONS.get(type(error))
     return _logged(error, operation) if handler is None else handler(None, error)
 

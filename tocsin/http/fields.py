@@ -23,7 +23,7 @@ class Described(KwargDefinition):
 
 
 def _described(description: str | None = None, **schema: Any) -> Described:
-    """The names are those of `litestar.openapi.spec.Schema`."""
+    """Returns the description of a field; the names are those of `litestar.openapi.spec.Schema`."""
     return Described(description=description, schema_extra=schema)
 
 
@@ -77,14 +77,14 @@ CursorText = Annotated[
 
 
 def read_cursor(text: str | None) -> Cursor | None:
-    """The place in the list; raises Invalid."""
+    """Returns the place in the list; raises Invalid."""
     return None if text is None else parse_cursor(text)
 
 
 def page_links(
     services: Services, path: str, page: Page[T], query: dict[str, str]
 ) -> tuple[str | None, str | None]:
-    """The addresses of the next and the previous page, with the same filters."""
+    """Returns the addresses of the next and the previous page, with the same filters."""
 
     def link(cursor: Cursor | None) -> str | None:
         return None if cursor is None else services.url(path, query | {"cursor": str(cursor)})
@@ -93,7 +93,7 @@ def page_links(
 
 
 def without_nulls(**values: object) -> dict[str, str]:
-    """Query values as text, without those that were not given."""
+    """Returns query values as text, without those that were not given."""
     return {
         name: str(value).lower() if isinstance(value, bool) else str(value)
         for name, value in values.items()

@@ -26,7 +26,7 @@ _UNKEPT: Headers = [(b"cache-control", b"no-store")]
 
 
 def security_headers(public_url: str | None) -> Headers:
-    """Those of each response, also of one that is sent before the app is called."""
+    """Returns those of each response, also of one that is sent before the app is called."""
     return _ALWAYS + (_BY_HTTPS if urlsplit(public_url or "").scheme == "https" else [])
 
 
@@ -94,7 +94,7 @@ class CrossOrigin:
 
 
 def _resource(path: str) -> str:
-    """Such as `api/notifications`: a call belongs to people, or to apps, with all of its resource."""
+    """Returns the resource, such as `api/notifications`: all of its calls are for people, or all are for apps."""
     return "/".join(path.split("/", 3)[1:3])
 
 

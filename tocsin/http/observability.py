@@ -83,7 +83,7 @@ class Metrics(Collector):
         self._registry.register(self)
 
     def series(self, method: str, route: str, status: int) -> RequestSeries:
-        """Where such requests are counted; `route` is the template, so that the number of series is bounded."""
+        """Returns where such requests are counted; `route` is the template, so that the number of series is bounded."""
         key = method, route, status
         found = self._series.get(key)
         if found is None:
@@ -91,14 +91,14 @@ class Metrics(Collector):
         return found
 
     def render(self, *, open_streams: int, unsettled: Sequence[Unsettled]) -> tuple[bytes, str]:
-        """Prometheus' text and its media type."""
+        """Returns Prometheus' text and its media type."""
         self._open_streams, self._unsettled = open_streams, unsettled
         # Litestar adds the charset
         kind = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")
         return generate_latest(self._registry) + generate_latest(self._others), kind
 
     def collect(self) -> Iterator[Metric]:
-        """Called by the registry."""
+        """Called by the registry of metrics."""
         requests = CounterMetricFamily(
             "tocsin_http_requests", "Requests.", labels=("method", "route", "status")
         )

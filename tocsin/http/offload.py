@@ -94,7 +94,7 @@ class Offload:
         body: Sequence[bytes] = (),
         rest: AsyncIterable[bytes] | None = None,
     ) -> Response[Any]:
-        """The response of an operation to a body, of which `rest` is yet to be read; raises Unavailable."""
+        """Returns the response of an operation to a body, of which `rest` is yet to be read; raises Unavailable."""
         if self._waiting >= _MOST_WAITING:
             raise Unavailable("too many large requests are waiting")
         self._waiting += 1
@@ -245,7 +245,7 @@ def _write_frame(
 
 
 async def _read_frame(reader: asyncio.StreamReader) -> tuple[int, bytes, bytes]:
-    """The number, head and body of the next frame; raises IncompleteReadError at the end."""
+    """Returns the number, head and body of the next frame; raises IncompleteReadError at the end."""
     number, head_size, left = _LENGTHS.unpack(await reader.readexactly(_LENGTHS.size))
     head = await reader.readexactly(head_size)
     chunks = []
@@ -317,7 +317,7 @@ async def _run(
 
 
 def _operations() -> Mapping[str, Operation]:
-    """By name. Imported here, since their modules import this one."""
+    """Returns the operations by name. Imported here, since their modules import this one."""
     from tocsin.http.apps.events import create_encoded_event
     from tocsin.http.apps.recipients import export
 

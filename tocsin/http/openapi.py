@@ -133,22 +133,22 @@ class Notes(Struct, frozen=True, kw_only=True):
 
 
 def noted(**notes: Any) -> dict[str, Any]:
-    """For a handler's `opt`; the names are those of `Notes`."""
+    """Returns entries for a handler's `opt`; the names are those of `Notes`."""
     return {_NOTES: Notes(**notes)}
 
 
 @cache
 def examples() -> Mapping[str, Any]:
-    """By the name of a struct; of a call that returns none, by the name of its handler."""
+    """Returns the examples by the name of a struct; of a call that returns none, by the name of its handler."""
     found: Json = msgspec.json.decode((files("tocsin.http") / "examples.json").read_bytes())
     return found
 
 
 def body_read_by_handler(kind: Any) -> dict[str, Provide]:
-    """For a handler's `dependencies`: states the body of one that reads it itself, and is never called."""
+    """Returns a dependency that describes the body of a handler that reads it itself; it is never called."""
 
     async def body(data: Any) -> None:
-        """Litestar describes the `data` of dependencies too."""
+        """Never called: Litestar describes the `data` of dependencies too."""
 
     body.__annotations__["data"] = Annotated[kind, Body()]
     return {"read_by_handler": Provide(body)}
@@ -158,7 +158,7 @@ class StructSchemas(StructSchemaPlugin):
     """Litestar's schemas of structs, with their docstrings, and that unknown fields are refused."""
 
     def to_openapi_schema(self, field_definition: Any, schema_creator: Any) -> Schema:
-        """As Litestar calls it."""
+        """Implements the interface of Litestar."""
         schema = super().to_openapi_schema(field_definition, schema_creator)
         kind = field_definition.type_
         schema.description = inspect.getdoc(kind)
@@ -182,12 +182,12 @@ class _Verbatim(BaseSchemaObject):
     value: Any
 
     def to_schema(self) -> Any:
-        """As Litestar calls it."""
+        """Implements the interface of Litestar."""
         return self.value
 
 
 def openapi_config(public_url: str | None) -> OpenAPIConfig:
-    """For Litestar."""
+    """Returns the configuration for Litestar."""
     return OpenAPIConfig(
         title="Tocsin",
         version=version("tocsin"),
@@ -203,7 +203,7 @@ def openapi_config(public_url: str | None) -> OpenAPIConfig:
 
 
 def describe(app: Litestar) -> Json:
-    """The document, made with the first call, which takes a third of a second."""
+    """Returns the document, made with the first call, which takes a third of a second."""
     found: Json | None = app.state.get(_DESCRIPTION)
     if found is None:
         found = app.state[_DESCRIPTION] = _completed(app, app.openapi_schema)
@@ -257,7 +257,7 @@ def _complete(
 
 
 def _description(schema: Schema | Reference | None) -> str | None:
-    """Of a parameter that may be left out: its type's."""
+    """Returns the description of a parameter; that of its type where it may be left out."""
     if not isinstance(schema, Schema):
         return None
     inner = (each.description for each in schema.one_of or () if isinstance(each, Schema))
@@ -275,7 +275,7 @@ def _complete_body(operation: Operation, notes: Notes) -> None:
 
 
 def _example(schema: Schema | Reference | None, name: str = "") -> Any:
-    """The example of a struct, else that of this name."""
+    """Returns the example of a struct, else that of this name."""
     name = _name(schema) or name
     return _Verbatim(examples()[name]) if name in examples() else None
 

@@ -164,12 +164,12 @@ class Protocol(HttpToolsProtocol):
         self._refuse()
 
     def _unsupported_upgrade_warning(self) -> None:
-        """A client that asks for another protocol gets a response in this one, and no line in the log."""
+        """Logs nothing: a client that requests another protocol gets a response in this one."""
 
     # Deadlines
 
     def _await_rest(self) -> None:
-        """The rest of what a client began to send has to come in time."""
+        """Sets the deadline for the rest of what a client began to send."""
         if self._read_deadline is None:
             body = self._part == "body"
             seconds = self.limits.body_seconds if body else self.limits.head_seconds
@@ -215,12 +215,12 @@ class Protocol(HttpToolsProtocol):
         self._close_in_time()
 
     def _close_in_time(self) -> None:
-        """A transport that is closed with unsent bytes would keep its socket for as long as nobody reads them."""
+        """Sets a deadline where bytes are unsent: else the socket stays open for as long as nobody reads them."""
         if self._write_deadline is None and self.transport.is_closing():
             self._await_reader()
 
     def _await_reader(self) -> None:
-        """A client that reads no longer, or hardly, is cut off: else the socket and what waits for it would stay."""
+        """Sets the deadline after which a client that reads nothing, or little, is disconnected."""
         self._write_deadline = self.loop.call_later(
             self.limits.write_seconds, self._unread, self.transport.get_write_buffer_size()
         )
@@ -271,7 +271,7 @@ class Protocol(HttpToolsProtocol):
         self.loop.call_later(self.limits.close_seconds, self.transport.abort)
 
     def _discarded(self, size: int) -> bool:
-        """Whether what came is discarded, since our side is closed; too much of it aborts the connection."""
+        """Returns whether what came is discarded, since our side is closed; too much of it aborts the connection."""
         if self._discards:
             self._unread_bytes += size
             if self._unread_bytes > 16 * self.limits.unread_bytes:
@@ -284,7 +284,7 @@ class Protocol(HttpToolsProtocol):
 
 
 def protocol_class(connections: Connections, limits: Limits | None = None) -> type[Protocol]:
-    """For `uvicorn.Config(http=…)`."""
+    """Returns the class for `uvicorn.Config(http=…)`."""
     bound = {"connections_of_process": connections, "limits": limits or Limits()}
     return type("BoundProtocol", (Protocol,), bound)
 

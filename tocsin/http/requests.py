@@ -54,13 +54,13 @@ class ApiRequest(Request[Any, Any, State]):
     """
 
     async def json(self) -> Any:
-        """The body; raises Unreadable or Invalid."""
+        """Returns the body; raises Unreadable or Invalid."""
         kind, is_optional = _body_of(self.route_handler)
         return decode(await self.body(), kind, optional=is_optional)
 
 
 def _body_of(handler: BaseRouteHandler) -> tuple[type[object], bool]:
-    """The type of a handler's `data`, and whether there may be none."""
+    """Returns the type of a handler's `data`, and whether there may be none."""
     field = handler.parsed_fn_signature.parameters["data"]
     if not field.is_optional:
         return field.annotation, False
@@ -68,7 +68,7 @@ def _body_of(handler: BaseRouteHandler) -> tuple[type[object], bool]:
 
 
 def decode(raw: bytes, kind: type[T], *, optional: bool = False) -> T:
-    """A JSON body as a `kind`; with `optional`, blanks are an empty object. Raises Unreadable or Invalid."""
+    """Returns a JSON body as a `kind`; with `optional`, blanks are an empty object. Raises Unreadable or Invalid."""
     if optional and not raw.strip():
         raw = b"{}"
     # Before it is decoded: thousands of nested objects would set off full collections of garbage.
@@ -114,7 +114,7 @@ def _read_signature(handler: BaseRouteHandler) -> _Query:
 
 
 async def check_query(request: AnyRequest) -> None:
-    """Before each handler: raises Invalid for what Litestar would ignore or accept in a query.
+    """Called before each handler; raises Invalid for what Litestar would ignore or accept in a query.
 
     These are parameters that are not known or there twice, NUL characters, and numbers for times.
     """
@@ -158,7 +158,7 @@ def _pairs(query: str) -> list[tuple[str, str]]:
 
 
 def _plain(raw: bytes) -> object:
-    """The body as it is; what fails its struct early may not even be JSON further on."""
+    """Returns the body as it is; what fails its struct early may not even be JSON further on."""
     try:
         return msgspec.json.decode(raw)
     except msgspec.ValidationError:
@@ -168,7 +168,7 @@ def _plain(raw: bytes) -> object:
 
 
 def _invalid(error: msgspec.ValidationError, kind: type[object], value: object) -> Invalid:
-    """The unknown and missing fields of the object itself, or else the one that msgspec found."""
+    """Returns the unknown and missing fields of the object itself, or else the one that msgspec found."""
     fields = _fields(inspect.type_info(kind))
     wrong = _wrong_names(value, fields) if isinstance(value, dict) and fields else []
     return refused(wrong or [_found(str(error), kind)])
@@ -188,7 +188,7 @@ def _wrong_names(values: Mapping[str, object], fields: Mapping[str, bool]) -> li
 
 
 def refused(wrong: Sequence[tuple[str, str]]) -> Invalid:
-    """What is raised for fields that are at fault, each with its message."""
+    """Returns what is raised for fields that are at fault, each with its message."""
     names = ", ".join(field for field, _ in wrong[:5])
     return Invalid(f"{names} can't be taken as it is", *wrong[:_MOST_NAMED])
 
@@ -211,7 +211,7 @@ def _unknown(name: str, fields: Mapping[str, bool], *, suggest: bool = True) -> 
 
 
 def _fields(info: inspect.Type) -> dict[str, bool]:
-    """The names of a struct's fields, and whether each is required."""
+    """Returns the names of a struct's fields, and whether each is required."""
     if isinstance(info, inspect.UnionType):
         return next(filter(None, map(_fields, info.types)), {})
     if not isinstance(info, inspect.StructType):
@@ -220,7 +220,7 @@ def _fields(info: inspect.Type) -> dict[str, bool]:
 
 
 def _walk(info: inspect.Type, place: str) -> inspect.Type:
-    """The type at a place such as `recipients[3]`."""
+    """Returns the type at a place such as `recipients[3]`."""
     for name in place.split("."):
         if isinstance(info, inspect.StructType):
             known = {field.encode_name: field.type for field in info.fields}
@@ -246,7 +246,7 @@ def _check_depth(raw: bytes) -> None:
 
 
 def _depth(raw: bytes | msgspec.Raw) -> int:
-    """How deep objects and lists are nested; 0 where there are too few of them to be too deep."""
+    """Returns how deep objects and lists are nested; 0 where there are too few of them to be too deep."""
     text = bytes(raw)
     if count_containers(text) <= _DEEPEST:
         return 0
@@ -257,7 +257,7 @@ def _depth(raw: bytes | msgspec.Raw) -> int:
 
 
 def count_containers(raw: bytes) -> int:
-    """How many objects and lists there are in a body, or more: brackets in texts are counted too."""
+    """Returns how many objects and lists there are in a body, or more: brackets in texts are counted too."""
     return raw.count(b"[") + raw.count(b"{")
 
 
@@ -298,7 +298,7 @@ class Services(Struct, frozen=True):
     readiness: ReadinessCheck
 
     def url(self, path: str, query: dict[str, str] | None = None) -> str:
-        """An address of this service, as the outside sees it (also behind a proxy's path prefix)."""
+        """Returns an address of this service, as the outside sees it (also behind a proxy's path prefix)."""
         pairs = "&".join(f"{name}={quote(value, safe='')}" for name, value in (query or {}).items())
         return f"{self.settings.public_url or ''}{path}{'?' + pairs if pairs else ''}"
 
@@ -314,7 +314,7 @@ class PathReader:
         self._prefix = urlsplit(public_url or "").path.rstrip("/")
 
     def __call__(self, scope: Scope) -> str:
-        """The path without the public URL's prefix (where the proxy left it), its %2F kept apart from /."""
+        """Returns the path without the prefix of the public URL, with its %2F kept apart from /."""
         path = scope["path"]
         raw = scope.get("raw_path") or b""
         if b"%2f" in raw.lower():
@@ -326,7 +326,7 @@ class PathReader:
 
 
 def rest(scope: Scope, route: str) -> str:
-    """What follows `route` in the path, but for the last slash.
+    """Returns what follows `route` in the path, but for the last slash.
 
     As it came, since the router would lose a doubled slash. An id in it may be percent-encoded or not.
     """
@@ -335,13 +335,13 @@ def rest(scope: Scope, route: str) -> str:
 
 
 def relative_root(scope: Scope) -> str:
-    """What leads from a page to the folder it is in, reached with its last slash or without."""
+    """Returns what leads from a page to the folder it is in, reached with its last slash or without."""
     path = (scope.get("raw_path") or scope["path"].encode()).split(b"?")[0]
     return ".." if path.endswith(b"/") else "."
 
 
 def decoded(segment: str) -> str:
-    """An id of a path, its slashes put back; what no id can have is not found."""
+    """Returns an id of a path, its slashes put back; what no id can have is not found."""
     if "\0" in segment:
         raise NotFound("There is nothing by that id.")
     return segment.replace(_SLASH, "/")

@@ -50,13 +50,13 @@ class Server(uvicorn.Server):
         self._started = started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's; then sets the event that it has none of."""
+        """Starts as uvicorn does, and then sets the event that uvicorn lacks."""
         await super().startup(sockets)
         if self._started is not None:
             self._started.set()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """A signal came; a second Ctrl-C doesn't wait. uvicorn's own would raise it again after a clean stop."""
+        """Stops at a signal, and at once at a second Ctrl-C. uvicorn's own would raise it again after a clean stop."""
         self._hub.close_streams()
         self.force_exit = self.should_exit and sig == signal.SIGINT
         self.should_exit = True
@@ -91,7 +91,7 @@ async def serve(
 
 @asynccontextmanager
 async def _services(settings: Settings) -> AsyncIterator[tuple[Database, BadgeHub]]:
-    """An open database and a started hub; meanwhile the dispatcher and the reports of this process run."""
+    """Yields an open database and a started hub; meanwhile the dispatcher and the reports of this process run."""
     # so that badges move while no worker runs
     from tocsin.engine.dispatch.dispatcher import Dispatcher
 
@@ -138,7 +138,7 @@ def uvicorn_config(
     connections: Connections | None = None,
     limits: Limits | None = None,
 ) -> uvicorn.Config:
-    """How this app is served; benchmarks serve their floors the same way."""
+    """Returns how this app is served; benchmarks serve their floors the same way."""
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
         http=protocol_class(connections or Connections(), limits),

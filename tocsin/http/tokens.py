@@ -88,7 +88,7 @@ class TokenVerifier:
         return known[0]
 
     def sign_for_development(self, recipient_id: str) -> str:
-        """A token that this process accepts; raises NotFound where it does not run under `tocsin up`."""
+        """Returns a token that this process accepts; raises NotFound where it does not run under `tocsin up`."""
         if self._development_key is None:
             raise NotFound("Nobody is signed in here: that is for `tocsin up` alone.")
         return sign_token(self._settings, recipient_id, development_key=self._development_key)
@@ -137,7 +137,7 @@ def _check_header(header: dict[str, Any]) -> None:
 
 
 def _is_text(subject: str) -> bool:
-    """False for half a surrogate pair, which JSON can hold and no database."""
+    """Returns false for half a surrogate pair, which JSON can hold and a database cannot."""
     return subject.isascii() or subject.encode("utf-8", "replace").decode() == subject
 
 
@@ -152,7 +152,7 @@ def _read(claims: dict[str, Any]) -> Token:
 
 
 def _reason(error: Exception) -> str:
-    """What is wrong, without a word from the token itself."""
+    """Returns what is wrong, without a word from the token itself."""
     for kind, reason in (
         (jwt.ExpiredSignatureError, "The token has expired: sign in again."),
         (
@@ -216,7 +216,7 @@ class KeySet:
         return max(0.0, self._tried_at + _FRESH - time.monotonic())
 
     async def key(self, key_id: str | None) -> PyJWK | None:
-        """The key of that id, or None; raises Unavailable where it may be a new one of a provider that is down."""
+        """Returns the key of that id, or None; raises Unavailable where the provider of keys is down."""
         age = time.monotonic() - self._tried_at
         found = self._find(key_id)
         if age > _FRESH or (found is None and age > _PAUSE):

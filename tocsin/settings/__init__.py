@@ -329,7 +329,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     unknown: tuple[str, ...] = ()  # TOCSIN_… variables that are no settings, to warn of
 
     def __repr__(self) -> str:
-        """Without the secrets, as it ends in logs and tracebacks."""
+        """Returns a text without the secrets, since it is written to logs and tracebacks."""
         shown = (
             f"{name}={'***' if name in _SECRET and value else repr(value)}"
             for name in self.__struct_fields__
@@ -434,7 +434,7 @@ def _database_url(text: str) -> str:
 
 
 def _declared() -> dict[Setting, str]:
-    """Every setting, in order, with the field that it fills."""
+    """Yields every setting, in order, with the field that it fills."""
     return {
         structs.replace(each, name=each.name or field.name.upper()): field.name
         for field in structs.fields(Settings)

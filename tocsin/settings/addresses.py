@@ -38,19 +38,19 @@ class SmtpServer(Struct, frozen=True, kw_only=True):
     starttls: StartTls = "auto"
 
     def __repr__(self) -> str:
-        """Without the password, as it ends in logs and tracebacks."""
+        """Returns a text without the password, since it is written to logs and tracebacks."""
         return f"SmtpServer({self.host}:{self.port}, tls={self.tls}, starttls={self.starttls})"
 
 
 def parse_host(text: str) -> str:
-    """An address to listen on; raises ValueError."""
+    """Returns an address to listen on; raises ValueError."""
     if not all(char.isalnum() or char in ".:-_%" for char in text):
         raise ValueError("must be an address or a host name alone, such as 127.0.0.1 or 0.0.0.0")
     return text
 
 
 def parse_public_url(text: str) -> str:
-    """An absolute http(s) address, without a slash at its end; raises ValueError."""
+    """Returns an absolute http(s) address, without a slash at its end; raises ValueError."""
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be absolute, such as https://notify.example.com")
@@ -61,7 +61,7 @@ def parse_public_url(text: str) -> str:
 
 
 def default_sender(public_url: str | None) -> str:
-    """The sender of mails where TOCSIN_EMAIL_FROM is not set."""
+    """Returns the sender of mails where TOCSIN_EMAIL_FROM is not set."""
     host = urlsplit(public_url or "").hostname or "localhost"
     sender = f"notifications@{host}"
     # mail servers refuse a bare number after the @, and other hosts that no mail has
@@ -125,7 +125,7 @@ def _starttls(query: str, *, tls: bool) -> StartTls:
 
 
 def parse_sender(text: str) -> str:
-    """One ASCII address that mail servers accept, and perhaps a name before it."""
+    """Returns one ASCII address that mail servers accept, and perhaps a name before it."""
     found = _SENDER.fullmatch(text)
     address = found and (found["named"] or found["bare"])
     if not address or "@" not in address or not text.isprintable() or parseaddr(text)[1] != address:
@@ -140,7 +140,7 @@ def parse_sender(text: str) -> str:
 
 
 def address_fault(address: str) -> str | None:
-    """What is wrong with an address that mails are sent from, or None. Its domain may be in any script."""
+    """Returns what is wrong with an address that mails are sent from, or None. Its domain may be in any script."""
     local, at, domain = address.rpartition("@")
     if not (at and local and domain):
         return "it needs an @ between a name and a domain"
@@ -155,7 +155,7 @@ def address_fault(address: str) -> str | None:
 
 
 def _to_ascii(domain: str) -> str:
-    """As DNS has it (IDNA 2008); empty where it can't be."""
+    """Returns a name as DNS has it (IDNA 2008); empty where it is invalid."""
     if domain.isascii():
         return domain
     import idna
@@ -167,7 +167,7 @@ def _to_ascii(domain: str) -> str:
 
 
 def parse_origins(text: str) -> tuple[str, ...]:
-    """Each as a browser writes it in `Origin` (RFC 6454)."""
+    """Returns each origin as a browser writes it in `Origin` (RFC 6454)."""
     return tuple(dict.fromkeys(_origin(each) for each in text.replace(",", " ").split()))
 
 
@@ -194,7 +194,7 @@ def _origin(text: str) -> str:
 
 
 def origin_of(url: str) -> str:
-    """The origin of pages at this address, as a browser writes it in `Origin` (RFC 6454)."""
+    """Returns the origin of pages at this address, as a browser writes it in `Origin` (RFC 6454)."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     port = f":{parts.port}" if parts.port not in (None, _PORTS.get(parts.scheme)) else ""
@@ -202,7 +202,7 @@ def origin_of(url: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether it is localhost, an address of 127.0.0.0/8, or ::1; no name is looked up."""
+    """Returns whether it is localhost, an address of 127.0.0.0/8, or ::1; no name is looked up."""
     if host.lower() == "localhost":
         return True
     try:
@@ -212,12 +212,12 @@ def is_loopback(host: str) -> bool:
 
 
 def host_of(authority: str) -> str:
-    """The host of `host:port` as a Host header has it, without brackets; empty where it is something else."""
+    """Returns the host of `host:port` as a Host header has it, without brackets; empty where it is something else."""
     found = _AUTHORITY.fullmatch(authority)
     return (found[1] or found[2]) if found else ""
 
 
 def is_untampered(url: str) -> bool:
-    """Whether nobody on the network can change what the address returns: https, or plain http on this machine."""
+    """Returns whether nobody on the network can change the response: https, or plain http on this machine."""
     parts = urlsplit(url)
     return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))

@@ -55,7 +55,7 @@ class DkimKey(Struct, frozen=True):
     domain: str
 
     def __repr__(self) -> str:
-        """Without the key."""
+        """Returns a text without the key."""
         return f"DkimKey(selector={self.selector!r}, domain={self.domain!r})"
 
 
@@ -68,7 +68,7 @@ class ApnsKey(Struct, frozen=True):
     topic: str
 
     def __repr__(self) -> str:
-        """Without the key."""
+        """Returns a text without the key."""
         return f"ApnsKey(key_id={self.key_id!r}, team_id={self.team_id!r}, topic={self.topic!r})"
 
 
@@ -115,7 +115,7 @@ def read_apns_key(texts: Mapping[str, str]) -> ApnsKey | None:
 
 
 def read_content(text: str) -> str | None:
-    """The content of the file named `text`, or None where there is no such file; raises ValueError."""
+    """Returns the content of the file named `text`, or None where there is no such file; raises ValueError."""
     path = os.path.expanduser(text)
     if not os.path.isfile(path):  # unlike Path.is_file, False for a text too long for a path
         return None
@@ -126,7 +126,7 @@ def read_content(text: str) -> str | None:
 
 
 def parse_metrics_token(text: str) -> str:
-    """The token that opens `/metrics`; raises ValueError."""
+    """Returns the token that opens `/metrics`; raises ValueError."""
     token = _secret_text(text)
     if not (
         16 <= len(token) <= 200 and token.isascii() and token.isprintable() and " " not in token
@@ -138,7 +138,7 @@ def parse_metrics_token(text: str) -> str:
 
 
 def parse_ca_file(text: str) -> Path:
-    """The path of a PEM file with certificates; raises ValueError."""
+    """Returns the path of a PEM file with certificates; raises ValueError."""
     file = Path(text).expanduser()
     try:
         holds_one = b"-----BEGIN CERTIFICATE-----" in file.read_bytes()
@@ -172,7 +172,7 @@ def parse_service_account(text: str) -> dict[str, Any]:
 
 
 def load_dkim_key(pem: str) -> RSAPrivateKey | Ed25519PrivateKey:
-    """The private key in `pem`; raises ValueError where DKIM does not know its kind."""
+    """Returns the private key in `pem`; raises ValueError where DKIM does not know its kind."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -196,7 +196,7 @@ def load_dkim_key(pem: str) -> RSAPrivateKey | Ed25519PrivateKey:
 
 
 def load_apns_key(pem: str) -> EllipticCurvePrivateKey:
-    """The private key in `pem`, which is Apple's .p8 file; raises ValueError."""
+    """Returns the private key in `pem`, which is Apple's .p8 file; raises ValueError."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -211,7 +211,7 @@ def load_apns_key(pem: str) -> EllipticCurvePrivateKey:
 
 
 def to_dns_name(text: str) -> str:
-    """A selector or a domain as DNS has it (IDNA 2008); raises ValueError."""
+    """Returns a selector or a domain as DNS has it (IDNA 2008); raises ValueError."""
     import idna
 
     try:
@@ -224,7 +224,7 @@ def to_dns_name(text: str) -> str:
 
 
 def _named(name: str, parse: Callable[[str], T], text: str) -> T:
-    """What `parse` returns; its ValueError begins with the setting's name."""
+    """Returns what `parse` returns; its ValueError begins with the setting's name."""
     try:
         return parse(text)
     except ValueError as error:
@@ -232,7 +232,7 @@ def _named(name: str, parse: Callable[[str], T], text: str) -> T:
 
 
 def _secret_text(text: str) -> str:
-    """The secret itself, or the content of the file that is named."""
+    """Returns the secret itself, or the content of the file that is named."""
     content = read_content(text)
     if content is None and text.startswith(("/", "./", "~/")):
         # A mistyped path, which anyone could guess, must not become the secret.
@@ -310,7 +310,7 @@ def _dkim_pem(text: str) -> str:
 
 
 def _dkim_domain(text: str | None, email_from: str) -> str:
-    """The domain of the signature, aligned with the sender's as DMARC asks (RFC 7489 section 3.1.1)."""
+    """Returns the domain of the signature, aligned with the sender's as DMARC asks (RFC 7489 section 3.1.1)."""
     sender = _named("EMAIL_FROM", to_dns_name, parseaddr(email_from)[1].rpartition("@")[2])
     domain = _named("DKIM_DOMAIN", to_dns_name, text) if text else sender
     if "." not in domain:

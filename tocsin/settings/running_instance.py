@@ -87,7 +87,7 @@ def publish(lock: FileIO, instance: RunningInstance) -> None:
 
 
 def find_running_instance(data_dir: Path) -> RunningInstance | None:
-    """The `tocsin up` of this data directory; None where none runs."""
+    """Returns the `tocsin up` of this data directory; None where none runs."""
     with suppress(OSError), FileIO(data_dir / LOCK) as lock:
         try:
             flock(lock, LOCK_SH | LOCK_NB)
@@ -97,7 +97,7 @@ def find_running_instance(data_dir: Path) -> RunningInstance | None:
 
 
 def with_running_instance(settings: Settings) -> Settings:
-    """The settings, where what is not set is taken from the `tocsin up` of the same data directory.
+    """Returns the settings, where what is not set is taken from the `tocsin up` of the same data directory.
 
     Database, public URL, mail server, APNs and FCM while it runs; the JWT secret also afterwards.
     """
@@ -117,7 +117,7 @@ def with_running_instance(settings: Settings) -> Settings:
 
 
 def owner_dsn(data_dir: Path) -> str:
-    """The owner's DSN of the embedded PostgreSQL of this data directory; raises SettingsError."""
+    """Returns the owner's DSN of the embedded PostgreSQL of this data directory; raises SettingsError."""
     try:
         port = int((data_dir / POSTGRES_PORT_FILE).read_text())
         password = read_secrets(data_dir)[OWNER_SECRET]
@@ -129,14 +129,14 @@ def owner_dsn(data_dir: Path) -> str:
 
 
 def development_key(data_dir: Path) -> str | None:
-    """The key of development tokens, while a `tocsin up` of this data directory runs, which accepts them."""
+    """Returns the key of development tokens, while a `tocsin up` of this data directory runs, which accepts them."""
     if find_running_instance(data_dir) is None:
         return None
     return _read_secrets_for_settings(data_dir).get(DEVELOPMENT_KEY)
 
 
 def sign_token(settings: Settings, recipient_id: str, *, development_key: str | None = None) -> str:
-    """A JWT for a day with the claims that the service requires, by the development key or else TOCSIN_JWT_SECRET."""
+    """Returns a JWT for a day, signed with the development key or else TOCSIN_JWT_SECRET."""
     import jwt
 
     now = datetime.now(UTC)
@@ -162,7 +162,7 @@ def check_bind(settings: Settings) -> None:
 
 
 def read_secrets(data_dir: Path) -> dict[str, str]:
-    """The secrets that are kept in the data directory, by name; raises SecretFileError."""
+    """Returns the secrets that are kept in the data directory, by name; raises SecretFileError."""
     file = data_dir / SECRETS
     try:
         return msgspec.json.decode(file.read_bytes(), type=dict[str, str])
@@ -189,7 +189,7 @@ def keep_secrets(data_dir: Path, *names: str) -> dict[str, str]:
 
 
 def write_secret(file: Path, content: bytes) -> None:
-    """All or nothing, and never readable by others: a crash in between leaves the old file."""
+    """Writes all or nothing, never readable by others: a crash in between leaves the old file."""
     draft = file.with_name(f"{file.name}.{os.getpid()}.tmp")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as out:

@@ -15,14 +15,14 @@ _PARAMETER = re.compile(r"""'(?:[^']|'')*'|"[^"]*"|::|:(?P<name>[a-z_]\w*)""")
 
 @cache
 def load(noun: str) -> Mapping[str, LiteralString]:
-    """The statements of `queries/<noun>.sql` by their names, with psycopg's placeholders: `%(name)s` for `:name`."""
+    """Returns the statements of `queries/<noun>.sql` by name, with psycopg's placeholders: `%(name)s` for `:name`."""
     text = (files(__name__) / "queries" / f"{noun}.sql").read_text("utf-8")
     _, *parts = _NAME.split(text)
     return {name: _statement(body) for name, body in zip(parts[::2], parts[1::2], strict=True)}
 
 
 def _statement(body: str) -> LiteralString:
-    """One statement without its comment lines."""
+    """Returns one statement without its comment lines."""
     lines = [line for line in body.splitlines() if not line.lstrip().startswith("--")]
     return _PARAMETER.sub(_placeholder, "\n".join(lines).strip().removesuffix(";"))
 

@@ -24,7 +24,7 @@ _DEFAULTS: dict[str, Any] = {
 
 
 def catalogue(path: Path | None = None) -> dict[str, object]:
-    """A file with event types (None: the default ones) as the database takes it. Raises OSError or ValueError."""
+    """Returns the event types of a file (None: the default ones) for the database. Raises OSError or ValueError."""
     file = path or files("tocsin") / "event_types.toml"
     found = tomllib.loads(file.read_text(encoding="utf-8"))
     return {
@@ -41,7 +41,7 @@ def catalogue(path: Path | None = None) -> dict[str, object]:
 
 
 def _complete(name: str, entry: dict[str, Any]) -> dict[str, Any]:
-    """An entry with its defaults. The database checks the values; keys are checked here."""
+    """Returns an entry with its defaults. The database checks the values; keys are checked here."""
     keys = ["label", "channels", *_DEFAULTS]
     if unknown := entry.keys() - set(keys):
         raise ValueError(f"{name} has no key {min(unknown)!r}; the keys are {', '.join(keys)}")

@@ -75,7 +75,7 @@ def uninstall(connection: _AnyConnection) -> None:
 
 
 def state(connection: _AnyConnection) -> State:
-    """How the schemas relate to this version; unreadable: the session's role may not see what was applied."""
+    """Returns how the schemas relate to this version; unreadable: the session's role may not see what was applied."""
     found = connection.execute(_QUERIES["find_migration"]).fetchone()
     if found is None:
         return "missing"
@@ -119,12 +119,12 @@ def run_each(connection: _AnyConnection, name: str, **arguments: str) -> None:
 
 
 def lines(what: str, faults: list[tuple[str, str]]) -> str:
-    """An error with a line for each cure and its reason."""
+    """Returns an error with a line for each cure and its reason."""
     return "\n".join([f"{what}:", *(f"  {cure}  -- {reason}" for cure, reason in faults)])
 
 
 def sql_files(folder: str) -> list[Path]:
-    """The SQL files of a folder of `tocsin/sql`, by name."""
+    """Returns the SQL files of a folder of `tocsin/sql`, by name."""
     return sorted(Path(str(_SQL / folder)).glob("*.sql"))
 
 
@@ -191,13 +191,13 @@ def _apply_migrations(connection: _AnyConnection, applied: dict[str, str], repor
 
 
 def _newer(applied: dict[str, str]) -> list[str]:
-    """What a later version of Tocsin applied."""
+    """Returns what a later version of Tocsin applied."""
     known = {_FUNCTIONS, *(path.name for path in sql_files("migrations"))}
     return [name for name in applied if not name.startswith(_QUEUE) and name not in known]
 
 
 def _apply_queue(connection: _AnyConnection, applied: dict[str, str], report: _Report) -> None:
-    """Procrastinate's own schema, or its migrations since the version that was applied last."""
+    """Applies Procrastinate's own schema, or its migrations since the version that was applied last."""
     wanted, folder = _queue_source()
     last = _newest_queue(applied)
     if last is not None and _numbers(last) >= _numbers(wanted):
@@ -217,7 +217,7 @@ def _apply_queue(connection: _AnyConnection, applied: dict[str, str], report: _R
 
 
 def _queue_source() -> tuple[str, Path]:
-    """The version and the folder of Procrastinate's SQL files: those that come with Tocsin, or newer installed ones.
+    """Returns the version and folder of Procrastinate's SQL files: those of Tocsin, or newer installed ones.
 
     An app may have an older Procrastinate of its own installed, or none.
     """
@@ -233,7 +233,7 @@ def _queue_source() -> tuple[str, Path]:
 
 
 def _newest_queue(applied: dict[str, str]) -> str | None:
-    """The version of Procrastinate that was applied last; None: none was."""
+    """Returns the version of Procrastinate that was applied last; None: none was."""
     versions = [name.removeprefix(_QUEUE) for name in applied if name.startswith(_QUEUE)]
     return max(versions, key=_numbers, default=None)
 

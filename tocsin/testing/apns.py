@@ -109,7 +109,7 @@ class Authority(trustme.CA):
         return path
 
     def server_context(self, *names: str) -> ssl.SSLContext:
-        """A TLS context for a server that is called by these names or addresses."""
+        """Returns a TLS context for a server that is called by these names or addresses."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.issue_cert(*names).configure_cert(context)
         return context
@@ -247,7 +247,7 @@ def _misbehave(act: Act, wire: Wire, stream: int) -> None:
 
 
 def trusting(authority: Authority) -> ssl.SSLContext:
-    """A client's TLS context that trusts this authority alone."""
+    """Returns a client's TLS context that trusts this authority alone."""
     return ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
 
 

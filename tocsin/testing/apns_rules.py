@@ -111,7 +111,7 @@ class Rules:
         return list(self._issued_at)
 
     def judge(self, headers: Mapping[str, str], body: bytes) -> Answer:
-        """The response to the first error, or 200."""
+        """Returns the response to the first error, or 200."""
         if headers.get(":method") != "POST":
             return Answer(405, "MethodNotAllowed")
         path = _PATH.fullmatch(headers.get(":path", ""))
@@ -142,7 +142,7 @@ class Rules:
         return None
 
     def _verified(self, token: str) -> int | None:
-        """When it was issued; None where it is not one of this team."""
+        """Returns when it was issued; None where it is not one of this team."""
         try:
             if jwt.get_unverified_header(token).get("kid") != self._key.key_id:
                 return None
@@ -179,7 +179,7 @@ class Rules:
 
 
 def _is_uuid(text: str | None) -> bool:
-    """Whether an apns-id is a canonical UUID; it may be missing, then APNs makes one."""
+    """Returns whether an apns-id is a canonical UUID; it may be missing, then APNs makes one."""
     if text is None:
         return True
     try:

@@ -133,7 +133,7 @@ class Contents:
     def find_notifications(
         self, recipient: object, event_type: str | None
     ) -> list[OutboxNotification]:
-        """Those of a recipient and an event type; None is any."""
+        """Returns those of a recipient and an event type; None is any."""
         return [
             each
             for each in self.notifications
@@ -141,7 +141,7 @@ class Contents:
         ]
 
     def find_deliveries(self, channel: str | None, recipient: object) -> list[OutboxDelivery]:
-        """Those of a channel and a recipient; None is any."""
+        """Returns those of a channel and a recipient; None is any."""
         return [
             each
             for each in self.deliveries
@@ -151,7 +151,7 @@ class Contents:
     def assert_notified(
         self, recipient: object, event_type: str, channel: str | None
     ) -> OutboxNotification:
-        """The newest notification of these; raises AssertionError that lists what was notified instead."""
+        """Returns the newest notification of these; raises AssertionError that lists what was notified instead."""
         for each in reversed(self.find_notifications(recipient, event_type)):
             if each.notified and (channel is None or channel in each.channels):
                 return each
@@ -185,7 +185,7 @@ class Contents:
 
 
 def read_contents(text: str) -> Contents:
-    """From the JSON of the query `outbox`."""
+    """Returns the contents from the JSON of the query `outbox`."""
     found = {name: rows or [] for name, rows in json.loads(text).items()}
     events = {row["id"]: _event(row) for row in found["events"]}
     notifications = {

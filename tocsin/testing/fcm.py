@@ -58,7 +58,7 @@ def error(
     details: Sequence[dict[str, Any]] = (),
     retry_after: str | None = None,
 ) -> Reply:
-    """One error: Google's canonical `name`, FCM's own `code`, further details, and a Retry-After."""
+    """Returns one error: Google's canonical `name`, FCM's own `code`, further details, and a Retry-After."""
     own = [{"@type": f"{_FCM}FcmError", "errorCode": code}] if code else []
     content = {"code": status, "message": message, "status": name, "details": [*own, *details]}
     headers = [("Content-Type", "application/json; charset=UTF-8")]
@@ -68,14 +68,14 @@ def error(
 
 
 def invalid_argument(*fields: str, message: str = "Request contains an invalid argument.") -> Reply:
-    """A 400 that names the fields at fault."""
+    """Returns a 400 that names the fields at fault."""
     violations = [{"field": field, "description": "Invalid value"} for field in fields]
     detail = [{"@type": f"{_RPC}BadRequest", "fieldViolations": violations}] if fields else []
     return error(400, "INVALID_ARGUMENT", message, code="INVALID_ARGUMENT", details=detail)
 
 
 def quota_exceeded(retry_after: str | None = None) -> Reply:
-    """A 429 of the whole project."""
+    """Returns a 429 of the whole project."""
     detail = {"@type": f"{_RPC}ErrorInfo", "reason": "RATE_LIMIT_EXCEEDED"}
     message = "Quota exceeded for quota metric 'Send requests'"
     return error(
@@ -89,13 +89,13 @@ def quota_exceeded(retry_after: str | None = None) -> Reply:
 
 
 def unavailable(retry_after: str | None = None) -> Reply:
-    """A 503."""
+    """Returns a 503."""
     message = "The service is currently unavailable."
     return error(503, "UNAVAILABLE", message, code="UNAVAILABLE", retry_after=retry_after)
 
 
 def apns_error(status: int, reason: str, *, code: str, name: str) -> Reply:
-    """An error of APNs that FCM passes on."""
+    """Returns an error of APNs that FCM passes on."""
     detail = {"@type": f"{_FCM}ApnsError", "statusCode": status, "reason": reason}
     return error(status, name, "APNs refused it.", code=code, details=[detail])
 
@@ -226,7 +226,7 @@ class FcmServer:
         return web.json_response({"name": name})
 
     def _refusal(self, request: web.Request, message: dict[str, Any]) -> Reply | None:
-        """The error that FCM itself would return."""
+        """Returns the error that FCM itself would return."""
         if not self.issuer.knows(request.headers.get("Authorization", "")):
             return UNAUTHENTICATED
         if request.match_info["project"] != self.issuer.project_id:
@@ -247,7 +247,7 @@ class FcmServer:
 
 
 def fault(message: dict[str, Any]) -> Reply | None:
-    """The error that FCM returns for a message: for its target, data, ttl or size; None for a correct one."""
+    """Returns the error that FCM returns for a message: for its target, data, ttl or size; None for a correct one."""
     if unknown := sorted(message.keys() - _KNOWN):
         return invalid_argument(f"message.{unknown[0]}", message="Invalid JSON payload received.")
     targets = [key for key in ("token", "topic", "condition") if message.get(key)]
@@ -307,7 +307,7 @@ class TokenIssuer:
         self._ends_at.clear()
 
     def knows(self, authorization: str) -> bool:
-        """Whether an Authorization header has a token that is valid now."""
+        """Returns whether an Authorization header has a token that is valid now."""
         kind, _, token = authorization.partition(" ")
         return kind == "Bearer" and self._ends_at.get(token, 0.0) > time.monotonic()
 
@@ -328,7 +328,7 @@ class TokenIssuer:
         )
 
     def _fault(self, grant: str, assertion: str) -> str | None:
-        """The error of an assertion, or None."""
+        """Returns the error of an assertion, or None."""
         if grant != GRANT:
             return f"grant_type must be {GRANT}"
         if self.revoked:
@@ -352,7 +352,7 @@ class TokenIssuer:
 
 
 def new_private_key() -> str:
-    """A service account's key as PEM, to be kept."""
+    """Returns a service account's key as PEM, to be kept."""
     return _pem(_shared_key())
 
 
@@ -365,7 +365,7 @@ def _load_key(pem: str) -> RSAPrivateKey:
 
 @cache
 def _shared_key() -> RSAPrivateKey:
-    """One key for all servers of this process: making it takes a tenth of a second."""
+    """Returns one key for all servers of this process, since making one takes a tenth of a second."""
     return generate_private_key(public_exponent=65537, key_size=2048)
 
 

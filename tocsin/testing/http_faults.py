@@ -43,18 +43,18 @@ class Script:
         self._always: dict[str, Turn] = {}
 
     def then(self, key: str, turns: Iterable[Turn]) -> None:
-        """One turn for each of the key's next requests."""
+        """Adds one turn for each of the key's next requests."""
         self._once.setdefault(key, deque()).extend(turns)
 
     def always(self, key: str, turn: Turn | None) -> None:
-        """The same for all of the key's requests that have no turn of their own; None ends it."""
+        """Sets the turn of all requests of the key that have none of their own; None removes it."""
         if turn is None:
             self._always.pop(key, None)
         else:
             self._always[key] = turn
 
     def next(self, key: str) -> Turn | None:
-        """What to do with this request of the key; None: the usual response."""
+        """Returns what to do with this request of the key; None: the usual response."""
         for each in (key, self.EVERY):
             if queue := self._once.get(each):
                 return queue.popleft()

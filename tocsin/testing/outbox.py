@@ -57,13 +57,13 @@ class Outbox:
     def notifications(
         self, recipient: object = None, event_type: str | None = None
     ) -> list[OutboxNotification]:
-        """Each event for each person, the oldest first; also those that no channel carries."""
+        """Returns each event for each person, the oldest first; also those that no channel carries."""
         return self._read().find_notifications(recipient, event_type)
 
     def deliveries(
         self, channel: str | None = None, recipient: object = None
     ) -> list[OutboxDelivery]:
-        """Each mail and push that is queued, the oldest first. What joins a digest has none."""
+        """Returns each mail and push that is queued, the oldest first. What joins a digest has none."""
         return self._read().find_deliveries(channel, recipient)
 
     def assert_notified(
@@ -141,12 +141,12 @@ class AsyncOutbox:
 
 
 def is_async(connection: object) -> bool:
-    """Whether the calls of this connection are awaited."""
+    """Returns whether the calls of this connection are awaited."""
     return iscoroutinefunction(caller_for(connection).run)
 
 
 def _value(connection: object, name: str, *arguments: object) -> Any:
-    """The one value that a query returns."""
+    """Returns the one value that a query returns."""
     try:
         return caller_for(connection).run(load("testing")[name], arguments)
     except Exception as error:  # noqa: BLE001 - of any driver
@@ -161,7 +161,7 @@ async def _await_value(connection: object, name: str, *arguments: object) -> Any
 
 
 def _raise_cure(error: Exception) -> NoReturn:
-    """As OutboxError where the cure is known; else as it is."""
+    """Raises OutboxError where the cure is known; else the error itself."""
     cause: BaseException | None = error
     while cause is not None:  # a framework wraps the driver's error
         if cure := _CURES.get(

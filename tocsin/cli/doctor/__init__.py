@@ -66,7 +66,7 @@ def doctor(
 async def run_checks(
     environ: Mapping[str, str], options: DoctorOptions, names: Collection[str] = ()
 ) -> list[tuple[str, list[Finding]]]:
-    """What each check (of these names) found, in the table's order. They run at the same time."""
+    """Returns what each check (of these names) found, in the table's order. They run at the same time."""
     from tocsin.cli.doctor.checks import CHECKS
     from tocsin.cli.doctor.examination import Examination, examine
 
@@ -96,7 +96,7 @@ def _to_json(found: list[tuple[str, list[Finding]]]) -> dict[str, Any]:
 
 
 def _quiet() -> None:
-    """No log lines: the findings say it."""
+    """Keeps log lines away: the findings contain what matters."""
     import structlog
 
     logging.disable(logging.CRITICAL)

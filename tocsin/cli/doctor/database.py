@@ -97,7 +97,7 @@ class _Zone(Struct, frozen=True):
 
 
 async def check_connection(examination: Examination) -> Iterable[Finding]:
-    """Whether the database can be reached, and whether others could read along."""
+    """Checks whether the database can be reached, and whether others could read along."""
     if reason := examination.unreachable:
         cure = next((cure for words, cure in _CURES if words in reason), None)
         return [
@@ -125,7 +125,7 @@ async def check_connection(examination: Examination) -> Iterable[Finding]:
 
 
 async def check_requirements(examination: Examination) -> Iterable[Finding]:
-    """Version, encoding, a primary, and no pooler that shares sessions."""
+    """Checks the version, the encoding, that it is a primary, and that no pooler shares sessions."""
     if fault := await asyncio.to_thread(find_fault, examination.dsn):
         sentence, _, cure = fault.partition(": ")
         return [red(f"{sentence.rstrip('.')}.", f"{cure[:1].upper()}{cure[1:]}")]
@@ -137,7 +137,7 @@ async def check_requirements(examination: Examination) -> Iterable[Finding]:
 
 
 async def check_session(examination: Examination) -> Iterable[Finding]:
-    """Whether Tocsin's sessions have the settings that they rely on, whatever database and role set."""
+    """Checks whether Tocsin's sessions have the settings that they rely on, whatever database and role set."""
     async with examination.session() as session:
         settings = {
             row.name: row.value for row in await session.rows(_Setting, _SQL["session_settings"])
@@ -155,7 +155,7 @@ async def check_session(examination: Examination) -> Iterable[Finding]:
 
 
 def compare_session(settings: dict[str, str]) -> Iterable[Finding]:
-    """One finding, for the settings of a session."""
+    """Yields one finding on the settings of a session."""
     expected = {
         "DateStyle": "ISO, YMD",
         "IntervalStyle": "postgres",
@@ -183,7 +183,7 @@ def compare_session(settings: dict[str, str]) -> Iterable[Finding]:
 
 
 async def check_notify(examination: Examination) -> Iterable[Finding]:
-    """Whether a NOTIFY on one connection is heard on another, and how soon."""
+    """Checks whether a NOTIFY on one connection is heard on another, and how soon."""
     payload = uuid4().hex
     listening = await connect_async(examination.dsn)
     try:
@@ -227,7 +227,7 @@ async def check_notify(examination: Examination) -> Iterable[Finding]:
 
 
 async def check_clock(examination: Examination) -> Iterable[Finding]:
-    """How far this machine's clock and the server's differ."""
+    """Checks how far this machine's clock and the server's differ."""
     clock = examination.options.clock
     async with examination.session() as session:
         before = clock()
@@ -252,7 +252,7 @@ async def check_clock(examination: Examination) -> Iterable[Finding]:
 
 
 async def check_zones(examination: Examination) -> Iterable[Finding]:
-    """Whether Python's rules of time zones are those of PostgreSQL."""
+    """Checks whether Python's rules of time zones are those of PostgreSQL."""
     now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     moments = [now + timedelta(days=91 * quarter) for quarter in range(4)]
     rows = await examination.database.rows(_Zone, _SQL["zones"], moments=moments)
@@ -298,7 +298,7 @@ def _offset(zone: zoneinfo.ZoneInfo, at: datetime) -> int:
 
 
 async def check_storage(examination: Examination) -> Iterable[Finding]:
-    """Whether the database can be written to, how long a commit takes, and whether it is vacuumed."""
+    """Checks whether the database can be written to, how long a commit takes, and whether it is vacuumed."""
     try:
         took = await _write(examination.database, examination.migrated)
     except psycopg.errors.DiskFull as error:
@@ -323,7 +323,7 @@ async def check_storage(examination: Examination) -> Iterable[Finding]:
 
 
 def judge_storage(storage: _Storage, took: float) -> Iterable[Finding]:
-    """What is wrong with it; `took` is the time of a commit in seconds."""
+    """Yields what is wrong with it; `took` is the time of a commit in seconds."""
     if took > _SLOW_COMMIT:
         yield yellow(
             f"A commit takes {took * 1000:.0f} ms.",

@@ -35,7 +35,7 @@ class Finding(Struct, frozen=True):
 
 
 def green(sentence: str) -> Finding:
-    """Everything is as it should be."""
+    """Returns that everything is as it should be."""
     return Finding("green", sentence)
 
 
@@ -45,12 +45,12 @@ def yellow(sentence: str, cure: str) -> Finding:
 
 
 def red(sentence: str, cure: str) -> Finding:
-    """Something does not work."""
+    """Returns that something does not work."""
     return Finding("red", sentence, cure)
 
 
 def skipped(sentence: str) -> Finding:
-    """Could not be checked, or is not used."""
+    """Returns that it could not be checked, or is not used."""
     return Finding("skipped", sentence)
 
 
@@ -88,7 +88,7 @@ class Examination:
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
-        """A session with the settings of a service's."""
+        """Yields a session with the settings of a service's."""
         async with self.database.session() as session:
             yield session
 
@@ -121,7 +121,7 @@ class Examination:
 
 
 def _read(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
-    """The settings without those that are wrong, and what is wrong with these."""
+    """Returns the settings without those that are wrong, and what is wrong with these."""
     try:
         settings = read_settings(environ)
     except SettingsError as error:
@@ -150,7 +150,7 @@ class Check(Struct, frozen=True):
 
 
 async def examine(check: Check, examination: Examination) -> list[Finding]:
-    """What a check found; one that fails or hangs is a finding too."""
+    """Returns what a check found; one that fails or hangs is a finding too."""
     if check.needs and examination.unreachable:
         return [skipped("Not checked: the database can't be reached.")]
     if check.needs == "schema" and not examination.migrated:

@@ -180,7 +180,7 @@ class _Asking:
             self._resolver.port = int(port or 53)
 
     async def texts(self, name: str, kind: str) -> list[str]:
-        """The records of a name, each in one piece; none where there are none. Raises DNSException."""
+        """Returns the records of a name, each in one piece; none where there are none. Raises DNSException."""
         try:
             answer = await self._resolver.resolve(name, kind)
         except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):

@@ -90,7 +90,7 @@ class Replication(Struct, frozen=True):
 
 
 async def check_schema(examination: Examination) -> Iterable[Finding]:
-    """Whether the tables and functions are those of this version."""
+    """Checks whether the tables and functions are those of this version."""
     found = await asyncio.to_thread(_read_state, examination.dsn)
     if found in _STATES:
         return [red(*_STATES[found])]
@@ -110,7 +110,7 @@ def _read_state(dsn: str) -> State:
 
 
 async def check_rights(examination: Examination) -> Iterable[Finding]:
-    """Whether roles and grants are as they have to be."""
+    """Checks whether roles and grants are as they have to be."""
     rights = await examination.database.rows(_Right, _SQL["rights"])
     if rights:
         return [Finding(row.level, row.sentence, row.cure) for row in rights]
@@ -123,7 +123,7 @@ async def check_rights(examination: Examination) -> Iterable[Finding]:
 
 
 async def check_publications(examination: Examination) -> Iterable[Finding]:
-    """Whether logical replication keeps Tocsin's rows from being changed."""
+    """Checks whether logical replication keeps Tocsin's rows from being changed."""
     found = []
     for row in await examination.database.rows(_Publication, _SQL["publications"]):
         if row.refusing:
@@ -145,7 +145,7 @@ async def check_publications(examination: Examination) -> Iterable[Finding]:
 
 
 async def check_connections(examination: Examination) -> Iterable[Finding]:
-    """Whether the server has room for the services."""
+    """Checks whether the server has room for the services."""
     row = await examination.database.row(FreeConnections, _SQL["connections"])
     assert row is not None
     running = (
@@ -175,7 +175,7 @@ def judge_connections(row: FreeConnections, running: set[str]) -> Finding:
 
 
 async def check_transactions(examination: Examination) -> Iterable[Finding]:
-    """Whether a transaction has been open for long."""
+    """Checks whether a transaction has been open for long."""
     longest = examination.options.long_transaction
     rows = await examination.database.rows(
         _Transaction, _SQL["open_transactions"], longer_than=longest
@@ -203,14 +203,14 @@ async def check_transactions(examination: Examination) -> Iterable[Finding]:
 
 
 async def check_replication(examination: Examination) -> Iterable[Finding]:
-    """Whether standbys keep up, and whether commits wait for one that is not there."""
+    """Checks whether standbys keep up, and whether commits wait for one that is not there."""
     row = await examination.database.row(Replication, _SQL["replication"])
     assert row is not None
     return list(judge_replication(row))
 
 
 def judge_replication(row: Replication) -> Iterable[Finding]:
-    """What is wrong, or how it is."""
+    """Yields what is wrong with replication, or its state."""
     fine = True
     if row.needs_standby and row.waits and row.synchronous == 0:
         fine = False

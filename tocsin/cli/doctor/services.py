@@ -34,7 +34,7 @@ _UNBUFFERED = "Turn off buffering for /api/notifications/stream/ in the proxy (n
 
 
 async def check_settings(examination: Examination) -> Iterable[Finding]:
-    """Whether each TOCSIN_… variable can be used."""
+    """Checks whether each TOCSIN_… variable can be used."""
     settings = examination.settings
     found = [
         red(sentence, "Correct it: docs/settings.md has each setting with an example.")
@@ -57,7 +57,7 @@ async def check_settings(examination: Examination) -> Iterable[Finding]:
 
 
 async def check_tokens(examination: Examination) -> Iterable[Finding]:
-    """Whether people's tokens can be verified."""
+    """Checks whether people's tokens can be verified."""
     settings = examination.settings
     if not settings.jwt_algorithms:
         return [
@@ -97,7 +97,7 @@ async def check_tokens(examination: Examination) -> Iterable[Finding]:
 
 
 async def check_processes(examination: Examination) -> Iterable[Finding]:
-    """Whether services run, in this version, and what the operations page reports as a problem."""
+    """Checks whether services run, in this version, and what the operations page reports as a problem."""
     overview = await Overviews(examination.database).get("hour")
     found = [
         (red if each.severity == CRITICAL else yellow)(f"{each.what}: {each.detail}", each.cure)
@@ -126,7 +126,7 @@ async def check_processes(examination: Examination) -> Iterable[Finding]:
 
 
 async def check_stream(examination: Examination) -> Iterable[Finding]:
-    """Whether a stream through the public URL arrives at once."""
+    """Checks whether a stream through the public URL arrives at once."""
     settings = examination.settings
     if settings.public_url is None:
         return [
@@ -179,7 +179,7 @@ def _context(settings: Settings) -> ssl.SSLContext:
 
 
 async def _try_ready(http: aiohttp.ClientSession, url: str) -> list[Finding]:
-    """What keeps the service from being ready; empty if it is."""
+    """Returns what keeps the service from being ready; empty if it is."""
     async with asyncio.timeout(10.0), http.get(f"{url}/readyz", allow_redirects=False) as response:
         body = (await response.content.read(4096)).decode("utf-8", "replace")
         is_json = "json" in response.content_type
@@ -317,7 +317,7 @@ def _days_left(response: aiohttp.ClientResponse) -> int | None:
 
 
 def days_left(certificate: dict[str, object] | None) -> int | None:
-    """Until a certificate expires; None without one."""
+    """Returns the days until a certificate expires; None without one."""
     if not certificate or "notAfter" not in certificate:
         return None
     ends = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(certificate["notAfter"])), UTC)

@@ -42,7 +42,7 @@ class DecisionAdmin(admin.ModelAdmin):
         return False
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        """The page; it takes the place of a list of objects."""
+        """Returns the page; it takes the place of a list of objects."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         search = Search(request.GET or None)
@@ -68,7 +68,7 @@ class DecisionAdmin(admin.ModelAdmin):
 
 
 def _why(recipient: str | None, event: int | None) -> list[dict[str, Any]]:
-    """The newest notifications, each with its channels."""
+    """Returns the newest notifications, each with its channels."""
     alias = options().database
     # a savepoint: with ATOMIC_REQUESTS a refused call must not break the page's transaction
     with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
@@ -84,7 +84,7 @@ def _why(recipient: str | None, event: int | None) -> list[dict[str, Any]]:
 
 
 def _explained(row: dict[str, Any]) -> dict[str, Any]:
-    """A channel with what its reasons mean."""
+    """Returns a channel with what its reasons mean."""
     deliveries = row["deliveries"]
     if isinstance(deliveries, str):  # Django reads jsonb as text
         deliveries = json.loads(deliveries)
@@ -94,7 +94,7 @@ def _explained(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _meaning(table: str, code: str | None) -> str:
-    """What a reason means and what to do; empty without `tocsin[server]`, which has the table of reasons."""
+    """Returns what a reason means and what to do; empty without `tocsin[server]`, which has the table of reasons."""
     try:
         from tocsin.engine.explain import reasons
     except ImportError:

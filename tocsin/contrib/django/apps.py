@@ -13,7 +13,7 @@ class TocsinConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Is called once all models are loaded."""
+        """Called once all models are loaded."""
         from tocsin.contrib.django import checks, people, schema
 
         checks.register_all()

@@ -26,7 +26,7 @@ def register_all() -> None:
 
 
 def check_settings(app_configs: Any = None, **_: Any) -> list[CheckMessage]:
-    """The setting TOCSIN, the database's engine and driver, the user model, the event types."""
+    """Checks the setting TOCSIN, the engine and driver of the database, the user model and the event types."""
     if found := [Error(fault, hint=cure, id="tocsin.E001") for fault, cure in faults()]:
         return list(found)
     return [*_check_engine(), *_check_user(), *_check_event_types()]
@@ -35,7 +35,7 @@ def check_settings(app_configs: Any = None, **_: Any) -> list[CheckMessage]:
 def check_database(
     app_configs: Any = None, databases: Sequence[str] | None = None, **_: Any
 ) -> list[CheckMessage]:
-    """The schemas and the rights in the database."""
+    """Checks the schemas and the rights in the database."""
     alias = options().database
     if alias not in (databases or ()) or check_settings():
         return []

@@ -63,14 +63,14 @@ class Options:
 
 
 def options() -> Options:
-    """The setting TOCSIN; keys that are not known are left out (checks.py reports them)."""
+    """Returns the setting TOCSIN; keys that are not known are left out (checks.py reports them)."""
     found = _found()
     known = {each.name for each in fields(Options)}
     return Options(**{k.lower(): v for k, v in found.items() if k.isupper() and k.lower() in known})
 
 
 def faults() -> Iterator[tuple[str, str]]:
-    """What is wrong with TOCSIN, and the cure, beginning with what the rest depends on."""
+    """Yields what is wrong with TOCSIN, and the cure, beginning with what the rest depends on."""
     if not isinstance(getattr(settings, "TOCSIN", {}), Mapping):
         yield "TOCSIN is not a dictionary.", 'Write TOCSIN = {"SIGNING_KEY": …} in the settings.'
         return

@@ -25,12 +25,12 @@ log = logging.getLogger("tocsin.django")
 
 
 def recipient_id(user: Any) -> str:
-    """The id by which Tocsin knows a user."""
+    """Returns the id by which Tocsin knows a user."""
     return str(_value(user, options().user_map["id"]))
 
 
 def person_of(user: Any, chosen: Options | None = None) -> PersonFields:
-    """What Tocsin is to know about a user; empty values are None."""
+    """Returns what Tocsin is to know about a user; empty values are None."""
     mapped = (chosen or options()).user_map
     found = {name: _text(_value(user, mapped[name])) for name in USER_FIELDS}
     if found["name"]:
@@ -87,18 +87,18 @@ def _deleted(instance: Any, **_: Any) -> None:
 
 
 def _concerns_us(update_fields: Iterable[str] | None) -> bool:
-    """False where only fields are saved that Tocsin does not keep, such as last_login at each sign-in."""
+    """Returns false where only fields are saved that Tocsin does not keep, such as last_login at each sign-in."""
     return update_fields is None or bool(set(update_fields) - {"last_login", "password"})
 
 
 def _upsert_all(people: list[PersonFields], alias: str) -> None:
-    """All in one statement, a hundred times as fast as one by one."""
+    """Stores all in one statement, a hundred times as fast as one by one."""
     with connections[alias].cursor() as cursor:
         cursor.execute(_SQL["upsert_recipients"], {n: [p[n] for p in people] for n in USER_FIELDS})
 
 
 def _upsert_each(people: Iterable[PersonFields], alias: str) -> Iterator[str]:
-    """One by one. What Tocsin refuses of a person is left out: a user must not fail to be saved because of it."""
+    """Stores each by itself, without what Tocsin refuses of a person: their user has to be saved all the same."""
     for person in people:
         left_out: dict[str, str] = {}
         while True:
@@ -119,7 +119,7 @@ def _upsert_each(people: Iterable[PersonFields], alias: str) -> Iterator[str]:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Whether Tocsin refused a value, as Django raises it from a statement of our own."""
+    """Returns whether Tocsin refused a value, as Django raises it from a statement of our own."""
     return getattr(error.__cause__, "sqlstate", None) == InvalidArgument.sqlstate
 
 

@@ -25,7 +25,7 @@ _FIRST = ("tocsin", "0001_initial")
 
 
 def is_ours(connection: Any) -> bool:
-    """Whether Tocsin's schemas are in this database, and no router of the project forbids it."""
+    """Returns whether Tocsin's schemas are in this database, and no router of the project forbids it."""
     alias: str = connection.alias
     return alias == options().database and router.allow_migrate(alias, "tocsin")
 
@@ -43,7 +43,7 @@ def drop(_apps: Any, schema_editor: Any) -> None:
 
 
 def state_of(connection: Any) -> State:
-    """How the schemas relate to the installed version of Tocsin."""
+    """Returns how the schemas relate to the installed version of Tocsin."""
     connection.ensure_connection()
     return state(connection.connection)
 
@@ -85,14 +85,14 @@ def _install(connection: Any) -> None:
 
 
 def _psycopg(connection: Any) -> Any:
-    """The connection below Django's, in a transaction that has begun."""
+    """Returns the connection below Django's, in a transaction that has begun."""
     with connection.cursor() as cursor:
         cursor.execute("select")
     return connection.connection
 
 
 def _is_migrated(connection: Any) -> bool:
-    """Whether the app's first migration is applied, or Django creates tables without migrations (in tests)."""
+    """Returns whether the app's first migration is applied, or Django creates tables without migrations (in tests)."""
     modules = settings.MIGRATION_MODULES
     if "tocsin" in modules and modules["tocsin"] is None:
         return True

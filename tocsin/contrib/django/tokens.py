@@ -12,7 +12,7 @@ from tocsin.contrib.django.people import recipient_id
 
 
 def token_for(user: Any) -> str:
-    """A JWT for a user, valid for TOCSIN["TOKEN_LIFETIME"]. Raises ImproperlyConfigured without a signing key."""
+    """Returns a JWT for a user, for TOCSIN["TOKEN_LIFETIME"]. Raises ImproperlyConfigured without a signing key."""
     chosen = options()
     if not isinstance(chosen.signing_key, str) or not chosen.signing_key:
         raise ImproperlyConfigured(

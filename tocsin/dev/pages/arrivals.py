@@ -144,7 +144,7 @@ def clear_phones(services: NamedDependency[Services]) -> None:
 
 
 async def phones_of(services: Services, person: str) -> list[Phone]:
-    """The phones of a person that the demo page draws."""
+    """Returns the phones of a person that the demo page draws."""
     instance = find_running_instance(services.settings.data_dir)
     here = instance.environ if instance else {}
     phones = await services.database.rows(
@@ -163,7 +163,7 @@ async def phones_of(services: Services, person: str) -> list[Phone]:
 
 
 def _shown(arrival: CaughtPush, recipient: str | None) -> dict[str, Any]:
-    """A push and its recipient, who is None where the token is no longer registered."""
+    """Returns a push and its recipient, who is None where the token is no longer registered."""
     return structs.asdict(arrival) | {
         "token": arrival.token[-_TOKEN_CHARACTERS:],
         "recipient": recipient,

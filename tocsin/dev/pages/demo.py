@@ -83,12 +83,12 @@ class DemoPair(Struct, frozen=True):
 
 
 def story_of(event_type: str, label: str) -> Story:
-    """The words for an event type; its label for one that story.toml does not have."""
+    """Returns the words for an event type; its label for one that story.toml does not have."""
     return known_stories().get(event_type) or Story(label, label)
 
 
 def event_of(story: Story, event_type: str, pair: DemoPair, now: datetime) -> NewEvent:
-    """The event that the app creates when the button is pressed."""
+    """Returns the event that the app creates when the button is pressed."""
     return NewEvent(
         event_type=event_type,
         recipients=[] if story.topic else [pair.you],
@@ -111,7 +111,7 @@ def _moved(value: Any, now: datetime) -> Any:
 
 @cache
 def known_stories() -> Mapping[str, Story]:
-    """All of story.toml, by event type."""
+    """Returns all of story.toml, by event type."""
     text = (files("tocsin.dev.pages") / "story.toml").read_text("utf-8")
     return msgspec.toml.decode(text, type=dict[str, Story])
 
@@ -241,12 +241,12 @@ async def act(
 
 
 async def list_people(database: Database, limit: int) -> list[DemoPerson]:
-    """The people who were created first."""
+    """Returns the people who were created first."""
     return await database.rows(DemoPerson, _SQL["list_people"], limit=limit)
 
 
 def dev_routes() -> list[ControllerRouterHandler]:
-    """All of /dev/, and the root that leads there."""
+    """Returns all of /dev/, and the root that leads there."""
     handlers: list[ControllerRouterHandler] = [
         demo_page,
         asset,
@@ -267,7 +267,7 @@ def _own_page(request: AnyRequest) -> None:
 def _pair(
     people: list[DemoPerson], left_id: str | None, right_id: str | None
 ) -> tuple[DemoPerson, DemoPerson]:
-    """The two people of these ids, else the first ones; never the same person twice."""
+    """Returns the two people of these ids, else the first ones; never the same person twice."""
     known = {each.id: each for each in people}
     nobody = DemoPerson("", None, None)
     left = known.get(left_id or "") or next(

@@ -102,7 +102,7 @@ async def show_html(
 
 
 def _locales(services: Services) -> list[str]:
-    """Those with a catalogue of words; and Hebrew, for a look at right to left."""
+    """Returns the languages that have translations; and Hebrew, to see mails from right to left."""
     words = Templates(services.settings.templates_dir, reload=True).words
     return sorted({*catalogues(words), "he"})
 

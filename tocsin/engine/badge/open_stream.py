@@ -160,7 +160,7 @@ def events_since(
 
 
 def _change(change: InboxChange) -> tuple[str, bytes]:
-    """The event's name and data."""
+    """Returns the event's name and data."""
     ids = "all" if change.notification_ids is None else change.notification_ids
     if change.change == "acted":
         return "action", _encode({"id": ids[0], "acted": change.acted})

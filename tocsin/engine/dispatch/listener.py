@@ -142,11 +142,11 @@ class CommitRate:
         self._count += commits
 
     def counted_for(self, seconds: float, now: float) -> bool:
-        """Whether it has counted for so long."""
+        """Returns whether it has counted for so long."""
         return now - self._since >= seconds
 
     def is_light(self, now: float) -> bool:
-        """Whether so few sent a signal that nothing need be measured; if so, counts from zero."""
+        """Returns whether so few sent a signal that nothing need be measured; if so, counts from zero."""
         if self._rate(now) >= _FEW:
             return False
         self._waits.clear()
@@ -154,7 +154,7 @@ class CommitRate:
         return True
 
     def is_heavy(self, waits: Iterable[float], now: float) -> bool:
-        """Whether too many send a signal; `waits` are seconds that some waited to commit. Counts from zero."""
+        """Returns whether too many send a signal; `waits` are seconds that some waited to commit. Counts from zero."""
         rate = self._rate(now)
         self.restart(now)
         self._waits.extend(waits)
@@ -166,7 +166,7 @@ class CommitRate:
         return False
 
     def is_calm(self, now: float) -> bool:
-        """Whether so few come that each may send a signal; counts from zero."""
+        """Returns whether so few come that each may send a signal; counts from zero."""
         rate = self._rate(now)
         self.restart(now)
         doublings = min(10.0, (now - self._limited_at) / _TWICE)

@@ -208,7 +208,7 @@ class Templates:
         return TemplateFailed(*place, _why(error))
 
     def reload_if_changed(self) -> None:
-        """With `reload`, drops all that was read if a file changed."""
+        """Drops all that was read if a file changed and `reload` is set."""
         if self._reload and (version := self.version()) != self.loaded_version:
             self.loaded_version = version
             self._brand = self._environment = None
@@ -220,7 +220,7 @@ class Templates:
         return self._selected[names]
 
     def _place(self, traceback: TracebackType | None) -> tuple[str, int | None] | None:
-        """The innermost line of a template, which Jinja puts into tracebacks."""
+        """Returns the innermost line of a template, which Jinja puts into tracebacks."""
         found = None
         for frame, line in walk_tb(traceback):
             if name := self._name(frame.f_code.co_filename):

@@ -111,7 +111,7 @@ def _or_none(precompile: Callable[[], PrecompiledMail]) -> PrecompiledMail | Non
 
 
 def _kind(claimed: Claimed, context: Context) -> tuple[Hashable, ...]:
-    """All that templates may look at beside the placeholders."""
+    """Returns all that templates may read except for the placeholders."""
     return (
         claimed.event_type,
         claimed.locale,
@@ -174,7 +174,7 @@ def _part(
 
 
 def _is_plain(words: object) -> bool:
-    """Whether there is no placeholder in it, nor a value of a kind that could hold one."""
+    """Returns whether there is no placeholder in it, nor a value of a kind that could hold one."""
     if isinstance(words, Mapping):
         return all(map(_is_plain, words.values()))
     if isinstance(words, list | tuple):

@@ -105,7 +105,7 @@ def render_push(claimed: Claimed) -> Message:
 
 
 def _alert(claimed: Claimed) -> Push:
-    """What people see; `data` has what an app needs to open it."""
+    """Returns what people see; `data` has what an app needs to open it."""
     data = {
         "notification_id": str(claimed.notification_id),
         "event_id": str(claimed.event_id),

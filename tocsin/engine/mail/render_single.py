@@ -160,7 +160,7 @@ def _parts(claimed: Claimed, context: Mapping[str, Any], templates: Templates) -
 
 
 def fits(html: str, text: str, templates: Templates) -> bool:
-    """Whether mail clients show all of it, and it is not larger than a mail may be."""
+    """Returns whether mail clients show all of it, and it is not larger than a mail may be."""
     if len(html) + len(text) <= _ALWAYS_FITS:
         return True
     image = templates.brand.image

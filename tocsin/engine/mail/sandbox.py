@@ -56,7 +56,7 @@ class Placeholder:
     __getattr__ = _refuse
 
     def written(self, *, escaped: bool) -> str:
-        """The mark, by a template that escapes or does not."""
+        """Returns the mark, by a template that escapes or does not."""
         if self.text is None:
             raise NotPrecompilable
         if self.captured:  # it was escaped, or not, as it was captured
@@ -120,7 +120,7 @@ def exported_variables(template: Template, context: Mapping[str, Any]) -> dict[s
 
 @contextmanager
 def precompiling(start: str) -> Iterator[None]:
-    """While templates are rendered with placeholders, whose marks begin so."""
+    """Marks that templates are rendered with placeholders, whose marks begin with `mark`."""
     token = _PRECOMPILING.set(start)
     try:
         yield
@@ -129,7 +129,7 @@ def precompiling(start: str) -> Iterator[None]:
 
 
 def _context(template: Template, context: Mapping[str, Any]) -> Context:
-    """With Jinja's own names, put there by hand: `new_context` takes longer for it than many a template runs."""
+    """Returns a context with Jinja's own names, made by hand: `new_context` takes longer than many a template runs."""
     return template.new_context({**template.environment.globals, **context}, shared=True)
 
 
@@ -142,7 +142,7 @@ def _finalize(place: EvalContext, value: Any) -> Any:
 
 
 def _captured(value: Any) -> Any:
-    """Output that a template captured; a placeholder if there are marks in it."""
+    """Returns the output that a template captured; a placeholder if there are marks in it."""
     start = _PRECOMPILING.get()
     if start and isinstance(value, str) and start in value:
         return Placeholder(value, captured=True)
@@ -156,7 +156,7 @@ def _refuse_placeholders(*values: object) -> None:
 
 
 def _refusing(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter or test that refuses placeholders."""
+    """Returns a filter or test that refuses placeholders."""
 
     @wraps(function)
     def refusing(*args: Any, **kwargs: Any) -> Any:
@@ -183,7 +183,7 @@ class _CaptureBlocks(NodeTransformer):
 
 
 def _captured_first(chain: nodes.Filter | None, lineno: int) -> nodes.Filter:
-    """A block's filters, with `_captured` before them."""
+    """Returns a block's filters, with `_captured` before them."""
     first = nodes.Filter(None, _CAPTURED, [], [], None, None, lineno=lineno)
     if chain is None:
         return first

@@ -70,7 +70,7 @@ def find_problems(state: Snapshot) -> list[Problem]:
 
 
 def is_led(processes: Iterable[Process]) -> bool:
-    """Whether a process that reports is the leader."""
+    """Returns whether a process that reports is the leader."""
     return any(each.report.leading for each in processes if not each.silent)
 
 

@@ -208,7 +208,7 @@ class ListenConnection:
             self._on_notice(notice.extra.decode(self._encoding), notice.be_pid)
 
     def _flush(self) -> None:
-        """What the socket has no room for yet goes out later."""
+        """Sends what the socket takes now, and the rest once it has room."""
         self._loop.remove_writer(self._socket)
         if self._pgconn.flush():
             self._loop.add_writer(self._socket, self._flush_more)
@@ -225,7 +225,7 @@ class ListenConnection:
             self._lost.set_exception(error)
 
     def _stop_watching(self) -> None:
-        """libpq closes the socket of a lost connection, and the next socket of this process gets its number."""
+        """Stops watching a lost connection: libpq closes its socket, whose number the next socket gets."""
         if not self._watched:
             return
         self._watched = False

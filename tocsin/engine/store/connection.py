@@ -133,7 +133,7 @@ class Availability:
             attempt.cancel()
 
     def _note(self, reason: str) -> None:
-        """What is known of the database now; empty: it is available."""
+        """Notes the reason why the database is unavailable; empty: it is available."""
         self.reason = reason
         self._probed.set()
 
@@ -178,7 +178,7 @@ async def connect_async(dsn: str, **options: Any) -> psycopg.AsyncConnection[Any
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error, in one line."""
+    """Returns the message of an error, in one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -197,7 +197,7 @@ Connection = psycopg.Connection[Any]
 
 
 def connect(dsn: str, *, autocommit: bool = False) -> Connection:
-    """A connection with the settings that our statements rely on, whatever the database and the role set."""
+    """Returns a connection with the settings that our statements rely on, whatever the database and the role set."""
     connection = psycopg.connect(dsn, autocommit=True, connect_timeout=3)
     try:
         connection.execute(_SQL["configure_session"])
@@ -210,7 +210,7 @@ def connect(dsn: str, *, autocommit: bool = False) -> Connection:
 
 
 def find_fault(dsn: str) -> str | None:
-    """In one line, why Tocsin can't work on this database and what to do; None where it can. Raises psycopg.Error."""
+    """Returns in one line why Tocsin can't work on this database and what to do, or None. Raises psycopg.Error."""
     with psycopg.connect(dsn, autocommit=True, connect_timeout=3) as connection:
         version = connection.info.server_version // 10000
         if version < _OLDEST:
@@ -234,7 +234,7 @@ def find_fault(dsn: str) -> str | None:
 
 
 def _is_unreleased(connection: Connection) -> bool:
-    """Whether the tables are those of a version from before the first release, as far as this role may see them."""
+    """Returns whether the tables are from before the first release, as far as this role may see them."""
     for name in ("find_migration", "is_unreleased"):
         row = connection.execute(_MIGRATION_SQL[name]).fetchone()
         if row != (True,):
@@ -243,7 +243,7 @@ def _is_unreleased(connection: Connection) -> bool:
 
 
 def _shares_sessions(connection: Connection, dsn: str) -> bool:
-    """Whether a pooler gives a session to other connections while this one is open."""
+    """Returns whether a pooler gives a session to other connections while this one is open."""
     own = _value(connection, "backend_pid")
     if own == connection.info.backend_pid:
         return False  # PostgreSQL itself; a pooler has numbers of its own

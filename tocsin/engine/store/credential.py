@@ -96,12 +96,12 @@ class ApiKey(Struct, frozen=True):
     revoked_at: datetime | None
 
     def covers(self, event_type: str) -> bool:
-        """Whether the key may write and read events of this type."""
+        """Returns whether the key may write and read events of this type."""
         return covers(self.event_types, event_type)
 
 
 def covers(patterns: Sequence[str] | None, event_type: str) -> bool:
-    """Whether one of the patterns matches; None matches all."""
+    """Returns whether one of the patterns matches; None matches all."""
     return patterns is None or any(fnmatchcase(event_type, each) for each in patterns)
 
 

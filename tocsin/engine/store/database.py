@@ -27,7 +27,7 @@ from tocsin.sql import load
 
 
 def to_array(values: Iterable[object | None]) -> str:
-    """`{"a","b",NULL}`, of values whose `str()` PostgreSQL reads; the statement has to cast it."""
+    """Returns `{"a","b",NULL}` of values whose `str()` PostgreSQL reads; the statement has to cast it."""
     texts = ["NULL" if value is None else f'"{value}"' for value in values]
     array = ",".join(texts)
     if "\\" in array or array.count('"') != 2 * (len(texts) - texts.count("NULL")):
@@ -75,7 +75,7 @@ class Queries(ABC):
 
     @abstractmethod
     def cursor(self, rows: BaseRowFactory[T]) -> AbstractAsyncContextManager[AsyncCursor[T]]:
-        """A cursor for one statement."""
+        """Returns a cursor for one statement."""
 
     async def rows(
         self, kind: MakeRow[T], statement: LiteralString, **arguments: object
@@ -127,7 +127,7 @@ class Session(Queries):
 
     @asynccontextmanager
     async def cursor(self, rows: BaseRowFactory[T]) -> AsyncIterator[AsyncCursor[T]]:
-        """A cursor for one statement."""
+        """Yields a cursor for one statement."""
         with expected_failures():
             async with self.connection.cursor(row_factory=rows) as cursor:
                 yield cursor
@@ -210,7 +210,7 @@ class Database(Queries):
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
-        """A connection for several statements, each committed by itself; raises Unavailable."""
+        """Yields a connection for several statements, each committed by itself; raises Unavailable."""
         pool, connection = await self._connection()
         try:
             with expected_failures():
@@ -244,7 +244,7 @@ class Database(Queries):
             self._in_background(self._drop_dead(pool))
 
     async def _is_good(self, pool: Pool, connection: psycopg.AsyncConnection[Any]) -> bool:
-        """Whether a connection of the pool still works; one that doesn't goes back, to be closed."""
+        """Returns whether a connection of the pool still works; one that doesn't goes back, to be closed."""
         now = time.monotonic()
         if now - self._checked.get(connection, 0.0) < self._good_for:
             return True
@@ -300,7 +300,7 @@ class Database(Queries):
 
     @asynccontextmanager
     async def transaction(self, *, snapshot: bool = False) -> AsyncIterator[Session]:
-        """A transaction; with `snapshot` all its statements read one and the same (and it may not write)."""
+        """Yields a transaction; with `snapshot` all its statements read one and the same (and it may not write)."""
         async with self.session() as session, session.connection.transaction():
             if snapshot:
                 await session.run("set transaction isolation level repeatable read read only")
@@ -308,7 +308,7 @@ class Database(Queries):
 
     @asynccontextmanager
     async def cursor(self, rows: BaseRowFactory[T]) -> AsyncIterator[AsyncCursor[T]]:
-        """A cursor for one statement."""
+        """Yields a cursor for one statement."""
         async with self.session() as session, session.cursor(rows) as cursor:
             yield cursor
 

@@ -83,7 +83,7 @@ class LeaderSession(Session):
         return bool(await self.value(_SQL["record_heartbeat"]))
 
     async def has_leader(self, within: timedelta) -> bool:
-        """Whether a leader recorded a heartbeat within this time."""
+        """Returns whether a leader recorded a heartbeat within this time."""
         return bool(await self.value(_SQL["has_leader"], within=within))
 
     async def listen(self) -> None:
@@ -150,7 +150,7 @@ class LeaderSession(Session):
         return int(await self.value(_SQL["queue_badge_pushes"], **arguments))
 
     async def may_vacuum(self) -> bool:
-        """Whether this session's role may vacuum the small tables."""
+        """Returns whether this session's role may vacuum the small tables."""
         return bool(await self.value(_SQL["may_vacuum"]))
 
     async def vacuum(self) -> None:

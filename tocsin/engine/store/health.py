@@ -201,7 +201,7 @@ async def _wait_for_database(dsn: str, wait: float, deadline: float) -> None:
 
 
 def _may_come(reason: str) -> bool:
-    """Whether the database may be usable later: not where it refuses the role or the name."""
+    """Returns whether the database may be usable later: not where it refuses the role or the name."""
     return "FATAL" not in reason or any(words in reason for words in _PASSING)
 
 

@@ -121,7 +121,7 @@ async def offer_providers(database: Database, names: Collection[str]) -> None:
 
 
 async def is_offered(database: Database, channel: Channel, provider: str) -> bool:
-    """Whether some worker has this provider of the channel."""
+    """Returns whether some worker has this provider of the channel."""
     offered = await database.value(
         _SQL["is_offered"], channel=channel.value, provider=provider, good_for=_GOOD_FOR
     )

@@ -95,7 +95,7 @@ async def notifications_of_event(
 
 
 async def notification_exists(database: Database, notification_id: int) -> bool:
-    """Whether there is a notification of this id."""
+    """Returns whether there is a notification of this id."""
     return bool(await database.value(_SQL["notification_exists"], notification_id=notification_id))
 
 

@@ -20,7 +20,7 @@ _LONGEST = 8000
 
 
 def is_snapshot(text: str) -> bool:
-    """Whether PostgreSQL reads it as a pg_snapshot; it would refuse the statement with any other."""
+    """Returns whether PostgreSQL reads it as a pg_snapshot; it would refuse the statement with any other."""
     if not _SNAPSHOT.fullmatch(text):
         return False
     xmin, xmax, *running = _numbers(text)
@@ -166,5 +166,5 @@ def read_position(token: str) -> Position | None:
 
 
 def is_ahead(position: Position, current: str) -> bool:
-    """Whether it is of another cluster: it names transactions that have not begun in this one."""
+    """Returns whether it is of another cluster: it names transactions that have not begun in this one."""
     return next_xid(position.snapshot) > next_xid(current)

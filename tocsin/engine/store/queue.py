@@ -57,7 +57,7 @@ class QueuePool:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        """A connection for one query; raises Unavailable."""
+        """Yields a connection for one query; raises Unavailable."""
         async with self._database.session() as session:
             yield session.connection
 
@@ -94,7 +94,7 @@ class Connector(procrastinate.PsycopgConnector):
         return self._opened.availability
 
     def stop_waiting(self) -> None:
-        """The worker stops: queries fail at once while the database is unavailable."""
+        """Lets queries fail at once while the database is unavailable, since the worker stops."""
         self._stopping.set()
 
     async def execute_query_async(self, query: LiteralString, **arguments: Any) -> None:

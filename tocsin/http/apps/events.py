@@ -240,7 +240,7 @@ async def post_event(
 
 
 def _is_large(posted: PostedEvent) -> bool:
-    """Whether the response is: a dry run's has a line for each recipient."""
+    """Returns whether the response may be large: that of a dry run has a line for each recipient."""
     many = posted.topic is not None or len(posted.recipients or ()) > _MANY
     return posted.dry_run and many
 
@@ -248,7 +248,7 @@ def _is_large(posted: PostedEvent) -> bool:
 async def create_encoded_event(
     database: Database, arguments: Mapping[str, Any], raw: bytes
 ) -> Response[Accepted | Preview]:
-    """As `create_event`, in the subprocess."""
+    """Creates an event as `create_event` does, in the subprocess."""
     app = convert(arguments["app"], App)
     return await create_event(database, app, arguments["key"], decode(raw, PostedEvent))
 
@@ -433,7 +433,7 @@ async def _explained(
 
 
 def _in_http_terms(error: Invalid) -> Invalid:
-    """The key is an argument in SQL and a header here."""
+    """Returns the error for HTTP, where the key is a header and no argument."""
     fields = [(_KEY if name == "idempotency_key" else name, text) for name, text in error.fields]
     return Invalid(str(error), *fields)
 

@@ -115,7 +115,7 @@ async def export_recipient(
 async def export(
     database: Database, arguments: Mapping[str, Any], _body: bytes
 ) -> Response[Export]:
-    """As `export_recipient`, in the subprocess."""
+    """Exports a person as `export_recipient` does, in the subprocess."""
     return Response(
         await store.export_recipient(database, arguments["recipient_id"]),
         headers={"Content-Disposition": 'attachment; filename="recipient.json"'},

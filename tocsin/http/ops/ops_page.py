@@ -86,7 +86,7 @@ async def signed_in(connection: Connection) -> Operator | None:
 
 
 def session_cookie(services: Services, token: str | None) -> Cookie:
-    """The cookie of a session; None ends it."""
+    """Returns the cookie of a session; None ends it."""
     url = urlsplit(services.settings.public_url or "")
     return Cookie(
         key=COOKIE,

@@ -62,7 +62,7 @@ class AssetAddress(Struct, frozen=True):
 
 
 def asset_path(name: str) -> str:
-    """The path of a file that may be kept for ever, without the public URL before it."""
+    """Returns the path of a file that may be kept for ever, without the public URL before it."""
     return f"{PATH}{_assets()[name].version}/{name}"
 
 
@@ -138,7 +138,7 @@ def _file_response(request: AnyRequest, asset: Asset, caching: str) -> Response[
 
 @cache
 def _assets() -> dict[str, Asset]:
-    """By name; read once."""
+    """Returns the files by name; they are read once."""
     found = {}
     for file in sorted(_FOLDER.iterdir(), key=lambda file: file.name):
         kind = next((kind for end, kind in _KINDS.items() if file.name.endswith(end)), None)

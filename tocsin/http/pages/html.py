@@ -61,7 +61,7 @@ class Pages:
     def render(
         self, template: str, status: int = 200, *, more_policy: str = "", **values: Any
     ) -> Response[str]:
-        """A page; StrictUndefined raises where a template uses a value that is not given."""
+        """Returns a page; StrictUndefined raises where a template uses a value that is not given."""
         return Response(
             self.environment.get_template(template).render(values),
             status_code=status,
@@ -87,7 +87,7 @@ def html(
     scripts: bool = False,
     **values: Any,
 ) -> Response[str]:
-    """A page from `templates/`, in English where the reader is not known; `scripts`: with modules of our own."""
+    """Returns a page from `templates/`, in English for an unknown reader; `scripts`: with modules of our own."""
     language = reader.language if reader else language_of(None)
     return PAGES.render(
         template,
@@ -111,7 +111,7 @@ class Reader(Struct, frozen=True):
     language: Language
 
     def gettext(self, sentence: str, **values: str) -> str:
-        """A sentence in this language with its values."""
+        """Returns a sentence in this language with its values."""
         words = self.language.catalogue.gettext(sentence)
         return words % {name: self.language.isolated(value) for name, value in values.items()}
 
@@ -137,7 +137,7 @@ def _words(folder: Path | None) -> Words | None:
 
 
 def _preferred(header: str) -> list[str]:
-    """The tags of an Accept-Language header, the preferred one first; without those that are excluded (q=0)."""
+    """Returns the tags of an Accept-Language header, the preferred one first; without those that are excluded (q=0)."""
     weighed: Mapping[str, float] = dict(map(_weighed, header[:1000].split(",")))
     return sorted((tag for tag in weighed if weighed[tag] > 0), key=lambda tag: -weighed[tag])
 
@@ -208,7 +208,7 @@ async def schema_json(request: AnyRequest) -> dict[str, Any]:
 
 
 def _calls(doc: Json) -> Iterator[Json]:
-    """Each call for the page, with an anchor."""
+    """Yields each call for the page, with an anchor."""
     for path, methods in doc["paths"].items():
         for method, call in methods.items():
             anchor = f"{method}-{path.strip('/').replace('/', '-')}".translate(_WITHOUT_BRACES)

@@ -106,7 +106,7 @@ def _redirect(target: str) -> Response[str]:
 
 
 def _ascii(url: str) -> str:
-    """The address as a header can hold it (RFC 3986): what is not ASCII percent-encoded, all else as it was."""
+    """Returns the address as a header can hold it (RFC 3986): what is not ASCII percent-encoded, all else as it was."""
     return "".join(
         char if char.isascii() else "".join(f"%{byte:02X}" for byte in char.encode())
         for char in url
@@ -114,7 +114,7 @@ def _ascii(url: str) -> str:
 
 
 def _is_a_person(request: AnyRequest) -> bool:
-    """Whether a browser states that a person clicked (W3C Fetch Metadata)."""
+    """Returns whether a browser states that a person clicked (W3C Fetch Metadata)."""
     headers = request.headers
     return (
         request.method == "GET"
@@ -183,7 +183,7 @@ async def _found(services: Services, request: AnyRequest, token: str) -> OptOut:
 
 
 async def _form(request: AnyRequest) -> dict[str, str]:
-    """The form's fields; read by hand, since one-click clients may send any form encoding or none."""
+    """Returns the form's fields; read by hand, since one-click clients may send any form encoding or none."""
     kind, _ = request.content_type
     if kind == "multipart/form-data":
         form = await request.form()

@@ -253,7 +253,7 @@ class _OfTypes(_OfPerson):
         return f"{scope}: {' '.join(self._keys(scope))}"
 
     def _off(self, scope: str, before: Preferences) -> Overrides:
-        """The overrides of that scope; off also ends what was turned on inside it, which would be stronger."""
+        """Returns the overrides of that scope; off also removes what was turned on inside it, which is stronger."""
         keys = self._keys(scope)
         if scope == "type":
             required = {each.event_type for each in self._types if _is_required(each)}
@@ -359,7 +359,7 @@ def _is_required(event_type: EventType) -> bool:
 
 
 def all_off(keys: Sequence[str], before: Preferences) -> Overrides:
-    """Off for whole categories or for all: that ends what was turned on inside, which would be stronger."""
+    """Returns overrides that turn categories or all off, without what was turned on inside, which is stronger."""
     inside = tuple(key.removesuffix("*") for key in keys)
     stronger: Overrides = {
         name: {Channel.EMAIL: None}
@@ -370,10 +370,10 @@ def all_off(keys: Sequence[str], before: Preferences) -> Overrides:
 
 
 def _chosen(preferences: Preferences, name: str) -> bool | None:
-    """The override of email; None where there is none."""
+    """Returns the override of email; None where there is none."""
     return preferences.overrides.get(name, {}).get(Channel.EMAIL)
 
 
 def is_on(preferences: Preferences, event_type: str) -> bool:
-    """Whether emails of that type come, all in all."""
+    """Returns whether emails of that type come, all in all."""
     return preferences.event_types.get(event_type, {}).get(Channel.EMAIL, False)

@@ -103,7 +103,7 @@ class _EventStream(Response[str]):
         self._writer = writer
 
     def to_asgi_response(self, *_arguments: Any, **_named: Any) -> ASGIResponse:
-        """As Litestar calls it."""
+        """Implements the interface of Litestar."""
         return cast("ASGIResponse", self._open)
 
     async def _open(self, scope: Scope, _receive: Receive, send: Send) -> None:
@@ -150,7 +150,7 @@ class _StreamWriter:
         self._ticket = ticket
 
     async def run(self, receive: Receive, send: Send) -> None:
-        """Until either end closes; the connection of a reader that takes nothing ends (`http/protocol.py`)."""
+        """Runs until either end closes; that of a reader that takes nothing is closed (`http/protocol.py`)."""
         disconnected = asyncio.create_task(_close_on_disconnect(receive, self._open_stream))
         try:
             with suppress(OSError):
@@ -216,14 +216,14 @@ async def _take(services: Services, ticket: str) -> Person:
 
 
 async def _release(services: Services, ticket: str | None) -> None:
-    """Even while the server stops: a ticket that is not let go stays taken for 45 s."""
+    """Releases the ticket even while the server stops: else it stays taken for 45 s."""
     if ticket is not None:
         with suppress(Unavailable):
             await asyncio.shield(release_ticket(services.database, ticket))
 
 
 def encode(events: Sequence[StreamEvent]) -> bytes:
-    """The events on the wire; `data` is JSON on one line."""
+    """Returns the events on the wire; `data` is JSON on one line."""
     return b"".join(
         b"id: %b\nevent: %b\ndata: %b\n\n" % (event.id.encode(), event.event.encode(), event.data)
         for event in events

@@ -36,7 +36,7 @@ def tocsin_bell(context: Any, **attributes: str) -> dict[str, object]:
 
 @register.simple_tag(takes_context=True)
 def tocsin_token(context: Any) -> str:
-    """The JWT of `request.user`, for a page's own script; empty if nobody is signed in."""
+    """Returns the JWT of `request.user`, for a page's own script; empty if nobody is signed in."""
     user = _user(context)
     return "" if user is None else token_for(user)
 
