@@ -29,7 +29,7 @@ import psycopg
 from bench import stage, wrk
 from bench.peer import PEERS, PYTHON, peer
 from bench.record import Goal, Record, keep
-from bench.rounds import in_turns
+from bench.rounds import Measured, in_turns
 from bench.service import answering, bearer, serve, token
 
 PEOPLE = 2000
@@ -61,18 +61,10 @@ def main() -> None:
         people = some_people(dsn)
         tokens = folder / "tokens"
         tokens.write_text("".join(f"{token(person)}\n" for person in people))
-        fill_the_peer(dsn)
-        ours, peer = stack.enter_context(serve(dsn)), stack.enter_context(django(dsn))
-        contenders = {
-            OURS: Contender(ours.url + PATH, ours.process.pid),
-            CACHED: Contender(peer.url + "/cached/", peer.pid),
-            COUNTING: Contender(peer.url + "/count/", peer.pid),
-            LITESTAR: stack.enter_context(floor("litestar")),
-            RAW: stack.enter_context(floor("raw")),
-        }
+        contenders = started(stack, dsn)
         for name in (OURS, CACHED, COUNTING):
             answers_rightly(contenders[name].url, dsn, people)
-        cpu: dict[str, list[float]] = {name: [] for name in contenders}
+        cpu: Measured = {name: [] for name in contenders}
         measured = in_turns(
             {
                 name: asked(contender, tokens, options.seconds, cpu[name])
@@ -84,37 +76,55 @@ def main() -> None:
         with fresh:
             wrk.requests_per_second(contenders[OURS].url, tokens, seconds=options.seconds)
         versions = gunicorn_versions()
-    keep(
-        Record(
-            "count-http",
-            "Unread count over HTTP, one process, 64 connections",
-            "requests/s",
-            measured,
-            goals=[
-                Goal(OURS, CACHED, at_least=10),
-                Goal(OURS, COUNTING, at_least=10),
-                Goal(OURS, LITESTAR, at_least=1.2),
-                Goal(OURS, RAW, at_least=0.6),
-            ],
-            facts={"people": len(people), "commits checked under load": fresh.looks},
-            kept={
-                "every commit of another process was seen by the next request": fresh.looks > 0
-                and fresh.late == 0
-            },
-            versions=versions,
-        ),
-        Record(
-            "count-http-cpu",
-            "CPU of the responding process, in the same rounds",
-            "µs a request",
-            cpu,
-            goals=[
-                Goal(OURS, CACHED, at_most=1 / 10),
-                Goal(OURS, LITESTAR, at_most=1 / 1.2),
-                Goal(OURS, RAW, at_most=1 / 0.6),
-            ],
-            versions=versions,
-        ),
+    keep(rates(measured, fresh, versions), processor_time(cpu, versions))
+
+
+def started(stack: ExitStack, dsn: str) -> dict[str, Contender]:
+    """Starts the process of each contender, until the stack is closed."""
+    fill_the_peer(dsn)
+    ours, peer = stack.enter_context(serve(dsn)), stack.enter_context(django(dsn))
+    return {
+        OURS: Contender(ours.url + PATH, ours.process.pid),
+        CACHED: Contender(peer.url + "/cached/", peer.pid),
+        COUNTING: Contender(peer.url + "/count/", peer.pid),
+        LITESTAR: stack.enter_context(floor("litestar")),
+        RAW: stack.enter_context(floor("raw")),
+    }
+
+
+def rates(measured: Measured, fresh: Freshness, versions: dict[str, str]) -> Record:
+    return Record(
+        "count-http",
+        "Unread count over HTTP, one process, 64 connections",
+        "requests/s",
+        measured,
+        goals=[
+            Goal(OURS, CACHED, at_least=10),
+            Goal(OURS, COUNTING, at_least=10),
+            Goal(OURS, LITESTAR, at_least=1.2),
+            Goal(OURS, RAW, at_least=0.6),
+        ],
+        facts={"people": PEOPLE, "commits checked under load": fresh.looks},
+        kept={
+            "every commit of another process was seen by the next request": fresh.looks > 0
+            and fresh.late == 0
+        },
+        versions=versions,
+    )
+
+
+def processor_time(cpu: Measured, versions: dict[str, str]) -> Record:
+    return Record(
+        "count-http-cpu",
+        "CPU of the responding process, in the same rounds",
+        "µs a request",
+        cpu,
+        goals=[
+            Goal(OURS, CACHED, at_most=1 / 10),
+            Goal(OURS, LITESTAR, at_most=1 / 1.2),
+            Goal(OURS, RAW, at_most=1 / 0.6),
+        ],
+        versions=versions,
     )
 
 

@@ -267,7 +267,9 @@ async def test_a_child_that_ignores_sigterm_does_not_delay_the_stop_beyond_5_sec
 
 
 async def test_a_second_ctrl_c_does_not_wait(run_up: Callable[..., RunningUp]) -> None:
-    up = run_up(worker=STUBBORN, CHILD_SECONDS="3600")  # a worker that ignores SIGTERM has this otherwise
+    up = run_up(
+        worker=STUBBORN, CHILD_SECONDS="3600"
+    )  # a worker that ignores SIGTERM has this otherwise
 
     def ended_by_signals() -> bool:
         up.process.send_signal(signal.SIGINT)  # two at once count as one
