@@ -133,7 +133,15 @@ def test_what_a_person_does_with_one_notification_and_with_all(site: HostSite) -
         say((await client.why(first)).channels.map((each) => each.channel).includes('in_app'));
         """,
     )
-    assert said == [True, {"count": 2}, False, {"count": 2}, 2, {"unmarked": 2}, True]
+    assert said == [
+        True,
+        {"count": 2, "unseen": 2},
+        False,
+        {"count": 2, "unseen": 2},
+        2,
+        {"unmarked": 2},
+        True,
+    ]
 
 
 def test_settings_devices_and_topics(site: HostSite) -> None:
@@ -302,9 +310,9 @@ def test_an_event_source_of_node_opens_the_stream_with_a_ticket(site: HostSite) 
     source.addEventListener('badge', ({ data }) => say(JSON.parse(data)));
     """
     with script(site, person, text, "--experimental-eventsource") as running:
-        assert running.line() == {"count": 0}
+        assert running.line() == {"count": 0, "unseen": 0}
         site.notify(person)
-        assert running.line() == {"count": 1}
+        assert running.line() == {"count": 1, "unseen": 1}
 
 
 def expect_line(running: Script, wanted: Any) -> None:

@@ -112,7 +112,7 @@ async def test_what_it_covers_waits_and_the_rest_goes_alone(
     ]
     assert [len(each["deliveries"]) for each in emails] == [0, 0, 1, 1]
     assert waiting(db) == 2
-    assert (await alice.get("/api/notifications/unread-count/")).json() == {"count": 4}
+    assert (await alice.get("/api/notifications/unread-count/")).json() == {"count": 4, "unseen": 4}
 
 
 async def test_with_email_turned_off_there_is_neither(

@@ -186,6 +186,7 @@ async def canary(db: Db, machine: httpx.AsyncClient, me: httpx.AsyncClient) -> N
         ("PATCH", "notification-preferences/", {"overrides": {"*": {"push": True}}}),
         ("POST", "subscriptions/", {"topic": "canary:topic", "level": "all"}),
         ("POST", "stream-ticket/", {}),
+        ("POST", "notifications/seen/", {}),
     ]
     for method, path, body in calls:
         answer = await me.request(method, f"/api/{path}", json=body)

@@ -91,9 +91,11 @@ async def test_a_stranger_with_all_advisory_locks_stops_neither_badges_nor_migra
     try:
         await until(lambda: dispatcher.leading)
         async with hub.open_stream("alice", None) as stream:
-            assert (await stream.next(LONGEST) or [])[0].data == b'{"count":0}'
+            assert (await stream.next(LONGEST) or [])[0].data == b'{"count":0,"unseen":0}'
             db.execute("select tocsin.notify('forum.new_thread', array['alice'], 'x')")
-            assert b'{"count":1}' in [event.data for event in await stream.next(LONGEST) or []]
+            assert b'{"count":1,"unseen":1}' in [
+                event.data for event in await stream.next(LONGEST) or []
+            ]
         await asyncio.to_thread(migrate, dsn)
         (found,) = await blocking_sessions(database)
         assert (found.pid, found.application_name) == (stranger.info.backend_pid, "stranger")

@@ -111,7 +111,7 @@ async def test_quiet_hours_hold_back_what_is_not_urgent(
     tell(title="urgent", event_type="shop.alarm")
     tell("bob", title="to another")
     assert deliveries(db)["within"] == ("deferred", "quiet_hours")
-    assert (await alice.get("/api/notifications/unread-count/")).json() == {"count": 3}
+    assert (await alice.get("/api/notifications/unread-count/")).json() == {"count": 3, "unseen": 3}
 
     async with worker(dsn, mailbox, tmp_path):
         # what was on its way before is held back at the presend check
@@ -223,7 +223,7 @@ async def test_a_mark_all_can_be_undone(alice: httpx.AsyncClient, tell: Tell, db
     unread = (await alice.get("/api/notifications/?read=false")).json()["results"]
     assert len(unread) == 3
     assert again in [each["id"] for each in unread]
-    assert (await alice.get("/api/notifications/unread-count/")).json() == {"count": 3}
+    assert (await alice.get("/api/notifications/unread-count/")).json() == {"count": 3, "unseen": 3}
 
 
 async def test_an_undo_is_ones_own_and_real(

@@ -64,7 +64,7 @@ async def test_the_life_of_an_invitation(db: Db, dsn: str, tmp_path: Path) -> No
             ).status_code == 404
             await app.put("/api/recipients/zoe/", json={"name": "Zoe"})
             async with home.person("zoe") as zoe, following(zoe) as stream:
-                assert json.loads(await stream.event("badge")) == {"count": 0}
+                assert json.loads(await stream.event("badge")) == {"count": 0, "unseen": 0}
                 claimed = await app.post(
                     "/api/recipients/zoe/claims/", json={"email": "zoe@example.com"}
                 )

@@ -52,7 +52,7 @@ async def test_all_three_doors_move_the_badge_and_fill_the_mailbox(
             home.app() as app,
             following(alice) as stream,
         ):
-            assert await stream.event("badge") == '{"count":0}'
+            assert await stream.event("badge") == '{"count":0,"unseen":0}'
             role = home.cli("dsn", "--role", "app")
             with psycopg.connect(role) as host_app:
                 host_app.execute(
@@ -61,7 +61,7 @@ async def test_all_three_doors_move_the_badge_and_fill_the_mailbox(
                 with pytest.raises(TimeoutError):
                     await stream.event("badge", 0.4)
                 host_app.commit()
-                assert await stream.event("badge") == '{"count":1}'
+                assert await stream.event("badge") == '{"count":1,"unseen":1}'
                 # or the next one would go out in the same mail
                 await until(lambda: mail_count(mails) == 1)
                 tocsin.notify(
@@ -72,24 +72,24 @@ async def test_all_three_doors_move_the_badge_and_fill_the_mailbox(
                     metadata={"post_id": 12},
                 )
                 host_app.commit()
-                assert await stream.event("badge") == '{"count":2}'
+                assert await stream.event("badge") == '{"count":2,"unseen":2}'
                 await until(lambda: mail_count(mails) == 2)
             answer = await app.post(
                 "/api/events/",
                 json={"event_type": "forum.new_reply", "recipients": ["alice"], "title": "By HTTP"},
             )
             assert answer.status_code == 202
-            assert await stream.event("badge") == '{"count":3}'
+            assert await stream.event("badge") == '{"count":3,"unseen":3}'
             await until(lambda: mail_count(mails) == 3)
             home.cli("notify", "forum.new_reply", "alice", "--title", "By hand")
-            assert await stream.event("badge") == '{"count":4}'
+            assert await stream.event("badge") == '{"count":4,"unseen":4}'
             await until(lambda: mail_count(mails) == 4)
             listed = (await alice.get("/api/notifications/")).json()["results"]
             assert [one["title"] for one in listed] == ["By hand", "By HTTP", "By Python", "By SQL"]
             marked = await alice.post("/api/notifications/mark-all-read/")
             assert marked.json() == {"marked": 4}
             assert await stream.event("read") == '{"ids":"all","read":true}'
-            assert await stream.event("badge") == '{"count":0}'
+            assert await stream.event("badge") == '{"count":0,"unseen":0}'
             why = home.print("why", str(listed[0]["id"]))
             assert "It was sent." in why
             assert "Push is not set up on this service." in why
@@ -101,9 +101,9 @@ async def test_badges_move_while_no_worker_runs(db: Db, dsn: str, tmp_path: Path
         home.person("alice") as alice,
         following(alice) as stream,
     ):
-        assert await stream.event("badge") == '{"count":0}'
+        assert await stream.event("badge") == '{"count":0,"unseen":0}'
         db.execute("select tocsin.notify('forum.new_thread', array['alice'], 'x')")
-        assert await stream.event("badge") == '{"count":1}'
+        assert await stream.event("badge") == '{"count":1,"unseen":1}'
 
 
 async def test_sigterm_with_open_streams_ends_cleanly(db: Db, dsn: str, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ async def test_streams_survive_a_restart_of_postgres(tmp_path: Path, server_fold
             home.person("alice") as alice,
             following(alice) as stream,
         ):
-            assert await stream.event("badge") == '{"count":0}'
+            assert await stream.event("badge") == '{"count":0,"unseen":0}'
             embedded_postgres.stop(own, immediate=True)
             away = await alice.get("/api/notifications/unread-count/", timeout=20)
             assert away.status_code == 503
@@ -135,9 +135,9 @@ async def test_streams_survive_a_restart_of_postgres(tmp_path: Path, server_fold
             own = await asyncio.to_thread(embedded_postgres.start, data, print)
             with psycopg.connect(own.dsn, autocommit=True) as db:
                 db.execute("select tocsin.notify('forum.new_thread', array['alice'], 'x')")
-            assert await stream.event("badge") == '{"count":1}'
+            assert await stream.event("badge") == '{"count":1,"unseen":1}'
             back = await alice.get("/api/notifications/unread-count/", timeout=20)
-            assert back.json() == {"count": 1}
+            assert back.json() == {"count": 1, "unseen": 1}
     finally:
         embedded_postgres.stop(own)
 
@@ -308,6 +308,6 @@ async def test_a_burst_of_commits_reaches_every_stream(db: Db, dsn: str, tmp_pat
                 db.execute("select tocsin.notify('forum.new_thread', array['alice'], 'x')")
             committed = time.monotonic()
             for stream in (one, two):
-                while await stream.event("badge") != '{"count":50}':
+                while await stream.event("badge") != '{"count":50,"unseen":50}':
                     pass
             assert time.monotonic() - committed < 5

@@ -119,9 +119,12 @@ async def test_only_a_person_following_a_mails_link_marks_it_read(
     for method, headers in (("GET", {}), ("HEAD", CLICK), ("GET", {"Sec-Fetch-Mode": "navigate"})):
         answer = await anyone.request(method, link, headers=headers)
         assert (answer.status_code, answer.headers["location"]) == (303, f"{URL}/forums/7")
-        assert (await alice.get("/api/notifications/unread-count/")).json() == {"count": 1}
+        assert (await alice.get("/api/notifications/unread-count/")).json() == {
+            "count": 1,
+            "unseen": 1,
+        }
     await anyone.get(link, headers=CLICK)
-    assert (await alice.get("/api/notifications/unread-count/")).json() == {"count": 0}
+    assert (await alice.get("/api/notifications/unread-count/")).json() == {"count": 0, "unseen": 0}
     assert (await anyone.get(f"{URL}/c/nonsense/")).status_code == 404
     assert (await anyone.get(LINKS.open(id_, "bob", NOW))).status_code == 404
 

@@ -48,7 +48,7 @@ async def test_an_event_notifies_and_can_be_looked_up(
     assert found["initiator_skipped"] is True
     assert found["caller"].startswith("key:")
     assert found["deliveries"] == {"email": {"queued": 1}}
-    assert (await alice.get("/api/notifications/unread-count/")).json() == {"count": 1}
+    assert (await alice.get("/api/notifications/unread-count/")).json() == {"count": 1, "unseen": 1}
     assert (await machine.get(f"{EVENTS}999999/")).status_code == 404
     assert (await machine.post(f"{EVENTS}999999/cancel/")).status_code == 404
 

@@ -25,6 +25,7 @@ from tests.support.http_fixtures import (
 )
 from tests.support.services import until
 from tocsin.engine.badge.hub import BadgeHub, UnreadCounts
+from tocsin.engine.model import Badge
 from tocsin.engine.store.database import Database
 from tocsin.http import middleware, tokens
 from tocsin.http.app import create_app
@@ -40,13 +41,13 @@ COUNT = "/api/notifications/unread-count/"
 def quick(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The counts that were answered before Litestar."""
     answered: list[int] = []
-    send_count = middleware.send_count
+    send_badge = middleware.send_badge
 
-    async def noted(send: Any, count: int, *more: Any) -> None:
-        answered.append(count)
-        await send_count(send, count, *more)
+    async def noted(send: Any, badge: Badge, *more: Any) -> None:
+        answered.append(badge.count)
+        await send_badge(send, badge, *more)
 
-    monkeypatch.setattr(middleware, "send_count", noted)
+    monkeypatch.setattr(middleware, "send_badge", noted)
     return answered
 
 
@@ -60,11 +61,14 @@ async def test_the_second_call_is_quick_and_like_the_first(
     tell()
     first, second = await alice.get(COUNT), await alice.get(COUNT)
     assert quick == [1]
-    assert first.json() == second.json() == {"count": 1}
+    assert first.json() == second.json() == {"count": 1, "unseen": 1}
     assert without_date(first) == without_date(second)
     tell()
-    assert (await alice.get(COUNT)).json() == {"count": 2}
-    assert (await alice.get(COUNT.rstrip("/"), params={"x": "y"})).json() == {"count": 2}
+    assert (await alice.get(COUNT)).json() == {"count": 2, "unseen": 2}
+    assert (await alice.get(COUNT.rstrip("/"), params={"x": "y"})).json() == {
+        "count": 2,
+        "unseen": 2,
+    }
     assert quick == [1, 2, 2]
 
 
@@ -79,7 +83,7 @@ async def test_it_responds_behind_the_prefix_of_the_public_url(
         transport=transport_to(app), base_url="https://app.test", headers=bearer(token())
     ) as client:
         for path in (COUNT, f"/notify{COUNT}", f"/notify{COUNT}".rstrip("/")):
-            assert (await client.get(path)).json() == {"count": 0}
+            assert (await client.get(path)).json() == {"count": 0, "unseen": 0}
         assert (await client.get(f"/other{COUNT}")).status_code == 404
     assert quick == [0, 0]
 
@@ -120,7 +124,7 @@ async def test_a_token_is_quick_for_its_own_person_alone(
     for _ in range(2):
         for who, count in (("alice", 1), ("bob", 0), ("carol", 0)):
             answer = await anyone.get(COUNT, headers=bearer(token(who)))
-            assert answer.json() == {"count": count}
+            assert answer.json() == {"count": count, "unseen": count}
     assert quick == [1, 0, 0]
 
 
@@ -176,7 +180,7 @@ async def test_a_session_that_was_killed_is_replaced(
     for count in range(1, 4):
         tell()
         kill_sessions(dsn)
-        assert (await alice.get(COUNT)).json() == {"count": count}
+        assert (await alice.get(COUNT)).json() == {"count": count, "unseen": count}
     assert quick == [1, 2, 3]
 
 
@@ -184,7 +188,7 @@ def kill_sessions(dsn: str) -> None:
     with psycopg.connect(dsn, autocommit=True) as killer:
         killer.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()"
-            " and pid <> pg_backend_pid() and query like '%unread_counts_in_order%'"
+            " and pid <> pg_backend_pid() and query like '%badges_in_order%'"
         )
 
 
@@ -195,7 +199,7 @@ async def test_a_client_that_disconnects_costs_the_others_no_response(
     counts = UnreadCounts(database)
     gone, staying = counts.read("alice"), [counts.read(name) for name in ("alice", "bob", "alice")]
     gone.cancel()
-    assert await asyncio.gather(*staying) == [1, 0, 1]
+    assert [each.count for each in await asyncio.gather(*staying)] == [1, 0, 1]
 
 
 async def test_ids_of_any_characters_are_counted(database: Database, db: Db, tell: Tell) -> None:
@@ -206,13 +210,15 @@ async def test_ids_of_any_characters_are_counted(database: Database, db: Db, tel
         for _ in range(number):
             tell(name)
     expected = [*range(1, len(names)), 0]
-    assert await asyncio.gather(*(counts.read(name) for name in names)) == expected
+    found = await asyncio.gather(*(counts.read(name) for name in names))
+    assert [each.count for each in found] == expected
 
 
 async def test_a_query_larger_than_the_socket_buffer_gets_its_result(database: Database) -> None:
     counts = UnreadCounts(database)
     names = [f"{'x' * 180}{number}" for number in range(20_000)]
-    assert set(await asyncio.gather(*(counts.read(name) for name in names))) == {0}
+    found = await asyncio.gather(*(counts.read(name) for name in names))
+    assert {(each.count, each.unseen) for each in found} == {(0, 0)}
 
 
 async def test_they_are_counted_and_logged_once_a_second(

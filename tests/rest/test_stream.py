@@ -59,7 +59,7 @@ class Reader:
         """The badge with that count; others may come before."""
         while True:
             block = await self.until("badge")
-            if json.loads(block["data"]) == {"count": count}:
+            if json.loads(block["data"])["count"] == count:
                 return block
 
 

@@ -356,6 +356,13 @@ class Notification(Struct, frozen=True):
     acted: Acted | None  # None: no button was pressed yet
 
 
+class Badge(Struct, frozen=True):
+    """The badge: how many are unread, and how many of them the person has not seen yet."""
+
+    count: int
+    unseen: int
+
+
 class SignedToken(Struct, frozen=True):
     """A token as all workers share it."""
 

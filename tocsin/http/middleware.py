@@ -12,6 +12,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from tocsin.engine.badge.hub import BadgeHub
+from tocsin.engine.model import Badge
 from tocsin.http.errors import PROBLEM, ProblemDetails
 from tocsin.http.observability import RequestSummary
 from tocsin.http.tokens import TokenVerifier
@@ -181,9 +182,9 @@ _JSON = (b"content-type", b"application/json")
 _BEARER = b"Bearer "
 
 
-async def send_count(send: Send, count: int, more: Headers | None = None) -> None:
+async def send_badge(send: Send, badge: Badge, more: Headers | None = None) -> None:
     """Sends the badge, with these headers too."""
-    body = b'{"count":%d}' % count
+    body = b'{"count":%d,"unseen":%d}' % (badge.count, badge.unseen)
     headers = [_JSON, (b"content-length", b"%d" % len(body)), *_UNKEPT, *(more or ())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
@@ -223,11 +224,11 @@ class QuickCount:
             if recipient_id is not None:
                 started = time.perf_counter()
                 try:
-                    count = await self._hub.count(recipient_id)
+                    badge = await self._hub.count(recipient_id)
                 except Exception as error:  # noqa: BLE001 - the app reports it
                     scope.setdefault("state", {})[COUNT_FAILED] = error
                 else:
-                    await send_count(send, count, self._headers)
+                    await send_badge(send, badge, self._headers)
                     self._summary.count(time.perf_counter() - started)
                     return
         await self._app(scope, receive, send)

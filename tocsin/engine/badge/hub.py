@@ -16,13 +16,13 @@ import psycopg
 import structlog
 
 from tocsin.engine.badge.open_stream import OpenStream, StreamEvent, events_since
-from tocsin.engine.model import Unavailable
+from tocsin.engine.model import Badge, Unavailable
 from tocsin.engine.store.badge import (
     ListenConnection,
     StreamReader,
     StreamUpdates,
+    badges,
     request_stream_updates,
-    unread_counts,
 )
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.dispatch import EVERYONE
@@ -31,7 +31,7 @@ from tocsin.engine.store.pagination import read_position
 # Seconds after which an unused session goes back to the pool; to take one out costs more than a read.
 _LINGER = 0.2
 
-PendingCount = asyncio.Future[int]
+PendingCount = asyncio.Future[Badge]
 PendingCounts = dict[str, list[PendingCount]]  # by recipient
 
 
@@ -70,7 +70,7 @@ class UnreadCounts:
             try:
                 async with self._database.session() as session:
                     while batch:
-                        _resolve(batch, await unread_counts(session, list(batch)))
+                        _resolve(batch, await badges(session, list(batch)))
                         batch, kept = {}, True
                         batch = await self._next()
             except Exception as error:  # noqa: BLE001 - raised by each count of the batch
@@ -102,12 +102,12 @@ class UnreadCounts:
         return self._take()
 
 
-def _resolve(batch: PendingCounts, counts: dict[str, int]) -> None:
+def _resolve(batch: PendingCounts, found: dict[str, Badge]) -> None:
     for recipient_id, pending in batch.items():
-        count = counts[recipient_id]
+        badge = found[recipient_id]
         for each in pending:
             if not each.done():  # the client may have disconnected
-                each.set_result(count)
+                each.set_result(badge)
 
 
 def _fail(batch: PendingCounts, error: Exception) -> None:
@@ -178,8 +178,8 @@ class BadgeHub:
             self._listening.cancel()
             await asyncio.gather(self._listening, return_exceptions=True)
 
-    def count(self, recipient_id: str) -> Awaitable[int]:
-        """Returns the exact number of unread notifications, from a snapshot taken after this call."""
+    def count(self, recipient_id: str) -> Awaitable[Badge]:
+        """Returns the exact numbers of unread and unseen notifications, from a snapshot taken after this call."""
         return self._counts.read(recipient_id)
 
     @property
@@ -264,12 +264,12 @@ class BadgeHub:
                     readers.setdefault((stream.recipient_id, stream.position), len(readers) + 1)
 
             def on_result(news: StreamUpdates) -> None:
-                counts = dict(zip(people, news.counts, strict=True))
+                badge_of = dict(zip(people, map(Badge, news.counts, news.unseen), strict=True))
                 events_of = _events_of(readers, news)
                 for stream in streams:
                     id_, position = stream.recipient_id, stream.position
                     events = [] if position is None else events_of[id_, position]
-                    stream.put(news.snapshot, counts[id_], events, known=id_ not in news.unknown)
+                    stream.put(news.snapshot, badge_of[id_], events, known=id_ not in news.unknown)
 
             request_stream_updates(
                 self._connection, people, list(readers), limit=_REPLAY + 1, on_result=on_result

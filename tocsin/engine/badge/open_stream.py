@@ -1,4 +1,4 @@
-"""One open stream: its position in the inbox, the latest count, and the events that are not sent yet."""
+"""One open stream: its position in the inbox, the latest badge, and the events that are not sent yet."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 from msgspec import Struct, structs
 
+from tocsin.engine.model import Badge
 from tocsin.engine.store.badge import InboxChange, StreamNotification
 from tocsin.engine.store.pagination import Position, is_ahead
 from tocsin.engine.text import sanitise
@@ -30,7 +31,7 @@ class OpenStream:
     """What one stream has yet to send; filled by the hub, emptied by `next`."""
 
     __slots__ = (
-        *("_changed", "_closed", "_count", "_count_sent", "_events", "_leave", "_lost", "_reader"),
+        *("_badge", "_badge_sent", "_changed", "_closed", "_events", "_leave", "_lost", "_reader"),
         *("_known", "erased", "position", "recipient_id"),
     )
 
@@ -46,8 +47,8 @@ class OpenStream:
         self.position = position
         self._lost = lost  # it came with a position that is not ours
         self._leave = leave
-        self._count: int | None = None
-        self._count_sent: int | None = None
+        self._badge: Badge | None = None
+        self._badge_sent: Badge | None = None
         self._events: list[StreamEvent] = []
         self._changed = False
         self._reader: asyncio.Future[None] | None = None  # until there is something to send
@@ -78,7 +79,7 @@ class OpenStream:
     def put(
         self,
         snapshot: str,
-        count: int,
+        badge: Badge,
         events: Sequence[StreamEvent] | None,
         *,
         known: bool = True,
@@ -98,8 +99,8 @@ class OpenStream:
         else:
             self._events += events
         self._lost = False
-        self._count = count
-        if self._events or count != self._count_sent:
+        self._badge = badge
+        if self._events or badge != self._badge_sent:
             self._wake()
 
     async def next(self, timeout: float) -> list[StreamEvent] | None:
@@ -120,12 +121,10 @@ class OpenStream:
             return []
         self._changed = False
         events, self._events = self._events, []
-        if self._count is not None and self._count != self._count_sent:
+        if self._badge is not None and self._badge != self._badge_sent:
             assert self.position is not None
-            self._count_sent = self._count
-            events.append(
-                StreamEvent("badge", _encode({"count": self._count}), self.position.token())
-            )
+            self._badge_sent = self._badge
+            events.append(StreamEvent("badge", _encode(self._badge), self.position.token()))
         return events
 
     def _wake(self) -> None:

@@ -17,7 +17,7 @@ from msgspec import Raw, Struct
 from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 
-from tocsin.engine.model import Acted, Notification
+from tocsin.engine.model import Acted, Badge, Notification
 from tocsin.engine.store.database import Session, connect_directly, expected_failures, to_array
 from tocsin.engine.store.pagination import Position
 from tocsin.sql import load
@@ -42,7 +42,8 @@ class StreamUpdates(Struct, frozen=True):
     """What one snapshot has for several people and readers."""
 
     snapshot: str
-    counts: list[int]  # in the order of the people
+    counts: list[int]  # unread, in the order of the people
+    unseen: list[int]  # in the same order
     unknown: set[str]  # those of them that are no recipients: never were, or were erased
     arrived: list[ArrivedNotification]
     changes: list[InboxChange]
@@ -73,10 +74,12 @@ class InboxChange(Struct, frozen=True):
 _read = msgspec.json.Decoder(StreamUpdates).decode
 
 
-async def unread_counts(session: Session, recipient_ids: Sequence[str]) -> dict[str, int]:
-    """Returns exact counts of several people, from one query; raises Unavailable."""
-    found = await _query_text(session, _SQL["unread_counts"], to_array(recipient_ids))
-    return dict(zip(recipient_ids, map(int, found[1:-1].split(",")), strict=True))
+async def badges(session: Session, recipient_ids: Sequence[str]) -> dict[str, Badge]:
+    """Returns the exact badges of several people, from one query; raises Unavailable."""
+    found = await _query_text(session, _SQL["badges"], to_array(recipient_ids))
+    counts = [int(count) for count in found[1:-1].split(",")]
+    people = len(recipient_ids)
+    return dict(zip(recipient_ids, map(Badge, counts[:people], counts[people:]), strict=True))
 
 
 def request_stream_updates(

@@ -190,6 +190,15 @@ async def mark_all_read(
     )
 
 
+async def mark_seen(database: Database, recipient_id: str, *, as_of: str | None) -> None:
+    """Moves the person's mark to that list, or to now; raises Invalid."""
+    await database.run(
+        _SQL["mark_seen"],
+        recipient_id=recipient_id,
+        as_of=None if as_of is None else _snapshot(as_of),
+    )
+
+
 def _to_marked_all(marked: int, read_at: datetime) -> MarkedAll:
     return MarkedAll(marked, to_opaque(read_at.isoformat()))
 
@@ -245,5 +254,5 @@ def _snapshot(as_of: str) -> str:
         return snapshot
     raise Invalid(
         "as_of is not one of a list's",
-        ("as_of", "Pass the as_of of a list as it is, or leave it out for all."),
+        ("as_of", "Pass the as_of of a list as it is, or leave it out."),
     )

@@ -12,7 +12,7 @@ from litestar.params import FromQuery, JSONBody, QueryParameter
 from msgspec import Meta, Struct
 
 from tocsin.engine.explain.why import Explanation, explain
-from tocsin.engine.model import NotFound, Notification
+from tocsin.engine.model import Badge, NotFound, Notification
 from tocsin.engine.store import notification as store
 from tocsin.engine.store.event import check_filter
 from tocsin.engine.store.notification import Filter
@@ -35,6 +35,7 @@ from tocsin.http.requests import Services
 _UNDO = "Tocsin-Undo"
 PATH = "/api/notifications/"
 
+AsOf = Annotated[str, Meta(max_length=20_000)]
 PersonRequest = Request[Any, Person, State]
 ReadFilter = Annotated[
     bool | None, QueryParameter(description="Only read ones (true) or unread ones (false).")
@@ -62,7 +63,13 @@ class MarkAll(Struct, frozen=True, forbid_unknown_fields=True):
     category: CategoryName | None = None
     event_type: EventTypeName | None = None
     subject: Topic | None = None
-    as_of: Annotated[str, Meta(max_length=20_000)] | None = None
+    as_of: AsOf | None = None
+
+
+class Seen(Struct, frozen=True, forbid_unknown_fields=True):
+    """The list that the person saw."""
+
+    as_of: AsOf | None = None
 
 
 class Undo(Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,12 +82,6 @@ class Unmarked(Struct, frozen=True):
     """How many are unread again."""
 
     unmarked: int
-
-
-class Count(Struct, frozen=True):
-    """The badge."""
-
-    count: int
 
 
 class CountByCategory(Struct, frozen=True):
@@ -218,15 +219,33 @@ async def undo_mark_all_read(
 
 
 @get(COUNT_PATH)
-async def unread_count(request: PersonRequest, services: NamedDependency[Services]) -> Count:
-    """Count the unread ones.
+async def unread_count(request: PersonRequest, services: NamedDependency[Services]) -> Badge:
+    """Count the unread ones, and the unseen ones among them.
 
-    Exact, from a snapshot taken after the request arrived.
+    Exact, from a snapshot taken after the request arrived. Unseen are those that came after the list that the person
+    saw last, by `POST …/seen/`; before the first one, all.
     """
     failed: Exception | None = request.scope["state"].get(COUNT_FAILED)
     if failed is not None:
         raise failed
-    return Count(await services.hub.count(request.auth.recipient_id))
+    return await services.hub.count(request.auth.recipient_id)
+
+
+@post(PATH + "seen/", status_code=200)
+async def mark_seen(
+    request: PersonRequest,
+    services: NamedDependency[Services],
+    data: JSONBody[Seen | None] = None,
+) -> Badge:
+    """Mark the inbox as seen.
+
+    For a bell that opens: what the list with this `as_of` could show is no longer `unseen`, on any device, and stays
+    unread. The mark never moves back. Without `as_of`, everything until now is seen.
+    """
+    await store.mark_seen(
+        services.database, request.auth.recipient_id, as_of=(data or Seen()).as_of
+    )
+    return await services.hub.count(request.auth.recipient_id)
 
 
 @get(PATH + "unread-count/by-category/")
@@ -281,6 +300,7 @@ ROUTERS = (
         mark_all_read,
         undo_mark_all_read,
         unread_count,
+        mark_seen,
         unread_by_category,
         why,
         me,

@@ -210,7 +210,7 @@ as $$
 $$;
 
 -- What was committed since an earlier snapshot (null: everything that is there): the people whose badge or inbox changed
--- (`changed`: by themselves, or by an app's cancel), and the event queues that were added. With _announce, these people are
+-- (`changed`: by themselves, or by an app's cancel; not by a mark as seen, which leaves the badge of a phone as it is), and the event queues that were added. With _announce, these people are
 -- announced at once, which saves a round trip for each badge; without it a transaction announced them itself.
 create or replace function tocsin.scan(
     _since pg_snapshot,
@@ -231,9 +231,9 @@ begin
             array(select pg_snapshot_xip(_since)) as open
     ),
     changed as (
-        select c.recipient_id from tocsin.inbox_change c, before b where c.xid >= b.next
+        select c.recipient_id, c.change from tocsin.inbox_change c, before b where c.xid >= b.next
         union all
-        select c.recipient_id from tocsin.inbox_change c, before b where c.xid = any (b.open)
+        select c.recipient_id, c.change from tocsin.inbox_change c, before b where c.xid = any (b.open)
     ),
     moved as (
         select d.recipient_id from tocsin.unread_delta d, before b where d.n <> 0 and d.xid >= b.next
@@ -250,7 +250,7 @@ begin
     select
         pg_current_snapshot()::text,
         array(select m.recipient_id from moved m),
-        array(select c.recipient_id from changed c),
+        array(select c.recipient_id from changed c where c.change <> 'seen'),
         coalesce((select array_agg(q.event_id order by q.event_id) from queue q), '{}'),
         coalesce((select array_agg(q.channel order by q.event_id) from queue q), '{}'),
         coalesce((select array_agg(q.priority order by q.event_id) from queue q), '{}')

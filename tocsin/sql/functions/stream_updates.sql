@@ -1,4 +1,4 @@
--- What open streams need: the counts of some people (in their order), and for some readers what is new since their snapshot,
+-- What open streams need: the unread and unseen counts of some people (in their order), and for some readers what is new since their snapshot,
 -- at most _limit notifications each. One statement, so that everything comes from one snapshot in one round trip; as JSON,
 -- which is parsed faster than rows.
 --
@@ -16,11 +16,14 @@ create or replace function tocsin.stream_updates(
 language plpgsql stable
 set timezone = 'UTC'
 as $$
+declare
+    _counts integer[] := tocsin.unread_counts_in_order(_recipients);
 begin
     return (
         select json_build_object(
             'snapshot', pg_current_snapshot()::text,
-            'counts', tocsin.unread_counts_in_order(_recipients),
+            'counts', _counts,
+            'unseen', tocsin.unseen_counts_in_order(_recipients, _counts),
             'unknown', array(
                 select u.id
                 from unnest(_recipients) u (id)
@@ -83,6 +86,7 @@ begin
                 join tocsin.inbox_change c on c.recipient_id = s.recipient_id
                     and c.xid >= pg_snapshot_xmin(s.since)
                     and not pg_visible_in_snapshot(c.xid, s.since)
+                    and c.change <> 'seen'
             )
         )::text
     );

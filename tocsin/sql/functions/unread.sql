@@ -125,6 +125,7 @@ begin
         or exists (select from tocsin.address_owner c where c.xid > s.next)
         or exists (select from tocsin.pending_change c where c.horizon > s.next)
         or exists (select from tocsin.badge_push_progress m where pg_snapshot_xmax(m.snapshot) > s.next)
+        or exists (select from tocsin.seen_mark m where pg_snapshot_xmax(m.snapshot) > s.next)
         or coalesce((select n.xid > s.next from tocsin.notification n order by n.notification_id desc limit 1), false)
     into _foreign
     from (select pg_snapshot_xmax(pg_current_snapshot()) as next) s;
@@ -138,6 +139,7 @@ begin
     update tocsin.address_owner set xid = '3';
     update tocsin.pending_change set horizon = null;
     update tocsin.badge_push_progress set snapshot = pg_current_snapshot();
+    update tocsin.seen_mark set snapshot = pg_current_snapshot();
     update tocsin.notification set xid = '3' where xid > pg_snapshot_xmax(pg_current_snapshot());
     return true;
 end

@@ -500,7 +500,7 @@ comment on column tocsin.action_counter.seq is 'The last number in tocsin.action
 
 create table tocsin.inbox_change (
     recipient_id text not null,
-    change text not null check (change in ('read', 'unread', 'archived', 'acted')),
+    change text not null check (change in ('read', 'unread', 'archived', 'acted', 'seen')),
     notification_ids bigint[],
     at timestamptz not null default now(),
     xid xid8 not null default pg_current_xact_id()
@@ -509,11 +509,11 @@ create table tocsin.inbox_change (
 -- stream_updates
 create index inbox_change_recipient on tocsin.inbox_change (recipient_id, xid);
 -- scan
-create index inbox_change_xid on tocsin.inbox_change (xid) include (recipient_id);
+create index inbox_change_xid on tocsin.inbox_change (xid) include (recipient_id, change);
 
 comment on table tocsin.inbox_change is 'What people did in their inbox, for their other open streams; kept for an hour.';
 comment on column tocsin.inbox_change.recipient_id is 'The person.';
-comment on column tocsin.inbox_change.change is 'read, unread, archived or acted.';
+comment on column tocsin.inbox_change.change is 'read, unread, archived, acted or seen.';
 comment on column tocsin.inbox_change.notification_ids is 'The notifications; null: all.';
 comment on column tocsin.inbox_change.at is 'When.';
 comment on column tocsin.inbox_change.xid is 'The transaction that did it.';
@@ -528,6 +528,17 @@ comment on table tocsin.unread_counter is 'Folded counts of unread notifications
 comment on column tocsin.unread_counter.recipient_id is 'The person.';
 comment on column tocsin.unread_counter.n is 'Unread notifications, as far as they are folded.';
 comment on column tocsin.unread_counter.folded_before is 'Changes of earlier transactions are all folded.';
+
+create table tocsin.seen_mark (
+    recipient_id text primary key references tocsin.recipient on delete cascade,
+    snapshot pg_snapshot not null,
+    moved_at timestamptz not null
+) with (fillfactor = 70);
+
+comment on table tocsin.seen_mark is 'Up to where a person has seen their inbox: unread notifications that the snapshot does not cover are unseen.';
+comment on column tocsin.seen_mark.recipient_id is 'The person.';
+comment on column tocsin.seen_mark.snapshot is 'The list that the person saw last; it never moves back.';
+comment on column tocsin.seen_mark.moved_at is 'When it last moved.';
 
 create table tocsin.unread_delta (
     recipient_id text not null,

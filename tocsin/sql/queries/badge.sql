@@ -2,9 +2,10 @@
 -- Listens for people whose badge changed.
 listen tocsin_badge;
 
--- name: unread_counts
--- Exact counts of several people in one statement, in their order; ids and counts are one text each.
-select tocsin.unread_counts_in_order($1::text[])::text;
+-- name: badges
+-- Exact counts of several people in one statement, in their order: first all unread counts, then all unseen counts; ids and
+-- counts are one text each.
+select tocsin.badges_in_order($1::text[])::text;
 
 -- name: configure_stream_connection
 -- Planner settings of the connection for streams: each of its statements has one plan, by the indexes.

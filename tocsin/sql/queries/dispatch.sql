@@ -81,9 +81,9 @@ with before as (
     from tocsin.badge_push_progress m
 )
 select array(
-    select c.recipient_id from tocsin.inbox_change c, before b where c.xid >= b.next
+    select c.recipient_id from tocsin.inbox_change c, before b where c.xid >= b.next and c.change <> 'seen'
     union
-    select c.recipient_id from tocsin.inbox_change c, before b where c.xid = any (b.open)
+    select c.recipient_id from tocsin.inbox_change c, before b where c.xid = any (b.open) and c.change <> 'seen'
 );
 
 -- name: queue_badge_pushes

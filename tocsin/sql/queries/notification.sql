@@ -229,6 +229,10 @@ select tocsin.mark_read(:recipient_id, :notification_id, :read);
 -- Removes one from list and badge; returns whether it was there.
 select tocsin.archive(:recipient_id, :notification_id);
 
+-- name: mark_seen
+-- Moves a person's mark of what they have seen to the list of this snapshot (null: to now).
+select tocsin.mark_seen(:recipient_id, :as_of::pg_snapshot);
+
 -- name: mark_all_read
 -- Marks everything read that a list with these filters could show; returns how many, and the read_at by which to undo it.
 select

@@ -282,6 +282,7 @@ select
         from tocsin.stream_ticket t
         where t.recipient_id = :recipient_id
     ) as stream_tickets,
+    (select m.moved_at from tocsin.seen_mark m where m.recipient_id = :recipient_id) as seen_at,
     tocsin.unread_count(:recipient_id) as unread;
 
 -- name: export_subscriptions
