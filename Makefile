@@ -117,6 +117,19 @@ check-frontends: $(VENV)/.dev ## Next.js, Nuxt, Astro, Vue and Svelte with the n
 api-check: $(VENV)/.dev build/api/.installed ## the API against its own description, with all checks of Schemathesis; two minutes
 	@exec $(PY) -m pytest checks/api $(ARGS)
 
+docs: $(VENV)/.dev build/docs/.installed ## the documentation site of this tree, in build/site
+	@exec env PYTHONPATH=.:tools $(PY) -m docs_site.build
+
+docs-versions: $(VENV)/.dev build/docs/.installed ## the same with a folder for each released version too, from its tag
+	@exec env PYTHONPATH=.:tools $(PY) -m docs_site.build --all
+
+docs-serve: docs ## the same on http://127.0.0.1:8080
+	@exec $(PY) -m http.server --bind 127.0.0.1 --directory build/site 8080
+
+check-docs: $(VENV)/.dev build/docs/.installed ## the site: built without a warning, links, offline, in Chromium; installs what is missing
+	@$(CHROMIUM)
+	@exec $(PY) -m pytest checks/docs $(ARGS)
+
 sbom: $(VENV)/.dev ## write build/sbom.json, a bill of materials (CycloneDX) from the lock files
 	@exec $(PY) checks/supply/sbom.py build/sbom.json
 
@@ -153,7 +166,7 @@ model-check: ## exhaustive search of the models of wake-up signal and lease with
 	@tools/debian.sh spin=spin gcc=cc
 	@checks/models/check.sh
 
-check: lint types contract lock-check test test-crowds api-check test-databases test-matrix-ends test-frameworks check-mails check-pages check-languages check-deploy model-check faults-short ## all that CI runs
+check: lint types contract lock-check test test-crowds api-check test-databases test-matrix-ends test-frameworks check-mails check-pages check-languages check-deploy check-docs model-check faults-short ## all that CI runs
 
 format: $(VENV)/.dev ## rewrite the code in its style
 	@$(PY) -m ruff check --fix
@@ -162,6 +175,9 @@ format: $(VENV)/.dev ## rewrite the code in its style
 lock: $(VENV)/.dev ## update the lock files; UPGRADE=--upgrade takes newer versions
 	@$(COMPILE) $(RUNTIME_LOCK) $(UPGRADE) --output-file requirements.lock
 	@$(COMPILE) $(DEV_LOCK) $(UPGRADE) --output-file requirements-dev.lock
+
+lock-docs: $(VENV)/.dev ## the same for tools/docs_site
+	@$(COMPILE_FILE) $(UPGRADE) tools/docs_site/requirements.in --output-file tools/docs_site/requirements.lock
 
 lock-frameworks: $(VENV)/.dev ## the same for checks/frameworks
 	@for file in checks/frameworks/*/requirements*.in; do \
@@ -292,6 +308,12 @@ build/api/.installed: checks/api/requirements.lock | $(PY)
 build/deploy/.installed: checks/deploy/requirements.lock | $(PY)
 	@$(PY) -m venv build/deploy
 	@build/deploy/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes --no-deps -r $<
+	@touch $@
+
+# Sphinx with its theme, in a separate environment; it imports nothing of the project.
+build/docs/.installed: tools/docs_site/requirements.lock | $(PY)
+	@$(PY) -m venv build/docs
+	@build/docs/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes --no-deps -r $<
 	@touch $@
 
 # mutmut imports the project and its tests, so it also sees the packages of the development environment.

@@ -16,6 +16,7 @@ LOCKS = [
     DEVELOPMENT,
     ROOT / "checks" / "mutants" / "requirements.lock",
     *sorted((ROOT / "checks" / "frameworks").rglob("requirements*.lock")),
+    ROOT / "tools" / "docs_site" / "requirements.lock",
 ]
 PEERS = ROOT / "benchmarks" / "peers" / "requirements.lock"
 NPM = [

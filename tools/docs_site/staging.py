@@ -1,0 +1,123 @@
+"""Copies the Markdown of the repository, with its links fitted to the site, to the folder that Sphinx reads."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from docs_site.contents import MADE, Section, repository_pages, sections, site_path
+
+REPOSITORY = "https://github.com/tocsin/tocsin"
+
+_CODE = re.compile(r"^(```|~~~).*?^\1 *$|``.+?``|`[^`\n]+`", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"(\]\()([^)\s]+)(\))")
+_PICTURE = re.compile(
+    r'<picture>.*?srcset="([^"]+)".*?<img alt="([^"]+)" src="([^"]+)".*?</picture>', re.DOTALL
+)
+_LEXERS = {"astro": "html", "svelte": "html", "vue": "html", "mermaid": "text"}
+
+
+def stage(root: Path, folder: Path, *, revision: str) -> list[Section]:
+    """Writes all pages to `folder`, and returns the sections; `revision` is where links to source files lead."""
+    shutil.rmtree(folder, ignore_errors=True)
+    found = sections(root)
+    pages = repository_pages(root)
+    for page in pages:
+        text = (root / page).read_text("utf-8")
+        fit = partial(_fit, root=root, page=page, pages=pages, revision=revision)
+        text = _outside_code(text, fit)
+        _write(folder / site_path(page), _lexers(text))
+    for path, make in MADE.items():
+        _write(folder / path, make(root))
+    _write(folder / "adr/index.md", _decisions(root))
+    for picture in (*(root / "docs").rglob("*.svg"), *(root / "docs").rglob("*.png")):
+        target = folder / picture.relative_to(root / "docs")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(picture, target)
+    with (folder / "index.md").open("a", encoding="utf-8") as index:
+        index.write(_navigation(found))
+    return found
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
+
+
+def _outside_code(text: str, change: Callable[[str], str]) -> str:
+    """The text with what is not code changed."""
+    parts, position = [], 0
+    for code in _CODE.finditer(text):
+        parts += [change(text[position : code.start()]), code[0]]
+        position = code.end()
+    return "".join([*parts, change(text[position:])])
+
+
+def _fit(text: str, *, root: Path, page: str, pages: list[str], revision: str) -> str:
+    text = _PICTURE.sub(
+        lambda found: _pictures(dark=found[1], words=found[2], light=found[3]), text
+    )
+    return _LINK.sub(
+        lambda found: found[1] + _target(found[2], root, page, pages, revision) + found[3], text
+    )
+
+
+def _target(link: str, root: Path, page: str, pages: list[str], revision: str) -> str:
+    """A link of a page of the repository, as it is in the site."""
+    if link.startswith(("http://", "https://", "mailto:", "#")):
+        return link
+    name, mark, anchor = link.partition("#")
+    path = posixpath.normpath(posixpath.join(posixpath.dirname(page), name))
+    if path == "docs/adr":
+        path = "docs/adr/"
+    if path in pages or path == "docs/adr/" or path.endswith((".svg", ".png")):
+        here = posixpath.dirname(site_path(page))
+        return posixpath.relpath(site_path(path), here or ".") + mark + anchor
+    kind = "tree" if (root / path).is_dir() else "blob"
+    return f"{REPOSITORY}/{kind}/{revision}/{path}{mark}{anchor}"
+
+
+def _pictures(*, dark: str, words: str, light: str) -> str:
+    """GitHub's <picture> as the theme has it: one image for each of the two looks."""
+    return "\n".join(
+        f"```{{image}} {site_path(path)}\n:class: only-{look}\n:alt: {words}\n```\n"
+        for look, path in (("light", light), ("dark", dark))
+    )
+
+
+def _lexers(text: str) -> str:
+    """The fenced blocks, with a language that Pygments knows."""
+    return re.sub(
+        rf"^```({'|'.join(_LEXERS)})$",
+        lambda found: f"```{_LEXERS[found[1]]}",
+        text,
+        flags=re.MULTILINE,
+    )
+
+
+def _decisions(root: Path) -> str:
+    """The list of decisions, by their titles."""
+    titles = {
+        path.name: path.read_text("utf-8").partition("\n")[0].removeprefix("# ")
+        for path in sorted((root / "docs" / "adr").glob("*.md"))
+    }
+    lines = [f"- [{title}]({name})" for name, title in titles.items()]
+    tree = ["```{toctree}", ":hidden:", *titles, "```"]
+    return "\n".join(["# Decisions", "", *lines, "", *tree, ""])
+
+
+def _navigation(found: list[Section]) -> str:
+    """The tree of pages, by which the theme makes its menu."""
+    trees = (
+        "\n".join(
+            ["", "```{toctree}", ":hidden:", f":caption: {section.title}", ""]
+            + [f"{each.title} <{each.path}>" for each in section.entries]
+            + ["```", ""]
+        )
+        for section in found
+    )
+    return "".join(trees)
