@@ -115,8 +115,19 @@ def test_a_phone_is_registered_at_the_start_and_a_tap_opens_its_page(
     page.evaluate("(tap) => listeners.pushNotificationActionPerformed(tap)", tap)
     expect(page.get_by_role("button", name="Notifications, 0 unread")).to_be_visible()
     assert page.evaluate("location.hash") == "#/forums/42"
+    asked = [{"key": "accept", "label": "Accept"}, {"key": "decline", "label": "Decline"}]
+    id_ = site.notify(person, "Will you come?", actions=asked)
+    pushed = {"notification_id": str(id_), "actions": json.dumps(asked)}
+    press = {"actionId": "accept", "notification": {"data": pushed}}
+    page.evaluate("(press) => listeners.pushNotificationActionPerformed(press)", press)
+    until(lambda: pressed(site, person) == ["accept"], lambda: "no button was pressed")
     page.evaluate("signOut()")
     until(lambda: not devices(site, person), lambda: "the phone is still registered")
+
+
+def pressed(site: HostSite, person: str) -> list[str]:
+    found = site.request(person, "GET", "notifications/")["results"]
+    return [each["acted"]["key"] for each in found if each["acted"]]
 
 
 def devices(site: HostSite, person: str) -> list[dict[str, str]]:

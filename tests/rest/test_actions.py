@@ -188,3 +188,28 @@ async def test_a_choice_is_erased_with_its_person(
     await press(alice, notification, "accept")
     db.execute("select tocsin.erase_recipient('alice')")
     assert chosen(db) == []
+
+
+async def test_a_press_stops_the_messages_that_still_wait(
+    alice: httpx.AsyncClient, invite: Invite, db: Db
+) -> None:
+    db.execute("update tocsin.channel set available = true")
+    _, pressed = invite()
+    invite()
+    await press(alice, pressed, "accept")
+    rows = db.execute(
+        "select d.notification_id = %s, s.withheld from tocsin.delivery d"
+        " cross join tocsin.delivery_snapshot(d.delivery_id) s where d.channel = 'email' order by 1",
+        (pressed,),
+    ).fetchall()
+    assert rows == [(False, None), (True, "already_read")]
+    db.execute(
+        "update tocsin.event_type set mandatory_channels = '{email}'"
+        " where event_type = 'forum.new_reply'"
+    )
+    rows = db.execute(
+        "select s.withheld from tocsin.delivery d"
+        " cross join tocsin.delivery_snapshot(d.delivery_id) s where d.notification_id = %s",
+        (pressed,),
+    ).fetchall()
+    assert rows == [(None,)]

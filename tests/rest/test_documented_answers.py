@@ -171,14 +171,16 @@ async def follow_links(visitor: Visitor, doc: Json, tell: Tell) -> None:
     links = {
         "/c/{token}/": LINKS.open(tell(action_url="/x"), "alice", now),
         "/unsubscribe/{token}/": LINKS.unsubscribe("alice", "forum.new_reply", now),
+        "/a/{token}/": LINKS.choose(tell(actions=[{"key": "yes", "label": "Yes"}]), "alice", now),
     }
     for path, link in links.items():
         for method, call in doc["paths"][path].items():
             named: Json = {"at": link.removeprefix(URL)}
-            answer = await visitor.ask(method.upper(), path, call, **named)
+            answer = await visitor.ask(method.upper(), path, call, data={"key": "yes"}, **named)
             assert answer.status_code in (200, 303)
             if method == "post":
-                for fields in ({"scope": "none"}, {"undo": "2"}, {"scope": "x" * 64_001}):
+                wrong = {"scope": "none", "key": "no"}
+                for fields in (wrong, {"undo": "2"}, {"scope": "x" * 64_001}):
                     await visitor.ask("POST", path, call, data=fields, **named)
 
 

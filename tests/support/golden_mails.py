@@ -136,6 +136,16 @@ _ONES = {
         body="Two boxes, by bicycle. They should be with you tomorrow.",
         action_url="https://shop.example/orders/1042",
     ),
+    "actions": of_type(
+        "event.invited",
+        "Will you run the tombola at the summer fair?",
+        "Saturday, 4 July, from 2 to 6 in the afternoon.",
+        metadata={"starts_at": "2026-07-04T12:00:00Z", "location": "The garden"},
+        actions=[
+            {"key": "accept", "label": "Accept", "style": "primary"},
+            {"key": "decline", "label": "Decline", "style": "danger"},
+        ],
+    ),
     "bulletin": of_type(
         "bulletin.new_chapter",
         "The autumn bulletin is out",
@@ -243,6 +253,11 @@ _BURST = (
         "The mending evening moved",
         "One hour later than planned.",
         metadata={"starts_at": "2026-11-26T20:30:00+01:00"},
+    ),
+    of_type(
+        "approval.requested",
+        "Carol asks you to approve two folding tables",
+        actions=[{"key": "yes", "label": "Approve"}, {"key": "no", "label": "Reject"}],
     ),
 )
 _DIGEST = (

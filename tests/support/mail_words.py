@@ -19,7 +19,8 @@ from tocsin.engine.mail.language import CATALOGUES, LABELS
 MAIL = CATALOGUES.parent
 PACKAGE = MAIL.parent.parent
 ROOT = PACKAGE.parent
-SOURCES = (MAIL / "context.py", PACKAGE / "http" / "pages" / "opt_outs.py")
+PAGES = PACKAGE / "http" / "pages"
+SOURCES = (MAIL / "context.py", PAGES / "opt_outs.py", PAGES / "action_page.py")
 KEYWORDS = {
     "_": None,
     "gettext": None,
@@ -69,7 +70,7 @@ def _found() -> Iterator[Words]:
     for path in sorted(
         [
             *(MAIL / "templates").rglob("*.*"),
-            *(PACKAGE / "http" / "pages" / "templates").glob("*.html"),
+            *(PAGES / "templates").glob("*.html"),
         ]
     ):
         if path.suffix not in {".html", ".txt"}:

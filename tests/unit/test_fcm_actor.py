@@ -47,6 +47,7 @@ async def test_a_push_arrives_with_a_block_for_each_platform(fcm: FcmServer) -> 
         data={"notification_id": "7", "action_url": "https://app.test/threads/1"},
         collapse_id="thread-1",
         thread_id="forum",
+        category="tocsin:accept",
         expires_at=NOW + timedelta(hours=1),
     )
     outcome = await send(
@@ -75,7 +76,14 @@ async def test_a_push_arrives_with_a_block_for_each_platform(fcm: FcmServer) -> 
                 "apns-collapse-id": "thread-1",
                 "apns-expiration": str(int((NOW + timedelta(hours=1)).timestamp())),
             },
-            "payload": {"aps": {"sound": "default", "badge": 3, "thread-id": "forum"}},
+            "payload": {
+                "aps": {
+                    "sound": "default",
+                    "badge": 3,
+                    "thread-id": "forum",
+                    "category": "tocsin:accept",
+                }
+            },
         },
         "webpush": {
             "headers": {"Urgency": "high", "TTL": "3600", "Topic": "thread-1"},

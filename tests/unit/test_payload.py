@@ -151,6 +151,11 @@ def test_an_alert() -> None:
     }
 
 
+def test_the_buttons_of_an_alert_are_named_by_a_category() -> None:
+    push = Push("T", "B", category="tocsin:accept,decline")
+    assert loaded(draft(push))["aps"]["category"] == "tocsin:accept,decline"
+
+
 def test_a_silent_badge_and_a_background_push() -> None:
     assert loaded(draft(Push(kind=PushKind.BADGE)), 0) == {"aps": {"badge": 0}}
     background = draft(Push("T", data={"a": 1}, kind=PushKind.BACKGROUND))

@@ -205,6 +205,7 @@ class Push(Struct, frozen=True):
     sound: str | None = "default"
     thread_id: str | None = None  # shown together on the device
     collapse_id: str | None = None  # a later one with the same id takes its place
+    category: str | None = None  # iOS shows the buttons that the app registered for it
     expires_at: datetime | None = None  # not shown after that
 
 
@@ -271,6 +272,7 @@ class Claimed(Struct, frozen=True):
     created_at: datetime
     metadata: dict[str, Any] = field(default_factory=dict)
     data: dict[str, str] | None = None  # what the app gave for phones
+    actions: list[dict[str, Any]] | None = None  # as the event has them
     burst_id: int | None = None  # those with the same one go as one mail
     digest_id: int | None = None
     topic: str | None = None
@@ -317,6 +319,7 @@ class Entry(Struct, frozen=True):
     label: str  # of the event type
     category: str
     category_label: str
+    actions: list[dict[str, Any]] | None = None  # as the event has them
 
 
 class Action(Struct, frozen=True):

@@ -31,7 +31,7 @@ from tocsin.http.middleware import (
 from tocsin.http.observability import AccessLog, Metrics, RequestSummary
 from tocsin.http.offload import Offload
 from tocsin.http.ops import dead_letters, ops_page, search
-from tocsin.http.pages import assets, html, mail_links
+from tocsin.http.pages import action_page, assets, html, mail_links
 from tocsin.http.people import actions, devices, inbox, preferences, stream, subscriptions
 from tocsin.http.people.stream import StreamMiddleware
 from tocsin.http.requests import ApiRequest, PathReader, Services, check_query
@@ -46,6 +46,7 @@ _ROUTERS = [
             inbox,
             actions,
             mail_links,
+            action_page,
             preferences,
             stream,
             devices,

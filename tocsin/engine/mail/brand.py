@@ -193,6 +193,7 @@ def _light_css(accent: str) -> str:
     return (
         f"\n.item-link, .more-link {{ color: {accent}; }}\n.button-cell {{ background-color: {accent}; }}\n"
         f".button {{ background-color: {accent}; color: {_on(accent)}; }}\n"
+        f".plain-cell {{ border-color: {accent}; }}\n.plain-button {{ color: {accent}; }}\n"
     )
 
 
@@ -203,7 +204,7 @@ def _light_style(accent: str) -> str:
 def _dark_style(accent: str) -> str:
     return (
         "@media (prefers-color-scheme: dark) {\n"
-        f"  .item-link, .more-link, .body a {{ color: {accent} !important; }}\n"
+        f"  .item-link, .more-link, .plain-button, .body a {{ color: {accent} !important; }}\n"
         f"  .button, .button-cell {{ background-color: {accent} !important; border-color: {accent} !important; }}\n"
         f"  .button {{ color: {_on(accent)} !important; }}\n}}\n"
     )

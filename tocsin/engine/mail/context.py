@@ -21,7 +21,7 @@ from tocsin.engine.mail.language import (
 )
 from tocsin.engine.mail.links import Links
 from tocsin.engine.mail.loader import DEFAULT, Templates
-from tocsin.engine.model import Claimed
+from tocsin.engine.model import Claimed, Entry
 from tocsin.engine.text import CONTROL, one_line, sanitise, shortened_bytes, shortened_html, to_text
 
 PREHEADER_CHARACTERS = 140
@@ -63,12 +63,26 @@ def notification_context(claimed: Claimed, by: Rendering) -> dict[str, Any]:
         "paragraphs": _paragraphs(body),
         "body_html": Markup(html),  # noqa: S704 - sanitised above
         "open_url": _open_url(claimed, by),
+        **actions_variables(claimed, by),
         "inbox_url": inbox_url(claimed, by),
         "event_type": claimed.event_type,
         "category": claimed.category,
         "metadata": claimed.metadata,
         "initiator": claimed.initiator,
         "created_at": claimed.created_at,
+    }
+
+
+def actions_variables(of: Claimed | Entry, by: Rendering) -> dict[str, Any]:
+    """Returns the actions and the address of their page; none without an account, for which nobody can press one."""
+    if not of.actions or of.recipient_id is None or of.notification_id is None:
+        return {"actions": [], "actions_url": None}
+    return {
+        "actions": [
+            {"key": each["key"], "label": one_line(each["label"]), "style": each.get("style") or ""}
+            for each in of.actions
+        ],
+        "actions_url": by.links.choose(of.notification_id, of.recipient_id, by.now),
     }
 
 

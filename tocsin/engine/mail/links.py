@@ -36,6 +36,7 @@ class LinkKind(IntEnum):
     OPEN = 2
     UNSUBSCRIBE_ADDRESS = 3
     UNSUBSCRIBE_DIGEST = 4
+    CHOOSE = 5
 
 
 class Unsubscribe(Struct, frozen=True, array_like=True):
@@ -67,6 +68,13 @@ class UnsubscribeDigest(Struct, frozen=True, array_like=True):
 
 class Open(Struct, frozen=True, array_like=True):
     """Marks a notification read and redirects to its action URL."""
+
+    notification_id: int
+    recipient_id: str
+
+
+class Choose(Struct, frozen=True, array_like=True):
+    """Shows the actions of a notification, of which one can be pressed."""
 
     notification_id: int
     recipient_id: str
@@ -125,6 +133,11 @@ class Links(Struct, frozen=True):
         payload = Open(notification_id, recipient_id)
         return f"{self._base}/c/{sign(self.key, LinkKind.OPEN, payload, now + VALID_FOR)}/"
 
+    def choose(self, notification_id: int, recipient_id: str, now: datetime) -> str:
+        """Returns the page with the actions of one notification; only its POST presses one."""
+        payload = Choose(notification_id, recipient_id)
+        return f"{self._base}/a/{sign(self.key, LinkKind.CHOOSE, payload, now + VALID_FOR)}/"
+
     def read_unsubscribe(self, token: str, now: datetime) -> OptOutLink:
         """Returns the content of an unsubscribe token; raises NotFound."""
         kind, payload = verify(self.key, _OPT_OUTS, token, now)
@@ -134,6 +147,11 @@ class Links(Struct, frozen=True):
         """Returns the content of a click-through token; raises NotFound."""
         _, payload = verify(self.key, (LinkKind.OPEN,), token, now)
         return msgspec.msgpack.decode(payload, type=Open)
+
+    def read_choose(self, token: str, now: datetime) -> Choose:
+        """Returns the content of a token for the actions of a notification; raises NotFound."""
+        _, payload = verify(self.key, (LinkKind.CHOOSE,), token, now)
+        return msgspec.msgpack.decode(payload, type=Choose)
 
     def absolute(self, action_url: str) -> str | None:
         """Returns an action URL as an absolute address; None if it is not a safe link.

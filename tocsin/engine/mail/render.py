@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, TypeVar
@@ -14,6 +14,7 @@ from tocsin.engine.mail.brand import Brand
 from tocsin.engine.mail.context import (
     PREHEADER_CHARACTERS,
     Rendering,
+    actions_variables,
     inbox_url,
     layout_context,
     notification_context,
@@ -112,6 +113,8 @@ def _alert(claimed: Claimed) -> Push:
         "event_type": claimed.event_type,
     }
     data |= claimed.data or {}
+    if claimed.actions:
+        data |= _actions_data(claimed.actions, claimed.notification_id)
     if (url := claimed.action_url) and _bytes(data) + len(url.encode()) <= _LARGEST_PUSH_DATA:
         data["action_url"] = url  # else the app finds it by the notification's id
     return Push(
@@ -120,8 +123,25 @@ def _alert(claimed: Claimed) -> Push:
         data=data,
         thread_id=claimed.category,
         collapse_id=claimed.subject if claimed.replaces else None,
+        category=_actions_category(claimed.actions) if claimed.actions else None,
         expires_at=claimed.expires_at,
     )
+
+
+def _actions_data(
+    actions: Sequence[Mapping[str, Any]], notification_id: int | None
+) -> dict[str, str]:
+    """Returns what an app needs to show the buttons and to press one; at most 1,000 bytes."""
+    shown = [{"key": each["key"], "label": each["label"]} for each in actions]
+    return {
+        "actions": msgspec.json.encode(shown).decode(),
+        "actions_path": f"/api/notifications/{notification_id}/actions/",
+    }
+
+
+def _actions_category(actions: Sequence[Mapping[str, Any]]) -> str:
+    """Returns a name for these buttons in this order, by which an iOS app registers them."""
+    return f"tocsin:{','.join(each['key'] for each in actions)}"
 
 
 def _bytes(data: dict[str, str]) -> int:
@@ -252,6 +272,7 @@ def _entry(entry: Entry, language: Language, size: _DigestSize, by: Rendering) -
         "open_url": by.links.open(entry.notification_id, entry.recipient_id, by.now)
         if has_target
         else None,
+        **actions_variables(entry, by),
     }
 
 

@@ -71,6 +71,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "timezone": None,
         "metadata": {},
     },
+    "with actions": {
+        "actions": [
+            {"key": "accept", "label": "Accept", "style": "primary"},
+            {"key": "decline", "label": "Decline", "style": "danger"},
+        ]
+    },
     "mandatory": {"mandatory": True},
     "of a topic": {"topic": "forum.thread:42", "because": "replied", "reason": None},
     "from right to left": {"locale": "ar-EG"},

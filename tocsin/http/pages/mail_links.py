@@ -27,8 +27,8 @@ from tocsin.http.people.inbox import PersonRequest
 from tocsin.http.requests import Services
 
 UNSUBSCRIBE = "/unsubscribe/{token:str}/"
-_LARGEST_FORM = 8_000  # bytes, from anybody who has a link
-_GONE = OtherResponse(
+LARGEST_FORM = 8_000  # bytes, from anybody who has a link
+GONE = OtherResponse(
     "A page: the link is not one of this service, too old, or of something that is gone.",
     media_type="text/html",
 )
@@ -67,7 +67,7 @@ async def open_notification(
 @get(
     "/c/{token:str}/",
     media_type="text/html",
-    responses=_REDIRECT | {404: _GONE},
+    responses=_REDIRECT | {404: GONE},
     opt=noted(fails=(503,)),
 )
 async def click_through(
@@ -130,7 +130,7 @@ class UnsubscribeForm(Struct, frozen=True):
     undo: Literal["1"] | None = None
 
 
-@get(UNSUBSCRIBE, media_type="text/html", responses={404: _GONE}, opt=noted(fails=(503,)))
+@get(UNSUBSCRIBE, media_type="text/html", responses={404: GONE}, opt=noted(fails=(503,)))
 async def unsubscribe_page(
     request: AnyRequest, services: NamedDependency[Services], token: FromPath[str]
 ) -> Response[str]:
@@ -152,8 +152,8 @@ async def unsubscribe_page(
     UNSUBSCRIBE,
     dependencies=body_read_by_handler(UnsubscribeForm | None),
     media_type="text/html",
-    responses={404: _GONE},
-    request_max_body_size=_LARGEST_FORM,
+    responses={404: GONE},
+    request_max_body_size=LARGEST_FORM,
     status_code=200,
     opt=noted(body_media_types=("application/x-www-form-urlencoded",), fails=(413, 422, 503)),
 )
@@ -169,7 +169,7 @@ async def turn_emails_off(
         found = await _found(services, request, token)
     except NotFound:
         return html("gone.html", 404, reader(services, request))
-    fields = await _form(request)
+    fields = await form_fields(request)
     scope, undone = _scope(found, fields), _undone(fields)
     done = await (found.undo(scope) if undone else found.turn_off(scope))
     return html(
@@ -182,8 +182,8 @@ async def _found(services: Services, request: AnyRequest, token: str) -> OptOut:
     return await opt_out(services.database, link, lambda locale: reader(services, request, locale))
 
 
-async def _form(request: AnyRequest) -> dict[str, str]:
-    """Returns the form's fields; read by hand, since one-click clients may send any form encoding or none."""
+async def form_fields(request: AnyRequest) -> dict[str, str]:
+    """Returns the fields of a form; read by hand, since one-click clients may send any encoding or none."""
     kind, _ = request.content_type
     if kind == "multipart/form-data":
         form = await request.form()

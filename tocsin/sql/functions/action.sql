@@ -1,5 +1,16 @@
 -- Actions: the buttons of an event, of which each person who is notified presses one, once.
 
+-- Why no button of a notification can be pressed any more: `cancelled`, `replaced`, `expired`; null: one can.
+create or replace function tocsin.actions_closed(_notification tocsin.notification, _event tocsin.event) returns text
+language sql stable
+as $$
+    select case
+        when _event.cancelled_at is not null then 'cancelled'
+        when _notification.replaced_by is not null then 'replaced'
+        when _event.expires_at <= clock_timestamp() then 'expired'
+    end
+$$;
+
 -- Presses a button of one of a person's notifications, and marks the notification read. The first press counts. Returns how it
 -- ended, and the key that was chosen: `acted` (also if that key was chosen before), `other`, `cancelled`, `replaced`, `expired`,
 -- `unknown_key`, or `unknown`: there is no such notification.
@@ -36,12 +47,8 @@ begin
         return query select 'unknown_key', null::text;
     elsif _chosen is not null then
         return query select case when _chosen = _key then 'acted' else 'other' end, _chosen;
-    elsif _event.cancelled_at is not null then
-        return query select 'cancelled', null::text;
-    elsif _notification.replaced_by is not null then
-        return query select 'replaced', null::text;
-    elsif _event.expires_at <= clock_timestamp() then
-        return query select 'expired', null::text;
+    elsif tocsin.actions_closed(_notification, _event) is not null then
+        return query select tocsin.actions_closed(_notification, _event), null::text;
     else
         perform tocsin.mark_read(_recipient_id, _notification_id, true);
         update tocsin.action_counter c

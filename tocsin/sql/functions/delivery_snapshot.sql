@@ -24,6 +24,7 @@ create or replace function tocsin.delivery_snapshot(_delivery_id bigint) returns
     created_at timestamptz,
     metadata jsonb,
     data jsonb,
+    actions jsonb,
     topic text,
     subject text,
     replaces boolean,
@@ -63,6 +64,7 @@ as $$
             when e.content is not null and d.channel = 'push'
                 then tocsin.push_data(tocsin.find_texts(e.content, r.locale, 'push', '{data}') -> 'data')
         end as data,
+        e.actions,
         e.topic,
         e.subject,
         coalesce(e.replaces, false) as replaces,
@@ -100,6 +102,14 @@ as $$
                 and tocsin.topic_withheld_reason(e.topic, d.recipient_id, d.notification_id) is not null
                 then tocsin.topic_withheld_reason(e.topic, d.recipient_id, d.notification_id)
             when d.channel = any (t.skip_if_read) and (n.read_at is not null or n.archived_at is not null)
+                then 'already_read'
+            -- a button was pressed, on whatever device
+            when e.actions is not null and d.channel <> all (t.mandatory_channels)
+                and exists (
+                    select
+                    from tocsin.action a
+                    where a.notification_id = d.notification_id
+                )
                 then 'already_read'
             when d.channel = 'push' and v.recipient_id is distinct from d.recipient_id then 'device_moved'
             when d.channel = 'push' and v.disabled_at is not null then 'no_device'

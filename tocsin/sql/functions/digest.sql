@@ -136,7 +136,8 @@ select
     t.label,
     c.category,
     c.label as category_label,
-    c.position as category_position
+    c.position as category_position,
+    e.actions
 from tocsin.digest_item i
 join tocsin.notification n using (notification_id)
 join tocsin.event e using (event_id)

@@ -125,7 +125,7 @@ begin
             end if;
             select k.key into _name
             from jsonb_object_keys(_value) k (key)
-            where k.key in ('notification_id', 'event_id', 'event_type', 'action_url', 'aps', 'from', 'message_type')
+            where k.key in ('notification_id', 'event_id', 'event_type', 'action_url', 'actions', 'actions_path', 'aps', 'from', 'message_type')
                 or k.key ~ '^(google|gcm)'
             limit 1;
             if found then

@@ -114,6 +114,7 @@ select
     n.created_at,
     n.metadata,
     n.data,
+    n.actions,
     c.burst_id,
     c.digest_id,
     n.topic,

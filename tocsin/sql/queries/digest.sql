@@ -95,7 +95,8 @@ select
     e.action_url,
     e.label,
     e.category,
-    e.category_label
+    e.category_label,
+    e.actions
 from tocsin.digest_entry e
 where e.digest_id = any (:digest_ids)
 order by e.digest_id, e.category_position, e.created_at desc, e.notification_id desc;
@@ -115,7 +116,8 @@ select
     e.action_url,
     e.label,
     e.category,
-    e.category_label
+    e.category_label,
+    e.actions
 from tocsin.digest_entry e
 where e.recipient_id = :recipient_id
     and e.digest_id is null

@@ -90,6 +90,8 @@ def _aps(push: Push, title: str, body: str) -> dict[str, Any]:
         aps["sound"] = push.sound
     if push.thread_id is not None:
         aps["thread-id"] = push.thread_id
+    if push.category is not None:
+        aps["category"] = push.category
     return aps
 
 

@@ -130,6 +130,8 @@ def _apns(push: Push, tag: str, *, high: bool) -> dict[str, Any]:
         aps["sound"] = "default"
     if push.thread_id is not None:
         aps["thread-id"] = push.thread_id
+    if push.category is not None and not silent(push):
+        aps["category"] = push.category
     return {"headers": headers, "payload": {"aps": aps}}
 
 
