@@ -184,6 +184,7 @@ async def canary(db: Db, machine: httpx.AsyncClient, me: httpx.AsyncClient) -> N
         ("PATCH", "digest-preferences/", {"frequency": "daily", "timezone": ZONES[1]}),
         ("PUT", "quiet-hours/", {"starts": "22:00", "ends": "22:01", "timezone": ZONES[2]}),
         ("PATCH", "notification-preferences/", {"overrides": {"*": {"push": True}}}),
+        ("PATCH", "inbox-preferences/", {"grouped": False}),
         ("POST", "subscriptions/", {"topic": "canary:topic", "level": "all"}),
         ("POST", "stream-ticket/", {}),
         ("POST", "notifications/seen/", {}),

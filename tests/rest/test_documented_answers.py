@@ -22,7 +22,12 @@ from tocsin.http.openapi import describe
 Json = dict[str, Any]
 
 STREAM = "/api/notifications/stream/"  # its good answer has no end
-NOWHERE = {"event_id": "999", "notification_id": "999", "device_id": "999"}
+NOWHERE = {
+    "event_id": "999",
+    "notification_id": "999",
+    "device_id": "999",
+    "group_key": "c345OTk",  # of a group of one
+}
 PROBLEM = "application/problem+json"
 # what needs more than one request to come about: each has a test of its own
 CIRCUMSTANCES = {"409", "429", "503"}

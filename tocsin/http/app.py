@@ -32,7 +32,15 @@ from tocsin.http.observability import AccessLog, Metrics, RequestSummary
 from tocsin.http.offload import Offload
 from tocsin.http.ops import dead_letters, ops_page, search
 from tocsin.http.pages import action_page, assets, html, mail_links
-from tocsin.http.people import actions, devices, inbox, preferences, stream, subscriptions
+from tocsin.http.people import (
+    actions,
+    devices,
+    groups,
+    inbox,
+    preferences,
+    stream,
+    subscriptions,
+)
 from tocsin.http.people.stream import StreamMiddleware
 from tocsin.http.requests import ApiRequest, PathReader, Services, check_query
 from tocsin.settings import Settings
@@ -45,6 +53,7 @@ _ROUTERS = [
         *(
             inbox,
             actions,
+            groups,
             mail_links,
             action_page,
             preferences,

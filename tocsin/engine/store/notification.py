@@ -122,17 +122,17 @@ async def list_notifications(
         limit=limit + 1,
     )
     found = [row.notification for row in rows if row.notification is not None]
-    kept = min(limit, _fitting(found))
+    kept = min(limit, count_fitting(found))
     cut = page(found[: kept + 1], cursor, kept)
     results = []
     for each in cut.results:
-        results.append(_safe(each))
+        results.append(to_safe(each))
         if len(each.body_html or "") > _LONG_HTML:
             await asyncio.sleep(0)  # it took a millisecond or more
     return Inbox(structs.replace(cut, results=results), to_opaque(rows[0].as_of))
 
 
-def _fitting(found: Sequence[Notification]) -> int:
+def count_fitting(found: Sequence[Notification]) -> int:
     """Returns how many of them make a page that is not too large to encode at once, at least one."""
     sizes = accumulate(len(each.body) + len(each.body_html or "") for each in found)
     return max(1, sum(size <= _LARGEST_PAGE for size in sizes))
@@ -150,7 +150,7 @@ async def get_notification(
     )
     if found is None:
         raise NotFound("There is no such notification of yours.")
-    return _safe(found)
+    return to_safe(found)
 
 
 async def mark_read(
@@ -186,7 +186,7 @@ async def mark_all_read(
         category=wanted.category,
         event_type=wanted.event_type,
         subject=wanted.subject,
-        as_of=None if as_of is None else _snapshot(as_of),
+        as_of=None if as_of is None else read_as_of(as_of),
     )
 
 
@@ -195,7 +195,7 @@ async def mark_seen(database: Database, recipient_id: str, *, as_of: str | None)
     await database.run(
         _SQL["mark_seen"],
         recipient_id=recipient_id,
-        as_of=None if as_of is None else _snapshot(as_of),
+        as_of=None if as_of is None else read_as_of(as_of),
     )
 
 
@@ -235,7 +235,8 @@ async def why(
     return {row.notification_id: row for row in rows}
 
 
-def _safe(notification: Notification) -> Notification:
+def to_safe(notification: Notification) -> Notification:
+    """Returns it with typed actions and a sanitised body."""
     if notification.actions is not None:  # as PostgreSQL has them
         notification = structs.replace(
             notification,
@@ -247,7 +248,7 @@ def _safe(notification: Notification) -> Notification:
     return structs.replace(notification, body_html=sanitise(notification.body_html))
 
 
-def _snapshot(as_of: str) -> str:
+def read_as_of(as_of: str) -> str:
     """Returns the snapshot in an `as_of`; raises Invalid where PostgreSQL would not read it."""
     snapshot = from_opaque(as_of)
     if is_snapshot(snapshot):

@@ -11,6 +11,7 @@ from msgspec import Struct
 from tocsin.engine.model import Conflict, NotFound, Notification, Unavailable
 from tocsin.engine.store.database import Database, Queries
 from tocsin.engine.store.digest import DigestPreferences, get_digest_preferences
+from tocsin.engine.store.group import InboxPreferences, get_inbox_preferences
 from tocsin.engine.store.preference import QuietHours, get_quiet_hours
 from tocsin.sql import load
 
@@ -207,6 +208,7 @@ class Export(Struct, frozen=True):
     preferences: list[ExportedPreference]
     digest: DigestPreferences
     quiet_hours: QuietHours
+    inbox: InboxPreferences
     notifications: list[ExportedNotification]
     invitations: list[ExportedInvitation]
     scheduled_events: list[ExportedScheduled]
@@ -303,6 +305,7 @@ async def export_recipient(database: Database, recipient_id: str) -> Export:
             await session.rows(ExportedPreference, _SQL["export_preferences"], **person),
             await get_digest_preferences(session, recipient_id),
             await get_quiet_hours(session, recipient_id),
+            await get_inbox_preferences(session, recipient_id),
             await session.rows(ExportedNotification, _SQL["export_notifications"], **person),
             await session.rows(ExportedInvitation, _SQL["export_invitations"], **person),
             await session.rows(ExportedScheduled, _SQL["export_scheduled"], **person),

@@ -30,6 +30,7 @@ from tocsin.http.fields import (
 )
 from tocsin.http.middleware import COUNT_FAILED, COUNT_PATH
 from tocsin.http.openapi import get
+from tocsin.http.people.groups import GroupListing, check_alone, list_grouped, list_members
 from tocsin.http.requests import Services
 
 _UNDO = "Tocsin-Undo"
@@ -112,23 +113,34 @@ async def list_notifications(
             pattern="^[A-Za-z0-9._:/-]{1,200}$", description="Only those that are about this."
         ),
     ] = None,
-) -> InboxListing:
+    grouped: Annotated[
+        bool, QueryParameter(description="Notifications of one event type and subject as one item.")
+    ] = False,
+    group_key: Annotated[
+        CursorText | None, QueryParameter(description="Only the members of this group.")
+    ] = None,
+) -> InboxListing | GroupListing:
     """List the inbox.
 
-    Newest first. `next` and `previous` keep the filters; pages stay put while new ones arrive.
+    Newest first. `next` and `previous` keep the filters; pages stay put while new ones arrive. With `grouped`, each
+    result is a group; with `group_key`, the list has the members of that group, and no other filter.
     """
-    place = read_cursor(cursor)
     await check_filter(services.database, event_type, category)
-    inbox = await store.list_notifications(
-        services.database,
-        request.auth.recipient_id,
-        Filter(read, event_type, category, subject),
-        cursor=place,
-        limit=limit,
-    )
+    wanted = Filter(read, event_type, category, subject)
     kept = without_nulls(
         limit=limit, read=read, event_type=event_type, category=category, subject=subject
     )
+    person = request.auth.recipient_id
+    if group_key is not None:
+        check_alone(wanted, grouped=grouped)
+        inbox = await list_members(services.database, person, group_key, cursor=cursor, limit=limit)
+        kept = without_nulls(limit=limit, group_key=group_key)
+    elif grouped:
+        return await list_grouped(services, person, wanted, cursor=cursor, limit=limit, kept=kept)
+    else:
+        inbox = await store.list_notifications(
+            services.database, person, wanted, cursor=read_cursor(cursor), limit=limit
+        )
     older, newer = page_links(services, PATH, inbox.page, kept)
     return InboxListing(inbox.page.results, older, newer, inbox.as_of)
 

@@ -215,6 +215,17 @@ comment on column tocsin.digest_preference.next_at is 'When the next one is due;
 comment on column tocsin.digest_preference.unsubscribed is 'Whether it was turned off by an unsubscribe link: what waits is then settled, not sent.';
 comment on column tocsin.digest_preference.updated_at is 'When the person last changed it.';
 
+create table tocsin.inbox_preference (
+    recipient_id text primary key references tocsin.recipient on delete cascade,
+    grouped boolean not null,
+    updated_at timestamptz not null default now()
+);
+
+comment on table tocsin.inbox_preference is 'How people want their inbox to be shown.';
+comment on column tocsin.inbox_preference.recipient_id is 'The person.';
+comment on column tocsin.inbox_preference.grouped is 'Whether notifications of one event type and subject are shown as one item.';
+comment on column tocsin.inbox_preference.updated_at is 'When the person last changed it.';
+
 -- No foreign key: the row of a reply would keep its person from being erased as long as the app's transaction is open.
 create table tocsin.subscription (
     topic text not null,
@@ -418,7 +429,7 @@ create index notification_xid on tocsin.notification (recipient_id, xid);
 create index notification_address on tocsin.notification (address) where recipient_id is null;
 -- assignable_since
 create index notification_pending on tocsin.notification (xid) include (address) where recipient_id is null;
--- mark_read, replace_earlier, list_older_notifications with a subject
+-- mark_read, replace_earlier, group_members, list_older_notifications with a subject
 create index notification_subject on tocsin.notification (recipient_id, subject, created_at desc, notification_id desc)
 where subject is not null and archived_at is null;
 -- clean_up_notifications: those that are over, by the time since when

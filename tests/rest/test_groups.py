@@ -1,0 +1,291 @@
+"""The grouped inbox over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.http_fixtures import *  # noqa: F403 - fixtures
+from tests.support.http_fixtures import Db, Tell
+
+INBOX = "/api/notifications/"
+THREAD = "forum.thread:42"
+TITLE = "New reply in 'Spring Formal Planning'"
+
+
+async def listed(client: httpx.AsyncClient, **query: Any) -> dict[str, Any]:
+    answer = await client.get(INBOX, params={"grouped": "true", **query})
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+async def groups(client: httpx.AsyncClient, **query: Any) -> list[dict[str, Any]]:
+    return list((await listed(client, **query))["results"])
+
+
+async def unread(client: httpx.AsyncClient) -> int:
+    return int((await client.get(f"{INBOX}unread-count/")).json()["count"])
+
+
+async def test_unread_ones_of_a_type_and_subject_are_one_item(
+    alice: httpx.AsyncClient, tell: Tell, db: Db
+) -> None:
+    for person, name in (("bob", "Bob"), ("carol", "Carol"), ("dave", "Dave"), ("erin", "Erin")):
+        db.execute("select tocsin.upsert_recipient(%s, null, %s)", (person, name))
+    ids = [
+        tell(subject=THREAD, title=TITLE, initiator=person)
+        for person in ("bob", "bob", "carol", "dave", "erin")
+    ]
+    (group,) = await groups(alice)
+    newest = (await alice.get(f"{INBOX}{ids[-1]}/")).json()
+    oldest = (await alice.get(f"{INBOX}{ids[0]}/")).json()
+    assert group == {
+        "group_key": group["group_key"],
+        "count": 5,
+        "unread": 5,
+        "initiators": [
+            {"id": "erin", "name": "Erin"},
+            {"id": "dave", "name": "Dave"},
+            {"id": "carol", "name": "Carol"},
+        ],
+        "others": 1,
+        "title": "Erin and 3 others replied to 'Spring Formal Planning'",
+        "latest": newest,
+        "oldest_at": oldest["created_at"],
+        "capped": False,
+    }
+
+
+async def test_the_title_is_in_the_persons_language(
+    alice: httpx.AsyncClient, tell: Tell, db: Db
+) -> None:
+    db.execute("select tocsin.upsert_recipient('alice', null, null, 'de-AT')")
+    db.execute("select tocsin.upsert_recipient('bob', null, 'Bob')")
+    for person in ("carol", "bob"):
+        tell(subject=THREAD, title=TITLE, initiator=person)
+    (group,) = await groups(alice)
+    assert (
+        group["title"]
+        == "Bob und eine weitere Person haben auf \u201eSpring Formal Planning\u201c geantwortet"
+    )
+
+
+async def test_another_type_or_subject_is_another_group(
+    alice: httpx.AsyncClient, tell: Tell
+) -> None:
+    tell(subject=THREAD)
+    tell(subject="forum.thread:43")
+    tell(subject=THREAD, event_type="forum.mention")
+    tell(subject=THREAD)
+    assert [
+        (each["latest"]["event_type"], each["latest"]["subject"], each["count"])
+        for each in await groups(alice)
+    ] == [
+        ("forum.new_reply", THREAD, 2),
+        ("forum.mention", THREAD, 1),
+        ("forum.new_reply", "forum.thread:43", 1),
+    ]
+
+
+async def test_without_a_subject_or_with_group_false_each_is_a_group_of_one(
+    alice: httpx.AsyncClient, tell: Tell, db: Db
+) -> None:
+    for _ in range(2):
+        tell()
+        tell(subject=THREAD, event_type="forum.mention")
+    db.execute("update tocsin.event_type set grouped = false where event_type = 'forum.mention'")
+    assert [each["count"] for each in await groups(alice)] == [1, 1, 1, 1]
+    assert len({each["group_key"] for each in await groups(alice)}) == 4
+
+
+async def test_read_ones_are_grouped_by_the_day_of_the_persons_zone(
+    alice: httpx.AsyncClient, tell: Tell, db: Db
+) -> None:
+    db.execute("select tocsin.upsert_recipient('alice', null, null, null, 'Pacific/Auckland')")
+    times = ("2026-03-01 10:59", "2026-03-01 11:01", "2026-03-02 10:59", "2026-03-02 11:01")
+    for at in times:  # midnight in Auckland is at 11:00 UTC
+        db.execute(
+            "update tocsin.notification set created_at = %s, read_at = now() where notification_id = %s",
+            (f"{at}+00", tell(subject=THREAD)),
+        )
+    found = await groups(alice)
+    assert [(each["count"], each["unread"]) for each in found] == [(1, 0), (2, 0), (1, 0)]
+    members = await alice.get(INBOX, params={"group_key": found[1]["group_key"]})
+    assert [each["created_at"][:16] for each in members.json()["results"]] == [
+        "2026-03-02T10:59",
+        "2026-03-01T11:01",
+    ]
+
+
+async def test_filters_apply_before_grouping(alice: httpx.AsyncClient, tell: Tell) -> None:
+    read = tell(subject=THREAD)
+    await alice.patch(f"{INBOX}{read}/read/")
+    tell(subject=THREAD)
+    tell(subject=THREAD, event_type="billing.invoice_issued")
+    tell(subject="forum.thread:43")
+    assert [each["unread"] for each in await groups(alice, subject=THREAD)] == [1, 1, 0]
+    assert [each["latest"]["id"] for each in await groups(alice, read="true")] == [read]
+    assert len(await groups(alice, read="false", category="forum")) == 2
+    assert len(await groups(alice, event_type="billing.invoice_issued")) == 1
+
+
+async def test_the_members_of_a_group_come_in_pages(alice: httpx.AsyncClient, tell: Tell) -> None:
+    ids = [tell(subject=THREAD) for _ in range(5)]
+    tell(subject="forum.thread:43")
+    single = tell()
+    keys = {each["latest"]["id"]: each["group_key"] for each in await groups(alice)}
+    seen, url, page = [], f"{INBOX}?limit=2&group_key={keys[ids[-1]]}", {}
+    while url:
+        page = (await alice.get(url)).json()
+        seen += [each["id"] for each in page["results"]]
+        url = page["next"]
+    assert seen == ids[::-1]
+    back = (await alice.get(page["previous"])).json()
+    assert [each["id"] for each in back["results"]] == [ids[2], ids[1]]
+    alone = (await alice.get(INBOX, params={"group_key": keys[single]})).json()
+    assert [each["id"] for each in alone["results"]] == [single]
+    assert (alone["next"], alone["previous"]) == (None, None)
+
+
+async def test_pages_of_groups_stay_put_while_new_ones_arrive(
+    alice: httpx.AsyncClient, tell: Tell
+) -> None:
+    for number in range(5):
+        tell(subject=f"t:{number}")
+    first = await listed(alice, limit=2)
+    tell(subject="t:1")  # its group would be the first now
+    tell(subject="t:9")
+    tell(subject="t:4")
+    second = (await alice.get(first["next"])).json()
+    third = (await alice.get(second["next"])).json()
+    subjects = [
+        [each["latest"]["subject"] for each in page["results"]] for page in (first, second, third)
+    ]
+    assert subjects == [["t:4", "t:3"], ["t:2", "t:1"], ["t:0"]]
+    assert second["results"][1]["count"] == 1
+    assert third["next"] is None
+    back = (await alice.get(third["previous"])).json()
+    assert back["results"] == second["results"]
+    assert (await alice.get(back["previous"])).json()["results"] == first["results"]
+    assert [each["latest"]["subject"] for each in await groups(alice, limit=2)] == ["t:4", "t:9"]
+
+
+async def test_reading_a_group_spares_what_came_after_the_list(
+    alice: httpx.AsyncClient, tell: Tell
+) -> None:
+    for _ in range(3):
+        tell(subject=THREAD)
+    other = tell(subject="forum.thread:43")
+    page = await listed(alice)
+    key = page["results"][1]["group_key"]
+    later = tell(subject=THREAD)
+    answer = await alice.patch(f"{INBOX}groups/{key}/read/", json={"as_of": page["as_of"]})
+    assert (answer.status_code, answer.json()) == (200, {"marked": 3})
+    assert await unread(alice) == 2
+    assert [(each["latest"]["id"], each["count"], each["unread"]) for each in await groups(alice)][
+        :2
+    ] == [(later, 1, 1), (other, 1, 1)]
+    undone = await alice.post(
+        f"{INBOX}mark-all-read/undo/", json={"undo": answer.headers["tocsin-undo"]}
+    )
+    assert undone.json() == {"unmarked": 3}
+    assert (await alice.patch(f"{INBOX}groups/{key}/read/")).json() == {"marked": 4}
+    assert (await alice.patch(f"{INBOX}groups/{key}/read/")).json() == {"marked": 0}
+    assert await unread(alice) == 1
+
+
+async def test_archiving_a_group_spares_what_came_after_the_list(
+    alice: httpx.AsyncClient, tell: Tell
+) -> None:
+    ids = [tell(subject=THREAD) for _ in range(3)]
+    page = await listed(alice)
+    key = page["results"][0]["group_key"]
+    later = tell(subject=THREAD)
+    for _ in range(2):
+        answer = await alice.delete(f"{INBOX}groups/{key}/", params={"as_of": page["as_of"]})
+        assert (answer.status_code, answer.content) == (204, b"")
+    assert [each["latest"]["id"] for each in await groups(alice)] == [later]
+    assert await unread(alice) == 1
+    assert (await alice.get(f"{INBOX}{ids[0]}/")).status_code == 200
+    await alice.patch(f"{INBOX}groups/{key}/read/")
+    (read,) = await groups(alice)
+    await alice.delete(f"{INBOX}groups/{read['group_key']}/")
+    assert await groups(alice) == []
+
+
+async def test_a_group_of_one_is_read_and_archived_too(
+    alice: httpx.AsyncClient, bob: httpx.AsyncClient, tell: Tell
+) -> None:
+    tell()
+    (group,) = await groups(alice)
+    path = f"{INBOX}groups/{group['group_key']}/"
+    assert (await bob.patch(f"{path}read/")).status_code == 404
+    assert (await bob.delete(path)).status_code == 404
+    assert [(await alice.patch(f"{path}read/")).json()["marked"] for _ in range(2)] == [1, 0]
+    assert await unread(alice) == 0
+    assert (await alice.delete(path)).status_code == 204
+    assert await groups(alice) == []
+
+
+async def test_a_key_reaches_only_ones_own(
+    alice: httpx.AsyncClient, bob: httpx.AsyncClient, tell: Tell
+) -> None:
+    tell(subject=THREAD)
+    key = (await groups(alice))[0]["group_key"]
+    assert (await bob.patch(f"{INBOX}groups/{key}/read/")).json() == {"marked": 0}
+    assert (await bob.delete(f"{INBOX}groups/{key}/")).status_code == 204
+    assert (await bob.get(INBOX, params={"group_key": key})).json()["results"] == []
+    assert await unread(alice) == 1
+
+
+async def test_a_person_turns_groups_off(alice: httpx.AsyncClient, tell: Tell) -> None:
+    assert (await alice.get("/api/inbox-preferences/")).json() == {"grouped": True}
+    changed = await alice.patch("/api/inbox-preferences/", json={"grouped": False})
+    assert (changed.status_code, changed.json()) == (200, {"grouped": False})
+    assert (await alice.patch("/api/inbox-preferences/", json={})).json() == {"grouped": False}
+    for _ in range(2):
+        tell(subject=THREAD)
+    assert [each["count"] for each in await groups(alice)] == [1, 1]
+    await alice.patch("/api/inbox-preferences/", json={"grouped": True})
+    assert [each["count"] for each in await groups(alice)] == [2]
+
+
+async def test_counts_are_exact_to_a_thousand(alice: httpx.AsyncClient, tell: Tell, db: Db) -> None:
+    first = tell(subject=THREAD)
+    db.execute(
+        "select tocsin.notify('forum.new_reply', '{alice}', 'x', subject => %s, initiator => 'p' || i)"
+        " from generate_series(1, 999) i",
+        (THREAD,),
+    )
+    (group,) = await groups(alice)
+    assert (group["count"], group["unread"], group["capped"]) == (1000, 1000, False)
+    assert (group["others"], len(group["initiators"])) == (996, 3)
+    tell(subject=THREAD)
+    (group,) = await groups(alice)
+    assert (group["count"], group["unread"], group["capped"]) == (1000, 1000, True)
+    oldest = (await alice.get(f"{INBOX}{first}/")).json()
+    assert group["oldest_at"] == oldest["created_at"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "field"),
+    [
+        ("GET", "?grouped=true&cursor=bzEuMQ", "cursor"),
+        ("GET", "?grouped=true&group_key=c34x", "group_key"),
+        ("GET", "?group_key=bzEuMQ", "group_key"),
+        ("GET", "?group_key=dX5mb3J1bS5tZW50aW9uflg&read=true", "group_key"),
+        ("GET", "?grouped=perhaps", "grouped"),
+        ("PATCH", "groups/bzEuMQ/read/", "group_key"),
+        ("DELETE", "groups/bzEuMQ/", "group_key"),
+        ("DELETE", "groups/dX5mb3J1bS5tZW50aW9uflg/?as_of=zzz", "as_of"),
+    ],
+)
+async def test_what_is_not_of_a_grouped_list_names_its_field_and_the_cure(
+    alice: httpx.AsyncClient, method: str, path: str, field: str
+) -> None:
+    answer = await alice.request(method, INBOX + path)
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["errors"][0]["field"] == field
+    assert answer.json()["errors"][0]["message"]

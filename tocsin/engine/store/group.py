@@ -1,0 +1,334 @@
+"""The grouped inbox: notifications of one event type and subject as one item, made when it is read.
+
+Every query is bound to the recipient's id.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Any
+
+from msgspec import Struct, convert, structs
+
+from tocsin.engine.group_title import GroupFacts, about_of, group_title
+from tocsin.engine.model import Invalid, Notification
+from tocsin.engine.store.database import Database, Queries
+from tocsin.engine.store.notification import (
+    Filter,
+    Inbox,
+    count_fitting,
+    get_notification,
+    mark_all_read,
+    mark_read,
+    read_as_of,
+    to_safe,
+)
+from tocsin.engine.store.notification import archive as archive_one
+from tocsin.engine.store.pagination import (
+    Cursor,
+    Page,
+    from_opaque,
+    is_snapshot,
+    page,
+    parse_cursor,
+    to_opaque,
+)
+from tocsin.sql import load
+
+_SQL = load("group")
+_KEY = re.compile(
+    r"u~(?P<unread>[a-z0-9_.]{3,200})~(?P<about>[A-Za-z0-9._:/-]{1,200})"
+    r"|r~(?P<read>[a-z0-9_.]{3,200})~(?P<thing>[A-Za-z0-9._:/-]{1,200})~(?P<day>\d{4}-\d\d-\d\d)"
+    r"|s~(?P<id>[1-9]\d{0,17})"
+)
+_MOST_SHOWN = 3  # people
+
+
+class GroupKey(Struct, frozen=True):
+    """Which group: the unread or one day's read ones of a type and subject, or one notification."""
+
+    event_type: str | None = None
+    subject: str | None = None
+    day: date | None = None  # None: the unread ones
+    notification_id: int | None = None
+
+    def __str__(self) -> str:
+        """Returns the opaque text for clients."""
+        if self.notification_id is not None:
+            return to_opaque(f"s~{self.notification_id}")
+        kind, day = ("u", "") if self.day is None else ("r", f"~{self.day}")
+        return to_opaque(f"{kind}~{self.event_type}~{self.subject}{day}")
+
+
+class GroupCursor(Struct, frozen=True):
+    """A position between two groups, and the snapshot from which the first page was read."""
+
+    place: Cursor
+    as_of: str
+
+    def __str__(self) -> str:
+        """Returns the opaque text for clients."""
+        return to_opaque(f"{self.place}~{self.as_of}")
+
+
+class Initiator(Struct, frozen=True):
+    """A person who caused a notification; `name` null where it is not known."""
+
+    id: str
+    name: str | None
+
+
+class Group(Struct, frozen=True):
+    """Several notifications as one item; `others` are people besides `initiators`."""
+
+    group_key: str
+    count: int
+    unread: int
+    initiators: list[Initiator]  # the three newest, each once
+    others: int
+    title: str
+    latest: Notification
+    oldest_at: datetime
+    capped: bool  # there are more than the 1,000 newest, which were counted
+
+
+class GroupedInbox(Struct, frozen=True):
+    """A page of groups, and the snapshot from which the first page was read."""
+
+    results: list[Group]
+    next: GroupCursor | None
+    previous: GroupCursor | None
+    as_of: str  # opaque
+
+
+class InboxPreferences(Struct, frozen=True):
+    """How a person's inbox is shown."""
+
+    grouped: bool
+
+
+class _GroupRow(Struct, frozen=True):
+    as_of: str
+    id: (
+        int | None
+    )  # of the newest; None where there is no group, since the snapshot comes with the first row
+    created_at: datetime | None
+    day: date | None
+    single: bool | None
+    count: int
+    capped: bool
+    oldest_at: datetime | None
+    initiators: list[dict[str, str | None]]
+    people: int
+    title_many: dict[str, dict[str, str]] | None
+    locale: str | None
+    latest: dict[str, Any] | None
+
+
+class _Head(Struct, frozen=True):
+    """A group's place in the list."""
+
+    id: int
+    created_at: datetime
+    row: _GroupRow
+    latest: Notification
+
+
+class _MemberRow:
+    def __init__(self, as_of: str, id: int | None, **columns: Any) -> None:  # noqa: A002
+        self.as_of = as_of
+        self.notification = None if id is None else Notification(id=id, **columns)
+
+
+async def list_groups(
+    database: Database,
+    recipient_id: str,
+    wanted: Filter,
+    *,
+    cursor: GroupCursor | None,
+    limit: int,
+) -> GroupedInbox:
+    """Returns a page of groups; later pages show what was there when the first one was read."""
+    place = None if cursor is None else cursor.place
+    newer = place is not None and place.newer
+    older = place if not newer else None
+    back = place if newer else None
+    rows = await database.rows(
+        _GroupRow,
+        _SQL["list_groups"],
+        recipient_id=recipient_id,
+        read=wanted.read,
+        event_type=wanted.event_type,
+        category=wanted.category,
+        subject=wanted.subject,
+        as_of=cursor and cursor.as_of,
+        at=older and older.at,
+        id=older and older.id,
+        down_to_at=back and back.at,
+        down_to_id=back and back.id,
+        newer=newer,
+        most=None if newer else limit + 1,
+        limit=limit + 1,
+    )
+    heads = [_to_head(row) for row in rows if row.latest is not None]
+    kept = min(limit, count_fitting([head.latest for head in heads]))
+    cut = page(heads[: kept + 1], place, kept)
+    as_of = rows[0].as_of
+    return GroupedInbox(
+        [_to_group(head) for head in cut.results],
+        None if cut.next is None else GroupCursor(cut.next, as_of),
+        None if cut.previous is None else GroupCursor(cut.previous, as_of),
+        to_opaque(as_of),
+    )
+
+
+def _to_head(row: _GroupRow) -> _Head:
+    latest = to_safe(convert(row.latest, Notification))
+    return _Head(latest.id, latest.created_at, row, latest)
+
+
+def _to_group(head: _Head) -> Group:
+    row, latest = head.row, head.latest
+    initiators = convert(row.initiators, list[Initiator])
+    key = (
+        GroupKey(notification_id=head.id)
+        if row.single
+        else GroupKey(latest.event_type, latest.subject, row.day)
+    )
+    facts = GroupFacts(
+        row.count,
+        latest.title,
+        initiators[0].name if initiators else None,
+        max(row.people - 1, 0),
+        about_of(latest.metadata),
+        row.capped,
+    )
+    return Group(
+        str(key),
+        row.count,
+        0 if latest.read else row.count,
+        initiators,
+        max(row.people - _MOST_SHOWN, 0),
+        group_title(row.title_many, row.locale, facts),
+        latest,
+        row.oldest_at or latest.created_at,
+        row.capped,
+    )
+
+
+def parse_group_key(text: str) -> GroupKey:
+    """Reads a group's key; raises Invalid when it is not one of ours."""
+    found = _KEY.fullmatch(from_opaque(text))
+    try:
+        if found and found["id"]:
+            return GroupKey(notification_id=int(found["id"]))
+        if found and found["unread"]:
+            return GroupKey(found["unread"], found["about"])
+        if found:
+            return GroupKey(found["read"], found["thing"], date.fromisoformat(found["day"]))
+    except ValueError:  # there is no such day
+        pass
+    raise Invalid(
+        "group_key is not one of a grouped list",
+        (
+            "group_key",
+            "Pass the group_key of a group of GET /api/notifications/?grouped=true as it is.",
+        ),
+    )
+
+
+def parse_group_cursor(text: str) -> GroupCursor:
+    """Reads a cursor of a list of groups; raises Invalid when it is not one."""
+    place, _, as_of = from_opaque(text).partition("~")
+    if not is_snapshot(as_of):
+        raise Invalid(
+            "cursor is not one of this list",
+            (
+                "cursor",
+                "Use a page's next or previous link as it is, or leave cursor out for the first page.",
+            ),
+        )
+    return GroupCursor(parse_cursor(place), as_of)
+
+
+async def list_group_members(
+    database: Database, recipient_id: str, key: GroupKey, *, cursor: Cursor | None, limit: int
+) -> Inbox:
+    """Returns a page of the notifications in a group, newest first."""
+    newer = cursor is not None and cursor.newer
+    rows = await database.rows(
+        _MemberRow,
+        _SQL["list_group_members"],
+        **_arguments(recipient_id, key),
+        notification_id=key.notification_id,
+        newer=newer,
+        at=cursor and cursor.at,
+        id=cursor and cursor.id,
+        limit=limit + 1,
+    )
+    found = [row.notification for row in rows if row.notification is not None]
+    kept = min(limit, count_fitting(found))
+    cut: Page[Notification] = page(found[: kept + 1], cursor, kept)
+    results = [to_safe(each) for each in cut.results]
+    return Inbox(structs.replace(cut, results=results), to_opaque(rows[0].as_of))
+
+
+async def mark_group_read(
+    database: Database, recipient_id: str, key: GroupKey, *, as_of: str | None
+) -> tuple[int, str | None]:
+    """Marks the notifications of a group read; with `as_of`, those that this list could show.
+
+    Returns how many, and the token to undo it where there is one. Raises NotFound for one that is not there.
+    """
+    if key.notification_id is not None:
+        if (await get_notification(database, recipient_id, key.notification_id)).read:
+            return 0, None
+        await mark_read(database, recipient_id, key.notification_id, read=True)
+        return 1, None
+    if key.day is not None:
+        return 0, None
+    wanted = Filter(event_type=key.event_type, subject=key.subject)
+    marked = await mark_all_read(database, recipient_id, wanted, as_of=as_of)
+    return marked.marked, marked.undo
+
+
+async def archive_group(
+    database: Database, recipient_id: str, key: GroupKey, *, as_of: str | None
+) -> None:
+    """Removes the notifications of a group from list and badge; with `as_of`, those that this list could show."""
+    if key.notification_id is not None:
+        await archive_one(database, recipient_id, key.notification_id)
+        return
+    await database.value(
+        _SQL["archive_group"],
+        **_arguments(recipient_id, key),
+        as_of=None if as_of is None else read_as_of(as_of),
+    )
+
+
+def _arguments(recipient_id: str, key: GroupKey) -> Mapping[str, object]:
+    return {
+        "recipient_id": recipient_id,
+        "event_type": key.event_type,
+        "subject": key.subject,
+        "unread": key.day is None,
+        "day": key.day,
+    }
+
+
+async def get_inbox_preferences(session: Queries, recipient_id: str) -> InboxPreferences:
+    """Returns how a person's inbox is shown; for an unknown person the defaults."""
+    return await session.one(
+        InboxPreferences, _SQL["get_inbox_preferences"], recipient_id=recipient_id
+    )
+
+
+async def set_inbox_preferences(
+    database: Database, recipient_id: str, *, grouped: bool | None
+) -> InboxPreferences:
+    """Changes what is not None, and creates the person where it is a first write."""
+    async with database.session() as session:
+        await session.run(_SQL["set_inbox_preferences"], recipient_id=recipient_id, grouped=grouped)
+        return await get_inbox_preferences(session, recipient_id)

@@ -1,0 +1,250 @@
+-- Groups of the inbox: notifications of one event type and subject as one item (docs/adr/0066-groups.md).
+--
+-- They are made when an inbox is read; no write knows of them. All unread notifications of a type and subject are a group,
+-- and so are the read ones that were made on the same day of the person's zone. A notification is a group of one if it has
+-- no subject, if its type has `group = false`, or if the person turned groups off.
+
+-- The members of a group, as a list with this snapshot can show them; null for _as_of: all.
+create or replace function tocsin.group_members(
+    _recipient_id text,
+    _event_type text,
+    _subject text,
+    _unread boolean,
+    _from timestamptz,
+    _until timestamptz,
+    _as_of pg_snapshot
+) returns setof tocsin.notification
+language sql stable
+as $$
+    select n.*
+    from tocsin.notification n
+    where n.recipient_id = _recipient_id
+        and n.subject = _subject
+        and n.event_type = _event_type
+        and n.in_inbox
+        and n.archived_at is null
+        and (n.read_at is null) = _unread
+        and n.created_at >= _from
+        and n.created_at < _until
+        and coalesce(pg_visible_in_snapshot(n.xid, _as_of), true)
+$$;
+
+-- When a day begins and ends in a zone; always, for the day null.
+create or replace function tocsin.day_range(_day date, _zone text, out starts timestamptz, out ends timestamptz)
+language sql stable
+as $$
+    select
+        coalesce(_day::timestamp at time zone _zone, '-infinity'),
+        coalesce((_day + 1)::timestamp at time zone _zone, 'infinity')
+$$;
+
+create or replace function tocsin.zone_of(_recipient_id text) returns text
+language sql stable
+as $$
+    select coalesce((select r.timezone from tocsin.recipient r where r.recipient_id = _recipient_id), 'UTC')
+$$;
+
+-- The newest notification of each group, newest first, from a position on or down to one; at most _limit, null: all.
+--
+-- It reads along notification_inbox, in steps of _limit rows that belong to none of the groups that it has found. So it
+-- visits each row once, at the cost of a comparison where the group is known. From a position on, a group is left out if it
+-- has a newer member: it was on an earlier page. `day` is null for unread ones, and for groups of one.
+create or replace function tocsin.group_heads(
+    _recipient_id text,
+    _read boolean,
+    _event_type text,
+    _category text,
+    _subject text,
+    _as_of pg_snapshot,
+    _at timestamptz,
+    _id bigint,
+    _down_to_at timestamptz,
+    _down_to_id bigint,
+    _limit integer
+) returns table (notification_id bigint, event_type text, subject text, created_at timestamptz, unread boolean, day date, single boolean)
+language plpgsql stable
+as $$
+#variable_conflict use_column
+declare
+    _zone text := tocsin.zone_of(_recipient_id);
+    _grouped boolean := coalesce((select p.grouped from tocsin.inbox_preference p where p.recipient_id = _recipient_id), true);
+    _single_types text[] := array(select t.event_type from tocsin.event_type t where not t.grouped);
+    _known text[] := '{}';
+    _row record;
+    _last_at timestamptz := coalesce(_at, 'infinity');
+    _last_id bigint := coalesce(_id, 9223372036854775807);
+    _walked integer;
+    _found integer := 0;
+    _step integer := coalesce(_limit, 200);
+begin
+    loop
+        _walked := 0;
+        for _row in
+            select
+                n.notification_id,
+                n.event_type,
+                n.subject,
+                n.created_at,
+                n.read_at is null as unread,
+                s.single,
+                k.day,
+                k.key
+            from tocsin.notification n
+            cross join lateral (
+                select not _grouped or n.subject is null or n.event_type = any (_single_types) as single
+            ) s
+            cross join lateral (
+                select
+                    d.day,
+                    case when not s.single then concat(n.event_type, '~', n.subject, '~', d.day) end as key
+                from (select case when n.read_at is not null and not s.single then (n.created_at at time zone _zone)::date end as day) d
+            ) k
+            where n.recipient_id = _recipient_id
+                and n.in_inbox
+                and n.archived_at is null
+                and (n.created_at, n.notification_id) < (_last_at, _last_id)
+                and (_down_to_at is null or (n.created_at, n.notification_id) > (_down_to_at, _down_to_id))
+                and (_read is null or (n.read_at is not null) = _read)
+                and (_event_type is null or n.event_type = _event_type)
+                and (_category is null or split_part(n.event_type, '.', 1) = _category)
+                and (_subject is null or n.subject = _subject)
+                and pg_visible_in_snapshot(n.xid, _as_of)
+                and (k.key is null or k.key <> all (_known))
+            order by n.created_at desc, n.notification_id desc
+            limit _step
+        loop
+            _walked := _walked + 1;
+            _last_at := _row.created_at;
+            _last_id := _row.notification_id;
+            continue when _row.key = any (_known);
+            if _row.key is not null then
+                _known := _known || _row.key;
+                continue when _at is not null and exists (
+                    select
+                    from tocsin.day_range(_row.day, _zone) r
+                    cross join lateral tocsin.group_members(
+                        _recipient_id, _row.event_type, _row.subject, _row.unread, r.starts, r.ends, _as_of
+                    ) m
+                    where (m.created_at, m.notification_id) >= (_at, _id)
+                );
+            end if;
+            _found := _found + 1;
+            return query
+                select _row.notification_id, _row.event_type, _row.subject, _row.created_at, _row.unread, _row.day, _row.single;
+            exit when _found = _limit;
+        end loop;
+        exit when _walked < _step or _found = _limit;
+    end loop;
+end
+$$;
+
+-- What a group's item shows of its members, of which the newest 1,000 are counted: how many, the time of the oldest, who caused
+-- them (the three newest people, and how many there are).
+create or replace function tocsin.group_facts(
+    _recipient_id text,
+    _event_type text,
+    _subject text,
+    _unread boolean,
+    _day date,
+    _as_of pg_snapshot,
+    out count integer,
+    out capped boolean,
+    out oldest_at timestamptz,
+    out initiators jsonb,
+    out people integer
+)
+language plpgsql stable
+as $$
+declare
+    _range record;
+begin
+    select r.starts, r.ends
+    into _range
+    from tocsin.day_range(_day, tocsin.zone_of(_recipient_id)) r;
+    with members as (
+        select m.event_id, m.created_at, m.notification_id
+        from tocsin.group_members(_recipient_id, _event_type, _subject, _unread, _range.starts, _range.ends, _as_of) m
+        order by m.created_at desc, m.notification_id desc
+        limit 1001
+    ),
+    counted as (
+        select c.event_id, c.created_at, c.notification_id
+        from members c
+        order by c.created_at desc, c.notification_id desc
+        limit 1000
+    ),
+    people as (
+        select e.initiator, max(c.created_at) as latest_at, max(c.notification_id) as latest_id
+        from counted c
+        join tocsin.event e using (event_id)
+        where e.initiator is not null
+        group by e.initiator
+    )
+    select
+        least(1000, (select count(*) from members)),
+        (select count(*) > 1000 from members),
+        (select min(c.created_at) from counted c),
+        coalesce(
+            (
+                select jsonb_agg(jsonb_build_object('id', p.initiator, 'name', r.name) order by p.latest_at desc, p.latest_id desc)
+                from (select w.initiator, w.latest_at, w.latest_id from people w order by w.latest_at desc, w.latest_id desc limit 3) p
+                left join tocsin.recipient r on r.recipient_id = p.initiator
+            ),
+            '[]'
+        ),
+        (select count(*) from people)
+    into count, capped, oldest_at, initiators, people;
+    if capped then
+        select m.created_at
+        into oldest_at
+        from tocsin.group_members(_recipient_id, _event_type, _subject, _unread, _range.starts, _range.ends, _as_of) m
+        order by m.created_at, m.notification_id
+        limit 1;
+    end if;
+end
+$$;
+
+-- Removes the members of a group from list and badge; skips rows that another transaction is changing. Returns how many.
+create or replace function tocsin.archive_group(
+    _recipient_id text,
+    _event_type text,
+    _subject text,
+    _unread boolean,
+    _day date,
+    _as_of pg_snapshot
+) returns integer
+language plpgsql
+as $$
+declare
+    _ids bigint[];
+begin
+    _ids := array(
+        select n.notification_id
+        from tocsin.notification n
+        where n.notification_id = any (array(
+                select m.notification_id
+                from tocsin.day_range(_day, tocsin.zone_of(_recipient_id)) r
+                cross join lateral tocsin.group_members(_recipient_id, _event_type, _subject, _unread, r.starts, r.ends, _as_of) m
+            ))
+            and n.in_inbox
+            and n.archived_at is null
+            and (n.read_at is null) = _unread
+        order by n.notification_id
+        for update skip locked
+    );
+    if cardinality(_ids) = 0 then
+        return 0;
+    end if;
+    update tocsin.notification n
+    set archived_at = clock_timestamp()
+    where n.notification_id = any (_ids);
+    if _unread then
+        insert into tocsin.unread_delta (recipient_id, n)
+        values (_recipient_id, -cardinality(_ids));
+    end if;
+    insert into tocsin.inbox_change (recipient_id, change, notification_ids)
+    values (_recipient_id, 'archived', _ids);
+    perform tocsin.wake(array[_recipient_id]);
+    return cardinality(_ids);
+end
+$$;

@@ -1,0 +1,141 @@
+-- name: list_groups
+-- A page of a grouped inbox, from a position on or back to the page before; always at least one row, for the snapshot.
+select
+    s.as_of,
+    h.notification_id as id,
+    h.created_at,
+    h.day,
+    h.single,
+    coalesce(f.count, 1) as count,
+    coalesce(f.capped, false) as capped,
+    coalesce(f.oldest_at, h.created_at) as oldest_at,
+    coalesce(
+        f.initiators,
+        case when i.initiator is null then '[]' else jsonb_build_array(jsonb_build_object('id', i.initiator, 'name', c.name)) end
+    ) as initiators,
+    coalesce(f.people, (i.initiator is not null)::integer) as people,
+    t.title_many,
+    r.locale,
+    case
+        when i.id is not null then jsonb_build_object(
+            'id', i.id,
+            'event_id', i.event_id,
+            'event_type', i.event_type,
+            'category', i.category,
+            'title', i.title,
+            'body', i.body,
+            'body_html', i.body_html,
+            'action_url', i.action_url,
+            'metadata', i.metadata,
+            'initiator', i.initiator,
+            'subject', i.subject,
+            'read', i.read,
+            'read_at', i.read_at,
+            'created_at', i.created_at,
+            'actions', i.actions,
+            'acted', i.acted
+        )
+    end as latest
+from (select coalesce(:as_of, pg_current_snapshot()::text) as as_of) s
+left join lateral (
+    select g.notification_id, g.event_type, g.subject, g.created_at, g.unread, g.day, g.single
+    from tocsin.group_heads(
+        :recipient_id, :read, :event_type, :category, :subject, s.as_of::pg_snapshot, :at, :id, :down_to_at, :down_to_id, :most
+    ) g
+    order by
+        case when :newer then g.created_at end,
+        case when :newer then g.notification_id end,
+        g.created_at desc,
+        g.notification_id desc
+    limit :limit
+) h on true
+left join lateral tocsin.group_facts(
+    :recipient_id, h.event_type, h.subject, h.unread, h.day, s.as_of::pg_snapshot
+) f on not h.single
+left join tocsin.notification_item i on i.id = h.notification_id
+left join tocsin.event_type t on t.event_type = h.event_type
+left join tocsin.recipient r on r.recipient_id = :recipient_id
+left join tocsin.recipient c on c.recipient_id = i.initiator
+order by
+    case when :newer then h.created_at end,
+    case when :newer then h.notification_id end,
+    h.created_at desc,
+    h.notification_id desc;
+
+-- name: list_group_members
+-- A page of the members of a group, or the one notification of a group of one; always at least one row, for the snapshot.
+select
+    s.as_of,
+    i.id,
+    i.event_id,
+    i.event_type,
+    i.category,
+    i.title,
+    i.body,
+    i.body_html,
+    i.action_url,
+    i.metadata,
+    i.initiator,
+    i.subject,
+    i.read,
+    i.read_at,
+    i.created_at,
+    i.actions,
+    i.acted
+from (select pg_current_snapshot()::text as as_of) s
+cross join tocsin.day_range(:day, tocsin.zone_of(:recipient_id)) r
+left join lateral (
+    (
+        select m.notification_id
+        from tocsin.group_members(:recipient_id, :event_type, :subject, :unread, r.starts, r.ends, null) m
+        where not :newer
+            and (m.created_at, m.notification_id) < (coalesce(:at, 'infinity'::timestamptz), coalesce(:id, 9223372036854775807))
+        order by m.created_at desc, m.notification_id desc
+        limit :limit
+    )
+    union all
+    (
+        select m.notification_id
+        from tocsin.group_members(:recipient_id, :event_type, :subject, :unread, r.starts, r.ends, null) m
+        where :newer
+            and (m.created_at, m.notification_id) > (:at, :id)
+        order by m.created_at, m.notification_id
+        limit :limit
+    )
+    union all
+    select n.notification_id
+    from tocsin.notification n
+    where n.notification_id = :notification_id
+        and n.recipient_id = :recipient_id
+        and n.in_inbox
+        and n.archived_at is null
+        and :at::timestamptz is null
+) m on true
+left join tocsin.notification_item i on i.id = m.notification_id
+order by
+    case when :newer then i.created_at end,
+    case when :newer then i.id end,
+    i.created_at desc,
+    i.id desc;
+
+-- name: archive_group
+-- Removes the members of a group from list and badge; returns how many.
+select tocsin.archive_group(:recipient_id, :event_type, :subject, :unread, :day, :as_of::pg_snapshot);
+
+-- name: get_inbox_preferences
+-- How a person's inbox is shown.
+select coalesce(p.grouped, true) as grouped
+from (values (:recipient_id)) w (recipient_id)
+left join tocsin.inbox_preference p using (recipient_id);
+
+-- name: set_inbox_preferences!
+-- Changes what is not null; creates the person where they are unknown.
+with person as (
+    insert into tocsin.recipient (recipient_id)
+    values (:recipient_id)
+    on conflict do nothing
+)
+insert into tocsin.inbox_preference as p (recipient_id, grouped)
+values (:recipient_id, coalesce(:grouped, true))
+on conflict (recipient_id) do update
+set grouped = coalesce(:grouped, p.grouped), updated_at = now();
