@@ -33,16 +33,16 @@ def main() -> int:
     for number, target in enumerate(names, start=1):
         print(f"\n== {target}, {number} of {len(names)}", flush=True)
         before = time.time()
-        seconds, said = took[target] = measured(lambda target=target: run(target))
+        seconds, result = took[target] = measured(lambda target=target: run(target))
         print(
-            f"== {target}: {said}, {goals(before)}; {seconds:.0f} s of {time.monotonic() - started:.0f} s so far",
+            f"== {target}: {result}, {goals(before)}; {seconds:.0f} s of {time.monotonic() - started:.0f} s so far",
             flush=True,
         )
     print(f"\n{'':<24}{'seconds':>8}")
-    for name, (seconds, said) in took.items():
-        print(f"{name:<24}{seconds:>8.0f}  {said}")
+    for name, (seconds, result) in took.items():
+        print(f"{name:<24}{seconds:>8.0f}  {result}")
     print(f"{'together':<24}{time.monotonic() - started:>8.0f}")
-    broken = [name for name, (_, said) in took.items() if said != "done"]
+    broken = [name for name, (_, result) in took.items() if result != "done"]
     if broken:
         print(f"These failed: {', '.join(broken)}. The page has their results of an earlier run.")
     return 1 if broken else 0
@@ -56,8 +56,8 @@ def targets() -> list[str]:
 def measured(work: Callable[[], str]) -> tuple[float, str]:
     """Runs one target; returns its duration in seconds, and how it ended."""
     started = time.monotonic()
-    said = work()
-    return time.monotonic() - started, said
+    result = work()
+    return time.monotonic() - started, result
 
 
 def shared() -> str:

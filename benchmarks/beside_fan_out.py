@@ -212,11 +212,11 @@ class Bench:
                 path = "unread-count/" if kind == "count" else ""
                 request = ("GET", f"/api/notifications/{path}")
             started = time.perf_counter()
-            status, said = await caller.ask(person, *request)
+            status, content = await caller.ask(person, *request)
             times.append(1000 * (time.perf_counter() - started))
             self.failed += status != 200
-            if kind == "list" and said["results"]:
-                page = (person, random.choice(said["results"])["id"])
+            if kind == "list" and content["results"]:
+                page = (person, random.choice(content["results"])["id"])
         caller.close()
 
     async def _tell_urgently(self, times: list[float], over: asyncio.Event) -> None:

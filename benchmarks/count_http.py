@@ -225,8 +225,8 @@ def gunicorn_versions() -> dict[str, str]:
         "print(json.dumps({n: m.version(n) for n in "
         "('django', 'djangorestframework', 'djangorestframework-simplejwt', 'gunicorn')}))"
     )
-    said = subprocess.run([PYTHON, "-c", ask], check=True, capture_output=True, text=True).stdout
-    return dict(json.loads(said))
+    output = subprocess.run([PYTHON, "-c", ask], check=True, capture_output=True, text=True).stdout
+    return dict(json.loads(output))
 
 
 if __name__ == "__main__":

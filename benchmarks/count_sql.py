@@ -290,13 +290,13 @@ class Comparison:
                     f"p{dice.randint(1, 3)}",
                     *(f"p{dice.randint(4, 200)}" for _ in range(40)),
                 ]
-                said = connection.execute(
+                stored = connection.execute(
                     "select n from tocsin.unread_counts(%s)", (people,)
                 ).fetchall()
                 exact = connection.execute(counted, (people,)).fetchall()
                 connection.rollback()
                 self.made += len(people)
-                self.wrong += sum(a != b for a, b in zip(said, exact, strict=True))
+                self.wrong += sum(a != b for a, b in zip(stored, exact, strict=True))
 
 
 def warm(dsn: str, *counted: str) -> None:

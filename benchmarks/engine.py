@@ -44,7 +44,7 @@ PEOPLE = """
     select 'q' || i, 'q' || i || '@example.com', 'Person ' || i, 'en'
     from generate_series(1, %s::integer) i
 """
-TELL = """
+NOTIFY = """
     select tocsin.notify(
         'billing.bench', array(select 'q' || i from generate_series(%s::integer, %s::integer) i),
         'The news', 'The roses came.', '/news'
@@ -148,7 +148,7 @@ def notify_many(app: psycopg.Connection, count: int) -> list[int]:
     events = []
     with app.transaction():
         for number in range(EVENTS):
-            row = app.execute(TELL, (number * each + 1, (number + 1) * each)).fetchone()
+            row = app.execute(NOTIFY, (number * each + 1, (number + 1) * each)).fetchone()
             assert row is not None
             events.append(row[0])
     return events

@@ -189,8 +189,8 @@ def size() -> int:
 def write_templates(folder: Path) -> None:
     """Our own mail as Django templates: the same size, with less to compute."""
     mail = rendered(7)
-    for name, said in (("mail.html", mail.html), ("mail.txt", mail.text)):
-        text = said.replace("Reply 7", "{{ title }}").replace("The roses came.", "{{ body }}")
+    for name, original in (("mail.html", mail.html), ("mail.txt", mail.text)):
+        text = original.replace("Reply 7", "{{ title }}").replace("The roses came.", "{{ body }}")
         (folder / name).write_text(text, "utf-8")
 
 

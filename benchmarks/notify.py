@@ -98,7 +98,7 @@ def prepare(dsn: str) -> None:
         owner.execute(SchemaManager.get_schema())
         owner.execute(
             "insert into procrastinate_jobs (queue_name, task_name, args, status)"
-            " select 'email', 'tell', '{}', 'succeeded' from generate_series(1, 50000)"
+            " select 'email', 'notify', '{}', 'succeeded' from generate_series(1, 50000)"
         )
         owner.execute("analyze procrastinate_jobs")
 

@@ -114,7 +114,7 @@ def lifted(target: str) -> str:
 def overview() -> list[str]:
     """The table of all goals."""
     rows = [
-        (result["name"], said(goal), ratio(goal), bound(goal), _VERDICTS[goal["verdict"]])
+        (result["name"], label_of(goal), ratio(goal), bound(goal), _VERDICTS[goal["verdict"]])
         for _, found in sections()
         for result in found
         for goal in result["goals"]
@@ -136,7 +136,9 @@ def measured(result: Result, several: bool) -> Iterator[str]:
             ],
         )
     if result["goals"]:
-        goals = [(said(g), ratio(g), bound(g), _VERDICTS[g["verdict"]]) for g in result["goals"]]
+        goals = [
+            (label_of(g), ratio(g), bound(g), _VERDICTS[g["verdict"]]) for g in result["goals"]
+        ]
         yield grid(("goal", "ratio (spread)", "asked", "verdict"), goals)
     if result["facts"]:
         yield grid(
@@ -150,7 +152,7 @@ def measured(result: Result, several: bool) -> Iterator[str]:
     yield where(result)
 
 
-def said(goal: Mapping[str, Any]) -> str:
+def label_of(goal: Mapping[str, Any]) -> str:
     return str(goal["says"] or f"{goal['ours']} / {goal['theirs']}")
 
 

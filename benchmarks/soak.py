@@ -94,7 +94,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=60.0)
     minutes = parser.parse_args().minutes
     if minutes < 2:
-        parser.error("less than two minutes say nothing")
+        parser.error("less than two minutes show nothing")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="tocsin-soak-")))
         running = stack.enter_context(stage.server())
@@ -202,12 +202,12 @@ class Soak:
 
     async def timed(self, kind: str, caller: Caller, person: str, method: str, path: str) -> Any:
         started = time.perf_counter()
-        status, said = await caller.ask(person, method, path)
+        status, content = await caller.ask(person, method, path)
         self.took(kind, time.perf_counter() - started)
         if status >= 400:
             self.failed[f"{kind}: {status}"] += 1
             return None
-        return said
+        return content
 
     async def follow(self, number: int) -> None:
         """Reads a stream for a while, then resumes it."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from tocsin.testing.apns import (
     Act,
-    Answer,
+    ApnsReply,
     ApnsServer,
     Authority,
     Drop,
@@ -36,8 +36,8 @@ RETRY_AFTER = "15"
 
 # In thousandths of all requests, fifty in total.
 APPLE: dict[Act, float] = {
-    Answer(503, "ServiceUnavailable"): 20,
-    Answer(429, "TooManyRequests", headers=(("retry-after", RETRY_AFTER),)): 15,
+    ApnsReply(503, "ServiceUnavailable"): 20,
+    ApnsReply(429, "TooManyRequests", headers=(("retry-after", RETRY_AFTER),)): 15,
     Reset(): 12,
     GoAway(processed=True): 1.5,
     GoAway(processed=False): 1.4,
@@ -88,10 +88,10 @@ class Apple(ApnsServer):
             self.accepted[headers["apns-id"]] += 1
         super().take(wire, stream, headers, body)
 
-    def _answer(self, answer: Answer, wire: Any, stream: int, record: Received) -> None:
-        if answer.status == 200:
+    def _reply(self, reply: ApnsReply, wire: Any, stream: int, record: Received) -> None:
+        if reply.status == 200:
             self.accepted[record.headers["apns-id"]] += 1
-        super()._answer(answer, wire, stream, record)
+        super()._reply(reply, wire, stream, record)
 
 
 class GoogleScript(Script):
@@ -122,8 +122,8 @@ async def main() -> None:
     script = GoogleScript({} if options.calm else GOOGLE)
 
     def arrived(message: Any) -> None:
-        lost = message.answered == Fault.RESET.value and script.chance.even()
-        if message.answered == 200 or lost:
+        lost = message.result == Fault.RESET.value and script.chance.even()
+        if message.result == 200 or lost:
             # a badge push belongs to no notification
             number = message.message.get("data", {}).get("notification_id", "badge")
             google[f"{message.token} {number}"] += 1

@@ -20,7 +20,7 @@ from typing import Any
 
 from faults.journal import Journal
 from tocsin.testing.apns import (
-    Answer,
+    ApnsReply,
     ApnsServer,
     Authority,
     Drop,
@@ -199,9 +199,9 @@ class Apns(ApnsServer):
         mode = self._behaviour.now()
         device = headers.get(":path", "").rpartition("/")[2]
         act: Any = {
-            "429": Answer(429, "TooManyRequests", headers=(("retry-after", str(RETRY_AFTER)),)),
-            "503": Answer(503, "ServiceUnavailable"),
-            "410": Answer(410, "Unregistered", int(time.time() * 1000)),
+            "429": ApnsReply(429, "TooManyRequests", headers=(("retry-after", str(RETRY_AFTER)),)),
+            "503": ApnsReply(503, "ServiceUnavailable"),
+            "410": ApnsReply(410, "Unregistered", int(time.time() * 1000)),
             "goaway": GoAway(processed=self._behaviour.even()),
             "rst": Reset(),
             "drop": Drop(),
@@ -215,18 +215,18 @@ class Apns(ApnsServer):
             self._journal.write(at=time.time(), channel="apns", slot=self._slot, result="cut")
         super().take(wire, stream, headers, body)
 
-    def _answer(self, answer: Answer, wire: Any, stream: int, record: Received) -> None:
-        good = answer.status == 200
-        after = dict(answer.headers).get("retry-after")
+    def _reply(self, reply: ApnsReply, wire: Any, stream: int, record: Received) -> None:
+        good = reply.status == 200
+        after = dict(reply.headers).get("retry-after")
         self._note(
             record.device,
             record.headers,
             json.dumps(record.payload),
             result="accepted" if good else "refused",
-            reply=str(answer.status),
+            reply=str(reply.status),
             retry_after=float(after) if after else 0.0,
         )
-        super()._answer(answer, wire, stream, record)
+        super()._reply(reply, wire, stream, record)
 
     def _note(self, device: str, headers: dict[str, str], payload: str, **more: Any) -> None:
         now = time.time()
@@ -270,8 +270,8 @@ def fcm_server(slot: int, behaviour: Behaviour, journal: Journal) -> FcmServer:
     """One slot's FCM server."""
 
     def arrived(message: ReceivedMessage) -> None:
-        lost = isinstance(message.answered, str) and behaviour.even()
-        good = message.answered == 200 or lost
+        lost = isinstance(message.result, str) and behaviour.even()
+        good = message.result == 200 or lost
         now = time.time()
         journal.write(
             at=now,
@@ -282,8 +282,8 @@ def fcm_server(slot: int, behaviour: Behaviour, journal: Journal) -> FcmServer:
             to=message.token,
             markers=sorted(set(MARKER.findall(json.dumps(message.message)))),
             result="accepted" if good else "refused",
-            reply="lost" if lost else str(message.answered),
-            retry_after=float(RETRY_AFTER) if message.answered == 429 else 0.0,
+            reply="lost" if lost else str(message.result),
+            retry_after=float(RETRY_AFTER) if message.result == 429 else 0.0,
         )
 
     server = FcmServer(keep=1, on_request=arrived)

@@ -31,12 +31,12 @@ class Caller:
         text = b"" if body is None else json.dumps(body).encode()
         writer.write(self._head(person, method, path, len(text)) + text)
         try:
-            status, length = await _answer(reader)
-            said = await reader.readexactly(length)
+            status, length = await _read_head(reader)
+            content = await reader.readexactly(length)
         except BaseException:
             self.close()
             raise
-        return status, json.loads(said) if said else None
+        return status, json.loads(content) if content else None
 
     async def follow(self, person: str, last: bytes = b"") -> AsyncIterator[bytes]:
         """The lines of a person's stream."""
@@ -72,7 +72,7 @@ class Caller:
         )
 
 
-async def _answer(reader: asyncio.StreamReader) -> tuple[int, int]:
+async def _read_head(reader: asyncio.StreamReader) -> tuple[int, int]:
     """Status and length of the body."""
     head = await reader.readuntil(b"\r\n\r\n")
     length = 0

@@ -92,16 +92,16 @@ async def measure_latencies(
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as app:
         await asyncio.to_thread(rest)
         for _ in range(5):
-            await _tell(app, stream)
+            await _notify(app, stream)
         for _ in range(commits):
             await asyncio.sleep(0.12)  # until the leader is idle again
-            latencies.taken[IDLE].append(await _tell(app, stream))
+            latencies.taken[IDLE].append(await _notify(app, stream))
         beside = await asyncio.create_subprocess_exec(
             *load, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
         )
         await asyncio.sleep(1)
         while beside.returncode is None:
-            latencies.taken[LOADED].append(await _tell(app, stream))
+            latencies.taken[LOADED].append(await _notify(app, stream))
             await asyncio.sleep(0.01)
     await asyncio.to_thread(rest)
     until = time.perf_counter() + 12
@@ -111,7 +111,7 @@ async def measure_latencies(
     return latencies
 
 
-async def _tell(app: psycopg.AsyncConnection, stream: Stream) -> float:
+async def _notify(app: psycopg.AsyncConnection, stream: Stream) -> float:
     row = await (await app.execute(_NOTIFY)).fetchone()
     committed = time.perf_counter()
     assert row is not None

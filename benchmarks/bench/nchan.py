@@ -74,8 +74,8 @@ def nchan(dsn: str) -> Iterator[tuple[int, int]]:
 
 def version() -> str:
     """The version of nginx; Debian's module has the same one."""
-    said = subprocess.run(["/usr/sbin/nginx", "-v"], capture_output=True, text=True).stderr
-    return said.strip().rpartition("/")[2]
+    output = subprocess.run(["/usr/sbin/nginx", "-v"], capture_output=True, text=True).stderr
+    return output.strip().rpartition("/")[2]
 
 
 async def feed(dsn: str, port: int) -> None:

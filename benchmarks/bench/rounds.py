@@ -17,7 +17,7 @@ def in_turns(contenders: Mapping[str, Callable[[], float]], rounds: int) -> Meas
     for number in range(rounds):
         for name in _order(list(contenders), number):
             measured[name].append(contenders[name]())
-            _tell(number, rounds, name, measured[name][-1])
+            _print_progress(number, rounds, name, measured[name][-1])
     return measured
 
 
@@ -29,7 +29,7 @@ async def in_turns_async(
     for number in range(rounds):
         for name in _order(list(contenders), number):
             measured[name].append(await contenders[name]())
-            _tell(number, rounds, name, measured[name][-1])
+            _print_progress(number, rounds, name, measured[name][-1])
     return measured
 
 
@@ -78,7 +78,7 @@ def _order(names: list[str], number: int) -> list[str]:
     return names[turn:] + names[:turn]
 
 
-def _tell(number: int, rounds: int, name: str, value: float) -> None:
+def _print_progress(number: int, rounds: int, name: str, value: float) -> None:
     if sys.stderr.isatty():
         print(f"\r\033[Kround {number + 1}/{rounds}  {name}: {value:,.4g}", end="", file=sys.stderr)
         if number + 1 == rounds:

@@ -35,7 +35,7 @@ class Sink(asyncio.Protocol):
             if self._in_data:
                 self._accept(line)
             else:
-                self._answer(line[:4].upper())
+                self._reply(line[:4].upper())
 
     def _accept(self, mail: bytes) -> None:
         self._in_data = False
@@ -43,7 +43,7 @@ class Sink(asyncio.Protocol):
         if match := _MARKED.search(mail):
             print(int(match[1]), time.monotonic(), flush=True)
 
-    def _answer(self, verb: bytes) -> None:
+    def _reply(self, verb: bytes) -> None:
         if verb == b"DATA":
             self._in_data = True
             self._transport.write(b"354 go on\r\n")

@@ -68,11 +68,11 @@ def procrastinate(dsn: str) -> Callable[[], Call]:
             connector=package.SyncPsycopgConnector(conninfo=dsn, min_size=1, max_size=1)
         )
 
-        @app.task(name="tell", queue="email")
-        def tell(**_: Any) -> None: ...
+        @app.task(name="notify", queue="email")
+        def notify_task(**_: Any) -> None: ...
 
         app.open()
-        return lambda recipient: tell.defer(
+        return lambda recipient: notify_task.defer(
             recipient=recipient,
             event_type="forum.new_reply",
             title=TITLE,
@@ -89,16 +89,16 @@ def _celery_task(url: str) -> Any:
     app = Celery("peer", broker=url)
     app.conf.task_ignore_result = True
 
-    @app.task(name="tell")
-    def tell(*_: Any) -> None: ...
+    @app.task(name="notify")
+    def notify_task(*_: Any) -> None: ...
 
-    return tell
+    return notify_task
 
 
 def celery(url: str) -> Callable[[], Call]:
     def connect() -> Call:
-        tell = _celery_task(url)
-        return lambda recipient: tell.delay(recipient, "forum.new_reply", TITLE, BODY, URL)
+        notify_task = _celery_task(url)
+        return lambda recipient: notify_task.delay(recipient, "forum.new_reply", TITLE, BODY, URL)
 
     return connect
 
@@ -115,7 +115,7 @@ def django(dsn: str, url: str) -> Callable[[], Call]:
     connection.close()
 
     def connect() -> Call:
-        tell = _celery_task(url)
+        notify_task = _celery_task(url)
 
         def call(recipient: str) -> None:
             with transaction.atomic():
@@ -128,7 +128,7 @@ def django(dsn: str, url: str) -> Callable[[], Call]:
                     metadata={"thread": 7},
                     created_at=timezone.now(),
                 )
-                transaction.on_commit(lambda: tell.delay(row.pk))
+                transaction.on_commit(lambda: notify_task.delay(row.pk))
 
         return call
 

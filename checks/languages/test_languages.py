@@ -84,7 +84,7 @@ class App:
         return results
 
     def expect_one_reply(self, event_id: str) -> None:
-        """One reply was stored, and alice was told of it in the same transaction, once."""
+        """One reply was stored, and alice was notified of it in the same transaction, once."""
         newest, *others = self.inbox()
         assert str(newest["event_id"]) == event_id
         assert (newest["title"], newest["initiator"]) == ("Bob replied", "bob")
@@ -126,7 +126,7 @@ def test_rails(app: App) -> None:
     end
     begin
       ActiveRecord::Base.transaction do
-        Tocsin.notify("forum.new_reply", ["alice"], "Never told")
+        Tocsin.notify("forum.new_reply", ["alice"], "Never stored")
         raise "rolled back"
       end
     rescue RuntimeError
@@ -237,7 +237,7 @@ def test_node_follows_the_stream(node: App, command: tuple[str, ...]) -> None:
 
 
 def notify(app: App, title: str) -> None:
-    """Tells alice of something, as the host app does."""
+    """Notifies alice, as the host app does."""
     with psycopg.connect(app.environ["DATABASE_URL"]) as connection:
         connection.execute(
             "select tocsin.notify('forum.new_reply', array['alice'], %s, action_url => '/forums/7')",

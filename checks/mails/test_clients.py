@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from arrived import *  # noqa: F403 - a fixture
-from arrived import HERE, MAILS, answers
+from arrived import HERE, MAILS, output_lines
 from msgspec import Struct
 
 CLIENTS = (
@@ -61,7 +61,7 @@ class Lack(Struct, frozen=True):
 
 
 def lint(files: dict[str, Path]) -> list[Lack]:
-    [line] = answers(["node", HERE / "lint.mjs", ",".join(CLIENTS), *files.values()])
+    [line] = output_lines(["node", HERE / "lint.mjs", ",".join(CLIENTS), *files.values()])
     return msgspec.json.decode(line, type=list[Lack])
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 from arrived import *  # noqa: F403 - a fixture
-from arrived import HERE, KINDS, MAILS, Arrived, answers
+from arrived import HERE, KINDS, MAILS, Arrived, output_lines
 
 
 @pytest.fixture(scope="module")
 def read(arrived: Arrived) -> dict[str, Any]:
-    lines = answers(["perl", HERE / "read_mime.pl", *arrived.files.values()])
+    lines = output_lines(["perl", HERE / "read_mime.pl", *arrived.files.values()])
     return dict(zip(arrived.files, map(msgspec.json.decode, lines), strict=True))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from arrived import *  # noqa: F403 - a fixture
-from arrived import HERE, KINDS, Arrived, answers
+from arrived import HERE, KINDS, Arrived, output_lines
 
 from tests.support.sample_mails import DOMAIN, SELECTOR
 
@@ -31,7 +31,7 @@ def record(key: Path) -> str:
 def verify(key: Path, *files: Path) -> list[str]:
     """The result for each file, in a word or two."""
     name = f"{SELECTOR}._domainkey.{DOMAIN}"
-    lines = answers(["perl", HERE / "verify_dkim.pl", name, record(key), *files])
+    lines = output_lines(["perl", HERE / "verify_dkim.pl", name, record(key), *files])
     return [line.partition("\t")[2] for line in lines]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from arrived import *  # noqa: F403 - a fixture
-from arrived import HERE, KINDS, Arrived, answers
+from arrived import HERE, KINDS, Arrived, output_lines
 
 LESS_THAN = 1.0
 RECEIVED = (  # as the receiving server adds it
@@ -27,7 +27,7 @@ def judge(mails: dict[str, bytes], folder: Path) -> Verdicts:
     files = {str(folder / f"{number}.eml"): kind for number, kind in enumerate(mails)}
     for file, kind in files.items():
         Path(file).write_bytes(mails[kind])
-    lines = answers(["perl", HERE / "spamassassin.pl", folder, *files])
+    lines = output_lines(["perl", HERE / "spamassassin.pl", folder, *files])
     rows = [line.split("\t") for line in lines]
     return {files[file]: (float(score), rules) for file, score, rules in rows}
 

@@ -47,7 +47,7 @@ async def collect(stream: OpenStream, names: set[str], count: int) -> list[Strea
 
 
 async def badge(stream: OpenStream, count: int) -> None:
-    """Until the stream says this count."""
+    """Waits until the stream has this count."""
     deadline = time.monotonic() + LONGEST
     while True:
         assert time.monotonic() < deadline, f"no badge of {count}"
@@ -75,7 +75,7 @@ async def test_an_idle_leader_is_woken_within_milliseconds(hub: BadgeHub, db: Db
         delays = []
         for count in range(1, 6):
             # asleep, once it holds the bell's lock exclusively
-            await until(lambda: bell_is_armed(db))
+            await until(lambda: leader_is_idle(db))
             notify(db)
             started = time.monotonic()
             await badge(stream, count)
@@ -86,11 +86,11 @@ async def test_an_idle_leader_is_woken_within_milliseconds(hub: BadgeHub, db: Db
 async def test_between_few_commits_the_leader_stays_idle(hub: BadgeHub, db: Db) -> None:
     async with hub.open_stream("alice", None) as stream:
         await badge(stream, 0)
-        await until(lambda: bell_is_armed(db))
+        await until(lambda: leader_is_idle(db))
         for count in range(1, 4):
             notify(db)
             await badge(stream, count)
-            assert bell_is_armed(db)  # it heard this one, and will be rung by the next
+            assert leader_is_idle(db)  # it heard this one, and will be rung by the next
 
 
 async def test_frequent_commits_make_the_leader_active_and_send_no_more_wake_ups(
@@ -109,27 +109,27 @@ async def test_frequent_commits_make_the_leader_active_and_send_no_more_wake_ups
     """
     async with hub.open_stream("alice", None) as stream:
         await badge(stream, 0)
-        await until(lambda: bell_is_armed(db))
-        told = 0
+        await until(lambda: leader_is_idle(db))
+        notified = 0
 
         def awake() -> bool:
-            nonlocal told
+            nonlocal notified
             db.execute(many)
-            told += 1
-            return not bell_is_armed(db)
+            notified += 1
+            return not leader_is_idle(db)
 
         await until(awake)
-        await badge(stream, told)
-        await until(lambda: bell_is_armed(db))
+        await badge(stream, notified)
+        await until(lambda: leader_is_idle(db))
 
 
 async def test_what_the_listener_does_itself_moves_the_badge_too(
     hub: BadgeHub, db: Db, other: Db
 ) -> None:
-    """A scheduled event that it tells, and an invitation that met its claim in an open transaction."""
+    """A scheduled event that it fans out, and an invitation that met its claim in an open transaction."""
     async with hub.open_stream("alice", None) as stream:
         await badge(stream, 0)
-        await until(lambda: bell_is_armed(db))
+        await until(lambda: leader_is_idle(db))
         db.execute(
             "select tocsin.notify('forum.new_thread', array['alice'], 'x', send_at => now() + interval '0.3 s')"
         )
@@ -140,7 +140,7 @@ async def test_what_the_listener_does_itself_moves_the_badge_too(
         await badge(stream, 2)
 
 
-def bell_is_armed(db: Db) -> bool:
+def leader_is_idle(db: Db) -> bool:
     row = db.execute(
         "select exists (select from pg_locks where locktype = 'advisory' and objid = 1 and granted"
         " and classid = 1953457011 and mode = 'ExclusiveLock'"
@@ -337,8 +337,8 @@ async def test_another_process_takes_over_from_a_leader_that_dies(
 async def test_counts_asked_at_once_share_a_read_and_are_fresh(hub: BadgeHub, db: Db) -> None:
     for count in range(1, 4):
         notify(db)
-        answers = await asyncio.gather(*(hub.count("alice") for _ in range(20)), hub.count("bob"))
-        assert [each.count for each in answers] == [count] * 20 + [0]
+        counts = await asyncio.gather(*(hub.count("alice") for _ in range(20)), hub.count("bob"))
+        assert [each.count for each in counts] == [count] * 20 + [0]
 
 
 async def write_at_random(dsn: str, dice: random.Random, stop: asyncio.Event) -> None:
@@ -412,7 +412,7 @@ async def test_a_leader_in_this_process_announces_without_notify(
         # an open transaction that did not ring keeps the listener awake
         with psycopg.connect(dsn) as holder:
             holder.execute("select pg_advisory_lock_shared(1953457011, 1)")
-            assert not bell_is_armed(db)
+            assert not leader_is_idle(db)
             for count in range(1, 4):
                 notify(db)
                 await badge(stream, count)

@@ -28,7 +28,7 @@ def number(db: Db, statement: str) -> int:
     return int(row[0])
 
 
-def tell(db: Db, *recipients: str, days_ago: int, **columns: str) -> None:
+def notify_people(db: Db, *recipients: str, days_ago: int, **columns: str) -> None:
     """Notifications that were read, archived or made that long ago."""
     for name in recipients:
         db.execute("select tocsin.upsert_recipient(%s, %s)", (name, f"{name}@example.com"))
@@ -49,9 +49,9 @@ def tell(db: Db, *recipients: str, days_ago: int, **columns: str) -> None:
 async def test_what_was_read_long_ago_goes_with_all_that_hangs_on_it(
     db: Db, database: Database
 ) -> None:
-    tell(db, "alice", days_ago=91, read_at="%(at)s")
-    tell(db, "alice", days_ago=89, read_at="%(at)s")
-    tell(db, "alice", days_ago=400)
+    notify_people(db, "alice", days_ago=91, read_at="%(at)s")
+    notify_people(db, "alice", days_ago=89, read_at="%(at)s")
+    notify_people(db, "alice", days_ago=400)
     before = number(db, "select tocsin.unread_count('alice')")
     assert await count_over(database, now=NOW, retention=RETENTION) == 1
     assert counts(db)["notification"] == 3
@@ -62,8 +62,8 @@ async def test_what_was_read_long_ago_goes_with_all_that_hangs_on_it(
 
 
 async def test_what_was_archived_or_never_in_an_inbox_goes_too(db: Db, database: Database) -> None:
-    tell(db, "alice", days_ago=91, archived_at="%(at)s")
-    tell(db, "alice", days_ago=91, in_inbox="false")
+    notify_people(db, "alice", days_ago=91, archived_at="%(at)s")
+    notify_people(db, "alice", days_ago=91, in_inbox="false")
     assert await clean_up(database, now=NOW, retention=RETENTION) == 2
     assert counts(db) == dict.fromkeys(TABLES, 0)
 
@@ -91,14 +91,14 @@ async def test_what_was_archived_or_never_in_an_inbox_goes_too(db: Db, database:
 async def test_retention_counts_from_reading_and_not_from_creation(
     db: Db, database: Database, columns: dict[str, str], left: int
 ) -> None:
-    tell(db, "alice", days_ago=400, **columns)
+    notify_people(db, "alice", days_ago=400, **columns)
     assert await clean_up(database, now=NOW, retention=RETENTION) == 1 - left
     assert counts(db) == dict.fromkeys(TABLES, left)
 
 
 async def test_a_place_in_a_digest_goes_with_its_notification(db: Db, database: Database) -> None:
-    tell(db, "alice", days_ago=100, read_at="%(at)s")
-    tell(db, "alice", days_ago=1, read_at="%(at)s")
+    notify_people(db, "alice", days_ago=100, read_at="%(at)s")
+    notify_people(db, "alice", days_ago=1, read_at="%(at)s")
     db.execute(
         "insert into tocsin.digest_item (notification_id, recipient_id)"
         " select notification_id, recipient_id from tocsin.notification"
@@ -132,7 +132,7 @@ async def test_digests_of_the_last_weeks_stay(db: Db, database: Database) -> Non
 async def test_an_old_event_stays_until_it_is_fanned_out_and_while_it_has_notifications(
     db: Db, database: Database
 ) -> None:
-    tell(db, "alice", days_ago=400)
+    notify_people(db, "alice", days_ago=400)
     later = (
         "select tocsin.notify('forum.new_reply', '{alice}', 'later', send_at => now() + '1 hour')"
     )
@@ -165,7 +165,7 @@ async def test_pushes_that_corrected_a_badge_go_two_days_after_their_end(
 
 
 async def test_an_event_stays_while_somebody_has_not_read_it(db: Db, database: Database) -> None:
-    tell(db, "alice", "bob", days_ago=100)
+    notify_people(db, "alice", "bob", days_ago=100)
     db.execute("update tocsin.notification set read_at = created_at where recipient_id = 'bob'")
     assert await clean_up(database, now=NOW, retention=RETENTION) == 1
     assert counts(db)["event"] == 1
@@ -174,7 +174,7 @@ async def test_an_event_stays_while_somebody_has_not_read_it(db: Db, database: D
 async def test_one_that_is_just_being_marked_is_not_waited_for(
     db: Db, database: Database, dsn: str
 ) -> None:
-    tell(db, "alice", days_ago=100, read_at="%(at)s")
+    notify_people(db, "alice", days_ago=100, read_at="%(at)s")
     with psycopg.connect(dsn) as other:
         other.execute("select from tocsin.notification for update")
         assert await clean_up(database, now=NOW, retention=RETENTION) == 0
@@ -182,7 +182,7 @@ async def test_one_that_is_just_being_marked_is_not_waited_for(
 
 
 async def test_many_batches_go_in_one_run(db: Db, database: Database) -> None:
-    tell(db, *(f"p{i}" for i in range(2500)), days_ago=100, read_at="%(at)s")
+    notify_people(db, *(f"p{i}" for i in range(2500)), days_ago=100, read_at="%(at)s")
     assert await clean_up(database, now=NOW, retention=RETENTION) == 2500
     assert counts(db)["event"] == 0
 

@@ -25,7 +25,7 @@ Db = psycopg.Connection[Any]
 
 
 class Provider(Actor[str]):
-    """Accepts each message that it was told to, and all once it is `open`; the others hang, as `committed` says."""
+    """Accepts the messages of `quick`, and all once it is `open`; the others hang, after the body if `committed`."""
 
     def __init__(self, database: Database, *, committed: bool = False, **options: Any) -> None:
         async def presend_check(messages: Sequence[Message]) -> dict[int, CheckResult]:
@@ -62,7 +62,7 @@ async def running(database: Database, provider: Provider) -> AsyncIterator[Deliv
         yield deliverer
 
 
-def tell(db: Db, count: int) -> list[int]:
+def notify_people(db: Db, count: int) -> list[int]:
     """So many mails to as many people; their deliveries."""
     db.execute("update tocsin.channel set available = true")
     db.execute(
@@ -86,7 +86,7 @@ def states(db: Db) -> dict[tuple[str, str | None, int], int]:
 
 
 async def test_one_that_hangs_delays_no_other_of_its_batch(db: Db, database: Database) -> None:
-    slow, *quick = tell(db, 40)
+    slow, *quick = notify_people(db, 40)
     provider = Provider(database, senders=2)
     provider.quick.update(quick)
     async with running(database, provider) as deliverer:
@@ -100,7 +100,7 @@ async def test_one_that_hangs_delays_no_other_of_its_batch(db: Db, database: Dat
 async def test_a_stop_half_way_settles_each_by_how_far_it_came(
     db: Db, database: Database, committed: bool
 ) -> None:
-    ids = tell(db, 40)
+    ids = notify_people(db, 40)
     provider = Provider(database, committed=committed, senders=2, size=8, reserve=0)
     provider.quick.update(ids[:10])
     async with running(database, provider) as deliverer:
@@ -118,7 +118,7 @@ async def test_a_stop_half_way_settles_each_by_how_far_it_came(
 async def test_a_cancelled_job_sends_what_it_handed_over_and_claims_no_more(
     db: Db, database: Database
 ) -> None:
-    ids = tell(db, 40)
+    ids = notify_people(db, 40)
     provider = Provider(database, senders=2, size=8, reserve=0)
     async with running(database, provider) as deliverer:
         job = asyncio.create_task(deliverer.deliver(Channel.EMAIL, ids, Priority.NORMAL))

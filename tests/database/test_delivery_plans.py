@@ -18,7 +18,7 @@ from tocsin.sql import load
 
 QUERIES = load("delivery")
 CLAIM = UUID(int=1)
-# 6,000 that are over, and 3,000 under way: statistics say that almost nothing is due
+# 6,000 that are over, and 3,000 under way: by the statistics almost nothing is due
 STOCK = """
 insert into tocsin.recipient (recipient_id, email)
 select 'p' || i, 'p' || i || '@example.com' from generate_series(1, 300) i;

@@ -126,7 +126,7 @@ async def test_with_email_turned_off_there_is_neither(
     assert waiting(db) == 0
 
 
-# What it says.
+# What the mail contains.
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The docs say what is there: settings, commands, routes, functions, links; and their snippets run."""
+"""The docs list what exists: settings, commands, routes, functions, links; and their snippets run."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def emit(db: Db, **arguments: Any) -> int:
 
 
 def for_others(db: Db, **arguments: Any) -> int:
-    """An event that Bob is told: what the app wrote for him holds no canary, but the person is in it."""
+    """An event that Bob is notified of: what the app wrote for him holds no canary, but the person is in it."""
     plain: dict[str, Any] = {
         "title": "x",
         "body": "",
@@ -211,10 +211,10 @@ async def canary(db: Db, machine: httpx.AsyncClient, me: httpx.AsyncClient) -> N
     for_others(db, recipients=["bob", ID], send_at="2030-01-01")
     emit(db, email=EMAIL, send_at="2030-01-01")
     db.execute("select tocsin.cancel(%s)", (emit(db, send_at="2030-01-01"),))
-    # in events that others are told
+    # in events that others are notified of
     for_others(db, initiator=ID, metadata={"initiator": ID, "mentions": ["bob", ID]})
     for_others(db, recipients=["bob", ID], metadata={"mentions": [ID]})
-    emit(db, initiator=ID)  # nobody is told
+    emit(db, initiator=ID)  # nobody is notified
     assert value(db, "select tocsin.queue_badge_pushes(array[%s], '0', '1 hour', null)", ID) == 1
     # as a worker writes it
     db.execute(
@@ -339,7 +339,7 @@ async def test_each_column_is_reached_exported_and_erased(
 
     assert (await machine.delete(f"/api/recipients/{ID.replace('/', '%2F')}/")).status_code == 204
     assert holding(db) == set()
-    # others keep what they were told, and their scheduled event
+    # others keep what they were notified of, and their scheduled event
     assert value(db, "select count(*) from tocsin.notification where recipient_id = 'bob'") == 2
     assert value(db, "select recipients from tocsin.event where send_at is not null") == ["bob"]
     assert value(

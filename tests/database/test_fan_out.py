@@ -1,4 +1,4 @@
-"""Telling: one person, a few and many are told by ways of their own, which decide and store the same."""
+"""The fan-out: for one person, a few and many it has different statements, which decide and store the same."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def notify(db: Db, event_type: str, *recipients: str) -> int:
 
 
 def stored(db: Db, event_id: int, person: str) -> Any:
-    """All that one person was told of an event, without the ids and the clock."""
+    """Returns all that was stored for one person of an event, without the ids and times."""
     row = db.execute(
         """
         select

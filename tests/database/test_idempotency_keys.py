@@ -62,18 +62,18 @@ def test_a_key_is_free_again_after_a_day(db: Db) -> None:
 
 def test_concurrent_calls_with_one_key_are_one_event(db: Db, other: Db, dsn: str) -> None:
     first = notify(other, ["alice"], idempotency_key="k")
-    answers: list[int] = []
+    event_ids: list[int] = []
 
     def second() -> None:
         with psycopg.connect(dsn, autocommit=True) as connection:
-            answers.append(notify(connection, ["alice"], idempotency_key="k"))
+            event_ids.append(notify(connection, ["alice"], idempotency_key="k"))
 
     waiting = threading.Thread(target=second)
     waiting.start()
     wait_for_lock(db)
     other.commit()
     waiting.join(5)
-    assert answers == [first]
+    assert event_ids == [first]
     assert unread(db, "alice") == 1
 
 

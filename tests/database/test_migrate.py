@@ -34,22 +34,22 @@ def test_each_table_and_column_has_a_comment(db: Db) -> None:
 
 def test_migrating_again_changes_nothing(db: Db, dsn: str) -> None:
     db.execute("select tocsin.upsert_recipient('alice')")
-    said: list[str] = []
-    migrate(dsn, said.append)
-    assert said == []
+    lines: list[str] = []
+    migrate(dsn, lines.append)
+    assert lines == []
     assert db.execute("select count(*) from tocsin.recipient").fetchone() == (1,)
 
 
 def test_several_processes_may_migrate_at_once(db: Db, dsn: str) -> None:
     db.execute("drop schema tocsin cascade")
     db.execute("drop schema tocsin_queue cascade")
-    said: list[str] = []
-    threads = [threading.Thread(target=migrate, args=(dsn, said.append)) for _ in range(4)]
+    lines: list[str] = []
+    threads = [threading.Thread(target=migrate, args=(dsn, lines.append)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    migrated = [line for line in said if line.startswith("Migrating")]  # others wait for a lock
+    migrated = [line for line in lines if line.startswith("Migrating")]  # others wait for a lock
     assert sorted(migrated) == sorted(set(migrated))  # each migration once
     assert len(migrated) > 1
     assert db.execute("select count(*) from tocsin.event_type").fetchone() == (24,)

@@ -16,8 +16,8 @@ from tests.support.notifying import Db, count, decisions, notify, unread, value
 
 def test_each_recipient_gets_one_notification_and_the_initiator_none(db: Db) -> None:
     event_id = notify(db, ["alice", "bob", "alice", "carol"], initiator="bob")
-    told = db.execute("select recipient_id from tocsin.notification order by 1").fetchall()
-    assert told == [("alice",), ("carol",)]
+    notified = db.execute("select recipient_id from tocsin.notification order by 1").fetchall()
+    assert notified == [("alice",), ("carol",)]
     assert unread(db, "alice") == 1
     assert unread(db, "bob") == 0
     assert value(db, "select initiator_skipped from tocsin.event where event_id = %s", event_id)

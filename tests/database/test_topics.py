@@ -1,4 +1,4 @@
-"""Topics: who follows what and how closely, and whom an event of one is told."""
+"""Topics: who follows which at what level, and who is notified of an event of one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def other(dsn: str) -> Iterator[Db]:
 
 
 def because(db: Db, event_id: int) -> dict[str, str]:
-    """Why each person was told an event, or was not."""
+    """Returns why each person was notified of an event, or was not."""
     return dict(
         db.execute(
             "select recipient_id, because from tocsin.notification where event_id = %s", (event_id,)
@@ -34,7 +34,7 @@ def because(db: Db, event_id: int) -> dict[str, str]:
     )
 
 
-def told(db: Db, event_id: int) -> int:
+def notified(db: Db, event_id: int) -> int:
     return int(value(db, "select tocsin.count_notified(%s)", event_id))
 
 
@@ -74,7 +74,7 @@ def test_subscribing_returns_whether_it_changed_anything(db: Db) -> None:
 
 def test_a_topic_that_nobody_follows_notifies_nobody(db: Db) -> None:
     event_id = reply(db, "nobody/here")
-    assert told(db, event_id) == 0
+    assert notified(db, event_id) == 0
     assert value(db, "select topic from tocsin.event where event_id = %s", event_id)
 
 
@@ -83,7 +83,7 @@ def test_a_person_that_muted_it_is_not_notified_and_can_see_why(db: Db) -> None:
     subscribe(db, "bob", THREAD)
     event_id = reply(db, metadata={"mentions": ["alice"]})
     assert because(db, event_id) == {"alice": "muted", "bob": "followed"}
-    assert told(db, event_id) == 1
+    assert notified(db, event_id) == 1
     assert tocsin.unread_count(db, "alice") == 0
     decisions = value(db, "select decisions from tocsin.notification where recipient_id = 'alice'")
     assert set(map(tuple, decisions.values())) == {("off", "muted")}
@@ -198,10 +198,10 @@ def test_two_replies_that_were_open_at_once_are_one_follower(db: Db, other: Db, 
         third.commit()
     other.commit()
     assert value(db, "select count(*) from tocsin.subscription") == 2
-    assert told(db, reply(db)) == 1
+    assert notified(db, reply(db)) == 1
     subscribe(db, "alice", THREAD, "muted")
     assert value(db, "select count(*) from tocsin.subscription") == 1
-    assert told(db, reply(db)) == 0
+    assert notified(db, reply(db)) == 0
 
 
 def test_an_open_choice_keeps_no_event_waiting(db: Db, other: Db, dsn: str) -> None:
@@ -241,7 +241,7 @@ def test_a_scheduled_event_is_for_those_who_follow_by_then(db: Db) -> None:
     unsubscribe(db, "alice", THREAD)
     subscribe(db, "bob", THREAD)
     subscribe(db, "carol", THREAD, "mentions")
-    assert told(db, event_id) == 0
+    assert notified(db, event_id) == 0
     db.execute("update tocsin.event set send_at = now()")
     assert value(db, "select tocsin.fan_out_due_events(10)") == 1
     assert because(db, event_id) == {"bob": "followed", "carol": "not_mentioned"}
@@ -293,7 +293,7 @@ def test_a_topic_that_cannot_be_is_refused_with_the_cure(db: Db, topic: Any) -> 
 @pytest.mark.parametrize("topic", ["x", "x" * 200, "a/b:c.d-e_F9", "..", "/", "a//b/"])
 def test_any_other_topic_is_taken(db: Db, topic: str) -> None:
     subscribe(db, "alice", topic)
-    assert told(db, reply(db, topic)) == 1
+    assert notified(db, reply(db, topic)) == 1
 
 
 @pytest.mark.parametrize("level", ["loud", "", "ALL", None])
@@ -317,11 +317,11 @@ def test_following_needs_somebody_who_is_known(db: Db) -> None:
     assert refused.value.argument == "subscribe_initiator"
     with pytest.raises(tocsin.UnknownEventType):
         reply(db, event_type="forum.new_repyl")
-    assert told(db, reply(db, initiator="nobody")) == 0
+    assert notified(db, reply(db, initiator="nobody")) == 0
     assert value(db, "select count(*) from tocsin.event") == 1
 
 
-def test_the_app_role_may_follow_and_tell(db: Db, dsn: str) -> None:
+def test_the_app_role_may_follow_and_notify(db: Db, dsn: str) -> None:
     db.execute("drop role if exists shop")
     db.execute("create role shop login password 'shop'")
     db.execute("grant tocsin_app to shop")
@@ -350,7 +350,7 @@ async def test_an_async_connection_is_awaited(db: Db, dsn: str) -> None:
             connection, topic=THREAD, event_type="forum.new_reply", title="Hi"
         )
         assert await unsubscribe(connection, "alice", THREAD) is True
-    assert told(db, event_id) == 1
+    assert notified(db, event_id) == 1
 
 
 def test_an_erased_person_follows_nothing(db: Db, other: Db) -> None:
@@ -360,7 +360,7 @@ def test_an_erased_person_follows_nothing(db: Db, other: Db) -> None:
     assert level(db, "alice") is None
     other.commit()
     assert level(db, "alice", "forum.thread:7")
-    assert told(db, reply(db, "forum.thread:7")) == 0
+    assert notified(db, reply(db, "forum.thread:7")) == 0
     assert value(db, "select tocsin.finish_erasures()") == 0  # nothing is still open
     assert level(db, "alice", "forum.thread:7") is None
 
@@ -379,7 +379,7 @@ def test_a_crowd_of_followers_is_one_call(db: Db) -> None:
         (THREAD, CROWD),
     )
     event_id = reply(db, initiator="n3", event_type="bulletin.new_org")
-    assert told(db, event_id) == CROWD - 3
+    assert notified(db, event_id) == CROWD - 3
     assert value(db, "select count(*) from tocsin.notification") == CROWD - 1
     assert value(db, "select count(*) from tocsin.delivery") == CROWD - 3
     assert value(db, "select count(*) from tocsin.event_queue") == 1

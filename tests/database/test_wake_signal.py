@@ -1,4 +1,4 @@
-"""A transaction that rings tells the streams itself whose inbox it moved; one that need not tells nobody."""
+"""The wake-up signal: a transaction that sends one announces its recipients too; others announce nobody."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def people(db: Db) -> None:
 
 @pytest.fixture
 def listener(dsn: str) -> Iterator[Db]:
-    """Hears what is told to the streams, and can sleep."""
+    """Receives what is announced to the streams."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("listen tocsin_badge")
         yield connection
 
 
-def told(listener: Db) -> list[str]:
+def announced(listener: Db) -> list[str]:
     return [notice.payload for notice in listener.notifies(timeout=0.2)]
 
 
@@ -55,13 +55,13 @@ def test_a_changed_inbox_is_announced_by_its_transaction_while_the_leader_is_idl
 ) -> None:
     listener.execute("select tocsin.start_idle()")
     db.execute(MOVERS[mover])
-    assert {"alice"} <= {each for payload in told(listener) for each in json.loads(payload)}
+    assert {"alice"} <= {each for payload in announced(listener) for each in json.loads(payload)}
 
 
 @pytest.mark.parametrize("mover", MOVERS)
 def test_nothing_is_sent_to_a_leader_that_is_active(db: Db, listener: Db, mover: str) -> None:
     db.execute(MOVERS[mover])
-    assert told(listener) == []
+    assert announced(listener) == []
 
 
 def test_an_event_for_later_moves_nobody_yet(db: Db, listener: Db) -> None:
@@ -69,14 +69,14 @@ def test_an_event_for_later_moves_nobody_yet(db: Db, listener: Db) -> None:
     db.execute(
         "select tocsin.notify_topic('forum.thread:1', 'forum.new_reply', 'x', send_at => now() + interval '1 hour')"
     )
-    assert told(listener) == []
+    assert announced(listener) == []
 
 
 def test_a_crowd_of_long_names_goes_in_payloads_that_notify_takes(db: Db, listener: Db) -> None:
     crowd = [f"{number:03}" + 'é"\\' * 65 for number in range(300)]
     listener.execute("select tocsin.start_idle()")
     db.execute("select tocsin.wake(%s)", (crowd,))
-    payloads = told(listener)
+    payloads = announced(listener)
     assert len(payloads) > 1
     assert sorted(each for payload in payloads for each in json.loads(payload)) == crowd
 
@@ -84,7 +84,7 @@ def test_a_crowd_of_long_names_goes_in_payloads_that_notify_takes(db: Db, listen
 def test_very_many_are_everyone(db: Db, listener: Db) -> None:
     listener.execute("select tocsin.start_idle()")
     db.execute("select tocsin.wake(array(select 'p' || i from generate_series(1, 5001) i))")
-    assert told(listener) == ["*"]
+    assert announced(listener) == ["*"]
 
 
 def test_a_wake_up_measures_how_long_it_waits(db: Db) -> None:

@@ -31,7 +31,7 @@ def everybody(people: None) -> None:
 
 
 def arrive(db: Db, count: int, recipient: str = "alice") -> list[int]:
-    """Tells things that no push tells of; the notifications' ids."""
+    """Notifies without a push; returns the ids of the notifications."""
     for _ in range(count):
         db.execute("select tocsin.notify('forum.new_thread', array[%s], 'x')", (recipient,))
     found = db.execute(
@@ -163,7 +163,7 @@ async def test_the_setting_holds_in_whichever_process_leads(
     }
     async with running(process, log=tmp_path / "log", settings=settings) as service:
         await service.says("leading")
-        reachable(db)  # the worker said that it has no provider
+        reachable(db)  # the worker reported that it has no provider
         read(db, *arrive(db, 1))
         await asked(db, 1 if setting == "true" else 0)
 
@@ -172,7 +172,7 @@ async def test_the_setting_holds_in_whichever_process_leads(
 
 
 def reachable(db: Db, *providers: str) -> None:
-    """As a worker would say."""
+    """Reports the providers as a worker does."""
     db.execute("update tocsin.channel set available = true where channel = 'push'")
     db.execute(
         "insert into tocsin.provider select 'push', p, now() from unnest(%s::text[]) p on conflict do nothing",

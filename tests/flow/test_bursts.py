@@ -21,7 +21,7 @@ async def mailbox(tmp_path: Path) -> AsyncIterator[MailCatcher]:
         yield catcher
 
 
-def tell(db: Db, event_type: str, *titles: str, recipients: str = "alice") -> None:
+def notify_people(db: Db, event_type: str, *titles: str, recipients: str = "alice") -> None:
     for title in titles:
         db.execute(
             "select tocsin.notify(%s, string_to_array(%s, ','), %s, 'Body of ' || %s::text, '/t')",
@@ -59,10 +59,10 @@ async def test_what_is_due_together_comes_as_one_mail_and_what_must_go_alone_doe
     db.execute(
         "select tocsin.upsert_recipient(n, n || '@example.com') from unnest('{alice,bob}'::text[]) n"
     )
-    tell(db, "bulletin.new_chapter", "First", "Second", "Third")
-    tell(db, "bulletin.new_chapter", "For Bob", recipients="bob")
-    tell(db, "compliance.overdue", "Mandatory")
-    tell(db, "billing.payment_due", "Urgent", "Urgent too")
+    notify_people(db, "bulletin.new_chapter", "First", "Second", "Third")
+    notify_people(db, "bulletin.new_chapter", "For Bob", recipients="bob")
+    notify_people(db, "compliance.overdue", "Mandatory")
+    notify_people(db, "billing.payment_due", "Urgent", "Urgent too")
 
     arrived = await delivered(db, dsn, mailbox, tmp_path, 7)
 
@@ -87,7 +87,7 @@ async def test_one_that_was_taken_back_is_not_in_the_mail(
     db: Db, dsn: str, mailbox: MailCatcher, tmp_path: Path
 ) -> None:
     db.execute("select tocsin.upsert_recipient('alice', 'alice@example.com')")
-    tell(db, "bulletin.new_chapter", "First", "Second", "Third")
+    notify_people(db, "bulletin.new_chapter", "First", "Second", "Third")
     # taken back while it is being claimed: the presend check is what stops it
     db.execute("update tocsin.event set cancelled_at = now() where title = 'Second'")
 

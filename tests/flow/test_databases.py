@@ -59,26 +59,26 @@ def test_notify_keeps_its_promises_at_each_isolation_level(db: Db, dsn: str, lev
 def test_two_calls_with_one_key_store_one_event_at_each_isolation_level(db: Db, dsn: str) -> None:
     """With an older snapshot the later one gets a serialization failure, and the same event when it retries."""
     db.execute("select tocsin.upsert_recipient('alice')")
-    told = "select tocsin.notify('forum.new_reply', array['alice'], 'Hi', idempotency_key => 'k')"
+    call = "select tocsin.notify('forum.new_reply', array['alice'], 'Hi', idempotency_key => 'k')"
     with psycopg.connect(dsn) as one, psycopg.connect(dsn) as other:
         other.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         other.execute("select 1 from tocsin.event_type limit 1")  # takes its snapshot
-        first = one.execute(told).fetchone()
+        first = one.execute(call).fetchone()
         failed: list[Exception] = []
 
-        def tell() -> None:
+        def notify_people() -> None:
             try:
-                other.execute(told)
+                other.execute(call)
             except psycopg.Error as error:
                 failed.append(error)
 
-        calling = threading.Thread(target=tell)
+        calling = threading.Thread(target=notify_people)
         calling.start()
         one.commit()
         calling.join(60)
         assert [type(each) for each in failed] == [psycopg.errors.SerializationFailure]
         other.rollback()
-        assert other.execute(told).fetchone() == first
+        assert other.execute(call).fetchone() == first
     assert db.execute("select count(*) from tocsin.event").fetchone() == (1,)
 
 

@@ -47,7 +47,7 @@ from tocsin.cli.doctor.schema import (
     judge_connections,
     judge_replication,
 )
-from tocsin.testing.apns import Answer, ApnsServer, Authority
+from tocsin.testing.apns import ApnsReply, ApnsServer, Authority
 from tocsin.testing.apns_rules import Key
 from tocsin.testing.fcm import PERMISSION_DENIED, FcmServer
 
@@ -655,9 +655,9 @@ async def test_apns_is_asked_whether_it_accepts_the_key(tmp_path: Path) -> None:
         assert len(server.received) == 1
         wrong = settings | {"apns_key": Key.new().private}
         await is_red("apns", "refuses the key", "TOCSIN_APNS_KEY_ID", **wrong)
-        server.default = Answer(400, "TopicDisallowed")
+        server.default = ApnsReply(400, "TopicDisallowed")
         await is_red("apns", "refuses the topic", "TOCSIN_APNS_TOPIC", **settings)
-        server.default = Answer(503, "ServiceUnavailable")
+        server.default = ApnsReply(503, "ServiceUnavailable")
         await is_yellow("apns", "out of order", "Wait", **settings)
         untrusted = {name: value for name, value in settings.items() if name != "apns_ca_file"}
         await is_red("apns", "apns_tls_failed", "TOCSIN_CA_FILE", **untrusted)

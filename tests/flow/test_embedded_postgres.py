@@ -143,13 +143,13 @@ def test_a_live_server_is_adopted_and_can_be_stopped(
 
 def test_kill_9_of_all_of_it_is_recovered_from(data_dir: Path, servers: list[Postgres]) -> None:
     servers.append(first := embedded_postgres.start(data_dir))
-    execute(first.dsn, "drop table if exists told; create table told as select 42 as n")
+    execute(first.dsn, "drop table if exists kept; create table kept as select 42 as n")
     os.kill(first.pid, signal.SIGKILL)
 
     servers.append(second := embedded_postgres.start(data_dir))
 
     assert not second.adopted
-    assert query(second.dsn, "select n from told") == 42
+    assert query(second.dsn, "select n from kept") == 42
 
 
 def test_a_recycled_pid_in_its_pid_file_is_no_obstacle(

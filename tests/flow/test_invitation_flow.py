@@ -11,7 +11,7 @@ import httpx
 import psycopg
 import pytest
 
-from tests.support.house import following, house
+from tests.support.house import House, following, house
 from tests.support.services import mail_catcher, mail_count, mails, running, until
 
 Db = psycopg.Connection[Any]
@@ -37,8 +37,8 @@ async def test_the_life_of_an_invitation(db: Db, dsn: str, tmp_path: Path) -> No
             httpx.AsyncClient() as anyone,
         ):
             posted = {"event_type": "event.invited", "title": "Join us", "action_url": "/join?x=1"}
-            told = await app.post("/api/events/", json=posted | {"email": "Zoe@example.com"})
-            assert (told.status_code, told.json()["notifications"]) == (202, 1)
+            created = await app.post("/api/events/", json=posted | {"email": "Zoe@example.com"})
+            assert (created.status_code, created.json()["notifications"]) == (202, 1)
             await until(lambda: mail_count(folder) == 1)
             (mail,) = mails(folder)
             assert mail["to"] == ["Zoe@example.com"]
@@ -47,36 +47,10 @@ async def test_the_life_of_an_invitation(db: Db, dsn: str, tmp_path: Path) -> No
             assert "/c/" not in mail["text"] + mail["html"]
             await until(lambda: states(db) == [("sent", None)])
 
-            # one click, and back
             link = mail["headers"]["List-Unsubscribe"].strip("<>")
-            assert mail["headers"]["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
-            for method in ("GET", "HEAD"):
-                assert (await anyone.request(method, link)).status_code == 200
-            assert db.execute("select count(*) from tocsin.suppression").fetchone() == (0,)
-            await anyone.post(link, data={"List-Unsubscribe": "One-Click"})
-            await app.post("/api/events/", json=posted | {"email": "zoe@EXAMPLE.com"})
-            await anyone.post(link, data={"undo": "1"})
+            await _unsubscribe_and_undo(db, app, anyone, mail, posted)
             assert mail_count(folder) == 1
-
-            # sign-up
-            assert (
-                await app.post("/api/recipients/zoe/claims/", json={"email": "x"})
-            ).status_code == 404
-            await app.put("/api/recipients/zoe/", json={"name": "Zoe"})
-            async with home.person("zoe") as zoe, following(zoe) as stream:
-                assert json.loads(await stream.event("badge")) == {"count": 0, "unseen": 0}
-                claimed = await app.post(
-                    "/api/recipients/zoe/claims/", json={"email": "zoe@example.com"}
-                )
-                assert claimed.json() == {"claimed": 2}
-                assert json.loads(await stream.event("notification"))["title"] == "Join us"
-                listed = (await zoe.get("/api/notifications/")).json()["results"]
-                assert [each["read"] for each in listed] == [False, False]
-                why = (await zoe.get(f"/api/notifications/{listed[1]['id']}/why/")).json()
-                assert "before you had this account" in why["channels"][0]["sentence"]
-                assert why["channels"][1]["deliveries"][0]["state"] == "sent"
-                await app.post("/api/events/", json=posted | {"email": "zoe@example.com"})
-                await until(lambda: unread(db, "zoe") == 3)
+            await _sign_up(db, app, home, posted)
             held = (await app.get("/api/recipients/zoe/export/")).json()
             assert held["claims"][0]["address"] == "zoe@example.com"
             assert len(held["notifications"]) == 3
@@ -86,6 +60,42 @@ async def test_the_life_of_an_invitation(db: Db, dsn: str, tmp_path: Path) -> No
             logs = home.http.log + worker.log
             assert "/unsubscribe/{token}" in logs
             assert [each for each in seen if each in logs] == []
+
+
+async def _unsubscribe_and_undo(
+    db: Db,
+    app: httpx.AsyncClient,
+    anyone: httpx.AsyncClient,
+    mail: dict[str, Any],
+    posted: dict[str, str],
+) -> None:
+    """Turns invitations off by one click, during which one is not mailed, and on again."""
+    link = mail["headers"]["List-Unsubscribe"].strip("<>")
+    assert mail["headers"]["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    for method in ("GET", "HEAD"):
+        assert (await anyone.request(method, link)).status_code == 200
+    assert db.execute("select count(*) from tocsin.suppression").fetchone() == (0,)
+    await anyone.post(link, data={"List-Unsubscribe": "One-Click"})
+    await app.post("/api/events/", json=posted | {"email": "zoe@EXAMPLE.com"})
+    await anyone.post(link, data={"undo": "1"})
+
+
+async def _sign_up(db: Db, app: httpx.AsyncClient, home: House, posted: dict[str, str]) -> None:
+    """Creates the person, whose claim brings both invitations into the inbox."""
+    assert (await app.post("/api/recipients/zoe/claims/", json={"email": "x"})).status_code == 404
+    await app.put("/api/recipients/zoe/", json={"name": "Zoe"})
+    async with home.person("zoe") as zoe, following(zoe) as stream:
+        assert json.loads(await stream.event("badge")) == {"count": 0, "unseen": 0}
+        claimed = await app.post("/api/recipients/zoe/claims/", json={"email": "zoe@example.com"})
+        assert claimed.json() == {"claimed": 2}
+        assert json.loads(await stream.event("notification"))["title"] == "Join us"
+        listed = (await zoe.get("/api/notifications/")).json()["results"]
+        assert [each["read"] for each in listed] == [False, False]
+        why = (await zoe.get(f"/api/notifications/{listed[1]['id']}/why/")).json()
+        assert "before you had this account" in why["channels"][0]["sentence"]
+        assert why["channels"][1]["deliveries"][0]["state"] == "sent"
+        await app.post("/api/events/", json=posted | {"email": "zoe@example.com"})
+        await until(lambda: unread(db, "zoe") == 3)
 
 
 async def test_what_was_claimed_before_its_mail_was_sent_is_not_mailed(

@@ -35,7 +35,7 @@ async def test_a_transient_refusal_is_tried_again_under_the_same_message_id(
         refused.append(address)
         return "451 4.7.1 Greylisted" if len(refused) == 1 else None
 
-    far.answer = once
+    far.refusal = once
     async with worker(dsn, far, tmp_path):
         tell(db, 1)
         await until(lambda: states(db) == {"deferred": 1})
@@ -50,14 +50,14 @@ async def test_a_transient_refusal_is_tried_again_under_the_same_message_id(
 async def test_a_permanent_refusal_is_tried_once_and_a_dead_address_suppressed(
     db: Db, dsn: str, far: Far, tmp_path: Path
 ) -> None:
-    far.answer = lambda address: (
+    far.refusal = lambda address: (
         "550 5.1.1 No such user" if address.startswith("p0@") else "550 5.7.1 Blocked"
     )
     async with worker(dsn, far, tmp_path):
         tell(db, 2)
         await until(lambda: states(db) == {"failed": 2})
         assert db.execute("select max(attempts) from tocsin.delivery").fetchone() == (1,)
-        # policy says nothing of the address
+        # a policy rejection does not concern the address
         suppressed = db.execute("select address, reason from tocsin.suppression").fetchall()
         assert suppressed == [("p0@example.com", "smtp_550_5.1.1")]
         tell(db, 2)
@@ -70,7 +70,7 @@ async def test_a_permanent_refusal_is_tried_once_and_a_dead_address_suppressed(
 
 
 async def test_attempts_end_and_so_does_time(db: Db, dsn: str, far: Far, tmp_path: Path) -> None:
-    far.answer = lambda address: "450 4.2.1 Not now"
+    far.refusal = lambda address: "450 4.2.1 Not now"
     db.execute("update tocsin.event_type set max_attempts = 2 where event_type = 'forum.new_reply'")
     db.execute(
         "update tocsin.event_type set time_to_live = '1 s' where event_type = 'forum.mention'"
@@ -257,7 +257,7 @@ async def test_one_huge_event_does_not_delay_anothers_mail_nor_an_urgent_one(
             refused.append(address)
             return "451 4.7.1 Greylisted"
 
-        far.answer = once
+        far.refusal = once
         tell(db, 1, "forum.new_reply", "again")
         tell(db, 1, "forum.new_reply", "single")
         await until(lambda: any(to.startswith("single") for to, _ in far.mails))

@@ -29,40 +29,17 @@ async def test_pushes_arrive_without_any_account_and_nothing_stays_behind(
     up = RunningUp(tmp_path / "data", argv=argv, TOCSIN_DATABASE_URL=dsn)
     try:
         await up.ready()
-        # at once: what is told before the worker has said what it has counts too
+        # at once: an event from before the first report of the worker counts too
         db.execute(
             "select tocsin.notify('approval.requested', array['alice', 'bob'],"
             " 'Bob asks', 'For paint.', '/approvals/1')"
         )
         url = f"http://127.0.0.1:{up.settings.port}"
         assert f"{url}/dev/phones/" in up.text
-        async with httpx.AsyncClient(base_url=url, headers=JSON) as page:
-
-            async def both() -> Any:
-                shown = (await page.get("/dev/phones")).json()
-                return shown if len(shown) == 2 else None
-
-            shown = {each["recipient"]: each for each in await until(both)}
-            assert {who: each["provider"] for who, each in shown.items()} == {
-                "alice": "apns",
-                "bob": "fcm",
-            }
-            for who, push in shown.items():
-                unread = db.execute("select tocsin.unread_count(%s)", (who,)).fetchone()
-                assert (push["badge"],) == unread
-                assert (push["title"], push["body"]) == ("Bob asks", "For paint.")
-                assert push["data"]["action_url"] == "/approvals/1"
+        await _assert_pushes(db, url)
         assert "route=/dev/phones" not in up.text
 
-        taken = with_running_instance(up.settings)
-        assert taken.apns is not None
-        assert taken.apns_url is not None
-        assert taken.apns_url.startswith("https://127.0.0.1:")
-        assert taken.fcm_url.startswith("http://127.0.0.1:")
-        assert taken.fcm_service_account is not None
-        assert taken.fcm_service_account["token_uri"] == f"{taken.fcm_url}/token"
-        assert "PRIVATE KEY" not in (tmp_path / "data/up.lock").read_text()
-
+        _assert_connected(up, tmp_path)
         children = [int(child) for child in children_of(up.process.pid)]
         assert len(children) >= 2
         began = time.monotonic()
@@ -72,17 +49,42 @@ async def test_pushes_arrive_without_any_account_and_nothing_stays_behind(
         assert all(gone(pid) for pid in children)
         assert "Traceback" not in up.text
         after = with_running_instance(up.settings)
-        assert (
-            after.apns,
-            after.fcm_service_account,
-            find_running_instance(tmp_path / "data"),
-        ) == (
-            None,
-            None,
-            None,
-        )
+        assert after.apns is None
+        assert after.fcm_service_account is None
+        assert find_running_instance(tmp_path / "data") is None
     finally:
         up.kill()
+
+
+async def _assert_pushes(db: Db, url: str) -> None:
+    async with httpx.AsyncClient(base_url=url, headers=JSON) as page:
+
+        async def both() -> Any:
+            shown = (await page.get("/dev/phones")).json()
+            return shown if len(shown) == 2 else None
+
+        shown = {each["recipient"]: each for each in await until(both)}
+        assert {who: each["provider"] for who, each in shown.items()} == {
+            "alice": "apns",
+            "bob": "fcm",
+        }
+        for who, push in shown.items():
+            unread = db.execute("select tocsin.unread_count(%s)", (who,)).fetchone()
+            assert (push["badge"],) == unread
+            assert (push["title"], push["body"]) == ("Bob asks", "For paint.")
+            assert push["data"]["action_url"] == "/approvals/1"
+
+
+def _assert_connected(up: RunningUp, folder: Path) -> None:
+    """Asserts that other commands find the local servers, and that the lock file has no key."""
+    taken = with_running_instance(up.settings)
+    assert taken.apns is not None
+    assert taken.apns_url is not None
+    assert taken.apns_url.startswith("https://127.0.0.1:")
+    assert taken.fcm_url.startswith("http://127.0.0.1:")
+    assert taken.fcm_service_account is not None
+    assert taken.fcm_service_account["token_uri"] == f"{taken.fcm_url}/token"
+    assert "PRIVATE KEY" not in (folder / "data/up.lock").read_text()
 
 
 def children_of(pid: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Which providers there are: each worker speaks for its own, and its word lapses when it falls silent."""
+"""Which providers are available: each worker reports its own, until its last report is too old."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from tocsin.engine.store import delivery as store
 from tocsin.engine.store.database import Database
 from tocsin.engine.worker import _renderer
 from tocsin.settings import Settings
-from tocsin.testing.apns import Act, Answer, ApnsServer, Hang, Held
+from tocsin.testing.apns import Act, ApnsReply, ApnsServer, Hang, Held
 from tocsin.testing.fcm import FcmServer, unavailable
 
 Db = psycopg.Connection[Any]
@@ -88,7 +88,7 @@ class Stage:
     def breaker(self) -> Breaker:
         return Breaker(clock=lambda: self.now)
 
-    def tell(self) -> None:
+    def notify_everybody(self) -> None:
         names = [f"p{number}" for number in range(PEOPLE)]
         self.db.execute("select tocsin.notify('forum.new_reply', %s, 'x')", (names,))
 
@@ -134,39 +134,8 @@ async def stage(db: Db, dsn: str, tmp_path: Path) -> AsyncIterator[Stage]:
         await database.open()
         stack.push_async_callback(database.close)
 
-        async def presend_check(messages: Sequence[Message]) -> dict[int, CheckResult]:
-            return await store.presend_check(database, messages)
-
         stage = Stage(db, apns, fcm, tmp_path / "mail")
-        key = ProviderKey(
-            pem=settings["apns_key"],
-            key_id=settings["apns_key_id"],
-            team_id=settings["apns_team_id"],
-        )
-        stage.actors = {
-            "apns": ApnsActor(
-                presend_check=presend_check,
-                tokens=ProviderToken(key, MemoryStore()),
-                topic=settings["apns_topic"],
-                installation="test",
-                url=apns.url,
-                ca_file=settings["ca_file"],
-                breaker=stage.breaker(),
-            ),
-            "fcm": FcmActor(
-                presend_check=presend_check,
-                service_account=fcm.service_account,
-                url=fcm.url,
-                breaker=stage.breaker(),
-            ),
-            "email": EmailActor(
-                presend_check=presend_check,
-                sender="a@example.test",
-                host="127.0.0.1",
-                port=mailbox.port,
-                breaker=stage.breaker(),
-            ),
-        }
+        stage.actors = _actors(stage, database, settings, mailbox.port)
         stage.deliverer = Deliverer(
             database,
             stage.actors,
@@ -175,6 +144,43 @@ async def stage(db: Db, dsn: str, tmp_path: Path) -> AsyncIterator[Stage]:
         )
         await stack.enter_async_context(stage.deliverer.running())
         yield stage
+
+
+def _actors(
+    stage: Stage, database: Database, settings: dict[str, str], mail_port: int
+) -> dict[str, Actor[Any]]:
+    async def presend_check(messages: Sequence[Message]) -> dict[int, CheckResult]:
+        return await store.presend_check(database, messages)
+
+    key = ProviderKey(
+        pem=settings["apns_key"],
+        key_id=settings["apns_key_id"],
+        team_id=settings["apns_team_id"],
+    )
+    return {
+        "apns": ApnsActor(
+            presend_check=presend_check,
+            tokens=ProviderToken(key, MemoryStore()),
+            topic=settings["apns_topic"],
+            installation="test",
+            url=stage.apns.url,
+            ca_file=settings["ca_file"],
+            breaker=stage.breaker(),
+        ),
+        "fcm": FcmActor(
+            presend_check=presend_check,
+            service_account=stage.fcm.service_account,
+            url=stage.fcm.url,
+            breaker=stage.breaker(),
+        ),
+        "email": EmailActor(
+            presend_check=presend_check,
+            sender="a@example.test",
+            host="127.0.0.1",
+            port=mail_port,
+            breaker=stage.breaker(),
+        ),
+    }
 
 
 def people(db: Db, count: int) -> None:
@@ -219,7 +225,7 @@ def google(stage: Stage, *, down: bool) -> None:
 OUTAGES = {
     "apns-503": Outage(
         "apns",
-        apple(Answer(503, "ServiceUnavailable")),
+        apple(ApnsReply(503, "ServiceUnavailable")),
         apple(None),
         lambda stage: len(stage.apns.received),
     ),
@@ -248,25 +254,25 @@ OUTAGES = {
 async def test_an_outage_is_probed_and_no_other_channel_notices(stage: Stage, name: str) -> None:
     outage = OUTAGES[name]
     breaker = stage.actors[outage.provider].breaker
-    told = 0
+    notified = 0
     for _ in range(3):
-        stage.tell()
+        stage.notify_everybody()
         await stage.deliver()
-        told += PEOPLE
+        notified += PEOPLE
         stage.now += PEOPLE / RATE
-    everybody = dict.fromkeys(stage.actors, told)
+    everybody = dict.fromkeys(stage.actors, notified)
     assert stage.sent() == everybody
     before = outage.met(stage)
-    assert before == told
+    assert before == notified
 
     if waiting := outage.begin(stage):
         await waiting
     begun_at = stage.now
     while stage.now < begun_at + SPAN:
-        stage.tell()
+        stage.notify_everybody()
         await stage.deliver()
-        told += PEOPLE
-        everybody = dict.fromkeys(stage.actors, told)
+        notified += PEOPLE
+        everybody = dict.fromkeys(stage.actors, notified)
         assert stage.sent() == everybody | {outage.provider: before}
         stage.now += breaker.retry_after or 1.0
     assert 5 < outage.met(stage) - before <= 0.01 * RATE * SPAN
@@ -276,7 +282,7 @@ async def test_an_outage_is_probed_and_no_other_channel_notices(stage: Stage, na
     while stage.sent() != everybody:
         stage.now += breaker.retry_after
         await stage.deliver()
-    assert mail_count(stage.mails) == told
+    assert mail_count(stage.mails) == notified
 
 
 # With a worker's own jobs.
@@ -304,6 +310,6 @@ async def test_a_provider_that_hangs_holds_up_neither_the_other_nor_the_mail(
                 await until(lambda: not db.execute("select 1 from tocsin.event_queue").fetchone())
             await until(lambda: len(fcm.received) == mail_count(tmp_path / "m") == 40)
             assert "breaker opened" not in worker.log
-            assert not apns.answers
+            assert not apns.replies
             apns.default = None
             apns.release()  # else its end would wait for them

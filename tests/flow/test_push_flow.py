@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.support.phones import *  # noqa: F403 - fixtures
 from tests.support.phones import IPHONE, Db, Phones, device, far_ends, ledger, settled, tell
 from tests.support.services import running, until
-from tocsin.testing.apns import Answer
+from tocsin.testing.apns import ApnsReply
 from tocsin.testing.fcm import UNREGISTERED
 
 
@@ -34,7 +34,7 @@ async def test_a_notification_reaches_both_phones_with_the_exact_badge(
 async def test_a_dead_token_is_disabled_with_the_reason(db: Db, phones: Phones) -> None:
     device(db, IPHONE, "ios")
     device(db, "pixel", "android")
-    phones.apns.plan(IPHONE, Answer(410, "Unregistered", 4_000_000_000_000))
+    phones.apns.plan(IPHONE, ApnsReply(410, "Unregistered", 4_000_000_000_000))
     phones.fcm.script.then("pixel", [UNREGISTERED])
     tell(db)
     await until(lambda: settled(db, 2))
@@ -56,7 +56,7 @@ async def test_a_dead_token_is_disabled_with_the_reason(db: Db, phones: Phones) 
 
 async def test_a_token_registered_again_since_stays_enabled(db: Db, phones: Phones) -> None:
     device(db, IPHONE, "ios")
-    phones.apns.plan(IPHONE, Answer(410, "Unregistered", 1_500_000_000_000))
+    phones.apns.plan(IPHONE, ApnsReply(410, "Unregistered", 1_500_000_000_000))
     tell(db)
     await until(lambda: settled(db, 1))
     assert db.execute("select disabled_at from tocsin.device").fetchall() == [(None,)]
@@ -110,7 +110,7 @@ async def test_workers_share_one_provider_token(
 async def test_a_sick_provider_does_not_slow_the_other(db: Db, phones: Phones) -> None:
     device(db, IPHONE, "ios")
     device(db, "pixel", "android")
-    phones.apns.plan(IPHONE, *[Answer(503, "ServiceUnavailable")] * 5)
+    phones.apns.plan(IPHONE, *[ApnsReply(503, "ServiceUnavailable")] * 5)
     tell(db)
     await until(lambda: sorted(state for state, _ in ledger(db)) == ["deferred", "sent"])
     assert len(phones.fcm.received) == 1
@@ -120,7 +120,7 @@ async def test_a_wrong_topic_costs_no_device_and_no_push(db: Db, phones: Phones)
     db.execute("select tocsin.upsert_recipient('p' || i) from generate_series(1, 15) i")
     for number in range(1, 16):
         device(db, f"{number:064x}", "ios", f"p{number}")
-    phones.apns.default = Answer(400, "DeviceTokenNotForTopic")
+    phones.apns.default = ApnsReply(400, "DeviceTokenNotForTopic")
     db.execute(
         "select tocsin.notify('messages.new_dm', array(select 'p' || i from generate_series(1, 15) i), 'Hello')"
     )

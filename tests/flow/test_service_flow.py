@@ -16,7 +16,7 @@ import pytest
 
 import tocsin
 from tests.support.forked import run_tocsin
-from tests.support.house import following, house
+from tests.support.house import Stream, following, house
 from tests.support.services import (
     LONGEST,
     SECRET,
@@ -41,7 +41,7 @@ def people(db: Db) -> None:
     db.execute("select tocsin.upsert_recipient('alice', 'alice@example.com', 'Alice')")
 
 
-async def test_all_three_doors_move_the_badge_and_fill_the_mailbox(
+async def test_events_by_sql_python_http_and_command_move_the_badge_and_are_mailed(
     db: Db, dsn: str, tmp_path: Path
 ) -> None:
     mails = tmp_path / "mails"
@@ -53,27 +53,7 @@ async def test_all_three_doors_move_the_badge_and_fill_the_mailbox(
             following(alice) as stream,
         ):
             assert await stream.event("badge") == '{"count":0,"unseen":0}'
-            role = home.cli("dsn", "--role", "app")
-            with psycopg.connect(role) as host_app:
-                host_app.execute(
-                    "select tocsin.notify('forum.new_reply', array['alice'], 'By SQL', action_url => '/a')"
-                )
-                with pytest.raises(TimeoutError):
-                    await stream.event("badge", 0.4)
-                host_app.commit()
-                assert await stream.event("badge") == '{"count":1,"unseen":1}'
-                # or the next one would go out in the same mail
-                await until(lambda: mail_count(mails) == 1)
-                tocsin.notify(
-                    host_app,
-                    recipient="alice",
-                    event_type="forum.new_reply",
-                    title="By Python",
-                    metadata={"post_id": 12},
-                )
-                host_app.commit()
-                assert await stream.event("badge") == '{"count":2,"unseen":2}'
-                await until(lambda: mail_count(mails) == 2)
+            await _notify_by_sql_and_python(home.cli("dsn", "--role", "app"), stream, mails)
             answer = await app.post(
                 "/api/events/",
                 json={"event_type": "forum.new_reply", "recipients": ["alice"], "title": "By HTTP"},
@@ -93,6 +73,29 @@ async def test_all_three_doors_move_the_badge_and_fill_the_mailbox(
             why = home.print("why", str(listed[0]["id"]))
             assert "It was sent." in why
             assert "Push is not set up on this service." in why
+
+
+async def _notify_by_sql_and_python(dsn: str, stream: Stream, mails: Path) -> None:
+    with psycopg.connect(dsn) as host_app:
+        host_app.execute(
+            "select tocsin.notify('forum.new_reply', array['alice'], 'By SQL', action_url => '/a')"
+        )
+        with pytest.raises(TimeoutError):
+            await stream.event("badge", 0.4)
+        host_app.commit()
+        assert await stream.event("badge") == '{"count":1,"unseen":1}'
+        # or the next one would go out in the same mail
+        await until(lambda: mail_count(mails) == 1)
+        tocsin.notify(
+            host_app,
+            recipient="alice",
+            event_type="forum.new_reply",
+            title="By Python",
+            metadata={"post_id": 12},
+        )
+        host_app.commit()
+        assert await stream.event("badge") == '{"count":2,"unseen":2}'
+        await until(lambda: mail_count(mails) == 2)
 
 
 async def test_badges_move_while_no_worker_runs(db: Db, dsn: str, tmp_path: Path) -> None:

@@ -22,10 +22,10 @@ async def test_with_one_request_in_twenty_failing_nothing_is_lost_and_nothing_co
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
     try:
-        table, said = await asyncio.wait_for(process.communicate(), 90)
+        table, errors = await asyncio.wait_for(process.communicate(), 90)
     finally:
         if process.returncode is None:
             process.terminate()
             await process.wait()
-    assert process.returncode == 0, (table + said).decode()
+    assert process.returncode == 0, (table + errors).decode()
     assert db.execute(connections).fetchone() == before  # no worker stays behind

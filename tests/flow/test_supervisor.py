@@ -37,7 +37,7 @@ class Family:
         self.tasks.append(asyncio.create_task(child.keep_running()))
         return child
 
-    async def said(self, words: str) -> str:
+    async def line_with(self, words: str) -> str:
         await until(lambda: any(words in line for line in self.lines))
         return next(line for line in self.lines if words in line)
 
@@ -54,7 +54,7 @@ async def family() -> AsyncIterator[Family]:
 
 async def test_the_output_of_a_child_is_reported_and_it_stops_on_request(family: Family) -> None:
     child = family.start(python("worker", OBEDIENT))
-    await family.said("working")
+    await family.line_with("working")
 
     await child.stop(2)
 
@@ -64,20 +64,20 @@ async def test_the_output_of_a_child_is_reported_and_it_stops_on_request(family:
 
 async def test_a_child_that_dies_is_restarted_and_the_reason_reported(family: Family) -> None:
     child = family.start(python("worker", OBEDIENT))
-    first = int((await family.said("working")).split()[1])
+    first = int((await family.line_with("working")).split()[1])
     family.lines.clear()
 
     os.kill(first, signal.SIGKILL)
 
-    assert await family.said("was ended by SIGKILL; restarting in 0.5 s")
-    await family.said("working")
+    assert await family.line_with("was ended by SIGKILL; restarting in 0.5 s")
+    await family.line_with("working")
     assert child.pid not in (None, first)
 
 
 async def test_a_child_that_ends_at_once_is_started_ever_more_slowly(family: Family) -> None:
     child = family.start(python("worker", "raise SystemExit(3)"))
 
-    await family.said("ended with exit code 3; restarting in 1.0 s")
+    await family.line_with("ended with exit code 3; restarting in 1.0 s")
     assert child.quick_ends == 2
 
 
@@ -87,7 +87,7 @@ async def test_the_pause_before_the_next_start_does_not_delay_the_stop(
     monkeypatch.setattr(supervisor, "FIRST_PAUSE", 3600.0)
     monkeypatch.setattr(supervisor, "LONGEST_PAUSE", 3600.0)
     child = family.start(python("worker", "raise SystemExit(3)"))
-    await family.said("restarting in 3600.0 s")
+    await family.line_with("restarting in 3600.0 s")
 
     await child.stop(2)
 
@@ -97,12 +97,12 @@ async def test_the_pause_before_the_next_start_does_not_delay_the_stop(
 async def test_a_program_that_is_not_there_is_an_ending_like_others(family: Family) -> None:
     family.start(ChildCommand("worker", ["/nowhere/tocsin"]))
 
-    await family.said("can't be started (No such file or directory); restarting")
+    await family.line_with("can't be started (No such file or directory); restarting")
 
 
 async def test_a_child_that_ignores_sigterm_is_killed(family: Family) -> None:
     child = family.start(python("worker", STUBBORN))
-    pid = int((await family.said("ignoring")).split()[1])
+    pid = int((await family.line_with("ignoring")).split()[1])
 
     await child.stop(0.2)
 
@@ -115,7 +115,7 @@ async def test_what_a_child_leaves_behind_ends_with_it(family: Family) -> None:
     program += "time.sleep(60)']).pid, flush=True)"
     family.start(python("worker", program))
 
-    pid = int((await family.said("left")).split()[1])
+    pid = int((await family.line_with("left")).split()[1])
 
     await until(lambda: gone(pid))
 
@@ -125,5 +125,5 @@ async def test_lines_come_out_whole_whatever_their_length(family: Family) -> Non
         python("worker", "import sys; sys.stdout.write('x' * 200_000 + chr(10) + 'no newline')")
     )
 
-    await family.said("no newline")
+    await family.line_with("no newline")
     assert sum(line.count("x") for line in family.lines if set(line) == {"x"}) == 200_000

@@ -43,7 +43,7 @@ def worker(
     return running("worker", log=tmp_path / "worker.log", settings=settings | more)
 
 
-def tell(db: Db, title: str, *, recipients: list[str], metadata: str = "{}") -> None:
+def notify_people(db: Db, title: str, *, recipients: list[str], metadata: str = "{}") -> None:
     db.execute(
         "select tocsin.upsert_recipient(n, n || '@example.com') from unnest(%s::text[]) n",
         (recipients,),
@@ -81,7 +81,7 @@ async def test_an_override_is_what_arrives(
     )
     async with worker(dsn, mailbox, folder, tmp_path) as process:
         await process.says("leading")
-        tell(db, "Roses", recipients=["alice"])
+        notify_people(db, "Roses", recipients=["alice"])
         await until(lambda: mail_count(mailbox.folder) == 1)
     (mail,) = mails(mailbox.folder)
     assert mail["text"].startswith("Dear reader,")
@@ -98,13 +98,13 @@ async def test_a_template_that_fails_costs_its_own_mail_and_no_other(
     async with worker(dsn, mailbox, folder, tmp_path) as process:
         await process.says("leading")
         others = [f"person{number}" for number in range(5)]
-        tell(db, "Zero", recipients=others, metadata='{"number": 0}')
-        tell(db, "Roses", recipients=["alice"], metadata='{"number": 2}')
+        notify_people(db, "Zero", recipients=others, metadata='{"number": 0}')
+        notify_people(db, "Roses", recipients=["alice"], metadata='{"number": 2}')
         await until(lambda: mail_count(mailbox.folder) == 1)
         await until(lambda: failed(db) == 5)
         assert f"{REPLY}.html:1: ZeroDivisionError in an expression" in process.log
         assert "Traceback" not in process.log
-        tell(db, "Still here", recipients=["alice"])
+        notify_people(db, "Still here", recipients=["alice"])
         await until(lambda: mail_count(mailbox.folder) == 2)
     assert {mail["subject"] for mail in mails(mailbox.folder)} == {"Roses", "Still here"}
 
@@ -118,7 +118,7 @@ async def test_while_templates_are_developed_a_broken_one_is_a_warning(
         await process.says("unknown variable 'tilte'")
         await process.says("leading")
         template.write_text("Corrected: {{ title }}")
-        tell(db, "Roses", recipients=["alice"])
+        notify_people(db, "Roses", recipients=["alice"])
         await until(lambda: mail_count(mailbox.folder) == 1)
     assert mails(mailbox.folder)[0]["text"].strip() == "Corrected: Roses"
 

@@ -170,7 +170,7 @@ async def test_what_any_login_notifies_neither_ends_a_worker_nor_aborts_a_job(
 async def test_a_worker_waits_for_jobs_on_a_channel_of_its_own_schema(
     db: Db, dsn: str, far: Held, tmp_path: Path
 ) -> None:
-    """With a poll each ten minutes, what is told is sent at once; and nothing is announced to their workers."""
+    """With a poll each ten minutes, what is notified is sent at once; and nothing is announced to their workers."""
     settings = {
         "database_url": dsn,
         "smtp_url": far.url,
@@ -186,13 +186,13 @@ async def test_a_worker_waits_for_jobs_on_a_channel_of_its_own_schema(
             *options, program=CLI, log=tmp_path / "worker.log", settings=settings
         ) as process:
             await process.says("leading")
-            told = 0
+            notified = 0
 
             def sent() -> bool:
                 # a notification between a worker's look and its wait is lost: the next one makes it look again
-                nonlocal told
-                tell(db, 1, prefix=f"person{told}-")
-                told += 1
+                nonlocal notified
+                tell(db, 1, prefix=f"person{notified}-")
+                notified += 1
                 return "sent" in states(db)
 
             await until(sent)

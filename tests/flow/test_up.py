@@ -92,9 +92,9 @@ async def test_up_starts_everything_and_stops_it_all(
     assert settings.fcm_service_account is not None
     for url in (settings.apns_url, settings.fcm_url):
         assert urlsplit(url).hostname == "127.0.0.1"
-    told = find_running_instance(up_data)
-    assert told is not None
-    assert told.pid == up.process.pid
+    found = find_running_instance(up_data)
+    assert found is not None
+    assert found.pid == up.process.pid
 
     children = up.pids("working") + up.pids("serving")
     up.process.send_signal(signal.SIGINT)

@@ -204,9 +204,9 @@ async def _notify_and_read(tocsin: Installation, app: Db) -> None:
     async with tocsin.person("alice") as alice, tocsin.client(key) as service:
         app.execute("select tocsin.upsert_recipient('alice', 'alice@example.com', 'Älice', 'de')")
         app.execute("select tocsin.subscribe('alice', 'forum.thread:7')")
-        told = "select tocsin.notify('forum.new_reply', array['alice'], 'Grüße', 'Zwei', '/f/7', '{}', 'bob', 'key-1')"
-        first = app.execute(told).fetchone()
-        assert app.execute(told).fetchone() == first
+        call = "select tocsin.notify('forum.new_reply', array['alice'], 'Grüße', 'Zwei', '/f/7', '{}', 'bob', 'key-1')"
+        first = app.execute(call).fetchone()
+        assert app.execute(call).fetchone() == first
         assert app.execute("select tocsin.unread_count('alice')").fetchone() == (1,)
         app.commit()
         await until(lambda: _count(alice, 1))

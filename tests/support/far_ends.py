@@ -25,32 +25,32 @@ from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.webhook import WebhookActor
 from tocsin.engine.model import Mail, PresendCheck, Push
 from tocsin.testing import fcm
-from tocsin.testing.apns import Act, Answer, ApnsServer, Authority, Babble, Drop, Hang, Key
+from tocsin.testing.apns import Act, ApnsReply, ApnsServer, Authority, Babble, Drop, Hang, Key
 from tocsin.testing.fcm import FcmServer
 from tocsin.testing.http_faults import Fault, Reply, Script, Turn
 
-SAID = 30
-"""Seconds that LATER_SAID asks for."""
+RETRY_AFTER = 30
+"""Seconds that LATER_NAMED asks for."""
 
 TIMEOUT = 30.0
 """Seconds of an actor's clock; a test lets them pass (tests/support/loop_clock.py)."""
 
 
 class Case(Enum):
-    """What a far end does with all that comes, until told otherwise."""
+    """What a far end does with each message, until a test changes it."""
 
     ACCEPT = "accept"
     DEAD = "the address is dead"
     ELSEWHERE = "the address is another app's"
     BAD = "this message is refused for good"
     LATER = "slow down"
-    LATER_SAID = "slow down, and for how long"
+    LATER_NAMED = "slow down, and for how long"
     DOWN = "the provider fails"
     CREDENTIALS = "our credentials are revoked"
-    HANG = "takes it and never answers"
+    HANG = "takes it and never replies"
     RESET = "takes it and cuts the connection"
-    DRIBBLE = "takes it and answers a byte at a time"
-    GARBAGE = "takes it and answers nonsense"
+    DRIBBLE = "takes it and replies a byte at a time"
+    GARBAGE = "takes it and replies with nonsense"
 
 
 class FarEnd(ABC):
@@ -92,13 +92,13 @@ class FarEnd(ABC):
 
 
 class Email(FarEnd):
-    """SMTP, spoken by a server that says at each step what it is told to."""
+    """An SMTP server whose replies to each step are scripted."""
 
     content = Mail("<1@example.test>", "Subject", "text", "<p>html</p>")
     address = "alice@example.test"
     lacks: ClassVar = {
         Case.ELSEWHERE: "an address is nobody else's",
-        Case.LATER_SAID: "SMTP has no Retry-After",
+        Case.LATER_NAMED: "SMTP has no Retry-After",
     }
     _ODD: ClassVar[dict[Case, dict[str, str | None]]] = {
         Case.ACCEPT: {},
@@ -154,7 +154,7 @@ class Fcm(FarEnd):
         Case.ELSEWHERE: fcm.SENDER_ID_MISMATCH,
         Case.BAD: fcm.INVALID_PAYLOAD,
         Case.LATER: fcm.quota_exceeded(),
-        Case.LATER_SAID: fcm.quota_exceeded(str(SAID)),
+        Case.LATER_NAMED: fcm.quota_exceeded(str(RETRY_AFTER)),
         Case.DOWN: fcm.INTERNAL,
         Case.CREDENTIALS: fcm.PERMISSION_DENIED,
         **_FAULTS,
@@ -184,13 +184,15 @@ class Apns(FarEnd):
     lacks: ClassVar = {Case.DRIBBLE: "in HTTP/2 a status comes whole, and it decides"}
     _ACTS: ClassVar[dict[Case, Act | None]] = {
         Case.ACCEPT: None,
-        Case.DEAD: Answer(410, "Unregistered", 1_793_534_400_000),
-        Case.ELSEWHERE: Answer(400, "BadDeviceToken"),
-        Case.BAD: Answer(413, "PayloadTooLarge"),
-        Case.LATER: Answer(429, "TooManyRequests"),
-        Case.LATER_SAID: Answer(429, "TooManyRequests", headers=(("retry-after", str(SAID)),)),
-        Case.DOWN: Answer(503, "ServiceUnavailable"),
-        Case.CREDENTIALS: Answer(403, "InvalidProviderToken"),
+        Case.DEAD: ApnsReply(410, "Unregistered", 1_793_534_400_000),
+        Case.ELSEWHERE: ApnsReply(400, "BadDeviceToken"),
+        Case.BAD: ApnsReply(413, "PayloadTooLarge"),
+        Case.LATER: ApnsReply(429, "TooManyRequests"),
+        Case.LATER_NAMED: ApnsReply(
+            429, "TooManyRequests", headers=(("retry-after", str(RETRY_AFTER)),)
+        ),
+        Case.DOWN: ApnsReply(503, "ServiceUnavailable"),
+        Case.CREDENTIALS: ApnsReply(403, "InvalidProviderToken"),
         Case.HANG: Hang(),
         Case.RESET: Drop(),
         Case.GARBAGE: Babble(b"\0" * 64),
@@ -241,7 +243,7 @@ class Webhook(FarEnd):
         Case.DEAD: Reply(410),
         Case.BAD: Reply(302),
         Case.LATER: Reply(429),
-        Case.LATER_SAID: Reply(429, "", (("Retry-After", str(SAID)),)),
+        Case.LATER_NAMED: Reply(429, "", (("Retry-After", str(RETRY_AFTER)),)),
         Case.DOWN: Reply(500),
         Case.CREDENTIALS: Reply(401),
         **_FAULTS,

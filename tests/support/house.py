@@ -99,11 +99,11 @@ async def house(
     }
     command = command or ("serve",)
     async with running(*command, log=folder / "http.log", settings=settings) as http:
-        await until(lambda: answers(settings["public_url"]))
+        await until(lambda: responds(settings["public_url"]))
         yield House(settings, http)
 
 
-async def answers(url: str) -> bool:
+async def responds(url: str) -> bool:
     async with httpx.AsyncClient() as client:
         try:
             return (await client.get(f"{url}/readyz")).status_code == 200

@@ -66,7 +66,7 @@ def development_app(settings: Settings, database: Database) -> Litestar:
 
 @pytest.fixture
 def settings() -> Settings:
-    """What the app under test is told."""
+    """Returns the settings of the app under test."""
     return Settings(
         jwt_secret=SECRET,
         jwt_algorithms=("HS256",),

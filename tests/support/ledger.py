@@ -1,4 +1,4 @@
-"""Writes deliveries straight into the ledger, as if they had been through it: for what reads it."""
+"""Stores deliveries that have ended, without a worker, for the tests of what reads them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,40 @@ from typing import Any
 import psycopg
 
 Db = psycopg.Connection[Any]
+
+_ENDED = """
+with created as (
+    insert into tocsin.event (event_type, title, body, metadata, caller, created_at, fanned_out_at, expires_at)
+    select %(event_type)s, 'New reply', '', '{}', 'role:tests', t.at, t.at, t.at + interval '3 days'
+    from (select now() - %(ago)s::interval - %(took)s::interval as at) t
+    returning event_id, created_at
+),
+noted as (
+    insert into tocsin.notification (event_id, recipient_id, event_type, created_at, in_inbox, decisions)
+    select t.event_id, %(recipient)s, %(event_type)s, t.created_at, true,
+        '{"in_app": ["on", "default"], "email": ["on", "default"]}'
+    from created t
+    returning notification_id
+),
+ended as (
+    insert into tocsin.delivery (
+        notification_id, event_id, recipient_id, channel, state, reason, attempts, address, created_at,
+        settled_at
+    )
+    select n.notification_id, t.event_id, %(recipient)s, %(channel)s, %(state)s::tocsin.delivery_state,
+        %(reason)s, 1, %(recipient)s || '@example.com', t.created_at, now() - %(ago)s::interval
+    from created t, noted n, generate_series(1, %(n)s)
+    returning delivery_id, settled_at
+),
+counted as (
+    insert into tocsin.settled_batch (settled_at, delivery_ids)
+    select e.settled_at, array_agg(e.delivery_id)
+    from ended e
+    group by e.settled_at
+)
+select e.delivery_id
+from ended e
+"""
 
 
 def deliver(
@@ -21,41 +55,9 @@ def deliver(
     recipient: str = "alice",
     event_type: str = "forum.new_reply",
 ) -> list[int]:
-    """So many deliveries of one event that ended in a state so long ago, after so long; their ids."""
+    """Stores `n` deliveries of one event that ended in a state, `took` after it and `ago`; returns their ids."""
     found = db.execute(
-        """
-        with told as (
-            insert into tocsin.event (event_type, title, body, metadata, caller, created_at, fanned_out_at, expires_at)
-            select %(event_type)s, 'New reply', '', '{}', 'role:tests', t.at, t.at, t.at + interval '3 days'
-            from (select now() - %(ago)s::interval - %(took)s::interval as at) t
-            returning event_id, created_at
-        ),
-        noted as (
-            insert into tocsin.notification (event_id, recipient_id, event_type, created_at, in_inbox, decisions)
-            select t.event_id, %(recipient)s, %(event_type)s, t.created_at, true,
-                '{"in_app": ["on", "default"], "email": ["on", "default"]}'
-            from told t
-            returning notification_id
-        ),
-        ended as (
-            insert into tocsin.delivery (
-                notification_id, event_id, recipient_id, channel, state, reason, attempts, address, created_at,
-                settled_at
-            )
-            select n.notification_id, t.event_id, %(recipient)s, %(channel)s, %(state)s::tocsin.delivery_state,
-                %(reason)s, 1, %(recipient)s || '@example.com', t.created_at, now() - %(ago)s::interval
-            from told t, noted n, generate_series(1, %(n)s)
-            returning delivery_id, settled_at
-        ),
-        noted_ends as (
-            insert into tocsin.settled_batch (settled_at, delivery_ids)
-            select e.settled_at, array_agg(e.delivery_id)
-            from ended e
-            group by e.settled_at
-        )
-        select e.delivery_id
-        from ended e
-        """,
+        _ENDED,
         {
             "event_type": event_type,
             "ago": ago,
@@ -76,6 +78,6 @@ def deliver(
 
 
 def plan(db: Db, statement: str, arguments: dict[str, Any] | None = None) -> str:
-    """What the planner would do."""
+    """Returns the plan of a statement."""
     lines = psycopg.ClientCursor(db).execute(f"explain {statement}".encode(), arguments).fetchall()
     return "\n".join(line for (line,) in lines)

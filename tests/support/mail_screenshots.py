@@ -16,7 +16,7 @@ from tests.support.golden_mails import samples
 FOLDER = Path(__file__).parent.parent.parent / "build" / "mail"
 NARROW, WIDE = 390, 800
 _PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
-# A browser that says nothing to anybody: what it is shown names no remote resource either.
+# A browser that sends nothing to the network: what it shows names no remote resource either.
 _QUIET = (
     "--no-sandbox",
     "--disable-background-networking",

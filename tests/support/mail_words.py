@@ -56,7 +56,7 @@ def updated(path: Path) -> Catalog:
 
 
 def written(catalogue: Catalog) -> str:
-    """As its file has it: without what Babel says of nobody in particular."""
+    """Returns the catalogue as its file has it: without the names that Babel adds."""
     file = BytesIO()
     write_po(file, catalogue, width=120, sort_output=True, include_lineno=False)
     return _NOBODY.sub("", file.getvalue().decode())
@@ -99,7 +99,7 @@ def _template_words(function: str, message: object, place: str) -> Words:
 
 
 def main() -> None:
-    """Writes the catalogues anew."""
+    """Writes the catalogues again."""
     for path in sorted(CATALOGUES.glob("*.po")):
         catalogue = updated(path)
         path.write_text(written(catalogue), "utf-8")

@@ -15,22 +15,22 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from tests.support.services import Service, free_port, running
 
 Db = psycopg.Connection[Any]
-Answer = Callable[[str], str | None]
+Refusal = Callable[[str], str | None]
 
 
 class Far:
-    """A mail server of our own that answers as told; `answer` gets the address, None accepts."""
+    """A mail server whose replies a test scripts: `refusal` returns the reply for an address; None accepts it."""
 
     def __init__(self) -> None:
         self.port = free_port()
-        self.answer: Answer = lambda address: None
+        self.refusal: Refusal = lambda address: None
         self.slow = 0.0
         self.mails: list[tuple[str, str]] = []  # (address, Message-ID)
 
     async def handle_RCPT(  # noqa: N802
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
-        refusal = self.answer(address)
+        refusal = self.refusal(address)
         if refusal is None:
             envelope.rcpt_tos.append(address)
         return refusal or "250 OK"

@@ -25,11 +25,11 @@ PUBLIC_URL = "https://notify.example.com"
 DOMAIN = "example.com"
 SENDER = f"Example Club <notifications@{DOMAIN}>"
 SELECTOR = "tocsin"
-TOLD = datetime(2026, 11, 1, 12, tzinfo=UTC)
+CREATED_AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 CATALOGUE = tomllib.loads((Path(tocsin.__file__).parent / "event_types.toml").read_text("utf-8"))
 
-SAID = {  # by category: a title and a body as apps write them
+TEXTS = {  # by category: a title and a body as apps write them
     "bulletin": (
         "Chapter bulletin for November",
         "The hall is warm again.\n\nThe next meeting is on Thursday.",
@@ -79,7 +79,7 @@ OF_ALL_SORTS: dict[str, dict[str, Any]] = {
     "japanese": {"title": "ボブさんから返信", "body": "バラが届きました。\n\n土曜日に植えましょうか。", "locale": "ja"},
     "emoji": {"title": "🎉 Garden day 🌹👩‍🌾", "body": "Bring gloves 🧤\n\n👍🏽👍🏽👍🏽 🇩🇪"},
     "long lines": {
-        "title": "The minutes of the meeting, with all that was said about roses, boxes, Saturdays and spades" * 2,
+        "title": "The minutes of the meeting, with all that was discussed about roses, boxes, Saturdays and spades" * 2,
         "body": "One line. " * 500 + "\n\n" + "unbroken" * 300 + "\n.\n..\n.hidden dots",
     },
     "body in HTML": {
@@ -116,28 +116,28 @@ def claimed(**changes: Any) -> Claimed:
         "event_type": "forum.new_reply",
         "label": "New reply",
         "category": "forum",
-        "title": SAID["forum"][0],
-        "body": SAID["forum"][1],
+        "title": TEXTS["forum"][0],
+        "body": TEXTS["forum"][1],
         "body_html": None,
         "action_url": "/forum/threads/42#reply-7",
         "initiator": "bob",
         "name": "Alice",
         "locale": "en",
         "timezone": "Europe/Berlin",
-        "created_at": TOLD,
+        "created_at": CREATED_AT,
     }
     return Claimed(**(content | changes))
 
 
 def entry(number: int, *, category: str, read: bool = False, **changes: Any) -> Entry:
     """A notification in a digest."""
-    title, body = SAID[category]
+    title, body = TEXTS[category]
     content: dict[str, Any] = {
         "digest_id": 1,
         "recipient_id": "alice",
         "notification_id": number,
         "event_type": f"{category}.any",
-        "created_at": TOLD,
+        "created_at": CREATED_AT,
         "read": read,
         "title": title,
         "body": body,
@@ -167,7 +167,7 @@ def sample_messages() -> dict[str, Message]:
 def _singles() -> Iterator[tuple[str, dict[str, Any]]]:
     for event_type, facts in CATALOGUE["event_types"].items():
         category = event_type.partition(".")[0]
-        title, body = SAID[category]
+        title, body = TEXTS[category]
         yield (
             event_type,
             {
@@ -203,7 +203,7 @@ def _burst_of_all(render: RenderMail) -> Message:
 def _digest(render: RenderMail) -> Message:
     entries = [
         entry(number, category=category, read=number % 4 == 0)
-        for category in sorted(SAID)
+        for category in sorted(TEXTS)
         for number in range(1, 20 if category == "forum" else 4)
     ]
     digest = claimed(

@@ -65,7 +65,7 @@ Script = Callable[[Envelope], Any]
 
 
 class ScriptedActor(Actor[Connection]):
-    """Answers what its script says; an awaitable is waited for after the first byte."""
+    """Returns what its script returns; an awaitable is waited for after the first byte."""
 
     def __init__(self, checks: Checks, script: Script = lambda _: Sent(), **options: Any) -> None:
         super().__init__(name="scripted", presend_check=checks.presend_check, **options)
@@ -88,12 +88,12 @@ class ScriptedActor(Actor[Connection]):
         if not envelope.begin():
             return RetryNow(keep_connection=True)
         self.order.append(envelope.message.delivery_id)
-        answer = self.script(envelope)
-        if asyncio.iscoroutine(answer) or asyncio.isfuture(answer):
-            answer = await answer
-        if isinstance(answer, Exception):
-            raise answer
-        return answer if isinstance(answer, SendResult | RetryNow) else SendResult(answer)
+        result = self.script(envelope)
+        if asyncio.iscoroutine(result) or asyncio.isfuture(result):
+            result = await result
+        if isinstance(result, Exception):
+            raise result
+        return result if isinstance(result, SendResult | RetryNow) else SendResult(result)
 
     async def discard(self, connection: Connection) -> None:
         self.closed += 1

@@ -33,14 +33,14 @@ def free_port() -> int:
 
 
 async def until(condition: Callable[[], Any], seconds: float = LONGEST) -> Any:
-    """The condition's first true answer; fails when there is none in time."""
+    """Returns the condition's first true result; fails when there is none in time."""
     deadline = time.monotonic() + seconds
     while True:
-        answer = condition()
-        if isinstance(answer, Awaitable):
-            answer = await answer
-        if answer:
-            return answer
+        result = condition()
+        if isinstance(result, Awaitable):
+            result = await result
+        if result:
+            return result
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds} s: {condition}")
         await asyncio.sleep(0.005)
@@ -64,7 +64,7 @@ def service_dsn(dsn: str) -> str:
 
 
 class Service:
-    """One process of Tocsin, and what it said."""
+    """One process of Tocsin, and its log."""
 
     def __init__(self, process: asyncio.subprocess.Process | ForkedProcess, log: Path) -> None:
         self.process = process
@@ -128,7 +128,9 @@ async def running(
     try:
         yield service
     except BaseException:
-        print(f"{command[0]} said:\n{service.log[-10_000:]}")  # pytest shows it where a test fails
+        print(
+            f"The log of {command[0]}:\n{service.log[-10_000:]}"
+        )  # pytest shows it where a test fails
         raise
     finally:
         await service.stop()

@@ -49,7 +49,7 @@ REPLIES = {
 
 
 class Scripted:
-    """Plays SMTP, but at some steps does something else: an answer, or None to hang up, or "hang"."""
+    """Plays SMTP, but at some steps does something else: a reply, or None to hang up, or "hang"."""
 
     def __init__(self, **odd: str | None) -> None:
         self.odd = odd
@@ -60,20 +60,20 @@ class Scripted:
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        if not await self.answer("CONNECT", writer):
+        if not await self.play("CONNECT", writer):
             return
         while line := await reader.readline():
             verb = line.decode().split()[0].upper()
             self.commands.append(verb)
-            if not await self.answer(verb, writer):
+            if not await self.play(verb, writer):
                 return
             if verb == "DATA" and not self.odd.get("DATA"):
                 await reader.readuntil(b"\r\n.\r\n")
                 self.commands.append("BODY")
-                if not await self.answer("BODY", writer):
+                if not await self.play("BODY", writer):
                     return
 
-    async def answer(self, verb: str, writer: asyncio.StreamWriter) -> bool:
+    async def play(self, verb: str, writer: asyncio.StreamWriter) -> bool:
         reply = self.odd.get(verb, REPLIES.get(verb, "502 what"))
         self.stuck = reply in {"hang", "dribble"}
         if reply == "hang":

@@ -14,7 +14,7 @@ SECRET = "whsec_" + base64.b64encode(b"s" * 24).decode()
 
 
 class Endpoint:
-    """A receiver that checks what it is sent, as Standard Webhooks has it, and answers as scripted."""
+    """A receiver that checks requests by Standard Webhooks, and replies as scripted."""
 
     def __init__(self, *secrets: str) -> None:
         self.secrets = secrets

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.support.far_ends import FAR_ENDS, SAID, Case, FarEnd
+from tests.support.far_ends import FAR_ENDS, RETRY_AFTER, Case, FarEnd
 from tests.support.loop_clock import LoopClock
 from tests.support.services import LONGEST, until
 from tocsin.engine.actors.machinery.base import Actor
@@ -36,7 +36,7 @@ from tocsin.engine.model import (
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 LOST = [Case.HANG, Case.RESET, Case.DRIBBLE, Case.GARBAGE]
 PERMANENT = [Case.DEAD, Case.ELSEWHERE, Case.BAD]
-TRANSIENT = [Case.LATER, Case.LATER_SAID, Case.DOWN, Case.CREDENTIALS]
+TRANSIENT = [Case.LATER, Case.LATER_NAMED, Case.DOWN, Case.CREDENTIALS]
 
 
 @pytest.fixture(params=FAR_ENDS, ids=lambda each: each.__name__.lower())
@@ -164,9 +164,9 @@ async def test_a_permanent_refusal_is_of_one_message_and_states_what_happens_to_
 async def test_a_transient_refusal_is_tried_again(far: FarEnd, case: Case) -> None:
     outcome = await play(far, case)
     assert isinstance(outcome, Deferred)
-    if case is Case.LATER_SAID:
+    if case is Case.LATER_NAMED:
         assert outcome.retry_after is not None
-        assert outcome.retry_after >= SAID
+        assert outcome.retry_after >= RETRY_AFTER
 
 
 @cases(*PERMANENT, *TRANSIENT, *LOST)

@@ -32,8 +32,8 @@ async def test_a_connection_is_used_again_and_given_up_when_idle() -> None:
 
 
 async def test_a_retry_without_keeping_takes_a_new_connection() -> None:
-    answers = iter([RetryNow(keep_connection=False), Sent()])
-    async with running(ScriptedActor(Checks(), lambda _: next(answers), senders=1)) as actor:
+    results = iter([RetryNow(keep_connection=False), Sent()])
+    async with running(ScriptedActor(Checks(), lambda _: next(results), senders=1)) as actor:
         settlement = await actor.send(message(1))
     assert settlement.outcome == Sent()
     assert (actor.opened, actor.closed) == (2, 2)
@@ -96,7 +96,7 @@ async def test_a_stop_in_the_middle_of_a_timeout_still_stops() -> None:
         ) -> SendResult | RetryNow:
             try:
                 return await super().transmit(connection, envelope)
-            finally:  # says goodbye at length
+            finally:  # closes slowly
                 self.closing = True
                 await asyncio.sleep(0.05)
 
@@ -249,14 +249,14 @@ async def test_messages_are_returned_while_all_senders_pause() -> None:
 
 
 async def test_stop_finishes_what_is_being_sent_and_returns_what_waits() -> None:
-    answer: asyncio.Future[Sent] = asyncio.get_running_loop().create_future()
-    actor = ScriptedActor(Checks(), lambda _: answer, senders=1)
+    result: asyncio.Future[Sent] = asyncio.get_running_loop().create_future()
+    actor = ScriptedActor(Checks(), lambda _: result, senders=1)
     await actor.start()
     tasks = post(actor, message(1), message(2))
     await until(lambda: actor.order == [1])
     stopping = asyncio.create_task(actor.stop(grace=5))
     assert (await tasks[1]).outcome == Unsent("shutdown")
-    answer.set_result(Sent())
+    result.set_result(Sent())
     await stopping
     assert (await tasks[0]).outcome == Sent()
     assert (await actor.send(message(3))).outcome == Unsent("shutdown")

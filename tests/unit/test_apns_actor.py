@@ -1,4 +1,4 @@
-"""The APNs actor against a far end with real HTTP/2 and TLS, which refuses and misbehaves as told."""
+"""The APNs actor against a far end with real HTTP/2 and TLS, which refuses and misbehaves as scripted."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from tocsin.engine.model import (
 )
 from tocsin.testing.apns import (
     Act,
-    Answer,
+    ApnsReply,
     ApnsServer,
     Authority,
     Babble,
@@ -69,7 +69,7 @@ def message(
 
 
 class Checks:
-    """Says yes to all; each delivery has the device that its checks says."""
+    """Passes all messages; each delivery has the device of its check."""
 
     def __init__(self, badge: int | None = 3) -> None:
         self.devices: dict[int, str] = {}
@@ -228,35 +228,35 @@ async def test_what_is_withheld_is_not_sent(far: Far) -> None:
     assert not far.server.received
 
 
-# What is answered.
+# Responses.
 
 
 @pytest.mark.parametrize(
     ("act", "outcome"),
     [
         (
-            Answer(410, "Unregistered", 1_793_534_400_000),
+            ApnsReply(410, "Unregistered", 1_793_534_400_000),
             Rejected("apns_Unregistered", address_dead=True, dead_since=NOW),
         ),
         (
-            Answer(410, "ExpiredToken"),
+            ApnsReply(410, "ExpiredToken"),
             Rejected("apns_ExpiredToken", address_dead=True, dead_since=NOW),
         ),
         (
-            Answer(400, "BadDeviceToken"),
+            ApnsReply(400, "BadDeviceToken"),
             Rejected("apns_BadDeviceToken", quarantine=True, dead_since=NOW),
         ),
-        (Answer(413, "PayloadTooLarge"), Rejected("apns_PayloadTooLarge")),
-        (Answer(429, "TooManyRequests"), Deferred("apns_TooManyRequests", 60.0)),
+        (ApnsReply(413, "PayloadTooLarge"), Rejected("apns_PayloadTooLarge")),
+        (ApnsReply(429, "TooManyRequests"), Deferred("apns_TooManyRequests", 60.0)),
         (
-            Answer(429, "TooManyRequests", headers=(("retry-after", "90"),)),
+            ApnsReply(429, "TooManyRequests", headers=(("retry-after", "90"),)),
             Deferred("apns_TooManyRequests", 90.0),
         ),
-        (Answer(500, "InternalServerError"), Deferred("apns_InternalServerError", 900.0)),
-        (Answer(503, "Shutdown"), Deferred("apns_Shutdown", 900.0)),
-        (Answer(403, "InvalidProviderToken"), Deferred("apns_InvalidProviderToken")),
-        (Answer(503, body=b"<html>"), Deferred("apns_503", 900.0)),
-        (Answer(410), Deferred("apns_410")),
+        (ApnsReply(500, "InternalServerError"), Deferred("apns_InternalServerError", 900.0)),
+        (ApnsReply(503, "Shutdown"), Deferred("apns_Shutdown", 900.0)),
+        (ApnsReply(403, "InvalidProviderToken"), Deferred("apns_InvalidProviderToken")),
+        (ApnsReply(503, body=b"<html>"), Deferred("apns_503", 900.0)),
+        (ApnsReply(410), Deferred("apns_410")),
         (Hang(), Unknown("apns_timeout")),
         (Reset(), Unknown("apns_reset")),
         (Reset(7), Deferred("apns_reset")),
@@ -305,9 +305,9 @@ async def test_a_certificate_of_another(far: Far, tmp_path_factory: pytest.TempP
 @pytest.mark.parametrize(
     ("act", "word", "line"),
     [
-        (Answer(403, "InvalidProviderToken"), Deferred, "apns refuses our key"),
-        (Answer(429, "TooManyProviderTokenUpdates"), Deferred, "apns refuses our key"),
-        (Answer(400, "TopicDisallowed"), Rejected, "apns refuses our topic"),
+        (ApnsReply(403, "InvalidProviderToken"), Deferred, "apns refuses our key"),
+        (ApnsReply(429, "TooManyProviderTokenUpdates"), Deferred, "apns refuses our key"),
+        (ApnsReply(400, "TopicDisallowed"), Rejected, "apns refuses our topic"),
     ],
 )
 async def test_a_refusal_of_all_that_is_ours_pauses_the_channel_and_touches_no_token(
@@ -329,11 +329,11 @@ async def test_a_refusal_of_all_that_is_ours_pauses_the_channel_and_touches_no_t
 
 
 async def test_a_token_that_apns_calls_expired_is_signed_again_once(far: Far) -> None:
-    far.server.plan(DEVICE, Answer(403, "ExpiredProviderToken"))
+    far.server.plan(DEVICE, ApnsReply(403, "ExpiredProviderToken"))
     async with far.actor() as actor:
         assert isinstance((await actor.send(message(1))).outcome, Sent)
         assert len(far.server.rules.tokens) == 2
-        far.server.plan(DEVICE, Answer(403, "ExpiredProviderToken"))
+        far.server.plan(DEVICE, ApnsReply(403, "ExpiredProviderToken"))
         assert (await actor.send(message(2))).outcome == Deferred("apns_ExpiredProviderToken")
     assert len(far.server.rules.tokens) == 2
 
@@ -353,7 +353,7 @@ async def test_hundreds_that_meet_an_expired_token_sign_one_for_all(
             settlements = await asyncio.gather(*(actor.send(message(n)) for n in range(1, 200)))
         assert {type(each.outcome) for each in settlements} == {Sent}
         assert len(server.rules.tokens) == 2
-        assert server.answers[429] == 0
+        assert server.replies[429] == 0
 
 
 async def test_a_store_of_tokens_that_is_down_sends_nothing(far: Far) -> None:
@@ -426,7 +426,7 @@ async def test_a_limit_that_falls_while_sending(far: Far) -> None:
 
 
 async def test_an_outage_and_its_end(far: Far) -> None:
-    far.server.default = Answer(503, "ServiceUnavailable")
+    far.server.default = ApnsReply(503, "ServiceUnavailable")
     async with far.actor(senders=1, breaker=Breaker(first=0.02, most=0.02)) as actor:
         for number in range(5):
             await actor.send(message(number))
@@ -452,7 +452,7 @@ async def test_memory_and_connections_stay_as_they_were(far: Far) -> None:
     def misbehave(start: int) -> None:
         for number in range(start, start + 400, 20):
             device = far.checks.devices[number] = f"{number:064x}"
-            acts: list[Act] = [Answer(429, "TooManyRequests"), Reset(), GoAway(), Answer(410)]
+            acts: list[Act] = [ApnsReply(429, "TooManyRequests"), Reset(), GoAway(), ApnsReply(410)]
             far.server.plan(device, acts[number // 20 % 4])
 
     async def round_of(start: int) -> int:

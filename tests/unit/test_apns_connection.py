@@ -28,7 +28,7 @@ from tocsin.engine.actors.apns.reply import ApnsResponse
 from tocsin.engine.actors.machinery.envelope import NoResponse
 from tocsin.testing.apns import (
     Act,
-    Answer,
+    ApnsReply,
     ApnsServer,
     Authority,
     Babble,
@@ -122,10 +122,10 @@ def h2_context(authority: Authority) -> ssl.SSLContext:
     return context
 
 
-# 1. Deadlines, and an answer to whatever ends a stream.
+# 1. Deadlines, and a result for whatever ends a stream.
 
 
-@pytest.mark.parametrize("act", [Hang(), Reset(), Answer(400), Answer(400, body=b"{}")])
+@pytest.mark.parametrize("act", [Hang(), Reset(), ApnsReply(400), ApnsReply(400, body=b"{}")])
 async def test_without_the_correction_a_send_hangs(
     server: ApnsServer, authority: Authority, key: Key, act: Act
 ) -> None:
@@ -136,19 +136,19 @@ async def test_without_the_correction_a_send_hangs(
 
 
 @pytest.mark.parametrize(
-    ("act", "answer"),
+    ("act", "reply"),
     [
         (Hang(), NoResponse("timeout")),
         (Reset(), NoResponse("reset")),
         (Reset(7), NoResponse("reset", unprocessed=True)),
-        (Answer(400), ApnsResponse(400)),
-        (Answer(400, body=b"{}"), ApnsResponse(400)),
+        (ApnsReply(400), ApnsResponse(400)),
+        (ApnsReply(400, body=b"{}"), ApnsResponse(400)),
         (Dribble(410), ApnsResponse(410)),
         (Drop(), NoResponse("disconnected")),
     ],
 )
 async def test_each_send_has_a_result(
-    server: ApnsServer, authority: Authority, key: Key, act: Act, answer: ApnsResponse | NoResponse
+    server: ApnsServer, authority: Authority, key: Key, act: Act, reply: ApnsResponse | NoResponse
 ) -> None:
     async with corrected(server, authority, key) as connection:
         server.plan(DEVICE, act)
@@ -156,13 +156,13 @@ async def test_each_send_has_a_result(
         if act in {Hang(), Dribble(410)}:
             await until(lambda: server.received)
             await LoopClock().advance_until_done(sending, step=0.1)
-        assert await sending == answer
+        assert await sending == reply
         assert connection.connection.waiting == 0
 
 
 # 2. Flow control.
 
-LONG = Answer(
+LONG = ApnsReply(
     400, "BadTopic", headers=(("x", "y"),), body=b'{"reason":"BadTopic"' + b" " * 980 + b"}"
 )
 
@@ -185,11 +185,11 @@ async def test_thousands_of_error_responses_come_over_one_connection(
     """Without the correction it stands still after 2,340 of them, which fill the connection's window."""
     async with corrected(server, authority, key) as connection:
         await connection.send()
-        server.default = Answer(400, "BadTopic")
+        server.default = ApnsReply(400, "BadTopic")
         for _ in range(30):
             replies = await asyncio.gather(*(connection.send() for _ in range(100)))
             assert set(replies) == {ApnsResponse(400, "BadTopic")}
-    assert server.answers[400] == 3_000
+    assert server.replies[400] == 3_000
     assert server.connected == 1
 
 
@@ -276,15 +276,15 @@ async def test_all_connections_share_one_token(
 # 5. Bodies.
 
 ODD = [
-    Answer(503, body=b"<html>Bad Gateway</html>"),
-    Answer(503, body=b"\xff\xfe"),
-    Answer(503, body=b'{"reason": 5}'),
-    Answer(503, body=b"[]"),
-    Answer(503, body=b"x" * 20_000, pieces=3),
+    ApnsReply(503, body=b"<html>Bad Gateway</html>"),
+    ApnsReply(503, body=b"\xff\xfe"),
+    ApnsReply(503, body=b'{"reason": 5}'),
+    ApnsReply(503, body=b"[]"),
+    ApnsReply(503, body=b"x" * 20_000, pieces=3),
 ]
 
 
-@pytest.mark.parametrize("act", [*ODD[:2], ODD[3], Answer(400, "BadTopic", pieces=3)])
+@pytest.mark.parametrize("act", [*ODD[:2], ODD[3], ApnsReply(400, "BadTopic", pieces=3)])
 async def test_without_the_correction_an_odd_body_kills_the_connection(
     server: ApnsServer, authority: Authority, key: Key, act: Act
 ) -> None:
@@ -308,7 +308,7 @@ async def test_a_body_in_pieces_is_put_together(
     server: ApnsServer, authority: Authority, key: Key
 ) -> None:
     async with corrected(server, authority, key) as connection:
-        server.plan(DEVICE, Answer(400, "BadTopic", pieces=21))
+        server.plan(DEVICE, ApnsReply(400, "BadTopic", pieces=21))
         assert await connection.send() == ApnsResponse(400, "BadTopic")
 
 
@@ -325,7 +325,7 @@ async def test_without_the_correction_goaway_loses_the_servers_responses(
 
 
 @pytest.mark.parametrize(
-    ("processed", "answer"),
+    ("processed", "reply"),
     [(True, ApnsResponse(200)), (False, NoResponse("goaway", unprocessed=True))],
 )
 async def test_goaway_states_what_was_processed(
@@ -333,7 +333,7 @@ async def test_goaway_states_what_was_processed(
     authority: Authority,
     key: Key,
     processed: bool,
-    answer: ApnsResponse | NoResponse,
+    reply: ApnsResponse | NoResponse,
 ) -> None:
     async with corrected(server, authority, key) as connection:
         await connection.send()
@@ -341,7 +341,7 @@ async def test_goaway_states_what_was_processed(
         earlier = asyncio.create_task(connection.send(OTHER))
         await until(lambda: len(server.received) == 2)
         server.plan(DEVICE, GoAway(processed, reason="Shutdown"))
-        assert await connection.send() == answer
+        assert await connection.send() == reply
         assert not connection.connection.usable
         server.release()
         assert await earlier == ApnsResponse(200)

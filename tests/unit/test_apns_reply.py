@@ -1,4 +1,4 @@
-"""What each of APNs' answers means, as a table."""
+"""What each response of APNs means, as a table."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_each_reason_has_its_meaning() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "answer"),
+    ("status", "result"),
     [
         (200, SENT),
         (400, SendResult(Rejected("apns_400"))),
@@ -113,8 +113,8 @@ def test_each_reason_has_its_meaning() -> None:
         (407, SendResult(Deferred("apns_407"), provider_failed=True, keep_connection=False)),
     ],
 )
-def test_a_status_alone(status: int, answer: SendResult) -> None:
-    assert classify(status, "", apns_id="the-id") == answer
+def test_a_status_alone(status: int, result: SendResult) -> None:
+    assert classify(status, "", apns_id="the-id") == result
 
 
 def test_a_reason_that_is_new_counts_by_its_status() -> None:
@@ -144,9 +144,9 @@ def test_retry_after_lengthens_a_pause_and_never_shortens_it(
 def test_no_token_is_touched_without_the_word_of_apple() -> None:
     touching = {
         reason
-        for reason, answer in REASONS.items()
-        if isinstance(answer.outcome, Rejected)
-        and (answer.outcome.address_dead or answer.outcome.quarantine)
+        for reason, result in REASONS.items()
+        if isinstance(result.outcome, Rejected)
+        and (result.outcome.address_dead or result.outcome.quarantine)
     }
     assert touching == {*DEAD, *CONTEXT}
 

@@ -1,4 +1,4 @@
-"""The far end answers what Apple documents for each thing that is wrong."""
+"""The local APNs server replies to each error as Apple documents."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from uuid import uuid4
 import jwt
 import pytest
 
-from tocsin.testing.apns import Answer, Key, Rules
+from tocsin.testing.apns import ApnsReply, Key, Rules
 
 KEY = Key.new()
 NOW = 1_800_000_000
@@ -22,7 +22,7 @@ def rules() -> Rules:
     return Rules(KEY, topics=frozenset({"app"}), clock=lambda: NOW)
 
 
-def judge(body: bytes = b'{"aps":{}}', **changes: str | None) -> Answer:
+def judge(body: bytes = b'{"aps":{}}', **changes: str | None) -> ApnsReply:
     headers: dict[str, str | None] = {
         ":method": "POST",
         ":path": "/3/device/aabbccdd",
@@ -68,7 +68,7 @@ def judge(body: bytes = b'{"aps":{}}', **changes: str | None) -> Answer:
     ],
 )
 def test_headers(changes: dict[str, str | None], status: int, reason: str) -> None:
-    assert judge(**changes) == Answer(status, reason)  # type: ignore[arg-type]
+    assert judge(**changes) == ApnsReply(status, reason)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_headers(changes: dict[str, str | None], status: int, reason: str) -> No
     ],
 )
 def test_payloads(body: bytes, status: int, reason: str) -> None:
-    assert judge(body) == Answer(status, reason)
+    assert judge(body) == ApnsReply(status, reason)
 
 
 def test_a_token_that_changes_too_soon() -> None:

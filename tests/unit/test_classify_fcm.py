@@ -1,4 +1,4 @@
-"""What FCM's answers mean, as a table; and how they are read."""
+"""What each response of FCM means, as a table; and how responses are read."""
 
 from __future__ import annotations
 
@@ -170,8 +170,8 @@ def test_odd_errors_are_read_as_far_as_they_go(body: bytes, code: str | None) ->
 
 
 def test_only_names_of_fields_are_fit_for_a_log() -> None:
-    told = ("message.token", "Invalid token: abc", "message.data[0].value", "message token abc")
-    assert invalid_fields(told) == ["message.token", "message.data[0].value"]
+    messages = ("message.token", "Invalid token: abc", "message.data[0].value", "message token abc")
+    assert invalid_fields(messages) == ["message.token", "message.data[0].value"]
 
 
 @pytest.mark.parametrize(

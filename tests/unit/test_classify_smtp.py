@@ -1,4 +1,4 @@
-"""What SMTP answers mean, as a table; and the names that servers give to what they accept."""
+"""What each SMTP reply means, as a table; and the ids that servers give to accepted mails."""
 
 from __future__ import annotations
 
@@ -86,10 +86,10 @@ TABLE = [
     (RCPT, 551, "User unknown", rejected("smtp_551")),
     (RCPT, 553, "User unknown", rejected("smtp_553")),
     (BODY, 550, "User unknown", rejected("smtp_550")),
-    # An enhanced code of another class than its answer says nothing.
+    # An enhanced code of another class than its reply is ignored.
     (RCPT, 450, "5.1.1 no such user", deferred("smtp_450")),
     (RCPT, 550, "4.1.1 no such user", rejected("smtp_550", dead=True)),
-    # What isn't an answer to this.
+    # Replies that do not belong to the command.
     (RCPT, 354, "go ahead", down("smtp_protocol_error")),
     (DATA, 250, "ok", down("smtp_protocol_error")),
     (MAIL, -1, "HTTP/1.1 400 Bad Request", down("smtp_protocol_error")),

@@ -11,7 +11,7 @@ WAITED = (0.004, 0.00003, 0.012)
 
 
 def ring(commits: CommitRate, rate: float, *, since: float, seconds: float) -> float:
-    """Commits at a steady rate from `since` on; answers when they end."""
+    """Commits at a steady rate from `since` on; returns when they end."""
     commits.restart(since)
     commits.count(round(rate * seconds))
     return since + seconds

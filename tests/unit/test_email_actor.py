@@ -49,7 +49,7 @@ class Server(smtp.SMTP):
 
 
 class Handler:
-    """Keeps what arrives, and answers RCPT and DATA as told."""
+    """Keeps what arrives, and replies to RCPT and DATA as scripted."""
 
     def __init__(self, rcpt: str = "250 OK", data: str = "250 2.0.0 Ok: queued as ABC123") -> None:
         self.rcpt = rcpt

@@ -113,7 +113,7 @@ async def test_a_token_endpoint_that_misbehaves(
 
 @asynccontextmanager
 async def silence(fcm: FcmServer) -> AsyncIterator[dict[str, str]]:
-    """An account whose token endpoint never answers."""
+    """An account whose token endpoint never responds."""
     writers: list[asyncio.StreamWriter] = []
     server = await asyncio.start_server(lambda _, writer: writers.append(writer), "127.0.0.1", 0)
     async with server:

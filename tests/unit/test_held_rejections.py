@@ -31,7 +31,7 @@ NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 DEAD = Rejected("apns_Unregistered", address_dead=True)
 ELSEWHERE = Rejected("apns_BadDeviceToken", quarantine=True)
 
-# The rule: `+` is a success, a letter the refusal of that device, and `!` after it says that it isn't believed.
+# The rule: `+` is a success, a letter the refusal of that device, and `!` after it means that it is held back.
 
 
 @pytest.mark.parametrize(
@@ -51,14 +51,14 @@ ELSEWHERE = Rejected("apns_BadDeviceToken", quarantine=True)
 )
 def test_stories(first: int, later: int, story: str) -> None:
     counter = RejectionCounter(first=first, later=later)
-    told = ""
+    result = ""
     for event in story.replace("!", ""):
-        told += event
+        result += event
         if event == "+":
             counter.accepted()
         elif counter.rejected(event):
-            told += "!"
-    assert told == story
+            result += "!"
+    assert result == story
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(0, 30))), st.integers(1, 8), st.integers(1, 20))

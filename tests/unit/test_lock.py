@@ -1,4 +1,4 @@
-"""The lock files pin everything by hash, and say nothing of where it came from."""
+"""The lock files pin everything by hash, and do not name where it came from."""
 
 from __future__ import annotations
 

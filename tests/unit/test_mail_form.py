@@ -52,7 +52,7 @@ class Page(HTMLParser):
             self._text_of_link = []
         if tag == "img":
             self.images.append(given)
-            self._say(given.get("alt") or "")
+            self._write(given.get("alt") or "")
         self.loaded += [value or "" for name, value in attrs if name in LOADING]
 
     def handle_endtag(self, tag: str) -> None:
@@ -61,9 +61,9 @@ class Page(HTMLParser):
             self._text_of_link = None
 
     def handle_data(self, data: str) -> None:
-        self._say(data)
+        self._write(data)
 
-    def _say(self, text: str) -> None:
+    def _write(self, text: str) -> None:
         if self._text_of_link is not None:
             self._text_of_link.append(text)
 

@@ -36,7 +36,7 @@ def test_each_golden_file_is_of_a_mail() -> None:
     assert {path.stem for path in GOLDEN.iterdir()} == set(SAMPLES)
 
 
-# What each kind says.
+# The content of each kind.
 
 
 @pytest.mark.parametrize("category", default_catalogue().categories)

@@ -52,7 +52,7 @@ def test_a_translation_has_the_placeholders_of_its_source(path: Path) -> None:
         wanted = sorted(PLACEHOLDER.findall(forms(message.id)[-1]))
         for place, form in enumerate(forms(message.string)):
             found = sorted(PLACEHOLDER.findall(form))
-            # Arabic says "two notifications" in one word, without the number
+            # Arabic has one word for "two notifications", without the number
             of_one_number = isinstance(message.id, tuple) and place < catalogue.num_plurals - 3
             if not (of_one_number and found == [each for each in wanted if each != "%(num)d"]):
                 assert found == wanted, form
@@ -60,10 +60,12 @@ def test_a_translation_has_the_placeholders_of_its_source(path: Path) -> None:
 
 def test_arabic_has_its_six_plural_forms() -> None:
     ngettext = catalogues()["ar"].ngettext
-    said = {n: ngettext("and %(num)d more", "and %(num)d more", n) for n in (0, 1, 2, 3, 11, 100)}
-    assert len(set(said.values())) == 6
-    assert ngettext("and %(num)d more", "and %(num)d more", 103) == said[3]
-    assert ngettext("and %(num)d more", "and %(num)d more", 111) == said[11]
+    plurals = {
+        n: ngettext("and %(num)d more", "and %(num)d more", n) for n in (0, 1, 2, 3, 11, 100)
+    }
+    assert len(set(plurals.values())) == 6
+    assert ngettext("and %(num)d more", "and %(num)d more", 103) == plurals[3]
+    assert ngettext("and %(num)d more", "and %(num)d more", 111) == plurals[11]
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ async def outcomes(*tasks: asyncio.Task[Settlement]) -> list[Outcome]:
         return [settlement.outcome for settlement in await asyncio.gather(*tasks)]
 
 
-async def answered(actor: Actor[Any], far: FarEnd, count: int) -> None:
+async def wait_for_responses(actor: Actor[Any], far: FarEnd, count: int) -> None:
     """So many have arrived, and no sender has any in hand."""
     await until(lambda: far.received == count and not actor.report().in_flight)
 
@@ -110,10 +110,10 @@ async def test_a_mass_rejection_disables_no_device_and_logs_what_to_check(
     assert stats.breaker is BreakerState.OPEN
     assert stats.breaker_reason == kept[0].reason
     assert stats.advice is not None
-    (told,) = [each for each in logs if each["log_level"] == "error"]
-    assert told["event"] == stats.advice
+    (line,) = [each for each in logs if each["log_level"] == "error"]
+    assert line["event"] == stats.advice
     assert "TOCSIN_" in stats.advice
-    assert told["addresses"] == 10
+    assert line["addresses"] == 10
 
 
 async def test_a_slow_mass_rejection_disables_few_devices(far: FarEnd) -> None:
@@ -136,7 +136,7 @@ async def test_a_success_confirms_earlier_rejections(far: FarEnd) -> None:
     far.plays(elsewhere(far))
     async with actor_of(far) as actor:
         refused = post(actor, far, range(5))
-        await answered(actor, far, 5)
+        await wait_for_responses(actor, far, 5)
         assert not any(task.done() for task in refused)
         far.plays(Case.ACCEPT)
         (sent,) = await outcomes(*post(actor, far, range(5, 6)))
@@ -151,7 +151,7 @@ async def test_a_list_with_every_second_token_dead_is_no_mass_rejection(far: Far
         for number in range(60):
             far.plays(Case.DEAD if number % 2 else Case.ACCEPT)
             found += post(actor, far, range(number, number + 1))
-            await answered(actor, far, number + 1)
+            await wait_for_responses(actor, far, number + 1)
         far.plays(Case.ACCEPT)
         await outcomes(*post(actor, far, range(60, 61)))
         assert [type(each) for each in await outcomes(*found)] == [Sent, Rejected] * 30
@@ -177,7 +177,7 @@ async def test_probes_find_out_when_a_mass_rejection_is_over(far: FarEnd) -> Non
             assert far.received == arrived + 1
             assert actor.report().breaker is BreakerState.OPEN
         await until_probing()
-        far.plays(Case.BAD)  # another refusal says nothing of the devices
+        far.plays(Case.BAD)  # another refusal does not concern the devices
         (bad,) = await outcomes(*post(actor, far, range(30, 31)))
         assert isinstance(bad, Rejected)
         assert actor.report().breaker is BreakerState.HALF_OPEN
@@ -188,7 +188,7 @@ async def test_probes_find_out_when_a_mass_rejection_is_over(far: FarEnd) -> Non
         far.plays(Case.DEAD)
         arrived = far.received
         dead = post(actor, far, range(60, 61))
-        await answered(actor, far, arrived + 1)
+        await wait_for_responses(actor, far, arrived + 1)
         far.plays(Case.ACCEPT)
         await outcomes(*post(actor, far, range(61, 62)))
         assert isinstance((await outcomes(*dead))[0], Rejected)
@@ -198,5 +198,5 @@ async def test_stopping_returns_held_rejections(far: FarEnd) -> None:
     far.plays(elsewhere(far))
     async with actor_of(far) as actor:
         held = post(actor, far, range(3))
-        await answered(actor, far, 3)
+        await wait_for_responses(actor, far, 3)
     assert await outcomes(*held) == [Unsent("shutdown")] * 3

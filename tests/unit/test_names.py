@@ -1,4 +1,4 @@
-"""Each public type of the package has a name of its own: two of one name can't be told apart in an editor."""
+"""Each public type of the package has a name of its own: two of one name can't be distinguished in an editor."""
 
 from __future__ import annotations
 

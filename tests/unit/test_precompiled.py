@@ -214,8 +214,8 @@ def test_a_filled_text_arrives_as_it_is(pieces: list[str], chance: random.Random
     woven = [each for pair in zip(pieces, [*values, ""], strict=True) for each in pair]
     html = "".join(woven)
     mail = Mail("<1@x.test>", "s", "t", html, filled=Filled(tuple(pieces), tuple(values)))
-    told = arrived(mail)
-    assert told == arrived(Mail("<1@x.test>", "s", "t", html))
+    found = arrived(mail)
+    assert found == arrived(Mail("<1@x.test>", "s", "t", html))
 
 
 def arrived(mail: Mail) -> object:

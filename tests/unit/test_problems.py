@@ -21,10 +21,10 @@ ACTOR = ActorReport("email", 0, 256, 0, 4, None, "closed", 0, None, None, 0.0, 0
 
 
 def process(kind: str = "worker", *, silent_for: float = 1.0, **report: Any) -> Process:
-    said = NOW - timedelta(seconds=silent_for)
+    reported_at = NOW - timedelta(seconds=silent_for)
     start = NOW - timedelta(hours=3)
     return Process(
-        UUID(int=1), kind, "box", 42, "1", start, said, silent_for, ProcessReport(**report)
+        UUID(int=1), kind, "box", 42, "1", start, reported_at, silent_for, ProcessReport(**report)
     )
 
 

@@ -176,7 +176,7 @@ def pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "error"),
     [
         ("", "not a private key"),
         ("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----", "not a private key"),
@@ -184,6 +184,6 @@ def pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> str:
         (pem(rsa.generate_private_key(65537, 2048)), "not a P-256 key"),
     ],
 )
-async def test_a_key_that_is_none_is_refused_in_words(text: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+async def test_a_key_that_is_none_is_refused_in_words(text: str, error: str) -> None:
+    with pytest.raises(ValueError, match=error):
         ProviderKey(pem=text, key_id="K", team_id="T")

@@ -230,9 +230,9 @@ def test_a_provider_reason_in_words(reason: str, words: str | None) -> None:
     assert provider_reason(reason) == words
 
 
-@pytest.mark.parametrize("said", REFUSALS)
-def test_every_documented_reason_of_apple_is_known(said: str) -> None:
-    assert not str(provider_reason(f"apns_{said}")).startswith("Apple did not")
+@pytest.mark.parametrize("reason", REFUSALS)
+def test_every_documented_reason_of_apple_is_known(reason: str) -> None:
+    assert not str(provider_reason(f"apns_{reason}")).startswith("Apple did not")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Rendered mails: what they say, what they escape, what their headers tell; and the sanitiser."""
+"""Rendered mails: their content, what they escape, their headers; and the sanitiser."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def headers(mail: Mail) -> dict[str, str]:
     return dict(mail.headers)
 
 
-# What a mail says.
+# The content.
 
 
 def test_the_text_part_reads_from_title_to_way_out() -> None:

@@ -24,7 +24,7 @@ from tocsin.engine.model import (
 
 # Servers that misbehave.
 
-# What a server says to EHLO: that it takes one command after the other, or several in one flight.
+# Replies to EHLO: the server takes one command after the other, or pipelined ones.
 ONE_BY_ONE, IN_ONE_FLIGHT = REPLIES["EHLO"], "250-server.test\r\n250-PIPELINING\r\n250 SIZE 1000000"
 
 
@@ -232,7 +232,7 @@ async def test_a_refused_recipient_is_followed_by_rset() -> None:
 
 
 class Flights:
-    """Takes commands in one flight, and keeps how many came in each; answers them all at once."""
+    """Takes pipelined commands, keeps how many came at once, and replies to all at once."""
 
     def __init__(self, *replies: str) -> None:
         self.replies = list(replies)

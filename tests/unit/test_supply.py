@@ -238,10 +238,10 @@ def test_an_audit_fails_with_what_was_found_and_where_it_is_fixed(
     with ZipFile(archive, "w") as written:
         written.writestr("OSV-1.json", json.dumps(document))
     assert audit.main(str(tmp_path)) == 1
-    said = capsys.readouterr().out
-    assert f"litestar {version}: OSV-1 (CVE-1)" in said
-    assert "fixed in: 99; locked in: requirements.lock, requirements-dev.lock" in said
-    assert "1 open" in said
+    output = capsys.readouterr().out
+    assert f"litestar {version}: OSV-1 (CVE-1)" in output
+    assert "fixed in: 99; locked in: requirements.lock, requirements-dev.lock" in output
+    assert "1 open" in output
     monkeypatch.setitem(audit.ACCEPTED, "OSV-1", "only with a debugger")
     assert audit.main(str(archive)) == 0
     assert "accepted: only with a debugger" in capsys.readouterr().out

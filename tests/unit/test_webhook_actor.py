@@ -144,7 +144,7 @@ def test_a_webhook_needs_a_secret() -> None:
         WebhookActor(presend_check=lambda _: asyncio.sleep(0, {}), secrets=[])
 
 
-# Answers.
+# Responses.
 
 
 TABLE = [
@@ -163,9 +163,9 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize(("status", "wait", "answer"), TABLE)
-def test_responses_are_classified(status: int, wait: float | None, answer: SendResult) -> None:
-    assert classify(status, wait) == answer
+@pytest.mark.parametrize(("status", "wait", "result"), TABLE)
+def test_responses_are_classified(status: int, wait: float | None, result: SendResult) -> None:
+    assert classify(status, wait) == result
 
 
 async def test_410_ends_an_endpoint_as_of_the_presend_check(endpoint: Endpoint) -> None:
@@ -261,7 +261,7 @@ async def test_a_name_for_a_private_address_is_not_connected_to(
 async def test_what_was_checked_is_what_is_connected_to(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name whose second answer would be private (DNS rebinding) is never asked about twice."""
+    """A name that would resolve to a private address at the second time (DNS rebinding) is resolved only once."""
     asked: list[str] = []
 
     async def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:

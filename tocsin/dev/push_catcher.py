@@ -238,7 +238,7 @@ class FarEnds:
             self._keep(from_apns(received, datetime.now(UTC)))
 
     def _on_fcm(self, arrived: ReceivedMessage) -> None:
-        if arrived.answered == 200:
+        if arrived.result == 200:
             self._keep(from_fcm(arrived))
 
     def _keep(self, push: CaughtPush) -> None:

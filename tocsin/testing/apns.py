@@ -2,7 +2,7 @@
 
 authority, key = Authority(), Key.new()
 async with ApnsServer(authority, key, topics={"org.example.app"}) as server:
-    server.plan("aabbccdd", Answer(410, "Unregistered", 1770000000000), Hang())
+    server.plan("aabbccdd", ApnsReply(410, "Unregistered", 1770000000000), Hang())
     ...  # send to server.url with the CA of authority.write(path)
     assert server.received[0].payload["aps"]["badge"] == 3
 """
@@ -20,12 +20,12 @@ import msgspec
 import trustme
 from msgspec import Struct
 
-from tocsin.testing.apns_rules import Answer, Key, Rules
+from tocsin.testing.apns_rules import ApnsReply, Key, Rules
 from tocsin.testing.apns_wire import Wire
 
 __all__ = [
     "Act",
-    "Answer",
+    "ApnsReply",
     "ApnsServer",
     "Authority",
     "Babble",
@@ -50,7 +50,7 @@ class Hang(Struct, frozen=True):
 class Held(Struct, frozen=True):
     """Sends the response after `ApnsServer.release`."""
 
-    answer: Answer = Answer()
+    reply: ApnsReply = ApnsReply()
 
 
 class Babble(Struct, frozen=True):
@@ -87,7 +87,7 @@ class Freeze(Struct, frozen=True):
     """Keeps the connection open, but neither reads nor writes on it, not even for a PING."""
 
 
-Act = Answer | Held | Hang | Babble | Reset | GoAway | Dribble | Drop | Freeze
+Act = ApnsReply | Held | Hang | Babble | Reset | GoAway | Dribble | Drop | Freeze
 
 
 class Received(Struct):
@@ -118,7 +118,7 @@ class Authority(trustme.CA):
 class ApnsServer:
     """Responds as APNs does, 200 to correct requests, unless a plan has another response for the device.
 
-    It keeps the last `keep` requests in `received` and counts all responses by status in `answers`; `on_request` is
+    It keeps the last `keep` requests in `received` and counts all responses by status in `replies`; `on_request` is
     called with each request right before its response is sent. `streams` is how many a connection may have open,
     `first_streams` how many before the first valid provider token (one with Apple). With `greets` false connections are
     accepted, but nothing is sent on them.
@@ -140,7 +140,7 @@ class ApnsServer:
     ) -> None:
         self.rules = rules or Rules(key, topics=frozenset(topics))
         self.received: deque[Received] = deque(maxlen=keep)
-        self.answers: Counter[int] = Counter()
+        self.replies: Counter[int] = Counter()
         self.default: Act | None = None  # in place of the rules, for devices without a plan
         self.greets = True
         self.connected = 0  # connections ever
@@ -167,8 +167,8 @@ class ApnsServer:
     def release(self) -> None:
         """Sends the responses to all held requests."""
         held, self._held = self._held, []
-        for answer in held:
-            answer()
+        for reply in held:
+            reply()
 
     async def start(self) -> None:
         """Listens; port 0 means a free one."""
@@ -212,24 +212,24 @@ class ApnsServer:
 
     def _perform(self, act: Act, wire: Wire, stream: int, record: Received) -> None:
         match act:
-            case Answer():
-                self._answer(act, wire, stream, record)
-            case Held(answer):
-                self._held.append(lambda: self._answer(answer, wire, stream, record))
+            case ApnsReply():
+                self._reply(act, wire, stream, record)
+            case Held(reply):
+                self._held.append(lambda: self._reply(reply, wire, stream, record))
             case GoAway(processed, reason, code):
                 wire.go_away(stream if processed else max(0, stream - 2), code, reason)
                 if processed:
-                    self._answer(Answer(), wire, stream, record)
+                    self._reply(ApnsReply(), wire, stream, record)
             case _:
                 _misbehave(act, wire, stream)
 
-    def _answer(self, answer: Answer, wire: Wire, stream: int, record: Received) -> None:
-        record.status = answer.status
-        self.answers[answer.status] += 1
+    def _reply(self, reply: ApnsReply, wire: Wire, stream: int, record: Received) -> None:
+        record.status = reply.status
+        self.replies[reply.status] += 1
         if self._on_request:
             self._on_request(record)
-        headers = (("apns-id", record.headers.get("apns-id", "")), *answer.headers)
-        wire.answer(stream, answer.status, headers, answer.content, answer.pieces)
+        headers = (("apns-id", record.headers.get("apns-id", "")), *reply.headers)
+        wire.reply(stream, reply.status, headers, reply.content, reply.pieces)
 
 
 def _misbehave(act: Act, wire: Wire, stream: int) -> None:

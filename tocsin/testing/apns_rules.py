@@ -40,7 +40,7 @@ _PUSH_TYPES = frozenset(
 )
 
 
-class Answer(Struct, frozen=True):
+class ApnsReply(Struct, frozen=True):
     """One response: `body` replaces the JSON of `reason` and `timestamp` (milliseconds).
 
     `pieces` is the number of DATA frames for the body.
@@ -110,33 +110,33 @@ class Rules:
         """The provider tokens that were accepted, in their order."""
         return list(self._issued_at)
 
-    def judge(self, headers: Mapping[str, str], body: bytes) -> Answer:
+    def judge(self, headers: Mapping[str, str], body: bytes) -> ApnsReply:
         """Returns the response to the first error, or 200."""
         if headers.get(":method") != "POST":
-            return Answer(405, "MethodNotAllowed")
+            return ApnsReply(405, "MethodNotAllowed")
         path = _PATH.fullmatch(headers.get(":path", ""))
         if not path:
-            return Answer(404, "BadPath")
+            return ApnsReply(404, "BadPath")
         if refusal := self._of_token(headers) or self._of_headers(headers) or _of_payload(body):
             return refusal
         if not path[1]:
-            return Answer(400, "MissingDeviceToken")
-        return Answer() if _DEVICE.fullmatch(path[1]) else Answer(400, "BadDeviceToken")
+            return ApnsReply(400, "MissingDeviceToken")
+        return ApnsReply() if _DEVICE.fullmatch(path[1]) else ApnsReply(400, "BadDeviceToken")
 
-    def _of_token(self, headers: Mapping[str, str]) -> Answer | None:
+    def _of_token(self, headers: Mapping[str, str]) -> ApnsReply | None:
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
-            return Answer(403, "MissingProviderToken")
+            return ApnsReply(403, "MissingProviderToken")
         known = token in self._issued_at
         issued_at = self._issued_at[token] if known else self._verified(token)
         if issued_at is None or issued_at > self._clock() + _CLOCKS_DIFFER:
-            return Answer(403, "InvalidProviderToken")
+            return ApnsReply(403, "InvalidProviderToken")
         if issued_at < self._clock() - TOKEN_LIFE:
-            return Answer(403, "ExpiredProviderToken")
+            return ApnsReply(403, "ExpiredProviderToken")
         if known:
             return None
         if self._min_refresh and self._clock() < self._refreshed_at + self._min_refresh:
-            return Answer(429, "TooManyProviderTokenUpdates")
+            return ApnsReply(429, "TooManyProviderTokenUpdates")
         self._issued_at[token] = issued_at
         self._refreshed_at = self._clock()
         return None
@@ -157,24 +157,24 @@ class Rules:
         except (jwt.PyJWTError, ValueError, TypeError):
             return None
 
-    def _of_headers(self, headers: Mapping[str, str]) -> Answer | None:
+    def _of_headers(self, headers: Mapping[str, str]) -> ApnsReply | None:
         topic = headers.get("apns-topic")
         if not topic:
-            return Answer(400, "MissingTopic")
+            return ApnsReply(400, "MissingTopic")
         if topic not in self._topics:
-            return Answer(400, "TopicDisallowed")
+            return ApnsReply(400, "TopicDisallowed")
         if headers.get("apns-push-type") not in _PUSH_TYPES:
-            return Answer(400, "InvalidPushType")
+            return ApnsReply(400, "InvalidPushType")
         if not _is_uuid(headers.get("apns-id")):
-            return Answer(400, "BadMessageId")
+            return ApnsReply(400, "BadMessageId")
         expiration = headers.get("apns-expiration", "0")
         if not (expiration.isascii() and expiration.isdigit()):
-            return Answer(400, "BadExpirationDate")
+            return ApnsReply(400, "BadExpirationDate")
         priorities = {"5", "1"} if headers["apns-push-type"] == "background" else {"10", "5", "1"}
         if headers.get("apns-priority", "10") not in priorities:
-            return Answer(400, "BadPriority")
+            return ApnsReply(400, "BadPriority")
         if len(headers.get("apns-collapse-id", "").encode()) > MAX_COLLAPSE_ID:
-            return Answer(400, "BadCollapseId")
+            return ApnsReply(400, "BadCollapseId")
         return None
 
 
@@ -188,13 +188,13 @@ def _is_uuid(text: str | None) -> bool:
         return False
 
 
-def _of_payload(body: bytes) -> Answer | None:
+def _of_payload(body: bytes) -> ApnsReply | None:
     if not body:
-        return Answer(400, "PayloadEmpty")
+        return ApnsReply(400, "PayloadEmpty")
     if len(body) > MAX_PAYLOAD:
-        return Answer(413, "PayloadTooLarge")
+        return ApnsReply(413, "PayloadTooLarge")
     try:
         payload = msgspec.json.decode(body)
     except msgspec.DecodeError:
-        return Answer(400, "PayloadEmpty")
-    return None if isinstance(payload, dict) and payload else Answer(400, "PayloadEmpty")
+        return ApnsReply(400, "PayloadEmpty")
+    return None if isinstance(payload, dict) and payload else ApnsReply(400, "PayloadEmpty")

@@ -69,7 +69,7 @@ class Wire(asyncio.Protocol):
 
     # Responses.
 
-    def answer(
+    def reply(
         self,
         stream: int,
         status: int,

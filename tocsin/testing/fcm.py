@@ -143,7 +143,7 @@ class ReceivedMessage(Struct, frozen=True):
     token: str
     message: dict[str, Any]
     authorization: str
-    answered: int | str  # the status, or the name of the fault
+    result: int | str  # the status, or the name of the fault
 
 
 class FcmServer:
@@ -175,7 +175,7 @@ class FcmServer:
         self._keep = keep
         self._on_request = on_request
         app = web.Application()
-        app.router.add_post("/token", self.issuer.answer)
+        app.router.add_post("/token", self.issuer.handle_request)
         app.router.add_post("/v1/projects/{project}/messages:send", self._send)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.0)
 
@@ -218,8 +218,8 @@ class FcmServer:
         message = message if isinstance(message, dict) else {}
         token = str(message.get("token", ""))
         turn = self._refusal(request, message) or self.script.next(token)
-        answered = turn.status if isinstance(turn, Reply) else turn.value if turn else 200
-        self._note(request, token, message, answered)
+        result = turn.status if isinstance(turn, Reply) else turn.value if turn else 200
+        self._note(request, token, message, result)
         if turn is not None:
             return await play(turn, request)
         name = f"projects/{self.issuer.project_id}/messages/0:{self.requests}%tocsin"
@@ -236,10 +236,10 @@ class FcmServer:
         return fault(message)
 
     def _note(
-        self, request: web.Request, token: str, message: dict[str, Any], answered: int | str
+        self, request: web.Request, token: str, message: dict[str, Any], result: int | str
     ) -> None:
         bearer = request.headers.get("Authorization", "")
-        arrived = ReceivedMessage(datetime.now(UTC), token, message, bearer, answered)
+        arrived = ReceivedMessage(datetime.now(UTC), token, message, bearer, result)
         self.received.append(arrived)
         del self.received[: -self._keep]
         if self._on_request:
@@ -311,7 +311,7 @@ class TokenIssuer:
         kind, _, token = authorization.partition(" ")
         return kind == "Bearer" and self._ends_at.get(token, 0.0) > time.monotonic()
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def handle_request(self, request: web.Request) -> web.Response:
         """Handles POST on the token address."""
         form = await request.post()
         if self.status != 200 or self.body is not None:

@@ -77,6 +77,6 @@ async def test_a_route_notifies_when_its_response_commits(
 async def test_a_refusal_is_rolled_back_and_names_the_cure(
     client: AsyncTestClient[Litestar],
 ) -> None:
-    answer = await client.post("/orders/404")
-    assert answer.status_code == 409
-    assert "upsert_recipient" in answer.json()["detail"]
+    response = await client.post("/orders/404")
+    assert response.status_code == 409
+    assert "upsert_recipient" in response.json()["detail"]
