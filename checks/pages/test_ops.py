@@ -292,7 +292,7 @@ def test_a_connection_that_is_lost_and_comes_back(desk: Desk) -> None:
     page = desk()
     page.context.set_offline(True)
     expect(page.locator("#lost")).to_contain_text(
-        "Connection lost: the service does not answer. What you see is from", timeout=SOON
+        "Connection lost: the service does not respond. What you see is from", timeout=SOON
     )
     assert violations(page) == []
     take_picture(page, "ops-lost")
@@ -310,7 +310,7 @@ def test_a_database_that_is_away(desk: Desk, site: HostSite) -> None:
             other.execute(
                 "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", (name,)
             )
-            expect(page.locator("#lost")).to_contain_text("database does not answer", timeout=SOON)
+            expect(page.locator("#lost")).to_contain_text("database does not respond", timeout=SOON)
             take_picture(page, "ops-database")
             page.reload()
             expect(

@@ -1,4 +1,4 @@
-"""The operations page's server side: who gets in, and what it is told."""
+"""The operations page's server side: who is admitted, and what it shows."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ async def test_without_a_database_the_page_shows_it(
     assert (await operator.get(OVERVIEW)).status_code == 503
 
 
-# What it is told.
+# What it shows.
 
 
 async def test_the_overview_counts_what_ended_and_what_waits(
@@ -305,12 +305,12 @@ async def test_search_finds_people_events_and_notifications(
     (event_id,) = db.execute("select event_id from tocsin.event").fetchone()  # type: ignore[misc]
     person = (await operator.get("/ops/api/search/", params={"q": "alice"})).json()
     assert person["people"][0]["email"] == "a***e@example.com"
-    assert [each["title"] for each in person["people"][0]["told"]] == ["Lost mail"]
+    assert [each["title"] for each in person["people"][0]["notifications"]] == ["Lost mail"]
     by_address = (await operator.get("/ops/api/search/", params={"q": " Alice@EXAMPLE.com"})).json()
     assert [each["id"] for each in by_address["people"]] == ["alice"]
     event = (await operator.get("/ops/api/search/", params={"q": str(event_id)})).json()
     assert event["event"]["event"]["title"] == "Lost mail"
-    assert [each["recipient_id"] for each in event["event"]["told"]] == ["alice"]
+    assert [each["recipient_id"] for each in event["event"]["notifications"]] == ["alice"]
     note = (await operator.get("/ops/api/search/", params={"q": str(notification_id)})).json()
     assert note["notification_id"] == notification_id
     for unknown in ("nobody", "9" * 19, "9" * 30, "-1", "no@where.test", "²"):

@@ -132,7 +132,7 @@ class Event(Struct, frozen=True):
     caller: str  # role:… or key:…
     created_at: datetime
     send_at: datetime | None
-    told_at: datetime | None
+    fanned_out_at: datetime | None
     cancelled_at: datetime | None
     notifications: int
     deliveries: dict[str, dict[str, int]]  # {channel: {state: n}}

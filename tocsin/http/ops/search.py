@@ -43,14 +43,14 @@ SearchText = Annotated[
 class PersonView(PersonLine, frozen=True):
     """What decides what reaches a person; the address and the tokens masked."""
 
-    told: list[NotificationLine]  # the newest first
+    notifications: list[NotificationLine]  # the newest first
 
 
 class EventView(Struct, frozen=True):
     """An event, and the first people that were notified of it."""
 
     event: Event
-    told: list[NotificationLine]
+    notifications: list[NotificationLine]
 
 
 class Found(Struct, frozen=True):
@@ -83,11 +83,11 @@ async def search(services: NamedDependency[Services], q: SearchText) -> Found:
         number = 0
     ids = await recipients_with_address(database, text) if "@" in text else []
     people = [await _person(database, id_) for id_ in dict.fromkeys([text, *ids])]
-    noted = number and await notification_exists(database, number)
+    exists = number and await notification_exists(database, number)
     return Found(
         people=[each for each in people if each is not None],
         event=await _event(database, number) if number else None,
-        notification_id=number if noted else None,
+        notification_id=number if exists else None,
     )
 
 
@@ -119,7 +119,7 @@ async def _person(database: Database, recipient_id: str) -> PersonView | None:
         devices=[structs.replace(each, token=mask(each.token)) for each in found.devices],
     )
     lines = await notifications_of_person(database, recipient_id, _LINES)
-    return PersonView(**structs.asdict(masked), told=lines)
+    return PersonView(**structs.asdict(masked), notifications=lines)
 
 
 async def _event(database: Database, event_id: int) -> EventView | None:

@@ -106,7 +106,7 @@ select
     e.caller,
     e.created_at,
     e.send_at,
-    e.fanned_out_at as told_at,
+    e.fanned_out_at,
     e.cancelled_at,
     tocsin.count_notified(e.event_id) as notifications,
     coalesce(

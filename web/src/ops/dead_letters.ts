@@ -26,7 +26,7 @@ export class DeadLetters {
   #next: string | null = null;
   #failed = -1;
   #asked = 0;
-  readonly #said = new Map<string, string>(); // results of replays, by reason
+  readonly #results = new Map<string, string>(); // results of replays, by reason
 
   constructor(private readonly changed: () => void) {
     byId('dead-since').addEventListener('change', () => void this.load());
@@ -91,7 +91,7 @@ export class DeadLetters {
       say(element.querySelector('.n') as Element, whole(each.n));
       const when = each.n === 1 ? clock(each.last_at) : `${clock(each.first_at)} to ${clock(each.last_at)}`;
       say(element.querySelector('.when') as Element, `${when} UTC`);
-      say(element.querySelector('.result') as Element, this.#said.get(`${each.channel} ${each.reason}`) ?? '');
+      say(element.querySelector('.result') as Element, this.#results.get(`${each.channel} ${each.reason}`) ?? '');
       say(element.querySelector('.ask') as Element, each.n === 1 ? 'Replay it' : `Replay all ${whole(each.n)}`);
     });
   }
@@ -182,7 +182,7 @@ export class DeadLetters {
         delivery_ids: [letter.delivery_id],
         lift: this.#lift,
       });
-      say(byId('said'), result(done));
+      say(byId('status'), result(done));
     });
     button.disabled = false;
     this.changed();
@@ -206,11 +206,11 @@ export class DeadLetters {
         total.replayed += done.replayed;
         for (const [cause, n] of Object.entries(done.kept)) total.kept[cause] = (total.kept[cause] ?? 0) + n;
         total.next = done.next;
-        this.#said.set(key, `${result(total)}${done.next ? ' Going on …' : ''}`);
+        this.#results.set(key, `${result(total)}${done.next ? ' Going on …' : ''}`);
         await this.load();
       } while (total.next);
-    }, (why) => this.#said.set(key, `${result(total)} It stopped: ${why}`));
-    say(byId('said'), result(total));
+    }, (why) => this.#results.set(key, `${result(total)} It stopped: ${why}`));
+    say(byId('status'), result(total));
     this.changed();
     await this.load();
   }
@@ -227,6 +227,6 @@ async function guarded(act: () => Promise<void>, failed: (why: string) => void =
   } catch (error) {
     if (error instanceof SignedOut) location.reload();
     failed((error as Error).message);
-    say(byId('said'), `That failed: ${(error as Error).message}`);
+    say(byId('status'), `That failed: ${(error as Error).message}`);
   }
 }

@@ -9,9 +9,9 @@ const SLOWEST = 10_000;
 
 function cause(error: unknown): string {
   if (error instanceof Unavailable) {
-    return 'The database does not answer, so nothing can be told or sent. Look at PostgreSQL: all else comes back with it.';
+    return 'The database does not respond, so nobody can be notified and nothing sent. Check PostgreSQL: the service continues once it is back.';
   }
-  if (error instanceof TypeError || error instanceof DOMException) return 'Connection lost: the service does not answer.';
+  if (error instanceof TypeError || error instanceof DOMException) return 'Connection lost: the service does not respond.';
   return (error as Error).message;
 }
 
@@ -19,10 +19,10 @@ function cause(error: unknown): string {
 export class Live {
   #timer = 0;
   #failures = 0;
-  #asking = false;
+  #reading = false;
   #again = false;
   #at: Date | null = null; // by the service's clock
-  #heard = 0; // by our clock
+  #readAt = 0; // by our clock
   #why = '';
 
   constructor(private readonly read: () => Promise<string>) {
@@ -35,35 +35,35 @@ export class Live {
 
   now(): void {
     clearTimeout(this.#timer);
-    this.#again = this.#asking;
-    if (!this.#asking) void this.#ask();
+    this.#again = this.#reading;
+    if (!this.#reading) void this.#update();
   }
 
   /** The service's time, also between two requests. */
   time(): Date {
-    return this.#at ? new Date(this.#at.getTime() + performance.now() - this.#heard) : new Date();
+    return this.#at ? new Date(this.#at.getTime() + performance.now() - this.#readAt) : new Date();
   }
 
-  async #ask(): Promise<void> {
-    this.#asking = true;
+  async #update(): Promise<void> {
+    this.#reading = true;
     try {
       this.#at = new Date(await this.read());
-      this.#heard = performance.now();
+      this.#readAt = performance.now();
       this.#failures = 0;
     } catch (error) {
       if (error instanceof SignedOut) {
-        location.reload(); // the page asks for a key
+        location.reload(); // the page requests a key
         return;
       }
       this.#failures += 1;
       this.#why = cause(error);
     } finally {
-      this.#asking = false;
+      this.#reading = false;
     }
     this.#show();
     // a hidden page is not updated; it is when it becomes visible
     if (this.#again) this.now();
-    else if (!document.hidden) this.#timer = setTimeout(() => void this.#ask(), this.#pause());
+    else if (!document.hidden) this.#timer = setTimeout(() => void this.#update(), this.#pause());
   }
 
   #pause(): number {
@@ -71,7 +71,7 @@ export class Live {
   }
 
   #show(): void {
-    const old = this.#at ? (performance.now() - this.#heard) / 1000 : Infinity;
+    const old = this.#at ? (performance.now() - this.#readAt) / 1000 : Infinity;
     const lost = this.#failures > 1 || (this.#failures > 0 && old > 6);
     const state = !this.#at && !lost ? 'starting' : lost ? 'lost' : 'live';
     set(byId('live'), { 'data-state': state });

@@ -60,6 +60,6 @@ function announce(problems: readonly Problem[]): void {
   const words = problems.length
     ? `${count(problems.length, 'problem')}: ${problems.map((each) => each.what).join('; ')}`
     : 'No problems';
-  if (words !== announced) say(byId('said'), words);
+  if (words !== announced) say(byId('status'), words);
   announced = words;
 }

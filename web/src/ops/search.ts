@@ -4,7 +4,7 @@ import { get, SignedOut } from './api.js';
 import { byId, el } from './dom.js';
 import { clock, count, named } from './format.js';
 import { why } from './why.js';
-import type { Found, Happening, Person, Told } from './types.js';
+import type { Found, EventView, NotificationLine, Person } from './types.js';
 
 export function startSearch(): void {
   const input = byId<HTMLInputElement>('q');
@@ -12,24 +12,24 @@ export function startSearch(): void {
     event.preventDefault();
     void search(input.value);
   });
-  const asked = new URLSearchParams(location.search).get('q');
-  if (asked) {
-    input.value = asked;
-    void search(asked);
+  const query = new URLSearchParams(location.search).get('q');
+  if (query) {
+    input.value = query;
+    void search(query);
   }
 }
 
 /** Searches, and shows the result. */
 export async function search(text: string): Promise<void> {
-  const asked = text.trim();
-  if (!asked) return;
-  history.replaceState(null, '', `?q=${encodeURIComponent(asked)}#search`);
-  byId<HTMLInputElement>('q').value = asked;
+  const query = text.trim();
+  if (!query) return;
+  history.replaceState(null, '', `?q=${encodeURIComponent(query)}#search`);
+  byId<HTMLInputElement>('q').value = query;
   await shown(async () => {
-    const found = await get<Found>('search/', { q: asked });
-    const noted = found.notification_id === null ? null : await why(found.notification_id);
-    const parts = [...found.people.map(person), found.event && happening(found.event), noted].filter((each) => !!each);
-    return parts.length ? parts : [el('p', { class: 'none' }, `Nothing and nobody is known by “${asked}”.`)];
+    const found = await get<Found>('search/', { q: query });
+    const explanation = found.notification_id === null ? null : await why(found.notification_id);
+    const parts = [...found.people.map(person), found.event && eventBox(found.event), explanation].filter((each) => !!each);
+    return parts.length ? parts : [el('p', { class: 'none' }, `Nothing was found for “${query}”.`)];
   });
 }
 
@@ -47,7 +47,7 @@ async function shown(make: () => Promise<Node[]>): Promise<void> {
     box.replaceChildren(...(await make()));
   } catch (error) {
     if (error instanceof SignedOut) location.reload();
-    box.replaceChildren(el('p', { class: 'wrong' }, `Not found out: ${(error as Error).message}`));
+    box.replaceChildren(el('p', { class: 'wrong' }, `The search failed: ${(error as Error).message}`));
   } finally {
     box.removeAttribute('aria-busy');
   }
@@ -80,11 +80,11 @@ function person(each: Person): HTMLElement {
     el('h3', {}, 'Person ', el('code', {}, each.id)),
     el('p', { class: 'aside' }, facts.join(' · ')),
     devices.length ? el('ul', { class: 'devices' }, ...devices) : el('p', { class: 'aside' }, 'No device.'),
-    list(each.told, 'Told last', false),
+    list(each.notifications, 'Last notifications', false),
   );
 }
 
-function happening({ event, told }: Happening): HTMLElement {
+function eventBox({ event, notifications }: EventView): HTMLElement {
   const states = Object.entries(event.deliveries).flatMap(([channel, counts]) =>
     Object.entries(counts).map(([state, n]) => el('span', { class: `chip ${state}` }, `${named(channel)}: ${n} ${state}`)),
   );
@@ -92,8 +92,8 @@ function happening({ event, told }: Happening): HTMLElement {
     event.event_type,
     event.topic ? `topic ${event.topic}` : '',
     `by ${event.caller}`,
-    event.told_at ? `told ${clock(event.told_at)} UTC to ${count(event.notifications, 'person', 'people')}` : '',
-    event.send_at && !event.told_at ? `to be told ${clock(event.send_at)} UTC` : '',
+    event.fanned_out_at ? `${count(event.notifications, 'person', 'people')} notified ${clock(event.fanned_out_at)} UTC` : '',
+    event.send_at && !event.fanned_out_at ? `scheduled for ${clock(event.send_at)} UTC` : '',
     event.cancelled_at ? `cancelled ${clock(event.cancelled_at)} UTC` : '',
   ].filter(Boolean);
   return el(
@@ -102,16 +102,16 @@ function happening({ event, told }: Happening): HTMLElement {
     el('h3', {}, `Event ${event.id}: ${event.title}`),
     el('p', { class: 'aside' }, facts.join(' · ')),
     el('p', {}, ...states),
-    list(told, event.notifications > told.length ? `The first ${told.length}` : 'Told to', true),
+    list(notifications, event.notifications > notifications.length ? `The first ${notifications.length}` : 'Notified', true),
   );
 }
 
-function list(told: readonly Told[], title: string, people: boolean): HTMLElement | null {
-  if (!told.length) return el('p', { class: 'none' }, 'Nothing was told.');
-  const lines = told.map((each) => {
+function list(lines: readonly NotificationLine[], title: string, people: boolean): HTMLElement | null {
+  if (!lines.length) return el('p', { class: 'none' }, 'No notification.');
+  const items = lines.map((each) => {
     const button = el('button', { type: 'button', class: 'link' }, people ? (each.recipient_id ?? 'an address') : each.title || each.event_type);
     button.addEventListener('click', () => void showWhy(each.id));
     return el('li', {}, button, el('span', { class: 'aside' }, ` ${each.event_type}, ${clock(each.created_at)} UTC`));
   });
-  return el('section', {}, el('h4', {}, `${title}: choose one to see why`), el('ul', { class: 'told' }, ...lines));
+  return el('section', {}, el('h4', {}, `${title}: choose one to see why`), el('ul', { class: 'notifications' }, ...items));
 }

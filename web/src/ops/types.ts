@@ -121,7 +121,7 @@ export interface Replayed {
   next: string | null;
 }
 
-export interface Told {
+export interface NotificationLine {
   id: number;
   event_id: number;
   event_type: string;
@@ -153,10 +153,10 @@ export interface Person {
   digest: string | null;
   quiet_hours: boolean;
   devices: Device[];
-  told: Told[];
+  notifications: NotificationLine[];
 }
 
-export interface Happening {
+export interface EventView {
   event: {
     id: number;
     event_type: string;
@@ -165,17 +165,17 @@ export interface Happening {
     caller: string;
     created_at: string;
     send_at: string | null;
-    told_at: string | null;
+    fanned_out_at: string | null;
     cancelled_at: string | null;
     notifications: number;
     deliveries: Record<string, Record<string, number>>;
   };
-  told: Told[];
+  notifications: NotificationLine[];
 }
 
 export interface Found {
   people: Person[];
-  event: Happening | null;
+  event: EventView | null;
   notification_id: number | null;
 }
 

@@ -6,19 +6,19 @@ import { get } from './api.js';
 import type { Why } from './types.js';
 
 export async function why(id: number): Promise<HTMLElement> {
-  const told = await get<Why>(`notifications/${id}/why/`);
-  const whom = told.recipient_id ?? told.email ?? 'somebody';
+  const found = await get<Why>(`notifications/${id}/why/`);
+  const whom = found.recipient_id ?? found.email ?? 'somebody';
   return el(
     'article',
     { class: 'why-box', 'aria-label': `Notification ${id}` },
-    el('h3', {}, told.title || told.event_type),
+    el('h3', {}, found.title || found.event_type),
     el(
       'p',
       { class: 'aside' },
-      `Notification ${told.id} of event ${told.event_id} (${told.event_type}) to ${whom}, ${clock(told.created_at)} UTC`,
+      `Notification ${found.id} of event ${found.event_id} (${found.event_type}) to ${whom}, ${clock(found.created_at)} UTC`,
     ),
-    el('p', { class: 'aside' }, 'In the words that the person is told:'),
-    ...told.channels.map(channel),
+    el('p', { class: 'aside' }, 'As the person is informed:'),
+    ...found.channels.map(channel),
   );
 }
 
