@@ -141,10 +141,10 @@ class Bench:
         committed = dict(
             self._committer.ask(how=how, people=streams, rate=rate, seconds=seconds, first=first)
         )
-        came = dict(self._reader.hear())
-        heard = self._floor.collect(count if how == "insert" else 0)
+        came = dict(self._reader.receive())
+        received = self._floor.collect(count if how == "insert" else 0)
         if name == FLOOR:
-            came = heard
+            came = received
         times = sorted(1000 * (came[each] - at) for each, at in committed.items() if each in came)
         self.lost[name] += count - len(times)
         quantiles = {"p50": times[len(times) // 2], "p99": times[int(0.99 * len(times))]}
@@ -166,7 +166,7 @@ class Floor:
         self._connection = psycopg.connect(dsn, autocommit=True)
         self._connection.execute(f"listen {CHANNEL}")
         self._stopping = False
-        self._thread = threading.Thread(target=self._hear, daemon=True)
+        self._thread = threading.Thread(target=self._receive, daemon=True)
         self._thread.start()
 
     def collect(self, count: int) -> dict[int, float]:
@@ -181,7 +181,7 @@ class Floor:
         self._thread.join()
         self._connection.close()
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         while not self._stopping:
             for notice in self._connection.notifies(timeout=0.5):
                 now = time.monotonic()
@@ -193,18 +193,18 @@ class Part:
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
-        self.hear()
+        self.receive()
 
     def ask(self, **asked: Any) -> Any:
         self.send(**asked)
-        return self.hear()
+        return self.receive()
 
     def send(self, **asked: Any) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
 
-    def hear(self) -> Any:
+    def receive(self) -> Any:
         assert self._process.stdout is not None
         if not (line := self._process.stdout.readline()):
             raise SystemExit(f"{self._process.args} ended")

@@ -41,10 +41,10 @@ class Reader:
                 for number in range(first, min(end, first + _AT_ONCE))
             }
             while waiting:
-                heard = self.read(30.0)
-                if not heard:
+                received = self.read(30.0)
+                if not received:
                     raise SystemExit(f"{len(waiting)} streams did not open")
-                waiting -= heard
+                waiting -= received
         deadline = time.monotonic() + 1  # the initial events
         while time.monotonic() < deadline:
             self.read(0.1)

@@ -134,7 +134,7 @@ async def test_the_doctor_names_a_pooler_that_shares_sessions(
     assert requirements.status == "red"
     assert "pooler in transaction mode" in requirements.sentence
     assert "pool_mode=session" in requirements.cure
-    assert "was not heard within 3 s" in notify.sentence
+    assert "was not received within 3 s" in notify.sentence
     with pgbouncer(newest, "session", folder / "doctor-session") as port:
         pooled = make_conninfo(dsn, port=port)
         assert "through a pooler" in (await doctor("database", pooled))[0].sentence

@@ -74,7 +74,7 @@ async def test_an_idle_leader_is_woken_within_milliseconds(hub: BadgeHub, db: Db
         await badge(stream, 0)
         delays = []
         for count in range(1, 6):
-            # asleep, once it holds the bell's lock exclusively
+            # idle, once it holds the lock of the wake-up signal exclusively
             await until(lambda: leader_is_idle(db))
             notify(db)
             started = time.monotonic()
@@ -90,7 +90,7 @@ async def test_between_few_commits_the_leader_stays_idle(hub: BadgeHub, db: Db) 
         for count in range(1, 4):
             notify(db)
             await badge(stream, count)
-            assert leader_is_idle(db)  # it heard this one, and will be rung by the next
+            assert leader_is_idle(db)  # it received this signal, and the next commit sends one
 
 
 async def test_frequent_commits_make_the_leader_active_and_send_no_more_wake_ups(
@@ -409,7 +409,7 @@ async def test_a_leader_in_this_process_announces_without_notify(
     async with hub.open_stream("alice", None) as stream:
         await badge(stream, 0)
         await until(lambda: standing.leading)
-        # an open transaction that did not ring keeps the listener awake
+        # an open transaction that sent no signal keeps the listener from idling
         with psycopg.connect(dsn) as holder:
             holder.execute("select pg_advisory_lock_shared(1953457011, 1)")
             assert not leader_is_idle(db)

@@ -232,7 +232,7 @@ async def test_a_device_that_was_not_registered_again_for_270_days_is_stale(
     )
     await clean_up(database, now=today + timedelta(days=269), retention=RETENTION)
     assert await reasons(database) == {"old": None, "older": "stale", "dead": "Unregistered"}
-    # one that was disabled already keeps its reason; and registering it anew revives it
+    # one that was disabled already keeps its reason; and registering it again enables it
     await clean_up(database, now=today + timedelta(days=600), retention=RETENTION)
     assert await reasons(database) == {"old": "stale", "older": "stale", "dead": "Unregistered"}
     await register_device(

@@ -128,6 +128,6 @@ async def test_a_cancelled_job_sends_what_it_handed_over_and_claims_no_more(
         provider.open.set()
         await until(lambda: not provider.report().in_flight)
         await until(lambda: states(db) == {("sent", None, 1): 8, ("queued", None, 0): 32})
-        # its seats are free again
+        # its permits are free again
         await deliverer.deliver(Channel.EMAIL, ids, Priority.NORMAL)
     assert states(db) == {("sent", None, 1): 40}

@@ -92,7 +92,7 @@ def stored(db: Db, event_id: int, person: str) -> Any:
     return row
 
 
-def lanes(db: Db, event_id: int) -> list[tuple[Any, ...]]:
+def event_queues(db: Db, event_id: int) -> list[tuple[Any, ...]]:
     return db.execute(
         "select channel, priority from tocsin.event_queue where event_id = %s order by 1",
         (event_id,),
@@ -111,8 +111,8 @@ def test_alone_among_few_and_in_a_crowd_people_get_the_same(db: Db, event_type: 
             "select distinct channel from tocsin.delivery where event_id = %s and due_at is null order by 1",
             (alone,),
         ).fetchall()
-        assert [(channel,) for channel, _ in lanes(db, alone)] == channels
-    assert lanes(db, few) == lanes(db, many)
+        assert [(channel,) for channel, _ in event_queues(db, alone)] == channels
+    assert event_queues(db, few) == event_queues(db, many)
 
 
 def test_what_is_usual_follows_the_catalogue_and_the_providers(db: Db) -> None:

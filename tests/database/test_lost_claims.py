@@ -23,9 +23,9 @@ from tocsin.engine.store.dispatch import LeaderSession
     "state", [DeliveryState.FAILED, DeliveryState.DEFERRED, DeliveryState.SENT]
 )
 async def test_what_a_lost_claim_made_of_it_is_not_written(
-    db: Db, database: Database, bell: LeaderSession, ten_mails: int, state: DeliveryState
+    db: Db, database: Database, leader: LeaderSession, ten_mails: int, state: DeliveryState
 ) -> None:
-    claimed = await claim(database, (await dispatch(bell, ten_mails))[0])
+    claimed = await claim(database, (await dispatch(leader, ten_mails))[0])
     stale = [ended(one, state, claim=uuid4()) for one in claimed]
     assert await store.settle(database, stale) == set()
     assert states(db) == {"sending": 10}
@@ -35,9 +35,14 @@ async def test_what_a_lost_claim_made_of_it_is_not_written(
 
 @pytest.mark.parametrize("state", [DeliveryState.FAILED, DeliveryState.SENT])
 async def test_a_claim_that_is_lost_while_its_outcome_is_written_counts_as_lost(
-    dsn: str, db: Db, database: Database, bell: LeaderSession, ten_mails: int, state: DeliveryState
+    dsn: str,
+    db: Db,
+    database: Database,
+    leader: LeaderSession,
+    ten_mails: int,
+    state: DeliveryState,
 ) -> None:
-    (one, *_) = await claim(database, (await dispatch(bell, ten_mails))[0])
+    (one, *_) = await claim(database, (await dispatch(leader, ten_mails))[0])
     with locked(dsn, [one.delivery_id]) as other:
         writing = asyncio.create_task(store.settle(database, [ended(one, state)]))
         waits = "select count(*) from pg_locks where not granted"
@@ -51,9 +56,9 @@ async def test_a_claim_that_is_lost_while_its_outcome_is_written_counts_as_lost(
 
 
 async def test_a_retry_that_would_come_after_its_expiry_is_its_end(
-    db: Db, database: Database, bell: LeaderSession, ten_mails: int
+    db: Db, database: Database, leader: LeaderSession, ten_mails: int
 ) -> None:
-    claimed = await claim(database, (await dispatch(bell, ten_mails))[0])
+    claimed = await claim(database, (await dispatch(leader, ten_mails))[0])
     db.execute("update tocsin.event set expires_at = now() + interval '1 minute'")
     later = [ended(one, DeliveryState.DEFERRED, 90.0) for one in claimed[:5]]
     sooner = [ended(one, DeliveryState.DEFERRED, 30.0) for one in claimed[5:]]
@@ -66,9 +71,9 @@ async def test_a_retry_that_would_come_after_its_expiry_is_its_end(
 
 
 async def test_what_was_never_tried_costs_no_attempt(
-    db: Db, database: Database, bell: LeaderSession, ten_mails: int
+    db: Db, database: Database, leader: LeaderSession, ten_mails: int
 ) -> None:
-    claimed = await claim(database, (await dispatch(bell, ten_mails))[0])
+    claimed = await claim(database, (await dispatch(leader, ten_mails))[0])
     unsent = [
         SettledDelivery(one.delivery_id, one.claim, DeliveryState.DEFERRED, "provider_down", 0.0)
         for one in claimed[:5]
@@ -89,12 +94,12 @@ async def test_what_was_never_tried_costs_no_attempt(
 async def test_what_is_over_between_claim_and_send_is_not_sent(
     db: Db,
     database: Database,
-    bell: LeaderSession,
+    leader: LeaderSession,
     ten_mails: int,
     column: str,
     state: DeliveryState,
 ) -> None:
-    claimed = await claim(database, (await dispatch(bell, ten_mails))[0])
+    claimed = await claim(database, (await dispatch(leader, ten_mails))[0])
     messages = [message(one) for one in claimed]
     checked = await store.presend_check(database, messages)
     assert [each.withheld for each in checked.values()] == [None] * 10
@@ -104,10 +109,10 @@ async def test_what_is_over_between_claim_and_send_is_not_sent(
 
 
 async def test_an_expiry_at_this_very_moment_is_over(
-    db: Db, bell: LeaderSession, ten_mails: int
+    db: Db, leader: LeaderSession, ten_mails: int
 ) -> None:
     """now() is the statement's own time there: the moment itself counts."""
-    (job,) = await dispatch(bell, ten_mails)
+    (job,) = await dispatch(leader, ten_mails)
     with db.transaction():
         db.execute("update tocsin.event set expires_at = now()")
         found = db.execute(

@@ -19,15 +19,15 @@ from tocsin.engine.store.dispatch import LeaderSession
 LAST = "where delivery_id = (select max(delivery_id) from tocsin.delivery)"
 
 
-async def two_mails(db: Db, bell: LeaderSession) -> list[int]:
+async def two_mails(db: Db, leader: LeaderSession) -> list[int]:
     """One job with two events' mails to one person."""
     for title in ("first", "second"):
         db.execute("select tocsin.notify('forum.new_reply', '{p0}', %s)", (title,))
     events = db.execute("select event_id from tocsin.event order by event_id desc limit 2")
-    await bell.dispatch_event_queues(
+    await leader.dispatch_event_queues(
         "email", 1, {int(event_id): 0 for (event_id,) in events.fetchall()}, each=100, lease=MINUTES
     )
-    (job,) = await jobs(bell)
+    (job,) = await jobs(leader)
     return job
 
 
@@ -50,9 +50,9 @@ async def claim_together(database: Database, ids: list[int], among: list[int]) -
     ids=["usual", "urgent", "alone", "mandatory", "tried", "cancelled"],
 )
 async def test_what_may_go_together_is_claimed_together(
-    db: Db, database: Database, bell: LeaderSession, change: str, together: bool
+    db: Db, database: Database, leader: LeaderSession, change: str, together: bool
 ) -> None:
-    job = await two_mails(db, bell)
+    job = await two_mails(db, leader)
     if change:
         db.execute(change)
     claimed = await claim_together(database, job[:1], job)
@@ -65,9 +65,9 @@ async def test_what_may_go_together_is_claimed_together(
 
 
 async def test_what_went_together_is_retried_together_without_what_is_over(
-    db: Db, database: Database, bell: LeaderSession
+    db: Db, database: Database, leader: LeaderSession
 ) -> None:
-    job = await two_mails(db, bell)
+    job = await two_mails(db, leader)
     first = await claim_together(database, job, job)
     await store.settle(database, [ended(one, DeliveryState.DEFERRED) for one in first])
     second = await claim(database, job[:1])
@@ -79,28 +79,28 @@ async def test_what_went_together_is_retried_together_without_what_is_over(
 
 
 async def test_an_open_cancel_is_not_waited_for(
-    db: Db, dsn: str, database: Database, bell: LeaderSession, ten_mails: int
+    db: Db, dsn: str, database: Database, leader: LeaderSession, ten_mails: int
 ) -> None:
-    await dispatch(bell, ten_mails)
+    await dispatch(leader, ten_mails)
     run_out(db)
     with psycopg.connect(dsn) as app:
         app.execute("select tocsin.cancel(%s)", (ten_mails,))
-        await bell.run("set lock_timeout = '1s'")
-        assert await due(bell) == []
+        await leader.run("set lock_timeout = '1s'")
+        assert await due(leader) == []
         assert leases(db) == 1  # asked again soon
         app.rollback()
     run_out(db)
-    ((*again,),) = await due(bell)
+    ((*again,),) = await due(leader)
     assert len(again) == 10
 
 
 async def test_an_event_that_an_open_cancel_holds_keeps_no_other_waiting(
-    db: Db, dsn: str, bell: LeaderSession, ten_mails: int
+    db: Db, dsn: str, leader: LeaderSession, ten_mails: int
 ) -> None:
     with psycopg.connect(dsn) as app:
         app.execute("select tocsin.cancel(%s)", (ten_mails,))
-        await bell.run("set lock_timeout = '1s'")
-        assert await dispatch(bell, ten_mails) == []
+        await leader.run("set lock_timeout = '1s'")
+        assert await dispatch(leader, ten_mails) == []
         app.rollback()
-    (job,) = await dispatch(bell, ten_mails)
+    (job,) = await dispatch(leader, ten_mails)
     assert len(job) == 10

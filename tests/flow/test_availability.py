@@ -27,7 +27,7 @@ from tocsin.engine.store.health import NotReady, check_start
 pytestmark = pytest.mark.own_app
 
 
-class Gate:
+class Proxy:
     """A relay in front of the server: shut, it refuses or drops connections; frozen, it passes nothing on."""
 
     def __init__(self, dsn: str) -> None:
@@ -111,20 +111,20 @@ class Gate:
 
 
 @pytest.fixture
-async def gate(dsn: str) -> AsyncIterator[Gate]:
-    gate = Gate(dsn)
-    await gate.open()
-    yield gate
-    gate.thaw()
-    await gate.shut()
+async def proxy(dsn: str) -> AsyncIterator[Proxy]:
+    proxy = Proxy(dsn)
+    await proxy.open()
+    yield proxy
+    proxy.thaw()
+    await proxy.shut()
 
 
 @pytest.fixture  # type: ignore[no-redef]
-async def database(gate: Gate) -> AsyncIterator[Database]:
-    database = Database(gate.dsn, max_size=4)
+async def database(proxy: Proxy) -> AsyncIterator[Database]:
+    database = Database(proxy.dsn, max_size=4)
     await database.open()
     yield database
-    gate.thaw()
+    proxy.thaw()
     await database.close()
 
 
@@ -139,18 +139,18 @@ async def seconds_until_it_works(database: Database) -> float:
 
 
 async def test_connections_that_were_cut_are_replaced_before_anybody_notices(
-    gate: Gate, database: Database
+    proxy: Proxy, database: Database
 ) -> None:
     for _ in range(3):
         await asyncio.gather(*(database.value("select pg_sleep(0.05)") for _ in range(4)))
-        gate.cut()
+        proxy.cut()
         assert await asyncio.gather(*(database.value("select 1") for _ in range(8))) == [1] * 8
 
 
 async def test_while_the_database_is_away_each_call_fails_at_once_and_then_works_again(
-    gate: Gate, database: Database
+    proxy: Proxy, database: Database
 ) -> None:
-    await gate.shut()
+    await proxy.shut()
     with pytest.raises(Unavailable):
         await database.value("select 1")
     await until(lambda: database.availability.reason)
@@ -158,13 +158,13 @@ async def test_while_the_database_is_away_each_call_fails_at_once_and_then_works
         for _ in range(100):
             with pytest.raises(Unavailable):
                 await database.value("select 1")
-    await gate.open()
+    await proxy.open()
     await seconds_until_it_works(database)
     assert database.availability.available
 
 
 async def test_the_pause_between_attempts_to_connect_does_not_grow_with_the_outage(
-    gate: Gate, database: Database, monkeypatch: pytest.MonkeyPatch
+    proxy: Proxy, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
     sleep = asyncio.sleep
@@ -174,16 +174,16 @@ async def test_the_pause_between_attempts_to_connect_does_not_grow_with_the_outa
         await sleep(0)
 
     monkeypatch.setattr("tocsin.engine.store.connection.asyncio.sleep", noted)
-    await gate.shut()
+    await proxy.shut()
     database.availability.report_lost()
     await until(lambda: len(pauses) > 200)
     assert max(pauses) <= 1.0
 
 
 async def test_a_server_that_hangs_is_noticed_and_the_calls_after_it_fail_at_once(
-    gate: Gate, database: Database
+    proxy: Proxy, database: Database
 ) -> None:
-    gate.freeze()
+    proxy.freeze()
     with pytest.raises(Unavailable):
         await database.value("select 1")
     await until(lambda: database.availability.reason)
@@ -191,21 +191,21 @@ async def test_a_server_that_hangs_is_noticed_and_the_calls_after_it_fail_at_onc
         for _ in range(100):
             with pytest.raises(Unavailable):
                 await database.value("select 1")
-    gate.thaw()
+    proxy.thaw()
     await seconds_until_it_works(database)
 
 
 async def test_http_returns_503_with_retry_after_and_readiness_has_the_reason(
-    app: Litestar, alice: httpx.AsyncClient, gate: Gate
+    app: Litestar, alice: httpx.AsyncClient, proxy: Proxy
 ) -> None:
     assert (await alice.get("/readyz")).status_code == 200
-    await gate.shut()
+    await proxy.shut()
     for path in ("/api/notifications/", "/api/notifications/unread-count/", "/readyz/"):
         response = await alice.get(path)
         assert response.status_code == 503
         assert response.headers["retry-after"]
     assert (await alice.get("/readyz/")).json()["detail"] == "The database is unavailable."
-    await gate.open()
+    await proxy.open()
     await until(lambda: _is_ready(alice))
 
 
@@ -214,23 +214,23 @@ async def _is_ready(client: httpx.AsyncClient) -> bool:
 
 
 async def test_readiness_does_not_wait_for_a_server_that_hangs(
-    app: Litestar, alice: httpx.AsyncClient, gate: Gate
+    app: Litestar, alice: httpx.AsyncClient, proxy: Proxy
 ) -> None:
-    gate.freeze()
+    proxy.freeze()
     first = await alice.get("/readyz/")
     assert (first.status_code, first.json()["detail"]) == (503, "The database does not respond.")
 
 
 async def test_the_log_has_one_line_for_each_change_of_state(
-    gate: Gate, capsys: pytest.CaptureFixture[str]
+    proxy: Proxy, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    availability = Availability(gate.dsn)
-    await gate.shut()
+    availability = Availability(proxy.dsn)
+    await proxy.shut()
     for _ in range(50):
         availability.report_lost()
         await asyncio.sleep(0.01)
     await until(lambda: availability.reason)
-    await gate.open()
+    await proxy.open()
     await availability.wait()
     lines = [line for line in capsys.readouterr().out.splitlines() if "database" in line]
     assert len([line for line in lines if "database unavailable" in line]) == 1
@@ -239,19 +239,19 @@ async def test_the_log_has_one_line_for_each_change_of_state(
     await availability.close()
 
 
-async def test_a_service_waits_for_a_database_that_starts_later(gate: Gate) -> None:
-    await gate.shut()
-    start = asyncio.create_task(check_start(gate.dsn, wait=30.0))
+async def test_a_service_waits_for_a_database_that_starts_later(proxy: Proxy) -> None:
+    await proxy.shut()
+    start = asyncio.create_task(check_start(proxy.dsn, wait=30.0))
     done, _ = await asyncio.wait({start}, timeout=0.6)
     assert not done
-    await gate.open()
+    await proxy.open()
     await asyncio.wait_for(start, 10)
 
 
-async def test_a_service_does_not_wait_longer_than_it_may(gate: Gate) -> None:
-    await gate.shut()
+async def test_a_service_does_not_wait_longer_than_it_may(proxy: Proxy) -> None:
+    await proxy.shut()
     with pytest.raises(NotReady, match="can't be reached") as raised:
-        await check_start(gate.dsn, wait=0.5)
+        await check_start(proxy.dsn, wait=0.5)
     assert "\n" not in str(raised.value)
 
 
@@ -270,22 +270,22 @@ async def test_a_service_does_not_wait_where_the_database_refuses_it(dsn: str) -
         "out of memory",
     ],
 )
-async def test_a_service_waits_where_the_refusal_may_pass(gate: Gate, refusal: str) -> None:
-    gate.refusal = refusal
-    start = asyncio.create_task(check_start(gate.dsn, wait=30.0))
+async def test_a_service_waits_where_the_refusal_may_pass(proxy: Proxy, refusal: str) -> None:
+    proxy.refusal = refusal
+    start = asyncio.create_task(check_start(proxy.dsn, wait=30.0))
     done, _ = await asyncio.wait({start}, timeout=0.6)
     assert not done
-    gate.refusal = ""
+    proxy.refusal = ""
     await asyncio.wait_for(start, 20)
 
 
 @pytest.mark.parametrize("connections", [2, 3, 5, 7])
 async def test_services_start_although_the_database_goes_away_meanwhile(
-    gate: Gate, db: psycopg.Connection[Any], tmp_path: Path, connections: int
+    proxy: Proxy, db: psycopg.Connection[Any], tmp_path: Path, connections: int
 ) -> None:
-    gate.shuts_after = connections
+    proxy.shuts_after = connections
     settings = {
-        "database_url": gate.dsn,
+        "database_url": proxy.dsn,
         "data_dir": str(tmp_path),
         "public_url": "https://notify.example",
         "jwt_secret": SECRET,
@@ -315,9 +315,11 @@ COMMANDS = [
 ]
 
 
-async def test_a_command_has_one_line_for_a_database_that_hangs(gate: Gate, tmp_path: Path) -> None:
-    gate.freeze()
-    settings = {"database_url": gate.dsn, "data_dir": str(tmp_path)}
+async def test_a_command_has_one_line_for_a_database_that_hangs(
+    proxy: Proxy, tmp_path: Path
+) -> None:
+    proxy.freeze()
+    settings = {"database_url": proxy.dsn, "data_dir": str(tmp_path)}
 
     async def run(command: str) -> None:
         log = tmp_path / f"{command}.log"
@@ -330,7 +332,7 @@ async def test_a_command_has_one_line_for_a_database_that_hangs(gate: Gate, tmp_
 
 
 async def test_what_a_job_hands_back_during_an_outage_is_due_when_it_is_over(
-    gate: Gate, database: Database, db: psycopg.Connection[Any]
+    proxy: Proxy, database: Database, db: psycopg.Connection[Any]
 ) -> None:
     """And not when the lease of its job runs out, two minutes later."""
     db.execute("update tocsin.channel set available = true")
@@ -339,20 +341,20 @@ async def test_what_a_job_hands_back_during_an_outage_is_due_when_it_is_over(
     (id_,) = db.execute("select delivery_id from tocsin.delivery").fetchone() or (0,)
     retry = DatabaseRetry(database.availability, OutcomeWriter(database))
     batch = Batch(database, retry, Channel.EMAIL, "email", Priority.NORMAL, [id_])
-    await gate.shut()
+    await proxy.shut()
     giving_back = asyncio.create_task(batch.give_back())
     await until(lambda: database.availability.reason)
-    await gate.open()
+    await proxy.open()
     await asyncio.wait_for(giving_back, LONGEST)
     due = db.execute("select due_at <= clock_timestamp() from tocsin.delivery")
     assert due.fetchone() == (True,)
 
 
 async def test_services_stop_while_the_database_hangs(
-    gate: Gate, db: psycopg.Connection[Any], tmp_path: Path
+    proxy: Proxy, db: psycopg.Connection[Any], tmp_path: Path
 ) -> None:
     settings = {
-        "database_url": gate.dsn,
+        "database_url": proxy.dsn,
         "data_dir": str(tmp_path),
         "public_url": "https://notify.example",
         "jwt_secret": SECRET,
@@ -365,7 +367,7 @@ async def test_services_stop_while_the_database_hangs(
     ):
         reported = "select count(*) from tocsin.process"
         await until(lambda: db.execute(reported).fetchone() == (2,))
-        gate.freeze()
+        proxy.freeze()
         await worker.says("database unavailable")
         await serve.says("database unavailable")
         await asyncio.gather(worker.stop(), serve.stop())  # fails after a minute

@@ -140,7 +140,7 @@ async def test_an_invitation_races_its_claim(db: Db, dsn: str, tmp_path: Path, f
                     else:
                         other.execute(claim, (same, person))
                         db.execute(invite, (address,))
-                    if n % 2:  # the listener has fallen asleep, and is rung
+                    if n % 2:  # the listener is idle, and gets a signal
                         db.execute("select pg_sleep(0.3)")
                     other.commit()
                     committed = time.monotonic()

@@ -1,4 +1,4 @@
-"""Dead letters: which there are, and what trying one anew does to it."""
+"""Dead letters: their list, and what a replay changes."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ MAIL = Mail("<1@example.com>", "Subject", "Text\n", "<p>Text</p>")
 
 
 @pytest_asyncio.fixture
-async def bell(dsn: str) -> AsyncIterator[LeaderSession]:
+async def leader(dsn: str) -> AsyncIterator[LeaderSession]:
     connected = await LeaderSession.connect(service_dsn(dsn))
     assert await connected.try_lead(timedelta(seconds=15))
     yield connected
@@ -55,27 +55,27 @@ def ten_mails(db: Db) -> int:
 
 
 async def dispatch(
-    bell: LeaderSession, event_id: int, each: int = 100, after: int = 0
+    leader: LeaderSession, event_id: int, each: int = 100, after: int = 0
 ) -> list[list[int]]:
-    """The jobs that a turn of the lane makes."""
-    await bell.dispatch_event_queues("email", 1, {event_id: after}, each=each, lease=MINUTES)
-    return await jobs(bell)
+    """Dispatches a share of the event; returns the jobs."""
+    await leader.dispatch_event_queues("email", 1, {event_id: after}, each=each, lease=MINUTES)
+    return await jobs(leader)
 
 
-async def jobs(bell: LeaderSession) -> list[list[int]]:
-    """Takes the jobs that there are."""
-    rows = await bell.connection.execute(
+async def jobs(leader: LeaderSession) -> list[list[int]]:
+    """Removes the jobs and returns their deliveries."""
+    rows = await leader.connection.execute(
         "delete from tocsin_queue.procrastinate_jobs where queue_name = 'email' returning args"
     )
     return [args["delivery_ids"] for (args,) in await rows.fetchall()]
 
 
-async def due(bell: LeaderSession) -> list[list[int]]:
-    """The jobs of what is due, once leases that ran out are ended."""
-    await bell.record_heartbeat()
-    await bell.end_leases(100)
-    await bell.dispatch_due("email", 500, MINUTES)
-    return await jobs(bell)
+async def due(leader: LeaderSession) -> list[list[int]]:
+    """Ends leases that ran out, dispatches what is due and returns the jobs."""
+    await leader.record_heartbeat()
+    await leader.end_leases(100)
+    await leader.dispatch_due("email", 500, MINUTES)
+    return await jobs(leader)
 
 
 async def claim(database: Database, ids: list[int]) -> list[Claimed]:

@@ -17,7 +17,7 @@ PREFIX = "tocsin-run-"
 
 @contextmanager
 def run_folder(memory: Path = MEMORY) -> Iterator[Path]:
-    """A folder that PostgreSQL's user gets into, locked while its run lives; those of dead runs are removed."""
+    """Yields a folder that PostgreSQL's user may enter, locked during the run; removes those of ended runs."""
     parent = memory if has_room(memory) else Path(gettempdir())
     with ExitStack() as kept:
         with locked(parent, LOCK_EX):  # a folder is not swept between its making and its locking

@@ -1,4 +1,4 @@
-"""When the listener has commits ring, and when it looks for itself."""
+"""When commits send a wake-up signal, and when the listener polls."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ AT_ONCE = (0.00002, 0.00005, 0.00003)
 WAITED = (0.004, 0.00003, 0.012)
 
 
-def ring(commits: CommitRate, rate: float, *, since: float, seconds: float) -> float:
+def commit(commits: CommitRate, rate: float, *, since: float, seconds: float) -> float:
     """Commits at a steady rate from `since` on; returns when they end."""
     commits.restart(since)
     commits.count(round(rate * seconds))
@@ -20,7 +20,7 @@ def ring(commits: CommitRate, rate: float, *, since: float, seconds: float) -> f
 def heavy_within(commits: CommitRate, rate: float, turns: tuple[float, ...], windows: int) -> bool:
     now = 0.0
     for _ in range(windows):
-        now = ring(commits, rate, since=now, seconds=0.1)
+        now = commit(commits, rate, since=now, seconds=0.1)
         if commits.is_heavy(turns, now):
             return True
     return False
@@ -28,8 +28,8 @@ def heavy_within(commits: CommitRate, rate: float, turns: tuple[float, ...], win
 
 def test_few_are_light_and_nothing_has_to_be_asked() -> None:
     commits = CommitRate(0.0)
-    assert commits.is_light(ring(commits, 90, since=0.0, seconds=0.1))
-    assert not commits.is_light(ring(commits, 500, since=0.1, seconds=0.1))
+    assert commits.is_light(commit(commits, 90, since=0.0, seconds=0.1))
+    assert not commits.is_light(commit(commits, 500, since=0.1, seconds=0.1))
 
 
 @pytest.mark.parametrize(
@@ -52,10 +52,10 @@ def test_one_stall_is_no_crowd() -> None:
 def test_after_many_commits_fewer_may_wake_and_then_gradually_more() -> None:
     commits = CommitRate(0.0)
     assert heavy_within(commits, 1000, WAITED, windows=3)
-    assert not commits.is_calm(ring(commits, 900, since=1.0, seconds=0.25))
-    assert commits.is_calm(ring(commits, 500, since=1.0, seconds=0.25))
-    assert commits.is_calm(ring(commits, 900, since=11.0, seconds=0.25))
-    assert not commits.is_calm(ring(commits, 1900, since=100.0, seconds=0.25))
+    assert not commits.is_calm(commit(commits, 900, since=1.0, seconds=0.25))
+    assert commits.is_calm(commit(commits, 500, since=1.0, seconds=0.25))
+    assert commits.is_calm(commit(commits, 900, since=11.0, seconds=0.25))
+    assert not commits.is_calm(commit(commits, 1900, since=100.0, seconds=0.25))
 
 
 def test_counts_are_summed_and_start_at_zero_after_each_read() -> None:

@@ -247,7 +247,7 @@ def test_every_documented_reason_of_apple_is_known(reason: str) -> None:
         (
             "failed",
             REMOVED,
-            DeviceRecord("ios", "a1b2c3", None),  # registered anew since
+            DeviceRecord("ios", "a1b2c3", None),  # registered again since
             f"Your iPhone …a1b2c3 was not reached: {BY_APPLE}.",
         ),
         (

@@ -1,4 +1,4 @@
-"""Where a run keeps its servers: its own while it lives, and swept by the next one after a kill."""
+"""The folder of a run for its servers: the next run removes those of runs that were killed."""
 
 from __future__ import annotations
 

@@ -127,9 +127,8 @@ def seed() -> None:
     """Add demo people, their phones and notifications."""
     from tocsin.dev.seed import seed as run_seed
 
-    embedded = (
-        read_settings().database_url is None
-    )  # otherwise a real provider would get demo tokens
+    # a real provider must not get the tokens of demo phones
+    embedded = read_settings().database_url is None
     click.echo(run_seed(find_dsn(), again=True, phones=embedded))
 
 

@@ -20,7 +20,7 @@ from tocsin.settings.addresses import host_of, is_loopback
 
 Headers = list[tuple[bytes, bytes]]
 _ALWAYS: Headers = [(b"x-content-type-options", b"nosniff")]
-# A year. Not for subdomains, which are not Tocsin's to speak for.
+# A year. Not for subdomains, since other services may use these.
 _BY_HTTPS: Headers = [(b"strict-transport-security", b"max-age=31536000")]
 # What a cache may keep has a header of its own, as the modules of pages do.
 _UNKEPT: Headers = [(b"cache-control", b"no-store")]

@@ -1,8 +1,8 @@
 """Runs what is too large for the event loop in a subprocess: to decode, check, store and encode it takes seconds.
 
 msgspec and psycopg hold the interpreter's lock meanwhile, so a thread would not do. The process starts with the first
-large request and ends a minute after the last one. It has its own connections to the database. The two talk over a pair
-of sockets, whose end is the end of the process, also where this one is killed.
+large request and ends a minute after the last one. It has its own connections to the database. Both processes
+communicate over a pair of sockets: once this end is closed, also by a kill, the subprocess ends.
 """
 
 from __future__ import annotations

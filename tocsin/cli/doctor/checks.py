@@ -38,7 +38,7 @@ CHECKS = (
     ),
     Check(
         "notify",
-        "A NOTIFY is heard on another connection, and its queue is not full.",
+        "A NOTIFY is received on another connection, and its queue is not full.",
         database.check_notify,
         "database",
     ),

@@ -23,7 +23,7 @@ from tocsin.sql import load
 _SQL = load("doctor")
 _MIGRATE = "Run `tocsin migrate` as the owner of the schemas."
 
-_HEARD_WITHIN = 3.0  # seconds
+_RECEIVED_WITHIN = 3.0  # seconds
 _HEARD_LATE = 0.25
 _SKEW = 2.0  # seconds
 _TOO_MUCH_SKEW = 30.0  # what a token's nbf and iat may be ahead by
@@ -183,7 +183,7 @@ def compare_session(settings: dict[str, str]) -> Iterable[Finding]:
 
 
 async def check_notify(examination: Examination) -> Iterable[Finding]:
-    """Checks whether a NOTIFY on one connection is heard on another, and how soon."""
+    """Checks whether a NOTIFY on one connection is received on another, and how soon."""
     payload = uuid4().hex
     listening = await connect_async(examination.dsn)
     try:
@@ -191,7 +191,7 @@ async def check_notify(examination: Examination) -> Iterable[Finding]:
         started = time.perf_counter()
         await examination.database.value(_SQL["notify"], payload=payload)
         took = None
-        async for each in listening.notifies(timeout=_HEARD_WITHIN):
+        async for each in listening.notifies(timeout=_RECEIVED_WITHIN):
             if each.payload == payload:
                 took = time.perf_counter() - started
                 break
@@ -202,7 +202,7 @@ async def check_notify(examination: Examination) -> Iterable[Finding]:
     if took is None:
         found.append(
             red(
-                f"A NOTIFY was not heard within {_HEARD_WITHIN:.0f} s: badges and mails would wait for the next poll.",
+                f"A NOTIFY was not received within {_RECEIVED_WITHIN:.0f} s: badges and mails would wait for a poll.",
                 "A pooler in transaction mode drops LISTEN: connect directly, or set pool_mode = session.",
             )
         )
@@ -214,7 +214,7 @@ async def check_notify(examination: Examination) -> Iterable[Finding]:
             )
         )
     else:
-        found.append(green(f"A NOTIFY is heard within {took * 1000:.0f} ms."))
+        found.append(green(f"A NOTIFY is received within {took * 1000:.0f} ms."))
     if usage > _QUEUE_FILLS:
         finding = red if usage > _QUEUE_FULL else yellow
         found.append(

@@ -118,13 +118,13 @@ class OutcomeWriter:
         while True:
             await self._any.wait()
             batch = self._waiting[:_BATCH]
-            ours: set[int] = set()
+            written_ids: set[int] = set()
             for together in _by_statement([settled for settled, _ in batch]):
-                ours |= await self._settle(together)
+                written_ids |= await self._settle(together)
             del self._waiting[: len(batch)]
             for settled, on_written in batch:
-                if settled.delivery_id not in ours:
-                    # another worker has claimed it: the outcome of that claim counts
+                if settled.delivery_id not in written_ids:
+                    # another worker claimed it: the outcome of that claim counts
                     log.warning("claim lost", delivery_id=settled.delivery_id, state=settled.state)
                 on_written(settled.delivery_id)
             if not self._waiting:

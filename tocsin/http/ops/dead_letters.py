@@ -33,7 +33,7 @@ from tocsin.http.ops.ops_page import ops_router
 from tocsin.http.requests import Services
 
 PATH = "/ops/api/dead-letters/"
-_BACK = timedelta(days=7)  # by default
+_DEFAULT_PERIOD = timedelta(days=7)
 
 log = structlog.get_logger("tocsin.ops")
 
@@ -45,7 +45,7 @@ OpsRequest = Request[Operator, Any, State]
 
 
 class DeadLetterPage(Struct, frozen=True):
-    """A page of them, newest first; `next` is the cursor of the one after."""
+    """A page of dead letters, newest first; `next` is the cursor of the following page."""
 
     results: list[DeadLetter]
     next: str | None
@@ -59,13 +59,13 @@ class ExplainedReason(DeadReason, frozen=True):
 
 
 class DeadReasons(Struct, frozen=True):
-    """By channel and reason, the most frequent first."""
+    """Dead letters by channel and reason, the most frequent first."""
 
     results: list[ExplainedReason]
 
 
 class ReplayBody(Struct, frozen=True):
-    """These deliveries, or in their place those that match; `lift` opens closed addresses and devices again."""
+    """The deliveries to retry, by id or by filters; `lift` enables their addresses and devices again."""
 
     delivery_ids: Annotated[list[int], Meta(max_length=BATCH)] | None = None
     since: Since | None = None
@@ -109,7 +109,7 @@ async def count_dead_letters(
 ) -> DeadReasons:
     """Count dead letters by their reasons.
 
-    Of the newest 50,000.
+    Counts the newest 50,000 at most.
     """
     found = await dead_letter_reasons(services.database, since or _a_week_ago())
     return DeadReasons([_explained(each) for each in found])
@@ -157,7 +157,7 @@ async def replay_dead_letters(
 
 
 def _a_week_ago() -> datetime:
-    return datetime.now(UTC) - _BACK
+    return datetime.now(UTC) - _DEFAULT_PERIOD
 
 
 ROUTERS = (ops_router(list_dead_letters, count_dead_letters, replay_dead_letters),)
