@@ -285,7 +285,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     fcm_service_account: Annotated[
         dict[str, Any] | None,
         Setting(
-            "A service account, a path or the content; its `token_uri` is honoured.",
+            "A service account, a path or the content; its `token_uri` is used.",
             "/run/secrets/firebase.json",
             parse_service_account,
             secret=True,
