@@ -125,8 +125,10 @@ async def test_a_wrong_topic_costs_no_device_and_no_push(db: Db, phones: Phones)
         "select tocsin.notify('messages.new_dm', array(select 'p' || i from generate_series(1, 15) i), 'Hello')"
     )
     await phones.worker.says("see TOCSIN_APNS_TOPIC, TOCSIN_APNS_URL, and the environment")
-    storm = "select 1 from tocsin.delivery where reason = 'apns_DeviceTokenNotForTopic_storm'"
-    await until(lambda: db.execute(storm).fetchone())
+    refused = (
+        "select 1 from tocsin.delivery where reason = 'apns_DeviceTokenNotForTopic_mass_rejection'"
+    )
+    await until(lambda: db.execute(refused).fetchone())
     assert db.execute("select count(*) from tocsin.attempt").fetchone() == (0,)
     phones.apns.default = None  # the operator has mended it
 

@@ -172,7 +172,7 @@ async def test_too_many_are_discarded_and_open_the_breaker() -> None:
     with capture_logs() as logs:
         for number in range(1, 4):
             assert rejections.take(number, ELSEWHERE)
-    reason = "apns_BadDeviceToken_storm"
+    reason = "apns_BadDeviceToken_mass_rejection"
     assert rejections.outcomes() == dict.fromkeys(range(1, 4), Unsent(reason, 7.0))
     assert [each[0].check_result for each in rejections.settled.values()] == [
         CheckResult(number, f"device-{number}", NOW) for number in range(1, 4)

@@ -104,7 +104,11 @@ async def test_a_mass_rejection_disables_no_device_and_logs_what_to_check(
             found = await outcomes(*post(actor, far, range(60)))
             stats = actor.report()
     assert all(isinstance(each, Unsent) for each in found)
-    kept = [each for each in found if isinstance(each, Unsent) and each.reason.endswith("_storm")]
+    kept = [
+        each
+        for each in found
+        if isinstance(each, Unsent) and each.reason.endswith("_mass_rejection")
+    ]
     assert len(kept) >= 10
     assert all(each.retry_after > 1 for each in kept)
     assert stats.breaker is BreakerState.OPEN
@@ -173,7 +177,7 @@ async def test_probes_find_out_when_a_mass_rejection_is_over(far: FarEnd) -> Non
             arrived = far.received
             (probe,) = await outcomes(*post(actor, far, range(number, number + 1)))
             assert isinstance(probe, Unsent)
-            assert probe.reason.endswith("_storm")
+            assert probe.reason.endswith("_mass_rejection")
             assert far.received == arrived + 1
             assert actor.report().breaker is BreakerState.OPEN
         await until_probing()

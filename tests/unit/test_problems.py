@@ -54,8 +54,11 @@ BROKEN = replace(
     failing_for=120.0,
     retry_in=8.0,
 )
-STORM = replace(
-    BROKEN, name="apns", breaker_reason="apns_BadDeviceToken_storm", advice="Check the topic."
+REFUSED = replace(
+    BROKEN,
+    name="apns",
+    breaker_reason="apns_BadDeviceToken_mass_rejection",
+    advice="Check the topic.",
 )
 
 
@@ -105,7 +108,10 @@ def codes(state: Snapshot) -> list[tuple[str, str]]:
             },
             [("silent", WARNING)],
         ),
-        ({"processes": [process(leading=True, actors=[STORM, ACTOR])]}, [("storm", CRITICAL)]),
+        (
+            {"processes": [process(leading=True, actors=[REFUSED, ACTOR])]},
+            [("mass_rejection", CRITICAL)],
+        ),
         ({"channels": [ChannelRow("email", True, 59)]}, []),
         ({"channels": [ChannelRow("email", True, 61)]}, [("late", WARNING)]),
         ({"channels": [ChannelRow("email", True, 601)]}, [("late", CRITICAL)]),
@@ -153,13 +159,13 @@ def test_an_open_breaker_has_a_start_a_severity_and_a_cure() -> None:
 
 
 def test_a_mass_rejection_of_mails_names_addresses() -> None:
-    storm = replace(STORM, name="email", breaker_reason="smtp_550_5.1.1_storm")
-    (problem,) = find_problems(replace(WELL, processes=[process(leading=True, actors=[storm])]))
+    refused = replace(REFUSED, name="email", breaker_reason="smtp_550_5.1.1_mass_rejection")
+    (problem,) = find_problems(replace(WELL, processes=[process(leading=True, actors=[refused])]))
     assert problem.what == "Email refuses every address"
 
 
 def test_a_mass_rejection_has_the_advice_of_the_actor() -> None:
-    (problem,) = find_problems(replace(WELL, processes=[process(leading=True, actors=[STORM])]))
+    (problem,) = find_problems(replace(WELL, processes=[process(leading=True, actors=[REFUSED])]))
     assert problem.cure == "Check the topic."
     assert problem.channel == "push"
 

@@ -120,8 +120,8 @@ def test_every_reason_in_an_example_of_the_openapi_description_is_in_the_table()
         ("smtp_timeout_connect", "reached"),
         ("smtp_timeout_body", "broke off"),
         ("apns_InvalidProviderToken", "our key"),
-        ("apns_BadDeviceToken_storm", "Every device"),
-        ("smtp_550_5.1.1_storm", "Every address"),
+        ("apns_BadDeviceToken_mass_rejection", "Every device"),
+        ("smtp_550_5.1.1_mass_rejection", "Every address"),
         ("fcm_503_unavailable", "now"),
         ("fcm_404_unregistered", "gone"),
         ("fcm_404", "our account"),
@@ -185,8 +185,8 @@ WORDS = [
     ("apns_timeout", "Apple did not take it (timeout)"),
     ("apns_SomethingNew", "Apple did not take it (something new)"),
     (
-        "apns_BadDeviceToken_storm",
-        "every device was refused just then, so that none is believed to be bad (bad device token storm)",
+        "apns_BadDeviceToken_mass_rejection",
+        "every device was refused just then, so that none is believed to be bad (bad device token mass rejection)",
     ),
     ("fcm_404_unregistered", "Google reports that the app was removed from it (unregistered)"),
     (

@@ -164,7 +164,7 @@ def _breakers(state: Snapshot) -> Iterable[Problem]:
         )
         mass_rejection = worst.advice is not None
         yield Problem(
-            "storm" if mass_rejection else "breaker",
+            "mass_rejection" if mass_rejection else "breaker",
             CRITICAL if len(failing) == len(of_name) else WARNING,
             f"{_named(name)} refuses every {'address' if channel == 'email' else 'device'}{where}"
             if mass_rejection

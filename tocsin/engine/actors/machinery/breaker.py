@@ -234,7 +234,7 @@ class HeldRejections:
             return False  # rejected by this service, not by the provider
         before = self.too_many
         if self._counter.rejected(envelope.check_result.address):
-            self._discard(envelope, f"{outcome.reason}_storm", begins=not before)
+            self._discard(envelope, f"{outcome.reason}_mass_rejection", begins=not before)
         else:
             self._hold(envelope, outcome)
         return True
