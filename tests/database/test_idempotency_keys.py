@@ -41,6 +41,10 @@ def test_same_key_with_other_content_is_an_error(db: Db) -> None:
         {"initiator": "bob"},
         {"event_type": "forum.mention"},
         {"send_at": "2030-01-01 00:00+00"},
+        {"subject": "forum.thread:42"},
+        {"content": Jsonb({"email": {"title": "Another"}})},
+        {"actions": Jsonb([{"key": "another", "label": "Another"}])},
+        {"unknown": "skip"},
     ],
     ids=lambda other: next(iter(other)),
 )

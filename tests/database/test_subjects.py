@@ -11,6 +11,9 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
+from tests.support.dispatching import dispatcher
+from tests.support.services import until
+
 Db = psycopg.Connection[Any]
 THREAD = "forum.thread:42"
 
@@ -97,6 +100,7 @@ def test_a_topics_event_has_its_topic_as_subject(db: Db) -> None:
 
 def test_a_mark_waits_for_no_other_mark_and_survives_its_rollback(db: Db, other: Db) -> None:
     notify(db, ["alice"])
+    db.execute("set lock_timeout = '5s'")
     assert value(other, "select tocsin.mark_read('alice', %s)", THREAD) == 1
     assert value(db, "select tocsin.mark_read('alice', %s)", THREAD) == 0
     assert apply(db) == 1  # the row is still locked
@@ -105,6 +109,22 @@ def test_a_mark_waits_for_no_other_mark_and_survives_its_rollback(db: Db, other:
     apply(db)
     assert unread(db) == 0
     assert apply_last(db) == 0
+
+
+async def test_the_leader_applies_what_an_open_transaction_held_back(
+    db: Db, dsn: str, other: Db
+) -> None:
+    """A rollback sends no wake-up signal, so the leader has to check again."""
+    notify(db, ["alice"])
+    async with dispatcher(dsn):
+        idle = "select tocsin.leader_is_idle()"
+        await until(lambda: value(db, idle))
+        value(other, "select tocsin.mark_read('alice', %s)", THREAD)
+        value(db, "select tocsin.mark_read('alice', %s)", THREAD)
+        await until(lambda: value(db, "select horizon is not null from tocsin.pending_change"))
+        await until(lambda: value(db, idle))
+        other.rollback()
+        await until(lambda: unread(db) == 0)
 
 
 # withdraw
@@ -230,6 +250,14 @@ def test_only_earlier_unread_ones_of_the_same_person_type_and_subject_leave(db: 
     notify(db, ["alice"], "Newest", replaces=True)
     assert titles(db) == ["Newest", "Other subject", "Other type", "Read"]
     assert (titles(db, "bob"), unread(db)) == (["Read"], 3)
+
+
+def test_a_replacement_of_what_the_inbox_does_not_list_leaves_the_badge(db: Db) -> None:
+    db.execute("insert into tocsin.preference values ('alice', '*', 'in_app', false)")
+    notify(db, ["alice"], "By mail only")
+    db.execute("delete from tocsin.preference")
+    notify(db, ["alice"], "Newest", replaces=True)
+    assert (titles(db), unread(db)) == (["Newest"], 1)
 
 
 def test_a_scheduled_event_replaces_when_its_time_comes(db: Db) -> None:

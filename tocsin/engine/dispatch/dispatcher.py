@@ -289,7 +289,7 @@ class Invitations:  # pragma: no mutate block
         return assigned > 0
 
 
-class PendingChanges:
+class PendingChanges:  # pragma: no mutate block
     """Applies what calls left for after their commit (sql/functions/subject.sql)."""
 
     def __init__(self, session: LeaderSession) -> None:
@@ -309,7 +309,7 @@ class PendingChanges:
             self._checked_at = time.monotonic()
 
 
-async def log_blocking_sessions(session: LeaderSession) -> None:
+async def log_blocking_sessions(session: LeaderSession) -> None:  # pragma: no mutate block
     """Logs the sessions of others that block the service, for an operator to end."""
     for blocking in await blocking_sessions(session):
         log.warning("a session blocks the service", session=str(blocking), pid=blocking.pid)
