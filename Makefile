@@ -274,6 +274,10 @@ mail-screenshots: $(VENV)/.dev ## each mail in Chromium (installs it if missing)
 	@$(CHROMIUM)
 	@exec $(PY) -m tests.support.mail_screenshots $(ARGS)
 
+demo-pictures: $(VENV)/.dev ## take README's picture of the demo in Chromium (installs it if missing), light and dark
+	@$(CHROMIUM)
+	@exec $(PY) -m tests.support.demo_pictures
+
 clean: ## remove the environment and all caches; the data of `make up` stays
 	@rm -rf $(VENV) build dist checks/databases/node_modules checks/languages/node_modules checks/mails/node_modules web/node_modules web/dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

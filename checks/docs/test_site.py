@@ -111,6 +111,19 @@ def test_each_page_of_the_repository_is_in_the_site_and_in_its_menu(site: Path) 
         assert path in menu or path == "index.md" or path.startswith("adr/"), f"README lacks {page}"
 
 
+def test_the_picture_of_the_demo_has_two_looks_and_loads_fast(
+    pages: dict[Path, Page], site: Path
+) -> None:
+    shown = {
+        Path(name).name: site / name for name in pages[site / "index.html"].loaded if "demo" in name
+    }
+    assert {name: "_images" in path.parts for name, path in shown.items()} == {
+        "demo-light.webp": True,
+        "demo-dark.webp": True,
+    }
+    assert max(path.stat().st_size for path in shown.values()) < 150_000
+
+
 def commands(group: click.Group, prefix: str = "tocsin") -> Iterator[str]:
     for name, command in group.commands.items():
         yield f"{prefix} {name}"

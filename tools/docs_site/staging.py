@@ -12,6 +12,7 @@ from pathlib import Path
 from docs_site.contents import MADE, Section, repository_pages, sections, site_path
 
 REPOSITORY = "https://github.com/tocsin/tocsin"
+PICTURES = (".svg", ".webp")
 
 _CODE = re.compile(r"^(```|~~~).*?^\1 *$|``.+?``|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(\]\()([^)\s]+)(\))")
@@ -34,7 +35,8 @@ def stage(root: Path, folder: Path, *, revision: str) -> list[Section]:
     for path, make in MADE.items():
         _write(folder / path, make(root))
     _write(folder / "adr/index.md", _decisions(root))
-    for picture in (*(root / "docs").rglob("*.svg"), *(root / "docs").rglob("*.png")):
+    pictures = (each for each in (root / "docs").rglob("*") if each.suffix in PICTURES)
+    for picture in pictures:
         target = folder / picture.relative_to(root / "docs")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(picture, target)
@@ -74,7 +76,7 @@ def _target(link: str, root: Path, page: str, pages: list[str], revision: str) -
     path = posixpath.normpath(posixpath.join(posixpath.dirname(page), name))
     if path == "docs/adr":
         path = "docs/adr/"
-    if path in pages or path == "docs/adr/" or path.endswith((".svg", ".png")):
+    if path in pages or path == "docs/adr/" or path.endswith(PICTURES):
         here = posixpath.dirname(site_path(page))
         return posixpath.relpath(site_path(path), here or ".") + mark + anchor
     kind = "tree" if (root / path).is_dir() else "blob"

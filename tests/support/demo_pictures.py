@@ -1,0 +1,92 @@
+"""Takes the picture of README: the demo of `make up` in Chromium after one button, light and dark.
+
+`python -m tests.support.demo_pictures`
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from base64 import b64decode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, expect, sync_playwright
+
+from tests.support.mail_screenshots import chromium
+from tests.support.run_folder import run_folder
+from tests.support.services import free_port
+
+FOLDER = Path(__file__).parent.parent.parent / "docs"
+WIDTH, HEIGHT = 1200, 800
+QUALITY = 90
+SECONDS = 120.0
+_LOOKS = ("light", "dark")
+
+
+def main() -> None:
+    """Writes `docs/demo-light.webp` and `docs/demo-dark.webp`."""
+    with _running_demo() as url, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"]
+        )
+        for look in _LOOKS:
+            _take(browser, url, look)
+        browser.close()
+
+
+@contextmanager
+def _running_demo() -> Iterator[str]:
+    """The address of `tocsin up`, with data of its own."""
+    with run_folder() as folder:
+        port = free_port()
+        environ = {
+            name: text for name, text in os.environ.items() if not name.startswith("TOCSIN_")
+        }
+        environ |= {"TOCSIN_DATA_DIR": str(folder / "data"), "TOCSIN_PORT": str(port)}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tocsin", "up"], env=environ, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout
+        try:
+            for line in process.stdout:
+                if "Tocsin is up" in line:
+                    yield f"http://127.0.0.1:{port}/dev/"
+                    break
+            else:
+                raise SystemExit("tocsin up has ended")
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=SECONDS)
+
+
+def _take(browser: Browser, url: str, look: str) -> None:
+    context = browser.new_context(
+        viewport={"width": WIDTH, "height": HEIGHT},
+        color_scheme="dark" if look == "dark" else "light",
+        locale="en-GB",
+    )
+    context.set_default_timeout(SECONDS * 1000)
+    page = context.new_page()
+    page.goto(url)
+    for side in ("left", "right"):
+        bell = page.locator(f".panel.{side} tocsin-bell")
+        expect(bell).not_to_have_js_property("count", None, timeout=SECONDS * 1000)
+    page.locator(".panel.left [data-event-type='forum.new_reply']").click()
+    expect(page.locator("#trace li").first).to_be_visible()
+    expect(page.locator("#trace .waiting")).to_have_count(0, timeout=SECONDS * 1000)
+    bell = page.locator(".panel.right tocsin-bell")
+    bell.click()
+    expect(bell.get_by_role("listitem").first).to_be_visible()
+    shown = context.new_cdp_session(page).send(
+        "Page.captureScreenshot", {"format": "webp", "quality": QUALITY}
+    )
+    (FOLDER / f"demo-{look}.webp").write_bytes(b64decode(shown["data"]))
+    context.close()
+
+
+if __name__ == "__main__":
+    main()
