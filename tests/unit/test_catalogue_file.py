@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tocsin.engine.catalogue import CatalogueError, parse_catalogue
+from tocsin.engine.catalogue import CatalogueError, default_catalogue, parse_catalogue
 from tocsin.event_types import read_constants
+from tocsin.sql.catalogue import catalogue
 
 FILE = """replace = "yes"
 [categorys]
@@ -65,3 +66,8 @@ def test_an_app_reads_the_names_of_its_own_event_types_without_the_service(tmp_p
     file = tmp_path / "shop.toml"
     file.write_text('[event_types]\n"shop.order_sent" = { label = "Sent", channels = ["email"] }')
     assert read_constants(file) == {"SHOP_ORDER_SENT": "shop.order_sent"}
+
+
+def test_apps_and_the_service_read_the_same_of_the_default_file() -> None:
+    """Apps read it for their test databases and migrations, without the service's packages."""
+    assert catalogue() == default_catalogue().in_order()

@@ -20,6 +20,8 @@ _DEFAULTS: dict[str, Any] = {
     "skip_if_read": [],
     "alone": False,
     "mention": False,
+    "group": True,
+    "title_many": {},
 }
 
 
