@@ -21,17 +21,6 @@ import tocsin.testing
 from tocsin.cli import main
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of this tree's version, built as `make docs` does; a warning of Sphinx is an error."""
-    folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "docs_site.build", "--site", str(folder)]
-    environ = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tools'}", "PATH": "/usr/bin:/bin"}
-    built = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
-    assert built.returncode == 0, built.stdout + built.stderr
-    return folder / build.DEVELOPMENT
-
-
 class Page(HTMLParser):
     """What a page refers to, what can be referred to in it, and what a policy would refuse."""
 

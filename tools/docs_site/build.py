@@ -31,6 +31,7 @@ _INDEX = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <title>Tocsin</title>
+<link rel="icon" href="{newest}/_static/favicon.svg">
 <meta http-equiv="refresh" content="0; url={newest}/index.html">
 <p>The documentation of Tocsin:</p>
 <ul>

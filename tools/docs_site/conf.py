@@ -23,6 +23,7 @@ html_theme_options: dict[str, list[str]] = {"top_of_page_buttons": []}
 html_title = "Tocsin"
 html_static_path = [str(_HERE / "static")]
 templates_path = [str(_HERE / "templates")]
+html_favicon = str(_HERE / "static" / "favicon.svg")
 html_css_files = ["site.css"]
 html_copy_source = False
 html_use_index = False  # the search has all names
