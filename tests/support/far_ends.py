@@ -42,7 +42,7 @@ class Case(Enum):
     ACCEPT = "accept"
     DEAD = "the address is dead"
     ELSEWHERE = "the address is another app's"
-    BAD = "this message is refused for good"
+    BAD = "this message is refused permanently"
     LATER = "slow down"
     LATER_NAMED = "slow down, and for how long"
     DOWN = "the provider fails"

@@ -65,7 +65,7 @@ def why(notification_id: int) -> None:
 
 @click.group(name="event-types")
 def event_types() -> None:
-    """The catalogue of event types."""
+    """Show or change the catalogue of event types."""
 
 
 @event_types.command(name="list")
@@ -94,7 +94,7 @@ def event_types_apply(file: Path) -> None:
 
 @click.group()
 def digest() -> None:
-    """Daily or weekly mails that replace single ones."""
+    """Make or preview digests: daily or weekly mails that replace single ones."""
 
 
 @digest.command(name="run")
@@ -149,7 +149,7 @@ def cleanup(now: str | None, dry_run: bool) -> None:
 
 @click.group()
 def deliveries() -> None:
-    """Deliveries that failed for good."""
+    """Count or retry deliveries that failed permanently."""
 
 
 @deliveries.command(name="failed")
@@ -205,7 +205,7 @@ def deliveries_replay(
 
 @click.group(name="api-key")
 def api_key() -> None:
-    """API keys of apps and operators."""
+    """Create, list or revoke API keys of apps and operators."""
 
 
 @api_key.command()

@@ -26,7 +26,7 @@ _EVENT_TYPES = click.option(
 
 @click.group()
 def templates() -> None:
-    """The templates of mails; your own are in TOCSIN_TEMPLATES_DIR."""
+    """List, copy, check or preview the templates of mails; your own are in TOCSIN_TEMPLATES_DIR."""
 
 
 @templates.command(name="list")

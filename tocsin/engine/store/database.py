@@ -188,7 +188,7 @@ class Database(Queries):
             min_size=1,
             max_size=self._max_size,
             timeout=_FREE_WITHIN,
-            # It doubles its delay at each attempt; availability.py tries several times a second instead.
+            # It doubles its delay at each attempt; `Availability` tries several times a second instead.
             reconnect_timeout=1.0,
             kwargs={
                 "autocommit": True,

@@ -1,4 +1,4 @@
-"""Deliveries that failed for good, and their replay."""
+"""Deliveries that failed permanently, and their replay."""
 
 from __future__ import annotations
 

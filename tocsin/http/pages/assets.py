@@ -55,7 +55,7 @@ class Asset(Struct, frozen=True):
 
 
 class AssetAddress(Struct, frozen=True):
-    """Where one file is for good, and its hash for `integrity=`."""
+    """The permanent address of one file, and its hash for `integrity=`."""
 
     url: str
     integrity: str
@@ -106,7 +106,7 @@ async def asset(name: FromPath[str], request: AnyRequest) -> Response[bytes]:
 async def versioned_asset(
     version: FromPath[str], name: FromPath[str], request: AnyRequest
 ) -> Response[bytes]:
-    """Load a module for good.
+    """Load a module by its hash.
 
     By its content's hash, kept for a year. Another hash leads to the current file, which no cache keeps.
     """

@@ -182,7 +182,7 @@ $$;
 
 -- What is wrong with an address, or null: RFC 5321 (sections 4.1.2 and 4.5.3.1), with RFC 6531 for characters beyond ASCII,
 -- and RFC 1123 for host names. A quoted local part and an address literal are refused, though the RFCs allow them: hardly
--- any server accepts them. Whether the domain exists is not checked. settings/sender.py has the same rule for ASCII addresses.
+-- any server accepts them. Whether the domain exists is not checked. settings/addresses.py has the same rule for ASCII addresses.
 create or replace function tocsin.address_fault(_address text) returns text
 language plpgsql immutable strict parallel safe
 as $$

@@ -155,7 +155,7 @@ comment on column tocsin.device.environment is 'Environment of APNs: production 
 comment on column tocsin.device.label is 'Name of the device as the person knows it, such as "Alice''s iPhone".';
 comment on column tocsin.device.created_at is 'When the token was registered first.';
 comment on column tocsin.device.registered_at is 'When the token was registered last; an older response of the provider is not about it.';
-comment on column tocsin.device.disabled_at is 'When the provider refused the token for good; registering it again enables it.';
+comment on column tocsin.device.disabled_at is 'When the provider refused the token permanently; registering it again enables it.';
 comment on column tocsin.device.disabled_reason is 'The provider''s reason for that.';
 
 create table tocsin.preference (
