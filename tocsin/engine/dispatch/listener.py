@@ -1,7 +1,7 @@
 """The leader's listener: finds what was committed within milliseconds, and announces whose unread count changed.
 
 It is IDLE while commits are few: each sends a wake-up signal and announces its recipients itself. While they are many,
-it is POLLING: it scans every few milliseconds and announces what it finds, so that no commit has to send a signal
+it is ACTIVE: it scans every few milliseconds and announces what it finds, so that no commit has to send a signal
 (wake.sql, docs/adr/0004 and 0026).
 
 An announcement names recipients, never a count: the count is read for each open stream and each phone.
@@ -20,7 +20,7 @@ from datetime import timedelta
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.dispatch import LeaderSession, Scan
 
-# POLLING: seconds between scans, four times what one takes, within bounds; and after a second without commits
+# ACTIVE: seconds between scans, four times what one takes, within bounds; and after a second without commits
 _PAUSE_LEAST = 0.001
 _PAUSE_MOST = 0.003
 _SLOW_PAUSE = 0.02
