@@ -84,7 +84,7 @@ def run(target: str) -> str:
 
 
 def goals(since: float) -> str:
-    """The results of the goals in the records that were written since then."""
+    """Returns the results of the goals in the records that were written since then."""
     verdicts = Counter(
         goal["verdict"]
         for path in RESULTS.glob("*.json")

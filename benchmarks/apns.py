@@ -49,7 +49,7 @@ Send = Callable[[int], Awaitable[None]]
 
 
 async def serve(folder: Path, first_streams: int) -> None:
-    """The far end's process."""
+    """Runs the process of the far end."""
     authority, key = Authority(), Key.new()
     authority.write(folder / "ca.pem")
     (folder / "key.p8").write_text(key.private)

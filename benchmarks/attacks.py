@@ -77,7 +77,7 @@ def fill(dsn: str) -> None:
 
 
 def all_attacks(dsn: str) -> Attacks:
-    """The attacks, with a new key of an app and a person's token."""
+    """Returns the attacks, with a new key of an app and a person's token."""
 
     async def key() -> str:
         database = Database(dsn)

@@ -142,7 +142,7 @@ class Bench:
         self._accepted: dict[int, asyncio.Future[float]] = {}
 
     async def listen(self, output: asyncio.StreamReader) -> None:
-        """The urgent mails that were accepted, and when."""
+        """Records the urgent mails that were accepted, and when."""
         async for line in output:
             number, at = line.split()
             if waiting := self._accepted.pop(int(number), None):
@@ -151,7 +151,7 @@ class Bench:
     async def phase(
         self, name: str, seconds: float, after: asyncio.Task[int] | None = None
     ) -> None:
-        """The steady load until `after` is done and for that long afterwards."""
+        """Runs the steady load until `after` is done and for that long afterwards."""
         calls: list[float] = []
         mails: list[float] = []
         over = asyncio.Event()

@@ -129,7 +129,7 @@ def processor_time(cpu: Measured, versions: dict[str, str]) -> Record:
 
 
 def some_people(dsn: str) -> list[str]:
-    """All kinds: the three with 50,000 unread, and random others, with a few to a few hundred."""
+    """Returns all kinds: the three with 50,000 unread, and random others, with a few to a few hundred."""
     with psycopg.connect(dsn) as connection:
         rows = connection.execute(
             "select recipient_id from tocsin.recipient"
@@ -146,7 +146,7 @@ def fill_the_peer(dsn: str) -> None:
 
 @contextmanager
 def django(dsn: str) -> Iterator[Contender]:
-    """One worker of gunicorn's; threads, since its plain worker closes each connection."""
+    """Yields one worker of gunicorn's; threads, since its plain worker closes each connection."""
     port = stage.free_port()
     command = [
         *(PYTHON.parent / "gunicorn", "--workers", "1", "--worker-class", "gthread"),

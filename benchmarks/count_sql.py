@@ -114,7 +114,7 @@ def reading(name: str, title: str, measured: Measured, versions: Mapping[str, st
 
 
 def contenders(dsn: str, folder: Path) -> dict[str, Callable[[], float]]:
-    """Each sends ten queries in a pipeline; the 32 people are fixed, since pgbench can't make arrays."""
+    """Returns scripts that send ten queries in a pipeline; the 32 people are fixed, since pgbench can't make arrays."""
     asked = {}
     for scene, person in ((ORDINARY, "'p' || :i{}"), (HOT, "'p1'")):
         for name, question in one_person().items():

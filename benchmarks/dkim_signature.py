@@ -30,7 +30,7 @@ Sign = Callable[[bytes], object]
 
 
 def signers() -> dict[str, Sign]:
-    """Each signing method, by its name."""
+    """Returns each signing method, by its name."""
     from tests.support.sample_mails import private_pem
 
     rsa, edwards = private_pem(), Ed25519PrivateKey.generate()

@@ -155,7 +155,7 @@ def notify_many(app: psycopg.Connection, count: int) -> list[int]:
 
 
 def left(app: psycopg.Connection) -> bool:
-    """Whether a delivery is not settled yet."""
+    """Returns whether a delivery is not settled yet."""
     row = app.execute(LEFT).fetchone()
     assert row is not None
     return bool(row[0])
@@ -179,7 +179,7 @@ def floor(app: psycopg.Connection, count: int) -> float:
 
 @contextmanager
 def procrastinate(dsn: str, count: int) -> Iterator[tuple[Peer, int]]:
-    """The peer, and its fastest concurrency."""
+    """Yields the peer, and its fastest concurrency."""
     with peer("procrastinate_jobs.py", dsn, python=sys.executable) as jobs:
         trials = {width: jobs.ask(count=count // 4, concurrency=width) for width in (1, 4, 16, 64)}
         yield jobs, min(trials, key=lambda width: trials[width])
@@ -187,7 +187,7 @@ def procrastinate(dsn: str, count: int) -> Iterator[tuple[Peer, int]]:
 
 @contextmanager
 def celery(count: int) -> Iterator[tuple[Peer, str]]:
-    """The peer, and its fastest pool."""
+    """Yields the peer, and its fastest pool."""
     port = free_port()
     redis = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(HOME)]
     with program(*redis, log=HOME / "redis.log"):

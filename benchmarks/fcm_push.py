@@ -71,7 +71,7 @@ async def serve() -> None:
 
 
 async def tocsin(far: dict[str, Any], pushes: int) -> float:
-    """The actor as a worker has it: by rooms, with its presend check."""
+    """Returns the actor as a worker has it: by rooms, with its presend check."""
 
     async def presend_check(messages: Sequence[Message]) -> dict[int, CheckResult]:
         return {
@@ -116,7 +116,7 @@ def pyfcm(far: dict[str, Any]) -> FCMNotification:
 
 
 async def pyfcm_notify(far: dict[str, Any], pushes: int) -> float:
-    """One after the other over one session, as in its README."""
+    """Sends one after the other over one session, as in its README."""
     client = pyfcm(far)
 
     def run() -> None:
@@ -129,7 +129,7 @@ async def pyfcm_notify(far: dict[str, Any], pushes: int) -> float:
 
 
 async def pyfcm_async(far: dict[str, Any], pushes: int) -> float:
-    """All at once, in a thread, since it runs an event loop of its own."""
+    """Sends all at once, in a thread, since it runs an event loop of its own."""
     client = pyfcm(far)
     batch = [
         {
@@ -147,7 +147,7 @@ async def pyfcm_async(far: dict[str, Any], pushes: int) -> float:
 
 
 async def bare(far: dict[str, Any], pushes: int) -> float:
-    """The server's own rate: bodies that are prepared, over as many connections."""
+    """Measures the server's own rate: prepared bodies, over as many connections."""
     client = pyfcm(far)
     headers = await asyncio.to_thread(client.request_headers)
     bodies = [

@@ -129,7 +129,7 @@ def bare(app: psycopg.Connection, before: Cursor) -> Ask:
 
 
 def place(app: psycopg.Connection, person: str, skipped: int) -> Cursor:
-    """The cursor of a page with that many rows before it."""
+    """Returns the cursor of a page with that many rows before it."""
     row = app.execute(
         "select n.created_at, n.notification_id from tocsin.notification n"
         " where n.recipient_id = %s and n.in_inbox and n.archived_at is null"
@@ -142,7 +142,7 @@ def place(app: psycopg.Connection, person: str, skipped: int) -> Cursor:
 
 @contextmanager
 def django(dsn: str) -> Iterator[int]:
-    """One worker of gunicorn's; threads, since its plain worker closes each connection."""
+    """Yields one worker of gunicorn's; threads, since its plain worker closes each connection."""
     port = stage.free_port()
     command = [
         *(PYTHON.parent / "gunicorn", "--workers", "1", "--worker-class", "gthread"),

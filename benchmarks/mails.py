@@ -133,7 +133,7 @@ def source(port: int, count: int) -> float:
 
 
 async def presend_check(messages: Sequence[Message]) -> dict[int, CheckResult]:
-    """A presend check that allows all."""
+    """Returns a presend check that allows all."""
     now = datetime.now(UTC)
     return {
         each.delivery_id: CheckResult(
@@ -144,7 +144,7 @@ async def presend_check(messages: Sequence[Message]) -> dict[int, CheckResult]:
 
 
 def claimed(number: int, *, by_event: bool) -> Claimed:
-    """One delivery, as a worker claims it."""
+    """Returns one delivery, as a worker claims it."""
     event = number if by_event else 0
     return Claimed(
         delivery_id=number,
@@ -175,7 +175,7 @@ def claimed(number: int, *, by_event: bool) -> Claimed:
 
 
 def rendered(number: int) -> Mail:
-    """One of our mails."""
+    """Returns one of our mails."""
     mail = render([claimed(number, by_event=True)], ()).content
     assert isinstance(mail, Mail)
     return mail
@@ -195,14 +195,14 @@ def write_templates(folder: Path) -> None:
 
 
 def ratio(measured: dict[str, list[float]], one: str, other: str) -> float:
-    """The median of the rounds."""
+    """Returns the median of the rounds."""
     ratios = sorted(a / b for a, b in zip(measured[one], measured[other], strict=True))
     return round(ratios[len(ratios) // 2], 2)
 
 
 @contextmanager
 def sink() -> Iterator[int]:
-    """The port of an smtp-sink that accepts everything."""
+    """Yields the port of an smtp-sink that accepts everything."""
     port = free_port()
     user = ["-u", "nobody"] if os.geteuid() == 0 else []  # it does not run as root
     with subprocess.Popen(
@@ -230,7 +230,7 @@ def listens(port: int) -> None:
 
 
 def tool(name: str) -> str:
-    """The path of one of Postfix's programs."""
+    """Returns the path of one of Postfix's programs."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
     return shutil.which(name, path=path) or sys.exit(f"There is no {name}: install postfix.")
 

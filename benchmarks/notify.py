@@ -87,7 +87,7 @@ def main() -> None:
 
 
 def prepare(dsn: str) -> None:
-    """The floor, notify() without its wake-up signal, the peer's queue, and providers as a worker would report them."""
+    """Creates the floor, notify() without a wake-up signal, the peer's queue, and providers as workers report them."""
     with psycopg.connect(dsn, autocommit=True) as owner:
         owner.execute(FLOOR.read_text(encoding="utf-8"))
         for name in ("create_event_for_one", "create_event", "notify"):
@@ -104,7 +104,7 @@ def prepare(dsn: str) -> None:
 
 
 def without_bell(owner: psycopg.Connection, name: str) -> str:
-    """A copy of one of our functions in the schema bench, without the wake-up signal."""
+    """Returns a copy of one of our functions in the schema bench, without the wake-up signal."""
     row = owner.execute(
         "select pg_get_functiondef(oid) from pg_proc where proname = %s and pronamespace = 'tocsin'::regnamespace",
         (name,),
@@ -144,7 +144,7 @@ def redis(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def peers(dsn: str, redis_url: str) -> Iterator[dict[str, Peer]]:
-    """The process that calls from Python."""
+    """Yields the process that calls from Python."""
     queue = make_conninfo(dsn, options="-c search_path=peer_queue")
     with ExitStack() as stack:
         yield {

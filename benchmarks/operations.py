@@ -182,7 +182,7 @@ def timed(ask: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[float]
 
 
 def ways(dsn: str, rounds: int) -> tuple[dict[str, list[float]], dict[str, int]]:
-    """The cost of a delivery's path with and without what the page adds, and the WAL that it writes."""
+    """Returns the cost of a delivery's path with and without what the page adds, and the WAL that it writes."""
     wal: dict[str, int] = {}
     with psycopg.connect(dsn, autocommit=True) as connection:
 

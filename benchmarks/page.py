@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def files() -> dict[Path, str]:
-    """All files by path: the page, and a plot for each record."""
+    """Returns all files by path: the page, and a plot for each record."""
     plots = {
         TEXTS / f"{result['name']}.svg": bars(
             result["title"], result["unit"], result["measured"], ours(result)
@@ -60,7 +60,7 @@ def stale_plots() -> set[Path]:
 
 
 def page() -> str:
-    """The page."""
+    """Returns the page."""
     parts = [
         "<!-- Made by `make performance` from docs/performance/ and benchmarks/results/; do not edit. -->"
     ]
@@ -74,7 +74,7 @@ def page() -> str:
 
 
 def sections() -> Iterator[tuple[str, list[Result]]]:
-    """Each text, or record without one, with its records; in the order of the page."""
+    """Yields each text, or record without one, with its records; in the order of the page."""
     texts = {path.stem for path in TEXTS.glob("*.md")} - {INTRODUCTION}
     found: dict[str, list[Result]] = {name: [] for name in texts}
     for result in records():
@@ -85,18 +85,18 @@ def sections() -> Iterator[tuple[str, list[Result]]]:
 
 
 def place(name: str) -> tuple[int, str]:
-    """The position of a section."""
+    """Returns the position of a section."""
     return (ORDER.index(name) if name in ORDER else len(ORDER), name)
 
 
 def records() -> list[Result]:
-    """The records in results/, by name."""
+    """Returns the records in results/, by name."""
     kept = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))]
     return [each for each in kept if "measured" in each]
 
 
 def text_of(name: str) -> str:
-    """A hand-written text, as a part of the page above its folder."""
+    """Returns a hand-written text, as a part of the page above its folder."""
     path = TEXTS / f"{name}.md"
     if not path.exists():
         return ""
@@ -107,12 +107,12 @@ def text_of(name: str) -> str:
 
 
 def lifted(target: str) -> str:
-    """A link relative to the parent folder."""
+    """Returns a link relative to the parent folder."""
     return target.removeprefix("../") if target.startswith("../") else f"{TEXTS.name}/{target}"
 
 
 def overview() -> list[str]:
-    """The table of all goals."""
+    """Returns the table of all goals."""
     rows = [
         (result["name"], label_of(goal), ratio(goal), bound(goal), _VERDICTS[goal["verdict"]])
         for _, found in sections()
@@ -123,7 +123,7 @@ def overview() -> list[str]:
 
 
 def measured(result: Result, several: bool) -> Iterator[str]:
-    """One record: plot, table, goals, facts, promises, and where it was measured."""
+    """Yields one record: plot, table, goals, facts, promises, and where it was measured."""
     if several:
         yield f"### {result['title']}"
     if result["measured"]:
@@ -191,7 +191,7 @@ def where(result: Result) -> str:
 
 
 def grid(head: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> str:
-    """A table; all columns after the first ones, which are words, are right-aligned."""
+    """Returns a table; all columns after the first ones, which are words, are right-aligned."""
     lines = [head, [*["---"] * words, *["---:"] * (len(head) - words)], *rows]
     return "\n".join(
         "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines

@@ -145,7 +145,7 @@ def record(seen: Mapping[int, Seen]) -> Record:
 
 
 def allowance(small: Seen, large: Seen, call: str) -> int:
-    """One buffer for each level that an index has grown, for each descent of the call."""
+    """Returns one buffer for each level that an index has grown, for each descent of the call."""
     grown = sum(
         times * max(0, large.levels[index] - small.levels[index])
         for index, times in small.descents[call].items()
@@ -234,7 +234,7 @@ def claim(app: Db) -> Statement:
 
 
 def clean_up(app: Db) -> Statement:
-    """The same twenty in each size: the oldest of a larger database share fewer events, and have more mails."""
+    """Returns the clean-up of twenty notifications that are alike in each size: the oldest ones are not."""
     row = app.execute(_OVER).fetchone()
     if row == (0,):
         app.execute(_MAKE_OVER)

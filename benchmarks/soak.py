@@ -173,7 +173,7 @@ class Soak:
         await self.drain()
 
     async def call(self, caller: Caller) -> None:
-        """The calls of people, at their share of the pace; a late caller doesn't catch up."""
+        """Makes the calls of people, at their share of the pace; a late caller doesn't catch up."""
         while True:
             await asyncio.sleep(random.expovariate(sum(PACE.values()) / CALLERS))
             kind = random.choices(list(PACE), list(PACE.values()))[0]
@@ -222,7 +222,7 @@ class Soak:
             self.done["streams"] += 1
 
     async def notify(self) -> None:
-        """The calls of apps: mostly for one person, sometimes for many."""
+        """Makes the calls of apps: mostly for one person, sometimes for many."""
         fanned_at = time.monotonic()
         async with await psycopg.AsyncConnection.connect(self.dsn, autocommit=True) as app:
             while True:

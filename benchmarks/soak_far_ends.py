@@ -68,7 +68,7 @@ class Chance:
         return self._random.choices(self._faults, self._weights)[0]
 
     def even(self) -> bool:
-        """Whether a request whose response is lost was accepted nevertheless."""
+        """Returns whether a request whose response is lost was accepted nevertheless."""
         return self._random.random() < 0.5
 
 

@@ -69,7 +69,7 @@ def workplace() -> Iterator[Path]:
 
 @contextmanager
 def database(dsn: str | None, folder: Path) -> Iterator[str]:
-    """The named database, or a new one that ends with it."""
+    """Yields the named database, or a new one that ends with it."""
     if dsn is not None:
         yield dsn
         return
@@ -360,7 +360,7 @@ def report(result: dict[str, Any]) -> None:
 
 
 def record(result: dict[str, Any]) -> Record:
-    """A run as a record for results/; it is judged by its promises."""
+    """Returns a run as a record for results/; it is judged by its promises."""
     return Record(
         name="soak-push",
         title="100,000 pushes, one request in twenty failing",

@@ -71,7 +71,7 @@ def run(framework: Path, server_dsn: str, folder: Path) -> bool:
 
 
 def create_database(name: str, server_dsn: str, folder: Path) -> tuple[str, str]:
-    """A migrated database, as its owner and as an app."""
+    """Returns a migrated database, as its owner and as an app."""
     with psycopg.connect(server_dsn, autocommit=True) as connection:
         connection.execute(f"create database {name}")
     owner_dsn = f"{server_dsn.rpartition('/')[0]}/{name}"
@@ -83,7 +83,7 @@ def create_database(name: str, server_dsn: str, folder: Path) -> tuple[str, str]
 
 
 def install(framework: Path) -> Path:
-    """The interpreter of its environment, with what its lock file pins and the checkout."""
+    """Returns the interpreter of its environment, with what its lock file pins and the checkout."""
     env, lock = ROOT / "build" / "frameworks" / framework.name, framework / "requirements.lock"
     python, installed = env / "bin" / "python", env / "installed.lock"
     if not installed.exists() or installed.read_bytes() != lock.read_bytes():

@@ -93,7 +93,7 @@ def _plan(seed: int, options: argparse.Namespace) -> Plan:
 
 
 def _lacks() -> list[str]:
-    """The requirements of some kinds that this machine does not meet."""
+    """Returns the requirements of some kinds that this machine does not meet."""
     lacks = []
     if os.geteuid() != 0 or not sys.platform.startswith("linux"):
         lacks.append("root")
@@ -244,7 +244,7 @@ def _line(text: str) -> None:
 
 @contextmanager
 def _work_folder() -> Iterator[Path]:
-    """The folder of this run's servers and logs, locked while it runs; PostgreSQL's user can access it."""
+    """Yields the folder of this run's servers and logs, locked while it runs; PostgreSQL's user can access it."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     alone = os.open(tempfile.gettempdir(), os.O_RDONLY)
     flock(alone, LOCK_EX)  # no folder is removed between its creation and its locking

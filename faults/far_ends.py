@@ -50,11 +50,11 @@ class Behaviour:
         self.mode, self._share = mode, share
 
     def now(self) -> str:
-        """The mode for this request; "" for normal behaviour."""
+        """Returns the mode for this request; "" for normal behaviour."""
         return self.mode if self.mode and self._random.random() < self._share else ""
 
     def even(self) -> bool:
-        """Whether a request whose response is lost was accepted nevertheless."""
+        """Returns whether a request whose response is lost was accepted nevertheless."""
         return self._random.random() < 0.5
 
 
@@ -267,7 +267,7 @@ class FcmScript(Script):
 
 
 def fcm_server(slot: int, behaviour: Behaviour, journal: Journal) -> FcmServer:
-    """One slot's FCM server."""
+    """Returns one slot's FCM server."""
 
     def arrived(message: ReceivedMessage) -> None:
         lost = isinstance(message.result, str) and behaviour.even()

@@ -252,7 +252,7 @@ class Injector:
         await self.returned(window)
 
     async def _comes_back(self) -> bool:
-        """Whether it recovers by itself."""
+        """Returns whether it recovers by itself."""
         for _ in range(50):
             if not self._server.runs:
                 return False
@@ -339,7 +339,7 @@ class Injector:
 def _check_hours(
     problems: list[str], zone: str, day: datetime, due: tuple[float, float, float]
 ) -> None:
-    """The next digest is on the day of the change, the one after it on the following day at the chosen hour."""
+    """Checks that the next digest is on the day of the change, the one after it on the next day at the chosen hour."""
     local = [datetime.fromtimestamp(each, ZoneInfo(zone)) for each in due]
     shifted = local[1].date() == day.date() and local[1].hour in {1, 2, 3}
     after = day + timedelta(days=1)

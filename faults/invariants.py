@@ -77,7 +77,7 @@ class Check:
     # I1
 
     def _events(self) -> Iterator[Violation]:
-        """Each committed event exists once, and no event that was rolled back."""
+        """Yields violations of: each committed event exists once, and no event that was rolled back."""
         for app_event in self._app_events:
             if text := self._fault_of(app_event):
                 yield Violation("I1", f"{app_event.action.marker} {text}", _of(app_event))
@@ -86,7 +86,7 @@ class Check:
                 yield Violation("I1", f"{key} was sent, though its event is not there")
 
     def _fault_of(self, app_event: AppEvent) -> str:
-        """The violation of an event, if there is one."""
+        """Returns the violation of an event, if there is one."""
         event = self._by_marker.get(app_event.action.marker)
         if event is None:
             vanished = app_event.outcome == COMMITTED and not self._may_have_vanished(app_event.at)
@@ -99,7 +99,7 @@ class Check:
         return f"was stored {copies} times" if copies > 1 else ""
 
     def _notifications(self) -> Iterator[Violation]:
-        """One notification for each recipient, and a delivery for each channel that is on."""
+        """Yields violations of: one notification for each recipient, and a delivery for each channel that is on."""
         recipients: dict[int, Counter[str]] = defaultdict(Counter)
         for notification in self._ledger.notifications:
             recipients[notification.event_id][notification.recipient_id] += 1
@@ -156,7 +156,7 @@ class Check:
     # I2
 
     def _duplicates(self) -> Iterator[Violation]:
-        """One acceptance for each delivery, except for outcomes that could not be known."""
+        """Yields violations of: one acceptance for each delivery, except for outcomes that could not be known."""
         groups: list[tuple[str, list[Passage], Delivery | None]] = [
             (str(key), passages, self._deliveries.get(key))
             for key, passages in self._passages.by_key.items()
@@ -201,7 +201,7 @@ class Check:
         return event.cancelled
 
     def _stopped_by(self, each: Revocation) -> list[Key]:
-        """The deliveries that must not be started any more."""
+        """Returns the deliveries that must not be started any more."""
         if each.kind == "cancel":
             return [key for key in self._passages.by_key if key[2] == each.marker]
         return [
@@ -211,7 +211,7 @@ class Check:
         ]
 
     def _waited_in_socket(self, passage: Passage) -> bool:
-        """Whether its bytes were sent before, and waited in a socket of a frozen far end."""
+        """Returns whether its bytes were sent before, and waited in a socket of a frozen far end."""
         return any(
             window.kind == "freeze_far_end" and window.began <= passage.began <= window.ended + 2
             for window in self._windows
@@ -261,7 +261,7 @@ class Check:
     # Evidence.
 
     def _may_have_vanished(self, at: float) -> bool:
-        """Whether it was committed just before an asynchronous failover; nothing else may be lost."""
+        """Returns whether it was committed just before an asynchronous failover; nothing else may be lost."""
         return any(window.began - 1.0 <= at <= window.ended for window in self._failovers)
 
     def _evidence(self, delivery: Delivery) -> dict[str, Any]:

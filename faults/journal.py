@@ -1,4 +1,4 @@
-"""Lines of JSON that survive the death of their writer."""
+"""Lines of JSON that are kept when their writer is killed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Journal:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """All lines so far; an incomplete last line is ignored."""
+    """Returns all lines so far; an incomplete last line is ignored."""
     if not path.exists():
         return []
     whole = path.read_bytes().rpartition(b"\n")[0]

@@ -73,7 +73,7 @@ class Load:
     # Running.
 
     async def run(self, actions: tuple[Action, ...]) -> None:
-        """Each action at its time, whether or not earlier ones have ended."""
+        """Runs each action at its time, whether or not earlier ones have ended."""
         started = time.monotonic()
         async with asyncio.TaskGroup() as group:
             for action in actions:
@@ -221,7 +221,7 @@ class Load:
         await self._call("POST", path, bearer(action.people[0]))
 
     async def count(self, person: int) -> int:
-        """The count by REST; -1 without a response."""
+        """Returns the count by REST; -1 without a response."""
         path = "/api/notifications/unread-count/"
         response = await self._call("GET", path, bearer(person))
         if response is None or response.status_code != 200:
@@ -229,7 +229,7 @@ class Load:
         return int(response.json()["count"])
 
     async def follow(self, person: int) -> None:
-        """A person's stream, resumed whenever it is cut."""
+        """Follows a person's stream, and resumes it whenever it is cut."""
         last = ""
         while True:
             headers = bearer(person) | ({"Last-Event-ID": last} if last else {})
@@ -257,7 +257,7 @@ class Load:
     async def _call(
         self, method: str, path: str, headers: dict[str, str], body: object = None
     ) -> httpx.Response | None:
-        """The response; None if the connection ended without one."""
+        """Returns the response; None if the connection ended without one."""
         try:
             response = await self._client.request(
                 method, self._base() + path, headers=headers, json=body
@@ -277,7 +277,7 @@ class Load:
 
 
 def new_client(timeout: float) -> httpx.AsyncClient:
-    """A new connection for each call, so that no call uses one that a fault has cut."""
+    """Returns a new connection for each call, so that no call uses one that a fault has cut."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     return httpx.AsyncClient(timeout=timeout, limits=limits)
 

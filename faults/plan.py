@@ -133,7 +133,7 @@ class Plan(Struct, frozen=True):
 def make_plan(
     seed: int, *, max_stop: float = MOST_STOP, lacks: Sequence[str] = (), only: Sequence[str] = ()
 ) -> Plan:
-    """The plan of a seed; `lacks` names the unmet requirements, `only` the kinds to choose from."""
+    """Returns the plan of a seed; `lacks` names the unmet requirements, `only` the kinds to choose from."""
     chance = random.Random(seed)
     faults = _faults(chance, max_stop, lacks, only)
     ends = max(fault.at + fault.seconds for fault in faults)

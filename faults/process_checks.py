@@ -77,7 +77,7 @@ async def check_badges(load: Load, stage: Stage) -> list[Violation]:
 
 
 async def shows(load: Load, number: int, wanted: int) -> bool:
-    """Whether a person's stream reaches the count within a time limit."""
+    """Returns whether a person's stream reaches the count within a time limit."""
     with suppress(TimeoutError):
         await until(lambda: load.badges.get(number) == wanted, 15)
         return True
@@ -156,7 +156,7 @@ def crowding() -> float:
 
 
 def was_ready(probes: list[Probe], life: Life, before: float) -> bool:
-    """Whether a process was ready by then."""
+    """Returns whether a process was ready by then."""
     return any(each.status == 200 and life.started < each.at < before for each in probes)
 
 

@@ -203,7 +203,7 @@ async def populate(dsn: str) -> str:
 
 
 def devices(number: int) -> list[tuple[str, str, str]]:
-    """A person's devices: provider, token, platform."""
+    """Returns a person's devices: provider, token, platform."""
     found = []
     if number % 2 == 0:
         found.append(("apns", f"{number:064x}", "ios"))
@@ -213,7 +213,7 @@ def devices(number: int) -> list[tuple[str, str, str]]:
 
 
 async def run_digests(injector: Injector, plan: Plan) -> None:
-    """The digests are due in the middle, and two processes make them in parallel."""
+    """Makes the digests that are due in the middle, by two processes in parallel."""
     chance = random.Random(plan.seed)
     await asyncio.sleep(chance.uniform(0.3, 0.9) * min(plan.seconds, 20.0))
     names = [f"p{number}" for number in DIGEST]

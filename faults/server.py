@@ -142,7 +142,7 @@ class Server:
             self._watchdog.close()
 
     def end(self) -> None:
-        """Stops it for good, also where it is frozen."""
+        """Stops it permanently, also where it is frozen."""
         self.signal_all(signal.SIGCONT)
         self.stop()
 
@@ -163,7 +163,7 @@ class Server:
         return []
 
     def backends(self) -> list[int]:
-        """The processes of client sessions."""
+        """Returns the processes of client sessions."""
         statement = "select pid from pg_stat_activity where datname = %s"
         return [row[0] for row in self.rows(statement, DATABASE)]
 
@@ -227,7 +227,7 @@ class Pair(Server):
         return standby
 
     def replicates(self) -> bool:
-        """Whether the standby receives what the primary writes; not yet so after an outage of the primary."""
+        """Returns whether the standby receives what the primary writes; not yet so after an outage of the primary."""
         streaming = "select from pg_stat_replication where state = 'streaming'"
         lag = "pg_wal_lsn_diff(pg_current_wal_flush_lsn(), flush_lsn)"
         return bool(self.rows(f"{streaming} and {lag} < 65536"))
@@ -275,7 +275,7 @@ def free_port() -> int:
 
 
 async def accepts(url: str) -> bool:
-    """Whether it accepts a connection and a statement now."""
+    """Returns whether it accepts a connection and a statement now."""
     try:
         async with asyncio.timeout(2.0):
             async with await psycopg.AsyncConnection.connect(url, connect_timeout=2) as connection:

@@ -73,7 +73,7 @@ async def staged(
 def make_services(
     folder: Path, dsn: str, ports: list[int], workers: list[dict[str, str]]
 ) -> list[Service]:
-    """An HTTP process for each port, and a worker for each set of settings."""
+    """Returns an HTTP process for each port, and a worker for each set of settings."""
     common = {
         "database_url": dsn,
         "jwt_secret": SECRET,
@@ -97,7 +97,7 @@ async def stop_all(services: list[Service]) -> None:
 def start_far_ends(
     folder: Path, slots: int, seed: int, delay: float
 ) -> tuple[subprocess.Popen[str], list[dict[str, str]]]:
-    """The process of the far ends, and the settings that lead each worker to its own."""
+    """Returns the process of the far ends, and the settings that lead each worker to its own."""
     command = [sys.executable, "-m", "faults.far_ends", str(folder)]
     options = ["--slots", str(slots), "--seed", str(seed), "--delay", str(delay)]
     with (folder / "far-ends.log").open("ab") as log:
@@ -140,7 +140,7 @@ async def all_ready(ports: list[int]) -> bool:
 
 
 async def offered(dsn: str, workers: int) -> bool:
-    """Whether each worker has reported that it runs."""
+    """Returns whether each worker has reported that it runs."""
     statement = "select count(*) from tocsin.process where kind = 'worker'"
     with suppress(psycopg.Error):
         async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as owner:

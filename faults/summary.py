@@ -13,7 +13,7 @@ from faults.run import Result
 
 
 def describe(result: Result, plan: Plan, kept: Path) -> str:
-    """One line if all invariants held, otherwise each violation with its evidence."""
+    """Returns one line if all invariants held, otherwise each violation with its evidence."""
     copies = ", ".join(f"{count} {reason}" for reason, count in sorted(result.duplicates.items()))
     ready = f", ready after {max(result.ready):.1f} s" if result.ready else ""
     head = (
@@ -37,7 +37,7 @@ def describe(result: Result, plan: Plan, kept: Path) -> str:
 
 
 def summarise(results: Sequence[Result]) -> str:
-    """The table: for each kind of fault the runs that had it, and their results."""
+    """Returns the table: for each kind of fault the runs that had it, and their results."""
     lines = [f"{'fault':28} {'faults':>7} {'seeds':>6} {'again':>6} {'violations':>11}"]
     for kind in KINDS:
         runs = [result for result in results if kind in result.faults]

@@ -83,7 +83,7 @@ class Unknowns:
         return None
 
     def _stopped(self, first: Passage) -> str | None:
-        """A worker that is stopped during an outage can't write the outcomes that it knows."""
+        """Returns whether the worker was stopped during an outage: then it can't write the outcomes that it knows."""
         begin, end = self._unwritten(first)
         for each in self._restarts:
             for at in (each.began, each.ended):
@@ -93,7 +93,7 @@ class Unknowns:
         return None
 
     def _unwritten(self, first: Passage) -> tuple[float, float]:
-        """The time during which only the sender may have known the outcome."""
+        """Returns the time during which only the sender may have known the outcome."""
         begin, end = first.at - 1.0, first.at + RECORD
         for freeze in self._far_freezes:  # a mail that waited in a socket meanwhile
             if freeze.began <= first.at <= freeze.ended + 3:

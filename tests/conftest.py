@@ -1,4 +1,4 @@
-"""What tests share: the project's own PostgreSQL, and an empty migrated database for each test."""
+"""Fixtures of all tests: the project's own PostgreSQL, and an empty migrated database for each test."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ MOST_PROCESSES = 4  # tests of flows start services of their own, and wait for t
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """What `make test` runs on: one more than the CPUs that are ours, since tests of flows mostly wait."""
+    """Returns the number of processes: one more than the CPUs that are ours, since tests of flows mostly wait."""
     ours = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(ours + 1, MOST_PROCESSES)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of flows first: others run while these wait, and none of the longest is the last."""
+    """Puts the tests of flows first: others run while these wait, and none of the longest is the last."""
     items.sort(key=lambda item: "flow" not in item.path.parts)
 
 
@@ -53,7 +53,7 @@ def no_public_authorities(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(scope="session")
 def server_folder() -> Iterator[Path]:
-    """Not below pytest's own folders, which are closed to PostgreSQL's user and swept by other runs."""
+    """A folder outside of pytest's own ones, which PostgreSQL's user can't enter and other runs remove."""
     with run_folder() as folder:
         yield folder
 
@@ -70,7 +70,7 @@ def server_dsn(server_folder: Path) -> Iterator[str]:
 
 
 def _prepare(superuser_dsn: str, owner_dsn: str) -> str:
-    """Tests are the owner, never a superuser, so that a missing grant shows."""
+    """Connects tests as the owner, never as a superuser, so that a missing grant is found."""
     with _alone(superuser_dsn) as connection:
         if (
             connection.execute("select from pg_roles where rolname = 'tocsin_owner'").fetchone()
@@ -89,7 +89,7 @@ def _prepare(superuser_dsn: str, owner_dsn: str) -> str:
 
 @contextmanager
 def _alone(dsn: str) -> Iterator[psycopg.Connection[Any]]:
-    """One process of a run at a time: they share a server that is named, and so its roles."""
+    """Lets one process of a run in at a time: they share a server that is named, and so its roles."""
     with psycopg.connect(dsn, dbname="postgres", autocommit=True) as connection:
         connection.execute("select pg_advisory_lock(1953457011)")
         yield connection
@@ -130,5 +130,5 @@ def db(dsn: str) -> Iterator[psycopg.Connection[Any]]:
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """Where a service under test keeps its files."""
+    """The data directory of a service under test."""
     return tmp_path / "data"

@@ -39,7 +39,7 @@ class Caller:
         return status, json.loads(content) if content else None
 
     async def follow(self, person: str, last: bytes = b"") -> AsyncIterator[bytes]:
-        """The lines of a person's stream."""
+        """Yields the lines of a person's stream."""
         reader, writer = await asyncio.open_connection(HOST, self._port)
         try:
             path = "/api/notifications/stream/"

@@ -119,7 +119,7 @@ async def _notify(app: psycopg.AsyncConnection, stream: Stream) -> float:
 
 
 async def _hold(dsn: str, stream: Stream, until: float) -> list[float]:
-    """An app whose transactions are open for up to half a second; 15 % of them are rolled back."""
+    """Returns an app whose transactions are open for up to half a second; 15 % of them are rolled back."""
     latencies = []
     async with await psycopg.AsyncConnection.connect(dsn) as app:
         while time.perf_counter() < until:

@@ -23,7 +23,7 @@ Attacks = dict[str, Callable[[], Attack]]
 
 
 def attacks(key: str, jwt: str) -> Attacks:
-    """All attacks, with the credentials of one app and one person."""
+    """Returns all attacks, with the credentials of one app and one person."""
     app, person = f"Authorization: Bearer {key}", f"Authorization: Bearer {jwt}"
     return {
         "nothing": lambda: Attack(request("GET", "/healthz")),
@@ -96,7 +96,7 @@ def _recipients(app: str) -> Attacks:
 
 
 def _choices(person: str) -> Attacks:
-    """A person's choices with unknown names."""
+    """Returns a person's choices with unknown names."""
     return {
         "60 kB of unknown preferences, person": lambda: _posted(
             "PATCH /api/notification-preferences/",
@@ -161,13 +161,13 @@ def _large_responses(app: str, person: str) -> Attacks:
 
 
 def request(method: str, path: str, *headers: str) -> bytes:
-    """A request without a body."""
+    """Returns a request without a body."""
     lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *headers, "", ""]
     return "\r\n".join(lines).encode()
 
 
 def _name(number: int) -> str:
-    """A hundred letters like those of our fields, which are the slowest to compare."""
+    """Returns a hundred letters like those of our fields, which are the slowest to compare."""
     letters = random.Random(number)
     return (
         "".join(letters.choices("eventypidslactor_" + string.ascii_lowercase, k=95))

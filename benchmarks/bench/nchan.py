@@ -73,7 +73,7 @@ def nchan(dsn: str) -> Iterator[tuple[int, int]]:
 
 
 def version() -> str:
-    """The version of nginx; Debian's module has the same one."""
+    """Returns the version of nginx; Debian's module has the same one."""
     output = subprocess.run(["/usr/sbin/nginx", "-v"], capture_output=True, text=True).stderr
     return output.strip().rpartition("/")[2]
 

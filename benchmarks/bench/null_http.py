@@ -19,7 +19,7 @@ BODY = b'{"count":3}'
 
 
 async def raw(scope: Scope, receive: Receive, send: Send) -> None:
-    """The minimum of any app under uvicorn."""
+    """Handles a request with the minimum of any app under uvicorn."""
     if scope["type"] == "lifespan":
         await receive()
         await send({"type": "lifespan.startup.complete"})

@@ -33,7 +33,7 @@ text { font: 13px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #1f232
 def bars(
     title: str, unit: str, measured: Mapping[str, Sequence[float]], ours: Collection[str]
 ) -> str:
-    """The plot of one record; `ours` have another colour."""
+    """Returns the plot of one record; `ours` have another colour."""
     most = max((max(values) for values in measured.values()), default=0) or 1.0
     scale = (WIDTH - _LABELS - _VALUES) / most
     height = _TOP + _ROW * len(measured) + 8

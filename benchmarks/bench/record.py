@@ -76,7 +76,7 @@ def keep(*records: Record) -> bool:
 
 
 def judged(goal: Goal, measured: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """The goal with its ratios: met or missed in every round, otherwise a tie."""
+    """Returns the goal with its ratios: met or missed in every round, otherwise a tie."""
     ratios = [
         ours / theirs
         for ours, theirs in zip(measured[goal.ours], measured[goal.theirs], strict=True)
@@ -110,7 +110,7 @@ def table(written: Mapping[str, Any]) -> str:
 
 
 def sentence(goal: Mapping[str, Any]) -> str:
-    """One goal and its result."""
+    """Returns one goal and its result."""
     what = goal["says"] or f"{goal['ours']} / {goal['theirs']}"
     bound = (
         f">= {goal['at_least']:g}" if goal["at_least"] is not None else f"<= {goal['at_most']:.3g}"
@@ -127,7 +127,7 @@ def number(value: float) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """The machine of the measurement."""
+    """Returns the machine of the measurement."""
     return {
         "cpus": os.cpu_count(),
         "cpu": _cpu(),

@@ -12,7 +12,7 @@ Measured = dict[str, list[float]]
 
 
 def in_turns(contenders: Mapping[str, Callable[[], float]], rounds: int) -> Measured:
-    """One value per round of each contender; the order rotates, so that none is always first."""
+    """Returns one value per round of each contender; the order rotates, so that none is always first."""
     measured: Measured = {name: [] for name in contenders}
     for number in range(rounds):
         for name in _order(list(contenders), number):
@@ -24,7 +24,7 @@ def in_turns(contenders: Mapping[str, Callable[[], float]], rounds: int) -> Meas
 async def in_turns_async(
     contenders: Mapping[str, Callable[[], Awaitable[float]]], rounds: int
 ) -> Measured:
-    """The same for coroutines."""
+    """Measures coroutines in the same way."""
     measured: Measured = {name: [] for name in contenders}
     for number in range(rounds):
         for name in _order(list(contenders), number):
@@ -34,7 +34,7 @@ async def in_turns_async(
 
 
 def rate(work: Callable[[], int]) -> Callable[[], float]:
-    """The rate of `work`, which returns how many it did."""
+    """Returns the rate of `work`, which returns how many it did."""
 
     def measure() -> float:
         started = time.perf_counter()
@@ -45,7 +45,7 @@ def rate(work: Callable[[], int]) -> Callable[[], float]:
 
 
 def rate_async(work: Callable[[], Awaitable[int]]) -> Callable[[], Awaitable[float]]:
-    """The same for a coroutine."""
+    """Measures a coroutine in the same way."""
 
     async def measure() -> float:
         started = time.perf_counter()

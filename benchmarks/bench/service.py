@@ -70,7 +70,7 @@ def answering(url: str) -> None:
 
 
 def token(person: str) -> str:
-    """A JWT for all contenders; simplejwt requires `jti` and `token_type`."""
+    """Returns a JWT for all contenders; simplejwt requires `jti` and `token_type`."""
     claims = {
         "sub": person,
         "exp": int(time.time()) + 86_400,

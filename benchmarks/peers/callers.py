@@ -26,7 +26,7 @@ Call = Callable[[str], object]
 
 
 def person() -> str:
-    """One of the two thousand people with an address, a device and no preference of their own (bench/stock.sql)."""
+    """Returns one of two thousand people with an address, a device and no preference (bench/stock.sql)."""
     return f"p{5 * random.randrange(1999) + 1}"
 
 
@@ -156,7 +156,7 @@ def client(connect: Callable[[], Call], start: Any, seconds: float, counts: Any)
 
 
 def calls_of(connect: Callable[[], Call], clients: int, seconds: float) -> int:
-    """The number of calls of that many clients."""
+    """Returns the number of calls of that many clients."""
     fork = multiprocessing.get_context("fork")
     start, counts = fork.Barrier(clients), fork.SimpleQueue()
     processes = [

@@ -41,7 +41,7 @@ def setup(dsn: str, **more: Any) -> None:
 
 
 def model() -> Any:
-    """The notification; imported late, since models need `setup()`."""
+    """Returns the notification; imported late, since models need `setup()`."""
     from django.db import models
 
     class Notification(models.Model):

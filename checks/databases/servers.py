@@ -37,7 +37,7 @@ class Server:
 
     @contextmanager
     def database(self, name: str, options: str = "") -> Iterator[str]:
-        """The owner's DSN of a new database."""
+        """Yields the owner's DSN of a new database."""
         with psycopg.connect(self.dsn(), autocommit=True) as admin:
             statement = (
                 f"create database {name} owner {OWNER} template template0 encoding 'UTF8' {options}"
@@ -50,7 +50,7 @@ class Server:
 
 
 def binaries_of(version: int, folder: Path) -> Path:
-    """The path of the programs of a major version, accessible to the user that runs them."""
+    """Returns the path of the programs of a major version, accessible to the user that runs them."""
     if version == NEWEST:
         return usable_binaries(folder, unprivileged_user(), print) / "bin"
     package = NPM / f"pg{version}"

@@ -50,7 +50,7 @@ def empty(newest: Server) -> Iterator[str]:
 
 
 def refusal(command: str, dsn: str, folder: Path) -> str:
-    """The complete output of a command that exits with status 1."""
+    """Returns the complete output of a command that exits with status 1."""
     settings = {
         "database_url": dsn,
         "public_url": "https://n.example",

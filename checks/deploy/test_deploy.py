@@ -101,7 +101,7 @@ def dsn() -> Iterator[str]:
 
 @contextmanager
 def started(command: str, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A command as a platform starts it: by a shell, with its variables."""
+    """Yields a command as a platform starts it: by a shell, with its variables."""
     rest = {name: text for name, text in os.environ.items() if not name.startswith("TOCSIN_")}
     path = f"{BIN}:{rest['PATH']}"
     process = subprocess.Popen(

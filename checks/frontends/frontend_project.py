@@ -64,7 +64,7 @@ class Project:
             installed.write_bytes(lock.read_bytes())
 
     def run(self, *command: str) -> str:
-        """The output of a command, which has to succeed."""
+        """Returns the output of a command, which has to succeed."""
         ran = subprocess.run(
             command,
             cwd=self.folder,
@@ -83,7 +83,7 @@ class Project:
 
     @contextmanager
     def serving(self, site: HostSite, *command: str, folder: str = ".") -> Iterator[str]:
-        """The address of the app, once it responds."""
+        """Yields the address of the app, once it responds."""
         port = str(site.front.app_port)
         environ = {**self.environ, "PORT": port, "HOST": "127.0.0.1", "NODE_ENV": "production"}
         log = self.folder / "served.log"
@@ -110,7 +110,7 @@ def responds(address: str) -> bool:
 
 
 def read(address: str) -> str:
-    """The page as the server renders it."""
+    """Returns the page as the server renders it."""
     with urlopen(address, timeout=30) as response:
         text: str = response.read().decode()
         return text

@@ -23,7 +23,7 @@ START_SECONDS = 120
 
 
 def base_tree() -> Path:
-    """A minimal Debian with Python, and with docker-compose, which is not part of the image; made once."""
+    """Returns a minimal Debian with Python, and with docker-compose, which is not part of the image; made once."""
     tree, stamp = KEPT / "base", KEPT / "base.made"
     if not stamp.exists():
         shutil.rmtree(tree, ignore_errors=True)

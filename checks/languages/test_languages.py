@@ -61,7 +61,7 @@ class App:
         }
 
     def run(self, *command: str, **environ: str) -> list[str]:
-        """The lines that a program prints; it has to succeed."""
+        """Returns the lines that a program prints; it has to succeed."""
         ran = subprocess.run(
             command,
             cwd=self.folder,
@@ -84,7 +84,7 @@ class App:
         return results
 
     def expect_one_reply(self, event_id: str) -> None:
-        """One reply was stored, and alice was notified of it in the same transaction, once."""
+        """Asserts that one reply was stored, and that alice was notified of it in the same transaction, once."""
         newest, *others = self.inbox()
         assert str(newest["event_id"]) == event_id
         assert (newest["title"], newest["initiator"]) == ("Bob replied", "bob")

@@ -41,7 +41,7 @@ def arrived(tmp_path_factory: pytest.TempPathFactory) -> Arrived:
 
 
 def output_lines(command: Sequence[str | Path]) -> list[str]:
-    """The lines that a tool prints; any complaint is an error."""
+    """Returns the lines that a tool prints; any complaint is an error."""
     asked = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=300)
     assert asked.returncode == 0, asked.stderr
     return asked.stdout.splitlines()

@@ -16,7 +16,7 @@ ROOT = HERE.parent.parent
 
 
 def record(key: Path) -> str:
-    """The output of the docs' command for a key."""
+    """Returns the output of the docs' command for a key."""
     page = (ROOT / "docs" / "mail.md").read_text(encoding="utf-8")
     command = re.findall(r"^ *(openssl pkey .*-A)$", page, re.MULTILINE)[0]
     printed = subprocess.run(
@@ -29,7 +29,7 @@ def record(key: Path) -> str:
 
 
 def verify(key: Path, *files: Path) -> list[str]:
-    """The result for each file, in a word or two."""
+    """Returns the result for each file, in a word or two."""
     name = f"{SELECTOR}._domainkey.{DOMAIN}"
     lines = output_lines(["perl", HERE / "verify_dkim.pl", name, record(key), *files])
     return [line.partition("\t")[2] for line in lines]

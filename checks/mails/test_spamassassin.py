@@ -23,7 +23,7 @@ Verdicts = dict[str, tuple[float, str]]
 
 
 def judge(mails: dict[str, bytes], folder: Path) -> Verdicts:
-    """The score of each mail, and the matching rules."""
+    """Returns the score of each mail, and the matching rules."""
     files = {str(folder / f"{number}.eml"): kind for number, kind in enumerate(mails)}
     for file, kind in files.items():
         Path(file).write_bytes(mails[kind])

@@ -64,7 +64,7 @@ class Result(Struct, frozen=True):
 
 
 def prepare(wheel: Path, python: str, folder: Path) -> Environment:
-    """An environment with the wheel, all that it needs, and what the tests need, in the locked versions."""
+    """Returns an environment with the wheel, all that it needs, and what the tests need, in the locked versions."""
     environment = Environment(folder, python)
     lock = str(ROOT / "requirements-dev.lock")
     environment.install("--constraint", lock, f"{wheel}[up]", *TOOLS)
@@ -86,7 +86,7 @@ def run_tests(name: str, environment: Environment, tests: tuple[str, ...], dsn: 
 
 
 def results(pythons: dict[str, str], versions: tuple[int, ...], folder: Path) -> Iterator[Result]:
-    """Each Python on each PostgreSQL."""
+    """Yields each Python on each PostgreSQL."""
     wheel, _ = build(folder / "dist")
     environments = {
         name: prepare(wheel, path, folder / f"python{name}") for name, path in pythons.items()

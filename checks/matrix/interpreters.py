@@ -13,7 +13,7 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 
 
 def find_interpreter(version: str, *, download: bool = False) -> str | None:
-    """The path of a Python of this minor version that runs; with `download`, uv installs one where there is none."""
+    """Returns the path of a Python of this minor version; with `download`, uv installs a missing one."""
     for path in _candidates(version):
         if _is(path, version):
             return path

@@ -71,12 +71,12 @@ class Result(msgspec.Struct, frozen=True):
 
 
 def read_table(file: Path = TABLE) -> list[Edit]:
-    """The edits, in their order."""
+    """Returns the edits, in their order."""
     return msgspec.toml.decode(file.read_bytes(), type=Table).edit
 
 
 def place(edits: Sequence[Edit], root: Path = ROOT) -> tuple[list[Placed], list[str]]:
-    """The location of each edit and its test, and a line for each that is not found."""
+    """Returns the location of each edit and its test, and a line for each that is not found."""
     sources = {
         file.relative_to(root): file.read_text("utf-8")
         for pattern in ("*.py", "*.sql")
@@ -107,7 +107,7 @@ def place(edits: Sequence[Edit], root: Path = ROOT) -> tuple[list[Placed], list[
 
 
 def find_test(test: str, tests: dict[Path, str]) -> list[str]:
-    """All tests of this name, as pytest selects them."""
+    """Returns all tests of this name, as pytest selects them."""
     name = test.rpartition("::")[2]
     within = test.rpartition("::")[0]
     defined = re.compile(rf"^(?:async )?def {re.escape(name)}\(", re.MULTILINE)

@@ -42,7 +42,7 @@ class Reasons(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def copy_tree() -> None:
-    """A new copy, since mutmut writes into the tree that it mutates; its results for unchanged files are kept."""
+    """Makes a new copy, since mutmut writes into the tree that it mutates; its results for unchanged files are kept."""
     TREE.mkdir(parents=True, exist_ok=True)
     for name in COPIED:
         source, target = ROOT / name, TREE / name

@@ -37,7 +37,7 @@ class Environment:
         self._uv("pip", "install", "--python", str(self.folder / "bin" / "python"), *requirements)
 
     def installed(self) -> set[str]:
-        """The names of the distributions."""
+        """Returns the names of the distributions."""
         listed = self._uv("pip", "freeze", "--python", str(self.folder / "bin" / "python"))
         return {re.split(r"==| @ ", line)[0] for line in listed.splitlines()}
 

@@ -67,7 +67,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def read_advisories(database: Path) -> Iterator[Advisory]:
-    """All advisories below a path. Raises ValueError for a file that is not one, and if there are none at all."""
+    """Yields all advisories below a path. Raises ValueError for a file that is none, and if there are none."""
     files = (
         sorted(each for each in database.rglob("*") if each.is_file())
         if database.is_dir()
@@ -98,7 +98,7 @@ def _contents(file: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def audit(packages: Iterable[Package], advisories: Iterable[Advisory]) -> list[Finding]:
-    """Each package whose version an advisory names; withdrawn advisories are skipped."""
+    """Returns each package whose version an advisory names; withdrawn advisories are skipped."""
     locked: dict[tuple[str, str], list[Package]] = {}
     for package in packages:
         locked.setdefault(_key(package.ecosystem, package.name), []).append(package)
@@ -118,7 +118,7 @@ def _key(ecosystem: str, name: str) -> tuple[str, str]:
 
 
 def is_affected(package: Package, affected: Affected) -> bool:
-    """Whether a version is listed, or in one of the ranges (ranges of repository commits are ignored)."""
+    """Returns whether a version is listed, or in one of the ranges (ranges of repository commits are ignored)."""
     if package.version in affected.versions:
         return True
     return any(
@@ -146,7 +146,7 @@ def _in_range(package: Package, events: list[dict[str, str]]) -> bool:
 
 
 def _comparable(ecosystem: str, version: str) -> Any:
-    """A version with the ordering of its ecosystem. Raises ValueError for an invalid one."""
+    """Returns a version with the ordering of its ecosystem. Raises ValueError for an invalid one."""
     if ecosystem == "PyPI":
         try:
             return Version(version)

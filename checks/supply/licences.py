@@ -40,13 +40,13 @@ _SPDX: Licensing = get_spdx_licensing()
 
 
 def spdx(package: Package) -> str:
-    """A package's licence as an SPDX expression; "unknown" if the metadata has none."""
+    """Returns a package's licence as an SPDX expression; "unknown" if the metadata has none."""
     named = package.licence or NOT_INSTALLED.get(package.name) or "unknown"
     return SPELLINGS.get(named, named)
 
 
 def is_allowed(package: Package) -> bool:
-    """Whether a package may ship: for `A OR B` one is enough, for `A AND B` both are needed."""
+    """Returns whether a package may ship: for `A OR B` one is enough, for `A AND B` both are needed."""
     allowed = ALLOWED | {UNCHANGED.get(package.name, "MIT")}
     try:
         expression = _SPDX.parse(spdx(package), validate=True)

@@ -45,7 +45,7 @@ def locks() -> list[Path]:
 
 
 def locked_packages() -> list[Package]:
-    """Each version of each package once, with all lock files that name it; it ships if the first one does."""
+    """Returns each version of each package once, with all lock files that name it; it ships if the first one does."""
     found: dict[tuple[str, str, str], Package] = {}
     for lock in locks():
         read = _npm if lock.suffix == ".json" else _python
@@ -73,7 +73,7 @@ def _npm(lock: Path) -> Iterator[Package]:
 
 
 def licence_of(name: str) -> str | None:
-    """The licence in the metadata of an installed package; None if it is not installed on this platform."""
+    """Returns the licence in the metadata of an installed package; None if it is not installed on this platform."""
     try:
         return _named(metadata(name))
     except PackageNotFoundError:

@@ -23,7 +23,7 @@ _HASHES = HashTypeFactory()
 
 
 def bill(packages: Iterable[Package]) -> Bom:
-    """The bill of materials; packages for builds and checks only have the scope "excluded"."""
+    """Returns the bill of materials; packages for builds and checks only have the scope "excluded"."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     product = Component(
         type=ComponentType.APPLICATION,
@@ -45,7 +45,7 @@ def bill(packages: Iterable[Package]) -> Bom:
 
 
 def component(package: Package) -> Component:
-    """One package; each of its files adds one hash of its distribution."""
+    """Returns one package; each of its files adds one hash of its distribution."""
     group, _, name = package.name.rpartition("/")
     purl = PackageURL(package.ecosystem.lower(), group or None, name, package.version)
     licence = spdx(package)

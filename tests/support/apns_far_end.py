@@ -1,4 +1,4 @@
-"""What the APNs tests share: a far end, and what is needed to meet it."""
+"""Helpers of the APNs tests: a far end, and the credentials for it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def tokens_of(key: Key, **options: Any) -> ProviderToken:
 
 @asynccontextmanager
 async def outlasting(seconds: float) -> AsyncIterator[None]:
-    """What is inside must still be waiting after so many seconds."""
+    """Fails unless the block still waits after so many seconds."""
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(seconds):
             yield

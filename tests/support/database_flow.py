@@ -56,7 +56,7 @@ HOSTILE = {
 
 
 def set_on_database(dsn: str, settings: dict[str, str]) -> None:
-    """For all sessions that are opened from now on."""
+    """Changes a setting for all sessions that are opened from now on."""
     with psycopg.connect(dsn, autocommit=True) as owner:
         for name, value in settings.items():
             statement = sql.SQL("alter database {} set {} = {}").format(
@@ -70,7 +70,7 @@ def set_on_database(dsn: str, settings: dict[str, str]) -> None:
 
 
 def migrate_anew(dsn: str) -> None:
-    """As on a database that never had Tocsin."""
+    """Removes Tocsin from the database and migrates it again."""
     with psycopg.connect(dsn, autocommit=True) as owner:
         owner.execute("set default_transaction_read_only = off")
         owner.execute("set statement_timeout = 0")
@@ -117,7 +117,7 @@ class Installation:
         return "".join(service.log for service in self.services)
 
     def cli(self, *arguments: str) -> str:
-        """The last line that a command prints."""
+        """Returns the last line that a command prints."""
         environ = {f"TOCSIN_{name.upper()}": value for name, value in self.settings.items()}
         done = (
             _run(self.program, *arguments, environ=environ)
@@ -137,7 +137,7 @@ class Installation:
         return self.client(jwt.encode(claims, SECRET, "HS256"))
 
     async def mails_to(self, address: str, count: int) -> list[dict[str, Any]]:
-        """So many mails, once they are there."""
+        """Returns so many mails, once they have arrived."""
 
         def found() -> list[dict[str, Any]]:
             return [mail for mail in mails(self.folder / "mails") if address in mail["to"]]
@@ -154,7 +154,7 @@ async def run_flow(
     app_dsn: str | None = None,
     program: tuple[str, ...] = (),
 ) -> None:
-    """The whole way; the app's own session has what the database set, but for `app_settings` (`name = value`)."""
+    """Runs the flow; the app's own session has what the database set, but for `app_settings` (`name = value`)."""
     async with Installation(dsn, folder, program) as tocsin:
         await asyncio.gather(*(until_ready(tocsin), _leading(tocsin)))
         with psycopg.connect(app_dsn or dsn) as app:
@@ -182,7 +182,7 @@ def _run(
 
 
 async def until_ready(tocsin: Installation) -> None:
-    """Until it serves; fails where a process ends before."""
+    """Waits until it serves; fails where a process ends before."""
     async with tocsin.person("alice") as client:
 
         async def ready() -> bool:

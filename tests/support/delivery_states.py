@@ -12,12 +12,12 @@ _DIAGRAM = re.compile(r"(?<=```text\n)new +->.*?(?=```)", re.DOTALL)
 
 
 def delivery_page(text: str) -> str:
-    """The page with the diagram as the table has it."""
+    """Returns the page with the diagram as the table has it."""
     return _DIAGRAM.sub(diagram(), text)
 
 
 def diagram() -> str:
-    """A line for each state that isn't an end."""
+    """Returns a line for each state that isn't an end."""
     lines = [
         f"{state or 'new':<8} -> {' | '.join(ends)}\n"
         for state, ends in TRANSITIONS.items()

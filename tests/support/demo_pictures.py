@@ -40,7 +40,7 @@ def main() -> None:
 
 @contextmanager
 def _running_demo() -> Iterator[str]:
-    """The address of `tocsin up`, with data of its own."""
+    """Yields the address of `tocsin up`, with data of its own."""
     with run_folder() as folder:
         port = free_port()
         environ = {

@@ -13,7 +13,7 @@ PREFERENCES = "/api/digest-preferences/"
 
 
 def tomorrow(hour: int = 6) -> datetime:
-    """The next digest's hour of tomorrow: later than any that is due today."""
+    """Returns the next digest's hour of tomorrow: later than any that is due today."""
     day = datetime.now(UTC).date() + timedelta(days=1)
     return datetime.combine(day, clock(hour), UTC)
 

@@ -84,11 +84,11 @@ class FarEnd(ABC):
 
     @abstractmethod
     def plays(self, case: Case) -> None:
-        """From now on."""
+        """Plays this case from now on."""
 
     @abstractmethod
     def actor(self, *, presend_check: PresendCheck, **options: Any) -> Actor[Any]:
-        """The actor that sends to it."""
+        """Returns the actor that sends to the far end."""
 
 
 class Email(FarEnd):
@@ -233,7 +233,7 @@ class Apns(FarEnd):
 
 
 class Webhook(FarEnd):
-    """Somebody's endpoint."""
+    """An endpoint of a host app."""
 
     content = Push("Title", "body", data={"notification_id": "1"})
     shared = False
@@ -270,7 +270,7 @@ class Webhook(FarEnd):
 
 @cache
 def pager_actor() -> Any:
-    """The class of the example in docs/channels.md."""
+    """Returns the class of the example in docs/channels.md."""
     page = Path(__file__).parents[2] / "docs" / "channels.md"
     text = page.read_text("utf-8")
     (example,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)

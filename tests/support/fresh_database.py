@@ -11,7 +11,7 @@ from tocsin.dev import embedded_postgres
 
 @contextmanager
 def fresh_database() -> Iterator[str]:
-    """Its owner's DSN."""
+    """Yields the DSN of its owner."""
     with run_folder() as folder:
         running = embedded_postgres.start(folder / "data", durable=False)
         try:

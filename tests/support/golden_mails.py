@@ -24,7 +24,7 @@ _CATEGORIES = default_catalogue().categories
 
 
 def claimed(**changes: Any) -> Claimed:
-    """A reply in a thread, but for the changes."""
+    """Returns the delivery of a reply in a thread, with these changes."""
     content: dict[str, Any] = {
         "delivery_id": 7,
         "claim": UUID(int=7),
@@ -55,7 +55,7 @@ def claimed(**changes: Any) -> Claimed:
 
 
 def of_type(event_type: str, title: str, body: str = "", **changes: Any) -> Claimed:
-    """One of the default catalogue."""
+    """Returns a delivery of an event type of the default catalogue."""
     return claimed(
         event_type=event_type,
         category=event_type.partition(".")[0],
@@ -95,7 +95,7 @@ def claimed_again(of: Claimed, **changes: Any) -> Claimed:
 def entry(
     event_type: str, title: str, body: str = "", *, read: bool = False, ago: int = 1
 ) -> Entry:
-    """One of a digest, some hours old."""
+    """Returns an entry of a digest, some hours old."""
     category = event_type.partition(".")[0]
     return Entry(
         digest_id=1,
@@ -115,7 +115,7 @@ def entry(
 
 
 def samples() -> Mapping[str, Mail]:
-    """By name; in English but where the name ends otherwise."""
+    """Returns the samples by name; in English but where the name ends otherwise."""
     return {name: one(message) for name, message in _ONES.items()} | {
         "burst": burst(*_BURST),
         "digest": digest(*_DIGEST),

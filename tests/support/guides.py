@@ -11,13 +11,13 @@ _PATH = re.compile(r"(?:<\?php\n|---\n)?(?://|#|--|<!--) (\S+\.\w+)(?: -->)?\n")
 
 
 def blocks(page: str, language: str) -> list[str]:
-    """The blocks of a guide in one language, in their order."""
+    """Returns the blocks of a guide in one language, in their order."""
     text = (GUIDES / page).read_text("utf-8")
     return [code for name, code in _BLOCK.findall(text) if name == language]
 
 
 def files(page: str) -> dict[str, str]:
-    """The files of a guide, by their paths; the parts of one file are joined."""
+    """Returns the files of a guide, by their paths; the parts of one file are joined."""
     text = (GUIDES / page).read_text("utf-8")
     found: dict[str, str] = {}
     for _, code in _BLOCK.findall(text):

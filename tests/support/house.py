@@ -1,4 +1,4 @@
-"""The service in a process of its own: how to talk to it, and the events of its streams."""
+"""The service in a process of its own, with clients for it and the events of its streams."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.services import LONGEST, SECRET, Service, free_port, running,
 
 
 class House:
-    """A running service, and how to talk to it."""
+    """A running service, with clients for it."""
 
     def __init__(self, settings: dict[str, str], http: Service) -> None:
         self.settings = settings
@@ -24,7 +24,7 @@ class House:
         self.url = settings["public_url"]
 
     def cli(self, *arguments: str) -> str:
-        """The last line that a command prints."""
+        """Returns the last line that a command prints."""
         return self.print(*arguments).splitlines()[-1]
 
     def print(self, *arguments: str) -> str:
@@ -62,7 +62,7 @@ class Stream:
                     self._events.put_nowait((name, line.removeprefix("data: ")))
 
     async def event(self, name: str, seconds: float = LONGEST) -> str:
-        """The data of the next event with this name."""
+        """Returns the data of the next event with this name."""
         async with asyncio.timeout(seconds):
             while True:
                 came, data = await self._events.get()

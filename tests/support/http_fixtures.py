@@ -37,7 +37,7 @@ Tell = Callable[..., int]
 
 
 def token(sub: str = "alice", *, ttl: float = 600, key: str = SECRET, **claims: Any) -> str:
-    """A JWT as the host app makes it."""
+    """Returns a JWT as the host app makes it."""
     payload = {"sub": sub, "exp": int(time.time() + ttl), **claims}
     algorithm = payload.pop("algorithm", "HS256")
     return jwt.encode(payload, key, algorithm=algorithm)
@@ -53,7 +53,7 @@ def transport_to(app: Litestar, peer: str = "127.0.0.1") -> httpx.ASGITransport:
 
 
 def development_app(settings: Settings, database: Database) -> Litestar:
-    """The app as `tocsin up` runs it."""
+    """Returns the app as `tocsin up` runs it."""
     return create_app(
         settings,
         database,
@@ -95,7 +95,7 @@ class CurrentDatabase:
 
 @cache
 def _make_shared_app(settings: Settings, dsn: str) -> tuple[Litestar, CurrentDatabase]:
-    """To make an app takes longer than most of its tests. `dsn` is where its subprocess connects."""
+    """Makes the app once, since that takes longer than most tests. Its subprocess connects to `dsn`."""
     database: Any = CurrentDatabase()
     database.current = Database(dsn)
     return create_app(settings, database, BadgeHub(database), link_key=KEY), database

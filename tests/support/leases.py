@@ -111,7 +111,7 @@ def leases(db: Db) -> int:
 def ended(
     claimed: Claimed, state: DeliveryState, delay: float = 0.0, *, claim: UUID | None = None
 ) -> SettledDelivery:
-    """A refusal or a retry."""
+    """Returns the outcome of a claim: a refusal or a retry."""
     outcome = "deferred" if state is DeliveryState.DEFERRED else "rejected"
     return SettledDelivery(
         claimed.delivery_id, claim or claimed.claim, state, "smtp_x", delay, outcome=outcome
@@ -120,7 +120,7 @@ def ended(
 
 @contextmanager
 def locked(dsn: str, ids: list[int]) -> Iterator[Db]:
-    """Somebody's open transaction that holds these deliveries."""
+    """An open transaction of another session that has locked these deliveries."""
     with psycopg.connect(dsn) as other:
         other.execute("select from tocsin.delivery where delivery_id = any (%s) for update", (ids,))
         yield other

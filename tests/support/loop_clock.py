@@ -1,4 +1,4 @@
-"""The event loop's clock, put forward by a test: a deadline may then be long, and no slow machine reaches it."""
+"""The event loop's clock, advanced by a test, so that a deadline may be long and no slow machine reaches it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LONGEST = 3600.0  # seconds that a test may let pass, none of which it waits for
 
 
 class LoopClock:
-    """The clock of the running loop, by which all its timeouts and timers go."""
+    """The clock of the running loop, which all its timeouts and timers use."""
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -20,7 +20,7 @@ class LoopClock:
         setattr(loop, "time", lambda: real() + self._ahead)  # noqa: B010 - mypy knows a method there
 
     def advance(self, seconds: float) -> None:
-        """What is due within this time is due now."""
+        """Advances the clock: what is due within this time is due now."""
         self._ahead += seconds
 
     async def advance_until_done(self, task: asyncio.Task[T], step: float = 1.0) -> T:

@@ -44,7 +44,7 @@ def main(wanted: list[str]) -> None:
 
 
 def chromium() -> str:
-    """The one that the make target installs where it is missing."""
+    """Returns the path of Chromium, which the make target installs where it is missing."""
     for name in _PROGRAMS:
         if found := shutil.which(name):
             return found

@@ -39,7 +39,7 @@ Words = tuple[str | tuple[str, ...], str | None, str]
 
 
 def collected() -> Catalog:
-    """All that is to be translated."""
+    """Returns all texts that are to be translated."""
     catalogue = Catalog(project="tocsin", charset="utf-8", creation_date=_SINCE)
     for message, context, place in _found():
         catalogue.add(message, context=context, locations=[(place, 0)])
@@ -47,7 +47,7 @@ def collected() -> Catalog:
 
 
 def updated(path: Path) -> Catalog:
-    """A catalogue with what is new in it untranslated, and without what is gone."""
+    """Returns a catalogue with new texts untranslated, and without texts that are gone."""
     with path.open("rb") as file:
         catalogue = read_po(file, locale=path.stem)
     catalogue.update(collected(), no_fuzzy_matching=True)
@@ -92,7 +92,7 @@ def _parted(message: object, context: str | None, place: str) -> Words:
 
 
 def _template_words(function: str, message: object, place: str) -> Words:
-    """Jinja gives the arguments as they stand."""
+    """Returns the texts of a call in a template; Jinja passes the arguments as written."""
     words = [each for each in ([message] if isinstance(message, str) else message or []) if each]  # type: ignore[attr-defined]
     context = words.pop(0) if function in {"pgettext", "npgettext"} else None
     return (words[0] if len(words) == 1 else tuple(words[:2])), context, place
@@ -108,7 +108,7 @@ def main() -> None:
 
 
 def translated(string: object) -> bool:
-    """In all its forms."""
+    """Returns whether all forms are translated."""
     return all(string) if isinstance(string, tuple) else bool(string)
 
 

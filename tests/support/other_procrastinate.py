@@ -14,7 +14,7 @@ app = procrastinate.App(
 
 @app.task(name="nap")
 async def nap(seconds: float) -> None:
-    """Takes a while, unless its job is aborted."""
+    """Sleeps for a while, unless its job is aborted."""
     await asyncio.sleep(seconds)
 
 

@@ -1,4 +1,4 @@
-"""Phones: the far ends of APNs and FCM with a worker that knows both, and what a test needs to push to them."""
+"""Phones: the far ends of APNs and FCM with a worker that uses both, and helpers for pushes to them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IPHONE = "a1" * 32
 
 @dataclass
 class Phones:
-    """Apple's and Google's far ends, and a worker that knows both."""
+    """The far ends of APNs and FCM, and a worker that uses both."""
 
     apns: ApnsServer
     fcm: FcmServer

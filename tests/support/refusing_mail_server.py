@@ -1,4 +1,4 @@
-"""A mail server that refuses as a test decides, and a worker that sends to it."""
+"""A mail server whose refusals a test scripts, and a worker that sends to it."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def run_folder(memory: Path = MEMORY) -> Iterator[Path]:
 
 
 def has_room(memory: Path) -> bool:
-    """Whether it is large enough, and programs may run in it: PostgreSQL's are copied beside some clusters."""
+    """Returns whether it is large enough, and programs may run in it: PostgreSQL's are copied beside some clusters."""
     try:
         found = os.statvfs(memory)
     except OSError:

@@ -100,7 +100,7 @@ OF_ALL_SORTS: dict[str, dict[str, Any]] = {
 
 
 def claimed(**changes: Any) -> Claimed:
-    """A delivery as the ledger hands it out."""
+    """Returns a delivery as a claim returns it."""
     content: dict[str, Any] = {
         "delivery_id": 7,
         "claim": UUID(int=7),
@@ -130,7 +130,7 @@ def claimed(**changes: Any) -> Claimed:
 
 
 def entry(number: int, *, category: str, read: bool = False, **changes: Any) -> Entry:
-    """A notification in a digest."""
+    """Returns a notification in a digest."""
     title, body = TEXTS[category]
     content: dict[str, Any] = {
         "digest_id": 1,
@@ -189,7 +189,7 @@ def _burst(render: RenderMail) -> Message:
 
 
 def _burst_of_all(render: RenderMail) -> Message:
-    """One of each event type, to somebody with a long id: the longest way out that there is."""
+    """Returns a burst with one of each event type, to a person with a long id: the longest mail that there is."""
     return render(
         [
             claimed(delivery_id=number, notification_id=number, recipient_id="a" * 200, **changes)
@@ -214,7 +214,7 @@ def _digest(render: RenderMail) -> Message:
 
 
 def private_pem() -> str:
-    """A new RSA key."""
+    """Returns a new RSA key."""
     key = generate_private_key(public_exponent=65537, key_size=2048)
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
@@ -226,7 +226,7 @@ def received(
     pem: str | None = None,
     to: str = "alice@example.org",
 ) -> dict[str, bytes]:
-    """Sends them all by SMTP and gives each as it arrived; signed where there is a key."""
+    """Sends all by SMTP and returns each as it arrived; signed where there is a key."""
     return asyncio.run(_received(folder, messages, pem=pem, to=to))
 
 

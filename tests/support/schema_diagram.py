@@ -90,7 +90,7 @@ class Column(Struct, frozen=True):
 
 
 def schema_page(connection: psycopg.Connection[Any]) -> str:
-    """The whole file, for the database behind this connection."""
+    """Returns the whole file, for the database behind this connection."""
     with connection.cursor(row_factory=class_row(Column)) as cursor:
         columns = cursor.execute(_COLUMNS).fetchall()
     tables: dict[str, list[Column]] = {}
@@ -131,7 +131,7 @@ def _attribute(column: Column) -> str:
 
 
 def _references(tables: Mapping[str, list[Column]]) -> Iterator[str]:
-    """A line for each column that names another table's key."""
+    """Yields a line for each column that names another table's key."""
     named = {
         column.name: table
         for table, columns in tables.items()

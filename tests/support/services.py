@@ -1,4 +1,4 @@
-"""The real processes under test: `tocsin serve` and `tocsin worker`, and a mailbox that takes their mail."""
+"""The real processes under test: `tocsin serve` and `tocsin worker`, and a mailbox that receives their mail."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def until(condition: Callable[[], Any], seconds: float = LONGEST) -> Any:
 
 @cache
 def service_dsn(dsn: str) -> str:
-    """What services connect with: a login that has no right but those of tocsin_service, in the owner's database.
+    """Returns the DSN of services: a login with the rights of tocsin_service alone, in the owner's database.
 
     The owner is made a member of it, so that tests can see and end its sessions.
     """
@@ -99,7 +99,7 @@ async def running(
     settings: Mapping[str, str],
     as_owner: bool = False,
 ) -> AsyncIterator[Service]:
-    """A process of `tocsin`, or of `program`, with these settings and no others of ours.
+    """Yields a process of `tocsin`, or of `program`, with these settings and no others of ours.
 
     It ends with this one, also where that is killed.
 
@@ -139,7 +139,7 @@ async def running(
 
 @asynccontextmanager
 async def mail_catcher(folder: Path) -> AsyncIterator[MailCatcher]:
-    """A real SMTP server; its mails lie in `folder`."""
+    """Yields a real SMTP server; its mails lie in `folder`."""
     mailbox = MailCatcher(folder)
     await mailbox.start()
     try:

@@ -11,7 +11,7 @@ FILE = Path(__file__).parent.parent.parent / "docs" / "settings.md"
 
 
 def settings_page(text: str) -> str:
-    """The page with each setting's row as it is declared; the order of the rows is the page's own."""
+    """Returns the page with each setting's row as it is declared; the order of the rows is the page's own."""
     rows = {PREFIX + each.name: _row(each) for each in DECLARED}
     return re.sub(
         r"^\| `(TOCSIN_\w+)`.*$",

@@ -106,7 +106,7 @@ class SharedDatabase:
         self._largest = self._size() + MOST_GROWTH
 
     def _restore(self) -> None:
-        """Empties the tables that were empty, and gives the others their rows back where these changed."""
+        """Empties the tables that were empty, and restores the rows of the others where these changed."""
         versions = self._versions(self._filled)
         changed = [each for each in self._filled if versions[each] != self._rows_before[each]]
         statements = [*self._empty, *(_restore_rows(each, self._filled[each]) for each in changed)]
@@ -115,12 +115,12 @@ class SharedDatabase:
             self._rows_before |= self._versions(changed)
 
     def _fingerprint(self) -> object:
-        """Changes with anything but rows."""
+        """Returns a value that changes with anything but rows."""
         counts = self._connection.execute(_COUNTS, {"schemas": SCHEMAS}).fetchone()
         return self._versions(_CATALOGUES), counts
 
     def _versions(self, tables: Iterable[str]) -> dict[str, str]:
-        """How many rows each has, and which transaction made the last of them."""
+        """Returns how many rows each has, and which transaction made the last of them."""
         columns = ", ".join(
             f"(select row(count(*), max(xmin::text::bigint))::text from {each})" for each in tables
         )
@@ -145,7 +145,7 @@ def _names(connection: Connection, select: str) -> list[str]:
 
 
 def _rows(connection: Connection, table: str) -> str | None:
-    """All rows as an SQL literal in JSON; None where there is none."""
+    """Returns all rows as an SQL literal in JSON; None where there is none."""
     row = connection.execute(f"select json_agg(t)::text from {table} t".encode()).fetchone()
     assert row is not None
     return None if row[0] is None else sql.Literal(row[0]).as_string(connection)

@@ -73,7 +73,7 @@ def tocsin(name: str, *arguments: str) -> str:
 
 
 def schemas(name: str) -> list[Any]:
-    """All that both schemas contain, with owners, rights and definitions, and what was recorded."""
+    """Returns all that both schemas contain, with owners, rights and definitions, and what was recorded."""
     with psycopg.connect(SERVER, dbname=name) as found:
         return [
             found.execute(query).fetchall()
@@ -211,7 +211,7 @@ def test_a_flush_leaves_what_a_migration_made(name: str, manage: Manage) -> None
 
 
 def counts(found: psycopg.Connection[Any]) -> dict[str, int]:
-    """How many rows each table has that has any."""
+    """Returns how many rows each table has that has any."""
     tables = found.execute(
         "select c.relname from pg_class c where c.relnamespace = 'tocsin'::regnamespace and c.relkind = 'r'"
     ).fetchall()
