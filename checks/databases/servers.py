@@ -66,7 +66,7 @@ def binaries_of(version: int, folder: Path) -> Path:
 
 
 @contextmanager
-def server(version: int, folder: Path) -> Iterator[Server]:
+def server(version: int, folder: Path, *settings: str) -> Iterator[Server]:
     """Creates a cluster of a version, with an owner that may create roles; fast and not durable."""
     folder.mkdir(exist_ok=True)
     binaries, data, run_as = (
@@ -87,20 +87,21 @@ def server(version: int, folder: Path) -> Iterator[Server]:
             "--no-sync",
         ]
     )
-    with started(data, binaries) as running:
+    with started(data, binaries, *settings) as running:
         with psycopg.connect(running.dsn(), autocommit=True) as admin:
             admin.execute(f"create role {OWNER} login createrole createdb".encode())
         yield running
 
 
 @contextmanager
-def started(data: Path, binaries: Path) -> Iterator[Server]:
-    """Runs the server of a cluster until the end of the block or of this process."""
+def started(data: Path, binaries: Path, *settings: str) -> Iterator[Server]:
+    """Runs the server of a cluster, with these settings too, until the end of the block or of this process."""
     port = free_port()
     options = (
         f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
         " -c wal_level=logical -c max_connections=100 -c shared_buffers=32MB"
     )
+    options += "".join(f" -c {each}" for each in settings)
     control = [str(binaries / "pg_ctl"), f"--pgdata={data}", "--silent"]
     _run([*control, "--wait", f"--options={options}", f"--log={data / 'log'}", "start"])
     pid = int((data / "postmaster.pid").read_text().splitlines()[0])
@@ -109,6 +110,24 @@ def started(data: Path, binaries: Path) -> Iterator[Server]:
             yield Server(data, port, binaries)
         finally:
             _run([*control, "--wait", "--mode=immediate", "stop"])
+
+
+@contextmanager
+def standby(of: Server, data: Path, *settings: str) -> Iterator[Server]:
+    """A copy of a running server that follows it; `data` is a new folder beside its own."""
+    with psycopg.connect(of.dsn(), autocommit=True) as admin:
+        admin.execute("select pg_backup_start('standby', true)")
+        shutil.copytree(of.data, data, ignore=shutil.ignore_patterns("postmaster.*"))
+        label = admin.execute("select labelfile from pg_backup_stop(false)").fetchone()
+        admin.execute("select pg_switch_wal()")
+    assert label is not None
+    shutil.copytree(of.data / "pg_wal", data / "pg_wal", dirs_exist_ok=True)
+    (data / "backup_label").write_text(label[0])
+    (data / "standby.signal").touch()
+    give(data, unprivileged_user())
+    data.chmod(0o700)
+    with started(data, of.binaries, *settings, f"primary_conninfo='{of.dsn()}'") as running:
+        yield running
 
 
 @contextmanager

@@ -41,6 +41,10 @@ _CURES = (  # by words of libpq's or the server's message
         "certificate verify failed",
         "Name the server's authority by ?sslrootcert= in TOCSIN_DATABASE_URL.",
     ),
+    (
+        "does not match host name",
+        "Connect by a name in the server's certificate, or give it a certificate for this name.",
+    ),
     ("does not support SSL", "Turn SSL on at the server, or add ?sslmode=prefer to the URL."),
     (
         "could not translate host name",
@@ -301,21 +305,14 @@ async def check_storage(examination: Examination) -> Iterable[Finding]:
     """Checks whether the database can be written to, how long a commit takes, and whether it is vacuumed."""
     try:
         took = await _write(examination.database, examination.migrated)
-    except psycopg.errors.DiskFull as error:
-        return [
-            red(
-                f"The database can't be written to: {one_line(error)}.",
-                "Free space on its disk, or enlarge it. Nothing is lost: Tocsin goes on by itself.",
-            )
-        ]
     except (Unavailable, psycopg.Error) as error:
         cause = error.__cause__ or error
-        return [
-            red(
-                f"The database can't be written to: {one_line(cause)}.",
-                "See PostgreSQL's log: a full disk, a read-only volume, or a standby.",
+        cure = "See PostgreSQL's log: a read-only volume, or a standby."
+        if isinstance(cause, psycopg.errors.DiskFull):
+            cure = (
+                "Free space on its disk, or enlarge it. Nothing is lost: Tocsin goes on by itself."
             )
-        ]
+        return [red(f"The database can't be written to: {one_line(cause)}.", cure)]
     storage = await examination.database.row(_Storage, _SQL["storage"])
     assert storage is not None
     found = list(judge_storage(storage, took))

@@ -37,6 +37,7 @@ _CURES = {
     Step.TLS: "Use ?starttls=auto, or smtps:// for port 465; let TOCSIN_CA_FILE name a private authority.",
     Step.AUTH: "Correct user and password in TOCSIN_SMTP_URL, with special characters percent-encoded.",
 }
+_CERTIFICATE = "Renew the mail server's certificate, for this host name; let TOCSIN_CA_FILE name a private authority."
 
 
 async def check_smtp(examination: Examination) -> Iterable[Finding]:
@@ -74,14 +75,17 @@ async def check_smtp(examination: Examination) -> Iterable[Finding]:
         ]
     except (SMTPException, OSError) as error:
         reason = f"smtp_{failure_reason(session.step, error)}"
-        return [
-            red(
-                f"The mail server {where} can't be used: {one_line(error)} ({reason}).",
-                _cure(session.step, reason),
-            )
-        ]
+        cure = _CERTIFICATE if _is_of_certificate(error) else _cure(session.step, reason)
+        return [red(f"The mail server {where} can't be used: {one_line(error)} ({reason}).", cure)]
     finally:
         session.smtp.close()
+
+
+def _is_of_certificate(error: BaseException | None) -> bool:
+    """Whether the server's certificate was refused, which may be the cause of an error of the library."""
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _cure(step: Step, reason: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
 from importlib.metadata import version
 
@@ -29,7 +30,8 @@ _STATES: dict[State, tuple[str, str]] = {
 }
 
 _OF_SERVE, _OF_WORKER = 12, 28  # connections
-_LAG = 10.0  # seconds
+_REPLAYED_WITHIN = 5.0  # seconds
+_ASK_AGAIN = 0.1
 
 
 class _Right(Struct, frozen=True):
@@ -38,8 +40,8 @@ class _Right(Struct, frozen=True):
     cure: str
 
 
-class _Login(Struct, frozen=True):
-    rolname: str
+class _Named(Struct, frozen=True):
+    name: str
 
 
 class _Publication(Struct, frozen=True):
@@ -78,14 +80,15 @@ class _Transaction(Struct, frozen=True):
     prepared: bool
 
 
-class Replication(Struct, frozen=True):
-    """Standbys and replication slots; `lag` in seconds."""
+class _Replication(Struct, frozen=True):
+    """Standbys and replication slots; `position` is the end of what was written."""
 
+    sees_standbys: bool
     needs_standby: bool
     waits: bool
     synchronous: int
     standbys: int
-    lag: float | None
+    position: str
     abandoned_slots: list[str] | None
 
 
@@ -114,7 +117,7 @@ async def check_rights(examination: Examination) -> Iterable[Finding]:
     rights = await examination.database.rows(_Right, _SQL["rights"])
     if rights:
         return [Finding(row.level, row.sentence, row.cure) for row in rights]
-    logins = [row.rolname for row in await examination.database.rows(_Login, _SQL["app_logins"])]
+    logins = [row.name for row in await examination.database.rows(_Named, _SQL["app_logins"])]
     return [
         green(
             f"Roles and grants are right; {', '.join(logins) or 'no login besides the owner'} may notify."
@@ -203,36 +206,53 @@ async def check_transactions(examination: Examination) -> Iterable[Finding]:
 
 
 async def check_replication(examination: Examination) -> Iterable[Finding]:
-    """Checks whether standbys keep up, and whether commits wait for one that is not there."""
-    row = await examination.database.row(Replication, _SQL["replication"])
+    """Whether standbys keep up, and whether commits wait for one that is not there."""
+    row = await examination.database.row(_Replication, _SQL["replication"])
     assert row is not None
-    return list(judge_replication(row))
+    found = list(_judge_replication(row))
+    found += (
+        yellow(
+            f"The standby {name} has not replayed within {_REPLAYED_WITHIN:.0f} s what was written before.",
+            "Check its load and network: a failover would lose what it has not received.",
+        )
+        for name in await _late_standbys(examination, row)
+    )
+    if found:
+        return found
+    if row.standbys and not row.sees_standbys:
+        return [
+            skipped(
+                f"{row.standbys} standbys are connected; only a role with pg_read_all_stats sees whether they are late."
+            )
+        ]
+    if row.standbys:
+        return [green(f"{row.standbys} standbys are connected, and keep up.")]
+    return [skipped("There is no standby.")]
 
 
-def judge_replication(row: Replication) -> Iterable[Finding]:
-    """Yields what is wrong with replication, or its state."""
-    fine = True
-    if row.needs_standby and row.waits and row.synchronous == 0:
-        fine = False
+async def _late_standbys(examination: Examination, row: _Replication) -> list[str]:
+    """Asks again until there is none, or the time is over."""
+    if not row.sees_standbys:
+        return []
+    give_up = time.monotonic() + _REPLAYED_WITHIN
+    while True:
+        rows = await examination.database.rows(_Named, _SQL["late_standbys"], position=row.position)
+        late = [each.name for each in rows]
+        if not late or time.monotonic() > give_up:
+            return late
+        await asyncio.sleep(_ASK_AGAIN)
+
+
+def _judge_replication(row: _Replication) -> Iterable[Finding]:
+    """What is wrong, but for standbys that are late."""
+    is_missing = row.synchronous == 0 if row.sees_standbys else row.standbys == 0
+    if row.needs_standby and row.waits and is_missing:
         yield red(
             "synchronous_standby_names is set, and no synchronous standby is connected: commits wait.",
             "Start the standby, or reset synchronous_standby_names.",
         )
-    if row.lag is not None and row.lag > _LAG:
-        fine = False
-        yield yellow(
-            f"A standby is {row.lag:.0f} s behind.",
-            "Check its load and network: a failover would lose what it has not received.",
-        )
     for slot in row.abandoned_slots or ():
-        fine = False
         yield yellow(
             f"The replication slot {slot} keeps more than 1 GB of WAL for nobody: the disk fills.",
             f"Start its subscriber, or run: select pg_drop_replication_slot('{slot}');",
-        )
-    if fine:
-        yield (
-            green(f"{row.standbys} standbys are connected.")
-            if row.standbys
-            else skipped("There is no standby.")
         )

@@ -44,8 +44,8 @@ listen tocsin_doctor;
 select pg_notification_queue_usage();
 
 -- name: begin_write
--- Makes the next commit write to the disk.
-select pg_current_xact_id();
+-- Makes the next commit wait for the disk, and for a synchronous standby: a transaction id alone would not.
+select pg_logical_emit_message(true, 'tocsin', 'doctor')::text;
 
 -- name: write
 -- Writes a row that is rolled back; needs rights on the tables.
@@ -202,7 +202,7 @@ having count(*) > 0;
 
 -- name: app_logins
 -- Logins that may notify.
-select r.rolname::text
+select r.rolname::text as name
 from pg_roles r
 where r.rolcanlogin
     and to_regrole('tocsin_app') is not null
@@ -279,13 +279,14 @@ order by seconds desc
 limit 5;
 
 -- name: replication
--- Standbys and replication slots.
+-- Standbys and replication slots. Roles without pg_read_all_stats see how many standbys there are, and no more.
 select
+    pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') as sees_standbys,
     current_setting('synchronous_standby_names') <> '' as needs_standby,
     current_setting('synchronous_commit') <> 'local' and current_setting('synchronous_commit') <> 'off' as waits,
     (select count(*)::integer from pg_stat_replication s where s.sync_state in ('sync', 'quorum')) as synchronous,
     (select count(*)::integer from pg_stat_replication s) as standbys,
-    (select max(extract(epoch from s.replay_lag))::float8 from pg_stat_replication s) as lag,
+    pg_current_wal_lsn()::text as position,
     (
         select array_agg(s.slot_name::text order by s.slot_name)
         from pg_replication_slots s
@@ -293,3 +294,10 @@ select
             and s.wal_status is distinct from 'lost'
             and pg_wal_lsn_diff(pg_current_wal_lsn(), s.restart_lsn) > 1024 * 1024 * 1024
     ) as abandoned_slots;
+
+-- name: late_standbys
+-- Standbys that have not replayed what was written up to a position.
+select coalesce(nullif(s.application_name, ''), 'no name') as name
+from pg_stat_replication s
+where s.replay_lsn < :position::pg_lsn
+order by s.application_name;
