@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -105,6 +107,15 @@ async def test_a_pool_is_no_connection(pool: asyncpg.Pool) -> None:
         notify(pool, recipient=1, **REPLY)  # type: ignore[call-overload]
 
 
+def try_it(folder: Path) -> str:
+    """The output of the guide's script."""
+    environ = os.environ | {"DATABASE_URL": os.environ["APP_DSN"]}
+    command = [sys.executable, "try_it.py"]
+    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 async def test_the_guides_code_does_what_it_claims(
     pool: asyncpg.Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,12 +123,8 @@ async def test_the_guides_code_does_what_it_claims(
     monkeypatch.syspath_prepend(tmp_path)
     import bookings
 
-    await pool.execute(
-        """
-        create table guest (guest_id int generated always as identity, email text);
-        create table booking (booking_id int generated always as identity, guest_id int, room text, event_id bigint)
-        """
-    )
+    await pool.execute((tmp_path / "tables.sql").read_text())
+    assert try_it(tmp_path) == "unread: 1\nunread: 0\n"
     guest = await bookings.sign_up(pool, "guest@example.com")
     booking = await bookings.book(pool, guest, "12")
     async with pool.acquire() as connection:

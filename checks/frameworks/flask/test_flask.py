@@ -133,7 +133,10 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType
     shop.engine.dispose()
 
 
-def test_the_guides_code_does_what_it_claims(shop: ModuleType) -> None:
+def test_the_guides_code_does_what_it_claims(shop: ModuleType, tmp_path: Path) -> None:
+    command = [sys.executable, "try_it.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == "unread: 2\n", done.stderr
     ids = [uuid4(), uuid4()]
     with shop.Session(shop.engine) as session, session.begin():
         session.add_all([shop.Customer(id=id_, email=f"{id_}@x.example", name="N") for id_ in ids])
