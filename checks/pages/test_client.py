@@ -129,7 +129,7 @@ def test_what_a_person_does_with_one_notification_and_with_all(site: HostSite) -
         say(await client.unreadCount());
         const {{ marked, undo }} = await client.markAllRead({{ as_of: (await client.list()).as_of }});
         say(marked);
-        say(await client.undoMarkAllRead(undo));
+        say(await client.undo(undo));
         say((await client.why(first)).channels.map((each) => each.channel).includes('in_app'));
         """,
     )
@@ -139,7 +139,7 @@ def test_what_a_person_does_with_one_notification_and_with_all(site: HostSite) -
         False,
         {"count": 2, "unseen": 2},
         2,
-        {"unmarked": 2},
+        {"undone": 2},
         True,
     ]
 

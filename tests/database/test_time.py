@@ -214,12 +214,10 @@ async def test_a_mark_all_can_be_undone(alice: httpx.AsyncClient, tell: Tell, db
     await alice.patch(f"/api/notifications/{first}/read/")
 
     undo = {"undo": marked.headers["Tocsin-Undo"]}
-    undone = await alice.post("/api/notifications/mark-all-read/undo/", json=undo)
+    undone = await alice.post("/api/notifications/undo/", json=undo)
 
-    assert undone.json() == {"unmarked": 2}
-    assert (await alice.post("/api/notifications/mark-all-read/undo/", json=undo)).json() == {
-        "unmarked": 0
-    }
+    assert undone.json() == {"undone": 2}
+    assert (await alice.post("/api/notifications/undo/", json=undo)).json() == {"undone": 0}
     unread = (await alice.get("/api/notifications/?read=false")).json()["results"]
     assert len(unread) == 3
     assert again in [each["id"] for each in unread]
@@ -232,8 +230,8 @@ async def test_an_undo_is_ones_own_and_real(
     tell()
     marked = await alice.post("/api/notifications/mark-all-read/")
     undo = {"undo": marked.headers["Tocsin-Undo"]}
-    url = "/api/notifications/mark-all-read/undo/"
-    assert (await bob.post(url, json=undo)).json() == {"unmarked": 0}
+    url = "/api/notifications/undo/"
+    assert (await bob.post(url, json=undo)).json() == {"undone": 0}
     bad = await alice.post(url, json={"undo": "yesterday"})
     assert bad.status_code == 422
     assert "Tocsin-Undo" in bad.json()["errors"][0]["message"]

@@ -14,6 +14,7 @@ Db = psycopg.Connection[Any]
 PENDING = "select tocsin.notify_email('new@example.org', 'event.invited', 'x')"
 FIRST = "(select min(notification_id) from tocsin.notification where recipient_id = 'alice')"
 MARKED = "(select read_at from tocsin.mark_all_read('alice', null, null, null))"
+ARCHIVED = "(select archived_at from tocsin.archive_all('alice', null, null, null, null, null))"
 MOVERS = {
     "notify": "select tocsin.notify('forum.new_thread', array['alice'], 'x')",
     "notify of several": "select tocsin.notify('forum.new_thread', array['alice', 'bob'], 'x')",
@@ -25,6 +26,10 @@ MOVERS = {
     "all read": "select tocsin.mark_all_read('alice', null, null, null)",
     "undo": f"select tocsin.undo_mark_all_read('alice', {MARKED})",
     "archive": f"select tocsin.archive('alice', {FIRST})",
+    "unarchive": f"select tocsin.archive('alice', {FIRST}), tocsin.unarchive('alice', {FIRST})",
+    "archive all": "select tocsin.archive_all('alice', null, null, null, null, null)",
+    "undo archive all": f"select tocsin.undo_archive_all('alice', {ARCHIVED})",
+    "seen": "select tocsin.mark_seen('alice', null)",
 }
 
 

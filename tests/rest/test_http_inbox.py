@@ -50,7 +50,8 @@ async def test_a_notification_reads_as_it_was_created(alice: httpx.AsyncClient, 
     found = (await alice.get(f"{INBOX}{id_}/")).json()
     assert list(found) == [
         "id", "event_id", "event_type", "category", "title", "body", "body_html", "action_url", "metadata",
-        "initiator", "subject", "read", "read_at", "created_at", "actions", "acted",
+        "initiator", "subject", "read", "read_at", "created_at", "archived",
+        "actions", "acted",
     ]  # fmt: skip
     assert found["category"] == "forum"
     assert found["metadata"] == {"thread_id": 7}

@@ -238,12 +238,19 @@ async def write_at_random(dsn: str, dice: random.Random, stop: asyncio.Event) ->
         "(select notification_id from tocsin.notification where recipient_id = 'alice'"
         " order by random() limit 1)"
     )
+    any_time = (
+        "(select archived_at from tocsin.notification where recipient_id = 'alice'"
+        " and archived_at is not null order by random() limit 1)"
+    )
     calls = (
         "tocsin.notify('forum.new_thread', array['alice'], 'x')",
         "tocsin.notify('forum.new_thread', array['alice', 'bob'], 'x')",
         f"tocsin.mark_read('alice', {any_one}, true)",
         f"tocsin.mark_read('alice', {any_one}, false)",
         f"tocsin.archive('alice', {any_one})",
+        f"tocsin.unarchive('alice', {any_one})",
+        "tocsin.archive_all('alice', true, null, null, null, null)",
+        f"tocsin.undo_archive_all('alice', {any_time})",
         "tocsin.mark_seen('alice', null)",
         "tocsin.mark_seen(case when random() < 0.5 then 'alice' else 'bob' end, pg_current_snapshot())",
     )

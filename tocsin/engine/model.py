@@ -355,6 +355,7 @@ class Notification(Struct, frozen=True):
     read: bool
     read_at: datetime | None
     created_at: datetime
+    archived: bool  # taken out of the inbox by the person
     actions: list[Action] | None
     acted: Acted | None  # None: no button was pressed yet
 

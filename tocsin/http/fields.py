@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypeVar
 
+from litestar.datastructures import ResponseHeader
 from litestar.openapi.spec import Example
 from litestar.params import KwargDefinition, PathParameter, QueryParameter
 
@@ -14,6 +15,11 @@ from tocsin.engine.store.pagination import Cursor, Page, parse_cursor
 from tocsin.http.requests import Services
 
 T = TypeVar("T")
+
+UNDO = "Tocsin-Undo"
+UNDO_HEADER = ResponseHeader(
+    name=UNDO, description="What takes it back, by `POST …/undo/`.", documentation_only=True
+)
 
 
 class Described(KwargDefinition):
@@ -25,6 +31,11 @@ class Described(KwargDefinition):
 def _described(description: str | None = None, **schema: Any) -> Described:
     """Returns the description of a field; the names are those of `litestar.openapi.spec.Schema`."""
     return Described(description=description, schema_extra=schema)
+
+
+def undo_header(token: str | None) -> dict[str, str]:
+    """Returns the header with what takes a change back; none where nothing was changed."""
+    return {} if token is None else {UNDO: token}
 
 
 Id = Annotated[str, _described(minLength=1, maxLength=200)]

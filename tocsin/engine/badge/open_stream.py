@@ -22,7 +22,7 @@ _encode = msgspec.json.Encoder().encode
 class StreamEvent(Struct, frozen=True):
     """One server-sent event; `data` is JSON."""
 
-    event: str  # badge, notification, read, archived, resync, expired
+    event: str  # badge, notification, read, archived, unarchived, action, resync, expired
     data: bytes
     id: str
 
@@ -163,8 +163,9 @@ def _change(change: InboxChange) -> tuple[str, bytes]:
     ids = "all" if change.notification_ids is None else change.notification_ids
     if change.change == "acted":
         return "action", _encode({"id": ids[0], "acted": change.acted})
-    if change.change == "archived":
-        return "archived", _encode({"ids": ids})
+    if change.change in ("archived", "unarchived"):
+        # too many to name: the reader reads its list again
+        return ("resync", b"{}") if ids == "all" else (change.change, _encode({"ids": ids}))
     return "read", _encode({"ids": ids, "read": change.change == "read"})
 
 

@@ -14,6 +14,7 @@ from msgspec import Struct, convert, structs
 
 from tocsin.engine.group_title import GroupFacts, about_of, group_title
 from tocsin.engine.model import Invalid, Notification
+from tocsin.engine.store.archive import archive_single
 from tocsin.engine.store.database import Database, Queries
 from tocsin.engine.store.notification import (
     Filter,
@@ -24,8 +25,8 @@ from tocsin.engine.store.notification import (
     mark_read,
     read_as_of,
     to_safe,
+    undo_token,
 )
-from tocsin.engine.store.notification import archive as archive_one
 from tocsin.engine.store.pagination import (
     Cursor,
     Page,
@@ -285,27 +286,31 @@ async def mark_group_read(
     if key.notification_id is not None:
         if (await get_notification(database, recipient_id, key.notification_id)).read:
             return 0, None
-        await mark_read(database, recipient_id, key.notification_id, read=True)
-        return 1, None
+        marked = await mark_read(database, recipient_id, key.notification_id, read=True)
+        assert marked.read_at is not None
+        return 1, undo_token("read", marked.read_at)
     if key.day is not None:
         return 0, None
     wanted = Filter(event_type=key.event_type, subject=key.subject)
-    marked = await mark_all_read(database, recipient_id, wanted, as_of=as_of)
-    return marked.marked, marked.undo
+    all_of_it = await mark_all_read(database, recipient_id, wanted, as_of=as_of)
+    return all_of_it.marked, all_of_it.undo
 
 
 async def archive_group(
     database: Database, recipient_id: str, key: GroupKey, *, as_of: str | None
-) -> None:
-    """Removes the notifications of a group from list and badge; with `as_of`, those that this list could show."""
+) -> str | None:
+    """Removes the notifications of a group from list and badge; with `as_of`, those that this list could show.
+
+    Returns what undoes it, None if there was nothing to remove. Raises NotFound and Invalid.
+    """
     if key.notification_id is not None:
-        await archive_one(database, recipient_id, key.notification_id)
-        return
-    await database.value(
+        return await archive_single(database, recipient_id, key.notification_id)
+    archived_at = await database.value(
         _SQL["archive_group"],
         **_arguments(recipient_id, key),
         as_of=None if as_of is None else read_as_of(as_of),
     )
+    return None if archived_at is None else undo_token("archived", archived_at)
 
 
 def _arguments(recipient_id: str, key: GroupKey) -> Mapping[str, object]:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import accumulate
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct, convert, structs
 
@@ -17,17 +17,19 @@ from tocsin.engine.text import sanitise
 from tocsin.sql import load
 
 _SQL = load("notification")
+_ARCHIVE = load("archive")
 _LARGEST_PAGE = 2_000_000  # characters of bodies
 _LONG_HTML = 10_000  # characters
 
 
 class Filter(Struct, frozen=True):
-    """Which part of an inbox; None is all."""
+    """Which part of an inbox, or of the archive; None is all."""
 
     read: bool | None = None
     event_type: str | None = None
     category: str | None = None
     subject: str | None = None
+    archived: bool = False
 
 
 class Inbox(Struct, frozen=True):
@@ -93,7 +95,7 @@ class MarkedAll(Struct, frozen=True):
     """How many were marked, and the token to undo it."""
 
     marked: int
-    undo: str
+    undo: str | None  # None: nothing was marked
 
 
 class _InboxRow:
@@ -107,11 +109,15 @@ class _InboxRow:
 async def list_notifications(
     database: Database, recipient_id: str, wanted: Filter, *, cursor: Cursor | None, limit: int
 ) -> Inbox:
-    """Returns a page of a person's inbox; a shorter one where its notifications are large."""
-    name = "list_newer_notifications" if cursor and cursor.newer else "list_older_notifications"
+    """Returns a page of a person's inbox or archive; a shorter one where its notifications are large."""
+    newer = cursor is not None and cursor.newer
+    if wanted.archived:
+        statement = _ARCHIVE["list_newer_archived" if newer else "list_older_archived"]
+    else:
+        statement = _SQL["list_newer_notifications" if newer else "list_older_notifications"]
     rows = await database.rows(
         _InboxRow,
-        _SQL[name],
+        statement,
         recipient_id=recipient_id,
         at=cursor and cursor.at,
         id=cursor and cursor.id,
@@ -167,14 +173,6 @@ async def mark_read(
         return await get_notification(session, recipient_id, notification_id)
 
 
-async def archive(database: Database, recipient_id: str, notification_id: int) -> None:
-    """Removes one from list and badge; raises NotFound."""
-    async with database.session() as session:
-        arguments = {"recipient_id": recipient_id, "notification_id": notification_id}
-        if not await session.value(_SQL["archive"], **arguments):
-            await get_notification(session, recipient_id, notification_id)
-
-
 async def mark_all_read(
     database: Database, recipient_id: str, wanted: Filter, *, as_of: str | None
 ) -> MarkedAll:
@@ -200,24 +198,12 @@ async def mark_seen(database: Database, recipient_id: str, *, as_of: str | None)
 
 
 def _to_marked_all(marked: int, read_at: datetime) -> MarkedAll:
-    return MarkedAll(marked, to_opaque(read_at.isoformat()))
+    return MarkedAll(marked, undo_token("read", read_at) if marked else None)
 
 
-async def undo_mark_all_read(database: Database, recipient_id: str, undo: str) -> int:
-    """Undoes a mark-all, except for what was changed since; returns how many. Raises Invalid."""
-    try:
-        read_at = datetime.fromisoformat(from_opaque(undo))
-    except ValueError:
-        read_at = None
-    if read_at is None or read_at.tzinfo is None:
-        raise Invalid(
-            "undo is not one of a mark-all's",
-            ("undo", "Pass the header Tocsin-Undo of the response to mark-all-read."),
-        )
-    undone: int = await database.value(
-        _SQL["undo_mark_all_read"], recipient_id=recipient_id, read_at=read_at
-    )
-    return undone
+def undo_token(change: Literal["read", "archived"], at: datetime) -> str:
+    """Returns what undoes a change of many notifications, all of which have this `read_at` or `archived_at`."""
+    return to_opaque(f"{change} {at.isoformat()}")
 
 
 async def unread_by_category(database: Database, recipient_id: str) -> dict[str, int]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from litestar import Request, Response, delete, patch
-from litestar.datastructures import ResponseHeader, State
+from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import Meta, Struct
@@ -17,14 +17,13 @@ from tocsin.engine.store.database import Database
 from tocsin.engine.store.group import Group, GroupCursor, InboxPreferences
 from tocsin.engine.store.notification import Filter, Inbox
 from tocsin.http.auth import Person, people_router
-from tocsin.http.fields import read_cursor
+from tocsin.http.fields import UNDO_HEADER, read_cursor, undo_header
 from tocsin.http.openapi import get
 from tocsin.http.requests import Services
 
 _LIST = "/api/notifications/"
 PATH = _LIST + "groups/{group_key:str}/"
 PREFERENCES_PATH = "/api/inbox-preferences/"
-_UNDO = "Tocsin-Undo"
 
 _PersonRequest = Request[Any, Person, State]
 _AsOf = Annotated[str, Meta(max_length=20_000)]
@@ -89,6 +88,15 @@ async def list_members(
     )
 
 
+def check_listed(wanted: Filter) -> None:
+    """Raises Invalid for groups of the archive."""
+    if wanted.archived:
+        raise Invalid(
+            "archived excludes grouped",
+            ("archived", "Leave out grouped: the archive has no groups."),
+        )
+
+
 def check_alone(wanted: Filter, *, grouped: bool) -> None:
     """Raises Invalid where another filter stands beside `group_key`."""
     if grouped or wanted != Filter():
@@ -101,16 +109,7 @@ def check_alone(wanted: Filter, *, grouped: bool) -> None:
         )
 
 
-@patch(
-    PATH + "read/",
-    response_headers=[
-        ResponseHeader(
-            name=_UNDO,
-            description="What takes it back, for the call to undo a mark-all; only of a group of several.",
-            documentation_only=True,
-        )
-    ],
-)
+@patch(PATH + "read/", response_headers=[UNDO_HEADER])
 async def mark_group_read(
     request: _PersonRequest,
     services: NamedDependency[Services],
@@ -127,10 +126,10 @@ async def mark_group_read(
         store.parse_group_key(group_key),
         as_of=(data or ReadGroup()).as_of,
     )
-    return Response(MarkedGroup(marked), headers={} if undo is None else {_UNDO: undo})
+    return Response(MarkedGroup(marked), headers=undo_header(undo))
 
 
-@delete(PATH)
+@delete(PATH, response_headers=[UNDO_HEADER])
 async def archive_group(
     request: _PersonRequest,
     services: NamedDependency[Services],
@@ -139,17 +138,18 @@ async def archive_group(
         _AsOf | None,
         QueryParameter(description="That of a list: what came into the group later stays."),
     ] = None,
-) -> None:
+) -> Response[None]:
     """Remove a group from the inbox.
 
-    Its notifications leave list and badge; by their ids they are still found.
+    Its notifications leave list and badge; in the archive and by their ids they are still found.
     """
-    await store.archive_group(
+    undo = await store.archive_group(
         services.database,
         request.auth.recipient_id,
         store.parse_group_key(group_key),
         as_of=as_of,
     )
+    return Response(None, headers=undo_header(undo))
 
 
 @get(PREFERENCES_PATH)

@@ -5,35 +5,42 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from litestar import Request, Response, delete, patch, post
-from litestar.datastructures import ResponseHeader, State
+from litestar import Request, Response, post
+from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.params import FromQuery, JSONBody, QueryParameter
 from msgspec import Meta, Struct
 
-from tocsin.engine.explain.why import Explanation, explain
-from tocsin.engine.model import Badge, NotFound, Notification
+from tocsin.engine.model import Badge, Notification
+from tocsin.engine.store import archive as archive_store
 from tocsin.engine.store import notification as store
 from tocsin.engine.store.event import check_filter
 from tocsin.engine.store.notification import Filter
 from tocsin.http.auth import Person, people_router
 from tocsin.http.fields import (
+    UNDO,
+    UNDO_HEADER,
     CategoryName,
     CursorText,
     EventTypeName,
     Limit,
-    RowId,
     Topic,
     page_links,
     read_cursor,
+    undo_header,
     without_nulls,
 )
 from tocsin.http.middleware import COUNT_FAILED, COUNT_PATH
 from tocsin.http.openapi import get
-from tocsin.http.people.groups import GroupListing, check_alone, list_grouped, list_members
+from tocsin.http.people.groups import (
+    GroupListing,
+    check_alone,
+    check_listed,
+    list_grouped,
+    list_members,
+)
 from tocsin.http.requests import Services
 
-_UNDO = "Tocsin-Undo"
 PATH = "/api/notifications/"
 
 AsOf = Annotated[str, Meta(max_length=20_000)]
@@ -44,18 +51,12 @@ ReadFilter = Annotated[
 
 
 class InboxListing(Struct, frozen=True):
-    """A page, newest first; `as_of` is for mark-all-read."""
+    """A page, newest first; `as_of` is for `mark-all-read`, `archive-all` and `seen`."""
 
     results: list[Notification]
     next: str | None
     previous: str | None
     as_of: str
-
-
-class ReadState(Struct, frozen=True, forbid_unknown_fields=True):
-    """Read, or put back to unread."""
-
-    read: bool = True
 
 
 class MarkAll(Struct, frozen=True, forbid_unknown_fields=True):
@@ -73,23 +74,35 @@ class Seen(Struct, frozen=True, forbid_unknown_fields=True):
     as_of: AsOf | None = None
 
 
-class Undo(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which mark-all to take back."""
-
-    undo: Annotated[str, Meta(min_length=1, max_length=200)]
-
-
-class Unmarked(Struct, frozen=True):
-    """How many are unread again."""
-
-    unmarked: int
-
-
 class CountByCategory(Struct, frozen=True):
     """The badge, and each category's share."""
 
     count: int
     categories: dict[str, int]
+
+
+class ArchiveAll(MarkAll, frozen=True, forbid_unknown_fields=True):
+    """What a list with these filters, at that moment, could show."""
+
+    read: bool | None = None
+
+
+class Archived(Struct, frozen=True):
+    """How many were archived."""
+
+    archived: int
+
+
+class Undo(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which change to take back."""
+
+    undo: Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class Undone(Struct, frozen=True):
+    """How many are as they were before."""
+
+    undone: int
 
 
 class Marked(Struct, frozen=True):
@@ -113,6 +126,9 @@ async def list_notifications(
             pattern="^[A-Za-z0-9._:/-]{1,200}$", description="Only those that are about this."
         ),
     ] = None,
+    archived: Annotated[
+        bool, QueryParameter(description="What was taken out of the inbox, in place of the inbox.")
+    ] = False,
     grouped: Annotated[
         bool, QueryParameter(description="Notifications of one event type and subject as one item.")
     ] = False,
@@ -120,15 +136,21 @@ async def list_notifications(
         CursorText | None, QueryParameter(description="Only the members of this group.")
     ] = None,
 ) -> InboxListing | GroupListing:
-    """List the inbox.
+    """List the inbox, or the archive.
 
-    Newest first. `next` and `previous` keep the filters; pages stay put while new ones arrive. With `grouped`, each
-    result is a group; with `group_key`, the list has the members of that group, and no other filter.
+    Newest first, by the time at which they were made. `next` and `previous` keep the filters; pages stay put while new
+    ones arrive. With `grouped`, each result is a group; with `group_key`, the list has the members of that group, and
+    no other filter.
     """
     await check_filter(services.database, event_type, category)
-    wanted = Filter(read, event_type, category, subject)
+    wanted = Filter(read, event_type, category, subject, archived)
     kept = without_nulls(
-        limit=limit, read=read, event_type=event_type, category=category, subject=subject
+        limit=limit,
+        read=read,
+        event_type=event_type,
+        category=category,
+        subject=subject,
+        archived=archived or None,
     )
     person = request.auth.recipient_id
     if group_key is not None:
@@ -136,6 +158,7 @@ async def list_notifications(
         inbox = await list_members(services.database, person, group_key, cursor=cursor, limit=limit)
         kept = without_nulls(limit=limit, group_key=group_key)
     elif grouped:
+        check_listed(wanted)
         return await list_grouped(services, person, wanted, cursor=cursor, limit=limit, kept=kept)
     else:
         inbox = await store.list_notifications(
@@ -145,56 +168,10 @@ async def list_notifications(
     return InboxListing(inbox.page.results, older, newer, inbox.as_of)
 
 
-@get(PATH + "{notification_id:int}/")
-async def get_notification(
-    request: PersonRequest, services: NamedDependency[Services], notification_id: RowId
-) -> Notification:
-    """Read one.
-
-    Also one that never was in the inbox, or was removed from it.
-    """
-    return await store.get_notification(
-        services.database, request.auth.recipient_id, notification_id
-    )
-
-
-@patch(PATH + "{notification_id:int}/read/")
-async def mark_read(
-    request: PersonRequest,
-    services: NamedDependency[Services],
-    notification_id: RowId,
-    data: JSONBody[ReadState | None] = None,
-) -> Notification:
-    """Mark one read, or unread."""
-    return await store.mark_read(
-        services.database,
-        request.auth.recipient_id,
-        notification_id,
-        read=(data or ReadState()).read,
-    )
-
-
-@delete(PATH + "{notification_id:int}/")
-async def archive(
-    request: PersonRequest, services: NamedDependency[Services], notification_id: RowId
-) -> None:
-    """Remove one from the inbox.
-
-    It leaves list and badge; by its id it is still found.
-    """
-    await store.archive(services.database, request.auth.recipient_id, notification_id)
-
-
 @post(
     PATH + "mark-all-read/",
     status_code=200,
-    response_headers=[
-        ResponseHeader(
-            name=_UNDO,
-            description="What takes it back; for the call to undo it.",
-            documentation_only=True,
-        )
-    ],
+    response_headers=[UNDO_HEADER],
 )
 async def mark_all_read(
     request: PersonRequest,
@@ -213,21 +190,7 @@ async def mark_all_read(
         Filter(event_type=chosen.event_type, category=chosen.category, subject=chosen.subject),
         as_of=chosen.as_of,
     )
-    return Response(Marked(marked.marked), headers={_UNDO: marked.undo})
-
-
-@post(
-    PATH + "mark-all-read/undo/",
-    description=f"`undo` is the header `{_UNDO}` of its response. What was touched since stays as it is.",
-    status_code=200,
-)
-async def undo_mark_all_read(
-    request: PersonRequest, services: NamedDependency[Services], data: JSONBody[Undo]
-) -> Unmarked:
-    """Undo a mark-all."""
-    return Unmarked(
-        await store.undo_mark_all_read(services.database, request.auth.recipient_id, data.undo)
-    )
+    return Response(Marked(marked.marked), headers=undo_header(marked.undo))
 
 
 @get(COUNT_PATH)
@@ -241,6 +204,39 @@ async def unread_count(request: PersonRequest, services: NamedDependency[Service
     if failed is not None:
         raise failed
     return await services.hub.count(request.auth.recipient_id)
+
+
+@post(PATH + "archive-all/", status_code=200, response_headers=[UNDO_HEADER])
+async def archive_all(
+    request: PersonRequest,
+    services: NamedDependency[Services],
+    data: JSONBody[ArchiveAll | None] = None,
+) -> Response[Archived]:
+    """Archive all.
+
+    With `as_of` of a list, no more than what that list could show; with `read` true, only what was read.
+    """
+    chosen = data or ArchiveAll()
+    await check_filter(services.database, chosen.event_type, chosen.category)
+    changed = await archive_store.archive_all(
+        services.database,
+        request.auth.recipient_id,
+        Filter(chosen.read, chosen.event_type, chosen.category, chosen.subject),
+        as_of=chosen.as_of,
+    )
+    return Response(Archived(changed.archived), headers=undo_header(changed.undo))
+
+
+@post(
+    PATH + "undo/",
+    description=f"`undo` is the header `{UNDO}` of the change's response. What was changed since stays as it is.",
+    status_code=200,
+)
+async def undo(
+    request: PersonRequest, services: NamedDependency[Services], data: JSONBody[Undo]
+) -> Undone:
+    """Undo a change of many notifications."""
+    return Undone(await archive_store.undo(services.database, request.auth.recipient_id, data.undo))
 
 
 @post(PATH + "seen/", status_code=200)
@@ -272,19 +268,6 @@ async def unread_by_category(
     return CountByCategory(sum(counts.values()), counts)
 
 
-@get(PATH + "{notification_id:int}/why/")
-async def why(
-    request: PersonRequest, services: NamedDependency[Services], notification_id: RowId
-) -> Explanation:
-    """Why did (not) this reach me?"""
-    decided = await store.why(
-        services.database, [notification_id], recipient_id=request.auth.recipient_id
-    )
-    if notification_id not in decided:
-        raise NotFound
-    return explain(decided[notification_id])
-
-
 class Me(Struct, frozen=True):
     """The person of the token, and when it expires."""
 
@@ -306,15 +289,12 @@ ROUTERS = (
     people_router(
         "Inbox",
         list_notifications,
-        get_notification,
-        mark_read,
-        archive,
         mark_all_read,
-        undo_mark_all_read,
         unread_count,
+        archive_all,
+        undo,
         mark_seen,
         unread_by_category,
-        why,
         me,
     ),
 )

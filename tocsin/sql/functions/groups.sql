@@ -204,7 +204,8 @@ begin
 end
 $$;
 
--- Removes the members of a group from list and badge; skips rows that another transaction is changing. Returns how many.
+-- Removes the members of a group from list and badge; skips rows that another transaction is changing. Returns their
+-- archived_at, by which it can be undone; null: there was nothing to remove.
 create or replace function tocsin.archive_group(
     _recipient_id text,
     _event_type text,
@@ -212,11 +213,12 @@ create or replace function tocsin.archive_group(
     _unread boolean,
     _day date,
     _as_of pg_snapshot
-) returns integer
+) returns timestamptz
 language plpgsql
 as $$
 declare
     _ids bigint[];
+    _now timestamptz := clock_timestamp();
 begin
     _ids := array(
         select n.notification_id
@@ -232,19 +234,7 @@ begin
         order by n.notification_id
         for update skip locked
     );
-    if cardinality(_ids) = 0 then
-        return 0;
-    end if;
-    update tocsin.notification n
-    set archived_at = clock_timestamp()
-    where n.notification_id = any (_ids);
-    if _unread then
-        insert into tocsin.unread_delta (recipient_id, n)
-        values (_recipient_id, -cardinality(_ids));
-    end if;
-    insert into tocsin.inbox_change (recipient_id, change, notification_ids)
-    values (_recipient_id, 'archived', _ids);
-    perform tocsin.wake(array[_recipient_id]);
-    return cardinality(_ids);
+    perform tocsin.set_archived_at(_recipient_id, _ids, _now);
+    return case when cardinality(_ids) > 0 then _now end;
 end
 $$;

@@ -1,5 +1,20 @@
 -- What a person does in their inbox; each change updates the badge and is sent to the person's other open streams.
 
+-- Records a change for the person's streams (_ids null: of all notifications), and by how much it changed the badge.
+create or replace function tocsin.record_inbox_change(_recipient_id text, _change text, _ids bigint[], _unread integer) returns void
+language plpgsql
+as $$
+begin
+    if _unread <> 0 then
+        insert into tocsin.unread_delta (recipient_id, n)
+        values (_recipient_id, _unread);
+    end if;
+    insert into tocsin.inbox_change (recipient_id, change, notification_ids)
+    values (_recipient_id, _change, _ids);
+    perform tocsin.wake(array[_recipient_id]);
+end
+$$;
+
 -- Marks one notification read or unread. Returns whether that changed something.
 create or replace function tocsin.mark_read(_recipient_id text, _notification_id bigint, _read boolean) returns boolean
 language plpgsql
@@ -19,11 +34,9 @@ begin
         return false;
     end if;
     if _in_inbox then
-        insert into tocsin.unread_delta (recipient_id, n)
-        values (_recipient_id, case when _read then -1 else 1 end);
-        insert into tocsin.inbox_change (recipient_id, change, notification_ids)
-        values (_recipient_id, case when _read then 'read' else 'unread' end, array[_notification_id]);
-        perform tocsin.wake(array[_recipient_id]);
+        perform tocsin.record_inbox_change(
+            _recipient_id, case when _read then 'read' else 'unread' end, array[_notification_id], case when _read then -1 else 1 end
+        );
     end if;
     return true;
 end
@@ -67,11 +80,12 @@ begin
     update tocsin.notification n
     set read_at = _now
     where n.notification_id = any (_ids);
-    insert into tocsin.unread_delta (recipient_id, n)
-    values (_recipient_id, -cardinality(_ids));
-    insert into tocsin.inbox_change (recipient_id, change, notification_ids)
-    values (_recipient_id, 'read', case when coalesce(_category, _event_type, _subject) is not null or _as_of is not null then _ids end);
-    perform tocsin.wake(array[_recipient_id]);
+    perform tocsin.record_inbox_change(
+        _recipient_id,
+        'read',
+        case when coalesce(_category, _event_type, _subject) is not null or _as_of is not null then _ids end,
+        -cardinality(_ids)
+    );
     return query select cardinality(_ids), _now;
 end
 $$;
@@ -99,40 +113,7 @@ begin
     update tocsin.notification n
     set read_at = null
     where n.notification_id = any (_ids);
-    insert into tocsin.unread_delta (recipient_id, n)
-    values (_recipient_id, cardinality(_ids));
-    insert into tocsin.inbox_change (recipient_id, change, notification_ids)
-    values (_recipient_id, 'unread', _ids);
-    perform tocsin.wake(array[_recipient_id]);
+    perform tocsin.record_inbox_change(_recipient_id, 'unread', _ids, cardinality(_ids));
     return cardinality(_ids);
-end
-$$;
-
--- Removes one notification from list and badge; false where there is none.
-create or replace function tocsin.archive(_recipient_id text, _notification_id bigint) returns boolean
-language plpgsql
-set lock_timeout = '250ms'
-as $$
-declare
-    _was_unread boolean;
-begin
-    update tocsin.notification n
-    set archived_at = clock_timestamp()
-    where n.notification_id = _notification_id
-        and n.recipient_id = _recipient_id
-        and n.archived_at is null
-        and n.in_inbox
-    returning n.read_at is null into _was_unread;
-    if not found then
-        return false;
-    end if;
-    if _was_unread then
-        insert into tocsin.unread_delta (recipient_id, n)
-        values (_recipient_id, -1);
-    end if;
-    insert into tocsin.inbox_change (recipient_id, change, notification_ids)
-    values (_recipient_id, 'archived', array[_notification_id]);
-    perform tocsin.wake(array[_recipient_id]);
-    return true;
 end
 $$;

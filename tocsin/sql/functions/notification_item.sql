@@ -18,6 +18,7 @@ select
     n.read_at,
     n.created_at,
     n.in_inbox and n.archived_at is null as listed,
+    n.in_inbox and n.archived_at is not null as archived,
     n.archived_at,
     n.decisions,
     n.subject,

@@ -48,9 +48,7 @@ begin
             and pg_visible_in_snapshot(n.xid, _mark)
             and (_before is null or not pg_visible_in_snapshot(n.xid, _before))
     ) then
-        insert into tocsin.inbox_change (recipient_id, change)
-        values (_recipient_id, 'seen');
-        perform tocsin.wake(array[_recipient_id]);
+        perform tocsin.record_inbox_change(_recipient_id, 'seen', null, 0);
     end if;
 end
 $$;

@@ -48,6 +48,7 @@ begin
                         f.read_at is not null as read,
                         f.read_at,
                         f.created_at,
+                        false as archived,
                         e.actions,
                         case when e.actions is not null then tocsin.acted(f.notification_id) end as acted
                     from (

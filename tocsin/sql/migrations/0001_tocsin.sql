@@ -423,6 +423,9 @@ create index notification_unread on tocsin.notification (recipient_id, event_typ
 where in_inbox and archived_at is null and read_at is null;
 create index notification_read on tocsin.notification (recipient_id, event_type, created_at desc, notification_id desc)
 where in_inbox and archived_at is null and read_at is not null;
+-- list_older_archived, list_newer_archived, undo_archive_all
+create index notification_archived on tocsin.notification (recipient_id, created_at desc, notification_id desc)
+where in_inbox and archived_at is not null;
 -- stream_updates: what was committed since a snapshot
 create index notification_xid on tocsin.notification (recipient_id, xid);
 -- assign_invitations, claim_email, erase_recipient
@@ -511,7 +514,7 @@ comment on column tocsin.action_counter.seq is 'The last number in tocsin.action
 
 create table tocsin.inbox_change (
     recipient_id text not null,
-    change text not null check (change in ('read', 'unread', 'archived', 'acted', 'seen')),
+    change text not null check (change in ('read', 'unread', 'archived', 'unarchived', 'acted', 'seen')),
     notification_ids bigint[],
     at timestamptz not null default now(),
     xid xid8 not null default pg_current_xact_id()
@@ -524,7 +527,7 @@ create index inbox_change_xid on tocsin.inbox_change (xid) include (recipient_id
 
 comment on table tocsin.inbox_change is 'What people did in their inbox, for their other open streams; kept for an hour.';
 comment on column tocsin.inbox_change.recipient_id is 'The person.';
-comment on column tocsin.inbox_change.change is 'read, unread, archived, acted or seen.';
+comment on column tocsin.inbox_change.change is 'read, unread, archived, unarchived, acted or seen.';
 comment on column tocsin.inbox_change.notification_ids is 'The notifications; null: all.';
 comment on column tocsin.inbox_change.at is 'When.';
 comment on column tocsin.inbox_change.xid is 'The transaction that did it.';

@@ -32,6 +32,7 @@ select
             'read', i.read,
             'read_at', i.read_at,
             'created_at', i.created_at,
+            'archived', false,
             'actions', i.actions,
             'acted', i.acted
         )
@@ -80,6 +81,7 @@ select
     i.read,
     i.read_at,
     i.created_at,
+    i.archived,
     i.actions,
     i.acted
 from (select pg_current_snapshot()::text as as_of) s
@@ -119,7 +121,7 @@ order by
     i.id desc;
 
 -- name: archive_group
--- Removes the members of a group from list and badge; returns how many.
+-- Removes the members of a group from list and badge; returns their archived_at, null if there was nothing to remove.
 select tocsin.archive_group(:recipient_id, :event_type, :subject, :unread, :day, :as_of::pg_snapshot);
 
 -- name: get_inbox_preferences

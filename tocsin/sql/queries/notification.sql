@@ -28,6 +28,7 @@ select
     n.read_at is not null as read,
     n.read_at,
     n.created_at,
+    false as archived,
     e.actions,
     case when e.actions is not null then tocsin.acted(n.notification_id) end as acted
 from (select pg_current_snapshot()::text as as_of) s
@@ -126,6 +127,7 @@ select
     n.read_at is not null as read,
     n.read_at,
     n.created_at,
+    false as archived,
     e.actions,
     case when e.actions is not null then tocsin.acted(n.notification_id) end as acted
 from (select pg_current_snapshot()::text as as_of) s
@@ -215,6 +217,7 @@ select
     i.read,
     i.read_at,
     i.created_at,
+    i.archived,
     i.actions,
     i.acted
 from tocsin.notification_item i
@@ -224,10 +227,6 @@ where i.id = :notification_id
 -- name: mark_read
 -- Marks one read or unread; returns whether that changed something.
 select tocsin.mark_read(:recipient_id, :notification_id, :read);
-
--- name: archive
--- Removes one from list and badge; returns whether it was there.
-select tocsin.archive(:recipient_id, :notification_id);
 
 -- name: mark_seen
 -- Moves a person's mark of what they have seen to the list of this snapshot (null: to now).
@@ -239,10 +238,6 @@ select
     m.marked,
     m.read_at
 from tocsin.mark_all_read(:recipient_id, :category, :event_type, :as_of::pg_snapshot, :subject) m;
-
--- name: undo_mark_all_read
--- Marks everything unread that has exactly this read_at; returns how many.
-select tocsin.undo_mark_all_read(:recipient_id, :read_at);
 
 -- name: unread_by_category
 -- How many are unread in each category that has some.

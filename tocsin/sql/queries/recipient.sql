@@ -94,6 +94,7 @@ select
     i.read,
     i.read_at,
     i.created_at,
+    i.archived,
     i.actions,
     i.acted,
     i.archived_at,

@@ -63,14 +63,29 @@ export class Client implements Public.Client {
     return this.request('DELETE', `notifications/${id}/`);
   }
 
-  async markAllRead(options: { category?: string; event_type?: string; as_of?: string } = {}): Promise<Public.MarkedAll> {
-    const response = await this.#api.call('POST', 'notifications/mark-all-read/', options);
-    const { marked } = (await response.json()) as { marked: number };
-    return { marked, undo: response.headers.get('Tocsin-Undo') };
+  unarchive(id: number): Promise<Public.Notification> {
+    return this.request('PATCH', `notifications/${id}/`, { archived: false });
   }
 
-  undoMarkAllRead(undo: string): Promise<{ unmarked: number }> {
-    return this.request('POST', 'notifications/mark-all-read/undo/', { undo });
+  seen(as_of?: string): Promise<Public.Count> {
+    return this.request('POST', 'notifications/seen/', { as_of });
+  }
+
+  markAllRead(options: Public.Choice = {}): Promise<Public.MarkedAll> {
+    return this.#changeAll('mark-all-read/', options);
+  }
+
+  archiveAll(options: Public.Choice & { read?: boolean } = {}): Promise<Public.ArchivedAll> {
+    return this.#changeAll('archive-all/', options);
+  }
+
+  async #changeAll<Changed>(path: string, options: Public.Choice): Promise<Changed & { undo: string | null }> {
+    const response = await this.#api.call('POST', `notifications/${path}`, options);
+    return { ...((await response.json()) as Changed), undo: response.headers.get('Tocsin-Undo') };
+  }
+
+  undo(undo: string): Promise<{ undone: number }> {
+    return this.request('POST', 'notifications/undo/', { undo });
   }
 
   stream(options: Public.StreamOptions = {}): AsyncGenerator<Public.StreamEvent> {

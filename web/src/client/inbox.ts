@@ -1,6 +1,6 @@
 // The inbox in this tab: the count, and the loaded part of the list.
 
-import type { Link, Notification } from '../public/tocsin-client.js';
+import type { Count, Done, Link, Notification } from '../public/tocsin-client.js';
 import { type Api, Problem } from '../shared/api.js';
 
 export type Listing = 'new' | 'loading' | 'ready' | 'failed';
@@ -28,15 +28,16 @@ export class Inbox {
   more = false;
   category = '';
   unreadOnly = false;
-  /** How many the last mark-all marked, while it can be undone. */
-  marked = 0;
+  archived = false;
+  /** What was done last, while it can be undone. */
+  done: Done | null = null;
 
-  #told: number | null = null; // from the service
+  #told: Count | null = null; // from the service
   readonly #ahead = new Map<number, number>(); // changes made here that the service has not reported yet, by notification
   #cursor: string | null = null;
   #asOf: string | null = null;
   #underWay: Promise<unknown> = Promise.resolve();
-  #undo: string | null = null;
+  #undo: (() => Promise<unknown>) | null = null;
   #loads = 0;
 
   constructor(
@@ -47,9 +48,19 @@ export class Inbox {
   /** The number of unread notifications; null while it is not known. */
   get count(): number | null {
     if (this.#told === null) return null;
-    let count = this.#told;
+    let { count } = this.#told;
     for (const n of this.#ahead.values()) count += n;
     return Math.max(0, count);
+  }
+
+  /** How many of them came after the list that the person saw last; null while it is not known. */
+  get unseen(): number | null {
+    return this.#told && Math.min(this.#told.unseen, this.count ?? 0);
+  }
+
+  /** How many the last mark-all marked, while it can be undone. */
+  get marked(): number {
+    return this.done?.what === 'all-read' ? this.done.n : 0;
   }
 
   /** Loads the first page for the current filter, and replaces the list. */
@@ -95,7 +106,7 @@ export class Inbox {
     }
   }
 
-  async show(filter: { category?: string; unreadOnly?: boolean }): Promise<void> {
+  async show(filter: { category?: string; unreadOnly?: boolean; archived?: boolean }): Promise<void> {
     Object.assign(this, filter);
     this.items = [];
     this.#forgetUndo();
@@ -114,15 +125,34 @@ export class Inbox {
     item.read = read;
     // keepalive, since opening a notification leaves the page
     const call = this.api.json('PATCH', `notifications/${item.id}/read/`, { read }, { keepalive: true });
-    await this.#settle(item, read ? -1 : 1, call, () => (item.read = !read));
+    await this.#settle(item, item.archived ? 0 : read ? -1 : 1, call, () => (item.read = !read));
+    this.#remember({ what: read ? 'read' : 'unread', n: 1 }, () => this.setRead(item, !read));
   }
 
+  /** Takes it out of the inbox. */
   async archive(item: Notification): Promise<void> {
+    await this.#setArchived(item, true);
+  }
+
+  /** Brings it back into the inbox. */
+  async unarchive(item: Notification): Promise<void> {
+    await this.#setArchived(item, false);
+  }
+
+  async #setArchived(item: Notification, archived: boolean): Promise<void> {
+    if (item.archived === archived) return;
     this.#forgetUndo();
     const at = this.items.indexOf(item);
-    this.items.splice(at, 1);
-    const call = this.api.json('DELETE', `notifications/${item.id}/`);
-    await this.#settle(item, item.read ? 0 : -1, call, () => this.items.splice(at, 0, item));
+    if (archived !== this.archived) this.items = this.items.filter((each) => each !== item);
+    else this.#insert(item);
+    item.archived = archived;
+    const call = this.api.json('PATCH', `notifications/${item.id}/`, { archived });
+    await this.#settle(item, item.read ? 0 : archived ? -1 : 1, call, () => {
+      item.archived = !archived;
+      if (at >= 0) this.items.splice(at, 0, item);
+      else this.items = this.items.filter((each) => each !== item);
+    });
+    this.#remember({ what: archived ? 'archived' : 'unarchived', n: 1 }, () => this.#setArchived(item, !archived));
   }
 
   /** Counts it at once; after the stream has reported it, or should have, the service's own count is used again. */
@@ -146,27 +176,54 @@ export class Inbox {
     this.listener.changed();
   }
 
-  /** Marks what the list could show, nothing later. Returns how many. */
-  async markAll(): Promise<number> {
-    await this.#underWay; // without those that were just archived
-    this.#asOf ??= (await this.#page(null, 1)).as_of;
-    const body = { as_of: this.#asOf, ...(this.category && { category: this.category }) };
-    const answer = await this.api.call('POST', 'notifications/mark-all-read/', body);
-    const { marked } = (await answer.json()) as { marked: number };
-    this.marked = marked;
-    this.#undo = answer.headers.get('Tocsin-Undo');
+  /** Marks what the list could show as seen: it stays unread, and is not counted by `unseen` any more. */
+  async seen(): Promise<void> {
+    this.#told = await this.api.json<Count>('POST', 'notifications/seen/', { as_of: await this.#listAsOf() });
     this.listener.changed();
-    return marked;
   }
 
+  /** Marks what the list could show, nothing later. Returns how many. */
+  async markAll(): Promise<number> {
+    return this.#all('all-read');
+  }
+
+  /** Takes what the list could show out of the inbox, nothing later. Returns how many. */
+  async archiveAll(): Promise<number> {
+    return this.#all('all-archived');
+  }
+
+  async #all(what: 'all-read' | 'all-archived'): Promise<number> {
+    await this.#underWay; // without those that were just archived
+    const body = { as_of: await this.#listAsOf(), ...(this.category && { category: this.category }) };
+    const path = what === 'all-read' ? 'mark-all-read/' : 'archive-all/';
+    const answer = await this.api.call('POST', `notifications/${path}`, body);
+    const found = (await answer.json()) as { marked?: number; archived?: number };
+    const n = found.marked ?? found.archived ?? 0;
+    const undo = answer.headers.get('Tocsin-Undo');
+    if (n > 0) this.#remember({ what, n }, () => this.api.json('POST', 'notifications/undo/', { undo }));
+    return n;
+  }
+
+  async #listAsOf(): Promise<string> {
+    return (this.#asOf ??= (await this.#page(null, 1)).as_of);
+  }
+
+  /** Takes back what was done last, as far as nothing changed it since. */
   async undo(): Promise<void> {
     const undo = this.#undo;
     this.#forgetUndo();
-    if (undo !== null) await this.api.json('POST', 'notifications/mark-all-read/undo/', { undo });
+    await undo?.();
+    this.#forgetUndo();
+  }
+
+  #remember(done: Done, undo: () => Promise<unknown>): void {
+    this.done = done;
+    this.#undo = undo;
+    this.listener.changed();
   }
 
   #forgetUndo(): void {
-    this.marked = 0;
+    this.done = null;
     this.#undo = null;
     this.listener.changed();
   }
@@ -174,14 +231,16 @@ export class Inbox {
   /** One event of the stream. */
   take(name: string, data: string): void {
     const told = JSON.parse(data || '{}');
-    if (name === 'badge') this.#told = told.count;
+    if (name === 'badge') this.#told = told;
     else if (name === 'notification') this.#arrive(told);
     else if (name === 'resync') this.missed();
     else {
       const ids: number[] = told.ids === 'all' ? this.items.map((item) => item.id) : told.ids;
       const named = new Set(ids);
       if (name === 'read') for (const item of this.items) if (named.has(item.id)) item.read = told.read;
-      if (name === 'archived') this.items = this.items.filter((item) => !named.has(item.id));
+      // the other list gets them, where they have their place
+      if (name === (this.archived ? 'unarchived' : 'archived')) this.items = this.items.filter((item) => !named.has(item.id));
+      else if (name === (this.archived ? 'archived' : 'unarchived') && ids.some((id) => !this.items.some((item) => item.id === id))) this.missed();
       this.#caughtUp(ids);
     }
     this.listener.changed();
@@ -209,7 +268,7 @@ export class Inbox {
     const known = this.items.find((each) => each.id === item.id);
     if (known) Object.assign(known, item);
     else {
-      const fits = (!this.category || item.category === this.category) && !(this.unreadOnly && item.read);
+      const fits = !this.archived && (!this.category || item.category === this.category) && !(this.unreadOnly && item.read);
       if (this.listing === 'ready' && fits) this.#insert(item);
       this.listener.arrived(item);
     }
@@ -230,6 +289,7 @@ export class Inbox {
     if (from !== null) query.set('cursor', from);
     if (this.category) query.set('category', this.category);
     if (this.unreadOnly) query.set('read', 'false');
+    if (this.archived) query.set('archived', 'true');
     return this.api.json<Page>('GET', `notifications/?${query}`);
   }
 }

@@ -69,18 +69,18 @@ export class BadgeStore extends LiveStore<Count | null> {
   }
 
   protected make(previous: Count | null | undefined): Count | null {
-    const { count } = this.inbox;
-    if (count === null) return null;
-    return previous?.count === count ? previous : { count };
+    const { count, unseen } = this.inbox;
+    if (count === null || unseen === null) return null;
+    return previous?.count === count && previous.unseen === unseen ? previous : { count, unseen };
   }
 }
 
 export class ListStore extends LiveStore<InboxState> implements InboxStore {
   #copies = new Map<number, Notification>();
 
-  constructor(api: Api, live: Live, { category = '', unreadOnly = false }: InboxFilter) {
+  constructor(api: Api, live: Live, { category = '', unreadOnly = false, archived = false }: InboxFilter) {
     const inbox = new Inbox(api, { changed: () => this.changed(), arrived: () => {} });
-    super(live, Object.assign(inbox, { category, unreadOnly }));
+    super(live, Object.assign(inbox, { category, unreadOnly, archived }));
   }
 
   reload = (): Promise<void> => this.inbox.load();
@@ -88,15 +88,18 @@ export class ListStore extends LiveStore<InboxState> implements InboxStore {
   markRead = async (id: number): Promise<void> => this.inbox.setRead(this.#item(id), true);
   markUnread = async (id: number): Promise<void> => this.inbox.setRead(this.#item(id), false);
   archive = async (id: number): Promise<void> => this.inbox.archive(this.#item(id));
+  unarchive = async (id: number): Promise<void> => this.inbox.unarchive(this.#item(id));
+  seen = (): Promise<void> => this.inbox.seen();
+  archiveAll = (): Promise<number> => this.inbox.archiveAll();
   markAllRead = (): Promise<number> => this.inbox.markAll();
   undo = (): Promise<void> => this.inbox.undo();
 
   protected make(): InboxState {
     const { inbox } = this;
-    const { count, more, link, marked, listing } = inbox;
+    const { count, unseen, more, link, marked, done, listing } = inbox;
     const items = inbox.items.map((item) => this.#copy(item));
     this.#copies = new Map(items.map((item) => [item.id, item]));
-    return { items, count, more, link, marked, status: listing === 'new' ? 'loading' : listing };
+    return { items, count, unseen, more, link, marked, done, status: listing === 'new' ? 'loading' : listing };
   }
 
   protected override start(): void {

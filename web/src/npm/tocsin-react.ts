@@ -37,15 +37,21 @@ export function useUnreadCount(): number | null {
   return useSyncExternalStore(badge.subscribe, badge.get, () => null)?.count ?? null;
 }
 
+/** How many of them came after the list that the person saw last; null while it is not known. */
+export function useUnseenCount(): number | null {
+  const { badge } = useTocsin();
+  return useSyncExternalStore(badge.subscribe, badge.get, () => null)?.unseen ?? null;
+}
+
 /** The list and its actions, kept up to date. */
 export function useNotifications(filter: InboxFilter = {}): InboxState & Omit<Inbox, keyof Store<unknown>> {
   const client = useTocsin();
-  const { category = '', unreadOnly = false } = filter;
-  const inbox = useMemo(() => client.inbox({ category, unreadOnly }), [client, category, unreadOnly]);
+  const { category = '', unreadOnly = false, archived = false } = filter;
+  const inbox = useMemo(() => client.inbox({ category, unreadOnly, archived }), [client, category, unreadOnly, archived]);
   const state = useSyncExternalStore(inbox.subscribe, inbox.get, inbox.get);
   return useMemo(() => {
-    const { reload, loadMore, markRead, markUnread, archive, markAllRead, undo } = inbox;
-    return { ...state, reload, loadMore, markRead, markUnread, archive, markAllRead, undo };
+    const { reload, loadMore, markRead, markUnread, archive, unarchive, seen, markAllRead, archiveAll, undo } = inbox;
+    return { ...state, reload, loadMore, markRead, markUnread, archive, unarchive, seen, markAllRead, archiveAll, undo };
   }, [inbox, state]);
 }
 

@@ -17,6 +17,8 @@ export interface Notification {
   read: boolean;
   read_at: string | null;
   created_at: string;
+  /** Whether the person took it out of the inbox. */
+  archived: boolean;
   /** The buttons, if it has any. */
   actions: { key: string; label: string; url: string | null; style: "primary" | "danger" | null }[] | null;
   /** Which button was pressed. */
@@ -27,6 +29,8 @@ export interface Notification {
 export interface Count {
   /** The number of unread notifications. */
   count: number;
+  /** How many of them came after the list that the person saw last: `seen()`. */
+  unseen: number;
 }
 
 export interface Filter {
@@ -34,6 +38,8 @@ export interface Filter {
   event_type?: string;
   /** Only read ones (true), or only unread ones (false). */
   read?: boolean;
+  /** Those that were taken out of the inbox, instead of those in it. */
+  archived?: boolean;
 }
 
 export interface ListOptions extends Filter {
@@ -53,14 +59,34 @@ export interface Page<Item> {
 }
 
 export interface NotificationPage extends Page<Notification> {
-  /** For `markAllRead`: marks only what this list could show. */
+  /** For `markAllRead`, `archiveAll` and `seen`: they change only what this list could show. */
   as_of: string;
+}
+
+/** Which notifications a change of many is about; all without it. */
+export interface Choice {
+  category?: string;
+  event_type?: string;
+  subject?: string;
+  as_of?: string;
 }
 
 export interface MarkedAll {
   marked: number;
-  /** For `undoMarkAllRead`; null if nothing was marked. */
+  /** For `undo`; null if nothing was marked. */
   undo: string | null;
+}
+
+export interface ArchivedAll {
+  archived: number;
+  /** For `undo`; null if nothing was archived. */
+  undo: string | null;
+}
+
+/** What a list did last, for its `undo()`, and with how many notifications. */
+export interface Done {
+  what: 'read' | 'unread' | 'archived' | 'unarchived' | 'all-read' | 'all-archived';
+  n: number;
 }
 
 export interface Why {
@@ -167,11 +193,13 @@ export interface Subscription {
 
 /** The data of each event of the stream. A later version of the service may send further ones: ignore unknown names. */
 export interface StreamEvents {
-  /** On connect, and when the count changes. */
+  /** On connect, and when one of its numbers changes. */
   badge: Count;
   notification: Notification;
   read: { ids: number[] | 'all'; read: boolean };
   archived: { ids: number[] };
+  /** Back in the inbox. */
+  unarchived: { ids: number[] };
   /** Missed events can't be replayed: read the list again. */
   resync: Record<string, never>;
 }
@@ -211,17 +239,23 @@ export interface InboxState {
   items: readonly Notification[];
   /** All unread notifications of the person, whatever the filter; null while it is not known. */
   count: number | null;
+  /** How many of them came after the list that the person saw last; null while it is not known. */
+  unseen: number | null;
   status: 'loading' | 'ready' | 'failed';
   /** Whether there are older ones: `loadMore()`. */
   more: boolean;
   link: Link;
   /** How many the last `markAllRead()` marked, as long as `undo()` is possible. */
   marked: number;
+  /** What `undo()` would take back; null: nothing. */
+  done: Done | null;
 }
 
 export interface InboxFilter {
   category?: string;
   unreadOnly?: boolean;
+  /** What was taken out of the inbox, in place of the inbox. */
+  archived?: boolean;
 }
 
 /** A list that is kept up to date. Changes of the person appear at once, and are reverted if the service refuses them. */
@@ -232,9 +266,15 @@ export interface Inbox extends Store<InboxState> {
   markRead(id: number): Promise<void>;
   markUnread(id: number): Promise<void>;
   archive(id: number): Promise<void>;
+  /** Brings it back into the inbox. */
+  unarchive(id: number): Promise<void>;
+  /** The list was shown: what it could show is no longer unseen, and stays unread. */
+  seen(): Promise<void>;
   /** Marks all that the list could show; returns how many. */
   markAllRead(): Promise<number>;
-  /** Takes the last `markAllRead()` back. */
+  /** Takes all that the list could show out of the inbox; returns how many. */
+  archiveAll(): Promise<number>;
+  /** Takes back what was done last, see `done`. */
   undo(): Promise<void>;
 }
 
@@ -265,9 +305,14 @@ export interface Client {
   markRead(id: number): Promise<Notification>;
   markUnread(id: number): Promise<Notification>;
   archive(id: number): Promise<void>;
-  markAllRead(options?: { category?: string; event_type?: string; as_of?: string }): Promise<MarkedAll>;
-  /** Returns how many are unread again. */
-  undoMarkAllRead(undo: string): Promise<{ unmarked: number }>;
+  /** Brings it back into the inbox. */
+  unarchive(id: number): Promise<Notification>;
+  /** Marks what the list with this `as_of` could show as seen; without it, all until now. It stays unread. */
+  seen(as_of?: string): Promise<Count>;
+  markAllRead(options?: Choice): Promise<MarkedAll>;
+  archiveAll(options?: Choice & { read?: boolean }): Promise<ArchivedAll>;
+  /** Takes a change of many back, by its `undo`; returns how many are as they were before. */
+  undo(undo: string): Promise<{ undone: number }>;
 
   /**
    * The events of a connection of its own, which reconnects by itself without losing or repeating one. Throws `Problem`

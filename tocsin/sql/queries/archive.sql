@@ -1,0 +1,137 @@
+-- name: list_older_archived
+-- A page of the archive, the newest notification first, from a position in it on; always at least one row, for the snapshot.
+select
+    s.as_of,
+    i.id,
+    i.event_id,
+    i.event_type,
+    i.category,
+    i.title,
+    i.body,
+    i.body_html,
+    i.action_url,
+    i.metadata,
+    i.initiator,
+    i.subject,
+    i.read,
+    i.read_at,
+    i.created_at,
+    i.archived,
+    i.actions,
+    i.acted
+from (select pg_current_snapshot()::text as as_of) s
+left join lateral (
+    select
+        i.id,
+        i.event_id,
+        i.event_type,
+        i.category,
+        i.title,
+        i.body,
+        i.body_html,
+        i.action_url,
+        i.metadata,
+        i.initiator,
+        i.subject,
+        i.read,
+        i.read_at,
+        i.created_at,
+        i.archived,
+        i.actions,
+        i.acted
+    from tocsin.notification_item i
+    where i.recipient_id = :recipient_id
+        and i.archived
+        and (:read::boolean is null or i.read = :read)
+        and (:event_type::text is null or i.event_type = :event_type)
+        and (:category::text is null or i.category = :category)
+        and (:subject::text is null or i.subject = :subject)
+        and (i.created_at, i.id) < (coalesce(:at, 'infinity'::timestamptz), coalesce(:id, 9223372036854775807))
+    order by i.created_at desc, i.id desc
+    limit :limit
+) i on true
+order by i.created_at desc, i.id desc;
+
+-- name: list_newer_archived
+-- The page of the archive just after a position in it, oldest first; always at least one row, for the snapshot.
+select
+    s.as_of,
+    i.id,
+    i.event_id,
+    i.event_type,
+    i.category,
+    i.title,
+    i.body,
+    i.body_html,
+    i.action_url,
+    i.metadata,
+    i.initiator,
+    i.subject,
+    i.read,
+    i.read_at,
+    i.created_at,
+    i.archived,
+    i.actions,
+    i.acted
+from (select pg_current_snapshot()::text as as_of) s
+left join lateral (
+    select
+        i.id,
+        i.event_id,
+        i.event_type,
+        i.category,
+        i.title,
+        i.body,
+        i.body_html,
+        i.action_url,
+        i.metadata,
+        i.initiator,
+        i.subject,
+        i.read,
+        i.read_at,
+        i.created_at,
+        i.archived,
+        i.actions,
+        i.acted
+    from tocsin.notification_item i
+    where i.recipient_id = :recipient_id
+        and i.archived
+        and (:read::boolean is null or i.read = :read)
+        and (:event_type::text is null or i.event_type = :event_type)
+        and (:category::text is null or i.category = :category)
+        and (:subject::text is null or i.subject = :subject)
+        and (i.created_at, i.id) > (:at, :id)
+    order by i.created_at, i.id
+    limit :limit
+) i on true
+order by i.created_at, i.id;
+
+-- name: archive
+-- Removes one from list and badge; returns whether it was there.
+select tocsin.archive(:recipient_id, :notification_id);
+
+-- name: archived_at
+-- When a person archived one.
+select n.archived_at
+from tocsin.notification n
+where n.notification_id = :notification_id
+    and n.recipient_id = :recipient_id;
+
+-- name: unarchive
+-- Brings one back; returns whether it is in the inbox now.
+select tocsin.unarchive(:recipient_id, :notification_id);
+
+-- name: archive_all
+-- Archives everything that a list with these filters could show; returns how many, and the archived_at by which to undo it.
+select
+    a.archived,
+    a.archived_at
+from tocsin.archive_all(:recipient_id, :read, :category, :event_type, :subject, :as_of::pg_snapshot) a;
+
+-- name: undo_mark_all_read
+-- Marks everything unread that has exactly this read_at; returns how many.
+select tocsin.undo_mark_all_read(:recipient_id, :read_at);
+
+-- name: undo_archive_all
+-- Brings everything back that has exactly this archived_at; returns how many.
+select tocsin.undo_archive_all(:recipient_id, :archived_at);
