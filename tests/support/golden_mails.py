@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from tocsin.engine.catalogue import default_catalogue
+from tocsin.engine.catalogue_file import default_catalogue
 from tocsin.engine.mail.context import Rendering
 from tocsin.engine.mail.links import Links
 from tocsin.engine.mail.loader import DEFAULT, Templates

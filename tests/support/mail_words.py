@@ -13,7 +13,7 @@ from babel.messages.extract import extract
 from babel.messages.pofile import read_po, write_po
 from jinja2.ext import babel_extract
 
-from tocsin.engine.catalogue import default_catalogue
+from tocsin.engine.catalogue_file import default_catalogue
 from tocsin.engine.mail.language import CATALOGUES, LABELS
 
 MAIL = CATALOGUES.parent

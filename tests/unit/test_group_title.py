@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tocsin.engine.catalogue import CatalogueError, default_catalogue, parse_catalogue
+from tocsin.engine.catalogue_file import CatalogueError, default_catalogue, parse_catalogue
 from tocsin.engine.group_title import GroupFacts, TitleMany, group_title
 
 REPLIES = default_catalogue().event_types["forum.new_reply"].title_many

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import click
 import psycopg
 
-from tocsin.cli import imports, operations, services
+from tocsin.cli import administration, imports, services
 from tocsin.cli.doctor import doctor
 from tocsin.cli.templates import templates
 from tocsin.settings import SettingsError
@@ -22,7 +22,7 @@ class _Commands(click.Group):
         from tocsin.client import NotifyError
         from tocsin.dev.embedded_postgres import PostgresError
         from tocsin.dev.supervisor import UpError
-        from tocsin.engine.catalogue import CatalogueError
+        from tocsin.engine.catalogue_file import CatalogueError
         from tocsin.engine.mail.loader import TemplateFailed, TemplatesError
         from tocsin.engine.model import Conflict, Invalid, NotFound, Unavailable
         from tocsin.engine.store.health import NotReady
@@ -74,6 +74,6 @@ def main() -> None:
     """
 
 
-COMMANDS = (*services.COMMANDS, *operations.COMMANDS, *imports.COMMANDS, templates, doctor)
+COMMANDS = (*services.COMMANDS, *administration.COMMANDS, *imports.COMMANDS, templates, doctor)
 for command in COMMANDS:
     main.add_command(command)

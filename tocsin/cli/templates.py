@@ -125,7 +125,7 @@ def _write(out: Path, kind: str, mails: SampleMails, locale: str, email_from: st
 
 
 def _types(catalogue: Path | None) -> list[SampleType]:
-    from tocsin.engine.catalogue import read_catalogue
+    from tocsin.engine.catalogue_file import read_catalogue
     from tocsin.engine.mail.samples import sample_types
 
     return sample_types(read_catalogue(catalogue) if catalogue else None)

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from tocsin.engine.actors.email import mime
-from tocsin.engine.catalogue import CatalogueFile, default_catalogue
+from tocsin.engine.catalogue_file import CatalogueFile, default_catalogue
 from tocsin.engine.mail.links import KEY_BYTES, Links
 from tocsin.engine.mail.loader import DEFAULT, TemplateFailed, Templates
 from tocsin.engine.mail.render import mail_renderer
