@@ -35,7 +35,8 @@ main { max-width: 40rem; padding: 24px }
 _SCRIPT = """
 const bell = (window.bell = document.querySelector("tocsin-bell"));
 window.received = [];
-for (const name of ["tocsin:count", "tocsin:open", "tocsin:signed-out"]) {
+const names = ["tocsin:action", "tocsin:count", "tocsin:open", "tocsin:signed-out"];
+for (const name of names) {
   addEventListener(name, (event) => window.received.push([name, event.detail]));
 }
 """

@@ -34,12 +34,12 @@ def test_all_of_it_by_keys_alone(site: HostSite, context: BrowserContext) -> Non
     bell.expect_focus("Category")
     bell.press("Tab")
     bell.expect_focus("Unread: First")
-    bell.press("Tab")
+    bell.press("ArrowRight")
     bell.expect_focus("Mark as read: First")
     bell.press("Enter")
     bell.expect_focus("Mark as unread: First")
     bell.expect_count(2)
-    bell.press("Tab")
+    bell.press("ArrowRight")
     bell.expect_focus("Archive: First")
     bell.press("ArrowDown")
     bell.expect_focus("Unread: Second")
@@ -55,6 +55,49 @@ def test_all_of_it_by_keys_alone(site: HostSite, context: BrowserContext) -> Non
     bell.press("Escape")
     bell.expect_focus("Notifications, 0 unread")
     expect(bell.panel).to_be_hidden()
+
+
+def test_the_list_is_one_tab_stop_that_arrows_move_from_anywhere(
+    site: HostSite, context: BrowserContext
+) -> None:
+    person = site.person()
+    for title in ("Third", "Second", "First"):
+        site.notify(person, title)
+    site.sign_in(context, person)
+    bell = open_bell(site, context)
+    bell.expect_count(3)
+    bell.button.press("Enter")
+    expect(bell.items).to_have_count(3)
+    bell.expect_focus("Notifications")
+    bell.press("ArrowDown")
+    bell.expect_focus("Unread: First")
+    bell.press("ArrowDown")
+    bell.expect_focus("Unread: Second")
+    bell.press("Shift+Tab", "Shift+Tab")
+    bell.expect_focus("Unread")  # the filter: one step over the category, none over the list
+    bell.press("ArrowUp")
+    bell.expect_focus("Unread: Second")  # where the focus was
+    bell.press("ArrowRight", "ArrowRight", "Enter")
+    bell.expect_focus("Unread: Third")
+    expect(bell.items).to_have_count(2)
+    stops = bell.panel.locator(".days [tabindex='0']")
+    expect(stops).to_have_count(1)
+
+
+def test_the_heading_shows_the_focus_only_after_a_key(
+    site: HostSite, context: BrowserContext
+) -> None:
+    site.sign_in(context, site.person())
+    bell = open_bell(site, context)
+    heading = bell.panel.locator("h2")
+    ring = "(each) => getComputedStyle(each).outlineStyle"
+    bell.open()
+    bell.expect_focus("Notifications")
+    assert heading.evaluate(ring) == "none"
+    bell.press("Escape", "Enter")
+    expect(bell.panel).to_be_visible()
+    bell.expect_focus("Notifications")
+    assert heading.evaluate(ring) == "solid"
 
 
 def test_focus_stays_where_it_was_as_things_arrive(site: HostSite, context: BrowserContext) -> None:
@@ -109,7 +152,7 @@ def test_on_a_phone_the_sheet_keeps_focus_and_gives_it_back(
         bell.press("Tab")
         reached.add(bell.focused())
     assert "Next page" not in reached
-    assert "Archive: One" in reached
+    assert "Unread: One" in reached
     bell.press("Escape")
     bell.expect_focus("Notifications, 1 unread")
     expect(bell.panel).to_be_hidden()

@@ -76,7 +76,11 @@ def test_the_list_of_what_is_allowed_holds_by_itself(
     inside = bell.items.locator(".rich *")
     found = inside.evaluate_all("(all) => all.map((e) => [e.localName, ...e.getAttributeNames()])")
     assert {name for name, *_ in found} <= INSIDE
-    assert {attribute for _, *attributes in found for attribute in attributes} <= {"href", "rel"}
+    assert {attribute for _, *attributes in found for attribute in attributes} <= {
+        "href",
+        "rel",
+        "tabindex",
+    }
     for link in bell.items.locator(".rich a").all():
         assert (link.get_attribute("href") or "https://").startswith(SAFE)
     assert bell.page.evaluate("window.pwned") is None

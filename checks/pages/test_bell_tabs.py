@@ -67,7 +67,7 @@ def test_offline_and_back(site: HostSite, context: BrowserContext) -> None:
     bells[0].page.bring_to_front()
     bells[0].item("Before").hover()
     bells[0].panel.get_by_role("button", name="Mark as read: Before").click()
-    expect(bells[0].panel.get_by_text("That didn’t work")).to_be_visible()
+    expect(bells[0].panel.get_by_text("That did not work")).to_be_visible()
     bells[0].expect_count(1)  # reverted
     context.set_offline(False)
     for bell in bells:

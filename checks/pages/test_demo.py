@@ -189,7 +189,7 @@ def test_a_choice_is_obeyed_and_named(demo: Demo) -> None:
 def test_a_thread_that_is_muted_is_quiet(demo: Demo) -> None:
     panel = demo.panel("right")
     panel.get_by_role("link", name="Settings").click()
-    level = panel.get_by_label("How much you hear of Spring Formal Planning")
+    level = panel.get_by_label("Notifications about Spring Formal Planning")
     level.select_option("muted")
     expect(panel.get_by_text("Spring Formal Planning is muted.")).to_be_visible()
     before = demo.count("right")
@@ -198,7 +198,7 @@ def test_a_thread_that_is_muted_is_quiet(demo: Demo) -> None:
     expect(demo.page.locator("#trace")).to_contain_text("You muted forum.thread:7.")
     assert demo.count("right") == before
     level.select_option("all")
-    expect(panel.get_by_text("You hear all of Spring")).to_be_visible()
+    expect(panel.get_by_text("You get all notifications about Spring")).to_be_visible()
 
 
 def test_an_opened_notification_shows_its_reason(demo: Demo) -> None:

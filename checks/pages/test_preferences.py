@@ -28,20 +28,20 @@ XSS = (
 def test_a_category_is_turned_off_and_its_types_follow(settings: Settings) -> None:
     settings.open()
     settings.unfold("Forum")
-    expect(settings.cell("Email", "New reply")).to_contain_text("Default")
+    expect(settings.cell("Email", "New reply").locator(".source")).to_be_hidden()  # as it was set up
 
     settings.switch("Email", "Forum").click()  # two of three are on: turns all on
     settings.switch("Email", "Forum").click()
 
     expect(settings.switch("Email", "New reply")).not_to_be_checked()
-    expect(settings.cell("Email", "New reply")).to_contain_text("As Forum")
+    expect(settings.cell("Email", "New reply")).to_contain_text("Same as Forum")
     expect(settings.notice()).to_have_text("Email is off for Forum.")
     assert settings.overrides() == {"forum.*": {"email": False}}
 
     settings.page.reload()
     settings.unfold("Forum")
     expect(settings.switch("Email", "Forum")).not_to_be_checked()
-    expect(settings.cell("Email", "New reply")).to_contain_text("As Forum")
+    expect(settings.cell("Email", "New reply")).to_contain_text("Same as Forum")
 
 
 def test_a_choice_is_stronger_than_what_is_above_it_and_can_be_taken_back(
@@ -51,18 +51,18 @@ def test_a_choice_is_stronger_than_what_is_above_it_and_can_be_taken_back(
     settings.unfold("Forum")
     settings.switch("Push", "Everything").click()
     settings.switch("Push", "Everything").click()
-    expect(settings.cell("Push", "Forum")).to_contain_text("As everything")
+    expect(settings.cell("Push", "Forum")).to_contain_text("Same as Everything")
 
     settings.switch("Push", "New reply").click()
-    expect(settings.cell("Push", "New reply")).to_contain_text("Your choice")
+    expect(settings.cell("Push", "New reply")).to_contain_text("Changed")
     expect(settings.cell("Push", "Forum")).to_contain_text("1 of 3")
 
     back = settings.page.get_by_role("button", name="Push, New reply")
     back.click()
     expect(settings.switch("Push", "New reply")).not_to_be_checked()
     expect(settings.switch("Push", "New reply")).to_be_focused()
-    expect(settings.cell("Push", "New reply")).to_contain_text("As everything")
-    expect(settings.notice()).to_contain_text("follows what is chosen above again")
+    expect(settings.cell("Push", "New reply")).to_contain_text("Same as Everything")
+    expect(settings.notice()).to_contain_text("follows the setting above again")
     assert settings.overrides() == {"*": {"push": False}}
 
 
@@ -82,10 +82,10 @@ def test_the_pages_rules_are_the_services(settings: Settings) -> None:
 
     for category in catalogue:
         sources = {
-            "default": "Default",
-            "*": "As everything",
-            f"{category['category']}.*": f"As {category['label']}",
-            "type": "Your choice",
+            "default": "",
+            "*": "Same as Everything",
+            f"{category['category']}.*": f"Same as {category['label']}",
+            "type": "Changed",
             "mandatory": "Always on",
         }
         for each in category["event_types"]:
@@ -111,7 +111,7 @@ def test_what_is_mandatory_is_explained(settings: Settings) -> None:
 
     settings.switch("Email", "Compliance").click()
     expect(settings.cell("Email", "Compliance")).to_contain_text("1 of 2")
-    expect(settings.notice()).to_contain_text("but for what is always on")
+    expect(settings.notice()).to_contain_text("except for what is always on")
     expect(locked).to_be_checked()
 
 
@@ -134,7 +134,7 @@ def test_what_can_not_be_saved_is_as_it_was_with_an_error_beside_it(settings: Se
     settings.page.route("**/api/notification-preferences/", refuse)
     settings.switch("Inbox", "Bulletins").click()
     row = settings.page.get_by_role("row").filter(has=settings.switch("Inbox", "Bulletins"))
-    why = "The service can’t save this just now. Try again in a moment."
+    why = "This can’t be saved right now. Try again in a moment."
     expect(row).to_contain_text(why)
     expect(settings.page.get_by_role("status").filter(has_text=why)).to_have_count(1)
     expect(settings.switch("Inbox", "Bulletins")).to_be_checked()
@@ -219,8 +219,8 @@ def test_it_is_used_by_keyboard_alone(settings: Settings) -> None:
     expect(settings.switch("Inbox", "Bulletins")).to_be_focused()
     settings.page.get_by_label("Off", exact=True).focus()
     press("ArrowRight")
-    expect(settings.page.get_by_label("Every day")).to_be_checked()
-    expect(settings.page.get_by_label("Every day")).to_be_focused()
+    expect(settings.page.get_by_label("Daily")).to_be_checked()
+    expect(settings.page.get_by_label("Daily")).to_be_focused()
     assert settings.request("GET", "digest-preferences/")["frequency"] == "daily"
 
 
@@ -239,7 +239,7 @@ def test_what_another_tab_changed_is_there_when_this_one_is_looked_at(settings: 
 
     assert any(looked() for _ in range(100))
     expect(settings.page.locator("#topics li")).to_have_count(1)
-    expect(settings.page.locator(".next")).to_contain_text("Next one:")
+    expect(settings.page.locator(".next")).to_contain_text("The next one:")
 
 
 def test_nobody_changes_anothers_settings(

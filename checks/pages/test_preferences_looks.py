@@ -23,7 +23,7 @@ def test_axe_has_nothing_against_it(settings: Settings, colours: str) -> None:
     settings.page.wait_for_timeout(300)  # until all colour transitions have ended
     assert violations(settings.page) == []
     settings.page.get_by_role("button", name="Dismiss").click()
-    settings.page.get_by_role("button", name="Keep it").click()
+    settings.page.get_by_role("button", name="Cancel").click()
     settings.page.set_viewport_size({"width": 1280, "height": 2900})
     take_picture(settings.page, f"settings-desktop-{colours}")
 
@@ -64,7 +64,7 @@ def test_any_locale_of_a_host_is_taken_as_well_as_it_goes(
     script = SCRIPT.format(token=site.token(who))
     page = context.new_page()
     page.goto(site.front.origin + site.front.show("host-locale", HostPage(html, script)))
-    title = "Was Sie erreicht" if locale.startswith("de") else "What reaches you"
+    title = "Was Sie erhalten" if locale.startswith("de") else "What you receive"
     expect(page.get_by_role("heading", name=title)).to_be_visible()
 
 

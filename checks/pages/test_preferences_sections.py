@@ -20,12 +20,12 @@ def test_the_digest_shows_when_the_next_one_comes(site: HostSite, browser: Brows
     site.sign_in(context, who)
     settings = Settings(site, context.new_page(), who)
     settings.open()
-    settings.page.get_by_label("Once a week").check()
+    settings.page.get_by_label("Weekly").check()
     digest = settings.page.locator("#digest")
     expect(digest.get_by_label("Time zone")).to_have_value("America/New_York")
     digest.get_by_role("combobox", name="Day").select_option(label="Tuesday")
     digest.get_by_label("Time", exact=True).fill("06:30")
-    expect(settings.page.locator(".next")).to_have_text(re.compile(r"^Next one: Tuesday.* 06:30$"))
+    expect(settings.page.locator(".next")).to_have_text(re.compile(r"^The next one: Tuesday.* 06:30$"))
 
     def saved() -> Any:
         found = site.request(who, "GET", "digest-preferences/")
@@ -36,11 +36,12 @@ def test_the_digest_shows_when_the_next_one_comes(site: HostSite, browser: Brows
     at = datetime.fromisoformat(found["next_at"]).astimezone(ZoneInfo("America/New_York"))
     assert (f"{at:%A %H:%M}", found["frequency"]) == ("Tuesday 06:30", "weekly")
 
+    settings.page.get_by_text("Includes: Everything").click()
     settings.page.locator("#digest").get_by_label("Billing").uncheck()
     expect(settings.page.locator("#digest")).not_to_contain_text("Payment due")
     assert "billing" not in until_changed(settings, "categories", found["categories"])
     settings.page.get_by_role("button", name="Undo").click()
-    expect(settings.page.get_by_label("Everything, later")).to_be_checked()
+    expect(settings.page.get_by_label("Everything, also")).to_be_checked()
     context.close()
 
 
@@ -55,23 +56,24 @@ def test_a_digest_of_nothing_is_explained(settings: Settings) -> None:
     body: dict[str, object] = {"frequency": "daily", "categories": ["forum"]}
     settings.request("PATCH", "digest-preferences/", body)
     settings.open()
+    settings.page.get_by_text("Includes: Forum").click()
     settings.page.locator("#digest").get_by_label("Forum").uncheck()
     expect(settings.page.locator(".next")).to_have_text(
-        "No category is chosen, so no digest is sent."
+        "No category is chosen, so no summary is sent."
     )
 
 
 def test_quiet_hours_are_kept_and_ended(settings: Settings) -> None:
     settings.open()
-    settings.page.get_by_label("Keep quiet hours").click()
-    expect(settings.page.get_by_text("Urgent ones come through: Payment due")).to_be_visible()
+    settings.page.get_by_label("Use quiet hours").click()
+    expect(settings.page.get_by_text("Urgent notifications still arrive: Payment due")).to_be_visible()
     expect(settings.notice()).to_have_text("Quiet hours are from 22:00 to 07:00.")
     settings.page.get_by_label("To", exact=True).fill("22:00")
-    expect(settings.page.locator("#quiet .failure")).to_contain_text("at another time")
+    expect(settings.page.locator("#quiet .failure")).to_contain_text("can’t be the same")
     settings.page.get_by_label("To", exact=True).fill("06:15")
     expect(settings.notice()).to_have_text("Quiet hours are from 22:00 to 06:15.")
     assert settings.request("GET", "quiet-hours/")["ends"] == "06:15"
-    settings.page.get_by_label("Keep quiet hours").click()
+    settings.page.get_by_label("Use quiet hours").click()
     expect(settings.notice()).to_have_text("There are no quiet hours.")
     assert settings.request("GET", "quiet-hours/")["starts"] is None
 
@@ -116,14 +118,14 @@ def test_a_device_is_removed_once_that_is_meant(settings: Settings) -> None:
     settings.open()
     remove = settings.page.get_by_role("button", name="Remove Ada's iPhone")
     remove.click()
-    expect(settings.page.get_by_text("Remove Ada's iPhone? It gets no more pushes")).to_be_visible()
+    expect(settings.page.get_by_text("Remove Ada's iPhone? It receives no notifications")).to_be_visible()
     settings.page.keyboard.press("Escape")
     expect(remove).to_be_focused()
     remove.click()
     settings.page.get_by_role("group", name="Remove Ada's").get_by_role(
         "button", name="Remove"
     ).click()
-    expect(settings.page.get_by_text("Ada's iPhone is removed.")).to_be_visible()
+    expect(settings.page.get_by_text("Ada's iPhone was removed.")).to_be_visible()
     expect(settings.page.locator("#devices li")).to_have_count(1)
     expect(settings.page.locator("#devices button:focus")).to_have_count(1)
     (left,) = settings.request("GET", "push-tokens/")["results"]

@@ -77,6 +77,7 @@ async def test_the_first_press_counts_and_marks_read(
     assert other.status_code == 409
     assert other.headers["content-type"] == "application/problem+json"
     assert other.json()["detail"] == "The first choice counts, which was accept."
+    assert other.json()["reason"] == "chosen"
     assert "retry-after" not in other.headers
     rows = chosen(db)
     assert [row[1:] for row in rows] == [(event, "alice", "accept")]

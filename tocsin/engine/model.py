@@ -403,7 +403,11 @@ class NotFound(Exception):
 
 
 class Refused(Exception):
-    """It is over, or decided already; to try again changes nothing."""
+    """It is over, or decided already; to try again changes nothing. `reason` is a word for programs."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class Conflict(Exception):

@@ -40,13 +40,14 @@ class FieldError(Struct, frozen=True):
 
 
 class ProblemDetails(Struct, frozen=True, omit_defaults=True):
-    """RFC 9457; `errors` only where fields are at fault."""
+    """RFC 9457; `errors` only where fields are at fault, `reason` only where a program needs to know it."""
 
     title: str
     status: int
     detail: str
     type: str = "about:blank"
     errors: list[FieldError] = []
+    reason: str | None = None
 
 
 class Unreadable(Exception):
@@ -74,10 +75,12 @@ def problem(
     detail: str,
     *,
     errors: list[FieldError] | None = None,
+    reason: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response[bytes]:
     """Returns a problem+json response."""
-    body = ProblemDetails(HTTPStatus(status).phrase, status, detail, errors=errors or [])
+    phrase = HTTPStatus(status).phrase
+    body = ProblemDetails(phrase, status, detail, errors=errors or [], reason=reason)
     own = {"Retry-After": _RETRY_AFTER[status]} if status in _RETRY_AFTER else {}
     return Response(
         msgspec.json.encode(body),
@@ -120,7 +123,7 @@ def _invalid(_request: AnyRequest, error: Invalid) -> Response[bytes]:
 
 
 def _refused(_request: AnyRequest, error: Refused) -> Response[bytes]:
-    refused = problem(409, str(error))
+    refused = problem(409, str(error), reason=error.reason)
     del refused.headers["Retry-After"]
     return refused
 

@@ -48,9 +48,9 @@ async def press(
     """Presses a button and returns the notification; raises NotFound, Conflict, and Refused if it counts no more."""
     result = await try_press(database, recipient_id, notification_id, key)
     if result.outcome == "other":
-        raise Refused(f"The first choice counts, which was {result.chosen}.")
+        raise Refused(f"The first choice counts, which was {result.chosen}.", "chosen")
     if result.outcome != "acted":
-        raise Refused(_OVER[result.outcome])
+        raise Refused(_OVER[result.outcome], result.outcome)
     async with database.session() as session:
         return await get_notification(session, recipient_id, notification_id)
 

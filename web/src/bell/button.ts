@@ -1,6 +1,6 @@
 // The bell itself, with its badge.
 
-import { h, icon, setAttribute, setText } from '../shared/dom.js';
+import { button, h, icon, setAttribute, setText } from '../shared/dom.js';
 import { BELL } from './icons.js';
 import type { Language } from './words.js';
 
@@ -12,10 +12,12 @@ export function short(count: number | null): string {
 }
 
 export class BellButton {
-  readonly element = h('button', { type: 'button', part: 'button', class: 'bell', popovertarget: 'panel', 'aria-haspopup': 'dialog' });
+  readonly element = button('bell', 'button');
   readonly #badge = h('span', { part: 'badge', 'aria-hidden': 'true', class: 'badge' });
 
   constructor() {
+    setAttribute(this.element, 'popovertarget', 'panel');
+    setAttribute(this.element, 'aria-haspopup', 'dialog');
     this.element.append(icon(...BELL), this.#badge);
   }
 

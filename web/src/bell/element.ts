@@ -1,6 +1,5 @@
 // The element: its attributes and events, and the connections of its parts.
 
-import { Inbox } from '../client/inbox.js';
 import type { Notification, TocsinBell as Public, Word } from '../public/tocsin-bell.js';
 import { Api, baseOf } from '../shared/api.js';
 import { Credentials, type GetToken } from '../shared/credentials.js';
@@ -9,7 +8,10 @@ import { ElementBase, upgrade } from '../shared/element.js';
 import { Session } from '../shared/session.js';
 import sheetText from './bell.css';
 import { BellButton, short } from './button.js';
-import { Panel } from './panel.js';
+import type { Entry } from './entry.js';
+import { GroupedInbox } from './inbox.js';
+import { type Links, Panel } from './panel.js';
+import { safeUrl } from './safe-url.js';
 import { TitleCount } from './title.js';
 import { Language, pick } from './words.js';
 
@@ -19,7 +21,7 @@ const REFLECTED = ['token', 'theme', 'locale'] as const;
 let sheet: CSSStyleSheet | null = null;
 
 export class TocsinBell extends ElementBase implements Omit<Public, keyof HTMLElement> {
-  static observedAttributes = ['api', 'token', 'locale', 'title-count', 'settings'];
+  static observedAttributes = ['api', 'token', 'locale', 'title-count', 'settings', 'sign-in'];
 
   declare token: string | null;
   declare theme: 'auto' | 'light' | 'dark' | null;
@@ -29,7 +31,7 @@ export class TocsinBell extends ElementBase implements Omit<Public, keyof HTMLEl
   #words: Record<string, Word> = {};
   #language = new Language('en', {});
   #categories: Map<string, string> | null = null;
-  #inbox: Inbox | null = null;
+  #inbox: GroupedInbox | null = null;
   #session: Session | null = null;
   #api: Api | null = null;
   #panel: Panel | null = null;
@@ -52,7 +54,7 @@ export class TocsinBell extends ElementBase implements Omit<Public, keyof HTMLEl
     this.#button.element.addEventListener('click', (event) => {
       event.preventDefault(); // the browser's own opening has no position and no phone layout
       if (this.open) this.hide();
-      else this.show();
+      else this.#panel?.show(this.#button.element, event.detail === 0);
     });
   }
 
@@ -96,7 +98,7 @@ export class TocsinBell extends ElementBase implements Omit<Public, keyof HTMLEl
   }
 
   show(): void {
-    this.#panel?.show(this.#button.element);
+    this.#panel?.show(this.#button.element, true);
   }
 
   hide(): void {
@@ -144,16 +146,13 @@ export class TocsinBell extends ElementBase implements Omit<Public, keyof HTMLEl
 
   #start(): void {
     const api = (this.#api = new Api(this.api, this.#credentials));
-    const inbox = (this.#inbox = new Inbox(api, {
+    const inbox = (this.#inbox = new GroupedInbox(api, {
       changed: () => this.#render(),
       arrived: (notification) => this.#announceArrival(notification),
     }));
     this.#panel = new Panel(inbox, {
-      open: (item, event) => this.#openItem(inbox, item, event),
-      setRead: (item, read) => this.#attempt(() => inbox.setRead(item, read)),
-      archive: (item) => this.#attempt(() => inbox.archive(item), 'archived'),
-      markAll: () => this.#attempt(() => inbox.markAll().then((n) => this.#announce(this.#language.say('marked', n)))),
-      undo: () => this.#attempt(() => inbox.undo()),
+      ...this.#changes(inbox),
+      signIn: () => this.#signIn(),
       attempt: (work) => this.#attempt(work),
       toggled: (open) => this.#toggled(open),
       leaves: () => this.focus(),
@@ -174,6 +173,20 @@ export class TocsinBell extends ElementBase implements Omit<Public, keyof HTMLEl
     this.#render();
   }
 
+  /** What a person can do in the list. */
+  #changes(inbox: GroupedInbox) {
+    return {
+      open: (entry: Entry, event: Event) => this.#openItem(inbox, entry, event),
+      setRead: (entry: Entry, read: boolean) => this.#attempt(() => inbox.setRead(entry, read)),
+      archive: (entry: Entry) => this.#attempt(() => inbox.archive(entry), 'archived'),
+      press: (entry: Entry, key: string) => this.#attempt(() => this.#press(inbox, entry, key)),
+      toggle: (entry: Entry) => this.#attempt(() => inbox.toggle(entry)),
+      moreOf: (entry: Entry) => this.#attempt(() => inbox.loadMembers(entry)),
+      markAll: () => this.#attempt(() => inbox.markAll().then((n) => this.#announce(this.#language.say('marked', n)))),
+      undo: () => this.#attempt(() => inbox.undo()),
+    };
+  }
+
   #stop(): void {
     this.#session?.close();
     this.#panel?.element.remove();
@@ -186,6 +199,8 @@ export class TocsinBell extends ElementBase implements Omit<Public, keyof HTMLEl
     const page = this.closest('[lang]')?.getAttribute('lang');
     this.#language = new Language(pick(this.locale, page, navigator.language), this.#words);
     this.#panel?.forget();
+    this.#categories = null; // their labels have a language
+    if (this.open) void this.#loadCategories();
     this.#render();
   }
 
@@ -200,8 +215,12 @@ export class TocsinBell extends ElementBase implements Omit<Public, keyof HTMLEl
       this.#toldCount = count;
       this.#button.render(count, this.open, this.#language);
       this.#title.show(this.hasAttribute('title-count') ? short(count) : '');
-      if (this.open) this.#panel?.render(this.#language, this.#categories ?? new Map(), this.getAttribute('settings'));
+      if (this.open) this.#panel?.render(this.#language, this.#categories ?? new Map(), this.#links);
     });
+  }
+
+  get #links(): Links {
+    return { settings: this.getAttribute('settings'), signIn: this.getAttribute('sign-in') };
   }
 
   #toggled(open: boolean): void {
@@ -215,22 +234,36 @@ export class TocsinBell extends ElementBase implements Omit<Public, keyof HTMLEl
   }
 
   async #loadCategories(): Promise<void> {
-    const api = this.#api!;
-    const found = await api
-      .json<{ results: { category: string; label: string }[] }>('GET', 'event-types/')
-      .catch(() => null);
-    if (found === null || api !== this.#api) return;
+    const [api, language] = [this.#api!, this.#language];
+    const path = `event-types/?locale=${encodeURIComponent(language.lang)}`;
+    const found = await api.json<{ results: { category: string; label: string }[] }>('GET', path).catch(() => null);
+    if (found === null || api !== this.#api || language !== this.#language) return;
     this.#categories = new Map(found.results.map(({ category, label }) => [category, label]));
     this.#render();
   }
 
-  #openItem(inbox: Inbox, item: Notification, event: Event): void {
-    const goes = this.#dispatch('tocsin:open', item);
+  #openItem(inbox: GroupedInbox, entry: Entry, event: Event): void {
+    const goes = this.#dispatch('tocsin:open', entry.latest);
     if (!goes) event.preventDefault();
-    this.#attempt(() => inbox.setRead(item, true));
+    this.#attempt(() => inbox.setRead(entry, true));
     const { ctrlKey, metaKey, shiftKey, type } = event as MouseEvent;
     const elsewhere = ctrlKey || metaKey || shiftKey || type !== 'click';
     if (event.currentTarget instanceof HTMLAnchorElement && !elsewhere) this.hide();
+  }
+
+  /** Presses a button of a notification, and follows its link if it has one. */
+  async #press(inbox: GroupedInbox, entry: Entry, key: string): Promise<void> {
+    const { latest } = entry;
+    if (!(await inbox.press(entry, key))) return;
+    const action = latest.actions?.find((each) => each.key === key);
+    this.#announce(this.#language.say('chosen', 1, action?.label ?? key));
+    const url = safeUrl(action?.url ?? null);
+    if (this.#dispatch('tocsin:action', { notification: latest, key }) && url !== null) location.assign(url);
+  }
+
+  /** Without a page for it: asks the host's callback again, or the cookie. */
+  #signIn(): void {
+    if (this.#dispatch('tocsin:sign-in', null)) this.#renew();
   }
 
   #announceArrival(notification: Notification): void {

@@ -1,95 +1,160 @@
-// One notification in the list.
+// A row of the list: one notification, or a group that opens in place.
 
 import type { Notification } from '../public/tocsin-bell.js';
-import { h, icon, setAttribute, setText } from '../shared/dom.js';
-import { ARCHIVE, READ, UNREAD } from './icons.js';
+import { button, h, icon, place, setAttribute, setText } from '../shared/dom.js';
+import { ActionsView } from './actions.js';
+import { avatars } from './avatar.js';
+import type { Entry } from './entry.js';
+import { ARCHIVE, CHEVRON, READ, UNREAD } from './icons.js';
 import { richText } from './rich-text.js';
 import { safeUrl } from './safe-url.js';
 import type { Times } from './time.js';
 import type { Language } from './words.js';
 
 export interface ItemActions {
-  open(item: Notification, event: Event): void;
-  setRead(item: Notification, read: boolean): void;
-  archive(item: Notification): void;
+  open(entry: Entry, event: Event): void;
+  setRead(entry: Entry, read: boolean): void;
+  archive(entry: Entry): void;
+  press(entry: Entry, key: string): void;
+  /** Opens or closes a group. */
+  toggle(entry: Entry): void;
+  /** Loads older members of a group. */
+  moreOf(entry: Entry): void;
+}
+
+/** What all rows of one drawing have in common. */
+export interface Drawing {
+  language: Language;
+  times: Times;
+  now: Date;
+  category(notification: Notification): string;
 }
 
 export class ItemView {
-  readonly element: HTMLLIElement;
-  /** The element that opens it; the arrow keys move between these. */
-  readonly opener: HTMLElement;
+  readonly element = h('li', { class: 'item' });
+  readonly #row = h('div', { class: 'row' });
   readonly #unread = h('span', { class: 'sr' });
-  readonly #mark: HTMLElement;
   readonly #time = h('time');
-  readonly #toggle: HTMLButtonElement;
-  readonly #archive: HTMLButtonElement;
+  readonly #toggle = button('icon', 'action');
+  readonly #archive = button('icon', 'action', icon(...ARCHIVE));
   readonly #category = h('span');
+  readonly #many = h('span');
+  readonly #disclose = button('many', 'group', this.#many, icon(...CHEVRON));
+  readonly #members = h('ul', { role: 'list', class: 'members', part: 'members' });
+  readonly #older = button('more', null);
+  #opener: HTMLElement | null = null;
+  #actions: ActionsView | null = null;
+  #drawn = ''; // what the row was made of
+  #views = new Map<Entry, ItemView>();
 
   constructor(
-    readonly item: Notification,
-    actions: ItemActions,
+    readonly entry: Entry,
+    private readonly actions: ItemActions,
   ) {
-    const url = safeUrl(item.action_url);
-    const title = h('span', { dir: 'auto', part: 'item-title' }, item.title);
-    this.opener =
-      url === null
-        ? h('button', { type: 'button', class: 'open' }, this.#unread, title)
-        : h('a', { href: url, class: 'open' }, this.#unread, title);
-    this.opener.addEventListener('click', (event) => {
-      this.element.classList.add('whole');
-      actions.open(item, event);
-    });
-    this.opener.addEventListener('auxclick', (event) => event.button === 1 && actions.open(item, event));
-    this.#toggle = h('button', { type: 'button', class: 'icon', part: 'action' });
-    this.#toggle.addEventListener('click', () => actions.setRead(item, !item.read));
-    this.#archive = h('button', { type: 'button', class: 'icon', part: 'action' }, icon(...ARCHIVE));
-    this.#archive.addEventListener('click', () => actions.archive(item));
-    const mark = (this.#mark = h('span', { class: 'mark', 'aria-hidden': 'true', part: 'mark' }));
-    this.element = h(
-      'li',
-      {},
-      mark,
-      h('div', { class: 'what' }, this.opener, body(item), h('p', { class: 'meta' }, this.#category, this.#time)),
-      h('div', { class: 'actions' }, this.#toggle, this.#archive),
-    );
-    this.element.dataset.id = String(item.id);
-    mark.style.setProperty('--hue', String(hue(item.category)));
+    this.#toggle.addEventListener('click', () => actions.setRead(entry, entry.unread > 0));
+    this.#archive.addEventListener('click', () => actions.archive(entry));
+    this.#disclose.addEventListener('click', () => actions.toggle(entry));
+    this.#older.addEventListener('click', () => actions.moreOf(entry));
+    this.element.append(this.#row);
   }
 
-  update(language: Language, times: Times, now: Date, category: string): void {
-    const { item } = this;
-    const at = new Date(item.created_at);
-    this.element.classList.add('item');
-    this.element.classList.toggle('unread', !item.read);
-    setAttribute(this.element, 'part', item.read ? 'item' : 'item item-unread');
-    setText(this.#mark, [...category][0]?.toLocaleUpperCase(language.lang) ?? '');
-    setText(this.#unread, item.read ? '' : `${language.say('isUnread')} `);
-    setText(this.#category, category);
+  /** The element that opens it; the arrow keys move between these. */
+  get opener(): HTMLElement {
+    return this.#opener!;
+  }
+
+  /** This row and those of its open group, in their order. */
+  get rows(): ItemView[] {
+    return this.entry.open ? [this, ...[...this.#views.values()].flatMap((view) => view.rows)] : [this];
+  }
+
+  /** What can have the focus in this row, in its order. */
+  get controls(): HTMLElement[] {
+    return [...this.#row.querySelectorAll<HTMLElement>('a, button')].filter((each) => each.checkVisibility());
+  }
+
+  update(drawing: Drawing): void {
+    const { entry } = this;
+    const { latest, unread, title } = entry;
+    const made = JSON.stringify([title, latest.id, latest.body, latest.action_url, entry.initiators, entry.count > 1, latest.actions]);
+    if (made !== this.#drawn) this.#make(drawing);
+    this.#drawn = made;
+    const { language, times, now } = drawing;
+    const at = new Date(latest.created_at);
+    this.element.classList.toggle('unread', unread > 0);
+    setAttribute(this.element, 'part', unread ? 'item item-unread' : 'item');
+    setText(this.#unread, unread ? `${language.say('isUnread')} ` : '');
+    setText(this.#category, drawing.category(latest));
     setText(this.#time, times.moment(at, now));
-    setAttribute(this.#time, 'datetime', item.created_at);
+    setAttribute(this.#time, 'datetime', latest.created_at);
     setAttribute(this.#time, 'title', times.full(at));
-    this.#name(this.#toggle, language.say(item.read ? 'markUnread' : 'markRead'));
-    if (this.#toggle.dataset.read !== String(item.read)) {
-      this.#toggle.dataset.read = String(item.read);
-      this.#toggle.replaceChildren(icon(...(item.read ? UNREAD : READ)));
+    this.#name(this.#toggle, language.say(unread ? 'markRead' : 'markUnread'));
+    if (this.#toggle.dataset.unread !== String(unread > 0)) {
+      this.#toggle.dataset.unread = String(unread > 0);
+      this.#toggle.replaceChildren(icon(...(unread ? READ : UNREAD)));
     }
     this.#name(this.#archive, language.say('archive'));
+    if (this.#actions?.update(language)) this.opener.focus(); // the button that had it is gone
+    this.#updateGroup(drawing);
   }
 
-  #name(button: HTMLElement, name: string): void {
-    setAttribute(button, 'title', name);
-    setAttribute(button, 'aria-label', `${name}: ${this.item.title}`);
+  #updateGroup(drawing: Drawing): void {
+    const { count, capped, open, members, older, title } = this.entry;
+    const { language } = drawing;
+    const many = language.say('many', count) + (capped ? '+' : '');
+    this.#disclose.hidden = count < 2;
+    setText(this.#many, many);
+    setAttribute(this.#disclose, 'aria-expanded', String(open));
+    setAttribute(this.#disclose, 'aria-label', `${many}: ${title}`);
+    if (!open && this.#members.parentElement === null) return;
+    const views = new Map<Entry, ItemView>();
+    for (const member of members ?? []) views.set(member, this.#views.get(member) ?? new ItemView(member, this.actions));
+    for (const view of views.values()) view.update(drawing);
+    this.#views = views;
+    setText(this.#older, language.say('older'));
+    const rows = [...views.values()].map(({ element }) => element);
+    if (older !== null) rows.push(this.#older.parentElement as HTMLLIElement ?? h('li', {}, this.#older));
+    place(this.#members, members === null ? [bones(1, 'li')] : rows);
+    place(this.element, open ? [this.#row, this.#members] : [this.#row]);
+  }
+
+  /** Draws the parts that hold content. The focus stays on the opener. */
+  #make({ language, category }: Drawing): void {
+    const { entry } = this;
+    const { latest, title, count, parent } = entry;
+    const { activeElement: focused } = this.element.getRootNode() as ShadowRoot;
+    const wasOpener = focused && focused === this.#opener;
+    const text = h('span', { dir: 'auto', class: 'title', part: 'item-title' }, title);
+    const url = safeUrl(latest.action_url);
+    const opener = url === null ? button('open', null, this.#unread, text) : h('a', { href: url, class: 'open' }, this.#unread, text);
+    opener.addEventListener('click', (event) => {
+      this.element.classList.add('whole');
+      this.actions.open(entry, event);
+    });
+    opener.addEventListener('auxclick', (event) => (event as MouseEvent).button === 1 && this.actions.open(entry, event));
+    this.#opener = opener;
+    this.#actions = latest.actions && count === 1 ? new ActionsView(entry, (key) => this.actions.press(entry, key)) : null;
+    const meta = h('div', { class: 'meta' }, parent ? null : this.#category, this.#time, this.#disclose);
+    const what = h('div', { class: 'what' }, opener, body(latest), this.#actions?.element ?? null, meta);
+    this.#row.replaceChildren(avatars(entry, category(latest), language.lang), what, h('div', { class: 'tools' }, this.#toggle, this.#archive));
+    for (const control of this.#row.querySelectorAll('a, button')) setAttribute(control, 'tabindex', -1); // the list has one tab stop
+    if (wasOpener) opener.focus();
+    else if (focused && this.#row.contains(focused)) (focused as HTMLElement).focus();
+  }
+
+  #name(named: HTMLElement, name: string): void {
+    setAttribute(named, 'title', name);
+    setAttribute(named, 'aria-label', `${name}: ${this.entry.title}`);
   }
 }
 
-function body(item: Notification): HTMLElement | null {
-  if (item.body_html) return h('div', { class: 'body rich', dir: 'auto', part: 'item-body' }, richText(item.body_html));
-  return item.body ? h('p', { class: 'body', dir: 'auto', part: 'item-body' }, item.body) : null;
+/** Grey shapes in place of rows that are being loaded. */
+export function bones<Name extends 'div' | 'li'>(rows: number, name: Name): HTMLElementTagNameMap[Name] {
+  const row = () => h('span', { class: 'bone' }, h('i'), h('i'), h('i'));
+  return h(name, { class: 'bones', 'aria-hidden': 'true' }, ...Array.from({ length: rows }, row)) as HTMLElementTagNameMap[Name];
 }
 
-/** A hue in degrees, always the same for a category; the golden angle makes neighbours differ. */
-function hue(category: string): number {
-  let sum = 0;
-  for (const char of category) sum = (sum * 31 + char.charCodeAt(0)) % 9973;
-  return Math.round(sum * 137.5) % 360;
+function body({ body, body_html }: Notification): HTMLElement | null {
+  if (body_html) return h('div', { class: 'body rich', dir: 'auto', part: 'item-body' }, richText(body_html));
+  return body ? h('p', { class: 'body', dir: 'auto', part: 'item-body' }, body) : null;
 }

@@ -1,12 +1,13 @@
 // The panel: a popover next to the bell, or on a phone a sheet over the whole page.
 
-import type { Inbox } from '../client/inbox.js';
-import type { Notification } from '../public/tocsin-bell.js';
-import { h, icon, setAttribute, setText } from '../shared/dom.js';
-import { BELL, CHECK_ALL, CLOSE, GEAR } from './icons.js';
+import { button, h, icon, setAttribute, setText } from '../shared/dom.js';
+import type { Entry } from './entry.js';
+import { CHECK_ALL, CLOSE, SETTINGS } from './icons.js';
+import type { GroupedInbox, Tab, Undoable } from './inbox.js';
 import type { ItemActions } from './item.js';
 import { ListView } from './list.js';
 import { place } from './position.js';
+import { StateView } from './state.js';
 import type { Language, Words } from './words.js';
 
 interface Listener extends ItemActions {
@@ -15,57 +16,72 @@ interface Listener extends ItemActions {
   leaves(): void;
   markAll(): void;
   undo(): void;
+  signIn(): void;
   /** Changes something, and shows the error if it fails. */
   attempt(work: () => Promise<unknown>): void;
 }
 
+/** The attributes of the bell that the panel shows. */
+export interface Links {
+  settings: string | null;
+  signIn: string | null;
+}
+
 const PHONE = '(max-width: 480px)';
 const NEAR = '240px'; // older notifications are loaded this far below the visible part
+const UNDO_TIME = 10_000; // milliseconds; longer while the pointer or the focus is on it
+const TABS: readonly (readonly [Tab, keyof Words])[] = [
+  ['all', 'all'],
+  ['unread', 'unreadOnly'],
+];
 
 export class Panel {
   readonly element = h('dialog', { popover: 'auto', id: 'panel', part: 'panel', 'aria-labelledby': 'title' });
   readonly #title = h('h2', { id: 'title', part: 'title', tabindex: -1, autofocus: true });
-  readonly #markAll = h('button', { type: 'button', class: 'icon', part: 'action' }, icon(...CHECK_ALL));
-  readonly #settings = h('a', { class: 'icon', part: 'action' }, icon(...GEAR));
-  readonly #close = h('button', { type: 'button', class: 'icon', part: 'action' }, icon(...CLOSE));
-  readonly #all = h('button', { type: 'button' });
-  readonly #unread = h('button', { type: 'button' });
-  readonly #filter = h('div', { role: 'group', class: 'switch', part: 'filter' }, this.#all, this.#unread);
+  readonly #markAll = button('icon', 'action', icon(...CHECK_ALL));
+  readonly #settings = h('a', { class: 'icon', part: 'action' }, icon(...SETTINGS));
+  readonly #close = button('icon', 'action', icon(...CLOSE));
+  readonly #tabs = TABS.map(([tab, word]) => ({ tab, word, button: button(null, null) }));
+  readonly #filter = h('div', { role: 'group', class: 'switch', part: 'filter' }, ...this.#tabs.map(({ button }) => button));
   readonly #category = h('select', { part: 'category' });
   readonly #banner = h('p', { class: 'banner', role: 'status', part: 'banner' });
-  readonly #state = h('div', { class: 'state', part: 'state' });
-  readonly #more = h('button', { type: 'button', class: 'more' });
+  readonly #state: StateView;
+  readonly #more = button('more', null);
   readonly #list: ListView;
   readonly #scroller: HTMLElement;
-  readonly #told = h('span', { dir: 'auto' });
-  readonly #undo = h('button', { type: 'button', part: 'undo' });
-  readonly #toast = h('div', { class: 'toast', part: 'toast' }, this.#told, this.#undo);
+  readonly #text = h('span', { dir: 'auto' });
+  readonly #undo = button(null, 'undo');
+  readonly #toast = h('div', { class: 'toast', part: 'toast' }, this.#text, this.#undo);
+  readonly #keys = h('p', { class: 'keys', 'aria-hidden': 'true', part: 'keys' });
   readonly #live = h('div', { class: 'sr', role: 'status' });
   #place = () => {};
-  #shown: string | null = null; // the state that is drawn
+  #undoable: Undoable | null = null; // the one that the toast shows
+  #timer: ReturnType<typeof setTimeout> | undefined;
   /** The last error, until the next action. */
   notice = '';
 
   constructor(
-    private readonly inbox: Inbox,
+    private readonly inbox: GroupedInbox,
     private readonly listener: Listener,
   ) {
-    this.#list = new ListView({
-      ...listener,
-      archive: (item) => {
-        if (this.#hasFocus(item)) this.#list.focusBeside(item, this.#title);
-        listener.archive(item);
-      },
-    });
-    this.#scroller = h('div', { class: 'scroller' }, this.#state, this.#list.element, this.#more);
+    this.#state = new StateView({ retry: () => void inbox.load(), signIn: () => listener.signIn() });
+    const archive = (entry: Entry) => {
+      this.#list.leave(entry, this.#title);
+      listener.archive(entry);
+    };
+    this.#list = new ListView({ ...listener, archive });
+    this.#scroller = h('div', { class: 'scroller' }, this.#state.element, this.#list.element, this.#more);
     this.element.append(
       h('div', { class: 'head', part: 'header' }, this.#title, this.#markAll, this.#settings, this.#close),
       h('div', { class: 'filters', part: 'filters' }, this.#filter, this.#category),
       this.#banner,
       this.#scroller,
       this.#toast,
+      this.#keys,
       this.#live,
     );
+    this.#listenToToggles();
+    this.#listenToKeys();
     this.#listen();
   }
 
@@ -78,8 +94,10 @@ export class Panel {
     return this.element.matches(':modal') ? this.#live : null;
   }
 
-  show(button: HTMLElement): void {
+  /** `byKeys`: the heading, which gets the focus, shows it. */
+  show(button: HTMLElement, byKeys: boolean): void {
     if (this.open) return;
+    this.element.classList.toggle('by-keys', byKeys);
     this.#place = () => place(this.element, button);
     this.#place();
     for (const moved of ['resize', 'scroll']) addEventListener(moved, this.#place, true);
@@ -101,10 +119,10 @@ export class Panel {
   /** Changes the language. */
   forget(): void {
     this.#list.forget();
-    this.#shown = null;
+    this.#state.forget();
   }
 
-  render(language: Language, categories: Map<string, string>, settings: string | null): void {
+  render(language: Language, categories: Map<string, string>, { settings, signIn }: Links): void {
     const { inbox } = this;
     const say = (word: keyof Words) => language.say(word);
     setAttribute(this.element, 'lang', language.lang);
@@ -117,73 +135,55 @@ export class Panel {
     setAttribute(this.#settings, 'href', settings);
     name(this.#close, say('close'));
     setAttribute(this.#filter, 'aria-label', say('title'));
-    setText(this.#all, say('all'));
-    setText(this.#unread, say('unreadOnly'));
-    setAttribute(this.#all, 'aria-pressed', String(!inbox.unreadOnly));
-    setAttribute(this.#unread, 'aria-pressed', String(inbox.unreadOnly));
+    for (const { tab, word, button } of this.#tabs) {
+      setText(button, say(word));
+      setAttribute(button, 'aria-pressed', String(inbox.tab === tab));
+    }
     this.#renderCategories(categories, language);
-    this.#list.render(inbox.items, language, categories);
+    const state = this.#state.render(inbox, language, signIn);
+    this.#list.element.hidden = state === 'signedOut';
+    this.#list.render(inbox.entries, language, categories);
+    setAttribute(this.#scroller, 'aria-busy', String(state === 'loading'));
     setText(this.#more, say('older'));
-    this.#more.hidden = !inbox.more || inbox.items.length === 0;
-    this.#banner.hidden = inbox.link !== 'offline';
+    this.#more.hidden = !inbox.more || inbox.entries.length === 0;
+    this.#banner.hidden = inbox.link !== 'offline' || state === 'failed' || state === 'loading';
     setText(this.#banner, this.#banner.hidden ? '' : say('offline'));
-    this.#renderState(language);
-    this.#toast.hidden = !inbox.marked && !this.notice;
+    setText(this.#keys, `↑ ↓ ← →  Delete: ${say('archive')}`);
+    this.#renderToast(language);
+  }
+
+  #renderToast(language: Language): void {
+    const { undoable } = this.inbox;
+    if (undoable !== this.#undoable) this.#hideLater((this.#undoable = undoable));
+    this.#toast.hidden = !undoable && !this.notice;
     this.#undo.hidden = !!this.notice;
-    setText(this.#told, this.notice || (inbox.marked ? language.say('marked', inbox.marked) : ''));
-    setText(this.#undo, say('undo'));
+    setText(this.#text, this.notice || (undoable ? language.say(undoable.done, undoable.n) : ''));
+    setText(this.#undo, language.say('undo'));
+  }
+
+  #hideLater(shown: Undoable | null): void {
+    clearTimeout(this.#timer);
+    if (shown === null) return;
+    this.#timer = setTimeout(() => {
+      if (this.#toast.matches(':hover, :focus-within')) this.#hideLater(shown);
+      else if (this.inbox.undoable === shown) this.inbox.forgetUndo();
+    }, UNDO_TIME);
   }
 
   #renderCategories(categories: Map<string, string>, language: Language): void {
-    const names = ['', ...categories.keys()];
-    this.#category.hidden = names.length < 3;
+    const labels = [language.say('everyCategory'), ...categories.values()];
+    const shown = [...this.#category.options].map((option) => option.text);
+    this.#category.hidden = categories.size < 2;
     setAttribute(this.#category, 'aria-label', language.say('category'));
-    const known = [...this.#category.options].map((option) => option.value);
-    if (!known.length || known.join() !== names.join()) {
-      this.#category.replaceChildren(...names.map((each) => h('option', { value: each }, categories.get(each) ?? '')));
+    if (shown.join('\n') !== labels.join('\n')) {
+      const names = ['', ...categories.keys()];
+      this.#category.replaceChildren(...names.map((value, at) => h('option', { value }, labels[at]!)));
     }
-    setText(this.#category.options[0]!, language.say('everyCategory'));
     this.#category.value = this.inbox.category;
   }
 
-  /** Shown instead of an empty list, or while it is loading. */
-  #renderState(language: Language): void {
-    const { inbox } = this;
-    const none = inbox.items.length === 0;
-    const state =
-      inbox.link === 'signed-out'
-        ? 'signedOut'
-        : !none
-          ? ''
-          : inbox.listing === 'failed'
-            ? 'failed'
-            : inbox.listing !== 'ready'
-              ? 'loading'
-              : inbox.unreadOnly
-                ? 'caughtUp'
-                : 'empty';
-    this.#list.element.hidden = state === 'signedOut';
-    setAttribute(this.#scroller, 'aria-busy', String(state === 'loading'));
-    if (this.#shown === state) return;
-    this.#shown = state;
-    this.#state.hidden = !state;
-    setAttribute(this.#state, 'class', `state ${state}`);
-    const say = (word: keyof Words) => language.say(word);
-    if (state === 'loading') {
-      const rows = Array.from({ length: 5 }, () => h('span', { class: 'bone' }));
-      this.#state.replaceChildren(h('span', { class: 'sr' }, say('loading')), ...rows);
-    } else if (state === 'failed') {
-      const retry = h('button', { type: 'button', part: 'retry' }, say('retry'));
-      retry.addEventListener('click', () => void inbox.load());
-      this.#state.replaceChildren(h('p', { role: 'alert' }, say('failed')), retry);
-    } else if (state) {
-      const [first, second] = [say(state), say(`${state}More` as keyof Words)];
-      this.#state.replaceChildren(icon(...BELL), h('p', { class: 'first' }, first), h('p', {}, second));
-    }
-  }
-
-  #listen(): void {
-    const { inbox, listener } = this;
+  #listenToToggles(): void {
+    const { listener } = this;
     this.element.addEventListener('beforetoggle', (event) => {
       const { activeElement } = this.element.getRootNode() as ShadowRoot;
       if (event.newState === 'closed' && this.element.contains(activeElement)) listener.leaves();
@@ -194,14 +194,27 @@ export class Panel {
     };
     this.element.addEventListener('toggle', toggled);
     this.element.addEventListener('close', toggled);
+  }
+
+  /** The arrow keys lead into the list from any part but a choice, which uses them itself. */
+  #listenToKeys(): void {
+    this.element.addEventListener('keydown', (event) => {
+      const { key, ctrlKey, metaKey, altKey, target } = event;
+      if (key === 'z' && (ctrlKey || metaKey) && this.inbox.undoable) this.listener.undo();
+      else if (!/^Arrow(Up|Down)$/.test(key) || altKey || target === this.#category || !this.#list.enter()) return;
+      event.preventDefault();
+    });
+  }
+
+  #listen(): void {
+    const { inbox, listener } = this;
     this.#close.addEventListener('click', () => this.hide());
     this.#markAll.addEventListener('click', () => inbox.count && listener.markAll());
     this.#undo.addEventListener('click', () => {
       this.#title.focus(); // the button disappears
       listener.undo();
     });
-    this.#all.addEventListener('click', () => void inbox.show({ unreadOnly: false }));
-    this.#unread.addEventListener('click', () => void inbox.show({ unreadOnly: true }));
+    for (const { tab, button } of this.#tabs) button.addEventListener('click', () => void inbox.show({ tab }));
     this.#category.addEventListener('change', () => void inbox.show({ category: this.#category.value }));
     this.#more.addEventListener('click', () => listener.attempt(() => inbox.loadMore()));
     const near = { root: this.#scroller, rootMargin: `0px 0px ${NEAR}` };
@@ -209,11 +222,6 @@ export class Panel {
       if (entry?.isIntersecting && inbox.link !== 'offline') inbox.loadMore().catch(() => {}); // the button remains
     }, near);
     seen.observe(this.#more);
-  }
-
-  #hasFocus(item: Notification): boolean {
-    const root = this.element.getRootNode() as ShadowRoot;
-    return root.activeElement?.closest('li')?.dataset.id === String(item.id);
   }
 }
 

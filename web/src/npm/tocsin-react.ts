@@ -60,12 +60,15 @@ export interface TocsinBellComponentProps extends TocsinBellProps {
   /** The person opens a notification; after `event.preventDefault()` the browser does not navigate. */
   onOpen?: (event: CustomEvent<Notification>) => void;
   onCount?: (event: CustomEvent<{ count: number }>) => void;
+  /** The person pressed a button of a notification; after `event.preventDefault()` the browser does not follow its URL. */
+  onAction?: (event: CustomEvent<{ notification: Notification; key: string }>) => void;
   onSignedOut?: (event: CustomEvent<null>) => void;
+  onSignIn?: (event: CustomEvent<null>) => void;
 }
 
 /** Loads the bell when it is first shown. Give it the person's id as `key`, so that another person gets another bell. */
 export function TocsinBell(props: TocsinBellComponentProps): ReactElement {
-  const { getToken, words, onOpen, onCount, onSignedOut, className, 'title-count': titleCount, ...attributes } = props;
+  const { getToken, words, onOpen, onCount, onAction, onSignedOut, onSignIn, className, 'title-count': titleCount, ...attributes } = props;
   const element = useRef<Bell>(null);
   const latest = useRef(props);
   const byFunction = getToken != null;
@@ -76,7 +79,9 @@ export function TocsinBell(props: TocsinBellComponentProps): ReactElement {
     const listeners: { [Name in keyof TocsinBellEventMap]: (event: TocsinBellEventMap[Name]) => void } = {
       'tocsin:open': (event) => latest.current.onOpen?.(event),
       'tocsin:count': (event) => latest.current.onCount?.(event),
+      'tocsin:action': (event) => latest.current.onAction?.(event),
       'tocsin:signed-out': (event) => latest.current.onSignedOut?.(event),
+      'tocsin:sign-in': (event) => latest.current.onSignIn?.(event),
     };
     const each = Object.entries(listeners) as [string, EventListener][];
     for (const [name, listener] of each) bell.addEventListener(name, listener);

@@ -44,7 +44,7 @@ export class Cell {
       this.box.focus();
       change(null);
     });
-    this.element = framed(name, this.box, this.#source, this.#back);
+    this.element = h('td', { role: 'cell' }, this.box, this.#source, this.#back);
   }
 
   show(overrides: Overrides): void {
@@ -54,8 +54,8 @@ export class Cell {
     this.box.indeterminate = on > 0 && on < of;
     this.box.classList.toggle('own', own !== undefined);
     this.#back.hidden = own === undefined;
-    this.#source.hidden = own !== undefined && !this.box.indeterminate;
-    this.#source.textContent = this.box.indeterminate ? this.speech.say('some', { on, of }) : this.#origin();
+    this.#source.textContent = this.box.indeterminate ? this.speech.say('some', { on, of }) : own === undefined ? this.#origin() : '';
+    this.#source.hidden = !this.#source.textContent;
     set(this.box, { 'aria-describedby': this.#source.hidden ? null : this.#source.id });
   }
 
@@ -63,14 +63,14 @@ export class Cell {
     return sum(this.row.categories, this.row.scope, this.channel, this.#overrides);
   }
 
-  /** The source of an inherited value. */
+  /** Which choice of the person an inherited value comes from; '' for the default. */
   #origin(): string {
     const { scope, type, category } = this.row;
     const all = this.#overrides[ALL]?.[this.channel] !== undefined && scope !== ALL;
-    if (!type || !category) return this.speech.say(all ? 'fromAll' : 'default');
+    if (!type || !category) return all ? this.speech.say('fromAll') : '';
     const { source } = answer(type, category.category, this.channel, this.#overrides);
     if (source === 'category') return this.speech.say('fromCategory', { category: category.label });
-    return this.speech.say(source === 'all' ? 'fromAll' : 'default');
+    return source === 'all' ? this.speech.say('fromAll') : '';
   }
 }
 
@@ -89,10 +89,5 @@ export function lockedCell({ speech, told }: Context, row: Row, channel: string,
     event.preventDefault();
     told(why.textContent ?? '');
   });
-  return framed(name, box, h('span', { class: 'source' }, drawing(LOCK, 12), speech.say('always')));
-}
-
-/** With the channel's name, which is shown if the page is too narrow for the table's head. */
-function framed(channel: string, ...parts: HTMLElement[]): HTMLElement {
-  return h('td', { role: 'cell' }, h('span', { class: 'channel', 'aria-hidden': 'true' }, channel), ...parts);
+  return h('td', { role: 'cell' }, box, h('span', { class: 'source' }, drawing(LOCK, 12), speech.say('always')));
 }

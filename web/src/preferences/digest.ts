@@ -29,6 +29,7 @@ export class Digest implements Section {
   readonly #draft: Draft<Preferences, Change>;
   readonly #failed = failure();
   readonly #next = h('p', { class: 'next' });
+  readonly #chosen = h('span', { class: 'chosen' });
   readonly #alone = h('p', { class: 'note' });
   readonly #details: HTMLElement;
   readonly #radios = new Map<string, HTMLInputElement>();
@@ -72,7 +73,6 @@ export class Digest implements Section {
         h('label', { class: 'field wide' }, h('span', {}, speech.say('timezone')), this.#zones.element),
       ),
       this.#categories(),
-      this.#alone,
     );
     this.element = section(
       'digest',
@@ -128,12 +128,14 @@ export class Digest implements Section {
       this.#boxes.set(category, box);
       return h('label', { class: 'check' }, box, h('span', { dir: 'auto' }, label));
     });
+    const all = h('label', { class: 'check all' }, this.#everything, h('span', {}, speech.say('allCategories')));
+    const legend = h('legend', { class: 'unseen' }, speech.say('digestCategories'));
     return h(
-      'fieldset',
-      { class: 'checks' },
-      h('legend', {}, speech.say('digestCategories')),
-      h('label', { class: 'check all' }, this.#everything, h('span', {}, speech.say('allCategories'))),
-      ...boxes,
+      'details',
+      {},
+      h('summary', {}, speech.say('digestCategories'), ': ', this.#chosen),
+      h('fieldset', { class: 'checks' }, legend, all, ...boxes),
+      this.#alone,
     );
   }
 
@@ -184,6 +186,8 @@ export class Digest implements Section {
     if (this.#time.value !== send_at && this.#time !== active(this.#time)) this.#time.value = send_at;
     this.#zones.show(timezone);
     this.#everything.checked = all_categories;
+    const labels = this.#holdable().filter(({ category }) => categories.includes(category)).map(({ label }) => label);
+    this.#chosen.textContent = all_categories ? speech.say('everything') : speech.list(labels) || speech.say('nothing');
     for (const [category, box] of this.#boxes) box.checked = categories.includes(category);
     this.#next.textContent = this.#nextOne();
     this.#next.classList.toggle('pending', this.saving);

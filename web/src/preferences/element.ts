@@ -13,14 +13,14 @@ import { Notice } from './notice.js';
 import css from './preferences.css';
 import { Quiet } from './quiet.js';
 import { Speech } from './speech.js';
-import { Topics } from './topics.js';
+import { Topics, webAddress } from './topics.js';
 
 const LOOK_AGAIN = 1000; // milliseconds between two checks for changes of another tab
 
 export type DescribeTopic = (topic: string) => { label: string; href?: string } | null;
 
 export class TocsinPreferences extends ElementBase implements Omit<Public, keyof HTMLElement> {
-  static readonly observedAttributes = ['api', 'token', 'locale'];
+  static readonly observedAttributes = ['api', 'token', 'locale', 'sign-in'];
 
   readonly #root: ShadowRoot;
   #getToken: GetToken | null = null;
@@ -173,12 +173,14 @@ export class TocsinPreferences extends ElementBase implements Omit<Public, keyof
   #unloaded(problem: Problem, speech: Speech): HTMLElement {
     const away = problem.status === 401;
     if (away) this.dispatchEvent(new CustomEvent('tocsin:signed-out', { bubbles: true, composed: true }));
-    const again = h('button', { type: 'button', onclick: () => void this.#start() }, speech.say('again'));
+    const again = h('button', { type: 'button', class: 'plain', onclick: () => void this.#start() }, speech.say('again'));
+    const url = away ? webAddress(this.getAttribute('sign-in')) : null;
     return h(
       'div',
       { class: 'unloaded', role: 'alert' },
       h('p', { class: 'name' }, speech.say(away ? 'signedOut' : 'unloaded')),
       h('p', {}, away ? speech.say('signedOutHow') : reason(problem, speech)),
+      url && h('a', { href: url, class: 'button', part: 'sign-in' }, speech.say('signIn')),
       again,
     );
   }

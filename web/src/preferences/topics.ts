@@ -198,7 +198,7 @@ class TopicRow {
     const told = found.latest && speech.say('lastTold', { when: speech.ago(found.latest.created_at) });
     const why = muted ? 'mutedNote' : found.because === 'replied' ? 'replied' : 'followed';
     this.#note.textContent = [speech.say(why), told].filter(Boolean).join(' · ');
-    if (nameOf(this.context, found) !== found.topic) this.#note.append(' · ', h('code', { dir: 'ltr' }, found.topic));
+    if (nameOf(this.context, found) !== found.topic) this.#note.append(h('code', { dir: 'ltr' }, found.topic));
     this.#leave.textContent = speech.say(muted ? 'unmute' : 'unfollow');
     set(this.#leave, {
       'aria-label': speech.say(muted ? 'unmuteWhat' : 'unfollowWhat', { topic: nameOf(this.context, found) }),
@@ -217,7 +217,7 @@ function nameOf(context: Context, { topic, latest }: Subscription): string {
 }
 
 /** A URL that may be linked; never a script. */
-function webAddress(href: string | undefined): string | null {
+export function webAddress(href: string | null | undefined): string | null {
   if (!href || !URL.canParse(href, document.baseURI)) return null;
   const url = new URL(href, document.baseURI);
   return ['https:', 'http:'].includes(url.protocol) ? url.href : null;

@@ -39,6 +39,8 @@ export interface TocsinBellProps {
   'title-count'?: boolean | '' | undefined;
   /** The URL of your page for notification settings. */
   settings?: string | undefined;
+  /** The URL of your page for signing in. */
+  'sign-in'?: string | undefined;
   getToken?: TocsinBell['getToken'] | undefined;
   words?: Record<string, Word> | undefined;
 }
@@ -48,8 +50,12 @@ export interface TocsinBellEventMap {
   'tocsin:open': CustomEvent<Notification>;
   /** The count became known, or changed. */
   'tocsin:count': CustomEvent<{ count: number }>;
+  /** The person pressed a button of a notification. After `preventDefault()` the browser does not follow the button's URL. */
+  'tocsin:action': CustomEvent<{ notification: Notification; key: string }>;
   /** The token or cookie was refused, and there is no other. */
   'tocsin:signed-out': CustomEvent<null>;
+  /** The person wants to sign in again. After `preventDefault()` the bell does not ask for a token or the cookie again. */
+  'tocsin:sign-in': CustomEvent<null>;
 }
 
 declare global {

@@ -355,6 +355,8 @@ export declare class Problem extends Error {
   /** Milliseconds until a retry, if the service named them. */
   readonly retryAfter: number | null;
   readonly fields: readonly { field: string; message: string }[];
+  /** Why a button can't be pressed any more: `chosen`, `cancelled`, `replaced` or `expired`. */
+  readonly reason: string | null;
   /** Nobody is signed in, or the person may not do this. */
   readonly isSignedOut: boolean;
 }

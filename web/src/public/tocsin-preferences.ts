@@ -23,6 +23,8 @@ export interface TocsinPreferencesProps {
   theme?: 'auto' | 'light' | 'dark' | null | undefined;
   locale?: string | null | undefined;
   getToken?: TocsinPreferences['getToken'] | undefined;
+  /** The URL of your page for signing in. */
+  'sign-in'?: string | undefined;
   describeTopic?: TocsinPreferences['describeTopic'] | undefined;
 }
 

@@ -10,6 +10,8 @@ export class Problem extends Error {
     /** Milliseconds until a retry, if the service named them. */
     readonly retryAfter: number | null = null,
     readonly fields: readonly { field: string; message: string }[] = [],
+    /** A word for programs, if the service has one. */
+    readonly reason: string | null = null,
   ) {
     super(message);
   }
@@ -84,5 +86,5 @@ async function problem(answer: Response): Promise<Problem> {
   const told = await answer.json().catch(() => ({}));
   const seconds = Number(answer.headers.get('Retry-After') ?? NaN);
   const after = Number.isFinite(seconds) ? seconds * 1000 : null;
-  return new Problem(answer.status, told.detail ?? told.title ?? answer.statusText, after, told.errors ?? []);
+  return new Problem(answer.status, told.detail ?? told.title ?? answer.statusText, after, told.errors ?? [], told.reason ?? null);
 }

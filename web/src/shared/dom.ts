@@ -14,6 +14,11 @@ export function h<Name extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
+/** A button with a class and a part (null: none). */
+export function button(kind: string | null, part: string | null, ...children: Child[]): HTMLButtonElement {
+  return h('button', { type: 'button', class: kind, part }, ...children);
+}
+
 /** Sets or removes it, only if that changes something. */
 export function setAttribute(element: Element, name: string, value: string | number | boolean | null): void {
   const text = value === true ? '' : value === false || value === null ? null : String(value);

@@ -1,0 +1,77 @@
+// One row of the list: a notification, or a group of several that opens in place.
+
+import type { Notification } from '../public/tocsin-bell.js';
+
+/** A person that caused an event. */
+export interface Initiator {
+  id: string;
+  name: string | null;
+  avatar_url?: string | null;
+}
+
+/** An item of `GET /api/notifications/?grouped=true`. */
+export interface Group {
+  group_key: string;
+  count: number;
+  unread: number;
+  /** Whether there are more than the numbers state. */
+  capped?: boolean;
+  /** The newest ones, each once. */
+  initiators: Initiator[];
+  others: number;
+  title: string;
+  latest: Notification;
+  oldest_at: string;
+}
+
+/** Why a button can't be pressed any more, if it is not that another one was. */
+export type Over = 'cancelled' | 'replaced' | 'expired';
+
+export interface Entry extends Group {
+  /** The group that it is shown in; null in the list itself. */
+  parent: Entry | null;
+  open: boolean;
+  /** The notifications of an open group, the newest first; null: not loaded. */
+  members: Entry[] | null;
+  /** The cursor of older members. */
+  older: string | null;
+  /** The key of the button that is being pressed. */
+  pressing: string | null;
+  over: Over | null;
+}
+
+export function entryOf(found: Group | Notification, parent: Entry | null = null): Entry {
+  const group = 'latest' in found ? found : groupOfOne(found);
+  return { ...group, parent, open: false, members: null, older: null, pressing: null, over: null };
+}
+
+/** Whether a new notification belongs to this group. */
+export function joins(entry: Entry, { subject, event_type }: Notification): boolean {
+  const { latest, unread } = entry;
+  return unread > 0 && subject !== null && latest.subject === subject && latest.event_type === event_type;
+}
+
+/** The row for `found` with what the person did in the known one: opened, loaded, pressed. */
+export function merged(known: Entry, found: Entry): Entry {
+  const { open, members, older, pressing, over } = known;
+  const latest = known.latest.id === found.latest.id ? Object.assign(known.latest, found.latest) : found.latest;
+  return Object.assign(known, found, { open, members, older, pressing, over, latest });
+}
+
+export function isSame(known: Entry, found: Entry): boolean {
+  return known.latest.id === found.latest.id || (!!found.group_key && known.group_key === found.group_key) || (found.unread > 0 && joins(known, found.latest));
+}
+
+function groupOfOne(latest: Notification): Group {
+  const { initiator, title, created_at, read } = latest;
+  return {
+    group_key: '',
+    count: 1,
+    unread: read ? 0 : 1,
+    initiators: initiator === null ? [] : [{ id: initiator, name: null }],
+    others: 0,
+    title,
+    latest,
+    oldest_at: created_at,
+  };
+}

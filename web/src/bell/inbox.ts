@@ -1,0 +1,400 @@
+// The bell's model: the counts, the loaded part of the list, and what the person changes in it.
+
+import { cursorOf } from '../client/inbox.js';
+import type { Link, Notification } from '../public/tocsin-client.js';
+import { type Api, Problem } from '../shared/api.js';
+import { type Entry, entryOf, type Group, isSame, joins, merged, type Over } from './entry.js';
+
+export type Listing = 'new' | 'loading' | 'ready' | 'failed';
+export type Tab = 'all' | 'unread' | 'archived';
+export type Done = 'marked' | 'markedUnread' | 'archived' | 'unarchive';
+
+interface Page {
+  results: (Group | Notification)[];
+  next: string | null;
+  as_of: string;
+}
+
+/** The last change, as long as it can be taken back. */
+export interface Undoable {
+  done: Done;
+  n: number;
+  back(): Promise<unknown>;
+}
+
+interface Listener {
+  /** A value changed. */
+  changed(): void;
+  arrived(notification: Notification): void;
+}
+
+interface Change {
+  entry: Entry;
+  /** The change of the badge. */
+  n: number;
+  call: Promise<unknown>;
+  revert(): void;
+}
+
+const PAGE = 20;
+const MOST = 100; // of a page
+const CONFIRMED = 2_000; // milliseconds in which the stream reports what was done here
+const SOON = 150; // milliseconds; up to three times as long, so that not all bells ask at once
+
+export class GroupedInbox {
+  link: Link = 'connecting';
+  listing: Listing = 'new';
+  entries: Entry[] = []; // the newest first
+  more = false;
+  tab: Tab = 'all';
+  category = '';
+  undoable: Undoable | null = null;
+
+  #count: number | null = null; // from the service
+  readonly #ahead = new Map<number, number>(); // changes made here that the service has not reported yet, by notification
+  #cursor: string | null = null;
+  #asOf: string | null = null;
+  #underWay: Promise<unknown> = Promise.resolve();
+  #loads = 0;
+  #changes = 0;
+  #changedAt = 0;
+  #soon: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(
+    private readonly api: Api,
+    private readonly listener: Listener,
+  ) {}
+
+  /** The number of unread notifications; null while it is not known. */
+  get count(): number | null {
+    if (this.#count === null) return null;
+    let count = this.#count;
+    for (const n of this.#ahead.values()) count += n;
+    return Math.max(0, count);
+  }
+
+  /** Loads the first page for the current filter, and replaces the list. */
+  async load(): Promise<void> {
+    this.listing = 'loading';
+    this.listener.changed();
+    const load = ++this.#loads;
+    try {
+      const page = await this.#page(null);
+      if (load !== this.#loads) return;
+      this.#replace(page);
+    } catch (error) {
+      if (load !== this.#loads) return;
+      this.listing = 'failed';
+      if (error instanceof Problem && error.isSignedOut) this.link = 'signed-out';
+    }
+    this.listener.changed();
+  }
+
+  /** Loads the next older ones; throws Problem. */
+  async loadMore(): Promise<void> {
+    const load = this.#loads;
+    if (this.listing !== 'ready' || this.#cursor === null) return;
+    const from = this.#cursor;
+    this.#cursor = null; // requested once
+    try {
+      const page = await this.#page(from);
+      if (load !== this.#loads) return;
+      const found = page.results.map((each) => entryOf(each));
+      this.entries.push(...found.filter((each) => !this.entries.some((known) => isSame(known, each))));
+      this.#setCursor(page);
+    } catch (error) {
+      if (load === this.#loads) this.#cursor = from;
+      throw error;
+    } finally {
+      this.listener.changed();
+    }
+  }
+
+  async show(filter: { tab?: Tab; category?: string }): Promise<void> {
+    Object.assign(this, filter);
+    this.entries = [];
+    this.forgetUndo();
+    await this.load();
+  }
+
+  /** The list may be out of date: it is reloaded when the panel is opened. */
+  missed(): void {
+    if (this.listing !== 'new') void this.load();
+  }
+
+  /** Opens or closes a group in place; throws Problem. */
+  async toggle(entry: Entry): Promise<void> {
+    entry.open = !entry.open;
+    this.listener.changed();
+    if (!entry.open || entry.members !== null) return;
+    try {
+      await this.loadMembers(entry);
+    } catch (error) {
+      entry.open = false;
+      this.listener.changed();
+      throw error;
+    }
+  }
+
+  /** Loads the next older members of a group; without any, the first ones. Throws Problem. */
+  async loadMembers(entry: Entry): Promise<void> {
+    const query = new URLSearchParams({ group_key: entry.group_key, limit: String(PAGE) });
+    if (entry.older !== null) query.set('cursor', entry.older);
+    const page = await this.api.json<Page>('GET', `notifications/?${query}`);
+    const known = entry.older === null ? [] : (entry.members ?? []);
+    entry.members = [...known, ...page.results.map((each) => entryOf(each, entry))];
+    entry.older = cursorOf(page.next);
+    this.listener.changed();
+  }
+
+  /** Changes it here at once, then at the service; reverts it and throws if that fails. */
+  async setRead(entry: Entry, read: boolean, undo = true): Promise<void> {
+    const { latest, group_key, count, unread } = entry;
+    if (read === (unread === 0)) return;
+    const path = count > 1 ? `groups/${group_key}` : String(latest.id);
+    // keepalive, since opening a notification leaves the page
+    const call = this.api.json('PATCH', `notifications/${path}/read/`, { read }, { keepalive: true });
+    const revert = this.#setUnread(entry, read ? 0 : count);
+    if (undo) this.#offerUndo(read ? 'marked' : 'markedUnread', read ? unread : count, () => this.setRead(entry, !read, false));
+    await this.#settle({ entry, n: read ? -unread : count, call, revert });
+  }
+
+  async archive(entry: Entry): Promise<void> {
+    const { latest, group_key, count, unread, parent } = entry;
+    const path = count > 1 ? `groups/${group_key}` : String(latest.id);
+    const call = this.api.json('DELETE', `notifications/${path}/`);
+    const siblings = parent?.members ?? this.entries;
+    const at = siblings.indexOf(entry);
+    siblings.splice(at, 1);
+    const revert = () => siblings.splice(at, 0, entry);
+    this.forgetUndo();
+    await this.#settle({ entry, n: -unread, call, revert });
+  }
+
+  /** Presses a button. The first press counts, on whatever device: what it was is shown then. Throws Problem otherwise. */
+  async press(entry: Entry, key: string): Promise<boolean> {
+    const { latest } = entry;
+    entry.pressing = key;
+    this.forgetUndo();
+    try {
+      const call = this.api.json<Notification>('POST', `notifications/${latest.id}/actions/${key}/`);
+      const revert = this.#setUnread(entry, entry.unread && entry.unread - 1);
+      await this.#settle({ entry, n: latest.read ? 0 : -1, call, revert });
+      Object.assign(latest, await call);
+      return true;
+    } catch (error) {
+      if (!(error instanceof Problem && error.status === 409 && error.reason)) throw error;
+      if (error.reason === 'chosen') Object.assign(latest, await this.api.json<Notification>('GET', `notifications/${latest.id}/`));
+      else entry.over = error.reason as Over;
+      return false;
+    } finally {
+      entry.pressing = null;
+      this.listener.changed();
+    }
+  }
+
+  /** Marks what the list could show, nothing later. Returns how many. */
+  async markAll(): Promise<number> {
+    this.forgetUndo();
+    await this.#underWay; // without those that were just archived
+    this.#asOf ??= (await this.#page(null, 1)).as_of;
+    const body = { as_of: this.#asOf, ...(this.category && { category: this.category }) };
+    const answer = await this.api.call('POST', 'notifications/mark-all-read/', body);
+    const { marked } = (await answer.json()) as { marked: number };
+    const undo = answer.headers.get('Tocsin-Undo');
+    const back = () => this.api.json('POST', 'notifications/mark-all-read/undo/', { undo });
+    if (marked > 0 && undo !== null) this.#offerUndo('marked', marked, back);
+    return marked;
+  }
+
+  async undo(): Promise<void> {
+    const back = this.undoable?.back;
+    this.forgetUndo();
+    await this.#underWay; // so that the service has something to take back
+    await back?.();
+  }
+
+  forgetUndo(): void {
+    this.undoable = null;
+    this.listener.changed();
+  }
+
+  /** One event of the stream. */
+  take(name: string, data: string): void {
+    const told = JSON.parse(data || '{}');
+    if (name === 'badge') this.#count = told.count;
+    else if (name === 'notification') this.#arrive(told);
+    else if (name === 'resync') this.missed();
+    else if (name === 'action') this.#acted(told);
+    else if (told.ids !== undefined) this.#changed(name, told.ids, told.read);
+    this.listener.changed();
+  }
+
+  forget(): void {
+    this.#loads++;
+    this.#count = null;
+    this.#ahead.clear();
+    this.entries = [];
+    this.more = false;
+    this.listing = 'new';
+    this.forgetUndo();
+  }
+
+  connect(link: Link): void {
+    this.link = link;
+    if (link === 'signed-out') this.forget();
+    if (link === 'live' && this.listing === 'failed') void this.load();
+    this.listener.changed();
+  }
+
+  #offerUndo(done: Done, n: number, back: () => Promise<unknown>): void {
+    this.undoable = { done, n, back };
+    this.listener.changed();
+  }
+
+  /** Counts it at once; after the stream has reported it, or should have, the service's own count is used again. */
+  async #settle({ entry: { latest }, n, call, revert }: Change): Promise<void> {
+    this.#changes++;
+    this.#changedAt = Date.now();
+    this.#ahead.set(latest.id, n);
+    this.#underWay = Promise.allSettled([this.#underWay, call]);
+    this.listener.changed();
+    try {
+      await call;
+      setTimeout(() => this.#caughtUp([latest.id]), CONFIRMED);
+    } catch (error) {
+      this.#ahead.delete(latest.id);
+      revert();
+      this.forgetUndo();
+      throw error;
+    }
+  }
+
+  #caughtUp(ids: readonly number[]): void {
+    for (const id of ids) this.#ahead.delete(id);
+    this.listener.changed();
+  }
+
+  /** Sets how many of a row are unread, in its group and in its members too; returns the way back. */
+  #setUnread(entry: Entry, unread: number): () => void {
+    const before = entry.unread;
+    const state = (each: Entry, n: number) => {
+      each.unread = n;
+      each.latest.read = n === 0;
+    };
+    const members = (entry.members ?? []).map((each) => [each, each.unread] as const);
+    state(entry, unread);
+    if (entry.parent) entry.parent.unread += unread - before;
+    for (const [each] of members) state(each, unread > 0 ? 1 : 0);
+    return () => {
+      state(entry, before);
+      if (entry.parent) entry.parent.unread -= unread - before;
+      for (const [each, n] of members) state(each, n);
+    };
+  }
+
+  /** All rows, with those of open groups. */
+  #rows(): Entry[] {
+    return this.entries.flatMap((entry) => [entry, ...(entry.members ?? [])]);
+  }
+
+  /** Read, unread or archived, here or on another device. */
+  #changed(name: string, told: number[] | 'all', read: boolean): void {
+    const rows = this.#rows();
+    const ids = told === 'all' ? rows.map(({ latest }) => latest.id) : told;
+    const named = new Set(ids);
+    if (name === 'read') {
+      for (const row of rows) {
+        if (row.count === 1 && named.has(row.latest.id)) this.#setUnread(row, read ? 0 : 1);
+        else if (told === 'all') this.#setUnread(row, read ? 0 : row.count);
+      }
+    } else if (name === 'archived' && this.tab !== 'archived') {
+      this.entries = this.entries.filter(({ count, latest }) => count > 1 || !named.has(latest.id));
+      for (const entry of this.entries) entry.members &&= entry.members.filter(({ latest }) => !named.has(latest.id));
+    }
+    const here = Date.now() - this.#changedAt < CONFIRMED;
+    if (!here && told !== 'all' && this.entries.some(({ count }) => count > 1)) this.#refreshSoon();
+    this.#caughtUp(ids);
+  }
+
+  #acted({ id, acted }: { id: number; acted: Notification['acted'] }): void {
+    for (const { latest } of this.#rows()) if (latest.id === id) latest.acted = acted;
+  }
+
+  #arrive(item: Notification): void {
+    this.#asOf = null;
+    const known = this.#rows().find(({ latest }) => latest.id === item.id);
+    if (known) {
+      Object.assign(known.latest, item);
+      return;
+    }
+    const fits = (!this.category || item.category === this.category) && !(this.tab === 'unread' && item.read);
+    if (this.listing === 'ready' && fits && this.tab !== 'archived') {
+      // the service states what the group is called now
+      if (this.entries.some((entry) => joins(entry, item))) this.#refreshSoon(item);
+      else this.#insert(item);
+    }
+    this.listener.arrived(item);
+  }
+
+  #insert(item: Notification): void {
+    const at = this.entries.findIndex(({ latest }) => latest.created_at < item.created_at || (latest.created_at === item.created_at && latest.id < item.id));
+    if (at >= 0) this.entries.splice(at, 0, entryOf(item));
+    else if (!this.more) this.entries.push(entryOf(item));
+  }
+
+  /** Loads the visible part again without showing it; what arrived is a row of its own if that fails. */
+  #refreshSoon(arrived?: Notification): void {
+    clearTimeout(this.#soon);
+    this.#soon = setTimeout(async () => {
+      await this.#underWay;
+      if (this.listing !== 'ready') return;
+      const [load, changes] = [++this.#loads, this.#changes];
+      try {
+        const page = await this.#page(null, Math.min(MOST, Math.max(PAGE, this.entries.length)));
+        if (load !== this.#loads) return;
+        if (changes === this.#changes) this.#replace(page);
+        else this.#refreshSoon(arrived);
+      } catch {
+        if (arrived) this.#insert(arrived);
+      }
+      this.listener.changed();
+    }, SOON * (1 + 2 * Math.random()));
+  }
+
+  #replace(page: Page): void {
+    const known = [...this.entries];
+    this.entries = page.results.map((each) => {
+      const found = entryOf(each);
+      const at = known.findIndex((entry) => isSame(entry, found));
+      if (at < 0) return found;
+      const entry = known.splice(at, 1)[0]!;
+      const grew = entry.open && entry.count !== found.count;
+      merged(entry, found);
+      if (grew) this.#reloadMembers(entry);
+      return entry;
+    });
+    this.#asOf = page.as_of;
+    this.#setCursor(page);
+    this.listing = 'ready';
+  }
+
+  #reloadMembers(entry: Entry): void {
+    entry.older = null;
+    if (entry.count === 1) entry.open = false;
+    else this.loadMembers(entry).catch(() => {}); // those that are loaded stay
+  }
+
+  #setCursor(page: Page): void {
+    this.#cursor = cursorOf(page.next);
+    this.more = this.#cursor !== null;
+  }
+
+  #page(from: string | null, limit = PAGE): Promise<Page> {
+    const query = new URLSearchParams({ limit: String(limit) });
+    if (from !== null) query.set('cursor', from);
+    if (this.category) query.set('category', this.category);
+    if (this.tab === 'unread') query.set('read', 'false');
+    return this.api.json<Page>('GET', `notifications/?${query}`);
+  }
+}
