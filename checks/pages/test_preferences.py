@@ -28,7 +28,9 @@ XSS = (
 def test_a_category_is_turned_off_and_its_types_follow(settings: Settings) -> None:
     settings.open()
     settings.unfold("Forum")
-    expect(settings.cell("Email", "New reply").locator(".source")).to_be_hidden()  # as it was set up
+    expect(
+        settings.cell("Email", "New reply").locator(".source")
+    ).to_be_hidden()  # as it was set up
 
     settings.switch("Email", "Forum").click()  # two of three are on: turns all on
     settings.switch("Email", "Forum").click()

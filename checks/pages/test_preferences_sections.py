@@ -25,7 +25,9 @@ def test_the_digest_shows_when_the_next_one_comes(site: HostSite, browser: Brows
     expect(digest.get_by_label("Time zone")).to_have_value("America/New_York")
     digest.get_by_role("combobox", name="Day").select_option(label="Tuesday")
     digest.get_by_label("Time", exact=True).fill("06:30")
-    expect(settings.page.locator(".next")).to_have_text(re.compile(r"^The next one: Tuesday.* 06:30$"))
+    expect(settings.page.locator(".next")).to_have_text(
+        re.compile(r"^The next one: Tuesday.* 06:30$")
+    )
 
     def saved() -> Any:
         found = site.request(who, "GET", "digest-preferences/")
@@ -66,7 +68,9 @@ def test_a_digest_of_nothing_is_explained(settings: Settings) -> None:
 def test_quiet_hours_are_kept_and_ended(settings: Settings) -> None:
     settings.open()
     settings.page.get_by_label("Use quiet hours").click()
-    expect(settings.page.get_by_text("Urgent notifications still arrive: Payment due")).to_be_visible()
+    expect(
+        settings.page.get_by_text("Urgent notifications still arrive: Payment due")
+    ).to_be_visible()
     expect(settings.notice()).to_have_text("Quiet hours are from 22:00 to 07:00.")
     settings.page.get_by_label("To", exact=True).fill("22:00")
     expect(settings.page.locator("#quiet .failure")).to_contain_text("can’t be the same")
@@ -82,7 +86,7 @@ def test_a_topic_is_muted_and_unfollowed_and_followed_again(settings: Settings) 
     fill(settings)
     settings.open()
     name = "New reply in “Spring Formal”, part 7"
-    level = settings.page.get_by_label(f"How much you hear of {name}")
+    level = settings.page.get_by_label(f"Notifications about {name}")
     level.select_option("muted")
     expect(settings.notice()).to_contain_text("is muted")
     assert levels(settings)["forum.thread:7"] == "muted"
@@ -118,7 +122,9 @@ def test_a_device_is_removed_once_that_is_meant(settings: Settings) -> None:
     settings.open()
     remove = settings.page.get_by_role("button", name="Remove Ada's iPhone")
     remove.click()
-    expect(settings.page.get_by_text("Remove Ada's iPhone? It receives no notifications")).to_be_visible()
+    expect(
+        settings.page.get_by_text("Remove Ada's iPhone? It receives no notifications")
+    ).to_be_visible()
     settings.page.keyboard.press("Escape")
     expect(remove).to_be_focused()
     remove.click()

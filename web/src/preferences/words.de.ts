@@ -83,7 +83,7 @@ export const de: Record<Key, string> = {
   unfollow: 'Abbestellen',
   unmute: 'Stummschaltung aufheben',
   unfollowWhat: '{topic} abbestellen',
-  unmuteWhat: 'Stummschaltung von {topic} aufheben',
+  unmuteWhat: 'Stummschaltung aufheben: {topic}',
   lastTold: 'Zuletzt: {when}',
   nowAll: 'Sie erhalten alle Benachrichtigungen zu {topic}.',
   nowMentions: 'Sie erhalten Benachrichtigungen zu {topic}, wenn Sie erwähnt werden.',
