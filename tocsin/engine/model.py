@@ -405,7 +405,7 @@ class NotFound(Exception):
 class Refused(Exception):
     """It is over, or decided already; to try again changes nothing. `reason` is a word for programs."""
 
-    def __init__(self, message: str, reason: str) -> None:
+    def __init__(self, message: str, reason: str | None = None) -> None:
         super().__init__(message)
         self.reason = reason
 
