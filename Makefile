@@ -8,6 +8,7 @@ COMPILE_FILE := $(PY) -m uv pip compile --quiet --universal --python-version 3.1
 COMPILE := $(COMPILE_FILE) pyproject.toml
 RUNTIME_LOCK := --extra up --group build
 CHROMIUM := tools/debian.sh 'chromium=chromium|chromium-browser|google-chrome'
+GRAPHVIZ := tools/debian.sh graphviz=dot
 DEV_LOCK := --all-extras --group dev --constraint requirements.lock
 
 # An environment whose creation was interrupted has no pip yet.
@@ -118,9 +119,11 @@ api-check: $(VENV)/.dev build/api/.installed ## the API against its own descript
 	@exec $(PY) -m pytest checks/api $(ARGS)
 
 docs: $(VENV)/.dev build/docs/.installed ## the documentation site of this tree, in build/site
+	@$(GRAPHVIZ) || true # without it, the diagram of the tables is shown as text
 	@exec env PYTHONPATH=.:tools $(PY) -m docs_site.build
 
 docs-versions: $(VENV)/.dev build/docs/.installed ## the same with a folder for each released version too, from its tag
+	@$(GRAPHVIZ) || true
 	@exec env PYTHONPATH=.:tools $(PY) -m docs_site.build --all
 
 docs-serve: docs ## the same on http://127.0.0.1:8080
@@ -128,6 +131,7 @@ docs-serve: docs ## the same on http://127.0.0.1:8080
 
 check-docs: $(VENV)/.dev build/docs/.installed ## the site: built without a warning, links, offline, in Chromium; installs what is missing
 	@$(CHROMIUM)
+	@$(GRAPHVIZ)
 	@exec $(PY) -m pytest checks/docs $(ARGS)
 
 sbom: $(VENV)/.dev ## write build/sbom.json, a bill of materials (CycloneDX) from the lock files

@@ -113,6 +113,18 @@ def test_the_picture_of_the_demo_has_two_looks_and_loads_fast(
     assert max(path.stat().st_size for path in shown.values()) < 150_000
 
 
+def test_the_diagram_of_the_tables_shows_each_table(pages: dict[Path, Page], site: Path) -> None:
+    tables = re.findall(
+        r"^    (\w+) \{$", (ROOT / "docs/schema.md").read_text("utf-8"), re.MULTILINE
+    )
+    assert len(tables) > 30
+    for look in ("light", "dark"):
+        name = f"_images/tables-{look}.svg"
+        assert name in pages[site / "schema.html"].loaded
+        picture = (site / name).read_text("utf-8")
+        assert [each for each in tables if f">{each}</text>" not in picture] == []
+
+
 def commands(group: click.Group, prefix: str = "tocsin") -> Iterator[str]:
     for name, command in group.commands.items():
         yield f"{prefix} {name}"

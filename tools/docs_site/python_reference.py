@@ -18,7 +18,14 @@ class Module(NamedTuple):
     names: tuple[str, ...] = ()
 
 
-_CLIENT = (Module("tocsin.client"),)
+_CLIENT = (
+    Module("tocsin.client"),
+    Module(
+        "tocsin.client.connections",
+        ("Connection", "AsyncConnection", "AwaitedConnection", "AsyncpgConnection"),
+    ),
+    Module("tocsin.client.arguments", ("RecipientId", "Text", "Metadata")),
+)
 _TESTING = (
     Module("tocsin.testing"),
     Module("tocsin.testing.plugin", ("tocsin_connection", "tocsin_outbox")),
@@ -109,7 +116,8 @@ def _class(node: ast.ClassDef, source: str, qualified: str) -> Iterator[str]:
     methods = [each for each in node.body if isinstance(each, Function)]
     made = next((each for each in methods if each.name == "__init__"), None)
     head = _signature(made, qualified, bound=True) if made else qualified
-    yield _directive("class", head.removesuffix(" -> None"), node)
+    is_error = any(ast.unparse(base).endswith(("Error", "Exception")) for base in node.bases)
+    yield _directive("exception" if is_error else "class", head.removesuffix(" -> None"), node)
     if fields := "".join(_fields(node, source)):
         yield f"```python\n{fields}```\n"
     for each in methods:

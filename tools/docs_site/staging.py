@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from docs_site import table_diagram
 from docs_site.contents import MADE, Section, repository_pages, sections, site_path
 
 REPOSITORY = "https://github.com/tocsin/tocsin"
@@ -31,7 +32,7 @@ def stage(root: Path, folder: Path, *, revision: str) -> list[Section]:
         text = (root / page).read_text("utf-8")
         fit = partial(_fit, root=root, page=page, pages=pages, revision=revision)
         text = _outside_code(text, fit)
-        _write(folder / site_path(page), _lexers(text))
+        _write(folder / site_path(page), _lexers(_diagram(text, folder)))
     for path, make in MADE.items():
         _write(folder / path, make(root))
     _write(folder / "adr/index.md", _decisions(root))
@@ -88,6 +89,18 @@ def _pictures(*, dark: str, words: str, light: str) -> str:
     return "\n".join(
         f"```{{image}} {site_path(path)}\n:class: only-{look}\n:alt: {words}\n```\n"
         for look, path in (("light", light), ("dark", dark))
+    )
+
+
+def _diagram(text: str, folder: Path) -> str:
+    """The page with the diagram of the tables as pictures; without Graphviz its source is shown."""
+    found = table_diagram.SOURCE.search(text)
+    if not found or not table_diagram.is_possible():
+        return text
+    table_diagram.draw(found[1], folder)
+    light, dark = (table_diagram.NAME.format(look=look) for look in table_diagram.LOOKS)
+    return text.replace(
+        found[0], _pictures(light=light, dark=dark, words="The tables and their keys")
     )
 
 
