@@ -161,7 +161,13 @@ def for_others(db: Db, **arguments: Any) -> int:
 async def person(machine: httpx.AsyncClient) -> None:
     put = await machine.put(
         f"/api/recipients/{ID.replace('/', '%2F')}/",
-        json={"email": EMAIL, "name": "canary name", "locale": "de-canary", "timezone": ZONES[0]},
+        json={
+            "email": EMAIL,
+            "name": "canary name",
+            "locale": "de-canary",
+            "timezone": ZONES[0],
+            "avatar_url": "https://canary.example/avatar.png",
+        },
     )
     assert put.status_code == 201, put.text
 

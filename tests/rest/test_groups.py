@@ -46,9 +46,9 @@ async def test_unread_ones_of_a_type_and_subject_are_one_item(
         "count": 5,
         "unread": 5,
         "initiators": [
-            {"id": "erin", "name": "Erin"},
-            {"id": "dave", "name": "Dave"},
-            {"id": "carol", "name": "Carol"},
+            {"id": "erin", "name": "Erin", "avatar_url": None},
+            {"id": "dave", "name": "Dave", "avatar_url": None},
+            {"id": "carol", "name": "Carol", "avatar_url": None},
         ],
         "others": 1,
         "title": "Erin and 3 others replied to 'Spring Formal Planning'",

@@ -51,7 +51,7 @@ async def test_a_notification_reads_as_it_was_created(alice: httpx.AsyncClient, 
     assert list(found) == [
         "id", "event_id", "event_type", "category", "title", "body", "body_html", "action_url", "metadata",
         "initiator", "subject", "read", "read_at", "created_at", "archived",
-        "actions", "acted",
+        "actions", "acted", "initiator_profile",
     ]  # fmt: skip
     assert found["category"] == "forum"
     assert found["metadata"] == {"thread_id": 7}

@@ -270,6 +270,7 @@ def upsert_recipient(
     name: Text | None = None,
     locale: Text | None = None,
     timezone: Text | None = None,
+    avatar_url: Text | None = None,
 ) -> None: ...
 @overload
 def upsert_recipient(
@@ -280,6 +281,7 @@ def upsert_recipient(
     name: Text | None = None,
     locale: Text | None = None,
     timezone: Text | None = None,
+    avatar_url: Text | None = None,
 ) -> Awaitable[None]: ...
 def upsert_recipient(
     conn: Connection | AsyncConnection,
@@ -289,10 +291,18 @@ def upsert_recipient(
     name: Text | None = None,
     locale: Text | None = None,
     timezone: Text | None = None,
+    avatar_url: Text | None = None,
 ) -> Awaitable[None] | None:
-    """Creates a person or changes what is not None. Raises InvalidArgument."""
+    """Creates a person or changes what is not None. An empty `avatar_url` removes it. Raises InvalidArgument."""
     result: Awaitable[None] | None = _call(
-        conn, "upsert_recipient", id=id, email=email, name=name, locale=locale, timezone=timezone
+        conn,
+        "upsert_recipient",
+        id=id,
+        email=email,
+        name=name,
+        locale=locale,
+        timezone=timezone,
+        avatar_url=avatar_url,
     )
     return result
 

@@ -10,7 +10,7 @@ from sqlalchemy import event
 from tocsin.client import erase_recipient, upsert_recipient
 
 SCHEMAS = {"tocsin", "tocsin_queue"}
-FIELDS = {"email", "name", "locale", "timezone"}
+FIELDS = {"email", "name", "locale", "timezone", "avatar_url"}
 
 Source = str | Callable[[Any], Any]
 
@@ -18,9 +18,10 @@ Source = str | Callable[[Any], Any]
 def keep_recipients(model: Any, *, id: Source = "id", **fields: Source) -> None:  # noqa: A002
     """Keeps recipients in step with the rows of a mapped class, in the transaction of each flush.
 
-    `fields` (email, name, locale, timezone) and `id` are the attributes of the class, or functions of its objects. A
-    new or changed object upserts its recipient, a deleted one erases it. Raises TypeError for an unknown field. Bulk
-    statements such as insert(model) change no objects: call upsert_recipient() for their rows, or use a trigger.
+    `fields` (email, name, locale, timezone, avatar_url) and `id` are the attributes of the class, or functions of its
+    objects. A new or changed object upserts its recipient, a deleted one erases it. Raises TypeError for an unknown
+    field. Bulk statements such as insert(model) change no objects: call upsert_recipient() for their rows, or use a
+    trigger.
     """
     if unknown := fields.keys() - FIELDS:
         raise TypeError(f"no field {min(unknown)!r}; there are {', '.join(sorted(FIELDS))}")

@@ -8,10 +8,11 @@ from datetime import datetime, timedelta, timezone
 from difflib import get_close_matches
 from enum import IntEnum, StrEnum
 from heapq import nlargest
-from typing import Any, Literal
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 from uuid import UUID
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 # A time zone by PostgreSQL's rules, by which everything is due: a mail shows the hour at which it comes.
 
@@ -338,6 +339,31 @@ class Acted(Struct, frozen=True):
     at: datetime
 
 
+class Initiator(Struct, frozen=True):
+    """The person that caused an event, as others see them; name and picture where the app gave them."""
+
+    id: str
+    name: str | None
+    avatar_url: str | None
+
+    def with_picture_of(self, hosts: Sequence[str]) -> Initiator:
+        """Returns it without its picture unless that is on one of these hosts, or a path."""
+        if self.avatar_url is None or _is_on(self.avatar_url, hosts):
+            return self
+        return structs.replace(self, avatar_url=None)
+
+
+def _is_on(url: str, hosts: Sequence[str]) -> bool:
+    """Returns whether a Content-Security-Policy with these hosts would load it; `*.` is each host below one."""
+    if url.startswith("/"):
+        return True
+    parts = urlsplit(url.lower())
+    found = parts.netloc.removesuffix(":443")
+    return parts.scheme == "https" and any(
+        found.endswith(host[1:]) if host.startswith("*.") else found == host for host in hosts
+    )
+
+
 class Notification(Struct, frozen=True):
     """One notification as a person's client gets it, by REST and by the stream."""
 
@@ -358,6 +384,14 @@ class Notification(Struct, frozen=True):
     archived: bool  # taken out of the inbox by the person
     actions: list[Action] | None
     acted: Acted | None  # None: no button was pressed yet
+    initiator_profile: Initiator | None  # None: nobody caused it
+
+    def with_picture_of(self, hosts: Sequence[str]) -> Self:
+        """Returns it without the initiator's picture unless that is on one of these hosts, or a path."""
+        profile = self.initiator_profile and self.initiator_profile.with_picture_of(hosts)
+        if profile is self.initiator_profile:
+            return self
+        return structs.replace(self, initiator_profile=profile)
 
 
 class Badge(Struct, frozen=True):

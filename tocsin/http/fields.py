@@ -45,6 +45,9 @@ Title = Annotated[str, _described(minLength=1, maxLength=500)]
 Body = Annotated[str, _described(maxLength=100_000)]
 BodyHtml = Annotated[str, _described(maxLength=200_000)]
 ActionUrl = Annotated[str, _described(minLength=1, maxLength=2000)]
+AvatarUrl = Annotated[
+    str, _described("The address of a picture; empty removes it.", maxLength=2000)
+]
 Locale = Annotated[
     str,
     _described("A BCP 47 tag, such as `pt-BR`.", pattern="^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*$"),

@@ -99,7 +99,7 @@ async def _services(settings: Settings) -> AsyncIterator[tuple[Database, BadgeHu
         raise ValueError("there is no TOCSIN_DATABASE_URL")
     database = Database(settings.database_url)
     await database.open()
-    hub = BadgeHub(database)
+    hub = BadgeHub(database, avatar_hosts=settings.avatar_hosts)
     await hub.start()
     dispatcher = Dispatcher(
         settings.database_url,

@@ -18,6 +18,7 @@ from tocsin.settings.addresses import (
     SmtpServer,
     StartTls,
     default_sender,
+    parse_avatar_hosts,
     parse_host,
     parse_origins,
     parse_public_url,
@@ -128,6 +129,16 @@ class Settings(Struct, frozen=True, kw_only=True):
             "the pages of an app made with Capacitor have `capacitor://localhost` and `https://localhost`.",
             "https://app.example.com,https://www.example.com",
             parse_origins,
+        ),
+    ] = ()
+    avatar_hosts: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Hosts from which people's pictures (`avatar_url`) may be loaded, separated by commas or spaces; "
+            "`*.example.com` is every host below that one. The API leaves out other addresses, and http; a path is "
+            "always shown. Not set: no pictures of other hosts.",
+            "pictures.example.com,*.gravatar.com",
+            parse_avatar_hosts,
         ),
     ] = ()
     metrics_token: Annotated[

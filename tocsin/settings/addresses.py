@@ -23,6 +23,7 @@ _SENDER = re.compile(
 _LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DOMAIN = re.compile(rf"(?:{_LABEL}\.)*(?![0-9]+\Z){_LABEL}")
+_AVATAR_HOST = re.compile(rf"(?:\*\.)?(?:{_LABEL}\.)*{_LABEL}(?::[0-9]{{1,5}})?", re.IGNORECASE)
 _EXAMPLE = '"Example <notifications@example.com>"'
 _AUTHORITY = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{1,5})?")
 
@@ -169,6 +170,17 @@ def _to_ascii(domain: str) -> str:
 def parse_origins(text: str) -> tuple[str, ...]:
     """Returns each origin as a browser writes it in `Origin` (RFC 6454)."""
     return tuple(dict.fromkeys(_origin(each) for each in text.replace(",", " ").split()))
+
+
+def parse_avatar_hosts(text: str) -> tuple[str, ...]:
+    """Returns each host in lower case, as a Content-Security-Policy takes it; raises ValueError."""
+    hosts = tuple(dict.fromkeys(each.lower() for each in text.replace(",", " ").split()))
+    for host in hosts:
+        if not _AVATAR_HOST.fullmatch(host):
+            raise ValueError(
+                f"has {host[:100]!r}: write a host, such as pictures.example.com or *.example.com"
+            )
+    return hosts
 
 
 def _origin(text: str) -> str:

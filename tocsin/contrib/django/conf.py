@@ -12,7 +12,7 @@ from typing import Any
 from django.conf import settings
 
 ALGORITHMS = ("HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "EdDSA")
-USER_FIELDS = ("id", "email", "name", "locale", "timezone")
+USER_FIELDS = ("id", "email", "name", "locale", "timezone", "avatar_url")
 SECRET_BYTES = 32  # the service refuses a shorter secret
 
 _UNSET: Any = object()
@@ -44,7 +44,7 @@ class Options:
     sync_users: bool = True
     """Whether saved and deleted users become recipients, and are erased, in the same transaction."""
     user: Mapping[str, Mapped] = field(default_factory=dict)
-    """Which attribute of a user is the recipient's id, email, name, locale and timezone."""
+    """Which attribute of a user is the recipient's id, email, name, locale, timezone and avatar_url."""
     erase_deleted_users: bool = True
     """Whether deleting a user erases all that Tocsin holds about the person."""
 

@@ -35,6 +35,7 @@ from tocsin.engine.store.notification import why
 from tocsin.http.auth import Authenticator
 from tocsin.http.errors import AnyRequest
 from tocsin.http.openapi import get
+from tocsin.http.pages.html import pictures_policy
 from tocsin.http.requests import Services, relative_root
 from tocsin.sql import load
 
@@ -172,6 +173,7 @@ async def demo_page(
     ]
     return PAGES.render(
         "demo.html",
+        more_policy=pictures_policy(services.settings.avatar_hosts),
         people=people,
         panels=panels if len(people) > 1 else [],
         mailbox=services.settings.smtp is not None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -145,13 +145,18 @@ class TooManyStreams(Exception):
 
 
 class BadgeHub:
-    """The open streams of this process, and its unread counts."""
+    """The open streams of this process, and its unread counts; pictures are shown of `avatar_hosts` only."""
 
     def __init__(
-        self, database: Database, *, streams_per_person: int = _STREAMS_PER_PERSON
+        self,
+        database: Database,
+        *,
+        streams_per_person: int = _STREAMS_PER_PERSON,
+        avatar_hosts: Sequence[str] = (),
     ) -> None:
         self._database = database
         self._most = streams_per_person
+        self._avatar_hosts = avatar_hosts
         self._counts = UnreadCounts(database)
         self._streams: defaultdict[str, set[OpenStream]] = defaultdict(set)
         self._changed: set[str] = set()
@@ -265,7 +270,7 @@ class BadgeHub:
 
             def on_result(news: StreamUpdates) -> None:
                 badge_of = dict(zip(people, map(Badge, news.counts, news.unseen), strict=True))
-                events_of = _events_of(readers, news)
+                events_of = _events_of(readers, news, self._avatar_hosts)
                 for stream in streams:
                     id_, position = stream.recipient_id, stream.position
                     events = [] if position is None else events_of[id_, position]
@@ -277,12 +282,12 @@ class BadgeHub:
 
 
 def _events_of(
-    readers: Mapping[StreamReader, int], news: StreamUpdates
+    readers: Mapping[StreamReader, int], news: StreamUpdates, avatar_hosts: Sequence[str]
 ) -> dict[StreamReader, list[StreamEvent] | None]:
     """Returns the events for each of these readers; None where there are too many."""
     arrived, changes = defaultdict(list), defaultdict(list)
     for each in news.arrived:
-        arrived[each.position].append(each.notification)
+        arrived[each.position].append(each.notification.with_picture_of(avatar_hosts))
     for change in news.changes:
         changes[change.position].append(change)
     return {

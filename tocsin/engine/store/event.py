@@ -90,6 +90,7 @@ class MissingRecipient(Struct, frozen=True, kw_only=True):
     name: str | None = None
     locale: str | None = None
     timezone: str | None = None
+    avatar_url: str | None = None
 
 
 class CreatedEvent(Struct, frozen=True):

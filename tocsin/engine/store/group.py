@@ -6,14 +6,14 @@ Every query is bound to the recipient's id.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
 from msgspec import Struct, convert, structs
 
 from tocsin.engine.group_title import GroupFacts, about_of, group_title
-from tocsin.engine.model import Invalid, Notification
+from tocsin.engine.model import Initiator, Invalid, Notification
 from tocsin.engine.store.archive import archive_single
 from tocsin.engine.store.database import Database, Queries
 from tocsin.engine.store.notification import (
@@ -74,13 +74,6 @@ class GroupCursor(Struct, frozen=True):
         return to_opaque(f"{self.place}~{self.as_of}")
 
 
-class Initiator(Struct, frozen=True):
-    """A person who caused a notification; `name` null where it is not known."""
-
-    id: str
-    name: str | None
-
-
 class Group(Struct, frozen=True):
     """Several notifications as one item; `others` are people besides `initiators`."""
 
@@ -93,6 +86,12 @@ class Group(Struct, frozen=True):
     latest: Notification
     oldest_at: datetime
     capped: bool  # there are more than the 1,000 newest, which were counted
+
+    def with_pictures_of(self, hosts: Sequence[str]) -> Group:
+        """Returns it with the people's pictures that are on one of these hosts, or a path."""
+        initiators = [each.with_picture_of(hosts) for each in self.initiators]
+        latest = self.latest.with_picture_of(hosts)
+        return structs.replace(self, initiators=initiators, latest=latest)
 
 
 class GroupedInbox(Struct, frozen=True):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from msgspec import Struct, convert, structs
 
-from tocsin.engine.model import Acted, Action, Invalid, NotFound, Notification
+from tocsin.engine.model import Acted, Action, Initiator, Invalid, NotFound, Notification
 from tocsin.engine.store.database import Database, Queries
 from tocsin.engine.store.pagination import Cursor, Page, from_opaque, is_snapshot, page, to_opaque
 from tocsin.engine.text import sanitise
@@ -229,6 +229,9 @@ def to_safe(notification: Notification) -> Notification:
             actions=convert(notification.actions, list[Action]),
             acted=convert(notification.acted, Acted | None),
         )
+    if notification.initiator_profile is not None:
+        profile = convert(notification.initiator_profile, Initiator)
+        notification = structs.replace(notification, initiator_profile=profile)
     if notification.body_html is None:
         return notification
     return structs.replace(notification, body_html=sanitise(notification.body_html))

@@ -96,6 +96,7 @@ class Recipient(Struct, frozen=True):
     name: str | None
     locale: str | None
     timezone: str | None
+    avatar_url: str | None
     created_at: datetime
     updated_at: datetime
 
@@ -231,6 +232,7 @@ async def upsert_recipient(
     name: str | None = None,
     locale: str | None = None,
     timezone: str | None = None,
+    avatar_url: str | None = None,
 ) -> bool:
     """Creates a person or changes what is not None; true where it was created. Raises Invalid."""
     created: bool = await database.value(
@@ -240,6 +242,7 @@ async def upsert_recipient(
         name=name,
         locale=locale,
         timezone=timezone,
+        avatar_url=avatar_url,
     )
     return created
 

@@ -32,6 +32,7 @@ from tocsin.http.errors import Forbidden
 from tocsin.http.fields import (
     ActionUrl,
     Address,
+    AvatarUrl,
     Body,
     BodyHtml,
     CursorText,
@@ -66,6 +67,7 @@ class NewRecipient(Struct, frozen=True, forbid_unknown_fields=True):
     name: Name | None = None
     locale: Locale | None = None
     timezone: Zone | None = None
+    avatar_url: AvatarUrl | None = None
 
 
 class PostedEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -45,6 +45,11 @@ _STYLE = (files("tocsin.http.pages") / "templates" / "page.css").read_text(encod
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 
 
+def pictures_policy(hosts: Sequence[str]) -> str:
+    """Returns the part of a Content-Security-Policy for a page that shows pictures of people."""
+    return "; img-src 'self'" + "".join(f" https://{host}" for host in hosts)
+
+
 class Pages:
     """Makes the pages of one package from its folder `templates`, with one Content-Security-Policy."""
 

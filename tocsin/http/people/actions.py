@@ -26,7 +26,8 @@ async def press_action(
     The first press counts, on whatever device, and marks the notification read. The same key again is a 200 too;
     another key, or a notification that was cancelled, replaced or has expired, is a 409.
     """
-    return await store.press(services.database, request.auth.recipient_id, notification_id, key)
+    found = await store.press(services.database, request.auth.recipient_id, notification_id, key)
+    return found.with_picture_of(services.settings.avatar_hosts)
 
 
 ROUTERS = (people_router("Inbox", press_action),)

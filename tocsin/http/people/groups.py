@@ -75,7 +75,9 @@ async def list_grouped(
         query = {**kept, "grouped": "true", "cursor": str(to)}
         return None if to is None else services.url(_LIST, query)
 
-    return GroupListing(inbox.results, link(inbox.next), link(inbox.previous), inbox.as_of)
+    hosts = services.settings.avatar_hosts
+    results = [each.with_pictures_of(hosts) for each in inbox.results]
+    return GroupListing(results, link(inbox.next), link(inbox.previous), inbox.as_of)
 
 
 async def list_members(

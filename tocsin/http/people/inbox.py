@@ -165,7 +165,9 @@ async def list_notifications(
             services.database, person, wanted, cursor=read_cursor(cursor), limit=limit
         )
     older, newer = page_links(services, PATH, inbox.page, kept)
-    return InboxListing(inbox.page.results, older, newer, inbox.as_of)
+    hosts = services.settings.avatar_hosts
+    results = [each.with_picture_of(hosts) for each in inbox.page.results]
+    return InboxListing(results, older, newer, inbox.as_of)
 
 
 @post(

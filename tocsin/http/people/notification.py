@@ -38,9 +38,10 @@ async def get_notification(
 
     Also one that never was in the inbox, or was removed from it.
     """
-    return await store.get_notification(
+    found = await store.get_notification(
         services.database, request.auth.recipient_id, notification_id
     )
+    return found.with_picture_of(services.settings.avatar_hosts)
 
 
 @patch(PATH + "{notification_id:int}/")
@@ -55,7 +56,8 @@ async def set_archived(
     It is back as it was, read or unread. A 409 where it can't be in the inbox: it was cancelled or replaced.
     """
     change = archive_store.archive if data.archived else archive_store.unarchive
-    return await change(services.database, request.auth.recipient_id, notification_id)
+    found = await change(services.database, request.auth.recipient_id, notification_id)
+    return found.with_picture_of(services.settings.avatar_hosts)
 
 
 @delete(PATH + "{notification_id:int}/")
@@ -77,12 +79,13 @@ async def mark_read(
     data: JSONBody[ReadState | None] = None,
 ) -> Notification:
     """Mark one read, or unread."""
-    return await store.mark_read(
+    found = await store.mark_read(
         services.database,
         request.auth.recipient_id,
         notification_id,
         read=(data or ReadState()).read,
     )
+    return found.with_picture_of(services.settings.avatar_hosts)
 
 
 @get(PATH + "{notification_id:int}/why/")

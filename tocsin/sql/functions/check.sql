@@ -185,7 +185,14 @@ begin
 end
 $$;
 
-create or replace function tocsin.check_recipient(_id text, _email text, _name text, _locale text, _timezone text) returns void
+create or replace function tocsin.check_recipient(
+    _id text,
+    _email text,
+    _name text,
+    _locale text,
+    _timezone text,
+    _avatar_url text
+) returns void
 language plpgsql
 as $$
 begin
@@ -201,6 +208,16 @@ begin
     end if;
     if _timezone is not null and not exists (select from tocsin.timezone z where z.name = _timezone) then
         perform tocsin.raise_invalid('timezone', format('timezone %s is not known', quote_literal(left(_timezone, 60))), 'Pass an IANA name such as Europe/Rome.');
+    end if;
+    if length(_avatar_url) > 2000 then
+        perform tocsin.raise_invalid('avatar_url', 'avatar_url is longer than 2000 characters', 'Pass the address of a picture, not the picture.');
+    end if;
+    if _avatar_url <> '' and not tocsin.is_web_address(_avatar_url) then
+        perform tocsin.raise_invalid(
+            'avatar_url',
+            'avatar_url is neither a path nor an http(s) address',
+            'Pass the address of a picture, such as https://example.com/alice.png; empty to remove it.'
+        );
     end if;
 end
 $$;

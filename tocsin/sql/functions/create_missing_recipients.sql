@@ -1,4 +1,4 @@
--- Creates the unknown ones of [{"at", "id", "email", "name", "locale", "timezone"}], and leaves the known ones as they are;
+-- Creates the unknown ones of [{"at", "id", "email", "name", "locale", "timezone", "avatar_url"}], and leaves the known ones as they are;
 -- `at` is the position in the caller's own list, for errors. Returns how many were created.
 create or replace function tocsin.create_missing_recipients(_people jsonb) returns integer
 language plpgsql
@@ -12,19 +12,20 @@ declare
 begin
     for _person in
         select p.*
-        from jsonb_to_recordset(_people) p (at integer, id text, email text, name text, locale text, timezone text)
+        from jsonb_to_recordset(_people) p (at integer, id text, email text, name text, locale text, timezone text, avatar_url text)
         where not exists (select from tocsin.recipient r where r.recipient_id = p.id)
     loop
-        perform tocsin.check_recipient(_person.id, _person.email, _person.name, _person.locale, _person.timezone);
+        perform tocsin.check_recipient(_person.id, _person.email, _person.name, _person.locale, _person.timezone, _person.avatar_url);
     end loop;
-    insert into tocsin.recipient (recipient_id, email, name, locale, timezone)
+    insert into tocsin.recipient (recipient_id, email, name, locale, timezone, avatar_url)
     select distinct on (p.id)
         p.id,
         p.email,
         p.name,
         p.locale,
-        p.timezone
-    from jsonb_to_recordset(_people) p (at integer, id text, email text, name text, locale text, timezone text)
+        p.timezone,
+        nullif(p.avatar_url, '')
+    from jsonb_to_recordset(_people) p (at integer, id text, email text, name text, locale text, timezone text, avatar_url text)
     where not exists (select from tocsin.recipient r where r.recipient_id = p.id)
     -- in the same order in each call, so that two fan-outs can't deadlock
     order by p.id, p.at

@@ -244,7 +244,7 @@ declare
     _busy text[] := '{}';
 begin
     foreach _id in array _unknown loop
-        perform tocsin.check_recipient(_id, null, null, null, null);
+        perform tocsin.check_recipient(_id, null, null, null, null, null);
     end loop;
     begin
         insert into tocsin.recipient (recipient_id)

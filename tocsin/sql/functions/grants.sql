@@ -23,7 +23,7 @@ grant execute on function
     tocsin.mark_read(text, text),
     tocsin.inbox(text, integer, text, boolean),
     tocsin.actions_since(bigint),
-    tocsin.upsert_recipient(text, text, text, text, text),
+    tocsin.upsert_recipient(text, text, text, text, text, text),
     tocsin.unread_count(text),
     tocsin.erase_recipient(text),
     tocsin.register_push_token(text, text, text, text, text),

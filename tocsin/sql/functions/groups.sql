@@ -186,7 +186,7 @@ begin
         (select min(c.created_at) from counted c),
         coalesce(
             (
-                select jsonb_agg(jsonb_build_object('id', p.initiator, 'name', r.name) order by p.latest_at desc, p.latest_id desc)
+                select jsonb_agg(jsonb_build_object('id', p.initiator, 'name', r.name, 'avatar_url', r.avatar_url) order by p.latest_at desc, p.latest_id desc)
                 from (select w.initiator, w.latest_at, w.latest_id from people w order by w.latest_at desc, w.latest_id desc limit 3) p
                 left join tocsin.recipient r on r.recipient_id = p.initiator
             ),

@@ -23,6 +23,7 @@ select
     n.decisions,
     n.subject,
     e.actions,
-    case when e.actions is not null then tocsin.acted(n.notification_id) end as acted
+    case when e.actions is not null then tocsin.acted(n.notification_id) end as acted,
+    case when e.initiator is not null then tocsin.initiator_profile(e.initiator) end as initiator_profile
 from tocsin.notification n
 join tocsin.event e using (event_id);

@@ -1,10 +1,11 @@
--- Creates a recipient or changes what is not null.
+-- Creates a recipient or changes what is not null; an empty avatar_url removes the picture.
 create or replace function tocsin.upsert_recipient(
     id text,
     email text default null,
     name text default null,
     locale text default null,
-    timezone text default null
+    timezone text default null,
+    avatar_url text default null
 ) returns void
 language plpgsql
 security definer
@@ -12,21 +13,23 @@ set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
 begin
-    perform tocsin.check_recipient($1, $2, $3, $4, $5);
-    insert into tocsin.recipient as r (recipient_id, email, name, locale, timezone)
-    values ($1, $2, $3, $4, $5)
+    perform tocsin.check_recipient($1, $2, $3, $4, $5, $6);
+    insert into tocsin.recipient as r (recipient_id, email, name, locale, timezone, avatar_url)
+    values ($1, $2, $3, $4, $5, nullif($6, ''))
     on conflict (recipient_id) do update
     set email = coalesce(excluded.email, r.email),
         name = coalesce(excluded.name, r.name),
         locale = coalesce(excluded.locale, r.locale),
         timezone = coalesce(excluded.timezone, r.timezone),
+        avatar_url = nullif(coalesce($6, r.avatar_url), ''),
         updated_at = now()
     -- an app may call it at each sign-in: only changes are written
-    where (r.email, r.name, r.locale, r.timezone) is distinct from (
+    where (r.email, r.name, r.locale, r.timezone, r.avatar_url) is distinct from (
         coalesce(excluded.email, r.email),
         coalesce(excluded.name, r.name),
         coalesce(excluded.locale, r.locale),
-        coalesce(excluded.timezone, r.timezone)
+        coalesce(excluded.timezone, r.timezone),
+        nullif(coalesce($6, r.avatar_url), '')
     );
 end
 $$;

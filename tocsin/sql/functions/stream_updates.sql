@@ -50,7 +50,8 @@ begin
                         f.created_at,
                         false as archived,
                         e.actions,
-                        case when e.actions is not null then tocsin.acted(f.notification_id) end as acted
+                        case when e.actions is not null then tocsin.acted(f.notification_id) end as acted,
+                        case when e.initiator is not null then tocsin.initiator_profile(e.initiator) end as initiator_profile
                     from (
                         select c.notification_id, c.event_id, c.event_type, c.subject, c.created_at, c.read_at
                         from tocsin.notification c

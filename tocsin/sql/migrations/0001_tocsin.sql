@@ -108,6 +108,7 @@ create table tocsin.recipient (
     name text,
     locale text,
     timezone text,
+    avatar_url text,
     address text,
     address_key bytea,
     created_at timestamptz not null default now(),
@@ -123,6 +124,7 @@ comment on column tocsin.recipient.email is 'Email address as the app gave it.';
 comment on column tocsin.recipient.name is 'Name as the app gave it.';
 comment on column tocsin.recipient.locale is 'Language, a BCP 47 tag.';
 comment on column tocsin.recipient.timezone is 'Time zone, an IANA name.';
+comment on column tocsin.recipient.avatar_url is 'Address of a picture, shown to those whom the person notifies.';
 comment on column tocsin.recipient.address is 'The email in the form in which addresses are compared (tocsin.compared_address); kept by a trigger.';
 comment on column tocsin.recipient.address_key is 'Keyed hash of address (tocsin.address_key); stored, since hashing at each notify() takes longer than the look-up.';
 comment on column tocsin.recipient.created_at is 'When the person became known.';

@@ -18,7 +18,8 @@ select
     i.created_at,
     i.archived,
     i.actions,
-    i.acted
+    i.acted,
+    i.initiator_profile
 from (select pg_current_snapshot()::text as as_of) s
 left join lateral (
     select
@@ -38,7 +39,8 @@ left join lateral (
         i.created_at,
         i.archived,
         i.actions,
-        i.acted
+        i.acted,
+        i.initiator_profile
     from tocsin.notification_item i
     where i.recipient_id = :recipient_id
         and i.archived
@@ -72,7 +74,8 @@ select
     i.created_at,
     i.archived,
     i.actions,
-    i.acted
+    i.acted,
+    i.initiator_profile
 from (select pg_current_snapshot()::text as as_of) s
 left join lateral (
     select
@@ -92,7 +95,8 @@ left join lateral (
         i.created_at,
         i.archived,
         i.actions,
-        i.acted
+        i.acted,
+        i.initiator_profile
     from tocsin.notification_item i
     where i.recipient_id = :recipient_id
         and i.archived

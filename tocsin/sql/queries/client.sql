@@ -110,7 +110,8 @@ select tocsin.upsert_recipient(
     email => $2,
     name => $3,
     locale => $4,
-    timezone => $5
+    timezone => $5,
+    avatar_url => $6
 );
 
 -- name: unread_count

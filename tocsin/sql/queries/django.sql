@@ -1,8 +1,8 @@
 -- name: upsert_recipients
 -- Creates recipients or changes what is not null, in the order of their ids.
-select count(tocsin.upsert_recipient(u.id, u.email, u.name, u.locale, u.timezone))
-from unnest(:id::text[], :email::text[], :name::text[], :locale::text[], :timezone::text[])
-    u (id, email, name, locale, timezone);
+select count(tocsin.upsert_recipient(u.id, u.email, u.name, u.locale, u.timezone, u.avatar_url))
+from unnest(:id::text[], :email::text[], :name::text[], :locale::text[], :timezone::text[], :avatar_url::text[])
+    u (id, email, name, locale, timezone, avatar_url);
 
 -- name: can_call
 -- This session's role, and whether it may call the functions for apps.

@@ -73,7 +73,7 @@ from tocsin.create_event(
 ) e;
 
 -- name: create_missing_recipients
--- Creates the unknown ones of [{"at", "id", "email", "name", "locale", "timezone"}]; returns how many.
+-- Creates the unknown ones of [{"at", "id", "email", "name", "locale", "timezone", "avatar_url"}]; returns how many.
 select tocsin.create_missing_recipients(:people::jsonb);
 
 -- name: decisions

@@ -11,7 +11,7 @@ select
     coalesce(f.oldest_at, h.created_at) as oldest_at,
     coalesce(
         f.initiators,
-        case when i.initiator is null then '[]' else jsonb_build_array(jsonb_build_object('id', i.initiator, 'name', c.name)) end
+        case when i.initiator is null then '[]' else jsonb_build_array(i.initiator_profile) end
     ) as initiators,
     coalesce(f.people, (i.initiator is not null)::integer) as people,
     t.title_many,
@@ -34,7 +34,8 @@ select
             'created_at', i.created_at,
             'archived', false,
             'actions', i.actions,
-            'acted', i.acted
+            'acted', i.acted,
+            'initiator_profile', i.initiator_profile
         )
     end as latest
 from (select coalesce(:as_of, pg_current_snapshot()::text) as as_of) s
@@ -56,7 +57,6 @@ left join lateral tocsin.group_facts(
 left join tocsin.notification_item i on i.id = h.notification_id
 left join tocsin.event_type t on t.event_type = h.event_type
 left join tocsin.recipient r on r.recipient_id = :recipient_id
-left join tocsin.recipient c on c.recipient_id = i.initiator
 order by
     case when :newer then h.created_at end,
     case when :newer then h.notification_id end,
@@ -83,7 +83,8 @@ select
     i.created_at,
     i.archived,
     i.actions,
-    i.acted
+    i.acted,
+    i.initiator_profile
 from (select pg_current_snapshot()::text as as_of) s
 cross join tocsin.day_range(:day, tocsin.zone_of(:recipient_id)) r
 left join lateral (

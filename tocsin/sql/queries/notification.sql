@@ -30,7 +30,8 @@ select
     n.created_at,
     false as archived,
     e.actions,
-    case when e.actions is not null then tocsin.acted(n.notification_id) end as acted
+    case when e.actions is not null then tocsin.acted(n.notification_id) end as acted,
+    case when e.initiator is not null then tocsin.initiator_profile(e.initiator) end as initiator_profile
 from (select pg_current_snapshot()::text as as_of) s
 left join lateral (
     select f.notification_id, f.event_id, f.event_type, f.subject, f.read_at, f.created_at
@@ -129,7 +130,8 @@ select
     n.created_at,
     false as archived,
     e.actions,
-    case when e.actions is not null then tocsin.acted(n.notification_id) end as acted
+    case when e.actions is not null then tocsin.acted(n.notification_id) end as acted,
+    case when e.initiator is not null then tocsin.initiator_profile(e.initiator) end as initiator_profile
 from (select pg_current_snapshot()::text as as_of) s
 left join lateral (
     select f.notification_id, f.event_id, f.event_type, f.subject, f.read_at, f.created_at
@@ -219,7 +221,8 @@ select
     i.created_at,
     i.archived,
     i.actions,
-    i.acted
+    i.acted,
+    i.initiator_profile
 from tocsin.notification_item i
 where i.id = :notification_id
     and i.recipient_id = :recipient_id;

@@ -54,7 +54,7 @@ with known as (
 )
 select not k.known
 from known k
-cross join tocsin.upsert_recipient(:recipient_id, :email, :name, :locale, :timezone);
+cross join tocsin.upsert_recipient(:recipient_id, :email, :name, :locale, :timezone, :avatar_url);
 
 -- name: get_recipient
 -- One person.
@@ -64,6 +64,7 @@ select
     r.name,
     r.locale,
     r.timezone,
+    r.avatar_url,
     r.created_at,
     r.updated_at
 from tocsin.recipient r
@@ -97,6 +98,8 @@ select
     i.archived,
     i.actions,
     i.acted,
+    -- what is known of another person is not this person's
+    null as initiator_profile,
     i.archived_at,
     i.decisions,
     n.because,
