@@ -43,6 +43,23 @@ export class Client implements Public.Client {
     }
   }
 
+  async groups(options: Public.ListOptions = {}): Promise<Public.GroupPage> {
+    return withCursors(await this.request<Public.GroupPage>('GET', `notifications/${query({ ...options, grouped: true })}`));
+  }
+
+  async groupMembers(groupKey: string, options: Public.PageOptions = {}): Promise<Public.NotificationPage> {
+    const path = `notifications/${query({ ...options, group_key: groupKey })}`;
+    return withCursors(await this.request<Public.NotificationPage>('GET', path));
+  }
+
+  readGroup(groupKey: string, options: { as_of?: string } = {}): Promise<Public.MarkedAll> {
+    return this.#changeAll('PATCH', `groups/${groupKey}/read/`, options);
+  }
+
+  archiveGroup(groupKey: string, options: { as_of?: string } = {}): Promise<void> {
+    return this.request('DELETE', `notifications/groups/${groupKey}/${query(options)}`);
+  }
+
   get(id: number): Promise<Public.Notification> {
     return this.request('GET', `notifications/${id}/`);
   }
@@ -72,15 +89,15 @@ export class Client implements Public.Client {
   }
 
   markAllRead(options: Public.Choice = {}): Promise<Public.MarkedAll> {
-    return this.#changeAll('mark-all-read/', options);
+    return this.#changeAll('POST', 'mark-all-read/', options);
   }
 
   archiveAll(options: Public.Choice & { read?: boolean } = {}): Promise<Public.ArchivedAll> {
-    return this.#changeAll('archive-all/', options);
+    return this.#changeAll('POST', 'archive-all/', options);
   }
 
-  async #changeAll<Changed>(path: string, options: Public.Choice): Promise<Changed & { undo: string | null }> {
-    const response = await this.#api.call('POST', `notifications/${path}`, options);
+  async #changeAll<Changed>(method: string, path: string, options: Public.Choice): Promise<Changed & { undo: string | null }> {
+    const response = await this.#api.call(method, `notifications/${path}`, options);
     return { ...((await response.json()) as Changed), undo: response.headers.get('Tocsin-Undo') };
   }
 
@@ -120,6 +137,14 @@ export class Client implements Public.Client {
 
   setQuietHours(hours: Omit<Public.QuietHours, 'timezone'> & { timezone?: string }): Promise<Public.QuietHours> {
     return this.request('PUT', 'quiet-hours/', hours);
+  }
+
+  inboxPreferences(): Promise<Public.InboxPreferences> {
+    return this.request('GET', 'inbox-preferences/');
+  }
+
+  setInboxPreferences(changes: Partial<Public.InboxPreferences>): Promise<Public.InboxPreferences> {
+    return this.request('PATCH', 'inbox-preferences/', changes);
   }
 
   async eventTypes(locale?: string): Promise<Public.Category[]> {

@@ -42,12 +42,14 @@ export interface Filter {
   archived?: boolean;
 }
 
-export interface ListOptions extends Filter {
+export interface PageOptions {
   /** 1 to 100; 20 by default. */
   limit?: number;
   /** `next` or `previous` of another page. */
   cursor?: string;
 }
+
+export interface ListOptions extends Filter, PageOptions {}
 
 /** A page of a list, the newest first. */
 export interface Page<Item> {
@@ -61,6 +63,34 @@ export interface Page<Item> {
 export interface NotificationPage extends Page<Notification> {
   /** For `markAllRead`, `archiveAll` and `seen`: they change only what this list could show. */
   as_of: string;
+}
+
+/** Notifications of one event type and subject as one item. */
+export interface Group {
+  /** The same in each list as long as the group exists. */
+  group_key: string;
+  count: number;
+  unread: number;
+  /** The people who caused them: the three newest, each once. */
+  initiators: { id: string; name: string | null }[];
+  /** How many people besides `initiators` caused one of them. */
+  others: number;
+  /** One line for all of them. */
+  title: string;
+  latest: Notification;
+  oldest_at: string;
+  /** Whether there are more than the newest 1,000, to which the numbers apply. */
+  capped: boolean;
+}
+
+export interface GroupPage extends Page<Group> {
+  /** For `readGroup` and `archiveGroup`: only what this list could show. */
+  as_of: string;
+}
+
+/** How the person's inbox is shown. */
+export interface InboxPreferences {
+  grouped: boolean;
 }
 
 /** Which notifications a change of many is about; all without it. */
@@ -300,6 +330,12 @@ export interface Client {
   list(options?: ListOptions): Promise<NotificationPage>;
   /** All notifications of a filter, page by page. */
   all(filter?: Filter): AsyncIterable<Notification>;
+  /** The inbox with notifications of one event type and subject as one item. */
+  groups(options?: ListOptions): Promise<GroupPage>;
+  /** The notifications of a group, the newest first. */
+  groupMembers(groupKey: string, options?: PageOptions): Promise<NotificationPage>;
+  readGroup(groupKey: string, options?: { as_of?: string }): Promise<MarkedAll>;
+  archiveGroup(groupKey: string, options?: { as_of?: string }): Promise<void>;
   get(id: number): Promise<Notification>;
   why(id: number): Promise<Why>;
   markRead(id: number): Promise<Notification>;
@@ -328,6 +364,8 @@ export interface Client {
   setDigest(changes: DigestChanges): Promise<DigestPreferences>;
   quietHours(): Promise<QuietHours>;
   setQuietHours(hours: Omit<QuietHours, 'timezone'> & { timezone?: string }): Promise<QuietHours>;
+  inboxPreferences(): Promise<InboxPreferences>;
+  setInboxPreferences(changes: Partial<InboxPreferences>): Promise<InboxPreferences>;
   eventTypes(locale?: string): Promise<Category[]>;
 
   devices(): Promise<Device[]>;
