@@ -196,6 +196,9 @@ performance: $(VENV)/.dev ## write docs/performance.md from docs/performance/ an
 bench-list: $(VENV)/.dev build/peers/.installed ## a page of the inbox, first and thousandth, against Django REST framework
 	@exec $(PY) benchmarks/listing.py $(ARGS)
 
+bench-groups: $(VENV)/.dev ## a page of the grouped inbox, with groups of 1,000 and 50,000, against a plain page
+	@exec $(PY) benchmarks/groups.py $(ARGS)
+
 bench-count-http: $(VENV)/.dev build/peers/.installed ## unread counts a second over HTTP, against Django REST framework
 	@tools/debian.sh wrk=wrk
 	@exec $(PY) benchmarks/count_http.py $(ARGS)

@@ -70,6 +70,10 @@ declare
     _grouped boolean := coalesce((select p.grouped from tocsin.inbox_preference p where p.recipient_id = _recipient_id), true);
     _single_types text[] := array(select t.event_type from tocsin.event_type t where not t.grouped);
     _known text[] := '{}';
+    _known_subjects text[] := '{}';
+    _first_type text;
+    _first_subjects text[] := '{}';
+    _key text;
     _row record;
     _last_at timestamptz := coalesce(_at, 'infinity');
     _last_id bigint := coalesce(_id, 9223372036854775807);
@@ -86,19 +90,9 @@ begin
                 n.subject,
                 n.created_at,
                 n.read_at is null as unread,
-                s.single,
-                k.day,
-                k.key
+                not _grouped or n.subject is null or n.event_type = any (_single_types) as single,
+                case when n.read_at is not null then (n.created_at at time zone _zone)::date end as day
             from tocsin.notification n
-            cross join lateral (
-                select not _grouped or n.subject is null or n.event_type = any (_single_types) as single
-            ) s
-            cross join lateral (
-                select
-                    d.day,
-                    case when not s.single then concat(n.event_type, '~', n.subject, '~', d.day) end as key
-                from (select case when n.read_at is not null and not s.single then (n.created_at at time zone _zone)::date end as day) d
-            ) k
             where n.recipient_id = _recipient_id
                 and n.in_inbox
                 and n.archived_at is null
@@ -108,17 +102,34 @@ begin
                 and (_event_type is null or n.event_type = _event_type)
                 and (_category is null or split_part(n.event_type, '.', 1) = _category)
                 and (_subject is null or n.subject = _subject)
-                and pg_visible_in_snapshot(n.xid, _as_of)
-                and (k.key is null or k.key <> all (_known))
+                and coalesce(pg_visible_in_snapshot(n.xid, _as_of), true)
+                -- the cheapest comparison first: this is what each member of a large group costs
+                and case
+                    when n.subject is null then true
+                    when n.read_at is null and n.event_type = _first_type then n.subject <> all (_first_subjects)
+                    when n.subject <> all (_known_subjects) then true
+                    when n.read_at is null then n.event_type || '~' || n.subject <> all (_known)
+                    else n.event_type || '~' || n.subject || '~' || (n.created_at at time zone _zone)::date <> all (_known)
+                end
             order by n.created_at desc, n.notification_id desc
             limit _step
         loop
             _walked := _walked + 1;
             _last_at := _row.created_at;
             _last_id := _row.notification_id;
-            continue when _row.key = any (_known);
-            if _row.key is not null then
-                _known := _known || _row.key;
+            if _row.single then
+                _row.day := null;
+            else
+                _key := _row.event_type || '~' || _row.subject || coalesce('~' || _row.day, '');
+                continue when _key = any (_known);
+                _known := _known || _key;
+                _known_subjects := _known_subjects || _row.subject;
+                if _row.unread then
+                    _first_type := coalesce(_first_type, _row.event_type);
+                    if _row.event_type = _first_type then
+                        _first_subjects := _first_subjects || _row.subject;
+                    end if;
+                end if;
                 continue when _at is not null and exists (
                     select
                     from tocsin.day_range(_row.day, _zone) r
@@ -174,11 +185,14 @@ begin
         limit 1000
     ),
     people as (
-        select e.initiator, max(c.created_at) as latest_at, max(c.notification_id) as latest_id
-        from counted c
-        join tocsin.event e using (event_id)
-        where e.initiator is not null
-        group by e.initiator
+        select i.initiator, max(i.created_at) as latest_at, max(i.notification_id) as latest_id
+        from (
+            -- one look-up for each, never a scan of all events
+            select c.created_at, c.notification_id, (select e.initiator from tocsin.event e where e.event_id = c.event_id) as initiator
+            from counted c
+        ) i
+        where i.initiator is not null
+        group by i.initiator
     )
     select
         least(1000, (select count(*) from members)),
