@@ -114,6 +114,30 @@ def test_a_list_has_pages_and_filters(site: HostSite) -> None:
     assert forum == 5
 
 
+def test_groups_are_listed_read_and_archived(site: HostSite) -> None:
+    person = site.person()
+    for number in range(3):
+        site.notify(person, f"Reply {number}", subject="forum.thread:42")
+    site.notify(person, "A vote", event_type="election.opened")
+    said = run(
+        site,
+        person,
+        """
+        const { results, as_of } = await client.groups({ read: false });
+        const [vote, thread] = results;
+        say(results.map((each) => [each.count, each.latest.title]));
+        const members = await client.groupMembers(thread.group_key, { limit: 2 });
+        say([members.results.length, members.next !== null]);
+        const { marked, undo } = await client.readGroup(thread.group_key, { as_of });
+        say([marked, (await client.undoMarkAllRead(undo)).unmarked]);
+        await client.archiveGroup(thread.group_key, { as_of });
+        say((await client.setInboxPreferences({ grouped: false })).grouped);
+        say((await client.groups()).results.length);
+        """,
+    )
+    assert said == [[[1, "A vote"], [3, "Reply 2"]], [2, True], [3, 3], False, 1]
+
+
 def test_what_a_person_does_with_one_notification_and_with_all(site: HostSite) -> None:
     person = site.person()
     ids = [site.notify(person, title) for title in ("First", "Second", "Third")]
@@ -350,6 +374,8 @@ def test_the_types_are_the_shapes_of_the_api(site: HostSite) -> None:
     types = site.request(person, "GET", "event-types/")["results"][0]["event_types"]
     assert members("EventType") == set(types[0])
     assert members("Count") == shape("notifications/unread-count/")
+    assert members("Group") == shape("notifications/?grouped=true")
+    assert members("InboxPreferences") == shape("inbox-preferences/")
     page = set(site.request(person, "GET", "notifications/"))
     assert members("Page") | members("NotificationPage") == page
 
