@@ -14,6 +14,7 @@ import pytest
 from tocsin.client import erase_recipient, notify
 from tocsin.engine.store import group as store
 from tocsin.engine.store import notification
+from tocsin.engine.store.archive import archive
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.group import Group, GroupCursor, parse_group_key
 from tocsin.engine.store.notification import Filter
@@ -115,7 +116,7 @@ class Model:
         if rows := self.listed():
             row = self.random.choice(rows)
             row.listed = False
-            await notification.archive(self.database, "alice", row.id)
+            await archive(self.database, "alice", row.id)
 
     async def change_group(self) -> None:
         """Reads or archives a group as it was listed, after something else may have happened."""
