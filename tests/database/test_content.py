@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
@@ -166,7 +166,10 @@ def test_texts_follow_the_rule_in_each_case(db: Db) -> None:
     )
     event = {"title": "Title", "body": "Body", "body_html": "<p>Body</p>"}
 
+    narrow_and_wide = {"de": {"email": {"title": "e"}}, "de-AT": {"title": "a"}}
+
     @settings(max_examples=300, deadline=None)
+    @example({"translations": narrow_and_wide}, "de-AT", "email")
     @given(
         CONTENTS,
         st.sampled_from([None, "en", "de", "de-AT", "de_at", "de-AT-1996", "DE-CH", "den", "pt"]),

@@ -56,6 +56,29 @@ def test_each_argument_is_part_of_what_a_key_stands_for(db: Db, other: dict[str,
     assert notify(db, ["alice"], idempotency_key="k") == first
 
 
+def test_each_option_is_part_of_what_a_key_stands_for(db: Db) -> None:
+    options: dict[str, Any] = {
+        "subject": "forum.thread:42",
+        "replaces": True,
+        "content": Jsonb({"email": {"title": "By mail"}}),
+        "actions": Jsonb([{"key": "accept", "label": "Accept"}]),
+        "unknown": "skip",
+    }
+    others: dict[str, Any] = {
+        "subject": "forum.thread:43",
+        "replaces": False,
+        "content": Jsonb({"email": {"title": "Another"}}),
+        "actions": Jsonb([{"key": "decline", "label": "Decline"}]),
+        "unknown": "create",
+    }
+    first = notify(db, ["alice"], idempotency_key="k", **options)
+    for name, other in others.items():
+        with pytest.raises(psycopg.Error) as caught:
+            notify(db, ["alice"], idempotency_key="k", **{**options, name: other})
+        assert caught.value.sqlstate == "TC003", name
+    assert notify(db, ["alice"], idempotency_key="k", **options) == first
+
+
 def test_a_key_is_free_again_after_a_day(db: Db) -> None:
     first = notify(db, ["alice"], idempotency_key="k")
     db.execute("update tocsin.idempotency set created_at = now() - interval '23 hours 59 minutes'")

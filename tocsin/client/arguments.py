@@ -42,7 +42,9 @@ def convert(
     """
     converted: list[Any] = []
     for name, value in values.items():
-        if name == "metadata":
+        if type(value) is str and name not in _NEVER_TEXT and "\0" not in value:
+            converted.append(value)  # most arguments are, and need no call
+        elif name == "metadata":
             converted.append("{}" if value is None else _encoded(name, value, encoder))
         elif name in ("content", "actions"):
             converted.append(None if value is None else _encoded(name, value, encoder))
@@ -149,6 +151,11 @@ _CONVERTERS: dict[str, Converter] = {
     "replaces": _boolean,
 }
 """By the names of arguments; all others are text."""
+
+_NEVER_TEXT = {
+    *("metadata", "content", "actions"),
+    *("send_at", "event_id", "subscribe_initiator", "replaces"),
+}
 
 
 def _encoded(name: str, value: Any, encoder: Callable[[], JsonEncoder | None]) -> str:

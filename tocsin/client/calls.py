@@ -50,6 +50,9 @@ _DEFAULTS: EventOptions = {
 }
 """In the order of the SQL functions' parameters."""
 
+_PLAIN = 10  # arguments of a call with none of the options that few calls use
+_UNUSED = (None, False, None, None, "error")  # these options
+
 
 @overload
 def notify(
@@ -393,5 +396,8 @@ def _call(conn: Any, function: str, /, **values: Any) -> Any:
     except NotifyError as error:
         raise caller.own(error) from error.__cause__
     if function == "notify" and isinstance(arguments[1], str):
-        function = "notify_one"
+        if arguments[_PLAIN:] == _UNUSED:
+            function, arguments = "notify_one_plain", arguments[:_PLAIN]
+        else:
+            function = "notify_one"
     return caller.run(load("client")[function], arguments)
