@@ -1,4 +1,4 @@
-"""The files of deploy/: they are valid, name commands and settings that are there, and what can run here runs."""
+"""The files of deploy/: they are valid, name existing commands and settings, and those that can run here are run."""
 
 from __future__ import annotations
 

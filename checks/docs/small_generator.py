@@ -1,4 +1,4 @@
-"""The generator of a made-up version: it writes two files where it is told to."""
+"""A generator for a made-up version: it writes two files into the given folder."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Waiting: to be read first, for quiet hours to end; all by the ledger's own due times."""
+"""Deliveries that wait to be read first, or for the end of quiet hours, by due times in the ledger."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One database of zones: PostgreSQL's, by which all is due, is also that by which mails show times."""
+"""Time zones: due times and the times in mails follow the same rules, those of PostgreSQL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The database goes away and comes back: how soon each part notices, and what it does meanwhile."""
+"""An outage of the database: how soon each part notices it, and what it does during it."""
 
 from __future__ import annotations
 

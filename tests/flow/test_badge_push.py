@@ -1,4 +1,4 @@
-"""Read on the web: the phones' icons follow, by one silent push each."""
+"""What a person reads on the web corrects the badge of each of their phones, by one silent push."""
 
 from __future__ import annotations
 

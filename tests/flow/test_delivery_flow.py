@@ -1,4 +1,4 @@
-"""One notification from SQL to an SMTP server's hands, through crashes and restarts."""
+"""One notification from SQL to an SMTP server, through crashes and restarts."""
 
 from __future__ import annotations
 

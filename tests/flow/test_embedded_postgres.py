@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: made, adopted, recovered and stopped, whatever killed the last run."""
+"""The embedded PostgreSQL: created, adopted, recovered and stopped, however the last run ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An invitation from outside: its mail, its way out, its claim, and both orders of a race, with real processes."""
+"""An invitation to an address: its mail, its unsubscribe link, its claim, and both orders of a race."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a log line holds of an error: never an address, an id of a person or a text."""
+"""Log lines of errors contain no address, no id of a person and no text of an app."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operator meets: refusals, retries, frozen and dying workers, and one event that is huge."""
+"""Refusals of the mail server, retries, frozen and killed workers, and one event with many recipients."""
 
 from __future__ import annotations
 

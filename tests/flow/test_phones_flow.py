@@ -1,4 +1,4 @@
-"""`tocsin up` as a person starts it, with no account at Apple or Google: a push arrives on the page's phones."""
+"""`tocsin up` without an account at Apple or Google: a push arrives on the phones of the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A provider-wide outage: the breaker's probes are all that reaches it, and nobody else notices.
+"""An outage of a provider: it gets only the probes of the breaker, and no other channel is delayed.
 
 Counts, not durations: the breaker's clock is the test's own, and goes from one probe to the next.
 """

@@ -1,4 +1,4 @@
-"""One notification from SQL to a phone: both far ends, and what the ledger and the devices keep."""
+"""One notification from SQL to both push providers, and what is stored of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The service from outside: three doors in, a stream and a mailbox out, and a graceful stop."""
+"""The service from outside: events by SQL, Python, HTTP and command; the stream, the mails, and a graceful stop."""
 
 from __future__ import annotations
 

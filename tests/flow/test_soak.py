@@ -1,4 +1,4 @@
-"""The soak in small: `make soak-push` with 2,000 pushes."""
+"""A small run of `make soak-push`, with 2,000 pushes."""
 
 from __future__ import annotations
 

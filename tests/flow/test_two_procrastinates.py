@@ -1,4 +1,4 @@
-"""An app's own Procrastinate in the same database, and notifications that anybody may send: ours works on."""
+"""An app's own Procrastinate in the same database, and NOTIFY of other users: ours continues to work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The modules that pages load: from any origin, kept for good where their address says so."""
+"""The modules that pages load: from any origin, and cached for a year where their address has a hash."""
 
 from __future__ import annotations
 

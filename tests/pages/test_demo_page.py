@@ -1,4 +1,4 @@
-"""/dev/ behind its page: what one of the demo's people does is told to the other, and what came of it."""
+"""The API of the demo page: what one of its people does notifies the other, and the page shows the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What mails link to, and the pages: they change nothing by being looked at, and no text in them comes to life."""
+"""Pages that mails link to: a GET changes nothing, and no text of an app becomes HTML."""
 
 from __future__ import annotations
 

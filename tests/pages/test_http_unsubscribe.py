@@ -1,4 +1,4 @@
-"""Less mail, from a mail: what each link turns off, for whom, and back again; looking changes nothing."""
+"""Unsubscribe links in mails: what each turns off, for whom, and the undo; a GET changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What arrives on the phones of `make up`: how it is read, kept and shown."""
+"""The pushes on the phones of `make up`: how they are parsed, kept and shown."""
 
 from __future__ import annotations
 

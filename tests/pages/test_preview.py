@@ -1,4 +1,4 @@
-"""/dev/templates/: each mail as its templates are at this moment, inert, and redrawn as they change."""
+"""/dev/templates/: each mail rendered from the current templates, without scripts, and again when one changes."""
 
 from __future__ import annotations
 

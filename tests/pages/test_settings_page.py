@@ -1,4 +1,4 @@
-"""/settings/: in the reader's language, at any address, and with nothing of anybody in it."""
+"""/settings/: in the reader's language, at any address, and without personal data."""
 
 from __future__ import annotations
 

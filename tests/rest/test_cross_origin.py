@@ -1,4 +1,4 @@
-"""Pages of other origins: those that are named make people's calls, by token; nobody else, and no app."""
+"""Pages of other origins: the configured ones may make calls of people, by token; no others, and not those of apps."""
 
 from __future__ import annotations
 

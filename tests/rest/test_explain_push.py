@@ -1,4 +1,4 @@
-"""Why a phone was not reached: `why` and the list of devices name the reason."""
+"""`why` and the list of devices name the reason why a phone was not reached."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who gets in, and who does not."""
+"""Which tokens, cookies and keys are accepted, and which are refused."""
 
 from __future__ import annotations
 

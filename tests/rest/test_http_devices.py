@@ -1,4 +1,4 @@
-"""Devices: registered, moved, listed, forgotten; and what notify() makes of them."""
+"""Devices: registered, moved, listed, removed; and which of them notify() uses."""
 
 from __future__ import annotations
 

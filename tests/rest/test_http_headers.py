@@ -1,4 +1,4 @@
-"""What each response has in its head, and HEAD wherever GET."""
+"""The headers of each response, and HEAD for each GET."""
 
 from __future__ import annotations
 

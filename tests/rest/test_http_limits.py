@@ -1,4 +1,4 @@
-"""Requests that would keep the event loop busy: what they may cost, and how they are refused.
+"""Requests that would block the event loop: their limits, and how they are refused.
 
 Work is counted in calls of functions, not in time, so that a busy machine changes nothing.
 """

@@ -1,4 +1,4 @@
-"""What a client may not do to a connection, over real sockets; the app behind it reads a body and responds."""
+"""Limits of a connection, over real sockets; the app behind it reads a body and responds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may come in: the same rule by SQL, by HTTP, for links in HTML, and as a mail is addressed."""
+"""Which input is valid: the same rule by SQL, by HTTP, for links in HTML, and for addresses of mails."""
 
 from __future__ import annotations
 

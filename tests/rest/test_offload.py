@@ -1,4 +1,4 @@
-"""The subprocess for large requests: its responses, its death, and that it leaves nothing behind."""
+"""The subprocess for large requests: its responses, its end, and that nothing is left of it."""
 
 from __future__ import annotations
 

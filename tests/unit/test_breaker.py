@@ -1,4 +1,4 @@
-"""The circuit breaker by itself: when it opens, for how long, and when it closes."""
+"""The circuit breaker: when it opens, for how long, and when it closes."""
 
 from __future__ import annotations
 

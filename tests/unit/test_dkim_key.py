@@ -1,4 +1,4 @@
-"""TOCSIN_DKIM_…: all that belongs together, and belongs to the sender."""
+"""TOCSIN_DKIM_…: the settings have to fit each other and the sender."""
 
 from __future__ import annotations
 

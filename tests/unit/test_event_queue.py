@@ -1,4 +1,4 @@
-"""Fairness between events, and urgency, before any database."""
+"""The event queue: fairness between events, and priority, without a database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fault runner's judgement: what it must call a violation, and what nobody could have known."""
+"""The checks of the fault runner: what is a violation, and which outcomes could not be known."""
 
 from __future__ import annotations
 

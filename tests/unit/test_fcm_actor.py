@@ -1,4 +1,4 @@
-"""The FCM actor against a far end of its own: payload, access token, deadlines, pauses."""
+"""The FCM actor against a local FCM server: payload, deadlines, pauses."""
 
 from __future__ import annotations
 

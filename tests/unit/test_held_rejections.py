@@ -1,4 +1,4 @@
-"""Protection against mass rejection by itself: which rejections count, and which are held, confirmed or discarded."""
+"""Protection against mass rejection: which rejections count, and which are held, confirmed or discarded."""
 
 from __future__ import annotations
 

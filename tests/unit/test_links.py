@@ -1,4 +1,4 @@
-"""Signed links: what is made can be read, and nothing else can."""
+"""Signed links: a link that was made can be read, and no other text can."""
 
 from __future__ import annotations
 

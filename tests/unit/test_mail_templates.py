@@ -1,4 +1,4 @@
-"""What the mails look like: golden files of each kind, their size, their colours, what they never load."""
+"""Golden files of each kind of mail, their size and colours, and that they load nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The mails' words in each language: complete, true to the source, and written as their readers write."""
+"""The texts of mails in each language: complete, with the same placeholders, and with correct plurals and formats."""
 
 from __future__ import annotations
 

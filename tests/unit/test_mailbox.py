@@ -1,4 +1,4 @@
-"""The mailbox of `tocsin up`: real SMTP in, files and plain dicts out."""
+"""The mail catcher of `tocsin up`: it receives by real SMTP, and returns files and dicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts that clients carry without looking into them: the cursor of a list and the position in a stream."""
+"""The cursor of a list and the position in a stream, which clients store without parsing them."""
 
 from __future__ import annotations
 

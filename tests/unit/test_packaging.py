@@ -1,4 +1,4 @@
-"""What an app installs: the client alone, and the extras that the commands need."""
+"""What `pip install` brings: the client alone, and the extras that the commands need."""
 
 from __future__ import annotations
 

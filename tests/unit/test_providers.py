@@ -1,4 +1,4 @@
-"""The providers stand in one table, `PROVIDERS`; settings, worker, migration, REST and pages agree with it."""
+"""The providers are in one table, `PROVIDERS`; settings, worker, migration, REST and pages agree with it."""
 
 from __future__ import annotations
 

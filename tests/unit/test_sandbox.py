@@ -1,4 +1,4 @@
-"""Templates of host apps: what they can't reach, and what they may do."""
+"""Templates of host apps: what the sandbox refuses, and what it allows."""
 
 from __future__ import annotations
 

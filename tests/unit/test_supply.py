@@ -1,4 +1,4 @@
-"""What the project is made of: the bill of materials, the licences, and the audit against made-up advisories."""
+"""The bill of materials, the licences, and the audit against made-up advisories."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A host's own templates, by the command line: what wins, what is wrong with one, what one looks like."""
+"""A host's own templates, by the command line: which file is used, what is wrong with it, and its preview."""
 
 from __future__ import annotations
 
