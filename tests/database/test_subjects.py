@@ -121,7 +121,8 @@ async def test_the_leader_applies_what_an_open_transaction_held_back(
         value(db, "select tocsin.mark_read('alice', %s)", THREAD)
         await until(lambda: value(db, "select horizon is not null from tocsin.pending_change"))
         other.rollback()
-        await until(lambda: unread(db) == 0)
+        await until(lambda: value(db, "select tocsin.unread_count('alice')") == 0)
+    assert unread(db) == 0
 
 
 # withdraw
