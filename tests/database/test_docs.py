@@ -174,6 +174,18 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(file), target
 
 
+def test_each_page_is_in_the_menu_that_readme_has_for_the_site() -> None:
+    listed = re.findall(
+        r"^\| \[.+?\]\((\S+?)\) \| .+ \|$",
+        (ROOT / "README.md").read_text(encoding="utf-8").partition("## Read on")[2],
+        re.MULTILINE,
+    )
+    pages = {each.relative_to(ROOT).as_posix() for each in DOCS.rglob("*.md")}
+    parts = {each for each in pages if each.startswith(("docs/adr/", "docs/performance/"))}
+    top = {"docs/adr/", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"}
+    assert set(listed) == pages - parts | top
+
+
 FILE = re.compile(
     r"(?:[\w.-]+/)+(?:[\w-]+(?:\.\w+)?)?|[\w-]+\.(?:py|sql|toml|ts|css|html|po|sh|md)"
 )
