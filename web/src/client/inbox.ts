@@ -32,7 +32,7 @@ export class Inbox {
   /** What was done last, while it can be undone. */
   done: Done | null = null;
 
-  #told: Count | null = null; // from the service
+  #reported: Count | null = null; // from the service
   readonly #ahead = new Map<number, number>(); // changes made here that the service has not reported yet, by notification
   #cursor: string | null = null;
   #asOf: string | null = null;
@@ -47,15 +47,15 @@ export class Inbox {
 
   /** The number of unread notifications; null while it is not known. */
   get count(): number | null {
-    if (this.#told === null) return null;
-    let { count } = this.#told;
+    if (this.#reported === null) return null;
+    let { count } = this.#reported;
     for (const n of this.#ahead.values()) count += n;
     return Math.max(0, count);
   }
 
   /** How many of them came after the list that the person saw last; null while it is not known. */
   get unseen(): number | null {
-    return this.#told && Math.min(this.#told.unseen, this.count ?? 0);
+    return this.#reported && Math.min(this.#reported.unseen, this.count ?? 0);
   }
 
   /** How many the last mark-all marked, while it can be undone. */
@@ -178,7 +178,7 @@ export class Inbox {
 
   /** Marks what the list could show as seen: it stays unread, and is not counted by `unseen` any more. */
   async seen(): Promise<void> {
-    this.#told = await this.api.json<Count>('POST', 'notifications/seen/', { as_of: await this.#listAsOf() });
+    this.#reported = await this.api.json<Count>('POST', 'notifications/seen/', { as_of: await this.#listAsOf() });
     this.listener.changed();
   }
 
@@ -196,10 +196,10 @@ export class Inbox {
     await this.#underWay; // without those that were just archived
     const body = { as_of: await this.#listAsOf(), ...(this.category && { category: this.category }) };
     const path = what === 'all-read' ? 'mark-all-read/' : 'archive-all/';
-    const answer = await this.api.call('POST', `notifications/${path}`, body);
-    const found = (await answer.json()) as { marked?: number; archived?: number };
+    const response = await this.api.call('POST', `notifications/${path}`, body);
+    const found = (await response.json()) as { marked?: number; archived?: number };
     const n = found.marked ?? found.archived ?? 0;
-    const undo = answer.headers.get('Tocsin-Undo');
+    const undo = response.headers.get('Tocsin-Undo');
     if (n > 0) this.#remember({ what, n }, () => this.api.json('POST', 'notifications/undo/', { undo }));
     return n;
   }
@@ -230,14 +230,14 @@ export class Inbox {
 
   /** One event of the stream. */
   take(name: string, data: string): void {
-    const told = JSON.parse(data || '{}');
-    if (name === 'badge') this.#told = told;
-    else if (name === 'notification') this.#arrive(told);
+    const received = JSON.parse(data || '{}');
+    if (name === 'badge') this.#reported = received;
+    else if (name === 'notification') this.#arrive(received);
     else if (name === 'resync') this.missed();
     else {
-      const ids: number[] = told.ids === 'all' ? this.items.map((item) => item.id) : told.ids;
+      const ids: number[] = received.ids === 'all' ? this.items.map((item) => item.id) : received.ids;
       const named = new Set(ids);
-      if (name === 'read') for (const item of this.items) if (named.has(item.id)) item.read = told.read;
+      if (name === 'read') for (const item of this.items) if (named.has(item.id)) item.read = received.read;
       // the other list gets them, where they have their place
       if (name === (this.archived ? 'unarchived' : 'archived')) this.items = this.items.filter((item) => !named.has(item.id));
       else if (name === (this.archived ? 'archived' : 'unarchived') && ids.some((id) => !this.items.some((item) => item.id === id))) this.missed();
@@ -248,7 +248,7 @@ export class Inbox {
 
   forget(): void {
     this.#loads++;
-    this.#told = null;
+    this.#reported = null;
     this.#ahead.clear();
     this.items = [];
     this.more = false;

@@ -3,7 +3,7 @@
 import { drawing, h, set } from '../shared/element.js';
 import type { Context } from './context.js';
 import { LOCK, newId, undoIcon } from './parts.js';
-import { ALL, answer, type Category, type EventType, next, type Overrides, sum } from './rules.js';
+import { ALL, choiceOf, type Category, type EventType, next, type Overrides, sum } from './rules.js';
 import type { Speech } from './speech.js';
 
 /** A row: everything, a category, or one event type. */
@@ -68,14 +68,14 @@ export class Cell {
     const { scope, type, category } = this.row;
     const all = this.#overrides[ALL]?.[this.channel] !== undefined && scope !== ALL;
     if (!type || !category) return all ? this.speech.say('fromAll') : '';
-    const { source } = answer(type, category.category, this.channel, this.#overrides);
+    const { source } = choiceOf(type, category.category, this.channel, this.#overrides);
     if (source === 'category') return this.speech.say('fromCategory', { category: category.label });
     return source === 'all' ? this.speech.say('fromAll') : '';
   }
 }
 
 /** A switch that cannot be turned off; it can have the focus, and its label gives the reason. */
-export function lockedCell({ speech, told }: Context, row: Row, channel: string, why: HTMLElement): HTMLElement {
+export function lockedCell({ speech, announce }: Context, row: Row, channel: string, why: HTMLElement): HTMLElement {
   const name = speech.channel(channel);
   const box = h('input', {
     type: 'checkbox',
@@ -87,7 +87,7 @@ export function lockedCell({ speech, told }: Context, row: Row, channel: string,
   box.checked = true;
   box.addEventListener('click', (event) => {
     event.preventDefault();
-    told(why.textContent ?? '');
+    announce(why.textContent ?? '');
   });
   return h('td', { role: 'cell' }, box, h('span', { class: 'source' }, drawing(LOCK, 12), speech.say('always')));
 }

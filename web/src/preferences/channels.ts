@@ -143,7 +143,7 @@ export class Channels implements Section {
       const saved = this.#draft.change(change);
       const sentence = this.#sentence(row, channel, on);
       await saved;
-      this.context.told(sentence, () => this.#change(row, channel, back[row.scope]![channel]!, failed, box));
+      this.context.announce(sentence, () => this.#change(row, channel, back[row.scope]![channel]!, failed, box));
     } catch (problem) {
       showFailure(failed, this.context.failed(problem));
       set(box, { 'aria-invalid': 'true' });

@@ -7,7 +7,7 @@ export interface Context {
   readonly api: Api;
   readonly speech: Speech;
   /** Announces a change, with an undo. */
-  told(sentence: string, undo?: () => void): void;
+  announce(sentence: string, undo?: () => void): void;
   /** A change is being saved, or was saved. */
   saving(): void;
   /** Shows why a change was not saved, in the reader's language. */

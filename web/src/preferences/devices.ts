@@ -120,7 +120,7 @@ export class Devices implements Section {
       this.#devices = this.#devices.filter(({ id }) => id !== device.id);
       this.#count();
       (beside?.querySelector('button') ?? this.element.querySelector('h2'))?.focus();
-      this.context.told(this.context.speech.say('nowRemoved', { device: this.#name(device) }));
+      this.context.announce(this.context.speech.say('nowRemoved', { device: this.#name(device) }));
     } catch (problem) {
       close();
       showFailure(failed, this.context.failed(problem));

@@ -163,7 +163,7 @@ export class Digest implements Section {
       await this.#draft.change(change);
       const { next_at } = this.#draft.state;
       const sentence = [this.context.speech.say(key), next_at && this.#nextOne()].filter(Boolean).join(' ');
-      this.context.told(sentence, () => this.#change(back, 'digestChanged'));
+      this.context.announce(sentence, () => this.#change(back, 'digestChanged'));
     } catch (problem) {
       showFailure(this.#failed, this.context.failed(problem));
     }

@@ -2,23 +2,23 @@
 
 /** Changes show at once, are saved one after the other, and are reverted if the service refuses them. */
 export class Draft<State, Change> {
-  #said: State;
+  #saved: State;
   #underWay: { change: Change }[] = [];
   #changes = 0;
   #last: Promise<unknown> = Promise.resolve();
 
   constructor(
-    said: State,
+    saved: State,
     private readonly apply: (state: State, change: Change) => State,
     private readonly save: (change: Change) => Promise<State>,
     private readonly changed: () => void,
   ) {
-    this.#said = said;
+    this.#saved = saved;
   }
 
   /** The state when all changes are saved. */
   get state(): State {
-    return this.#underWay.reduce((state, { change }) => this.apply(state, change), this.#said);
+    return this.#underWay.reduce((state, { change }) => this.apply(state, change), this.#saved);
   }
 
   get saving(): boolean {
@@ -33,7 +33,7 @@ export class Draft<State, Change> {
     this.changed();
     const saved = this.#last.then(async () => {
       try {
-        this.#said = await this.save(change);
+        this.#saved = await this.save(change);
       } finally {
         this.#underWay.splice(this.#underWay.indexOf(mine), 1);
         this.changed();
@@ -46,9 +46,9 @@ export class Draft<State, Change> {
   /** Loads the current state. A response that is older than a change is ignored. */
   async refresh(read: () => Promise<State>): Promise<void> {
     const before = this.#changes;
-    const said = await read();
+    const saved = await read();
     if (before !== this.#changes) return;
-    this.#said = said;
+    this.#saved = saved;
     this.changed();
   }
 }

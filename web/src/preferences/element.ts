@@ -127,7 +127,7 @@ export class TocsinPreferences extends ElementBase implements Omit<Public, keyof
     const context: Context = {
       api: new Api(this.api, credentials),
       speech,
-      told: (sentence, undo) => notice.say(sentence, undo),
+      announce: (sentence, undo) => notice.say(sentence, undo),
       saving: () => {
         const saving = this.#sections.some((section) => section.saving);
         set(frame, { 'data-saving': saving });

@@ -104,7 +104,7 @@ export class Quiet implements Section {
         starts && ends
           ? speech.say('quietSet', { starts: speech.time(starts), ends: speech.time(ends) })
           : speech.say('quietOff');
-      this.context.told(sentence, () => this.#change(before));
+      this.context.announce(sentence, () => this.#change(before));
     } catch (problem) {
       showFailure(this.#failed, this.context.failed(problem));
     }

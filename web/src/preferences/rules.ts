@@ -23,7 +23,7 @@ export type Change = Record<string, Record<string, boolean | null>>;
 
 export type Source = 'mandatory' | 'type' | 'category' | 'all' | 'default';
 
-export interface Answer {
+export interface Choice {
   on: boolean;
   source: Source;
 }
@@ -43,7 +43,7 @@ export function scopeOf(category: string): string {
 }
 
 /** A mandatory channel is on; else the type's own choice, its category's, the one for all, the default. */
-export function answer(type: EventType, category: string, channel: string, overrides: Overrides): Answer {
+export function choiceOf(type: EventType, category: string, channel: string, overrides: Overrides): Choice {
   if (type.mandatory_channels.includes(channel)) return { on: true, source: 'mandatory' };
   const choices = [
     [type.event_type, 'type'],
@@ -60,7 +60,7 @@ export function answer(type: EventType, category: string, channel: string, overr
 /** The state of a category, or of all categories. */
 export function sum(categories: Category[], scope: string, channel: string, overrides: Overrides): Sum {
   const settings = categories.flatMap(({ category, event_types }) =>
-    event_types.map((type) => answer(type, category, channel, overrides)),
+    event_types.map((type) => choiceOf(type, category, channel, overrides)),
   );
   return {
     on: settings.filter(({ on }) => on).length,

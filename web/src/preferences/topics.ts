@@ -20,7 +20,7 @@ interface Page {
 
 const PATH = 'subscriptions/';
 const LEVELS = { all: 'levelAll', mentions: 'levelMentions', muted: 'levelMuted' } as const;
-const TOLD = { all: 'nowAll', mentions: 'nowMentions', muted: 'nowMuted' } as const;
+const CONFIRMATIONS = { all: 'nowAll', mentions: 'nowMentions', muted: 'nowMuted' } as const;
 const PAGE = 20;
 
 export class Topics implements Section {
@@ -122,8 +122,8 @@ export class Topics implements Section {
         row?.show(before);
         throw problem;
       }
-      const sentence = this.context.speech.say(TOLD[level], { topic: this.#name(before) });
-      this.context.told(sentence, () => this.#set({ ...before, level }, before.level));
+      const sentence = this.context.speech.say(CONFIRMATIONS[level], { topic: this.#name(before) });
+      this.context.announce(sentence, () => this.#set({ ...before, level }, before.level));
     });
   }
 
@@ -136,7 +136,7 @@ export class Topics implements Section {
       this.#take(before.topic);
       if (focus) (after?.querySelector('select') ?? this.element.querySelector('h2'))?.focus();
       const sentence = this.context.speech.say('nowUnfollowed', { topic: this.#name(before) });
-      this.context.told(sentence, () => this.#set(before, before.level));
+      this.context.announce(sentence, () => this.#set(before, before.level));
     });
   }
 
@@ -195,9 +195,9 @@ class TopicRow {
     this.level.value = found.level;
     const muted = found.level === 'muted';
     this.element.classList.toggle('muted', muted);
-    const told = found.latest && speech.say('lastTold', { when: speech.ago(found.latest.created_at) });
+    const last = found.latest && speech.say('lastNotified', { when: speech.ago(found.latest.created_at) });
     const why = muted ? 'mutedNote' : found.because === 'replied' ? 'replied' : 'followed';
-    this.#note.textContent = [speech.say(why), told].filter(Boolean).join(' · ');
+    this.#note.textContent = [speech.say(why), last].filter(Boolean).join(' · ');
     if (nameOf(this.context, found) !== found.topic) this.#note.append(h('code', { dir: 'ltr' }, found.topic));
     this.#leave.textContent = speech.say(muted ? 'unmute' : 'unfollow');
     set(this.#leave, {

@@ -84,7 +84,7 @@ export const ar: Record<Key, string> = {
   unmute: 'إلغاء الكتم',
   unfollowWhat: 'إلغاء متابعة {topic}',
   unmuteWhat: 'إلغاء كتم {topic}',
-  lastTold: 'الأخير: {when}',
+  lastNotified: 'الأخير: {when}',
   nowAll: 'تصلك كل إشعارات {topic}.',
   nowMentions: 'تصلك إشعارات {topic} عندما يُشار إليك.',
   nowMuted: '{topic} مكتوم.',

@@ -84,7 +84,7 @@ export const de: Record<Key, string> = {
   unmute: 'Stummschaltung aufheben',
   unfollowWhat: '{topic} abbestellen',
   unmuteWhat: 'Stummschaltung aufheben: {topic}',
-  lastTold: 'Zuletzt: {when}',
+  lastNotified: 'Zuletzt: {when}',
   nowAll: 'Sie erhalten alle Benachrichtigungen zu {topic}.',
   nowMentions: 'Sie erhalten Benachrichtigungen zu {topic}, wenn Sie erwähnt werden.',
   nowMuted: '{topic} ist stumm.',

@@ -82,7 +82,7 @@ export const en = {
   unmute: 'Unmute',
   unfollowWhat: 'Unfollow {topic}',
   unmuteWhat: 'Unmute {topic}',
-  lastTold: 'Last: {when}',
+  lastNotified: 'Last: {when}',
   nowAll: 'You get all notifications about {topic}.',
   nowMentions: 'You get notifications about {topic} when you are mentioned.',
   nowMuted: '{topic} is muted.',

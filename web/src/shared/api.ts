@@ -37,17 +37,17 @@ export class Api {
 
   /** The response's JSON; undefined if it has none. */
   async json<T>(method: string, path: string, body?: unknown, options?: RequestInit): Promise<T> {
-    const answer = await this.call(method, path, body, options);
-    return (answer.status === 204 ? undefined : await answer.json()) as T;
+    const response = await this.call(method, path, body, options);
+    return (response.status === 204 ? undefined : await response.json()) as T;
   }
 
   /** Returns a successful response; throws Problem. `path` is below `/api/`. A refused token is renewed once. */
   async call(method: string, path: string, body?: unknown, options: RequestInit = {}): Promise<Response> {
     for (let tries = 0; ; tries++) {
       const token = await this.#token();
-      const answer = await this.#fetch(method, path, body, token, options);
-      if (answer.ok) return answer;
-      if (answer.status !== 401 || tries > 0 || !this.credentials.refused(token)) throw await problem(answer);
+      const response = await this.#fetch(method, path, body, token, options);
+      if (response.ok) return response;
+      if (response.status !== 401 || tries > 0 || !this.credentials.refused(token)) throw await problem(response);
     }
   }
 
@@ -82,9 +82,9 @@ export class Api {
   }
 }
 
-async function problem(answer: Response): Promise<Problem> {
-  const told = await answer.json().catch(() => ({}));
-  const seconds = Number(answer.headers.get('Retry-After') ?? NaN);
+async function problem(response: Response): Promise<Problem> {
+  const details = await response.json().catch(() => ({}));
+  const seconds = Number(response.headers.get('Retry-After') ?? NaN);
   const after = Number.isFinite(seconds) ? seconds * 1000 : null;
-  return new Problem(answer.status, told.detail ?? told.title ?? answer.statusText, after, told.errors ?? [], told.reason ?? null);
+  return new Problem(response.status, details.detail ?? details.title ?? response.statusText, after, details.errors ?? [], details.reason ?? null);
 }

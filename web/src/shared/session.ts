@@ -11,7 +11,7 @@ type Message =
   /** The events that the leader received, and the last event before them. */
   | { kind: 'events'; before: string; events: ServerEvent[] }
   | { kind: 'link'; link: Link }
-  /** Asks whether there is a leader. */
+  /** Requests a reply of the leader, if there is one. */
   | { kind: 'ask' }
   | { kind: 'now'; lastId: string; link: Link; badge: string };
 
@@ -24,7 +24,7 @@ export interface Listener {
   forget(): void;
 }
 
-const ANSWER = 400; // milliseconds in which an open tab must reply
+const REPLY_WITHIN = 400; // milliseconds in which an open tab must reply
 const ASK_EACH = 20; // seconds
 const SLEPT = 4_000; // milliseconds; a timer of a second that took this long means that the machine slept
 
@@ -36,7 +36,7 @@ export class Session {
   #badge = '';
   #link: Link = 'connecting';
   #closing = new AbortController();
-  #answered = () => {};
+  #replied = () => {};
 
   constructor(
     private readonly api: Api,
@@ -48,7 +48,7 @@ export class Session {
     const wake = () => document.visibilityState === 'visible' && void this.#wake();
     document.addEventListener('visibilitychange', wake, { signal });
     addEventListener('online', () => this.#wake(true), { signal });
-    addEventListener('offline', () => this.#tell('offline'), { signal });
+    addEventListener('offline', () => this.#report('offline'), { signal });
     addEventListener('pagehide', () => this.#leave(), { signal }); // otherwise the browser can't keep the page for "back"
     addEventListener('pageshow', ({ persisted }) => persisted && void this.#join(), { signal });
     const clock = setInterval(() => this.#tick(), 1_000);
@@ -77,13 +77,13 @@ export class Session {
     } catch (error) {
       if (this.#closing.signal.aborted) return;
       const out = error instanceof Problem && error.isSignedOut;
-      this.#tell(out ? 'signed-out' : 'offline');
+      this.#report(out ? 'signed-out' : 'offline');
       if (!out) setTimeout(() => this.#closing.signal.aborted || this.#join(Math.min(pause * 2, 60_000)), pause);
       return;
     }
     this.#tabs = new Tabs<Message>(`tocsin ${this.api.base} ${this.#who}`, {
       lead: (signal) => this.#lead(signal),
-      message: (message) => this.#heard(message),
+      message: (message) => this.#receive(message),
     });
     this.#tabs.post({ kind: 'ask' });
     this.#tabs.start();
@@ -111,7 +111,7 @@ export class Session {
         throw new Problem(0, 'Somebody else is signed in.');
       },
       events: (events) => this.#broadcast(events),
-      link: (link) => this.#tell(link),
+      link: (link) => this.#report(link),
     });
     void this.#stream.run(signal);
     signal.addEventListener('abort', () => (this.#stream = null));
@@ -130,14 +130,14 @@ export class Session {
     }
   }
 
-  #tell(link: Link): void {
+  #report(link: Link): void {
     if (link === this.#link) return;
     if (this.#stream !== null) this.#tabs?.post({ kind: 'link', link });
     this.#link = link;
     this.listener.link(link);
   }
 
-  #heard(message: Message): void {
+  #receive(message: Message): void {
     if (this.#stream !== null) {
       if (message.kind !== 'ask') return;
       this.#stream.wake();
@@ -145,7 +145,7 @@ export class Session {
       return;
     }
     if (message.kind === 'ask') return;
-    this.#answered();
+    this.#replied();
     if (message.kind === 'events') {
       this.#expect(message.before);
       this.#take(message.events);
@@ -182,12 +182,12 @@ export class Session {
 
   /** Follows the leader, or becomes it. */
   async #ask(): Promise<void> {
-    const answered = new Promise<boolean>((resolve) => {
-      this.#answered = () => resolve(true);
-      setTimeout(() => resolve(false), ANSWER);
+    const replied = new Promise<boolean>((resolve) => {
+      this.#replied = () => resolve(true);
+      setTimeout(() => resolve(false), REPLY_WITHIN);
     });
     this.#tabs?.post({ kind: 'ask' });
-    if (!(await answered)) this.#tabs?.steal();
+    if (!(await replied)) this.#tabs?.steal();
   }
 
   #ticks = 0;

@@ -16,7 +16,7 @@ interface Listener {
 }
 
 export class Stream {
-  #heard = 0; // when the server last sent something, or was last connected to
+  #receivedAt = 0; // when the server last sent something, or was last connected to
   #retry = 3_000;
   #failures = 0;
   #live = false;
@@ -54,34 +54,34 @@ export class Stream {
 
   /** Reconnects at once: after a sleep, or when the network is back, a stream may be dead without an error. */
   wake(certain = false): void {
-    const silent = Date.now() - this.#heard;
+    const silent = Date.now() - this.#receivedAt;
     if (certain || this.#refused || silent > (this.#live ? HEARTBEAT + 2_000 : 1_000)) this.#again();
   }
 
   /** Checked by a timer: two heartbeats are missing. */
   watch(): void {
-    if (this.#live && Date.now() - this.#heard > 2 * HEARTBEAT + 5_000) this.#again();
+    if (this.#live && Date.now() - this.#receivedAt > 2 * HEARTBEAT + 5_000) this.#again();
   }
 
   /** Returns the pause after it, in milliseconds. */
   async #connect(signal: AbortSignal): Promise<number> {
-    this.#heard = Date.now();
+    this.#receivedAt = Date.now();
     this.#refused = false;
     await this.listener.check();
     const headers: Record<string, string> = this.lastId ? { 'Last-Event-ID': this.lastId } : {};
-    const answer = await this.api.call('GET', 'notifications/stream/', undefined, { signal, headers });
+    const response = await this.api.call('GET', 'notifications/stream/', undefined, { signal, headers });
     const began = Date.now();
-    this.#heard = began;
+    this.#receivedAt = began;
     this.#live = true;
     this.#failures = 0;
-    for await (const events of read(answer.body!)) {
-      this.#heard = Date.now();
+    for await (const events of read(response.body!)) {
+      this.#receivedAt = Date.now();
       this.listener.link('live'); // each time: the browser may have reported "offline" wrongly
       for (const { retry } of events) if (retry) this.#retry = Number(retry);
-      const told = events.filter(({ event }) => event && event !== 'expired');
-      if (told.length > 0) {
-        this.listener.events(told);
-        this.lastId = told.at(-1)!.id;
+      const known = events.filter(({ event }) => event && event !== 'expired');
+      if (known.length > 0) {
+        this.listener.events(known);
+        this.lastId = known.at(-1)!.id;
       }
       if (events.some(({ event }) => event === 'expired')) {
         this.api.credentials.refused();
