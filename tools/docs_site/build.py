@@ -54,6 +54,8 @@ def main() -> None:
             build_tag(ROOT, tag, arguments.site, arguments.sphinx)
     build(arguments.version, arguments.site, arguments.sphinx)
     write_index(arguments.site)
+    if arguments.version == DEVELOPMENT:
+        print(f"{arguments.site.absolute()}/index.html")
 
 
 def build(version: str, site: Path, sphinx: Path) -> None:
