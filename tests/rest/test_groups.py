@@ -100,12 +100,27 @@ async def test_without_a_subject_or_with_group_false_each_is_a_group_of_one(
     assert len({each["group_key"] for each in await groups(alice)}) == 4
 
 
+@pytest.mark.parametrize(
+    ("zone", "times"),
+    [
+        # midnight is at 11:00 UTC
+        (
+            "Pacific/Auckland",
+            ("2026-03-01 10:59", "2026-03-01 11:01", "2026-03-02 10:59", "2026-03-02 11:01"),
+        ),
+        # the clock is put back from one to midnight, at 05:00 UTC
+        (
+            "America/Havana",
+            ("2026-11-01 03:59", "2026-11-01 04:30", "2026-11-01 05:30", "2026-11-02 05:01"),
+        ),
+    ],
+    ids=["Auckland", "Havana"],
+)
 async def test_read_ones_are_grouped_by_the_day_of_the_persons_zone(
-    alice: httpx.AsyncClient, tell: Tell, db: Db
+    alice: httpx.AsyncClient, tell: Tell, db: Db, zone: str, times: tuple[str, ...]
 ) -> None:
-    db.execute("select tocsin.upsert_recipient('alice', null, null, null, 'Pacific/Auckland')")
-    times = ("2026-03-01 10:59", "2026-03-01 11:01", "2026-03-02 10:59", "2026-03-02 11:01")
-    for at in times:  # midnight in Auckland is at 11:00 UTC
+    db.execute("select tocsin.upsert_recipient('alice', null, null, null, %s)", (zone,))
+    for at in times:
         db.execute(
             "update tocsin.notification set created_at = %s, read_at = now() where notification_id = %s",
             (f"{at}+00", tell(subject=THREAD)),
@@ -114,8 +129,7 @@ async def test_read_ones_are_grouped_by_the_day_of_the_persons_zone(
     assert [(each["count"], each["unread"]) for each in found] == [(1, 0), (2, 0), (1, 0)]
     members = await alice.get(INBOX, params={"group_key": found[1]["group_key"]})
     assert [each["created_at"][:16] for each in members.json()["results"]] == [
-        "2026-03-02T10:59",
-        "2026-03-01T11:01",
+        at.replace(" ", "T") for at in times[2:0:-1]
     ]
 
 

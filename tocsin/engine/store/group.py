@@ -317,7 +317,6 @@ def _arguments(recipient_id: str, key: GroupKey) -> Mapping[str, object]:
         "recipient_id": recipient_id,
         "event_type": key.event_type,
         "subject": key.subject,
-        "unread": key.day is None,
         "day": key.day,
     }
 

@@ -75,6 +75,7 @@ export interface Group {
     initiators: {
         id: string;
         name: string | null;
+        avatar_url: string | null;
     }[];
     /** How many people besides `initiators` caused one of them. */
     others: number;

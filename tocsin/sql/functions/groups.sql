@@ -4,14 +4,15 @@
 -- and so are the read ones that were made on the same day of the person's zone. A notification is a group of one if it has
 -- no subject, if its type has `group = false`, or if the person turned groups off.
 
--- The members of a group, as a list with this snapshot can show them; null for _as_of: all.
+-- The members of a group, as a list with this snapshot can show them; null for _as_of: all. With the day null, the unread
+-- ones; else the read ones of that day. A day is a comparison of dates, since a clock may show its midnight twice; the range
+-- of times around it is for the index.
 create or replace function tocsin.group_members(
     _recipient_id text,
     _event_type text,
     _subject text,
-    _unread boolean,
-    _from timestamptz,
-    _until timestamptz,
+    _day date,
+    _zone text,
     _as_of pg_snapshot
 ) returns setof tocsin.notification
 language sql stable
@@ -23,19 +24,11 @@ as $$
         and n.event_type = _event_type
         and n.in_inbox
         and n.archived_at is null
-        and (n.read_at is null) = _unread
-        and n.created_at >= _from
-        and n.created_at < _until
+        and (n.read_at is null) = (_day is null)
+        and n.created_at >= coalesce((_day - 1)::timestamp at time zone 'UTC', '-infinity')
+        and n.created_at < coalesce((_day + 2)::timestamp at time zone 'UTC', 'infinity')
+        and (_day is null or (n.created_at at time zone _zone)::date = _day)
         and coalesce(pg_visible_in_snapshot(n.xid, _as_of), true)
-$$;
-
--- When a day begins and ends in a zone; always, for the day null.
-create or replace function tocsin.day_range(_day date, _zone text, out starts timestamptz, out ends timestamptz)
-language sql stable
-as $$
-    select
-        coalesce(_day::timestamp at time zone _zone, '-infinity'),
-        coalesce((_day + 1)::timestamp at time zone _zone, 'infinity')
 $$;
 
 create or replace function tocsin.zone_of(_recipient_id text) returns text
@@ -61,7 +54,7 @@ create or replace function tocsin.group_heads(
     _down_to_at timestamptz,
     _down_to_id bigint,
     _limit integer
-) returns table (notification_id bigint, event_type text, subject text, created_at timestamptz, unread boolean, day date, single boolean)
+) returns table (notification_id bigint, event_type text, subject text, created_at timestamptz, day date, single boolean)
 language plpgsql stable
 as $$
 #variable_conflict use_column
@@ -132,16 +125,13 @@ begin
                 end if;
                 continue when _at is not null and exists (
                     select
-                    from tocsin.day_range(_row.day, _zone) r
-                    cross join lateral tocsin.group_members(
-                        _recipient_id, _row.event_type, _row.subject, _row.unread, r.starts, r.ends, _as_of
-                    ) m
+                    from tocsin.group_members(_recipient_id, _row.event_type, _row.subject, _row.day, _zone, _as_of) m
                     where (m.created_at, m.notification_id) >= (_at, _id)
                 );
             end if;
             _found := _found + 1;
             return query
-                select _row.notification_id, _row.event_type, _row.subject, _row.created_at, _row.unread, _row.day, _row.single;
+                select _row.notification_id, _row.event_type, _row.subject, _row.created_at, _row.day, _row.single;
             exit when _found = _limit;
         end loop;
         exit when _walked < _step or _found = _limit;
@@ -155,7 +145,6 @@ create or replace function tocsin.group_facts(
     _recipient_id text,
     _event_type text,
     _subject text,
-    _unread boolean,
     _day date,
     _as_of pg_snapshot,
     out count integer,
@@ -167,42 +156,43 @@ create or replace function tocsin.group_facts(
 language plpgsql stable
 as $$
 declare
-    _range record;
+    _zone text := tocsin.zone_of(_recipient_id);
 begin
-    select r.starts, r.ends
-    into _range
-    from tocsin.day_range(_day, tocsin.zone_of(_recipient_id)) r;
-    with members as (
-        select m.event_id, m.created_at, m.notification_id
-        from tocsin.group_members(_recipient_id, _event_type, _subject, _unread, _range.starts, _range.ends, _as_of) m
-        order by m.created_at desc, m.notification_id desc
-        limit 1001
-    ),
-    counted as (
-        select c.event_id, c.created_at, c.notification_id
-        from members c
-        order by c.created_at desc, c.notification_id desc
-        limit 1000
+    with members as materialized (
+        select m.event_id, m.created_at, row_number() over () as place
+        from (
+            select g.event_id, g.created_at
+            from tocsin.group_members(_recipient_id, _event_type, _subject, _day, _zone, _as_of) g
+            order by g.created_at desc, g.notification_id desc
+            limit 1001
+        ) m
     ),
     people as (
-        select i.initiator, max(i.created_at) as latest_at, max(i.notification_id) as latest_id
+        select i.initiator, min(i.place) as place
         from (
             -- one look-up for each, never a scan of all events
-            select c.created_at, c.notification_id, (select e.initiator from tocsin.event e where e.event_id = c.event_id) as initiator
-            from counted c
+            select m.place, (select e.initiator from tocsin.event e where e.event_id = m.event_id) as initiator
+            from members m
+            where m.place <= 1000
         ) i
         where i.initiator is not null
         group by i.initiator
+    ),
+    shown as (
+        select p.initiator, p.place
+        from people p
+        order by p.place
+        limit 3
     )
     select
-        least(1000, (select count(*) from members)),
+        (select least(count(*), 1000) from members),
         (select count(*) > 1000 from members),
-        (select min(c.created_at) from counted c),
+        (select min(m.created_at) from members m),
         coalesce(
             (
-                select jsonb_agg(jsonb_build_object('id', p.initiator, 'name', r.name, 'avatar_url', r.avatar_url) order by p.latest_at desc, p.latest_id desc)
-                from (select w.initiator, w.latest_at, w.latest_id from people w order by w.latest_at desc, w.latest_id desc limit 3) p
-                left join tocsin.recipient r on r.recipient_id = p.initiator
+                select jsonb_agg(jsonb_build_object('id', s.initiator, 'name', r.name, 'avatar_url', r.avatar_url) order by s.place)
+                from shown s
+                left join tocsin.recipient r on r.recipient_id = s.initiator
             ),
             '[]'
         ),
@@ -211,7 +201,7 @@ begin
     if capped then
         select m.created_at
         into oldest_at
-        from tocsin.group_members(_recipient_id, _event_type, _subject, _unread, _range.starts, _range.ends, _as_of) m
+        from tocsin.group_members(_recipient_id, _event_type, _subject, _day, _zone, _as_of) m
         order by m.created_at, m.notification_id
         limit 1;
     end if;
@@ -224,7 +214,6 @@ create or replace function tocsin.archive_group(
     _recipient_id text,
     _event_type text,
     _subject text,
-    _unread boolean,
     _day date,
     _as_of pg_snapshot
 ) returns timestamptz
@@ -239,12 +228,11 @@ begin
         from tocsin.notification n
         where n.notification_id = any (array(
                 select m.notification_id
-                from tocsin.day_range(_day, tocsin.zone_of(_recipient_id)) r
-                cross join lateral tocsin.group_members(_recipient_id, _event_type, _subject, _unread, r.starts, r.ends, _as_of) m
+                from tocsin.group_members(_recipient_id, _event_type, _subject, _day, tocsin.zone_of(_recipient_id), _as_of) m
             ))
             and n.in_inbox
             and n.archived_at is null
-            and (n.read_at is null) = _unread
+            and (n.read_at is null) = (_day is null)
         order by n.notification_id
         for update skip locked
     );

@@ -40,7 +40,7 @@ select
     end as latest
 from (select coalesce(:as_of, pg_current_snapshot()::text) as as_of) s
 left join lateral (
-    select g.notification_id, g.event_type, g.subject, g.created_at, g.unread, g.day, g.single
+    select g.notification_id, g.event_type, g.subject, g.created_at, g.day, g.single
     from tocsin.group_heads(
         :recipient_id, :read, :event_type, :category, :subject, s.as_of::pg_snapshot, :at, :id, :down_to_at, :down_to_id, :most
     ) g
@@ -52,7 +52,7 @@ left join lateral (
     limit :limit
 ) h on true
 left join lateral tocsin.group_facts(
-    :recipient_id, h.event_type, h.subject, h.unread, h.day, s.as_of::pg_snapshot
+    :recipient_id, h.event_type, h.subject, h.day, s.as_of::pg_snapshot
 ) f on not h.single
 left join tocsin.notification_item i on i.id = h.notification_id
 left join tocsin.event_type t on t.event_type = h.event_type
@@ -86,11 +86,11 @@ select
     i.acted,
     i.initiator_profile
 from (select pg_current_snapshot()::text as as_of) s
-cross join tocsin.day_range(:day, tocsin.zone_of(:recipient_id)) r
+cross join tocsin.zone_of(:recipient_id) z (zone)
 left join lateral (
     (
         select m.notification_id
-        from tocsin.group_members(:recipient_id, :event_type, :subject, :unread, r.starts, r.ends, null) m
+        from tocsin.group_members(:recipient_id, :event_type, :subject, :day, z.zone, null) m
         where not :newer
             and (m.created_at, m.notification_id) < (coalesce(:at, 'infinity'::timestamptz), coalesce(:id, 9223372036854775807))
         order by m.created_at desc, m.notification_id desc
@@ -99,7 +99,7 @@ left join lateral (
     union all
     (
         select m.notification_id
-        from tocsin.group_members(:recipient_id, :event_type, :subject, :unread, r.starts, r.ends, null) m
+        from tocsin.group_members(:recipient_id, :event_type, :subject, :day, z.zone, null) m
         where :newer
             and (m.created_at, m.notification_id) > (:at, :id)
         order by m.created_at, m.notification_id
@@ -123,7 +123,7 @@ order by
 
 -- name: archive_group
 -- Removes the members of a group from list and badge; returns their archived_at, null if there was nothing to remove.
-select tocsin.archive_group(:recipient_id, :event_type, :subject, :unread, :day, :as_of::pg_snapshot);
+select tocsin.archive_group(:recipient_id, :event_type, :subject, :day, :as_of::pg_snapshot);
 
 -- name: get_inbox_preferences
 -- How a person's inbox is shown.

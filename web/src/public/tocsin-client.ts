@@ -72,7 +72,7 @@ export interface Group {
   count: number;
   unread: number;
   /** The people who caused them: the three newest, each once. */
-  initiators: { id: string; name: string | null }[];
+  initiators: { id: string; name: string | null; avatar_url: string | null }[];
   /** How many people besides `initiators` caused one of them. */
   others: number;
   /** One line for all of them. */

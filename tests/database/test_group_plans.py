@@ -1,0 +1,52 @@
+"""What a page of the grouped inbox reads: rows that it shows, not the whole inbox or all events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+
+Db = psycopg.Connection[Any]
+
+HEADS = "select * from tocsin.group_heads('alice', null, null, null, null, null, {place}, null, null, 21)"
+FACTS = "select * from tocsin.group_facts('alice', 'forum.new_reply', 's:1', null, null)"
+
+
+@pytest.fixture
+def stock(db: Db) -> Db:
+    """6,000 of Alice's: 1,000 of one group, the others alone, all older than as many of Bob's."""
+    for person in ("alice", "bob"):
+        db.execute("select tocsin.upsert_recipient(%s)", (person,))
+    db.execute(
+        "select tocsin.notify('forum.new_reply', array[p], 'x', initiator => 'carol',"
+        " subject => 's:' || case when i % 6 = 0 then 0 else i end)"
+        " from unnest('{alice,bob}'::text[]) p, generate_series(1, 6000) i"
+    )
+    db.execute("analyze tocsin.notification, tocsin.event")
+    return db
+
+
+def buffers(db: Db, statement: str) -> int:
+    """The pages that it reads the second time, without what planning reads."""
+    db.execute(statement.encode())
+    explained = db.execute(f"explain (analyze, buffers, format json) {statement}".encode())
+    row = explained.fetchone()
+    assert row is not None
+    plan = row[0][0]["Plan"]
+    return int(plan["Shared Hit Blocks"]) + int(plan["Shared Read Blocks"])
+
+
+def test_a_page_reads_the_groups_that_it_shows_however_deep_it_is(stock: Db) -> None:
+    place = stock.execute(
+        "select quote_literal(created_at) || ', ' || notification_id from tocsin.notification"
+        " where recipient_id = 'alice' order by notification_id offset 300 limit 1"
+    ).fetchone()
+    assert place is not None
+    assert buffers(stock, HEADS.format(place="null, null")) < 100
+    assert buffers(stock, HEADS.format(place=place[0])) < 250
+
+
+def test_the_people_of_a_group_are_looked_up_one_by_one(stock: Db) -> None:
+    assert buffers(stock, "select count(title) from tocsin.event") > 100
+    assert buffers(stock, FACTS) < 50
