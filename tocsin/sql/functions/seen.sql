@@ -55,8 +55,7 @@ $$;
 
 -- Exact counts of what several people have not seen, in their order; _counts are their unread counts of the same snapshot.
 --
--- Read are the notifications that came after a person's mark, mostly few. Of a person with more than 1,000 of them, who has not
--- looked for long, all unread ones are read instead.
+-- Read are the notifications that came after a person's mark, mostly few.
 create or replace function tocsin.unseen_counts_in_order(_recipients text[], _counts integer[]) returns integer[]
 language plpgsql stable
 as $$
@@ -68,7 +67,7 @@ begin
         select array_agg(
             case
                 when m.snapshot is null then u.n
-                when s.later > 1000 then tocsin.count_unseen_among_unread(u.recipient_id, m.snapshot)
+                when s.later > 1000 then tocsin.count_unseen_of_many(u.recipient_id, m.snapshot, u.n)
                 else s.unseen
             end
             order by u.position
@@ -93,16 +92,40 @@ begin
 end
 $$;
 
-create or replace function tocsin.count_unseen_among_unread(_recipient_id text, _mark pg_snapshot) returns integer
-language sql stable
+-- Returns how many of a person's _unread notifications are unseen, where more than 1,000 came after the mark: those that came
+-- before it are counted if they are fewer than that, and else all unread ones are read.
+create or replace function tocsin.count_unseen_of_many(_recipient_id text, _mark pg_snapshot, _unread integer) returns integer
+language plpgsql stable
 as $$
-    select count(*)::integer
-    from tocsin.notification n
-    where n.recipient_id = _recipient_id
-        and n.in_inbox
-        and n.archived_at is null
-        and n.read_at is null
-        and not pg_visible_in_snapshot(n.xid, _mark)
+declare
+    _earlier integer;
+    _seen integer;
+begin
+    select
+        count(*),
+        count(*) filter (where e.unread)
+    into _earlier, _seen
+    from (
+        select n.in_inbox and n.archived_at is null and n.read_at is null as unread
+        from tocsin.notification n
+        where n.recipient_id = _recipient_id
+            and n.xid < pg_snapshot_xmax(_mark)
+            and pg_visible_in_snapshot(n.xid, _mark)
+        limit 1001
+    ) e;
+    if _earlier <= 1000 then
+        return _unread - _seen;
+    end if;
+    return (
+        select count(*)
+        from tocsin.notification n
+        where n.recipient_id = _recipient_id
+            and n.in_inbox
+            and n.archived_at is null
+            and n.read_at is null
+            and not pg_visible_in_snapshot(n.xid, _mark)
+    );
+end
 $$;
 
 -- Unread counts of several people in their order, and then their unseen counts.
