@@ -72,7 +72,16 @@ def engine() -> Iterator[dict[str, str]]:
         daemon.terminate()
         daemon.wait()
         os.close(writing)
-        shutil.rmtree(folder, ignore_errors=True)
+        _unmount(folder)
+        shutil.rmtree(folder)
+
+
+def _unmount(folder: Path) -> None:
+    """Unmounts what the daemon left mounted below its folder, such as the namespace of the host's network."""
+    mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for mount in reversed(mounts):  # the inner ones first
+        if Path(mount).is_relative_to(folder):
+            _run("umount", mount)
 
 
 def _wait(daemon: subprocess.Popen[bytes], environ: dict[str, str], log: Path) -> None:

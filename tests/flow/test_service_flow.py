@@ -47,11 +47,13 @@ async def test_events_by_sql_python_http_and_command_move_the_badge_and_are_mail
     mails = tmp_path / "mails"
     async with mail_catcher(mails) as mailbox, house(dsn, tmp_path, smtp_url=mailbox.url) as home:
         async with (
-            running("worker", log=tmp_path / "worker.log", settings=home.settings),
+            running("worker", log=tmp_path / "worker.log", settings=home.settings) as worker,
             home.person("alice", home.cli("token", "alice")) as alice,
             home.app() as app,
             following(alice) as stream,
         ):
+            await home.http.says("listening")
+            await worker.says("working")
             assert await stream.event("badge") == '{"count":0,"unseen":0}'
             await _notify_by_sql_and_python(home.cli("dsn", "--role", "app"), stream, mails)
             answer = await app.post(

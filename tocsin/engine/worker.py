@@ -103,6 +103,7 @@ async def running_engine(settings: Settings, availability: Availability) -> Asyn
             ),
             deliverer.running(),
         ):
+            log.info("working", providers=sorted(actors))
             yield Engine(deliverer, database, timedelta(days=settings.retention_days))
 
 

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
 from typing import Any
 
+import structlog
 import uvicorn
 from litestar import Litestar
 from litestar.types import ControllerRouterHandler
@@ -27,6 +28,8 @@ from tocsin.http.observability import Metrics, metrics_without_token
 from tocsin.http.openapi import describe
 from tocsin.http.protocol import Connections, Limits, protocol_class
 from tocsin.settings import Settings, SettingsError
+
+log = structlog.get_logger("tocsin.http")
 
 _GRACE = 3  # seconds for requests under way
 _QUIET: dict[str, Any] = {
@@ -52,6 +55,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts as uvicorn does, and then sets the event that uvicorn lacks."""
         await super().startup(sockets)
+        log.info("listening", host=self.config.host, port=self.config.port)
         if self._started is not None:
             self._started.set()
 
