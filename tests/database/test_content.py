@@ -87,6 +87,33 @@ def test_a_digest_shows_what_a_mail_would(db: Db) -> None:
     assert rows == [("alice", "Mail title", "<p>Mail</p>"), ("bob", "Titel", None)]
 
 
+def test_mails_about_a_subject_know_what_the_line_for_several_is_made_of(db: Db) -> None:
+    db.execute("select tocsin.upsert_recipient('bob', name => 'Bob')")
+    about = {"initiator": "bob", "metadata": Jsonb({"about": "Garden plans"})}
+    notify(db, ["alice"], {}, subject="forum.thread:1", **about)
+    notify(db, ["alice"], {}, **about)
+    db.execute(
+        "insert into tocsin.digest_item (recipient_id, notification_id)"
+        " select recipient_id, notification_id from tocsin.notification"
+    )
+    digest = db.execute(
+        "select subject, about, initiator_name, title_many ? 'en' from tocsin.digest_entry"
+        " order by notification_id"
+    ).fetchall()
+    assert digest == [
+        ("forum.thread:1", "Garden plans", "Bob", True),
+        (None, "Garden plans", None, None),
+    ]
+    mails = db.execute(
+        "select s.initiator_name, s.title_many ? 'en' from tocsin.delivery d"
+        " cross join tocsin.delivery_snapshot(d.delivery_id) s"
+        " where d.channel = 'email' order by d.delivery_id"
+    ).fetchall()
+    assert mails == [("Bob", True), (None, None)]
+    db.execute("update tocsin.event_type set grouped = false")
+    assert db.execute("select distinct subject from tocsin.digest_entry").fetchall() == [(None,)]
+
+
 def test_a_phone_gets_its_own_title_and_data_as_strings(db: Db) -> None:
     for name in ("alice", "bob"):
         db.execute(

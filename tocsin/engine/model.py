@@ -282,6 +282,9 @@ class Claimed(Struct, frozen=True):
     because: str | None = None  # of a topic: followed, replied or mentioned
     reason: str | None = None  # of an email's decision: default, preference or mandatory
     invited: str | None = None  # the address of somebody without an account
+    # for the title of several about one subject
+    initiator_name: str | None = None
+    title_many: dict[str, dict[str, str]] | None = None
     # the presend check that was made by the claim itself
     address: str = ""
     checked_at: datetime | None = None
@@ -321,6 +324,12 @@ class Entry(Struct, frozen=True):
     category: str
     category_label: str
     actions: list[dict[str, Any]] | None = None  # as the event has them
+    subject: str | None = None  # None also for a type that is not grouped
+    about: str | None = None  # the name of what it is about
+    initiator: str | None = None
+    initiator_name: str | None = None
+    title_many: dict[str, dict[str, str]] | None = None
+    count: int = 1  # of several about one subject, which are one entry
 
 
 class Action(Struct, frozen=True):

@@ -68,6 +68,7 @@ class Story(Struct, frozen=True, forbid_unknown_fields=True):
     action_url: str | None = None
     metadata: dict[str, Any] = {}
     topic: str | None = None  # whose followers are notified
+    actions: list[dict[str, Any]] | None = None
 
 
 class DemoPair(Struct, frozen=True):
@@ -99,6 +100,7 @@ def event_of(story: Story, event_type: str, pair: DemoPair, now: datetime) -> Ne
         action_url=story.action_url,
         metadata={name: _moved(value, now) for name, value in story.metadata.items()},
         initiator=pair.me,
+        actions=story.actions,
     )
 
 

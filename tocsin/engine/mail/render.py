@@ -38,6 +38,7 @@ from tocsin.engine.mail.render_single import (
     to_sender,
     unsubscribe_url_of,
 )
+from tocsin.engine.mail.together import by_subject, line_of, merged_entries
 from tocsin.engine.model import Claimed, Entry, Mail, Message, Push, PushKind
 from tocsin.engine.text import one_line, sanitise, to_text
 
@@ -175,22 +176,25 @@ _DIGEST_SIZES = (
 def render_digest(claimed: Claimed, entries: Sequence[Entry], by: Rendering) -> Message:
     """Renders one digest; the same at each attempt, unless something in it was cancelled since."""
     unsubscribe_url = by.links.unsubscribe_digest(claimed.recipient_id or "", by.now)
-    unread = [entry for entry in entries if not entry.read]
-    newest = max(unread or entries, key=lambda entry: (entry.created_at, entry.notification_id))
+    merged = merged_entries(entries, claimed.locale)
+    unread = [entry for entry in merged if not entry.read]
+    newest = max(unread or merged, key=lambda entry: (entry.created_at, entry.notification_id))
+    count = sum(entry.count for entry in unread)
     language = language_of(claimed.locale, by.words)
     context = layout_context(claimed, by) | {
         **reason_variables("digest", [], claimed, by),
         "title": "",
         "text": " · ".join(_counts(entries, language)),
         "newest": one_line(newest.title or newest.label, 120),
-        "unread": len(unread),
+        "unread": count,
+        "rest": max(count - newest.count, 0),
         "inbox_url": inbox_url(claimed, by),
         "unsubscribe_url": unsubscribe_url,
     }
     context |= _words(_DIGEST_TEMPLATE, context, by.templates)
 
     def rendered(size: _DigestSize, templates: Templates) -> Written:
-        groups = _groups(entries, language, size, by)
+        groups = _groups(merged, language, size, by)
         return _parts(_DIGEST_TEMPLATE, context | {"groups": groups}, templates)
 
     return to_message(
@@ -232,7 +236,7 @@ def _groups(
     share = next((n for n in shares if sum(min(n, count) for count in counts) <= size.shown), 1)
     shown = [_group(group, language, share, size, by) for group in groups[: size.shown]]
     for group in groups[size.shown :]:
-        shown[-1]["more"] += len(group)
+        shown[-1]["more"] += sum(entry.count for entry in group)
     unread = [entry for group in shown for entry in group["entries"] if not entry["read"]]
     # the newest of each category first, so that each category has some in full
     in_turn = sorted(unread, key=lambda entry: entry["place"])
@@ -250,8 +254,8 @@ def _group(
     return {
         "category": entries[0].category,
         "label": language.label(entries[0].category_label),
-        "unread": sum(not entry.read for entry in entries),
-        "more": len(entries) - len(shown),
+        "unread": sum(entry.count for entry in entries if not entry.read),
+        "more": sum(entry.count for entry in entries) - sum(entry.count for entry in shown),
         "entries": [
             _entry(entry, language, size, by) | {"place": place}
             for place, entry in enumerate(in_order)
@@ -304,10 +308,16 @@ def render_burst(together: Sequence[Claimed], by: Rendering) -> Message:
     """Renders several, the newest first; the same deliveries get the same Message-ID at each attempt."""
     first = min(together, key=lambda one: one.delivery_id)
     newest_first = sorted(together, key=lambda one: one.delivery_id, reverse=True)
-    shown = newest_first[: _BURST_SIZES[0].shown]
+    groups = by_subject(newest_first)
+    line = line_of(groups[0], first.locale)
+    shown = [one for group in groups for one in group][: _BURST_SIZES[0].shown]
     items = [_item(one, by) for one in shown]
     unsubscribe_url = unsubscribe_url_of(newest_first, by)
     context = _burst_context(newest_first, items, by) | {
+        "newest": one_line(
+            line or groups[0][0].title or groups[0][0].label, SUBJECT_CHARACTERS - 40
+        ),
+        "rest": len(together) - (len(groups[0]) if line else 1),
         "inbox_url": inbox_url(first, by),
         "unsubscribe_url": unsubscribe_url,
         "mute_url": mute_url_of(newest_first, unsubscribe_url),
@@ -347,7 +357,6 @@ def _burst_context(
     return layout_context(together[0], by) | {
         **reason_variables(code, [item["label"] for item in items], together[0], by),
         "title": "",
-        "newest": titles[0],
         "items": items,
         "count": len(together),
         "more": len(together) - len(items),

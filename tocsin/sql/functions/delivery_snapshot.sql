@@ -18,6 +18,8 @@ create or replace function tocsin.delivery_snapshot(_delivery_id bigint) returns
     body_html text,
     action_url text,
     initiator text,
+    initiator_name text,
+    title_many jsonb,
     name text,
     locale text,
     timezone text,
@@ -54,6 +56,12 @@ as $$
         case when e.content is null then e.body_html else tocsin.text_for(e.content, r.locale, d.channel, 'body_html', e.body_html) end as body_html,
         e.action_url,
         e.initiator,
+        -- for the title of several about one subject in one mail
+        case
+            when e.subject is not null and d.channel = 'email' and t.grouped
+                then (select i.name from tocsin.recipient i where i.recipient_id = e.initiator)
+        end as initiator_name,
+        case when e.subject is not null and d.channel = 'email' and t.grouped then t.title_many end as title_many,
         r.name,
         r.locale,
         r.timezone,

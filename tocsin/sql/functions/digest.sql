@@ -137,7 +137,14 @@ select
     c.category,
     c.label as category_label,
     c.position as category_position,
-    e.actions
+    e.actions,
+    case when t.grouped then n.subject end as subject,
+    e.metadata ->> 'about' as about,
+    case
+        when t.grouped and n.subject is not null
+            then (select p.name from tocsin.recipient p where p.recipient_id = e.initiator)
+    end as initiator_name,
+    case when t.grouped and n.subject is not null then t.title_many end as title_many
 from tocsin.digest_item i
 join tocsin.notification n using (notification_id)
 join tocsin.event e using (event_id)

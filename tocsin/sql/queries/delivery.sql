@@ -99,6 +99,8 @@ select
     n.body_html,
     n.action_url,
     n.initiator,
+    n.initiator_name,
+    n.title_many,
     n.name,
     n.locale,
     coalesce(

@@ -96,7 +96,12 @@ select
     e.label,
     e.category,
     e.category_label,
-    e.actions
+    e.actions,
+    e.subject,
+    e.about,
+    e.initiator,
+    e.initiator_name,
+    e.title_many
 from tocsin.digest_entry e
 where e.digest_id = any (:digest_ids)
 order by e.digest_id, e.category_position, e.created_at desc, e.notification_id desc;
@@ -117,7 +122,12 @@ select
     e.label,
     e.category,
     e.category_label,
-    e.actions
+    e.actions,
+    e.subject,
+    e.about,
+    e.initiator,
+    e.initiator_name,
+    e.title_many
 from tocsin.digest_entry e
 where e.recipient_id = :recipient_id
     and e.digest_id is null

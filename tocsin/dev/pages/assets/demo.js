@@ -59,7 +59,10 @@ async function follow() {
 for (const panel of panels) {
   panel.onact = (eventType, words) => act(panel, eventType, words);
   const phone = phones.get(panel.person);
-  if (phone) phone.onopen = (id) => panel.openById(id);
+  if (phone) {
+    phone.onopen = (id) => panel.openById(id);
+    phone.onpress = (id, key) => panel.press(id, key);
+  }
   panel.onnotification = (count) => trace.counted(panel.person, count);
 }
 document.addEventListener("visibilitychange", () => document.hidden || wake());

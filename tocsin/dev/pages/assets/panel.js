@@ -66,6 +66,14 @@ export class Panel {
     if (notification) await this.open(notification);
   }
 
+  /** From the phone: presses a button, and returns in words what counts now. */
+  async press(id, key) {
+    const pressed = await this.call("POST", `notifications/${id}/actions/${key}/`);
+    const { acted, actions } = pressed ?? (await this.call("GET", `notifications/${id}/`)) ?? {};
+    const chosen = actions?.find((action) => action.key === acted?.key);
+    return chosen ? `You chose “${chosen.label}”.` : "There is nothing left to choose.";
+  }
+
   /** Where a notification leads: its page, and why it came. */
   async open(notification) {
     const view = this.view("opened");

@@ -17,7 +17,7 @@ export class Phone {
     this.name = `${element.dataset.provider} ${element.dataset.token}`;
     this.banners = new Map();
     this.first = true;
-    this.onopen = () => {};
+    this.onopen = this.onpress = () => {};
   }
 
   show(arrivals) {
@@ -60,6 +60,7 @@ export class Phone {
   add(each) {
     const made = banner(each);
     made.querySelector("button").addEventListener("click", () => this.onopen(each.data.notification_id));
+    for (const action of JSON.parse(each.data.actions ?? "[]")) this.addAction(made, each.data.notification_id, action);
     this.banners.set(each.at, made);
     this.part("ol").prepend(made);
     this.part(".banners").scrollTop = 0;
@@ -67,6 +68,15 @@ export class Phone {
     made.classList.add("new");
     this.element.classList.remove("buzz");
     requestAnimationFrame(() => this.element.classList.add("buzz"));
+  }
+
+  /** A button of the push, as an app shows it. */
+  addAction(made, id, { key, label }) {
+    const line = made.querySelector(".actions");
+    const button = Object.assign(document.createElement("button"), { type: "button", dir: "auto", textContent: label });
+    button.addEventListener("click", async () => line.replaceChildren(await this.onpress(id, key)));
+    line.append(button);
+    line.hidden = false;
   }
 }
 
