@@ -12,7 +12,7 @@ import msgspec
 from litestar import Response
 
 from tocsin.engine.store.database import Database
-from tocsin.http.apps.events import create_encoded_event
+from tocsin.http.apps.post_event import create_encoded_event
 from tocsin.http.apps.recipients import export
 from tocsin.http.errors import response_to
 from tocsin.http.offload import CONCURRENT, Call, Result, Setup, read_frame, write_frame

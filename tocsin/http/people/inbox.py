@@ -50,6 +50,23 @@ ReadFilter = Annotated[
 ]
 
 
+SubjectFilter = Annotated[
+    str | None,
+    QueryParameter(
+        pattern="^[A-Za-z0-9._:/-]{1,200}$", description="Only those that are about this."
+    ),
+]
+ArchivedFilter = Annotated[
+    bool, QueryParameter(description="What was taken out of the inbox, in place of the inbox.")
+]
+GroupedFilter = Annotated[
+    bool, QueryParameter(description="Notifications of one event type and subject as one item.")
+]
+GroupKeyFilter = Annotated[
+    CursorText | None, QueryParameter(description="Only the members of this group.")
+]
+
+
 class InboxListing(Struct, frozen=True):
     """A page, newest first; `as_of` is for `mark-all-read`, `archive-all` and `seen`."""
 
@@ -120,21 +137,10 @@ async def list_notifications(
     read: ReadFilter = None,
     event_type: FromQuery[EventTypeName | None] = None,
     category: FromQuery[CategoryName | None] = None,
-    subject: Annotated[
-        str | None,
-        QueryParameter(
-            pattern="^[A-Za-z0-9._:/-]{1,200}$", description="Only those that are about this."
-        ),
-    ] = None,
-    archived: Annotated[
-        bool, QueryParameter(description="What was taken out of the inbox, in place of the inbox.")
-    ] = False,
-    grouped: Annotated[
-        bool, QueryParameter(description="Notifications of one event type and subject as one item.")
-    ] = False,
-    group_key: Annotated[
-        CursorText | None, QueryParameter(description="Only the members of this group.")
-    ] = None,
+    subject: SubjectFilter = None,
+    archived: ArchivedFilter = False,
+    grouped: GroupedFilter = False,
+    group_key: GroupKeyFilter = None,
 ) -> InboxListing | GroupListing:
     """List the inbox, or the archive.
 
