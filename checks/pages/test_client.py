@@ -129,13 +129,15 @@ def test_groups_are_listed_read_and_archived(site: HostSite) -> None:
         const members = await client.groupMembers(thread.group_key, { limit: 2 });
         say([members.results.length, members.next !== null]);
         const { marked, undo } = await client.readGroup(thread.group_key, { as_of });
-        say([marked, (await client.undoMarkAllRead(undo)).unmarked]);
+        say([marked, (await client.undo(undo)).undone]);
+        const archived = await client.archiveGroup(thread.group_key, { as_of });
+        say((await client.undo(archived.undo)).undone);
         await client.archiveGroup(thread.group_key, { as_of });
         say((await client.setInboxPreferences({ grouped: false })).grouped);
         say((await client.groups()).results.length);
         """,
     )
-    assert said == [[[1, "A vote"], [3, "Reply 2"]], [2, True], [3, 3], False, 1]
+    assert said == [[[1, "A vote"], [3, "Reply 2"]], [2, True], [3, 3], 3, False, 1]
 
 
 def test_what_a_person_does_with_one_notification_and_with_all(site: HostSite) -> None:
@@ -166,6 +168,97 @@ def test_what_a_person_does_with_one_notification_and_with_all(site: HostSite) -
         {"undone": 2},
         True,
     ]
+
+
+def test_what_was_seen_and_what_was_archived(site: HostSite) -> None:
+    person = site.person()
+    for title in ("First", "Second"):
+        site.notify(person, title)
+    said = run(
+        site,
+        person,
+        """
+        const { results: [second, first], as_of } = await client.list();
+        say(await client.seen(as_of));
+        await client.archive(first.id);
+        const archive = await client.list({ archived: true });
+        say(archive.results.map((each) => [each.title, each.archived]));
+        say((await client.unarchive(first.id)).archived);
+        const { archived, undo } = await client.archiveAll({ read: false });
+        say([archived, await client.unreadCount()]);
+        say([await client.undo(undo), await client.unreadCount()]);
+        """,
+    )
+    assert said == [
+        {"count": 2, "unseen": 0},
+        [["First", True]],
+        False,
+        [2, {"count": 0, "unseen": 0}],
+        [{"undone": 2}, {"count": 2, "unseen": 0}],
+    ]
+
+
+UNTIL = """
+const until = async (state, wanted) => {
+  while (JSON.stringify(state()) !== JSON.stringify(wanted)) await new Promise((resolve) => setTimeout(resolve, 20));
+};
+"""
+
+
+def test_each_change_of_a_list_can_be_undone(site: HostSite) -> None:
+    person = site.person()
+    for title in ("First", "Second"):
+        site.notify(person, title)
+    text = """
+    const inbox = client.inbox();
+    inbox.subscribe(() => {});
+    const state = () => [inbox.get().items.map((each) => each.title + (each.read ? ' read' : '')), inbox.get().count];
+    const both = [['Second', 'First'], 2];
+    await until(state, both);
+    const [second, first] = inbox.get().items;
+    await inbox.markRead(first.id);
+    say([state(), inbox.get().done]);
+    await inbox.undo();
+    say([state(), inbox.get().done]);
+    await inbox.archive(second.id);
+    say([state(), inbox.get().done]);
+    await inbox.undo();
+    say([state(), inbox.get().done]);
+    say([await inbox.archiveAll(), inbox.get().done]);
+    await until(state, [[], 0]);
+    await inbox.undo();
+    await until(state, both);
+    say(inbox.get().done);
+    """
+    both = [["Second", "First"], 2]
+    with script(site, person, UNTIL + text) as running:
+        assert running.line() == [[["Second", "First read"], 1], {"what": "read", "n": 1}]
+        assert running.line() == [both, None]
+        assert running.line() == [[["First"], 1], {"what": "archived", "n": 1}]
+        assert running.line() == [both, None]
+        assert running.line() == [2, {"what": "all-archived", "n": 2}]
+        assert running.line() is None
+
+
+def test_the_archive_is_a_list_too(site: HostSite) -> None:
+    person = site.person()
+    site.notify(person, "First")
+    text = """
+    const inbox = client.inbox();
+    const archive = client.inbox({ archived: true });
+    for (const list of [inbox, archive]) list.subscribe(() => {});
+    const titles = () => [inbox, archive].map((list) => list.get().items.map((each) => each.title));
+    const state = () => [...titles(), inbox.get().unseen];
+    await until(state, [['First'], [], 1]);
+    await inbox.archive(inbox.get().items[0].id);
+    await until(state, [[], ['First'], 0]);
+    await archive.unarchive(archive.get().items[0].id);
+    await until(state, [['First'], [], 1]);
+    await inbox.seen();
+    say(state());
+    """
+    with script(site, person, UNTIL + text) as running:
+        assert running.line() == [["First"], [], 0]
 
 
 def test_settings_devices_and_topics(site: HostSite) -> None:

@@ -10,6 +10,12 @@ export interface Notification {
     action_url: string | null;
     metadata: Record<string, unknown>;
     initiator: string | null;
+    /** The initiator, with name and picture where the app gave them. */
+    initiator_profile: {
+        id: string;
+        name: string | null;
+        avatar_url: string | null;
+    } | null;
     /** What it is about, such as `forum.thread:42`. */
     subject: string | null;
     read: boolean;
@@ -221,6 +227,11 @@ export interface StreamEvents {
     archived: {
         ids: number[];
     };
+    /** A button was pressed. */
+    action: {
+        id: number;
+        acted: NonNullable<Notification['acted']>;
+    };
     /** Back in the inbox. */
     unarchived: {
         ids: number[];
@@ -325,9 +336,12 @@ export interface Client {
     readGroup(groupKey: string, options?: {
         as_of?: string;
     }): Promise<MarkedAll>;
+    /** `undo` is for `undo`; null if nothing was archived. */
     archiveGroup(groupKey: string, options?: {
         as_of?: string;
-    }): Promise<void>;
+    }): Promise<{
+        undo: string | null;
+    }>;
     get(id: number): Promise<Notification>;
     why(id: number): Promise<Why>;
     markRead(id: number): Promise<Notification>;

@@ -56,8 +56,9 @@ export class Client implements Public.Client {
     return this.#changeAll('PATCH', `groups/${groupKey}/read/`, options);
   }
 
-  archiveGroup(groupKey: string, options: { as_of?: string } = {}): Promise<void> {
-    return this.request('DELETE', `notifications/groups/${groupKey}/${query(options)}`);
+  async archiveGroup(groupKey: string, options: { as_of?: string } = {}): Promise<{ undo: string | null }> {
+    const response = await this.#api.call('DELETE', `notifications/groups/${groupKey}/${query(options)}`);
+    return { undo: response.headers.get('Tocsin-Undo') };
   }
 
   get(id: number): Promise<Public.Notification> {

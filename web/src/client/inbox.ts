@@ -17,6 +17,8 @@ interface Listener {
   arrived(notification: Notification): void;
 }
 
+type Change = 'read' | 'unread' | 'archived' | 'unarchived';
+
 const PAGE = 20;
 
 const CONFIRMED = 2_000; // milliseconds in which the stream reports what was done here
@@ -33,7 +35,7 @@ export class Inbox {
   done: Done | null = null;
 
   #reported: Count | null = null; // from the service
-  readonly #ahead = new Map<number, number>(); // changes made here that the service has not reported yet, by notification
+  readonly #ahead = new Map<number, { change: Change; n: number }>(); // changes made here that the service has not reported yet, by notification
   #cursor: string | null = null;
   #asOf: string | null = null;
   #underWay: Promise<unknown> = Promise.resolve();
@@ -49,7 +51,7 @@ export class Inbox {
   get count(): number | null {
     if (this.#reported === null) return null;
     let { count } = this.#reported;
-    for (const n of this.#ahead.values()) count += n;
+    for (const { n } of this.#ahead.values()) count += n;
     return Math.max(0, count);
   }
 
@@ -125,7 +127,8 @@ export class Inbox {
     item.read = read;
     // keepalive, since opening a notification leaves the page
     const call = this.api.json('PATCH', `notifications/${item.id}/read/`, { read }, { keepalive: true });
-    await this.#settle(item, item.archived ? 0 : read ? -1 : 1, call, () => (item.read = !read));
+    const change = { change: read ? 'read' : 'unread', n: item.archived ? 0 : read ? -1 : 1 } as const;
+    await this.#settle(item, change, call, () => (item.read = !read));
     this.#remember({ what: read ? 'read' : 'unread', n: 1 }, () => this.setRead(item, !read));
   }
 
@@ -147,7 +150,8 @@ export class Inbox {
     else this.#insert(item);
     item.archived = archived;
     const call = this.api.json('PATCH', `notifications/${item.id}/`, { archived });
-    await this.#settle(item, item.read ? 0 : archived ? -1 : 1, call, () => {
+    const change = { change: archived ? 'archived' : 'unarchived', n: item.read ? 0 : archived ? -1 : 1 } as const;
+    await this.#settle(item, change, call, () => {
       item.archived = !archived;
       if (at >= 0) this.items.splice(at, 0, item);
       else this.items = this.items.filter((each) => each !== item);
@@ -156,23 +160,23 @@ export class Inbox {
   }
 
   /** Counts it at once; after the stream has reported it, or should have, the service's own count is used again. */
-  async #settle({ id }: Notification, n: number, call: Promise<unknown>, takeBack: () => void): Promise<void> {
-    this.#ahead.set(id, n);
+  async #settle({ id }: Notification, change: { change: Change; n: number }, call: Promise<unknown>, takeBack: () => void): Promise<void> {
+    this.#ahead.set(id, change);
     this.#underWay = Promise.allSettled([this.#underWay, call]);
     this.listener.changed();
     try {
       await call;
-      setTimeout(() => this.#caughtUp([id]), CONFIRMED);
+      setTimeout(() => this.#caughtUp([id], change), CONFIRMED);
     } catch (error) {
-      this.#ahead.delete(id);
+      if (this.#ahead.get(id) === change) this.#ahead.delete(id);
       takeBack();
       this.listener.changed();
       throw error;
     }
   }
 
-  #caughtUp(ids: readonly number[]): void {
-    for (const id of ids) this.#ahead.delete(id);
+  #caughtUp(ids: readonly number[], change?: object): void {
+    for (const id of ids) if (change === undefined || this.#ahead.get(id) === change) this.#ahead.delete(id);
     this.listener.changed();
   }
 
@@ -234,16 +238,25 @@ export class Inbox {
     if (name === 'badge') this.#reported = received;
     else if (name === 'notification') this.#arrive(received);
     else if (name === 'resync') this.missed();
-    else {
-      const ids: number[] = received.ids === 'all' ? this.items.map((item) => item.id) : received.ids;
-      const named = new Set(ids);
-      if (name === 'read') for (const item of this.items) if (named.has(item.id)) item.read = received.read;
-      // the other list gets them, where they have their place
-      if (name === (this.archived ? 'unarchived' : 'archived')) this.items = this.items.filter((item) => !named.has(item.id));
-      else if (name === (this.archived ? 'archived' : 'unarchived') && ids.some((id) => !this.items.some((item) => item.id === id))) this.missed();
-      this.#caughtUp(ids);
-    }
+    else if (name === 'action') {
+      for (const item of this.items) if (item.id === received.id) item.acted = received.acted;
+    } else if (name === 'read') this.#change(received.read ? 'read' : 'unread', received.ids);
+    else if (name === 'archived' || name === 'unarchived') this.#change(name, received.ids);
     this.listener.changed();
+  }
+
+  /** Applies a change that the service reports; not what a later change made here has overtaken. */
+  #change(change: Change, named: number[] | 'all'): void {
+    const all = named === 'all' ? this.items.map((item) => item.id) : named;
+    const ids = new Set(all.filter((id) => (this.#ahead.get(id)?.change ?? change) === change));
+    if (change === 'read' || change === 'unread') {
+      for (const item of this.items) if (ids.has(item.id)) item.read = change === 'read';
+    } else if ((change === 'archived') !== this.archived) this.items = this.items.filter((item) => !ids.has(item.id));
+    else {
+      for (const item of this.items) ids.delete(item.id);
+      if (ids.size > 0) this.missed(); // they have their place in this list
+    }
+    this.#caughtUp(all.filter((id) => this.#ahead.get(id)?.change === change));
   }
 
   forget(): void {

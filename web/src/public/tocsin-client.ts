@@ -12,6 +12,8 @@ export interface Notification {
   action_url: string | null;
   metadata: Record<string, unknown>;
   initiator: string | null;
+  /** The initiator, with name and picture where the app gave them. */
+  initiator_profile: { id: string; name: string | null; avatar_url: string | null } | null;
   /** What it is about, such as `forum.thread:42`. */
   subject: string | null;
   read: boolean;
@@ -228,6 +230,8 @@ export interface StreamEvents {
   notification: Notification;
   read: { ids: number[] | 'all'; read: boolean };
   archived: { ids: number[] };
+  /** A button was pressed. */
+  action: { id: number; acted: NonNullable<Notification['acted']> };
   /** Back in the inbox. */
   unarchived: { ids: number[] };
   /** Missed events can't be replayed: read the list again. */
@@ -335,7 +339,8 @@ export interface Client {
   /** The notifications of a group, the newest first. */
   groupMembers(groupKey: string, options?: PageOptions): Promise<NotificationPage>;
   readGroup(groupKey: string, options?: { as_of?: string }): Promise<MarkedAll>;
-  archiveGroup(groupKey: string, options?: { as_of?: string }): Promise<void>;
+  /** `undo` is for `undo`; null if nothing was archived. */
+  archiveGroup(groupKey: string, options?: { as_of?: string }): Promise<{ undo: string | null }>;
   get(id: number): Promise<Notification>;
   why(id: number): Promise<Why>;
   markRead(id: number): Promise<Notification>;
