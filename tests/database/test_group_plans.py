@@ -9,7 +9,9 @@ import pytest
 
 Db = psycopg.Connection[Any]
 
-HEADS = "select * from tocsin.group_heads('alice', null, null, null, null, null, {place}, null, null, 21)"
+HEADS = (
+    "select * from tocsin.group_heads('alice', null, null, null, null, null, {place}, false, 21)"
+)
 FACTS = "select * from tocsin.group_facts('alice', 'forum.new_reply', 's:1', null, null)"
 
 

@@ -152,9 +152,6 @@ async def list_groups(
 ) -> GroupedInbox:
     """Returns a page of groups; later pages show what was there when the first one was read."""
     place = None if cursor is None else cursor.place
-    newer = place is not None and place.newer
-    older = place if not newer else None
-    back = place if newer else None
     rows = await database.rows(
         _GroupRow,
         _SQL["list_groups"],
@@ -164,12 +161,9 @@ async def list_groups(
         category=wanted.category,
         subject=wanted.subject,
         as_of=cursor and cursor.as_of,
-        at=older and older.at,
-        id=older and older.id,
-        down_to_at=back and back.at,
-        down_to_id=back and back.id,
-        newer=newer,
-        most=None if newer else limit + 1,
+        at=place and place.at,
+        id=place and place.id,
+        newer=place is not None and place.newer,
         limit=limit + 1,
     )
     heads = [_to_head(row) for row in rows if row.latest is not None]

@@ -37,11 +37,12 @@ as $$
     select coalesce((select r.timezone from tocsin.recipient r where r.recipient_id = _recipient_id), 'UTC')
 $$;
 
--- The newest notification of each group, newest first, from a position on or down to one; at most _limit, null: all.
+-- The newest notification of each group: the first _limit from a position on (_at, _id; null: of all), or with _newer the
+-- last _limit before it.
 --
--- It reads along notification_inbox, in steps of _limit rows that belong to none of the groups that it has found. So it
--- visits each row once, at the cost of a comparison where the group is known. From a position on, a group is left out if it
--- has a newer member: it was on an earlier page. `day` is null for unread ones, and for groups of one.
+-- It reads along notification_inbox from the newest on, in steps of rows that belong to none of the groups that it has found.
+-- So it visits each row once, at the cost of a comparison where the group is known. From a position on, a group is left out
+-- if it has a newer member: it was on an earlier page. `day` is null for unread ones, and for groups of one.
 create or replace function tocsin.group_heads(
     _recipient_id text,
     _read boolean,
@@ -51,11 +52,10 @@ create or replace function tocsin.group_heads(
     _as_of pg_snapshot,
     _at timestamptz,
     _id bigint,
-    _down_to_at timestamptz,
-    _down_to_id bigint,
+    _newer boolean,
     _limit integer
-) returns table (notification_id bigint, event_type text, subject text, created_at timestamptz, day date, single boolean)
-language plpgsql stable
+) returns table (notification_id bigint, day date, single boolean)
+language plpgsql stable rows 20
 as $$
 #variable_conflict use_column
 declare
@@ -68,11 +68,13 @@ declare
     _first_subjects text[] := '{}';
     _key text;
     _row record;
-    _last_at timestamptz := coalesce(_at, 'infinity');
-    _last_id bigint := coalesce(_id, 9223372036854775807);
+    _last_at timestamptz := case when not _newer then _at end;
+    _last_id bigint := _id;
+    _ids bigint[] := '{}';
+    _days date[] := '{}';
+    _singles boolean[] := '{}';
     _walked integer;
-    _found integer := 0;
-    _step integer := coalesce(_limit, 200);
+    _step integer := case when _newer then 200 else _limit end;
 begin
     loop
         _walked := 0;
@@ -89,8 +91,8 @@ begin
             where n.recipient_id = _recipient_id
                 and n.in_inbox
                 and n.archived_at is null
-                and (n.created_at, n.notification_id) < (_last_at, _last_id)
-                and (_down_to_at is null or (n.created_at, n.notification_id) > (_down_to_at, _down_to_id))
+                and (_last_at is null or (n.created_at, n.notification_id) < (_last_at, _last_id))
+                and (not _newer or (n.created_at, n.notification_id) > (_at, _id))
                 and (_read is null or (n.read_at is not null) = _read)
                 and (_event_type is null or n.event_type = _event_type)
                 and (_category is null or split_part(n.event_type, '.', 1) = _category)
@@ -123,19 +125,24 @@ begin
                         _first_subjects := _first_subjects || _row.subject;
                     end if;
                 end if;
-                continue when _at is not null and exists (
+                continue when _at is not null and not _newer and exists (
                     select
                     from tocsin.group_members(_recipient_id, _row.event_type, _row.subject, _row.day, _zone, _as_of) m
                     where (m.created_at, m.notification_id) >= (_at, _id)
                 );
             end if;
-            _found := _found + 1;
-            return query
-                select _row.notification_id, _row.event_type, _row.subject, _row.created_at, _row.day, _row.single;
-            exit when _found = _limit;
+            _ids := _ids || _row.notification_id;
+            _days := _days || _row.day;
+            _singles := _singles || _row.single;
+            exit when not _newer and cardinality(_ids) = _limit;
         end loop;
-        exit when _walked < _step or _found = _limit;
+        exit when _walked < _step or not _newer and cardinality(_ids) = _limit;
     end loop;
+    return query
+        select u.notification_id, u.day, u.single
+        from unnest(_ids, _days, _singles) with ordinality u (notification_id, day, single, place)
+        where not _newer
+            or u.place > cardinality(_ids) - _limit;
 end
 $$;
 
@@ -168,15 +175,12 @@ begin
         ) m
     ),
     people as (
-        select i.initiator, min(i.place) as place
-        from (
-            -- one look-up for each, never a scan of all events
-            select m.place, (select e.initiator from tocsin.event e where e.event_id = m.event_id) as initiator
-            from members m
-            where m.place <= 1000
-        ) i
-        where i.initiator is not null
-        group by i.initiator
+        select e.initiator, min(m.place) as place
+        from members m
+        join tocsin.event e using (event_id)
+        where m.place <= 1000
+            and e.initiator is not null
+        group by e.initiator
     ),
     shown as (
         select p.initiator, p.place

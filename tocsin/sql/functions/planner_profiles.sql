@@ -4,7 +4,8 @@
 --     they do, so a plan is kept; it may be made while a table is almost empty, when reading all of it looks cheap, and be
 --     used when the table has a hundred thousand rows.
 -- by_index_nested: the same for statements that join such rows with several tables, one row after the other.
--- bulk: for the fan-out to many people: each execution is planned for its number of people, and may use memory.
+-- bulk: for the fan-out to many people, and for lists with filters: each execution is planned for its values, and may use
+--     memory.
 --
 -- tocsin.unread_count() has a setting of its own: it is called most often, and each setting costs time.
 do $$
@@ -24,14 +25,14 @@ begin
                     array['enable_seqscan = off', 'enable_bitmapscan = off', 'jit = off', 'plan_cache_mode = force_generic_plan']
                 ),
                 (
-                    array['fan_out_to_few', 'settled_between'],
+                    array['fan_out_to_few', 'group_facts', 'settled_between'],
                     array[
                         'enable_seqscan = off', 'enable_bitmapscan = off', 'jit = off', 'plan_cache_mode = force_generic_plan',
                         'enable_hashjoin = off', 'enable_mergejoin = off'
                     ]
                 ),
                 (
-                    array['fan_out_to_many'],
+                    array['fan_out_to_many', 'group_heads'],
                     array['jit = off', 'plan_cache_mode = force_custom_plan', 'work_mem = ''64MB''']
                 )
         ) p (functions, settings)

@@ -3,19 +3,19 @@
 select
     s.as_of,
     h.notification_id as id,
-    h.created_at,
+    i.created_at,
     h.day,
     h.single,
     coalesce(f.count, 1) as count,
     coalesce(f.capped, false) as capped,
-    coalesce(f.oldest_at, h.created_at) as oldest_at,
+    coalesce(f.oldest_at, i.created_at) as oldest_at,
     coalesce(
         f.initiators,
         case when i.initiator is null then '[]' else jsonb_build_array(i.initiator_profile) end
     ) as initiators,
     coalesce(f.people, (i.initiator is not null)::integer) as people,
     t.title_many,
-    r.locale,
+    (select r.locale from tocsin.recipient r where r.recipient_id = :recipient_id) as locale,
     case
         when i.id is not null then jsonb_build_object(
             'id', i.id,
@@ -39,29 +39,32 @@ select
         )
     end as latest
 from (select coalesce(:as_of, pg_current_snapshot()::text) as as_of) s
-left join lateral (
-    select g.notification_id, g.event_type, g.subject, g.created_at, g.day, g.single
-    from tocsin.group_heads(
-        :recipient_id, :read, :event_type, :category, :subject, s.as_of::pg_snapshot, :at, :id, :down_to_at, :down_to_id, :most
-    ) g
-    order by
-        case when :newer then g.created_at end,
-        case when :newer then g.notification_id end,
-        g.created_at desc,
-        g.notification_id desc
-    limit :limit
+cross join tocsin.zone_of(:recipient_id) z (zone)
+left join lateral tocsin.group_heads(
+    :recipient_id, :read, :event_type, :category, :subject, s.as_of::pg_snapshot, :at, :id, :newer, :limit
 ) h on true
-left join lateral tocsin.group_facts(
-    :recipient_id, h.event_type, h.subject, h.day, s.as_of::pg_snapshot
-) f on not h.single
 left join tocsin.notification_item i on i.id = h.notification_id
-left join tocsin.event_type t on t.event_type = h.event_type
-left join tocsin.recipient r on r.recipient_id = :recipient_id
+left join tocsin.event_type t on t.event_type = i.event_type
+-- a second member decides whether there is more to read
+left join lateral (
+    select count(*) as found
+    from (
+        select
+        from tocsin.group_members(:recipient_id, i.event_type, i.subject, h.day, z.zone, s.as_of::pg_snapshot) g
+        limit 2
+    ) g
+) m on not h.single
+left join lateral (
+    select w.count, w.capped, w.oldest_at, w.initiators, w.people
+    from tocsin.group_facts(:recipient_id, i.event_type, i.subject, h.day, s.as_of::pg_snapshot) w
+    where m.found > 1
+    offset 0 -- keeps the condition inside, so that the function is called where it is true
+) f on true
 order by
-    case when :newer then h.created_at end,
-    case when :newer then h.notification_id end,
-    h.created_at desc,
-    h.notification_id desc;
+    case when :newer then i.created_at end,
+    case when :newer then i.id end,
+    i.created_at desc,
+    i.id desc;
 
 -- name: list_group_members
 -- A page of the members of a group, or the one notification of a group of one; always at least one row, for the snapshot.
