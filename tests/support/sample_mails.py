@@ -92,6 +92,13 @@ OF_ALL_SORTS: dict[str, dict[str, Any]] = {
         ),
     },
     "no action URL": {"action_url": None},
+    "actions": {
+        "actions": [
+            {"key": "accept", "label": "Accept", "style": "primary"},
+            {"key": "decline", "label": "Decline", "style": "danger"},
+            {"key": "later", "label": "Ask me again tomorrow"},
+        ]
+    },
     "topic": {"topic": "thread:42", "because": "replied"},
     "invitation": {"recipient_id": None, "invited": "new@example.org", "name": None},
     "no body": {"body": "", "name": None, "locale": None},
