@@ -1,5 +1,5 @@
-// Builds each entry of src/entries into one ES module, and each file of src/public into its types:
-// `node build.mjs FOLDER`. With `--npm`, the folder is that of the npm package: also what is in src/npm, without the
+// Builds each entry of src/entries into one ES module, and each file of src/public into its types;
+// copies the texts of src/languages: `node build.mjs FOLDER`. With `--npm`, the folder is that of the npm package: also what is in src/npm, without the
 // modules that are only for our own pages. The same sources give the same bytes; files without a source are removed.
 
 import { execFileSync } from 'node:child_process';
@@ -27,7 +27,7 @@ const options = {
 const types = sources('src/public');
 
 mkdirSync(target, { recursive: true });
-for (const name of readdirSync(target)) if (/\.(js|d\.ts)$/.test(name)) rmSync(join(target, name));
+for (const name of readdirSync(target)) if (/\.(js|d\.ts|json)$/.test(name)) rmSync(join(target, name));
 const entries = sources('src/entries').filter((entry) => !npm || !entry.includes('tocsin-ops'));
 await build({ ...options, entryPoints: entries, plugins: [{ name: 'small css', setup: minifyCss }] });
 if (npm) {
@@ -36,6 +36,9 @@ if (npm) {
   await build({ ...options, entryPoints: ['src/npm/tocsin-react.ts'], external: ['react'], plugins });
 }
 writeTypes();
+for (const name of readdirSync(join(here, 'src/languages'))) {
+  writeFileSync(join(target, name), JSON.stringify(JSON.parse(readFileSync(join(here, 'src/languages', name), 'utf8'))));
+}
 for (const name of readdirSync(target).sort()) console.log(join(target, name));
 
 function sources(of) {

@@ -1,4 +1,4 @@
-"""What pages load: modules and their types, as `make web` built them into `tocsin/http/web`.
+"""What pages load: modules, their types and texts of languages, as `make web` built them into `tocsin/http/web`.
 
 A host's page has one stable address, `/assets/tocsin-bell.js`, which a browser requests each time, mostly to get a 304.
 Pages that change with each release use the address with the content's hash in it, which is kept for a year.
@@ -26,7 +26,7 @@ from tocsin.http.requests import Services
 
 PATH = "/assets/"
 _FOLDER = files("tocsin.http") / "web"
-_KINDS = {".js": "text/javascript", ".d.ts": "text/plain"}
+_KINDS = {".js": "text/javascript", ".d.ts": "text/plain", ".json": "application/json"}
 _YEAR = "public, max-age=31536000, immutable"
 _HASH = 16  # characters of it in an address
 
@@ -86,7 +86,7 @@ async def list_assets(services: NamedDependency[Services]) -> Response[dict[str,
     response_headers=[_ETAG],
     media_type="text/javascript",
     responses={304: OtherResponse("It is the version that If-None-Match names.")},
-    opt=noted(media_types=("text/plain",), fails=(404,)),
+    opt=noted(media_types=("text/plain", "application/json"), fails=(404,)),
 )
 async def asset(name: FromPath[str], request: AnyRequest) -> Response[bytes]:
     """Load a module.
@@ -101,7 +101,7 @@ async def asset(name: FromPath[str], request: AnyRequest) -> Response[bytes]:
     response_headers=[_ETAG],
     media_type="text/javascript",
     responses={304: OtherResponse("It is the version that If-None-Match names.")},
-    opt=noted(media_types=("text/plain",), fails=(404,)),
+    opt=noted(media_types=("text/plain", "application/json"), fails=(404,)),
 )
 async def versioned_asset(
     version: FromPath[str], name: FromPath[str], request: AnyRequest

@@ -18,6 +18,10 @@ export declare class TocsinBell extends HTMLElement {
     words: Record<string, Word>;
     /** The number of unread notifications; null while it is not known. */
     readonly count: number | null;
+    /** How many of them came after the list that the person saw last; null while it is not known. */
+    readonly unseen: number | null;
+    /** Which number the badge and the page's title show; default: `unread`. */
+    badge: 'unread' | 'unseen' | null;
     /** Whether the list is open. */
     readonly open: boolean;
     show(): void;
@@ -35,15 +39,17 @@ export interface TocsinBellProps {
     settings?: string | undefined;
     /** The URL of your page for signing in. */
     'sign-in'?: string | undefined;
+    badge?: 'unread' | 'unseen' | null | undefined;
     getToken?: TocsinBell['getToken'] | undefined;
     words?: Record<string, Word> | undefined;
 }
 export interface TocsinBellEventMap {
     /** The person opens a notification. After `preventDefault()` it is marked read, and the browser does not navigate. */
     'tocsin:open': CustomEvent<Notification>;
-    /** The count became known, or changed. */
+    /** A count became known, or changed. */
     'tocsin:count': CustomEvent<{
         count: number;
+        unseen: number;
     }>;
     /** The person pressed a button of a notification. After `preventDefault()` the browser does not follow the button's URL. */
     'tocsin:action': CustomEvent<{

@@ -20,7 +20,7 @@ export class ActionsView {
   ) {
     this.#buttons = (entry.latest.actions ?? []).map((action) => {
       const shown = button(`choice ${action.style ?? ''}`, 'choice', h('span', { dir: 'auto' }, action.label));
-      shown.addEventListener('click', () => entry.pressing === null && press(action.key));
+      shown.addEventListener('click', () => entry.pressing || press(action.key));
       return [action, shown] as const;
     });
     this.element.append(...this.#buttons.map(([, shown]) => shown), this.#chosen);
@@ -28,17 +28,16 @@ export class ActionsView {
 
   /** Returns whether the focus was on a button that is hidden now. */
   update(language: Language): boolean {
-    const { latest, pressing, over, count } = this.entry;
+    const { latest, pressing, over } = this.entry;
     const { actions, acted, title } = latest;
-    this.element.hidden = actions === null || count > 1; // each of a group's has its own
-    const ended = acted !== null || over !== null;
+    const ended = !!acted || !!over;
     const leaves = ended && this.element.matches(':focus-within');
     for (const [{ key, label }, shown] of this.#buttons) {
       shown.hidden = ended;
       shown.classList.toggle('busy', pressing === key);
       setAttribute(shown, 'aria-label', `${label}: ${title}`);
       setAttribute(shown, 'aria-busy', String(pressing === key));
-      setAttribute(shown, 'aria-disabled', String(pressing !== null)); // disabled, it would lose the focus
+      setAttribute(shown, 'aria-disabled', String(!!pressing)); // disabled, it would lose the focus
     }
     this.#chosen.hidden = !ended;
     this.#chosen.classList.toggle('over', acted === null);

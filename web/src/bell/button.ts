@@ -21,9 +21,10 @@ export class BellButton {
     this.element.append(icon(...BELL), this.#badge);
   }
 
-  render(count: number | null, open: boolean, language: Language): void {
-    setText(this.#badge, count && count <= MOST ? language.number(count) : short(count));
-    this.#badge.hidden = !count;
+  /** `shown`: the number in the badge. The name of the button has that of the unread ones. */
+  render(count: number | null, shown: number | null, open: boolean, language: Language): void {
+    setText(this.#badge, shown && shown <= MOST ? language.number(shown) : short(shown));
+    this.#badge.hidden = !shown;
     const unread = count === null ? '' : `, ${language.say('unread', count)}`;
     setAttribute(this.element, 'aria-label', language.say('title') + unread);
     setAttribute(this.element, 'aria-expanded', String(open));

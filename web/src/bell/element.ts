@@ -13,23 +13,25 @@ import { GroupedInbox } from './inbox.js';
 import { type Links, Panel } from './panel.js';
 import { safeUrl } from './safe-url.js';
 import { TitleCount } from './title.js';
-import { Language, pick } from './words.js';
+import { Language, load, pick } from './words.js';
 
 const TICK = 20_000; // milliseconds; relative times change every minute
 const TOGETHER = 800; // milliseconds; arrivals within are announced together
-const REFLECTED = ['token', 'theme', 'locale'] as const;
+const REFLECTED = ['token', 'theme', 'locale', 'badge'] as const;
 let sheet: CSSStyleSheet | null = null;
 
 export class TocsinBell extends ElementBase implements Omit<Public, keyof HTMLElement> {
-  static observedAttributes = ['api', 'token', 'locale', 'title-count', 'settings', 'sign-in'];
+  static observedAttributes = ['api', 'token', 'locale', 'title-count', 'settings', 'sign-in', 'badge'];
 
   declare token: string | null;
   declare theme: 'auto' | 'light' | 'dark' | null;
   declare locale: string | null;
+  declare badge: 'unread' | 'unseen' | null;
 
   #getToken: GetToken | null = null;
   #words: Record<string, Word> = {};
-  #language = new Language('en', {});
+  #wanted = 'en';
+  #language = new Language('en', null, {});
   #categories: Map<string, string> | null = null;
   #inbox: GroupedInbox | null = null;
   #session: Session | null = null;
@@ -39,7 +41,7 @@ export class TocsinBell extends ElementBase implements Omit<Public, keyof HTMLEl
   #starting = false;
   #rendering = false;
   #signedOut = false;
-  #toldCount: number | null = null;
+  #toldCounts = '';
   #arrived: Notification[] = [];
   readonly #button = new BellButton();
   readonly #live = h('div', { class: 'sr', role: 'status' });
@@ -87,6 +89,10 @@ export class TocsinBell extends ElementBase implements Omit<Public, keyof HTMLEl
 
   get count(): number | null {
     return this.#inbox?.count ?? null;
+  }
+
+  get unseen(): number | null {
+    return this.#inbox?.unseen ?? null;
   }
 
   get open(): boolean {
@@ -197,11 +203,15 @@ export class TocsinBell extends ElementBase implements Omit<Public, keyof HTMLEl
 
   #speak(): void {
     const page = this.closest('[lang]')?.getAttribute('lang');
-    this.#language = new Language(pick(this.locale, page, navigator.language), this.#words);
-    this.#panel?.forget();
-    this.#categories = null; // their labels have a language
-    if (this.open) void this.#loadCategories();
-    this.#render();
+    const locale = (this.#wanted = pick(this.locale, page, navigator.language));
+    void load(this.api, locale).then((words) => {
+      if (this.#wanted !== locale) return;
+      this.#language = new Language(locale, words, this.#words);
+      this.#panel?.forget();
+      this.#categories = null; // their labels have a language
+      if (this.open) void this.#loadCategories();
+      this.#render();
+    });
   }
 
   /** Runs once for all changes together. */
@@ -211,10 +221,13 @@ export class TocsinBell extends ElementBase implements Omit<Public, keyof HTMLEl
     queueMicrotask(() => {
       this.#rendering = false;
       const { count } = this;
-      if (count !== null && count !== this.#toldCount) this.#dispatch('tocsin:count', { count });
-      this.#toldCount = count;
-      this.#button.render(count, this.open, this.#language);
-      this.#title.show(this.hasAttribute('title-count') ? short(count) : '');
+      const { unseen } = this;
+      const state = `${count} ${unseen}`;
+      if (count !== null && state !== this.#toldCounts) this.#dispatch('tocsin:count', { count, unseen });
+      this.#toldCounts = state;
+      const shown = this.badge === 'unseen' ? unseen : count;
+      this.#button.render(count, shown, this.open, this.#language);
+      this.#title.show(this.hasAttribute('title-count') ? short(shown) : '');
       if (this.open) this.#panel?.render(this.#language, this.#categories ?? new Map(), this.#links);
     });
   }
@@ -229,8 +242,14 @@ export class TocsinBell extends ElementBase implements Omit<Public, keyof HTMLEl
     if (!open) return;
     this.#clock = setInterval(() => this.#render(), TICK);
     const inbox = this.#inbox!;
-    if (inbox.listing === 'new' || inbox.listing === 'failed') void inbox.load();
+    const listed = inbox.listing === 'new' || inbox.listing === 'failed' ? inbox.load() : Promise.resolve();
+    void listed.then(() => this.#see());
     if (this.#categories === null) void this.#loadCategories();
+  }
+
+  /** What is listed in the open panel is seen. Without a connection, it stays unseen. */
+  #see(): void {
+    if (this.open && this.#inbox?.listing === 'ready' && !document.hidden) this.#inbox.seen().catch(() => {});
   }
 
   async #loadCategories(): Promise<void> {
@@ -275,6 +294,7 @@ export class TocsinBell extends ElementBase implements Omit<Public, keyof HTMLEl
       this.#arrived = [];
       const [only] = arrived;
       if (!this.isConnected || !only) return;
+      this.#see();
       const many = arrived.length > 1;
       this.#announce(
         many ? this.#language.say('arrivedMany', arrived.length) : this.#language.say('arrived', 1, only.title),

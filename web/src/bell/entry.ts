@@ -30,19 +30,18 @@ export type Over = 'cancelled' | 'replaced' | 'expired';
 export interface Entry extends Group {
   /** The group that it is shown in; null in the list itself. */
   parent: Entry | null;
-  open: boolean;
-  /** The notifications of an open group, the newest first; null: not loaded. */
-  members: Entry[] | null;
+  open?: boolean;
+  /** The notifications of an open group, the newest first; none: not loaded. */
+  members?: Entry[];
   /** The cursor of older members. */
-  older: string | null;
+  older?: string | null;
   /** The key of the button that is being pressed. */
-  pressing: string | null;
-  over: Over | null;
+  pressing?: string | null;
+  over?: Over;
 }
 
 export function entryOf(found: Group | Notification, parent: Entry | null = null): Entry {
-  const group = 'latest' in found ? found : groupOfOne(found);
-  return { ...group, parent, open: false, members: null, older: null, pressing: null, over: null };
+  return { ...('latest' in found ? found : groupOfOne(found)), parent };
 }
 
 /** Whether a new notification belongs to this group. */
@@ -53,9 +52,7 @@ export function joins(entry: Entry, { subject, event_type }: Notification): bool
 
 /** The row for `found` with what the person did in the known one: opened, loaded, pressed. */
 export function merged(known: Entry, found: Entry): Entry {
-  const { open, members, older, pressing, over } = known;
-  const latest = known.latest.id === found.latest.id ? Object.assign(known.latest, found.latest) : found.latest;
-  return Object.assign(known, found, { open, members, older, pressing, over, latest });
+  return Object.assign(known, found, { latest: known.latest.id === found.latest.id ? Object.assign(known.latest, found.latest) : found.latest });
 }
 
 export function isSame(known: Entry, found: Entry): boolean {

@@ -1,7 +1,7 @@
 // The bell's model: the counts, the loaded part of the list, and what the person changes in it.
 
 import { cursorOf } from '../client/inbox.js';
-import type { Link, Notification } from '../public/tocsin-client.js';
+import type { Count, Link, Notification } from '../public/tocsin-client.js';
 import { type Api, Problem } from '../shared/api.js';
 import { type Entry, entryOf, type Group, isSame, joins, merged, type Over } from './entry.js';
 
@@ -50,10 +50,11 @@ export class GroupedInbox {
   category = '';
   undoable: Undoable | null = null;
 
-  #count: number | null = null; // from the service
+  #badge: Count | null = null; // from the service
   readonly #ahead = new Map<number, number>(); // changes made here that the service has not reported yet, by notification
   #cursor: string | null = null;
-  #asOf: string | null = null;
+  #asOf: string | null = null; // of the list
+  #arrivedSince = false;
   #underWay: Promise<unknown> = Promise.resolve();
   #loads = 0;
   #changes = 0;
@@ -67,10 +68,15 @@ export class GroupedInbox {
 
   /** The number of unread notifications; null while it is not known. */
   get count(): number | null {
-    if (this.#count === null) return null;
-    let count = this.#count;
+    if (this.#badge === null) return null;
+    let { count } = this.#badge;
     for (const n of this.#ahead.values()) count += n;
     return Math.max(0, count);
+  }
+
+  /** How many of the unread ones came after the list that the person saw last. */
+  get unseen(): number | null {
+    return this.#badge && Math.min(this.#badge.unseen, this.count ?? 0);
   }
 
   /** Loads the first page for the current filter, and replaces the list. */
@@ -126,22 +132,19 @@ export class GroupedInbox {
   async toggle(entry: Entry): Promise<void> {
     entry.open = !entry.open;
     this.listener.changed();
-    if (!entry.open || entry.members !== null) return;
-    try {
-      await this.loadMembers(entry);
-    } catch (error) {
+    if (!entry.open || entry.members) return;
+    await this.loadMembers(entry).catch((error) => {
       entry.open = false;
-      this.listener.changed();
       throw error;
-    }
+    });
   }
 
   /** Loads the next older members of a group; without any, the first ones. Throws Problem. */
   async loadMembers(entry: Entry): Promise<void> {
     const query = new URLSearchParams({ group_key: entry.group_key, limit: String(PAGE) });
-    if (entry.older !== null) query.set('cursor', entry.older);
+    if (entry.older) query.set('cursor', entry.older);
     const page = await this.api.json<Page>('GET', `notifications/?${query}`);
-    const known = entry.older === null ? [] : (entry.members ?? []);
+    const known = entry.older ? entry.members! : [];
     entry.members = [...known, ...page.results.map((each) => entryOf(each, entry))];
     entry.older = cursorOf(page.next);
     this.listener.changed();
@@ -151,24 +154,38 @@ export class GroupedInbox {
   async setRead(entry: Entry, read: boolean, undo = true): Promise<void> {
     const { latest, group_key, count, unread } = entry;
     if (read === (unread === 0)) return;
-    const path = count > 1 ? `groups/${group_key}` : String(latest.id);
+    const [path, body] = count > 1 ? [`groups/${group_key}`, { as_of: this.#asOf }] : [latest.id, { read }];
     // keepalive, since opening a notification leaves the page
-    const call = this.api.json('PATCH', `notifications/${path}/read/`, { read }, { keepalive: true });
+    const call = this.api.call('PATCH', `notifications/${path}/read/`, body, { keepalive: true });
     const revert = this.#setUnread(entry, read ? 0 : count);
-    if (undo) this.#offerUndo(read ? 'marked' : 'markedUnread', read ? unread : count, () => this.setRead(entry, !read, false));
+    const back = count > 1 ? () => this.#takeBack(call) : () => this.setRead(entry, !read, false);
+    if (undo) this.#offerUndo(read ? 'marked' : 'markedUnread', read ? unread : count, back);
     await this.#settle({ entry, n: read ? -unread : count, call, revert });
   }
 
+  /** Takes it out of the inbox, or out of the archive. */
   async archive(entry: Entry): Promise<void> {
-    const { latest, group_key, count, unread, parent } = entry;
-    const path = count > 1 ? `groups/${group_key}` : String(latest.id);
-    const call = this.api.json('DELETE', `notifications/${path}/`);
-    const siblings = parent?.members ?? this.entries;
-    const at = siblings.indexOf(entry);
-    siblings.splice(at, 1);
-    const revert = () => siblings.splice(at, 0, entry);
-    this.forgetUndo();
-    await this.#settle({ entry, n: -unread, call, revert });
+    const { latest, group_key, count, unread } = entry;
+    const archived = this.tab !== 'archived';
+    const path = `notifications/${latest.id}/`;
+    const group = `notifications/groups/${group_key}/?as_of=${encodeURIComponent(this.#asOf!)}`;
+    const call = count > 1 ? this.api.call('DELETE', group) : this.api.call('PATCH', path, { archived });
+    const revert = this.#remove(entry);
+    const bringBack = () => {
+      revert();
+      const undone = this.api.call('PATCH', path, { archived: !archived });
+      return this.#settle({ entry, n: archived ? unread : -unread, call: undone, revert: () => this.#remove(entry) });
+    };
+    this.#offerUndo(archived ? 'archived' : 'unarchive', count, count > 1 ? () => this.#takeBack(call) : bringBack);
+    await this.#settle({ entry, n: archived ? -unread : unread, call, revert });
+  }
+
+  /** The person sees the list: what it could show counts as seen, on all devices. */
+  async seen(): Promise<void> {
+    const as_of = this.#arrivedSince ? undefined : (this.#asOf ?? undefined);
+    if (this.unseen === 0) return;
+    this.#badge = await this.api.json<Count>('POST', 'notifications/seen/', { as_of });
+    this.listener.changed();
   }
 
   /** Presses a button. The first press counts, on whatever device: what it was is shown then. Throws Problem otherwise. */
@@ -197,13 +214,11 @@ export class GroupedInbox {
   async markAll(): Promise<number> {
     this.forgetUndo();
     await this.#underWay; // without those that were just archived
-    this.#asOf ??= (await this.#page(null, 1)).as_of;
-    const body = { as_of: this.#asOf, ...(this.category && { category: this.category }) };
-    const answer = await this.api.call('POST', 'notifications/mark-all-read/', body);
-    const { marked } = (await answer.json()) as { marked: number };
-    const undo = answer.headers.get('Tocsin-Undo');
-    const back = () => this.api.json('POST', 'notifications/mark-all-read/undo/', { undo });
-    if (marked > 0 && undo !== null) this.#offerUndo('marked', marked, back);
+    const as_of = this.#arrivedSince ? (await this.#page(null, 1)).as_of : this.#asOf;
+    const body = { as_of, ...(this.category && { category: this.category }) };
+    const call = this.api.call('POST', 'notifications/mark-all-read/', body);
+    const { marked } = (await (await call).json()) as { marked: number };
+    if (marked > 0) this.#offerUndo('marked', marked, () => this.#takeBack(call));
     return marked;
   }
 
@@ -222,7 +237,7 @@ export class GroupedInbox {
   /** One event of the stream. */
   take(name: string, data: string): void {
     const told = JSON.parse(data || '{}');
-    if (name === 'badge') this.#count = told.count;
+    if (name === 'badge') this.#badge = told;
     else if (name === 'notification') this.#arrive(told);
     else if (name === 'resync') this.missed();
     else if (name === 'action') this.#acted(told);
@@ -232,7 +247,7 @@ export class GroupedInbox {
 
   forget(): void {
     this.#loads++;
-    this.#count = null;
+    this.#badge = null;
     this.#ahead.clear();
     this.entries = [];
     this.more = false;
@@ -247,6 +262,32 @@ export class GroupedInbox {
     this.listener.changed();
   }
 
+  /** Takes back a change of many. */
+  async #takeBack(call: Promise<Response>): Promise<void> {
+    const undo = (await call).headers.get('Tocsin-Undo');
+    await this.api.json('POST', 'notifications/undo/', { undo });
+    this.#refreshSoon();
+  }
+
+  /** Takes a row out of the list or out of its group; returns the way back. */
+  #remove(entry: Entry): () => void {
+    const { parent } = entry;
+    const rows = parent?.members ?? this.entries;
+    const at = rows.indexOf(entry);
+    if (at >= 0) rows.splice(at, 1);
+    if (parent) this.#resize(parent, -1, -entry.unread);
+    return () => {
+      if (at >= 0) rows.splice(at, 0, entry);
+      if (parent) this.#resize(parent, 1, entry.unread);
+    };
+  }
+
+  #resize(group: Entry, count: number, unread: number): void {
+    group.count += count;
+    group.unread += unread;
+    if (group.count < 2) this.#refreshSoon(); // it is no group any more
+  }
+
   #offerUndo(done: Done, n: number, back: () => Promise<unknown>): void {
     this.undoable = { done, n, back };
     this.listener.changed();
@@ -256,18 +297,22 @@ export class GroupedInbox {
   async #settle({ entry: { latest }, n, call, revert }: Change): Promise<void> {
     this.#changes++;
     this.#changedAt = Date.now();
-    this.#ahead.set(latest.id, n);
+    this.#count(latest.id, n);
     this.#underWay = Promise.allSettled([this.#underWay, call]);
     this.listener.changed();
     try {
       await call;
       setTimeout(() => this.#caughtUp([latest.id]), CONFIRMED);
     } catch (error) {
-      this.#ahead.delete(latest.id);
+      this.#count(latest.id, -n);
       revert();
       this.forgetUndo();
       throw error;
     }
+  }
+
+  #count(id: number, n: number): void {
+    this.#ahead.set(id, (this.#ahead.get(id) ?? 0) + n);
   }
 
   #caughtUp(ids: readonly number[]): void {
@@ -277,20 +322,15 @@ export class GroupedInbox {
 
   /** Sets how many of a row are unread, in its group and in its members too; returns the way back. */
   #setUnread(entry: Entry, unread: number): () => void {
-    const before = entry.unread;
-    const state = (each: Entry, n: number) => {
-      each.unread = n;
-      each.latest.read = n === 0;
+    const { parent, members } = entry;
+    const before = [entry, ...(members ?? [])].map((row) => [row, row.unread] as const);
+    const set = (row: Entry, n: number) => {
+      if (row === entry && parent) parent.unread += n - row.unread;
+      row.unread = n;
+      row.latest.read = n === 0;
     };
-    const members = (entry.members ?? []).map((each) => [each, each.unread] as const);
-    state(entry, unread);
-    if (entry.parent) entry.parent.unread += unread - before;
-    for (const [each] of members) state(each, unread > 0 ? 1 : 0);
-    return () => {
-      state(entry, before);
-      if (entry.parent) entry.parent.unread -= unread - before;
-      for (const [each, n] of members) state(each, n);
-    };
+    for (const [row] of before) set(row, row === entry ? unread : Math.min(unread, 1));
+    return () => before.forEach(([row, n]) => set(row, n));
   }
 
   /** All rows, with those of open groups. */
@@ -308,12 +348,13 @@ export class GroupedInbox {
         if (row.count === 1 && named.has(row.latest.id)) this.#setUnread(row, read ? 0 : 1);
         else if (told === 'all') this.#setUnread(row, read ? 0 : row.count);
       }
-    } else if (name === 'archived' && this.tab !== 'archived') {
-      this.entries = this.entries.filter(({ count, latest }) => count > 1 || !named.has(latest.id));
-      for (const entry of this.entries) entry.members &&= entry.members.filter(({ latest }) => !named.has(latest.id));
+    } else if (name === (this.tab === 'archived' ? 'unarchived' : 'archived')) {
+      // what was changed here may have been taken back since
+      this.entries = this.entries.filter(({ count, latest: { id } }) => count > 1 || !named.has(id) || this.#ahead.has(id));
     }
     const here = Date.now() - this.#changedAt < CONFIRMED;
-    if (!here && told !== 'all' && this.entries.some(({ count }) => count > 1)) this.#refreshSoon();
+    const unclear = name !== 'read' || this.entries.some(({ count }) => count > 1);
+    if (!here && told !== 'all' && unclear) this.#refreshSoon();
     this.#caughtUp(ids);
   }
 
@@ -322,7 +363,7 @@ export class GroupedInbox {
   }
 
   #arrive(item: Notification): void {
-    this.#asOf = null;
+    this.#arrivedSince = true;
     const known = this.#rows().find(({ latest }) => latest.id === item.id);
     if (known) {
       Object.assign(known.latest, item);
@@ -375,13 +416,14 @@ export class GroupedInbox {
       return entry;
     });
     this.#asOf = page.as_of;
+    this.#arrivedSince = false;
     this.#setCursor(page);
     this.listing = 'ready';
   }
 
   #reloadMembers(entry: Entry): void {
     entry.older = null;
-    if (entry.count === 1) entry.open = false;
+    if (entry.count < 2) entry.open = false;
     else this.loadMembers(entry).catch(() => {}); // those that are loaded stay
   }
 
@@ -395,6 +437,7 @@ export class GroupedInbox {
     if (from !== null) query.set('cursor', from);
     if (this.category) query.set('category', this.category);
     if (this.tab === 'unread') query.set('read', 'false');
+    query.set(this.tab === 'archived' ? 'archived' : 'grouped', 'true');
     return this.api.json<Page>('GET', `notifications/?${query}`);
   }
 }

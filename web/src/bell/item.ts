@@ -93,7 +93,8 @@ export class ItemView {
       this.#toggle.dataset.unread = String(unread > 0);
       this.#toggle.replaceChildren(icon(...(unread ? READ : UNREAD)));
     }
-    this.#name(this.#archive, language.say('archive'));
+    this.#toggle.hidden = entry.count > 1 && unread === 0; // its members have it
+    this.#name(this.#archive, language.say(latest.archived ? 'unarchive' : 'archive'));
     if (this.#actions?.update(language)) this.opener.focus(); // the button that had it is gone
     this.#updateGroup(drawing);
   }
@@ -104,7 +105,7 @@ export class ItemView {
     const many = language.say('many', count) + (capped ? '+' : '');
     this.#disclose.hidden = count < 2;
     setText(this.#many, many);
-    setAttribute(this.#disclose, 'aria-expanded', String(open));
+    setAttribute(this.#disclose, 'aria-expanded', String(!!open));
     setAttribute(this.#disclose, 'aria-label', `${many}: ${title}`);
     if (!open && this.#members.parentElement === null) return;
     const views = new Map<Entry, ItemView>();
@@ -113,8 +114,8 @@ export class ItemView {
     this.#views = views;
     setText(this.#older, language.say('older'));
     const rows = [...views.values()].map(({ element }) => element);
-    if (older !== null) rows.push(this.#older.parentElement as HTMLLIElement ?? h('li', {}, this.#older));
-    place(this.#members, members === null ? [bones(1, 'li')] : rows);
+    if (older) rows.push(this.#older.parentElement as HTMLLIElement ?? h('li', {}, this.#older));
+    place(this.#members, members ? rows : [bones(1, 'li')]);
     place(this.element, open ? [this.#row, this.#members] : [this.#row]);
   }
 

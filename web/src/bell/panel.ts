@@ -33,6 +33,7 @@ const UNDO_TIME = 10_000; // milliseconds; longer while the pointer or the focus
 const TABS: readonly (readonly [Tab, keyof Words])[] = [
   ['all', 'all'],
   ['unread', 'unreadOnly'],
+  ['archived', 'archivedOnly'],
 ];
 
 export class Panel {

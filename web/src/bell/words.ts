@@ -1,4 +1,4 @@
-// The bell's own texts. Others come from the app or from Intl.
+// The bell's own texts in English; those of other languages are loaded. Others come from the app or from Intl.
 
 import type { Word } from '../public/tocsin-bell.js';
 
@@ -44,120 +44,24 @@ const en = {
 
 export type Words = Record<keyof typeof en, Word>;
 
-const de: Words = {
-  title: 'Benachrichtigungen',
-  unread: '{n} ungelesen',
-  markAll: 'Alle als gelesen markieren',
-  close: 'Schließen',
-  settings: 'Benachrichtigungen einstellen',
-  all: 'Alle',
-  unreadOnly: 'Ungelesen',
-  category: 'Kategorie',
-  everyCategory: 'Alle Kategorien',
-  markRead: 'Als gelesen markieren',
-  markUnread: 'Als ungelesen markieren',
-  archive: 'Archivieren',
-  isUnread: 'Ungelesen:',
-  older: 'Ältere anzeigen',
-  loading: 'Wird geladen …',
-  empty: 'Noch nichts da',
-  caughtUp: 'Alles gelesen',
-  offline: 'Keine Verbindung. Was Sie sehen, kann veraltet sein.',
-  failed: 'Ihre Benachrichtigungen können gerade nicht geladen werden.',
-  retry: 'Noch einmal versuchen',
-  signedOut: 'Sie sind abgemeldet',
-  marked: '{n} als gelesen markiert',
-  undo: 'Rückgängig',
-  notDone: 'Das hat nicht geklappt. Bitte noch einmal versuchen.',
-  arrived: 'Neu: {title}',
-  arrivedMany: { one: '{n} neue Benachrichtigung', other: '{n} neue Benachrichtigungen' },
-  archived: 'Archiviert',
-  markedUnread: 'Als ungelesen markiert',
-  archivedOnly: 'Archiv',
-  unarchive: 'Zurück zum Posteingang',
-  archiveEmpty: 'Nichts ist archiviert',
-  many: { one: '{n} Benachrichtigung', other: '{n} Benachrichtigungen' },
-  chosen: 'Ihre Wahl: {title}',
-  cancelled: 'Das wurde abgesagt',
-  replaced: 'Eine neuere Benachrichtigung hat diese ersetzt',
-  expired: 'Die Zeit dafür ist abgelaufen',
-  signIn: 'Wieder anmelden',
-};
-
-const ar: Words = {
-  title: 'الإشعارات',
-  unread: '{n} غير مقروء',
-  markAll: 'تحديد الكل كمقروء',
-  close: 'إغلاق',
-  settings: 'إعدادات الإشعارات',
-  all: 'الكل',
-  unreadOnly: 'غير المقروءة',
-  category: 'الفئة',
-  everyCategory: 'كل الفئات',
-  markRead: 'تحديد كمقروء',
-  markUnread: 'تحديد كغير مقروء',
-  archive: 'أرشفة',
-  isUnread: 'غير مقروء:',
-  older: 'عرض الأقدم',
-  loading: 'جارٍ التحميل …',
-  empty: 'لا شيء هنا بعد',
-  caughtUp: 'قرأت كل شيء',
-  offline: 'لا يوجد اتصال. قد يكون ما تراه قديمًا.',
-  failed: 'يتعذّر تحميل إشعاراتك الآن.',
-  retry: 'إعادة المحاولة',
-  signedOut: 'لقد سُجّل خروجك',
-  marked: {
-    one: 'حُدّد إشعار واحد كمقروء',
-    two: 'حُدّد إشعاران كمقروءين',
-    few: 'حُدّدت {n} إشعارات كمقروءة',
-    other: 'حُدّد {n} إشعارًا كمقروء',
-  },
-  undo: 'تراجع',
-  notDone: 'لم ينجح ذلك. يُرجى المحاولة من جديد.',
-  arrived: 'جديد: {title}',
-  arrivedMany: {
-    one: 'إشعار جديد واحد',
-    two: 'إشعاران جديدان',
-    few: '{n} إشعارات جديدة',
-    other: '{n} إشعارًا جديدًا',
-  },
-  archived: 'أُرشِف',
-  markedUnread: 'حُدّد كغير مقروء',
-  archivedOnly: 'الأرشيف',
-  unarchive: 'إعادة إلى صندوق الوارد',
-  archiveEmpty: 'الأرشيف فارغ',
-  many: {
-    one: 'إشعار واحد',
-    two: 'إشعاران',
-    few: '{n} إشعارات',
-    other: '{n} إشعارًا',
-  },
-  chosen: 'اخترت: {title}',
-  cancelled: 'أُلغي هذا',
-  replaced: 'حلّ إشعار أحدث محلّ هذا',
-  expired: 'انتهى وقت هذا',
-  signIn: 'تسجيل الدخول من جديد',
-};
-
-const LANGUAGES: Record<string, Words> = { en, de, ar };
+/** Languages with a file in src/languages: the service has it at `/assets/tocsin-bell.de.json`. */
+const OTHERS = /^(de|ar)$/;
 const RIGHT_TO_LEFT = /^(ar|he|fa|ur|ps|sd|ug|yi|dv|ckb)\b/;
 
 /** Texts, numbers and dates of one language. */
 export class Language {
-  /** A language with texts of ours; dates always use the locale. */
+  /** The language of texts, dates and numbers: one that there are texts of. */
   readonly lang: string;
   readonly dir: 'ltr' | 'rtl';
   readonly #words: Record<string, Word>;
   readonly #plural: Intl.PluralRules;
 
-  constructor(
-    readonly locale: string,
-    more: Record<string, Word>,
-  ) {
-    const language = locale.split('-')[0] ?? '';
-    this.lang = language in LANGUAGES || Object.keys(more).length > 0 ? locale : 'en';
+  /** `loaded`: the texts of another language, as soon as they are there. `own`: the host's. */
+  constructor(locale: string, loaded: Record<string, Word> | null, own: Record<string, Word>) {
+    const known = loaded !== null || Object.keys(own).length > 0 || /^en\b/.test(locale);
+    this.lang = known ? locale : 'en';
     this.dir = RIGHT_TO_LEFT.test(this.lang) ? 'rtl' : 'ltr';
-    this.#words = { ...(LANGUAGES[language] ?? en), ...more };
+    this.#words = { ...en, ...loaded, ...own };
     this.#plural = new Intl.PluralRules(this.lang);
   }
 
@@ -170,6 +74,25 @@ export class Language {
   number(n: number): string {
     return new Intl.NumberFormat(this.lang).format(n);
   }
+}
+
+const loading = new Map<string, Promise<Record<string, Word> | null>>();
+
+/** The texts of a language other than English; null if there are none, or they can't be loaded now. */
+export function load(base: string, locale: string): Promise<Record<string, Word> | null> {
+  const [language = ''] = locale.split('-');
+  const url = `${base}assets/tocsin-bell.${language}.json`;
+  if (!OTHERS.test(language)) return Promise.resolve(null);
+  const words = loading.get(url) ?? read(url);
+  loading.set(url, words);
+  return words;
+}
+
+async function read(url: string): Promise<Record<string, Word> | null> {
+  const answer = await fetch(url, { credentials: 'omit' }).catch(() => null);
+  if (answer?.ok) return answer.json();
+  loading.delete(url); // another language change tries again
+  return null;
 }
 
 /** The first of the tags that Intl accepts. */

@@ -59,7 +59,7 @@ export interface TocsinBellComponentProps extends TocsinBellProps {
   className?: string;
   /** The person opens a notification; after `event.preventDefault()` the browser does not navigate. */
   onOpen?: (event: CustomEvent<Notification>) => void;
-  onCount?: (event: CustomEvent<{ count: number }>) => void;
+  onCount?: (event: CustomEvent<{ count: number; unseen: number }>) => void;
   /** The person pressed a button of a notification; after `event.preventDefault()` the browser does not follow its URL. */
   onAction?: (event: CustomEvent<{ notification: Notification; key: string }>) => void;
   onSignedOut?: (event: CustomEvent<null>) => void;
