@@ -10,7 +10,7 @@ type Action = NonNullable<Entry['latest']['actions']>[number];
 export class ActionsView {
   readonly element = h('div', { class: 'choices', part: 'actions' });
   readonly #outcome = h('span', { dir: 'auto' });
-  readonly #chosen = h('p', { class: 'chosen', part: 'outcome' }, icon(...READ), this.#outcome);
+  readonly #chosen = h('p', { class: 'chosen', part: 'outcome' }, icon(READ), this.#outcome);
   readonly #buttons: readonly (readonly [Action, HTMLButtonElement])[];
 
   /** `press` is called for the buttons of a notification that nobody has pressed yet. */

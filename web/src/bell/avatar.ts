@@ -1,31 +1,24 @@
-// The picture of a row: the people who caused it, by picture or initials; without any, its category's first letter.
+// The picture of a row: that of the person who caused the newest one, or initials; else its category's first letter.
 
 import { h } from '../shared/dom.js';
-import type { Entry, Initiator } from './entry.js';
+import type { Entry } from './entry.js';
 import { safeUrl } from './safe-url.js';
 
-const SHOWN = 2;
-
 /** Decorative: the text names the people. */
-export function avatars({ initiators, latest }: Entry, category: string, lang: string): HTMLElement {
-  const shown = initiators.slice(0, SHOWN);
-  const faces = shown.map((person) => face(person, lang));
-  if (faces.length === 0) faces.push(coloured('mark', latest.category, first(category).toLocaleUpperCase(lang)));
-  return h('span', { class: faces.length > 1 ? 'faces two' : 'faces', 'aria-hidden': 'true', part: 'mark' }, ...faces.reverse());
-}
-
-function face(person: Initiator, lang: string): HTMLElement {
-  const letters = coloured('mark face', person.id, initials(person.name || person.id).toLocaleUpperCase(lang));
+export function avatar({ initiators: [person], latest: { category } }: Entry, label: string, lang: string): HTMLElement {
+  if (!person) return coloured('mark', category, first(label).toLocaleUpperCase(lang));
+  const face = coloured('mark face', person.id, initials(person.name || person.id).toLocaleUpperCase(lang));
   const src = safeUrl(person.avatar_url ?? null);
-  if (src === null) return letters;
-  const picture = h('img', { src, alt: '', width: 36, height: 36, loading: 'lazy', referrerpolicy: 'no-referrer' });
-  picture.addEventListener('error', () => picture.remove()); // the initials are below it
-  letters.append(picture);
-  return letters;
+  if (src !== null) {
+    const picture = h('img', { src, alt: '', loading: 'lazy', referrerpolicy: 'no-referrer' });
+    picture.addEventListener('error', () => picture.remove()); // the initials are below it
+    face.append(picture);
+  }
+  return face;
 }
 
 function coloured(kind: string, key: string, letters: string): HTMLElement {
-  const mark = h('span', { class: kind }, letters);
+  const mark = h('span', { class: kind, 'aria-hidden': 'true', part: 'mark' }, letters);
   mark.style.setProperty('--hue', String(hue(key)));
   return mark;
 }

@@ -18,7 +18,7 @@ export class BellButton {
   constructor() {
     setAttribute(this.element, 'popovertarget', 'panel');
     setAttribute(this.element, 'aria-haspopup', 'dialog');
-    this.element.append(icon(...BELL), this.#badge);
+    this.element.append(icon(BELL), this.#badge);
   }
 
   /** `shown`: the number in the badge. The name of the button has that of the unread ones. */

@@ -56,7 +56,7 @@ export class TocsinBell extends ElementBase implements Omit<Public, keyof HTMLEl
     this.#button.element.addEventListener('click', (event) => {
       event.preventDefault(); // the browser's own opening has no position and no phone layout
       if (this.open) this.hide();
-      else this.#panel?.show(this.#button.element, event.detail === 0);
+      else this.show();
     });
   }
 
@@ -104,7 +104,7 @@ export class TocsinBell extends ElementBase implements Omit<Public, keyof HTMLEl
   }
 
   show(): void {
-    this.#panel?.show(this.#button.element, true);
+    this.#panel?.show(this.#button.element);
   }
 
   hide(): void {

@@ -9,7 +9,7 @@ export interface Initiator {
   avatar_url?: string | null;
 }
 
-/** An item of `GET /api/notifications/?grouped=true`. */
+/** What the bell uses of an item of `GET /api/notifications/?grouped=true`. */
 export interface Group {
   group_key: string;
   count: number;
@@ -18,10 +18,8 @@ export interface Group {
   capped?: boolean;
   /** The newest ones, each once. */
   initiators: Initiator[];
-  others: number;
   title: string;
   latest: Notification;
-  oldest_at: string;
 }
 
 /** Why a button can't be pressed any more, if it is not that another one was. */
@@ -56,19 +54,17 @@ export function merged(known: Entry, found: Entry): Entry {
 }
 
 export function isSame(known: Entry, found: Entry): boolean {
-  return known.latest.id === found.latest.id || (!!found.group_key && known.group_key === found.group_key) || (found.unread > 0 && joins(known, found.latest));
+  return known.latest.id === found.latest.id || (!!found.group_key && known.group_key === found.group_key);
 }
 
 function groupOfOne(latest: Notification): Group {
-  const { initiator, title, created_at, read } = latest;
+  const { initiator, title, read } = latest;
   return {
     group_key: '',
     count: 1,
     unread: read ? 0 : 1,
     initiators: initiator === null ? [] : [{ id: initiator, name: null }],
-    others: 0,
     title,
     latest,
-    oldest_at: created_at,
   };
 }

@@ -3,7 +3,7 @@
 import type { Notification } from '../public/tocsin-bell.js';
 import { button, h, icon, place, setAttribute, setText } from '../shared/dom.js';
 import { ActionsView } from './actions.js';
-import { avatars } from './avatar.js';
+import { avatar } from './avatar.js';
 import type { Entry } from './entry.js';
 import { ARCHIVE, CHEVRON, READ, UNREAD } from './icons.js';
 import { richText } from './rich-text.js';
@@ -36,10 +36,10 @@ export class ItemView {
   readonly #unread = h('span', { class: 'sr' });
   readonly #time = h('time');
   readonly #toggle = button('icon', 'action');
-  readonly #archive = button('icon', 'action', icon(...ARCHIVE));
+  readonly #archive = button('icon', 'action', icon(ARCHIVE));
   readonly #category = h('span');
   readonly #many = h('span');
-  readonly #disclose = button('many', 'group', this.#many, icon(...CHEVRON));
+  readonly #disclose = button('many', 'group', this.#many, icon(CHEVRON));
   readonly #members = h('ul', { role: 'list', class: 'members', part: 'members' });
   readonly #older = button('more', null);
   #opener: HTMLElement | null = null;
@@ -91,7 +91,7 @@ export class ItemView {
     this.#name(this.#toggle, language.say(unread ? 'markRead' : 'markUnread'));
     if (this.#toggle.dataset.unread !== String(unread > 0)) {
       this.#toggle.dataset.unread = String(unread > 0);
-      this.#toggle.replaceChildren(icon(...(unread ? READ : UNREAD)));
+      this.#toggle.replaceChildren(icon(unread ? READ : UNREAD));
     }
     this.#toggle.hidden = entry.count > 1 && unread === 0; // its members have it
     this.#name(this.#archive, language.say(latest.archived ? 'unarchive' : 'archive'));
@@ -115,7 +115,7 @@ export class ItemView {
     setText(this.#older, language.say('older'));
     const rows = [...views.values()].map(({ element }) => element);
     if (older) rows.push(this.#older.parentElement as HTMLLIElement ?? h('li', {}, this.#older));
-    place(this.#members, members ? rows : [bones(1, 'li')]);
+    place(this.#members, members ? rows : [bone('li')]);
     place(this.element, open ? [this.#row, this.#members] : [this.#row]);
   }
 
@@ -137,7 +137,7 @@ export class ItemView {
     this.#actions = latest.actions && count === 1 ? new ActionsView(entry, (key) => this.actions.press(entry, key)) : null;
     const meta = h('div', { class: 'meta' }, parent ? null : this.#category, this.#time, this.#disclose);
     const what = h('div', { class: 'what' }, opener, body(latest), this.#actions?.element ?? null, meta);
-    this.#row.replaceChildren(avatars(entry, category(latest), language.lang), what, h('div', { class: 'tools' }, this.#toggle, this.#archive));
+    this.#row.replaceChildren(avatar(entry, category(latest), language.lang), what, h('div', { class: 'tools' }, this.#toggle, this.#archive));
     for (const control of this.#row.querySelectorAll('a, button')) setAttribute(control, 'tabindex', -1); // the list has one tab stop
     if (wasOpener) opener.focus();
     else if (focused && this.#row.contains(focused)) (focused as HTMLElement).focus();
@@ -149,10 +149,9 @@ export class ItemView {
   }
 }
 
-/** Grey shapes in place of rows that are being loaded. */
-export function bones<Name extends 'div' | 'li'>(rows: number, name: Name): HTMLElementTagNameMap[Name] {
-  const row = () => h('span', { class: 'bone' }, h('i'), h('i'), h('i'));
-  return h(name, { class: 'bones', 'aria-hidden': 'true' }, ...Array.from({ length: rows }, row)) as HTMLElementTagNameMap[Name];
+/** A grey shape in place of a row that is being loaded. */
+export function bone(name: 'li' | 'div'): HTMLElement {
+  return h(name, { class: 'bone', 'aria-hidden': 'true' });
 }
 
 function body({ body, body_html }: Notification): HTMLElement | null {

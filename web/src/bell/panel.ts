@@ -39,9 +39,14 @@ const TABS: readonly (readonly [Tab, keyof Words])[] = [
 export class Panel {
   readonly element = h('dialog', { popover: 'auto', id: 'panel', part: 'panel', 'aria-labelledby': 'title' });
   readonly #title = h('h2', { id: 'title', part: 'title', tabindex: -1, autofocus: true });
-  readonly #markAll = button('icon', 'action', icon(...CHECK_ALL));
-  readonly #settings = h('a', { class: 'icon', part: 'action' }, icon(...SETTINGS));
-  readonly #close = button('icon', 'action', icon(...CLOSE));
+  readonly #markAll = button('icon', 'action', icon(CHECK_ALL));
+  readonly #settings = h('a', { class: 'icon', part: 'action' }, icon(SETTINGS));
+  readonly #close = button('icon', 'action', icon(CLOSE));
+  readonly #named = [
+    [this.#markAll, 'markAll'],
+    [this.#settings, 'settings'],
+    [this.#close, 'close'],
+  ] as const;
   readonly #tabs = TABS.map(([tab, word]) => ({ tab, word, button: button(null, null) }));
   readonly #filter = h('div', { role: 'group', class: 'switch', part: 'filter' }, ...this.#tabs.map(({ button }) => button));
   readonly #category = h('select', { part: 'category' });
@@ -53,7 +58,6 @@ export class Panel {
   readonly #text = h('span', { dir: 'auto' });
   readonly #undo = button(null, 'undo');
   readonly #toast = h('div', { class: 'toast', part: 'toast' }, this.#text, this.#undo);
-  readonly #keys = h('p', { class: 'keys', 'aria-hidden': 'true', part: 'keys' });
   readonly #live = h('div', { class: 'sr', role: 'status' });
   #place = () => {};
   #undoable: Undoable | null = null; // the one that the toast shows
@@ -78,7 +82,6 @@ export class Panel {
       this.#banner,
       this.#scroller,
       this.#toast,
-      this.#keys,
       this.#live,
     );
     this.#listenToToggles();
@@ -95,10 +98,8 @@ export class Panel {
     return this.element.matches(':modal') ? this.#live : null;
   }
 
-  /** `byKeys`: the heading, which gets the focus, shows it. */
-  show(button: HTMLElement, byKeys: boolean): void {
+  show(button: HTMLElement): void {
     if (this.open) return;
-    this.element.classList.toggle('by-keys', byKeys);
     this.#place = () => place(this.element, button);
     this.#place();
     for (const moved of ['resize', 'scroll']) addEventListener(moved, this.#place, true);
@@ -129,12 +130,13 @@ export class Panel {
     setAttribute(this.element, 'lang', language.lang);
     setAttribute(this.element, 'dir', language.dir);
     setText(this.#title, say('title'));
-    name(this.#markAll, say('markAll'));
+    for (const [button, word] of this.#named) {
+      setAttribute(button, 'aria-label', say(word));
+      setAttribute(button, 'title', say(word));
+    }
     setAttribute(this.#markAll, 'aria-disabled', String(!inbox.count)); // disabled, it would lose the focus
-    name(this.#settings, say('settings'));
     this.#settings.hidden = settings === null;
     setAttribute(this.#settings, 'href', settings);
-    name(this.#close, say('close'));
     setAttribute(this.#filter, 'aria-label', say('title'));
     for (const { tab, word, button } of this.#tabs) {
       setText(button, say(word));
@@ -149,7 +151,6 @@ export class Panel {
     this.#more.hidden = !inbox.more || inbox.entries.length === 0;
     this.#banner.hidden = inbox.link !== 'offline' || state === 'failed' || state === 'loading';
     setText(this.#banner, this.#banner.hidden ? '' : say('offline'));
-    setText(this.#keys, `↑ ↓ ← →  Delete: ${say('archive')}`);
     this.#renderToast(language);
   }
 
@@ -224,9 +225,4 @@ export class Panel {
     }, near);
     seen.observe(this.#more);
   }
-}
-
-function name(element: HTMLElement, text: string): void {
-  setAttribute(element, 'aria-label', text);
-  setAttribute(element, 'title', text);
 }

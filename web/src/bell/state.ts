@@ -4,7 +4,7 @@ import { button, h, icon, setAttribute } from '../shared/dom.js';
 import { safeUrl } from './safe-url.js';
 import { BELL } from './icons.js';
 import type { GroupedInbox } from './inbox.js';
-import { bones } from './item.js';
+import { bone } from './item.js';
 import type { Language } from './words.js';
 
 const ROWS = 5;
@@ -36,7 +36,7 @@ export class StateView {
     this.#drawn = drawn;
     this.element.hidden = !state;
     setAttribute(this.element, 'class', `state ${state}`);
-    if (state === 'loading') this.element.replaceChildren(h('span', { class: 'sr' }, language.say('loading')), bones(ROWS, 'div'));
+    if (state === 'loading') this.element.replaceChildren(h('span', { class: 'sr' }, language.say('loading')), ...Array.from({ length: ROWS }, () => bone('div')));
     else if (state === 'failed') this.#fail(language);
     else if (state) this.#explain(state, language, signIn);
     return state;
@@ -45,11 +45,11 @@ export class StateView {
   #fail(language: Language): void {
     const retry = button(null, 'retry', language.say('retry'));
     retry.addEventListener('click', () => this.listener.retry());
-    this.element.replaceChildren(icon(...BELL), h('p', { class: 'first', role: 'alert' }, language.say('failed')), retry);
+    this.element.replaceChildren(icon(BELL), h('p', { class: 'first', role: 'alert' }, language.say('failed')), retry);
   }
 
   #explain(state: Exclude<Shown, '' | 'failed' | 'loading'>, language: Language, signIn: string | null): void {
-    this.element.replaceChildren(icon(...BELL), h('p', { class: 'first' }, language.say(state)));
+    this.element.replaceChildren(icon(BELL), h('p', { class: 'first' }, language.say(state)));
     if (state !== 'signedOut') return;
     const url = safeUrl(signIn);
     const again = language.say('signIn');

@@ -43,14 +43,12 @@ export function place(parent: Element, children: readonly Element[]): void {
 }
 
 /** An icon of 24 by 24, in the colour of the text around it. */
-export function icon(...paths: string[]): SVGSVGElement {
+export function icon(path: string): SVGSVGElement {
   const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
   svg.setAttribute('viewBox', '0 0 24 24');
   svg.setAttribute('aria-hidden', 'true');
-  for (const path of paths) {
-    const drawn = document.createElementNS(svg.namespaceURI, 'path');
-    drawn.setAttribute('d', path);
-    svg.append(drawn);
-  }
+  const drawn = document.createElementNS(svg.namespaceURI, 'path');
+  drawn.setAttribute('d', path);
+  svg.append(drawn);
   return svg;
 }
