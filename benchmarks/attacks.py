@@ -118,7 +118,7 @@ def asked(port: int, seconds: float) -> list[float]:
         while time.monotonic() < ends:
             started = time.monotonic()
             connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-            if not answered(connection):
+            if not responds(connection):
                 raise SystemExit("/healthz closed the connection")
             times.append(time.monotonic() - started)
             time.sleep(0.01)
@@ -144,11 +144,11 @@ def _attack(port: int, attack: Attack, began: Event, stop: Event) -> None:
             began.set()
             while not stop.is_set():
                 connection.sendall(attack.sent)
-                if attack.waits and not answered(connection):
+                if attack.waits and not responds(connection):
                     break
 
 
-def answered(connection: socket.socket) -> bool:
+def responds(connection: socket.socket) -> bool:
     """Reads one response by its Content-Length; returns False if the connection ends after it."""
     got = b""
     while b"\r\n\r\n" not in got:

@@ -116,7 +116,7 @@ def main() -> None:
             measured=measured,
             goals=[
                 Goal(OURS, PROCRASTINATE, at_least=40),
-                Goal(OURS, CELERY, at_least=1, says="above Celery"),
+                Goal(OURS, CELERY, at_least=1, label="above Celery"),
                 Goal(OURS, FLOOR, at_least=0.7),
             ],
             facts={

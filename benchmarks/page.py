@@ -153,7 +153,7 @@ def measured(result: Result, several: bool) -> Iterator[str]:
 
 
 def label_of(goal: Mapping[str, Any]) -> str:
-    return str(goal["says"] or f"{goal['ours']} / {goal['theirs']}")
+    return str(goal["label"] or f"{goal['ours']} / {goal['theirs']}")
 
 
 def ratio(goal: Mapping[str, Any]) -> str:

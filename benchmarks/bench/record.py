@@ -28,7 +28,7 @@ class Goal:
     theirs: str
     at_least: float | None = None
     at_most: float | None = None
-    says: str = ""  # if the names of the two are not clear enough
+    label: str = ""  # if the names of the two are not clear enough
 
 
 @dataclass
@@ -111,7 +111,7 @@ def table(written: Mapping[str, Any]) -> str:
 
 def sentence(goal: Mapping[str, Any]) -> str:
     """Returns one goal and its result."""
-    what = goal["says"] or f"{goal['ours']} / {goal['theirs']}"
+    what = goal["label"] or f"{goal['ours']} / {goal['theirs']}"
     bound = (
         f">= {goal['at_least']:g}" if goal["at_least"] is not None else f"<= {goal['at_most']:.3g}"
     )

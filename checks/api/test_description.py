@@ -37,7 +37,7 @@ expected-statuses = ["2xx", "3xx", 401, 403, 404, 409, 422]
 
 [[operations]]
 include-operation-id = "stream"
-enabled = false # a good response has no end; tests/rest/test_stream.py and test_documented_answers.py have it
+enabled = false # a good response has no end; tests/rest/test_stream.py and test_documented_responses.py have it
 """
 
 
@@ -63,7 +63,7 @@ async def test_each_response_is_as_the_description_states(
         "metrics_token": METRICS_TOKEN,
     }
     async with running("serve", log=tmp_path / "serve.log", settings=settings) as service:
-        await service.says("tocsin")
+        await service.wait_for_log("tocsin")
         process = await asyncio.create_subprocess_exec(
             *(PROGRAM, "--config-file", configuration, "run"),
             f"http://127.0.0.1:{port}/schema/openapi.json",

@@ -72,7 +72,9 @@ def page(browser: Browser) -> Iterator[Page]:
     context = browser.new_context(color_scheme="light")
     page = context.new_page()
     wrong: list[str] = []
-    page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+    page.on(
+        "console", lambda message: wrong.append(message.text) if message.type == "error" else None
+    )
     page.on("pageerror", lambda error: wrong.append(str(error)))
     yield page
     context.close()

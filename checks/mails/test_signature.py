@@ -1,4 +1,4 @@
-"""Debian's Mail::DKIM verifies each mail, with the key's record made as docs/mail.md says."""
+"""Debian's Mail::DKIM verifies each mail, with the key's record made as docs/mail.md describes."""
 
 from __future__ import annotations
 

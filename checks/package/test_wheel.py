@@ -90,7 +90,7 @@ async def test_up_runs_everything_and_a_mail_arrives(wheel: Path) -> None:
         program = (str(environment.tocsin),)
         async with running("up", log=folder / "log", program=program, settings=settings) as up:
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-                await up.says("http://127.0.0.1:")
+                await up.wait_for_log("http://127.0.0.1:")
                 await until(lambda: _is_ready(client))
                 environ = {"TOCSIN_DATA_DIR": settings["data_dir"]}
                 notify = ("notify", "forum.new_reply", "alice", "--title", "From the wheel")

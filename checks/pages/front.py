@@ -143,20 +143,20 @@ class Front:
         self._passing.add(request.transport)
         async with AsyncExitStack() as stack:
             try:
-                answer = await stack.enter_async_context(
+                response = await stack.enter_async_context(
                     self._client.request(
                         request.method, url, headers=headers, data=body, allow_redirects=False
                     )
                 )
             except ClientConnectionError:
                 return web.Response(status=502)
-            passed = web.StreamResponse(status=answer.status)
-            for name, value in answer.headers.items():
+            passed = web.StreamResponse(status=response.status)
+            for name, value in response.headers.items():
                 if name.lower() not in _HOP - {"content-encoding"}:
                     passed.headers.add(name, value)
             await passed.prepare(request)
             with suppress(ConnectionError):  # the browser disconnected
-                async for chunk in answer.content.iter_any():
+                async for chunk in response.content.iter_any():
                     if epoch != self._epoch:
                         await self._stop.wait()
                     await passed.write(chunk)

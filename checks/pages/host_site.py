@@ -104,9 +104,9 @@ class HostSite:
 
     def open_streams(self) -> int:
         headers = {"Authorization": f"Bearer {METRICS_TOKEN}"}
-        with urlopen(Request(f"{self.direct}/metrics/", headers=headers), timeout=20) as answer:
+        with urlopen(Request(f"{self.direct}/metrics/", headers=headers), timeout=20) as response:
             found = re.search(
-                r"^tocsin_http_open_streams (\S+)$", answer.read().decode(), re.MULTILINE
+                r"^tocsin_http_open_streams (\S+)$", response.read().decode(), re.MULTILINE
             )
         assert found is not None
         return int(float(found[1]))

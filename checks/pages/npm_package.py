@@ -22,8 +22,8 @@ def packed() -> dict[str, Any]:
     FOLDER.mkdir(parents=True, exist_ok=True)
     subprocess.run(["node", "build.mjs", "dist", "--npm"], cwd=WEB, check=True, capture_output=True)
     command = ["npm", "pack", "--ignore-scripts", "--json", "--pack-destination", str(FOLDER)]
-    said = subprocess.run(command, cwd=WEB, check=True, capture_output=True, text=True).stdout
-    (report,) = json.loads(said)
+    output = subprocess.run(command, cwd=WEB, check=True, capture_output=True, text=True).stdout
+    (report,) = json.loads(output)
     return {**report, "archive": FOLDER / report["filename"]}
 
 

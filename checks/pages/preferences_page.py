@@ -22,7 +22,7 @@ class Settings:
         self.page = page
         self.who = who
         self.blocked: list[str] = []
-        page.on("console", lambda said: self._heard(said.text))
+        page.on("console", lambda message: self._note(message.text))
         page.on("pageerror", lambda error: self.blocked.append(str(error)))
 
     def open(self, colours: str = "light") -> None:
@@ -48,7 +48,7 @@ class Settings:
     def overrides(self) -> Any:
         return self.request("GET", "notification-preferences/")["overrides"]
 
-    def _heard(self, text: str) -> None:
+    def _note(self, text: str) -> None:
         if "Content Security Policy" in text or "TrustedHTML" in text:
             self.blocked.append(text)
 

@@ -211,8 +211,8 @@ def test_a_new_one_slides_in_and_is_announced_politely(
     expect(bell.panel.get_by_text("Nothing here yet")).to_be_visible()
     site.notify(person, "Fresh")
     expect(bell.items.first).to_contain_text("Fresh")
-    said = bell.page.locator("tocsin-bell").get_by_role("status").filter(has_text="New: Fresh")
-    expect(said).to_have_count(1)
+    status = bell.page.locator("tocsin-bell").get_by_role("status").filter(has_text="New: Fresh")
+    expect(status).to_have_count(1)
     expect(bell.panel.get_by_text("Nothing here yet")).to_be_hidden()
 
 

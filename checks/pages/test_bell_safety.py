@@ -100,13 +100,13 @@ def _showing(site: HostSite, context: BrowserContext, changes: list[dict[str, st
     site.sign_in(context, person)
 
     def change(route: Route) -> None:
-        answer = route.fetch()
-        found = answer.json()
+        response = route.fetch()
+        found = response.json()
         one = found["results"][0]
         found["results"] = [
             {**one, "id": one["id"] + number, **change} for number, change in enumerate(changes)
         ]
-        route.fulfill(response=answer, json=found)
+        route.fulfill(response=response, json=found)
 
     context.route("**/api/notifications/?*", change)
     bell = open_bell(site, context)

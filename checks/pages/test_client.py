@@ -24,9 +24,9 @@ START = f"""
 import {{ createClient, Problem }} from {json.dumps(str(MODULE))};
 import {{ once }} from 'node:events';
 import {{ createInterface }} from 'node:readline';
-const say = (value) => console.log(JSON.stringify(value ?? null));
+const print = (value) => console.log(JSON.stringify(value ?? null));
 const lines = createInterface({{ input: process.stdin }});
-const heard = () => once(lines, 'line').then(([line]) => line);
+const readLine = () => once(lines, 'line').then(([line]) => line);
 const api = process.env.API;
 const token = process.env.TOKEN;
 const client = createClient({{ api, token }});
@@ -34,7 +34,7 @@ const client = createClient({{ api, token }});
 
 
 class Script:
-    """A running script: `say(value)` in it is one `line()` here, `await heard()` one `tell(text)`."""
+    """A running script: `print(value)` in it is one `line()` here, `await readLine()` one `write(text)`."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
@@ -46,7 +46,7 @@ class Script:
         assert text, "the script ended"
         return json.loads(text)
 
-    def tell(self, text: str = "go on") -> None:
+    def write(self, text: str = "go on") -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(text + "\n")
         self._process.stdin.flush()
@@ -73,7 +73,7 @@ def script(site: HostSite, person: str, text: str, *options: str, **more: str) -
 
 
 def run(site: HostSite, person: str, text: str, *options: str, **more: str) -> list[Any]:
-    """Runs a script to its end; what it said."""
+    """Runs a script to its end; returns what it printed."""
     environ = {**os.environ, "API": site.url, "TOKEN": site.token(person), **more}
     command = ["node", *options, "--input-type=module", "--eval", START + text]
     ran = subprocess.run(
@@ -100,12 +100,12 @@ def test_a_list_has_pages_and_filters(site: HostSite) -> None:
         const first = await client.list({ limit: 2 });
         const second = await client.list({ limit: 2, cursor: first.next });
         const back = await client.list({ limit: 2, cursor: second.previous });
-        say([...first.results, ...second.results].map((each) => each.title));
-        say(back.results.map((each) => each.title));
-        say((await Array.fromAsync?.(client.all()) ?? []).length);
+        print([...first.results, ...second.results].map((each) => each.title));
+        print(back.results.map((each) => each.title));
+        print((await Array.fromAsync?.(client.all()) ?? []).length);
         let forum = 0;
         for await (const each of client.all({ category: 'forum', read: false })) forum++;
-        say(forum);
+        print(forum);
         """,
     )
     assert titles == ["A vote", "Reply 4", "Reply 3", "Reply 2"]
@@ -119,47 +119,47 @@ def test_groups_are_listed_read_and_archived(site: HostSite) -> None:
     for number in range(3):
         site.notify(person, f"Reply {number}", subject="forum.thread:42")
     site.notify(person, "A vote", event_type="election.opened")
-    said = run(
+    output = run(
         site,
         person,
         """
         const { results, as_of } = await client.groups({ read: false });
         const [vote, thread] = results;
-        say(results.map((each) => [each.count, each.latest.title]));
+        print(results.map((each) => [each.count, each.latest.title]));
         const members = await client.groupMembers(thread.group_key, { limit: 2 });
-        say([members.results.length, members.next !== null]);
+        print([members.results.length, members.next !== null]);
         const { marked, undo } = await client.readGroup(thread.group_key, { as_of });
-        say([marked, (await client.undo(undo)).undone]);
+        print([marked, (await client.undo(undo)).undone]);
         const archived = await client.archiveGroup(thread.group_key, { as_of });
-        say((await client.undo(archived.undo)).undone);
+        print((await client.undo(archived.undo)).undone);
         await client.archiveGroup(thread.group_key, { as_of });
-        say((await client.setInboxPreferences({ grouped: false })).grouped);
-        say((await client.groups()).results.length);
+        print((await client.setInboxPreferences({ grouped: false })).grouped);
+        print((await client.groups()).results.length);
         """,
     )
-    assert said == [[[1, "A vote"], [3, "Reply 2"]], [2, True], [3, 3], 3, False, 1]
+    assert output == [[[1, "A vote"], [3, "Reply 2"]], [2, True], [3, 3], 3, False, 1]
 
 
 def test_what_a_person_does_with_one_notification_and_with_all(site: HostSite) -> None:
     person = site.person()
     ids = [site.notify(person, title) for title in ("First", "Second", "Third")]
-    said = run(
+    output = run(
         site,
         person,
         f"""
         const [first, second] = {ids};
-        say((await client.markRead(first)).read);
-        say(await client.unreadCount());
-        say((await client.markUnread(first)).read);
+        print((await client.markRead(first)).read);
+        print(await client.unreadCount());
+        print((await client.markUnread(first)).read);
         await client.archive(second);
-        say(await client.unreadCount());
+        print(await client.unreadCount());
         const {{ marked, undo }} = await client.markAllRead({{ as_of: (await client.list()).as_of }});
-        say(marked);
-        say(await client.undo(undo));
-        say((await client.why(first)).channels.map((each) => each.channel).includes('in_app'));
+        print(marked);
+        print(await client.undo(undo));
+        print((await client.why(first)).channels.map((each) => each.channel).includes('in_app'));
         """,
     )
-    assert said == [
+    assert output == [
         True,
         {"count": 2, "unseen": 2},
         False,
@@ -174,22 +174,22 @@ def test_what_was_seen_and_what_was_archived(site: HostSite) -> None:
     person = site.person()
     for title in ("First", "Second"):
         site.notify(person, title)
-    said = run(
+    output = run(
         site,
         person,
         """
         const { results: [second, first], as_of } = await client.list();
-        say(await client.seen(as_of));
+        print(await client.seen(as_of));
         await client.archive(first.id);
         const archive = await client.list({ archived: true });
-        say(archive.results.map((each) => [each.title, each.archived]));
-        say((await client.unarchive(first.id)).archived);
+        print(archive.results.map((each) => [each.title, each.archived]));
+        print((await client.unarchive(first.id)).archived);
         const { archived, undo } = await client.archiveAll({ read: false });
-        say([archived, await client.unreadCount()]);
-        say([await client.undo(undo), await client.unreadCount()]);
+        print([archived, await client.unreadCount()]);
+        print([await client.undo(undo), await client.unreadCount()]);
         """,
     )
-    assert said == [
+    assert output == [
         {"count": 2, "unseen": 0},
         [["First", True]],
         False,
@@ -217,18 +217,18 @@ def test_each_change_of_a_list_can_be_undone(site: HostSite) -> None:
     await until(state, both);
     const [second, first] = inbox.get().items;
     await inbox.markRead(first.id);
-    say([state(), inbox.get().done]);
+    print([state(), inbox.get().done]);
     await inbox.undo();
-    say([state(), inbox.get().done]);
+    print([state(), inbox.get().done]);
     await inbox.archive(second.id);
-    say([state(), inbox.get().done]);
+    print([state(), inbox.get().done]);
     await inbox.undo();
-    say([state(), inbox.get().done]);
-    say([await inbox.archiveAll(), inbox.get().done]);
+    print([state(), inbox.get().done]);
+    print([await inbox.archiveAll(), inbox.get().done]);
     await until(state, [[], 0]);
     await inbox.undo();
     await until(state, both);
-    say(inbox.get().done);
+    print(inbox.get().done);
     """
     both = [["Second", "First"], 2]
     with script(site, person, UNTIL + text) as running:
@@ -255,33 +255,33 @@ def test_the_archive_is_a_list_too(site: HostSite) -> None:
     await archive.unarchive(archive.get().items[0].id);
     await until(state, [['First'], [], 1]);
     await inbox.seen();
-    say(state());
+    print(state());
     """
     with script(site, person, UNTIL + text) as running:
         assert running.line() == [["First"], [], 0]
 
 
 def test_settings_devices_and_topics(site: HostSite) -> None:
-    said = run(
+    output = run(
         site,
         site.person(),
         """
-        say((await client.setPreferences({ 'forum.*': { email: false } })).overrides);
-        say((await client.setDigest({ frequency: 'daily' })).frequency);
-        say((await client.setQuietHours({ starts: '22:00', ends: '07:00', timezone: 'UTC' })).starts);
-        say((await client.quietHours()).ends);
-        say((await client.eventTypes()).some((each) => each.category === 'forum'));
+        print((await client.setPreferences({ 'forum.*': { email: false } })).overrides);
+        print((await client.setDigest({ frequency: 'daily' })).frequency);
+        print((await client.setQuietHours({ starts: '22:00', ends: '07:00', timezone: 'UTC' })).starts);
+        print((await client.quietHours()).ends);
+        print((await client.eventTypes()).some((each) => each.category === 'forum'));
         await client.registerDevice({ token: 'a'.repeat(64), platform: 'ios' });
-        say((await client.devices()).map((each) => each.token));
+        print((await client.devices()).map((each) => each.token));
         await client.unregisterDevice('a'.repeat(64));
-        say((await client.devices()).length);
-        say((await client.subscribe('forum.thread:42/a', 'mentions')).level);
-        say((await client.subscriptions()).results.map((each) => each.topic));
+        print((await client.devices()).length);
+        print((await client.subscribe('forum.thread:42/a', 'mentions')).level);
+        print((await client.subscriptions()).results.map((each) => each.topic));
         await client.unsubscribe('forum.thread:42/a');
-        say((await client.subscriptions()).results);
+        print((await client.subscriptions()).results);
         """,
     )
-    assert said == [
+    assert output == [
         {"forum.*": {"email": False}}, "daily", "22:00", "07:00", True, ["aaaaaa"], 0, "mentions",
         ["forum.thread:42/a"], [],
     ]  # fmt: skip
@@ -291,7 +291,7 @@ def test_each_notification_comes_once_over_reconnects_and_restarts(site: HostSit
     person = site.person()
     follow = """
     for await (const { event, id, data } of client.stream({ lastEventId: process.env.LAST }))
-      if (event === 'notification' || event === 'badge') say([event, id, data.title ?? data.count]);
+      if (event === 'notification' || event === 'badge') print([event, id, data.title ?? data.count]);
     """
     with script(site, person, follow) as running:
         assert running.line()[::2] == ["badge", 0]
@@ -321,7 +321,7 @@ def test_a_token_that_expires_is_asked_for_again(site: HostSite) -> None:
     const tokens = JSON.parse(process.env.TOKENS);
     const mine = createClient({ api, getToken: () => tokens[Math.min(asked++, 1)] });
     for await (const { event, data } of mine.stream()) {
-      if (event === 'badge') say([asked, data.count]);
+      if (event === 'badge') print([asked, data.count]);
     }
     """
     tokens = json.dumps([site.token(person, ttl=3), site.token(person)])
@@ -332,41 +332,41 @@ def test_a_token_that_expires_is_asked_for_again(site: HostSite) -> None:
 
 def test_a_refused_token_is_a_problem_for_calls_and_streams(site: HostSite) -> None:
     person = site.person()
-    said = run(
+    output = run(
         site,
         person,
         """
         const other = createClient({ api, token: 'no token' });
-        const caught = (error) => say([error instanceof Problem, error.status, error.isSignedOut]);
+        const caught = (error) => print([error instanceof Problem, error.status, error.isSignedOut]);
         await other.unreadCount().catch(caught);
-        try { for await (const each of other.stream()) say(each); } catch (error) { caught(error); }
+        try { for await (const each of other.stream()) print(each); } catch (error) { caught(error); }
         await createClient({ api }).list().catch(caught);
-        await client.list({ cursor: 'no cursor' }).catch((error) => say([error.status, error.fields[0].field]));
-        await createClient({ api: 'http://127.0.0.1:1/', token }).list().catch((error) => say(error.status));
-        try { createClient({ api: 'notify.example.com', token }); } catch (error) { say(error.message); }
+        await client.list({ cursor: 'no cursor' }).catch((error) => print([error.status, error.fields[0].field]));
+        await createClient({ api: 'http://127.0.0.1:1/', token }).list().catch((error) => print(error.status));
+        try { createClient({ api: 'notify.example.com', token }); } catch (error) { print(error.message); }
         """,
     )
-    assert said[:3] == [[True, 401, True]] * 3
-    assert said[3:5] == [[422, "cursor"], 0]
-    assert said[5].startswith("createClient: api has to be the URL of Tocsin, such as https://")
+    assert output[:3] == [[True, 401, True]] * 3
+    assert output[3:5] == [[422, "cursor"], 0]
+    assert output[5].startswith("createClient: api has to be the URL of Tocsin, such as https://")
 
 
 def test_a_stream_ends_with_its_signal_and_with_its_loop(site: HostSite) -> None:
     person = site.person()
-    said = run(
+    output = run(
         site,
         person,
         """
         const closing = new AbortController();
         for await (const { event } of client.stream({ signal: closing.signal })) {
-          say(event);
+          print(event);
           closing.abort();
         }
         for await (const { event } of client.stream()) break;
-        say('ended');
+        print('ended');
         """,
     )
-    assert said == ["badge", "ended"]  # and the script ended: nothing stays open
+    assert output == ["badge", "ended"]  # and the script ended: nothing stays open
     site.expect_streams(0)
 
 
@@ -378,27 +378,27 @@ def test_an_inbox_is_kept_up_to_date_while_somebody_subscribes(site: HostSite) -
     const stop = [inbox, client.badge].map((store) => store.subscribe(() => {
       const { items, count, status } = inbox.get();
 const titles = items.map((each) => each.title + (each.read ? ' read' : ''));
-      say([titles, count, client.badge.get()?.count ?? null, status]);
+      print([titles, count, client.badge.get()?.count ?? null, status]);
     }));
     const same = inbox.get() === inbox.get();
-    await heard();
+    await readLine();
     const [second, first] = inbox.get().items;
     await inbox.markRead(second.id);
     const [changed, kept] = inbox.get().items;
-    say([same, changed === second, changed.read, kept === first]);
-    await heard();
+    print([same, changed === second, changed.read, kept === first]);
+    await readLine();
     await inbox.archive(first.id);
-    say(await inbox.markAllRead());
+    print(await inbox.markAllRead());
     await inbox.markRead(123).catch(() => {});
     """
     with script(site, person, text) as running:
         expect_line(running, [["First"], 1, 1, "ready"])
         site.notify(person, "Second")
         expect_line(running, [["Second", "First"], 2, 2, "ready"])
-        running.tell()
+        running.write()
         expect_line(running, [True, False, True, True])
         expect_line(running, [["Second read", "First"], 1, 1, "ready"])
-        running.tell()
+        running.write()
         expect_line(running, 0)
         expect_line(running, [["Second read"], 0, 0, "ready"])
 
@@ -409,13 +409,13 @@ def test_stores_follow_the_person_who_signs_in(site: HostSite) -> None:
     site.notify(bob, "For him")
     text = """
     const inbox = client.inbox();
-    inbox.subscribe(() => say([inbox.get().items.map((each) => each.title), inbox.get().count]));
-    await heard();
+    inbox.subscribe(() => print([inbox.get().items.map((each) => each.title), inbox.get().count]));
+    await readLine();
     client.signIn({ token: process.env.OTHER });
     """
     with script(site, alice, text, OTHER=site.token(bob)) as running:
         expect_line(running, [["For her"], 1])
-        running.tell()
+        running.write()
         expect_line(running, [["For him"], 1])
 
 
@@ -424,7 +424,7 @@ def test_an_event_source_of_node_opens_the_stream_with_a_ticket(site: HostSite) 
     text = """
     const { url } = await client.streamTicket();
     const source = new EventSource(url);
-    source.addEventListener('badge', ({ data }) => say(JSON.parse(data)));
+    source.addEventListener('badge', ({ data }) => print(JSON.parse(data)));
     """
     with script(site, person, text, "--experimental-eventsource") as running:
         assert running.line() == {"count": 0, "unseen": 0}

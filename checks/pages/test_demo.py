@@ -63,7 +63,7 @@ class Demo:
         self.page = page
         self.url = url
         self.wrong: list[str] = []
-        page.on("console", lambda said: self._heard(said.type, said.text))
+        page.on("console", lambda message: self._note(message.type, message.text))
         page.on("pageerror", lambda error: self.wrong.append(str(error)))
 
     def open(self, people: str = "left=alice&right=bob") -> None:
@@ -98,13 +98,13 @@ class Demo:
                 const {token} = await (await fetch(`token/?person=${person}`)).json();
                 const headers = {Authorization: `Bearer ${token}`, 'Content-Type': 'application/json'};
                 const sent = body === null ? {} : {body: JSON.stringify(body)};
-                const answer = await fetch(`../api/${path}`, {method, headers, ...sent});
-                return answer.status === 204 ? null : await answer.json();
+                const response = await fetch(`../api/${path}`, {method, headers, ...sent});
+                return response.status === 204 ? null : await response.json();
             }""",
             [person, method, path, body],
         )
 
-    def _heard(self, kind: str, text: str) -> None:
+    def _note(self, kind: str, text: str) -> None:
         if kind == "error" or "Content Security Policy" in text:
             self.wrong.append(text)
 
@@ -133,8 +133,8 @@ def test_each_button_arrives_wherever_its_event_type_goes_to(demo: Demo, categor
         hers, his = demo.count("left"), demo.count("right")
         demo.press("left", event_type)
         expected = {
-            said: "done" if channel in types[event_type].channels else "off"
-            for channel, said in names.items()
+            state: "done" if channel in types[event_type].channels else "off"
+            for channel, state in names.items()
         }
         assert (event_type, demo.steps()) == (event_type, expected)
         assert demo.count("right") - his == (event_type != NO_INBOX)

@@ -142,8 +142,8 @@ def test_react_knows_the_elements_hooks_and_events(project: Path, types: str) ->
     (project / "node_modules" / "@types").mkdir()
     (project / "node_modules" / "@types" / "react").symlink_to(MODULES / types)
     reference = "import * as React from 'react';\n"
-    said = compiled(project, hooks_tsx=HOOKS, elements_tsx=reference + ELEMENTS)
-    assert said == ""
+    errors = compiled(project, hooks_tsx=HOOKS, elements_tsx=reference + ELEMENTS)
+    assert errors == ""
     refused = compiled(project, wrong_tsx=WRONG_ELEMENTS)
     assert {line[:9] for line in refused.splitlines() if "error TS" in line} == {"wrong.tsx"}
     assert refused.count("error TS") == 4, refused

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.support.digests import PREFERENCES, channel, digests, tomorrow, waiting
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
-from tests.support.http_fixtures import Db, Tell
+from tests.support.http_fixtures import Db, NewNotification
 from tests.support.services import service_dsn
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.digest import make_digests
@@ -26,14 +26,14 @@ from tocsin.engine.store.digest import make_digests
 
 
 async def test_one_a_person_and_period_however_often_it_runs(
-    alice: httpx.AsyncClient, tell: Tell, db: Db, database: Database
+    alice: httpx.AsyncClient, new_notification: NewNotification, db: Db, database: Database
 ) -> None:
     await alice.patch(PREFERENCES, json={"frequency": "daily"})
-    tell()
+    new_notification()
     assert (await make_digests(database, datetime.now(UTC))).people == 0  # not due yet
     first = await make_digests(database, tomorrow())
     assert (first.people, first.digests, first.unsent) == (1, 1, 0)
-    tell()
+    new_notification()
     assert (await make_digests(database, tomorrow())).people == 0
     assert waiting(db) == 1
     # after two days without anybody at work there is one, not two
@@ -45,10 +45,10 @@ async def test_one_a_person_and_period_however_often_it_runs(
 
 
 async def test_one_whose_hour_is_exactly_now_is_made_and_the_next_one_comes_a_day_later(
-    alice: httpx.AsyncClient, tell: Tell, db: Db, database: Database
+    alice: httpx.AsyncClient, new_notification: NewNotification, db: Db, database: Database
 ) -> None:
     await alice.patch(PREFERENCES, json={"frequency": "daily"})
-    tell()
+    new_notification()
     hour = tomorrow()
     db.execute("update tocsin.digest_preference set next_at = %s", (hour,))
     early = await make_digests(database, hour - timedelta(microseconds=1))
@@ -61,14 +61,14 @@ async def test_one_whose_hour_is_exactly_now_is_made_and_the_next_one_comes_a_da
 
 
 async def test_a_new_hour_brings_no_second_one_on_the_same_day(
-    alice: httpx.AsyncClient, tell: Tell, db: Db, database: Database
+    alice: httpx.AsyncClient, new_notification: NewNotification, db: Db, database: Database
 ) -> None:
     soon = datetime.now(UTC) + timedelta(minutes=1)
     later = soon + timedelta(minutes=5)
     if later.date() != soon.date():
         soon = later
     await alice.patch(PREFERENCES, json={"frequency": "daily", "send_at": f"{soon:%H:%M}"})
-    tell()
+    new_notification()
     made = await make_digests(database, soon + timedelta(minutes=1))
     assert made.digests == 1
     changed = (await alice.patch(PREFERENCES, json={"send_at": f"{later:%H:%M}"})).json()
@@ -76,10 +76,10 @@ async def test_a_new_hour_brings_no_second_one_on_the_same_day(
 
 
 async def test_one_that_is_due_comes_whatever_is_chosen_before_it_is_made(
-    alice: httpx.AsyncClient, tell: Tell, db: Db, database: Database
+    alice: httpx.AsyncClient, new_notification: NewNotification, db: Db, database: Database
 ) -> None:
     await alice.patch(PREFERENCES, json={"frequency": "daily"})
-    tell()
+    new_notification()
     db.execute("update tocsin.digest_preference set next_at = now() - interval '2 minutes'")
     await alice.patch(PREFERENCES, json={"categories": ["bulletin", "forum"], "send_at": "07:00"})
     assert (await make_digests(database, datetime.now(UTC))).digests == 1
@@ -88,10 +88,10 @@ async def test_one_that_is_due_comes_whatever_is_chosen_before_it_is_made(
 
 
 async def test_off_and_on_again_is_one_a_day_too(
-    alice: httpx.AsyncClient, tell: Tell, db: Db, database: Database
+    alice: httpx.AsyncClient, new_notification: NewNotification, db: Db, database: Database
 ) -> None:
     await alice.patch(PREFERENCES, json={"frequency": "daily"})
-    tell()
+    new_notification()
     await alice.patch(PREFERENCES, json={"frequency": "off"})
     db.execute("update tocsin.digest_preference set next_at = now()")
     assert (await make_digests(database, datetime.now(UTC))).digests == 1
@@ -101,11 +101,11 @@ async def test_off_and_on_again_is_one_a_day_too(
 
 
 async def test_what_comes_after_it_was_turned_off_goes_alone(
-    alice: httpx.AsyncClient, tell: Tell, db: Db
+    alice: httpx.AsyncClient, new_notification: NewNotification, db: Db
 ) -> None:
     await alice.patch(PREFERENCES, json={"frequency": "daily"})
     await alice.patch(PREFERENCES, json={"frequency": "off"})
-    tell()
+    new_notification()
     assert waiting(db) == 0
     assert db.execute("select channel from tocsin.delivery").fetchall() == [("email",)]
 
@@ -123,10 +123,15 @@ async def test_a_zone_is_one_that_every_part_knows(
 
 @pytest.mark.parametrize(("method", "path"), [("PATCH", "read/"), ("DELETE", "")])
 async def test_nothing_unread_is_no_mail_and_the_reason_is_kept(
-    alice: httpx.AsyncClient, tell: Tell, db: Db, database: Database, method: str, path: str
+    alice: httpx.AsyncClient,
+    new_notification: NewNotification,
+    db: Db,
+    database: Database,
+    method: str,
+    path: str,
 ) -> None:
     await alice.patch(PREFERENCES, json={"frequency": "daily"})
-    id_ = tell()
+    id_ = new_notification()
     await alice.request(method, f"/api/notifications/{id_}/{path}")
     made = await make_digests(database, tomorrow())
     assert (made.people, made.digests, made.unsent) == (1, 0, 1)
@@ -139,17 +144,21 @@ async def test_nothing_unread_is_no_mail_and_the_reason_is_kept(
 
 
 async def test_what_waits_goes_out_in_a_last_one_when_it_is_turned_off(
-    alice: httpx.AsyncClient, tell: Tell, db: Db, database: Database
+    alice: httpx.AsyncClient, new_notification: NewNotification, db: Db, database: Database
 ) -> None:
     await alice.patch(PREFERENCES, json={"frequency": "daily"})
-    tell()
+    new_notification()
     assert (await alice.patch(PREFERENCES, json={"frequency": "off"})).json()["next_at"] is None
     assert (await make_digests(database, tomorrow())).digests == 1
     assert waiting(db) == 0
 
 
 async def test_what_commits_after_the_last_one_goes_out_too(
-    alice: httpx.AsyncClient, tell: Tell, db: Db, dsn: str, database: Database
+    alice: httpx.AsyncClient,
+    new_notification: NewNotification,
+    db: Db,
+    dsn: str,
+    database: Database,
 ) -> None:
     await alice.patch(PREFERENCES, json={"frequency": "daily"})
     with psycopg.connect(dsn) as late:
@@ -162,10 +171,10 @@ async def test_what_commits_after_the_last_one_goes_out_too(
 
 
 async def test_an_unsubscribe_link_ends_it_at_once(
-    alice: httpx.AsyncClient, tell: Tell, db: Db, database: Database
+    alice: httpx.AsyncClient, new_notification: NewNotification, db: Db, database: Database
 ) -> None:
     await alice.patch(PREFERENCES, json={"frequency": "daily"})
-    tell()
+    new_notification()
     assert db.execute("select tocsin.turn_digest_off('alice')").fetchone() == (True,)
     made = await make_digests(database, tomorrow())
     assert (made.digests, made.unsent) == (0, 1)
@@ -190,7 +199,7 @@ async def test_many_runs_at_once_make_each_digest_once(
     db.execute(f"select tocsin.notify('forum.new_reply', {everyone}, 'one')")
     stop = threading.Event()
 
-    def keep_telling() -> None:
+    def keep_notifying() -> None:
         with psycopg.connect(dsn) as app:
             for _ in range(20):
                 if stop.is_set():
@@ -198,11 +207,11 @@ async def test_many_runs_at_once_make_each_digest_once(
                 app.execute(f"select tocsin.notify('forum.new_reply', {everyone}, 'more')")
                 app.commit()
 
-    telling = asyncio.to_thread(keep_telling)
+    notifying = asyncio.to_thread(keep_notifying)
     pools = [Database(service_dsn(dsn), max_size=1) for _ in range(4)]
     for pool in pools:
         await pool.open()
-    busy = asyncio.ensure_future(telling)
+    busy = asyncio.ensure_future(notifying)
     made = await asyncio.gather(
         *(make_digests(pool, tomorrow(), leftovers=False) for pool in pools)
     )

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from tests.support.digests import PREFERENCES, channel, digests, tomorrow, waiting
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
-from tests.support.http_fixtures import Db, Tell
+from tests.support.http_fixtures import Db, NewNotification
 from tests.support.services import mail_catcher, mails, running, until
 from tocsin.cli import main
 from tocsin.dev.mail_catcher import MailCatcher
@@ -83,9 +83,9 @@ async def test_its_categories_can_be_all_again(alice: httpx.AsyncClient) -> None
 async def test_what_is_wrong_is_named_and_nothing_is_kept(
     alice: httpx.AsyncClient, body: dict[str, Any], field: str, cure: str
 ) -> None:
-    answer = await alice.patch(PREFERENCES, json={"frequency": "daily"} | body)
-    assert answer.status_code == 422
-    (error,) = answer.json()["errors"]
+    response = await alice.patch(PREFERENCES, json={"frequency": "daily"} | body)
+    assert response.status_code == 422
+    (error,) = response.json()["errors"]
     assert error["field"].rstrip("[]0123456789.") == field or field in error["message"]
     assert cure in error["message"]
     assert (await alice.get(PREFERENCES)).json()["frequency"] == "off"
@@ -95,11 +95,17 @@ async def test_what_is_wrong_is_named_and_nothing_is_kept(
 
 
 async def test_what_it_covers_waits_and_the_rest_goes_alone(
-    alice: httpx.AsyncClient, tell: Tell, db: Db
+    alice: httpx.AsyncClient, new_notification: NewNotification, db: Db
 ) -> None:
     await alice.patch(PREFERENCES, json={"frequency": "daily", "categories": ["forum", "election"]})
-    covered = [tell(), tell(event_type="forum.new_thread")]  # the latter has no email by default
-    alone = [tell(event_type="bulletin.new_chapter"), tell(event_type="election.reminder")]
+    covered = [
+        new_notification(),
+        new_notification(event_type="forum.new_thread"),
+    ]  # the latter has no email by default
+    alone = [
+        new_notification(event_type="bulletin.new_chapter"),
+        new_notification(event_type="election.reminder"),
+    ]
 
     whys = [(await alice.get(f"/api/notifications/{id_}/why/")).json() for id_ in covered + alone]
 
@@ -116,12 +122,12 @@ async def test_what_it_covers_waits_and_the_rest_goes_alone(
 
 
 async def test_with_email_turned_off_there_is_neither(
-    alice: httpx.AsyncClient, tell: Tell, db: Db
+    alice: httpx.AsyncClient, new_notification: NewNotification, db: Db
 ) -> None:
     await alice.patch(PREFERENCES, json={"frequency": "daily"})
     overrides = {"overrides": {"forum.new_reply": {"email": False}}}
     await alice.patch("/api/notification-preferences/", json=overrides)
-    why = (await alice.get(f"/api/notifications/{tell()}/why/")).json()
+    why = (await alice.get(f"/api/notifications/{new_notification()}/why/")).json()
     assert channel(why, "email")["reason"] == "preference"
     assert waiting(db) == 0
 
@@ -136,14 +142,19 @@ async def mailbox(tmp_path: Path) -> AsyncIterator[MailCatcher]:
 
 
 async def test_the_mail_groups_what_is_new_and_leaves_out_what_was_taken_back(
-    alice: httpx.AsyncClient, tell: Tell, db: Db, dsn: str, mailbox: MailCatcher, tmp_path: Path
+    alice: httpx.AsyncClient,
+    new_notification: NewNotification,
+    db: Db,
+    dsn: str,
+    mailbox: MailCatcher,
+    tmp_path: Path,
 ) -> None:
     await alice.patch(PREFERENCES, json={"frequency": "daily"})
-    tell(title="Older reply", body="With some text.", action_url="/forums/7")
-    tell(title="Newer <reply>")
-    read = tell(title="Seen", event_type="forum.mention")
-    gone = tell(title="Withdrawn")
-    tell(title="A chapter", event_type="bulletin.new_chapter")
+    new_notification(title="Older reply", body="With some text.", action_url="/forums/7")
+    new_notification(title="Newer <reply>")
+    read = new_notification(title="Seen", event_type="forum.mention")
+    gone = new_notification(title="Withdrawn")
+    new_notification(title="A chapter", event_type="bulletin.new_chapter")
     await alice.patch(f"/api/notifications/{read}/read/")
     command = ["digest", "run", "--now", tomorrow().isoformat()]
     environ = {"TOCSIN_DATABASE_URL": dsn}
@@ -184,13 +195,13 @@ async def test_the_mail_groups_what_is_new_and_leaves_out_what_was_taken_back(
 async def test_one_that_somebody_is_just_changing_keeps_no_other_waiting(
     alice: httpx.AsyncClient,
     bob: httpx.AsyncClient,
-    tell: Tell,
+    new_notification: NewNotification,
     dsn: str,
     database: Database,
 ) -> None:
     for person, name in ((alice, "alice"), (bob, "bob")):
         await person.patch(PREFERENCES, json={"frequency": "daily"})
-        tell(name)
+        new_notification(name)
     with psycopg.connect(dsn) as other:
         other.execute(
             "select from tocsin.digest_preference where recipient_id = 'alice' for update"
@@ -201,10 +212,14 @@ async def test_one_that_somebody_is_just_changing_keeps_no_other_waiting(
 
 
 async def test_its_times_are_in_its_own_zone_else_in_its_persons(
-    alice: httpx.AsyncClient, tell: Tell, db: Db, dsn: str, database: Database
+    alice: httpx.AsyncClient,
+    new_notification: NewNotification,
+    db: Db,
+    dsn: str,
+    database: Database,
 ) -> None:
     async def zone() -> str | None:
-        tell(title="It is noon")
+        new_notification(title="It is noon")
         db.execute("update tocsin.digest_preference set next_at = now()")
         await make_digests(database, tomorrow(), at_once=True)
         row = db.execute("select max(delivery_id) from tocsin.delivery where digest_id > 0")
@@ -222,7 +237,7 @@ async def test_its_times_are_in_its_own_zone_else_in_its_persons(
     await alice.patch(PREFERENCES, json={"timezone": "America/New_York"})
     assert await zone() == "America/New_York"
 
-    tell(title="It is noon")
+    new_notification(title="It is noon")
     db.execute("update tocsin.notification set created_at = '2026-07-01 12:00+00'")
     environ = {"TOCSIN_DATABASE_URL": dsn}
     command = ["digest", "preview", "alice"]
@@ -241,14 +256,14 @@ def test_a_preview_gives_the_reason_why_there_would_be_none(db: Db, dsn: str, pe
 async def test_it_is_exported_erased_and_cleaned_up_with_its_person(
     alice: httpx.AsyncClient,
     machine: httpx.AsyncClient,
-    tell: Tell,
+    new_notification: NewNotification,
     db: Db,
     database: Database,
 ) -> None:
     await alice.patch(PREFERENCES, json={"frequency": "daily"})
-    await alice.patch(f"/api/notifications/{tell()}/read/")
+    await alice.patch(f"/api/notifications/{new_notification()}/read/")
     await make_digests(database, tomorrow())
-    tell()
+    new_notification()
     held = (await machine.get("/api/recipients/alice/export/")).json()
     assert held["digest"]["frequency"] == "daily"
     later = datetime.now(UTC) + timedelta(days=91)

@@ -317,8 +317,8 @@ def test_python_snippets_run(dsn: str, people: None, page: Path) -> None:
 
 async def test_the_event_of_the_readme_is_taken(machine: httpx.AsyncClient, people: None) -> None:
     body = re.findall(r"-d '(\{.*\})'", (ROOT / "README.md").read_text(encoding="utf-8"))[0]
-    answer = await machine.post("/api/events/", content=body)
-    assert answer.status_code == 202, answer.text
+    response = await machine.post("/api/events/", content=body)
+    assert response.status_code == 202, response.text
 
 
 def test_the_page_of_the_tables_is_that_of_the_database(db: Db) -> None:

@@ -98,8 +98,8 @@ def defined(node: ast.AST) -> Iterator[str]:
 
 
 async def test_the_json_keys_are_in_the_api(anyone: httpx.AsyncClient) -> None:
-    answer = await anyone.get("/schema/openapi.json")
-    there = set(keys(answer.json()))
+    response = await anyone.get("/schema/openapi.json")
+    there = set(keys(response.json()))
     assert [each.json for each in glossary() if each.json and each.json not in there] == []
 
 

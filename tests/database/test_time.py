@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
-from tests.support.http_fixtures import Db, Tell
+from tests.support.http_fixtures import Db, NewNotification
 from tests.support.services import mail_catcher, mails, running, until
 from tocsin.dev.mail_catcher import MailCatcher
 from tocsin.engine.catalogue_file import CatalogueError, parse_catalogue
@@ -65,16 +65,16 @@ def hours_around(now: datetime) -> dict[str, str]:
 
 async def test_a_mail_waits_to_be_read_first(
     alice: httpx.AsyncClient,
-    tell: Tell,
+    new_notification: NewNotification,
     shop: None,
     db: Db,
     dsn: str,
     mailbox: MailCatcher,
     tmp_path: Path,
 ) -> None:
-    seen = tell(event_type="shop.message", title="seen")
-    tell(event_type="shop.message", title="unseen")
-    gone = tell(event_type="shop.message", title="archived")
+    seen = new_notification(event_type="shop.message", title="seen")
+    new_notification(event_type="shop.message", title="unseen")
+    gone = new_notification(event_type="shop.message", title="archived")
     assert set(deliveries(db).values()) == {("deferred", "delayed")}
     why = (await alice.get(f"/api/notifications/{seen}/why/")).json()
     assert "It waits for you to read it first, until" in str(why)
@@ -97,19 +97,19 @@ async def test_a_mail_waits_to_be_read_first(
 
 async def test_quiet_hours_hold_back_what_is_not_urgent(
     alice: httpx.AsyncClient,
-    tell: Tell,
+    new_notification: NewNotification,
     shop: None,
     db: Db,
     dsn: str,
     mailbox: MailCatcher,
     tmp_path: Path,
 ) -> None:
-    tell(title="before")
+    new_notification(title="before")
     chosen = (await alice.put(QUIET, json=hours_around(datetime.now(UTC)))).json()
     assert chosen == (await alice.get(QUIET)).json()
-    tell(title="within")
-    tell(title="urgent", event_type="shop.alarm")
-    tell("bob", title="to another")
+    new_notification(title="within")
+    new_notification(title="urgent", event_type="shop.alarm")
+    new_notification("bob", title="to another")
     assert deliveries(db)["within"] == ("deferred", "quiet_hours")
     assert (await alice.get("/api/notifications/unread-count/")).json() == {"count": 3, "unseen": 3}
 
@@ -142,9 +142,9 @@ async def test_quiet_hours_hold_back_what_is_not_urgent(
 async def test_half_quiet_hours_are_refused(
     alice: httpx.AsyncClient, body: dict[str, Any], field: str
 ) -> None:
-    answer = await alice.put(QUIET, json=body)
-    assert answer.status_code == 422
-    assert answer.json()["errors"][0]["field"] == field
+    response = await alice.put(QUIET, json=body)
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["field"] == field
 
 
 @pytest.mark.parametrize(
@@ -176,10 +176,15 @@ def test_quiet_hours_go_by_the_clock_on_the_wall(
 
 
 async def test_what_must_go_alone_does(
-    tell: Tell, shop: None, db: Db, dsn: str, mailbox: MailCatcher, tmp_path: Path
+    new_notification: NewNotification,
+    shop: None,
+    db: Db,
+    dsn: str,
+    mailbox: MailCatcher,
+    tmp_path: Path,
 ) -> None:
     for title in ("one", "two"):
-        tell(event_type="shop.letter", title=title)
+        new_notification(event_type="shop.letter", title=title)
     async with worker(dsn, mailbox, tmp_path):
         await until(lambda: {state for state, _ in deliveries(db).values()} == {"sent"})
     assert sorted(mail["subject"] for mail in mails(tmp_path / "mails")) == ["one", "two"]
@@ -201,14 +206,16 @@ def test_the_inbox_itself_does_not_wait() -> None:
 # The whole inbox.
 
 
-async def test_a_mark_all_can_be_undone(alice: httpx.AsyncClient, tell: Tell, db: Db) -> None:
+async def test_a_mark_all_can_be_undone(
+    alice: httpx.AsyncClient, new_notification: NewNotification, db: Db
+) -> None:
     for number in range(3):
-        tell(title=str(number))
-    kept = tell(title="read before")
+        new_notification(title=str(number))
+    kept = new_notification(title="read before")
     await alice.patch(f"/api/notifications/{kept}/read/")
     marked = await alice.post("/api/notifications/mark-all-read/", json={"category": "forum"})
     assert marked.json() == {"marked": 3}
-    again = tell(title="new since")
+    again = new_notification(title="new since")
     first = (await alice.get("/api/notifications/?read=true")).json()["results"][-1]["id"]
     await alice.patch(f"/api/notifications/{first}/read/", json={"read": False})
     await alice.patch(f"/api/notifications/{first}/read/")
@@ -225,9 +232,9 @@ async def test_a_mark_all_can_be_undone(alice: httpx.AsyncClient, tell: Tell, db
 
 
 async def test_an_undo_is_ones_own_and_real(
-    alice: httpx.AsyncClient, bob: httpx.AsyncClient, tell: Tell
+    alice: httpx.AsyncClient, bob: httpx.AsyncClient, new_notification: NewNotification
 ) -> None:
-    tell()
+    new_notification()
     marked = await alice.post("/api/notifications/mark-all-read/")
     undo = {"undo": marked.headers["Tocsin-Undo"]}
     url = "/api/notifications/undo/"
@@ -237,7 +244,9 @@ async def test_an_undo_is_ones_own_and_real(
     assert "Tocsin-Undo" in bad.json()["errors"][0]["message"]
 
 
-async def test_counts_by_category_add_up(alice: httpx.AsyncClient, tell: Tell) -> None:
+async def test_counts_by_category_add_up(
+    alice: httpx.AsyncClient, new_notification: NewNotification
+) -> None:
     url = "/api/notifications/unread-count/by-category/"
     assert (await alice.get(url)).json() == {"count": 0, "categories": {}}
     for event_type in (
@@ -246,5 +255,5 @@ async def test_counts_by_category_add_up(alice: httpx.AsyncClient, tell: Tell) -
         "election.opened",
         "billing.payment_due",
     ):
-        tell(event_type=event_type)
+        new_notification(event_type=event_type)
     assert (await alice.get(url)).json() == {"count": 3, "categories": {"election": 1, "forum": 2}}

@@ -100,7 +100,7 @@ async def test_nothing_leaves_after_a_muting_has_committed(
     async with mail_catcher(tmp_path / "mails") as mailbox:
         settings |= {"smtp_url": mailbox.url, "data_dir": str(tmp_path)}
         async with running("worker", log=tmp_path / "worker.log", settings=settings) as worker:
-            await worker.says("leading")
+            await worker.wait_for_log("leading")
             reply(db)
             await until(lambda: mail_count(tmp_path / "mails") > 20)
             db.execute(

@@ -368,7 +368,7 @@ async def test_services_stop_while_the_database_hangs(
         reported = "select count(*) from tocsin.process"
         await until(lambda: db.execute(reported).fetchone() == (2,))
         proxy.freeze()
-        await worker.says("database unavailable")
-        await serve.says("database unavailable")
+        await worker.wait_for_log("database unavailable")
+        await serve.wait_for_log("database unavailable")
         await asyncio.gather(worker.stop(), serve.stop())  # fails after a minute
     assert (worker.process.returncode, serve.process.returncode) == (0, 0)

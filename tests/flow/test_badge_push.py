@@ -162,7 +162,7 @@ async def test_the_setting_holds_in_whichever_process_leads(
         "badge_pushes": setting,
     }
     async with running(process, log=tmp_path / "log", settings=settings) as service:
-        await service.says("leading")
+        await service.wait_for_log("leading")
         reachable(db)  # the worker reported that it has no provider
         read(db, *arrive(db, 1))
         await asked(db, 1 if setting == "true" else 0)

@@ -77,7 +77,7 @@ async def test_a_committed_event_reaches_the_smtp_server_and_the_ledger(
 ) -> None:
     people(db)
     async with worker(dsn, mailbox.url, tmp_path) as process:
-        await process.says("leading")
+        await process.wait_for_log("leading")
         db.execute(
             "select tocsin.notify('forum.new_reply', array['alice'], 'Bob <b>replied</b>', 'Two\n\nparagraphs.',"
             " '/forums/7', '{\"post_id\": 12}')"
@@ -126,7 +126,7 @@ async def test_a_rolled_back_event_never_happened(
 ) -> None:
     people(db)
     async with worker(dsn, mailbox.url, tmp_path) as process:
-        await process.says("leading")
+        await process.wait_for_log("leading")
         with psycopg.connect(dsn) as other:
             other.execute("select tocsin.notify('forum.new_reply', array['alice'], 'Never')")
             other.rollback()
@@ -140,7 +140,7 @@ async def test_what_a_killed_worker_held_is_taken_up_by_another(
 ) -> None:
     names, ours = people(db, 300), sessions(db)
     async with worker(dsn, mailbox.url, tmp_path) as first:
-        await first.says("leading")
+        await first.wait_for_log("leading")
         db.execute("select tocsin.notify('forum.new_reply', %s, 'All of it')", (names,))
         await until(lambda: mail_count(mail_folder) > 20)
         await first.kill()
@@ -167,7 +167,7 @@ async def test_a_stopped_worker_hands_back_what_it_did_not_send(
 ) -> None:
     names = people(db, 400)
     async with worker(dsn, mailbox.url, tmp_path) as first:
-        await first.says("leading")
+        await first.wait_for_log("leading")
         db.execute("select tocsin.notify('forum.new_reply', %s, 'All of it')", (names,))
         await until(lambda: mail_count(mail_folder) > 20)
         assert await first.stop() < 5
@@ -189,7 +189,7 @@ async def test_postgres_restarted_in_the_middle_loses_nothing(
         with psycopg.connect(own.dsn, autocommit=True) as db:
             names = people(db, 300)
         async with worker(own.dsn, mailbox.url, tmp_path) as process:
-            await process.says("leading")
+            await process.wait_for_log("leading")
             with psycopg.connect(own.dsn, autocommit=True) as db:
                 db.execute("select tocsin.notify('forum.new_reply', %s, 'All of it')", (names,))
             await until(lambda: mail_count(mail_folder) > 20)
@@ -240,7 +240,7 @@ async def test_without_a_provider_nothing_fails_and_each_decision_has_the_reason
         log=tmp_path / "worker.log",
         settings={"database_url": dsn, "data_dir": str(tmp_path)},
     ) as process:
-        await process.says("no provider for email")
+        await process.wait_for_log("no provider for email")
         await until(lambda: states(db) == {"skipped": 1})
         db.execute("select tocsin.notify('forum.new_reply', array['alice'], 'After it')")
     decisions = db.execute(
@@ -258,9 +258,9 @@ async def test_a_worker_without_a_provider_leaves_mails_to_one_that_has_it(
     names = people(db, 5)
     poor = {"database_url": dsn, "data_dir": str(tmp_path)}
     async with worker(dsn, mailbox.url, tmp_path) as rich:
-        await rich.says("leading")
+        await rich.wait_for_log("leading")
         async with running("worker", log=tmp_path / "poor.log", settings=poor) as process:
-            await process.says("no provider for email")
+            await process.wait_for_log("no provider for email")
             for name in names:
                 db.execute("select tocsin.notify('forum.new_reply', array[%s], 'x')", (name,))
             await settled(db, 5)
@@ -283,7 +283,7 @@ async def test_no_secret_gets_into_the_logs(
         }
         log = tmp_path / f"{form}.log"
         async with running("worker", log=log, settings=settings) as process:
-            await process.says("leading")
+            await process.wait_for_log("leading")
             for _ in range(3):
                 db.execute(
                     "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()"
@@ -337,7 +337,7 @@ async def test_a_scheduled_event_is_fanned_out_when_its_time_comes(
 ) -> None:
     people(db)
     async with worker(dsn, mailbox.url, tmp_path) as process:
-        await process.says("leading")
+        await process.wait_for_log("leading")
         db.execute(
             "select tocsin.notify('forum.new_reply', array['alice'], 'Soon', send_at => now() + interval '0.5 s')"
         )

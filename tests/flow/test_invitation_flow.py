@@ -127,7 +127,7 @@ async def test_an_invitation_races_its_claim(db: Db, dsn: str, tmp_path: Path, f
     claim = "select tocsin.claim_email(%s, %s)"
     took = []
     async with house(dsn, tmp_path) as home:
-        await home.http.says("leading")
+        await home.http.wait_for_log("leading")
         for n in range(10):
             person, address = f"person{n}", f"Person{n}@Bücher.example"
             same = f"pERSON{n}@xn--bcher-kva.example"

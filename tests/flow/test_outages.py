@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 
 from tests.support.refusing_mail_server import *  # noqa: F403 - fixtures
-from tests.support.refusing_mail_server import Db, Far, states, tell, worker
+from tests.support.refusing_mail_server import Db, Far, notify_people, states, worker
 from tests.support.services import until
 from tocsin.dev import embedded_postgres
 from tocsin.migrate import migrate
@@ -37,7 +37,7 @@ async def test_a_transient_refusal_is_tried_again_under_the_same_message_id(
 
     far.refusal = once
     async with worker(dsn, far, tmp_path):
-        tell(db, 1)
+        notify_people(db, 1)
         await until(lambda: states(db) == {"deferred": 1})
         waits = db.execute("select due_at > settled_at is null, reason from tocsin.delivery")
         assert waits.fetchone() == (True, "smtp_451_4.7.1")
@@ -54,13 +54,13 @@ async def test_a_permanent_refusal_is_tried_once_and_a_dead_address_suppressed(
         "550 5.1.1 No such user" if address.startswith("p0@") else "550 5.7.1 Blocked"
     )
     async with worker(dsn, far, tmp_path):
-        tell(db, 2)
+        notify_people(db, 2)
         await until(lambda: states(db) == {"failed": 2})
         assert db.execute("select max(attempts) from tocsin.delivery").fetchone() == (1,)
         # a policy rejection does not concern the address
         suppressed = db.execute("select address, reason from tocsin.suppression").fetchall()
         assert suppressed == [("p0@example.com", "smtp_550_5.1.1")]
-        tell(db, 2)
+        notify_people(db, 2)
         await until(lambda: states(db) == {"failed": 3})
     decision = db.execute(
         "select decisions -> 'email' from tocsin.notification where recipient_id = 'p0'"
@@ -76,8 +76,8 @@ async def test_attempts_end_and_so_does_time(db: Db, dsn: str, far: Far, tmp_pat
         "update tocsin.event_type set time_to_live = '1 s' where event_type = 'forum.mention'"
     )
     async with worker(dsn, far, tmp_path):
-        tell(db, 1)
-        tell(db, 1, "forum.mention", "m")
+        notify_people(db, 1)
+        notify_people(db, 1, "forum.mention", "m")
 
         def hurry() -> bool:
             make_due(db)
@@ -95,8 +95,8 @@ async def test_mail_server_away_for_a_while_costs_few_attempts_and_no_mail(
 ) -> None:
     far = Far()
     async with worker(dsn, far, tmp_path) as process:
-        tell(db, 100)
-        await process.says("breaker opened")
+        notify_people(db, 100)
+        await process.wait_for_log("breaker opened")
         assert states(db).get("sent", 0) == 0
         async with far.listening():
 
@@ -116,7 +116,7 @@ async def test_a_frozen_worker_sends_nothing_that_another_has_taken_over(
 ) -> None:
     far.slow = 0.02
     async with worker(dsn, far, tmp_path, "frozen") as frozen:
-        tell(db, 200)
+        notify_people(db, 200)
         await until(lambda: len(far.mails) > 20)
         frozen.process.send_signal(signal.SIGSTOP)
         # its leader's connection is silent as well: the other one must not wait for it
@@ -125,7 +125,7 @@ async def test_a_frozen_worker_sends_nothing_that_another_has_taken_over(
         async with worker(dsn, far, tmp_path, "other"):
             await until(lambda: states(db) == {"sent": 200})
             frozen.process.send_signal(signal.SIGCONT)
-            await frozen.says("claim_lost")
+            await frozen.wait_for_log("claim_lost")
         await frozen.stop()
     copies = Counter(address for address, _ in far.mails)
     assert len(copies) == 200
@@ -149,7 +149,7 @@ async def test_an_outage_longer_than_the_leases_sends_nothing_twice(
         far.slow = 0.1
         async with worker(own.dsn, far, tmp_path) as first, worker(own.dsn, far, tmp_path, "b"):
             with psycopg.connect(own.dsn, autocommit=True) as db:
-                tell(db, 200)
+                notify_people(db, 200)
             await until(lambda: len(far.mails) > 20)
             with psycopg.connect(own.superuser_dsn, autocommit=True) as db:
                 db.execute("alter database tocsin connection limit 0")  # but for a superuser
@@ -158,7 +158,7 @@ async def test_an_outage_longer_than_the_leases_sends_nothing_twice(
             with psycopg.connect(own.superuser_dsn, dbname="tocsin", autocommit=True) as db:
                 db.execute("update tocsin.lease set until = until - interval '1 hour'")
                 db.execute("update tocsin.leader set reached_at = reached_at - interval '1 hour'")
-                await first.says("database unavailable")
+                await first.wait_for_log("database unavailable")
                 db.execute("alter database tocsin connection limit -1")
                 await until(lambda: states(db) == {"sent": 200})
         assert [n for n in Counter(address for address, _ in far.mails).values() if n > 1] == []
@@ -181,10 +181,10 @@ async def test_a_worker_that_stops_without_a_database_ends_in_order(
         far.slow = 0.3
         async with worker(own.dsn, far, tmp_path) as process:
             with psycopg.connect(own.dsn, autocommit=True) as db:
-                tell(db, 40)
+                notify_people(db, 40)
             await until(lambda: far.mails)
             embedded_postgres.stop(own, immediate=True)
-            await process.says("database unavailable")
+            await process.wait_for_log("database unavailable")
             await process.stop()
         assert "Traceback" not in process.log
         assert "exc_type" not in process.log
@@ -197,7 +197,7 @@ async def test_jobs_of_a_dead_worker_are_rescued(
     db: Db, dsn: str, far: Far, tmp_path: Path
 ) -> None:
     """The job of a worker whose heartbeat stopped; what it held is due by the ledger, whatever becomes of the job."""
-    tell(db, 1)
+    notify_people(db, 1)
     async with worker(dsn, far, tmp_path) as first:
         await until(lambda: states(db) == {"sent": 1})
         at_work = "select from tocsin_queue.procrastinate_jobs where queue_name = 'email'"
@@ -216,7 +216,7 @@ async def test_jobs_of_a_dead_worker_are_rescued(
             (dead[0], attempts),
         )
     async with worker(dsn, far, tmp_path) as second:
-        await second.says("leading")
+        await second.wait_for_log("leading")
         db.execute(
             "select tocsin_queue.procrastinate_defer_jobs_v1(array[row('upkeep', 'rescue_stalled_jobs', 0, null,"
             " null, '{\"timestamp\": 0}', null)::tocsin_queue.procrastinate_job_to_defer_v1])"
@@ -233,10 +233,10 @@ async def test_a_job_that_was_ended_by_another_worker_is_no_error(
     """As after a pause, when others took this worker for dead."""
     far.slow = 0.2
     async with worker(dsn, far, tmp_path) as process:
-        tell(db, 20)
+        notify_people(db, 20)
         await until(lambda: far.mails)
         db.execute("delete from tocsin_queue.procrastinate_jobs where queue_name = 'email'")
-        await process.says("job was ended already")
+        await process.wait_for_log("job was ended already")
         await until(lambda: states(db) == {"sent": 20})
     assert "Traceback" not in process.log
 
@@ -246,8 +246,8 @@ async def test_one_huge_event_does_not_delay_anothers_mail_nor_an_urgent_one(
 ) -> None:
     far.slow = 0.005
     async with worker(dsn, far, tmp_path) as process:
-        await process.says("leading")
-        tell(db, 4000, "bulletin.new_org", "crowd")
+        await process.wait_for_log("leading")
+        notify_people(db, 4000, "bulletin.new_org", "crowd")
         await until(lambda: len(far.mails) > 50)
         refused: list[str] = []
 
@@ -258,15 +258,15 @@ async def test_one_huge_event_does_not_delay_anothers_mail_nor_an_urgent_one(
             return "451 4.7.1 Greylisted"
 
         far.refusal = once
-        tell(db, 1, "forum.new_reply", "again")
-        tell(db, 1, "forum.new_reply", "single")
+        notify_people(db, 1, "forum.new_reply", "again")
+        notify_people(db, 1, "forum.new_reply", "single")
         await until(lambda: any(to.startswith("single") for to, _ in far.mails))
         before_single = len(far.mails)
         await until(lambda: "deferred" in states(db))
         make_due(db)
         await until(lambda: any(to.startswith("again") for to, _ in far.mails))
         before_urgent = len(far.mails)
-        tell(db, 1, "compliance.overdue", "urgent")
+        notify_people(db, 1, "compliance.overdue", "urgent")
         await until(lambda: any(to.startswith("urgent") for to, _ in far.mails))
         assert before_single < 2000
         assert before_urgent - before_single < 1500  # a retry waits no longer than a newcomer

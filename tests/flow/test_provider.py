@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from tests.support.phones import IPHONE, device, far_ends, ledger, settled, tell
+from tests.support.phones import IPHONE, device, far_ends, ledger, notify_phones, settled
 from tests.support.services import running, until
 from tocsin.engine.model import Channel
 from tocsin.engine.store.database import Database
@@ -79,7 +79,7 @@ async def test_workers_with_another_provider_each_share_the_devices_of_one_perso
             offered = "select count(*) from tocsin.provider"
             await until(lambda: db.execute(offered).fetchone() == (3,))
             for _ in range(10):
-                tell(db)
+                notify_phones(db)
 
             def arrived() -> bool:
                 db.execute("update tocsin.delivery set due_at = now() where state = 'queued'")

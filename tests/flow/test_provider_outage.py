@@ -302,7 +302,7 @@ async def test_a_provider_that_hangs_holds_up_neither_the_other_nor_the_mail(
             "public_url": "https://notify.example",
         }
         async with running("worker", log=tmp_path / "worker.log", settings=settings) as worker:
-            await worker.says("leading")
+            await worker.wait_for_log("leading")
             for number in range(40):
                 person = f"p{number}"
                 db.execute("select tocsin.notify('forum.new_reply', array[%s], 'x')", (person,))

@@ -5,7 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.support.phones import *  # noqa: F403 - fixtures
-from tests.support.phones import IPHONE, Db, Phones, device, far_ends, ledger, settled, tell
+from tests.support.phones import (
+    IPHONE,
+    Db,
+    Phones,
+    device,
+    far_ends,
+    ledger,
+    notify_phones,
+    settled,
+)
 from tests.support.services import running, until
 from tocsin.testing.apns import ApnsReply
 from tocsin.testing.fcm import UNREGISTERED
@@ -17,7 +26,7 @@ async def test_a_notification_reaches_both_phones_with_the_exact_badge(
     device(db, IPHONE, "ios")
     device(db, "pixel", "android")
     db.execute("select tocsin.notify('forum.new_thread', array['alice'], 'Earlier, inbox only')")
-    tell(db)
+    notify_phones(db)
     await until(lambda: settled(db, 2))
     assert ledger(db) == [("sent", None), ("sent", None)]
     (iphone,) = phones.apns.received
@@ -36,7 +45,7 @@ async def test_a_dead_token_is_disabled_with_the_reason(db: Db, phones: Phones) 
     device(db, "pixel", "android")
     phones.apns.plan(IPHONE, ApnsReply(410, "Unregistered", 4_000_000_000_000))
     phones.fcm.script.then("pixel", [UNREGISTERED])
-    tell(db)
+    notify_phones(db)
     await until(lambda: settled(db, 2))
     assert {state for state, _ in ledger(db)} == {"failed"}
     disabled = db.execute(
@@ -47,7 +56,7 @@ async def test_a_dead_token_is_disabled_with_the_reason(db: Db, phones: Phones) 
     assert all(
         "nregistered" in reason.lower() or "UNREGISTERED" in reason for _, reason in disabled
     )
-    tell(db)
+    notify_phones(db)
     decision = db.execute(
         "select decisions -> 'push' from tocsin.notification order by notification_id desc limit 1"
     ).fetchone()
@@ -57,7 +66,7 @@ async def test_a_dead_token_is_disabled_with_the_reason(db: Db, phones: Phones) 
 async def test_a_token_registered_again_since_stays_enabled(db: Db, phones: Phones) -> None:
     device(db, IPHONE, "ios")
     phones.apns.plan(IPHONE, ApnsReply(410, "Unregistered", 1_500_000_000_000))
-    tell(db)
+    notify_phones(db)
     await until(lambda: settled(db, 1))
     assert db.execute("select disabled_at from tocsin.device").fetchall() == [(None,)]
 
@@ -69,7 +78,7 @@ async def test_a_device_that_moved_gets_nothing_of_its_former_owner(
         db.execute("select tocsin.upsert_recipient(%s)", (name,))
     device(db, IPHONE, "ios")
     db.execute("update tocsin.channel set available = true where channel = 'push'")
-    tell(db)
+    notify_phones(db)
     db.execute("update tocsin.device set recipient_id = 'bob'")
     async with far_ends(tmp_path) as (apns, _, settings):
         settings |= {"database_url": dsn, "data_dir": str(tmp_path)}
@@ -89,8 +98,8 @@ async def test_a_device_whose_provider_nobody_has_is_skipped_not_retried(
         only_fcm = {name: value for name, value in settings.items() if not name.startswith("apns")}
         only_fcm |= {"database_url": dsn, "data_dir": str(tmp_path)}
         async with running("worker", log=tmp_path / "worker.log", settings=only_fcm) as worker:
-            await worker.says("leading")
-            tell(db)
+            await worker.wait_for_log("leading")
+            notify_phones(db)
             await until(lambda: settled(db, 2))
         assert len(fcm.received) == 1
     assert sorted(ledger(db)) == [("sent", None), ("skipped", "no_provider")]
@@ -100,7 +109,7 @@ async def test_workers_share_one_provider_token(
     db: Db, dsn: str, phones: Phones, tmp_path: Path
 ) -> None:
     device(db, IPHONE, "ios")
-    tell(db)
+    notify_phones(db)
     await until(lambda: settled(db, 1))
     first = db.execute("select token from tocsin.provider_token").fetchall()
     assert len(first) == 1
@@ -111,7 +120,7 @@ async def test_a_sick_provider_does_not_slow_the_other(db: Db, phones: Phones) -
     device(db, IPHONE, "ios")
     device(db, "pixel", "android")
     phones.apns.plan(IPHONE, *[ApnsReply(503, "ServiceUnavailable")] * 5)
-    tell(db)
+    notify_phones(db)
     await until(lambda: sorted(state for state, _ in ledger(db)) == ["deferred", "sent"])
     assert len(phones.fcm.received) == 1
 
@@ -124,7 +133,7 @@ async def test_a_wrong_topic_costs_no_device_and_no_push(db: Db, phones: Phones)
     db.execute(
         "select tocsin.notify('messages.new_dm', array(select 'p' || i from generate_series(1, 15) i), 'Hello')"
     )
-    await phones.worker.says("see TOCSIN_APNS_TOPIC, TOCSIN_APNS_URL, and the environment")
+    await phones.worker.wait_for_log("see TOCSIN_APNS_TOPIC, TOCSIN_APNS_URL, and the environment")
     refused = (
         "select 1 from tocsin.delivery where reason = 'apns_DeviceTokenNotForTopic_mass_rejection'"
     )

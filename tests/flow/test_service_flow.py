@@ -52,15 +52,15 @@ async def test_events_by_sql_python_http_and_command_move_the_badge_and_are_mail
             home.app() as app,
             following(alice) as stream,
         ):
-            await home.http.says("listening")
-            await worker.says("working")
+            await home.http.wait_for_log("listening")
+            await worker.wait_for_log("working")
             assert await stream.event("badge") == '{"count":0,"unseen":0}'
             await _notify_by_sql_and_python(home.cli("dsn", "--role", "app"), stream, mails)
-            answer = await app.post(
+            response = await app.post(
                 "/api/events/",
                 json={"event_type": "forum.new_reply", "recipients": ["alice"], "title": "By HTTP"},
             )
-            assert answer.status_code == 202
+            assert response.status_code == 202
             assert await stream.event("badge") == '{"count":3,"unseen":3}'
             await until(lambda: mail_count(mails) == 3)
             home.cli("notify", "forum.new_reply", "alice", "--title", "By hand")
@@ -163,8 +163,8 @@ async def test_the_pages_of_make_up_are_for_this_machine_and_give_away_no_secret
             own = (await anyone.get("/dev/token/?person=alice")).json()["token"]
             for name in ("localhost", "LOCALHOST", "127.0.0.1", "127.1.2.3", "[::1]"):
                 for host in (name, f"{name}:{port}", f"{name}:1"):
-                    answer = await anyone.get("/dev/token/?person=alice", headers={"Host": host})
-                    assert answer.status_code == 200, host
+                    response = await anyone.get("/dev/token/?person=alice", headers={"Host": host})
+                    assert response.status_code == 200, host
             with pytest.raises(jwt.InvalidSignatureError):
                 jwt.decode(own, SECRET, ["HS256"])
             for token in (own, home.cli("token", "alice")):
@@ -172,7 +172,7 @@ async def test_the_pages_of_make_up_are_for_this_machine_and_give_away_no_secret
                     assert (await alice.get("/api/me/")).json()["recipient"] == "alice"
                     count = "/api/notifications/unread-count/"
                     assert [(await alice.get(count)).status_code for _ in range(2)] == [200, 200]
-                    # once it is remembered, it is answered before all else
+                    # once the token is remembered, the count is returned before Litestar
                     foreign = await alice.get(count, headers={"Host": "evil.test"})
                     assert foreign.status_code == 421
             for host in (

@@ -80,7 +80,7 @@ async def test_an_override_is_what_arrives(
         '{% extends "tocsin/notifications/email.txt" %}{% block content %}Dear reader,\n\n{{ super() }}{% endblock %}'
     )
     async with worker(dsn, mailbox, folder, tmp_path) as process:
-        await process.says("leading")
+        await process.wait_for_log("leading")
         notify_people(db, "Roses", recipients=["alice"])
         await until(lambda: mail_count(mailbox.folder) == 1)
     (mail,) = mails(mailbox.folder)
@@ -96,7 +96,7 @@ async def test_a_template_that_fails_costs_its_own_mail_and_no_other(
         "<p>{{ title }} {{ 12 // metadata.get('number', 1) }}</p>"
     )
     async with worker(dsn, mailbox, folder, tmp_path) as process:
-        await process.says("leading")
+        await process.wait_for_log("leading")
         others = [f"person{number}" for number in range(5)]
         notify_people(db, "Zero", recipients=others, metadata='{"number": 0}')
         notify_people(db, "Roses", recipients=["alice"], metadata='{"number": 2}')
@@ -115,8 +115,8 @@ async def test_while_templates_are_developed_a_broken_one_is_a_warning(
     template = folder / f"{REPLY}.txt"
     template.write_text("{{ tilte }}")
     async with worker(dsn, mailbox, folder, tmp_path, templates_reload="true") as process:
-        await process.says("unknown variable 'tilte'")
-        await process.says("leading")
+        await process.wait_for_log("unknown variable 'tilte'")
+        await process.wait_for_log("leading")
         template.write_text("Corrected: {{ title }}")
         notify_people(db, "Roses", recipients=["alice"])
         await until(lambda: mail_count(mailbox.folder) == 1)

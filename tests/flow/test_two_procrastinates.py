@@ -16,7 +16,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from procrastinate.schema import SchemaManager
 from psycopg.conninfo import make_conninfo
 
-from tests.support.refusing_mail_server import Far, states, tell, worker
+from tests.support.refusing_mail_server import Far, notify_people, states, worker
 from tests.support.services import Service, running, until
 
 Db = psycopg.Connection[Any]
@@ -108,8 +108,8 @@ async def test_an_app_runs_a_procrastinate_of_its_own_beside_ours(
     """Jobs of both have the same ids; one of theirs is aborted while ours of that id sends a mail."""
     install_theirs(db)
     async with worker(dsn, far, tmp_path) as ours, others_worker(dsn, tmp_path) as theirs:
-        await ours.says("leading")
-        tell(db, 1)
+        await ours.wait_for_log("leading")
+        notify_people(db, 1)
         doing = "select id from tocsin_queue.procrastinate_jobs where status = 'doing' and queue_name = 'email'"
         (ours_id,) = await until(lambda: db.execute(doing).fetchone())
         db.execute(
@@ -139,8 +139,8 @@ async def test_what_any_login_notifies_neither_ends_a_worker_nor_aborts_a_job(
     db: Db, dsn: str, far: Held, tmp_path: Path, stranger: Db
 ) -> None:
     async with worker(dsn, far, tmp_path) as ours:
-        await ours.says("leading")
-        tell(db, 1)
+        await ours.wait_for_log("leading")
+        notify_people(db, 1)
         doing = "select from tocsin_queue.procrastinate_jobs where status = 'doing' and queue_name = 'email'"
         await until(lambda: db.execute(doing).fetchone() is not None)
         for channel in (*OURS, *THEIRS):
@@ -152,7 +152,7 @@ async def test_what_any_login_notifies_neither_ends_a_worker_nor_aborts_a_job(
         far.released.set()
         await until(lambda: states(db) == {"sent": 1})
         assert db.execute("select attempts from tocsin.delivery").fetchone() == (1,)
-        tell(db, 1)
+        notify_people(db, 1)
         await until(lambda: states(db) == {"sent": 2})
         assert len(far.mails) == 2
         # each of them is deferred when a worker starts: they ran, and none failed
@@ -185,13 +185,13 @@ async def test_a_worker_waits_for_jobs_on_a_channel_of_its_own_schema(
         async with running(
             *options, program=CLI, log=tmp_path / "worker.log", settings=settings
         ) as process:
-            await process.says("leading")
+            await process.wait_for_log("leading")
             notified = 0
 
             def sent() -> bool:
                 # a notification between a worker's look and its wait is lost: the next one makes it look again
                 nonlocal notified
-                tell(db, 1, prefix=f"person{notified}-")
+                notify_people(db, 1, prefix=f"person{notified}-")
                 notified += 1
                 return "sent" in states(db)
 

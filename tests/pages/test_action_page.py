@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
-from tests.support.http_fixtures import KEY, LINKS, URL, Db, Tell
+from tests.support.http_fixtures import KEY, LINKS, URL, Db, NewNotification
 from tocsin.engine.mail.links import Links
 
 NOW = datetime.now(UTC)
@@ -25,12 +25,12 @@ Invite = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def invite(tell: Tell) -> Invite:
+def invite(new_notification: NewNotification) -> Invite:
     """Notifies Alice, with buttons; returns the notification and the address of its page."""
 
     def _invite(**named: Any) -> tuple[int, str]:
         arguments = {"title": "Will you <come>?", "body": "On Friday.", "actions": ACTIONS, **named}
-        notification = tell(**arguments)
+        notification = new_notification(**arguments)
         return notification, LINKS.choose(notification, "alice", NOW)
 
     return _invite
@@ -54,13 +54,13 @@ async def test_looking_at_the_page_presses_nothing(
 ) -> None:
     _, link = invite()
     for method in ("GET", "HEAD", "GET"):
-        answer = await anyone.request(method, f"{link}?key=accept", headers=CLICK)
-        assert answer.status_code == 200
-        assert answer.headers["cache-control"] == "no-store"
-        assert answer.headers["x-robots-tag"] == "noindex, nofollow"
-        assert answer.headers["x-content-type-options"] == "nosniff"
-        assert "form-action 'self'" in answer.headers["content-security-policy"]
-        assert "<script" not in answer.text
+        response = await anyone.request(method, f"{link}?key=accept", headers=CLICK)
+        assert response.status_code == 200
+        assert response.headers["cache-control"] == "no-store"
+        assert response.headers["x-robots-tag"] == "noindex, nofollow"
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert "form-action 'self'" in response.headers["content-security-policy"]
+        assert "<script" not in response.text
     assert chosen(db) == []
     assert (await alice.get("/api/notifications/unread-count/")).json()["count"] == 1
 
@@ -154,9 +154,9 @@ async def test_a_bad_link_or_that_of_an_erased_person_is_a_page(
     db.execute("select tocsin.erase_recipient('alice')")
     for each in (old, forged, foreign, click, link, f"{URL}/a/nonsense/"):
         for method in ("GET", "POST"):
-            answer = await anyone.request(method, each, data={"key": "accept"})
-            assert answer.status_code == 404
-            assert "does not work any more" in answer.text
+            response = await anyone.request(method, each, data={"key": "accept"})
+            assert response.status_code == 404
+            assert "does not work any more" in response.text
 
 
 @pytest.mark.parametrize("body", [{}, {"key": "maybe"}, {"key": ""}])
@@ -164,9 +164,9 @@ async def test_an_unknown_key_is_refused_with_those_that_there_are(
     anyone: httpx.AsyncClient, invite: Invite, db: Db, body: dict[str, str]
 ) -> None:
     _, link = invite()
-    answer = await anyone.post(link, data=body)
-    assert answer.status_code == 422
-    assert answer.json()["errors"] == [{"field": "key", "message": "Use one of accept, decline."}]
+    response = await anyone.post(link, data=body)
+    assert response.status_code == 422
+    assert response.json()["errors"] == [{"field": "key", "message": "Use one of accept, decline."}]
     assert chosen(db) == []
 
 

@@ -21,13 +21,13 @@ BELL = "/assets/tocsin-bell.js"
 
 
 async def test_a_module_is_revalidated_each_time(anyone: httpx.AsyncClient) -> None:
-    answer = await anyone.get(BELL)
-    assert answer.status_code == 200
-    assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
-    assert answer.headers["cache-control"] == "no-cache"
-    again = await anyone.get(BELL, headers={"If-None-Match": answer.headers["etag"]})
+    response = await anyone.get(BELL)
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "text/javascript; charset=utf-8"
+    assert response.headers["cache-control"] == "no-cache"
+    again = await anyone.get(BELL, headers={"If-None-Match": response.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
-    assert again.headers["etag"] == answer.headers["etag"]
+    assert again.headers["etag"] == response.headers["etag"]
 
 
 async def test_any_page_may_load_it_and_none_may_guess_its_kind(anyone: httpx.AsyncClient) -> None:
@@ -39,8 +39,8 @@ async def test_any_page_may_load_it_and_none_may_guess_its_kind(anyone: httpx.As
 
 
 async def test_an_address_by_content_is_kept_for_a_year(anyone: httpx.AsyncClient) -> None:
-    answer = await anyone.get(asset_path("tocsin-bell.js"))
-    assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+    response = await anyone.get(asset_path("tocsin-bell.js"))
+    assert response.headers["cache-control"] == "public, max-age=31536000, immutable"
     other = await anyone.get("/assets/0000000000000000/tocsin-bell.js")
     assert (other.status_code, other.headers["cache-control"]) == (200, "no-cache")
     assert (await anyone.get("/assets/nothing.js")).status_code == 404

@@ -51,21 +51,21 @@ def test_a_time_of_the_story_is_from_now_on() -> None:
 async def test_both_doors_lead_to_the_page(page: httpx.AsyncClient, dsn: str) -> None:
     seed(dsn, phones=False)
     for path in ("/", "/dev"):
-        answer = await page.get(path)
-        assert (answer.status_code, answer.headers["location"]) == (303, "dev/")
-    answer = await page.get("/dev/")
-    assert answer.status_code == 200
-    assert "unsafe" not in answer.headers["content-security-policy"]
-    assert answer.text.count('class="act"') == 2 * len(default_catalogue().event_types)
+        response = await page.get(path)
+        assert (response.status_code, response.headers["location"]) == (303, "dev/")
+    response = await page.get("/dev/")
+    assert response.status_code == 200
+    assert "unsafe" not in response.headers["content-security-policy"]
+    assert response.text.count('class="act"') == 2 * len(default_catalogue().event_types)
 
 
 async def test_what_one_does_notifies_the_other(page: httpx.AsyncClient, db: Db, dsn: str) -> None:
     seed(dsn, phones=False)
     before = db.execute("select tocsin.unread_count('alice')").fetchone()
     done = {"event_type": "approval.requested", "me": "alice", "you": "bob"}
-    answer = await page.post("/dev/events/", json=done)
-    assert answer.status_code == 202
-    result = answer.json()
+    response = await page.post("/dev/events/", json=done)
+    assert response.status_code == 202
+    result = response.json()
     assert result["title"] == "Alice asks for your approval"
     decisions = {each["channel"]: each["decision"] for each in result["channels"]}
     assert decisions == {"in_app": "on", "email": "on", "push": "off"}
@@ -100,17 +100,17 @@ async def test_nothing_else_can_be_reported(
     done = {"event_type": "forum.mention", "me": "alice", "you": "bob"}
     assert (await page.post("/dev/events/", json=done | changed)).status_code == status
     foreign = {"Sec-Fetch-Site": "cross-site"}
-    for answer in (
+    for response in (
         await page.post("/dev/events/", json=done, headers=foreign),
         await page.get("/dev/token/?person=alice", headers=foreign),
     ):
-        assert answer.status_code == 422
+        assert response.status_code == 422
 
 
 async def test_a_token_is_of_whoever_sits_there(page: httpx.AsyncClient) -> None:
     token = (await page.get("/dev/token/?person=alice")).json()["token"]
-    answer = await page.get("/api/me/", headers=bearer(token))
-    assert answer.json()["recipient"] == "alice"
+    response = await page.get("/api/me/", headers=bearer(token))
+    assert response.json()["recipient"] == "alice"
 
 
 @pytest.mark.parametrize(
@@ -119,9 +119,9 @@ async def test_a_token_is_of_whoever_sits_there(page: httpx.AsyncClient) -> None
 async def test_the_settings_page_is_one_click_away(
     page: httpx.AsyncClient, path: str, leads: str
 ) -> None:
-    answer = await page.get(f"{path}?person=alice")
-    assert (answer.status_code, answer.headers["location"]) == (303, leads)
-    assert "HttpOnly" in answer.headers["set-cookie"]
+    response = await page.get(f"{path}?person=alice")
+    assert (response.status_code, response.headers["location"]) == (303, leads)
+    assert "HttpOnly" in response.headers["set-cookie"]
     assert (await page.get("/settings/")).status_code == 200
 
 

@@ -13,7 +13,7 @@ import pytest_asyncio
 from litestar import Litestar
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
-from tests.support.http_fixtures import KEY, SECRET, URL, Db, Tell, bearer, transport_to
+from tests.support.http_fixtures import KEY, SECRET, URL, Db, NewNotification, bearer, transport_to
 from tests.support.ledger import deliver
 from tests.support.services import free_port, running, until
 from tocsin.engine.badge.hub import BadgeHub
@@ -48,8 +48,8 @@ async def operator(app: Litestar, ops_key: tuple[int, str]) -> AsyncIterator[htt
     async with httpx.AsyncClient(
         transport=transport_to(app), base_url=URL, headers=SAME_ORIGIN
     ) as client:
-        answer = await client.post("/ops/session/", data={"key": ops_key[1]})
-        assert answer.status_code == 303
+        response = await client.post("/ops/session/", data={"key": ops_key[1]})
+        assert response.status_code == 303
         yield client
 
 
@@ -57,21 +57,21 @@ async def operator(app: Litestar, ops_key: tuple[int, str]) -> AsyncIterator[htt
 
 
 async def test_without_a_session_the_page_asks_for_a_key(anyone: httpx.AsyncClient) -> None:
-    answer = await anyone.get("/ops/")
-    assert answer.status_code == 200
-    assert "api-key create NAME --scope ops" in answer.text
-    assert "script-src 'self'" in answer.headers["content-security-policy"]
-    assert "unsafe" not in answer.headers["content-security-policy"]
-    assert "<script" not in answer.text
+    response = await anyone.get("/ops/")
+    assert response.status_code == 200
+    assert "api-key create NAME --scope ops" in response.text
+    assert "script-src 'self'" in response.headers["content-security-policy"]
+    assert "unsafe" not in response.headers["content-security-policy"]
+    assert "<script" not in response.text
 
 
 async def test_the_form_signs_in_and_leads_to_the_page(
     anyone: httpx.AsyncClient, ops_key: tuple[int, str]
 ) -> None:
-    answer = await anyone.post("/ops/session/", data={"key": f" {ops_key[1]}\n"})
-    assert answer.status_code == 303
-    assert answer.headers["location"] == "../"
-    cookie = answer.headers["set-cookie"].lower()
+    response = await anyone.post("/ops/session/", data={"key": f" {ops_key[1]}\n"})
+    assert response.status_code == 303
+    assert response.headers["location"] == "../"
+    cookie = response.headers["set-cookie"].lower()
     for attribute in ("httponly", "samesite=strict", "secure", "path=/ops;", "max-age=43200"):
         assert attribute in cookie + ";", attribute
     page = await anyone.get("/ops/")
@@ -87,8 +87,8 @@ async def test_what_a_link_asks_for_survives_signing_in(
     assert 'value="a&#34;&amp;b"' in linked.text
     wrong = await anyone.post("/ops/session/", data={"key": "x", "q": 'a"&b'})
     assert 'value="a&#34;&amp;b"' in wrong.text
-    answer = await anyone.post("/ops/session/", data={"key": ops_key[1], "q": 'a"&b\r\nX: y'})
-    assert answer.headers["location"] == "../?q=a%22%26b%0D%0AX%3A%20y#search"
+    response = await anyone.post("/ops/session/", data={"key": ops_key[1], "q": 'a"&b\r\nX: y'})
+    assert response.headers["location"] == "../?q=a%22%26b%0D%0AX%3A%20y#search"
 
 
 async def test_json_signs_in_too(anyone: httpx.AsyncClient, ops_key: tuple[int, str]) -> None:
@@ -107,9 +107,9 @@ async def test_only_a_good_key_with_the_scope_signs_in(
         assert form.status_code == 401
         assert "no good key" in form.text
         assert "set-cookie" not in form.headers
-        answer = await anyone.post("/ops/session/", json={"key": key})
-        assert answer.status_code == 401
-        assert "api-key create NAME --scope ops" in answer.json()["detail"]
+        response = await anyone.post("/ops/session/", json={"key": key})
+        assert response.status_code == 401
+        assert "api-key create NAME --scope ops" in response.json()["detail"]
 
 
 @pytest.mark.parametrize(
@@ -120,8 +120,8 @@ async def test_only_a_good_key_with_the_scope_signs_in(
 async def test_another_sites_page_signs_nobody_in(
     anyone: httpx.AsyncClient, ops_key: tuple[int, str], headers: dict[str, str]
 ) -> None:
-    answer = await anyone.post("/ops/session/", data={"key": ops_key[1]}, headers=headers)
-    assert answer.status_code == 403
+    response = await anyone.post("/ops/session/", data={"key": ops_key[1]}, headers=headers)
+    assert response.status_code == 403
 
 
 async def test_another_sites_page_changes_nothing(operator: httpx.AsyncClient, db: Db) -> None:
@@ -203,8 +203,8 @@ async def test_behind_a_prefix_the_cookie_is_for_the_page_alone(
     ) as client:
         slash = await client.get("/notify/ops")
         assert (slash.status_code, slash.headers["location"]) == (308, "ops/")
-        answer = await client.post("/notify/ops/session/", data={"key": ops_key[1]})
-        cookie = answer.headers["set-cookie"].lower()
+        response = await client.post("/notify/ops/session/", data={"key": ops_key[1]})
+        cookie = response.headers["set-cookie"].lower()
         assert "path=/notify/ops;" in cookie + ";"
         assert "secure" not in cookie  # the browser would not send it back
         page = await client.get("/notify/ops/")
@@ -299,9 +299,9 @@ async def test_dead_letters_are_listed_with_masked_addresses_and_replayed(
 
 
 async def test_search_finds_people_events_and_notifications(
-    operator: httpx.AsyncClient, tell: Tell, db: Db
+    operator: httpx.AsyncClient, new_notification: NewNotification, db: Db
 ) -> None:
-    notification_id = tell(title="Lost mail")
+    notification_id = new_notification(title="Lost mail")
     (event_id,) = db.execute("select event_id from tocsin.event").fetchone()  # type: ignore[misc]
     person = (await operator.get("/ops/api/search/", params={"q": "alice"})).json()
     assert person["people"][0]["email"] == "a***e@example.com"

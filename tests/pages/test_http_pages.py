@@ -21,7 +21,7 @@ from tests.support.http_fixtures import (
     SECRET,
     URL,
     Db,
-    Tell,
+    NewNotification,
     bearer,
     transport_to,
 )
@@ -51,11 +51,11 @@ async def test_looking_at_unsubscribe_changes_nothing_and_one_click_does(
 ) -> None:
     link = LINKS.unsubscribe("alice", "forum.new_reply", NOW)
     for method in ("GET", "HEAD"):
-        answer = await anyone.request(method, link)
-        assert (answer.status_code, await overrides(alice)) == (200, {})
+        response = await anyone.request(method, link)
+        assert (response.status_code, await overrides(alice)) == (200, {})
     for _ in range(2):
-        answer = await anyone.post(link, data={"List-Unsubscribe": "One-Click"})
-        assert answer.status_code == 200
+        response = await anyone.post(link, data={"List-Unsubscribe": "One-Click"})
+        assert response.status_code == 200
         assert await overrides(alice) == {"forum.new_reply": {"email": False}}
     await anyone.post(link, data={"undo": "1"})
     assert await overrides(alice) == {}
@@ -67,8 +67,8 @@ async def test_a_multipart_one_click_works_too(
     anyone: httpx.AsyncClient, alice: httpx.AsyncClient, people: None
 ) -> None:
     link = LINKS.unsubscribe("alice", "forum.new_reply", NOW)
-    answer = await anyone.post(link, files={"List-Unsubscribe": (None, "One-Click")})
-    assert answer.status_code == 200
+    response = await anyone.post(link, files={"List-Unsubscribe": (None, "One-Click")})
+    assert response.status_code == 200
     assert await overrides(alice) == {"forum.new_reply": {"email": False}}
 
 
@@ -106,19 +106,19 @@ async def test_a_bad_link_is_a_calm_page(
     erased = LINKS.unsubscribe("nobody", "forum.new_reply", NOW)
     other = LINKS.open(1, "alice", NOW).replace("/c/", "/unsubscribe/")
     for link in (old, forged, erased, other, f"{URL}/unsubscribe/nonsense/"):
-        answer = await anyone.request(method, link)
-        assert answer.status_code == 404
-        assert "does not work any more" in answer.text
+        response = await anyone.request(method, link)
+        assert response.status_code == 404
+        assert "does not work any more" in response.text
 
 
 async def test_only_a_person_following_a_mails_link_marks_it_read(
-    anyone: httpx.AsyncClient, alice: httpx.AsyncClient, tell: Tell
+    anyone: httpx.AsyncClient, alice: httpx.AsyncClient, new_notification: NewNotification
 ) -> None:
-    id_ = tell(action_url="/forums/7")
+    id_ = new_notification(action_url="/forums/7")
     link = LINKS.open(id_, "alice", NOW)
     for method, headers in (("GET", {}), ("HEAD", CLICK), ("GET", {"Sec-Fetch-Mode": "navigate"})):
-        answer = await anyone.request(method, link, headers=headers)
-        assert (answer.status_code, answer.headers["location"]) == (303, f"{URL}/forums/7")
+        response = await anyone.request(method, link, headers=headers)
+        assert (response.status_code, response.headers["location"]) == (303, f"{URL}/forums/7")
         assert (await alice.get("/api/notifications/unread-count/")).json() == {
             "count": 1,
             "unseen": 1,
@@ -129,25 +129,27 @@ async def test_only_a_person_following_a_mails_link_marks_it_read(
     assert (await anyone.get(LINKS.open(id_, "bob", NOW))).status_code == 404
 
 
-async def test_pages_are_inert_and_ask_nobody_else(anyone: httpx.AsyncClient, tell: Tell) -> None:
-    link = LINKS.open(tell(title=XSS, body=f"one\n{XSS}"), "alice", NOW)
+async def test_pages_are_inert_and_ask_nobody_else(
+    anyone: httpx.AsyncClient, new_notification: NewNotification
+) -> None:
+    link = LINKS.open(new_notification(title=XSS, body=f"one\n{XSS}"), "alice", NOW)
     for url in (link, LINKS.unsubscribe("alice", "forum.new_reply", NOW), f"{URL}/schema/"):
-        answer = await anyone.get(url)
-        assert answer.status_code == 200
-        assert "<script" not in answer.text
-        assert "<img" not in answer.text
-        assert 'src="' not in answer.text
-        policy = answer.headers["content-security-policy"]
+        response = await anyone.get(url)
+        assert response.status_code == 200
+        assert "<script" not in response.text
+        assert "<img" not in response.text
+        assert 'src="' not in response.text
+        policy = response.headers["content-security-policy"]
         assert policy.startswith("default-src 'none'; style-src 'sha256-")
         assert "unsafe" not in policy
-        assert answer.headers["referrer-policy"] == "no-referrer"
-        assert answer.headers["x-content-type-options"] == "nosniff"
-        assert answer.headers["x-frame-options"] == "DENY"
+        assert response.headers["referrer-policy"] == "no-referrer"
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert response.headers["x-frame-options"] == "DENY"
 
 
 async def test_the_description_names_every_route(anyone: httpx.AsyncClient, app: Litestar) -> None:
-    answer = await anyone.get("/schema/openapi.json")
-    doc = answer.json()
+    response = await anyone.get("/schema/openapi.json")
+    doc = response.json()
     assert doc["openapi"] == "3.1.0"
     described = {(path, method) for path, each in doc["paths"].items() for method in each}
     for route in app.routes:
@@ -212,17 +214,17 @@ async def test_unknown_paths_and_methods_are_problems(alice: httpx.AsyncClient) 
         ("POST", "/api/notifications/unread-count/", 405),
         ("POST", "/api/notifications/stream/", 405),
     ):
-        answer = await alice.request(method, path)
-        assert answer.status_code == status
-        assert answer.headers["content-type"] == "application/problem+json"
-        assert set(answer.json()) == {"title", "status", "detail"}
-        assert bool(answer.headers.get("allow")) is (status == 405)
+        response = await alice.request(method, path)
+        assert response.status_code == status
+        assert response.headers["content-type"] == "application/problem+json"
+        assert set(response.json()) == {"title", "status", "detail"}
+        assert bool(response.headers.get("allow")) is (status == 405)
 
 
 async def test_a_content_type_has_its_charset_once(anyone: httpx.AsyncClient) -> None:
     for path in ("/schema", "/metrics/", "/unsubscribe/x/"):
-        answer = await anyone.get(path, headers=bearer(METRICS_TOKEN))
-        assert answer.headers["content-type"].count("charset") == 1
+        response = await anyone.get(path, headers=bearer(METRICS_TOKEN))
+        assert response.headers["content-type"].count("charset") == 1
 
 
 @pytest.mark.own_app
@@ -257,9 +259,9 @@ async def test_metrics_are_for_the_bearer_of_their_token(
     anyone: httpx.AsyncClient, headers: dict[str, str], status: int
 ) -> None:
     raw = {name.encode(): value.encode() for name, value in headers.items()}
-    answer = await anyone.get("/metrics/", headers=raw)
-    assert answer.status_code == status
-    assert ("www-authenticate" in answer.headers) == (status == 401)
+    response = await anyone.get("/metrics/", headers=raw)
+    assert response.status_code == status
+    assert ("www-authenticate" in response.headers) == (status == 401)
 
 
 async def test_without_a_token_metrics_are_on_a_listener_of_their_own_alone(
@@ -275,8 +277,8 @@ async def test_without_a_token_metrics_are_on_a_listener_of_their_own_alone(
         for path in ("/", "/api/events/", "/schema", "/healthz"):
             assert (await client.get(local + path)).status_code == 404
         for host, status in ((f"localhost:{port}", 200), ("evil.test", 421)):
-            answer = await client.get(f"{local}/metrics", headers={"Host": host})
-            assert answer.status_code == status
+            response = await client.get(f"{local}/metrics", headers={"Host": host})
+            assert response.status_code == status
         with pytest.raises(httpx.TransportError):  # as any other address of this machine
             await client.get(f"http://127.0.0.2:{port}/metrics")
         with pytest.raises(SettingsError, match=r"TOCSIN_METRICS_PORT \d+ is in use"):
@@ -284,6 +286,6 @@ async def test_without_a_token_metrics_are_on_a_listener_of_their_own_alone(
                 pass
     for peer in ("127.0.0.1", "10.1.2.3"):
         async with httpx.AsyncClient(transport=transport_to(app, peer), base_url=URL) as client:
-            answer = await client.get("/metrics/")
-            assert answer.status_code == 404
-            assert "TOCSIN_METRICS_TOKEN" in answer.json()["detail"]
+            response = await client.get("/metrics/")
+            assert response.status_code == 404
+            assert "TOCSIN_METRICS_TOKEN" in response.json()["detail"]

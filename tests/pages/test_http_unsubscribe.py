@@ -63,8 +63,8 @@ async def test_looking_changes_nothing(
     before = all_of_it()
     for method in ("GET", "HEAD"):
         for query in ("", "?scope=topic", "?scope=all&undo=1", "?List-Unsubscribe=One-Click"):
-            answer = await anyone.request(method, link + query)
-            assert answer.status_code == 200
+            response = await anyone.request(method, link + query)
+            assert response.status_code == 200
     assert all_of_it() == before
 
 
@@ -156,9 +156,9 @@ async def test_an_address_without_an_account_gets_no_more_mail_and_can_undo_it(
     done = await anyone.post(ADDRESS, data=ONE_CLICK)
     assert done.status_code == 200
     assert suppressions(db) == [("zoe@xn--bcher-kva.example", "unsubscribed")]
-    answer = await undo(anyone, ADDRESS, done.text)
+    response = await undo(anyone, ADDRESS, done.text)
     assert suppressions(db) == []
-    assert "are on now" in answer.text
+    assert "are on now" in response.text
 
 
 async def test_undo_never_lifts_what_bounced_or_was_reported(
@@ -166,8 +166,8 @@ async def test_undo_never_lifts_what_bounced_or_was_reported(
 ) -> None:
     db.execute("insert into tocsin.suppression values ('zoe@xn--bcher-kva.example', 'smtp_550')")
     await anyone.post(ADDRESS)
-    answer = await anyone.post(ADDRESS, data={"undo": "1"})
-    assert "came back or was reported" in answer.text
+    response = await anyone.post(ADDRESS, data={"undo": "1"})
+    assert "came back or was reported" in response.text
     assert suppressions(db) == [("zoe@xn--bcher-kva.example", "smtp_550")]
 
 
@@ -297,7 +297,7 @@ async def test_the_page_speaks_its_readers_language(
 
 
 @pytest.mark.parametrize(
-    ("asked", "tag", "says"),
+    ("asked", "tag", "sentence"),
     [
         ("ar-EG,en;q=0.5", '<html lang="ar" dir="rtl">', "إيقاف الرسائل إلى هذا العنوان"),
         ("fr, de;q=0.8, en;q=0.7", '<html lang="de" dir="ltr">', "Weniger E-Mails?"),
@@ -306,11 +306,11 @@ async def test_the_page_speaks_its_readers_language(
     ],
 )
 async def test_somebody_unknown_is_spoken_to_as_their_browser_asks(
-    anyone: httpx.AsyncClient, asked: str, tag: str, says: str
+    anyone: httpx.AsyncClient, asked: str, tag: str, sentence: str
 ) -> None:
     page = (await anyone.get(ADDRESS, headers={"Accept-Language": asked})).text
     assert tag in page
-    assert says in page
+    assert sentence in page
     gone = await anyone.get("/unsubscribe/nonsense/", headers={"Accept-Language": asked})
     assert gone.status_code == 404
     assert tag in gone.text

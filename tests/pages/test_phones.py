@@ -191,8 +191,8 @@ async def test_each_push_is_shown_with_its_person_and_without_its_token(
     PushFile(file).keep(arrival(1, token=tokens["alice"], badge=2, data={"action_url": "/a"}))
     PushFile(file).keep(arrival(2, token=tokens["carol"], kind="badge", title="", badge=0))
     PushFile(file).keep(arrival(3, token="nobody's"))
-    answer = await page.get("/dev/phones", headers=JSON)
-    everybody = answer.json()
+    response = await page.get("/dev/phones", headers=JSON)
+    everybody = response.json()
     assert [each["recipient"] for each in everybody] == [None, "carol", "alice"]
     assert everybody[2] == {
         "at": "2026-11-22T09:30:01Z",
@@ -207,7 +207,7 @@ async def test_each_push_is_shown_with_its_person_and_without_its_token(
         "data": {"action_url": "/a"},
         "collapse_id": None,
     }
-    assert tokens["alice"] not in answer.text
+    assert tokens["alice"] not in response.text
     (hers,) = (await page.get("/dev/phones/?person=carol", headers=JSON)).json()
     assert (hers["kind"], hers["badge"]) == ("badge", 0)
     assert (await page.get("/dev/phones?person=dave", headers=JSON)).json() == []
@@ -233,10 +233,10 @@ async def test_no_text_of_a_push_comes_to_life(
     page: httpx.AsyncClient, people: None, file: Path
 ) -> None:
     PushFile(file).keep(arrival(title=XSS, body=XSS, data={"action_url": XSS}))
-    answer = await page.get("/dev/phones/")
-    assert XSS not in answer.text
-    assert answer.text.count("&lt;script&gt;") == 3
-    assert "unsafe" not in answer.headers["content-security-policy"]
+    response = await page.get("/dev/phones/")
+    assert XSS not in response.text
+    assert response.text.count("&lt;script&gt;") == 3
+    assert "unsafe" not in response.headers["content-security-policy"]
     script = (await page.get("/dev/assets/phones.js")).text
     assert "innerHTML" not in script
 

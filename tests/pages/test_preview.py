@@ -38,12 +38,12 @@ async def page(folder: Path, database: Database) -> AsyncIterator[httpx.AsyncCli
 
 
 async def test_the_list_has_every_kind_of_mail(page: httpx.AsyncClient, folder: Path) -> None:
-    answer = await page.get("/dev/templates/")
+    response = await page.get("/dev/templates/")
     for kind in ("forum.new_reply", "compliance.overdue", "burst", "digest", "invitation"):
-        assert f'href="{kind}/"' in answer.text
+        assert f'href="{kind}/"' in response.text
         assert (await page.get(f"/dev/templates/{kind}/")).status_code == 200
-    assert str(folder) in answer.text
-    assert "unsafe" not in answer.headers["content-security-policy"]
+    assert str(folder) in response.text
+    assert "unsafe" not in response.headers["content-security-policy"]
 
 
 async def test_a_mail_is_shown_from_all_sides(page: httpx.AsyncClient) -> None:
@@ -72,21 +72,21 @@ async def test_either_colour_scheme_can_be_looked_at(page: httpx.AsyncClient) ->
 async def test_the_mail_in_its_frame_is_inert(page: httpx.AsyncClient, folder: Path) -> None:
     (folder / "logo.png").write_bytes(png())
     (folder / "brand.toml").write_text('[logo]\nsrc = "logo.png"\nalt = "Acme"')
-    answer = await page.get(f"{REPLY}html/")
-    policy = answer.headers["content-security-policy"]
+    response = await page.get(f"{REPLY}html/")
+    policy = response.headers["content-security-policy"]
     assert policy.startswith(
         "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
     )
     assert "allow-scripts" not in policy
-    assert 'src="data:image/png;base64,' in answer.text
+    assert 'src="data:image/png;base64,' in response.text
 
 
 async def test_no_text_of_a_template_comes_to_life(page: httpx.AsyncClient, folder: Path) -> None:
     (folder / "notifications/forum/new_reply.txt").write_text(XSS)
     (folder / "samples.toml").write_text(f'["forum.new_reply"]\ntitle = "{XSS}"')
-    answer = await page.get(REPLY)
-    assert XSS not in answer.text
-    assert answer.text.count("&lt;script&gt;") >= 2
+    response = await page.get(REPLY)
+    assert XSS not in response.text
+    assert response.text.count("&lt;script&gt;") >= 2
     script = (await page.get("/dev/assets/preview.js")).text
     assert "innerHTML" not in script
 

@@ -22,10 +22,10 @@ async def test_it_is_for_the_person_of_the_cookie(anyone: httpx.AsyncClient) -> 
     assert "<tocsin-preferences" in signed_in.text
     assert "alice" not in signed_in.text
     for headers in ({}, cookie("alice", ttl=-60), {"Cookie": "tocsin_token=x"}):
-        answer = await anyone.get(PAGE, headers=headers)
-        assert answer.status_code == 401
-        assert answer.headers["content-type"] == "text/html; charset=utf-8"
-        assert "<tocsin-preferences" in answer.text  # it says what to do
+        response = await anyone.get(PAGE, headers=headers)
+        assert response.status_code == 401
+        assert response.headers["content-type"] == "text/html; charset=utf-8"
+        assert "<tocsin-preferences" in response.text  # it shows what to do
 
 
 async def test_an_app_has_no_settings(machine: httpx.AsyncClient) -> None:
@@ -33,13 +33,13 @@ async def test_an_app_has_no_settings(machine: httpx.AsyncClient) -> None:
 
 
 async def test_it_runs_modules_of_its_own_alone(anyone: httpx.AsyncClient) -> None:
-    answer = await anyone.get(PAGE)
-    policy = answer.headers["content-security-policy"]
+    response = await anyone.get(PAGE)
+    policy = response.headers["content-security-policy"]
     assert "script-src 'self'; connect-src 'self'" in policy
     assert "require-trusted-types-for 'script'; trusted-types 'none'" in policy
     assert "unsafe" not in policy
-    assert answer.text.count("<script") == 1
-    assert answer.headers["cache-control"] == "no-store"
+    assert response.text.count("<script") == 1
+    assert response.headers["cache-control"] == "no-store"
 
 
 @pytest.mark.parametrize(
@@ -69,18 +69,18 @@ async def test_its_module_is_found_with_and_without_the_last_slash(
 async def test_it_speaks_what_the_browser_asks_for(
     anyone: httpx.AsyncClient, accepts: str, lang: str
 ) -> None:
-    answer = await anyone.get(PAGE, headers={"Accept-Language": accepts})
-    assert lang in answer.text
+    response = await anyone.get(PAGE, headers={"Accept-Language": accepts})
+    assert lang in response.text
 
 
 async def test_what_the_app_stored_of_a_person_takes_precedence(
     anyone: httpx.AsyncClient, people: None, db: Db
 ) -> None:
     db.execute("select tocsin.upsert_recipient('alice', locale => 'de-AT')")
-    answer = await anyone.get(PAGE, headers=cookie("alice") | {"Accept-Language": "ar"})
-    assert GERMAN in answer.text
-    assert 'locale="de-AT"' in answer.text
+    response = await anyone.get(PAGE, headers=cookie("alice") | {"Accept-Language": "ar"})
+    assert GERMAN in response.text
+    assert 'locale="de-AT"' in response.text
     db.execute("select tocsin.upsert_recipient('alice', locale => 'fr')")
-    answer = await anyone.get(PAGE, headers=cookie("alice"))
-    assert ENGLISH in answer.text
-    assert 'locale="fr"' in answer.text
+    response = await anyone.get(PAGE, headers=cookie("alice"))
+    assert ENGLISH in response.text
+    assert 'locale="fr"' in response.text

@@ -63,9 +63,9 @@ async def test_the_first_press_counts_and_marks_read(
         {"key": "decline", "label": "Decline", "url": "/why", "style": None},
     ]
     assert before["acted"] is None
-    answer = await press(alice, notification, "accept")
-    assert answer.status_code == 200
-    pressed = answer.json()
+    response = await press(alice, notification, "accept")
+    assert response.status_code == 200
+    pressed = response.json()
     assert pressed["acted"]["key"] == "accept"
     assert pressed["acted"]["at"].endswith("Z")
     assert pressed["read"]
@@ -115,9 +115,9 @@ async def test_what_is_over_is_refused_in_words(
     )
     words = {cancelled: "cancelled", replaced: "newer", expired: "over"}
     for notification, word in words.items():
-        answer = await press(alice, notification, "accept")
-        assert answer.status_code == 409
-        assert word in answer.json()["detail"]
+        response = await press(alice, notification, "accept")
+        assert response.status_code == 409
+        assert word in response.json()["detail"]
     assert chosen(db) == []
 
 
@@ -126,11 +126,11 @@ async def test_fifty_presses_at_once_are_one(
 ) -> None:
     _, notification = invite()
     keys = ["accept", "decline"] * 25
-    answers = await asyncio.gather(*(press(alice, notification, key) for key in keys))
+    responses = await asyncio.gather(*(press(alice, notification, key) for key in keys))
     rows = chosen(db)
     assert len(rows) == 1
-    for key, answer in zip(keys, answers, strict=True):
-        assert answer.status_code == (200 if key == rows[0][3] else 409)
+    for key, response in zip(keys, responses, strict=True):
+        assert response.status_code == (200 if key == rows[0][3] else 409)
 
 
 async def test_no_lower_number_appears_behind_one_that_was_read(
@@ -140,8 +140,8 @@ async def test_no_lower_number_appears_behind_one_that_was_read(
     seen: list[int] = []
 
     async def press_all() -> None:
-        for answer in await asyncio.gather(*(press(alice, each, "accept") for each in pressed)):
-            assert answer.status_code in {200, 409}
+        for response in await asyncio.gather(*(press(alice, each, "accept") for each in pressed)):
+            assert response.status_code in {200, 409}
 
     pressing = asyncio.create_task(press_all())
     while not pressing.done():

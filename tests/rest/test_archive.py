@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
-from tests.support.http_fixtures import Db, Tell
+from tests.support.http_fixtures import Db, NewNotification
 from tocsin.engine.badge.open_stream import events_since
 from tocsin.engine.store.badge import InboxChange
 from tocsin.engine.store.pagination import Position, to_opaque
@@ -42,9 +42,9 @@ async def undo(client: httpx.AsyncClient, changed: httpx.Response) -> int:
 
 
 async def test_one_goes_to_the_archive_and_comes_back_as_it_was(
-    alice: httpx.AsyncClient, tell: Tell
+    alice: httpx.AsyncClient, new_notification: NewNotification
 ) -> None:
-    read, new = tell(), tell()
+    read, new = new_notification(), new_notification()
     await alice.patch(f"{INBOX}{read}/read/")
     for id_ in (read, new):
         response = await put(alice, id_, True)
@@ -64,8 +64,10 @@ async def test_one_goes_to_the_archive_and_comes_back_as_it_was(
     )
 
 
-async def test_twice_is_as_once(alice: httpx.AsyncClient, tell: Tell, db: Db) -> None:
-    id_ = tell()
+async def test_twice_is_as_once(
+    alice: httpx.AsyncClient, new_notification: NewNotification, db: Db
+) -> None:
+    id_ = new_notification()
     for archived in (True, True, False, False):
         assert (await put(alice, id_, archived)).json()["archived"] is archived
     assert await unread(alice) == 1
@@ -74,9 +76,9 @@ async def test_twice_is_as_once(alice: httpx.AsyncClient, tell: Tell, db: Db) ->
 
 
 async def test_what_is_read_in_the_archive_stays_read_when_it_comes_back(
-    alice: httpx.AsyncClient, tell: Tell
+    alice: httpx.AsyncClient, new_notification: NewNotification
 ) -> None:
-    id_ = tell()
+    id_ = new_notification()
     await alice.delete(f"{INBOX}{id_}/")
     await alice.patch(f"{INBOX}{id_}/read/")
     assert await unread(alice) == 0
@@ -84,10 +86,12 @@ async def test_what_is_read_in_the_archive_stays_read_when_it_comes_back(
     assert await unread(alice) == 0
 
 
-async def test_the_archive_has_filters_and_pages(alice: httpx.AsyncClient, tell: Tell) -> None:
-    replies = [tell(subject=f"forum.thread:{number % 2}") for number in range(5)]
-    bill = tell(event_type="billing.payment_confirmed")
-    kept = tell()
+async def test_the_archive_has_filters_and_pages(
+    alice: httpx.AsyncClient, new_notification: NewNotification
+) -> None:
+    replies = [new_notification(subject=f"forum.thread:{number % 2}") for number in range(5)]
+    bill = new_notification(event_type="billing.payment_confirmed")
+    kept = new_notification()
     await alice.patch(f"{INBOX}{replies[0]}/read/")
     for id_ in (*reversed(replies), bill):  # the order of the list is not that of archiving
         await alice.delete(f"{INBOX}{id_}/")
@@ -107,8 +111,10 @@ async def test_the_archive_has_filters_and_pages(alice: httpx.AsyncClient, tell:
     assert [each["id"] for each in back["results"]] == newest_first[:4]
 
 
-async def test_ones_own_alone(alice: httpx.AsyncClient, bob: httpx.AsyncClient, tell: Tell) -> None:
-    id_ = tell()
+async def test_ones_own_alone(
+    alice: httpx.AsyncClient, bob: httpx.AsyncClient, new_notification: NewNotification
+) -> None:
+    id_ = new_notification()
     assert (await put(bob, id_, True)).status_code == 404
     changed = await alice.post(f"{INBOX}archive-all/")
     assert (await put(bob, id_, False)).status_code == 404
@@ -118,14 +124,14 @@ async def test_ones_own_alone(alice: httpx.AsyncClient, bob: httpx.AsyncClient, 
 
 
 async def test_what_was_cancelled_or_never_listed_does_not_come_back(
-    alice: httpx.AsyncClient, tell: Tell, db: Db
+    alice: httpx.AsyncClient, new_notification: NewNotification, db: Db
 ) -> None:
-    cancelled = tell()
+    cancelled = new_notification()
     await alice.delete(f"{INBOX}{cancelled}/")
     db.execute("select tocsin.cancel((select max(event_id) from tocsin.event))")
     overrides = {"overrides": {"*": {"in_app": False}}}
     await alice.patch("/api/notification-preferences/", json=overrides)
-    never = tell()
+    never = new_notification()
     for id_ in (cancelled, never):
         response = await put(alice, id_, False)
         assert response.status_code == 409
@@ -136,20 +142,20 @@ async def test_what_was_cancelled_or_never_listed_does_not_come_back(
 
 @pytest.mark.parametrize("body", [{}, {"archived": None}, {"archived": 1}, {"read": True}, []])
 async def test_a_wrong_body_changes_nothing(
-    alice: httpx.AsyncClient, tell: Tell, body: Any
+    alice: httpx.AsyncClient, new_notification: NewNotification, body: Any
 ) -> None:
-    id_ = tell()
+    id_ = new_notification()
     response = await alice.patch(f"{INBOX}{id_}/", json=body)
     assert response.status_code in (400, 422)
     assert await listed(alice) == [id_]
 
 
 async def test_all_that_a_list_showed_is_archived_and_nothing_later(
-    alice: httpx.AsyncClient, tell: Tell
+    alice: httpx.AsyncClient, new_notification: NewNotification
 ) -> None:
-    bill, reply = tell(event_type="billing.payment_confirmed"), tell()
+    bill, reply = new_notification(event_type="billing.payment_confirmed"), new_notification()
     as_of = (await alice.get(INBOX)).json()["as_of"]
-    later = tell()
+    later = new_notification()
     body = {"category": "forum", "as_of": as_of}
     changed = await alice.post(f"{INBOX}archive-all/", json=body)
     assert changed.json() == {"archived": 1}
@@ -157,8 +163,10 @@ async def test_all_that_a_list_showed_is_archived_and_nothing_later(
     assert await unread(alice) == 2
 
 
-async def test_what_was_read_can_be_archived_at_once(alice: httpx.AsyncClient, tell: Tell) -> None:
-    read, new = tell(), tell()
+async def test_what_was_read_can_be_archived_at_once(
+    alice: httpx.AsyncClient, new_notification: NewNotification
+) -> None:
+    read, new = new_notification(), new_notification()
     await alice.patch(f"{INBOX}{read}/read/")
     changed = await alice.post(f"{INBOX}archive-all/", json={"read": True})
     assert changed.json() == {"archived": 1}
@@ -166,14 +174,14 @@ async def test_what_was_read_can_be_archived_at_once(alice: httpx.AsyncClient, t
 
 
 async def test_an_undo_brings_back_what_that_call_archived(
-    alice: httpx.AsyncClient, tell: Tell
+    alice: httpx.AsyncClient, new_notification: NewNotification
 ) -> None:
-    before, read, new, restored = (tell() for _ in range(4))
+    before, read, new, restored = (new_notification() for _ in range(4))
     await alice.delete(f"{INBOX}{before}/")
     await alice.patch(f"{INBOX}{read}/read/")
     changed = await alice.post(f"{INBOX}archive-all/")
     assert changed.json() == {"archived": 3}
-    later = tell()
+    later = new_notification()
     await alice.delete(f"{INBOX}{later}/")
     await put(alice, restored, False)
     await put(alice, restored, True)  # by itself, after that call
@@ -187,9 +195,9 @@ async def test_an_undo_brings_back_what_that_call_archived(
 @pytest.mark.parametrize("members", [1, 3])
 @pytest.mark.parametrize("change", ["read", "archive"])
 async def test_what_was_done_to_a_group_can_be_undone(
-    alice: httpx.AsyncClient, tell: Tell, change: str, members: int
+    alice: httpx.AsyncClient, new_notification: NewNotification, change: str, members: int
 ) -> None:
-    ids = [tell(subject="forum.thread:1") for _ in range(members)][::-1]
+    ids = [new_notification(subject="forum.thread:1") for _ in range(members)][::-1]
     page = (await alice.get(INBOX, params={"grouped": True})).json()
     ((group, key),) = [(each["count"], each["group_key"]) for each in page["results"]]
     assert group == members
@@ -199,7 +207,7 @@ async def test_what_was_done_to_a_group_can_be_undone(
         changed = await alice.delete(f"{INBOX}groups/{key}/")
         assert (await listed(alice), await archive_of(alice)) == ([], ids)
     assert await unread(alice) == 0
-    later = tell(subject="forum.thread:1")
+    later = new_notification(subject="forum.thread:1")
     assert await undo(alice, changed) == members
     assert await listed(alice) == [later, *ids]
     assert await unread(alice) == members + 1
@@ -248,6 +256,6 @@ async def test_of_very_many_streams_read_the_list_again(
     changed = await alice.post(f"{INBOX}archive-all/")
     assert changed.json() == {"archived": 1001}
     assert await undo(alice, changed) == 1001
-    told = db.execute("select change, notification_ids from tocsin.inbox_change order by at")
-    assert told.fetchall() == [("archived", None), ("unarchived", None)]
+    created = db.execute("select change, notification_ids from tocsin.inbox_change order by at")
+    assert created.fetchall() == [("archived", None), ("unarchived", None)]
     assert await unread(alice) == 1001

@@ -9,7 +9,7 @@ import pytest_asyncio
 from msgspec.structs import replace
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
-from tests.support.http_fixtures import KEY, URL, Tell, bearer, token, transport_to
+from tests.support.http_fixtures import KEY, URL, NewNotification, bearer, token, transport_to
 from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.store.credential import create_api_key
 from tocsin.engine.store.database import Database
@@ -43,18 +43,18 @@ def preflight(origin: str, method: str = "PATCH") -> dict[str, str]:
 
 async def test_a_preflight_needs_no_token(client: httpx.AsyncClient) -> None:
     for path in (f"{INBOX}1/read/", f"{INBOX}stream/", "/api/quiet-hours", "/api/event-types/"):
-        answer = await client.options(path, headers=preflight(HOME))
-        assert (answer.status_code, answer.headers[ALLOW]) == (204, HOME)
-        assert "Authorization" in answer.headers["access-control-allow-headers"]
-        assert "PATCH" in answer.headers["access-control-allow-methods"]
-        assert answer.headers["access-control-max-age"] == "7200"
-        assert "access-control-allow-credentials" not in answer.headers
+        response = await client.options(path, headers=preflight(HOME))
+        assert (response.status_code, response.headers[ALLOW]) == (204, HOME)
+        assert "Authorization" in response.headers["access-control-allow-headers"]
+        assert "PATCH" in response.headers["access-control-allow-methods"]
+        assert response.headers["access-control-max-age"] == "7200"
+        assert "access-control-allow-credentials" not in response.headers
 
 
 async def test_responses_and_errors_can_be_read_there(
-    client: httpx.AsyncClient, tell: Tell
+    client: httpx.AsyncClient, new_notification: NewNotification
 ) -> None:
-    tell()
+    new_notification()
     from_home = {"Origin": HOME}
     for path in (INBOX, f"{INBOX}unread-count/", f"{INBOX}9/"):
         assert (await client.get(path, headers=from_home | ALICE)).headers[ALLOW] == HOME

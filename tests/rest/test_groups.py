@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
-from tests.support.http_fixtures import Db, Tell
+from tests.support.http_fixtures import Db, NewNotification
 
 INBOX = "/api/notifications/"
 THREAD = "forum.thread:42"
@@ -16,9 +16,9 @@ TITLE = "New reply in 'Spring Formal Planning'"
 
 
 async def listed(client: httpx.AsyncClient, **query: Any) -> dict[str, Any]:
-    answer = await client.get(INBOX, params={"grouped": "true", **query})
-    assert answer.status_code == 200, answer.text
-    return dict(answer.json())
+    response = await client.get(INBOX, params={"grouped": "true", **query})
+    assert response.status_code == 200, response.text
+    return dict(response.json())
 
 
 async def groups(client: httpx.AsyncClient, **query: Any) -> list[dict[str, Any]]:
@@ -30,12 +30,12 @@ async def unread(client: httpx.AsyncClient) -> int:
 
 
 async def test_unread_ones_of_a_type_and_subject_are_one_item(
-    alice: httpx.AsyncClient, tell: Tell, db: Db
+    alice: httpx.AsyncClient, new_notification: NewNotification, db: Db
 ) -> None:
     for person, name in (("bob", "Bob"), ("carol", "Carol"), ("dave", "Dave"), ("erin", "Erin")):
         db.execute("select tocsin.upsert_recipient(%s, null, %s)", (person, name))
     ids = [
-        tell(subject=THREAD, title=TITLE, initiator=person)
+        new_notification(subject=THREAD, title=TITLE, initiator=person)
         for person in ("bob", "bob", "carol", "dave", "erin")
     ]
     (group,) = await groups(alice)
@@ -59,12 +59,12 @@ async def test_unread_ones_of_a_type_and_subject_are_one_item(
 
 
 async def test_the_title_is_in_the_persons_language(
-    alice: httpx.AsyncClient, tell: Tell, db: Db
+    alice: httpx.AsyncClient, new_notification: NewNotification, db: Db
 ) -> None:
     db.execute("select tocsin.upsert_recipient('alice', null, null, 'de-AT')")
     db.execute("select tocsin.upsert_recipient('bob', null, 'Bob')")
     for person in ("carol", "bob"):
-        tell(subject=THREAD, title=TITLE, initiator=person)
+        new_notification(subject=THREAD, title=TITLE, initiator=person)
     (group,) = await groups(alice)
     assert (
         group["title"]
@@ -73,12 +73,12 @@ async def test_the_title_is_in_the_persons_language(
 
 
 async def test_another_type_or_subject_is_another_group(
-    alice: httpx.AsyncClient, tell: Tell
+    alice: httpx.AsyncClient, new_notification: NewNotification
 ) -> None:
-    tell(subject=THREAD)
-    tell(subject="forum.thread:43")
-    tell(subject=THREAD, event_type="forum.mention")
-    tell(subject=THREAD)
+    new_notification(subject=THREAD)
+    new_notification(subject="forum.thread:43")
+    new_notification(subject=THREAD, event_type="forum.mention")
+    new_notification(subject=THREAD)
     assert [
         (each["latest"]["event_type"], each["latest"]["subject"], each["count"])
         for each in await groups(alice)
@@ -90,11 +90,11 @@ async def test_another_type_or_subject_is_another_group(
 
 
 async def test_without_a_subject_or_with_group_false_each_is_a_group_of_one(
-    alice: httpx.AsyncClient, tell: Tell, db: Db
+    alice: httpx.AsyncClient, new_notification: NewNotification, db: Db
 ) -> None:
     for _ in range(2):
-        tell()
-        tell(subject=THREAD, event_type="forum.mention")
+        new_notification()
+        new_notification(subject=THREAD, event_type="forum.mention")
     db.execute("update tocsin.event_type set grouped = false where event_type = 'forum.mention'")
     assert [each["count"] for each in await groups(alice)] == [1, 1, 1, 1]
     assert len({each["group_key"] for each in await groups(alice)}) == 4
@@ -117,13 +117,17 @@ async def test_without_a_subject_or_with_group_false_each_is_a_group_of_one(
     ids=["Auckland", "Havana"],
 )
 async def test_read_ones_are_grouped_by_the_day_of_the_persons_zone(
-    alice: httpx.AsyncClient, tell: Tell, db: Db, zone: str, times: tuple[str, ...]
+    alice: httpx.AsyncClient,
+    new_notification: NewNotification,
+    db: Db,
+    zone: str,
+    times: tuple[str, ...],
 ) -> None:
     db.execute("select tocsin.upsert_recipient('alice', null, null, null, %s)", (zone,))
     for at in times:
         db.execute(
             "update tocsin.notification set created_at = %s, read_at = now() where notification_id = %s",
-            (f"{at}+00", tell(subject=THREAD)),
+            (f"{at}+00", new_notification(subject=THREAD)),
         )
     found = await groups(alice)
     assert [(each["count"], each["unread"]) for each in found] == [(1, 0), (2, 0), (1, 0)]
@@ -133,22 +137,26 @@ async def test_read_ones_are_grouped_by_the_day_of_the_persons_zone(
     ]
 
 
-async def test_filters_apply_before_grouping(alice: httpx.AsyncClient, tell: Tell) -> None:
-    read = tell(subject=THREAD)
+async def test_filters_apply_before_grouping(
+    alice: httpx.AsyncClient, new_notification: NewNotification
+) -> None:
+    read = new_notification(subject=THREAD)
     await alice.patch(f"{INBOX}{read}/read/")
-    tell(subject=THREAD)
-    tell(subject=THREAD, event_type="billing.invoice_issued")
-    tell(subject="forum.thread:43")
+    new_notification(subject=THREAD)
+    new_notification(subject=THREAD, event_type="billing.invoice_issued")
+    new_notification(subject="forum.thread:43")
     assert [each["unread"] for each in await groups(alice, subject=THREAD)] == [1, 1, 0]
     assert [each["latest"]["id"] for each in await groups(alice, read="true")] == [read]
     assert len(await groups(alice, read="false", category="forum")) == 2
     assert len(await groups(alice, event_type="billing.invoice_issued")) == 1
 
 
-async def test_the_members_of_a_group_come_in_pages(alice: httpx.AsyncClient, tell: Tell) -> None:
-    ids = [tell(subject=THREAD) for _ in range(5)]
-    tell(subject="forum.thread:43")
-    single = tell()
+async def test_the_members_of_a_group_come_in_pages(
+    alice: httpx.AsyncClient, new_notification: NewNotification
+) -> None:
+    ids = [new_notification(subject=THREAD) for _ in range(5)]
+    new_notification(subject="forum.thread:43")
+    single = new_notification()
     keys = {each["latest"]["id"]: each["group_key"] for each in await groups(alice)}
     seen, url, page = [], f"{INBOX}?limit=2&group_key={keys[ids[-1]]}", {}
     while url:
@@ -164,14 +172,14 @@ async def test_the_members_of_a_group_come_in_pages(alice: httpx.AsyncClient, te
 
 
 async def test_pages_of_groups_stay_put_while_new_ones_arrive(
-    alice: httpx.AsyncClient, tell: Tell
+    alice: httpx.AsyncClient, new_notification: NewNotification
 ) -> None:
     for number in range(5):
-        tell(subject=f"t:{number}")
+        new_notification(subject=f"t:{number}")
     first = await listed(alice, limit=2)
-    tell(subject="t:1")  # its group would be the first now
-    tell(subject="t:9")
-    tell(subject="t:4")
+    new_notification(subject="t:1")  # its group would be the first now
+    new_notification(subject="t:9")
+    new_notification(subject="t:4")
     second = (await alice.get(first["next"])).json()
     third = (await alice.get(second["next"])).json()
     subjects = [
@@ -187,21 +195,21 @@ async def test_pages_of_groups_stay_put_while_new_ones_arrive(
 
 
 async def test_reading_a_group_spares_what_came_after_the_list(
-    alice: httpx.AsyncClient, tell: Tell
+    alice: httpx.AsyncClient, new_notification: NewNotification
 ) -> None:
     for _ in range(3):
-        tell(subject=THREAD)
-    other = tell(subject="forum.thread:43")
+        new_notification(subject=THREAD)
+    other = new_notification(subject="forum.thread:43")
     page = await listed(alice)
     key = page["results"][1]["group_key"]
-    later = tell(subject=THREAD)
-    answer = await alice.patch(f"{INBOX}groups/{key}/read/", json={"as_of": page["as_of"]})
-    assert (answer.status_code, answer.json()) == (200, {"marked": 3})
+    later = new_notification(subject=THREAD)
+    response = await alice.patch(f"{INBOX}groups/{key}/read/", json={"as_of": page["as_of"]})
+    assert (response.status_code, response.json()) == (200, {"marked": 3})
     assert await unread(alice) == 2
     assert [(each["latest"]["id"], each["count"], each["unread"]) for each in await groups(alice)][
         :2
     ] == [(later, 1, 1), (other, 1, 1)]
-    undone = await alice.post(f"{INBOX}undo/", json={"undo": answer.headers["tocsin-undo"]})
+    undone = await alice.post(f"{INBOX}undo/", json={"undo": response.headers["tocsin-undo"]})
     assert undone.json() == {"undone": 3}
     assert (await alice.patch(f"{INBOX}groups/{key}/read/")).json() == {"marked": 4}
     assert (await alice.patch(f"{INBOX}groups/{key}/read/")).json() == {"marked": 0}
@@ -209,15 +217,15 @@ async def test_reading_a_group_spares_what_came_after_the_list(
 
 
 async def test_archiving_a_group_spares_what_came_after_the_list(
-    alice: httpx.AsyncClient, tell: Tell
+    alice: httpx.AsyncClient, new_notification: NewNotification
 ) -> None:
-    ids = [tell(subject=THREAD) for _ in range(3)]
+    ids = [new_notification(subject=THREAD) for _ in range(3)]
     page = await listed(alice)
     key = page["results"][0]["group_key"]
-    later = tell(subject=THREAD)
+    later = new_notification(subject=THREAD)
     for _ in range(2):
-        answer = await alice.delete(f"{INBOX}groups/{key}/", params={"as_of": page["as_of"]})
-        assert (answer.status_code, answer.content) == (204, b"")
+        response = await alice.delete(f"{INBOX}groups/{key}/", params={"as_of": page["as_of"]})
+        assert (response.status_code, response.content) == (204, b"")
     assert [each["latest"]["id"] for each in await groups(alice)] == [later]
     assert await unread(alice) == 1
     assert (await alice.get(f"{INBOX}{ids[0]}/")).status_code == 200
@@ -228,9 +236,9 @@ async def test_archiving_a_group_spares_what_came_after_the_list(
 
 
 async def test_a_group_of_one_is_read_and_archived_too(
-    alice: httpx.AsyncClient, bob: httpx.AsyncClient, tell: Tell
+    alice: httpx.AsyncClient, bob: httpx.AsyncClient, new_notification: NewNotification
 ) -> None:
-    tell()
+    new_notification()
     (group,) = await groups(alice)
     path = f"{INBOX}groups/{group['group_key']}/"
     assert (await bob.patch(f"{path}read/")).status_code == 404
@@ -242,9 +250,9 @@ async def test_a_group_of_one_is_read_and_archived_too(
 
 
 async def test_a_key_reaches_only_ones_own(
-    alice: httpx.AsyncClient, bob: httpx.AsyncClient, tell: Tell
+    alice: httpx.AsyncClient, bob: httpx.AsyncClient, new_notification: NewNotification
 ) -> None:
-    tell(subject=THREAD)
+    new_notification(subject=THREAD)
     key = (await groups(alice))[0]["group_key"]
     assert (await bob.patch(f"{INBOX}groups/{key}/read/")).json() == {"marked": 0}
     assert (await bob.delete(f"{INBOX}groups/{key}/")).status_code == 204
@@ -252,20 +260,24 @@ async def test_a_key_reaches_only_ones_own(
     assert await unread(alice) == 1
 
 
-async def test_a_person_turns_groups_off(alice: httpx.AsyncClient, tell: Tell) -> None:
+async def test_a_person_turns_groups_off(
+    alice: httpx.AsyncClient, new_notification: NewNotification
+) -> None:
     assert (await alice.get("/api/inbox-preferences/")).json() == {"grouped": True}
     changed = await alice.patch("/api/inbox-preferences/", json={"grouped": False})
     assert (changed.status_code, changed.json()) == (200, {"grouped": False})
     assert (await alice.patch("/api/inbox-preferences/", json={})).json() == {"grouped": False}
     for _ in range(2):
-        tell(subject=THREAD)
+        new_notification(subject=THREAD)
     assert [each["count"] for each in await groups(alice)] == [1, 1]
     await alice.patch("/api/inbox-preferences/", json={"grouped": True})
     assert [each["count"] for each in await groups(alice)] == [2]
 
 
-async def test_counts_are_exact_to_a_thousand(alice: httpx.AsyncClient, tell: Tell, db: Db) -> None:
-    first = tell(subject=THREAD)
+async def test_counts_are_exact_to_a_thousand(
+    alice: httpx.AsyncClient, new_notification: NewNotification, db: Db
+) -> None:
+    first = new_notification(subject=THREAD)
     db.execute(
         "select tocsin.notify('forum.new_reply', '{alice}', 'x', subject => %s, initiator => 'p' || i)"
         " from generate_series(1, 999) i",
@@ -274,7 +286,7 @@ async def test_counts_are_exact_to_a_thousand(alice: httpx.AsyncClient, tell: Te
     (group,) = await groups(alice)
     assert (group["count"], group["unread"], group["capped"]) == (1000, 1000, False)
     assert (group["others"], len(group["initiators"])) == (996, 3)
-    tell(subject=THREAD)
+    new_notification(subject=THREAD)
     (group,) = await groups(alice)
     assert (group["count"], group["unread"], group["capped"]) == (1000, 1000, True)
     oldest = (await alice.get(f"{INBOX}{first}/")).json()
@@ -297,7 +309,7 @@ async def test_counts_are_exact_to_a_thousand(alice: httpx.AsyncClient, tell: Te
 async def test_what_is_not_of_a_grouped_list_names_its_field_and_the_cure(
     alice: httpx.AsyncClient, method: str, path: str, field: str
 ) -> None:
-    answer = await alice.request(method, INBOX + path)
-    assert answer.status_code == 422, answer.text
-    assert answer.json()["errors"][0]["field"] == field
-    assert answer.json()["errors"][0]["message"]
+    response = await alice.request(method, INBOX + path)
+    assert response.status_code == 422, response.text
+    assert response.json()["errors"][0]["field"] == field
+    assert response.json()["errors"][0]["message"]

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from litestar import Litestar
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
-from tests.support.http_fixtures import SECRET, URL, Tell, bearer, token
+from tests.support.http_fixtures import SECRET, URL, NewNotification, bearer, token
 from tests.support.services import until
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.credential import create_api_key, list_api_keys, revoke_api_keys
@@ -63,10 +63,10 @@ APPS = [
 async def test_no_credentials_get_a_challenge(
     anyone: httpx.AsyncClient, method: str, path: str
 ) -> None:
-    answer = await anyone.request(method, path)
-    assert answer.status_code == 401
-    assert answer.headers["www-authenticate"].startswith("Bearer")
-    assert answer.headers["content-type"] == "application/problem+json"
+    response = await anyone.request(method, path)
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"].startswith("Bearer")
+    assert response.headers["content-type"] == "application/problem+json"
 
 
 @pytest.mark.parametrize(("method", "path"), PEOPLE + APPS)
@@ -74,9 +74,9 @@ async def test_a_forged_token_or_key_gets_no_further(
     anyone: httpx.AsyncClient, method: str, path: str
 ) -> None:
     for bad in (token(key="another secret of at least 32 bytes"), "tocsin_nonsense"):
-        answer = await anyone.request(method, path, headers=bearer(bad))
-        assert answer.status_code == 401
-        assert 'error="invalid_token"' in answer.headers["www-authenticate"]
+        response = await anyone.request(method, path, headers=bearer(bad))
+        assert response.status_code == 401
+        assert 'error="invalid_token"' in response.headers["www-authenticate"]
 
 
 @pytest.mark.parametrize(("method", "path"), APPS)
@@ -123,12 +123,12 @@ async def test_each_kind_of_bad_token_is_refused(anyone: httpx.AsyncClient) -> N
         "nonsense",
     ]
     for each in bad:
-        answer = await anyone.get(COUNT, headers=bearer(each))
-        assert answer.status_code == 401, each
-        assert each not in answer.text
+        response = await anyone.get(COUNT, headers=bearer(each))
+        assert response.status_code == 401, each
+        assert each not in response.text
     for header in ("Basic YWxpY2U6eA==", "Bearer", "Bearer ", token()):
-        answer = await anyone.get(COUNT, headers={"Authorization": header})
-        assert answer.status_code == 401
+        response = await anyone.get(COUNT, headers={"Authorization": header})
+        assert response.status_code == 401
 
 
 async def test_a_remembered_token_still_expires(anyone: httpx.AsyncClient) -> None:
@@ -385,14 +385,14 @@ async def test_a_cookie_changes_things_from_our_own_pages_only(
 ) -> None:
     cookie = {"Cookie": f"tocsin_token={token()}"}
     assert (await anyone.get(COUNT, headers=cookie)).status_code == 200
-    answer = await anyone.post("/api/notifications/mark-all-read/", headers=cookie | headers)
-    assert answer.status_code == status
+    response = await anyone.post("/api/notifications/mark-all-read/", headers=cookie | headers)
+    assert response.status_code == status
 
 
 async def test_a_foreign_page_marks_nothing_through_open(
-    anyone: httpx.AsyncClient, alice: httpx.AsyncClient, tell: Tell
+    anyone: httpx.AsyncClient, alice: httpx.AsyncClient, new_notification: NewNotification
 ) -> None:
-    path = f"/api/notifications/{tell(action_url='/x')}/"
+    path = f"/api/notifications/{new_notification(action_url='/x')}/"
     cookie = {"Cookie": f"tocsin_token={token()}"}
     for foreign in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.test"}):
         assert (await anyone.get(f"{path}open/", headers=cookie | foreign)).status_code == 303
@@ -430,8 +430,8 @@ async def test_without_a_database_the_response_is_503_with_retry_after(
 ) -> None:
     await database.close()
     for path in ("/api/notifications/", "/readyz/"):
-        answer = await alice.get(path)
-        assert answer.status_code == 503
-        assert answer.headers["retry-after"]
-        assert "psycopg" not in answer.text
+        response = await alice.get(path)
+        assert response.status_code == 503
+        assert response.headers["retry-after"]
+        assert "psycopg" not in response.text
     assert (await alice.get("/healthz/")).status_code == 200

@@ -22,9 +22,9 @@ def everybody(people: None) -> None:
 
 
 async def register(person: httpx.AsyncClient, device: dict[str, Any]) -> dict[str, Any]:
-    answer = await person.post(TOKENS, json=device)
-    assert answer.status_code in (200, 201), answer.text
-    return dict(answer.json())
+    response = await person.post(TOKENS, json=device)
+    assert response.status_code in (200, 201), response.text
+    return dict(response.json())
 
 
 async def listed(person: httpx.AsyncClient) -> list[dict[str, Any]]:
@@ -60,9 +60,9 @@ async def test_a_device_bears_the_name_that_its_person_gave_it(
     assert (await register(alice, IPHONE))["label"] == "Alice's iPhone"
     assert (await register(bob, IPHONE))["label"] is None
     for wrong in ("", "x" * 101, "two\nlines"):
-        answer = await alice.post(TOKENS, json=IPHONE | {"label": wrong})
-        assert answer.status_code == 422
-        assert answer.json()["errors"][0]["field"] == "label"
+        response = await alice.post(TOKENS, json=IPHONE | {"label": wrong})
+        assert response.status_code == 422
+        assert response.json()["errors"][0]["field"] == "label"
 
 
 async def test_the_provider_and_environment_may_be_given(alice: httpx.AsyncClient) -> None:
@@ -109,16 +109,16 @@ async def test_a_device_is_forgotten_by_id_or_token_but_only_ones_own(
 async def test_a_wrong_device_is_refused(
     alice: httpx.AsyncClient, change: dict[str, str], field: str
 ) -> None:
-    answer = await alice.post(TOKENS, json=IPHONE | change)
-    assert answer.status_code == 422
-    assert answer.json()["errors"][0]["field"] == field
+    response = await alice.post(TOKENS, json=IPHONE | change)
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["field"] == field
 
 
 async def test_an_app_registers_devices_with_the_person(
     machine: httpx.AsyncClient, alice: httpx.AsyncClient
 ) -> None:
-    answer = await machine.put("/api/recipients/alice/", json={"push_tokens": [IPHONE, PIXEL]})
-    assert answer.status_code == 200
+    response = await machine.put("/api/recipients/alice/", json={"push_tokens": [IPHONE, PIXEL]})
+    assert response.status_code == 200
     assert len(await listed(alice)) == 2
     held = (await machine.get("/api/recipients/alice/export/")).json()
     assert {device["platform"] for device in held["devices"]} == {"android", "ios"}
@@ -136,17 +136,17 @@ async def test_push_is_decided_by_providers_and_devices(db: Db, alice: httpx.Asy
 
     await register(alice, IPHONE)
     await register(alice, PIXEL)
-    tell = "select tocsin.notify('messages.new_dm', array['alice', 'bob'], 'x')"
-    db.execute(tell)
+    call = "select tocsin.notify('messages.new_dm', array['alice', 'bob'], 'x')"
+    db.execute(call)
     assert decision("alice") == decision("bob") == ["off", "no_provider"]
     db.execute("update tocsin.channel set available = true where channel = 'push'")
-    db.execute(tell)
+    db.execute(call)
     assert decision("alice") == ["on", "default"]
     assert decision("bob") == ["off", "no_device"]
     deliveries = "select count(*) from tocsin.delivery where channel = 'push'"
     assert db.execute(deliveries).fetchone() == (2,)
     db.execute("update tocsin.device set disabled_at = now() where platform = 'ios'")
-    db.execute(tell)
+    db.execute(call)
     assert db.execute(deliveries).fetchone() == (3,)
 
 
@@ -179,8 +179,8 @@ async def test_a_token_of_firebase_keeps_its_case(db: Db, alice: httpx.AsyncClie
     await register(alice, {"token": "dxk:apa91b-_x", "platform": "ios", "provider": "fcm"})
     tokens = db.execute("select token from tocsin.device order by device_id").fetchall()
     assert tokens == [("dXk:APA91b-_X",), ("dxk:apa91b-_x",)]
-    answer = await alice.post(f"{TOKENS}unregister/", json={"token": "dXk:APA91b-_X "})
-    assert answer.status_code == 204
+    response = await alice.post(f"{TOKENS}unregister/", json={"token": "dXk:APA91b-_X "})
+    assert response.status_code == 204
 
 
 @pytest.mark.parametrize(
@@ -205,14 +205,14 @@ async def test_a_token_that_its_provider_cannot_accept_is_refused_with_the_cure(
     db: Db, alice: httpx.AsyncClient, machine: httpx.AsyncClient, provider: str, token: str
 ) -> None:
     device = {"token": token, "platform": "ios", "provider": provider}
-    answer = await alice.post(TOKENS, json=device)
-    assert answer.status_code == 422
-    (error,) = answer.json()["errors"]
+    response = await alice.post(TOKENS, json=device)
+    assert response.status_code == 422
+    (error,) = response.json()["errors"]
     assert error["field"] == "token"
     assert ("hexadecimal" if provider == "apns" else "Firebase") in error["message"]
     good = {"token": HEX, "platform": "ios"}
-    answer = await machine.put("/api/recipients/zoe/", json={"push_tokens": [good, device]})
-    assert answer.status_code == 422
-    assert answer.json()["errors"][0]["field"] == "push_tokens[1].token"
+    response = await machine.put("/api/recipients/zoe/", json={"push_tokens": [good, device]})
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["field"] == "push_tokens[1].token"
     assert db.execute("select count(*) from tocsin.device").fetchone() == (0,)
     assert db.execute("select from tocsin.recipient where recipient_id = 'zoe'").fetchone() is None

@@ -1,4 +1,4 @@
-"""What apps tell, look up and take back; people as apps keep them."""
+"""What apps new_notification, look up and take back; people as apps keep them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.crowd import CROWD
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
-from tests.support.http_fixtures import Db, Tell
+from tests.support.http_fixtures import Db, NewNotification
 from tocsin.engine.explain.why import explain_in_lines
 from tocsin.engine.store.database import Database
 
@@ -36,14 +36,14 @@ def rows(db: Db, table: str) -> int:
 async def test_an_event_notifies_and_can_be_looked_up(
     machine: httpx.AsyncClient, alice: httpx.AsyncClient, people: None
 ) -> None:
-    answer = await machine.post(
+    response = await machine.post(
         EVENTS, json=event(recipients=["alice", "bob", "alice"], initiator="bob")
     )
-    assert answer.status_code == 202, answer.text
-    told = answer.json()
-    assert told["notifications"] == 1
-    assert "idempotent-replayed" not in answer.headers
-    found = (await machine.get(f"{EVENTS}{told['event_id']}/")).json()
+    assert response.status_code == 202, response.text
+    created = response.json()
+    assert created["notifications"] == 1
+    assert "idempotent-replayed" not in response.headers
+    found = (await machine.get(f"{EVENTS}{created['event_id']}/")).json()
     assert (found["notifications"], found["title"]) == (1, "New reply")
     assert found["initiator_skipped"] is True
     assert found["caller"].startswith("key:")
@@ -99,16 +99,16 @@ async def test_an_object_creates_a_missing_person_and_never_overwrites(
 async def test_a_wrong_event_is_refused_whole_and_by_field(
     machine: httpx.AsyncClient, people: None, db: Db, changes: dict[str, Any], field: str
 ) -> None:
-    answer = await machine.post(EVENTS, json=event(**changes))
-    assert answer.status_code == 422, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["errors"][0]["field"] == field
+    response = await machine.post(EVENTS, json=event(**changes))
+    assert response.status_code == 422, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["errors"][0]["field"] == field
     assert (rows(db, "event"), rows(db, "recipient")) == (0, 3)
 
 
 async def test_all_unknown_and_missing_fields_are_named_at_once(machine: httpx.AsyncClient) -> None:
-    answer = await machine.post(EVENTS, json={"topik": "x", "titel": "y"})
-    fields = {each["field"]: each["message"] for each in answer.json()["errors"]}
+    response = await machine.post(EVENTS, json={"topik": "x", "titel": "y"})
+    fields = {each["field"]: each["message"] for each in response.json()["errors"]}
     assert set(fields) == {"topik", "titel", "event_type", "title"}
     assert "did you mean title" in fields["titel"]
 
@@ -126,17 +126,17 @@ async def test_all_unknown_and_missing_fields_are_named_at_once(machine: httpx.A
     ],
 )
 async def test_what_is_not_json_is_unreadable(machine: httpx.AsyncClient, body: bytes) -> None:
-    answer = await machine.post(EVENTS, content=body)
-    assert answer.status_code in (400, 422)
-    assert answer.headers["content-type"] == "application/problem+json"
+    response = await machine.post(EVENTS, content=body)
+    assert response.status_code in (400, 422)
+    assert response.headers["content-type"] == "application/problem+json"
 
 
 async def test_bodies_have_limits(machine: httpx.AsyncClient, alice: httpx.AsyncClient) -> None:
-    answer = await machine.post(EVENTS, content=b" " * 16_000_001)
-    assert answer.status_code == 413
-    answer = await alice.post("/api/notifications/mark-all-read/", content=b" " * 64_001)
-    assert answer.status_code == 413
-    assert answer.headers["content-type"] == "application/problem+json"
+    response = await machine.post(EVENTS, content=b" " * 16_000_001)
+    assert response.status_code == 413
+    response = await alice.post("/api/notifications/mark-all-read/", content=b" " * 64_001)
+    assert response.status_code == 413
+    assert response.headers["content-type"] == "application/problem+json"
 
 
 async def test_an_idempotency_key_creates_one_event_and_the_replay_is_marked(
@@ -159,11 +159,11 @@ async def test_concurrent_calls_with_one_key_tell_once(
     machine: httpx.AsyncClient, people: None, db: Db
 ) -> None:
     key = {"Idempotency-Key": "same"}
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(machine.post(EVENTS, json=event(), headers=key) for _ in range(8))
     )
-    assert {each.status_code for each in answers} == {202}
-    assert len({each.json()["event_id"] for each in answers}) == 1
+    assert {each.status_code for each in responses} == {202}
+    assert len({each.json()["event_id"] for each in responses}) == 1
     assert rows(db, "event") == 1
 
 
@@ -175,9 +175,9 @@ async def test_a_key_in_progress_is_a_conflict(
         other.execute(
             "select tocsin.earlier_event((select caller from tocsin.event), 'busy', 1, '[]')"
         )
-        answer = await machine.post(EVENTS, json=event(), headers={"Idempotency-Key": "busy"})
-    assert answer.status_code == 409
-    assert answer.headers["retry-after"]
+        response = await machine.post(EVENTS, json=event(), headers={"Idempotency-Key": "busy"})
+    assert response.status_code == 409
+    assert response.headers["retry-after"]
 
 
 async def test_a_dry_run_decides_and_stores_nothing(
@@ -187,9 +187,9 @@ async def test_a_dry_run_decides_and_stores_nothing(
         "/api/notification-preferences/", json={"overrides": {"forum.*": {"email": False}}}
     )
     posted = event(recipients=["alice", "bob", {"id": "eve"}], initiator="bob", dry_run=True)
-    answer = await machine.post(EVENTS, json=posted, headers={"Idempotency-Key": "dry"})
-    assert answer.status_code == 200, answer.text
-    found = answer.json()
+    response = await machine.post(EVENTS, json=posted, headers={"Idempotency-Key": "dry"})
+    assert response.status_code == 200, response.text
+    found = response.json()
     assert found["notifications"] == 2
     assert found["decisions"]["alice"]["email"] == {
         "decision": "off",
@@ -206,21 +206,21 @@ async def test_a_dry_run_decides_and_stores_nothing(
 @pytest.mark.crowd
 async def test_a_crowd_is_one_call(machine: httpx.AsyncClient, db: Db) -> None:
     crowd = [{"id": f"person-{n}", "email": f"person-{n}@example.com"} for n in range(CROWD)]
-    answer = await machine.post(EVENTS, json=event(recipients=crowd), timeout=60)
-    assert answer.status_code == 202, answer.text
-    assert answer.json()["notifications"] == CROWD
+    response = await machine.post(EVENTS, json=event(recipients=crowd), timeout=60)
+    assert response.status_code == 202, response.text
+    assert response.json()["notifications"] == CROWD
     assert rows(db, "delivery") == CROWD
 
 
 async def test_administrators_find_who_was_notified_of_what_and_why(
-    machine: httpx.AsyncClient, tell: Tell
+    machine: httpx.AsyncClient, new_notification: NewNotification
 ) -> None:
-    told = [tell(title=f"To Alice {n}") for n in range(3)]
-    tell("bob", title="To Bob")
+    created = [new_notification(title=f"To Alice {n}") for n in range(3)]
+    new_notification("bob", title="To Bob")
     first = (await machine.get(EVENTS, params={"recipient": "alice", "limit": 2})).json()
     assert [each["title"] for each in first["results"]] == ["To Alice 2", "To Alice 1"]
     got = first["results"][0]["notification"]
-    assert (got["id"], got["recipient"]) == (told[2], "alice")
+    assert (got["id"], got["recipient"]) == (created[2], "alice")
     assert got["channels"][1]["sentence"].startswith("Email is on for")
     second = (await machine.get(first["next"])).json()
     assert [each["title"] for each in second["results"]] == ["To Alice 0"]
@@ -236,7 +236,7 @@ async def test_administrators_find_who_was_notified_of_what_and_why(
 
 
 async def test_a_person_is_put_read_exported_and_erased(
-    machine: httpx.AsyncClient, tell: Tell, alice: httpx.AsyncClient
+    machine: httpx.AsyncClient, new_notification: NewNotification, alice: httpx.AsyncClient
 ) -> None:
     path = "/api/recipients/org%2Fdave/"
     assert (await machine.get(path)).status_code == 404
@@ -245,9 +245,9 @@ async def test_a_person_is_put_read_exported_and_erased(
     changed = await machine.put(path, json={"name": "Dave", "email": None})
     assert (changed.status_code, changed.json()["email"]) == (200, "dave@example.com")
     for wrong, field in (({"timezone": "Mars/Base"}, "timezone"), ({"emial": "x"}, "emial")):
-        answer = await machine.put(path, json=wrong)
-        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field)
-    tell()
+        response = await machine.put(path, json=wrong)
+        assert (response.status_code, response.json()["errors"][0]["field"]) == (422, field)
+    new_notification()
     await alice.patch("/api/notification-preferences/", json={"overrides": {"*": {"push": False}}})
     await alice.post("/api/stream-ticket/")
     held = (await machine.get("/api/recipients/alice/export/")).json()
@@ -271,10 +271,10 @@ async def test_an_address_is_notified_looked_up_and_claimed(
     assert (rows(db, "event"), rows(db, "notification")) == (0, 0)
 
     key = {"Idempotency-Key": "k"}
-    told = (await machine.post(EVENTS, json=posted, headers=key)).json()
+    created = (await machine.post(EVENTS, json=posted, headers=key)).json()
     again = await machine.post(EVENTS, json=posted, headers=key)
-    assert (again.json(), again.headers["idempotent-replayed"]) == (told, "true")
-    found = (await machine.get(f"{EVENTS}{told['event_id']}/")).json()
+    assert (again.json(), again.headers["idempotent-replayed"]) == (created, "true")
+    found = (await machine.get(f"{EVENTS}{created['event_id']}/")).json()
     assert (found["notifications"], found["deliveries"]) == (1, {"email": {"queued": 1}})
     (listed,) = (await machine.get(EVENTS)).json()["results"]
     assert (listed["notifications"], listed["notification"]) == (1, None)
@@ -289,8 +289,8 @@ async def test_an_address_is_notified_looked_up_and_claimed(
 
 
 async def test_only_an_app_claims_addresses(alice: httpx.AsyncClient, people: None) -> None:
-    answer = await alice.post("/api/recipients/alice/claims/", json={"email": "bob@example.com"})
-    assert answer.status_code == 403
+    response = await alice.post("/api/recipients/alice/claims/", json={"email": "bob@example.com"})
+    assert response.status_code == 403
 
 
 async def test_an_operator_sees_the_reasons_of_a_notification_without_a_person(
@@ -314,11 +314,11 @@ async def test_who_caused_an_event_finds_it_with_the_reason(
         "recipients": ["alice", "bob"],
         "initiator": "bob",
     }
-    told = (await machine.post("/api/events/", json=event)).json()
-    assert told["notifications"] == 1
+    created = (await machine.post("/api/events/", json=event)).json()
+    assert created["notifications"] == 1
     (listed,) = (await machine.get("/api/events/?recipient=bob")).json()["results"]
     assert (listed["id"], listed["notification"], listed["reason"]) == (
-        told["event_id"],
+        created["event_id"],
         None,
         "initiator",
     )
@@ -333,8 +333,8 @@ async def test_a_filter_of_events_is_held_to_its_limits(machine: httpx.AsyncClie
         ({"recipient": "x" * 201}, "recipient"),
         ({"since": "2026-11-21T09:30:00"}, "since"),  # without a zone
     ):
-        answer = await machine.get(EVENTS, params=params)
-        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field)
+        response = await machine.get(EVENTS, params=params)
+        assert (response.status_code, response.json()["errors"][0]["field"]) == (422, field)
 
 
 async def test_a_thing_is_read_where_the_app_shows_it_and_withdrawn_when_it_is_gone(

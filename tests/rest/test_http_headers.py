@@ -9,7 +9,7 @@ from litestar.routes import HTTPRoute
 from msgspec import structs
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
-from tests.support.http_fixtures import KEY, URL, Db, Tell, bearer, token, transport_to
+from tests.support.http_fixtures import KEY, URL, Db, NewNotification, bearer, token, transport_to
 from tocsin.dev.pages.demo import dev_routes
 from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.store.database import Database
@@ -51,11 +51,15 @@ async def test_head_has_the_headers_of_get(alice: httpx.AsyncClient, path: str) 
 
 @pytest.mark.own_app
 async def test_head_changes_nothing(
-    app: Litestar, alice: httpx.AsyncClient, anyone: httpx.AsyncClient, tell: Tell, db: Db
+    app: Litestar,
+    alice: httpx.AsyncClient,
+    anyone: httpx.AsyncClient,
+    new_notification: NewNotification,
+    db: Db,
 ) -> None:
-    id_ = tell(action_url="/there")
-    answer = await alice.head(f"{INBOX}{id_}/open/")
-    assert answer.status_code == 303
+    id_ = new_notification(action_url="/there")
+    response = await alice.head(f"{INBOX}{id_}/open/")
+    assert response.status_code == 303
     assert (await alice.get(f"{INBOX}{id_}/")).json()["read"] is False
     ticket = (await alice.post("/api/stream-ticket/")).json()["ticket"]
     for stream in (
@@ -74,7 +78,7 @@ async def test_every_response_forbids_sniffing_and_caches_and_asks_for_https(
     alice: httpx.AsyncClient, anyone: httpx.AsyncClient, people: None
 ) -> None:
     await alice.get(f"{INBOX}unread-count/")  # so that the next one is from before Litestar
-    for answer in (
+    for response in (
         await alice.get(f"{INBOX}unread-count/"),
         await alice.get(INBOX),
         await alice.patch("/api/notification-preferences/", json={"overrides": {"*": {}}}),
@@ -88,9 +92,11 @@ async def test_every_response_forbids_sniffing_and_caches_and_asks_for_https(
         await anyone.get("/unsubscribe/nonsense"),
         await anyone.options(INBOX),
     ):
-        assert answer.headers.get_list("x-content-type-options") == ["nosniff"], answer.request.url
-        assert answer.headers.get_list("cache-control") == ["no-store"], answer.request.url
-        assert answer.headers.get_list(HSTS) == ["max-age=31536000"], answer.request.url
+        assert response.headers.get_list("x-content-type-options") == ["nosniff"], (
+            response.request.url
+        )
+        assert response.headers.get_list("cache-control") == ["no-store"], response.request.url
+        assert response.headers.get_list(HSTS) == ["max-age=31536000"], response.request.url
     asset = await anyone.get("/assets/tocsin-bell.js")
     assert asset.headers.get_list("cache-control") == ["no-cache"]
     assert asset.headers[HSTS]
@@ -106,6 +112,6 @@ async def test_by_plain_http_nobody_is_asked_for_https(
         transport=transport_to(app), base_url=URL, headers=headers
     ) as client:
         for _ in range(2):
-            answer = await client.get(f"{INBOX}unread-count/")
-            assert answer.headers["x-content-type-options"] == "nosniff"
-            assert HSTS not in answer.headers
+            response = await client.get(f"{INBOX}unread-count/")
+            assert response.headers["x-content-type-options"] == "nosniff"
+            assert HSTS not in response.headers

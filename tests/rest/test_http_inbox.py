@@ -11,22 +11,22 @@ import psycopg
 import pytest
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
-from tests.support.http_fixtures import Db, Tell
+from tests.support.http_fixtures import Db, NewNotification
 from tocsin.client import notify
 
 INBOX = "/api/notifications/"
 
 
 async def ids(client: httpx.AsyncClient, **query: Any) -> list[int]:
-    answer = await client.get(INBOX, params=query)
-    assert answer.status_code == 200, answer.text
-    return [each["id"] for each in answer.json()["results"]]
+    response = await client.get(INBOX, params=query)
+    assert response.status_code == 200, response.text
+    return [each["id"] for each in response.json()["results"]]
 
 
 async def count(client: httpx.AsyncClient) -> int:
-    answer = await client.get(f"{INBOX}unread-count/")
-    assert answer.status_code == 200
-    return int(answer.json()["count"])
+    response = await client.get(f"{INBOX}unread-count/")
+    assert response.status_code == 200
+    return int(response.json()["count"])
 
 
 async def test_a_valid_token_of_nobody_yet_reads_an_empty_inbox(alice: httpx.AsyncClient) -> None:
@@ -39,8 +39,10 @@ async def test_a_valid_token_of_nobody_yet_reads_an_empty_inbox(alice: httpx.Asy
     }
 
 
-async def test_a_notification_reads_as_it_was_created(alice: httpx.AsyncClient, tell: Tell) -> None:
-    id_ = tell(
+async def test_a_notification_reads_as_it_was_created(
+    alice: httpx.AsyncClient, new_notification: NewNotification
+) -> None:
+    id_ = new_notification(
         body="Monday.",
         action_url="/forums/7",
         metadata={"thread_id": 7},
@@ -60,8 +62,10 @@ async def test_a_notification_reads_as_it_was_created(alice: httpx.AsyncClient, 
     assert (await alice.get(INBOX)).json()["results"] == [found]
 
 
-async def test_body_html_comes_sanitised(alice: httpx.AsyncClient, tell: Tell) -> None:
-    id_ = tell(
+async def test_body_html_comes_sanitised(
+    alice: httpx.AsyncClient, new_notification: NewNotification
+) -> None:
+    id_ = new_notification(
         body_html='<b onclick="x()">hi</b><script>x()</script><a href="javascript:x()">y</a><img src=x>'
     )
     for found in (
@@ -71,8 +75,10 @@ async def test_body_html_comes_sanitised(alice: httpx.AsyncClient, tell: Tell) -
         assert found["body_html"] == '<b>hi</b><a rel="noopener noreferrer">y</a>'
 
 
-async def test_pages_lead_through_all_and_back(alice: httpx.AsyncClient, tell: Tell) -> None:
-    told = [tell() for _ in range(7)]
+async def test_pages_lead_through_all_and_back(
+    alice: httpx.AsyncClient, new_notification: NewNotification
+) -> None:
+    created = [new_notification() for _ in range(7)]
     seen, pages = [], []
     previous = ""
     url: str | None = f"{INBOX}?limit=3"
@@ -81,7 +87,7 @@ async def test_pages_lead_through_all_and_back(alice: httpx.AsyncClient, tell: T
         pages.append([each["id"] for each in page["results"]])
         seen += pages[-1]
         previous, url = page["previous"], page["next"]
-    assert seen == told[::-1]
+    assert seen == created[::-1]
     assert [len(each) for each in pages] == [3, 3, 1]
     back = (await alice.get(previous)).json()
     assert [each["id"] for each in back["results"]] == pages[1]
@@ -92,9 +98,9 @@ async def test_pages_lead_through_all_and_back(alice: httpx.AsyncClient, tell: T
 
 
 async def test_a_page_of_large_ones_is_shorter_and_leads_on(
-    alice: httpx.AsyncClient, tell: Tell
+    alice: httpx.AsyncClient, new_notification: NewNotification
 ) -> None:
-    ids = [tell(body="é" * 100_000, body_html="<p>x</p>" * 10_000) for _ in range(13)]
+    ids = [new_notification(body="é" * 100_000, body_html="<p>x</p>" * 10_000) for _ in range(13)]
     first = (await alice.get("/api/notifications/?limit=20")).json()
     assert [each["id"] for each in first["results"]] == ids[:1:-1]
     second = (await alice.get(first["next"])).json()
@@ -105,9 +111,9 @@ async def test_a_page_of_large_ones_is_shorter_and_leads_on(
 
 
 async def test_ties_in_time_neither_repeat_nor_vanish(
-    alice: httpx.AsyncClient, tell: Tell, db: Db
+    alice: httpx.AsyncClient, new_notification: NewNotification, db: Db
 ) -> None:
-    told = [tell() for _ in range(9)]
+    created = [new_notification() for _ in range(9)]
     db.execute("update tocsin.notification set created_at = '2026-01-01 12:00:00.5+02'")
     seen: list[int] = []
     page: dict[str, Any] = {}
@@ -116,26 +122,30 @@ async def test_ties_in_time_neither_repeat_nor_vanish(
         page = (await alice.get(url)).json()
         seen += [each["id"] for each in page["results"]]
         url = page["next"]
-    assert seen == told[::-1]
+    assert seen == created[::-1]
     assert page["results"][0]["created_at"] == "2026-01-01T10:00:00.500000Z"
 
 
-async def test_pages_stay_put_while_new_ones_arrive(alice: httpx.AsyncClient, tell: Tell) -> None:
-    told = [tell() for _ in range(4)]
+async def test_pages_stay_put_while_new_ones_arrive(
+    alice: httpx.AsyncClient, new_notification: NewNotification
+) -> None:
+    created = [new_notification() for _ in range(4)]
     first = (await alice.get(f"{INBOX}?limit=2")).json()
-    newer = [tell() for _ in range(3)]
-    assert [e["id"] for e in (await alice.get(first["next"])).json()["results"]] == told[1::-1]
+    newer = [new_notification() for _ in range(3)]
+    assert [e["id"] for e in (await alice.get(first["next"])).json()["results"]] == created[1::-1]
     refreshed = (await alice.get((await alice.get(first["next"])).json()["previous"])).json()
-    assert [e["id"] for e in refreshed["results"]] == told[:1:-1]
+    assert [e["id"] for e in refreshed["results"]] == created[:1:-1]
     assert [e["id"] for e in (await alice.get(refreshed["previous"])).json()["results"]] == newer[
         1::-1
     ]
 
 
-async def test_filters_and_their_links(alice: httpx.AsyncClient, tell: Tell) -> None:
-    replies = [tell() for _ in range(3)]
-    mention = tell(event_type="forum.mention")
-    billing = tell(event_type="billing.invoice_issued")
+async def test_filters_and_their_links(
+    alice: httpx.AsyncClient, new_notification: NewNotification
+) -> None:
+    replies = [new_notification() for _ in range(3)]
+    mention = new_notification(event_type="forum.mention")
+    billing = new_notification(event_type="billing.invoice_issued")
     await alice.patch(f"{INBOX}{replies[0]}/read/")
     assert await ids(alice, read="true") == [replies[0]]
     assert await ids(alice, read="false", category="forum") == [mention, *replies[:0:-1]]
@@ -168,15 +178,17 @@ async def test_filters_and_their_links(alice: httpx.AsyncClient, tell: Tell) -> 
 async def test_a_wrong_query_names_its_field_and_the_cure(
     alice: httpx.AsyncClient, query: str, field: str
 ) -> None:
-    answer = await alice.get(f"{INBOX}?{query}")
-    assert answer.status_code == 422, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["errors"][0]["field"] == field
-    assert answer.json()["errors"][0]["message"]
+    response = await alice.get(f"{INBOX}?{query}")
+    assert response.status_code == 422, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["errors"][0]["field"] == field
+    assert response.json()["errors"][0]["message"]
 
 
-async def test_reading_and_unreading_move_the_badge(alice: httpx.AsyncClient, tell: Tell) -> None:
-    id_ = tell()
+async def test_reading_and_unreading_move_the_badge(
+    alice: httpx.AsyncClient, new_notification: NewNotification
+) -> None:
+    id_ = new_notification()
     assert await count(alice) == 1
     read = (await alice.patch(f"{INBOX}{id_}/read/")).json()
     assert read["read"] is True
@@ -189,23 +201,25 @@ async def test_reading_and_unreading_move_the_badge(alice: httpx.AsyncClient, te
     assert await count(alice) == 1
 
 
-async def test_an_archived_one_leaves_list_and_badge(alice: httpx.AsyncClient, tell: Tell) -> None:
-    id_ = tell()
+async def test_an_archived_one_leaves_list_and_badge(
+    alice: httpx.AsyncClient, new_notification: NewNotification
+) -> None:
+    id_ = new_notification()
     for _ in range(2):
-        answer = await alice.delete(f"{INBOX}{id_}/")
-        assert (answer.status_code, answer.content) == (204, b"")
+        response = await alice.delete(f"{INBOX}{id_}/")
+        assert (response.status_code, response.content) == (204, b"")
     assert await ids(alice) == []
     assert await count(alice) == 0
     assert (await alice.get(f"{INBOX}{id_}/")).status_code == 200
 
 
 async def test_mark_all_marks_what_the_list_could_show(
-    alice: httpx.AsyncClient, tell: Tell
+    alice: httpx.AsyncClient, new_notification: NewNotification
 ) -> None:
-    tell()
-    tell(event_type="billing.invoice_issued")
+    new_notification()
+    new_notification(event_type="billing.invoice_issued")
     as_of = (await alice.get(INBOX)).json()["as_of"]
-    late = tell()
+    late = new_notification()
     assert (await alice.post(f"{INBOX}mark-all-read/", json={"category": "billing"})).json() == {
         "marked": 1
     }
@@ -232,18 +246,18 @@ async def test_mark_all_leaves_what_commits_after_the_list(
 
 @pytest.mark.parametrize("as_of", ["zzz", "MTox", "OToxOg", "MTo5OjU6", "MTo5OjgsMw", "x" * 30_000])
 async def test_a_wrong_as_of_is_refused(alice: httpx.AsyncClient, as_of: str) -> None:
-    answer = await alice.post(f"{INBOX}mark-all-read/", json={"as_of": as_of})
-    assert answer.status_code == 422
-    assert answer.json()["errors"][0]["field"] == "as_of"
+    response = await alice.post(f"{INBOX}mark-all-read/", json={"as_of": as_of})
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["field"] == "as_of"
 
 
 async def test_one_with_the_inbox_off_is_found_by_id_only(
-    alice: httpx.AsyncClient, tell: Tell
+    alice: httpx.AsyncClient, new_notification: NewNotification
 ) -> None:
     await alice.patch(
         "/api/notification-preferences/", json={"overrides": {"*": {"in_app": False}}}
     )
-    id_ = tell(action_url="/x")
+    id_ = new_notification(action_url="/x")
     assert await ids(alice) == []
     assert await count(alice) == 0
     assert (await alice.get(f"{INBOX}{id_}/")).status_code == 200
@@ -252,19 +266,21 @@ async def test_one_with_the_inbox_off_is_found_by_id_only(
     assert why[0]["sentence"] == "You turned the inbox off for everything."
 
 
-async def test_open_marks_read_and_leads_there(alice: httpx.AsyncClient, tell: Tell) -> None:
+async def test_open_marks_read_and_leads_there(
+    alice: httpx.AsyncClient, new_notification: NewNotification
+) -> None:
     path, absolute = (
-        tell(action_url="/forums/7?a=1#ü"),
-        tell(action_url="https://example.com/x%20y"),
+        new_notification(action_url="/forums/7?a=1#ü"),
+        new_notification(action_url="https://example.com/x%20y"),
     )
-    answer = await alice.get(f"{INBOX}{path}/open/")
-    assert (answer.status_code, answer.headers["location"]) == (
+    response = await alice.get(f"{INBOX}{path}/open/")
+    assert (response.status_code, response.headers["location"]) == (
         303,
         "/forums/7?a=1#%C3%BC",
     )
-    answer = await alice.get(f"{INBOX}{absolute}/open")
-    assert answer.headers["location"] == "https://example.com/x%20y"
-    assert (await alice.get(f"{INBOX}{tell()}/open/")).status_code == 204
+    response = await alice.get(f"{INBOX}{absolute}/open")
+    assert response.headers["location"] == "https://example.com/x%20y"
+    assert (await alice.get(f"{INBOX}{new_notification()}/open/")).status_code == 204
     assert await count(alice) == 0
 
 
@@ -279,9 +295,14 @@ PERSONAL = [
 
 @pytest.mark.parametrize(("method", "path"), PERSONAL)
 async def test_another_persons_is_not_found(
-    bob: httpx.AsyncClient, alice: httpx.AsyncClient, tell: Tell, db: Db, method: str, path: str
+    bob: httpx.AsyncClient,
+    alice: httpx.AsyncClient,
+    new_notification: NewNotification,
+    db: Db,
+    method: str,
+    path: str,
 ) -> None:
-    id_ = tell(action_url="/secret")
+    id_ = new_notification(action_url="/secret")
     theirs = await bob.request(method, f"{INBOX}{id_}/{path}")
     nobodys = await bob.request(method, f"{INBOX}{id_ + 1}/{path}")
     assert theirs.status_code == nobodys.status_code == 404
@@ -301,9 +322,9 @@ async def test_an_impossible_id_is_not_found(
 
 
 async def test_lists_counts_and_mark_all_are_ones_own(
-    alice: httpx.AsyncClient, bob: httpx.AsyncClient, tell: Tell
+    alice: httpx.AsyncClient, bob: httpx.AsyncClient, new_notification: NewNotification
 ) -> None:
-    tell()
+    new_notification()
     assert await ids(bob) == []
     assert await count(bob) == 0
     assert (await bob.post(f"{INBOX}mark-all-read/")).json() == {"marked": 0}
@@ -311,31 +332,31 @@ async def test_lists_counts_and_mark_all_are_ones_own(
 
 
 async def test_a_cancelled_one_leaves_list_and_badge(
-    alice: httpx.AsyncClient, machine: httpx.AsyncClient, tell: Tell
+    alice: httpx.AsyncClient, machine: httpx.AsyncClient, new_notification: NewNotification
 ) -> None:
-    found = (await alice.get(f"{INBOX}{tell()}/")).json()
-    answer = await machine.post(f"/api/events/{found['event_id']}/cancel/")
-    assert answer.json() == {"cancelled": 1}
+    found = (await alice.get(f"{INBOX}{new_notification()}/")).json()
+    response = await machine.post(f"/api/events/{found['event_id']}/cancel/")
+    assert response.json() == {"cancelled": 1}
     assert await ids(alice) == []
     assert await count(alice) == 0
 
 
 async def test_a_row_held_by_an_app_is_a_conflict_to_try_again(
-    alice: httpx.AsyncClient, tell: Tell, dsn: str
+    alice: httpx.AsyncClient, new_notification: NewNotification, dsn: str
 ) -> None:
-    id_ = tell()
+    id_ = new_notification()
     with psycopg.connect(dsn) as other:
         other.execute("select from tocsin.notification for update")
-        answer = await alice.patch(f"{INBOX}{id_}/read/")
-        assert answer.status_code == 409
-        assert answer.headers["retry-after"] == "1"
+        response = await alice.patch(f"{INBOX}{id_}/read/")
+        assert response.status_code == 409
+        assert response.headers["retry-after"] == "1"
     assert (await alice.patch(f"{INBOX}{id_}/read/")).status_code == 200
 
 
 async def test_counts_agree_under_concurrent_reads(
-    alice: httpx.AsyncClient, tell: Tell, dsn: str
+    alice: httpx.AsyncClient, new_notification: NewNotification, dsn: str
 ) -> None:
-    told = [tell() for _ in range(10)]
+    created = [new_notification() for _ in range(10)]
 
     def more() -> None:
         with psycopg.connect(dsn, autocommit=True) as other:
@@ -344,7 +365,7 @@ async def test_counts_agree_under_concurrent_reads(
 
     writer = threading.Thread(target=more)
     writer.start()
-    await asyncio.gather(*(alice.patch(f"{INBOX}{id_}/read/") for id_ in told + told))
+    await asyncio.gather(*(alice.patch(f"{INBOX}{id_}/read/") for id_ in created + created))
     await asyncio.to_thread(writer.join)
     assert await count(alice) == 20
     assert len(await ids(alice, read="false", limit=100)) == 20

@@ -118,9 +118,9 @@ async def test_a_hostile_request_costs_little(
         await alice.get("/settings/")  # what is imported with the first request is not its fault
         if "Cookie" in sent.get("headers", {}):
             del alice.headers["Authorization"]
-        answer = await alice.request(method, path, **sent)
-    assert 400 <= answer.status_code < 500 or path == "/settings/"
-    assert len(answer.content) < 20_000
+        response = await alice.request(method, path, **sent)
+    assert 400 <= response.status_code < 500 or path == "/settings/"
+    assert len(response.content) < 20_000
     assert calls.count < MOST_CALLS
 
 
@@ -190,8 +190,8 @@ async def test_a_body_of_many_lists_is_decoded_in_the_subprocess(
 ) -> None:
     event = {"event_type": "forum.mention", "title": "x", "recipients": ["alice"]}
     for lists, pid in ((400, None), (600, int)):
-        answer = await machine.post(EVENTS, json=event | {"metadata": {"a": [[]] * lists}})
-        assert answer.status_code == 202
+        response = await machine.post(EVENTS, json=event | {"metadata": {"a": [[]] * lists}})
+        assert response.status_code == 202
         assert isinstance(app.state.offload.pid, pid or type(None))
 
 
@@ -212,21 +212,21 @@ async def test_a_body_that_is_too_large_is_refused_with_the_limit(
     anyone: httpx.AsyncClient, alice: httpx.AsyncClient
 ) -> None:
     large = b" " * 64_001
-    answers = {
+    responses = {
         "64,000": await alice.patch("/api/notification-preferences/", content=large),
         "4,000": await anyone.post("/ops/session/", content=large),
     }
-    for most, answer in answers.items():
-        assert answer.status_code == 413
-        assert f"larger than the {most} bytes" in answer.json()["detail"]
+    for most, response in responses.items():
+        assert response.status_code == 413
+        assert f"larger than the {most} bytes" in response.json()["detail"]
 
 
 async def test_more_recipients_than_a_call_takes_are_refused(machine: httpx.AsyncClient) -> None:
     event = {"event_type": "forum.mention", "title": "x", "recipients": ["a"] * 100_001}
-    answer = await machine.post(EVENTS, json=event, timeout=60)
-    assert answer.status_code == 422
-    assert answer.json()["errors"][0]["field"] == "recipients"
-    assert "100000" in answer.json()["errors"][0]["message"]
+    response = await machine.post(EVENTS, json=event, timeout=60)
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["field"] == "recipients"
+    assert "100000" in response.json()["errors"][0]["message"]
 
 
 async def test_nobody_who_is_not_signed_in_has_a_body_read(app: Litestar) -> None:

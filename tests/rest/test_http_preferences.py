@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
-from tests.support.http_fixtures import Tell
+from tests.support.http_fixtures import NewNotification
 
 PREFERENCES = "/api/notification-preferences/"
 Overrides = dict[str, dict[str, bool]]
@@ -49,22 +49,24 @@ async def test_precedence_agrees_with_a_naive_model(alice: httpx.AsyncClient) ->
                 overrides[scope][channel] = choice
             if not overrides[scope]:
                 del overrides[scope]
-        answer = await alice.patch(PREFERENCES, json={"overrides": change})
-        assert answer.status_code == 200, answer.text
-        found = answer.json()
+        response = await alice.patch(PREFERENCES, json={"overrides": change})
+        assert response.status_code == 200, response.text
+        found = response.json()
         assert found["overrides"] == overrides
         for name, each in catalogue.items():
             for channel in ("in_app", "email", "push"):
-                answers = found["event_types"][name][channel], found["sources"][name][channel]
+                values = found["event_types"][name][channel], found["sources"][name][channel]
                 rules = each["default_channels"], each["mandatory_channels"]
-                assert answers == expected(name, channel, overrides, *rules)
+                assert values == expected(name, channel, overrides, *rules)
     assert (await alice.get(PREFERENCES)).json() == found
     assert found["mandatory"] == {"compliance.overdue": ["email"]}
 
 
-async def test_preferences_decide_the_channels(alice: httpx.AsyncClient, tell: Tell) -> None:
+async def test_preferences_decide_the_channels(
+    alice: httpx.AsyncClient, new_notification: NewNotification
+) -> None:
     await alice.patch(PREFERENCES, json={"overrides": {"forum.*": {"email": False}}})
-    why = (await alice.get(f"/api/notifications/{tell()}/why/")).json()["channels"]
+    why = (await alice.get(f"/api/notifications/{new_notification()}/why/")).json()["channels"]
     email = next(each for each in why if each["channel"] == "email")
     assert email["sentence"] == "You turned email off for everything in Forum."
     assert (email["decision"], email["reason"], email["deliveries"]) == ("off", "preference", [])
@@ -94,9 +96,9 @@ async def test_a_mandatory_channel_stays_on(alice: httpx.AsyncClient) -> None:
 async def test_a_wrong_change_is_refused_whole(
     alice: httpx.AsyncClient, body: dict[str, Any], field: str
 ) -> None:
-    answer = await alice.patch(PREFERENCES, json=body)
-    assert answer.status_code == 422
-    assert answer.json()["errors"][0]["field"] == field
+    response = await alice.patch(PREFERENCES, json=body)
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["field"] == field
     assert (await alice.get(PREFERENCES)).json()["overrides"] == {}
 
 
@@ -110,13 +112,13 @@ async def test_a_first_write_creates_the_person(
 
 async def test_the_catalogue_speaks_the_readers_language(alice: httpx.AsyncClient) -> None:
     async def label(locale: str) -> tuple[str, str]:
-        answer = await alice.get("/api/event-types/", params={"locale": locale})
-        forum = next(each for each in answer.json()["results"] if each["category"] == "forum")
+        response = await alice.get("/api/event-types/", params={"locale": locale})
+        forum = next(each for each in response.json()["results"] if each["category"] == "forum")
         return forum["label"], forum["event_types"][0]["label"]
 
     assert await label("de-AT") == ("Forum", "Neues Thema")
     assert await label("ar") != await label("en")
     assert await label("en") == await label("") == await label("tlh") == ("Forum", "New thread")
     for wrong in ("../de", "x" * 36):
-        answer = await alice.get("/api/event-types/", params={"locale": wrong})
-        assert answer.status_code == 422
+        response = await alice.get("/api/event-types/", params={"locale": wrong})
+        assert response.status_code == 422

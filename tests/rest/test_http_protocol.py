@@ -65,7 +65,7 @@ class Running:
         finally:
             writer.close()
 
-    async def answer_to(self, sent: bytes) -> bytes:
+    async def response_to(self, sent: bytes) -> bytes:
         """All that comes back until the server closes."""
         async with self.connected() as (reader, writer):
             writer.write(sent)
@@ -110,9 +110,9 @@ async def trickle(writer: asyncio.StreamWriter, data: bytes) -> None:
 async def quick_trickle(running: Running, sent: bytes) -> bytes:
     async with running.connected() as (reader, writer):
         trickling = asyncio.create_task(trickle(writer, sent))
-        answer = await read_all(reader)
+        response = await read_all(reader)
         trickling.cancel()
-        return answer
+        return response
 
 
 HALF_SENT = {
@@ -127,9 +127,9 @@ HALF_SENT = {
 @pytest.mark.parametrize("sent", HALF_SENT.values(), ids=HALF_SENT)
 async def test_what_is_half_sent_is_ended_with_a_408(sent: bytes) -> None:
     async with running(QUICK) as server:
-        answer = await server.answer_to(sent)
-        assert b"HTTP/1.1 408 Request Timeout\r\n" in answer
-        assert b"application/problem+json" in answer
+        response = await server.response_to(sent)
+        assert b"HTTP/1.1 408 Request Timeout\r\n" in response
+        assert b"application/problem+json" in response
         await until(lambda: server.connections.open == 0)
         part = "body" if sent.startswith(POST) else "head"
         assert server.connections.ended == {f"{part} timeout": 1}
@@ -149,14 +149,14 @@ async def test_what_trickles_in_is_ended_at_the_same_deadline(sent: bytes) -> No
 @pytest.mark.parametrize("sent", [b"", b"\r\n"])
 async def test_a_connection_without_a_request_is_closed_without_a_word(sent: bytes) -> None:
     async with running(QUICK) as server:
-        assert await server.answer_to(sent) == b""
+        assert await server.response_to(sent) == b""
         assert server.connections.ended == {"idle timeout": 1}
 
 
 async def test_hundreds_of_half_sent_requests_are_all_ended() -> None:
     async with running(QUICK) as server:
-        answers = await asyncio.gather(*[server.answer_to(GET) for _ in range(300)])
-        assert all(b"408" in answer for answer in answers)
+        responses = await asyncio.gather(*[server.response_to(GET) for _ in range(300)])
+        assert all(b"408" in response for response in responses)
         await until(lambda: server.connections.open == 0)
 
 
@@ -205,7 +205,7 @@ TOO_LARGE = {
 @pytest.mark.parametrize("sent", TOO_LARGE.values(), ids=TOO_LARGE)
 async def test_a_large_head_is_refused_before_the_app_is_called(sent: bytes) -> None:
     async with running(OPEN_ENDED) as server:
-        assert b"HTTP/1.1 431 Request Header Fields Too Large" in await server.answer_to(sent)
+        assert b"HTTP/1.1 431 Request Header Fields Too Large" in await server.response_to(sent)
         assert server.app.responded == 0
         await until(lambda: server.connections.open == 0)
 
@@ -217,7 +217,7 @@ async def test_requests_in_a_pipeline_are_all_responded_to_up_to_a_limit() -> No
             for _ in range(60):
                 assert await reader.readuntil(b"\r\n\r\n0")
         flood = (GET + b"\r\n") * 100_000
-        await server.answer_to(flood)
+        await server.response_to(flood)
         await until(lambda: server.connections.open == 0)
         assert server.app.responded <= 60 + 65
 
@@ -241,18 +241,18 @@ async def test_a_body_that_nobody_reads_ends_the_connection_after_its_response()
     async with running(QUICK) as server, server.connected() as (reader, writer):
         writer.write(POST.replace(b"/ ", b"/unread ") + b"Content-Length: 9000000\r\n\r\n")
         writer.write(b"a" * 500_000)
-        answer = await read_all(reader)
-        assert answer.startswith(b"HTTP/1.1 200")
-        assert answer.endswith(b"0")
+        response = await read_all(reader)
+        assert response.startswith(b"HTTP/1.1 200")
+        assert response.endswith(b"0")
         await until(lambda: server.connections.open == 0)
 
 
 @pytest.mark.parametrize("sent", [b"\x16\x03\x01", b"nonsense\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"])
 async def test_what_is_no_http_is_a_problem(sent: bytes) -> None:
     async with running(OPEN_ENDED) as server:
-        answer = await server.answer_to(sent)
-        assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
-        assert b"application/problem+json" in answer
+        response = await server.response_to(sent)
+        assert response.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        assert b"application/problem+json" in response
 
 
 async def test_a_connection_serves_many_requests_and_an_upgrade_is_an_ordinary_one() -> None:

@@ -1,4 +1,4 @@
-"""Following by REST: a person's own topics; an app's events for them; why somebody was (not) told."""
+"""Following by REST: a person's own topics; an app's events for them; why somebody was (not) notified."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ THREAD = "forum.thread:42"
 
 
 async def follow(person: httpx.AsyncClient, topic: str = THREAD, **named: Any) -> dict[str, Any]:
-    answer = await person.post(SUBSCRIPTIONS, json={"topic": topic, **named})
-    assert answer.status_code in (200, 201), answer.text
-    return dict(answer.json())
+    response = await person.post(SUBSCRIPTIONS, json={"topic": topic, **named})
+    assert response.status_code in (200, 201), response.text
+    return dict(response.json())
 
 
 async def listed(person: httpx.AsyncClient, **query: Any) -> list[str]:
-    answer = await person.get(SUBSCRIPTIONS, params=query)
-    assert answer.status_code == 200, answer.text
-    return [each["topic"] for each in answer.json()["results"]]
+    response = await person.get(SUBSCRIPTIONS, params=query)
+    assert response.status_code == 200, response.text
+    return [each["topic"] for each in response.json()["results"]]
 
 
 def event(**named: Any) -> dict[str, Any]:
@@ -33,13 +33,13 @@ def event(**named: Any) -> dict[str, Any]:
 
 
 async def sentences(person: httpx.AsyncClient, db: Db, recipient: str = "alice") -> dict[str, str]:
-    """What `why` says of each channel of a person's last notification."""
+    """Returns the sentences of `why` on a person's last notification, by channel."""
     row = db.execute(
         "select max(notification_id) from tocsin.notification where recipient_id = %s", (recipient,)
     ).fetchone()
     assert row is not None
-    answer = await person.get(f"/api/notifications/{row[0]}/why/")
-    return {each["channel"]: each["sentence"] for each in answer.json()["channels"]}
+    response = await person.get(f"/api/notifications/{row[0]}/why/")
+    return {each["channel"]: each["sentence"] for each in response.json()["channels"]}
 
 
 async def test_following_is_new_once_and_a_level_can_change(
@@ -82,8 +82,8 @@ async def test_a_topic_in_a_path_is_taken_encoded_or_as_it_is(
 ) -> None:
     await follow(alice, topic)
     assert await listed(alice, topic=topic) == [topic]
-    answer = await alice.delete(f"{SUBSCRIPTIONS}{path}{ending}")
-    assert answer.status_code == 204, answer.text
+    response = await alice.delete(f"{SUBSCRIPTIONS}{path}{ending}")
+    assert response.status_code == 204, response.text
     assert await listed(alice, topic=topic) == []
 
 
@@ -116,9 +116,9 @@ async def test_only_ones_own_can_be_followed_no_more(
 async def test_what_cannot_be_followed_is_refused_with_the_cure(
     alice: httpx.AsyncClient, db: Db, change: dict[str, Any], field: str, cure: str
 ) -> None:
-    answer = await alice.post(SUBSCRIPTIONS, json={"topic": THREAD} | change)
-    assert answer.status_code == 422
-    (error,) = answer.json()["errors"]
+    response = await alice.post(SUBSCRIPTIONS, json={"topic": THREAD} | change)
+    assert response.status_code == 422
+    (error,) = response.json()["errors"]
     assert error["field"] == field
     assert cure in error["message"]
     assert db.execute("select count(*) from tocsin.recipient").fetchone() == (0,)
@@ -136,9 +136,9 @@ async def test_what_cannot_be_followed_is_refused_with_the_cure(
 async def test_a_wrong_filter_is_refused(
     alice: httpx.AsyncClient, query: dict[str, Any], field: str
 ) -> None:
-    answer = await alice.get(SUBSCRIPTIONS, params=query)
-    assert answer.status_code == 422
-    assert answer.json()["errors"][0]["field"] == field
+    response = await alice.get(SUBSCRIPTIONS, params=query)
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["field"] == field
 
 
 async def test_thousands_come_in_pages_each_once(
@@ -176,12 +176,12 @@ async def test_an_event_of_a_topic_notifies_its_followers(
 ) -> None:
     await follow(alice)
     await follow(bob, level="muted")
-    answer = await machine.post(
+    response = await machine.post(
         "/api/events/", json=event(initiator="carol", subscribe_initiator=True)
     )
-    assert answer.status_code == 202, answer.text
-    assert answer.json()["notifications"] == 1
-    found = (await machine.get(f"/api/events/{answer.json()['event_id']}/")).json()
+    assert response.status_code == 202, response.text
+    assert response.json()["notifications"] == 1
+    found = (await machine.get(f"/api/events/{response.json()['event_id']}/")).json()
     assert (found["topic"], found["notifications"]) == (THREAD, 1)
     again = await machine.post("/api/events/", json=event(initiator="alice"))
     assert again.json()["notifications"] == 1
@@ -246,7 +246,7 @@ async def test_a_topic_is_shown_with_its_latest_notification(
             action_url=f"/forums/42#{number}",
         )
     subscribe(db, "alice", THREAD, "muted")
-    notify_topic(db, topic=THREAD, event_type="forum.new_reply", title="Told to Bob alone")
+    notify_topic(db, topic=THREAD, event_type="forum.new_reply", title="For Bob alone")
     by_topic = {
         each["topic"]: each["latest"] for each in (await alice.get(SUBSCRIPTIONS)).json()["results"]
     }
@@ -259,27 +259,27 @@ async def test_a_topic_is_shown_with_its_latest_notification(
 
 
 async def test_why_names_the_topic(alice: httpx.AsyncClient, people: None, db: Db) -> None:
-    def tell(**named: Any) -> None:
+    def notify_thread(**named: Any) -> None:
         notify_topic(db, topic=THREAD, event_type="forum.new_reply", title="x", **named)
 
-    tell(initiator="alice", subscribe_initiator=True)
-    tell()
-    told = await sentences(alice, db)
-    assert told["in_app"].startswith(f"You get this because you replied in {THREAD}. ")
-    assert told["in_app"].endswith("It is in your inbox.")
-    assert "because" not in told["push"]  # it is off
-    tell(metadata={"mentions": ["alice"]})
+    notify_thread(initiator="alice", subscribe_initiator=True)
+    notify_thread()
+    sentence_of = await sentences(alice, db)
+    assert sentence_of["in_app"].startswith(f"You get this because you replied in {THREAD}. ")
+    assert sentence_of["in_app"].endswith("It is in your inbox.")
+    assert "because" not in sentence_of["push"]  # it is off
+    notify_thread(metadata={"mentions": ["alice"]})
     assert f"because you were mentioned in {THREAD}." in (await sentences(alice, db))["email"]
     subscribe(db, "alice", THREAD, "mentions")
-    tell()
+    notify_thread()
     only = f"You follow {THREAD} for mentions only, and you were not mentioned."
     assert set((await sentences(alice, db)).values()) == {only}
     subscribe(db, "alice", THREAD, "muted")
-    tell()
+    notify_thread()
     assert set((await sentences(alice, db)).values()) == {f"You muted {THREAD}."}
     await alice.delete(f"{SUBSCRIPTIONS}{THREAD}")
     await follow(alice)
-    tell()
+    notify_thread()
     assert f"because you follow {THREAD}." in (await sentences(alice, db))["email"]
 
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
-from tests.support.http_fixtures import METRICS_TOKEN, SECRET, URL, Db, Tell
+from tests.support.http_fixtures import METRICS_TOKEN, SECRET, URL, Db, NewNotification
 from tocsin import InvalidArgument, upsert_recipient
 from tocsin.engine.model import Initiator
 from tocsin.settings import Settings
@@ -36,10 +36,10 @@ async def profile(client: httpx.AsyncClient) -> Any:
 
 
 async def test_a_notification_names_its_initiator_wherever_it_is_read(
-    alice: httpx.AsyncClient, tell: Tell, db: Db
+    alice: httpx.AsyncClient, new_notification: NewNotification, db: Db
 ) -> None:
     upsert_recipient(db, "bob", name="Bob", avatar_url=PICTURE)
-    id_ = tell(initiator="bob", actions=[{"key": "yes", "label": "Yes"}])
+    id_ = new_notification(initiator="bob", actions=[{"key": "yes", "label": "Yes"}])
     bob = {"id": "bob", "name": "Bob", "avatar_url": PICTURE}
     assert await profile(alice) == bob
     for method, path in (
@@ -53,12 +53,12 @@ async def test_a_notification_names_its_initiator_wherever_it_is_read(
 
 
 async def test_without_an_initiator_or_what_the_app_knows_of_them_it_is_null(
-    alice: httpx.AsyncClient, tell: Tell, db: Db
+    alice: httpx.AsyncClient, new_notification: NewNotification, db: Db
 ) -> None:
-    tell()
+    new_notification()
     assert await profile(alice) is None
     db.execute("delete from tocsin.notification")
-    tell(initiator="somebody-unknown")
+    new_notification(initiator="somebody-unknown")
     assert await profile(alice) == {"id": "somebody-unknown", "name": None, "avatar_url": None}
 
 
@@ -77,10 +77,10 @@ async def test_without_an_initiator_or_what_the_app_knows_of_them_it_is_null(
     ],
 )
 async def test_a_picture_is_shown_from_allowed_hosts_alone(
-    alice: httpx.AsyncClient, tell: Tell, db: Db, url: str, shown: bool
+    alice: httpx.AsyncClient, new_notification: NewNotification, db: Db, url: str, shown: bool
 ) -> None:
     upsert_recipient(db, "bob", name="Bob", avatar_url=url)
-    tell(initiator="bob")
+    new_notification(initiator="bob")
     assert (await profile(alice))["avatar_url"] == (url if shown else None)
 
 
@@ -90,11 +90,11 @@ def test_without_the_setting_only_paths_are_shown() -> None:
     assert Initiator("bob", "Bob", "/bob.png").with_picture_of(()).avatar_url == "/bob.png"
 
 
-async def test_the_stream_has_the_initiator_too(tell: Tell, db: Db) -> None:
+async def test_the_stream_has_the_initiator_too(new_notification: NewNotification, db: Db) -> None:
     upsert_recipient(db, "bob", avatar_url=PICTURE)
     row = db.execute("select pg_current_snapshot()::text").fetchone()
     assert row is not None
-    tell(initiator="bob")
+    new_notification(initiator="bob")
     news = db.execute(
         "select tocsin.stream_updates(array['alice'], array['alice'], array[%s]::pg_snapshot[],"
         " array[null]::pg_snapshot[], array[null]::bigint[], 10)",
@@ -113,8 +113,8 @@ async def test_an_app_sets_keeps_and_removes_a_picture(machine: httpx.AsyncClien
         ({"avatar_url": None}, PICTURE),
         ({"avatar_url": ""}, None),
     ):
-        answer = await machine.put(path, json=body)
-        assert answer.json()["avatar_url"] == expected
+        response = await machine.put(path, json=body)
+        assert response.json()["avatar_url"] == expected
         assert (await machine.get(path)).json()["avatar_url"] == expected
     await machine.put(path, json={"avatar_url": PICTURE})
     exported = (await machine.get(f"{path}export/")).json()
@@ -125,15 +125,15 @@ async def test_an_app_sets_keeps_and_removes_a_picture(machine: httpx.AsyncClien
 async def test_an_address_that_no_picture_can_have_is_refused(
     machine: httpx.AsyncClient, db: Db, url: str
 ) -> None:
-    answer = await machine.put("/api/recipients/dora/", json={"avatar_url": url})
-    assert answer.status_code == 422
-    assert answer.json()["errors"][0]["field"] == "avatar_url"
+    response = await machine.put("/api/recipients/dora/", json={"avatar_url": url})
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["field"] == "avatar_url"
     with pytest.raises(InvalidArgument, match="avatar_url"):
         upsert_recipient(db, "dora", avatar_url=url)
     body = {"event_type": "forum.new_reply", "title": "x"}
     body |= {"recipients": [{"id": "dora", "avatar_url": url}]}  # type: ignore[dict-item]
-    answer = await machine.post("/api/events/", json=body)
-    assert answer.json()["errors"][0]["field"] == "recipients[0].avatar_url"
+    response = await machine.post("/api/events/", json=body)
+    assert response.json()["errors"][0]["field"] == "recipients[0].avatar_url"
     assert db.execute("select count(*) from tocsin.recipient").fetchone() == (0,)
 
 

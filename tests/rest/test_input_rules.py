@@ -227,14 +227,14 @@ async def refuse_line(
     assert refusal(db, statement, "t", None, text) == ("TC004", "idempotency_key")
     assert refusal(db, "select tocsin.upsert_recipient(%s)", text) == ("TC004", "id")
     for field in ("title", "initiator"):
-        answer = await machine.post("/api/events/", json=event | {field: text})
-        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field)
+        response = await machine.post("/api/events/", json=event | {field: text})
+        assert (response.status_code, response.json()["errors"][0]["field"]) == (422, field)
     device = {"token": "ab" * 32, "platform": "ios", "label": text}
-    answer = await alice.post("/api/push-tokens/", json=device)
-    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "label")
+    response = await alice.post("/api/push-tokens/", json=device)
+    assert (response.status_code, response.json()["errors"][0]["field"]) == (422, "label")
     if text in TWO_LINES:
-        answer = await machine.put("/api/recipients/alice/", json={"name": text})
-        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "name")
+        response = await machine.put("/api/recipients/alice/", json={"name": text})
+        assert (response.status_code, response.json()["errors"][0]["field"]) == (422, "name")
 
 
 def test_web_addresses_are_the_same_for_sql_and_python(db: Db) -> None:
@@ -283,8 +283,8 @@ async def test_an_action_url_that_is_none_is_refused_by_sql_and_http(
     assert {refusal(db, statement, each) for each in WEB_ADDRESSES} == {None}
     for each in ("https://[::1", "https://example.com:abc", "//example.com"):
         event = {"event_type": "forum.new_reply", "recipients": ["alice"], "title": "t"}
-        answer = await machine.post("/api/events/", json=event | {"action_url": each})
-        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "action_url")
+        response = await machine.post("/api/events/", json=event | {"action_url": each})
+        assert (response.status_code, response.json()["errors"][0]["field"]) == (422, "action_url")
 
 
 def test_links_in_html_are_held_to_the_rule_of_action_urls() -> None:
@@ -332,11 +332,11 @@ async def test_an_address_that_no_server_takes_is_refused_at_each_door(
             argument = json.dumps([{"id": each[:9], "email": each}]) if as_json else each
             assert refusal(db, door, argument) is None, (door, each)
     for each in ("a@b..c", "a@-b.com", f"{'a' * 65}@b.com", "a@b.com."):
-        answer = await machine.put("/api/recipients/zoe/", json={"email": each})
-        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "email")
+        response = await machine.put("/api/recipients/zoe/", json={"email": each})
+        assert (response.status_code, response.json()["errors"][0]["field"]) == (422, "email")
         event = {"event_type": "event.invited", "email": each, "title": "t"}
-        answer = await machine.post("/api/events/", json=event)
-        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "email")
+        response = await machine.post("/api/events/", json=event)
+        assert (response.status_code, response.json()["errors"][0]["field"]) == (422, "email")
 
 
 def test_a_sender_is_held_to_the_same_rule(db: Db) -> None:

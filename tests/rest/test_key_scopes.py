@@ -76,12 +76,12 @@ async def test_each_call_takes_a_key_of_its_own_scope_and_of_no_other(
     for (method, path), needed in calls.items():
         address = re.sub(r"\{(\w+)\}", lambda found: VALUES[found[1]], path) + "/"
         for scope, key in keys.items():
-            answer = await anyone.request(method, address, headers=bearer(key))
+            response = await anyone.request(method, address, headers=bearer(key))
             if scope == needed:
-                assert answer.status_code not in (401, 403), (method, path, answer.text)
+                assert response.status_code not in (401, 403), (method, path, response.text)
             else:
-                assert answer.status_code == 403, (method, path, scope, answer.text)
-                assert method == "HEAD" or f"the scope {needed}," in answer.json()["detail"]
+                assert response.status_code == 403, (method, path, scope, response.text)
+                assert method == "HEAD" or f"the scope {needed}," in response.json()["detail"]
 
 
 async def test_a_call_by_a_key_without_a_scope_of_its_own_does_not_start(
@@ -109,8 +109,8 @@ async def test_any_key_but_an_operators_reads_the_event_types(
 ) -> None:
     for scope in SCOPES:
         _, key = await create_api_key(database, scope, scopes=[scope])
-        answer = await anyone.get("/api/event-types/", headers=bearer(key))
-        assert answer.status_code == (403 if scope == "ops" else 200), scope
+        response = await anyone.get("/api/event-types/", headers=bearer(key))
+        assert response.status_code == (403 if scope == "ops" else 200), scope
 
 
 async def test_a_key_for_some_event_types_writes_and_reads_no_others(
@@ -131,18 +131,18 @@ async def test_a_key_for_some_event_types_writes_and_reads_no_others(
         ("forums.new_reply", 403),
         ("", 403),
     ):
-        told = await anyone.post("/api/events/", json=event(event_type), headers=headers)
-        assert told.status_code == status, event_type
+        created = await anyone.post("/api/events/", json=event(event_type), headers=headers)
+        assert created.status_code == status, event_type
         listed = await anyone.get(
             "/api/events/", params={"event_type": event_type}, headers=headers
         )
         assert listed.status_code == (200 if status == 202 else 403)
         if status == 202:
-            path = f"/api/events/{told.json()['event_id']}/"
+            path = f"/api/events/{created.json()['event_id']}/"
             assert (await anyone.get(path, headers=headers)).status_code == 200
             assert (await anyone.post(f"{path}cancel/", headers=headers)).status_code == 200
         else:
-            assert "forum.*" in told.json()["detail"]
+            assert "forum.*" in created.json()["detail"]
     path = f"/api/events/{foreign['event_id']}/"
     for method, address in (
         ("GET", "/api/events/"),

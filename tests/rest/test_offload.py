@@ -49,12 +49,12 @@ async def test_a_large_event_is_like_a_small_one(
     pids = [app.state.offload.pid]
     large = {**small, "body": LARGE}
     for replayed in (None, "true"):
-        answer = await machine.post(
+        response = await machine.post(
             "/api/events/", json=large, headers={"Idempotency-Key": "one"}, timeout=60
         )
-        assert answer.status_code == 202
-        assert answer.json()["notifications"] == 2
-        assert answer.headers.get("idempotent-replayed") == replayed
+        assert response.status_code == 202
+        assert response.json()["notifications"] == 2
+        assert response.headers.get("idempotent-replayed") == replayed
     pids.append(app.state.offload.pid)
     assert pids[0] is None
     assert pids[1] is not None
@@ -74,7 +74,7 @@ async def test_many_at_a_time_get_their_own_responses(
     machine: httpx.AsyncClient, people: None
 ) -> None:
     audiences = [["alice"], ["alice", "bob"], ["alice", "bob", "carol"]] * 4
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *[
             machine.post(
                 "/api/events/", json={**EVENT, "body": LARGE, "recipients": each}, timeout=60
@@ -82,7 +82,7 @@ async def test_many_at_a_time_get_their_own_responses(
             for each in audiences
         ]
     )
-    assert [each.json()["notifications"] for each in answers] == [len(each) for each in audiences]
+    assert [each.json()["notifications"] for each in responses] == [len(each) for each in audiences]
 
 
 async def test_a_process_that_dies_is_replaced(offload: Offload) -> None:

@@ -1,4 +1,4 @@
-"""The badge before Litestar: the same answers as behind it, and nobody gets more than there."""
+"""The badge before Litestar: the same responses as from Litestar, and the same rights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.http_fixtures import (
     METRICS_TOKEN,
     SECRET,
     Db,
-    Tell,
+    NewNotification,
     bearer,
     token,
     transport_to,
@@ -39,31 +39,31 @@ COUNT = "/api/notifications/unread-count/"
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The counts that were answered before Litestar."""
-    answered: list[int] = []
+    """Returns a list that gets each count which is returned before Litestar."""
+    counted: list[int] = []
     send_badge = middleware.send_badge
 
     async def noted(send: Any, badge: Badge, *more: Any) -> None:
-        answered.append(badge.count)
+        counted.append(badge.count)
         await send_badge(send, badge, *more)
 
     monkeypatch.setattr(middleware, "send_badge", noted)
-    return answered
+    return counted
 
 
-def without_date(answer: httpx.Response) -> dict[str, str]:
-    return {name: value for name, value in answer.headers.items() if name != "date"}
+def without_date(response: httpx.Response) -> dict[str, str]:
+    return {name: value for name, value in response.headers.items() if name != "date"}
 
 
 async def test_the_second_call_is_quick_and_like_the_first(
-    alice: httpx.AsyncClient, tell: Tell, quick: list[int]
+    alice: httpx.AsyncClient, new_notification: NewNotification, quick: list[int]
 ) -> None:
-    tell()
+    new_notification()
     first, second = await alice.get(COUNT), await alice.get(COUNT)
     assert quick == [1]
     assert first.json() == second.json() == {"count": 1, "unseen": 1}
     assert without_date(first) == without_date(second)
-    tell()
+    new_notification()
     assert (await alice.get(COUNT)).json() == {"count": 2, "unseen": 2}
     assert (await alice.get(COUNT.rstrip("/"), params={"x": "y"})).json() == {
         "count": 2,
@@ -118,13 +118,13 @@ async def test_what_it_is_not_sure_of_goes_on_to_the_app(
 
 
 async def test_a_token_is_quick_for_its_own_person_alone(
-    anyone: httpx.AsyncClient, tell: Tell, quick: list[int]
+    anyone: httpx.AsyncClient, new_notification: NewNotification, quick: list[int]
 ) -> None:
-    tell("alice")
+    new_notification("alice")
     for _ in range(2):
         for who, count in (("alice", 1), ("bob", 0), ("carol", 0)):
-            answer = await anyone.get(COUNT, headers=bearer(token(who)))
-            assert answer.json() == {"count": count, "unseen": count}
+            response = await anyone.get(COUNT, headers=bearer(token(who)))
+            assert response.json() == {"count": count, "unseen": count}
     assert quick == [1, 0, 0]
 
 
@@ -134,9 +134,9 @@ async def test_a_remembered_token_that_expired_is_refused_by_the_app(
     short = bearer(token(ttl=2))
     assert (await anyone.get(COUNT, headers=short)).status_code == 200
     await until(lambda: time.time() >= jwt_expiry(short))
-    answer = await anyone.get(COUNT, headers=short)
-    assert answer.status_code == 401
-    assert "expired" in answer.json()["detail"]
+    response = await anyone.get(COUNT, headers=short)
+    assert response.status_code == 401
+    assert "expired" in response.json()["detail"]
     assert quick == []
 
 
@@ -166,19 +166,19 @@ async def test_a_database_that_is_gone_is_unavailable(
     assert (await alice.get(COUNT)).status_code == 200
     await database.close()
     kill_sessions(database.dsn)
-    answer = await alice.get(COUNT)
-    assert answer.status_code == 503
-    assert answer.headers["retry-after"]
-    assert answer.headers["content-type"] == "application/problem+json"
+    response = await alice.get(COUNT)
+    assert response.status_code == 503
+    assert response.headers["retry-after"]
+    assert response.headers["content-type"] == "application/problem+json"
     assert quick == []
 
 
 async def test_a_session_that_was_killed_is_replaced(
-    alice: httpx.AsyncClient, tell: Tell, db: Db, dsn: str, quick: list[int]
+    alice: httpx.AsyncClient, new_notification: NewNotification, db: Db, dsn: str, quick: list[int]
 ) -> None:
     await alice.get(COUNT)
     for count in range(1, 4):
-        tell()
+        new_notification()
         kill_sessions(dsn)
         assert (await alice.get(COUNT)).json() == {"count": count, "unseen": count}
     assert quick == [1, 2, 3]
@@ -193,22 +193,24 @@ def kill_sessions(dsn: str) -> None:
 
 
 async def test_a_client_that_disconnects_costs_the_others_no_response(
-    database: Database, tell: Tell
+    database: Database, new_notification: NewNotification
 ) -> None:
-    tell()
+    new_notification()
     counts = UnreadCounts(database)
     gone, staying = counts.read("alice"), [counts.read(name) for name in ("alice", "bob", "alice")]
     gone.cancel()
     assert [each.count for each in await asyncio.gather(*staying)] == [1, 0, 1]
 
 
-async def test_ids_of_any_characters_are_counted(database: Database, db: Db, tell: Tell) -> None:
+async def test_ids_of_any_characters_are_counted(
+    database: Database, db: Db, new_notification: NewNotification
+) -> None:
     names = ['a"b', "a\\b", "{a,b}", "NULL", " a ", "ä✓🙂", "a'b", "%s", "$1", "zzz"]
     counts = UnreadCounts(database)
     for number, name in enumerate(names[:-1], 1):
         db.execute("select tocsin.upsert_recipient(%s)", (name,))
         for _ in range(number):
-            tell(name)
+            new_notification(name)
     expected = [*range(1, len(names)), 0]
     found = await asyncio.gather(*(counts.read(name) for name in names))
     assert [each.count for each in found] == expected
@@ -228,10 +230,10 @@ async def test_they_are_counted_and_logged_once_a_second(
         for _ in range(5):
             await alice.get(COUNT)
         await until(lambda: any(line["event"] == "requests" for line in lines))
-    (told,) = [line for line in lines if line["event"] == "requests"]
-    assert len(quick) == told["requests"] == 4
-    assert told["route"] == "/api/notifications/unread-count"
-    assert (told["method"], told["status"]) == ("GET", 200)
+    (line,) = [line for line in lines if line["event"] == "requests"]
+    assert len(quick) == line["requests"] == 4
+    assert line["route"] == "/api/notifications/unread-count"
+    assert (line["method"], line["status"]) == ("GET", 200)
     text = (await alice.get("/metrics/", headers=bearer(METRICS_TOKEN))).text
     series = '{method="GET",route="/api/notifications/unread-count",status="200"}'
     assert f"tocsin_http_requests_total{series} 5.0" in text

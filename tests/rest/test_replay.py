@@ -236,16 +236,16 @@ def test_operators_replay_from_the_shell(db: Db, dsn: str, monkeypatch: pytest.M
     (other,) = deliver(db, "failed", reason="smtp_550_5.1.1", recipient="bob")
     monkeypatch.setenv("TOCSIN_DATABASE_URL", dsn)
 
-    def say(*words: str) -> tuple[int, str]:
+    def run(*words: str) -> tuple[int, str]:
         result = CliRunner().invoke(main, ["deliveries", *words])
         return result.exit_code, result.output
 
-    assert re.search(r"2 +email +smtp_550_5.7.1 .*policy", say("failed")[1])
-    assert say("replay")[0] == 2
-    assert say("replay", "--all", str(other))[0] == 2
-    assert say("replay", str(other)) == (0, "0 due again, 1 stay (suppressed).\n")
-    assert say("replay", "--all") == (0, "2 due again, 1 stay (suppressed).\n")
-    assert say("replay", "--channel", "email", "--lift") == (0, "1 due again.\n")
+    assert re.search(r"2 +email +smtp_550_5.7.1 .*policy", run("failed")[1])
+    assert run("replay")[0] == 2
+    assert run("replay", "--all", str(other))[0] == 2
+    assert run("replay", str(other)) == (0, "0 due again, 1 stay (suppressed).\n")
+    assert run("replay", "--all") == (0, "2 due again, 1 stay (suppressed).\n")
+    assert run("replay", "--channel", "email", "--lift") == (0, "1 due again.\n")
 
 
 async def test_a_replayed_mail_is_sent_under_the_same_message_id(
@@ -260,7 +260,7 @@ async def test_a_replayed_mail_is_sent_under_the_same_message_id(
             "data_dir": str(tmp_path),
         }
         async with running("worker", log=tmp_path / "worker.log", settings=settings) as worker:
-            await worker.says("leading")
+            await worker.wait_for_log("leading")
             db.execute("select tocsin.notify('forum.new_reply', array['alice'], 'x')")
             await until(lambda: row(db, "select state = 'sent' from tocsin.delivery")[0])
             # as if its outcome had been lost, and then its attempts
@@ -285,7 +285,7 @@ async def test_an_opt_out_since_is_obeyed(
             "data_dir": str(tmp_path),
         }
         async with running("worker", log=tmp_path / "worker.log", settings=settings) as worker:
-            await worker.says("leading")
+            await worker.wait_for_log("leading")
             await replay(database, ids, lift=False)
             await until(lambda: row(db, "select state = 'skipped' from tocsin.delivery")[0])
     assert row(db, "select reason from tocsin.delivery") == ("opted_out_since",)

@@ -15,7 +15,7 @@ import pytest_asyncio
 from litestar import Litestar
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
-from tests.support.http_fixtures import URL, Db, Tell, bearer, token, transport_to
+from tests.support.http_fixtures import URL, Db, NewNotification, bearer, token, transport_to
 from tests.support.services import LONGEST, service_dsn, until
 from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.dispatch.dispatcher import Dispatcher
@@ -92,10 +92,10 @@ async def as_of_now(client: httpx.AsyncClient) -> str:
 
 
 async def test_before_the_first_mark_all_unread_ones_are_unseen(
-    alice: httpx.AsyncClient, tell: Tell
+    alice: httpx.AsyncClient, new_notification: NewNotification
 ) -> None:
-    tell()
-    tell()
+    new_notification()
+    new_notification()
     assert await badge(alice) == (2, 2)
 
 
@@ -172,17 +172,17 @@ async def test_many_that_came_since_are_counted_exactly(
 @pytest.mark.parametrize("as_of", ["zzz", "MTox", "OToxOg", "MTo5OjgsMw", "x" * 30_000, "", 7])
 async def test_a_wrong_as_of_is_refused(alice: httpx.AsyncClient, db: Db, as_of: str | int) -> None:
     emit(db)
-    answer = await alice.post(SEEN, json={"as_of": as_of})
-    assert answer.status_code in (400, 422)
-    assert answer.json()["errors"][0]["field"] == "as_of"
+    response = await alice.post(SEEN, json={"as_of": as_of})
+    assert response.status_code in (400, 422)
+    assert response.json()["errors"][0]["field"] == "as_of"
     assert await badge(alice) == (1, 1)
 
 
 async def test_an_as_of_of_the_future_is_refused(alice: httpx.AsyncClient, db: Db) -> None:
     emit(db)
-    answer = await alice.post(SEEN, json={"as_of": to_opaque("5:99999999999:")})
-    assert answer.status_code == 422
-    (error,) = answer.json()["errors"]
+    response = await alice.post(SEEN, json={"as_of": to_opaque("5:99999999999:")})
+    assert response.status_code == 422
+    (error,) = response.json()["errors"]
     assert error["field"] == "as_of"
     assert "as it is" in error["message"]
     assert await badge(alice) == (1, 1)

@@ -17,7 +17,7 @@ import pytest_asyncio
 from msgspec import structs
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
-from tests.support.http_fixtures import METRICS_TOKEN, Db, Tell, bearer, token
+from tests.support.http_fixtures import METRICS_TOKEN, Db, NewNotification, bearer, token
 from tests.support.services import until
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.badge import ListenConnection
@@ -33,9 +33,9 @@ STREAM = "/api/notifications/stream/"
 class Reader:
     """Reads a stream event by event."""
 
-    def __init__(self, answer: httpx.Response) -> None:
-        self.answer = answer
-        self._lines = answer.aiter_lines()
+    def __init__(self, response: httpx.Response) -> None:
+        self.response = response
+        self._lines = response.aiter_lines()
 
     async def block(self) -> dict[str, str]:
         """The next block's fields; a comment is the field ''."""
@@ -85,9 +85,11 @@ async def url(
     # once the listeners are there, they can be stopped cleanly
     async with (
         httpx.AsyncClient() as client,
-        client.stream("GET", f"http://127.0.0.1:{port}{STREAM}", headers=bearer(token())) as answer,
+        client.stream(
+            "GET", f"http://127.0.0.1:{port}{STREAM}", headers=bearer(token())
+        ) as response,
     ):
-        await Reader(answer).badge(0)
+        await Reader(response).badge(0)
     yield f"http://127.0.0.1:{port}"
     if not task.done():
         os.kill(os.getpid(), signal.SIGTERM)
@@ -98,19 +100,21 @@ async def url(
 @asynccontextmanager
 async def reading(url: str, *, query: str = "", **headers: str) -> AsyncIterator[Reader]:
     async with httpx.AsyncClient(timeout=20) as client:
-        async with client.stream("GET", f"{url}{STREAM}{query}", headers=headers) as answer:
-            yield Reader(answer)
+        async with client.stream("GET", f"{url}{STREAM}{query}", headers=headers) as response:
+            yield Reader(response)
 
 
-async def test_a_stream_opens_at_once_and_moves_with_the_inbox(url: str, tell: Tell) -> None:
+async def test_a_stream_opens_at_once_and_moves_with_the_inbox(
+    url: str, new_notification: NewNotification
+) -> None:
     async with reading(url, **bearer(token())) as stream, httpx.AsyncClient() as client:
-        assert stream.answer.status_code == 200
-        assert stream.answer.headers["content-type"].startswith("text/event-stream")
-        assert stream.answer.headers["cache-control"] == "no-store"
-        assert stream.answer.headers["x-accel-buffering"] == "no"
+        assert stream.response.status_code == 200
+        assert stream.response.headers["content-type"].startswith("text/event-stream")
+        assert stream.response.headers["cache-control"] == "no-store"
+        assert stream.response.headers["x-accel-buffering"] == "no"
         assert 2000 <= int((await stream.block())["retry"]) <= 6000
         await stream.badge(0)
-        id_ = await asyncio.to_thread(tell)
+        id_ = await asyncio.to_thread(new_notification)
         assert json.loads((await stream.until("notification"))["data"])["id"] == id_
         await stream.badge(1)
         path = f"{url}/api/notifications/{id_}/read/"
@@ -120,10 +124,12 @@ async def test_a_stream_opens_at_once_and_moves_with_the_inbox(url: str, tell: T
         await stream.badge(0)
 
 
-async def test_a_reconnect_replays_what_was_missed(url: str, tell: Tell) -> None:
+async def test_a_reconnect_replays_what_was_missed(
+    url: str, new_notification: NewNotification
+) -> None:
     async with reading(url, **bearer(token())) as stream:
         last = (await stream.badge(0))["id"]
-    id_ = await asyncio.to_thread(tell)
+    id_ = await asyncio.to_thread(new_notification)
     for query, headers in (("", {"Last-Event-ID": last}), (f"?last_event_id={last}", {})):
         async with reading(url, query=query, **bearer(token()), **headers) as stream:
             assert json.loads((await stream.until("notification"))["data"])["id"] == id_
@@ -132,9 +138,9 @@ async def test_a_reconnect_replays_what_was_missed(url: str, tell: Tell) -> None
 
 
 async def test_the_stream_of_an_erased_person_ends_and_the_next_one_is_empty(
-    url: str, tell: Tell, db: Db, database: Database
+    url: str, new_notification: NewNotification, db: Db, database: Database
 ) -> None:
-    await asyncio.to_thread(tell)
+    await asyncio.to_thread(new_notification)
     async with reading(url, **bearer(token())) as stream:
         await stream.badge(1)
         await erase_recipient(database, "alice")
@@ -145,7 +151,7 @@ async def test_the_stream_of_an_erased_person_ends_and_the_next_one_is_empty(
         # of a person who is not known (yet) it stays open, whatever is announced
         db.execute("select tocsin.announce(array['alice'])")
         db.execute("select tocsin.upsert_recipient('alice')")
-        await asyncio.to_thread(tell)
+        await asyncio.to_thread(new_notification)
         await stream.badge(1)
 
 
@@ -157,9 +163,9 @@ async def test_a_stream_ends_with_its_token(url: str) -> None:
 
 async def test_a_ticket_opens_one_stream_at_a_time(url: str, people: None, db: Db) -> None:
     async with httpx.AsyncClient() as client:
-        answer = await client.post(f"{url}/api/stream-ticket/", headers=bearer(token()))
-        assert answer.status_code == 201
-        query = f"?ticket={answer.json()['ticket']}"
+        response = await client.post(f"{url}/api/stream-ticket/", headers=bearer(token()))
+        assert response.status_code == 201
+        query = f"?ticket={response.json()['ticket']}"
         async with reading(url, query=query) as stream:
             await stream.badge(0)
             second = await client.get(f"{url}{STREAM}{query}")
@@ -191,10 +197,10 @@ async def test_too_many_streams_are_refused_with_the_cure(url: str) -> None:
     for stream in streams:
         await stream.block()
     async with httpx.AsyncClient() as client:
-        answer = await client.get(f"{url}{STREAM}", headers=bearer(token()))
-        assert answer.status_code == 429
-        assert answer.headers["retry-after"]
-        assert "close one" in answer.json()["detail"]
+        response = await client.get(f"{url}{STREAM}", headers=bearer(token()))
+        assert response.status_code == 429
+        assert response.headers["retry-after"]
+        assert "close one" in response.json()["detail"]
     for each in open_ones:
         await each.__aexit__(None, None, None)
 
@@ -240,7 +246,9 @@ async def test_a_lost_connection_leaves_the_number_of_its_socket_to_the_next(
 
 
 @pytest.mark.parametrize("limits", [Limits(write_seconds=0.3)])
-async def test_the_socket_of_a_reader_that_stops_reading_is_closed(url: str, tell: Tell) -> None:
+async def test_the_socket_of_a_reader_that_stops_reading_is_closed(
+    url: str, new_notification: NewNotification
+) -> None:
     address = "127.0.0.1", int(url.rpartition(":")[2])
     with socket.socket() as stalled:
         stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -250,7 +258,7 @@ async def test_the_socket_of_a_reader_that_stops_reading_is_closed(url: str, tel
         assert await asyncio.to_thread(stalled.recv, 8) == b"HTTP/1.1"
         body = "é" * 100_000
         for _ in range(60):
-            await asyncio.to_thread(tell, body=body)
+            await asyncio.to_thread(new_notification, body=body)
         async with httpx.AsyncClient() as client:
 
             async def cut_off() -> bool:

@@ -199,8 +199,8 @@ async def _choose(me: httpx.AsyncClient) -> None:
         ("POST", "notifications/seen/", {}),
     ]
     for method, path, body in calls:
-        answer = await me.request(method, f"/api/{path}", json=body)
-        assert answer.status_code < 300, (path, answer.text)
+        response = await me.request(method, f"/api/{path}", json=body)
+        assert response.status_code < 300, (path, response.text)
 
 
 async def _notify(db: Db, me: httpx.AsyncClient) -> None:
@@ -310,6 +310,6 @@ def holding(db: Db) -> set[str]:
 
 
 async def export(machine: httpx.AsyncClient) -> str:
-    answer = await machine.get(f"/api/recipients/{ID.replace('/', '%2F')}/export/")
-    assert answer.status_code == 200, answer.text
-    return json.dumps(answer.json())
+    response = await machine.get(f"/api/recipients/{ID.replace('/', '%2F')}/export/")
+    assert response.status_code == 200, response.text
+    return json.dumps(response.json())

@@ -228,8 +228,8 @@ async def _notify_and_read(tocsin: Installation, app: Db) -> None:
 
 
 async def _count(person: httpx.AsyncClient, count: int) -> bool:
-    answer = await person.get("/api/notifications/unread-count/")
-    return bool(answer.json()["count"] == count)
+    response = await person.get("/api/notifications/unread-count/")
+    return bool(response.json()["count"] == count)
 
 
 async def _digest(tocsin: Installation, app: Db) -> None:
@@ -237,9 +237,9 @@ async def _digest(tocsin: Installation, app: Db) -> None:
     app.commit()
     async with tocsin.person("bob") as bob:
         wanted = {"frequency": "daily", "timezone": "Europe/Rome", "send_at": "07:30"}
-        answer = await bob.patch("/api/digest-preferences/", json=wanted)
-        assert answer.status_code == 200, answer.text
-        next_at = datetime.fromisoformat(answer.json()["next_at"])
+        response = await bob.patch("/api/digest-preferences/", json=wanted)
+        assert response.status_code == 200, response.text
+        next_at = datetime.fromisoformat(response.json()["next_at"])
         assert next_at - datetime.now(UTC) < timedelta(hours=26)
         app.execute("select tocsin.notify('forum.new_reply', array['bob'], 'For the digest')")
         app.commit()

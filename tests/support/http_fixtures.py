@@ -33,7 +33,7 @@ METRICS_TOKEN = "the-token-of-the-metrics"
 LINKS = Links(URL, KEY)
 
 Db = psycopg.Connection[Any]
-Tell = Callable[..., int]
+NewNotification = Callable[..., int]
 
 
 def token(sub: str = "alice", *, ttl: float = 600, key: str = SECRET, **claims: Any) -> str:
@@ -159,10 +159,10 @@ def people(db: Db) -> None:
 
 
 @pytest.fixture
-def tell(db: Db, people: None) -> Tell:
-    """Tells Alice (or `recipient`) something; answers the notification's id."""
+def new_notification(db: Db, people: None) -> NewNotification:
+    """Returns a function that notifies Alice (or `recipient`) and returns the id of the notification."""
 
-    def _tell(recipient: str = "alice", **named: Any) -> int:
+    def _new_notification(recipient: str = "alice", **named: Any) -> int:
         arguments = {"event_type": "forum.new_reply", "title": "New reply", **named}
         event_id = notify(db, recipient=recipient, **arguments)
         row = db.execute(
@@ -171,4 +171,4 @@ def tell(db: Db, people: None) -> Tell:
         assert row is not None
         return int(row[0])
 
-    return _tell
+    return _new_notification

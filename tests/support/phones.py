@@ -34,7 +34,7 @@ async def phones(dsn: str, db: Db, tmp_path: Path) -> AsyncIterator[Phones]:
     async with far_ends(tmp_path) as (apns, fcm, settings):
         settings |= {"database_url": dsn, "data_dir": str(tmp_path)}
         async with running("worker", log=tmp_path / "worker.log", settings=settings) as worker:
-            await worker.says("leading")
+            await worker.wait_for_log("leading")
             yield Phones(apns, fcm, worker)
 
 
@@ -68,7 +68,7 @@ def device(db: Db, token: str, platform: str, recipient: str = "alice") -> None:
     )
 
 
-def tell(db: Db) -> None:
+def notify_phones(db: Db) -> None:
     db.execute(
         "select tocsin.notify('messages.new_dm', array['alice'], 'Bob: hello', 'How are you?', '/messages/7')"
     )

@@ -78,7 +78,9 @@ def worker(
     )
 
 
-def tell(db: Db, count: int, event_type: str = "forum.new_reply", prefix: str = "p") -> int:
+def notify_people(
+    db: Db, count: int, event_type: str = "forum.new_reply", prefix: str = "p"
+) -> int:
     names = [f"{prefix}{i}" for i in range(count)]
     db.execute(
         "select tocsin.upsert_recipient(n, n || '@example.com') from unnest(%s::text[]) n", (names,)

@@ -114,14 +114,14 @@ class RunningUp:
         ]
 
     async def ready(self) -> None:
-        def both_are_heard() -> bool:
+        def both_respond() -> bool:
             return (
                 "Tocsin is up" in self.text
                 and "http   | " in self.text
                 and "worker | " in self.text
             )
 
-        await until(lambda: both_are_heard() or self.process.poll() is not None)
+        await until(lambda: both_respond() or self.process.poll() is not None)
         assert self.process.poll() is None, self.text
 
     async def ended(self) -> int:

@@ -74,7 +74,7 @@ class Service:
     def log(self) -> str:
         return self._log.read_text(errors="replace")
 
-    async def says(self, words: str) -> None:
+    async def wait_for_log(self, words: str) -> None:
         await until(lambda: words in self.log or self.process.returncode is not None)
         assert words in self.log, self.log
 

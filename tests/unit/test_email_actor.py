@@ -34,7 +34,7 @@ from tocsin.engine.model import (
 
 
 class Server(smtp.SMTP):
-    """Hangs up when told, so that no test leaves a connection behind."""
+    """Closes its connections on request, so that no test leaves one behind."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)

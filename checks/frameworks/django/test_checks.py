@@ -38,7 +38,7 @@ def test_each_fault_has_its_cure(settings: Any, tocsin: Any, fault: str, cure: s
     assert any(fault in each.msg and cure in (each.hint or "") for each in messages), messages
 
 
-def test_a_project_that_makes_no_tokens_says_so(settings: Any) -> None:
+def test_a_project_that_makes_no_tokens_is_reported(settings: Any) -> None:
     settings.TOCSIN = {"SIGNING_KEY": None}
     assert check_settings() == []
 

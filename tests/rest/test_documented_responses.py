@@ -1,4 +1,4 @@
-"""The description is true: each call answers each kind of mistake as its description says, and nothing else."""
+"""The API description: each call returns for each kind of mistake what its description lists, and nothing else."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import pytest_asyncio
 from litestar import Litestar
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
-from tests.support.http_fixtures import LINKS, METRICS_TOKEN, URL, Tell, bearer, token
+from tests.support.http_fixtures import LINKS, METRICS_TOKEN, URL, NewNotification, bearer, token
 from tocsin.engine.store.credential import SCOPES, create_api_key
 from tocsin.engine.store.database import Database
 from tocsin.http.openapi import describe
 
 Json = dict[str, Any]
 
-STREAM = "/api/notifications/stream/"  # its good answer has no end
+STREAM = "/api/notifications/stream/"  # its response has no end
 NOWHERE = {
     "event_id": "999",
     "notification_id": "999",
@@ -57,7 +57,7 @@ def body_of(call: Json) -> Json:
 
 
 class Visitor:
-    """Makes requests and holds each answer against the description."""
+    """Makes requests and compares each response with the description."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
@@ -67,19 +67,19 @@ class Visitor:
     async def ask(
         self, method: str, path: str, call: Json, *, at: str = "", **named: Any
     ) -> httpx.Response:
-        answer = await self._client.request(method, at or address(path), **named)
-        status = str(answer.status_code)
+        response = await self._client.request(method, at or address(path), **named)
+        status = str(response.status_code)
         self.seen[method, path].add(status)
         shown = f"{method} {at or path} {named}"[:200]
         documented = call["responses"].get(status)
-        kind = answer.headers.get("content-type", "").split(";")[0]
+        kind = response.headers.get("content-type", "").split(";")[0]
         if documented is None:
-            self.wrong.append(f"{shown}: {status} is not documented: {answer.text[:100]}")
+            self.wrong.append(f"{shown}: {status} is not documented: {response.text[:100]}")
         elif "content" in documented and kind not in documented["content"]:
             self.wrong.append(f"{shown}: {status} is {kind}, not {list(documented['content'])}")
-        elif "content" not in documented and answer.content:
+        elif "content" not in documented and response.content:
             self.wrong.append(f"{shown}: {status} has content")
-        return answer
+        return response
 
 
 @pytest_asyncio.fixture
@@ -139,14 +139,17 @@ async def visit(visitor: Visitor, method: str, path: str, call: Json, own: dict[
         headers = own | {"Content-Type": kind}
         size = EVENT_BODY if path == "/api/events/" else 64_000
         for body in (*WRONG_BODIES, b"x" * (size + 1)):
-            answer = await visitor.ask(method, path, call, headers=headers, content=body)
+            response = await visitor.ask(method, path, call, headers=headers, content=body)
             if not body and kind == "application/json":
                 needed = call["requestBody"]["required"]
-                assert (answer.status_code == 400) == needed, (method, path)
+                assert (response.status_code == 400) == needed, (method, path)
 
 
 async def test_every_mistake_gets_a_documented_response_and_each_documented_one_occurs(
-    visitor: Visitor, doc: Json, credentials: dict[str, dict[str, str]], tell: Tell
+    visitor: Visitor,
+    doc: Json,
+    credentials: dict[str, dict[str, str]],
+    new_notification: NewNotification,
 ) -> None:
     for method, path, call in calls(doc):
         for headers in bad(call, credentials):
@@ -157,32 +160,34 @@ async def test_every_mistake_gets_a_documented_response_and_each_documented_one_
                 await visitor.ask(method, path, call, params=params, headers=own)
         else:
             await visit(visitor, method, path, call, good(call, credentials))
-    await follow_links(visitor, doc, tell)
+    await follow_links(visitor, doc, new_notification)
     await load_modules(visitor, doc)
     assert not visitor.wrong, "\n".join(visitor.wrong)
     missing = [
         f"{method} {path}: {status}"
         for method, path, call in calls(doc)
-        for status, answer in call["responses"].items()
-        if PROBLEM in answer.get("content", {})
+        for status, response in call["responses"].items()
+        if PROBLEM in response.get("content", {})
         and status not in visitor.seen[method, path] | CIRCUMSTANCES
     ]
     assert missing == ["GET /metrics/: 404"]  # where no token is set
 
 
-async def follow_links(visitor: Visitor, doc: Json, tell: Tell) -> None:
+async def follow_links(visitor: Visitor, doc: Json, new_notification: NewNotification) -> None:
     """Of mails, whose tokens name somebody."""
     now = datetime.now(UTC)
     links = {
-        "/c/{token}/": LINKS.open(tell(action_url="/x"), "alice", now),
+        "/c/{token}/": LINKS.open(new_notification(action_url="/x"), "alice", now),
         "/unsubscribe/{token}/": LINKS.unsubscribe("alice", "forum.new_reply", now),
-        "/a/{token}/": LINKS.choose(tell(actions=[{"key": "yes", "label": "Yes"}]), "alice", now),
+        "/a/{token}/": LINKS.choose(
+            new_notification(actions=[{"key": "yes", "label": "Yes"}]), "alice", now
+        ),
     }
     for path, link in links.items():
         for method, call in doc["paths"][path].items():
             named: Json = {"at": link.removeprefix(URL)}
-            answer = await visitor.ask(method.upper(), path, call, data={"key": "yes"}, **named)
-            assert answer.status_code in (200, 303)
+            response = await visitor.ask(method.upper(), path, call, data={"key": "yes"}, **named)
+            assert response.status_code in (200, 303)
             if method == "post":
                 wrong = {"scope": "none", "key": "no"}
                 for fields in (wrong, {"undo": "2"}, {"scope": "x" * 64_001}):
@@ -196,9 +201,9 @@ async def load_modules(visitor: Visitor, doc: Json) -> None:
         for path in ("/assets/{name}/", "/assets/{version}/{name}/"):
             at = f"/assets/{name}/" if "version" not in path else each["url"].removeprefix(URL)
             call = doc["paths"][path]["get"]
-            answer = await visitor.ask("GET", path, call, at=at)
-            assert answer.status_code == 200
-            known = {"If-None-Match": answer.headers["etag"]}
+            response = await visitor.ask("GET", path, call, at=at)
+            assert response.status_code == 200
+            known = {"If-None-Match": response.headers["etag"]}
             again = await visitor.ask("GET", path, call, at=at, headers=known)
             assert again.status_code == 304
 
@@ -210,11 +215,11 @@ async def test_every_example_of_a_body_is_taken(
         for kind, content in body_of(call).items():
             if kind == "application/json":
                 example = content["example"]
-                answer = await visitor.ask(
+                response = await visitor.ask(
                     method, path, call, headers=good(call, credentials), json=example
                 )
-                assert answer.status_code != 400, (method, path)
-                assert "There is no such field" not in answer.text
+                assert response.status_code != 400, (method, path)
+                assert "There is no such field" not in response.text
     assert not visitor.wrong, "\n".join(visitor.wrong)
 
 
@@ -229,10 +234,10 @@ async def test_a_path_names_all_its_methods_to_anybody_and_where_one_is_none_of_
         assert named - {"HEAD"} == known | {"OPTIONS"}, path
         for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE"} - known:
             headers = good(next(iter(methods.values())), credentials)
-            answer = await anyone.request(method, address(path), headers=headers)
-            assert answer.status_code == 405, (method, path, answer.text)
-            assert answer.headers["content-type"] == PROBLEM
-            allowed = set(re.split(r",\s*", answer.headers["allow"])) - {"OPTIONS", "HEAD"}
+            response = await anyone.request(method, address(path), headers=headers)
+            assert response.status_code == 405, (method, path, response.text)
+            assert response.headers["content-type"] == PROBLEM
+            allowed = set(re.split(r",\s*", response.headers["allow"])) - {"OPTIONS", "HEAD"}
             assert allowed == known, (method, path)
 
 
@@ -261,13 +266,16 @@ async def test_a_text_longer_than_its_description_says_is_refused_and_one_as_lon
             text = "/" * length if name == "action_url" else "a" * length
             headers = good(call, credentials)
             body = base | {name: text}
-            answer = await visitor.ask(method, path, call, headers=headers, json=body)
-            errors = answer.json().get("errors", ()) if answer.content else ()
-            said = [each["message"] for each in errors if each["field"] == name]
+            response = await visitor.ask(method, path, call, headers=headers, json=body)
+            errors = response.json().get("errors", ()) if response.content else ()
+            messages = [each["message"] for each in errors if each["field"] == name]
             if length > longest:
-                assert (answer.status_code, len(said)) == (422, 1), (path, name)
+                assert (response.status_code, len(messages)) == (422, 1), (path, name)
             else:
-                assert not re.search(r"at most|long|characters|length", str(said)), (path, said)
+                assert not re.search(r"at most|long|characters|length", str(messages)), (
+                    path,
+                    messages,
+                )
     assert not visitor.wrong, "\n".join(visitor.wrong)
 
 
@@ -280,13 +288,13 @@ async def test_a_number_is_no_time(
         for each in call.get("parameters", ()):
             kinds = (each["schema"], *each["schema"].get("oneOf", ()))
             if any(kind.get("format") == "date-time" for kind in kinds):
-                answer = await anyone.request(
+                response = await anyone.request(
                     method,
                     address(path),
                     headers=good(call, credentials),
                     params={each["name"]: number},
                 )
-                assert answer.status_code == 422, path
-                assert answer.json()["errors"][0]["field"] == each["name"]
+                assert response.status_code == 422, path
+                assert response.json()["errors"][0]["field"] == each["name"]
                 tried += 1
     assert tried > 1
