@@ -13,8 +13,9 @@ from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.support.mail_screenshots import chromium
 from tests.support.run_folder import run_folder
@@ -26,7 +27,6 @@ QUALITY = 90
 EVENT_TYPES = ("billing.payment_due", "forum.new_reply")
 """What is pressed: the first mail and push after a start take longer; that of the first type is in no inbox."""
 SECONDS = 120.0
-_LOOKS = ("light", "dark")
 
 
 def main() -> None:
@@ -35,8 +35,14 @@ def main() -> None:
         browser = playwright.chromium.launch(
             executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"]
         )
-        for look in _LOOKS:
-            _take(browser, url, look)
+        page = browser.new_page(
+            viewport={"width": WIDTH, "height": HEIGHT}, locale="en-GB", reduced_motion="reduce"
+        )
+        page.set_default_timeout(SECONDS * 1000)
+        page.goto(url)
+        _press(page)
+        _take(page, "light")
+        _take(page, "dark")
         browser.close()
 
 
@@ -65,30 +71,26 @@ def _running_demo() -> Iterator[str]:
             process.communicate(timeout=SECONDS)
 
 
-def _take(browser: Browser, url: str, look: str) -> None:
-    context = browser.new_context(
-        viewport={"width": WIDTH, "height": HEIGHT},
-        color_scheme="dark" if look == "dark" else "light",
-        locale="en-GB",
-    )
-    context.set_default_timeout(SECONDS * 1000)
-    page = context.new_page()
-    page.goto(url)
+def _press(page: Page) -> None:
+    """Presses the buttons in Alice's window, and opens Bob's bell when all has arrived."""
+    expect.set_options(timeout=SECONDS * 1000)
     for side in ("left", "right"):
-        bell = page.locator(f".panel.{side} tocsin-bell")
-        expect(bell).not_to_have_js_property("count", None, timeout=SECONDS * 1000)
+        expect(page.locator(f".panel.{side} tocsin-bell")).not_to_have_js_property("count", None)
     for event_type in EVENT_TYPES:
         page.locator(f".panel.left [data-event-type='{event_type}']").click()
         expect(page.locator("#trace li").first).to_be_visible()
-        expect(page.locator("#trace .waiting")).to_have_count(0, timeout=SECONDS * 1000)
+        expect(page.locator("#trace .waiting")).to_have_count(0)
     bell = page.locator(".panel.right tocsin-bell")
     bell.click()
     expect(bell.get_by_role("listitem").first).to_be_visible()
-    shown = context.new_cdp_session(page).send(
+
+
+def _take(page: Page, look: Literal["light", "dark"]) -> None:
+    page.emulate_media(color_scheme=look)
+    shown = page.context.new_cdp_session(page).send(
         "Page.captureScreenshot", {"format": "webp", "quality": QUALITY}
     )
     (FOLDER / f"demo-{look}.webp").write_bytes(b64decode(shown["data"]))
-    context.close()
 
 
 if __name__ == "__main__":
