@@ -64,7 +64,7 @@ def person_token(
 
 
 def bell_html(service_url: str, *, token_path: str = TOKEN_PATH, **attributes: str) -> str:
-    """`<tocsin-bell>` with its modules, for a page of any person; the token is not in it.
+    """Returns `<tocsin-bell>` with its modules, for a page of any person; the token is not in it.
 
     `service_url` is the TOCSIN_PUBLIC_URL of the service. `attributes` are those of the bell, with `_` for `-`.
     """

@@ -74,7 +74,7 @@ def plural_category(language: str, number: int) -> str:
 
 
 def is_language(tag: str) -> bool:
-    """Whether the plural rules of the language are known."""
+    """Returns whether the plural rules of the language are known."""
     try:
         Locale.parse(tag, sep="-")
     except (UnknownLocaleError, ValueError):

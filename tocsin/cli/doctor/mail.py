@@ -82,7 +82,7 @@ async def check_smtp(examination: Examination) -> Iterable[Finding]:
 
 
 def _is_of_certificate(error: BaseException | None) -> bool:
-    """Whether the server's certificate was refused, which may be the cause of an error of the library."""
+    """Returns whether the server's certificate was refused, which may be the cause of an error of the library."""
     while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
         error = error.__cause__ or error.__context__
     return error is not None

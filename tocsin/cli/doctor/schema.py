@@ -206,7 +206,7 @@ async def check_transactions(examination: Examination) -> Iterable[Finding]:
 
 
 async def check_replication(examination: Examination) -> Iterable[Finding]:
-    """Whether standbys keep up, and whether commits wait for one that is not there."""
+    """Checks whether standbys keep up, and whether commits wait for one that is not there."""
     row = await examination.database.row(_Replication, _SQL["replication"])
     assert row is not None
     found = list(_judge_replication(row))
@@ -244,7 +244,7 @@ async def _late_standbys(examination: Examination, row: _Replication) -> list[st
 
 
 def _judge_replication(row: _Replication) -> Iterable[Finding]:
-    """What is wrong, but for standbys that are late."""
+    """Yields what is wrong, but for standbys that are late."""
     is_missing = row.synchronous == 0 if row.sees_standbys else row.standbys == 0
     if row.needs_standby and row.waits and is_missing:
         yield red(

@@ -31,13 +31,13 @@ def is_ours(connection: Any) -> bool:
 
 
 def create(_apps: Any, schema_editor: Any) -> None:
-    """The first migration: installs both schemas in its transaction."""
+    """Installs both schemas in the transaction of the first migration."""
     if is_ours(schema_editor.connection):
         _install(schema_editor.connection)
 
 
 def drop(_apps: Any, schema_editor: Any) -> None:
-    """The first migration in reverse: drops both schemas, with all notifications."""
+    """Drops both schemas, with all notifications, when the first migration is reversed."""
     if is_ours(schema_editor.connection):
         uninstall(_psycopg(schema_editor.connection))
 
@@ -51,7 +51,7 @@ def state_of(connection: Any) -> State:
 def after_migrate(
     sender: AppConfig, using: str = DEFAULT_DB_ALIAS, verbosity: int = 1, **arguments: Any
 ) -> None:
-    """After `migrate`: brings the schemas to the installed version. After `flush`: empties them."""
+    """Brings the schemas to the installed version after `migrate`; empties them after `flush`."""
     connection = connections[using]
     if not is_ours(connection) or not _is_migrated(connection):
         return

@@ -107,8 +107,8 @@ begin
 end
 $$;
 
--- Archives notifications of a person that are locked already, or brings them back (null). Streams are told each of up to 1,000;
--- of more, that the list is to be read again.
+-- Archives notifications of a person that are locked already, or brings them back (null). Announces each of up to
+-- 1,000 to streams; of more, that the list has to be read again.
 create or replace function tocsin.set_archived_at(_recipient_id text, _ids bigint[], _archived_at timestamptz) returns void
 language plpgsql
 as $$

@@ -236,12 +236,12 @@ export class GroupedInbox {
 
   /** One event of the stream. */
   take(name: string, data: string): void {
-    const told = JSON.parse(data || '{}');
-    if (name === 'badge') this.#badge = told;
-    else if (name === 'notification') this.#arrive(told);
+    const received = JSON.parse(data || '{}');
+    if (name === 'badge') this.#badge = received;
+    else if (name === 'notification') this.#arrive(received);
     else if (name === 'resync') this.missed();
-    else if (name === 'action') this.#acted(told);
-    else if (told.ids !== undefined) this.#changed(name, told.ids, told.read);
+    else if (name === 'action') this.#acted(received);
+    else if (received.ids !== undefined) this.#changed(name, received.ids, received.read);
     this.listener.changed();
   }
 
@@ -339,14 +339,14 @@ export class GroupedInbox {
   }
 
   /** Read, unread or archived, here or on another device. */
-  #changed(name: string, told: number[] | 'all', read: boolean): void {
+  #changed(name: string, changed: number[] | 'all', read: boolean): void {
     const rows = this.#rows();
-    const ids = told === 'all' ? rows.map(({ latest }) => latest.id) : told;
+    const ids = changed === 'all' ? rows.map(({ latest }) => latest.id) : changed;
     const named = new Set(ids);
     if (name === 'read') {
       for (const row of rows) {
         if (row.count === 1 && named.has(row.latest.id)) this.#setUnread(row, read ? 0 : 1);
-        else if (told === 'all') this.#setUnread(row, read ? 0 : row.count);
+        else if (changed === 'all') this.#setUnread(row, read ? 0 : row.count);
       }
     } else if (name === (this.tab === 'archived' ? 'unarchived' : 'archived')) {
       // what was changed here may have been taken back since
@@ -354,7 +354,7 @@ export class GroupedInbox {
     }
     const here = Date.now() - this.#changedAt < CONFIRMED;
     const unclear = name !== 'read' || this.entries.some(({ count }) => count > 1);
-    if (!here && told !== 'all' && unclear) this.#refreshSoon();
+    if (!here && changed !== 'all' && unclear) this.#refreshSoon();
     this.#caughtUp(ids);
   }
 

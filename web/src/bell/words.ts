@@ -89,8 +89,8 @@ export function load(base: string, locale: string): Promise<Record<string, Word>
 }
 
 async function read(url: string): Promise<Record<string, Word> | null> {
-  const answer = await fetch(url, { credentials: 'omit' }).catch(() => null);
-  if (answer?.ok) return answer.json();
+  const response = await fetch(url, { credentials: 'omit' }).catch(() => null);
+  if (response?.ok) return response.json();
   loading.delete(url); // another language change tries again
   return null;
 }

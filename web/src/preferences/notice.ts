@@ -10,7 +10,7 @@ const SHOWN = 12_000; // milliseconds; later, the change can be undone at its ow
 
 export class Notice {
   readonly element: HTMLElement;
-  readonly #heard = h('p', { class: 'unseen', role: 'status' });
+  readonly #announced = h('p', { class: 'unseen', role: 'status' });
   readonly #text = h('p', { role: 'status', 'aria-live': 'polite' });
   readonly #undo: HTMLButtonElement;
   readonly #close: HTMLButtonElement;
@@ -32,7 +32,7 @@ export class Notice {
     this.#close = close;
     this.#busy = h('span', { class: 'busy', 'aria-hidden': 'true', hidden: true }, speech.say('saving'));
     const line = h('div', { class: 'line', part: 'notice' }, this.#busy, this.#text, this.#undo, close);
-    this.element = h('div', { class: 'notice' }, this.#heard, line);
+    this.element = h('div', { class: 'notice' }, this.#announced, line);
     this.element.addEventListener('keydown', (event) => event.key === 'Escape' && this.#leave());
     this.#hide();
   }
@@ -51,7 +51,7 @@ export class Notice {
   /** Announces text to screen readers that is shown elsewhere on the page. */
   announce(sentence: string): void {
     this.#hide();
-    this.#heard.textContent = sentence;
+    this.#announced.textContent = sentence;
   }
 
   say(sentence: string, undo?: () => void): void {
@@ -60,7 +60,7 @@ export class Notice {
     this.#back = undo;
     this.#undo.hidden = undo === undefined;
     this.#close.hidden = false;
-    this.#heard.textContent = '';
+    this.#announced.textContent = '';
     this.#text.textContent = sentence;
     this.element.classList.add('shown');
     this.#wait();

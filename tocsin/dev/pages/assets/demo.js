@@ -25,14 +25,14 @@ async function act(panel, eventType, words) {
   trace.begin(`${panel.name}: ${words}`);
   try {
     const sent = { event_type: eventType, me: panel.person, you: other.person };
-    const answer = await fetch("events/", {
+    const response = await fetch("events/", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify(sent),
     });
-    const told = await answer.json();
-    if (!answer.ok) throw new Error(told.detail ?? told.title);
-    trace.told(told, other);
+    const notified = await response.json();
+    if (!response.ok) throw new Error(notified.detail ?? notified.title);
+    trace.notified(notified, other);
     wake();
   } catch (error) {
     trace.failed(error.message);

@@ -23,9 +23,9 @@ export class Mailbox {
   }
 
   async look() {
-    const answer = await fetch(`mail/?limit=${SHOWN}`, { headers: { Accept: "application/json" } });
-    if (!answer.ok) return;
-    const mails = await answer.json();
+    const response = await fetch(`mail/?limit=${SHOWN}`, { headers: { Accept: "application/json" } });
+    if (!response.ok) return;
+    const mails = await response.json();
     if (mails[0]?.id === this.mails[0]?.id && mails.length === this.mails.length && this.drawn) return;
     const known = new Set(this.mails.map(({ id }) => id));
     const first = !this.drawn;

@@ -26,8 +26,8 @@ export class Panel {
 
   /** As the app's own session would make it. */
   async token() {
-    const answer = await fetch(`token/?person=${encodeURIComponent(this.person)}`);
-    return answer.ok ? (await answer.json()).token : null;
+    const response = await fetch(`token/?person=${encodeURIComponent(this.person)}`);
+    return response.ok ? (await response.json()).token : null;
   }
 
   /** Somebody else sits down here. */
@@ -93,8 +93,8 @@ export class Panel {
   /** Tocsin's API as this person; null where it refuses. */
   async call(method, path) {
     const headers = { Authorization: `Bearer ${await this.token()}` };
-    const answer = await fetch(`../api/${path}`, { method, headers });
-    return answer.ok ? answer.json() : null;
+    const response = await fetch(`../api/${path}`, { method, headers });
+    return response.ok ? response.json() : null;
   }
 
   show(name, path) {

@@ -6,8 +6,8 @@ const units = [["day", 86400], ["hour", 3600], ["minute", 60]];
 
 /** All pushes, the newest first. */
 export async function readArrivals() {
-  const answer = await fetch("phones/", { headers: { Accept: "application/json" } });
-  return answer.ok ? answer.json() : [];
+  const response = await fetch("phones/", { headers: { Accept: "application/json" } });
+  return response.ok ? response.json() : [];
 }
 
 export class Phone {

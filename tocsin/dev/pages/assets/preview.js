@@ -8,9 +8,9 @@ const root = new URL(view ? "../" : "./", document.baseURI);
 let known = null;
 
 async function ask(url) {
-  const answer = await fetch(url, { headers: { Accept: "application/json" } });
-  if (!answer.ok) throw new Error(`Error ${answer.status}`);
-  return answer.json();
+  const response = await fetch(url, { headers: { Accept: "application/json" } });
+  if (!response.ok) throw new Error(`Error ${response.status}`);
+  return response.json();
 }
 
 function filled(name, className, text) {

@@ -35,7 +35,7 @@ export class Trace {
     this.line.textContent = `${this.words}. ${why}`;
   }
 
-  told({ notification_id: id, topic, at, channels }, other) {
+  notified({ notification_id: id, topic, at, channels }, other) {
     Object.assign(this, { id, other, at: new Date(at).getTime() });
     if (id === null) {
       this.line.textContent = `${this.words}. ${other.name} does not follow ${topic ?? "this"}, and was not notified.`;
@@ -51,7 +51,7 @@ export class Trace {
     if (this.countedAt > this.began) this.done("in_app", this.countedAt - this.began);
   }
 
-  /** A bell moved; it may have done so before the answer came. */
+  /** A bell moved; it may have done so before the response came. */
   counted(person, count) {
     const before = this.counts?.get(person);
     (this.counts ??= new Map()).set(person, count);
