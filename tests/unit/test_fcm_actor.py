@@ -50,9 +50,8 @@ async def test_a_push_arrives_with_a_block_for_each_platform(fcm: FcmServer) -> 
         category="tocsin:accept",
         expires_at=NOW + timedelta(hours=1),
     )
-    outcome = await send(
-        fcm, push, channel_id="replies", presend_check=Checks(badge=3).presend_check
-    )
+    check = Checks(badge=3).presend_check
+    outcome = await send(fcm, push, channel_id="replies", presend_check=check)
     assert outcome == Sent("projects/tocsin-test/messages/0:1%tocsin")
     assert fcm.received[0].message == {
         "token": "device-1",

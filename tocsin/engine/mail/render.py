@@ -23,6 +23,7 @@ from tocsin.engine.mail.context import (
     with_defaults,
     with_shorter_body,
 )
+from tocsin.engine.mail.grouping import by_subject, line_of, merged_entries
 from tocsin.engine.mail.language import Language, Words, language_of
 from tocsin.engine.mail.links import Links
 from tocsin.engine.mail.loader import DEFAULT, Templates, names_of
@@ -38,7 +39,6 @@ from tocsin.engine.mail.render_single import (
     to_sender,
     unsubscribe_url_of,
 )
-from tocsin.engine.mail.together import by_subject, line_of, merged_entries
 from tocsin.engine.model import Claimed, Entry, Mail, Message, Push, PushKind
 from tocsin.engine.text import one_line, sanitise, to_text
 
