@@ -53,7 +53,7 @@ def check(root: Path, version: str) -> None:
 
 
 def current_version(root: Path) -> str:
-    """The version in pyproject.toml."""
+    """Returns the version in pyproject.toml."""
     found = _VERSION.search((root / PYPROJECT).read_text("utf-8"))
     assert found, f"{PYPROJECT} has no version"
     return found[1]
@@ -114,7 +114,7 @@ def release(
 
 
 def _unreleased(root: Path) -> str:
-    """The changelog's section of what is not released."""
+    """Returns the changelog's section of what is not released."""
     _, found, rest = (root / CHANGELOG).read_text("utf-8").partition(_UNRELEASED)
     if not found:
         raise ReleaseError(f"{CHANGELOG} has no section {_UNRELEASED.strip()}.")

@@ -65,7 +65,7 @@ def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 
 
 async def until_async(condition: Callable[[], Awaitable[bool]], seconds: float = 60.0) -> None:
-    """The same for a coroutine."""
+    """Repeats a coroutine in the same way."""
     deadline = time.monotonic() + seconds
     while not await condition():
         if time.monotonic() > deadline:

@@ -114,7 +114,7 @@ def started(data: Path, binaries: Path, *settings: str) -> Iterator[Server]:
 
 @contextmanager
 def standby(of: Server, data: Path, *settings: str) -> Iterator[Server]:
-    """A copy of a running server that follows it; `data` is a new folder beside its own."""
+    """Yields a copy of a running server that follows it; `data` is a new folder beside its own."""
     with psycopg.connect(of.dsn(), autocommit=True) as admin:
         admin.execute("select pg_backup_start('standby', true)")
         shutil.copytree(of.data, data, ignore=shutil.ignore_patterns("postmaster.*"))

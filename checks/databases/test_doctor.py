@@ -54,7 +54,7 @@ def dsn(own: Server) -> Iterator[str]:
 
 @contextmanager
 def altered(own: Server, **settings: str) -> Iterator[None]:
-    """The server with other settings, until the end of the block."""
+    """Yields the server with other settings, until the end of the block."""
     with as_superuser(own) as admin:
         admin.execute("set synchronous_commit = local")
         before = {name: _value(admin, name) for name in settings}

@@ -86,7 +86,7 @@ class Bell:
             self.page.keyboard.press(key)
 
     def events(self, name: str) -> list[object]:
-        """The details of the events that the host received."""
+        """Returns the details of the events that the host received."""
         found: list[object] = self.page.evaluate(
             "(name) => window.received.filter(([each]) => each === name).map(([, detail]) => detail)",
             name,
@@ -104,7 +104,7 @@ def open_bell(
     lang: str = "en",
     direction: str = "ltr",
 ) -> Bell:
-    """A page at the host's own origin, or at another one (`elsewhere`), where only a token counts."""
+    """Returns a page at the host's own origin, or at another one (`elsewhere`), where only a token counts."""
     module = f"{site.url}/assets/tocsin-bell.js" if elsewhere else "/notify/assets/tocsin-bell.js"
     name = f"page-{len(site.front.pages)}"
     html = _HTML.format(
@@ -117,5 +117,5 @@ def open_bell(
 
 
 def with_token(token: str) -> str:
-    """The host's script that gives the bell a token."""
+    """Returns the host's script that gives the bell a token."""
     return f"bell.getToken = async () => {json.dumps(token)};"

@@ -81,7 +81,7 @@ class Front:
 
     @contextmanager
     def without_service(self) -> Iterator[None]:
-        """The site responds, but Tocsin behind it does not."""
+        """Makes Tocsin behind the site unavailable within the block; the site itself responds."""
         backend, self.backend = self.backend, 1  # a port without a listener
         self.cut()
         yield
@@ -117,7 +117,7 @@ class Front:
         return web.Response(status=204)
 
     async def _landed(self, request: web.Request) -> web.Response:
-        """The target of action URLs."""
+        """Returns the target of action URLs."""
         return web.Response(text="<!doctype html><title>Landed</title>", content_type="text/html")
 
     async def _page(self, request: web.Request) -> web.Response:

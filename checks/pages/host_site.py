@@ -58,7 +58,7 @@ class HostSite:
         self.url = front.origin + PREFIX
 
     def is_ready(self) -> bool:
-        """Whether the service reaches its database."""
+        """Returns whether the service reaches its database."""
         try:
             with urlopen(f"{self.direct}/readyz/", timeout=5):
                 return True
@@ -75,7 +75,7 @@ class HostSite:
         return name
 
     def token(self, recipient: str, ttl: float = 3600) -> str:
-        """A token as the host app makes it."""
+        """Returns a token as the host app makes it."""
         return jwt.encode({"sub": recipient, "exp": time.time() + ttl}, SECRET, "HS256")
 
     def notify(self, recipient: str, title: str = "New reply", **named: Any) -> int:
@@ -244,7 +244,7 @@ def until(condition: Callable[[], object], complaint: Callable[[], str]) -> None
 
 
 def violations(page: Page) -> list[str]:
-    """The violations that axe-core finds, up to WCAG 2.2 AA and its best practices, with open shadow roots."""
+    """Returns the violations that axe-core finds, up to WCAG 2.2 AA and its best practices, with open shadow roots."""
     if not page.evaluate("'axe' in window"):
         # by the debugger, which no policy of the page blocks
         page.evaluate(AXE.read_text())

@@ -18,7 +18,7 @@ MODULES = WEB / "node_modules"
 
 @cache
 def packed() -> dict[str, Any]:
-    """What `npm pack` reports, after a build as its `prepack` makes it; `archive` is the path of the file."""
+    """Returns what `npm pack` reports, after a build as its `prepack` makes it; `archive` is the path of the file."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     subprocess.run(["node", "build.mjs", "dist", "--npm"], cwd=WEB, check=True, capture_output=True)
     command = ["npm", "pack", "--ignore-scripts", "--json", "--pack-destination", str(FOLDER)]

@@ -66,7 +66,7 @@ def settings(site: HostSite, context: BrowserContext) -> Iterator[Settings]:
 
 
 def fill(settings: Settings) -> None:
-    """A person with all kinds of data."""
+    """Stores a person with all kinds of data."""
     with psycopg.connect(settings.site.dsn, autocommit=True) as connection:
         for topic, level in (("forum.thread:7", "all"), ("forum.thread:12", "mentions")):
             settings.request("POST", "subscriptions/", {"topic": topic, "level": level})

@@ -25,7 +25,7 @@ def counts(site: HostSite, person: str) -> dict[str, int]:
 
 
 def rows(bell: Bell) -> list[str]:
-    """The titles in the list, without those in groups."""
+    """Returns the titles in the list, without those in groups."""
     return bell.panel.locator(".days > section > ul > li > .row .title").all_text_contents()
 
 

@@ -62,7 +62,7 @@ STORY: list[dict[str, Any]] = [
 
 
 def tell_story(site: HostSite) -> str:
-    """A person with a few days of notifications."""
+    """Returns a person with a few days of notifications."""
     person = site.person()
     with psycopg.connect(site.dsn, autocommit=True) as connection:
         for each in STORY:

@@ -94,7 +94,7 @@ def test_an_action_url_that_is_no_page_is_no_link(site: HostSite, context: Brows
 
 
 def _showing(site: HostSite, context: BrowserContext, changes: list[dict[str, str]]) -> Bell:
-    """The bell of a person whose list was changed in transit."""
+    """Returns the bell of a person whose list was changed in transit."""
     person = site.person()
     site.notify(person, "Placeholder")
     site.sign_in(context, person)

@@ -441,7 +441,7 @@ def expect_line(running: Script, wanted: Any) -> None:
 
 
 def members(interface: str) -> set[str]:
-    """The names in an interface of the client's types."""
+    """Returns the names in an interface of the client's types."""
     body = re.search(
         rf"export interface {interface}\b[^{{]*\{{(.*?)^\}}", TYPES, re.DOTALL | re.MULTILINE
     )

@@ -51,7 +51,7 @@ EXPORT = re.compile(r"(?<![\w$.])export\s*\{[^}]*\}(?!\s*from)")
 
 
 def imports(module: str) -> list[str]:
-    """The starts of all imports, static and dynamic, also inside a line of other code."""
+    """Returns the starts of all imports, static and dynamic, also inside a line of other code."""
     return IMPORT.findall(EXPORT.sub("", module))
 
 

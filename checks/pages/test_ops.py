@@ -70,7 +70,7 @@ def mail_server() -> Iterator[MailServer]:
 
 @contextmanager
 def working(site: HostSite, smtp_url: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker in addition to the service."""
+    """Yields a worker in addition to the service."""
     parent_pipe = ParentPipe()
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
     environ |= {

@@ -36,7 +36,7 @@ def exported() -> set[str]:
 
 
 def reachable(folder: Path, names: set[str]) -> set[str]:
-    """The files, and those that they import, also indirectly. Types import `x.js` for `x.d.ts`."""
+    """Returns the files, and those that they import, also indirectly. Types import `x.js` for `x.d.ts`."""
     found: set[str] = set()
     waiting = set(names)
     while waiting:
@@ -74,7 +74,7 @@ def test_a_server_without_a_dom_can_import_it(project: Path, name: str) -> None:
 
 
 def compiled(project: Path, **files: str) -> str:
-    """The complaints of the compiler, one a line. The name of a file ends with `_ts` or `_tsx`."""
+    """Returns the complaints of the compiler, one a line. The name of a file ends with `_ts` or `_tsx`."""
     for name, text in files.items():
         (project / name.replace("_ts", ".ts")).write_text(text)
     libraries = {"lib": ["es2022", "dom", "dom.iterable", "dom.asynciterable"]}

@@ -133,7 +133,7 @@ def emit(db: Db, **arguments: Any) -> int:
 
 
 def for_others(db: Db, **arguments: Any) -> int:
-    """An event that Bob is notified of: what the app wrote for him holds no canary, but the person is in it."""
+    """Notifies Bob of an event without a canary in its texts, which names the person; returns its id."""
     plain: dict[str, Any] = {
         "title": "x",
         "body": "",
@@ -275,7 +275,7 @@ def _change(db: Db) -> None:
 
 
 def columns(db: Db) -> list[tuple[str, str]]:
-    """Each column (schema.table.column) that could hold personal data by its type, with its type."""
+    """Returns each column (schema.table.column) that could hold personal data by its type, with its type."""
     found = db.execute(
         """
         select format('%s.%s.%s', n.nspname, c.relname, a.attname), format_type(a.atttypid, null)
@@ -297,7 +297,7 @@ def is_without_person(column: str) -> bool:
 
 
 def holding(db: Db) -> set[str]:
-    """The columns that hold a trace of the person, of all columns that could."""
+    """Returns the columns that hold a trace of the person, of all columns that could."""
     held = set()
     for column, kind in columns(db):
         if column.startswith("tocsin.timezone."):

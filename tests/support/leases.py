@@ -120,7 +120,7 @@ def ended(
 
 @contextmanager
 def locked(dsn: str, ids: list[int]) -> Iterator[Db]:
-    """An open transaction of another session that has locked these deliveries."""
+    """Yields an open transaction of another session that has locked these deliveries."""
     with psycopg.connect(dsn) as other:
         other.execute("select from tocsin.delivery where delivery_id = any (%s) for update", (ids,))
         yield other

@@ -76,7 +76,7 @@ def build(version: str, site: Path, sphinx: Path) -> None:
 
 
 def tags(root: Path) -> list[str]:
-    """The tags of released versions, the oldest first."""
+    """Returns the tags of released versions, the oldest first."""
     listed = _git(root, "tag", "--list", "v*").decode().split()
     return sorted(filter(_TAG.fullmatch, listed), key=lambda tag: Version(tag[1:]))
 

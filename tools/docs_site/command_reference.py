@@ -13,7 +13,7 @@ WIDTH = 100
 
 
 def commands_page(root: Path) -> str:
-    """The page as Markdown; `root` is where the package was imported from."""
+    """Returns the page as Markdown; `root` is where the package was imported from."""
     del root
     return "\n".join(
         [

@@ -48,7 +48,7 @@ class Section(NamedTuple):
 
 
 def sections(root: Path) -> list[Section]:
-    """The sections of README's "Read on", and after its guides the reference that is made from code."""
+    """Returns the sections of README's "Read on", and after its guides the reference that is made from code."""
     readme = (root / "README.md").read_text("utf-8")
     listed = readme.partition("## Read on")[2]
     read = [
@@ -63,7 +63,7 @@ def _entry(title: str, path: str, sentence: str) -> Entry:
 
 
 def site_path(path: str) -> str:
-    """The place in the site of a page of the repository."""
+    """Returns the place in the site of a page of the repository."""
     return RENAMED.get(path, path.removeprefix("docs/"))
 
 

@@ -77,7 +77,7 @@ def _file(root: Path, module: str) -> Path:
 
 
 def _all(tree: ast.Module) -> list[str]:
-    """The names in `__all__`."""
+    """Returns the names in `__all__`."""
     for node in tree.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return [str(each) for each in ast.literal_eval(node.value)]
@@ -85,7 +85,7 @@ def _all(tree: ast.Module) -> list[str]:
 
 
 def _find(root: Path, module: str, name: str) -> tuple[ast.stmt, str]:
-    """The definition of a name, and the source that it is in; of overloads, the implementation."""
+    """Returns the definition of a name, and the source that it is in; of overloads, the implementation."""
     source = _file(root, module).read_text("utf-8")
     found: ast.stmt | None = None
     for node in ast.parse(source).body:
@@ -129,7 +129,7 @@ def _class(node: ast.ClassDef, source: str, qualified: str) -> Iterator[str]:
 
 
 def _fields(node: ast.ClassDef, source: str) -> Iterator[str]:
-    """The lines of the annotated fields, with the comments or strings that describe them."""
+    """Yields the lines of the annotated fields, with the comments or strings that describe them."""
     lines = source.splitlines()
     body = node.body
     for position, each in enumerate(body):
@@ -156,6 +156,6 @@ def _signature(node: Function, qualified: str, *, bound: bool = False) -> str:
 
 
 def _directive(kind: str, head: str, node: Definition) -> str:
-    """A MyST directive of Sphinx's Python domain, so that the search finds the name."""
+    """Returns a MyST directive of Sphinx's Python domain, so that the search finds the name."""
     mark = ":async:\n\n" if isinstance(node, ast.AsyncFunctionDef) else ""
     return f"```{{py:{kind}}} {head}\n{mark}{ast.get_docstring(node) or ''}\n```\n"

@@ -36,7 +36,7 @@ _LIMITS = {
 
 @cache
 def description() -> Json:
-    """The description; the app is not started, and its database not opened."""
+    """Returns the description; the app is not started, and its database not opened."""
     from tocsin.engine.badge.hub import BadgeHub
     from tocsin.engine.store.database import Database
     from tocsin.http.app import create_app
@@ -49,7 +49,7 @@ def description() -> Json:
 
 
 def calls_page(root: Path) -> str:
-    """Each route by its tag."""
+    """Returns each route by its tag."""
     del root
     described = description()
     common = _common_errors(described)
@@ -69,7 +69,7 @@ def calls_page(root: Path) -> str:
 
 
 def types_page(root: Path) -> str:
-    """Each type by its name."""
+    """Returns each type by its name."""
     del root
     parts = ["# HTTP types\n", "The bodies of [the calls](http-calls.md).\n"]
     for name, schema in sorted(description()["components"]["schemas"].items()):
@@ -82,7 +82,7 @@ def types_page(root: Path) -> str:
 
 
 def _common_errors(described: Json) -> dict[str, str]:
-    """The sentence that most calls have for each status of an error."""
+    """Returns the sentence that most calls have for each status of an error."""
     seen: dict[str, Counter[str]] = {}
     for methods in described["paths"].values():
         for operation in methods.values():
@@ -167,7 +167,7 @@ def _number(value: object) -> object:
 
 
 def type_of(schema: Json) -> str:
-    """A type as words, with links to named types."""
+    """Returns a type as words, with links to named types."""
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return f"[{name}]({_TYPES}#{name.lower()})"

@@ -52,7 +52,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _outside_code(text: str, change: Callable[[str], str]) -> str:
-    """The text with what is not code changed."""
+    """Returns the text with what is not code changed."""
     parts, position = [], 0
     for code in _CODE.finditer(text):
         parts += [change(text[position : code.start()]), code[0]]
@@ -70,7 +70,7 @@ def _fit(text: str, *, root: Path, page: str, pages: list[str], revision: str) -
 
 
 def _target(link: str, root: Path, page: str, pages: list[str], revision: str) -> str:
-    """A link of a page of the repository, as it is in the site."""
+    """Returns a link of a page of the repository, as it is in the site."""
     if link.startswith(("http://", "https://", "mailto:", "#")):
         return link
     name, mark, anchor = link.partition("#")
@@ -93,7 +93,7 @@ def _pictures(*, dark: str, words: str, light: str) -> str:
 
 
 def _diagram(text: str, folder: Path) -> str:
-    """The page with the diagram of the tables as pictures; without Graphviz its source is shown."""
+    """Returns the page with the diagram of the tables as pictures; without Graphviz its source is shown."""
     found = table_diagram.SOURCE.search(text)
     if not found or not table_diagram.is_possible():
         return text
@@ -105,7 +105,7 @@ def _diagram(text: str, folder: Path) -> str:
 
 
 def _lexers(text: str) -> str:
-    """The fenced blocks, with a language that Pygments knows."""
+    """Returns the fenced blocks, with a language that Pygments knows."""
     return re.sub(
         rf"^```({'|'.join(_LEXERS)})$",
         lambda found: f"```{_LEXERS[found[1]]}",
@@ -115,7 +115,7 @@ def _lexers(text: str) -> str:
 
 
 def _decisions(root: Path) -> str:
-    """The list of decisions, by their titles."""
+    """Returns the list of decisions, by their titles."""
     titles = {
         path.name: path.read_text("utf-8").partition("\n")[0].removeprefix("# ")
         for path in sorted((root / "docs" / "adr").glob("*.md"))
@@ -126,7 +126,7 @@ def _decisions(root: Path) -> str:
 
 
 def _navigation(found: list[Section]) -> str:
-    """The tree of pages, by which the theme makes its menu."""
+    """Returns the tree of pages, by which the theme makes its menu."""
     trees = (
         "\n".join(
             ["", "```{toctree}", ":hidden:", f":caption: {section.title}", ""]

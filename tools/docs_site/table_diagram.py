@@ -33,7 +33,7 @@ _COLOURS: Mapping[str, Colours] = {
 
 
 def is_possible() -> bool:
-    """Whether Graphviz is installed."""
+    """Returns whether Graphviz is installed."""
     return shutil.which("dot") is not None
 
 
@@ -46,7 +46,7 @@ def draw(mermaid: str, folder: Path) -> None:
 
 
 def _graph(mermaid: str, colours: Colours) -> str:
-    """The source in Graphviz's language: of each table its name and its keys, of each reference an edge."""
+    """Returns the source in Graphviz's language: of each table its name and its keys, of each reference an edge."""
     return "\n".join(
         [
             "digraph tables {",
@@ -69,7 +69,7 @@ def _tables(mermaid: str, colours: Colours) -> Iterator[str]:
 
 
 def _references(mermaid: str) -> Iterator[str]:
-    """One edge for two tables, however many columns of one name the other."""
+    """Yields one edge for two tables, however many columns of one name the other."""
     edges = {(target, source): kind for target, kind, source in _REFERENCE.findall(mermaid)}
     for (target, source), kind in edges.items():
         style = "" if kind == "--" else " [style=dotted]"

@@ -108,7 +108,7 @@ async def test_a_pool_is_no_connection(pool: asyncpg.Pool) -> None:
 
 
 def try_it(folder: Path) -> str:
-    """The output of the guide's script."""
+    """Returns the output of the guide's script."""
     environ = os.environ | {"DATABASE_URL": os.environ["APP_DSN"]}
     command = [sys.executable, "try_it.py"]
     done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True)
