@@ -1,4 +1,9 @@
-"""Where this machine has Python 3.11 to 3.14: on PATH, from pyenv, or from uv."""
+"""Where this machine has Python 3.11 to 3.14: on PATH, from pyenv, or from uv.
+
+    interpreters.py VERSION ...
+
+prints the path of the first of these versions that is there; the exit status is 1 if none is.
+"""
 
 from __future__ import annotations
 
@@ -49,3 +54,16 @@ def _is(path: str, version: str) -> bool:
 def _uv(*arguments: str) -> str:
     command = [sys.executable, "-m", "uv", "python", *arguments]
     return subprocess.run(command, capture_output=True, text=True).stdout
+
+
+def main(versions: list[str]) -> int:
+    """The command."""
+    for version in versions:
+        if path := find_interpreter(version):
+            print(path)
+            return 0
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -288,9 +288,9 @@ async def test_a_template_that_fails_is_red(tmp_path: Path) -> None:
 
 
 class Zone(asyncio.DatagramProtocol):
-    """A name server with these records: {(name, kind): [text]}."""
+    """A name server with these records: {(name, kind): [text]}; None: it fails."""
 
-    def __init__(self, records: dict[tuple[str, str], list[str]]) -> None:
+    def __init__(self, records: dict[tuple[str, str], list[str]] | None) -> None:
         self._records = records
 
     def connection_made(self, transport: Any) -> None:
@@ -301,13 +301,17 @@ class Zone(asyncio.DatagramProtocol):
         question = query.question[0]
         kind = dns.rdatatype.to_text(question.rdtype)
         response = dns.message.make_response(query, recursion_available=True)
-        if texts := self._records.get((question.name.to_text(omit_final_dot=True), kind)):
+        if self._records is None:
+            response.set_rcode(dns.rcode.SERVFAIL)
+        elif texts := self._records.get((question.name.to_text(omit_final_dot=True), kind)):
             response.answer.append(dns.rrset.from_text(question.name, 60, "IN", kind, *texts))
         self._transport.sendto(response.to_wire(), addr)
 
 
 @asynccontextmanager
-async def name_server(records: dict[tuple[str, str], list[str]]) -> AsyncIterator[DoctorOptions]:
+async def name_server(
+    records: dict[tuple[str, str], list[str]] | None,
+) -> AsyncIterator[DoctorOptions]:
     loop = asyncio.get_running_loop()
     transport, _ = await loop.create_datagram_endpoint(
         lambda: Zone(records), local_addr=("127.0.0.1", 0)
@@ -362,6 +366,12 @@ async def test_the_domain_of_the_sender_is_looked_up(tmp_path: Path) -> None:
     records["shop.tocsin-check.de", "TXT"] = ['"v=spf1 +all"']
     async with name_server(records) as options:
         await is_yellow("dns", "allows everyone", "-all", options=options, **unsigned)
+
+
+async def test_a_resolver_that_fails_is_named() -> None:
+    mail = {"smtp_url": "smtp://127.0.0.1:1", "email_from": "a@shop.tocsin-check.de"}
+    async with name_server(None) as options:
+        await is_yellow("dns", "can't be asked", "--dns-server", options=options, **mail)
 
 
 async def test_a_sender_outside_of_the_public_dns_is_not_looked_up() -> None:

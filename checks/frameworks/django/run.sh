@@ -1,7 +1,7 @@
 #!/bin/sh
 # The checks of tocsin.contrib.django against each supported Django, in an environment of its own with psycopg alone.
 # Needs FRAMEWORKS_DSN, of a role that may create databases and roles, and SERVICE_PYTHON, the interpreter with tocsin[server],
-# of which the environments are made too. Arguments go to pytest.
+# of which the environments are made too, but for Django 6.0. Arguments go to pytest.
 set -eu
 cd "$(dirname "$0")"
 root=$(cd ../../.. && pwd)
@@ -9,11 +9,18 @@ export SERVICE_PYTHON="${SERVICE_PYTHON:-$root/.venv/bin/python}"
 
 export PYTHONDONTWRITEBYTECODE=1
 
-for lock in requirements-4.2.lock requirements.lock; do
+for lock in requirements-4.2.lock requirements.lock requirements-6.0.lock; do
+	base="$SERVICE_PYTHON"
+	if [ "$lock" = requirements-6.0.lock ]; then
+		base=$("$SERVICE_PYTHON" "$root/checks/matrix/interpreters.py" 3.14 3.13 3.12) || {
+			echo "Django 6.0 is left out: it needs Python 3.12 or newer, and there is none on this machine."
+			continue
+		}
+	fi
 	env="$root/build/frameworks/django-${lock%.lock}"
 	if ! cmp -s "$lock" "$env/installed.lock"; then
 		echo "Installing $lock into $env ..."
-		"$SERVICE_PYTHON" -m venv --clear "$env"
+		"$base" -m venv --clear "$env"
 		"$env/bin/python" -m pip --quiet --disable-pip-version-check install --require-hashes --no-deps -r "$lock"
 		echo "$root" > "$("$env/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/project.pth"
 		cp "$lock" "$env/installed.lock"
