@@ -21,6 +21,7 @@ from tocsin.settings.addresses import (
     parse_avatar_hosts,
     parse_host,
     parse_origins,
+    parse_page_address,
     parse_public_url,
     parse_sender,
     parse_smtp_url,
@@ -121,6 +122,15 @@ class Settings(Struct, frozen=True, kw_only=True):
             parse_public_url,
         ),
     ] = None  # without a slash at its end
+    sign_in_url: Annotated[
+        str | None,
+        Setting(
+            "Your app's page for signing in, an address or a path: `/settings/` links to it where nobody is signed in. "
+            "`make up` takes its demo.",
+            "https://app.example.com/login",
+            parse_page_address,
+        ),
+    ] = None
     allowed_origins: Annotated[
         tuple[str, ...],
         Setting(

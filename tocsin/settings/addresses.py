@@ -61,6 +61,18 @@ def parse_public_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def parse_page_address(text: str) -> str:
+    """Returns the address of a page: http(s), or a path; raises ValueError."""
+    parts = urlsplit(text)
+    is_path = not parts.scheme and not parts.netloc and text.startswith("/")
+    is_web = parts.scheme in ("http", "https") and parts.hostname
+    if not (is_path or is_web) or not text.isprintable() or "\\" in text:
+        raise ValueError(
+            "must be a path or an http(s) address, such as https://app.example.com/login"
+        )
+    return text
+
+
 def default_sender(public_url: str | None) -> str:
     """Returns the sender of mails where TOCSIN_EMAIL_FROM is not set."""
     host = urlsplit(public_url or "").hostname or "localhost"

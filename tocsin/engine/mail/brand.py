@@ -56,6 +56,7 @@ class Brand(Struct, frozen=True):
     reply_to: str | None = None
     inbox: str = "/"  # where the app shows the inbox: a path or an address
     image: InlineImage | None = None  # the logo, where it travels with the mail
+    accents: tuple[str, str] | None = None  # in light and dark mode, where the file has one
 
 
 class _LogoFile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -131,13 +132,14 @@ def _line_of(text: str, name: str) -> int | None:
 def _brand(file: _BrandFile, folder: Path) -> Brand:
     logo, image = _logo(file, folder) if file.logo else (None, None)
     accent = _colour("accent", file.accent, background=_WHITE) if file.accent else ACCENT
-    css, style = "", ""
+    css, style, accents = "", "", None
     if file.accent or file.accent_dark:
         dark = (
             _colour("accent_dark", file.accent_dark, background=_DARK_CARD)
             if file.accent_dark
             else _lighter(accent)
         )
+        accents = (accent, dark)
         css, style = _light_css(accent), _light_style(accent) + _dark_style(dark)
     if file.reply_to is not None and not _is_sender(file.reply_to):
         raise BrandError(f"reply_to {file.reply_to!r} is not an address such as help@example.com")
@@ -157,6 +159,7 @@ def _brand(file: _BrandFile, folder: Path) -> Brand:
         reply_to=file.reply_to,
         inbox=file.inbox,
         image=image,
+        accents=accents,
     )
 
 
@@ -184,7 +187,7 @@ def _lighter(colour: str) -> str:
     return _WHITE
 
 
-def _on(colour: str) -> str:
+def text_on(colour: str) -> str:
     """Returns the colour of a button's text: one of the two always has 4.5:1."""
     return _WHITE if contrast(colour, _WHITE) >= CONTRAST else _BLACK
 
@@ -192,7 +195,7 @@ def _on(colour: str) -> str:
 def _light_css(accent: str) -> str:
     return (
         f"\n.item-link, .more-link {{ color: {accent}; }}\n.button-cell {{ background-color: {accent}; }}\n"
-        f".button {{ background-color: {accent}; color: {_on(accent)}; }}\n"
+        f".button {{ background-color: {accent}; color: {text_on(accent)}; }}\n"
         f".plain-cell {{ border-color: {accent}; }}\n.plain-button {{ color: {accent}; }}\n"
     )
 
@@ -206,7 +209,7 @@ def _dark_style(accent: str) -> str:
         "@media (prefers-color-scheme: dark) {\n"
         f"  .item-link, .more-link, .plain-button, .body a {{ color: {accent} !important; }}\n"
         f"  .button, .button-cell {{ background-color: {accent} !important; border-color: {accent} !important; }}\n"
-        f"  .button {{ color: {_on(accent)} !important; }}\n}}\n"
+        f"  .button {{ color: {text_on(accent)} !important; }}\n}}\n"
     )
 
 

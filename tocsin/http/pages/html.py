@@ -26,6 +26,7 @@ from tocsin.http.auth import Authenticator, Person, router
 from tocsin.http.errors import AnyRequest, Forbidden, Unauthorized
 from tocsin.http.openapi import Json, OtherResponse, describe, get, noted
 from tocsin.http.pages.assets import asset_path
+from tocsin.http.pages.page_brand import NO_BRAND, PageBrand, page_brand
 from tocsin.http.requests import Services, relative_root
 
 MODULE = "tocsin-preferences.js"
@@ -64,14 +65,22 @@ class Pages:
         )
 
     def render(
-        self, template: str, status: int = 200, *, more_policy: str = "", **values: Any
+        self,
+        template: str,
+        status: int = 200,
+        *,
+        brand: PageBrand = NO_BRAND,
+        more_policy: str = "",
+        **values: Any,
     ) -> Response[str]:
         """Returns a page; StrictUndefined raises where a template uses a value that is not given."""
+        policy = self._policy.replace("style-src", f"style-src{brand.style_source}", 1)
+        policy += more_policy + brand.image_policy
         return Response(
-            self.environment.get_template(template).render(values),
+            self.environment.get_template(template).render(values, brand=brand),
             status_code=status,
             media_type="text/html",
-            headers=PAGE_HEADERS | {"Content-Security-Policy": self._policy + more_policy},
+            headers=PAGE_HEADERS | {"Content-Security-Policy": policy},
         )
 
 
@@ -97,6 +106,7 @@ def html(
     return PAGES.render(
         template,
         status,
+        brand=reader.brand if reader else NO_BRAND,
         more_policy=SCRIPTS if scripts else "",
         _=language.catalogue.gettext,
         lang=language.words_tag,
@@ -111,9 +121,10 @@ def _(message: str) -> str:
 
 
 class Reader(Struct, frozen=True):
-    """The language of a page's reader."""
+    """The language of a page's reader, and the brand that they see."""
 
     language: Language
+    brand: PageBrand = NO_BRAND
 
     def gettext(self, sentence: str, **values: str) -> str:
         """Returns a sentence in this language with its values."""
@@ -133,7 +144,7 @@ def reader(services: Services, request: AnyRequest, locale: str | None = None) -
         known = catalogues(words)
         preferred = _preferred(request.headers.get("accept-language", ""))
         locale = next((tag for tag in preferred if tag.partition("-")[0].lower() in known), None)
-    return Reader(language_of(locale, words))
+    return Reader(language_of(locale, words), page_brand(services.settings.templates_dir))
 
 
 @lru_cache(maxsize=4)
@@ -183,6 +194,7 @@ async def settings_page(
         scripts=True,
         module=module,
         locale=language.language.tag,
+        sign_in=services.settings.sign_in_url,
     )
 
 

@@ -88,7 +88,11 @@ async def click_through(
     if _is_a_person(request):
         await _read(services, link.recipient_id, found.id)
     target = found.action_url and services.links.absolute(found.action_url)
-    return _redirect(target) if target else html("notification.html", notification=found)
+    return (
+        _redirect(target)
+        if target
+        else html("notification.html", reader=reader(services, request), notification=found)
+    )
 
 
 async def _read(services: Services, recipient_id: str, notification_id: int) -> Notification:

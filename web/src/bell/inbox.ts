@@ -272,12 +272,12 @@ export class GroupedInbox {
   /** Takes a row out of the list or out of its group; returns the way back. */
   #remove(entry: Entry): () => void {
     const { parent } = entry;
-    const rows = parent?.members ?? this.entries;
-    const at = rows.indexOf(entry);
-    if (at >= 0) rows.splice(at, 1);
+    const rows = () => parent?.members ?? this.entries; // they may have been replaced when it comes back
+    const at = rows().indexOf(entry);
+    if (at >= 0) rows().splice(at, 1);
     if (parent) this.#resize(parent, -1, -entry.unread);
     return () => {
-      if (at >= 0) rows.splice(at, 0, entry);
+      if (at >= 0) rows().splice(at, 0, entry);
       if (parent) this.#resize(parent, 1, entry.unread);
     };
   }
