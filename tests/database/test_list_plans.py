@@ -22,6 +22,7 @@ TYPES = {
     "event_type": "text",
     "category": "text",
     "subject": "text",
+    "newer": "boolean",
     "limit": "integer",
 }
 # 6,000 rows of Alice's: one is read, three are of a rare category
@@ -53,13 +54,19 @@ def stocked(db: Db, people: None) -> Iterator[Db]:
     for statement in STOCK.split(";\n"):
         db.execute(statement.encode())
     db.execute("set plan_cache_mode = force_generic_plan")
-    names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", OLDER)))
-    numbered = re.sub(r"%\((\w+)\)s", lambda match: f"${names.index(match[1]) + 1}", OLDER)
-    types = ", ".join(TYPES[name] for name in names)
-    db.execute(f"prepare page ({types}) as {numbered}".encode())
-    db.execute("create temp table asked as select %s::text[] as names", (names,))
+    prepare(db, OLDER)
     yield db
     db.execute("deallocate page")
+
+
+def prepare(db: Db, statement: str) -> None:
+    """Prepares the statement of a page, and keeps the names of its arguments in their order."""
+    names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", statement)))
+    numbered = re.sub(r"%\((\w+)\)s", lambda match: f"${names.index(match[1]) + 1}", statement)
+    types = ", ".join(TYPES[name] for name in names)
+    db.execute(f"prepare page ({types}) as {numbered}".encode())
+    db.execute("drop table if exists asked")
+    db.execute("create temp table asked as select %s::text[] as names", (names,))
 
 
 def plan(db: Db, **wanted: Any) -> dict[str, Any]:
@@ -133,3 +140,20 @@ def test_what_a_filter_asks_for_is_found_without_a_search(
     assert indexes(done) == walked
     assert buffers(done) < 300  # of some 400 that Alice's rows take, by their index more
     assert done["Actual Rows"] == max(found, 1)  # one row at least, for the snapshot
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_a_page_of_the_archive_reads_no_more_than_it_needs(stocked: Db, newer: bool) -> None:
+    stocked.execute(
+        "update tocsin.notification set archived_at = now() where recipient_id = 'alice' and event_id % 2 = 0"
+    )
+    stocked.execute("vacuum analyze tocsin.notification")
+    stocked.execute("deallocate page")
+    prepare(stocked, load("archive")["list_archived"])
+    row = stocked.execute(
+        "select created_at, notification_id from tocsin.notification where event_id = 3000 and recipient_id = 'alice'"
+    ).fetchone()
+    assert row is not None
+    done = plan(stocked, at=row[0], id=row[1], newer=newer, limit=2)
+    assert done["Actual Rows"] == 2
+    assert buffers(done) < 70  # of some 3,000 rows that are archived

@@ -112,7 +112,7 @@ async def list_notifications(
     """Returns a page of a person's inbox or archive; a shorter one where its notifications are large."""
     newer = cursor is not None and cursor.newer
     if wanted.archived:
-        statement = _ARCHIVE["list_newer_archived" if newer else "list_older_archived"]
+        statement = _ARCHIVE["list_archived"]
     else:
         statement = _SQL["list_newer_notifications" if newer else "list_older_notifications"]
     rows = await database.rows(
@@ -125,6 +125,7 @@ async def list_notifications(
         event_type=wanted.event_type,
         category=wanted.category,
         subject=wanted.subject,
+        newer=newer,
         limit=limit + 1,
     )
     found = [row.notification for row in rows if row.notification is not None]

@@ -135,3 +135,51 @@ begin
     );
 end
 $$;
+
+-- Ids of a page of a person's archive: those with the given properties that are older than a position, or newer. It walks along
+-- notification_archived as far as the page needs.
+create or replace function tocsin.archived_page(
+    _recipient_id text,
+    _read boolean,
+    _event_type text,
+    _category text,
+    _subject text,
+    _newer boolean,
+    _at timestamptz,
+    _id bigint,
+    _limit integer
+) returns table (notification_id bigint)
+language plpgsql stable
+as $$
+begin
+    if _newer then
+        return query
+            select n.notification_id
+            from tocsin.notification n
+            where n.recipient_id = _recipient_id
+                and n.in_inbox
+                and n.archived_at is not null
+                and (_read is null or (n.read_at is not null) = _read)
+                and (_event_type is null or n.event_type = _event_type)
+                and (_category is null or split_part(n.event_type, '.', 1) = _category)
+                and (_subject is null or n.subject = _subject)
+                and (n.created_at, n.notification_id) > (_at, _id)
+            order by n.created_at, n.notification_id
+            limit _limit;
+        return;
+    end if;
+    return query
+        select n.notification_id
+        from tocsin.notification n
+        where n.recipient_id = _recipient_id
+            and n.in_inbox
+            and n.archived_at is not null
+            and (_read is null or (n.read_at is not null) = _read)
+            and (_event_type is null or n.event_type = _event_type)
+            and (_category is null or split_part(n.event_type, '.', 1) = _category)
+            and (_subject is null or n.subject = _subject)
+            and (n.created_at, n.notification_id) < (coalesce(_at, 'infinity'), coalesce(_id, 9223372036854775807))
+        order by n.created_at desc, n.notification_id desc
+        limit _limit;
+end
+$$;

@@ -425,7 +425,7 @@ create index notification_unread on tocsin.notification (recipient_id, event_typ
 where in_inbox and archived_at is null and read_at is null;
 create index notification_read on tocsin.notification (recipient_id, event_type, created_at desc, notification_id desc)
 where in_inbox and archived_at is null and read_at is not null;
--- list_older_archived, list_newer_archived, undo_archive_all
+-- archived_page, undo_archive_all
 create index notification_archived on tocsin.notification (recipient_id, created_at desc, notification_id desc)
 where in_inbox and archived_at is not null;
 -- stream_updates: what was committed since a snapshot

@@ -1,5 +1,6 @@
--- name: list_older_archived
--- A page of the archive, the newest notification first, from a position in it on; always at least one row, for the snapshot.
+-- name: list_archived
+-- A page of the archive from a position in it on, nearest first: older ones, or newer ones; always at least one row, for the
+-- snapshot.
 select
     s.as_of,
     i.id,
@@ -21,94 +22,15 @@ select
     i.acted,
     i.initiator_profile
 from (select pg_current_snapshot()::text as as_of) s
-left join lateral (
-    select
-        i.id,
-        i.event_id,
-        i.event_type,
-        i.category,
-        i.title,
-        i.body,
-        i.body_html,
-        i.action_url,
-        i.metadata,
-        i.initiator,
-        i.subject,
-        i.read,
-        i.read_at,
-        i.created_at,
-        i.archived,
-        i.actions,
-        i.acted,
-        i.initiator_profile
-    from tocsin.notification_item i
-    where i.recipient_id = :recipient_id
-        and i.archived
-        and (:read::boolean is null or i.read = :read)
-        and (:event_type::text is null or i.event_type = :event_type)
-        and (:category::text is null or i.category = :category)
-        and (:subject::text is null or i.subject = :subject)
-        and (i.created_at, i.id) < (coalesce(:at, 'infinity'::timestamptz), coalesce(:id, 9223372036854775807))
-    order by i.created_at desc, i.id desc
-    limit :limit
-) i on true
-order by i.created_at desc, i.id desc;
-
--- name: list_newer_archived
--- The page of the archive just after a position in it, oldest first; always at least one row, for the snapshot.
-select
-    s.as_of,
-    i.id,
-    i.event_id,
-    i.event_type,
-    i.category,
-    i.title,
-    i.body,
-    i.body_html,
-    i.action_url,
-    i.metadata,
-    i.initiator,
-    i.subject,
-    i.read,
-    i.read_at,
-    i.created_at,
-    i.archived,
-    i.actions,
-    i.acted,
-    i.initiator_profile
-from (select pg_current_snapshot()::text as as_of) s
-left join lateral (
-    select
-        i.id,
-        i.event_id,
-        i.event_type,
-        i.category,
-        i.title,
-        i.body,
-        i.body_html,
-        i.action_url,
-        i.metadata,
-        i.initiator,
-        i.subject,
-        i.read,
-        i.read_at,
-        i.created_at,
-        i.archived,
-        i.actions,
-        i.acted,
-        i.initiator_profile
-    from tocsin.notification_item i
-    where i.recipient_id = :recipient_id
-        and i.archived
-        and (:read::boolean is null or i.read = :read)
-        and (:event_type::text is null or i.event_type = :event_type)
-        and (:category::text is null or i.category = :category)
-        and (:subject::text is null or i.subject = :subject)
-        and (i.created_at, i.id) > (:at, :id)
-    order by i.created_at, i.id
-    limit :limit
-) i on true
-order by i.created_at, i.id;
+left join tocsin.archived_page(
+    :recipient_id, :read, :event_type, :category, :subject, :newer, :at, :id, :limit
+) p on true
+left join tocsin.notification_item i on i.id = p.notification_id
+order by
+    case when :newer then i.created_at end,
+    case when :newer then i.id end,
+    i.created_at desc,
+    i.id desc;
 
 -- name: archive
 -- Removes one from list and badge; returns whether it was there.
