@@ -44,6 +44,7 @@ def test_a_group_opens_in_place(site: HostSite, context: BrowserContext) -> None
     expect(opener).to_have_attribute("aria-expanded", "false")
     opener.click()
     expect(opener).to_have_attribute("aria-expanded", "true")
+    expect(group.locator(".members .face")).to_have_text(["CC", "BB", "AA"])
     expect(group.locator(".members .title")).to_have_text(
         ["Cy Cole replied", "Ben Bay replied", "Ann Ash replied"]
     )

@@ -39,7 +39,7 @@ export interface Entry extends Group {
 }
 
 export function entryOf(found: Group | Notification, parent: Entry | null = null): Entry {
-  return { ...('latest' in found ? found : groupOfOne(found)), parent };
+  return { ...('latest' in found ? found : groupOfOne(found, parent?.initiators ?? [])), parent };
 }
 
 /** Whether a new notification belongs to this group. */
@@ -57,13 +57,14 @@ export function isSame(known: Entry, found: Entry): boolean {
   return known.latest.id === found.latest.id || (!!found.group_key && known.group_key === found.group_key);
 }
 
-function groupOfOne(latest: Notification): Group {
+/** `known`: people whose names are known. */
+function groupOfOne(latest: Notification, known: Initiator[]): Group {
   const { initiator, title, read } = latest;
   return {
     group_key: '',
     count: 1,
     unread: read ? 0 : 1,
-    initiators: initiator === null ? [] : [{ id: initiator, name: null }],
+    initiators: initiator === null ? [] : [known.find(({ id }) => id === initiator) ?? { id: initiator, name: null }],
     title,
     latest,
   };
