@@ -8,6 +8,8 @@ from host_site import *  # noqa: F403 - fixtures
 from host_site import HostSite, take_picture, until, violations
 from playwright.sync_api import BrowserContext, expect
 
+from tests.support.png import png
+
 THREAD = "forum.thread:7"
 
 
@@ -59,6 +61,27 @@ def test_a_group_opens_in_place(site: HostSite, context: BrowserContext) -> None
     bell.expect_focus("Unread: Cy Cole replied")
     opener.click()
     expect(group.locator(".members")).to_be_hidden()
+
+
+def test_a_picture_is_shown_and_initials_where_it_does_not_load(
+    site: HostSite, context: BrowserContext
+) -> None:
+    person = site.person()
+    with psycopg.connect(site.dsn, autocommit=True) as connection:
+        for name, picture in (("Ada Ash", "/ada.png"), ("Bea Bay", "/gone.png")):
+            connection.execute(
+                "select tocsin.upsert_recipient(%s, name => %s, avatar_url => %s)",
+                (name, name, picture),
+            )
+            site.notify(person, f"By {name}", initiator=name)
+    site.sign_in(context, person)
+    context.route("**/ada.png", lambda route: route.fulfill(body=png(8, 8)))
+    bell = open_bell(site, context)
+    bell.open()
+    picture = bell.item("By Ada Ash").locator("img")
+    expect(picture).to_have_js_property("naturalWidth", 8)
+    expect(bell.item("By Bea Bay").locator(".face")).to_have_text("BB")
+    expect(bell.item("By Bea Bay").locator("img")).to_have_count(0)
 
 
 def test_a_group_grows_in_its_place(site: HostSite, context: BrowserContext) -> None:

@@ -1,14 +1,14 @@
 // The picture of a row: that of the person who caused the newest one, or initials; else its category's first letter.
 
+import type { Notification } from '../public/tocsin-bell.js';
 import { h } from '../shared/dom.js';
-import type { Entry } from './entry.js';
 import { safeUrl } from './safe-url.js';
 
 /** Decorative: the text names the people. */
-export function avatar({ initiators: [person], latest: { category } }: Entry, label: string, lang: string): HTMLElement {
+export function avatar({ initiator_profile: person, category }: Notification, label: string, lang: string): HTMLElement {
   if (!person) return coloured('mark', category, first(label).toLocaleUpperCase(lang));
   const face = coloured('mark face', person.id, initials(person.name || person.id).toLocaleUpperCase(lang));
-  const src = safeUrl(person.avatar_url ?? null);
+  const src = safeUrl(person.avatar_url);
   if (src !== null) {
     const picture = h('img', { src, alt: '', loading: 'lazy', referrerpolicy: 'no-referrer' });
     picture.addEventListener('error', () => picture.remove()); // the initials are below it

@@ -2,13 +2,6 @@
 
 import type { Notification } from '../public/tocsin-bell.js';
 
-/** A person that caused an event. */
-export interface Initiator {
-  id: string;
-  name: string | null;
-  avatar_url?: string | null;
-}
-
 /** What the bell uses of an item of `GET /api/notifications/?grouped=true`. */
 export interface Group {
   group_key: string;
@@ -16,8 +9,6 @@ export interface Group {
   unread: number;
   /** Whether there are more than the numbers state. */
   capped?: boolean;
-  /** The newest ones, each once. */
-  initiators: Initiator[];
   title: string;
   latest: Notification;
 }
@@ -39,7 +30,7 @@ export interface Entry extends Group {
 }
 
 export function entryOf(found: Group | Notification, parent: Entry | null = null): Entry {
-  return { ...('latest' in found ? found : groupOfOne(found, parent?.initiators ?? [])), parent };
+  return { ...('latest' in found ? found : groupOfOne(found)), parent };
 }
 
 /** Whether a new notification belongs to this group. */
@@ -57,14 +48,12 @@ export function isSame(known: Entry, found: Entry): boolean {
   return known.latest.id === found.latest.id || (!!found.group_key && known.group_key === found.group_key);
 }
 
-/** `known`: people whose names are known. */
-function groupOfOne(latest: Notification, known: Initiator[]): Group {
-  const { initiator, title, read } = latest;
+function groupOfOne(latest: Notification): Group {
+  const { title, read } = latest;
   return {
     group_key: '',
     count: 1,
     unread: read ? 0 : 1,
-    initiators: initiator === null ? [] : [known.find(({ id }) => id === initiator) ?? { id: initiator, name: null }],
     title,
     latest,
   };

@@ -76,7 +76,7 @@ export class ItemView {
   update(drawing: Drawing): void {
     const { entry } = this;
     const { latest, unread, title } = entry;
-    const made = JSON.stringify([title, latest.id, latest.body, latest.action_url, entry.initiators, entry.count > 1, latest.actions]);
+    const made = JSON.stringify([title, latest.id, latest.body, latest.action_url, latest.initiator_profile, entry.count > 1, latest.actions]);
     if (made !== this.#drawn) this.#make(drawing);
     this.#drawn = made;
     const { language, times, now } = drawing;
@@ -137,7 +137,7 @@ export class ItemView {
     this.#actions = latest.actions && count === 1 ? new ActionsView(entry, (key) => this.actions.press(entry, key)) : null;
     const meta = h('div', { class: 'meta' }, parent ? null : this.#category, this.#time, this.#disclose);
     const what = h('div', { class: 'what' }, opener, body(latest), this.#actions?.element ?? null, meta);
-    this.#row.replaceChildren(avatar(entry, category(latest), language.lang), what, h('div', { class: 'tools' }, this.#toggle, this.#archive));
+    this.#row.replaceChildren(avatar(latest, category(latest), language.lang), what, h('div', { class: 'tools' }, this.#toggle, this.#archive));
     for (const control of this.#row.querySelectorAll('a, button')) setAttribute(control, 'tabindex', -1); // the list has one tab stop
     if (wasOpener) opener.focus();
     else if (focused && this.#row.contains(focused)) (focused as HTMLElement).focus();
