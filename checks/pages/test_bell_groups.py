@@ -78,8 +78,8 @@ def test_a_picture_is_shown_and_initials_where_it_does_not_load(
     context.route("**/ada.png", lambda route: route.fulfill(body=png(8, 8)))
     bell = open_bell(site, context)
     bell.open()
-    picture = bell.item("By Ada Ash").locator("img")
-    expect(picture).to_have_js_property("naturalWidth", 8)
+    shown = bell.item("By Ada Ash").locator("img")
+    expect(shown).to_have_js_property("naturalWidth", 8)
     expect(bell.item("By Bea Bay").locator(".face")).to_have_text("BB")
     expect(bell.item("By Bea Bay").locator("img")).to_have_count(0)
 
