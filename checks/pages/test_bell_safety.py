@@ -102,9 +102,15 @@ def _showing(site: HostSite, context: BrowserContext, changes: list[dict[str, st
     def change(route: Route) -> None:
         response = route.fetch()
         found = response.json()
-        one = found["results"][0]
+        group = found["results"][0]
+        one = group["latest"]
         found["results"] = [
-            {**one, "id": one["id"] + number, **change} for number, change in enumerate(changes)
+            {
+                **group,
+                "group_key": str(number),
+                "latest": {**one, "id": one["id"] + number, **change},
+            }
+            for number, change in enumerate(changes)
         ]
         route.fulfill(response=response, json=found)
 
