@@ -144,7 +144,7 @@ def test_each_button_arrives_wherever_its_event_type_goes_to(demo: Demo, categor
 def test_the_mail_is_shown_as_html_as_text_and_as_it_came(demo: Demo) -> None:
     demo.press("right", "event.invited")
     mailbox = demo.page.locator("#mailbox")
-    subject = "Bob invites you to the winter concert"
+    subject = "Bob asks you to run the bar at the winter concert"
     expect(mailbox.locator(".subject")).to_have_text(subject)
     expect(mailbox.locator("li").first).to_contain_text("To Alice")
     frame = demo.page.frame_locator("#mailbox iframe")
@@ -217,7 +217,9 @@ def test_an_opened_notification_shows_its_reason(demo: Demo) -> None:
 
 def test_others_may_sit_down(demo: Demo) -> None:
     demo.page.get_by_label("Who sits left").select_option("carol")
-    expect(demo.panel("left").get_by_text("What Carol does here, Bob hears of.")).to_be_visible()
+    expect(
+        demo.panel("left").get_by_text("What Carol does here, Bob is notified of.")
+    ).to_be_visible()
     expect(demo.panel("right")).to_have_attribute("data-person", "bob")
     demo.press("left", "recognition.received")
     assert demo.steps()["Inbox"] == "done"
