@@ -36,7 +36,8 @@ if (npm) {
   await build({ ...options, entryPoints: ['src/npm/tocsin-react.ts'], external: ['react'], plugins });
 }
 writeTypes();
-for (const name of readdirSync(join(here, 'src/languages'))) {
+// the bell loads them from the service, also where it comes from npm
+for (const name of npm ? [] : readdirSync(join(here, 'src/languages'))) {
   writeFileSync(join(target, name), JSON.stringify(JSON.parse(readFileSync(join(here, 'src/languages', name), 'utf8'))));
 }
 for (const name of readdirSync(target).sort()) console.log(join(target, name));
