@@ -179,3 +179,26 @@ def test_opening_it_marks_as_seen_and_the_badge_may_show_that(
     site.notify(person, "Four")
     expect(unseen.badge).to_have_text("1")
     unread.expect_count(4)
+
+
+def test_a_person_is_shown_by_picture_or_by_the_initials_of_the_name(
+    site: HostSite, context: BrowserContext
+) -> None:
+    person, (ann, ben) = site.person(), (site.person(), site.person())
+    with psycopg.connect(site.dsn, autocommit=True) as connection:
+        for id_, name in ((ann, "Ann Ash"), (ben, "Ben Bay")):
+            connection.execute(
+                "select tocsin.upsert_recipient(%s, name => %s, avatar_url => '/people/' || %s)",
+                (id_, name, f"{name[:3].lower()}.png"),
+            )
+    picture = png(1, 1)
+    context.route("**/people/ann.png", lambda route: route.fulfill(body=picture))
+    context.route("**/people/ben.png", lambda route: route.fulfill(status=404))
+    site.sign_in(context, person)
+    bell = open_bell(site, context)
+    site.notify(person, "Ann wrote", initiator=ann)
+    bell.open()
+    expect(bell.item("Ann wrote").locator(".face img")).to_have_js_property("naturalWidth", 1)
+    site.notify(person, "Ben wrote", initiator=ben)  # comes by the stream
+    expect(bell.item("Ben wrote").locator(".face")).to_have_text("BB")
+    expect(bell.item("Ben wrote").locator(".face img")).to_have_count(0)
