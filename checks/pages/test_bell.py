@@ -300,3 +300,30 @@ def test_another_token_keeps_the_panel_and_shows_whose_it_is(
     expect(bell.items).to_have_count(1)
     bell.expect_count(1)
     expect(bell.panel).to_be_visible()
+
+
+def test_what_arrives_while_the_list_is_loaded_is_in_it(
+    site: HostSite, context: BrowserContext
+) -> None:
+    person = site.person()
+    site.notify(person, "Before")
+    site.sign_in(context, person)
+    bell = open_bell(site, context)
+    bell.expect_count(1)
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        if held:
+            route.continue_()
+        else:
+            held.append(route)
+
+    context.route("**/api/notifications/?*", hold)
+    bell.open()
+    bell.page.wait_for_timeout(100)
+    page = held[0].fetch()  # made before the next one arrives
+    site.notify(person, "Meanwhile")
+    bell.expect_count(2)
+    held[0].fulfill(response=page)
+    expect(bell.item("Meanwhile")).to_be_visible()
+    expect(bell.items).to_have_count(2)

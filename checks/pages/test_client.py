@@ -403,6 +403,28 @@ const titles = items.map((each) => each.title + (each.read ? ' read' : ''));
         expect_line(running, [["Second read"], 0, 0, "ready"])
 
 
+def test_what_arrives_while_the_list_is_loaded_is_in_it(site: HostSite) -> None:
+    person = site.person()
+    site.notify(person, "Before")
+    text = """
+    const held = async (url, options) => {
+      const response = await fetch(url, options);
+      if (!url.search.includes('limit=')) return response;
+      print('made');
+      await readLine();
+      return response;
+    };
+    const inbox = createClient({ api, token, fetch: held }).inbox();
+    inbox.subscribe(() => print([inbox.get().items.map((each) => each.title), inbox.get().count]));
+    """
+    with script(site, person, text) as running:
+        expect_line(running, "made")
+        site.notify(person, "Meanwhile")
+        expect_line(running, [[], 2])
+        running.write()
+        expect_line(running, [["Meanwhile", "Before"], 2])
+
+
 def test_stores_follow_the_person_who_signs_in(site: HostSite) -> None:
     alice, bob = site.person(), site.person()
     site.notify(alice, "For her")

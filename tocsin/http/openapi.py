@@ -298,6 +298,8 @@ def _responses(
             found[status] = response
             for each in (response.content or {}).values():
                 each.example = _example(each.schema, handler.handler_name)
+                if isinstance(each.schema, Schema):  # an empty list is valid under several structs
+                    each.schema.any_of, each.schema.one_of = each.schema.one_of, None
             if isinstance(other, OtherResponse):
                 response.headers = {
                     name: OpenAPIHeader(description=text, schema=Schema(type=OpenAPIType.STRING))
@@ -352,4 +354,6 @@ def _complete_usual(
     notes: Notes = handler.opt.get(_NOTES) or Notes()
     for media_type in notes.media_types:
         assert response.content is not None
-        response.content[media_type] = next(iter(response.content.values()))
+        usual = next(iter(response.content.values()))
+        json = OpenAPIMediaType(schema=Schema(type=OpenAPIType.OBJECT))
+        response.content[media_type] = json if media_type == "application/json" else usual

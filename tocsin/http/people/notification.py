@@ -13,7 +13,7 @@ from tocsin.engine.store import archive as archive_store
 from tocsin.engine.store import notification as store
 from tocsin.http.auth import people_router
 from tocsin.http.fields import RowId
-from tocsin.http.openapi import get
+from tocsin.http.openapi import get, noted
 from tocsin.http.people.inbox import PATH, PersonRequest
 from tocsin.http.requests import Services
 
@@ -44,7 +44,7 @@ async def get_notification(
     return found.with_picture_of(services.settings.avatar_hosts)
 
 
-@patch(PATH + "{notification_id:int}/")
+@patch(PATH + "{notification_id:int}/", opt=noted(fails=(409,)))
 async def set_archived(
     request: PersonRequest,
     services: NamedDependency[Services],

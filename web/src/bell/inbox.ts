@@ -83,11 +83,12 @@ export class GroupedInbox {
   async load(): Promise<void> {
     this.listing = 'loading';
     this.listener.changed();
-    const load = ++this.#loads;
+    const [load, changes] = [++this.#loads, this.#changes];
     try {
       const page = await this.#page(null);
       if (load !== this.#loads) return;
       this.#replace(page);
+      if (changes !== this.#changes) this.#refreshSoon(); // something came that the page may lack
     } catch (error) {
       if (load !== this.#loads) return;
       this.listing = 'failed';
@@ -238,7 +239,8 @@ export class GroupedInbox {
   take(name: string, data: string): void {
     const received = JSON.parse(data || '{}');
     if (name === 'badge') this.#badge = received;
-    else if (name === 'notification') this.#arrive(received);
+    else this.#changes++;
+    if (name === 'notification') this.#arrive(received);
     else if (name === 'resync') this.missed();
     else if (name === 'action') this.#acted(received);
     else if (received.ids !== undefined) this.#changed(name, received.ids, received.read);

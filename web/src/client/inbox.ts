@@ -11,12 +11,6 @@ interface Page {
   as_of: string;
 }
 
-interface Listener {
-  /** A public value changed. */
-  changed(): void;
-  arrived(notification: Notification): void;
-}
-
 type Change = 'read' | 'unread' | 'archived' | 'unarchived';
 
 const PAGE = 20;
@@ -41,10 +35,11 @@ export class Inbox {
   #underWay: Promise<unknown> = Promise.resolve();
   #undo: (() => Promise<unknown>) | null = null;
   #loads = 0;
+  #meanwhile: [name: string, received: any][] = []; // events of the stream since the load of a page began, which it may lack
 
   constructor(
     private readonly api: Api,
-    private readonly listener: Listener,
+    private readonly changed: () => void,
   ) {}
 
   /** The number of unread notifications; null while it is not known. */
@@ -69,7 +64,8 @@ export class Inbox {
   async load(): Promise<void> {
     const load = ++this.#loads;
     this.listing = 'loading';
-    this.listener.changed();
+    this.#meanwhile = [];
+    this.changed();
     try {
       const page = await this.#page(null);
       if (load !== this.#loads) return;
@@ -79,12 +75,13 @@ export class Inbox {
       this.#cursor = cursorOf(page.next);
       this.more = this.#cursor !== null;
       this.listing = 'ready';
+      for (const [name, received] of this.#meanwhile) this.#apply(name, received);
     } catch (error) {
       if (load !== this.#loads) return;
       this.listing = 'failed';
       this.#refused(error);
     }
-    this.listener.changed();
+    this.changed();
   }
 
   /** Loads the next older ones; throws Problem. */
@@ -104,7 +101,7 @@ export class Inbox {
       this.#cursor = from;
       throw error;
     } finally {
-      this.listener.changed();
+      this.changed();
     }
   }
 
@@ -163,27 +160,27 @@ export class Inbox {
   async #settle({ id }: Notification, change: { change: Change; n: number }, call: Promise<unknown>, takeBack: () => void): Promise<void> {
     this.#ahead.set(id, change);
     this.#underWay = Promise.allSettled([this.#underWay, call]);
-    this.listener.changed();
+    this.changed();
     try {
       await call;
       setTimeout(() => this.#caughtUp([id], change), CONFIRMED);
     } catch (error) {
       if (this.#ahead.get(id) === change) this.#ahead.delete(id);
       takeBack();
-      this.listener.changed();
+      this.changed();
       throw error;
     }
   }
 
   #caughtUp(ids: readonly number[], change?: object): void {
     for (const id of ids) if (change === undefined || this.#ahead.get(id) === change) this.#ahead.delete(id);
-    this.listener.changed();
+    this.changed();
   }
 
   /** Marks what the list could show as seen: it stays unread, and is not counted by `unseen` any more. */
   async seen(): Promise<void> {
     this.#reported = await this.api.json<Count>('POST', 'notifications/seen/', { as_of: await this.#listAsOf() });
-    this.listener.changed();
+    this.changed();
   }
 
   /** Marks what the list could show, nothing later. Returns how many. */
@@ -223,26 +220,33 @@ export class Inbox {
   #remember(done: Done, undo: () => Promise<unknown>): void {
     this.done = done;
     this.#undo = undo;
-    this.listener.changed();
+    this.changed();
   }
 
   #forgetUndo(): void {
     this.done = null;
     this.#undo = null;
-    this.listener.changed();
+    this.changed();
   }
 
   /** One event of the stream. */
   take(name: string, data: string): void {
     const received = JSON.parse(data || '{}');
     if (name === 'badge') this.#reported = received;
-    else if (name === 'notification') this.#arrive(received);
     else if (name === 'resync') this.missed();
+    else {
+      this.#apply(name, received);
+      if (this.listing === 'loading') this.#meanwhile.push([name, received]);
+    }
+    this.changed();
+  }
+
+  #apply(name: string, received: any): void {
+    if (name === 'notification') this.#arrive(received);
     else if (name === 'action') {
       for (const item of this.items) if (item.id === received.id) item.acted = received.acted;
     } else if (name === 'read') this.#change(received.read ? 'read' : 'unread', received.ids);
     else if (name === 'archived' || name === 'unarchived') this.#change(name, received.ids);
-    this.listener.changed();
   }
 
   /** Applies a change that the service reports; not what a later change made here has overtaken. */
@@ -273,7 +277,7 @@ export class Inbox {
     this.link = link;
     if (link === 'signed-out') this.forget();
     if (link === 'live' && this.listing === 'failed') void this.load();
-    this.listener.changed();
+    this.changed();
   }
 
   #arrive(item: Notification): void {
@@ -283,7 +287,6 @@ export class Inbox {
     else {
       const fits = !this.archived && (!this.category || item.category === this.category) && !(this.unreadOnly && item.read);
       if (this.listing === 'ready' && fits) this.#insert(item);
-      this.listener.arrived(item);
     }
   }
 

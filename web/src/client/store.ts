@@ -65,7 +65,7 @@ abstract class LiveStore<Value> implements Store<Value> {
 
 export class BadgeStore extends LiveStore<Count | null> {
   constructor(api: Api, live: Live) {
-    super(live, new Inbox(api, { changed: () => this.changed(), arrived: () => {} }));
+    super(live, new Inbox(api, () => this.changed()));
   }
 
   protected make(previous: Count | null | undefined): Count | null {
@@ -79,7 +79,7 @@ export class ListStore extends LiveStore<InboxState> implements InboxStore {
   #copies = new Map<number, Notification>();
 
   constructor(api: Api, live: Live, { category = '', unreadOnly = false, archived = false }: InboxFilter) {
-    const inbox = new Inbox(api, { changed: () => this.changed(), arrived: () => {} });
+    const inbox = new Inbox(api, () => this.changed());
     super(live, Object.assign(inbox, { category, unreadOnly, archived }));
   }
 
