@@ -349,7 +349,7 @@ def test_search_shows_the_reasons(desk: Desk, site: HostSite) -> None:
     expect(page.get_by_role("article", name=f"Notification {id_}")).to_be_visible()
     page.get_by_label("Id of a recipient").fill("nobody-is-this")
     page.keyboard.press("Enter")
-    expect(page.locator("#found")).to_contain_text("Nothing and nobody")
+    expect(page.locator("#found")).to_contain_text("Nothing was found for")
     page.locator("#dead-table").get_by_role("button", name="New reply").click()
     expect(page.locator("#found")).to_contain_text("could not be sent")
     assert violations(page) == []
