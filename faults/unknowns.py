@@ -83,10 +83,14 @@ class Unknowns:
         return None
 
     def _stopped(self, first: Passage) -> str | None:
-        """Returns whether the worker was stopped during an outage: then it can't write the outcomes that it knows."""
+        """Returns a cause where its worker was stopped while it could not write the outcome, or not receive it."""
         begin, end = self._unwritten(first)
         for each in self._restarts:
             for at in (each.began, each.ended):
+                for freeze in self._far_freezes:
+                    waited = freeze.began <= at <= freeze.ended <= first.at <= freeze.ended + 3
+                    if each.slot == first.slot and waited:
+                        return "worker stopped while the far end was frozen"
                 outage = any(b - 0.5 <= at + 5 and at <= e for b, e in self._outages)
                 if each.slot == first.slot and outage and begin <= at <= end:
                     return "worker stopped without a database"

@@ -12,6 +12,7 @@ from faults.invariants import Check
 from faults.ledger import Attempt, Delivery, Event, Ledger, Notification, Passage, Passages
 from faults.load import COMMITTED, NOTHING, AppEvent, Revocation
 from faults.plan import KINDS, Action, make_plan
+from faults.unknowns import Unknowns
 
 ACTION = Action(1, 0.0, "sql", (1,), "event.changed", "auto")
 APP_EVENT = AppEvent(ACTION, (1,), COMMITTED, 1.0, 1)
@@ -165,3 +166,14 @@ def test_what_was_refused_for_good_is_not_tried_again() -> None:
 
 def test_a_badge_is_exact() -> None:
     assert found(ACCEPTED, counts=(("p1", 2, 1),)) == ["I6"]
+
+
+@pytest.mark.parametrize(
+    ("slot", "accepted", "known"), [(2, 10.1, False), (1, 10.1, True), (2, 14, True)]
+)
+def test_a_worker_that_stops_while_the_far_end_is_frozen_does_not_know_the_outcome(
+    slot: int, accepted: float, known: bool
+) -> None:
+    windows = [Window("clock", 1, 7, slot=2), Window("freeze_far_end", 4, 10)]
+    first = Passage(accepted, accepted, "fcm", slot, "1", "pixel", "accepted", "200", False, 0)
+    assert (Unknowns(windows, []).why(first, accepted + 2) is None) is known
