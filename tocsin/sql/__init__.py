@@ -22,8 +22,11 @@ def load(noun: str) -> Mapping[str, LiteralString]:
 
 
 def _statement(body: str) -> LiteralString:
-    """Returns one statement without its comment lines."""
-    lines = [line for line in body.splitlines() if not line.lstrip().startswith("--")]
+    """Returns one statement without its comment lines and its indentation.
+
+    psycopg remembers the placeholders of statements of up to 4,096 characters; in longer ones it finds them each time.
+    """
+    lines = [line for line in map(str.strip, body.splitlines()) if not line.startswith("--")]
     return _PARAMETER.sub(_placeholder, "\n".join(lines).strip().removesuffix(";"))
 
 
