@@ -51,7 +51,8 @@ def test_the_wheel_has_each_file_of_the_package_and_nothing_else(wheel: Path) ->
 def test_the_sdist_builds_the_same_wheel(built: tuple[Path, Path], tmp_path: Path) -> None:
     wheel, sdist = built
     with tarfile.open(sdist) as archive:
-        archive.extractall(tmp_path / "source", filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
+        archive.extractall(tmp_path / "source")
     (source,) = (tmp_path / "source").iterdir()
     again, _ = build(tmp_path / "dist", source)
     assert contents(again) == contents(wheel)

@@ -32,7 +32,9 @@ def install(project: Path, **others: Path) -> None:
     modules = project / "node_modules"
     modules.mkdir(parents=True, exist_ok=True)
     with tarfile.open(packed()["archive"]) as archive:
-        archive.extractall(modules, filter="data")
+        # Python before 3.11.4 has no filters
+        archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
+        archive.extractall(modules)
     (modules / "package").rename(modules / "tocsin")
     for name, target in others.items():
         link = modules / name.replace("types_", "@types/")
