@@ -273,7 +273,7 @@ async def test_settings_that_keep_apps_from_notifying_are_yellow(db: Db, dsn: st
 
 
 def test_a_session_that_something_resets_is_red() -> None:
-    (found,) = compare_session({"DateStyle": "SQL, DMY"})
+    found = compare_session({"DateStyle": "SQL, DMY"})
     assert found.status == "red"
     assert "DateStyle = SQL, DMY" in found.sentence
     assert "pool_mode = session" in found.cure

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
+import msgspec
 import psycopg
 from msgspec import Struct
 
@@ -22,6 +25,9 @@ from tocsin.sql import load
 
 Colour = Literal["green", "yellow", "red", "skipped"]
 
+TEXTS: dict[str, dict[str, Any]] = tomllib.loads(
+    Path(__file__).with_name("findings.toml").read_text("utf-8")
+)
 _IS_MIGRATED = load("health")["is_migrated"]
 _NAMED = re.compile(r"TOCSIN_[A-Z_]+")
 
@@ -34,24 +40,13 @@ class Finding(Struct, frozen=True):
     cure: str = ""
 
 
-def green(sentence: str) -> Finding:
-    """Returns that everything is as it should be."""
-    return Finding("green", sentence)
-
-
-def yellow(sentence: str, cure: str) -> Finding:
-    """Works, and may stop working or surprise somebody."""
-    return Finding("yellow", sentence, cure)
-
-
-def red(sentence: str, cure: str) -> Finding:
-    """Returns that something does not work."""
-    return Finding("red", sentence, cure)
-
-
-def skipped(sentence: str) -> Finding:
-    """Returns that it could not be checked, or is not used."""
-    return Finding("skipped", sentence)
+def finding(name: str, /, **values: object) -> Finding:
+    """Returns a finding of findings.toml, such as "clock.wrong", with these values."""
+    check, _, key = name.partition(".")
+    texts = {part: text.format_map(values) for part, text in TEXTS[check][key].items()}
+    cure = texts.pop("cure", "")
+    ((status, sentence),) = texts.items()
+    return msgspec.convert({"status": status, "sentence": sentence, "cure": cure}, Finding)
 
 
 class DoctorOptions(Struct, frozen=True):
@@ -140,11 +135,11 @@ Run = Callable[[Examination], Awaitable[Iterable[Finding]]]
 
 
 class Check(Struct, frozen=True):
-    """One check: its name, what it finds out, its function, and what it needs to run."""
+    """One check: its name, its function, what it finds out, and what it needs to run."""
 
     name: str
-    purpose: str
     run: Run
+    purpose: str
     needs: Literal["", "database", "schema"] = ""
     limit: float = 15.0  # seconds
 
@@ -152,20 +147,13 @@ class Check(Struct, frozen=True):
 async def examine(check: Check, examination: Examination) -> list[Finding]:
     """Returns what a check found; one that fails or hangs is a finding too."""
     if check.needs and examination.unreachable:
-        return [skipped("Not checked: the database can't be reached.")]
+        return [finding("every.unreachable")]
     if check.needs == "schema" and not examination.migrated:
-        return [
-            skipped("Not checked: Tocsin's tables are not there, or this role may not read them.")
-        ]
+        return [finding("every.not_migrated")]
     try:
         async with asyncio.timeout(check.limit):
             return list(await check.run(examination))
     except TimeoutError:
-        return [
-            red(
-                f"The check did not end within {check.limit:.0f} s.",
-                "Look for what hangs: " + check.purpose,
-            )
-        ]
+        return [finding("every.hangs", check=check)]
     except (Unavailable, psycopg.Error, OSError) as error:
-        return [red(f"The check failed: {one_line(error)}.", "Look into it: " + check.purpose)]
+        return [finding("every.fails", check=check, error=one_line(error))]

@@ -16,8 +16,8 @@ from aiosmtplib import SMTP, SMTPException, SMTPResponseException
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tocsin.cli.doctor.examination import Examination, Finding, green, red, skipped, yellow
-from tocsin.cli.doctor.services import days_left
+from tocsin.cli.doctor.examination import Examination, Finding, finding
+from tocsin.cli.doctor.services import EXPIRES_SOON, days_left
 from tocsin.engine.actors.email.reply import Step
 from tocsin.engine.actors.email.smtp import SmtpSession, failure_reason
 from tocsin.engine.explain.reasons import meaning_and_cure
@@ -29,7 +29,6 @@ from tocsin.settings.addresses import is_loopback
 from tocsin.settings.keys import load_dkim_key
 
 _SMALLEST = 1_000_000  # bytes of a mail that a server should take
-_EXPIRES_SOON = 14  # days
 _LOCAL = (".localhost", ".local", ".internal", ".test", ".example", ".invalid")
 _EXAMPLES = ("example.com", "example.net", "example.org")
 _CURES = {
@@ -37,7 +36,6 @@ _CURES = {
     Step.TLS: "Use ?starttls=auto, or smtps:// for port 465; let TOCSIN_CA_FILE name a private authority.",
     Step.AUTH: "Correct user and password in TOCSIN_SMTP_URL, with special characters percent-encoded.",
 }
-_CERTIFICATE = "Renew the mail server's certificate, for this host name; let TOCSIN_CA_FILE name a private authority."
 
 
 async def check_smtp(examination: Examination) -> Iterable[Finding]:
@@ -45,12 +43,7 @@ async def check_smtp(examination: Examination) -> Iterable[Finding]:
     settings = examination.settings
     server = settings.smtp
     if server is None:
-        return [
-            yellow(
-                "TOCSIN_SMTP_URL is not set: email is off, with the reason no_provider.",
-                "Set it, unless your app sends no mail by Tocsin.",
-            )
-        ]
+        return [finding("smtp.not_set")]
     context = ssl.create_default_context(cafile=settings.ca_file)
     session = SmtpSession(
         SMTP(
@@ -67,16 +60,22 @@ async def check_smtp(examination: Examination) -> Iterable[Finding]:
         return await _talk(session, server, settings, where)
     except SMTPResponseException as error:
         text = " ".join(error.message.split())
+        cure = _cure(session.step, f"smtp_{error.code}")
         return [
-            red(
-                f"The mail server {where} refuses at {session.step}: {error.code} {text}.",
-                _cure(session.step, f"smtp_{error.code}"),
+            finding(
+                "smtp.refuses",
+                where=where,
+                step=session.step,
+                code=error.code,
+                text=text,
+                cure=cure,
             )
         ]
     except (SMTPException, OSError) as error:
         reason = f"smtp_{failure_reason(session.step, error)}"
-        cure = _CERTIFICATE if _is_of_certificate(error) else _cure(session.step, reason)
-        return [red(f"The mail server {where} can't be used: {one_line(error)} ({reason}).", cure)]
+        name = "smtp.certificate" if _is_of_certificate(error) else "smtp.unusable"
+        cure = _cure(session.step, reason)
+        return [finding(name, where=where, error=one_line(error), reason=reason, cure=cure)]
     finally:
         session.smtp.close()
 
@@ -100,9 +99,7 @@ async def _talk(
     local = is_loopback(server.host)
     if server.username is not None:
         if not session.encrypted and not local and server.starttls != "never":
-            return [
-                red(f"{where} offers no TLS, and no password is sent without it.", _CURES[Step.TLS])
-            ]
+            return [finding("smtp.no_tls", where=where)]
         await session.log_in(server.username, server.password or "")
     session.step = Step.MAIL
     await smtp.mail(parseaddr(settings.email_from)[1])
@@ -113,28 +110,13 @@ async def _talk(
     await smtp.quit()
     found = []
     if not encrypted and not local:
-        found.append(
-            yellow(
-                f"Mails go to {where} without TLS.",
-                "Use a server with STARTTLS, or smtps://, and ?starttls=always.",
-            )
-        )
+        found.append(finding("smtp.unencrypted", where=where))
     if size.isdigit() and 0 < int(size) < _SMALLEST:
-        found.append(
-            yellow(
-                f"{where} takes mails of at most {int(size):,} bytes.",
-                "Raise the limit of the server to 1 MB or more.",
-            )
-        )
-    if (days := days_left(certificate)) is not None and days < _EXPIRES_SOON:
-        found.append(
-            yellow(
-                f"The certificate of {where} expires in {days} days.",
-                "Renew it on the mail server.",
-            )
-        )
+        found.append(finding("smtp.small", where=where, size=int(size)))
+    if (days := days_left(certificate)) is not None and days < EXPIRES_SOON:
+        found.append(finding("smtp.expires", where=where, days=days))
     how = ("with TLS" if encrypted else "without TLS") + (", logged in" if server.username else "")
-    return found or [green(f"{where} takes mail from {settings.email_from} ({how}).")]
+    return found or [finding("smtp.right", where=where, sender=settings.email_from, how=how)]
 
 
 async def check_templates(examination: Examination) -> Iterable[Finding]:
@@ -144,23 +126,18 @@ async def check_templates(examination: Examination) -> Iterable[Finding]:
     )
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        return [
-            red(
-                f"{'; '.join(map(str, problems[:3]))}{more}",
-                "Correct the template: `tocsin templates check` lists all problems.",
-            )
-        ]
-    return [green("Each mail template can be rendered.")]
+        return [finding("templates.wrong", problems="; ".join(map(str, problems[:3])) + more)]
+    return [finding("templates.right")]
 
 
 async def check_dns(examination: Examination) -> Iterable[Finding]:
     """Looks up the sender's domain: MX, SPF, DKIM and DMARC."""
     settings = examination.settings
     if settings.smtp is None:
-        return [skipped("Not checked: no mail is sent.")]
+        return [finding("dns.no_mail")]
     domain = parseaddr(settings.email_from)[1].rpartition("@")[2]
     if domain.endswith(_LOCAL) or domain in _EXAMPLES or "." not in domain:
-        return [skipped(f"Not checked: {domain} is not a domain of the public DNS.")]
+        return [finding("dns.not_public", domain=domain)]
     ask = _Asking(examination.options.dns_server)
     try:
         return await _check_domain(ask, idna.encode(domain).decode(), settings)
@@ -168,8 +145,7 @@ async def check_dns(examination: Examination) -> Iterable[Finding]:
         reason = "no resolver responds"
     except (dns.exception.DNSException, OSError) as error:
         reason = one_line(error)
-    cure = "Run this where the network is, or name a resolver by --dns-server ADDRESS."
-    return [yellow(f"DNS can't be asked from here: {reason}.", cure)]
+    return [finding("dns.no_resolver", reason=reason)]
 
 
 class _Asking:
@@ -196,59 +172,31 @@ class _Asking:
 
 async def _check_domain(ask: _Asking, domain: str, settings: Settings) -> list[Finding]:
     found = []
-    if not (
-        await ask.texts(domain, "MX")
-        or await ask.texts(domain, "A")
-        or await ask.texts(domain, "AAAA")
-    ):
-        found.append(
-            red(
-                f"{domain} has neither MX nor address: many servers refuse mail from it, and bounces are lost.",
-                f"Add an MX record for {domain}, or correct TOCSIN_EMAIL_FROM.",
-            )
-        )
-    spf = [
-        each for each in await ask.texts(domain, "TXT") if each.lower().split(" ")[0] == "v=spf1"
-    ]
+    if not any([await ask.texts(domain, kind) for kind in ("MX", "A", "AAAA")]):
+        found.append(finding("dns.no_address", domain=domain))
+    texts = await ask.texts(domain, "TXT")
+    spf = [each for each in texts if each.lower().split(" ")[0] == "v=spf1"]
     found += _judge_spf(domain, spf)
     found += await _check_dkim(ask, settings)
     found += await _check_dmarc(ask, domain)
     if not spf and settings.dkim is None:
-        found.append(
-            red(
-                f"Neither SPF nor DKIM vouches for {domain}: large providers refuse its mail.",
-                "Add an SPF record, and set TOCSIN_DKIM_KEY or let your relay sign (docs/mail.md).",
-            )
-        )
-    return found or [green(f"{domain} has MX, SPF, DKIM and DMARC.")]
+        found.append(finding("dns.nothing", domain=domain))
+    return found or [finding("dns.right", domain=domain)]
 
 
 def _judge_spf(domain: str, records: list[str]) -> Iterable[Finding]:
     if len(records) > 1:
-        yield red(
-            f"{domain} has {len(records)} SPF records, so none counts (RFC 7208).",
-            "Merge them into one.",
-        )
+        yield finding("dns.several_spf", domain=domain, number=len(records))
     elif not records:
-        yield yellow(
-            f"{domain} has no SPF record.",
-            'Add a TXT record such as "v=spf1 include:your-relay.example -all".',
-        )
+        yield finding("dns.no_spf", domain=domain)
     elif records[0].rstrip().endswith(("+all", " all")):
-        yield yellow(
-            f"The SPF record of {domain} allows everyone to send.", "End it with -all or ~all."
-        )
+        yield finding("dns.open_spf", domain=domain)
 
 
 async def _check_dkim(ask: _Asking, settings: Settings) -> list[Finding]:
     key = settings.dkim
     if key is None:
-        return [
-            yellow(
-                "Mails are not signed by Tocsin (DKIM).",
-                "Set TOCSIN_DKIM_KEY and TOCSIN_DKIM_SELECTOR, unless your relay signs for this domain.",
-            )
-        ]
+        return [finding("dns.unsigned")]
     name = f"{key.selector}._domainkey.{key.domain}"
     records = await ask.texts(name, "TXT")
     public = load_dkim_key(key.pem).public_key()
@@ -259,20 +207,10 @@ async def _check_dkim(ask: _Asking, settings: Settings) -> list[Finding]:
     expected = base64.b64encode(raw).decode()
     if not records:
         kind = "ed25519" if isinstance(public, Ed25519PublicKey) else "rsa"
-        return [
-            red(
-                f"{name} has no DKIM record: each signature fails.",
-                f'Add the TXT record "v=DKIM1; k={kind}; p={expected}".',
-            )
-        ]
+        return [finding("dns.no_dkim", name=name, kind=kind, key=expected)]
     fields = dict(part.strip().split("=", 1) for part in records[0].split(";") if "=" in part)
     if "".join(fields.get("p", "").split()) != expected:
-        return [
-            red(
-                f"The DKIM record {name} is of another key: each signature fails.",
-                f"Let its p= be {expected}, or set TOCSIN_DKIM_KEY to the key of the record.",
-            )
-        ]
+        return [finding("dns.other_dkim", name=name, key=expected)]
     return []
 
 
@@ -283,9 +221,4 @@ async def _check_dmarc(ask: _Asking, domain: str) -> list[Finding]:
         records = await ask.texts("_dmarc." + ".".join(labels[start:]), "TXT")
         if any(each.replace(" ", "").lower().startswith("v=dmarc1;") for each in records):
             return []
-    return [
-        yellow(
-            f"{domain} has no DMARC record, which large providers require of bulk senders.",
-            f'Add the TXT record _dmarc.{domain}, such as "v=DMARC1; p=none; rua=mailto:…".',
-        )
-    ]
+    return [finding("dns.no_dmarc", domain=domain)]

@@ -10,7 +10,7 @@ from uuid import uuid4
 import aiohttp
 from google.oauth2.service_account import Credentials
 
-from tocsin.cli.doctor.examination import Examination, Finding, green, red, skipped, yellow
+from tocsin.cli.doctor.examination import TEXTS, Examination, Finding, finding
 from tocsin.engine.actors.apns.actor import PRODUCTION_URL, SANDBOX_URL
 from tocsin.engine.actors.apns.connection import Request
 from tocsin.engine.actors.apns.pool import ConnectError, Endpoint, connect
@@ -31,16 +31,13 @@ from tocsin.settings import Settings
 from tocsin.settings.keys import ApnsKey
 
 _NOBODY = "0" * 64  # a device that does not exist: refused after everything else was accepted
-_CHECK_KEY = "Check TOCSIN_APNS_KEY, TOCSIN_APNS_KEY_ID and TOCSIN_APNS_TEAM_ID against Apple's developer account."
-_CHECK_ACCOUNT = "Check TOCSIN_FCM_SERVICE_ACCOUNT: the account must be of the app's project, with the role to send."
-_NETWORK = "Check the network, TOCSIN_CA_FILE and the provider's URL."
 
 
 async def check_apns(examination: Examination) -> Iterable[Finding]:
     """Connects to APNs, and has its answer to a push for a device that does not exist."""
     settings = examination.settings
     if settings.apns is None:
-        return [skipped("Not set: TOCSIN_APNS_KEY.")]
+        return [finding("apns.not_set")]
     # workers share one token, of which Apple accepts a new one every 20 minutes
     store = SharedTokens(examination.database) if examination.migrated else MemoryStore()
     key = ProviderKey(
@@ -60,9 +57,13 @@ async def _try_apns(
         connection = await connect(Endpoint(url=url, tls=context, connect=8.0), lambda: None)
     except ConnectError as error:
         reason = str(error)
-        return red(
-            f"{url} can't be used: {meaning_and_cure(reason)[0] or reason} ({reason})",
-            meaning_and_cure(reason)[1] or _NETWORK,
+        meaning, cure = meaning_and_cure(reason)
+        return finding(
+            "apns.unusable",
+            url=url,
+            meaning=meaning or reason,
+            reason=reason,
+            cure=cure or TEXTS["apns"]["silent"]["cure"],
         )
     headers = (
         ("apns-topic", key.topic),
@@ -78,14 +79,11 @@ async def _try_apns(
             timeout=8.0,
         )
     except TokenUnavailable:
-        return red(
-            "No token for APNs can be had from the database.",
-            "See the other checks of the database.",
-        )
+        return finding("apns.no_token")
     finally:
         connection.close()
     if not isinstance(response, ApnsResponse):
-        return red(f"{url} did not respond: {response.reason}.", _NETWORK)
+        return finding("apns.silent", url=url, reason=response.reason)
     return _judge_apns(url, response)
 
 
@@ -93,45 +91,31 @@ def _judge_apns(url: str, response: ApnsResponse) -> Finding:
     kind = refusal_kind(response.status, response.reason)
     what = f"{url} responds {response.status} {response.reason}".rstrip()
     if kind is RefusalKind.CREDENTIALS:
-        clock = (
-            " The clock of this machine may be wrong, too."
-            if response.reason == "ExpiredProviderToken"
-            else ""
-        )
-        return red(f"{what}: it refuses the key.", _CHECK_KEY + clock)
+        expired = response.reason == "ExpiredProviderToken"
+        return finding("apns.expired" if expired else "apns.key", what=what)
     if kind is RefusalKind.SETTING:
-        return red(
-            f"{what}: it refuses the topic.",
-            "Set TOCSIN_APNS_TOPIC to the app's bundle id; the key must be allowed for it.",
-        )
+        return finding("apns.topic", what=what)
     if kind is RefusalKind.SERVER:
-        return yellow(
-            f"{what}: it is out of order.",
-            "Wait: deliveries are deferred. Apple's system status page has more.",
-        )
-    return green(f"{url} accepts the key.")
+        return finding("apns.out_of_order", what=what)
+    return finding("apns.right", url=url)
 
 
 async def check_fcm(examination: Examination) -> Iterable[Finding]:
     """Gets an access token, and FCM's answer to a push for a device that does not exist."""
     settings = examination.settings
     if settings.fcm_service_account is None:
-        return [skipped("Not set: TOCSIN_FCM_SERVICE_ACCOUNT.")]
+        return [finding("fcm.not_set")]
     account = settings.fcm_service_account
     credentials = Credentials.from_service_account_info(account, scopes=[SCOPE])
     context = ssl.create_default_context(cafile=settings.ca_file)
     access = AccessToken(credentials, context=context, timeout=8.0)
     try:
         if failure := await access.ready():
-            return [
-                red(
-                    f"{account['token_uri']} gives no access token ({failure.reason}).",
-                    f"{_CHECK_ACCOUNT} Was its key deleted? Is this machine's clock right?",
-                )
-            ]
+            uri = account["token_uri"]
+            return [finding("fcm.no_token", url=uri, reason=failure.reason)]
         return [await _try_fcm(settings, str(account["project_id"]), access.current or "", context)]
     except (aiohttp.ClientError, OSError) as error:
-        return [red(f"{settings.fcm_url} can't be reached: {one_line(error)}.", _NETWORK)]
+        return [finding("fcm.unreachable", url=settings.fcm_url, error=one_line(error))]
     finally:
         await access.close()
 
@@ -152,19 +136,10 @@ async def _try_fcm(
         text = await response.content.read(65_536)
     found = read(text)
     if found is None:
-        return red(
-            f"{settings.fcm_url} responds {response.status} with what is not FCM's.",
-            "Check TOCSIN_FCM_URL, and the proxy between.",
-        )
+        return finding("fcm.foreign", url=settings.fcm_url, status=response.status)
     outcome = classify(response.status, *found, None).outcome
     if not isinstance(outcome, Deferred):  # accepted, or the device alone was refused
-        return green(f"{settings.fcm_url} accepts the account for the project {project}.")
+        return finding("fcm.right", url=settings.fcm_url, project=project)
     if response.status >= 500 or response.status == 429:
-        return yellow(
-            f"{settings.fcm_url} is out of order ({outcome.reason}).",
-            "Wait: deliveries are deferred.",
-        )
-    return red(
-        f"{settings.fcm_url} refuses the account for the project {project} ({outcome.reason}).",
-        _CHECK_ACCOUNT,
-    )
+        return finding("fcm.out_of_order", url=settings.fcm_url, reason=outcome.reason)
+    return finding("fcm.refused", url=settings.fcm_url, project=project, reason=outcome.reason)

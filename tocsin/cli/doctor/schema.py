@@ -9,25 +9,13 @@ from importlib.metadata import version
 
 from msgspec import Struct
 
-from tocsin.cli.doctor.examination import Colour, Examination, Finding, green, red, skipped, yellow
+from tocsin.cli.doctor.examination import Colour, Examination, Finding, finding
 from tocsin.engine.store.connection import connect
 from tocsin.engine.store.installation import processes
 from tocsin.sql import load
 from tocsin.sql.install import State, state
 
 _SQL = load("doctor")
-_MIGRATE = (
-    "Run `tocsin migrate` as the owner of the schemas, before services of this version start."
-)
-_STATES: dict[State, tuple[str, str]] = {
-    "missing": ("The database is not migrated.", _MIGRATE),
-    "unreadable": (
-        "The role of TOCSIN_DATABASE_URL may not read Tocsin's tables.",
-        "Grant it tocsin_service.",
-    ),
-    "behind": ("Tables or functions are those of an earlier version.", _MIGRATE),
-    "newer": ("The database is newer than this Tocsin.", "Install the newer version here."),
-}
 
 _OF_SERVE, _OF_WORKER = 12, 28  # connections
 _REPLAYED_WITHIN = 5.0  # seconds
@@ -95,16 +83,11 @@ class _Replication(Struct, frozen=True):
 async def check_schema(examination: Examination) -> Iterable[Finding]:
     """Checks whether the tables and functions are those of this version."""
     found = await asyncio.to_thread(_read_state, examination.dsn)
-    if found in _STATES:
-        return [red(*_STATES[found])]
+    if found != "current":
+        return [finding(f"schema.{found}")]
     if await examination.database.value(_SQL["has_foreign_xids"]):
-        return [
-            red(
-                "Rows carry transaction ids of another cluster: the database was restored.",
-                "Run `tocsin migrate`, before apps write: it resets them.",
-            )
-        ]
-    return [green(f"Tables and functions are those of this version ({version('tocsin')}).")]
+        return [finding("schema.restored")]
+    return [finding("schema.right", version=version("tocsin"))]
 
 
 def _read_state(dsn: str) -> State:
@@ -118,11 +101,7 @@ async def check_rights(examination: Examination) -> Iterable[Finding]:
     if rights:
         return [Finding(row.level, row.sentence, row.cure) for row in rights]
     logins = [row.name for row in await examination.database.rows(_Named, _SQL["app_logins"])]
-    return [
-        green(
-            f"Roles and grants are right; {', '.join(logins) or 'no login besides the owner'} may notify."
-        )
-    ]
+    return [finding("rights.right", logins=", ".join(logins) or "no login besides the owner")]
 
 
 async def check_publications(examination: Examination) -> Iterable[Finding]:
@@ -130,21 +109,13 @@ async def check_publications(examination: Examination) -> Iterable[Finding]:
     found = []
     for row in await examination.database.rows(_Publication, _SQL["publications"]):
         if row.refusing:
-            tables = ", ".join(row.refusing)
+            tables, first = ", ".join(row.refusing), row.refusing[0]
             found.append(
-                red(
-                    f"With the publication {row.name} PostgreSQL refuses changes of {tables}: no replica identity.",
-                    f"Run: alter table tocsin.{row.refusing[0]} replica identity full; or leave the schemas out of it.",
-                )
+                finding("publications.refusing", name=row.name, tables=tables, first=first)
             )
         else:
-            found.append(
-                yellow(
-                    f"The publication {row.name} sends Tocsin's tables to its subscribers, with people's addresses.",
-                    "Publish the tables of your app alone, unless the subscribers need them.",
-                )
-            )
-    return found or [green("No publication includes Tocsin's tables.")]
+            found.append(finding("publications.sending", name=row.name))
+    return found or [finding("publications.right")]
 
 
 async def check_connections(examination: Examination) -> Iterable[Finding]:
@@ -162,19 +133,12 @@ async def check_connections(examination: Examination) -> Iterable[Finding]:
 def judge_connections(row: FreeConnections, running: set[str]) -> Finding:
     """Services that run have theirs; the others need them still."""
     needed = (0 if "serve" in running else _OF_SERVE) + (0 if "worker" in running else _OF_WORKER)
-    cure = (
-        "Raise max_connections, or the limit of the role or database: "
-        f"a `serve` needs {_OF_SERVE}, a `worker` {_OF_WORKER}."
-    )
+    limits = {"free": row.free, "of_serve": _OF_SERVE, "of_worker": _OF_WORKER}
     if row.free < max(1, needed):
-        return red(
-            f"{row.free} more connections are possible, and services need {max(1, needed)}.", cure
-        )
+        return finding("connections.too_few", needed=max(1, needed), **limits)
     if row.free < needed + _OF_WORKER:
-        return yellow(
-            f"{row.free} more connections are possible: not enough for another worker.", cure
-        )
-    return green(f"{row.free} more connections are possible, of {row.possible}.")
+        return finding("connections.few", **limits)
+    return finding("connections.right", free=row.free, possible=row.possible)
 
 
 async def check_transactions(examination: Examination) -> Iterable[Finding]:
@@ -183,26 +147,15 @@ async def check_transactions(examination: Examination) -> Iterable[Finding]:
     rows = await examination.database.rows(
         _Transaction, _SQL["open_transactions"], longer_than=longest
     )
-    found = []
-    for row in rows:
-        minutes = f"{row.seconds / 60:.0f} minutes"
-        if row.prepared:
-            found.append(
-                red(
-                    f"The prepared transaction {row.name} of {row.role} has held its locks for {minutes}.",
-                    f"Run: rollback prepared '{row.name}'; or commit prepared.",
-                )
-            )
-        else:
-            found.append(
-                yellow(
-                    f"Session {row.name} of {row.role} ({row.program}) has a transaction open for {minutes}.",
-                    f"Commit it, or run: select pg_terminate_backend({row.name});",
-                )
-            )
-    return found or [
-        green(f"No transaction has been open for more than {longest.seconds // 60} minutes.")
+    found = [
+        finding(
+            "transactions.prepared" if row.prepared else "transactions.open",
+            of=row,
+            minutes=row.seconds / 60,
+        )
+        for row in rows
     ]
+    return found or [finding("transactions.right", minutes=longest.seconds // 60)]
 
 
 async def check_replication(examination: Examination) -> Iterable[Finding]:
@@ -211,23 +164,15 @@ async def check_replication(examination: Examination) -> Iterable[Finding]:
     assert row is not None
     found = list(_judge_replication(row))
     found += (
-        yellow(
-            f"The standby {name} has not replayed within {_REPLAYED_WITHIN:.0f} s what was written before.",
-            "Check its load and network: a failover would lose what it has not received.",
-        )
+        finding("replication.late", name=name, limit=_REPLAYED_WITHIN)
         for name in await _late_standbys(examination, row)
     )
     if found:
         return found
-    if row.standbys and not row.sees_standbys:
-        return [
-            skipped(
-                f"{row.standbys} standbys are connected; only a role with pg_read_all_stats sees whether they are late."
-            )
-        ]
-    if row.standbys:
-        return [green(f"{row.standbys} standbys are connected, and keep up.")]
-    return [skipped("There is no standby.")]
+    if not row.standbys:
+        return [finding("replication.none")]
+    name = "replication.right" if row.sees_standbys else "replication.unseen"
+    return [finding(name, standbys=row.standbys)]
 
 
 async def _late_standbys(examination: Examination, row: _Replication) -> list[str]:
@@ -247,12 +192,6 @@ def _judge_replication(row: _Replication) -> Iterable[Finding]:
     """Yields what is wrong, but for standbys that are late."""
     is_missing = row.synchronous == 0 if row.sees_standbys else row.standbys == 0
     if row.needs_standby and row.waits and is_missing:
-        yield red(
-            "synchronous_standby_names is set, and no synchronous standby is connected: commits wait.",
-            "Start the standby, or reset synchronous_standby_names.",
-        )
+        yield finding("replication.waiting")
     for slot in row.abandoned_slots or ():
-        yield yellow(
-            f"The replication slot {slot} keeps more than 1 GB of WAL for nobody: the disk fills.",
-            f"Start its subscriber, or run: select pg_drop_replication_slot('{slot}');",
-        )
+        yield finding("replication.slot", slot=slot)

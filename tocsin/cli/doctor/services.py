@@ -6,6 +6,7 @@ import asyncio
 import ssl
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -13,7 +14,7 @@ from importlib.metadata import version
 
 import aiohttp
 
-from tocsin.cli.doctor.examination import Examination, Finding, green, red, skipped, yellow
+from tocsin.cli.doctor.examination import Examination, Finding, finding
 from tocsin.engine.model import Unavailable
 from tocsin.engine.ops.overview import Overviews
 from tocsin.engine.ops.problems import CRITICAL
@@ -29,121 +30,75 @@ _PERSON = "tocsin-doctor"  # has no notification, and reading creates nobody
 _FIRST_BYTES_WITHIN = 5.0  # seconds
 _FIRST_BYTES_LATE = 1.0
 _HEARTBEAT_WITHIN = 20.0  # a comment comes each 15 s
-_EXPIRES_SOON = 14  # days
-_UNBUFFERED = "Turn off buffering for /api/notifications/stream/ in the proxy (nginx: proxy_buffering off; gzip off)."
+EXPIRES_SOON = 14  # days
 
 
 async def check_settings(examination: Examination) -> Iterable[Finding]:
     """Checks whether each TOCSIN_… variable can be used."""
     settings = examination.settings
-    found = [
-        red(sentence, "Correct it: docs/settings.md has each setting with an example.")
-        for sentence in examination.wrong_settings
-    ]
+    found = [finding("settings.wrong", error=error) for error in examination.wrong_settings]
     names = [PREFIX + setting.name for setting in DECLARED]
     for unknown in settings.unknown:
-        near = get_close_matches(unknown, names, 1)
-        cure = (
-            f"Did you mean {near[0]}?"
-            if near
-            else "Remove it, or correct its name: docs/settings.md has all."
-        )
-        found.append(yellow(f"{unknown} is no setting, and is ignored.", cure))
-    return found or [
-        green(
-            f"Tocsin {version('tocsin')}, Python {sys.version.split()[0]}; each setting can be read."
-        )
-    ]
+        if near := get_close_matches(unknown, names, 1):
+            found.append(finding("settings.similar", name=unknown, near=near[0]))
+        else:
+            found.append(finding("settings.unknown", name=unknown))
+    python = sys.version.split()[0]
+    return found or [finding("settings.right", version=version("tocsin"), python=python)]
 
 
 async def check_tokens(examination: Examination) -> Iterable[Finding]:
     """Checks whether people's tokens can be verified."""
     settings = examination.settings
     if not settings.jwt_algorithms:
-        return [
-            red(
-                "No JWT key is set, so `tocsin serve` does not start.",
-                "Set TOCSIN_JWT_SECRET, TOCSIN_JWT_PUBLIC_KEY or TOCSIN_JWKS_URL, whichever the host app signs with.",
-            )
-        ]
+        return [finding("tokens.no_key")]
     if settings.jwks_url:
         try:
             # of no key: reads the set
             await KeySet(settings.jwks_url, ca_file=settings.ca_file).key(None)
         except Unavailable:
-            return [
-                red(
-                    f"The key set at {settings.jwks_url} can't be read, so nobody can sign in.",
-                    "Check TOCSIN_JWKS_URL, the network, and TOCSIN_CA_FILE for a private authority.",
-                )
-            ]
+            return [finding("tokens.no_key_set", url=settings.jwks_url)]
     if token := examination.options.token:
         try:
             await TokenVerifier(settings).verify(token)
         except Unauthorized as error:
-            return [
-                red(
-                    f"The token of --token is refused: {one_line(error)}",
-                    "Let the host app sign with the key, claims and algorithm that docs/http.md names.",
-                )
-            ]
-        return [green("The token of --token is valid.")]
-    algorithms = ", ".join(settings.jwt_algorithms)
-    return [
-        green(
-            f"People's tokens are verified by {algorithms}; --token TOKEN tries one of the host app."
-        )
-    ]
+            return [finding("tokens.refused", error=one_line(error))]
+        return [finding("tokens.valid")]
+    return [finding("tokens.right", algorithms=", ".join(settings.jwt_algorithms))]
 
 
 async def check_processes(examination: Examination) -> Iterable[Finding]:
     """Checks whether services run, in this version, and what the operations page reports as a problem."""
     overview = await Overviews(examination.database).get("hour")
     found = [
-        (red if each.severity == CRITICAL else yellow)(f"{each.what}: {each.detail}", each.cure)
+        Finding(
+            "red" if each.severity == CRITICAL else "yellow",
+            f"{each.what}: {each.detail}",
+            each.cure,
+        )
         for each in overview.problems
     ]
     running = [each for each in await processes(examination.database) if not each.silent]
-    if not any(each.kind == "serve" for each in running):
+    kinds = Counter(each.kind for each in running)
+    if not kinds["serve"]:
+        found.append(finding("services.no_serve"))
+    if others := sorted({each.version for each in running} - {version("tocsin")}):
         found.append(
-            yellow(
-                "No HTTP process is running: people see neither inbox nor badge.",
-                "Start `tocsin serve`.",
-            )
+            finding("services.versions", others=", ".join(others), version=version("tocsin"))
         )
-    if other := sorted({each.version for each in running} - {version("tocsin")}):
-        found.append(
-            yellow(
-                f"Processes of version {', '.join(other)} are running beside this version, {version('tocsin')}.",
-                "Restart them with one version, after `tocsin migrate`.",
-            )
-        )
-    kinds = ", ".join(
-        f"{sum(each.kind == kind for each in running)} {kind}"
-        for kind in sorted({each.kind for each in running})
-    )
-    return found or [green(f"{kinds} running, with a leader; nothing is late.")]
+    named = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
+    return found or [finding("services.right", kinds=named)]
 
 
 async def check_stream(examination: Examination) -> Iterable[Finding]:
     """Checks whether a stream through the public URL arrives at once."""
     settings = examination.settings
     if settings.public_url is None:
-        return [
-            red(
-                "TOCSIN_PUBLIC_URL is not set, so `tocsin serve` does not start.",
-                "Set it to the address that people see, such as https://notify.example.com.",
-            )
-        ]
+        return [finding("stream.no_url")]
     url = settings.public_url
     found = []
     if url.startswith("http://") and not is_loopback(url.split("/")[2].rsplit(":", 1)[0]):
-        found.append(
-            yellow(
-                f"The public URL {url} is not https: tokens can be read on the way.",
-                "Put a proxy with a certificate in front, and set TOCSIN_PUBLIC_URL to its https address.",
-            )
-        )
+        found.append(finding("stream.not_https", url=url))
     try:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5.0)
         async with aiohttp.ClientSession(
@@ -151,22 +106,11 @@ async def check_stream(examination: Examination) -> Iterable[Finding]:
         ) as http:
             found += await _try_ready(http, url) or await _try_stream(http, url, examination)
     except aiohttp.ClientConnectorCertificateError as error:
-        reason = getattr(error.certificate_error, "verify_message", "") or one_line(
-            error.certificate_error
-        )
-        found.append(
-            red(
-                f"The certificate of {url} is refused: {reason}.",
-                "Renew it, with its chain, for this host name; or let TOCSIN_CA_FILE name a private authority.",
-            )
-        )
+        cause = error.certificate_error
+        reason = getattr(cause, "verify_message", "") or one_line(cause)
+        found.append(finding("stream.certificate", url=url, reason=reason))
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        found.append(
-            red(
-                f"{url} can't be reached from here: {one_line(error) or 'timeout'}.",
-                "Start `tocsin serve`, and check TOCSIN_PUBLIC_URL, its DNS, the proxy and the firewall.",
-            )
-        )
+        found.append(finding("stream.unreachable", url=url, reason=one_line(error) or "timeout"))
     return found
 
 
@@ -186,32 +130,14 @@ async def _try_ready(http: aiohttp.ClientSession, url: str) -> list[Finding]:
     if response.status == 200 and is_json:
         return []
     if 300 <= response.status < 400:
-        return [
-            red(
-                f"{url} redirects to {response.headers.get('Location', '?')}.",
-                "Set TOCSIN_PUBLIC_URL to the address that people end at.",
-            )
-        ]
+        location = response.headers.get("Location", "?")
+        return [finding("stream.redirects", url=url, location=location)]
     if is_json and response.status == 503:
-        return [
-            red(
-                f"The service is not ready: {body.strip()[:200]}",
-                "See the other checks, and the log of `tocsin serve`.",
-            )
-        ]
+        return [finding("stream.not_ready", body=body.strip()[:200])]
     if response.status in (502, 503, 504):
-        return [
-            red(
-                f"The proxy of {url} has no service behind it (status {response.status}).",
-                "Start `tocsin serve`, and check the proxy's upstream.",
-            )
-        ]
-    return [
-        red(
-            f"{url}/readyz is not Tocsin's: status {response.status}, {response.content_type}.",
-            "Set TOCSIN_PUBLIC_URL to the service, with its path prefix; the proxy must pass on all paths below it.",
-        )
-    ]
+        return [finding("stream.no_service", url=url, status=response.status)]
+    type_ = response.content_type
+    return [finding("stream.foreign", url=url, status=response.status, content_type=type_)]
 
 
 async def _try_stream(
@@ -221,11 +147,7 @@ async def _try_stream(
     try:
         token = examination.options.token or _signed(examination.settings)
     except SettingsError:
-        return [
-            skipped(
-                "The stream was not tried: only the host app can sign tokens. Pass one by --token."
-            )
-        ]
+        return [finding("stream.not_tried")]
     headers = {"Authorization": f"Bearer {token}", "Accept": "text/event-stream"}
     started = time.monotonic()
     try:
@@ -240,12 +162,7 @@ async def _try_stream(
                 await response.content.readany()
             return await _judge_stream(response, time.monotonic() - started, examination)
     except TimeoutError:
-        return [
-            red(
-                f"A stream has no first bytes within {_FIRST_BYTES_WITHIN:.0f} s: something between buffers it.",
-                _UNBUFFERED,
-            )
-        ]
+        return [finding("stream.buffered", limit=_FIRST_BYTES_WITHIN)]
 
 
 def _signed(settings: Settings) -> str:
@@ -260,36 +177,21 @@ def _signed(settings: Settings) -> str:
 
 def _refused(response: aiohttp.ClientResponse) -> Finding:
     if response.status == 401:
-        return red(
-            "The service refuses a token that is signed with these settings.",
-            "Give `tocsin serve` and this command the same TOCSIN_JWT_… settings; let the proxy pass on Authorization.",
-        )
-    return red(
-        f"The stream has the status {response.status} and the type {response.content_type}.",
-        "See the log of `tocsin serve`; the proxy must pass on the response unchanged.",
-    )
+        return finding("stream.refused")
+    return finding("stream.changed", status=response.status, content_type=response.content_type)
 
 
 async def _judge_stream(
     response: aiohttp.ClientResponse, took: float, examination: Examination
 ) -> list[Finding]:
+    url = examination.settings.public_url
     found = []
     if encoding := response.headers.get("Content-Encoding"):
-        found.append(
-            yellow(
-                f"The stream is compressed ({encoding}) on the way, which delays its events.",
-                _UNBUFFERED,
-            )
-        )
+        found.append(finding("stream.compressed", encoding=encoding))
     if took > _FIRST_BYTES_LATE:
-        found.append(yellow(f"The first bytes of a stream took {took:.1f} s.", _UNBUFFERED))
-    if (days := _days_left(response)) is not None and days < _EXPIRES_SOON:
-        found.append(
-            yellow(
-                f"The certificate of {examination.settings.public_url} expires in {days} days.",
-                "Renew it; check the timer that should.",
-            )
-        )
+        found.append(finding("stream.late", seconds=took))
+    if (days := _days_left(response)) is not None and days < EXPIRES_SOON:
+        found.append(finding("stream.expires", url=url, days=days))
     if examination.options.wait_for_heartbeat:
         try:
             async with asyncio.timeout(_HEARTBEAT_WITHIN):
@@ -297,17 +199,8 @@ async def _judge_stream(
         except TimeoutError:
             ended = True
         if ended:
-            found.append(
-                red(
-                    "The stream was cut, or its heartbeat did not arrive within 20 s.",
-                    "Allow a minute without bytes in the proxy (nginx: proxy_read_timeout 60s).",
-                )
-            )
-    return found or [
-        green(
-            f"A stream through {examination.settings.public_url} has its first bytes after {took * 1000:.0f} ms."
-        )
-    ]
+            found.append(finding("stream.cut", limit=_HEARTBEAT_WITHIN))
+    return found or [finding("stream.right", url=url, ms=took * 1000)]
 
 
 def _days_left(response: aiohttp.ClientResponse) -> int | None:
