@@ -26,7 +26,7 @@ def _calls() -> Iterator[tuple[set[str], set[str] | None]]:
             if isinstance(call, ast.Call) and ast.unparse(call.func) == "finding":
                 values = {each.arg for each in call.keywords}
                 names = {
-                    each.value
+                    str(each.value)
                     for each in ast.walk(call.args[0])
                     if isinstance(each, ast.Constant) and _NAME.fullmatch(str(each.value))
                 }
