@@ -157,7 +157,7 @@ def test_a_recipient_keeps_the_form_whichever_way_they_are_written(db: Db) -> No
 
 def test_a_suppressed_address_is_in_each_spelling(db: Db) -> None:
     db.execute(
-        "insert into tocsin.suppression values ('zoe@xn--bcher-kva.example', 'smtp_550_5.1.1')"
+        "insert into tocsin.suppression (address, reason) values ('zoe@xn--bcher-kva.example', 'smtp_550_5.1.1')"
     )
     db.execute("select tocsin.upsert_recipient('zoe', 'Zoe@BÜCHER.example')")
     db.execute("select tocsin.notify('forum.new_reply', array['zoe'], 'x')")

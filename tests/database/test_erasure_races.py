@@ -126,7 +126,9 @@ def _settle(worker: Db, delivery_id: int, claim: UUID) -> list[int]:
 
 async def test_a_suppression_outlives_its_address(db: Db, machine: httpx.AsyncClient) -> None:
     await person(machine)
-    db.execute("insert into tocsin.suppression values (%s, 'complaint')", (EMAIL,))
+    db.execute(
+        "insert into tocsin.suppression (address, reason) values (%s, 'complaint')", (EMAIL,)
+    )
     db.execute("select tocsin.erase_recipient(%s)", (ID,))
     assert db.execute("select address, reason from tocsin.suppression").fetchall() == [
         (None, "complaint")
@@ -168,7 +170,9 @@ async def test_an_address_without_an_account_is_erased(
     emit(db, email=INVITED, idempotency_key="canary key")
     emit(db, email=INVITED, send_at="2030-01-01")
     db.execute("update tocsin.delivery set address = %s", (INVITED,))
-    db.execute("insert into tocsin.suppression values (%s, 'unsubscribed')", (INVITED,))
+    db.execute(
+        "insert into tocsin.suppression (address, reason) values (%s, 'unsubscribed')", (INVITED,)
+    )
     emit(other, email=INVITED)  # open
     kept = for_others(db, email="bob@example.com")
     erased = await machine.post("/api/erasures/", json={"email": INVITED.upper()})

@@ -40,7 +40,9 @@ def people(db: Db) -> None:
         " union all select 'second', 'two_devices', 'android', 'fcm', null",
         (list(PEOPLE),),
     )
-    db.execute("insert into tocsin.suppression values ('suppressed@example.com', 'bounced')")
+    db.execute(
+        "insert into tocsin.suppression (address, reason) values ('suppressed@example.com', 'bounced')"
+    )
     db.execute(
         "insert into tocsin.preference (recipient_id, scope, channel, enabled) values"
         " ('no_mail', '*', 'email', false), ('mail_wanted', 'forum.*', 'email', true),"

@@ -318,7 +318,9 @@ def test_a_scheduled_invitation_notifies_the_owner_of_the_address_at_that_time(d
 
 
 def test_a_suppressed_address_is_not_mailed_and_the_reason_is_kept(db: Db) -> None:
-    db.execute("insert into tocsin.suppression values ('zoe@xn--bcher-kva.example', 'smtp_550')")
+    db.execute(
+        "insert into tocsin.suppression (address, reason) values ('zoe@xn--bcher-kva.example', 'smtp_550')"
+    )
     event_id = invite(db, "zoe@bücher.example")
     assert decisions(db, event_id)["email"] == ["off", "suppressed"]
     assert value(db, "select count(*) from tocsin.delivery") == 0
@@ -335,7 +337,9 @@ def test_one_key_notifies_an_address_once_however_it_is_spelled(db: Db) -> None:
 
 
 def test_unsubscribing_an_address_becomes_its_claimants_own_choice(db: Db) -> None:
-    db.execute("insert into tocsin.suppression values (%s, 'unsubscribed')", (ZOE,))
+    db.execute(
+        "insert into tocsin.suppression (address, reason) values (%s, 'unsubscribed')", (ZOE,)
+    )
     person(db, "zoe", ZOE)
     claim(db)
     assert value(db, "select count(*) from tocsin.suppression") == 0
@@ -346,7 +350,9 @@ def test_unsubscribing_an_address_becomes_its_claimants_own_choice(db: Db) -> No
 @pytest.mark.parametrize(("chosen", "enabled"), [("1 hour", False), ("-1 hour", True)])
 def test_the_later_choice_stands(db: Db, chosen: str, enabled: bool) -> None:
     person(db)
-    db.execute("insert into tocsin.suppression values (%s, 'unsubscribed')", (ZOE,))
+    db.execute(
+        "insert into tocsin.suppression (address, reason) values (%s, 'unsubscribed')", (ZOE,)
+    )
     db.execute(
         "insert into tocsin.preference values ('zoe', '*', 'email', true, now() - %s::interval)",
         (chosen,),
@@ -356,7 +362,9 @@ def test_the_later_choice_stands(db: Db, chosen: str, enabled: bool) -> None:
 
 
 def test_a_bounced_address_stays_suppressed_when_it_is_claimed(db: Db) -> None:
-    db.execute("insert into tocsin.suppression values (%s, 'smtp_550_5.1.1')", (ZOE,))
+    db.execute(
+        "insert into tocsin.suppression (address, reason) values (%s, 'smtp_550_5.1.1')", (ZOE,)
+    )
     person(db)
     claim(db)
     assert value(db, "select reason from tocsin.suppression") == "smtp_550_5.1.1"

@@ -309,7 +309,9 @@ async def test_what_was_opted_out_of_or_cancelled_before_the_send_is_withheld(
     ).fetchone()
     db.execute("insert into tocsin.preference values ('alice', 'forum.*', 'email', false)")
     db.execute("update tocsin.recipient set email = null where recipient_id = 'person1'")
-    db.execute("insert into tocsin.suppression values ('person2@example.com', 'complaint')")
+    db.execute(
+        "insert into tocsin.suppression (address, reason) values ('person2@example.com', 'complaint')"
+    )
     db.execute(
         "update tocsin.recipient set email = 'moved@example.com' where recipient_id = 'person3'"
     )

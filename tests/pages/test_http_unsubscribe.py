@@ -164,7 +164,9 @@ async def test_an_address_without_an_account_gets_no_more_mail_and_can_undo_it(
 async def test_undo_never_lifts_what_bounced_or_was_reported(
     anyone: httpx.AsyncClient, db: Db
 ) -> None:
-    db.execute("insert into tocsin.suppression values ('zoe@xn--bcher-kva.example', 'smtp_550')")
+    db.execute(
+        "insert into tocsin.suppression (address, reason) values ('zoe@xn--bcher-kva.example', 'smtp_550')"
+    )
     await anyone.post(ADDRESS)
     response = await anyone.post(ADDRESS, data={"undo": "1"})
     assert "came back or was reported" in response.text

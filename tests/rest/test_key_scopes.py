@@ -29,7 +29,12 @@ from tocsin.http.app import create_app
 from tocsin.http.auth import ACCESS, SCOPE
 from tocsin.settings import Settings
 
-VALUES = {"event_id": "1", "recipient_id": "somebody", "notification_id": "1"}
+VALUES = {
+    "event_id": "1",
+    "recipient_id": "somebody",
+    "address": "a@example.com",
+    "notification_id": "1",
+}
 
 
 SCOPE_OF = {
@@ -45,6 +50,8 @@ SCOPE_OF = {
     ("GET", "/api/recipients/{recipient_id}/export"): "recipients",
     ("POST", "/api/recipients/{recipient_id}/claims"): "recipients",
     ("POST", "/api/recipients/{recipient_id}/read"): "recipients",
+    ("GET", "/api/suppressions"): "suppressions",
+    ("DELETE", "/api/suppressions/{address}"): "suppressions",
     ("DELETE", "/ops/session"): "ops",
     ("GET", "/ops/api/overview"): "ops",
     ("GET", "/ops/api/dead-letters"): "ops",

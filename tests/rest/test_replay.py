@@ -150,7 +150,7 @@ async def test_a_mail_that_was_tried_alone_stays_alone(db: Db, database: Databas
         ("update tocsin.event set cancelled_at = now()", "cancelled"),
         ("update tocsin.event set expires_at = now()", "expired"),
         (
-            "insert into tocsin.suppression values ('alice@example.com', 'smtp_550_5.1.1')",
+            "insert into tocsin.suppression (address, reason) values ('alice@example.com', 'smtp_550_5.1.1')",
             "suppressed",
         ),
         ("update tocsin.channel set available = false", "no_provider"),
@@ -168,14 +168,18 @@ async def test_what_would_be_in_vain_stays(
 
 async def test_lift_opens_the_address_that_this_refusal_closed(db: Db, database: Database) -> None:
     ids = deliver(db, "failed", reason="smtp_550_5.1.1")
-    db.execute("insert into tocsin.suppression values ('alice@example.com', 'smtp_550_5.1.1')")
+    db.execute(
+        "insert into tocsin.suppression (address, reason) values ('alice@example.com', 'smtp_550_5.1.1')"
+    )
     assert (await replay(database, ids, lift=True)).replayed == 1
     assert row(db, "select count(*) from tocsin.suppression") == (0,)
 
 
 async def test_lift_opens_no_address_that_its_reader_closed(db: Db, database: Database) -> None:
     ids = deliver(db, "failed", reason="smtp_550_5.1.1")
-    db.execute("insert into tocsin.suppression values ('alice@example.com', 'unsubscribed')")
+    db.execute(
+        "insert into tocsin.suppression (address, reason) values ('alice@example.com', 'unsubscribed')"
+    )
     assert (await replay(database, ids, lift=True)).kept == {"suppressed": 1}
     assert row(db, "select count(*) from tocsin.suppression") == (1,)
 
@@ -232,7 +236,9 @@ async def test_all_that_match_are_replayed_batch_by_batch(db: Db, database: Data
 
 def test_operators_replay_from_the_shell(db: Db, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     deliver(db, "failed", reason="smtp_550_5.7.1", n=2)
-    db.execute("insert into tocsin.suppression values ('bob@example.com', 'smtp_550_5.1.1')")
+    db.execute(
+        "insert into tocsin.suppression (address, reason) values ('bob@example.com', 'smtp_550_5.1.1')"
+    )
     (other,) = deliver(db, "failed", reason="smtp_550_5.1.1", recipient="bob")
     monkeypatch.setenv("TOCSIN_DATABASE_URL", dsn)
 

@@ -244,7 +244,7 @@ def _deliver(db: Db) -> None:
         "insert into tocsin.attempt select delivery_id, 1, now(), 'permanent', 'smtp_550' from tocsin.delivery"
     )
     db.execute(
-        "insert into tocsin.suppression values (%s, 'smtp_550_5.1.1'), (%s, 'complaint')",
+        "insert into tocsin.suppression (address, reason) values (%s, 'smtp_550_5.1.1'), (%s, 'complaint')",
         (OLD, EMAIL),
     )
     db.execute(

@@ -44,7 +44,7 @@ def test_every_row_has_a_meaning_and_a_cure_and_is_not_hidden_by_another() -> No
         assert decision.sentence
         assert decision.meaning
         assert decision.cure
-    states = {*DeliveryState, "disabled"}  # the latter of a device
+    states = {*DeliveryState, "disabled", "suppressed"}  # the latter of a device, an address
     for row in DELIVERIES:
         assert row.meaning
         assert row.cure
@@ -98,7 +98,10 @@ def test_every_reason_of_the_actors_is_in_the_table() -> None:
 def test_the_table_has_no_reason_that_nothing_writes() -> None:
     codes = {each.code for each in DECISIONS} | set(TOPIC_REASONS)
     codes |= {
-        code for row in DELIVERIES for code in row.codes if not re.search("^(apns|fcm|smtp)_", code)
+        code
+        for row in DELIVERIES
+        for code in row.codes
+        if not re.search("^(apns|fcm|smtp|bounce)_", code)
     }
     assert {code for code in codes if not re.search(rf"""['"]{code}['"]""", SQL + PYTHON)} == set()
 

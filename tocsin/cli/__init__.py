@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import click
 import psycopg
 
-from tocsin.cli import administration, imports, services
+from tocsin.cli import administration, imports, services, suppressions
 from tocsin.cli.doctor import doctor
 from tocsin.cli.templates import templates
 from tocsin.settings import SettingsError
@@ -74,6 +74,13 @@ def main() -> None:
     """
 
 
-COMMANDS = (*services.COMMANDS, *administration.COMMANDS, *imports.COMMANDS, templates, doctor)
+COMMANDS = (
+    *services.COMMANDS,
+    *administration.COMMANDS,
+    *suppressions.COMMANDS,
+    *imports.COMMANDS,
+    templates,
+    doctor,
+)
 for command in COMMANDS:
     main.add_command(command)

@@ -24,7 +24,10 @@ class DecisionReason(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DeliveryReason(Struct, frozen=True, forbid_unknown_fields=True):
-    """Why a delivery is in its state. `clause` continues "It was not sent: "; empty where the code is clear enough."""
+    """Why a delivery is in its state, a mail came back, or an address is suppressed.
+
+    `clause` continues "It was not sent: "; empty where the code is clear enough.
+    """
 
     codes: tuple[str, ...]
     state: str
@@ -38,6 +41,7 @@ class _Table(Struct, forbid_unknown_fields=True):
     topic: dict[str, str]
     engine: tuple[DeliveryReason, ...]
     email: tuple[DeliveryReason, ...]
+    bounce: tuple[DeliveryReason, ...]
     push: tuple[DeliveryReason, ...]
 
 
@@ -51,7 +55,7 @@ DECISIONS = _TABLE.decision
 TOPIC_REASONS = _TABLE.topic
 """Why a person who was not named gets an event of a topic; continues "You get this because "."""
 PUSH_REASONS = _TABLE.push
-DELIVERIES = (*_TABLE.engine, *_TABLE.email, *PUSH_REASONS)
+DELIVERIES = (*_TABLE.engine, *_TABLE.email, *_TABLE.bounce, *PUSH_REASONS)
 
 _DECISIONS = {each.code: each for each in DECISIONS}
 _PATTERNS = [(re.compile("|".join(map(_pattern, each.codes))), each) for each in DELIVERIES]

@@ -140,17 +140,6 @@ async def address_owner(database: Database, address: str) -> str | None:
     return owner
 
 
-async def suppress_address(database: Database, address: str) -> None:
-    """Suppresses an address, with the reason `unsubscribed`."""
-    await database.run(_SQL["suppress_address"], address=address)
-
-
-async def lift_suppression(database: Database, address: str) -> bool:
-    """Undoes exactly that; returns whether the address may be mailed now."""
-    await database.run(_SQL["lift_suppression"], address=address)
-    return not await database.value(_SQL["is_suppressed"], address=address)
-
-
 async def turn_digest_off(database: Database, recipient_id: str) -> str | None:
     """Returns its frequency before, `daily` or `weekly`; None where it was off."""
     frequency: str | None = await database.value(_SQL["turn_digest_off"], recipient_id=recipient_id)

@@ -12,6 +12,7 @@ from tocsin.engine.explain.why import mask
 from tocsin.engine.mail.links import OptOutLink, Unsubscribe, UnsubscribeAddress, UnsubscribeDigest
 from tocsin.engine.model import Channel, NotFound
 from tocsin.engine.store import preference as store
+from tocsin.engine.store import suppression
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.event import EventType, get_event_type, list_event_types
 from tocsin.engine.store.preference import Preferences, get_preferences, set_overrides
@@ -243,7 +244,7 @@ class _OfTypes(_OfPerson):
 
     async def _mail_again(self, address: str) -> None:
         """Takes back what the address turned off before it had an account."""
-        await store.lift_suppression(self._database, address)
+        await suppression.undo_unsubscribed(self._database, address)
         before = await get_preferences(self._database, self._person)
         if off := [key for key in self._keys("type") if not is_on(before, key)]:
             on: Overrides = {key: {Channel.EMAIL: True} for key in off}
@@ -291,11 +292,11 @@ class _OfAddress(OptOut):
         ]
 
     async def turn_off(self, scope: str) -> Done:
-        await store.suppress_address(self._database, self._address)
+        await suppression.suppress_unsubscribed(self._database, self._address)
         return Done(self._done(scope))
 
     async def undo(self, _scope: str) -> Done:
-        if await store.lift_suppression(self._database, self._address):
+        if await suppression.undo_unsubscribed(self._database, self._address):
             return self._undone(
                 self.reader.gettext("Emails to %(address)s are on now.", address=self._masked)
             )

@@ -276,13 +276,18 @@ comment on column tocsin.address_owner.claimed_at is 'When the app did so.';
 comment on column tocsin.address_owner.xid is 'The transaction that wrote the row.';
 
 create table tocsin.suppression (
+    suppression_id bigint generated always as identity,
     address text,
     reason text not null,
     created_at timestamptz not null default now(),
     key bytea primary key
 );
 
+-- list_older_suppressions, list_newer_suppressions
+create index suppression_created on tocsin.suppression (created_at desc, suppression_id desc);
+
 comment on table tocsin.suppression is 'Addresses that must not be mailed.';
+comment on column tocsin.suppression.suppression_id is 'Its id, for lists.';
 comment on column tocsin.suppression.address is 'The address in the form in which addresses are compared; null once its person is erased.';
 comment on column tocsin.suppression.reason is 'Why: a provider''s reason, complaint or unsubscribed.';
 comment on column tocsin.suppression.created_at is 'Since when.';

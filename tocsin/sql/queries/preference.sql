@@ -103,26 +103,6 @@ order by e.topic, n.created_at desc, n.notification_id desc;
 -- The recipient to whom an address belongs, if any.
 select tocsin.find_address_owner(tocsin.compared_address(:address));
 
--- name: suppress_address!
--- Suppresses the address of a person without an account.
-insert into tocsin.suppression (address, reason)
-values (tocsin.compared_address(:address), 'unsubscribed')
-on conflict do nothing;
-
--- name: lift_suppression!
--- Undoes that; a suppression for a bounce or a complaint stays.
-delete from tocsin.suppression s
-where s.key = tocsin.address_key(tocsin.compared_address(:address))
-    and s.reason = 'unsubscribed';
-
--- name: is_suppressed
--- Whether an address must not be mailed.
-select exists (
-    select
-    from tocsin.suppression s
-    where s.key = tocsin.address_key(tocsin.compared_address(:address))
-);
-
 -- name: turn_digest_off
 -- Turns a person's digest off; returns the frequency before, and no row where it was off.
 select p.frequency
