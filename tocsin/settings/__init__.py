@@ -1,13 +1,14 @@
 """The settings: one frozen Settings, read from the environment once.
 
-A setting is declared once, as the annotation of its field in Settings: what it means, how its text is read, and whether
-it is a secret. `make settings-page` writes the tables of docs/settings.md from these declarations.
+A setting is a field of Settings, annotated with how its text is read, and a table of settings.toml with what it means.
+`make settings-page` writes the tables of docs/settings.md from both.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
@@ -51,301 +52,61 @@ class SettingsError(Exception):
     """One line that names the setting at fault and what to do."""
 
 
-class Setting(Struct, frozen=True):
+class Setting(Struct, frozen=True, forbid_unknown_fields=True):
     """One TOCSIN_… variable. Without `parse` it is read together with others, in tocsin/settings/keys.py."""
 
     sentence: str  # Markdown, for docs/settings.md
     example: str
     parse: Callable[[str], Any] | None = None  # raises ValueError: what follows the setting's name
-    default: str | None = None  # Markdown, where the default of the field does not say it
+    default: str | None = None  # Markdown, where the default of the field does not state it
     secret: bool = False
-    name: str = ""  # without the prefix; where it is empty, the field's
+    name: str = ""  # without the prefix
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """The values of all settings. Each field with an annotation is a setting; the others are derived."""
+    """The values of all settings. A field is annotated with how its setting is read, or with the names of its settings.
 
-    database_url: Annotated[
-        str | None,
-        Setting(
-            "The app's own database, as a login that is granted `tocsin_service` (`serve`, `worker`) or as the owner "
-            "of the schemas (`migrate`; it may run all), see [roles](operations.md#roles). Under `make up`, none "
-            "means the embedded PostgreSQL. The connection must be direct, or by session pooling "
-            "([PgBouncer](operations.md#pgbouncer)).",
-            "postgresql://tocsin:secret@db:5432/app",
-            _database_url,
-            secret=True,
-        ),
-    ] = None
-    data_dir: Annotated[
-        Path,
-        Setting(
-            "Where `make up` keeps its database, mails, pushes and secrets. `serve` and `worker` need none.",
-            "/var/lib/tocsin-dev",
-            _folder,
-        ),
-    ] = Path(".tocsin")
-    database_wait: Annotated[
-        float,
-        Setting(
-            "For how many seconds `serve` and `worker` wait at their start for a database that can't be reached, "
-            "starts or recovers; then they exit with one line. `0`: not at all.",
-            "10",
-            _whole(0, 86400),
-        ),
-    ] = 60.0
-    retention_days: Annotated[
-        int,
-        Setting(
-            "How many days a notification is kept after it was read or archived; one that was never in an inbox, "
-            "after it was made. Workers clean up daily.",
-            "30",
-            _whole(1, 36500),
-        ),
-    ] = 90
+    The fields without an annotation are derived.
+    """
 
-    host: Annotated[
-        str,
-        Setting(
-            "The address to listen on. `make up` takes loopback only, since its pages sign anybody in.",
-            "0.0.0.0",  # noqa: S104
-            parse_host,
-        ),
-    ] = "127.0.0.1"
-    port: Annotated[int, Setting("The port.", "8080", _whole(1, 65535))] = 8000
-    public_url: Annotated[
-        str | None,
-        Setting(
-            "The address that people see; links in mails and in lists begin with it. May have a path prefix. `serve` "
-            "needs it, and `worker` where mail is sent. `make up` sets it by itself.",
-            "https://notify.example.com",
-            parse_public_url,
-        ),
-    ] = None  # without a slash at its end
-    sign_in_url: Annotated[
-        str | None,
-        Setting(
-            "Your app's page for signing in, an address or a path: `/settings/` links to it where nobody is signed in. "
-            "`make up` takes its demo.",
-            "https://app.example.com/login",
-            parse_page_address,
-        ),
-    ] = None
-    allowed_origins: Annotated[
-        tuple[str, ...],
-        Setting(
-            "Origins of other pages that people's calls may come from ([CORS](http.md#other-origins)), separated by "
-            "commas or spaces: scheme, host and port, no wildcard. A page of the public URL's own origin needs none; "
-            "the pages of an app made with Capacitor have `capacitor://localhost` and `https://localhost`.",
-            "https://app.example.com,https://www.example.com",
-            parse_origins,
-        ),
-    ] = ()
-    avatar_hosts: Annotated[
-        tuple[str, ...],
-        Setting(
-            "Hosts from which people's pictures (`avatar_url`) may be loaded, separated by commas or spaces; "
-            "`*.example.com` is every host below that one. The API leaves out other addresses, and http; a path is "
-            "always shown. Not set: no pictures of other hosts.",
-            "pictures.example.com,*.gravatar.com",
-            parse_avatar_hosts,
-        ),
-    ] = ()
-    metrics_token: Annotated[
-        str | None,
-        Setting(
-            "Opens `/metrics` to those who send it as `Authorization: Bearer`; 16 to 200 characters, or the path of "
-            "a file. Not set: `/metrics` is a 404.",
-            "openssl rand -hex 24",
-            parse_metrics_token,
-            secret=True,
-        ),
-    ] = None
-    metrics_port: Annotated[
-        int | None,
-        Setting(
-            "A listener for `/metrics` alone, on `127.0.0.1`, without credentials. Each `serve` of a machine needs "
-            "its own.",
-            "9464",
-            _whole(1, 65535),
-        ),
-    ] = None
+    database_url: Annotated[str | None, _database_url] = None
+    data_dir: Annotated[Path, _folder] = Path(".tocsin")
+    database_wait: Annotated[float, _whole(0, 86400)] = 60.0
+    retention_days: Annotated[int, _whole(1, 36500)] = 90
 
-    jwt_secret: Annotated[
-        str | None,
-        Setting(
-            "The secret that the host app signs its JWTs with; 32 bytes at least.",
-            "openssl rand -base64 48",
-            secret=True,
-        ),
-    ] = None
-    jwt_public_key: Annotated[
-        str | None, Setting("The public key of the host app's JWTs, as PEM.", "/etc/app/jwt.pem")
-    ] = None
-    jwks_url: Annotated[
-        str | None,
-        Setting(
-            "The key set of an identity provider. Read again after 5 minutes, or after 10 s when a token names a key "
-            "that is not known. While it can't be read, the known keys stay in use. Plain http, also by a redirect, "
-            "for this machine only.",
-            "https://login.example.com/jwks.json",
-        ),
-    ] = None
-    jwt_algorithms: Annotated[
-        tuple[str, ...],
-        Setting(
-            "Which algorithms are accepted, separated by commas or spaces. `HS256` for a secret, `RS256,ES256` for "
-            "public keys. Shared and public kinds can't be mixed.",
-            "ES256",
-            default="by the key",
-        ),
-    ] = ()
-    jwt_audience: Annotated[
-        str | None,
-        Setting(
-            "The `aud` that a token must have. Not set: a token with an `aud` is refused.",
-            "notifications",
-            str,
-        ),
-    ] = None
-    jwt_issuer: Annotated[
-        str | None,
-        Setting(
-            "The `iss` that a token must have. Not set: it is not checked.",
-            "https://login.example.com",
-            str,
-        ),
-    ] = None
+    host: Annotated[str, parse_host] = "127.0.0.1"
+    port: Annotated[int, _whole(1, 65535)] = 8000
+    public_url: Annotated[str | None, parse_public_url] = None  # without a slash at its end
+    sign_in_url: Annotated[str | None, parse_page_address] = None
+    allowed_origins: Annotated[tuple[str, ...], parse_origins] = ()
+    avatar_hosts: Annotated[tuple[str, ...], parse_avatar_hosts] = ()
+    metrics_token: Annotated[str | None, parse_metrics_token] = None
+    metrics_port: Annotated[int | None, _whole(1, 65535)] = None
 
-    smtp_url: Annotated[
-        str | None,
-        Setting(
-            "The server that takes mails. Not set: email is decided `off` with the reason `no_provider`; under "
-            "`make up`, mails go to its mailbox.",
-            "smtp://user:pass@mail.example.com:587",
-            _smtp_url,
-            secret=True,
-        ),
-    ] = None
+    jwt_secret: Annotated[str | None, "JWT_SECRET"] = None
+    jwt_public_key: Annotated[str | None, "JWT_PUBLIC_KEY"] = None
+    jwks_url: Annotated[str | None, "JWKS_URL"] = None
+    jwt_algorithms: Annotated[tuple[str, ...], "JWT_ALGORITHMS"] = ()
+    jwt_audience: Annotated[str | None, str] = None
+    jwt_issuer: Annotated[str | None, str] = None
+
+    smtp_url: Annotated[str | None, _smtp_url] = None
     smtp: SmtpServer | None = None  # smtp_url, parsed
-    email_from: Annotated[
-        str,
-        Setting(
-            "The sender: one address that mail servers accept, with an ASCII name before the @, and perhaps a name of "
-            "at most 200 characters. Anything else ends the start with one line.",
-            "Example <notifications@example.com>",
-            parse_sender,
-            default="`notifications@` the host of the public URL, or `notifications@localhost`",
-        ),
-    ] = "notifications@localhost"
-    templates_dir: Annotated[
-        Path | None,
-        Setting(
-            "The folder of your own [mail templates](templates.md), colours and logo. Workers check it as they start.",
-            "/etc/tocsin/templates",
-            _templates_dir,
-        ),
-    ] = None
-    templates_reload: Annotated[
-        bool,
-        Setting(
-            "A template that changed is read again, without a restart. For development: a broken one is then a "
-            "warning at the start. `make up` sets it.",
-            "true",
-            _switch,
-        ),
-    ] = False
-    dkim: Annotated[
-        DkimKey | None,
-        Setting(
-            "Signs each mail: a private key in PEM, RSA of 1024 to 4096 bits or Ed25519; a path or the content. The "
-            "next belongs to it. [How to set it up](mail.md#dkim).",
-            "/run/secrets/dkim.pem",
-            secret=True,
-            name="DKIM_KEY",
-        ),
-        Setting("The key's name in DNS.", "tocsin2026", name="DKIM_SELECTOR"),
-        Setting(
-            "The domain that signs: that of the sender, or one above or below it.",
-            "example.com",
-            default="that of `TOCSIN_EMAIL_FROM`",
-            name="DKIM_DOMAIN",
-        ),
-    ] = None
+    email_from: Annotated[str, parse_sender] = "notifications@localhost"
+    templates_dir: Annotated[Path | None, _templates_dir] = None
+    templates_reload: Annotated[bool, _switch] = False
+    dkim: Annotated[DkimKey | None, "DKIM_KEY", "DKIM_SELECTOR", "DKIM_DOMAIN"] = None
 
-    apns: Annotated[
-        ApnsKey | None,
-        Setting(
-            "Apple's .p8 key, a path or the content. The next three belong to it.",
-            "/run/secrets/AuthKey_ABC123.p8",
-            secret=True,
-            name="APNS_KEY",
-        ),
-        Setting("Its id.", "ABC123DEFG", name="APNS_KEY_ID"),
-        Setting("The team's id.", "DEF123GHIJ", name="APNS_TEAM_ID"),
-        Setting("The app's bundle id.", "com.example.app", name="APNS_TOPIC"),
-    ] = None
-    apns_url: Annotated[
-        str | None,
-        Setting(
-            "In place of Apple's two addresses, production and sandbox.",
-            "https://127.0.0.1:2197",
-            parse_public_url,
-            default="Apple's",
-        ),
-    ] = None
-    apns_ca_file: Annotated[
-        Path | None,
-        Setting(
-            "Certificates (PEM) to trust for APNs alone. `make up` sets it for its far end of APNs.",
-            "/etc/ssl/far-end-ca.pem",
-            parse_ca_file,
-            default="`TOCSIN_CA_FILE`",
-        ),
-    ] = None
-    fcm_service_account: Annotated[
-        dict[str, Any] | None,
-        Setting(
-            "A service account, a path or the content; its `token_uri` is used.",
-            "/run/secrets/firebase.json",
-            parse_service_account,
-            secret=True,
-        ),
-    ] = None
-    fcm_url: Annotated[
-        str, Setting("In place of Google's address.", "http://127.0.0.1:8085", parse_public_url)
-    ] = "https://fcm.googleapis.com"
-    badge_pushes: Annotated[
-        bool,
-        Setting(
-            "Silent pushes that [correct the badge](delivery.md#badges-on-phones) of people who read on another "
-            "device. Set it alike for `serve` and `worker`: the leader among them makes these pushes.",
-            "false",
-            _switch,
-        ),
-    ] = True
+    apns: Annotated[ApnsKey | None, "APNS_KEY", "APNS_KEY_ID", "APNS_TEAM_ID", "APNS_TOPIC"] = None
+    apns_url: Annotated[str | None, parse_public_url] = None
+    apns_ca_file: Annotated[Path | None, parse_ca_file] = None
+    fcm_service_account: Annotated[dict[str, Any] | None, parse_service_account] = None
+    fcm_url: Annotated[str, parse_public_url] = "https://fcm.googleapis.com"
+    badge_pushes: Annotated[bool, _switch] = True
 
-    ca_file: Annotated[
-        Path | None,
-        Setting(
-            "Certificates (PEM) to trust, in place of the system's, for the mail server, APNs, FCM and the key set.",
-            "/etc/ssl/private-ca.pem",
-            parse_ca_file,
-            default="the system's",
-        ),
-    ] = None
-    log_level: Annotated[
-        str, Setting("`DEBUG`, `INFO`, `WARNING` or `ERROR`.", "WARNING", _log_level)
-    ] = "INFO"
-    log_format: Annotated[
-        LogFormat,
-        Setting(
-            "One line per log entry, on standard error.",
-            "json",
-            _log_format,
-            default="`console` on a terminal, else `json`",
-        ),
-    ] = "json"
+    ca_file: Annotated[Path | None, parse_ca_file] = None
+    log_level: Annotated[str, _log_level] = "INFO"
+    log_format: Annotated[LogFormat, _log_format] = "json"
 
     unknown: tuple[str, ...] = ()  # TOCSIN_… variables that are no settings, to warn of
 
@@ -455,11 +216,13 @@ def _database_url(text: str) -> str:
 
 
 def _declared() -> dict[Setting, str]:
-    """Yields every setting, in order, with the field that it fills."""
+    """Returns every setting, in order, with the field that it fills."""
+    rows = tomllib.loads(Path(__file__).with_name("settings.toml").read_text("utf-8"))
     return {
-        structs.replace(each, name=each.name or field.name.upper()): field.name
+        Setting(**rows[name], name=name, parse=parse): field.name
         for field in structs.fields(Settings)
         for each in getattr(field.type, "__metadata__", ())
+        for name, parse in ((each, None) if isinstance(each, str) else (field.name.upper(), each),)
     }
 
 
