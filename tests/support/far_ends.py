@@ -22,12 +22,15 @@ from tocsin.engine.actors.apns.provider_token import MemoryStore, ProviderKey, P
 from tocsin.engine.actors.email.actor import EmailActor
 from tocsin.engine.actors.fcm.actor import FcmActor
 from tocsin.engine.actors.machinery.base import Actor
+from tocsin.engine.actors.web_push.actor import WebPushActor
 from tocsin.engine.actors.webhook import WebhookActor
 from tocsin.engine.model import Mail, PresendCheck, Push
+from tocsin.settings.vapid_key import VapidKey, new_vapid_key
 from tocsin.testing import fcm
 from tocsin.testing.apns import Act, ApnsReply, ApnsServer, Authority, Babble, Drop, Hang, Key
 from tocsin.testing.fcm import FcmServer
 from tocsin.testing.http_faults import Fault, Reply, Script, Turn
+from tocsin.testing.web_push import PushService
 
 RETRY_AFTER = 30
 """Seconds that LATER_NAMED asks for."""
@@ -72,6 +75,11 @@ class FarEnd(ABC):
     @abstractmethod
     def address(self) -> str:
         """Where messages go."""
+
+    @property
+    def options(self) -> dict[str, str] | None:
+        """What else belongs to the address."""
+        return None
 
     @property
     @abstractmethod
@@ -268,6 +276,48 @@ class Webhook(FarEnd):
         return WebhookActor(presend_check=presend_check, secrets=[SECRET], **settings)
 
 
+class WebPush(FarEnd):
+    """A push service of browsers; it decrypts what it accepts."""
+
+    content = Push("Title", "body", data={"notification_id": "1"}, link="https://here.test/c/1/")
+    shared = False
+    lacks: ClassVar = {Case.ELSEWHERE: "an endpoint is of one subscription, of one page"}
+    _TURNS: ClassVar[dict[Case, Turn | None]] = {
+        Case.ACCEPT: None,
+        Case.DEAD: Reply(410),
+        Case.BAD: Reply(413),
+        Case.LATER: Reply(429),
+        Case.LATER_NAMED: Reply(429, "", (("Retry-After", str(RETRY_AFTER)),)),
+        Case.DOWN: Reply(500),
+        Case.CREDENTIALS: Reply(403),
+        **_FAULTS,
+    }
+
+    async def listen(self, stack: AsyncExitStack) -> None:
+        self._vapid = VapidKey(new_vapid_key(), "mailto:push@example.test")
+        self._service = await stack.enter_async_context(PushService(vapid=self._vapid.public))
+        self._subscription = self._service.subscribe()
+
+    @property
+    def address(self) -> str:
+        return self._subscription.endpoint
+
+    @property
+    def options(self) -> dict[str, str]:
+        return {"p256dh": self._subscription.p256dh, "auth": self._subscription.auth}
+
+    @property
+    def received(self) -> int:
+        return self._service.requests
+
+    def plays(self, case: Case) -> None:
+        self._service.script.always(Script.EVERY, self._TURNS[case])
+
+    def actor(self, *, presend_check: PresendCheck, **options: Any) -> Actor[Any]:
+        settings = {"timeout": TIMEOUT, "allow_private": True} | options
+        return WebPushActor(presend_check=presend_check, vapid=self._vapid, **settings)
+
+
 @cache
 def pager_actor() -> Any:
     """Returns the class of the example in docs/channels.md."""
@@ -295,4 +345,4 @@ class Pager(Webhook):
         return actor
 
 
-FAR_ENDS: list[type[FarEnd]] = [Apns, Email, Fcm, Pager, Webhook]
+FAR_ENDS: list[type[FarEnd]] = [Apns, Email, Fcm, Pager, Webhook, WebPush]

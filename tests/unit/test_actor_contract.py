@@ -69,7 +69,9 @@ class Checks:
     async def presend_check(self, messages: Sequence[Message]) -> dict[int, CheckResult]:
         await self.gate.wait()
         return {
-            each.delivery_id: CheckResult(each.delivery_id, self._far.address, NOW, self.withheld)
+            each.delivery_id: CheckResult(
+                each.delivery_id, self._far.address, NOW, self.withheld, options=self._far.options
+            )
             for each in messages
         }
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.keys import PEM, PRIVATE_PEM
 from tocsin.settings import Settings, SettingsError, SmtpServer, read_settings
+from tocsin.settings.vapid_key import new_vapid_key
 
 SECRET = "0123456789abcdef0123456789abcdef"
 
@@ -302,6 +303,37 @@ def test_apns_without_one_of_the_four_names_it(missing: str) -> None:
 def test_a_wrong_apns_setting_is_named(wrong: dict[str, str], line: str) -> None:
     with pytest.raises(SettingsError, match=line):
         read(**APNS | wrong)
+
+
+def test_a_vapid_key_is_base64url_or_a_pem_as_content_or_path(tmp_path: Path) -> None:
+    key = new_vapid_key()
+    file = tmp_path / "vapid.key"
+    file.write_text(f"{key}\n")
+    found = read(VAPID_KEY=key, EMAIL_FROM="Example <push@example.com>").vapid
+    assert found is not None
+    assert (found.private, found.subject) == (key, "mailto:push@example.com")
+    by_path = read(VAPID_KEY=str(file), VAPID_SUBJECT="https://example.com/contact").vapid
+    assert by_path is not None
+    assert (by_path.public, by_path.subject) == (found.public, "https://example.com/contact")
+    assert read(VAPID_KEY=PRIVATE_PEM).vapid is not None
+    assert key not in repr(read(VAPID_KEY=key)) + repr(found)
+    assert read().vapid is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        ({"VAPID_KEY": "/nowhere.key"}, "TOCSIN_VAPID_KEY is neither a P-256 private key nor"),
+        ({"VAPID_KEY": PEM}, "TOCSIN_VAPID_KEY is neither a P-256 private key nor"),
+        ({"VAPID_KEY": "A" * 43}, "TOCSIN_VAPID_KEY is neither a P-256 private key nor"),
+        ({"VAPID_SUBJECT": "mailto:a@example.com"}, "TOCSIN_VAPID_KEY is not set, but"),
+        ({"VAPID_KEY": new_vapid_key(), "VAPID_SUBJECT": "Bob"}, "TOCSIN_VAPID_SUBJECT must be"),
+        ({"VAPID_KEY": new_vapid_key(), "VAPID_SUBJECT": "mailto:"}, "TOCSIN_VAPID_SUBJECT must"),
+    ],
+)
+def test_a_wrong_vapid_setting_is_named(wrong: dict[str, str], line: str) -> None:
+    with pytest.raises(SettingsError, match=line):
+        read(**wrong)
 
 
 @pytest.mark.parametrize(

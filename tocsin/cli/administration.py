@@ -1,4 +1,4 @@
-"""The commands on notifications, event types, digests, deliveries and API keys."""
+"""The commands on notifications, event types, digests, deliveries, and keys."""
 
 from __future__ import annotations
 
@@ -263,6 +263,15 @@ def revoke(key: str) -> None:
         click.echo(f"Revoked {each.id} ({each.name}).")
 
 
+@click.command(name="vapid-key")
+def vapid_key() -> None:
+    """Make a key for Web Push, the value of TOCSIN_VAPID_KEY; nothing is stored."""
+    from tocsin.settings.vapid_key import new_vapid_key
+
+    click.echo("Keep it: with another key, browsers have to subscribe again.", err=True)
+    click.echo(new_vapid_key())
+
+
 def _line(key: ApiKey) -> str:
     from tocsin.engine.store.credential import SCOPES
 
@@ -286,4 +295,4 @@ def _moment(text: str | None) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-COMMANDS = (notify_command, why, event_types, digest, cleanup, deliveries, api_key)
+COMMANDS = (notify_command, why, event_types, digest, cleanup, deliveries, api_key, vapid_key)

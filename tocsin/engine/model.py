@@ -208,6 +208,7 @@ class Push(Struct, frozen=True):
     collapse_id: str | None = None  # a later one with the same id takes its place
     category: str | None = None  # iOS shows the buttons that the app registered for it
     expires_at: datetime | None = None  # not shown after that
+    link: str | None = None  # opens it and marks it read, for browsers
 
 
 class Message(Struct, frozen=True):
@@ -231,6 +232,7 @@ class CheckResult(Struct, frozen=True):
     withheld: Withheld | None = None
     badge: int | None = None  # unread notifications at this moment, for push
     sandbox: bool = False  # the device token is one of the provider's test environment
+    options: dict[str, Any] | None = None  # of a browser its keys; of a target name, kind, secrets
     others: tuple[CheckResult, ...] = ()  # on those that go with it
 
 

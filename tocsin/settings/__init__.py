@@ -37,6 +37,7 @@ from tocsin.settings.keys import (
     read_dkim_key,
     read_jwt_keys,
 )
+from tocsin.settings.vapid_key import VapidKey, read_vapid_key
 
 __all__ = ["Setting", "Settings", "SettingsError", "SmtpServer", "StartTls", "read_settings"]
 
@@ -102,6 +103,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     apns_ca_file: Annotated[Path | None, parse_ca_file] = None
     fcm_service_account: Annotated[dict[str, Any] | None, parse_service_account] = None
     fcm_url: Annotated[str, parse_public_url] = "https://fcm.googleapis.com"
+    vapid: Annotated[VapidKey | None, "VAPID_KEY", "VAPID_SUBJECT"] = None
     badge_pushes: Annotated[bool, _switch] = True
 
     ca_file: Annotated[Path | None, parse_ca_file] = None
@@ -140,6 +142,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         found |= structs.asdict(read_jwt_keys(texts))
         found["apns"] = read_apns_key(texts)
         found["dkim"] = read_dkim_key(texts, email_from=found["email_from"])
+        found["vapid"] = read_vapid_key(texts, email_from=found["email_from"])
     except ValueError as error:
         raise SettingsError(str(error)) from None
     known = {PREFIX + setting.name for setting in DECLARED} | INTERNAL
