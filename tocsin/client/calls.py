@@ -5,9 +5,20 @@ Each takes the connection on which the app's transaction is open. With an asynch
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypedDict, Unpack, overload
+from types import NoneType
+from typing import (
+    Any,
+    Concatenate,
+    ParamSpec,
+    Protocol,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 from uuid import UUID
 
 from tocsin.client.arguments import Metadata, RecipientId, Text, convert
@@ -54,240 +65,124 @@ _PLAIN = 10  # arguments of a call with none of the options that few calls use
 _UNUSED = (None, False, None, None, "error")  # these options
 
 
-@overload
+P = ParamSpec("P")
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class SqlFunction(Protocol[P, T_co]):
+    """Takes a connection, then its arguments; with an asynchronous connection the result is awaited."""
+
+    @overload
+    def __call__(self, conn: Connection, *args: P.args, **kwargs: P.kwargs) -> T_co: ...
+    @overload
+    def __call__(
+        self, conn: AsyncConnection, *args: P.args, **kwargs: P.kwargs
+    ) -> Awaitable[T_co]: ...
+
+
+def _sql_function(function: Callable[Concatenate[Any, P], T]) -> SqlFunction[P, T]:
+    """Declares that a function, which is annotated with its result, takes both kinds of connection."""
+    return cast("SqlFunction[P, T]", function)
+
+
+@_sql_function
 def notify(
-    conn: Connection,
+    conn: Any,
     *,
     recipient: RecipientId | Iterable[RecipientId],
     event_type: Text,
     title: Text,
     **options: Unpack[EventOptions],
-) -> int: ...
-@overload
-def notify(
-    conn: AsyncConnection,
-    *,
-    recipient: RecipientId | Iterable[RecipientId],
-    event_type: Text,
-    title: Text,
-    **options: Unpack[EventOptions],
-) -> Awaitable[int]: ...
-def notify(
-    conn: Connection | AsyncConnection,
-    *,
-    recipient: RecipientId | Iterable[RecipientId],
-    event_type: Text,
-    title: Text,
-    **options: Unpack[EventOptions],
-) -> int | Awaitable[int]:
+) -> int:
     """Notifies one person or several of an event, if and when the transaction commits; returns the event's id.
 
     `recipient` is one id or several; `options` are those of EventOptions. Raises UnknownEventType, UnknownRecipient,
     IdempotencyConflict or InvalidArgument.
     """
-    result: int | Awaitable[int] = _call(
-        conn,
-        "notify",
-        event_type=event_type,
-        recipients=recipient,
-        title=title,
-        **_with_defaults("notify", options),
-    )
-    return result
+    more = _with_defaults("notify", options)
+    named = {"event_type": event_type, "recipients": recipient, "title": title}
+    return _call(conn, "notify", int, **named, **more)
 
 
-@overload
+@_sql_function
 def notify_topic(
-    conn: Connection,
+    conn: Any,
     *,
     topic: Text,
     event_type: Text,
     title: Text,
     subscribe_initiator: bool = False,
     **options: Unpack[EventOptions],
-) -> int: ...
-@overload
-def notify_topic(
-    conn: AsyncConnection,
-    *,
-    topic: Text,
-    event_type: Text,
-    title: Text,
-    subscribe_initiator: bool = False,
-    **options: Unpack[EventOptions],
-) -> Awaitable[int]: ...
-def notify_topic(
-    conn: Connection | AsyncConnection,
-    *,
-    topic: Text,
-    event_type: Text,
-    title: Text,
-    subscribe_initiator: bool = False,
-    **options: Unpack[EventOptions],
-) -> int | Awaitable[int]:
+) -> int:
     """Notifies the followers of a topic of an event, with the options of `notify`; returns the event's id.
 
     With `subscribe_initiator` the initiator follows the topic from then on, unless they have muted it.
     """
-    result: int | Awaitable[int] = _call(
-        conn,
-        "notify_topic",
-        topic=topic,
-        event_type=event_type,
-        title=title,
-        **_with_defaults("notify_topic", options),
-        subscribe_initiator=subscribe_initiator,
-    )
-    return result
+    more = _with_defaults("notify_topic", options) | {"subscribe_initiator": subscribe_initiator}
+    return _call(conn, "notify_topic", int, topic=topic, event_type=event_type, title=title, **more)
 
 
-@overload
+@_sql_function
 def notify_email(
-    conn: Connection, *, email: Text, event_type: Text, title: Text, **options: Unpack[EventOptions]
-) -> int: ...
-@overload
-def notify_email(
-    conn: AsyncConnection,
-    *,
-    email: Text,
-    event_type: Text,
-    title: Text,
-    **options: Unpack[EventOptions],
-) -> Awaitable[int]: ...
-def notify_email(
-    conn: Connection | AsyncConnection,
-    *,
-    email: Text,
-    event_type: Text,
-    title: Text,
-    **options: Unpack[EventOptions],
-) -> int | Awaitable[int]:
+    conn: Any, *, email: Text, event_type: Text, title: Text, **options: Unpack[EventOptions]
+) -> int:
     """Notifies somebody known by an address of an event, with the options of `notify`; returns the event's id.
 
     A person without an account gets a mail; it is in their inbox after `claim_email` was called for them.
     """
-    result: int | Awaitable[int] = _call(
-        conn,
-        "notify_email",
-        email=email,
-        event_type=event_type,
-        title=title,
-        **_with_defaults("notify_email", options),
-    )
-    return result
+    more = _with_defaults("notify_email", options)
+    return _call(conn, "notify_email", int, email=email, event_type=event_type, title=title, **more)
 
 
-@overload
-def claim_email(conn: Connection, email: Text, recipient: RecipientId) -> int: ...
-@overload
-def claim_email(conn: AsyncConnection, email: Text, recipient: RecipientId) -> Awaitable[int]: ...
-def claim_email(
-    conn: Connection | AsyncConnection, email: Text, recipient: RecipientId
-) -> int | Awaitable[int]:
+@_sql_function
+def claim_email(conn: Any, email: Text, recipient: RecipientId) -> int:
     """Ties an address to a person after sign-up; returns how many notifications came into their inbox.
 
     The caller has verified the address. Raises UnknownRecipient or InvalidArgument.
     """
-    result: int | Awaitable[int] = _call(conn, "claim_email", email=email, recipient=recipient)
-    return result
+    return _call(conn, "claim_email", int, email=email, recipient=recipient)
 
 
-@overload
-def cancel(conn: Connection, event_id: int) -> int: ...
-@overload
-def cancel(conn: AsyncConnection, event_id: int) -> Awaitable[int]: ...
-def cancel(conn: Connection | AsyncConnection, event_id: int) -> int | Awaitable[int]:
+@_sql_function
+def cancel(conn: Any, event_id: int) -> int:
     """Cancels an event; returns how many deliveries stopped. Raises InvalidArgument where there is no such event."""
-    result: int | Awaitable[int] = _call(conn, "cancel", event_id=event_id)
-    return result
+    return _call(conn, "cancel", int, event_id=event_id)
 
 
-@overload
-def withdraw(conn: Connection, subject: Text, event_type: Text | None = None) -> int: ...
-@overload
-def withdraw(
-    conn: AsyncConnection, subject: Text, event_type: Text | None = None
-) -> Awaitable[int]: ...
-def withdraw(
-    conn: Connection | AsyncConnection, subject: Text, event_type: Text | None = None
-) -> int | Awaitable[int]:
+@_sql_function
+def withdraw(conn: Any, subject: Text, event_type: Text | None = None) -> int:
     """Cancels all events of a subject, or those of one type; returns how many. Raises InvalidArgument."""
-    result: int | Awaitable[int] = _call(conn, "withdraw", subject=subject, event_type=event_type)
-    return result
+    return _call(conn, "withdraw", int, subject=subject, event_type=event_type)
 
 
-@overload
-def mark_read(conn: Connection, recipient: RecipientId, subject: Text) -> int: ...
-@overload
-def mark_read(conn: AsyncConnection, recipient: RecipientId, subject: Text) -> Awaitable[int]: ...
-def mark_read(
-    conn: Connection | AsyncConnection, recipient: RecipientId, subject: Text
-) -> int | Awaitable[int]:
+@_sql_function
+def mark_read(conn: Any, recipient: RecipientId, subject: Text) -> int:
     """Marks what is about a subject as read, for an app that shows it; returns how many were unread.
 
     Raises UnknownRecipient or InvalidArgument.
     """
-    result: int | Awaitable[int] = _call(conn, "mark_read", recipient=recipient, subject=subject)
-    return result
+    return _call(conn, "mark_read", int, recipient=recipient, subject=subject)
 
 
-@overload
-def subscribe(
-    conn: Connection, recipient: RecipientId, topic: Text, level: str = "all"
-) -> bool: ...
-@overload
-def subscribe(
-    conn: AsyncConnection, recipient: RecipientId, topic: Text, level: str = "all"
-) -> Awaitable[bool]: ...
-def subscribe(
-    conn: Connection | AsyncConnection, recipient: RecipientId, topic: Text, level: str = "all"
-) -> bool | Awaitable[bool]:
+@_sql_function
+def subscribe(conn: Any, recipient: RecipientId, topic: Text, level: str = "all") -> bool:
     """Subscribes a person to a topic (`all`, `mentions` only, or `muted`); returns whether that changed something.
 
     Raises UnknownRecipient or InvalidArgument.
     """
-    result: bool | Awaitable[bool] = _call(
-        conn, "subscribe", recipient=recipient, topic=topic, level=level
-    )
-    return result
+    return _call(conn, "subscribe", bool, recipient=recipient, topic=topic, level=level)
 
 
-@overload
-def unsubscribe(conn: Connection, recipient: RecipientId, topic: Text) -> bool: ...
-@overload
-def unsubscribe(conn: AsyncConnection, recipient: RecipientId, topic: Text) -> Awaitable[bool]: ...
-def unsubscribe(
-    conn: Connection | AsyncConnection, recipient: RecipientId, topic: Text
-) -> bool | Awaitable[bool]:
+@_sql_function
+def unsubscribe(conn: Any, recipient: RecipientId, topic: Text) -> bool:
     """Ends a subscription of a person to a topic; returns whether that changed something."""
-    result: bool | Awaitable[bool] = _call(conn, "unsubscribe", recipient=recipient, topic=topic)
-    return result
+    return _call(conn, "unsubscribe", bool, recipient=recipient, topic=topic)
 
 
-@overload
+@_sql_function
 def upsert_recipient(
-    conn: Connection,
-    id: RecipientId,
-    *,
-    email: Text | None = None,
-    name: Text | None = None,
-    locale: Text | None = None,
-    timezone: Text | None = None,
-    avatar_url: Text | None = None,
-) -> None: ...
-@overload
-def upsert_recipient(
-    conn: AsyncConnection,
-    id: RecipientId,
-    *,
-    email: Text | None = None,
-    name: Text | None = None,
-    locale: Text | None = None,
-    timezone: Text | None = None,
-    avatar_url: Text | None = None,
-) -> Awaitable[None]: ...
-def upsert_recipient(
-    conn: Connection | AsyncConnection,
+    conn: Any,
     id: RecipientId,  # noqa: A002
     *,
     email: Text | None = None,
@@ -295,84 +190,42 @@ def upsert_recipient(
     locale: Text | None = None,
     timezone: Text | None = None,
     avatar_url: Text | None = None,
-) -> Awaitable[None] | None:
+) -> None:
     """Creates a person or changes what is not None. An empty `avatar_url` removes it. Raises InvalidArgument."""
-    result: Awaitable[None] | None = _call(
-        conn,
-        "upsert_recipient",
-        id=id,
-        email=email,
-        name=name,
-        locale=locale,
-        timezone=timezone,
-        avatar_url=avatar_url,
-    )
-    return result
+    facts = {"email": email, "name": name, "locale": locale, "timezone": timezone}
+    return _call(conn, "upsert_recipient", NoneType, id=id, **facts, avatar_url=avatar_url)
 
 
-@overload
-def unread_count(conn: Connection, recipient: RecipientId) -> int: ...
-@overload
-def unread_count(conn: AsyncConnection, recipient: RecipientId) -> Awaitable[int]: ...
-def unread_count(
-    conn: Connection | AsyncConnection, recipient: RecipientId
-) -> int | Awaitable[int]:
+@_sql_function
+def unread_count(conn: Any, recipient: RecipientId) -> int:
     """Returns a person's badge, with what this transaction did; 0 for somebody who is not known."""
-    result: int | Awaitable[int] = _call(conn, "unread_count", recipient=recipient)
-    return result
+    return _call(conn, "unread_count", int, recipient=recipient)
 
 
-@overload
-def erase_recipient(conn: Connection, id: RecipientId) -> bool: ...
-@overload
-def erase_recipient(conn: AsyncConnection, id: RecipientId) -> Awaitable[bool]: ...
-def erase_recipient(conn: Connection | AsyncConnection, id: RecipientId) -> bool | Awaitable[bool]:  # noqa: A002
+@_sql_function
+def erase_recipient(conn: Any, id: RecipientId) -> bool:  # noqa: A002
     """Erases a person and all data about them; returns whether they were known."""
-    result: bool | Awaitable[bool] = _call(conn, "erase_recipient", id=id)
-    return result
+    return _call(conn, "erase_recipient", bool, id=id)
 
 
-@overload
+@_sql_function
 def register_push_token(
-    conn: Connection,
+    conn: Any,
     recipient: RecipientId,
     token: Text,
     platform: Text,
     provider: Text | None = None,
     environment: Text = "production",
-) -> int: ...
-@overload
-def register_push_token(
-    conn: AsyncConnection,
-    recipient: RecipientId,
-    token: Text,
-    platform: Text,
-    provider: Text | None = None,
-    environment: Text = "production",
-) -> Awaitable[int]: ...
-def register_push_token(
-    conn: Connection | AsyncConnection,
-    recipient: RecipientId,
-    token: Text,
-    platform: Text,
-    provider: Text | None = None,
-    environment: Text = "production",
-) -> int | Awaitable[int]:
+) -> int:
     """Registers a phone of a person, who is created where they are unknown; returns the device's id.
 
     `platform` is "ios" or "android"; `provider` is "apns" or "fcm", None: the platform's own; `environment` is
     "production" or "sandbox". A token of another person moves. Raises InvalidArgument.
     """
-    result: int | Awaitable[int] = _call(
-        conn,
-        "register_push_token",
-        recipient=recipient,
-        token=token,
-        platform=platform,
-        provider=provider,
-        environment=environment,
+    device = {"token": token, "platform": platform, "provider": provider}
+    return _call(
+        conn, "register_push_token", int, recipient=recipient, **device, environment=environment
     )
-    return result
 
 
 def _with_defaults(function: str, options: EventOptions) -> dict[str, Any]:
@@ -385,8 +238,8 @@ def _with_defaults(function: str, options: EventOptions) -> dict[str, Any]:
     return {**_DEFAULTS, **options}
 
 
-def _call(conn: Any, function: str, /, **values: Any) -> Any:
-    """Runs a SQL function with these arguments, in its order."""
+def _call(conn: Any, function: str, _result: type[T], /, **values: Any) -> T:
+    """Runs a SQL function with these arguments, in its order; returns its result, or an awaitable of it."""
     # not at the top: an app pays for reading the SQL file at its first call only
     from tocsin.sql import load
 
@@ -400,4 +253,5 @@ def _call(conn: Any, function: str, /, **values: Any) -> Any:
             function, arguments = "notify_one_plain", arguments[:_PLAIN]
         else:
             function = "notify_one"
-    return caller.run(load("client")[function], arguments)
+    returned: T = caller.run(load("client")[function], arguments)
+    return returned
