@@ -198,9 +198,7 @@ def count_hot(_: Db) -> Statement:
 
 def page(_: Db) -> Statement:
     values = {"recipient_id": HOT, "at": None, "id": None, "limit": 21}
-    return load("notification")["list_older_notifications"], values | dict.fromkeys(
-        ("read", "event_type", "category")
-    )
+    return load("notification")["list_notifications"], values
 
 
 def notify(_: Db) -> Statement:

@@ -23,5 +23,5 @@ def test_psycopg_reads_the_placeholders_of_each_statement_only_once(noun: str) -
 
 
 def test_statement_has_no_comments_and_no_indentation() -> None:
-    statement = load("notification")["list_older_notifications"]
+    statement = load("notification")["list_notifications"]
     assert not any(line.startswith(("--", " ")) for line in statement.splitlines())

@@ -24,12 +24,12 @@ from tocsin.engine.store.notification import (
     mark_all_read,
     mark_read,
     read_as_of,
+    to_inbox,
     to_safe,
     undo_token,
 )
 from tocsin.engine.store.pagination import (
     Cursor,
-    Page,
     from_opaque,
     is_snapshot,
     page,
@@ -134,12 +134,6 @@ class _Head(Struct, frozen=True):
     created_at: datetime
     row: _GroupRow
     latest: Notification
-
-
-class _MemberRow:
-    def __init__(self, as_of: str, id: int | None, **columns: Any) -> None:  # noqa: A002
-        self.as_of = as_of
-        self.notification = None if id is None else Notification(id=id, **columns)
 
 
 async def list_groups(
@@ -252,8 +246,7 @@ async def list_group_members(
 ) -> Inbox:
     """Returns a page of the notifications in a group, newest first."""
     newer = cursor is not None and cursor.newer
-    rows = await database.rows(
-        _MemberRow,
+    rows = await database.tuples(
         _SQL["list_group_members"],
         **_arguments(recipient_id, key),
         notification_id=key.notification_id,
@@ -262,11 +255,7 @@ async def list_group_members(
         id=cursor and cursor.id,
         limit=limit + 1,
     )
-    found = [row.notification for row in rows if row.notification is not None]
-    kept = min(limit, count_fitting(found))
-    cut: Page[Notification] = page(found[: kept + 1], cursor, kept)
-    results = [to_safe(each) for each in cut.results]
-    return Inbox(structs.replace(cut, results=results), to_opaque(rows[0].as_of))
+    return await to_inbox(rows, cursor, limit)
 
 
 async def mark_group_read(

@@ -17,7 +17,6 @@ from tocsin.engine.text import sanitise
 from tocsin.sql import load
 
 _SQL = load("notification")
-_ARCHIVE = load("archive")
 _LARGEST_PAGE = 2_000_000  # characters of bodies
 _LONG_HTML = 10_000  # characters
 
@@ -98,37 +97,39 @@ class MarkedAll(Struct, frozen=True):
     undo: str | None  # None: nothing was marked
 
 
-class _InboxRow:
-    """A row of a page; without a notification when there is none, since the snapshot comes with the first row."""
-
-    def __init__(self, as_of: str, id: int | None, **columns: Any) -> None:  # noqa: A002
-        self.as_of = as_of
-        self.notification = None if id is None else Notification(id=id, **columns)
-
-
 async def list_notifications(
     database: Database, recipient_id: str, wanted: Filter, *, cursor: Cursor | None, limit: int
 ) -> Inbox:
     """Returns a page of a person's inbox or archive; a shorter one where its notifications are large."""
     newer = cursor is not None and cursor.newer
-    if wanted.archived:
-        statement = _ARCHIVE["list_archived"]
+    arguments: dict[str, object] = {
+        "recipient_id": recipient_id,
+        "at": cursor and cursor.at,
+        "id": cursor and cursor.id,
+        "limit": limit + 1,
+    }
+    if newer or wanted != Filter():
+        rows = await database.tuples(
+            _SQL["list_filtered"],
+            **arguments,
+            read=wanted.read,
+            event_type=wanted.event_type,
+            category=wanted.category,
+            subject=wanted.subject,
+            archived=wanted.archived,
+            newer=newer,
+        )
     else:
-        statement = _SQL["list_newer_notifications" if newer else "list_older_notifications"]
-    rows = await database.rows(
-        _InboxRow,
-        statement,
-        recipient_id=recipient_id,
-        at=cursor and cursor.at,
-        id=cursor and cursor.id,
-        read=wanted.read,
-        event_type=wanted.event_type,
-        category=wanted.category,
-        subject=wanted.subject,
-        newer=newer,
-        limit=limit + 1,
-    )
-    found = [row.notification for row in rows if row.notification is not None]
+        rows = await database.tuples(_SQL["list_notifications"], **arguments)
+    return await to_inbox(rows, cursor, limit)
+
+
+async def to_inbox(rows: Sequence[tuple[Any, ...]], cursor: Cursor | None, limit: int) -> Inbox:
+    """Makes a page of up to `limit + 1` rows, nearest to the cursor first; a shorter one where they are large.
+
+    A row has the fields of Notification in their order, and the snapshot; an empty page is a row with the snapshot.
+    """
+    found = [Notification(*columns[:-1]) for columns in rows if columns[0] is not None]
     kept = min(limit, count_fitting(found))
     cut = page(found[: kept + 1], cursor, kept)
     results = []
@@ -136,7 +137,7 @@ async def list_notifications(
         results.append(to_safe(each))
         if len(each.body_html or "") > _LONG_HTML:
             await asyncio.sleep(0)  # it took a millisecond or more
-    return Inbox(structs.replace(cut, results=results), to_opaque(rows[0].as_of))
+    return Inbox(structs.replace(cut, results=results), to_opaque(rows[0][-1]))
 
 
 def count_fitting(found: Sequence[Notification]) -> int:
@@ -223,19 +224,16 @@ async def why(
 
 
 def to_safe(notification: Notification) -> Notification:
-    """Returns it with typed actions and a sanitised body."""
-    if notification.actions is not None:  # as PostgreSQL has them
-        notification = structs.replace(
-            notification,
-            actions=convert(notification.actions, list[Action]),
-            acted=convert(notification.acted, Acted | None),
-        )
+    """Returns it with a sanitised body, and with types for what PostgreSQL has as JSON."""
+    changed: dict[str, object] = {}
+    if notification.actions is not None:
+        changed["actions"] = convert(notification.actions, list[Action])
+        changed["acted"] = convert(notification.acted, Acted | None)
     if notification.initiator_profile is not None:
-        profile = convert(notification.initiator_profile, Initiator)
-        notification = structs.replace(notification, initiator_profile=profile)
-    if notification.body_html is None:
-        return notification
-    return structs.replace(notification, body_html=sanitise(notification.body_html))
+        changed["initiator_profile"] = convert(notification.initiator_profile, Initiator)
+    if notification.body_html is not None:
+        changed["body_html"] = sanitise(notification.body_html)
+    return structs.replace(notification, **changed) if changed else notification
 
 
 def read_as_of(as_of: str) -> str:

@@ -19,7 +19,7 @@ begin
             values
                 (
                     array[
-                        'archived_page', 'assemble_digests', 'dispatch_due', 'dispatch_event_queues', 'end_leases', 'stream_updates', 'unfinished',
+                        'assemble_digests', 'dispatch_due', 'dispatch_event_queues', 'end_leases', 'inbox_page', 'stream_updates', 'unfinished',
                         'unread_counts_in_order', 'unseen_counts_in_order'
                     ],
                     array['enable_seqscan = off', 'enable_bitmapscan = off', 'jit = off', 'plan_cache_mode = force_generic_plan']

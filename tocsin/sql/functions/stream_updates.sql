@@ -33,42 +33,23 @@ begin
                 select coalesce(json_agg(json_build_object('position', s.position, 'notification', n) order by s.position, n.id), '[]')
                 from unnest(_readers, _snapshots, _uptos, _seens) with ordinality s (recipient_id, since, upto, seen, position)
                 cross join lateral (
-                    select
-                        f.notification_id as id,
-                        f.event_id,
-                        f.event_type,
-                        split_part(f.event_type, '.', 1) as category,
-                        case when e.content is null then e.title else tocsin.listed_text(e.content, s.recipient_id, 'title', e.title) end as title,
-                        case when e.content is null then e.body else tocsin.listed_text(e.content, s.recipient_id, 'body', e.body) end as body,
-                        case when e.content is null then e.body_html else tocsin.listed_text(e.content, s.recipient_id, 'body_html', e.body_html) end as body_html,
-                        e.action_url,
-                        e.metadata,
-                        e.initiator,
-                        f.subject,
-                        f.read_at is not null as read,
-                        f.read_at,
-                        f.created_at,
-                        false as archived,
-                        e.actions,
-                        case when e.actions is not null then tocsin.acted(f.notification_id) end as acted,
-                        case when e.initiator is not null then tocsin.initiator_profile(e.initiator) end as initiator_profile
-                    from (
-                        select c.notification_id, c.event_id, c.event_type, c.subject, c.created_at, c.read_at
-                        from tocsin.notification c
-                        where c.recipient_id = s.recipient_id
-                            and c.in_inbox
-                            and c.archived_at is null
-                            and c.xid >= pg_snapshot_xmin(s.since)
-                            and not pg_visible_in_snapshot(c.xid, s.since)
-                            and (
-                                s.upto is null
-                                or c.notification_id > s.seen
-                                or not pg_visible_in_snapshot(c.xid, s.upto)
-                            )
-                        order by c.notification_id
-                        limit _limit
-                    ) f
-                    join tocsin.event e using (event_id)
+                    select c.notification_id, c.event_id, c.event_type, c.subject, c.created_at, c.read_at
+                    from tocsin.notification c
+                    where c.recipient_id = s.recipient_id
+                        and c.in_inbox
+                        and c.archived_at is null
+                        and c.xid >= pg_snapshot_xmin(s.since)
+                        and not pg_visible_in_snapshot(c.xid, s.since)
+                        and (
+                            s.upto is null
+                            or c.notification_id > s.seen
+                            or not pg_visible_in_snapshot(c.xid, s.upto)
+                        )
+                    order by c.notification_id
+                    limit _limit
+                ) f
+                cross join lateral tocsin.to_item(
+                    f.notification_id, s.recipient_id, f.event_id, f.event_type, f.subject, f.read_at, f.created_at, false
                 ) n
             ),
             'changes', (

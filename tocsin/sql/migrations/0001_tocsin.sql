@@ -420,17 +420,17 @@ create table tocsin.notification (
 
 -- cancel, get_event; one notification for an event and a person
 create unique index notification_event on tocsin.notification (event_id, recipient_id);
--- list_older_notifications, list_newer_notifications
+-- list_notifications, inbox_page
 create index notification_inbox on tocsin.notification (recipient_id, created_at desc, notification_id desc)
 where in_inbox and archived_at is null;
--- list_older_notifications, list_newer_notifications with filters, mark_all_read, unread_by_category: by type, so that what a
+-- inbox_page with filters, mark_all_read, unread_by_category: by type, so that what a
 -- person has little of is found at once among many others. The first one is written by each notify(), the second one only
 -- when something is read.
 create index notification_unread on tocsin.notification (recipient_id, event_type, created_at desc, notification_id desc)
 where in_inbox and archived_at is null and read_at is null;
 create index notification_read on tocsin.notification (recipient_id, event_type, created_at desc, notification_id desc)
 where in_inbox and archived_at is null and read_at is not null;
--- archived_page, undo_archive_all
+-- inbox_page of the archive, undo_archive_all
 create index notification_archived on tocsin.notification (recipient_id, created_at desc, notification_id desc)
 where in_inbox and archived_at is not null;
 -- stream_updates: what was committed since a snapshot
@@ -439,7 +439,7 @@ create index notification_xid on tocsin.notification (recipient_id, xid);
 create index notification_address on tocsin.notification (address) where recipient_id is null;
 -- assignable_since
 create index notification_pending on tocsin.notification (xid) include (address) where recipient_id is null;
--- mark_read, replace_earlier, group_members, list_older_notifications with a subject
+-- mark_read, replace_earlier, group_members, inbox_page with a subject
 create index notification_subject on tocsin.notification (recipient_id, subject, created_at desc, notification_id desc)
 where subject is not null and archived_at is null;
 -- clean_up_notifications: those that are over, by the time since when

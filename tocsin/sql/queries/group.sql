@@ -16,34 +16,16 @@ select
     coalesce(f.people, (i.initiator is not null)::integer) as people,
     t.title_many,
     (select r.locale from tocsin.recipient r where r.recipient_id = :recipient_id) as locale,
-    case
-        when i.id is not null then jsonb_build_object(
-            'id', i.id,
-            'event_id', i.event_id,
-            'event_type', i.event_type,
-            'category', i.category,
-            'title', i.title,
-            'body', i.body,
-            'body_html', i.body_html,
-            'action_url', i.action_url,
-            'metadata', i.metadata,
-            'initiator', i.initiator,
-            'subject', i.subject,
-            'read', i.read,
-            'read_at', i.read_at,
-            'created_at', i.created_at,
-            'archived', false,
-            'actions', i.actions,
-            'acted', i.acted,
-            'initiator_profile', i.initiator_profile
-        )
-    end as latest
+    to_json(i) as latest
 from (select coalesce(:as_of, pg_current_snapshot()::text) as as_of) s
 cross join tocsin.zone_of(:recipient_id) z (zone)
 left join lateral tocsin.group_heads(
     :recipient_id, :read, :event_type, :category, :subject, s.as_of::pg_snapshot, :at, :id, :newer, :limit
 ) h on true
-left join tocsin.notification_item i on i.id = h.notification_id
+left join tocsin.notification n on n.notification_id = h.notification_id
+left join lateral tocsin.to_item(
+    n.notification_id, :recipient_id, n.event_id, n.event_type, n.subject, n.read_at, n.created_at, false
+) i on true
 left join tocsin.event_type t on t.event_type = i.event_type
 -- a second member decides whether there is more to read
 left join lateral (
@@ -69,7 +51,6 @@ order by
 -- name: list_group_members
 -- A page of the members of a group, or the one notification of a group of one; always at least one row, for the snapshot.
 select
-    s.as_of,
     i.id,
     i.event_id,
     i.event_type,
@@ -87,7 +68,8 @@ select
     i.archived,
     i.actions,
     i.acted,
-    i.initiator_profile
+    i.initiator_profile,
+    s.as_of
 from (select pg_current_snapshot()::text as as_of) s
 cross join tocsin.zone_of(:recipient_id) z (zone)
 left join lateral (

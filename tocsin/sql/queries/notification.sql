@@ -1,206 +1,77 @@
--- name: list_older_notifications
--- A page of the inbox, newest first, from a position in it on; always at least one row, for the snapshot.
---
--- Without a filter it reads along notification_inbox. With one it reads for each type that the filter names along
--- notification_unread and notification_read, which is short however rare the type is. Branches that the filter excludes are
--- not run: their condition has no column. With a subject it reads along notification_subject alone.
-with filtered as (
-    select t.event_type
-    from tocsin.event_type t
-    where coalesce(:read::boolean::text, :event_type, :category) is not null
-        and :subject::text is null
-        and (:event_type::text is null or t.event_type = :event_type)
-        and (:category::text is null or t.category = :category)
-)
+-- name: list_notifications
+-- A page of the inbox without a filter, newest first, from a position on; always at least one row, for the snapshot. It reads
+-- along notification_inbox, and the events of no more rows than the page has.
 select
-    s.as_of,
-    n.notification_id as id,
-    n.event_id,
-    n.event_type,
-    split_part(n.event_type, '.', 1) as category,
-    case when e.content is null then e.title else tocsin.listed_text(e.content, :recipient_id, 'title', e.title) end as title,
-    case when e.content is null then e.body else tocsin.listed_text(e.content, :recipient_id, 'body', e.body) end as body,
-    case when e.content is null then e.body_html else tocsin.listed_text(e.content, :recipient_id, 'body_html', e.body_html) end as body_html,
-    e.action_url,
-    e.metadata,
-    e.initiator,
-    n.subject,
-    n.read_at is not null as read,
-    n.read_at,
-    n.created_at,
-    false as archived,
-    e.actions,
-    case when e.actions is not null then tocsin.acted(n.notification_id) end as acted,
-    case when e.initiator is not null then tocsin.initiator_profile(e.initiator) end as initiator_profile
+    i.id,
+    i.event_id,
+    i.event_type,
+    i.category,
+    i.title,
+    i.body,
+    i.body_html,
+    i.action_url,
+    i.metadata,
+    i.initiator,
+    i.subject,
+    i.read,
+    i.read_at,
+    i.created_at,
+    i.archived,
+    i.actions,
+    i.acted,
+    i.initiator_profile,
+    s.as_of
 from (select pg_current_snapshot()::text as as_of) s
 left join lateral (
-    select f.notification_id, f.event_id, f.event_type, f.subject, f.read_at, f.created_at
-    from (
-        (
-            select n.notification_id, n.event_id, n.event_type, n.subject, n.read_at, n.created_at
-            from tocsin.notification n
-            where n.recipient_id = :recipient_id
-                and n.in_inbox
-                and n.archived_at is null
-                and coalesce(:read::boolean::text, :event_type, :category, :subject) is null
-                and (n.created_at, n.notification_id) < (coalesce(:at, 'infinity'::timestamptz), coalesce(:id, 9223372036854775807))
-            order by n.created_at desc, n.notification_id desc
-            limit :limit
-        )
-        union all
-        select r.notification_id, r.event_id, r.event_type, r.subject, r.read_at, r.created_at
-        from filtered t
-        cross join lateral (
-            select n.notification_id, n.event_id, n.event_type, n.subject, n.read_at, n.created_at
-            from tocsin.notification n
-            where n.recipient_id = :recipient_id
-                and n.in_inbox
-                and n.archived_at is null
-                and n.event_type = t.event_type
-                and n.read_at is null
-                and (n.created_at, n.notification_id) < (coalesce(:at, 'infinity'::timestamptz), coalesce(:id, 9223372036854775807))
-            order by n.created_at desc, n.notification_id desc
-            limit :limit
-        ) r
-        where :read::boolean is distinct from true
-        union all
-        select r.notification_id, r.event_id, r.event_type, r.subject, r.read_at, r.created_at
-        from filtered t
-        cross join lateral (
-            select n.notification_id, n.event_id, n.event_type, n.subject, n.read_at, n.created_at
-            from tocsin.notification n
-            where n.recipient_id = :recipient_id
-                and n.in_inbox
-                and n.archived_at is null
-                and n.event_type = t.event_type
-                and n.read_at is not null
-                and (n.created_at, n.notification_id) < (coalesce(:at, 'infinity'::timestamptz), coalesce(:id, 9223372036854775807))
-            order by n.created_at desc, n.notification_id desc
-            limit :limit
-        ) r
-        where :read::boolean is distinct from false
-        union all
-        (
-            select n.notification_id, n.event_id, n.event_type, n.subject, n.read_at, n.created_at
-            from tocsin.notification n
-            where n.recipient_id = :recipient_id
-                and :subject::text is not null
-                and n.subject = :subject
-                and n.in_inbox
-                and n.archived_at is null
-                and (:read::boolean is null or (n.read_at is not null) = :read)
-                and (:event_type::text is null or n.event_type = :event_type)
-                and (:category::text is null or split_part(n.event_type, '.', 1) = :category)
-                and (n.created_at, n.notification_id) < (coalesce(:at, 'infinity'::timestamptz), coalesce(:id, 9223372036854775807))
-            order by n.created_at desc, n.notification_id desc
-            limit :limit
-        )
-    ) f
-    order by f.created_at desc, f.notification_id desc
+    select n.notification_id, n.event_id, n.event_type, n.subject, n.read_at, n.created_at
+    from tocsin.notification n
+    where n.recipient_id = :recipient_id
+        and n.in_inbox
+        and n.archived_at is null
+        and (n.created_at, n.notification_id) < (coalesce(:at, 'infinity'::timestamptz), coalesce(:id, 9223372036854775807))
+    order by n.created_at desc, n.notification_id desc
     limit :limit
 ) n on true
-left join tocsin.event e using (event_id)
+left join lateral tocsin.to_item(
+    n.notification_id, :recipient_id, n.event_id, n.event_type, n.subject, n.read_at, n.created_at, false
+) i on true
 order by n.created_at desc, n.notification_id desc;
 
--- name: list_newer_notifications
--- The page of the inbox just after a position in it, oldest first; always at least one row, for the snapshot.
-with filtered as (
-    select t.event_type
-    from tocsin.event_type t
-    where coalesce(:read::boolean::text, :event_type, :category) is not null
-        and :subject::text is null
-        and (:event_type::text is null or t.event_type = :event_type)
-        and (:category::text is null or t.category = :category)
-)
+-- name: list_filtered
+-- Any other page of the inbox or of the archive, nearest first: older ones from a position on, or newer ones; always at least one
+-- row, for the snapshot.
 select
-    s.as_of,
-    n.notification_id as id,
-    n.event_id,
-    n.event_type,
-    split_part(n.event_type, '.', 1) as category,
-    case when e.content is null then e.title else tocsin.listed_text(e.content, :recipient_id, 'title', e.title) end as title,
-    case when e.content is null then e.body else tocsin.listed_text(e.content, :recipient_id, 'body', e.body) end as body,
-    case when e.content is null then e.body_html else tocsin.listed_text(e.content, :recipient_id, 'body_html', e.body_html) end as body_html,
-    e.action_url,
-    e.metadata,
-    e.initiator,
-    n.subject,
-    n.read_at is not null as read,
-    n.read_at,
-    n.created_at,
-    false as archived,
-    e.actions,
-    case when e.actions is not null then tocsin.acted(n.notification_id) end as acted,
-    case when e.initiator is not null then tocsin.initiator_profile(e.initiator) end as initiator_profile
+    i.id,
+    i.event_id,
+    i.event_type,
+    i.category,
+    i.title,
+    i.body,
+    i.body_html,
+    i.action_url,
+    i.metadata,
+    i.initiator,
+    i.subject,
+    i.read,
+    i.read_at,
+    i.created_at,
+    i.archived,
+    i.actions,
+    i.acted,
+    i.initiator_profile,
+    s.as_of
 from (select pg_current_snapshot()::text as as_of) s
-left join lateral (
-    select f.notification_id, f.event_id, f.event_type, f.subject, f.read_at, f.created_at
-    from (
-        (
-            select n.notification_id, n.event_id, n.event_type, n.subject, n.read_at, n.created_at
-            from tocsin.notification n
-            where n.recipient_id = :recipient_id
-                and n.in_inbox
-                and n.archived_at is null
-                and coalesce(:read::boolean::text, :event_type, :category, :subject) is null
-                and (n.created_at, n.notification_id) > (:at, :id)
-            order by n.created_at, n.notification_id
-            limit :limit
-        )
-        union all
-        select r.notification_id, r.event_id, r.event_type, r.subject, r.read_at, r.created_at
-        from filtered t
-        cross join lateral (
-            select n.notification_id, n.event_id, n.event_type, n.subject, n.read_at, n.created_at
-            from tocsin.notification n
-            where n.recipient_id = :recipient_id
-                and n.in_inbox
-                and n.archived_at is null
-                and n.event_type = t.event_type
-                and n.read_at is null
-                and (n.created_at, n.notification_id) > (:at, :id)
-            order by n.created_at, n.notification_id
-            limit :limit
-        ) r
-        where :read::boolean is distinct from true
-        union all
-        select r.notification_id, r.event_id, r.event_type, r.subject, r.read_at, r.created_at
-        from filtered t
-        cross join lateral (
-            select n.notification_id, n.event_id, n.event_type, n.subject, n.read_at, n.created_at
-            from tocsin.notification n
-            where n.recipient_id = :recipient_id
-                and n.in_inbox
-                and n.archived_at is null
-                and n.event_type = t.event_type
-                and n.read_at is not null
-                and (n.created_at, n.notification_id) > (:at, :id)
-            order by n.created_at, n.notification_id
-            limit :limit
-        ) r
-        where :read::boolean is distinct from false
-        union all
-        (
-            select n.notification_id, n.event_id, n.event_type, n.subject, n.read_at, n.created_at
-            from tocsin.notification n
-            where n.recipient_id = :recipient_id
-                and :subject::text is not null
-                and n.subject = :subject
-                and n.in_inbox
-                and n.archived_at is null
-                and (:read::boolean is null or (n.read_at is not null) = :read)
-                and (:event_type::text is null or n.event_type = :event_type)
-                and (:category::text is null or split_part(n.event_type, '.', 1) = :category)
-                and (n.created_at, n.notification_id) > (:at, :id)
-            order by n.created_at, n.notification_id
-            limit :limit
-        )
-    ) f
-    order by f.created_at, f.notification_id
-    limit :limit
+left join tocsin.inbox_page(
+    :recipient_id, :read, :event_type, :category, :subject, :archived, :newer, :at, :id, :limit
 ) n on true
-left join tocsin.event e using (event_id)
-order by n.created_at, n.notification_id;
+left join lateral tocsin.to_item(
+    n.notification_id, :recipient_id, n.event_id, n.event_type, n.subject, n.read_at, n.created_at, :archived
+) i on true
+order by
+    case when :newer then n.created_at end,
+    case when :newer then n.notification_id end,
+    n.created_at desc,
+    n.notification_id desc;
 
 -- name: get_notification
 -- One notification of a person, in the inbox or not.
