@@ -139,7 +139,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     if smtp_url := found.get("smtp_url"):
         found["smtp"] = parse_smtp_url(smtp_url)
     try:
-        found |= structs.asdict(read_jwt_keys(texts))
+        found |= read_jwt_keys(texts)
         found["apns"] = read_apns_key(texts)
         found["dkim"] = read_dkim_key(texts, email_from=found["email_from"])
         found["vapid"] = read_vapid_key(texts, email_from=found["email_from"])

@@ -38,15 +38,6 @@ _NAME = re.compile(
 )
 
 
-class JwtKeys(Struct, frozen=True):
-    """How people's tokens are verified: at most one of three keys, and the algorithms that go with it."""
-
-    jwt_secret: str | None
-    jwt_public_key: str | None
-    jwks_url: str | None
-    jwt_algorithms: tuple[str, ...]
-
-
 class DkimKey(Struct, frozen=True):
     """A private key that signs mails. Its public half is at `selector._domainkey.domain`."""
 
@@ -72,19 +63,14 @@ class ApnsKey(Struct, frozen=True):
         return f"ApnsKey(key_id={self.key_id!r}, team_id={self.team_id!r}, topic={self.topic!r})"
 
 
-def read_jwt_keys(texts: Mapping[str, str]) -> JwtKeys:
-    """Reads the key of people's tokens, and which algorithms are accepted."""
+def read_jwt_keys(texts: Mapping[str, str]) -> dict[str, str | tuple[str, ...]]:
+    """Reads the key of people's tokens, of which there is at most one, and which algorithms go with it, by field."""
     given = [name for name in _JWT_KEYS if name in texts]
     if len(given) > 1:
         raise ValueError(f"TOCSIN_{given[1]} and TOCSIN_{given[0]} are both set: keep one")
     key = given[0] if given else None
-    parsed = {name: _named(name, _JWT_KEYS[name], texts[name]) for name in given}
-    return JwtKeys(
-        parsed.get("JWT_SECRET"),
-        parsed.get("JWT_PUBLIC_KEY"),
-        parsed.get("JWKS_URL"),
-        _algorithms(texts.get("JWT_ALGORITHMS"), key),
-    )
+    parsed = {name.lower(): _named(name, _JWT_KEYS[name], texts[name]) for name in given}
+    return {**parsed, "jwt_algorithms": _algorithms(texts.get("JWT_ALGORITHMS"), key)}
 
 
 def read_dkim_key(texts: Mapping[str, str], *, email_from: str) -> DkimKey | None:

@@ -38,40 +38,25 @@ class RefusalKind(Enum):
     SERVER = auto()  # the server: retried later
 
 
-REFUSALS = {
-    "BadCertificate": RefusalKind.CREDENTIALS,
-    "BadCertificateEnvironment": RefusalKind.CREDENTIALS,
-    "BadCollapseId": RefusalKind.REQUEST,
-    "BadDeviceToken": RefusalKind.CONTEXT,
-    "BadEnvironmentKeyIdInToken": RefusalKind.CREDENTIALS,
-    "BadExpirationDate": RefusalKind.REQUEST,
-    "BadMessageId": RefusalKind.REQUEST,
-    "BadPath": RefusalKind.REQUEST,
-    "BadPriority": RefusalKind.REQUEST,
-    "BadTopic": RefusalKind.SETTING,
-    "DeviceTokenNotForTopic": RefusalKind.CONTEXT,
-    "DuplicateHeaders": RefusalKind.REQUEST,
-    "ExpiredProviderToken": RefusalKind.CREDENTIALS,
-    "ExpiredToken": RefusalKind.DEAD,
-    "Forbidden": RefusalKind.REQUEST,
-    "IdleTimeout": RefusalKind.CONNECTION,
-    "InternalServerError": RefusalKind.SERVER,
-    "InvalidProviderToken": RefusalKind.CREDENTIALS,
-    "InvalidPushType": RefusalKind.REQUEST,
-    "MethodNotAllowed": RefusalKind.REQUEST,
-    "MissingDeviceToken": RefusalKind.REQUEST,
-    "MissingProviderToken": RefusalKind.CREDENTIALS,
-    "MissingTopic": RefusalKind.SETTING,
-    "PayloadEmpty": RefusalKind.REQUEST,
-    "PayloadTooLarge": RefusalKind.REQUEST,
-    "ServiceUnavailable": RefusalKind.SERVER,
-    "Shutdown": RefusalKind.SERVER,
-    "TooManyProviderTokenUpdates": RefusalKind.CREDENTIALS,
-    "TooManyRequests": RefusalKind.DEVICE,
-    "TopicDisallowed": RefusalKind.SETTING,
-    "Unregistered": RefusalKind.DEAD,
-    "UnrelatedKeyIdInToken": RefusalKind.CREDENTIALS,
+_REASONS = {
+    RefusalKind.DEAD: "ExpiredToken Unregistered",
+    RefusalKind.CONTEXT: "BadDeviceToken DeviceTokenNotForTopic",
+    RefusalKind.REQUEST: (
+        "BadCollapseId BadExpirationDate BadMessageId BadPath BadPriority "
+        "DuplicateHeaders Forbidden InvalidPushType MethodNotAllowed "
+        "MissingDeviceToken PayloadEmpty PayloadTooLarge"
+    ),
+    RefusalKind.SETTING: "BadTopic MissingTopic TopicDisallowed",
+    RefusalKind.CREDENTIALS: (
+        "BadCertificate BadCertificateEnvironment BadEnvironmentKeyIdInToken "
+        "ExpiredProviderToken InvalidProviderToken MissingProviderToken "
+        "TooManyProviderTokenUpdates UnrelatedKeyIdInToken"
+    ),
+    RefusalKind.DEVICE: "TooManyRequests",
+    RefusalKind.CONNECTION: "IdleTimeout",
+    RefusalKind.SERVER: "InternalServerError ServiceUnavailable Shutdown",
 }
+REFUSALS = {reason: kind for kind, reasons in _REASONS.items() for reason in reasons.split()}
 """Every reason that Apple documents for a push to a device."""
 
 _BY_STATUS = {
