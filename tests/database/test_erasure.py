@@ -28,6 +28,7 @@ EXPORTED = (
     *(ID, EMAIL, OLD, CLAIMED, *ZONES, "canary name", "de-canary", "canary-token", "canary label"),
     *("canary title", "canary body", "canary html", "canary-url", "canary metadata", "canary key"),
     *("canary:topic", "canary provider id", "canary initiator", "complaint", "smtp_550_5.1.1"),
+    *("canary-name", "https://canary.example/hook"),
 )
 
 

@@ -88,6 +88,7 @@ WITHOUT_PERSON: dict[str, str] = {
     "tocsin.provider_token.*": OPERATORS,
     "tocsin.quiet_hours.starts": CODES,
     "tocsin.recipient.address_key": HASH,
+    "tocsin.recipient.further_channels": CODES,
     "tocsin.secret.*": OPERATORS,
     "tocsin.stream_ticket.hash": HASH,
     "tocsin.subscription.because": CODES,
@@ -95,6 +96,11 @@ WITHOUT_PERSON: dict[str, str] = {
     "tocsin.subscription.level_before": CODES,
     "tocsin.suppression.key": HASH,
     "tocsin.suppression.reason": CODES,
+    "tocsin.target.channel": CODES,
+    "tocsin.target.disabled_reason": CODES,
+    "tocsin.target.events": CODES,
+    "tocsin.target.kind": CODES,
+    "tocsin.target.topic": "the name of a thing of the app's; a person's own target has none",
     "tocsin.timezone.*": "all zones that there are",
     "tocsin_queue.procrastinate_events.*": OPERATORS,
     "tocsin_queue.procrastinate_jobs.*": "the arguments of a job are ids of deliveries",
@@ -164,6 +170,7 @@ async def canary(db: Db, machine: httpx.AsyncClient, me: httpx.AsyncClient) -> N
     await person(machine)
     await machine.post(f"/api/recipients/{ID.replace('/', '%2F')}/claims/", json={"email": CLAIMED})
     await _choose(me)
+    _reach_further(db)
     await _notify(db, me)
     _deliver(db)
     _change(db)
@@ -201,6 +208,19 @@ async def _choose(me: httpx.AsyncClient) -> None:
     for method, path, body in calls:
         response = await me.request(method, f"/api/{path}", json=body)
         assert response.status_code < 300, (path, response.text)
+
+
+def _reach_further(db: Db) -> None:
+    """Gives the device the keys of a browser, and makes a webhook of the person."""
+    db.execute(
+        'update tocsin.device set keys = \'{"auth": "canary key of a browser"}\' where recipient_id = %s',
+        (ID,),
+    )
+    db.execute(
+        "insert into tocsin.target (channel, name, url, recipient_id, secrets) values"
+        " ('webhook', 'canary-name', 'https://canary.example/hook', %s, '[\"canary secret\"]')",
+        (ID,),
+    )
 
 
 async def _notify(db: Db, me: httpx.AsyncClient) -> None:

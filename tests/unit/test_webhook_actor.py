@@ -16,16 +16,13 @@ import pytest
 
 from tests.support.webhook_endpoint import SECRET, Endpoint
 from tocsin.engine.actors import webhook
+from tocsin.engine.actors.machinery import http_actor
 from tocsin.engine.actors.machinery.envelope import SendResult
-from tocsin.engine.actors.machinery.http_actor import ForbiddenAddressError
 from tocsin.engine.actors.webhook import (
-    PublicResolver,
     WebhookActor,
     classify,
-    is_public,
     sign,
     to_key,
-    url_fault,
 )
 from tocsin.engine.model import (
     Channel,
@@ -189,64 +186,6 @@ async def test_a_mail_is_no_webhook(endpoint: Endpoint) -> None:
 # Private addresses.
 
 
-@pytest.mark.parametrize(
-    ("url", "fault"),
-    [
-        ("https://hooks.example.com/a?b=c", None),
-        ("https://hooks.example.com:8443/", None),
-        ("https://1.1.1.1/", None),
-        ("https://[2606:4700::1111]/", None),
-        ("http://hooks.example.com/", "webhook_url_not_https"),
-        ("ftp://hooks.example.com/", "webhook_url_invalid"),
-        ("file:///etc/passwd", "webhook_url_invalid"),
-        ("hooks.example.com", "webhook_url_invalid"),
-        ("https://", "webhook_url_invalid"),
-        ("https://h:99999/", "webhook_url_invalid"),
-        ("https://[::1", "webhook_url_invalid"),
-        ("https://user:pass@hooks.example.com/", "webhook_url_invalid"),
-        ("https://:pass@hooks.example.com/", "webhook_url_invalid"),
-        ("https://127.0.0.1/", "webhook_address_forbidden"),
-        ("https://10.1.2.3/", "webhook_address_forbidden"),
-        ("https://169.254.169.254/latest/meta-data", "webhook_address_forbidden"),
-        ("https://[::1]/", "webhook_address_forbidden"),
-        ("https://[::ffff:10.0.0.1]/", "webhook_address_forbidden"),
-    ],
-)
-def test_urls_that_are_posted_to(url: str, fault: str | None) -> None:
-    assert url_fault(url, allow_private=False) == fault
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "0.0.0.0",
-        "127.8.8.8",
-        "10.0.0.1",
-        "172.16.0.1",
-        "192.168.1.1",
-        "169.254.169.254",
-        "100.64.0.1",
-        "224.0.0.1",
-        "255.255.255.255",
-        "::",
-        "::1",
-        "fe80::1%eth0",
-        "fc00::1",
-        "ff02::1",
-        "::ffff:127.0.0.1",
-        "64:ff9b::7f00:1",
-        "2002:7f00:1::",
-    ],
-)
-def test_addresses_that_are_nobody_elses(address: str) -> None:
-    assert not is_public(address)
-
-
-@pytest.mark.parametrize("address", ["1.1.1.1", "2606:4700::1111", "64:ff9b::101:101"])
-def test_addresses_of_the_internet(address: str) -> None:
-    assert is_public(address)
-
-
 @pytest.mark.parametrize("host", ["localhost", "127.1", "0x7f000001", "2130706433", "0"])
 async def test_a_name_for_a_private_address_is_not_connected_to(
     endpoint: Endpoint, host: str
@@ -270,26 +209,12 @@ async def test_what_was_checked_is_what_is_connected_to(
 
     loop = asyncio.get_running_loop()
     monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
-    monkeypatch.setattr(webhook, "is_public", lambda address: len(asked) == 1)
+    monkeypatch.setattr(http_actor, "is_public", lambda address: len(asked) == 1)
     monkeypatch.setattr(webhook, "url_fault", lambda url, **_: None)
     url = f"http://rebind.example.com:{endpoint.port}/hook"
     async with actor_for(url, allow_private=False) as actor:
         assert (await actor.send(message(1))).outcome == Sent()
     assert asked == ["rebind.example.com"]
-
-
-async def test_one_private_address_among_public_ones_spoils_a_name(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
-        return [
-            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))
-            for address in ("1.1.1.1", "10.0.0.1")
-        ]
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
-    with pytest.raises(ForbiddenAddressError):
-        await PublicResolver().resolve("both.example.com", 443)
 
 
 async def test_a_name_that_is_none_is_tried_again_later() -> None:

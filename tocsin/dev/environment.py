@@ -212,6 +212,7 @@ class Environment:
         )  # a person reads it, although it is written to a pipe
         environ.setdefault("TOCSIN_TEMPLATES_RELOAD", "true")
         environ.setdefault("TOCSIN_SIGN_IN_URL", "/dev/")
+        environ.setdefault("TOCSIN_ALLOW_PRIVATE_ENDPOINTS", "true")
         environ.setdefault("TOCSIN_EMAIL_FROM", "Tocsin <notifications@localhost>")
         keep_secrets(self._data_dir, DEVELOPMENT_KEY)
         if not (settings.jwt_secret or settings.jwt_public_key or settings.jwks_url):

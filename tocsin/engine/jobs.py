@@ -144,6 +144,30 @@ async def send_notification_pushes(
     await app.deliver(Channel.PUSH, delivery_ids, context.job.priority)
 
 
+@app.task(name="send_notification_web_pushes", queue="web_push", pass_context=True)
+async def send_notification_web_pushes(
+    context: procrastinate.JobContext, delivery_ids: list[int]
+) -> None:
+    """Sends a batch of pushes to browsers."""
+    await app.deliver(Channel.WEB_PUSH, delivery_ids, context.job.priority)
+
+
+@app.task(name="send_notification_webhooks", queue="webhook", pass_context=True)
+async def send_notification_webhooks(
+    context: procrastinate.JobContext, delivery_ids: list[int]
+) -> None:
+    """Sends a batch of webhook deliveries."""
+    await app.deliver(Channel.WEBHOOK, delivery_ids, context.job.priority)
+
+
+@app.task(name="send_notification_chats", queue="chat", pass_context=True)
+async def send_notification_chats(
+    context: procrastinate.JobContext, delivery_ids: list[int]
+) -> None:
+    """Sends a batch of chat deliveries."""
+    await app.deliver(Channel.CHAT, delivery_ids, context.job.priority)
+
+
 @app.periodic(cron="* * * * * */30")
 @app.task(name="rescue_stalled_jobs", queue="upkeep")
 async def rescue_stalled_jobs(timestamp: int) -> None:  # noqa: ARG001 - Procrastinate's own argument

@@ -43,6 +43,9 @@ class Channel(StrEnum):
     IN_APP = "in_app"
     EMAIL = "email"
     PUSH = "push"
+    WEB_PUSH = "web_push"
+    WEBHOOK = "webhook"
+    CHAT = "chat"
 
 
 LEASE = timedelta(seconds=30)
@@ -227,7 +230,7 @@ class CheckResult(Struct, frozen=True):
     """The result of the presend check of one delivery: of the moment just before its first byte is sent."""
 
     delivery_id: int
-    address: str  # of this moment: an email address, a device token; empty when withheld
+    address: str  # of this moment: an email address, a device token, a target's URL
     checked_at: datetime  # the database's clock, UTC
     withheld: Withheld | None = None
     badge: int | None = None  # unread notifications at this moment, for push
@@ -252,9 +255,9 @@ class Claimed(Struct, frozen=True):
 
     delivery_id: int
     claim: UUID
-    notification_id: int | None  # None for a digest, and for the push that corrects a badge
+    notification_id: int | None  # None for a digest, a badge, and a target of a topic
     event_id: int | None
-    recipient_id: str | None  # None for an address without an account
+    recipient_id: str | None  # None for an address without an account, and a target of a topic
     channel: Channel
     priority: Priority
     attempt: int  # 1 for the first
@@ -292,6 +295,7 @@ class Claimed(Struct, frozen=True):
     checked_at: datetime | None = None
     sandbox: bool = False
     badge: int | None = None
+    options: dict[str, Any] | None = None
     withheld: str | None = None
     zone: Zone | None = None  # of the time zone's name, by PostgreSQL's rules
 
@@ -306,6 +310,7 @@ class Claimed(Struct, frozen=True):
             self.checked_at,
             badge=self.badge,
             sandbox=self.sandbox,
+            options=self.options,
         )
 
 

@@ -225,7 +225,7 @@ def _renderer(settings: Settings, link_key: bytes) -> Render:
     def render(together: Sequence[Claimed], entries: Sequence[Entry]) -> Message:
         first = together[0]
         return (
-            render_push(first) if first.channel is Channel.PUSH else render_mail(together, entries)
+            render_mail(together, entries) if first.channel is Channel.EMAIL else render_push(first)
         )
 
     return render

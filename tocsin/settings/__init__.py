@@ -106,6 +106,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     vapid: Annotated[VapidKey | None, "VAPID_KEY", "VAPID_SUBJECT"] = None
     badge_pushes: Annotated[bool, _switch] = True
 
+    allow_private_endpoints: Annotated[bool, _switch] = False
     ca_file: Annotated[Path | None, parse_ca_file] = None
     log_level: Annotated[str, _log_level] = "INFO"
     log_format: Annotated[LogFormat, _log_format] = "json"

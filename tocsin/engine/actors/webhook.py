@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import hashlib
 import hmac
-import re
-import socket
 from collections.abc import Sequence
-from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
 import msgspec
-from aiohttp.abc import AbstractResolver, ResolveResult
 from msgspec.structs import replace
-from yarl import URL
 
 from tocsin.engine.actors.machinery.envelope import Envelope, SendResult
 from tocsin.engine.actors.machinery.http_actor import (
-    ForbiddenAddressError,
     HttpActor,
     HttpRequest,
     HttpResponse,
+    PublicResolver,
 )
+from tocsin.engine.actors.machinery.public_address import url_fault
 from tocsin.engine.model import CheckResult, Deferred, Message, Push, Rejected, Sent
 
 PREFIX = "whsec_"
 _SECRET_BYTES = range(24, 65)
-_NUMBER = re.compile(r"(?:.*\.)?(?:\d+|0x[0-9a-f]*)\.?", re.IGNORECASE | re.ASCII)
-"""An IPv4 address in an old spelling (127.1, 0x7f000001); no host name looks like one."""
-
-_NAT64 = ip_network("64:ff9b::/96")  # RFC 6052: the last four bytes are an IPv4 address
 
 
 class WebhookActor(HttpActor):
@@ -67,7 +58,7 @@ class WebhookActor(HttpActor):
     def request(self, envelope: Envelope, check_result: CheckResult) -> HttpRequest | Rejected:
         """Returns the signed request."""
         if reason := url_fault(check_result.address, allow_private=self._allow_private):
-            return Rejected(reason)
+            return Rejected(f"webhook_{reason}")
         name, at = f"msg_{envelope.message.delivery_id}", str(int(self._now().timestamp()))
         headers = {
             "Content-Type": "application/json",
@@ -119,67 +110,3 @@ def sign(keys: Sequence[bytes], name: str, at: str, body: bytes) -> str:
     signed = b".".join((name.encode(), at.encode(), body))
     made = (hmac.digest(key, signed, hashlib.sha256) for key in keys)
     return " ".join(f"v1,{base64.b64encode(each).decode()}" for each in made)
-
-
-def url_fault(url: str, *, allow_private: bool) -> str | None:
-    """Returns why nothing is posted to a URL: it is invalid, not https, has credentials, or a private address."""
-    try:
-        parts = URL(url)
-        host, port = parts.host, parts.port
-    except ValueError:
-        return "webhook_url_invalid"
-    if parts.scheme not in {"https", "http"} or not host or not port or "@" in parts.raw_authority:
-        return "webhook_url_invalid"
-    if allow_private:
-        return None
-    if parts.scheme != "https":
-        return "webhook_url_not_https"
-    return None if _may_be_public(host) else "webhook_address_forbidden"
-
-
-def is_public(address: str) -> bool:
-    """Returns whether an IP address is public, and an IPv4 address that it embeds."""
-    ip = ip_address(address.partition("%")[0])
-    if isinstance(ip, IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if ip in _NAT64:
-            inner = ip_address(int(ip) & 0xFFFFFFFF)  # type: ignore[assignment]
-        if inner is not None:
-            return is_public(str(inner))
-    return ip.is_global and not ip.is_multicast
-
-
-def _may_be_public(host: str) -> bool:
-    """Returns whether a host is a public address, or a name that is still to be resolved."""
-    try:
-        return is_public(host)
-    except ValueError:
-        return not _NUMBER.fullmatch(host)
-
-
-class PublicResolver(AbstractResolver):
-    """Resolves to public addresses only; the connection then uses exactly the returned addresses."""
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        """Returns all addresses of a host; raises ForbiddenAddressError if any of them is private."""
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family)
-        results = [
-            ResolveResult(
-                hostname=host,
-                host=str(address[0]),
-                port=port,
-                family=kind,
-                proto=protocol,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for kind, _, protocol, _, address in found
-        ]
-        if not all(is_public(result["host"]) for result in results):
-            raise ForbiddenAddressError
-        return results
-
-    async def close(self) -> None:
-        """Has nothing to close."""

@@ -24,7 +24,14 @@ from tocsin.engine.store.notification import (
     why,
 )
 
-_CHANNELS = {"in_app": "the inbox", "email": "email", "push": "push"}
+_CHANNELS = {
+    "in_app": "the inbox",
+    "email": "email",
+    "push": "push",
+    "web_push": "push in your browser",
+    "webhook": "your webhook",
+    "chat": "chat",
+}
 _PHONES = {"ios": "iPhone", "android": "Android phone"}
 
 
@@ -103,12 +110,19 @@ def _channel(decided: Decisions, channel: str, records: list[DeliveryRecord]) ->
             ExplainedDelivery(
                 record.state,
                 record.reason,
-                None if record.address is None else mask(record.address),
+                _shown(record),
                 record.attempts,
             )
             for record in records
         ],
     )
+
+
+def _shown(record: DeliveryRecord) -> str | None:
+    """Returns the address, masked unless it is the name of a target."""
+    if record.address is None or record.by_name:
+        return record.address
+    return mask(record.address)
 
 
 def _decision(decided: Decisions, channel: str, scope: str | None) -> str:

@@ -24,7 +24,13 @@ _MANY_FAIL = 10  # within ten minutes, and a tenth of what ended
 _FAILING = 0.1
 _LOOK_BACK = 10  # minutes
 _CHANNELS = {name: provider.channel.value for name, provider in PROVIDERS.items()}
-_NAMES = {"email": "Email", "push": "Push"}
+_NAMES = {
+    "email": "Email",
+    "push": "Push",
+    "web_push": "Web push",
+    "webhook": "Webhook",
+    "chat": "Chat",
+}
 
 
 class Problem(Struct, frozen=True):

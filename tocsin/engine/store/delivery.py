@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from msgspec import Struct, structs
@@ -41,6 +42,7 @@ class _Checked(Struct):
     checked_at: datetime
     sandbox: bool | None
     badge: int | None
+    options: dict[str, Any] | None
     withheld: str | None
     wait: float
 
@@ -158,6 +160,7 @@ def _check_result(row: _Checked) -> CheckResult:
         withheld,
         badge=row.badge,
         sandbox=row.sandbox is True,
+        options=row.options,
     )
 
 

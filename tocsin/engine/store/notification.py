@@ -65,6 +65,7 @@ class DeliveryRecord(Struct, frozen=True):
     due_at: datetime | None = None  # while it waits
     digest: bool = False  # the digest that it was in
     device: DeviceRecord | None = None  # for push, while it is the person's
+    by_name: bool = False  # the address is the name of a target
 
 
 class Decisions(Struct, frozen=True):

@@ -198,6 +198,7 @@ class ExportedRest(Struct, frozen=True):
     inbox_changes: list[dict[str, Any]]
     opt_outs: list[dict[str, Any]]  # by links in mails: what an undo would restore
     stream_tickets: list[dict[str, Any]]
+    targets: list[dict[str, Any]]  # webhooks and chats that are the person's, with their addresses
     seen_at: datetime | None  # when the mark of what they have seen last moved
     unread: int
 

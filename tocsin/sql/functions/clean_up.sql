@@ -28,21 +28,19 @@ begin
     select array_agg(g.notification_id), array_agg(distinct g.event_id), count(*)
     into _ids, _events, _count
     from gone g;
-    with gone as (
-        delete from tocsin.delivery d
-        where d.notification_id = any (_ids)
-        returning d.delivery_id
-    )
-    delete from tocsin.attempt a
-    using gone g
-    where a.delivery_id = g.delivery_id;
+    perform tocsin.delete_deliveries(array(select d.delivery_id from tocsin.delivery d where d.notification_id = any (_ids)));
     delete from tocsin.digest_item i
     where i.notification_id = any (_ids);
     delete from tocsin.action a
     where a.notification_id = any (_ids);
-    delete from tocsin.event e
-    where e.event_id = any (_events)
-        and not exists (select from tocsin.notification n where n.event_id = e.event_id);
+    _events := array(
+        select u.event_id
+        from unnest(_events) u (event_id)
+        where not exists (select from tocsin.notification n where n.event_id = u.event_id)
+    );
+    -- those to targets of the topic
+    perform tocsin.delete_deliveries(array(select d.delivery_id from tocsin.delivery d where d.event_id = any (_events)));
+    delete from tocsin.event e where e.event_id = any (_events);
     return _count;
 end
 $$;
@@ -94,7 +92,19 @@ as $$
             limit _limit
             for update skip locked
         )
-        returning 1
+        returning e.event_id
+    ),
+    -- to targets of the topic
+    deliveries as (
+        delete from tocsin.delivery d
+        using gone g
+        where d.event_id = g.event_id
+        returning d.delivery_id
+    ),
+    attempts as (
+        delete from tocsin.attempt a
+        using deliveries d
+        where a.delivery_id = d.delivery_id
     )
     select count(*)::integer
     from gone
@@ -168,6 +178,7 @@ as $$
             select o.device_id
             from tocsin.device o
             where o.disabled_at is null
+                and o.provider <> 'web_push'
                 and o.registered_at < _now - interval '270 days'
             limit _limit
             -- one that is being registered just now is not stale

@@ -1,8 +1,8 @@
 -- Decides which channels reach a person for an event type, and the reason for each.
 --
 -- `_facts` has only what differs from person to person: {"overrides": {channel: [enabled, scope]}, "no_address": true,
--- "suppressed": true, "no_device": true, "digest": true, "muted": reason}. People with equal facts get one decision, so a
--- fan-out decides a few times, not once for each person.
+-- "suppressed": true, "no_device": true, "digest": true, "muted": reason, "further": [channel]}. People with equal facts get one
+-- decision, so a fan-out decides a few times, not once for each person. A further channel is decided only where `further` has it.
 -- Returns {channel: [decision, reason] or [decision, reason, scope]}.
 create or replace function tocsin.decide(_type tocsin.event_type, _facts jsonb) returns jsonb
 language plpgsql stable
@@ -37,16 +37,54 @@ begin
                     and c.channel <> all (_type.mandatory_channels)
                     and coalesce((o.override -> 0)::boolean, true) as digest,
                 c.channel = any (_type.mandatory_channels)
-                    or coalesce((o.override -> 0)::boolean, c.channel = any (_type.default_channels)) as wanted,
+                    or coalesce((o.override -> 0)::boolean, tocsin.is_default(_type, c.channel)) as wanted,
                 case
                     when o.override is null then '["off", "default"]'::jsonb
                     else jsonb_build_array('off', 'preference', o.override -> 1)
                 end as off
             from tocsin.channel c
             cross join lateral (select _facts -> 'overrides' -> c.channel as override) o
+            where not c.further
+                or _facts -> 'further' ? c.channel
         ) w
     );
 end
+$$;
+
+-- Whether a channel is on where the person chose nothing: a browser's push where the type lists push, a person's webhook and chat
+-- always, since somebody made the target for that.
+create or replace function tocsin.is_default(_type tocsin.event_type, _channel text) returns boolean
+-- a body that the planner inlines
+language sql immutable
+as $$
+    select case _channel
+        when 'web_push' then (_type).default_channels || (_type).mandatory_channels && '{push,web_push}'
+        when 'webhook' then true
+        when 'chat' then true
+        else _channel = any ((_type).default_channels)
+    end
+$$;
+
+-- The further channels of which a person has a live subscription or target now.
+create or replace function tocsin.further_channels_of(_recipient_id text) returns text[]
+language sql stable
+as $$
+    select array(
+        select 'web_push'
+        where exists (
+            select
+            from tocsin.device v
+            where v.recipient_id = _recipient_id
+                and v.provider = 'web_push'
+                and v.disabled_at is null
+        )
+        union
+        select g.channel
+        from tocsin.target g
+        where g.recipient_id = _recipient_id
+            and g.disabled_at is null
+        order by 1
+    )
 $$;
 
 -- A person's facts as an object; facts that don't apply are left out.
@@ -56,14 +94,15 @@ create or replace function tocsin.make_facts(
     _suppressed boolean,
     _no_device boolean,
     _digest boolean,
-    _muted text
+    _muted text,
+    _further text[]
 ) returns jsonb
 -- a body that the planner inlines
 language sql stable
 as $$
     select case
         -- the facts of most people, without building an object
-        when _overrides is null and _muted is null and not (_no_address or _suppressed or _digest) then
+        when coalesce(_overrides, to_jsonb(_further)) is null and _muted is null and not (_no_address or _suppressed or _digest) then
             case when _no_device then '{"no_device": true}'::jsonb else '{}' end
         else jsonb_strip_nulls(jsonb_build_object(
             'overrides', _overrides,
@@ -71,7 +110,8 @@ as $$
             'suppressed', nullif(_suppressed, false),
             'no_device', nullif(_no_device, false),
             'digest', nullif(_digest, false),
-            'muted', _muted
+            'muted', _muted,
+            'further', to_jsonb(_further)
         ))
     end
 $$;
@@ -82,7 +122,7 @@ create or replace function tocsin.default_decisions(_type tocsin.event_type) ret
 language sql stable
 as $$
     select jsonb_agg(
-        tocsin.decide(_type, tocsin.make_facts(null, a.no_address, b.suppressed, c.no_device, false, null))
+        tocsin.decide(_type, tocsin.make_facts(null, a.no_address, b.suppressed, c.no_device, false, null, null))
         order by a.no_address, b.suppressed, c.no_device
     )
     from (values (false), (true)) a (no_address)
@@ -137,7 +177,8 @@ as $$
         u.because,
         tocsin.make_facts(
             p.overrides, p.no_address, p.suppressed, p.no_device, p.digest,
-            case when u.because in ('muted', 'not_mentioned') then u.because end
+            case when u.because in ('muted', 'not_mentioned') then u.because end,
+            p.further
         )
     from unnest(_people, _because) u (recipient_id, because)
     cross join lateral (
@@ -148,6 +189,7 @@ as $$
                 select
                 from tocsin.device d
                 where d.recipient_id = r.recipient_id
+                    and d.provider <> 'web_push'
                     and d.disabled_at is null
             ) as no_device,
             exists (
@@ -168,7 +210,8 @@ as $$
                 from tocsin.preference p
                 where p.recipient_id = r.recipient_id
                     and p.scope in (_type.event_type, _type.category || '.*', '*')
-            ) as overrides
+            ) as overrides,
+            case when r.further_channels <> '{}' then nullif(tocsin.further_channels_of(r.recipient_id), '{}') end as further
         from tocsin.recipient r
         where r.recipient_id = u.recipient_id
         offset 0

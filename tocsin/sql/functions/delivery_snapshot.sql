@@ -35,6 +35,7 @@ create or replace function tocsin.delivery_snapshot(_delivery_id bigint) returns
     checked_at timestamptz,
     sandbox boolean,
     badge integer,
+    options jsonb,
     withheld text,
     wait double precision
 )
@@ -51,9 +52,9 @@ as $$
         coalesce(t.event_type, '') as event_type,
         coalesce(t.label, '') as label,
         coalesce(t.category, '') as category,
-        coalesce(case when e.content is null then e.title else tocsin.text_for(e.content, r.locale, d.channel, 'title', e.title) end, '') as title,
-        coalesce(case when e.content is null then e.body else tocsin.text_for(e.content, r.locale, d.channel, 'body', e.body) end, '') as body,
-        case when e.content is null then e.body_html else tocsin.text_for(e.content, r.locale, d.channel, 'body_html', e.body_html) end as body_html,
+        coalesce(case when e.content is null then e.title else tocsin.text_for(e.content, r.locale, k.channel, 'title', e.title) end, '') as title,
+        coalesce(case when e.content is null then e.body else tocsin.text_for(e.content, r.locale, k.channel, 'body', e.body) end, '') as body,
+        case when e.content is null then e.body_html else tocsin.text_for(e.content, r.locale, k.channel, 'body_html', e.body_html) end as body_html,
         e.action_url,
         e.initiator,
         -- for the title of several about one subject in one mail
@@ -69,7 +70,7 @@ as $$
         coalesce(e.metadata, '{}') as metadata,
         -- for the app on a phone
         case
-            when e.content is not null and d.channel = 'push'
+            when e.content is not null and k.channel = 'push'
                 then tocsin.push_data(tocsin.find_texts(e.content, r.locale, 'push', '{data}') -> 'data')
         end as data,
         e.actions,
@@ -79,7 +80,8 @@ as $$
         e.email as invited,
         coalesce(
             case
-                when d.channel = 'push' then v.token
+                when d.device_id is not null then v.token
+                when d.target_id is not null then g.url
                 when d.recipient_id is null then e.email
                 else r.email
             end,
@@ -90,10 +92,19 @@ as $$
         -- the exact count at this moment, for the app's icon
         case when d.channel = 'push' then tocsin.unread_count(d.recipient_id) end as badge,
         case
+            when g.target_id is not null then jsonb_build_object(
+                'name', g.name, 'kind', g.kind, 'secrets', g.secrets,
+                'replaces', case when e.replaces then tocsin.replaced_message(d, e) end
+            )
+            else v.keys
+        end as options,
+        case
             when e.cancelled_at is not null then 'cancelled'
             when n.replaced_by is not null then 'replaced'
             when coalesce(e.expires_at, d.expires_at) <= statement_timestamp() then 'expired'
-            when r.recipient_id is null and (d.recipient_id is not null or e.email is null) then 'erased'
+            when r.recipient_id is null and (d.recipient_id is not null or e.email is null and d.target_id is null) then 'erased'
+            when d.target_id is not null and (g.recipient_id is distinct from d.recipient_id or g.disabled_at is not null or g.target_id is null)
+                then 'no_target'
             -- an invitation whose address has an account by now: it is in that person's inbox
             when d.recipient_id is null and (n.recipient_id is not null or c.address is not null) then 'claimed'
             when p.enabled is false and d.digest_id is null and coalesce(d.channel <> all (t.mandatory_channels), true)
@@ -106,10 +117,10 @@ as $$
             )
                 then 'opted_out_since'
             -- the topic was muted or left since the fan-out
-            when e.topic is not null and d.channel <> all (t.mandatory_channels)
+            when e.topic is not null and d.recipient_id is not null and d.channel <> all (t.mandatory_channels)
                 and tocsin.topic_withheld_reason(e.topic, d.recipient_id, d.notification_id) is not null
                 then tocsin.topic_withheld_reason(e.topic, d.recipient_id, d.notification_id)
-            when d.channel = any (t.skip_if_read) and (n.read_at is not null or n.archived_at is not null)
+            when (d.channel = any (t.skip_if_read) or k.channel = any (t.skip_if_read)) and (n.read_at is not null or n.archived_at is not null)
                 then 'already_read'
             -- a button was pressed, on whatever device
             when e.actions is not null and d.channel <> all (t.mandatory_channels)
@@ -119,14 +130,17 @@ as $$
                     where a.notification_id = d.notification_id
                 )
                 then 'already_read'
-            when d.channel = 'push' and v.recipient_id is distinct from d.recipient_id then 'device_moved'
-            when d.channel = 'push' and v.disabled_at is not null then 'no_device'
+            when k.channel = 'push' and v.recipient_id is distinct from d.recipient_id then 'device_moved'
+            when k.channel = 'push' and v.disabled_at is not null
+                then case d.channel when 'push' then 'no_device' else 'no_subscription' end
             when d.channel = 'email' and d.recipient_id is not null and r.email is null then 'no_address'
             when d.channel = 'email' and s.key is not null then 'suppressed'
-            when h.until is not null then 'quiet_hours'
+            when h.until is not null and d.target_id is null then 'quiet_hours'
         end as withheld,
         coalesce(extract(epoch from h.until - statement_timestamp()), 0)::float8 as wait
     from tocsin.delivery d
+    -- a browser gets the texts and the timing of a phone
+    cross join lateral (select case d.channel when 'web_push' then 'push' else d.channel end as channel) k
     left join tocsin.event e using (event_id)
     left join tocsin.event_type t using (event_type)
     left join tocsin.recipient r using (recipient_id)
@@ -137,6 +151,7 @@ as $$
     left join tocsin.address_owner c on c.address = case when d.recipient_id is null then n.address end
     left join tocsin.suppression s on s.key = coalesce(r.address_key, tocsin.address_key(n.address))
     left join tocsin.device v on v.device_id = d.device_id
+    left join tocsin.target g on g.target_id = d.target_id
     left join lateral (
         select tocsin.quiet_until(q, statement_timestamp()) as until
         from tocsin.quiet_hours q
@@ -157,4 +172,26 @@ as $$
     where d.delivery_id = _delivery_id
     -- planned by itself, by keys: merged into another statement's joins it would be planned as if for the whole ledger
     offset 0
+$$;
+
+-- What the provider calls the message that this one replaces: the last one about the same subject to the same target, of its last
+-- 200. Null where there is none, or the provider gave it no name.
+create or replace function tocsin.replaced_message(_delivery tocsin.delivery, _event tocsin.event) returns text
+language sql stable
+as $$
+    select o.provider_id
+    from (
+        select o.provider_id, o.event_id, o.delivery_id
+        from tocsin.delivery o
+        where o.target_id = _delivery.target_id
+            and o.delivery_id < _delivery.delivery_id
+        order by o.delivery_id desc
+        limit 200
+    ) o
+    join tocsin.event e on e.event_id = o.event_id
+    where e.subject = _event.subject
+        and e.event_type = _event.event_type
+        and o.provider_id is not null
+    order by o.delivery_id desc
+    limit 1
 $$;

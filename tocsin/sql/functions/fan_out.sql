@@ -23,8 +23,8 @@ $$;
 
 -- The usual event, for one person at once: stores the event too, and wakes the leader. One look-up of all that decides for
 -- the person, and plain inserts (docs/adr/0027-notify-short-path.md). Returns the event's id; null, with nothing stored, where
--- tocsin.create_event() has to do it: the person is unknown or has quiet hours, or the event type is unknown, retired or
--- has delays.
+-- tocsin.create_event() has to do it: the person is unknown, has quiet hours or a further channel, or the event type is unknown,
+-- retired or has delays.
 create or replace function tocsin.create_event_for_one(
     _event_id bigint,
     _caller text,
@@ -43,7 +43,7 @@ language plpgsql
 as $$
 declare
     _chose boolean;
-    _has_quiet_hours boolean;
+    _needs_fan_out boolean;
     _devices bigint[];
     _decisions jsonb;
     _priority smallint;
@@ -56,7 +56,7 @@ declare
 begin
     select
         r.chose,
-        r.has_quiet_hours,
+        r.needs_fan_out,
         r.devices,
         t.default_decisions -> (
             case when r.no_address then 4 else 0 end
@@ -65,7 +65,7 @@ begin
         ),
         t.priority,
         _now + t.time_to_live
-    into _chose, _has_quiet_hours, _devices, _decisions, _priority, _expires_at
+    into _chose, _needs_fan_out, _devices, _decisions, _priority, _expires_at
     from tocsin.event_type t
     cross join (
         select
@@ -74,7 +74,7 @@ begin
             array(select d.device_id from tocsin.device d where d.recipient_id = _person and d.disabled_at is null) as devices,
             exists (select from tocsin.preference p where p.recipient_id = _person)
                 or exists (select from tocsin.digest_preference g where g.recipient_id = _person) as chose,
-            exists (select from tocsin.quiet_hours q where q.recipient_id = _person) as has_quiet_hours
+            r.further_channels <> '{}' or exists (select from tocsin.quiet_hours q where q.recipient_id = _person) as needs_fan_out
         from tocsin.recipient r
         where r.recipient_id = _person
         -- else each look-up would be repeated wherever its result is used
@@ -83,7 +83,7 @@ begin
     where t.event_type = _event_type
         and t.retired_at is null
         and t.delays = '{}';
-    if _has_quiet_hours is distinct from false then
+    if _needs_fan_out is distinct from false then
         return null;
     elsif _chose then
         select
@@ -200,7 +200,9 @@ begin
             d.decisions -> 'in_app' ->> 0 = 'on' as in_inbox,
             d.decisions -> 'email' ->> 0 = 'on' as by_email,
             d.decisions -> 'push' ->> 0 = 'on' as by_push,
-            d.decisions -> 'email' ->> 1 = 'digest' as by_digest
+            d.decisions -> 'email' ->> 1 = 'digest' as by_digest,
+            -- null for most
+            case when d.facts ? 'further' then tocsin.further_channels_on(d.decisions) end as further
         from (
             select p.facts, tocsin.decide(_type, p.facts) as decisions
             from (select distinct p.facts from person p) p
@@ -211,7 +213,7 @@ begin
     notified as materialized (
         select
             nextval('tocsin.notification_notification_id_seq') as notification_id,
-            p.recipient_id, p.because, d.decisions, d.in_inbox, d.by_email, d.by_push, d.by_digest
+            p.recipient_id, p.because, d.decisions, d.in_inbox, d.by_email, d.by_push, d.by_digest, d.further
         from person p
         join decided d using (facts)
     ),
@@ -236,28 +238,34 @@ begin
         where t.by_digest
     ),
     message as (
-        select t.notification_id, t.recipient_id, 'email' as channel, null as device_id
+        select t.notification_id, t.recipient_id, 'email' as channel, null::bigint as device_id, null::bigint as target_id
         from notified t
         where t.by_email
         union all
-        select t.notification_id, t.recipient_id, 'push', d.device_id
+        select t.notification_id, t.recipient_id, 'push', d.device_id, null
         from notified t
         cross join lateral (
             select v.device_id
             from tocsin.device v
             where v.recipient_id = t.recipient_id
+                and v.provider <> 'web_push'
                 and v.disabled_at is null
             offset 0
         ) d
         where t.by_push
+        union all
+        select t.notification_id, t.recipient_id, f.channel, f.device_id, f.target_id
+        from notified t
+        cross join lateral tocsin.further_messages(t.recipient_id, t.further) f
+        where t.further is not null
     ),
     queued as (
         -- states: new -> queued | deferred
         insert into tocsin.delivery (
-            notification_id, event_id, recipient_id, channel, device_id, created_at, state, due_at, reason
+            notification_id, event_id, recipient_id, channel, device_id, target_id, created_at, state, due_at, reason
         )
         select
-            w.notification_id, _event_id, w.recipient_id, w.channel, w.device_id, _now,
+            w.notification_id, _event_id, w.recipient_id, w.channel, w.device_id, w.target_id, _now,
             case when h.due_at is null then 'queued' else 'deferred' end::tocsin.delivery_state,
             h.due_at,
             case when h.due_at is not null then case when (q.hours).recipient_id is null then 'delayed' else 'quiet_hours' end end
@@ -267,12 +275,13 @@ begin
             from tocsin.quiet_hours h
             where h.recipient_id = w.recipient_id
                 and _type.priority < 2
+                and w.target_id is null
             offset 0
         ) q on true
         cross join lateral (
             select nullif(
                 greatest(
-                    _now + coalesce((_type.delays ->> w.channel)::interval, '0'),
+                    _now + coalesce((_type.delays ->> tocsin.timing_channel(w.channel))::interval, '0'),
                     case when (q.hours).recipient_id is not null then tocsin.quiet_until(q.hours, _now) end
                 ),
                 _now
@@ -292,4 +301,43 @@ begin
     where coalesce(t.because, '') not in ('muted', 'not_mentioned');
     return _notified;
 end
+$$;
+
+-- The channel whose delay and whose skip_if_read a type has for this one: a browser's push is timed as a phone's; null for a webhook
+-- and a chat, which are never delayed.
+create or replace function tocsin.timing_channel(_channel text) returns text
+language sql immutable
+as $$
+    select case when _channel = 'web_push' then 'push' when _channel not in ('webhook', 'chat') then _channel end
+$$;
+
+-- The further channels that were decided to be on.
+create or replace function tocsin.further_channels_on(_decisions jsonb) returns text[]
+language sql stable
+as $$
+    select array(
+        select c.channel
+        from tocsin.channel c
+        where c.further
+            and _decisions -> c.channel ->> 0 = 'on'
+    )
+$$;
+
+-- The browsers and targets of a person on these channels.
+create or replace function tocsin.further_messages(_recipient_id text, _channels text[])
+returns table (channel text, device_id bigint, target_id bigint)
+language sql stable
+as $$
+    select 'web_push', v.device_id, null::bigint
+    from tocsin.device v
+    where v.recipient_id = _recipient_id
+        and v.provider = 'web_push'
+        and v.disabled_at is null
+        and 'web_push' = any (_channels)
+    union all
+    select g.channel, null, g.target_id
+    from tocsin.target g
+    where g.recipient_id = _recipient_id
+        and g.disabled_at is null
+        and g.channel = any (_channels)
 $$;

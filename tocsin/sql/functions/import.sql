@@ -20,6 +20,7 @@ declare
             case when c.channel = 'in_app' then '["on", "imported"]'::jsonb else '["off", "imported"]'::jsonb end
         )
         from tocsin.channel c
+        where not c.further
     );
     _changed text[];
 begin

@@ -109,6 +109,7 @@ as $$
         end
     )
     from tocsin.channel c
+    where not c.further
 $$;
 
 -- Assigns what is pending for these addresses to the recipients who claimed them: into their inbox, unread, with its original

@@ -259,6 +259,7 @@ begin
         select array_agg(f.recipient_id), array_agg(f.because)
         into _people, _because
         from tocsin.followers(_event) f;
+        perform tocsin.fan_out_to_targets(_event, _type, _now);
         if _event.subscribe_initiator then
             perform tocsin.follow_by_reply(_event);
         end if;

@@ -27,8 +27,12 @@ begin
                 when coalesce(e.expires_at, d.expires_at) <= _now then 'expired'
                 when not c.available then 'no_provider'
                 when s.key is not null and not (_lift and s.reason = d.reason) then 'suppressed'
-                when d.channel = 'push' and v.recipient_id is distinct from d.recipient_id then 'device_moved'
-                when v.disabled_at is not null and not (_lift and v.disabled_reason = d.reason) then 'no_device'
+                when d.channel in ('push', 'web_push') and v.recipient_id is distinct from d.recipient_id then 'device_moved'
+                when v.disabled_at is not null and not (_lift and v.disabled_reason = d.reason)
+                    then case d.channel when 'push' then 'no_device' else 'no_subscription' end
+                when d.target_id is not null
+                    and (g.target_id is null or g.disabled_at is not null and not (_lift and g.disabled_reason = d.reason))
+                    then 'no_target'
             end as kept
         from failed
         join tocsin.delivery d using (delivery_id)
@@ -38,6 +42,7 @@ begin
         left join tocsin.notification n on n.notification_id = d.notification_id and d.recipient_id is null
         left join tocsin.suppression s on s.key = coalesce(r.address_key, tocsin.address_key(n.address)) and d.channel = 'email'
         left join tocsin.device v on v.device_id = d.device_id
+        left join tocsin.target g on g.target_id = d.target_id
     )
     select
         coalesce(array_agg(j.delivery_id) filter (where j.kept is null), '{}'),
@@ -70,6 +75,12 @@ begin
         where d.delivery_id = any (_again)
             and v.device_id = d.device_id
             and v.disabled_reason = d.reason;
+        update tocsin.target g
+        set disabled_at = null, disabled_reason = null, failing_since = null
+        from tocsin.delivery d
+        where d.delivery_id = any (_again)
+            and g.target_id = d.target_id
+            and g.disabled_reason = d.reason;
     end if;
     -- by more than their range, so that no number is used twice on the way
     update tocsin.attempt a

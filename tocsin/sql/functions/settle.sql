@@ -73,7 +73,7 @@ begin
             due_at = case when t.again and not t.over then t.due_at end,
             -- without an outcome it was not tried, and that counts as no attempt
             attempts = d.attempts - case when o.outcome is null then 1 else 0 end,
-            address = coalesce(o.address, d.address),
+            address = case when d.target_id is null then coalesce(o.address, d.address) else tocsin.target_name(d) end,
             checked_at = coalesce(o.checked_at, d.checked_at),
             provider_id = o.provider_id,
             settled_at = case when t.over or not t.again then statement_timestamp() end
@@ -81,7 +81,7 @@ begin
         join timed t using (delivery_id)
         where d.delivery_id = o.delivery_id
             and d.claim = o.claim
-        returning d.delivery_id, d.device_id, d.attempts, d.state, o.outcome, o.attempt_reason, o.address, o.dead, o.dead_since
+        returning d.delivery_id, d.device_id, d.target_id, d.attempts, d.state, o.outcome, o.attempt_reason, o.address, o.dead, o.dead_since
     ),
     ended as (
         insert into tocsin.settled_batch (settled_at, delivery_ids)
@@ -104,6 +104,7 @@ begin
         cross join lateral (select tocsin.compared_address(s.address) as address) a
         where s.dead
             and s.device_id is null
+            and s.target_id is null
             -- read first: an open claim_email() may be deleting it, and the insert would wait for that
             and not exists (select from tocsin.suppression k where k.key = tocsin.address_key(a.address))
         on conflict do nothing
@@ -117,6 +118,17 @@ begin
             and v.token = s.address
             -- the token may have been registered again since the provider refused it
             and v.registered_at <= coalesce(s.dead_since, clock_timestamp())
+    ),
+    disabled_targets as (
+        update tocsin.target g
+        set disabled_at = clock_timestamp(), disabled_reason = s.attempt_reason
+        from settled s
+        where s.dead
+            and g.target_id = s.target_id
+            and g.disabled_at is null
+            -- the app may have put another address since
+            and g.url = s.address
+            and g.updated_at <= coalesce(s.dead_since, clock_timestamp())
     )
     select array_agg(s.delivery_id), bool_or(s.state = 'deferred')
     into _settled, _deferred
@@ -127,4 +139,18 @@ begin
     end if;
     return query select unnest(_settled);
 end
+$$;
+
+-- The name of a delivery's target, which stands for its secret address in the ledger; what was written before where it is gone.
+create or replace function tocsin.target_name(_delivery tocsin.delivery) returns text
+language sql stable
+as $$
+    select coalesce(
+        (
+            select g.name
+            from tocsin.target g
+            where g.target_id = _delivery.target_id
+        ),
+        _delivery.address
+    )
 $$;

@@ -36,9 +36,9 @@ begin
         n.created_at,
         n.read_at,
         c.channel,
-        n.decisions -> c.channel ->> 0,
-        n.decisions -> c.channel ->> 1,
-        n.decisions -> c.channel ->> 2,
+        a.decisions -> c.channel ->> 0,
+        a.decisions -> c.channel ->> 1,
+        a.decisions -> c.channel ->> 2,
         coalesce(d.deliveries, '[]')
     from (
         select m.*
@@ -49,13 +49,17 @@ begin
         limit least(greatest($3, 1), 500)
     ) n
     join tocsin.event e on e.event_id = n.event_id
-    join tocsin.channel c on n.decisions ? c.channel
+    cross join lateral tocsin.with_absent_channels(n.decisions) a (decisions)
+    join tocsin.channel c on a.decisions ? c.channel
     cross join lateral (
         select jsonb_agg(
             jsonb_build_object(
                 'state', w.state,
                 'reason', w.reason,
-                'address', regexp_replace(w.address, '^(.).*(?=.@)|^.*(?=.{6}$)', '\1***'),
+                'address', case
+                    when w.target_id is null then regexp_replace(w.address, '^(.).*(?=.@)|^.*(?=.{6}$)', '\1***')
+                    else w.address
+                end,
                 'at', coalesce(w.settled_at, w.created_at),
                 'attempts', (
                     select coalesce(

@@ -21,20 +21,25 @@ create table tocsin.channel (
     channel text primary key check (channel ~ '^[a-z][a-z0-9_]*$'),
     position smallint not null,
     available boolean not null,
+    further boolean not null,
     task text
 );
 
 comment on table tocsin.channel is 'Channels by which notifications reach people.';
-comment on column tocsin.channel.channel is 'Its name: in_app, email or push.';
+comment on column tocsin.channel.channel is 'Its name: in_app, email, push, web_push, webhook or chat.';
 comment on column tocsin.channel.position is 'Its place in lists, from 1.';
 comment on column tocsin.channel.available is 'Whether a provider is configured for it; derived from tocsin.provider, and read by notify().';
+comment on column tocsin.channel.further is 'Whether it reaches only those who have a subscription or a target of it; for others nothing is decided.';
 comment on column tocsin.channel.task is 'Procrastinate task that sends its deliveries; null for in_app, which has none.';
 
-insert into tocsin.channel (channel, position, available, task)
+insert into tocsin.channel (channel, position, available, further, task)
 values
-    ('in_app', 1, true, null),
-    ('email', 2, true, 'send_notification_emails'),
-    ('push', 3, false, 'send_notification_pushes');
+    ('in_app', 1, true, false, null),
+    ('email', 2, true, false, 'send_notification_emails'),
+    ('push', 3, false, false, 'send_notification_pushes'),
+    ('web_push', 4, false, true, 'send_notification_web_pushes'),
+    ('webhook', 5, false, true, 'send_notification_webhooks'),
+    ('chat', 6, false, true, 'send_notification_chats');
 
 create table tocsin.provider (
     channel text not null references tocsin.channel,
@@ -111,6 +116,7 @@ create table tocsin.recipient (
     avatar_url text,
     address text,
     address_key bytea,
+    further_channels text[] not null default '{}',
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now()
 );
@@ -127,6 +133,7 @@ comment on column tocsin.recipient.timezone is 'Time zone, an IANA name.';
 comment on column tocsin.recipient.avatar_url is 'Address of a picture, shown to those whom the person notifies.';
 comment on column tocsin.recipient.address is 'The email in the form in which addresses are compared (tocsin.compared_address); kept by a trigger.';
 comment on column tocsin.recipient.address_key is 'Keyed hash of address (tocsin.address_key); stored, since hashing at each notify() takes longer than the look-up.';
+comment on column tocsin.recipient.further_channels is 'Channels beyond email and push for which the person has a live subscription or target, or had one lately; kept by triggers, so that notify() looks for them only where there are some.';
 comment on column tocsin.recipient.created_at is 'When the person became known.';
 comment on column tocsin.recipient.updated_at is 'When the app last changed something.';
 
@@ -134,10 +141,11 @@ create table tocsin.device (
     device_id bigint primary key generated always as identity,
     token text not null unique check (length(token) between 1 and 4096),
     recipient_id text not null references tocsin.recipient on delete cascade,
-    platform text not null check (platform in ('ios', 'android')),
-    provider text not null check (provider in ('apns', 'fcm')),
+    platform text not null check (platform in ('ios', 'android', 'web')),
+    provider text not null check (provider in ('apns', 'fcm', 'web_push')),
     environment text not null default 'production' check (environment in ('production', 'sandbox')),
     label text check (length(label) between 1 and 100),
+    keys jsonb,
     created_at timestamptz not null default clock_timestamp(),
     registered_at timestamptz not null default clock_timestamp(),
     disabled_at timestamptz,
@@ -147,18 +155,60 @@ create table tocsin.device (
 -- list_devices, recipient_facts
 create index device_recipient on tocsin.device (recipient_id);
 
-comment on table tocsin.device is 'Devices that receive pushes, one row for each token.';
+comment on table tocsin.device is 'Devices and browsers that receive pushes, one row for each token.';
 comment on column tocsin.device.device_id is 'Its id.';
-comment on column tocsin.device.token is 'Token of APNs or FCM, as tocsin.stored_token() writes it.';
+comment on column tocsin.device.token is 'Token of APNs or FCM, as tocsin.stored_token() writes it; of a browser the address of its subscription.';
 comment on column tocsin.device.recipient_id is 'The person who registered the token last.';
-comment on column tocsin.device.platform is 'ios or android.';
-comment on column tocsin.device.provider is 'apns or fcm.';
+comment on column tocsin.device.platform is 'ios, android or web.';
+comment on column tocsin.device.provider is 'apns, fcm or web_push.';
 comment on column tocsin.device.environment is 'Environment of APNs: production or sandbox.';
 comment on column tocsin.device.label is 'Name of the device as the person knows it, such as "Alice''s iPhone".';
+comment on column tocsin.device.keys is 'Of a browser: the keys of its subscription, with which pushes are encrypted.';
 comment on column tocsin.device.created_at is 'When the token was registered first.';
 comment on column tocsin.device.registered_at is 'When the token was registered last; an older response of the provider is not about it.';
 comment on column tocsin.device.disabled_at is 'When the provider refused the token permanently; registering it again enables it.';
 comment on column tocsin.device.disabled_reason is 'The provider''s reason for that.';
+
+create table tocsin.target (
+    target_id bigint primary key generated always as identity,
+    channel text not null references tocsin.channel check (channel in ('webhook', 'chat')),
+    name text not null check (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'),
+    kind text,
+    url text not null check (length(url) between 1 and 2000),
+    recipient_id text references tocsin.recipient on delete cascade,
+    topic text,
+    events text[],
+    secrets jsonb,
+    created_at timestamptz not null default clock_timestamp(),
+    updated_at timestamptz not null default clock_timestamp(),
+    failing_since timestamptz,
+    disabled_at timestamptz,
+    disabled_reason text,
+    unique (channel, name),
+    check (num_nonnulls(recipient_id, topic) <= 1),
+    check (channel <> 'chat' or kind is not null and num_nonnulls(recipient_id, topic) = 1)
+);
+
+-- targets_of, fan_out_rows
+create index target_recipient on tocsin.target (recipient_id) where recipient_id is not null;
+-- fan_out_to_targets
+create index target_topic on tocsin.target (topic) where topic is not null;
+
+comment on table tocsin.target is 'Where an app sends further: webhooks, and channels of chats; of a person, of a topic, or of the app itself.';
+comment on column tocsin.target.target_id is 'Its id.';
+comment on column tocsin.target.channel is 'webhook or chat.';
+comment on column tocsin.target.name is 'Its name, unique within the channel.';
+comment on column tocsin.target.kind is 'Of a chat: slack, discord, teams, telegram or apprise; null for a webhook.';
+comment on column tocsin.target.url is 'Address to which it is sent. That of a chat is a secret: who has it may post there.';
+comment on column tocsin.target.recipient_id is 'The person whose channel it is.';
+comment on column tocsin.target.topic is 'The topic of which it gets each event, whoever follows it.';
+comment on column tocsin.target.events is 'Of an app''s webhook: what it is told of.';
+comment on column tocsin.target.secrets is 'Of a webhook: the secrets that sign, the newest first.';
+comment on column tocsin.target.created_at is 'When it was made.';
+comment on column tocsin.target.updated_at is 'When the app last changed it.';
+comment on column tocsin.target.failing_since is 'When it began to fail; null: the last attempt was accepted.';
+comment on column tocsin.target.disabled_at is 'When it was disabled; putting it again enables it.';
+comment on column tocsin.target.disabled_reason is 'The reason for that.';
 
 create table tocsin.preference (
     recipient_id text not null references tocsin.recipient on delete cascade,
@@ -621,6 +671,7 @@ create table tocsin.delivery (
     created_at timestamptz not null,
     settled_at timestamptz,
     device_id bigint,
+    target_id bigint,
     digest_id bigint,
     burst_id bigint,
     expires_at timestamptz,
@@ -638,6 +689,8 @@ create index delivery_notification on tocsin.delivery (notification_id);
 create index delivery_due on tocsin.delivery (channel, due_at) where due_at is not null;
 -- claim: the others of a burst
 create index delivery_burst on tocsin.delivery (burst_id) where burst_id is not null;
+-- delivery_snapshot: what an earlier message of a target is called
+create index delivery_target on tocsin.delivery (target_id, delivery_id) where target_id is not null;
 -- clean_up_digests, and the fate of a digest
 create index delivery_digest on tocsin.delivery (digest_id) where digest_id is not null;
 -- digests_at_work
@@ -654,21 +707,22 @@ create index delivery_badge_push_over on tocsin.delivery (created_at) where coal
 
 comment on table tocsin.delivery is 'The ledger: a message on one channel to one address or device. Mostly of one notification; also of a digest, or a silent push that corrects a badge.';
 comment on column tocsin.delivery.delivery_id is 'Its id.';
-comment on column tocsin.delivery.notification_id is 'Its notification; null for a digest and a badge.';
+comment on column tocsin.delivery.notification_id is 'Its notification; null for a digest, a badge, and a target of a topic.';
 comment on column tocsin.delivery.event_id is 'Event of its notification; null for a digest and a badge.';
-comment on column tocsin.delivery.recipient_id is 'The person; null for a person without an account.';
+comment on column tocsin.delivery.recipient_id is 'The person; null for a person without an account, and for a target of a topic.';
 comment on column tocsin.delivery.channel is 'Its channel.';
 comment on column tocsin.delivery.state is 'Its state (docs/delivery.md has the transitions).';
 comment on column tocsin.delivery.reason is 'Reason of its state.';
 comment on column tocsin.delivery.due_at is 'When it is to be dispatched; null while it is in an event queue or a lease, and at its end.';
 comment on column tocsin.delivery.attempts is 'Attempts so far, the current one included.';
 comment on column tocsin.delivery.claim is 'Token of the worker''s claim that has it, or had it last.';
-comment on column tocsin.delivery.address is 'Address or last characters of the token that the last attempt used.';
+comment on column tocsin.delivery.address is 'Address or token that the last attempt used; of a target its name, since its address is a secret.';
 comment on column tocsin.delivery.checked_at is 'When it was last checked that it may be sent.';
 comment on column tocsin.delivery.provider_id is 'Id that the provider gave to the message.';
 comment on column tocsin.delivery.created_at is 'When it was queued.';
 comment on column tocsin.delivery.settled_at is 'When it reached a final state.';
-comment on column tocsin.delivery.device_id is 'Device of a push.';
+comment on column tocsin.delivery.device_id is 'Device or browser of a push.';
+comment on column tocsin.delivery.target_id is 'Target of a webhook or of a chat.';
 comment on column tocsin.delivery.digest_id is 'The digest, if it is one.';
 comment on column tocsin.delivery.burst_id is 'First delivery of those that were sent as one mail: they stay together at each attempt, under one Message-ID.';
 comment on column tocsin.delivery.expires_at is 'After this it is not sent any more; null: as its event.';

@@ -131,6 +131,7 @@ select
     n.checked_at,
     n.sandbox,
     n.badge,
+    n.options,
     n.withheld,
     -- the worker fills it by `timezone`, whose rules it keeps
     null as zone
@@ -179,6 +180,7 @@ select
     n.checked_at,
     n.sandbox,
     n.badge,
+    n.options,
     coalesce(
         n.withheld,
         case
@@ -223,7 +225,7 @@ settled as (
         reason = null,
         claim = null,
         due_at = null,
-        address = coalesce(o.address, d.address),
+        address = case when d.target_id is null then coalesce(o.address, d.address) else tocsin.target_name(d) end,
         checked_at = coalesce(o.checked_at, d.checked_at),
         provider_id = o.provider_id,
         settled_at = statement_timestamp()

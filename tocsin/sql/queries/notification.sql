@@ -140,11 +140,11 @@ select
     n.archived_at is not null as archived,
     e.cancelled_at is not null as cancelled,
     n.replaced_by is not null as replaced,
-    n.decisions,
+    w.decisions,
     array(
         select k.channel
         from tocsin.channel k
-        where n.decisions ? k.channel
+        where w.decisions ? k.channel
         order by k.position
     ) as channels,
     coalesce(d.deliveries, '[]') as deliveries,
@@ -156,6 +156,7 @@ from tocsin.notification n
 join tocsin.event e using (event_id)
 join tocsin.event_type t on t.event_type = n.event_type
 join tocsin.category c on c.category = t.category
+cross join lateral tocsin.with_absent_channels(n.decisions) w (decisions)
 cross join lateral (
     select jsonb_agg(
         jsonb_build_object(
@@ -163,6 +164,7 @@ cross join lateral (
             'state', d.state,
             'reason', d.reason,
             'address', d.address,
+            'by_name', d.target_id is not null,
             'due_at', d.due_at,
             'digest', d.digest,
             -- not one that moved to another person since
@@ -191,12 +193,12 @@ cross join lateral (
         order by d.delivery_id
     ) as deliveries
     from (
-        select w.delivery_id, w.channel, w.state, w.reason, w.address, w.due_at, w.device_id, false as digest
+        select w.delivery_id, w.channel, w.state, w.reason, w.address, w.due_at, w.device_id, w.target_id, false as digest
         from tocsin.delivery w
         where w.notification_id = n.notification_id
         union all
         -- the digest in which it was
-        select w.delivery_id, w.channel, w.state, w.reason, w.address, w.due_at, w.device_id, true
+        select w.delivery_id, w.channel, w.state, w.reason, w.address, w.due_at, w.device_id, w.target_id, true
         from tocsin.digest_item i
         join tocsin.delivery w using (digest_id)
         where i.notification_id = n.notification_id
@@ -214,6 +216,7 @@ cross join lateral (
     from tocsin.device v
     where n.decisions -> 'push' ->> 1 = 'no_device'
         and v.recipient_id = n.recipient_id
+        and v.provider <> 'web_push'
         and v.created_at <= n.created_at
         and v.disabled_at is not null
 ) v

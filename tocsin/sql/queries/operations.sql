@@ -211,8 +211,9 @@ select
         when e.cancelled_at is not null then 'cancelled'
         when coalesce(e.expires_at, d.expires_at) <= clock_timestamp() then 'expired'
         when s.key is not null then 'suppressed'
-        when d.channel = 'push' and v.recipient_id is distinct from d.recipient_id then 'device_moved'
-        when v.disabled_at is not null then 'no_device'
+        when d.channel in ('push', 'web_push') and v.recipient_id is distinct from d.recipient_id then 'device_moved'
+        when v.disabled_at is not null then case d.channel when 'push' then 'no_device' else 'no_subscription' end
+        when d.target_id is not null and (g.target_id is null or g.disabled_at is not null) then 'no_target'
     end as held
 from chosen
 join tocsin.delivery d using (delivery_id)
@@ -221,6 +222,7 @@ left join tocsin.event e on e.event_id = d.event_id
 left join tocsin.recipient r on r.recipient_id = d.recipient_id
 left join tocsin.suppression s on s.key = coalesce(r.address_key, tocsin.address_key(n.address)) and d.channel = 'email'
 left join tocsin.device v on v.device_id = d.device_id
+left join tocsin.target g on g.target_id = d.target_id
 left join lateral (
     select a.reason
     from tocsin.attempt a

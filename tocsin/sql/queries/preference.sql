@@ -172,17 +172,21 @@ select tocsin.recheck_quiet_hours(:recipient_id);
 
 -- name: get_preferences
 -- Which channels are on for a person, by the rules of tocsin.decide, and where each choice comes from.
-with choice as (
+with further as materialized (
+    select tocsin.further_channels_of(:recipient_id) as channels
+),
+choice as (
     select
         t.event_type,
         t.position as type_position,
         c.channel,
         c.channel = any (t.mandatory_channels) as mandatory,
-        c.channel = any (t.default_channels) as standard,
+        tocsin.is_default(t, c.channel) as standard,
         p.enabled,
         p.scope
     from tocsin.event_type t
     cross join tocsin.channel c
+    cross join further f
     left join lateral (
         select
             p.enabled,
@@ -195,6 +199,7 @@ with choice as (
         limit 1
     ) p on true
     where t.retired_at is null
+        and (not c.further or c.channel = any (f.channels))
 ),
 by_type as (
     select

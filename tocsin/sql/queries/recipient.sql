@@ -286,6 +286,20 @@ select
         from tocsin.stream_ticket t
         where t.recipient_id = :recipient_id
     ) as stream_tickets,
+    (
+        select coalesce(
+            jsonb_agg(
+                jsonb_build_object(
+                    'channel', g.channel, 'name', g.name, 'kind', g.kind, 'url', g.url, 'created_at', g.created_at,
+                    'disabled_at', g.disabled_at, 'disabled_reason', g.disabled_reason
+                )
+                order by g.target_id
+            ),
+            '[]'
+        )
+        from tocsin.target g
+        where g.recipient_id = :recipient_id
+    ) as targets,
     (select m.moved_at from tocsin.seen_mark m where m.recipient_id = :recipient_id) as seen_at,
     tocsin.unread_count(:recipient_id) as unread;
 

@@ -6,8 +6,10 @@ Retry-After, and whether a request without a response may have been accepted.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
+import socket
 import ssl
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -32,7 +34,7 @@ from aiohttp import (
     ServerDisconnectedError,
     TCPConnector,
 )
-from aiohttp.abc import AbstractResolver
+from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.connector import Connection
 from msgspec import Struct
 
@@ -43,6 +45,7 @@ from tocsin.engine.actors.machinery.envelope import (
     RetryNow,
     SendResult,
 )
+from tocsin.engine.actors.machinery.public_address import is_public
 from tocsin.engine.model import CheckResult, Deferred, Rejected, Unknown
 
 MOST_BYTES = 65_536
@@ -75,6 +78,34 @@ class HttpResponse(Struct, frozen=True):
 
 class ForbiddenAddressError(OSError):
     """Raised by an actor's own resolver for a host that must not be connected to."""
+
+
+class PublicResolver(AbstractResolver):
+    """Resolves to public addresses only; the connection then uses exactly the returned addresses."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Returns all addresses of a host; raises ForbiddenAddressError if any of them is private."""
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family)
+        results = [
+            ResolveResult(
+                hostname=host,
+                host=str(address[0]),
+                port=port,
+                family=kind,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for kind, _, protocol, _, address in found
+        ]
+        if not all(is_public(result["host"]) for result in results):
+            raise ForbiddenAddressError
+        return results
+
+    async def close(self) -> None:
+        """Has nothing to close."""
 
 
 class _StaleCheckError(Exception):

@@ -12,10 +12,15 @@ import structlog
 from msgspec.structs import replace
 
 from tocsin.engine.actors.machinery.envelope import Envelope, SendResult
-from tocsin.engine.actors.machinery.http_actor import HttpActor, HttpRequest, HttpResponse
+from tocsin.engine.actors.machinery.http_actor import (
+    HttpActor,
+    HttpRequest,
+    HttpResponse,
+    PublicResolver,
+)
+from tocsin.engine.actors.machinery.public_address import url_fault
 from tocsin.engine.actors.web_push.encryption import MOST_BYTES, encrypt, read_receiver_keys
 from tocsin.engine.actors.web_push.vapid import VapidTokens
-from tocsin.engine.actors.webhook import PublicResolver, url_fault
 from tocsin.engine.model import CheckResult, Deferred, Message, Priority, Push, Rejected, Sent
 from tocsin.engine.text import clip
 from tocsin.settings.vapid_key import VapidKey
@@ -59,7 +64,7 @@ class WebPushActor(HttpActor):
         """Returns the request, encrypted for the subscription."""
         endpoint, options = check_result.address, check_result.options or {}
         if reason := url_fault(endpoint, allow_private=self._allow_private):
-            return Rejected(reason.replace("webhook", "web_push"))
+            return Rejected(f"web_push_{reason}")
         if not envelope.draft:
             return Rejected("payload_too_large")
         try:

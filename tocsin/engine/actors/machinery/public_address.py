@@ -1,0 +1,72 @@
+"""Whether a URL that others chose may be connected to: only public addresses, so never our own network."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from ipaddress import IPv6Address, ip_address, ip_network
+
+from yarl import URL
+
+_NUMBER = re.compile(r"(?:.*\.)?(?:\d+|0x[0-9a-f]*)\.?", re.IGNORECASE | re.ASCII)
+"""An IPv4 address in an old spelling (127.1, 0x7f000001); no host name looks like one."""
+
+_NAT64 = ip_network("64:ff9b::/96")  # RFC 6052: the last four bytes are an IPv4 address
+_RESOLVED_WITHIN = 5.0  # seconds
+
+
+def url_fault(url: str, *, allow_private: bool) -> str | None:
+    """Returns why nothing is posted to a URL: it is invalid, not https, has credentials, or a private address."""
+    try:
+        parts = URL(url)
+        host, port = parts.host, parts.port
+    except ValueError:
+        return "url_invalid"
+    if parts.scheme not in {"https", "http"} or not host or not port or "@" in parts.raw_authority:
+        return "url_invalid"
+    if allow_private:
+        return None
+    if parts.scheme != "https":
+        return "url_not_https"
+    return None if _may_be_public(host) else "address_forbidden"
+
+
+async def resolved_url_fault(url: str, *, allow_private: bool) -> str | None:
+    """Returns the same, also where the host's name resolves to a private address now, or to none.
+
+    For a registration. The name may resolve to another address later, so each connection is checked too.
+    """
+    fault = url_fault(url, allow_private=allow_private)
+    if fault is not None or allow_private:
+        return fault
+    parts = URL(url)
+    try:
+        async with asyncio.timeout(_RESOLVED_WITHIN):
+            found = await asyncio.get_running_loop().getaddrinfo(
+                parts.host, parts.port, type=socket.SOCK_STREAM
+            )
+    except (OSError, UnicodeError):
+        return "host_unknown"
+    addresses = {str(address[0]) for *_, address in found}
+    return None if all(map(is_public, addresses)) else "address_forbidden"
+
+
+def is_public(address: str) -> bool:
+    """Returns whether an IP address is public, and an IPv4 address that it embeds."""
+    ip = ip_address(address.partition("%")[0])
+    if isinstance(ip, IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+        if ip in _NAT64:
+            inner = ip_address(int(ip) & 0xFFFFFFFF)  # type: ignore[assignment]
+        if inner is not None:
+            return is_public(str(inner))
+    return ip.is_global and not ip.is_multicast
+
+
+def _may_be_public(host: str) -> bool:
+    """Returns whether a host is a public address, or a name that is still to be resolved."""
+    try:
+        return is_public(host)
+    except ValueError:
+        return not _NUMBER.fullmatch(host)
