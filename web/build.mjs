@@ -1,6 +1,7 @@
 // Builds each entry of src/entries into one ES module, and each file of src/public into its types;
-// copies the texts of src/languages: `node build.mjs FOLDER`. With `--npm`, the folder is that of the npm package: also what is in src/npm, without the
-// modules that are only for our own pages. The same sources give the same bytes; files without a source are removed.
+// builds the service workers of src/workers and
+// copies the texts of src/languages: `node build.mjs FOLDER`. With `--npm`, the folder is that of the npm package: also what is in
+// src/npm, without what is loaded from the service. The same sources give the same bytes; files without a source are removed.
 
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -28,13 +29,16 @@ const types = sources('src/public');
 
 mkdirSync(target, { recursive: true });
 for (const name of readdirSync(target)) if (/\.(js|d\.ts|json)$/.test(name)) rmSync(join(target, name));
-const entries = sources('src/entries').filter((entry) => !npm || !entry.includes('tocsin-ops'));
+const ours = /tocsin-(ops|web-push)/;
+const entries = sources('src/entries').filter((entry) => !npm || !ours.test(entry));
 await build({ ...options, entryPoints: entries, plugins: [{ name: 'small css', setup: minifyCss }] });
 if (npm) {
   types.push(...sources('src/npm'));
   const plugins = [{ name: 'neighbours', setup: loadNeighbours }];
   await build({ ...options, entryPoints: ['src/npm/tocsin-react.ts'], external: ['react'], plugins });
 }
+// a service worker is a classic script, which hosts can import into their own
+if (!npm) await build({ ...options, format: 'iife', entryPoints: sources('src/workers') });
 writeTypes();
 // the bell loads them from the service, also where it comes from npm
 for (const name of npm ? [] : readdirSync(join(here, 'src/languages'))) {

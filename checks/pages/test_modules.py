@@ -16,6 +16,8 @@ LIMITS = {
     "tocsin-bell.js": 18_000,
     "tocsin-client.js": 7_000,
     "tocsin-preferences.js": 20_000,
+    "tocsin-sw.js": 1_000,
+    "tocsin-web-push.js": 4_000,
 }  # bytes, gzipped
 
 

@@ -76,3 +76,15 @@ async def test_it_is_served_behind_a_prefix(dsn: str, stripped: bool) -> None:
         assert (await client.get(f"{prefix}{BELL}")).status_code == 200
         url = (await client.get(f"{prefix}/assets/")).json()["tocsin-bell.js"]["url"]
     assert url.startswith(f"{URL}/deep/notify/assets/")
+
+
+async def test_a_service_worker_may_be_imported_by_one_of_another_origin(
+    anyone: httpx.AsyncClient,
+) -> None:
+    """It is a classic script, which `importScripts()` loads from anywhere."""
+    response = await anyone.get("/assets/tocsin-sw.js")
+    assert response.headers["content-type"] == "text/javascript; charset=utf-8"
+    assert response.headers["cross-origin-resource-policy"] == "cross-origin"
+    assert response.headers["cache-control"] == "no-cache"
+    assert "import" not in response.text
+    assert "export" not in response.text

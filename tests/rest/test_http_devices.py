@@ -216,3 +216,9 @@ async def test_a_token_that_its_provider_cannot_accept_is_refused_with_the_cure(
     assert response.json()["errors"][0]["field"] == "push_tokens[1].token"
     assert db.execute("select count(*) from tocsin.device").fetchone() == (0,)
     assert db.execute("select from tocsin.recipient where recipient_id = 'zoe'").fetchone() is None
+
+
+async def test_without_a_key_there_is_no_web_push(alice: httpx.AsyncClient) -> None:
+    response = await alice.get("/api/web-push-key/")
+    assert response.status_code == 404
+    assert "TOCSIN_VAPID_KEY" in response.json()["detail"]

@@ -9,6 +9,7 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import Meta, Struct, structs
 
+from tocsin.engine.model import NotFound
 from tocsin.engine.store import recipient as store
 from tocsin.engine.store.database import Queries
 from tocsin.engine.store.recipient import Device, Registered
@@ -64,6 +65,24 @@ class Devices(Struct, frozen=True):
     """All of a person's."""
 
     results: list[Device]
+
+
+class WebPushKey(Struct, frozen=True):
+    """The public half of TOCSIN_VAPID_KEY, which a browser takes as `applicationServerKey`."""
+
+    key: str
+
+
+@get("/api/web-push-key/", opt=noted(fails=(404,)))
+async def web_push_key(services: NamedDependency[Services]) -> WebPushKey:
+    """Read the key of Web Push.
+
+    By which a browser subscribes to pushes of this service. A 404: Web Push is not set up.
+    """
+    vapid = services.settings.vapid
+    if vapid is None:
+        raise NotFound("Web Push is not set up: the operator sets TOCSIN_VAPID_KEY.")
+    return WebPushKey(vapid.public)
 
 
 @get(PATH)
@@ -124,6 +143,11 @@ def _public(device: Registered) -> Device:
 
 ROUTERS = (
     people_router(
-        "Devices", list_push_tokens, register_push_token, remove_push_token, unregister_push_token
+        "Devices",
+        list_push_tokens,
+        register_push_token,
+        remove_push_token,
+        unregister_push_token,
+        web_push_key,
     ),
 )

@@ -12,13 +12,12 @@ export function short(count: number | null): string {
 }
 
 export class BellButton {
-  readonly element = button('bell', 'button');
-  readonly #badge = h('span', { part: 'badge', 'aria-hidden': 'true', class: 'badge' });
+  readonly #badge = h('span', { class: 'badge', part: 'badge', 'aria-hidden': 'true' });
+  readonly element = button('bell', 'button', icon(BELL), this.#badge);
 
   constructor() {
     setAttribute(this.element, 'popovertarget', 'panel');
     setAttribute(this.element, 'aria-haspopup', 'dialog');
-    this.element.append(icon(BELL), this.#badge);
   }
 
   /** `shown`: the number in the badge. The name of the button has that of the unread ones. */

@@ -115,6 +115,9 @@ export class TocsinBell extends ElementBase implements Omit<Public, keyof HTMLEl
     upgrade(this, ['getToken', 'words', 'api', ...REFLECTED]);
     this.#speak();
     this.#restart();
+    if (!this.hasAttribute('web-push')) return;
+    // by an element: bundlers of hosts would follow an import
+    this.shadowRoot!.append(h('script', { type: 'module', src: `${this.api}assets/tocsin-web-push.js` }));
   }
 
   disconnectedCallback(): void {
@@ -220,8 +223,7 @@ export class TocsinBell extends ElementBase implements Omit<Public, keyof HTMLEl
     this.#rendering = true;
     queueMicrotask(() => {
       this.#rendering = false;
-      const { count } = this;
-      const { unseen } = this;
+      const { count, unseen } = this;
       const state = `${count} ${unseen}`;
       if (count !== null && state !== this.#toldCounts) this.#dispatch('tocsin:count', { count, unseen });
       this.#toldCounts = state;

@@ -37,24 +37,22 @@ export class StateView {
     this.element.hidden = !state;
     setAttribute(this.element, 'class', `state ${state}`);
     if (state === 'loading') this.element.replaceChildren(h('span', { class: 'sr' }, language.say('loading')), ...Array.from({ length: ROWS }, () => bone('div')));
-    else if (state === 'failed') this.#fail(language);
     else if (state) this.#explain(state, language, signIn);
     return state;
   }
 
-  #fail(language: Language): void {
-    const retry = button(null, 'retry', language.say('retry'));
-    retry.addEventListener('click', () => this.listener.retry());
-    this.element.replaceChildren(icon(BELL), h('p', { class: 'first', role: 'alert' }, language.say('failed')), retry);
-  }
-
-  #explain(state: Exclude<Shown, '' | 'failed' | 'loading'>, language: Language, signIn: string | null): void {
-    this.element.replaceChildren(icon(BELL), h('p', { class: 'first' }, language.say(state)));
-    if (state !== 'signedOut') return;
-    const url = safeUrl(signIn);
+  #explain(state: Exclude<Shown, '' | 'loading'>, language: Language, signIn: string | null): void {
+    const failed = state === 'failed';
+    this.element.replaceChildren(icon(BELL), h('p', { class: 'first', role: failed && 'alert' }, language.say(state)));
+    if (!failed && state !== 'signedOut') return;
+    const url = failed ? null : safeUrl(signIn);
     const again = language.say('signIn');
-    const way = url ? h('a', { href: url, part: 'sign-in' }, again) : button(null, 'sign-in', again);
-    if (!url) way.addEventListener('click', () => this.listener.signIn());
+    const way = failed
+      ? button(null, 'retry', language.say('retry'))
+      : url
+        ? h('a', { href: url, part: 'sign-in' }, again)
+        : button(null, 'sign-in', again);
+    if (!url) way.addEventListener('click', () => (failed ? this.listener.retry() : this.listener.signIn()));
     this.element.append(way);
   }
 }

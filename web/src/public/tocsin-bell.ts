@@ -46,6 +46,8 @@ export interface TocsinBellProps {
   /** The URL of your page for signing in. */
   'sign-in'?: string | undefined;
   badge?: 'unread' | 'unseen' | null | undefined;
+  /** Offers pushes to this browser; its value is the path of your service worker, where the service has another origin. */
+  'web-push'?: string | boolean | undefined;
   getToken?: TocsinBell['getToken'] | undefined;
   words?: Record<string, Word> | undefined;
 }

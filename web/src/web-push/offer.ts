@@ -1,0 +1,65 @@
+// The offer in the bell's panel: a button that asks for the browser's permission.
+
+import type { TocsinBell } from '../public/tocsin-bell.js';
+import { Api } from '../shared/api.js';
+import { Credentials } from '../shared/credentials.js';
+import { button, h, setText } from '../shared/dom.js';
+import { BrowserPush } from './subscription.js';
+import { texts } from './words.js';
+
+const STYLE = `.push { padding: 0 16px 10px; font-size: 0.875em }
+.push button { border: 1px solid currentColor; border-radius: 8px; background: none; color: inherit; font: inherit;
+  padding: 6px 12px; min-height: 32px; cursor: pointer }
+.push button:focus-visible { outline: 2px solid currentColor; outline-offset: 2px }`;
+
+export class PushOffer {
+  readonly #button = button(null, 'web-push-button');
+  readonly #row = h('div', { class: 'push', part: 'web-push', hidden: true }, this.#button);
+  readonly #push: BrowserPush;
+  #waiting = false;
+
+  constructor(private readonly bell: TocsinBell) {
+    const base = bell.api;
+    const own = new URL(base).origin === location.origin ? `${base}assets/tocsin-sw.js` : '/tocsin-sw.js';
+    const api = new Api(base, new Credentials(bell.token, bell.getToken));
+    this.#push = new BrowserPush(api, bell.getAttribute('web-push') || own);
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync(STYLE);
+    const root = bell.shadowRoot!;
+    root.adoptedStyleSheets = [...root.adoptedStyleSheets, sheet];
+    this.#button.addEventListener('click', () => void this.#turnOn());
+    bell.addEventListener('click', () => {
+      if (bell.open && !this.#row.isConnected) void this.#offer();
+    });
+  }
+
+  /** Closes what was read elsewhere. */
+  async counted(unread: number): Promise<void> {
+    await this.#push.closeRead(unread).catch(() => undefined);
+  }
+
+  async #offer(): Promise<void> {
+    if (this.#waiting) return;
+    this.#waiting = true;
+    const state = await this.#push.state().catch(() => 'none');
+    this.#waiting = false;
+    if (state !== 'off') return;
+    setText(this.#button, this.#texts.offer);
+    this.#row.hidden = false;
+    this.bell.shadowRoot!.querySelector('.filters')?.after(this.#row);
+  }
+
+  async #turnOn(): Promise<void> {
+    const { on, refused, failed, label } = this.#texts;
+    this.#button.disabled = true;
+    const done = await this.#push.turnOn(label(navigator.userAgent)).catch(() => null);
+    this.#button.disabled = false;
+    if (done === null) return setText(this.#button, failed);
+    this.#row.setAttribute('role', 'status');
+    this.#row.replaceChildren(done ? on : refused);
+  }
+
+  get #texts() {
+    return texts(this.bell.locale ?? this.bell.closest<HTMLElement>('[lang]')?.lang ?? navigator.language);
+  }
+}
