@@ -200,7 +200,7 @@ async def test_a_data_directory_from_before_the_first_release_is_refused_and_kep
         "create schema tocsin; create table tocsin.migration (name text);"
         " insert into tocsin.migration values ('0001_tocsin.sql'), ('0002_device.sql')"
     )
-    server = embedded_postgres.start(up_data)
+    server = embedded_postgres.start(up_data, durable=False)
     with psycopg.connect(server.dsn) as connection:
         connection.execute(made)
     embedded_postgres.stop(server)
@@ -210,7 +210,7 @@ async def test_a_data_directory_from_before_the_first_release_is_refused_and_kep
     assert await up.ended() == 1
     (line,) = up.text.strip().splitlines()
     assert "`make reset`" in line
-    server = embedded_postgres.start(up_data)
+    server = embedded_postgres.start(up_data, durable=False)
     with psycopg.connect(server.dsn) as connection:
         kept = connection.execute("select count(*) from tocsin.migration").fetchone()
         connection.execute("drop schema tocsin cascade")

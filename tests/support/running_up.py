@@ -41,7 +41,8 @@ server.serve_forever()
 """
 UP = """
 import asyncio, os, sys
-from tocsin.dev import environment
+from functools import partial
+from tocsin.dev import embedded_postgres, environment
 from tocsin.settings import SettingsError, read_settings
 from tocsin.dev.supervisor import ChildCommand
 from tocsin.dev.up import UpError, up
@@ -51,6 +52,8 @@ steps = {"migrate": lambda dsn: print("migrated", dsn, flush=True), "seed": lamb
 class Nobody:
     async def start(self): return {}
     async def stop(self): pass
+# creating a cluster, and its recovery, wait for 2,670 writes of the disk otherwise: a minute where others write to it
+embedded_postgres.start = partial(embedded_postgres.start, durable=False)
 environment.CHILD_SECONDS = float(os.environ.get("CHILD_SECONDS", environment.CHILD_SECONDS))
 if "FAR_ENDS" not in os.environ:  # half a second each time
     steps["make_far_ends"] = lambda *_, **__: Nobody()
