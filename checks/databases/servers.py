@@ -94,8 +94,11 @@ def server(version: int, folder: Path, *settings: str) -> Iterator[Server]:
 
 
 @contextmanager
-def started(data: Path, binaries: Path, *settings: str) -> Iterator[Server]:
-    """Runs the server of a cluster, with these settings too, until the end of the block or of this process."""
+def started(data: Path, binaries: Path, *settings: str, accepting: bool = True) -> Iterator[Server]:
+    """Runs the server of a cluster, with these settings too, until the end of the block or of this process.
+
+    It accepts connections when the block begins, unless `accepting` is false.
+    """
     port = free_port()
     options = (
         f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
@@ -103,8 +106,12 @@ def started(data: Path, binaries: Path, *settings: str) -> Iterator[Server]:
     )
     options += "".join(f" -c {each}" for each in settings)
     control = [str(binaries / "pg_ctl"), f"--pgdata={data}", "--silent"]
-    _run([*control, "--wait", f"--options={options}", f"--log={data / 'log'}", "start"])
-    pid = int((data / "postmaster.pid").read_text().splitlines()[0])
+    waiting = "--wait" if accepting else "--no-wait"
+    _run([*control, waiting, f"--options={options}", f"--log={data / 'log'}", "start"])
+    pid_file = data / "postmaster.pid"
+    while not (pid_file.exists() and pid_file.read_text()):
+        time.sleep(0.02)
+    pid = int(pid_file.read_text().splitlines()[0])
     with _guarded(pid):
         try:
             yield Server(data, port, binaries)
@@ -113,7 +120,7 @@ def started(data: Path, binaries: Path, *settings: str) -> Iterator[Server]:
 
 
 @contextmanager
-def standby(of: Server, data: Path, *settings: str) -> Iterator[Server]:
+def standby(of: Server, data: Path, *settings: str, accepting: bool = True) -> Iterator[Server]:
     """Yields a copy of a running server that follows it; `data` is a new folder beside its own."""
     with psycopg.connect(of.dsn(), autocommit=True) as admin:
         admin.execute("select pg_backup_start('standby', true)")
@@ -126,7 +133,8 @@ def standby(of: Server, data: Path, *settings: str) -> Iterator[Server]:
     (data / "standby.signal").touch()
     give(data, unprivileged_user())
     data.chmod(0o700)
-    with started(data, of.binaries, *settings, f"primary_conninfo='{of.dsn()}'") as running:
+    settings = (f"primary_conninfo='{of.dsn()}'", *settings)
+    with started(data, of.binaries, *settings, accepting=accepting) as running:
         yield running
 
 

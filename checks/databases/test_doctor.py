@@ -240,6 +240,46 @@ async def test_a_standby_is_refused_and_one_that_is_late_is_yellow(
         )
 
 
+async def test_commits_that_wait_for_a_slow_standby_are_yellow(
+    own: Server, dsn: str, folder: Path
+) -> None:
+    with (
+        standby(own, folder / "slow", *SETTINGS, "recovery_min_apply_delay=300"),
+        altered(own, synchronous_standby_names="*"),
+        as_superuser(own) as admin,
+    ):
+        admin.execute("set synchronous_commit = local")
+        admin.execute("alter database app set synchronous_commit = remote_apply")
+
+        async def is_late() -> bool:  # once the standby has connected
+            found = await find("storage", database_url=dsn)
+            return any("A commit takes" in each.sentence for each in found)
+
+        await until(is_late)
+        await is_yellow("storage", "A commit takes", "a synchronous standby", database_url=dsn)
+        admin.execute("alter database app reset synchronous_commit")
+
+
+async def test_a_server_that_starts_is_red_and_so_is_a_closed_standby(
+    own: Server, dsn: str, folder: Path
+) -> None:
+    """At its start it waits for a file of the archive."""
+    archive = "restore_command='sleep 30; false'"
+    with standby(own, folder / "starting", *SETTINGS, archive, accepting=False) as starting:
+        url = make_conninfo(dsn, port=starting.port)
+        await is_red("database", "starting up", "Wait until PostgreSQL", database_url=url)
+    with standby(own, folder / "closed", *SETTINGS, "hot_standby=off") as closed:
+        url = make_conninfo(dsn, port=closed.port)
+        await is_red("database", "Hot standby mode is disabled", "the primary", database_url=url)
+
+
+async def test_an_old_postgresql_is_red(folder: Path) -> None:
+    with server(14, folder / "old") as old:
+        await is_red(
+            "requirements", "PostgreSQL 14 is too old", "15 or newer", database_url=old.dsn()
+        )
+
+
 async def test_roles_that_are_not_as_they_should_be_are_named(own: Server, dsn: str) -> None:
     superuser = own.dsn("app")
     await is_yellow(

@@ -20,6 +20,7 @@ import dns.rrset
 import jwt
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.support.doctor import find, is_green, is_red, is_yellow
 from tests.support.keys import PEM, PRIVATE_PEM
@@ -160,8 +161,13 @@ STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 
 
 @asynccontextmanager
-async def something_between(stream: bytes, *, ready: bytes = b"200 OK") -> AsyncIterator[Any]:
-    """The settings of a public URL behind which something responds to a request of a stream with these bytes."""
+async def something_between(
+    stream: bytes, *, ready: bytes = b"200 OK", late: float = 0.0
+) -> AsyncIterator[Any]:
+    """The settings of a public URL behind which something responds to a request of a stream with these bytes.
+
+    It holds them back for `late` seconds.
+    """
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while head := await reader.readuntil(b"\r\n\r\n"):
@@ -169,6 +175,7 @@ async def something_between(stream: bytes, *, ready: bytes = b"200 OK") -> Async
                 what = b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
                 writer.write(b"HTTP/1.1 " + ready + b"\r\n" + what)
             else:
+                await asyncio.sleep(late)
                 writer.write(stream)
                 await writer.drain()
                 writer.write_eof()
@@ -186,6 +193,8 @@ async def test_what_a_proxy_does_to_a_stream_is_named() -> None:
         await is_green("stream", **settings)
         patient = DoctorOptions(wait_for_heartbeat=True)
         await is_red("stream", "was cut", "proxy_read_timeout", **settings, options=patient)
+    async with something_between(STREAM + b"\r\n" + EVENT, late=1.2) as settings:
+        await is_yellow("stream", "The first bytes of a stream took 1.", "gzip off", **settings)
     failed = b"HTTP/1.1 500 Broken\r\nContent-Type: text/html\r\n\r\n"
     async with something_between(failed) as settings:
         await is_red("stream", "the status 500 and the type text/html", "unchanged", **settings)
@@ -198,6 +207,16 @@ async def test_a_public_url_that_is_missing_or_without_tls_is_named() -> None:
     away = {"public_url": "http://notify.invalid", "jwt_secret": SECRET}
     await is_yellow("stream", "is not https", "Put a proxy with a certificate in front", **away)
     await is_red("stream", "can't be reached", "its DNS", **away)
+
+
+async def test_a_slow_way_to_the_database_is_yellow(dsn: str) -> None:
+    async def delayed(data: bytes) -> bytes:
+        await asyncio.sleep(0.3)
+        return data
+
+    async with proxy(int(str(conninfo_to_dict(dsn)["port"])), delayed) as front:
+        far = make_conninfo(dsn, port=front)
+        await is_yellow("notify", "A NOTIFY took", "what is between", database_url=far)
 
 
 async def test_processes_of_another_version_are_yellow(db: Db, dsn: str) -> None:
@@ -399,7 +418,9 @@ async def test_apns_is_asked_whether_it_accepts_the_key(tmp_path: Path) -> None:
         server.default = ApnsReply(503, "ServiceUnavailable")
         await is_yellow("apns", "out of order", "Wait", **settings)
         untrusted = {name: value for name, value in settings.items() if name != "apns_ca_file"}
-        await is_red("apns", "apns_tls_failed", "TOCSIN_CA_FILE", **untrusted)
+        await is_red(
+            "apns", "is refused: unable to get local issuer", "TOCSIN_CA_FILE", **untrusted
+        )
     await is_red("apns", "apns_connect_refused", "", **settings)
 
 
@@ -416,4 +437,23 @@ async def test_fcm_is_asked_whether_it_accepts_the_account() -> None:
             "Was its key deleted?",
             **settings | {"fcm_service_account": json.dumps(other)},
         )
-    await is_red("fcm", "gives no access token", "", **settings)
+    await is_red("fcm", "gives no access token", "Check the network", **settings)
+
+
+async def test_certificates_of_apns_and_fcm_that_expired_are_red(tmp_path: Path) -> None:
+    authority, key = Authority(), Key.new()
+    expired = ending(authority, timedelta(days=-1))
+    settings = {
+        "apns_key": key.private, "apns_key_id": key.key_id, "apns_team_id": key.team_id,
+        "apns_topic": "com.example.app", "ca_file": str(authority.write(tmp_path / "ca.pem")),
+    }  # fmt: skip
+    cause, cure = "is refused: certificate has expired", "this machine's clock"
+    async with raw(Scripted(), ssl=expired) as port:
+        await is_red("apns", cause, cure, **settings, apns_url=f"https://127.0.0.1:{port}")
+    async with FcmServer(tls=expired) as server:
+        account = {"fcm_service_account": server.service_account_json, "fcm_url": server.url}
+        await is_red("fcm", f"{server.url}/token {cause}", cure, **settings, **account)
+    async with FcmServer() as issuer, raw(Scripted(), ssl=expired) as port:
+        account = {"fcm_service_account": issuer.service_account_json}
+        url = f"https://127.0.0.1:{port}"
+        await is_red("fcm", f"{url} {cause}", cure, **settings, **account, fcm_url=url)

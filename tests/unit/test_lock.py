@@ -27,7 +27,7 @@ NPM = [
     ROOT / "web" / "package-lock.json",
 ]
 # every npm ci has --ignore-scripts; what PostgreSQL's would do is done in checks/databases/servers.py
-WORKS_WITHOUT_ITS_SCRIPT = {"esbuild", "sharp", "pg15", "pg16", "pg17"}
+WORKS_WITHOUT_ITS_SCRIPT = {"esbuild", "sharp", "pg14", "pg15", "pg16", "pg17"}
 
 
 def pins(lock: Path) -> dict[str, str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 from collections.abc import Iterable
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import aiohttp
@@ -56,6 +58,8 @@ async def _try_apns(
     try:
         connection = await connect(Endpoint(url=url, tls=context, connect=8.0), lambda: None)
     except ConnectError as error:
+        if refused := await _refused_certificate(url, context):
+            return finding("apns.certificate", url=url, reason=refused)
         reason = str(error)
         meaning, cure = meaning_and_cure(reason)
         return finding(
@@ -87,6 +91,22 @@ async def _try_apns(
     return _judge_apns(url, response)
 
 
+async def _refused_certificate(url: str, context: ssl.SSLContext) -> str | None:
+    """Returns why the certificate of a server is refused; None if that is not so."""
+    address = urlsplit(url)
+    try:
+        async with asyncio.timeout(8.0):
+            _, writer = await asyncio.open_connection(
+                address.hostname, address.port or 443, ssl=context
+            )
+        writer.close()
+    except ssl.SSLCertVerificationError as error:
+        return error.verify_message
+    except (OSError, TimeoutError):
+        return None
+    return None
+
+
 def _judge_apns(url: str, response: ApnsResponse) -> Finding:
     kind = refusal_kind(response.status, response.reason)
     what = f"{url} responds {response.status} {response.reason}".rstrip()
@@ -111,13 +131,22 @@ async def check_fcm(examination: Examination) -> Iterable[Finding]:
     access = AccessToken(credentials, context=context, timeout=8.0)
     try:
         if failure := await access.ready():
-            uri = account["token_uri"]
-            return [finding("fcm.no_token", url=uri, reason=failure.reason)]
+            return [await _without_token(str(account["token_uri"]), failure.reason, context)]
         return [await _try_fcm(settings, str(account["project_id"]), access.current or "", context)]
     except (aiohttp.ClientError, OSError) as error:
+        if refused := await _refused_certificate(settings.fcm_url, context):
+            return [finding("fcm.certificate", url=settings.fcm_url, reason=refused)]
         return [finding("fcm.unreachable", url=settings.fcm_url, error=one_line(error))]
     finally:
         await access.close()
+
+
+async def _without_token(url: str, reason: str, context: ssl.SSLContext) -> Finding:
+    if reason == "fcm_token_refused":
+        return finding("fcm.no_token", url=url, reason=reason)
+    if refused := await _refused_certificate(url, context):
+        return finding("fcm.certificate", url=url, reason=refused)
+    return finding("fcm.no_connection", url=url, reason=reason)
 
 
 async def _try_fcm(
