@@ -5,20 +5,20 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from litestar import Response, post
+from litestar import Response
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 from msgspec import Struct
 
 from tocsin.engine.mail.links import Choose
-from tocsin.engine.model import Action, Conflict, Invalid, NotFound, Notification
+from tocsin.engine.model import Action, Conflict, Invalid, Notification
 from tocsin.engine.store import action as store
 from tocsin.engine.store.notification import get_notification
 from tocsin.http.auth import router
 from tocsin.http.errors import AnyRequest
-from tocsin.http.openapi import OtherResponse, body_read_by_handler, get, noted
+from tocsin.http.openapi import OtherResponse
 from tocsin.http.pages.html import Reader, _, html, reader
-from tocsin.http.pages.mail_links import GONE, LARGEST_FORM, form_fields
+from tocsin.http.pages.link_page import form_fields, get_page, post_form
 from tocsin.http.requests import Services
 
 PATH = "/a/{token:str}/"
@@ -107,7 +107,7 @@ class _Asked(Struct, frozen=True):
         return html("actions.html", status, self.reader, notification=self.notification, **more)
 
 
-@get(PATH, media_type="text/html", responses={404: GONE}, opt=noted(fails=(503,)))
+@get_page(PATH)
 async def actions_page(
     request: AnyRequest, services: NamedDependency[Services], token: FromPath[str]
 ) -> Response[str]:
@@ -115,10 +115,7 @@ async def actions_page(
 
     The button of a mail leads here. Changes nothing: scanners of mail follow links.
     """
-    try:
-        asked = await _asked(services, request, token)
-    except NotFound:
-        return html("gone.html", 404, reader(services, request))
+    asked = await _asked(services, request, token)
     if asked.notification.acted:
         return asked.result(asked.chosen(asked.notification.acted.key, services))
     if asked.closed:
@@ -126,19 +123,14 @@ async def actions_page(
     return asked.question(request.query_params.get("key", ""))
 
 
-@post(
+@post_form(
     PATH,
-    dependencies=body_read_by_handler(PressForm),
-    media_type="text/html",
-    responses={
-        404: GONE,
+    PressForm,
+    {
         409: OtherResponse(
             "A page: another action counts, or none any more.", media_type="text/html"
-        ),
+        )
     },
-    request_max_body_size=LARGEST_FORM,
-    status_code=200,
-    opt=noted(body_media_types=("application/x-www-form-urlencoded",), fails=(413, 422, 503)),
 )
 async def press_from_page(
     request: AnyRequest, services: NamedDependency[Services], token: FromPath[str]
@@ -148,10 +140,7 @@ async def press_from_page(
     The first press counts, on whatever device, and marks the notification read. The same key again has the same page;
     another key, or a notification that was cancelled, replaced or has expired, a 409.
     """
-    try:
-        asked = await _asked(services, request, token)
-    except NotFound:
-        return html("gone.html", 404, reader(services, request))
+    asked = await _asked(services, request, token)
     key = (await form_fields(request)).get("key", "")
     asked.action(key)
     link = asked.link
@@ -159,8 +148,6 @@ async def press_from_page(
         result = await store.try_press(
             services.database, link.recipient_id, link.notification_id, key
         )
-    except NotFound:  # erased in between
-        return html("gone.html", 404, asked.reader)
     except Conflict:
         return asked.question(key, status=409, note=asked.reader.gettext(_BUSY))
     if result.outcome == "acted":

@@ -5,33 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Literal
-from urllib.parse import parse_qs
 
-from litestar import Request, Response, post
+from litestar import Request, Response
 from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.params import FromPath
 from msgspec import Struct
 
-from tocsin.engine.model import Conflict, Invalid, NotFound, Notification
+from tocsin.engine.model import Conflict, Invalid, Notification
 from tocsin.engine.store import notification as store
 from tocsin.http.auth import Authenticator, people_router, router
 from tocsin.http.errors import AnyRequest
 from tocsin.http.fields import RowId
-from tocsin.http.openapi import OtherResponse, body_read_by_handler, get, noted
+from tocsin.http.openapi import OtherResponse, get
 from tocsin.http.pages.html import PAGE_HEADERS, html, reader
+from tocsin.http.pages.link_page import form_fields, get_page, post_form
 from tocsin.http.pages.opt_outs import OptOut, opt_out
 from tocsin.http.people import inbox
 from tocsin.http.people.inbox import PersonRequest
 from tocsin.http.requests import Services
 
 UNSUBSCRIBE = "/unsubscribe/{token:str}/"
-LARGEST_FORM = 8_000  # bytes, from anybody who has a link
-GONE = OtherResponse(
-    "A page: the link is not one of this service, too old, or of something that is gone.",
-    media_type="text/html",
-)
 _REDIRECT: dict[int, ResponseSpec] = {
     303: OtherResponse("To the action URL.", headers={"Location": "The action URL."})
 }
@@ -64,12 +59,7 @@ async def open_notification(
     return _redirect(found.action_url) if found.action_url else Response("", status_code=204)
 
 
-@get(
-    "/c/{token:str}/",
-    media_type="text/html",
-    responses=_REDIRECT | {404: GONE},
-    opt=noted(fails=(503,)),
-)
+@get_page("/c/{token:str}/", _REDIRECT)
 async def click_through(
     request: Request[None, None, State], services: NamedDependency[Services], token: FromPath[str]
 ) -> Response[str]:
@@ -78,13 +68,8 @@ async def click_through(
     The token is signed and names one notification. It is marked read only when a person follows the link
     (`Sec-Fetch-User: ?1`): scanners of mail follow links too.
     """
-    try:
-        link = services.links.read_open(token, datetime.now(UTC))
-        found = await store.get_notification(
-            services.database, link.recipient_id, link.notification_id
-        )
-    except NotFound:
-        return html("gone.html", 404, reader(services, request))
+    link = services.links.read_open(token, datetime.now(UTC))
+    found = await store.get_notification(services.database, link.recipient_id, link.notification_id)
     if _is_a_person(request):
         await _read(services, link.recipient_id, found.id)
     target = found.action_url and services.links.absolute(found.action_url)
@@ -134,7 +119,7 @@ class UnsubscribeForm(Struct, frozen=True):
     undo: Literal["1"] | None = None
 
 
-@get(UNSUBSCRIBE, media_type="text/html", responses={404: GONE}, opt=noted(fails=(503,)))
+@get_page(UNSUBSCRIBE)
 async def unsubscribe_page(
     request: AnyRequest, services: NamedDependency[Services], token: FromPath[str]
 ) -> Response[str]:
@@ -142,25 +127,14 @@ async def unsubscribe_page(
 
     Changes nothing: scanners of mail follow links.
     """
-    try:
-        found = await _found(services, request, token)
-    except NotFound:
-        return html("gone.html", 404, reader(services, request))
+    found = await _found(services, request, token)
     scopes = [each.scope for each in found.choices]
     scope = request.query_params.get("scope")
     chosen = scope if scope in scopes else scopes[0]
     return html("unsubscribe.html", 200, found.reader, asked=found, chosen=chosen, done=None)
 
 
-@post(
-    UNSUBSCRIBE,
-    dependencies=body_read_by_handler(UnsubscribeForm | None),
-    media_type="text/html",
-    responses={404: GONE},
-    request_max_body_size=LARGEST_FORM,
-    status_code=200,
-    opt=noted(body_media_types=("application/x-www-form-urlencoded",), fails=(413, 422, 503)),
-)
+@post_form(UNSUBSCRIBE, UnsubscribeForm | None)
 async def turn_emails_off(
     request: AnyRequest, services: NamedDependency[Services], token: FromPath[str]
 ) -> Response[str]:
@@ -169,10 +143,7 @@ async def turn_emails_off(
     Without a body, that mail's event types, digest, or all mail to an address without an account. `undo=1` takes it
     back. Doing it twice does no harm. `topic` mutes the thread that the mail is about.
     """
-    try:
-        found = await _found(services, request, token)
-    except NotFound:
-        return html("gone.html", 404, reader(services, request))
+    found = await _found(services, request, token)
     fields = await form_fields(request)
     scope, undone = _scope(found, fields), _undone(fields)
     done = await (found.undo(scope) if undone else found.turn_off(scope))
@@ -184,16 +155,6 @@ async def turn_emails_off(
 async def _found(services: Services, request: AnyRequest, token: str) -> OptOut:
     link = services.links.read_unsubscribe(token, datetime.now(UTC))
     return await opt_out(services.database, link, lambda locale: reader(services, request, locale))
-
-
-async def form_fields(request: AnyRequest) -> dict[str, str]:
-    """Returns the fields of a form; read by hand, since one-click clients may send any encoding or none."""
-    kind, _ = request.content_type
-    if kind == "multipart/form-data":
-        form = await request.form()
-        return {name: value for name, value in form.items() if isinstance(value, str)}
-    fields = parse_qs((await request.body()).decode("utf-8", "replace"))
-    return {name: values[-1] for name, values in fields.items()}
 
 
 def _scope(found: OptOut, fields: Mapping[str, str]) -> str:
