@@ -12,7 +12,8 @@ import click
 from tocsin.settings import Settings, SettingsError, read_settings
 
 if TYPE_CHECKING:
-    from tocsin.engine.mail.samples import SampleMails, SampleType
+    from tocsin.engine.mail.samples import SampleMails
+    from tocsin.engine.model import EventType
 
 SHIPPED = Path(__file__).parent.parent / "engine/mail/templates"
 _OURS = frozenset({".html", ".txt", ".css"})  # files that one of the same name replaces
@@ -124,7 +125,7 @@ def _write(out: Path, kind: str, mails: SampleMails, locale: str, email_from: st
     return out / f"{kind}.html"
 
 
-def _types(catalogue: Path | None) -> list[SampleType]:
+def _types(catalogue: Path | None) -> list[EventType]:
     from tocsin.engine.catalogue_file import read_catalogue
     from tocsin.engine.mail.samples import sample_types
 

@@ -77,6 +77,19 @@ class Priority(IntEnum):
     HIGH = 2
 
 
+class EventType(Struct, frozen=True):
+    """One event type with its category's label."""
+
+    category: str
+    category_label: str
+    event_type: str
+    label: str
+    default_channels: list[str]
+    mandatory_channels: list[str]
+    priority: str
+    digest: bool
+
+
 class DeliveryState(StrEnum):
     """The state of a delivery; TRANSITIONS has what may follow each."""
 

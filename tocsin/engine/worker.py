@@ -18,7 +18,6 @@ from tocsin.engine.dispatch.dispatcher import Dispatcher
 from tocsin.engine.mail.links import Links
 from tocsin.engine.mail.loader import Templates, TemplatesError
 from tocsin.engine.mail.render import mail_renderer, render_push
-from tocsin.engine.mail.samples import to_sample_types
 from tocsin.engine.mail.template_check import check
 from tocsin.engine.model import (
     Channel,
@@ -208,7 +207,7 @@ async def _check_templates(settings: Settings, database: Database) -> None:
     """Raises TemplatesError for a host's templates that would fail; with reload, only logs them."""
     if settings.templates_dir is None:
         return
-    types = to_sample_types(await list_event_types(database))
+    types = await list_event_types(database)
     problems = await asyncio.to_thread(check, settings.templates_dir, types)
     broken = [each for each in problems if not each.stray]
     if broken and not settings.templates_reload:

@@ -28,7 +28,7 @@ from tocsin.settings import Settings
 from tocsin.settings.addresses import origin_of
 
 COOKIE = "tocsin_token"
-ACCESS = "access"  # in the opt of a router or handler: for whom the call is, a key of SECURITY in openapi.py
+ACCESS = "access"  # in the opt of a router or handler: for whom the call is, a key of `security` in openapi.toml
 SCOPE = "scope"  # in the same opt: what a key needs for the call
 _CATALOGUE = frozenset({*APP_SCOPES, MAIL_EVENTS})  # each of them reads the event types
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})

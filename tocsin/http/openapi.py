@@ -8,13 +8,14 @@ docs/adr/0060-litestar.md).
 from __future__ import annotations
 
 import inspect
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from http import HTTPStatus
 from importlib.metadata import version
 from importlib.resources import files
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from litestar import HttpMethod, Litestar, Router, route
@@ -48,54 +49,13 @@ from msgspec import Struct
 from tocsin.http.auth import ACCESS, SCOPE
 from tocsin.http.errors import PROBLEM
 
-_SECURITY: dict[str, list[dict[str, list[str]]]] = {
-    "person": [{"token": []}, {"cookie": []}],
-    "reader": [{"token": []}, {"cookie": []}, {"ticket": []}],
-    "app": [{"api_key": []}],
-    "known": [{"token": []}, {"cookie": []}, {"api_key": []}],
-    "operator": [{"ops_key": []}, {"ops_cookie": []}],
-    "metrics": [{"metrics_token": []}],
-    "everyone": [],
-}
-
-
-def _bearer(description: str, bearer_format: str | None = None) -> SecurityScheme:
-    return SecurityScheme(
-        type="http", scheme="bearer", bearer_format=bearer_format, description=description
-    )
-
-
-def _parameter(place: Literal["cookie", "query"], name: str, description: str) -> SecurityScheme:
-    return SecurityScheme(
-        type="apiKey", security_scheme_in=place, name=name, description=description
-    )
-
-
-_OWN_ORIGIN = "Calls that change something must come from the service's own origin."
+_TEXTS: dict[str, dict[str, Any]] = tomllib.loads(
+    (files("tocsin.http") / "openapi.toml").read_text("utf-8")
+)
 _SCHEMES: dict[str, SecurityScheme | Reference] = {
-    "token": _bearer(
-        "The host app's JWT; `sub` is the recipient's id, `exp` is required.", bearer_format="JWT"
-    ),
-    "cookie": _parameter("cookie", "tocsin_token", f"The same JWT. {_OWN_ORIGIN}"),
-    "ticket": _parameter("query", "ticket", "From POST /api/stream-ticket/, for EventSource."),
-    "api_key": _bearer(
-        "`tocsin_…`, made by `tocsin api-key create NAME`; each call names the key's scope."
-    ),
-    "ops_key": _bearer("`tocsin_…`, made by `tocsin api-key create NAME --scope ops`."),
-    "metrics_token": _bearer("The operator's TOCSIN_METRICS_TOKEN."),
-    "ops_cookie": _parameter("cookie", "tocsin_ops", f"From POST /ops/session/. {_OWN_ORIGIN}"),
+    name: SecurityScheme(**row) for name, row in _TEXTS["schemes"].items()
 }
-FAILURES = {
-    400: "The body can't be read.",
-    401: "There are no credentials, or bad ones.",
-    403: "The credentials are for something else.",
-    404: "It is not there, or not yours.",
-    409: "It is in progress elsewhere; try again after Retry-After seconds.",
-    413: "The body is too large.",
-    422: "Something is well-formed but wrong; `errors` names the fields.",
-    429: "Too many at once; try again after Retry-After seconds.",
-    503: "Not just now; try again after Retry-After seconds.",
-}
+FAILURES: dict[int, str] = {int(status): text for status, text in _TEXTS["failures"].items()}
 _NOTES = "notes"  # in a handler's opt
 _DESCRIPTION = "description"  # in the app's state
 
@@ -251,8 +211,8 @@ def _complete(
         operation, handler, schemas, _failures(operation, notes, access)
     )
     operation.security = [
-        {name: [scope] if scope and name.endswith("_key") else [] for name in each}
-        for each in _SECURITY[access]
+        {name: [scope] if scope and name.endswith("_key") else []}
+        for name in _TEXTS["security"][access]
     ]
 
 

@@ -17,15 +17,13 @@ from tocsin.engine.mail.loader import TemplateFailed, Templates
 from tocsin.engine.mail.samples import (
     OTHERS,
     SampleMails,
-    SampleType,
     Scheme,
     headers,
     page,
     source,
-    to_sample_types,
 )
 from tocsin.engine.mail.template_check import check
-from tocsin.engine.model import Mail, NotFound
+from tocsin.engine.model import EventType, Mail, NotFound
 from tocsin.engine.store.event import list_event_types
 from tocsin.http.errors import AnyRequest
 from tocsin.http.observability import QUIET
@@ -48,8 +46,8 @@ class Shown(Struct, frozen=True):
 @get("/templates")
 async def list_mails(services: NamedDependency[Services]) -> Response[str]:
     """All kinds of mail, by category."""
-    types = await _types(services)
-    categories: dict[str, list[SampleType]] = {}
+    types = await list_event_types(services.database)
+    categories: dict[str, list[EventType]] = {}
     for each in types:
         categories.setdefault(each.category_label, []).append(each)
     folder = services.settings.templates_dir
@@ -65,7 +63,7 @@ def version(services: NamedDependency[Services]) -> Response[Any]:
 @get("/templates/problems")
 async def problems(services: NamedDependency[Services]) -> Response[Any]:
     """The problems that `tocsin templates check` finds."""
-    types = await _types(services)
+    types = await list_event_types(services.database)
     found = await asyncio.to_thread(check, services.settings.templates_dir, types)
     return Response({"problems": [str(each) for each in found]})
 
@@ -117,21 +115,17 @@ async def _shown(services: Services, kind: str, locale: str) -> Shown:
 
 
 async def _mail(services: Services, kind: str, locale: str) -> Mail:
-    types = await _types(services)
+    types = await list_event_types(services.database)
     if kind not in OTHERS and kind not in {each.event_type for each in types}:
         raise NotFound("There is no such mail.")
     return await asyncio.to_thread(_rendered, services, types, kind, locale)
 
 
-def _rendered(services: Services, types: list[SampleType], kind: str, locale: str) -> Mail:
+def _rendered(services: Services, types: list[EventType], kind: str, locale: str) -> Mail:
     settings = services.settings
     templates = Templates(settings.templates_dir, reload=True)
     mails = SampleMails(templates, types, settings.email_from)
     return mails.mail(kind, locale=locale or None)
-
-
-async def _types(services: Services) -> list[SampleType]:
-    return to_sample_types(await list_event_types(services.database))
 
 
 HANDLERS = (list_mails, problems, version, show, show_html)

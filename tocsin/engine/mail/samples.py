@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from uuid import UUID
 
 import msgspec
 from msgspec import Struct
@@ -21,11 +21,10 @@ from tocsin.engine.catalogue_file import CatalogueFile, default_catalogue
 from tocsin.engine.mail.links import KEY_BYTES, Links
 from tocsin.engine.mail.loader import DEFAULT, TemplateFailed, Templates
 from tocsin.engine.mail.render import mail_renderer
-from tocsin.engine.model import Channel, Claimed, Entry, Mail, Priority
+from tocsin.engine.model import Channel, Claimed, Entry, EventType, Mail
 
 if TYPE_CHECKING:
     from tocsin.engine.store.database import Database
-    from tocsin.engine.store.event import EventType
 
 FILE = "samples.toml"
 PUBLIC_URL = "https://preview.invalid"
@@ -34,64 +33,11 @@ OTHERS = ("invitation", "burst", "digest")
 """Kinds of mail beside those of one event type."""
 
 _CREATED_AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
-_HTML = (
-    "<h2>Agenda</h2><p>We meet at <b>seven</b>.</p><ul><li>Roses</li>"
-    '<li><a href="/boxes">Boxes</a></li></ul><blockquote>Bring gloves.</blockquote>'
-)
-_DELIVERY: dict[str, Any] = {
-    "delivery_id": 0,
-    "claim": UUID(int=0),
-    "notification_id": None,
-    "event_id": None,
-    "channel": Channel.EMAIL,
-    "priority": Priority.NORMAL,
-    "attempt": 1,
-    "max_attempts": 10,
-    "expires_at": None,
-    "mandatory": False,
-    "event_type": "",
-    "label": "",
-    "category": "",
-    "title": "",
-    "body": "",
-    "body_html": None,
-    "action_url": None,
-    "initiator": None,
-}
-# How mails of one event type differ: each may reveal a mistake in a template.
-VARIANTS: dict[str, dict[str, Any]] = {
-    "in full": {},
-    "with a body in HTML": {"body": "", "body_html": _HTML},
-    "with a title alone": {
-        "body": "",
-        "action_url": None,
-        "name": None,
-        "initiator": None,
-        "locale": None,
-        "timezone": None,
-        "metadata": {},
-    },
-    "with actions": {
-        "actions": [
-            {"key": "accept", "label": "Accept", "style": "primary"},
-            {"key": "decline", "label": "Decline", "style": "danger"},
-        ]
-    },
-    "mandatory": {"mandatory": True},
-    "of a topic": {"topic": "forum.thread:42", "because": "replied", "reason": None},
-    "from right to left": {"locale": "ar-EG"},
-    "as an invitation": {"recipient_id": None, "invited": TO, "name": None, "locale": None},
-}
-
-
-class SampleType(Struct, frozen=True):
-    """What mails use of an event type."""
-
-    event_type: str
-    label: str
-    category: str
-    category_label: str
-    mandatory: bool = False
+_FILE = json.loads(Path(__file__).with_name("variants.json").read_text("utf-8"))
+_DELIVERY: dict[str, Any] = _FILE["delivery"]
+"""What every sample has that no template shows."""
+VARIANTS: dict[str, dict[str, Any]] = _FILE["variants"]
+"""How mails of one event type differ: each may reveal a mistake in a template."""
 
 
 class Sample(Struct, frozen=True, forbid_unknown_fields=True):
@@ -109,7 +55,7 @@ class Sample(Struct, frozen=True, forbid_unknown_fields=True):
 class SampleMails:
     """Renders the sample of any kind: an event type's name, or one of OTHERS. Raises TemplateFailed."""
 
-    def __init__(self, templates: Templates, types: Sequence[SampleType], email_from: str) -> None:
+    def __init__(self, templates: Templates, types: Sequence[EventType], email_from: str) -> None:
         self.types = {each.event_type: each for each in types}
         self._samples = _samples(templates.folder)
         links = Links(PUBLIC_URL, bytes(KEY_BYTES))
@@ -124,7 +70,7 @@ class SampleMails:
         """Renders one mail."""
         changes = {"locale": locale} | VARIANTS[variant]
         if kind == "burst":
-            names = [each for each in self.types.values() if not each.mandatory][:3]
+            names = [each for each in self.types.values() if not _is_mandatory(each)][:3]
             return self._mail([self._claimed(7 + n, each, changes) for n, each in enumerate(names)])
         if kind == "digest":
             return self._digest(changes)
@@ -173,14 +119,14 @@ class SampleMails:
                 )
         return entries
 
-    def _claimed(self, number: int, each: SampleType, changes: Mapping[str, Any]) -> Claimed:
+    def _claimed(self, number: int, each: EventType, changes: Mapping[str, Any]) -> Claimed:
         sample = self._samples.get(each.event_type) or _shipped(each.category)
         content = _DELIVERY | {
             "delivery_id": number,
             "notification_id": number,
             "event_id": number,
             "recipient_id": "alice",
-            "mandatory": each.mandatory,
+            "mandatory": _is_mandatory(each),
             "event_type": each.event_type,
             "label": each.label,
             "category": each.category,
@@ -192,7 +138,7 @@ class SampleMails:
         content |= msgspec.structs.asdict(sample) | dict(changes)
         if each.event_type in self._samples:  # its templates may rely on the metadata of its sample
             content["metadata"] = sample.metadata
-        return Claimed(**content)
+        return msgspec.convert(content, Claimed)
 
 
 async def preview(
@@ -214,15 +160,10 @@ async def preview(
         )
     if all(entry.read for entry in entries):
         return f"All that waits for {recipient_id}'s digest was read ({when}): no mail."
-    claimed = Claimed(
-        **_DELIVERY,
-        recipient_id=recipient_id,
-        name=person.name,
-        locale=person.locale,
-        timezone=timezone,
-        created_at=datetime.now(UTC),
-        digest_id=0,
-        zone=zones[0] if zones else None,
+    own = {"recipient_id": recipient_id, "name": person.name, "locale": person.locale}
+    due = {"timezone": timezone, "created_at": datetime.now(UTC), "digest_id": 0}
+    claimed = msgspec.convert(
+        _DELIVERY | own | due | {"zone": zones[0] if zones else None}, Claimed
     )
     links = Links(PUBLIC_URL, bytes(KEY_BYTES))
     mail = mail_renderer(links, email_from, templates)([claimed], entries).content
@@ -230,36 +171,29 @@ async def preview(
     return f"To: {person.email or 'no address'} ({when})\nSubject: {mail.subject}\n\n{mail.text}"
 
 
-def sample_types(catalogue: CatalogueFile | None = None) -> list[SampleType]:
+def sample_types(catalogue: CatalogueFile | None = None) -> list[EventType]:
     """Returns those of the default catalogue, with a host's own over it."""
     default = default_catalogue()
     host = catalogue or default
     entries = host.event_types if host.replace else default.event_types | host.event_types
     labels = default.categories | host.categories
     return [
-        SampleType(
-            name,
-            entry.label,
+        EventType(
             category := name.partition(".")[0],
             labels.get(category, category),
-            "email" in entry.mandatory,
+            name,
+            entry.label,
+            entry.channels,
+            entry.mandatory,
+            entry.priority,
+            entry.digest,
         )
         for name, entry in entries.items()
     ]
 
 
-def to_sample_types(entries: Iterable[EventType]) -> list[SampleType]:
-    """Returns those of the database."""
-    return [
-        SampleType(
-            each.event_type,
-            each.label,
-            each.category,
-            each.category_label,
-            Channel.EMAIL in each.mandatory_channels,
-        )
-        for each in entries
-    ]
+def _is_mandatory(event_type: EventType) -> bool:
+    return Channel.EMAIL in event_type.mandatory_channels
 
 
 def _samples(folder: Path | None) -> dict[str, Sample]:

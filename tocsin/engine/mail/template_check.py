@@ -36,7 +36,8 @@ from tocsin.engine.mail.loader import (
     names_of,
 )
 from tocsin.engine.mail.samples import FILE as SAMPLES
-from tocsin.engine.mail.samples import OTHERS, VARIANTS, SampleMails, SampleType
+from tocsin.engine.mail.samples import OTHERS, VARIANTS, SampleMails
+from tocsin.engine.model import EventType
 
 # Variables that a template uses in any branch and its mails don't have; found without rendering.
 
@@ -173,12 +174,12 @@ T = TypeVar("T")
 
 class _Task(Struct, frozen=True):
     folder: str | None
-    types: list[SampleType]
+    types: list[EventType]
     seconds: float
 
 
 def check(
-    folder: Path | None, types: Sequence[SampleType], *, seconds: float = SECONDS
+    folder: Path | None, types: Sequence[EventType], *, seconds: float = SECONDS
 ) -> list[TemplateProblem]:
     """Returns all problems of a folder's templates; blocks for about a second. Each template gets `seconds` of CPU."""
     where = str(folder.resolve()) if folder else None
@@ -264,7 +265,7 @@ def _run() -> None:
             print(json.dumps(msgspec.to_builtins(problem)), flush=True)
 
 
-def _problems(recorder: _Recorder, types: Sequence[SampleType]) -> Iterator[TemplateProblem]:
+def _problems(recorder: _Recorder, types: Sequence[EventType]) -> Iterator[TemplateProblem]:
     try:
         names = sorted(_names(recorder))
         mails = SampleMails(recorder, types, "Sample <sample@example.com>")
@@ -352,7 +353,7 @@ class _ToProblem:
 
 
 def _strays(
-    templates: Templates, names: Sequence[str], types: Sequence[SampleType]
+    templates: Templates, names: Sequence[str], types: Sequence[EventType]
 ) -> Iterator[TemplateProblem]:
     """Finds templates that no mail uses."""
     used = {

@@ -10,25 +10,12 @@ import psycopg
 from msgspec import Struct, structs
 from psycopg.types.json import Jsonb
 
-from tocsin.engine.model import Invalid, NotFound
+from tocsin.engine.model import EventType, Invalid, NotFound
 from tocsin.engine.store.database import Database, Session
 from tocsin.engine.store.pagination import Cursor, Page, page
 from tocsin.sql import load
 
 _SQL = load("event")
-
-
-class EventType(Struct, frozen=True):
-    """One event type with its category's label."""
-
-    category: str
-    category_label: str
-    event_type: str
-    label: str
-    default_channels: list[str]
-    mandatory_channels: list[str]
-    priority: str
-    digest: bool
 
 
 async def list_event_types(database: Database) -> list[EventType]:

@@ -10,11 +10,11 @@ from msgspec import Struct
 
 from tocsin.engine.explain.why import mask
 from tocsin.engine.mail.links import OptOutLink, Unsubscribe, UnsubscribeAddress, UnsubscribeDigest
-from tocsin.engine.model import Channel, NotFound
+from tocsin.engine.model import Channel, EventType, NotFound
 from tocsin.engine.store import preference as store
 from tocsin.engine.store import suppression
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.event import EventType, get_event_type, list_event_types
+from tocsin.engine.store.event import get_event_type, list_event_types
 from tocsin.engine.store.preference import Preferences, get_preferences, set_overrides
 from tocsin.engine.store.recipient import get_recipient
 from tocsin.http.pages.html import Reader, _
