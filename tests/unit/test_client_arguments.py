@@ -17,7 +17,14 @@ import psycopg
 import psycopg_pool
 import pytest
 
-from tocsin import InvalidArgument, NotifyError, UnknownRecipient, cancel, notify
+from tocsin import (
+    InvalidArgument,
+    NotifyError,
+    UnknownRecipient,
+    cancel,
+    notify,
+    upsert_recipient,
+)
 from tocsin.client import connections
 from tocsin.client.arguments import convert
 from tocsin.client.notify_error import raise_refusal
@@ -223,6 +230,32 @@ def test_an_unknown_option_names_the_near_one() -> None:
         notify(None, recipient="a", event_type="b", title="c", bdoy="")  # type: ignore[call-overload]
 
 
+@pytest.mark.parametrize(
+    ("call", "usage"),
+    [
+        (
+            lambda: notify(None, "alice", "forum.new_reply", "A"),  # type: ignore[call-overload]
+            "notify(conn, recipient=…, event_type=…, title=…, …)",
+        ),
+        (
+            lambda: notify(None, recipients=["a"], event_type="b", title="c"),  # type: ignore[call-overload]
+            "notify(conn, recipient=…, event_type=…, title=…, …)",
+        ),
+        (lambda: cancel(None), "cancel(conn, event_id)"),  # type: ignore[call-overload]
+        (
+            lambda: upsert_recipient(None, "alice", "alice@example.com"),  # type: ignore[call-overload]
+            "upsert_recipient(conn, id, email=…, name=…, locale=…, timezone=…, avatar_url=…)",
+        ),
+    ],
+)
+def test_arguments_that_do_not_fit_have_a_note_with_those_that_do(
+    call: Callable[[], object], usage: str
+) -> None:
+    with pytest.raises(TypeError) as raised:
+        call()
+    assert raised.value.__notes__ == [f"Call it as {usage}."]
+
+
 def test_errors_can_be_pickled() -> None:
     class HostError(Exception):
         pass
@@ -241,6 +274,7 @@ def test_a_missing_schema_or_right_is_noted_with_its_cure() -> None:
     for error, cure in (
         (psycopg.errors.InvalidSchemaName('schema "tocsin" does not exist'), "tocsin migrate"),
         (psycopg.errors.InsufficientPrivilege("… for schema tocsin"), "grant tocsin_app to"),
+        (psycopg.errors.InFailedSqlTransaction("current transaction is aborted"), "roll it back"),
     ):
         with pytest.raises(psycopg.Error) as raised:
             raise_refusal(error, None)

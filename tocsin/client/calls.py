@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import wraps
 from types import NoneType
 from typing import (
     Any,
@@ -82,8 +83,33 @@ class SqlFunction(Protocol[P, T_co]):
 
 
 def _sql_function(function: Callable[Concatenate[Any, P], T]) -> SqlFunction[P, T]:
-    """Declares that a function, which is annotated with its result, takes both kinds of connection."""
-    return cast("SqlFunction[P, T]", function)
+    """Declares that a function, which is annotated with its result, takes both kinds of connection.
+
+    Where its arguments don't fit, the TypeError has a note with those that it takes.
+    """
+
+    @wraps(function)
+    def call(conn: Any, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(conn, *args, **kwargs)
+        except TypeError as error:
+            if error.__traceback__ is not None and error.__traceback__.tb_next is None:
+                error.add_note(f"Call it as {_usage(function)}.")
+            raise
+
+    return cast("SqlFunction[P, T]", call)
+
+
+def _usage(function: Callable[..., Any]) -> str:
+    """Returns how to call a function, such as `cancel(conn, event_id)`; further options are `…`."""
+    from inspect import Parameter, signature
+
+    marks = {Parameter.KEYWORD_ONLY: "{}=…", Parameter.VAR_KEYWORD: "…"}
+    named = [
+        marks[one.kind].format(one.name) if one.kind in marks else one.name
+        for one in signature(function).parameters.values()
+    ]
+    return f"{function.__name__}({', '.join(named)})"
 
 
 @_sql_function

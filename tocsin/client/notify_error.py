@@ -64,7 +64,13 @@ _CURES = {
     "42883": "Bring Tocsin's schema in this database up to date with `tocsin migrate`.",
     "42501": "Grant the role that the app connects as the right to call Tocsin: grant tocsin_app to <role>.",
 }
-"""What to do about errors of the database that are not of class TC."""
+"""What to do about errors of the database that name Tocsin and are not of class TC."""
+
+_ABORTED = "25P02"
+_ROLL_BACK = (
+    "An earlier statement of this transaction failed: roll it back first. A savepoint around a statement that may fail"
+    " keeps the rest."
+)
 
 
 def raise_refusal(error: Exception, also: type[Exception] | None) -> NoReturn:
@@ -80,7 +86,10 @@ def raise_refusal(error: Exception, also: type[Exception] | None) -> NoReturn:
             if hasattr(error, "orig"):  # as SQLAlchemy's errors have it
                 vars(refusal)["orig"] = error.orig
             raise refusal from error
-        if (cure := _CURES.get(state or "")) and "tocsin" in str(cause):
+        cure = _CURES.get(state or "") if "tocsin" in str(cause) else None
+        if state == _ABORTED:
+            cure = _ROLL_BACK
+        if cure:
             error.add_note(cure)
             break
     raise error

@@ -20,11 +20,17 @@ def keep_recipients(model: Any, *, id: Source = "id", **fields: Source) -> None:
 
     `fields` (email, name, locale, timezone, avatar_url) and `id` are the attributes of the class, or functions of its
     objects. A new or changed object upserts its recipient, a deleted one erases it. Raises TypeError for an unknown
-    field. Bulk statements such as insert(model) change no objects: call upsert_recipient() for their rows, or use a
-    trigger.
+    field or attribute. Bulk statements such as insert(model) change no objects: call upsert_recipient() for their
+    rows, or use a trigger.
     """
     if unknown := fields.keys() - FIELDS:
         raise TypeError(f"no field {min(unknown)!r}; there are {', '.join(sorted(FIELDS))}")
+
+    for source in (id, *fields.values()):
+        if not callable(source) and not hasattr(model, source):
+            raise TypeError(
+                f"{model.__name__} has no attribute {source!r}: pass the name of one, or a function of its objects"
+            )
 
     def upsert(_mapper: Any, connection: Any, target: Any) -> None:
         upsert_recipient(

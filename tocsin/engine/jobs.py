@@ -120,7 +120,9 @@ class QueueApp(procrastinate.App):
 def _settings() -> Settings:
     settings = with_running_instance(read_settings())
     if settings.database_url is None:
-        raise SettingsError("TOCSIN_DATABASE_URL is not set, and no `tocsin up` runs here.")
+        raise SettingsError(
+            "TOCSIN_DATABASE_URL is not set, and no `tocsin up` runs here: set it, or start `make up`."
+        )
     return settings
 
 

@@ -95,7 +95,9 @@ def read_apns_key(texts: Mapping[str, str]) -> ApnsKey | None:
         return None
     for name in _APNS:
         if name not in texts:
-            raise ValueError(f"TOCSIN_{name} is not set: APNs needs {', '.join(_APNS)}")
+            raise ValueError(
+                f"TOCSIN_{name} is not set: APNs needs {', '.join(f'TOCSIN_{each}' for each in _APNS)}"
+            )
     pem, key_id, team_id, topic = (texts[name] for name in _APNS)
     return ApnsKey(_named("APNS_KEY", _apns_pem, pem), key_id, team_id, topic)
 

@@ -76,6 +76,8 @@ def test_objects_keep_people_in_step(app: Flask) -> None:
     keep_recipients(Member, email="mail")
     with pytest.raises(TypeError, match="no field 'mail'"):
         keep_recipients(Member, mail="mail")
+    with pytest.raises(TypeError, match="Member has no attribute 'address': pass the name of one"):
+        keep_recipients(Member, email="address")
     owner = create_engine(os.environ["OWNER_DSN"].replace("sql://", "sql+psycopg://"))
 
     def address(id_: int) -> Any:
