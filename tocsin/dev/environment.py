@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from importlib.resources import files
 from importlib.util import find_spec
 from io import FileIO
 from pathlib import Path
@@ -36,28 +37,18 @@ if TYPE_CHECKING:
 
 def banner(url: str, *, mailbox: bool, phones: bool, demo_people: bool) -> str:
     """Returns the lines that are printed when everything is ready: addresses, and two commands to try."""
-    tocsin = _short(Path(sys.executable).with_name("tocsin"))
-    psql = "psql" if shutil.which("psql") else _bundled_psql()
-    alice = "" if demo_people else "select tocsin.upsert_recipient('alice', 'alice@example.com');"
-    inbox = f"    mailbox   {url}/dev/mail/\n" if mailbox else ""
-    pushes = f"    phones    {url}/dev/phones/\n" if phones else ""
+    alice = "select tocsin.upsert_recipient('alice', 'alice@example.com');"
     return (
-        "\n"
-        "  Tocsin is up. Ctrl-C stops it.\n"
-        "\n"
-        f"    demo      {url}/\n"
-        f"{inbox}"
-        f"{pushes}"
-        f"    mails     {url}/dev/templates/\n"
-        f"    API docs  {url}/schema\n"
-        f"    ops       {url}/ops/ (its key: {tocsin} api-key create me --scope ops)\n"
-        "\n"
-        "  To try, in another terminal:\n"
-        "\n"
-        f'    {psql} "$({tocsin} dsn --role app)" -c '
-        f"\"{alice}select tocsin.notify('forum.new_reply', array['alice'], 'Bob replied')\"\n"
-        f'    curl -H "Authorization: Bearer $({tocsin} token alice)" '
-        f"{url}/api/notifications/unread-count/\n"
+        (files("tocsin.dev") / "banner.txt")
+        .read_text("utf-8")
+        .format(
+            url=url,
+            mailbox=f"    mailbox   {url}/dev/mail/\n" if mailbox else "",
+            phones=f"    phones    {url}/dev/phones/\n" if phones else "",
+            tocsin=_short(Path(sys.executable).with_name("tocsin")),
+            psql="psql" if shutil.which("psql") else _bundled_psql(),
+            alice="" if demo_people else alice,
+        )
     )
 
 

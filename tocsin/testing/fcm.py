@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 from typing import Any, Self
 
 import jwt
@@ -46,6 +47,9 @@ _KNOWN = frozenset(
     | {"fcm_options"}
 )
 _DURATION = re.compile(r"(\d{1,12})(?:\.\d{1,9})?s", re.ASCII)
+_ERRORS: dict[str, dict[str, Any]] = json.loads(
+    Path(__file__).with_name("fcm_errors.json").read_text("utf-8")
+)
 _RESERVED = re.compile(r"from|message_type|(?:google|gcm)[._].*|google|gcm")
 
 
@@ -74,24 +78,19 @@ def invalid_argument(*fields: str, message: str = "Request contains an invalid a
     return error(400, "INVALID_ARGUMENT", message, code="INVALID_ARGUMENT", details=detail)
 
 
+def known_error(name: str, *, retry_after: str | None = None) -> Reply:
+    """Returns the error of this name in fcm_errors.json."""
+    return error(**_ERRORS[name], retry_after=retry_after)
+
+
 def quota_exceeded(retry_after: str | None = None) -> Reply:
     """Returns a 429 of the whole project."""
-    detail = {"@type": f"{_RPC}ErrorInfo", "reason": "RATE_LIMIT_EXCEEDED"}
-    message = "Quota exceeded for quota metric 'Send requests'"
-    return error(
-        429,
-        "RESOURCE_EXHAUSTED",
-        message,
-        code="QUOTA_EXCEEDED",
-        details=[detail],
-        retry_after=retry_after,
-    )
+    return known_error("QUOTA_EXCEEDED", retry_after=retry_after)
 
 
 def unavailable(retry_after: str | None = None) -> Reply:
     """Returns a 503."""
-    message = "The service is currently unavailable."
-    return error(503, "UNAVAILABLE", message, code="UNAVAILABLE", retry_after=retry_after)
+    return known_error("UNAVAILABLE", retry_after=retry_after)
 
 
 def apns_error(status: int, reason: str, *, code: str, name: str) -> Reply:
@@ -106,34 +105,13 @@ INVALID_TOKEN = invalid_argument(
 INVALID_TOKEN_FIELD = invalid_argument("message.token")
 INVALID_PAYLOAD = invalid_argument("message.android.ttl")
 TOO_BIG = invalid_argument(message="Message too big")
-UNAUTHENTICATED = error(
-    401,
-    "UNAUTHENTICATED",
-    "Request had invalid authentication credentials.",
-    details=[{"@type": f"{_RPC}ErrorInfo", "reason": "ACCESS_TOKEN_EXPIRED"}],
-)
-THIRD_PARTY_AUTH_ERROR = error(
-    401,
-    "UNAUTHENTICATED",
-    "Auth error from APNS or Web Push Service",
-    code="THIRD_PARTY_AUTH_ERROR",
-)
-PERMISSION_DENIED = error(403, "PERMISSION_DENIED", "Permission denied on the project.")
-SENDER_ID_MISMATCH = error(403, "PERMISSION_DENIED", "SenderId mismatch", code="SENDER_ID_MISMATCH")
-UNREGISTERED = error(404, "NOT_FOUND", "Requested entity was not found.", code="UNREGISTERED")
-DEVICE_QUOTA_EXCEEDED = error(
-    429,
-    "RESOURCE_EXHAUSTED",
-    "Device message rate exceeded.",
-    code="QUOTA_EXCEEDED",
-    details=[
-        {
-            "@type": f"{_RPC}QuotaFailure",
-            "violations": [{"subject": "device", "description": "Device message rate exceeded"}],
-        }
-    ],
-)
-INTERNAL = error(500, "INTERNAL", "Internal error encountered.", code="INTERNAL")
+UNAUTHENTICATED = known_error("UNAUTHENTICATED")
+THIRD_PARTY_AUTH_ERROR = known_error("THIRD_PARTY_AUTH_ERROR")
+PERMISSION_DENIED = known_error("PERMISSION_DENIED")
+SENDER_ID_MISMATCH = known_error("SENDER_ID_MISMATCH")
+UNREGISTERED = known_error("UNREGISTERED")
+DEVICE_QUOTA_EXCEEDED = known_error("DEVICE_QUOTA_EXCEEDED")
+INTERNAL = known_error("INTERNAL")
 
 
 class ReceivedMessage(Struct, frozen=True):
