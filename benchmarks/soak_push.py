@@ -100,7 +100,7 @@ class Soak:
         async with (
             await psycopg.AsyncConnection.connect(self.dsn, autocommit=True) as app,
             far_ends(self.folder) as (far, settings),
-            worker(self.folder, settings | {"database_url": self.dsn}) as process,
+            worker(self.folder, settings | {"database_url": self.dsn, "mail_cap": "0"}) as process,
         ):
             await make_people(app, self.people)
             beside = [

@@ -81,6 +81,7 @@ def make_services(
         "data_dir": str(folder),
         "database_wait": "300",  # a start during an outage waits for its end, however long
         "public_url": f"http://127.0.0.1:{ports[0]}",
+        "mail_cap": "0",  # each delivery has to end within the run
     }
     settings = [("serve", slot, {"port": str(port)}) for slot, port in enumerate(ports)]
     settings += [("worker", slot, one) for slot, one in enumerate(workers)]

@@ -132,6 +132,7 @@ def test_a_claim_reads_what_it_claims(stocked: Db) -> None:
         claim=UUID(int=2),
         process_id=None,
         lease=timedelta(seconds=30),
+        cap=60,
     )
     assert set(found) <= {"delivery_pkey", "delivery_burst"}
     assert found["delivery_pkey"] <= 301  # found, updated, checked, and the other one

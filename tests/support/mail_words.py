@@ -20,7 +20,12 @@ MAIL = CATALOGUES.parent
 PACKAGE = MAIL.parent.parent
 ROOT = PACKAGE.parent
 PAGES = PACKAGE / "http" / "pages"
-SOURCES = (MAIL / "context.py", PAGES / "opt_outs.py", PAGES / "action_page.py")
+SOURCES = (
+    MAIL / "context.py",
+    MAIL / "push_summary.py",
+    PAGES / "opt_outs.py",
+    PAGES / "action_page.py",
+)
 KEYWORDS = {
     "_": None,
     "gettext": None,

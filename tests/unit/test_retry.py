@@ -205,14 +205,16 @@ def test_one_that_is_never_tried_has_no_attempt() -> None:
 
 def test_one_whose_template_failed_has_spent_an_attempt() -> None:
     one = claimed()
-    assert render_failed(one) == SettledDelivery(
-        one.delivery_id,
-        one.claim,
-        S.FAILED,
-        "render_failed",
-        outcome="rejected",
-        attempt_reason="render_failed",
-    )
+    assert render_failed(one) == [
+        SettledDelivery(
+            one.delivery_id,
+            one.claim,
+            S.FAILED,
+            "render_failed",
+            outcome="rejected",
+            attempt_reason="render_failed",
+        )
+    ]
 
 
 def test_what_is_tried_again_waits() -> None:

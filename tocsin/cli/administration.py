@@ -70,7 +70,7 @@ def event_types() -> None:
 
 @event_types.command(name="list")
 def event_types_list() -> None:
-    """List the event types with their channels."""
+    """List the event types with their channels and throttles."""
     from tocsin.engine.store.event import list_event_types
 
     for entry in with_database(list_event_types):
@@ -78,7 +78,8 @@ def event_types_list() -> None:
             f"{channel} (mandatory)" if channel in entry.mandatory_channels else channel
             for channel in entry.default_channels
         ]
-        click.echo(f"{entry.event_type:<30} {entry.label:<26} {', '.join(channels)}")
+        throttle = f"; at most {entry.throttle}" if entry.throttle else ""
+        click.echo(f"{entry.event_type:<30} {entry.label:<26} {', '.join(channels)}{throttle}")
 
 
 @event_types.command(name="apply")

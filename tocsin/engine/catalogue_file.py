@@ -22,15 +22,20 @@ EventTypeName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$
 _LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*\S[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$(?!\n)"
 Label = Annotated[str, Meta(min_length=1, max_length=100, pattern=_LINE)]
 Duration = Annotated[str, Meta(pattern="^[1-9][0-9]{0,4}[smhd]$(?!\n)")]
+ThrottleText = Annotated[str, Meta(pattern="^[1-9][0-9]{0,4}/[1-9][0-9]{0,4}[smhd]$(?!\n)")]
 LanguageTag = Annotated[str, Meta(pattern="^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$(?!\n)")]
 PluralCategory = Literal["zero", "one", "two", "few", "many", "other"]
 GroupTitle = Annotated[str, Meta(min_length=1, max_length=200, pattern=_LINE)]
 
 
+_LONGEST_THROTTLE = 7 * 86400  # seconds
+
 # What is allowed, in words.
 _ALLOWED: Final[dict[Any, str]] = {
     Label: "a label is 1 to 100 characters in one line",
     Duration: 'a duration is a number up to 99999 and one of s, m, h, d, such as "3d"',
+    ThrottleText
+    | None: 'a throttle is a number of messages, a slash and a duration, such as "10/1h"',
 }
 _NAMES: Final = {
     "categories": "a category is lower-case letters, digits and underscores, such as shop",
@@ -58,6 +63,7 @@ class EntryDefinition(Struct, frozen=True, forbid_unknown_fields=True):
     mention: bool = False  # an event of a topic also reaches people who follow it for mentions only
     group: bool = True
     title_many: dict[LanguageTag, dict[PluralCategory, GroupTitle]] = {}
+    throttle: ThrottleText | None = None
 
 
 class CatalogueFile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -160,6 +166,8 @@ def _contradictions(entry: EntryDefinition) -> Iterator[str]:
             )
     if "in_app" in (*entry.delay, *entry.skip_if_read):
         yield "in_app is the inbox itself, and comes at once; delay another channel"
+    if entry.throttle and _seconds(entry.throttle.partition("/")[2]) > _LONGEST_THROTTLE:
+        yield f"a throttle of {entry.throttle} is longer than a week; use 7d at most"
     yield from _title_faults(entry)
 
 

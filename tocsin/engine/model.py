@@ -88,6 +88,7 @@ class EventType(Struct, frozen=True):
     mandatory_channels: list[str]
     priority: str
     digest: bool
+    throttle: str | None = None  # such as 10/1h
 
 
 class DeliveryState(StrEnum):
@@ -106,7 +107,7 @@ class DeliveryState(StrEnum):
 _S = DeliveryState
 TRANSITIONS: dict[DeliveryState | None, tuple[DeliveryState, ...]] = {
     None: (_S.QUEUED, _S.DEFERRED, _S.SKIPPED),
-    _S.QUEUED: (_S.SENDING, _S.FAILED, _S.CANCELLED, _S.EXPIRED),
+    _S.QUEUED: (_S.SENDING, _S.DEFERRED, _S.FAILED, _S.CANCELLED, _S.EXPIRED),
     _S.SENDING: tuple(state for state in _S if state is not _S.SENDING),
     _S.DEFERRED: (_S.QUEUED, _S.SENDING, _S.FAILED, _S.CANCELLED, _S.EXPIRED),
     _S.FAILED: (_S.QUEUED,),  # an operator replays it
@@ -310,7 +311,11 @@ class Claimed(Struct, frozen=True):
     badge: int | None = None
     options: dict[str, Any] | None = None
     withheld: str | None = None
+    near_limit: bool = False  # whether the limits of messages to the person have to be counted
     zone: Zone | None = None  # of the time zone's name, by PostgreSQL's rules
+    counted: Sequence[int] | None = (
+        None  # deliveries that go with it, which its message only counts
+    )
 
     @property
     def check_result(self) -> CheckResult | None:

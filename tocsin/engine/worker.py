@@ -17,6 +17,7 @@ from tocsin.engine.deliver.deliverer import Deliverer, Render
 from tocsin.engine.dispatch.dispatcher import Dispatcher
 from tocsin.engine.mail.links import Links
 from tocsin.engine.mail.loader import Templates, TemplatesError
+from tocsin.engine.mail.push_summary import render_push_summary
 from tocsin.engine.mail.render import mail_renderer, render_push
 from tocsin.engine.mail.template_check import check
 from tocsin.engine.model import (
@@ -87,6 +88,7 @@ async def running_engine(settings: Settings, availability: Availability) -> Asyn
             actors,
             _renderer(settings, link_key),
             process_id=identity.process_id,
+            cap=settings.mail_cap,
         )
         dispatcher = Dispatcher(dsn, badge_pushes=settings.badge_pushes, availability=availability)
 
@@ -223,8 +225,10 @@ def _renderer(settings: Settings, link_key: bytes) -> Render:
 
     def render(together: Sequence[Claimed], entries: Sequence[Entry]) -> Message:
         first = together[0]
-        return (
-            render_mail(together, entries) if first.channel is Channel.EMAIL else render_push(first)
-        )
+        if first.channel is Channel.EMAIL:
+            return render_mail(together, entries)
+        if len(together) > 1 or first.counted:
+            return render_push_summary(together)
+        return render_push(first)
 
     return render

@@ -107,6 +107,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     badge_pushes: Annotated[bool, _switch] = True
 
     allow_private_endpoints: Annotated[bool, _switch] = False
+    mail_cap: Annotated[int, _whole(0, 100_000)] = 60
+
     ca_file: Annotated[Path | None, parse_ca_file] = None
     log_level: Annotated[str, _log_level] = "INFO"
     log_format: Annotated[LogFormat, _log_format] = "json"

@@ -22,6 +22,7 @@ _DEFAULTS: dict[str, Any] = {
     "mention": False,
     "group": True,
     "title_many": {},
+    "throttle": None,
 }
 
 

@@ -167,7 +167,7 @@ class Batch:
             found = await self._retry.run(lambda: store.find_mergeable(self._database, ids))
             self._mergeable = found or {}
 
-    async def claim(self, size: int, leases: Leases) -> list[Claimed]:
+    async def claim(self, size: int, leases: Leases, *, cap: int = 0) -> list[Claimed]:
         """Claims the next `size`, and with them the mails that can be merged with one of these."""
         ids = [self._unclaimed.popleft() for _ in range(min(size, len(self._unclaimed)))]
         if not ids:
@@ -182,6 +182,7 @@ class Batch:
                 claim=leases.new_claim(),
                 process_id=leases.process_id,
                 lease=LEASE,
+                cap=cap,
             ),
             undo=lambda: store.undo_claim(self._database, leases.latest_claim),
         )

@@ -21,6 +21,7 @@ from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.deliver.claiming import Batch, DatabaseRetry, Leases
 from tocsin.engine.deliver.outcome_writer import AttemptLog, OutcomeWriter
 from tocsin.engine.deliver.settlement import render_failed, settle_all, skip
+from tocsin.engine.deliver.throttling import Throttle
 from tocsin.engine.mail.loader import TemplateFailed
 from tocsin.engine.model import Channel, Claimed, Entry, Message, Priority, Settlement
 from tocsin.engine.store import delivery as store
@@ -57,7 +58,10 @@ class Attempt(Struct, eq=False):
 
 
 class Deliverer:
-    """Delivers the jobs of one worker process; `actors` has one for each provider that is configured."""
+    """Delivers the jobs of one worker process; `actors` has one for each provider that is configured.
+
+    `cap`: so many messages an hour to one person on a channel; 0: any number.
+    """
 
     def __init__(
         self,
@@ -66,6 +70,7 @@ class Deliverer:
         render: Render,
         *,
         process_id: UUID,
+        cap: int = 0,
         random: Random | None = None,
     ) -> None:
         self._database = database
@@ -76,6 +81,7 @@ class Deliverer:
         self._writer = OutcomeWriter(database)
         self._attempt_log = AttemptLog()
         self._retry = DatabaseRetry(database.availability, self._writer)
+        self._throttle = Throttle(database, self._retry, self._writer, cap)
         self._zones = Zones(database)
         self._finishing: set[asyncio.Task[None]] = set()  # what jobs no longer wait for
 
@@ -160,7 +166,8 @@ class Deliverer:
                 others_ran_at = time.monotonic()
 
     async def _claim(self, permits: Permits, batch: Batch, leases: Leases) -> list[Attempt]:
-        claimed = await batch.claim(permits.size, leases)
+        claimed = await batch.claim(permits.size, leases, cap=self._throttle.cap_of(batch.channel))
+        claimed = await self._throttle.apply(batch.channel, claimed)
         await self._retry.run(lambda: self._zones.put_into(claimed))
         attempts = [Attempt(together, leases) for together in merged(claimed)]
         digest_ids = [one.digest_id for one in claimed if one.digest_id is not None]
@@ -193,7 +200,8 @@ class Deliverer:
                     error=str(error) if template else type(error).__name__,
                     exc_info=not template,
                 )
-                self._writer.write(render_failed(claimed))
+                for failed in render_failed(claimed):
+                    self._writer.write(failed)
             return False
         return True
 
@@ -217,6 +225,11 @@ class Deliverer:
         settled = {
             one.delivery_id: one for one in settle_all(attempt.claimed, settlement, self._random)
         }
+        for first in attempt.claimed:
+            # before the first, whose lease they share
+            for delivery_id in first.counted or ():
+                if one := settled.get(delivery_id):
+                    self._writer.write(one)
         for claimed in attempt.claimed:
             if one := settled.get(claimed.delivery_id):
                 self._writer.write(one, attempt.leases.remove)

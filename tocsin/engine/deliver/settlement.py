@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
+from msgspec import structs
+
 from tocsin.engine.actors.machinery.breaker import backoff
 from tocsin.engine.model import (
     Claimed,
@@ -27,6 +29,24 @@ def settle_all(
 
     Where the presend check withheld some of them, the others are due again at once.
     """
+    settled = _settle_shown(together, settlement, random)
+    for first in together:
+        if not first.counted:
+            continue
+        result = settlement.outcome
+        if isinstance(result, Withheld):
+            result = Unsent("changed") if result.state else result
+            shared = settle(first, Settlement(result), random)
+        else:
+            shared = next(one for one in settled if one.delivery_id == first.delivery_id)
+        if shared is not None:
+            settled += [structs.replace(shared, delivery_id=each) for each in first.counted]
+    return settled
+
+
+def _settle_shown(
+    together: Sequence[Claimed], settlement: Settlement, random: Random
+) -> list[SettledDelivery]:
     if len(together) == 1:
         written = settle(together[0], settlement, random)
         return [written] if written else []
@@ -108,9 +128,12 @@ def skip(claimed: Claimed, reason: str) -> SettledDelivery:
     return SettledDelivery(claimed.delivery_id, claimed.claim, DeliveryState.SKIPPED, reason)
 
 
-def render_failed(claimed: Claimed) -> SettledDelivery:
-    """Returns the new state of one whose template failed: an attempt is spent, for operators to see."""
-    return SettledDelivery(
+def render_failed(claimed: Claimed) -> list[SettledDelivery]:
+    """Returns the new state of one whose template failed, and of those that go with it.
+
+    An attempt is spent, for operators to see.
+    """
+    failed = SettledDelivery(
         claimed.delivery_id,
         claimed.claim,
         DeliveryState.FAILED,
@@ -118,3 +141,4 @@ def render_failed(claimed: Claimed) -> SettledDelivery:
         outcome="rejected",
         attempt_reason="render_failed",
     )
+    return [failed, *(structs.replace(failed, delivery_id=one) for one in claimed.counted or ())]

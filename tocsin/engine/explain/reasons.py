@@ -57,6 +57,9 @@ TOPIC_REASONS = _TABLE.topic
 PUSH_REASONS = _TABLE.push
 DELIVERIES = (*_TABLE.engine, *_TABLE.email, *_TABLE.bounce, *PUSH_REASONS)
 
+WAITING_REASONS = frozenset({"quiet_hours", "delayed", "throttled"})
+"""Why a delivery waits until a time that is known beforehand, without having been tried."""
+
 _DECISIONS = {each.code: each for each in DECISIONS}
 _PATTERNS = [(re.compile("|".join(map(_pattern, each.codes))), each) for each in DELIVERIES]
 

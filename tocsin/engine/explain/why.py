@@ -11,6 +11,7 @@ from msgspec import Struct
 from tocsin.engine.explain.reasons import (
     PUSH_REASONS,
     TOPIC_REASONS,
+    WAITING_REASONS,
     decision_reason,
     delivery_reason,
 )
@@ -164,9 +165,7 @@ def _delivery(record: DeliveryRecord) -> str:
     match record.state:
         case "sent":
             return "The digest was sent." if record.digest else "It was sent."
-        case "deferred" if (
-            record.reason in ("quiet_hours", "delayed") and record.due_at is not None
-        ):
+        case "deferred" if record.reason in WAITING_REASONS and record.due_at is not None:
             return f"{_start(clause)}, until {record.due_at:%Y-%m-%d %H:%M} UTC."
         case "queued" | "sending":
             return "It is on its way."

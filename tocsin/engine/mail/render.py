@@ -64,7 +64,7 @@ def mail_renderer(
         by = Rendering(links, sender, datetime.now(UTC), templates)
         if first.digest_id is not None:
             message = render_digest(first, entries, by)
-        elif len(together) > 1:
+        elif len(together) > 1 or first.counted:
             message = render_burst(together, by)
         else:
             message = render_mail(first, by, precompiled)
@@ -306,7 +306,7 @@ _BURST_SIZES = (
 
 def render_burst(together: Sequence[Claimed], by: Rendering) -> Message:
     """Renders several, the newest first; the same deliveries get the same Message-ID at each attempt."""
-    first = min(together, key=lambda one: one.delivery_id)
+    first, count = first_of(together), count_of(together)
     newest_first = sorted(together, key=lambda one: one.delivery_id, reverse=True)
     groups = by_subject(newest_first)
     line = line_of(groups[0], first.locale)
@@ -317,7 +317,8 @@ def render_burst(together: Sequence[Claimed], by: Rendering) -> Message:
         "newest": one_line(
             line or groups[0][0].title or groups[0][0].label, SUBJECT_CHARACTERS - 40
         ),
-        "rest": len(together) - (len(groups[0]) if line else 1),
+        "count": count,
+        "rest": count - (len(groups[0]) if line else 1),
         "inbox_url": inbox_url(first, by),
         "unsubscribe_url": unsubscribe_url,
         "mute_url": mute_url_of(newest_first, unsubscribe_url),
@@ -326,7 +327,7 @@ def render_burst(together: Sequence[Claimed], by: Rendering) -> Message:
 
     def rendered(size: _BurstSize, templates: Templates) -> Written:
         cut = _shortened_items(shown, items, size, templates.words)
-        more = len(together) - len(cut)
+        more = count - len(cut)
         return _parts(_BURST_TEMPLATE, context | {"items": cut, "more": more}, templates)
 
     return to_message(
@@ -335,10 +336,20 @@ def render_burst(together: Sequence[Claimed], by: Rendering) -> Message:
         subject=one_line(context["subject"], SUBJECT_CHARACTERS + PREHEADER_CHARACTERS),
         written=_first_that_fits(_BURST_SIZES, rendered, by.templates),
         about=(first.event_type, first.category),
-        unsubscribe_url=unsubscribe_url,
+        unsubscribe_url=None if all(one.mandatory for one in together) else unsubscribe_url,
         thread=thread_headers(together, by),
         others=tuple(one.delivery_id for one in together if one is not first),
     )
+
+
+def first_of(together: Sequence[Claimed]) -> Claimed:
+    """Returns the delivery whose id the message has at each attempt."""
+    return min(together, key=lambda one: (one.delivery_id != one.burst_id, one.delivery_id))
+
+
+def count_of(together: Sequence[Claimed]) -> int:
+    """Returns how many notifications a message is about, with those that it only counts."""
+    return len(together) + sum(len(one.counted or ()) for one in together)
 
 
 def _item(one: Claimed, by: Rendering) -> dict[str, Any]:
@@ -358,8 +369,6 @@ def _burst_context(
         **reason_variables(code, [item["label"] for item in items], together[0], by),
         "title": "",
         "items": items,
-        "count": len(together),
-        "more": len(together) - len(items),
         "text": " · ".join(titles[1:]),
     }
 

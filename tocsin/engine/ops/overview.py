@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct
 
-from tocsin.engine.explain.reasons import meaning_and_cure
+from tocsin.engine.explain.reasons import WAITING_REASONS, meaning_and_cure
 from tocsin.engine.model import ActorReport, ActorState, Unavailable
 from tocsin.engine.ops.chart import (
     DAY,
@@ -232,7 +232,7 @@ def _channel(
 ) -> ChannelView:
     mine = [each for each in reading.unfinished if each.channel == row.channel]
     recent = [each for each in reading.lately if each.channel == row.channel and each.recent]
-    unintended = [e.oldest_at for e in mine if e.reason not in ("quiet_hours", "delayed")]
+    unintended = [e.oldest_at for e in mine if e.reason not in WAITING_REASONS]
     return ChannelView(
         channel=row.channel,
         available=row.available,

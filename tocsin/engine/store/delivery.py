@@ -76,8 +76,11 @@ async def claim(
     claim: UUID,
     process_id: UUID | None = None,
     lease: timedelta,
+    cap: int = 0,
 ) -> list[Claimed]:
     """Claims those that are queued and not claimed, the urgent ones first.
+
+    `near_limit` is set for people who may have got `cap` messages within an hour (0: any number).
 
     After an outage of the database, the claims of a process (`process_id`) are kept until it could write and renew.
 
@@ -94,12 +97,46 @@ async def claim(
         claim=claim,
         process_id=process_id,
         lease=lease,
+        cap=cap,
     )
     for row in rows:  # the cursor passes text and numbers on as they are
         structs.force_setattr(row, "claim", claim)
         structs.force_setattr(row, "channel", channel)
         structs.force_setattr(row, "priority", _PRIORITIES[row.priority])
     return rows
+
+
+class ThrottledDelivery(Struct, frozen=True):
+    """What became of a claimed delivery of a person who is near a limit.
+
+    `held`: None where it is sent, with the others of `burst_id` if there is one; else `throttled`, or `lost` where the
+    claim no longer has it. `counted`: one that was taken along, and is withheld where `held` has a reason.
+    """
+
+    delivery_id: int
+    burst_id: int | None
+    counted: bool
+    held: str | None
+    caller: str | None
+
+
+async def throttle(
+    database: Database,
+    claim: UUID,
+    delivery_ids: Sequence[int],
+    *,
+    withheld: Sequence[int],
+    cap: int,
+) -> list[ThrottledDelivery]:
+    """Defers deliveries of a claim that are beyond a limit; the result names those, and what is sent as a burst."""
+    return await database.rows(
+        ThrottledDelivery,
+        _SQL["throttle"],
+        claim=claim,
+        delivery_ids=list(delivery_ids),
+        withheld=list(withheld),
+        cap=cap,
+    )
 
 
 async def undo_claim(database: Database, claim: UUID) -> None:
@@ -148,11 +185,15 @@ def _on_all(message: Message, check_results: dict[int, CheckResult]) -> CheckRes
     return CheckResult(message.delivery_id, "", each[0].checked_at, changed, others=each)
 
 
+def withheld_state(reason: str) -> DeliveryState:
+    """Returns the state of a delivery that the presend check withholds for this reason."""
+    return _ENDS.get(reason, DeliveryState.SKIPPED)
+
+
 def _check_result(row: _Checked) -> CheckResult:
     withheld = None
     if row.withheld is not None:
-        state = _ENDS.get(row.withheld, DeliveryState.SKIPPED)
-        withheld = Withheld(state, row.withheld, row.wait)
+        withheld = Withheld(withheld_state(row.withheld), row.withheld, row.wait)
     return CheckResult(
         row.delivery_id,
         row.address,

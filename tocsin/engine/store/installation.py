@@ -50,6 +50,7 @@ async def clean_up(database: Database, *, now: datetime, retention: timedelta) -
     await _in_batches(database, "clean_up_events", before=before)
     await _in_batches(database, "clean_up_keys", now=now)
     await _in_batches(database, "clean_up_badge_pushes", now=now)
+    await _in_batches(database, "clean_up_joined_messages", now=now)
     await _in_batches(database, "disable_stale_devices", now=now)
     await _in_batches(database, "requeue_lost", now=now)
     return removed

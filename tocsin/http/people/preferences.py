@@ -179,6 +179,9 @@ class CatalogueType(Struct, frozen=True):
     mandatory_channels: list[str]
     priority: str
     digest: bool  # digests may hold it
+    throttle: str | None = (
+        None  # so many messages in a time, such as 10/1h; others are joined to one
+    )
 
 
 class CatalogueCategory(Struct, frozen=True):

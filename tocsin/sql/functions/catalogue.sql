@@ -6,6 +6,20 @@ as $$
     select make_interval(secs => extract(epoch from replace(_text, 'm', 'min')::interval)::float8)
 $$;
 
+-- A throttle as a catalogue file has it, such as 10/1h.
+create or replace function tocsin.throttle_text(_most integer, _within interval) returns text
+language sql immutable
+as $$
+    select _most || '/' || (
+        select s / u.seconds || u.unit
+        from (values (86400, 'd'), (3600, 'h'), (60, 'm'), (1, 's')) u (seconds, unit)
+        where s % u.seconds = 0
+        order by u.seconds desc
+        limit 1
+    )
+    from (select extract(epoch from _within)::integer as s) e
+$$;
+
 -- Applies a catalogue of event types, all or nothing:
 -- {"categories": [{category, label}], "event_types": [{event_type, label, channels, mandatory, priority, …}],
 -- "replace": boolean}; lists, since the order of an object's keys is lost.
@@ -57,7 +71,8 @@ begin
 
     insert into tocsin.event_type as t (
         event_type, category, label, position, default_channels, mandatory_channels, priority, time_to_live,
-        max_attempts, allows_digest, delays, skip_if_read, alone, mention, grouped, title_many
+        max_attempts, allows_digest, delays, skip_if_read, alone, mention, grouped, title_many,
+        throttle_most, throttle_within
     )
     select
         e.entry ->> 'event_type',
@@ -86,7 +101,9 @@ begin
         (e.entry ->> 'alone')::boolean,
         coalesce((e.entry ->> 'mention')::boolean, false),
         coalesce((e.entry ->> 'group')::boolean, true),
-        nullif(nullif(e.entry -> 'title_many', '{}'), 'null')
+        nullif(nullif(e.entry -> 'title_many', '{}'), 'null'),
+        split_part(e.entry ->> 'throttle', '/', 1)::integer,
+        tocsin.duration(split_part(e.entry ->> 'throttle', '/', 2))
     from jsonb_array_elements(_catalogue -> 'event_types') with ordinality e (entry, position)
     on conflict (event_type) do update
     set label = excluded.label,
@@ -102,6 +119,8 @@ begin
         mention = excluded.mention,
         grouped = excluded.grouped,
         title_many = excluded.title_many,
+        throttle_most = excluded.throttle_most,
+        throttle_within = excluded.throttle_within,
         retired_at = null;
 
     if (_catalogue -> 'replace')::boolean then

@@ -76,6 +76,25 @@ as $$
     from gone
 $$;
 
+-- Joined messages that were due before yesterday, at `_now`. Returns how many.
+create or replace function tocsin.clean_up_joined_messages(_now timestamptz, _limit integer) returns integer
+language sql
+as $$
+    with gone as (
+        delete from tocsin.joined_message j
+        where j.ctid in (
+            select o.ctid
+            from tocsin.joined_message o
+            where o.due_at < _now - interval '1 day'
+            limit _limit
+            for update skip locked
+        )
+        returning 1
+    )
+    select count(*)::integer
+    from gone
+$$;
+
 -- Events from before _before that have no notifications, or no longer. Returns how many.
 create or replace function tocsin.clean_up_events(_before timestamptz, _limit integer) returns integer
 language sql

@@ -41,6 +41,13 @@ as $$
                             and t.delays ? d.channel
                     )
                     or exists (select from tocsin.quiet_hours q where q.recipient_id = d.recipient_id)
+                    -- it waited for a limit
+                    or exists (
+                        select
+                        from tocsin.joined_message j
+                        where j.recipient_id = d.recipient_id
+                            and j.burst_id = d.burst_id
+                    )
                     or exists (select from tocsin.attempt a where a.delivery_id = d.delivery_id and a.attempt = 0)
                 )
                 then -1

@@ -36,6 +36,7 @@ create or replace function tocsin.delivery_snapshot(_delivery_id bigint) returns
     sandbox boolean,
     badge integer,
     options jsonb,
+    throttled boolean,
     withheld text,
     wait double precision
 )
@@ -57,12 +58,12 @@ as $$
         case when e.content is null then e.body_html else tocsin.text_for(e.content, r.locale, k.channel, 'body_html', e.body_html) end as body_html,
         e.action_url,
         e.initiator,
-        -- for the title of several about one subject in one mail
+        -- for the title of several about one subject in one message
         case
-            when e.subject is not null and d.channel = 'email' and t.grouped
+            when e.subject is not null and d.channel in ('email', 'push', 'web_push') and t.grouped
                 then (select i.name from tocsin.recipient i where i.recipient_id = e.initiator)
         end as initiator_name,
-        case when e.subject is not null and d.channel = 'email' and t.grouped then t.title_many end as title_many,
+        case when e.subject is not null and d.channel in ('email', 'push', 'web_push') and t.grouped then t.title_many end as title_many,
         r.name,
         r.locale,
         r.timezone,
@@ -98,6 +99,7 @@ as $$
             )
             else v.keys
         end as options,
+        t.throttle_most is not null as throttled,
         case
             when e.cancelled_at is not null then 'cancelled'
             when n.replaced_by is not null then 'replaced'

@@ -253,14 +253,28 @@ declare
     _priority smallint;
     _batch bigint[];
 begin
-    with due as (
-        select d.delivery_id
+    with first as (
+        select d.delivery_id, d.burst_id
         from tocsin.delivery d
         where d.channel = _channel
             and d.due_at <= _now
         order by d.due_at
         limit _room
         for update skip locked
+    ),
+    -- what goes as one message is dispatched as a whole
+    same_burst as (
+        select d.delivery_id
+        from tocsin.delivery d
+        where d.burst_id = any (array(select distinct f.burst_id from first f where f.burst_id is not null))
+            and d.due_at is not null
+            and not exists (select from first f where f.delivery_id = d.delivery_id)
+        for update skip locked
+    ),
+    due as (
+        select f.delivery_id from first f
+        union all
+        select b.delivery_id from same_burst b
     ),
     judged as materialized (
         select
@@ -302,7 +316,25 @@ begin
             end
         from judged j
         where d.delivery_id = j.delivery_id
-        returning d.delivery_id, d.state, j.priority
+        returning d.delivery_id, d.burst_id, d.state, j.priority
+    ),
+    -- the first of a burst takes the others along; they have a lease of their own until it does
+    queued as (
+        select
+            m.delivery_id,
+            m.priority,
+            m.burst_id is not null
+                and row_number() over (partition by m.burst_id order by m.delivery_id = m.burst_id desc, m.delivery_id) > 1
+                as taken_along
+        from moved m
+        where m.state = 'queued'
+    ),
+    leased as (
+        insert into tocsin.lease (channel, delivery_ids, until)
+        select _channel, array_agg(q.delivery_id), clock_timestamp() + _lease
+        from queued q
+        where q.taken_along
+        having count(*) > 0
     ),
     settled as (
         insert into tocsin.settled_batch (settled_at, delivery_ids)
@@ -312,11 +344,12 @@ begin
         having count(*) > 0
     )
     select
-        count(*),
-        array_agg(m.delivery_id) filter (where m.state = 'queued'),
-        array_agg(m.priority) filter (where m.state = 'queued')
+        (select count(*) from moved),
+        array_agg(q.delivery_id),
+        array_agg(q.priority)
     into _count, _ids, _priorities
-    from moved m;
+    from queued q
+    where not q.taken_along;
     for _priority, _batch in
         select u.priority, array_agg(u.delivery_id)
         from unnest(_ids, _priorities) u (delivery_id, priority)

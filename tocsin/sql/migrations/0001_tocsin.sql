@@ -82,7 +82,10 @@ create table tocsin.event_type (
     mention boolean not null default false,
     grouped boolean not null default true,
     title_many jsonb,
-    retired_at timestamptz
+    throttle_most integer check (throttle_most > 0),
+    throttle_within interval check (throttle_within > '0'),
+    retired_at timestamptz,
+    check ((throttle_most is null) = (throttle_within is null))
 );
 
 comment on table tocsin.event_type is 'The catalogue of event types.';
@@ -103,6 +106,8 @@ comment on column tocsin.event_type.alone is 'Whether each of its mails is sent 
 comment on column tocsin.event_type.mention is 'Whether it means that a person was mentioned: it also reaches those who follow a topic for mentions only.';
 comment on column tocsin.event_type.grouped is 'Whether its notifications of one subject are one item of a grouped inbox.';
 comment on column tocsin.event_type.title_many is 'Title of a group of several: {language: {plural category of CLDR: text}}; null: the title of the newest one.';
+comment on column tocsin.event_type.throttle_most is 'Messages of it to one person (and about one subject) within throttle_within; what is beyond is joined to one later message. null: no limit.';
+comment on column tocsin.event_type.throttle_within is 'The time for which throttle_most counts.';
 comment on column tocsin.event_type.retired_at is 'When it left the catalogue; the row is kept for events that name it.';
 
 -- == Recipients, and what belongs to them ==
@@ -724,7 +729,7 @@ comment on column tocsin.delivery.settled_at is 'When it reached a final state.'
 comment on column tocsin.delivery.device_id is 'Device or browser of a push.';
 comment on column tocsin.delivery.target_id is 'Target of a webhook or of a chat.';
 comment on column tocsin.delivery.digest_id is 'The digest, if it is one.';
-comment on column tocsin.delivery.burst_id is 'First delivery of those that were sent as one mail: they stay together at each attempt, under one Message-ID.';
+comment on column tocsin.delivery.burst_id is 'First delivery of those that are sent as one message: they stay together at each attempt, under one Message-ID.';
 comment on column tocsin.delivery.expires_at is 'After this it is not sent any more; null: as its event.';
 comment on column tocsin.delivery.failed_at is 'settled_at of a failed one, for an index.';
 
@@ -797,6 +802,33 @@ create index settled_batch_settled_at on tocsin.settled_batch (settled_at);
 comment on table tocsin.settled_batch is 'Deliveries by the time at which they reached a final state, many in a row: so that no index has delivery.settled_at.';
 comment on column tocsin.settled_batch.settled_at is 'When they did.';
 comment on column tocsin.settled_batch.delivery_ids is 'The deliveries.';
+
+create table tocsin.joined_message (
+    recipient_id text not null references tocsin.recipient on delete cascade,
+    channel text not null,
+    device_id bigint,
+    event_type text,
+    subject text,
+    burst_id bigint not null,
+    due_at timestamptz not null,
+    deliveries integer not null,
+    created_at timestamptz not null default clock_timestamp(),
+    unique nulls not distinct (recipient_id, channel, device_id, event_type, subject)
+);
+
+-- throttled_apps, clean_up_joined_messages
+create index joined_message_due on tocsin.joined_message (due_at);
+
+comment on table tocsin.joined_message is 'Messages that were made of what was beyond a limit: the one that waits, or the last one, for each person and limit.';
+comment on column tocsin.joined_message.recipient_id is 'The person.';
+comment on column tocsin.joined_message.channel is 'The channel.';
+comment on column tocsin.joined_message.device_id is 'The device of pushes.';
+comment on column tocsin.joined_message.event_type is 'The event type whose throttle it is; null: the cap of all messages in an hour.';
+comment on column tocsin.joined_message.subject is 'The subject for which the throttle counts.';
+comment on column tocsin.joined_message.burst_id is 'burst_id of its deliveries.';
+comment on column tocsin.joined_message.due_at is 'When it is due.';
+comment on column tocsin.joined_message.deliveries is 'How many deliveries were joined.';
+comment on column tocsin.joined_message.created_at is 'When the limit was reached first.';
 
 create table tocsin.digest (
     digest_id bigint primary key generated always as identity,

@@ -28,6 +28,9 @@ same_burst as (
     where d.burst_id = any (array(select f.burst_id from first f where f.burst_id is not null))
         and d.delivery_id <> all (:delivery_ids)
         and d.state in ('queued', 'deferred')
+    order by d.delivery_id desc
+    -- `throttle` takes the others, which the message only counts
+    limit 200
     for update skip locked
 ),
 mine as (
@@ -71,7 +74,8 @@ claimed as (
     left join mergeable s using (delivery_id)
     where d.delivery_id = m.delivery_id
     returning
-        d.delivery_id, d.notification_id, d.event_id, d.recipient_id, d.channel, d.attempts, d.burst_id, d.digest_id
+        d.delivery_id, d.notification_id, d.event_id, d.recipient_id, d.channel, d.attempts, d.burst_id, d.digest_id,
+        m.burst_id is not null as again
 ),
 leased as (
     insert into tocsin.lease (channel, claim, process_id, delivery_ids, until)
@@ -133,14 +137,44 @@ select
     n.badge,
     n.options,
     n.withheld,
+    -- whether a limit may be reached: few people get more than a quarter of the cap in a day
+    c.event_id is not null
+        and c.recipient_id is not null
+        and (
+            c.again
+            or n.throttled
+            or :cap > 0 and (
+                n.created_at < statement_timestamp() - interval '1 hour'
+                or (
+                    select x.created_at
+                    from tocsin.notification x
+                    where x.recipient_id = c.recipient_id
+                    order by x.xid desc
+                    offset :cap / 4
+                    limit 1
+                ) > statement_timestamp() - interval '1 day'
+            )
+        ) as near_limit,
     -- the worker fills it by `timezone`, whose rules it keeps
-    null as zone
+    null as zone,
+    -- and this by `throttle`
+    null as counted
 from claimed c
 cross join lateral tocsin.delivery_snapshot(c.delivery_id) n
 left join tocsin.notification o
     on o.notification_id = c.notification_id
     and (n.topic is not null or c.channel = 'email' and c.event_id is not null)
 order by n.priority desc, c.delivery_id;
+
+-- name: throttle
+-- Decides which deliveries of a claim are sent now, and defers what is beyond a limit.
+select
+    t.delivery_id,
+    t.burst_id,
+    t.counted,
+    t.held,
+    t.caller
+from tocsin.throttle(:claim, :delivery_ids, :withheld, :cap) t;
 
 -- name: undo_claim!
 -- Undoes a claim whose result never arrived because the connection was lost: nobody tried these deliveries.

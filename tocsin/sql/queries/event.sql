@@ -8,7 +8,8 @@ select
     t.default_channels,
     t.mandatory_channels,
     (array['low', 'normal', 'high'])[t.priority + 1] as priority,
-    t.allows_digest as digest
+    t.allows_digest as digest,
+    tocsin.throttle_text(t.throttle_most, t.throttle_within) as throttle
 from tocsin.event_type t
 join tocsin.category c using (category)
 where t.retired_at is null
@@ -24,7 +25,8 @@ select
     t.default_channels,
     t.mandatory_channels,
     (array['low', 'normal', 'high'])[t.priority + 1] as priority,
-    t.allows_digest as digest
+    t.allows_digest as digest,
+    tocsin.throttle_text(t.throttle_most, t.throttle_within) as throttle
 from tocsin.event_type t
 join tocsin.category c using (category)
 where t.event_type = :event_type;

@@ -18,6 +18,10 @@ select tocsin.clean_up_keys(:now, :limit);
 -- Deletes one batch of settled pushes that corrected a badge.
 select tocsin.clean_up_badge_pushes(:now, :limit);
 
+-- name: clean_up_joined_messages
+-- Deletes one batch of joined messages that are over.
+select tocsin.clean_up_joined_messages(:now, :limit);
+
 -- name: disable_stale_devices
 -- Disables one batch of devices that were not registered again for too long.
 select tocsin.disable_stale_devices(:now, :limit);
