@@ -40,6 +40,7 @@ PUBLIC = {
     "notify_email",
     "notify_topic",
     "register_push_token",
+    "register_web_push",
     "subscribe",
     "unread_count",
     "unsubscribe",

@@ -222,3 +222,79 @@ async def test_without_a_key_there_is_no_web_push(alice: httpx.AsyncClient) -> N
     response = await alice.get("/api/web-push-key/")
     assert response.status_code == 404
     assert "TOCSIN_VAPID_KEY" in response.json()["detail"]
+
+
+KEYS = {
+    "p256dh": "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4",
+    "auth": "BTBZMqHH6r4Tts7J_aSIgg",
+}
+BROWSER: dict[str, Any] = {
+    "platform": "web",
+    # an address, since a name would be resolved
+    "subscription": {
+        "endpoint": "https://1.1.1.1/send/abcdef",
+        "expirationTime": None,
+        "keys": KEYS,
+    },
+}
+
+
+async def test_a_browser_is_registered_by_its_subscription(
+    alice: httpx.AsyncClient, bob: httpx.AsyncClient, db: Db
+) -> None:
+    first = await alice.post(TOKENS, json=BROWSER | {"label": "Firefox on Linux"})
+    again = await alice.post(TOKENS, json=BROWSER)
+    assert (first.status_code, again.status_code) == (201, 200)
+    device = again.json()
+    assert (device["platform"], device["provider"], device["token"], device["label"]) == (
+        "web",
+        "web_push",
+        "abcdef",
+        "Firefox on Linux",
+    )
+    assert db.execute("select token, keys from tocsin.device").fetchall() == [
+        (BROWSER["subscription"]["endpoint"], KEYS)
+    ]
+    assert (await bob.post(TOKENS, json=BROWSER)).status_code == 201
+    assert await listed(alice) == []
+    endpoint = {"token": BROWSER["subscription"]["endpoint"]}
+    assert (await bob.post(f"{TOKENS}unregister/", json=endpoint)).status_code == 204
+    assert await listed(bob) == []
+
+
+def changed(**subscription: Any) -> dict[str, Any]:
+    return BROWSER | {"subscription": BROWSER["subscription"] | subscription}
+
+
+@pytest.mark.parametrize(
+    ("device", "field"),
+    [
+        ({"platform": "web"}, "subscription"),
+        ({"platform": "web", "token": "x"}, "subscription"),
+        (BROWSER | {"token": "x"}, "token"),
+        (BROWSER | {"platform": "ios", "token": "a" * 64}, "subscription"),
+        ({"platform": "ios"}, "token"),
+        (BROWSER | {"provider": "fcm"}, "provider"),
+        (changed(endpoint="http://1.1.1.1/send/abcdef"), "subscription.endpoint"),
+        (changed(endpoint="https://u:p@1.1.1.1/send/abcdef"), "subscription.endpoint"),
+        (changed(endpoint="https://127.0.0.1/send/abcdef"), "subscription.endpoint"),
+        (changed(endpoint="https://[::ffff:10.0.0.1]/x"), "subscription.endpoint"),
+        (changed(endpoint="https://169.254.169.254/latest/"), "subscription.endpoint"),
+        (changed(endpoint="https://localhost/x"), "subscription.endpoint"),  # by its name
+        (changed(endpoint="https://1.1.1.1/ö"), "subscription.endpoint"),
+        (changed(endpoint="nonsense"), "subscription.endpoint"),
+        (changed(keys=KEYS | {"auth": "short"}), "subscription.keys"),
+        (changed(keys=KEYS | {"p256dh": "B" * 87}), "subscription.keys"),
+        (changed(keys={"auth": KEYS["auth"]}), "subscription.keys.p256dh"),
+    ],
+)
+async def test_a_wrong_browser_is_refused_and_nothing_is_stored(
+    alice: httpx.AsyncClient, machine: httpx.AsyncClient, device: dict[str, Any], field: str
+) -> None:
+    response = await alice.post(TOKENS, json=device)
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["field"] == field
+    response = await machine.put("/api/recipients/alice/", json={"push_tokens": [IPHONE, device]})
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["field"] == f"push_tokens[1].{field}"
+    assert await listed(alice) == []

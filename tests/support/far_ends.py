@@ -77,7 +77,7 @@ class FarEnd(ABC):
         """Where messages go."""
 
     @property
-    def options(self) -> dict[str, str] | None:
+    def options(self) -> dict[str, Any] | None:
         """What else belongs to the address."""
         return None
 
@@ -303,8 +303,9 @@ class WebPush(FarEnd):
         return self._subscription.endpoint
 
     @property
-    def options(self) -> dict[str, str]:
-        return {"p256dh": self._subscription.p256dh, "auth": self._subscription.auth}
+    def options(self) -> dict[str, Any]:
+        keys: dict[str, Any] = self._subscription.json["keys"]
+        return keys
 
     @property
     def received(self) -> int:

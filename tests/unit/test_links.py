@@ -208,3 +208,10 @@ def test_a_key_has_32_bytes() -> None:
 )
 def test_action_urls_are_absolute_and_http(action_url: str, absolute: str | None) -> None:
     assert LINKS.absolute(action_url) == absolute
+
+
+def test_a_link_in_a_push_is_marked_as_one_and_those_in_mails_stay_as_they_were() -> None:
+    in_mail, in_push = (LINKS.open(7, "bob", NOW, in_push=each) for each in (False, True))
+    assert LINKS.read_open(token_of(in_mail), NOW) == Open(7, "bob")
+    assert LINKS.read_open(token_of(in_push), NOW) == Open(7, "bob", in_push=True)
+    assert in_mail == LINKS.open(7, "bob", NOW)

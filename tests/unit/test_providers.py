@@ -11,6 +11,7 @@ from tocsin.engine import worker
 from tocsin.engine.model import PROVIDERS, Channel
 from tocsin.http.people import devices
 from tocsin.settings import DECLARED, PREFIX, read_settings
+from tocsin.settings.vapid_key import new_vapid_key
 
 ROOT = Path(__file__).parents[2]
 MIGRATION = (ROOT / "tocsin" / "sql" / "migrations" / "0001_tocsin.sql").read_text("utf-8")
@@ -27,6 +28,7 @@ async def test_a_worker_with_all_settings_has_an_actor_for_each(tmp_path: Path) 
     async with far_ends(tmp_path) as (_, _, given):
         environ = {f"TOCSIN_{name.upper()}": value for name, value in given.items()}
         environ["TOCSIN_SMTP_URL"] = "smtp://127.0.0.1:1"
+        environ["TOCSIN_VAPID_KEY"] = new_vapid_key()
         actors = worker._actors(read_settings(environ), cast("Any", None), b"key")
     assert {name: actor.name for name, actor in actors.items()} == {
         name: name for name in PROVIDERS

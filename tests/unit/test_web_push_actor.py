@@ -139,7 +139,7 @@ async def service() -> AsyncIterator[PushService]:
 async def actor_for(
     subscription: BrowserSubscription, *, badge: int | None = None, **options: Any
 ) -> AsyncIterator[WebPushActor]:
-    keys = {"p256dh": subscription.p256dh, "auth": subscription.auth}
+    keys = subscription.json["keys"]
 
     async def presend_check(messages: Sequence[Message]) -> dict[int, CheckResult]:
         return {
@@ -171,7 +171,7 @@ async def actor_for(
 def message(
     content: Push | Mail = PUSH, priority: Priority = Priority.NORMAL, number: int = 7
 ) -> Message:
-    return Message(number, UUID(int=number), Channel.PUSH, priority, content)
+    return Message(number, UUID(int=number), Channel.WEB_PUSH, priority, content)
 
 
 async def send(
@@ -285,7 +285,7 @@ async def test_another_key_than_the_subscriptions_changes_no_subscription(
 async def test_a_failing_push_service_does_not_delay_another(service: PushService) -> None:
     broken, good = service.subscribe(), service.subscribe()
     service.script.always(broken.endpoint, Reply(500))
-    keys = {each.endpoint: {"p256dh": each.p256dh, "auth": each.auth} for each in (broken, good)}
+    keys = {each.endpoint: each.json["keys"] for each in (broken, good)}
 
     async def presend_check(messages: Sequence[Message]) -> dict[int, CheckResult]:
         return {

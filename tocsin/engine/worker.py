@@ -18,7 +18,7 @@ from tocsin.engine.dispatch.dispatcher import Dispatcher
 from tocsin.engine.mail.links import Links
 from tocsin.engine.mail.loader import Templates, TemplatesError
 from tocsin.engine.mail.push_summary import render_push_summary
-from tocsin.engine.mail.render import mail_renderer, render_push
+from tocsin.engine.mail.render import mail_renderer, render_push, with_link
 from tocsin.engine.mail.template_check import check
 from tocsin.engine.model import (
     Channel,
@@ -64,9 +64,10 @@ async def running_engine(settings: Settings, availability: Availability) -> Asyn
     """Starts all that a worker needs, and stops it in reverse. `availability` is shared by the process."""
     dsn = settings.database_url
     assert dsn is not None
-    if settings.smtp and not settings.public_url:
+    if (settings.smtp or settings.vapid) and not settings.public_url:
         raise SettingsError(
-            "TOCSIN_PUBLIC_URL is not set: links in mails lead there, such as https://notify.example.com."
+            "TOCSIN_PUBLIC_URL is not set: links in mails and in pushes to browsers lead there, "
+            "such as https://notify.example.com."
         )
     async with (
         _opened(Database(dsn, max_size=4, availability=availability)) as database,
@@ -159,6 +160,15 @@ def _actors(settings: Settings, database: Database, link_key: bytes) -> dict[str
             url=settings.fcm_url,
             ca_file=settings.ca_file,
         )
+    if settings.vapid:
+        from tocsin.engine.actors.web_push.actor import WebPushActor  # imports aiohttp
+
+        actors["web_push"] = WebPushActor(
+            presend_check=presend_check,
+            vapid=settings.vapid,
+            allow_private=settings.allow_private_endpoints,
+            ca_file=settings.ca_file,
+        )
     return actors
 
 
@@ -227,8 +237,10 @@ def _renderer(settings: Settings, link_key: bytes) -> Render:
         first = together[0]
         if first.channel is Channel.EMAIL:
             return render_mail(together, entries)
-        if len(together) > 1 or first.counted:
-            return render_push_summary(together)
-        return render_push(first)
+        several = len(together) > 1 or first.counted
+        message = render_push_summary(together) if several else render_push(first)
+        if first.channel is Channel.WEB_PUSH:
+            return with_link(message, None if several else first, links, templates.brand.inbox)
+        return message
 
     return render

@@ -12,6 +12,7 @@ import hmac
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
+from typing import Literal
 
 import msgspec
 from msgspec import Struct, structs
@@ -71,6 +72,7 @@ class Open(Struct, frozen=True, array_like=True):
 
     notification_id: int
     recipient_id: str
+    in_push: Literal[True] | None = None  # no scanner of mails follows it
 
 
 class Choose(Struct, frozen=True, array_like=True):
@@ -128,9 +130,11 @@ class Links(Struct, frozen=True):
     def _unsubscribe(self, kind: LinkKind, link: OptOutLink, now: datetime) -> str:
         return f"{self._base}/unsubscribe/{sign(self.key, kind, link, now + VALID_FOR)}/"
 
-    def open(self, notification_id: int, recipient_id: str, now: datetime) -> str:
+    def open(
+        self, notification_id: int, recipient_id: str, now: datetime, *, in_push: bool = False
+    ) -> str:
         """Returns the click-through of one notification."""
-        payload = Open(notification_id, recipient_id)
+        payload = Open(notification_id, recipient_id, in_push or None)
         return f"{self._base}/c/{sign(self.key, LinkKind.OPEN, payload, now + VALID_FOR)}/"
 
     def choose(self, notification_id: int, recipient_id: str, now: datetime) -> str:

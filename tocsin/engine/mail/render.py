@@ -106,6 +106,15 @@ def render_push(claimed: Claimed) -> Message:
     return Message(claimed.delivery_id, claimed.claim, claimed.channel, claimed.priority, push)
 
 
+def with_link(message: Message, claimed: Claimed | None, links: Links, inbox: str) -> Message:
+    """Returns a push to a browser with the address that it opens: of its notification, or the inbox for several."""
+    link = links.absolute(inbox)
+    if claimed is not None:
+        recipient_id, now = claimed.recipient_id or "", datetime.now(UTC)
+        link = links.open(claimed.notification_id or 0, recipient_id, now, in_push=True)
+    return structs.replace(message, content=structs.replace(message.content, link=link))
+
+
 def _alert(claimed: Claimed) -> Push:
     """Returns what people see; `data` has what an app needs to open it."""
     data = {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
+from psycopg.types.json import Jsonb
 
 from tocsin.engine.model import Conflict, NotFound, Notification, Unavailable
 from tocsin.engine.store.database import Database, Queries
@@ -57,6 +59,7 @@ async def register_device(
     provider: str | None,
     environment: str,
     label: str | None = None,
+    keys: Mapping[str, str] | None = None,
 ) -> Registered:
     """Registers a token for a person, who may be new; any other person loses it.
 
@@ -71,6 +74,7 @@ async def register_device(
         provider=provider,
         environment=environment,
         label=label,
+        keys=None if keys is None else Jsonb(dict(keys)),
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from litestar import Response, delete, post, put
@@ -19,7 +20,7 @@ from tocsin.http.auth import SCOPE, apps_router
 from tocsin.http.fields import Address, AvatarUrl, Locale, Name, Topic, Zone
 from tocsin.http.offload import Offload
 from tocsin.http.openapi import OtherResponse, get, noted
-from tocsin.http.people.devices import PushToken, register
+from tocsin.http.people.devices import PushToken, check, register
 from tocsin.http.requests import Services, decoded
 
 PATH = "/api/recipients/{recipient_id:str}/"
@@ -48,6 +49,10 @@ async def put_recipient(
     """
     posted = data or PutRecipient()
     id_ = decoded(recipient_id)
+    allow_private = services.settings.allow_private_endpoints
+    for at, push_token in enumerate(posted.push_tokens or ()):
+        with _numbered(at):
+            await check(push_token, allow_private=allow_private)
     async with services.database.transaction() as session:
         created = await store.upsert_recipient(
             session,
@@ -59,14 +64,21 @@ async def put_recipient(
             avatar_url=posted.avatar_url,
         )
         for at, push_token in enumerate(posted.push_tokens or ()):
-            try:
+            with _numbered(at):
                 await register(session, id_, push_token)
-            except Invalid as error:
-                fields = [(f"push_tokens[{at}].{name}", text) for name, text in error.fields]
-                raise Invalid(str(error), *fields) from error
     return Response(
         await store.get_recipient(services.database, id_), status_code=201 if created else 200
     )
+
+
+@contextmanager
+def _numbered(at: int) -> Iterator[None]:
+    """Names the fields of an error by the place of the device in the list."""
+    try:
+        yield
+    except Invalid as error:
+        fields = [(f"push_tokens[{at}].{name}", text) for name, text in error.fields]
+        raise Invalid(str(error), *fields) from error
 
 
 @get(PATH)

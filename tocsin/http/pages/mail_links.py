@@ -63,14 +63,14 @@ async def open_notification(
 async def click_through(
     request: Request[None, None, State], services: NamedDependency[Services], token: FromPath[str]
 ) -> Response[str]:
-    """Click through from a mail.
+    """Click through from a mail or from a push.
 
-    The token is signed and names one notification. It is marked read only when a person follows the link
+    The token is signed and names one notification. By a link of a mail it is marked read only when a person follows it
     (`Sec-Fetch-User: ?1`): scanners of mail follow links too.
     """
     link = services.links.read_open(token, datetime.now(UTC))
     found = await store.get_notification(services.database, link.recipient_id, link.notification_id)
-    if _is_a_person(request):
+    if _is_a_person(request) or (link.in_push and request.method == "GET"):
         await _read(services, link.recipient_id, found.id)
     target = found.action_url and services.links.absolute(found.action_url)
     return (

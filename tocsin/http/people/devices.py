@@ -1,4 +1,4 @@
-"""A person's devices: the tokens by which APNs and FCM reach them."""
+"""A person's devices: the tokens by which APNs and FCM reach them, and the subscriptions of browsers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import Meta, Struct, structs
 
-from tocsin.engine.model import NotFound
+from tocsin.engine.actors.machinery.public_address import resolved_url_fault
+from tocsin.engine.actors.web_push.encryption import read_receiver_keys
+from tocsin.engine.model import Invalid, NotFound
 from tocsin.engine.store import recipient as store
 from tocsin.engine.store.database import Queries
 from tocsin.engine.store.recipient import Device, Registered
@@ -21,7 +23,7 @@ from tocsin.http.requests import Services
 
 PATH = "/api/push-tokens/"
 
-Platform = Literal["ios", "android"]
+Platform = Literal["ios", "android", "web"]
 PushProvider = Literal["apns", "fcm"]
 Environment = Literal["production", "sandbox"]
 Token = Annotated[
@@ -45,11 +47,29 @@ Label = Annotated[
 ]
 
 
-class PushToken(Struct, frozen=True, forbid_unknown_fields=True):
-    """A token to register; the provider is the platform's own where it is not given."""
+class SubscriptionKeys(Struct, frozen=True):
+    """The keys with which pushes to a browser are encrypted, in base64url."""
 
-    token: Token
+    p256dh: Annotated[str, Meta(max_length=100)]
+    auth: Annotated[str, Meta(max_length=100)]
+
+
+class PushSubscription(Struct, frozen=True):
+    """What `PushSubscription.toJSON()` of a browser has; its other members are ignored."""
+
+    endpoint: Annotated[str, Meta(min_length=1, max_length=2000)]
+    keys: SubscriptionKeys
+
+
+class PushToken(Struct, frozen=True, forbid_unknown_fields=True):
+    """A token to register, or the subscription of a browser (`web`).
+
+    The provider is the platform's own where it is not given.
+    """
+
     platform: Platform
+    token: Token | None = None
+    subscription: PushSubscription | None = None
     provider: PushProvider | None = None
     environment: Environment = "production"
     label: Label | None = None
@@ -105,8 +125,9 @@ async def register_push_token(
 ) -> Response[Device]:
     """Register a device.
 
-    A token moves to whoever registered it last. Registering it again enables it again.
+    A token or subscription moves to whoever registered it last. Registering it again enables it again.
     """
+    await check(data, allow_private=services.settings.allow_private_endpoints)
     device = await register(services.database, request.auth.recipient_id, data)
     return Response(_public(device), status_code=200 if device.known else 201)
 
@@ -125,14 +146,63 @@ async def unregister_push_token(
 ) -> None:
     """Forget a device by its token.
 
-    For a client that kept only that, as it signs out.
+    For a client that kept only that, as it signs out; of a browser, the endpoint of its subscription.
     """
     await store.unregister_device(services.database, request.auth.recipient_id, data.token)
 
 
+async def check(push_token: PushToken, *, allow_private: bool) -> None:
+    """Raises Invalid where token and platform do not go together, or the endpoint does not lead to a public address.
+
+    An endpoint whose name can't be resolved at this moment is accepted: it is checked again before each push.
+    """
+    needed, other = (
+        ("subscription", "token") if push_token.platform == "web" else ("token", "subscription")
+    )
+    if getattr(push_token, needed) is None:
+        raise Invalid(
+            "The device is incomplete.",
+            (needed, f"is needed for the platform {push_token.platform}"),
+        )
+    if getattr(push_token, other) is not None:
+        raise Invalid(
+            "The device is ambiguous.",
+            (other, f"does not go with the platform {push_token.platform}"),
+        )
+    if push_token.subscription is None:
+        return
+    keys = push_token.subscription.keys
+    try:
+        read_receiver_keys(keys.p256dh, keys.auth)
+    except ValueError:
+        raise Invalid("The subscription is incomplete.", ("subscription.keys", _KEYS)) from None
+    endpoint = push_token.subscription.endpoint
+    fault = await resolved_url_fault(endpoint, allow_private=allow_private)
+    if fault in _FAULTS:
+        raise Invalid("The endpoint is refused.", ("subscription.endpoint", _FAULTS[fault]))
+
+
+_KEYS = "are not those of a subscription: send what PushSubscription.toJSON() of the browser has"
+_FAULTS = {
+    "url_invalid": "is not the URL of a push service",
+    "url_not_https": "must begin with https://",
+    "address_forbidden": "must lead to a public address; for development, set TOCSIN_ALLOW_PRIVATE_ENDPOINTS",
+}
+
+
 async def register(database: Queries, recipient_id: str, push_token: PushToken) -> Registered:
-    """Registers a device; without a provider, its platform's own."""
-    return await store.register_device(database, recipient_id, **structs.asdict(push_token))
+    """Registers a device that was checked; without a provider, its platform's own."""
+    subscription = push_token.subscription
+    return await store.register_device(
+        database,
+        recipient_id,
+        token=subscription.endpoint if subscription else push_token.token or "",
+        platform=push_token.platform,
+        provider=push_token.provider,
+        environment=push_token.environment,
+        label=push_token.label,
+        keys=structs.asdict(subscription.keys) if subscription else None,
+    )
 
 
 def _public(device: Registered) -> Device:

@@ -91,7 +91,7 @@ as $$
         statement_timestamp() as checked_at,
         coalesce(v.environment = 'sandbox', false) as sandbox,
         -- the exact count at this moment, for the app's icon
-        case when d.channel = 'push' then tocsin.unread_count(d.recipient_id) end as badge,
+        case when k.channel = 'push' then tocsin.unread_count(d.recipient_id) end as badge,
         case
             when g.target_id is not null then jsonb_build_object(
                 'name', g.name, 'kind', g.kind, 'secrets', g.secrets,

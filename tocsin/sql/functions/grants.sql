@@ -27,6 +27,7 @@ grant execute on function
     tocsin.unread_count(text),
     tocsin.erase_recipient(text),
     tocsin.register_push_token(text, text, text, text, text),
+    tocsin.register_web_push(text, jsonb),
     tocsin.why(text, bigint, integer)
 to tocsin_app;
 

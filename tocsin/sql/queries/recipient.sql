@@ -29,7 +29,7 @@ select
     (r.device).disabled_at,
     (r.device).disabled_reason,
     r.known
-from tocsin.register_device(:recipient_id, :token, :platform, :provider, :environment, :label) r;
+from tocsin.register_device(:recipient_id, :token, :platform, :provider, :environment, :label, :keys) r;
 
 -- name: remove_device!
 -- Deletes one device of a person.

@@ -11,6 +11,7 @@ const NAMES: Record<string, string> = {
   apns: 'APNs',
   apns_sandbox: 'APNs (sandbox)',
   fcm: 'FCM',
+  web_push: 'Web Push',
   in_app: 'Inbox',
 };
 

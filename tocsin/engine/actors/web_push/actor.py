@@ -62,13 +62,13 @@ class WebPushActor(HttpActor):
 
     def request(self, envelope: Envelope, check_result: CheckResult) -> HttpRequest | Rejected:
         """Returns the request, encrypted for the subscription."""
-        endpoint, options = check_result.address, check_result.options or {}
+        endpoint, given = check_result.address, check_result.options or {}
         if reason := url_fault(endpoint, allow_private=self._allow_private):
             return Rejected(f"web_push_{reason}")
         if not envelope.draft:
             return Rejected("payload_too_large")
         try:
-            keys = read_receiver_keys(str(options.get("p256dh")), str(options.get("auth")))
+            keys = read_receiver_keys(str(given.get("p256dh")), str(given.get("auth")))
         except ValueError:
             return Rejected("web_push_keys_invalid", address_dead=True)
         push, priority = envelope.message.content, envelope.message.priority
