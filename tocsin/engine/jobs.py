@@ -23,6 +23,7 @@ from tocsin.engine.model import Channel, Priority
 from tocsin.engine.store.digest import make_digests
 from tocsin.engine.store.health import run_service
 from tocsin.engine.store.installation import clean_up
+from tocsin.engine.store.mail_event import apply_mail_events as decide_mail_events
 from tocsin.engine.store.queue import Connector, JobManager
 from tocsin.engine.worker import Engine, running_engine
 from tocsin.settings import Settings, SettingsError, read_settings
@@ -196,6 +197,18 @@ async def generate_digest_emails(timestamp: int) -> None:
     made = await make_digests(database, now, leftovers=now.minute == 0)
     if made.people:
         log.info("digests made", people=made.people, digests=made.digests, unsent=made.unsent)
+
+
+@app.periodic(cron="* * * * * */10")
+@app.task(name="apply_mail_events", queue="upkeep")
+async def apply_mail_events(timestamp: int) -> None:  # noqa: ARG001 - Procrastinate's own argument
+    """Decides the effect of reports on mails that were held, or whose delivery was not found yet."""
+    effects = await decide_mail_events(app.running_engine.database)
+    if effects.get("mass_rejection"):
+        log.error(
+            "most mails come back, so no address is suppressed: does the mail server know where to send them?",
+            reports=effects["mass_rejection"],
+        )
 
 
 @app.periodic(cron="17 3 * * *")

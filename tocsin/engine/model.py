@@ -202,6 +202,7 @@ class Mail(Struct, frozen=True):
     headers: tuple[tuple[str, str], ...] = ()
     images: tuple[InlineImage, ...] = ()
     filled: Filled | None = None
+    tag: str = ""  # of its delivery, for the return path
 
 
 class PushKind(StrEnum):

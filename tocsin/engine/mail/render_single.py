@@ -22,6 +22,7 @@ from tocsin.engine.mail.context import (
 )
 from tocsin.engine.mail.loader import DEFAULT, Templates, names_of
 from tocsin.engine.mail.precompiled import PrecompiledMails
+from tocsin.engine.mail.tag import HEADER, make_tag
 from tocsin.engine.model import Claimed, Filled, Mail, Message
 from tocsin.engine.text import one_line
 
@@ -82,13 +83,15 @@ def to_message(
     contents: tuple[int, ...] = (),
 ) -> Message:
     """Returns a rendered mail as its actor gets it; it is `about` an event type and its category."""
+    tag = make_tag(by.links.key, claimed.delivery_id)
     mail = Mail(
-        message_id=message_id(claimed, by),
+        message_id=f"<delivery-{tag}@{by.sender.domain}>",
         subject=subject,
         text=written.text.strip() + "\n",
         html=written.html,
-        headers=headers(*about, by.sender, unsubscribe_url) + thread,
+        headers=(*headers(*about, by.sender, unsubscribe_url), (HEADER, tag), *thread),
         filled=written.filled,
+        tag=tag,
     )
     return Message(
         claimed.delivery_id,
@@ -230,10 +233,3 @@ def thread_headers(together: Sequence[Claimed], by: Rendering) -> tuple[tuple[st
     proof = hmac.digest(by.links.key, identity, "sha256").hex()[:24]
     thread = f"<thread-{proof}@{by.sender.domain}>"
     return (("In-Reply-To", thread), ("References", thread))
-
-
-def message_id(claimed: Claimed, by: Rendering) -> str:
-    """Returns the same for each attempt at a delivery; others can't guess it."""
-    identity = f"message-id {claimed.delivery_id}".encode()
-    proof = hmac.digest(by.links.key, identity, "sha256").hex()[:12]
-    return f"<delivery-{claimed.delivery_id}.{proof}@{by.sender.domain}>"

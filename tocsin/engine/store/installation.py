@@ -48,6 +48,7 @@ async def clean_up(database: Database, *, now: datetime, retention: timedelta) -
     removed = await _in_batches(database, "clean_up_notifications", before=before)
     await _in_batches(database, "clean_up_digests", before=before)
     await _in_batches(database, "clean_up_events", before=before)
+    await _in_batches(database, "clean_up_mail_events", before=before)
     await _in_batches(database, "clean_up_keys", now=now)
     await _in_batches(database, "clean_up_badge_pushes", now=now)
     await _in_batches(database, "clean_up_joined_messages", now=now)

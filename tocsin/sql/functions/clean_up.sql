@@ -71,6 +71,11 @@ as $$
         delete from tocsin.attempt a
         using deliveries d
         where a.delivery_id = d.delivery_id
+    ),
+    reports as (
+        delete from tocsin.mail_event m
+        using deliveries d
+        where m.delivery_id = d.delivery_id
     )
     select count(*)::integer
     from gone

@@ -134,6 +134,10 @@ as $$
 declare
     _count integer;
 begin
+    -- a report whose delivery is not found yet
+    delete from tocsin.mail_event m
+    where m.applied_at is null
+        and tocsin.compared_address(m.address) = any (_addresses);
     update tocsin.suppression s
     set address = null
     where s.key = any (array(select tocsin.address_key(a) from unnest(_addresses) a))
@@ -200,7 +204,7 @@ begin
 end
 $$;
 
--- Deletes deliveries and their attempts.
+-- Deletes deliveries, their attempts, and the reports on their mails.
 create or replace function tocsin.delete_deliveries(_deliveries bigint[]) returns void
 language plpgsql
 as $$
@@ -208,6 +212,7 @@ begin
     delete from tocsin.delivery d where d.delivery_id = any (_deliveries);
     -- in a statement of its own: the one before may have waited for a worker that wrote an attempt's outcome
     delete from tocsin.attempt a where a.delivery_id = any (_deliveries);
+    delete from tocsin.mail_event m where m.delivery_id = any (_deliveries);
 end
 $$;
 

@@ -220,6 +220,7 @@ create table tocsin.preference (
     scope text not null,
     channel text not null references tocsin.channel,
     enabled boolean not null,
+    because text check (because = 'complaint'),
     updated_at timestamptz not null default now(),
     primary key (recipient_id, scope, channel)
 );
@@ -229,6 +230,7 @@ comment on column tocsin.preference.recipient_id is 'The person.';
 comment on column tocsin.preference.scope is 'What it applies to: an event type, a category as "category.*", or "*"; the narrowest one counts.';
 comment on column tocsin.preference.channel is 'The channel.';
 comment on column tocsin.preference.enabled is 'On or off.';
+comment on column tocsin.preference.because is 'complaint: turned off since the person marked a mail as spam; null: chosen by the person.';
 comment on column tocsin.preference.updated_at is 'When the person last changed it.';
 
 create table tocsin.quiet_hours (
@@ -748,6 +750,46 @@ comment on column tocsin.attempt.attempt is 'Its number, from 1; 0 and below: a 
 comment on column tocsin.attempt.at is 'When its outcome was known.';
 comment on column tocsin.attempt.outcome is 'sent, deferred, rejected, unknown or replayed.';
 comment on column tocsin.attempt.reason is 'Reason of the outcome.';
+
+-- No foreign key: a report may name a delivery that was erased.
+create table tocsin.mail_event (
+    mail_event_id bigint primary key generated always as identity,
+    source text not null check (source in ('ses', 'postmark', 'mailgun', 'sendgrid', 'generic', 'dsn')),
+    key bytea not null,
+    kind text not null check (kind in ('bounce', 'complaint')),
+    reason text not null,
+    dead boolean not null,
+    delivery_id bigint,
+    provider_id text,
+    address text,
+    occurred_at timestamptz not null,
+    received_at timestamptz not null default clock_timestamp(),
+    applied_at timestamptz,
+    effect text check (effect in ('suppressed', 'recorded', 'mass_rejection', 'unknown')),
+    unique (source, key)
+);
+
+-- why, get_event, and the deletion with a delivery
+create index mail_event_delivery on tocsin.mail_event (delivery_id) where delivery_id is not null;
+-- apply_mail_events
+create index mail_event_open on tocsin.mail_event (mail_event_id) where applied_at is null;
+-- discard_mass_bounces, mail_event_counts, clean_up_mail_events
+create index mail_event_received on tocsin.mail_event (received_at);
+
+comment on table tocsin.mail_event is 'Reports of mail servers and providers on mails after they were sent: bounces and complaints.';
+comment on column tocsin.mail_event.mail_event_id is 'Its id.';
+comment on column tocsin.mail_event.source is 'By which call it came: ses, postmark, mailgun, sendgrid, generic or dsn.';
+comment on column tocsin.mail_event.key is 'Hash of what identifies the report at its source, so that a repetition is found.';
+comment on column tocsin.mail_event.kind is 'bounce or complaint.';
+comment on column tocsin.mail_event.reason is 'bounce and its enhanced status code, such as bounce_5.1.1; or complaint.';
+comment on column tocsin.mail_event.dead is 'Whether it shows that the address must not be mailed.';
+comment on column tocsin.mail_event.delivery_id is 'The delivery of the mail, the first one of a burst; null while or if it is not found.';
+comment on column tocsin.mail_event.provider_id is 'The provider''s id of the mail, by which its delivery is found; null where the report has a tag.';
+comment on column tocsin.mail_event.address is 'The address that the report names, to find the delivery by provider_id; null once that is over.';
+comment on column tocsin.mail_event.occurred_at is 'When it happened, by the report.';
+comment on column tocsin.mail_event.received_at is 'When the report came.';
+comment on column tocsin.mail_event.applied_at is 'When its effect was decided; null: it waits, at most an hour.';
+comment on column tocsin.mail_event.effect is 'suppressed: the address that the delivery went to; recorded: nothing else; mass_rejection: not believed, since most mails came back; unknown: there is no such delivery.';
 
 create table tocsin.event_queue (
     event_id bigint not null,

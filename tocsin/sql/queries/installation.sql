@@ -10,6 +10,24 @@ select tocsin.clean_up_digests(:before, :limit);
 -- Deletes one batch of events without notifications.
 select tocsin.clean_up_events(:before, :limit);
 
+-- name: clean_up_mail_events
+-- Deletes reports of deliveries that were not found; returns how many.
+with gone as (
+    delete from tocsin.mail_event m
+    where m.mail_event_id in (
+        select o.mail_event_id
+        from tocsin.mail_event o
+        where o.received_at < :before
+            and not exists (select from tocsin.delivery d where d.delivery_id = o.delivery_id)
+        order by o.received_at
+        limit :limit
+        for update skip locked
+    )
+    returning 1
+)
+select count(*)::integer
+from gone;
+
 -- name: clean_up_keys
 -- Deletes one batch of expired keys and tickets.
 select tocsin.clean_up_keys(:now, :limit);

@@ -295,5 +295,6 @@ where c.enabled is not null
 -- in the same order in each call, so that two devices can't deadlock
 order by c.scope, c.channel
 on conflict (recipient_id, scope, channel) do update
-set enabled = excluded.enabled, updated_at = now()
-where p.enabled <> excluded.enabled;
+set enabled = excluded.enabled, because = null, updated_at = now()
+where p.enabled <> excluded.enabled
+    or p.because is not null;

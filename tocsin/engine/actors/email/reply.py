@@ -90,6 +90,13 @@ def queue_id(text: str) -> str | None:
     return found[1] if found and any(char.isdigit() for char in found[1]) else None
 
 
+def is_dead_mailbox(enhanced: str | None) -> bool:
+    """Returns whether an enhanced status code (RFC 3463) is about a mailbox that must not be mailed again."""
+    if enhanced is None or enhanced in _OF_SENDER:
+        return False
+    return enhanced.startswith("5.1.") or enhanced == "5.2.1"
+
+
 def _enhanced(code: int, text: str) -> str | None:
     """Returns the enhanced status code, if it is of the same class as the reply (RFC 2034)."""
     found = _ENHANCED.match(text.lstrip())
@@ -102,7 +109,6 @@ def _of_size(code: int, enhanced: str | None) -> bool:
 
 def _is_dead(step: Step, code: int, enhanced: str | None, text: str) -> bool:
     if enhanced is not None:
-        of_recipient = step in {Step.RCPT, Step.BODY} and enhanced not in _OF_SENDER
-        return of_recipient and (enhanced.startswith("5.1.") or enhanced == "5.2.1")
+        return step in {Step.RCPT, Step.BODY} and is_dead_mailbox(enhanced)
     bare = step is Step.RCPT and code == 550
     return bare and bool(_NO_SUCH_USER.search(text)) and not _POLICY.search(text)

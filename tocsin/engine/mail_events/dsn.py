@@ -1,0 +1,150 @@
+"""Reads raw messages that report on a mail: delivery status notifications (RFC 3464) and complaints (RFC 5965).
+
+The standard library takes the parts apart. Older forms that follow no RFC, such as qmail's, are recognised by
+flufl.bounce (docs/adr/0076-mail-that-comes-back.md). What is neither is not a report: None.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from email import message_from_bytes, message_from_string
+from email.message import Message
+from email.utils import parsedate_to_datetime
+
+from tocsin.engine.mail.tag import HEADER
+from tocsin.engine.mail_events.report import MailReport, find_status
+
+MOST_BYTES = 1_000_000
+"""Larger messages are refused."""
+
+_MOST_PARTS = 100
+_MOST_TEXT = 100_000  # characters of one part that are searched
+# Of the report itself: the addresses that it was sent to, and the mail that it is about.
+_OUTER = ("To", "Delivered-To", "X-Original-To", "Envelope-To", "In-Reply-To", "References")
+# Of the returned mail, and of the fields of the report.
+_INNER = (
+    *(HEADER, "Message-ID", "Return-Path"),
+    *("X-Original-Message-ID", "Original-Envelope-Id", "Original-Mail-From"),
+)
+_STATUS_PARTS = frozenset({"message/delivery-status", "message/global-delivery-status"})
+_FAILED = ("failed", "error")  # the latter by OpenSMTPD
+_BLANK_LINE = re.compile(r"\r?\n[ \t]*\r?\n")
+_LATEST = datetime(2100, 1, 1, tzinfo=UTC)
+
+
+def read_report(raw: bytes) -> MailReport | None:
+    """Returns the bounce or complaint of a raw message; None where it is neither, such as a note of a delay."""
+    try:
+        return _read(message_from_bytes(raw), hashlib.sha256(raw).hexdigest())
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
+        return None  # the parsers raise many things on hostile messages
+
+
+def _read(message: Message, key: str) -> MailReport | None:
+    parts = list(_walk(message))
+    complaint = next((each for each in parts if _is_feedback(each)), None)
+    if complaint is not None:
+        if str(_fields(complaint)[0].get("Feedback-Type", "")).strip().lower() != "abuse":
+            return None
+        return MailReport(key, "complaint", _references(message, parts), None, _date(message))
+    status, is_bounce = _status(message, parts)
+    if not is_bounce:
+        return None
+    return MailReport(key, "bounce", _references(message, parts), status, _date(message))
+
+
+def _walk(message: Message) -> Iterator[Message]:
+    """Yields the message and its parts, the first hundred, in order."""
+    waiting = [message]
+    for _ in range(_MOST_PARTS):
+        if not waiting:
+            return
+        part = waiting.pop(0)
+        yield part
+        inner = part.get_payload()
+        if isinstance(inner, list):
+            waiting += [each for each in inner if isinstance(each, Message)]
+
+
+def _is_feedback(part: Message) -> bool:
+    return part.get_content_type() == "message/feedback-report"
+
+
+def _status(message: Message, parts: Iterable[Message]) -> tuple[str | None, bool]:
+    """Returns the enhanced status code of a bounce, and whether it is one."""
+    reports = [each for each in parts if each.get_content_type() in _STATUS_PARTS]
+    for report in reports:
+        for fields in _fields(report):
+            if str(fields.get("Action", "")).strip().lower().startswith(_FAILED):
+                # the words of the remote server first: others map them to a status that says less
+                return find_status(_text(fields, "Diagnostic-Code"), _text(fields, "Status")), True
+    if reports:
+        return None, False  # delayed, relayed, delivered or expanded
+    from flufl.bounce import all_failures  # rarely needed
+
+    _, permanent = all_failures(message)
+    return (find_status(_notice(message)), True) if permanent else (None, False)
+
+
+def _fields(part: Message) -> list[Message]:
+    """Returns the groups of fields of a report, which the standard library leaves as text in some kinds of part."""
+    inner = part.get_payload()
+    if isinstance(inner, list) and part.get_content_type() == "message/delivery-status":
+        return [each for each in inner if isinstance(each, Message)]
+    if isinstance(inner, list) and inner and isinstance(inner[0], Message):
+        text = inner[0].as_string()
+    else:
+        text = _decoded(part)
+    return [message_from_string(group.lstrip()) for group in _BLANK_LINE.split(text)[:_MOST_PARTS]]
+
+
+def _text(fields: Message, name: str) -> str:
+    return " ".join(str(fields.get(name, "")).split())
+
+
+def _notice(message: Message) -> str:
+    """Returns the words of a report in no standard form, before the copy of the mail."""
+    first = next((each for each in _walk(message) if each.get_content_maintype() == "text"), None)
+    text = _decoded(first) if first is not None else ""
+    return re.split(r"(?im)^(?:-{3}|received:|return-path:)", text, maxsplit=1)[0]
+
+
+def _references(message: Message, parts: Iterable[Message]) -> tuple[str, ...]:
+    """Returns the texts that may contain the tag: first the headers of the returned mail, then all others."""
+    inner = [
+        _text(each, name) for each in _with_fields(parts) for name in _INNER if each.get(name)
+    ]
+    texts = [_decoded(each) for each in parts if each.get_content_maintype() == "text"]
+    named = re.compile(rf"^{HEADER}:[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
+    quoted = [found for text in texts for found in named.findall(text)]
+    outer = [value for name in _OUTER for value in map(str, message.get_all(name, []))]
+    return (*inner, *quoted, *outer, *texts)
+
+
+def _with_fields(parts: Iterable[Message]) -> Iterator[Message]:
+    """Yields what has headers of the returned mail: messages in it, their headers as text, fields of the report."""
+    for part in list(parts)[1:]:
+        yield part
+        if part.get_content_type() in {"text/rfc822-headers", "message/global-headers"}:
+            yield message_from_string(_decoded(part))
+        if part.get_content_type() in _STATUS_PARTS or _is_feedback(part):
+            yield from _fields(part)
+
+
+def _decoded(part: Message) -> str:
+    content = part.get_payload(decode=True)
+    if not isinstance(content, bytes):
+        return ""
+    return content[:_MOST_TEXT].decode("utf-8", "replace").replace("\r\n", "\n")
+
+
+def _date(message: Message) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(str(message.get("Date", "")))
+    except (ValueError, TypeError):
+        return None
+    found = found if found.tzinfo else found.replace(tzinfo=UTC)
+    return found if datetime(2000, 1, 1, tzinfo=UTC) < found < _LATEST else None
