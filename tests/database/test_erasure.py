@@ -62,9 +62,11 @@ async def test_each_column_is_reached_exported_and_erased(
         {"mentions": []},
     ]
     left = {
-        table: value(db, f"select count(*) from tocsin.{table}") for table in ("attempt", "erasure")
+        table: value(db, f"select count(*) from tocsin.{table}")
+        for table in ("attempt", "erasure", "mail_event")
     }
-    assert left == {"attempt": value(db, "select count(*) from tocsin.delivery"), "erasure": 0}
+    deliveries = value(db, "select count(*) from tocsin.delivery")
+    assert left == {"attempt": deliveries, "erasure": 0, "mail_event": 0}
 
 
 @pytest.fixture

@@ -52,6 +52,8 @@ SCOPE_OF = {
     ("POST", "/api/recipients/{recipient_id}/read"): "recipients",
     ("GET", "/api/suppressions"): "suppressions",
     ("DELETE", "/api/suppressions/{address}"): "suppressions",
+    ("POST", "/api/mail-events/generic"): "mail-events",
+    ("POST", "/api/mail-events/dsn"): "mail-events",
     ("DELETE", "/ops/session"): "ops",
     ("GET", "/ops/api/overview"): "ops",
     ("GET", "/ops/api/dead-letters"): "ops",

@@ -69,6 +69,11 @@ WITHOUT_PERSON: dict[str, str] = {
     "tocsin.inbox_change.change": CODES,
     "tocsin.event_queue.channel": CODES,
     "tocsin.lease.channel": CODES,
+    "tocsin.mail_event.effect": CODES,
+    "tocsin.mail_event.key": HASH,
+    "tocsin.mail_event.kind": CODES,
+    "tocsin.mail_event.reason": CODES,
+    "tocsin.mail_event.source": CODES,
     "tocsin.migration.*": OPERATORS,
     "tocsin.notification.because": CODES,
     "tocsin.notification.decisions": CODES,
@@ -81,6 +86,7 @@ WITHOUT_PERSON: dict[str, str] = {
     "tocsin.pending_change.change": CODES,
     "tocsin.pending_change.event_type": CODES,
     "tocsin.pending_change.subject": "the name of a thing of the app's, for seconds",
+    "tocsin.preference.because": CODES,
     "tocsin.preference.channel": CODES,
     "tocsin.preference.scope": CODES,
     "tocsin.process.*": OPERATORS,
@@ -266,6 +272,17 @@ def _deliver(db: Db) -> None:
     db.execute(
         "insert into tocsin.suppression (address, reason) values (%s, 'smtp_550_5.1.1'), (%s, 'complaint')",
         (OLD, EMAIL),
+    )
+    # one report that is tied to a delivery, and one whose delivery is still searched
+    db.execute(
+        "insert into tocsin.mail_event (source, key, kind, reason, dead, delivery_id, occurred_at, applied_at, effect)"
+        " select 'ses', sha256('1'), 'complaint', 'complaint', true, min(delivery_id), now(), now(), 'suppressed'"
+        " from tocsin.delivery where channel = 'email'"
+    )
+    db.execute(
+        "insert into tocsin.mail_event (source, key, kind, reason, dead, provider_id, address, occurred_at)"
+        " values ('ses', sha256('2'), 'bounce', 'bounce_5.1.1', true, 'canary provider id', %s, now())",
+        (EMAIL,),
     )
     db.execute(
         "select tocsin.defer_jobs('email', 1::smallint, array(select delivery_id from tocsin.delivery), '1 min')"

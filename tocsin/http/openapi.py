@@ -90,6 +90,7 @@ class Notes(Struct, frozen=True, kw_only=True):
     media_types: tuple[str, ...] = ()  # of what is returned, besides the usual one
     body_media_types: tuple[str, ...] = ("application/json",)
     fails: tuple[int, ...] = ()  # besides those of each call with such credentials
+    any_body: bool = False  # whatever it is, it is neither unreadable nor wrong
 
 
 def noted(**notes: Any) -> dict[str, Any]:
@@ -281,8 +282,10 @@ def _failures(operation: Operation, notes: Notes, access: str) -> set[int]:
     if access not in ("everyone", "metrics"):
         fails |= {401, 403, 503}
         fails |= {404} if "path" in places else set()
-        fails |= {422} if "query" in places or operation.request_body else set()
-        fails |= {400, 413} if operation.request_body else set()
+        reads = operation.request_body is not None and not notes.any_body
+        fails |= {422} if "query" in places or reads else set()
+        fails |= {400} if reads else set()
+        fails |= {413} if operation.request_body else set()
     return fails
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import timedelta
 
 import msgspec
 from msgspec import Struct
@@ -22,6 +23,7 @@ from tocsin.engine.store.notification import (
     Decisions,
     DeliveryRecord,
     DeviceRecord,
+    MailEventRecord,
     why,
 )
 
@@ -33,6 +35,8 @@ _CHANNELS = {
     "webhook": "your webhook",
     "chat": "chat",
 }
+_UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60))
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _PHONES = {"ios": "iPhone", "android": "Android phone"}
 
 
@@ -43,6 +47,7 @@ class ExplainedDelivery(Struct, frozen=True):
     reason: str | None
     address: str | None
     attempts: list[AttemptRecord]
+    mail_event: MailEventRecord | None = None  # the mail came back, or was marked as spam
 
 
 class ExplainedChannel(Struct, frozen=True):
@@ -101,7 +106,10 @@ def _channel(decided: Decisions, channel: str, records: list[DeliveryRecord]) ->
         sentences.insert(0, f"You get this because {cause}.")
     if channel == "in_app" and decision == "on":
         sentences.append(_inbox(decided))
-    sentences += [undelivered_push(record) or _delivery(record) for record in records]
+    sentences += [
+        undelivered_push(record) or _returned_mail(record) or _delivery(record)
+        for record in records
+    ]
     return ExplainedChannel(
         channel,
         decision,
@@ -113,6 +121,7 @@ def _channel(decided: Decisions, channel: str, records: list[DeliveryRecord]) ->
                 record.reason,
                 _shown(record),
                 record.attempts,
+                record.mail_event,
             )
             for record in records
         ],
@@ -130,6 +139,8 @@ def _decision(decided: Decisions, channel: str, scope: str | None) -> str:
     decision, reason = decided.decisions[channel][:2]
     if reason == "no_device" and decided.disabled_devices:
         return _all_disabled(msgspec.convert(decided.disabled_devices, list[DeviceRecord]))
+    if (decision, reason) == ("off", "preference") and scope in decided.complaints:
+        return f"Email is off: you marked a mail about {_scope(decided, scope)} as spam."
     row = decision_reason(reason)
     name = _CHANNELS.get(channel, channel.replace("_", " "))
     sentence = row.sentence if row else "{Channel} is off: " + reason.replace("_", " ") + "."
@@ -179,6 +190,31 @@ def _delivery(record: DeliveryRecord) -> str:
             return "It was not sent: its time was over."
         case _:
             return f"It was not sent: {clause or 'no reason was given'}."
+
+
+def _returned_mail(record: DeliveryRecord) -> str | None:
+    """Returns a sentence on a mail that came back, or that the person marked as spam; None for any other delivery."""
+    event = record.mail_event
+    if event is None:
+        return None
+    row = delivery_reason(event.reason)
+    clause = row.clause if row else "it came back"
+    after = (
+        ""
+        if record.settled_at is None
+        else f"{_span(event.at - record.settled_at)} after it was sent"
+    )
+    verb = "bounced " if event.kind == "bounce" else ""
+    note = f"{verb}{after}".strip()
+    return f"{_start(clause)}{f' ({note})' * bool(note)}."
+
+
+def _span(span: timedelta) -> str:
+    """Returns a span of time in words, such as "two minutes"."""
+    for unit, seconds in _UNITS:
+        if (n := round(span.total_seconds() / seconds)) >= 1:
+            return f"{_NUMBERS[n] if n < len(_NUMBERS) else n} {unit}{'s' * (n != 1)}"
+    return "less than a minute"
 
 
 def undelivered_push(record: DeliveryRecord) -> str | None:

@@ -7,6 +7,7 @@ flufl.bounce (docs/adr/0076-mail-that-comes-back.md). What is neither is not a r
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -83,10 +84,20 @@ def _status(message: Message, parts: Iterable[Message]) -> tuple[str | None, boo
                 return find_status(_text(fields, "Diagnostic-Code"), _text(fields, "Status")), True
     if reports:
         return None, False  # delayed, relayed, delivered or expanded
+    if not _is_in_prose(message):
+        return None, False
+    return find_status(_notice(message)), True
+
+
+def _is_in_prose(message: Message) -> bool:
+    """Returns whether it is a permanent failure in one of the forms that follow no RFC."""
     from flufl.bounce import all_failures  # rarely needed
 
+    logging.getLogger("flufl.bounce").disabled = True  # a line for each detector
+    if not message.get("From"):
+        return False  # its detectors need one
     _, permanent = all_failures(message)
-    return (find_status(_notice(message)), True) if permanent else (None, False)
+    return bool(permanent)
 
 
 def _fields(part: Message) -> list[Message]:
@@ -114,9 +125,7 @@ def _notice(message: Message) -> str:
 
 def _references(message: Message, parts: Iterable[Message]) -> tuple[str, ...]:
     """Returns the texts that may contain the tag: first the headers of the returned mail, then all others."""
-    inner = [
-        _text(each, name) for each in _with_fields(parts) for name in _INNER if each.get(name)
-    ]
+    inner = [_text(each, name) for each in _with_fields(parts) for name in _INNER if each.get(name)]
     texts = [_decoded(each) for each in parts if each.get_content_maintype() == "text"]
     named = re.compile(rf"^{HEADER}:[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
     quoted = [found for text in texts for found in named.findall(text)]

@@ -124,6 +124,7 @@ class Event(Struct, frozen=True):
     cancelled_at: datetime | None
     notifications: int
     deliveries: dict[str, dict[str, int]]  # {channel: {state: n}}
+    mail_events: dict[str, int]  # {bounce or complaint: n}, of its mails
 
 
 class EventSummary(Struct, frozen=True):

@@ -54,6 +54,14 @@ class DeviceRecord(Struct, frozen=True):
     disabled_reason: str | None
 
 
+class MailEventRecord(Struct, frozen=True):
+    """What was reported on a mail after it was sent."""
+
+    kind: str  # bounce or complaint
+    reason: str
+    at: datetime
+
+
 class DeliveryRecord(Struct, frozen=True):
     """The state of a delivery; `address` in clear."""
 
@@ -66,6 +74,8 @@ class DeliveryRecord(Struct, frozen=True):
     digest: bool = False  # the digest that it was in
     device: DeviceRecord | None = None  # for push, while it is the person's
     by_name: bool = False  # the address is the name of a target
+    settled_at: datetime | None = None  # when it reached a final state
+    mail_event: MailEventRecord | None = None
 
 
 class Decisions(Struct, frozen=True):
@@ -89,6 +99,7 @@ class Decisions(Struct, frozen=True):
     because: str | None = None  # of a topic: followed, replied, mentioned, muted or not_mentioned
     topic: str | None = None
     email: str | None = None  # that the event was for, in place of recipients
+    complaints: list[str] = []  # scopes in which a complaint turned email off
 
 
 class MarkedAll(Struct, frozen=True):

@@ -221,6 +221,7 @@ class Preferences(Struct, frozen=True):
     sources: dict[str, dict[str, str]]  # default, *, forum.*, type or mandatory
     overrides: dict[str, dict[str, bool]]
     mandatory: dict[str, list[str]]
+    complaints: list[str]  # overrides of email that a complaint turned off
 
 
 class _Keys(Struct):

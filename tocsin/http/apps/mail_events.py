@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 
 from tocsin.engine.mail_events import dsn
 from tocsin.engine.mail_events.report import MailReport, to_mail_events
+from tocsin.engine.model import Invalid
 from tocsin.engine.store.credential import MAIL_EVENTS
 from tocsin.engine.store.mail_event import record_mail_events
 from tocsin.http.auth import apps_router
@@ -66,7 +67,8 @@ async def report_mail_events(
 
     For mail servers and providers that have no call of their own here. Each report counts once.
     """
-    return await record(services, "generic", [_to_report(each) for each in data.events])
+    reports = [_to_report(at, each) for at, each in enumerate(data.events)]
+    return await record(services, "generic", reports)
 
 
 @post(
@@ -74,7 +76,7 @@ async def report_mail_events(
     status_code=200,
     dependencies=body_read_by_handler(str),
     request_max_body_size=dsn.MOST_BYTES,
-    opt=noted(body_media_types=(_RAW,)),
+    opt=noted(body_media_types=(_RAW,), any_body=True),
 )
 async def report_dsn(
     request: AnyRequest, services: NamedDependency[Services]
@@ -98,8 +100,11 @@ async def record(
     return RecordedMailEvents(new, len(events) - new, ignored)
 
 
-def _to_report(event: ReportedMailEvent) -> MailReport:
+def _to_report(at: int, event: ReportedMailEvent) -> MailReport:
     texts = (event.tag, event.message_id)
+    if not any(texts) and not (event.provider_id and event.address):
+        cure = "Give tag, message_id, or provider_id together with address."
+        raise Invalid("a report names no mail", (f"events[{at}]", cure))
     return MailReport(
         event.id,
         event.kind,

@@ -265,3 +265,29 @@ as $$
             ) s
         )
 $$;
+
+-- The report on the mail of a delivery, which may have been sent together with others of its burst: {"kind", "reason", "at"};
+-- null: there is none. A complaint comes before a bounce.
+create or replace function tocsin.mail_event_of(_delivery_id bigint, _burst_id bigint) returns jsonb
+language sql stable
+as $$
+    select jsonb_build_object('kind', m.kind, 'reason', m.reason, 'at', m.occurred_at)
+    from tocsin.mail_event m
+    where m.delivery_id in (_delivery_id, _burst_id)
+    order by m.kind = 'complaint' desc, m.mail_event_id
+    limit 1
+$$;
+
+-- The scopes in which a person's email was turned off by a complaint.
+create or replace function tocsin.complaints_of(_recipient_id text) returns text[]
+language sql stable
+as $$
+    select array(
+        select p.scope
+        from tocsin.preference p
+        where p.recipient_id = _recipient_id
+            and p.because = 'complaint'
+            and not p.enabled
+        order by p.scope
+    )
+$$;

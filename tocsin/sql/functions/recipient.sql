@@ -433,6 +433,7 @@ as $$
         'due_at', _delivery.due_at,
         'checked_at', _delivery.checked_at,
         'settled_at', _delivery.settled_at,
+        'mail_event', tocsin.mail_event_of(_delivery.delivery_id, _delivery.burst_id),
         'attempts', (
             select coalesce(
                 jsonb_agg(jsonb_build_object('at', a.at, 'outcome', a.outcome, 'reason', a.reason) order by a.attempt),

@@ -1,5 +1,5 @@
 -- What was decided for the newest notifications of a person, of an event, or of both, on each channel, and what became of the
--- deliveries: [{"state", "reason", "address" (masked), "at", "attempts": [{"at", "outcome", "reason"}]}].
+-- deliveries: [{"state", "reason", "address" (masked), "at", "mail_event", "attempts": [{"at", "outcome", "reason"}]}].
 create or replace function tocsin.why(
     recipient text default null,
     event_id bigint default null,
@@ -61,6 +61,7 @@ begin
                     else w.address
                 end,
                 'at', coalesce(w.settled_at, w.created_at),
+                'mail_event', tocsin.mail_event_of(w.delivery_id, w.burst_id),
                 'attempts', (
                     select coalesce(
                         jsonb_agg(jsonb_build_object('at', a.at, 'outcome', a.outcome, 'reason', a.reason) order by a.attempt),

@@ -131,7 +131,23 @@ select
             ) c
         ),
         '{}'
-    ) as deliveries
+    ) as deliveries,
+    coalesce(
+        (
+            select jsonb_object_agg(c.kind, c.n)
+            from (
+                select
+                    m.kind,
+                    count(distinct d.delivery_id) as n
+                from tocsin.delivery d
+                join tocsin.mail_event m on m.delivery_id in (d.delivery_id, d.burst_id)
+                where d.event_id = e.event_id
+                    and d.channel = 'email'
+                group by m.kind
+            ) c
+        ),
+        '{}'
+    ) as mail_events
 from tocsin.event e
 where e.event_id = :event_id;
 

@@ -151,7 +151,8 @@ select
     n.because,
     e.topic,
     coalesce(v.devices, '[]') as disabled_devices,
-    e.email
+    e.email,
+    tocsin.complaints_of(n.recipient_id) as complaints
 from tocsin.notification n
 join tocsin.event e using (event_id)
 join tocsin.event_type t on t.event_type = n.event_type
@@ -167,6 +168,8 @@ cross join lateral (
             'by_name', d.target_id is not null,
             'due_at', d.due_at,
             'digest', d.digest,
+            'settled_at', d.settled_at,
+            'mail_event', case when d.channel = 'email' then tocsin.mail_event_of(d.delivery_id, d.burst_id) end,
             -- not one that moved to another person since
             'device', (
                 select jsonb_build_object(
@@ -193,12 +196,12 @@ cross join lateral (
         order by d.delivery_id
     ) as deliveries
     from (
-        select w.delivery_id, w.channel, w.state, w.reason, w.address, w.due_at, w.device_id, w.target_id, false as digest
+        select w.delivery_id, w.channel, w.state, w.reason, w.address, w.due_at, w.device_id, w.target_id, w.settled_at, w.burst_id, false as digest
         from tocsin.delivery w
         where w.notification_id = n.notification_id
         union all
         -- the digest in which it was
-        select w.delivery_id, w.channel, w.state, w.reason, w.address, w.due_at, w.device_id, w.target_id, true
+        select w.delivery_id, w.channel, w.state, w.reason, w.address, w.due_at, w.device_id, w.target_id, w.settled_at, w.burst_id, true
         from tocsin.digest_item i
         join tocsin.delivery w using (digest_id)
         where i.notification_id = n.notification_id

@@ -233,7 +233,8 @@ select
     coalesce(
         (select jsonb_object_agg(b.event_type, b.mandatory) from by_type b where b.mandatory is not null),
         '{}'
-    ) as mandatory;
+    ) as mandatory,
+    tocsin.complaints_of(:recipient_id) as complaints;
 
 -- name: preference_keys
 -- The scopes and channels that an override may have.
