@@ -16,8 +16,9 @@ import pytest
 import trustme
 from aiosmtpd import smtp
 from aiosmtpd.smtp import AuthResult, Envelope, Session
+from msgspec import structs
 
-from tests.support.email_actor import NO_MAILBOX, NOW, Checks, actor_for, message, send_one
+from tests.support.email_actor import MAIL, NO_MAILBOX, NOW, Checks, actor_for, message, send_one
 from tocsin.engine.actors.email.actor import EmailActor
 from tocsin.engine.actors.email.mime import UnsendableError
 from tocsin.engine.actors.machinery.breaker import BreakerState
@@ -111,6 +112,20 @@ async def test_a_mail_arrives_whole() -> None:
     assert text.get_content() == "Hello\r\n.\r\nworld\r\n"
     assert html is not None
     assert html.get_content() == "<p>Hello</p>\r\n"
+
+
+async def test_the_return_path_and_headers_of_the_provider_have_the_tag() -> None:
+    handler = Handler()
+    mail = structs.replace(MAIL, tag="7.0123456789ab")
+    options: dict[str, Any] = {
+        "return_path": "bounces+{tag}@büros.example",
+        "tag_headers": ["X-PM-Metadata-tocsin"],
+    }
+    async with real(handler) as port, actor_for(port, **options) as actor:
+        assert isinstance((await actor.send(message(7, mail))).outcome, Sent)
+    assert handler.received[0].mail_from == "bounces+7.0123456789ab@xn--bros-0ra.example"
+    assert handler.mail()["X-PM-Metadata-tocsin"] == "7.0123456789ab"
+    assert handler.mail()["From"] == "Tocsin <bell@example.test>"
 
 
 async def test_lines_are_short_and_ascii() -> None:

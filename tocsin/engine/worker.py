@@ -19,6 +19,7 @@ from tocsin.engine.mail.links import Links
 from tocsin.engine.mail.loader import Templates, TemplatesError
 from tocsin.engine.mail.push_summary import render_push_summary
 from tocsin.engine.mail.render import mail_renderer, render_push, with_link
+from tocsin.engine.mail.tag import POSTMARK_TAG
 from tocsin.engine.mail.template_check import check
 from tocsin.engine.model import (
     Channel,
@@ -148,6 +149,8 @@ def _actors(settings: Settings, database: Database, link_key: bytes) -> dict[str
             starttls=server.starttls,
             ca_file=settings.ca_file,
             signer=_signer(settings),
+            return_path=settings.return_path,
+            tag_headers=(POSTMARK_TAG,) if settings.postmark_secret else (),
         )
     if settings.apns:
         actors |= _apns_actors(settings, database, presend_check, link_key)

@@ -17,7 +17,7 @@ from tocsin.engine.ops.overview import Overviews
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.health import ReadinessCheck
 from tocsin.http import observability, openapi
-from tocsin.http.apps import events, mail_events, recipients, suppressions
+from tocsin.http.apps import events, mail_events, provider_events, recipients, suppressions
 from tocsin.http.auth import ACCESS, SCOPE, Authenticator
 from tocsin.http.errors import HANDLERS
 from tocsin.http.middleware import (
@@ -66,6 +66,7 @@ _ROUTERS = [
             recipients,
             suppressions,
             mail_events,
+            provider_events,
         ),
         *(observability, assets, html, ops_page, dead_letters, search),
     )

@@ -24,15 +24,19 @@ from tocsin.settings.addresses import (
     parse_origins,
     parse_page_address,
     parse_public_url,
+    parse_return_path,
     parse_sender,
     parse_smtp_url,
+    parse_topics,
 )
 from tocsin.settings.keys import (
     ApnsKey,
     DkimKey,
     parse_ca_file,
     parse_metrics_token,
+    parse_p256_public_key,
     parse_service_account,
+    parse_shared_secret,
     read_apns_key,
     read_dkim_key,
     read_jwt_keys,
@@ -97,6 +101,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     templates_dir: Annotated[Path | None, _templates_dir] = None
     templates_reload: Annotated[bool, _switch] = False
     dkim: Annotated[DkimKey | None, "DKIM_KEY", "DKIM_SELECTOR", "DKIM_DOMAIN"] = None
+
+    return_path: Annotated[str | None, parse_return_path] = None
+    ses_topics: Annotated[tuple[str, ...], parse_topics] = ()
+    sns_url: Annotated[str | None, parse_public_url] = None
+    postmark_secret: Annotated[str | None, parse_shared_secret] = None
+    mailgun_signing_key: Annotated[str | None, parse_shared_secret] = None
+    sendgrid_public_key: Annotated[str | None, parse_p256_public_key] = None
 
     apns: Annotated[ApnsKey | None, "APNS_KEY", "APNS_KEY_ID", "APNS_TEAM_ID", "APNS_TOPIC"] = None
     apns_url: Annotated[str | None, parse_public_url] = None

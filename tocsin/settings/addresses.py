@@ -152,6 +152,34 @@ def parse_sender(text: str) -> str:
     return text
 
 
+TAG_PLACE = "{tag}"
+"""Where the tag of a mail stands in the return path."""
+_LONGEST_TAG = "9223372036854775807.0123456789ab"
+_TOPIC_ARN = re.compile(
+    r"arn:aws(?:-cn|-us-gov)?:sns:[a-z0-9-]{3,40}:[0-9]{12}:[A-Za-z0-9_.-]{1,256}"
+)
+
+
+def parse_return_path(text: str) -> str:
+    """Returns the address to which mail servers report, perhaps with a place for the tag; raises ValueError."""
+    if fault := address_fault(text.replace(TAG_PLACE, _LONGEST_TAG, 1)):
+        raise ValueError(
+            f"must be an address, such as bounces+{TAG_PLACE}@example.com: with the tag in place, {fault}"
+        )
+    return text
+
+
+def parse_topics(text: str) -> tuple[str, ...]:
+    """Returns the ARN of each topic of SNS; raises ValueError."""
+    topics = tuple(dict.fromkeys(text.replace(",", " ").split()))
+    for topic in topics:
+        if not _TOPIC_ARN.fullmatch(topic):
+            raise ValueError(
+                f"has {topic[:100]!r}: write a topic's ARN, such as arn:aws:sns:eu-west-1:123456789012:bounces"
+            )
+    return topics
+
+
 def address_fault(address: str) -> str | None:
     """Returns what is wrong with an address that mails are sent from, or None. Its domain may be in any script."""
     local, at, domain = address.rpartition("@")

@@ -6,6 +6,7 @@ line names the setting at fault.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -20,7 +21,10 @@ from msgspec import Struct
 from tocsin.settings.addresses import is_untampered
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.asymmetric.ec import (
+        EllipticCurvePrivateKey,
+        EllipticCurvePublicKey,
+    )
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
@@ -196,6 +200,43 @@ def load_apns_key(pem: str) -> EllipticCurvePrivateKey:
     if not isinstance(key, EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
         raise ValueError("is not a P-256 key, as Apple's .p8 files hold")
     return key
+
+
+def load_p256_public_key(text: str) -> EllipticCurvePublicKey:
+    """Returns the public key in PEM, or in base64 as SendGrid shows it; raises ValueError."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.serialization import (
+        load_der_public_key,
+        load_pem_public_key,
+    )
+
+    cure = "is not a P-256 public key, in PEM or as SendGrid shows it"
+    try:
+        if "-----BEGIN" in text:
+            key = load_pem_public_key(text.strip().encode())
+        else:
+            key = load_der_public_key(base64.b64decode("".join(text.split()), validate=True))
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError(cure) from None
+    if not isinstance(key, EllipticCurvePublicKey) or key.curve.name != "secp256r1":
+        raise ValueError(cure)
+    return key
+
+
+def parse_p256_public_key(text: str) -> str:
+    """Returns the text of such a key, or of the file that is named; raises ValueError."""
+    content = read_content(text) or text.replace("\\n", "\n")
+    load_p256_public_key(content)
+    return content
+
+
+def parse_shared_secret(text: str) -> str:
+    """Returns a secret that a provider sends or signs with, or the content of the file that is named."""
+    secret = _secret_text(text)
+    if not (16 <= len(secret) <= 200 and secret.isascii() and secret.isprintable()):
+        raise ValueError("must be 16 to 200 ASCII characters: try openssl rand -hex 24")
+    return secret
 
 
 def to_dns_name(text: str) -> str:

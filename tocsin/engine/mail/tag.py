@@ -10,6 +10,8 @@ import hmac
 import re
 
 HEADER = "X-Tocsin-Delivery"
+POSTMARK_TAG = "X-PM-Metadata-tocsin"
+"""The header by which Postmark returns the tag, as its metadata `tocsin`; it replaces the Message-ID."""
 
 _PROOF_CHARACTERS = 12
 _TAG = re.compile(r"(?<![0-9A-Za-z])(\d{1,19})\.([0-9a-f]{12})(?![0-9A-Za-z])", re.ASCII)

@@ -19,6 +19,14 @@ _LONGEST_ID = 200
 _LONGEST_ADDRESS = 320
 
 
+class ForgedReport(Exception):
+    """Raised for a call without the proof of its provider; `allowed` is False for one of a topic that is not ours."""
+
+    def __init__(self, message: str, *, allowed: bool = True) -> None:
+        super().__init__(message)
+        self.allowed = allowed
+
+
 class MailReport(Struct, frozen=True):
     """One bounce or complaint, as it was reported.
 

@@ -6,11 +6,13 @@ import asyncio
 import re
 import socket
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiosmtplib import SMTP, SMTPException, SMTPResponseException
+from msgspec import structs
 
 from tocsin.engine.actors.email import mime
 from tocsin.engine.actors.email.mime import UnsendableError
@@ -19,6 +21,7 @@ from tocsin.engine.actors.email.smtp import SmtpSession, Starttls, failure_reaso
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.machinery.envelope import Envelope, RetryNow, SendResult
 from tocsin.engine.model import Deferred, Mail, Message, PresendCheck, Rejected
+from tocsin.settings.addresses import TAG_PLACE
 
 if TYPE_CHECKING:
     from tocsin.engine.actors.email.dkim import Signer  # 0.1 s to import
@@ -39,7 +42,9 @@ class EmailActor(Actor[SmtpSession]):
     `sender` is `Name <name@example.org>`; `tls` is TLS from the first byte, `starttls` "auto" uses it if the server
     offers it. `timeout` bounds the wait for each reply in seconds, except that to the final dot, which only the
     deadline of the message bounds. A connection is replaced after `recycle_after` messages. `signer` signs each mail
-    by DKIM. Further options are those of `Actor`. Raises UnsendableError for an invalid sender.
+    by DKIM. `return_path` takes the place of the sender's address in the envelope, with the tag of each mail for its
+    `{tag}`; `tag_headers` have the tag too. Further options are those of `Actor`. Raises UnsendableError for an invalid
+    sender.
     """
 
     def __init__(
@@ -55,6 +60,8 @@ class EmailActor(Actor[SmtpSession]):
         starttls: Starttls = "auto",
         ca_file: Path | str | None = None,
         signer: Signer | None = None,
+        return_path: str | None = None,
+        tag_headers: Sequence[str] = (),
         local_hostname: str | None = None,
         timeout: float = 20.0,
         recycle_after: int = 100,
@@ -70,6 +77,8 @@ class EmailActor(Actor[SmtpSession]):
         self._starttls = starttls
         self._context = ssl.create_default_context(cafile=ca_file)
         self._signer = signer
+        self._return_path = mime.to_address(return_path or self._sender.address).address
+        self._tag_headers = tuple(tag_headers)
         self._local_hostname = local_hostname
         self._timeout = timeout
         self._recycle_after = recycle_after
@@ -78,8 +87,12 @@ class EmailActor(Actor[SmtpSession]):
         """Returns the MIME message without its address."""
         if not isinstance(message.content, Mail):
             return Rejected("not_a_mail")
+        mail = message.content
+        if self._tag_headers:
+            tags = [(name, mail.tag) for name in self._tag_headers]
+            mail = structs.replace(mail, headers=(*mail.headers, *tags))
         try:
-            return mime.draft(message.content, sender=self._from)
+            return mime.draft(mail, sender=self._from)
         except UnsendableError as error:
             return Rejected(str(error))
 
@@ -114,7 +127,7 @@ class EmailActor(Actor[SmtpSession]):
         content = mime.stuff_dots(mail)
         size = len(content) + len(".\r\n")
         commands = (
-            (Step.MAIL, self._mail_command(connection, size, utf8=utf8)),
+            (Step.MAIL, self._mail_command(connection, envelope.message, size, utf8=utf8)),
             (Step.RCPT, f"RCPT TO:<{to.address}>".encode()),
             (Step.DATA, b"DATA"),
         )
@@ -124,8 +137,11 @@ class EmailActor(Actor[SmtpSession]):
         """Closes it with QUIT."""
         await connection.close()
 
-    def _mail_command(self, session: SmtpSession, size: int, *, utf8: bool) -> bytes:
-        command = f"MAIL FROM:<{self._sender.address}>"
+    def _mail_command(
+        self, session: SmtpSession, message: Message, size: int, *, utf8: bool
+    ) -> bytes:
+        tag = message.content.tag if isinstance(message.content, Mail) else ""
+        command = f"MAIL FROM:<{self._return_path.replace(TAG_PLACE, tag)}>"
         if session.supports_size:  # RFC 1870: the server can refuse the size before the body
             command += f" SIZE={size}"
         if utf8:
