@@ -145,7 +145,9 @@ def test_the_reference_has_each_command_route_and_name(site: Path) -> None:
     assert [each for each in routes if f"\n{each}\n" not in shown] == []
 
     text = (site / "reference/python.html").read_text("utf-8")
-    assert [each for each in tocsin.__all__ if f'id="tocsin.client.{each}"' not in text] == []
+    assert [
+        each for each in tocsin.client.__all__ if f'id="tocsin.client.{each}"' not in text
+    ] == []
     text = (site / "reference/testing.html").read_text("utf-8")
     assert [
         each for each in tocsin.testing.__all__ if f'id="tocsin.testing.{each}"' not in text

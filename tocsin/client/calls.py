@@ -23,7 +23,7 @@ from typing import (
 from uuid import UUID
 
 from tocsin.client.arguments import Metadata, RecipientId, Text, convert
-from tocsin.client.connections import AsyncConnection, Connection, caller_for
+from tocsin.client.connections import AnyConnection, AsyncConnection, Connection, caller_for
 from tocsin.client.notify_error import NotifyError
 
 
@@ -89,7 +89,7 @@ def _sql_function(function: Callable[Concatenate[Any, P], T]) -> SqlFunction[P, 
     """
 
     @wraps(function)
-    def call(conn: Any, *args: P.args, **kwargs: P.kwargs) -> T:
+    def call(conn: AnyConnection, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return function(conn, *args, **kwargs)
         except TypeError as error:
@@ -114,7 +114,7 @@ def _usage(function: Callable[..., Any]) -> str:
 
 @_sql_function
 def notify(
-    conn: Any,
+    conn: AnyConnection,
     *,
     recipient: RecipientId | Iterable[RecipientId],
     event_type: Text,
@@ -133,7 +133,7 @@ def notify(
 
 @_sql_function
 def notify_topic(
-    conn: Any,
+    conn: AnyConnection,
     *,
     topic: Text,
     event_type: Text,
@@ -151,7 +151,12 @@ def notify_topic(
 
 @_sql_function
 def notify_email(
-    conn: Any, *, email: Text, event_type: Text, title: Text, **options: Unpack[EventOptions]
+    conn: AnyConnection,
+    *,
+    email: Text,
+    event_type: Text,
+    title: Text,
+    **options: Unpack[EventOptions],
 ) -> int:
     """Notifies somebody known by an address of an event, with the options of `notify`; returns the event's id.
 
@@ -162,7 +167,7 @@ def notify_email(
 
 
 @_sql_function
-def claim_email(conn: Any, email: Text, recipient: RecipientId) -> int:
+def claim_email(conn: AnyConnection, email: Text, recipient: RecipientId) -> int:
     """Ties an address to a person after sign-up; returns how many notifications came into their inbox.
 
     The caller has verified the address. Raises UnknownRecipient or InvalidArgument.
@@ -171,19 +176,19 @@ def claim_email(conn: Any, email: Text, recipient: RecipientId) -> int:
 
 
 @_sql_function
-def cancel(conn: Any, event_id: int) -> int:
+def cancel(conn: AnyConnection, event_id: int) -> int:
     """Cancels an event; returns how many deliveries stopped. Raises InvalidArgument where there is no such event."""
     return _call(conn, "cancel", int, event_id=event_id)
 
 
 @_sql_function
-def withdraw(conn: Any, subject: Text, event_type: Text | None = None) -> int:
+def withdraw(conn: AnyConnection, subject: Text, event_type: Text | None = None) -> int:
     """Cancels all events of a subject, or those of one type; returns how many. Raises InvalidArgument."""
     return _call(conn, "withdraw", int, subject=subject, event_type=event_type)
 
 
 @_sql_function
-def mark_read(conn: Any, recipient: RecipientId, subject: Text) -> int:
+def mark_read(conn: AnyConnection, recipient: RecipientId, subject: Text) -> int:
     """Marks what is about a subject as read, for an app that shows it; returns how many were unread.
 
     Raises UnknownRecipient or InvalidArgument.
@@ -192,7 +197,7 @@ def mark_read(conn: Any, recipient: RecipientId, subject: Text) -> int:
 
 
 @_sql_function
-def subscribe(conn: Any, recipient: RecipientId, topic: Text, level: str = "all") -> bool:
+def subscribe(conn: AnyConnection, recipient: RecipientId, topic: Text, level: str = "all") -> bool:
     """Subscribes a person to a topic (`all`, `mentions` only, or `muted`); returns whether that changed something.
 
     Raises UnknownRecipient or InvalidArgument.
@@ -201,14 +206,14 @@ def subscribe(conn: Any, recipient: RecipientId, topic: Text, level: str = "all"
 
 
 @_sql_function
-def unsubscribe(conn: Any, recipient: RecipientId, topic: Text) -> bool:
+def unsubscribe(conn: AnyConnection, recipient: RecipientId, topic: Text) -> bool:
     """Ends a subscription of a person to a topic; returns whether that changed something."""
     return _call(conn, "unsubscribe", bool, recipient=recipient, topic=topic)
 
 
 @_sql_function
 def upsert_recipient(
-    conn: Any,
+    conn: AnyConnection,
     id: RecipientId,  # noqa: A002
     *,
     email: Text | None = None,
@@ -223,20 +228,20 @@ def upsert_recipient(
 
 
 @_sql_function
-def unread_count(conn: Any, recipient: RecipientId) -> int:
+def unread_count(conn: AnyConnection, recipient: RecipientId) -> int:
     """Returns a person's badge, with what this transaction did; 0 for somebody who is not known."""
     return _call(conn, "unread_count", int, recipient=recipient)
 
 
 @_sql_function
-def erase_recipient(conn: Any, id: RecipientId) -> bool:  # noqa: A002
+def erase_recipient(conn: AnyConnection, id: RecipientId) -> bool:  # noqa: A002
     """Erases a person and all data about them; returns whether they were known."""
     return _call(conn, "erase_recipient", bool, id=id)
 
 
 @_sql_function
 def register_push_token(
-    conn: Any,
+    conn: AnyConnection,
     recipient: RecipientId,
     token: Text,
     platform: Text,

@@ -39,6 +39,7 @@ class AsyncpgConnection(Protocol):
 
 
 AsyncConnection = AwaitedConnection | AsyncpgConnection
+AnyConnection = Connection | AsyncConnection
 
 
 class Caller(ABC):

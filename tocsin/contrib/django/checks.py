@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from tocsin.contrib.django.schema import is_ours, state_of
 from tocsin.sql import load
 from tocsin.sql.catalogue import catalogue
 
+_TEXTS: dict[str, dict[str, str]] = tomllib.loads(
+    Path(__file__).with_name("checks.toml").read_text("utf-8")
+)
 _CAN_CALL = load("django")["can_call"]
 
 
@@ -27,8 +31,8 @@ def register_all() -> None:
 
 def check_settings(app_configs: Any = None, **_: Any) -> list[CheckMessage]:
     """Checks the setting TOCSIN, the engine and driver of the database, the user model and the event types."""
-    if found := [Error(fault, hint=cure, id="tocsin.E001") for fault, cure in faults()]:
-        return list(found)
+    if found := [_message("setting", fault=fault, cure=cure) for fault, cure in faults()]:
+        return found
     return [*_check_engine(), *_check_user(), *_check_event_types()]
 
 
@@ -43,55 +47,27 @@ def check_database(
     if not is_ours(connection):
         return []
     found = state_of(connection)
-    if found in ("missing", "behind"):
-        words = "not there" if found == "missing" else "behind the installed version"
-        return [
-            Warning(
-                f"Tocsin's schemas are {words}.", hint="Run manage.py migrate.", id="tocsin.W010"
-            )
-        ]
-    if found == "newer":
-        fault = "Tocsin's schemas are newer than the installed version."
-        return [
-            Warning(
-                fault, hint="Install the newer version: pip install -U tocsin.", id="tocsin.W011"
-            )
-        ]
+    if found in ("missing", "behind", "newer"):
+        return [_message(found)]
     with connection.cursor() as cursor:
         cursor.execute(_CAN_CALL)
         role, allowed = cursor.fetchone()
-    if allowed:
-        return []
-    cure = f'Run as the owner of the schema: grant tocsin_app to "{role}";'
-    return [Error(f"The role {role} may not call Tocsin.", hint=cure, id="tocsin.E012")]
+    return [] if allowed else [_message("right", role=role)]
 
 
 def _check_engine() -> Iterator[CheckMessage]:
     alias = options().database
     if alias not in connections:
-        known = ", ".join(connections)
-        yield Error(
-            f'TOCSIN["DATABASE"] is {alias!r}, which DATABASES does not have.',
-            hint=f"Name one of {known}.",
-            id="tocsin.E002",
-        )
+        yield _message("alias", alias=alias, known=", ".join(connections))
         return
     vendor = connections[alias].vendor
     if vendor != "postgresql":
-        yield Error(
-            f"The database {alias!r} is {vendor}; Tocsin's schemas need PostgreSQL.",
-            hint='Use "ENGINE": "django.db.backends.postgresql", or name another alias in TOCSIN["DATABASE"].',
-            id="tocsin.E003",
-        )
+        yield _message("vendor", alias=alias, vendor=vendor)
         return
     from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
     if not is_psycopg3:
-        yield Error(
-            "Django uses psycopg2; Tocsin needs psycopg 3.",
-            hint='pip install "psycopg[binary]>=3.3", which Django prefers where both are installed.',
-            id="tocsin.E004",
-        )
+        yield _message("driver")
 
 
 def _check_user() -> Iterator[CheckMessage]:
@@ -99,8 +75,7 @@ def _check_user() -> Iterator[CheckMessage]:
         model: Any = get_user_model()
     except ImproperlyConfigured as error:
         if options().sync_users:
-            cure = 'Install "django.contrib.auth", or set "SYNC_USERS": False in TOCSIN.'
-            yield Error(f"There is no user model: {error}", hint=cure, id="tocsin.E005")
+            yield _message("user_model", error=error)
         return
     for name, mapped in options().user_map.items():
         first = mapped.split(".")[0] if isinstance(mapped, str) else "pk"
@@ -109,11 +84,8 @@ def _check_user() -> Iterator[CheckMessage]:
         try:
             model._meta.get_field(first)
         except FieldDoesNotExist:
-            yield Error(
-                f'TOCSIN["USER"]["{name}"] is {mapped!r}, and {model._meta.label} has no {first!r}.',
-                hint="Name a field, a property or a method of the user model, or pass a function of the user.",
-                id="tocsin.E005",
-            )
+            model_name = model._meta.label
+            yield _message("user_field", name=name, mapped=mapped, model=model_name, first=first)
 
 
 def _check_event_types() -> Iterator[CheckMessage]:
@@ -123,8 +95,12 @@ def _check_event_types() -> Iterator[CheckMessage]:
     try:
         catalogue(Path(path))
     except (OSError, ValueError, LookupError, AttributeError) as error:
-        yield Error(
-            f'TOCSIN["EVENT_TYPES"] can\'t be read: {error}',
-            hint=f"Correct {path}: docs/event-types.md has the keys.",
-            id="tocsin.E006",
-        )
+        yield _message("event_types", error=error, path=path)
+
+
+def _message(name: str, /, **values: object) -> CheckMessage:
+    """Returns a message of checks.toml with these values."""
+    row = _TEXTS[name]
+    kind = Error if ".E" in row["id"] else Warning
+    cure = row["cure"].format_map(values)
+    return kind(row["fault"].format_map(values), hint=cure, id=row["id"])
