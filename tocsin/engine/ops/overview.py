@@ -12,34 +12,12 @@ from msgspec import Struct
 
 from tocsin.engine.explain.reasons import WAITING_REASONS, meaning_and_cure
 from tocsin.engine.model import ActorReport, ActorState, Unavailable
-from tocsin.engine.ops.chart import (
-    DAY,
-    HOUR,
-    WAITING,
-    Latency,
-    Series,
-    Window,
-    add_latencies,
-    latency,
-    merge,
-    series_by_channel,
-    window,
-)
+from tocsin.engine.ops import chart
 from tocsin.engine.ops.problems import Problem, Snapshot, find_problems, is_led
+from tocsin.engine.store import operations
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.health import BlockingSession, blocking_sessions
 from tocsin.engine.store.installation import Process, processes
-from tocsin.engine.store.operations import (
-    MOST,
-    ChannelRow,
-    Lately,
-    Minute,
-    Unfinished,
-    channels,
-    counted_minutes,
-    settled_lately,
-    unfinished,
-)
 
 # Requests at the same time share a reading. A reading that took long is kept for longer, so that readings never take
 # more than a few percent of the database's time.
@@ -47,7 +25,7 @@ _KEPT_FOR = 1.0  # seconds
 _KEPT_FOR_TIMES_ITS_DURATION = 25
 _TIMEOUT = 8.0  # the page's own is ten seconds
 _DAY_KEPT_FOR = 20.0
-WINDOWS = {"hour": HOUR, "day": DAY}
+WINDOWS = {"hour": chart.HOUR, "day": chart.DAY}
 
 
 class ReasonView(Struct, frozen=True):
@@ -61,17 +39,17 @@ class ReasonView(Struct, frozen=True):
     cure: str
 
 
-class ChannelView(ChannelRow, frozen=True):
+class ChannelView(operations.ChannelRow, frozen=True):
     """One channel."""
 
     waiting: dict[str, int]  # by state
     waiting_more: bool  # there are more than were counted
     oldest_at: datetime | None  # without those that wait for the person (quiet hours, delay)
     last_minute: dict[str, int]  # the last 60 s, by end
-    latency: Latency | None  # of what was sent in the last 60 s
+    latency: chart.Latency | None  # of what was sent in the last 60 s
     total: dict[str, int]  # the window, by end
-    window_latency: Latency | None
-    series: Series
+    window_latency: chart.Latency | None
+    series: chart.Series
 
 
 class ActorView(ActorState, frozen=True):
@@ -116,11 +94,11 @@ class _Reading(Struct, frozen=True):
     """What was read from the database at one moment."""
 
     at: datetime
-    channels: list[ChannelRow]
-    unfinished: list[Unfinished]
-    lately: list[Lately]
+    channels: list[operations.ChannelRow]
+    unfinished: list[operations.Unfinished]
+    lately: list[operations.Lately]
     processes: list[Process]
-    hour: list[Minute]
+    hour: list[operations.Minute]
     led_at: datetime  # when there was a leader last
     blocking: list[BlockingSession]
 
@@ -133,14 +111,14 @@ class Overviews:
         self._lock = asyncio.Lock()
         self._reading: tuple[float, _Reading] | None = None  # valid until
         self._led_at: datetime | None = None
-        self._day: tuple[float, datetime, list[Minute]] | None = None
+        self._day: tuple[float, datetime, list[operations.Minute]] | None = None
 
     async def get(self, name: str) -> Overview:
         """Returns the state with charts of the last hour or day; raises Unavailable."""
         try:
             async with asyncio.timeout(_TIMEOUT), self._lock:
                 reading = await self._read()
-                over = window(reading.at, WINDOWS[name])
+                over = chart.window(reading.at, WINDOWS[name])
                 kept = reading.hour if name == "hour" else await self._read_day(over)
         except TimeoutError:
             raise Unavailable("the database is slow") from None
@@ -151,16 +129,16 @@ class Overviews:
         if self._reading and started < self._reading[0]:
             return self._reading[1]
         now = datetime.now(UTC)
-        hour = window(now, HOUR)
+        hour = chart.window(now, chart.HOUR)
         running = await processes(self._database)
         self._led_at = now if is_led(running) else self._led_at or now
         reading = _Reading(
             now,
-            await channels(self._database),
-            await unfinished(self._database),
-            await settled_lately(self._database, now),
+            await operations.channels(self._database),
+            await operations.unfinished(self._database),
+            await operations.settled_lately(self._database, now),
             running,
-            await counted_minutes(self._database, hour.since, hour.step),
+            await operations.counted_minutes(self._database, hour.since, hour.step),
             self._led_at,
             await blocking_sessions(self._database),
         )
@@ -171,20 +149,22 @@ class Overviews:
         )
         return reading
 
-    async def _read_day(self, over: Window) -> list[Minute]:
+    async def _read_day(self, over: chart.Window) -> list[operations.Minute]:
         found = self._day
         if found and found[1] == over.since and time.monotonic() - found[0] < _DAY_KEPT_FOR:
             return found[2]
-        kept = await counted_minutes(self._database, over.since, over.step)
+        kept = await operations.counted_minutes(self._database, over.since, over.step)
         self._day = time.monotonic(), over.since, kept
         return kept
 
 
-def _overview(reading: _Reading, name: str, over: Window, kept: Sequence[Minute]) -> Overview:
+def _overview(
+    reading: _Reading, name: str, over: chart.Window, kept: Sequence[operations.Minute]
+) -> Overview:
     names = [row.channel for row in reading.channels]
-    minutes = merge(kept, reading.lately)
-    series = series_by_channel(minutes, over, names)
-    hour = merge(reading.hour, reading.lately)
+    minutes = chart.merge(kept, reading.lately)
+    series = chart.series_by_channel(minutes, over, names)
+    hour = chart.merge(reading.hour, reading.lately)
     return Overview(
         at=reading.at,
         window=name,
@@ -199,14 +179,16 @@ def _overview(reading: _Reading, name: str, over: Window, kept: Sequence[Minute]
         ended=_reasons(
             ((each.channel, each.state, reason), n)
             for each in minutes
-            if each.state not in (*WAITING, "sent")
+            if each.state not in (*chart.WAITING, "sent")
             for reason, n in zip(each.reasons, each.n, strict=True)
         ),
         processes=[_process(each) for each in reading.processes],
     )
 
 
-def _problems(reading: _Reading, hour: Sequence[Minute], names: Sequence[str]) -> list[Problem]:
+def _problems(
+    reading: _Reading, hour: Sequence[operations.Minute], names: Sequence[str]
+) -> list[Problem]:
     failures: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for each in hour:
         if each.state == "failed" and each.at > reading.at - timedelta(minutes=11):
@@ -218,9 +200,9 @@ def _problems(reading: _Reading, hour: Sequence[Minute], names: Sequence[str]) -
             processes=reading.processes,
             channels=reading.channels,
             unfinished=reading.unfinished,
-            series=series_by_channel(hour, window(reading.at, HOUR), names),
+            series=chart.series_by_channel(hour, chart.window(reading.at, chart.HOUR), names),
             failures={name: found.most_common(1)[0][0] for name, found in failures.items()},
-            most=MOST,
+            most=operations.MOST,
             led_at=reading.led_at,
             blocking=reading.blocking,
         )
@@ -228,7 +210,10 @@ def _problems(reading: _Reading, hour: Sequence[Minute], names: Sequence[str]) -
 
 
 def _channel(
-    reading: _Reading, row: ChannelRow, minutes: Sequence[Minute], series: Series
+    reading: _Reading,
+    row: operations.ChannelRow,
+    minutes: Sequence[operations.Minute],
+    series: chart.Series,
 ) -> ChannelView:
     mine = [each for each in reading.unfinished if each.channel == row.channel]
     recent = [each for each in reading.lately if each.channel == row.channel and each.recent]
@@ -238,29 +223,29 @@ def _channel(
         available=row.available,
         late=round(row.late, 1),
         waiting=_sum(mine),
-        waiting_more=sum(each.n for each in mine) >= MOST,
+        waiting_more=sum(each.n for each in mine) >= operations.MOST,
         oldest_at=min(unintended, default=None),
         last_minute=_sum(recent),
-        latency=_latency(merge([], recent, every=True)),
+        latency=_latency(chart.merge([], recent, every=True)),
         total={state: sum(values) for state, values in series.ended.items()},
         window_latency=_latency([each for each in minutes if each.channel == row.channel]),
         series=series,
     )
 
 
-def _sum(rows: Iterable[Unfinished | Lately]) -> dict[str, int]:
+def _sum(rows: Iterable[operations.Unfinished | operations.Lately]) -> dict[str, int]:
     found: Counter[str] = Counter()
     for row in rows:
         found[row.state] += row.n
     return dict(found)
 
 
-def _latency(minutes: Iterable[Minute]) -> Latency | None:
+def _latency(minutes: Iterable[operations.Minute]) -> chart.Latency | None:
     took: Counter[int] = Counter()
     for minute in minutes:
         if minute.state == "sent":
-            add_latencies(took, minute)
-    return latency(took)
+            chart.add_latencies(took, minute)
+    return chart.latency(took)
 
 
 def _reasons(rows: Iterable[tuple[tuple[str, str, str], int]]) -> list[ReasonView]:

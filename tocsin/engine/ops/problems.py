@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -17,6 +19,9 @@ from tocsin.engine.store.operations import ChannelRow, Unfinished
 CRITICAL = "critical"
 WARNING = "warning"
 
+_TEXTS: dict[str, dict[str, str]] = tomllib.loads(
+    Path(__file__).with_name("problems.toml").read_text("utf-8")
+)
 _LATE = 60.0  # seconds; the due time of what is on its way lies ahead
 _VERY_LATE = 600.0
 _ELECTION = 15.0  # seconds
@@ -98,14 +103,7 @@ def _workers(state: Snapshot) -> Iterable[Problem]:
     if _running(state, "worker"):
         return
     gone = [each.reported_at for each in state.processes if each.kind == "worker"]
-    yield Problem(
-        "no_worker",
-        CRITICAL,
-        "No worker is running",
-        f"Nothing is sent. {_waiting(state)}",
-        "Start `tocsin worker`. If one should be running, its log has the reason why it ended.",
-        max(gone, default=None),
-    )
+    yield _problem("no_worker", CRITICAL, max(gone, default=None), waiting=_waiting(state))
 
 
 def _leader(state: Snapshot) -> Iterable[Problem]:
@@ -113,27 +111,14 @@ def _leader(state: Snapshot) -> Iterable[Problem]:
         state.led_at and state.now - state.led_at < timedelta(seconds=_ELECTION)
     ):
         return
-    yield Problem(
-        "no_leader",
-        CRITICAL,
-        "There is no leader",
-        "Nothing is dispatched, and badges are not updated.",
-        "A new leader is elected within 15 s. If not, look for `dispatcher` in the logs, then restart "
-        "`tocsin serve` and `tocsin worker`.",
-        state.led_at,
-    )
+    yield _problem("no_leader", CRITICAL, state.led_at)
 
 
 def _blocking(state: Snapshot) -> Iterable[Problem]:
     for session in state.blocking:
-        yield Problem(
-            "in_the_way",
-            CRITICAL if "wake-up" not in session.blocks else WARNING,
-            "A database session blocks the service",
-            f"{session}."[:1].upper() + f"{session}."[1:],
-            f"End it: select pg_terminate_backend({session.pid}). Or end its transaction.",
-            session.since,
-        )
+        severity = CRITICAL if "wake-up" not in session.blocks else WARNING
+        described = f"{session}"[:1].upper() + f"{session}"[1:]
+        yield _problem("in_the_way", severity, session.since, session=described, pid=session.pid)
 
 
 def _silent(state: Snapshot) -> Iterable[Problem]:
@@ -142,16 +127,9 @@ def _silent(state: Snapshot) -> Iterable[Problem]:
         return
     names = ", ".join(f"{each.kind} {each.pid} on {each.host}" for each in gone[:3])
     more = f" and {len(gone) - 3} more" if len(gone) > 3 else ""
-    yield Problem(
-        "silent",
-        WARNING,
-        "A process stopped reporting"
-        if len(gone) == 1
-        else f"{len(gone)} processes stopped reporting",
-        f"{names}{more}: no report since, so it crashed, was killed, or hangs.",
-        "Other workers take over its deliveries within 30 s. If it is still running, kill it, and read its log.",
-        min(each.reported_at for each in gone),
-    )
+    since = min(each.reported_at for each in gone)
+    number = "A process" if len(gone) == 1 else f"{len(gone)} processes"
+    yield _problem("silent", WARNING, since, processes=number, names=names + more)
 
 
 def _breakers(state: Snapshot) -> Iterable[Problem]:
@@ -168,17 +146,18 @@ def _breakers(state: Snapshot) -> Iterable[Problem]:
         where = (
             "" if len(failing) == len(of_name) else f" in {len(failing)} of {len(of_name)} workers"
         )
-        mass_rejection = worst.advice is not None
-        yield Problem(
-            "mass_rejection" if mass_rejection else "breaker",
+        yield _problem(
+            "breaker" if worst.advice is None else "mass_rejection",
             CRITICAL if len(failing) == len(of_name) else WARNING,
-            f"{_named(name)} refuses every {'address' if channel == 'email' else 'device'}{where}"
-            if mass_rejection
-            else f"{_named(name)} fails{where}",
-            f"{meaning or 'The provider fails.'} ({reason}) {_waiting(state, channel)}",
-            worst.advice or cure or "Look at the provider, and at the worker's log.",
             _since_failing(process, worst),
             channel,
+            provider=_named(name),
+            recipient="address" if channel == "email" else "device",
+            where=where,
+            meaning=meaning or "The provider fails.",
+            reason=reason,
+            waiting=_waiting(state, channel),
+            cure=worst.advice or cure or "Look at the provider, and at the worker's log.",
         )
 
 
@@ -189,15 +168,13 @@ def _since_failing(process: Process, actor: ActorReport) -> datetime:
 def _late(state: Snapshot) -> Iterable[Problem]:
     for row in state.channels:
         if row.late >= _LATE and _running(state, "worker"):
-            yield Problem(
+            yield _problem(
                 "late",
                 CRITICAL if row.late >= _VERY_LATE else WARNING,
-                f"{_NAMES.get(row.channel, row.channel)} is late",
-                f"Due deliveries are not being sent. {_waiting(state, row.channel)}",
-                "The backlog of one large event passes by itself. Otherwise: is there a leader, do the workers have "
-                "capacity, is the database slow? More workers help.",
                 state.now - timedelta(seconds=row.late),
                 row.channel,
+                name=_NAMES.get(row.channel, row.channel),
+                waiting=_waiting(state, row.channel),
             )
 
 
@@ -210,14 +187,18 @@ def _failing(state: Snapshot) -> Iterable[Problem]:
             continue
         reason = state.failures.get(channel, "")
         meaning, cure = meaning_and_cure(reason)
-        yield Problem(
+        yield _problem(
             "failing",
             CRITICAL if lost > ended / 2 else WARNING,
-            f"{_NAMES.get(channel, channel)}: {lost * 100 // ended} % fail permanently",
-            f"{lost:,} of {ended:,} in ten minutes, mostly {reason}. {meaning}".rstrip(),
-            f"{cure} Dead letters below can be replayed.".lstrip(),
             _first_failure(state, failed),
             channel,
+            name=_NAMES.get(channel, channel),
+            percent=lost * 100 // ended,
+            lost=lost,
+            ended=ended,
+            reason=reason,
+            meaning=meaning,
+            cure=cure,
         )
 
 
@@ -235,14 +216,10 @@ def _first_failure(state: Snapshot, failed: Sequence[int]) -> datetime:
 def _crashes(state: Snapshot) -> Iterable[Problem]:
     for process, actor in actors(state):
         if actor.crashes:
-            yield Problem(
-                "crashes",
-                WARNING,
-                f"{_named(actor.name)}: a bug in its actor",
-                f"It crashed {_times(actor.crashes)} in worker {process.pid} on {process.host}, and was restarted each "
-                "time.",
-                "Its log has `actor crashed` with type and place: report that. A restart of the worker clears this.",
-                channel=_CHANNELS.get(actor.name),
+            channel = _CHANNELS.get(actor.name)
+            named, times = _named(actor.name), _times(actor.crashes)
+            yield _problem(
+                "crashes", WARNING, None, channel, provider=named, times=times, process=process
             )
 
 
@@ -252,14 +229,21 @@ def _without_provider(state: Snapshot) -> Iterable[Problem]:
         if available or not _running(state, "worker"):
             continue
         if any(series.ended["skipped"]) or any(series.ended["sent"]):
-            yield Problem(
-                "no_provider",
-                WARNING,
-                f"{_NAMES.get(channel, channel)} has no provider",
-                "No worker has one: new notifications get no delivery on this channel, and waiting ones are skipped.",
-                meaning_and_cure("no_provider")[1],
-                channel=channel,
-            )
+            cure = meaning_and_cure("no_provider")[1]
+            name = _NAMES.get(channel, channel)
+            yield _problem("no_provider", WARNING, None, channel, name=name, cure=cure)
+
+
+def _problem(
+    code: str,
+    severity: str,
+    since: datetime | None,
+    channel: str | None = None,
+    **values: object,
+) -> Problem:
+    """Returns a problem with its texts of problems.toml, filled with these values."""
+    texts = {name: text.format_map(values).strip() for name, text in _TEXTS[code].items()}
+    return Problem(code, severity, **texts, since=since, channel=channel)
 
 
 def _waiting(state: Snapshot, channel: str | None = None) -> str:

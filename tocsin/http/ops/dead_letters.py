@@ -15,17 +15,8 @@ from msgspec import Meta, Struct, structs
 from tocsin.engine.explain.reasons import meaning_and_cure
 from tocsin.engine.explain.why import mask
 from tocsin.engine.model import Invalid
+from tocsin.engine.store import operations as store
 from tocsin.engine.store.credential import Operator
-from tocsin.engine.store.operations import (
-    BATCH,
-    DeadFilter,
-    DeadLetter,
-    DeadReason,
-    dead_letter_reasons,
-    dead_letters,
-    replay,
-    replay_batch,
-)
 from tocsin.http.fields import CursorText, Limit, read_cursor
 from tocsin.http.observability import QUIET
 from tocsin.http.openapi import get
@@ -47,11 +38,11 @@ OpsRequest = Request[Operator, Any, State]
 class DeadLetterPage(Struct, frozen=True):
     """A page of dead letters, newest first; `next` is the cursor of the following page."""
 
-    results: list[DeadLetter]
+    results: list[store.DeadLetter]
     next: str | None
 
 
-class ExplainedReason(DeadReason, frozen=True):
+class ExplainedReason(store.DeadReason, frozen=True):
     """How many failed for one reason, what it means and what to do."""
 
     meaning: str
@@ -67,7 +58,7 @@ class DeadReasons(Struct, frozen=True):
 class ReplayBody(Struct, frozen=True):
     """The deliveries to retry, by id or by filters; `lift` enables their addresses and devices again."""
 
-    delivery_ids: Annotated[list[int], Meta(max_length=BATCH)] | None = None
+    delivery_ids: Annotated[list[int], Meta(max_length=store.BATCH)] | None = None
     since: Since | None = None
     channel: str | None = None
     reason: str | None = None
@@ -93,9 +84,9 @@ async def list_dead_letters(
     cursor: FromQuery[CursorText | None] = None,
 ) -> DeadLetterPage:
     """List dead letters."""
-    found, following = await dead_letters(
+    found, following = await store.dead_letters(
         services.database,
-        DeadFilter(since or _a_week_ago(), channel, reason),
+        store.DeadFilter(since or _a_week_ago(), channel, reason),
         cursor=read_cursor(cursor),
         limit=limit,
     )
@@ -111,11 +102,11 @@ async def count_dead_letters(
 
     Counts the newest 50,000 at most.
     """
-    found = await dead_letter_reasons(services.database, since or _a_week_ago())
+    found = await store.dead_letter_reasons(services.database, since or _a_week_ago())
     return DeadReasons([_explained(each) for each in found])
 
 
-def _explained(reason: DeadReason) -> ExplainedReason:
+def _explained(reason: store.DeadReason) -> ExplainedReason:
     meaning, cure = meaning_and_cure(reason.reason)
     return ExplainedReason(**structs.asdict(reason), meaning=meaning, cure=cure)
 
@@ -138,11 +129,11 @@ async def replay_dead_letters(
         if data.channel or data.reason or data.since or data.cursor:
             cure = "Name deliveries, or give filters, but not both."
             raise Invalid("deliveries and filters", ("delivery_ids", cure))
-        done = await replay(services.database, data.delivery_ids, lift=data.lift)
+        done = await store.replay(services.database, data.delivery_ids, lift=data.lift)
     else:
-        done = await replay_batch(
+        done = await store.replay_batch(
             services.database,
-            DeadFilter(data.since or _a_week_ago(), data.channel, data.reason),
+            store.DeadFilter(data.since or _a_week_ago(), data.channel, data.reason),
             cursor=read_cursor(data.cursor),
             lift=data.lift,
         )

@@ -18,16 +18,8 @@ from msgspec import Struct
 
 from tocsin.engine.model import Unavailable
 from tocsin.engine.ops.overview import Overview, Overviews
-from tocsin.engine.store.credential import (
-    LIFE,
-    OPS,
-    Operator,
-    close_session,
-    find_api_key,
-    find_session,
-    open_session,
-    operator_by_key,
-)
+from tocsin.engine.store import credential
+from tocsin.engine.store.credential import Operator
 from tocsin.http.auth import (
     ACCESS,
     SCOPE,
@@ -60,7 +52,9 @@ _PAGES = Pages(
 
 def ops_router(*handlers: ControllerRouterHandler) -> Router:
     """Calls for operators."""
-    return router("Operations", "operator", *handlers, guards=[operators_only], scope=OPS)
+    return router(
+        "Operations", "operator", *handlers, guards=[operators_only], scope=credential.OPS
+    )
 
 
 async def operators_only(connection: Connection, handler: BaseRouteHandler) -> None:
@@ -82,7 +76,7 @@ async def operators_only(connection: Connection, handler: BaseRouteHandler) -> N
 async def signed_in(connection: Connection) -> Operator | None:
     """Returns the operator of the session cookie, if it is valid."""
     token = read_cookie(connection, COOKIE)
-    return await find_session(_services(connection).database, token) if token else None
+    return await credential.find_session(_services(connection).database, token) if token else None
 
 
 def session_cookie(services: Services, token: str | None) -> Cookie:
@@ -92,7 +86,7 @@ def session_cookie(services: Services, token: str | None) -> Cookie:
         key=COOKIE,
         value=token or "",
         path=f"{url.path.rstrip('/')}{PATH.rstrip('/')}",
-        max_age=int(LIFE.total_seconds()) if token else 0,
+        max_age=int(credential.LIFE.total_seconds()) if token else 0,
         secure=url.scheme == "https",
         httponly=True,
         samesite="strict",
@@ -101,7 +95,7 @@ def session_cookie(services: Services, token: str | None) -> Cookie:
 
 async def _by_key(connection: Connection, handler: BaseRouteHandler, header: str) -> Operator:
     scheme, _, key = header.partition(" ")
-    found = await find_api_key(_services(connection).database, key.strip())
+    found = await credential.find_api_key(_services(connection).database, key.strip())
     if scheme.lower() != "bearer" or found is None or found.revoked_at is not None:
         raise Unauthorized(
             f"That is no good key of the scope ops. {_SIGN_IN}", error="invalid_token"
@@ -225,12 +219,12 @@ async def sign_in(request: AnyRequest, services: NamedDependency[Services]) -> R
         raise Forbidden("Nobody is signed in by another site's page.")
     form = request.headers.get("content-type", "").startswith(_FORM)
     form_or_body = await _form(request) if form else decode(await request.body(), SignIn)
-    operator = await operator_by_key(services.database, form_or_body.key.strip())
+    operator = await credential.operator_by_key(services.database, form_or_body.key.strip())
     if operator is None and form:
         return sign_in_page(asked=form_or_body.q, wrong=_WRONG)
     if operator is None:
         raise Unauthorized(f"{_WRONG} {_CURE}", error="invalid_token")
-    cookie = session_cookie(services, await open_session(services.database, operator))
+    cookie = session_cookie(services, await credential.open_session(services.database, operator))
     if form:
         # relative, so that it leads to the same host and prefix
         return Response(
@@ -243,10 +237,10 @@ async def sign_in(request: AnyRequest, services: NamedDependency[Services]) -> R
     return Response(None, status_code=204, cookies=[cookie])
 
 
-@delete(_SESSION, guards=[operators_only], opt={ACCESS: "operator", SCOPE: OPS})
+@delete(_SESSION, guards=[operators_only], opt={ACCESS: "operator", SCOPE: credential.OPS})
 async def sign_out(request: AnyRequest, services: NamedDependency[Services]) -> Response[None]:
     """Sign out."""
-    await close_session(services.database, read_cookie(request, COOKIE))
+    await credential.close_session(services.database, read_cookie(request, COOKIE))
     return Response(None, status_code=204, cookies=[session_cookie(services, None)])
 
 

@@ -11,18 +11,10 @@ from msgspec import Struct, structs
 
 from tocsin.engine.explain.why import ExplainedChannel, explain, mask
 from tocsin.engine.model import NotFound
+from tocsin.engine.store import operations as store
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.event import Event, get_event
 from tocsin.engine.store.notification import why
-from tocsin.engine.store.operations import (
-    NotificationLine,
-    PersonLine,
-    find_person,
-    notification_exists,
-    notifications_of_event,
-    notifications_of_person,
-    recipients_with_address,
-)
 from tocsin.http.fields import RowId
 from tocsin.http.openapi import get
 from tocsin.http.ops.ops_page import ops_router
@@ -40,17 +32,17 @@ SearchText = Annotated[
 ]
 
 
-class PersonView(PersonLine, frozen=True):
+class PersonView(store.PersonLine, frozen=True):
     """What decides what reaches a person; the address and the tokens masked."""
 
-    notifications: list[NotificationLine]  # the newest first
+    notifications: list[store.NotificationLine]  # the newest first
 
 
 class EventView(Struct, frozen=True):
     """An event, and the first people that were notified of it."""
 
     event: Event
-    notifications: list[NotificationLine]
+    notifications: list[store.NotificationLine]
 
 
 class Found(Struct, frozen=True):
@@ -81,9 +73,9 @@ async def search(services: NamedDependency[Services], q: SearchText) -> Found:
     number = int(text) if text.isascii() and text.isdigit() else 0
     if not 0 < number <= _LAST_ID:
         number = 0
-    ids = await recipients_with_address(database, text) if "@" in text else []
+    ids = await store.recipients_with_address(database, text) if "@" in text else []
     people = [await _person(database, id_) for id_ in dict.fromkeys([text, *ids])]
-    exists = number and await notification_exists(database, number)
+    exists = number and await store.notification_exists(database, number)
     return Found(
         people=[each for each in people if each is not None],
         event=await _event(database, number) if number else None,
@@ -110,7 +102,7 @@ async def why_notification(notification_id: RowId, services: NamedDependency[Ser
 
 
 async def _person(database: Database, recipient_id: str) -> PersonView | None:
-    found = await find_person(database, recipient_id)
+    found = await store.find_person(database, recipient_id)
     if found is None:
         return None
     masked = structs.replace(
@@ -118,7 +110,7 @@ async def _person(database: Database, recipient_id: str) -> PersonView | None:
         email=found.email and mask(found.email),
         devices=[structs.replace(each, token=mask(each.token)) for each in found.devices],
     )
-    lines = await notifications_of_person(database, recipient_id, _LINES)
+    lines = await store.notifications_of_person(database, recipient_id, _LINES)
     return PersonView(**structs.asdict(masked), notifications=lines)
 
 
@@ -127,7 +119,7 @@ async def _event(database: Database, event_id: int) -> EventView | None:
         event = await get_event(database, event_id)
     except NotFound:
         return None
-    return EventView(event, await notifications_of_event(database, event_id, _LINES))
+    return EventView(event, await store.notifications_of_event(database, event_id, _LINES))
 
 
 ROUTERS = (ops_router(search, why_notification),)
