@@ -369,3 +369,24 @@ async def test_counts_agree_under_concurrent_reads(
     await asyncio.to_thread(writer.join)
     assert await count(alice) == 20
     assert len(await ids(alice, read="false", limit=100)) == 20
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "sent", "begins"),
+    [
+        ("GET", INBOX, {"cursor": "zz"}, "cursor is not"),
+        ("GET", INBOX, {"group_key": "zz"}, "group_key is not"),
+        ("GET", INBOX, {"category": "nope"}, "The filter names"),
+        ("POST", f"{INBOX}seen/", {"as_of": "zz"}, "as_of is not"),
+        ("POST", f"{INBOX}undo/", {"undo": "zz"}, "undo is not"),
+        ("PATCH", "/api/digest-preferences/", {"timezone": "Mars/Base"}, "Unknown timezone"),
+    ],
+)
+async def test_a_problem_spells_the_name_of_a_field_as_it_is(
+    alice: httpx.AsyncClient, method: str, path: str, sent: dict[str, str], begins: str
+) -> None:
+    named = "params" if method == "GET" else "json"
+    response = await alice.request(method, path, **{named: sent})  # type: ignore[arg-type]
+    assert response.status_code == 422
+    assert response.json()["detail"].startswith(begins), response.json()
+    assert response.json()["detail"].endswith(".")

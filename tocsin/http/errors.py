@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -119,7 +120,13 @@ def _validation(request: AnyRequest, error: ValidationException) -> Response[byt
 
 def _invalid(_request: AnyRequest, error: Invalid) -> Response[bytes]:
     errors = [FieldError(field or "body", message) for field, message in error.fields]
-    return problem(422, _sentence(str(error)), errors=errors)
+    text = str(error)
+    # the name of a field stays as it is spelled
+    named = re.match(r"\w+", text)
+    spelled = named is not None and any(
+        named[0] in re.split(r"\W", field) for field, _ in error.fields
+    )
+    return problem(422, _ended(text) if spelled else _sentence(text), errors=errors)
 
 
 def _refused(_request: AnyRequest, error: Refused) -> Response[bytes]:
@@ -175,7 +182,11 @@ def _logged(error: Exception, route: str) -> Response[bytes]:
 
 
 def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
+    return _ended(text[:1].upper() + text[1:])
+
+
+def _ended(text: str) -> str:
+    return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 _not_found, _unreadable = _with_detail(404), _with_detail(400)
