@@ -26,6 +26,10 @@ def counts(site: HostSite, person: str) -> dict[str, int]:
     return found
 
 
+def expect_stored(site: HostSite, person: str, unread: int) -> None:
+    until(lambda: counts(site, person)["count"] == unread, lambda: f"{counts(site, person)}")
+
+
 def rows(bell: Bell) -> list[str]:
     """Returns the titles in the list, without those in groups."""
     return bell.panel.locator(".days > section > ul > li > .row .title").all_text_contents()
@@ -115,7 +119,7 @@ def test_a_group_is_read_and_archived_with_undo(site: HostSite, context: Browser
     bell.expect_count(0)
     bell.panel.get_by_role("button", name="Undo").click()
     bell.expect_count(3)
-    until(lambda: counts(site, person)["count"] == 3, lambda: "they stay read")
+    expect_stored(site, person, 3)
     group.hover()
     group.get_by_role("button", name="Archive").click()
     expect(bell.items).to_have_count(0)
@@ -125,6 +129,27 @@ def test_a_group_is_read_and_archived_with_undo(site: HostSite, context: Browser
     expect(bell.items).to_have_count(1)
     bell.expect_count(3)
     assert counts(site, person)["count"] == 3
+
+
+def test_a_group_is_put_back_to_unread_with_undo(site: HostSite, context: BrowserContext) -> None:
+    person = site.person()
+    replies(site, person, "Ann Ash", "Ben Bay", "Cy Cole")
+    site.sign_in(context, person)
+    bell = open_bell(site, context)
+    bell.open()
+    group = bell.item("3 notifications")
+    for name, unread in (("read", 0), ("unread", 3), ("read", 0)):
+        group.hover()
+        group.get_by_role("button", name=f"Mark as {name}: Cy Cole and 2 others").click()
+        expect_stored(site, person, unread)
+        bell.expect_count(unread)
+    bell.panel.get_by_role("button", name="Undo").click()
+    bell.expect_count(3)
+    group.hover()
+    group.get_by_role("button", name="Mark as read: Cy Cole and 2 others").click()
+    group.get_by_role("button", name="Mark as unread: Cy Cole and 2 others").click()
+    bell.panel.get_by_role("button", name="Undo").click()
+    expect_stored(site, person, 0)
 
 
 def test_the_archive_is_a_tab_and_gives_back(site: HostSite, context: BrowserContext) -> None:

@@ -130,6 +130,9 @@ def test_groups_are_listed_read_and_archived(site: HostSite) -> None:
         print([members.results.length, members.next !== null]);
         const { marked, undo } = await client.readGroup(thread.group_key, { as_of });
         print([marked, (await client.undo(undo)).undone]);
+        await client.readGroup(thread.group_key);
+        const read = (await client.groups()).results.find((each) => each.count === 3);
+        print([read.unread, (await client.unreadGroup(read.group_key)).marked]);
         const archived = await client.archiveGroup(thread.group_key, { as_of });
         print((await client.undo(archived.undo)).undone);
         await client.archiveGroup(thread.group_key, { as_of });
@@ -137,7 +140,7 @@ def test_groups_are_listed_read_and_archived(site: HostSite) -> None:
         print((await client.groups()).results.length);
         """,
     )
-    assert output == [[[1, "A vote"], [3, "Reply 2"]], [2, True], [3, 3], 3, False, 1]
+    assert output == [[[1, "A vote"], [3, "Reply 2"]], [2, True], [3, 3], [0, 3], 3, False, 1]
 
 
 def test_what_a_person_does_with_one_notification_and_with_all(site: HostSite) -> None:

@@ -119,7 +119,7 @@ class Model:
             await archive(self.database, "alice", row.id)
 
     async def change_group(self) -> None:
-        """Reads or archives a group as it was listed, after something else may have happened."""
+        """Reads, puts back or archives a group as it was listed, after something else may have happened."""
         found = await store.list_groups(self.database, "alice", ALL, cursor=None, limit=100)
         if not found.results:
             return
@@ -136,14 +136,16 @@ class Model:
                 row.id == key.notification_id or row.key() == (key.event_type, key.subject, key.day)
             )
         ]
-        if self.random.random() < 0.5:
+        what = self.random.choice(("read", "unread", "archive"))
+        if what == "read":
             await store.mark_group_read(self.database, "alice", key, as_of=found.as_of)
-            for row in members:
-                row.read = True
+        elif what == "unread":
+            await store.mark_group_unread(self.database, "alice", key, as_of=found.as_of)
         else:
             await store.archive_group(self.database, "alice", key, as_of=found.as_of)
-            for row in members:
-                row.listed = False
+        for row in members:
+            row.read = what == "read" or (what == "archive" and row.read)
+            row.listed = what != "archive"
 
     def withdraw(self) -> None:
         subject = self.random.choice(("t:1", "t:2", "t:3"))

@@ -216,6 +216,39 @@ async def test_reading_a_group_spares_what_came_after_the_list(
     assert await unread(alice) == 1
 
 
+async def test_a_group_is_put_back_to_unread_and_that_is_undone(
+    alice: httpx.AsyncClient, new_notification: NewNotification
+) -> None:
+    kept = new_notification(subject=THREAD)
+    for _ in range(2):
+        new_notification(subject=THREAD)
+    await alice.post(f"{INBOX}mark-all-read/")
+    page = await listed(alice)
+    path = f"{INBOX}groups/{page['results'][0]['group_key']}/read/"
+    later = new_notification(subject=THREAD)
+    await alice.patch(f"{INBOX}{later}/read/")
+    response = await alice.patch(path, json={"read": False, "as_of": page["as_of"]})
+    assert (response.status_code, response.json()) == (200, {"marked": 3})
+    assert [(each["count"], each["unread"]) for each in await groups(alice)] == [(1, 0), (3, 3)]
+    assert await unread(alice) == 3
+    await alice.delete(f"{INBOX}{kept}/")
+    for times in (2, 0):  # not what was changed since, and only once
+        undone = await alice.post(f"{INBOX}undo/", json={"undo": response.headers["tocsin-undo"]})
+        assert undone.json() == {"undone": times}
+    assert [(each["count"], each["unread"]) for each in await groups(alice)] == [(3, 0)]
+    assert await unread(alice) == 0
+
+
+async def test_a_group_that_is_unread_has_nothing_to_put_back(
+    alice: httpx.AsyncClient, new_notification: NewNotification
+) -> None:
+    new_notification(subject=THREAD)
+    (group,) = await groups(alice)
+    response = await alice.patch(f"{INBOX}groups/{group['group_key']}/read/", json={"read": False})
+    assert response.json() == {"marked": 0}
+    assert "tocsin-undo" not in response.headers
+
+
 async def test_archiving_a_group_spares_what_came_after_the_list(
     alice: httpx.AsyncClient, new_notification: NewNotification
 ) -> None:
@@ -245,6 +278,11 @@ async def test_a_group_of_one_is_read_and_archived_too(
     assert (await bob.delete(path)).status_code == 404
     assert [(await alice.patch(f"{path}read/")).json()["marked"] for _ in range(2)] == [1, 0]
     assert await unread(alice) == 0
+    assert (await bob.patch(f"{path}read/", json={"read": False})).status_code == 404
+    back = [(await alice.patch(f"{path}read/", json={"read": False})) for _ in range(2)]
+    assert [each.json()["marked"] for each in back] == [1, 0]
+    undone = await alice.post(f"{INBOX}undo/", json={"undo": back[0].headers["tocsin-undo"]})
+    assert undone.json() == {"undone": 1}
     assert (await alice.delete(path)).status_code == 204
     assert await groups(alice) == []
 

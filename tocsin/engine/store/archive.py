@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from datetime import datetime
 
 from msgspec import Struct
@@ -13,6 +15,7 @@ from tocsin.engine.store.pagination import from_opaque
 from tocsin.sql import load
 
 _SQL = load("archive")
+_XID = re.compile("[1-9][0-9]{0,17}")
 
 
 class ArchivedAll(Struct, frozen=True):
@@ -78,11 +81,18 @@ def _to_archived_all(archived: int, archived_at: datetime) -> ArchivedAll:
 async def undo(database: Database, recipient_id: str, token: str) -> int:
     """Undoes a change of many, except for what was changed since; returns how many. Raises Invalid."""
     change, _, text = from_opaque(token).partition(" ")
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        at = None
-    if change not in ("read", "archived") or at is None or at.tzinfo is None:
+    undone: int
+    if change == "unread" and _XID.fullmatch(text):
+        undone = await database.value(_SQL["undo_mark_unread"], recipient_id=recipient_id, xid=text)
+    elif change == "read" and (at := _to_time(text)):
+        undone = await database.value(
+            _SQL["undo_mark_all_read"], recipient_id=recipient_id, read_at=at
+        )
+    elif change == "archived" and (at := _to_time(text)):
+        undone = await database.value(
+            _SQL["undo_archive_all"], recipient_id=recipient_id, archived_at=at
+        )
+    else:
         raise Invalid(
             "undo is not the token of a change",
             (
@@ -90,12 +100,11 @@ async def undo(database: Database, recipient_id: str, token: str) -> int:
                 "Pass the header Tocsin-Undo of the response to the change that is to be undone.",
             ),
         )
-    if change == "read":
-        undone: int = await database.value(
-            _SQL["undo_mark_all_read"], recipient_id=recipient_id, read_at=at
-        )
-    else:
-        undone = await database.value(
-            _SQL["undo_archive_all"], recipient_id=recipient_id, archived_at=at
-        )
     return undone
+
+
+def _to_time(text: str) -> datetime | None:
+    with suppress(ValueError):
+        at = datetime.fromisoformat(text)
+        return at if at.tzinfo else None
+    return None

@@ -19,6 +19,7 @@ from tocsin.engine.store.database import Database, Queries
 from tocsin.engine.store.notification import (
     Filter,
     Inbox,
+    MarkedAll,
     count_fitting,
     get_notification,
     mark_all_read,
@@ -260,22 +261,38 @@ async def list_group_members(
 
 async def mark_group_read(
     database: Database, recipient_id: str, key: GroupKey, *, as_of: str | None
-) -> tuple[int, str | None]:
-    """Marks the notifications of a group read; with `as_of`, those that this list could show.
-
-    Returns how many, and the token to undo it where there is one. Raises NotFound for one that is not there.
-    """
+) -> MarkedAll:
+    """Marks the notifications of a group read; with `as_of`, those that this list could show."""
     if key.notification_id is not None:
         if (await get_notification(database, recipient_id, key.notification_id)).read:
-            return 0, None
+            return MarkedAll(0, None)
         marked = await mark_read(database, recipient_id, key.notification_id, read=True)
         assert marked.read_at is not None
-        return 1, undo_token("read", marked.read_at)
+        return MarkedAll(1, undo_token("read", marked.read_at))
     if key.day is not None:
-        return 0, None
+        return MarkedAll(0, None)
     wanted = Filter(event_type=key.event_type, subject=key.subject)
-    all_of_it = await mark_all_read(database, recipient_id, wanted, as_of=as_of)
-    return all_of_it.marked, all_of_it.undo
+    return await mark_all_read(database, recipient_id, wanted, as_of=as_of)
+
+
+async def mark_group_unread(
+    database: Database, recipient_id: str, key: GroupKey, *, as_of: str | None
+) -> MarkedAll:
+    """Marks the notifications of a group unread; with `as_of`, those that this list could show."""
+    snapshot = None if as_of is None else read_as_of(as_of)
+    if key.notification_id is not None:
+        await get_notification(database, recipient_id, key.notification_id)
+    return await database.one(
+        _to_marked_unread,
+        _SQL["mark_group_unread"],
+        **_arguments(recipient_id, key),
+        notification_id=key.notification_id,
+        as_of=snapshot,
+    )
+
+
+def _to_marked_unread(marked: int, xid: str) -> MarkedAll:
+    return MarkedAll(marked, to_opaque(f"unread {xid}") if marked else None)
 
 
 async def archive_group(

@@ -39,8 +39,9 @@ class GroupListing(Struct, frozen=True):
 
 
 class ReadGroup(Struct, frozen=True, forbid_unknown_fields=True):
-    """What of the group: with `as_of` of a list, no more than what that list could show."""
+    """Read, or put back to unread; with `as_of` of a list, no more than what that list could show."""
 
+    read: bool = True
     as_of: _AsOf | None = None
 
 
@@ -118,17 +119,19 @@ async def mark_group_read(
     group_key: FromPath[str],
     data: JSONBody[ReadGroup | None] = None,
 ) -> Response[MarkedGroup]:
-    """Mark a group read.
+    """Mark a group read, or unread.
 
-    With `as_of` of a list, what came into the group after that list stays unread.
+    With `as_of` of a list, what came into the group after that list stays as it is.
     """
-    marked, undo = await store.mark_group_read(
+    chosen = data or ReadGroup()
+    mark = store.mark_group_read if chosen.read else store.mark_group_unread
+    found = await mark(
         services.database,
         request.auth.recipient_id,
         store.parse_group_key(group_key),
-        as_of=(data or ReadGroup()).as_of,
+        as_of=chosen.as_of,
     )
-    return Response(MarkedGroup(marked), headers=undo_header(undo))
+    return Response(MarkedGroup(found.marked), headers=undo_header(found.undo))
 
 
 @delete(PATH, response_headers=[UNDO_HEADER])

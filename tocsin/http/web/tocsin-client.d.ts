@@ -336,6 +336,10 @@ export interface Client {
     readGroup(groupKey: string, options?: {
         as_of?: string;
     }): Promise<MarkedAll>;
+    /** Puts a group that was read back to unread. */
+    unreadGroup(groupKey: string, options?: {
+        as_of?: string;
+    }): Promise<MarkedAll>;
     /** `undo` is for `undo`; null if nothing was archived. */
     archiveGroup(groupKey: string, options?: {
         as_of?: string;

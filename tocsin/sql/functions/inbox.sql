@@ -92,28 +92,72 @@ $$;
 
 -- Undoes mark_all_read(): what has exactly this read_at is unread again. Returns how many.
 create or replace function tocsin.undo_mark_all_read(_recipient_id text, _read_at timestamptz) returns integer
-language plpgsql
+language sql
 as $$
-declare
-    _ids bigint[];
-begin
-    _ids := array(
+    select m.marked
+    from tocsin.mark_unread(_recipient_id, array(
         select n.notification_id
         from tocsin.notification n
         where n.recipient_id = _recipient_id
             and n.in_inbox
             and n.archived_at is null
             and n.read_at = _read_at
+    )) m
+$$;
+
+-- Marks those of these notifications unread that are read and in the inbox; skips rows that another transaction is changing.
+-- Returns how many, and the transaction, by which it can be undone as long as inbox_change has it.
+create or replace function tocsin.mark_unread(_recipient_id text, _notification_ids bigint[]) returns table (marked integer, xid xid8)
+language plpgsql
+as $$
+#variable_conflict use_column
+declare
+    _ids bigint[] := array(
+        select n.notification_id
+        from tocsin.notification n
+        where n.notification_id = any (_notification_ids)
+            and n.recipient_id = _recipient_id
+            and n.in_inbox
+            and n.archived_at is null
+            and n.read_at is not null
         order by n.notification_id
         for update skip locked
     );
-    if cardinality(_ids) = 0 then
-        return 0;
+begin
+    if cardinality(_ids) > 0 then
+        update tocsin.notification n
+        set read_at = null
+        where n.notification_id = any (_ids);
+        perform tocsin.record_inbox_change(_recipient_id, 'unread', _ids, cardinality(_ids));
     end if;
-    update tocsin.notification n
-    set read_at = null
-    where n.notification_id = any (_ids);
-    perform tocsin.record_inbox_change(_recipient_id, 'unread', _ids, cardinality(_ids));
+    return query select cardinality(_ids), pg_current_xact_id();
+end
+$$;
+
+-- Undoes mark_unread(): what that transaction marked is read again, as far as it is still unread. Returns how many.
+create or replace function tocsin.undo_mark_unread(_recipient_id text, _xid xid8) returns integer
+language plpgsql
+as $$
+declare
+    _ids bigint[] := array(
+        select n.notification_id
+        from tocsin.notification n
+        where n.notification_id = any (array(
+                select unnest(c.notification_ids)
+                from tocsin.inbox_change c
+                where c.recipient_id = _recipient_id
+                    and c.xid = _xid
+                    and c.change = 'unread'
+            ))
+            and n.recipient_id = _recipient_id
+            and n.in_inbox
+            and n.archived_at is null
+            and n.read_at is null
+        order by n.notification_id
+        for update skip locked
+    );
+begin
+    perform tocsin.mark_notifications_read(_recipient_id, _ids);
     return cardinality(_ids);
 end
 $$;

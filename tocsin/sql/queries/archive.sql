@@ -24,6 +24,10 @@ from tocsin.archive_all(:recipient_id, :read, :category, :event_type, :subject, 
 -- Marks everything unread that has exactly this read_at; returns how many.
 select tocsin.undo_mark_all_read(:recipient_id, :read_at);
 
+-- name: undo_mark_unread
+-- Marks everything read again that this transaction marked unread; returns how many.
+select tocsin.undo_mark_unread(:recipient_id, :xid::xid8);
+
 -- name: undo_archive_all
 -- Brings everything back that has exactly this archived_at; returns how many.
 select tocsin.undo_archive_all(:recipient_id, :archived_at);

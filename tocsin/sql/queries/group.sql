@@ -106,6 +106,23 @@ order by
     i.created_at desc,
     i.id desc;
 
+-- name: mark_group_unread
+-- Marks the members of a group unread, or its one notification; returns how many, and the transaction by which to undo it.
+select
+    u.marked,
+    u.xid::text
+from tocsin.mark_unread(
+    :recipient_id,
+    array(
+        select m.notification_id
+        from tocsin.group_members(
+            :recipient_id, :event_type, :subject, :day, tocsin.zone_of(:recipient_id), :as_of::pg_snapshot
+        ) m
+        union all
+        select :notification_id
+    )
+) u;
+
 -- name: archive_group
 -- Removes the members of a group from list and badge; returns their archived_at, null if there was nothing to remove.
 select tocsin.archive_group(:recipient_id, :event_type, :subject, :day, :as_of::pg_snapshot);

@@ -9,7 +9,7 @@ import { Session } from '../shared/session.js';
 import sheetText from './bell.css';
 import { BellButton, short } from './button.js';
 import type { Entry } from './entry.js';
-import { GroupedInbox } from './inbox.js';
+import { GroupedInbox } from './grouped_inbox.js';
 import { type Links, Panel } from './panel.js';
 import { safeUrl } from './safe-url.js';
 import { TitleCount } from './title.js';

@@ -1,6 +1,6 @@
-// The bell's model: the counts, the loaded part of the list, and what the person changes in it.
+// The grouped inbox that the bell shows: the counts, the loaded groups, and what the person changes in them.
 
-import { cursorOf } from '../client/inbox.js';
+import { cursorOf } from '../client/notification_list.js';
 import type { Count, Link, Notification } from '../public/tocsin-client.js';
 import { type Api, Problem } from '../shared/api.js';
 import { type Entry, entryOf, type Group, isSame, joins, merged, type Over } from './entry.js';
@@ -56,6 +56,7 @@ export class GroupedInbox {
   #asOf: string | null = null; // of the list
   #arrivedSince = false;
   #underWay: Promise<unknown> = Promise.resolve();
+  #keys: Promise<unknown> = Promise.resolve(); // until the list has the present keys of its groups
   #loads = 0;
   #changes = 0;
   #changedAt = 0;
@@ -79,22 +80,11 @@ export class GroupedInbox {
     return this.#badge && Math.min(this.#badge.unseen, this.count ?? 0);
   }
 
-  /** Loads the first page for the current filter, and replaces the list. */
+  /** Loads the list for the current filter, and replaces what is shown. */
   async load(): Promise<void> {
     this.listing = 'loading';
     this.listener.changed();
-    const [load, changes] = [++this.#loads, this.#changes];
-    try {
-      const page = await this.#page(null);
-      if (load !== this.#loads) return;
-      this.#replace(page);
-      if (changes !== this.#changes) this.#refreshSoon(); // something came that the page may lack
-    } catch (error) {
-      if (load !== this.#loads) return;
-      this.listing = 'failed';
-      if (error instanceof Problem && error.isSignedOut) this.link = 'signed-out';
-    }
-    this.listener.changed();
+    await this.#refresh(true);
   }
 
   /** Loads the next older ones; throws Problem. */
@@ -133,11 +123,12 @@ export class GroupedInbox {
   async toggle(entry: Entry): Promise<void> {
     entry.open = !entry.open;
     this.listener.changed();
-    if (!entry.open || entry.members) return;
-    await this.loadMembers(entry).catch((error) => {
+    try {
+      if (entry.open && !entry.members) await this.loadMembers(entry);
+    } catch (error) {
       entry.open = false;
       throw error;
-    });
+    }
   }
 
   /** Loads the next older members of a group; without any, the first ones. Throws Problem. */
@@ -153,24 +144,30 @@ export class GroupedInbox {
 
   /** Changes it here at once, then at the service; reverts it and throws if that fails. */
   async setRead(entry: Entry, read: boolean, undo = true): Promise<void> {
-    const { latest, group_key, count, unread } = entry;
+    const { latest, count, unread } = entry;
     if (read === (unread === 0)) return;
-    const [path, body] = count > 1 ? [`groups/${group_key}`, { as_of: this.#asOf }] : [latest.id, { read }];
-    // keepalive, since opening a notification leaves the page
-    const call = this.api.call('PATCH', `notifications/${path}/read/`, body, { keepalive: true });
+    const call = this.#keys.then(() => {
+      const [path, body] = count > 1 ? [`groups/${entry.group_key}`, { as_of: this.#asOf, read }] : [latest.id, { read }];
+      // keepalive, since opening a notification leaves the page
+      return this.api.call('PATCH', `notifications/${path}/read/`, body, { keepalive: true });
+    });
     const revert = this.#setUnread(entry, read ? 0 : count);
     const back = count > 1 ? () => this.#takeBack(call) : () => this.setRead(entry, !read, false);
     if (undo) this.#offerUndo(read ? 'marked' : 'markedUnread', read ? unread : count, back);
-    await this.#settle({ entry, n: read ? -unread : count, call, revert });
+    const settled = this.#settle({ entry, n: read ? -unread : count, call, revert });
+    await (count > 1 ? this.#renewKeys(settled) : settled);
   }
 
   /** Takes it out of the inbox, or out of the archive. */
   async archive(entry: Entry): Promise<void> {
-    const { latest, group_key, count, unread } = entry;
+    const { latest, count, unread } = entry;
     const archived = this.tab !== 'archived';
     const path = `notifications/${latest.id}/`;
-    const group = `notifications/groups/${group_key}/?as_of=${encodeURIComponent(this.#asOf!)}`;
-    const call = count > 1 ? this.api.call('DELETE', group) : this.api.call('PATCH', path, { archived });
+    const call = this.#keys.then(() =>
+      count > 1
+        ? this.api.call('DELETE', `notifications/groups/${entry.group_key}/?as_of=${this.#asOf}`)
+        : this.api.call('PATCH', path, { archived }),
+    );
     const revert = this.#remove(entry);
     const bringBack = () => {
       revert();
@@ -267,8 +264,13 @@ export class GroupedInbox {
   /** Takes back a change of many. */
   async #takeBack(call: Promise<Response>): Promise<void> {
     const undo = (await call).headers.get('Tocsin-Undo');
-    await this.api.json('POST', 'notifications/undo/', { undo });
-    this.#refreshSoon();
+    await this.#renewKeys(this.api.json('POST', 'notifications/undo/', { undo }));
+  }
+
+  /** Loads the list after a change that gives groups other keys; further changes of groups wait for it. */
+  #renewKeys(change: Promise<unknown>): Promise<unknown> {
+    this.#keys = change.then(() => (this.listing === 'ready' ? this.#refresh(true) : undefined), () => {});
+    return change;
   }
 
   /** Takes a row out of the list or out of its group; returns the way back. */
@@ -391,18 +393,26 @@ export class GroupedInbox {
     clearTimeout(this.#soon);
     this.#soon = setTimeout(async () => {
       await this.#underWay;
-      if (this.listing !== 'ready') return;
-      const [load, changes] = [++this.#loads, this.#changes];
-      try {
-        const page = await this.#page(null, Math.min(MOST, Math.max(PAGE, this.entries.length)));
-        if (load !== this.#loads) return;
-        if (changes === this.#changes) this.#replace(page);
-        else this.#refreshSoon(arrived);
-      } catch {
-        if (arrived) this.#insert(arrived);
-      }
-      this.listener.changed();
+      if (this.listing === 'ready') await this.#refresh(false, arrived);
     }, SOON * (1 + 2 * Math.random()));
+  }
+
+  /** Loads the visible part again. `always`: shows it also where something came meanwhile that it may lack, until it is loaded again. */
+  async #refresh(always: boolean, arrived?: Notification): Promise<void> {
+    const [load, changes] = [++this.#loads, this.#changes];
+    try {
+      const page = await this.#page(null, Math.min(MOST, Math.max(PAGE, this.entries.length)));
+      if (load !== this.#loads) return;
+      if (always || changes === this.#changes) this.#replace(page);
+      if (changes !== this.#changes) this.#refreshSoon(arrived);
+    } catch (error) {
+      if (load !== this.#loads) return;
+      if (this.listing === 'loading') {
+        this.listing = 'failed';
+        if (error instanceof Problem && error.isSignedOut) this.link = 'signed-out';
+      } else if (arrived) this.#insert(arrived);
+    }
+    this.listener.changed();
   }
 
   #replace(page: Page): void {

@@ -93,7 +93,6 @@ export class ItemView {
       this.#toggle.dataset.unread = String(unread > 0);
       this.#toggle.replaceChildren(icon(unread ? READ : UNREAD));
     }
-    this.#toggle.hidden = entry.count > 1 && unread === 0; // its members have it
     this.#name(this.#archive, language.say(latest.archived ? 'unarchive' : 'archive'));
     if (this.#actions?.update(language)) this.opener.focus(); // the button that had it is gone
     this.#updateGroup(drawing);

@@ -3,7 +3,7 @@
 import { button, h, icon, setAttribute, setText } from '../shared/dom.js';
 import type { Entry } from './entry.js';
 import { CHECK_ALL, CLOSE, SETTINGS } from './icons.js';
-import type { GroupedInbox, Tab, Undoable } from './inbox.js';
+import type { GroupedInbox, Tab, Undoable } from './grouped_inbox.js';
 import type { ItemActions } from './item.js';
 import { ListView } from './list.js';
 import { place } from './position.js';

@@ -3,7 +3,7 @@
 import { button, h, icon, setAttribute } from '../shared/dom.js';
 import { safeUrl } from './safe-url.js';
 import { BELL } from './icons.js';
-import type { GroupedInbox } from './inbox.js';
+import type { GroupedInbox } from './grouped_inbox.js';
 import { bone } from './item.js';
 import type { Language } from './words.js';
 

@@ -4,7 +4,7 @@ import type * as Public from '../public/tocsin-client.js';
 import { Api } from '../shared/api.js';
 import { Credentials } from '../shared/credentials.js';
 import { events } from './events.js';
-import { cursorOf } from './inbox.js';
+import { cursorOf } from './notification_list.js';
 import { Live } from './live.js';
 import { BadgeStore, ListStore } from './store.js';
 
@@ -56,6 +56,10 @@ export class Client implements Public.Client {
     return this.#changeAll('PATCH', `groups/${groupKey}/read/`, options);
   }
 
+  unreadGroup(groupKey: string, options: { as_of?: string } = {}): Promise<Public.MarkedAll> {
+    return this.#changeAll('PATCH', `groups/${groupKey}/read/`, { ...options, read: false });
+  }
+
   async archiveGroup(groupKey: string, options: { as_of?: string } = {}): Promise<{ undo: string | null }> {
     const response = await this.#api.call('DELETE', `notifications/groups/${groupKey}/${query(options)}`);
     return { undo: response.headers.get('Tocsin-Undo') };
@@ -97,7 +101,7 @@ export class Client implements Public.Client {
     return this.#changeAll('POST', 'archive-all/', options);
   }
 
-  async #changeAll<Changed>(method: string, path: string, options: Public.Choice): Promise<Changed & { undo: string | null }> {
+  async #changeAll<Changed>(method: string, path: string, options: object): Promise<Changed & { undo: string | null }> {
     const response = await this.#api.call(method, `notifications/${path}`, options);
     return { ...((await response.json()) as Changed), undo: response.headers.get('Tocsin-Undo') };
   }

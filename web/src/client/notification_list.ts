@@ -1,4 +1,4 @@
-// The inbox in this tab: the count, and the loaded part of the list.
+// A list of notifications in this tab: the count, and the loaded part of the list, newest first.
 
 import type { Count, Done, Link, Notification } from '../public/tocsin-client.js';
 import { type Api, Problem } from '../shared/api.js';
@@ -17,7 +17,7 @@ const PAGE = 20;
 
 const CONFIRMED = 2_000; // milliseconds in which the stream reports what was done here
 
-export class Inbox {
+export class NotificationList {
   link: Link = 'connecting';
   listing: Listing = 'new';
   items: Notification[] = []; // the newest first

@@ -10,7 +10,7 @@ import type {
   Store,
 } from '../public/tocsin-client.js';
 import type { Api } from '../shared/api.js';
-import { Inbox } from './inbox.js';
+import { NotificationList } from './notification_list.js';
 import type { Live } from './live.js';
 
 /** A value that is made again after changes, and is live while it has subscribers. */
@@ -22,7 +22,7 @@ abstract class LiveStore<Value> implements Store<Value> {
 
   constructor(
     private readonly live: Live,
-    protected readonly inbox: Inbox,
+    protected readonly inbox: NotificationList,
   ) {}
 
   readonly get = (): Value => {
@@ -65,7 +65,7 @@ abstract class LiveStore<Value> implements Store<Value> {
 
 export class BadgeStore extends LiveStore<Count | null> {
   constructor(api: Api, live: Live) {
-    super(live, new Inbox(api, () => this.changed()));
+    super(live, new NotificationList(api, () => this.changed()));
   }
 
   protected make(previous: Count | null | undefined): Count | null {
@@ -79,7 +79,7 @@ export class ListStore extends LiveStore<InboxState> implements InboxStore {
   #copies = new Map<number, Notification>();
 
   constructor(api: Api, live: Live, { category = '', unreadOnly = false, archived = false }: InboxFilter) {
-    const inbox = new Inbox(api, () => this.changed());
+    const inbox = new NotificationList(api, () => this.changed());
     super(live, Object.assign(inbox, { category, unreadOnly, archived }));
   }
 

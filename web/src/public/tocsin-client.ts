@@ -339,6 +339,8 @@ export interface Client {
   /** The notifications of a group, the newest first. */
   groupMembers(groupKey: string, options?: PageOptions): Promise<NotificationPage>;
   readGroup(groupKey: string, options?: { as_of?: string }): Promise<MarkedAll>;
+  /** Puts a group that was read back to unread. */
+  unreadGroup(groupKey: string, options?: { as_of?: string }): Promise<MarkedAll>;
   /** `undo` is for `undo`; null if nothing was archived. */
   archiveGroup(groupKey: string, options?: { as_of?: string }): Promise<{ undo: string | null }>;
   get(id: number): Promise<Notification>;
