@@ -389,3 +389,38 @@ async def test_real_processes_report_and_take_their_word_back(
         await worker.stop()
         assert [each.kind for each in await processes(database)] == ["serve"]
     assert await processes(database) == []
+
+
+# Suppressed addresses.
+
+
+async def test_an_operator_lifts_a_suppressed_address(
+    operator: httpx.AsyncClient, anyone: httpx.AsyncClient, db: Db
+) -> None:
+    db.execute(
+        "insert into tocsin.suppression (address, reason) values ('alice@example.com', 'complaint')"
+    )
+    path = "/ops/api/suppressions/"
+    (listed,) = (await operator.get(path)).json()["results"]
+    assert (listed["address"], listed["reason"]) == ("a***e@example.com", "complaint")
+    assert "marked a mail as spam" in listed["meaning"]
+    foreign = {"Sec-Fetch-Site": "cross-site"}
+    refused = await operator.delete(f"{path}{listed['id']}/", headers=foreign)
+    assert refused.status_code == 403
+    assert (await operator.delete(f"{path}{listed['id']}/")).status_code == 204
+    assert (await operator.get(path)).json()["results"] == []
+    assert (await operator.delete(f"{path}{listed['id']}/")).status_code == 404
+
+
+async def test_the_overview_counts_what_came_back_on_the_last_day(
+    operator: httpx.AsyncClient, db: Db
+) -> None:
+    (delivery_id,) = deliver(db, "sent")
+    db.execute(
+        "insert into tocsin.mail_event (source, key, kind, reason, dead, delivery_id, occurred_at, received_at)"
+        " select 'dsn', sha256((k || a)::bytea), k, k, true, %s, now(), now() - a"
+        " from (values ('bounce', interval '1 hour'), ('complaint', '2 hours'), ('bounce', '2 days')) v (k, a)",
+        (delivery_id,),
+    )
+    counts = (await operator.get(OVERVIEW)).json()["mail_events"]
+    assert (counts["bounces"], counts["dead"], counts["complaints"]) == (1, 1, 1)

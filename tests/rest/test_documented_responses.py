@@ -35,6 +35,7 @@ NOWHERE = {
     "event_id": "999",
     "notification_id": "999",
     "device_id": "999",
+    "suppression_id": "999",
     "group_key": "c345OTk",  # of a group of one
 }
 PROBLEM = "application/problem+json"

@@ -33,6 +33,7 @@ VALUES = {
     "event_id": "1",
     "recipient_id": "somebody",
     "address": "a@example.com",
+    "suppression_id": "1",
     "notification_id": "1",
 }
 
@@ -59,6 +60,8 @@ SCOPE_OF = {
     ("GET", "/ops/api/dead-letters"): "ops",
     ("GET", "/ops/api/dead-letters/reasons"): "ops",
     ("POST", "/ops/api/dead-letters/replay"): "ops",
+    ("GET", "/ops/api/suppressions"): "ops",
+    ("DELETE", "/ops/api/suppressions/{suppression_id}"): "ops",
     ("GET", "/ops/api/search"): "ops",
     ("GET", "/ops/api/notifications/{notification_id}/why"): "ops",
 }

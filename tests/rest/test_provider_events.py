@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec import structs
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
-from tests.support.http_fixtures import KEY, URL, Db, transport_to
+from tests.support.http_fixtures import KEY, METRICS_TOKEN, URL, Db, bearer, transport_to
 from tests.support.ledger import deliver
 from tests.support.sns import HOST, Sns, sns
 from tocsin.engine.badge.hub import BadgeHub
@@ -143,6 +143,8 @@ async def test_a_bounce_of_ses_is_tied_to_its_mail(
     assert await recorded(provider, "ses", body) == 1
     assert await recorded(provider, "ses", body) == 0
     assert stored(db) == [("bounce", "bounce_5.1.1", True, mailed)]
+    metrics = await provider.get("/metrics/", headers=bearer(METRICS_TOKEN))
+    assert 'tocsin_mail_events_total{kind="bounce",source="ses"} 1.0' in metrics.text
     assert far_end.requests.count("/SimpleNotificationService-0a1b2c.pem") <= 1  # it is kept
 
 

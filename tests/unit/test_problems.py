@@ -14,6 +14,7 @@ from tocsin.engine.ops.chart import ENDS, HOUR, Series, latency, series_by_chann
 from tocsin.engine.ops.problems import CRITICAL, WARNING, Snapshot, find_problems
 from tocsin.engine.store.health import BlockingSession
 from tocsin.engine.store.installation import SILENT_AFTER, Process, ProcessReport
+from tocsin.engine.store.mail_event import MailEventCounts
 from tocsin.engine.store.operations import ChannelRow, Minute, Unfinished
 
 NOW = datetime(2026, 11, 22, 3, 7, 42, tzinfo=UTC)
@@ -70,6 +71,21 @@ def codes(state: Snapshot) -> list[tuple[str, str]]:
     ("changes", "wanted"),
     [
         ({}, []),
+        ({"mail_events": MailEventCounts(sent=10_000, bounces=900, dead=80, complaints=9)}, []),
+        ({"mail_events": MailEventCounts(sent=100, complaints=4)}, []),
+        (
+            {"mail_events": MailEventCounts(sent=5_000, complaints=5)},
+            [("complaints", WARNING)],
+        ),
+        (
+            {"mail_events": MailEventCounts(sent=5_000, complaints=15)},
+            [("complaints", CRITICAL)],
+        ),
+        (
+            {"mail_events": MailEventCounts(mass_rejection_at=NOW - timedelta(minutes=59))},
+            [("mass_bounce", CRITICAL)],
+        ),
+        ({"mail_events": MailEventCounts(mass_rejection_at=NOW - timedelta(minutes=61))}, []),
         # a push channel that nobody uses is no fault
         ({"processes": []}, [("no_worker", CRITICAL), ("no_leader", CRITICAL)]),
         (

@@ -31,6 +31,7 @@ from tocsin.http.middleware import (
 from tocsin.http.observability import AccessLog, Metrics, RequestSummary
 from tocsin.http.offload import Offload
 from tocsin.http.ops import dead_letters, ops_page, search
+from tocsin.http.ops import suppressions as suppressed_addresses
 from tocsin.http.pages import action_page, assets, html, mail_links
 from tocsin.http.people import (
     actions,
@@ -68,7 +69,7 @@ _ROUTERS = [
             mail_events,
             provider_events,
         ),
-        *(observability, assets, html, ops_page, dead_letters, search),
+        *(observability, assets, html, ops_page, dead_letters, suppressed_addresses, search),
     )
     for router in module.ROUTERS
 ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from hmac import compare_digest
 from itertools import accumulate
@@ -74,6 +75,7 @@ class Metrics(Collector):
 
     def __init__(self, others: CollectorRegistry = REGISTRY) -> None:
         self.connections = Connections()
+        self.mail_events: Counter[tuple[str, str]] = Counter()  # new reports by source and kind
         self._others = others
         self._series: dict[tuple[str, str, int], RequestSeries] = {}
         self._times: dict[str, _Times] = {}
@@ -116,6 +118,13 @@ class Metrics(Collector):
         )
         for reason, count in self.connections.ended.items():
             ended.add_metric((reason,), count)
+        reports = CounterMetricFamily(
+            "tocsin_mail_events",
+            "New reports on mails that came back.",
+            labels=("source", "kind"),
+        )
+        for (source, kind), count in self.mail_events.items():
+            reports.add_metric((source, kind), count)
         deliveries = GaugeMetricFamily(
             "tocsin_deliveries",
             "Deliveries that are not at their end, in the whole installation.",
@@ -137,7 +146,7 @@ class Metrics(Collector):
             ("tocsin_http_open_streams", "Open streams.", self._open_streams),
         ):
             yield GaugeMetricFamily(name, text, value)
-        yield from (requests, times, ended, deliveries, late)
+        yield from (requests, times, ended, reports, deliveries, late)
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

@@ -18,6 +18,7 @@ from tocsin.engine.store import operations
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.health import BlockingSession, blocking_sessions
 from tocsin.engine.store.installation import Process, processes
+from tocsin.engine.store.mail_event import MailEventCounts, mail_event_counts
 
 # Requests at the same time share a reading. A reading that took long is kept for longer, so that readings never take
 # more than a few percent of the database's time.
@@ -88,6 +89,7 @@ class Overview(Struct, frozen=True):
     waiting: list[ReasonView]
     ended: list[ReasonView]  # of the window, without what was sent
     processes: list[ProcessView]
+    mail_events: MailEventCounts  # of the last day
 
 
 class _Reading(Struct, frozen=True):
@@ -101,6 +103,7 @@ class _Reading(Struct, frozen=True):
     hour: list[operations.Minute]
     led_at: datetime  # when there was a leader last
     blocking: list[BlockingSession]
+    mail_events: MailEventCounts
 
 
 class Overviews:
@@ -112,6 +115,7 @@ class Overviews:
         self._reading: tuple[float, _Reading] | None = None  # valid until
         self._led_at: datetime | None = None
         self._day: tuple[float, datetime, list[operations.Minute]] | None = None
+        self._mail_events: tuple[float, MailEventCounts] | None = None
 
     async def get(self, name: str) -> Overview:
         """Returns the state with charts of the last hour or day; raises Unavailable."""
@@ -141,6 +145,7 @@ class Overviews:
             await operations.counted_minutes(self._database, hour.since, hour.step),
             self._led_at,
             await blocking_sessions(self._database),
+            await self._read_mail_events(now),
         )
         ended = time.monotonic()
         self._reading = (
@@ -148,6 +153,14 @@ class Overviews:
             reading,
         )
         return reading
+
+    async def _read_mail_events(self, now: datetime) -> MailEventCounts:
+        found = self._mail_events
+        if found and time.monotonic() - found[0] < _DAY_KEPT_FOR:
+            return found[1]
+        counts = await mail_event_counts(self._database, now - timedelta(days=1))
+        self._mail_events = time.monotonic(), counts
+        return counts
 
     async def _read_day(self, over: chart.Window) -> list[operations.Minute]:
         found = self._day
@@ -183,6 +196,7 @@ def _overview(
             for reason, n in zip(each.reasons, each.n, strict=True)
         ),
         processes=[_process(each) for each in reading.processes],
+        mail_events=reading.mail_events,
     )
 
 
@@ -205,6 +219,7 @@ def _problems(
             most=operations.MOST,
             led_at=reading.led_at,
             blocking=reading.blocking,
+            mail_events=reading.mail_events,
         )
     )
 

@@ -14,6 +14,7 @@ from tocsin.engine.model import PROVIDERS, ActorReport
 from tocsin.engine.ops.chart import Series
 from tocsin.engine.store.health import BlockingSession
 from tocsin.engine.store.installation import Process
+from tocsin.engine.store.mail_event import MailEventCounts
 from tocsin.engine.store.operations import ChannelRow, Unfinished
 
 CRITICAL = "critical"
@@ -28,6 +29,9 @@ _ELECTION = 15.0  # seconds
 _MANY_FAIL = 10  # within ten minutes, and a tenth of what ended
 _FAILING = 0.1
 _LOOK_BACK = 10  # minutes
+_MANY_COMPLAIN = 5  # within a day; and of what was sent, by Gmail's rules:
+_COMPLAINTS = 0.001
+_TOO_MANY_COMPLAINTS = 0.003
 _CHANNELS = {name: provider.channel.value for name, provider in PROVIDERS.items()}
 _NAMES = {
     "email": "Email",
@@ -62,6 +66,7 @@ class Snapshot(Struct, frozen=True):
     most: int  # waiting deliveries are counted up to this number
     led_at: datetime | None = None  # when there was a leader last, if there is none now
     blocking: Sequence[BlockingSession] = ()
+    mail_events: MailEventCounts = MailEventCounts()  # of the last day
 
 
 def find_problems(state: Snapshot) -> list[Problem]:
@@ -76,6 +81,7 @@ def find_problems(state: Snapshot) -> list[Problem]:
         *_failing(state),
         *_crashes(state),
         *_without_provider(state),
+        *_returned_mail(state),
     ]
     return sorted(found, key=lambda each: each.severity != CRITICAL)
 
@@ -244,6 +250,33 @@ def _problem(
     """Returns a problem with its texts of problems.toml, filled with these values."""
     texts = {name: text.format_map(values).strip() for name, text in _TEXTS[code].items()}
     return Problem(code, severity, **texts, since=since, channel=channel)
+
+
+def _returned_mail(state: Snapshot) -> Iterable[Problem]:
+    counts = state.mail_events
+    at = counts.mass_rejection_at
+    if at is not None and state.now - at < timedelta(hours=1):
+        yield Problem(
+            "mass_bounce",
+            CRITICAL,
+            "Most mails come back",
+            f"{counts.dead:,} mailboxes are reported as not existing, half of the mails of an hour. No address is "
+            "suppressed because of it.",
+            "Check TOCSIN_SMTP_URL, and where that server sends mails to.",
+            at,
+            "email",
+        )
+    share = counts.complaints / max(counts.sent, 1)
+    if counts.complaints >= _MANY_COMPLAIN and share >= _COMPLAINTS:
+        yield Problem(
+            "complaints",
+            CRITICAL if share >= _TOO_MANY_COMPLAINTS else WARNING,
+            "Many people mark mails as spam",
+            f"{counts.complaints:,} of {counts.sent:,} mails of the last day: {share:.2%}.",
+            "Above 0.1 % mails are put into spam folders, above 0.3 % Gmail refuses them. Which event types are they? "
+            "Send fewer of these, or make them off by default.",
+            channel="email",
+        )
 
 
 def _waiting(state: Snapshot, channel: str | None = None) -> str:

@@ -33,20 +33,35 @@ class NewMailEvent(Struct, frozen=True):
     address: str | None = None
 
 
+class MailEventCounts(Struct, frozen=True):
+    """How many mails were sent, and how many came back, within a time."""
+
+    sent: int = 0
+    bounces: int = 0
+    dead: int = 0  # of the bounces, those of mailboxes that do not exist
+    complaints: int = 0
+    mass_rejection_at: datetime | None = None  # when bounces were last not believed
+
+
 async def record_mail_events(
     database: Database, source: str, events: Sequence[NewMailEvent], *, hold: timedelta = HOLD
-) -> int:
-    """Stores those that are new and decides what can be decided now; returns how many are new."""
+) -> list[str]:
+    """Stores those that are new and decides what can be decided now; returns the kinds of those that are new."""
     async with database.transaction() as session:
-        new = await session.column(
+        new: list[str] = await session.column(
             _SQL["record_mail_events"], source=source, events=Jsonb(msgspec.to_builtins(events))
         )
     if new:
         await apply_mail_events(database, hold=hold)
-    return len(new)
+    return new
 
 
 async def apply_mail_events(database: Database, *, hold: timedelta = HOLD) -> dict[str, int]:
     """Decides the effect of the reports that wait; returns how many, by effect."""
     effects: dict[str, int] = await database.value(_SQL["apply_mail_events"], hold=hold)
     return effects
+
+
+async def mail_event_counts(database: Database, since: datetime) -> MailEventCounts:
+    """Returns what was sent and came back since then."""
+    return await database.one(MailEventCounts, _SQL["mail_event_counts"], since=since)

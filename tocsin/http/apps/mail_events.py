@@ -20,6 +20,7 @@ from tocsin.engine.store.mail_event import record_mail_events
 from tocsin.http.auth import apps_router
 from tocsin.http.errors import AnyRequest
 from tocsin.http.fields import Address
+from tocsin.http.observability import Metrics
 from tocsin.http.openapi import body_read_by_handler, noted
 from tocsin.http.requests import Services
 
@@ -61,14 +62,16 @@ class ReportedMailEvents(Struct, frozen=True, forbid_unknown_fields=True):
 
 @post(PATH + "generic/", status_code=200, request_max_body_size=1_000_000)
 async def report_mail_events(
-    services: NamedDependency[Services], data: JSONBody[ReportedMailEvents]
+    services: NamedDependency[Services],
+    metrics: NamedDependency[Metrics],
+    data: JSONBody[ReportedMailEvents],
 ) -> RecordedMailEvents:
     """Report bounces and complaints.
 
     For mail servers and providers that have no call of their own here. Each report counts once.
     """
     reports = [_to_report(at, each) for at, each in enumerate(data.events)]
-    return await record(services, "generic", reports)
+    return await record(services, metrics, "generic", reports)
 
 
 @post(
@@ -79,7 +82,9 @@ async def report_mail_events(
     opt=noted(body_media_types=(_RAW,), any_body=True),
 )
 async def report_dsn(
-    request: AnyRequest, services: NamedDependency[Services]
+    request: AnyRequest,
+    services: NamedDependency[Services],
+    metrics: NamedDependency[Metrics],
 ) -> RecordedMailEvents:
     """Report a raw message.
 
@@ -88,16 +93,24 @@ async def report_dsn(
     """
     # it takes up to some tenths of a second for a large message
     found = await asyncio.to_thread(dsn.read_report, await request.body())
-    return await record(services, "dsn", [found] if found else [], ignored=int(found is None))
+    return await record(
+        services, metrics, "dsn", [found] if found else [], ignored=int(found is None)
+    )
 
 
 async def record(
-    services: Services, source: str, reports: Iterable[MailReport], *, ignored: int = 0
+    services: Services,
+    metrics: Metrics,
+    source: str,
+    reports: Iterable[MailReport],
+    *,
+    ignored: int = 0,
 ) -> RecordedMailEvents:
     """Stores reports of one source, each once."""
     events = to_mail_events(reports, services.links.key)
-    new = await record_mail_events(services.database, source, events) if events else 0
-    return RecordedMailEvents(new, len(events) - new, ignored)
+    new = await record_mail_events(services.database, source, events) if events else []
+    metrics.mail_events.update((source, kind) for kind in new)
+    return RecordedMailEvents(len(new), len(events) - len(new), ignored)
 
 
 def _to_report(at: int, event: ReportedMailEvent) -> MailReport:

@@ -24,6 +24,7 @@ from tocsin.engine.model import NotFound
 from tocsin.http.apps.mail_events import PATH, RecordedMailEvents, record
 from tocsin.http.auth import router
 from tocsin.http.errors import AnyRequest, Forbidden, Unauthorized
+from tocsin.http.observability import Metrics
 from tocsin.http.openapi import body_read_by_handler, noted
 from tocsin.http.requests import Services
 
@@ -41,7 +42,9 @@ def _options(*fails: int, **options: Any) -> dict[str, Any]:
 
 @post(PATH + "ses/", **_options(403, 413, dependencies=body_read_by_handler(SnsMessage)))
 async def report_by_ses(
-    request: AnyRequest, services: NamedDependency[Services]
+    request: AnyRequest,
+    services: NamedDependency[Services],
+    metrics: NamedDependency[Metrics],
 ) -> RecordedMailEvents:
     """Amazon SES, by SNS.
 
@@ -57,7 +60,7 @@ async def report_by_ses(
         if message.type == "SubscriptionConfirmation":
             await verifier.confirm(message)
     found = ses.read_report(message) if message.type == "Notification" else None
-    return await record(services, "ses", [found]) if found else _IGNORED
+    return await record(services, metrics, "ses", [found]) if found else _IGNORED
 
 
 @cache
@@ -67,7 +70,9 @@ def _verifier(topics: tuple[str, ...], url: str | None, ca_file: Path | None) ->
 
 @post(PATH + "postmark/", **_options())
 async def report_by_postmark(
-    request: AnyRequest, services: NamedDependency[Services]
+    request: AnyRequest,
+    services: NamedDependency[Services],
+    metrics: NamedDependency[Metrics],
 ) -> RecordedMailEvents:
     """Postmark.
 
@@ -80,12 +85,14 @@ async def report_by_postmark(
             request.headers.get("authorization"), request.headers.get("x-tocsin-secret"), secret
         )
     found, ignored = _reports_in(await request.body(), webhooks.read_postmark)
-    return await record(services, "postmark", found, ignored=ignored)
+    return await record(services, metrics, "postmark", found, ignored=ignored)
 
 
 @post(PATH + "mailgun/", **_options())
 async def report_by_mailgun(
-    request: AnyRequest, services: NamedDependency[Services]
+    request: AnyRequest,
+    services: NamedDependency[Services],
+    metrics: NamedDependency[Metrics],
 ) -> RecordedMailEvents:
     """Mailgun.
 
@@ -95,12 +102,14 @@ async def report_by_mailgun(
     key = _check_configured(services.settings.mailgun_signing_key, "TOCSIN_MAILGUN_SIGNING_KEY")
     with _proof():
         found = webhooks.read_mailgun(await request.body(), key)
-    return await record(services, "mailgun", found, ignored=int(not found))
+    return await record(services, metrics, "mailgun", found, ignored=int(not found))
 
 
 @post(PATH + "sendgrid/", **_options())
 async def report_by_sendgrid(
-    request: AnyRequest, services: NamedDependency[Services]
+    request: AnyRequest,
+    services: NamedDependency[Services],
+    metrics: NamedDependency[Metrics],
 ) -> RecordedMailEvents:
     """SendGrid.
 
@@ -116,7 +125,7 @@ async def report_by_sendgrid(
             key=key,
         )
     found, ignored = _reports_in(body, webhooks.read_sendgrid)
-    return await record(services, "sendgrid", found, ignored=ignored)
+    return await record(services, metrics, "sendgrid", found, ignored=ignored)
 
 
 def _check_configured(value: Any, setting: str) -> Any:

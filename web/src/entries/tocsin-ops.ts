@@ -9,10 +9,12 @@ import { showProblems } from '../ops/problems.js';
 import { showProcesses } from '../ops/processes.js';
 import { showReasons } from '../ops/reasons.js';
 import { startSearch } from '../ops/search.js';
+import { Suppressions } from '../ops/suppressions.js';
 import type { Overview } from '../ops/types.js';
 
 const live = new Live(read);
 const dead = new DeadLetters(() => live.now());
+const suppressions = new Suppressions();
 
 async function read(): Promise<string> {
   const chosen = document.querySelector<HTMLInputElement>('input[name=window]:checked');
@@ -22,6 +24,7 @@ async function read(): Promise<string> {
   showChannels(overview, now);
   showReasons(overview);
   showProcesses(overview, now);
+  suppressions.follow(overview.mail_events);
   dead.follow(overview.channels.reduce((sum, each) => sum + each.total.failed, 0));
   return overview.at;
 }

@@ -15,6 +15,10 @@ export async function post<T>(path: string, body: unknown): Promise<T> {
   return request<T>('POST', `api/${path}`, body);
 }
 
+export async function remove(path: string): Promise<void> {
+  await request('DELETE', `api/${path}`);
+}
+
 export async function signOut(): Promise<void> {
   await request('DELETE', 'session/');
 }

@@ -75,7 +75,24 @@ export interface Process {
   actors: Actor[];
 }
 
+export interface MailEvents {
+  sent: number;
+  bounces: number;
+  dead: number;
+  complaints: number;
+  mass_rejection_at: string | null;
+}
+
+export interface Suppression {
+  id: number;
+  address: string | null;
+  reason: string;
+  meaning: string;
+  created_at: string;
+}
+
 export interface Overview {
+  mail_events: MailEvents;
   at: string;
   window: 'hour' | 'day';
   step: number;
