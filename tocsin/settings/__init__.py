@@ -15,32 +15,9 @@ from typing import Annotated, Any, Literal, cast, get_args
 
 from msgspec import Struct, structs
 
-from tocsin.settings.addresses import (
-    SmtpServer,
-    StartTls,
-    default_sender,
-    parse_avatar_hosts,
-    parse_host,
-    parse_origins,
-    parse_page_address,
-    parse_public_url,
-    parse_return_path,
-    parse_sender,
-    parse_smtp_url,
-    parse_topics,
-)
-from tocsin.settings.keys import (
-    ApnsKey,
-    DkimKey,
-    parse_ca_file,
-    parse_metrics_token,
-    parse_p256_public_key,
-    parse_service_account,
-    parse_shared_secret,
-    read_apns_key,
-    read_dkim_key,
-    read_jwt_keys,
-)
+from tocsin.settings import addresses, keys
+from tocsin.settings.addresses import SmtpServer, StartTls
+from tocsin.settings.keys import ApnsKey, DkimKey
 from tocsin.settings.vapid_key import VapidKey, read_vapid_key
 
 __all__ = ["Setting", "Settings", "SettingsError", "SmtpServer", "StartTls", "read_settings"]
@@ -79,13 +56,15 @@ class Settings(Struct, frozen=True, kw_only=True):
     database_wait: Annotated[float, _whole(0, 86400)] = 60.0
     retention_days: Annotated[int, _whole(1, 36500)] = 90
 
-    host: Annotated[str, parse_host] = "127.0.0.1"
+    host: Annotated[str, addresses.parse_host] = "127.0.0.1"
     port: Annotated[int, _whole(1, 65535)] = 8000
-    public_url: Annotated[str | None, parse_public_url] = None  # without a slash at its end
-    sign_in_url: Annotated[str | None, parse_page_address] = None
-    allowed_origins: Annotated[tuple[str, ...], parse_origins] = ()
-    avatar_hosts: Annotated[tuple[str, ...], parse_avatar_hosts] = ()
-    metrics_token: Annotated[str | None, parse_metrics_token] = None
+    public_url: Annotated[str | None, addresses.parse_public_url] = (
+        None  # without a slash at its end
+    )
+    sign_in_url: Annotated[str | None, addresses.parse_page_address] = None
+    allowed_origins: Annotated[tuple[str, ...], addresses.parse_origins] = ()
+    avatar_hosts: Annotated[tuple[str, ...], addresses.parse_avatar_hosts] = ()
+    metrics_token: Annotated[str | None, keys.parse_metrics_token] = None
     metrics_port: Annotated[int | None, _whole(1, 65535)] = None
 
     jwt_secret: Annotated[str | None, "JWT_SECRET"] = None
@@ -97,30 +76,30 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     smtp_url: Annotated[str | None, _smtp_url] = None
     smtp: SmtpServer | None = None  # smtp_url, parsed
-    email_from: Annotated[str, parse_sender] = "notifications@localhost"
+    email_from: Annotated[str, addresses.parse_sender] = "notifications@localhost"
     templates_dir: Annotated[Path | None, _templates_dir] = None
     templates_reload: Annotated[bool, _switch] = False
     dkim: Annotated[DkimKey | None, "DKIM_KEY", "DKIM_SELECTOR", "DKIM_DOMAIN"] = None
 
-    return_path: Annotated[str | None, parse_return_path] = None
-    ses_topics: Annotated[tuple[str, ...], parse_topics] = ()
-    sns_url: Annotated[str | None, parse_public_url] = None
-    postmark_secret: Annotated[str | None, parse_shared_secret] = None
-    mailgun_signing_key: Annotated[str | None, parse_shared_secret] = None
-    sendgrid_public_key: Annotated[str | None, parse_p256_public_key] = None
+    return_path: Annotated[str | None, addresses.parse_return_path] = None
+    ses_topics: Annotated[tuple[str, ...], addresses.parse_topics] = ()
+    sns_url: Annotated[str | None, addresses.parse_public_url] = None
+    postmark_secret: Annotated[str | None, keys.parse_shared_secret] = None
+    mailgun_signing_key: Annotated[str | None, keys.parse_shared_secret] = None
+    sendgrid_public_key: Annotated[str | None, keys.parse_p256_public_key] = None
 
     apns: Annotated[ApnsKey | None, "APNS_KEY", "APNS_KEY_ID", "APNS_TEAM_ID", "APNS_TOPIC"] = None
-    apns_url: Annotated[str | None, parse_public_url] = None
-    apns_ca_file: Annotated[Path | None, parse_ca_file] = None
-    fcm_service_account: Annotated[dict[str, Any] | None, parse_service_account] = None
-    fcm_url: Annotated[str, parse_public_url] = "https://fcm.googleapis.com"
+    apns_url: Annotated[str | None, addresses.parse_public_url] = None
+    apns_ca_file: Annotated[Path | None, keys.parse_ca_file] = None
+    fcm_service_account: Annotated[dict[str, Any] | None, keys.parse_service_account] = None
+    fcm_url: Annotated[str, addresses.parse_public_url] = "https://fcm.googleapis.com"
     vapid: Annotated[VapidKey | None, "VAPID_KEY", "VAPID_SUBJECT"] = None
     badge_pushes: Annotated[bool, _switch] = True
 
     allow_private_endpoints: Annotated[bool, _switch] = False
     mail_cap: Annotated[int, _whole(0, 100_000)] = 60
 
-    ca_file: Annotated[Path | None, parse_ca_file] = None
+    ca_file: Annotated[Path | None, keys.parse_ca_file] = None
     log_level: Annotated[str, _log_level] = "INFO"
     log_format: Annotated[LogFormat, _log_format] = "json"
 
@@ -148,14 +127,14 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         for setting in DECLARED
         if setting.parse and setting.name in texts
     }
-    found.setdefault("email_from", default_sender(found.get("public_url")))
+    found.setdefault("email_from", addresses.default_sender(found.get("public_url")))
     found.setdefault("log_format", "console" if sys.stderr.isatty() else "json")
     if smtp_url := found.get("smtp_url"):
-        found["smtp"] = parse_smtp_url(smtp_url)
+        found["smtp"] = addresses.parse_smtp_url(smtp_url)
     try:
-        found |= read_jwt_keys(texts)
-        found["apns"] = read_apns_key(texts)
-        found["dkim"] = read_dkim_key(texts, email_from=found["email_from"])
+        found |= keys.read_jwt_keys(texts)
+        found["apns"] = keys.read_apns_key(texts)
+        found["dkim"] = keys.read_dkim_key(texts, email_from=found["email_from"])
         found["vapid"] = read_vapid_key(texts, email_from=found["email_from"])
     except ValueError as error:
         raise SettingsError(str(error)) from None
@@ -182,7 +161,7 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
 
 
 def _smtp_url(text: str) -> str:
-    parse_smtp_url(text)
+    addresses.parse_smtp_url(text)
     return text
 
 

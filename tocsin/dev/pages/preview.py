@@ -12,16 +12,9 @@ from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
 
 from tocsin.dev.pages.arrivals import INERT, PAGES
+from tocsin.engine.mail import samples
 from tocsin.engine.mail.language import catalogues
 from tocsin.engine.mail.loader import TemplateFailed, Templates
-from tocsin.engine.mail.samples import (
-    OTHERS,
-    SampleMails,
-    Scheme,
-    headers,
-    page,
-    source,
-)
 from tocsin.engine.mail.template_check import check
 from tocsin.engine.model import EventType, Mail, NotFound
 from tocsin.engine.store.event import list_event_types
@@ -51,7 +44,9 @@ async def list_mails(services: NamedDependency[Services]) -> Response[str]:
     for each in types:
         categories.setdefault(each.category_label, []).append(each)
     folder = services.settings.templates_dir
-    return PAGES.render("previews.html", categories=categories, others=OTHERS, folder=folder)
+    return PAGES.render(
+        "previews.html", categories=categories, others=samples.OTHERS, folder=folder
+    )
 
 
 @get("/templates/version", opt={QUIET: True}, sync_to_thread=True)
@@ -89,11 +84,11 @@ async def show_html(
     kind: FromPath[str],
     services: NamedDependency[Services],
     locale: Locale = "en",
-    scheme: Annotated[Scheme, QueryParameter()] = "light",
+    scheme: Annotated[samples.Scheme, QueryParameter()] = "light",
 ) -> Response[str]:
     """Its HTML part alone, inert, in one of both colour schemes."""
     try:
-        found = page(await _mail(services, kind, locale), scheme)
+        found = samples.page(await _mail(services, kind, locale), scheme)
     except TemplateFailed:
         found = ""  # the page around it shows the problem
     return Response(found, media_type="text/html", headers=INERT)
@@ -110,13 +105,13 @@ async def _shown(services: Services, kind: str, locale: str) -> Shown:
         mail = await _mail(services, kind, locale)
     except TemplateFailed as error:
         return Shown(problem=str(error))
-    whole = source(mail, services.settings.email_from, datetime.now(UTC))
-    return Shown(mail.subject, mail.text, tuple(headers(whole)), whole)
+    whole = samples.source(mail, services.settings.email_from, datetime.now(UTC))
+    return Shown(mail.subject, mail.text, tuple(samples.headers(whole)), whole)
 
 
 async def _mail(services: Services, kind: str, locale: str) -> Mail:
     types = await list_event_types(services.database)
-    if kind not in OTHERS and kind not in {each.event_type for each in types}:
+    if kind not in samples.OTHERS and kind not in {each.event_type for each in types}:
         raise NotFound("There is no such mail.")
     return await asyncio.to_thread(_rendered, services, types, kind, locale)
 
@@ -124,7 +119,7 @@ async def _mail(services: Services, kind: str, locale: str) -> Mail:
 def _rendered(services: Services, types: list[EventType], kind: str, locale: str) -> Mail:
     settings = services.settings
     templates = Templates(settings.templates_dir, reload=True)
-    mails = SampleMails(templates, types, settings.email_from)
+    mails = samples.SampleMails(templates, types, settings.email_from)
     return mails.mail(kind, locale=locale or None)
 
 

@@ -21,19 +21,10 @@ from tocsin.engine.store.event import (
     EventSummary,
     check_filter,
 )
+from tocsin.http import fields
 from tocsin.http.apps.post_event import PATH, AppRequest, post_event
 from tocsin.http.auth import SCOPE, App, apps_router
 from tocsin.http.errors import Forbidden
-from tocsin.http.fields import (
-    CursorText,
-    EventTypeName,
-    Limit,
-    RowId,
-    Topic,
-    page_links,
-    read_cursor,
-    without_nulls,
-)
 from tocsin.http.openapi import get, noted
 from tocsin.http.requests import Services
 
@@ -71,8 +62,8 @@ class Cancelled(Struct, frozen=True):
 class Withdrawal(Struct, frozen=True, forbid_unknown_fields=True):
     """What is gone."""
 
-    subject: Topic
-    event_type: EventTypeName | None = None
+    subject: fields.Topic
+    event_type: fields.EventTypeName | None = None
 
 
 class Withdrawn(Struct, frozen=True):
@@ -101,35 +92,35 @@ async def list_events(
             description="Only those of which this person was notified.",
         ),
     ] = None,
-    event_type: FromQuery[EventTypeName | None] = None,
+    event_type: FromQuery[fields.EventTypeName | None] = None,
     since: FromQuery[datetime | None] = None,
-    limit: Limit = 20,
-    cursor: FromQuery[CursorText | None] = None,
+    limit: fields.Limit = 20,
+    cursor: FromQuery[fields.CursorText | None] = None,
 ) -> EventListing:
     """List events.
 
     Newest first; with `recipient`, what that person was notified of and why.
     """
-    place = read_cursor(cursor)
+    place = fields.read_cursor(cursor)
     _check_filtered(request.auth, event_type)
     await check_filter(services.database, event_type, None)
     if since is not None and not 1970 <= since.year < 3000:
         raise Invalid("since is out of range", ("since", "Give a time from 1970 to 2999."))
     wanted = EventFilter(recipient, event_type, since)
     page = await store.list_events(services.database, wanted, cursor=place, limit=limit)
-    kept = without_nulls(
+    kept = fields.without_nulls(
         limit=limit,
         recipient=recipient,
         event_type=event_type,
         since=since and since.astimezone(UTC).isoformat(),
     )
-    older, newer = page_links(services, PATH, page, kept)
+    older, newer = fields.page_links(services, PATH, page, kept)
     return EventListing(await _explained(services, page.results, recipient), older, newer)
 
 
 @get(PATH + "{event_id:int}/")
 async def get_event(
-    request: AppRequest, services: NamedDependency[Services], event_id: RowId
+    request: AppRequest, services: NamedDependency[Services], event_id: fields.RowId
 ) -> Event:
     """Read an event.
 
@@ -146,7 +137,7 @@ async def get_event(
     opt={SCOPE: EVENTS_WRITE, **noted(fails=(409,))},
 )
 async def cancel_event(
-    request: AppRequest, services: NamedDependency[Services], event_id: RowId
+    request: AppRequest, services: NamedDependency[Services], event_id: fields.RowId
 ) -> Cancelled:
     """Cancel an event.
 

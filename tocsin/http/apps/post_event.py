@@ -20,22 +20,8 @@ from tocsin.engine.store.event import (
     NewEvent,
     Previewed,
 )
+from tocsin.http import fields
 from tocsin.http.auth import SCOPE, App
-from tocsin.http.fields import (
-    ActionUrl,
-    Address,
-    AvatarUrl,
-    Body,
-    BodyHtml,
-    Described,
-    EventTypeName,
-    Id,
-    Locale,
-    Name,
-    Title,
-    Topic,
-    Zone,
-)
 from tocsin.http.offload import Offload
 from tocsin.http.openapi import OtherResponse, body_read_by_handler, noted
 from tocsin.http.requests import Moment, Services, count_containers, decode
@@ -48,38 +34,42 @@ MOST_RECIPIENTS = 100_000
 class NewRecipient(Struct, frozen=True, forbid_unknown_fields=True):
     """A recipient that is created if the id is unknown; a known one stays as it is."""
 
-    id: Id
-    email: Address | None = None
-    name: Name | None = None
-    locale: Locale | None = None
-    timezone: Zone | None = None
-    avatar_url: AvatarUrl | None = None
+    id: fields.Id
+    email: fields.Address | None = None
+    name: fields.Name | None = None
+    locale: fields.Locale | None = None
+    timezone: fields.Zone | None = None
+    avatar_url: fields.AvatarUrl | None = None
 
 
 class PostedEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What happened."""
 
-    event_type: EventTypeName
-    recipients: Annotated[list[Id | NewRecipient], Meta(max_length=MOST_RECIPIENTS)] | None = None
+    event_type: fields.EventTypeName
+    recipients: (
+        Annotated[list[fields.Id | NewRecipient], Meta(max_length=MOST_RECIPIENTS)] | None
+    ) = None
     topic: Annotated[
-        Topic | None, Described(description="Its followers, in place of recipients.")
+        fields.Topic | None, fields.Described(description="Its followers, in place of recipients.")
     ] = None
     email: Annotated[
-        Address | None, Described(description="An address, in place of recipients.")
+        fields.Address | None, fields.Described(description="An address, in place of recipients.")
     ] = None
-    title: Title
-    body: Body = ""
-    body_html: BodyHtml | None = None
-    action_url: ActionUrl | None = None
+    title: fields.Title
+    body: fields.Body = ""
+    body_html: fields.BodyHtml | None = None
+    action_url: fields.ActionUrl | None = None
     metadata: dict[str, Any] = {}
-    initiator: Id | None = None
+    initiator: fields.Id | None = None
     send_at: Moment | None = None
     subscribe_initiator: Annotated[
         bool, Meta(description="The initiator follows the topic from then on.")
     ] = False
     subject: Annotated[
-        Topic | None,
-        Described(description="What it is about; of a topic's event its topic, if none is given."),
+        fields.Topic | None,
+        fields.Described(
+            description="What it is about; of a topic's event its topic, if none is given."
+        ),
     ] = None
     replaces: Annotated[
         bool,

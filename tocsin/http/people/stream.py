@@ -23,13 +23,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from tocsin.engine.badge.open_stream import OpenStream, StreamEvent
 from tocsin.engine.model import Conflict, NotFound, Unavailable
-from tocsin.engine.store.credential import (
-    Ticket,
-    make_ticket,
-    release_ticket,
-    renew_ticket,
-    take_ticket,
-)
+from tocsin.engine.store import credential
 from tocsin.http.auth import Connection, Person, people_only, people_router, router
 from tocsin.http.errors import Unauthorized
 from tocsin.http.openapi import get, noted
@@ -183,7 +177,7 @@ class _StreamWriter:
 
     async def _renew(self, ticket: str) -> bool:
         try:
-            return await renew_ticket(self._services.database, ticket)
+            return await credential.renew_ticket(self._services.database, ticket)
         except Unavailable:
             return True  # the stream outlives a database that is away
 
@@ -201,7 +195,7 @@ async def _close_on_disconnect(receive: Receive, open_stream: OpenStream) -> Non
 async def _take(services: Services, ticket: str) -> Person:
     """Returns the person of this ticket, which is in use from now on."""
     try:
-        holder = await take_ticket(services.database, ticket)
+        holder = await credential.take_ticket(services.database, ticket)
     except NotFound:
         raise Unauthorized(
             "The ticket is not known, or its time is over: get a new one by POST /api/stream-ticket/.",
@@ -219,7 +213,7 @@ async def _release(services: Services, ticket: str | None) -> None:
     """Releases the ticket even while the server stops: else it stays taken for 45 s."""
     if ticket is not None:
         with suppress(Unavailable):
-            await asyncio.shield(release_ticket(services.database, ticket))
+            await asyncio.shield(credential.release_ticket(services.database, ticket))
 
 
 def encode(events: Sequence[StreamEvent]) -> bytes:
@@ -231,7 +225,9 @@ def encode(events: Sequence[StreamEvent]) -> bytes:
 
 
 @post("/api/stream-ticket/", status_code=201)
-async def stream_ticket(request: PersonRequest, services: NamedDependency[Services]) -> Ticket:
+async def stream_ticket(
+    request: PersonRequest, services: NamedDependency[Services]
+) -> credential.Ticket:
     """Get a ticket for the stream.
 
     Opens one stream at a time, within 60 s of its making or of that stream's end, until the token's own end
@@ -239,7 +235,7 @@ async def stream_ticket(request: PersonRequest, services: NamedDependency[Servic
     """
     person = request.auth
     expires_at = datetime.fromtimestamp(person.expires_at, UTC)
-    return await make_ticket(services.database, person.recipient_id, expires_at)
+    return await credential.make_ticket(services.database, person.recipient_id, expires_at)
 
 
 ROUTERS = (

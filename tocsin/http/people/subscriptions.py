@@ -13,16 +13,8 @@ from msgspec import Struct
 
 from tocsin.engine.store import preference as store
 from tocsin.engine.store.preference import Latest, Subscription
+from tocsin.http import fields
 from tocsin.http.auth import people_router
-from tocsin.http.fields import (
-    CursorText,
-    Described,
-    Limit,
-    Topic,
-    page_links,
-    read_cursor,
-    without_nulls,
-)
 from tocsin.http.openapi import OtherResponse, get, noted
 from tocsin.http.people.inbox import PersonRequest
 from tocsin.http.requests import Services, rest
@@ -31,7 +23,7 @@ PATH = "/api/subscriptions/"
 
 Level = Annotated[
     str,
-    Described(
+    fields.Described(
         description="All that happens in it, mentions only, or nothing.",
         schema_extra={"enum": ["all", "mentions", "muted"]},
     ),
@@ -41,7 +33,7 @@ Level = Annotated[
 class Follow(Struct, frozen=True, forbid_unknown_fields=True):
     """A topic, and how closely to follow it."""
 
-    topic: Topic
+    topic: fields.Topic
     level: Level = "all"
 
 
@@ -71,10 +63,10 @@ async def list_subscriptions(
     request: PersonRequest,
     services: NamedDependency[Services],
     topic: Annotated[
-        Topic | None, QueryParameter(description="Only this one, where it is there.")
+        fields.Topic | None, QueryParameter(description="Only this one, where it is there.")
     ] = None,
-    limit: Limit = 20,
-    cursor: FromQuery[CursorText | None] = None,
+    limit: fields.Limit = 20,
+    cursor: FromQuery[fields.CursorText | None] = None,
 ) -> SubscriptionListing:
     """List what you follow.
 
@@ -84,10 +76,10 @@ async def list_subscriptions(
         services.database,
         request.auth.recipient_id,
         topic,
-        cursor=read_cursor(cursor),
+        cursor=fields.read_cursor(cursor),
         limit=limit,
     )
-    older, newer = page_links(services, PATH, page, without_nulls(limit=limit))
+    older, newer = fields.page_links(services, PATH, page, fields.without_nulls(limit=limit))
     results = await _public(services, request.auth.recipient_id, page.results)
     return SubscriptionListing(results, older, newer)
 
