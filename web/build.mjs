@@ -39,6 +39,7 @@ if (npm) {
 }
 // a service worker is a classic script, which hosts can import into their own
 if (!npm) await build({ ...options, format: 'iife', entryPoints: sources('src/workers') });
+if (npm) leaveImports(join(target, 'tocsin-bell.js'));
 writeTypes();
 // the bell loads them from the service, also where it comes from npm
 for (const name of npm ? [] : readdirSync(join(here, 'src/languages'))) {
@@ -64,6 +65,12 @@ function minifyCss(plugin) {
 /** A module of the package that imports another one does not contain it. */
 function loadNeighbours(plugin) {
   plugin.onResolve({ filter: /\/entries\// }, ({ path }) => ({ path: path.replace(/.*\//, './'), external: true }));
+}
+
+/** Bundlers of hosts leave the module alone that is loaded from the service. */
+function leaveImports(file) {
+  const text = readFileSync(file, 'utf8');
+  writeFileSync(file, text.replace(/\bimport\((?=\w)/g, 'import(/* webpackIgnore: true */ /* @vite-ignore */ '));
 }
 
 /** Writes the types for hosts. The files import only each other, and the frameworks that they are for. */

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from front import POLICY
 from host_site import HostPage, HostSite, until
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
@@ -103,6 +104,7 @@ def open_bell(
     elsewhere: bool = False,
     lang: str = "en",
     direction: str = "ltr",
+    policy: str = POLICY,
 ) -> Bell:
     """Returns a page at the host's own origin, or at another one (`elsewhere`), where only a token counts."""
     module = f"{site.url}/assets/tocsin-bell.js" if elsewhere else "/notify/assets/tocsin-bell.js"
@@ -110,7 +112,7 @@ def open_bell(
     html = _HTML.format(
         lang=lang, dir=direction, name=name, module=module, attributes=f" {attributes}"
     )
-    path = site.front.show(name, HostPage(html, _SCRIPT + script, _STYLE))
+    path = site.front.show(name, HostPage(html, _SCRIPT + script, _STYLE, policy))
     page = context.new_page()
     page.goto((site.front.other_origin if elsewhere else site.front.origin) + path)
     return Bell(page)

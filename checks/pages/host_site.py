@@ -29,6 +29,7 @@ from tocsin.client import notify
 from tocsin.dev import embedded_postgres
 from tocsin.dev.supervisor import VARIABLE, ParentPipe
 from tocsin.migrate import migrate
+from tocsin.settings.vapid_key import new_vapid_key
 
 ROOT = Path(__file__).parent.parent.parent
 PICTURES = ROOT / "build" / "pages"
@@ -51,8 +52,9 @@ _numbers = itertools.count(1)
 class HostSite:
     """The service, its database, and the site around it."""
 
-    def __init__(self, dsn: str, direct: str, front: Front) -> None:
+    def __init__(self, dsn: str, direct: str, front: Front, settings: dict[str, str]) -> None:
         self.dsn = dsn
+        self.settings = settings  # of the service, for a worker beside it
         self.direct = direct  # the service itself, without the site
         self.front = front
         self.url = front.origin + PREFIX
@@ -170,12 +172,13 @@ def _start_site(stack: ExitStack) -> HostSite:
     stack.callback(front.stop)
     parent_pipe = ParentPipe()
     stack.callback(parent_pipe.close)
-    process = _serve(database.dsn, front, folder, parent_pipe)
+    settings = _settings(database.dsn, front, folder)
+    process = start_process("serve", settings, folder / "http.log", parent_pipe)
     stack.callback(process.wait, 20)
     stack.callback(process.terminate)
     direct = f"http://127.0.0.1:{front.backend}"
     until_ready(direct, process, folder / "http.log")
-    return HostSite(database.dsn, direct, front)
+    return HostSite(database.dsn, direct, front, settings)
 
 
 def _start_browser(stack: ExitStack) -> Browser:
@@ -186,10 +189,8 @@ def _start_browser(stack: ExitStack) -> Browser:
     return browser
 
 
-def _serve(
-    dsn: str, front: Front, folder: Path, parent_pipe: ParentPipe
-) -> subprocess.Popen[bytes]:
-    settings = {
+def _settings(dsn: str, front: Front, folder: Path) -> dict[str, str]:
+    return {
         "DATABASE_URL": dsn,
         "DATA_DIR": str(folder / "tocsin"),
         "PORT": str(front.backend),
@@ -197,13 +198,22 @@ def _serve(
         "JWT_SECRET": SECRET,
         "METRICS_TOKEN": METRICS_TOKEN,
         "ALLOWED_ORIGINS": f"{front.other_origin},http://localhost:{front.app_port}",
+        "VAPID_KEY": new_vapid_key(),
+        "VAPID_SUBJECT": "mailto:push@example.test",
+        "ALLOW_PRIVATE_ENDPOINTS": "1",
     }
+
+
+def start_process(
+    command: str, settings: dict[str, str], log_file: Path, parent_pipe: ParentPipe
+) -> subprocess.Popen[bytes]:
+    """Starts a command of `tocsin` with these settings and no others; it ends with this process."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
     environ |= {f"TOCSIN_{name}": value for name, value in settings.items()}
     environ[VARIABLE] = str(parent_pipe.reading)
-    with (folder / "http.log").open("ab") as log:
+    with log_file.open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "tocsin", "serve"],
+            [sys.executable, "-m", "tocsin", command],
             env=environ,
             stdout=log,
             stderr=log,

@@ -115,9 +115,8 @@ export class TocsinBell extends ElementBase implements Omit<Public, keyof HTMLEl
     upgrade(this, ['getToken', 'words', 'api', ...REFLECTED]);
     this.#speak();
     this.#restart();
-    if (!this.hasAttribute('web-push')) return;
-    // by an element: bundlers of hosts would follow an import
-    this.shadowRoot!.append(h('script', { type: 'module', src: `${this.api}assets/tocsin-web-push.js` }));
+    const push = `${this.api}assets/tocsin-web-push.js`;
+    if (this.hasAttribute('web-push')) void import(push);
   }
 
   disconnectedCallback(): void {

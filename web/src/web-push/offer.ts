@@ -7,10 +7,11 @@ import { button, h, setText } from '../shared/dom.js';
 import { BrowserPush } from './subscription.js';
 import { texts } from './words.js';
 
-const STYLE = `.push { padding: 0 16px 10px; font-size: 0.875em }
-.push button { border: 1px solid currentColor; border-radius: 8px; background: none; color: inherit; font: inherit;
-  padding: 6px 12px; min-height: 32px; cursor: pointer }
-.push button:focus-visible { outline: 2px solid currentColor; outline-offset: 2px }`;
+const STYLE = `.push { padding: 10px 18px; border-bottom: 1px solid var(--line); font-size: 0.8125em }
+.push button { border: 1px solid var(--line); border-radius: 8px; background: none; color: var(--accent); font: inherit;
+  font-weight: 600; padding: 6px 12px; min-height: 32px; cursor: pointer }
+.push button:hover { background: var(--hover) }
+.push button:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px }`;
 
 export class PushOffer {
   readonly #button = button(null, 'web-push-button');

@@ -11,10 +11,20 @@ interface Device {
 /** `none`: this browser can't, or the person refused; `off`: it can be turned on; `on`: pushes reach this person here. */
 export type PushState = 'none' | 'off' | 'on';
 
+interface Policy {
+  createScriptURL(url: string): unknown;
+}
+
+interface PolicyFactory {
+  createPolicy(name: string, rules: { createScriptURL(url: string): string }): Policy;
+}
+
 const PATH = 'push-tokens/';
 const PAGE = 100; // notifications, the most that a list returns
 
 export class BrowserPush {
+  #policy: Policy | null | undefined;
+
   /** `worker` is the address of the service worker, of the page's own origin. */
   constructor(
     private readonly api: Api,
@@ -25,8 +35,10 @@ export class BrowserPush {
     return 'serviceWorker' in navigator && 'PushManager' in globalThis && 'Notification' in globalThis;
   }
 
+  /** Rejects where the page's policy forbids to register a service worker. */
   async state(): Promise<PushState> {
     if (!BrowserPush.supported || Notification.permission === 'denied') return 'none';
+    this.#trusted();
     const subscription = await (await this.#registration())?.pushManager.getSubscription();
     const key = await this.#key();
     if (!subscription || !isOf(subscription, key)) return 'off';
@@ -41,7 +53,7 @@ export class BrowserPush {
   async turnOn(label: string): Promise<boolean> {
     if ((await Notification.requestPermission()) !== 'granted') return false;
     const key = await this.#key();
-    const { pushManager } = await active(await navigator.serviceWorker.register(this.worker));
+    const { pushManager } = await active(await navigator.serviceWorker.register(this.#trusted()));
     let subscription = await pushManager.getSubscription();
     if (subscription && !isOf(subscription, key)) {
       await subscription.unsubscribe();
@@ -59,6 +71,15 @@ export class BrowserPush {
     if (shown.length === 0) return;
     const isUnread = unread === 0 ? () => false : await this.#unread();
     for (const notification of shown) if (!isUnread(Number(notification.data.notification_id))) notification.close();
+  }
+
+  /** The worker's address as a page with Trusted Types demands it. */
+  #trusted(): string {
+    if (this.#policy === undefined) {
+      const { trustedTypes } = globalThis as { trustedTypes?: PolicyFactory };
+      this.#policy = trustedTypes?.createPolicy('tocsin-web-push', { createScriptURL: (url) => url }) ?? null;
+    }
+    return (this.#policy?.createScriptURL(this.worker) ?? this.worker) as string;
   }
 
   /** Older ones than a page of the list count as unread. */
