@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
-from litestar import Response, delete
+from litestar import Response, delete, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
+from litestar.response import Redirect
 from msgspec import Struct, structs
 
 from tocsin.dev import mail_catcher as box
 from tocsin.dev.push_catcher import FILE, CaughtPush, clear, read_pushes
+from tocsin.dev.returned_mail import ReturnKind, returned
+from tocsin.engine.mail_events import dsn
+from tocsin.engine.mail_events.report import to_mail_events
 from tocsin.engine.model import PROVIDERS, NotFound
+from tocsin.engine.store.mail_event import record_mail_events
 from tocsin.http.errors import AnyRequest
 from tocsin.http.observability import QUIET
 from tocsin.http.openapi import get
@@ -71,7 +77,21 @@ def read(
     mail = _mail(services, mail_id)
     if "application/json" in request.headers.get("accept", ""):
         return Response(mail)
-    return PAGES.render("mail.html", mail=mail)
+    return PAGES.render("mail.html", mail=mail, returned=request.query_params.get("returned"))
+
+
+@post("/mail/{mail_id:str}/return/{kind:str}", status_code=303)
+async def return_mail(
+    mail_id: FromPath[str], kind: FromPath[ReturnKind], services: NamedDependency[Services]
+) -> Redirect:
+    """Lets it come back: its mailbox does not exist, or its reader marked it as spam."""
+    mail = _mail(services, mail_id)
+    source = (_folder(services) / f"{mail_id}.eml").read_bytes()
+    raw = returned(source, kind, sender=mail["envelope_from"], address=mail["to"][0])
+    report = await asyncio.to_thread(dsn.read_report, raw)
+    events = to_mail_events([report] if report else [], services.links.key)
+    await record_mail_events(services.database, "dsn", events, hold=timedelta(0))
+    return Redirect(f"../../?returned={kind}", status_code=303)
 
 
 @get("/mail/{mail_id:str}/html", sync_to_thread=False)
@@ -178,6 +198,7 @@ HANDLERS = (
     mailbox,
     clear_mailbox,
     read,
+    return_mail,
     mail_html,
     mail_source,
     list_arrivals,
