@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from uuid import uuid4
+
 import pytest
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import Db
 from tests.support.throttling import installation, notify, states
-from tocsin.engine.model import Deferred, Unknown
+from tocsin.engine.model import Channel, Deferred, Unknown
+from tocsin.engine.store import delivery as store
 from tocsin.engine.store.database import Database
 
 PHONE = "select tocsin.register_push_token('alice', repeat('ab', 32), 'ios')"
@@ -249,3 +253,25 @@ async def test_no_cap_is_no_limit(db: Db, dsn: str, database: Database) -> None:
         notify(db, "forum.new_reply", *titles(100))
         await running.work()
         assert len(actors["email"].sent) == 100
+
+
+async def test_of_two_workers_that_claim_at_once_the_first_that_counts_sends(
+    db: Db, dsn: str, database: Database
+) -> None:
+    alone(db)
+    db.execute("update tocsin.channel set available = true")
+    notify(db, "forum.new_reply", *titles(8))
+    ids = [one for (one,) in db.execute("select delivery_id from tocsin.delivery order by 1")]
+    tokens = uuid4(), uuid4()
+    lease = timedelta(seconds=30)
+    for token, mine in zip(tokens, (ids[:4], ids[4:]), strict=True):
+        claimed = await store.claim(database, Channel.EMAIL, mine, claim=token, lease=lease, cap=5)
+        assert all(one.near_limit for one in claimed)
+    held = [
+        [one.held for one in await store.throttle(database, token, mine, withheld=[], cap=5)]
+        for token, mine in zip(tokens, (ids[:4], ids[4:]), strict=True)
+    ]
+    assert held == [[], ["throttled"] * 3]
+    # repeated, since its result was lost: nothing of what it deferred is sent
+    again = await store.throttle(database, tokens[1], ids[4:], withheld=[], cap=5)
+    assert {one.delivery_id for one in again if one.held} >= set(ids[5:])

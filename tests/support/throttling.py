@@ -90,9 +90,14 @@ class Installation:
         return [(Channel(name), args["delivery_ids"]) for name, args in rows]
 
     def wait(self, **time: float) -> None:
-        """Moves all times back, as if so much time had passed."""
-        for statement in _CLOCK:
-            self._db.execute(statement.encode(), {"by": timedelta(**time)})
+        """Moves the clock on."""
+        move_clock(self._db, **time)
+
+
+def move_clock(db: Db, **time: float) -> None:
+    """Moves all times back, as if so much time had passed."""
+    for statement in _CLOCK:
+        db.execute(statement.encode(), {"by": timedelta(**time)})
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from tocsin.engine.ops.problems import CRITICAL, WARNING, Snapshot, find_problem
 from tocsin.engine.store.health import BlockingSession
 from tocsin.engine.store.installation import SILENT_AFTER, Process, ProcessReport
 from tocsin.engine.store.mail_event import MailEventCounts
-from tocsin.engine.store.operations import ChannelRow, Minute, Unfinished
+from tocsin.engine.store.operations import ChannelRow, Minute, ThrottledApp, Unfinished
 
 NOW = datetime(2026, 11, 22, 3, 7, 42, tzinfo=UTC)
 ACTOR = ActorReport("email", 0, 256, 0, 4, None, "closed", 0, None, None, 0.0, 0.0)
@@ -244,3 +244,14 @@ def test_a_blocking_session_is_named_with_its_cure() -> None:
     assert (found.code, found.severity, found.since) == ("in_the_way", CRITICAL, since)
     assert "Session 77 of role reports (psql, from 10.0.0.9)" in found.detail
     assert "pg_terminate_backend(77)" in found.cure
+
+
+def test_an_app_that_notifies_too_often_is_named_with_its_event_type() -> None:
+    app = ThrottledApp(
+        "key:3", "shop", "shop.order_sent", "email", 9_940, 1, NOW, NOW + timedelta(hours=1)
+    )
+    (problem,) = find_problems(replace(WELL, throttled=[app]))
+    assert (problem.code, problem.severity, problem.channel) == ("throttled", WARNING, "email")
+    assert problem.what == "The app key:3 (shop) notifies one person too often"
+    assert problem.detail.startswith("9,940 of shop.order_sent wait on email")
+    assert "from 04:07 UTC on" in problem.detail

@@ -13,7 +13,13 @@ from msgspec import Struct
 from tocsin.engine.explain.reasons import WAITING_REASONS, meaning_and_cure
 from tocsin.engine.model import ActorReport, ActorState, Unavailable
 from tocsin.engine.ops import chart
-from tocsin.engine.ops.problems import Problem, Snapshot, find_problems, is_led
+from tocsin.engine.ops.problems import (
+    MANY_THROTTLED,
+    Problem,
+    Snapshot,
+    find_problems,
+    is_led,
+)
 from tocsin.engine.store import operations
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.health import BlockingSession, blocking_sessions
@@ -104,6 +110,7 @@ class _Reading(Struct, frozen=True):
     led_at: datetime  # when there was a leader last
     blocking: list[BlockingSession]
     mail_events: MailEventCounts
+    throttled: list[operations.ThrottledApp]
 
 
 class Overviews:
@@ -146,6 +153,7 @@ class Overviews:
             self._led_at,
             await blocking_sessions(self._database),
             await self._read_mail_events(now),
+            await operations.throttled_apps(self._database, at_least=MANY_THROTTLED),
         )
         ended = time.monotonic()
         self._reading = (
@@ -220,6 +228,7 @@ def _problems(
             led_at=reading.led_at,
             blocking=reading.blocking,
             mail_events=reading.mail_events,
+            throttled=reading.throttled,
         )
     )
 

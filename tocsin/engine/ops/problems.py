@@ -15,7 +15,7 @@ from tocsin.engine.ops.chart import Series
 from tocsin.engine.store.health import BlockingSession
 from tocsin.engine.store.installation import Process
 from tocsin.engine.store.mail_event import MailEventCounts
-from tocsin.engine.store.operations import ChannelRow, Unfinished
+from tocsin.engine.store.operations import ChannelRow, ThrottledApp, Unfinished
 
 CRITICAL = "critical"
 WARNING = "warning"
@@ -32,6 +32,8 @@ _LOOK_BACK = 10  # minutes
 _MANY_COMPLAIN = 5  # within a day; and of what was sent, by Gmail's rules:
 _COMPLAINTS = 0.001
 _TOO_MANY_COMPLAINTS = 0.003
+MANY_THROTTLED = 100
+"""So many deliveries that wait for a limit, to one person, are a problem: more than people cause."""
 _CHANNELS = {name: provider.channel.value for name, provider in PROVIDERS.items()}
 _NAMES = {
     "email": "Email",
@@ -67,6 +69,7 @@ class Snapshot(Struct, frozen=True):
     led_at: datetime | None = None  # when there was a leader last, if there is none now
     blocking: Sequence[BlockingSession] = ()
     mail_events: MailEventCounts = MailEventCounts()  # of the last day
+    throttled: Sequence[ThrottledApp] = ()
 
 
 def find_problems(state: Snapshot) -> list[Problem]:
@@ -80,6 +83,7 @@ def find_problems(state: Snapshot) -> list[Problem]:
         *_late(state),
         *_failing(state),
         *_crashes(state),
+        *_throttled(state),
         *_without_provider(state),
         *_returned_mail(state),
     ]
@@ -227,6 +231,23 @@ def _crashes(state: Snapshot) -> Iterable[Problem]:
             yield _problem(
                 "crashes", WARNING, None, channel, provider=named, times=times, process=process
             )
+
+
+def _throttled(state: Snapshot) -> Iterable[Problem]:
+    for app in state.throttled:
+        name = app.caller if app.key_name is None else f"{app.caller} ({app.key_name})"
+        people = "one person" if app.people == 1 else f"{app.people} people"
+        yield Problem(
+            "throttled",
+            WARNING,
+            f"The app {name} notifies {people} too often",
+            f"{app.deliveries:,} of {app.event_type} wait on {app.channel}, and go as one message a person and device "
+            f"from {app.due_at:%H:%M} UTC on. Nothing is lost.",
+            "Look for a loop in the app; `tocsin api-key revoke` stops one that has a key. If so many are right, raise "
+            "`TOCSIN_MAIL_CAP` or the event type's `throttle`.",
+            app.since,
+            app.channel,
+        )
 
 
 def _without_provider(state: Snapshot) -> Iterable[Problem]:

@@ -275,3 +275,21 @@ async def unfinished(database: Database) -> list[Unfinished]:
 async def channels(database: Database) -> list[ChannelRow]:
     """Returns the channels that send."""
     return await database.rows(ChannelRow, _SQL["channels"])
+
+
+class ThrottledApp(Struct, frozen=True):
+    """An app that notifies people beyond a limit, with the event type of most of it."""
+
+    caller: str  # role: or key:
+    key_name: str | None
+    event_type: str
+    channel: str
+    deliveries: int  # that wait
+    people: int
+    since: datetime
+    due_at: datetime
+
+
+async def throttled_apps(database: Database, *, at_least: int) -> list[ThrottledApp]:
+    """Returns those that cause `at_least` deliveries to one person to wait, the worst first."""
+    return await database.rows(ThrottledApp, _SQL["throttled_apps"], at_least=at_least)

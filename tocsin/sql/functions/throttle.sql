@@ -3,7 +3,7 @@
 -- when it is due (docs/adr/0075-limits.md).
 
 -- The messages that a person got within a time on one channel (pushes: on one device), and those that other claims are
--- sending. Read from the newest notification back; nothing that is older than the time to live is sent.
+-- sending, as far as the limits were applied to these. Read from the newest notification back; nothing that is older than the time to live is sent.
 create or replace function tocsin.recent_messages(
     _recipient_id text,
     _channel text,
@@ -30,7 +30,17 @@ begin
             on d.notification_id = n.notification_id
             and d.channel = _channel
             and d.device_id is not distinct from _device_id
-            and (d.state = 'sent' and d.settled_at > _now - _within or d.state = 'sending' and d.claim <> _claim)
+            and (
+                d.state = 'sent' and d.settled_at > _now - _within
+                or d.state = 'sending'
+                    and d.claim <> _claim
+                    and exists (
+                        select
+                        from tocsin.lease l
+                        where l.claim = d.claim
+                            and l.limited
+                    )
+            )
         where n.recipient_id = _recipient_id
         order by n.xid desc
     loop
@@ -47,7 +57,7 @@ end
 $$;
 
 -- Decides which deliveries of a claim are sent, and defers the others. `_withheld`: those of them that the claim itself
--- withholds. A person is locked meanwhile; the claim is committed, so that two workers see one another's.
+-- withholds. A person is locked meanwhile, so that two workers decide one after the other.
 -- Returns what became of each: `held` is null where it is sent (as part of the message `burst_id`, if not null); else
 -- throttled, or lost where the claim no longer has it. `counted`: it was not in `_delivery_ids`, and goes with the others of
 -- its burst; `held` is then the reason for which it is withheld.
@@ -93,6 +103,9 @@ begin
                 _claim, _delivery_ids, _group.ids, _cap, _group.recipient_id, _group.channel, _group.device_id
             ) t;
     end loop;
+    update tocsin.lease l
+    set limited = true
+    where l.claim = _claim;
     return query
         select i, null::bigint, false, 'lost', null
         from unnest(_lost) i;

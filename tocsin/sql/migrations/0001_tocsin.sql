@@ -817,7 +817,8 @@ create table tocsin.lease (
     claim uuid unique,
     process_id uuid,
     delivery_ids bigint[] not null,
-    until timestamptz not null
+    until timestamptz not null,
+    limited boolean not null default false
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 500);
 
 -- end_leases, next_due
@@ -832,6 +833,7 @@ comment on column tocsin.lease.claim is 'Token of the worker''s claim; null for 
 comment on column tocsin.lease.process_id is 'The process that holds the claim; null for a job.';
 comment on column tocsin.lease.delivery_ids is 'The deliveries.';
 comment on column tocsin.lease.until is 'Deliveries that are still held then are due again.';
+comment on column tocsin.lease.limited is 'Whether the limits of messages to one person were applied to the claim, so that what it is sending counts.';
 
 create table tocsin.settled_batch (
     settled_at timestamptz not null,

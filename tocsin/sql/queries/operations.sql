@@ -257,3 +257,47 @@ order by count(*) desc, f.channel, f.reason;
 -- Replays failed deliveries; returns how many, and how many stay as they are, by cause.
 select r.replayed, r.kept
 from tocsin.replay(:delivery_ids::bigint[], :lift) r;
+
+-- name: throttled_apps
+-- Apps and event types of which many deliveries wait because a limit of messages to one person is reached. Of the largest
+-- joined messages that wait, some deliveries are read.
+select
+    w.caller,
+    max(k.name) as key_name,
+    w.event_type,
+    w.channel,
+    sum(w.deliveries)::integer as deliveries,
+    count(distinct w.recipient_id)::integer as people,
+    min(w.created_at) as since,
+    min(w.due_at) as due_at
+from (
+    select
+        j.recipient_id,
+        j.channel,
+        j.deliveries,
+        j.created_at,
+        j.due_at,
+        mode() within group (order by e.caller) as caller,
+        mode() within group (order by e.event_type) as event_type
+    from (
+        select j.recipient_id, j.channel, j.burst_id, j.deliveries, j.created_at, j.due_at
+        from tocsin.joined_message j
+        where j.due_at > clock_timestamp()
+            and j.deliveries >= :at_least
+        order by j.deliveries desc
+        limit 20
+    ) j
+    cross join lateral (
+        select d.event_id
+        from tocsin.delivery d
+        where d.burst_id = j.burst_id
+            and d.reason = 'throttled'
+        limit 100
+    ) d
+    join tocsin.event e using (event_id)
+    group by j.recipient_id, j.channel, j.burst_id, j.deliveries, j.created_at, j.due_at
+) w
+left join tocsin.api_key k on 'key:' || k.api_key_id = w.caller
+group by w.caller, w.event_type, w.channel
+order by deliveries desc
+limit 5;
