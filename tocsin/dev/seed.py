@@ -47,4 +47,5 @@ def _register_phones(connection: Connection) -> None:
     for phone in demo()["phones"]:
         name = f"{phone['recipient_id']}'s {phone['platform']} phone"
         token = sha256(name.encode()).hexdigest()
-        connection.execute(register, phone | {"token": token, "environment": "production"})
+        arguments = {"token": token, "environment": "production", "keys": None}
+        connection.execute(register, phone | arguments)
