@@ -19,6 +19,8 @@ from tests.support.smtp_server import Scripted, raw
 from tests.support.webhook_endpoint import SECRET, Endpoint
 from tocsin.engine.actors.apns.actor import ApnsActor
 from tocsin.engine.actors.apns.provider_token import MemoryStore, ProviderKey, ProviderToken
+from tocsin.engine.actors.chat.actor import SERVICES, ChatActor
+from tocsin.engine.actors.chat.service import ChatService
 from tocsin.engine.actors.email.actor import EmailActor
 from tocsin.engine.actors.fcm.actor import FcmActor
 from tocsin.engine.actors.machinery.base import Actor
@@ -28,6 +30,7 @@ from tocsin.engine.model import Mail, PresendCheck, Push
 from tocsin.settings.vapid_key import VapidKey, new_vapid_key
 from tocsin.testing import fcm
 from tocsin.testing.apns import Act, ApnsReply, ApnsServer, Authority, Babble, Drop, Hang, Key
+from tocsin.testing.chats import ChatServer
 from tocsin.testing.fcm import FcmServer
 from tocsin.testing.http_faults import Fault, Reply, Script, Turn
 from tocsin.testing.web_push import PushService
@@ -319,6 +322,107 @@ class WebPush(FarEnd):
         return WebPushActor(presend_check=presend_check, vapid=self._vapid, **settings)
 
 
+def unlimited(service: ChatService) -> ChatService:
+    """Returns a service whose targets take any number of messages at once."""
+    lifted = {"limits_of": lambda *_: (), "shared_limit": None}
+    kind: type[ChatService] = type("Unlimited", (type(service),), lifted)
+    return kind()
+
+
+class Chat(FarEnd):
+    """A chat of one kind, without its limits: test_chat_pacing.py has these."""
+
+    content = Push("Title", "body", link="https://app.example.com/1")
+    shared = False
+    kind: ClassVar[str]
+    _refusals: ClassVar[dict[Case, Turn | None]]
+    _lacks: ClassVar = {
+        Case.ELSEWHERE: "a target is nobody else's",
+        Case.CREDENTIALS: "the URL of a target is all that there is",
+    }
+
+    async def listen(self, stack: AsyncExitStack) -> None:
+        self._server = await stack.enter_async_context(ChatServer())
+
+    @property
+    def address(self) -> str:
+        return self._server.url(self.kind, "100" if self.kind == "telegram" else "team")
+
+    @property
+    def options(self) -> dict[str, str]:
+        return {"kind": self.kind}
+
+    @property
+    def received(self) -> int:
+        return self._server.requests
+
+    def plays(self, case: Case) -> None:
+        turns = {Case.ACCEPT: None, Case.DOWN: Reply(503), **_FAULTS, **self._refusals}
+        self._server.script.always(self.kind, turns[case])
+
+    def actor(self, *, presend_check: PresendCheck, **options: Any) -> ChatActor:
+        settings: dict[str, Any] = {"timeout": TIMEOUT, "allow_private": True}
+        settings["services"] = {self.kind: unlimited(SERVICES[self.kind])}
+        return ChatActor(presend_check=presend_check, **(settings | options))
+
+
+class Slack(Chat):
+    """Slack's incoming webhooks."""
+
+    kind = "slack"
+    lacks: ClassVar = Chat._lacks
+    _refusals: ClassVar = {
+        Case.DEAD: Reply(404, "no_service"),
+        Case.BAD: Reply(400, "invalid_payload"),
+        Case.LATER: Reply(429, "rate_limited"),
+        Case.LATER_NAMED: Reply(429, "rate_limited", (("Retry-After", str(RETRY_AFTER)),)),
+    }
+
+
+class Discord(Chat):
+    """Discord's webhooks."""
+
+    kind = "discord"
+    lacks: ClassVar = Chat._lacks
+    _refusals: ClassVar = {
+        Case.DEAD: Reply(404, '{"message": "Unknown Webhook", "code": 10015}'),
+        Case.BAD: Reply(400, '{"message": "Invalid Form Body", "code": 50035}'),
+        Case.LATER: Reply(429, '{"message": "You are being rate limited.", "global": false}'),
+        Case.LATER_NAMED: Reply(429, f'{{"retry_after": {RETRY_AFTER}.5, "global": false}}'),
+    }
+
+
+class Teams(Chat):
+    """Workflows of Microsoft Teams."""
+
+    kind = "teams"
+    lacks: ClassVar = Chat._lacks
+    _refusals: ClassVar = {
+        Case.DEAD: Reply(404, '{"error": {"code": "WorkflowNotFound", "message": "…"}}'),
+        Case.BAD: Reply(413),
+        Case.LATER: Reply(429),
+        Case.LATER_NAMED: Reply(429, "", (("Retry-After", str(RETRY_AFTER)),)),
+    }
+
+
+class Telegram(Chat):
+    """Telegram's Bot API."""
+
+    kind = "telegram"
+    lacks: ClassVar = {Case.ELSEWHERE: "a target is nobody else's"}
+    _refusals: ClassVar = {
+        Case.DEAD: Reply(
+            403, '{"ok": false, "description": "Forbidden: bot was blocked by the user"}'
+        ),
+        Case.BAD: Reply(400, '{"ok": false, "description": "Bad Request: message is too long"}'),
+        Case.LATER: Reply(429, '{"ok": false}'),
+        Case.LATER_NAMED: Reply(
+            429, f'{{"ok": false, "parameters": {{"retry_after": {RETRY_AFTER}}}}}'
+        ),
+        Case.CREDENTIALS: Reply(401, '{"ok": false, "description": "Unauthorized"}'),
+    }
+
+
 @cache
 def pager_actor() -> Any:
     """Returns the class of the example in docs/channels.md."""
@@ -346,4 +450,15 @@ class Pager(Webhook):
         return actor
 
 
-FAR_ENDS: list[type[FarEnd]] = [Apns, Email, Fcm, Pager, Webhook, WebPush]
+FAR_ENDS: list[type[FarEnd]] = [
+    Apns,
+    Discord,
+    Email,
+    Fcm,
+    Pager,
+    Slack,
+    Teams,
+    Telegram,
+    Webhook,
+    WebPush,
+]

@@ -53,11 +53,11 @@ LEASE = timedelta(seconds=30)
 
 
 class Provider(Struct, frozen=True):
-    """A service that sends on a channel; `label` is its name on pages, `setting` what configures it."""
+    """A service that sends on a channel; `label` is its name on pages, `setting` what configures it, if anything."""
 
     channel: Channel
     label: str
-    setting: str
+    setting: str | None = None
 
 
 PROVIDERS = {

@@ -59,11 +59,12 @@ _ENVELOPE: ContextVar[Envelope] = ContextVar("envelope")
 
 
 class HttpRequest(Struct, frozen=True):
-    """One POST request."""
+    """One request."""
 
     url: str
     body: bytes
     headers: Mapping[str, str] = {}
+    method: str = "POST"
 
 
 class HttpResponse(Struct, frozen=True):
@@ -157,8 +158,12 @@ class HttpConnection:
         """Sends the request once; `RetryNow` if nothing was sent because the check became too old."""
         token = _ENVELOPE.set(envelope)
         try:
-            async with self._session.post(
-                request.url, data=request.body, headers=request.headers, allow_redirects=False
+            async with self._session.request(
+                request.method,
+                request.url,
+                data=request.body,
+                headers=request.headers,
+                allow_redirects=False,
             ) as response:
                 body = await _read(response)
         except _StaleCheckError:

@@ -1,0 +1,1 @@
+"""Chats: Slack, Discord, Microsoft Teams, Telegram, and others by Apprise."""
