@@ -35,6 +35,7 @@ VALUES = {
     "address": "a@example.com",
     "suppression_id": "1",
     "notification_id": "1",
+    "name": "team",
 }
 
 
@@ -51,6 +52,9 @@ SCOPE_OF = {
     ("GET", "/api/recipients/{recipient_id}/export"): "recipients",
     ("POST", "/api/recipients/{recipient_id}/claims"): "recipients",
     ("POST", "/api/recipients/{recipient_id}/read"): "recipients",
+    ("PUT", "/api/chat-targets/{name}"): "channels",
+    ("GET", "/api/chat-targets"): "channels",
+    ("DELETE", "/api/chat-targets/{name}"): "channels",
     ("GET", "/api/suppressions"): "suppressions",
     ("DELETE", "/api/suppressions/{address}"): "suppressions",
     ("POST", "/api/mail-events/generic"): "mail-events",

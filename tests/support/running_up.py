@@ -52,6 +52,7 @@ steps = {"migrate": lambda dsn: print("migrated", dsn, flush=True), "seed": lamb
 class Nobody:
     async def start(self): return {}
     async def stop(self): pass
+    def put_demo_target(self, dsn): pass
 # creating a cluster, and its recovery, wait for 2,670 writes of the disk otherwise: a minute where others write to it
 embedded_postgres.start = partial(embedded_postgres.start, durable=False)
 environment.CHILD_SECONDS = float(os.environ.get("CHILD_SECONDS", environment.CHILD_SECONDS))

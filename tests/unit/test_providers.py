@@ -19,7 +19,7 @@ PUSH = {name for name, each in PROVIDERS.items() if each.channel is Channel.PUSH
 
 
 def test_each_is_configured_by_a_setting() -> None:
-    assert {each.setting for each in PROVIDERS.values()} <= {
+    assert {each.setting for each in PROVIDERS.values() if each.setting} <= {
         PREFIX + each.name for each in DECLARED
     }
 

@@ -127,6 +127,8 @@ class Environment:
         self._far_ends = await making  # only senders need them
         far_ends = await self._far_ends.start()
         embedded = settings.database_url is None
+        if embedded:
+            await in_thread(self._far_ends.put_demo_target, dsn)
         mail = {"TOCSIN_SMTP_URL": smtp_url}
         publish(lock, RunningInstance(os.getpid(), url, mail | far_ends, embedded))
         for command in senders:

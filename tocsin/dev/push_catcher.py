@@ -1,4 +1,4 @@
-"""The far ends of APNs and FCM in `tocsin up`, and the file that keeps what arrives at them for the demo page.
+"""The far ends of APNs, FCM and chats in `tocsin up`, and the file that keeps what arrives at them for the demo page.
 
 Importing this imports all of `tocsin.testing`, which takes half a second.
 """
@@ -18,6 +18,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from tocsin.dev.chat_catcher import ChatCatcher
 from tocsin.dev.supervisor import Report
 from tocsin.settings.running_instance import SecretFileError, write_secret
 from tocsin.testing.apns import ApnsServer, Authority, Key, Received
@@ -161,7 +162,9 @@ STOP_SECONDS = 0.5
 
 
 class FarEnds:
-    """At most one of APNs and one of FCM. The constructor blocks for a moment; raises OSError and SecretFileError.
+    """One of chats, and at most one of APNs and of FCM.
+
+    The constructor blocks for a moment; it raises OSError and SecretFileError.
 
     The keys that Apple and Google would issue are made once. The certificate authority of APNs is new each time, so its
     key is never written to disk.
@@ -177,18 +180,25 @@ class FarEnds:
         self._ca_file = folder / "apns-ca.pem"
         self._fcm_key = folder / "fcm-key.pem"
         self._account = folder / "fcm-service-account.json"
+        self._chats = ChatCatcher(data_dir, report=report)
         self._apns = self._make_apns() if apns else None
         self._fcm = self._make_fcm() if fcm else None
 
     async def start(self) -> dict[str, str]:
         """Listens on free ports of this machine; returns the settings by which each is reached."""
+        await self._chats.start()
         return await self._start_apns() | await self._start_fcm()
+
+    def put_demo_target(self, dsn: str) -> None:
+        """Makes the chat target of the demo."""
+        self._chats.put_demo_target(dsn)
 
     async def stop(self) -> None:
         """Closes all connections."""
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
-                await asyncio.gather(*(end.stop() for end in (self._apns, self._fcm) if end))
+                ends = (self._apns, self._fcm, self._chats)
+                await asyncio.gather(*(end.stop() for end in ends if end))
 
     def _make_apns(self) -> ApnsServer:
         authority = Authority()

@@ -66,6 +66,7 @@ PROVIDERS = {
     "apns_sandbox": Provider(Channel.PUSH, "APNs (sandbox)", "TOCSIN_APNS_KEY"),
     "fcm": Provider(Channel.PUSH, "FCM", "TOCSIN_FCM_SERVICE_ACCOUNT"),
     "web_push": Provider(Channel.WEB_PUSH, "Web Push", "TOCSIN_VAPID_KEY"),
+    "chat": Provider(Channel.CHAT, "Chat"),
 }
 """All providers, by the name of the actor; tests/unit/test_providers.py checks the rest against this table."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from msgspec import Struct
 
+from tocsin.engine.actors.chat.actor import ChatActor
 from tocsin.engine.actors.email.actor import EmailActor
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.deliver.deliverer import Deliverer, Render
@@ -18,7 +19,7 @@ from tocsin.engine.dispatch.dispatcher import Dispatcher
 from tocsin.engine.mail.links import Links
 from tocsin.engine.mail.loader import Templates, TemplatesError
 from tocsin.engine.mail.push_summary import render_push_summary
-from tocsin.engine.mail.render import mail_renderer, render_push, with_link
+from tocsin.engine.mail.render import mail_renderer, render_chat, render_push, with_link
 from tocsin.engine.mail.tag import POSTMARK_TAG
 from tocsin.engine.mail.template_check import check
 from tocsin.engine.model import (
@@ -131,12 +132,18 @@ async def _in_background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None
 
 
 def _actors(settings: Settings, database: Database, link_key: bytes) -> dict[str, Actor[Any]]:
-    """Returns one actor for each provider that is configured."""
+    """Returns one actor for each provider that is configured, or needs no configuration."""
 
     async def presend_check(messages: Sequence[Message]) -> dict[int, CheckResult]:
         return await delivery.presend_check(database, messages)
 
-    actors: dict[str, Actor[Any]] = {}
+    actors: dict[str, Actor[Any]] = {
+        "chat": ChatActor(
+            presend_check=presend_check,
+            allow_private=settings.allow_private_endpoints,
+            ca_file=settings.ca_file,
+        )
+    }
     if server := settings.smtp:
         actors["email"] = EmailActor(
             presend_check=presend_check,
@@ -240,6 +247,8 @@ def _renderer(settings: Settings, link_key: bytes) -> Render:
         first = together[0]
         if first.channel is Channel.EMAIL:
             return render_mail(together, entries)
+        if first.channel is Channel.CHAT:
+            return render_chat(first, links)
         several = len(together) > 1 or first.counted
         message = render_push_summary(together) if several else render_push(first)
         if first.channel is Channel.WEB_PUSH:

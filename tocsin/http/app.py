@@ -17,7 +17,14 @@ from tocsin.engine.ops.overview import Overviews
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.health import ReadinessCheck
 from tocsin.http import observability, openapi
-from tocsin.http.apps import events, mail_events, provider_events, recipients, suppressions
+from tocsin.http.apps import (
+    chat_targets,
+    events,
+    mail_events,
+    provider_events,
+    recipients,
+    suppressions,
+)
 from tocsin.http.auth import ACCESS, SCOPE, Authenticator
 from tocsin.http.errors import HANDLERS
 from tocsin.http.middleware import (
@@ -68,6 +75,7 @@ _ROUTERS = [
             suppressions,
             mail_events,
             provider_events,
+            chat_targets,
         ),
         *(observability, assets, html, ops_page, dead_letters, suppressed_addresses, search),
     )

@@ -19,7 +19,7 @@ from litestar.response import Redirect
 from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
-from tocsin.dev.pages import arrivals, preview
+from tocsin.dev.pages import arrivals, chats, preview
 from tocsin.dev.pages.arrivals import PAGES, Phone, phones_of
 from tocsin.engine.explain.why import ExplainedChannel, explain
 from tocsin.engine.model import EventType, Invalid, NotFound
@@ -252,6 +252,7 @@ def dev_routes() -> list[ControllerRouterHandler]:
         sign_in,
         act,
         *arrivals.HANDLERS,
+        *chats.HANDLERS,
         *preview.HANDLERS,
     ]
     return [front_door, Router("/dev", route_handlers=handlers)]

@@ -115,6 +115,13 @@ def with_link(message: Message, claimed: Claimed | None, links: Links, inbox: st
     return structs.replace(message, content=structs.replace(message.content, link=link))
 
 
+def render_chat(claimed: Claimed, links: Links) -> Message:
+    """Returns what a chat shows of one delivery: its texts, and where it leads."""
+    link = links.absolute(claimed.action_url) if claimed.action_url else None
+    text = Push(title=claimed.title, body=claimed.body, link=link, expires_at=claimed.expires_at)
+    return Message(claimed.delivery_id, claimed.claim, claimed.channel, claimed.priority, text)
+
+
 def _alert(claimed: Claimed) -> Push:
     """Returns what people see; `data` has what an app needs to open it."""
     data = {

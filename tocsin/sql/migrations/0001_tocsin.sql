@@ -50,7 +50,7 @@ create table tocsin.provider (
 
 comment on table tocsin.provider is 'Providers that the running workers are configured for.';
 comment on column tocsin.provider.channel is 'Channel that it serves.';
-comment on column tocsin.provider.provider is 'Its name: email, apns, apns_sandbox, fcm or web_push.';
+comment on column tocsin.provider.provider is 'Its name: email, apns, apns_sandbox, fcm, web_push or chat.';
 comment on column tocsin.provider.offered_at is 'When a worker last reported that it is configured.';
 
 create table tocsin.category (

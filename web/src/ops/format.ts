@@ -12,6 +12,8 @@ const NAMES: Record<string, string> = {
   apns_sandbox: 'APNs (sandbox)',
   fcm: 'FCM',
   web_push: 'Web Push',
+  webhook: 'Webhook',
+  chat: 'Chat',
   in_app: 'Inbox',
 };
 

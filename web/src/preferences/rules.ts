@@ -54,7 +54,15 @@ export function choiceOf(type: EventType, category: string, channel: string, ove
     const on = overrides[scope]?.[channel];
     if (on !== undefined) return { on, source };
   }
-  return { on: type.default_channels.includes(channel), source: 'default' };
+  return { on: isDefault(type, channel), source: 'default' };
+}
+
+/** A browser's push is on where the type lists push; a person's webhook and chat are, since somebody made the target for that. */
+function isDefault(type: EventType, channel: string): boolean {
+  if (channel === 'webhook' || channel === 'chat') return true;
+  const also = channel === 'web_push' ? ['push', 'web_push'] : [channel];
+  const listed = channel === 'web_push' ? [...type.default_channels, ...type.mandatory_channels] : type.default_channels;
+  return listed.some((name) => also.includes(name));
 }
 
 /** The state of a category, or of all categories. */
@@ -99,7 +107,7 @@ export function reverse(change: Change, before: Overrides): Change {
 
 /** The existing channels, well-known ones first. */
 export function channelsOf(eventTypes: Record<string, Record<string, boolean>>): string[] {
-  const known = ['in_app', 'email', 'push'];
+  const known = ['in_app', 'email', 'push', 'web_push', 'webhook', 'chat'];
   const found = new Set(Object.values(eventTypes).flatMap(Object.keys));
   return [...known.filter((name) => found.has(name)), ...[...found].filter((name) => !known.includes(name)).sort()];
 }
