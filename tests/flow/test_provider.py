@@ -76,7 +76,7 @@ async def test_workers_with_another_provider_each_share_the_devices_of_one_perso
             running("worker", log=tmp_path / "apple.log", settings=apple | base),
             running("worker", log=tmp_path / "google.log", settings=google | base),
         ):
-            offered = "select count(*) from tocsin.provider"
+            offered = "select count(*) from tocsin.provider where channel = 'push'"
             await until(lambda: db.execute(offered).fetchone() == (3,))
             for _ in range(10):
                 notify_phones(db)

@@ -102,7 +102,7 @@ def test_the_table_has_no_reason_that_nothing_writes() -> None:
         for row in DELIVERIES
         for code in row.codes
         if not re.search(
-            "^(apns|fcm|smtp|bounce|web_push|chat|slack|discord|teams|telegram)_", code
+            "^(apns|fcm|smtp|bounce|web_push|chat|apprise|slack|discord|teams|telegram)_", code
         )
     }
     assert {code for code in codes if not re.search(rf"""['"]{code}['"]""", SQL + PYTHON)} == set()

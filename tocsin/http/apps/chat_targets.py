@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -30,11 +31,12 @@ TargetName = Annotated[
         description="1 to 100 characters of `A-Z a-z 0-9 . _ -`, the first one a letter or a digit.",
     ),
 ]
-ChatKind = Literal["slack", "discord", "teams", "telegram"]
+ChatKind = Literal["slack", "discord", "teams", "telegram", "apprise"]
 
 _CURES = {
     "url_not_https": "Give an https address; for development, TOCSIN_ALLOW_PRIVATE_ENDPOINTS=1 lets http pass.",
     "address_forbidden": "It leads into a private network, which only TOCSIN_ALLOW_PRIVATE_ENDPOINTS=1 allows.",
+    "apprise_not_installed": "Install the extra tocsin[apprise] for serve and for the workers, then put it again.",
     "host_unknown": "Its host is not known. Check it for a typing error.",
 }
 
@@ -146,24 +148,32 @@ async def delete_chat_target(services: NamedDependency[Services], name: TargetNa
 
 async def _check_url(data: NewChatTarget, *, allow_private: bool) -> None:
     """Raises Invalid for a URL that leads into a private network, or is not one of the service."""
+    from tocsin.engine.actors.chat import apprise
     from tocsin.engine.actors.chat.actor import SERVICES  # a fifth of a second to import
 
-    service = SERVICES[data.kind]
-    fault = await resolved_url_fault(data.url, allow_private=allow_private)
-    fault = fault or service.url_fault(data.url)
-    if fault is not None:
-        cure = _CURES.get(
-            fault, f"Give the address as {data.kind} shows it, such as {service.example}."
+    if data.kind == apprise.KIND:
+        example = apprise.EXAMPLE
+        fault = await asyncio.to_thread(
+            apprise.apprise_fault, data.url, allow_private=allow_private
         )
+    else:
+        service = SERVICES[data.kind]
+        example = service.example
+        fault = await resolved_url_fault(data.url, allow_private=allow_private)
+        fault = fault or service.url_fault(data.url)
+    if fault is not None:
+        cure = _CURES.get(fault, f"Give the address as {data.kind} shows it, such as {example}.")
         raise Invalid("url is refused", ("url", cure))
 
 
 def _public(found: StoredChatTarget) -> ChatTarget:
     parts = urlsplit(found.url)
+    # with Apprise, a token may stand in place of the host
+    host = "" if found.kind == "apprise" else f"{parts.hostname}/"
     return ChatTarget(
         found.name,
         found.kind,
-        f"{parts.scheme}://{parts.hostname}/…",
+        f"{parts.scheme}://{host}…",
         found.recipient,
         found.topic,
         found.created_at,

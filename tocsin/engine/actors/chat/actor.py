@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import structlog
 from msgspec.structs import replace
 
+from tocsin.engine.actors.chat import apprise
 from tocsin.engine.actors.chat.discord import Discord
 from tocsin.engine.actors.chat.pacing import Pacing
 from tocsin.engine.actors.chat.service import ChatReply, ChatRequest, ChatService, ChatText
@@ -71,6 +73,8 @@ class ChatActor(HttpActor):
         check_result = envelope.check_result
         if check_result is None:
             return RetryNow(keep_connection=True)
+        if (check_result.options or {}).get("kind") == apprise.KIND:
+            return await self._send_by_apprise(envelope, check_result.address)
         if reason := url_fault(check_result.address, allow_private=self._allow_private):
             return SendResult(Rejected(f"chat_{reason}"))
         service = self._services.get(str((check_result.options or {}).get("kind")))
@@ -95,13 +99,11 @@ class ChatActor(HttpActor):
 
     def request(self, envelope: Envelope, check_result: CheckResult) -> HttpRequest | Rejected:
         """Returns the request of the target's service."""
-        push, options = envelope.message.content, check_result.options or {}
-        assert isinstance(push, Push)
+        options = check_result.options or {}
         url, edits = check_result.address, options.get("replaces")
         if edits is not None and (url, edits) in self._gone:
             edits = None
-        text = ChatText(push.title, push.body, push.link)
-        return self._services[options["kind"]].request(url, text, edits)
+        return self._services[options["kind"]].request(url, _text(envelope), edits)
 
     def classify(self, response: HttpResponse) -> SendResult | RetryNow:
         """Returns what the service's response means; a new one is posted in place of one that can't be edited."""
@@ -126,7 +128,31 @@ class ChatActor(HttpActor):
             return SendResult(Rejected(f"chat_{reason}"))
         return replace(super().classify_no_response(reason, sent=sent), provider_failed=False)
 
+    async def _send_by_apprise(self, envelope: Envelope, url: str) -> SendResult | RetryNow:
+        """Sends with Apprise, which makes its own connection."""
+        delivery_id = envelope.message.delivery_id
+        wait = self._pacing.wait(delivery_id, url, (apprise.LIMIT,), account=apprise.KIND)
+        if wait:
+            return SendResult(Unsent("paced", wait))
+        reason = await asyncio.to_thread(
+            apprise.apprise_fault, url, allow_private=self._allow_private
+        )
+        if reason is not None:
+            return SendResult(Rejected(f"apprise_{reason.removeprefix('apprise_')}"))
+        if not envelope.begin():
+            return RetryNow(keep_connection=True)
+        envelope.commit()
+        outcome = await apprise.send(url, _text(envelope))
+        self._pacing.done(delivery_id)
+        return SendResult(outcome)
+
     def _remember_gone(self, target: str, message_id: str) -> None:
         self._gone[target, message_id] = None
         if len(self._gone) > _REMEMBERED:
             del self._gone[next(iter(self._gone))]
+
+
+def _text(envelope: Envelope) -> ChatText:
+    push = envelope.message.content
+    assert isinstance(push, Push)
+    return ChatText(push.title, push.body, push.link)
