@@ -131,44 +131,22 @@ connector = Connector(_settings)
 app = QueueApp(connector=connector, worker_defaults=_WORKER)
 
 
-@app.task(name="send_notification_emails", queue="email", pass_context=True)
-async def send_notification_emails(
-    context: procrastinate.JobContext, delivery_ids: list[int]
-) -> None:
-    """Sends a batch of email deliveries."""
-    await app.deliver(Channel.EMAIL, delivery_ids, context.job.priority)
+def _add_delivery_task(channel: Channel, name: str) -> None:
+    """Adds the task that sends a batch of a channel's deliveries, in the queue of that channel."""
+
+    @app.task(name=name, queue=channel.value, pass_context=True)
+    async def send(context: procrastinate.JobContext, delivery_ids: list[int]) -> None:
+        await app.deliver(channel, delivery_ids, context.job.priority)
 
 
-@app.task(name="send_notification_pushes", queue="push", pass_context=True)
-async def send_notification_pushes(
-    context: procrastinate.JobContext, delivery_ids: list[int]
-) -> None:
-    """Sends a batch of push deliveries."""
-    await app.deliver(Channel.PUSH, delivery_ids, context.job.priority)
-
-
-@app.task(name="send_notification_web_pushes", queue="web_push", pass_context=True)
-async def send_notification_web_pushes(
-    context: procrastinate.JobContext, delivery_ids: list[int]
-) -> None:
-    """Sends a batch of pushes to browsers."""
-    await app.deliver(Channel.WEB_PUSH, delivery_ids, context.job.priority)
-
-
-@app.task(name="send_notification_webhooks", queue="webhook", pass_context=True)
-async def send_notification_webhooks(
-    context: procrastinate.JobContext, delivery_ids: list[int]
-) -> None:
-    """Sends a batch of webhook deliveries."""
-    await app.deliver(Channel.WEBHOOK, delivery_ids, context.job.priority)
-
-
-@app.task(name="send_notification_chats", queue="chat", pass_context=True)
-async def send_notification_chats(
-    context: procrastinate.JobContext, delivery_ids: list[int]
-) -> None:
-    """Sends a batch of chat deliveries."""
-    await app.deliver(Channel.CHAT, delivery_ids, context.job.priority)
+for _channel, _name in (
+    (Channel.EMAIL, "send_notification_emails"),
+    (Channel.PUSH, "send_notification_pushes"),
+    (Channel.WEB_PUSH, "send_notification_web_pushes"),
+    (Channel.WEBHOOK, "send_notification_webhooks"),
+    (Channel.CHAT, "send_notification_chats"),
+):
+    _add_delivery_task(_channel, _name)
 
 
 @app.periodic(cron="* * * * * */30")
