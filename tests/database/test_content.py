@@ -127,6 +127,13 @@ def test_a_phone_gets_its_own_title_and_data_as_strings(db: Db) -> None:
     assert sent(db, "bob", "push") == ("Kurz", "Text", None, data)
 
 
+def test_content_and_actions_together_are_at_most_64_kb(db: Db) -> None:
+    notify(db, ["alice"], {"email": {"body": "x" * 60_000}})
+    too_large = {"email": {"body": "x" * 40_000}, "chat": {"body": "x" * 30_000}}
+    with pytest.raises(psycopg.Error, match="larger than 64 kB together"):
+        notify(db, ["alice"], too_large)
+
+
 @pytest.mark.parametrize(
     "data", [{"aps": 1}, {"event_id": 1}, {"google.c": 1}, {"x": "y" * 2000}, {"x": "é" * 999}]
 )

@@ -377,6 +377,9 @@ async def test_counts_agree_under_concurrent_reads(
         ("GET", INBOX, {"cursor": "zz"}, "cursor is not"),
         ("GET", INBOX, {"group_key": "zz"}, "group_key is not"),
         ("GET", INBOX, {"category": "nope"}, "The filter names"),
+        ("GET", INBOX, {"subject": "a b"}, "subject is not"),
+        ("POST", f"{INBOX}mark-all-read/", {"subject": "a b"}, "subject is not"),
+        ("POST", f"{INBOX}archive-all/", {"subject": "a\n"}, "subject is not"),
         ("POST", f"{INBOX}seen/", {"as_of": "zz"}, "as_of is not"),
         ("POST", f"{INBOX}undo/", {"undo": "zz"}, "undo is not"),
         ("PATCH", "/api/digest-preferences/", {"timezone": "Mars/Base"}, "Unknown timezone"),
@@ -390,3 +393,19 @@ async def test_a_problem_spells_the_name_of_a_field_as_it_is(
     assert response.status_code == 422
     assert response.json()["detail"].startswith(begins), response.json()
     assert response.json()["detail"].endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("given", "begins"),
+    [
+        ("nope", "There is no such field. There are: limit, "),
+        ("catgory", "There is no such field; did you mean category? There are: limit, "),
+    ],
+)
+async def test_an_unknown_filter_is_an_error_that_names_those_there_are(
+    alice: httpx.AsyncClient, given: str, begins: str
+) -> None:
+    response = await alice.get(INBOX, params={given: "1"})
+    (error,) = response.json()["errors"]
+    assert (response.status_code, error["field"]) == (422, given)
+    assert error["message"].startswith(begins)

@@ -206,8 +206,12 @@ def _found(text: str, kind: type[object]) -> tuple[str, str]:
 
 def _unknown(name: str, fields: Mapping[str, bool], *, suggest: bool = True) -> str:
     near = nearest(name, fields) if suggest else []
-    hint = f"did you mean {near[0]}? " if near else ""
-    return f"There is no such field; {hint}There are: {', '.join(fields)}."
+    known = f"There are: {', '.join(fields)}."
+    return (
+        f"There is no such field; did you mean {near[0]}? {known}"
+        if near
+        else f"There is no such field. {known}"
+    )
 
 
 def _fields(info: inspect.Type) -> dict[str, bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -16,6 +17,7 @@ from tocsin.engine.store.pagination import Cursor, Page, page
 from tocsin.sql import load
 
 _SQL = load("event")
+_SUBJECT = re.compile(r"[A-Za-z0-9._:/-]{1,200}")
 
 
 async def list_event_types(database: Database) -> list[EventType]:
@@ -31,8 +33,15 @@ async def get_event_type(database: Database, event_type: str) -> EventType:
     return found
 
 
-async def check_filter(database: Database, event_type: str | None, category: str | None) -> None:
-    """Raises Invalid for names that were never in the catalogue: an empty list would hide the mistake."""
+async def check_filter(
+    database: Database, event_type: str | None, category: str | None, subject: str | None = None
+) -> None:
+    """Raises Invalid for names that can't be there: an empty list would hide the mistake."""
+    if subject is not None and not _SUBJECT.fullmatch(subject):
+        raise Invalid(
+            "subject is not 1 to 200 characters of A-Z a-z 0-9 . _ : / -",
+            ("subject", "Name the thing that it is about, such as forum.thread:42."),
+        )
     wrong: list[tuple[str, str]] = []
     if event_type is not None:
         near = await database.value(_SQL["nearest_event_types"], event_type=event_type)

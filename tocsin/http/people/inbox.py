@@ -51,10 +51,7 @@ ReadFilter = Annotated[
 
 
 SubjectFilter = Annotated[
-    str | None,
-    QueryParameter(
-        pattern="^[A-Za-z0-9._:/-]{1,200}$", description="Only those that are about this."
-    ),
+    Topic | None, QueryParameter(description="Only those that are about this.")
 ]
 ArchivedFilter = Annotated[
     bool, QueryParameter(description="What was taken out of the inbox, in place of the inbox.")
@@ -148,7 +145,7 @@ async def list_notifications(
     ones arrive. With `grouped`, each result is a group; with `group_key`, the list has the members of that group, and
     no other filter.
     """
-    await check_filter(services.database, event_type, category)
+    await check_filter(services.database, event_type, category, subject)
     wanted = Filter(read, event_type, category, subject, archived)
     kept = without_nulls(
         limit=limit,
@@ -191,7 +188,7 @@ async def mark_all_read(
     With `as_of` of a list, no more than what that list could show.
     """
     chosen = data or MarkAll()
-    await check_filter(services.database, chosen.event_type, chosen.category)
+    await check_filter(services.database, chosen.event_type, chosen.category, chosen.subject)
     marked = await store.mark_all_read(
         services.database,
         request.auth.recipient_id,
@@ -225,7 +222,7 @@ async def archive_all(
     With `as_of` of a list, no more than what that list could show; with `read` true, only what was read.
     """
     chosen = data or ArchiveAll()
-    await check_filter(services.database, chosen.event_type, chosen.category)
+    await check_filter(services.database, chosen.event_type, chosen.category, chosen.subject)
     changed = await archive_store.archive_all(
         services.database,
         request.auth.recipient_id,

@@ -22,6 +22,8 @@ as $$
                 array['replaces', 'replaces is true without a subject', 'Pass the subject whose earlier notifications this one replaces.']
             when _unknown is null or _unknown not in ('error', 'create', 'skip') then
                 array['unknown', format('unknown %s is not known', quote_nullable(left(_unknown, 60))), 'Use one of error, create, skip.']
+            when coalesce(pg_column_size(_content), 0) + coalesce(pg_column_size(_actions), 0) > 65536 then
+                array['content', 'content and actions are larger than 64 kB together', 'Link to the full text with action_url.']
         end,
         tocsin.find_texts_fault(_content, 'content', true),
         tocsin.find_actions_fault(_actions)
@@ -41,8 +43,6 @@ begin
         return null;
     elsif jsonb_typeof(_texts) <> 'object' then
         return array[_path, _path || ' is not a JSON object', 'Pass an object such as {"email": {"title": "Your invoice"}}.'];
-    elsif pg_column_size(_texts) > 262144 then
-        return array[_path, _path || ' is larger than 256 kB', 'Link to the full text with action_url.'];
     end if;
     for _key, _value in select k.key, k.value from jsonb_each(_texts) k loop
         if _key in ('email', 'push', 'chat') then
