@@ -316,3 +316,38 @@ async def test_somebody_unknown_is_spoken_to_as_their_browser_asks(
     gone = await anyone.get("/unsubscribe/nonsense/", headers={"Accept-Language": asked})
     assert gone.status_code == 404
     assert tag in gone.text
+
+
+@pytest.mark.parametrize(
+    ("link", "scope", "told"),
+    [
+        (
+            LINKS.unsubscribe("alice", "forum.new_reply", NOW, topic="t:1"),
+            "type",
+            {"recipient": "alice", "scope": "type", "names": ["forum.new_reply"]},
+        ),
+        (
+            LINKS.unsubscribe("alice", "forum.new_reply", NOW, topic="t:1"),
+            "topic",
+            {"recipient": "alice", "scope": "topic", "names": ["t:1"]},
+        ),
+        (
+            LINKS.unsubscribe_digest("alice", NOW),
+            "type",
+            {"recipient": "alice", "scope": "digest", "names": []},
+        ),
+        (ADDRESS, "type", {"recipient": None, "scope": "all", "names": []}),
+    ],
+    ids=["type", "topic", "digest", "address"],
+)
+async def test_an_app_webhook_is_sent_who_unsubscribed(
+    anyone: httpx.AsyncClient, people: None, db: Db, link: str, scope: str, told: dict[str, Any]
+) -> None:
+    db.execute(
+        "insert into tocsin.target (channel, name, url, events) "
+        "values ('webhook', 'app', 'https://a.test/', '{recipient.unsubscribed}')"
+    )
+    assert (await anyone.post(link, data={"scope": scope})).status_code == 200
+    reported = db.execute("select data from tocsin.webhook_outbox").fetchall()
+    assert reported == [({"channel": "email", **told},)]
+    assert ZOE.lower() not in str(reported).lower()

@@ -108,6 +108,9 @@ WITHOUT_PERSON: dict[str, str] = {
     "tocsin.target.kind": CODES,
     "tocsin.target.topic": "the name of a thing of the app's; a person's own target has none",
     "tocsin.timezone.*": "all zones that there are",
+    "tocsin.wanted_webhook_type.*": OPERATORS,
+    "tocsin.webhook_message.type": CODES,
+    "tocsin.webhook_outbox.type": CODES,
     "tocsin_queue.procrastinate_events.*": OPERATORS,
     "tocsin_queue.procrastinate_jobs.*": "the arguments of a job are ids of deliveries",
     "tocsin_queue.procrastinate_periodic_defers.*": OPERATORS,
@@ -180,6 +183,7 @@ async def canary(db: Db, machine: httpx.AsyncClient, me: httpx.AsyncClient) -> N
     await _notify(db, me)
     _deliver(db)
     _change(db)
+    await _report(db, me)
 
 
 def _now(db: Db) -> Any:
@@ -309,6 +313,18 @@ def _change(db: Db) -> None:
         " where recipient_id = %s limit 1",
         (ID,),
     )
+
+
+async def _report(db: Db, me: httpx.AsyncClient) -> None:
+    """Has an app webhook that is sent what happens; one message waits to be queued."""
+    db.execute(
+        "insert into tocsin.target (channel, name, url, events, secrets) values"
+        " ('webhook', 'app', 'https://app.example/', '{notification.created,preference.changed}', '[]')"
+    )
+    emit(db, event_type="messages.new_dm")
+    db.execute("select tocsin.queue_webhooks(10)")
+    body = {"overrides": {"forum.*": {"push": False}}}
+    assert (await me.patch("/api/notification-preferences/", json=body)).status_code == 200
 
 
 def columns(db: Db) -> list[tuple[str, str]]:

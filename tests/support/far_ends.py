@@ -9,6 +9,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -26,7 +27,7 @@ from tocsin.engine.actors.fcm.actor import FcmActor
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.web_push.actor import WebPushActor
 from tocsin.engine.actors.webhook import WebhookActor
-from tocsin.engine.model import Mail, PresendCheck, Push
+from tocsin.engine.model import Mail, PresendCheck, Push, WebhookBody
 from tocsin.settings.vapid_key import VapidKey, new_vapid_key
 from tocsin.testing import fcm
 from tocsin.testing.apns import Act, ApnsReply, ApnsServer, Authority, Babble, Drop, Hang, Key
@@ -62,7 +63,7 @@ class Case(Enum):
 class FarEnd(ABC):
     """One channel: how its actor is made, and how its provider plays each case."""
 
-    content: ClassVar[Mail | Push]
+    content: ClassVar[Mail | Push | WebhookBody]
     lacks: ClassVar[Mapping[Case, str]] = {}  # cases that this provider can't have, with the reason
     shared: ClassVar[bool] = True  # one provider behind all messages: its failures open the breaker
 
@@ -246,8 +247,9 @@ class Apns(FarEnd):
 class Webhook(FarEnd):
     """An endpoint of a host app."""
 
-    content = Push("Title", "body", data={"notification_id": "1"})
-    shared = False
+    content: ClassVar[Mail | Push | WebhookBody] = WebhookBody(
+        "notification.created", datetime(2026, 11, 1, tzinfo=UTC), {"id": 1}
+    )
     lacks: ClassVar = {Case.ELSEWHERE: "an endpoint is nobody else's"}
     _TURNS: ClassVar[dict[Case, Turn | None]] = {
         Case.ACCEPT: None,
@@ -268,6 +270,10 @@ class Webhook(FarEnd):
         return self._endpoint.url
 
     @property
+    def options(self) -> dict[str, Any] | None:
+        return {"secrets": [{"secret": SECRET}]}
+
+    @property
     def received(self) -> int:
         return self._endpoint.requests
 
@@ -276,7 +282,7 @@ class Webhook(FarEnd):
 
     def actor(self, *, presend_check: PresendCheck, **options: Any) -> Actor[Any]:
         settings = {"timeout": TIMEOUT, "allow_private": True} | options
-        return WebhookActor(presend_check=presend_check, secrets=[SECRET], **settings)
+        return WebhookActor(presend_check=presend_check, **settings)
 
 
 class WebPush(FarEnd):
@@ -437,7 +443,7 @@ def pager_actor() -> Any:
 class Pager(Webhook):
     """The example of docs/channels.md, with one pager behind each URL."""
 
-    shared = True
+    content = Push("Title", "body", data={"notification_id": "1"})
     _TURNS: ClassVar[dict[Case, Turn | None]] = {**Webhook._TURNS, Case.BAD: Reply(400)}
 
     async def listen(self, stack: AsyncExitStack) -> None:

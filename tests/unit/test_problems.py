@@ -16,6 +16,7 @@ from tocsin.engine.store.health import BlockingSession
 from tocsin.engine.store.installation import SILENT_AFTER, Process, ProcessReport
 from tocsin.engine.store.mail_event import MailEventCounts
 from tocsin.engine.store.operations import ChannelRow, Minute, ThrottledApp, Unfinished
+from tocsin.engine.store.webhook import FailingWebhook
 
 NOW = datetime(2026, 11, 22, 3, 7, 42, tzinfo=UTC)
 ACTOR = ActorReport("email", 0, 256, 0, 4, None, "closed", 0, None, None, 0.0, 0.0)
@@ -255,3 +256,36 @@ def test_an_app_that_notifies_too_often_is_named_with_its_event_type() -> None:
     assert problem.what == "The app key:3 (shop) notifies one person too often"
     assert problem.detail.startswith("9,940 of shop.order_sent wait on email")
     assert "from 04:07 UTC on" in problem.detail
+
+
+@pytest.mark.parametrize(
+    ("webhook", "what", "cure"),
+    [
+        (
+            FailingWebhook("shop", NOW - timedelta(days=6), NOW, "webhook_failing"),
+            "The webhook shop is disabled",
+            "puts the webhook again",
+        ),
+        (
+            FailingWebhook("shop", None, NOW, "webhook_410"),
+            "The webhook shop is disabled",
+            "puts the webhook again",
+        ),
+        (
+            FailingWebhook("shop", NOW - timedelta(hours=2), None, None),
+            "The webhook shop accepts nothing",
+            "GET /api/webhooks/shop/messages/",
+        ),
+    ],
+)
+def test_a_webhook_that_fails_for_long_is_found(
+    webhook: FailingWebhook, what: str, cure: str
+) -> None:
+    (found,) = find_problems(replace(WELL, webhooks=[webhook]))
+    assert (found.severity, found.what) == (WARNING, what)
+    assert cure in found.cure
+
+
+def test_a_webhook_that_failed_just_now_is_no_problem() -> None:
+    webhook = FailingWebhook("shop", NOW - timedelta(minutes=5), None, None)
+    assert find_problems(replace(WELL, webhooks=[webhook])) == []

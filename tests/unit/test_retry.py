@@ -255,3 +255,17 @@ def test_a_burst_of_which_one_is_withheld_goes_again_without_it() -> None:
         (2, S.CANCELLED, "cancelled", None),
     ]
     assert [each.checked_at for each in settled] == [CHECKED] * 2  # the third one's claim is lost
+
+
+def test_what_an_app_is_sent_is_tried_for_days() -> None:
+    class Longest(Random):
+        def uniform(self, a: float, b: float) -> float:
+            return b
+
+    own = replace(claimed(12), channel=Channel.WEBHOOK, max_attempts=16, notification_id=7)
+    app = replace(own, notification_id=None)
+    delays = [
+        settle(each, Settlement(Deferred("webhook_500")), Longest()).delay  # type: ignore[union-attr]
+        for each in (own, app)
+    ]
+    assert delays == [3600, 28_800]

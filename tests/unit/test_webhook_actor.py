@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import standardwebhooks
 
 from tests.support.webhook_endpoint import SECRET, Endpoint
 from tocsin.engine.actors import webhook
@@ -32,29 +33,34 @@ from tocsin.engine.model import (
     Message,
     Outcome,
     Priority,
-    Push,
     Rejected,
     Sent,
+    WebhookBody,
 )
 from tocsin.testing.http_faults import Reply
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 NEXT = "whsec_" + base64.b64encode(b"n" * 32).decode()
-PUSH = Push("Grüße", "A new reply", data={"event_type": "forum.new_reply", "notification_id": "7"})
+BODY = WebhookBody("notification.created", NOW, {"title": "Grüße", "notification_id": 7})
 
 
-def message(delivery_id: int = 1, content: Push | Mail = PUSH) -> Message:
-    return Message(delivery_id, UUID(int=delivery_id), Channel.PUSH, Priority.NORMAL, content)
+def message(delivery_id: int = 1, content: WebhookBody | Mail = BODY) -> Message:
+    return Message(delivery_id, UUID(int=delivery_id), Channel.WEBHOOK, Priority.NORMAL, content)
 
 
 @asynccontextmanager
-async def actor_for(url: str, **options: Any) -> AsyncIterator[WebhookActor]:
+async def actor_for(
+    url: str, *, secrets: Sequence[dict[str, str]] = ({"secret": SECRET},), **options: Any
+) -> AsyncIterator[WebhookActor]:
     async def presend_check(messages: Sequence[Message]) -> dict[int, CheckResult]:
-        return {each.delivery_id: CheckResult(each.delivery_id, url, NOW) for each in messages}
+        found = {"secrets": list(secrets)}
+        return {
+            each.delivery_id: CheckResult(each.delivery_id, url, NOW, options=found)
+            for each in messages
+        }
 
     settings: dict[str, Any] = {
         "presend_check": presend_check,
-        "secrets": [SECRET],
         "allow_private": True,
         "senders": 1,
         "timeout": 5.0,
@@ -68,7 +74,7 @@ async def actor_for(url: str, **options: Any) -> AsyncIterator[WebhookActor]:
         await actor.stop(grace=1)
 
 
-async def send(url: str, content: Push | Mail = PUSH, **options: Any) -> Outcome:
+async def send(url: str, content: WebhookBody | Mail = BODY, **options: Any) -> Outcome:
     async with actor_for(url, **options) as actor:
         return (await actor.send(message(1, content))).outcome
 
@@ -96,13 +102,9 @@ async def test_a_receiver_can_verify_what_it_gets(endpoint: Endpoint) -> None:
     assert headers["webhook-timestamp"] == str(int(NOW.timestamp()))
     assert headers["content-type"] == "application/json"
     assert json.loads(body) == {
-        "type": "forum.new_reply",
-        "data": {
-            "title": "Grüße",
-            "body": "A new reply",
-            "event_type": "forum.new_reply",
-            "notification_id": "7",
-        },
+        "type": "notification.created",
+        "timestamp": "2026-11-01T12:00:00Z",
+        "data": {"title": "Grüße", "notification_id": 7},
     }
 
 
@@ -117,9 +119,16 @@ async def test_a_repeat_bears_the_same_id_and_body(endpoint: Endpoint) -> None:
 
 @pytest.mark.parametrize("known", [SECRET, NEXT])
 async def test_while_a_secret_is_rotated_both_verify(known: str) -> None:
+    secrets = [{"secret": NEXT}, {"secret": SECRET, "until": "2026-11-01T12:00:01+00:00"}]
     async with Endpoint(known) as endpoint:
-        assert await send(endpoint.url, secrets=[NEXT, SECRET]) == Sent()
+        assert await send(endpoint.url, secrets=secrets) == Sent()
         assert endpoint.received[0][0]["webhook-signature"].count("v1,") == 2
+
+
+async def test_once_its_time_is_over_the_secret_before_signs_no_more() -> None:
+    secrets = [{"secret": NEXT}, {"secret": SECRET, "until": "2026-11-01T12:00:00+00:00"}]
+    async with Endpoint(SECRET) as endpoint:
+        assert await send(endpoint.url, secrets=secrets) == Deferred("webhook_401")
 
 
 async def test_another_secret_does_not_verify() -> None:
@@ -127,18 +136,28 @@ async def test_another_secret_does_not_verify() -> None:
         assert await send(endpoint.url) == Deferred("webhook_401")
 
 
+@pytest.mark.parametrize("secret", [SECRET, NEXT])
+async def test_the_library_of_the_standard_verifies_it(endpoint: Endpoint, secret: str) -> None:
+    secrets = [{"secret": NEXT}, {"secret": SECRET}]
+    await send(endpoint.url, secrets=secrets, now=lambda: datetime.now(UTC))
+    ((headers, body),) = endpoint.received
+    standardwebhooks.Webhook(secret).verify(body, headers)
+    with pytest.raises(standardwebhooks.WebhookVerificationError):
+        standardwebhooks.Webhook(secret).verify(body + b" ", headers)
+
+
 @pytest.mark.parametrize(
     "secret",
     ["", "secret", "whsec_", "whsec_c2hvcnQ=", "whsec_%%", SECRET[6:], "whsec_" + "A" * 96],
 )
-def test_a_secret_that_is_none_is_refused_at_the_start(secret: str) -> None:
+def test_a_secret_that_is_none_is_refused(secret: str) -> None:
     with pytest.raises(ValueError, match="secret"):
-        WebhookActor(presend_check=lambda _: asyncio.sleep(0, {}), secrets=[secret])
+        to_key(secret)
 
 
-def test_a_webhook_needs_a_secret() -> None:
-    with pytest.raises(ValueError, match="secret"):
-        WebhookActor(presend_check=lambda _: asyncio.sleep(0, {}), secrets=[])
+async def test_without_a_secret_nothing_is_sent(endpoint: Endpoint) -> None:
+    assert await send(endpoint.url, secrets=[]) == Rejected("webhook_no_secret")
+    assert endpoint.requests == 0
 
 
 # Responses.
@@ -151,12 +170,12 @@ TABLE = [
     (301, None, SendResult(Rejected("webhook_301"))),
     (307, None, SendResult(Rejected("webhook_307"))),
     (400, None, SendResult(Deferred("webhook_400"))),
-    (401, None, SendResult(Deferred("webhook_401"))),
-    (404, None, SendResult(Deferred("webhook_404"))),
+    (401, None, SendResult(Deferred("webhook_401"), provider_failed=True)),
+    (404, None, SendResult(Deferred("webhook_404"), provider_failed=True)),
     (429, None, SendResult(Deferred("webhook_429"))),
-    (429, 120.0, SendResult(Deferred("webhook_429", 120.0))),
-    (500, None, SendResult(Deferred("webhook_500"))),
-    (503, 7.0, SendResult(Deferred("webhook_503", 7.0))),
+    (429, 120.0, SendResult(Deferred("webhook_429", 120.0), pause=120.0)),
+    (500, None, SendResult(Deferred("webhook_500"), provider_failed=True)),
+    (503, 7.0, SendResult(Deferred("webhook_503", 7.0), provider_failed=True)),
 ]
 
 
@@ -180,7 +199,7 @@ async def test_a_redirect_is_not_followed(endpoint: Endpoint) -> None:
 
 async def test_a_mail_is_no_webhook(endpoint: Endpoint) -> None:
     mail = Mail("<1@a.test>", "s", "t", "h")
-    assert await send(endpoint.url, mail) == Rejected("not_a_push")
+    assert await send(endpoint.url, mail) == Rejected("not_a_webhook")
 
 
 # Private addresses.

@@ -57,7 +57,7 @@ class Provider(Struct, frozen=True):
 
     channel: Channel
     label: str
-    setting: str | None = None
+    setting: str | None = None  # None: each worker has it
 
 
 PROVIDERS = {
@@ -67,6 +67,7 @@ PROVIDERS = {
     "fcm": Provider(Channel.PUSH, "FCM", "TOCSIN_FCM_SERVICE_ACCOUNT"),
     "web_push": Provider(Channel.WEB_PUSH, "Web Push", "TOCSIN_VAPID_KEY"),
     "chat": Provider(Channel.CHAT, "Chat"),
+    "webhook": Provider(Channel.WEBHOOK, "Webhook"),
 }
 """All providers, by the name of the actor; tests/unit/test_providers.py checks the rest against this table."""
 
@@ -112,11 +113,12 @@ TRANSITIONS: dict[DeliveryState | None, tuple[DeliveryState, ...]] = {
     _S.QUEUED: (_S.SENDING, _S.DEFERRED, _S.FAILED, _S.CANCELLED, _S.EXPIRED),
     _S.SENDING: tuple(state for state in _S if state is not _S.SENDING),
     _S.DEFERRED: (_S.QUEUED, _S.SENDING, _S.FAILED, _S.CANCELLED, _S.EXPIRED),
-    _S.FAILED: (_S.QUEUED,),  # an operator replays it
-    _S.SENT: (),
-    _S.SKIPPED: (),
+    # an operator replays what failed, and an app any message of a webhook
+    _S.FAILED: (_S.QUEUED,),
+    _S.SENT: (_S.QUEUED,),
+    _S.SKIPPED: (_S.QUEUED,),
     _S.CANCELLED: (),
-    _S.EXPIRED: (),
+    _S.EXPIRED: (_S.QUEUED,),
 }
 """What may follow each state, None being a new delivery. The statements of tocsin/sql that write a state name theirs in
 a comment (`-- states: queued | deferred -> cancelled`), and docs/delivery.md has the diagram: a test compares all."""
@@ -231,6 +233,14 @@ class Push(Struct, frozen=True):
     link: str | None = None  # opens it and marks it read, for browsers
 
 
+class WebhookBody(Struct, frozen=True):
+    """What a webhook is sent: the same at each attempt."""
+
+    type: str
+    timestamp: datetime  # when it happened
+    data: dict[str, Any]
+
+
 class Message(Struct, frozen=True):
     """One claimed delivery as its actor gets it."""
 
@@ -238,7 +248,7 @@ class Message(Struct, frozen=True):
     claim: UUID
     channel: Channel
     priority: Priority
-    content: Mail | Push
+    content: Mail | Push | WebhookBody
     others: tuple[int, ...] = ()  # deliveries that go with it, under the same claim
     contents: tuple[int, ...] = ()  # of a digest: its notifications, in order of their ids
 
@@ -319,6 +329,11 @@ class Claimed(Struct, frozen=True):
     counted: Sequence[int] | None = (
         None  # deliveries that go with it, which its message only counts
     )
+
+    @property
+    def is_for_app(self) -> bool:
+        """Whether it is a message to an app's webhook."""
+        return self.channel is Channel.WEBHOOK and self.notification_id is None
 
     @property
     def check_result(self) -> CheckResult | None:

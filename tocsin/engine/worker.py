@@ -14,12 +14,15 @@ from msgspec import Struct
 from tocsin.engine.actors.chat.actor import ChatActor
 from tocsin.engine.actors.email.actor import EmailActor
 from tocsin.engine.actors.machinery.base import Actor
-from tocsin.engine.deliver.deliverer import Deliverer, Render
+from tocsin.engine.actors.machinery.endpoints import EndpointActors
+from tocsin.engine.deliver.deliverer import AnyActor, Deliverer, Render
+from tocsin.engine.deliver.webhook_outbox import keep_queueing_webhooks
 from tocsin.engine.dispatch.dispatcher import Dispatcher
 from tocsin.engine.mail.links import Links
 from tocsin.engine.mail.loader import Templates, TemplatesError
 from tocsin.engine.mail.push_summary import render_push_summary
 from tocsin.engine.mail.render import mail_renderer, render_chat, render_push, with_link
+from tocsin.engine.mail.render_webhook import render_webhook
 from tocsin.engine.mail.tag import POSTMARK_TAG
 from tocsin.engine.mail.template_check import check
 from tocsin.engine.model import (
@@ -103,6 +106,7 @@ async def running_engine(settings: Settings, availability: Availability) -> Asyn
             _in_background(
                 dispatcher.run(),
                 _keep_offering(database, actors),
+                keep_queueing_webhooks(database),
                 keep_reporting(database, identity, report),
             ),
             deliverer.running(),
@@ -131,18 +135,19 @@ async def _in_background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _actors(settings: Settings, database: Database, link_key: bytes) -> dict[str, Actor[Any]]:
-    """Returns one actor for each provider that is configured, or needs no configuration."""
+def _actors(settings: Settings, database: Database, link_key: bytes) -> dict[str, AnyActor]:
+    """Returns one actor for each provider that is configured, or needs no configuration; of webhooks, one for each."""
 
     async def presend_check(messages: Sequence[Message]) -> dict[int, CheckResult]:
         return await delivery.presend_check(database, messages)
 
-    actors: dict[str, Actor[Any]] = {
+    actors: dict[str, AnyActor] = {
         "chat": ChatActor(
             presend_check=presend_check,
             allow_private=settings.allow_private_endpoints,
             ca_file=settings.ca_file,
-        )
+        ),
+        "webhook": _webhook_actors(settings, presend_check),
     }
     if server := settings.smtp:
         actors["email"] = EmailActor(
@@ -180,6 +185,20 @@ def _actors(settings: Settings, database: Database, link_key: bytes) -> dict[str
             ca_file=settings.ca_file,
         )
     return actors
+
+
+def _webhook_actors(settings: Settings, presend_check: PresendCheck) -> EndpointActors:
+    def make(host_limit: asyncio.Semaphore) -> Actor[Any]:
+        from tocsin.engine.actors.webhook import WebhookActor  # aiohttp takes time to import
+
+        return WebhookActor(
+            presend_check=presend_check,
+            allow_private=settings.allow_private_endpoints,
+            host_limit=host_limit,
+            ca_file=settings.ca_file,
+        )
+
+    return EndpointActors("webhook", make)
 
 
 def _signer(settings: Settings) -> Signer | None:
@@ -249,6 +268,8 @@ def _renderer(settings: Settings, link_key: bytes) -> Render:
             return render_mail(together, entries)
         if first.channel is Channel.CHAT:
             return render_chat(first, links)
+        if first.channel is Channel.WEBHOOK:
+            return render_webhook(first)
         several = len(together) > 1 or first.counted
         message = render_push_summary(together) if several else render_push(first)
         if first.channel is Channel.WEB_PUSH:

@@ -24,6 +24,7 @@ from tocsin.http.apps import (
     provider_events,
     recipients,
     suppressions,
+    webhooks,
 )
 from tocsin.http.auth import ACCESS, SCOPE, Authenticator
 from tocsin.http.errors import HANDLERS
@@ -76,6 +77,7 @@ _ROUTERS = [
             mail_events,
             provider_events,
             chat_targets,
+            webhooks,
         ),
         *(observability, assets, html, ops_page, dead_letters, suppressed_addresses, search),
     )

@@ -6,65 +6,84 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Sequence
+from asyncio import Semaphore
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
-from msgspec.structs import replace
 
+from tocsin.engine.actors.machinery.admission import ClaimPace
+from tocsin.engine.actors.machinery.base import SenderState
+from tocsin.engine.actors.machinery.breaker import Breaker
 from tocsin.engine.actors.machinery.envelope import Envelope, SendResult
 from tocsin.engine.actors.machinery.http_actor import (
     HttpActor,
+    HttpConnection,
     HttpRequest,
     HttpResponse,
     PublicResolver,
 )
 from tocsin.engine.actors.machinery.public_address import url_fault
-from tocsin.engine.model import CheckResult, Deferred, Message, Push, Rejected, Sent
+from tocsin.engine.model import CheckResult, Deferred, Message, Rejected, Sent, WebhookBody
 
 PREFIX = "whsec_"
 _SECRET_BYTES = range(24, 65)
+# An endpoint that fails is left alone for up to so many seconds.
+_LONGEST_PAUSE = 600.0
+_TIMEOUT = 10.0
 
 
 class WebhookActor(HttpActor):
-    """Posts notifications to the URL that is the address of each.
+    """Posts to the URL of one webhook, with the secrets that the presend check returns.
 
-    Signs with each of `secrets` (`whsec_…`), so that they can be rotated: add the new one, and remove the old one
-    once every receiver has both. Connects to public addresses over https only, unless `allow_private`. Further
-    options are those of `HttpActor`. Raises ValueError for an invalid secret.
+    Each webhook has an actor of its own (`machinery/endpoints.py`). `host_limit` bounds the requests to its host, also
+    those of other webhooks there. Connects to public addresses over https only, unless `allow_private`. Further options
+    are those of `HttpActor`.
     """
 
     def __init__(
-        self, *, secrets: Sequence[str], allow_private: bool = False, **options: Any
+        self, *, allow_private: bool = False, host_limit: Semaphore | None = None, **options: Any
     ) -> None:
-        settings: dict[str, Any] = {"name": "webhook", "senders": 16}
-        settings["keep_alive"] = 2.0  # long enough for another check; there are many hosts
-        settings["resolver"] = None if allow_private else PublicResolver()
+        settings: dict[str, Any] = {
+            "name": "webhook",
+            "senders": 4,
+            "size": 64,
+            "reserve": 8,
+            "timeout": _TIMEOUT,
+            "keep_alive": 2.0,  # long enough for another check; there are many hosts
+            "pace": ClaimPace(wait=0.2, spread=0.05),
+            "breaker": Breaker(first=5.0, most=_LONGEST_PAUSE),
+            "resolver": None if allow_private else PublicResolver(),
+        }
         super().__init__(**(settings | options))
-        self._keys = [to_key(secret) for secret in secrets]
-        if not self._keys:
-            raise ValueError("a webhook needs a secret")
+        self._host_limit = host_limit or Semaphore(4)
         self._allow_private = allow_private
 
+    async def _send(self, envelope: Envelope, sender: SenderState[HttpConnection]) -> None:
+        async with self._host_limit:
+            await super()._send(envelope, sender)
+
     def draft(self, message: Message) -> bytes | Rejected:
-        """Returns the notification as JSON, the same for each attempt."""
-        push = message.content
-        if not isinstance(push, Push):
-            return Rejected("not_a_push")
-        data = {"title": push.title, "body": push.body} | push.data
-        kind = push.data.get("event_type", "notification")
-        return msgspec.json.encode({"type": kind, "data": data})
+        """Returns the body, the same for each attempt."""
+        if not isinstance(message.content, WebhookBody):
+            return Rejected("not_a_webhook")
+        return msgspec.json.encode(message.content)
 
     def request(self, envelope: Envelope, check_result: CheckResult) -> HttpRequest | Rejected:
         """Returns the signed request."""
         if reason := url_fault(check_result.address, allow_private=self._allow_private):
             return Rejected(f"webhook_{reason}")
-        name, at = f"msg_{envelope.message.delivery_id}", str(int(self._now().timestamp()))
+        now = self._now()
+        keys = valid_keys((check_result.options or {}).get("secrets") or (), now)
+        if not keys:
+            return Rejected("webhook_no_secret")
+        name, at = f"msg_{envelope.message.delivery_id}", str(int(now.timestamp()))
         headers = {
             "Content-Type": "application/json",
             "webhook-id": name,
             "webhook-timestamp": at,
-            "webhook-signature": sign(self._keys, name, at, envelope.draft),
+            "webhook-signature": sign(keys, name, at, envelope.draft),
         }
         return HttpRequest(check_result.address, envelope.draft, headers)
 
@@ -73,25 +92,37 @@ class WebhookActor(HttpActor):
         return classify(response.status, response.retry_after)
 
     def classify_no_response(self, reason: str, *, sent: bool) -> SendResult:
-        """Returns an outcome that the breaker does not count: other endpoints may work."""
+        """Returns that nothing may be sent there, where the address is private."""
         if reason == "address_forbidden":
             return SendResult(Rejected(f"webhook_{reason}"))
-        result = super().classify_no_response(reason, sent=sent)
-        return replace(result, provider_failed=False)
+        return super().classify_no_response(reason, sent=sent)
 
 
 def classify(status: int, retry_after: float | None) -> SendResult:
     """Returns what an endpoint's response means: 2xx accepted, 410 no more, a redirect is not followed, else later.
 
-    Other endpoints may work, so the breaker does not count it.
+    A status that the next message would get too counts for the endpoint's breaker.
     """
+    reason = f"webhook_{status}"
     if 200 <= status < 300:
         return SendResult(Sent())
     if status == 410:
-        return SendResult(Rejected("webhook_410", address_dead=True))
+        return SendResult(Rejected(reason, address_dead=True))
     if 300 <= status < 400:
-        return SendResult(Rejected(f"webhook_{status}"))
-    return SendResult(Deferred(f"webhook_{status}", retry_after))
+        return SendResult(Rejected(reason))
+    if status == 429:
+        return SendResult(Deferred(reason, retry_after), pause=retry_after)
+    failed = status >= 500 or status in {401, 403, 404}
+    return SendResult(Deferred(reason, retry_after), provider_failed=failed)
+
+
+def valid_keys(secrets: Sequence[Mapping[str, str]], now: datetime) -> list[bytes]:
+    """Returns the keys of the secrets that are valid; one that was rotated is until its `until`."""
+    return [
+        to_key(each["secret"])
+        for each in secrets
+        if "until" not in each or datetime.fromisoformat(each["until"]) > now
+    ]
 
 
 def to_key(secret: str) -> bytes:

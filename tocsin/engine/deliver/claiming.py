@@ -194,10 +194,16 @@ class Batch:
             self._unclaimed = deque(one for one in self._unclaimed if one not in taken)
         return claimed
 
-    async def give_back(self, delay: timedelta = timedelta(0)) -> None:
-        """Makes what is not claimed due after `delay`, for any worker."""
+    async def give_back(self, delay: timedelta = timedelta(0), spread: float = 0.0) -> None:
+        """Makes what is not claimed due after `delay`, for any worker; each within `spread` seconds a delivery."""
         ids = list(self._unclaimed)
         self._unclaimed.clear()
         if ids:
-            release = partial(store.release, self._database, ids, delay=delay)
+            release = partial(
+                store.release,
+                self._database,
+                ids,
+                delay=delay,
+                spread=timedelta(seconds=spread * len(ids)),
+            )
             await self._retry.run(release, at_least_once=True)

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from tocsin.engine.actors.machinery.admission import Permits
 from tocsin.engine.actors.machinery.base import Actor
+from tocsin.engine.actors.machinery.endpoints import EndpointActors
 from tocsin.engine.deliver.claiming import Batch, DatabaseRetry, Leases
 from tocsin.engine.deliver.outcome_writer import AttemptLog, OutcomeWriter
 from tocsin.engine.deliver.settlement import render_failed, settle_all, skip
@@ -26,7 +27,7 @@ from tocsin.engine.mail.loader import TemplateFailed
 from tocsin.engine.model import Channel, Claimed, Entry, Message, Priority, Settlement
 from tocsin.engine.store import delivery as store
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.delivery import Zones
+from tocsin.engine.store.delivery import DeliveryTarget, Zones
 from tocsin.engine.store.digest import digest_entries
 from tocsin.engine.store.installation import is_offered
 
@@ -41,6 +42,9 @@ _OUTCOMES_WITHIN = 1.0
 # Seconds within which outcomes are written when the worker stops.
 _STOP_WITHIN = 2.0
 
+_NO_ENDPOINT = DeliveryTarget(0, "")
+
+AnyActor = Actor[Any] | EndpointActors
 # deliveries that go as one message, and the entries of a digest
 Render = Callable[[Sequence[Claimed], Sequence[Entry]], Message]
 
@@ -66,7 +70,7 @@ class Deliverer:
     def __init__(
         self,
         database: Database,
-        actors: Mapping[str, Actor[Any]],
+        actors: Mapping[str, AnyActor],
         render: Render,
         *,
         process_id: UUID,
@@ -116,13 +120,34 @@ class Deliverer:
         by_provider = await self._by_provider(channel, delivery_ids)
         batches = [
             self._deliver_batch(
-                self._actors.get(provider),
+                actor,
                 Batch(self._database, self._retry, channel, provider, priority, ids),
                 Leases(self._database, job=delivery_ids[0], process_id=self._process_id),
             )
-            for provider, ids in by_provider.items()
+            for provider, all_ids in by_provider.items()
+            for actor, ids in await self._by_actor(provider, all_ids)
         ]
         await asyncio.gather(*batches)
+
+    async def _by_actor(
+        self, provider: str, delivery_ids: Sequence[int]
+    ) -> list[tuple[Actor[Any] | None, Sequence[int]]]:
+        """Returns the deliveries of one provider by their actor: each endpoint has one of its own.
+
+        One whose endpoint was deleted goes with any: the check right before sending finds that.
+        """
+        actors = self._actors.get(provider)
+        if not isinstance(actors, EndpointActors):
+            return [(actors, delivery_ids)]
+        query = partial(store.endpoints, self._database, delivery_ids)
+        endpoints = await self._retry.run(query) or {}
+        grouped: defaultdict[DeliveryTarget, list[int]] = defaultdict(list)
+        for delivery_id in delivery_ids:
+            grouped[endpoints.get(delivery_id, _NO_ENDPOINT)].append(delivery_id)
+        return [
+            (await actors.of(endpoint.target_id, endpoint.url), ids)
+            for endpoint, ids in grouped.items()
+        ]
 
     async def _by_provider(
         self, channel: Channel, delivery_ids: Sequence[int]
@@ -145,7 +170,8 @@ class Deliverer:
                     continue
                 async with actor.acquire(min(_CHUNK, len(batch)), batch.priority) as permits:
                     if permits.retry_after:
-                        await batch.give_back(timedelta(seconds=permits.retry_after))
+                        delay = timedelta(seconds=permits.retry_after)
+                        await batch.give_back(delay, permits.spread)
                     await self._deliver_chunk(permits, batch, leases)
         finally:
             finishing = asyncio.create_task(leases.finish())

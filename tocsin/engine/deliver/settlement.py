@@ -21,6 +21,9 @@ from tocsin.engine.model import (
 )
 from tocsin.engine.store.delivery import SettledDelivery
 
+_LONGEST = 3600.0  # seconds between two attempts
+_LONGEST_FOR_APP = 8 * 3600.0
+
 
 def settle_all(
     together: Sequence[Claimed], settlement: Settlement, random: Random
@@ -72,6 +75,8 @@ def _settle_shown(
 def settle(claimed: Claimed, settlement: Settlement, random: Random) -> SettledDelivery | None:
     """Returns the new state of one delivery; None where the claim was lost."""
     result, check_result = settlement.outcome, settlement.check_result
+    # what an app's webhook is sent is still of use after days
+    most = _LONGEST_FOR_APP if claimed.is_for_app else _LONGEST
 
     def settled(
         state: DeliveryState, reason: str | None, outcome: str | None, delay: float = 0.0
@@ -100,10 +105,10 @@ def settle(claimed: Claimed, settlement: Settlement, random: Random) -> SettledD
         case Rejected(reason):
             return settled(DeliveryState.FAILED, reason, "rejected")
         case Deferred(reason, retry_after):
-            delay = retry_delay(claimed.attempt, retry_after, random)
+            delay = retry_delay(claimed.attempt, retry_after, random, most=most)
             return settled(DeliveryState.DEFERRED, reason, "deferred", delay)
         case Unknown(reason):
-            delay = retry_delay(claimed.attempt, None, random)
+            delay = retry_delay(claimed.attempt, None, random, most=most)
             return settled(DeliveryState.DEFERRED, reason, "unknown", delay)
         case Unsent(reason, retry_after):
             return settled(DeliveryState.DEFERRED, reason, None, retry_after)
@@ -111,13 +116,15 @@ def settle(claimed: Claimed, settlement: Settlement, random: Random) -> SettledD
             return settled(state, reason, None, retry_after) if state else None
 
 
-def retry_delay(attempt: int, retry_after: float | None, random: Random) -> float:
+def retry_delay(
+    attempt: int, retry_after: float | None, random: Random, *, most: float = _LONGEST
+) -> float:
     """Returns the seconds until a delivery's next attempt, after `attempt` (1 for the first) failed.
 
     Full jitter (from half a second up) spreads the retries after an outage. Ten attempts take about an hour and a half:
     longer than greylisting. Never before the provider's `retry_after`, and then up to a tenth later.
     """
-    delay = random.uniform(0.5, backoff(attempt, first=5.0, most=3600.0, factor=3.0))
+    delay = random.uniform(0.5, backoff(attempt, first=5.0, most=most, factor=3.0))
     if retry_after is not None:
         delay = max(delay, retry_after * random.uniform(1.0, 1.1))
     return delay

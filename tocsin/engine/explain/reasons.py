@@ -44,6 +44,7 @@ class _Table(Struct, forbid_unknown_fields=True):
     bounce: tuple[DeliveryReason, ...]
     push: tuple[DeliveryReason, ...]
     chat: tuple[DeliveryReason, ...]
+    webhook: tuple[DeliveryReason, ...]
 
 
 def _pattern(code: str) -> str:
@@ -56,7 +57,14 @@ DECISIONS = _TABLE.decision
 TOPIC_REASONS = _TABLE.topic
 """Why a person who was not named gets an event of a topic; continues "You get this because "."""
 PUSH_REASONS = _TABLE.push
-DELIVERIES = (*_TABLE.engine, *_TABLE.email, *_TABLE.bounce, *PUSH_REASONS, *_TABLE.chat)
+DELIVERIES = (
+    *_TABLE.engine,
+    *_TABLE.email,
+    *_TABLE.bounce,
+    *PUSH_REASONS,
+    *_TABLE.chat,
+    *_TABLE.webhook,
+)
 
 WAITING_REASONS = frozenset({"quiet_hours", "delayed", "throttled"})
 """Why a delivery waits until a time that is known beforehand, without having been tried."""

@@ -25,6 +25,7 @@ from tocsin.engine.store.database import Database
 from tocsin.engine.store.health import BlockingSession, blocking_sessions
 from tocsin.engine.store.installation import Process, processes
 from tocsin.engine.store.mail_event import MailEventCounts, mail_event_counts
+from tocsin.engine.store.webhook import FailingWebhook, failing_webhooks
 
 # Requests at the same time share a reading. A reading that took long is kept for longer, so that readings never take
 # more than a few percent of the database's time.
@@ -110,6 +111,7 @@ class _Reading(Struct, frozen=True):
     led_at: datetime  # when there was a leader last
     blocking: list[BlockingSession]
     mail_events: MailEventCounts
+    webhooks: list[FailingWebhook]
     throttled: list[operations.ThrottledApp]
 
 
@@ -153,6 +155,7 @@ class Overviews:
             self._led_at,
             await blocking_sessions(self._database),
             await self._read_mail_events(now),
+            await failing_webhooks(self._database),
             await operations.throttled_apps(self._database, at_least=MANY_THROTTLED),
         )
         ended = time.monotonic()
@@ -228,6 +231,7 @@ def _problems(
             led_at=reading.led_at,
             blocking=reading.blocking,
             mail_events=reading.mail_events,
+            webhooks=reading.webhooks,
             throttled=reading.throttled,
         )
     )

@@ -16,6 +16,7 @@ from tocsin.engine.store.health import BlockingSession
 from tocsin.engine.store.installation import Process
 from tocsin.engine.store.mail_event import MailEventCounts
 from tocsin.engine.store.operations import ChannelRow, ThrottledApp, Unfinished
+from tocsin.engine.store.webhook import FailingWebhook
 
 CRITICAL = "critical"
 WARNING = "warning"
@@ -29,6 +30,7 @@ _ELECTION = 15.0  # seconds
 _MANY_FAIL = 10  # within ten minutes, and a tenth of what ended
 _FAILING = 0.1
 _LOOK_BACK = 10  # minutes
+_WEBHOOK_FAILS = timedelta(hours=1)
 _MANY_COMPLAIN = 5  # within a day; and of what was sent, by Gmail's rules:
 _COMPLAINTS = 0.001
 _TOO_MANY_COMPLAINTS = 0.003
@@ -69,6 +71,7 @@ class Snapshot(Struct, frozen=True):
     led_at: datetime | None = None  # when there was a leader last, if there is none now
     blocking: Sequence[BlockingSession] = ()
     mail_events: MailEventCounts = MailEventCounts()  # of the last day
+    webhooks: Sequence[FailingWebhook] = ()  # of apps
     throttled: Sequence[ThrottledApp] = ()
 
 
@@ -86,6 +89,7 @@ def find_problems(state: Snapshot) -> list[Problem]:
         *_throttled(state),
         *_without_provider(state),
         *_returned_mail(state),
+        *_webhooks(state),
     ]
     return sorted(found, key=lambda each: each.severity != CRITICAL)
 
@@ -271,6 +275,17 @@ def _problem(
     """Returns a problem with its texts of problems.toml, filled with these values."""
     texts = {name: text.format_map(values).strip() for name, text in _TEXTS[code].items()}
     return Problem(code, severity, **texts, since=since, channel=channel)
+
+
+def _webhooks(state: Snapshot) -> Iterable[Problem]:
+    for each in state.webhooks:
+        if each.disabled_at is not None:
+            meaning, cure = meaning_and_cure(each.disabled_reason or "")
+            values = {"name": each.name, "meaning": meaning, "cure": cure}
+            yield _problem("webhook_disabled", WARNING, each.disabled_at, "webhook", **values)
+        elif each.failing_since and state.now - each.failing_since > _WEBHOOK_FAILS:
+            since = each.failing_since
+            yield _problem("webhook_failing", WARNING, since, "webhook", name=each.name)
 
 
 def _returned_mail(state: Snapshot) -> Iterable[Problem]:

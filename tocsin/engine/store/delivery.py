@@ -257,15 +257,37 @@ async def close_leases(database: Database, *, job: int, claims: Sequence[UUID]) 
 
 
 async def release(
-    database: Database, delivery_ids: Sequence[int], *, delay: timedelta = timedelta(0)
+    database: Database,
+    delivery_ids: Sequence[int],
+    *,
+    delay: timedelta = timedelta(0),
+    spread: timedelta = timedelta(0),
 ) -> None:
-    """Makes dispatched deliveries that were not claimed due again after `delay`."""
-    await database.run(_SQL["release"], delivery_ids=list(delivery_ids), delay=delay)
+    """Makes dispatched deliveries that were not claimed due again after `delay`, at random times within `spread`."""
+    await database.run(_SQL["release"], delivery_ids=list(delivery_ids), delay=delay, spread=spread)
 
 
 async def providers(database: Database, delivery_ids: Sequence[int]) -> dict[int, str]:
     """Returns the provider of each push delivery whose device still exists."""
     return await database.pairs(_SQL["providers"], delivery_ids=list(delivery_ids))
+
+
+class DeliveryTarget(Struct, frozen=True):
+    """The target of a delivery, and the address that it has now."""
+
+    target_id: int
+    url: str
+
+
+async def endpoints(database: Database, delivery_ids: Sequence[int]) -> dict[int, DeliveryTarget]:
+    """Returns the target of each delivery whose target still exists."""
+    return dict(
+        await database.rows(
+            lambda delivery_id, **columns: (delivery_id, DeliveryTarget(**columns)),
+            _SQL["endpoints"],
+            delivery_ids=list(delivery_ids),
+        )
+    )
 
 
 # The rules of time zones, as PostgreSQL has them.

@@ -33,6 +33,7 @@ from tocsin.sql import load
 
 _SQL = load("installation")
 _BATCH = 1000  # rows of one statement of a clean-up, so that no lock is held long
+_WEBHOOKS_KEPT = timedelta(days=14)  # messages to app webhooks, for replays
 _RETRY = 0.2  # seconds until a report is retried
 
 log = structlog.get_logger("tocsin.report")
@@ -52,6 +53,7 @@ async def clean_up(database: Database, *, now: datetime, retention: timedelta) -
     await _in_batches(database, "clean_up_keys", now=now)
     await _in_batches(database, "clean_up_badge_pushes", now=now)
     await _in_batches(database, "clean_up_joined_messages", now=now)
+    await _in_batches(database, "clean_up_webhooks", before=now - min(retention, _WEBHOOKS_KEPT))
     await _in_batches(database, "disable_stale_devices", now=now)
     await _in_batches(database, "requeue_lost", now=now)
     return removed

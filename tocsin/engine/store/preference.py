@@ -13,6 +13,7 @@ from tocsin.engine.model import Conflict, Invalid, NotFound, nearest
 from tocsin.engine.store.database import Database, Queries, Session
 from tocsin.engine.store.digest import check_timezone
 from tocsin.engine.store.pagination import Cursor, Page, page
+from tocsin.engine.store.webhook import Unsubscribed, report_unsubscribed
 from tocsin.sql import load
 
 _SQL = load("preference")
@@ -152,8 +153,10 @@ async def turn_digest_on(database: Database, recipient_id: str, frequency: str) 
 
 
 async def mute_topic(database: Database, recipient_id: str, topic: str) -> None:
-    """Mutes a topic."""
-    await database.value(_SQL["mute_topic"], recipient_id=recipient_id, topic=topic)
+    """Mutes a topic, by a link in a mail."""
+    async with database.transaction() as session:
+        await session.value(_SQL["mute_topic"], recipient_id=recipient_id, topic=topic)
+        await report_unsubscribed(session, recipient_id, Unsubscribed("topic", (topic,)))
 
 
 async def unmute_topic(database: Database, recipient_id: str, topic: str) -> None:
@@ -235,8 +238,16 @@ async def get_preferences(session: Queries, recipient_id: str) -> Preferences:
     return await session.one(Preferences, _SQL["get_preferences"], recipient_id=recipient_id)
 
 
-async def set_overrides(database: Database, recipient_id: str, overrides: Overrides) -> Preferences:
-    """Merges overrides, all or nothing, and creates the person where it is a first write; raises Invalid."""
+async def set_overrides(
+    database: Database,
+    recipient_id: str,
+    overrides: Overrides,
+    unsubscribed: Unsubscribed | None = None,
+) -> Preferences:
+    """Merges overrides, all or nothing, and creates the person where it is a first write; raises Invalid.
+
+    `unsubscribed`: by a link in a mail.
+    """
     async with database.transaction() as session:
         await _check(session, overrides)
         await session.run(
@@ -244,6 +255,8 @@ async def set_overrides(database: Database, recipient_id: str, overrides: Overri
             recipient_id=recipient_id,
             overrides=Jsonb({scope: dict(channels) for scope, channels in overrides.items()}),
         )
+        if unsubscribed is not None:
+            await report_unsubscribed(session, recipient_id, unsubscribed)
         return await get_preferences(session, recipient_id)
 
 

@@ -199,6 +199,7 @@ class ExportedRest(Struct, frozen=True):
 
     waiting_for_digest: list[int]  # ids of notifications
     badge_pushes: list[dict[str, Any]]  # deliveries that corrected the badge on a device
+    webhook_messages: list[dict[str, Any]]  # what app webhooks are sent about the person
     inbox_changes: list[dict[str, Any]]
     opt_outs: list[dict[str, Any]]  # by links in mails: what an undo would restore
     stream_tickets: list[dict[str, Any]]

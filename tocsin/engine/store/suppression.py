@@ -9,6 +9,7 @@ from msgspec import Struct
 from tocsin.engine.model import NotFound
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.pagination import Cursor, Page, page
+from tocsin.engine.store.webhook import Unsubscribed, report_unsubscribed
 from tocsin.sql import load
 
 _SQL = load("suppression")
@@ -59,7 +60,9 @@ async def lift_by_id(database: Database, suppression_id: int) -> str:
 
 async def suppress_unsubscribed(database: Database, address: str) -> None:
     """Suppresses the address of a person without an account, with the reason `unsubscribed`."""
-    await database.run(_SQL["suppress_address"], address=address)
+    async with database.transaction() as session:
+        await session.run(_SQL["suppress_address"], address=address)
+        await report_unsubscribed(session, None, Unsubscribed("all"))
 
 
 async def undo_unsubscribed(database: Database, address: str) -> bool:

@@ -17,6 +17,7 @@ from tocsin.engine.store.database import Database
 from tocsin.engine.store.event import get_event_type, list_event_types
 from tocsin.engine.store.preference import Preferences, get_preferences, set_overrides
 from tocsin.engine.store.recipient import get_recipient
+from tocsin.engine.store.webhook import Unsubscribed
 from tocsin.http.pages.html import Reader, _
 
 Overrides = dict[str, dict[str, bool | None]]
@@ -113,6 +114,7 @@ class _OfPerson(OptOut):
         self,
         key: str,
         off_from: Callable[[Preferences], Overrides],
+        what: Unsubscribed,
         frequency: str | None = None,
     ) -> None:
         """Sets the overrides, and keeps what they were for an undo, where anything changes."""
@@ -127,7 +129,7 @@ class _OfPerson(OptOut):
         if changes or frequency:
             kept = store.Kept(changes, frequency)
             await store.save_for_undo(self._database, self._person, key, kept)
-        await set_overrides(self._database, self._person, off)
+        await set_overrides(self._database, self._person, off, what)
 
     async def _set_back(self, key: str) -> store.Kept | None:
         """Sets them as they were, but for what was chosen otherwise since; None where there is nothing to undo."""
@@ -210,7 +212,8 @@ class _OfTypes(_OfPerson):
         if scope == "topic" and self._topic is not None:
             await store.mute_topic(self._database, self._person, self._topic)
             return Done(self._done(scope))
-        await self._set_off(self._key(scope), lambda before: self._off(scope, before))
+        what = Unsubscribed(scope, tuple(self._keys(scope)))
+        await self._set_off(self._key(scope), lambda before: self._off(scope, before), what)
         required = [each.label for each in self._types if _is_required(each)]
         if scope == "type" and len(required) == len(self._types):
             return Done(
@@ -336,6 +339,7 @@ class _OfDigest(_OfPerson):
         await self._set_off(
             f"digest {scope}",
             lambda before: all_off(["*"], before) if scope == "all" else {},
+            Unsubscribed("all", ("*",)) if scope == "all" else Unsubscribed("digest"),
             frequency,
         )
         return Done(self._done(scope))

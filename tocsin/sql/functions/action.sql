@@ -58,6 +58,7 @@ begin
         values (_notification_id, _notification.event_id, _recipient_id, _key, _seq);
         insert into tocsin.inbox_change (recipient_id, change, notification_ids)
         values (_recipient_id, 'acted', array[_notification_id]);
+        perform tocsin.report('notification.acted', null, array[_notification_id], jsonb_build_object('key', _key));
         perform tocsin.wake(array[_recipient_id]);
         return query select 'acted', _key;
     end if;

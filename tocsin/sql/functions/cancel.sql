@@ -63,6 +63,7 @@ begin
             from tocsin.delivery w
             where w.event_id = any (_ids)
                 and w.state in ('queued', 'deferred')
+                and not tocsin.is_for_app(w)
             for update skip locked
         ) waiting
         where d.delivery_id = waiting.delivery_id

@@ -173,6 +173,7 @@ as $$
             select o.delivery_id
             from tocsin.delivery o
             where coalesce(o.event_id, o.digest_id) is null
+                and o.target_id is null
                 and o.created_at < _now - interval '2 days'
                 and o.settled_at < _now - interval '2 days'
             order by o.created_at

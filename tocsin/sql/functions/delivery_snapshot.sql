@@ -47,8 +47,8 @@ as $$
         case when d.state = 'sending' and d.due_at is null then d.claim end as held_by,
         d.digest_id,
         coalesce(t.priority, 0::smallint) as priority,
-        coalesce(t.max_attempts, 10::smallint) as max_attempts,
-        coalesce(e.expires_at, d.expires_at) as expires_at,
+        tocsin.most_attempts(d, t.max_attempts) as max_attempts,
+        coalesce(d.expires_at, e.expires_at) as expires_at,
         coalesce(d.channel = any (t.mandatory_channels), false) as mandatory,
         coalesce(t.event_type, '') as event_type,
         coalesce(t.label, '') as label,
@@ -93,6 +93,10 @@ as $$
         -- the exact count at this moment, for the app's icon
         case when k.channel = 'push' then tocsin.unread_count(d.recipient_id) end as badge,
         case
+            when m.delivery_id is not null then jsonb_build_object(
+                'name', g.name, 'secrets', g.secrets,
+                'message', jsonb_build_object('type', m.type, 'at', m.at, 'data', m.data)
+            )
             when g.target_id is not null then jsonb_build_object(
                 'name', g.name, 'kind', g.kind, 'secrets', g.secrets,
                 'replaces', case when e.replaces then tocsin.replaced_message(d, e) end
@@ -101,9 +105,15 @@ as $$
         end as options,
         t.throttle_most is not null as throttled,
         case
+            -- what an app webhook is sent about an event outlives it
+            when m.delivery_id is not null then
+                case
+                    when d.expires_at <= statement_timestamp() then 'expired'
+                    when g.disabled_at is not null or g.target_id is null then 'no_target'
+                end
             when e.cancelled_at is not null then 'cancelled'
             when n.replaced_by is not null then 'replaced'
-            when coalesce(e.expires_at, d.expires_at) <= statement_timestamp() then 'expired'
+            when coalesce(d.expires_at, e.expires_at) <= statement_timestamp() then 'expired'
             when r.recipient_id is null and (d.recipient_id is not null or e.email is null and d.target_id is null) then 'erased'
             when d.target_id is not null and (g.recipient_id is distinct from d.recipient_id or g.disabled_at is not null or g.target_id is null)
                 then 'no_target'
@@ -154,6 +164,8 @@ as $$
     left join tocsin.suppression s on s.key = coalesce(r.address_key, tocsin.address_key(n.address))
     left join tocsin.device v on v.device_id = d.device_id
     left join tocsin.target g on g.target_id = d.target_id
+    left join tocsin.webhook_message m
+        on m.delivery_id = case when d.target_id is not null and d.notification_id is null then d.delivery_id end
     left join lateral (
         select tocsin.quiet_until(q, statement_timestamp()) as until
         from tocsin.quiet_hours q

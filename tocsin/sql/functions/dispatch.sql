@@ -284,9 +284,10 @@ begin
             -- digests and badges come after mails and pushes
             coalesce(t.priority, 0::smallint) as priority,
             case
-                when e.cancelled_at is not null then 'cancelled'
-                when coalesce(e.expires_at, d.expires_at) <= _now then 'expired'
-                when d.attempts >= coalesce(t.max_attempts, 10) then 'failed'
+                -- what an app webhook is sent about an event outlives it
+                when e.cancelled_at is not null and not tocsin.is_for_app(d) then 'cancelled'
+                when coalesce(d.expires_at, e.expires_at) <= _now then 'expired'
+                when d.attempts >= tocsin.most_attempts(d, t.max_attempts) then 'failed'
                 else 'queued'
             end::tocsin.delivery_state as state
         from due

@@ -12,12 +12,18 @@ create or replace function tocsin.fan_out(
 ) returns integer
 language plpgsql
 as $$
+declare
+    _notified integer;
 begin
     if cardinality(_people) < 2000 then
-        return tocsin.fan_out_to_few(_event_id, _type, _people, _because, _now, _subject);
+        _notified := tocsin.fan_out_to_few(_event_id, _type, _people, _because, _now, _subject);
     else
-        return tocsin.fan_out_to_many(_event_id, _type, _people, _because, _now, _subject);
+        _notified := tocsin.fan_out_to_many(_event_id, _type, _people, _because, _now, _subject);
     end if;
+    if _type.reports_created then
+        perform tocsin.report_created(_event_id, _people);
+    end if;
+    return _notified;
 end
 $$;
 
@@ -48,6 +54,7 @@ declare
     _decisions jsonb;
     _priority smallint;
     _expires_at timestamptz;
+    _reports_created boolean;
     _notification_id bigint;
     _in_inbox boolean;
     _by_email boolean;
@@ -64,8 +71,9 @@ begin
             + case when r.devices[1] is null then 1 else 0 end
         ),
         t.priority,
-        _now + t.time_to_live
-    into _chose, _needs_fan_out, _devices, _decisions, _priority, _expires_at
+        _now + t.time_to_live,
+        t.reports_created
+    into _chose, _needs_fan_out, _devices, _decisions, _priority, _expires_at, _reports_created
     from tocsin.event_type t
     cross join (
         select
@@ -134,6 +142,9 @@ begin
         _event_id, _event_type, _title, _body, _body_html, _action_url, _metadata, _initiator, _caller, _now, _now, _expires_at,
         _subject
     );
+    if _reports_created then
+        perform tocsin.report('notification.created', null, array[_notification_id]);
+    end if;
     if tocsin.leader_is_idle() then
         perform tocsin.wake(array[_person]);
     end if;

@@ -33,6 +33,9 @@ begin
     if not found then
         return false;
     end if;
+    if _read then
+        perform tocsin.report('notification.read', null, array[_notification_id]);
+    end if;
     if _in_inbox then
         perform tocsin.record_inbox_change(
             _recipient_id, case when _read then 'read' else 'unread' end, array[_notification_id], case when _read then -1 else 1 end
@@ -80,6 +83,7 @@ begin
     update tocsin.notification n
     set read_at = _now
     where n.notification_id = any (_ids);
+    perform tocsin.report('notification.read', null, _ids);
     perform tocsin.record_inbox_change(
         _recipient_id,
         'read',

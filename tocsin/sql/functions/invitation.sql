@@ -69,6 +69,7 @@ as $$
 declare
     _address text := tocsin.compared_address(_event.email);
     _owner text := tocsin.find_address_owner(_address);
+    _notification_id bigint;
 begin
     if _owner = _event.initiator then
         return 0;
@@ -87,10 +88,18 @@ begin
         from pending p
         where p.decisions -> 'email' ->> 0 = 'on'
         returning channel
+    ),
+    queue as (
+        insert into tocsin.event_queue (event_id, channel, priority)
+        select _event.event_id, q.channel, _type.priority
+        from queued q
     )
-    insert into tocsin.event_queue (event_id, channel, priority)
-    select _event.event_id, q.channel, _type.priority
-    from queued q;
+    select p.notification_id
+    into _notification_id
+    from pending p;
+    if _type.reports_created then
+        perform tocsin.report('notification.created', null, array[_notification_id]);
+    end if;
     return 1;
 end
 $$;

@@ -213,6 +213,7 @@ begin
     -- in a statement of its own: the one before may have waited for a worker that wrote an attempt's outcome
     delete from tocsin.attempt a where a.delivery_id = any (_deliveries);
     delete from tocsin.mail_event m where m.delivery_id = any (_deliveries);
+    delete from tocsin.webhook_message m where m.delivery_id = any (_deliveries);
 end
 $$;
 
@@ -267,7 +268,13 @@ begin
         from tocsin.digest g
         join tocsin.delivery d using (digest_id)
         where g.recipient_id = _id
+        union all
+        -- what app webhooks are sent about the person
+        select m.delivery_id
+        from tocsin.webhook_message m
+        where m.recipient_id = _id
     ));
+    delete from tocsin.webhook_outbox o where o.recipient_id = _id;
     delete from tocsin.digest g where g.recipient_id = _id;
     delete from tocsin.digest_item i where i.notification_id = any (_notifications);
     delete from tocsin.action a where a.notification_id = any (_notifications);

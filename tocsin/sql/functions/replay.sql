@@ -82,30 +82,45 @@ begin
             and g.target_id = d.target_id
             and g.disabled_reason = d.reason;
     end if;
+    replayed := tocsin.requeue_settled(_again);
+end
+$$;
+
+-- Makes deliveries that are over due at once, with a new set of attempts. `_expires_at`: those to app webhooks may be sent until
+-- then. Returns how many.
+create or replace function tocsin.requeue_settled(_delivery_ids bigint[], _expires_at timestamptz default null) returns integer
+language plpgsql
+as $$
+declare
+    _now timestamptz := clock_timestamp();
+    _count integer;
+begin
     -- by more than their range, so that no number is used twice on the way
     update tocsin.attempt a
     set attempt = a.attempt - s.span
     from (
         select o.delivery_id, max(o.attempt) - min(o.attempt) + 2 as span
         from tocsin.attempt o
-        where o.delivery_id = any (_again)
+        where o.delivery_id = any (_delivery_ids)
         group by o.delivery_id
     ) s
     where a.delivery_id = s.delivery_id;
     insert into tocsin.attempt (delivery_id, attempt, at, outcome)
     select u.delivery_id, 0, _now, 'replayed'
-    from unnest(_again) u (delivery_id);
-    -- states: failed -> queued
+    from unnest(_delivery_ids) u (delivery_id);
+    -- states: sent | failed | skipped | expired -> queued
     update tocsin.delivery d
     set state = 'queued',
         reason = 'replayed',
         due_at = _now,
         attempts = 0,
         settled_at = null,
+        expires_at = coalesce(_expires_at, d.expires_at),
         -- a mail that was sent alone stays alone: it has its own Message-ID
         burst_id = case when d.channel = 'email' then coalesce(d.burst_id, d.delivery_id) end
-    where d.delivery_id = any (_again);
-    get diagnostics replayed = row_count;
+    where d.delivery_id = any (_delivery_ids);
+    get diagnostics _count = row_count;
     perform tocsin.wake();
+    return _count;
 end
 $$;

@@ -59,7 +59,7 @@ begin
             o.delivery_id,
             o.state = 'deferred' as again,
             clock_timestamp() + o.delay as due_at,
-            o.state = 'deferred' and clock_timestamp() + o.delay >= coalesce(e.expires_at, d.expires_at, 'infinity') as over
+            o.state = 'deferred' and clock_timestamp() + o.delay >= coalesce(d.expires_at, e.expires_at, 'infinity') as over
         from outcome o
         join tocsin.delivery d using (delivery_id, claim)
         left join tocsin.event e using (event_id)
@@ -118,6 +118,14 @@ begin
             and v.token = s.address
             -- the token may have been registered again since the provider refused it
             and v.registered_at <= coalesce(s.dead_since, clock_timestamp())
+    ),
+    failing as (
+        update tocsin.target g
+        set failing_since = clock_timestamp()
+        where g.failing_since is null
+            and g.target_id in (select s.target_id from settled s where s.outcome in ('deferred', 'unknown', 'rejected'))
+            -- a row is updated once in a statement
+            and g.target_id not in (select s.target_id from settled s where s.dead and s.target_id is not null)
     ),
     disabled_targets as (
         update tocsin.target g

@@ -65,6 +65,7 @@ begin
         update tocsin.notification n
         set read_at = clock_timestamp()
         where n.notification_id = any (_ids);
+        perform tocsin.report('notification.read', null, _ids);
         insert into tocsin.unread_delta (recipient_id, n)
         values (_recipient_id, -cardinality(_ids));
         insert into tocsin.inbox_change (recipient_id, change, notification_ids)

@@ -50,7 +50,7 @@ create table tocsin.provider (
 
 comment on table tocsin.provider is 'Providers that the running workers are configured for.';
 comment on column tocsin.provider.channel is 'Channel that it serves.';
-comment on column tocsin.provider.provider is 'Its name: email, apns, apns_sandbox, fcm, web_push or chat.';
+comment on column tocsin.provider.provider is 'Its name: email, apns, apns_sandbox, fcm, web_push, chat or webhook.';
 comment on column tocsin.provider.offered_at is 'When a worker last reported that it is configured.';
 
 create table tocsin.category (
@@ -84,6 +84,7 @@ create table tocsin.event_type (
     title_many jsonb,
     throttle_most integer check (throttle_most > 0),
     throttle_within interval check (throttle_within > '0'),
+    reports_created boolean not null default false,
     retired_at timestamptz,
     check ((throttle_most is null) = (throttle_within is null))
 );
@@ -108,6 +109,7 @@ comment on column tocsin.event_type.grouped is 'Whether its notifications of one
 comment on column tocsin.event_type.title_many is 'Title of a group of several: {language: {plural category of CLDR: text}}; null: the title of the newest one.';
 comment on column tocsin.event_type.throttle_most is 'Messages of it to one person (and about one subject) within throttle_within; what is beyond is joined to one later message. null: no limit.';
 comment on column tocsin.event_type.throttle_within is 'The time for which throttle_most counts.';
+comment on column tocsin.event_type.reports_created is 'Whether an app webhook wants notification.created; the same for all types, and kept by triggers.';
 comment on column tocsin.event_type.retired_at is 'When it left the catalogue; the row is kept for events that name it.';
 
 -- == Recipients, and what belongs to them ==
@@ -198,6 +200,8 @@ create table tocsin.target (
 create index target_recipient on tocsin.target (recipient_id) where recipient_id is not null;
 -- fan_out_to_targets
 create index target_topic on tocsin.target (topic) where topic is not null;
+-- report_settled
+create index target_failing on tocsin.target (target_id) where failing_since is not null;
 
 comment on table tocsin.target is 'Where an app sends further: webhooks, and channels of chats; of a person, of a topic, or of the app itself.';
 comment on column tocsin.target.target_id is 'Its id.';
@@ -214,6 +218,33 @@ comment on column tocsin.target.updated_at is 'When the app last changed it.';
 comment on column tocsin.target.failing_since is 'When it began to fail; null: the last attempt was accepted.';
 comment on column tocsin.target.disabled_at is 'When it was disabled; putting it again enables it.';
 comment on column tocsin.target.disabled_reason is 'The reason for that.';
+
+create table tocsin.wanted_webhook_type (
+    type text primary key
+);
+
+comment on table tocsin.wanted_webhook_type is 'What at least one app webhook wants to be sent: as long as this is empty, nothing is written to the outbox. Kept by a trigger.';
+comment on column tocsin.wanted_webhook_type.type is 'The type, such as delivery.failed.';
+
+create table tocsin.webhook_outbox (
+    outbox_id bigint primary key generated always as identity,
+    type text not null,
+    at timestamptz not null default clock_timestamp(),
+    recipient_id text,
+    ids bigint[],
+    data jsonb
+) with (autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 500);
+
+-- erase_personal_data
+create index webhook_outbox_recipient on tocsin.webhook_outbox (recipient_id) where recipient_id is not null;
+
+comment on table tocsin.webhook_outbox is 'What happened and app webhooks want, written in the transaction in which it happened; deleted once it is a delivery.';
+comment on column tocsin.webhook_outbox.outbox_id is 'Its id.';
+comment on column tocsin.webhook_outbox.type is 'What happened, such as delivery.failed.';
+comment on column tocsin.webhook_outbox.at is 'When.';
+comment on column tocsin.webhook_outbox.recipient_id is 'The person, where it is of no notification and no delivery.';
+comment on column tocsin.webhook_outbox.ids is 'The notifications or deliveries that it happened to, up to 500; null: neither.';
+comment on column tocsin.webhook_outbox.data is 'What else the app is sent.';
 
 create table tocsin.preference (
     recipient_id text not null references tocsin.recipient on delete cascade,
@@ -734,6 +765,26 @@ comment on column tocsin.delivery.digest_id is 'The digest, if it is one.';
 comment on column tocsin.delivery.burst_id is 'First delivery of those that are sent as one message: they stay together at each attempt, under one Message-ID.';
 comment on column tocsin.delivery.expires_at is 'After this it is not sent any more; null: as its event.';
 comment on column tocsin.delivery.failed_at is 'settled_at of a failed one, for an index.';
+
+create table tocsin.webhook_message (
+    delivery_id bigint primary key,
+    type text not null,
+    at timestamptz not null,
+    recipient_id text,
+    data jsonb not null
+);
+
+-- erase_personal_data
+create index webhook_message_recipient on tocsin.webhook_message (recipient_id) where recipient_id is not null;
+-- clean_up_webhooks
+create index webhook_message_at on tocsin.webhook_message (at);
+
+comment on table tocsin.webhook_message is 'What a delivery to an app webhook says: the same at each attempt.';
+comment on column tocsin.webhook_message.delivery_id is 'The delivery.';
+comment on column tocsin.webhook_message.type is 'What happened, such as delivery.failed.';
+comment on column tocsin.webhook_message.at is 'When.';
+comment on column tocsin.webhook_message.recipient_id is 'The person whom it is about.';
+comment on column tocsin.webhook_message.data is 'The data of the message.';
 
 create table tocsin.attempt (
     delivery_id bigint not null,

@@ -140,6 +140,8 @@ select
     -- whether a limit may be reached: few people get more than a quarter of the cap in a day
     c.event_id is not null
         and c.recipient_id is not null
+        -- a program reads it
+        and c.channel <> 'webhook'
         and (
             c.again
             or n.throttled
@@ -321,9 +323,16 @@ where (l.claim = any (:claims) or l.claim is null and l.delivery_ids[1] = :job)
 -- name: release!
 -- Gives back dispatched deliveries that were not claimed: this worker stops.
 update tocsin.delivery d
-set due_at = clock_timestamp() + :delay
+set due_at = clock_timestamp() + :delay + random() * :spread
 where d.delivery_id = any (:delivery_ids)
     and d.state = 'queued';
+
+-- name: endpoints
+-- The target of each of some deliveries, with its address.
+select d.delivery_id, g.target_id, g.url
+from tocsin.delivery d
+join tocsin.target g using (target_id)
+where d.delivery_id = any (:delivery_ids);
 
 -- name: providers
 -- The provider of each of some push deliveries.

@@ -32,6 +32,10 @@ from gone;
 -- Deletes one batch of expired keys and tickets.
 select tocsin.clean_up_keys(:now, :limit);
 
+-- name: clean_up_webhooks
+-- Deletes a batch of old messages to app webhooks.
+select tocsin.clean_up_webhooks(:before, :limit);
+
 -- name: clean_up_badge_pushes
 -- Deletes one batch of settled pushes that corrected a badge.
 select tocsin.clean_up_badge_pushes(:now, :limit);

@@ -258,6 +258,21 @@ select
     ) as badge_pushes,
     (
         select coalesce(
+            jsonb_agg(jsonb_build_object('type', m.type, 'at', m.at, 'data', m.data) order by m.at),
+            '[]'
+        )
+        from (
+            select w.type, w.at, w.data
+            from tocsin.webhook_message w
+            where w.recipient_id = :recipient_id
+            union all
+            select o.type, o.at, o.data
+            from tocsin.webhook_outbox o
+            where o.recipient_id = :recipient_id
+        ) m
+    ) as webhook_messages,
+    (
+        select coalesce(
             jsonb_agg(
                 jsonb_build_object('change', c.change, 'notification_ids', c.notification_ids, 'at', c.at)
                 order by c.at

@@ -26,6 +26,17 @@ _SOON = 1.0  # seconds until the next try, where the breaker gives no time
 log = structlog.get_logger(__name__)
 
 
+class ClaimPace(Struct, frozen=True):
+    """How claims wait for an actor of one endpoint among many: shortly, since others wait for their jobs.
+
+    A claim waits `wait` seconds for permits. What gets none is due again within `spread` seconds for each delivery, so
+    that an endpoint's many deliveries do not all come back at once.
+    """
+
+    wait: float
+    spread: float
+
+
 class RateLimit:
     """Spaces messages evenly; `rate` is the most messages a second, None for no limit."""
 
@@ -135,6 +146,7 @@ class Permits:
 
     def __init__(self, admission: Admission, size: int, retry_after: float = 0.0) -> None:
         self._admission = admission
+        self.spread = admission.pace.spread if admission.pace else 0.0  # seconds a delivery
         self.size = size
         self.left = size
         self.retry_after = retry_after
@@ -178,8 +190,16 @@ class Admission:
     """Takes messages in as far as there are permits, and gives them to senders as far as the breaker allows."""
 
     def __init__(
-        self, name: str, breaker: Breaker, *, size: int, reserve: int, clock: Clock
+        self,
+        name: str,
+        breaker: Breaker,
+        *,
+        size: int,
+        reserve: int,
+        clock: Clock,
+        pace: ClaimPace | None = None,
     ) -> None:
+        self.pace = pace
         self._name = name
         self._breaker = breaker
         self._clock = clock
@@ -207,10 +227,14 @@ class Admission:
     async def _acquire(self, wanted: int, priority: Priority) -> int:
         while True:
             timeout = max(0.05, self._progress_at + STALL_TIMEOUT - self._clock())
+            if self.pace is not None:
+                timeout = self.pace.wait
             try:
                 async with asyncio.timeout(timeout):
                     return await self._permits.acquire(wanted, priority)
             except TimeoutError:
+                if self.pace is not None:
+                    return 0
                 if self.in_flight and self._clock() - self._progress_at >= STALL_TIMEOUT:
                     return 0
 

@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tocsin.engine.actors.machinery.admission import Admission, Permits, RateLimit
+from tocsin.engine.actors.machinery.admission import Admission, ClaimPace, Permits, RateLimit
 from tocsin.engine.actors.machinery.breaker import (
     HOLD,
     Breaker,
@@ -63,7 +63,7 @@ class Actor(ABC, Generic[ConnectionT]):
     `size` bounds the mailbox, `reserve` more messages of high priority fit into it, `rate` is the most messages a
     second, `deadline` the most seconds that a sender spends on one message, and `idle` the seconds after which an
     unused connection is closed. With `advice`, which is what to check during a mass rejection, rejections that would
-    disable an address are held for `hold` seconds.
+    disable an address are held for `hold` seconds. With `pace`, claims do not wait until the mailbox has room.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class Actor(ABC, Generic[ConnectionT]):
         idle: float = 10.0,
         advice: str | None = None,
         hold: float = HOLD,
+        pace: ClaimPace | None = None,
         breaker: Breaker | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
@@ -96,7 +97,9 @@ class Actor(ABC, Generic[ConnectionT]):
             presend_check, least=min(senders, most), most=most, clock=clock
         )
         self._rate_limit = RateLimit(rate, clock)
-        self._admission = Admission(name, self.breaker, size=size, reserve=reserve, clock=clock)
+        self._admission = Admission(
+            name, self.breaker, size=size, reserve=reserve, clock=clock, pace=pace
+        )
         self._rejections: HeldRejections | None = None
         if advice:
             self._rejections = HeldRejections(name, advice=advice, pause=self._pause, hold=hold)

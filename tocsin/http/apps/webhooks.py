@@ -1,0 +1,227 @@
+"""Webhooks, as apps make, test and replay them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from litestar import Response, delete, post, put
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, JSONBody
+from msgspec import Meta, Struct
+
+from tocsin.engine.actors.machinery.public_address import resolved_url_fault
+from tocsin.engine.model import DeliveryState, Invalid
+from tocsin.engine.store import webhook as store
+from tocsin.engine.store.credential import CHANNELS
+from tocsin.engine.store.webhook import (
+    RotatedSecret,
+    Webhook,
+    WebhookMessage,
+    WebhookType,
+    WebhookWithSecret,
+)
+from tocsin.http.auth import apps_router
+from tocsin.http.fields import Id, Limit, without_nulls
+from tocsin.http.openapi import OtherResponse, get, noted
+from tocsin.http.requests import Services, decoded
+
+PATH = "/api/webhooks/"
+ONE = PATH + "{name:str}/"
+
+_FAULTS = {
+    "url_invalid": "Give an https address with a host, and without a user name and a password.",
+    "url_not_https": "Use https: what is sent names people.",
+    "address_forbidden": (
+        "It leads to a private address. Only public ones are allowed; for development, "
+        "TOCSIN_ALLOW_PRIVATE_ENDPOINTS=1 allows all."
+    ),
+    "host_unknown": "The name of its host can't be resolved: check its spelling, or try again later.",
+}
+
+MessageId = Annotated[str, Meta(pattern="^msg_[0-9]{1,18}$", description="The webhook-id.")]
+EndpointUrl = Annotated[
+    str, Meta(min_length=1, max_length=2000, description="A public https address.")
+]
+
+
+class WebhookSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a webhook is: an app's with `events`, or a person's with `recipient`."""
+
+    url: EndpointUrl
+    events: Annotated[list[WebhookType], Meta(max_length=20)] = []
+    recipient: Id | None = None
+
+
+class WebhookListing(Struct, frozen=True):
+    """All of them by name."""
+
+    results: list[Webhook]
+
+
+class QueuedTest(Struct, frozen=True):
+    """The id of the message, as its `webhook-id` header has it."""
+
+    id: str
+
+
+class WebhookReplay(Struct, frozen=True, forbid_unknown_fields=True):
+    """One message by its `id`, or those of a span of time, `until` its end or now."""
+
+    id: MessageId | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    failed_only: bool = True
+
+
+class ReplayedMessages(Struct, frozen=True):
+    """How many messages are sent once more."""
+
+    replayed: int
+
+
+class MessageListing(Struct, frozen=True):
+    """One page, newest first; `next` is older."""
+
+    results: list[WebhookMessage]
+    next: str | None
+
+
+@put(ONE, responses={201: OtherResponse("Created.", WebhookWithSecret)})
+async def put_webhook(
+    services: NamedDependency[Services],
+    name: FromPath[str],
+    data: JSONBody[WebhookSettings],
+) -> Response[WebhookWithSecret]:
+    """Create or change a webhook.
+
+    Without a recipient it tells the app what happened: `events` names what. With one it is that person's channel, with
+    their preferences. The `secret` is in the answer that creates it, and never again. A repeated call changes it,
+    and enables it where it was disabled.
+    """
+    webhook = decoded(name)
+    store.check_webhook(webhook, data.events, data.recipient)
+    fault = await resolved_url_fault(
+        data.url, allow_private=services.settings.allow_private_endpoints
+    )
+    if fault is not None:
+        raise Invalid("url is not allowed", ("url", _FAULTS[fault]))
+    made = await store.put_webhook(
+        services.database,
+        webhook,
+        url=data.url,
+        events=data.events,
+        recipient=data.recipient,
+    )
+    return Response(made, status_code=200 if made.secret is None else 201)
+
+
+@get(PATH)
+async def list_webhooks(services: NamedDependency[Services]) -> WebhookListing:
+    """List the webhooks.
+
+    Without their secrets.
+    """
+    return WebhookListing(await store.list_webhooks(services.database))
+
+
+@get(ONE)
+async def get_webhook(services: NamedDependency[Services], name: FromPath[str]) -> Webhook:
+    """Read a webhook.
+
+    `failing_since` and `disabled_at` show whether it works.
+    """
+    return await store.get_webhook(services.database, decoded(name))
+
+
+@delete(ONE, status_code=204)
+async def delete_webhook(services: NamedDependency[Services], name: FromPath[str]) -> None:
+    """Delete a webhook.
+
+    What waits for it is not sent.
+    """
+    await store.delete_webhook(services.database, decoded(name))
+
+
+@post(ONE + "rotate/", status_code=200)
+async def rotate_webhook_secret(
+    services: NamedDependency[Services], name: FromPath[str]
+) -> RotatedSecret:
+    """Rotate a webhook's secret.
+
+    Each message is signed with both secrets for 24 hours, and with the new one alone from then on. A secret from before
+    an earlier rotation is no longer valid.
+    """
+    return await store.rotate_secret(services.database, decoded(name))
+
+
+@post(ONE + "test/", status_code=202, opt=noted(fails=(409,)))
+async def test_webhook(services: NamedDependency[Services], name: FromPath[str]) -> QueuedTest:
+    """Test a webhook.
+
+    Sends a message of the type `webhook.test`, like any other; the list of messages shows what became of it.
+    """
+    return QueuedTest(await store.queue_test(services.database, decoded(name)))
+
+
+@post(ONE + "replay/", status_code=202, opt=noted(fails=(409,)))
+async def replay_webhook(
+    services: NamedDependency[Services],
+    name: FromPath[str],
+    data: JSONBody[WebhookReplay],
+) -> ReplayedMessages:
+    """Replay messages of a webhook.
+
+    One by its id; or those from `since` on that were not accepted, with `failed_only` false also those that were. At
+    most 10,000, the oldest first: a further call takes the next ones. They keep their ids.
+    """
+    if (data.id is None) == (data.since is None):
+        raise Invalid("replay of nothing", ("since", "Give either an id or since."))
+    count = await store.replay(
+        services.database,
+        decoded(name),
+        message=data.id,
+        since=data.since,
+        until=data.until,
+        failed_only=data.failed_only,
+    )
+    return ReplayedMessages(count)
+
+
+@get(ONE + "messages/")
+async def list_webhook_messages(
+    services: NamedDependency[Services],
+    name: FromPath[str],
+    delivery_state: FromQuery[DeliveryState | None] = None,
+    before: FromQuery[MessageId | None] = None,
+    limit: Limit = 20,
+) -> MessageListing:
+    """List the messages of a webhook.
+
+    Newest first, with what became of each; those of an app webhook are kept for 14 days.
+    """
+    webhook = decoded(name)
+    found = await store.list_messages(
+        services.database, webhook, state=delivery_state, before=before, limit=limit
+    )
+    older = None
+    if len(found) == limit:
+        query = without_nulls(before=found[-1].id, delivery_state=delivery_state, limit=limit)
+        older = services.url(f"{PATH}{name}/messages/", query)
+    return MessageListing(found, older)
+
+
+ROUTERS = (
+    apps_router(
+        "Webhooks",
+        CHANNELS,
+        put_webhook,
+        list_webhooks,
+        get_webhook,
+        delete_webhook,
+        rotate_webhook_secret,
+        test_webhook,
+        replay_webhook,
+        list_webhook_messages,
+    ),
+)
