@@ -241,17 +241,8 @@ def _throttled(state: Snapshot) -> Iterable[Problem]:
     for app in state.throttled:
         name = app.caller if app.key_name is None else f"{app.caller} ({app.key_name})"
         people = "one person" if app.people == 1 else f"{app.people} people"
-        yield Problem(
-            "throttled",
-            WARNING,
-            f"The app {name} notifies {people} too often",
-            f"{app.deliveries:,} of {app.event_type} wait on {app.channel}, and go as one message a person and device "
-            f"from {app.due_at:%H:%M} UTC on. Nothing is lost.",
-            "Look for a loop in the app; `tocsin api-key revoke` stops one that has a key. If so many are right, raise "
-            "`TOCSIN_MAIL_CAP` or the event type's `throttle`.",
-            app.since,
-            app.channel,
-        )
+        values = {"app": name, "people": people, "of": app}
+        yield _problem("throttled", WARNING, app.since, app.channel, **values)
 
 
 def _without_provider(state: Snapshot) -> Iterable[Problem]:
@@ -263,18 +254,6 @@ def _without_provider(state: Snapshot) -> Iterable[Problem]:
             cure = meaning_and_cure("no_provider")[1]
             name = _NAMES.get(channel, channel)
             yield _problem("no_provider", WARNING, None, channel, name=name, cure=cure)
-
-
-def _problem(
-    code: str,
-    severity: str,
-    since: datetime | None,
-    channel: str | None = None,
-    **values: object,
-) -> Problem:
-    """Returns a problem with its texts of problems.toml, filled with these values."""
-    texts = {name: text.format_map(values).strip() for name, text in _TEXTS[code].items()}
-    return Problem(code, severity, **texts, since=since, channel=channel)
 
 
 def _webhooks(state: Snapshot) -> Iterable[Problem]:
@@ -292,27 +271,24 @@ def _returned_mail(state: Snapshot) -> Iterable[Problem]:
     counts = state.mail_events
     at = counts.mass_rejection_at
     if at is not None and state.now - at < timedelta(hours=1):
-        yield Problem(
-            "mass_bounce",
-            CRITICAL,
-            "Most mails come back",
-            f"{counts.dead:,} mailboxes are reported as not existing, half of the mails of an hour. No address is "
-            "suppressed because of it.",
-            "Check TOCSIN_SMTP_URL, and where that server sends mails to.",
-            at,
-            "email",
-        )
+        yield _problem("mass_bounce", CRITICAL, at, "email", dead=counts.dead)
     share = counts.complaints / max(counts.sent, 1)
     if counts.complaints >= _MANY_COMPLAIN and share >= _COMPLAINTS:
-        yield Problem(
-            "complaints",
-            CRITICAL if share >= _TOO_MANY_COMPLAINTS else WARNING,
-            "Many people mark mails as spam",
-            f"{counts.complaints:,} of {counts.sent:,} mails of the last day: {share:.2%}.",
-            "Above 0.1 % mails are put into spam folders, above 0.3 % Gmail refuses them. Which event types are they? "
-            "Send fewer of these, or make them off by default.",
-            channel="email",
-        )
+        severity = CRITICAL if share >= _TOO_MANY_COMPLAINTS else WARNING
+        values = {"complaints": counts.complaints, "sent": counts.sent, "share": share}
+        yield _problem("complaints", severity, None, "email", **values)
+
+
+def _problem(
+    code: str,
+    severity: str,
+    since: datetime | None,
+    channel: str | None = None,
+    **values: object,
+) -> Problem:
+    """Returns a problem with its texts of problems.toml, filled with these values."""
+    texts = {name: text.format_map(values).strip() for name, text in _TEXTS[code].items()}
+    return Problem(code, severity, **texts, since=since, channel=channel)
 
 
 def _waiting(state: Snapshot, channel: str | None = None) -> str:
