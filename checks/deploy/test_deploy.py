@@ -15,10 +15,13 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
+import psycopg
 import pytest
 import trustme
 import yaml
+from psycopg.conninfo import conninfo_to_dict
 
+from tests.support import guides
 from tests.support.run_folder import run_folder
 from tests.support.services import SECRET, free_port, service_dsn
 from tocsin.cli import main
@@ -124,6 +127,58 @@ def wait_for(url: str) -> None:
         except (URLError, ConnectionError):
             assert monotonic() < deadline, url
             sleep(0.1)
+
+
+def of_unit(name: str, root: Path) -> tuple[str, dict[str, str]]:
+    """Returns the command of a unit and its variables, as systemd reads them, with files below another root."""
+    text = (root / "etc/systemd/system" / name).read_text("utf-8")
+    (file,) = re.findall(r"^EnvironmentFile=(.*)$", text, re.MULTILINE)
+    (command,) = re.findall(r"^ExecStart=/opt/tocsin/bin/(.*)$", text, re.MULTILINE)
+    lines = (root / file.lstrip("/")).read_text("utf-8").splitlines()
+    given = [line.split("=", 1) for line in lines if line and not line.startswith("#")]
+    return command, {key: value.strip('"') for key, value in given}
+
+
+def test_the_guide_to_one_machine_leads_to_services_without_a_red_check(
+    dsn: str, tmp_path: Path
+) -> None:
+    """Its commands as they are, below another root; what systemd, nginx and pip do is done by the units' own lines."""
+    commands = "".join(guides.blocks("deploying.md", "sh")[:2])
+    for folder in ("etc", "etc/nginx/conf.d", "etc/systemd/system"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    for line in commands.splitlines():
+        if line.startswith("install "):
+            there = re.sub(r" (/etc/\S*)", rf" {tmp_path}\1", line)
+            subprocess.run(["sh", "-c", there], cwd=ROOT, check=True)
+    port, etc = free_port(), tmp_path / "etc/tocsin"
+    assert {oct(file.stat().st_mode & 0o777) for file in etc.iterdir()} == {"0o600"}
+    settings = etc / "tocsin.env"
+    with psycopg.connect(dsn, autocommit=True) as owner:
+        owner.execute("create role shop login")
+        (etc / "migrate.env").write_text(f"TOCSIN_DATABASE_URL={dsn}\n")
+        command, environ = of_unit("tocsin-migrate.service", tmp_path)
+        with started(command, **environ) as migration:
+            assert migration.wait(60) == 0
+        (statements,) = guides.blocks("deploying.md", "sql")
+        owner.execute(statements.encode())
+    edited = settings.read_text("utf-8")
+    assert "\nTOCSIN_JWT_SECRET=\n" in edited
+    where = conninfo_to_dict(dsn)
+    for before, after in (
+        ("127.0.0.1:5432/app", f"127.0.0.1:{where['port']}/{where['dbname']}"),
+        ("https://notify.example.com", f"http://127.0.0.1:{port}"),
+        ("TOCSIN_JWT_SECRET=", f"TOCSIN_JWT_SECRET={SECRET.replace(' ', '-')}"),
+    ):
+        assert before in edited
+        edited = edited.replace(before, after)
+    settings.write_text(edited)
+    serve, environ = of_unit("tocsin-serve@.service", tmp_path)
+    worker, _ = of_unit("tocsin-worker@.service", tmp_path)
+    with started(serve, **environ, TOCSIN_PORT=str(port)), started(worker, **environ):
+        wait_for(f"http://127.0.0.1:{port}/readyz")
+        names = "settings database requirements session schema rights services tokens stream"
+        doctor = f"sh -c 'set -a; . {settings}; set +a; exec tocsin doctor {names}'"
+        assert subprocess.run(["sh", "-c", f"PATH={BIN}:$PATH {doctor}"]).returncode == 0
 
 
 def test_the_procfile_runs(dsn: str) -> None:
