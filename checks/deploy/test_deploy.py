@@ -159,7 +159,7 @@ def test_the_guide_to_one_machine_leads_to_services_without_a_red_check(
         command, environ = of_unit("tocsin-migrate.service", tmp_path)
         with started(command, **environ) as migration:
             assert migration.wait(60) == 0
-        (statements,) = guides.blocks("deploying.md", "sql")
+        (statements,) = guides.blocks("deploying.md", "text")
         owner.execute(statements.encode())
     edited = settings.read_text("utf-8")
     assert "\nTOCSIN_JWT_SECRET=\n" in edited

@@ -151,6 +151,7 @@ def test_settling_reads_what_it_settles(stocked: Db) -> None:
         "addresses": ["p@example.com"] * 100,
         "checked_ats": [datetime.now(UTC)] * 100,
         "provider_ids": ["ok"] * 100,
+        "providers": ["mail.example.com:587"] * 100,
     }
     assert touched(stocked, "settle_sent", **many) == {"delivery_pkey": 100}
     many["delivery_ids"] = ids(stocked, "sending", 100)

@@ -118,6 +118,7 @@ def _settle(worker: Db, delivery_id: int, claim: UUID) -> list[int]:
         "addresses": [EMAIL],
         "checked_ats": [NOW],
         "provider_ids": ["canary provider id"],
+        "providers": ["mail.example.com:587"],
         "dead": [True],
         "dead_sinces": [None],
     }

@@ -83,8 +83,8 @@ async def test_up_starts_everything_and_stops_it_all(
     assert settings.database_url is not None
     with psycopg.connect(settings.database_url) as connection:
         assert connection.execute("select 1").fetchone() == (1,)
-    assert settings.smtp is not None
-    await send_mail(settings.smtp.port)
+    (mailbox,) = settings.smtp_servers
+    await send_mail(mailbox.port)
     assert len(read_mails(up_data / "mailbox")) == 1
     assert (settings.jwt_algorithms, len(settings.jwt_secret or "")) == (("HS256",), 48)
     assert stat.S_IMODE((up_data / "secrets.json").stat().st_mode) == 0o600

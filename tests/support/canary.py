@@ -47,6 +47,7 @@ WITHOUT_PERSON: dict[str, str] = {
     "tocsin.api_key.*": OPERATORS,
     "tocsin.attempt.outcome": CODES,
     "tocsin.attempt.reason": CODES,
+    "tocsin.attempt.provider": OPERATORS,
     "tocsin.category.*": OPERATORS,
     "tocsin.channel.*": OPERATORS,
     "tocsin.delivery.channel": CODES,

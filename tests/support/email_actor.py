@@ -48,23 +48,24 @@ class Checks:
         }
 
 
-@asynccontextmanager
-async def actor_for(
-    port: int, address: str = "alice@example.test", **options: Any
-) -> AsyncIterator[EmailActor]:
+def make_actor(port: int, **options: Any) -> EmailActor:
+    """Returns an actor that sends one message at a time to a server on this machine."""
     settings: dict[str, Any] = {
         "timeout": 30.0,
         "local_hostname": "client.test",
         "senders": 1,
         "hold": 0.01,
     }
-    actor = EmailActor(
-        presend_check=Checks(address).presend_check,
-        sender="Tocsin <bell@example.test>",
-        host="127.0.0.1",
-        port=port,
-        **(settings | options),
+    return EmailActor(
+        sender="Tocsin <bell@example.test>", host="127.0.0.1", port=port, **(settings | options)
     )
+
+
+@asynccontextmanager
+async def actor_for(
+    port: int, address: str = "alice@example.test", **options: Any
+) -> AsyncIterator[EmailActor]:
+    actor = make_actor(port, presend_check=Checks(address).presend_check, **options)
     await actor.start()
     try:
         yield actor

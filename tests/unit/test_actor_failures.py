@@ -155,7 +155,7 @@ async def test_a_claim_that_waits_gets_no_permit_when_the_breaker_opens() -> Non
         claim = asyncio.create_task(actor.acquire(1).__aenter__())
         await asyncio.sleep(0)
         assert not claim.done()
-        actor._admission.failed("down")
+        actor.admission.failed("down")
         permits = await claim
     assert (permits.size, permits.retry_after > 10) == (0, True)
 

@@ -53,8 +53,7 @@ def test_its_settings_are_known_and_valid(name: str) -> None:
     assert settings.unknown == ()
     login = {"migrate": "tocsin_owner:owner123"}.get(name, "tocsin_service_login:service123")
     assert settings.database_url == f"postgresql://{login}@postgres:5432/tocsin"
-    assert settings.smtp is not None
-    assert settings.smtp.host in SERVICES
+    assert [each.host in SERVICES for each in settings.smtp_servers] == [True]
     assert settings.public_url == given["TOCSIN_PUBLIC_URL"]
 
 

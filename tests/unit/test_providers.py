@@ -30,9 +30,8 @@ async def test_a_worker_with_all_settings_has_an_actor_for_each(tmp_path: Path) 
         environ["TOCSIN_SMTP_URL"] = "smtp://127.0.0.1:1"
         environ["TOCSIN_VAPID_KEY"] = new_vapid_key()
         actors = worker._actors(read_settings(environ), cast("Any", None), b"key")
-    assert {name: actor.name for name, actor in actors.items()} == {
-        name: name for name in PROVIDERS
-    }
+    reported = {name: [each.name for each in actor.reports()] for name, actor in actors.items()}
+    assert reported == {name: [name] for name in PROVIDERS}
 
 
 def test_the_labels_are_those_of_the_operations_page() -> None:

@@ -162,7 +162,30 @@ def test_a_wrong_setting_is_named_in_one_line(name: str, value: str) -> None:
     ],
 )
 def test_an_smtp_url_is_parsed(url: str, server: SmtpServer) -> None:
-    assert read(SMTP_URL=url).smtp == server
+    assert read(SMTP_URL=url).smtp_servers == (server,)
+
+
+@pytest.mark.parametrize("between", [" ", ", ", ",", "\n"])
+def test_several_mail_servers_are_separated_by_blanks_or_commas(between: str) -> None:
+    urls = ["smtp://a:p,1@one.example.com", "smtps://two.example.com"]
+    found = read(SMTP_URL=between.join(urls)).smtp_servers
+    assert [(each.address, each.password) for each in found] == [
+        ("one.example.com:25", "p,1"),
+        ("two.example.com:465", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "cure"),
+    [
+        ("smtp://a.example.com, b.example.com", "each with its smtp://"),
+        ("smtp://a.example.com;smtp://b.example.com", "each with its smtp://"),
+        ("smtp://a.example.com smtp://a.example.com", "name each server once"),
+    ],
+)
+def test_mail_servers_that_are_not_separated_have_their_cure(value: str, cure: str) -> None:
+    with pytest.raises(SettingsError, match=cure):
+        read(SMTP_URL=value)
 
 
 @pytest.mark.parametrize(

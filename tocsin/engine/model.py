@@ -271,10 +271,15 @@ PresendCheck = Callable[[Sequence[Message]], Awaitable[dict[int, CheckResult]]]
 
 
 class Settlement(Struct, frozen=True):
-    """An outcome, and the check on which the message was sent."""
+    """An outcome, the check on which the message was sent, and the provider that it is of.
+
+    `elsewhere`: the provider failed before it could have accepted the message, so that another one may be tried.
+    """
 
     outcome: Outcome
     check_result: CheckResult | None = None  # None: it was never checked
+    provider: str | None = None
+    elsewhere: bool = False
 
 
 class Claimed(Struct, frozen=True):

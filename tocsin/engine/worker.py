@@ -15,7 +15,8 @@ from tocsin.engine.actors.chat.actor import ChatActor
 from tocsin.engine.actors.email.actor import EmailActor
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.machinery.endpoints import EndpointActors
-from tocsin.engine.deliver.deliverer import AnyActor, Deliverer, Render
+from tocsin.engine.actors.machinery.failover import Failover
+from tocsin.engine.deliver.deliverer import AnyActor, Deliverer, OneActor, Render
 from tocsin.engine.deliver.webhook_outbox import keep_queueing_webhooks
 from tocsin.engine.dispatch.dispatcher import Dispatcher
 from tocsin.engine.mail.links import Links
@@ -69,7 +70,7 @@ async def running_engine(settings: Settings, availability: Availability) -> Asyn
     """Starts all that a worker needs, and stops it in reverse. `availability` is shared by the process."""
     dsn = settings.database_url
     assert dsn is not None
-    if (settings.smtp or settings.vapid) and not settings.public_url:
+    if (settings.smtp_servers or settings.vapid) and not settings.public_url:
         raise SettingsError(
             "TOCSIN_PUBLIC_URL is not set: links in mails and in pushes to browsers lead there, "
             "such as https://notify.example.com."
@@ -99,7 +100,7 @@ async def running_engine(settings: Settings, availability: Availability) -> Asyn
         dispatcher = Dispatcher(dsn, badge_pushes=settings.badge_pushes, availability=availability)
 
         def report() -> ProcessReport:
-            reports = [actor.report() for actor in actors.values()]
+            reports = [each for actor in actors.values() for each in actor.reports()]
             return ProcessReport(leading=dispatcher.leading, actors=reports)
 
         async with (
@@ -136,7 +137,7 @@ async def _in_background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None
 
 
 def _actors(settings: Settings, database: Database, link_key: bytes) -> dict[str, AnyActor]:
-    """Returns one actor for each provider that is configured, or needs no configuration; of webhooks, one for each."""
+    """Returns what sends for each provider that is configured, or needs no configuration."""
 
     async def presend_check(messages: Sequence[Message]) -> dict[int, CheckResult]:
         return await delivery.presend_check(database, messages)
@@ -149,21 +150,8 @@ def _actors(settings: Settings, database: Database, link_key: bytes) -> dict[str
         ),
         "webhook": _webhook_actors(settings, presend_check),
     }
-    if server := settings.smtp:
-        actors["email"] = EmailActor(
-            presend_check=presend_check,
-            sender=settings.email_from,
-            host=server.host,
-            port=server.port,
-            username=server.username,
-            password=server.password,
-            tls=server.tls,
-            starttls=server.starttls,
-            ca_file=settings.ca_file,
-            signer=_signer(settings),
-            return_path=settings.return_path,
-            tag_headers=(POSTMARK_TAG,) if settings.postmark_secret else (),
-        )
+    if settings.smtp_servers:
+        actors["email"] = _email_actor(settings, presend_check)
     if settings.apns:
         actors |= _apns_actors(settings, database, presend_check, link_key)
     if settings.fcm_service_account:
@@ -199,6 +187,30 @@ def _webhook_actors(settings: Settings, presend_check: PresendCheck) -> Endpoint
         )
 
     return EndpointActors("webhook", make)
+
+
+def _email_actor(settings: Settings, presend_check: PresendCheck) -> OneActor:
+    """Returns the actor of the mail server, or those of several in their order."""
+    signer, alone = _signer(settings), len(settings.smtp_servers) == 1
+    actors = [
+        EmailActor(
+            name="email" if alone else f"email/{server.address}",
+            presend_check=presend_check,
+            sender=settings.email_from,
+            host=server.host,
+            port=server.port,
+            username=server.username,
+            password=server.password,
+            tls=server.tls,
+            starttls=server.starttls,
+            ca_file=settings.ca_file,
+            signer=signer,
+            return_path=settings.return_path,
+            tag_headers=(POSTMARK_TAG,) if settings.postmark_secret else (),
+        )
+        for server in settings.smtp_servers
+    ]
+    return actors[0] if alone else Failover(actors)
 
 
 def _signer(settings: Settings) -> Signer | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from hmac import compare_digest
 from itertools import accumulate
@@ -34,6 +34,7 @@ from prometheus_client.utils import floatToGoString
 
 from tocsin.engine.model import NotFound, Unavailable
 from tocsin.engine.store.health import Unsettled, unsettled
+from tocsin.engine.store.installation import Process, processes
 from tocsin.http.auth import ACCESS, router
 from tocsin.http.errors import PROBLEM, AnyRequest, NotServing, ProblemDetails, Unauthorized
 from tocsin.http.openapi import FAILURES, OtherResponse, get, noted
@@ -81,6 +82,7 @@ class Metrics(Collector):
         self._times: dict[str, _Times] = {}
         self._open_streams = 0
         self._unsettled: Sequence[Unsettled] = ()
+        self._processes: Sequence[Process] = ()
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -92,9 +94,11 @@ class Metrics(Collector):
             found = self._series[key] = RequestSeries(self._times.setdefault(route, _Times()))
         return found
 
-    def render(self, *, open_streams: int, unsettled: Sequence[Unsettled]) -> tuple[bytes, str]:
+    def render(
+        self, *, open_streams: int, unsettled: Sequence[Unsettled], processes: Sequence[Process]
+    ) -> tuple[bytes, str]:
         """Returns Prometheus' text and its media type."""
-        self._open_streams, self._unsettled = open_streams, unsettled
+        self._open_streams, self._unsettled, self._processes = open_streams, unsettled, processes
         # Litestar adds the charset
         kind = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")
         return generate_latest(self._registry) + generate_latest(self._others), kind
@@ -146,7 +150,21 @@ class Metrics(Collector):
             ("tocsin_http_open_streams", "Open streams.", self._open_streams),
         ):
             yield GaugeMetricFamily(name, text, value)
-        yield from (requests, times, ended, reports, deliveries, late)
+        yield from (requests, times, ended, reports, deliveries, late, self._failing_providers())
+
+    def _failing_providers(self) -> GaugeMetricFamily:
+        failing = GaugeMetricFamily(
+            "tocsin_provider_failing",
+            "Workers whose circuit breaker of the provider is not closed, in the whole installation.",
+            labels=("provider",),
+        )
+        breakers: defaultdict[str, list[bool]] = defaultdict(list)
+        for process in self._processes:
+            for actor in () if process.silent else process.report.actors:
+                breakers[actor.name].append(actor.breaker != "closed")
+        for name, open_ones in breakers.items():
+            failing.add_metric((name,), sum(open_ones))
+        return failing
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -286,10 +304,12 @@ async def metrics_without_token(
 
 async def _rendered(services: Services, metrics: Metrics) -> Response[bytes]:
     try:
-        ledger = await unsettled(services.database)
+        ledger, reports = await unsettled(services.database), await processes(services.database)
     except Unavailable:
-        ledger = []  # its absence is a signal too, and the rest is worth having
-    text, kind = metrics.render(open_streams=services.hub.open_streams, unsettled=ledger)
+        ledger, reports = [], []  # their absence is a signal too, and the rest is worth having
+    text, kind = metrics.render(
+        open_streams=services.hub.open_streams, unsettled=ledger, processes=reports
+    )
     return Response(text, media_type=kind, headers={"Cache-Control": "no-store"})
 
 

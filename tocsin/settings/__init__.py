@@ -75,7 +75,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     jwt_issuer: Annotated[str | None, str] = None
 
     smtp_url: Annotated[str | None, _smtp_url] = None
-    smtp: SmtpServer | None = None  # smtp_url, parsed
+    smtp_servers: tuple[SmtpServer, ...] = ()  # smtp_url, parsed: in the order of their use
     email_from: Annotated[str, addresses.parse_sender] = "notifications@localhost"
     templates_dir: Annotated[Path | None, _templates_dir] = None
     templates_reload: Annotated[bool, _switch] = False
@@ -130,7 +130,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     found.setdefault("email_from", addresses.default_sender(found.get("public_url")))
     found.setdefault("log_format", "console" if sys.stderr.isatty() else "json")
     if smtp_url := found.get("smtp_url"):
-        found["smtp"] = addresses.parse_smtp_url(smtp_url)
+        found["smtp_servers"] = addresses.parse_smtp_urls(smtp_url)
     try:
         found |= keys.read_jwt_keys(texts)
         found["apns"] = keys.read_apns_key(texts)
@@ -161,7 +161,7 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
 
 
 def _smtp_url(text: str) -> str:
-    addresses.parse_smtp_url(text)
+    addresses.parse_smtp_urls(text)
     return text
 
 

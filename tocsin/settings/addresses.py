@@ -38,9 +38,14 @@ class SmtpServer(Struct, frozen=True, kw_only=True):
     tls: bool = False
     starttls: StartTls = "auto"
 
+    @property
+    def address(self) -> str:
+        """The host with its port, by which attempts and alarms name the server."""
+        return f"{self.host}:{self.port}"
+
     def __repr__(self) -> str:
         """Returns a text without the password, since it is written to logs and tracebacks."""
-        return f"SmtpServer({self.host}:{self.port}, tls={self.tls}, starttls={self.starttls})"
+        return f"SmtpServer({self.address}, tls={self.tls}, starttls={self.starttls})"
 
 
 def parse_host(text: str) -> str:
@@ -81,13 +86,29 @@ def default_sender(public_url: str | None) -> str:
     return "notifications@localhost" if address_fault(sender) else sender
 
 
-def parse_smtp_url(url: str) -> SmtpServer:
+_BETWEEN_URLS = re.compile(r"[\s,]+(?=smtps?:)")  # a password may contain commas
+
+
+def parse_smtp_urls(text: str) -> tuple[SmtpServer, ...]:
+    """Reads one URL, or several that are separated by blanks or commas; raises ValueError."""
+    servers = tuple(_parse_smtp_url(url) for url in _BETWEEN_URLS.split(text.strip(" ,")))
+    twice = [each for each in servers if servers.count(each) > 1]
+    if twice:
+        raise ValueError(f"names {twice[0].address} twice: name each server once")
+    return servers
+
+
+def _parse_smtp_url(url: str) -> SmtpServer:
     """Reads `smtp[s]://[user:pass@]host[:port][?starttls=auto|always|never]`."""
     parts = urlsplit(url)
     if parts.scheme not in ("smtp", "smtps"):
         raise ValueError("must begin with smtp:// or smtps://")
     if not parts.hostname:
         raise ValueError("has no host: write smtp://host:port")
+    if re.search(r"[\s,;]", parts.hostname):
+        raise ValueError(
+            "has a host that is none; several servers are separated by blanks, each with its smtp://"
+        )
     if parts.path not in ("", "/") or parts.fragment:
         raise ValueError("has a path; percent-encode / and # in the user name or password")
     tls = parts.scheme == "smtps"

@@ -33,7 +33,7 @@ POSTGRES_PORT_FILE = "postgres.port"
 # Settings that are taken from a running `tocsin up`, each group where its first one is not set.
 _TOGETHER = (
     ("public_url",),
-    ("smtp_url", "smtp"),
+    ("smtp_url", "smtp_servers"),
     ("apns", "apns_url", "apns_ca_file"),
     ("fcm_service_account", "fcm_url"),
 )

@@ -39,11 +39,15 @@ _CURES = {
 
 
 async def check_smtp(examination: Examination) -> Iterable[Finding]:
-    """Connects to the mail server, encrypts, logs in and offers the sender, as a worker does; sends nothing."""
+    """Connects to each mail server, encrypts, logs in and offers the sender, as a worker does; sends nothing."""
     settings = examination.settings
-    server = settings.smtp
-    if server is None:
+    if not settings.smtp_servers:
         return [finding("smtp.not_set")]
+    tried = await asyncio.gather(*(_try(server, settings) for server in settings.smtp_servers))
+    return [each for found in tried for each in found]
+
+
+async def _try(server: SmtpServer, settings: Settings) -> list[Finding]:
     context = ssl.create_default_context(cafile=settings.ca_file)
     session = SmtpSession(
         SMTP(
@@ -55,7 +59,7 @@ async def check_smtp(examination: Examination) -> Iterable[Finding]:
             timeout=8.0,
         )
     )
-    where = f"{server.host}:{server.port}"
+    where = server.address
     try:
         return await _talk(session, server, settings, where)
     except SMTPResponseException as error:
@@ -133,7 +137,7 @@ async def check_templates(examination: Examination) -> Iterable[Finding]:
 async def check_dns(examination: Examination) -> Iterable[Finding]:
     """Looks up the sender's domain: MX, SPF, DKIM and DMARC."""
     settings = examination.settings
-    if settings.smtp is None:
+    if not settings.smtp_servers:
         return [finding("dns.no_mail")]
     domain = parseaddr(settings.email_from)[1].rpartition("@")[2]
     if domain.endswith(_LOCAL) or domain in _EXAMPLES or "." not in domain:

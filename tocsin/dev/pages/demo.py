@@ -172,7 +172,7 @@ async def demo_page(
         more_policy=pictures_policy(services.settings.avatar_hosts),
         people=people,
         panels=panels if len(people) > 1 else [],
-        mailbox=services.settings.smtp is not None,
+        mailbox=bool(services.settings.smtp_servers),
     )
 
 

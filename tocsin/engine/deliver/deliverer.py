@@ -19,6 +19,7 @@ from msgspec import Struct
 from tocsin.engine.actors.machinery.admission import Permits
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.machinery.endpoints import EndpointActors
+from tocsin.engine.actors.machinery.failover import Failover
 from tocsin.engine.deliver.claiming import Batch, DatabaseRetry, Leases
 from tocsin.engine.deliver.outcome_writer import AttemptLog, OutcomeWriter
 from tocsin.engine.deliver.settlement import render_failed, settle_all, skip
@@ -44,7 +45,8 @@ _STOP_WITHIN = 2.0
 
 _NO_ENDPOINT = DeliveryTarget(0, "")
 
-AnyActor = Actor[Any] | EndpointActors
+OneActor = Actor[Any] | Failover
+AnyActor = OneActor | EndpointActors
 # deliveries that go as one message, and the entries of a digest
 Render = Callable[[Sequence[Claimed], Sequence[Entry]], Message]
 
@@ -131,7 +133,7 @@ class Deliverer:
 
     async def _by_actor(
         self, provider: str, delivery_ids: Sequence[int]
-    ) -> list[tuple[Actor[Any] | None, Sequence[int]]]:
+    ) -> list[tuple[OneActor | None, Sequence[int]]]:
         """Returns the deliveries of one provider by their actor: each endpoint has one of its own.
 
         One whose endpoint was deleted goes with any: the check right before sending finds that.
@@ -161,7 +163,7 @@ class Deliverer:
             found[(providers or {}).get(delivery_id, "")].append(delivery_id)
         return found
 
-    async def _deliver_batch(self, actor: Actor[Any] | None, batch: Batch, leases: Leases) -> None:
+    async def _deliver_batch(self, actor: OneActor | None, batch: Batch, leases: Leases) -> None:
         try:
             await batch.find_mergeable()
             while batch and not self._retry.stopped:

@@ -48,6 +48,7 @@ class AttemptLog:
                     "attempt": claimed.attempt,
                     "outcome": name,
                     "reason": reason,
+                    "provider": settlement.provider,
                     "ms": ms,
                 }
             )

@@ -97,6 +97,7 @@ def settle(claimed: Claimed, settlement: Settlement, random: Random) -> SettledD
             address_dead=isinstance(result, Rejected)
             and (result.address_dead or result.quarantine),
             dead_since=result.dead_since if isinstance(result, Rejected) else None,
+            provider=settlement.provider,
         )
 
     match result:

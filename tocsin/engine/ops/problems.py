@@ -37,6 +37,7 @@ _TOO_MANY_COMPLAINTS = 0.003
 MANY_THROTTLED = 100
 """So many deliveries that wait for a limit, to one person, are a problem: more than people cause."""
 _CHANNELS = {name: provider.channel.value for name, provider in PROVIDERS.items()}
+_NEXT = "Mails leave by the next server of TOCSIN_SMTP_URL."
 _NAMES = {
     "email": "Email",
     "push": "Push",
@@ -156,13 +157,14 @@ def _breakers(state: Snapshot) -> Iterable[Problem]:
         process, worst = max(failing, key=lambda pair: pair[1].failing_for)
         reason = worst.breaker_reason or "unknown"
         meaning, cure = meaning_and_cure(reason)
-        channel = _CHANNELS.get(name)
+        channel = _channel(name)
+        next_one = all(_has_another(process, actor) for process, actor in failing)
         where = (
             "" if len(failing) == len(of_name) else f" in {len(failing)} of {len(of_name)} workers"
         )
         yield _problem(
             "breaker" if worst.advice is None else "mass_rejection",
-            CRITICAL if len(failing) == len(of_name) else WARNING,
+            WARNING if next_one or len(failing) < len(of_name) else CRITICAL,
             _since_failing(process, worst),
             channel,
             provider=_named(name),
@@ -170,9 +172,18 @@ def _breakers(state: Snapshot) -> Iterable[Problem]:
             where=where,
             meaning=meaning or "The provider fails.",
             reason=reason,
-            waiting=_waiting(state, channel),
+            waiting=_NEXT if next_one else _waiting(state, channel),
             cure=worst.advice or cure or "Look at the provider, and at the worker's log.",
         )
+
+
+def _has_another(process: Process, actor: ActorReport) -> bool:
+    """Returns whether another provider of the same kind works in this process, as of several mail servers."""
+    kind, of_several, _ = actor.name.partition("/")
+    return bool(of_several) and any(
+        each.name.startswith(f"{kind}/") and each.breaker == "closed"
+        for each in process.report.actors
+    )
 
 
 def _since_failing(process: Process, actor: ActorReport) -> datetime:
@@ -230,7 +241,7 @@ def _first_failure(state: Snapshot, failed: Sequence[int]) -> datetime:
 def _crashes(state: Snapshot) -> Iterable[Problem]:
     for process, actor in actors(state):
         if actor.crashes:
-            channel = _CHANNELS.get(actor.name)
+            channel = _channel(actor.name)
             named, times = _named(actor.name), _times(actor.crashes)
             yield _problem(
                 "crashes", WARNING, None, channel, provider=named, times=times, process=process
@@ -299,9 +310,16 @@ def _waiting(state: Snapshot, channel: str | None = None) -> str:
     return f"{n:,}{more} {'is' if n == 1 else 'are'} waiting."
 
 
+def _channel(actor: str) -> str | None:
+    return _CHANNELS.get(actor.partition("/")[0])
+
+
 def _named(actor: str) -> str:
-    provider = PROVIDERS.get(actor)
-    return provider.label if provider else actor
+    """Returns the label of the provider, with the address where there are several of a kind."""
+    kind, _, address = actor.partition("/")
+    provider = PROVIDERS.get(kind)
+    label = provider.label if provider else kind
+    return f"{label} ({address})" if address else label
 
 
 def _times(n: int) -> str:

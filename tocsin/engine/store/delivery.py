@@ -65,6 +65,7 @@ class SettledDelivery(Struct, frozen=True):
     provider_id: str | None = None
     address_dead: bool = False
     dead_since: datetime | None = None
+    provider: str | None = None  # of the attempt
 
 
 async def claim(
@@ -216,6 +217,7 @@ async def settle(database: Database, settled: Sequence[SettledDelivery]) -> set[
                 addresses=to_array(one.address for one in settled),
                 checked_ats=to_array(one.checked_at for one in settled),
                 provider_ids=to_array(one.provider_id for one in settled),
+                providers=to_array(one.provider for one in settled),
             )
         )
     return set(
@@ -233,6 +235,7 @@ async def settle(database: Database, settled: Sequence[SettledDelivery]) -> set[
             provider_ids=[one.provider_id for one in settled],
             dead=[one.address_dead for one in settled],
             dead_sinces=[one.dead_since for one in settled],
+            providers=[one.provider for one in settled],
         )
     )
 

@@ -44,6 +44,7 @@ class AttemptRecord(Struct, frozen=True):
     at: datetime
     outcome: str
     reason: str | None
+    provider: str | None = None  # host and port of a mail server, or another provider's name
 
 
 class DeviceRecord(Struct, frozen=True):

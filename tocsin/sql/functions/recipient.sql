@@ -443,7 +443,10 @@ as $$
         'mail_event', tocsin.mail_event_of(_delivery.delivery_id, _delivery.burst_id),
         'attempts', (
             select coalesce(
-                jsonb_agg(jsonb_build_object('at', a.at, 'outcome', a.outcome, 'reason', a.reason) order by a.attempt),
+                jsonb_agg(
+                    jsonb_build_object('at', a.at, 'outcome', a.outcome, 'reason', a.reason, 'provider', a.provider)
+                    order by a.attempt
+                ),
                 '[]'
             )
             from tocsin.attempt a

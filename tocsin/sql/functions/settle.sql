@@ -14,7 +14,8 @@ create or replace function tocsin.settle(
     _checked_ats timestamptz[],
     _provider_ids text[],
     _dead boolean[],
-    _dead_sinces timestamptz[]
+    _dead_sinces timestamptz[],
+    _providers text[]
 ) returns setof bigint
 language plpgsql
 as $$
@@ -35,7 +36,8 @@ begin
             o.checked_at,
             o.provider_id,
             o.dead,
-            o.dead_since
+            o.dead_since,
+            o.provider
         from unnest(
             _delivery_ids,
             _claims,
@@ -48,10 +50,11 @@ begin
             _checked_ats,
             _provider_ids,
             _dead,
-            _dead_sinces
+            _dead_sinces,
+            _providers
         ) o (
             delivery_id, claim, state, reason, delay, outcome, attempt_reason, address, checked_at, provider_id, dead,
-            dead_since
+            dead_since, provider
         )
     ),
     timed as (
@@ -81,7 +84,8 @@ begin
         join timed t using (delivery_id)
         where d.delivery_id = o.delivery_id
             and d.claim = o.claim
-        returning d.delivery_id, d.device_id, d.target_id, d.attempts, d.state, o.outcome, o.attempt_reason, o.address, o.dead, o.dead_since
+        returning d.delivery_id, d.device_id, d.target_id, d.attempts, d.state, o.outcome, o.attempt_reason, o.address, o.dead, o.dead_since,
+            o.provider
     ),
     ended as (
         insert into tocsin.settled_batch (settled_at, delivery_ids)
@@ -91,8 +95,8 @@ begin
         having count(*) > 0
     ),
     tried as (
-        insert into tocsin.attempt (delivery_id, attempt, at, outcome, reason)
-        select s.delivery_id, s.attempts, clock_timestamp(), s.outcome, s.attempt_reason
+        insert into tocsin.attempt (delivery_id, attempt, at, outcome, reason, provider)
+        select s.delivery_id, s.attempts, clock_timestamp(), s.outcome, s.attempt_reason, s.provider
         from settled s
         where s.outcome is not null
         on conflict do nothing

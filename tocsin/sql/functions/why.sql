@@ -64,7 +64,10 @@ begin
                 'mail_event', tocsin.mail_event_of(w.delivery_id, w.burst_id),
                 'attempts', (
                     select coalesce(
-                        jsonb_agg(jsonb_build_object('at', a.at, 'outcome', a.outcome, 'reason', a.reason) order by a.attempt),
+                        jsonb_agg(
+                            jsonb_build_object('at', a.at, 'outcome', a.outcome, 'reason', a.reason, 'provider', a.provider)
+                            order by a.attempt
+                        ),
                         '[]'
                     )
                     from tocsin.attempt a

@@ -792,6 +792,7 @@ create table tocsin.attempt (
     at timestamptz not null,
     outcome text not null,
     reason text,
+    provider text,
     primary key (delivery_id, attempt)
 );
 
@@ -801,6 +802,7 @@ comment on column tocsin.attempt.attempt is 'Its number, from 1; 0 and below: a 
 comment on column tocsin.attempt.at is 'When its outcome was known.';
 comment on column tocsin.attempt.outcome is 'sent, deferred, rejected, unknown or replayed.';
 comment on column tocsin.attempt.reason is 'Reason of the outcome.';
+comment on column tocsin.attempt.provider is 'Who was tried: host and port of the mail server, or the name of another provider; null where it reached none.';
 
 -- No foreign key: a report may name a delivery that was erased.
 create table tocsin.mail_event (

@@ -245,14 +245,16 @@ with outcome as (
         o.claim,
         o.address,
         o.checked_at,
-        o.provider_id
+        o.provider_id,
+        o.provider
     from unnest(
         :delivery_ids::bigint[],
         :claims::uuid[],
         :addresses::text[],
         :checked_ats::timestamptz[],
-        :provider_ids::text[]
-    ) o (delivery_id, claim, address, checked_at, provider_id)
+        :provider_ids::text[],
+        :providers::text[]
+    ) o (delivery_id, claim, address, checked_at, provider_id, provider)
 ),
 settled as (
     -- states: sending -> sent
@@ -268,7 +270,7 @@ settled as (
     from outcome o
     where d.delivery_id = o.delivery_id
         and d.claim = o.claim
-    returning d.delivery_id, d.attempts
+    returning d.delivery_id, d.attempts, o.provider
 ),
 ended as (
     insert into tocsin.settled_batch (settled_at, delivery_ids)
@@ -277,8 +279,8 @@ ended as (
     having count(*) > 0
 ),
 tried as (
-    insert into tocsin.attempt (delivery_id, attempt, at, outcome)
-    select s.delivery_id, s.attempts, clock_timestamp(), 'sent'
+    insert into tocsin.attempt (delivery_id, attempt, at, outcome, provider)
+    select s.delivery_id, s.attempts, clock_timestamp(), 'sent', s.provider
     from settled s
     on conflict do nothing
 )
@@ -300,7 +302,8 @@ from tocsin.settle(
     :checked_ats::timestamptz[],
     :provider_ids::text[],
     :dead::boolean[],
-    :dead_sinces::timestamptz[]
+    :dead_sinces::timestamptz[],
+    :providers::text[]
 ) d (delivery_id);
 
 -- name: renew!

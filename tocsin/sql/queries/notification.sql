@@ -184,7 +184,7 @@ cross join lateral (
             'attempts', (
                 select coalesce(
                     jsonb_agg(
-                        jsonb_build_object('at', a.at, 'outcome', a.outcome, 'reason', a.reason)
+                        jsonb_build_object('at', a.at, 'outcome', a.outcome, 'reason', a.reason, 'provider', a.provider)
                         order by a.attempt
                     ),
                     '[]'

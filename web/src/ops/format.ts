@@ -22,7 +22,9 @@ export function whole(n: number): string {
 }
 
 export function named(name: string): string {
-  return NAMES[name] ?? (name.charAt(0).toUpperCase() + name.slice(1)).replaceAll('_', ' ');
+  const [kind = '', address] = name.split('/');
+  const label = NAMES[kind] ?? (kind.charAt(0).toUpperCase() + kind.slice(1)).replaceAll('_', ' ');
+  return address ? `${label} (${address})` : label;
 }
 
 /** The time since a moment, in whole seconds. */

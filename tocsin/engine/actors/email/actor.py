@@ -52,6 +52,7 @@ class EmailActor(Actor[SmtpSession]):
         *,
         presend_check: PresendCheck,
         sender: str,
+        name: str = "email",
         host: str,
         port: int,
         username: str | None = None,
@@ -67,7 +68,13 @@ class EmailActor(Actor[SmtpSession]):
         recycle_after: int = 100,
         **options: Any,
     ) -> None:
-        super().__init__(name="email", presend_check=presend_check, advice=_ADVICE, **options)
+        super().__init__(
+            name=name,
+            provider=f"{host}:{port}",
+            presend_check=presend_check,
+            advice=_ADVICE,
+            **options,
+        )
         self._sender, self._from = mime.to_sender(sender)
         self._host = host
         self._port = port

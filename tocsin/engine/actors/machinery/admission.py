@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import structlog
@@ -142,6 +142,7 @@ class Permits:
     """Permits that are held for messages about to be claimed.
 
     `size` is 0 if the actor stops or the provider fails: `retry_after` is then in how many seconds to try again.
+    `following` are the providers that a message goes on to, in order, where this one fails before it could accept it.
     """
 
     def __init__(self, admission: Admission, size: int, retry_after: float = 0.0) -> None:
@@ -150,6 +151,7 @@ class Permits:
         self.size = size
         self.left = size
         self.retry_after = retry_after
+        self.following: Sequence[Admission] = ()
 
     def submit(
         self,
@@ -167,6 +169,7 @@ class Permits:
             self.left -= 1
         else:
             self._admission.force()
+        on_settled = _with_following(self.following, message, on_settled)
         return self._admission.submit(message, on_settled, check_result, age)
 
     async def send(
@@ -186,12 +189,34 @@ class Permits:
             envelope.done = True  # if cancelled: its settlement is of no use any more
 
 
+def _with_following(
+    following: Sequence[Admission], message: Message, on_settled: OnSettled
+) -> OnSettled:
+    """Returns what submits a message to the next provider if that is possible, and else calls `on_settled`.
+
+    It is checked again there, and its permit is beyond the limit: it had one already.
+    """
+    if not following:
+        return on_settled
+    admission, *rest = following
+
+    def on_settled_before(settlement: Settlement) -> None:
+        if settlement.elsewhere and not admission.closed:
+            admission.force()
+            admission.submit(message, _with_following(rest, message, on_settled))
+        else:
+            on_settled(settlement)
+
+    return on_settled_before
+
+
 class Admission:
     """Takes messages in as far as there are permits, and gives them to senders as far as the breaker allows."""
 
     def __init__(
         self,
         name: str,
+        provider: str,
         breaker: Breaker,
         *,
         size: int,
@@ -201,6 +226,7 @@ class Admission:
     ) -> None:
         self.pace = pace
         self._name = name
+        self._provider = provider
         self._breaker = breaker
         self._clock = clock
         self._permits = PermitPool(size, reserve, self._limit)
@@ -260,12 +286,13 @@ class Admission:
         age: float = 0.0,
     ) -> Envelope:
         """Puts a message that has a permit into the mailbox; the permit is free once a sender takes the message."""
-        envelope = Envelope(message, on_settled, self._clock)
+        envelope = Envelope(message, on_settled, self._clock, self._provider)
         if check_result is not None:
             envelope.check_result, envelope.fresh_until = check_result, self._clock() + FRESH - age
         if self.closed or self._breaker.state is BreakerState.OPEN:
             self._permits.release(1)
-            envelope.settle(Unsent("shutdown") if self.closed else self._circuit_open())
+            outcome = Unsent("shutdown") if self.closed else self._circuit_open()
+            envelope.settle(outcome, elsewhere=not self.closed)
         else:
             self.mailbox.put(envelope)
             self._work.set()
@@ -326,16 +353,16 @@ class Admission:
                 reason=reason,
                 seconds=round(self._breaker.retry_after, 1),
             )
-            self.return_waiting(self._circuit_open())
+            self.return_waiting(self._circuit_open(), elsewhere=True)
             self._permits.grant()
             self._await_probe()
 
-    def return_waiting(self, outcome: Unsent) -> None:
+    def return_waiting(self, outcome: Unsent, *, elsewhere: bool = False) -> None:
         """Settles all messages that no sender has taken."""
         waiting = self.mailbox.clear()
         self._permits.release(len(waiting))
         for envelope in waiting:
-            envelope.settle(outcome)
+            envelope.settle(outcome, elsewhere=elsewhere)
 
     def _await_probe(self) -> None:
         """Wakes the senders when the breaker becomes half-open, which it does by time alone."""

@@ -60,6 +60,7 @@ class SenderState(Struct, Generic[ConnectionT], eq=False):
 class Actor(ABC, Generic[ConnectionT]):
     """One provider's actor; a subclass defines how to connect and how to transmit.
 
+    `provider` is what attempts are recorded with, where it is another word than `name`.
     `size` bounds the mailbox, `reserve` more messages of high priority fit into it, `rate` is the most messages a
     second, `deadline` the most seconds that a sender spends on one message, and `idle` the seconds after which an
     unused connection is closed. With `advice`, which is what to check during a mass rejection, rejections that would
@@ -70,6 +71,7 @@ class Actor(ABC, Generic[ConnectionT]):
         self,
         *,
         name: str,
+        provider: str | None = None,
         presend_check: PresendCheck,
         senders: int = 4,
         size: int = 256,
@@ -97,8 +99,14 @@ class Actor(ABC, Generic[ConnectionT]):
             presend_check, least=min(senders, most), most=most, clock=clock
         )
         self._rate_limit = RateLimit(rate, clock)
-        self._admission = Admission(
-            name, self.breaker, size=size, reserve=reserve, clock=clock, pace=pace
+        self.admission = Admission(
+            name,
+            provider or name,
+            self.breaker,
+            size=size,
+            reserve=reserve,
+            clock=clock,
+            pace=pace,
         )
         self._rejections: HeldRejections | None = None
         if advice:
@@ -118,7 +126,7 @@ class Actor(ABC, Generic[ConnectionT]):
 
     async def stop(self, grace: float = 5.0) -> None:
         """Returns what waits; lets what is being sent finish for `grace` seconds."""
-        self._admission.close()
+        self.admission.close()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=grace)
             for task in late:
@@ -137,19 +145,23 @@ class Actor(ABC, Generic[ConnectionT]):
         Their `size` is 0 if the actor stops, or if the provider fails or makes no progress: then `retry_after` is in
         how many seconds to try again.
         """
-        return self._admission.acquire(wanted, priority)
+        return self.admission.acquire(wanted, priority)
 
     async def send(self, message: Message) -> Settlement:
         """Sends one message, after waiting for a permit; returns at once if the breaker is open."""
-        return await self._admission.send(message)
+        return await self.admission.send(message)
+
+    def reports(self) -> list[ActorReport]:
+        """Returns the state of this moment."""
+        return [self.report()]
 
     def report(self) -> ActorReport:
         """Returns the state of this moment."""
         return ActorReport(
             name=self.name,
-            waiting=len(self._admission.mailbox),
+            waiting=len(self.admission.mailbox),
             size=self._size,
-            in_flight=len(self._admission.in_flight),
+            in_flight=len(self.admission.in_flight),
             senders=self._senders,
             rate=self._rate,
             breaker=self.breaker.state,
@@ -203,12 +215,12 @@ class Actor(ABC, Generic[ConnectionT]):
 
     async def _next(self, sender: SenderState[ConnectionT]) -> Envelope | None:
         """Waits for a message, and closes a connection that is idle for long; None if the actor stops."""
-        while not self._admission.closed:
-            if envelope := self._admission.take():
+        while not self.admission.closed:
+            if envelope := self.admission.take():
                 return envelope
             try:
                 async with asyncio.timeout(self._idle if sender.connection is not None else None):
-                    await self._admission.wait()
+                    await self.admission.wait()
             except TimeoutError:
                 await self._disconnect(sender)
         return None
@@ -223,15 +235,15 @@ class Actor(ABC, Generic[ConnectionT]):
             if not self._deadline.missed(sender.task):
                 envelope.settle(Unknown("shutdown") if envelope.committed else Unsent("shutdown"))
                 raise
-            envelope.give_up("timeout")
-            self._admission.failed("timeout")
+            envelope.give_up("timeout", elsewhere=True)
+            self.admission.failed("timeout")
             await self._disconnect(sender)
         except Exception:
             envelope.give_up("actor_crashed")
             raise
         finally:
             self._deadline.end(sender.task)
-            self._admission.finished(envelope)
+            self.admission.finished(envelope)
 
     async def _send(self, envelope: Envelope, sender: SenderState[ConnectionT]) -> None:
         draft = self.draft(envelope.message)
@@ -243,8 +255,8 @@ class Actor(ABC, Generic[ConnectionT]):
             connection, sender.connection = sender.connection, None
             ready = await self.prepare(connection)
             if isinstance(ready, Deferred):
-                envelope.settle(ready)
-                self._admission.failed(ready.reason)
+                envelope.settle(ready, elsewhere=True)
+                self.admission.failed(ready.reason)
                 return
             sender.connection = ready
             if not await self._checker.check(envelope, self._others):
@@ -260,21 +272,23 @@ class Actor(ABC, Generic[ConnectionT]):
 
     def _others(self) -> Iterator[Envelope]:
         """Returns further messages for the same check: those that have a sender, then those that wait."""
-        return itertools.chain(self._admission.in_flight, self._admission.mailbox)
+        return itertools.chain(self.admission.in_flight, self.admission.mailbox)
 
     def _settle(self, envelope: Envelope, result: SendResult) -> None:
         """Settles a message, unless its rejection is held, and reports the result to the breaker."""
         if not (self._rejections and self._rejections.take(envelope, result)):
-            envelope.settle(result.outcome, envelope.check_result)
+            failed = isinstance(result.outcome, Deferred) and result.provider_failed
+            elsewhere = failed and not envelope.committed
+            envelope.settle(result.outcome, envelope.check_result, elsewhere=elsewhere)
         if result.provider_failed or result.pause is not None:
-            self._admission.failed(getattr(result.outcome, "reason", "unknown"), result.pause)
+            self.admission.failed(getattr(result.outcome, "reason", "unknown"), result.pause)
         elif not (self._rejections and self._rejections.too_many):
             # during a mass rejection, a message that is rejected for another reason shows nothing
-            self._admission.succeeded()
+            self.admission.succeeded()
 
     def _pause(self, reason: str) -> float:
         """Opens the breaker, if it isn't open; returns the seconds until it probes."""
-        self._admission.failed(reason, 0.0)
+        self.admission.failed(reason, 0.0)
         return self.breaker.retry_after
 
     async def _disconnect(self, sender: SenderState[ConnectionT]) -> None:
@@ -286,7 +300,7 @@ class Actor(ABC, Generic[ConnectionT]):
         """Returns what waits if no sender is left to take it."""
         self._paused += 1
         if self._paused == self._senders:
-            self._admission.return_waiting(Unsent("actor_crashed", seconds))
+            self.admission.return_waiting(Unsent("actor_crashed", seconds))
 
     def _on_resumed(self) -> None:
         self._paused -= 1

@@ -70,6 +70,9 @@ class EndpointActors:
         await asyncio.gather(*(actor.stop(grace) for actor in actors), *self._stopping)
         self._endpoints.clear()
 
+    def reports(self) -> list[ActorReport]:
+        return [self.report()]
+
     def report(self) -> ActorReport:
         """Returns the sums; no breaker, since endpoints are independent of one another."""
         reports = [each.actor.report() for each in self._endpoints.values()]

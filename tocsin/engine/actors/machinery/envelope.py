@@ -74,6 +74,7 @@ class Envelope(Struct, eq=False):
     message: Message
     on_settled: OnSettled
     clock: Clock
+    provider: str | None = None
     draft: bytes = b""  # what could be written before the presend check
     check_result: CheckResult | None = None
     fresh_until: float = _NEVER
@@ -96,18 +97,24 @@ class Envelope(Struct, eq=False):
         """Called right before the byte from which on the provider may accept it: a loss is then `Unknown`."""
         self.committed = True
 
-    def settle(self, outcome: Outcome, check_result: CheckResult | None = None) -> None:
-        """Reports its outcome; only the first one counts."""
+    def settle(
+        self,
+        outcome: Outcome,
+        check_result: CheckResult | None = None,
+        *,
+        elsewhere: bool = False,
+    ) -> None:
+        """Reports its outcome; only the first one counts. `elsewhere`: another provider may be tried."""
         if not self.done:
             self.done = True
-            self.on_settled(Settlement(outcome, check_result))
+            self.on_settled(Settlement(outcome, check_result, self.provider, elsewhere))
 
-    def give_up(self, reason: str) -> None:
+    def give_up(self, reason: str, *, elsewhere: bool = False) -> None:
         """Settles a message that could not be finished: `Unknown` if the provider may have accepted it."""
         if self.committed:
             self.settle(Unknown(reason), self.check_result)
         else:
-            self.settle(Deferred(reason), self.check_result)
+            self.settle(Deferred(reason), self.check_result, elsewhere=elsewhere)
 
 
 class Mailbox:
