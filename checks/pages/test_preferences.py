@@ -46,6 +46,28 @@ def test_a_category_is_turned_off_and_its_types_follow(settings: Settings) -> No
     expect(settings.cell("Email", "New reply")).to_contain_text("Same as Forum")
 
 
+def test_a_chat_is_a_column_for_those_who_have_one_and_on_until_they_turn_it_off(
+    settings: Settings,
+) -> None:
+    settings.open()
+    expect(settings.page.get_by_role("columnheader", name="Push")).to_be_visible()
+    expect(settings.page.get_by_role("columnheader", name="Chat")).to_have_count(0)
+    with psycopg.connect(settings.site.dsn, autocommit=True) as connection:
+        connection.execute(
+            "insert into tocsin.target (channel, name, kind, url, recipient_id)"
+            " values ('chat', %s, 'slack', 'https://hooks.example.com/x', %s)",
+            (settings.who, settings.who),
+        )
+    settings.page.reload()
+    expect(settings.page.get_by_role("columnheader", name="Chat")).to_be_visible()
+    expect(settings.page.get_by_role("columnheader", name="Webhook")).to_have_count(0)
+    expect(settings.switch("Chat", "Everything")).to_be_checked()
+    settings.unfold("Recognition")
+    settings.switch("Chat", "Recognition").click()
+    expect(settings.notice()).to_have_text("Chat is off for Recognition.")
+    assert settings.overrides() == {"recognition.*": {"chat": False}}
+
+
 def test_a_choice_is_stronger_than_what_is_above_it_and_can_be_taken_back(
     settings: Settings,
 ) -> None:

@@ -195,6 +195,12 @@ def test_a_catalogue_is_applied_whole_or_not_at_all(db: Db, dsn: str) -> None:
     )
     with pytest.raises(psycopg.Error, match="unknown channel 'fax'"):
         apply_catalogue(dsn, wrong)
+    never_waits = parse_catalogue(
+        '[event_types]\n"shop.a" = { label = "A", channels = ["email"], delay = { chat = "10m" } }',
+        "shop.toml",
+    )
+    with pytest.raises(psycopg.Error, match="delay has 'chat'"):
+        apply_catalogue(dsn, never_waits)
     assert db.execute("select count(*) from tocsin.event_type").fetchone() == (25,)
     with pytest.raises(CatalogueError, match=r"shop\.toml.*label"):
         parse_catalogue('[event_types]\n"shop.a" = { channels = ["email"] }', "shop.toml")

@@ -43,6 +43,17 @@ begin
             'The channels: ' || (select string_agg(k.channel, ', ' order by k.position) from tocsin.channel k));
     end if;
 
+    select d.channel into _stray
+    from jsonb_array_elements(_catalogue -> 'event_types') t (entry)
+    cross join jsonb_object_keys(t.entry -> 'delay') d (channel)
+    join tocsin.channel k on k.channel = d.channel
+    where k.further
+    limit 1;
+    if found then
+        perform tocsin.raise_invalid('delay', format('delay has %s, which has no delay of its own', quote_literal(_stray)),
+            'A browser waits as push does; a webhook and a chat never wait.');
+    end if;
+
     perform tocsin.checked_label(n.entry ->> 'label')
     from jsonb_array_elements((_catalogue -> 'categories') || (_catalogue -> 'event_types')) n (entry);
 

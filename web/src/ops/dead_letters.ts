@@ -17,8 +17,13 @@ const HELD: Record<string, string> = {
   suppressed: 'its address must not be mailed',
   device_moved: 'its device is gone, or somebody else’s',
   no_device: 'its device is disabled',
+  no_subscription: 'its browser is disabled',
+  no_target: 'its target is gone or disabled',
   no_provider: 'no worker has a provider',
 };
+
+/** What a replay with `lift` undoes. */
+const LIFTED = ['suppressed', 'no_device', 'no_subscription', 'no_target'];
 
 export class DeadLetters {
   #wanted: Wanted | null = null;
@@ -136,7 +141,7 @@ export class DeadLetters {
     byId('dead-more').hidden = this.#next === null;
     const body = byId<HTMLTableElement>('dead-table').tBodies[0] as Element;
     keyed(body, this.#letters, (each) => String(each.delivery_id), (each) => this.#makeRow(each), (row, each) => {
-      const held = each.held && !(this.#lift && ['suppressed', 'no_device'].includes(each.held)) ? each.held : null;
+      const held = each.held && !(this.#lift && LIFTED.includes(each.held)) ? each.held : null;
       const button = row.querySelector('.replay') as HTMLButtonElement;
       button.hidden = held !== null;
       say(row.querySelector('.held') as Element, held ? `Stays: ${HELD[held] ?? held}` : '');
