@@ -13,7 +13,16 @@ Db = psycopg.Connection[Any]
 PEOPLE = (
     *("plain", "no_address", "no_device", "suppressed", "two_devices", "lost_device", "neither"),
     *("no_mail", "mail_wanted", "no_inbox", "digest", "quiet"),
-    *("browser", "quiet_browser", "hook", "chat", "no_chat", "lost_chat", "everything"),
+    *(
+        "browser",
+        "quiet_browser",
+        "hook",
+        "chat",
+        "no_chat",
+        "lost_chat",
+        "one_of_two",
+        "everything",
+    ),
 )
 EVENT_TYPES = (
     *("forum.new_reply", "recognition.received", "messages.new_dm", "compliance.overdue"),
@@ -76,9 +85,9 @@ def add_further_channels(db: Db) -> None:
     db.execute(
         "insert into tocsin.target (channel, name, kind, url, recipient_id, disabled_at)"
         " select c, i, case c when 'chat' then 'slack' end, 'https://hooks.example.com/' || i, i,"
-        " case i when 'lost_chat' then now() end"
+        " case when i = 'lost_chat' or c = 'chat' and i = 'one_of_two' then now() end"
         " from (values ('webhook', 'hook'), ('webhook', 'everything'), ('chat', 'chat'), ('chat', 'no_chat'),"
-        " ('chat', 'lost_chat'), ('chat', 'everything')) t (c, i)"
+        " ('chat', 'lost_chat'), ('chat', 'everything'), ('webhook', 'one_of_two'), ('chat', 'one_of_two')) t (c, i)"
     )
 
 
@@ -190,6 +199,9 @@ def test_a_persons_webhook_and_chat_are_on_for_every_type_and_wait_for_nothing(d
     for event_type in ("forum.new_reply", "recognition.received", "shop.later"):
         assert further(db, event_type, "hook") == {"webhook": queued}
         assert further(db, event_type, "everything")["chat"] == queued
+    assert further(db, "forum.new_reply", "one_of_two") == {"webhook": queued}, (
+        "its chat is disabled"
+    )
     off = (["off", "preference", "forum.*"], None)
     assert further(db, "forum.new_reply", "no_chat") == {"chat": off}
     db.execute(

@@ -2,74 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
-from uuid import uuid4
 
 import httpx
 import pytest
-import pytest_asyncio
-from msgspec.structs import replace
 
+from tests.support.chats import *  # noqa: F403 - fixtures
+from tests.support.chats import DEVELOPMENT, PATH, TOPIC, deliver, states
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
-from tests.support.http_fixtures import KEY, SECRET, URL, Db
-from tests.support.services import until
-from tocsin.engine.deliver.deliverer import Deliverer
-from tocsin.engine.model import Channel, Priority
+from tests.support.http_fixtures import Db
 from tocsin.engine.store.database import Database
-from tocsin.engine.worker import _actors, _renderer
 from tocsin.settings import Settings
 from tocsin.testing.chats import ChatServer
 from tocsin.testing.http_faults import Reply
 
-PATH = "/api/chat-targets/"
-TOPIC = "forum.thread:42"
 SLACK = "https://hooks.slack.com/services/T0/B0/secret"
 
 pytestmark = pytest.mark.own_app
 
 
-DEVELOPMENT = Settings(
-    jwt_secret=SECRET, jwt_algorithms=("HS256",), public_url=URL, allow_private_endpoints=True
-)
-
-
 @pytest.fixture  # type: ignore[no-redef]
 def settings() -> Settings:
     return DEVELOPMENT
-
-
-@pytest_asyncio.fixture
-async def chats() -> AsyncIterator[ChatServer]:
-    async with ChatServer() as server:
-        yield server
-
-
-@asynccontextmanager
-async def worker(database: Database, settings: Settings) -> AsyncIterator[Deliverer]:
-    actors = _actors(settings, database, KEY)
-    deliverer = Deliverer(database, actors, _renderer(settings, KEY), process_id=uuid4())
-    async with deliverer.running():
-        yield deliverer
-
-
-async def deliver(db: Db, database: Database, settings: Settings) -> None:
-    """Sends all chat deliveries that wait, as a worker does."""
-    rows = db.execute(
-        "select delivery_id from tocsin.delivery where channel = 'chat' and state = 'queued' order by 1"
-    ).fetchall()
-    async with worker(database, settings) as deliverer:
-        await deliverer.deliver(Channel.CHAT, [each for (each,) in rows], Priority.NORMAL)
-        await until(lambda: not states(db, "sending"))
-
-
-def states(db: Db, *only: str) -> list[tuple[Any, ...]]:
-    found = db.execute(
-        "select state::text, reason, provider_id from tocsin.delivery where channel = 'chat' order by delivery_id"
-    ).fetchall()
-    return [each for each in found if not only or each[0] in only]
 
 
 async def event(machine: httpx.AsyncClient, **content: Any) -> int:
@@ -152,45 +108,6 @@ async def test_a_name_that_is_none_is_refused(machine: httpx.AsyncClient) -> Non
     given = {"kind": "slack", "url": SLACK, "topic": TOPIC}
     for name in ("%20", "-x", "a" * 101, "a%0A"):
         assert (await machine.put(f"{PATH}{name}/", json=given)).status_code in (404, 422)
-
-
-class TestPublicAddressesOnly:
-    """Without the setting for development."""
-
-    @pytest.fixture
-    def settings(self) -> Settings:
-        return replace(DEVELOPMENT, allow_private_endpoints=False)
-
-    @pytest.mark.parametrize(
-        ("url", "cure"),
-        [
-            ("http://hooks.slack.com/services/T0/B0/x", "Give an https address"),
-            ("https://127.0.0.1/services/T0/B0/x", "private network"),
-            ("https://169.254.169.254/services/T0/B0/x", "private network"),
-            ("https://[::ffff:10.0.0.1]/services/T0/B0/x", "private network"),
-            ("https://localhost/services/T0/B0/x", "private network"),
-            ("https://nowhere.invalid/services/T0/B0/x", "is not known"),
-        ],
-    )
-    async def test_a_url_that_leads_elsewhere_is_refused(
-        self, machine: httpx.AsyncClient, url: str, cure: str
-    ) -> None:
-        given = {"kind": "slack", "url": url, "topic": TOPIC}
-        refused = await machine.put(f"{PATH}team/", json=given)
-        assert refused.status_code == 422
-        assert cure in refused.json()["errors"][0]["message"]
-
-    async def test_a_target_that_was_stored_before_is_not_connected_to(
-        self, db: Db, database: Database, settings: Settings, chats: ChatServer, people: None
-    ) -> None:
-        db.execute(
-            "insert into tocsin.target (channel, name, kind, url, topic) values ('chat', 'team', 'slack', %s, %s)",
-            (chats.url("slack").replace("http:", "https:"), TOPIC),
-        )
-        db.execute("select tocsin.notify_topic(%s, 'forum.new_reply', 'x')", (TOPIC,))
-        await deliver(db, database, settings)
-        assert states(db) == [("failed", "chat_address_forbidden", None)]
-        assert chats.requests == 0
 
 
 @pytest.mark.parametrize("kind", ["slack", "discord", "teams", "telegram"])
