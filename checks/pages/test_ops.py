@@ -356,6 +356,34 @@ def test_search_shows_the_reasons(desk: Desk, site: HostSite) -> None:
     take_picture(page, "ops-why")
 
 
+# Suppressed addresses
+
+
+def test_a_suppressed_address_is_explained_and_lifted(desk: Desk, site: HostSite) -> None:
+    with psycopg.connect(site.dsn, autocommit=True) as connection:
+        connection.execute(
+            "insert into tocsin.suppression (address, reason)"
+            " values ('alice@example.com', 'bounce_5.1.1'), ('bob@example.com', 'complaint')"
+        )
+    page = desk()
+    table = page.get_by_role("table", name="The newest addresses")
+    expect(table.locator("tbody tr")).to_have_count(2)
+    alice = table.get_by_role("row").filter(has_text="a***e@example.com")
+    expect(alice).to_contain_text("the mailbox does not exist")
+    alice.get_by_role("button", name="Lift the suppression of a***e@example.com").click()
+    alice.get_by_role("button", name="No").click()
+    expect(table.locator("tbody tr")).to_have_count(2)
+    alice.get_by_role("button", name="Lift the suppression of a***e@example.com").click()
+    take_picture(page, "ops-suppressions")
+    alice.get_by_role("button", name="Yes, mail it again").click()
+    expect(table.locator("tbody tr")).to_have_count(1)
+    expect(page.get_by_role("status")).to_contain_text("may be mailed again")
+    with psycopg.connect(site.dsn, autocommit=True) as connection:
+        left = connection.execute("select address from tocsin.suppression").fetchall()
+    assert left == [("bob@example.com",)]
+    assert violations(page) == []
+
+
 # Look.
 
 

@@ -305,3 +305,22 @@ def test_no_text_of_others_comes_to_life(settings: Settings) -> None:
         settings.page.get_by_role("button", name=f"Remove {text}", exact=True).click()
     assert settings.page.locator("script").count() == 1
     assert settings.page.title() == "Notifications"
+
+
+def test_what_a_complaint_turned_off_is_shown_until_the_person_chooses_again(
+    settings: Settings,
+) -> None:
+    with psycopg.connect(settings.site.dsn, autocommit=True) as connection:
+        connection.execute(
+            "insert into tocsin.preference (recipient_id, scope, channel, enabled, because)"
+            " values (%s, 'forum.*', 'email', false, 'complaint')",
+            (settings.who,),
+        )
+    settings.open()
+    note = settings.page.get_by_text("You marked an email as spam")
+    expect(note).to_be_visible()
+    expect(settings.switch("Email", "Forum")).not_to_be_checked()
+    settings.switch("Email", "Forum").click()
+    expect(note).to_have_count(0)
+    expect(settings.notice()).to_contain_text("Email is on for Forum")
+    assert settings.request("GET", "notification-preferences/")["complaints"] == []

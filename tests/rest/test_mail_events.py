@@ -241,6 +241,7 @@ async def test_the_providers_id_finds_digests_and_mails_to_people_without_an_acc
     )
     found = {"kind": "complaint", "provider_id": "q1"}
     await report(reporter, {"id": "1", "address": "bob@example.com", **found})  # another's
+    assert suppressed(db) == []
     await report(reporter, {"id": "2", "address": "zoe@example.org", **found})
     assert suppressed(db) == [("zoe@example.org", "complaint")]
 

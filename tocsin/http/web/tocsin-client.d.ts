@@ -151,6 +151,8 @@ export interface Preferences {
     sources: Record<string, Record<string, string>>;
     overrides: Overrides;
     mandatory: Record<string, string[]>;
+    /** The overrides of email that were set since the person marked a mail as spam. */
+    complaints: string[];
 }
 export interface DigestPreferences {
     frequency: 'off' | 'daily' | 'weekly';

@@ -10,6 +10,7 @@ import { ALL, type Category, type Change, channelsOf, merged, type Overrides, re
 interface Preferences {
   event_types: Record<string, Record<string, boolean>>;
   overrides: Overrides;
+  complaints: string[];
 }
 
 const CHEVRON = 'm9 6 6 6-6 6';
@@ -21,6 +22,7 @@ export class Channels implements Section {
   readonly #cells: Cell[] = [];
   readonly #groups: { button: HTMLButtonElement; rows: HTMLElement[] }[] = [];
   readonly #all: HTMLButtonElement;
+  readonly #complaints = new Map<string, HTMLElement>(); // by scope
 
   private constructor(
     private readonly context: Context,
@@ -29,6 +31,9 @@ export class Channels implements Section {
   ) {
     const { speech } = context;
     this.#channels = channelsOf(preferences.event_types);
+    for (const scope of preferences.complaints) {
+      this.#complaints.set(scope, h('p', { class: 'complaint' }, speech.say('complained')));
+    }
     this.#draft = new Draft<Overrides, Change>(
       preferences.overrides,
       merged,
@@ -123,7 +128,7 @@ export class Channels implements Section {
       ),
     );
     const name = h('th', { scope: 'row', role: 'rowheader' }, head ?? h('span', { dir: 'auto' }, row.label));
-    name.append(...mandatory, failed);
+    name.append(...mandatory, this.#complaints.get(row.scope) ?? '', failed);
     const cells = this.#channels.map((channel) => {
       const locked = row.type?.mandatory_channels.indexOf(channel) ?? -1;
       if (locked >= 0) return lockedCell(this.context, row, channel, mandatory[locked]!);
@@ -141,6 +146,7 @@ export class Channels implements Section {
     set(box, { 'aria-invalid': null });
     try {
       const saved = this.#draft.change(change);
+      if (channel === 'email') this.#complaints.get(row.scope)?.remove();
       const sentence = this.#sentence(row, channel, on);
       await saved;
       this.context.announce(sentence, () => this.#change(row, channel, back[row.scope]![channel]!, failed, box));

@@ -37,6 +37,7 @@ export const ar: Record<Key, string> = {
   inherit: 'إعادة الضبط: {cell}',
   always: 'مفعّل دائمًا',
   mandatory: 'لا يمكن إيقاف {channel} لـ«{what}»، لأن وصوله إليك في وقته مهم.',
+  complained: 'لقد أبلغت عن بريد إلكتروني على أنه مزعج، لذلك أُوقف البريد الإلكتروني هنا.',
   nowOn: '{channel} مفعّل لـ{what}.',
   nowOff: '{channel} متوقف لـ{what}.',
   nowOffBut: '{channel} متوقف لـ{what}، إلا ما هو مفعّل دائمًا.',

@@ -37,6 +37,7 @@ export const de: Record<Key, string> = {
   inherit: 'Zurücksetzen: {cell}',
   always: 'Immer an',
   mandatory: '{channel} lässt sich für „{what}“ nicht abschalten, weil Sie das rechtzeitig erhalten müssen.',
+  complained: 'Sie haben eine E-Mail als Spam markiert, deshalb kommen hier keine E-Mails mehr.',
   nowOn: '{channel} ist an für {what}.',
   nowOff: '{channel} ist aus für {what}.',
   nowOffBut: '{channel} ist aus für {what}, außer für das, was immer an ist.',

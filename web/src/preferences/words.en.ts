@@ -35,6 +35,7 @@ export const en = {
   inherit: 'Reset: {cell}',
   always: 'Always on',
   mandatory: '{channel} can’t be turned off for “{what}”, because it is important that you receive it in time.',
+  complained: 'You marked an email as spam, so email is off here.',
   nowOn: '{channel} is on for {what}.',
   nowOff: '{channel} is off for {what}.',
   nowOffBut: '{channel} is off for {what}, except for what is always on.',
