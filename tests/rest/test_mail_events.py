@@ -192,6 +192,29 @@ async def test_an_event_shows_how_many_of_its_mails_came_back(
     assert event["deliveries"]["email"] == {"sent": 3}
 
 
+async def test_app_webhooks_are_sent_each_delivery_that_came_back_once(
+    reporter: httpx.AsyncClient, database: Database, db: Db
+) -> None:
+    db.execute(
+        "insert into tocsin.target (channel, name, url, events)"
+        " values ('webhook', 'app', 'https://app.test/', '{delivery.bounced}')"
+    )
+    (first,) = deliver(db, "sent")
+    (second,) = deliver(db, "sent", event_type="election.opened")
+    db.execute("update tocsin.delivery set burst_id = %s", (first,))
+    await report(reporter, bounce(first))
+    await report(reporter, bounce(first, id="by another source"))
+    await decide(database)
+    await report(reporter, {"id": "2", "kind": "complaint", "tag": tag(first)})
+    outbox = "select type, ids, data ->> 'reason' from tocsin.webhook_outbox order by 3, 2"
+    assert db.execute(outbox).fetchall() == [
+        ("delivery.bounced", [first], "bounce_5.1.1"),
+        ("delivery.bounced", [second], "bounce_5.1.1"),
+        ("delivery.bounced", [first], "complaint"),
+        ("delivery.bounced", [second], "complaint"),
+    ]
+
+
 # When it comes, and how often.
 
 

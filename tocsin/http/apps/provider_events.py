@@ -16,10 +16,10 @@ import structlog
 from litestar import post
 from litestar.di import NamedDependency
 
-from tocsin.engine.mail_events import ses, webhooks
+from tocsin.engine.mail_events import providers, ses
+from tocsin.engine.mail_events.providers import UnreadableReport
 from tocsin.engine.mail_events.report import ForgedReport, MailReport
 from tocsin.engine.mail_events.ses import SnsMessage, SnsVerifier
-from tocsin.engine.mail_events.webhooks import UnreadableReport
 from tocsin.engine.model import NotFound
 from tocsin.http.apps.mail_events import PATH, RecordedMailEvents, record
 from tocsin.http.auth import router
@@ -81,10 +81,10 @@ async def report_by_postmark(
     """
     secret = _check_configured(services.settings.postmark_secret, "TOCSIN_POSTMARK_SECRET")
     with _proof():
-        webhooks.verify_postmark(
+        providers.verify_postmark(
             request.headers.get("authorization"), request.headers.get("x-tocsin-secret"), secret
         )
-    found, ignored = _reports_in(await request.body(), webhooks.read_postmark)
+    found, ignored = _reports_in(await request.body(), providers.read_postmark)
     return await record(services, metrics, "postmark", found, ignored=ignored)
 
 
@@ -101,7 +101,7 @@ async def report_by_mailgun(
     """
     key = _check_configured(services.settings.mailgun_signing_key, "TOCSIN_MAILGUN_SIGNING_KEY")
     with _proof():
-        found = webhooks.read_mailgun(await request.body(), key)
+        found = providers.read_mailgun(await request.body(), key)
     return await record(services, metrics, "mailgun", found, ignored=int(not found))
 
 
@@ -118,13 +118,13 @@ async def report_by_sendgrid(
     key = _check_configured(services.settings.sendgrid_public_key, "TOCSIN_SENDGRID_PUBLIC_KEY")
     body, header = await request.body(), "x-twilio-email-event-webhook-"
     with _proof():
-        webhooks.verify_sendgrid(
+        providers.verify_sendgrid(
             body,
             timestamp=request.headers.get(header + "timestamp", ""),
             signature=request.headers.get(header + "signature", ""),
             key=key,
         )
-    found, ignored = _reports_in(body, webhooks.read_sendgrid)
+    found, ignored = _reports_in(body, providers.read_sendgrid)
     return await record(services, metrics, "sendgrid", found, ignored=ignored)
 
 

@@ -14,11 +14,9 @@ as $$
 declare
     _event tocsin.mail_event;
     _effect text;
-    _effects jsonb := '{}';
+    _discarded integer := tocsin.discard_mass_bounces();
+    _effects jsonb := case when _discarded > 0 then jsonb_build_object('mass_rejection', _discarded) else '{}' end;
 begin
-    for _effect in select tocsin.discard_mass_bounces() loop
-        _effects := tocsin.count_effect(_effects, _effect);
-    end loop;
     for _event in
         select m.*
         from tocsin.mail_event m
@@ -90,6 +88,9 @@ begin
         end if;
         _effect := 'suppressed';
     end if;
+    if _delivery.delivery_id is not null then
+        perform tocsin.report_mail_event(_event, _delivery);
+    end if;
     update tocsin.mail_event m
     set delivery_id = _delivery.delivery_id,
         address = null,
@@ -97,6 +98,29 @@ begin
         effect = _effect
     where m.mail_event_id = _event.mail_event_id;
     return _effect;
+end
+$$;
+
+-- Reports to app webhooks that a mail came back, or was marked as spam, for each delivery that was in it; once, though it may be
+-- known from two sources.
+create or replace function tocsin.report_mail_event(_event tocsin.mail_event, _delivery tocsin.delivery) returns void
+language plpgsql
+as $$
+begin
+    if exists (
+        select
+        from tocsin.mail_event m
+        where m.delivery_id = _delivery.delivery_id
+            and m.kind = _event.kind
+            and m.mail_event_id <> _event.mail_event_id
+            and m.applied_at is not null
+    ) then
+        return;
+    end if;
+    perform tocsin.report_bounced(d.delivery_id, _event.reason)
+    from tocsin.delivery d
+    where d.delivery_id = _delivery.delivery_id
+        or d.burst_id = _delivery.burst_id;
 end
 $$;
 
@@ -197,13 +221,15 @@ $$;
 
 -- Protects against a mass rejection, such as by a mail server that lost its list of mailboxes: if at least ten addresses came
 -- back as dead within an hour, and they are half of what was sent in that hour or more, the reports that wait are recorded
--- and suppress nothing. Returns the effect of each of these.
-create or replace function tocsin.discard_mass_bounces() returns setof text
+-- and suppress nothing. Returns how many.
+create or replace function tocsin.discard_mass_bounces() returns integer
 language plpgsql
 as $$
 declare
     _since constant timestamptz := clock_timestamp() - interval '1 hour';
     _dead bigint;
+    _event tocsin.mail_event;
+    _count integer := 0;
 begin
     if not exists (
         select
@@ -212,7 +238,7 @@ begin
             and m.dead
             and m.kind = 'bounce'
     ) then
-        return;
+        return 0;
     end if;
     _dead := (
         select count(distinct d.address)
@@ -223,16 +249,23 @@ begin
             and m.kind = 'bounce'
     );
     if _dead < 10 or 2 * _dead < tocsin.mails_sent_since(_since, 2 * _dead) then
-        return;
+        return 0;
     end if;
-    return query
-    update tocsin.mail_event m
-    set applied_at = clock_timestamp(), address = null, effect = 'mass_rejection'
-    where m.applied_at is null
-        and m.dead
-        and m.kind = 'bounce'
-        and m.delivery_id is not null
-    returning m.effect;
+    for _event in
+        update tocsin.mail_event m
+        set applied_at = clock_timestamp(), address = null, effect = 'mass_rejection'
+        where m.applied_at is null
+            and m.dead
+            and m.kind = 'bounce'
+            and m.delivery_id is not null
+        returning m.*
+    loop
+        perform tocsin.report_mail_event(_event, d)
+        from tocsin.delivery d
+        where d.delivery_id = _event.delivery_id;
+        _count := _count + 1;
+    end loop;
+    return _count;
 end
 $$;
 
