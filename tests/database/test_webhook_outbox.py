@@ -46,7 +46,7 @@ def settle(db: Db, state: str, channel: str = "email", *, dead: bool = False) ->
         "select tocsin.settle(array_agg(delivery_id), array_agg(claim), array_agg(%s::tocsin.delivery_state), "
         "array_agg('smtp_554'::text), array_agg(null::interval), array_agg(%s::text), array_agg('smtp_554'::text), "
         "array_agg('https://a.test/'::text), array_agg(now()), array_agg(null::text), array_agg(%s), "
-        "array_agg(null::timestamptz)) from tocsin.delivery where state = 'sending'",
+        "array_agg(null::timestamptz), array_agg(null::text)) from tocsin.delivery where state = 'sending'",
         (state, "sent" if state == "sent" else "rejected", dead),
     )
 
@@ -197,6 +197,21 @@ def test_a_bounce_is_reported_with_its_reason(db: Db) -> None:
     db.execute("select tocsin.report_bounced(delivery_id, 'bounced_5.1.1') from tocsin.delivery")
     assert [(data["recipient"], data["reason"]) for _, data in messages(db)] == [
         ("alice", "bounced_5.1.1")
+    ]
+
+
+def test_a_mail_that_comes_back_is_reported_once_it_is_tied_to_its_delivery(db: Db) -> None:
+    put(db, events=["delivery.bounced"])
+    notify(db, ["alice"])
+    settle(db, "sent")
+    db.execute(
+        "insert into tocsin.mail_event (source, key, kind, reason, dead, delivery_id, occurred_at) "
+        "select 'generic', 'k', 'bounce', 'bounce_5.1.1', true, delivery_id, now() from tocsin.delivery"
+    )
+    for _ in range(2):
+        value(db, "select tocsin.apply_mail_events('0')")
+    assert [(data["recipient"], data["reason"]) for _, data in messages(db)] == [
+        ("alice", "bounce_5.1.1")
     ]
 
 

@@ -128,7 +128,7 @@ class Environment:
         far_ends = await self._far_ends.start()
         embedded = settings.database_url is None
         if embedded:
-            await in_thread(self._far_ends.put_demo_target, dsn)
+            await in_thread(self._far_ends.put_demo_targets, dsn)
         mail = {"TOCSIN_SMTP_URL": smtp_url}
         publish(lock, RunningInstance(os.getpid(), url, mail | far_ends, embedded))
         for command in senders:

@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from tocsin.dev.chat_catcher import ChatCatcher
 from tocsin.dev.supervisor import Report
+from tocsin.dev.webhook_catcher import WebhookCatcher
 from tocsin.settings.running_instance import SecretFileError, write_secret
 from tocsin.testing.apns import ApnsServer, Authority, Key, Received
 from tocsin.testing.fcm import FcmServer, ReceivedMessage, new_private_key
@@ -162,7 +163,7 @@ STOP_SECONDS = 0.5
 
 
 class FarEnds:
-    """One of chats, and at most one of APNs and of FCM.
+    """One of chats, one of webhooks, and at most one of APNs and of FCM.
 
     The constructor blocks for a moment; it raises OSError and SecretFileError.
 
@@ -181,23 +182,26 @@ class FarEnds:
         self._fcm_key = folder / "fcm-key.pem"
         self._account = folder / "fcm-service-account.json"
         self._chats = ChatCatcher(data_dir, report=report)
+        self._webhooks = WebhookCatcher(data_dir, report=report)
         self._apns = self._make_apns() if apns else None
         self._fcm = self._make_fcm() if fcm else None
 
     async def start(self) -> dict[str, str]:
         """Listens on free ports of this machine; returns the settings by which each is reached."""
         await self._chats.start()
+        await self._webhooks.start()
         return await self._start_apns() | await self._start_fcm()
 
-    def put_demo_target(self, dsn: str) -> None:
-        """Makes the chat target of the demo."""
+    def put_demo_targets(self, dsn: str) -> None:
+        """Makes the chat target and the webhook of the demo."""
         self._chats.put_demo_target(dsn)
+        self._webhooks.put_demo_target(dsn)
 
     async def stop(self) -> None:
         """Closes all connections."""
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
-                ends = (self._apns, self._fcm, self._chats)
+                ends = (self._apns, self._fcm, self._chats, self._webhooks)
                 await asyncio.gather(*(end.stop() for end in ends if end))
 
     def _make_apns(self) -> ApnsServer:

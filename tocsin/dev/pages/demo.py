@@ -19,7 +19,7 @@ from litestar.response import Redirect
 from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
-from tocsin.dev.pages import arrivals, chats, preview
+from tocsin.dev.pages import arrivals, chats, preview, webhooks
 from tocsin.dev.pages.arrivals import PAGES, Phone, phones_of
 from tocsin.engine.explain.why import ExplainedChannel, explain
 from tocsin.engine.model import EventType, Invalid, NotFound
@@ -253,6 +253,7 @@ def dev_routes() -> list[ControllerRouterHandler]:
         act,
         *arrivals.HANDLERS,
         *chats.HANDLERS,
+        *webhooks.HANDLERS,
         *preview.HANDLERS,
     ]
     return [front_door, Router("/dev", route_handlers=handlers)]

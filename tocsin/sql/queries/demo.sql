@@ -37,3 +37,16 @@ select n.notification_id
 from tocsin.notification n
 where n.event_id = :event_id
     and n.recipient_id = :recipient_id;
+
+-- name: put_demo_webhook!
+-- Makes the app webhook of the demo, or gives it this start's address and secret.
+insert into tocsin.target as g (channel, name, url, events, secrets)
+values ('webhook', :name, :url, :events, :secrets)
+on conflict (channel, name) do update
+set url = excluded.url,
+    events = excluded.events,
+    secrets = excluded.secrets,
+    updated_at = clock_timestamp(),
+    failing_since = null,
+    disabled_at = null,
+    disabled_reason = null;
