@@ -52,3 +52,17 @@ def test_a_page_reads_the_groups_that_it_shows_however_deep_it_is(stock: Db) -> 
 def test_the_people_of_a_group_are_looked_up_one_by_one(stock: Db) -> None:
     assert buffers(stock, "select count(title) from tocsin.event") > 100
     assert buffers(stock, FACTS) < 50
+
+
+def test_people_whose_newest_is_far_down_in_a_group_are_found(db: Db) -> None:
+    db.execute("select tocsin.upsert_recipient('alice')")
+    for number in range(70):
+        by = {0: "bob", 1: "cy"}.get(number, "ann" if number % 2 else None)
+        db.execute(
+            "select tocsin.notify('forum.new_reply', '{alice}', 'x', initiator => %s, subject => 's:1')",
+            (by,),
+        )
+    row = db.execute(f"select count, people, initiators from ({FACTS}) f".encode()).fetchone()
+    assert row is not None
+    assert row[:2] == (70, 3)
+    assert [each["id"] for each in row[2]] == ["ann", "cy", "bob"]

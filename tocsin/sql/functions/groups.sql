@@ -146,8 +146,24 @@ begin
 end
 $$;
 
+-- The three newest people who caused these events, which are in the order of their notifications: [{"id", "name", "avatar_url"}].
+create or replace function tocsin.newest_initiators(_event_ids bigint[]) returns jsonb
+language sql stable
+as $$
+    select coalesce(jsonb_agg(tocsin.initiator_profile(p.initiator) order by p.place), '[]')
+    from (
+        select e.initiator, min(u.place) as place
+        from unnest(_event_ids) with ordinality u (event_id, place)
+        join tocsin.event e using (event_id)
+        where e.initiator is not null
+        group by e.initiator
+        order by min(u.place)
+        limit 3
+    ) p
+$$;
+
 -- What a group's item shows of its members, of which the newest 1,000 are counted: how many, the time of the oldest, who caused
--- them (the three newest people, and how many there are).
+-- them (the three newest people, and how many there are). The newest people are mostly among those of the newest 50.
 create or replace function tocsin.group_facts(
     _recipient_id text,
     _event_type text,
@@ -164,44 +180,32 @@ language plpgsql stable
 as $$
 declare
     _zone text := tocsin.zone_of(_recipient_id);
+    _event_ids bigint[];
 begin
-    with members as materialized (
-        select m.event_id, m.created_at, row_number() over () as place
-        from (
-            select g.event_id, g.created_at
-            from tocsin.group_members(_recipient_id, _event_type, _subject, _day, _zone, _as_of) g
-            order by g.created_at desc, g.notification_id desc
-            limit 1001
-        ) m
-    ),
-    people as (
-        select e.initiator, min(m.place) as place
-        from members m
-        join tocsin.event e using (event_id)
-        where m.place <= 1000
+    select array_agg(m.event_id), min(m.created_at)
+    into _event_ids, oldest_at
+    from (
+        select g.event_id, g.created_at
+        from tocsin.group_members(_recipient_id, _event_type, _subject, _day, _zone, _as_of) g
+        order by g.created_at desc, g.notification_id desc
+        limit 1001
+    ) m;
+    capped := coalesce(cardinality(_event_ids) > 1000, false);
+    _event_ids := _event_ids[:1000];
+    count := coalesce(cardinality(_event_ids), 0);
+    select count(*)
+    into people
+    from (
+        select
+        from tocsin.event e
+        where e.event_id = any (_event_ids)
             and e.initiator is not null
         group by e.initiator
-    ),
-    shown as (
-        select p.initiator, p.place
-        from people p
-        order by p.place
-        limit 3
-    )
-    select
-        (select least(count(*), 1000) from members),
-        (select count(*) > 1000 from members),
-        (select min(m.created_at) from members m),
-        coalesce(
-            (
-                select jsonb_agg(jsonb_build_object('id', s.initiator, 'name', r.name, 'avatar_url', r.avatar_url) order by s.place)
-                from shown s
-                left join tocsin.recipient r on r.recipient_id = s.initiator
-            ),
-            '[]'
-        ),
-        (select count(*) from people)
-    into count, capped, oldest_at, initiators, people;
+    ) p;
+    initiators := tocsin.newest_initiators(_event_ids[:50]);
+    if jsonb_array_length(initiators) < least(people, 3) then
+        initiators := tocsin.newest_initiators(_event_ids);
+    end if;
     if capped then
         select m.created_at
         into oldest_at
