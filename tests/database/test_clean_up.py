@@ -129,6 +129,23 @@ async def test_digests_of_the_last_weeks_stay(db: Db, database: Database) -> Non
     assert number(db, "select count(*) from tocsin.delivery") == 1
 
 
+async def test_reports_on_mails_go_with_their_deliveries_and_unknown_ones_in_time(
+    db: Db, database: Database
+) -> None:
+    notify_people(db, "alice", days_ago=91, read_at="%(at)s")
+    notify_people(db, "alice", days_ago=89, read_at="%(at)s")
+    report = (
+        "insert into tocsin.mail_event (source, key, kind, reason, dead, delivery_id, occurred_at, received_at)"
+        " values ('dsn', sha256(%s), 'bounce', 'bounce_5.1.1', true, %s, now(), %s)"
+    )
+    ids = [row[0] for row in db.execute("select delivery_id from tocsin.delivery order by 1")]
+    for key, (delivery_id, days) in enumerate([(ids[0], 1), (ids[1], 100), (None, 91), (None, 89)]):
+        db.execute(report, (str(key).encode(), delivery_id, NOW - timedelta(days=days)))
+    await clean_up(database, now=NOW, retention=RETENTION)
+    left = db.execute("select delivery_id from tocsin.mail_event order by mail_event_id").fetchall()
+    assert left == [(ids[1],), (None,)]
+
+
 async def test_an_old_event_stays_until_it_is_fanned_out_and_while_it_has_notifications(
     db: Db, database: Database
 ) -> None:

@@ -124,11 +124,12 @@ class SnsVerifier:
         log.info("subscription to SNS confirmed", topic=message.topic_arn)
 
     async def _certificate(self, url: str) -> Certificate:
+        if known := self._known(url):
+            return known
         async with self._reading:  # one at a time, however many messages name another
+            if known := self._known(url):
+                return known
             now = time.monotonic()
-            known = self._certificates.get(url)
-            if known is not None and now < known[1]:
-                return known[0]
             if now < self._failed.get(url, 0.0):
                 raise Unavailable("SNS's certificate can't be read")
             try:
@@ -146,6 +147,10 @@ class SnsVerifier:
                 self._certificates.clear()
             self._certificates[url] = certificate, now + _FRESH
             return certificate
+
+    def _known(self, url: str) -> Certificate | None:
+        certificate, until = self._certificates.get(url, (None, 0.0))
+        return certificate if time.monotonic() < until else None
 
     def _note_failure(self, url: str, now: float) -> None:
         if len(self._failed) >= _KEPT:

@@ -28,7 +28,9 @@ from tocsin.http.observability import Metrics
 from tocsin.http.openapi import body_read_by_handler, noted
 from tocsin.http.requests import Services
 
-_LARGEST = 1_000_000  # bytes
+_LARGEST = 300_000  # bytes; a message of SNS has at most 256 kB
+_LARGEST_LIST = 1_000_000  # of SendGrid, which sends many events in a call
+_OF_SENDGRID = "x-twilio-email-event-webhook-"
 _IGNORED = RecordedMailEvents(ignored=1)
 
 log = structlog.get_logger("tocsin.mail_events")
@@ -37,7 +39,7 @@ log = structlog.get_logger("tocsin.mail_events")
 def _options(*fails: int, **options: Any) -> dict[str, Any]:
     """Returns what the handlers have in common. The providers' own documents describe the bodies."""
     notes = noted(fails=(401, 404, 503, *fails), body_media_types=("text/plain",), any_body=True)
-    return {"status_code": 200, "request_max_body_size": _LARGEST, "opt": notes, **options}
+    return {"status_code": 200, "request_max_body_size": _LARGEST, "opt": notes} | options
 
 
 @post(PATH + "ses/", **_options(403, 413, dependencies=body_read_by_handler(SnsMessage)))
@@ -105,7 +107,7 @@ async def report_by_mailgun(
     return await record(services, metrics, "mailgun", found, ignored=int(not found))
 
 
-@post(PATH + "sendgrid/", **_options())
+@post(PATH + "sendgrid/", **_options(request_max_body_size=_LARGEST_LIST))
 async def report_by_sendgrid(
     request: AnyRequest,
     services: NamedDependency[Services],
@@ -116,14 +118,13 @@ async def report_by_sendgrid(
     Its signed event webhook, verified by TOCSIN_SENDGRID_PUBLIC_KEY.
     """
     key = _check_configured(services.settings.sendgrid_public_key, "TOCSIN_SENDGRID_PUBLIC_KEY")
-    body, header = await request.body(), "x-twilio-email-event-webhook-"
+    timestamp = request.headers.get(_OF_SENDGRID + "timestamp", "")
+    signature = request.headers.get(_OF_SENDGRID + "signature", "")
+    if not signature:  # before the body is read
+        raise Unauthorized("The call has no signature.")
+    body = await request.body()
     with _proof():
-        providers.verify_sendgrid(
-            body,
-            timestamp=request.headers.get(header + "timestamp", ""),
-            signature=request.headers.get(header + "signature", ""),
-            key=key,
-        )
+        providers.verify_sendgrid(body, timestamp=timestamp, signature=signature, key=key)
     found, ignored = _reports_in(body, providers.read_sendgrid)
     return await record(services, metrics, "sendgrid", found, ignored=ignored)
 

@@ -254,10 +254,15 @@ begin
     for _event in
         update tocsin.mail_event m
         set applied_at = clock_timestamp(), address = null, effect = 'mass_rejection'
-        where m.applied_at is null
-            and m.dead
-            and m.kind = 'bounce'
-            and m.delivery_id is not null
+        where m.mail_event_id = any (array(
+            select o.mail_event_id
+            from tocsin.mail_event o
+            where o.applied_at is null
+                and o.dead
+                and o.kind = 'bounce'
+                and o.delivery_id is not null
+            for update skip locked
+        ))
         returning m.*
     loop
         perform tocsin.report_mail_event(_event, d)
