@@ -9,7 +9,7 @@ order by r.created_at, r.recipient_id
 limit :limit;
 
 -- name: list_phones
--- A person's live devices with their whole tokens, by which the demo page knows what arrived.
+-- A person's live phones with their whole tokens, by which the demo page knows what arrived.
 select
     d.token,
     d.platform,
@@ -17,6 +17,7 @@ select
     d.recipient_id
 from tocsin.device d
 where d.recipient_id = :recipient_id
+    and d.provider <> 'web_push'
     and d.disabled_at is null
 order by d.device_id
 limit :limit;
