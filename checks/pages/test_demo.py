@@ -141,6 +141,29 @@ def test_each_button_arrives_wherever_its_event_type_goes_to(demo: Demo, categor
         assert demo.count("left") == hers
 
 
+def test_the_browser_of_the_page_is_notified_too(demo: Demo) -> None:
+    demo.page.context.grant_permissions(["notifications"], origin=demo.url.removesuffix(PREFIX))
+    bell = demo.panel("right").locator("tocsin-bell")
+    bell.locator(".bell").click()
+    bell.get_by_role("button", name="Notify me in this browser").click()
+    expect(bell.get_by_text("You will be notified in this browser")).to_be_visible()
+    (browser,) = [
+        each
+        for each in demo.request("bob", "GET", "push-tokens/")["results"]
+        if each["platform"] == "web"
+    ]
+    demo.press("left", "messages.new_dm")
+    demo.page.wait_for_function(_IS_SHOWN, arg="Alice")
+    demo.request("bob", "DELETE", f"push-tokens/{browser['id']}/")
+
+
+_IS_SHOWN = """async (words) => {
+  const [registration] = await navigator.serviceWorker.getRegistrations();
+  const shown = (await registration?.getNotifications()) ?? [];
+  return shown.some(({ title, data }) => title.includes(words) && data.navigate);
+}"""
+
+
 def test_the_mail_is_shown_as_html_as_text_and_as_it_came(demo: Demo) -> None:
     demo.press("right", "event.invited")
     mailbox = demo.page.locator("#mailbox")

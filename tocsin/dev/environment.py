@@ -29,7 +29,9 @@ from tocsin.settings.running_instance import (
     RunningInstance,
     keep_secrets,
     publish,
+    write_secret,
 )
+from tocsin.settings.vapid_key import new_vapid_key
 
 if TYPE_CHECKING:
     from tocsin.dev.push_catcher import FarEnds
@@ -71,6 +73,8 @@ CHILD_SECONDS = (
     2.5  # push catcher 0.5, PostgreSQL 1.5: together less than the 5 s that a stop may take
 )
 WATCH_SECONDS = 0.5
+VAPID_KEY = "vapid.key"  # in the data directory
+_WEB_PUSH = ("TOCSIN_VAPID_KEY", "TOCSIN_VAPID_SUBJECT", "TOCSIN_ALLOW_PRIVATE_ENDPOINTS")
 RESTART_SECONDS = 3.0
 
 P = ParamSpec("P")
@@ -130,12 +134,14 @@ class Environment:
         if embedded:
             await in_thread(self._far_ends.put_demo_targets, dsn)
         mail = {"TOCSIN_SMTP_URL": smtp_url}
-        publish(lock, RunningInstance(os.getpid(), url, mail | far_ends, embedded))
+        web_push = {name: environ[name] for name in _WEB_PUSH if name in environ}
+        publish(lock, RunningInstance(os.getpid(), url, mail | far_ends | web_push, embedded))
         for command in senders:
             self._start_child(command, environ | far_ends)
         await self._wait_ready()
         mailbox = self._mail_catcher is not None
-        self._report(banner(url, mailbox=mailbox, phones=bool(far_ends), demo_people=embedded))
+        phones = any(name.startswith("TOCSIN_") for name in far_ends)
+        self._report(banner(url, mailbox=mailbox, phones=phones, demo_people=embedded))
         await self._watch_postgres()
 
     async def stop(self) -> None:
@@ -206,6 +212,8 @@ class Environment:
         environ.setdefault("TOCSIN_TEMPLATES_RELOAD", "true")
         environ.setdefault("TOCSIN_SIGN_IN_URL", "/dev/")
         environ.setdefault("TOCSIN_ALLOW_PRIVATE_ENDPOINTS", "true")
+        if settings.vapid is None:
+            environ["TOCSIN_VAPID_KEY"] = str(_vapid_key_file(self._data_dir))
         environ.setdefault("TOCSIN_EMAIL_FROM", "Tocsin <notifications@localhost>")
         keep_secrets(self._data_dir, DEVELOPMENT_KEY)
         if not (settings.jwt_secret or settings.jwt_public_key or settings.jwks_url):
@@ -291,6 +299,14 @@ async def _is_ready(settings: Settings) -> bool:
                 writer.close()
     except (OSError, TimeoutError):
         return False
+
+
+def _vapid_key_file(data_dir: Path) -> Path:
+    """Returns the file with the key of Web Push, which is made once: browsers subscribe by it."""
+    file = data_dir / VAPID_KEY
+    if not file.exists():
+        write_secret(file, new_vapid_key().encode())
+    return file
 
 
 def _url(settings: Settings) -> str:

@@ -1,4 +1,4 @@
-"""The far ends of APNs, FCM and chats in `tocsin up`, and the file that keeps what arrives at them for the demo page.
+"""The far ends of APNs, FCM, browsers and chats in `tocsin up`, and the file that keeps what arrives for the demo.
 
 Importing this imports all of `tocsin.testing`, which takes half a second.
 """
@@ -24,6 +24,7 @@ from tocsin.dev.webhook_catcher import WebhookCatcher
 from tocsin.settings.running_instance import SecretFileError, write_secret
 from tocsin.testing.apns import ApnsServer, Authority, Key, Received
 from tocsin.testing.fcm import FcmServer, ReceivedMessage, new_private_key
+from tocsin.testing.web_push import PushService, ReceivedPush
 
 FILE = "phones.jsonl"
 KEPT = 200
@@ -35,7 +36,7 @@ class CaughtPush(Struct, frozen=True, kw_only=True):
     """One push as a phone gets it; a provider does not know the person behind the token."""
 
     at: datetime  # UTC
-    provider: str  # apns, fcm
+    provider: str  # apns, fcm, web_push
     token: str
     kind: Kind  # shown; only the icon's number; only to wake the app
     title: str = ""
@@ -137,6 +138,23 @@ def from_fcm(arrived: ReceivedMessage) -> CaughtPush:
     )
 
 
+def from_browser(received: ReceivedPush) -> CaughtPush:
+    """Returns a push to a browser; `data` has the address that a click opens."""
+    message = _object(msgspec.json.decode(received.message or b"null"))
+    shown = _object(message.get("notification"))
+    return CaughtPush(
+        at=received.at,
+        provider="web_push",
+        token=received.endpoint,
+        kind="alert",
+        title=_text(shown.get("title")) or "",
+        body=_text(shown.get("body")) or "",
+        badge=_number(message.get("app_badge")),
+        data=_object(shown.get("data")) | {"navigate": _text(shown.get("navigate"))},
+        collapse_id=_text(shown.get("tag")),
+    )
+
+
 def _kind(*, shown: bool, badge: object) -> Kind:
     if shown:
         return "alert"
@@ -160,15 +178,15 @@ TOPIC = "org.example.tocsin"
 KEY_ID, TEAM_ID = "DEMOKEY123", "DEMOTEAM12"
 PROJECT_ID = "tocsin-demo"
 STOP_SECONDS = 0.5
+PUSH_SERVICE = "PUSH_SERVICE"
+"""The URL of the far end of browsers, among what `tocsin up` publishes; no setting, since each endpoint has it."""
 
 
 class FarEnds:
-    """One of chats, one of webhooks, and at most one of APNs and of FCM.
+    """One each of browsers, chats and webhooks, and at most one of APNs and of FCM.
 
-    The constructor blocks for a moment; it raises OSError and SecretFileError.
-
-    The keys that Apple and Google would issue are made once. The certificate authority of APNs is new each time, so its
-    key is never written to disk.
+    The constructor blocks for a moment; raises OSError and SecretFileError. The keys that Apple and Google would issue
+    are made once. The certificate authority of APNs is new each time, so its key is never written to disk.
     """
 
     def __init__(self, data_dir: Path, *, apns: bool, fcm: bool, report: Report) -> None:
@@ -185,12 +203,15 @@ class FarEnds:
         self._webhooks = WebhookCatcher(data_dir, report=report)
         self._apns = self._make_apns() if apns else None
         self._fcm = self._make_fcm() if fcm else None
+        self._browsers = PushService(keep=1, on_request=self._on_browser)
 
     async def start(self) -> dict[str, str]:
         """Listens on free ports of this machine; returns the settings by which each is reached."""
         await self._chats.start()
         await self._webhooks.start()
-        return await self._start_apns() | await self._start_fcm()
+        await self._browsers.start()
+        push_service = {PUSH_SERVICE: self._browsers.url}
+        return await self._start_apns() | await self._start_fcm() | push_service
 
     def put_demo_targets(self, dsn: str) -> None:
         """Makes the chat target and the webhook of the demo."""
@@ -201,7 +222,7 @@ class FarEnds:
         """Closes all connections."""
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
-                ends = (self._apns, self._fcm, self._chats, self._webhooks)
+                ends = (self._apns, self._fcm, self._browsers, self._chats, self._webhooks)
                 await asyncio.gather(*(end.stop() for end in ends if end))
 
     def _make_apns(self) -> ApnsServer:
@@ -254,6 +275,10 @@ class FarEnds:
     def _on_fcm(self, arrived: ReceivedMessage) -> None:
         if arrived.result == 200:
             self._keep(from_fcm(arrived))
+
+    def _on_browser(self, received: ReceivedPush) -> None:
+        if received.result == 201:
+            self._keep(from_browser(received))
 
     def _keep(self, push: CaughtPush) -> None:
         try:

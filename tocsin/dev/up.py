@@ -41,7 +41,14 @@ COMMANDS = (
     ChildCommand("worker", (sys.executable, "-m", "tocsin", "worker")),
 )
 STORED = (
-    *("mailbox", "phones.jsonl", "far-ends", "secrets.json", "postgres-is-elsewhere.txt"),
+    *(
+        "mailbox",
+        "phones.jsonl",
+        "far-ends",
+        "secrets.json",
+        "vapid.key",
+        "postgres-is-elsewhere.txt",
+    ),
     *("postgres.port", "postgres.lock", "postgres.log"),
 )
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -36,6 +36,7 @@ _TOGETHER = (
     ("smtp_url", "smtp_servers"),
     ("apns", "apns_url", "apns_ca_file"),
     ("fcm_service_account", "fcm_url"),
+    ("vapid", "allow_private_endpoints"),
 )
 _RANDOM_BYTES = 36  # 48 characters, enough for HS384 too
 _DAY = timedelta(days=1)
@@ -58,7 +59,9 @@ class RunningInstance(Struct, frozen=True):
 
     pid: int
     url: str
-    environ: dict[str, str] = {}  # its mail server, APNs and FCM as settings; keys are paths
+    environ: dict[
+        str, str
+    ] = {}  # its mail server, APNs, FCM and Web Push as settings; keys are paths
     embedded_postgres: bool = False  # whether its database is its own
 
 
@@ -99,7 +102,7 @@ def find_running_instance(data_dir: Path) -> RunningInstance | None:
 def with_running_instance(settings: Settings) -> Settings:
     """Returns the settings, where what is not set is taken from the `tocsin up` of the same data directory.
 
-    Database, public URL, mail server, APNs and FCM while it runs; the JWT secret also afterwards.
+    Database, public URL, mail server, APNs, FCM and Web Push while it runs; the JWT secret also afterwards.
     """
     taken: dict[str, object] = {}
     secret = _read_secrets_for_settings(settings.data_dir).get(JWT_SECRET)

@@ -1,6 +1,11 @@
 """A push service of browsers (RFC 8030): it checks what such a service checks, and decrypts as the browser would.
 
 It makes the subscriptions itself, with the keys that a browser would make, so `received` has the messages in clear.
+
+async with PushService() as service:
+    subscription = service.subscribe()
+    ...  # POST /api/push-tokens/ {"platform": "web", "subscription": subscription.json}
+    service.received[-1].message
 """
 
 from __future__ import annotations
@@ -85,6 +90,7 @@ class PushService:
         self._subscriptions: dict[str, BrowserSubscription] = {}
         self._ended: set[str] = set()
         app = web.Application()
+        app.router.add_post("/subscribe", self._subscribe)
         app.router.add_post("/push/{name}", self._push)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.0)
 
@@ -127,6 +133,12 @@ class PushService:
     def unsubscribe(self, subscription: BrowserSubscription) -> None:
         """Ends it: from then on the response is 410."""
         self._ended.add(_name(subscription.endpoint))
+
+    async def _subscribe(self, _: web.Request) -> web.Response:
+        """Subscribes a browser (RFC 8030 section 4), and makes its keys too."""
+        subscription = self.subscribe()
+        location = {"Location": subscription.endpoint}
+        return web.json_response(subscription.json, status=201, headers=location)
 
     async def _push(self, request: web.Request) -> web.StreamResponse:
         self.requests += 1

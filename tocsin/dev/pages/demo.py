@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,7 @@ from functools import cache
 from importlib.resources import files
 from itertools import groupby
 from typing import Any
+from urllib.request import Request, urlopen
 
 import msgspec
 from litestar import Response, Router, post
@@ -21,6 +23,7 @@ from msgspec import Struct
 
 from tocsin.dev.pages import arrivals, chats, preview, webhooks
 from tocsin.dev.pages.arrivals import PAGES, Phone, phones_of
+from tocsin.dev.push_catcher import PUSH_SERVICE
 from tocsin.engine.explain.why import ExplainedChannel, explain
 from tocsin.engine.model import EventType, Invalid, NotFound
 from tocsin.engine.store.database import Database
@@ -31,6 +34,7 @@ from tocsin.http.errors import AnyRequest
 from tocsin.http.openapi import get
 from tocsin.http.pages.html import pictures_policy
 from tocsin.http.requests import Services, relative_root
+from tocsin.settings.running_instance import find_running_instance
 from tocsin.sql import load
 
 ASSETS = files("tocsin.dev.pages") / "assets"
@@ -215,6 +219,25 @@ async def sign_in(
     return Redirect(f"{up}/settings/", status_code=303, cookies=[cookie])
 
 
+@post("/browser", status_code=201)
+async def subscribe_browser(
+    request: AnyRequest, services: NamedDependency[Services]
+) -> Response[bytes]:
+    """Subscribes the browser of the demo page at the far end, in place of the browser's own push service."""
+    _own_page(request)
+    instance = find_running_instance(services.settings.data_dir)
+    url = instance.environ.get(PUSH_SERVICE) if instance else None
+    if url is None:
+        raise NotFound("The far end of browsers does not run here.")
+    return Response(await asyncio.to_thread(_subscription, url), media_type="application/json")
+
+
+def _subscription(url: str) -> bytes:
+    with urlopen(Request(f"{url}/subscribe", method="POST"), timeout=5) as response:  # noqa: S310 - ours
+        found: bytes = response.read()
+    return found
+
+
 @post("/events", status_code=202)
 async def act(
     request: AnyRequest, services: NamedDependency[Services], data: JSONBody[DemoAct]
@@ -250,6 +273,7 @@ def dev_routes() -> list[ControllerRouterHandler]:
         asset,
         sign,
         sign_in,
+        subscribe_browser,
         act,
         *arrivals.HANDLERS,
         *chats.HANDLERS,

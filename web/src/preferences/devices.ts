@@ -1,4 +1,4 @@
-// The devices on which push notifications arrive.
+// The phones and browsers on which push notifications arrive.
 
 import { drawing, h, set } from '../shared/element.js';
 import type { Context, Section } from './context.js';
@@ -16,6 +16,7 @@ interface Device {
 
 const PATH = 'push-tokens/';
 const PHONE = 'M8 3h8a1 1 0 0 1 1 1v16a1 1 0 0 1-1 1H8a1 1 0 0 1-1-1V4a1 1 0 0 1 1-1zM11 18h2';
+const BROWSER = 'M4 5h16a1 1 0 0 1 1 1v12a1 1 0 0 1-1 1H4a1 1 0 0 1-1-1V6a1 1 0 0 1 1-1zM3 9h18';
 const GONE = /unregistered|baddevicetoken|expiredtoken|not_found|404/i;
 
 export class Devices implements Section {
@@ -58,7 +59,7 @@ export class Devices implements Section {
     const remove = h('button', { type: 'button', class: 'plain' }, speech.say('remove'));
     set(remove, { 'aria-label': speech.say('removeWhat', { device: name }) });
     const about = [
-      device.label ? speech.say(device.platform === 'ios' ? 'ios' : 'android') : null,
+      device.label ? this.#kind(device) : null,
       speech.say('lastSeen', { when: speech.ago(device.registered_at) }),
     ];
     const item = h(
@@ -67,7 +68,7 @@ export class Devices implements Section {
       h(
         'div',
         { class: 'what' },
-        h('p', { class: 'name' }, drawing(PHONE, 18), h('span', { dir: 'auto' }, name)),
+        h('p', { class: 'name' }, drawing(device.platform === 'web' ? BROWSER : PHONE, 18), h('span', { dir: 'auto' }, name)),
         h('p', { class: 'about' }, about.filter(Boolean).join(' · ')),
         device.disabled_at && h('p', { class: 'about dead' }, speech.say('deadDevice', { why: this.#why(device) })),
         failed,
@@ -137,13 +138,18 @@ export class Devices implements Section {
   }
 
   /** The label; else the platform, with the end of the token if there are several devices. */
-  #name({ label, platform, token }: Device): string {
-    const { speech } = this.context;
-    return label ?? `${speech.say(platform === 'ios' ? 'ios' : 'android')}, ${speech.say('token', { token })}`;
+  #name(device: Device): string {
+    const { label, token } = device;
+    return label ?? `${this.#kind(device)}, ${this.context.speech.say('token', { token })}`;
   }
 
-  #why({ disabled_reason }: Device): string {
+  #kind({ platform }: Device): string {
+    return this.context.speech.say(platform === 'web' ? 'web' : platform === 'ios' ? 'ios' : 'android');
+  }
+
+  #why({ platform, disabled_reason }: Device): string {
     const { speech } = this.context;
+    if (platform === 'web' && disabled_reason?.startsWith('web_push')) return speech.say('deadBrowser');
     if (disabled_reason === 'stale') return speech.say('deadStale');
     return speech.say(GONE.test(disabled_reason ?? '') ? 'deadGone' : 'deadOther');
   }

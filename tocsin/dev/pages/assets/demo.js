@@ -1,5 +1,6 @@
 // The demo: two windows of a small app, each with its own person. What is pressed in one notifies the other.
 
+import { Browser } from "./browser.js";
 import { Panel } from "./panel.js";
 import { Mailbox } from "./mailbox.js";
 import { Phone, readArrivals } from "./phones.js";
@@ -16,6 +17,7 @@ const phones = new Map(
     new Phone(element),
   ]),
 );
+const browser = new Browser();
 const box = document.getElementById("mailbox");
 const mailbox = box && new Mailbox(box, new Map(panels.map((panel) => [panel.email, panel.name])));
 let wake = () => {};
@@ -43,6 +45,7 @@ async function look() {
   const [arrivals] = await Promise.all([readArrivals(), mailbox?.look()]);
   for (const [person, phone] of phones) phone.show(arrivals.filter((each) => each.recipient === person));
   trace.see(arrivals, mailbox?.mails ?? []);
+  await browser.show(arrivals);
 }
 
 async function follow() {
