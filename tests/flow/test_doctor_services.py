@@ -27,6 +27,7 @@ from tests.support.keys import PEM, PRIVATE_PEM
 from tests.support.services import SECRET, free_port, mail_catcher, running, until
 from tests.support.smtp_server import Scripted, raw
 from tocsin.cli.doctor.examination import DoctorOptions
+from tocsin.settings.vapid_key import new_vapid_key
 from tocsin.testing.apns import ApnsReply, ApnsServer, Authority
 from tocsin.testing.apns_rules import Key
 from tocsin.testing.fcm import PERMISSION_DENIED, FcmServer
@@ -438,6 +439,14 @@ async def test_fcm_is_asked_whether_it_accepts_the_account() -> None:
             **settings | {"fcm_service_account": json.dumps(other)},
         )
     await is_red("fcm", "gives no access token", "Check the network", **settings)
+
+
+async def test_web_push_needs_https_and_a_contact() -> None:
+    settings = {"vapid_key": new_vapid_key(), "email_from": "push@example.com"}
+    right = await is_green("web_push", public_url="https://notify.example.com", **settings)
+    assert "mailto:push@example.com" in right
+    await is_red("web_push", "https only", "PUBLIC_URL", public_url="http://a.example", **settings)
+    await is_yellow("web_push", "Apple's", "VAPID_SUBJECT", vapid_key=settings["vapid_key"])
 
 
 async def test_certificates_of_apns_and_fcm_that_expired_are_red(tmp_path: Path) -> None:

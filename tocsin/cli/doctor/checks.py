@@ -28,6 +28,7 @@ _RUNS: dict[str, Run] = {
     "dns": mail.check_dns,
     "apns": push.check_apns,
     "fcm": push.check_fcm,
+    "web_push": push.check_web_push,
 }
 
 

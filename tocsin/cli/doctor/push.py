@@ -1,4 +1,4 @@
-"""The checks of APNs and FCM: they authenticate with a push to a device that does not exist."""
+"""The checks of push: APNs and FCM authenticate a push to a device that does not exist; Web Push has settings alone."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from tocsin.engine.model import Deferred
 from tocsin.engine.store.connection import one_line
 from tocsin.engine.store.installation import SharedTokens
 from tocsin.settings import Settings
+from tocsin.settings.addresses import is_untampered
 from tocsin.settings.keys import ApnsKey
 
 _NOBODY = "0" * 64  # a device that does not exist: refused after everything else was accepted
@@ -118,6 +119,19 @@ def _judge_apns(url: str, response: ApnsResponse) -> Finding:
     if kind is RefusalKind.SERVER:
         return finding("apns.out_of_order", what=what)
     return finding("apns.right", url=url)
+
+
+async def check_web_push(examination: Examination) -> Iterable[Finding]:
+    """Compares the settings with what push services and browsers accept: no push service is the right one to ask."""
+    settings = examination.settings
+    if settings.vapid is None:
+        return [finding("web_push.not_set")]
+    found = []
+    if settings.vapid.subject.endswith("@localhost"):
+        found.append(finding("web_push.subject", subject=settings.vapid.subject))
+    if settings.public_url and not is_untampered(settings.public_url):
+        found.append(finding("web_push.http", url=settings.public_url))
+    return found or [finding("web_push.right", subject=settings.vapid.subject)]
 
 
 async def check_fcm(examination: Examination) -> Iterable[Finding]:

@@ -4,7 +4,9 @@ const CHANNELS = {
   in_app: { name: "Inbox", icon: "#i-bell", where: ({ side }) => `#${side}` },
   email: { name: "Mail", icon: "#i-mail", where: () => "#mailbox" },
   push: { name: "Push", icon: "#i-phone", where: ({ side }) => `#${side}-phone` },
+  web_push: { name: "Browser", icon: "#i-bell", where: ({ side }) => `#${side}` },
 };
+const ABSENT = ["no_subscription", "no_target"]; // channels that this person does not have
 const PATIENCE = 15_000; // milliseconds; then nobody asks eagerly any more
 
 export class Trace {
@@ -43,6 +45,7 @@ export class Trace {
     }
     const reasons = [];
     for (const { channel, decision, reason, sentence } of channels) {
+      if (ABSENT.includes(reason)) continue;
       const on = decision === "on" && reason !== "digest";
       this.add(channel, on ? "waiting" : "off", sentence);
       if (!on && reason !== "default") reasons.push(sentence);
@@ -61,8 +64,10 @@ export class Trace {
   }
 
   see(arrivals, mails) {
-    const push = arrivals.find(({ data }) => String(data.notification_id) === String(this.id));
-    if (push) this.done("push", new Date(push.at) - this.at);
+    for (const { provider, data, at } of arrivals) {
+      if (String(data.notification_id) !== String(this.id)) continue;
+      this.done(provider === "web_push" ? "web_push" : "push", new Date(at) - this.at);
+    }
     const mail = mails.find(
       ({ to, received_at }) => to.includes(this.other?.email) && new Date(received_at) >= this.at,
     );
