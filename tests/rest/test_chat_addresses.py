@@ -26,11 +26,11 @@ def settings() -> Settings:
     ("url", "cure"),
     [
         ("http://hooks.slack.com/services/T0/B0/x", "Give an https address"),
-        ("https://127.0.0.1/services/T0/B0/x", "private network"),
-        ("https://169.254.169.254/services/T0/B0/x", "private network"),
-        ("https://[::ffff:10.0.0.1]/services/T0/B0/x", "private network"),
-        ("https://localhost/services/T0/B0/x", "private network"),
-        ("https://nowhere.invalid/services/T0/B0/x", "is not known"),
+        ("https://127.0.0.1/services/T0/B0/x", "private address"),
+        ("https://169.254.169.254/services/T0/B0/x", "private address"),
+        ("https://[::ffff:10.0.0.1]/services/T0/B0/x", "private address"),
+        ("https://localhost/services/T0/B0/x", "private address"),
+        ("https://nowhere.invalid/services/T0/B0/x", "can't be resolved"),
     ],
 )
 async def test_a_url_that_leads_elsewhere_is_refused(

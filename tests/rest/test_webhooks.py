@@ -65,7 +65,7 @@ async def test_the_webhook_of_a_person_has_no_events(
 @pytest.mark.parametrize(
     ("changes", "field", "cure"),
     [
-        ({"url": "http://1.1.1.1/"}, "url", "Use https"),
+        ({"url": "http://1.1.1.1/"}, "url", "https address"),
         ({"url": "https://127.0.0.1/"}, "url", "private address"),
         ({"url": "https://[::ffff:10.0.0.1]/"}, "url", "private address"),
         ({"url": "https://169.254.169.254/latest/meta-data"}, "url", "private address"),

@@ -12,7 +12,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromQuery, JSONBody, PathParameter, QueryParameter
 from msgspec import Meta, Struct
 
-from tocsin.engine.actors.machinery.public_address import resolved_url_fault
+from tocsin.engine.actors.machinery.public_address import URL_CURES, resolved_url_fault
 from tocsin.engine.model import Invalid
 from tocsin.engine.store import chat_target as store
 from tocsin.engine.store.chat_target import StoredChatTarget
@@ -33,12 +33,7 @@ TargetName = Annotated[
 ]
 ChatKind = Literal["slack", "discord", "teams", "telegram", "apprise"]
 
-_CURES = {
-    "url_not_https": "Give an https address; for development, TOCSIN_ALLOW_PRIVATE_ENDPOINTS=1 lets http pass.",
-    "address_forbidden": "It leads into a private network, which only TOCSIN_ALLOW_PRIVATE_ENDPOINTS=1 allows.",
-    "apprise_not_installed": "Install the extra tocsin[apprise] for serve and for the workers, then put it again.",
-    "host_unknown": "Its host is not known. Check it for a typing error.",
-}
+_NO_APPRISE = "Install the extra tocsin[apprise] for serve and for the workers, then put it again."
 
 
 class NewChatTarget(Struct, frozen=True, forbid_unknown_fields=True):
@@ -162,8 +157,9 @@ async def _check_url(data: NewChatTarget, *, allow_private: bool) -> None:
         fault = await resolved_url_fault(data.url, allow_private=allow_private)
         fault = fault or service.url_fault(data.url)
     if fault is not None:
-        cure = _CURES.get(fault, f"Give the address as {data.kind} shows it, such as {example}.")
-        raise Invalid("url is refused", ("url", cure))
+        usual = f"Give the address as {data.kind} shows it, such as {example}."
+        cures = URL_CURES | {"url_invalid": usual, "apprise_not_installed": _NO_APPRISE}
+        raise Invalid("url is refused", ("url", cures.get(fault, usual)))
 
 
 def _public(found: StoredChatTarget) -> ChatTarget:

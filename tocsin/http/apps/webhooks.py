@@ -10,7 +10,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody
 from msgspec import Meta, Struct
 
-from tocsin.engine.actors.machinery.public_address import resolved_url_fault
+from tocsin.engine.actors.machinery.public_address import URL_CURES, resolved_url_fault
 from tocsin.engine.model import DeliveryState, Invalid
 from tocsin.engine.store import webhook as store
 from tocsin.engine.store.credential import CHANNELS
@@ -28,16 +28,6 @@ from tocsin.http.requests import Services, decoded
 
 PATH = "/api/webhooks/"
 ONE = PATH + "{name:str}/"
-
-_FAULTS = {
-    "url_invalid": "Give an https address with a host, and without a user name and a password.",
-    "url_not_https": "Use https: what is sent names people.",
-    "address_forbidden": (
-        "It leads to a private address. Only public ones are allowed; for development, "
-        "TOCSIN_ALLOW_PRIVATE_ENDPOINTS=1 allows all."
-    ),
-    "host_unknown": "The name of its host can't be resolved: check its spelling, or try again later.",
-}
 
 MessageId = Annotated[str, Meta(pattern="^msg_[0-9]{1,18}$", description="The webhook-id.")]
 EndpointUrl = Annotated[
@@ -105,7 +95,7 @@ async def put_webhook(
         data.url, allow_private=services.settings.allow_private_endpoints
     )
     if fault is not None:
-        raise Invalid("url is not allowed", ("url", _FAULTS[fault]))
+        raise Invalid("url is not allowed", ("url", URL_CURES[fault]))
     made = await store.put_webhook(
         services.database,
         webhook,

@@ -9,7 +9,7 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import Meta, Struct, structs
 
-from tocsin.engine.actors.machinery.public_address import resolved_url_fault
+from tocsin.engine.actors.machinery.public_address import URL_CURES, resolved_url_fault
 from tocsin.engine.actors.web_push.encryption import read_receiver_keys
 from tocsin.engine.model import Invalid, NotFound
 from tocsin.engine.store import recipient as store
@@ -178,16 +178,11 @@ async def check(push_token: PushToken, *, allow_private: bool) -> None:
         raise Invalid("The subscription is incomplete.", ("subscription.keys", _KEYS)) from None
     endpoint = push_token.subscription.endpoint
     fault = await resolved_url_fault(endpoint, allow_private=allow_private)
-    if fault in _FAULTS:
-        raise Invalid("The endpoint is refused.", ("subscription.endpoint", _FAULTS[fault]))
+    if fault not in (None, "host_unknown"):  # serve itself may have no DNS
+        raise Invalid("The endpoint is refused.", ("subscription.endpoint", URL_CURES[fault]))
 
 
 _KEYS = "are not those of a subscription: send what PushSubscription.toJSON() of the browser has"
-_FAULTS = {
-    "url_invalid": "is not the URL of a push service",
-    "url_not_https": "must begin with https://",
-    "address_forbidden": "must lead to a public address; for development, set TOCSIN_ALLOW_PRIVATE_ENDPOINTS",
-}
 
 
 async def register(database: Queries, recipient_id: str, push_token: PushToken) -> Registered:

@@ -15,6 +15,14 @@ _NUMBER = re.compile(r"(?:.*\.)?(?:\d+|0x[0-9a-f]*)\.?", re.IGNORECASE | re.ASCI
 _NAT64 = ip_network("64:ff9b::/96")  # RFC 6052: the last four bytes are an IPv4 address
 _RESOLVED_WITHIN = 5.0  # seconds
 
+URL_CURES = {
+    "url_invalid": "Give an https address with a host, and without a user name and a password.",
+    "url_not_https": "Give an https address; for development, TOCSIN_ALLOW_PRIVATE_ENDPOINTS=1 allows http.",
+    "address_forbidden": "It leads to a private address, which only TOCSIN_ALLOW_PRIVATE_ENDPOINTS=1 allows.",
+    "host_unknown": "The name of its host can't be resolved: check its spelling, or try again later.",
+}
+"""What to do about each fault of a URL, for those who registered it."""
+
 
 def url_fault(url: str, *, allow_private: bool) -> str | None:
     """Returns why nothing is posted to a URL: it is invalid, not https, has credentials, or a private address."""
