@@ -58,6 +58,7 @@ async def test_a_button_lets_a_mail_come_back(
     assert f'action="return/{kind}/"' in shown.text
     after = await page.post(f"{mail_id}/return/{kind}/")
     assert (after.status_code, after.url.path) == (200, f"/dev/mail/{mail_id}/")
+    assert after.history[0].headers["location"] == f"../../?returned={kind}"
     assert "suppressions lift alice@example.com" in after.text
     assert db.execute("select address, reason from tocsin.suppression").fetchall() == [
         ("alice@example.com", reason)

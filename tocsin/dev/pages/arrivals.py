@@ -10,7 +10,6 @@ from typing import Annotated, Any
 from litestar import Response, delete, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
-from litestar.response import Redirect
 from msgspec import Struct, structs
 
 from tocsin.dev import mail_catcher as box
@@ -83,7 +82,7 @@ def read(
 @post("/mail/{mail_id:str}/return/{kind:str}", status_code=303)
 async def return_mail(
     mail_id: FromPath[str], kind: FromPath[ReturnKind], services: NamedDependency[Services]
-) -> Redirect:
+) -> Response[str]:
     """Lets it come back: its mailbox does not exist, or its reader marked it as spam."""
     mail = _mail(services, mail_id)
     source = (_folder(services) / f"{mail_id}.eml").read_bytes()
@@ -91,7 +90,8 @@ async def return_mail(
     report = await asyncio.to_thread(dsn.read_report, raw)
     events = to_mail_events([report] if report else [], services.links.key)
     await record_mail_events(services.database, "dsn", events, hold=timedelta(0))
-    return Redirect(f"../../?returned={kind}", status_code=303)
+    # relative, with its last slash, which the links of the page need
+    return Response("", status_code=303, headers={"Location": f"../../?returned={kind}"})
 
 
 @get("/mail/{mail_id:str}/html", sync_to_thread=False)
