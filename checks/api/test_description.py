@@ -61,6 +61,7 @@ async def test_each_response_is_as_the_description_states(
         "public_url": f"http://127.0.0.1:{port}",
         "port": str(port),
         "metrics_token": METRICS_TOKEN,
+        "rate_limits": "off",
     }
     async with running("serve", log=tmp_path / "serve.log", settings=settings) as service:
         await service.wait_for_log("tocsin")

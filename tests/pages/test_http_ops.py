@@ -370,7 +370,7 @@ async def test_real_processes_report_and_take_their_word_back(
 
         serve, work = sorted(await until(both), key=lambda each: each.kind)
         assert (serve.kind, work.kind) == ("serve", "worker")
-        assert [each.name for each in work.report.actors] == ["email"]
+        assert "email" in [each.name for each in work.report.actors]
         # one each: a person's go together, and one mail's failures take long to be five
         everybody = [f"person{i}" for i in range(8)]
         db.execute(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -370,3 +371,35 @@ def test_a_wrong_vapid_setting_is_named(wrong: dict[str, str], line: str) -> Non
 def test_a_wrong_service_account_is_named(text: str, line: str) -> None:
     with pytest.raises(SettingsError, match=line):
         read(FCM_SERVICE_ACCOUNT=text)
+
+
+def test_rate_limits_change_those_that_they_name() -> None:
+    found = {
+        each.name: (each.requests, each.seconds)
+        for each in read_settings(
+            {"TOCSIN_RATE_LIMITS": "reads=20/1s, tickets=off writes=5/2h"}
+        ).rate_limits
+    }
+    assert found["reads"] == (20, 1)
+    assert found["writes"] == (5, 7200)
+    assert found["sign-in"] == (30, 60)
+    assert "tickets" not in found
+    assert read_settings({"TOCSIN_RATE_LIMITS": "off"}).rate_limits == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "cure"),
+    [
+        ("RATE_LIMITS", "read=1/1m", "did you mean reads?"),
+        ("RATE_LIMITS", "reads", "such as 300/1m, or off"),
+        ("RATE_LIMITS", "reads=0/1m", "such as 300/1m, or off"),
+        ("RATE_LIMITS", "reads=5/2d", "such as 300/1m, or off"),
+        ("RATE_LIMITS", "reads=5/48h", "a time of a day at most"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8", "10.0.0.5 or 10.0.0.0/8"),
+        ("TRUSTED_PROXIES", "proxy.internal", "10.0.0.5 or 10.0.0.0/8"),
+        ("MAIL_CAP", "-1", "a whole number from 0"),
+    ],
+)
+def test_a_wrong_limit_is_refused_with_its_cure(name: str, value: str, cure: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(cure)):
+        read_settings({f"TOCSIN_{name}": value})

@@ -27,7 +27,7 @@ from tocsin.http.apps import (
     webhooks,
 )
 from tocsin.http.auth import ACCESS, SCOPE, Authenticator
-from tocsin.http.errors import HANDLERS
+from tocsin.http.errors import HANDLERS, AnyRequest
 from tocsin.http.middleware import (
     COUNT_PATH,
     CrossOrigin,
@@ -52,6 +52,7 @@ from tocsin.http.people import (
     subscriptions,
 )
 from tocsin.http.people.stream import StreamMiddleware
+from tocsin.http.rate_limits import RateLimiting
 from tocsin.http.requests import ApiRequest, PathReader, Services, check_query
 from tocsin.settings import Settings
 
@@ -108,6 +109,7 @@ def create_app(
         "authenticator": Authenticator(settings, database, development_key),
         "offload": offload,
     }
+    rate_limiting = RateLimiting(settings, development=development_key is not None)
     summary = RequestSummary(metrics, "GET", COUNT_PATH.rstrip("/"), 200)
     app = Litestar(
         [*_ROUTERS, Router("/", route_handlers=extra_routes, include_in_schema=False)],
@@ -120,10 +122,10 @@ def create_app(
             }.items()
         },
         exception_handlers=HANDLERS,
-        state=State(shared, deep_copy=False),
+        state=State({**shared, "rate_limiting": rate_limiting}, deep_copy=False),
         request_max_body_size=_LARGEST_BODY,
         request_class=ApiRequest,
-        before_request=check_query,
+        before_request=_before_handler,
         openapi_config=openapi.openapi_config(settings.public_url),
         plugins=[openapi.StructSchemas()],
         logging_config=None,
@@ -136,6 +138,12 @@ def create_app(
     if development_key is not None:
         app.asgi_handler = LoopbackHosts(app.asgi_handler)  # nothing at all for other names
     return app
+
+
+async def _before_handler(request: AnyRequest) -> None:
+    """Counts a request, whose caller is known by now, and checks its query."""
+    request.app.state.rate_limiting.count(request, request.route_handler.opt)
+    await check_query(request)
 
 
 def _around(
@@ -156,7 +164,8 @@ def _around(
     yield lambda inner: SecurityHeaders(inner, url)  # also of what is not found
     yield StreamMiddleware  # a stream, after all the above have let go of it
     # the badge, in a fifth of the time that Litestar takes
-    yield lambda inner: QuickCount(inner, services.hub, tokens, summary, public_url=url)
+    limits = app.state.rate_limiting
+    yield lambda inner: QuickCount(inner, services.hub, tokens, limits, summary, public_url=url)
 
 
 def _paths_of_people(app: Litestar) -> Iterator[str]:

@@ -29,6 +29,7 @@ from tocsin.settings.addresses import origin_of
 
 COOKIE = "tocsin_token"
 ACCESS = "access"  # in the opt of a router or handler: for whom the call is, a key of `security` in openapi.toml
+RATE = "rate"  # in a handler's opt: the limit that counts its calls, None for one that has no limit
 SCOPE = "scope"  # in the same opt: what a key needs for the call
 _CATALOGUE = frozenset({*APP_SCOPES, MAIL_EVENTS})  # each of them reads the event types
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})

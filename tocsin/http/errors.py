@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import traceback
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from msgspec import Struct
 
 from tocsin.engine.badge.hub import TooManyStreams
 from tocsin.engine.model import Conflict, Invalid, NotFound, Refused, Unavailable
+from tocsin.settings.limits import RateLimit
 
 PROBLEM = "application/problem+json"
 _RETRY_AFTER = {409: "1", 429: "5", 503: "5"}  # seconds
@@ -65,6 +67,27 @@ class Unauthorized(Exception):
 
 class NotServing(Exception):
     """The service can't serve; the message states why."""
+
+
+class TooManyRequests(Exception):
+    """A limit is reached; `retry_after` is in seconds."""
+
+    def __init__(self, limit: RateLimit, retry_after: float) -> None:
+        self.limit = limit
+        self.retry_after = max(math.ceil(retry_after), 1)
+        requests = f"{limit.requests:,} requests in {limit.seconds} seconds"
+        super().__init__(
+            f"There were more than {requests} (the limit {limit.name}). Try again in {self.retry_after} seconds."
+        )
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """As draft-ietf-httpapi-ratelimit-headers-11 has them."""
+        return {
+            "Retry-After": str(self.retry_after),
+            "RateLimit-Policy": f'"{self.limit.name}";q={self.limit.requests};w={self.limit.seconds}',
+            "RateLimit": f'"{self.limit.name}";r=0;t={self.retry_after}',
+        }
 
 
 class Forbidden(Exception):
@@ -139,7 +162,15 @@ def _unavailable(_request: AnyRequest, _error: Unavailable) -> Response[bytes]:
     return problem(503, "The service can't do this just now. Try again in a few seconds.")
 
 
-def _unauthorized(_request: AnyRequest, error: Unauthorized) -> Response[bytes]:
+def _too_many_requests(_request: AnyRequest, error: TooManyRequests) -> Response[bytes]:
+    return problem(429, str(error), headers=error.headers)
+
+
+def _unauthorized(request: AnyRequest, error: Unauthorized) -> Response[bytes]:
+    try:
+        request.app.state.rate_limiting.count_address(request.scope)
+    except TooManyRequests as limit:
+        return _too_many_requests(request, limit)
     challenge = 'Bearer realm="tocsin"' + (f', error="{error.error}"' if error.error else "")
     return problem(401, str(error), headers={"WWW-Authenticate": challenge})
 
@@ -203,6 +234,7 @@ HANDLERS: dict[int | type[Exception], Callable[[AnyRequest, Any], Response[Any]]
     **_OF_OPERATIONS,
     NotServing: _with_detail(503),
     Unauthorized: _unauthorized,
+    TooManyRequests: _too_many_requests,
     TooManyStreams: _with_detail(429),
     ValidationException: _validation,
     HTTPException: _http,

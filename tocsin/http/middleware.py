@@ -15,6 +15,7 @@ from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.model import Badge
 from tocsin.http.errors import PROBLEM, ProblemDetails
 from tocsin.http.observability import RequestSummary
+from tocsin.http.rate_limits import RateLimiting
 from tocsin.http.tokens import TokenVerifier
 from tocsin.settings.addresses import host_of, is_loopback
 
@@ -55,7 +56,10 @@ _PREFLIGHT = [
     (b"access-control-max-age", b"7200"),  # seconds; Chromium keeps it no longer
     (b"content-length", b"0"),
 ]
-_EXPOSED = (b"access-control-expose-headers", b"Tocsin-Undo, Retry-After, Idempotent-Replayed")
+_EXPOSED = (
+    b"access-control-expose-headers",
+    b"Tocsin-Undo, Retry-After, RateLimit, RateLimit-Policy, Idempotent-Replayed",
+)
 _VARY = (b"vary", b"Origin")
 
 
@@ -194,7 +198,8 @@ class QuickCount:
     """The badge before Litestar: a GET of the unread count whose token was verified a moment ago.
 
     It responds where there is no doubt. Everything else is passed on to the app: another path, method or credential, a
-    new or expired token, a page of another origin, and a failure here. So one place refuses, not two.
+    new or expired token, a person beyond the rate limit, a page of another origin, and a failure here. So one place
+    refuses, not two.
     """
 
     def __init__(
@@ -202,6 +207,7 @@ class QuickCount:
         app: ASGIApp,
         hub: BadgeHub,
         tokens: TokenVerifier,
+        rate_limiting: RateLimiting,
         summary: RequestSummary,
         *,
         public_url: str | None,
@@ -209,6 +215,7 @@ class QuickCount:
         self._app = app
         self._hub = hub
         self._tokens = tokens
+        self._rate_limiting = rate_limiting
         self._summary = summary
         self._headers = security_headers(public_url)
         prefix = urlsplit(public_url or "").path.rstrip("/")
@@ -245,4 +252,6 @@ class QuickCount:
         if credentials is None or not credentials.startswith(_BEARER):
             return None
         token = self._tokens.remembered(credentials[len(_BEARER) :].decode("latin-1"))
-        return None if token is None else token.recipient_id
+        if token is None or self._rate_limiting.is_over(token.recipient_id):
+            return None
+        return token.recipient_id

@@ -35,7 +35,7 @@ from prometheus_client.utils import floatToGoString
 from tocsin.engine.model import NotFound, Unavailable
 from tocsin.engine.store.health import Unsettled, unsettled
 from tocsin.engine.store.installation import Process, processes
-from tocsin.http.auth import ACCESS, router
+from tocsin.http.auth import ACCESS, RATE, router
 from tocsin.http.errors import PROBLEM, AnyRequest, NotServing, ProblemDetails, Unauthorized
 from tocsin.http.openapi import FAILURES, OtherResponse, get, noted
 from tocsin.http.protocol import Connections
@@ -251,7 +251,7 @@ class Status(Struct, frozen=True):
     status: str = "ok"
 
 
-@get("/healthz/")
+@get("/healthz/", opt={RATE: None})
 async def healthz() -> Status:
     """Is the process alive?"""
     return Status()
@@ -260,7 +260,7 @@ async def healthz() -> Status:
 @get(
     "/readyz/",
     responses={503: OtherResponse(FAILURES[503], ProblemDetails, media_type=PROBLEM)},
-    opt=noted(fails=(503,)),
+    opt={RATE: None, **noted(fails=(503,))},
 )
 async def readyz(services: NamedDependency[Services]) -> Status:
     """Can it serve?
@@ -272,7 +272,11 @@ async def readyz(services: NamedDependency[Services]) -> Status:
     return Status()
 
 
-@get("/metrics/", media_type="text/plain", opt={ACCESS: "metrics", **noted(fails=(401, 404))})
+@get(
+    "/metrics/",
+    media_type="text/plain",
+    opt={ACCESS: "metrics", RATE: None, **noted(fails=(401, 404))},
+)
 async def metrics(
     request: AnyRequest, services: NamedDependency[Services], metrics: NamedDependency[Metrics]
 ) -> Response[bytes]:

@@ -46,7 +46,7 @@ from litestar.params import Body
 from litestar.routes import BaseRoute, HTTPRoute
 from msgspec import Struct
 
-from tocsin.http.auth import ACCESS, SCOPE
+from tocsin.http.auth import ACCESS, RATE, SCOPE
 from tocsin.http.errors import PROBLEM
 
 _TEXTS: dict[str, dict[str, Any]] = tomllib.loads(
@@ -209,7 +209,7 @@ def _complete(
             parameter.description = parameter.description or _description(parameter.schema)
     _complete_body(operation, notes)
     operation.responses = _responses(
-        operation, handler, schemas, _failures(operation, notes, access)
+        operation, handler, schemas, _failures(operation, notes, access, handler.opt.get(RATE, ""))
     )
     operation.security = [
         {name: [scope] if scope and name.endswith("_key") else []}
@@ -276,8 +276,10 @@ def _responses(
     return found
 
 
-def _failures(operation: Operation, notes: Notes, access: str) -> set[int]:
+def _failures(operation: Operation, notes: Notes, access: str, rate: str | None) -> set[int]:
     fails = set(notes.fails)
+    if rate is not None:
+        fails |= {429}
     places = {each.param_in for each in operation.parameters or () if isinstance(each, Parameter)}
     if access not in ("everyone", "metrics"):
         fails |= {401, 403, 503}

@@ -18,6 +18,12 @@ from msgspec import Struct, structs
 from tocsin.settings import addresses, keys
 from tocsin.settings.addresses import SmtpServer, StartTls
 from tocsin.settings.keys import ApnsKey, DkimKey
+from tocsin.settings.limits import (
+    DEFAULT_RATE_LIMITS,
+    RateLimits,
+    parse_networks,
+    parse_rate_limits,
+)
 from tocsin.settings.vapid_key import VapidKey, read_vapid_key
 
 __all__ = ["Setting", "Settings", "SettingsError", "SmtpServer", "StartTls", "read_settings"]
@@ -98,6 +104,8 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     allow_private_endpoints: Annotated[bool, _switch] = False
     mail_cap: Annotated[int, _whole(0, 100_000)] = 60
+    rate_limits: Annotated[RateLimits, parse_rate_limits] = DEFAULT_RATE_LIMITS
+    trusted_proxies: Annotated[tuple[str, ...], parse_networks] = ()
 
     ca_file: Annotated[Path | None, keys.parse_ca_file] = None
     log_level: Annotated[str, _log_level] = "INFO"

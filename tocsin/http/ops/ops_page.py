@@ -22,6 +22,7 @@ from tocsin.engine.store import credential
 from tocsin.engine.store.credential import Operator
 from tocsin.http.auth import (
     ACCESS,
+    RATE,
     SCOPE,
     Authenticator,
     Connection,
@@ -207,7 +208,12 @@ class SignIn(Struct, frozen=True):
     },
     dependencies=body_read_by_handler(SignIn),
     request_max_body_size=_LARGEST_BODY,
-    opt=noted(body_media_types=("application/json", _FORM), fails=(400, 401, 403, 413, 422, 503)),
+    opt={
+        RATE: "sign-in",
+        **noted(
+            body_media_types=("application/json", _FORM), fails=(400, 401, 403, 413, 422, 429, 503)
+        ),
+    },
 )
 async def sign_in(request: AnyRequest, services: NamedDependency[Services]) -> Response[Any]:
     """Sign in.

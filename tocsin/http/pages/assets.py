@@ -19,7 +19,7 @@ from litestar.params import FromPath
 from msgspec import Struct
 
 from tocsin.engine.model import NotFound
-from tocsin.http.auth import router
+from tocsin.http.auth import RATE, router
 from tocsin.http.errors import AnyRequest
 from tocsin.http.openapi import OtherResponse, get, noted
 from tocsin.http.requests import Services
@@ -66,7 +66,7 @@ def asset_path(name: str) -> str:
     return f"{PATH}{_assets()[name].version}/{name}"
 
 
-@get(PATH)
+@get(PATH, opt={RATE: None})
 async def list_assets(services: NamedDependency[Services]) -> Response[dict[str, AssetAddress]]:
     """List the modules.
 
@@ -86,7 +86,7 @@ async def list_assets(services: NamedDependency[Services]) -> Response[dict[str,
     response_headers=[_ETAG],
     media_type="text/javascript",
     responses={304: OtherResponse("It is the version that If-None-Match names.")},
-    opt=noted(media_types=("text/plain", "application/json"), fails=(404,)),
+    opt={RATE: None, **noted(media_types=("text/plain", "application/json"), fails=(404,))},
 )
 async def asset(name: FromPath[str], request: AnyRequest) -> Response[bytes]:
     """Load a module.
@@ -101,7 +101,7 @@ async def asset(name: FromPath[str], request: AnyRequest) -> Response[bytes]:
     response_headers=[_ETAG],
     media_type="text/javascript",
     responses={304: OtherResponse("It is the version that If-None-Match names.")},
-    opt=noted(media_types=("text/plain", "application/json"), fails=(404,)),
+    opt={RATE: None, **noted(media_types=("text/plain", "application/json"), fails=(404,))},
 )
 async def versioned_asset(
     version: FromPath[str], name: FromPath[str], request: AnyRequest

@@ -24,7 +24,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from tocsin.engine.badge.open_stream import OpenStream, StreamEvent
 from tocsin.engine.model import Conflict, NotFound, Unavailable
 from tocsin.engine.store import credential
-from tocsin.http.auth import Connection, Person, people_only, people_router, router
+from tocsin.http.auth import RATE, Connection, Person, people_only, people_router, router
 from tocsin.http.errors import Unauthorized
 from tocsin.http.openapi import get, noted
 from tocsin.http.people.inbox import PATH, PersonRequest
@@ -224,7 +224,7 @@ def encode(events: Sequence[StreamEvent]) -> bytes:
     )
 
 
-@post("/api/stream-ticket/", status_code=201)
+@post("/api/stream-ticket/", status_code=201, opt={RATE: "tickets"})
 async def stream_ticket(
     request: PersonRequest, services: NamedDependency[Services]
 ) -> credential.Ticket:

@@ -170,6 +170,8 @@ as $$
             array['recipients', 'recipients has more than one dimension', 'Pass a flat array of ids such as array[''alice''].']
         when _recipients is null or array_position(_recipients, null) is not null then
             array['recipients', 'recipients is null or has a null in it', 'Pass an array of ids such as array[''alice''].']
+        when cardinality(_recipients) > 100000 then
+            array['recipients', 'recipients has more than 100,000 ids', 'Notify them in several calls, or let them follow a topic.']
     end
 $$;
 

@@ -108,6 +108,19 @@ begin
         disabled_at = null,
         disabled_reason = null
     returning d.* into device;
+    update tocsin.device d
+    set disabled_at = clock_timestamp(), disabled_reason = 'too_many_devices'
+    where d.device_id in (
+        select o.device_id
+        from tocsin.device o
+        where o.recipient_id = _recipient_id
+            and o.disabled_at is null
+            and o.device_id <> (register_device.device).device_id
+        order by o.registered_at desc, o.device_id desc
+        -- with this one, 20
+        offset 19
+        for update skip locked
+    );
 end
 $$;
 

@@ -70,14 +70,12 @@ declare
     _lost bigint[];
     _group record;
 begin
-    perform pg_advisory_xact_lock(hashtextextended('tocsin.throttle ' || p.recipient_id, 0))
-    from (
+    perform tocsin.lock_people(array(
         select distinct d.recipient_id
         from tocsin.delivery d
         where d.delivery_id = any (_delivery_ids)
             and d.recipient_id is not null
-        order by 1
-    ) p;
+    ));
     _lost := array(
         select i
         from unnest(_delivery_ids) i
@@ -109,6 +107,28 @@ begin
     return query
         select i, null::bigint, false, 'lost', null
         from unnest(_lost) i;
+end
+$$;
+
+-- Locks people against other workers until the transaction ends, by rows that only the service can lock: any login may hold
+-- an advisory lock, and an app's open transaction the recipient's row.
+create or replace function tocsin.lock_people(_people text[]) returns void
+language plpgsql
+as $$
+declare
+    _slots integer[] := array(select distinct hashtext(p) & 255 from unnest(_people) p);
+begin
+    insert into tocsin.throttle_lock (slot)
+    select s
+    from unnest(_slots) s
+    where not exists (select from tocsin.throttle_lock l where l.slot = s)
+    order by s
+    on conflict do nothing;
+    perform l.slot
+    from tocsin.throttle_lock l
+    where l.slot = any (_slots)
+    order by l.slot
+    for update;
 end
 $$;
 

@@ -56,6 +56,14 @@ begin
         and s.recipient_id = $1
     order by s.event_id
     limit 1;
+    if _before.topic is null and 1000 <= (
+        select count(distinct s.topic)
+        from tocsin.subscription s
+        where s.recipient_id = $1
+    ) then
+        perform tocsin.raise_invalid('topic', 'the recipient follows 1,000 topics already',
+            'Unsubscribe from some first; GET /api/subscriptions/ lists them.');
+    end if;
     if _before.level = $3 then
         return false;
     end if;

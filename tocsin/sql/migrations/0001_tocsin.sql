@@ -927,6 +927,13 @@ comment on column tocsin.joined_message.due_at is 'When it is due.';
 comment on column tocsin.joined_message.deliveries is 'How many deliveries were joined.';
 comment on column tocsin.joined_message.created_at is 'When the limit was reached first.';
 
+create table tocsin.throttle_lock (
+    slot integer primary key
+);
+
+comment on table tocsin.throttle_lock is 'Rows that workers lock while they count the messages of people, who share 256 of them.';
+comment on column tocsin.throttle_lock.slot is 'The last 8 bits of the hash of the person''s id.';
+
 create table tocsin.digest (
     digest_id bigint primary key generated always as identity,
     recipient_id text not null,

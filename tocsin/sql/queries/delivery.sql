@@ -148,11 +148,18 @@ select
             or :cap > 0 and (
                 n.created_at < statement_timestamp() - interval '1 hour'
                 or (
+                    -- of the index alone, but for one row
                     select x.created_at
                     from tocsin.notification x
                     where x.recipient_id = c.recipient_id
-                    order by x.xid desc
-                    offset :cap / 4
+                        and x.xid = (
+                            select y.xid
+                            from tocsin.notification y
+                            where y.recipient_id = c.recipient_id
+                            order by y.xid desc
+                            offset :cap / 4
+                            limit 1
+                        )
                     limit 1
                 ) > statement_timestamp() - interval '1 day'
             )
