@@ -161,7 +161,11 @@ async def outcomes(
 ) -> list[Outcome]:
     checks = Targets(chats, kind, targets)
     actor = ChatActor(
-        presend_check=checks.presend_check, allow_private=True, senders=senders, size=2000
+        presend_check=checks.presend_check,
+        allow_private=True,
+        senders=senders,
+        size=2000,
+        clock=Clock(),
     )
     await actor.start()
     try:
@@ -182,6 +186,15 @@ async def test_a_target_with_many_messages_occupies_no_sender() -> None:
         paced = [each for each in found if isinstance(each, Unsent)]
         assert {each.reason for each in paced} == {"paced"}
         assert max(each.retry_after for each in paced) > 195
+
+
+async def test_many_targets_are_paced_each_by_itself() -> None:
+    """Of three messages to each, one is sent and two wait for their turn, with two senders."""
+    async with ChatServer() as chats:
+        targets = [f"t{number}" for number in range(200)]
+        found = await outcomes(chats, "slack", targets, [*range(600)], senders=2)
+        assert len(chats.posts) == len({each.target for each in chats.posts}) == 200
+        assert Counter(type(each) for each in found) == {Sent: 200, Unsent: 400}
 
 
 async def test_after_a_429_the_next_messages_of_the_target_wait_as_long() -> None:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from tocsin.engine.model import ActorReport
 from tocsin.engine.ops.chart import ENDS, HOUR, Series, latency, series_by_channel, window
 from tocsin.engine.ops.problems import CRITICAL, WARNING, Snapshot, find_problems
+from tocsin.engine.store.chat_target import DisabledChat
 from tocsin.engine.store.health import BlockingSession
 from tocsin.engine.store.installation import SILENT_AFTER, Process, ProcessReport
 from tocsin.engine.store.mail_event import MailEventCounts
@@ -289,3 +290,12 @@ def test_a_webhook_that_fails_for_long_is_found(
 def test_a_webhook_that_failed_just_now_is_no_problem() -> None:
     webhook = FailingWebhook("shop", NOW - timedelta(minutes=5), None, None)
     assert find_problems(replace(WELL, webhooks=[webhook])) == []
+
+
+def test_a_chat_target_that_its_service_refused_is_found_with_the_cure() -> None:
+    chat = DisabledChat("forum-team", "slack", NOW - timedelta(days=1), "slack_channel_is_archived")
+    (found,) = find_problems(replace(WELL, chats=[chat]))
+    assert (found.code, found.severity, found.channel) == ("chat_disabled", WARNING, "chat")
+    assert found.what == "The chat target forum-team is disabled"
+    assert "posted to slack" in found.detail
+    assert "put the target again" in found.cure

@@ -21,6 +21,7 @@ from tocsin.engine.ops.problems import (
     is_led,
 )
 from tocsin.engine.store import operations
+from tocsin.engine.store.chat_target import DisabledChat, disabled_chat_targets
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.health import BlockingSession, blocking_sessions
 from tocsin.engine.store.installation import Process, processes
@@ -112,6 +113,7 @@ class _Reading(Struct, frozen=True):
     blocking: list[BlockingSession]
     mail_events: MailEventCounts
     webhooks: list[FailingWebhook]
+    chats: list[DisabledChat]
     throttled: list[operations.ThrottledApp]
 
 
@@ -156,6 +158,7 @@ class Overviews:
             await blocking_sessions(self._database),
             await self._read_mail_events(now),
             await failing_webhooks(self._database),
+            await disabled_chat_targets(self._database),
             await operations.throttled_apps(self._database, at_least=MANY_THROTTLED),
         )
         ended = time.monotonic()
@@ -232,6 +235,7 @@ def _problems(
             blocking=reading.blocking,
             mail_events=reading.mail_events,
             webhooks=reading.webhooks,
+            chats=reading.chats,
             throttled=reading.throttled,
         )
     )

@@ -12,6 +12,7 @@ from msgspec import Struct
 from tocsin.engine.explain.reasons import meaning_and_cure
 from tocsin.engine.model import PROVIDERS, ActorReport
 from tocsin.engine.ops.chart import Series
+from tocsin.engine.store.chat_target import DisabledChat
 from tocsin.engine.store.health import BlockingSession
 from tocsin.engine.store.installation import Process
 from tocsin.engine.store.mail_event import MailEventCounts
@@ -73,6 +74,7 @@ class Snapshot(Struct, frozen=True):
     blocking: Sequence[BlockingSession] = ()
     mail_events: MailEventCounts = MailEventCounts()  # of the last day
     webhooks: Sequence[FailingWebhook] = ()  # of apps
+    chats: Sequence[DisabledChat] = ()  # of topics
     throttled: Sequence[ThrottledApp] = ()
 
 
@@ -91,6 +93,7 @@ def find_problems(state: Snapshot) -> list[Problem]:
         *_without_provider(state),
         *_returned_mail(state),
         *_webhooks(state),
+        *_chats(state),
     ]
     return sorted(found, key=lambda each: each.severity != CRITICAL)
 
@@ -276,6 +279,13 @@ def _webhooks(state: Snapshot) -> Iterable[Problem]:
         elif each.failing_since and state.now - each.failing_since > _WEBHOOK_FAILS:
             since = each.failing_since
             yield _problem("webhook_failing", WARNING, since, "webhook", name=each.name)
+
+
+def _chats(state: Snapshot) -> Iterable[Problem]:
+    for each in state.chats:
+        meaning, cure = meaning_and_cure(each.disabled_reason)
+        values = {"name": each.name, "kind": each.kind, "meaning": meaning, "cure": cure}
+        yield _problem("chat_disabled", WARNING, each.disabled_at, "chat", **values)
 
 
 def _returned_mail(state: Snapshot) -> Iterable[Problem]:

@@ -29,6 +29,15 @@ class StoredChatTarget(Struct, frozen=True):
     known: bool
 
 
+class DisabledChat(Struct, frozen=True):
+    """A topic's target that its service refused."""
+
+    name: str
+    kind: str
+    disabled_at: datetime
+    disabled_reason: str
+
+
 async def put_chat_target(
     database: Database,
     name: str,
@@ -81,3 +90,8 @@ async def delete_chat_target(database: Database, name: str) -> None:
     """Deletes a target; raises NotFound."""
     if not await database.value(_SQL["delete_chat_target"], name=name):
         raise NotFound("There is no chat target of that name.")
+
+
+async def disabled_chat_targets(database: Database) -> list[DisabledChat]:
+    """Returns the latest targets of topics that are disabled."""
+    return await database.rows(DisabledChat, _SQL["disabled_chat_targets"])

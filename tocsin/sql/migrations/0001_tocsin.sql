@@ -196,7 +196,7 @@ create table tocsin.target (
     check (channel <> 'chat' or kind is not null and num_nonnulls(recipient_id, topic) = 1)
 );
 
--- targets_of, fan_out_rows
+-- further_channels_of, further_messages
 create index target_recipient on tocsin.target (recipient_id) where recipient_id is not null;
 -- fan_out_to_targets
 create index target_topic on tocsin.target (topic) where topic is not null;

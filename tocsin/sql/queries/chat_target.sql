@@ -90,3 +90,13 @@ with gone as (
     returning 1
 )
 select exists (select from gone);
+
+-- name: disabled_chat_targets
+-- The latest targets of topics that are disabled; a person's own is for the app to ask about.
+select g.name, g.kind, g.disabled_at, g.disabled_reason
+from tocsin.target g
+where g.channel = 'chat'
+    and g.topic is not null
+    and g.disabled_at is not null
+order by g.disabled_at desc
+limit 5;
