@@ -381,7 +381,7 @@ async def test_real_processes_report_and_take_their_word_back(
 
         async def broken() -> bool:
             (found,) = [each for each in await processes(database) if each.kind == "worker"]
-            actor = found.report.actors[0]
+            (actor,) = [each for each in found.report.actors if each.name == "email"]
             return actor.breaker != "closed" and actor.breaker_reason == "smtp_connect_refused"
 
         await until(broken)
