@@ -9,7 +9,7 @@ import pytest
 from tocsin.sql import load
 
 # psycopg._queries.MAX_CACHED_STATEMENT_LENGTH: of a longer one it reads the placeholders at each call, which takes
-# 0.1 ms or more.
+# 75 µs or more.
 LONGEST = 4096
 NOUNS = sorted(
     each.name.removesuffix(".sql") for each in (files("tocsin.sql") / "queries").iterdir()
