@@ -47,9 +47,9 @@ class WebhookActor(HttpActor):
     ) -> None:
         settings: dict[str, Any] = {
             "name": "webhook",
-            "senders": 4,
-            "size": 64,
-            "reserve": 8,
+            "senders": 8,
+            "size": 128,
+            "reserve": 16,
             "timeout": _TIMEOUT,
             "keep_alive": 2.0,  # long enough for another check; there are many hosts
             "pace": ClaimPace(wait=0.2, spread=0.05),
@@ -57,7 +57,7 @@ class WebhookActor(HttpActor):
             "resolver": None if allow_private else PublicResolver(),
         }
         super().__init__(**(settings | options))
-        self._host_limit = host_limit or Semaphore(4)
+        self._host_limit = host_limit or Semaphore(8)
         self._allow_private = allow_private
 
     async def _send(self, envelope: Envelope, sender: SenderState[HttpConnection]) -> None:
