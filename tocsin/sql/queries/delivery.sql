@@ -34,11 +34,11 @@ same_burst as (
     for update skip locked
 ),
 mine as (
-    select f.delivery_id, f.recipient_id, f.event_id, f.burst_id, f.attempts from first f
+    table first
     union all
-    select p.delivery_id, p.recipient_id, p.event_id, p.burst_id, p.attempts from same_person p
+    table same_person
     union all
-    select b.delivery_id, b.recipient_id, b.event_id, b.burst_id, b.attempts from same_burst b
+    table same_burst
 ),
 mergeable_event as (
     select e.event_id
