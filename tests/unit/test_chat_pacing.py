@@ -109,6 +109,25 @@ def test_a_held_target_waits_and_others_do_not() -> None:
     assert pacing.wait(1, "a", limits, account="slack") == 0.0
 
 
+def test_what_is_late_does_not_come_at_once() -> None:
+    clock = Clock()
+    pacing = Pacing(clock)
+    limits = (SendLimit(1, 1.0),)
+
+    def waits(*numbers: int) -> list[float]:
+        return [pacing.wait(each, "a", limits, account="x") for each in numbers]
+
+    assert waits(1, 2, 3, 4)[0] == 0.0
+    clock.at += 60  # the database was away
+    second, third, fourth = waits(2, 3, 4)
+    assert second == 0.0
+    assert 0.9 < third < 1.1
+    assert 1.9 < fourth < 2.1
+    clock.at += third
+    assert waits(3) == [0.0]
+    assert waits(4)[0] > 0.9
+
+
 def test_turns_are_given_for_ten_minutes_ahead_and_forgotten_when_nobody_takes_them() -> None:
     clock = Clock()
     pacing = Pacing(clock)
