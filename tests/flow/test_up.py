@@ -370,7 +370,8 @@ async def test_a_database_and_providers_of_ones_own_are_honoured(
     assert "/dev/phones/" not in up.text
     assert "https://notify.example.com/schema" in up.text
     assert "seeded" not in up.text
-    assert {path.name for path in (tmp_path / "data").iterdir()} == {"secrets.json", "up.lock"}
+    kept = {path.name for path in (tmp_path / "data").iterdir()}
+    assert kept == {"secrets.json", "up.lock", "vapid.key"}
 
 
 async def test_each_provider_counts_for_itself_and_a_ca_file_stays_ones_own(
