@@ -12,7 +12,9 @@ import httpx
 import pytest
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
-from tests.support.http_fixtures import Db
+from tests.support.http_fixtures import Db, bearer
+from tocsin.engine.store.credential import create_api_key
+from tocsin.engine.store.database import Database
 
 HOOK = "/api/webhooks/shop/"
 URL_ = "https://1.1.1.1/hook"
@@ -206,6 +208,19 @@ async def test_a_disabled_one_is_tested_and_replayed_again_once_it_is_put(
     assert (await machine.post(HOOK + "replay/", json=since)).status_code == 409
     assert (await put(machine))["disabled_at"] is None
     assert (await machine.post(HOOK + "test/")).status_code == 202
+
+
+async def test_a_key_for_some_event_types_gets_no_webhook_of_all(
+    anyone: httpx.AsyncClient, machine: httpx.AsyncClient, database: Database
+) -> None:
+    await put(machine)
+    _, key = await create_api_key(database, "forum", event_types=["forum.*"])
+    for response in (
+        await anyone.put("/api/webhooks/mine/", json=SETTINGS, headers=bearer(key)),
+        await anyone.post(HOOK + "rotate/", headers=bearer(key)),
+    ):
+        assert response.status_code == 403
+        assert "--event-types" in response.json()["detail"]
 
 
 async def test_five_days_of_failure_disable_a_webhook(db: Db, machine: httpx.AsyncClient) -> None:

@@ -21,7 +21,9 @@ from tocsin.engine.store.webhook import (
     WebhookType,
     WebhookWithSecret,
 )
-from tocsin.http.auth import apps_router
+from tocsin.http.apps.post_event import AppRequest
+from tocsin.http.auth import App, apps_router
+from tocsin.http.errors import Forbidden
 from tocsin.http.fields import Id, Limit, without_nulls
 from tocsin.http.openapi import OtherResponse, get, noted
 from tocsin.http.requests import Services, decoded
@@ -79,6 +81,7 @@ class MessageListing(Struct, frozen=True):
 
 @put(ONE, responses={201: OtherResponse("Created.", WebhookWithSecret)})
 async def put_webhook(
+    request: AppRequest,
     services: NamedDependency[Services],
     name: FromPath[str],
     data: JSONBody[WebhookSettings],
@@ -90,6 +93,7 @@ async def put_webhook(
     and enables it where it was disabled.
     """
     webhook = decoded(name)
+    _check_unlimited(request.auth)
     store.check_webhook(webhook, data.events, data.recipient)
     fault = await resolved_url_fault(
         data.url, allow_private=services.settings.allow_private_endpoints
@@ -135,13 +139,14 @@ async def delete_webhook(services: NamedDependency[Services], name: FromPath[str
 
 @post(ONE + "rotate/", status_code=200)
 async def rotate_webhook_secret(
-    services: NamedDependency[Services], name: FromPath[str]
+    request: AppRequest, services: NamedDependency[Services], name: FromPath[str]
 ) -> RotatedSecret:
     """Rotate a webhook's secret.
 
     Each message is signed with both secrets for 24 hours, and with the new one alone from then on. A secret from before
     an earlier rotation is no longer valid.
     """
+    _check_unlimited(request.auth)
     return await store.rotate_secret(services.database, decoded(name))
 
 
@@ -199,6 +204,15 @@ async def list_webhook_messages(
         query = without_nulls(before=found[-1].id, delivery_state=delivery_state, limit=limit)
         older = services.url(f"{PATH}{name}/messages/", query)
     return MessageListing(found, older)
+
+
+def _check_unlimited(app: App) -> None:
+    """Raises Forbidden for a key of some event types: a webhook is sent what happens to all of them."""
+    if app.event_types is not None:
+        allowed = ", ".join(app.event_types)
+        raise Forbidden(
+            f"The key is for event types like {allowed} only; a webhook is sent all: use a key without --event-types."
+        )
 
 
 ROUTERS = (
