@@ -167,6 +167,7 @@ async def test_a_type_has_a_throttle_of_its_own_for_each_subject(
     async with installation(db, dsn, database, cap=60) as (running, actors):
         for subject in ("thread:1", "thread:2"):
             notify(db, "forum.new_reply", *titles(5), subject=subject)
+            await running.work()
         notify(db, "bulletin.new_chapter", *(f"Chapter {n}" for n in range(3)))
         await running.work()
         assert sorted(mail.subject for mail in actors["email"].sent) == [
