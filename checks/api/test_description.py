@@ -15,7 +15,7 @@ import jwt
 from tests.conftest import *  # noqa: F403 - fixtures
 from tests.support.services import SECRET, free_port, running
 from tocsin.dev.seed import seed
-from tocsin.engine.store.credential import APP_SCOPES, create_api_key
+from tocsin.engine.store.credential import APP_SCOPES, MAIL_EVENTS, create_api_key
 from tocsin.engine.store.database import Database
 
 ROOT = Path(__file__).parent.parent.parent
@@ -45,7 +45,7 @@ async def test_each_response_is_as_the_description_states(
     database: Database, dsn: str, tmp_path: Path
 ) -> None:
     seed(dsn, phones=False)
-    _, api_key = await create_api_key(database, "app", scopes=APP_SCOPES)
+    _, api_key = await create_api_key(database, "app", scopes=[*APP_SCOPES, MAIL_EVENTS])
     _, ops_key = await create_api_key(database, "ops", scopes=["ops"])
     token = jwt.encode({"sub": "alice", "exp": int(time.time()) + 3600}, SECRET, "HS256")
     port = free_port()

@@ -351,6 +351,7 @@ async def test_a_raw_bounce_is_recorded_and_what_is_none_is_ignored(
         ({"status": "550"}, "events[0].status"),
         ({"occurred_at": "2026-11-30T10:00:00"}, "events[0].occurred_at"),
         ({"recipient": "alice"}, "events[0].recipient"),
+        ({"address": "alice"}, "events[0].address"),
     ],
 )
 async def test_a_wrong_report_is_refused_and_nothing_is_stored(
@@ -374,7 +375,8 @@ async def test_a_report_without_a_hint_to_its_mail_is_refused(
         assert "tag" in response.json()["errors"][0]["message"]
 
 
-async def test_too_much_is_refused(reporter: httpx.AsyncClient) -> None:
+async def test_too_much_and_nothing_is_refused(reporter: httpx.AsyncClient) -> None:
+    assert (await reporter.post(DSN)).status_code == 422
     assert (await reporter.post(DSN, content=b"x" * 1_000_001)).status_code == 413
     event = {"id": "1", "kind": "bounce", "tag": "1"}
     assert (await reporter.post(GENERIC, json={"events": [event] * 501})).status_code == 422

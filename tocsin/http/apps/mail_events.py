@@ -19,14 +19,14 @@ from tocsin.engine.store.credential import MAIL_EVENTS
 from tocsin.engine.store.mail_event import record_mail_events
 from tocsin.http.auth import apps_router
 from tocsin.http.errors import AnyRequest
-from tocsin.http.fields import Address
 from tocsin.http.observability import Metrics
 from tocsin.http.openapi import body_read_by_handler, noted
 from tocsin.http.requests import Services
 
 PATH = "/api/mail-events/"
 
-_RAW = "message/rfc822"
+_RAW = ("message/rfc822", "application/octet-stream")
+ReportedAddress = Annotated[str, Meta(max_length=320, pattern=r"^[^@\s]+@[^@\s]+$")]
 
 
 class RecordedMailEvents(Struct, frozen=True):
@@ -48,10 +48,10 @@ class ReportedMailEvent(Struct, frozen=True, forbid_unknown_fields=True):
     kind: Literal["bounce", "complaint"]
     status: Annotated[str, Meta(pattern=r"^[45]\.[0-9]{1,3}\.[0-9]{1,3}$")] | None = None
     occurred_at: Annotated[datetime, Meta(tz=True)] | None = None
-    tag: Annotated[str, Meta(max_length=200)] | None = None
-    message_id: Annotated[str, Meta(max_length=1000)] | None = None
+    tag: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    message_id: Annotated[str, Meta(min_length=1, max_length=1000)] | None = None
     provider_id: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
-    address: Address | None = None
+    address: ReportedAddress | None = None
 
 
 class ReportedMailEvents(Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,7 +79,7 @@ async def report_mail_events(
     status_code=200,
     dependencies=body_read_by_handler(str),
     request_max_body_size=dsn.MOST_BYTES,
-    opt=noted(body_media_types=(_RAW,), any_body=True),
+    opt=noted(body_media_types=_RAW, any_body=True, fails=(422,)),
 )
 async def report_dsn(
     request: AnyRequest,
@@ -91,8 +91,13 @@ async def report_dsn(
     A message that came to the return path of our mails: a delivery status notification (RFC 3464), a complaint (RFC
     5965), or what older servers send. What is no report, such as an automatic reply, is ignored.
     """
+    body = await request.body()
+    if not body:
+        raise Invalid(
+            "the body is empty", ("body", "Send the message as it came, with its headers.")
+        )
     # it takes up to some tenths of a second for a large message
-    found = await asyncio.to_thread(dsn.read_report, await request.body())
+    found = await asyncio.to_thread(dsn.read_report, body)
     return await record(
         services, metrics, "dsn", [found] if found else [], ignored=int(found is None)
     )
