@@ -37,7 +37,7 @@ class ClaimPace(Struct, frozen=True):
     spread: float
 
 
-class RateLimit:
+class SendRate:
     """Spaces messages evenly; `rate` is the most messages a second, None for no limit."""
 
     def __init__(self, rate: float | None, clock: Clock) -> None:

@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tocsin.engine.actors.machinery.admission import Admission, ClaimPace, Permits, RateLimit
+from tocsin.engine.actors.machinery.admission import Admission, ClaimPace, Permits, SendRate
 from tocsin.engine.actors.machinery.breaker import (
     HOLD,
     Breaker,
@@ -98,7 +98,7 @@ class Actor(ABC, Generic[ConnectionT]):
         self._checker = PresendChecker(
             presend_check, least=min(senders, most), most=most, clock=clock
         )
-        self._rate_limit = RateLimit(rate, clock)
+        self._send_rate = SendRate(rate, clock)
         self.admission = Admission(
             name,
             provider or name,
@@ -228,7 +228,7 @@ class Actor(ABC, Generic[ConnectionT]):
     async def _process(self, envelope: Envelope, sender: SenderState[ConnectionT]) -> None:
         """Sends one message and settles it, also after a crash, the deadline or a stop."""
         try:
-            await self._rate_limit.wait()
+            await self._send_rate.wait()
             self._deadline.begin(sender.task)
             await self._send(envelope, sender)
         except asyncio.CancelledError:
