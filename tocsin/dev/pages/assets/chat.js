@@ -1,4 +1,4 @@
-// The chat of the demo's topic: what was posted there, as it was sent.
+// The chat of the demo's topic, as Discord shows it: a title in bold that leads to the thing, and a body.
 
 const list = document.querySelector("#chat ol");
 const nothing = document.querySelector("#chat .nothing");
@@ -11,11 +11,30 @@ async function show() {
   list.replaceChildren(...posts.slice(0, 5).map(item));
 }
 
+function plain(text) {
+  return text.replace(/\\(.)/g, "$1");
+}
+
+function title(head) {
+  const [, linked, url, unlinked] = /^\*\*(?:\[(.*)\]\(<([^>]*)>\)|(.*))\*\*$/.exec(head) ?? [];
+  const shown = document.createElement("strong");
+  if (url === undefined) {
+    shown.textContent = plain(unlinked ?? head);
+    return shown;
+  }
+  const link = document.createElement("a");
+  link.href = /^https?:/.test(url) ? url : "#";
+  link.textContent = plain(linked);
+  shown.append(link);
+  return shown;
+}
+
 function item(post) {
   const element = document.createElement("li");
+  const [head, ...body] = post.text.split("\n");
   const text = document.createElement("p");
   text.dir = "auto";
-  text.textContent = post.text;
+  text.append(title(head), ...body.map((line) => `\n${plain(line)}`));
   const note = document.createElement("p");
   note.className = "note";
   const time = new Date(post.at).toLocaleTimeString("en-GB", { timeStyle: "short" });
