@@ -279,7 +279,7 @@ def postmark(delivery_id: int, **named: Any) -> bytes:
             "Details": "smtp;550 5.1.1 The email account does not exist.",
             "Email": "alice@example.com",
             "From": "notifications@example.com",
-            "BouncedAt": "2026-11-30T09:02:00Z",
+            "BouncedAt": "2026-11-30T09:02:00.9070259Z",
             "Metadata": {"tocsin": tag(delivery_id)},
             **named,
         }
