@@ -140,7 +140,7 @@ def test_the_reference_has_each_command_route_and_name(site: Path) -> None:
     routes = re.findall(
         r"^\| `([A-Z]+ /\S+)`", (ROOT / "docs/http.md").read_text("utf-8"), re.MULTILINE
     )
-    shown = re.sub(r"\{(notification|event|recipient)_id\}", "{id}", text)
+    shown = re.sub(r"\{(notification|event|recipient|suppression)_id\}", "{id}", text)
     assert len(routes) > 40
     assert [each for each in routes if f"\n{each}\n" not in shown] == []
 
