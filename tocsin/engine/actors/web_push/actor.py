@@ -64,7 +64,7 @@ class WebPushActor(HttpActor):
         """Returns the request, encrypted for the subscription."""
         endpoint, given = check_result.address, check_result.options or {}
         if reason := url_fault(endpoint, allow_private=self._allow_private):
-            return Rejected(f"web_push_{reason}")
+            return Rejected(f"web_push_{reason}", address_dead=True)
         if not envelope.draft:
             return Rejected("payload_too_large")
         try:
