@@ -57,12 +57,12 @@ _SHOWN = """async () => {
   return shown.map(({ title, body, tag, data }) => ({ title, body, tag, data }));
 }"""
 
-# A click on the notification that is shown; where it leads is recorded in place of a window.
-_CLICK = """async () => {
+# A click on the notification that is shown, or on its button; where it leads is recorded in place of a window.
+_CLICK = """async (action) => {
   const opened = [];
   self.clients.openWindow = async (url) => opened.push(url);
   const [notification] = await self.registration.getNotifications();
-  self.dispatchEvent(new NotificationEvent("notificationclick", { notification }));
+  self.dispatchEvent(new NotificationEvent("notificationclick", { notification, action }));
   return opened;
 }"""
 
@@ -208,7 +208,7 @@ def test_a_push_arrives_while_the_page_is_closed_and_its_click_marks_it_read(
     (notification,) = shown(page)
     assert (notification["body"], notification["data"]["notification_id"]) == ("Hi!", str(id_))
 
-    (url,) = worker_of(context).evaluate(_CLICK)
+    (url,) = worker_of(context).evaluate(_CLICK, "")
     until_shown(page, [])
     page.goto(url)
     expect(page).to_have_title("Landed")
@@ -239,6 +239,33 @@ def test_what_is_read_elsewhere_leaves_the_screen(
     page.goto(f"{site.front.origin}/other.html")
     chrome.deliver(debugger, page, push.next_message(2))
     until_shown(page, ["Third"])  # the only unread one
+
+
+def test_a_button_leads_to_the_page_that_asks(
+    site: HostSite, context: BrowserContext, push: Push
+) -> None:
+    person = site.person()
+    chrome = Chrome(context, site.front.origin, push.subscribe())
+    site.sign_in(context, person)
+    bell = open_bell(site, context, attributes="web-push", policy=WITH_WORKER)
+    turn_on(bell)
+    debugger = chrome.debugger()
+    actions = [{"key": "accept", "label": "Accept"}, {"key": "decline", "label": "Decline"}]
+    id_ = site.notify(person, "Come?", event_type="messages.new_dm", actions=actions)
+    chrome.deliver(debugger, bell.page, push.next_message(0))
+    until_shown(bell.page, ["Come?"])
+    (url,) = worker_of(context).evaluate(_CLICK, "decline")
+    page = context.new_page()
+    page.goto(url)
+    assert site.request(person, "GET", f"notifications/{id_}/")["acted"] is None
+    page.get_by_role("button", name="Decline").click()
+    until(
+        lambda: (
+            (site.request(person, "GET", f"notifications/{id_}/")["acted"] or {}).get("key")
+            == "decline"
+        ),
+        lambda: "the button was not pressed",
+    )
 
 
 def test_a_host_of_another_origin_imports_the_worker(

@@ -27,6 +27,7 @@ from tocsin.engine.model import (
     Outcome,
     Priority,
     Push,
+    PushButton,
     Rejected,
     Sent,
 )
@@ -198,6 +199,17 @@ async def test_a_browser_reads_a_declarative_push_message(service: PushService) 
         },
         "app_badge": 3,
     }
+
+
+async def test_buttons_lead_to_the_page_that_asks(service: PushService) -> None:
+    button = PushButton("accept", "Accept", "https://notify.example.test/a/token/?key=accept")
+    await send(service.subscribe(), Push("Title", link=LINK, buttons=(button,)))
+    shown = json.loads(service.received[0].message or b"")["notification"]
+    large = Push("Title", data={"app": "x" * 3700}, link=LINK, buttons=(button,))
+    assert await send(service.subscribe(), large) == Sent()  # without them
+    assert shown["actions"] == [
+        {"action": "accept", "title": "Accept", "navigate": button.navigate}
+    ]
 
 
 @pytest.mark.parametrize(

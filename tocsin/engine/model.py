@@ -216,6 +216,14 @@ class PushKind(StrEnum):
     BACKGROUND = "background"  # wakes the app, shows nothing
 
 
+class PushButton(Struct, frozen=True):
+    """A button of a push to a browser; `navigate` is the page that asks before it presses."""
+
+    action: str
+    title: str
+    navigate: str
+
+
 class Push(Struct, frozen=True):
     """One push notification, without its device and its badge: the presend check returns these."""
 
@@ -231,6 +239,7 @@ class Push(Struct, frozen=True):
     category: str | None = None  # iOS shows the buttons that the app registered for it
     expires_at: datetime | None = None  # not shown after that
     link: str | None = None  # opens it and marks it read, for browsers
+    buttons: tuple[PushButton, ...] = ()  # for browsers
 
 
 class WebhookBody(Struct, frozen=True):

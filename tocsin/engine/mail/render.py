@@ -39,7 +39,7 @@ from tocsin.engine.mail.render_single import (
     to_sender,
     unsubscribe_url_of,
 )
-from tocsin.engine.model import Claimed, Entry, Mail, Message, Push, PushKind
+from tocsin.engine.model import Claimed, Entry, Mail, Message, Push, PushButton, PushKind
 from tocsin.engine.text import one_line, sanitise, to_text
 
 RenderMail = Callable[[Sequence[Claimed], Sequence[Entry]], Message]
@@ -49,6 +49,7 @@ Size = TypeVar("Size")
 # Bytes of what a push carries for the app: of the 4096, some are left for its texts.
 _LARGEST_PUSH_DATA = 3_000
 _BADGE_COLLAPSE_ID = "tocsin-badge"
+_FOR_APPS = frozenset({"actions", "actions_path"})  # what an app on a phone needs for its buttons
 
 
 def mail_renderer(
@@ -108,11 +109,22 @@ def render_push(claimed: Claimed) -> Message:
 
 def with_link(message: Message, claimed: Claimed | None, links: Links, inbox: str) -> Message:
     """Returns a push to a browser with the address that it opens: of its notification, or the inbox for several."""
-    link = links.absolute(inbox)
-    if claimed is not None:
-        recipient_id, now = claimed.recipient_id or "", datetime.now(UTC)
-        link = links.open(claimed.notification_id or 0, recipient_id, now, in_push=True)
-    return structs.replace(message, content=structs.replace(message.content, link=link))
+    push, link, now = message.content, links.absolute(inbox), datetime.now(UTC)
+    assert isinstance(push, Push)
+    if claimed is not None and claimed.notification_id is not None and claimed.recipient_id:
+        of = (claimed.notification_id, claimed.recipient_id, now)
+        link = links.open(*of, in_push=True)
+        push = _with_buttons(push, claimed.actions or (), links.choose(*of))
+    return structs.replace(message, content=structs.replace(push, link=link))
+
+
+def _with_buttons(push: Push, actions: Sequence[Mapping[str, Any]], page: str) -> Push:
+    """Returns a push with buttons that lead to the page of the actions, which presses one only if it is asked to."""
+    buttons = tuple(
+        PushButton(each["key"], each["label"], f"{page}?key={each['key']}") for each in actions
+    )
+    data = {name: each for name, each in push.data.items() if name not in _FOR_APPS}
+    return structs.replace(push, buttons=buttons, data=data)
 
 
 def render_chat(claimed: Claimed, links: Links) -> Message:

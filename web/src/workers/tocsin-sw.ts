@@ -11,6 +11,13 @@ interface PushReceived extends Waiting {
 
 interface NotificationClicked extends Waiting {
   readonly notification: Notification;
+  readonly action: string; // of the button, else empty
+}
+
+interface Button {
+  action: string;
+  title: string;
+  navigate: string;
 }
 
 interface Worker extends EventTarget {
@@ -22,7 +29,12 @@ interface Worker extends EventTarget {
 /** A declarative push message (https://w3c.github.io/push-api/), which Safari shows without this worker. */
 interface PushMessage {
   web_push: number;
-  notification: NotificationOptions & { title: string; navigate: string; data?: Record<string, string> };
+  notification: NotificationOptions & {
+    title: string;
+    navigate: string;
+    data?: Record<string, string>;
+    actions?: Button[];
+  };
   app_badge?: number;
 }
 
@@ -37,7 +49,8 @@ worker.addEventListener('push', (event) => {
 worker.addEventListener('notificationclick', (event) => {
   const click = event as NotificationClicked;
   click.notification.close();
-  const url: unknown = click.notification.data?.navigate; // marks it read, and leads to its page
+  const { navigate, buttons } = click.notification.data ?? {};
+  const url: unknown = buttons?.[click.action] ?? navigate; // the latter marks it read, and leads to its page
   if (typeof url === 'string' && /^https?:/.test(url)) click.waitUntil(worker.clients.openWindow(url));
 });
 
@@ -56,6 +69,7 @@ async function show({ notification, app_badge: unread }: PushMessage): Promise<v
   const { registration, navigator } = worker;
   // where this is the only unread one, those that are still shown were read elsewhere
   if (unread === 1) for (const earlier of await registration.getNotifications()) earlier.close();
-  await registration.showNotification(title, { ...options, data: { ...data, navigate } });
+  const buttons = Object.fromEntries((options.actions ?? []).map((each) => [each.action, each.navigate]));
+  await registration.showNotification(title, { ...options, data: { ...data, navigate, buttons } });
   if (unread !== undefined) await navigator.setAppBadge?.(unread);
 }

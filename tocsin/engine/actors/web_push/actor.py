@@ -124,7 +124,7 @@ def classify(status: int, retry_after: float | None) -> SendResult:
 def write_payload(push: Push, *, tag: str) -> bytes:
     """Returns a declarative push message, which Safari shows by itself and our service worker elsewhere.
 
-    Its texts are cut so that it fits; empty where it does not fit without them either.
+    Its texts are cut so that it fits, else the buttons left out; empty where it does not fit without them either.
     """
 
     def write(title: str, body: str) -> bytes:
@@ -132,6 +132,8 @@ def write_payload(push: Push, *, tag: str) -> bytes:
         shown |= {"tag": push.collapse_id or tag, "data": push.data}
         if push.collapse_id:
             shown["renotify"] = True
+        if push.buttons:
+            shown["actions"] = push.buttons
         return msgspec.json.encode({"web_push": 8030, "notification": shown})
 
     most = MOST_BYTES - _BADGE_BYTES
@@ -140,8 +142,9 @@ def write_payload(push: Push, *, tag: str) -> bytes:
         return whole
     if body := clip(push.body, most - len(write(push.title, "x")) + 1, _json_size):
         return write(push.title, body)
-    title = clip(push.title, most - len(write("x", "")) + 1, _json_size)
-    return write(title, "") if title else b""
+    if title := clip(push.title, most - len(write("x", "")) + 1, _json_size):
+        return write(title, "")
+    return write_payload(replace(push, buttons=()), tag=tag) if push.buttons else b""
 
 
 def with_badge(draft: bytes, badge: int | None) -> bytes:
