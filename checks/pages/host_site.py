@@ -245,9 +245,11 @@ def context(browser: Browser, site: HostSite) -> Iterator[BrowserContext]:
     assert site.front.reports == []
 
 
-def until(condition: Callable[[], object], complaint: Callable[[], str]) -> None:
+def until(
+    condition: Callable[[], object], complaint: Callable[[], str], *, seconds: float = TIMEOUT
+) -> None:
     """Waits like Playwright, but without code that a page's policy would block."""
-    deadline = time.monotonic() + TIMEOUT
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, complaint()
         time.sleep(0.02)

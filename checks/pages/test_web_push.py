@@ -108,7 +108,7 @@ def push(site: HostSite, tmp_path: Path) -> Iterator[Push]:
     with _running(service):
         worker = start_process("worker", site.settings, log, parent_pipe)
         try:
-            until(lambda: '"working"' in log.read_text(), log.read_text)
+            until(lambda: '"working"' in log.read_text(), log.read_text, seconds=LONGEST)
             yield Push(service)
         finally:
             worker.terminate()
