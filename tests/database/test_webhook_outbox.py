@@ -249,6 +249,7 @@ def test_a_disabled_webhook_stops_the_outbox(db: Db) -> None:
     put(db, "other", ["delivery.sent"])
     db.execute("update tocsin.target set disabled_at = now() where name = 'app'")
     notify(db, ["alice"])
+    assert count(db, "webhook_outbox") == 0
     settle(db, "sent")
     assert [type_ for type_, _ in messages(db)] == ["delivery.sent"]
     db.execute("delete from tocsin.target")
