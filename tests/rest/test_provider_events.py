@@ -89,7 +89,9 @@ def stored(db: Db) -> Effects:
 
 
 async def post(client: httpx.AsyncClient, name: str, body: bytes, **named: Any) -> httpx.Response:
-    return await client.post(f"/api/mail-events/{name}/", content=body, **named)
+    kind = "text/plain; charset=UTF-8" if name == "ses" else "application/json"
+    headers = {"Content-Type": kind, **named.pop("headers", {})}
+    return await client.post(f"/api/mail-events/{name}/", content=body, headers=headers, **named)
 
 
 async def recorded(client: httpx.AsyncClient, name: str, body: bytes, **named: Any) -> int:
