@@ -128,6 +128,23 @@ def test_hostile_messages_are_read_or_are_none(noise: bytes, raw: str) -> None:
     read_report(whole[:at] + noise + whole[at:])
 
 
+def test_a_returned_mail_that_is_large_does_not_hide_its_report() -> None:
+    large = reports.ORIGINAL.replace("Hello Alice", "Hello Alice\n" * 80_000)
+    for raw, status in ((reports.POSTFIX, "5.1.1"), (reports.QMAIL, "5.1.1")):
+        report = read_report(reports.with_tag(raw.replace(reports.ORIGINAL, large), GENUINE))
+        assert report is not None
+        assert report.status == status
+        assert to_mail_events([report], KEY)[0].delivery_id == 4711
+
+
+def test_a_message_of_thousands_of_parts_is_no_report() -> None:
+    part = "--=b\nContent-Type: text/plain\n\nx\n"
+    raw = reports.POSTFIX.replace(
+        "--=b\nContent-Type: message", f"{part * 5000}--=b\nContent-Type: message", 1
+    )
+    assert read_report(reports.with_tag(raw, GENUINE)) is None
+
+
 def test_a_message_nested_a_thousand_times_is_no_report() -> None:
     raw = b"Content-Type: multipart/mixed; boundary=a\n\n--a\n" * 1000
     assert read_report(raw) is None

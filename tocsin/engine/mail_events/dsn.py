@@ -21,6 +21,8 @@ from tocsin.engine.mail_events.report import MailReport, find_status
 MOST_BYTES = 1_000_000
 """Larger messages are refused."""
 
+_READ = 300_000  # bytes: the report itself comes before the returned mail
+_READ_IN_PROSE = 60_000  # bytes, which flufl.bounce reads many times
 _MOST_PARTS = 100
 _MOST_TEXT = 100_000  # characters of one part that are searched
 # Of the report itself: the addresses that it was sent to, and the mail that it is about.
@@ -38,20 +40,23 @@ _LATEST = datetime(2100, 1, 1, tzinfo=UTC)
 
 def read_report(raw: bytes) -> MailReport | None:
     """Returns the bounce or complaint of a raw message; None where it is neither, such as a note of a delay."""
+    start = raw[:_READ]
+    if start.lower().count(b"\ncontent-type:") > _MOST_PARTS:
+        return None
     try:
-        return _read(message_from_bytes(raw), hashlib.sha256(raw).hexdigest())
+        return _read(message_from_bytes(start), start, hashlib.sha256(raw).hexdigest())
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
         return None  # the parsers raise many things on hostile messages
 
 
-def _read(message: Message, key: str) -> MailReport | None:
+def _read(message: Message, raw: bytes, key: str) -> MailReport | None:
     parts = list(_walk(message))
     complaint = next((each for each in parts if _is_feedback(each)), None)
     if complaint is not None:
         if str(_fields(complaint)[0].get("Feedback-Type", "")).strip().lower() != "abuse":
             return None
         return MailReport(key, "complaint", _references(message, parts), None, _date(message))
-    status, is_bounce = _status(message, parts)
+    status, is_bounce = _status(message, parts, raw)
     if not is_bounce:
         return None
     return MailReport(key, "bounce", _references(message, parts), status, _date(message))
@@ -74,7 +79,7 @@ def _is_feedback(part: Message) -> bool:
     return part.get_content_type() == "message/feedback-report"
 
 
-def _status(message: Message, parts: Iterable[Message]) -> tuple[str | None, bool]:
+def _status(message: Message, parts: Iterable[Message], raw: bytes) -> tuple[str | None, bool]:
     """Returns the enhanced status code of a bounce, and whether it is one."""
     reports = [each for each in parts if each.get_content_type() in _STATUS_PARTS]
     for report in reports:
@@ -84,7 +89,7 @@ def _status(message: Message, parts: Iterable[Message]) -> tuple[str | None, boo
                 return find_status(_text(fields, "Diagnostic-Code"), _text(fields, "Status")), True
     if reports:
         return None, False  # delayed, relayed, delivered or expanded
-    if not _is_in_prose(message):
+    if not _is_in_prose(message_from_bytes(raw[:_READ_IN_PROSE])):
         return None, False
     return find_status(_notice(message)), True
 
