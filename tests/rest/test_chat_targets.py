@@ -82,6 +82,8 @@ async def test_a_target_is_made_listed_changed_and_deleted(
         ({"topic": None, "recipient": "nobody"}, "recipient", "upsert_recipient"),
         ({"topic": "no topic"}, "topic", "forum.thread:42"),
         ({"url": "hooks.slack.com/services"}, "url", "https://hooks.slack.com/services/T0"),
+        ({"url": "https://hooks.slack.com/\u0000"}, "url", ""),
+        ({"recipient": "a\u0000", "topic": None}, "recipient", ""),
         ({"kind": "discord"}, "url", "https://discord.com/api/webhooks/"),
         ({"kind": "telegram"}, "url", "sendMessage?chat_id="),
     ],

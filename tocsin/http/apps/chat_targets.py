@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from litestar import Response, delete, put
 from litestar.di import NamedDependency
 from litestar.params import FromQuery, JSONBody, PathParameter, QueryParameter
 from msgspec import Meta, Struct
+from yarl import URL
 
 from tocsin.engine.actors.machinery.public_address import URL_CURES, resolved_url_fault
 from tocsin.engine.model import Invalid
@@ -163,13 +163,13 @@ async def _check_url(data: NewChatTarget, *, allow_private: bool) -> None:
 
 
 def _public(found: StoredChatTarget) -> ChatTarget:
-    parts = urlsplit(found.url)
+    scheme = found.url.partition(":")[0]
     # with Apprise, a token may stand in place of the host
-    host = "" if found.kind == "apprise" else f"{parts.hostname}/"
+    host = "" if found.kind == "apprise" else f"{URL(found.url).host}/"
     return ChatTarget(
         found.name,
         found.kind,
-        f"{parts.scheme}://{host}…",
+        f"{scheme}://{host}…",
         found.recipient,
         found.topic,
         found.created_at,
