@@ -13,6 +13,8 @@ from playwright.sync_api import Browser, expect
 from preferences_page import *  # noqa: F403 - fixtures
 from preferences_page import Settings, fill
 
+from tocsin.testing.web_push import PushService
+
 
 def test_the_digest_shows_when_the_next_one_comes(site: HostSite, browser: Browser) -> None:
     who = site.person()
@@ -100,6 +102,18 @@ def test_a_topic_is_muted_and_unfollowed_and_followed_again(settings: Settings) 
     settings.page.get_by_role("button", name="Undo").click()
     expect(level).to_have_value("all")
     assert levels(settings)["forum.thread:7"] == "all"
+
+
+def test_a_browser_is_a_device_and_a_channel_where_it_is_subscribed(settings: Settings) -> None:
+    settings.open()
+    expect(settings.page.get_by_role("columnheader", name="Browser")).to_have_count(0)
+    subscription = PushService().subscribe().json
+    subscription["endpoint"] = "http://127.0.0.1:9/push/abcdef"
+    body = {"platform": "web", "subscription": subscription}
+    settings.request("POST", "push-tokens/", body)
+    settings.page.reload()
+    expect(settings.page.locator("#devices").get_by_text("Browser, ends in abcdef")).to_be_visible()
+    expect(settings.page.get_by_role("columnheader", name="Browser")).to_have_count(1)
 
 
 def levels(settings: Settings) -> dict[str, str]:

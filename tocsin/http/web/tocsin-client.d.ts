@@ -198,6 +198,17 @@ export interface NewDevice {
     /** The person's name for it. */
     label?: string;
 }
+/** A browser's registration. */
+export interface NewBrowser {
+    platform: 'web';
+    /** What `PushSubscription.toJSON()` has. */
+    subscription: {
+        endpoint?: string;
+        keys?: Record<string, string>;
+    };
+    /** The person's name for it. */
+    label?: string;
+}
 export interface Device {
     id: number;
     /** Its last six characters. */
@@ -384,7 +395,7 @@ export interface Client {
     setInboxPreferences(changes: Partial<InboxPreferences>): Promise<InboxPreferences>;
     eventTypes(locale?: string): Promise<Category[]>;
     devices(): Promise<Device[]>;
-    registerDevice(device: NewDevice): Promise<Device>;
+    registerDevice(device: NewDevice | NewBrowser): Promise<Device>;
     /** By its whole token. */
     unregisterDevice(token: string): Promise<void>;
     subscriptions(options?: {

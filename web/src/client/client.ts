@@ -160,7 +160,7 @@ export class Client implements Public.Client {
     return (await this.request<{ results: Public.Device[] }>('GET', 'push-tokens/')).results;
   }
 
-  registerDevice(device: Public.NewDevice): Promise<Public.Device> {
+  registerDevice(device: Public.NewDevice | Public.NewBrowser): Promise<Public.Device> {
     return this.request('POST', 'push-tokens/', device);
   }
 

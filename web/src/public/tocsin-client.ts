@@ -203,6 +203,15 @@ export interface NewDevice {
   label?: string;
 }
 
+/** A browser's registration. */
+export interface NewBrowser {
+  platform: 'web';
+  /** What `PushSubscription.toJSON()` has. */
+  subscription: { endpoint?: string; keys?: Record<string, string> };
+  /** The person's name for it. */
+  label?: string;
+}
+
 export interface Device {
   id: number;
   /** Its last six characters. */
@@ -378,7 +387,7 @@ export interface Client {
   eventTypes(locale?: string): Promise<Category[]>;
 
   devices(): Promise<Device[]>;
-  registerDevice(device: NewDevice): Promise<Device>;
+  registerDevice(device: NewDevice | NewBrowser): Promise<Device>;
   /** By its whole token. */
   unregisterDevice(token: string): Promise<void>;
   subscriptions(options?: { limit?: number; cursor?: string; topic?: string }): Promise<Page<Subscription>>;
