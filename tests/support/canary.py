@@ -69,6 +69,8 @@ WITHOUT_PERSON: dict[str, str] = {
     "tocsin.action.key": CODES,
     "tocsin.inbox_change.change": CODES,
     "tocsin.event_queue.channel": CODES,
+    "tocsin.joined_message.channel": CODES,
+    "tocsin.joined_message.event_type": CODES,
     "tocsin.lease.channel": CODES,
     "tocsin.mail_event.effect": CODES,
     "tocsin.mail_event.key": HASH,
@@ -288,6 +290,11 @@ def _deliver(db: Db) -> None:
         "insert into tocsin.mail_event (source, key, kind, reason, dead, provider_id, address, occurred_at)"
         " values ('ses', sha256('2'), 'bounce', 'bounce_5.1.1', true, 'canary provider id', %s, now())",
         (EMAIL,),
+    )
+    db.execute(
+        "insert into tocsin.joined_message (recipient_id, channel, subject, burst_id, due_at, deliveries)"
+        " values (%s, 'email', 'canary:subject', 1, now(), 2)",
+        (ID,),
     )
     db.execute(
         "select tocsin.defer_jobs('email', 1::smallint, array(select delivery_id from tocsin.delivery), '1 min')"

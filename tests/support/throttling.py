@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import psycopg
 
-from tests.support.services import service_dsn
+from tests.support.services import service_dsn, until
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.machinery.envelope import Envelope, RetryNow, SendResult
 from tocsin.engine.deliver.deliverer import Deliverer
@@ -73,6 +73,7 @@ class Installation:
             self.jobs += [ids for _, ids in jobs]
             for channel, ids in jobs:
                 await self._deliverer.deliver(channel, ids, Priority.NORMAL)
+            await until(lambda: "sending" not in {state for state, _ in states(self._db)})
 
     async def _dispatched(self) -> list[tuple[Channel, list[int]]]:
         queues = self._db.execute(

@@ -25,7 +25,7 @@ begin
                     array['enable_seqscan = off', 'enable_bitmapscan = off', 'jit = off', 'plan_cache_mode = force_generic_plan']
                 ),
                 (
-                    array['fan_out_to_few', 'group_facts', 'settled_between'],
+                    array['fan_out_to_few', 'group_facts', 'recent_messages', 'settled_between', 'throttle_by_cap', 'throttle_one'],
                     array[
                         'enable_seqscan = off', 'enable_bitmapscan = off', 'jit = off', 'plan_cache_mode = force_generic_plan',
                         'enable_hashjoin = off', 'enable_mergejoin = off'

@@ -137,7 +137,7 @@ select
     n.badge,
     n.options,
     n.withheld,
-    -- whether a limit may be reached: few people get more than a quarter of the cap in a day
+    -- whether a limit may be reached: few people get more than a quarter of the cap in an hour
     c.event_id is not null
         and c.recipient_id is not null
         -- a program reads it
@@ -146,23 +146,24 @@ select
             c.again
             or n.throttled
             or :cap > 0 and (
-                n.created_at < statement_timestamp() - interval '1 hour'
-                or (
-                    -- of the index alone, but for one row
-                    select x.created_at
-                    from tocsin.notification x
-                    where x.recipient_id = c.recipient_id
-                        and x.xid = (
-                            select y.xid
-                            from tocsin.notification y
-                            where y.recipient_id = c.recipient_id
-                            order by y.xid desc
-                            offset :cap / 4
-                            limit 1
-                        )
-                    limit 1
-                ) > statement_timestamp() - interval '1 day'
-            )
+                -- of the index alone, but for one row
+                select x.created_at
+                from tocsin.notification x
+                where x.recipient_id = c.recipient_id
+                    and x.xid = (
+                        select y.xid
+                        from tocsin.notification y
+                        where y.recipient_id = c.recipient_id
+                        order by y.xid desc
+                        offset :cap / 4
+                        limit 1
+                    )
+                limit 1
+            -- what is late may be sent with others that are
+            ) > statement_timestamp() - case
+                when n.created_at < statement_timestamp() - interval '1 hour' then interval '4 days'
+                else interval '1 hour'
+            end
         ) as near_limit,
     -- the worker fills it by `timezone`, whose rules it keeps
     null as zone,
