@@ -213,7 +213,7 @@ export interface Why {
       state: string;
       reason: string | null;
       address: string | null;
-      attempts: { at: string; outcome: string; reason: string | null }[];
+      attempts: { at: string; outcome: string; reason: string | null; provider: string | null }[];
     }[];
   }[];
 }

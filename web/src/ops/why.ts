@@ -49,6 +49,7 @@ function channel(each: Why['channels'][number]): HTMLElement {
                   {},
                   el('time', { datetime: attempt.at }, `${clock(attempt.at)}:${clockSeconds(attempt.at).slice(-2)}`),
                   ` ${attempt.outcome}`,
+                  attempt.provider ? ` by ${attempt.provider}` : null,
                   attempt.reason ? el('code', {}, attempt.reason) : null,
                 ),
               ),
