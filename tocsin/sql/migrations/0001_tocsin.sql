@@ -1171,3 +1171,4 @@ alter table tocsin.settled_batch replica identity full;
 alter table tocsin.inbox_change replica identity full;
 alter table tocsin.event_queue replica identity full;
 alter table tocsin.unread_delta replica identity full;
+alter table tocsin.joined_message replica identity full;
