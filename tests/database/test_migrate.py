@@ -168,7 +168,7 @@ def test_planner_settings_are_those_of_three_profiles(db: Db) -> None:
         if functions not in (["unread_count"], ["finish_erasures"])
     }
     assert len(profiles) == 3
-    assert sum(map(len, profiles.values())) == 14  # all that planner_profiles.sql lists
+    assert sum(map(len, profiles.values())) == 17  # all that planner_profiles.sql lists
 
 
 def test_procrastinates_schema_keeps_out_of_the_apps_way(db: Db) -> None:

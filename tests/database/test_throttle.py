@@ -10,6 +10,7 @@ import pytest
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import Db
 from tests.support.throttling import installation, notify, states
+from tocsin.engine.explain.why import explain_in_lines
 from tocsin.engine.model import Channel, Deferred, Unknown
 from tocsin.engine.store import delivery as store
 from tocsin.engine.store.database import Database
@@ -41,6 +42,13 @@ async def test_what_is_beyond_the_cap_comes_as_one_mail_after_an_hour(
         assert [mail.subject for mail in actors["email"].sent] == titles(5)
         assert states(db) == {("sent", None): 5, ("deferred", "throttled"): 7}
         assert db.execute("select max(attempts) from tocsin.delivery").fetchone() == (1,)
+        (last,) = db.execute("select max(notification_id) from tocsin.notification").fetchone() or (
+            0,
+        )
+        why = "\n".join(await explain_in_lines(database, last))
+        assert (
+            "You got many in a short time, so it waits to be part of one message with others" in why
+        )
 
         # an hour after the first was sent, not before, and those that came since go with them
         running.wait(minutes=55)
