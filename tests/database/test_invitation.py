@@ -354,7 +354,8 @@ def test_the_later_choice_stands(db: Db, chosen: str, enabled: bool) -> None:
         "insert into tocsin.suppression (address, reason) values (%s, 'unsubscribed')", (ZOE,)
     )
     db.execute(
-        "insert into tocsin.preference values ('zoe', '*', 'email', true, now() - %s::interval)",
+        "insert into tocsin.preference (recipient_id, scope, channel, enabled, updated_at)"
+        " values ('zoe', '*', 'email', true, now() - %s::interval)",
         (chosen,),
     )
     claim(db)
