@@ -106,6 +106,13 @@ async def test_a_wrong_target_is_refused_with_the_cure_and_nothing_is_stored(
     assert db.execute("select count(*) from tocsin.target").fetchone() == (0,)
 
 
+async def test_a_list_of_what_can_be_no_topic_is_refused(machine: httpx.AsyncClient) -> None:
+    for topic in ("", "a%20b", "a" * 201):
+        refused = await machine.get(f"{PATH}?topic={topic}")
+        assert refused.status_code == 422
+        assert "topic" in refused.text
+
+
 async def test_a_name_that_is_none_is_refused(machine: httpx.AsyncClient) -> None:
     given = {"kind": "slack", "url": SLACK, "topic": TOPIC}
     for name in ("%20", "-x", "a" * 101, "a%0A"):

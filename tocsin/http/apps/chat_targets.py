@@ -112,7 +112,12 @@ async def list_chat_targets(
         str | None,
         QueryParameter(min_length=1, max_length=200, description="Only those of this person."),
     ] = None,
-    topic: Annotated[Topic | None, QueryParameter(description="Only those of this topic.")] = None,
+    topic: Annotated[
+        str | None,
+        QueryParameter(
+            pattern=r"^[A-Za-z0-9._:/-]{1,200}$(?!\n)", description="Only those of this topic."
+        ),
+    ] = None,
     limit: Limit = 20,
     cursor: FromQuery[CursorText | None] = None,
 ) -> ChatTargetListing:
