@@ -183,6 +183,8 @@ export interface EventType {
   mandatory_channels: string[];
   priority: string;
   digest: boolean;
+  /** Such as `10/1h`: messages to one person on a channel; what is beyond is joined to one later message. */
+  throttle: string | null;
 }
 
 export interface Category {
