@@ -281,7 +281,7 @@ class Webhook(FarEnd):
         self._endpoint.script.always(Script.EVERY, self._TURNS[case])
 
     def actor(self, *, presend_check: PresendCheck, **options: Any) -> Actor[Any]:
-        settings = {"timeout": TIMEOUT, "allow_private": True} | options
+        settings = {"timeout": TIMEOUT, "allow_loopback": True} | options
         return WebhookActor(presend_check=presend_check, **settings)
 
 
@@ -324,7 +324,7 @@ class WebPush(FarEnd):
         self._service.script.always(Script.EVERY, self._TURNS[case])
 
     def actor(self, *, presend_check: PresendCheck, **options: Any) -> Actor[Any]:
-        settings = {"timeout": TIMEOUT, "allow_private": True} | options
+        settings = {"timeout": TIMEOUT, "allow_loopback": True} | options
         return WebPushActor(presend_check=presend_check, vapid=self._vapid, **settings)
 
 
@@ -367,7 +367,7 @@ class Chat(FarEnd):
         self._server.script.always(self.kind, turns[case])
 
     def actor(self, *, presend_check: PresendCheck, **options: Any) -> ChatActor:
-        settings: dict[str, Any] = {"timeout": TIMEOUT, "allow_private": True}
+        settings: dict[str, Any] = {"timeout": TIMEOUT, "allow_loopback": True}
         settings["services"] = {self.kind: unlimited(SERVICES[self.kind])}
         return ChatActor(presend_check=presend_check, **(settings | options))
 

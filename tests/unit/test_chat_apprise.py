@@ -58,7 +58,7 @@ class Service:
         return web.Response(status=self.status, headers=headers)
 
 
-async def send(url: str, *numbers: int, allow_private: bool = True) -> list[Outcome]:
+async def send(url: str, *numbers: int, allow_loopback: bool = True) -> list[Outcome]:
     async def presend_check(messages: Sequence[Message]) -> dict[int, CheckResult]:
         options = {"kind": "apprise"}
         return {
@@ -67,7 +67,7 @@ async def send(url: str, *numbers: int, allow_private: bool = True) -> list[Outc
         }
 
     content = Push("Title", "body", link="https://app.example.com/7")
-    actor = ChatActor(presend_check=presend_check, allow_private=allow_private, senders=1)
+    actor = ChatActor(presend_check=presend_check, allow_loopback=allow_loopback, senders=1)
     await actor.start()
     try:
         settled = [
@@ -118,9 +118,9 @@ async def test_what_apprise_does_not_know_is_refused() -> None:
     ],
 )
 async def test_private_addresses_and_this_machine_are_refused(url: str, fault: str | None) -> None:
-    assert await asyncio.to_thread(apprise_fault, url, allow_private=False) == fault
+    assert await asyncio.to_thread(apprise_fault, url, allow_loopback=False) == fault
     if fault == "address_forbidden":
-        outcomes = await send(url, 1, allow_private=False)
+        outcomes = await send(url, 1, allow_loopback=False)
         assert outcomes == [Rejected("apprise_address_forbidden")]
 
 

@@ -181,7 +181,7 @@ async def outcomes(
     checks = Targets(chats, kind, targets)
     actor = ChatActor(
         presend_check=checks.presend_check,
-        allow_private=True,
+        allow_loopback=True,
         senders=senders,
         size=2000,
         clock=Clock(),
@@ -238,7 +238,7 @@ async def test_a_replacement_changes_the_earlier_message_and_is_posted_where_tha
 ) -> None:
     async with ChatServer() as chats:
         checks = Targets(chats, kind, ["7"])
-        actor = ChatActor(presend_check=checks.presend_check, allow_private=True, clock=Clock())
+        actor = ChatActor(presend_check=checks.presend_check, allow_loopback=True, clock=Clock())
         await actor.start()
 
         async def send(number: int) -> Outcome:

@@ -54,7 +54,7 @@ async def actors(
 
     def make(limit: asyncio.Semaphore) -> WebhookActor:
         settings: dict[str, Any] = {
-            "allow_private": True,
+            "allow_loopback": True,
             "timeout": 30.0,
             "host_limit": limit,
         } | options

@@ -40,7 +40,7 @@ from tocsin.engine.actors.machinery.public_address import (
     ],
 )
 def test_urls_that_are_posted_to(url: str, fault: str | None) -> None:
-    assert url_fault(url, allow_private=False) == fault
+    assert url_fault(url, allow_loopback=False) == fault
 
 
 @pytest.mark.parametrize(
@@ -106,10 +106,25 @@ async def test_a_name_is_resolved_as_it_is_registered(
     monkeypatch: pytest.MonkeyPatch, addresses: tuple[str, ...], fault: str | None
 ) -> None:
     resolves_to(monkeypatch, *addresses)
-    assert await resolved_url_fault("https://hooks.example.com/", allow_private=False) == fault
+    assert await resolved_url_fault("https://hooks.example.com/", allow_loopback=False) == fault
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "169.254.169.254", "[fd00::1]", "0.0.0.0", "127.1"])
+async def test_development_allows_this_machine_and_no_private_network(host: str) -> None:
+    fault = await resolved_url_fault(f"http://{host}/", allow_loopback=True)
+    assert fault == "address_forbidden"
+
+
+async def test_a_name_of_a_private_network_is_refused_in_development_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    resolves_to(monkeypatch, "127.0.0.1", "10.0.0.1")
+    assert await resolved_url_fault("http://both.test/", allow_loopback=True) == "address_forbidden"
+    with pytest.raises(ForbiddenAddressError):
+        await PublicResolver(allow_loopback=True).resolve("both.test", 80)
 
 
 async def test_loopback_by_plain_http_is_for_development() -> None:
-    assert await resolved_url_fault("http://127.0.0.1:80/", allow_private=True) is None
-    assert await resolved_url_fault("http://127.0.0.1:80/", allow_private=False) == "url_not_https"
-    assert await resolved_url_fault("gopher://a.test/", allow_private=True) == "url_invalid"
+    assert await resolved_url_fault("http://127.0.0.1:80/", allow_loopback=True) is None
+    assert await resolved_url_fault("http://127.0.0.1:80/", allow_loopback=False) == "url_not_https"
+    assert await resolved_url_fault("gopher://a.test/", allow_loopback=True) == "url_invalid"

@@ -157,7 +157,7 @@ async def actor_for(
     settings: dict[str, Any] = {
         "presend_check": presend_check,
         "vapid": KEY,
-        "allow_private": True,
+        "allow_loopback": True,
         "senders": 1,
         "timeout": 5.0,
     }
@@ -333,7 +333,7 @@ async def test_a_failing_push_service_does_not_delay_another(service: PushServic
 )
 async def test_nothing_is_sent_to_an_address_that_is_not_public(endpoint: str, reason: str) -> None:
     subscription = structs.replace(PushService().subscribe(), endpoint=endpoint)
-    outcome = await send(subscription, allow_private=False)
+    outcome = await send(subscription, allow_loopback=False)
     assert isinstance(outcome, Rejected)
     # what a name resolves to may be another address the next time, the rest stays as it is
     assert (outcome.reason, outcome.address_dead) == (reason, "localhost" not in endpoint)

@@ -61,7 +61,7 @@ async def actor_for(
 
     settings: dict[str, Any] = {
         "presend_check": presend_check,
-        "allow_private": True,
+        "allow_loopback": True,
         "senders": 1,
         "timeout": 5.0,
         "now": lambda: NOW,
@@ -210,7 +210,7 @@ async def test_a_name_for_a_private_address_is_not_connected_to(
     endpoint: Endpoint, host: str
 ) -> None:
     url = f"https://{host}:{endpoint.port}/hook"
-    outcome = await send(url, allow_private=False)
+    outcome = await send(url, allow_loopback=False)
     assert isinstance(outcome, Rejected)
     assert outcome.reason == "webhook_address_forbidden"
     assert endpoint.requests == 0
@@ -228,14 +228,14 @@ async def test_what_was_checked_is_what_is_connected_to(
 
     loop = asyncio.get_running_loop()
     monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
-    monkeypatch.setattr(http_actor, "is_public", lambda address: len(asked) == 1)
+    monkeypatch.setattr(http_actor, "is_allowed", lambda address, **_: len(asked) == 1)
     monkeypatch.setattr(webhook, "url_fault", lambda url, **_: None)
     url = f"http://rebind.example.com:{endpoint.port}/hook"
-    async with actor_for(url, allow_private=False) as actor:
+    async with actor_for(url, allow_loopback=False) as actor:
         assert (await actor.send(message(1))).outcome == Sent()
     assert asked == ["rebind.example.com"]
 
 
 async def test_a_name_that_is_none_is_tried_again_later() -> None:
-    outcome = await send("https://nowhere.invalid/", allow_private=False)
+    outcome = await send("https://nowhere.invalid/", allow_loopback=False)
     assert outcome == Deferred("webhook_host_unknown")

@@ -145,7 +145,7 @@ def _actors(settings: Settings, database: Database, link_key: bytes) -> dict[str
     actors: dict[str, AnyActor] = {
         "chat": ChatActor(
             presend_check=presend_check,
-            allow_private=settings.allow_private_endpoints,
+            allow_loopback=settings.allow_private_endpoints,
             ca_file=settings.ca_file,
         ),
         "webhook": _webhook_actors(settings, presend_check),
@@ -169,7 +169,7 @@ def _actors(settings: Settings, database: Database, link_key: bytes) -> dict[str
         actors["web_push"] = WebPushActor(
             presend_check=presend_check,
             vapid=settings.vapid,
-            allow_private=settings.allow_private_endpoints,
+            allow_loopback=settings.allow_private_endpoints,
             ca_file=settings.ca_file,
         )
     return actors
@@ -181,7 +181,7 @@ def _webhook_actors(settings: Settings, presend_check: PresendCheck) -> Endpoint
 
         return WebhookActor(
             presend_check=presend_check,
-            allow_private=settings.allow_private_endpoints,
+            allow_loopback=settings.allow_private_endpoints,
             host_limit=host_limit,
             ca_file=settings.ca_file,
         )

@@ -109,18 +109,12 @@ def create_app(
         "authenticator": Authenticator(settings, database, development_key),
         "offload": offload,
     }
+    provided = shared | {"metrics": metrics, "overviews": Overviews(database)}
     rate_limiting = RateLimiting(settings, development=development_key is not None)
     summary = RequestSummary(metrics, "GET", COUNT_PATH.rstrip("/"), 200)
     app = Litestar(
         [*_ROUTERS, Router("/", route_handlers=extra_routes, include_in_schema=False)],
-        dependencies={
-            name: _always(value)
-            for name, value in {
-                **shared,
-                "metrics": metrics,
-                "overviews": Overviews(database),
-            }.items()
-        },
+        dependencies={name: _always(value) for name, value in provided.items()},
         exception_handlers=HANDLERS,
         state=State({**shared, "rate_limiting": rate_limiting}, deep_copy=False),
         request_max_body_size=_LARGEST_BODY,

@@ -38,12 +38,12 @@ class WebhookActor(HttpActor):
     """Posts to the URL of one webhook, with the secrets that the presend check returns.
 
     Each webhook has an actor of its own (`machinery/endpoints.py`). `host_limit` bounds the requests to its host, also
-    those of other webhooks there. Connects to public addresses over https only, unless `allow_private`. Further options
-    are those of `HttpActor`.
+    those of other webhooks there. Connects to public addresses over https only; with `allow_loopback` also to this
+    machine, and by http. Further options are those of `HttpActor`.
     """
 
     def __init__(
-        self, *, allow_private: bool = False, host_limit: Semaphore | None = None, **options: Any
+        self, *, allow_loopback: bool = False, host_limit: Semaphore | None = None, **options: Any
     ) -> None:
         settings: dict[str, Any] = {
             "name": "webhook",
@@ -54,11 +54,11 @@ class WebhookActor(HttpActor):
             "keep_alive": 2.0,  # long enough for another check; there are many hosts
             "pace": ClaimPace(wait=0.2, spread=0.05),
             "breaker": Breaker(first=5.0, most=_LONGEST_PAUSE),
-            "resolver": None if allow_private else PublicResolver(),
+            "resolver": PublicResolver(allow_loopback=allow_loopback),
         }
         super().__init__(**(settings | options))
         self._host_limit = host_limit or Semaphore(8)
-        self._allow_private = allow_private
+        self._allow_loopback = allow_loopback
 
     async def _send(self, envelope: Envelope, sender: SenderState[HttpConnection]) -> None:
         async with self._host_limit:
@@ -72,7 +72,7 @@ class WebhookActor(HttpActor):
 
     def request(self, envelope: Envelope, check_result: CheckResult) -> HttpRequest | Rejected:
         """Returns the signed request."""
-        if reason := url_fault(check_result.address, allow_private=self._allow_private):
+        if reason := url_fault(check_result.address, allow_loopback=self._allow_loopback):
             return Rejected(f"webhook_{reason}")
         now = self._now()
         keys = valid_keys((check_result.options or {}).get("secrets") or (), now)

@@ -93,7 +93,7 @@ async def put_chat_target(
             "the target is not for one person or one topic",
             ("recipient", "Give exactly one of recipient and topic."),
         )
-    await _check_url(data, allow_private=services.settings.allow_private_endpoints)
+    await _check_url(data, allow_loopback=services.settings.allow_private_endpoints)
     found = await store.put_chat_target(
         services.database,
         name,
@@ -146,7 +146,7 @@ async def delete_chat_target(services: NamedDependency[Services], name: TargetNa
     await store.delete_chat_target(services.database, name)
 
 
-async def _check_url(data: NewChatTarget, *, allow_private: bool) -> None:
+async def _check_url(data: NewChatTarget, *, allow_loopback: bool) -> None:
     """Raises Invalid for a URL that leads into a private network, or is not one of the service."""
     from tocsin.engine.actors.chat import apprise
     from tocsin.engine.actors.chat.actor import SERVICES  # a fifth of a second to import
@@ -154,12 +154,12 @@ async def _check_url(data: NewChatTarget, *, allow_private: bool) -> None:
     if data.kind == apprise.KIND:
         example = apprise.EXAMPLE
         fault = await asyncio.to_thread(
-            apprise.apprise_fault, data.url, allow_private=allow_private
+            apprise.apprise_fault, data.url, allow_loopback=allow_loopback
         )
     else:
         service = SERVICES[data.kind]
         example = service.example
-        fault = await resolved_url_fault(data.url, allow_private=allow_private)
+        fault = await resolved_url_fault(data.url, allow_loopback=allow_loopback)
         fault = fault or service.url_fault(data.url)
     if fault is not None:
         usual = f"Give the address as {data.kind} shows it, such as {example}."

@@ -49,10 +49,10 @@ async def put_recipient(
     """
     posted = data or PutRecipient()
     id_ = decoded(recipient_id)
-    allow_private = services.settings.allow_private_endpoints
+    allow_loopback = services.settings.allow_private_endpoints
     for at, push_token in enumerate(posted.push_tokens or ()):
         with _numbered(at):
-            await check(push_token, allow_private=allow_private)
+            await check(push_token, allow_loopback=allow_loopback)
     async with services.database.transaction() as session:
         created = await store.upsert_recipient(
             session,

@@ -96,7 +96,7 @@ async def put_webhook(
     _check_unlimited(request.auth)
     store.check_webhook(webhook, data.events, data.recipient)
     fault = await resolved_url_fault(
-        data.url, allow_private=services.settings.allow_private_endpoints
+        data.url, allow_loopback=services.settings.allow_private_endpoints
     )
     if fault is not None:
         raise Invalid("url is not allowed", ("url", URL_CURES[fault]))

@@ -127,7 +127,7 @@ async def register_push_token(
 
     A token or subscription moves to whoever registered it last. Registering it again enables it again.
     """
-    await check(data, allow_private=services.settings.allow_private_endpoints)
+    await check(data, allow_loopback=services.settings.allow_private_endpoints)
     device = await register(services.database, request.auth.recipient_id, data)
     return Response(_public(device), status_code=200 if device.known else 201)
 
@@ -151,7 +151,7 @@ async def unregister_push_token(
     await store.unregister_device(services.database, request.auth.recipient_id, data.token)
 
 
-async def check(push_token: PushToken, *, allow_private: bool) -> None:
+async def check(push_token: PushToken, *, allow_loopback: bool) -> None:
     """Raises Invalid where token and platform do not go together, or the endpoint does not lead to a public address.
 
     An endpoint whose name can't be resolved at this moment is accepted: it is checked again before each push.
@@ -177,7 +177,7 @@ async def check(push_token: PushToken, *, allow_private: bool) -> None:
     except ValueError:
         raise Invalid("The subscription is incomplete.", ("subscription.keys", _KEYS)) from None
     endpoint = push_token.subscription.endpoint
-    fault = await resolved_url_fault(endpoint, allow_private=allow_private)
+    fault = await resolved_url_fault(endpoint, allow_loopback=allow_loopback)
     if fault not in (None, "host_unknown"):  # serve itself may have no DNS
         raise Invalid("The endpoint is refused.", ("subscription.endpoint", URL_CURES[fault]))
 

@@ -41,24 +41,25 @@ class ChatActor(HttpActor):
     """Posts notifications to the URLs of chats; the presend check returns the kind of each.
 
     A message whose target has had enough for now goes back to the ledger until its turn, so that no sender waits.
-    Connects to public addresses over https only, unless `allow_private`. Further options are those of `HttpActor`.
+    Connects to public addresses over https only; with `allow_loopback` also to this machine, and by http. Further
+    options are those of `HttpActor`.
     """
 
     def __init__(
         self,
         *,
         services: Mapping[str, ChatService] = SERVICES,
-        allow_private: bool = False,
+        allow_loopback: bool = False,
         clock: Clock = time.monotonic,
         **options: Any,
     ) -> None:
         settings: dict[str, Any] = {"name": "chat", "senders": 16, "timeout": 10.0}
         settings["clock"] = clock
         settings["keep_alive"] = 5.0
-        settings["resolver"] = None if allow_private else PublicResolver()
+        settings["resolver"] = PublicResolver(allow_loopback=allow_loopback)
         super().__init__(**(settings | options))
         self._services = services
-        self._allow_private = allow_private
+        self._allow_loopback = allow_loopback
         self._pacing = Pacing(clock)
         self._gone: dict[tuple[str, str], None] = {}  # messages that were deleted, by target and id
 
@@ -75,7 +76,7 @@ class ChatActor(HttpActor):
             return RetryNow(keep_connection=True)
         if (check_result.options or {}).get("kind") == apprise.KIND:
             return await self._send_by_apprise(envelope, check_result.address)
-        if reason := url_fault(check_result.address, allow_private=self._allow_private):
+        if reason := url_fault(check_result.address, allow_loopback=self._allow_loopback):
             return SendResult(Rejected(f"chat_{reason}"))
         service = self._services.get(str((check_result.options or {}).get("kind")))
         if service is None:
@@ -135,7 +136,7 @@ class ChatActor(HttpActor):
         if wait:
             return SendResult(Unsent("paced", wait))
         reason = await asyncio.to_thread(
-            apprise.apprise_fault, url, allow_private=self._allow_private
+            apprise.apprise_fault, url, allow_loopback=self._allow_loopback
         )
         if reason is not None:
             return SendResult(Rejected(f"apprise_{reason.removeprefix('apprise_')}"))

@@ -16,7 +16,7 @@ import structlog
 
 from tocsin.engine.actors.chat.service import ChatText, SendLimit
 from tocsin.engine.actors.machinery.envelope import describe
-from tocsin.engine.actors.machinery.public_address import is_public
+from tocsin.engine.actors.machinery.public_address import is_allowed
 from tocsin.engine.model import Deferred, Outcome, Rejected, Sent
 
 if TYPE_CHECKING:
@@ -34,17 +34,16 @@ _LOCAL = frozenset({"dbus", "glib", "gnome", "kde", "macosx", "qt", "rsyslog", "
 log = structlog.get_logger(__name__)
 
 
-def apprise_fault(url: str, *, allow_private: bool) -> str | None:
+def apprise_fault(url: str, *, allow_loopback: bool) -> str | None:
     """Returns why nothing is sent to a URL; None if it may be. Resolves its host, so it is for a thread."""
     if find_spec("apprise") is None:
         return "apprise_not_installed"
     plugin = _plugin(url)
     if plugin is None:
         return "url_not_of_apprise"
-    if allow_private:
-        return None
-    scheme = url.partition(":")[0].lower()
-    if scheme in _LOCAL or not _may_be_public(str(getattr(plugin, "host", "") or "")):
+    local = url.partition(":")[0].lower() in _LOCAL
+    host = str(getattr(plugin, "host", "") or "")
+    if (local and not allow_loopback) or not _may_be_allowed(host, allow_loopback):
         return "address_forbidden"
     return None
 
@@ -80,11 +79,11 @@ def _plugin(url: str) -> NotifyBase | None:
     return plugin
 
 
-def _may_be_public(host: str) -> bool:
-    """Returns whether a host is public. What has no address is not a host, but a part of a token."""
+def _may_be_allowed(host: str, allow_loopback: bool) -> bool:
+    """Returns whether a host may be connected to. What has no address is not a host, but a part of a token."""
     host = host.strip("[]")
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM) if host else []
     except (OSError, UnicodeError):
         return True
-    return all(is_public(str(address[0])) for *_, address in found)
+    return all(is_allowed(str(address[0]), allow_loopback=allow_loopback) for *_, address in found)

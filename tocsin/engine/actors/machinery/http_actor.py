@@ -45,7 +45,7 @@ from tocsin.engine.actors.machinery.envelope import (
     RetryNow,
     SendResult,
 )
-from tocsin.engine.actors.machinery.public_address import is_public
+from tocsin.engine.actors.machinery.public_address import is_allowed
 from tocsin.engine.model import CheckResult, Deferred, Rejected, Unknown
 
 MOST_BYTES = 65_536
@@ -82,7 +82,13 @@ class ForbiddenAddressError(OSError):
 
 
 class PublicResolver(AbstractResolver):
-    """Resolves to public addresses only; the connection then uses exactly the returned addresses."""
+    """Resolves to public addresses only, and for development to this machine.
+
+    The connection then uses exactly the returned addresses.
+    """
+
+    def __init__(self, *, allow_loopback: bool = False) -> None:
+        self._allow_loopback = allow_loopback
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -101,7 +107,9 @@ class PublicResolver(AbstractResolver):
             )
             for kind, _, protocol, _, address in found
         ]
-        if not all(is_public(result["host"]) for result in results):
+        if not all(
+            is_allowed(result["host"], allow_loopback=self._allow_loopback) for result in results
+        ):
             raise ForbiddenAddressError
         return results
 

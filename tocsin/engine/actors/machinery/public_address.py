@@ -1,4 +1,7 @@
-"""Whether a URL that others chose may be connected to: only public addresses, so never our own network."""
+"""Whether a URL that others chose may be connected to: only public addresses, so never our own network.
+
+For development `allow_loopback` also allows this machine, and plain http.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,14 @@ _RESOLVED_WITHIN = 5.0  # seconds
 URL_CURES = {
     "url_invalid": "Give an https address with a host, and without a user name and a password.",
     "url_not_https": "Give an https address; for development, TOCSIN_ALLOW_PRIVATE_ENDPOINTS=1 allows http.",
-    "address_forbidden": "It leads to a private address, which only TOCSIN_ALLOW_PRIVATE_ENDPOINTS=1 allows.",
+    "address_forbidden": "It leads to a private address: give a public one. "
+    "For development, TOCSIN_ALLOW_PRIVATE_ENDPOINTS=1 allows this machine's own.",
     "host_unknown": "The name of its host can't be resolved: check its spelling, or try again later.",
 }
 """What to do about each fault of a URL, for those who registered it."""
 
 
-def url_fault(url: str, *, allow_private: bool) -> str | None:
+def url_fault(url: str, *, allow_loopback: bool) -> str | None:
     """Returns why nothing is posted to a URL: it is invalid, not https, has credentials, or a private address."""
     try:
         parts = URL(url)
@@ -33,20 +37,18 @@ def url_fault(url: str, *, allow_private: bool) -> str | None:
         return "url_invalid"
     if parts.scheme not in {"https", "http"} or not host or not port or "@" in parts.raw_authority:
         return "url_invalid"
-    if allow_private:
-        return None
-    if parts.scheme != "https":
+    if parts.scheme != "https" and not allow_loopback:
         return "url_not_https"
-    return None if _may_be_public(host) else "address_forbidden"
+    return None if _may_be_allowed(host, allow_loopback) else "address_forbidden"
 
 
-async def resolved_url_fault(url: str, *, allow_private: bool) -> str | None:
+async def resolved_url_fault(url: str, *, allow_loopback: bool) -> str | None:
     """Returns the same, also where the host's name resolves to a private address now, or to none.
 
     For a registration. The name may resolve to another address later, so each connection is checked too.
     """
-    fault = url_fault(url, allow_private=allow_private)
-    if fault is not None or allow_private:
+    fault = url_fault(url, allow_loopback=allow_loopback)
+    if fault is not None:
         return fault
     parts = URL(url)
     try:
@@ -55,9 +57,17 @@ async def resolved_url_fault(url: str, *, allow_private: bool) -> str | None:
                 parts.host, parts.port, type=socket.SOCK_STREAM
             )
     except (OSError, UnicodeError):
-        return "host_unknown"
+        return None if allow_loopback else "host_unknown"  # development may be without a network
     addresses = {str(address[0]) for *_, address in found}
-    return None if all(map(is_public, addresses)) else "address_forbidden"
+    allowed = all(is_allowed(each, allow_loopback=allow_loopback) for each in addresses)
+    return None if allowed else "address_forbidden"
+
+
+def is_allowed(address: str, *, allow_loopback: bool) -> bool:
+    """Returns whether an IP address may be connected to: a public one, and this machine where that is allowed."""
+    return is_public(address) or (
+        allow_loopback and ip_address(address.partition("%")[0]).is_loopback
+    )
 
 
 def is_public(address: str) -> bool:
@@ -72,9 +82,9 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast
 
 
-def _may_be_public(host: str) -> bool:
-    """Returns whether a host is a public address, or a name that is still to be resolved."""
+def _may_be_allowed(host: str, allow_loopback: bool) -> bool:
+    """Returns whether a host is an allowed address, or a name that is still to be resolved."""
     try:
-        return is_public(host)
+        return is_allowed(host, allow_loopback=allow_loopback)
     except ValueError:
         return not _NUMBER.fullmatch(host)

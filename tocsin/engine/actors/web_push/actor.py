@@ -41,15 +41,16 @@ log = structlog.get_logger(__name__)
 class WebPushActor(HttpActor):
     """Sends pushes to the subscriptions of browsers; the address of each is its endpoint.
 
-    Connects to public addresses over https only, unless `allow_private`. Further options are those of `HttpActor`.
+    Connects to public addresses over https only; with `allow_loopback` also to this machine, and by http. Further
+    options are those of `HttpActor`.
     """
 
-    def __init__(self, *, vapid: VapidKey, allow_private: bool = False, **options: Any) -> None:
+    def __init__(self, *, vapid: VapidKey, allow_loopback: bool = False, **options: Any) -> None:
         settings: dict[str, Any] = {"name": "web_push", "senders": 16}
-        settings["resolver"] = None if allow_private else PublicResolver()
+        settings["resolver"] = PublicResolver(allow_loopback=allow_loopback)
         super().__init__(**(settings | options))
         self._tokens = VapidTokens(vapid, self._now)
-        self._allow_private = allow_private
+        self._allow_loopback = allow_loopback
 
     def draft(self, message: Message) -> bytes | Rejected:
         """Returns the JSON without the badge."""
@@ -63,7 +64,7 @@ class WebPushActor(HttpActor):
     def request(self, envelope: Envelope, check_result: CheckResult) -> HttpRequest | Rejected:
         """Returns the request, encrypted for the subscription."""
         endpoint, given = check_result.address, check_result.options or {}
-        if reason := url_fault(endpoint, allow_private=self._allow_private):
+        if reason := url_fault(endpoint, allow_loopback=self._allow_loopback):
             return Rejected(f"web_push_{reason}", address_dead=True)
         if not envelope.draft:
             return Rejected("payload_too_large")
