@@ -39,7 +39,13 @@ class Script:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
         self._lines: Queue[str] = Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def end(self) -> None:
+        """Ends it, and the thread that reads its output before that is closed."""
+        self._process.kill()
+        self._reader.join(TIMEOUT)
 
     def line(self) -> Any:
         text = self._lines.get(timeout=TIMEOUT * 2)
@@ -66,10 +72,11 @@ def script(site: HostSite, person: str, text: str, *options: str, **more: str) -
     with subprocess.Popen(
         command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
+        running = Script(process)
         try:
-            yield Script(process)
+            yield running
         finally:
-            process.kill()
+            running.end()
 
 
 def run(site: HostSite, person: str, text: str, *options: str, **more: str) -> list[Any]:
