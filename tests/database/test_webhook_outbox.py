@@ -183,7 +183,7 @@ def test_a_delivery_that_used_up_its_attempts_is_reported(db: Db) -> None:
     assert [data["reason"] for _, data in messages(db)] == ["attempts_exhausted"]
 
 
-def test_webhooks_are_not_told_of_their_own_deliveries(db: Db) -> None:
+def test_webhooks_get_nothing_about_their_own_deliveries(db: Db) -> None:
     put(db)
     notify(db, ["alice"], "recognition.received")
     assert len(messages(db)) == 1

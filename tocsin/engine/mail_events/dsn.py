@@ -85,7 +85,7 @@ def _status(message: Message, parts: Iterable[Message], raw: bytes) -> tuple[str
     for report in reports:
         for fields in _fields(report):
             if str(fields.get("Action", "")).strip().lower().startswith(_FAILED):
-                # the words of the remote server first: others map them to a status that says less
+                # the words of the remote server first: others map them to a less exact status
                 return find_status(_text(fields, "Diagnostic-Code"), _text(fields, "Status")), True
     if reports:
         return None, False  # delayed, relayed, delivered or expanded

@@ -44,7 +44,7 @@ class MailReport(Struct, frozen=True):
 
 
 def find_status(*texts: str | None) -> str | None:
-    """Returns the first enhanced status code in these texts that says more than permanent or transient."""
+    """Returns the first enhanced status code in these texts that is more exact than permanent or transient."""
     found = [code for text in texts if text for code in _ENHANCED.findall(text[:2000])]
     return next((code for code in found if code not in _GENERIC), found[0] if found else None)
 

@@ -88,9 +88,9 @@ async def put_webhook(
 ) -> Response[WebhookWithSecret]:
     """Create or change a webhook.
 
-    Without a recipient it tells the app what happened: `events` names what. With one it is that person's channel, with
-    their preferences. The `secret` is in the answer that creates it, and never again. A repeated call changes it,
-    and enables it where it was disabled.
+    Without a recipient it reports to the app what happened, of the types in `events`. With one it is that person's
+    channel, with their preferences. The `secret` is in the response that creates it, and never again. A repeated call
+    changes it, and enables it where it was disabled.
     """
     webhook = decoded(name)
     _check_unlimited(request.auth)

@@ -94,8 +94,8 @@ begin
 end
 $$;
 
--- Whether app webhooks are told of a delivery: not of one to an app webhook itself, which would never end, and not of the push
--- that corrects a badge.
+-- Whether app webhooks get a message about a delivery: not about one to an app webhook itself, which would never end, and not
+-- about the push that corrects a badge.
 create or replace function tocsin.is_reported(_delivery tocsin.delivery) returns boolean
 language sql immutable
 as $$

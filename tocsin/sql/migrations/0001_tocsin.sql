@@ -211,7 +211,7 @@ comment on column tocsin.target.kind is 'Of a chat: slack, discord, teams, teleg
 comment on column tocsin.target.url is 'Address to which it is sent. That of a chat is a secret: who has it may post there.';
 comment on column tocsin.target.recipient_id is 'The person whose channel it is.';
 comment on column tocsin.target.topic is 'The topic of which it gets each event, whoever follows it.';
-comment on column tocsin.target.events is 'Of an app''s webhook: what it is told of.';
+comment on column tocsin.target.events is 'Of an app''s webhook: the types of message that it receives.';
 comment on column tocsin.target.secrets is 'Of a webhook: the secrets that sign, the newest first.';
 comment on column tocsin.target.created_at is 'When it was made.';
 comment on column tocsin.target.updated_at is 'When the app last changed it.';
@@ -779,7 +779,7 @@ create index webhook_message_recipient on tocsin.webhook_message (recipient_id) 
 -- clean_up_webhooks
 create index webhook_message_at on tocsin.webhook_message (at);
 
-comment on table tocsin.webhook_message is 'What a delivery to an app webhook says: the same at each attempt.';
+comment on table tocsin.webhook_message is 'The content of a delivery to an app webhook, the same at each attempt.';
 comment on column tocsin.webhook_message.delivery_id is 'The delivery.';
 comment on column tocsin.webhook_message.type is 'What happened, such as delivery.failed.';
 comment on column tocsin.webhook_message.at is 'When.';
