@@ -57,9 +57,9 @@ class Webhook(Struct, frozen=True, kw_only=True):
 
 
 class WebhookWithSecret(Webhook, frozen=True, kw_only=True):
-    """The same, with its first secret where it is new."""
+    """A new webhook, with its first secret."""
 
-    secret: str | None = None
+    secret: str
 
 
 class RotatedSecret(Struct, frozen=True):
@@ -134,7 +134,7 @@ async def put_webhook(
     url: str,
     events: Sequence[WebhookType],
     recipient: str | None,
-) -> WebhookWithSecret:
+) -> Webhook | WebhookWithSecret:
     """Makes a webhook, or changes it and enables it again; raises Invalid. `check_webhook` comes before it."""
     secret = _new_secret()
     async with database.transaction() as session:
@@ -154,7 +154,8 @@ async def put_webhook(
             secrets=Jsonb([{"secret": secret}]),
         )
         found = await session.one(_Found, _SQL["list_webhooks"], name=name)
-    return WebhookWithSecret(**_public(found), secret=secret if created else None)
+    webhook = _public(found)
+    return WebhookWithSecret(**webhook, secret=secret) if created else Webhook(**webhook)
 
 
 async def list_webhooks(database: Database) -> list[Webhook]:

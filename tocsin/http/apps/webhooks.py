@@ -85,7 +85,7 @@ async def put_webhook(
     services: NamedDependency[Services],
     name: FromPath[str],
     data: JSONBody[WebhookSettings],
-) -> Response[WebhookWithSecret]:
+) -> Response[Webhook]:
     """Create or change a webhook.
 
     Without a recipient it reports to the app what happened, of the types in `events`. With one it is that person's
@@ -107,7 +107,7 @@ async def put_webhook(
         events=data.events,
         recipient=data.recipient,
     )
-    return Response(made, status_code=200 if made.secret is None else 201)
+    return Response(made, status_code=201 if isinstance(made, WebhookWithSecret) else 200)
 
 
 @get(PATH)
