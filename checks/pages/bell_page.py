@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from front import POLICY
 from host_site import HostPage, HostSite, until
@@ -93,6 +94,19 @@ class Bell:
             name,
         )
         return found
+
+    def event(self, name: str) -> Any:
+        """Waits for the event's first arrival at the host, and returns its details."""
+        until(lambda: self.events(name), lambda: f"the host received no {name}")
+        [found] = self.events(name)
+        return found
+
+    def expect_event(self, name: str, detail: object) -> None:
+        """Waits until the host has received an event with these details."""
+        until(
+            lambda: detail in self.events(name),
+            lambda: f"the host received {self.events(name)}",
+        )
 
 
 def open_bell(

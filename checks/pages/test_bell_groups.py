@@ -196,7 +196,7 @@ def test_opening_it_marks_as_seen_and_the_badge_may_show_that(
     expect(unseen.page).to_have_title("Chapter")
     unread.expect_count(2)
     assert counts(site, person) == {"count": 2, "unseen": 0}
-    assert {"count": 2, "unseen": 0} in unseen.events("tocsin:count")
+    unseen.expect_event("tocsin:count", {"count": 2, "unseen": 0})
     site.notify(person, "Three")  # which the open panel shows
     expect(unseen.items).to_have_count(3)
     until(lambda: counts(site, person)["unseen"] == 0, lambda: "it stays unseen")
