@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import psycopg
+import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypotheses
 from hypothesis import strategies as st
@@ -365,3 +366,21 @@ def test_each_address_that_is_accepted_can_be_written_into_a_mail(db: Db, addres
         mailbox = to_address(address).address
         assert mailbox.rpartition("@")[2].isascii()
         assert len(mailbox.encode()) <= 254
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "values"),
+    [
+        ({"platform": "linux"}, "platform", "android, ios, web"),
+        ({"platform": "ios", "provider": "sms"}, "provider", "apns, fcm"),
+        ({"platform": "ios", "environment": ""}, "environment", "production, sandbox"),
+    ],
+)
+async def test_a_value_outside_of_a_closed_set_is_refused_with_those_in_it(
+    alice: httpx.AsyncClient, body: dict[str, str], field: str, values: str
+) -> None:
+    response = await alice.post("/api/push-tokens/", json=body | {"token": "ab" * 32})
+    assert response.status_code == 422
+    assert response.json()["errors"] == [
+        {"field": field, "message": f"Invalid enum value '{body[field]}'. Give one of: {values}."}
+    ]

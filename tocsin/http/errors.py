@@ -13,7 +13,7 @@ import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, InternalServerException, ValidationException
-from msgspec import Struct
+from msgspec import Struct, inspect
 
 from tocsin.engine.badge.hub import TooManyStreams
 from tocsin.engine.model import Conflict, Invalid, NotFound, Refused, Unavailable
@@ -133,12 +133,35 @@ def _validation(request: AnyRequest, error: ValidationException) -> Response[byt
         return _not_found(request, NotFound())
     if any(each.get("key") == "data" for each in faults):
         return _unreadable(request, Unreadable("The body is not JSON in UTF-8."))
-    errors = [
-        FieldError(each.get("key", "query"), each["message"].replace("`", "") + ".")
-        for each in faults
-    ]
+    types = request.route_handler.parsed_fn_signature.parameters
+    errors = []
+    for fault in faults:
+        name = fault.get("key", "query")
+        kind = inspect.type_info(types[name].annotation if name in types else Any)
+        errors.append(FieldError(name, value_fault(fault["message"], kind)))
     names = ", ".join(each.field for each in errors[:5])
     return problem(422, f"{names} can't be taken as it is.", errors=errors)
+
+
+def value_fault(message: str, kind: inspect.Type) -> str:
+    """Returns msgspec's message about a value, with the possible values where they are a closed set."""
+    cure = ""
+    if message.startswith("Invalid enum value"):
+        cure = f" Give one of: {', '.join(_values(kind))}."
+    return f"{message.replace('`', '')}.{cure}"
+
+
+def _values(kind: inspect.Type) -> list[str]:
+    """Returns the values of a closed set."""
+    match kind:
+        case inspect.UnionType(types=types):
+            return [value for each in types for value in _values(each)]
+        case inspect.LiteralType(values=values):
+            return [str(value) for value in values]
+        case inspect.EnumType(cls=members):
+            return [str(each.value) for each in members]
+        case _:
+            return []
 
 
 def _invalid(_request: AnyRequest, error: Invalid) -> Response[bytes]:

@@ -28,7 +28,7 @@ from tocsin.engine.model import Invalid, NotFound, nearest
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.health import ReadinessCheck
 from tocsin.http.auth import ACCESS
-from tocsin.http.errors import AnyRequest, Unreadable
+from tocsin.http.errors import AnyRequest, Unreadable, value_fault
 from tocsin.settings import Settings
 
 T = TypeVar("T")
@@ -144,7 +144,7 @@ def _check_time(name: str, value: str) -> None:
     try:
         msgspec.convert(value, Moment)
     except msgspec.ValidationError as error:
-        raise refused([(name, f"{error}.".replace("`", ""))]) from None
+        raise refused([(name, value_fault(str(error), inspect.type_info(Moment)))]) from None
 
 
 def _pairs(query: str) -> list[tuple[str, str]]:
@@ -201,7 +201,7 @@ def _found(text: str, kind: type[object]) -> tuple[str, str]:
         if named[1] == "missing required":
             return field, f"{field} is required."
         return field[:200], _unknown(named[2], _fields(_walk(inspect.type_info(kind), place)))
-    return place or "body", f"{message.replace('`', '')}."
+    return place or "body", value_fault(message, _walk(inspect.type_info(kind), place))
 
 
 def _unknown(name: str, fields: Mapping[str, bool], *, suggest: bool = True) -> str:
@@ -229,7 +229,9 @@ def _walk(info: inspect.Type, place: str) -> inspect.Type:
         if isinstance(info, inspect.StructType):
             known = {field.encode_name: field.type for field in info.fields}
             info = known.get(name.split("[")[0], info)
-        if "[" in name and isinstance(info, inspect.ListType):
+        if isinstance(info, inspect.UnionType):
+            info = next(each for each in info.types if not isinstance(each, inspect.NoneType))
+        if "[" in name and isinstance(info, inspect.CollectionType):
             info = info.item_type
     return info
 

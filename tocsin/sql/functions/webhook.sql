@@ -8,7 +8,7 @@ as $$
     select (_delivery).channel = 'webhook' and (_delivery).notification_id is null
 $$;
 
--- After how many attempts a delivery has failed: an app webhook is tried for days, all else as its event type says.
+-- After how many attempts a delivery has failed: 16 attempts for an app webhook, for all else the number of its event type.
 create or replace function tocsin.most_attempts(_delivery tocsin.delivery, _of_type smallint) returns smallint
 language sql immutable
 as $$
