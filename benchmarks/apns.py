@@ -9,7 +9,6 @@ this process for one push.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import ssl
 import statistics
@@ -25,6 +24,7 @@ from uuid import UUID, uuid4
 import structlog
 from aioapns import APNs, NotificationRequest, PushType
 from aioapns.connection import APNsTLSClientProtocol
+from bench import cpu_limit
 from bench.record import Goal, Record, keep
 from msgspec import Struct
 
@@ -59,7 +59,7 @@ async def serve(folder: Path, first_streams: int) -> None:
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = cpu_limit.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--pushes", type=int, default=3000)
     parser.add_argument("--first-streams", type=int, default=1000)

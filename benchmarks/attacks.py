@@ -7,7 +7,6 @@ Attacks that need credentials have them: a person's JWT, or an app's key.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import math
@@ -20,7 +19,7 @@ from collections.abc import Callable
 from multiprocessing.synchronize import Event
 
 import psycopg
-from bench import stage
+from bench import cpu_limit, stage
 from bench.hostile import PEOPLE, Attack, Attacks, attacks
 from bench.service import Service, serve, token
 
@@ -31,7 +30,7 @@ GOAL = 0.050  # seconds, p99
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = cpu_limit.parser(__doc__)
     parser.add_argument("--seconds", type=float, default=6.0, help="of each attack")
     parser.add_argument("--connections", type=int, default=3)
     parser.add_argument("--only", default="", help="attacks whose name has this text")

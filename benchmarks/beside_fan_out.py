@@ -9,7 +9,6 @@ that the next round begins idle. `make bench-beside-fan-out`
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import random
 import sys
@@ -19,7 +18,7 @@ from pathlib import Path
 from subprocess import PIPE
 
 import psycopg
-from bench import stage
+from bench import cpu_limit, stage
 from bench.caller import Caller
 from bench.record import Goal, Record, keep
 from bench.rounds import until_async
@@ -53,7 +52,7 @@ select exists (select from tocsin.delivery d where d.due_at is not null and d.ch
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = cpu_limit.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
         "--seconds",

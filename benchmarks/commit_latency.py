@@ -7,7 +7,6 @@ it measures the latency for a person. Milliseconds; `make bench-latency`.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import socket
@@ -19,6 +18,7 @@ import time
 import httpx
 import psycopg
 from aiosmtpd.smtp import SMTP, Envelope
+from bench import cpu_limit
 from bench.record import Record, keep
 
 TOCSIN = [sys.executable, "-m", "tocsin"]
@@ -36,7 +36,7 @@ class Sink:
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = cpu_limit.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=100, help="commits, two at least")
     rounds = max(2, parser.parse_args().rounds)
     with tempfile.TemporaryDirectory(prefix="tocsin-bench-") as folder:

@@ -12,7 +12,6 @@ precise. At the end another process commits while wrk continues: the next reques
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import subprocess
@@ -26,7 +25,7 @@ from threading import Event, Thread
 
 import httpx
 import psycopg
-from bench import stage, wrk
+from bench import cpu_limit, stage, wrk
 from bench.peer import PEERS, PYTHON, peer
 from bench.record import Goal, Record, keep
 from bench.rounds import Measured, in_turns
@@ -50,7 +49,7 @@ class Contender:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = cpu_limit.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3, help="of each measurement")
     options = parser.parse_args()

@@ -15,7 +15,6 @@ flush for about half the clients, while the other half write. So the number of c
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import statistics
@@ -27,7 +26,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psycopg
-from bench import pgbench, stage
+from bench import cpu_limit, pgbench, stage
 from bench.peer import peer
 from bench.record import Goal, Record, keep
 from bench.rounds import Measured, in_turns
@@ -57,7 +56,7 @@ DJANGO = "inbox_notification where recipient = {} and not read"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = cpu_limit.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     with ExitStack() as stack:

@@ -6,7 +6,6 @@ each mail.
 
 from __future__ import annotations
 
-import argparse
 import base64
 import sys
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import dkim
+from bench import cpu_limit
 from bench.record import Goal, Record, keep
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -69,7 +69,7 @@ def milliseconds(sign: Sign, mail: bytes) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = cpu_limit.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     rounds = parser.parse_args().rounds
     sys.path.insert(0, str(Path(__file__).parent.parent))

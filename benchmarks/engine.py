@@ -1,12 +1,13 @@
 """Deliveries a second through the whole engine, with a channel that accepts everything at once.
 
 Ours: one `tocsin worker`, from the commit of notify() to the last settled delivery: dispatcher, Procrastinate's jobs,
-claim, presend check, mailbox, senders, ledger with an attempt each, a log line each. With a constant message, and with
-each mail rendered. In a database that holds a million notifications.
+claim, presend check, mailbox, senders, ledger with an attempt each, a log line each. With each mail rendered, as in
+production; and with a constant message. In a database that holds a million notifications.
 
-Peers: no-op tasks, one a delivery. Procrastinate, one worker at the best concurrency of a trial; Celery on Redis,
-acknowledged early and without results, with the best pool of a trial: prefork, threads, solo, and two of solo. They
-check and record nothing.
+Peers, in the same PostgreSQL: no-op jobs, one a delivery. Procrastinate, one worker at the best concurrency of a trial,
+with a job for each delivery and with a job for 500; graphile-worker with its local queue and batched completion;
+pg-boss in batches of 500; Celery on Redis, acknowledged early and without results, with the best pool of a trial. They
+render and check nothing, and record nothing about a delivery, except for one kind of Procrastinate's (bench/queues.py).
 
 Floor: claim and settle of the same table by SQL alone, in batches of 500 by `skip locked`, two committed statements a
 batch, on one connection, with no work between them. It checks nothing and records no attempt either.
@@ -14,26 +15,25 @@ batch, on one connection, with no work between them. It checks nothing and recor
 
 from __future__ import annotations
 
-import argparse
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from uuid import uuid4
 
 import psycopg
-from bench.peer import PEERS, PYTHON, Peer, peer
+from bench import cpu_limit
+from bench.queues import CELERY, EACH, GRAPHILE, RECORDED, Queue, queues
 from bench.record import Goal, Record, keep
-from bench.rounds import in_turns, until
-from bench.stage import HOME, database, free_port, program, server
+from bench.rounds import Measured, in_turns, until
+from bench.stage import HOME, database, program, server
 
 WORKER = Path(__file__).parent / "bench" / "null_worker.py"
 EVENTS = 20  # in one round
 
-OURS, RENDERED = "tocsin, constant message", "tocsin, mails rendered"
-PROCRASTINATE, CELERY, FLOOR = "Procrastinate", "Celery on Redis", "claim and settle in SQL"
+RENDERED, CONSTANT = "tocsin, mails rendered", "tocsin, constant message"
+FLOOR = "claim and settle in SQL"
 
 EVENT_TYPE = """
     insert into tocsin.event_type (event_type, category, label, position, default_channels)
@@ -82,10 +82,12 @@ SETTLE = """
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = cpu_limit.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--deliveries", type=int, default=20_000)
-    parser.add_argument("--jobs", type=int, default=2_000, help="of Procrastinate, a round")
+    parser.add_argument(
+        "--jobs", type=int, default=2_000, help="of Procrastinate, one a delivery, a round"
+    )
     parser.add_argument("--tasks", type=int, default=5_000, help="of Celery, a round")
     options = parser.parse_args()
     count = options.deliveries
@@ -95,37 +97,36 @@ def main() -> None:
         app = stack.enter_context(psycopg.connect(dsn, autocommit=True))
         app.execute(EVENT_TYPE)
         app.execute(PEOPLE, (count,))
-        jobs, concurrency = stack.enter_context(procrastinate(dsn, options.jobs))
-        tasks, pool = stack.enter_context(celery(options.tasks))
+        peers = stack.enter_context(
+            queues(dsn, jobs=options.jobs, tasks=options.tasks, batched=count)
+        )
         contenders: dict[str, Callable[[], float]] = {
-            OURS: lambda: engine(dsn, app, count, "bare"),
             RENDERED: lambda: engine(dsn, app, count),
-            PROCRASTINATE: lambda: (
-                options.jobs / jobs.ask(count=options.jobs, concurrency=concurrency)
-            ),
-            CELERY: lambda: options.tasks / tasks.ask(count=options.tasks),
+            CONSTANT: lambda: engine(dsn, app, count, "bare"),
+            **{name: queue.measure for name, queue in peers.items()},
             FLOOR: lambda: floor(app, count),
         }
         measured = in_turns(contenders, options.rounds)
-        versions = jobs.versions | tasks.versions
-    keep(
-        Record(
-            name="engine",
-            title="Deliveries through the engine, with a channel that does nothing",
-            unit="deliveries/s",
-            measured=measured,
-            goals=[
-                Goal(OURS, PROCRASTINATE, at_least=40),
-                Goal(OURS, CELERY, at_least=1, label="above Celery"),
-                Goal(OURS, FLOOR, at_least=0.7),
-            ],
-            facts={
-                "deliveries a round": count,
-                "Procrastinate's concurrency": concurrency,
-                "Celery's pool": pool,
-            },
-            versions=versions,
-        )
+    keep(record(measured, count, peers))
+
+
+def record(measured: Measured, count: int, peers: dict[str, Queue]) -> Record:
+    return Record(
+        name="engine",
+        title="Deliveries through the engine, with a channel that does nothing",
+        unit="deliveries/s",
+        measured=measured,
+        goals=[
+            Goal(RENDERED, EACH, at_least=40),
+            Goal(RENDERED, RECORDED, at_least=3),
+            Goal(RENDERED, GRAPHILE, at_least=0.7),
+            Goal(RENDERED, CELERY, at_least=1),
+            Goal(CONSTANT, GRAPHILE, at_least=1.2),
+            Goal(CONSTANT, FLOOR, at_least=0.35),
+        ],
+        facts={"deliveries a round": count}
+        | {f"fastest of a trial, {name}": queue.chosen for name, queue in peers.items()},
+        versions={name: each for queue in peers.values() for name, each in queue.versions.items()},
     )
 
 
@@ -175,50 +176,6 @@ def floor(app: psycopg.Connection, count: int) -> float:
     seconds = time.perf_counter() - started
     assert len(ids) == count, f"{len(ids)} of {count} deliveries"
     return count / seconds
-
-
-@contextmanager
-def procrastinate(dsn: str, count: int) -> Iterator[tuple[Peer, int]]:
-    """Yields the peer, and its fastest concurrency."""
-    with peer("procrastinate_jobs.py", dsn, python=sys.executable) as jobs:
-        trials = {width: jobs.ask(count=count // 4, concurrency=width) for width in (1, 4, 16, 64)}
-        yield jobs, min(trials, key=lambda width: trials[width])
-
-
-@contextmanager
-def celery(count: int) -> Iterator[tuple[Peer, str]]:
-    """Yields the peer, and its fastest pool."""
-    port = free_port()
-    redis = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(HOME)]
-    with program(*redis, log=HOME / "redis.log"):
-        listens(port)
-        with peer("celery_tasks.py", str(port)) as tasks:
-            trials = {}
-            for pools in (("prefork",), ("threads",), ("solo",), ("solo", "solo")):
-                with celery_workers(port, pools):
-                    tasks.ask(count=100 * len(pools))
-                    trials[pools] = tasks.ask(count=count // 5)
-            best = min(trials, key=lambda pools: trials[pools])
-            with celery_workers(port, best):
-                tasks.ask(count=100 * len(best))
-                yield tasks, " and ".join(best)
-
-
-@contextmanager
-def celery_workers(port: int, pools: tuple[str, ...]) -> Iterator[None]:
-    """Workers without options that cost time and aren't needed."""
-    script = PEERS / "celery_worker.py"
-    with ExitStack() as stack:
-        for number, pool in enumerate(pools):
-            command = (PYTHON, script, str(port), pool, str(number))
-            stack.enter_context(program(*command, log=HOME / "celery.log"))
-        yield
-
-
-def listens(port: int) -> None:
-    """Waits for Redis."""
-    ping = ["redis-cli", "-p", str(port), "ping"]
-    until(lambda: subprocess.run(ping, capture_output=True).stdout.strip() == b"PONG")
 
 
 if __name__ == "__main__":

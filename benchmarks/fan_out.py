@@ -10,13 +10,12 @@ the notifications alone, with one decision for all, into the same table, which h
 
 from __future__ import annotations
 
-import argparse
 import time
 from contextlib import ExitStack
 from functools import partial
 
 import psycopg
-from bench import stage
+from bench import cpu_limit, stage
 from bench.listening import serving, settle
 from bench.peer import peer
 from bench.record import Goal, Record, keep
@@ -61,7 +60,7 @@ from event e, (select 'p' || i as id from generate_series(1, %s) i order by id) 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = cpu_limit.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     with ExitStack() as stack:

@@ -20,6 +20,7 @@ from typing import Any
 from uuid import UUID
 
 import aiohttp
+from bench import cpu_limit
 from bench.record import Goal, Record, keep
 from google.oauth2.service_account import Credentials
 from pyfcm import FCMNotification
@@ -39,7 +40,7 @@ Contestant = Callable[[dict[str, Any], int], Awaitable[float]]
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = cpu_limit.parser(__doc__)
     parser.add_argument("--pushes", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)

@@ -6,11 +6,10 @@ groups of one; `most` has one of 50,000 in its place. 200 people caused them. `m
 
 from __future__ import annotations
 
-import argparse
 from contextlib import ExitStack
 
 import psycopg
-from bench import stage
+from bench import cpu_limit, stage
 from bench.record import Goal, Record, keep
 from bench.rounds import in_turns
 from bench.service import serve
@@ -37,7 +36,7 @@ order by e.event_id
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = cpu_limit.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--requests", type=int, default=50, help="of each measurement")
     options = parser.parse_args()

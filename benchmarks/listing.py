@@ -9,7 +9,6 @@ Filters are measured too: what they select may be rare, or not exist.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,7 +16,7 @@ from http.client import HTTPConnection
 from urllib.parse import urlencode
 
 import psycopg
-from bench import stage
+from bench import cpu_limit, stage
 from bench.peer import PEERS, PYTHON, peer
 from bench.record import Goal, Record, keep
 from bench.rounds import in_turns
@@ -45,7 +44,7 @@ Ask = Callable[[], object]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = cpu_limit.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--requests", type=int, default=100, help="of each measurement")
     options = parser.parse_args()

@@ -12,7 +12,6 @@ Floor: Postfix's smtp-source, a C program that sends a finished body of the same
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import shutil
@@ -28,6 +27,7 @@ from tempfile import TemporaryDirectory
 from uuid import UUID
 
 import uvloop
+from bench import cpu_limit
 from bench.peer import Peer, peer
 from bench.record import Goal, Record, keep
 from bench.rounds import in_turns
@@ -52,7 +52,7 @@ render = mail_renderer(Links("https://notify.example.com", bytes(32)), SENDER)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = cpu_limit.parser(__doc__)
     parser.add_argument("--mails", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()

@@ -17,7 +17,6 @@ that are held open for a random time, 15 % of them rolled back.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import sys
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psycopg
-from bench import stage
+from bench import cpu_limit, stage
 from bench.commit_to_stream import Latencies, measure_latencies
 from bench.listening import SECRET, serving, settle
 from bench.peer import Peer, peer
@@ -62,7 +61,7 @@ SCRIPTS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = cpu_limit.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     with (
@@ -148,10 +147,10 @@ def peers(dsn: str, redis_url: str) -> Iterator[dict[str, Peer]]:
     queue = make_conninfo(dsn, options="-c search_path=peer_queue")
     with ExitStack() as stack:
         yield {
-            CLIENT: stack.enter_context(peer("callers.py", "tocsin", dsn, python=sys.executable)),
+            CLIENT: stack.enter_context(peer("callers.py", "tocsin", dsn, runner=sys.executable)),
             CELERY: stack.enter_context(peer("callers.py", "celery", redis_url)),
             DEFER: stack.enter_context(
-                peer("callers.py", "procrastinate", queue, python=sys.executable)
+                peer("callers.py", "procrastinate", queue, runner=sys.executable)
             ),
             DJANGO: stack.enter_context(peer("callers.py", "django", dsn, redis_url)),
         }

@@ -8,7 +8,6 @@ for each batch that ended), as processor time of the server's process. There is 
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from bench import stage
+from bench import cpu_limit, stage
 from bench.record import Goal, Record, keep
 from bench.rounds import in_turns, in_turns_async
 
@@ -103,7 +102,7 @@ BATCHES = 20
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = cpu_limit.parser(__doc__)
     parser.add_argument("--deliveries", type=int, default=1_000_000)
     parser.add_argument("--waiting", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=9)

@@ -14,13 +14,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench import summary
 from bench.plot import bars
 from bench.record import RESULTS, number
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = "performance.md"
 TEXTS = DOCS / "performance"
-INTRODUCTION = "introduction"
+SUMMARY, INTRODUCTION = "summary", "introduction"
 # First the latencies for people, then throughput. Others follow by name.
 ORDER = (
     *("count-http", "count-sql", "list", "stream", "latency"),
@@ -64,6 +65,7 @@ def page() -> str:
     parts = [
         "<!-- Made by `make performance` from docs/performance/ and benchmarks/results/; do not edit. -->"
     ]
+    parts += [text_of(SUMMARY), grid(summary.HEAD, list(summary.rows(records())), words=5)]
     parts += [text_of(INTRODUCTION), "## Goals", *overview()]
     for name, found in sections():
         parts.append(text_of(name) or f"## {found[0]['title']}")
@@ -75,7 +77,7 @@ def page() -> str:
 
 def sections() -> Iterator[tuple[str, list[Result]]]:
     """Yields each text, or record without one, with its records; in the order of the page."""
-    texts = {path.stem for path in TEXTS.glob("*.md")} - {INTRODUCTION}
+    texts = {path.stem for path in TEXTS.glob("*.md")} - {SUMMARY, INTRODUCTION}
     found: dict[str, list[Result]] = {name: [] for name in texts}
     for result in records():
         name = str(result["name"]).replace("_", "-")
@@ -95,13 +97,22 @@ def records() -> list[Result]:
     return [each for each in kept if "measured" in each]
 
 
+def limited(name: str) -> dict[str, Result]:
+    """Returns the records of the same benchmark with less CPU, by the percentage."""
+    found = {}
+    for path in sorted(RESULTS.glob(f"cpu-*/{name}.json")):
+        percent = path.parent.name.removeprefix("cpu-")
+        found[f"{percent} % CPU"] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
 def text_of(name: str) -> str:
     """Returns a hand-written text, as a part of the page above its folder."""
     path = TEXTS / f"{name}.md"
     if not path.exists():
         return ""
     text = path.read_text(encoding="utf-8").strip()
-    if name != INTRODUCTION:
+    if name not in (SUMMARY, INTRODUCTION):
         text = re.sub(r"^(?=#+ )", "#", text, flags=re.MULTILINE)
     return re.sub(r"\]\((?!https?:|#)([^)]+)\)", lambda match: f"]({lifted(match[1])})", text)
 
@@ -113,33 +124,26 @@ def lifted(target: str) -> str:
 
 def overview() -> list[str]:
     """Returns the table of all goals."""
+    head = ("", "goal", "ratio (spread)", "asked", "verdict")
     rows = [
         (result["name"], label_of(goal), ratio(goal), bound(goal), _VERDICTS[goal["verdict"]])
         for _, found in sections()
         for result in found
         for goal in result["goals"]
     ]
-    return [grid(("", "goal", "ratio (spread)", "asked", "verdict"), rows, words=2)] if rows else []
+    return [grid(head, rows, words=2)] if rows else []
 
 
 def measured(result: Result, several: bool) -> Iterator[str]:
     """Yields one record: plot, table, goals, facts, promises, and where it was measured."""
+    less = limited(result["name"])
     if several:
         yield f"### {result['title']}"
     if result["measured"]:
         yield f"![{result['title']}]({TEXTS.name}/{result['name']}.svg)"
-        yield grid(
-            (result["unit"], "median", "least", "most"),
-            [
-                (name, *map(number, (statistics.median(values), min(values), max(values))))
-                for name, values in result["measured"].items()
-            ],
-        )
+        yield values_of(result, less)
     if result["goals"]:
-        goals = [
-            (label_of(g), ratio(g), bound(g), _VERDICTS[g["verdict"]]) for g in result["goals"]
-        ]
-        yield grid(("goal", "ratio (spread)", "asked", "verdict"), goals)
+        yield goals_of(result, less)
     if result["facts"]:
         yield grid(
             ("also", ""), [(name, plainly(value)) for name, value in result["facts"].items()]
@@ -149,7 +153,39 @@ def measured(result: Result, several: bool) -> Iterator[str]:
             f"- {'Kept' if kept else '**Broken**'}: {promise}"
             for promise, kept in result["kept"].items()
         )
-    yield where(result)
+    yield where(result, less)
+
+
+def values_of(result: Result, less: Mapping[str, Result]) -> str:
+    """Returns the table of all contenders, with the medians of runs with less CPU."""
+
+    def cells(name: str, values: Sequence[float]) -> tuple[str, ...]:
+        others = (each["measured"].get(name) for each in less.values())
+        return (
+            name,
+            *map(number, (statistics.median(values), min(values), max(values))),
+            *(number(statistics.median(other)) if other else "" for other in others),
+        )
+
+    head = (result["unit"], "median", "least", "most", *(f"median, {name}" for name in less))
+    return grid(head, [cells(*each) for each in result["measured"].items()])
+
+
+def goals_of(result: Result, less: Mapping[str, Result]) -> str:
+    """Returns the table of a record's goals, with the ratios of runs with less CPU."""
+
+    def cells(goal: Mapping[str, Any]) -> tuple[str, ...]:
+        same = [
+            next((g for g in each["goals"] if label_of(g) == label_of(goal)), None)
+            for each in less.values()
+        ]
+        return (
+            *(label_of(goal), ratio(goal), bound(goal), _VERDICTS[goal["verdict"]]),
+            *(f"{ratio(g)} {_VERDICTS[g['verdict']]}" if g else "" for g in same),
+        )
+
+    head = ("goal", "ratio (spread)", "asked", "verdict", *less)
+    return grid(head, [cells(goal) for goal in result["goals"]])
 
 
 def label_of(goal: Mapping[str, Any]) -> str:
@@ -177,8 +213,9 @@ def plainly(value: object) -> str:
     return number(value) if isinstance(value, float) else str(value)
 
 
-def where(result: Result) -> str:
+def where(result: Result, less: Mapping[str, Result]) -> str:
     """Machine, date and versions, in small print."""
+    limits = "".join(f" {name}: {each['machine']['limit']}." for name, each in less.items())
     machine, versions = result["machine"], result["versions"]
     peers = [f"{name} {each}" for name, each in versions.items() if name not in _OURS]
     own = [f"{name} {versions[name]}" for name in _OURS if name in versions]
@@ -186,7 +223,7 @@ def where(result: Result) -> str:
     return (
         f"<sub>{result['at'][:10]}, {rounds} rounds; {machine['cpus']} CPUs ({machine['cpu']}), "
         f"{machine['memory_gib']} GiB, {machine['system']}; Python {machine['python']}, "
-        f"{', '.join([*own, *peers])}.</sub>"
+        f"{', '.join([*own, *peers])}.{limits}</sub>"
     )
 
 

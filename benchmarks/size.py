@@ -11,7 +11,6 @@ million, which takes half an hour and 25 GB.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -20,7 +19,7 @@ from typing import Any
 from uuid import uuid4
 
 import psycopg
-from bench import stage
+from bench import cpu_limit, stage
 from bench.record import Goal, Record, keep
 from psycopg.conninfo import make_conninfo
 
@@ -113,7 +112,7 @@ class Seen:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = cpu_limit.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows", type=int, nargs="+", default=list(ROWS))
     options = parser.parse_args()

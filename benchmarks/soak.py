@@ -11,7 +11,6 @@ each of the five after it. `make soak`; `--minutes 5` for a short run, which doe
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import random
@@ -27,7 +26,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import psycopg
-from bench import stage
+from bench import cpu_limit, stage
 from bench.caller import Caller
 from bench.record import Goal, Record, keep
 from bench.service import serve, worker
@@ -90,7 +89,7 @@ where tocsin.unread_count(r.recipient_id) <> (
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = cpu_limit.parser(__doc__)
     parser.add_argument("--minutes", type=float, default=60.0)
     minutes = parser.parse_args().minutes
     if minutes < 2:

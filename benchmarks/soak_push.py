@@ -8,7 +8,6 @@ two. The exit status is 1 if a promise is broken. `make soak-push`.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from bench import cpu_limit
 from bench.record import Record, keep
 from psycopg.rows import dict_row
 
@@ -41,7 +41,7 @@ STUCK = 60.0  # seconds without any progress
 
 
 async def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = cpu_limit.parser(__doc__)
     parser.add_argument("--pushes", type=int, default=100_000)
     parser.add_argument("--people", type=int, default=5_000, help="each with two devices")
     parser.add_argument("--dsn", help="of a migrated database, in place of a PostgreSQL of its own")

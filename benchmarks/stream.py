@@ -10,7 +10,6 @@ Also: the same while 32 clients notify other people as fast as possible; and the
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from bench import stage
+from bench import cpu_limit, stage
 from bench.commits import CHANNEL
 from bench.nchan import PATH, nchan, version
 from bench.record import Goal, Record, keep
@@ -39,7 +38,7 @@ Took = dict[str, list[float]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = cpu_limit.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.5, help="of each measurement")
     options = parser.parse_args()

@@ -36,10 +36,10 @@ class Peer:
 
 
 @contextmanager
-def peer(script: str, *arguments: str, python: Path | str = PYTHON) -> Iterator[Peer]:
-    """Runs `peers/<script>` as a process that ends with the block."""
+def peer(script: str, *arguments: str, runner: Path | str = PYTHON) -> Iterator[Peer]:
+    """Runs `peers/<script>` by a Python or another program, as a process that ends with the block."""
     with subprocess.Popen(
-        [python, PEERS / script, *arguments],
+        [runner, PEERS / script, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

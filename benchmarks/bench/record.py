@@ -13,7 +13,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent.parent / "results"
+from bench import cpu_limit
+
+RESULTS = Path(__file__).parent.parent / "results"  # those with --cpu in a folder for each limit
 LIBRARIES = ("litestar", "psycopg", "procrastinate", "uvicorn", "uvloop", "msgspec", "aiosmtplib")
 
 
@@ -51,7 +53,8 @@ class Record:
 
 def keep(*records: Record) -> bool:
     """Prints each table and writes its JSON; returns whether no goal was missed and all promises were kept."""
-    RESULTS.mkdir(exist_ok=True)
+    folder = RESULTS / cpu_limit.folder()
+    folder.mkdir(exist_ok=True)
     good = True
     for record in records:
         written = {
@@ -66,7 +69,7 @@ def keep(*records: Record) -> bool:
             "facts": dict(record.facts),
             "kept": dict(record.kept),
         }
-        (RESULTS / f"{record.name}.json").write_text(
+        (folder / f"{record.name}.json").write_text(
             json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )
         print(table(written))
@@ -131,6 +134,7 @@ def machine() -> dict[str, Any]:
     return {
         "cpus": os.cpu_count(),
         "cpu": _cpu(),
+        **({"limit": cpu_limit.used()} if cpu_limit.used() else {}),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "system": platform.platform(),
         "python": platform.python_version(),

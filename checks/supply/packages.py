@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 ROOT = Path(__file__).parent.parent.parent
 RUNTIME = ROOT / "requirements.lock"
-FOLDERS = ("web", "checks/*", "checks/*/*", "benchmarks/*", "tools/*")
+FOLDERS = ("web", "checks/*", "checks/*/*", "benchmarks/*", "benchmarks/*/*", "tools/*")
 """Where the lock files of builds, checks and benchmarks are."""
 
 _PIN = re.compile(

@@ -20,6 +20,7 @@ LOCKS = [
 ]
 PEERS = ROOT / "benchmarks" / "peers" / "requirements.lock"
 NPM = [
+    ROOT / "benchmarks" / "peers" / "node" / "package-lock.json",
     ROOT / "checks" / "databases" / "package-lock.json",
     *sorted((ROOT / "checks" / "frontends").glob("*/package-lock.json")),
     ROOT / "checks" / "languages" / "package-lock.json",
