@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import Db
+from tocsin.engine.model import Claimed
 from tocsin.engine.store.database import Database, to_array
 from tocsin.sql import load
 
@@ -201,3 +202,19 @@ async def test_json_is_read_whatever_numbers_it_has(dsn: str) -> None:
     finally:
         await database.close()
     assert read == {"a": [1, 2.5, 10**400, float("inf"), "é"], "b": None}
+
+
+def test_the_columns_of_a_claim_are_the_fields_of_its_struct(db: Db) -> None:
+    arguments: dict[str, Any] = {
+        "delivery_ids": [],
+        "others": [],
+        "mergeable": [],
+        "channel": "email",
+        "claim": CLAIM,
+        "process_id": None,
+        "lease": timedelta(seconds=30),
+        "cap": 60,
+    }
+    # only then a row is read by position, in a third of the time
+    columns = db.execute(QUERIES["claim"], arguments).description or ()
+    assert tuple(column.name for column in columns) == Claimed.__struct_fields__

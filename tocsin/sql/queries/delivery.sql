@@ -103,8 +103,6 @@ select
     n.body_html,
     n.action_url,
     n.initiator,
-    n.initiator_name,
-    n.title_many,
     n.name,
     n.locale,
     coalesce(
@@ -131,6 +129,8 @@ select
     -- a mail has the reason in its footer
     case when c.channel = 'email' and c.event_id is not null then o.decisions #>> '{email,1}' end as reason,
     n.invited,
+    n.initiator_name,
+    n.title_many,
     n.address,
     n.checked_at,
     n.sandbox,
