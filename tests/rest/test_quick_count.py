@@ -10,6 +10,7 @@ import httpx
 import psycopg
 import pytest
 from litestar import Litestar
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
@@ -17,6 +18,7 @@ from tests.support.http_fixtures import (
     KEY,
     METRICS_TOKEN,
     SECRET,
+    URL,
     Db,
     NewNotification,
     bearer,
@@ -35,6 +37,7 @@ from tocsin.settings import Settings
 pytestmark = pytest.mark.own_app
 
 COUNT = "/api/notifications/unread-count/"
+TOKEN = token(ttl=86_400)  # made with the module, and used when its tests run
 
 
 @pytest.fixture
@@ -55,21 +58,67 @@ def without_date(response: httpx.Response) -> dict[str, str]:
     return {name: value for name, value in response.headers.items() if name != "date"}
 
 
-async def test_the_second_call_is_quick_and_like_the_first(
-    alice: httpx.AsyncClient, new_notification: NewNotification, quick: list[int]
+def by_the_app(headers: dict[str, str]) -> dict[str, str]:
+    """Returns the same credentials in a form that is left to the app."""
+    return headers | {"Authorization": f"bearer {token()}"}
+
+
+async def test_it_is_like_the_response_of_the_app(
+    anyone: httpx.AsyncClient, new_notification: NewNotification, quick: list[int]
 ) -> None:
     new_notification()
-    first, second = await alice.get(COUNT), await alice.get(COUNT)
+    good = bearer(token())
+    first, second = [await anyone.get(COUNT, headers=each) for each in (good, by_the_app(good))]
     assert quick == [1]
     assert first.json() == second.json() == {"count": 1, "unseen": 1}
     assert without_date(first) == without_date(second)
     new_notification()
-    assert (await alice.get(COUNT)).json() == {"count": 2, "unseen": 2}
-    assert (await alice.get(COUNT.rstrip("/"), params={"x": "y"})).json() == {
-        "count": 2,
-        "unseen": 2,
-    }
+    assert (await anyone.get(COUNT, headers=good)).json() == {"count": 2, "unseen": 2}
+    found = await anyone.get(COUNT.rstrip("/"), params={"x": "y"}, headers=good)
+    assert found.json() == {"count": 2, "unseen": 2}
     assert quick == [1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization": f"Bearer {TOKEN}"},
+        {"Cookie": f"tocsin_token={TOKEN}"},
+        {"Cookie": f'theme=dark; x="a;b"; tocsin_token="{TOKEN}"; lang=de'},
+        {"Authorization": f"Bearer {TOKEN}", "Origin": "https://elsewhere.test"},
+        {"Authorization": f"Bearer {TOKEN}", "Cookie": f"tocsin_token={token('bob')}"},
+    ],
+)
+async def test_new_tokens_cookies_and_origins_are_quick(
+    anyone: httpx.AsyncClient,
+    new_notification: NewNotification,
+    quick: list[int],
+    headers: dict[str, str],
+) -> None:
+    new_notification()
+    first, second = [
+        await anyone.get(COUNT, headers=each) for each in (headers, by_the_app(headers))
+    ]
+    assert first.json() == {"count": 1, "unseen": 1}
+    assert without_date(first) == without_date(second)
+    assert quick == [1]
+
+
+async def test_a_page_of_an_allowed_origin_may_read_it(
+    settings: Settings, database: Database, quick: list[int]
+) -> None:
+    own = replace(settings, allowed_origins=("https://app.example.com",))
+    app = create_app(own, database, BadgeHub(database), link_key=KEY)
+    async with httpx.AsyncClient(transport=transport_to(app), base_url=URL) as client:
+        for origin in ("https://app.example.com", "https://evil.example", "null"):
+            headers = bearer(token()) | {"Origin": origin}
+            first, second = [
+                await client.get(COUNT, headers=each) for each in (headers, by_the_app(headers))
+            ]
+            assert without_date(first) == without_date(second)
+            allowed = first.headers.get("access-control-allow-origin")
+            assert allowed == (origin if origin.startswith("https://app.") else None)
+    assert quick == [0, 0, 0]
 
 
 async def test_it_responds_behind_the_prefix_of_the_public_url(
@@ -85,27 +134,29 @@ async def test_it_responds_behind_the_prefix_of_the_public_url(
         for path in (COUNT, f"/notify{COUNT}", f"/notify{COUNT}".rstrip("/")):
             assert (await client.get(path)).json() == {"count": 0, "unseen": 0}
         assert (await client.get(f"/other{COUNT}")).status_code == 404
-    assert quick == [0, 0]
+    assert quick == [0, 0, 0]
 
 
 async def test_what_it_is_not_sure_of_goes_on_to_the_app(
     anyone: httpx.AsyncClient, people: None, quick: list[int]
 ) -> None:
     good = bearer(token())
-    assert (await anyone.get(COUNT, headers=good)).status_code == 200
     for method, status in (("POST", 405), ("HEAD", 200), ("OPTIONS", 204), ("PUT", 405)):
         first, second = [await anyone.request(method, COUNT, headers=good) for _ in range(2)]
         assert first.status_code == second.status_code == status, method
         assert without_date(first) == without_date(second)
+    cookie = {"Cookie": f"tocsin_token={token()}"}
     for headers, status in (
         ({}, 401),
         ({"Authorization": token()}, 401),
+        (cookie | {"Authorization": token()}, 401),
         ({"Authorization": f"bearer {token()}"}, 200),
         ({"Authorization": f"Bearer  {token()}"}, 200),
-        ({"Cookie": f"tocsin_token={token()}"}, 200),
-        (good | {"Origin": "https://elsewhere.test"}, 200),
+        ({"Cookie": f"other_tocsin_token={token()}"}, 401),
+        ({"Cookie": f"tocsin_token={token(key='another secret of at least 32 bytes')}"}, 401),
         (bearer("tocsin_nonsense"), 401),
         (bearer(token()[:-1]), 401),
+        (bearer(token(ttl=-1)), 401),
     ):
         for _ in range(2):
             assert (await anyone.get(COUNT, headers=headers)).status_code == status, headers
@@ -125,7 +176,7 @@ async def test_a_token_is_quick_for_its_own_person_alone(
         for who, count in (("alice", 1), ("bob", 0), ("carol", 0)):
             response = await anyone.get(COUNT, headers=bearer(token(who)))
             assert response.json() == {"count": count, "unseen": count}
-    assert quick == [1, 0, 0]
+    assert quick == [1, 0, 0] * 2
 
 
 async def test_a_remembered_token_that_expired_is_refused_by_the_app(
@@ -137,7 +188,7 @@ async def test_a_remembered_token_that_expired_is_refused_by_the_app(
     response = await anyone.get(COUNT, headers=short)
     assert response.status_code == 401
     assert "expired" in response.json()["detail"]
-    assert quick == []
+    assert quick == [0]
 
 
 def jwt_expiry(headers: dict[str, str]) -> float:
@@ -170,13 +221,12 @@ async def test_a_database_that_is_gone_is_unavailable(
     assert response.status_code == 503
     assert response.headers["retry-after"]
     assert response.headers["content-type"] == "application/problem+json"
-    assert quick == []
+    assert quick == [0]
 
 
 async def test_a_session_that_was_killed_is_replaced(
     alice: httpx.AsyncClient, new_notification: NewNotification, db: Db, dsn: str, quick: list[int]
 ) -> None:
-    await alice.get(COUNT)
     for count in range(1, 4):
         new_notification()
         kill_sessions(dsn)
@@ -231,7 +281,7 @@ async def test_they_are_counted_and_logged_once_a_second(
             await alice.get(COUNT)
         await until(lambda: any(line["event"] == "requests" for line in lines))
     (line,) = [line for line in lines if line["event"] == "requests"]
-    assert len(quick) == line["requests"] == 4
+    assert len(quick) == line["requests"] == 5
     assert line["route"] == "/api/notifications/unread-count"
     assert (line["method"], line["status"]) == ("GET", 200)
     text = (await alice.get("/metrics/", headers=bearer(METRICS_TOKEN))).text

@@ -158,8 +158,15 @@ def _around(
     yield lambda inner: SecurityHeaders(inner, url)  # also of what is not found
     yield StreamMiddleware  # a stream, after all the above have let go of it
     # the badge, in a fifth of the time that Litestar takes
-    limits = app.state.rate_limiting
-    yield lambda inner: QuickCount(inner, services.hub, tokens, limits, summary, public_url=url)
+    yield lambda inner: QuickCount(
+        inner,
+        services.hub,
+        tokens,
+        app.state.rate_limiting,
+        summary,
+        public_url=url,
+        origins=settings.allowed_origins,
+    )
 
 
 def _paths_of_people(app: Litestar) -> Iterator[str]:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from litestar import Router
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
-from litestar.types import ControllerRouterHandler, Guard
+from litestar.types import ControllerRouterHandler, Guard, Scope
 from msgspec import Struct
 
 from tocsin.engine.store.credential import (
@@ -160,7 +160,7 @@ class Authenticator:
         return found
 
     async def _by_cookie(self, connection: Connection, cure: str) -> Person:
-        cookie = read_cookie(connection, COOKIE)
+        cookie = read_cookie(connection.scope, COOKIE)
         if not cookie:
             raise Unauthorized(f"There are no credentials. {cure}.")
         person = _person(await self.tokens.verify(cookie), by_cookie=True)
@@ -190,16 +190,17 @@ class Authenticator:
         return site != "none" and bool(site or origin) and not self.is_own_origin(connection)
 
 
-def read_cookie(connection: Connection, name: str) -> str:
+def read_cookie(scope: Scope, name: str) -> str:
     """Returns the value of a cookie as it came, or an empty text.
 
     Litestar reads all of them by `http.cookies`, whose time grows with the square of a quoted value's length.
     """
-    for header in connection.headers.getall("cookie", []):
-        for part in header.split(";"):
-            key, _, value = part.partition("=")
-            if key.strip() == name:
-                return value.strip().strip('"')
+    for header, value in scope["headers"]:
+        if header == b"cookie":
+            for part in value.decode("latin-1").split(";"):
+                key, _, content = part.partition("=")
+                if key.strip() == name:
+                    return content.strip().strip('"')
     return ""
 
 

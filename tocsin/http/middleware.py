@@ -13,6 +13,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.model import Badge
+from tocsin.http.auth import COOKIE, read_cookie
 from tocsin.http.errors import PROBLEM, ProblemDetails
 from tocsin.http.observability import RequestSummary
 from tocsin.http.rate_limits import RateLimiting
@@ -76,7 +77,7 @@ class CrossOrigin:
         if origin is None:
             await self._app(scope, receive, send)
             return
-        allowed = [(b"access-control-allow-origin", origin), _EXPOSED, _VARY]
+        allowed = _readable_by(origin)
         if scope.get("method") == "OPTIONS":
             headers = [*allowed, *_PREFLIGHT]
             await send({"type": "http.response.start", "status": 204, "headers": headers})
@@ -96,6 +97,10 @@ class CrossOrigin:
                 known = value in self._origins and _resource(scope["path"]) in self._paths
                 return value if known else None
         return None
+
+
+def _readable_by(origin: bytes) -> Headers:
+    return [(b"access-control-allow-origin", origin), _EXPOSED, _VARY]
 
 
 def _resource(path: str) -> str:
@@ -195,11 +200,11 @@ async def send_badge(send: Send, badge: Badge, more: Headers | None = None) -> N
 
 
 class QuickCount:
-    """The badge before Litestar: a GET of the unread count whose token was verified a moment ago.
+    """The badge before Litestar: a GET of the unread count whose token can be verified at once.
 
     It responds where there is no doubt. Everything else is passed on to the app: another path, method or credential, a
-    new or expired token, a person beyond the rate limit, a page of another origin, and a failure here. So one place
-    refuses, not two.
+    token that is expired or needs a key set, a person beyond the rate limit, and a failure here. So one place refuses,
+    not two.
     """
 
     def __init__(
@@ -211,6 +216,7 @@ class QuickCount:
         summary: RequestSummary,
         *,
         public_url: str | None,
+        origins: Iterable[str] = (),
     ) -> None:
         self._app = app
         self._hub = hub
@@ -218,6 +224,10 @@ class QuickCount:
         self._rate_limiting = rate_limiting
         self._summary = summary
         self._headers = security_headers(public_url)
+        self._headers_by_origin: dict[bytes | None, Headers] = {
+            origin: self._headers + _readable_by(origin)
+            for origin in (each.encode() for each in origins)
+        }
         prefix = urlsplit(public_url or "").path.rstrip("/")
         self._paths = {
             (start + path).encode()
@@ -227,7 +237,7 @@ class QuickCount:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope.get("raw_path") in self._paths and scope.get("method") == "GET":
-            recipient_id = self._caller(scope)
+            recipient_id, origin = self._caller(scope)
             if recipient_id is not None:
                 started = time.perf_counter()
                 try:
@@ -235,23 +245,29 @@ class QuickCount:
                 except Exception as error:  # noqa: BLE001 - the app reports it
                     scope.setdefault("state", {})[COUNT_FAILED] = error
                 else:
-                    await send_badge(send, badge, self._headers)
+                    headers = self._headers_by_origin.get(origin, self._headers)
+                    await send_badge(send, badge, headers)
                     self._summary.count(time.perf_counter() - started)
                     return
         await self._app(scope, receive, send)
 
-    def _caller(self, scope: Scope) -> str | None:
-        credentials = None
+    def _caller(self, scope: Scope) -> tuple[str | None, bytes | None]:
+        """Returns who calls, or None where the app has to decide, and the page's origin."""
+        credentials = origin = None
         for name, value in scope["headers"]:
             if name == b"authorization":
                 if credentials is not None:
-                    return None
+                    return None, origin
                 credentials = value
-            elif name == b"origin":
-                return None
-        if credentials is None or not credentials.startswith(_BEARER):
-            return None
-        token = self._tokens.remembered(credentials[len(_BEARER) :].decode("latin-1"))
+            elif name == b"origin" and origin is None:
+                origin = value
+        if credentials is None:
+            text = read_cookie(scope, COOKIE)
+        elif credentials.startswith(_BEARER):
+            text = credentials[len(_BEARER) :].decode("latin-1")
+        else:
+            return None, origin
+        token = self._tokens.verify_at_once(text)
         if token is None or self._rate_limiting.is_over(token.recipient_id):
-            return None
-        return token.recipient_id
+            return None, origin
+        return token.recipient_id, origin

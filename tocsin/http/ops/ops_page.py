@@ -76,7 +76,7 @@ async def operators_only(connection: Connection, handler: BaseRouteHandler) -> N
 
 async def signed_in(connection: Connection) -> Operator | None:
     """Returns the operator of the session cookie, if it is valid."""
-    token = read_cookie(connection, COOKIE)
+    token = read_cookie(connection.scope, COOKIE)
     return await credential.find_session(_services(connection).database, token) if token else None
 
 
@@ -246,7 +246,7 @@ async def sign_in(request: AnyRequest, services: NamedDependency[Services]) -> R
 @delete(_SESSION, guards=[operators_only], opt={ACCESS: "operator", SCOPE: credential.OPS})
 async def sign_out(request: AnyRequest, services: NamedDependency[Services]) -> Response[None]:
     """Sign out."""
-    await credential.close_session(services.database, read_cookie(request, COOKIE))
+    await credential.close_session(services.database, read_cookie(request.scope, COOKIE))
     return Response(None, status_code=204, cookies=[session_cookie(services, None)])
 
 
