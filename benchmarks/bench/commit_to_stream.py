@@ -1,4 +1,4 @@
-"""Time from COMMIT's return until the bytes of an event stream are at its reader, under three kinds of load."""
+"""Time from sending COMMIT until the bytes of an event stream are at its reader, under three kinds of load."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import jwt
 import psycopg
 
 PERSON = "p3"  # not among those whom pgbench notifies
-IDLE, LOADED, HELD = "idle", "beside 32 clients", "held at random"
+IDLE, LOADED, HELD = "isolated commits", "beside 32 clients", "held at random"
 HOLDERS = 8
 _EVENT = re.compile(rb'"event_id":\s*(\d+)')
 _NOTIFY = f"select tocsin.notify('forum.new_reply', array['{PERSON}'], 'New reply', 'Bob replied.')"
@@ -89,7 +89,7 @@ async def measure_latencies(
     """Commits one by one, then beside the command `load`, then with several open transactions; with pauses."""
     latencies, stream = Latencies(), Stream(port, secret)
     reading = asyncio.create_task(stream.read())
-    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as app:
+    async with await psycopg.AsyncConnection.connect(dsn) as app:
         await asyncio.to_thread(rest)
         for _ in range(5):
             await _notify(app, stream)
@@ -113,9 +113,10 @@ async def measure_latencies(
 
 async def _notify(app: psycopg.AsyncConnection, stream: Stream) -> float:
     row = await (await app.execute(_NOTIFY)).fetchone()
-    committed = time.perf_counter()
     assert row is not None
-    return 1000 * (await stream.wait_for(row[0]) - committed)
+    sent = time.perf_counter()
+    await app.commit()
+    return 1000 * (await stream.wait_for(row[0]) - sent)
 
 
 async def _hold(dsn: str, stream: Stream, until: float) -> list[float]:
@@ -129,8 +130,8 @@ async def _hold(dsn: str, stream: Stream, until: float) -> list[float]:
             if random.random() < 0.15:
                 await app.rollback()
             else:
+                sent = time.perf_counter()
                 await app.commit()
-                committed = time.perf_counter()
-                latencies.append(1000 * (await stream.wait_for(row[0]) - committed))
+                latencies.append(1000 * (await stream.wait_for(row[0]) - sent))
             await asyncio.sleep(random.random() * 0.2)
     return latencies
