@@ -1,8 +1,8 @@
-"""Time from COMMIT until an SMTP server has a mail, and until a stream has the badge; on an idle service.
+"""Time from sending COMMIT until an SMTP server has accepted the mail, on an idle service.
 
 Starts the whole of `tocsin up` in a folder of its own, with an SMTP server of this process as the provider. Each round
-is one `tocsin.notify` in a transaction; the clock starts when its COMMIT returns. There is no peer and no goal:
-it measures the latency for a person. Milliseconds; `make bench-latency`.
+is one `tocsin.notify` in a transaction; the clock starts when its COMMIT is sent. There is no peer and no goal:
+it measures the latency for a person. bench-notify measures the same for the badge. Milliseconds; `make bench-latency`.
 """
 
 from __future__ import annotations
@@ -62,36 +62,20 @@ async def main() -> None:
 async def measure(environ: dict[str, str], sink: Sink, rounds: int) -> dict[str, list[float]]:
     url = f"http://127.0.0.1:{environ['TOCSIN_PORT']}"
     await until_ready(url)
-    token, dsn = await cli(environ, "token", "alice"), await cli(environ, "dsn", "--role", "app")
-    badges: asyncio.Queue[float] = asyncio.Queue()
-    following = asyncio.create_task(follow(url, token, badges))
-    taken: dict[str, list[float]] = {"commit to SMTP accepted": [], "commit to stream bytes": []}
+    dsn = await cli(environ, "dsn", "--role", "app")
+    taken: dict[str, list[float]] = {"commit to SMTP accepted": []}
     async with await psycopg.AsyncConnection.connect(dsn) as app:
         await asyncio.sleep(2)  # the seeded mails are sent first
         empty(sink.accepted)
-        empty(badges)
         for _ in range(rounds):
             await app.execute(
                 "select tocsin.notify('forum.new_reply', array['alice'], 'New reply', 'Bob replied.')"
             )
+            sent = time.perf_counter()
             await app.commit()
-            committed = time.perf_counter()
-            taken["commit to stream bytes"].append(await badges.get() - committed)
-            taken["commit to SMTP accepted"].append(await sink.accepted.get() - committed)
+            taken["commit to SMTP accepted"].append(await sink.accepted.get() - sent)
             await asyncio.sleep(0.25)  # idle again: so is the leader
-    following.cancel()
     return taken
-
-
-async def follow(url: str, token: str, badges: asyncio.Queue[float]) -> None:
-    headers = {"Authorization": f"Bearer {token}"}
-    async with (
-        httpx.AsyncClient(base_url=url, headers=headers, timeout=None) as client,
-        client.stream("GET", "/api/notifications/stream/") as response,
-    ):
-        async for line in response.aiter_lines():
-            if line == "event: badge":
-                badges.put_nowait(time.perf_counter())
 
 
 async def until_ready(url: str) -> None:
@@ -123,7 +107,7 @@ def report(taken: dict[str, list[float]]) -> None:
     keep(
         Record(
             name="latency",
-            title="From COMMIT to a person, on an idle service",
+            title="From COMMIT to a mail, on an idle service",
             unit="ms",
             measured=percentiles,
             facts={"commits": len(next(iter(taken.values())))},
