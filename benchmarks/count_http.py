@@ -1,4 +1,4 @@
-"""Unread counts a second over HTTP, of one process: JWT verified, exact and fresh. `make bench-count-http`.
+"""Unread counts a second over HTTP: JWT verified, exact and fresh. `make bench-count-http`.
 
 `tocsin serve` with a million notifications; wrk sends requests over 64 open connections, with the tokens of two
 thousand people in turn. Peer: Django REST framework with stateless JWT on the same rows, under gunicorn's threads, once
@@ -6,92 +6,194 @@ with a cache of 30 s, once counting each time. Floors: an empty handler of Lites
 under uvicorn with the same settings as `tocsin serve`.
 
 Each is one process, alone under load; all get the same requests, first until every token was used (which fills the
-peer's cache), then for the measurement. The CPU time of the process is recorded too: on a busy machine it is more
-precise. At the end another process commits while wrk continues: the next request must see it.
+peer's cache, and lets ours remember the tokens), then for the measurement. Ours is also measured with tokens that were
+never seen, so that each is verified; with the token in a cookie; and with an Origin header. The CPU time of the process
+and of PostgreSQL are recorded too: on a busy machine they are more precise.
+
+Then both sides with as many processes as one would run on this machine: a `tocsin serve` for each CPU, and gunicorn
+with two workers for each CPU and one more, as its documentation advises.
+
+At the end another process commits while wrk continues: the next request must see it.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import subprocess
+import os
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Event, Thread
 
-import httpx
 import psycopg
 from bench import cpu_limit, stage, wrk
-from bench.peer import PEERS, PYTHON, peer
+from bench.freshness import Freshness, answers_rightly
+from bench.gunicorn import gunicorn, versions
+from bench.peer import peer
 from bench.record import Goal, Record, keep
 from bench.rounds import Measured, in_turns
-from bench.service import answering, bearer, serve, token
+from bench.service import Service, answering, serve, token
+
+from tocsin.http import tokens as ours
 
 PEOPLE = 2000
-THREADS = 8
+NEW = 2 * ours._REMEMBERED  # noqa: SLF001 - so many that each was forgotten when its turn comes again
 PATH = "/api/notifications/unread-count/"
 OURS = "tocsin serve"
+FIRST_SEEN, COOKIE, ORIGIN = f"{OURS}, first-seen tokens", f"{OURS}, cookie", f"{OURS}, Origin"
 CACHED = "Django REST framework, 30 s cache"
 COUNTING = "Django REST framework, count()"
 LITESTAR = "floor: Litestar, empty handler"
 RAW = "floor: raw ASGI, empty"
 NULL = Path(__file__).parent / "bench" / "null_http.py"
+CPUS = os.cpu_count() or 1
+WORKERS = 2 * CPUS + 1
+ALL, ALL_CACHED, ALL_COUNTING = (
+    f"{OURS}, {CPUS} processes",
+    f"{CACHED}, {WORKERS} workers",
+    f"{COUNTING}, {WORKERS} workers",
+)
 
 
 @dataclass(frozen=True)
 class Contender:
-    url: str
-    pid: int
+    urls: Sequence[str]
+    pids: Sequence[int]
+    tokens: Path
+    kind: str = "bearer"
+    warm: bool = True  # every token is used before the measurement
+
+    def cpu(self) -> float:
+        return sum(map(stage.cpu, self.pids))
 
 
 def main() -> None:
     parser = cpu_limit.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=3, help="of each measurement")
+    parser.add_argument("--seconds", type=int, default=2, help="of each measurement")
     options = parser.parse_args()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
         running = stack.enter_context(stage.server())
         dsn = stack.enter_context(stage.database(running, "count_http"))
         people = some_people(dsn)
-        tokens = folder / "tokens"
-        tokens.write_text("".join(f"{token(person)}\n" for person in people))
-        contenders = started(stack, dsn)
-        for name in (OURS, CACHED, COUNTING):
-            answers_rightly(contenders[name].url, dsn, people)
-        cpu: Measured = {name: [] for name in contenders}
-        measured = in_turns(
-            {
-                name: asked(contender, tokens, options.seconds, cpu[name])
-                for name, contender in contenders.items()
-            },
-            options.rounds,
-        )
-        fresh = Freshness(dsn, contenders[OURS].url)
-        with fresh:
-            wrk.requests_per_second(contenders[OURS].url, tokens, seconds=options.seconds)
-        versions = gunicorn_versions()
-    keep(rates(measured, fresh, versions), processor_time(cpu, versions))
+        with peer("django_count_table.py", dsn):
+            pass
+        spent: Measured = defaultdict(list)
+        measure = Measure(running.pid, options.seconds, spent)
+        with ExitStack() as single:
+            contenders = started(single, dsn, write_tokens(folder, people))
+            for name in (OURS, CACHED, COUNTING):
+                answers_rightly(contenders[name].urls[0], dsn, people)
+            measured = in_turns(measure.all_of(contenders), options.rounds)
+            fresh = Freshness(dsn, contenders[OURS].urls[0])
+            with fresh:
+                one = contenders[OURS]
+                wrk.requests_per_second(one.urls, one.tokens, seconds=options.seconds)
+        with ExitStack() as several:
+            together = started_together(several, dsn, folder / "tokens")
+            machine = in_turns(measure.all_of(together), options.rounds)
+    found = versions()
+    keep(
+        rates(measured, fresh, found),
+        processor_time({name: spent[name] for name in rows_of(measured)}, found),
+        whole_machine(machine, found),
+    )
 
 
-def started(stack: ExitStack, dsn: str) -> dict[str, Contender]:
+def write_tokens(folder: Path, people: Sequence[str]) -> tuple[Path, Path]:
+    """Returns files with a token for each person, and with so many that none is remembered."""
+    known, new = folder / "tokens", folder / "new-tokens"
+    known.write_text("".join(f"{token(person)}\n" for person in people))
+    names = (people[number % len(people)] for number in range(NEW))
+    new.write_text(
+        "".join(f"{token(person, jti=str(number))}\n" for number, person in enumerate(names))
+    )
+    return known, new
+
+
+def started(stack: ExitStack, dsn: str, tokens: tuple[Path, Path]) -> dict[str, Contender]:
     """Starts the process of each contender, until the stack is closed."""
-    fill_the_peer(dsn)
-    ours, peer = stack.enter_context(serve(dsn)), stack.enter_context(django(dsn))
+    known, new = tokens
+    tocsin = stack.enter_context(serve(dsn, allowed_origins=wrk.ORIGIN))
+    django = stack.enter_context(gunicorn("django_count", {"COUNT_DSN": dsn}))
+    plain = contender(tocsin, PATH, known)
     return {
-        OURS: Contender(ours.url + PATH, ours.process.pid),
-        CACHED: Contender(peer.url + "/cached/", peer.pid),
-        COUNTING: Contender(peer.url + "/count/", peer.pid),
-        LITESTAR: stack.enter_context(floor("litestar")),
-        RAW: stack.enter_context(floor("raw")),
+        OURS: plain,
+        FIRST_SEEN: replace(plain, tokens=new, warm=False),
+        COOKIE: replace(plain, kind="cookie"),
+        ORIGIN: replace(plain, kind="origin"),
+        CACHED: contender(django, "/cached/", known),
+        COUNTING: contender(django, "/count/", known),
+        LITESTAR: contender(stack.enter_context(floor("litestar")), "/", known),
+        RAW: contender(stack.enter_context(floor("raw")), "/", known),
     }
 
 
-def rates(measured: Measured, fresh: Freshness, versions: dict[str, str]) -> Record:
+def started_together(stack: ExitStack, dsn: str, tokens: Path) -> dict[str, Contender]:
+    """Starts as many processes of each side as one would run on this machine."""
+    each = [stack.enter_context(serve(dsn)) for _ in range(CPUS)]
+    django = stack.enter_context(
+        gunicorn("django_count", {"COUNT_DSN": dsn}, workers=WORKERS, threads=4)
+    )
+    return {
+        ALL: Contender([one.url + PATH for one in each], [one.process.pid for one in each], tokens),
+        ALL_CACHED: contender(django, "/cached/", tokens, CPUS),
+        ALL_COUNTING: contender(django, "/count/", tokens, CPUS),
+    }
+
+
+def contender(service: Service, path: str, tokens: Path, callers: int = 1) -> Contender:
+    return Contender([service.url + path] * callers, [service.process.pid], tokens)
+
+
+@contextmanager
+def floor(which: str) -> Iterator[Service]:
+    port = stage.free_port()
+    with stage.program(sys.executable, NULL, which, str(port)) as process:
+        answering(f"http://127.0.0.1:{port}")
+        yield Service("127.0.0.1", port, process)
+
+
+class Measure:
+    """Requests a second of a contender; records the CPU time of its processes and of PostgreSQL for each request."""
+
+    def __init__(self, postgres: int, seconds: int, spent: Measured) -> None:
+        self._postgres, self._seconds, self._spent = postgres, seconds, spent
+
+    def all_of(self, contenders: dict[str, Contender]) -> dict[str, Callable[[], float]]:
+        return {
+            name: lambda name=name, each=each: self.once(name, each)
+            for name, each in contenders.items()
+        }
+
+    def once(self, name: str, each: Contender) -> float:
+        def ask(seconds: int) -> float:
+            return wrk.requests_per_second(each.urls, each.tokens, seconds=seconds, kind=each.kind)
+
+        rate = ask(1)
+        if each.warm:
+            ask(math.ceil(PEOPLE / rate))
+        before, database = each.cpu(), stage.cpu(self._postgres)
+        rate = ask(self._seconds)
+        requests = rate * self._seconds / 1e6
+        self._spent[name].append((each.cpu() - before) / requests)
+        self._spent[f"{name}: PostgreSQL"].append((stage.cpu(self._postgres) - database) / requests)
+        return rate
+
+
+def rows_of(measured: Measured) -> Iterator[str]:
+    """Yields the rows of the table of CPU time; the floors have no database."""
+    for name in measured:
+        yield name
+        if name not in (LITESTAR, RAW):
+            yield f"{name}: PostgreSQL"
+
+
+def rates(measured: Measured, fresh: Freshness, found: dict[str, str]) -> Record:
     return Record(
         "count-http",
         "Unread count over HTTP, one process, 64 connections",
@@ -102,28 +204,41 @@ def rates(measured: Measured, fresh: Freshness, versions: dict[str, str]) -> Rec
             Goal(OURS, COUNTING, at_least=10),
             Goal(OURS, LITESTAR, at_least=1.2),
             Goal(OURS, RAW, at_least=0.6),
+            *(Goal(name, OURS, at_least=0.6) for name in (FIRST_SEEN, COOKIE, ORIGIN)),
         ],
         facts={"people": PEOPLE, "commits checked under load": fresh.looks},
         kept={
             "every commit of another process was seen by the next request": fresh.looks > 0
             and fresh.late == 0
         },
-        versions=versions,
+        versions=found,
     )
 
 
-def processor_time(cpu: Measured, versions: dict[str, str]) -> Record:
+def processor_time(cpu: Measured, found: dict[str, str]) -> Record:
     return Record(
         "count-http-cpu",
-        "CPU of the responding process, in the same rounds",
+        "CPU of the responding process and of PostgreSQL, in the same rounds",
         "µs a request",
         cpu,
         goals=[
             Goal(OURS, CACHED, at_most=1 / 10),
             Goal(OURS, LITESTAR, at_most=1 / 1.2),
             Goal(OURS, RAW, at_most=1 / 0.6),
+            *(Goal(name, OURS, at_most=1 / 0.6) for name in (FIRST_SEEN, COOKIE, ORIGIN)),
         ],
-        versions=versions,
+        versions=found,
+    )
+
+
+def whole_machine(measured: Measured, found: dict[str, str]) -> Record:
+    return Record(
+        "count-http-machine",
+        "Unread count over HTTP, with as many processes as for this machine",
+        "requests/s",
+        measured,
+        goals=[Goal(ALL, theirs, at_least=10) for theirs in (ALL_CACHED, ALL_COUNTING)],
+        versions=found,
     )
 
 
@@ -136,96 +251,6 @@ def some_people(dsn: str) -> list[str]:
             (PEOPLE,),
         )
         return [recipient for (recipient,) in rows]
-
-
-def fill_the_peer(dsn: str) -> None:
-    with peer("django_count_table.py", dsn):
-        pass
-
-
-@contextmanager
-def django(dsn: str) -> Iterator[Contender]:
-    """Yields one worker of gunicorn's; threads, since its plain worker closes each connection."""
-    port = stage.free_port()
-    command = [
-        *(PYTHON.parent / "gunicorn", "--workers", "1", "--worker-class", "gthread"),
-        *("--threads", str(THREADS), "--keep-alive", "75", "--bind", f"127.0.0.1:{port}"),
-        *("--chdir", PEERS, "django_count:application"),
-    ]
-    with stage.program(*command, environ={"COUNT_DSN": dsn}) as process:
-        answering(f"http://127.0.0.1:{port}")
-        yield Contender(f"http://127.0.0.1:{port}", process.pid)
-
-
-@contextmanager
-def floor(which: str) -> Iterator[Contender]:
-    port = stage.free_port()
-    with stage.program(sys.executable, NULL, which, str(port)) as process:
-        answering(f"http://127.0.0.1:{port}")
-        yield Contender(f"http://127.0.0.1:{port}/", process.pid)
-
-
-def asked(
-    contender: Contender, tokens: Path, seconds: int, cpu: list[float]
-) -> Callable[[], float]:
-    def measure() -> float:
-        url = contender.url
-        rate = wrk.requests_per_second(url, tokens, seconds=1)
-        wrk.requests_per_second(url, tokens, seconds=math.ceil(PEOPLE / rate))
-        before = stage.cpu(contender.pid)
-        rate = wrk.requests_per_second(url, tokens, seconds=seconds)
-        cpu.append((stage.cpu(contender.pid) - before) / (rate * seconds) * 1e6)
-        return rate
-
-    return measure
-
-
-def answers_rightly(url: str, dsn: str, people: Sequence[str]) -> None:
-    """Ends the benchmark if a contender has another count."""
-    with psycopg.connect(dsn) as connection, httpx.Client() as client:
-        for person in people[:50]:
-            response = client.get(url, headers=bearer(person))
-            row = connection.execute("select tocsin.unread_count(%s)", (person,)).fetchone()
-            if row is None or response.json()["count"] != row[0]:
-                raise SystemExit(f"{url} returned {response.text} for {person}, not {row}")
-
-
-class Freshness:
-    """Commits from this process and requests the count at once, while the block runs."""
-
-    def __init__(self, dsn: str, url: str) -> None:
-        self.looks = self.late = 0
-        self._dsn, self._url = dsn, url
-        self._done = Event()
-        self._thread = Thread(target=self._look)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *failure: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        with (
-            psycopg.connect(self._dsn, autocommit=True) as app,
-            httpx.Client(headers=bearer("fresh")) as client,
-        ):
-            app.execute("select tocsin.upsert_recipient('fresh')")
-            while not self._done.is_set():
-                app.execute("select tocsin.notify('forum.new_thread', array['fresh'], 'x')")
-                self.looks += 1
-                self.late += client.get(self._url).json()["count"] != self.looks
-
-
-def gunicorn_versions() -> dict[str, str]:
-    ask = (
-        "import json, importlib.metadata as m;"
-        "print(json.dumps({n: m.version(n) for n in "
-        "('django', 'djangorestframework', 'djangorestframework-simplejwt', 'gunicorn')}))"
-    )
-    output = subprocess.run([PYTHON, "-c", ask], check=True, capture_output=True, text=True).stdout
-    return dict(json.loads(output))
 
 
 if __name__ == "__main__":

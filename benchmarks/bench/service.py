@@ -77,12 +77,12 @@ def answering(url: str) -> None:
     until(responds)
 
 
-def token(person: str) -> str:
+def token(person: str, jti: str = "") -> str:
     """Returns a JWT for all contenders; simplejwt requires `jti` and `token_type`."""
     claims = {
         "sub": person,
         "exp": int(time.time()) + 86_400,
-        "jti": person,
+        "jti": jti or person,
         "token_type": "access",
     }
     return jwt.encode(claims, SECRET, algorithm="HS256")

@@ -1,9 +1,21 @@
--- Each request has the next token of a file; after the last one, the first again.
+-- Each request has the next token of a file, after the last one the first again: as "bearer", as "cookie", or as "origin",
+-- which is a bearer token with an Origin header.
 local requests, last = {}, 0
+
+local function headers(token, kind)
+    if kind == "cookie" then
+        return { ["Cookie"] = "tocsin_token=" .. token }
+    end
+    local found = { ["Authorization"] = "Bearer " .. token }
+    if kind == "origin" then
+        found["Origin"] = "https://app.example.com"
+    end
+    return found
+end
 
 function init(arguments)
     for token in io.lines(arguments[1]) do
-        requests[#requests + 1] = wrk.format("GET", nil, { ["Authorization"] = "Bearer " .. token })
+        requests[#requests + 1] = wrk.format("GET", nil, headers(token, arguments[2]))
     end
 end
 
