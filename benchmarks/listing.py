@@ -1,8 +1,9 @@
 """Milliseconds for a page of the inbox, the first and the thousandth, of a person with 50,000. `make bench-list`.
 
 One `tocsin serve`, with requests over one open connection and a verified JWT; pages of 20 by keyset cursors. Peer:
-Django REST framework with page-number pagination (a count and an offset) on the same rows, under gunicorn. Floor: the
-bare keyset query, prepared, on a psycopg connection.
+Django REST framework on the same rows, under gunicorn: with page-number pagination (a count and an offset), which is
+its default, and with CursorPagination, which is its fastest. Floor: the bare keyset query, prepared, on a psycopg
+connection.
 
 Filters are measured too: what they select may be rare, or not exist.
 """
@@ -10,17 +11,19 @@ Filters are measured too: what they select may be rare, or not exist.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from base64 import b64encode
+from collections.abc import Callable
+from contextlib import ExitStack
 from http.client import HTTPConnection
 from urllib.parse import urlencode
 
 import psycopg
 from bench import cpu_limit, stage
-from bench.peer import PEERS, PYTHON, peer
+from bench.gunicorn import gunicorn
+from bench.peer import peer
 from bench.record import Goal, Record, keep
 from bench.rounds import in_turns
-from bench.service import answering, bearer, serve
+from bench.service import bearer, serve
 
 from tocsin.engine.store.pagination import Cursor
 
@@ -28,6 +31,14 @@ PERSON = "p1"  # has 50,000, all unread
 READER = "p10"  # has a few thousand, most of them read
 PAGE = 20
 DEEP = 1000
+BY_CURSOR = "DRF CursorPagination"
+FILTERS = (
+    "tocsin, unread only",
+    "tocsin, read only",
+    "tocsin, a common category",
+    "tocsin, a category without any",
+    "tocsin, a type without any",
+)
 BARE = """
 select n.notification_id, n.event_id, n.event_type, e.title, e.body, e.body_html, e.action_url, e.metadata, e.initiator,
     n.read_at, n.created_at
@@ -54,7 +65,7 @@ def main() -> None:
         with peer("django_table.py", dsn) as made:
             versions = made.versions
         ours = stack.enter_context(serve(dsn))
-        theirs = stack.enter_context(django(dsn))
+        theirs = stack.enter_context(gunicorn("django_list", {"PEER_DSN": dsn})).port
         app = stack.enter_context(psycopg.connect(dsn, autocommit=True))
         deep = place(app, PERSON, PAGE * (DEEP - 1))
         pages: dict[str, Ask] = {
@@ -62,6 +73,8 @@ def main() -> None:
             "tocsin, page 1,000": asked(ours.port, PERSON, cursor=deep),
             "Django REST framework, page 1": asked(theirs, PERSON, "/list/", page=1),
             "Django REST framework, page 1,000": asked(theirs, PERSON, "/list/", page=DEEP),
+            f"{BY_CURSOR}, page 1": asked(theirs, PERSON, "/cursor/"),
+            f"{BY_CURSOR}, page 1,000": asked(theirs, PERSON, "/cursor/", cursor=drf_cursor(deep)),
             "floor: bare query, page 1": bare(app, Cursor(deep.at.max, 2**62)),
             "floor: bare query, page 1,000": bare(app, deep),
             "tocsin, unread only": asked(ours.port, READER, read="false"),
@@ -83,7 +96,9 @@ def main() -> None:
                 Goal("tocsin, page 1,000", "tocsin, page 1", at_most=1.2),
                 Goal("Django REST framework, page 1", "tocsin, page 1", at_least=3),
                 Goal("Django REST framework, page 1,000", "tocsin, page 1,000", at_least=3),
-                *(Goal(name, "tocsin, page 1", at_most=1.5) for name in list(pages)[6:]),
+                Goal(f"{BY_CURSOR}, page 1", "tocsin, page 1", at_least=2),
+                Goal(f"{BY_CURSOR}, page 1,000", "tocsin, page 1,000", at_least=2),
+                *(Goal(name, "tocsin, page 1", at_most=1.5) for name in pages if name in FILTERS),
             ],
             versions=versions,
         )
@@ -139,18 +154,9 @@ def place(app: psycopg.Connection, person: str, skipped: int) -> Cursor:
     return Cursor(*row)
 
 
-@contextmanager
-def django(dsn: str) -> Iterator[int]:
-    """Yields one worker of gunicorn's; threads, since its plain worker closes each connection."""
-    port = stage.free_port()
-    command = [
-        *(PYTHON.parent / "gunicorn", "--workers", "1", "--worker-class", "gthread"),
-        *("--threads", "8", "--keep-alive", "75", "--bind", f"127.0.0.1:{port}"),
-        *("--chdir", PEERS, "django_list:application"),
-    ]
-    with stage.program(*command, environ={"PEER_DSN": dsn}):
-        answering(f"http://127.0.0.1:{port}/list/")
-        yield port
+def drf_cursor(after: Cursor) -> str:
+    """Returns the cursor of DRF's for what is older."""
+    return b64encode(urlencode({"p": str(after.at)}).encode()).decode()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""The inbox list of a Django app, for gunicorn: Django REST framework, stateless JWT, page-number pagination.
+"""The inbox list of a Django app, for gunicorn: Django REST framework, stateless JWT, pagination by number or cursor.
 
+`/list/` has numbers, which is DRF's default: a count of all rows, and an offset. `/cursor/` has CursorPagination.
 Everything that costs time and is not needed is off: middleware, the browsable API, throttling, the user's row.
 """
 
@@ -30,6 +31,7 @@ django_inbox.setup(
 from django.core.handlers.wsgi import WSGIHandler  # noqa: E402
 from django.urls import path  # noqa: E402
 from rest_framework.generics import ListAPIView  # noqa: E402
+from rest_framework.pagination import CursorPagination  # noqa: E402
 from rest_framework.serializers import ModelSerializer  # noqa: E402
 
 Notification = django_inbox.model()
@@ -62,5 +64,21 @@ class Inbox(ListAPIView):  # type: ignore[misc]
         return mine.order_by("-created_at", "-id")
 
 
-urlpatterns = [path("list/", Inbox.as_view())]
+class ByTime(CursorPagination):  # type: ignore[misc]
+    """By one field, which the index has; a second one would sort."""
+
+    ordering = "-created_at"
+    page_size = 20
+
+
+class CursorInbox(Inbox):
+    """The same by cursors."""
+
+    pagination_class = ByTime
+
+    def get_queryset(self) -> object:
+        return Notification.objects.filter(recipient=self.request.user.id)
+
+
+urlpatterns = [path("list/", Inbox.as_view()), path("cursor/", CursorInbox.as_view())]
 application = WSGIHandler()
