@@ -21,6 +21,23 @@ def in_turns(contenders: Mapping[str, Callable[[], float]], rounds: int) -> Meas
     return measured
 
 
+def in_turns_without(
+    contenders: Mapping[str, Callable[[], float]], rounds: int, disturbed: Callable[[], bool]
+) -> tuple[Measured, Measured]:
+    """Measures until that many rounds were not disturbed, as asked after each; returns these, and all rounds."""
+    kept: Measured = {name: [] for name in contenders}
+    every: Measured = {name: [] for name in contenders}
+    names = list(contenders)
+    for number in range(2 * rounds + 1):
+        values = {name: contenders[name]() for name in _order(names, number)}
+        for measured in (every,) if disturbed() else (every, kept):
+            for name, value in values.items():
+                measured[name].append(value)
+        if len(kept[names[0]]) == rounds:
+            return kept, every
+    raise SystemExit(f"not {rounds} rounds of {2 * rounds + 1} were undisturbed")
+
+
 async def in_turns_async(
     contenders: Mapping[str, Callable[[], Awaitable[float]]], rounds: int
 ) -> Measured:

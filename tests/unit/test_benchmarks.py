@@ -88,3 +88,22 @@ def test_a_result_with_less_cpu_is_a_column_of_its_benchmark(
     assert "| median | least | most | median, 50 % CPU |" in text
     assert "4,321" in text
     assert "50 % CPU: 50 % of 2 CPUs by cpu.max of cgroup v2." in text
+
+
+def test_a_disturbed_round_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds = module("bench.rounds", monkeypatch)
+    values, disturbed = iter(range(100)), iter([True, False, True, False])
+
+    kept, every = rounds.in_turns_without({"a": lambda: next(values)}, 2, lambda: next(disturbed))
+
+    assert kept == {"a": [1, 3]}
+    assert every == {"a": [0, 1, 2, 3]}
+
+
+def test_rounds_that_are_always_disturbed_end_the_benchmark(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rounds = module("bench.rounds", monkeypatch)
+
+    with pytest.raises(SystemExit, match="not 2 rounds of 5 were undisturbed"):
+        rounds.in_turns_without({"a": lambda: 1.0}, 2, lambda: True)
