@@ -232,6 +232,15 @@ bench-apns: $(VENV)/.dev ## pushes a second, against unmodified aioapns
 bench-fcm: $(VENV)/.dev ## pushes a second, against unmodified pyfcm
 	@exec $(PY) benchmarks/fcm_push.py $(ARGS)
 
+bench-cold-start: $(VENV)/.dev build/peers/.installed ## seconds from a start to the first response, against Django
+	@exec $(PY) benchmarks/cold_start.py $(ARGS)
+
+bench-waiting: $(VENV)/.dev ## buffers of the next dispatch and claim, with a thousand and a million due deliveries
+	@exec $(PY) benchmarks/waiting.py $(ARGS)
+
+bench-old-snapshot: $(VENV)/.dev ## engine and notify() beside a snapshot that is an hour old, against the same without
+	@exec $(PY) benchmarks/old_snapshot.py $(ARGS)
+
 soak: $(VENV)/.dev ## an hour of mixed load: memory, p99 and sizes compared with the first ten minutes
 	@exec $(PY) benchmarks/soak.py $(ARGS)
 

@@ -195,7 +195,7 @@ def report(runs: dict[str, list[Run]]) -> None:
             title="Pushes to APNs",
             unit="pushes/s",
             measured={name: [run.rate for run in each] for name, each in runs.items()},
-            goals=[Goal("tocsin actor", "aioapns", at_least=1.0)],
+            goals=[Goal("tocsin actor", "aioapns", at_least=1.2)],
             facts={f"CPU of a push, {name} (µs)": round(value) for name, value in cpu.items()},
             versions={name: version(name) for name in ("aioapns", "h2", "hpack")},
         )

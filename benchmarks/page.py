@@ -26,7 +26,7 @@ SUMMARY, INTRODUCTION = "summary", "introduction"
 ORDER = (
     *("count-http", "count-sql", "list", "stream", "latency"),
     *("notify", "fan-out", "engine", "mails", "apns", "fcm", "dkim"),
-    *("beside-fan-out", "size", "soak", "soak-push"),
+    *("cold-start", "beside-fan-out", "old-snapshot", "waiting", "size", "soak", "soak-push"),
 )
 # Of all versions in a record, those of the service itself.
 _OURS = ("litestar", "psycopg", "procrastinate", "uvicorn", "uvloop", "msgspec", "aiosmtplib")
