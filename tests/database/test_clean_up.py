@@ -8,13 +8,15 @@ from typing import Any
 import psycopg
 import pytest
 
+from tocsin.engine.catalogue_file import parse_catalogue
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.installation import clean_up, count_over
+from tocsin.engine.store.installation import Retention, clean_up, count_over
 from tocsin.engine.store.recipient import list_devices, register_device
+from tocsin.migrate import apply_catalogue
 
 Db = psycopg.Connection[Any]
 NOW = datetime(2026, 11, 21, 3, 17, tzinfo=UTC)
-RETENTION = timedelta(days=90)
+RETENTION = Retention(90)
 TABLES = ("event", "notification", "delivery", "attempt")
 
 
@@ -271,3 +273,71 @@ async def reasons(database: Database) -> dict[str, str | None]:
     names = {token[-6:]: name for name, token in PHONES.items()}
     devices = await list_devices(database, "alice")
     return {names[each.token]: each.disabled_reason for each in devices}
+
+
+async def test_unread_ones_are_kept_for_ever_unless_a_time_is_set(
+    db: Db, database: Database
+) -> None:
+    notify_people(db, "alice", "bob", days_ago=400)
+    notify_people(db, "alice", days_ago=20)
+    kept = Retention(90, unread_days=365)
+    assert await count_over(database, now=NOW, retention=RETENTION) == 0
+    assert await clean_up(database, now=NOW, retention=RETENTION) == 0
+    assert await count_over(database, now=NOW, retention=kept) == 2
+    assert await clean_up(database, now=NOW, retention=kept) == 2
+    assert await clean_up(database, now=NOW, retention=kept) == 0
+    assert counts(db)["notification"] == number(db, "select tocsin.unread_count('alice')") == 1
+    assert counts(db)["event"] == number(db, "select count(distinct event_id) from tocsin.delivery")
+    assert number(db, "select tocsin.unread_count('bob')") == 0
+    changed = db.execute(
+        "select recipient_id, change, cardinality(notification_ids) from tocsin.inbox_change"
+        " where change = 'archived' order by 1"
+    ).fetchall()
+    assert changed == [("alice", "archived", 1), ("bob", "archived", 1)]
+
+
+CATALOGUE = """[event_types]
+"forum.new_reply" = { label = "Reply", channels = ["in_app"], unread_retention = "3d" }
+"""
+
+
+async def test_an_event_type_has_a_time_of_its_own_for_unread_ones(
+    db: Db, database: Database, dsn: str
+) -> None:
+    notify_people(db, "alice", days_ago=4)
+    notify_people(db, "alice", days_ago=2)
+    notify_people(db, "alice", days_ago=4, read_at="%(at)s")
+    db.execute("select tocsin.notify('forum.mention', array['alice'], 'x')")
+    apply_catalogue(dsn, parse_catalogue(CATALOGUE, "shop.toml"))
+    before = number(db, "select tocsin.unread_count('alice')")
+    kept = Retention(90, unread_days=365)
+    assert await clean_up(database, now=NOW, retention=kept) == 1
+    assert counts(db)["notification"] == 3
+    assert number(db, "select tocsin.unread_count('alice')") == before - 1
+
+
+async def test_many_unread_ones_are_deleted_in_batches_past_those_that_stay(
+    db: Db, database: Database
+) -> None:
+    people = [f"p{number}" for number in range(1_200)]
+    notify_people(db, *people, days_ago=400, read_at="'2026-11-20T00:00:00Z'")
+    notify_people(db, *people, days_ago=400)
+    notify_people(db, *people, days_ago=1)
+    notify_people(db, "alice", days_ago=400)
+    unread = "select sum(tocsin.unread_count(recipient_id)) from tocsin.recipient"
+    before = number(db, unread)
+    assert await clean_up(database, now=NOW, retention=Retention(90, unread_days=30)) == 1_201
+    assert counts(db)["notification"] == 2_400
+    assert number(db, unread) == before - 1_201
+
+
+async def test_an_unread_one_that_an_app_has_locked_is_left_for_the_next_time(
+    db: Db, database: Database, dsn: str
+) -> None:
+    notify_people(db, "alice", "bob", days_ago=400)
+    kept = Retention(90, unread_days=30)
+    with psycopg.connect(dsn) as app:
+        app.execute("update tocsin.notification set read_at = now() where recipient_id = 'bob'")
+        assert await clean_up(database, now=NOW, retention=kept) == 1
+    assert await clean_up(database, now=NOW, retention=kept) == 0
+    assert counts(db)["notification"] == 1

@@ -25,7 +25,7 @@ from tocsin.engine.model import Channel
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.delivery import claim
 from tocsin.engine.store.digest import make_digests
-from tocsin.engine.store.installation import clean_up
+from tocsin.engine.store.installation import Retention, clean_up
 
 # Preferences.
 
@@ -267,7 +267,7 @@ async def test_it_is_exported_erased_and_cleaned_up_with_its_person(
     held = (await machine.get("/api/recipients/alice/export/")).json()
     assert held["digest"]["frequency"] == "daily"
     later = datetime.now(UTC) + timedelta(days=91)
-    assert await clean_up(database, now=later, retention=timedelta(days=90)) == 1
+    assert await clean_up(database, now=later, retention=Retention(90)) == 1
     assert digests(db) == []
     assert waiting(db) == 1
     await machine.delete("/api/recipients/alice/")

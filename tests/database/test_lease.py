@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import pytest
@@ -32,7 +32,7 @@ from tocsin.engine.store.database import Database
 from tocsin.engine.store.delivery import SettledDelivery
 from tocsin.engine.store.dispatch import LeaderSession
 from tocsin.engine.store.health import unsettled
-from tocsin.engine.store.installation import clean_up
+from tocsin.engine.store.installation import Retention, clean_up
 from tocsin.engine.store.operations import settled_lately, unfinished
 
 
@@ -52,10 +52,10 @@ async def test_the_clean_up_takes_no_delivery_from_its_job(
 ) -> None:
     now = datetime.now(UTC)
     assert len(await dispatch(leader, ten_mails)) == 1
-    await clean_up(database, now=now, retention=timedelta(days=90))
+    await clean_up(database, now=now, retention=Retention(90))
     assert await due(leader) == []
     db.execute("delete from tocsin.lease")  # by hand: the job is lost
-    await clean_up(database, now=now, retention=timedelta(days=90))
+    await clean_up(database, now=now, retention=Retention(90))
     assert len(await due(leader)) == 1
 
 
@@ -364,11 +364,11 @@ async def test_a_lease_that_somebody_took_away_costs_a_day_at_most(
     await store.settle(database, [sent(claimed[0])])
     db.execute("delete from tocsin.lease")
     assert await store.presend_check(database, [message(one) for one in claimed]) == {}
-    await clean_up(database, now=datetime.now(UTC), retention=timedelta(days=90))
+    await clean_up(database, now=datetime.now(UTC), retention=Retention(90))
     (again,) = await due(leader)
     assert sorted(again) == sorted([claimed[1].delivery_id, claimed[2].delivery_id, *job[3:]])
     # the others wait in the queue of their event, and these have a lease
-    await clean_up(database, now=datetime.now(UTC), retention=timedelta(days=90))
+    await clean_up(database, now=datetime.now(UTC), retention=Retention(90))
     assert await due(leader) == []
 
 
@@ -402,6 +402,6 @@ async def test_a_ledger_from_before_the_leases_comes_to_its_end(
     db.execute("update tocsin.delivery set due_at = now() where due_at is not null")
     (again,) = await due(leader)
     assert sorted(again) == sorted([*dispatched[1:], *claimed[1:], *deferred])
-    await clean_up(database, now=datetime.now(UTC), retention=timedelta(days=90))
+    await clean_up(database, now=datetime.now(UTC), retention=Retention(90))
     assert await due(leader) == []
     assert len(await dispatch(leader, ten_mails)) == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from tests.support.phones import IPHONE, Phones, device, phones  # noqa: F401 - 
 from tests.support.services import free_port, running, service_dsn, until
 from tocsin.engine.dispatch.dispatcher import Dispatcher
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.installation import clean_up
+from tocsin.engine.store.installation import Retention, clean_up
 
 INBOX = "/api/notifications/"
 ONLY_APNS = "delete from tocsin.provider where channel = 'push' and provider <> 'apns'"
@@ -344,4 +343,4 @@ def held(db: Db, statement: str) -> list[Any]:
 
 async def cleaned_up(database: Database, at: str, db: Db) -> None:
     (now,) = held(db, f"select {at}")
-    await clean_up(database, now=now, retention=timedelta(days=90))
+    await clean_up(database, now=now, retention=Retention(90))

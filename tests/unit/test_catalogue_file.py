@@ -24,6 +24,7 @@ shop = 1
 [event_types."shop.e"]
 label = "E"
 channels = "email"
+unread_retention = "12h"
 """
 
 FAULTS = [
@@ -40,6 +41,7 @@ FAULTS = [
     ('10: event_types."shop.d": ', "make that longer"),
     (": event_types.shop: ", "category.name"),
     ('14: event_types."shop.e".channels: ', "Expected array"),
+    ('15: event_types."shop.e".unread_retention: ', "a number of days"),
 ]
 
 

@@ -139,11 +139,14 @@ def digest_preview(recipient: str) -> None:
 @click.option("--now", help="Use this time instead of now: 2026-11-21T09:30:00Z.")
 @click.option("--dry-run", is_flag=True, help="Print how many would be removed, and keep them.")
 def cleanup(now: str | None, dry_run: bool) -> None:
-    """Remove notifications that were read more than TOCSIN_RETENTION_DAYS ago. Workers do it daily."""
-    from tocsin.engine.store.installation import clean_up, count_over
+    """Remove notifications that were read more than TOCSIN_RETENTION_DAYS ago, and those that are unread for more than
+    TOCSIN_UNREAD_RETENTION_DAYS. Workers do it daily.
+    """
+    from tocsin.engine.store.installation import Retention, clean_up, count_over
 
     act, word = (count_over, "would be removed") if dry_run else (clean_up, "removed")
-    moment, retention = _moment(now), timedelta(days=find_settings().retention_days)
+    moment, settings = _moment(now), find_settings()
+    retention = Retention(settings.retention_days, settings.unread_retention_days)
     count = with_database(lambda database: act(database, now=moment, retention=retention))
     click.echo(f"{count} notification{'s' * (count != 1)} {word}.")
 

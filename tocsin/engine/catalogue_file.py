@@ -23,6 +23,7 @@ _LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*\S[^\x00-\x1f\x7f-\x9f\u2028\u2029]
 Label = Annotated[str, Meta(min_length=1, max_length=100, pattern=_LINE)]
 Duration = Annotated[str, Meta(pattern="^[1-9][0-9]{0,4}[smhd]$(?!\n)")]
 ThrottleText = Annotated[str, Meta(pattern="^[1-9][0-9]{0,4}/[1-9][0-9]{0,4}[smhd]$(?!\n)")]
+Days = Annotated[str, Meta(pattern="^[1-9][0-9]{0,4}d$(?!\n)")]
 LanguageTag = Annotated[str, Meta(pattern="^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$(?!\n)")]
 PluralCategory = Literal["zero", "one", "two", "few", "many", "other"]
 GroupTitle = Annotated[str, Meta(min_length=1, max_length=200, pattern=_LINE)]
@@ -36,6 +37,7 @@ _ALLOWED: Final[dict[Any, str]] = {
     Duration: 'a duration is a number up to 99999 and one of s, m, h, d, such as "3d"',
     ThrottleText
     | None: 'a throttle is a number of messages, a slash and a duration, such as "10/1h"',
+    Days | None: 'a number of days up to 99999, such as "30d"',
 }
 _NAMES: Final = {
     "categories": "a category is lower-case letters, digits and underscores, such as shop",
@@ -64,6 +66,7 @@ class EntryDefinition(Struct, frozen=True, forbid_unknown_fields=True):
     group: bool = True
     title_many: dict[LanguageTag, dict[PluralCategory, GroupTitle]] = {}
     throttle: ThrottleText | None = None
+    unread_retention: Days | None = None
 
 
 class CatalogueFile(Struct, frozen=True, forbid_unknown_fields=True):

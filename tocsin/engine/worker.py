@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -43,6 +42,7 @@ from tocsin.engine.store.event import list_event_types
 from tocsin.engine.store.installation import (
     OFFER_AGAIN,
     ProcessReport,
+    Retention,
     SharedTokens,
     get_secret,
     keep_reporting,
@@ -62,7 +62,7 @@ class Engine(Struct, frozen=True):
 
     deliverer: Deliverer
     database: Database
-    retention: timedelta
+    retention: Retention
 
 
 @asynccontextmanager
@@ -113,7 +113,11 @@ async def running_engine(settings: Settings, availability: Availability) -> Asyn
             deliverer.running(),
         ):
             log.info("working", providers=sorted(actors))
-            yield Engine(deliverer, database, timedelta(days=settings.retention_days))
+            yield Engine(
+                deliverer,
+                database,
+                Retention(settings.retention_days, settings.unread_retention_days),
+            )
 
 
 @asynccontextmanager

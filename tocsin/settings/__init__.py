@@ -61,6 +61,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     data_dir: Annotated[Path, _folder] = Path(".tocsin")
     database_wait: Annotated[float, _whole(0, 86400)] = 60.0
     retention_days: Annotated[int, _whole(1, 36500)] = 90
+    unread_retention_days: Annotated[int | None, _whole(1, 36500)] = None
 
     host: Annotated[str, addresses.parse_host] = "127.0.0.1"
     port: Annotated[int, _whole(1, 65535)] = 8000

@@ -23,6 +23,7 @@ _DEFAULTS: dict[str, Any] = {
     "group": True,
     "title_many": {},
     "throttle": None,
+    "unread_retention": None,
 }
 
 

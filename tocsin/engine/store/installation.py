@@ -39,21 +39,30 @@ _RETRY = 0.2  # seconds until a report is retried
 log = structlog.get_logger("tocsin.report")
 
 
-async def clean_up(database: Database, *, now: datetime, retention: timedelta) -> int:
+class Retention(Struct, frozen=True):
+    """For how many days notifications are kept."""
+
+    days: int  # after they were read or archived
+    unread_days: int | None = None  # after they were made; None: for ever
+
+
+async def clean_up(database: Database, *, now: datetime, retention: Retention) -> int:
     """Deletes notifications that were past `retention` at `now`; returns how many.
 
     With them go their digests and events, yesterday's keys, and the pushes that corrected badges; stale devices are
     disabled, and what the ledger lost sight of is due.
     """
-    before = now - retention
+    kept = timedelta(days=retention.days)
+    before = now - kept
     removed = await _in_batches(database, "clean_up_notifications", before=before)
+    removed += await _clean_up_unread(database, now, retention.unread_days)
     await _in_batches(database, "clean_up_digests", before=before)
     await _in_batches(database, "clean_up_events", before=before)
     await _in_batches(database, "clean_up_mail_events", before=before)
     await _in_batches(database, "clean_up_keys", now=now)
     await _in_batches(database, "clean_up_badge_pushes", now=now)
     await _in_batches(database, "clean_up_joined_messages", now=now)
-    await _in_batches(database, "clean_up_webhooks", before=now - min(retention, _WEBHOOKS_KEPT))
+    await _in_batches(database, "clean_up_webhooks", before=now - min(kept, _WEBHOOKS_KEPT))
     await _in_batches(database, "disable_stale_devices", now=now)
     await _in_batches(database, "requeue_lost", now=now)
     return removed
@@ -68,9 +77,31 @@ async def _in_batches(database: Database, statement: str, **until: datetime) -> 
             return removed
 
 
-async def count_over(database: Database, *, now: datetime, retention: timedelta) -> int:
+async def _clean_up_unread(database: Database, now: datetime, days: int | None) -> int:
+    """Deletes what is unread for too long, page by page through all old notifications; returns how many."""
+    removed = 0
+    last: int | None = 0
+    while last is not None:
+        page = await database.one(
+            _UnreadPage, _SQL["clean_up_unread"], after=last, now=now, days=days, limit=_BATCH
+        )
+        last = page.last_id
+        removed += page.deleted
+    return removed
+
+
+class _UnreadPage(Struct, frozen=True):
+    last_id: int | None
+    deleted: int
+
+
+async def count_over(database: Database, *, now: datetime, retention: Retention) -> int:
     """Returns how many notifications a clean-up would delete."""
-    return int(await database.value(_SQL["count_over"], before=now - retention))
+    before = now - timedelta(days=retention.days)
+    unread = await database.value(
+        _SQL["count_unread_for_too_long"], now=now, days=retention.unread_days
+    )
+    return int(await database.value(_SQL["count_over"], before=before)) + int(unread)
 
 
 async def requeue_lost_jobs(database: Database, worker_id: int, running: Sequence[int]) -> None:

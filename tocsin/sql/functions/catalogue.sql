@@ -83,7 +83,7 @@ begin
     insert into tocsin.event_type as t (
         event_type, category, label, position, default_channels, mandatory_channels, priority, time_to_live,
         max_attempts, allows_digest, delays, skip_if_read, alone, mention, grouped, title_many,
-        throttle_most, throttle_within
+        throttle_most, throttle_within, unread_retention
     )
     select
         e.entry ->> 'event_type',
@@ -114,7 +114,8 @@ begin
         coalesce((e.entry ->> 'group')::boolean, true),
         nullif(nullif(e.entry -> 'title_many', '{}'), 'null'),
         split_part(e.entry ->> 'throttle', '/', 1)::integer,
-        tocsin.duration(split_part(e.entry ->> 'throttle', '/', 2))
+        tocsin.duration(split_part(e.entry ->> 'throttle', '/', 2)),
+        tocsin.duration(e.entry ->> 'unread_retention')
     from jsonb_array_elements(_catalogue -> 'event_types') with ordinality e (entry, position)
     on conflict (event_type) do update
     set label = excluded.label,
@@ -132,6 +133,7 @@ begin
         title_many = excluded.title_many,
         throttle_most = excluded.throttle_most,
         throttle_within = excluded.throttle_within,
+        unread_retention = excluded.unread_retention,
         retired_at = null;
 
     if (_catalogue -> 'replace')::boolean then

@@ -1,4 +1,5 @@
--- Clean-up: deletes one bounded batch of old rows and what belongs to them. None of them is in a badge.
+-- Clean-up: deletes one bounded batch of old rows and what belongs to them. None of them is in a badge, but for those that are
+-- unread for too long.
 
 -- Notifications that were read or archived before _before, or that were made before it and are in no inbox. Returns how
 -- many; fewer than _limit means that there are no more.
@@ -28,20 +29,114 @@ begin
     select array_agg(g.notification_id), array_agg(distinct g.event_id), count(*)
     into _ids, _events, _count
     from gone g;
+    perform tocsin.clean_up_after_notifications(_ids, _events);
+    return _count;
+end
+$$;
+
+-- Deletes what belonged to deleted notifications, and those of their events that have no other.
+create or replace function tocsin.clean_up_after_notifications(_ids bigint[], _events bigint[]) returns void
+language plpgsql
+as $$
+declare
+    _empty bigint[];
+begin
     perform tocsin.delete_deliveries(array(select d.delivery_id from tocsin.delivery d where d.notification_id = any (_ids)));
     delete from tocsin.digest_item i
     where i.notification_id = any (_ids);
     delete from tocsin.action a
     where a.notification_id = any (_ids);
-    _events := array(
+    _empty := array(
         select u.event_id
         from unnest(_events) u (event_id)
         where not exists (select from tocsin.notification n where n.event_id = u.event_id)
     );
     -- those to targets of the topic
-    perform tocsin.delete_deliveries(array(select d.delivery_id from tocsin.delivery d where d.event_id = any (_events)));
-    delete from tocsin.event e where e.event_id = any (_events);
-    return _count;
+    perform tocsin.delete_deliveries(array(select d.delivery_id from tocsin.delivery d where d.event_id = any (_empty)));
+    delete from tocsin.event e where e.event_id = any (_empty);
+end
+$$;
+
+-- A page of notifications by id, after the id _after: which are unread for longer than their event type's
+-- unread_retention, or else _kept, at _now (null: they are kept for ever), and which are too new for any of these times.
+create or replace function tocsin.unread_for_too_long(_after bigint, _now timestamptz, _kept interval, _limit integer)
+returns table (notification_id bigint, is_over boolean, is_new boolean)
+language sql stable
+as $$
+    select
+        p.notification_id,
+        coalesce(
+            p.read_at is null
+            and p.archived_at is null
+            and p.in_inbox
+            and p.created_at < _now - coalesce(t.unread_retention, _kept),
+            false
+        ),
+        p.created_at >= _now - l.least
+    from (select least(_kept, min(t.unread_retention)) as least from tocsin.event_type t) l
+    cross join lateral (
+        select n.*
+        from tocsin.notification n
+        where n.notification_id > _after
+            and l.least is not null
+        order by n.notification_id
+        limit _limit
+    ) p
+    join tocsin.event_type t using (event_type)
+$$;
+
+-- Deletes those of one page that are unread for too long; they leave their people's inbox and badge. Skips rows that another
+-- transaction has locked. Returns the page's last id, null where no later page can have any, and how many it deleted.
+create or replace function tocsin.clean_up_unread(
+    _after bigint, _now timestamptz, _kept interval, _limit integer, out last_id bigint, out deleted integer
+)
+language plpgsql
+as $$
+declare
+    _over bigint[];
+    _events bigint[];
+    _recipients text[];
+begin
+    select
+        case when not bool_and(p.is_new) then max(p.notification_id) end,
+        array_agg(p.notification_id) filter (where p.is_over)
+    into last_id, _over
+    from tocsin.unread_for_too_long(_after, _now, _kept, _limit) p;
+    with gone as (
+        delete from tocsin.notification n
+        where n.ctid = any (array(
+            select o.ctid
+            from tocsin.notification o
+            where o.notification_id = any (_over)
+                and o.read_at is null
+                and o.archived_at is null
+                and o.in_inbox
+            order by o.notification_id
+            for update skip locked
+        ))
+        returning n.notification_id, n.event_id, n.recipient_id
+    ),
+    left_badge as (
+        insert into tocsin.unread_delta (recipient_id, n)
+        select g.recipient_id, -count(*)
+        from gone g
+        where g.recipient_id is not null
+        group by g.recipient_id
+    ),
+    left_inbox as (
+        insert into tocsin.inbox_change (recipient_id, change, notification_ids)
+        select g.recipient_id, 'archived', array_agg(g.notification_id)
+        from gone g
+        where g.recipient_id is not null
+        group by g.recipient_id
+    )
+    select array_agg(g.notification_id), array_agg(distinct g.event_id), array_agg(distinct g.recipient_id), count(*)
+    into _over, _events, _recipients, deleted
+    from gone g;
+    if deleted > 0 then
+        perform tocsin.clean_up_after_notifications(_over, _events);
+        perform tocsin.wake(array_remove(_recipients, null));
+    end if;
 end
 $$;
 

@@ -84,6 +84,7 @@ create table tocsin.event_type (
     title_many jsonb,
     throttle_most integer check (throttle_most > 0),
     throttle_within interval check (throttle_within > '0'),
+    unread_retention interval check (unread_retention > '0'),
     reports_created boolean not null default false,
     retired_at timestamptz,
     check ((throttle_most is null) = (throttle_within is null))
@@ -109,6 +110,7 @@ comment on column tocsin.event_type.grouped is 'Whether its notifications of one
 comment on column tocsin.event_type.title_many is 'Title of a group of several: {language: {plural category of CLDR: text}}; null: the title of the newest one.';
 comment on column tocsin.event_type.throttle_most is 'Messages of it to one person (and about one subject) within throttle_within; what is beyond is joined to one later message. null: no limit.';
 comment on column tocsin.event_type.throttle_within is 'The time for which throttle_most counts.';
+comment on column tocsin.event_type.unread_retention is 'How long a notification stays in the inbox unread before it is deleted, in hours; null: as long as those of all types.';
 comment on column tocsin.event_type.reports_created is 'Whether an app webhook wants notification.created; the same for all types, and kept by triggers.';
 comment on column tocsin.event_type.retired_at is 'When it left the catalogue; the row is kept for events that name it.';
 

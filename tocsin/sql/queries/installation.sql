@@ -2,6 +2,11 @@
 -- Deletes one batch of old notifications.
 select tocsin.clean_up_notifications(:before, :limit);
 
+-- name: clean_up_unread
+-- Deletes what is unread for too long in one page of notifications; returns the page's last id and how many.
+select u.last_id, u.deleted
+from tocsin.clean_up_unread(:after, :now, make_interval(days => :days), :limit) u;
+
 -- name: clean_up_digests
 -- Deletes one batch of old digests.
 select tocsin.clean_up_digests(:before, :limit);
@@ -58,6 +63,11 @@ select count(*)
 from tocsin.notification n
 where (n.read_at is not null or n.archived_at is not null or not n.in_inbox)
     and coalesce(n.read_at, n.archived_at, case when not n.in_inbox then n.created_at end) < :before;
+
+-- name: count_unread_for_too_long
+-- How many unread notifications a clean-up would delete.
+select count(*) filter (where u.is_over)
+from tocsin.unread_for_too_long(0, :now, make_interval(days => :days), null) u;
 
 -- name: requeue_lost_jobs!
 -- Queues jobs again that a worker fetched without receiving them, since its connection was lost; not those that it runs
