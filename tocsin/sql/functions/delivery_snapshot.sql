@@ -1,8 +1,9 @@
 -- A delivery as it is at this moment: its content, its recipient, its address, and why it must not be sent, if so. A claim
 -- reads it, and the check right before sending reads it again where the message was not sent at once.
 --
--- Tables that matter for some deliveries only are joined by a key that is null for the others, so that nothing is read for
--- them. The time is that of the statement, before its snapshot: everything committed before it is seen.
+-- The notification, which matters for some deliveries only, is joined by a key that is null for the others. Other such tables are
+-- joined in subqueries with `offset 0`: these stay by themselves, so PostgreSQL checks their condition on the delivery first, and
+-- does not execute them for the others. The time is that of the statement, before its snapshot: everything committed before it is seen.
 create or replace function tocsin.delivery_snapshot(_delivery_id bigint) returns table (
     held_by uuid,
     digest_id bigint,
@@ -30,6 +31,8 @@ create or replace function tocsin.delivery_snapshot(_delivery_id bigint) returns
     topic text,
     subject text,
     replaces boolean,
+    because text,
+    decided_by text,
     invited text,
     address text,
     checked_at timestamptz,
@@ -78,6 +81,9 @@ as $$
         e.topic,
         e.subject,
         coalesce(e.replaces, false) as replaces,
+        case when e.topic is not null then n.because end as because,
+        -- a mail has the reason in its footer
+        case when d.channel = 'email' and d.event_id is not null then n.decisions #>> '{email,1}' end as decided_by,
         e.email as invited,
         coalesce(
             case
@@ -118,7 +124,7 @@ as $$
             when d.target_id is not null and (g.recipient_id is distinct from d.recipient_id or g.disabled_at is not null or g.target_id is null)
                 then 'no_target'
             -- an invitation whose address has an account by now: it is in that person's inbox
-            when d.recipient_id is null and (n.recipient_id is not null or c.address is not null) then 'claimed'
+            when d.recipient_id is null and (n.recipient_id is not null or exists (select from tocsin.address_owner o where o.address = n.address)) then 'claimed'
             when p.enabled is false and d.digest_id is null and coalesce(d.channel <> all (t.mandatory_channels), true)
                 then 'opted_out_since'
             when d.digest_id is not null and exists (
@@ -158,14 +164,32 @@ as $$
     left join tocsin.recipient r using (recipient_id)
     left join tocsin.notification n
         on n.notification_id = case
-            when t.skip_if_read <> '{}' or d.recipient_id is null or e.subject is not null then d.notification_id
+            when d.channel = 'email' or t.skip_if_read <> '{}' or d.recipient_id is null or e.subject is not null or e.topic is not null
+                then d.notification_id
         end
-    left join tocsin.address_owner c on c.address = case when d.recipient_id is null then n.address end
     left join tocsin.suppression s on s.key = coalesce(r.address_key, tocsin.address_key(n.address))
-    left join tocsin.device v on v.device_id = d.device_id
-    left join tocsin.target g on g.target_id = d.target_id
-    left join tocsin.webhook_message m
-        on m.delivery_id = case when d.target_id is not null and d.notification_id is null then d.delivery_id end
+    left join lateral (
+        select v.token, v.environment, v.keys, v.recipient_id, v.disabled_at
+        from tocsin.device v
+        where d.device_id is not null
+            and v.device_id = d.device_id
+        offset 0
+    ) v on true
+    left join lateral (
+        select g.target_id, g.url, g.name, g.secrets, g.kind, g.recipient_id, g.disabled_at
+        from tocsin.target g
+        where d.target_id is not null
+            and g.target_id = d.target_id
+        offset 0
+    ) g on true
+    left join lateral (
+        select m.delivery_id, m.type, m.at, m.data
+        from tocsin.webhook_message m
+        where d.target_id is not null
+            and d.notification_id is null
+            and m.delivery_id = d.delivery_id
+        offset 0
+    ) m on true
     left join lateral (
         select tocsin.quiet_until(q, statement_timestamp()) as until
         from tocsin.quiet_hours q

@@ -124,10 +124,8 @@ select
     n.topic,
     n.subject,
     n.replaces,
-    -- read for events of a topic only
-    case when n.topic is not null then o.because end as because,
-    -- a mail has the reason in its footer
-    case when c.channel = 'email' and c.event_id is not null then o.decisions #>> '{email,1}' end as reason,
+    n.because,
+    n.decided_by as reason,
     n.invited,
     n.initiator_name,
     n.title_many,
@@ -171,9 +169,6 @@ select
     null as counted
 from claimed c
 cross join lateral tocsin.delivery_snapshot(c.delivery_id) n
-left join tocsin.notification o
-    on o.notification_id = c.notification_id
-    and (n.topic is not null or c.channel = 'email' and c.event_id is not null)
 order by n.priority desc, c.delivery_id;
 
 -- name: throttle
