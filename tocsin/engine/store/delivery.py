@@ -215,7 +215,7 @@ async def settle(database: Database, settled: Sequence[SettledDelivery]) -> set[
                 delivery_ids=to_array(one.delivery_id for one in settled),
                 claims=to_array(_texts(one.claim for one in settled)),
                 addresses=to_array(one.address for one in settled),
-                checked_ats=to_array(one.checked_at for one in settled),
+                checked_ats=to_array(_texts(one.checked_at for one in settled)),
                 provider_ids=to_array(one.provider_id for one in settled),
                 providers=to_array(one.provider for one in settled),
             )
@@ -240,12 +240,13 @@ async def settle(database: Database, settled: Sequence[SettledDelivery]) -> set[
     )
 
 
-def _texts(claims: Iterable[UUID]) -> Iterator[str]:
+def _texts(values: Iterable[UUID | datetime | None]) -> Iterator[str | None]:
     """Yields each as text: many in a row are the same, and to write one takes longer than to compare it."""
-    last, text = None, ""
-    for claim in claims:
-        if claim is not last:
-            last, text = claim, str(claim)
+    last: UUID | datetime | None = None
+    text: str | None = None
+    for value in values:
+        if value is not last and value != last:
+            last, text = value, None if value is None else str(value)
         yield text
 
 
