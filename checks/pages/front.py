@@ -16,7 +16,7 @@ from typing import Any
 from aiohttp import ClientConnectionError, ClientSession, ClientTimeout, web
 from msgspec import Struct
 
-from tests.support.services import free_port
+from tests.support.services import LONGEST, free_port
 
 PREFIX = "/notify"
 _HOP = frozenset({"connection", "transfer-encoding", "keep-alive", "content-encoding", "host"})
@@ -63,11 +63,11 @@ class Front:
     def start(self, port: int) -> None:
         self.port = port
         self._thread.start()
-        assert self._ready.wait(20)
+        assert self._ready.wait(LONGEST)
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(20)
+        self._thread.join(LONGEST)
 
     def show(self, name: str, page: HostPage) -> str:
         """Serves a page on both origins; returns its path."""
@@ -84,8 +84,10 @@ class Front:
         """Makes Tocsin behind the site unavailable within the block; the site itself responds."""
         backend, self.backend = self.backend, 1  # a port without a listener
         self.cut()
-        yield
-        self.backend = backend
+        try:
+            yield
+        finally:
+            self.backend = backend
 
     def stall(self) -> None:
         """Open connections stay open but forward nothing, as after a sleep; later connections work."""

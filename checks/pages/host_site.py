@@ -20,7 +20,7 @@ import jwt
 import psycopg
 import pytest
 from front import PREFIX, Front, HostPage
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 
 from tests.support.mail_screenshots import chromium
 from tests.support.run_folder import run_folder
@@ -45,7 +45,7 @@ QUIET = (
 )
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 METRICS_TOKEN = "the-token-of-the-metrics"
-TIMEOUT = 20.0  # seconds; for hangs, not for slowness
+TIMEOUT = 60.0  # seconds; for hangs, not for slowness
 _numbers = itertools.count(1)
 
 
@@ -100,13 +100,15 @@ class HostSite:
         headers = {"Authorization": f"Bearer {self.token(recipient)}"}
         data = None if body is None else json.dumps(body).encode()
         request = Request(f"{self.direct}/api/{path}", data, headers, method=method)
-        with urlopen(request, timeout=20) as response:
+        with urlopen(request, timeout=TIMEOUT) as response:
             text = response.read()
         return json.loads(text) if text else None
 
     def open_streams(self) -> int:
         headers = {"Authorization": f"Bearer {METRICS_TOKEN}"}
-        with urlopen(Request(f"{self.direct}/metrics/", headers=headers), timeout=20) as response:
+        with urlopen(
+            Request(f"{self.direct}/metrics/", headers=headers), timeout=TIMEOUT
+        ) as response:
             found = re.search(
                 r"^tocsin_http_open_streams (\S+)$", response.read().decode(), re.MULTILINE
             )
@@ -174,7 +176,7 @@ def _start_site(stack: ExitStack) -> HostSite:
     stack.callback(parent_pipe.close)
     settings = _settings(database.dsn, front, folder)
     process = start_process("serve", settings, folder / "http.log", parent_pipe)
-    stack.callback(process.wait, 20)
+    stack.callback(process.wait, LONGEST)
     stack.callback(process.terminate)
     direct = f"http://127.0.0.1:{front.backend}"
     until_ready(direct, process, folder / "http.log")
@@ -184,7 +186,9 @@ def _start_site(stack: ExitStack) -> HostSite:
 def _start_browser(stack: ExitStack) -> Browser:
     expect.set_options(timeout=TIMEOUT * 1000)
     playwright = stack.enter_context(sync_playwright())
-    browser = playwright.chromium.launch(executable_path=chromium(), args=list(QUIET))
+    browser = playwright.chromium.launch(
+        executable_path=chromium(), args=list(QUIET), timeout=LONGEST * 1000
+    )
     stack.callback(browser.close)
     return browser
 
@@ -246,17 +250,46 @@ def context(browser: Browser, site: HostSite) -> Iterator[BrowserContext]:
 
 
 def until(
-    condition: Callable[[], object], complaint: Callable[[], str], *, seconds: float = TIMEOUT
+    condition: Callable[[], object],
+    complaint: Callable[[], str],
+    *,
+    seconds: float = TIMEOUT,
+    page: Page | None = None,
 ) -> None:
-    """Waits like Playwright, but without code that a page's policy would block."""
+    """Waits like Playwright, but without code that a page's policy would block.
+
+    With a `page`, Playwright passes on the browser's events meanwhile.
+    """
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, complaint()
-        time.sleep(0.02)
+        if page is None:
+            time.sleep(0.02)
+        else:
+            page.wait_for_timeout(20)
+
+
+def first_held(page: Page, held: list[Route]) -> Route:
+    """Waits for the first request that the handler of a route keeps; Playwright calls handlers only while it waits."""
+    until(lambda: held, lambda: "the page sent no such request", page=page)
+    return held[0]
+
+
+# Axe would see the colours of a moment in the middle of an animation.
+_END_ANIMATIONS = """() => {
+  const roots = [document];
+  for (const root of roots) {
+    for (const { shadowRoot } of root.querySelectorAll('*')) if (shadowRoot) roots.push(shadowRoot);
+    for (const each of root.getAnimations()) {
+      if (Number.isFinite(each.effect.getComputedTiming().endTime)) each.finish();
+    }
+  }
+}"""
 
 
 def violations(page: Page) -> list[str]:
     """Returns the violations that axe-core finds, up to WCAG 2.2 AA and its best practices, with open shadow roots."""
+    page.evaluate(_END_ANIMATIONS)
     if not page.evaluate("'axe' in window"):
         # by the debugger, which no policy of the page blocks
         page.evaluate(AXE.read_text())
@@ -271,7 +304,7 @@ def violations(page: Page) -> list[str]:
 def take_picture(page: Page, name: str) -> None:
     """`build/pages/<name>.png`, for reviews."""
     PICTURES.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=PICTURES / f"{name}.png")
+    page.screenshot(path=PICTURES / f"{name}.png", animations="disabled")
 
 
 __all__ = ["HostPage", "HostSite", "browser", "context", "site"]

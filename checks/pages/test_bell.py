@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bell_page import open_bell, with_token
 from host_site import *  # noqa: F403 - fixtures
-from host_site import HostPage, HostSite, until
+from host_site import HostPage, HostSite, first_held, until
 from playwright.sync_api import Browser, BrowserContext, Route, expect
 
 ONE_TAG = """<!doctype html><html lang="en"><title>Host</title>
@@ -12,9 +12,13 @@ ONE_TAG = """<!doctype html><html lang="en"><title>Host</title>
 <tocsin-bell></tocsin-bell>"""
 
 
-def unread(site: HostSite, person: str) -> int:
-    count: int = site.request(person, "GET", "notifications/unread-count/")["count"]
-    return count
+def expect_stored(site: HostSite, person: str, count: int) -> None:
+    """Waits until the service has what the page shows before its response."""
+
+    def unread() -> int:
+        return int(site.request(person, "GET", "notifications/unread-count/")["count"])
+
+    until(lambda: unread() == count, lambda: f"{unread()} are unread")
 
 
 def test_one_script_tag_is_enough(site: HostSite, context: BrowserContext) -> None:
@@ -60,7 +64,7 @@ def test_opening_one_marks_it_read_and_follows_its_link(
     expect(bell.page).to_have_url(f"{site.front.origin}/forums/7?page=2#post")
     bell.page.go_back()
     bell.expect_count(0)
-    assert unread(site, person) == 0
+    expect_stored(site, person, 0)
 
 
 def test_a_host_may_open_it_itself(site: HostSite, context: BrowserContext) -> None:
@@ -114,7 +118,7 @@ def test_read_and_unread_archive_and_all_with_undo(site: HostSite, context: Brow
     bell.panel.get_by_role("button", name="Undo").click()
     bell.expect_count(2)
     expect(bell.panel.get_by_text("2 marked as read")).to_be_hidden()
-    assert unread(site, person) == 2
+    expect_stored(site, person, 2)
 
 
 def test_what_is_being_archived_is_not_marked_with_the_others(
@@ -139,8 +143,9 @@ def test_what_is_being_archived_is_not_marked_with_the_others(
     bell.panel.get_by_role("button", name="Archive: Second").click()
     expect(bell.items).to_have_count(1)
     bell.panel.get_by_role("button", name="Mark all as read").click()
-    bell.page.wait_for_timeout(300)
-    held[0].continue_()
+    archiving = first_held(bell.page, held)
+    bell.page.wait_for_timeout(300)  # in which the others must not be marked
+    archiving.continue_()
     expect(bell.panel.get_by_text("1 marked as read")).to_be_visible()
 
 
@@ -159,6 +164,26 @@ def test_what_came_after_the_list_is_marked_with_it_when_shown(
     bell.expect_count(0)
 
 
+def test_what_came_before_the_stream_began_is_in_a_list_that_was_loaded_before(
+    site: HostSite, context: BrowserContext
+) -> None:
+    person = site.person()
+    site.notify(person, "Before")
+    site.sign_in(context, person)
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    context.route("**/api/notifications/stream/", hold)
+    bell = open_bell(site, context)
+    bell.open()
+    expect(bell.items).to_have_count(1)
+    site.notify(person, "Between")
+    first_held(bell.page, held).continue_()
+    expect(bell.items).to_have_count(2)
+
+
 def test_older_ones_come_as_one_scrolls_each_once(site: HostSite, context: BrowserContext) -> None:
     person = site.person()
     for number in range(65):
@@ -167,8 +192,7 @@ def test_older_ones_come_as_one_scrolls_each_once(site: HostSite, context: Brows
     bell = open_bell(site, context)
     bell.open()
     expect(bell.items.first).to_contain_text("Number 64")
-    while bell.items.count() < 65:
-        before = bell.items.count()
+    while (before := bell.items.count()) < 65:
         bell.items.last.scroll_into_view_if_needed()
         expect(bell.items.nth(before)).to_be_attached()
     titles = [text.split("Number ")[1][:2] for text in bell.items.all_text_contents()]
@@ -320,10 +344,10 @@ def test_what_arrives_while_the_list_is_loaded_is_in_it(
 
     context.route("**/api/notifications/?*", hold)
     bell.open()
-    bell.page.wait_for_timeout(100)
-    page = held[0].fetch()  # made before the next one arrives
+    loading = first_held(bell.page, held)
+    page = loading.fetch()  # made before the next one arrives
     site.notify(person, "Meanwhile")
     bell.expect_count(2)
-    held[0].fulfill(response=page)
+    loading.fulfill(response=page)
     expect(bell.item("Meanwhile")).to_be_visible()
     expect(bell.items).to_have_count(2)

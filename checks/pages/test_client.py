@@ -3,96 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from queue import Queue
-from typing import Any
 from urllib.request import urlopen
 
 from host_site import *  # noqa: F403 - fixtures
-from host_site import TIMEOUT, HostSite
+from host_site import HostSite
+from node_script import MODULE, ROOT, expect_lines, run, script
 
-ROOT = Path(__file__).parent.parent.parent
-MODULE = ROOT / "tocsin" / "http" / "web" / "tocsin-client.js"
 TYPES = (ROOT / "web" / "src" / "public" / "tocsin-client.ts").read_text("utf-8")
-START = f"""
-import {{ createClient, Problem }} from {json.dumps(str(MODULE))};
-import {{ once }} from 'node:events';
-import {{ createInterface }} from 'node:readline';
-const print = (value) => console.log(JSON.stringify(value ?? null));
-const lines = createInterface({{ input: process.stdin }});
-const readLine = () => once(lines, 'line').then(([line]) => line);
-const api = process.env.API;
-const token = process.env.TOKEN;
-const client = createClient({{ api, token }});
-"""
-
-
-class Script:
-    """A running script: `print(value)` in it is one `line()` here, `await readLine()` one `write(text)`."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-        self._lines: Queue[str] = Queue()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def end(self) -> None:
-        """Ends it, and the thread that reads its output before that is closed."""
-        self._process.kill()
-        self._reader.join(TIMEOUT)
-
-    def line(self) -> Any:
-        text = self._lines.get(timeout=TIMEOUT * 2)
-        assert text, "the script ended"
-        return json.loads(text)
-
-    def write(self, text: str = "go on") -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(text + "\n")
-        self._process.stdin.flush()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._lines.put(line)
-        self._lines.put("")
-
-
-@contextmanager
-def script(site: HostSite, person: str, text: str, *options: str, **more: str) -> Iterator[Script]:
-    """Runs a script as this person, through the site's proxy."""
-    environ = {**os.environ, "API": site.url, "TOKEN": site.token(person), **more}
-    command = ["node", *options, "--input-type=module", "--eval", START + text]
-    with subprocess.Popen(
-        command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        running = Script(process)
-        try:
-            yield running
-        finally:
-            running.end()
-
-
-def run(site: HostSite, person: str, text: str, *options: str, **more: str) -> list[Any]:
-    """Runs a script to its end; returns what it printed."""
-    environ = {**os.environ, "API": site.url, "TOKEN": site.token(person), **more}
-    command = ["node", *options, "--input-type=module", "--eval", START + text]
-    ran = subprocess.run(
-        command,
-        env=environ,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT * 3,
-    )
-    assert ran.returncode == 0, ran.stderr
-    return [json.loads(line) for line in ran.stdout.splitlines()]
 
 
 def test_a_list_has_pages_and_filters(site: HostSite) -> None:
@@ -208,69 +126,6 @@ def test_what_was_seen_and_what_was_archived(site: HostSite) -> None:
     ]
 
 
-UNTIL = """
-const until = async (state, wanted) => {
-  while (JSON.stringify(state()) !== JSON.stringify(wanted)) await new Promise((resolve) => setTimeout(resolve, 20));
-};
-"""
-
-
-def test_each_change_of_a_list_can_be_undone(site: HostSite) -> None:
-    person = site.person()
-    for title in ("First", "Second"):
-        site.notify(person, title)
-    text = """
-    const inbox = client.inbox();
-    inbox.subscribe(() => {});
-    const state = () => [inbox.get().items.map((each) => each.title + (each.read ? ' read' : '')), inbox.get().count];
-    const both = [['Second', 'First'], 2];
-    await until(state, both);
-    const [second, first] = inbox.get().items;
-    await inbox.markRead(first.id);
-    print([state(), inbox.get().done]);
-    await inbox.undo();
-    print([state(), inbox.get().done]);
-    await inbox.archive(second.id);
-    print([state(), inbox.get().done]);
-    await inbox.undo();
-    print([state(), inbox.get().done]);
-    print([await inbox.archiveAll(), inbox.get().done]);
-    await until(state, [[], 0]);
-    await inbox.undo();
-    await until(state, both);
-    print(inbox.get().done);
-    """
-    both = [["Second", "First"], 2]
-    with script(site, person, UNTIL + text) as running:
-        assert running.line() == [[["Second", "First read"], 1], {"what": "read", "n": 1}]
-        assert running.line() == [both, None]
-        assert running.line() == [[["First"], 1], {"what": "archived", "n": 1}]
-        assert running.line() == [both, None]
-        assert running.line() == [2, {"what": "all-archived", "n": 2}]
-        assert running.line() is None
-
-
-def test_the_archive_is_a_list_too(site: HostSite) -> None:
-    person = site.person()
-    site.notify(person, "First")
-    text = """
-    const inbox = client.inbox();
-    const archive = client.inbox({ archived: true });
-    for (const list of [inbox, archive]) list.subscribe(() => {});
-    const titles = () => [inbox, archive].map((list) => list.get().items.map((each) => each.title));
-    const state = () => [...titles(), inbox.get().unseen];
-    await until(state, [['First'], [], 1]);
-    await inbox.archive(inbox.get().items[0].id);
-    await until(state, [[], ['First'], 0]);
-    await archive.unarchive(archive.get().items[0].id);
-    await until(state, [['First'], [], 1]);
-    await inbox.seen();
-    print(state());
-    """
-    with script(site, person, UNTIL + text) as running:
-        assert running.line() == [["First"], [], 0]
-
-
 def test_settings_devices_and_topics(site: HostSite) -> None:
     output = run(
         site,
@@ -336,8 +191,7 @@ def test_a_token_that_expires_is_asked_for_again(site: HostSite) -> None:
     """
     tokens = json.dumps([site.token(person, ttl=3), site.token(person)])
     with script(site, person, text, TOKENS=tokens) as running:
-        assert running.line() == [1, 0]
-        assert running.line() == [2, 0]
+        expect_lines(running, [2, 0])
 
 
 def test_a_refused_token_is_a_problem_for_calls_and_streams(site: HostSite) -> None:
@@ -380,77 +234,6 @@ def test_a_stream_ends_with_its_signal_and_with_its_loop(site: HostSite) -> None
     site.expect_streams(0)
 
 
-def test_an_inbox_is_kept_up_to_date_while_somebody_subscribes(site: HostSite) -> None:
-    person = site.person()
-    site.notify(person, "First")
-    text = """
-    const inbox = client.inbox();
-    const stop = [inbox, client.badge].map((store) => store.subscribe(() => {
-      const { items, count, status } = inbox.get();
-const titles = items.map((each) => each.title + (each.read ? ' read' : ''));
-      print([titles, count, client.badge.get()?.count ?? null, status]);
-    }));
-    const same = inbox.get() === inbox.get();
-    await readLine();
-    const [second, first] = inbox.get().items;
-    await inbox.markRead(second.id);
-    const [changed, kept] = inbox.get().items;
-    print([same, changed === second, changed.read, kept === first]);
-    await readLine();
-    await inbox.archive(first.id);
-    print(await inbox.markAllRead());
-    await inbox.markRead(123).catch(() => {});
-    """
-    with script(site, person, text) as running:
-        expect_line(running, [["First"], 1, 1, "ready"])
-        site.notify(person, "Second")
-        expect_line(running, [["Second", "First"], 2, 2, "ready"])
-        running.write()
-        expect_line(running, [True, False, True, True])
-        expect_line(running, [["Second read", "First"], 1, 1, "ready"])
-        running.write()
-        expect_line(running, 0)
-        expect_line(running, [["Second read"], 0, 0, "ready"])
-
-
-def test_what_arrives_while_the_list_is_loaded_is_in_it(site: HostSite) -> None:
-    person = site.person()
-    site.notify(person, "Before")
-    text = """
-    const held = async (url, options) => {
-      const response = await fetch(url, options);
-      if (!url.search.includes('limit=')) return response;
-      print('made');
-      await readLine();
-      return response;
-    };
-    const inbox = createClient({ api, token, fetch: held }).inbox();
-    inbox.subscribe(() => print([inbox.get().items.map((each) => each.title), inbox.get().count]));
-    """
-    with script(site, person, text) as running:
-        expect_line(running, "made")
-        site.notify(person, "Meanwhile")
-        expect_line(running, [[], 2])
-        running.write()
-        expect_line(running, [["Meanwhile", "Before"], 2])
-
-
-def test_stores_follow_the_person_who_signs_in(site: HostSite) -> None:
-    alice, bob = site.person(), site.person()
-    site.notify(alice, "For her")
-    site.notify(bob, "For him")
-    text = """
-    const inbox = client.inbox();
-    inbox.subscribe(() => print([inbox.get().items.map((each) => each.title), inbox.get().count]));
-    await readLine();
-    client.signIn({ token: process.env.OTHER });
-    """
-    with script(site, alice, text, OTHER=site.token(bob)) as running:
-        expect_line(running, [["For her"], 1])
-        running.write()
-        expect_line(running, [["For him"], 1])
-
-
 def test_an_event_source_of_node_opens_the_stream_with_a_ticket(site: HostSite) -> None:
     person = site.person()
     text = """
@@ -462,14 +245,6 @@ def test_an_event_source_of_node_opens_the_stream_with_a_ticket(site: HostSite) 
         assert running.line() == {"count": 0, "unseen": 0}
         site.notify(person)
         assert running.line() == {"count": 1, "unseen": 1}
-
-
-def expect_line(running: Script, wanted: Any) -> None:
-    """Reads lines until this one; the others are states on the way there."""
-    read = [running.line()]
-    while read[-1] != wanted:
-        assert len(read) < 100, read
-        read.append(running.line())
 
 
 def members(interface: str) -> set[str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,19 @@ from tocsin.dev.mail_catcher import MailCatcher, read_mails
 from tocsin.dev.supervisor import VARIABLE, ParentPipe
 from tocsin.settings.running_instance import OWNER
 
-LONGEST = 60.0  # seconds; a hang, never slowness: tests may share their machine with others
+LONGEST = 180.0  # seconds; a hang, never slowness: tests may share their machine with others
 SERVICE_LOGIN = "tocsin_test_service"
+PORTS = range(15432, 32000)  # below those that systems give to outgoing connections
 SECRET = "a secret of at least thirty-two bytes, for tests"
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Returns a free port of this machine. No outgoing connection takes it before the server listens there."""
+    while True:
+        port = secrets.choice(PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 async def until(condition: Callable[[], Any], seconds: float = LONGEST) -> Any:

@@ -57,6 +57,7 @@ export class GroupedInbox {
   #arrivedSince = false;
   #underWay: Promise<unknown> = Promise.resolve();
   #keys: Promise<unknown> = Promise.resolve(); // until the list has the present keys of its groups
+  #loading: Promise<void> | undefined;
   #loads = 0;
   #changes = 0;
   #changedAt = 0;
@@ -81,21 +82,22 @@ export class GroupedInbox {
   }
 
   /** Loads the list for the current filter, and replaces what is shown. */
-  async load(): Promise<void> {
+  load(): Promise<void> {
     this.listing = 'loading';
     this.listener.changed();
-    await this.#refresh(true);
+    return (this.#loading = this.#refresh(true));
   }
 
   /** Loads the next older ones; throws Problem. */
   async loadMore(): Promise<void> {
+    await this.#loading;
     const load = this.#loads;
     if (this.listing !== 'ready' || this.#cursor === null) return;
     const from = this.#cursor;
     this.#cursor = null; // requested once
     try {
       const page = await this.#page(from);
-      if (load !== this.#loads) return;
+      if (load !== this.#loads) return this.loadMore();
       const found = page.results.map((each) => entryOf(each));
       this.entries.push(...found.filter((each) => !this.entries.some((known) => isSame(known, each))));
       this.#setCursor(page);

@@ -82,9 +82,14 @@ class OwnStream implements Connection {
   ) {}
 
   start(): void {
+    let begun = false;
     const stream = new Stream(this.api, '', {
       check: async () => void (this.#who = await identify(this.api)),
-      events: (events) => events.forEach(({ event, data }) => this.listener.event(event, data)),
+      events: (events) => {
+        if (!begun) this.listener.missed(); // a list that was loaded before the stream began
+        begun = true;
+        for (const { event, data } of events) this.listener.event(event, data);
+      },
       link: (link) => {
         if (link !== this.#link) this.listener.link((this.#link = link));
       },

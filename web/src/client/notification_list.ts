@@ -14,6 +14,7 @@ interface Page {
 type Change = 'read' | 'unread' | 'archived' | 'unarchived';
 
 const PAGE = 20;
+const MOST = 100; // of a page
 
 const CONFIRMED = 2_000; // milliseconds in which the stream reports what was done here
 
@@ -34,6 +35,7 @@ export class NotificationList {
   #asOf: string | null = null;
   #underWay: Promise<unknown> = Promise.resolve();
   #undo: (() => Promise<unknown>) | null = null;
+  #loading: Promise<void> | undefined;
   #loads = 0;
   #meanwhile: [name: string, received: any][] = []; // events of the stream since the load of a page began, which it may lack
 
@@ -60,17 +62,23 @@ export class NotificationList {
     return this.done?.what === 'all-read' ? this.done.n : 0;
   }
 
-  /** Loads the first page for the current filter, and replaces the list. */
-  async load(): Promise<void> {
+  /** Loads as many as are shown for the current filter, a page at least, and replaces the list. */
+  load(): Promise<void> {
+    return (this.#loading = this.#load());
+  }
+
+  async #load(): Promise<void> {
     const load = ++this.#loads;
     this.listing = 'loading';
     this.#meanwhile = [];
     this.changed();
     try {
-      const page = await this.#page(null);
+      const page = await this.#page(null, Math.min(MOST, Math.max(PAGE, this.items.length)));
       if (load !== this.#loads) return;
       const known = new Map(this.items.map((item) => [item.id, item]));
-      this.items = page.results.map((item) => Object.assign(known.get(item.id) ?? item, item));
+      // what was changed here meanwhile stays so: the page may be older
+      const news = page.results.filter(({ id }) => known.has(id) || !this.#ahead.has(id));
+      this.items = news.map((item) => (this.#ahead.has(item.id) ? known.get(item.id)! : Object.assign(known.get(item.id) ?? item, item)));
       this.#asOf = page.as_of;
       this.#cursor = cursorOf(page.next);
       this.more = this.#cursor !== null;
@@ -86,13 +94,14 @@ export class NotificationList {
 
   /** Loads the next older ones; throws Problem. */
   async loadMore(): Promise<void> {
+    await this.#loading;
     const load = this.#loads;
     if (this.listing !== 'ready' || this.#cursor === null) return;
     const from = this.#cursor;
     this.#cursor = null; // requested once
     try {
       const page = await this.#page(from);
-      if (load !== this.#loads) return;
+      if (load !== this.#loads) return await this.loadMore();
       const known = new Set(this.items.map((item) => item.id));
       this.items.push(...page.results.filter((item) => !known.has(item.id)));
       this.#cursor = cursorOf(page.next);

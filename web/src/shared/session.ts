@@ -123,6 +123,7 @@ export class Session {
   }
 
   #take(events: ServerEvent[]): void {
+    if (!this.#lastId) this.listener.missed(); // a list that was loaded before the stream began
     for (const { id, event, data } of events) {
       this.#lastId = id;
       if (event === 'badge') this.#badge = data;
@@ -152,7 +153,6 @@ export class Session {
     } else {
       if (message.kind === 'now') {
         this.#expect(message.lastId);
-        this.#lastId = message.lastId;
         if (message.badge) this.listener.event('badge', (this.#badge = message.badge));
       }
       this.#link = message.link;
@@ -161,7 +161,8 @@ export class Session {
   }
 
   #expect(lastId: string): void {
-    if (this.#lastId && lastId !== this.#lastId) this.listener.missed();
+    if (lastId !== this.#lastId) this.listener.missed();
+    this.#lastId = lastId;
   }
 
   async #wake(certain = false): Promise<void> {
