@@ -93,12 +93,16 @@ class Project:
             )
         address = f"http://localhost:{port}"
         try:
-            until(lambda: process.poll() is not None or responds(address), log.read_text)
+            until(
+                lambda: process.poll() is not None or responds(address),
+                log.read_text,
+                seconds=LONGEST,
+            )
             assert process.poll() is None, log.read_text()
             yield address
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
 
 
 def responds(address: str) -> bool:

@@ -114,7 +114,10 @@ def test_a_phone_is_registered_at_the_start_and_a_tap_opens_its_page(
     tap = {"notification": {"data": {"notification_id": str(id_), "action_url": "/forums/42"}}}
     page.evaluate("(tap) => listeners.pushNotificationActionPerformed(tap)", tap)
     expect(page.get_by_role("button", name="Notifications, 0 unread")).to_be_visible()
-    assert page.evaluate("location.hash") == "#/forums/42"
+    until(
+        lambda: page.evaluate("location.hash") == "#/forums/42",
+        lambda: "the tap did not open its page",
+    )
     asked = [{"key": "accept", "label": "Accept"}, {"key": "decline", "label": "Decline"}]
     id_ = site.notify(person, "Will you come?", actions=asked)
     pushed = {"notification_id": str(id_), "actions": json.dumps(asked)}

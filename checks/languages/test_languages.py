@@ -69,7 +69,7 @@ class App:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,  # for a hang: Go compiles its library first
         )
         assert ran.returncode == 0, ran.stdout + ran.stderr
         return ran.stdout.splitlines()
@@ -270,7 +270,8 @@ def test_a_token_of_each_language_is_accepted(app: App, language: str) -> None:
     assert len(signer) == 1
     (app.folder / name).write_text(signer[0] + call)
     (token,) = app.run(*command, name)
-    me = httpx.get(f"{app.site.direct}/api/me/", headers={"Authorization": f"Bearer {token}"})
+    headers = {"Authorization": f"Bearer {token}"}
+    me = httpx.get(f"{app.site.direct}/api/me/", headers=headers, timeout=60)
     assert me.status_code == 200, me.headers
     assert me.json()["recipient"] == "alice"
 

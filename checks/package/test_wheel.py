@@ -87,10 +87,11 @@ async def test_up_runs_everything_and_a_mail_arrives(wheel: Path) -> None:
         environment = Environment(folder / "venv")
         environment.install(f"{wheel}[up]")
         port = str(free_port())
+        url = f"http://127.0.0.1:{port}"
         settings = {"host": "127.0.0.1", "port": port, "data_dir": str(folder / "data")}
         program = (str(environment.tocsin),)
         async with running("up", log=folder / "log", program=program, settings=settings) as up:
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            async with httpx.AsyncClient(base_url=url, timeout=60) as client:
                 await up.wait_for_log("http://127.0.0.1:")
                 await until(lambda: _is_ready(client))
                 environ = {"TOCSIN_DATA_DIR": settings["data_dir"]}

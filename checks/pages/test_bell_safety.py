@@ -55,9 +55,9 @@ def test_nothing_that_is_written_comes_to_life(site: HostSite, context: BrowserC
     bell = open_bell(site, context)
     bell.open()
     expect(bell.items).to_have_count(20)
-    while bell.items.count() < 2 * len(CORPUS):
+    while (before := bell.items.count()) < 2 * len(CORPUS):
         bell.items.last.scroll_into_view_if_needed()
-        bell.page.wait_for_timeout(50)
+        expect(bell.items.nth(before)).to_be_attached()
     for link in bell.items.locator(".rich a").all():
         assert (link.get_attribute("href") or "https://").startswith(SAFE)
     assert bell.page.evaluate("window.pwned") is None

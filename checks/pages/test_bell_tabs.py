@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from bell_page import Bell, open_bell
 from host_site import *  # noqa: F403 - fixtures
-from host_site import HostSite
+from host_site import HostSite, until
 from playwright.sync_api import BrowserContext, expect
 
+IS_WAITING = "(name) => navigator.locks.query().then(({ pending }) => pending.some((each) => each.name === name))"
 WAKE = "document.dispatchEvent(new Event('visibilitychange'))"
 
 
@@ -130,9 +131,8 @@ def test_a_frozen_tab_does_not_keep_the_others_waiting(
         "(name) => void navigator.locks.request(name, () => new Promise(() => {}))", name
     )
     bell = open_bell(site, context)
-    expect(bell.button).to_have_attribute(
-        "aria-label", "Notifications"
-    )  # it has received nothing yet
+    until(lambda: bell.page.evaluate(IS_WAITING, name), lambda: "it does not wait for the other")
+    expect(bell.button).to_have_attribute("aria-label", "Notifications")  # it received nothing yet
     bell.page.evaluate(WAKE)
     bell.expect_count(1)
 

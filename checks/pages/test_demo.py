@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from front import PREFIX, Front
 from host_site import *  # noqa: F403 - fixtures
-from host_site import PHONE, take_picture, until_ready, violations
+from host_site import PHONE, TIMEOUT, take_picture, until_ready, violations
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.support.run_folder import run_folder
-from tests.support.services import free_port
+from tests.support.services import LONGEST, free_port
 from tocsin.dev.supervisor import VARIABLE, ParentPipe
 from tocsin.engine.catalogue_file import default_catalogue
 
@@ -50,7 +50,7 @@ def url() -> Iterator[str]:
                 stdin=subprocess.DEVNULL,
                 pass_fds=[parent_pipe.reading],
             )
-        stack.callback(process.wait, 20)
+        stack.callback(process.wait, LONGEST)
         stack.callback(process.send_signal, signal.SIGTERM)
         until_ready(f"http://127.0.0.1:{front.backend}", process, folder / "up.log")
         yield front.origin + PREFIX
@@ -112,7 +112,7 @@ class Demo:
 @pytest.fixture
 def demo(url: str, browser: Browser) -> Iterator[Demo]:
     context = browser.new_context(viewport={"width": 1440, "height": 900}, locale="en-GB")
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(TIMEOUT * 1000)
     opened = Demo(context.new_page(), url)
     opened.open()
     yield opened
@@ -192,7 +192,7 @@ def test_the_phone_shows_it(demo: Demo) -> None:
     panel = demo.panel("right")
     expect(panel.get_by_role("heading", name="Alice wrote to you")).to_be_visible()
     expect(panel.locator("tocsin-bell")).to_have_js_property("count", before - 1)
-    expect(phone.locator(".count")).to_have_text(str(before - 1), timeout=20_000)
+    expect(phone.locator(".count")).to_have_text(str(before - 1))
 
 
 def test_a_choice_is_obeyed_and_named(demo: Demo) -> None:
@@ -261,7 +261,6 @@ def test_axe_has_nothing_against_it(demo: Demo, colours: str) -> None:
     demo.page.emulate_media(color_scheme="dark" if colours == "dark" else "light")
     demo.press("left", "approval.requested")
     demo.press("right", "forum.mention")
-    demo.page.wait_for_timeout(500)  # until all colour transitions have ended
     take_picture(demo.page, f"demo-desktop-{colours}")
     assert violations(demo.page) == []
     demo.panel("left").get_by_role("link", name="Settings").click()

@@ -25,7 +25,7 @@ from tests.support.services import free_port
 from tocsin.dev.supervisor import VARIABLE, ParentPipe
 
 TOCSIN = (sys.executable, "-m", "tocsin")
-SOON = 30_000  # milliseconds; for hangs, not for slowness
+SOON = 90_000  # milliseconds; for hangs, not for slowness
 # Violations of the page's policy, and its requests.
 WATCH = """
 window.stopped = [];
@@ -93,7 +93,7 @@ def working(site: HostSite, smtp_url: str, folder: Path) -> Iterator[subprocess.
         yield process
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(SOON / 1000)
         parent_pipe.close()
 
 
@@ -447,7 +447,7 @@ def test_it_is_readable_in_both_themes(
         expect(problem(page, "Email fails")).to_be_visible(timeout=SOON)
         expect(page.locator("#dead-reasons li")).to_have_count(2)
         # per minute
-        hour = re.compile("^(M[^M]+){59}$")
+        hour = re.compile("^(M[^M]+){55,59}$")  # minutes pass before it is shown
         expect(page.locator("path.bar.sent").first).to_have_attribute("d", hour, timeout=SOON)
         page.get_by_text("As a table").first.click()
         expect(page.locator("figure table tbody tr")).to_have_count(60)

@@ -7,7 +7,7 @@ import re
 
 import psycopg
 from host_site import *  # noqa: F403 - fixtures
-from host_site import HostSite, take_picture
+from host_site import HostSite, first_held, take_picture, until
 from playwright.sync_api import BrowserContext, Route, expect
 from preferences_page import *  # noqa: F403 - fixtures
 from preferences_page import Settings
@@ -192,7 +192,7 @@ def test_a_slow_one_shows_that_it_is_being_saved(settings: Settings) -> None:
     expect(settings.switch("Inbox", "Messages")).not_to_be_checked()
     expect(settings.page.get_by_text("Saving …")).to_be_visible()
     expect(settings.notice()).to_be_empty()
-    held[0].continue_()
+    first_held(settings.page, held).continue_()
     expect(settings.notice()).to_have_text("Inbox is off for Messages.")
     expect(settings.page.get_by_text("Saving …")).to_be_hidden()
 
@@ -245,7 +245,10 @@ def test_it_is_used_by_keyboard_alone(settings: Settings) -> None:
     press("ArrowRight")
     expect(settings.page.get_by_label("Daily")).to_be_checked()
     expect(settings.page.get_by_label("Daily")).to_be_focused()
-    assert settings.request("GET", "digest-preferences/")["frequency"] == "daily"
+    until(
+        lambda: settings.request("GET", "digest-preferences/")["frequency"] == "daily",
+        lambda: "the choice is not saved",
+    )
 
 
 def test_what_another_tab_changed_is_there_when_this_one_is_looked_at(settings: Settings) -> None:

@@ -20,7 +20,6 @@ def test_axe_has_nothing_against_it(settings: Settings, colours: str) -> None:
     settings.switch("Inbox", "Bulletins").click()
     settings.page.get_by_role("button", name="Remove Ada's iPhone").click()
     expect(settings.notice()).to_have_text("Inbox is off for Bulletins.")
-    settings.page.wait_for_timeout(300)  # until all colour transitions have ended
     assert violations(settings.page) == []
     settings.page.get_by_role("button", name="Dismiss").click()
     settings.page.get_by_role("button", name="Cancel").click()

@@ -57,6 +57,10 @@ _SHOWN = """async () => {
   return shown.map(({ title, body, tag, data }) => ({ title, body, tag, data }));
 }"""
 
+_START = """async () => {
+  for (const { active } of await navigator.serviceWorker.getRegistrations()) active?.postMessage("");
+}"""
+
 # A click on the notification that is shown, or on its button; where it leads is recorded in place of a window.
 _CLICK = """async (action) => {
   const opened = [];
@@ -140,10 +144,8 @@ class Chrome:
 
     def deliver(self, session: CDPSession, page: Page, message: str) -> None:
         """Delivers a message to the service worker, as the browser's push service would."""
-        while (
-            not self._registrations
-        ):  # an event of the debugger, which Playwright passes on while it waits
-            page.wait_for_timeout(20)
+        # an event of the debugger, which Playwright passes on while it waits
+        until(lambda: self._registrations, lambda: "no service worker", page=page)
         number = self._registrations[-1]["registrationId"]
         session.send(
             "ServiceWorker.deliverPushMessage",
@@ -169,9 +171,11 @@ def turn_on(bell: Bell) -> None:
     expect(bell.panel.get_by_text("You will be notified in this browser")).to_be_visible()
 
 
-def worker_of(context: BrowserContext) -> Worker:
-    (worker,) = context.service_workers
-    return worker
+def worker_of(page: Page) -> Worker:
+    """Returns the service worker, started again where the browser stopped it: it does that after half a minute."""
+    found = page.context
+    until(lambda: found.service_workers or page.evaluate(_START), lambda: "no worker is running")
+    return found.service_workers[0]
 
 
 def test_a_push_arrives_while_the_page_is_closed_and_its_click_marks_it_read(
@@ -208,7 +212,7 @@ def test_a_push_arrives_while_the_page_is_closed_and_its_click_marks_it_read(
     (notification,) = shown(page)
     assert (notification["body"], notification["data"]["notification_id"]) == ("Hi!", str(id_))
 
-    (url,) = worker_of(context).evaluate(_CLICK, "")
+    (url,) = worker_of(page).evaluate(_CLICK, "")
     until_shown(page, [])
     page.goto(url)
     expect(page).to_have_title("Landed")
@@ -254,7 +258,7 @@ def test_a_button_leads_to_the_page_that_asks(
     id_ = site.notify(person, "Come?", event_type="messages.new_dm", actions=actions)
     chrome.deliver(debugger, bell.page, push.next_message(0))
     until_shown(bell.page, ["Come?"])
-    (url,) = worker_of(context).evaluate(_CLICK, "decline")
+    (url,) = worker_of(bell.page).evaluate(_CLICK, "decline")
     page = context.new_page()
     page.goto(url)
     assert site.request(person, "GET", f"notifications/{id_}/")["acted"] is None

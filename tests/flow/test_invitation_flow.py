@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from tests.support.house import House, following, house
-from tests.support.services import mail_catcher, mail_count, mails, running, until
+from tests.support.services import LONGEST, mail_catcher, mail_count, mails, running, until
 
 Db = psycopg.Connection[Any]
 ZOE = "zoë@bücher.example"
@@ -34,7 +34,7 @@ async def test_the_life_of_an_invitation(db: Db, dsn: str, tmp_path: Path) -> No
         async with (
             running("worker", log=tmp_path / "worker.log", settings=home.settings) as worker,
             home.app() as app,
-            httpx.AsyncClient() as anyone,
+            httpx.AsyncClient(timeout=LONGEST) as anyone,
         ):
             posted = {"event_type": "event.invited", "title": "Join us", "action_url": "/join?x=1"}
             created = await app.post("/api/events/", json=posted | {"email": "Zoe@example.com"})
@@ -132,7 +132,9 @@ async def test_an_invitation_races_its_claim(db: Db, dsn: str, tmp_path: Path, f
             person, address = f"person{n}", f"Person{n}@Bücher.example"
             same = f"pERSON{n}@xn--bcher-kva.example"
             db.execute("select tocsin.upsert_recipient(%s)", (person,))
-            async with home.person(person) if n == 0 else httpx.AsyncClient() as client:
+            async with (
+                home.person(person) if n == 0 else httpx.AsyncClient(timeout=LONGEST) as client
+            ):
                 with psycopg.connect(dsn) as other:
                     if first == "invitation":
                         other.execute(invite, (address,))

@@ -13,7 +13,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from tests.support.house import House, house
-from tests.support.services import running, until
+from tests.support.services import LONGEST, running, until
 from tocsin.settings.vapid_key import VapidKey, new_vapid_key
 from tocsin.testing.http_faults import Reply
 from tocsin.testing.web_push import BrowserSubscription, PushService
@@ -87,7 +87,7 @@ async def test_a_push_is_read_by_the_browser_and_its_link_marks_it_read(
         assert message["app_badge"] == 1
         notification_id = shown["data"]["notification_id"]
 
-        async with httpx.AsyncClient() as browser:
+        async with httpx.AsyncClient(timeout=LONGEST) as browser:
             opened = await browser.get(shown["navigate"])
         assert opened.status_code == 303
         assert opened.headers["location"] == f"{browsers.house.url}/messages/7"

@@ -25,7 +25,7 @@ from tests.support.http_fixtures import (
     bearer,
     transport_to,
 )
-from tests.support.services import free_port
+from tests.support.services import LONGEST, free_port
 from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.mail.links import Links
 from tocsin.engine.store.database import Database
@@ -271,7 +271,7 @@ async def test_without_a_token_metrics_are_on_a_listener_of_their_own_alone(
     app = create_app(settings, database, BadgeHub(database), link_key=KEY)
     port = free_port()
     local = f"http://127.0.0.1:{port}"
-    async with metrics_listener(port, app), httpx.AsyncClient() as client:
+    async with metrics_listener(port, app), httpx.AsyncClient(timeout=LONGEST) as client:
         for path in ("/metrics", "/metrics/"):
             assert "tocsin_http_requests" in (await client.get(local + path)).text
         for path in ("/", "/api/events/", "/schema", "/healthz"):

@@ -104,7 +104,7 @@ async def house(
 
 
 async def responds(url: str) -> bool:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=LONGEST) as client:
         try:
             return (await client.get(f"{url}/readyz")).status_code == 200
         except httpx.TransportError:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -103,9 +103,7 @@ class Serving:
     """`tocsin serve` of the development environment, on the guide's database."""
 
     def __enter__(self) -> str:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = random.choice(range(15432, 32000))  # below those of outgoing connections
         url = f"http://127.0.0.1:{port}"
         self.process = subprocess.Popen(
             [SERVICE_PYTHON, "-m", "tocsin", "serve"],
