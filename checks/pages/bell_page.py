@@ -67,6 +67,16 @@ class Bell:
     def item(self, title: str) -> Locator:
         return self.items.filter(has_text=title)
 
+    def scroll_to_the_end(self, count: int) -> None:
+        """Scrolls down, and up again where nothing is loaded yet, until so many are in the list."""
+
+        def is_loaded() -> bool:
+            self.items.first.scroll_into_view_if_needed()
+            self.items.last.scroll_into_view_if_needed()
+            return self.items.count() >= count
+
+        until(is_loaded, lambda: f"{self.items.count()} of {count} are loaded")
+
     def expect_count(self, count: int) -> None:
         """Expects the count in the badge, and the exact number in its accessible name."""
         expect(self.button).to_have_attribute("aria-label", f"Notifications, {count:,} unread")

@@ -192,9 +192,7 @@ def test_older_ones_come_as_one_scrolls_each_once(site: HostSite, context: Brows
     bell = open_bell(site, context)
     bell.open()
     expect(bell.items.first).to_contain_text("Number 64")
-    while (before := bell.items.count()) < 65:
-        bell.items.last.scroll_into_view_if_needed()
-        expect(bell.items.nth(before)).to_be_attached()
+    bell.scroll_to_the_end(65)
     titles = [text.split("Number ")[1][:2] for text in bell.items.all_text_contents()]
     assert titles == [f"{number:02}" for number in reversed(range(65))]
     expect(bell.panel.get_by_role("button", name="Show older ones")).to_be_hidden()

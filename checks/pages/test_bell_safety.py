@@ -55,9 +55,7 @@ def test_nothing_that_is_written_comes_to_life(site: HostSite, context: BrowserC
     bell = open_bell(site, context)
     bell.open()
     expect(bell.items).to_have_count(20)
-    while (before := bell.items.count()) < 2 * len(CORPUS):
-        bell.items.last.scroll_into_view_if_needed()
-        expect(bell.items.nth(before)).to_be_attached()
+    bell.scroll_to_the_end(2 * len(CORPUS))
     for link in bell.items.locator(".rich a").all():
         assert (link.get_attribute("href") or "https://").startswith(SAFE)
     assert bell.page.evaluate("window.pwned") is None

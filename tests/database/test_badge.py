@@ -80,7 +80,7 @@ async def test_an_idle_leader_is_woken_within_milliseconds(hub: BadgeHub, db: Db
             started = time.monotonic()
             await badge(stream, count)
             delays.append(time.monotonic() - started)
-    assert sorted(delays)[2] < 0.25  # far below a poll; benchmarks measure it
+    assert sorted(delays)[2] < 1.0  # far below a poll, of 3 s; benchmarks measure it
 
 
 async def test_between_few_commits_the_leader_stays_idle(hub: BadgeHub, db: Db) -> None:

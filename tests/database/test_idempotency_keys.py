@@ -99,7 +99,7 @@ def test_concurrent_calls_with_one_key_are_one_event(db: Db, other: Db, dsn: str
     waiting.start()
     wait_for_lock(db)
     other.commit()
-    waiting.join(5)
+    waiting.join()
     assert event_ids == [first]
     assert unread(db, "alice") == 1
 

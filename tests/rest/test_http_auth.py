@@ -132,7 +132,7 @@ async def test_each_kind_of_bad_token_is_refused(anyone: httpx.AsyncClient) -> N
 
 
 async def test_a_remembered_token_still_expires(anyone: httpx.AsyncClient) -> None:
-    short = token(ttl=1)
+    short = token(ttl=3)
     assert (await anyone.get(COUNT, headers=bearer(short))).status_code == 200
     deadline = jwt.decode(short, options={"verify_signature": False})["exp"]
     while time.time() < deadline:

@@ -12,7 +12,7 @@ import uvicorn
 from litestar.types import Receive, Scope, Send
 from msgspec import structs
 
-from tests.support.services import until
+from tests.support.services import LONGEST, until
 from tocsin.http.protocol import Connections, Limits
 from tocsin.http.server import uvicorn_config
 from tocsin.settings import Settings
@@ -89,7 +89,7 @@ async def running(limits: Limits) -> AsyncIterator[Running]:
 
 
 async def read_all(reader: asyncio.StreamReader) -> bytes:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LONGEST):
         try:
             return await reader.read()
         except ConnectionResetError:
@@ -161,7 +161,8 @@ async def test_hundreds_of_half_sent_requests_are_all_ended() -> None:
 
 
 async def test_a_long_body_may_take_longer_while_it_comes_fast_enough() -> None:
-    async with running(QUICK) as server, server.connected() as (reader, writer):
+    fast_enough = structs.replace(QUICK, body_rate=1_000)
+    async with running(fast_enough) as server, server.connected() as (reader, writer):
         writer.write(POST + b"Content-Length: 1000000\r\n\r\n")
         loop = asyncio.get_running_loop()
         began = loop.time()
