@@ -66,7 +66,7 @@ async def test_each_sender_has_a_deadline_of_its_own() -> None:
         hangs = envelope.message.delivery_id in {1, 4}
         return hang(envelope, committed=False) if hangs else asyncio.sleep(0.002, Sent())
 
-    actor = ScriptedActor(Checks(), script, senders=2, deadline=0.05)
+    actor = ScriptedActor(Checks(), script, senders=2, deadline=1.0)
     async with running(actor):
         settlements = await asyncio.gather(*post(actor, *map(message, range(1, 41))))
     late = [number for number, each in enumerate(settlements, 1) if each.outcome != Sent()]
