@@ -55,7 +55,7 @@ def listener(dsn: str) -> Iterator[Db]:
 def announced(db: Db, listener: Db) -> list[str]:
     """Returns what was announced until now: notices arrive in the order of the commits."""
     db.execute("select pg_notify('tocsin_badge', 'the end')")
-    payloads = []
+    payloads: list[str] = []
     for notice in listener.notifies(timeout=LONGEST):
         if notice.payload == "the end":
             return payloads
