@@ -49,6 +49,7 @@ COUNTING = "Django REST framework, count()"
 LITESTAR = "floor: Litestar, empty handler"
 RAW = "floor: raw ASGI, empty"
 NULL = Path(__file__).parent / "bench" / "null_http.py"
+LONGEST_WARM_UP = 10  # seconds
 CPUS = os.cpu_count() or 1
 WORKERS = 2 * CPUS + 1
 ALL, ALL_CACHED, ALL_COUNTING = (
@@ -176,7 +177,7 @@ class Measure:
 
         rate = ask(1)
         if each.warm:
-            ask(math.ceil(PEOPLE / rate))
+            ask(min(math.ceil(PEOPLE / rate), LONGEST_WARM_UP))
         before, database = each.cpu(), stage.cpu(self._postgres)
         rate = ask(self._seconds)
         requests = rate * self._seconds / 1e6

@@ -50,7 +50,7 @@ def procrastinate(worker: Peer, jobs: int, batched: int) -> dict[str, Queue]:
     """One worker, with the best concurrency for each kind of job."""
     found = {}
     for name, kind in _KINDS.items():
-        count = jobs if kind == "each" else batched
+        count = {"each": jobs, "batch": batched, "recorded": batched // 4}[kind]
         widths = (1, 4, 16, 64) if kind == "each" else (1, 4)
 
         def seconds(width: int, count: int, kind: str = kind) -> float:

@@ -21,7 +21,7 @@ def requests_per_second(
         subprocess.Popen(
             [
                 *("wrk", "--threads", "1", "--connections", each, "--duration", f"{seconds}s"),
-                *("--script", str(SCRIPT), url, "--", str(tokens), kind),
+                *("--timeout", "20s", "--script", str(SCRIPT), url, "--", str(tokens), kind),
             ],
             stdout=subprocess.PIPE,
             text=True,
