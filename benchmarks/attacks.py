@@ -31,7 +31,7 @@ GOAL = 0.050  # seconds, p99
 
 def main() -> None:
     parser = cpu_limit.parser(__doc__)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each attack")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each attack")
     parser.add_argument("--connections", type=int, default=3)
     parser.add_argument("--only", default="", help="attacks whose name has this text")
     options = parser.parse_args()

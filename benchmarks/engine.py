@@ -86,9 +86,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--deliveries", type=int, default=20_000)
     parser.add_argument(
-        "--jobs", type=int, default=2_000, help="of Procrastinate, one a delivery, a round"
+        "--jobs", type=int, default=1_000, help="of Procrastinate, one a delivery, a round"
     )
-    parser.add_argument("--tasks", type=int, default=5_000, help="of Celery, a round")
+    parser.add_argument("--tasks", type=int, default=3_000, help="of Celery, a round")
     options = parser.parse_args()
     count = options.deliveries
     with ExitStack() as stack:

@@ -37,8 +37,8 @@ order by e.event_id
 
 def main() -> None:
     parser = cpu_limit.parser(__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--requests", type=int, default=50, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--requests", type=int, default=30, help="of each measurement")
     options = parser.parse_args()
     with ExitStack() as stack:
         running = stack.enter_context(stage.server())

@@ -56,7 +56,7 @@ Ask = Callable[[], object]
 
 def main() -> None:
     parser = cpu_limit.parser(__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=100, help="of each measurement")
     options = parser.parse_args()
     with ExitStack() as stack:

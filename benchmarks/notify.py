@@ -50,8 +50,8 @@ CLIENT, CELERY, DEFER, DJANGO = (
 )
 SYNCED, UNSYNCED = "Celery delay(), fsync always", "Python notify(), synchronous_commit off"
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
-# at all widths; the others with 1 and 32 clients, or those in SQL with 32
-EVERYWHERE = (OURS, CLIENT, CELERY, SYNCED, UNSYNCED)
+# at all widths; the others with 32 clients, and the two main ones in SQL with one
+EVERYWHERE = (CLIENT, CELERY, SYNCED, UNSYNCED)
 _PERSON = "\\set k random(0, 1998)\n\\set p 5 * :k + 1\n\\set d 3 * :k + 1\n"
 _CONTENT = (
     "'New reply in ''Spring Formal Planning''', 'Bob: I would book the old mill by the lake, it has room for 40 of us "
@@ -188,7 +188,7 @@ def rates(dsn: str, folder: Path, callers: dict[str, Peer], rounds: int) -> Meas
 def measured_at(name: str, clients: int) -> bool:
     if name in EVERYWHERE or clients == 32:
         return True
-    return clients == 1 and name in (INSERTS, DEFER, DJANGO)
+    return clients == 1 and name in (OURS, INSERTS)
 
 
 def record(measured: Measured, versions: dict[str, str]) -> Record:

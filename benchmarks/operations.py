@@ -105,7 +105,7 @@ def main() -> None:
     parser = cpu_limit.parser(__doc__)
     parser.add_argument("--deliveries", type=int, default=1_000_000)
     parser.add_argument("--waiting", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     with stage.server() as server, stage.database(server, "operations", rows=None) as dsn:
         fill(dsn, options.deliveries, options.waiting)

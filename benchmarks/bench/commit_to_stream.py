@@ -84,7 +84,7 @@ async def measure_latencies(
     load: Sequence[str],
     rest: Callable[[], None],
     *,
-    commits: int = 150,
+    commits: int = 110,
 ) -> Latencies:
     """Commits one by one, then beside the command `load`, then with several open transactions; with pauses."""
     latencies, stream = Latencies(), Stream(port, secret)
