@@ -37,7 +37,7 @@ class Sink:
 
 async def main() -> None:
     parser = cpu_limit.parser(__doc__)
-    parser.add_argument("--rounds", type=int, default=100, help="commits, two at least")
+    parser.add_argument("--rounds", type=int, default=60, help="commits, two at least")
     rounds = max(2, parser.parse_args().rounds)
     with tempfile.TemporaryDirectory(prefix="tocsin-bench-") as folder:
         os.chmod(folder, 0o755)

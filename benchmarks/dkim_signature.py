@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from tocsin.engine.actors.email.dkim import SEALED, SIGNED, Signer
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
-ROUNDS, MAILS = 15, 20
+ROUNDS, MAILS = 9, 20
 
 Sign = Callable[[bytes], object]
 

@@ -33,7 +33,7 @@ PLAIN, OLD = "without", "beside an hour-old snapshot"
 def main() -> None:
     parser = cpu_limit.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--deliveries", type=int, default=10_000, help="of each measurement")
+    parser.add_argument("--deliveries", type=int, default=6_000, help="of each measurement")
     parser.add_argument("--hour", type=int, default=HOUR, help="deliveries since the snapshot")
     options = parser.parse_args()
     with ExitStack() as stack:
