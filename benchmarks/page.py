@@ -123,15 +123,29 @@ def lifted(target: str) -> str:
 
 
 def overview() -> list[str]:
-    """Returns the table of all goals."""
-    head = ("", "goal", "ratio (spread)", "asked", "verdict")
+    """Returns the table of all goals, with a column for each percentage of CPU that was measured."""
+    found = [result for _, results in sections() for result in results]
+    limits = sorted({name for result in found for name in limited(result["name"])})
     rows = [
-        (result["name"], label_of(goal), ratio(goal), bound(goal), _VERDICTS[goal["verdict"]])
-        for _, found in sections()
+        (
+            *(result["name"], label_of(goal), ratio(goal), bound(goal)),
+            *(_VERDICTS[goal["verdict"]], *slower(goal, limited(result["name"]), limits)),
+        )
         for result in found
         for goal in result["goals"]
     ]
+    head = ("", "goal", "ratio (spread)", "asked", "verdict", *limits)
     return [grid(head, rows, words=2)] if rows else []
+
+
+def slower(
+    goal: Mapping[str, Any], less: Mapping[str, Result], limits: Sequence[str]
+) -> Iterator[str]:
+    """Yields the result of the same goal at each percentage of CPU; empty where it was not measured."""
+    for name in limits:
+        others = less[name]["goals"] if name in less else ()
+        same = [other for other in others if label_of(other) == label_of(goal)]
+        yield f"{ratio(same[0])} {_VERDICTS[same[0]['verdict']]}" if same else ""
 
 
 def measured(result: Result, several: bool) -> Iterator[str]:
@@ -174,18 +188,14 @@ def values_of(result: Result, less: Mapping[str, Result]) -> str:
 def goals_of(result: Result, less: Mapping[str, Result]) -> str:
     """Returns the table of a record's goals, with the ratios of runs with less CPU."""
 
-    def cells(goal: Mapping[str, Any]) -> tuple[str, ...]:
-        same = [
-            next((g for g in each["goals"] if label_of(g) == label_of(goal)), None)
-            for each in less.values()
-        ]
-        return (
+    rows = [
+        (
             *(label_of(goal), ratio(goal), bound(goal), _VERDICTS[goal["verdict"]]),
-            *(f"{ratio(g)} {_VERDICTS[g['verdict']]}" if g else "" for g in same),
+            *slower(goal, less, list(less)),
         )
-
-    head = ("goal", "ratio (spread)", "asked", "verdict", *less)
-    return grid(head, [cells(goal) for goal in result["goals"]])
+        for goal in result["goals"]
+    ]
+    return grid(("goal", "ratio (spread)", "asked", "verdict", *less), rows)
 
 
 def label_of(goal: Mapping[str, Any]) -> str:

@@ -87,6 +87,7 @@ def test_a_result_with_less_cpu_is_a_column_of_its_benchmark(
 
     assert "| median | least | most | median, 50 % CPU |" in text
     assert "4,321" in text
+    assert "| | goal | ratio (spread) | asked | verdict | 50 % CPU |" in text.replace("|  |", "| |")
     assert "50 % CPU: 50 % of 2 CPUs by cpu.max of cgroup v2." in text
 
 
