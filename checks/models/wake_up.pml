@@ -63,11 +63,10 @@ proctype transaction(byte t) {
 inline scan() {
     atomic {
         byte i = 0;
-        found = false;
         do
         :: i < TRANSACTIONS ->
             if
-            :: visible[i] && !seen[i] -> seen[i] = true; found = true
+            :: visible[i] && !seen[i] -> seen[i] = true
             :: else -> skip
             fi;
             i++
@@ -78,20 +77,15 @@ inline scan() {
 }
 
 proctype leader() {
-    bool found = false;
     bool idle = false;
 elected:
     leading = true;             /* LISTEN, and then the first scan */
     scan();
-awake:
     do
     :: scan();
         if
-        :: found -> skip
-        :: !found ->
-#ifdef ONE_STATEMENT
-            scan();
-#endif
+        :: true -> skip             /* it looks again */
+        :: true ->                  /* it tries to become idle, whatever it found */
             atomic {
                 if
                 :: !exclusive && shared == 0 -> exclusive = true; idle = true
@@ -103,9 +97,12 @@ awake:
 #ifndef ONE_STATEMENT
                 scan();
 #endif
-                /* idle */
                 do
-                :: atomic { notified -> notified = false }; scan(); break
+                :: atomic { notified -> notified = false }; scan();
+                    if
+                    :: true -> skip /* it stays idle */
+                    :: true -> break
+                    fi
                 :: atomic { deaths < 1 -> deaths++; exclusive = false; idle = false; leading = false; notified = false };
                     goto elected
                 od;

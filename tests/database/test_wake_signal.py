@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import psycopg
@@ -103,8 +106,24 @@ def test_very_many_are_everyone(db: Db, listener: Db) -> None:
     assert announced(db, listener) == ["*"]
 
 
-def test_a_wake_up_measures_how_long_it_waits(db: Db) -> None:
-    row = db.execute("call tocsin.measure_commit_wait('{}')").fetchone()
-    assert row is not None
-    assert len(row[0]) == 3
-    assert all(0 <= seconds < 60 for seconds in row[0])
+def test_commits_with_a_signal_that_wait_for_each_other_are_counted(db: Db, dsn: str) -> None:
+    def waiting() -> int:
+        row = db.execute("select tocsin.commits_waiting()").fetchone()
+        assert row is not None
+        return int(row[0])
+
+    assert waiting() == 0
+    many = (
+        "do $$ begin for i in 1..100 loop perform pg_notify('nobody', ''); commit; end loop; end $$"
+    )
+    with ThreadPoolExecutor() as pool, ExitStack() as stack:
+        sessions = [stack.enter_context(psycopg.connect(dsn, autocommit=True)) for _ in range(4)]
+        deadline = time.monotonic() + LONGEST
+        most = 0
+        while not most:
+            assert time.monotonic() < deadline, "no commit waited for another"
+            busy = [pool.submit(session.execute, many) for session in sessions]
+            while not all(each.done() for each in busy):
+                most = max(most, waiting())
+    assert 0 < most < len(sessions)  # one of them does not wait
+    assert waiting() == 0

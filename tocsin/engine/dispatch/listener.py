@@ -1,8 +1,7 @@
 """The leader's listener: finds what was committed within milliseconds, and announces whose unread count changed.
 
-It is IDLE while commits are few: each sends a wake-up signal and announces its recipients itself. While they are many,
-it is ACTIVE: it scans every few milliseconds and announces what it finds, so that no commit has to send a signal
-(wake.sql, docs/adr/0004 and 0026).
+While it is idle, each commit sends a wake-up signal and announces its recipients itself. While it is active, it looks
+again and again and announces what it finds, so that no commit has to send a signal (wake.sql, docs/adr/0084).
 
 An announcement names recipients, never a count: the count is read for each open stream and each phone.
 """
@@ -10,28 +9,14 @@ An announcement names recipients, never a count: the count is read for each open
 from __future__ import annotations
 
 import asyncio
-import math
-import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from datetime import timedelta
 
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.dispatch import LeaderSession, Scan
 
-# ACTIVE: seconds between scans, four times what one takes, within bounds; and after a second without commits
-_PAUSE_LEAST = 0.001
-_PAUSE_MOST = 0.003
-_SLOW_PAUSE = 0.02
-_SLOW_AFTER = 1.0
-# No commit for this long: idle. Commits are few again, as counted for this long: idle too.
-_IDLE_AFTER = 0.05
-_CALM_WITHIN = 0.25
-# IDLE: a signal's commit has announced itself, so the scan may wait for further ones: longer while others come.
-_GATHER = 0.005
-_GATHER_MORE = 0.02
-_OFTEN_WITHIN = 0.1
 # Seconds between two heartbeats, which show that the leader is alive; and the longest wait for a signal.
 _HEARTBEAT = 3.0
 
@@ -45,8 +30,9 @@ class Listener:  # pragma: no mutate block
     def __init__(self, session: LeaderSession, on_scan: OnScan) -> None:
         self._session = session
         self._on_scan = on_scan
-        self._commits = CommitRate(time.monotonic())
-        self._heartbeat_at = time.monotonic()  # it was elected a moment ago
+        self._clock = asyncio.get_running_loop().time
+        self._rule = AnnouncementRule(self._clock())
+        self._heartbeat_at = self._clock()  # it was elected a moment ago
         self._snapshot: str | None = None
 
     async def begin(self) -> None:
@@ -57,41 +43,27 @@ class Listener:  # pragma: no mutate block
 
     async def listen(self) -> None:
         """Listens until the connection is lost or it is cancelled."""
-        worked_at = time.monotonic()
         while True:
-            started = time.monotonic()
+            started = self._clock()
             await self._send_heartbeat(started)
-            count = await self._scan(announce=True)
-            now = time.monotonic()
-            if count:
-                self._commits.count(count)
-                # and not when it began: a scan may take longer than _IDLE_AFTER
-                worked_at = now
-            calm = self._commits.counted_for(_CALM_WITHIN, now) and self._commits.is_calm(now)
-            if (calm or now - worked_at > _IDLE_AFTER) and await self._session.start_idle():
+            scan = await self._scan(announce=True, start_idle=self._rule.may_be_idle(started))
+            if scan.idle:
                 await self._idle()
-                await self._session.stop_idle()
-                worked_at = time.monotonic()
-                self._commits.restart(worked_at)
-                continue
-            pause = min(_PAUSE_MOST, max(_PAUSE_LEAST, 4 * (now - started)))
-            await asyncio.sleep(pause if now - worked_at < _SLOW_AFTER else _SLOW_PAUSE)
+            else:
+                pause = self._rule.pause(started, self._clock(), found=bool(scan.recipients))
+                await asyncio.sleep(pause)
 
     async def _idle(self) -> None:
         """Waits for signals, until too many commits send one."""
-        self._commits.restart(time.monotonic())
-        # first what was committed before without a signal, and then what is still committed without one
-        signals = 0
-        while True:
-            await self._scan(announce=not signals)
-            since = time.monotonic()
-            await self._send_heartbeat(since)
-            if signals := await self._session.wait_for_wake(_HEARTBEAT):
-                self._commits.count(signals)
-                alone = time.monotonic() - since > _GATHER
-                await asyncio.sleep(_GATHER if alone else _GATHER_MORE)
-                if await self._too_many_signals():
-                    return
+        # first what was committed before without a signal
+        scan, signals = await self._scan(announce=True), 0
+        while not self._rule.is_too_much(signals, scan.waiting or 0, self._clock()):
+            await self._send_heartbeat(self._clock())
+            signals = await self._session.wait_for_wake(_HEARTBEAT)
+            if signals:
+                await asyncio.sleep(AnnouncementRule.GATHER)
+            scan = await self._scan(announce=not signals)
+        await self._session.stop_idle()
 
     async def _send_heartbeat(self, now: float) -> None:
         """Raises Unavailable where another process was elected: this one was silent for too long."""
@@ -100,80 +72,60 @@ class Listener:  # pragma: no mutate block
             if not await self._session.record_heartbeat():
                 raise Unavailable("another process leads")
 
-    async def _too_many_signals(self) -> bool:
-        now = time.monotonic()
-        if not self._commits.counted_for(_OFTEN_WITHIN, now) or self._commits.is_light(now):
-            return False
-        return self._commits.is_heavy(await self._session.measure_commit_wait(), time.monotonic())
-
-    async def _scan(self, *, announce: bool) -> int:
-        """Returns how many recipients' inboxes changed."""
-        scan = await self._session.scan(self._snapshot, announce=announce)
+    async def _scan(self, *, announce: bool, start_idle: bool = False) -> Scan:
+        scan = await self._session.scan(self._snapshot, announce=announce, start_idle=start_idle)
         self._snapshot = scan.snapshot
         self._on_scan(scan, self._session.pid if announce else None)
-        return len(scan.recipients)
+        return scan
 
 
-# So few a second may always send a signal, and so many never: each signal wakes each HTTP process.
-_FEW = 100.0
-_MANY = 2000.0
-# PostgreSQL commits transactions that send a signal one after the other, each with a flush of its own. Where the median
-# wait of the last ones is more than this many seconds, they are too many for the disk, or for the processors.
-_WAIT = 0.001
-_WAITS = 9
-# This share of them may send a signal again; and twice as many every so many seconds, since a stall passes.
-_FEWER = 0.6
-_TWICE = 5.0
+class AnnouncementRule:
+    """Decides whether commits announce their recipients themselves (the leader is idle), or the leader looks for them.
 
+    PostgreSQL commits transactions that send a signal one by one. So commits send one while they seldom meet: the idle
+    leader becomes active when LOOKS looks in a row find commits that wait for each other, or too MANY signals. Active,
+    it looks for a SHARE of the time, and every RETRY seconds becomes idle if no transaction is under way.
+    """
 
-class CommitRate:
-    """Counts commits, and learns how many may send a signal."""
+    GATHER = 0.01  # seconds from a signal to an idle leader's look: one look for all commits of that time
+    LOOKS = 3
+    MANY = 2000  # a second: each wakes each HTTP process
+    SHARE = 0.2
+    QUICKEST_OF = 100  # looks: on a busy machine most of them also wait for a processor
+    RETRY = 1.0
+    LONGEST = 0.02  # seconds between two looks while nothing is found
 
     def __init__(self, now: float) -> None:
-        self._waits: deque[float] = deque(maxlen=_WAITS)
-        self._limit, self._limited_at = _MANY, now
-        self.restart(now)
+        self._took: deque[float] = deque(maxlen=self.QUICKEST_OF)
+        self._too_much = 0
+        self._counted_at = self._found_at = self._retry_at = now
 
-    def restart(self, now: float) -> None:
-        """Starts to count from zero."""
-        self._count, self._since = 0, now
-
-    def count(self, commits: int) -> None:
-        self._count += commits
-
-    def counted_for(self, seconds: float, now: float) -> bool:
-        """Returns whether it has counted for so long."""
-        return now - self._since >= seconds
-
-    def is_light(self, now: float) -> bool:
-        """Returns whether so few sent a signal that nothing need be measured; if so, counts from zero."""
-        if self._rate(now) >= _FEW:
+    def may_be_idle(self, now: float) -> bool:
+        """Returns whether it is time to try to become idle: where a transaction is open, it is not possible."""
+        if now < self._retry_at:
             return False
-        self._waits.clear()
-        self.restart(now)
+        self._retry_at = now + self.RETRY
         return True
 
-    def is_heavy(self, waits: Iterable[float], now: float) -> bool:
-        """Returns whether too many send a signal; `waits` are seconds that some waited to commit. Counts from zero."""
-        rate = self._rate(now)
-        self.restart(now)
-        self._waits.extend(waits)
-        slow = len(self._waits) == _WAITS and statistics.median(self._waits) > _WAIT
-        if rate > _MANY or slow:
-            self._waits.clear()
-            self._limit, self._limited_at = rate * _FEWER, now
-            return True
-        return False
+    def is_too_much(self, signals: int, waiting: int, now: float) -> bool:
+        """Returns whether commits should send no more signals; `signals` came since the last call, `waiting` wait."""
+        many = signals > self.MANY * (now - self._counted_at)
+        self._counted_at = now
+        self._too_much = self._too_much + 1 if many or waiting else 0
+        if self._too_much < self.LOOKS:
+            return False
+        self._too_much = 0
+        self._found_at = now
+        self._retry_at = now + self.RETRY
+        return True
 
-    def is_calm(self, now: float) -> bool:
-        """Returns whether so few come that each may send a signal; counts from zero."""
-        rate = self._rate(now)
-        self.restart(now)
-        doublings = min(10.0, (now - self._limited_at) / _TWICE)
-        return rate < max(_FEW, min(_MANY * _FEWER, self._limit * math.exp2(doublings)))
-
-    def _rate(self, now: float) -> float:
-        return self._count / max(now - self._since, 1e-6)
+    def pause(self, started: float, ended: float, *, found: bool) -> float:
+        """Returns the seconds until the next look, after one that took so long."""
+        self._took.append(ended - started)
+        if found:
+            self._found_at = ended
+        pause = max(min(self._took) * (1 / self.SHARE - 1), self.SHARE * (ended - self._found_at))
+        return min(pause, self.LONGEST)
 
 
 PUSH_WINDOW = timedelta(seconds=5)

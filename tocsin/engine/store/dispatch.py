@@ -19,7 +19,8 @@ EVERYONE = "*"
 class Scan(Struct, frozen=True):
     """What was committed since the last scan; entries of the event queue as three arrays of equal length.
 
-    `changed` are those of the recipients whose inbox changed otherwise than by something new.
+    `changed` are those of the recipients whose inbox changed otherwise than by something new; `waiting` is how many
+    commits waited for one another, of a scan that announces nothing.
     """
 
     snapshot: str
@@ -28,6 +29,8 @@ class Scan(Struct, frozen=True):
     event_ids: list[int]
     channels: list[str]
     priorities: list[int]
+    idle: bool
+    waiting: int | None
 
 
 class Assignable(Struct, frozen=True):
@@ -97,23 +100,17 @@ class LeaderSession(Session):
                 signals += 1
         return signals
 
-    async def measure_commit_wait(self) -> list[float]:
-        """Returns the seconds that some transactions waited to commit, because they sent a signal."""
-        return list(await self.value(_SQL["measure_commit_wait"]))
-
-    async def start_idle(self) -> bool:
-        """Makes commits send wake-up signals; false while an open transaction will send none."""
-        return bool(await self.value(_SQL["start_idle"]))
-
     async def stop_idle(self) -> None:
         await self.value(_SQL["stop_idle"])
 
-    async def scan(self, since: str | None, *, announce: bool) -> Scan:
+    async def scan(self, since: str | None, *, announce: bool, start_idle: bool = False) -> Scan:
         """Returns what was committed since the snapshot `since`; None: all that is there.
 
-        With `announce`, its recipients are announced to the HTTP processes; while idle, the commits do that.
+        With `announce`, its recipients are announced to the HTTP processes; while idle, the commits do that. With
+        `start_idle`, the leader is idle from then on if no transaction is open that will not announce itself.
         """
-        return await self.one(Scan, _SQL["scan"], since=since, announce=announce)
+        arguments = {"since": since, "announce": announce, "start_idle": start_idle}
+        return await self.one(Scan, _SQL["scan"], **arguments)
 
     async def assignable_since(self, since: str | None) -> Assignable:
         """Returns the owned addresses with invitations, one or the other committed since the snapshot `since`."""

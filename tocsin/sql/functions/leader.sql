@@ -211,16 +211,21 @@ $$;
 
 -- What was committed since an earlier snapshot (null: everything that is there): the people whose badge or inbox changed
 -- (`changed`: by themselves, or by an app's cancel; not by a mark as seen, which leaves the badge of a phone as it is), and the event queues that were added. With _announce, these people are
--- announced at once, which saves a round trip for each badge; without it a transaction announced them itself.
+-- announced at once, which saves a round trip for each badge; without it a transaction announced them itself, and `waiting`
+-- is how many commits wait for one another just now. With _start_idle, the leader becomes `idle` if it can: the next scan is
+-- then the last one that announces (wake.sql).
 create or replace function tocsin.scan(
     _since pg_snapshot,
     _announce boolean,
+    _start_idle boolean default false,
     out snapshot text,
     out recipients text[],
     out changed text[],
     out event_ids bigint[],
     out channels text[],
-    out priorities smallint[]
+    out priorities smallint[],
+    out idle boolean,
+    out waiting integer
 )
 language plpgsql
 as $$
@@ -258,5 +263,7 @@ begin
     if _announce and recipients <> '{}' then
         perform tocsin.announce(recipients);
     end if;
+    idle := _start_idle and tocsin.start_idle();
+    waiting := case when not _announce then tocsin.commits_waiting() end;
 end
 $$;

@@ -5,7 +5,8 @@
 -- While a transaction holds the lock shared the leader can't become idle, so no commit is missed. A transaction that wakes
 -- the leader also announces to the HTTP processes whose badge it changed (_moved), which is faster than by the leader; the
 -- leader announces what is committed while it is awake.
--- docs/adr/0004-wake-up-signal.md and 0026-wake-up-signal-names-recipients.md have the alternatives that were measured.
+-- docs/adr/0084-who-announces-a-badge.md has the rule for when the leader is idle, 0004 and 0026 the alternatives that were
+-- measured.
 
 create or replace function tocsin.wake(_moved text[] default '{}') returns void
 language plpgsql
@@ -55,22 +56,18 @@ as $$
     select pg_try_advisory_lock(1953457011, 1)
 $$;
 
--- How many seconds three transactions in turn waited to commit because they sent a NOTIFY (to nobody): commits of others
--- with a NOTIFY go before them.
-create or replace procedure tocsin.measure_commit_wait(inout turns float8[])
-language plpgsql
+-- How many commits wait just now because another one that sends a NOTIFY goes before them: PostgreSQL lets them commit one by
+-- one, by a lock on "database 0" (PreCommit_Notify in its async.c).
+create or replace function tocsin.commits_waiting() returns integer
+language sql
 as $$
-declare
-    _started timestamptz;
-begin
-    for number in 1..3 loop
-        perform pg_sleep(0.003);
-        perform pg_notify('tocsin_commit_wait', '');
-        _started := clock_timestamp();
-        commit;
-        turns := turns || extract(epoch from clock_timestamp() - _started)::float8;
-    end loop;
-end
+    select count(*)::integer
+    from pg_lock_status() l
+    where not l.granted
+        and l.locktype = 'object'
+        and l.database = 0
+        and l.classid = 'pg_catalog.pg_database'::regclass
+        and l.objid = 0
 $$;
 
 create or replace function tocsin.stop_idle() returns boolean

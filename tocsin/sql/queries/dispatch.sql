@@ -15,14 +15,6 @@ from tocsin.leader l;
 -- Listens for the wake-up signal.
 listen tocsin_wake;
 
--- name: measure_commit_wait#
--- How many seconds commits with a NOTIFY wait for their turn just now.
-call tocsin.measure_commit_wait('{}');
-
--- name: start_idle
--- Becomes idle: commits send the wake-up signal from now on; false while a transaction is open that did not.
-select tocsin.start_idle();
-
 -- name: stop_idle
 -- Is awake: no commit needs to send the wake-up signal.
 select tocsin.stop_idle();
@@ -43,8 +35,10 @@ select
     s.changed,
     s.event_ids,
     s.channels,
-    s.priorities
-from tocsin.scan(:since::pg_snapshot, :announce) s;
+    s.priorities,
+    s.idle,
+    s.waiting
+from tocsin.scan(:since::pg_snapshot, :announce, :start_idle) s;
 
 -- name: assignable_since
 -- Addresses with something to assign that was committed since an earlier snapshot (null: at any time).
