@@ -17,15 +17,7 @@ from tocsin.engine.ops.overview import Overviews
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.health import ReadinessCheck
 from tocsin.http import observability, openapi
-from tocsin.http.apps import (
-    chat_targets,
-    events,
-    mail_events,
-    provider_events,
-    recipients,
-    suppressions,
-    webhooks,
-)
+from tocsin.http.apps import events, mail_events, recipients, targets
 from tocsin.http.auth import ACCESS, SCOPE, Authenticator
 from tocsin.http.errors import HANDLERS, AnyRequest
 from tocsin.http.middleware import (
@@ -38,19 +30,9 @@ from tocsin.http.middleware import (
 )
 from tocsin.http.observability import AccessLog, Metrics, RequestSummary
 from tocsin.http.offload import Offload
-from tocsin.http.ops import dead_letters, ops_page, search
-from tocsin.http.ops import suppressions as suppressed_addresses
-from tocsin.http.pages import action_page, assets, html, mail_links
-from tocsin.http.people import (
-    actions,
-    devices,
-    groups,
-    inbox,
-    notification,
-    preferences,
-    stream,
-    subscriptions,
-)
+from tocsin.http.ops import ops_api, ops_page
+from tocsin.http.pages import assets, html, mail_links
+from tocsin.http.people import devices, inbox, preferences, stream
 from tocsin.http.people.stream import StreamMiddleware
 from tocsin.http.rate_limits import RateLimiting
 from tocsin.http.requests import ApiRequest, PathReader, Services, check_query
@@ -61,26 +43,9 @@ _BY_KEY = frozenset({"app", "operator"})
 _ROUTERS = [
     router
     for module in (
-        *(
-            inbox,
-            actions,
-            groups,
-            notification,
-            mail_links,
-            action_page,
-            preferences,
-            stream,
-            devices,
-            subscriptions,
-            events,
-            recipients,
-            suppressions,
-            mail_events,
-            provider_events,
-            chat_targets,
-            webhooks,
-        ),
-        *(observability, assets, html, ops_page, dead_letters, suppressed_addresses, search),
+        *(inbox, mail_links, preferences, stream, devices),
+        *(events, recipients, mail_events, targets),
+        *(observability, assets, html, ops_page, ops_api),
     )
     for router in module.ROUTERS
 ]

@@ -1,4 +1,7 @@
-"""The HTML pages: how they are made, in the language of their reader; the settings page, and the API's description."""
+"""The HTML pages: how they are made, in the language of their reader and with the brand of `brand.toml`, as in mails.
+
+And two of them: the settings page, and the API's description.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +14,83 @@ from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from babel.lists import format_list
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from litestar import Response
 from litestar.di import NamedDependency
+from markupsafe import Markup
 from msgspec import Struct
 
+from tocsin.engine.mail.brand import Brand, Logo, text_on
 from tocsin.engine.mail.language import Language, Words, catalogues, language_of
-from tocsin.engine.mail.loader import Templates
+from tocsin.engine.mail.loader import TemplateFailed, Templates
 from tocsin.engine.model import NotFound
 from tocsin.engine.store.recipient import get_recipient
 from tocsin.http.auth import Authenticator, Person, router
 from tocsin.http.errors import AnyRequest, Forbidden, Unauthorized
 from tocsin.http.openapi import Json, OtherResponse, describe, get, noted
 from tocsin.http.pages.assets import asset_path
-from tocsin.http.pages.page_brand import NO_BRAND, PageBrand, page_brand
 from tocsin.http.requests import Services, relative_root
+
+
+class PageBrand(Struct, frozen=True):
+    """What the layout of the pages shows, and what its Content-Security-Policy has to allow for it."""
+
+    name: str | None = None
+    logo: Logo | None = None
+    style: Markup = Markup()
+
+    @property
+    def style_source(self) -> str:
+        """The source of the style sheet, with a space before it."""
+        if not self.style:
+            return ""
+        digest = hashlib.sha256(self.style.encode()).digest()
+        return f" 'sha256-{base64.b64encode(digest).decode()}'"
+
+    @property
+    def image_policy(self) -> str:
+        """The part of the policy for the logo."""
+        if self.logo is None:
+            return ""
+        where = urlsplit(self.logo.src)
+        return "; img-src " + ("data:" if where.scheme == "data" else f"https://{where.netloc}")
+
+
+NO_BRAND = PageBrand()
+
+
+@lru_cache(maxsize=4)
+def page_brand(folder: Path | None) -> PageBrand:
+    """Returns the brand of a template folder, read once; none if there is no valid one."""
+    try:
+        brand = Templates(folder).brand
+    except TemplateFailed:  # workers report it as they start
+        return NO_BRAND
+    return PageBrand(brand.name, _brand_logo(brand), _brand_style(brand))
+
+
+def _brand_logo(brand: Brand) -> Logo | None:
+    if brand.logo is None or brand.image is None:
+        return brand.logo
+    content = base64.b64encode(brand.image.content).decode()
+    return Logo(f"data:image/{brand.image.kind};base64,{content}", brand.logo.alt, brand.logo.width)
+
+
+def _brand_style(brand: Brand) -> Markup:
+    if brand.accents is None:
+        return Markup()
+    rules = [
+        f"@media (prefers-color-scheme: {scheme}) {{ :root {{ --accent: {accent}; --on-accent: {text_on(accent)}; "
+        f"--paper: {paper} }} }}"
+        for scheme, accent, paper in zip(
+            ("light", "dark"), brand.accents, ("#ffffff", "#1e2128"), strict=True
+        )
+    ]
+    return Markup("\n".join(rules))  # noqa: S704 - of checked colours alone
+
 
 MODULE = "tocsin-preferences.js"
 PAGE_HEADERS = {

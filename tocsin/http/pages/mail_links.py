@@ -1,30 +1,81 @@
-"""Signed links in mails: to what a notification is about; and to turn emails off, by a page or one click (RFC 8058)."""
+"""Signed links in mails: to what a notification is about, to its actions, and to turn emails off (RFC 8058).
+
+A GET changes nothing, but that a person who follows a link has read the notification.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
+from urllib.parse import parse_qs
 
-from litestar import Request, Response
+from litestar import Request, Response, post
 from litestar.datastructures import State
 from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import ResponseSpec
 from litestar.params import FromPath
 from msgspec import Struct
 
-from tocsin.engine.model import Conflict, Invalid, Notification
+from tocsin.engine.mail.links import Choose
+from tocsin.engine.model import Action, Conflict, Invalid, NotFound, Notification
+from tocsin.engine.store import action as action_store
 from tocsin.engine.store import notification as store
+from tocsin.engine.store.notification import get_notification
 from tocsin.http.auth import Authenticator, people_router, router
 from tocsin.http.errors import AnyRequest
 from tocsin.http.fields import RowId
-from tocsin.http.openapi import OtherResponse, get
-from tocsin.http.pages.html import PAGE_HEADERS, html, reader
-from tocsin.http.pages.link_page import form_fields, get_page, post_form
+from tocsin.http.openapi import OtherResponse, body_read_by_handler, get, noted
+from tocsin.http.pages.html import PAGE_HEADERS, Reader, _, html, reader
 from tocsin.http.pages.opt_outs import OptOut, opt_out
 from tocsin.http.people import inbox
 from tocsin.http.people.inbox import PersonRequest
 from tocsin.http.requests import Services
+
+Declare = Callable[[Callable[..., Any]], HTTPRouteHandler]
+
+_GONE = OtherResponse(
+    "A page: the link is not one of this service, too old, or of something that is gone.",
+    media_type="text/html",
+)
+_LARGEST_FORM = 8_000  # bytes, from anybody who has a link
+
+
+def _gone(request: AnyRequest, _: NotFound) -> Response[str]:
+    return html("gone.html", 404, reader(request.app.state.services, request))
+
+
+_page: dict[str, Any] = {"media_type": "text/html", "exception_handlers": {NotFound: _gone}}
+
+
+def get_page(path: str, responses: Mapping[int, ResponseSpec] | None = None) -> Declare:
+    """Declares a page, which changes nothing, since scanners of mail follow links. NotFound: the link is gone."""
+    return get(path, **_page, responses={404: _GONE, **(responses or {})}, opt=noted(fails=(503,)))
+
+
+def post_form(path: str, form: Any, responses: Mapping[int, ResponseSpec] | None = None) -> Declare:
+    """Declares what receives the page's form, whose fields the handler reads by `form_fields`."""
+    return post(
+        path,
+        **_page,
+        dependencies=body_read_by_handler(form),
+        responses={404: _GONE, **(responses or {})},
+        request_max_body_size=_LARGEST_FORM,
+        status_code=200,
+        opt=noted(body_media_types=("application/x-www-form-urlencoded",), fails=(413, 422, 503)),
+    )
+
+
+async def form_fields(request: AnyRequest) -> dict[str, str]:
+    """Returns the fields of a form; read by hand, since one-click clients may send any encoding or none."""
+    kind, _ = request.content_type
+    if kind == "multipart/form-data":
+        form = await request.form()
+        return {name: value for name, value in form.items() if isinstance(value, str)}
+    fields = parse_qs((await request.body()).decode("utf-8", "replace"))
+    return {name: values[-1] for name, values in fields.items()}
+
 
 UNSUBSCRIBE = "/unsubscribe/{token:str}/"
 _REDIRECT: dict[int, ResponseSpec] = {
@@ -172,7 +223,160 @@ def _undone(fields: Mapping[str, str]) -> bool:
     return undo == "1"
 
 
+ACTIONS = "/a/{token:str}/"
+_OVER = {
+    "cancelled": _("It was cancelled. Nothing was changed."),
+    "replaced": _("A newer notification has replaced this one. Choose there."),
+    "expired": _("The time in which you could choose is over. Nothing was changed."),
+}
+_SAVED = _("Your choice is saved. You can close this page.")
+_BUSY = _("This is being changed at the same moment. Press again.")
+_LEAD = _("Nothing is chosen yet. The first button that is pressed counts, on whatever device.")
+
+
+class PressForm(Struct, frozen=True):
+    """The form: the key of the action."""
+
+    key: str
+
+
+class ActionResult(Struct, frozen=True):
+    """What became of a choice, in words; `url` leads on."""
+
+    sentence: str
+    note: str
+    url: str | None = None
+
+
+class _Asked(Struct, frozen=True):
+    """A notification whose actions a page shows."""
+
+    link: Choose
+    notification: Notification
+    closed: action_store.Closed | None
+    reader: Reader
+
+    def action(self, key: str) -> Action:
+        """Returns the action with a key; raises Invalid."""
+        actions = self.notification.actions or []
+        found = next((each for each in actions if each.key == key), None)
+        if found is None:
+            known = ", ".join(each.key for each in actions)
+            raise Invalid("key is not known", ("key", f"Use one of {known}."))
+        return found
+
+    def chosen(self, key: str, services: Services) -> ActionResult:
+        """Returns the outcome where this action is the one that counts."""
+        action = self.action(key)
+        return ActionResult(
+            self.reader.gettext("You chose “%(label)s”", label=action.label),
+            self.reader.gettext(_SAVED),
+            services.links.absolute(action.url) if action.url else None,
+        )
+
+    def other(self, key: str, pressed: str) -> ActionResult:
+        """Returns the outcome where another action was chosen before."""
+        gettext = self.reader.gettext
+        return ActionResult(
+            gettext("You had already chosen “%(label)s”", label=self.action(key).label),
+            gettext(
+                "The first choice counts, so “%(label)s” was not saved.",
+                label=self.action(pressed).label,
+            ),
+        )
+
+    def over(self, closed: action_store.Closed) -> ActionResult:
+        """Returns the outcome where nothing can be chosen any more."""
+        gettext = self.reader.gettext
+        return ActionResult(gettext("There is nothing left to choose"), gettext(_OVER[closed]))
+
+    def result(self, outcome: ActionResult, status: int = 200) -> Response[str]:
+        """Returns the page with an outcome."""
+        return self._page(status, outcome=outcome, actions=[])
+
+    def question(self, first: str, *, status: int = 200, note: str = "") -> Response[str]:
+        """Returns the page with a form for each action; that with the key `first`, if any, comes before the others."""
+        actions = sorted(self.notification.actions or [], key=lambda each: each.key != first)
+        label = actions[0].label if actions and actions[0].key == first else None
+        gettext = self.reader.gettext
+        lead = gettext("Press “%(label)s” to choose it.", label=label) if label else ""
+        return self._page(
+            status, actions=actions, picked=label, notes=[note or lead, gettext(_LEAD)]
+        )
+
+    def _page(self, status: int, **values: Any) -> Response[str]:
+        more = {"outcome": None, "picked": None, "notes": []} | values
+        return html("actions.html", status, self.reader, notification=self.notification, **more)
+
+
+@get_page(ACTIONS)
+async def actions_page(
+    request: AnyRequest, services: NamedDependency[Services], token: FromPath[str]
+) -> Response[str]:
+    """Show the actions of a notification.
+
+    The button of a mail leads here. Changes nothing: scanners of mail follow links.
+    """
+    asked = await _asked(services, request, token)
+    if asked.notification.acted:
+        return asked.result(asked.chosen(asked.notification.acted.key, services))
+    if asked.closed:
+        return asked.result(asked.over(asked.closed))
+    return asked.question(request.query_params.get("key", ""))
+
+
+@post_form(
+    ACTIONS,
+    PressForm,
+    {
+        409: OtherResponse(
+            "A page: another action counts, or none any more.", media_type="text/html"
+        )
+    },
+)
+async def press_from_page(
+    request: AnyRequest, services: NamedDependency[Services], token: FromPath[str]
+) -> Response[str]:
+    """Press an action.
+
+    The first press counts, on whatever device, and marks the notification read. The same key again has the same page;
+    another key, or a notification that was cancelled, replaced or has expired, a 409.
+    """
+    asked = await _asked(services, request, token)
+    key = (await form_fields(request)).get("key", "")
+    asked.action(key)
+    link = asked.link
+    try:
+        result = await action_store.try_press(
+            services.database, link.recipient_id, link.notification_id, key
+        )
+    except Conflict:
+        return asked.question(key, status=409, note=asked.reader.gettext(_BUSY))
+    if result.outcome == "acted":
+        return asked.result(asked.chosen(key, services))
+    if result.outcome == "other":
+        return asked.result(asked.other(result.chosen or "", key), 409)
+    return asked.result(asked.over(result.outcome), 409)
+
+
+async def _asked(services: Services, request: AnyRequest, token: str) -> _Asked:
+    link = services.links.read_choose(token, datetime.now(UTC))
+    found = await get_notification(services.database, link.recipient_id, link.notification_id)
+    state = await action_store.actions_state(
+        services.database, link.recipient_id, link.notification_id
+    )
+    return _Asked(link, found, state.closed, reader(services, request, state.locale))
+
+
 ROUTERS = (
     people_router("Inbox", open_notification),
-    router("Links in mails", "everyone", click_through, unsubscribe_page, turn_emails_off),
+    router(
+        "Links in mails",
+        "everyone",
+        click_through,
+        unsubscribe_page,
+        turn_emails_off,
+        actions_page,
+        press_from_page,
+    ),
 )

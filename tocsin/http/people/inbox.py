@@ -1,21 +1,27 @@
-"""A person's inbox, and the person of a token."""
+"""A person's inbox: its lists and groups, one notification and its buttons, what is marked, archived and undone."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from litestar import Request, Response, post
+from litestar import Request, Response, delete, patch, post
 from litestar.datastructures import State
 from litestar.di import NamedDependency
-from litestar.params import FromQuery, JSONBody, QueryParameter
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import Meta, Struct
 
-from tocsin.engine.model import Badge, Notification
+from tocsin.engine.explain.why import Explanation, explain
+from tocsin.engine.model import Badge, Invalid, NotFound, Notification
+from tocsin.engine.store import action as action_store
 from tocsin.engine.store import archive as archive_store
+from tocsin.engine.store import group as group_store
 from tocsin.engine.store import notification as store
+from tocsin.engine.store.database import Database
 from tocsin.engine.store.event import check_filter
-from tocsin.engine.store.notification import Filter
+from tocsin.engine.store.group import Group, GroupCursor, InboxPreferences
+from tocsin.engine.store.notification import Filter, Inbox
 from tocsin.http.auth import Person, people_router
 from tocsin.http.fields import (
     UNDO,
@@ -24,6 +30,7 @@ from tocsin.http.fields import (
     CursorText,
     EventTypeName,
     Limit,
+    RowId,
     Topic,
     page_links,
     read_cursor,
@@ -31,14 +38,7 @@ from tocsin.http.fields import (
     without_nulls,
 )
 from tocsin.http.middleware import COUNT_FAILED, COUNT_PATH
-from tocsin.http.openapi import get
-from tocsin.http.people.groups import (
-    GroupListing,
-    check_alone,
-    check_listed,
-    list_grouped,
-    list_members,
-)
+from tocsin.http.openapi import get, noted
 from tocsin.http.requests import Services
 
 PATH = "/api/notifications/"
@@ -290,6 +290,262 @@ async def me(request: PersonRequest) -> Me:
     return Me(person.recipient_id, datetime.fromtimestamp(int(person.expires_at), UTC))
 
 
+GROUP_PATH = PATH + "groups/{group_key:str}/"
+PREFERENCES_PATH = "/api/inbox-preferences/"
+
+
+class GroupListing(Struct, frozen=True):
+    """A page of groups, newest first; `as_of` is for marking a group read or archiving it."""
+
+    results: list[Group]
+    next: str | None
+    previous: str | None
+    as_of: str
+
+
+class ReadGroup(Struct, frozen=True, forbid_unknown_fields=True):
+    """Read, or put back to unread; with `as_of` of a list, no more than what that list could show."""
+
+    read: bool = True
+    as_of: AsOf | None = None
+
+
+class MarkedGroup(Struct, frozen=True):
+    """How many were marked."""
+
+    marked: int
+
+
+class ChangedInboxPreferences(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is left out stays as it is."""
+
+    grouped: bool | None = None
+
+
+async def list_grouped(
+    services: Services,
+    recipient_id: str,
+    wanted: Filter,
+    *,
+    cursor: str | None,
+    limit: int,
+    kept: Mapping[str, str],
+) -> GroupListing:
+    """Returns a page of groups with its links; raises Invalid for a cursor of another list."""
+    place = None if cursor is None else group_store.parse_group_cursor(cursor)
+    inbox = await group_store.list_groups(
+        services.database, recipient_id, wanted, cursor=place, limit=limit
+    )
+
+    def link(to: GroupCursor | None) -> str | None:
+        query = {**kept, "grouped": "true", "cursor": str(to)}
+        return None if to is None else services.url(PATH, query)
+
+    hosts = services.settings.avatar_hosts
+    results = [each.with_pictures_of(hosts) for each in inbox.results]
+    return GroupListing(results, link(inbox.next), link(inbox.previous), inbox.as_of)
+
+
+async def list_members(
+    database: Database, recipient_id: str, group_key: str, *, cursor: str | None, limit: int
+) -> Inbox:
+    """Returns a page of a group's members; raises Invalid for a key that is none."""
+    key = group_store.parse_group_key(group_key)
+    return await group_store.list_group_members(
+        database, recipient_id, key, cursor=read_cursor(cursor), limit=limit
+    )
+
+
+def check_listed(wanted: Filter) -> None:
+    """Raises Invalid for groups of the archive."""
+    if wanted.archived:
+        raise Invalid(
+            "archived excludes grouped",
+            ("archived", "Leave out grouped: the archive has no groups."),
+        )
+
+
+def check_alone(wanted: Filter, *, grouped: bool) -> None:
+    """Raises Invalid where another filter stands beside `group_key`."""
+    if grouped or wanted != Filter():
+        raise Invalid(
+            "group_key excludes other filters",
+            (
+                "group_key",
+                "Leave out grouped and the other filters: the key names the notifications.",
+            ),
+        )
+
+
+@patch(GROUP_PATH + "read/", response_headers=[UNDO_HEADER])
+async def mark_group_read(
+    request: PersonRequest,
+    services: NamedDependency[Services],
+    group_key: FromPath[str],
+    data: JSONBody[ReadGroup | None] = None,
+) -> Response[MarkedGroup]:
+    """Mark a group read, or unread.
+
+    With `as_of` of a list, what came into the group after that list stays as it is.
+    """
+    chosen = data or ReadGroup()
+    mark = group_store.mark_group_read if chosen.read else group_store.mark_group_unread
+    found = await mark(
+        services.database,
+        request.auth.recipient_id,
+        group_store.parse_group_key(group_key),
+        as_of=chosen.as_of,
+    )
+    return Response(MarkedGroup(found.marked), headers=undo_header(found.undo))
+
+
+@delete(GROUP_PATH, response_headers=[UNDO_HEADER])
+async def archive_group(
+    request: PersonRequest,
+    services: NamedDependency[Services],
+    group_key: FromPath[str],
+    as_of: Annotated[
+        AsOf | None,
+        QueryParameter(description="That of a list: what came into the group later stays."),
+    ] = None,
+) -> Response[None]:
+    """Remove a group from the inbox.
+
+    Its notifications leave list and badge; in the archive and by their ids they are still found.
+    """
+    undo = await group_store.archive_group(
+        services.database,
+        request.auth.recipient_id,
+        group_store.parse_group_key(group_key),
+        as_of=as_of,
+    )
+    return Response(None, headers=undo_header(undo))
+
+
+@get(PREFERENCES_PATH)
+async def get_inbox_preferences(
+    request: PersonRequest, services: NamedDependency[Services]
+) -> InboxPreferences:
+    """Read how the inbox is shown."""
+    return await group_store.get_inbox_preferences(services.database, request.auth.recipient_id)
+
+
+@patch(PREFERENCES_PATH)
+async def change_inbox_preferences(
+    request: PersonRequest,
+    services: NamedDependency[Services],
+    data: JSONBody[ChangedInboxPreferences],
+) -> InboxPreferences:
+    """Change how the inbox is shown.
+
+    With `grouped` false, each notification is a group of one.
+    """
+    return await group_store.set_inbox_preferences(
+        services.database, request.auth.recipient_id, grouped=data.grouped
+    )
+
+
+class ReadState(Struct, frozen=True, forbid_unknown_fields=True):
+    """Read, or put back to unread."""
+
+    read: bool = True
+
+
+class ArchiveState(Struct, frozen=True, forbid_unknown_fields=True):
+    """Out of the inbox, or back in it."""
+
+    archived: bool
+
+
+@get(PATH + "{notification_id:int}/")
+async def get_notification(
+    request: PersonRequest, services: NamedDependency[Services], notification_id: RowId
+) -> Notification:
+    """Read one.
+
+    Also one that never was in the inbox, or was removed from it.
+    """
+    found = await store.get_notification(
+        services.database, request.auth.recipient_id, notification_id
+    )
+    return found.with_picture_of(services.settings.avatar_hosts)
+
+
+@patch(PATH + "{notification_id:int}/", opt=noted(fails=(409,)))
+async def set_archived(
+    request: PersonRequest,
+    services: NamedDependency[Services],
+    notification_id: RowId,
+    data: JSONBody[ArchiveState],
+) -> Notification:
+    """Archive one, or bring it back.
+
+    It is back as it was, read or unread. A 409 where it can't be in the inbox: it was cancelled or replaced.
+    """
+    change = archive_store.archive if data.archived else archive_store.unarchive
+    found = await change(services.database, request.auth.recipient_id, notification_id)
+    return found.with_picture_of(services.settings.avatar_hosts)
+
+
+@delete(PATH + "{notification_id:int}/")
+async def archive(
+    request: PersonRequest, services: NamedDependency[Services], notification_id: RowId
+) -> None:
+    """Remove one from the inbox.
+
+    It leaves list and badge; by its id and in the list of archived ones it is still found.
+    """
+    await archive_store.archive(services.database, request.auth.recipient_id, notification_id)
+
+
+@patch(PATH + "{notification_id:int}/read/")
+async def mark_read(
+    request: PersonRequest,
+    services: NamedDependency[Services],
+    notification_id: RowId,
+    data: JSONBody[ReadState | None] = None,
+) -> Notification:
+    """Mark one read, or unread."""
+    found = await store.mark_read(
+        services.database,
+        request.auth.recipient_id,
+        notification_id,
+        read=(data or ReadState()).read,
+    )
+    return found.with_picture_of(services.settings.avatar_hosts)
+
+
+@get(PATH + "{notification_id:int}/why/")
+async def why(
+    request: PersonRequest, services: NamedDependency[Services], notification_id: RowId
+) -> Explanation:
+    """Why did (not) this reach me?"""
+    decided = await store.why(
+        services.database, [notification_id], recipient_id=request.auth.recipient_id
+    )
+    if notification_id not in decided:
+        raise NotFound
+    return explain(decided[notification_id])
+
+
+@post(PATH + "{notification_id:int}/actions/{key:str}/", status_code=200)
+async def press_action(
+    request: PersonRequest,
+    services: NamedDependency[Services],
+    notification_id: RowId,
+    key: FromPath[str],
+) -> Notification:
+    """Press a button.
+
+    The first press counts, on whatever device, and marks the notification read. The same key again is a 200 too;
+    another key, or a notification that was cancelled, replaced or has expired, is a 409.
+    """
+    found = await action_store.press(
+        services.database, request.auth.recipient_id, notification_id, key
+    )
+    return found.with_picture_of(services.settings.avatar_hosts)
+
+
 ROUTERS = (
     people_router(
         "Inbox",
@@ -301,5 +557,14 @@ ROUTERS = (
         mark_seen,
         unread_by_category,
         me,
+        press_action,
+        mark_group_read,
+        archive_group,
+        get_notification,
+        set_archived,
+        archive,
+        mark_read,
+        why,
     ),
+    people_router("Preferences", get_inbox_preferences, change_inbox_preferences),
 )

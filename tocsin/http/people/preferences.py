@@ -1,28 +1,29 @@
-"""A person's preferences: channels, digests and quiet hours; and the event types that there are."""
+"""A person's preferences: channels, digests, quiet hours and topics; and the event types that there are."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import time
+from datetime import datetime, time
 from itertools import groupby
 from typing import Annotated
 
-from litestar import patch, put
+from litestar import Response, delete, patch, post, put
 from litestar.di import NamedDependency
-from litestar.params import JSONBody, QueryParameter
+from litestar.params import FromQuery, JSONBody, QueryParameter
 from msgspec import UNSET, Meta, Struct, UnsetType, convert, structs
 
 from tocsin.engine.store import digest, preference
 from tocsin.engine.store.digest import ALL, DigestChange, DigestPreferences, Frequency, Weekday
 from tocsin.engine.store.event import list_event_types
-from tocsin.engine.store.preference import Preferences, QuietHours
+from tocsin.engine.store.preference import Latest, Preferences, QuietHours, Subscription
+from tocsin.http import fields
 from tocsin.http.auth import anyone_known, people_router, router
 from tocsin.http.errors import AnyRequest
 from tocsin.http.fields import Described
-from tocsin.http.openapi import get
+from tocsin.http.openapi import OtherResponse, get, noted
 from tocsin.http.pages.html import reader
 from tocsin.http.people.inbox import PersonRequest
-from tocsin.http.requests import Services
+from tocsin.http.requests import Services, rest
 
 PATH = "/api/notification-preferences/"
 
@@ -236,6 +237,114 @@ async def event_types(
     )
 
 
+TOPICS_PATH = "/api/subscriptions/"
+
+Level = Annotated[
+    str,
+    fields.Described(
+        description="All that happens in it, mentions only, or nothing.",
+        schema_extra={"enum": ["all", "mentions", "muted"]},
+    ),
+]
+
+
+class Follow(Struct, frozen=True, forbid_unknown_fields=True):
+    """A topic, and how closely to follow it."""
+
+    topic: fields.Topic
+    level: Level = "all"
+
+
+class FollowedTopic(Struct, frozen=True):
+    """A topic that somebody follows or has muted; `because` is `followed` or `replied`.
+
+    A topic has no title of its own: `latest` is the newest notification of it in the person's inbox.
+    """
+
+    topic: str
+    level: str
+    because: str
+    created_at: datetime
+    latest: Latest | None
+
+
+class SubscriptionListing(Struct, frozen=True):
+    """One page; `next` is older, `previous` newer."""
+
+    results: list[FollowedTopic]
+    next: str | None
+    previous: str | None
+
+
+@get(TOPICS_PATH)
+async def list_subscriptions(
+    request: PersonRequest,
+    services: NamedDependency[Services],
+    topic: Annotated[
+        fields.Topic | None, QueryParameter(description="Only this one, where it is there.")
+    ] = None,
+    limit: fields.Limit = 20,
+    cursor: FromQuery[fields.CursorText | None] = None,
+) -> SubscriptionListing:
+    """List what you follow.
+
+    And what you have muted; newest first.
+    """
+    page = await preference.list_subscriptions(
+        services.database,
+        request.auth.recipient_id,
+        topic,
+        cursor=fields.read_cursor(cursor),
+        limit=limit,
+    )
+    older, newer = fields.page_links(services, TOPICS_PATH, page, fields.without_nulls(limit=limit))
+    results = await _public(services, request.auth.recipient_id, page.results)
+    return SubscriptionListing(results, older, newer)
+
+
+@post(
+    TOPICS_PATH,
+    responses={200: OtherResponse("It was followed or muted already.", FollowedTopic)},
+    status_code=201,
+    opt=noted(fails=(409,)),
+)
+async def subscribe(
+    request: PersonRequest, services: NamedDependency[Services], data: JSONBody[Follow]
+) -> Response[FollowedTopic]:
+    """Follow a topic.
+
+    Or change how closely it is followed; `muted` is stronger than any mention.
+    """
+    found, new = await preference.subscribe(
+        services.database, request.auth.recipient_id, data.topic, data.level
+    )
+    (followed,) = await _public(services, request.auth.recipient_id, [found])
+    return Response(followed, status_code=201 if new else 200)
+
+
+@delete(TOPICS_PATH + "{topic:path}", status_code=204, opt=noted(fails=(409,)))
+async def unsubscribe(request: PersonRequest, services: NamedDependency[Services]) -> None:
+    """Follow a topic no more.
+
+    Percent-encoded or as it is. A muted one is muted no more.
+    """
+    topic = rest(request.scope, TOPICS_PATH)
+    await preference.unsubscribe(services.database, request.auth.recipient_id, topic)
+
+
+async def _public(
+    services: Services, recipient_id: str, found: Sequence[Subscription]
+) -> list[FollowedTopic]:
+    topics = [each.topic for each in found]
+    latest = (
+        await preference.latest_of_topics(services.database, recipient_id, topics) if topics else {}
+    )
+    return [
+        FollowedTopic(each.topic, each.level, each.because, each.created_at, latest.get(each.topic))
+        for each in found
+    ]
+
+
 ROUTERS = (
     people_router(
         "Preferences",
@@ -247,4 +356,5 @@ ROUTERS = (
         set_quiet_hours,
     ),
     router("Preferences", "known", event_types, guards=[anyone_known]),
+    people_router("Topics", list_subscriptions, subscribe, unsubscribe),
 )
