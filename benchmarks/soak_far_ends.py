@@ -27,8 +27,8 @@ from tocsin.testing.apns import (
     Reset,
     Rules,
 )
+from tocsin.testing.far_end import Fault, Script, Turn
 from tocsin.testing.fcm import FcmServer, error, unavailable
-from tocsin.testing.http_faults import Fault, Script, Turn
 
 TOPIC = "com.example.soak"
 REPORT = 0.2  # seconds

@@ -30,8 +30,8 @@ from tocsin.testing.apns import (
     Reset,
     Rules,
 )
+from tocsin.testing.far_end import Fault, Script, Turn
 from tocsin.testing.fcm import INTERNAL, FcmServer, ReceivedMessage, error, unavailable
-from tocsin.testing.http_faults import Fault, Script, Turn
 
 TOPIC = "com.example.faults"
 RETRY_AFTER = 3  # seconds

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import Db
 from tests.support.services import mail_catcher, mails, running, until
-from tocsin.dev.returned_mail import returned
+from tocsin.dev.mail_catcher import returned
 from tocsin.engine.explain.why import explain_in_lines
 from tocsin.engine.mail.tag import find_tagged_delivery
 from tocsin.engine.mail_events.dsn import read_report

@@ -28,8 +28,7 @@ from tests.support.services import SECRET, free_port, mail_catcher, running, unt
 from tests.support.smtp_server import Scripted, raw
 from tocsin.cli.doctor.examination import DoctorOptions
 from tocsin.settings.vapid_key import new_vapid_key
-from tocsin.testing.apns import ApnsReply, ApnsServer, Authority
-from tocsin.testing.apns_rules import Key
+from tocsin.testing.apns import ApnsReply, ApnsServer, Authority, Key
 from tocsin.testing.fcm import PERMISSION_DENIED, FcmServer
 
 Db = psycopg.Connection[Any]

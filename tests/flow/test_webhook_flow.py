@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 
 from tests.support.services import Service, running, until
 from tests.support.webhook_endpoint import SECRET, Endpoint
-from tocsin.testing.http_faults import Fault, Reply
+from tocsin.testing.far_end import Fault, Reply
 
 Db = psycopg.Connection[Any]
 

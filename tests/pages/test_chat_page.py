@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import Db, development_app, transport_to
-from tocsin.dev.chat_catcher import ChatCatcher, read_posts
+from tocsin.dev.far_ends import FarEnds, read_posts
 from tocsin.engine.store.database import Database
 from tocsin.settings import Settings
 
@@ -19,15 +19,15 @@ async def test_the_demos_target_is_made_and_what_is_posted_there_is_shown(
     db: Db, dsn: str, database: Database, settings: Settings, tmp_path: Path
 ) -> None:
     app = development_app(replace(settings, data_dir=tmp_path), database)
-    catcher = ChatCatcher(tmp_path, report=lambda _: None)
-    await catcher.start()
+    far_ends = FarEnds(tmp_path, apns=False, fcm=False, report=lambda _: None)
+    await far_ends.start()
     try:
         async with httpx.AsyncClient(
             transport=transport_to(app), base_url="http://localhost"
         ) as client:
             assert "Nothing was posted yet" in (await client.get("/dev/chat/")).text
             for _ in range(2):  # as at each start
-                await asyncio.to_thread(catcher.put_demo_target, dsn)
+                await asyncio.to_thread(far_ends.put_demo_targets, dsn)
             row = db.execute("select name, kind, topic, url from tocsin.target").fetchone()
             assert row is not None
             assert row[:3] == ("demo", "discord", "forum.thread:7")
@@ -42,7 +42,7 @@ async def test_the_demos_target_is_made_and_what_is_posted_there_is_shown(
             assert [each["text"] for each in as_json.json()] == ["Second"]
             assert 'id="chat"' not in (await client.get("/dev/")).text  # nobody is there yet
     finally:
-        await catcher.stop()
+        await far_ends.stop()
     assert [each.edits for each in read_posts(tmp_path)] == [1]
     (tmp_path / "chats.json").write_bytes(b"[{")
     assert read_posts(tmp_path) == []

@@ -21,8 +21,8 @@ from tests.support.http_fixtures import (
     development_app,
     transport_to,
 )
-from tocsin.dev.push_catcher import (
-    FILE,
+from tocsin.dev.far_ends import (
+    PHONES,
     CaughtPush,
     FarEnds,
     PushFile,
@@ -117,7 +117,7 @@ def test_what_a_stranger_sent_breaks_nothing() -> None:
 
 
 def test_the_newest_are_kept_and_closed_to_others(tmp_path: Path) -> None:
-    file = tmp_path / FILE
+    file = tmp_path / PHONES
     phones = PushFile(file, kept=5)
     for number in range(23):
         phones.keep(arrival(number))
@@ -127,7 +127,7 @@ def test_the_newest_are_kept_and_closed_to_others(tmp_path: Path) -> None:
 
 
 def test_they_outlive_a_restart_and_a_crash_in_the_middle_of_a_line(tmp_path: Path) -> None:
-    file = tmp_path / FILE
+    file = tmp_path / PHONES
     PushFile(file).keep(arrival(1))
     file.write_bytes(file.read_bytes() + b'{"at":"2026')
     PushFile(file).keep(arrival(2))
@@ -154,14 +154,14 @@ def test_the_keys_of_the_far_ends_are_made_once_and_closed_to_others(tmp_path: P
 def test_a_full_disk_is_reported_and_refuses_no_push(tmp_path: Path) -> None:
     lines: list[str] = []
     ends = FarEnds(tmp_path, apns=True, fcm=False, report=lines.append)
-    (tmp_path / FILE).mkdir()  # as good as a full disk: nothing can be written there
+    (tmp_path / PHONES).mkdir()  # as good as a full disk: nothing can be written there
     ends._on_apns(received({"aps": {"alert": "x"}}))
     assert lines == ["phones.jsonl can't be written: Is a directory"]
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    return tmp_path / FILE
+    return tmp_path / PHONES
 
 
 @pytest_asyncio.fixture

@@ -16,7 +16,7 @@ from tests.support.http_fixtures import Db
 from tocsin.engine.store.database import Database
 from tocsin.settings import Settings
 from tocsin.testing.chats import ChatServer
-from tocsin.testing.http_faults import Reply
+from tocsin.testing.far_end import Reply
 
 SLACK = "https://hooks.slack.com/services/T0/B0/secret"
 

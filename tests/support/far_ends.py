@@ -32,8 +32,8 @@ from tocsin.settings.vapid_key import VapidKey, new_vapid_key
 from tocsin.testing import fcm
 from tocsin.testing.apns import Act, ApnsReply, ApnsServer, Authority, Babble, Drop, Hang, Key
 from tocsin.testing.chats import ChatServer
+from tocsin.testing.far_end import Fault, Reply, Script, Turn
 from tocsin.testing.fcm import FcmServer
-from tocsin.testing.http_faults import Fault, Reply, Script, Turn
 from tocsin.testing.web_push import PushService
 
 RETRY_AFTER = 30

@@ -59,7 +59,7 @@ environment.CHILD_SECONDS = float(os.environ.get("CHILD_SECONDS", environment.CH
 if "FAR_ENDS" not in os.environ:  # half a second each time
     steps["make_far_ends"] = lambda *_, **__: Nobody()
 else:  # there is no table for the demo's targets
-    from tocsin.dev.push_catcher import FarEnds
+    from tocsin.dev.far_ends import FarEnds
     FarEnds.put_demo_targets = lambda *_: None
 try:
     sys.exit(asyncio.run(up(read_settings(), commands=commands, **steps)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 
-from tocsin.testing.webhooks import WebhookEndpoint as Endpoint
+from tocsin.testing.far_end import WebhookEndpoint as Endpoint
 
 __all__ = ["SECRET", "Endpoint"]
 

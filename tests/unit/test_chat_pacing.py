@@ -25,7 +25,7 @@ from tocsin.engine.model import (
     Unsent,
 )
 from tocsin.testing.chats import ChatServer
-from tocsin.testing.http_faults import Reply
+from tocsin.testing.far_end import Reply
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 

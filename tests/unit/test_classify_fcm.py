@@ -9,7 +9,7 @@ from tocsin.engine.actors.fcm.reply import classify, invalid_fields, read, unrea
 from tocsin.engine.actors.machinery.envelope import SendResult
 from tocsin.engine.model import Deferred, Rejected, Sent, Unknown
 from tocsin.testing import fcm
-from tocsin.testing.http_faults import Reply
+from tocsin.testing.far_end import Reply
 
 
 def later(reason: str, wait: float, *, pause: float | None = None) -> SendResult:

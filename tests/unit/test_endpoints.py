@@ -23,7 +23,7 @@ from tocsin.engine.model import (
     Unsent,
     WebhookBody,
 )
-from tocsin.testing.http_faults import Fault, Reply
+from tocsin.testing.far_end import Fault, Reply
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 BODY = WebhookBody("notification.created", NOW, {})

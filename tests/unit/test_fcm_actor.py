@@ -34,8 +34,8 @@ from tocsin.engine.model import (
     Unsent,
 )
 from tocsin.testing import fcm as errors
+from tocsin.testing.far_end import Fault, Reply
 from tocsin.testing.fcm import FcmServer, fault
-from tocsin.testing.http_faults import Fault, Reply
 
 # What arrives.
 

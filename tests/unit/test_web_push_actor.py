@@ -32,7 +32,7 @@ from tocsin.engine.model import (
     Sent,
 )
 from tocsin.settings.vapid_key import VapidKey, load_vapid_key, new_vapid_key
-from tocsin.testing.http_faults import Reply
+from tocsin.testing.far_end import Reply
 from tocsin.testing.web_push import BrowserSubscription, PushService
 
 KEY = VapidKey(new_vapid_key(), "mailto:push@example.test")

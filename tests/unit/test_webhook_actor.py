@@ -37,7 +37,7 @@ from tocsin.engine.model import (
     Sent,
     WebhookBody,
 )
-from tocsin.testing.http_faults import Reply
+from tocsin.testing.far_end import Reply
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 NEXT = "whsec_" + base64.b64encode(b"n" * 32).decode()

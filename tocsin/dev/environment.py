@@ -34,7 +34,7 @@ from tocsin.settings.running_instance import (
 from tocsin.settings.vapid_key import new_vapid_key
 
 if TYPE_CHECKING:
-    from tocsin.dev.push_catcher import FarEnds
+    from tocsin.dev.far_ends import FarEnds
 
 
 def banner(url: str, *, mailbox: bool, phones: bool, demo_people: bool) -> str:

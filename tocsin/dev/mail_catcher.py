@@ -1,4 +1,7 @@
-"""Catches the mails of `tocsin up` and of the tests: an SMTP server that keeps each mail as a file."""
+"""Catches the mails of `tocsin up` and of the tests: an SMTP server that keeps each mail as a file.
+
+A mail can come back too, as a mail server or a provider would report it.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,10 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage
-from email.utils import parseaddr
+from email.utils import format_datetime, parseaddr
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from aiosmtpd.smtp import SMTP, Envelope, Session
@@ -240,3 +243,52 @@ def _decoded(part: EmailMessage) -> str:
 def _received_at(mail_id: str) -> str:
     stamp = datetime.fromtimestamp(int(mail_id.partition("-")[0]) / 1e9, UTC)
     return stamp.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+ReturnKind = Literal["bounce", "complaint"]
+
+_BOUNCE = """\
+Reporting-MTA: dns; localhost
+
+Final-Recipient: rfc822; {address}
+Action: failed
+Status: 5.1.1
+Diagnostic-Code: smtp; 550 5.1.1 No such user here
+"""
+_COMPLAINT = """\
+Feedback-Type: abuse
+User-Agent: Tocsin's mail catcher
+Version: 1
+"""
+_REPORT = """\
+From: MAILER-DAEMON@localhost
+To: {sender}
+Subject: Report
+Date: {date}
+MIME-Version: 1.0
+Content-Type: multipart/report; report-type={kind}; boundary="=report"
+
+--=report
+Content-Type: text/plain
+
+This mail came back.
+
+--=report
+Content-Type: message/{kind}
+
+{fields}
+--=report
+Content-Type: message/rfc822
+
+"""
+
+
+def returned(mail: bytes, kind: ReturnKind, *, sender: str, address: str) -> bytes:
+    """Returns the report on a mail: that its mailbox does not exist (RFC 3464), or a complaint (RFC 5965)."""
+    head = _REPORT.format(
+        sender=sender,
+        date=format_datetime(datetime.now(UTC)),
+        kind="delivery-status" if kind == "bounce" else "feedback-report",
+        fields=(_BOUNCE if kind == "bounce" else _COMPLAINT).format(address=address),
+    )
+    return head.replace("\n", "\r\n").encode() + mail + b"\r\n--=report--\r\n"

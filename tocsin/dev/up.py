@@ -32,7 +32,7 @@ from tocsin.settings.running_instance import (
 )
 
 if TYPE_CHECKING:
-    from tocsin.dev.push_catcher import FarEnds
+    from tocsin.dev.far_ends import FarEnds
 
 __all__ = ["COMMANDS", "UpError", "reset", "up"]
 
@@ -220,7 +220,7 @@ async def _mark_providers_as_offered(dsn: str) -> None:
 
 
 def _make_far_ends(data_dir: Path, *, apns: bool, fcm: bool, report: Report) -> FarEnds:
-    from tocsin.dev.push_catcher import FarEnds  # takes half a second to import
+    from tocsin.dev.far_ends import FarEnds  # takes half a second to import
 
     return FarEnds(data_dir, apns=apns, fcm=fcm, report=report)
 

@@ -4,9 +4,16 @@ The modules `apns`, `fcm` and those beside them are local far ends of the provid
 they need `tocsin[up]`. Everything else needs psycopg alone.
 """
 
-from tocsin.testing.contents import OutboxDecision, OutboxDelivery, OutboxEvent, OutboxNotification
-from tocsin.testing.outbox import AsyncOutbox, Outbox, OutboxError
-from tocsin.testing.schema import install_schema
+from tocsin.testing.outbox import (
+    AsyncOutbox,
+    Outbox,
+    OutboxDecision,
+    OutboxDelivery,
+    OutboxError,
+    OutboxEvent,
+    OutboxNotification,
+    install_schema,
+)
 
 __all__ = [
     "AsyncOutbox",

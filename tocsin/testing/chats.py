@@ -8,15 +8,14 @@ async with ChatServer() as chats:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import count
-from typing import Any, Self
+from typing import Any, Unpack
 
 from aiohttp import web
 from msgspec import Struct
 
-from tocsin.testing.http_faults import Script, play
+from tocsin.testing.far_end import FarEndOptions, HttpFarEnd, play
 
 KINDS = ("slack", "discord", "teams", "telegram")
 
@@ -33,33 +32,25 @@ class Post(Struct):
     edits: int = 0  # how often it was changed
 
 
-class ChatServer:
-    """Keeps what is posted; `script` has the responses of a kind in place of the usual ones."""
+class ChatServer(HttpFarEnd[Post]):
+    """Keeps what is posted in `posts`; `script` has the responses by kind, `on_request` is called for an edit too."""
 
-    def __init__(self, *, on_request: Callable[[Post], None] | None = None) -> None:
-        self.posts: list[Post] = []
-        self.requests = 0
-        self.script = Script()
-        self._on_request = on_request
+    def __init__(self, **options: Unpack[FarEndOptions]) -> None:
+        super().__init__(
+            web.post("/services/T0/B0/{target}", self._slack),
+            web.post("/api/webhooks/100/{target}", self._discord),
+            web.patch("/api/webhooks/100/{target}/messages/{id}", self._discord_edit),
+            web.post("/workflows/{target}", self._teams),
+            web.post("/bot100:token/sendMessage", self._telegram),
+            web.post("/bot100:token/editMessageText", self._telegram_edit),
+            **options,
+        )
         self._ids = count(1)
-        self._port = 0
-        app = web.Application()
-        app.router.add_post("/services/T0/B0/{target}", self._slack)
-        app.router.add_post("/api/webhooks/100/{target}", self._discord)
-        app.router.add_patch("/api/webhooks/100/{target}/messages/{id}", self._discord_edit)
-        app.router.add_post("/workflows/{target}", self._teams)
-        app.router.add_post("/bot100:token/sendMessage", self._telegram)
-        app.router.add_post("/bot100:token/editMessageText", self._telegram_edit)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.0)
 
-    async def __aenter__(self) -> Self:
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self._port = self._runner.addresses[0][1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._runner.cleanup()
+    @property
+    def posts(self) -> list[Post]:
+        """What was posted, as it is now."""
+        return self.received
 
     def url(self, kind: str, target: str = "team") -> str:
         """Returns the URL of a target; one of Telegram is the id of a chat."""
@@ -69,7 +60,7 @@ class ChatServer:
             "teams": f"/workflows/{target}",
             "telegram": f"/bot100:token/sendMessage?chat_id={target}",
         }[kind]
-        return f"http://127.0.0.1:{self._port}{path}"
+        return f"{self.origin}{path}"
 
     async def _slack(self, request: web.Request) -> web.StreamResponse:
         content, turn = await self._read("slack", request)
@@ -77,7 +68,7 @@ class ChatServer:
             return turn
         if not isinstance(content.get("text"), str) or not content["text"]:
             return web.Response(status=400, text="no_text")
-        self._keep("slack", request.match_info["target"], content["text"], content)
+        self._post("slack", request.match_info["target"], content["text"], content)
         return web.Response(text="ok")
 
     async def _discord(self, request: web.Request) -> web.StreamResponse:
@@ -86,7 +77,7 @@ class ChatServer:
             return turn
         if not 0 < len(content.get("content", "")) <= 2000:
             return _discord_error(400, 50035, "Invalid Form Body")
-        post = self._keep("discord", request.match_info["target"], content["content"], content)
+        post = self._post("discord", request.match_info["target"], content["content"], content)
         if request.query.get("wait") == "true":
             return web.json_response({"id": str(post.id), "content": post.text})
         return web.Response(status=204)
@@ -107,14 +98,14 @@ class ChatServer:
             return turn
         blocks = content["attachments"][0]["content"]["body"]
         text = "\n".join(each["text"] for each in blocks)
-        self._keep("teams", request.match_info["target"], text, content)
+        self._post("teams", request.match_info["target"], text, content)
         return web.Response(status=202)
 
     async def _telegram(self, request: web.Request) -> web.StreamResponse:
         content, turn = await self._read("telegram", request)
         if turn is not None:
             return turn
-        post = self._keep("telegram", str(content["chat_id"]), content["text"], content)
+        post = self._post("telegram", str(content["chat_id"]), content["text"], content)
         return web.json_response({"ok": True, "result": {"message_id": post.id}})
 
     async def _telegram_edit(self, request: web.Request) -> web.StreamResponse:
@@ -138,19 +129,14 @@ class ChatServer:
         turn = self.script.next(kind)
         return content, None if turn is None else await play(turn, request)
 
-    def _keep(self, kind: str, target: str, text: str, content: dict[str, Any]) -> Post:
+    def _post(self, kind: str, target: str, text: str, content: dict[str, Any]) -> Post:
         post = Post(datetime.now(UTC), kind, target, next(self._ids), text, content)
-        self.posts.append(post)
-        self._report(post)
+        self.record(post)
         return post
 
     def _change(self, post: Post, text: str, content: dict[str, Any]) -> None:
         post.text, post.content, post.edits = text, content, post.edits + 1
-        self._report(post)
-
-    def _report(self, post: Post) -> None:
-        if self._on_request:
-            self._on_request(post)
+        self.report(post)
 
     def _find(self, kind: str, target: str, id_: str) -> Post | None:
         return next(

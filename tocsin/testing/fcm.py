@@ -11,13 +11,12 @@ from __future__ import annotations
 import json
 import re
 import secrets
-import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Unpack
 
 import jwt
 from aiohttp import web
@@ -30,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from msgspec import Struct
 
-from tocsin.testing.http_faults import Reply, Script, play
+from tocsin.testing.far_end import FarEndOptions, HttpFarEnd, Reply, play
 
 SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -124,11 +123,10 @@ class ReceivedMessage(Struct, frozen=True):
     result: int | str  # the status, or the name of the fault
 
 
-class FcmServer:
+class FcmServer(HttpFarEnd[ReceivedMessage]):
     """The far end: `received` has the messages, `script` the responses other than acceptance, `issuer` the OAuth side.
 
-    `private_key` (PEM) is that of the service account, for a server that restarts; by default one is made. `keep`
-    limits how many messages are kept; `on_request` is called with each before the response.
+    `private_key` (PEM) is that of the service account, for a server that restarts; by default one is made.
     """
 
     def __init__(
@@ -136,45 +134,24 @@ class FcmServer:
         *,
         project_id: str = "tocsin-test",
         private_key: str | None = None,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        tls: ssl.SSLContext | None = None,
-        keep: int = 10_000,
-        on_request: Callable[[ReceivedMessage], None] | None = None,
+        **options: Unpack[FarEndOptions],
     ) -> None:
         self.issuer = TokenIssuer(project_id, private_key)
-        self.script = Script()
-        self.received: list[ReceivedMessage] = []
-        self.requests = 0
-        self.url = ""
-        self._host = host
-        self._port = port
-        self._tls = tls
-        self._keep = keep
-        self._on_request = on_request
-        app = web.Application()
-        app.router.add_post("/token", self.issuer.handle_request)
-        app.router.add_post("/v1/projects/{project}/messages:send", self._send)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.0)
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.stop()
+        super().__init__(
+            web.post("/token", self.issuer.handle_request),
+            web.post("/v1/projects/{project}/messages:send", self._send),
+            **options,
+        )
 
     async def start(self) -> None:
         """Listens; from then on `url` and `service_account` are known."""
-        await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self._port, ssl_context=self._tls).start()
-        port = self._runner.addresses[0][1]
-        self.url = f"{'https' if self._tls else 'http'}://{self._host}:{port}"
+        await super().start()
         self.issuer.uri = f"{self.url}/token"
 
-    async def stop(self) -> None:
-        """Closes all connections."""
-        await self._runner.cleanup()
+    @property
+    def url(self) -> str:
+        """The value of TOCSIN_FCM_URL."""
+        return self.origin
 
     @property
     def service_account(self) -> dict[str, str]:
@@ -197,7 +174,8 @@ class FcmServer:
         token = str(message.get("token", ""))
         turn = self._refusal(request, message) or self.script.next(token)
         result = turn.status if isinstance(turn, Reply) else turn.value if turn else 200
-        self._note(request, token, message, result)
+        bearer = request.headers.get("Authorization", "")
+        self.record(ReceivedMessage(datetime.now(UTC), token, message, bearer, result))
         if turn is not None:
             return await play(turn, request)
         name = f"projects/{self.issuer.project_id}/messages/0:{self.requests}%tocsin"
@@ -212,16 +190,6 @@ class FcmServer:
         if request.content_type != "application/json":
             return error(400, "INVALID_ARGUMENT", "Content-Type must be application/json")
         return fault(message)
-
-    def _note(
-        self, request: web.Request, token: str, message: dict[str, Any], result: int | str
-    ) -> None:
-        bearer = request.headers.get("Authorization", "")
-        arrived = ReceivedMessage(datetime.now(UTC), token, message, bearer, result)
-        self.received.append(arrived)
-        del self.received[: -self._keep]
-        if self._on_request:
-            self._on_request(arrived)
 
 
 def fault(message: dict[str, Any]) -> Reply | None:

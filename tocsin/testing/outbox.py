@@ -6,18 +6,241 @@ transaction. So a test sees the decisions that hold in production, and a rollbac
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from inspect import iscoroutinefunction
 from typing import Any, NoReturn
 
+import psycopg
+from psycopg.rows import tuple_row
+
 from tocsin.client.connections import caller_for
 from tocsin.sql import load
-from tocsin.testing.contents import (
-    Contents,
-    OutboxDelivery,
-    OutboxEvent,
-    OutboxNotification,
-    read_contents,
-)
+from tocsin.sql.catalogue import catalogue
+from tocsin.sql.install import install
+
+# A follower who muted the topic, or follows it for mentions only, has a notification that reaches nobody.
+_WITHHELD = frozenset({"muted", "not_mentioned"})
+
+
+@dataclass(frozen=True)
+class OutboxEvent:
+    """One call of `notify()`, `notify_topic()` or `notify_email()`."""
+
+    id: int
+    event_type: str
+    title: str
+    body: str
+    body_html: str | None
+    action_url: str | None
+    metadata: dict[str, Any]
+    initiator: str | None
+    topic: str | None  # of notify_topic()
+    email: str | None  # of notify_email()
+    recipients: tuple[
+        str, ...
+    ]  # people with a notification; of a scheduled event: those that it names
+    send_at: datetime | None
+    created_at: datetime
+    scheduled: bool  # nobody is notified yet: send_at lies in the future
+    cancelled: bool
+
+    def __str__(self) -> str:
+        return f'event {self.id}, {self.event_type} "{self.title}"'
+
+
+@dataclass(frozen=True)
+class OutboxDecision:
+    """Whether a channel will carry a notification, and why; docs/delivery.md has the reasons."""
+
+    channel: str
+    on: bool
+    reason: str  # such as default, preference, mandatory, no_address, no_device, muted
+    scope: str | None  # of the preference that decided: a type, "category.*" or "*"
+
+    @property
+    def joins_digest(self) -> bool:
+        """Whether it waits for the person's digest in place of a mail of its own."""
+        return self.reason == "digest"
+
+    def __str__(self) -> str:
+        why = f"{self.reason} {self.scope}" if self.scope else self.reason
+        return f"{self.channel} {'on' if self.on else 'off'} ({why})"
+
+
+@dataclass(frozen=True)
+class OutboxNotification:
+    """An event for one person, with what was decided for each channel."""
+
+    id: int
+    event: OutboxEvent
+    recipient: str | None  # None: an address without an account
+    address: str | None  # of a person without an account
+    because: (
+        str | None
+    )  # of a topic: followed, replied, mentioned; muted and not_mentioned reach nobody
+    read: bool
+    decisions: Mapping[str, OutboxDecision]  # by channel
+
+    @property
+    def event_type(self) -> str:
+        return self.event.event_type
+
+    @property
+    def title(self) -> str:
+        return self.event.title
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The channels that carry it."""
+        if self.event.cancelled:
+            return ()
+        return tuple(each.channel for each in self.decisions.values() if each.on)
+
+    @property
+    def notified(self) -> bool:
+        """Whether the person gets it by some channel, or in a digest."""
+        reaches = any(each.on or each.joins_digest for each in self.decisions.values())
+        return reaches and self.because not in _WITHHELD and not self.event.cancelled
+
+    def __str__(self) -> str:
+        who = self.recipient or self.address
+        channels = (
+            "cancelled" if self.event.cancelled else ", ".join(map(str, self.decisions.values()))
+        )
+        return f'{who}: {self.event_type} "{self.title}": {channels}'
+
+
+@dataclass(frozen=True)
+class OutboxDelivery:
+    """A message that is queued for one address or device."""
+
+    id: int
+    notification: OutboxNotification
+    channel: str
+    address: str | None  # the email address, or the device's push token
+    provider: str | None  # of a push: apns or fcm
+    state: str  # queued; deferred where quiet hours or a delay hold it; cancelled
+    reason: str | None
+    due_at: datetime | None  # of a deferred one
+
+    @property
+    def event(self) -> OutboxEvent:
+        return self.notification.event
+
+    @property
+    def recipient(self) -> str | None:
+        return self.notification.recipient
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Everything that an outbox holds at one moment; each list in the order in which it was made."""
+
+    events: list[OutboxEvent] = field(default_factory=list)
+    notifications: list[OutboxNotification] = field(default_factory=list)
+    deliveries: list[OutboxDelivery] = field(default_factory=list)
+
+    def find_notifications(
+        self, recipient: object, event_type: str | None
+    ) -> list[OutboxNotification]:
+        """Returns those of a recipient and an event type; None is any."""
+        return [
+            each
+            for each in self.notifications
+            if _is(recipient, each.recipient) and _is(event_type, each.event_type)
+        ]
+
+    def find_deliveries(self, channel: str | None, recipient: object) -> list[OutboxDelivery]:
+        """Returns those of a channel and a recipient; None is any."""
+        return [
+            each
+            for each in self.deliveries
+            if _is(channel, each.channel) and _is(recipient, each.recipient)
+        ]
+
+    def assert_notified(
+        self, recipient: object, event_type: str, channel: str | None
+    ) -> OutboxNotification:
+        """Returns the newest notification of these; raises AssertionError that lists what was notified instead."""
+        for each in reversed(self.find_notifications(recipient, event_type)):
+            if each.notified and (channel is None or channel in each.channels):
+                return each
+        by = f" by {channel}" if channel else ""
+        raise AssertionError(
+            f"{recipient} was not notified of {event_type}{by}. {self._instead(recipient)}"
+        )
+
+    def assert_not_notified(self, recipient: object, event_type: str | None) -> None:
+        """Raises AssertionError that lists what the person was notified of."""
+        found = [each for each in self.find_notifications(recipient, event_type) if each.notified]
+        if found:
+            what = f" of {event_type}" if event_type else ""
+            raise AssertionError(f"{recipient} was notified{what}:\n{_lines(found)}")
+
+    def assert_nothing(self) -> None:
+        """Raises AssertionError that lists the events; one that was cancelled does not count."""
+        if any(not each.cancelled for each in self.events):
+            raise AssertionError(f"Something was notified. {self._instead(None)}")
+
+    def _instead(self, recipient: object) -> str:
+        lines: list[object] = list(self.notifications)
+        for event in self.events:
+            if event.scheduled:
+                lines.append(f"{event}: scheduled for {event.send_at}, nobody is notified before")
+            elif _is(event.initiator, None if recipient is None else str(recipient)):
+                lines.append(f"{event}: {recipient} is its initiator, who is never notified of it")
+            elif not any(each.event.id == event.id for each in self.notifications):
+                lines.append(f"{event}: reached nobody")
+        return f"In the outbox:\n{_lines(lines)}" if lines else "The outbox is empty."
+
+
+def read_contents(text: str) -> Contents:
+    """Returns the contents from the JSON of the query `outbox`."""
+    found = {name: rows or [] for name, rows in json.loads(text).items()}
+    events = {row["id"]: _event(row) for row in found["events"]}
+    notifications = {
+        row["id"]: _notification(row, events[row.pop("event_id")]) for row in found["notifications"]
+    }
+    return Contents(
+        list(events.values()),
+        list(notifications.values()),
+        [_delivery(row, notifications[row.pop("notification_id")]) for row in found["deliveries"]],
+    )
+
+
+def _event(row: dict[str, Any]) -> OutboxEvent:
+    recipients = tuple(row.pop("recipients"))
+    send_at, created_at = _time(row.pop("send_at")), datetime.fromisoformat(row.pop("created_at"))
+    return OutboxEvent(**row, recipients=recipients, send_at=send_at, created_at=created_at)
+
+
+def _notification(row: dict[str, Any], event: OutboxEvent) -> OutboxNotification:
+    decisions = {
+        channel: OutboxDecision(channel, decision == "on", reason, scope[0] if scope else None)
+        for channel, (decision, reason, *scope) in row.pop("decisions").items()
+    }
+    return OutboxNotification(**row, event=event, decisions=decisions)
+
+
+def _delivery(row: dict[str, Any], notification: OutboxNotification) -> OutboxDelivery:
+    return OutboxDelivery(**row | {"due_at": _time(row["due_at"])}, notification=notification)
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
+
+
+def _is(wanted: object, found: str | None) -> bool:
+    # ids of the host app may be int or UUID
+    return wanted is None or str(wanted) == found
+
+
+def _lines(each: Iterable[object]) -> str:
+    return "\n".join(f"  {line}" for line in each)
+
 
 _NOT_INSTALLED = "The schema tocsin is not there: call tocsin.testing.install_schema() once for the test database."
 _CURES = {
@@ -170,3 +393,27 @@ def _raise_cure(error: Exception) -> NoReturn:
             raise OutboxError(cure) from error
         cause = getattr(cause, "orig", None) or cause.__cause__
     raise error
+
+
+CHANNELS = ("email", "push")
+
+
+def install_schema(connection: Any, *, channels: Iterable[str] = CHANNELS) -> None:
+    """Installs or updates the schemas `tocsin` and `tocsin_queue`, with the default event types.
+
+    `connection` is a psycopg connection whose role may create schemas (the owner of a test database may), or a DSN.
+    Committed at once, unless a transaction is open on it. `notify()` then decides as where workers have a provider for
+    `channels`: without any it would decide "off (no_provider)". Raises MigrationError or RoleError with the cure.
+    """
+    if isinstance(connection, str):
+        with psycopg.connect(connection, connect_timeout=5) as own:
+            return install_schema(own, channels=channels)
+    row_factory, connection.row_factory = connection.row_factory, tuple_row
+    try:
+        with connection.transaction():
+            install(connection, catalogue())
+            available = {"channels": list(channels)}
+            connection.execute(load("testing")["make_channels_available"], available)
+    finally:
+        connection.row_factory = row_factory
+    return None

@@ -15,10 +15,9 @@ import hashlib
 import hmac
 import re
 import secrets
-import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Self
+from typing import Any, Unpack
 
 import jwt
 from aiohttp import web
@@ -28,7 +27,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from msgspec import Struct
 
-from tocsin.testing.http_faults import Reply, Script, play
+from tocsin.testing.far_end import FarEndOptions, HttpFarEnd, Reply, play
 
 MOST_BYTES = 4096
 _LONGEST_TOKEN = timedelta(hours=24)
@@ -62,55 +61,26 @@ class ReceivedPush(Struct, frozen=True):
     result: int | str  # the status, or the name of the fault
 
 
-class PushService:
+class PushService(HttpFarEnd[ReceivedPush]):
     """The far end: `received` has the requests, `script` the responses other than acceptance, by endpoint.
 
-    With `vapid`, a public key, only messages of that key are accepted (RFC 8292 section 4). `on_request` is called with
-    each request before the response; `keep` limits how many are kept.
+    With `vapid`, a public key, only messages of that key are accepted (RFC 8292 section 4).
     """
 
-    def __init__(
-        self,
-        *,
-        vapid: str | None = None,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        tls: ssl.SSLContext | None = None,
-        keep: int = 10_000,
-        on_request: Callable[[ReceivedPush], None] | None = None,
-    ) -> None:
-        self.script = Script()
-        self.received: list[ReceivedPush] = []
-        self.requests = 0
-        self.url = ""
+    def __init__(self, *, vapid: str | None = None, **options: Unpack[FarEndOptions]) -> None:
+        super().__init__(
+            web.post("/subscribe", self._subscribe),
+            web.post("/push/{name}", self._push),
+            **options,
+        )
         self._vapid = vapid
-        self._host, self._port, self._tls = host, port, tls
-        self._keep = keep
-        self._on_request = on_request
         self._subscriptions: dict[str, BrowserSubscription] = {}
         self._ended: set[str] = set()
-        app = web.Application()
-        app.router.add_post("/subscribe", self._subscribe)
-        app.router.add_post("/push/{name}", self._push)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.0)
 
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.stop()
-
-    async def start(self) -> None:
-        """Listens; from then on `url` is known."""
-        await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self._port, ssl_context=self._tls).start()
-        port = self._runner.addresses[0][1]
-        self.url = f"{'https' if self._tls else 'http'}://{self._host}:{port}"
-
-    async def stop(self) -> None:
-        """Closes all connections."""
-        await self._runner.cleanup()
+    @property
+    def url(self) -> str:
+        """The address of the server."""
+        return self.origin
 
     def subscribe(self) -> BrowserSubscription:
         """Returns a new subscription, as a browser gets it from its push service."""
@@ -149,11 +119,7 @@ class PushService:
         turn = self.script.next(endpoint) or self._refusal(request, body, subscription, message)
         result = turn.status if isinstance(turn, Reply) else turn.value if turn else 201
         headers = {name.lower(): value for name, value in request.headers.items()}
-        arrived = ReceivedPush(datetime.now(UTC), endpoint, headers, message, result)
-        self.received.append(arrived)
-        del self.received[: -self._keep]
-        if self._on_request:
-            self._on_request(arrived)
+        self.record(ReceivedPush(datetime.now(UTC), endpoint, headers, message, result))
         if turn is not None:
             return await play(turn, request)
         location = f"{self.url}/message/{secrets.token_urlsafe(16)}"

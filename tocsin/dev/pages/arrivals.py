@@ -1,4 +1,4 @@
-"""/dev/mail/ and /dev/phones/: the mails and pushes that `make up` caught, as pages or as JSON."""
+"""/dev/mail/, /dev/phones/, /dev/chat/ and /dev/webhooks/: what `make up` caught, as pages or as JSON."""
 
 from __future__ import annotations
 
@@ -7,14 +7,25 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 from litestar import Response, delete, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 from msgspec import Struct, structs
 
 from tocsin.dev import mail_catcher as box
-from tocsin.dev.push_catcher import FILE, CaughtPush, clear, read_pushes
-from tocsin.dev.returned_mail import ReturnKind, returned
+from tocsin.dev.far_ends import (
+    CHAT_TOPIC,
+    DEMO_TARGET,
+    PHONES,
+    CaughtMessage,
+    CaughtPush,
+    clear,
+    read_messages,
+    read_posts,
+    read_pushes,
+)
+from tocsin.dev.mail_catcher import ReturnKind, returned
 from tocsin.engine.mail_events import dsn
 from tocsin.engine.mail_events.report import to_mail_events
 from tocsin.engine.model import PROVIDERS, NotFound
@@ -50,6 +61,16 @@ _TOKEN_CHARACTERS = 6  # the last characters of a token
 _MAKES = {"ios": "iPhone", "android": "Android phone"}
 
 
+def wants_json(request: AnyRequest) -> bool:
+    """Returns whether a program asks, not a browser."""
+    return "application/json" in request.headers.get("accept", "")
+
+
+def page_or_json(request: AnyRequest, found: object, template: str, **values: Any) -> Response[Any]:
+    """Returns what was found as JSON, or as a page with these values."""
+    return Response(found) if wants_json(request) else PAGES.render(template, **values)
+
+
 @get("/mail", sync_to_thread=True, opt={QUIET: True})
 def mailbox(
     request: AnyRequest,
@@ -57,7 +78,7 @@ def mailbox(
     limit: Annotated[int | None, QueryParameter(ge=1)] = None,
 ) -> Response[Any]:
     """The newest mails first: all of them as JSON, or the newest `limit`; the newest 200 as a page."""
-    if "application/json" in request.headers.get("accept", ""):
+    if wants_json(request):
         return Response(box.read_mails(_folder(services), limit))
     return PAGES.render("mailbox.html", mails=box.read_mails(_folder(services), _MAILS_SHOWN))
 
@@ -74,9 +95,8 @@ def read(
 ) -> Response[Any]:
     """One mail: its HTML, its text, its headers."""
     mail = _mail(services, mail_id)
-    if "application/json" in request.headers.get("accept", ""):
-        return Response(mail)
-    return PAGES.render("mail.html", mail=mail, returned=request.query_params.get("returned"))
+    returned = request.query_params.get("returned")
+    return page_or_json(request, mail, "mail.html", mail=mail, returned=returned)
 
 
 @post("/mail/{mail_id:str}/return/{kind:str}", status_code=303)
@@ -152,9 +172,7 @@ async def list_arrivals(
     found = [_shown(each, named.get((each.provider, each.token))) for each in arrivals]
     if person is not None:
         found = [each for each in found if each["recipient"] == person]
-    if "application/json" in request.headers.get("accept", ""):
-        return Response(found)
-    return PAGES.render("phones.html", arrivals=found)
+    return page_or_json(request, found, "phones.html", arrivals=found)
 
 
 @delete("/phones", status_code=204, sync_to_thread=True)
@@ -191,7 +209,31 @@ def _shown(arrival: CaughtPush, recipient: str | None) -> dict[str, Any]:
 
 
 def _file(services: Services) -> Path:
-    return services.settings.data_dir / FILE
+    return services.settings.data_dir / PHONES
+
+
+@get("/chat", opt={QUIET: True})
+async def list_posts(request: AnyRequest, services: NamedDependency[Services]) -> Response[Any]:
+    """The newest posts first."""
+    posts = await asyncio.to_thread(read_posts, services.settings.data_dir)
+    return page_or_json(
+        request, posts, "chat.html", posts=posts, target=DEMO_TARGET, topic=CHAT_TOPIC
+    )
+
+
+@get("/webhooks", opt={QUIET: True})
+async def list_caught_messages(
+    request: AnyRequest, services: NamedDependency[Services]
+) -> Response[Any]:
+    """The newest messages first."""
+    messages = await asyncio.to_thread(read_messages, services.settings.data_dir)
+    return page_or_json(
+        request, messages, "webhooks.html", messages=messages, name=DEMO_TARGET, written=_written
+    )
+
+
+def _written(message: CaughtMessage) -> str:
+    return msgspec.json.format(msgspec.json.encode(message.data), indent=2).decode()
 
 
 HANDLERS = (
@@ -203,4 +245,6 @@ HANDLERS = (
     mail_source,
     list_arrivals,
     clear_phones,
+    list_posts,
+    list_caught_messages,
 )

@@ -21,9 +21,9 @@ from litestar.response import Redirect
 from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
-from tocsin.dev.pages import arrivals, chats, preview, webhooks
+from tocsin.dev.far_ends import PUSH_SERVICE
+from tocsin.dev.pages import arrivals, preview
 from tocsin.dev.pages.arrivals import PAGES, Phone, phones_of
-from tocsin.dev.push_catcher import PUSH_SERVICE
 from tocsin.engine.explain.why import ExplainedChannel, explain
 from tocsin.engine.model import EventType, Invalid, NotFound
 from tocsin.engine.store.database import Database
@@ -276,8 +276,6 @@ def dev_routes() -> list[ControllerRouterHandler]:
         subscribe_browser,
         act,
         *arrivals.HANDLERS,
-        *chats.HANDLERS,
-        *webhooks.HANDLERS,
         *preview.HANDLERS,
     ]
     return [front_door, Router("/dev", route_handlers=handlers)]

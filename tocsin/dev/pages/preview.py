@@ -11,7 +11,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
 
-from tocsin.dev.pages.arrivals import INERT, PAGES
+from tocsin.dev.pages.arrivals import INERT, PAGES, page_or_json
 from tocsin.engine.mail import samples
 from tocsin.engine.mail.language import catalogues
 from tocsin.engine.mail.loader import TemplateFailed, Templates
@@ -72,11 +72,13 @@ async def show(
 ) -> Response[Any]:
     """One mail: its text, headers and source, and its HTML in a frame."""
     shown = await _shown(services, kind, locale)
-    if "application/json" in request.headers.get("accept", ""):
-        return Response(shown)
-    return PAGES.render(
-        "preview.html", kind=kind, shown=shown, locale=locale, locales=_locales(services)
-    )
+    values: dict[str, Any] = {
+        "kind": kind,
+        "shown": shown,
+        "locale": locale,
+        "locales": _locales(services),
+    }
+    return page_or_json(request, shown, "preview.html", **values)
 
 
 @get("/templates/{kind:str}/html")

@@ -1,4 +1,4 @@
-"""The far ends of APNs, FCM, browsers and chats in `tocsin up`, and the file that keeps what arrives for the demo.
+"""The far ends of APNs, FCM, browsers, chats and webhooks in `tocsin up`, and the files that keep what arrives.
 
 Importing this imports all of `tocsin.testing`, which takes half a second.
 """
@@ -6,29 +6,37 @@ Importing this imports all of `tocsin.testing`, which takes half a second.
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
-from collections.abc import Callable, Iterator
+import secrets
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from fcntl import LOCK_EX, LOCK_SH, flock
 from io import FileIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, get_args
 
 import msgspec
 from msgspec import Struct
+from psycopg.types.json import Jsonb
 
-from tocsin.dev.chat_catcher import ChatCatcher
 from tocsin.dev.supervisor import Report
-from tocsin.dev.webhook_catcher import WebhookCatcher
+from tocsin.engine.store.connection import connect
+from tocsin.engine.store.webhook import WebhookType
 from tocsin.settings.running_instance import SecretFileError, write_secret
+from tocsin.sql import load
 from tocsin.testing.apns import ApnsServer, Authority, Key, Received
+from tocsin.testing.chats import ChatServer, Post
+from tocsin.testing.far_end import WebhookEndpoint
 from tocsin.testing.fcm import FcmServer, ReceivedMessage, new_private_key
 from tocsin.testing.web_push import PushService, ReceivedPush
 
-FILE = "phones.jsonl"
+PHONES = "phones.jsonl"
 KEPT = 200
+SHOWN = 50  # posts of chats, and messages of the webhook
 
+T = TypeVar("T")
 Kind = Literal["alert", "badge", "background"]
 
 
@@ -178,8 +186,21 @@ TOPIC = "org.example.tocsin"
 KEY_ID, TEAM_ID = "DEMOKEY123", "DEMOTEAM12"
 PROJECT_ID = "tocsin-demo"
 STOP_SECONDS = 0.5
+CHATS, WEBHOOKS = "chats.json", "webhooks.json"
+DEMO_TARGET = "demo"  # the name of its chat target, and of its webhook
+CHAT_TOPIC = "forum.thread:7"  # of the demo's replies
 PUSH_SERVICE = "PUSH_SERVICE"
 """The URL of the far end of browsers, among what `tocsin up` publishes; no setting, since each endpoint has it."""
+
+
+class CaughtMessage(Struct, frozen=True):
+    """One message of the demo's webhook, and whether its signature is right."""
+
+    at: datetime  # UTC
+    id: str
+    type: str
+    data: dict[str, Any]
+    verified: bool
 
 
 class FarEnds:
@@ -190,7 +211,8 @@ class FarEnds:
     """
 
     def __init__(self, data_dir: Path, *, apns: bool, fcm: bool, report: Report) -> None:
-        self._pushes = PushFile(data_dir / FILE)
+        self._pushes = PushFile(data_dir / PHONES)
+        self._chats_file, self._webhooks_file = data_dir / CHATS, data_dir / WEBHOOKS
         self._report = report
         folder = data_dir / FOLDER
         if apns or fcm:
@@ -199,30 +221,45 @@ class FarEnds:
         self._ca_file = folder / "apns-ca.pem"
         self._fcm_key = folder / "fcm-key.pem"
         self._account = folder / "fcm-service-account.json"
-        self._chats = ChatCatcher(data_dir, report=report)
-        self._webhooks = WebhookCatcher(data_dir, report=report)
+        self._secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+        self._messages: list[CaughtMessage] = []
         self._apns = self._make_apns() if apns else None
         self._fcm = self._make_fcm() if fcm else None
         self._browsers = PushService(keep=1, on_request=self._on_browser)
+        self._chats = ChatServer(keep=SHOWN, on_request=self._on_chat)
+        self._webhooks = WebhookEndpoint(self._secret, keep=1, on_request=self._on_webhook)
 
     async def start(self) -> dict[str, str]:
         """Listens on free ports of this machine; returns the settings by which each is reached."""
-        await self._chats.start()
-        await self._webhooks.start()
-        await self._browsers.start()
+        for each in (self._chats, self._webhooks, self._browsers):
+            await each.start()
         push_service = {PUSH_SERVICE: self._browsers.url}
         return await self._start_apns() | await self._start_fcm() | push_service
 
     def put_demo_targets(self, dsn: str) -> None:
-        """Makes the chat target and the webhook of the demo."""
-        self._chats.put_demo_target(dsn)
-        self._webhooks.put_demo_target(dsn)
+        """Makes the chat target and the webhook of the demo, or gives them the addresses of this start."""
+        chat = {
+            "name": DEMO_TARGET,
+            "chat_kind": "discord",
+            "url": self._chats.url("discord", DEMO_TARGET),
+            "recipient_id": None,
+            "topic": CHAT_TOPIC,
+        }
+        webhook = {
+            "name": DEMO_TARGET,
+            "url": self._webhooks.url,
+            "events": list(get_args(WebhookType)),
+            "secrets": Jsonb([{"secret": self._secret}]),
+        }
+        with connect(dsn) as connection:
+            connection.execute(load("chat_target")["put_chat_target"], chat)
+            connection.execute(load("demo")["put_demo_webhook"], webhook)
 
     async def stop(self) -> None:
         """Closes all connections."""
+        ends = (self._apns, self._fcm, self._browsers, self._chats, self._webhooks)
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
-                ends = (self._apns, self._fcm, self._browsers, self._chats, self._webhooks)
                 await asyncio.gather(*(end.stop() for end in ends if end))
 
     def _make_apns(self) -> ApnsServer:
@@ -270,21 +307,64 @@ class FarEnds:
 
     def _on_apns(self, received: Received) -> None:
         if received.status == 200:
-            self._keep(from_apns(received, datetime.now(UTC)))
+            self._keep_push(from_apns(received, datetime.now(UTC)))
 
     def _on_fcm(self, arrived: ReceivedMessage) -> None:
         if arrived.result == 200:
-            self._keep(from_fcm(arrived))
+            self._keep_push(from_fcm(arrived))
 
     def _on_browser(self, received: ReceivedPush) -> None:
         if received.result == 201:
-            self._keep(from_browser(received))
+            self._keep_push(from_browser(received))
 
-    def _keep(self, push: CaughtPush) -> None:
-        try:
+    def _keep_push(self, push: CaughtPush) -> None:
+        with self._reporting(PHONES):
             self._pushes.keep(push)
-        except OSError as error:  # the push did arrive; only the demo page can't show it
-            self._report(f"{FILE} can't be written: {error.strerror}")
+
+    def _on_chat(self, _: Post) -> None:
+        with self._reporting(CHATS):
+            _replace(self._chats_file, self._chats.posts)
+
+    def _on_webhook(self, request: tuple[dict[str, str], bytes]) -> None:
+        headers, body = request
+        sent = msgspec.json.decode(body, type=dict[str, Any])
+        verified = self._webhooks.verified(headers, body)
+        message = CaughtMessage(
+            datetime.now(UTC), headers["webhook-id"], sent["type"], sent["data"], verified
+        )
+        self._messages = [*self._messages, message][-SHOWN:]
+        with self._reporting(WEBHOOKS):
+            _replace(self._webhooks_file, self._messages)
+
+    @contextmanager
+    def _reporting(self, name: str) -> Iterator[None]:
+        """Reports a file that can't be written: what was sent did arrive; only the demo page can't show it."""
+        try:
+            yield
+        except OSError as error:
+            self._report(f"{name} can't be written: {error.strerror}")
+
+
+def _replace(file: Path, shown: Sequence[Struct]) -> None:
+    written = file.with_suffix(".new")
+    written.write_bytes(msgspec.json.encode(shown))
+    written.replace(file)
+
+
+def read_posts(data_dir: Path) -> list[Post]:
+    """Returns the posts to chats, the newest first."""
+    return _read(data_dir / CHATS, Post)
+
+
+def read_messages(data_dir: Path) -> list[CaughtMessage]:
+    """Returns the messages of the demo's webhook, the newest first."""
+    return _read(data_dir / WEBHOOKS, CaughtMessage)
+
+
+def _read(file: Path, kind: type[T]) -> list[T]:
+    with suppress(FileNotFoundError, msgspec.DecodeError):
+        return msgspec.json.decode(file.read_bytes(), type=list[kind])[::-1]  # type: ignore[valid-type]
+    return []
 
 
 def _kept(file: Path, make: Callable[[], str]) -> str:
