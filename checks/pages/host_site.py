@@ -29,7 +29,7 @@ from tocsin.client import notify
 from tocsin.dev import embedded_postgres
 from tocsin.dev.supervisor import VARIABLE, ParentPipe
 from tocsin.migrate import migrate
-from tocsin.settings.vapid_key import new_vapid_key
+from tocsin.settings.keys import new_vapid_key
 
 ROOT = Path(__file__).parent.parent.parent
 PICTURES = ROOT / "build" / "pages"

@@ -24,7 +24,7 @@ from playwright.sync_api import BrowserContext, CDPSession, Page, Worker, expect
 
 from tests.support.services import LONGEST
 from tocsin.dev.supervisor import ParentPipe
-from tocsin.settings.vapid_key import VapidKey
+from tocsin.settings.keys import VapidKey
 from tocsin.testing.web_push import BrowserSubscription, PushService
 
 WITH_WORKER = POLICY.replace("trusted-types 'none'", "trusted-types tocsin-web-push")

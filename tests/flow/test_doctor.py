@@ -28,11 +28,9 @@ from tests.support.doctor import find, is_green, is_red, is_yellow
 from tests.support.services import SERVICE_LOGIN, free_port, service_dsn
 from tests.support.smtp_server import raw
 from tocsin.cli import main
-from tocsin.cli.doctor import run_checks
-from tocsin.cli.doctor.checks import CHECKS
-from tocsin.cli.doctor.database import compare_session
+from tocsin.cli.doctor import all_checks, run_checks
+from tocsin.cli.doctor.database import FreeConnections, compare_session, judge_connections
 from tocsin.cli.doctor.examination import DoctorOptions
-from tocsin.cli.doctor.schema import FreeConnections, judge_connections
 from tocsin.testing.apns import Authority
 
 Db = psycopg.Connection[Any]
@@ -61,8 +59,8 @@ async def test_a_database_that_is_away_is_named_and_the_rest_is_checked() -> Non
             {"TOCSIN_DATABASE_URL": url, "TOCSIN_DATA_DIR": "/nonexistent"}, DoctorOptions()
         )
     )
-    assert found.keys() == {check.name for check in CHECKS}
-    needing = {check.name for check in CHECKS if check.needs}
+    assert found.keys() == {check.name for check in all_checks()}
+    needing = {check.name for check in all_checks() if check.needs}
     assert {found[name][0].status for name in needing} == {"skipped"}
     assert found["templates"][0].status == "green"
 
@@ -413,4 +411,4 @@ def test_the_docs_list_each_check() -> None:
         for line in text.splitlines()
         if line.startswith("| `") and " | " in line
     )
-    assert {f"`{check.name}`": check.purpose for check in CHECKS}.items() <= rows.items()
+    assert {f"`{check.name}`": check.purpose for check in all_checks()}.items() <= rows.items()

@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 
 from tests.support.house import House, house
 from tests.support.services import LONGEST, running, until
-from tocsin.settings.vapid_key import VapidKey, new_vapid_key
+from tocsin.settings.keys import VapidKey, new_vapid_key
 from tocsin.testing.far_end import Reply
 from tocsin.testing.web_push import BrowserSubscription, PushService
 

@@ -28,7 +28,7 @@ from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.web_push.actor import WebPushActor
 from tocsin.engine.actors.webhook import WebhookActor
 from tocsin.engine.model import Mail, PresendCheck, Push, WebhookBody
-from tocsin.settings.vapid_key import VapidKey, new_vapid_key
+from tocsin.settings.keys import VapidKey, new_vapid_key
 from tocsin.testing import fcm
 from tocsin.testing.apns import Act, ApnsReply, ApnsServer, Authority, Babble, Drop, Hang, Key
 from tocsin.testing.chats import ChatServer

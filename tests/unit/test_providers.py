@@ -11,7 +11,7 @@ from tocsin.engine import worker
 from tocsin.engine.model import PROVIDERS, Channel
 from tocsin.http.people import devices
 from tocsin.settings import DECLARED, PREFIX, read_settings
-from tocsin.settings.vapid_key import new_vapid_key
+from tocsin.settings.keys import new_vapid_key
 
 ROOT = Path(__file__).parents[2]
 MIGRATION = (ROOT / "tocsin" / "sql" / "migrations" / "0001_tocsin.sql").read_text("utf-8")

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.keys import PEM, PRIVATE_PEM
-from tocsin.settings import Settings, SettingsError, SmtpServer, read_settings
-from tocsin.settings.vapid_key import new_vapid_key
+from tocsin.settings import Settings, SettingsError, read_settings
+from tocsin.settings.addresses import SmtpServer
+from tocsin.settings.keys import new_vapid_key
 
 SECRET = "0123456789abcdef0123456789abcdef"
 

@@ -31,7 +31,7 @@ from tocsin.engine.model import (
     Rejected,
     Sent,
 )
-from tocsin.settings.vapid_key import VapidKey, load_vapid_key, new_vapid_key
+from tocsin.settings.keys import VapidKey, load_vapid_key, new_vapid_key
 from tocsin.testing.far_end import Reply
 from tocsin.testing.web_push import BrowserSubscription, PushService
 

@@ -8,8 +8,9 @@ from typing import Any, NoReturn
 import click
 import psycopg
 
-from tocsin.cli import administration, imports, services, suppressions
+from tocsin.cli import administration, services
 from tocsin.cli.doctor import doctor
+from tocsin.cli.imports import import_group
 from tocsin.cli.templates import templates
 
 
@@ -60,8 +61,7 @@ def main() -> None:
 COMMANDS = (
     *services.COMMANDS,
     *administration.COMMANDS,
-    *suppressions.COMMANDS,
-    *imports.COMMANDS,
+    import_group,
     templates,
     doctor,
 )

@@ -1,4 +1,4 @@
-"""The commands on notifications, event types, digests, deliveries, and keys."""
+"""The commands on notifications, event types, digests, deliveries, suppressed addresses, and keys."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tocsin.cli.services import find_dsn, find_settings, with_database
 
 if TYPE_CHECKING:
     from tocsin.engine.store.credential import ApiKey
+
 
 _STANDARD_SCOPES = (
     "events:write",
@@ -270,7 +271,7 @@ def revoke(key: str) -> None:
 @click.command(name="vapid-key")
 def vapid_key() -> None:
     """Make a key for Web Push, the value of TOCSIN_VAPID_KEY; nothing is stored."""
-    from tocsin.settings.vapid_key import new_vapid_key
+    from tocsin.settings.keys import new_vapid_key
 
     click.echo("Keep it: with another key, browsers have to subscribe again.", err=True)
     click.echo(new_vapid_key())
@@ -299,4 +300,56 @@ def _moment(text: str | None) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-COMMANDS = (notify_command, why, event_types, digest, cleanup, deliveries, api_key, vapid_key)
+_MOST = 1_000
+
+
+@click.group()
+def suppressions() -> None:
+    """List addresses that must not be mailed, or allow one again."""
+
+
+@suppressions.command(name="list")
+@click.option("--reason", help="Only those with this reason.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, _MOST))
+@click.option("--unmasked", is_flag=True, help="Show the addresses in full.")
+def list_command(reason: str | None, limit: int, unmasked: bool) -> None:
+    """List the newest suppressed addresses, masked, with the reason of each."""
+    from tocsin.engine.explain.reasons import meaning_and_cure
+    from tocsin.engine.explain.why import mask
+    from tocsin.engine.store.suppression import list_suppressions
+
+    page = with_database(
+        lambda database: list_suppressions(database, reason, cursor=None, limit=limit)
+    )
+    if not page.results:
+        click.echo("No address is suppressed.", err=True)
+    for each in page.results:
+        shown = each.address and (each.address if unmasked else mask(each.address))
+        meaning, _ = meaning_and_cure(each.reason)
+        day = f"{each.created_at:%Y-%m-%d %H:%M}"
+        click.echo(f"{day}  {shown or '(erased)':<40} {each.reason:<20} {meaning}".rstrip())
+    if page.next is not None:
+        click.echo(f"There are more: --limit {min(_MOST, 4 * limit)} lists more of them.", err=True)
+
+
+@suppressions.command()
+@click.argument("address")
+def lift(address: str) -> None:
+    """Allow mail to ADDRESS again, whatever the reason of its suppression."""
+    from tocsin.engine.store.suppression import lift as lift_suppression
+
+    reason = with_database(lambda database: lift_suppression(database, address))
+    click.echo(f"{address} may be mailed again (it was suppressed: {reason}).")
+
+
+COMMANDS = (
+    notify_command,
+    why,
+    event_types,
+    digest,
+    cleanup,
+    deliveries,
+    suppressions,
+    api_key,
+    vapid_key,
+)

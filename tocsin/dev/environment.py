@@ -23,6 +23,7 @@ from tocsin.dev.embedded_postgres import Postgres, PostgresError
 from tocsin.dev.mail_catcher import MailCatcher
 from tocsin.dev.supervisor import Child, ChildCommand, ParentPipe, Report, UpError
 from tocsin.settings import Settings, read_settings
+from tocsin.settings.keys import new_vapid_key
 from tocsin.settings.running_instance import (
     DEVELOPMENT_KEY,
     JWT_SECRET,
@@ -31,7 +32,6 @@ from tocsin.settings.running_instance import (
     publish,
     write_secret,
 )
-from tocsin.settings.vapid_key import new_vapid_key
 
 if TYPE_CHECKING:
     from tocsin.dev.far_ends import FarEnds

@@ -17,7 +17,7 @@ from msgspec import Struct, inspect
 
 from tocsin.engine.badge.hub import TooManyStreams
 from tocsin.engine.model import Conflict, Invalid, NotFound, Refused, Unavailable
-from tocsin.settings.limits import RateLimit
+from tocsin.settings import RateLimit
 
 PROBLEM = "application/problem+json"
 _RETRY_AFTER = {409: "1", 429: "5", 503: "5"}  # seconds

@@ -12,8 +12,7 @@ from litestar.types import Scope
 
 from tocsin.http.auth import RATE, Person
 from tocsin.http.errors import TooManyRequests
-from tocsin.settings import Settings
-from tocsin.settings.limits import Network, RateLimit, to_networks
+from tocsin.settings import Network, RateLimit, Settings, to_networks
 
 _MOST_CALLERS = 50_000  # of a generation; there are two
 # this machine, and networks in which a proxy may be: RFC 1918, 6598, 3927, 4193, 4291

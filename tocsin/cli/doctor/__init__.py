@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from tocsin.cli.doctor.examination import DoctorOptions, Finding
+    from tocsin.cli.doctor.examination import Check, DoctorOptions, Finding
 
+_OPTIONS = {"purpose", "needs", "limit"}  # of a check, in findings.toml
 _COLOURS = {"green": "green", "yellow": "yellow", "red": "red", "skipped": "bright_black"}
 
 
@@ -40,10 +41,9 @@ def doctor(
     Each line is green, yellow or red, with its cure. Run it with the settings of `serve` and `worker`. The exit status
     is 1 if a check is red.
     """
-    from tocsin.cli.doctor.checks import CHECKS
     from tocsin.cli.doctor.examination import DoctorOptions
 
-    names = [check.name for check in CHECKS]
+    names = [check.name for check in all_checks()]
     if unknown := sorted(set(checks) - set(names)):
         raise click.BadParameter(
             f"there is no check {unknown[0]!r}: {', '.join(names)}", param_hint="CHECK"
@@ -63,14 +63,26 @@ def doctor(
     context.exit(1 if red else 0)
 
 
+def all_checks() -> list[Check]:
+    """Returns the checks of findings.toml in its order; the function of each is `check_` and its name."""
+    from tocsin.cli.doctor import database, providers, services
+    from tocsin.cli.doctor.examination import TEXTS, Check
+
+    functions = vars(database) | vars(providers) | vars(services)
+    return [
+        Check(name, functions[f"check_{name}"], **{key: row[key] for key in _OPTIONS & row.keys()})
+        for name, row in TEXTS.items()
+        if "purpose" in row
+    ]
+
+
 async def run_checks(
     environ: Mapping[str, str], options: DoctorOptions, names: Collection[str] = ()
 ) -> list[tuple[str, list[Finding]]]:
     """Returns what each check (of these names) found, in the table's order. They run at the same time."""
-    from tocsin.cli.doctor.checks import CHECKS
     from tocsin.cli.doctor.examination import Examination, examine
 
-    checks = [check for check in CHECKS if not names or check.name in names]
+    checks = [check for check in all_checks() if not names or check.name in names]
     examination = Examination(environ, options)
     async with examination.opened():
         found = await asyncio.gather(*(examine(check, examination) for check in checks))

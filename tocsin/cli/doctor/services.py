@@ -67,7 +67,7 @@ async def check_tokens(examination: Examination) -> Iterable[Finding]:
     return [finding("tokens.right", algorithms=", ".join(settings.jwt_algorithms))]
 
 
-async def check_processes(examination: Examination) -> Iterable[Finding]:
+async def check_services(examination: Examination) -> Iterable[Finding]:
     """Checks whether services run, in this version, and what the operations page reports as a problem."""
     overview = await Overviews(examination.database).get("hour")
     found = [

@@ -23,7 +23,7 @@ from tocsin.engine.actors.web_push.encryption import MOST_BYTES, encrypt, read_r
 from tocsin.engine.actors.web_push.vapid import VapidTokens
 from tocsin.engine.model import CheckResult, Deferred, Message, Priority, Push, Rejected, Sent
 from tocsin.engine.text import clip
-from tocsin.settings.vapid_key import VapidKey
+from tocsin.settings.keys import VapidKey
 
 LONGEST_LIFE = 28 * 24 * 3600
 """Seconds for which the push services keep a message for a browser that is closed."""

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import jwt
 from yarl import URL
 
-from tocsin.settings.vapid_key import VapidKey, load_vapid_key
+from tocsin.settings.keys import VapidKey, load_vapid_key
 
 VALID_FOR = timedelta(hours=12)
 """Of a token; push services refuse one that is valid for more than 24 hours."""
