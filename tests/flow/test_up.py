@@ -27,11 +27,10 @@ from tests.support.services import until
 from tocsin.cli import main
 from tocsin.dev import embedded_postgres
 from tocsin.dev.embedded_postgres import STOP_SECONDS, gone
-from tocsin.dev.environment import CHILD_SECONDS
 from tocsin.dev.far_ends import STOP_SECONDS as PUSH_CATCHER_SECONDS
 from tocsin.dev.mail_catcher import read_mails
 from tocsin.dev.postgres_cluster import remove_cluster
-from tocsin.dev.up import reset
+from tocsin.dev.up import CHILD_SECONDS, reset
 from tocsin.http.errors import Unauthorized
 from tocsin.http.tokens import TokenVerifier
 from tocsin.settings import read_settings

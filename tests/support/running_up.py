@@ -42,28 +42,28 @@ server.serve_forever()
 UP = """
 import asyncio, os, sys
 from functools import partial
-from tocsin.dev import embedded_postgres, environment
+from tocsin.dev import embedded_postgres, up
 from tocsin.settings import SettingsError, read_settings
 from tocsin.dev.supervisor import ChildCommand
-from tocsin.dev.up import UpError, up
 http, worker = ([sys.executable, "-c", program] for program in sys.argv[1:])
 commands = [ChildCommand("http", http), ChildCommand("worker", worker)]
-steps = {"migrate": lambda dsn: print("migrated", dsn, flush=True), "seed": lambda dsn: print("seeded", flush=True)}
 class Nobody:
     async def start(self): return {}
     async def stop(self): pass
     def put_demo_targets(self, dsn): pass
+up.migrate = lambda dsn: print("migrated", dsn, flush=True)
+up.seed_demo = lambda dsn: print("seeded", flush=True)
 # creating a cluster, and its recovery, wait for 2,670 writes of the disk otherwise: a minute where others write to it
 embedded_postgres.start = partial(embedded_postgres.start, durable=False)
-environment.CHILD_SECONDS = float(os.environ.get("CHILD_SECONDS", environment.CHILD_SECONDS))
+up.CHILD_SECONDS = float(os.environ.get("CHILD_SECONDS", up.CHILD_SECONDS))
 if "FAR_ENDS" not in os.environ:  # half a second each time
-    steps["make_far_ends"] = lambda *_, **__: Nobody()
+    up.make_far_ends = lambda *_, **__: Nobody()
 else:  # there is no table for the demo's targets
     from tocsin.dev.far_ends import FarEnds
     FarEnds.put_demo_targets = lambda *_: None
 try:
-    sys.exit(asyncio.run(up(read_settings(), commands=commands, **steps)))
-except (SettingsError, UpError) as error:
+    sys.exit(asyncio.run(up.up(read_settings(), commands=commands)))
+except (SettingsError, up.UpError) as error:
     sys.exit(str(error))
 """
 
