@@ -5,16 +5,15 @@ The database checks those of bodies, since its refusals name the cure; those of 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from litestar.datastructures import ResponseHeader
 from litestar.openapi.spec import Example
 from litestar.params import KwargDefinition, PathParameter, QueryParameter
 
+from tocsin.engine.store.group import GroupedInbox
 from tocsin.engine.store.pagination import Cursor, Page, parse_cursor
 from tocsin.http.requests import Services
-
-T = TypeVar("T")
 
 UNDO = "Tocsin-Undo"
 UNDO_HEADER = ResponseHeader(
@@ -96,11 +95,11 @@ def read_cursor(text: str | None) -> Cursor | None:
 
 
 def page_links(
-    services: Services, path: str, page: Page[T], query: dict[str, str]
+    services: Services, path: str, page: Page[Any] | GroupedInbox, query: dict[str, str]
 ) -> tuple[str | None, str | None]:
     """Returns the addresses of the next and the previous page, with the same filters."""
 
-    def link(cursor: Cursor | None) -> str | None:
+    def link(cursor: object | None) -> str | None:
         return None if cursor is None else services.url(path, query | {"cursor": str(cursor)})
 
     return link(page.next), link(page.previous)

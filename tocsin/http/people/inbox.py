@@ -18,10 +18,9 @@ from tocsin.engine.store import action as action_store
 from tocsin.engine.store import archive as archive_store
 from tocsin.engine.store import group as group_store
 from tocsin.engine.store import notification as store
-from tocsin.engine.store.database import Database
 from tocsin.engine.store.event import check_filter
-from tocsin.engine.store.group import Group, GroupCursor, InboxPreferences
-from tocsin.engine.store.notification import Filter, Inbox
+from tocsin.engine.store.group import Group, InboxPreferences
+from tocsin.engine.store.notification import Filter
 from tocsin.http.auth import Person, people_router
 from tocsin.http.fields import (
     UNDO,
@@ -155,18 +154,22 @@ async def list_notifications(
         subject=subject,
         archived=archived or None,
     )
-    person = request.auth.recipient_id
-    if group_key is not None:
-        check_alone(wanted, grouped=grouped)
-        inbox = await list_members(services.database, person, group_key, cursor=cursor, limit=limit)
-        kept = without_nulls(limit=limit, group_key=group_key)
-    elif grouped:
-        check_listed(wanted)
+    person, database = request.auth.recipient_id, services.database
+    if grouped and group_key is None:
         return await list_grouped(services, person, wanted, cursor=cursor, limit=limit, kept=kept)
-    else:
+    if group_key is None:
         inbox = await store.list_notifications(
-            services.database, person, wanted, cursor=read_cursor(cursor), limit=limit
+            database, person, wanted, cursor=read_cursor(cursor), limit=limit
         )
+    else:
+        if grouped or wanted != Filter():
+            cure = "Leave out grouped and the other filters: the key names the notifications."
+            raise Invalid("group_key excludes other filters", ("group_key", cure))
+        key, place = group_store.parse_group_key(group_key), read_cursor(cursor)
+        inbox = await group_store.list_group_members(
+            database, person, key, cursor=place, limit=limit
+        )
+        kept = without_nulls(limit=limit, group_key=group_key)
     older, newer = page_links(services, PATH, inbox.page, kept)
     hosts = services.settings.avatar_hosts
     results = [each.with_picture_of(hosts) for each in inbox.page.results]
@@ -310,12 +313,6 @@ class ReadGroup(Struct, frozen=True, forbid_unknown_fields=True):
     as_of: AsOf | None = None
 
 
-class MarkedGroup(Struct, frozen=True):
-    """How many were marked."""
-
-    marked: int
-
-
 class ChangedInboxPreferences(Struct, frozen=True, forbid_unknown_fields=True):
     """What is left out stays as it is."""
 
@@ -331,50 +328,18 @@ async def list_grouped(
     limit: int,
     kept: Mapping[str, str],
 ) -> GroupListing:
-    """Returns a page of groups with its links; raises Invalid for a cursor of another list."""
+    """Returns a page of groups with its links; raises Invalid for the archive, and for a cursor of another list."""
+    if wanted.archived:
+        cure = "Leave out grouped: the archive has no groups."
+        raise Invalid("archived excludes grouped", ("archived", cure))
     place = None if cursor is None else group_store.parse_group_cursor(cursor)
     inbox = await group_store.list_groups(
         services.database, recipient_id, wanted, cursor=place, limit=limit
     )
-
-    def link(to: GroupCursor | None) -> str | None:
-        query = {**kept, "grouped": "true", "cursor": str(to)}
-        return None if to is None else services.url(PATH, query)
-
+    older, newer = page_links(services, PATH, inbox, {**kept, "grouped": "true"})
     hosts = services.settings.avatar_hosts
     results = [each.with_pictures_of(hosts) for each in inbox.results]
-    return GroupListing(results, link(inbox.next), link(inbox.previous), inbox.as_of)
-
-
-async def list_members(
-    database: Database, recipient_id: str, group_key: str, *, cursor: str | None, limit: int
-) -> Inbox:
-    """Returns a page of a group's members; raises Invalid for a key that is none."""
-    key = group_store.parse_group_key(group_key)
-    return await group_store.list_group_members(
-        database, recipient_id, key, cursor=read_cursor(cursor), limit=limit
-    )
-
-
-def check_listed(wanted: Filter) -> None:
-    """Raises Invalid for groups of the archive."""
-    if wanted.archived:
-        raise Invalid(
-            "archived excludes grouped",
-            ("archived", "Leave out grouped: the archive has no groups."),
-        )
-
-
-def check_alone(wanted: Filter, *, grouped: bool) -> None:
-    """Raises Invalid where another filter stands beside `group_key`."""
-    if grouped or wanted != Filter():
-        raise Invalid(
-            "group_key excludes other filters",
-            (
-                "group_key",
-                "Leave out grouped and the other filters: the key names the notifications.",
-            ),
-        )
+    return GroupListing(results, older, newer, inbox.as_of)
 
 
 @patch(GROUP_PATH + "read/", response_headers=[UNDO_HEADER])
@@ -383,7 +348,7 @@ async def mark_group_read(
     services: NamedDependency[Services],
     group_key: FromPath[str],
     data: JSONBody[ReadGroup | None] = None,
-) -> Response[MarkedGroup]:
+) -> Response[Marked]:
     """Mark a group read, or unread.
 
     With `as_of` of a list, what came into the group after that list stays as it is.
@@ -396,7 +361,7 @@ async def mark_group_read(
         group_store.parse_group_key(group_key),
         as_of=chosen.as_of,
     )
-    return Response(MarkedGroup(found.marked), headers=undo_header(found.undo))
+    return Response(Marked(found.marked), headers=undo_header(found.undo))
 
 
 @delete(GROUP_PATH, response_headers=[UNDO_HEADER])
