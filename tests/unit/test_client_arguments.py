@@ -27,7 +27,7 @@ from tocsin import (
 )
 from tocsin.client import connections
 from tocsin.client.arguments import convert
-from tocsin.client.notify_error import raise_refusal
+from tocsin.client.connections import raise_refusal
 from tocsin.event_types import FORUM_NEW_REPLY
 
 UID = UUID("6f1c1f0e-8a0b-4a53-9f7c-2f7f6f1c1f0e")

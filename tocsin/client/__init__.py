@@ -20,7 +20,7 @@ from tocsin.client.calls import (
     upsert_recipient,
     withdraw,
 )
-from tocsin.client.notify_error import (
+from tocsin.client.connections import (
     IdempotencyConflict,
     InvalidArgument,
     NotifyError,

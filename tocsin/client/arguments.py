@@ -11,9 +11,8 @@ from functools import cache
 from typing import Any, Protocol
 from uuid import UUID
 
-from tocsin.client.notify_error import InvalidArgument
+from tocsin.client.connections import InvalidArgument, JsonEncoder
 
-JsonEncoder = Callable[[Any], str]
 Converter = Callable[[str, Any], Any]
 
 

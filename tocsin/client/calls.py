@@ -23,8 +23,13 @@ from typing import (
 from uuid import UUID
 
 from tocsin.client.arguments import Metadata, RecipientId, Text, convert
-from tocsin.client.connections import AnyConnection, AsyncConnection, Connection, caller_for
-from tocsin.client.notify_error import NotifyError
+from tocsin.client.connections import (
+    AnyConnection,
+    AsyncConnection,
+    Connection,
+    NotifyError,
+    caller_for,
+)
 
 
 class EventOptions(TypedDict, total=False):

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 from django.conf import settings as project
 from django.test import Client
 
-from tocsin.contrib.django.tokens import token_for
+from tocsin.contrib.django.people import token_for
 
 pytestmark = pytest.mark.django_db
 

@@ -1,4 +1,4 @@
-"""Users as recipients: which attribute is what, and how both are kept in step."""
+"""Users as recipients: which attribute is what, how both are kept in step, and the tokens of the people."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from django.db.models import QuerySet
 from django.db.models.signals import post_delete, post_save
 
 from tocsin import InvalidArgument, erase_recipient, upsert_recipient
+from tocsin.contrib.bell import person_token
 from tocsin.contrib.django.conf import USER_FIELDS, Mapped, Options, options
 from tocsin.sql import load
 
@@ -138,3 +139,25 @@ def _value(user: Any, mapped: Mapped) -> object:
 
 def _text(value: object) -> str | None:
     return None if value is None or value == "" else str(value)
+
+
+def token_for(user: Any) -> str:
+    """Returns a JWT for a user, for TOCSIN["TOKEN_LIFETIME"]. Raises ImproperlyConfigured without a signing key."""
+    chosen = options()
+    if not isinstance(chosen.signing_key, str) or not chosen.signing_key:
+        raise ImproperlyConfigured(
+            'TOCSIN["SIGNING_KEY"] is not set: set it to the TOCSIN_JWT_SECRET of the Tocsin service.'
+        )
+    try:
+        return person_token(
+            recipient_id(user),
+            chosen.signing_key,
+            algorithm=chosen.signing_algorithm,
+            lifetime=chosen.token_lifetime,
+            audience=chosen.audience,
+            issuer=chosen.issuer,
+        )
+    except ImportError:
+        raise ImproperlyConfigured(
+            f'TOCSIN["SIGNING_ALGORITHM"] {chosen.signing_algorithm} needs PyJWT: pip install "pyjwt[crypto]".'
+        ) from None

@@ -9,7 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.urls import NoReverseMatch, reverse
 
 from tocsin.contrib.django.conf import options
-from tocsin.contrib.django.tokens import token_for
+from tocsin.contrib.django.people import token_for
 
 register = template.Library()
 
