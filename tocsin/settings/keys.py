@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from email.utils import parseaddr
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 
 T = TypeVar("T")
@@ -166,63 +167,64 @@ def parse_service_account(text: str) -> dict[str, Any]:
 
 def load_dkim_key(pem: str) -> RSAPrivateKey | Ed25519PrivateKey:
     """Returns the private key in `pem`; raises ValueError where DKIM does not know its kind."""
-    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    try:
-        key = load_pem_private_key(pem.encode(), password=None)
-    except TypeError:
-        raise ValueError("is encrypted: give it without a passphrase") from None
-    except (ValueError, UnsupportedAlgorithm):
-        raise ValueError("holds no private key in PEM (-----BEGIN PRIVATE KEY-----)") from None
-    if isinstance(key, RSAPrivateKey):
-        if key.key_size not in RSA_BITS:
-            raise ValueError(
-                f"has {key.key_size} bits: RSA needs {RSA_BITS[0]} to {RSA_BITS[-1]}, best 2048"
-            )
-        return key
-    if isinstance(key, Ed25519PrivateKey):
+    key = _private_key(pem, "holds no private key in PEM (-----BEGIN PRIVATE KEY-----)")
+    if isinstance(key, RSAPrivateKey) and key.key_size not in RSA_BITS:
+        raise ValueError(
+            f"has {key.key_size} bits: RSA needs {RSA_BITS[0]} to {RSA_BITS[-1]}, best 2048"
+        )
+    if isinstance(key, RSAPrivateKey | Ed25519PrivateKey):
         return key
     raise ValueError("is neither an RSA nor an Ed25519 key")
 
 
 def load_apns_key(pem: str) -> EllipticCurvePrivateKey:
     """Returns the private key in `pem`, which is Apple's .p8 file; raises ValueError."""
+    key = _private_key(pem, "is not a private key in PEM form, as Apple's .p8 files are")
+    if not _is_p256(key):
+        raise ValueError("is not a P-256 key, as Apple's .p8 files hold")
+    return cast("EllipticCurvePrivateKey", key)
+
+
+def _private_key(pem: str, cure: str) -> Any:
+    """Returns the private key in `pem`; raises ValueError with the cure."""
     from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
-        key = load_pem_private_key(pem.strip().encode(), None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise ValueError("is not a private key in PEM form, as Apple's .p8 files are") from None
-    if not isinstance(key, EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
-        raise ValueError("is not a P-256 key, as Apple's .p8 files hold")
-    return key
+        return load_pem_private_key(pem.strip().encode(), None)
+    except TypeError:
+        raise ValueError("is encrypted: give it without a passphrase") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError(cure) from None
+
+
+def _is_p256(key: Any) -> bool:
+    return getattr(getattr(key, "curve", None), "name", None) == "secp256r1"
 
 
 def load_p256_public_key(text: str) -> EllipticCurvePublicKey:
     """Returns the public key in PEM, or in base64 as SendGrid shows it; raises ValueError."""
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-    from cryptography.hazmat.primitives.serialization import (
-        load_der_public_key,
-        load_pem_public_key,
-    )
-
     cure = "is not a P-256 public key, in PEM or as SendGrid shows it"
+    if "-----BEGIN" not in text:
+        text = f"-----BEGIN PUBLIC KEY-----\n{''.join(text.split())}\n-----END PUBLIC KEY-----"
+    key = _public_key_in(text, cure)
+    if not _is_p256(key):
+        raise ValueError(cure)
+    return cast("EllipticCurvePublicKey", key)
+
+
+def _public_key_in(pem: str, cure: str) -> PublicKeyTypes:
+    """Returns the public key in `pem`; raises ValueError with the cure."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
     try:
-        if "-----BEGIN" in text:
-            key = load_pem_public_key(text.strip().encode())
-        else:
-            key = load_der_public_key(base64.b64decode("".join(text.split()), validate=True))
+        return load_pem_public_key(pem.strip().encode())
     except (ValueError, UnsupportedAlgorithm):
         raise ValueError(cure) from None
-    if not isinstance(key, EllipticCurvePublicKey) or key.curve.name != "secp256r1":
-        raise ValueError(cure)
-    return key
 
 
 def parse_p256_public_key(text: str) -> str:
@@ -278,16 +280,10 @@ def _jwt_secret(text: str) -> str:
 
 
 def _public_key(text: str) -> str:
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
     pem = _pem(text, "a PEM public key")
     if "PRIVATE KEY" in pem:
         raise ValueError("is a private key: give its public half only")
-    try:
-        load_pem_public_key(pem.encode())
-    except (ValueError, UnsupportedAlgorithm):
-        raise ValueError("holds no PEM public key (-----BEGIN PUBLIC KEY-----)") from None
+    _public_key_in(pem, "holds no PEM public key (-----BEGIN PUBLIC KEY-----)")
     return pem
 
 
@@ -410,23 +406,22 @@ def read_vapid_key(texts: Mapping[str, str], *, email_from: str) -> VapidKey | N
 
 def load_vapid_key(text: str) -> EllipticCurvePrivateKey:
     """Returns the key in a text, or in the file that it names; raises ValueError."""
-    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     content = text.replace("\\n", "\n").strip()
     if not _RAW.fullmatch(content) and "-----BEGIN" not in content:
         content = read_content(text) or ""
+    cure = f"is neither a P-256 private key nor a file with one: {_CURE}"
+    if not _RAW.fullmatch(content):
+        key = _private_key(content, cure)
+        if not _is_p256(key):
+            raise ValueError(f"is not a P-256 key: {_CURE}")
+        return cast("EllipticCurvePrivateKey", key)
+    number = int.from_bytes(base64.urlsafe_b64decode(content.rstrip("=") + "="), "big")
     try:
-        if _RAW.fullmatch(content):
-            number = int.from_bytes(base64.urlsafe_b64decode(content.rstrip("=") + "="), "big")
-            return ec.derive_private_key(number, ec.SECP256R1())
-        key = load_pem_private_key(content.encode(), None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise ValueError(f"is neither a P-256 private key nor a file with one: {_CURE}") from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
-        raise ValueError(f"is not a P-256 key: {_CURE}")
-    return key
+        return ec.derive_private_key(number, ec.SECP256R1())
+    except ValueError:
+        raise ValueError(cure) from None
 
 
 def new_vapid_key() -> str:
