@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from inspect import iscoroutinefunction
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import psycopg
 from psycopg.rows import tuple_row
@@ -135,69 +135,15 @@ class OutboxDelivery:
         return self.notification.recipient
 
 
-@dataclass(frozen=True)
-class Contents:
+class Contents(NamedTuple):
     """Everything that an outbox holds at one moment; each list in the order in which it was made."""
 
-    events: list[OutboxEvent] = field(default_factory=list)
-    notifications: list[OutboxNotification] = field(default_factory=list)
-    deliveries: list[OutboxDelivery] = field(default_factory=list)
-
-    def find_notifications(
-        self, recipient: object, event_type: str | None
-    ) -> list[OutboxNotification]:
-        """Returns those of a recipient and an event type; None is any."""
-        return [
-            each
-            for each in self.notifications
-            if _is(recipient, each.recipient) and _is(event_type, each.event_type)
-        ]
-
-    def find_deliveries(self, channel: str | None, recipient: object) -> list[OutboxDelivery]:
-        """Returns those of a channel and a recipient; None is any."""
-        return [
-            each
-            for each in self.deliveries
-            if _is(channel, each.channel) and _is(recipient, each.recipient)
-        ]
-
-    def assert_notified(
-        self, recipient: object, event_type: str, channel: str | None
-    ) -> OutboxNotification:
-        """Returns the newest notification of these; raises AssertionError that lists what was notified instead."""
-        for each in reversed(self.find_notifications(recipient, event_type)):
-            if each.notified and (channel is None or channel in each.channels):
-                return each
-        by = f" by {channel}" if channel else ""
-        raise AssertionError(
-            f"{recipient} was not notified of {event_type}{by}. {self._instead(recipient)}"
-        )
-
-    def assert_not_notified(self, recipient: object, event_type: str | None) -> None:
-        """Raises AssertionError that lists what the person was notified of."""
-        found = [each for each in self.find_notifications(recipient, event_type) if each.notified]
-        if found:
-            what = f" of {event_type}" if event_type else ""
-            raise AssertionError(f"{recipient} was notified{what}:\n{_lines(found)}")
-
-    def assert_nothing(self) -> None:
-        """Raises AssertionError that lists the events; one that was cancelled does not count."""
-        if any(not each.cancelled for each in self.events):
-            raise AssertionError(f"Something was notified. {self._instead(None)}")
-
-    def _instead(self, recipient: object) -> str:
-        lines: list[object] = list(self.notifications)
-        for event in self.events:
-            if event.scheduled:
-                lines.append(f"{event}: scheduled for {event.send_at}, nobody is notified before")
-            elif _is(event.initiator, None if recipient is None else str(recipient)):
-                lines.append(f"{event}: {recipient} is its initiator, who is never notified of it")
-            elif not any(each.event.id == event.id for each in self.notifications):
-                lines.append(f"{event}: reached nobody")
-        return f"In the outbox:\n{_lines(lines)}" if lines else "The outbox is empty."
+    events: list[OutboxEvent]
+    notifications: list[OutboxNotification]
+    deliveries: list[OutboxDelivery]
 
 
-def read_contents(text: str) -> Contents:
+def _contents_of(text: str) -> Contents:
     """Returns the contents from the JSON of the query `outbox`."""
     found = {name: rows or [] for name, rows in json.loads(text).items()}
     events = {row["id"]: _event(row) for row in found["events"]}
@@ -281,13 +227,21 @@ class Outbox:
         self, recipient: object = None, event_type: str | None = None
     ) -> list[OutboxNotification]:
         """Returns each event for each person, the oldest first; also those that no channel carries."""
-        return self._read().find_notifications(recipient, event_type)
+        return [
+            each
+            for each in self._read().notifications
+            if _is(recipient, each.recipient) and _is(event_type, each.event_type)
+        ]
 
     def deliveries(
         self, channel: str | None = None, recipient: object = None
     ) -> list[OutboxDelivery]:
         """Returns each mail and push that is queued, the oldest first. What joins a digest has none."""
-        return self._read().find_deliveries(channel, recipient)
+        return [
+            each
+            for each in self._read().deliveries
+            if _is(channel, each.channel) and _is(recipient, each.recipient)
+        ]
 
     def assert_notified(
         self, recipient: object, event_type: str, *, channel: str | None = None
@@ -296,15 +250,25 @@ class Outbox:
 
         Raises AssertionError that lists what was notified instead.
         """
-        return self._read().assert_notified(recipient, event_type, channel)
+        for each in reversed(self.notifications(recipient, event_type)):
+            if each.notified and (channel is None or channel in each.channels):
+                return each
+        by = f" by {channel}" if channel else ""
+        raise AssertionError(
+            f"{recipient} was not notified of {event_type}{by}. {self._instead(recipient)}"
+        )
 
     def assert_not_notified(self, recipient: object, event_type: str | None = None) -> None:
         """Raises AssertionError where the person gets something (of this type) by a channel or in a digest."""
-        self._read().assert_not_notified(recipient, event_type)
+        found = [each for each in self.notifications(recipient, event_type) if each.notified]
+        if found:
+            what = f" of {event_type}" if event_type else ""
+            raise AssertionError(f"{recipient} was notified{what}:\n{_lines(found)}")
 
     def assert_nothing(self) -> None:
         """Raises AssertionError that lists the events, where there is one that was not cancelled."""
-        self._read().assert_nothing()
+        if any(not each.cancelled for each in self.events):
+            raise AssertionError(f"Something was notified. {self._instead(None)}")
 
     def clear(self) -> None:
         """Forgets what was notified until now."""
@@ -315,7 +279,29 @@ class Outbox:
         self._after = _value(self._connection, "last_event_before_transaction")
 
     def _read(self) -> Contents:
-        return read_contents(_value(self._connection, "outbox", self._after))
+        return _contents_of(_value(self._connection, "outbox", self._after))
+
+    def _instead(self, recipient: object) -> str:
+        found = self._read()
+        lines: list[object] = list(found.notifications)
+        for event in found.events:
+            if event.scheduled:
+                lines.append(f"{event}: scheduled for {event.send_at}, nobody is notified before")
+            elif _is(event.initiator, None if recipient is None else str(recipient)):
+                lines.append(f"{event}: {recipient} is its initiator, who is never notified of it")
+            elif not any(each.event.id == event.id for each in found.notifications):
+                lines.append(f"{event}: reached nobody")
+        return f"In the outbox:\n{_lines(lines)}" if lines else "The outbox is empty."
+
+
+class _Snapshot(Outbox):
+    """What an outbox held at one moment."""
+
+    def __init__(self, contents: Contents) -> None:
+        self._contents = contents
+
+    def _read(self) -> Contents:
+        return self._contents
 
 
 class AsyncOutbox:
@@ -335,17 +321,17 @@ class AsyncOutbox:
     async def notifications(
         self, recipient: object = None, event_type: str | None = None
     ) -> list[OutboxNotification]:
-        return (await self._read()).find_notifications(recipient, event_type)
+        return (await self._read()).notifications(recipient, event_type)
 
     async def deliveries(
         self, channel: str | None = None, recipient: object = None
     ) -> list[OutboxDelivery]:
-        return (await self._read()).find_deliveries(channel, recipient)
+        return (await self._read()).deliveries(channel, recipient)
 
     async def assert_notified(
         self, recipient: object, event_type: str, *, channel: str | None = None
     ) -> OutboxNotification:
-        return (await self._read()).assert_notified(recipient, event_type, channel)
+        return (await self._read()).assert_notified(recipient, event_type, channel=channel)
 
     async def assert_not_notified(self, recipient: object, event_type: str | None = None) -> None:
         (await self._read()).assert_not_notified(recipient, event_type)
@@ -359,8 +345,8 @@ class AsyncOutbox:
     async def forget_earlier_transactions(self) -> None:
         self._after = await _await_value(self._connection, "last_event_before_transaction")
 
-    async def _read(self) -> Contents:
-        return read_contents(await _await_value(self._connection, "outbox", self._after))
+    async def _read(self) -> Outbox:
+        return _Snapshot(_contents_of(await _await_value(self._connection, "outbox", self._after)))
 
 
 def is_async(connection: object) -> bool:
