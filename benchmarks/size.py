@@ -12,7 +12,7 @@ million, which takes half an hour and 25 GB.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,6 +23,7 @@ from bench import cpu_limit, stage
 from bench.record import Goal, Record, keep
 from psycopg.conninfo import make_conninfo
 
+from tocsin.settings import Settings
 from tocsin.sql import load
 
 Db = psycopg.Connection[Any]
@@ -219,13 +220,20 @@ def claim(app: Db) -> Statement:
     found = app.execute(
         "select delivery_id from tocsin.delivery where event_id = %s", row
     ).fetchall()
+    return claim_of([each for (each,) in found])
+
+
+def claim_of(delivery_ids: Sequence[int]) -> Statement:
+    """Returns a worker's claim of these mails, with the settings that it has by default."""
     values = {
-        "delivery_ids": [each for (each,) in found],
+        "delivery_ids": delivery_ids,
         "others": [],
         "mergeable": [],
         "channel": "email",
         "claim": uuid4(),
+        "process_id": uuid4(),
         "lease": timedelta(minutes=2),
+        "cap": Settings().mail_cap,
     }
     return load("delivery")["claim"], values
 

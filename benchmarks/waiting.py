@@ -12,13 +12,12 @@ import statistics
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import timedelta
-from uuid import uuid4
 
 import psycopg
 from bench import cpu_limit, stage
 from bench.record import Goal, Record, keep
 from psycopg.conninfo import make_conninfo
-from size import LEVELS, WARM, Db, Seen, Statement, allowance, once
+from size import LEVELS, WARM, Db, Seen, Statement, allowance, claim_of, once
 
 from tocsin.sql import load
 
@@ -93,15 +92,7 @@ def dispatch(_: Db) -> Statement:
 
 
 def claim(app: Db) -> Statement:
-    values = {
-        "delivery_ids": [each for (each,) in app.execute(OLDEST).fetchall()],
-        "others": [],
-        "mergeable": [],
-        "channel": "email",
-        "claim": uuid4(),
-        "lease": timedelta(minutes=2),
-    }
-    return load("delivery")["claim"], values
+    return claim_of([each for (each,) in app.execute(OLDEST).fetchall()])
 
 
 CALLS: dict[str, Callable[[Db], Statement]] = {"dispatch 500": dispatch, "claim 50": claim}

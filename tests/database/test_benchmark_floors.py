@@ -69,6 +69,16 @@ def test_the_rows_alone_are_those_of_notify(bench: Db) -> None:
     assert stored(bench, f"bench.{floor}") == stored(bench, f"tocsin.{CALL}")
 
 
+def test_a_claim_is_measured_by_the_statement_of_the_worker(bench: Db) -> None:
+    stored(bench, f"tocsin.{CALL}")
+    mails = "select delivery_id from tocsin.delivery where channel = 'email'"
+    ids = [each for (each,) in bench.execute(mails).fetchall()]
+
+    claimed = bench.execute(*importlib.import_module("size").claim_of(ids))
+
+    assert len(claimed.fetchall()) == 1
+
+
 def test_notify_without_the_signal_sends_none_and_stores_the_same(bench: Db, dsn: str) -> None:
     with psycopg.connect(dsn, autocommit=True) as listener:
         listener.execute("listen tocsin_badge")

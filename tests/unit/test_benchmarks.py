@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +110,14 @@ def test_rounds_that_are_always_disturbed_end_the_benchmark(
 
     with pytest.raises(SystemExit, match="not 2 rounds of 5 were undisturbed"):
         rounds.in_turns_without({"a": lambda: 1.0}, 2, lambda: True)
+
+
+def test_each_benchmark_imports_only_what_exists() -> None:
+    names = [path.stem for path in (ROOT / "benchmarks").glob("*.py")]
+    code = f"import importlib; [importlib.import_module(name) for name in {names}]"
+
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT / "benchmarks", capture_output=True, text=True
+    )
+
+    assert ran.returncode == 0, ran.stderr
