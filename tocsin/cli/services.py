@@ -7,12 +7,15 @@ import gc
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
 from tocsin.settings import Settings, SettingsError, read_settings
 from tocsin.settings.running_instance import with_running_instance
+
+if TYPE_CHECKING:
+    from tocsin.engine.model import Channel
 
 T = TypeVar("T")
 
@@ -75,13 +78,34 @@ def _dev_routes() -> Sequence[Any]:
 
 
 @click.command()
-def worker() -> None:
+@click.option(
+    "--channels",
+    default="",
+    metavar="NAMES",
+    help="Deliver only by these channels, such as email,push. Other workers have to deliver by the rest.",
+)
+def worker(channels: str) -> None:
     """Run the worker, which delivers by all channels."""
     from tocsin.engine.jobs import run_worker
 
+    wanted = _read_channels(channels)
     _set_up_service()
     _collect_less()
-    _run(run_worker())
+    _run(run_worker(wanted))
+
+
+def _read_channels(names: str) -> list[Channel]:
+    """Returns the channels of a list with commas; raises BadParameter for what a worker does not deliver by."""
+    from tocsin.engine.model import Channel
+
+    known = [each.value for each in Channel if each is not Channel.IN_APP]
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    if wrong := [name for name in wanted if name not in known]:
+        raise click.BadParameter(
+            f"there is no channel {wrong[0]!r} to deliver by; there are {', '.join(known)}",
+            param_hint="--channels",
+        )
+    return [Channel(name) for name in wanted]
 
 
 def _run(service: Coroutine[Any, Any, None]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from typing import Any, Unpack
@@ -29,6 +29,8 @@ from tocsin.engine.worker import Engine, running_engine
 from tocsin.settings import Settings, SettingsError, read_settings
 from tocsin.settings.running_instance import with_running_instance
 
+UPKEEP = "upkeep"
+"""The queue of all that is no delivery; every worker works on it."""
 # Seconds without a heartbeat after which a worker counts as dead; its jobs are tried so many times in all.
 _HEARTBEAT = 5.0
 _STALLED = 15.0
@@ -68,7 +70,9 @@ class QueueApp(procrastinate.App):
     async def _run_until_signal(self, options: WorkerOptions) -> None:
         stopping = asyncio.Event()
         async with (
-            running_engine(_settings(), connector.availability) as engine,
+            running_engine(
+                _settings(), connector.availability, _channels_of(options.get("queues"))
+            ) as engine,
             self._engaged(engine),
         ):
             with _on_signals(stopping.set):
@@ -131,6 +135,12 @@ connector = Connector(_settings)
 app = QueueApp(connector=connector, worker_defaults=_WORKER)
 
 
+def _channels_of(queues: Iterable[str] | None) -> list[Channel]:
+    """Returns the channels that a worker of these queues delivers by; None: of all queues."""
+    channels = [each for each in Channel if each is not Channel.IN_APP]
+    return [each for each in channels if queues is None or each.value in queues]
+
+
 def _add_delivery_task(channel: Channel, name: str) -> None:
     """Adds the task that sends a batch of a channel's deliveries, in the queue of that channel."""
 
@@ -150,7 +160,7 @@ for _channel, _name in (
 
 
 @app.periodic(cron="* * * * * */30")
-@app.task(name="rescue_stalled_jobs", queue="upkeep")
+@app.task(name="rescue_stalled_jobs", queue=UPKEEP)
 async def rescue_stalled_jobs(timestamp: int) -> None:  # noqa: ARG001 - Procrastinate's own argument
     """Retries the jobs of dead workers, a bounded number of times."""
     for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=_STALLED):
@@ -167,7 +177,7 @@ async def rescue_stalled_jobs(timestamp: int) -> None:  # noqa: ARG001 - Procras
 
 
 @app.periodic(cron="* * * * *")
-@app.task(name="generate_digest_emails", queue="upkeep")
+@app.task(name="generate_digest_emails", queue=UPKEEP)
 async def generate_digest_emails(timestamp: int) -> None:
     """Creates the digests that are due; once an hour also for people who have no next one."""
     now = datetime.fromtimestamp(timestamp, UTC)
@@ -178,7 +188,7 @@ async def generate_digest_emails(timestamp: int) -> None:
 
 
 @app.periodic(cron="* * * * * */10")
-@app.task(name="apply_mail_events", queue="upkeep")
+@app.task(name="apply_mail_events", queue=UPKEEP)
 async def apply_mail_events(timestamp: int) -> None:  # noqa: ARG001 - Procrastinate's own argument
     """Decides the effect of reports on mails that were held, or whose delivery was not found yet."""
     effects = await decide_mail_events(app.running_engine.database)
@@ -190,7 +200,7 @@ async def apply_mail_events(timestamp: int) -> None:  # noqa: ARG001 - Procrasti
 
 
 @app.periodic(cron="17 3 * * *")
-@app.task(name="cleanup_old_notifications", queue="upkeep")
+@app.task(name="cleanup_old_notifications", queue=UPKEEP)
 async def cleanup_old_notifications(timestamp: int) -> None:
     """Deletes what is past its retention, and jobs that failed that long ago."""
     engine = app.running_engine
@@ -201,10 +211,11 @@ async def cleanup_old_notifications(timestamp: int) -> None:
     log.info("cleaned up", notifications=removed)
 
 
-async def run_worker() -> None:
-    """Runs the worker of `tocsin worker`, as the Procrastinate CLI does."""
+async def run_worker(channels: Collection[Channel] = ()) -> None:
+    """Runs the worker of `tocsin worker`, as the Procrastinate CLI does; only for these channels, if there are any."""
+    queues = [*(each.value for each in channels), UPKEEP] if channels else None
     async with app.open_async():
-        await app.run_worker_async()
+        await app.run_worker_async(queues=queues)
 
 
 @contextmanager

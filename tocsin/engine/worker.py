@@ -26,6 +26,7 @@ from tocsin.engine.mail.render_webhook import render_webhook
 from tocsin.engine.mail.tag import POSTMARK_TAG
 from tocsin.engine.mail.template_check import check
 from tocsin.engine.model import (
+    PROVIDERS,
     Channel,
     CheckResult,
     Claimed,
@@ -66,8 +67,13 @@ class Engine(Struct, frozen=True):
 
 
 @asynccontextmanager
-async def running_engine(settings: Settings, availability: Availability) -> AsyncIterator[Engine]:
-    """Starts all that a worker needs, and stops it in reverse. `availability` is shared by the process."""
+async def running_engine(
+    settings: Settings, availability: Availability, channels: Collection[Channel]
+) -> AsyncIterator[Engine]:
+    """Starts all that a worker of these channels needs, and stops it in reverse.
+
+    `availability` is shared by the process.
+    """
     dsn = settings.database_url
     assert dsn is not None
     if (settings.smtp_servers or settings.vapid) and not settings.public_url:
@@ -83,9 +89,13 @@ async def running_engine(settings: Settings, availability: Availability) -> Asyn
     ):
         await _check_templates(settings, database)
         link_key = await get_secret(database, "link_key")
-        actors = _actors(settings, deliverer_database, link_key)
+        actors = {
+            name: actor
+            for name, actor in _actors(settings, deliverer_database, link_key).items()
+            if PROVIDERS[name].channel in channels
+        }
         await offer_providers(database, actors)
-        if "email" not in actors:
+        if Channel.EMAIL in channels and "email" not in actors:
             log.warning(
                 "no provider for email: its deliveries are skipped with no_provider; set TOCSIN_SMTP_URL"
             )
@@ -112,7 +122,9 @@ async def running_engine(settings: Settings, availability: Availability) -> Asyn
             ),
             deliverer.running(),
         ):
-            log.info("working", providers=sorted(actors))
+            log.info(
+                "working", channels=[each.value for each in channels], providers=sorted(actors)
+            )
             yield Engine(
                 deliverer,
                 database,
