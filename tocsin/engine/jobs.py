@@ -213,9 +213,11 @@ async def cleanup_old_notifications(timestamp: int) -> None:
 
 async def run_worker(channels: Collection[Channel] = ()) -> None:
     """Runs the worker of `tocsin worker`, as the Procrastinate CLI does; only for these channels, if there are any."""
-    queues = [*(each.value for each in channels), UPKEEP] if channels else None
+    options: WorkerOptions = {}
+    if channels:
+        options["queues"] = [*(each.value for each in channels), UPKEEP]
     async with app.open_async():
-        await app.run_worker_async(queues=queues)
+        await app.run_worker_async(**options)
 
 
 @contextmanager
