@@ -24,7 +24,7 @@ SOURCES = (
     MAIL / "context.py",
     MAIL / "push_summary.py",
     PAGES / "opt_outs.py",
-    PAGES / "action_page.py",
+    PAGES / "mail_links.py",
 )
 KEYWORDS = {
     "_": None,

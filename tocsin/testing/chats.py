@@ -8,14 +8,18 @@ async with ChatServer() as chats:
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any, Unpack
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from msgspec import Struct
 
 from tocsin.testing.far_end import FarEndOptions, HttpFarEnd, play
+
+Respond = Callable[[web.Request, dict[str, Any]], web.Response]
 
 KINDS = ("slack", "discord", "teams", "telegram")
 
@@ -37,12 +41,17 @@ class ChatServer(HttpFarEnd[Post]):
 
     def __init__(self, **options: Unpack[FarEndOptions]) -> None:
         super().__init__(
-            web.post("/services/T0/B0/{target}", self._slack),
-            web.post("/api/webhooks/100/{target}", self._discord),
-            web.patch("/api/webhooks/100/{target}/messages/{id}", self._discord_edit),
-            web.post("/workflows/{target}", self._teams),
-            web.post("/bot100:token/sendMessage", self._telegram),
-            web.post("/bot100:token/editMessageText", self._telegram_edit),
+            web.post("/services/T0/B0/{target}", self._scripted("slack", self._slack)),
+            web.post("/api/webhooks/100/{target}", self._scripted("discord", self._discord)),
+            web.patch(
+                "/api/webhooks/100/{target}/messages/{id}",
+                self._scripted("discord", self._discord_edit),
+            ),
+            web.post("/workflows/{target}", self._scripted("teams", self._teams)),
+            web.post("/bot100:token/sendMessage", self._scripted("telegram", self._telegram)),
+            web.post(
+                "/bot100:token/editMessageText", self._scripted("telegram", self._telegram_edit)
+            ),
             **options,
         )
         self._ids = count(1)
@@ -62,19 +71,13 @@ class ChatServer(HttpFarEnd[Post]):
         }[kind]
         return f"{self.origin}{path}"
 
-    async def _slack(self, request: web.Request) -> web.StreamResponse:
-        content, turn = await self._read("slack", request)
-        if turn is not None:
-            return turn
+    def _slack(self, request: web.Request, content: dict[str, Any]) -> web.Response:
         if not isinstance(content.get("text"), str) or not content["text"]:
             return web.Response(status=400, text="no_text")
         self._post("slack", request.match_info["target"], content["text"], content)
         return web.Response(text="ok")
 
-    async def _discord(self, request: web.Request) -> web.StreamResponse:
-        content, turn = await self._read("discord", request)
-        if turn is not None:
-            return turn
+    def _discord(self, request: web.Request, content: dict[str, Any]) -> web.Response:
         if not 0 < len(content.get("content", "")) <= 2000:
             return _discord_error(400, 50035, "Invalid Form Body")
         post = self._post("discord", request.match_info["target"], content["content"], content)
@@ -82,36 +85,24 @@ class ChatServer(HttpFarEnd[Post]):
             return web.json_response({"id": str(post.id), "content": post.text})
         return web.Response(status=204)
 
-    async def _discord_edit(self, request: web.Request) -> web.StreamResponse:
-        content, turn = await self._read("discord", request)
-        if turn is not None:
-            return turn
+    def _discord_edit(self, request: web.Request, content: dict[str, Any]) -> web.Response:
         post = self._find("discord", request.match_info["target"], request.match_info["id"])
         if post is None:
             return _discord_error(404, 10008, "Unknown Message")
         self._change(post, content["content"], content)
         return web.json_response({"id": str(post.id), "content": post.text})
 
-    async def _teams(self, request: web.Request) -> web.StreamResponse:
-        content, turn = await self._read("teams", request)
-        if turn is not None:
-            return turn
+    def _teams(self, request: web.Request, content: dict[str, Any]) -> web.Response:
         blocks = content["attachments"][0]["content"]["body"]
         text = "\n".join(each["text"] for each in blocks)
         self._post("teams", request.match_info["target"], text, content)
         return web.Response(status=202)
 
-    async def _telegram(self, request: web.Request) -> web.StreamResponse:
-        content, turn = await self._read("telegram", request)
-        if turn is not None:
-            return turn
+    def _telegram(self, _request: web.Request, content: dict[str, Any]) -> web.Response:
         post = self._post("telegram", str(content["chat_id"]), content["text"], content)
         return web.json_response({"ok": True, "result": {"message_id": post.id}})
 
-    async def _telegram_edit(self, request: web.Request) -> web.StreamResponse:
-        content, turn = await self._read("telegram", request)
-        if turn is not None:
-            return turn
+    def _telegram_edit(self, _request: web.Request, content: dict[str, Any]) -> web.Response:
         post = self._find("telegram", str(content["chat_id"]), str(content["message_id"]))
         if post is None:
             return _telegram_error(400, "Bad Request: message to edit not found")
@@ -120,14 +111,16 @@ class ChatServer(HttpFarEnd[Post]):
         self._change(post, content["text"], content)
         return web.json_response({"ok": True, "result": {"message_id": post.id}})
 
-    async def _read(
-        self, kind: str, request: web.Request
-    ) -> tuple[dict[str, Any], web.StreamResponse | None]:
-        """Returns what was sent, and the scripted response if there is one."""
-        self.requests += 1
-        content = json.loads(await request.read())
-        turn = self.script.next(kind)
-        return content, None if turn is None else await play(turn, request)
+    def _scripted(self, kind: str, respond: Respond) -> Handler:
+        """Returns the handler of requests of a kind, with the scripted response where there is one."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            self.requests += 1
+            content = json.loads(await request.read())
+            turn = self.script.next(kind)
+            return respond(request, content) if turn is None else await play(turn, request)
+
+        return handle
 
     def _post(self, kind: str, target: str, text: str, content: dict[str, Any]) -> Post:
         post = Post(datetime.now(UTC), kind, target, next(self._ids), text, content)
