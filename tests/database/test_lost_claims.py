@@ -10,7 +10,7 @@ import pytest
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import Db
 from tests.support.leases import *  # noqa: F403 - fixtures
-from tests.support.leases import claim, dispatch, ended, locked, message, states
+from tests.support.leases import claim, dispatch, ended, locked, message, sent, states
 from tests.support.services import until
 from tocsin.engine.model import DeliveryState, Withheld
 from tocsin.engine.store import delivery as store
@@ -53,6 +53,22 @@ async def test_a_claim_that_is_lost_while_its_outcome_is_written_counts_as_lost(
         )
     assert await writing == set()
     assert states(db) == {"sending": 10}
+
+
+async def test_what_was_sent_is_written_though_its_attempt_was_recorded_as_lost(
+    db: Db, database: Database, leader: LeaderSession, ten_mails: int
+) -> None:
+    claimed = await claim(database, (await dispatch(leader, ten_mails))[0])
+    db.execute(
+        "insert into tocsin.attempt (delivery_id, attempt, at, outcome, reason)"
+        " values (%s, 1, now(), 'unknown', 'worker_lost')",
+        (claimed[0].delivery_id,),
+    )
+    ids = {one.delivery_id for one in claimed}
+    assert await store.settle(database, [sent(one) for one in claimed]) == ids
+    assert states(db) == {"sent": 10}
+    outcomes = "select outcome, count(*) from tocsin.attempt group by 1 order by 1"
+    assert db.execute(outcomes).fetchall() == [("sent", 9), ("unknown", 1)]
 
 
 async def test_a_retry_that_would_come_after_its_expiry_is_its_end(

@@ -334,11 +334,12 @@ async def connect_directly(dsn: str) -> psycopg.AsyncConnection[Any]:
 
 def _row_of(kind: MakeRow[T]) -> BaseRowFactory[T]:
     """Makes structs of rows: by position where the columns are the fields in order, in a third of the time."""
-    fields: tuple[str, ...] = getattr(kind, "__struct_fields__", ())
+    fields = [name.encode() for name in getattr(kind, "__struct_fields__", ())]
     by_position, by_name = args_row(kind), kwargs_row(kind)
 
     def factory(cursor: Any) -> RowMaker[T]:
-        columns = tuple(column.name for column in cursor.description or ())
+        result = cursor.pgresult  # `cursor.description` would make an object of each column
+        columns = [result.fname(n) for n in range(result.nfields)] if result else []
         make = by_position if columns == fields else by_name
         return make(cursor)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from msgspec import Struct, structs
+from psycopg.errors import UniqueViolation
 
 from tocsin.engine.model import (
     Channel,
@@ -209,17 +211,9 @@ def _check_result(row: _Checked) -> CheckResult:
 async def settle(database: Database, settled: Sequence[SettledDelivery]) -> set[int]:
     """Writes outcomes in one statement; returns the deliveries whose claim was still ours."""
     if all(one.state is DeliveryState.SENT for one in settled):  # as most are: a cheaper statement
-        return set(
-            await database.column(
-                _SQL["settle_sent"],
-                delivery_ids=to_array(one.delivery_id for one in settled),
-                claims=to_array(_texts(one.claim for one in settled)),
-                addresses=to_array(one.address for one in settled),
-                checked_ats=to_array(_texts(one.checked_at for one in settled)),
-                provider_ids=to_array(one.provider_id for one in settled),
-                providers=to_array(one.provider for one in settled),
-            )
-        )
+        # the attempt of a worker that was taken for lost has the number already: the other statement leaves it as it is
+        with suppress(UniqueViolation):
+            return await _settle_sent(database, settled)
     return set(
         await database.column(
             _SQL["settle"],
@@ -236,6 +230,20 @@ async def settle(database: Database, settled: Sequence[SettledDelivery]) -> set[
             dead=[one.address_dead for one in settled],
             dead_sinces=[one.dead_since for one in settled],
             providers=[one.provider for one in settled],
+        )
+    )
+
+
+async def _settle_sent(database: Database, sent: Sequence[SettledDelivery]) -> set[int]:
+    return set(
+        await database.column(
+            _SQL["settle_sent"],
+            delivery_ids=to_array(one.delivery_id for one in sent),
+            claims=to_array(_texts(one.claim for one in sent)),
+            addresses=to_array(one.address for one in sent),
+            checked_ats=to_array(_texts(one.checked_at for one in sent)),
+            provider_ids=to_array(one.provider_id for one in sent),
+            providers=to_array(one.provider for one in sent),
         )
     )
 
