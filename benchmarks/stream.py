@@ -172,7 +172,7 @@ class Bench:
         for which, value in quantiles.items():
             if only is None:
                 self.took[label(name, streams, rate, which)].append(value)
-            elif only.endswith(which):
+            elif f", {which}" in only:
                 self.took[only].append(value)
 
     def stop(self) -> None:
