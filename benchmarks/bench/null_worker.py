@@ -17,6 +17,9 @@ from tocsin.engine.model import CheckResult, Claimed, Entry, Mail, Message, Sent
 from tocsin.engine.store import delivery as store
 from tocsin.engine.store.database import Database
 
+# these are replaced below
+assert callable(worker._actors)  # noqa: SLF001
+assert callable(worker._renderer)  # noqa: SLF001
 MAIL = Mail("<1@example.com>", "Subject", "Text\n", "<p>Text</p>")
 
 

@@ -114,6 +114,7 @@ def test_rounds_that_are_always_disturbed_end_the_benchmark(
 
 def test_each_benchmark_imports_only_what_exists() -> None:
     names = [path.stem for path in (ROOT / "benchmarks").glob("*.py")]
+    names += [f"bench.{path.stem}" for path in (ROOT / "benchmarks" / "bench").glob("*.py")]
     code = f"import importlib; [importlib.import_module(name) for name in {names}]"
 
     ran = subprocess.run(
