@@ -101,18 +101,17 @@ def test_a_transaction_that_stays_open_costs_few_looks() -> None:
     under(load, look=MS, flush=MS)
 
 
-def test_three_looks_in_a_row_have_to_find_too_much() -> None:
+def test_five_looks_in_a_row_have_to_find_too_much() -> None:
     rule = AnnouncementRule(0.0)
-    crowd = [
-        rule.is_too_much(1, waiting, 0.01 * n) for n, waiting in enumerate((1, 2, 0, 1, 1, 5, 1))
-    ]
-    assert crowd == [False] * 5 + [True, False]
+    waiting = (1, 2, 3, 1, 0, 1, 1, 1, 9, 1, 1)
+    crowd = [rule.is_too_much(1, each, 0.01 * n) for n, each in enumerate(waiting)]
+    assert crowd == [False] * 9 + [True, False]
 
 
 @pytest.mark.parametrize(("signals", "many"), [(20, False), (21, True)])
 def test_so_many_signals_are_too_many_even_where_no_commit_waits(signals: int, many: bool) -> None:
     rule = AnnouncementRule(0.0)
-    assert [rule.is_too_much(signals, 0, 0.01 * n) for n in (1, 2, 3)] == [False, False, many]
+    assert [rule.is_too_much(signals, 0, 0.01 * n) for n in range(1, 6)] == [False] * 4 + [many]
 
 
 def test_it_tries_to_be_idle_at_once_and_then_each_second() -> None:
@@ -124,7 +123,7 @@ def test_it_tries_to_be_idle_at_once_and_then_each_second() -> None:
         False,
         True,
     ]
-    assert [rule.is_too_much(1, 1, 7.5) for _ in range(3)][-1]
+    assert [rule.is_too_much(1, 1, 7.5) for _ in range(5)][-1]
     assert not rule.may_be_idle(8.4)
     assert rule.may_be_idle(8.5)
 

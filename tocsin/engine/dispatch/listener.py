@@ -88,7 +88,7 @@ class AnnouncementRule:
     """
 
     GATHER = 0.01  # seconds from a signal to an idle leader's look: one look for all commits of that time
-    LOOKS = 3
+    LOOKS = 5
     MANY = 2000  # a second: each wakes each HTTP process
     SHARE = 0.2
     QUICKEST_OF = 100  # looks: on a busy machine most of them also wait for a processor

@@ -9,17 +9,17 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, LiteralString
+from typing import Any
 
 import msgspec
 import psycopg
 from msgspec import Raw, Struct
-from psycopg.pq import ExecStatus
-from psycopg.pq.abc import PGconn, PGresult
+from psycopg.pq.abc import PGresult
 
 from tocsin.engine.model import Acted, Badge, Notification
 from tocsin.engine.store.database import Session, connect_directly, expected_failures, to_array
 from tocsin.engine.store.pagination import Position
+from tocsin.engine.store.raw_query import query_text, text_of
 from tocsin.sql import load
 
 _SQL = load("badge")
@@ -76,7 +76,7 @@ _read = msgspec.json.Decoder(StreamUpdates).decode
 
 async def badges(session: Session, recipient_ids: Sequence[str]) -> dict[str, Badge]:
     """Returns the exact badges of several people, from one query; raises Unavailable."""
-    found = await _query_text(session, _SQL["badges"], to_array(recipient_ids))
+    found = await query_text(session, _SQL["badges"], to_array(recipient_ids))
     counts = [int(count) for count in found[1:-1].split(",")]
     people = len(recipient_ids)
     return dict(zip(recipient_ids, map(Badge, counts[:people], counts[people:]), strict=True))
@@ -201,7 +201,7 @@ class ListenConnection:
                 self._active_at = time.monotonic()
                 on_result, self._on_result = self._on_result, None
                 assert self._result is not None
-                on_result(_text(self._result, self._encoding))
+                on_result(text_of(self._result, self._encoding))
         self._read_notices()  # those that came after the result
         if self._on_result is None:
             self._on_free()
@@ -234,54 +234,3 @@ class ListenConnection:
         self._watched = False
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
-
-
-async def _query_text(session: Session, statement: LiteralString, argument: str) -> str:
-    """Returns a text for a text ($1)."""
-    connection = session.connection
-    with expected_failures():
-        encoding = connection.info.encoding
-        connection.pgconn.send_query_params(statement.encode(), [argument.encode(encoding)])
-        try:
-            result = await _result(connection.pgconn)
-        except BaseException:
-            await connection.close()  # its next user would get this result
-            raise
-        return _text(result, encoding)
-
-
-def _text(result: PGresult, encoding: str) -> str:
-    if result.status != ExecStatus.TUPLES_OK:
-        raise psycopg.errors.error_from_result(result, encoding)
-    return (result.get_value(0, 0) or b"").decode(encoding)
-
-
-async def _result(pgconn: PGconn) -> PGresult:
-    """Returns the one result of what was sent, once it is complete."""
-    loop = asyncio.get_running_loop()
-    socket = pgconn.socket
-    while pgconn.flush():
-        await _called(loop.add_writer, loop.remove_writer, socket)
-    while pgconn.is_busy():
-        await _called(loop.add_reader, loop.remove_reader, socket)
-        pgconn.consume_input()
-    result = pgconn.get_result()
-    assert result is not None
-    while pgconn.get_result() is not None:  # the end of it
-        pass
-    return result
-
-
-async def _called(add: Callable[..., Any], remove: Callable[[int], Any], socket: int) -> None:
-    """Waits until the event loop has called back for the socket."""
-    called = asyncio.get_running_loop().create_future()
-
-    def call() -> None:
-        if not called.done():
-            called.set_result(None)
-
-    add(socket, call)
-    try:
-        await called
-    finally:
-        remove(socket)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
+import msgspec
+import psycopg
 from msgspec import Struct
 
 from tocsin.engine.store.database import Session, connect_directly, expected_failures
+from tocsin.engine.store.raw_query import query_prepared
 from tocsin.sql import load
 
 _SQL = load("dispatch")
@@ -31,6 +35,9 @@ class Scan(Struct, frozen=True):
     priorities: list[int]
     idle: bool
     waiting: int | None
+
+
+_read_scan = msgspec.json.Decoder(Scan).decode
 
 
 class Assignable(Struct, frozen=True):
@@ -58,12 +65,17 @@ class DispatchedEvent(Struct, frozen=True):
 class LeaderSession(Session):
     """A connection of the leader, direct and autocommitted."""
 
+    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        super().__init__(connection)
+        self._signals = 0  # that came with the result of a scan
+
     @classmethod
     async def connect(cls, dsn: str) -> LeaderSession:
         """Opens a connection; raises Unavailable."""
         session = cls(await connect_directly(dsn))
         try:
             await session.value(_SQL["configure_planner"])
+            await session.run(_SQL["prepare_scan"])
         except BaseException:
             await session.close()
             raise
@@ -93,11 +105,12 @@ class LeaderSession(Session):
         await self.run(_SQL["listen"])
 
     async def wait_for_wake(self, timeout: float) -> int:
-        """Waits for a wake-up signal, `timeout` seconds at most; returns how many came together."""
-        signals = 0
-        with expected_failures():
-            async for _ in self.connection.notifies(timeout=timeout, stop_after=1):
-                signals += 1
+        """Waits for a wake-up signal, `timeout` seconds at most; returns how many came since the last call."""
+        if not self._signals:
+            with expected_failures():
+                async for _ in self.connection.notifies(timeout=timeout, stop_after=1):
+                    self._signals += 1
+        signals, self._signals = self._signals, 0
         return signals
 
     async def stop_idle(self) -> None:
@@ -109,8 +122,11 @@ class LeaderSession(Session):
         With `announce`, its recipients are announced to the HTTP processes; while idle, the commits do that. With
         `start_idle`, the leader is idle from then on if no transaction is open that will not announce itself.
         """
-        arguments = {"since": since, "announce": announce, "start_idle": start_idle}
-        return await self.one(Scan, _SQL["scan"], **arguments)
+        flags = (str(announce), str(start_idle))
+        scan = _read_scan(await query_prepared(self, "scan", since, *flags))
+        while self.connection.pgconn.notifies() is not None:
+            self._signals += 1
+        return scan
 
     async def assignable_since(self, since: str | None) -> Assignable:
         """Returns the owned addresses with invitations, one or the other committed since the snapshot `since`."""
