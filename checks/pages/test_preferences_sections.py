@@ -8,8 +8,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from host_site import *  # noqa: F403 - fixtures
-from host_site import HostSite
-from playwright.sync_api import Browser, expect
+from host_site import HostSite, first_held
+from playwright.sync_api import Browser, Route, expect
 from preferences_page import *  # noqa: F403 - fixtures
 from preferences_page import Settings, fill
 
@@ -102,6 +102,26 @@ def test_a_topic_is_muted_and_unfollowed_and_followed_again(settings: Settings) 
     settings.page.get_by_role("button", name="Undo").click()
     expect(level).to_have_value("all")
     assert levels(settings)["forum.thread:7"] == "all"
+
+
+def test_changes_of_a_topic_are_saved_in_their_order(settings: Settings) -> None:
+    fill(settings)
+    settings.open()
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    settings.page.route("**/api/subscriptions/", hold)
+    name = "New reply in “Spring Formal”, part 7"
+    level = settings.page.get_by_label(f"Notifications about {name}")
+    level.select_option("mentions")
+    settings.page.get_by_role("button", name=f"Unfollow {name}").click()
+    first_held(settings.page, held).continue_()
+    expect(level).to_have_count(0)
+    expect(settings.notice()).to_contain_text(name)
+    expect(settings.page.locator(".frame")).not_to_have_attribute("data-saving", "")
+    assert "forum.thread:7" not in levels(settings)
 
 
 def test_a_browser_is_a_device_and_a_channel_where_it_is_subscribed(settings: Settings) -> None:

@@ -31,6 +31,7 @@ export class Topics implements Section {
   readonly #more: HTMLButtonElement;
   readonly #rows = new Map<string, TopicRow>();
   #next: string | null = null;
+  #last: Promise<unknown> = Promise.resolve();
   #underWay = 0;
 
   private constructor(private readonly context: Context) {
@@ -145,8 +146,10 @@ export class Topics implements Section {
     showFailure(failed, null);
     this.#underWay++;
     this.context.saving();
+    const saved = this.#last.then(save); // in their order, as they were chosen
+    this.#last = saved.catch(() => undefined);
     try {
-      await save();
+      await saved;
     } catch (problem) {
       showFailure(failed, this.context.failed(problem));
     } finally {
